@@ -1,0 +1,1 @@
+"""What preprocessing and training share: clips, corpora, splits, shards, the loader."""

@@ -1,0 +1,113 @@
+"""A clip, a corpus of clips, and how a corpus is divided into shards.
+
+>>> a = Clip(id="s1/a", path="s1/a.mp4", speaker="s1", label="happy")
+>>> Corpus("mine", "/clips", ("happy", "sad"), (a,)).speakers
+('s1',)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording of one speaker.
+
+    Attributes:
+        id: unique within the corpus, stable between scans.
+        path: the media file, relative to the corpus root, with forward slashes.
+        speaker: who is seen and heard; splits never divide a speaker.
+        label: class name, or ``None`` where the corpus has attributes alone.
+        soft: perceived distribution over the corpus's classes (sums to 1), where raters disagree.
+        attributes: continuous labels by name (``valence``, ``arousal``, ``dominance``), in the
+            corpus's own range (`Corpus.ranges`); a missing one is absent.
+        fold: the corpus's own fold or session name, where it has one.
+        note: known trouble with this clip at its source, else empty.
+    """
+
+    id: str
+    path: str
+    speaker: str
+    label: str | None = None
+    soft: tuple[float, ...] | None = None
+    attributes: Mapping[str, float] = field(default_factory=dict)
+    fold: str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Clips under one root, with what their labels mean.
+
+    Attributes:
+        name: also the cache folder's name.
+        root: folder that clip paths are relative to.
+        classes: class names; a label's index in this tuple is its class number.
+        clips: in a fixed order, sorted by id.
+        ranges: lowest and highest possible value of each attribute.
+        protocol: name of the default split protocol in ``data/protocols/``.
+    """
+
+    name: str
+    root: str
+    classes: tuple[str, ...]
+    clips: tuple[Clip, ...]
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    protocol: str = "speakers"
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for clip in self.clips:
+            if clip.id in seen:
+                raise CorpusError(f"{self.name}: two clips share the id {clip.id!r}")
+            seen.add(clip.id)
+            if clip.label is not None and clip.label not in self.classes:
+                raise CorpusError(
+                    f"{self.name}: clip {clip.id!r} has the label {clip.label!r}, "
+                    f"which is not one of {', '.join(self.classes)}"
+                )
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        return tuple(sorted({c.speaker for c in self.clips}))
+
+
+class CorpusError(ValueError):
+    """A corpus's folder, table or labels are not what they must be; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """The clips of one shard: one speaker, in order.
+
+    ``name`` carries a digest of the clips' ids and paths, so a shard file that exists under
+    this name holds these clips and no others.
+    """
+
+    name: str
+    clips: tuple[Clip, ...]
+
+
+def plan_shards(corpus: Corpus, clips_per_shard: int = 16) -> tuple[ShardPlan, ...]:
+    """Divide a corpus into shards of one speaker and at most ``clips_per_shard`` clips.
+
+    Every stage uses the same plan, so a speaker-disjoint split is a set of whole shards.
+    """
+    if clips_per_shard < 1:
+        raise ValueError(f"clips_per_shard must be at least 1, not {clips_per_shard}")
+    by_speaker: dict[str, list[Clip]] = {}
+    for clip in corpus.clips:
+        by_speaker.setdefault(clip.speaker, []).append(clip)
+    plans = []
+    for speaker, clips in sorted(by_speaker.items()):
+        safe = re.sub(r"[^A-Za-z0-9_-]+", "_", speaker)[:40] or "speaker"
+        for n, start in enumerate(range(0, len(clips), clips_per_shard)):
+            part = tuple(clips[start : start + clips_per_shard])
+            text = "\n".join(f"{c.speaker!r} {c.id!r} {c.path!r}" for c in part)
+            digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+            plans.append(ShardPlan(f"{safe}-{n:03d}-{digest}", part))
+    return tuple(plans)

@@ -1,0 +1,148 @@
+"""YAML plus ``key=value`` overrides, merged strictly into the schema.
+
+>>> load_config(overrides=["faces.size=128", "workers=8"]).faces.size
+128
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+from data.schema import Config
+
+MAX_YAML_BYTES = 1_000_000
+
+
+class ConfigError(ValueError):
+    """A setting is unknown, of the wrong type, or out of range; the message names the cure."""
+
+
+def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
+    """Defaults, then the YAML file, then ``section.key=value`` overrides.
+
+    Raises:
+        ConfigError: for an unknown key (naming the nearest), a wrong type or a value that is
+            not among a setting's choices.
+    """
+    merged = OmegaConf.structured(Config)
+    if path is not None:
+        merged = _merge(merged, _read_yaml(Path(path)), str(path))
+    for item in overrides:
+        key, sep, value = item.partition("=")
+        if not sep or not key:
+            raise ConfigError(f"an override looks like key=value, not {item!r}")
+        merged = _merge(merged, _nested(key, value), f"override {item!r}")
+    config = OmegaConf.to_object(merged)
+    assert isinstance(config, Config)
+    check_choices(config)
+    return config
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved settings as YAML that `load_config` reads back."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def check_choices(section: Any, prefix: str = "") -> None:
+    """Refuse values that are not among a setting's choices."""
+    for f in fields(section):
+        value, key = getattr(section, f.name), prefix + f.name
+        if is_dataclass(value):
+            check_choices(value, key + ".")
+        elif f.metadata.get("choices") and value not in f.metadata["choices"]:
+            allowed = ", ".join(str(c) for c in f.metadata["choices"])
+            raise ConfigError(f"{key} is one of {allowed}; it cannot be {value!r}")
+
+
+def all_keys(section: type | Any = Config, prefix: str = "") -> list[str]:
+    """Every setting's dotted name."""
+    names: list[str] = []
+    instance = section() if isinstance(section, type) else section
+    for f in fields(instance):
+        value = getattr(instance, f.name)
+        if is_dataclass(value):
+            names += all_keys(value, f"{prefix}{f.name}.")
+        else:
+            names.append(prefix + f.name)
+    return names
+
+
+def _nested(key: str, value: str) -> dict:
+    """``a.b`` and ``"1"`` as ``{"a": {"b": 1}}``; the value is read as safe YAML."""
+    try:
+        parsed = _safe_yaml(value)
+    except yaml.YAMLError:
+        parsed = value
+    tree: Any = parsed
+    for part in reversed(key.split(".")):
+        tree = {part: tree}
+    return tree
+
+
+def _read_yaml(path: Path) -> dict:
+    if not path.is_file():
+        raise ConfigError(f"no such config file: {path}; see configs/ for those that come with the project")
+    if path.stat().st_size > MAX_YAML_BYTES:
+        raise ConfigError(f"{path} is larger than {MAX_YAML_BYTES} bytes, which no config is")
+    try:
+        tree = _safe_yaml(path.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} must hold sections such as 'faces:', not a {type(tree).__name__}")
+    return tree
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Safe YAML without aliases: no config needs them, and they can expand without bound."""
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not supported in configs")
+        return super().compose_node(parent, index)
+
+
+def _safe_yaml(text: str) -> Any:
+    return yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a SafeLoader
+
+
+def _merge(base: Any, tree: dict, source: str) -> Any:
+    for key in _flat(tree):
+        if key not in _KEYS and not any(k.startswith(key + ".") for k in _KEYS):
+            raise ConfigError(f"{source}: unknown setting {key!r}{_nearest(key)}")
+    try:
+        return OmegaConf.merge(base, OmegaConf.create(tree))
+    except ConfigKeyError as error:
+        raise ConfigError(f"{source}: {error.msg}") from None
+    except OmegaConfBaseException as error:
+        where = f" ({error.full_key})" if getattr(error, "full_key", None) else ""
+        raise ConfigError(f"{source}{where}: {str(error).splitlines()[0]}") from None
+
+
+def _flat(tree: dict, prefix: str = "") -> list[str]:
+    names = []
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        names += _flat(value, name + ".") if isinstance(value, dict) and value else [name]
+    return names
+
+
+def _nearest(key: str) -> str:
+    close = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.6)
+    if not close:  # the right name in the wrong section
+        last = key.rsplit(".", 1)[-1]
+        close = [k for k in _KEYS if k.rsplit(".", 1)[-1] == last][:1]
+    return f"; did you mean {close[0]!r}?" if close else "; `python -m pipeline settings` lists them all"
+
+
+_KEYS = all_keys()

@@ -1,0 +1,225 @@
+"""Every setting of the project, with its default, its meaning and whether it changes results.
+
+These dataclasses are the schema: `data.config.load_config` merges YAML and ``key=value``
+overrides into them and refuses what they do not name. A setting marked ``operational`` (workers,
+devices, batch sizes) never enters a stage key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+
+def opt(default: Any, help: str, *, choices: tuple = (), operational: bool = False) -> Any:
+    """A dataclass field with a help text, allowed values and its part in stage keys."""
+    meta = {"help": help, "choices": choices, "operational": operational}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: type(default)(default), metadata=meta)
+    return field(default=default, metadata=meta)
+
+
+def result_params(section: Any) -> dict[str, Any]:
+    """The settings of a section that change its result, for `data.keys.stage_key`."""
+    return {f.name: getattr(section, f.name) for f in fields(section) if not f.metadata["operational"]}
+
+
+@dataclass
+class SyntheticConfig:
+    """The drawn corpus (only for ``corpus.name=synthetic``)."""
+
+    task: str = opt("cues", "which question the labels ask", choices=("cues", "sync"))
+    speakers: int = opt(24, "number of drawn speakers")
+    clips_per_class: int = opt(3, "clips of each class by each speaker")
+    seconds: float = opt(1.6, "length of a clip in s")
+    size: int = opt(192, "height and width of the video in px")
+    fps: float = opt(25.0, "frames per second")
+    seed: int = opt(0, "everything drawn follows from it")
+
+
+@dataclass
+class CorpusConfig:
+    """Where the clips come from."""
+
+    name: str = opt(
+        "synthetic",
+        "corpus adapter",
+        choices=("synthetic", "ravdess", "crema_d", "msp_improv", "table"),
+    )
+    root: str = opt("raw/synthetic", "folder with the corpus")
+    table: str | None = opt(None, "CSV with path,speaker,label[,valence,arousal,dominance,fold] (table)")
+    modality: str = opt(
+        "audio-video", "which RAVDESS files", choices=("audio-video", "video-only", "audio-only")
+    )
+    channel: str = opt("speech", "which RAVDESS files", choices=("speech", "song", "both"))
+    labels: str = opt("acted", "which CREMA-D labels", choices=("acted", "perceived"))
+    clips_per_shard: int = opt(16, "most clips in one shard")
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+
+
+@dataclass
+class FacesConfig:
+    """Face detection, tracking and aligned crops."""
+
+    detector: str = opt("haar", "face detector; haar needs no weights", choices=("haar", "yunet"))
+    weights: str | None = opt(None, "path of the detector's weights; by name where empty", operational=True)
+    size: int = opt(112, "height and width of the stored crop in px")
+    align: str = opt(
+        "similarity",
+        "how crops follow the face: one box a clip, a moving box, or rotation too",
+        choices=("static", "box", "similarity"),
+    )
+    pick: str = opt(
+        "speaker",
+        "which face: speaker weighs size, centre and persistence",
+        choices=("speaker", "largest", "central", "first"),
+    )
+    margin: float = opt(0.25, "room around the face, as a share of its box")
+    every: int = opt(5, "detect on every k-th frame and wherever tracking is unsure")
+    detect_size: int = opt(320, "longer side in px at which detection runs")
+    min_score: float = opt(0.6, "lowest detector score that counts (yunet)")
+    max_gap: float = opt(0.3, "longest gap in s that is bridged by interpolation")
+    min_valid: float = opt(0.1, "lowest share of valid frames for a clip to be usable")
+    smooth: float = opt(0.12, "time constant of the smoother in s; 0 turns it off")
+    fps: float | None = opt(None, "resample to this frame rate; the native one where empty")
+
+
+@dataclass
+class FlowConfig:
+    """Dense optical flow between consecutive crops."""
+
+    method: str = opt("dis", "flow method; dis and tvl1 need no weights", choices=("dis", "raft", "tvl1"))
+    model: str = opt("raft_small", "which RAFT", choices=("raft_small", "raft_large"))
+    weights: str | None = opt(
+        None, "RAFT weights: a path or a torchvision enum name; torchvision's default where empty",
+        operational=True,
+    )
+    updates: int = opt(12, "RAFT's refinement steps")
+    storage: str = opt("int8", "how flow is stored", choices=("int8", "float16"))
+    device: str = opt("auto", "auto, cpu or cuda", operational=True)
+    precision: str = opt(
+        "auto", "auto is float32 on CPU and bfloat16 where a GPU supports it",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        operational=True,
+    )
+    batch: int = opt(0, "pairs a batch; 0 chooses from the device's free memory", operational=True)
+
+
+@dataclass
+class LogMelConfig:
+    """Log-mel spectrogram."""
+
+    sample_rate: int = opt(16000, "Hz; sound is resampled to it")
+    window_ms: float = opt(25.0, "length of the analysis window in ms")
+    hop_ms: float = opt(10.0, "distance of neighbouring windows in ms")
+    n_mels: int = opt(80, "number of mel bands")
+    fmin: float = opt(50.0, "lowest frequency in Hz")
+    fmax: float = opt(7600.0, "highest frequency in Hz")
+    floor_db: float = opt(-80.0, "values this far below the clip's peak or full scale are clipped, in dB")
+
+
+@dataclass
+class SplitConfig:
+    """Who is trained on, chosen with and tested on. Speakers never cross."""
+
+    protocol: str = opt("auto", "name of a protocol in data/protocols; auto is the corpus's own")
+    fold: int = opt(0, "which fold is the test fold, counted from 0")
+    val_share: float = opt(0.15, "share of the training speakers kept for validation")
+    seed: int = opt(0, "chooses the validation speakers")
+
+
+@dataclass
+class LoaderConfig:
+    """From caches to batches."""
+
+    steps: int = opt(8, "video steps T sampled from a clip")
+    stride: int = opt(2, "sampled frames lie on a grid of every k-th frame")
+    sampling: str = opt(
+        "segments", "where steps fall: one in each of T equal segments, or neighbours on the grid",
+        choices=("segments", "contiguous"),
+    )
+    audio_steps: int = opt(160, "log-mel hops L given to the network")
+    crop: int = opt(96, "height and width given to the network in px; random place in training")
+    batch: int = opt(32, "clips a batch")
+    residency: str = opt(
+        "auto", "where the data live during training", choices=("auto", "stream", "ram", "device"),
+        operational=True,
+    )
+    threads: int = opt(2, "threads that gather batches", operational=True)
+    ahead: int = opt(3, "batches prepared ahead", operational=True)
+    flip: float = opt(0.5, "chance of a horizontal flip (u of the flow is negated)")
+    colour: float = opt(0.2, "strength of brightness, contrast and colour changes")
+    spec_masks: int = opt(2, "SpecAugment masks along time and along frequency")
+    time_shift: float = opt(0.0, "largest shift of sound against video in s")
+
+
+@dataclass
+class ModelConfig:
+    """The DE-III network and the switches of its ablation."""
+
+    width: int = opt(64, "feature width D")
+    blocks: int = opt(2, "Conformer blocks N in each modality")
+    ife_blocks: int = opt(2, "inter-modal blocks K")
+    heads: int = opt(4, "attention heads")
+    conv_kernel: int = opt(9, "kernel of the Conformer's depthwise convolution, in steps")
+    channels: list[int] = opt([16, 32, 64], "channels of the frame and flow encoders' stages")
+    grid: int = opt(3, "the encoders keep grid x grid spatial tokens")
+    dropout: float = opt(0.1, "dropout")
+    flow_scale: float = opt(0.5, "flow in px is multiplied by this before the encoder")
+    video: bool = opt(True, "use frames")
+    flow: bool = opt(True, "use optical flow")
+    audio: bool = opt(True, "use sound")
+    ov: str = opt("attention", "frame-flow fusion", choices=("attention", "concat"))
+    conformer: bool = opt(True, "intra-modal Conformer encoders")
+    ife: bool = opt(True, "inter-modal feature enhancement")
+    modality_heads: bool = opt(True, "train the heads of each modality (L_V, L_A) beside the fused one")
+    attributes: list[str] = opt([], "continuous labels to predict; empty for none")
+    classes: bool = opt(True, "predict the classes")
+    imagenet: bool = opt(False, "start the frame encoder from torchvision's ResNet-18 ImageNet weights")
+
+
+@dataclass
+class TrainConfig:
+    """Training."""
+
+    epochs: int = opt(30, "most epochs")
+    lr: float = opt(1e-3, "peak learning rate of AdamW")
+    weight_decay: float = opt(0.05, "weight decay of AdamW")
+    warmup: float = opt(0.1, "share of the steps in which the learning rate rises")
+    clip_norm: float = opt(1.0, "largest gradient norm")
+    patience: int = opt(10, "epochs without a better validation result before stopping")
+    label_smoothing: float = opt(0.05, "label smoothing")
+    class_weights: bool = opt(False, "weight classes by inverse frequency")
+    modality_dropout: float = opt(0.1, "chance that one modality is hidden from a clip in training")
+    w_video: float = opt(0.3, "weight of L_V")
+    w_audio: float = opt(0.3, "weight of L_A")
+    ema: float = opt(0.0, "decay of the weights' moving average; 0 turns it off")
+    mixup: float = opt(0.0, "mixup's beta parameter; 0 turns it off")
+    amp: str = opt("auto", "autocast to bfloat16", choices=("auto", "bfloat16", "off"))
+    compile: bool = opt(False, "torch.compile the network", operational=True)
+    device: str = opt("auto", "auto, cpu or cuda", operational=True)
+    seed: int = opt(0, "initial weights, shuffling, augmentation and dropout")
+    run: str = opt("runs/latest", "run folder", operational=True)
+    monitor: str = opt("auto", "validation figure that picks the epoch", choices=("auto", "uar", "ccc", "loss"))
+
+
+@dataclass
+class Config:
+    """All settings."""
+
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    cache: str = opt("cache", "folder of the feature caches", operational=True)
+    stages: list[str] = opt(["faces", "flow", "logmel"], "stages to compute", operational=True)
+    faces: FacesConfig = field(default_factory=FacesConfig)
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    logmel: LogMelConfig = field(default_factory=LogMelConfig)
+    workers: int = opt(0, "worker processes; 0 is one for each core", operational=True)
+    scheduler: str | None = opt(None, "address of a running Dask scheduler; a local one where empty", operational=True)
+    gpus: int = opt(-1, "GPUs for flow; -1 finds out", operational=True)
+    dashboard: str = opt("127.0.0.1:0", "address of Dask's dashboard; port 0 picks a free one", operational=True)
+    max_failed: float = opt(0.1, "largest share of failed clips before the exit status is non-zero", operational=True)
+    clip_timeout: float = opt(600.0, "s after which one clip counts as hanging", operational=True)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    loader: LoaderConfig = field(default_factory=LoaderConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
