@@ -91,14 +91,16 @@ class FlowConfig:
     method: str = opt("dis", "flow method; dis and tvl1 need no weights", choices=("dis", "raft", "tvl1"))
     model: str = opt("raft_small", "which RAFT", choices=("raft_small", "raft_large"))
     weights: str | None = opt(
-        None, "RAFT weights: a path or a torchvision enum name; torchvision's default where empty",
+        None,
+        "RAFT weights: a path or a torchvision enum name; torchvision's default where empty",
         operational=True,
     )
     updates: int = opt(12, "RAFT's refinement steps")
     storage: str = opt("int8", "how flow is stored", choices=("int8", "float16"))
     device: str = opt("auto", "auto, cpu or cuda", operational=True)
     precision: str = opt(
-        "auto", "auto is float32 on CPU and bfloat16 where a GPU supports it",
+        "auto",
+        "auto is float32 on CPU and bfloat16 where a GPU supports it",
         choices=("auto", "float32", "bfloat16", "float16"),
         operational=True,
     )
@@ -135,14 +137,17 @@ class LoaderConfig:
     steps: int = opt(8, "video steps T sampled from a clip")
     stride: int = opt(2, "sampled frames lie on a grid of every k-th frame")
     sampling: str = opt(
-        "segments", "where steps fall: one in each of T equal segments, or neighbours on the grid",
+        "segments",
+        "where steps fall: one in each of T equal segments, or neighbours on the grid",
         choices=("segments", "contiguous"),
     )
     audio_steps: int = opt(160, "log-mel hops L given to the network")
     crop: int = opt(96, "height and width given to the network in px; random place in training")
     batch: int = opt(32, "clips a batch")
     residency: str = opt(
-        "auto", "where the data live during training", choices=("auto", "stream", "ram", "device"),
+        "auto",
+        "where the data live during training",
+        choices=("auto", "stream", "ram", "device"),
         operational=True,
     )
     threads: int = opt(2, "threads that gather batches", operational=True)
@@ -200,7 +205,9 @@ class TrainConfig:
     device: str = opt("auto", "auto, cpu or cuda", operational=True)
     seed: int = opt(0, "initial weights, shuffling, augmentation and dropout")
     run: str = opt("runs/latest", "run folder", operational=True)
-    monitor: str = opt("auto", "validation figure that picks the epoch", choices=("auto", "uar", "ccc", "loss"))
+    monitor: str = opt(
+        "auto", "validation figure that picks the epoch", choices=("auto", "uar", "ccc", "loss")
+    )
 
 
 @dataclass
@@ -214,10 +221,16 @@ class Config:
     flow: FlowConfig = field(default_factory=FlowConfig)
     logmel: LogMelConfig = field(default_factory=LogMelConfig)
     workers: int = opt(0, "worker processes; 0 is one for each core", operational=True)
-    scheduler: str | None = opt(None, "address of a running Dask scheduler; a local one where empty", operational=True)
+    scheduler: str | None = opt(
+        None, "address of a running Dask scheduler; a local one where empty", operational=True
+    )
     gpus: int = opt(-1, "GPUs for flow; -1 finds out", operational=True)
-    dashboard: str = opt("127.0.0.1:0", "address of Dask's dashboard; port 0 picks a free one", operational=True)
-    max_failed: float = opt(0.1, "largest share of failed clips before the exit status is non-zero", operational=True)
+    dashboard: str = opt(
+        "127.0.0.1:0", "address of Dask's dashboard; port 0 picks a free one", operational=True
+    )
+    max_failed: float = opt(
+        0.1, "largest share of failed clips before the exit status is non-zero", operational=True
+    )
     clip_timeout: float = opt(600.0, "s after which one clip counts as hanging", operational=True)
     split: SplitConfig = field(default_factory=SplitConfig)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
