@@ -10,10 +10,10 @@ False
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 
-class Status(str, Enum):
+class Status(StrEnum):
     """How a stage ended for one clip."""
 
     OK = "ok"
@@ -28,9 +28,6 @@ class Status(str, Enum):
     CRASHED_DECODER = "crashed_decoder"
     TIMED_OUT = "timed_out"
     OUT_OF_MEMORY = "out_of_memory"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True)
