@@ -25,6 +25,15 @@ class ConfigError(ValueError):
     """A setting is unknown, of the wrong type, or out of range; the message names the cure."""
 
 
+def parse_config(text: str) -> Config:
+    """A configuration from YAML text that `to_yaml` wrote."""
+    merged = _merge(OmegaConf.structured(Config), _tree(text, "settings"), "settings")
+    config = OmegaConf.to_object(merged)
+    assert isinstance(config, Config)
+    check_choices(config)
+    return config
+
+
 def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
     """Defaults, then the YAML file, then ``section.key=value`` overrides.
 
@@ -93,13 +102,21 @@ def _read_yaml(path: Path) -> dict:
     if path.stat().st_size > MAX_YAML_BYTES:
         raise ConfigError(f"{path} is larger than {MAX_YAML_BYTES} bytes, which no config is")
     try:
-        tree = _safe_yaml(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text: {error}") from None
+    return _tree(text, str(path))
+
+
+def _tree(text: str, source: str) -> dict:
+    try:
+        tree = _safe_yaml(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source} is not valid YAML: {error}") from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path} must hold sections such as 'faces:', not a {type(tree).__name__}")
+        raise ConfigError(f"{source} must hold sections such as 'faces:', not a {type(tree).__name__}")
     return tree
 
 

@@ -1,0 +1,84 @@
+"""What each stage's result depends on: one recipe a stage, one key a recipe.
+
+Both doors use it: preprocessing to name the folders it fills, training to find them.
+
+>>> from data.config import load_config
+>>> sorted(stage_keys(load_config()))
+['faces', 'flow', 'logmel']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from data.keys import stage_key
+from data.schema import Config, result_params
+from data.weights import cascade_digest, weights_digest
+
+# Raise a stage's version whenever its code changes what it computes: old caches are then not found.
+VERSIONS: Mapping[str, int] = {"faces": 1, "flow": 1, "logmel": 1}
+UPSTREAM: Mapping[str, str | None] = {"faces": None, "flow": "faces", "logmel": None}
+RAFT_ONLY = ("model", "updates")  # settings of a method that is not in use change nothing
+YUNET_ONLY = ("min_score",)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one stage's result comes about; ``provenance`` goes into every shard."""
+
+    stage: str
+    key: str
+    provenance: Mapping[str, Any]
+    upstream: str | None
+
+
+def recipes(config: Config) -> dict[str, Recipe]:
+    """The recipes of the configured stages, upstream ones included, in order of computation.
+
+    Raises:
+        FileNotFoundError: where weights given as a path are not there.
+        ValueError: for a stage that does not exist.
+    """
+    unknown = set(config.stages) - set(VERSIONS)
+    if unknown or not config.stages:
+        raise ValueError(f"stages are a selection of {', '.join(VERSIONS)}; got {config.stages}")
+    wanted = set(config.stages) | {UPSTREAM[s] for s in config.stages} - {None}
+    made: dict[str, Recipe] = {}
+    for stage in VERSIONS:
+        if stage not in wanted:
+            continue
+        params, weights = _params(config, stage)
+        upstream = UPSTREAM[stage]
+        upstream_key = made[upstream].key if upstream else None
+        key = stage_key(stage, VERSIONS[stage], params, weights, upstream_key)
+        provenance = {
+            "stage": stage,
+            "version": VERSIONS[stage],
+            "params": params,
+            "weights": weights,
+            "upstream": upstream_key,
+        }
+        made[stage] = Recipe(stage, key, provenance, upstream)
+    return made
+
+
+def stage_keys(config: Config) -> dict[str, str]:
+    """Each configured stage's key."""
+    return {stage: recipe.key for stage, recipe in recipes(config).items()}
+
+
+def _params(config: Config, stage: str) -> tuple[dict[str, Any], str | None]:
+    """A stage's result-changing settings and the digest of its weights."""
+    section = getattr(config, stage)
+    params, unused, weights = result_params(section), (), None
+    if stage == "faces":
+        haar = section.detector == "haar"
+        unused = YUNET_ONLY if haar else ()
+        weights = cascade_digest() if haar else weights_digest(section.weights, "yunet")
+    elif stage == "flow":
+        raft = section.method == "raft"
+        unused = () if raft else RAFT_ONLY
+        weights = weights_digest(section.weights, section.model) if raft else None
+    return {n: v for n, v in params.items() if n not in unused}, weights

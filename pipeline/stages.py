@@ -1,0 +1,218 @@
+"""One shard of one stage: read the clips, run the stage, write the file.
+
+`run_shard` is what a worker does. It knows no Dask: paths come in, a small record goes out, and
+the same shard gives the same bytes in any process. Detectors and networks are loaded once per
+process.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.atomic import file_sha256
+from data.cache import ShardRecord, record_shard
+from data.clips import Clip, ShardPlan
+from data.config import parse_config, to_yaml
+from data.outcomes import ClipError, Outcome, Status
+from data.recipes import Recipe
+from data.schema import Config
+from data.shards import Shard, ShardWriter, open_shard
+from pipeline.result import StageResult
+
+HANGING = 70  # exit status of a worker that a clip's time limit ended
+OUR_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """All a worker needs to make one shard.
+
+    Attributes:
+        recipe: the stage and its key.
+        plan: the clips.
+        root: the corpus's folder.
+        folder: the stage's folder in the cache.
+        upstream: the folder of the stage before, where there is one.
+        settings: the configuration as YAML.
+        isolate: run every clip in a process of its own (after a worker died on this shard).
+    """
+
+    recipe: Recipe
+    plan: ShardPlan
+    root: str
+    folder: str
+    upstream: str | None
+    settings: str
+    isolate: bool = False
+
+
+def run_shard(task: ShardTask) -> ShardRecord:
+    """Make one shard file, atomically, and return its index record.
+
+    Raises:
+        OSError: where the cache's disk is full, read-only or gone; clips' own troubles become
+            outcomes instead.
+    """
+    _bound_threads()
+    config = load_settings(task.settings)
+    path = Path(task.folder) / f"{task.plan.name}.h5"
+    sources = [source_digest(Path(task.root) / clip.path) for clip in task.plan.clips]
+    with ShardWriter(path, task.recipe.stage, task.recipe.key, task.recipe.provenance) as writer:
+        results = _results(task, config)
+        for clip, source, result in zip(task.plan.clips, sources, results, strict=True):
+            writer.add(clip.id, result.outcome, result.arrays, source)
+    return record_shard(path)
+
+
+def source_digest(path: Path) -> str:
+    """SHA-256 of a clip's media file, empty where the file is missing or unreadable."""
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        if error.errno in OUR_DISK - {errno.EROFS}:
+            raise
+        return ""
+
+
+def _results(task: ShardTask, config: Config) -> Iterator[StageResult]:
+    if task.recipe.stage == "flow":
+        assert task.upstream is not None
+        faces = open_shard(Path(task.upstream) / f"{task.plan.name}.h5")
+        yield from _flow_results(faces, task.plan.clips, config)
+        return
+    for clip in task.plan.clips:
+        path = str(Path(task.root) / clip.path)
+        if task.isolate:
+            from pipeline.isolation import run_isolated
+
+            result = run_isolated(task.recipe.stage, path, config)
+        else:
+            with time_limit(config.clip_timeout):
+                result = run_clip(task.recipe.stage, path, config)
+        yield _with_note(result, clip)
+
+
+def run_clip(stage: str, path: str, config: Config) -> StageResult:
+    """The faces or log-mel of one media file. Trouble with the clip becomes its outcome."""
+    try:
+        if stage == "faces":
+            from pipeline.faces import extract_faces
+
+            return extract_faces(path, config.faces, _detector(to_yaml(config)))
+        from pipeline.logmel import extract_logmel
+
+        return extract_logmel(path, config.logmel)
+    except ClipError as error:
+        return StageResult(error.outcome)
+    except MemoryError:
+        reason = "decoding it asked for more memory than there is; re-encode it at a smaller size"
+        return StageResult(Outcome(Status.OUT_OF_MEMORY, reason, 0.0))
+    except OSError as error:
+        if error.errno in OUR_DISK:
+            raise
+        return StageResult(Outcome(Status.UNREADABLE, f"{type(error).__name__}: {error}", 0.0))
+    except Exception as error:  # one strange file must not end the run; its trouble is recorded
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(where.filename).name}:{where.lineno}"
+        reason = f"unexpected {type(error).__name__} at {place}: {error}; please report it with the file"
+        return StageResult(Outcome(Status.UNREADABLE, reason, 0.0))
+
+
+@dataclass(frozen=True)
+class FaceClip:
+    """The crops of one clip, as the flow stage reads them from the faces cache.
+
+    Attributes:
+        frames: uint8 [n,S,S,3], RGB; a view of the mapped file.
+        time: float64 [n], s.
+        valid: bool [n].
+    """
+
+    frames: np.ndarray
+    time: np.ndarray
+    valid: np.ndarray
+
+
+def _flow_results(faces: Shard, clips: Iterable[Clip], config: Config) -> Iterator[StageResult]:
+    """Flow of the clips that have faces; the others inherit the outcome of their faces."""
+    from pipeline.flow import compute_flow
+
+    outcomes = [(c.id, faces.outcome(c.id)) for c in clips]
+    usable = (faces.clip(i) for i, outcome in outcomes if outcome.usable)
+    inputs = (FaceClip(a["frames"], a["time"], a["valid"]) for a in usable)
+    computed = compute_flow(inputs, config.flow, _engine(to_yaml(config)))
+    for _, outcome in outcomes:
+        if outcome.usable:
+            yield next(computed)
+        else:
+            yield StageResult(Outcome(outcome.status, f"no crops: {outcome.reason}", 0.0))
+
+
+def load_models(stage: str, config: Config) -> None:
+    """Load what a stage needs into this process, so that missing weights end a run at its start."""
+    if stage == "faces":
+        _detector(to_yaml(config))
+    elif stage == "flow":
+        _engine(to_yaml(config))
+
+
+@lru_cache(maxsize=2)
+def load_settings(settings: str) -> Config:
+    """The configuration from its YAML text."""
+    return parse_config(settings)
+
+
+@lru_cache(maxsize=1)
+def _detector(settings: str) -> Any:
+    from pipeline.faces import load_detector
+
+    return load_detector(load_settings(settings).faces)
+
+
+@lru_cache(maxsize=1)
+def _engine(settings: str) -> Any:
+    from pipeline.flow import load_engine
+
+    return load_engine(load_settings(settings).flow)
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """End this process if the block takes longer: a decoder that hangs cannot be asked to stop.
+
+    The scheduler then runs the shard again with every clip in a process of its own.
+    """
+    watchdog = threading.Timer(seconds, os._exit, (HANGING,))
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        yield
+    finally:
+        watchdog.cancel()
+
+
+def _with_note(result: StageResult, clip: Clip) -> StageResult:
+    """Add what the corpus says about a clip to the reason of a failure."""
+    if result.outcome.usable or not clip.note:
+        return result
+    outcome = result.outcome
+    reason = f"{outcome.reason} ({clip.note})"
+    return StageResult(Outcome(outcome.status, reason, outcome.fraction))
+
+
+def _bound_threads() -> None:
+    """One thread a worker process: workers share the cores, and one order of sums gives one result."""
+    import cv2
+
+    cv2.setNumThreads(1)
