@@ -232,6 +232,7 @@ class Config:
         0.1, "largest share of failed clips before the exit status is non-zero", operational=True
     )
     clip_timeout: float = opt(600.0, "s after which one clip counts as hanging", operational=True)
+    clip_memory_gb: float = opt(8.0, "memory in GiB that decoding one suspect clip may take", operational=True)
     split: SplitConfig = field(default_factory=SplitConfig)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -1,0 +1,124 @@
+"""Where the work runs: worker processes of this machine, or a Dask cluster that exists already."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dask
+from distributed import Client, LocalCluster
+
+from data.schema import Config
+
+# A worker that dies takes its shard's clips into quarantine at once (`pipeline.isolation`), and
+# idle connections over a long GPU task are normal.
+SETTINGS = {
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.comm.timeouts.connect": "30s",
+    "distributed.admin.tick.limit": "60s",
+}
+
+
+class ClusterError(RuntimeError):
+    """The Dask cluster cannot do the work; the message says what to change."""
+
+
+@contextmanager
+def open_cluster(config: Config, tasks: int) -> Iterator[Client]:
+    """A client of the configured scheduler or of a fresh local cluster, closed at the end.
+
+    Args:
+        tasks: no more workers than this are started.
+    """
+    if config.scheduler:
+        with _existing(config) as client:
+            yield client
+        return
+    workers = min(config.workers or os.cpu_count() or 1, max(1, tasks))
+    for name in ("distributed", "bokeh", "tornado"):  # a clip's trouble is told by its outcome
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    with tempfile.TemporaryDirectory(prefix="deiii-dask-") as scratch, dask.config.set(SETTINGS):
+        cluster = LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=config.dashboard,
+            local_directory=scratch,
+            silence_logs=logging.CRITICAL,
+            resources={"GPU": 1} if gpu_count(config) else None,
+        )
+        client = Client(cluster)
+        try:
+            yield client
+        finally:
+            client.close(timeout=2)
+            cluster.close(timeout=2)
+
+
+@contextmanager
+def _existing(config: Config) -> Iterator[Client]:
+    try:
+        client = Client(config.scheduler, timeout="15s")
+    except OSError as error:
+        raise ClusterError(
+            f"no Dask scheduler answers at {config.scheduler} ({error}); "
+            "start one with `dask scheduler` or leave out scheduler="
+        ) from None
+    try:
+        client.wait_for_workers(1, timeout=30)
+        check_shared_folder(client, Path(config.cache))
+        yield client
+    except TimeoutError:
+        raise ClusterError(f"the scheduler at {config.scheduler} has no workers; start some first") from None
+    finally:
+        client.close(timeout=2)
+
+
+def check_shared_folder(client: Client, cache: Path) -> None:
+    """Refuse workers that do not see the cache: they would write shards nobody finds."""
+    cache.mkdir(parents=True, exist_ok=True)
+    token = uuid.uuid4().hex
+    probe = cache.resolve() / f".probe-{token}.tmp"
+    probe.write_text(token)
+    try:
+        blind = sorted(w for w, seen in client.run(_sees, str(probe), token).items() if not seen)
+    finally:
+        probe.unlink(missing_ok=True)
+    if blind:
+        raise ClusterError(
+            f"these workers do not see the cache folder {cache.resolve()}: {', '.join(blind)}; "
+            "put it on a file system that all of them share, under the same path"
+        )
+
+
+def _sees(probe: str, token: str) -> bool:
+    try:
+        return Path(probe).read_text() == token
+    except OSError:
+        return False
+
+
+def gpu_count(config: Config) -> int:
+    """GPUs to use for flow on this machine: as configured, or as many as there are."""
+    if config.flow.method != "raft" or config.flow.device == "cpu" or config.gpus == 0:
+        return 0
+    if config.gpus > 0:
+        return config.gpus
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def flow_resources(client: Client, config: Config) -> dict[str, float]:
+    """The GPU resource for flow tasks, where the cluster's workers offer it."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    offered = any(w.get("resources", {}).get("GPU") for w in workers)
+    return {"GPU": 1} if offered and config.flow.method == "raft" else {}

@@ -1,0 +1,202 @@
+"""The Dask graph: one task a shard and a stage, flow after faces, outcomes at the end.
+
+Only `pipeline.graph` and `pipeline.cluster` know Dask. Tasks are submitted as their inputs are
+finished and a bounded number at a time, so a corpus of millions of clips needs no large graph.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from distributed import Client, KilledWorker, as_completed
+from tqdm import tqdm
+
+from data.atomic import remove_temporary
+from data.cache import ShardRecord, StageIndex, corpus_folder, stage_folder, write_index, write_table
+from data.clips import Corpus, ShardPlan, plan_shards
+from data.config import to_yaml
+from data.lock import writer_lock
+from data.recipes import Recipe, recipes
+from data.schema import Config
+from pipeline.cluster import flow_resources, open_cluster
+from pipeline.plan import Sources, finished_shards
+from pipeline.stages import ShardTask, run_shard
+from pipeline.summary import Summary, summarise
+
+IN_FLIGHT = 256  # tasks the scheduler knows of at once; finished ones are replaced
+ATTEMPTS = 3  # worker deaths that a shard may cause, the later ones with isolated clips
+
+
+class PreprocessError(RuntimeError):
+    """Preprocessing cannot go on; what is finished is kept, and the message says what to do."""
+
+
+@dataclass
+class Work:
+    """A shard that is to be made."""
+
+    task: ShardTask
+    attempt: int = 1
+
+
+def preprocess(config: Config, corpus: Corpus, say: Callable[[str], None] = print) -> Summary:
+    """Bring a corpus's caches up to date.
+
+    Finished shards are kept, whatever stopped the run that made them; a changed setting or a
+    changed media file recomputes what depends on it and nothing else.
+
+    Args:
+        config: settings; ``stages`` says which stages.
+        corpus: the scanned corpus.
+        say: where lines for people go.
+
+    Raises:
+        PreprocessError: where the disk, the weights or the cluster stop the run.
+    """
+    begun = time.monotonic()
+    made = recipes(config)
+    plans = plan_shards(corpus, config.corpus.clips_per_shard)
+    folders = {s: stage_folder(config.cache, corpus.name, s, r.key) for s, r in made.items()}
+    try:
+        with writer_lock(corpus_folder(config.cache, corpus.name), say):
+            for folder in folders.values():
+                folder.mkdir(parents=True, exist_ok=True)
+                remove_temporary(folder)
+            sources = Sources(config.cache, corpus)
+            done: dict[str, dict[str, ShardRecord]] = {}
+            for stage, recipe in made.items():
+                done[stage], notes = finished_shards(folders[stage], recipe, plans, sources)
+                for note in notes:
+                    say(note)
+            reused = sum(len(d) for d in done.values())
+            todo = [(s, p) for s in made for p in plans if p.name not in done[s]]
+            say(_opening(corpus, plans, made, done))
+            if todo:
+                _run(config, corpus, made, folders, plans, done, say)
+            indices = {}
+            for stage, recipe in made.items():
+                records = [done[stage][p.name] for p in plans]
+                indices[stage] = StageIndex(stage, recipe.key, recipe.provenance, records)
+                write_index(folders[stage], indices[stage])
+            write_table(config.cache, corpus)
+            paths = {c.id: c.path for c in corpus.clips}
+            sources.save({paths[i]: row.source for i, row in next(iter(indices.values())).clips.items()})
+            seconds = time.monotonic() - begun
+            return summarise(config.cache, corpus, indices, seconds, len(todo), reused)
+    except OSError as error:
+        raise PreprocessError(
+            f"{error}; the cache folder {config.cache} must be writable and have room. "
+            "Finished shards are kept: put it right and run the same command again"
+        ) from error
+
+
+def _opening(
+    corpus: Corpus,
+    plans: Sequence[ShardPlan],
+    made: Mapping[str, Recipe],
+    done: Mapping[str, Mapping[str, ShardRecord]],
+) -> str:
+    """Two lines: what there is, and what is left of it."""
+    parts = [f"{stage}-{recipe.key} {len(done[stage])}/{len(plans)}" for stage, recipe in made.items()]
+    head = (
+        f"{corpus.name}: {len(corpus.clips)} clips of {len(corpus.speakers)} speakers in {len(plans)} shards"
+    )
+    return f"{head}\nshards finished: {', '.join(parts)}"
+
+
+def _run(
+    config: Config,
+    corpus: Corpus,
+    made: Mapping[str, Recipe],
+    folders: Mapping[str, Path],
+    plans: Sequence[ShardPlan],
+    done: dict[str, dict[str, ShardRecord]],
+    say: Callable[[str], None],
+) -> None:
+    """Make the missing shards on a cluster and file their records in ``done``."""
+    settings = to_yaml(config)
+    ready: deque[Work] = deque()
+    waiting: dict[tuple[str, str], Work] = {}  # by the upstream shard it waits for
+    for plan in plans:
+        for stage, recipe in made.items():
+            if plan.name in done[stage]:
+                continue
+            upstream = str(folders[recipe.upstream].resolve()) if recipe.upstream else None
+            root = str(Path(corpus.root).resolve())
+            task = ShardTask(recipe, plan, root, str(folders[stage].resolve()), upstream, settings)
+            if recipe.upstream and plan.name not in done[recipe.upstream]:
+                waiting[recipe.upstream, plan.name] = Work(task)
+            else:
+                ready.append(Work(task))
+    total = sum(len(w.task.plan.clips) for w in [*ready, *waiting.values()])
+    with open_cluster(config, len(ready)) as client:
+        say(
+            f"{len(client.scheduler_info(n_workers=-1)['workers'])} workers; dashboard {client.dashboard_link}"
+        )
+        resources = flow_resources(client, config)
+        with tqdm(total=total, unit="clip", desc="preprocess", smoothing=0.1, dynamic_ncols=True) as bar:
+            _drive(client, resources, ready, waiting, done, bar)
+
+
+def _drive(
+    client: Client,
+    resources: Mapping[str, float],
+    ready: deque[Work],
+    waiting: dict[tuple[str, str], Work],
+    done: dict[str, dict[str, ShardRecord]],
+    bar: tqdm,
+) -> None:
+    running = as_completed(with_results=False)
+    flight: dict[str, Work] = {}
+
+    def submit() -> None:
+        while ready and len(flight) < IN_FLIGHT:
+            work = ready.popleft()
+            stage, name = work.task.recipe.stage, work.task.plan.name
+            future = client.submit(
+                run_shard,
+                work.task,
+                key=f"{stage}-{work.task.recipe.key}-{name}-{work.attempt}",
+                resources=resources if stage == "flow" else None,
+                priority=1 if stage == "flow" else 0,
+                pure=False,
+            )
+            flight[future.key] = work
+            running.add(future)
+
+    submit()
+    for future in running:
+        work = flight.pop(future.key)
+        stage, plan = work.task.recipe.stage, work.task.plan
+        if future.status == "finished":
+            done[stage][plan.name] = future.result()
+            bar.update(len(plan.clips))
+            bar.set_postfix_str(stage, refresh=False)
+            if (stage, plan.name) in waiting:
+                ready.append(waiting.pop((stage, plan.name)))
+        else:
+            ready.append(_again(future, work))
+        submit()
+
+
+def _again(future, work: Work) -> Work:
+    """The same shard once more, its clips isolated, if a worker died of it; else raise."""
+    stage, name = work.task.recipe.stage, work.task.plan.name
+    if future.status in ("cancelled", "lost"):
+        raise PreprocessError(
+            f"the Dask scheduler dropped {stage} of shard {name}; finished shards are kept, run again"
+        )
+    error = future.exception()
+    if not isinstance(error, KilledWorker):
+        raise error
+    if work.attempt >= ATTEMPTS:
+        raise PreprocessError(
+            f"{stage} of shard {name} killed its worker {ATTEMPTS} times, most likely for memory; "
+            "finished shards are kept: run again with fewer workers"
+        ) from error
+    isolate = stage != "flow"  # flow reads our own arrays; only media decoding is isolated
+    return Work(replace(work.task, isolate=isolate), work.attempt + 1)
