@@ -1,0 +1,37 @@
+"""Corpus adapters: each turns a folder (and its label files) into a `data.clips.Corpus`.
+
+>>> from data.schema import CorpusConfig
+>>> corpus = scan(CorpusConfig(name="ravdess", root="raw/ravdess"))  # doctest: +SKIP
+>>> len(corpus.clips)                                                # doctest: +SKIP
+1440
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from data.clips import Corpus, CorpusError
+from data.schema import CorpusConfig
+
+# By name, imported on first use: a scan of RAVDESS needs nothing of the drawing code.
+ADAPTERS = {
+    "synthetic": "data.corpora.synthetic",
+    "ravdess": "data.corpora.ravdess",
+    "crema_d": "data.corpora.crema_d",
+    "msp_improv": "data.corpora.msp_improv",
+    "table": "data.corpora.table",
+}
+
+
+def scan(config: CorpusConfig) -> Corpus:
+    """The clips of the corpus that ``config.name`` and ``config.root`` name.
+
+    Nothing is decoded: a clip that cannot be used says so later, as its recorded outcome.
+
+    Raises:
+        CorpusError: where folder, file names or label files are not as the corpus publishes them;
+            the message says what was expected and what was found, with an example.
+    """
+    if config.name not in ADAPTERS:
+        raise CorpusError(f"unknown corpus {config.name!r}; there are {', '.join(ADAPTERS)}")
+    return import_module(ADAPTERS[config.name]).scan(config)

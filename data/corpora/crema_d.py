@@ -1,0 +1,133 @@
+"""CREMA-D (Cao et al. 2014, https://github.com/CheyneyComputerScience/CREMA-D).
+
+File names are ``1001_DFA_ANG_XX``: actor, sentence, acted emotion, intensity; the videos lie in
+``VideoFlash/*.flv`` (or ``VideoMP4/*.mp4`` after conversion), or without folders.
+
+``corpus.labels=perceived`` takes what raters saw and heard in the whole clip (the multimodal
+columns; the voice-only and face-only ratings answer another question). Two files hold them:
+
+- ``processedResults/tabulatedVotes.csv`` has the number of votes for each emotion (rows
+  ``100000 * 3 + clip`` are the multimodal ones): `Clip.soft` is each emotion's share of the votes.
+- ``processedResults/summaryTable.csv`` has the winners alone (``A:N`` is a tie): `Clip.soft` is
+  even between the winners. Its levels are mean intensities, not votes, and weigh nothing.
+
+The first is used where it is there. A tie has no single perceived class: its label is None and its
+soft distribution trains and is scored as such.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path, PurePosixPath
+
+from data.clips import Clip, Corpus, CorpusError
+from data.corpora.files import AUDIO, VIDEO, examples, media_files, only_one, root_folder
+from data.schema import CorpusConfig
+
+LETTERS = {"A": "angry", "D": "disgust", "F": "fearful", "H": "happy", "N": "neutral", "S": "sad"}
+CODES = {"ANG": "A", "DIS": "D", "FEA": "F", "HAP": "H", "NEU": "N", "SAD": "S"}
+CLASSES = tuple(LETTERS.values())
+EXAMPLE = "VideoFlash/1001_DFA_ANG_XX.flv"
+BROKEN = ("1064_IEO_DIS_MD", "1064_TIE_SAD_XX", "1076_MTI_NEU_XX", "1076_MTI_SAD_XX")
+MULTIMODAL = 3  # query type of the ratings of sound and picture together
+
+_NAME = re.compile(r"(\d{4})_([A-Z]{3})_(ANG|DIS|FEA|HAP|NEU|SAD)_(XX?|LO|MD|HI)", re.IGNORECASE)
+
+
+def scan(config: CorpusConfig) -> Corpus:
+    """CREMA-D clips with acted or perceived labels.
+
+    Raises:
+        CorpusError: for a folder without such files, a clip that is there twice in one format,
+            or missing or malformed rating tables where ``config.labels`` is ``perceived``.
+    """
+    root = root_folder(config.root, "crema_d", EXAMPLE)
+    paths = media_files(root, VIDEO + AUDIO)
+    found = _one_file_each(paths)
+    if not found:
+        got = f"found {examples(paths)}" if paths else "found no media files at all"
+        raise CorpusError(f"crema_d: no files such as {EXAMPLE} under {config.root}; {got}")
+    votes = read_votes(root) if config.labels == "perceived" else {}
+    clips = tuple(_clip(i, p, config.labels, votes.get(i)) for i, p in sorted(found.items()))
+    if config.labels == "perceived" and not any(c.soft for c in clips):
+        raise CorpusError(
+            f"crema_d: the rating tables name none of the {len(clips)} clips, such as {clips[0].id}"
+        )
+    return Corpus("crema_d", str(root), CLASSES, clips, protocol="crema_d-5fold")
+
+
+def read_votes(root: Path) -> dict[str, tuple[float, ...]]:
+    """Perceived distribution over `CLASSES` by clip id, from whichever table is there."""
+    for name, parse in (("tabulatedVotes.csv", _tabulated), ("summaryTable.csv", _summary)):
+        for path in (root / "processedResults" / name, root / name):
+            if path.is_file():
+                return _read(path, parse)
+    raise CorpusError(
+        f"crema_d: corpus.labels=perceived needs processedResults/tabulatedVotes.csv or summaryTable.csv "
+        f"under {root}; both come with the corpus's repository"
+    )
+
+
+def _read(path: Path, parse) -> dict[str, tuple[float, ...]]:
+    votes: dict[str, tuple[float, ...]] = {}
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        for number, row in enumerate(csv.DictReader(file), start=2):
+            try:
+                entry = parse(row)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise CorpusError(f"{path} row {number}: {_why(error)}; a Git LFS pointer?") from None
+            if entry is not None:
+                clip_id, counts = entry
+                total = sum(counts.values())
+                if total <= 0:
+                    raise CorpusError(f"{path} row {number}: no votes for {clip_id}")
+                votes[clip_id] = tuple(counts[letter] / total for letter in LETTERS)
+    return votes
+
+
+def _tabulated(row: dict) -> tuple[str, dict[str, float]] | None:
+    if int(row[""]) // 100_000 != MULTIMODAL:
+        return None
+    counts = {letter: int(row[letter]) for letter in LETTERS}
+    if min(counts.values()) < 0:
+        raise ValueError("a negative number of votes")
+    return row["fileName"].strip(), counts
+
+
+def _summary(row: dict) -> tuple[str, dict[str, float]]:
+    winners = row["MultiModalVote"].strip().split(":")
+    if unknown := set(winners) - set(LETTERS):
+        raise ValueError(f"unknown vote {', '.join(sorted(unknown))!r} (known: {', '.join(LETTERS)})")
+    return row["FileName"].strip(), {letter: float(letter in winners) for letter in LETTERS}
+
+
+def _why(error: Exception) -> str:
+    return f"no column {error}" if isinstance(error, KeyError) else str(error)
+
+
+def _one_file_each(paths: list[str]) -> dict[str, str]:
+    """A clip's best file: video before sound; of several formats the first in `VIDEO`."""
+    by_format: dict[str, dict[str, str]] = {suffix: {} for suffix in VIDEO + AUDIO}
+    for path in paths:
+        file = PurePosixPath(path)
+        match = _NAME.fullmatch(file.stem)
+        if match:
+            level = "XX" if match[4].upper() == "X" else match[4].upper()  # 1040_ITH_SAD_X
+            clip_id = "_".join([match[1], match[2].upper(), match[3].upper(), level])
+            only_one(by_format[file.suffix.lower()], clip_id, path, "crema_d")
+    video: dict[str, str] = {}
+    for suffix in reversed(VIDEO):
+        video |= by_format[suffix]
+    return video or by_format[".wav"] | by_format[".flac"]
+
+
+def _clip(clip_id: str, path: str, labels: str, soft: tuple[float, ...] | None) -> Clip:
+    speaker, _, code, _ = clip_id.split("_")
+    notes = ["known to be faulty at its source"] if clip_id in BROKEN else []
+    label: str | None = LETTERS[CODES[code]]
+    if labels == "perceived":
+        top = [c for c, share in zip(CLASSES, soft or (), strict=False) if share == max(soft or (0,))]
+        label = top[0] if len(top) == 1 else None
+        notes += [] if soft else ["the rating tables do not name it"]
+    return Clip(clip_id, path, speaker, label, soft, note="; ".join(notes))

@@ -1,0 +1,173 @@
+"""MSP-IMPROV (Busso et al. 2017, https://doi.org/10.1109/TAFFC.2016.2515617; by licence from UT Dallas).
+
+Clips lie in ``session1/S01A/P/MSP-IMPROV-S01A-F01-P-FM01.avi``: sentence and intended emotion
+(S01A), actor (F01: the woman of session 1), kind of recording (P, R, S or T) and turn. One text
+file, ``Evalution.txt`` in the release (sic), holds the ratings under names with another prefix:
+
+    UTD-IMPROV-S01A-F01-P-FM01.avi; A; A:2.250000; V:2.500000; D:2.750000 ; N:3.000000;
+
+with a line for each rater below. Of the consensus letters A, H, S and N become classes; O (other)
+and X (no agreement) leave the clip without a class, with its attributes. ``A``, ``V`` and ``D``
+are means on scales from 1 to 5; naturalness (``N``) is not used.
+
+`Clip.speaker` is the actor in the third field of the name, as is usual with this corpus. Turns of a
+dialogue can let the partner's voice be heard, so the default protocol keeps sessions whole.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from statistics import fmean
+
+from data.clips import Clip, Corpus, CorpusError
+from data.corpora.files import AUDIO, VIDEO, examples, media_files, only_one, root_folder
+from data.schema import CorpusConfig
+
+LETTERS = {"A": "angry", "H": "happy", "N": "neutral", "S": "sad"}
+CLASSES = tuple(LETTERS.values())
+NO_CLASS = ("O", "X")
+ATTRIBUTES = {"A": "arousal", "V": "valence", "D": "dominance"}
+LOW, HIGH = 1.0, 5.0
+ENOUGH = 20  # rated angry and sad clips before they decide the direction of activation
+EXAMPLE = "session1/S01A/P/MSP-IMPROV-S01A-F01-P-FM01.avi"
+TABLES = ("Evalution.txt", "Evaluation.txt")
+
+_ID = r"(S\d{2}[AHNS])-([FM])(\d{2})-([PRST])-([FM]{2}\d{2,3})"
+_NAME = re.compile(rf"(?:MSP|UTD)-IMPROV-({_ID})", re.IGNORECASE)
+_LINE = re.compile(rf"(?:MSP|UTD)-IMPROV-({_ID})\.(?:avi|mp4|wav)\s*;(.*)", re.IGNORECASE)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Rating:
+    """One clip's consensus letter and mean attributes, as the table has them."""
+
+    letter: str
+    attributes: dict[str, float]
+
+
+def scan(config: CorpusConfig) -> Corpus:
+    """MSP-IMPROV clips with consensus classes and arousal, valence and dominance in 1..5.
+
+    Rated clips whose file is absent are kept (they end as ``missing``), except those of sessions
+    of which nothing is there.
+
+    Raises:
+        CorpusError: for a folder without such files, or a missing or malformed rating table.
+    """
+    root = root_folder(config.root, "msp_improv", EXAMPLE)
+    paths = media_files(root, VIDEO + AUDIO)
+    video: dict[str, str] = {}
+    sound: dict[str, str] = {}
+    for path in paths:
+        match = _NAME.fullmatch(PurePosixPath(path).stem)
+        if match:
+            kind = video if path.lower().endswith(VIDEO) else sound
+            only_one(kind, match[1].upper(), path, "msp_improv")
+    files = video or sound
+    if not files:
+        got = f"found {examples(paths)}" if paths else "found no media files at all"
+        raise CorpusError(f"msp_improv: no files such as {EXAMPLE} under {config.root}; {got}")
+    table = _find_table(root)
+    ratings = read_ratings(table)
+    if not ratings.keys() & files.keys():
+        raise CorpusError(f"msp_improv: {table} rates none of the {len(files)} clips, such as {min(files)}")
+    sessions = {_session(i) for i in files}
+    absent = {i for i in ratings.keys() - files.keys() if _session(i) in sessions}
+    if absent:
+        _log.warning("msp_improv: %d rated clips have no file: %s", len(absent), examples(sorted(absent)))
+    files |= {i: _expected_path(i) for i in absent}
+    flip = activation_falls(ratings)
+    clips = tuple(_clip(i, path, ratings.get(i), flip) for i, path in sorted(files.items()))
+    ranges = {name: (LOW, HIGH) for name in ATTRIBUTES.values()}
+    return Corpus("msp_improv", str(root), CLASSES, clips, ranges, protocol="msp_improv-loso")
+
+
+def read_ratings(path: Path) -> dict[str, Rating]:
+    """Ratings by clip id (``S01A-F01-P-FM01``); attributes keep the table's letters and direction."""
+    ratings: dict[str, Rating] = {}
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        for number, line in enumerate(file, start=1):
+            match = _LINE.match(line.strip())
+            if match is None:
+                continue  # a rater's line or a blank one
+            try:
+                rating = _rating(match[match.lastindex or 0])
+            except ValueError as error:
+                raise CorpusError(f"{path} line {number}: {error}") from None
+            clip_id = match[1].upper()
+            if ratings.setdefault(clip_id, rating) != rating:
+                raise CorpusError(f"{path} line {number}: a second, different rating of {clip_id}")
+    if not ratings:
+        raise CorpusError(
+            f"{path} holds no line such as "
+            "'UTD-IMPROV-S01A-F01-P-FM01.avi; A; A:2.250000; V:2.500000; D:2.750000 ; N:3.000000;'"
+        )
+    return ratings
+
+
+def activation_falls(ratings: dict[str, Rating]) -> bool:
+    """Whether the table's activation runs from active (1) to passive (5), as documented.
+
+    Both directions are met in use, and the wrong one would turn every arousal result round, so
+    the table itself is asked: angry clips are more aroused than sad ones. With fewer than
+    `ENOUGH` of either, the documented direction holds.
+    """
+    angry, sad = (
+        [r.attributes["A"] for r in ratings.values() if r.letter == letter and "A" in r.attributes]
+        for letter in "AS"
+    )
+    if min(len(angry), len(sad)) < ENOUGH:
+        return True
+    return fmean(angry) < fmean(sad)
+
+
+def _rating(text: str) -> Rating:
+    letter, *pairs = [part.strip() for part in text.strip().rstrip(";").split(";")]
+    if letter not in LETTERS and letter not in NO_CLASS:
+        raise ValueError(f"unknown class {letter!r} (known: {', '.join([*LETTERS, *NO_CLASS])})")
+    attributes = {}
+    for pair in pairs:
+        name, sep, value = pair.partition(":")
+        if not sep:
+            raise ValueError(f"{pair!r} is not a rating such as A:2.250000")
+        if name.strip() not in ATTRIBUTES:
+            continue
+        number = float(value)
+        if math.isnan(number):
+            continue  # nobody rated it
+        if not LOW <= number <= HIGH:
+            raise ValueError(f"{pair!r} is outside {LOW:g} to {HIGH:g}")
+        attributes[name.strip()] = number
+    return Rating(letter, attributes)
+
+
+def _clip(clip_id: str, path: str, rating: Rating | None, flip: bool) -> Clip:
+    speaker, session = clip_id.split("-")[1], _session(clip_id)
+    if rating is None:
+        return Clip(clip_id, path, speaker, fold=session, note="the evaluation file does not rate it")
+    values = {ATTRIBUTES[name]: value for name, value in rating.attributes.items()}
+    if flip and "arousal" in values:
+        values["arousal"] = LOW + HIGH - values["arousal"]
+    return Clip(clip_id, path, speaker, LETTERS.get(rating.letter), attributes=values, fold=session)
+
+
+def _session(clip_id: str) -> str:
+    return f"session{int(clip_id.split('-')[1][1:])}"
+
+
+def _expected_path(clip_id: str) -> str:
+    sentence, _, kind, _ = clip_id.split("-")
+    return f"{_session(clip_id)}/{sentence}/{kind}/MSP-IMPROV-{clip_id}.avi"
+
+
+def _find_table(root: Path) -> Path:
+    for folder in (root, *sorted(p for p in root.iterdir() if p.is_dir())):
+        for name in TABLES:
+            if (folder / name).is_file():
+                return folder / name
+    raise CorpusError(f"msp_improv: no {' or '.join(TABLES)} in {root}; it comes with the corpus")

@@ -1,0 +1,100 @@
+"""RAVDESS (Livingstone & Russo 2018, https://doi.org/10.5281/zenodo.1188976).
+
+A file name holds everything: ``MM-VC-EM-IN-ST-RE-AC.ext`` are modality, vocal channel, emotion,
+intensity, statement, repetition and actor. Folders do not matter (``Actor_01/``,
+``Video_Speech_Actor_01/Actor_01/`` as unzipped, or none at all).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import PurePosixPath
+
+from data.clips import Clip, Corpus, CorpusError
+from data.corpora.files import AUDIO, VIDEO, examples, media_files, only_one, root_folder
+from data.schema import CorpusConfig
+
+CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+MODALITIES = {"audio-video": 1, "video-only": 2, "audio-only": 3}
+CHANNELS = {"speech": (1,), "song": (2,), "both": (1, 2)}
+HIGHEST = (3, 2, 8, 2, 2, 2, 24)  # of each field; the lowest is 1
+EXAMPLE = "Actor_12/01-01-06-01-02-01-12.mp4"
+
+_LOOKS_ALIKE = re.compile(r"\d+(?:-\d+){4,}")
+_ACTOR_FOLDER = re.compile(r"Actor_(\d{2})", re.IGNORECASE)
+_log = logging.getLogger(__name__)
+
+
+def scan(config: CorpusConfig) -> Corpus:
+    """RAVDESS clips of ``config.modality`` and ``config.channel``.
+
+    The classes are always the corpus's eight, so that class numbers mean the same in every run
+    (songs have no disgust and no surprise).
+
+    Raises:
+        CorpusError: for a folder without such files, a file that is there twice, or one that
+            lies in another actor's folder.
+    """
+    root = root_folder(config.root, "ravdess", EXAMPLE)
+    modality, channels = MODALITIES[config.modality], CHANNELS[config.channel]
+    suffixes = AUDIO if config.modality == "audio-only" else VIDEO
+    paths = media_files(root, VIDEO + AUDIO)
+    found: dict[str, str] = {}
+    clips, odd, others = [], [], set()
+    for path in paths:
+        fields = parse_name(path)
+        if fields is None:
+            odd += [path] if _LOOKS_ALIKE.fullmatch(PurePosixPath(path).stem) else []
+            continue
+        _check_folder(path, fields[6])
+        if fields[0] != modality or fields[1] not in channels:
+            others.add((_name(MODALITIES, fields[0]), "speech" if fields[1] == 1 else "song"))
+            continue
+        if not path.lower().endswith(suffixes):
+            continue  # sound that somebody extracted beside the video, or the other way round
+        clip_id = PurePosixPath(path).stem
+        only_one(found, clip_id, path, "ravdess")
+        clips.append(Clip(clip_id, path, f"actor-{fields[6]:02d}", CLASSES[fields[2] - 1]))
+    if not clips:
+        raise CorpusError(_nothing_found(config, paths, odd, others))
+    if odd:
+        _log.warning("ravdess: %d files left out, their fields are out of range: %s", len(odd), examples(odd))
+    clips.sort(key=lambda c: c.id)
+    return Corpus("ravdess", str(root), CLASSES, tuple(clips), protocol="ravdess-6fold")
+
+
+def parse_name(path: str) -> tuple[int, ...] | None:
+    """The seven fields of a RAVDESS file name, or None where it is not one.
+
+    >>> parse_name("Actor_12/01-01-06-01-02-01-12.mp4")
+    (1, 1, 6, 1, 2, 1, 12)
+    """
+    parts = PurePosixPath(path).stem.split("-")
+    if len(parts) != 7 or not all(re.fullmatch(r"[0-9]{2}", p) for p in parts):
+        return None
+    fields = tuple(int(p) for p in parts)
+    return fields if all(1 <= f <= high for f, high in zip(fields, HIGHEST, strict=True)) else None
+
+
+def _check_folder(path: str, actor: int) -> None:
+    folder = _ACTOR_FOLDER.fullmatch(PurePosixPath(path).parent.name)
+    if folder and int(folder[1]) != actor:
+        raise CorpusError(
+            f"ravdess: {path} names actor {actor:02d} but lies in the folder of another; "
+            "one of the two is wrong, unpack the archive again"
+        )
+
+
+def _nothing_found(config: CorpusConfig, paths: list[str], odd: list[str], others: set) -> str:
+    want = f"ravdess: no {config.modality} {config.channel} files such as {EXAMPLE} under {config.root}; "
+    if others:
+        there = ", ".join(f"corpus.modality={m} corpus.channel={c}" for m, c in sorted(others))
+        return want + f"there are files for {there}"
+    if odd:
+        return want + f"names that look alike have fields out of range: {examples(odd)}"
+    return want + (f"found {examples(paths)}" if paths else "found no media files at all")
+
+
+def _name(table: dict[str, int], number: int) -> str:
+    return next(name for name, value in table.items() if value == number)

@@ -1,0 +1,324 @@
+"""What is drawn in each clip: labels, cues and nuisances, every one from the seed.
+
+A plan is pure data. The same settings and the same clip number give the same plan, whatever
+else is drawn and in whatever order, and a plan is also the ground truth: where the face is in
+each frame, how far the mouth is open, how the brows stand and how the pitch runs.
+
+Lengths in a face are in *face units*: half the face's width is 1, x points right in the
+picture, y down, and the origin lies between eyes and mouth.
+
+Why sampled frames cannot tell trembling from holding still
+    Let ``c`` be a clip's resting position and ``a`` its tremor amplitude, drawn alike for both
+    values of the motion bit, and ``s`` a fair coin (-1 or 1). A still clip holds ``c + s*a`` in
+    every frame; a trembling one alternates ``c + s*a``, ``c - s*a``. Frames at an even stride
+    then show one constant position whose distribution is the same in both cases. Only
+    neighbouring frames differ.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.schema import SyntheticConfig
+
+APPEARANCE = ("narrow", "wide")
+MOTION = ("still", "tremor")
+VOICE = ("rising", "falling")
+SYNC = ("matched", "unmatched")
+
+ENVELOPE_RATE = 100  # Hz, at which two timings are compared
+MAX_TIMING_CORRELATION = 0.1
+
+
+def classes(task: str) -> tuple[str, ...]:
+    """Class names of a task, in order.
+
+    >>> classes("cues")[0]
+    'narrow-still-rising'
+    """
+    if task == "sync":
+        return SYNC
+    return tuple("-".join(bits) for bits in itertools.product(APPEARANCE, MOTION, VOICE))
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """What stays the same in all clips of one speaker. Colours are RGB, 0-255."""
+
+    name: str
+    skin: tuple[float, float, float]
+    hair: tuple[float, float, float]
+    iris: tuple[float, float, float]
+    lips: tuple[float, float, float]
+    shirt: tuple[float, float, float]
+    background: tuple[float, float, float]
+    hair_style: int
+    face_height: float
+    jaw: float
+    eye_distance: float
+    eye_width: float
+    brow_height: float
+    brow_thickness: float
+    nose_length: float
+    mouth_y: float
+    mouth_width: float
+    openness: float
+    position: tuple[float, float]  # of the face's origin, as a share of the picture
+    scale: float  # half the face's width, as a share of the picture
+    light_angle: float
+    pitch: float  # Hz
+    formant_scale: float
+    tilt: float  # of the voice's spectrum
+
+
+@dataclass(frozen=True, eq=False)
+class ClipPlan:
+    """Everything a clip shows and sounds like; the ground truth for tests.
+
+    Attributes:
+        index: the clip's number in the corpus.
+        id: clip id, ``<speaker>/<speaker>-<number>``.
+        label: class name.
+        valence, arousal: in [-1, 1].
+        appearance, motion, voice: indices into `APPEARANCE`, `MOTION`, `VOICE`.
+        size, fps: the picture's height and width in px, frames per second.
+        centre: float64 [n,2], the face's origin in px (x, y; pixel centres at whole numbers).
+        scale: float64 [n], px per face unit.
+        roll: float64 [n], rad, clockwise in the picture.
+        brow, quiver: float64 [n], vertical displacement of brows and of the lips' middle, face units.
+        opening: float64 [n], mouth opening in [0,1].
+        bursts: float64 [k,2], start and end in s of the voice's bursts.
+        pitch: float64 [k], Hz at the middle of each burst (geometric mean over the burst).
+        slope: float64 [k], octaves from a burst's start to its end; the sign is the voice bit.
+        vowels: int64 [k], row of `voice.VOWELS`.
+        gain_db, hum_db: level of voice and of background sound, dB of full scale (RMS).
+        noise: camera noise, standard deviation in grey levels.
+        light: brightness factor.
+        quantiser: H.264's constant quantiser.
+        seed: for noise and background texture.
+    """
+
+    index: int
+    id: str
+    speaker: Speaker
+    label: str
+    valence: float
+    arousal: float
+    appearance: int
+    motion: int
+    voice: int
+    size: int
+    fps: float
+    seconds: float
+    centre: np.ndarray
+    scale: np.ndarray
+    roll: np.ndarray
+    brow: np.ndarray
+    quiver: np.ndarray
+    opening: np.ndarray
+    bursts: np.ndarray
+    pitch: np.ndarray
+    slope: np.ndarray
+    vowels: np.ndarray
+    gain_db: float
+    hum_db: float
+    noise: float
+    light: float
+    quantiser: int
+    seed: tuple[int, ...]
+
+
+def check(config: SyntheticConfig) -> None:
+    """Refuse settings that cannot be drawn.
+
+    Raises:
+        ValueError: names the setting and its allowed values.
+    """
+    if config.size % 2 or not 64 <= config.size <= 2048:
+        raise ValueError(f"corpus.synthetic.size is even and in 64..2048, not {config.size}")
+    if not 0.8 <= config.seconds <= 60:
+        raise ValueError(f"corpus.synthetic.seconds is in 0.8..60, not {config.seconds}")
+    if not 10 <= config.fps <= 120:
+        raise ValueError(f"corpus.synthetic.fps is in 10..120, not {config.fps}")
+    for name in ("speakers", "clips_per_class"):
+        if not 1 <= getattr(config, name) <= 9999:
+            raise ValueError(f"corpus.synthetic.{name} is in 1..9999, not {getattr(config, name)}")
+    if config.seed < 0:
+        raise ValueError(f"corpus.synthetic.seed is not negative, unlike {config.seed}")
+
+
+def clip_count(config: SyntheticConfig) -> int:
+    """Number of clips in the corpus."""
+    return config.speakers * config.clips_per_class * len(classes(config.task))
+
+
+def plan_speaker(config: SyntheticConfig, number: int) -> Speaker:
+    """The ``number``-th speaker, counted from 0."""
+    rng = np.random.default_rng([config.seed, 1, number])
+    skin = _between(rng, [(242, 205, 182), (214, 164, 132), (176, 122, 92), (132, 90, 68)])
+    hair = _between(rng, [(30, 24, 22), (78, 50, 34), (120, 84, 52), (168, 132, 84), (112, 106, 104)])
+    return Speaker(
+        name=f"s{number:02d}",
+        skin=skin,
+        hair=hair,
+        iris=_between(rng, [(60, 38, 26), (84, 70, 40), (60, 84, 100)]),
+        lips=tuple(np.array(skin) * [0.82, 0.55, 0.55] * rng.uniform(0.85, 1.0)),
+        shirt=tuple(rng.uniform(30, 190, 3)),
+        background=tuple(rng.uniform(90, 190) * rng.uniform(0.8, 1.1, 3)),
+        hair_style=int(rng.integers(4)),
+        face_height=rng.uniform(1.28, 1.42),
+        jaw=rng.uniform(0.05, 0.25),
+        eye_distance=rng.uniform(0.40, 0.45),
+        eye_width=rng.uniform(0.20, 0.235),
+        brow_height=rng.uniform(0.30, 0.36),
+        brow_thickness=rng.uniform(0.045, 0.075),
+        nose_length=rng.uniform(0.42, 0.52),
+        mouth_y=rng.uniform(0.64, 0.72),
+        mouth_width=rng.uniform(0.33, 0.42),
+        openness=rng.uniform(0.8, 1.1),
+        position=(rng.uniform(0.46, 0.54), rng.uniform(0.46, 0.52)),
+        scale=rng.uniform(0.25, 0.285),
+        light_angle=rng.uniform(-np.pi, np.pi),
+        pitch=100.0 * 2.0 ** rng.uniform(0.15, 1.15),
+        formant_scale=rng.uniform(0.88, 1.15),
+        tilt=rng.uniform(0.8, 1.2),
+    )
+
+
+def plan_clip(config: SyntheticConfig, index: int) -> ClipPlan:
+    """The ``index``-th clip's plan, counted from 0.
+
+    >>> plan_clip(SyntheticConfig(), 0).id
+    's00/s00-000'
+
+    Raises:
+        ValueError: for settings that cannot be drawn.
+        IndexError: past the last clip.
+    """
+    check(config)
+    if not 0 <= index < clip_count(config):
+        raise IndexError(f"the corpus has {clip_count(config)} clips; there is no number {index}")
+    names = classes(config.task)
+    person, number = divmod(index, config.clips_per_class * len(names))
+    # Every class equally often, in an order that says nothing of the class.
+    order = np.repeat(np.arange(len(names)), config.clips_per_class)
+    np.random.default_rng([config.seed, 2, person]).shuffle(order)
+    label = int(order[number])
+    speaker = plan_speaker(config, person)
+
+    seed = (config.seed, 3, person, number)
+    # Each bit has a coin of its own, so that nothing else depends on which task is drawn.
+    rng = np.random.default_rng(seed)
+    coins = rng.integers(2, size=3)
+    if config.task == "cues":
+        appearance, motion, voice = (label >> 2) & 1, (label >> 1) & 1, label & 1
+    else:
+        appearance, motion, voice = int(coins[0]), 0, int(coins[2])
+    valence, arousal = rng.uniform(-1, 1, 2)
+
+    n = max(2, round(config.seconds * config.fps))
+    time = np.arange(n) / config.fps
+    heard, other = _two_timings(rng, config.seconds)
+    seen = other if config.task == "sync" and label == 1 else heard
+    k = len(heard)
+    amplitude = 0.030 + 0.008 * arousal
+    alternation = (-1.0) ** np.arange(n) if motion else np.ones(n)
+
+    def held(spread: float, share: float) -> np.ndarray:
+        rest, side = rng.uniform(-spread, spread), rng.choice([-1.0, 1.0])
+        return rest + side * share * amplitude * alternation
+
+    size = config.size
+    x, y = speaker.position
+    return ClipPlan(
+        index=index,
+        id=f"{speaker.name}/{speaker.name}-{number:03d}",
+        speaker=speaker,
+        label=names[label],
+        valence=float(valence),
+        arousal=float(arousal),
+        appearance=appearance,
+        motion=motion,
+        voice=voice,
+        size=size,
+        fps=config.fps,
+        seconds=n / config.fps,
+        centre=size
+        * np.stack(
+            [
+                x + rng.uniform(-0.03, 0.03) + 0.012 * _drift(rng, time),
+                y + rng.uniform(-0.02, 0.02) + 0.010 * _drift(rng, time),
+            ],
+            axis=1,
+        ),
+        scale=size * speaker.scale * rng.uniform(0.94, 1.06) * (1 + 0.015 * _drift(rng, time)),
+        roll=np.deg2rad(rng.uniform(-6, 6) + 2.0 * _drift(rng, time)),
+        brow=held(0.03, 1.0),
+        quiver=held(0.01, 0.4),
+        opening=speaker.openness * rng.uniform(0.85, 1.0) * envelope(time, seen) / 1.1,
+        bursts=heard,
+        pitch=speaker.pitch * 2.0 ** (rng.uniform(-0.12, 0.12) + rng.uniform(-0.08, 0.08, k)),
+        slope=(1 - 2 * voice) * rng.uniform(0.7, 0.95, k),
+        vowels=rng.integers(5, size=k),
+        gain_db=-24.0 + 6.0 * arousal + rng.uniform(-1, 1),
+        hum_db=rng.uniform(-58, -48),
+        noise=rng.uniform(1.0, 3.0),
+        light=rng.uniform(0.88, 1.1),
+        quantiser=int(rng.integers(20, 27)),
+        seed=seed,
+    )
+
+
+def envelope(time: np.ndarray, bursts: np.ndarray) -> np.ndarray:
+    """How open the mouth and how loud the voice is at each time, 0 to 1.
+
+    Args:
+        time: [n] in s.
+        bursts: [k,2], start and end in s; bursts do not overlap.
+    """
+    start, end = bursts[:, :1], bursts[:, 1:]
+    phase = (time[None] - start) / (end - start)
+    # A raised cosine with a flat middle, symmetric in time: nothing of the contour's direction.
+    edge = np.clip(np.minimum(phase, 1 - phase) / 0.35, 0, 1)
+    return np.where((phase > 0) & (phase < 1), 0.5 - 0.5 * np.cos(np.pi * edge), 0.0).sum(axis=0)
+
+
+def _timing(rng: np.random.Generator, seconds: float) -> np.ndarray:
+    bursts, at = [], rng.uniform(0.05, 0.3)
+    while True:
+        length = rng.uniform(0.24, 0.44)
+        if at + length > seconds - 0.05:
+            break
+        bursts.append((at, at + length))
+        at += length + rng.uniform(0.14, 0.40)
+    return np.array(bursts).reshape(-1, 2)
+
+
+def _two_timings(rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, np.ndarray]:
+    """Two timings that do not go together. Neither is special.
+
+    Pairs are drawn until they do not correlate. The rule is symmetric, so either member has the
+    same distribution; and every clip draws a pair, also where only the first is used.
+    """
+    grid = np.arange(0, seconds, 1 / ENVELOPE_RATE)
+    while True:
+        pair = _timing(rng, seconds), _timing(rng, seconds)
+        if min(len(p) for p in pair) == 0:
+            continue
+        if np.corrcoef(*(envelope(grid, p) for p in pair))[0, 1] <= MAX_TIMING_CORRELATION:
+            return pair
+
+
+def _drift(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:
+    """A slow wander within [-1, 1]: two sines with periods of seconds."""
+    periods, phases = rng.uniform(1.6, 4.0, 2), rng.uniform(0, 2 * np.pi, 2)
+    return (np.sin(2 * np.pi * time[:, None] / periods + phases) * [0.65, 0.35]).sum(axis=1)
+
+
+def _between(rng: np.random.Generator, stops: list[tuple]) -> tuple[float, float, float]:
+    """A colour between two neighbouring ones of a list."""
+    at = rng.uniform(0, len(stops) - 1)
+    return tuple(float(np.interp(at, np.arange(len(stops)), [s[c] for s in stops])) for c in range(3))

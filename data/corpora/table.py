@@ -1,0 +1,201 @@
+"""Any corpus, described by a CSV table.
+
+Columns ``path``, ``speaker`` and ``label`` are required; ``valence``, ``arousal``, ``dominance`` and
+``fold`` are optional, and other columns are ignored. UTF-8 with or without a byte-order mark, any
+line ends. Paths are relative to ``corpus.root``, and none may leave it.
+
+An attribute's possible range is not its observed one (which would tell the training about the test
+clips): it is the smallest of `RANGES` that holds all values of all attributes.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import math
+import os
+import posixpath
+from collections import Counter
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path, PureWindowsPath
+
+from data.clips import Clip, Corpus, CorpusError
+from data.corpora.files import root_folder
+from data.schema import CorpusConfig
+
+REQUIRED = ("path", "speaker", "label")
+ATTRIBUTES = ("valence", "arousal", "dominance")
+COLUMNS = (*REQUIRED, *ATTRIBUTES, "fold")
+RANGES = ((0.0, 1.0), (-1.0, 1.0), (1.0, 5.0), (1.0, 7.0), (1.0, 9.0))
+EXAMPLE = "path,speaker,label\nclips/anna-01.mp4,anna,happy"
+
+
+def scan(config: CorpusConfig) -> Corpus:
+    """The clips of ``config.table``; its classes are the labels in it, sorted.
+
+    Clip ids are paths without suffix, and with it where two clips differ in nothing else. A file
+    that is not there is no error (its clip ends as ``missing``), unless that is so for all.
+
+    Raises:
+        CorpusError: for missing columns, blank or malformed cells, a clip named twice, values
+            outside every range, or paths that leave the root; the message names the row.
+    """
+    root = root_folder(config.root, "table", "clips/anna-01.mp4")
+    table = find_table(config.table, root)
+    rows = list(read_rows(table, Root(root)))
+    if not rows:
+        raise CorpusError(f"{table} has no rows below its header; a table looks like\n{EXAMPLE}")
+    if not any(os.path.exists(root / clip.path) for clip in rows):
+        raise CorpusError(
+            f"{table}: none of its {len(rows)} files exists, first {root / rows[0].path}; "
+            "paths are relative to corpus.root"
+        )
+    stems = Counter(_stem(clip.path) for clip in rows)
+    clips = sorted((_named(clip, stems) for clip in rows), key=lambda c: c.id)
+    classes = tuple(sorted({c.label for c in clips if c.label is not None}))
+    return Corpus("table", str(root), classes, tuple(clips), attribute_ranges(clips, table))
+
+
+def find_table(name: str | None, root: Path) -> Path:
+    """The table's path: relative to the current folder, else to the root."""
+    if not name:
+        raise CorpusError(f"corpus.table names no CSV; it looks like\n{EXAMPLE}")
+    for path in (Path(name), root / name):
+        if path.is_file():
+            return path
+    raise CorpusError(f"there is no table {name}, neither in {Path.cwd()} nor in {root}")
+
+
+def read_rows(table: Path, root: Root) -> Iterator[Clip]:
+    """The table's clips in order, each with its path as its id."""
+    seen: dict[str, int] = {}
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file, strict=True)
+        number = 1
+        try:
+            columns = _columns(next(reader, []), table)
+            for cells in reader:
+                number = reader.line_num
+                if not any(cell.strip() for cell in cells):
+                    continue
+                clip = _row(cells, columns, root)
+                if clip.path in seen:
+                    raise CorpusError(f"{clip.path} is named before, in row {seen[clip.path]}")
+                seen[clip.path] = number
+                yield clip
+        except UnicodeDecodeError as error:
+            raise CorpusError(f"{table} is not UTF-8 ({error.reason}); save it as CSV UTF-8") from None
+        except (csv.Error, CorpusError) as error:
+            raise CorpusError(f"{table} row {number}: {error}") from None
+
+
+def attribute_ranges(clips: list[Clip], source: object = "table") -> dict[str, tuple[float, float]]:
+    """The smallest of `RANGES` holding all attribute values, for each attribute that occurs.
+
+    >>> attribute_ranges([Clip("a", "a.mp4", "s", attributes={"valence": 0.2, "arousal": -0.4})])
+    {'valence': (-1.0, 1.0), 'arousal': (-1.0, 1.0)}
+    """
+    names = [a for a in ATTRIBUTES if any(a in c.attributes for c in clips)]
+    values = [v for c in clips for v in c.attributes.values()]
+    if not values:
+        return {}
+    low, high = min(values), max(values)
+    for bounds in RANGES:
+        if bounds[0] <= low and high <= bounds[1]:
+            return {name: bounds for name in names}
+    known = ", ".join(f"{a:g}..{b:g}" for a, b in RANGES)
+    raise CorpusError(f"{source}: attributes go from {low:g} to {high:g}; rescale them to one of {known}")
+
+
+class Root:
+    """Checks that paths stay under a root; parents are resolved once, not once a clip."""
+
+    def __init__(self, root: Path):
+        self.given = os.path.abspath(root)
+        self.real = os.path.realpath(root)
+        self._real_folder = lru_cache(maxsize=65536)(os.path.realpath)
+
+    def relative(self, text: str) -> str:
+        """A cell as a path relative to the root, POSIX and normalised.
+
+        Raises:
+            CorpusError: where it leads out of the root, directly or by a link.
+        """
+        if any(ord(c) < 32 for c in text):
+            raise CorpusError(f"path {text!r} holds control characters")
+        text = text.replace("\\", "/")
+        if os.path.isabs(text):
+            normal = posixpath.normpath(text)
+            base = next((b for b in (self.given, self.real) if normal.startswith(b.rstrip("/") + "/")), None)
+            if base is None:
+                raise CorpusError(f"path {text} lies outside corpus.root {self.given}")
+            normal = posixpath.relpath(normal, base)
+        elif PureWindowsPath(text).drive:
+            raise CorpusError(f"path {text} lies outside corpus.root {self.given}")
+        else:
+            normal = posixpath.normpath(text)
+        if normal in (".", "..") or normal.startswith("../"):
+            raise CorpusError(f"path {text} does not name a file under corpus.root")
+        full = f"{self.real}/{normal}"
+        folder, name = os.path.split(full)
+        real = f"{self._real_folder(folder)}/{name}"
+        if os.path.islink(real):
+            real = os.path.realpath(real)
+        if not real.startswith(self.real.rstrip("/") + "/"):
+            raise CorpusError(f"path {text} is a link that leads outside corpus.root, to {real}")
+        return normal
+
+
+def _columns(header: list[str], table: Path) -> dict[str, int]:
+    names = [name.strip().lower() for name in header]
+    if len(names) == 1 and (";" in names[0] or "\t" in names[0]):
+        raise CorpusError("columns are separated by semicolons or tabs; save the table with commas")
+    for name in names:
+        close = difflib.get_close_matches(name, COLUMNS, n=1, cutoff=0.8)
+        if name not in COLUMNS and close:
+            raise CorpusError(f"unknown column {name!r}; did you mean {close[0]!r}?")
+    for name in COLUMNS:
+        if names.count(name) > 1:
+            raise CorpusError(f"column {name!r} is there twice")
+    if missing := [name for name in REQUIRED if name not in names]:
+        raise CorpusError(f"no column {', '.join(missing)}; a table looks like\n{EXAMPLE}")
+    return {name: names.index(name) for name in COLUMNS if name in names}
+
+
+def _row(cells: list[str], columns: dict[str, int], root: Root) -> Clip:
+    if len(cells) <= max(columns.values()):
+        raise CorpusError(f"{len(cells)} cells, too few for the header; quote cells that hold commas")
+    cell = {name: cells[index].strip() for name, index in columns.items()}
+    for name in ("path", "speaker"):
+        if not cell[name]:
+            raise CorpusError(f"{name} is blank")
+    attributes = {name: _number(name, cell[name]) for name in ATTRIBUTES if cell.get(name)}
+    if not cell["label"] and not attributes:
+        raise CorpusError("label is blank and there are no attributes")
+    path = root.relative(cell["path"])
+    return Clip(
+        path, path, cell["speaker"], cell["label"] or None, None, attributes, cell.get("fold") or None
+    )
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise CorpusError(f"{name} is {text!r}, not a number") from None
+    if not math.isfinite(value):
+        raise CorpusError(f"{name} is {text}; leave the cell blank where there is no rating")
+    return value
+
+
+def _stem(path: str) -> str:
+    return posixpath.splitext(path)[0]
+
+
+def _named(clip: Clip, stems: Counter) -> Clip:
+    stem = _stem(clip.path)
+    # `a.mp4` and `a.wav` keep their suffixes, and so does `a.mp4.wav`, whose stem is a path.
+    if stems[stem] > 1 or stem in stems and stem != _stem(stem) and stems[_stem(stem)] > 1:
+        return clip
+    return Clip(stem, clip.path, clip.speaker, clip.label, None, clip.attributes, clip.fold)
