@@ -34,15 +34,15 @@ def parse_config(text: str) -> Config:
     return config
 
 
-def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
-    """Defaults, then the YAML file, then ``section.key=value`` overrides.
+def load_config(paths: str | Path | Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> Config:
+    """Defaults, then YAML files in order, then ``section.key=value`` overrides.
 
     Raises:
         ConfigError: for an unknown key (naming the nearest), a wrong type or a value that is
             not among a setting's choices.
     """
     merged = OmegaConf.structured(Config)
-    if path is not None:
+    for path in [paths] if isinstance(paths, (str, Path)) else paths:
         merged = _merge(merged, _read_yaml(Path(path)), str(path))
     for item in overrides:
         key, sep, value = item.partition("=")

@@ -1,0 +1,17 @@
+"""Fixtures that all rooms share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """Folder with real clips, flow pairs and weights; tests that need it skip without it."""
+    folder = os.environ.get("DEIII_TEST_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("needs real media: set DEIII_TEST_DATA to a folder with media/, flow/ and weights/")
+    return Path(folder)
