@@ -17,6 +17,7 @@ import os
 import posixpath
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path, PureWindowsPath
 
@@ -51,8 +52,7 @@ def scan(config: CorpusConfig) -> Corpus:
             f"{table}: none of its {len(rows)} files exists, first {root / rows[0].path}; "
             "paths are relative to corpus.root"
         )
-    stems = Counter(_stem(clip.path) for clip in rows)
-    clips = sorted((_named(clip, stems) for clip in rows), key=lambda c: c.id)
+    clips = sorted(_name_clips(rows), key=lambda c: c.id)
     classes = tuple(sorted({c.label for c in clips if c.label is not None}))
     return Corpus("table", str(root), classes, tuple(clips), attribute_ranges(clips, table))
 
@@ -72,22 +72,20 @@ def read_rows(table: Path, root: Root) -> Iterator[Clip]:
     seen: dict[str, int] = {}
     with table.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file, strict=True)
-        number = 1
         try:
             columns = _columns(next(reader, []), table)
             for cells in reader:
-                number = reader.line_num
                 if not any(cell.strip() for cell in cells):
                     continue
                 clip = _row(cells, columns, root)
                 if clip.path in seen:
                     raise CorpusError(f"{clip.path} is named before, in row {seen[clip.path]}")
-                seen[clip.path] = number
+                seen[clip.path] = reader.line_num
                 yield clip
         except UnicodeDecodeError as error:
             raise CorpusError(f"{table} is not UTF-8 ({error.reason}); save it as CSV UTF-8") from None
         except (csv.Error, CorpusError) as error:
-            raise CorpusError(f"{table} row {number}: {error}") from None
+            raise CorpusError(f"{table} row {max(reader.line_num, 1)}: {error}") from None
 
 
 def attribute_ranges(clips: list[Clip], source: object = "table") -> dict[str, tuple[float, float]]:
@@ -189,13 +187,11 @@ def _number(name: str, text: str) -> float:
     return value
 
 
-def _stem(path: str) -> str:
-    return posixpath.splitext(path)[0]
-
-
-def _named(clip: Clip, stems: Counter) -> Clip:
-    stem = _stem(clip.path)
-    # `a.mp4` and `a.wav` keep their suffixes, and so does `a.mp4.wav`, whose stem is a path.
-    if stems[stem] > 1 or stem in stems and stem != _stem(stem) and stems[_stem(stem)] > 1:
-        return clip
-    return Clip(stem, clip.path, clip.speaker, clip.label, None, clip.attributes, clip.fold)
+def _name_clips(rows: list[Clip]) -> Iterator[Clip]:
+    stems = Counter(posixpath.splitext(clip.path)[0] for clip in rows)
+    paths = {clip.path for clip in rows}
+    for clip in rows:
+        stem = posixpath.splitext(clip.path)[0]
+        # A stem that is a path too (`a.mp4` of `a.mp4.wav`) could meet that clip's id.
+        taken = stems[stem] > 1 or stem in paths
+        yield clip if taken else replace(clip, id=stem)

@@ -172,7 +172,9 @@ def _draw_eye(face: np.ndarray, plan: ClipPlan, unit: float, side: int) -> None:
     _blend(white, _mask(patch, place(_disc(side * s.eye_distance + 0.035, EYE_Y - 0.045, 0.02))), (240,) * 3)
     open_ = _mask(patch, place(almond))[..., None].astype(np.float32) / 255
     patch[:] = patch * (1 - open_) + white * open_
-    lash = np.concatenate([np.stack([x, upper - 0.035 * lid - 0.005], 1), np.stack([x, upper + 0.012], 1)[::-1]])
+    lash = np.concatenate(
+        [np.stack([x, upper - 0.035 * lid - 0.005], 1), np.stack([x, upper + 0.012], 1)[::-1]]
+    )
     _blend(patch, _mask(patch, place(lash)), 0.22 * skin)
     under = np.concatenate([np.stack([x, lower], 1), np.stack([x, lower + 0.018 * lid], 1)[::-1]])
     _blend(patch, _mask(patch, place(under)), 0.5 * skin)
@@ -250,12 +252,18 @@ def _blend(patch: np.ndarray, mask: np.ndarray, colour) -> None:
 
 def _background(plan: ClipPlan, rng: np.random.Generator) -> np.ndarray:
     """A wall with soft blotches, float32 [size,size,3]."""
-    blotches = cv2.resize(rng.uniform(-1, 1, (5, 5)).astype(np.float32), (plan.size, plan.size), interpolation=cv2.INTER_CUBIC)
-    return (np.array(plan.speaker.background, np.float32) * (1 + 0.15 * blotches[..., None])).astype(np.float32)
+    blotches = cv2.resize(
+        rng.uniform(-1, 1, (5, 5)).astype(np.float32), (plan.size, plan.size), interpolation=cv2.INTER_CUBIC
+    )
+    return (np.array(plan.speaker.background, np.float32) * (1 + 0.15 * blotches[..., None])).astype(
+        np.float32
+    )
 
 
 def _light(plan: ClipPlan) -> np.ndarray:
     """Brightness over the picture, float32 [size,size,1]."""
     across = np.linspace(-1, 1, plan.size, dtype=np.float32)
-    slope = 0.12 * (np.cos(plan.speaker.light_angle) * across[None] + np.sin(plan.speaker.light_angle) * across[:, None])
+    slope = 0.12 * (
+        np.cos(plan.speaker.light_angle) * across[None] + np.sin(plan.speaker.light_angle) * across[:, None]
+    )
     return (plan.light * (1 + slope))[..., None].astype(np.float32)
