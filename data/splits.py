@@ -4,7 +4,7 @@ Protocols are data (``data/protocols/*.yaml``), in three kinds:
 
 - ``fixed``: folds are lists of speakers;
 - ``column``: folds are the clips' own `Clip.fold` (a session, say), sorted;
-- ``speakers``: the clips' own folds where all have one, else whole speakers dealt into ``folds`` folds.
+- ``speakers``: the clips' own folds where they have any, else whole speakers dealt into ``folds`` folds.
 
 The test fold is given; validation speakers (``validation: speakers``) or whole folds (``validation:
 folds``) are always taken from the training ones, never from the test fold. Everything follows from
@@ -234,7 +234,7 @@ def _folds(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:
         )
     if protocol.kind == "fixed":
         return _fixed_folds(corpus, protocol)
-    if protocol.kind == "column" or all(c.fold is not None for c in corpus.clips):
+    if protocol.kind == "column" or any(c.fold is not None for c in corpus.clips):
         return _column_folds(corpus, protocol)
     n_folds = min(int(protocol.folds), len(corpus.speakers))
     dealt = sorted(corpus.speakers, key=_rank)  # not by name: names often alternate by sex or site

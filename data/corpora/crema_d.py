@@ -72,17 +72,23 @@ def read_votes(root: Path) -> dict[str, tuple[float, ...]]:
 def _read(path: Path, parse) -> dict[str, tuple[float, ...]]:
     votes: dict[str, tuple[float, ...]] = {}
     with path.open(newline="", encoding="utf-8-sig") as file:
-        for number, row in enumerate(csv.DictReader(file), start=2):
-            try:
+        reader = csv.DictReader(file)
+        try:
+            for row in reader:
                 entry = parse(row)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise CorpusError(f"{path} row {number}: {_why(error)}; a Git LFS pointer?") from None
-            if entry is not None:
+                if entry is None:
+                    continue
                 clip_id, counts = entry
+                if clip_id in votes:
+                    raise ValueError(f"{clip_id} is there twice")
                 total = sum(counts.values())
                 if total <= 0:
-                    raise CorpusError(f"{path} row {number}: no votes for {clip_id}")
+                    raise ValueError(f"no votes for {clip_id}")
                 votes[clip_id] = tuple(counts[letter] / total for letter in LETTERS)
+        except KeyError as error:
+            raise CorpusError(f"{path} has no column {error}; is it a Git LFS pointer?") from None
+        except (ValueError, TypeError, AttributeError, csv.Error) as error:
+            raise CorpusError(f"{path} row {reader.line_num}: {error}") from None
     return votes
 
 
@@ -100,10 +106,6 @@ def _summary(row: dict) -> tuple[str, dict[str, float]]:
     if unknown := set(winners) - set(LETTERS):
         raise ValueError(f"unknown vote {', '.join(sorted(unknown))!r} (known: {', '.join(LETTERS)})")
     return row["FileName"].strip(), {letter: float(letter in winners) for letter in LETTERS}
-
-
-def _why(error: Exception) -> str:
-    return f"no column {error}" if isinstance(error, KeyError) else str(error)
 
 
 def _one_file_each(paths: list[str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ import difflib
 import math
 import os
 import posixpath
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -52,6 +53,7 @@ def scan(config: CorpusConfig) -> Corpus:
             f"{table}: none of its {len(rows)} files exists, first {root / rows[0].path}; "
             "paths are relative to corpus.root"
         )
+    _check_speakers(rows, table)
     clips = sorted(_name_clips(rows), key=lambda c: c.id)
     classes = tuple(sorted({c.label for c in clips if c.label is not None}))
     return Corpus("table", str(root), classes, tuple(clips), attribute_ranges(clips, table))
@@ -175,6 +177,15 @@ def _row(cells: list[str], columns: dict[str, int], root: Root) -> Clip:
     return Clip(
         path, path, cell["speaker"], cell["label"] or None, None, attributes, cell.get("fold") or None
     )
+
+
+def _check_speakers(clips: list[Clip], table: Path) -> None:
+    """Two spellings of one speaker would put that speaker on both sides of a split."""
+    spellings: dict[str, str] = {}
+    for name in sorted({clip.speaker for clip in clips}):
+        other = spellings.setdefault(unicodedata.normalize("NFKC", name).casefold(), name)
+        if other != name:
+            raise CorpusError(f"{table}: speakers {other!r} and {name!r} differ in spelling alone; use one")
 
 
 def _number(name: str, text: str) -> float:
