@@ -13,15 +13,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from data.config import ConfigError
 from data.keys import stage_key
 from data.schema import Config, result_params
-from data.weights import cascade_digest, weights_digest
+from pipeline.weights import YUNET, known_digest
 
 # Raise a stage's version whenever its code changes what it computes: old caches are then not found.
 VERSIONS: Mapping[str, int] = {"faces": 1, "flow": 1, "logmel": 1}
 UPSTREAM: Mapping[str, str | None] = {"faces": None, "flow": "faces", "logmel": None}
 RAFT_ONLY = ("model", "updates")  # settings of a method that is not in use change nothing
 YUNET_ONLY = ("min_score",)
+RAFT_WEIGHTS = {
+    "raft_small": "Raft_Small_Weights.DEFAULT",
+    "raft_large": "Raft_Large_Weights.DEFAULT",
+}
 
 
 @dataclass(frozen=True)
@@ -38,12 +43,12 @@ def recipes(config: Config) -> dict[str, Recipe]:
     """The recipes of the configured stages, upstream ones included, in order of computation.
 
     Raises:
-        FileNotFoundError: where weights given as a path are not there.
-        ValueError: for a stage that does not exist.
+        WeightsError: where weights given as a path are not there.
+        ConfigError: for a stage that does not exist.
     """
     unknown = set(config.stages) - set(VERSIONS)
     if unknown or not config.stages:
-        raise ValueError(f"stages are a selection of {', '.join(VERSIONS)}; got {config.stages}")
+        raise ConfigError(f"stages are a selection of {', '.join(VERSIONS)}; got {config.stages}")
     wanted = set(config.stages) | {UPSTREAM[s] for s in config.stages} - {None}
     made: dict[str, Recipe] = {}
     for stage in VERSIONS:
@@ -76,9 +81,9 @@ def _params(config: Config, stage: str) -> tuple[dict[str, Any], str | None]:
     if stage == "faces":
         haar = section.detector == "haar"
         unused = YUNET_ONLY if haar else ()
-        weights = cascade_digest() if haar else weights_digest(section.weights, "yunet")
+        weights = None if haar else known_digest(section.weights, YUNET)
     elif stage == "flow":
         raft = section.method == "raft"
         unused = () if raft else RAFT_ONLY
-        weights = weights_digest(section.weights, section.model) if raft else None
+        weights = known_digest(section.weights, RAFT_WEIGHTS[section.model]) if raft else None
     return {n: v for n, v in params.items() if n not in unused}, weights
