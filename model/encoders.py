@@ -1,0 +1,148 @@
+"""From pixels, flow and log-mel to tokens of width D.
+
+Axes: N images (clips x steps), S px, P = grid x grid spatial tokens, B clips, L hops, M mel bands.
+
+Group normalisation throughout, or frozen batch normalisation in the pretrained trunk: a clip's
+features never depend on its batch mates, in training neither.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import ResNet18_Weights, resnet18
+from torchvision.ops import FrozenBatchNorm2d
+
+
+class ImageEncoder(nn.Module):
+    """A small residual CNN that keeps a grid of spatial tokens.
+
+    The stem and the shortcuts are not normalised: normalising each image by itself would hide how
+    *strong* a flow field is, which is the very thing it tells.
+
+    >>> ImageEncoder(2, [16, 32, 64], width=64, grid=3)(torch.zeros(5, 2, 96, 96)).shape
+    torch.Size([5, 9, 64])
+    """
+
+    def __init__(self, inputs: int, channels: list[int], width: int, grid: int):
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(inputs, channels[0], 5, stride=2, padding=2), nn.ReLU(inplace=True)
+        )
+        before = [channels[0], *channels[:-1]]
+        self.stages = nn.Sequential(*(Residual(a, b) for a, b in zip(before, channels, strict=True)))
+        self.tokens = GridTokens(channels[-1], width, grid)
+
+    def forward(self, image_NCSS: Tensor) -> Tensor:
+        """float [N,C,S,S] to tokens [N,P,D]."""
+        x = image_NCSS.contiguous(memory_format=torch.channels_last)
+        return self.tokens(self.stages(self.stem(x)))
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions beside a 1x1 shortcut; halves the resolution."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.branch = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
+            nn.GroupNorm(_groups(outputs), outputs),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+            nn.GroupNorm(_groups(outputs), outputs),
+        )
+        self.shortcut = nn.Sequential(
+            nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False), nn.Conv2d(inputs, outputs, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.branch(x) + self.shortcut(x))
+
+
+class ResNetEncoder(nn.Module):
+    """torchvision's ResNet-18 up to its third stage (1/16 of the resolution), then grid tokens.
+
+    Args:
+        pretrained: fetch the ImageNet weights (through torchvision's cache, hash checked). Off when
+            a checkpoint is about to be loaded anyway.
+    """
+
+    def __init__(self, width: int, grid: int, pretrained: bool):
+        super().__init__()
+        net = resnet18(norm_layer=FrozenBatchNorm2d)
+        if pretrained:
+            net.load_state_dict(
+                ResNet18_Weights.IMAGENET1K_V1.get_state_dict(
+                    progress=False, check_hash=True, weights_only=True
+                )
+            )
+        self.trunk = nn.Sequential(
+            net.conv1, net.bn1, net.relu, net.maxpool, net.layer1, net.layer2, net.layer3
+        )
+        self.tokens = GridTokens(256, width, grid)
+
+    def forward(self, image_NCSS: Tensor) -> Tensor:
+        """float [N,3,S,S] to tokens [N,P,D]."""
+        return self.tokens(self.trunk(image_NCSS.contiguous(memory_format=torch.channels_last)))
+
+
+class GridTokens(nn.Module):
+    """Average a feature map over grid x grid cells, project, and add where each cell lies."""
+
+    def __init__(self, channels: int, width: int, grid: int):
+        super().__init__()
+        self.grid = grid
+        self.project = nn.Linear(channels, width)
+        self.place = nn.Parameter(torch.randn(grid * grid, width) * 0.02)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, map_NCHW: Tensor) -> Tensor:
+        rows, cols = (_cells(n, self.grid, map_NCHW) for n in map_NCHW.shape[-2:])
+        # a product rather than adaptive pooling, whose backward pass on CUDA is not deterministic
+        x = torch.einsum("nchw,gh,kw->ngkc", map_NCHW, rows, cols).flatten(1, 2)
+        return self.norm(self.project(x) + self.place)
+
+
+def _cells(length: int, cells: int, like: Tensor) -> Tensor:
+    """Rows that average ``length`` entries into ``cells`` equal, possibly overlapping, cells."""
+    if length < cells:
+        raise ValueError(
+            f"the crop leaves {length} feature rows for model.grid={cells}; use a larger loader.crop, "
+            f"a smaller model.grid or fewer model.channels"
+        )
+    index = torch.arange(cells, device=like.device)
+    start, stop = index * length // cells, -(-(index + 1) * length // cells)
+    at = torch.arange(length, device=like.device)
+    inside = (at >= start[:, None]) & (at < stop[:, None])
+    return (inside / (stop - start)[:, None]).to(like.dtype)
+
+
+def _groups(channels: int) -> int:
+    """Groups of eight channels, or one group where that does not divide."""
+    return channels // 8 if channels % 8 == 0 else 1
+
+
+class AudioEncoder(nn.Module):
+    """Convolutional subsampling of log-mel by four in time and in frequency.
+
+    Masked hops enter every convolution as zeros, exactly like the border of a shorter clip.
+
+    >>> mask = torch.ones(2, 160, dtype=torch.bool)
+    >>> AudioEncoder(80, width=64)(torch.zeros(2, 160, 80), mask).shape
+    torch.Size([2, 40, 64])
+    """
+
+    def __init__(self, n_mels: int, width: int):
+        super().__init__()
+        inner = max(16, width // 2)
+        self.first = nn.Conv2d(1, inner // 2, (5, 5), stride=(2, 2), padding=(2, 2))
+        self.second = nn.Conv2d(inner // 2, inner, (3, 3), stride=(2, 2), padding=(1, 1))
+        self.project = nn.Linear(inner * -(-n_mels // 4), width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, logmel_BLM: Tensor, mask_BL: Tensor) -> Tensor:
+        """[B,L,M] with its mask [B,L] to [B,ceil(L/4),D]; step i is centred on hop 4i."""
+        x = logmel_BLM.masked_fill(~mask_BL[..., None], 0.0)[:, None]
+        x = torch.relu(self.first(x)).masked_fill(~mask_BL[:, None, ::2, None], 0.0)
+        x = torch.relu(self.second(x))
+        return self.norm(self.project(x.permute(0, 2, 3, 1).flatten(2)))

@@ -1,0 +1,46 @@
+"""Positions from the media clock.
+
+Rotary embeddings (Su et al. 2021, arXiv 2104.09864) whose angle is time in seconds rather than an
+index: attention depends on how far apart two instants are, so a video step and the log-mel hop
+of the same instant share a position whatever their rates.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+SHORTEST_S = 0.1  # period of the fastest rotation; about two video frames
+LONGEST_S = 30.0  # period of the slowest; longer than any clip of the corpora
+
+Rotation = tuple[Tensor, Tensor]
+
+
+class ClockRotary(nn.Module):
+    """Turns times into rotations for heads of ``head_width`` features (even).
+
+    >>> cos, sin = ClockRotary(8)(torch.zeros(2, 5))
+    >>> cos.shape
+    torch.Size([2, 1, 5, 4])
+    """
+
+    def __init__(self, head_width: int):
+        super().__init__()
+        if head_width % 2:
+            raise ValueError(f"rotary positions need an even head width, not {head_width}")
+        periods = torch.logspace(math.log10(SHORTEST_S), math.log10(LONGEST_S), head_width // 2)
+        self.register_buffer("omega", 2 * math.pi / periods, persistent=False)
+
+    def forward(self, time_BT: Tensor) -> Rotation:
+        """Cosines and sines, float32 [B,1,T,head_width/2], of times in s."""
+        angle = time_BT.float()[:, None, :, None] * self.omega
+        return angle.cos(), angle.sin()
+
+
+def rotate(x_BHTK: Tensor, rotation: Rotation) -> Tensor:
+    """Rotate pairs of features (k, k + K/2) by the angles of their instants."""
+    cos, sin = rotation
+    a, b = x_BHTK.float().chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1).to(x_BHTK.dtype)
