@@ -117,7 +117,7 @@ class LogMelConfig:
     n_mels: int = opt(80, "number of mel bands")
     fmin: float = opt(50.0, "lowest frequency in Hz")
     fmax: float = opt(7600.0, "highest frequency in Hz")
-    floor_db: float = opt(-80.0, "values this far below the clip's peak or full scale are clipped, in dB")
+    floor_db: float = opt(-80.0, "values further than this below the clip's loudest are raised to it, in dB")
 
 
 @dataclass

@@ -1,0 +1,282 @@
+"""Decoding: frames and samples with their times on one clock, in bounded memory.
+
+Both streams' times count from one zero, the container's own start (the earliest stream's first
+timestamp, which FFmpeg reports), so sound that starts later than the picture says so. Frames
+come upright (rotation metadata applied) and with square pixels. What does not decode is left out
+and noted, and a clip of which nothing can be used raises `ClipError` with the outcome to record.
+
+>>> for rgb, time_s in read_video("clip.mp4"):  # doctest: +SKIP
+...     print(rgb.shape, time_s)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+
+import av
+import av.error
+import librosa
+import numpy as np
+
+from data.outcomes import ClipError, Status
+
+log = logging.getLogger(__name__)
+
+MAX_SECONDS = 3600.0  # a longer recording belongs cut into clips; also bounds every allocation
+MAX_PIXELS = 8192 * 8192
+MAX_SAMPLE_RATE, MAX_CHANNELS = 768_000, 64
+MAX_ERRORS = 200  # damaged packets after which the rest of a stream is given up
+JITTER_S = 0.03  # timestamps of compressed sound wander by less than this; more is a gap
+PICTURES = frozenset({"image2", "gif", "apng", "ico", "webp_pipe"})
+SIGNATURES = (
+    (b"version https://git-lfs", "is a Git LFS pointer, not the media itself; run `git lfs pull`"),
+    (b"\x1f\x8b", "is a gzip archive; unpack it first"),
+    (b"PK\x03\x04", "is a zip archive; unpack it first"),
+    (b"7z\xbc\xaf", "is a 7z archive; unpack it first"),
+    (b"%PDF", "is a PDF document"),
+    (b"\x89HDF", "is an HDF5 file"),
+    (b"\x89PNG", "is a picture (PNG), not a recording"),
+    (b"\xff\xd8\xff", "is a picture (JPEG), not a recording"),
+    (b"BM", "is a picture (BMP), not a recording"),
+    (b"GIF8", "is a picture (GIF), not a recording"),
+)
+
+
+class VideoReader:
+    """Iterates over a video's frames; made by `read_video`.
+
+    Attributes:
+        notes: after iterating, what was wrong but survivable.
+        share: after iterating, decoded share of the duration that the container promises, 0 to 1.
+    """
+
+    def __init__(self, path: str, threads: int = 1):
+        self.path, self.threads = path, threads
+        self.notes: list[str] = []
+        self.share = 1.0
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, float]]:
+        self.notes, self.share = [], 1.0
+        with _open(self.path) as container:
+            stream = _video_stream(container, self.path)
+            stream.codec_context.thread_count = self.threads
+            stream.codec_context.thread_type = "AUTO" if self.threads > 1 else "NONE"
+            zero, size = _zero(container), _display_size(stream)
+            rate = float(stream.average_rate or stream.guessed_rate or 25)
+            previous, step, corrupt, interlaced, n = None, 1.0 / rate, 0, 0, 0
+            for frame in _decode(container, stream, self.notes):
+                time = frame.time - zero if frame.time is not None else None
+                if time is None or (previous is not None and time <= previous):
+                    time = 0.0 if previous is None else previous + step
+                if time > MAX_SECONDS:
+                    self.notes.append(f"the video goes on beyond {MAX_SECONDS:.0f} s; the rest was left out")
+                    break
+                n, previous = n + 1, time
+                corrupt, interlaced = corrupt + frame.is_corrupt, interlaced + frame.interlaced_frame
+                yield _upright(frame, size), time
+            if previous is None:
+                raise ClipError(Status.UNREADABLE, f"{self.path}: no frame of the video can be decoded")
+            if corrupt:
+                self.notes.append(f"{corrupt} of {n} frames are damaged")
+            if interlaced:
+                self.notes.append(f"{interlaced} of {n} frames are interlaced: fast motion shows combs")
+            first = float((stream.start_time or 0) * stream.time_base) - zero
+            self._check_end(stream, previous - first + step)
+
+    def _check_end(self, stream: av.VideoStream, seconds: float) -> None:
+        if not stream.duration:
+            return
+        promised = float(stream.duration * stream.time_base)
+        if 0 < promised <= MAX_SECONDS and promised - seconds > max(0.25, 0.05 * promised):
+            self.share = max(0.0, min(1.0, float(seconds) / promised))
+            self.notes.append(f"the video ends after {seconds:.2f} of {promised:.2f} s: the file is cut off")
+
+
+def read_video(path: str | os.PathLike, threads: int = 1) -> VideoReader:
+    """Open a video; iterating yields ``(rgb uint8 [H,W,3], time_s float)`` one frame at a time.
+
+    Times come from the stream's timestamps (variable frame rates keep theirs) and rise
+    strictly. Iterating again decodes again and yields the same bytes.
+
+    Args:
+        path: the media file.
+        threads: the decoder's threads; the frames do not depend on them.
+
+    Raises:
+        ClipError: on iterating, where there is nothing to decode.
+    """
+    return VideoReader(os.fspath(path), threads)
+
+
+def read_sound(path: str | os.PathLike, sample_rate: int, notes: list[str] | None = None) -> tuple:
+    """The first sound track as mono samples.
+
+    Samples follow the stream's timestamps: gaps longer than 30 ms are filled with zeros (and
+    noted), overlaps are cut. Channels are averaged; resampling is soxr's high-quality one,
+    through librosa.
+
+    Args:
+        path: the media file.
+        sample_rate: wanted rate in Hz.
+        notes: takes what was wrong but survivable.
+
+    Returns:
+        ``(samples float32 [n] in about [-1, 1], t0_s float, missing_s float)``: ``t0_s`` is the
+        first sample's time on the clock of `read_video`, ``missing_s`` how much was filled.
+
+    Raises:
+        ClipError: where there is no sound to decode.
+
+    >>> samples, t0_s, missing_s = read_sound("clip.mp4", 16000)  # doctest: +SKIP
+    """
+    path, notes = os.fspath(path), [] if notes is None else notes
+    parts: list[np.ndarray] = []
+    with _open(path) as container:
+        stream = next((s for s in container.streams.audio), None)
+        if stream is None or stream.codec_context is None:
+            raise ClipError(Status.NO_AUDIO, f"{path} has no sound track")
+        rate, channels = stream.codec_context.sample_rate, stream.codec_context.channels
+        if not 1000 <= rate <= MAX_SAMPLE_RATE or not 1 <= channels <= MAX_CHANNELS:
+            raise ClipError(
+                Status.UNREADABLE,
+                f"{path} claims sound of {rate} Hz and {channels} channels: a broken header",
+            )
+        planar = av.AudioResampler(format="fltp", rate=rate)
+        zero, start, total, missing = _zero(container), None, 0, 0
+        for frame in _decode(container, stream, notes):
+            if frame.sample_rate != rate:
+                notes.append("the sound's sample rate changes; the rest was left out")
+                break
+            time = frame.time
+            for piece in planar.resample(frame):
+                samples = piece.to_ndarray().mean(axis=0)
+                if start is None:
+                    start = (time - zero) if time is not None else 0.0
+                at = round((time - zero - start) * rate) if time is not None else total
+                if at - total > JITTER_S * rate:
+                    _check_length(at / rate, path)
+                    missing += at - total
+                    parts.append(np.zeros(at - total, np.float32))
+                    total = at
+                elif total - at > JITTER_S * rate:
+                    samples = samples[total - at :]
+                parts.append(samples)
+                total += len(samples)
+                _check_length(total / rate, path)
+    if not total:
+        raise ClipError(Status.UNREADABLE, f"{path}: nothing of the sound track can be decoded")
+    if missing:
+        notes.append(f"{missing / rate:.2f} s of sound are missing and were filled with silence")
+    sound = np.concatenate(parts)
+    if rate != sample_rate:
+        sound = librosa.resample(sound, orig_sr=rate, target_sr=sample_rate, res_type="soxr_hq")
+    return sound.astype(np.float32, copy=False), float(start), missing / rate
+
+
+def _check_length(seconds: float, path: str) -> None:
+    if seconds > MAX_SECONDS:
+        raise ClipError(
+            Status.UNREADABLE, f"{path} holds more than {MAX_SECONDS:.0f} s of sound; cut it into clips"
+        )
+
+
+@contextlib.contextmanager
+def _open(path: str) -> Iterator[av.container.InputContainer]:
+    _check_file(path)
+    try:
+        # No network and no other files: a playlist in a data set must not make us fetch anything.
+        container = av.open(path, options={"protocol_whitelist": "file"}, metadata_errors="replace")
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        words = getattr(error, "strerror", None) or str(error)
+        raise ClipError(
+            Status.UNREADABLE, f"{path} cannot be opened as media ({words}): damaged or cut off"
+        ) from None
+    try:
+        formats = set(container.format.name.split(","))
+        if formats & PICTURES or any(f.endswith("_pipe") for f in formats):
+            raise ClipError(Status.NOT_MEDIA, f"{path} is a picture, not a recording")
+        if "tty" in formats:
+            raise ClipError(Status.NOT_MEDIA, f"{path} is text, not a recording")
+        yield container
+    finally:
+        container.close()
+
+
+def _check_file(path: str) -> None:
+    """Tell files that are no media apart before FFmpeg guesses something into them."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(512)
+    except FileNotFoundError:
+        raise ClipError(Status.MISSING, f"there is no file {path}") from None
+    except OSError as error:
+        raise ClipError(Status.UNREADABLE, f"{path} cannot be read: {error.strerror}") from None
+    if not head.strip(b"\0"):
+        what = "is empty" if not head else "begins with nothing but zero bytes"
+        raise ClipError(Status.NOT_MEDIA, f"{path} {what}; the copy or download failed")
+    for signature, words in SIGNATURES:
+        if head.startswith(signature):
+            raise ClipError(Status.NOT_MEDIA, f"{path} {words}")
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<?xml")):
+        raise ClipError(
+            Status.NOT_MEDIA, f"{path} is a web page; the download needs a login or another address"
+        )
+
+
+def _video_stream(container: av.container.InputContainer, path: str) -> av.VideoStream:
+    streams = [s for s in container.streams.video if s.codec_context is not None]
+    attached = getattr(av.stream.Disposition, "attached_pic", 0)
+    streams = [s for s in streams if not s.disposition & attached]  # cover art is no video
+    if not streams:
+        raise ClipError(Status.NO_VIDEO, f"{path} has no video stream")
+    stream = streams[0]
+    if stream.width < 1 or stream.height < 1 or stream.width * stream.height > MAX_PIXELS:
+        raise ClipError(
+            Status.UNREADABLE, f"{path} claims frames of {stream.width}x{stream.height} px: a broken header"
+        )
+    return stream
+
+
+def _zero(container: av.container.InputContainer) -> float:
+    return (container.start_time or 0) / av.time_base
+
+
+def _display_size(stream: av.VideoStream) -> tuple[int, int]:
+    """Width and height after making pixels square: the width follows the sample aspect ratio."""
+    sar = stream.sample_aspect_ratio
+    ratio = float(sar) if sar and 0.1 < sar < 10 else 1.0
+    return max(1, round(stream.width * ratio)), stream.height
+
+
+def _upright(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
+    rgb = frame.to_ndarray(format="rgb24", width=size[0], height=size[1])
+    turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
+
+
+def _decode(container: av.container.InputContainer, stream: av.stream.Stream, notes: list[str]) -> Iterator:
+    """Frames of one stream; damaged packets are skipped and counted."""
+    errors, reason = 0, ""
+    packets = container.demux(stream)
+    while errors < MAX_ERRORS:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            break
+        except (av.error.FFmpegError, OSError) as error:
+            errors, reason = errors + 1, getattr(error, "strerror", None) or str(error)
+            break
+        try:
+            frames = packet.decode()
+        except av.error.EOFError:
+            break
+        except (av.error.FFmpegError, ValueError) as error:
+            errors, reason = errors + 1, getattr(error, "strerror", None) or str(error)
+            continue
+        yield from frames
+    if errors:
+        notes.append(f"{errors} packets of the {stream.type} stream cannot be decoded ({reason})")
