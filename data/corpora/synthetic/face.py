@@ -217,8 +217,9 @@ def _draw_mouth(face: np.ndarray, plan: ClipPlan, unit: float, opening: float, q
     _blend(patch, _mask(patch, between(outer_up, outer_down)), lips)
     _blend(patch, _mask(patch, between(line - 0.012, inner_down + 0.012)), (46, 18, 20))
     _blend(patch, _mask(patch, between(inner_up - 0.012, line + 0.012)), (46, 18, 20))
-    teeth = np.minimum(inner_up + 0.07 * arch, inner_down)
-    _blend(patch, _mask(patch, between(inner_up + 0.012 * arch, teeth)), (205, 200, 190))
+    if opening > 0.15:  # a closed mouth shows no teeth
+        teeth = np.minimum(inner_up + 0.07 * arch, inner_down)
+        _blend(patch, _mask(patch, between(inner_up + 0.012 * arch, teeth)), (205, 200, 190))
 
 
 def _patch(face: np.ndarray, unit: float, x0: float, x1: float, y0: float, y1: float):

@@ -1,0 +1,67 @@
+"""The drawn corpus: faces and voices whose right answers are known.
+
+Labels are built from independent cues, so the best accuracy that any model can reach from each
+input is known in advance; docs name the ceilings. `plan` decides what each clip holds, `face` and
+`voice` draw it, `write` makes the mp4 file, `make` draws the whole corpus:
+
+    python -m data.corpora.synthetic --root raw/synthetic speakers=24
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from data.clips import Clip, Corpus, CorpusError
+from data.corpora.synthetic.make import CSV_FIELDS, DONE, TABLE, describe, differences, make, read_description
+from data.corpora.synthetic.plan import ClipPlan, classes, plan_clip
+from data.schema import CorpusConfig
+
+__all__ = ["ClipPlan", "classes", "make", "plan_clip", "scan"]
+
+
+def scan(config: CorpusConfig) -> Corpus:
+    """The drawn corpus in ``config.root``.
+
+    Raises:
+        CorpusError: where nothing is drawn there yet, or with other settings than
+            ``config.synthetic``.
+
+    >>> scan(CorpusConfig(root="raw/synthetic")).name  # doctest: +SKIP
+    'synthetic-cues'
+    """
+    root, task = Path(config.root), config.synthetic.task
+    if not (root / DONE).is_file() or not (root / TABLE).is_file():
+        raise CorpusError(
+            f"no drawn corpus in {root}; draw it with `make corpus` or "
+            f"`python -m data.corpora.synthetic --root {root}`"
+        )
+    other = differences(read_description(root / DONE), describe(config.synthetic))
+    if other:
+        raise CorpusError(
+            f"{root} holds a drawn corpus with other settings ({other}); "
+            "set corpus.synthetic.* to them, or draw another one into another corpus.root"
+        )
+    with open(root / TABLE, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or tuple(rows[0]) != CSV_FIELDS:
+        raise CorpusError(
+            f"{root / TABLE} must have the columns {', '.join(CSV_FIELDS)}; draw the corpus again"
+        )
+    clips = [
+        Clip(
+            id=row["id"],
+            path=row["path"],
+            speaker=row["speaker"],
+            label=row["label"],
+            attributes={"valence": float(row["valence"]), "arousal": float(row["arousal"])},
+        )
+        for row in rows
+    ]
+    return Corpus(
+        name=f"synthetic-{task}",
+        root=str(root),
+        classes=classes(task),
+        clips=tuple(sorted(clips, key=lambda clip: clip.id)),
+        ranges={"valence": (-1.0, 1.0), "arousal": (-1.0, 1.0)},
+    )
