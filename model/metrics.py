@@ -34,7 +34,7 @@ def ccc(truth: np.ndarray, predicted: np.ndarray) -> float | None:
     return float(2 * np.mean((x - x.mean()) * (y - y.mean())) / spread)
 
 
-def class_figures(truth: np.ndarray, predicted: np.ndarray, n_classes: int) -> dict[str, float]:
+def class_figures(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     """UAR, WAR and macro-F1 of class numbers [N], over the classes that occur in ``truth``."""
     if not len(truth):
         return {}
@@ -53,7 +53,7 @@ def class_report(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str
     recall = recall_score(truth, predicted, labels=numbers, average=None, zero_division=0)
     f1 = f1_score(truth, predicted, labels=numbers, average=None, zero_division=0)
     return {
-        **class_figures(truth, predicted, len(classes)),
+        **class_figures(truth, predicted),
         "per_class": {
             name: {
                 "recall": float(recall[i]) if support[i] else None,
@@ -99,10 +99,3 @@ def bootstrap(
         return None
     tail = (1 - level) / 2
     return [float(v) for v in np.quantile(values, [tail, 1 - tail])]
-
-
-def recall_mean(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """UAR without scikit-learn's overhead, for the bootstrap's thousand rounds."""
-    support = np.bincount(truth)
-    hits = np.bincount(truth[truth == predicted], minlength=len(support))
-    return float(np.mean(hits[support > 0] / support[support > 0]))

@@ -1,0 +1,63 @@
+"""``python -m model``: train DE-III on cached features and evaluate it.
+
+train      train, choose the epoch on validation speakers, keep checkpoints
+evaluate   score a run's best checkpoint on the test speakers and write its report
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from data.cli import add_settings, read_settings, run
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    sub = commands.add_parser(
+        "train",
+        help="train a network",
+        description="Train DE-III on a preprocessed corpus. Settings: `python -m pipeline settings`.",
+    )
+    add_settings(sub)
+    sub.add_argument("--resume", action="store_true", help="go on with the run in train.run where it stopped")
+    sub.add_argument("--quiet", action="store_true", help="no progress bars")
+    sub.set_defaults(action=_train)
+    sub = commands.add_parser(
+        "evaluate",
+        help="score a run on its test speakers",
+        description="Score a run's best checkpoint on its test speakers; writes metrics.json, "
+        "predictions.csv, figures and report.html into the run folder.",
+    )
+    sub.add_argument("run", help="run folder, e.g. runs/latest")
+    sub.add_argument("--cache", help="folder of the feature caches, where it has moved since training")
+    sub.add_argument("--device", help="auto, cpu or cuda (default: as in training)")
+    sub.set_defaults(action=_evaluate)
+    args = parser.parse_args(argv)
+    return run(lambda: args.action(args))
+
+
+def _train(args: argparse.Namespace) -> int:
+    from model.train import train
+
+    config = read_settings(args.settings)
+    best = train(config, resume=args.resume, progress=not args.quiet)
+    print(f"best epoch {best['epoch']}: validation {best['val_monitor']:.3f}; "
+          f"next: python -m model evaluate {config.train.run}")  # fmt: skip
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from model.evaluate import evaluate, summary
+
+    metrics, report = evaluate(args.run, cache=args.cache, device=args.device)
+    print(summary(metrics))
+    print(f"report: {report}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

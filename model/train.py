@@ -1,0 +1,126 @@
+"""Set up and run a training: features, split, loaders, network, run folder.
+
+>>> train(load_config("configs/tiny.yaml"))                       # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from data.config import ConfigError
+from data.features import FeatureSet
+from data.loader import Loader
+from data.schema import Config
+from data.splits import Split, make_split
+from model.deiii import DEIII
+from model.devices import make_deterministic, pick_device, seed_all
+from model.fitting import Trainer
+from model.losses import inverse_frequency
+from model.runs import RunFolder, provenance
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is predicted: class names and attribute names with their ranges."""
+
+    classes: tuple[str, ...]
+    attributes: tuple[str, ...]
+    ranges: tuple[tuple[float, float], ...]
+
+    @classmethod
+    def of(cls, features: FeatureSet, config: Config) -> Task:
+        """Raises ConfigError for an attribute that the corpus does not have."""
+        names = tuple(config.model.attributes)
+        unknown = [n for n in names if n not in features.ranges]
+        if unknown:
+            has = ", ".join(features.ranges) or "none"
+            raise ConfigError(f"model.attributes: {features.corpus.name} has {has}, not {', '.join(unknown)}")
+        ranges = tuple(tuple(float(x) for x in features.ranges[n]) for n in names)
+        return cls(features.classes if config.model.classes else (), names, ranges)
+
+    def network(self, config: Config, pretrained: bool = False) -> DEIII:
+        """A DE-III for this task."""
+        return DEIII(
+            config.model,
+            len(self.classes),
+            len(self.attributes),
+            config.logmel.n_mels,
+            self.ranges,
+            pretrained,
+        )
+
+
+def train(config: Config, resume: bool = False, progress: bool = True) -> dict[str, Any]:
+    """Train on the split's training speakers, choose on its validation speakers.
+
+    Returns:
+        the best epoch's metrics; everything else is in the run folder (`model.runs`).
+    """
+    device = pick_device(config.train.device)
+    make_deterministic(device)
+    features = FeatureSet.open(config)
+    split = make_split(features.corpus, config.split)
+    task = Task.of(features, config)
+    rows = {part: features.rows(getattr(split, part)) for part in ("train", "val", "test")}
+    check_parts(features, split, rows)
+    run = RunFolder(config.train.run)
+    info = {
+        "keys": dict(features.keys), "split": split.digest, "corpus": features.corpus.name,
+        "classes": list(task.classes), "attributes": list(task.attributes),
+        "ranges": [list(r) for r in task.ranges],
+        "clips": {part: len(r) for part, r in rows.items()},
+    }  # fmt: skip
+    run.create(config, {**info, **provenance()}, resume)
+    split.save(run.split)
+
+    seed_all(config.train.seed)
+    model = task.network(config, pretrained=config.model.imagenet and not run.state.exists()).to(device)
+    loaders = [
+        make_loader(features, rows[part], config, device, training=part == "train")
+        for part in ("train", "val")
+    ]
+    weights = class_weights(features, rows["train"]) if config.train.class_weights and task.classes else None
+    trainer = Trainer(model, *loaders, config, run, device, [c.id for c in features.clips], info, weights)
+    if progress:
+        count = sum(p.numel() for p in model.parameters())
+        print(f"{count:,} parameters on {device}; {len(rows['train'])} training and {len(rows['val'])} "
+              f"validation clips; run folder {run.path}")  # fmt: skip
+    return trainer.fit(resume=resume, progress=progress)
+
+
+def make_loader(
+    features: FeatureSet, rows: np.ndarray, config: Config, device: torch.device, training: bool
+) -> Loader:
+    """A loader of what the network of these settings reads."""
+    m = config.model
+    return Loader(
+        features, rows, config.loader, training=training, device=device, seed=config.train.seed,
+        video=m.video, flow=m.flow, audio=m.audio, attributes=m.attributes,
+    )  # fmt: skip
+
+
+def check_parts(features: FeatureSet, split: Split, rows: dict[str, np.ndarray]) -> None:
+    """Stop before training where a part is empty or a speaker of the test fold is trained on."""
+    for part in ("train", "val"):
+        if not len(rows[part]):
+            raise ConfigError(f"no usable clip is left in the {part} part of the split")
+    speakers = {part: {features.clips[i].speaker for i in r} for part, r in rows.items()}
+    assert not (speakers["train"] | speakers["val"]) & speakers["test"], "test speakers in training"
+    assert not speakers["train"] & speakers["val"], "validation speakers in training"
+
+
+def class_weights(features: FeatureSet, rows: Sequence[int]) -> torch.Tensor:
+    """Inverse-frequency weights [C] from the training clips' targets."""
+    soft = torch.zeros(len(rows), len(features.classes))
+    for i, row in enumerate(rows):
+        clip = features.clips[row]
+        if clip.soft is not None:
+            soft[i] = torch.tensor(clip.soft)
+        elif clip.label is not None:
+            soft[i, features.classes.index(clip.label)] = 1.0
+    return inverse_frequency(soft)
