@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -70,6 +71,15 @@ class Corpus:
                     f"{self.name}: clip {clip.id!r} has the label {clip.label!r}, "
                     f"which is not one of {', '.join(self.classes)}"
                 )
+            if clip.soft is not None and not self._is_distribution(clip.soft):
+                raise CorpusError(
+                    f"{self.name}: clip {clip.id!r} has the soft label {clip.soft}, which is not "
+                    f"a distribution over {len(self.classes)} classes"
+                )
+
+    def _is_distribution(self, soft: tuple[float, ...]) -> bool:
+        shares = len(soft) == len(self.classes) and all(0 <= share <= 1 for share in soft)
+        return shares and math.isclose(sum(soft), 1.0, abs_tol=1e-6)
 
     @property
     def speakers(self) -> tuple[str, ...]:

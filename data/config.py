@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import difflib
+import math
+import re
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -61,14 +63,18 @@ def to_yaml(config: Config) -> str:
 
 
 def check_choices(section: Any, prefix: str = "") -> None:
-    """Refuse values that are not among a setting's choices."""
+    """Refuse values (and items of lists) that are not among a setting's choices, NaN and infinities."""
     for f in fields(section):
         value, key = getattr(section, f.name), prefix + f.name
         if is_dataclass(value):
             check_choices(value, key + ".")
-        elif f.metadata.get("choices") and value not in f.metadata["choices"]:
-            allowed = ", ".join(str(c) for c in f.metadata["choices"])
-            raise ConfigError(f"{key} is one of {allowed}; it cannot be {value!r}")
+            continue
+        for item in value if isinstance(value, list) else [value]:
+            if f.metadata.get("choices") and item not in f.metadata["choices"]:
+                allowed = ", ".join(str(c) for c in f.metadata["choices"])
+                raise ConfigError(f"{key} is one of {allowed}; it cannot be {item!r}")
+            if isinstance(item, float) and not math.isfinite(item):
+                raise ConfigError(f"{key} must be a finite number, not {item}")
 
 
 def all_keys(section: type | Any = Config, prefix: str = "") -> list[str]:
@@ -121,22 +127,50 @@ def _tree(text: str, source: str) -> dict:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Safe YAML without aliases: no config needs them, and they can expand without bound."""
+    """Safe YAML that means what it shows.
+
+    No aliases (no config needs them, and they can expand without bound), no key twice, and none of
+    YAML 1.1's dates, base-60 and octal numbers: a folder named ``2024-01-01`` or ``1:30`` is a name.
+    """
 
     def compose_node(self, parent, index):
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases (*name) are not supported in configs")
         return super().compose_node(parent, index)
 
+    def construct_mapping(self, node, deep=False):
+        keys = [k.value for k, _ in node.value if isinstance(k, yaml.ScalarNode)]
+        if twice := {k for k in keys if keys.count(k) > 1}:
+            raise yaml.YAMLError(f"{', '.join(sorted(twice))!r} is set twice")
+        return super().construct_mapping(node, deep)
+
+
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [r for r in resolvers if r[0].rsplit(":", 1)[-1] not in ("int", "float", "timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_PlainLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"[-+]?(?:0|[1-9][0-9]*)$"), list("-+0123456789")
+)
+_PlainLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$"),
+    list("-+.0123456789"),
+)
+
 
 def _safe_yaml(text: str) -> Any:
-    return yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a SafeLoader
+    try:
+        return yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a SafeLoader
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply") from None
 
 
 def _merge(base: Any, tree: dict, source: str) -> Any:
     for key in _flat(tree):
         if key not in _KEYS and not any(k.startswith(key + ".") for k in _KEYS):
             raise ConfigError(f"{source}: unknown setting {key!r}{_nearest(key)}")
+    _refuse_references(tree, source)
     try:
         return OmegaConf.merge(base, OmegaConf.create(tree))
     except ConfigKeyError as error:
@@ -144,6 +178,17 @@ def _merge(base: Any, tree: dict, source: str) -> Any:
     except OmegaConfBaseException as error:
         where = f" ({error.full_key})" if getattr(error, "full_key", None) else ""
         raise ConfigError(f"{source}{where}: {str(error).splitlines()[0]}") from None
+
+
+def _refuse_references(value: Any, source: str) -> None:
+    """OmegaConf's ``${...}`` could carry the environment into a run's records, ``???`` is a hole."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            _refuse_references(item, source)
+    elif isinstance(value, str) and ("${" in value or value == "???"):
+        raise ConfigError(f"{source}: {value!r} is not supported; write the value itself")
 
 
 def _flat(tree: dict, prefix: str = "") -> list[str]:

@@ -178,7 +178,9 @@ class ModelConfig:
     conformer: bool = opt(True, "intra-modal Conformer encoders")
     ife: bool = opt(True, "inter-modal feature enhancement")
     modality_heads: bool = opt(True, "train the heads of each modality (L_V, L_A) beside the fused one")
-    attributes: list[str] = opt([], "continuous labels to predict; empty for none")
+    attributes: list[str] = opt(
+        [], "continuous labels to predict; empty for none", choices=("valence", "arousal", "dominance")
+    )
     classes: bool = opt(True, "predict the classes")
     imagenet: bool = opt(False, "start the frame encoder from torchvision's ResNet-18 ImageNet weights")
 
@@ -216,7 +218,12 @@ class Config:
 
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     cache: str = opt("cache", "folder of the feature caches", operational=True)
-    stages: list[str] = opt(["faces", "flow", "logmel"], "stages to compute", operational=True)
+    stages: list[str] = opt(
+        ["faces", "flow", "logmel"],
+        "stages to compute",
+        choices=("faces", "flow", "logmel"),
+        operational=True,
+    )
     faces: FacesConfig = field(default_factory=FacesConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     logmel: LogMelConfig = field(default_factory=LogMelConfig)
@@ -232,7 +239,9 @@ class Config:
         0.1, "largest share of failed clips before the exit status is non-zero", operational=True
     )
     clip_timeout: float = opt(600.0, "s after which one clip counts as hanging", operational=True)
-    clip_memory_gb: float = opt(8.0, "memory in GiB that decoding one suspect clip may take", operational=True)
+    clip_memory_gb: float = opt(
+        8.0, "memory in GiB that decoding one suspect clip may take", operational=True
+    )
     split: SplitConfig = field(default_factory=SplitConfig)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -36,7 +36,7 @@ ENOUGH = 20  # rated angry and sad clips before they decide the direction of act
 EXAMPLE = "session1/S01A/P/MSP-IMPROV-S01A-F01-P-FM01.avi"
 TABLES = ("Evalution.txt", "Evaluation.txt")
 
-_ID = r"(S\d{2}[AHNS])-([FM])(\d{2})-([PRST])-([FM]{2}\d{2,3})"
+_ID = r"S\d{2}[AHNS]-[FM]\d{2}-[PRST]-[FM]{2}\d{2,3}"
 _NAME = re.compile(rf"(?:MSP|UTD)-IMPROV-({_ID})", re.IGNORECASE)
 _LINE = re.compile(rf"(?:MSP|UTD)-IMPROV-({_ID})\.(?:avi|mp4|wav)\s*;(.*)", re.IGNORECASE)
 _log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def read_ratings(path: Path) -> dict[str, Rating]:
             if match is None:
                 continue  # a rater's line or a blank one
             try:
-                rating = _rating(match[match.lastindex or 0])
+                rating = _rating(match[2])
             except ValueError as error:
                 raise CorpusError(f"{path} line {number}: {error}") from None
             clip_id = match[1].upper()

@@ -15,12 +15,12 @@ import difflib
 import math
 import os
 import posixpath
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 from data.clips import Clip, Corpus, CorpusError
 from data.corpora.files import root_folder
@@ -30,6 +30,8 @@ REQUIRED = ("path", "speaker", "label")
 ATTRIBUTES = ("valence", "arousal", "dominance")
 COLUMNS = (*REQUIRED, *ATTRIBUTES, "fold")
 RANGES = ((0.0, 1.0), (-1.0, 1.0), (1.0, 5.0), (1.0, 7.0), (1.0, 9.0))
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_DRIVE = re.compile(r"[A-Za-z]:")  # a Windows path from another machine
 EXAMPLE = "path,speaker,label\nclips/anna-01.mp4,anna,happy"
 
 
@@ -122,7 +124,7 @@ class Root:
         Raises:
             CorpusError: where it leads out of the root, directly or by a link.
         """
-        if any(ord(c) < 32 for c in text):
+        if _CONTROL.search(text):
             raise CorpusError(f"path {text!r} holds control characters")
         text = text.replace("\\", "/")
         if os.path.isabs(text):
@@ -131,15 +133,14 @@ class Root:
             if base is None:
                 raise CorpusError(f"path {text} lies outside corpus.root {self.given}")
             normal = posixpath.relpath(normal, base)
-        elif PureWindowsPath(text).drive:
+        elif _DRIVE.match(text):
             raise CorpusError(f"path {text} lies outside corpus.root {self.given}")
         else:
             normal = posixpath.normpath(text)
         if normal in (".", "..") or normal.startswith("../"):
             raise CorpusError(f"path {text} does not name a file under corpus.root")
-        full = f"{self.real}/{normal}"
-        folder, name = os.path.split(full)
-        real = f"{self._real_folder(folder)}/{name}"
+        folder, _, name = normal.rpartition("/")
+        real = f"{self._real_folder(f'{self.real}/{folder}')}/{name}"
         if os.path.islink(real):
             real = os.path.realpath(real)
         if not real.startswith(self.real.rstrip("/") + "/"):
@@ -205,4 +206,7 @@ def _name_clips(rows: list[Clip]) -> Iterator[Clip]:
         stem = posixpath.splitext(clip.path)[0]
         # A stem that is a path too (`a.mp4` of `a.mp4.wav`) could meet that clip's id.
         taken = stems[stem] > 1 or stem in paths
-        yield clip if taken else replace(clip, id=stem)
+        if taken:
+            yield clip
+        else:
+            yield Clip(stem, clip.path, clip.speaker, clip.label, None, clip.attributes, clip.fold)
