@@ -44,15 +44,15 @@ def extract_logmel(path: str | os.PathLike, config: LogMelConfig) -> StageResult
     samples, start, missing = read_sound(path, config.sample_rate, notes)
     peak = float(np.abs(samples).max())
     if not np.isfinite(peak):
-        raise ClipError(Status.UNREADABLE, f"{path}: the sound holds samples that are not finite")
+        raise ClipError(Status.UNREADABLE, "the sound holds samples that are not finite")
     if peak < SILENT_PEAK:
         level = f"its peak is {20 * np.log10(peak):.0f} dB of full scale" if peak else "every sample is zero"
-        raise ClipError(Status.NO_AUDIO, f"{path}: the sound track is silent ({level})")
+        raise ClipError(Status.NO_AUDIO, f"the sound track is silent ({level})")
     _, window, hop = _sizes(config)
     if len(samples) < window:
         raise ClipError(
             Status.TOO_SHORT,
-            f"{path}: {len(samples) / config.sample_rate:.3f} s of sound is less than one window",
+            f"{len(samples) / config.sample_rate:.3f} s of sound is shorter than a window",
         )
     logmel = log_mel(samples, config)
     time = start + np.arange(len(logmel)) * (hop / config.sample_rate)

@@ -78,7 +78,7 @@ class VideoReader:
                 corrupt, interlaced = corrupt + frame.is_corrupt, interlaced + frame.interlaced_frame
                 yield _upright(frame, size), time
             if previous is None:
-                raise ClipError(Status.UNREADABLE, f"{self.path}: no frame of the video can be decoded")
+                raise ClipError(Status.UNREADABLE, "no frame of the video can be decoded")
             if corrupt:
                 self.notes.append(f"{corrupt} of {n} frames are damaged")
             if interlaced:
@@ -137,12 +137,12 @@ def read_sound(path: str | os.PathLike, sample_rate: int, notes: list[str] | Non
     with _open(path) as container:
         stream = next((s for s in container.streams.audio), None)
         if stream is None or stream.codec_context is None:
-            raise ClipError(Status.NO_AUDIO, f"{path} has no sound track")
+            raise ClipError(Status.NO_AUDIO, "the file has no sound track")
         rate, channels = stream.codec_context.sample_rate, stream.codec_context.channels
         if not 1000 <= rate <= MAX_SAMPLE_RATE or not 1 <= channels <= MAX_CHANNELS:
             raise ClipError(
                 Status.UNREADABLE,
-                f"{path} claims sound of {rate} Hz and {channels} channels: a broken header",
+                f"the file claims sound of {rate} Hz and {channels} channels: a broken header",
             )
         planar = av.AudioResampler(format="fltp", rate=rate)
         zero, start, total, missing = _zero(container), None, 0, 0
@@ -167,7 +167,7 @@ def read_sound(path: str | os.PathLike, sample_rate: int, notes: list[str] | Non
                 total += len(samples)
                 _check_length(total / rate, path)
     if not total:
-        raise ClipError(Status.UNREADABLE, f"{path}: nothing of the sound track can be decoded")
+        raise ClipError(Status.UNREADABLE, "nothing of the sound track can be decoded")
     if missing:
         notes.append(f"{missing / rate:.2f} s of sound are missing and were filled with silence")
     sound = np.concatenate(parts)
@@ -179,7 +179,7 @@ def read_sound(path: str | os.PathLike, sample_rate: int, notes: list[str] | Non
 def _check_length(seconds: float, path: str) -> None:
     if seconds > MAX_SECONDS:
         raise ClipError(
-            Status.UNREADABLE, f"{path} holds more than {MAX_SECONDS:.0f} s of sound; cut it into clips"
+            Status.UNREADABLE, f"the file holds more than {MAX_SECONDS:.0f} s of sound; cut it into clips"
         )
 
 
@@ -192,14 +192,14 @@ def _open(path: str) -> Iterator[av.container.InputContainer]:
     except (av.error.FFmpegError, OSError, ValueError) as error:
         words = getattr(error, "strerror", None) or str(error)
         raise ClipError(
-            Status.UNREADABLE, f"{path} cannot be opened as media ({words}): damaged or cut off"
+            Status.UNREADABLE, f"the file cannot be opened as media ({words}): damaged or cut off"
         ) from None
     try:
         formats = set(container.format.name.split(","))
         if formats & PICTURES or any(f.endswith("_pipe") for f in formats):
-            raise ClipError(Status.NOT_MEDIA, f"{path} is a picture, not a recording")
+            raise ClipError(Status.NOT_MEDIA, "the file is a picture, not a recording")
         if "tty" in formats:
-            raise ClipError(Status.NOT_MEDIA, f"{path} is text, not a recording")
+            raise ClipError(Status.NOT_MEDIA, "the file is text, not a recording")
         yield container
     finally:
         container.close()
@@ -211,19 +211,19 @@ def _check_file(path: str) -> None:
         with open(path, "rb") as file:
             head = file.read(512)
     except FileNotFoundError:
-        raise ClipError(Status.MISSING, f"there is no file {path}") from None
+        raise ClipError(Status.MISSING, "there is no such file") from None
     except OSError as error:
-        raise ClipError(Status.UNREADABLE, f"{path} cannot be read: {error.strerror}") from None
+        raise ClipError(Status.UNREADABLE, f"the file cannot be read: {error.strerror}") from None
     if not head.strip(b"\0"):
         what = "is empty" if not head else "begins with nothing but zero bytes"
-        raise ClipError(Status.NOT_MEDIA, f"{path} {what}; the copy or download failed")
+        raise ClipError(Status.NOT_MEDIA, f"the file {what}; the copy or download failed")
     for signature, words in SIGNATURES:
         if head.startswith(signature):
-            raise ClipError(Status.NOT_MEDIA, f"{path} {words}")
+            raise ClipError(Status.NOT_MEDIA, f"the file {words}")
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html", b"<?xml")):
         raise ClipError(
-            Status.NOT_MEDIA, f"{path} is a web page; the download needs a login or another address"
+            Status.NOT_MEDIA, "the file is a web page: its download needs a login or another address"
         )
 
 
@@ -232,11 +232,11 @@ def _video_stream(container: av.container.InputContainer, path: str) -> av.Video
     attached = getattr(av.stream.Disposition, "attached_pic", 0)
     streams = [s for s in streams if not s.disposition & attached]  # cover art is no video
     if not streams:
-        raise ClipError(Status.NO_VIDEO, f"{path} has no video stream")
+        raise ClipError(Status.NO_VIDEO, "the file has no video stream")
     stream = streams[0]
     if stream.width < 1 or stream.height < 1 or stream.width * stream.height > MAX_PIXELS:
         raise ClipError(
-            Status.UNREADABLE, f"{path} claims frames of {stream.width}x{stream.height} px: a broken header"
+            Status.UNREADABLE, f"the file claims frames of {stream.width}x{stream.height} px: a broken header"
         )
     return stream
 

@@ -172,8 +172,8 @@ def _download(source: Source) -> tuple[str, str]:
     except WeightsError:
         part.unlink(missing_ok=True)
         raise WeightsError(
-            f"what {source.url} sent is not the file expected (SHA-256 {source.sha256}…): the download was cut "
-            "off, or a proxy answered in its place; nothing was kept"
+            f"what {source.url} sent is not the file expected (SHA-256 {source.sha256}…): the download was "
+            "cut off, or a proxy answered in its place; nothing was kept"
         ) from None
     os.replace(part, final)
     return str(final), found

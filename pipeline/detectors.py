@@ -1,0 +1,126 @@
+"""Face detectors: YuNet (five landmarks, needs weights) and OpenCV's Haar cascade (needs none).
+
+Both see a picture of bounded size and, where they find nothing in it, the same picture once more
+at twice that size, so a small face costs the second look only while there is no larger one.
+
+YuNet: Wu, Peng, Yu, "YuNet: A Tiny Millisecond-level Face Detector", MIR 2023, through
+`cv2.FaceDetectorYN`. Haar: Viola and Jones, CVPR 2001, through `cv2.CascadeClassifier`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from data.schema import FacesConfig
+from pipeline import weights
+
+HAAR = "haarcascade_frontalface_default.xml"
+MOST_FACES = 8  # the largest ones are followed
+
+# Eyes, nose and mouth corners (the picture's left first) in the unit square of a Haar box: means
+# over both detectors' findings on the same talking faces, made symmetric.
+TEMPLATE = np.array([[0.325, 0.395], [0.675, 0.395], [0.5, 0.61], [0.34, 0.765], [0.66, 0.765]])
+
+
+@dataclass(frozen=True)
+class Face:
+    """One detection.
+
+    Attributes:
+        box: float64 [4], x, y, width, height in px.
+        landmarks: float64 [5,2], px: the eyes, nose tip and mouth corners, the picture's left first.
+        score: the detector's confidence, 0 to 1 (1 from Haar).
+    """
+
+    box: np.ndarray
+    landmarks: np.ndarray
+    score: float
+
+
+class Detector(Protocol):
+    """What `load_detector` returns.
+
+    Attributes:
+        oriented: whether landmarks show the face's roll.
+        settle_s: time in s over which its single findings are worth averaging.
+    """
+
+    oriented: bool
+    settle_s: float
+
+    def __call__(self, rgb: np.ndarray) -> list[Face]:
+        """Faces in a picture uint8 [H,W,3], largest first, in its px."""
+
+
+class YuNet:
+    """YuNet through OpenCV's DNN module."""
+
+    oriented, settle_s = True, 0.5
+
+    def __init__(self, path: str, min_score: float):
+        self._net = cv2.FaceDetectorYN.create(path, "", (320, 320), float(min_score), 0.3, 500)
+
+    def __call__(self, rgb: np.ndarray) -> list[Face]:
+        self._net.setInputSize((rgb.shape[1], rgb.shape[0]))
+        _, rows = self._net.detect(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+        rows = [] if rows is None else rows.astype(np.float64)
+        return _largest([Face(r[:4], r[4:14].reshape(5, 2), float(r[14])) for r in rows])
+
+
+class Haar:
+    """OpenCV's frontal Haar cascade; landmarks are placed in its upright boxes by `TEMPLATE`."""
+
+    oriented, settle_s = False, 1.5
+
+    def __init__(self, path: str):
+        self._cascade = cv2.CascadeClassifier(path)
+
+    def __call__(self, rgb: np.ndarray) -> list[Face]:
+        grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+        boxes = self._cascade.detectMultiScale(grey, scaleFactor=1.1, minNeighbors=5, minSize=(24, 24))
+        boxes = [np.asarray(b, np.float64) for b in boxes]
+        return _largest([Face(b, b[:2] + TEMPLATE * b[2:], 1.0) for b in boxes])
+
+
+def load_detector(config: FacesConfig) -> Detector:
+    """The detector that the settings name; load it once per process.
+
+    Raises:
+        pipeline.weights.WeightsError: where YuNet's weights cannot be had.
+
+    >>> len(load_detector(FacesConfig())(np.zeros((240, 320, 3), np.uint8)))
+    0
+    """
+    if config.detector == "haar":
+        return Haar(_cascade_file(config))
+    return YuNet(weights.resolve(config.weights, weights.YUNET)[0], config.min_score)
+
+
+def weights_digest(config: FacesConfig) -> str:
+    """What identifies the detector's weights in a stage key; never downloads."""
+    if config.detector == "haar":
+        return weights.digest(_cascade_file(config))
+    return weights.known_digest(config.weights, weights.YUNET)
+
+
+def shrink(rgb: np.ndarray, longer_side: int) -> tuple[np.ndarray, float]:
+    """The picture at most ``longer_side`` px long, averaged over area, and its scale."""
+    scale = longer_side / max(rgb.shape[:2])
+    if scale >= 1:
+        return rgb, 1.0
+    size = (max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale)))
+    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), scale
+
+
+def _cascade_file(config: FacesConfig) -> str:
+    return config.weights or str(Path(cv2.data.haarcascades) / HAAR)
+
+
+def _largest(faces: list[Face]) -> list[Face]:
+    faces = [f for f in faces if np.isfinite(f.landmarks).all() and f.box[2] > 0 and f.box[3] > 0]
+    return sorted(faces, key=lambda f: -f.box[2] * f.box[3])[:MOST_FACES]
