@@ -133,10 +133,10 @@ class Root:
             if base is None:
                 raise CorpusError(f"path {text} lies outside corpus.root {self.given}")
             normal = posixpath.relpath(normal, base)
-        elif _DRIVE.match(text):
-            raise CorpusError(f"path {text} lies outside corpus.root {self.given}")
         else:
             normal = posixpath.normpath(text)
+        if _DRIVE.match(normal):
+            raise CorpusError(f"path {text} lies outside corpus.root {self.given}")
         if normal in (".", "..") or normal.startswith("../"):
             raise CorpusError(f"path {text} does not name a file under corpus.root")
         folder, _, name = normal.rpartition("/")
