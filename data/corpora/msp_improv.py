@@ -10,8 +10,9 @@ with a line for each rater below. Of the consensus letters A, H, S and N become 
 and X (no agreement) leave the clip without a class, with its attributes. ``A``, ``V`` and ``D``
 are means on scales from 1 to 5; naturalness (``N``) is not used.
 
-`Clip.speaker` is the actor in the third field of the name, as is usual with this corpus. Turns of a
-dialogue can let the partner's voice be heard, so the default protocol keeps sessions whole.
+`Clip.speaker` is the actor's field of the name (F01), as is usual with this corpus; what the letters
+before the turn's number mean was not at hand. Both actors of a session belong to one fold of the
+default protocol, so neither this nor a partner's voice in the background can leak.
 """
 
 from __future__ import annotations
@@ -111,11 +112,11 @@ def read_ratings(path: Path) -> dict[str, Rating]:
 
 
 def activation_falls(ratings: dict[str, Rating]) -> bool:
-    """Whether the table's activation runs from active (1) to passive (5), as documented.
+    """Whether the table's activation runs from active (1) to passive (5).
 
-    Both directions are met in use, and the wrong one would turn every arousal result round, so
-    the table itself is asked: angry clips are more aroused than sad ones. With fewer than
-    `ENOUGH` of either, the documented direction holds.
+    The corpus's own description of the scale was not at hand, and the wrong direction would turn
+    every arousal result round. So the table itself is asked: angry clips are more aroused than sad
+    ones. With fewer than `ENOUGH` rated clips of either, active to passive is assumed.
     """
     angry, sad = (
         [r.attributes["A"] for r in ratings.values() if r.letter == letter and "A" in r.attributes]

@@ -58,7 +58,8 @@ def scan(config: CorpusConfig) -> Corpus:
     _check_speakers(rows, table)
     clips = sorted(_name_clips(rows), key=lambda c: c.id)
     classes = tuple(sorted({c.label for c in clips if c.label is not None}))
-    return Corpus("table", str(root), classes, tuple(clips), attribute_ranges(clips, table))
+    name = "table-" + re.sub(r"[^A-Za-z0-9_-]+", "_", table.stem)  # two tables, two caches
+    return Corpus(name, str(root), classes, tuple(clips), attribute_ranges(clips, table))
 
 
 def find_table(name: str | None, root: Path) -> Path:

@@ -96,7 +96,7 @@ def test_direction_of_activation_follows_from_the_classes():
 
     assert activation_falls(table(angry=1.5, sad=3.5))
     assert not activation_falls(table(angry=3.5, sad=1.5))
-    assert activation_falls(table(angry=3.5, sad=1.5, n=19))  # too few to tell: as documented
+    assert activation_falls(table(angry=3.5, sad=1.5, n=19))  # too few to tell
 
 
 def test_rising_activation_is_kept(tmp_path):

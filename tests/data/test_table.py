@@ -45,7 +45,7 @@ def test_reads_a_table(root):
     assert one.attributes == {"valence": 0.5, "dominance": 0.0}
     assert two.attributes == {"valence": -0.5, "arousal": 0.25}
     assert corpus.classes == ("happy", "sad")
-    assert corpus.protocol == "speakers"
+    assert (corpus.name, corpus.protocol) == ("table-clips", "speakers")
     assert set(corpus.ranges.values()) == {(-1.0, 1.0)}
 
 
