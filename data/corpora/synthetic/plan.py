@@ -159,11 +159,15 @@ def plan_speaker(config: SyntheticConfig, number: int) -> Speaker:
     """The ``number``-th speaker, counted from 0."""
     rng = np.random.default_rng([config.seed, 1, number])
     skin = _between(rng, [(242, 205, 182), (214, 164, 132), (176, 122, 92), (132, 90, 68)])
-    hair = _between(rng, [(30, 24, 22), (78, 50, 34), (120, 84, 52), (168, 132, 84), (112, 106, 104)])
+    hair = np.array(
+        _between(rng, [(30, 24, 22), (78, 50, 34), (120, 84, 52), (168, 132, 84), (112, 106, 104)])
+    )
+    # Hair clearly darker than skin: OpenCV's Haar cascade looks for the forehead's upper edge.
+    hair *= min(1.0, 0.58 * np.mean(skin) / hair.mean())
     return Speaker(
         name=f"s{number:02d}",
         skin=skin,
-        hair=hair,
+        hair=tuple(hair),
         iris=_between(rng, [(60, 38, 26), (84, 70, 40), (60, 84, 100)]),
         lips=tuple(np.array(skin) * [0.82, 0.55, 0.55] * rng.uniform(0.85, 1.0)),
         shirt=tuple(rng.uniform(30, 190, 3)),

@@ -16,6 +16,7 @@ import numpy as np
 from data.atomic import atomic_path
 
 X264 = {"preset": "veryfast", "g": "1", "threads": "1", "x264-params": "keyint=1:scenecut=0:aq-mode=0"}
+AAC = {"aac_coder": "fast"}
 
 
 def write_clip(
@@ -37,7 +38,7 @@ def write_clip(
             video = container.add_stream("libx264", rate=rate, options=X264 | {"qp": str(quantiser)})
             video.height, video.width = frames.shape[1:3]
             video.pix_fmt = "yuv420p"
-            audio = container.add_stream("aac", rate=sample_rate, layout="mono", bit_rate=96_000)
+            audio = container.add_stream("aac", rate=sample_rate, layout="mono", bit_rate=96_000, options=AAC)
             for frame in frames:
                 container.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
             container.mux(video.encode(None))
