@@ -1,0 +1,168 @@
+"""From a compact batch to the network's input, in batch, on the device the batch is on.
+
+Casting, normalising, cropping and augmentation; every random number comes with the batch, so the
+result does not depend on the device or on the order of batches. Axes: B clips, T video steps,
+H stored size, S network's input size, L log-mel hops, M mel bands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from data.batch import Batch
+from data.gather import DRAWS, Compact
+from data.schema import LoaderConfig
+
+# Mean and standard deviation of ImageNet's pixels, so that pretrained encoders see what they know.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+DB_CENTRE, DB_SCALE = -40.0, 20.0
+WIDEST = 0.15  # widest SpecAugment mask, as a share of the axis
+
+
+class Augment:
+    """Makes a `Batch` of a `Compact`.
+
+    Args:
+        config: crop size and augmentation strengths.
+        training: augment, or only crop at the centre and normalise.
+        resident: large fields on the device, by name (``frames``, ``flow``, ``logmel``), which the
+            batch's ``frame_at`` and ``hop_at`` then point into.
+    """
+
+    def __init__(
+        self, config: LoaderConfig, training: bool, resident: Mapping[str, torch.Tensor] | None = None
+    ):
+        self.config, self.training, self.resident = config, training, resident or {}
+
+    def __call__(self, c: Compact) -> Batch:
+        frames, flow, logmel = c.frames, c.flow, c.logmel
+        if "frames" in self.resident:
+            frames = _rows(self.resident["frames"], c.frame_at)
+        if "flow" in self.resident:
+            flow = _rows(self.resident["flow"], c.frame_at)
+        if "logmel" in self.resident:
+            logmel = _rows(self.resident["logmel"], c.hop_at)
+        flip = c.draws[:, 2] < self.config.flip if self.training else None
+        size = max(frames.shape[2], flow.shape[2])
+        y, x = self._corner(c.draws, size)
+        return Batch(
+            frames=self._colour(crop(frames, y, x, self.config.crop, flip), c.draws),
+            flow=scale_flow(crop(flow, y, x, self.config.crop, flip), c.scale, flip),
+            logmel=self._sound(logmel, c.audio_mask, c.draws),
+            **{n: getattr(c, n).clone() for n in CARRIED},
+        )
+
+    def _corner(self, draws: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        room = max(0, size - self.config.crop)
+        if not self.training:
+            middle = torch.full_like(draws[:, 0], room // 2, dtype=torch.int64)
+            return middle, middle
+        place = (draws[:, :2] * (room + 1)).long().clamp(max=room)
+        return place[:, 0], place[:, 1]
+
+    def _colour(self, x: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        """uint8 [B,T,S,S,3] to normalised float32 [B,T,3,S,S]: one colour matrix and offset a clip."""
+        b, t, s = x.shape[:3]
+        matrix, offset = colour_matrix(draws, self.config.colour if self.training else 0.0)
+        flat = torch.baddbmm(offset, x.reshape(b, t * s * s, 3).float(), matrix)
+        return flat.view(b, t, s, s, 3).permute(0, 1, 4, 2, 3)
+
+    def _sound(self, db: torch.Tensor, mask: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        """float16 dB [B,L,M] to float32 [B,L,M]; padding and SpecAugment's masks are 0."""
+        x = (db.float() - DB_CENTRE) / DB_SCALE * mask[:, :, None]
+        if self.training and self.config.spec_masks and x.shape[2]:
+            keep = spec_masks(draws[:, DRAWS:], mask.sum(1), x.shape[1], x.shape[2])
+            x = x * keep
+        return x
+
+
+CARRIED = (
+    "video_time", "audio_time", "video_mask", "flow_mask", "audio_mask",
+    "label", "soft", "attributes", "index", "real",
+)  # fmt: skip
+
+
+def crop(
+    x: torch.Tensor, y: torch.Tensor, x0: torch.Tensor, size: int, flip: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Each clip's own square: [B,T,H,W,C] to [B,T,size,size,C], mirrored where ``flip`` is true.
+
+    Smaller inputs raise ValueError; inputs of no size stay so.
+    """
+    b, t, h, w, c = x.shape
+    if h == 0:
+        return x
+    if h < size or w < size:
+        raise ValueError(f"stored crops are {h}x{w} px; loader.crop={size} is larger")
+    step = torch.arange(size, device=x.device)
+    rows = y[:, None] + step
+    columns = x0[:, None] + step
+    if flip is not None:
+        columns = torch.where(flip[:, None], columns.flip(1), columns)
+    if x.device.type == "cpu":  # block copies beat an index for every pixel there
+        out = torch.empty(b, t, size, size, c, dtype=x.dtype)
+        for i in range(b):
+            part = x[i, :, int(y[i]) : int(y[i]) + size, int(x0[i]) : int(x0[i]) + size]
+            out[i] = part.flip(2) if flip is not None and flip[i] else part
+        return out
+    clip = torch.arange(b, device=x.device).view(b, 1, 1, 1)
+    moment = torch.arange(t, device=x.device).view(1, t, 1, 1)
+    return x[clip, moment, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def scale_flow(flow: torch.Tensor, scale: torch.Tensor, flip: torch.Tensor | None) -> torch.Tensor:
+    """Compact flow [B,T,S,S,2] to px, float32 [B,T,2,S,S]; u changes its sign in a mirrored clip."""
+    factor = scale[:, :, None].repeat(1, 1, 2)
+    if flip is not None:
+        factor[:, :, 0] = torch.where(flip[:, None], -factor[:, :, 0], factor[:, :, 0])
+    return (flow.float() * factor[:, :, None, None]).permute(0, 1, 4, 2, 3)
+
+
+def colour_matrix(draws: torch.Tensor, strength: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Brightness, contrast and saturation with the normalisation, as x @ matrix + offset.
+
+    Returns:
+        float32 [B,3,3] and [B,1,3]; x are RGB values from 0 to 255. Each factor lies within
+        1 -+ strength; strength 0 gives the plain normalisation.
+    """
+    one = {"device": draws.device, "dtype": torch.float32}
+    mean, std, luma = (torch.tensor(v, **one) for v in (MEAN, STD, LUMA))
+    factor = 1 + strength * (2 * draws[:, 3:6] - 1)
+    bright, contrast, colour = (factor[:, i, None, None] for i in range(3))
+    mix = colour * torch.eye(3, **one) + (1 - colour) * luma[:, None].expand(3, 3)
+    matrix = bright * contrast * mix / std / 255
+    offset = ((1 - contrast) * mean - mean) / std
+    return matrix, offset
+
+
+def spec_masks(draws: torch.Tensor, lengths: torch.Tensor, hops: int, bands: int) -> torch.Tensor:
+    """SpecAugment: which cells stay, float32 [B,hops,bands] (Park et al., arXiv 1904.08779).
+
+    Args:
+        draws: float [B,4n]; place and width of n masks in time and n in frequency.
+        lengths: int [B], valid hops; masks fall within them.
+    """
+    b = draws.shape[0]
+    place, width, low, high = draws.view(b, -1, 4).unbind(2)
+    time, band = torch.arange(hops, device=draws.device), torch.arange(bands, device=draws.device)
+    length = lengths[:, None].float()
+    wide = width * WIDEST * length
+    start = place * (length - wide)
+    tall = high * WIDEST * bands
+    bottom = low * (bands - tall)
+    in_time = _within(time, start, wide)
+    in_band = _within(band, bottom, tall)
+    return (~(in_time[:, :, None] | in_band[:, None])).float()
+
+
+def _within(axis: torch.Tensor, start: torch.Tensor, width: torch.Tensor) -> torch.Tensor:
+    """[B,n] intervals as bool [B,len(axis)]: whole cells from round(start) to round(start+width)."""
+    first, last = start.round(), (start + width).round()
+    return ((axis >= first[..., None]) & (axis < last[..., None])).any(1)
+
+
+def _rows(whole: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    return whole.index_select(0, at.reshape(-1)).view(*at.shape, *whole.shape[1:])

@@ -1,0 +1,162 @@
+"""Batches for training and evaluation, from mapped shards, several batches ahead.
+
+>>> loader = Loader(features, rows, config.loader, training=True, device="cuda")   # doctest: +SKIP
+>>> for batch in loader.epoch(0): ...                                              # doctest: +SKIP
+
+A few threads gather compact batches into a ring of reused buffers; on a GPU a side stream copies
+them over while the step before computes; casting, normalising and augmenting happen on the device.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+
+from data.augment import Augment
+from data.batch import Batch
+from data.features import FeatureSet
+from data.gather import Compact, Gather
+from data.residency import choose_residency, free_bytes, hold
+from data.ring import Ring
+from data.schema import LoaderConfig
+from data.shuffle import batch_count, epoch_order, rank_share
+
+
+@dataclass
+class Slot:
+    """A reused buffer; ``sent`` is when the GPU has fetched what was in it."""
+
+    batch: Compact
+    arrays: dict[str, np.ndarray]
+    sent: torch.cuda.Event | None = None
+
+
+class Loader:
+    """Batches of some clips of a feature set.
+
+    Args:
+        features: the clips.
+        indices: int [N], rows of the clips to load; see `FeatureSet.rows`.
+        config: sampling, sizes, augmentation, residency, threads.
+        training: shuffle, sample at random and augment; otherwise fixed order, instants and crops.
+        device: where batches are wanted.
+        seed: with the epoch it decides order, instants and augmentation, whatever the threads.
+        rank, world: this process's share of every epoch, disjoint from the others'.
+        video, flow, audio: which inputs the batches hold; the others are empty and masked.
+        attributes: continuous labels, in the order of the batch's columns.
+
+    Attributes:
+        residency, why: where the data live and the reason.
+    """
+
+    def __init__(
+        self,
+        features: FeatureSet,
+        indices: Sequence[int] | np.ndarray,
+        config: LoaderConfig,
+        *,
+        training: bool,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        video: bool = True,
+        flow: bool = True,
+        audio: bool = True,
+        attributes: Sequence[str] = (),
+    ):
+        self.features, self.config, self.training = features, config, training
+        self.indices = np.array(indices, np.int64).reshape(-1)
+        self.device = torch.device(device)
+        self.seed, self.rank, self.world = seed, rank, world
+        switches = {"video": video, "flow": flow, "audio": audio}
+        self.gather = Gather(features, config, attributes, training, seed, switches)
+        nbytes = sum(self.gather.streams[s].nbytes(self.indices) for s in self.gather.large)
+        self.residency, self.why = choose_residency(
+            config.residency, nbytes, self.device, *free_bytes(self.device)
+        )
+        resident = {}
+        if self.residency != "stream":
+            on = self.device if self.residency == "device" else None
+            self.gather.held = hold(self.gather, self.indices, on)
+            if on is not None:
+                resident = {self.gather.streams[s].field: h.array for s, h in self.gather.held.items()}
+        self.augment = Augment(config, training, resident)
+        self._slots: list[Slot] = []
+
+    def __len__(self) -> int:
+        """Batches an epoch on this rank."""
+        return batch_count(len(self.indices), self.world, self.config.batch)
+
+    def batches(self, epoch: int) -> np.ndarray:
+        """The clips' rows that each batch of an epoch holds, int64 [len(self), batch]; -1 fills."""
+        order = self.indices
+        if self.training:
+            order = order[epoch_order(len(order), self.seed, epoch)]
+        return rank_share(order, self.rank, self.world, self.config.batch)
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, from batch ``start`` on.
+
+        Closing the iterator stops the threads. Raises what a thread met, such as `MapError` for a
+        shard that vanished.
+        """
+        if self.device.type == "cuda":
+            return self._epoch_on_gpu(number, start)
+        return self._epoch_on_cpu(number, start)
+
+    def compact(self, number: int, start: int = 0) -> Iterator[Compact]:
+        """The batches before casting and augmentation; each is valid until the next is asked for."""
+        with self._ring(number, start) as ring:
+            for slot in ring:
+                yield slot.batch
+
+    def _ring(self, number: int, start: int) -> Ring[Slot]:
+        plan = self.batches(number)
+        while len(self._slots) < max(1, self.config.ahead) + 1:
+            batch = self.gather.allocate(self.config.batch, pinned=self.device.type == "cuda")
+            self._slots.append(Slot(batch, batch.arrays()))
+
+        def fill(slot: Slot, n: int) -> None:
+            if slot.sent is not None:
+                slot.sent.synchronize()
+            self.gather.fill(slot.arrays, plan[n], number)
+
+        return Ring(self._slots, fill, len(plan), self.config.threads, start)
+
+    def _epoch_on_cpu(self, number: int, start: int) -> Iterator[Batch]:
+        with closing(self.compact(number, start)) as batches:
+            for batch in batches:
+                yield self.augment(batch)
+
+    def _epoch_on_gpu(self, number: int, start: int) -> Iterator[Batch]:
+        """One batch is on its way to the GPU while the one before computes."""
+        side = torch.cuda.Stream(self.device)
+        on_way: deque[tuple[Compact, torch.cuda.Event]] = deque()
+        with self._ring(number, start) as ring:
+            for slot in ring:
+                on_way.append(self._send(slot, side))
+                if len(on_way) > 1:
+                    yield self._receive(*on_way.popleft())
+            while on_way:
+                yield self._receive(*on_way.popleft())
+
+    def _send(self, slot: Slot, side: torch.cuda.Stream) -> tuple[Compact, torch.cuda.Event]:
+        with torch.cuda.stream(side):
+            names = [f.name for f in fields(slot.batch)]
+            there = {n: getattr(slot.batch, n).to(self.device, non_blocking=True) for n in names}
+            slot.sent = torch.cuda.Event()
+            slot.sent.record(side)
+        return replace(slot.batch, **there), slot.sent
+
+    def _receive(self, batch: Compact, sent: torch.cuda.Event) -> Batch:
+        now = torch.cuda.current_stream(self.device)
+        now.wait_event(sent)
+        for f in fields(batch):
+            getattr(batch, f.name).record_stream(now)
+        return self.augment(batch)

@@ -1,0 +1,95 @@
+"""Shard files mapped into memory, many at a time, without holding file handles.
+
+torch's file mapping closes the handle once the map exists (Python's own ``mmap`` keeps one each),
+so thousands of shards cost no handles. The maps are private and read-only to us, and share the
+page cache with every other process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data.shards import FieldLayout
+
+MOST_MAPS = 16_384  # Linux allows a process 65,530 by default
+MADV_WILLNEED = 3
+PAGE = 4096
+
+
+class MapError(OSError):
+    """A shard file cannot be mapped, or is not what its index says."""
+
+
+class Maps:
+    """The most recently used file maps; safe to use from several threads.
+
+    >>> Maps().field(path, size, layout)[3:5]                    # doctest: +SKIP
+    """
+
+    def __init__(self, most: int = MOST_MAPS):
+        self.most = most
+        self._maps: OrderedDict[Path, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._maps)
+
+    def file(self, path: Path, size: int) -> np.ndarray:
+        """A whole file as uint8 [size]; stays valid for as long as the caller holds it.
+
+        Raises:
+            MapError: where the file is gone or has another size.
+        """
+        with self._lock:
+            if path in self._maps:
+                self._maps.move_to_end(path)
+                return self._maps[path]
+        bytes_ = map_file(path, size)
+        with self._lock:
+            self._maps[path] = bytes_
+            while len(self._maps) > self.most:
+                self._maps.popitem(last=False)
+        return bytes_
+
+    def field(self, path: Path, size: int, layout: FieldLayout) -> np.ndarray:
+        """One field of a shard as a read-only view."""
+        part = self.file(path, size)[layout.offset : layout.offset + layout.nbytes]
+        return part.view(layout.dtype).reshape(layout.shape)
+
+
+def map_file(path: Path, size: int) -> np.ndarray:
+    """Map a file read-only as uint8 [size]. Raises MapError."""
+    try:
+        found = path.stat().st_size
+    except OSError as error:
+        raise MapError(f"{path} cannot be read ({error.strerror}); run `python -m pipeline verify`") from None
+    if found != size:
+        raise MapError(f"{path} has {found} bytes, its index says {size}; run `python -m pipeline verify`")
+    try:
+        whole = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).numpy()
+    except RuntimeError as error:
+        raise MapError(f"{path} cannot be mapped: {error}") from None
+    whole.flags.writeable = False
+    return whole
+
+
+def will_need(array: np.ndarray) -> None:
+    """Ask the system to read a mapped array's pages ahead; a hint, which may be ignored."""
+    if array.nbytes and _LIBC is not None:
+        start = array.ctypes.data
+        page = start - start % PAGE
+        _LIBC.madvise(ctypes.c_void_p(page), ctypes.c_size_t(array.nbytes + start - page), MADV_WILLNEED)
+
+
+def _libc() -> ctypes.CDLL | None:
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "madvise") else None
+
+
+_LIBC = _libc()
