@@ -201,7 +201,6 @@ class TrainConfig:
     w_video: float = opt(0.3, "weight of L_V")
     w_audio: float = opt(0.3, "weight of L_A")
     ema: float = opt(0.0, "decay of the weights' moving average; 0 turns it off")
-    mixup: float = opt(0.0, "mixup's beta parameter; 0 turns it off")
     amp: str = opt("auto", "autocast to bfloat16", choices=("auto", "bfloat16", "off"))
     compile: bool = opt(False, "torch.compile the network", operational=True)
     device: str = opt("auto", "auto, cpu or cuda", operational=True)
