@@ -1,7 +1,7 @@
 """Face detectors: YuNet (five landmarks, needs weights) and OpenCV's Haar cascade (needs none).
 
-Both see a picture of bounded size and, where they find nothing in it, the same picture once more
-at twice that size, so a small face costs the second look only while there is no larger one.
+Both see a picture of bounded size. Where YuNet finds nothing in it, it sees the same picture once
+more at twice that size, so small faces cost the second look only while there is no larger one.
 
 YuNet: Wu, Peng, Yu, "YuNet: A Tiny Millisecond-level Face Detector", MIR 2023, through
 `cv2.FaceDetectorYN`. Haar: Viola and Jones, CVPR 2001, through `cv2.CascadeClassifier`.
@@ -48,10 +48,12 @@ class Detector(Protocol):
     Attributes:
         oriented: whether landmarks show the face's roll.
         settle_s: time in s over which its single findings are worth averaging.
+        second_look: whether to look again at twice the size where nothing was found.
     """
 
     oriented: bool
     settle_s: float
+    second_look: bool
 
     def __call__(self, rgb: np.ndarray) -> list[Face]:
         """Faces in a picture uint8 [H,W,3], largest first, in its px."""
@@ -60,7 +62,7 @@ class Detector(Protocol):
 class YuNet:
     """YuNet through OpenCV's DNN module."""
 
-    oriented, settle_s = True, 0.5
+    oriented, settle_s, second_look = True, 0.5, True
 
     def __init__(self, path: str, min_score: float):
         self._net = cv2.FaceDetectorYN.create(path, "", (320, 320), float(min_score), 0.3, 500)
@@ -75,7 +77,8 @@ class YuNet:
 class Haar:
     """OpenCV's frontal Haar cascade; landmarks are placed in its upright boxes by `TEMPLATE`."""
 
-    oriented, settle_s = False, 1.5
+    # Its false alarms outnumber the faces that a second look adds.
+    oriented, settle_s, second_look = False, 1.5, False
 
     def __init__(self, path: str):
         self._cascade = cv2.CascadeClassifier(path)

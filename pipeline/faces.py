@@ -107,7 +107,7 @@ def look(detector: Detector, rgb: np.ndarray, detect_size: int) -> list[Face]:
     if small.shape == rgb.shape:
         return faces
     if not faces:
-        return detector(rgb)
+        return detector(rgb) if detector.second_look else []
     ratio = np.array([rgb.shape[1] / small.shape[1], rgb.shape[0] / small.shape[0]])
     return [Face(f.box * np.tile(ratio, 2), (f.landmarks + 0.5) * ratio - 0.5, f.score) for f in faces]
 
@@ -146,10 +146,9 @@ def choose(tracks: list[Track], pick: str, shape: tuple[float, float] | np.ndarr
             ``largest``, ``central`` or ``first``.
         shape: height and width of the pictures in px.
     """
-    # Found once although its neighbours were searched: a false alarm, unless its shot is one frame.
-    alone = {t.shot for t in tracks if sum(u.shot == t.shot for u in tracks) == 1}
+    # Found once although its neighbours were searched: a false alarm.
     lasting = {t.shot for t in tracks if len(t.times) > 1}
-    tracks = [t for t in tracks if len(t.times) > 1 or (t.shot in alone and t.shot not in lasting)]
+    tracks = [t for t in tracks if len(t.times) > 1 or t.shot not in lasting]
     crowded = {a.shot for a in tracks for b in tracks if a is not b and a.shot == b.shot and _together(a, b)}
     chosen: list[Track] = []
     for track in sorted(tracks, key=lambda t: (-_weight(t, pick, shape), t.start)):

@@ -23,7 +23,9 @@ import numpy as np
 
 from pipeline.detectors import Face
 
-CUT = 20.0  # mean change in grey levels of a 32x32 picture at which a new shot begins
+# A new shot begins where a 32x32 picture changes by this many grey levels on average and is no
+# longer correlated with the one before; a fade changes levels alone.
+CUT_LEVELS, CUT_CORRELATION = 20.0, 0.8
 MOST_POINTS, LEAST_POINTS, LEAST_SHARE = 80, 8, 0.4
 BACKWARD_PX = 0.7  # a point that does not find its way back this closely is not trusted
 SAME_FACE = 0.3  # overlap (intersection over union) that makes two boxes one face
@@ -106,7 +108,7 @@ class Tracker:
         """Take the next frame, uint8 [H,W,3], at its time in s."""
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
         thumb = cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
-        if self._thumb is not None and np.abs(thumb - self._thumb).mean() > CUT:
+        if self._thumb is not None and is_cut(self._thumb, thumb):
             self._end_shot()
         self._thumb = thumb
         self._looks.append(_Look(self._count, time, rgb, grey))
@@ -199,6 +201,15 @@ class Tracker:
                 free = [f for f in free if f is not face]
             begun += [self._new(look, face) for face in free]
         self._open += begun
+
+
+def is_cut(before: np.ndarray, after: np.ndarray) -> bool:
+    """Whether a new shot begins between two small grey pictures, float32 [h,w]."""
+    if np.abs(after - before).mean() <= CUT_LEVELS:
+        return False
+    one, other = before - before.mean(), after - after.mean()
+    power = float(np.sqrt((one**2).sum() * (other**2).sum()))
+    return float((one * other).sum()) < CUT_CORRELATION * power or power < before.size
 
 
 def follow(greys: list[np.ndarray], box: np.ndarray) -> list[Similarity | None]:
