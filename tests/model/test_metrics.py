@@ -1,0 +1,70 @@
+"""Figures against known answers."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import balanced_accuracy_score
+from test_losses import formula
+
+from model.metrics import bootstrap, ccc, class_figures, class_report
+
+TRUTH = np.array([0, 0, 0, 1, 1, 2])
+GUESS = np.array([0, 0, 1, 1, 0, 2])
+
+
+def test_figures_by_hand():
+    found = class_figures(TRUTH, GUESS)
+    assert found["uar"] == pytest.approx((2 / 3 + 1 / 2 + 1) / 3)
+    assert found["war"] == pytest.approx(4 / 6)
+    assert found["macro_f1"] == pytest.approx((2 / 3 + 1 / 2 + 1) / 3)
+    assert class_figures(TRUTH[:0], GUESS[:0]) == {}
+
+
+def test_uar_is_over_classes_that_occur():
+    truth, guess = np.array([0, 0, 3]), np.array([0, 1, 3])
+    assert class_figures(truth, guess)["uar"] == pytest.approx(0.75)
+    with pytest.warns(UserWarning, match="y_pred contains classes"):
+        assert balanced_accuracy_score(truth, guess) == pytest.approx(0.75)
+
+
+def test_report_counts_every_class():
+    found = class_report(TRUTH, GUESS, ["a", "b", "c", "never"])
+    assert found["confusion"] == [[2, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+    assert found["per_class"]["a"] == {"recall": pytest.approx(2 / 3), "f1": pytest.approx(2 / 3), "clips": 3}
+    assert found["per_class"]["never"] == {"recall": None, "f1": None, "clips": 0}
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(*[st.floats(-5, 5, width=32)] * 2), min_size=3, max_size=30))
+def test_ccc_equals_the_formula(pairs):
+    truth, guess = np.array(pairs).T
+    if truth.std() > 1e-3 and guess.std() > 1e-3:
+        assert ccc(truth, guess) == pytest.approx(formula(truth, guess), abs=1e-6)
+
+
+def test_ccc_leaves_out_missing_values_and_says_when_it_is_undefined():
+    truth = np.array([0.0, 1.0, np.nan, 2.0])
+    assert ccc(truth, np.array([0.0, 1.0, 99.0, 2.0])) == pytest.approx(1)
+    assert ccc(truth[:1], truth[:1]) is None
+    assert ccc(np.ones(4), np.ones(4)) is None
+    assert ccc(np.arange(4.0), np.ones(4)) == 0
+
+
+def test_intervals_draw_speakers_not_clips():
+    """All clips of a speaker are right or all wrong: intervals must be as wide as four coins allow."""
+    speakers = np.repeat(list("abcd"), 100)
+    right = np.repeat([1, 0, 1, 0], 100)
+    low, high = bootstrap(speakers, lambda rows: float(right[rows].mean()))
+    assert low == 0.0 and high == 1.0
+    even = np.tile([0, 1], 200)
+    assert bootstrap(speakers, lambda rows: float(even[rows].mean())) == [0.5, 0.5]
+    assert bootstrap(["a", "a"], lambda rows: 1.0) is None
+    assert bootstrap(speakers, lambda rows: None) is None
+
+
+def test_intervals_are_repeatable():
+    speakers, x = np.repeat(list("abcdef"), 5), np.random.default_rng(0).normal(size=30)
+    figure = lambda rows: float(x[rows].mean())
+    assert bootstrap(speakers, figure) == bootstrap(speakers, figure)
+    assert bootstrap(speakers, figure) != bootstrap(speakers, figure, seed=1)
