@@ -75,13 +75,13 @@ class FacesConfig:
         choices=("speaker", "largest", "central", "first"),
     )
     margin: float = opt(0.25, "room around the face, as a share of its box")
-    every: int = opt(5, "detect on every k-th frame and wherever tracking is unsure")
+    every: int = opt(8, "detect on every k-th frame and wherever tracking is unsure")
     detect_size: int = opt(320, "longer side in px at which detection runs")
     min_score: float = opt(0.6, "lowest detector score that counts (yunet)")
     max_gap: float = opt(0.3, "longest gap in s that is bridged by interpolation")
     min_valid: float = opt(0.1, "lowest share of valid frames for a clip to be usable")
     smooth: float = opt(0.12, "time constant of the smoother in s; 0 turns it off")
-    fps: float | None = opt(None, "resample to this frame rate; the native one where empty")
+    fps: float | None = opt(None, "thin frames out to this rate; the native one where empty")
 
 
 @dataclass

@@ -26,7 +26,7 @@ from pipeline.detectors import Face
 # A new shot begins where a 32x32 picture changes by this many grey levels on average and is no
 # longer correlated with the one before; a fade changes levels alone.
 CUT_LEVELS, CUT_CORRELATION = 20.0, 0.8
-MOST_POINTS, LEAST_POINTS, LEAST_SHARE = 80, 8, 0.4
+MOST_POINTS, LEAST_POINTS, LEAST_SHARE = 60, 8, 0.4
 BACKWARD_PX = 0.7  # a point that does not find its way back this closely is not trusted
 SAME_FACE = 0.3  # overlap (intersection over union) that makes two boxes one face
 
@@ -222,6 +222,7 @@ def follow(greys: list[np.ndarray], box: np.ndarray) -> list[Similarity | None]:
     Returns:
         One similarity for each later picture; ``None`` from where too few points are left.
     """
+    greys, box, corner = _around(greys, box)
     start = _points(greys[0], box)
     lost: list[Similarity | None] = [None] * (len(greys) - 1)
     if len(start) < LEAST_POINTS:
@@ -241,31 +242,30 @@ def follow(greys: list[np.ndarray], box: np.ndarray) -> list[Similarity | None]:
         motion, agreeing = fit_similarity(_complex(start[kept]), _complex(now))
         if agreeing < LEAST_SHARE or not 0.5 < abs(motion[0]) < 2:
             break
-        path.append(motion)
+        path.append((motion[0], motion[1] + (1 - motion[0]) * corner))
     return path + lost[len(path) :]
 
 
 def fit_similarity(source: np.ndarray, target: np.ndarray) -> tuple[Similarity, float]:
     """Robust similarity from complex points to complex points.
 
-    Least squares, reweighted ten times with Geman-McClure weights whose width follows the median
+    Least squares, reweighted with Geman-McClure weights whose width follows the median
     residual, so points that move on their own count for little.
 
     Returns:
         The similarity and the share of points within three widths of it.
     """
-    weight = np.ones(len(source))
-    for _ in range(10):
-        total = weight.sum()
-        s, t = (weight @ source) / total, (weight @ target) / total
+    weight, half = np.ones(len(source)), len(source) // 2
+    for _ in range(8):
+        weight /= weight.sum()
+        s, t = weight @ source, weight @ target
         ds, dt = source - s, target - t
-        spread = weight @ (ds.real**2 + ds.imag**2)
-        a = (weight @ (ds.conj() * dt)) / spread if spread > 1e-9 else 1.0 + 0j
-        b = t - a * s
-        residual = np.abs(a * source + b - target)
-        width = max(1.5 * float(np.median(residual)), 0.1)
+        spread = float(weight @ (ds.real**2 + ds.imag**2))
+        a = ((weight * ds.conj()) @ dt) / spread if spread > 1e-9 else 1.0 + 0j
+        residual = np.abs(a * ds - dt)
+        width = max(1.5 * float(np.partition(residual, half)[half]), 0.1)
         weight = 1.0 / (1.0 + (residual / width) ** 2) ** 2
-    return (complex(a), complex(b)), float((residual < 3 * width).mean())
+    return (complex(a), complex(t - a * s)), float((residual < 3 * width).mean())
 
 
 def moved_box(box: np.ndarray, motion: Similarity) -> np.ndarray:
@@ -314,6 +314,18 @@ def _step(path: list[Similarity | None] | None, n: int) -> Similarity | None:
     assert before is not None
     ratio = a / before[0]
     return ratio, b - ratio * before[1]
+
+
+def _around(greys: list[np.ndarray], box: np.ndarray) -> tuple[list[np.ndarray], np.ndarray, complex]:
+    """The pictures cut to the box and half its size around it, where flow has to look; the box and
+    the cut's corner in them."""
+    room = box[2:].max() / 2
+    height, width = greys[0].shape
+    left, top = (int(np.clip(v - room, 0, m - 1)) for v, m in zip(box[:2], (width, height), strict=True))
+    right = int(np.clip(box[0] + box[2] + room, left + 1, width))
+    bottom = int(np.clip(box[1] + box[3] + room, top + 1, height))
+    shifted = np.concatenate([box[:2] - [left, top], box[2:]])
+    return [np.ascontiguousarray(g[top:bottom, left:right]) for g in greys], shifted, complex(left, top)
 
 
 def _points(grey: np.ndarray, box: np.ndarray) -> np.ndarray:
