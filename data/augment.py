@@ -86,28 +86,34 @@ CARRIED = (
 
 
 def crop(
-    x: torch.Tensor, y: torch.Tensor, x0: torch.Tensor, size: int, flip: torch.Tensor | None = None
+    x: torch.Tensor,
+    y: torch.Tensor,
+    x0: torch.Tensor,
+    size: int,
+    flip: torch.Tensor | None = None,
+    blocks: bool | None = None,
 ) -> torch.Tensor:
     """Each clip's own square: [B,T,H,W,C] to [B,T,size,size,C], mirrored where ``flip`` is true.
 
-    Smaller inputs raise ValueError; inputs of no size stay so.
+    ``blocks`` copies clip by clip, which is faster on a CPU (the default there); a GPU indexes all
+    at once. Smaller inputs raise ValueError; inputs of no size stay so.
     """
     b, t, h, w, c = x.shape
     if h == 0:
         return x
     if h < size or w < size:
         raise ValueError(f"stored crops are {h}x{w} px; loader.crop={size} is larger")
+    if x.device.type == "cpu" if blocks is None else blocks:
+        out = torch.empty(b, t, size, size, c, dtype=x.dtype, device=x.device)
+        for i in range(b):
+            part = x[i, :, int(y[i]) : int(y[i]) + size, int(x0[i]) : int(x0[i]) + size]
+            out[i] = part.flip(2) if flip is not None and flip[i] else part
+        return out
     step = torch.arange(size, device=x.device)
     rows = y[:, None] + step
     columns = x0[:, None] + step
     if flip is not None:
         columns = torch.where(flip[:, None], columns.flip(1), columns)
-    if x.device.type == "cpu":  # block copies beat an index for every pixel there
-        out = torch.empty(b, t, size, size, c, dtype=x.dtype)
-        for i in range(b):
-            part = x[i, :, int(y[i]) : int(y[i]) + size, int(x0[i]) : int(x0[i]) + size]
-            out[i] = part.flip(2) if flip is not None and flip[i] else part
-        return out
     clip = torch.arange(b, device=x.device).view(b, 1, 1, 1)
     moment = torch.arange(t, device=x.device).view(1, t, 1, 1)
     return x[clip, moment, rows[:, None, :, None], columns[:, None, None, :]]

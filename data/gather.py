@@ -18,7 +18,6 @@ from data.features import FeatureSet
 from data.sampling import audio_window, video_steps
 from data.schema import LoaderConfig
 from data.shuffle import uniforms
-from data.streams import Stream
 
 DRAWS = 6  # crop y, crop x, flip, brightness, contrast, saturation; then four for each SpecAugment pair
 

@@ -41,7 +41,7 @@ def video_steps(
     if how == "segments":
         low, high = k * grid // steps, (k + 1) * grid // steps
         if draws is None:
-            chosen = (2 * k + 1) * grid // (2 * steps)
+            chosen = (low + np.maximum(low, high - 1) + 1) // 2
         else:
             chosen = low + (draws[:, 1:] * np.maximum(1, high - low)).astype(np.int64)
     else:
