@@ -230,7 +230,7 @@ def follow(greys: list[np.ndarray], box: np.ndarray) -> list[Similarity | None]:
     # A window that spans about a seventh of the face, whatever its size.
     window = int(np.clip(box[2] / 7, 7, 31)) | 1
     kept, now, path = np.arange(len(start)), start, []
-    options = {"winSize": (window, window), "maxLevel": 3}
+    options = {"winSize": (window, window), "maxLevel": 2, "criteria": (3, 12, 0.03)}
     for before, grey in pairwise(greys):
         there, found, _ = cv2.calcOpticalFlowPyrLK(before, grey, now, None, **options)
         back, returned, _ = cv2.calcOpticalFlowPyrLK(grey, before, there, None, **options)

@@ -1,0 +1,79 @@
+"""Small clips with known content, written for the tests of the media, faces and log-mel stages."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+SHARED = os.environ.get("DEIII_TEST_DATA")
+needs_shared = pytest.mark.skipif(
+    not SHARED, reason="set DEIII_TEST_DATA to the folder of real test clips and weights"
+)
+
+
+def shared(name: str) -> str:
+    """Path of a real input."""
+    return str(Path(SHARED or "") / name)
+
+
+def write(
+    path,
+    frames=(),
+    times=None,
+    fps=25,
+    sound=None,
+    rate=16000,
+    sound_at=0.0,
+    sar=None,
+    codec="libx264",
+    audio_codec="aac",
+    crf="12",
+) -> str:
+    """Write RGB frames (at ``times`` in s, else at ``fps``) and mono sound as a media file."""
+    with av.open(str(path), "w") as out:
+        video = audio = None
+        if len(frames):
+            video = out.add_stream(codec, rate=Fraction(fps))
+            video.height, video.width = frames[0].shape[:2]
+            video.pix_fmt = "yuv420p"
+            video.options = {"crf": crf} if codec == "libx264" else {}
+            video.codec_context.time_base = Fraction(1, 12800)
+            if sar:
+                video.codec_context.sample_aspect_ratio = Fraction(sar)
+        if sound is not None:
+            audio = out.add_stream(audio_codec, rate=rate, layout="mono")
+        for i, rgb in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+            at = i / fps if times is None else times[i]
+            frame.pts, frame.time_base = round(at * 12800), Fraction(1, 12800)
+            out.mux(video.encode(frame))
+        if video is not None:
+            out.mux(video.encode())
+        if audio is not None:
+            for start in range(0, len(sound), 1024):
+                part = sound[None, start : start + 1024].astype(np.float32)
+                frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(part), format="fltp", layout="mono")
+                frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
+                frame.pts = start + round(sound_at * rate)
+                out.mux(audio.encode(frame))
+            out.mux(audio.encode())
+    return str(path)
+
+
+def numbered(n: int, height: int = 48, width: int = 64) -> list[np.ndarray]:
+    """Grey frames whose level tells their number: 20 + 3 n."""
+    return [np.full((height, width, 3), 20 + 3 * i, np.uint8) for i in range(n)]
+
+
+def level(rgb: np.ndarray) -> int:
+    """The number of a frame of `numbered`."""
+    return round((float(rgb.mean()) - 20) / 3)
+
+
+def tone(seconds: float, hertz: float = 440.0, rate: int = 16000) -> np.ndarray:
+    return 0.3 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)

@@ -1,0 +1,206 @@
+"""Decoding: times on one clock, upright frames, and every kind of bad file told apart."""
+
+import wave
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from clipmaker import level, needs_shared, numbered, shared, tone, write
+
+from data.outcomes import ClipError, Status
+from pipeline import media
+from pipeline.media import read_sound, read_video
+
+
+def outcome_of(call, *args):
+    with pytest.raises(ClipError) as caught:
+        result = call(*args)
+        list(result)
+    return caught.value.outcome
+
+
+def test_frames_and_times(tmp_path):
+    path = write(tmp_path / "a.mp4", numbered(10))
+    reader = read_video(path)
+    got = list(reader)
+    assert [level(rgb) for rgb, _ in got] == list(range(10))
+    np.testing.assert_allclose([t for _, t in got], np.arange(10) / 25, atol=1e-6)
+    assert reader.notes == [] and reader.share == 1.0
+    again = list(read_video(path, threads=2))
+    assert all(np.array_equal(a, b) for (a, _), (b, _) in zip(got, again, strict=True))
+
+
+def test_variable_frame_rate_keeps_its_times(tmp_path):
+    times = [0.0, 0.04, 0.2, 0.24, 0.5, 1.0]
+    path = write(tmp_path / "vfr.mp4", numbered(6), times=times)
+    np.testing.assert_allclose([t for _, t in read_video(path)], times, atol=1e-3)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_very_short(tmp_path, count):
+    path = write(tmp_path / "s.mp4", numbered(count))
+    assert [level(rgb) for rgb, _ in read_video(path)] == list(range(count))
+
+
+def rotated(path, matrix):
+    """The file with another display matrix in its video track's header (tkhd)."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40  # version 0: 20 bytes of times and ids, 8+8 reserved, 4 flags
+    data[at : at + 36] = b"".join(int(v).to_bytes(4, "big", signed=True) for v in matrix)
+    path.write_bytes(data)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "corner"),
+    [
+        ((0, 1, 0, -1, 0, 0), (0, -1)),  # 90 degrees clockwise: top left goes to top right
+        ((-1, 0, 0, 0, -1, 0), (-1, -1)),
+        ((0, -1, 0, 1, 0, 0), (-1, 0)),
+    ],
+)
+def test_rotation_metadata(tmp_path, matrix, corner):
+    frame = np.zeros((48, 64, 3), np.uint8)
+    frame[:16, :16] = 255
+    path = tmp_path / "r.mp4"
+    write(path, [frame] * 3)
+    one = 1 << 16
+    full = [matrix[0] * one, matrix[1] * one, 0, matrix[3] * one, matrix[4] * one, 0, 0, 0, 1 << 30]
+    rgb, _ = next(iter(read_video(rotated(path, full))))
+    assert rgb.shape[:2] == ((64, 48) if matrix[0] == 0 else (48, 64))
+    blocks = rgb[:: rgb.shape[0] - 1, :: rgb.shape[1] - 1].mean(axis=-1)
+    assert np.unravel_index(blocks.argmax(), (2, 2)) == tuple(c % 2 for c in corner)
+
+
+def test_non_square_pixels(tmp_path):
+    path = write(tmp_path / "sar.mp4", numbered(2, 48, 64), sar="3/2")
+    assert next(iter(read_video(path)))[0].shape == (48, 96, 3)
+
+
+def test_sound_shares_the_video_clock(tmp_path):
+    frames = [np.full((48, 64, 3), 250 if i == 20 else 10, np.uint8) for i in range(50)]
+    click = np.zeros(16000)
+    click[4800:4960] = 0.9  # 0.3 s into the sound, which starts at 0.5 s
+    path = write(tmp_path / "late.mkv", frames, sound=click, sound_at=0.5)
+    flash = next(t for rgb, t in read_video(path) if rgb.mean() > 128)
+    samples, start, missing = read_sound(path, 16000)
+    heard = start + np.flatnonzero(np.abs(samples) > 0.3)[0] / 16000
+    assert flash == pytest.approx(0.8, abs=1e-3)
+    assert heard == pytest.approx(0.8, abs=0.01)
+    assert start == pytest.approx(0.5, abs=0.07)  # AAC may prepend its priming
+    assert missing == 0
+
+
+def test_sound_is_exact_and_resampled(tmp_path):
+    with wave.open(str(tmp_path / "a.wav"), "wb") as out:
+        out.setparams((2, 2, 48000, 0, "NONE", ""))
+        left = np.round(tone(0.5, 1000, 48000) * 32767).astype("<i2")
+        out.writeframes(np.stack([left, left // 3], axis=1).tobytes())
+    samples, start, _ = read_sound(tmp_path / "a.wav", 48000)
+    expected = np.stack([left, left // 3]).astype(np.float32).mean(axis=0) / 32768
+    np.testing.assert_allclose(samples, expected, atol=1e-6)
+    assert start == 0 and samples.dtype == np.float32
+    low, _, _ = read_sound(tmp_path / "a.wav", 16000)
+    np.testing.assert_allclose(low[200:-200], expected[::3][200:-200], atol=2e-3)
+
+
+def test_gap_in_the_sound_is_silence(tmp_path):
+    path = tmp_path / "gap.mkv"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("pcm_s16le", rate=16000, layout="mono")
+        for at in [*range(0, 8000, 1000), *range(16000, 24000, 1000)]:
+            frame = av.AudioFrame.from_ndarray(
+                np.full((1, 1000), 8000, np.int16), format="s16", layout="mono"
+            )
+            frame.sample_rate, frame.pts = 16000, at
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    notes = []
+    samples, _, missing = read_sound(path, 16000, notes)
+    assert missing == pytest.approx(0.5, abs=0.01) and "0.50 s of sound" in notes[0]
+    assert len(samples) == pytest.approx(24000, abs=100)
+    assert not samples[8300:15700].any() and samples[:7900].all() and samples[16300:23900].all()
+
+
+BAD = {
+    "empty": b"",
+    "zeros": bytes(4096),
+    "lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
+    "html": b"\n<!DOCTYPE html><html><body>log in</body></html>",
+    "zip": b"PK\x03\x04" + bytes(100),
+    "png": b"\x89PNG\r\n\x1a\n" + bytes(100),
+    "jpeg": b"\xff\xd8\xff\xe0" + bytes(100),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_not_media(tmp_path, kind):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(BAD[kind])
+    for outcome in (outcome_of(read_video, path), outcome_of(read_sound, path, 16000)):
+        assert outcome.status is Status.NOT_MEDIA and outcome.reason
+        assert str(tmp_path) not in outcome.reason  # shards are the same wherever the corpus lies
+
+
+def test_missing_folder_and_noise(tmp_path):
+    assert outcome_of(read_video, tmp_path / "none.mp4").status is Status.MISSING
+    assert outcome_of(read_video, tmp_path).status is Status.UNREADABLE
+    noise = tmp_path / "noise.mp4"
+    noise.write_bytes(np.random.default_rng(0).bytes(20000))
+    assert outcome_of(read_video, noise).status in (Status.UNREADABLE, Status.NOT_MEDIA)
+
+
+def test_missing_streams(tmp_path):
+    silent = write(tmp_path / "v.mp4", numbered(3))
+    heard = write(tmp_path / "a.mp4", sound=tone(0.5))
+    assert outcome_of(read_sound, silent, 16000).status is Status.NO_AUDIO
+    assert outcome_of(read_video, heard).status is Status.NO_VIDEO
+
+
+def test_cut_off(tmp_path):
+    whole = tmp_path / "a.mp4"
+    write(whole, [np.random.default_rng(i).integers(0, 255, (48, 64, 3), np.uint8) for i in range(50)])
+    data = whole.read_bytes()
+    (tmp_path / "b.mp4").write_bytes(data[: len(data) // 2])  # the index is at the end: nothing left
+    outcome = outcome_of(read_video, tmp_path / "b.mp4")
+    assert outcome.status is Status.UNREADABLE and "cut off" in outcome.reason
+
+
+@needs_shared
+def test_partly_broken_keeps_what_decodes(tmp_path):
+    data = bytearray(Path(shared("media/grid/bbaf2n.mpg")).read_bytes())
+    data[len(data) // 3 : len(data) // 3 + 4000] = bytes(4000)
+    (tmp_path / "hole.mpg").write_bytes(data)
+    got = [t for _, t in read_video(tmp_path / "hole.mpg")]
+    assert 60 <= len(got) <= 75 and np.all(np.diff(got) > 0)
+    (tmp_path / "half.mpg").write_bytes(data[: len(data) // 3])
+    assert 15 <= len(list(read_video(tmp_path / "half.mpg"))) <= 30
+
+
+def test_cut_off_with_the_index_in_front(tmp_path):
+    whole = tmp_path / "a.mp4"
+    frames = [np.random.default_rng(i).integers(0, 255, (48, 64, 3), np.uint8) for i in range(50)]
+    with av.open(str(whole), "w", options={"movflags": "faststart"}) as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for rgb in frames:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
+        out.mux(stream.encode())
+    data = whole.read_bytes()
+    (tmp_path / "b.mp4").write_bytes(data[: len(data) // 2])
+    reader = read_video(tmp_path / "b.mp4")
+    count = len(list(reader))
+    assert 10 < count < 40 and reader.share == pytest.approx(count / 50, abs=0.1)
+    assert any("cut off" in note for note in reader.notes)
+
+
+def test_absurd_claims_are_refused(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.mp4", numbered(30), sound=tone(1.2))
+    with monkeypatch.context() as patch:
+        patch.setattr(media, "MAX_PIXELS", 1000)
+        assert "64x48" in outcome_of(read_video, path).reason
+    monkeypatch.setattr(media, "MAX_SECONDS", 0.5)
+    assert "cut it into clips" in outcome_of(read_sound, path, 16000).reason
+    reader = read_video(path)
+    assert len(list(reader)) == 13 and "left out" in reader.notes[0]
