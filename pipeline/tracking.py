@@ -26,7 +26,7 @@ from pipeline.detectors import Face
 # A new shot begins where a 32x32 picture changes by this many grey levels on average and is no
 # longer correlated with the one before; a fade changes levels alone.
 CUT_LEVELS, CUT_CORRELATION = 20.0, 0.8
-MOST_POINTS, LEAST_POINTS, LEAST_SHARE = 60, 8, 0.4
+MOST_POINTS, LEAST_POINTS, LEAST_SHARE = 40, 8, 0.4
 BACKWARD_PX = 0.7  # a point that does not find its way back this closely is not trusted
 SAME_FACE = 0.3  # overlap (intersection over union) that makes two boxes one face
 
@@ -227,8 +227,8 @@ def follow(greys: list[np.ndarray], box: np.ndarray) -> list[Similarity | None]:
     lost: list[Similarity | None] = [None] * (len(greys) - 1)
     if len(start) < LEAST_POINTS:
         return lost
-    # A window that spans about a seventh of the face, whatever its size.
-    window = int(np.clip(box[2] / 7, 7, 31)) | 1
+    # A window that spans about a ninth of the face, whatever its size.
+    window = int(np.clip(box[2] / 9, 7, 31)) | 1
     kept, now, path = np.arange(len(start)), start, []
     options = {"winSize": (window, window), "maxLevel": 2, "criteria": (3, 12, 0.03)}
     for before, grey in pairwise(greys):
