@@ -1,0 +1,157 @@
+"""RAFT for clips: each frame encoded once, pairs in batches, upsampling only at the end.
+
+torchvision's modules and weights, its numbers up to rounding. What its `forward` does for every
+pair and every update and this does once: the features of a frame that is second in one pair and first in the
+next, the coordinate grids, the context's share of the GRU, the upsampling.
+Axes: m frames, N pairs, S height and width in px, h and w feature map (S/8).
+
+>>> network = load_network("raft_small", "raft_small.pth")                       # doctest: +SKIP
+>>> flow = RaftEngine(network).flow(torch.zeros(3, 128, 128, 3, dtype=torch.uint8))  # doctest: +SKIP
+>>> flow.shape                                                                    # doctest: +SKIP
+torch.Size([2, 128, 128, 2])
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models.optical_flow import RAFT, raft_large, raft_small
+from torchvision.models.optical_flow._utils import upsample_flow
+
+from pipeline.raft_correlation import CorrelationPyramid
+from pipeline.raft_update import Update
+from pipeline.weights import WeightsError
+
+MODELS = {"raft_small": raft_small, "raft_large": raft_large}
+SMALLEST = 128  # px; below it the coarsest correlations have no two points
+
+
+def load_network(model: str, path: str) -> RAFT:
+    """torchvision's RAFT with weights from a file in its own key layout.
+
+    Raises:
+        WeightsError: where the file is not weights, or those of another network.
+    """
+    network = MODELS[model](weights=None)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        network.load_state_dict(state, strict=True)
+    except (RuntimeError, ValueError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{path} does not hold weights of torchvision's {model}: {reason}") from None
+    return network.eval()
+
+
+def working_size(size: int) -> int:
+    """The height and width at which RAFT runs on crops of ``size`` px: 128 at least.
+
+    Raises:
+        ValueError: above 128 px, for a size that is not a multiple of 8.
+    """
+    if size > SMALLEST and size % 8:
+        lower = size // 8 * 8
+        raise ValueError(f"RAFT needs crops whose size is a multiple of 8: {lower} or {lower + 8}, not {size} px")
+    return max(size, SMALLEST)
+
+
+class RaftEngine:
+    """RAFT on a clip's frames.
+
+    Args:
+        network: torchvision's RAFT; it is copied, not changed.
+        updates: refinement steps.
+        device: where it runs.
+        dtype: of the convolutions; correlations, coordinates and upsampling stay float32.
+    """
+
+    def __init__(
+        self,
+        network: RAFT,
+        updates: int = 12,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ):
+        network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.updates, self.device, self.dtype = updates, torch.device(device), dtype
+        self.features = network.feature_encoder
+        self.context = fold_batch_norms(network.context_encoder)
+        self.hidden = network.update_block.hidden_state_size
+        channels = self.context.conv.out_channels - self.hidden
+        self.update = Update(network.update_block, channels)
+        self.mask = network.mask_predictor
+        self.levels, self.radius = network.corr_block.num_levels, network.corr_block.radius
+        for part in (self.features, self.context, self.update, self.mask):
+            if part is not None:
+                part.to(self.device)
+
+    @torch.inference_mode()
+    def flow(self, frames: Tensor, first: Tensor | None = None) -> Tensor:
+        """Flow from frame ``first[i]`` to the frame after it.
+
+        Args:
+            frames: uint8 [m,S,S,3] RGB, on any device; each is encoded once.
+            first: int64 [N], rows of ``frames``; all but the last where empty.
+
+        Returns:
+            float32 [N,S,S,2] on the engine's device: u right, v down, in px of the given frames.
+        """
+        size = frames.shape[1]
+        first = torch.arange(len(frames) - 1) if first is None else first
+        first = first.to(self.device)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            images = prepare(frames.to(self.device, non_blocking=True))
+            features = self.features(images)
+            context = self.context(images[first])
+        h, context = context.split([self.hidden, context.shape[1] - self.hidden], dim=1)
+        flow, h = self._refine(features[first], features[first + 1], h.tanh(), context.relu())
+        mask = None if self.mask is None else self.mask(h)
+        flow = upsample_flow(flow, mask).permute(0, 2, 3, 1)
+        return shrink(flow, size)
+
+    def _refine(self, first: Tensor, second: Tensor, h: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Flow [N,2,h,w] in px of the feature map and the last hidden state."""
+        pyramid = CorrelationPyramid(first, second, self.levels, self.radius)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            shares = self.update.precompute(context)
+        n, _, rows, columns = first.shape
+        x = torch.arange(columns, device=self.device, dtype=torch.float32)
+        y = torch.arange(rows, device=self.device, dtype=torch.float32)
+        origin = torch.stack(torch.meshgrid(x, y, indexing="xy"))
+        flow = torch.zeros(n, 2, rows, columns, device=self.device)
+        for _ in range(self.updates):
+            correlation = pyramid.lookup(origin + flow)
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                h, change = self.update(h, shares, correlation, flow)
+            flow = flow + change.float()
+        return flow, h
+
+
+def prepare(frames: Tensor) -> Tensor:
+    """uint8 [m,S,S,3] to float32 [m,3,R,R] in [-1,1], enlarged where RAFT needs it."""
+    images = frames.permute(0, 3, 1, 2).contiguous().float().div_(127.5).sub_(1)
+    size = working_size(frames.shape[1])
+    if size != frames.shape[1]:
+        images = F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
+    return images
+
+
+def shrink(flow: Tensor, size: int) -> Tensor:
+    """Flow [N,R,R,2] of enlarged images as flow of the images of ``size`` px."""
+    if flow.shape[1] == size:
+        return flow.float()
+    small = F.interpolate(flow.permute(0, 3, 1, 2).float(), size=(size, size), mode="bilinear", align_corners=False)
+    return small.permute(0, 2, 3, 1) * (size / flow.shape[1])
+
+
+def fold_batch_norms(encoder: nn.Module) -> nn.Module:
+    """Each batch norm merged into the convolution before it (exact in inference, up to rounding)."""
+    for module in encoder.modules():
+        if isinstance(module, nn.Sequential) and len(module) > 1 and isinstance(module[1], nn.BatchNorm2d):
+            module[0] = fuse_conv_bn_eval(module[0], module[1])
+            module[1] = nn.Identity()
+    return encoder
