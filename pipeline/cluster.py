@@ -7,7 +7,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import dask
@@ -58,9 +58,11 @@ def open_cluster(config: Config, tasks: int) -> Iterator[Client]:
         client = Client(cluster)
         try:
             yield client
-        finally:
-            client.close(timeout=2)
-            cluster.close(timeout=2)
+        finally:  # all results are in by now; workers that are slow to leave are ended, not waited for
+            with suppress(TimeoutError):
+                client.close(timeout=5)
+            with suppress(TimeoutError):
+                cluster.close(timeout=10)
 
 
 @contextmanager
@@ -79,7 +81,8 @@ def _existing(config: Config) -> Iterator[Client]:
     except TimeoutError:
         raise ClusterError(f"the scheduler at {config.scheduler} has no workers; start some first") from None
     finally:
-        client.close(timeout=2)
+        with suppress(TimeoutError):
+            client.close(timeout=5)
 
 
 def check_shared_folder(client: Client, cache: Path) -> None:

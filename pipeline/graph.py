@@ -135,7 +135,7 @@ def _run(
     total = sum(len(w.task.plan.clips) for w in [*ready, *waiting.values()])
     with open_cluster(config, len(ready)) as client:
         say(
-            f"{len(client.scheduler_info(n_workers=-1)['workers'])} workers; dashboard {client.dashboard_link}"
+            f"{len(client.scheduler_info(n_workers=-1)['workers'])} workers, dashboard at {client.dashboard_link}"
         )
         resources = flow_resources(client, config)
         with tqdm(total=total, unit="clip", desc="preprocess", smoothing=0.1, dynamic_ncols=True) as bar:
