@@ -55,7 +55,9 @@ def working_size(size: int) -> int:
     """
     if size > SMALLEST and size % 8:
         lower = size // 8 * 8
-        raise ValueError(f"RAFT needs crops whose size is a multiple of 8: {lower} or {lower + 8}, not {size} px")
+        raise ValueError(
+            f"RAFT needs crops whose size is a multiple of 8: {lower} or {lower + 8}, not {size} px"
+        )
     return max(size, SMALLEST)
 
 
@@ -78,24 +80,26 @@ class RaftEngine:
     ):
         network = copy.deepcopy(network).eval().requires_grad_(False)
         self.updates, self.device, self.dtype = updates, torch.device(device), dtype
-        self.features = network.feature_encoder
-        self.context = fold_batch_norms(network.context_encoder)
         self.hidden = network.update_block.hidden_state_size
-        channels = self.context.conv.out_channels - self.hidden
-        self.update = Update(network.update_block, channels)
-        self.mask = network.mask_predictor
         self.levels, self.radius = network.corr_block.num_levels, network.corr_block.radius
-        for part in (self.features, self.context, self.update, self.mask):
-            if part is not None:
-                part.to(self.device)
+        context = fold_batch_norms(network.context_encoder)
+        channels = context.conv.out_channels - self.hidden
+        layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
+        place = lambda module: module.to(self.device, dtype, memory_format=layout)
+        self.features, self.context = place(network.feature_encoder), place(context)
+        self.update = place(Update(network.update_block, channels))
+        self.mask = None if network.mask_predictor is None else place(network.mask_predictor)
+        self._last: Tensor | None = None
 
     @torch.inference_mode()
-    def flow(self, frames: Tensor, first: Tensor | None = None) -> Tensor:
+    def flow(self, frames: Tensor, first: Tensor | None = None, continues: bool = False) -> Tensor:
         """Flow from frame ``first[i]`` to the frame after it.
 
         Args:
             frames: uint8 [m,S,S,3] RGB, on any device; each is encoded once.
             first: int64 [N], rows of ``frames``; all but the last where empty.
+            continues: the first frame is the last one of the call before, whose features are still
+                held.
 
         Returns:
             float32 [N,S,S,2] on the engine's device: u right, v down, in px of the given frames.
@@ -103,30 +107,33 @@ class RaftEngine:
         size = frames.shape[1]
         first = torch.arange(len(frames) - 1) if first is None else first
         first = first.to(self.device)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            images = prepare(frames.to(self.device, non_blocking=True))
+        images = prepare(frames.to(self.device, non_blocking=True)).to(self.dtype)
+        if continues and self._last is not None:
+            features = torch.cat([self._last, self.features(images[1:])])
+        else:
             features = self.features(images)
-            context = self.context(images[first])
-        h, context = context.split([self.hidden, context.shape[1] - self.hidden], dim=1)
+        self._last = features[-1:].clone()
+        h, context = self.context(images[first]).split_with_sizes([self.hidden, self.update.context], 1)
         flow, h = self._refine(features[first], features[first + 1], h.tanh(), context.relu())
-        mask = None if self.mask is None else self.mask(h)
-        flow = upsample_flow(flow, mask).permute(0, 2, 3, 1)
-        return shrink(flow, size)
+        mask = None if self.mask is None else self.mask(h).float()
+        return shrink(upsample_flow(flow, mask).permute(0, 2, 3, 1), size)
+
+    def forget(self) -> None:
+        """Drop the features held for a following call."""
+        self._last = None
 
     def _refine(self, first: Tensor, second: Tensor, h: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Flow [N,2,h,w] in px of the feature map and the last hidden state."""
         pyramid = CorrelationPyramid(first, second, self.levels, self.radius)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            shares = self.update.precompute(context)
+        shares = self.update.precompute(context)
         n, _, rows, columns = first.shape
         x = torch.arange(columns, device=self.device, dtype=torch.float32)
         y = torch.arange(rows, device=self.device, dtype=torch.float32)
         origin = torch.stack(torch.meshgrid(x, y, indexing="xy"))
         flow = torch.zeros(n, 2, rows, columns, device=self.device)
         for _ in range(self.updates):
-            correlation = pyramid.lookup(origin + flow)
-            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                h, change = self.update(h, shares, correlation, flow)
+            correlation = pyramid.lookup(origin + flow).to(self.dtype)
+            h, change = self.update(h, shares, correlation, flow.to(self.dtype))
             flow = flow + change.float()
         return flow, h
 
@@ -144,7 +151,9 @@ def shrink(flow: Tensor, size: int) -> Tensor:
     """Flow [N,R,R,2] of enlarged images as flow of the images of ``size`` px."""
     if flow.shape[1] == size:
         return flow.float()
-    small = F.interpolate(flow.permute(0, 3, 1, 2).float(), size=(size, size), mode="bilinear", align_corners=False)
+    small = F.interpolate(
+        flow.permute(0, 3, 1, 2).float(), size=(size, size), mode="bilinear", align_corners=False
+    )
     return small.permute(0, 2, 3, 1) * (size / flow.shape[1])
 
 

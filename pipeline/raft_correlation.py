@@ -26,9 +26,10 @@ class CorrelationPyramid:
         least = 2**levels  # the coarsest level must keep two points for its grid to have a spacing
         if min(h, w) < least:
             raise ValueError(f"RAFT needs images of at least {8 * least} px, not {8 * h}x{8 * w}")
+        first, second = first.float(), second.float()
         volume = torch.matmul(first.flatten(2).transpose(1, 2), second.flatten(2)) / c**0.5
         self.shape, self.side = (n, h, w), 2 * radius + 1
-        volume = volume.view(n * h * w, 1, h, w).float()
+        volume = volume.view(n * h * w, 1, h, w)
         self.levels, self.scales, self.windows = [], [], []
         steps = torch.arange(-radius, radius + 1, device=first.device, dtype=torch.float32)
         for level in range(levels):

@@ -58,6 +58,7 @@ class Update(nn.Module):
 
     def __init__(self, block: UpdateBlock, context: int):
         super().__init__()
+        self.context = context
         motion, recurrent = block.motion_encoder, block.recurrent_block
         self.corr1, self.corr2 = motion.convcorr1[0], motion.convcorr2
         self.flow1, self.flow2, self.merge = motion.convflow1, motion.convflow2, motion.conv

@@ -1,0 +1,181 @@
+"""What computes the flow of a batch of pairs: RAFT, or OpenCV's DIS and TV-L1.
+
+Each engine takes the frames of a batch once and returns stored flow, so that only compact arrays
+leave the device. Axes: m frames, N pairs, S crop size in px.
+Sources: Teed & Deng 2020 (RAFT), Kroeger et al. 2016 (DIS), Zach et al. 2007 (TV-L1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import cv2
+import numpy as np
+import torch
+
+from data.compact import encode_tensor
+from data.recipes import RAFT_WEIGHTS
+from data.schema import FlowConfig
+from pipeline.raft import RaftEngine, load_network, working_size
+from pipeline.weights import resolve
+
+CPU_BATCH = 8  # pairs: small enough for the caches, and fixed, so results don't depend on the machine
+MAX_BATCH = 512
+Stored = dict[str, np.ndarray]
+
+
+class Engine(Protocol):
+    """Computes flow.
+
+    Attributes:
+        batch: pairs a call should hold.
+    """
+
+    batch: int
+
+    def submit(self, frames: np.ndarray, first: np.ndarray, continues: bool) -> Callable[[], Stored]:
+        """Start on the flow from each frame ``first[i]`` to the next; the result is called for.
+
+        Args:
+            frames: uint8 [m,S,S,3].
+            first: int64 [N].
+            continues: ``frames[0]`` was the last frame of the call before.
+
+        Returns:
+            a function that waits and gives ``flow`` [N,S,S,2], ``scale`` [N] where int8, and
+            ``finite`` bool [N].
+        """
+        ...
+
+
+def load_engine(config: FlowConfig) -> Engine:
+    """The configured method, ready to compute; once per worker.
+
+    Raises:
+        pipeline.weights.WeightsError: where RAFT's weights cannot be had or are not what they must be.
+
+    >>> load_engine(FlowConfig(method="dis")).batch
+    1
+    """
+    if config.method != "raft":
+        return PairEngine(config.method, config.storage)
+    device = choose_device(config.device)
+    path, _ = resolve(config.weights, RAFT_WEIGHTS[config.model])
+    network = load_network(config.model, path)
+    engine = RaftEngine(network, config.updates, device, choose_dtype(config.precision, device))
+    return RaftBatches(engine, config.storage, config.batch)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a ``device`` setting; ``auto`` takes a GPU where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The type of RAFT's convolutions."""
+    if precision == "auto":
+        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "bfloat16" if bf16 else "float32"
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+
+
+def store(flow: torch.Tensor, storage: str) -> dict[str, torch.Tensor]:
+    """Flow [N,S,S,2] as `Engine.submit` gives it; pairs that are not finite become zero."""
+    finite = torch.isfinite(flow).flatten(1).all(1)
+    flow = torch.where(finite[:, None, None, None], flow, 0)
+    return encode_tensor(flow, storage) | {"finite": finite}
+
+
+class PairEngine:
+    """OpenCV's methods, pair by pair on grey pictures.
+
+    Args:
+        method: ``dis`` or ``tvl1``.
+        storage: ``int8`` or ``float16``.
+    """
+
+    batch = 1
+
+    def __init__(self, method: str, storage: str):
+        self.storage = storage
+        if method == "dis":
+            self._method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        else:
+            self._method = cv2.optflow.DualTVL1OpticalFlow_create()
+
+    def submit(self, frames: np.ndarray, first: np.ndarray, continues: bool) -> Callable[[], Stored]:
+        greys = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
+        flow = np.stack([self._method.calc(greys[i], greys[i + 1], None) for i in first])
+        stored = {k: v.numpy() for k, v in store(torch.from_numpy(flow), self.storage).items()}
+        return lambda: stored
+
+
+class RaftBatches:
+    """RAFT in batches that fit the device.
+
+    On a GPU the frames travel from pinned memory, the next batch is submitted before the last one is
+    read, and a batch that does not fit is halved, for good.
+
+    Args:
+        engine: the network.
+        storage: ``int8`` or ``float16``.
+        batch: pairs a call; 0 chooses.
+    """
+
+    def __init__(self, engine: RaftEngine, storage: str, batch: int = 0):
+        self.engine, self.storage, self._asked = engine, storage, batch
+        self.batch = batch or CPU_BATCH
+        self._size = 0
+
+    def submit(self, frames: np.ndarray, first: np.ndarray, continues: bool) -> Callable[[], Stored]:
+        if frames.shape[1] != self._size and not self._asked and self.engine.device.type == "cuda":
+            self._size = frames.shape[1]
+            self.batch = fitting_batch(self.engine, working_size(self._size))
+        sent = torch.from_numpy(frames)
+        if self.engine.device.type == "cpu":
+            stored = {k: v.numpy() for k, v in self._flow(sent, torch.from_numpy(first), continues).items()}
+            return lambda: stored
+        on_device = self._flow(sent.pin_memory(), torch.from_numpy(first), continues)
+        back = {k: torch.empty(v.shape, dtype=v.dtype, pin_memory=True) for k, v in on_device.items()}
+        for name, tensor in on_device.items():
+            back[name].copy_(tensor, non_blocking=True)
+        done = torch.cuda.Event()
+        done.record()
+
+        def collect() -> Stored:
+            done.synchronize()
+            return {k: v.numpy() for k, v in back.items()}
+
+        return collect
+
+    def _flow(self, frames: torch.Tensor, first: torch.Tensor, continues: bool) -> dict[str, torch.Tensor]:
+        try:
+            return store(self.engine.flow(frames, first, continues), self.storage)
+        except torch.OutOfMemoryError:
+            if len(first) == 1:
+                raise
+        # Out of the except block, so that the failed attempt's tensors are gone.
+        self.engine.forget()
+        if self.engine.device.type == "cuda":
+            torch.cuda.empty_cache()
+        half = len(first) // 2
+        self.batch = max(1, min(self.batch, half))
+        split = int(first[half])
+        parts = [
+            self._flow(frames[: int(first[half - 1]) + 2], first[:half], False),
+            self._flow(frames[split:], first[half:] - split, False),
+        ]
+        return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
+
+
+def fitting_batch(engine: RaftEngine, size: int) -> int:
+    """Pairs that should fit half of the GPU's free memory; an estimate from the largest live tensors."""
+    free, _ = torch.cuda.mem_get_info(engine.device)
+    points = (size // 8) ** 2
+    encoder = 64 * (size // 2) ** 2 * 4 * 6  # six half-resolution maps of 64 channels
+    lookup = points * 4 * 4000  # correlations, gates and motion features of one update
+    volume = points**2 * 4 * 2
+    return int(max(1, min(MAX_BATCH, free / 2 / (encoder + lookup + volume))))
