@@ -1,0 +1,87 @@
+"""Opening, leaving out, mixing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from caches import KEYS, make_cache
+
+from data.cache import CacheError, stage_folder
+from data.features import FeatureSet, needed_stages
+from data.loader import Loader
+from data.outcomes import Status
+from data.schema import ModelConfig
+
+
+def test_clips_without_any_stream_are_left_out_and_counted(tmp_path):
+    config = make_cache(tmp_path, [3, 0, 0, 4], [5, 6, 0, 0])
+    features = FeatureSet.open(config, KEYS)
+    assert [c.id for c in features.clips] == ["s0/c000", "s1/c001", "s3/c003"]
+    assert list(features.left_out) == ["s2/c002"] and "made so" in features.left_out["s2/c002"]
+    assert [features.usable(i) for i in range(3)] == [
+        {"faces": True, "flow": True, "logmel": True},
+        {"faces": False, "flow": False, "logmel": True},
+        {"faces": True, "flow": True, "logmel": False},
+    ]
+    assert features.outcomes["faces"]["s2/c002"].status is Status.UNREADABLE
+    assert len(features.outcomes["logmel"]) == 4
+    assert features.rows(["s3/c003", "s2/c002", "s0/c000"]).tolist() == [2, 0]
+    with pytest.raises(KeyError, match="c999"):
+        features.rows(["s0/c999"])
+
+
+def test_only_the_stages_that_the_network_reads_are_opened(tmp_path):
+    config = make_cache(tmp_path, [3, 4], [5, 6])
+    config.model.flow = False
+    features = FeatureSet.open(config, KEYS)
+    assert features.has_video and features.has_audio and not features.has_flow
+    assert needed_stages(ModelConfig(video=False, audio=False)) == ["faces", "flow"]
+    config.model.video = config.model.audio = False
+    with pytest.raises(CacheError, match="none is in stages"):
+        FeatureSet.open(config, KEYS)
+
+
+def test_a_missing_stage_says_what_to_run_and_what_is_there(tmp_path):
+    config = make_cache(tmp_path, [3], [5])
+    with pytest.raises(CacheError, match=r"make preprocess.*flow-123.*flow-0{12}"):
+        FeatureSet.open(config, {**KEYS, "flow": "123"})
+
+
+def test_flow_of_another_length_is_refused(tmp_path):
+    config = make_cache(tmp_path, [3], [5])
+    path = stage_folder(tmp_path, "synthetic", "flow", KEYS["flow"]) / "index.json"
+    path.write_text(path.read_text().replace('"s0/c000", 0, 3', '"s0/c000", 0, 2'))
+    with pytest.raises(CacheError, match="2 rows of flow for 3 frames"):
+        FeatureSet.open(config, KEYS)
+
+
+def test_corpora_mix(tmp_path):
+    one, two = (
+        make_cache(tmp_path, [3, 0, 5], [4, 5, 0], name=n, seed=s)
+        for n, s in (("ravdess", 1), ("crema_d", 2))
+    )
+    a, b = FeatureSet.open(one, KEYS), FeatureSet.open(two, KEYS)
+    both = FeatureSet.mix([a, b])
+    assert [c.id for c in both.clips] == [
+        f"{n}:s{i}/c00{i}" for n in ("ravdess", "crema_d") for i in range(3)
+    ]
+    assert {c.speaker for c in both.clips} == {f"{n}:s{i}" for n in ("ravdess", "crema_d") for i in range(3)}
+    batches = [list(Loader(f, range(len(f)), one.loader, training=False).compact(0)) for f in (a,)]
+    assert len(batches[0]) == 1
+    for part, offset in ((a, 0), (b, 3)):
+        for row in range(3):
+            expected, found = part.arrays(row), both.arrays(row + offset)
+            assert expected.keys() == found.keys()
+            for stage in expected:
+                for name, values in expected[stage].items():
+                    assert np.array_equal(values, found[stage][name])
+    got = np.concatenate([x.index[x.real].numpy().copy()
+                          for x in Loader(both, range(6), one.loader, training=True).compact(0)])  # fmt: skip
+    assert sorted(got) == list(range(6))
+
+
+def test_corpora_of_different_crops_do_not_mix(tmp_path):
+    a = FeatureSet.open(make_cache(tmp_path, [3], [4], name="ravdess"), KEYS)
+    b = FeatureSet.open(make_cache(tmp_path, [3], [4], name="crema_d", size=14), KEYS)
+    with pytest.raises(CacheError, match="different kinds"):
+        FeatureSet.mix([a, b])
