@@ -1,0 +1,72 @@
+"""How flow is stored: error per byte of int8 with a scale and of float16, on the flow of real crops.
+
+    python -m benchmarks.compact [--method raft] [--frames 33]
+
+Errors are end-point errors against the float32 flow, in px of 128 px crops.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from benchmarks.clips import face_clips
+from benchmarks.flow import FILES
+from data.compact import decode_flow, encode_flow
+from data.recipes import RAFT_WEIGHTS
+from pipeline.flow_engines import CPU_BATCH
+from pipeline.raft import RaftEngine, load_network
+from pipeline.weights import resolve
+
+
+def clip_flow(method: str, frames: np.ndarray, engine: RaftEngine | None) -> np.ndarray:
+    """float32 [n-1,S,S,2]."""
+    if engine is not None:
+        starts = range(0, len(frames) - 1, CPU_BATCH)
+        whole = torch.from_numpy(frames)
+        return torch.cat([engine.flow(whole[i : i + CPU_BATCH + 1], continues=i > 0) for i in starts]).numpy()
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    greys = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in frames]
+    return np.stack([dis.calc(a, b, None) for a, b in zip(greys[:-1], greys[1:], strict=True)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--method", default="raft", choices=("raft", "dis"))
+    parser.add_argument("--frames", type=int, default=33)
+    options = parser.parse_args()
+    source, clips = face_clips(128, 2)
+    shared = os.environ.get("DEIII_TEST_DATA")
+    engine = None
+    if options.method == "raft":
+        own = str(Path(shared) / "weights" / FILES["raft_small"]) if shared else None
+        engine = RaftEngine(load_network("raft_small", resolve(own, RAFT_WEIGHTS["raft_small"])[0]))
+    flow = np.concatenate([clip_flow(options.method, c[: options.frames].copy(), engine) for c in clips])
+    longest = np.linalg.norm(flow, axis=3).max(axis=(1, 2))
+    result = {"bench": "compact", "method": options.method, "clips": source, "frames": len(flow)}
+    result |= {
+        "longest_px": round(float(longest.max()), 2),
+        "median_longest_px": round(float(np.median(longest)), 2),
+    }
+    for storage in ("int8", "float16"):
+        stored = encode_flow(flow, storage)
+        error = np.linalg.norm(decode_flow(stored) - flow, axis=3)
+        result[storage] = {
+            "bytes_per_frame": sum(a.nbytes for a in stored.values()) // len(flow),
+            "mean_epe_px": float(f"{error.mean():.3g}"),
+            "worst_frame_mean_epe_px": float(f"{error.mean(axis=(1, 2)).max():.3g}"),
+            "worst_share_of_longest": float(
+                f"{(error.max(axis=(1, 2)) / np.maximum(longest, 1e-9)).max():.3g}"
+            ),
+        }
+    print("RESULT " + json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
