@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,9 +16,10 @@ import numpy as np
 
 from data.cache import CacheError, StageIndex, corpus_folder, read_index, read_table, stage_folder
 from data.clips import Clip, Corpus
+from data.corpora import cache_name
 from data.outcomes import Outcome
 from data.recipes import stage_keys
-from data.schema import Config, ModelConfig
+from data.schema import Config, CorpusConfig, ModelConfig
 from data.streams import Stream
 
 
@@ -56,7 +58,12 @@ class FeatureSet:
         Raises:
             CacheError: where a stage is missing or unfinished; says what to run and what is there.
         """
-        corpus = read_table(config.cache, config.corpus.name)
+        corpus = read_table(config.cache, cache_name(config.corpus))
+        if corpus.labels and corpus.labels != config.corpus.labels:
+            raise CacheError(
+                f"{corpus.name} was last preprocessed with corpus.labels={corpus.labels}; run `make preprocess` "
+                f"with corpus.labels={config.corpus.labels} first: it takes seconds, features are kept"
+            )
         keys = stage_keys(config) if keys is None else keys
         wanted = [s for s in needed_stages(config.model) if s in keys]
         if not wanted:
@@ -64,7 +71,9 @@ class FeatureSet:
         indices, folders = {}, {}
         for stage in wanted:
             folders[stage] = stage_folder(config.cache, corpus.name, stage, keys[stage])
-            indices[stage] = _index(folders[stage], config, stage, keys[stage])
+            indices[stage] = _index(
+                folders[stage], corpus_folder(config.cache, corpus.name), stage, keys[stage]
+            )
         return cls._join(corpus, {s: keys[s] for s in wanted}, indices, folders)
 
     @classmethod
@@ -176,17 +185,24 @@ class FeatureSet:
         return {stage: s.clip(row) for stage, s in self.streams.items() if s.length[row]}
 
 
+def corpus_name(config: CorpusConfig) -> str:
+    """The name of the corpus's cache folder: the adapter's, and a table's own besides."""
+    if config.name == "table" and config.table:
+        return "table-" + re.sub(r"[^A-Za-z0-9_-]+", "_", Path(config.table).stem)
+    return config.name
+
+
 def needed_stages(model: ModelConfig) -> list[str]:
     """The stages whose arrays a network with these switches reads."""
     use = {"faces": model.video or model.flow, "flow": model.flow, "logmel": model.audio}
     return [stage for stage, on in use.items() if on]
 
 
-def _index(folder: Path, config: Config, stage: str, key: str) -> StageIndex:
+def _index(folder: Path, around: Path, stage: str, key: str) -> StageIndex:
     try:
         return read_index(folder)
     except CacheError as error:
-        around = corpus_folder(config.cache, config.corpus.name)
+        around = corpus_folder(config.cache, cache_name(config.corpus))
         there = sorted(p.parent.name for p in around.glob(f"{stage}-*/index.json"))
         raise CacheError(
             f"{error} (settings ask for {stage}-{key}; finished: {', '.join(there) or 'none'})"

@@ -25,7 +25,8 @@ def compact(draws: torch.Tensor | None = None) -> Compact:
         scale=any_of(B, T),
         draws=any_of(B, DRAWS + 4 * masks) if draws is None else draws,
         video_time=any_of(B, T), audio_time=any_of(B, L),
-        video_mask=any_of(B, T) > 0.3, flow_mask=any_of(B, T) > 0.3, audio_mask=torch.arange(L).repeat(B, 1) < 9,
+        video_mask=any_of(B, T) > 0.3, flow_mask=any_of(B, T) > 0.3,
+        audio_mask=torch.arange(L).repeat(B, 1) < 9,
         label=torch.arange(B), soft=any_of(B, 3), attributes=any_of(B, 1),
         index=torch.arange(B), real=torch.ones(B, dtype=torch.bool),
     )  # fmt: skip

@@ -85,3 +85,13 @@ def test_corpora_of_different_crops_do_not_mix(tmp_path):
     b = FeatureSet.open(make_cache(tmp_path, [3], [4], name="crema_d", size=14), KEYS)
     with pytest.raises(CacheError, match="different kinds"):
         FeatureSet.mix([a, b])
+
+
+def test_a_table_is_found_under_its_own_name(tmp_path):
+    config = make_cache(tmp_path, [3, 4], [5, 6])
+    table = tmp_path / "table-my_list"
+    (tmp_path / "synthetic").rename(table)
+    path = table / "clips.json"
+    path.write_text(path.read_text().replace('"name": "synthetic"', '"name": "table-my_list"'))
+    config.corpus.name, config.corpus.table = "table", "lists/my list.csv"
+    assert len(FeatureSet.open(config, KEYS)) == 2
