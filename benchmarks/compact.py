@@ -20,9 +20,9 @@ from benchmarks.clips import face_clips
 from benchmarks.flow import FILES
 from data.compact import decode_flow, encode_flow
 from data.recipes import RAFT_WEIGHTS
+from data.weights import resolve
 from pipeline.flow_engines import CPU_BATCH
 from pipeline.raft import RaftEngine, load_network
-from pipeline.weights import resolve
 
 
 def clip_flow(method: str, frames: np.ndarray, engine: RaftEngine | None) -> np.ndarray:

@@ -22,9 +22,9 @@ from torchvision.models.optical_flow import RAFT
 
 from benchmarks.clips import face_clips
 from data.recipes import RAFT_WEIGHTS
+from data.weights import resolve
 from pipeline.flow_engines import CPU_BATCH
 from pipeline.raft import RaftEngine, load_network, prepare
-from pipeline.weights import resolve
 
 UPDATES = 12
 FILES = {"raft_small": "raft_small_princeton.pth", "raft_large": "raft_large_princeton_sintel.pth"}

@@ -152,7 +152,7 @@ def read_table(cache: str | Path, corpus_name: str) -> Corpus:
         )
         return Corpus(
             tree["name"], tree["root"], tuple(tree["classes"]), clips,
-            {n: (lo, hi) for n, (lo, hi) in tree["ranges"].items()}, tree["protocol"],
+            {n: (lo, hi) for n, (lo, hi) in tree["ranges"].items()}, tree["protocol"], tree["labels"],
         )  # fmt: skip
     except FileNotFoundError:
         raise CacheError(f"no clip table {path}; run `make preprocess` first") from None

@@ -51,6 +51,7 @@ class Corpus:
         clips: in a fixed order, sorted by id.
         ranges: lowest and highest possible value of each attribute.
         protocol: name of the default split protocol in ``data/protocols/``.
+        labels: whose labels these are, where the corpus has several kinds (``perceived``), else empty.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Corpus:
     clips: tuple[Clip, ...]
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     protocol: str = "speakers"
+    labels: str = ""
 
     def __post_init__(self) -> None:
         seen: set[str] = set()

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from data.clips import Clip, Corpus
 from data.corpora import cache_name
 from data.outcomes import Outcome
 from data.recipes import stage_keys
-from data.schema import Config, CorpusConfig, ModelConfig
+from data.schema import Config, ModelConfig
 from data.streams import Stream
 
 
@@ -61,8 +60,9 @@ class FeatureSet:
         corpus = read_table(config.cache, cache_name(config.corpus))
         if corpus.labels and corpus.labels != config.corpus.labels:
             raise CacheError(
-                f"{corpus.name} was last preprocessed with corpus.labels={corpus.labels}; run `make preprocess` "
-                f"with corpus.labels={config.corpus.labels} first: it takes seconds, features are kept"
+                f"{corpus.name} was last preprocessed with corpus.labels={corpus.labels}; run "
+                f"`make preprocess` with corpus.labels={config.corpus.labels} first: "
+                "it takes seconds, the features are kept"
             )
         keys = stage_keys(config) if keys is None else keys
         wanted = [s for s in needed_stages(config.model) if s in keys]
@@ -185,13 +185,6 @@ class FeatureSet:
         return {stage: s.clip(row) for stage, s in self.streams.items() if s.length[row]}
 
 
-def corpus_name(config: CorpusConfig) -> str:
-    """The name of the corpus's cache folder: the adapter's, and a table's own besides."""
-    if config.name == "table" and config.table:
-        return "table-" + re.sub(r"[^A-Za-z0-9_-]+", "_", Path(config.table).stem)
-    return config.name
-
-
 def needed_stages(model: ModelConfig) -> list[str]:
     """The stages whose arrays a network with these switches reads."""
     use = {"faces": model.video or model.flow, "flow": model.flow, "logmel": model.audio}
@@ -202,7 +195,6 @@ def _index(folder: Path, around: Path, stage: str, key: str) -> StageIndex:
     try:
         return read_index(folder)
     except CacheError as error:
-        around = corpus_folder(config.cache, cache_name(config.corpus))
         there = sorted(p.parent.name for p in around.glob(f"{stage}-*/index.json"))
         raise CacheError(
             f"{error} (settings ask for {stage}-{key}; finished: {', '.join(there) or 'none'})"

@@ -16,7 +16,7 @@ from typing import Any
 from data.config import ConfigError
 from data.keys import stage_key
 from data.schema import Config, result_params
-from pipeline.weights import YUNET, known_digest
+from data.weights import YUNET, known_digest
 
 # Raise a stage's version whenever its code changes what it computes: old caches are then not found.
 VERSIONS: Mapping[str, int] = {"faces": 1, "flow": 1, "logmel": 1}

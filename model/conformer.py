@@ -1,15 +1,26 @@
 """Conformer blocks over time (Gulati et al. 2020, arXiv 2005.08100), with masks honoured everywhere.
 
-Two departures: the convolution is followed by layer instead of batch normalisation, so that no
-clip depends on its batch mates even in training, and positions are rotary in seconds.
+Three departures: every residual branch starts small, so that a deep stack begins near the identity
+(compare LayerScale, arXiv 2103.17239); the convolution is followed by layer instead of batch
+normalisation, so that padding has no part in statistics; positions are rotary in seconds.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from model.attention import Attention
 from model.positions import Rotation
+
+BRANCH_START = 0.1  # factor on the initial weights of each residual branch's last layer
+
+
+def start_small(layer: nn.Linear) -> nn.Linear:
+    """The layer with its initial weights scaled down."""
+    with torch.no_grad():
+        layer.weight.mul_(BRANCH_START)
+    return layer
 
 
 class FeedForward(nn.Sequential):
@@ -21,7 +32,7 @@ class FeedForward(nn.Sequential):
             nn.Linear(width, 4 * width),
             nn.SiLU(),
             nn.Dropout(dropout),
-            nn.Linear(4 * width, width),
+            start_small(nn.Linear(4 * width, width)),
             nn.Dropout(dropout),
         )
 
@@ -39,7 +50,9 @@ class Convolution(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.gate = nn.Sequential(nn.Linear(width, 2 * width), nn.GLU(dim=-1))
         self.depthwise = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width, bias=False)
-        self.out = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, width), nn.Dropout(dropout))
+        self.out = nn.Sequential(
+            nn.LayerNorm(width), nn.SiLU(), start_small(nn.Linear(width, width)), nn.Dropout(dropout)
+        )
 
     def forward(self, x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
         x = self.gate(self.norm(x_BTD)).masked_fill(~mask_BT[..., None], 0.0)
@@ -55,6 +68,7 @@ class ConformerBlock(nn.Module):
         self.ffn_in = FeedForward(width, dropout)
         self.attention_norm = nn.LayerNorm(width)
         self.attention = Attention(width, heads, dropout)
+        start_small(self.attention.out)
         self.attention_drop = nn.Dropout(dropout)
         self.convolution = Convolution(width, kernel, dropout)
         self.ffn_out = FeedForward(width, dropout)

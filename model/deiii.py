@@ -18,7 +18,7 @@ from data.config import ConfigError
 from data.schema import ModelConfig
 from model.attention import AttentivePool
 from model.conformer import Conformer
-from model.encoders import AudioEncoder, ImageEncoder, ResNetEncoder
+from model.encoders import AudioEncoder, ImageEncoder, ResNetEncoder, only_valid
 from model.fusion import InterModal, VisualFusion
 from model.positions import ClockRotary
 
@@ -114,7 +114,7 @@ class DEIII(nn.Module):
         self.audio_head = make_head(1) if single else None
 
     def forward(self, batch: Batch) -> Outputs:
-        """Scores of every head. Clips never see each other; masked input never matters."""
+        """Scores of every head. In evaluation clips never see each other; masked input never matters."""
         streams = []
         if self.fusion is not None:
             streams.append(self._see(batch))
@@ -135,14 +135,21 @@ class DEIII(nn.Module):
         v_mask, o_mask = batch.video_mask, batch.flow_mask
         v = o = None
         if self.frame_encoder is not None:
-            v = self.frame_encoder(_hide(batch.frames, v_mask).flatten(0, 1)).unflatten(0, v_mask.shape)
+            v = self._encode(self.frame_encoder, batch.frames, v_mask)
         if self.flow_encoder is not None:
-            flow = _hide(batch.flow, o_mask) * self.config.flow_scale
-            o = self.flow_encoder(flow.flatten(0, 1)).unflatten(0, o_mask.shape)
+            o = self._encode(self.flow_encoder, batch.flow * self.config.flow_scale, o_mask)
         mask = v_mask | o_mask if v is not None and o is not None else v_mask if o is None else o_mask
         x = self.drop(self.fusion(v, o, v_mask, o_mask))
         rotation = self._rotation(batch.video_time, mask)
         return (x if self.v_conformer is None else self.v_conformer(x, mask, rotation)), mask, rotation
+
+    def _encode(self, encoder: nn.Module, images: Tensor, mask_BT: Tensor) -> Tensor:
+        """Images [B,T,C,S,S] to tokens [B,T,P,D]; what masked ones hold never matters."""
+        images, mask = images.flatten(0, 1), mask_BT.flatten()
+        images = images.masked_fill(~mask[:, None, None, None], 0.0)
+        if self.training:
+            images = only_valid(images, mask)
+        return encoder(images).unflatten(0, mask_BT.shape)
 
     def _hear(self, batch: Batch) -> tuple:
         """Log-mel to [B,ceil(L/4),D], its mask and rotations."""
@@ -179,11 +186,6 @@ class Head(nn.Module):
             low, high = self.ranges.unbind(dim=1)
             attributes = low + (high - low) * self.attributes(x).float().sigmoid()
         return Scores(logits, attributes, present)
-
-
-def _hide(x: Tensor, mask_BT: Tensor) -> Tensor:
-    """Images of masked steps become zero, whatever they hold."""
-    return x.masked_fill(~mask_BT[:, :, None, None, None], 0.0)
 
 
 def _check(config: ModelConfig, n_classes: int, n_attributes: int) -> None:

@@ -2,8 +2,9 @@
 
 Axes: N images (clips x steps), S px, P = grid x grid spatial tokens, B clips, L hops, M mel bands.
 
-Group normalisation throughout, or frozen batch normalisation in the pretrained trunk: a clip's
-features never depend on its batch mates, in training neither.
+The small encoders use batch normalisation: with group normalisation the network did not find a
+faint cue (the lids of eyes five pixels wide) in 20 epochs that it finds in five with this. Its
+statistics are a batch's in training and fixed in evaluation; `only_valid` keeps masked images out of them.
 """
 
 from __future__ import annotations
@@ -16,9 +17,6 @@ from torchvision.ops import FrozenBatchNorm2d
 
 class ImageEncoder(nn.Module):
     """A small residual CNN that keeps a grid of spatial tokens.
-
-    The stem and the shortcuts are not normalised: normalising each image by itself would hide how
-    *strong* a flow field is, which is the very thing it tells.
 
     >>> ImageEncoder(2, [16, 32, 64], width=64, grid=3)(torch.zeros(5, 2, 96, 96)).shape
     torch.Size([5, 9, 64])
@@ -39,6 +37,19 @@ class ImageEncoder(nn.Module):
         return self.tokens(self.stages(self.stem(x)))
 
 
+def only_valid(image_NCSS: Tensor, mask_N: Tensor) -> Tensor:
+    """Put copies of valid images where the mask is false, so that batch statistics see nothing else.
+
+    Shapes stay and the device is not waited for. What a copy becomes is masked later. Where no image
+    is valid, all are zero.
+    """
+    order = mask_N.int().argsort(descending=True, stable=True)  # the valid ones first
+    place = mask_N.cumsum(0) - 1  # of each valid image among them
+    spare = (torch.arange(len(mask_N), device=mask_N.device)) % mask_N.sum().clamp_min(1)
+    take = order[torch.where(mask_N, place, spare)]
+    return image_NCSS[take] * mask_N.any()
+
+
 class Residual(nn.Module):
     """Two 3x3 convolutions beside a 1x1 shortcut; halves the resolution."""
 
@@ -46,10 +57,10 @@ class Residual(nn.Module):
         super().__init__()
         self.branch = nn.Sequential(
             nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
-            nn.GroupNorm(_groups(outputs), outputs),
+            nn.BatchNorm2d(outputs),
             nn.ReLU(inplace=True),
             nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
-            nn.GroupNorm(_groups(outputs), outputs),
+            nn.BatchNorm2d(outputs),
         )
         self.shortcut = nn.Sequential(
             nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False), nn.Conv2d(inputs, outputs, 1)
@@ -115,11 +126,6 @@ def _cells(length: int, cells: int, like: Tensor) -> Tensor:
     at = torch.arange(length, device=like.device)
     inside = (at >= start[:, None]) & (at < stop[:, None])
     return (inside / (stop - start)[:, None]).to(like.dtype)
-
-
-def _groups(channels: int) -> int:
-    """Groups of eight channels, or one group where that does not divide."""
-    return channels // 8 if channels % 8 == 0 else 1
 
 
 class AudioEncoder(nn.Module):

@@ -34,7 +34,7 @@ def learning_rate(step: int, total: int, config: TrainConfig) -> float:
 
 
 class AveragedWeights:
-    """Exponential moving average of a model's parameters, short in memory at first.
+    """Exponential moving average of a model's parameters and statistics, short in memory at first.
 
     Args:
         decay: of the average once it is warm; zero keeps no average.
@@ -42,7 +42,8 @@ class AveragedWeights:
 
     def __init__(self, model: nn.Module, decay: float):
         self.decay = decay
-        self.model = dict(model.named_parameters())
+        moving = (*model.named_parameters(), *model.named_buffers())
+        self.model = {n: t for n, t in moving if t.is_floating_point()}
         self.average = {n: p.detach().clone() for n, p in self.model.items()} if decay else {}
 
     @torch.no_grad()

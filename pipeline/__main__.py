@@ -1,10 +1,10 @@
 """``python -m pipeline``: raw corpora to feature caches.
 
-  preprocess   faces, flow and log-mel of a corpus into its cache
-  verify       check every byte of a cache
-  inspect      a contact sheet of a clip's crops, flow and log-mel
-  draw         draw the synthetic corpus
-  settings     list every setting with its default and meaning
+preprocess   faces, flow and log-mel of a corpus into its cache
+verify       check every byte of a cache
+inspect      a contact sheet of a clip's crops, flow and log-mel
+draw         draw the synthetic corpus
+settings     list every setting with its default and meaning
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ def _draw(args: argparse.Namespace) -> int:
 
 
 def _inspect(args: argparse.Namespace) -> int:
-    from pipeline.contact_sheet import draw_contact_sheet
     from pipeline.clip_features import extract
+    from pipeline.contact_sheet import draw_contact_sheet
 
     config = read_settings(args.settings)
     out = Path(args.out)

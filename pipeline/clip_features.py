@@ -44,9 +44,8 @@ class Features:
 
     def describe(self) -> str:
         """The outcomes in a line."""
-        return ", ".join(
-            f"{stage} {o.status}" + (f" ({o.reason})" if o.reason else "") for stage, o in self.outcomes.items()
-        )
+        reasons = {stage: f" ({o.reason})" if o.reason else "" for stage, o in self.outcomes.items()}
+        return ", ".join(f"{stage} {o.status}{reasons[stage]}" for stage, o in self.outcomes.items())
 
 
 def extract(path: str | Path, config: Config | None = None) -> Features:

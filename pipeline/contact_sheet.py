@@ -71,8 +71,8 @@ def _pictures(figure: Figure, grid, features: Features) -> None:
     for column, i in enumerate(shown):
         axes = figure.add_subplot(grid[0, column])
         axes.imshow(features.frames[i])
-        mark = "" if features.valid[i] else " invalid"
-        axes.set_title(f"{features.video_time[i]:.2f} s{mark}", fontsize=8, color="black" if not mark else "red")
+        mark, colour = ("", "black") if features.valid[i] else (" invalid", "red")
+        axes.set_title(f"{features.video_time[i]:.2f} s{mark}", fontsize=8, color=colour)
         axes.set_axis_off()
         if features.flow is not None:
             axes = figure.add_subplot(grid[1, column])

@@ -16,8 +16,8 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from data import weights
 from data.schema import FacesConfig
-from pipeline import weights
 
 HAAR = "haarcascade_frontalface_default.xml"
 MOST_FACES = 8  # the largest ones are followed
@@ -94,7 +94,7 @@ def load_detector(config: FacesConfig) -> Detector:
     """The detector that the settings name; load it once per process.
 
     Raises:
-        pipeline.weights.WeightsError: where YuNet's weights cannot be had.
+        data.weights.WeightsError: where YuNet's weights cannot be had.
 
     >>> len(load_detector(FacesConfig())(np.zeros((240, 320, 3), np.uint8)))
     0

@@ -17,8 +17,8 @@ import torch
 from data.compact import encode_tensor
 from data.recipes import RAFT_WEIGHTS
 from data.schema import FlowConfig
+from data.weights import resolve
 from pipeline.raft import RaftEngine, load_network, working_size
-from pipeline.weights import resolve
 
 CPU_BATCH = 8  # pairs: small enough for the caches, and fixed, so results don't depend on the machine
 MAX_BATCH = 512
@@ -53,7 +53,7 @@ def load_engine(config: FlowConfig) -> Engine:
     """The configured method, ready to compute; once per worker.
 
     Raises:
-        pipeline.weights.WeightsError: where RAFT's weights cannot be had or are not what they must be.
+        data.weights.WeightsError: where RAFT's weights cannot be had or are not what they must be.
 
     >>> load_engine(FlowConfig(method="dis")).batch
     1

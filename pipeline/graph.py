@@ -134,9 +134,8 @@ def _run(
                 ready.append(Work(task))
     total = sum(len(w.task.plan.clips) for w in [*ready, *waiting.values()])
     with open_cluster(config, len(ready)) as client:
-        say(
-            f"{len(client.scheduler_info(n_workers=-1)['workers'])} workers, dashboard at {client.dashboard_link}"
-        )
+        workers = len(client.scheduler_info(n_workers=-1)["workers"])
+        say(f"{workers} workers, dashboard at {client.dashboard_link}")
         resources = flow_resources(client, config)
         with tqdm(total=total, unit="clip", desc="preprocess", smoothing=0.1, dynamic_ncols=True) as bar:
             _drive(client, resources, ready, waiting, done, bar)

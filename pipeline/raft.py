@@ -23,9 +23,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.optical_flow import RAFT, raft_large, raft_small
 from torchvision.models.optical_flow._utils import upsample_flow
 
+from data.weights import WeightsError
 from pipeline.raft_correlation import CorrelationPyramid
 from pipeline.raft_update import Update
-from pipeline.weights import WeightsError
 
 MODELS = {"raft_small": raft_small, "raft_large": raft_large}
 SMALLEST = 128  # px; below it the coarsest correlations have no two points

@@ -8,7 +8,10 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from importlib import import_module
+from pathlib import PurePath
 
 from data.clips import Corpus, CorpusError
 from data.schema import CorpusConfig
@@ -34,4 +37,23 @@ def scan(config: CorpusConfig) -> Corpus:
     """
     if config.name not in ADAPTERS:
         raise CorpusError(f"unknown corpus {config.name!r}; there are {', '.join(ADAPTERS)}")
-    return import_module(ADAPTERS[config.name]).scan(config)
+    corpus = import_module(ADAPTERS[config.name]).scan(config)
+    return replace(corpus, name=cache_name(config))
+
+
+def cache_name(config: CorpusConfig) -> str:
+    """The name of a corpus's cache folder, known without the corpus at hand.
+
+    Selections with different clips (RAVDESS's speech and song, two tables) get different folders;
+    CREMA-D's two kinds of label share one, since their clips and features are the same.
+
+    >>> cache_name(CorpusConfig(name="ravdess", modality="audio-only"))
+    'ravdess-audio-only-speech'
+    """
+    if config.name == "synthetic":
+        return f"synthetic-{config.synthetic.task}"
+    if config.name == "ravdess":
+        return f"ravdess-{config.modality}-{config.channel}"
+    if config.name == "table":
+        return "table-" + re.sub(r"[^A-Za-z0-9_-]+", "_", PurePath(config.table or "clips.csv").stem)
+    return config.name

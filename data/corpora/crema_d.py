@@ -54,7 +54,7 @@ def scan(config: CorpusConfig) -> Corpus:
         raise CorpusError(
             f"crema_d: the rating tables name none of the {len(clips)} clips, such as {clips[0].id}"
         )
-    return Corpus("crema_d", str(root), CLASSES, clips, protocol="crema_d-5fold")
+    return Corpus("crema_d", str(root), CLASSES, clips, protocol="crema_d-5fold", labels=config.labels)
 
 
 def read_votes(root: Path) -> dict[str, tuple[float, ...]]:

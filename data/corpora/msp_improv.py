@@ -22,7 +22,6 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from statistics import fmean
 
 from data.clips import Clip, Corpus, CorpusError
 from data.corpora.files import AUDIO, VIDEO, examples, media_files, only_one, root_folder
@@ -33,7 +32,6 @@ CLASSES = tuple(LETTERS.values())
 NO_CLASS = ("O", "X")
 ATTRIBUTES = {"A": "arousal", "V": "valence", "D": "dominance"}
 LOW, HIGH = 1.0, 5.0
-ENOUGH = 20  # rated angry and sad clips before they decide the direction of activation
 EXAMPLE = "session1/S01A/P/MSP-IMPROV-S01A-F01-P-FM01.avi"
 TABLES = ("Evalution.txt", "Evaluation.txt")
 
@@ -82,8 +80,7 @@ def scan(config: CorpusConfig) -> Corpus:
     if absent:
         _log.warning("msp_improv: %d rated clips have no file: %s", len(absent), examples(sorted(absent)))
     files |= {i: _expected_path(i) for i in absent}
-    flip = activation_falls(ratings)
-    clips = tuple(_clip(i, path, ratings.get(i), flip) for i, path in sorted(files.items()))
+    clips = tuple(_clip(i, path, ratings.get(i)) for i, path in sorted(files.items()))
     ranges = {name: (LOW, HIGH) for name in ATTRIBUTES.values()}
     return Corpus("msp_improv", str(root), CLASSES, clips, ranges, protocol="msp_improv-loso")
 
@@ -111,22 +108,6 @@ def read_ratings(path: Path) -> dict[str, Rating]:
     return ratings
 
 
-def activation_falls(ratings: dict[str, Rating]) -> bool:
-    """Whether the table's activation runs from active (1) to passive (5).
-
-    The corpus's own description of the scale was not at hand, and the wrong direction would turn
-    every arousal result round. So the table itself is asked: angry clips are more aroused than sad
-    ones. With fewer than `ENOUGH` rated clips of either, active to passive is assumed.
-    """
-    angry, sad = (
-        [r.attributes["A"] for r in ratings.values() if r.letter == letter and "A" in r.attributes]
-        for letter in "AS"
-    )
-    if min(len(angry), len(sad)) < ENOUGH:
-        return True
-    return fmean(angry) < fmean(sad)
-
-
 def _rating(text: str) -> Rating:
     letter, *pairs = [part.strip() for part in text.strip().rstrip(";").split(";")]
     if letter not in LETTERS and letter not in NO_CLASS:
@@ -147,12 +128,12 @@ def _rating(text: str) -> Rating:
     return Rating(letter, attributes)
 
 
-def _clip(clip_id: str, path: str, rating: Rating | None, flip: bool) -> Clip:
+def _clip(clip_id: str, path: str, rating: Rating | None) -> Clip:
     speaker, session = clip_id.split("-")[1], _session(clip_id)
     if rating is None:
         return Clip(clip_id, path, speaker, fold=session, note="the evaluation file does not rate it")
     values = {ATTRIBUTES[name]: value for name, value in rating.attributes.items()}
-    if flip and "arousal" in values:
+    if "arousal" in values:  # the table's activation runs from active to passive
         values["arousal"] = LOW + HIGH - values["arousal"]
     return Clip(clip_id, path, speaker, LETTERS.get(rating.letter), attributes=values, fold=session)
 

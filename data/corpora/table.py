@@ -63,9 +63,13 @@ def scan(config: CorpusConfig) -> Corpus:
 
 
 def find_table(name: str | None, root: Path) -> Path:
-    """The table's path: relative to the current folder, else to the root."""
+    """The table's path: relative to the current folder, else to the root; ``clips.csv`` by default."""
     if not name:
-        raise CorpusError(f"corpus.table names no CSV; it looks like\n{EXAMPLE}")
+        name = "clips.csv"
+        if not (root / name).is_file():
+            raise CorpusError(
+                f"corpus.table names no CSV, and {root} has no clips.csv; it looks like\n{EXAMPLE}"
+            )
     for path in (Path(name), root / name):
         if path.is_file():
             return path

@@ -9,11 +9,13 @@ import numpy as np
 from data.cache import StageIndex, record_shard, stage_folder, write_index, write_table
 from data.clips import Clip, Corpus, plan_shards
 from data.config import load_config
+from data.corpora import cache_name
 from data.outcomes import Outcome, Status
 from data.schema import Config
 from data.shards import ShardWriter
 
 KEYS = {"faces": "f" * 12, "flow": "0" * 12, "logmel": "a" * 12}
+CORPUS = "synthetic-cues"
 SIZE, BANDS, FPS, HOP = 12, 8, 25.0, 0.01
 
 
@@ -30,6 +32,7 @@ def make_cache(
     size: int = SIZE,
 ) -> Config:
     """A cache of ``len(frames)`` clips; 0 frames or hops means an unusable stage for that clip."""
+    adapter, name = name, cache_name(load_config(overrides=[f"corpus.name={name}"]).corpus)
     rng = np.random.default_rng(seed)
     classes = ("calm", "angry", "happy")
     clips = tuple(
@@ -62,7 +65,7 @@ def make_cache(
         write_index(folder, StageIndex(stage, key, {}, records))
     return load_config(
         overrides=[
-            f"corpus.name={name}", f"cache={root}", "loader.steps=4", "loader.stride=2",
+            f"corpus.name={adapter}", f"cache={root}", "loader.steps=4", "loader.stride=2",
             "loader.audio_steps=20", f"loader.crop={size - 4}", "loader.batch=5", "loader.residency=stream",
         ]
     )  # fmt: skip

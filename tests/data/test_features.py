@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from caches import KEYS, make_cache
+from caches import CORPUS, KEYS, make_cache
 
 from data.cache import CacheError, stage_folder
 from data.features import FeatureSet, needed_stages
@@ -49,7 +49,7 @@ def test_a_missing_stage_says_what_to_run_and_what_is_there(tmp_path):
 
 def test_flow_of_another_length_is_refused(tmp_path):
     config = make_cache(tmp_path, [3], [5])
-    path = stage_folder(tmp_path, "synthetic", "flow", KEYS["flow"]) / "index.json"
+    path = stage_folder(tmp_path, CORPUS, "flow", KEYS["flow"]) / "index.json"
     path.write_text(path.read_text().replace('"s0/c000", 0, 3', '"s0/c000", 0, 2'))
     with pytest.raises(CacheError, match="2 rows of flow for 3 frames"):
         FeatureSet.open(config, KEYS)
@@ -63,9 +63,11 @@ def test_corpora_mix(tmp_path):
     a, b = FeatureSet.open(one, KEYS), FeatureSet.open(two, KEYS)
     both = FeatureSet.mix([a, b])
     assert [c.id for c in both.clips] == [
-        f"{n}:s{i}/c00{i}" for n in ("ravdess", "crema_d") for i in range(3)
+        f"{n}:s{i}/c00{i}" for n in (a.corpus.name, b.corpus.name) for i in range(3)
     ]
-    assert {c.speaker for c in both.clips} == {f"{n}:s{i}" for n in ("ravdess", "crema_d") for i in range(3)}
+    assert {c.speaker for c in both.clips} == {
+        f"{n}:s{i}" for n in (a.corpus.name, b.corpus.name) for i in range(3)
+    }
     batches = [list(Loader(f, range(len(f)), one.loader, training=False).compact(0)) for f in (a,)]
     assert len(batches[0]) == 1
     for part, offset in ((a, 0), (b, 3)):
@@ -90,8 +92,8 @@ def test_corpora_of_different_crops_do_not_mix(tmp_path):
 def test_a_table_is_found_under_its_own_name(tmp_path):
     config = make_cache(tmp_path, [3, 4], [5, 6])
     table = tmp_path / "table-my_list"
-    (tmp_path / "synthetic").rename(table)
+    (tmp_path / CORPUS).rename(table)
     path = table / "clips.json"
-    path.write_text(path.read_text().replace('"name": "synthetic"', '"name": "table-my_list"'))
+    path.write_text(path.read_text().replace(f'"name": "{CORPUS}"', '"name": "table-my_list"'))
     config.corpus.name, config.corpus.table = "table", "lists/my list.csv"
     assert len(FeatureSet.open(config, KEYS)) == 2

@@ -12,9 +12,10 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from caches import HOP, KEYS, make_cache
+from caches import CORPUS, HOP, KEYS, make_cache
 
 from data.cache import stage_folder
+from data.corpora import cache_name
 from data.features import FeatureSet
 from data.loader import Loader
 from data.maps import MapError, Maps
@@ -40,7 +41,7 @@ def naive(config, clip_id: str) -> dict[str, dict[str, np.ndarray]]:
     """A clip's arrays through h5py alone, found by walking all files."""
     found = {}
     for stage, key in KEYS.items():
-        for path in stage_folder(config.cache, config.corpus.name, stage, key).glob("*.h5"):
+        for path in stage_folder(config.cache, cache_name(config.corpus), stage, key).glob("*.h5"):
             with h5py.File(path) as file:
                 ids = [i.decode() for i in file["clip_id"]]
                 if clip_id in ids:
@@ -245,7 +246,7 @@ def test_leaving_an_epoch_early_stops_its_threads(small):
 
 def test_a_vanished_or_cut_shard_is_an_error_that_names_it(small):
     config, features = small
-    folder = stage_folder(config.cache, "synthetic", "flow", KEYS["flow"])
+    folder = stage_folder(config.cache, CORPUS, "flow", KEYS["flow"])
     path = sorted(folder.glob("*.h5"))[0]
     with open(path, "r+b") as file:
         file.truncate(path.stat().st_size - 1)

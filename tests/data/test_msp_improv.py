@@ -9,7 +9,6 @@ from layouts import decodes, place
 
 from data.clips import CorpusError
 from data.corpora import scan
-from data.corpora.msp_improv import Rating, activation_falls
 from data.schema import CorpusConfig, SplitConfig
 from data.splits import make_split, number_of_folds
 
@@ -89,22 +88,12 @@ def test_rated_without_file_and_file_without_rating(tmp_path, caplog):
     assert clips["S02S-M01-T-MF001"].note
 
 
-def test_direction_of_activation_follows_from_the_classes():
-    def table(angry: float, sad: float, n: int = 20) -> dict[str, Rating]:
-        rows = [Rating("A", {"A": angry})] * n + [Rating("S", {"A": sad})] * n
-        return {str(i): r for i, r in enumerate(rows)}
-
-    assert activation_falls(table(angry=1.5, sad=3.5))
-    assert not activation_falls(table(angry=3.5, sad=1.5))
-    assert activation_falls(table(angry=3.5, sad=1.5, n=19))  # too few to tell
-
-
-def test_rising_activation_is_kept(tmp_path):
-    clips = {f"S01A-F01-P-FM{i:02d}": line(f"S01A-F01-P-FM{i:02d}", "A", a="4.000000") for i in range(20)}
-    clips |= {f"S02S-F01-P-FM{i:02d}": line(f"S02S-F01-P-FM{i:02d}", "S", a="2.000000") for i in range(20)}
+def test_activation_runs_from_active_to_passive(tmp_path):
+    clips = {
+        i: line(i, "A", a=f"{a:.6f}") for i, a in {"S01A-F01-P-FM01": 1.5, "S01A-F01-P-FM02": 4.0}.items()
+    }
     build(tmp_path, clips)
-    arousal = {c.label: c.attributes["arousal"] for c in scan(config(tmp_path)).clips}
-    assert arousal == {"angry": 4.0, "sad": 2.0}
+    assert [c.attributes["arousal"] for c in scan(config(tmp_path)).clips] == [4.5, 2.0]
 
 
 @pytest.mark.parametrize(

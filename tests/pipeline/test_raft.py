@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.models.optical_flow import raft_large, raft_small
 
+from data.weights import WeightsError
 from pipeline.raft import RaftEngine, load_network, working_size
-from pipeline.weights import WeightsError
 
 
 @pytest.fixture(autouse=True)

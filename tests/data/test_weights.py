@@ -11,8 +11,8 @@ from clipmaker import needs_shared, shared
 from torchvision.models import ResNet18_Weights
 from torchvision.models.optical_flow import Raft_Large_Weights, Raft_Small_Weights
 
-from pipeline import weights
-from pipeline.weights import Source, WeightsError, digest, known_digest, resolve
+from data import weights
+from data.weights import Source, WeightsError, digest, known_digest, resolve
 
 CONTENT = b"weights " * 1000
 SHA = hashlib.sha256(CONTENT).hexdigest()
