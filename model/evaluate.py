@@ -21,7 +21,7 @@ from model import checkpoint
 from model.deiii import DEIII
 from model.devices import pick_device
 from model.masking import enabled_streams, hide
-from model.metrics import bootstrap, ccc, class_figures, class_report
+from model.metrics import bootstrap, ccc, class_intervals, class_report
 from model.report import write_report
 from model.runs import RunError, RunFolder
 from model.scoring import Predictions, score
@@ -101,9 +101,7 @@ def full_figures(found: Predictions, speakers: np.ndarray, task: Task) -> dict[s
         rows = found.label >= 0
         truth, guess = found.label[rows], found.probabilities["fused"][rows].argmax(axis=1)
         result |= class_report(truth, guess, task.classes)
-        for name in ("uar", "war", "macro_f1"):
-            again = lambda r, name=name: class_figures(truth[r], guess[r])[name]
-            result[f"{name}_ci"] = bootstrap(owner[rows], again)
+        result |= class_intervals(truth, guess, owner[rows], len(task.classes))
     for i, name in enumerate(task.attributes):
         truth_a, guess_a = found.target[:, i], found.attributes["fused"][:, i]
         result[f"ccc_{name}"] = ccc(truth_a, guess_a)
@@ -122,7 +120,7 @@ def full_figures(found: Predictions, speakers: np.ndarray, task: Task) -> dict[s
 def brief_figures(
     found: Predictions, speakers: np.ndarray, task: Task, head: str = "fused"
 ) -> dict[str, Any]:
-    """One head's figures, over all clips; UAR with its interval.
+    """One head's figures with intervals.
 
     Clips without what the head reads are left out for the modality heads and counted.
     """
@@ -130,8 +128,7 @@ def brief_figures(
     if "uar" in result:
         rows = (found.label >= 0) & found.present[head]
         truth, guess = found.label[rows], found.probabilities[head][rows].argmax(axis=1)
-        again = lambda r: class_figures(truth[r], guess[r])["uar"]
-        result["uar_ci"] = bootstrap(speakers[found.index][rows], again)
+        result |= class_intervals(truth, guess, speakers[found.index][rows], len(task.classes))
     return result
 
 

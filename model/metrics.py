@@ -46,6 +46,30 @@ def class_figures(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     }
 
 
+def matrix_figures(confusion: np.ndarray) -> dict[str, float]:
+    """`class_figures` from a confusion matrix (rows are truth): quick enough for a thousand rounds."""
+    hits, support, guesses = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    present = support > 0
+    return {
+        "uar": float(np.mean(hits[present] / support[present])),
+        "war": float(hits.sum() / support.sum()),
+        "macro_f1": float(np.mean(2 * hits[present] / (support + guesses)[present])),
+    }
+
+
+def class_intervals(
+    truth: np.ndarray, predicted: np.ndarray, speakers: Sequence[str], n_classes: int
+) -> dict[str, list[float] | None]:
+    """`bootstrap` of every one of the `class_figures`, by ``<name>_ci``."""
+
+    def matrix(rows: np.ndarray) -> np.ndarray:
+        pairs = np.bincount(truth[rows] * n_classes + predicted[rows], minlength=n_classes**2)
+        return pairs.reshape(n_classes, n_classes)
+
+    again = lambda name: lambda rows: matrix_figures(matrix(rows))[name]
+    return {f"{name}_ci": bootstrap(speakers, again(name)) for name in ("uar", "war", "macro_f1")}
+
+
 def class_report(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> dict:
     """`class_figures` with recall, F1 and support per class and the confusion matrix (rows are truth)."""
     numbers = np.arange(len(classes))

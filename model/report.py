@@ -77,7 +77,7 @@ def _top(run: RunFolder, metrics: dict[str, Any], info: dict[str, Any]) -> str:
 
 
 def _confusion(metrics: dict[str, Any], classes: Sequence[str]) -> str:
-    head = "".join(f"<th>{escape(c)}</th>" for c in classes)
+    head = "".join(f"<th><span>{escape(c)}</span></th>" for c in classes)
     rows = []
     for name, counts in zip(classes, metrics["test"]["confusion"], strict=True):
         total = max(1, sum(counts))

@@ -31,9 +31,10 @@ tr:last-child > * { border-bottom: 0; }
 td.bar { width: 38%; min-width: 5rem; }
 td.bar i { display: block; height: .65rem; border-radius: .2rem; background: var(--first); }
 table.confusion { width: auto; }
-table.confusion td { text-align: center; min-width: 2.6rem; border: 1px solid var(--card); }
+table.confusion td { text-align: center; min-width: 2.2rem; border: 1px solid var(--card); }
 table.confusion th { white-space: nowrap; }
-table.confusion thead th { text-align: center; }
+table.confusion thead th { text-align: center; vertical-align: bottom; }
+table.confusion thead span { writing-mode: vertical-rl; transform: rotate(180deg); }
 td.text { overflow-wrap: anywhere; }
 details summary { cursor: pointer; font-weight: 600; }
 pre { overflow-x: auto; font-size: .82rem; line-height: 1.45; }

@@ -115,7 +115,7 @@ def provenance() -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "revision": revision(),
-        "command": " ".join(sys.argv),
+        "command": " ".join(["python -m model", *sys.argv[1:]]),
     }
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score
 from test_losses import formula
 
-from model.metrics import bootstrap, ccc, class_figures, class_report
+from model.metrics import bootstrap, ccc, class_figures, class_intervals, class_report, matrix_figures
 
 TRUTH = np.array([0, 0, 0, 1, 1, 2])
 GUESS = np.array([0, 0, 1, 1, 0, 2])
@@ -68,3 +68,22 @@ def test_intervals_are_repeatable():
     figure = lambda rows: float(x[rows].mean())
     assert bootstrap(speakers, figure) == bootstrap(speakers, figure)
     assert bootstrap(speakers, figure) != bootstrap(speakers, figure, seed=1)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
+def test_the_quick_figures_equal_scikit_learns(pairs):
+    truth, guess = np.array(pairs).T
+    matrix = np.zeros((4, 4), int)
+    np.add.at(matrix, (truth, guess), 1)
+    assert matrix_figures(matrix) == pytest.approx(class_figures(truth, guess))
+
+
+def test_class_intervals_surround_the_figures():
+    rng = np.random.default_rng(0)
+    truth = np.tile([0, 1, 2], 40)
+    guess = np.where(rng.random(120) < 0.7, truth, 0)
+    found = class_intervals(truth, guess, np.repeat(list("abcdefgh"), 15), 3)
+    for name, value in class_figures(truth, guess).items():
+        low, high = found[f"{name}_ci"]
+        assert low < value < high

@@ -1,12 +1,13 @@
 """Modules against independent implementations and known answers."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from model.attention import Attention, AttentivePool
 from model.conformer import Convolution
-from model.encoders import AudioEncoder, ImageEncoder, _cells
+from model.encoders import AudioEncoder, ImageEncoder, _cells, only_valid
 from model.positions import ClockRotary, rotate
 
 
@@ -96,10 +97,23 @@ def test_audio_steps_are_centred_on_every_fourth_hop():
     assert 8 in steps and sum(steps) / len(steps) == 8
 
 
+@pytest.mark.parametrize("mask", [[1, 1, 1], [0, 1, 0, 1], [1, 0, 0], [0, 0, 1]])
+def test_only_valid_images_are_left_each_in_its_place(mask):
+    mask = torch.tensor(mask, dtype=torch.bool)
+    images = torch.arange(1.0, len(mask) + 1)[:, None, None, None]
+    found = only_valid(images, mask).flatten()
+    assert torch.equal(found[mask], images.flatten()[mask])
+    assert set(found.tolist()) == set(images.flatten()[mask].tolist())
+
+
+def test_no_valid_image_leaves_zeros():
+    assert not only_valid(torch.ones(3, 1, 1, 1), torch.zeros(3, dtype=torch.bool)).any()
+
+
 def test_the_image_encoder_tells_how_strong_a_flow_is():
     """Per-image normalisation alone would make a field and its double look the same."""
     torch.manual_seed(0)
-    encoder = ImageEncoder(2, [8, 16], 16, 2)
+    encoder = ImageEncoder(2, [8, 16], 16, 2).eval()
     flow = torch.randn(1, 2, 32, 32)
     weak, strong = encoder(flow), encoder(flow * 4)
     assert (weak - strong).abs().mean() > 0.05
