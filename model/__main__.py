@@ -36,7 +36,11 @@ def main(argv: list[str] | None = None) -> int:
     sub.add_argument("--cache", help="folder of the feature caches, where it has moved since training")
     sub.add_argument("--device", help="auto, cpu or cuda (default: as in training)")
     sub.set_defaults(action=_evaluate)
-    args = parser.parse_args(argv)
+    args, rest = parser.parse_known_args(argv)
+    if args.command == "train" and not any(word.startswith("-") for word in rest):
+        args.settings += rest  # settings may also follow an option
+    elif rest:
+        parser.error(f"unknown arguments: {' '.join(rest)}")
     return run(lambda: args.action(args))
 
 

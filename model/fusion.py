@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from model.attention import Attention, AttentivePool
-from model.conformer import FeedForward
+from model.conformer import FeedForward, start_small
 from model.positions import Rotation
 
 
@@ -54,6 +54,8 @@ class PairAttention(nn.Module):
         self.v_norm, self.o_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.v_from_o = Attention(width, heads, dropout)
         self.o_from_v = Attention(width, heads, dropout)
+        start_small(self.v_from_o.out)
+        start_small(self.o_from_v.out)
 
     def forward(self, v_NPD: Tensor, o_NPD: Tensor, v_ok: Tensor, o_ok: Tensor) -> tuple[Tensor, Tensor]:
         v, o = self.v_norm(v_NPD), self.o_norm(o_NPD)

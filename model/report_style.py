@@ -35,6 +35,7 @@ table.confusion td { text-align: center; min-width: 2.2rem; border: 1px solid va
 table.confusion th { white-space: nowrap; }
 table.confusion thead th { text-align: center; vertical-align: bottom; }
 table.confusion thead span { writing-mode: vertical-rl; transform: rotate(180deg); }
+@media (max-width: 34rem) { td.bar, th:last-child:empty { display: none; } }
 td.text { overflow-wrap: anywhere; }
 details summary { cursor: pointer; font-weight: 600; }
 pre { overflow-x: auto; font-size: .82rem; line-height: 1.45; }
