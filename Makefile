@@ -4,7 +4,7 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-CONFIG ?= configs/synthetic.yaml
+CONFIG ?= configs/synthetic.yaml configs/tiny.yaml
 ROOT   ?=
 RUN    ?= runs/latest
 MEDIA  ?=
@@ -13,7 +13,7 @@ ARGS   ?=
 SETTINGS = $(CONFIG) $(if $(ROOT),corpus.root=$(ROOT)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format preprocess train evaluate inspect verify lock clean
+.PHONY: help setup demo test test-all lint format preprocess train evaluate inspect verify corpus bench-faces bench-flow lock clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,8 +31,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $(STAMP)
 
 demo: $(STAMP) ## draw the synthetic corpus, preprocess, train, evaluate on unseen speakers
-	$(PY) -m pipeline preprocess configs/synthetic.yaml $(ARGS)
-	$(PY) -m model train configs/synthetic.yaml train.run=runs/demo $(ARGS)
+	$(PY) -m pipeline preprocess configs/synthetic.yaml
+	$(PY) -m model train configs/synthetic.yaml configs/tiny.yaml train.run=runs/demo
 	$(PY) -m model evaluate runs/demo
 
 test: $(STAMP) ## lint and run the tests (a few minutes)
@@ -61,6 +61,15 @@ evaluate: $(STAMP) ## score a run on its test speakers    [RUN=]
 
 inspect: $(STAMP) ## picture of a clip's features         [MEDIA=clip.mp4]
 	$(PY) -m pipeline inspect $(MEDIA) --set $(CONFIG) $(ARGS)
+
+corpus: $(STAMP) ## draw the synthetic corpus alone
+	$(PY) -m pipeline draw $(SETTINGS)
+
+bench-faces: $(STAMP) ## faces: ours against detection on every frame
+	$(PY) -m benchmarks.faces
+
+bench-flow: $(STAMP) ## flow: ours against torchvision's RAFT
+	$(PY) -m benchmarks.flow
 
 verify: $(STAMP) ## check every byte of the caches       [CONFIG= ARGS=]
 	$(PY) -m pipeline verify $(SETTINGS)

@@ -226,7 +226,7 @@ def _read_info(path: Path, file: h5py.File, size: int, with_digest: bool) -> Sha
             raise ShardError(f"{path}: {name!r} has the type {item.dtype}, which shards do not hold")
         if item.chunks is not None:
             raise ShardError(
-                f"{path}: {name!r} is in packed form; run `python -m pipeline unpack {path.parent}` first"
+                f"{path}: {name!r} is stored in chunks, which cannot be mapped; `make preprocess` rebuilds it"
             )
         layout = FieldLayout(item.id.get_offset() or 0, item.dtype.str, tuple(map(int, item.shape)))
         if layout.nbytes and (layout.offset == 0 or layout.offset + layout.nbytes > size):
