@@ -60,10 +60,11 @@ def test_six_real_clips(test_data, tmp_path):
         writer.writerow(["path", "speaker", "label"])
         writer.writerows([p.name, p.stem, "neutral"] for p in sorted(grid.glob("*.mpg")))
     weights = test_data / "weights/raft_small_princeton.pth"
+    yunet = test_data / "weights/face_detection_yunet_2023mar.onnx"
     status = main(
         ["preprocess", "configs/table.yaml", f"corpus.root={grid}", f"corpus.table={tmp_path / 'clips.csv'}",
          f"cache={tmp_path / 'cache'}", "faces.detector=yunet", "flow.method=raft", "flow.model=raft_small",
-         f"faces.weights={test_data / 'weights/face_detection_yunet_2023mar.onnx'}", f"flow.weights={weights}"]
+         f"faces.weights={yunet}", f"flow.weights={weights}"]
     )  # fmt: skip
     assert status == 0
     cache = tmp_path / "cache/table-clips"
