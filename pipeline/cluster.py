@@ -26,6 +26,8 @@ SETTINGS = {
     "distributed.admin.tick.limit": "60s",
 }
 
+PATIENCE = "15s"  # for a scheduler to answer
+
 
 class ClusterError(RuntimeError):
     """The Dask cluster cannot do the work; the message says what to change."""
@@ -68,7 +70,7 @@ def open_cluster(config: Config, tasks: int) -> Iterator[Client]:
 @contextmanager
 def _existing(config: Config) -> Iterator[Client]:
     try:
-        client = Client(config.scheduler, timeout="15s")
+        client = Client(config.scheduler, timeout=PATIENCE)
     except OSError as error:
         raise ClusterError(
             f"no Dask scheduler answers at {config.scheduler} ({error}); "
