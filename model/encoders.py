@@ -3,7 +3,7 @@
 Axes: N images (clips x steps), S px, P = grid x grid spatial tokens, B clips, L hops, M mel bands.
 
 The small encoders use batch normalisation: with group normalisation the network did not find a
-faint cue (the lids of eyes five pixels wide) in 20 epochs that it finds in five with this. Its
+faint cue (the lids of eyes five pixels wide) in 20 epochs; with this it did, in one trial each. Its
 statistics are a batch's in training and fixed in evaluation; `only_valid` keeps masked images out of them.
 """
 

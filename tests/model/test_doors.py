@@ -1,0 +1,82 @@
+"""The whole thread in small: preprocess, train, resume and evaluate through the real commands."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+from clips import sound_corpus
+
+from data.splits import Split
+from model.__main__ import main as model
+from pipeline.__main__ import main as pipeline
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A corpus of tones through every door, sound alone."""
+    folder = tmp_path_factory.mktemp("doors")
+    corpus = sound_corpus(folder / "raw", speakers=6)
+    with open(folder / "raw/clips.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "speaker", "label"])
+        writer.writerows([c.path, c.speaker, c.label] for c in corpus.clips)
+    words = ["configs/tiny.yaml", "corpus.name=table", f"corpus.root={folder / 'raw'}", "stages=[logmel]"]
+    words += [f"cache={folder / 'cache'}", "model.video=false", "model.flow=false", "workers=1"]
+    words += [f"train.run={folder / 'run'}", "train.epochs=2", "loader.batch=4", "train.device=cpu"]
+    assert pipeline(["preprocess", *words]) == 0
+    assert model(["train", *words, "--quiet"]) == 0
+    return folder, words
+
+
+def test_run_folder_holds_what_it_promises(trained):
+    run = trained[0] / "run"
+    names = {p.name for p in run.iterdir()}
+    assert {
+        "config.yaml",
+        "run.json",
+        "split.json",
+        "metrics.csv",
+        "best.safetensors",
+        "last.safetensors",
+    } <= names
+    with open(run / "metrics.csv", newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1"]
+    assert any((run / "events").iterdir())  # TensorBoard
+
+
+def test_speakers_do_not_cross_the_splits_of_a_run(trained):
+    split = Split.load(trained[0] / "run/split.json")
+    speakers = [set(split.speakers(part)) for part in ("train", "val", "test")]
+    assert all(speakers) and sum(map(len, speakers)) == len(set.union(*speakers)) == 6
+
+
+def test_finished_run_resumes_to_itself(trained):
+    folder, words = trained
+    before = (folder / "run/last.safetensors").read_bytes()
+    assert model(["train", *words, "--quiet", "--resume"]) == 0
+    assert (folder / "run/last.safetensors").read_bytes() == before
+
+
+def test_evaluation_scores_the_test_speakers(trained):
+    run = trained[0] / "run"
+    assert model(["evaluate", str(run)]) == 0
+    metrics = json.loads((run / "metrics.json").read_text())
+    with open(run / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    tested = set(Split.load(run / "split.json").test)
+    assert {r["clip"] for r in rows} == tested
+    right = sum(r["truth"] == r["predicted"] for r in rows)
+    assert metrics["test"]["war"] == pytest.approx(right / len(rows))
+    assert "<script" not in (run / "report.html").read_text()
+
+
+def test_training_without_caches_says_what_to_run(trained, capsys, tmp_path):
+    assert model(["train", *trained[1], f"cache={tmp_path}", f"train.run={tmp_path / 'run'}"]) == 1
+    assert "make preprocess" in capsys.readouterr().err
+
+
+def test_unknown_setting_is_told_in_a_line(capsys):
+    assert model(["train", "train.epoch=3"]) == 1
+    assert "did you mean 'train.epochs'" in capsys.readouterr().err
