@@ -7,7 +7,6 @@ page cache with every other process.
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -18,8 +17,6 @@ import torch
 from data.shards import FieldLayout
 
 MOST_MAPS = 16_384  # Linux allows a process 65,530 by default
-MADV_WILLNEED = 3
-PAGE = 4096
 
 
 class MapError(OSError):
@@ -77,19 +74,3 @@ def map_file(path: Path, size: int) -> np.ndarray:
         raise MapError(f"{path} cannot be mapped: {error}") from None
     whole.flags.writeable = False
     return whole
-
-
-def will_need(array: np.ndarray) -> None:
-    """Ask the system to read a mapped array's pages ahead; a hint, which may be ignored."""
-    if array.nbytes and _LIBC is not None:
-        start = array.ctypes.data
-        page = start - start % PAGE
-        _LIBC.madvise(ctypes.c_void_p(page), ctypes.c_size_t(array.nbytes + start - page), MADV_WILLNEED)
-
-
-def _libc() -> ctypes.CDLL | None:
-    library = ctypes.CDLL(None)
-    return library if hasattr(library, "madvise") else None
-
-
-_LIBC = _libc()

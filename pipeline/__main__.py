@@ -62,7 +62,7 @@ def _preprocess(args: argparse.Namespace) -> int:
     print(summary.table())
     if summary.computed:
         rate = summary.clips / summary.seconds
-        print(f"{summary.clips} clips in {summary.seconds:.1f} s ({rate:.1f} clips/s)")
+        print(f"{summary.clips} clips in {summary.seconds:.1f} s ({rate:.2g} clips/s)")
     else:
         print(f"nothing to do: all {summary.reused} shards were finished ({summary.seconds:.1f} s)")
     if any(status != "ok" for count in summary.counts.values() for status in count):
