@@ -2,24 +2,29 @@
 
 ``cache/<corpus>/clips.json`` holds the clip table, so training needs no raw corpus.
 ``cache/<corpus>/<stage>-<key>/index.json`` is written last and lists the finished shards with
-the byte offsets of their fields: opening a cache of thousands of shards opens one file.
+the byte offsets of their fields: opening a cache of thousands of shards opens one file. Both
+carry a digest of themselves, so that an edited or rotten one is refused instead of believed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.atomic import file_sha256, write_json
+import numpy as np
+
+from data.atomic import file_sha256, write_text
 from data.clips import Clip, Corpus
-from data.shards import ClipRow, FieldLayout, Shard, ShardInfo, read_info
+from data.outcomes import Status
+from data.shards import KINDS, ClipRow, FieldLayout, Shard, ShardInfo, read_info
 
 INDEX = "index.json"
 TABLE = "clips.json"
-FORMAT = 1
+FORMAT = 2  # of index and clip table; a shard has its own
 
 
 class CacheError(ValueError):
@@ -92,7 +97,7 @@ def write_index(folder: str | Path, index: StageIndex) -> None:
         "provenance": index.provenance,
         "shards": [_shard_tree(s) for s in sorted(index.shards, key=lambda s: s.name)],
     }
-    write_json(Path(folder) / INDEX, tree, indent=None)
+    _write_sealed(Path(folder) / INDEX, tree)
 
 
 def read_index(folder: str | Path) -> StageIndex:
@@ -103,9 +108,7 @@ def read_index(folder: str | Path) -> StageIndex:
     """
     path = Path(folder) / INDEX
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-        if tree["format"] != FORMAT:
-            raise CacheError(f"{path} has format {tree['format']}, this version reads {FORMAT}")
+        tree = _read_sealed(path)
         shards = [_shard_from(t) for t in tree["shards"]]
         return StageIndex(tree["stage"], tree["key"], tree["provenance"], shards)
     except FileNotFoundError:
@@ -114,8 +117,31 @@ def read_index(folder: str | Path) -> StageIndex:
         ) from None
     except CacheError:
         raise
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
         raise CacheError(f"{path} is damaged ({error}); run `make preprocess` to rebuild it") from None
+
+
+def _write_sealed(path: Path, tree: Mapping[str, Any]) -> None:
+    """Write JSON whose first entry is the SHA-256 of the rest of its text."""
+    rest = json.dumps(tree, allow_nan=False, ensure_ascii=False)[1:] + "\n"
+    write_text(path, f'{{"digest": "{hashlib.sha256(rest.encode()).hexdigest()}", {rest}')
+
+
+def _read_sealed(path: Path) -> dict[str, Any]:
+    """What `_write_sealed` wrote. Raises CacheError for another format, else what reading raises."""
+    text = path.read_text(encoding="utf-8")
+    tree = json.loads(text)
+    if not isinstance(tree, dict):
+        raise ValueError("it is a list")
+    if tree.get("format") != FORMAT:
+        raise CacheError(
+            f"{path} has format {tree.get('format')}, this version reads {FORMAT}; run `make preprocess` "
+            "with the same settings: shards that are right are kept"
+        )
+    rest = text.split(", ", 1)[-1]
+    if tree.pop("digest", None) != hashlib.sha256(rest.encode()).hexdigest():
+        raise ValueError("its text does not match its digest: edited, or damaged on the disk")
+    return tree
 
 
 def _shard_tree(shard: ShardRecord) -> dict:
@@ -128,25 +154,35 @@ def _shard_tree(shard: ShardRecord) -> dict:
 def _shard_from(tree: Mapping[str, Any]) -> ShardRecord:
     if Path(tree["name"]).name != tree["name"]:
         raise ValueError(f"shard name {tree['name']!r} leaves its folder")
+    clips = tuple(ClipRow(*row) for row in tree["clips"])
+    rows = 0
+    for clip in clips:
+        Status(clip.status)
+        if clip.start != rows or clip.stop < clip.start:
+            raise ValueError(f"the clips of {tree['name']!r} do not follow one another")
+        rows = clip.stop
     fields = {n: FieldLayout(int(o), str(d), tuple(map(int, s))) for n, (o, d, s) in tree["fields"].items()}
     for name, layout in fields.items():
-        if layout.offset + layout.nbytes > tree["bytes"]:
+        if np.dtype(layout.dtype).kind not in KINDS:  # objects would be read as addresses in memory
+            raise ValueError(f"field {name!r} of {tree['name']!r} claims the type {layout.dtype}")
+        if min(layout.shape, default=0) < 0 or not layout.shape or layout.shape[0] != rows:
+            raise ValueError(f"field {name!r} of {tree['name']!r} has the shape {layout.shape}")
+        if layout.offset < 0 or layout.offset + layout.nbytes > tree["bytes"]:
             raise ValueError(f"field {name!r} of {tree['name']!r} lies outside its file")
-    clips = tuple(ClipRow(*row) for row in tree["clips"])
     return ShardRecord(tree["name"], tree["sha256"], tree["bytes"], tree["digest"], fields, clips)
 
 
 def write_table(cache: str | Path, corpus: Corpus) -> None:
     """Keep the clip table beside the features, so that training needs no raw corpus."""
     tree = {"format": FORMAT, **asdict(corpus)}
-    write_json(corpus_folder(cache, corpus.name) / TABLE, tree, indent=None)
+    _write_sealed(corpus_folder(cache, corpus.name) / TABLE, tree)
 
 
 def read_table(cache: str | Path, corpus_name: str) -> Corpus:
     """The clip table of a cached corpus. Raises CacheError where there is none."""
     path = corpus_folder(cache, corpus_name) / TABLE
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = _read_sealed(path)
         clips = tuple(
             Clip(**{**c, "soft": tuple(c["soft"]) if c["soft"] is not None else None}) for c in tree["clips"]
         )
@@ -156,5 +192,7 @@ def read_table(cache: str | Path, corpus_name: str) -> Corpus:
         )  # fmt: skip
     except FileNotFoundError:
         raise CacheError(f"no clip table {path}; run `make preprocess` first") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except CacheError:
+        raise
+    except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
         raise CacheError(f"{path} is damaged ({error}); run `make preprocess` to rebuild it") from None

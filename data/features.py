@@ -16,6 +16,7 @@ import numpy as np
 from data.cache import CacheError, StageIndex, corpus_folder, read_index, read_table, stage_folder
 from data.clips import Clip, Corpus
 from data.corpora import cache_name
+from data.integrity import require_whole
 from data.outcomes import Outcome
 from data.recipes import stage_keys
 from data.schema import Config, ModelConfig
@@ -48,14 +49,14 @@ class FeatureSet:
 
     @classmethod
     def open(cls, config: Config, keys: Mapping[str, str] | None = None) -> FeatureSet:
-        """Open the stages that the network needs, from their indices alone.
+        """Open the stages that the network needs, after a look at every byte of theirs (``check``).
 
         Args:
             config: names the corpus, the cache, the stages and which inputs the network uses.
             keys: each stage's key; found from the settings where not given.
 
         Raises:
-            CacheError: where a stage is missing or unfinished; says what to run and what is there.
+            CacheError: where a stage is missing, unfinished or damaged; says what to run and what is there.
         """
         corpus = read_table(config.cache, cache_name(config.corpus))
         if corpus.labels and corpus.labels != config.corpus.labels:
@@ -74,6 +75,7 @@ class FeatureSet:
             indices[stage] = _index(
                 folders[stage], corpus_folder(config.cache, corpus.name), stage, keys[stage]
             )
+        require_whole([(folders[s], r) for s in wanted for r in indices[s].shards], config.check == "bytes")
         return cls._join(corpus, {s: keys[s] for s in wanted}, indices, folders)
 
     @classmethod

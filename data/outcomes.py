@@ -9,8 +9,12 @@ False
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from enum import StrEnum
+
+# Errors of the machine, which stop a run; never the outcome of the clip that happened to meet them.
+MACHINE_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE})
 
 
 class Status(StrEnum):

@@ -238,8 +238,17 @@ class Config:
         0.1, "largest share of failed clips before the exit status is non-zero", operational=True
     )
     clip_timeout: float = opt(600.0, "s after which one clip counts as hanging", operational=True)
-    clip_memory_gb: float = opt(
-        8.0, "memory in GiB that decoding one suspect clip may take", operational=True
+    clip_memory_gb: float = opt(8.0, "memory in GiB that one clip may take", operational=True)
+    retry: bool = opt(
+        False,
+        "make shards anew in which a clip ended as timed_out, out_of_memory or crashed_decoder",
+        operational=True,
+    )
+    check: str = opt(
+        "bytes",
+        "what is looked at before a finished shard is reused or trained on: every byte, or its size alone",
+        choices=("bytes", "sizes"),
+        operational=True,
     )
     split: SplitConfig = field(default_factory=SplitConfig)
     loader: LoaderConfig = field(default_factory=LoaderConfig)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from distributed import Client, KilledWorker, as_completed
 from tqdm import tqdm
 
 from data.atomic import remove_temporary
-from data.cache import ShardRecord, StageIndex, corpus_folder, stage_folder, write_index, write_table
+from data.cache import INDEX, ShardRecord, StageIndex, corpus_folder, stage_folder, write_index, write_table
 from data.clips import Corpus, ShardPlan, plan_shards
 from data.config import to_yaml
 from data.lock import writer_lock
@@ -69,14 +70,21 @@ def preprocess(config: Config, corpus: Corpus, say: Callable[[str], None] = prin
             sources = Sources(config.cache, corpus)
             done: dict[str, dict[str, ShardRecord]] = {}
             for stage, recipe in made.items():
-                done[stage], notes = finished_shards(folders[stage], recipe, plans, sources)
+                done[stage], notes = finished_shards(folders[stage], recipe, plans, sources, config)
                 for note in notes:
                     say(note)
             reused = sum(len(d) for d in done.values())
             todo = [(s, p) for s in made for p in plans if p.name not in done[s]]
             say(_opening(corpus, plans, made, done))
             if todo:
-                _run(config, corpus, made, folders, plans, done, say)
+                for stage in {s for s, _ in todo}:  # an index is of finished stages: none until it is one
+                    (folders[stage] / INDEX).unlink(missing_ok=True)
+                try:
+                    _run(config, corpus, made, folders, plans, done, say)
+                finally:
+                    with suppress(OSError):  # the trouble that ended the run is the one to tell
+                        for folder in folders.values():
+                            remove_temporary(folder)
             indices = {}
             for stage, recipe in made.items():
                 records = [done[stage][p.name] for p in plans]

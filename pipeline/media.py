@@ -21,7 +21,7 @@ import av.error
 import librosa
 import numpy as np
 
-from data.outcomes import ClipError, Status
+from data.outcomes import MACHINE_TROUBLE, ClipError, Status
 
 log = logging.getLogger(__name__)
 
@@ -189,6 +189,8 @@ def _open(path: str) -> Iterator[av.container.InputContainer]:
     try:
         # No network and no other files: a playlist in a data set must not make us fetch anything.
         container = av.open(path, options={"protocol_whitelist": "file"}, metadata_errors="replace")
+    except MemoryError:  # PyAV's is an FFmpegError too
+        raise
     except (av.error.FFmpegError, OSError, ValueError) as error:
         words = getattr(error, "strerror", None) or str(error)
         raise ClipError(
@@ -213,6 +215,8 @@ def _check_file(path: str) -> None:
     except FileNotFoundError:
         raise ClipError(Status.MISSING, "there is no such file") from None
     except OSError as error:
+        if error.errno in MACHINE_TROUBLE:
+            raise
         raise ClipError(Status.UNREADABLE, f"the file cannot be read: {error.strerror}") from None
     if not head.strip(b"\0"):
         what = "is empty" if not head else "begins with nothing but zero bytes"
@@ -274,6 +278,8 @@ def _decode(container: av.container.InputContainer, stream: av.stream.Stream, no
             frames = packet.decode()
         except av.error.EOFError:
             break
+        except MemoryError:  # PyAV's is an FFmpegError too; what the machine has must not shape a result
+            raise
         except (av.error.FFmpegError, ValueError) as error:
             errors, reason = errors + 1, getattr(error, "strerror", None) or str(error)
             continue

@@ -10,11 +10,15 @@ from pathlib import Path
 from data.atomic import write_json
 from data.cache import CacheError, ShardRecord, corpus_folder, read_index, record_shard
 from data.clips import Corpus, ShardPlan
+from data.integrity import examine
+from data.outcomes import Status
 from data.recipes import Recipe
+from data.schema import Config
 from data.shards import ShardError, content_digest, read_info
 from pipeline.stages import source_digest
 
 SOURCES = "sources.json"
+RETRIED = {Status.TIMED_OUT, Status.OUT_OF_MEMORY, Status.CRASHED_DECODER}  # may be the machine's doing
 
 
 class Sources:
@@ -59,29 +63,33 @@ class Sources:
 
 
 def finished_shards(
-    folder: Path, recipe: Recipe, plans: Sequence[ShardPlan], sources: Sources
+    folder: Path, recipe: Recipe, plans: Sequence[ShardPlan], sources: Sources, config: Config
 ) -> tuple[dict[str, ShardRecord], list[str]]:
     """The shards of a stage that need no work, and a line about each that was set aside.
 
     A shard counts when its file is whole, was made by this recipe and its clips' media files
-    have not changed since.
+    have not changed since; ``config.retry`` leaves out those with a clip that ran into a limit. One that its index lists must be what the index says; one that no
+    index lists (a run was cut off) must match its own digest.
     """
     try:
         indexed = {s.name: s for s in read_index(folder).shards}
     except CacheError:
         indexed = {}
+    there = [p for p in plans if (folder / f"{p.name}.h5").exists()]
+    listed = [(folder, indexed[p.name]) for p in there if p.name in indexed]
+    damaged = {f.path.stem: f.trouble for f in examine(listed, config.check == "bytes")}
     done: dict[str, ShardRecord] = {}
     notes: list[str] = []
-    for plan in plans:
+    for plan in there:
         path = folder / f"{plan.name}.h5"
-        if not path.exists():
-            continue
-        record = indexed.get(plan.name)
-        if record is None or path.stat().st_size != record.bytes:
+        record, trouble = indexed.get(plan.name), damaged.get(plan.name, "")
+        if record is None:
             record, trouble = adopt(path, recipe)
-            if record is None:
-                notes.append(set_aside(path, trouble))
-                continue
+        if record is None or trouble:
+            notes.append(set_aside(path, trouble))
+            continue
+        if config.retry and any(row.status in RETRIED for row in record.clips):
+            continue
         digests = sources.digests([c.path for c in plan.clips])
         if all(row.source == digests[c.path] for row, c in zip(record.clips, plan.clips, strict=True)):
             done[plan.name] = record

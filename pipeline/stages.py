@@ -7,12 +7,8 @@ process.
 
 from __future__ import annotations
 
-import errno
-import os
-import threading
 import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,14 +20,12 @@ from data.atomic import file_sha256
 from data.cache import ShardRecord, record_shard
 from data.clips import Clip, ShardPlan
 from data.config import parse_config, to_yaml
-from data.outcomes import ClipError, Outcome, Status
+from data.outcomes import MACHINE_TROUBLE, ClipError, Outcome, Status
 from data.recipes import Recipe
 from data.schema import Config
 from data.shards import Shard, ShardWriter, open_shard
+from pipeline.limits import memory_limit, time_limit
 from pipeline.result import StageResult
-
-HANGING = 70  # exit status of a worker that a clip's time limit ended
-OUR_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
 
 
 @dataclass(frozen=True)
@@ -80,7 +74,7 @@ def source_digest(path: Path) -> str:
     try:
         return file_sha256(path)
     except OSError as error:
-        if error.errno in OUR_DISK - {errno.EROFS}:
+        if error.errno in MACHINE_TROUBLE:
             raise
         return ""
 
@@ -98,7 +92,7 @@ def _results(task: ShardTask, config: Config) -> Iterator[StageResult]:
 
             result = run_isolated(task.recipe.stage, path, config)
         else:
-            with time_limit(config.clip_timeout):
+            with time_limit(config.clip_timeout), memory_limit(config.clip_memory_gb):
                 result = run_clip(task.recipe.stage, path, config)
         yield _with_note(result, clip)
 
@@ -116,10 +110,13 @@ def run_clip(stage: str, path: str, config: Config) -> StageResult:
     except ClipError as error:
         return StageResult(error.outcome)
     except MemoryError:
-        reason = "decoding it asked for more memory than there is; re-encode it at a smaller size"
+        reason = (
+            f"decoding it asked for more than {config.clip_memory_gb:g} GiB (clip_memory_gb) or than there is; "
+            "re-encode it at a smaller size"
+        )
         return StageResult(Outcome(Status.OUT_OF_MEMORY, reason, 0.0))
     except OSError as error:
-        if error.errno in OUR_DISK:
+        if error.errno in MACHINE_TROUBLE:
             raise
         return StageResult(Outcome(Status.UNREADABLE, f"{type(error).__name__}: {error}", 0.0))
     except Exception as error:  # one strange file must not end the run; its trouble is recorded
@@ -185,21 +182,6 @@ def _engine(settings: str) -> Any:
     from pipeline.flow import load_engine
 
     return load_engine(load_settings(settings).flow)
-
-
-@contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """End this process if the block takes longer: a decoder that hangs cannot be asked to stop.
-
-    The scheduler then runs the shard again with every clip in a process of its own.
-    """
-    watchdog = threading.Timer(seconds, os._exit, (HANGING,))
-    watchdog.daemon = True
-    watchdog.start()
-    try:
-        yield
-    finally:
-        watchdog.cancel()
 
 
 def _with_note(result: StageResult, clip: Clip) -> StageResult:
