@@ -63,7 +63,7 @@ def to_yaml(config: Config) -> str:
 
 
 def check_choices(section: Any, prefix: str = "") -> None:
-    """Refuse values (and items of lists) that are not among a setting's choices, NaN and infinities."""
+    """Refuse values (and items of lists) outside a setting's choices or below its lowest, NaN, infinities."""
     for f in fields(section):
         value, key = getattr(section, f.name), prefix + f.name
         if is_dataclass(value):
@@ -75,6 +75,9 @@ def check_choices(section: Any, prefix: str = "") -> None:
                 raise ConfigError(f"{key} is one of {allowed}; it cannot be {item!r}")
             if isinstance(item, float) and not math.isfinite(item):
                 raise ConfigError(f"{key} must be a finite number, not {item}")
+            low = f.metadata.get("low")
+            if low is not None and item is not None and item < low:
+                raise ConfigError(f"{key} must be at least {low:g}, not {item}")
 
 
 def all_keys(section: type | Any = Config, prefix: str = "") -> list[str]:

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 
-def opt(default: Any, help: str, *, choices: tuple = (), operational: bool = False) -> Any:
-    """A dataclass field with a help text, allowed values and its part in stage keys."""
-    meta = {"help": help, "choices": choices, "operational": operational}
+def opt(
+    default: Any, help: str, *, choices: tuple = (), operational: bool = False, low: float | None = None
+) -> Any:
+    """A dataclass field with a help text, allowed values, a lowest value and its part in stage keys."""
+    meta = {"help": help, "choices": choices, "operational": operational, "low": low}
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=meta)
     return field(default=default, metadata=meta)
@@ -53,7 +55,7 @@ class CorpusConfig:
     )
     channel: str = opt("speech", "which RAVDESS files", choices=("speech", "song", "both"))
     labels: str = opt("acted", "which CREMA-D labels", choices=("acted", "perceived"))
-    clips_per_shard: int = opt(16, "most clips in one shard")
+    clips_per_shard: int = opt(16, "most clips in one shard", low=1)
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
 
 
@@ -75,8 +77,8 @@ class FacesConfig:
         choices=("speaker", "largest", "central", "first"),
     )
     margin: float = opt(0.25, "room around the face, as a share of its box")
-    every: int = opt(8, "detect on every k-th frame and wherever tracking is unsure")
-    detect_size: int = opt(320, "longer side in px at which detection runs")
+    every: int = opt(8, "detect on every k-th frame and wherever tracking is unsure", low=1)
+    detect_size: int = opt(320, "longer side in px at which detection runs", low=32)
     min_score: float = opt(0.6, "lowest detector score that counts (yunet)")
     max_gap: float = opt(0.3, "longest gap in s that is bridged by interpolation")
     min_valid: float = opt(0.1, "lowest share of valid frames for a clip to be usable")
@@ -95,7 +97,7 @@ class FlowConfig:
         "RAFT weights: a path or a torchvision enum name; torchvision's default where empty",
         operational=True,
     )
-    updates: int = opt(12, "RAFT's refinement steps")
+    updates: int = opt(12, "RAFT's refinement steps", low=1)
     storage: str = opt("int8", "how flow is stored", choices=("int8", "float16"))
     device: str = opt("auto", "auto, cpu or cuda", operational=True)
     precision: str = opt(
@@ -104,17 +106,17 @@ class FlowConfig:
         choices=("auto", "float32", "bfloat16", "float16"),
         operational=True,
     )
-    batch: int = opt(0, "pairs a batch; 0 chooses from the device's free memory", operational=True)
+    batch: int = opt(0, "pairs a batch; 0 chooses from the device's free memory", operational=True, low=0)
 
 
 @dataclass
 class LogMelConfig:
     """Log-mel spectrogram."""
 
-    sample_rate: int = opt(16000, "Hz; sound is resampled to it")
+    sample_rate: int = opt(16000, "Hz; sound is resampled to it", low=1000)
     window_ms: float = opt(25.0, "length of the analysis window in ms")
     hop_ms: float = opt(10.0, "distance of neighbouring windows in ms")
-    n_mels: int = opt(80, "number of mel bands")
+    n_mels: int = opt(80, "number of mel bands", low=1)
     fmin: float = opt(50.0, "lowest frequency in Hz")
     fmax: float = opt(7600.0, "highest frequency in Hz")
     floor_db: float = opt(-80.0, "values further than this below the clip's loudest are raised to it, in dB")
@@ -134,24 +136,24 @@ class SplitConfig:
 class LoaderConfig:
     """From caches to batches."""
 
-    steps: int = opt(8, "video steps T sampled from a clip")
-    stride: int = opt(2, "sampled frames lie on a grid of every k-th frame")
+    steps: int = opt(8, "video steps T sampled from a clip", low=1)
+    stride: int = opt(2, "sampled frames lie on a grid of every k-th frame", low=1)
     sampling: str = opt(
         "segments",
         "where steps fall: one in each of T equal segments, or neighbours on the grid",
         choices=("segments", "contiguous"),
     )
-    audio_steps: int = opt(160, "log-mel hops L given to the network")
+    audio_steps: int = opt(160, "log-mel hops L given to the network", low=1)
     crop: int = opt(96, "height and width given to the network in px; random place in training")
-    batch: int = opt(32, "clips a batch")
+    batch: int = opt(32, "clips a batch", low=1)
     residency: str = opt(
         "auto",
         "where the data live during training",
         choices=("auto", "stream", "ram", "device"),
         operational=True,
     )
-    threads: int = opt(2, "threads that gather batches", operational=True)
-    ahead: int = opt(3, "batches prepared ahead", operational=True)
+    threads: int = opt(2, "threads that gather batches", operational=True, low=1)
+    ahead: int = opt(3, "batches prepared ahead", operational=True, low=1)
     flip: float = opt(0.5, "chance of a horizontal flip (u of the flow is negated)")
     colour: float = opt(0.2, "strength of brightness, contrast and colour changes")
     spec_masks: int = opt(2, "SpecAugment masks along time and along frequency")
@@ -162,13 +164,13 @@ class LoaderConfig:
 class ModelConfig:
     """The DE-III network and the switches of its ablation."""
 
-    width: int = opt(64, "feature width D")
+    width: int = opt(64, "feature width D", low=1)
     blocks: int = opt(2, "Conformer blocks N in each modality")
     ife_blocks: int = opt(2, "inter-modal blocks K")
-    heads: int = opt(4, "attention heads")
-    conv_kernel: int = opt(9, "kernel of the Conformer's depthwise convolution, in steps")
+    heads: int = opt(4, "attention heads", low=1)
+    conv_kernel: int = opt(9, "kernel of the Conformer's depthwise convolution, in steps", low=1)
     channels: list[int] = opt([16, 32, 64], "channels of the frame and flow encoders' stages")
-    grid: int = opt(3, "the encoders keep grid x grid spatial tokens")
+    grid: int = opt(3, "the encoders keep grid x grid spatial tokens", low=1)
     dropout: float = opt(0.1, "dropout")
     flow_scale: float = opt(0.5, "flow in px is multiplied by this before the encoder")
     video: bool = opt(True, "use frames")
@@ -189,12 +191,12 @@ class ModelConfig:
 class TrainConfig:
     """Training."""
 
-    epochs: int = opt(30, "most epochs")
-    lr: float = opt(1e-3, "peak learning rate of AdamW")
+    epochs: int = opt(30, "most epochs", low=1)
+    lr: float = opt(1e-3, "peak learning rate of AdamW", low=0)
     weight_decay: float = opt(0.05, "weight decay of AdamW")
     warmup: float = opt(0.1, "share of the steps in which the learning rate rises")
-    clip_norm: float = opt(1.0, "largest gradient norm")
-    patience: int = opt(10, "epochs without a better validation result before stopping")
+    clip_norm: float = opt(1.0, "largest gradient norm", low=0)
+    patience: int = opt(10, "epochs without a better validation result before stopping", low=0)
     label_smoothing: float = opt(0.05, "label smoothing")
     class_weights: bool = opt(False, "weight classes by inverse frequency")
     modality_dropout: float = opt(0.1, "chance that one modality is hidden from a clip in training")
@@ -226,7 +228,7 @@ class Config:
     faces: FacesConfig = field(default_factory=FacesConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     logmel: LogMelConfig = field(default_factory=LogMelConfig)
-    workers: int = opt(0, "worker processes; 0 is one for each core", operational=True)
+    workers: int = opt(0, "worker processes; 0 is one for each core", operational=True, low=0)
     scheduler: str | None = opt(
         None, "address of a running Dask scheduler; a local one where empty", operational=True
     )
@@ -235,10 +237,10 @@ class Config:
         "127.0.0.1:0", "address of Dask's dashboard; port 0 picks a free one", operational=True
     )
     max_failed: float = opt(
-        0.1, "largest share of failed clips before the exit status is non-zero", operational=True
+        0.1, "largest share of failed clips before the exit status is non-zero", operational=True, low=0
     )
-    clip_timeout: float = opt(600.0, "s after which one clip counts as hanging", operational=True)
-    clip_memory_gb: float = opt(8.0, "memory in GiB that one clip may take", operational=True)
+    clip_timeout: float = opt(600.0, "s after which one clip counts as hanging", operational=True, low=1)
+    clip_memory_gb: float = opt(8.0, "memory in GiB that one clip may take", operational=True, low=0.1)
     retry: bool = opt(
         False,
         "make shards anew in which a clip ended as timed_out, out_of_memory or crashed_decoder",

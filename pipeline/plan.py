@@ -67,9 +67,10 @@ def finished_shards(
 ) -> tuple[dict[str, ShardRecord], list[str]]:
     """The shards of a stage that need no work, and a line about each that was set aside.
 
-    A shard counts when its file is whole, was made by this recipe and its clips' media files
-    have not changed since; ``config.retry`` leaves out those with a clip that ran into a limit. One that its index lists must be what the index says; one that no
-    index lists (a run was cut off) must match its own digest.
+    A shard counts when its file is whole, was made by this recipe and its clips' media files have
+    not changed since; ``config.retry`` leaves out those with a clip that ran into a limit. One that
+    its index lists must be what the index says; one that no index lists (a run was cut off) must
+    match its own digest.
     """
     try:
         indexed = {s.name: s for s in read_index(folder).shards}

@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from data.atomic import file_sha256
@@ -109,10 +110,12 @@ def run_clip(stage: str, path: str, config: Config) -> StageResult:
         return extract_logmel(path, config.logmel)
     except ClipError as error:
         return StageResult(error.outcome)
-    except MemoryError:
+    except (MemoryError, cv2.error) as error:
+        if isinstance(error, cv2.error) and error.code != cv2.Error.StsNoMem:
+            return StageResult(_unexpected(error))
         reason = (
-            f"decoding it asked for more than {config.clip_memory_gb:g} GiB (clip_memory_gb) or than there is; "
-            "re-encode it at a smaller size"
+            f"decoding it asked for more than {config.clip_memory_gb:g} GiB (clip_memory_gb) or than there "
+            "is; re-encode it at a smaller size, or raise the limit and run with retry=true"
         )
         return StageResult(Outcome(Status.OUT_OF_MEMORY, reason, 0.0))
     except OSError as error:
@@ -120,10 +123,14 @@ def run_clip(stage: str, path: str, config: Config) -> StageResult:
             raise
         return StageResult(Outcome(Status.UNREADABLE, f"{type(error).__name__}: {error}", 0.0))
     except Exception as error:  # one strange file must not end the run; its trouble is recorded
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(where.filename).name}:{where.lineno}"
-        reason = f"unexpected {type(error).__name__} at {place}: {error}; please report it with the file"
-        return StageResult(Outcome(Status.UNREADABLE, reason, 0.0))
+        return StageResult(_unexpected(error))
+
+
+def _unexpected(error: Exception) -> Outcome:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(where.filename).name}:{where.lineno}"
+    reason = f"unexpected {type(error).__name__} at {place}: {error}; please report it with the file"
+    return Outcome(Status.UNREADABLE, reason, 0.0)
 
 
 @dataclass(frozen=True)
@@ -195,6 +202,4 @@ def _with_note(result: StageResult, clip: Clip) -> StageResult:
 
 def _bound_threads() -> None:
     """One thread a worker process: workers share the cores, and one order of sums gives one result."""
-    import cv2
-
     cv2.setNumThreads(1)

@@ -1,0 +1,82 @@
+"""Inject faults into the real programs and print a table of what became of each.
+
+python tests/faults                 # all (under 25 minutes on two cores)
+python tests/faults --short         # what `make test` does
+python tests/faults --group 5 9     # some groups
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "pipeline"), str(HERE.parent / "data")]
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from harness import judge, laboratory  # noqa: E402
+from programme import FAULTS  # noqa: E402
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python tests/faults", description=__doc__.splitlines()[0])
+    parser.add_argument("--short", action="store_true", help="only the short form, as `make test` runs it")
+    parser.add_argument("--group", nargs="+", type=int, help="numbers of groups, 1 to 11")
+    parser.add_argument("--only", help="faults whose name holds this text")
+    parser.add_argument("--list", action="store_true", help="name the faults and inject none")
+    args = parser.parse_args()
+    chosen = [
+        f
+        for f in FAULTS
+        if (f.short or not args.short)
+        and (not args.group or int(f.group.split()[0]) in args.group)
+        and (not args.only or args.only in f.name)
+    ]
+    if args.list:
+        for fault in chosen:
+            print(f"{fault.group:14} {'short' if fault.short else '':6} {fault.name}: {fault.expect}")
+        return 0
+    verdicts = []
+    with laboratory(strict=True) as lab:
+        for fault in chosen:
+            verdict = judge(fault, lab)
+            verdicts.append(verdict)
+            seen = f": {verdict.seen}" if verdict.seen else ""
+            print(
+                f"{fault.group:13} {verdict.result:7} {verdict.seconds:6.1f} s  {fault.name}"
+                f" -> {fault.expect}{seen}",
+                flush=True,
+            )
+    for verdict in verdicts:
+        if verdict.trace:
+            print(f"\n{verdict.fault.group}, {verdict.fault.name}\n{verdict.trace}")
+    return report(verdicts)
+
+
+def report(verdicts) -> int:
+    """Counts by group and the last line; the exit status."""
+    results = Counter((v.fault.group, v.result) for v in verdicts)
+    print(f"\n{'group':16} {'ok':>5} {'lost':>5} {'wrong':>5} {'skipped':>8} {'seconds':>8}")
+    for group in dict.fromkeys(v.fault.group for v in verdicts):
+        counts = [results[group, r] for r in ("ok", "LOST", "WRONG", "skipped")]
+        seconds = sum(v.seconds for v in verdicts if v.fault.group == group)
+        print(f"{group:16} {counts[0]:5} {counts[1]:5} {counts[2]:5} {counts[3]:8} {seconds:8.1f}")
+    totals = Counter(v.result for v in verdicts)
+    figures = {
+        "bench": "faults",
+        "injected": len(verdicts) - totals["skipped"],
+        "lost": totals["LOST"],
+        "wrong": totals["WRONG"],
+        "skipped": totals["skipped"],
+        "seconds": round(sum(v.seconds for v in verdicts)),
+    }
+    print("RESULT " + json.dumps(figures, separators=(",", ":")))
+    return 1 if totals["LOST"] or totals["WRONG"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""1. Kills: whatever dies, and whenever, the same command again ends with the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from harness import (
+    Lab,
+    Running,
+    check_finished,
+    check_resumed,
+    check_told,
+    check_whole,
+    faults,
+    shards,
+    wait_until,
+)
+
+kill = faults("1 kills")
+ENDS = "the run itself ends well, with the same bytes"
+RESUMES = "the same command resumes; same bytes, no shard twice, nothing left over"
+
+
+@kill(
+    "SIGKILL of a worker in the middle of a shard",
+    "the run itself ends well, with the same bytes",
+    short=True,
+)
+def worker(lab: Lab) -> str:
+    whole, cache = lab.whole, lab.folder()
+    run = lab.start("preprocess", *lab.words(cache))
+    wait_until(lambda: len(shards(cache)) >= 2, run)
+    victims = run.workers()
+    assert len(victims) == 2, f"{len(victims)} workers"
+    victims[0].kill()
+    done = run.wait()
+    assert done.code == 0, done.text[-400:]
+    check_whole(cache, whole)
+    return f"{len(shards(cache))} shards, none lost"
+
+
+@kill("SIGKILL of both workers at once", ENDS)
+def all_workers(lab: Lab) -> str:
+    whole, cache = lab.whole, lab.folder()
+    run = lab.start("preprocess", *lab.words(cache))
+    wait_until(lambda: len(shards(cache)) >= 3, run)
+    for victim in run.workers():
+        victim.kill()
+    done = run.wait()
+    assert done.code == 0, done.text[-400:]
+    check_whole(cache, whole)
+
+
+@kill("SIGKILL of the main process, random moment {case}", RESUMES, cases=range(1, 21), short={1})
+def main_process(lab: Lab, case: int) -> str:
+    whole = lab.whole
+    after, delay = lab.random.randrange(17), lab.random.uniform(0.0, 0.25)
+    cache = lab.folder()
+    run = lab.start("preprocess", *lab.words(cache))
+    wait_until(lambda: cache.exists() and len(shards(cache)) >= after, run)
+    time.sleep(delay)
+    return _killed(lab, run, cache, whole, signal.SIGKILL)
+
+
+@kill("power cut: SIGKILL of every process at once, moment {case}", RESUMES, cases=(2, 9, 15))
+def power_cut(lab: Lab, case: int) -> str:
+    whole, cache = lab.whole, lab.folder()
+    run = lab.start("preprocess", *lab.words(cache))
+    wait_until(lambda: len(shards(cache)) >= case, run)
+    os.killpg(run.pid, signal.SIGKILL)
+    return _killed(lab, run, cache, whole, None)
+
+
+def _killed(lab: Lab, run: Running, cache: Path, whole: Path, sent: int | None) -> str:
+    if sent is not None and run.process.poll() is None:
+        run.kill(sent)
+    run.process.wait(20)
+    left = run.survivors(20)
+    assert not left, f"processes survive their run: {left}"
+    kept = check_finished(cache, whole)
+    check_resumed(lab, lab.words(cache), cache, whole)
+    return f"{kept} of {len(shards(whole))} shards kept"
+
+
+@kill("{case} while shards are being made", f"stops within 5 s with status 130; {RESUMES}",
+      cases=("SIGTERM", "SIGINT"), short={"SIGTERM"})  # fmt: skip
+def asked_to_stop(lab: Lab, case: str) -> str:
+    whole, cache = lab.whole, lab.folder()
+    run = lab.start("preprocess", *lab.words(cache))
+    wait_until(lambda: len(shards(cache)) >= 4, run)
+    begun = time.monotonic()
+    run.kill(getattr(signal, case))
+    done = run.wait(60)
+    seconds = time.monotonic() - begun
+    assert done.code == 130, f"exit status {done.code}: {done.text[-300:]}"
+    assert "Traceback" not in done.text, done.text[-500:]
+    assert seconds < (5 if lab.strict else 30), f"took {seconds:.1f} s"
+    assert not (left := run.survivors(1)), f"processes survive their run: {left}"
+    assert not list(cache.rglob("*.tmp")), "temporary files left by a run that could tidy up"
+    check_finished(cache, whole)
+    kept = check_resumed(lab, lab.words(cache), cache, whole)
+    return f"ended after {seconds:.1f} s, {kept} shards kept"
+
+
+@kill("SIGTERM while the cluster is starting", "stops within 5 s with status 130")
+def stopped_at_start(lab: Lab) -> str:
+    words = lab.words(lab.folder())
+    run = lab.start("preprocess", *words)
+    wait_until(lambda: len(run.family()) > 1, run)
+    begun = time.monotonic()
+    run.kill(signal.SIGTERM)
+    done = run.wait(60)
+    seconds = time.monotonic() - begun
+    assert done.code == 130 and "Traceback" not in done.text, f"{done.code}: {done.text[-500:]}"
+    assert seconds < (5 if lab.strict else 30), f"took {seconds:.1f} s"
+    assert not (left := run.survivors(1)), f"processes survive their run: {left}"
+    return f"ended after {seconds:.1f} s"
+
+
+@kill("SIGTERM while the corpus is being drawn", "stops with status 130; goes on to the same bytes")
+def drawing(lab: Lab) -> str:
+    root = lab.folder()
+    words = [f"corpus.root={root}", "corpus.synthetic.speakers=3", "corpus.synthetic.clips_per_class=1"]
+    words += ["corpus.synthetic.seconds=0.4", "corpus.synthetic.size=96", "workers=2"]
+    run = lab.start("draw", *words)
+    wait_until(lambda: len(list(root.rglob("*.mp4"))) >= 5, run)
+    run.kill(signal.SIGTERM)
+    assert (done := run.wait(60)).code == 130, done.text[-300:]
+    assert not (left := run.survivors(10)), f"processes survive their run: {left}"
+    assert lab.run("draw", *words).code == 0
+    here = {p.relative_to(root): p.read_bytes() for p in root.rglob("*.mp4")}
+    assert here == {p.relative_to(lab.drawn): p.read_bytes() for p in lab.drawn.rglob("*.mp4")}
+    assert not list(root.rglob("*.tmp"))
+
+
+@kill("{case} workers instead of 2", "the same bytes", cases=(1, 4))
+def workers(lab: Lab, case: int) -> None:
+    whole, cache = lab.whole, lab.folder()
+    done = lab.run("preprocess", *lab.words(cache), f"workers={case}")
+    assert done.code == 0, done.text[-400:]
+    check_whole(cache, whole)
+
+
+@kill("SIGKILL of the scheduler of an existing cluster", f"a clear error within a minute; {RESUMES}")
+def scheduler(lab: Lab) -> str:
+    whole, cache, folder = lab.whole, lab.folder(), lab.folder()
+    with _cluster(folder, "a") as (address, processes):
+        run = lab.start("preprocess", *lab.words(cache), f"scheduler={address}")
+        wait_until(lambda: len(shards(cache)) >= 3, run)
+        processes[0].kill()
+        told = check_told(run.wait(90), "scheduler")
+        processes[1].wait(60)
+    check_finished(cache, whole)
+    kept = check_resumed(lab, lab.words(cache), cache, whole)
+    return f"{told}; {kept} shards kept"
+
+
+class _cluster:
+    """A scheduler and a worker as processes of their own."""
+
+    def __init__(self, folder, name):
+        self.folder, self.file = folder, folder / f"{name}.json"
+
+    def __enter__(self):
+        dask = [sys.executable, "-m", "dask"]
+        commands = [
+            [*dask, "scheduler", "--host", "127.0.0.1", "--scheduler-file", self.file, "--port", "0",
+             "--no-dashboard"],
+            [*dask, "worker", "--scheduler-file", self.file, "--nthreads", "1", "--no-dashboard",
+             "--local-directory", self.folder, "--death-timeout", "20"],
+        ]  # fmt: skip
+        with open(self.folder / "log.txt", "w") as log:
+            self.running = [subprocess.Popen(list(map(str, c)), stdout=log, stderr=log) for c in commands]
+        wait_until(self.file.exists, seconds=60)
+        time.sleep(0.2)
+        return json.loads(self.file.read_text())["address"], self.running
+
+    def __exit__(self, *_):
+        for process in self.running:
+            if process.poll() is None:
+                process.terminate()
+        for process in self.running:
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()

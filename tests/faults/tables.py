@@ -1,0 +1,240 @@
+"""7. Bad tables and configs: refused in a line that names the row or the setting, or read rightly."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from harness import ROOT, Ended, Lab, check_told, faults, main_in
+
+from data.corpora import scan
+from data.schema import CorpusConfig
+
+tables = faults("7 tables")
+TOLD = "a line that names the table's row; exit status 1, nothing made"
+HEAD = "path,speaker,label\n"
+GOOD = "a.flac,anna,happy\n"
+
+
+def _preprocess(lab: Lab, table: bytes | str, prepare=None) -> tuple[Ended, Path]:
+    """The real command on a table beside three real files, in this process: it must end before any work."""
+    root = lab.folder()
+    for n, name in enumerate("abc"):
+        shutil.copyfile(lab.tones / f"s0/c{n}.flac", root / f"{name}.flac")
+    if prepare:
+        prepare(root)
+    path = root / "clips.csv"
+    path.write_bytes(table if isinstance(table, bytes) else table.encode())
+    cache = root / "cache"
+    words = ["corpus.name=table", f"corpus.root={root}", f"cache={cache}", "stages=[logmel]"]
+    return main_in("pipeline", "preprocess", *words), cache
+
+
+def _link_out(root: Path) -> None:
+    (root / "link.flac").symlink_to("/etc/passwd")
+
+
+def _folder_link_out(root: Path) -> None:
+    (root / "sub").symlink_to("/etc")
+
+
+def _loop(root: Path) -> None:
+    (root / "loop").symlink_to(root / "loop")
+
+
+# name: (table, words of the message, what is prepared)
+REFUSED: dict[str, tuple] = {
+    "a missing column": ("path,label\na.flac,happy\n", ("speaker",)),
+    "a misspelt column": ("path,speaker,lable\na.flac,anna,happy\n", ("label",)),
+    "a column twice": ("path,speaker,label,label\na.flac,anna,x,y\n", ("twice",)),
+    "an empty table": ("", ("path,speaker,label",)),
+    "a header alone": (HEAD, ("no rows",)),
+    "a clip twice": (HEAD + GOOD + GOOD, ("row 3", "a.flac")),
+    "a clip twice by another spelling": (HEAD + GOOD + "./x/../a.flac,ben,sad\n", ("row 3", "a.flac")),
+    "a blank label": (HEAD + "a.flac,anna,\n", ("row 2", "label")),
+    "a blank speaker": (HEAD + "a.flac,,happy\n", ("row 2", "speaker")),
+    "NaN as a rating": ("path,speaker,label,valence\na.flac,anna,happy,NaN\n", ("row 2", "valence")),
+    "infinity as a rating": ("path,speaker,label,valence\na.flac,anna,happy,1e999\n", ("row 2", "valence")),
+    "a word as a rating": ("path,speaker,label,arousal\na.flac,anna,happy,high\n", ("row 2", "arousal")),
+    "a rating out of every range": (
+        "path,speaker,label,arousal\na.flac,anna,happy,1e6\n",
+        ("attributes go from",),
+    ),
+    "an absolute path outside the root": (HEAD + "/etc/passwd,anna,happy\n", ("row 2", "outside")),
+    ".. out of the root": (HEAD + "../../etc/passwd,anna,happy\n", ("row 2", "passwd")),
+    ".. hidden inside a path": (HEAD + "x/../../b.flac,anna,happy\n", ("row 2",)),
+    "a Windows path": (HEAD + "C:\\clips\\a.flac,anna,happy\n", ("row 2", "outside")),
+    "a symlink out of the root": (HEAD + "link.flac,anna,happy\n", ("row 2", "link"), _link_out),
+    "a folder that is a symlink out": (HEAD + "sub/passwd,anna,happy\n", ("row 2", "link"), _folder_link_out),
+    "a symlink to itself": (HEAD + "loop,anna,happy\n", ("exists",), _loop),
+    "a newline in a path": (HEAD + '"a\n.flac",anna,happy\n', ("control characters",)),
+    "a NUL in a path": (HEAD + "a\0.flac,anna,happy\n", ("row 2",)),
+    "Latin-1 instead of UTF-8": ((HEAD + "a.flac,Zoë,happy\n").encode("latin-1"), ("UTF-8",)),
+    "UTF-16": ((HEAD + GOOD).encode("utf-16"), ("UTF-8",)),
+    "semicolons": ("path;speaker;label\na.flac;anna;happy\n", ("semicolons",)),
+    "a quote that never ends": (HEAD + '"a.flac,anna,happy\n' + GOOD, ("row",)),
+    "too few cells": (HEAD + "a.flac,anna\n", ("row 2", "cells")),
+    "one speaker in two spellings": (HEAD + GOOD + "b.flac,Anna,sad\n", ("spelling",)),
+    "an HTML page": ("<!DOCTYPE html><html>log in</html>", ("path,speaker,label",)),
+    "a cell of 10 MB": (HEAD + "a.flac,anna," + "x" * 10_000_000 + "\n", ("row 2",)),
+    "none of the files there": (HEAD + "x.mp4,anna,happy\n", ("none of its 1 files exists",)),
+}
+
+
+def _refused(name: str, table, words, prepare=None) -> None:
+    @tables(f"a table with {name}", TOLD, short=True)
+    def inject(lab: Lab) -> str:
+        done, cache = _preprocess(lab, table, prepare)
+        assert not cache.exists(), "a cache was begun"
+        return check_told(done, *words)
+
+
+for _name, _case in REFUSED.items():
+    _refused(_name, *_case)
+
+
+@tables("a table with unicode, spaces, newlines, quotes, BOM and CRLF", "read as meant, through the whole thread", short=True)  # fmt: skip
+def odd_names(lab: Lab) -> str:
+    root = lab.folder()
+    names = [
+        "a b.flac",
+        "ü ñ 漢字.flac",
+        'quo"te.flac',
+        "comma,x.flac",
+        "-rf.flac",
+        "%s {0}.flac",
+        "'=1+1'.flac",
+    ]
+    for name in names:
+        shutil.copyfile(lab.tones / "s0/c0.flac", root / name)
+    table = root / "tàble (1).csv"
+    with open(table, "w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.writer(file, lineterminator="\r\n")
+        writer.writerow(["speaker", " Path ", "label"])
+        writer.writerows([["Zoë\nSmith", name, "=HYPERLINK(1)"] for name in names])
+        writer.writerow(["=cmd|' /C calc'!A0", "gone.mp4", "+1"])
+    words = ["corpus.name=table", f"corpus.root={root}", f"corpus.table={table}", f"cache={root / 'cache'}"]
+    done = lab.run("preprocess", *words, "stages=[logmel]", "workers=1", "max_failed=0.5")
+    assert done.code == 0, done.text[-300:]
+    with open(next(root.glob("cache/*/failures.csv")), newline="") as file:
+        rows = list(csv.reader(file))
+    assert len(rows) == 2 and rows[1][1] == "gone.mp4"
+    found = scan(CorpusConfig(name="table", root=str(root), table=str(table)))
+    assert sorted(c.path for c in found.clips) == sorted([*names, "gone.mp4"])
+    return f"{len(names)} clips"
+
+
+@tables("spreadsheet formulas in names of clips that fail", "failures.csv holds no cell that a spreadsheet runs", short=True)  # fmt: skip
+def formulas(lab: Lab) -> str:
+    root = lab.folder()
+    shutil.copyfile(lab.tones / "s0/c0.flac", root / "a.flac")
+    names = ["=1+1.mp4", "+1.mp4", "-1.mp4", "@SUM(1).mp4"]
+    rows = [f"{n},anna,happy" for n in [*names, "a.flac"]]
+    (root / "clips.csv").write_text(HEAD + "\n".join(rows) + "\n")
+    words = [
+        "corpus.name=table",
+        f"corpus.root={root}",
+        f"cache={root / 'cache'}",
+        "stages=[logmel]",
+        "workers=1",
+    ]
+    done = lab.run("preprocess", *words, "max_failed=1")
+    assert done.code == 0, done.text[-300:]
+    with open(next(root.glob("cache/*/failures.csv")), newline="") as file:
+        cells = [c for row in list(csv.reader(file))[1:] for c in row]
+    live = [c for c in cells if c[:1] in ("=", "+", "-", "@", "\t", "\r")]
+    assert len(cells) == 6 * len(names) and not live, live
+    return f"{len(names)} names"
+
+
+@tables("a table of 1,000,000 rows", "scanned and planned in bounded time and memory")
+def million(lab: Lab) -> str:
+    root = lab.folder()
+    shutil.copyfile(lab.tones / "s0/c0.flac", root / "0.flac")
+    with open(root / "clips.csv", "w") as file:
+        file.write(HEAD)
+        file.writelines(f"{n}.flac,s{n % 5000},{'ab'[n % 2]}\n" for n in range(1_000_000))
+    code = (
+        "import sys, time; from data.corpora import scan; from data.schema import CorpusConfig; "
+        "from data.clips import plan_shards; from data.cache import write_table, read_table; t = time.time(); "
+        "c = scan(CorpusConfig(name='table', root=sys.argv[1])); s = plan_shards(c); "
+        "import pathlib; p = pathlib.Path(sys.argv[1]) / 'cache'; (p / c.name).mkdir(parents=True); "
+        "write_table(p, c); assert read_table(p, c.name) == c; "
+        "import resource; print(len(c.clips), len(s), round(time.time() - t, 1), "
+        "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(root)], cwd=ROOT, capture_output=True, text=True, timeout=600)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-400:]
+    clips, shards, seconds, megabytes = done.stdout.split()
+    assert clips == "1000000" and int(megabytes) < 6000, done.stdout
+    return f"{shards} shards, {seconds} s with the table written and read back, {megabytes} MB"
+
+
+# Configs
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{b}: &{b} [{','.join(['*' + a] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
+CONFIGS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "an unknown key": ("faces:\n  sise: 3\n", ("faces.sise", "did you mean")),
+    "an unknown section": ("face:\n  size: 3\n", ("face",)),
+    "a wrong type": ("faces:\n  size: large\n", ("faces.size",)),
+    "a list for a number": ("faces:\n  size: [1, 2]\n", ("size",)),
+    "a value for a section": ("faces: 3\n", ("faces",)),
+    "a value out of its choices": ("faces:\n  detector: magic\n", ("faces.detector", "haar")),
+    "NaN": ("max_failed: .nan\n", ("max_failed",)),
+    "a key twice": ("workers: 1\nworkers: 2\n", ("twice",)),
+    "a Python tag": ("cache: !!python/object/apply:os.system ['touch pwned']\n", ("not valid YAML",)),
+    "another Python tag": ("cache: !!python/name:os.system\n", ("not valid YAML",)),
+    "an alias bomb": (BOMB, ("aliases",)),
+    "10,000 nested lists": ("cache: " + "[" * 10_000 + "]" * 10_000 + "\n", ("not valid YAML",)),
+    "an environment reference": ("cache: ${oc.env:HOME}\n", ("not supported",)),
+    "a list at the top": ("- 1\n- 2\n", ("sections",)),
+    "bytes that are no text": ("cache: \udcff\udcfe\n", ("UTF-8",)),
+    "a NUL": ("cache: a\0b\n", ("not valid YAML",)),
+    "2 MB of text": ("# " + "x" * 2_000_000, ("larger",)),
+}
+
+
+def _config(name: str, text: str, words: tuple[str, ...]) -> None:
+    @tables(f"a config with {name}", "a line that names the file and the setting", short=True)
+    def inject(lab: Lab) -> str:
+        path = lab.folder() / "odd.yaml"
+        path.write_bytes(text.encode("utf-8", "surrogateescape"))
+        begun = time.monotonic()
+        told = check_told(main_in("pipeline", "preprocess", str(path)), *words)
+        assert time.monotonic() - begun < 20 and not Path("pwned").exists()
+        return told[-100:]
+
+
+for _name, _case in CONFIGS.items():
+    _config(_name, *_case)
+
+
+OVERRIDES = {
+    "an unknown setting": (["train.epoch=3"], ("train.epochs",)),
+    "a wrong type": (["workers=many"], ("workers",)),
+    "no value": (["=3"], ("key=value",)),
+    "a missing file": (["nowhere.yaml"], ("nowhere.yaml",)),
+    "a negative number of workers": (["workers=-1"], ("workers",)),
+    "no clips in a shard": (["corpus.clips_per_shard=0"], ("clips_per_shard",)),
+    "a time limit of zero": (["clip_timeout=0"], ("clip_timeout",)),
+    "a memory limit of zero": (["clip_memory_gb=0"], ("clip_memory_gb",)),
+    "no stages": (["stages=[]"], ("stages",)),
+    "an unknown stage": (["stages=[smell]"], ("stages",)),
+}
+
+
+def _override(name: str, settings: list[str], words: tuple[str, ...]) -> None:
+    @tables(f"a setting with {name}", "a line that names the setting", short=True)
+    def inject(lab: Lab) -> str:
+        base = ["corpus.name=table", f"corpus.root={lab.tones}", f"cache={lab.folder()}"]
+        return check_told(main_in("pipeline", "preprocess", *base, *settings), *words)[-100:]
+
+
+for _name, _case in OVERRIDES.items():
+    _override(_name, *_case)
