@@ -12,12 +12,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import tempfile
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import pooch
-import requests
+
+from data.fetch import fetch
 
 
 class WeightsError(RuntimeError):
@@ -68,7 +72,8 @@ ALIASES = {"Raft_Small_Weights.DEFAULT": "Raft_Small_Weights.C_T_V2"} | {
     "Raft_Large_Weights.DEFAULT": "Raft_Large_Weights.C_T_SKHT_V2",
     "ResNet18_Weights.DEFAULT": "ResNet18_Weights.IMAGENET1K_V1",
 }
-TIMEOUT_S = 30
+MOST_BYTES = 1 << 30  # no weights of ours are larger
+PARTS = ".download-"
 
 
 def resolve(name_or_path: str | None, default: str) -> tuple[str, str]:
@@ -149,31 +154,38 @@ def _checked(path: Path, source: Source) -> str:
 
 
 def _download(source: Source) -> tuple[str, str]:
-    """Fetch to a temporary name, verify, rename (pooch), into the download cache."""
+    """Fetch into a folder of its own, check, and move into the download cache (pooch)."""
     folder = cache_folder()
+    pooch.get_logger().setLevel("WARNING")
     try:
-        # pooch compares full digests only; a known prefix is checked on the temporary file here.
-        path = pooch.retrieve(
-            source.url,
-            known_hash=f"sha256:{source.sha256}" if len(source.sha256) == 64 else None,
-            fname=source.file + ".part",
-            path=folder,
-            downloader=pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT_S),
-        )
-    except (OSError, ValueError, requests.RequestException) as error:
-        (folder / (source.file + ".part")).unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
+        with tempfile.TemporaryDirectory(prefix=PARTS, dir=folder) as parts:
+            # pooch compares full digests only; a known prefix is checked below.
+            path = pooch.retrieve(
+                source.url,
+                known_hash=f"sha256:{source.sha256}" if len(source.sha256) == 64 else None,
+                fname=source.file,
+                path=parts,
+                downloader=lambda url, file, _: fetch(url, file, MOST_BYTES),
+            )
+            found = digest(path)
+            if not found.startswith(source.sha256):
+                raise ValueError(
+                    f"it sent another file than expected, SHA-256 {found[:16]}…: cut off, or a proxy's answer"
+                )
+            final = folder / source.file
+            os.replace(path, final)
+    except (OSError, ValueError) as error:
         raise WeightsError(
-            f"could not download {source.url} ({str(error).splitlines()[0]}); where there is no network, "
-            f"put the file {source.file} into a folder and name that folder in DEIII_WEIGHTS_DIR"
+            f"could not download {source.url} ({str(error).splitlines()[0]}); nothing was kept. Where there "
+            f"is no network, put {source.file} into a folder and name that folder in DEIII_WEIGHTS_DIR"
         ) from None
-    part, final = Path(path), folder / source.file
-    try:
-        found = _checked(part, source)
-    except WeightsError:
-        part.unlink(missing_ok=True)
-        raise WeightsError(
-            f"what {source.url} sent is not the file expected (SHA-256 {source.sha256}…): the download was "
-            "cut off, or a proxy answered in its place; nothing was kept"
-        ) from None
-    os.replace(part, final)
     return str(final), found
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what downloads left that were killed more than a day ago."""
+    for left in folder.glob(PARTS + "*"):
+        if time.time() - left.stat().st_mtime > 86_400:
+            shutil.rmtree(left, ignore_errors=True)

@@ -5,7 +5,9 @@ Nothing in these files can execute. Each is whole or absent (`data.atomic`).
 
 from __future__ import annotations
 
+import errno
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,18 @@ class CheckpointError(ValueError):
 
 
 def save(path: str | Path, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
-    """Write tensors and a JSON-able ``info`` atomically."""
+    """Write tensors and a JSON-able ``info`` atomically.
+
+    Raises:
+        OSError: where there is no room; what was there under this name stays.
+    """
     plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     with atomic_path(path) as temporary:
-        save_file(plain, str(temporary), metadata={"info": json.dumps(info, allow_nan=False)})
+        try:
+            save_file(plain, str(temporary), metadata={"info": json.dumps(info, allow_nan=False)})
+        except SafetensorError as error:  # it tells the disk's troubles in words alone
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]) if number else errno.EIO, str(error), str(path)) from None
 
 
 def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -39,8 +49,10 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(str(path), framework="pt") as file:
             info = json.loads((file.metadata() or {})["info"])
+            if not isinstance(info, dict):
+                raise KeyError("info is no table")
             return {name: file.get_tensor(name) for name in file.keys()}, info
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, RecursionError, MemoryError) as error:
         raise CheckpointError(f"{path} is damaged or not a checkpoint of this project: {error}") from None
 
 

@@ -15,13 +15,15 @@ import torch
 from data.config import ConfigError
 from data.features import FeatureSet
 from data.loader import Loader
+from data.lock import writer_lock
+from data.outcomes import MACHINE_TROUBLE
 from data.schema import Config
 from data.splits import Split, make_split
 from model.deiii import DEIII
 from model.devices import make_deterministic, pick_device, seed_all
 from model.fitting import Trainer
 from model.losses import inverse_frequency
-from model.runs import RunFolder, provenance
+from model.runs import RunError, RunFolder, provenance
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,25 @@ def train(config: Config, resume: bool = False, progress: bool = True) -> dict[s
 
     Returns:
         the best epoch's metrics; everything else is in the run folder (`model.runs`).
+
+    Raises:
+        Locked: another training writes to the run folder.
+        RunError: no room for a checkpoint; those written before are kept.
     """
+    path = config.train.run
+    try:
+        with writer_lock(path, wait=False):
+            return _train(config, resume, progress)
+    except OSError as error:
+        if error.errno not in MACHINE_TROUBLE:
+            raise
+        raise RunError(
+            f"{error}; {path} must be writable and have room. What it holds is whole: put it right "
+            "and go on with --resume"
+        ) from error
+
+
+def _train(config: Config, resume: bool, progress: bool) -> dict[str, Any]:
     device = pick_device(config.train.device)
     make_deterministic(device)
     features = FeatureSet.open(config)

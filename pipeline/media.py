@@ -30,6 +30,7 @@ MAX_PIXELS = 8192 * 8192
 MAX_SAMPLE_RATE, MAX_CHANNELS = 768_000, 64
 MAX_ERRORS = 200  # damaged packets after which the rest of a stream is given up
 JITTER_S = 0.03  # timestamps of compressed sound wander by less than this; more is a gap
+KEEPS_DURATION = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flac", "wav"})  # others guess it
 PICTURES = frozenset({"image2", "gif", "apng", "ico", "webp_pipe"})
 SIGNATURES = (
     (b"version https://git-lfs", "is a Git LFS pointer, not the media itself; run `git lfs pull`"),
@@ -87,10 +88,8 @@ class VideoReader:
             self._check_end(stream, previous - first + step)
 
     def _check_end(self, stream: av.VideoStream, seconds: float) -> None:
-        if not stream.duration:
-            return
-        promised = float(stream.duration * stream.time_base)
-        if 0 < promised <= MAX_SECONDS and promised - seconds > max(0.25, 0.05 * promised):
+        promised = _promised(stream)
+        if _falls_short(seconds, promised):
             self.share = max(0.0, min(1.0, float(seconds) / promised))
             self.notes.append(f"the video ends after {seconds:.2f} of {promised:.2f} s: the file is cut off")
 
@@ -144,15 +143,16 @@ def read_sound(path: str | os.PathLike, sample_rate: int, notes: list[str] | Non
                 Status.UNREADABLE,
                 f"the file claims sound of {rate} Hz and {channels} channels: a broken header",
             )
-        planar = av.AudioResampler(format="fltp", rate=rate)
+        # Packed on purpose: of planar sound with 8 channels PyAV reads a ninth plane, and the process dies.
+        packed = av.AudioResampler(format="flt", rate=rate)
         zero, start, total, missing = _zero(container), None, 0, 0
         for frame in _decode(container, stream, notes):
             if frame.sample_rate != rate:
                 notes.append("the sound's sample rate changes; the rest was left out")
                 break
             time = frame.time
-            for piece in planar.resample(frame):
-                samples = piece.to_ndarray().mean(axis=0)
+            for piece in packed.resample(frame):
+                samples = piece.to_ndarray().reshape(-1, piece.layout.nb_channels).T.mean(axis=0)
                 if start is None:
                     start = (time - zero) if time is not None else 0.0
                 at = round((time - zero - start) * rate) if time is not None else total
@@ -168,12 +168,31 @@ def read_sound(path: str | os.PathLike, sample_rate: int, notes: list[str] | Non
                 _check_length(total / rate, path)
     if not total:
         raise ClipError(Status.UNREADABLE, "nothing of the sound track can be decoded")
+        promised = _promised(stream) if container.format.name in KEEPS_DURATION else 0.0
     if missing:
         notes.append(f"{missing / rate:.2f} s of sound are missing and were filled with silence")
+    if _falls_short(total / rate, promised):
+        notes.append(f"the sound ends after {total / rate:.2f} of {promised:.2f} s: the file is cut off")
     sound = np.concatenate(parts)
     if rate != sample_rate:
         sound = librosa.resample(sound, orig_sr=rate, target_sr=sample_rate, res_type="soxr_hq")
     return sound.astype(np.float32, copy=False), float(start), missing / rate
+
+
+def _promised(stream: av.stream.Stream) -> float:
+    """The duration in s that a stream's header promises; 0 where it promises none."""
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    words = stream.metadata.get("DURATION", "").split(":")  # Matroska's, as FFmpeg writes it
+    try:
+        hours, minutes, seconds = map(float, words)
+    except ValueError:
+        return 0.0
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def _falls_short(seconds: float, promised: float) -> bool:
+    return 0 < promised <= MAX_SECONDS and promised - seconds > max(0.25, 0.05 * promised)
 
 
 def _check_length(seconds: float, path: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from caches import CORPUS, KEYS, make_cache
 
-from data.cache import CacheError, stage_folder
+from data.cache import CacheError, read_index, stage_folder, write_index
 from data.features import FeatureSet, needed_stages
 from data.loader import Loader
 from data.outcomes import Status
@@ -49,10 +51,16 @@ def test_a_missing_stage_says_what_to_run_and_what_is_there(tmp_path):
 
 def test_flow_of_another_length_is_refused(tmp_path):
     config = make_cache(tmp_path, [3], [5])
-    path = stage_folder(tmp_path, CORPUS, "flow", KEYS["flow"]) / "index.json"
-    path.write_text(path.read_text().replace('"s0/c000", 0, 3', '"s0/c000", 0, 2'))
-    with pytest.raises(CacheError, match="2 rows of flow for 3 frames"):
+    folder = stage_folder(tmp_path, CORPUS, "flow", KEYS["flow"])
+    index = read_index(folder)
+    (record,) = index.shards
+    fields = {n: replace(f, shape=(2, *f.shape[1:])) for n, f in record.fields.items()}
+    index.shards = [replace(record, fields=fields, clips=(replace(record.clips[0], stop=2),))]
+    write_index(folder, index)
+    with pytest.raises(CacheError, match="another shard than the index lists"):
         FeatureSet.open(config, KEYS)
+    with pytest.raises(CacheError, match="2 rows of flow for 3 frames"):
+        FeatureSet.open(replace(config, check="sizes"), KEYS)
 
 
 def test_corpora_mix(tmp_path):

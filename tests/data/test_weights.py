@@ -52,6 +52,7 @@ def serve(monkeypatch, tmp_path):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("DEIII_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.delenv("DEIII_WEIGHTS_DIR", raising=False)
+    monkeypatch.setattr("data.fetch.PAUSE_S", 0.0)
 
     def start(kind, sha256=SHA):
         url = f"http://127.0.0.1:{server.server_port}/{kind}/net.pth"

@@ -152,8 +152,10 @@ def _tidied(lab: Lab, cache: Path, index: Path) -> str:
 KEPT = "training refuses; preprocess writes it anew and keeps every shard"
 
 
-@rot("the index {case}", KEPT, short={"edited"},
-     cases=("missing", "edited", "cut in half", "empty", "not JSON", "of a newer format", "a folder"))  # fmt: skip
+INDEX = ("missing", "edited", "cut in half", "empty", "no JSON", "of a newer format", "a folder")
+
+
+@rot("index {case}", KEPT, short={"edited"}, cases=INDEX)
 def index(lab: Lab, case: str) -> str:
     cache = lab.copy()
     path = lab.random.choice(sorted(cache.glob("*/*-*/index.json")))
@@ -172,7 +174,7 @@ def index(lab: Lab, case: str) -> str:
                 "edited": json.dumps(tree),
                 "cut in half": text[: len(text) // 2],
                 "empty": "",
-                "not JSON": "\0\xff not JSON",
+                "no JSON": "\0\xff not JSON",
                 "of a newer format": text.replace('"format": 2', '"format": 99'),
             }[case]
         )

@@ -204,3 +204,34 @@ def test_absurd_claims_are_refused(tmp_path, monkeypatch):
     assert "cut it into clips" in outcome_of(read_sound, path, 16000).reason
     reader = read_video(path)
     assert len(list(reader)) == 13 and "left out" in reader.notes[0]
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_cut_matroska_says_so_for_picture_and_sound(tmp_path, share):
+    frames = [np.random.default_rng(i).integers(0, 255, (48, 64, 3), np.uint8) for i in range(75)]
+    data = Path(write(tmp_path / "a.mkv", frames, sound=tone(3.0))).read_bytes()
+    notes = []
+    read_sound(tmp_path / "a.mkv", 16000, notes)
+    whole = read_video(tmp_path / "a.mkv")
+    assert len(list(whole)) == 75 and not whole.notes and not notes
+    (tmp_path / "b.mkv").write_bytes(data[: int(share * len(data))])
+    reader = read_video(tmp_path / "b.mkv")
+    count = len(list(reader))
+    samples, _, _ = read_sound(tmp_path / "b.mkv", 16000, notes)
+    assert any("cut off" in n for n in reader.notes) and reader.share == pytest.approx(count / 75, abs=0.1)
+    assert any("cut off" in n for n in notes) and len(samples) < 0.8 * 48000
+
+
+def test_eight_channels(tmp_path):
+    """PyAV's planes of 8 planar channels end the process (version 18); ours are packed."""
+    path = tmp_path / "8.wav"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("pcm_s16le", rate=48000, layout="7.1")
+        wave = np.arange(1, 9, dtype=np.int16)[None] * np.full((4800, 1), 1000, np.int16)
+        frame = av.AudioFrame.from_ndarray(wave.reshape(1, -1), format="s16", layout="7.1")
+        frame.sample_rate = 48000
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    samples, _, _ = read_sound(path, 48000)
+    np.testing.assert_allclose(samples, 4500 / 32768, atol=1e-4)
+    assert len(samples) == 4800

@@ -1,0 +1,361 @@
+"""10. Downloads, from a local server that misbehaves: whole and checked, or nothing kept and said so."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from harness import ROOT, Lab, NotHere, faults, wait_until
+
+from data import fetch, weights
+from data.weights import Source, WeightsError, resolve
+
+downloads = faults("10 downloads")
+CONTENT = os.urandom(1 << 20)
+SHA = hashlib.sha256(CONTENT).hexdigest()
+NOTHING = "refused with the address and the cure; nothing is kept"
+COMES = "comes whole, with the right digest"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """``/KIND/net.pth`` is answered in the way of its kind; the server counts requests and ranges."""
+
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, seen: list, *args):
+        self.seen = seen
+        super().__init__(*args)
+
+    def do_GET(self):
+        kind, span = self.path.split("/")[1], self.headers.get("Range")
+        self.seen.append(span)
+        self.close_connection = True
+        getattr(self, f"on_{kind}", self.on_good)(span)
+
+    def send(self, body: bytes, status: int = 200, length: int | None = None, **headers: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def send_range(self, span: str | None, most: int) -> None:
+        start = int(span.split("=")[1].rstrip("-")) if span else 0
+        body = CONTENT[start:]
+        more = {"Content_Range": f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"} if span else {}
+        self.send(body[:most], 206 if span else 200, len(body), **more)
+
+    def on_good(self, span):
+        self.send(CONTENT)
+
+    def on_broken(self, span):  # breaks after 300 kB each time, can resume
+        self.send_range(span, 300_000)
+
+    def on_broken_once(self, span):  # breaks once, cannot resume
+        self.send(CONTENT if len(self.seen) > 1 else CONTENT[:500_000], length=len(CONTENT))
+
+    def on_always_broken(self, span):
+        self.send(CONTENT[:1000], length=len(CONTENT))
+
+    def on_wrong_range(self, span):  # answers a range with another one
+        if not span:
+            return self.send(CONTENT[:1000], length=len(CONTENT))
+        self.send(CONTENT[500:], 206, Content_Range=f"bytes 500-{len(CONTENT) - 1}/{len(CONTENT)}")
+
+    def on_truncated(self, span):  # an honest length of too few bytes
+        self.send(CONTENT[:-1])
+
+    def on_longer(self, span):
+        self.send(CONTENT + b"more")
+
+    def on_changed(self, span):
+        self.send(bytes([CONTENT[0] ^ 1]) + CONTENT[1:])
+
+    def on_page(self, span):
+        self.send(b"<html>log in</html>")
+
+    def on_empty(self, span):
+        self.send(b"")
+
+    def on_busy(self, span):
+        self.send(b"", 503) if len(self.seen) < 3 else self.send(CONTENT)
+
+    def on_error(self, span):
+        self.send(b"", 500)
+
+    def on_absent(self, span):
+        self.send(b"", 404)
+
+    def on_forbidden(self, span):
+        self.send(b"", 403)
+
+    def on_silent(self, span):
+        time.sleep(3)
+
+    def on_stalls(self, span):
+        self.send(CONTENT[:1000], length=len(CONTENT))
+        self.wfile.flush()
+        time.sleep(3)
+
+    def on_endless(self, span):
+        self.send_response(200)
+        self.end_headers()
+        try:
+            while True:
+                self.wfile.write(bytes(1 << 20))
+        except OSError:
+            pass
+
+    def on_claims(self, span):
+        self.send(CONTENT, length=1 << 50)
+
+    def on_bomb(self, span):
+        self.send(b"\x1f\x8b" + bytes(1000), Content_Encoding="gzip")
+
+    def on_garbage(self, span):
+        self.wfile.write(b"\x00\x01\x02 not HTTP\r\n\r\n")
+
+    def on_moved(self, span):
+        self.send(b"", 302, Location="/good/net.pth")
+
+    def on_loop(self, span):
+        self.send(b"", 302, Location="/loop/net.pth")
+
+    def on_file(self, span):
+        self.send(b"", 302, Location="file:///etc/passwd")
+
+    def on_ftp(self, span):
+        self.send(b"", 302, Location="ftp://127.0.0.1/net.pth")
+
+    def on_plain(self, span):
+        self.send(b"", 302, Location=f"http://127.0.0.1:{self.server.server_port}/good/net.pth")
+
+    def log_message(self, *_):
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, address):
+        pass  # clients hang up on purpose
+
+
+@contextmanager
+def serving(
+    lab: Lab, kind: str, sha256: str = SHA, secure: Path | None = None
+) -> Iterator[tuple[list, Path]]:
+    """The name ``net`` stands for a file that a local server sends in the given way."""
+    seen: list = []
+    server = Server(("127.0.0.1", 0), functools.partial(Handler, seen))
+    if secure:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(secure)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    url = f"http{'s' if secure else ''}://127.0.0.1:{server.server_port}/{kind}/net.pth"
+    cache = lab.folder()
+    environment = {"DEIII_CACHE_DIR": str(cache), "DEIII_WEIGHTS_DIR": "", "NO_PROXY": "127.0.0.1"}
+    if secure:
+        environment["REQUESTS_CA_BUNDLE"] = str(secure)
+    try:
+        with (
+            mock.patch.dict(weights.SOURCES, {"net": Source(url, sha256)}),
+            mock.patch.dict(os.environ, environment),
+            mock.patch.object(fetch, "PAUSE_S", 0.01),
+            mock.patch.object(fetch, "TIMEOUT_S", 1),
+            mock.patch.object(weights, "MOST_BYTES", 4 << 20),
+        ):
+            yield seen, cache
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def check_nothing(cache: Path) -> str:
+    """The download fails in words and leaves nothing."""
+    with pytest.raises(WeightsError, match="DEIII_WEIGHTS_DIR") as refused:
+        resolve(None, "net")
+    assert "net.pth" in str(refused.value)
+    assert not list(cache.iterdir()), f"left: {[p.name for p in cache.iterdir()]}"
+    return str(refused.value).split("net.pth (")[-1][:90]
+
+
+def check_comes(cache: Path) -> None:
+    path, found = resolve(None, "net")
+    assert found == SHA and Path(path).read_bytes() == CONTENT
+    assert [p.name for p in cache.iterdir()] == ["net.pth"], [p.name for p in cache.iterdir()]
+
+
+@downloads("the connection breaks after every 300 kB", f"resumed where it broke; {COMES}", short=True)
+def resumed(lab: Lab) -> str:
+    with serving(lab, "broken") as (seen, cache):
+        check_comes(cache)
+        starts = [int(span.split("=")[1].rstrip("-")) for span in seen[1:]]
+        assert len(seen) == 4 and starts == sorted(starts) and starts[0] >= 1 << 18, seen
+        return f"{len(seen)} requests, {seen[1:]}"
+
+
+GOOD = {
+    "a connection that breaks once, without resuming": "broken_once",
+    "a server that answers with another range": "wrong_range",
+    "two answers of 503, then the file": "busy",
+    "a redirect": "moved",
+}
+
+
+def _good(name: str, kind: str) -> None:
+    @downloads(name, COMES if kind != "wrong_range" else "never a file put together wrongly", short=True)
+    def inject(lab: Lab) -> str:
+        with serving(lab, kind) as (seen, cache):
+            if kind == "wrong_range":
+                return check_nothing(cache)
+            check_comes(cache)
+            return f"{len(seen)} requests"
+
+
+for _name, _kind in GOOD.items():
+    _good(_name, _kind)
+
+BAD = {
+    "a connection that breaks every time": "always_broken",
+    "a truncated file of honest length": "truncated",
+    "a file that goes on": "longer",
+    "a wrong digest": "changed",
+    "a login page in its place": "page",
+    "nothing": "empty",
+    "error 500": "error",
+    "error 404": "absent",
+    "error 403": "forbidden",
+    "a server that never answers": "silent",
+    "a server that stalls": "stalls",
+    "an endless file": "endless",
+    "a claimed petabyte": "claims",
+    "a gzip bomb's encoding": "bomb",
+    "bytes that are no HTTP": "garbage",
+    "redirects in a circle": "loop",
+    "a redirect to file:///etc/passwd": "file",
+    "a redirect to ftp": "ftp",
+}
+
+
+def _bad(name: str, kind: str) -> None:
+    @downloads(name, NOTHING, short=kind not in ("silent", "stalls"))
+    def inject(lab: Lab) -> str:
+        for sha256 in (SHA, SHA[:8]) if kind in ("truncated", "changed", "page") else (SHA,):
+            with serving(lab, kind, sha256) as (_, cache):
+                told = check_nothing(cache)
+        return told
+
+
+for _name, _kind in BAD.items():
+    _bad(_name, _kind)
+
+
+@downloads("a redirect from https to http", NOTHING)
+def downgraded(lab: Lab) -> str:
+    pem = lab.folder() / "cert.pem"
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "1",
+        "-subj",
+        "/CN=127.0.0.1",
+    ]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(pem), "-out", str(pem) + ".crt"]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        raise NotHere("openssl is not here to make a certificate") from None
+    pem.write_text(pem.read_text() + Path(str(pem) + ".crt").read_text())
+    with serving(lab, "good", secure=pem) as (_, cache):
+        check_comes(cache)
+    with serving(lab, "plain", secure=pem) as (_, cache):
+        told = check_nothing(cache)
+        assert "https to http" in told, told
+        return told
+
+
+@downloads("nobody at the address", NOTHING, short=True)
+def nobody(lab: Lab) -> str:
+    with serving(lab, "good") as (_, cache):
+        with mock.patch.dict(weights.SOURCES, {"net": Source("http://127.0.0.1:9/net.pth", SHA)}):
+            return check_nothing(cache)
+
+
+@downloads("four downloads of one file at once", COMES)
+def at_once(lab: Lab) -> None:
+    with serving(lab, "broken") as (_, cache):
+        found: list = []
+        threads = [threading.Thread(target=lambda: found.append(resolve(None, "net"))) for _ in range(4)]
+        [t.start() for t in threads]
+        [t.join() for t in threads]
+        assert len(found) == 4 and {f[1] for f in found} == {SHA}
+        check_comes(cache)
+
+
+FETCHING = """
+import sys
+from data import fetch, weights
+from data.weights import Source, resolve
+weights.SOURCES["net"] = Source(sys.argv[1], sys.argv[2])
+print(resolve(None, "net"))
+"""
+
+
+@downloads("SIGKILL in the middle of a download, then again", f"{COMES}; what was left is swept away")
+def killed(lab: Lab) -> str:
+    with serving(lab, "stalls") as (seen, cache):
+        url = weights.SOURCES["net"].url
+        process = subprocess.Popen(
+            [sys.executable, "-c", FETCHING, url, SHA], cwd=ROOT, stderr=subprocess.DEVNULL
+        )
+        wait_until(lambda: len(seen) >= 1)
+        time.sleep(0.3)
+        process.kill()
+        process.wait()
+        left = list(cache.glob(".download-*"))
+        assert left and not (cache / "net.pth").exists()
+        for folder in left:
+            os.utime(folder, (0, 0))  # as if it were long ago
+        with mock.patch.dict(weights.SOURCES, {"net": Source(url.replace("stalls", "good"), SHA)}):
+            check_comes(cache)
+        return f"{len(left)} folder swept"
+
+
+@downloads("the disk of the download cache is full", NOTHING)
+def full(lab: Lab) -> str:
+    mount = lab.mount(0.5)
+    with serving(lab, "good"), mock.patch.dict(os.environ, {"DEIII_CACHE_DIR": str(mount)}):
+        with pytest.raises(WeightsError, match="No space left") as refused:
+            resolve(None, "net")
+        assert not list(mount.iterdir()), [p.name for p in mount.iterdir()]
+        return str(refused.value)[-120:]
+
+
+@downloads("a damaged file under the name of good weights", "refused with its path and the cure", short=True)
+def damaged(lab: Lab) -> str:
+    with serving(lab, "good") as (_, cache):
+        (cache / "net.pth").write_bytes(CONTENT[:-1])
+        with pytest.raises(WeightsError, match="damaged") as refused:
+            resolve(None, "net")
+        return str(refused.value)[-90:]
