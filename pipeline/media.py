@@ -146,6 +146,7 @@ def read_sound(path: str | os.PathLike, sample_rate: int, notes: list[str] | Non
         # Packed on purpose: of planar sound with 8 channels PyAV reads a ninth plane, and the process dies.
         packed = av.AudioResampler(format="flt", rate=rate)
         zero, start, total, missing = _zero(container), None, 0, 0
+        promised = _promised(stream) if container.format.name in KEEPS_DURATION else 0.0
         for frame in _decode(container, stream, notes):
             if frame.sample_rate != rate:
                 notes.append("the sound's sample rate changes; the rest was left out")
@@ -168,7 +169,6 @@ def read_sound(path: str | os.PathLike, sample_rate: int, notes: list[str] | Non
                 _check_length(total / rate, path)
     if not total:
         raise ClipError(Status.UNREADABLE, "nothing of the sound track can be decoded")
-        promised = _promised(stream) if container.format.name in KEEPS_DURATION else 0.0
     if missing:
         notes.append(f"{missing / rate:.2f} s of sound are missing and were filled with silence")
     if _falls_short(total / rate, promised):
