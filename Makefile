@@ -13,7 +13,7 @@ ARGS   ?=
 SETTINGS = $(CONFIG) $(if $(ROOT),corpus.root=$(ROOT)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format preprocess train evaluate inspect verify corpus bench-faces bench-flow lock clean
+.PHONY: help setup demo test test-all test-faults soak lint format preprocess train evaluate inspect verify corpus bench-faces bench-flow lock clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,12 @@ test: $(STAMP) ## lint and run the tests (a few minutes)
 
 test-all: $(STAMP) ## the slow tests too
 	$(PY) -m pytest
+
+test-faults: $(STAMP) ## kill, corrupt and fill up the real programs; a table of what came of it [ARGS=--short]
+	$(PY) tests/faults $(ARGS)
+
+soak: $(STAMP) ## 5,000 small clips: is memory flat, is anything left behind?
+	$(PY) -m benchmarks.soak $(ARGS)
 
 lint: $(STAMP) ## check style
 	$(PY) -m ruff check .

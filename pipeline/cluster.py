@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -47,13 +46,12 @@ def open_cluster(config: Config, tasks: int) -> Iterator[Client]:
     workers = min(config.workers or os.cpu_count() or 1, max(1, tasks))
     for name in ("distributed", "bokeh", "tornado"):  # a clip's trouble is told by its outcome
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    with tempfile.TemporaryDirectory(prefix="deiii-dask-") as scratch, dask.config.set(SETTINGS):
+    with dask.config.set(SETTINGS):
         cluster = LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
             dashboard_address=config.dashboard,
-            local_directory=scratch,
             silence_logs=logging.CRITICAL,
             resources={"GPU": 1} if gpu_count(config) else None,
         )

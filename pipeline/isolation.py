@@ -1,18 +1,18 @@
 """One clip in a process of its own, for files on which a decoder crashes, hangs or eats memory.
 
-Only used after a worker died on a shard: a fresh process a clip costs about a second.
+Only used after a worker died on a shard: a fresh process a clip costs about a second. Settings go in
+and the result comes out through pipes, so nothing is left on the disk whoever dies.
 """
 
 from __future__ import annotations
 
-import errno
+import io
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
-from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -22,8 +22,8 @@ from data.schema import Config
 from pipeline.limits import memory_limit
 from pipeline.result import StageResult
 
-NO_ROOM, NO_PARENT = 71, 72  # exit statuses of the child
-AGAIN = "then or with a higher limit run with retry=true"
+NO_PARENT, TROUBLE = 72, 100  # exit statuses of the child; TROUBLE + errno for the machine's own troubles
+AGAIN = "then, or with a higher limit, run with retry=true"
 
 
 def run_isolated(stage: str, path: str, config: Config) -> StageResult:
@@ -34,7 +34,7 @@ def run_isolated(stage: str, path: str, config: Config) -> StageResult:
     the machine's doing.
 
     Raises:
-        OSError: where there is no room for the result.
+        OSError: for a trouble of the machine that is none of the clip's.
     """
     result = _attempt(stage, path, config)
     if result.outcome.status in (Status.CRASHED_DECODER, Status.OUT_OF_MEMORY):
@@ -43,46 +43,64 @@ def run_isolated(stage: str, path: str, config: Config) -> StageResult:
 
 
 def _attempt(stage: str, path: str, config: Config) -> StageResult:
-    with tempfile.TemporaryDirectory(prefix="deiii-clip-") as folder:
-        answer = Path(folder) / "result.npz"
-        settings = Path(folder) / "settings.yaml"
-        settings.write_text(to_yaml(config), encoding="utf-8")
-        command = [sys.executable, "-m", "pipeline.isolation", stage, path, str(settings), str(answer)]
-        # The child holds the other end of its stdin and ends when we do (`_end_with_parent`).
-        child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
-        with child:
-            try:
-                errors = _wait(child, config.clip_timeout)
-            except subprocess.TimeoutExpired:
-                reason = f"decoding did not end within {config.clip_timeout:g} s (clip_timeout); {AGAIN}"
-                return StageResult(Outcome(Status.TIMED_OUT, reason, 0.0))
-            finally:
-                child.kill()
-        if answer.exists():
-            return _read(answer)
-        if child.returncode == NO_ROOM:
-            raise OSError(errno.ENOSPC, "no room for the result of a clip in the temporary folder", folder)
-        if child.returncode == -signal.SIGKILL:
+    command = [sys.executable, "-m", "pipeline.isolation", stage, path]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as child:
+        assert child.stdin and child.stdout and child.stderr
+        answer, errors = _reader(child.stdout), _reader(child.stderr)
+        try:
+            settings = to_yaml(config).encode()
+            # Our end stays open: the child ends when it closes, which is when we are gone.
+            child.stdin.write(len(settings).to_bytes(8, "little") + settings)
+            child.stdin.flush()
+            child.wait(config.clip_timeout)
+        except BrokenPipeError:
+            child.wait(config.clip_timeout)
+        except subprocess.TimeoutExpired:
             reason = (
-                f"its process was killed, most likely for memory; re-encode it at a smaller size, {AGAIN}"
+                f"decoding did not end within {config.clip_timeout:g} s (clip_timeout); re-encode it, {AGAIN}"
             )
-            return StageResult(Outcome(Status.OUT_OF_MEMORY, reason, 0.0))
-        last = (errors.strip().splitlines() or [f"exit status {child.returncode}"])[-1]
-        reason = f"decoding it ended the process ({last[:200]}); re-encode it, e.g. with ffmpeg"
-        return StageResult(Outcome(Status.CRASHED_DECODER, reason, 0.0))
+            return StageResult(Outcome(Status.TIMED_OUT, reason, 0.0))
+        finally:
+            child.kill()
+        status, content, told = child.returncode, answer(), errors().decode(errors="replace")
+    if status == 0 and content:
+        return _unpack(content)
+    if status - TROUBLE in MACHINE_TROUBLE:
+        raise OSError(status - TROUBLE, os.strerror(status - TROUBLE), path)
+    if status == -signal.SIGKILL:
+        reason = f"its process was killed, most likely for memory; re-encode it at a smaller size, {AGAIN}"
+        return StageResult(Outcome(Status.OUT_OF_MEMORY, reason, 0.0))
+    last = (told.strip().splitlines() or [f"exit status {status}"])[-1]
+    reason = f"decoding it ended the process ({last[:200]}); re-encode it, e.g. with ffmpeg"
+    return StageResult(Outcome(Status.CRASHED_DECODER, reason, 0.0))
 
 
-def _wait(child: subprocess.Popen, seconds: float) -> str:
-    """Wait without closing the child's stdin, as `communicate` would; returns its stderr."""
-    lines: list[str] = []
-    assert child.stderr is not None
-    reader = threading.Thread(target=lambda: lines.extend(child.stderr), daemon=True)
-    reader.start()
-    child.wait(seconds)
-    reader.join(5)
-    return "".join(lines[-50:])
+def _reader(stream: IO[bytes]):
+    """Read a pipe to its end in the background; call the result to get what came."""
+    parts: list[bytes] = []
+    thread = threading.Thread(target=lambda: parts.append(stream.read()), daemon=True)
+    thread.start()
+
+    def finish() -> bytes:
+        thread.join(10)
+        return b"".join(parts)
+
+    return finish
+
+
+def _pack(result: StageResult) -> bytes:
+    outcome, packed = result.outcome, io.BytesIO()
+    head = np.array([str(outcome.status), outcome.reason], dtype=np.str_)
+    np.savez(packed, _head=head, _fraction=np.array(outcome.fraction), **result.arrays)
+    return packed.getvalue()
+
+
+def _unpack(content: bytes) -> StageResult:
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        status, reason = (str(t) for t in file["_head"])
+        outcome = Outcome(Status(status), reason, float(file["_fraction"]))
+        return StageResult(outcome, {n: file[n] for n in file.files if not n.startswith("_")})
 
 
 def _end_with_parent() -> None:
@@ -95,38 +113,27 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _write(path: Path, result: StageResult) -> None:
-    outcome = result.outcome
-    head = np.array([str(outcome.status), outcome.reason], dtype=np.str_)
-    temporary = path.with_suffix(".part.npz")
-    np.savez(temporary, _head=head, _fraction=np.array(outcome.fraction), **result.arrays)
-    temporary.rename(path)
+def main(stage: str, path: str) -> int:
+    from pipeline.stages import bound_threads, load_models, run_clip
 
-
-def _read(path: Path) -> StageResult:
-    with np.load(path, allow_pickle=False) as file:
-        status, reason = (str(t) for t in file["_head"])
-        outcome = Outcome(Status(status), reason, float(file["_fraction"]))
-        return StageResult(outcome, {n: file[n] for n in file.files if not n.startswith("_")})
-
-
-def main(argv: list[str]) -> int:
-    from pipeline.stages import load_models, run_clip
-
+    answer = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints is no part of the answer
+    size = int.from_bytes(sys.stdin.buffer.read(8), "little")
+    config = parse_config(sys.stdin.buffer.read(size).decode())
     _end_with_parent()
-    stage, path, settings, answer = argv
-    config = parse_config(Path(settings).read_text(encoding="utf-8"))
+    bound_threads()
     load_models(stage, config)
     try:
         with memory_limit(config.clip_memory_gb):
             result = run_clip(stage, path, config)
-        _write(Path(answer), result)
     except OSError as error:
         if error.errno in MACHINE_TROUBLE:
-            return NO_ROOM
+            return TROUBLE + error.errno
         raise
+    with answer:
+        answer.write(_pack(result))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(*sys.argv[1:]))

@@ -59,7 +59,7 @@ def run_shard(task: ShardTask) -> ShardRecord:
         OSError: where the cache's disk is full, read-only or gone; clips' own troubles become
             outcomes instead.
     """
-    _bound_threads()
+    bound_threads()
     config = load_settings(task.settings)
     path = Path(task.folder) / f"{task.plan.name}.h5"
     sources = [source_digest(Path(task.root) / clip.path) for clip in task.plan.clips]
@@ -200,6 +200,6 @@ def _with_note(result: StageResult, clip: Clip) -> StageResult:
     return StageResult(Outcome(outcome.status, reason, outcome.fraction))
 
 
-def _bound_threads() -> None:
+def bound_threads() -> None:
     """One thread a worker process: workers share the cores, and one order of sums gives one result."""
     cv2.setNumThreads(1)
