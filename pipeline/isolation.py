@@ -107,7 +107,8 @@ def _end_with_parent() -> None:
     """End this process when the one that started it is gone: nobody waits for its result then."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 4096):  # not through sys.stdin: its lock would break the end of the process
+            pass
         os._exit(NO_PARENT)
 
     threading.Thread(target=watch, daemon=True).start()

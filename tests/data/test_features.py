@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from caches import CORPUS, KEYS, make_cache
 
-from data.cache import CacheError, read_index, stage_folder, write_index
+from data.cache import CacheError, read_index, read_table, stage_folder, write_index, write_table
 from data.features import FeatureSet, needed_stages
 from data.loader import Loader
 from data.outcomes import Status
@@ -101,7 +102,7 @@ def test_a_table_is_found_under_its_own_name(tmp_path):
     config = make_cache(tmp_path, [3, 4], [5, 6])
     table = tmp_path / "table-my_list"
     (tmp_path / CORPUS).rename(table)
-    path = table / "clips.json"
-    path.write_text(path.read_text().replace(f'"name": "{CORPUS}"', '"name": "table-my_list"'))
+    shutil.copytree(table, tmp_path / CORPUS)
+    write_table(tmp_path, replace(read_table(tmp_path, CORPUS), name=table.name))
     config.corpus.name, config.corpus.table = "table", "lists/my list.csv"
     assert len(FeatureSet.open(config, KEYS)) == 2
