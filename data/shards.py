@@ -240,9 +240,11 @@ def _read_info(path: Path, file: h5py.File, size: int, with_digest: bool) -> Sha
     for name, layout in layouts.items():
         if not layout.shape or layout.shape[0] != rows:
             raise ShardError(f"{path}: {name!r} has the shape {layout.shape} for {rows} rows")
-    text = {n: file.attrs[n] for n in ("stage", "key", "provenance")}
-    digest = file.attrs["digest"] if with_digest else ""
-    return ShardInfo(**text, digest=digest, bytes=size, fields=layouts, clips=clips)
+    names = ("stage", "key", "provenance", "digest")[: 4 if with_digest else 3]
+    text = {"digest": "", **{n: file.attrs[n] for n in names}}
+    if wrong := [n for n, value in text.items() if not isinstance(value, str)]:
+        raise ShardError(f"{path}: its {wrong[0]} is no text")
+    return ShardInfo(**text, bytes=size, fields=layouts, clips=clips)
 
 
 def _clip_rows(path: Path, columns: Mapping[str, np.ndarray]) -> tuple[ClipRow, ...]:

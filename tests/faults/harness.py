@@ -23,6 +23,7 @@ from functools import cached_property
 from pathlib import Path
 
 import psutil
+import pytest
 from clips import sound_corpus, tree_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,7 +106,7 @@ def judge(fault: Fault, lab: Lab) -> Verdict:
         result, seen = "ok", fault.inject(lab) or ""
     except NotHere as why:
         result, seen = "skipped", str(why)
-    except Exception as error:
+    except (Exception, pytest.fail.Exception) as error:  # what pytest.raises raises is no Exception
         result = "LOST" if isinstance(error, Lost) else "WRONG"
         seen = str(error).strip().split("\n")[0] or type(error).__name__
         trace = traceback.format_exc()
