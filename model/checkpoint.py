@@ -52,7 +52,7 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             if not isinstance(info, dict):
                 raise KeyError("info is no table")
             return {name: file.get_tensor(name) for name in file.keys()}, info
-    except (SafetensorError, OSError, ValueError, KeyError, RecursionError, MemoryError) as error:
+    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, MemoryError) as error:
         raise CheckpointError(f"{path} is damaged or not a checkpoint of this project: {error}") from None
 
 
