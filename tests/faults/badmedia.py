@@ -312,6 +312,6 @@ def fuzzed(lab: Lab, case: str) -> str:
     return _fuzz(lab, case, SHARE)
 
 
-@media("10 real files with mutated {case}", "an outcome each, bounded", cases=("bytes", "sizes"), short=True)
+@media("10 real files with mutated {case}", "an outcome each, bounded", cases=("bytes",), short=True)
 def fuzzed_a_little(lab: Lab, case: str) -> str:
     return _fuzz(lab, case, 10)

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+import training
 from harness import ROOT, Lab, Lost, check_told, check_whole, faults, main_in, shards
 from safetensors.torch import save_file
 
@@ -425,7 +426,7 @@ def _checkpoint(name: str, harm) -> None:
         f"a checkpoint with {name}, then evaluate", "a line that names the file; nothing runs", short=True
     )
     def inject(lab: Lab) -> str:
-        run = _trained(lab)
+        run = training.undisturbed(lab)
         folder = lab.folder() / "run"
         shutil.copytree(run, folder)
         best = folder / "best.safetensors"
@@ -435,19 +436,6 @@ def _checkpoint(name: str, harm) -> None:
         assert not list(folder.glob("pwned")), "the payload ran"
         assert _megabytes() - before < GROWTH, f"took {_megabytes() - before:.0f} MB"
         return told[-90:]
-
-
-def _trained(lab: Lab) -> Path:
-    """A run folder that real training made of the tones, two epochs."""
-
-    def make(folder: Path) -> Path:
-        words = ["configs/tiny.yaml", *lab.tone_words(lab.heard), "model.video=false", "model.flow=false"]
-        words += [f"train.run={folder / 'run'}", "train.epochs=2", "loader.batch=4", "train.device=cpu"]
-        done = lab.run("train", *words, "--quiet", room="model")
-        assert done.code == 0, done.text[-400:]
-        return folder / "run"
-
-    return lab.once("trained", make)
 
 
 for _name, _harm in CHECKPOINTS.items():

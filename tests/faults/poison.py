@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
+from pathlib import Path
 
 from harness import Lab, check_told, faults
 
@@ -47,6 +48,18 @@ ACTS = {
 }
 
 
+def _undisturbed(lab: Lab, folder: Path, stage: str) -> tuple[list[str], Path]:
+    """Settings for a corpus of four clips in one shard, and the cache that an undisturbed run made of it."""
+    for n in range(4):
+        shutil.copyfile(sorted(lab.drawn.rglob("*.mp4"))[n], folder / f"{n}.mp4")
+    (folder / "clips.csv").write_text("path,speaker,label\n" + "".join(f"{n}.mp4,s,a\n" for n in range(4)))
+    words = ["corpus.name=table", f"corpus.root={folder}", f"stages=[{stage}]", "workers=1", "faces.size=32"]
+    words += ["clip_timeout=10", "clip_memory_gb=1", "max_failed=1"]
+    done = lab.run("preprocess", *words, f"cache={folder / 'clean'}")
+    assert done.code == 0, done.text[-300:]
+    return words, folder / "clean"
+
+
 def _poison(name: str, stage: str, short: bool) -> None:
     act, status = ACTS[name]
 
@@ -73,7 +86,6 @@ def _poison(name: str, stage: str, short: bool) -> None:
         code = CODE.format(module=module, function=function, victim="2.mp4", act=act)
         done = lab.run("preprocess", *words, f"cache={cache}", env=lab.injected(code))
         assert done.code == 0, done.text[-400:]
-        assert (again := lab.run("preprocess", *words, f"cache={clean}")).code == 0, again.text[-300:]
         here, there = (next(c.glob(f"*/{stage}-*")) for c in (cache, clean))
         index = read_index(here)
         found = Counter(row.status for row in index.clips.values())
@@ -89,7 +101,7 @@ def _poison(name: str, stage: str, short: bool) -> None:
 
 
 for _name in ACTS:
-    _poison(_name, "logmel", _name in ("aborts", "hangs", "asks for memory without end"))
+    _poison(_name, "logmel", _name == "aborts")
 for _name in ("aborts", "asks for memory without end"):
     _poison(_name, "faces", False)
 

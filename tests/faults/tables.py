@@ -128,7 +128,7 @@ def odd_names(lab: Lab) -> str:
     return f"{len(names)} clips"
 
 
-@tables("spreadsheet formulas in names of bad clips", "failures.csv holds none that would run", short=True)
+@tables("spreadsheet formulas in names of bad clips", "failures.csv holds none that would run")
 def formulas(lab: Lab) -> str:
     root = lab.folder()
     shutil.copyfile(lab.tones / "s0/c0.flac", root / "a.flac")

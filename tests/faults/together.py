@@ -53,7 +53,7 @@ LOCKS = {
 }
 
 
-@at_once("a stale lock of {case}", "does not block", cases=LOCKS, short={"another host"})
+@at_once("a stale lock of {case}", "does not block", cases=LOCKS)
 def stale(lab: Lab, case: str) -> None:
     cache = lab.copy()
     lock = next(cache.glob("*/clips.json")).with_name(".lock")
@@ -101,7 +101,7 @@ def readers(lab: Lab) -> str:
     return told[-80:]
 
 
-@at_once("two trainings in one run folder", "the second is refused with the first one's process", short=True)
+@at_once("two trainings in one run folder", "the second is refused with the first one's process")
 def trainings(lab: Lab) -> str:
     words = [
         "configs/tiny.yaml",
@@ -119,4 +119,4 @@ def trainings(lab: Lab) -> str:
     assert first.process.poll() is None, first.output.read_text()[-300:]
     first.kill(signal.SIGINT)
     assert first.wait(60).code == 130
-    return check_told(second, "another training", str(first.pid))[-80:]
+    return check_told(second, "another run", str(first.pid))[-80:]

@@ -162,7 +162,6 @@ def _poison(cache: Path) -> str:
 @training(
     "NaN in the features of a clip",
     "stops with the step and the clips of its batch; the last good checkpoint stays",
-    short=True,
 )
 def nan(lab: Lab) -> str:
     whole = undisturbed(lab)
