@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -142,7 +144,8 @@ class ShardWriter:
     def __exit__(self, kind, error, trace) -> None:
         try:
             if kind is None:
-                self._write()
+                with _disk_troubles(self._temporary):
+                    self._write()
                 info = read_info(self._temporary)  # what was written can be read
                 if content_digest(self._temporary, info) != info.digest:
                     raise ShardError(f"{self.path}: written bytes read back differently; check the disk")
@@ -185,6 +188,18 @@ class ShardWriter:
         info = read_info(self._temporary, with_digest=False)
         with h5py.File(self._temporary, "r+") as file:
             file.attrs["digest"] = content_digest(self._temporary, info)
+
+
+@contextmanager
+def _disk_troubles(path: Path) -> Iterator[None]:
+    """Raise as OSError what HDF5 tells of a full or vanished disk in words alone, or as RuntimeError."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        number = re.search(r"errno = (\d+)", str(error))
+        if not number:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
 
 
 def read_info(path: str | Path, with_digest: bool = True) -> ShardInfo:
