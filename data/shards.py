@@ -15,7 +15,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import sys
 import tempfile
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -199,6 +201,12 @@ def _disk_troubles(path: Path) -> Iterator[None]:
         number = re.search(r"errno = (\d+)", str(error))
         if not number:
             raise
+        # HDF5 objects that cannot be flushed complain once more as they go; let them go here, unheard.
+        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        try:
+            traceback.clear_frames(error.__traceback__)
+        finally:
+            sys.unraisablehook = hook
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
 
 
