@@ -222,26 +222,28 @@ class Gather:
     def _copy(self, out, row, at, start, count) -> None:
         """Copy the large fields, one call a clip and field; ``take`` holds no lock while it copies."""
         for stage in self.large:
-            target = out[self.streams[stage].field]
+            stream, held = self.streams[stage], self.held.get(stage)
+            target = out[stream.field]
             if not target.size:
                 continue
-            has = self.streams[stage].length[row] > 0
-            for b in range(len(row)):
-                if not out["real"][b] or not has[b]:
+            first = (stream.start if held is None else held.first)[row]
+            has = (out["real"] & (stream.length[row] > 0)).tolist()
+            shard = stream.shard[row].tolist()
+            if stage == "logmel":
+                begin, count = (first + start).tolist(), count.tolist()
+            else:
+                frames = first[:, None] + at
+            for b, there in enumerate(has):
+                if not there:
                     target[b] = 0
                     continue
-                source, begin = self._source(stage, int(row[b]))
+                source = stream.whole(shard[b]) if held is None else held.array
                 if stage == "logmel":
-                    n = int(count[b])
-                    np.copyto(target[b, :n], source[begin + start[b] : begin + start[b] + n])
+                    n = count[b]
+                    target[b, :n] = source[begin[b] : begin[b] + n]
                     target[b, n:] = 0
                 else:
-                    np.take(source, begin + at[b], axis=0, out=target[b], mode="clip")
-
-    def _source(self, stage: str, row: int) -> tuple[np.ndarray, int]:
-        if stage in self.held:
-            return self.held[stage].array, int(self.held[stage].first[row])
-        return self.streams[stage].main(row), 0
+                    source.take(frames[b], 0, target[b], "clip")
 
 
 @dataclass
