@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from data.augment import Augment
-from data.batch import Batch
+from data.batch import Batch, Compact
 from data.features import FeatureSet
-from data.gather import Compact, Gather
+from data.gather import Gather
 from data.residency import choose_residency, free_bytes, hold
 from data.ring import Ring
 from data.schema import LoaderConfig
