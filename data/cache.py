@@ -18,6 +18,7 @@ from data.clips import Clip, Corpus
 from data.shards import ClipRow, FieldLayout, Shard, ShardInfo, read_info
 
 INDEX = "index.json"
+PACKED = "packed.json"  # in the packed form (`data.packed`) it stands where the index stands here
 TABLE = "clips.json"
 FORMAT = 1
 
@@ -109,6 +110,12 @@ def read_index(folder: str | Path) -> StageIndex:
         shards = [_shard_from(t) for t in tree["shards"]]
         return StageIndex(tree["stage"], tree["key"], tree["provenance"], shards)
     except FileNotFoundError:
+        if (path.parent / PACKED).is_file():
+            archive = path.parents[2]
+            raise CacheError(
+                f"{path.parent} is in the packed form, which cannot be trained on; "
+                f"run `python -m pipeline unpack {archive} CACHE` and use cache=CACHE"
+            ) from None
         raise CacheError(
             f"no finished features in {Path(folder)}; run `make preprocess` with the same settings"
         ) from None
@@ -116,6 +123,18 @@ def read_index(folder: str | Path) -> StageIndex:
         raise
     except (ValueError, KeyError, TypeError) as error:
         raise CacheError(f"{path} is damaged ({error}); run `make preprocess` to rebuild it") from None
+
+
+def read_packed(folder: str | Path) -> StageIndex:
+    """What a stage in the packed form holds; its records know names and digests alone."""
+    path = Path(folder) / PACKED
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        names = [(Path(s["name"]).name, s["digest"]) for s in tree["shards"]]
+        shards = [ShardRecord(name, "", 0, digest, {}, ()) for name, digest in names]
+        return StageIndex(tree["stage"], tree["key"], tree["provenance"], shards)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CacheError(f"{path} is damaged ({error}); pack the cache anew") from None
 
 
 def _shard_tree(shard: ShardRecord) -> dict:

@@ -5,6 +5,8 @@ verify       check every byte of a cache
 inspect      a contact sheet of a clip's crops, flow and log-mel
 draw         draw the synthetic corpus
 settings     list every setting with its default and meaning
+pack         compress a cache into an archive folder
+unpack       the ordinary form of a packed cache again
 """
 
 from __future__ import annotations
@@ -39,6 +41,14 @@ def main(argv: list[str] | None = None) -> int:
     sub.add_argument("--out", default="inspect", help="folder for the pictures (default: %(default)s)")
     sub.add_argument("--set", dest="settings", nargs="*", default=[], metavar="CONFIG|KEY=VALUE")
     sub.set_defaults(action=_inspect)
+    for name, action, words, help in (
+        ("pack", _pack, ("cache", "archive"), "compress a cache into an archive folder"),
+        ("unpack", _unpack, ("archive", "cache"), "write the ordinary form of a packed cache"),
+    ):
+        sub = commands.add_parser(name, help=help, description=f"{help}; a stopped run goes on")
+        for word in words:
+            sub.add_argument(word, metavar=word.upper(), help=f"folder of the {word}")
+        sub.set_defaults(action=action)
     args = parser.parse_args(argv)
     return run(lambda: args.action(args))
 
@@ -106,6 +116,21 @@ def _inspect(args: argparse.Namespace) -> int:
         path = out / f"{Path(media).stem}.png"
         draw_contact_sheet(features, path)
         print(f"{media}: {features.describe()}; picture: {path}")
+    return 0
+
+
+def _pack(args: argparse.Namespace) -> int:
+    from data.packed import pack
+
+    before, after = pack(args.cache, args.archive)
+    print(f"{args.archive}: {after / 1e6:.1f} MB for the {before / 1e6:.1f} MB of {args.cache}, which stays")
+    return 0
+
+
+def _unpack(args: argparse.Namespace) -> int:
+    from data.packed import unpack
+
+    print(f"{args.cache}: {unpack(args.archive, args.cache) / 1e6:.1f} MB, checked against their digests")
     return 0
 
 
