@@ -13,7 +13,7 @@ ARGS   ?=
 SETTINGS = $(CONFIG) $(if $(ROOT),corpus.root=$(ROOT)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format preprocess train evaluate inspect verify corpus bench-faces bench-flow lock clean
+.PHONY: help setup demo test test-all lint format preprocess train evaluate inspect verify corpus bench-faces bench-flow bench-loader bench-train lock clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,13 @@ bench-faces: $(STAMP) ## faces: ours against detection on every frame
 
 bench-flow: $(STAMP) ## flow: ours against torchvision's RAFT
 	$(PY) -m benchmarks.flow
+
+bench-loader: $(STAMP) ## loader: ours against h5py, LitData, WebDataset (installs them) and memcpy
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable .[bench]
+	$(PY) -m benchmarks.loader $(ARGS)
+
+bench-train: $(STAMP) ## training: an epoch from caches against a batch in memory
+	$(PY) -m benchmarks.train $(ARGS)
 
 verify: $(STAMP) ## check every byte of the caches       [CONFIG= ARGS=]
 	$(PY) -m pipeline verify $(SETTINGS)

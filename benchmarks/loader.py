@@ -31,6 +31,7 @@ import numpy as np
 
 from benchmarks import loader_peers as peers
 from benchmarks.feature_cache import KEYS, open_cache
+from benchmarks.machine import processor
 from data.cache import read_index, stage_folder, write_index, write_table
 from data.clips import Corpus
 from data.config import load_config
@@ -212,7 +213,7 @@ def main() -> None:
         "cold_gb_per_s": round(cold, 2),
         "open_10000_clips_s": round(opening, 3),
         "runs": options.runs,
-        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "machine": f"{processor()}, {os.cpu_count()} cores",
         "versions": {n: version(n) for n in ("torch", "h5py", "litdata", "webdataset", "numpy")}
         | {"python": platform.python_version()},
     }
@@ -234,14 +235,6 @@ def make_peers(features: FeatureSet, cache: Path) -> dict[str, Callable]:
         like = peers.clip_sample(features, 0, steps)
         made[f"webdataset {kind}"] = peers.webdataset_loader(folder, like, STEPS, BATCH)
     return made
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":
