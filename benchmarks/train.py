@@ -100,7 +100,7 @@ def compare(features: FeatureSet, config: Config, device: torch.device, runs: in
 
 
 def variants(features: FeatureSet, config: Config, device: torch.device, runs: int) -> dict[str, float]:
-    """Seconds of an epoch's steps from memory, by way of computing; the first epoch, which compiles, is left out."""
+    """Seconds of an epoch's steps from memory, by way of computing; the epoch that compiles is left out."""
     loader = make_loader(features, features.rows([c.id for c in features.clips]), config, device, True)
     memory = OneBatch(next(loader.epoch(0)), len(loader))
     ways = {"float32": {}, "bfloat16": {"amp": "bfloat16"}, "compiled": {"compile": True}}
