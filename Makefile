@@ -13,7 +13,7 @@ ARGS   ?=
 SETTINGS = $(CONFIG) $(if $(ROOT),corpus.root=$(ROOT)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format preprocess train evaluate inspect verify corpus bench-faces bench-flow bench-loader bench-train lock clean
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
