@@ -13,12 +13,12 @@ from typing import Any
 
 from data.atomic import write_text
 from data.features import FeatureSet
+from model.metrics import figure_names
 from model.figures import confusion_figure, figure_curves, inline_svg, loss_curves, save_png
 from model.report_style import STYLE
 from model.runs import RunFolder
 
 MOST_FAILURES = 25
-NAMES = {"uar": "UAR", "war": "WAR", "macro_f1": "macro-F1"}
 
 
 def write_report(run: RunFolder, metrics: dict[str, Any], info: dict[str, Any], features: FeatureSet) -> Path:
@@ -58,7 +58,7 @@ def write_report(run: RunFolder, metrics: dict[str, Any], info: dict[str, Any], 
 def _top(run: RunFolder, metrics: dict[str, Any], info: dict[str, Any]) -> str:
     test, clips = metrics["test"], metrics["clips"]["test"]
     tiles = []
-    for key, label in _figure_names(test).items():
+    for key, label in figure_names(test).items():
         ci = test.get(f"{key}_ci")
         under = f"{ci[0]:.3f} to {ci[1]:.3f}" if ci else "no interval: one speaker"
         tiles.append(
@@ -106,7 +106,7 @@ def _per_class(metrics: dict[str, Any]) -> str:
 def _per_speaker(metrics: dict[str, Any]) -> str:
     speakers = metrics["test"]["per_speaker"]
     first = next(iter(speakers.values()), {})
-    names = {k: v for k, v in _figure_names(first).items() if k != "macro_f1"}
+    names = {k: v for k, v in figure_names(first).items() if k != "macro_f1"}
     rows = [
         (s, r["clips"], *(_number(r.get(k)) for k in names), _bar(r.get(next(iter(names), ""))))
         for s, r in speakers.items()
@@ -116,7 +116,7 @@ def _per_speaker(metrics: dict[str, Any]) -> str:
 
 def _ablation(metrics: dict[str, Any]) -> str:
     test = metrics["test"]
-    names = [k for k in _figure_names(test) if k not in ("war", "macro_f1")]
+    names = [k for k in figure_names(test) if k not in ("war", "macro_f1")]
     found = {"fused head, all inputs": test}
     found |= {f"{h} head alone": r for h, r in metrics["heads"].items()}
     found |= {f"fused head without {w.replace('+', ' and ')}": r for w, r in metrics["without"].items()}
@@ -132,7 +132,7 @@ def _ablation(metrics: dict[str, Any]) -> str:
                 _bar(r.get(names[0])),
             )
         )
-    header = ("", *(_figure_names(test)[k] for k in names), "95 % of UAR" if "uar" in names else "", "")
+    header = ("", *(figure_names(test)[k] for k in names), "95 % of UAR" if "uar" in names else "", "")
     return _section(
         "Heads and missing inputs",
         _table(header, rows),
@@ -210,8 +210,3 @@ def _bar(share: float | None) -> _Markup:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
-
-
-def _figure_names(figures: dict[str, Any]) -> dict[str, str]:
-    names = {k: label for k, label in NAMES.items() if k in figures}
-    return names | {k: f"CCC {k[4:]}" for k in figures if k.startswith("ccc_") and not k.endswith("_ci")}
