@@ -24,6 +24,8 @@ def model_card(manifest: dict[str, Any], metrics: dict[str, Any] | None) -> str:
         predicts.append("the attributes " + ", ".join(ranges))
     clips = ", ".join(f"{n} {part}" for part, n in m["clips"].items())
     flow = s["flow"]["model"] if s["flow"]["method"] == "raft" else s["flow"]["method"]
+    sound = f"{s['logmel']['n_mels']} bands at {s['logmel']['sample_rate']} Hz"
+    keys = ", ".join(f"{stage} {key}" for stage, key in m["keys"].items())
     lines = [
         f"# DE-III on {m['corpus']}",
         "",
@@ -46,11 +48,9 @@ def model_card(manifest: dict[str, Any], metrics: dict[str, Any] | None) -> str:
         "",
         "## Data",
         "",
-        f"Corpus {m['corpus']}: {clips} clips, split by speaker (digest {m['split']}); the epoch ({m['epoch']}) "
-        f"was chosen on validation speakers. Faces: {s['faces']['detector']}, {s['faces']['size']} px; flow: "
-        f"{flow}; log-mel: {s['logmel']['n_mels']} bands at {s['logmel']['sample_rate']} Hz. Cache keys: "
-        + ", ".join(f"{stage} {key}" for stage, key in m["keys"].items())
-        + ".",
+        f"Corpus {m['corpus']}: {clips} clips, split by speaker (digest {m['split']}); the epoch "
+        f"({m['epoch']}) was chosen on validation speakers. Faces: {s['faces']['detector']}, "
+        f"{s['faces']['size']} px; flow: {flow}; log-mel: {sound}. Cache keys: {keys}.",
         "",
         "## Results",
         "",
@@ -58,8 +58,8 @@ def model_card(manifest: dict[str, Any], metrics: dict[str, Any] | None) -> str:
         "",
         "## Limits",
         "",
-        "- Trained on the recordings of one corpus. Other cameras, languages, ages and cultures, and emotions "
-        "that people do not act, may give other results; check on your own labelled clips first.",
+        "- Trained on the recordings of one corpus. Other cameras, languages, ages and cultures, and "
+        "emotions that people do not act, may give other results; check on your own labelled clips first.",
         "- It reports what a face and a voice look and sound like to the corpus's annotators, not what a "
         "person feels. Do not use it to decide about people.",
         "- The corpus's licence may limit what its networks may be used for.",

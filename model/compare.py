@@ -149,9 +149,7 @@ def tabulate(scored: Sequence[Scored]) -> tuple[list[Row], str]:
             rows.append(row)
     speakers = len(set(same[0].speakers))
     left = {s.name: len(s.clips) - len(clips) for s in scored if len(s.clips) > len(clips)}
-    note = (
-        f"{len(clips)} test clips of {speakers} speakers that all runs scored; 95 % intervals over speakers"
-    )
+    note = f"{len(clips)} test clips of {speakers} speakers that all runs scored; intervals over speakers"
     if left:
         note += "; left out: " + ", ".join(f"{n} clips of {name}" for name, n in left.items())
     return rows, note

@@ -17,7 +17,8 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from data.compact import decode_flow
-from model.predictor import Prediction, Predictor
+from model.prediction import Prediction
+from model.predictor import Predictor
 from pipeline.contact_sheet import flow_colours
 from pipeline.media import read_video
 from pipeline.video_writer import VideoWriter

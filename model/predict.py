@@ -14,7 +14,8 @@ from tqdm import tqdm
 from data.atomic import write_json, write_text
 from data.corpora.files import AUDIO, VIDEO, media_files
 from data.outcomes import ClipError
-from model.predictor import Prediction, Predictor, load
+from model.prediction import Prediction
+from model.predictor import Predictor, load
 
 SUFFIXES = VIDEO + AUDIO + (".webm", ".m4v", ".mpeg", ".3gp", ".wmv", ".mp3", ".m4a", ".ogg", ".opus")
 BAR = 24  # characters
@@ -110,9 +111,8 @@ def describe(p: Prediction) -> str:
     if p.face:
         f = p.face
         gap = f", longest gap {f.longest_gap_s:.1f} s" if f.longest_gap_s else ""
-        lines.append(
-            f"  face track {f.quality}: in {100 * f.share:.0f} % of {f.frames} frames, {f.width_px:.0f} px wide{gap}"
-        )
+        where = f"in {100 * f.share:.0f} % of {f.frames} frames, {f.width_px:.0f} px wide"
+        lines.append(f"  face track {f.quality}: {where}{gap}")
     return "\n".join([*lines, *(f"  note: {note}" for note in p.notes)])
 
 

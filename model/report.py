@@ -13,8 +13,8 @@ from typing import Any
 
 from data.atomic import write_text
 from data.features import FeatureSet
-from model.metrics import figure_names
 from model.figures import confusion_figure, figure_curves, inline_svg, loss_curves, save_png
+from model.metrics import figure_names
 from model.report_style import STYLE
 from model.runs import RunFolder
 
