@@ -22,6 +22,7 @@ from model.deiii import DEIII
 from model.devices import pick_device
 from model.masking import enabled_streams, hide
 from model.metrics import bootstrap, ccc, class_intervals, class_report, figure_names
+from model.mistakes import worst_mistakes
 from model.report import write_report
 from model.runs import RunError, RunFolder
 from model.scoring import Predictions, score
@@ -81,7 +82,7 @@ def evaluate(
     }
     write_json(run.metrics_json, metrics)
     write_predictions(run.predictions, test, features, task)
-    return metrics, write_report(run, metrics, info, features)
+    return metrics, write_report(run, metrics, info, features, worst_mistakes(test, features, task))
 
 
 def load_best(run: RunFolder, config: Config, features: FeatureSet) -> tuple[DEIII, Task]:

@@ -17,9 +17,9 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from data.compact import decode_flow
+from data.flow_colours import flow_colours
 from model.prediction import Prediction
 from model.predictor import Predictor
-from pipeline.contact_sheet import flow_colours
 from pipeline.media import read_video
 from pipeline.video_writer import VideoWriter
 

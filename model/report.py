@@ -5,6 +5,7 @@ No scripts and no outside files; legible on a phone, and in dark where the reade
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -15,13 +16,21 @@ from data.atomic import write_text
 from data.features import FeatureSet
 from model.figures import confusion_figure, figure_curves, inline_svg, loss_curves, save_png
 from model.metrics import figure_names
+from model.mistakes import Mistake
 from model.report_style import STYLE
 from model.runs import RunFolder
 
 MOST_FAILURES = 25
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # browsers hold the page to it
 
 
-def write_report(run: RunFolder, metrics: dict[str, Any], info: dict[str, Any], features: FeatureSet) -> Path:
+def write_report(
+    run: RunFolder,
+    metrics: dict[str, Any],
+    info: dict[str, Any],
+    features: FeatureSet,
+    mistakes: Sequence[Mistake] = (),
+) -> Path:
     """Write the figures and the page; returns the page's path."""
     history, best = run.read_history(), metrics["epoch"]
     curves = {"loss": loss_curves(history, best), "validation": figure_curves(history, best)}
@@ -41,6 +50,7 @@ def write_report(run: RunFolder, metrics: dict[str, Any], info: dict[str, Any], 
         _confusion(metrics, info["classes"]) if info["classes"] else "",
         _per_class(metrics) if info["classes"] else "",
         _per_speaker(metrics),
+        _mistakes(mistakes),
         _ablation(metrics),
         _outcomes(features),
         _provenance(run, info),
@@ -49,6 +59,7 @@ def write_report(run: RunFolder, metrics: dict[str, Any], info: dict[str, Any], 
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         f"<title>{title}</title><style>{STYLE}</style></head>\n<body>\n{''.join(parts)}\n</body></html>\n"
     )
     write_text(run.report, page)
@@ -112,6 +123,28 @@ def _per_speaker(metrics: dict[str, Any]) -> str:
         for s, r in speakers.items()
     ]
     return _section("Test speakers", _table(("speaker", "clips", *names.values(), ""), rows))
+
+
+def _mistakes(mistakes: Sequence[Mistake]) -> str:
+    if not mistakes:
+        return ""
+    cards = []
+    for m in mistakes:
+        picture = '<p class="soft">no features to show</p>'
+        if m.picture:
+            data = b64encode(m.picture).decode()
+            alt = f"crops, flow and log-mel of {escape(m.clip, quote=True)}"
+            picture = f'<img alt="{alt}" src="data:image/jpeg;base64,{data}">'
+        cards.append(
+            f"<figure>{picture}<figcaption><b>{escape(m.clip)}</b>, speaker {escape(m.speaker)}<br>"
+            f"{escape(m.what)}</figcaption></figure>"
+        )
+    return _section(
+        "Worst mistakes",
+        f'<div class="figures">{"".join(cards)}</div>',
+        "Test clips that the network was most wrong about: crops, the flow that leaves them, log-mel. "
+        "Look for wrong labels and wrong faces first.",
+    )
 
 
 def _ablation(metrics: dict[str, Any]) -> str:
