@@ -59,7 +59,7 @@ SOURCES = {
         },
         "RAVDESS (Livingstone & Russo 2018, PLoS ONE 13(5): e0196391) is published under\n"
         "Creative Commons Attribution-NonCommercial-ShareAlike 4.0 International (CC BY-NC-SA 4.0):\n"
-        "you may copy and adapt it for non-commercial purposes if you name its authors, link to the licence,\n"
+        "you may copy and adapt it for non-commercial purposes if you name its authors and this licence,\n"
         "say what you changed, and pass on what you make of it under the same licence.\n"
         "Full text: https://creativecommons.org/licenses/by-nc-sa/4.0/legalcode",
     ),
@@ -68,7 +68,7 @@ SOURCES = {
         {"video": r"VideoFlash/[^/]+\.flv", "audio": r"AudioWAV/[^/]+\.wav"},
         "CREMA-D (Cao et al. 2014, IEEE Trans. Affective Computing 5(4)) is published under the\n"
         "Open Database License 1.0, its contents under the Database Contents License 1.0: you may copy, use\n"
-        "and adapt it if you name its source, keep adapted databases under the same licence, and keep them open.\n"
+        "and adapt it if you name its source and keep adapted databases open, under the same licence.\n"
         "Full text: https://opendatacommons.org/licenses/odbl/1-0/ and\n"
         "https://opendatacommons.org/licenses/dbcl/1-0/",
         "https://media.githubusercontent.com/media/CheyneyComputerScience/CREMA-D/master/{path}",

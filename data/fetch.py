@@ -39,8 +39,8 @@ def fetch(store: pooch.Pooch, name: str, size: int, words: str = "") -> str:
         return store.fetch(name, downloader=downloader)
     except ValueError:
         raise DownloadError(
-            f"{name} has another checksum than its publisher states; nothing was kept. Run the command again; "
-            "if that does not help, a proxy may be changing it"
+            f"{name} has another checksum than its publisher states; nothing was kept. Run the command "
+            "again; if that does not help, a proxy may be changing it"
         ) from None
 
 
@@ -80,8 +80,10 @@ def _stream_once(url: str, part: Path, size: int | None, words: str) -> None:
     ranged = {"Range": f"bytes={have}-"} if have else {}
     with requests.get(url, headers=ranged, stream=True, timeout=TIMEOUT_S) as reply:
         if reply.status_code == 429 or reply.status_code == 403:
-            raise DownloadError(f"{url} answers {reply.status_code}: too many requests, or its quota is used up; "
-                                "try again later, or clone the repository with Git LFS")  # fmt: skip
+            raise DownloadError(
+                f"{url} answers {reply.status_code}: too many requests, or its quota is used up; try again "
+                "later, or clone the repository with Git LFS"
+            )
         reply.raise_for_status()
         goes_on = reply.status_code == 206 and reply.headers.get("Content-Range", "").startswith(
             f"bytes {have}-"
@@ -131,5 +133,6 @@ def check_disk(root: Path, needed: int) -> None:
     free = shutil.disk_usage(root).free
     if needed > free:
         raise DownloadError(
-            f"{root} has {free / 1e9:.1f} GB free where {needed / 1e9:.1f} GB are needed; choose another with ROOT="
+            f"{root} has {free / 1e9:.1f} GB free where {needed / 1e9:.1f} GB are needed; "
+            "name a folder on another disk with ROOT="
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,9 +44,23 @@ def predict_files(
     Raises:
         MediaError: no media files.
     """
-    files = find_media(media)
+    find_media(media)  # a wrong name is told before anything is loaded
     network = load(run, device, settings)
-    out = Path(out)
+    return predict_loaded(network, media, out, overlay, window_s, hop_s, progress)
+
+
+def predict_loaded(
+    network: Predictor,
+    media: Sequence[str],
+    out: str | Path = "predict",
+    overlay: str | None = None,
+    window_s: float | None = None,
+    hop_s: float | None = None,
+    progress: bool = True,
+    say: Callable[[str], None] = print,
+) -> list[Prediction]:
+    """`predict_files` with a network that is loaded already."""
+    files, out = find_media(media), Path(out)
     out.mkdir(parents=True, exist_ok=True)
     found = []
     names = unique_names(files)
@@ -56,10 +70,10 @@ def predict_files(
             prediction = network.predict(file, window_s, hop_s)
             write_json(out / f"{name}.json", prediction.tree())
             bar.clear()
-            print(describe(prediction), flush=True)
+            say(describe(prediction))
             if overlay is not None:
                 target = Path(overlay) if len(files) == 1 else Path(overlay) / f"{name}.mp4"
-                _draw(prediction, network, target, progress)
+                say(_draw(prediction, network, target, progress))
             found.append(_light(prediction))
     write_table(out / "predictions.csv", found, network)
     return found
@@ -131,14 +145,13 @@ def write_table(path: Path, found: Sequence[Prediction], network: Predictor) -> 
     write_text(path, text.getvalue())
 
 
-def _draw(prediction: Prediction, network: Predictor, target: Path, progress: bool) -> None:
+def _draw(prediction: Prediction, network: Predictor, target: Path, progress: bool) -> str:
     from model.overlay import draw_overlay
 
     try:
-        draw_overlay(prediction, network, target, progress)
-        print(f"  overlay: {target}")
+        return f"  overlay: {draw_overlay(prediction, network, target, progress)}"
     except ClipError as error:
-        print(f"  no overlay: {error.outcome.reason}")
+        return f"  no overlay: {error.outcome.reason}"
 
 
 def _light(prediction: Prediction) -> Prediction:

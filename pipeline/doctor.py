@@ -27,7 +27,6 @@ WEIGHTS = {
     "face_detection_yunet_2023mar.onnx": "faces.detector=yunet",
     "Raft_Small_Weights.DEFAULT": "flow.method=raft",
     "Raft_Large_Weights.DEFAULT": "flow.method=raft flow.model=raft_large",
-    "ResNet18_Weights.DEFAULT": "model.imagenet=true (configs/large.yaml)",
 }
 
 
@@ -162,6 +161,7 @@ def _detector(config: Config) -> Iterator[Finding]:
 def _weights(config: Config) -> Iterator[Finding]:
     from data.weights import WeightsError, locate
 
+    lost = []
     for name, use in WEIGHTS.items():
         try:
             found, places = locate(name)
@@ -169,13 +169,15 @@ def _weights(config: Config) -> Iterator[Finding]:
             yield Finding("problem", "weights", str(error))
             continue
         if found:
-            yield Finding("ok", "weights", f"{name} in {found.parent}")
+            yield Finding("ok", "weights", f"{found.name} in {found.parent}")
         else:
-            yield Finding(
-                "note", "weights", f"{name} is not here; needed for {use} alone",
-                f"is downloaded when needed; without network put {places[0].name} into a folder and name that "
-                "folder in DEIII_WEIGHTS_DIR",
-            )  # fmt: skip
+            lost.append(f"{places[0].name} (for {use})")
+    if lost:
+        yield Finding(
+            "note", "weights", f"not here: {', '.join(lost)}",
+            "downloaded when first needed; where there is no network, put the files into a folder and name "
+            "that folder in DEIII_WEIGHTS_DIR",
+        )  # fmt: skip
 
 
 def _memory(config: Config) -> Iterator[Finding]:
