@@ -50,7 +50,9 @@ def draw() -> Figure:
         style = "round,pad=0,rounding_size=0.09"
         axes.add_patch(FancyBboxPatch(corner, WIDE, HIGH, boxstyle=style, fc=ROOMS[room], ec=LINE, lw=0.9))
         name, _, rest = words.partition("\n")
-        axes.text(x, y + (0.12 if rest else 0), name, ha="center", va="center", color=INK, size=10, weight="bold")
+        axes.text(
+            x, y + (0.12 if rest else 0), name, ha="center", va="center", color=INK, size=10, weight="bold"
+        )
         axes.text(x, y - 0.14, rest, ha="center", va="center", color=INK, size=7.6)
     for begin, end in ARROWS:
         (x0, y0), (x1, y1) = BOXES[begin][:2], BOXES[end][:2]

@@ -14,8 +14,8 @@ HEAD = """# Every setting
 <!-- made by docs/make_reference.py from data/schema.py; edit there, then `make docs` -->
 
 Settings come from YAML files and `key=value` words, in the order given; later ones win. An unknown key or a
-wrong type is an error that names the nearest key. Settings marked ° change how a result is computed (where, how
-fast), never the result, and so never make a cache stale. In a YAML file `faces.size` is `size` under `faces`.
+wrong type is an error that names the nearest key. Settings marked ° change how a result is computed (where,
+how fast), never the result, and so never make a cache stale. In a YAML file `faces.size` is `size` under `faces`.
 `.venv/bin/python -m pipeline settings configs/ravdess.yaml` lists them with that file's values.
 """
 

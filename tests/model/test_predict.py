@@ -170,7 +170,9 @@ def test_windows_hold_the_rows_of_their_time():
     time = 0.1 + np.arange(30) / 10
     arrays = {"logmel": {"logmel": np.arange(30, dtype=np.float16)[:, None], "time": time}}
     stream = recording(arrays, [(0, 99), (1.0, 2.0), (5, 6)], ("a",)).streams["logmel"]
-    assert stream.length.tolist() == [30, 10, 0] and stream.clip(1)["logmel"][:, 0].tolist() == list(range(9, 19))
+    assert stream.length.tolist() == [30, 10, 0] and stream.clip(1)["logmel"][:, 0].tolist() == list(
+        range(9, 19)
+    )
 
 
 def test_exported_folder_predicts_the_same(tmp_path, seen_run, network):
