@@ -15,7 +15,7 @@ from tqdm import tqdm
 from data.atomic import atomic_path
 
 TIMEOUT_S, ATTEMPTS, PAUSE_S = 30, 5, 1.0  # the pause doubles with every attempt
-CHUNK = 1 << 20
+CHUNK = 1 << 16  # what a broken connection loses at most
 
 
 class DownloadError(RuntimeError):

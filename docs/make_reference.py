@@ -15,8 +15,9 @@ HEAD = """# Every setting
 
 Settings come from YAML files and `key=value` words, in the order given; later ones win. An unknown key or a
 wrong type is an error that names the nearest key. Settings marked ° change how a result is computed (where,
-how fast), never the result, and so never make a cache stale. In a YAML file `faces.size` is `size` under `faces`.
-`.venv/bin/python -m pipeline settings configs/ravdess.yaml` lists them with that file's values.
+how fast), never the result, and so never make a cache stale. In a YAML file `faces.size` is `size` under
+`faces`. `.venv/bin/python -m pipeline settings configs/ravdess.yaml` lists them with that file's
+values.
 """
 
 

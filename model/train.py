@@ -120,9 +120,11 @@ def clip_seconds(features: FeatureSet, rows: np.ndarray) -> dict[str, float]:
     seconds = np.zeros(len(rows))
     for stream in features.streams.values():
         time, first, length = stream.small("time"), stream.first[rows], stream.length[rows]
-        last = np.maximum(first, first + length - 1)
-        span = np.where(length > 1, time[last % len(time)] - time[first % len(time)], 0.0)
-        seconds = np.maximum(seconds, span * length / np.maximum(1, length - 1))
+        some = length > 1
+        if time is None or not len(time) or not some.any():  # flow has the frames' times
+            continue
+        span = time[(first + length - 1)[some]] - time[first[some]]
+        seconds[some] = np.maximum(seconds[some], span * length[some] / (length[some] - 1))
     return {"median": round(float(np.median(seconds)), 3), "longest": round(float(seconds.max()), 3)}
 
 

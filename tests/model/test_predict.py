@@ -25,13 +25,13 @@ def network(seen_run):
     return load(seen_run / "run", device="cpu")
 
 
-def tested(seen_run) -> list[dict]:
+def scored(seen_run) -> list[dict]:
     with open(seen_run / "run/predictions.csv", newline="") as file:
         return list(csv.DictReader(file))
 
 
 def test_a_clip_of_the_corpus_gets_what_evaluation_gave_it(seen_run, network):
-    for row in tested(seen_run):
+    for row in scored(seen_run):
         found = network.predict(seen_run / f"raw/{row['clip']}.mp4")
         for name in network.classes:
             assert found.probabilities[name] == pytest.approx(float(row[f"p_{name}"]), abs=1e-4)
