@@ -12,7 +12,6 @@ import pytest
 from clipmaker import numbered, tone, write
 from clips import write_sound
 
-from data.memory import recording
 from model import load
 from model.__main__ import main
 from model.export import export
@@ -164,15 +163,6 @@ def test_settings_of_the_network_cannot_be_changed(seen_run, capsys):
     words = ["predict", str(seen_run / "run"), str(seen_run / "raw/c0.mp4"), "--set", "model.width=64"]
     assert main(words) == 1
     assert "belongs to the trained network" in capsys.readouterr().err
-
-
-def test_windows_hold_the_rows_of_their_time():
-    time = 0.1 + np.arange(30) / 10
-    arrays = {"logmel": {"logmel": np.arange(30, dtype=np.float16)[:, None], "time": time}}
-    stream = recording(arrays, [(0, 99), (1.0, 2.0), (5, 6)], ("a",)).streams["logmel"]
-    assert stream.length.tolist() == [30, 10, 0] and stream.clip(1)["logmel"][:, 0].tolist() == list(
-        range(9, 19)
-    )
 
 
 def test_exported_folder_predicts_the_same(tmp_path, seen_run, network):

@@ -7,16 +7,15 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from test_report import features, predictions, write
+from test_report import SPEAKERS, TASK, features, predictions, write
 
 from data.compact import encode_flow
 from model.evaluate import full_figures
-from model.mistakes import picture, worst_mistakes
+from model.mistakes import worst_mistakes
 from model.report import write_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -81,8 +80,6 @@ def report(tmp_path_factory) -> Path:
     }
     known = features()
     known.arrays = lambda row: arrays
-    from test_report import SPEAKERS, TASK
-
     found = predictions()
     metrics["test"] = full_figures(found, SPEAKERS, TASK)
     return write_report(run, metrics, run.read_info(), known, worst_mistakes(found, known, TASK))
@@ -122,35 +119,3 @@ def test_it_can_be_photographed(report):
 
     image = cv2.imread(str(shot))
     assert image.shape[:2] == (1600, 500) and image.std() > 10
-
-
-def test_the_worst_mistakes_come_first():
-    from test_report import TASK
-
-    found = predictions()
-    p = {h: v.copy() for h, v in found.probabilities.items()}
-    p["fused"][2] = (0.02, 0.98)  # clip 2 of speaker s0 is calm
-    found = replace(found, probabilities=p)
-    known = features()
-    known.arrays = lambda row: {}
-    mistakes = worst_mistakes(found, known, TASK)
-    assert [m.clip for m in mistakes] == ["s0/2", "s0/0", "s0/1", "s0/3"]  # s0 is always wrong, others never
-    assert (
-        "is calm (0.02)" in mistakes[0].what and "(0.98)" in mistakes[0].what and mistakes[0].picture is None
-    )
-
-
-def test_mistakes_in_attributes_alone():
-    from test_report import TASK
-
-    task = replace(TASK, classes=())
-    found = predictions()
-    found.attributes["fused"][7] += 0.9
-    known = features()
-    known.arrays = lambda row: {}
-    assert worst_mistakes(found, known, task, most=2)[0].clip == "s1/7"
-
-
-def test_a_strip_shows_what_there_is():
-    sound = {"logmel": {"logmel": np.zeros((50, 80), np.float16), "time": np.arange(50) / 100}}
-    assert picture({}) is None and picture(sound)[:2] == b"\xff\xd8"
