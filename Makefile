@@ -8,6 +8,8 @@ CONFIG ?= configs/synthetic.yaml configs/tiny.yaml
 ROOT   ?=
 RUN    ?= runs/latest
 MEDIA  ?=
+CORPUS ?=
+OUT    ?=
 ARGS   ?=
 
 SETTINGS = $(CONFIG) $(if $(ROOT),corpus.root=$(ROOT)) $(ARGS)
@@ -62,8 +64,30 @@ evaluate: $(STAMP) ## score a run on its test speakers    [RUN=]
 inspect: $(STAMP) ## picture of a clip's features         [MEDIA=clip.mp4]
 	$(PY) -m pipeline inspect $(MEDIA) --set $(CONFIG) $(ARGS)
 
+predict: $(STAMP) ## judge media files with a trained run  [RUN= MEDIA= OUT=video.mp4]
+	$(PY) -m model predict $(RUN) $(MEDIA) $(if $(OUT),--overlay $(OUT)) $(ARGS)
+
+compare: $(STAMP) ## runs side by side, paired intervals   [RUNS="runs/a runs/b"]
+	$(PY) -m model compare $(RUNS) $(ARGS)
+
+export: $(STAMP) ## a run as one folder to use elsewhere  [RUN= OUT=folder]
+	$(PY) -m model export $(RUN) $(or $(OUT),$(RUN)/export) $(ARGS)
+
+download: $(STAMP) ## fetch a corpus                       [CORPUS=ravdess|crema_d ROOT= ARGS=]
+	$(PY) -m pipeline download $(CORPUS) $(if $(ROOT),--root $(ROOT)) $(ARGS)
+
+doctor: $(STAMP) ## what this machine has and lacks
+	$(PY) -m pipeline doctor $(ARGS)
+
+docs: $(STAMP) ## make the settings' reference and the architecture's picture anew
+	$(PY) docs/make_reference.py
+	$(PY) docs/make_architecture.py
+
 corpus: $(STAMP) ## draw the synthetic corpus alone
 	$(PY) -m pipeline draw $(SETTINGS)
+
+bench-predict: $(STAMP) ## prediction: real-time factor and start-up
+	$(PY) -m benchmarks.predict
 
 bench-faces: $(STAMP) ## faces: ours against detection on every frame
 	$(PY) -m benchmarks.faces
@@ -86,4 +110,4 @@ lock: ## resolve pyproject.toml anew into requirements.lock (needs uv)
 		--constraint constraints.txt --output-file requirements.lock
 
 clean: ## remove corpora, caches and runs made here (the environment stays)
-	rm -rf raw cache runs bench-cache inspect
+	rm -rf raw cache runs bench-cache inspect predict

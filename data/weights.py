@@ -97,6 +97,20 @@ def resolve(name_or_path: str | None, default: str) -> tuple[str, str]:
     return _download(source)
 
 
+def locate(name: str) -> tuple[Path | None, list[Path]]:
+    """Where named weights lie, or ``None``, and where they are looked for; never downloads.
+
+    Raises:
+        WeightsError: for an unknown name, or a file under a known name with another digest.
+    """
+    source = _source(name)
+    places = [folder / source.file for folder in _folders()]
+    found = next((p for p in places if p.is_file()), None)
+    if found is not None:
+        _checked(found, source)
+    return found, places
+
+
 def known_digest(name_or_path: str | None, default: str) -> str:
     """What identifies weights in a stage key; never downloads.
 
