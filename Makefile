@@ -8,12 +8,14 @@ CONFIG ?= configs/synthetic.yaml configs/tiny.yaml
 ROOT   ?=
 RUN    ?= runs/latest
 MEDIA  ?=
+CORPUS ?=
+OUT    ?=
 ARGS   ?=
 
 SETTINGS = $(CONFIG) $(if $(ROOT),corpus.root=$(ROOT)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-faults soak lint format preprocess train evaluate inspect verify corpus bench-faces bench-flow lock clean
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,14 +70,43 @@ evaluate: $(STAMP) ## score a run on its test speakers    [RUN=]
 inspect: $(STAMP) ## picture of a clip's features         [MEDIA=clip.mp4]
 	$(PY) -m pipeline inspect $(MEDIA) --set $(CONFIG) $(ARGS)
 
+predict: $(STAMP) ## judge media files with a trained run  [RUN= MEDIA= OUT=video.mp4]
+	$(PY) -m model predict $(RUN) $(MEDIA) $(if $(OUT),--overlay $(OUT)) $(ARGS)
+
+compare: $(STAMP) ## runs side by side, paired intervals   [RUNS="runs/a runs/b"]
+	$(PY) -m model compare $(RUNS) $(ARGS)
+
+export: $(STAMP) ## a run as one folder to use elsewhere  [RUN= OUT=folder]
+	$(PY) -m model export $(RUN) $(or $(OUT),$(RUN)/export) $(ARGS)
+
+download: $(STAMP) ## fetch a corpus                       [CORPUS=ravdess|crema_d ROOT= ARGS=]
+	$(PY) -m pipeline download $(CORPUS) $(if $(ROOT),--root $(ROOT)) $(ARGS)
+
+doctor: $(STAMP) ## what this machine has and lacks
+	$(PY) -m pipeline doctor $(ARGS)
+
+docs: $(STAMP) ## make the settings' reference and the architecture's picture anew
+	$(PY) docs/make_reference.py
+	$(PY) docs/make_architecture.py
+
 corpus: $(STAMP) ## draw the synthetic corpus alone
 	$(PY) -m pipeline draw $(SETTINGS)
+
+bench-predict: $(STAMP) ## prediction: real-time factor and start-up
+	$(PY) -m benchmarks.predict
 
 bench-faces: $(STAMP) ## faces: ours against detection on every frame
 	$(PY) -m benchmarks.faces
 
 bench-flow: $(STAMP) ## flow: ours against torchvision's RAFT
 	$(PY) -m benchmarks.flow
+
+bench-loader: $(STAMP) ## loader: ours against h5py, LitData, WebDataset (installs them) and memcpy
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable .[bench]
+	$(PY) -m benchmarks.loader $(ARGS)
+
+bench-train: $(STAMP) ## training: an epoch from caches against a batch in memory
+	$(PY) -m benchmarks.train $(ARGS)
 
 verify: $(STAMP) ## check every byte of the caches       [CONFIG= ARGS=]
 	$(PY) -m pipeline verify $(SETTINGS)
@@ -85,4 +116,4 @@ lock: ## resolve pyproject.toml anew into requirements.lock (needs uv)
 		--constraint constraints.txt --output-file requirements.lock
 
 clean: ## remove corpora, caches and runs made here (the environment stays)
-	rm -rf raw cache runs bench-cache inspect
+	rm -rf raw cache runs bench-cache inspect predict

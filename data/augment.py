@@ -8,11 +8,14 @@ H stored size, S network's input size, L log-mel hops, M mel bands.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache
 
 import torch
 
-from data.batch import Batch
-from data.gather import DRAWS, Compact
+from data.batch import Batch, Compact, Known
+from data.compact import decode_tensor
+from data.gather import DRAWS
 from data.schema import LoaderConfig
 
 # Mean and standard deviation of ImageNet's pixels, so that pretrained encoders see what they know.
@@ -79,10 +82,7 @@ class Augment:
         return x
 
 
-CARRIED = (
-    "video_time", "audio_time", "video_mask", "flow_mask", "audio_mask",
-    "label", "soft", "attributes", "index", "real",
-)  # fmt: skip
+CARRIED = tuple(f.name for f in fields(Known))
 
 
 def crop(
@@ -121,10 +121,11 @@ def crop(
 
 def scale_flow(flow: torch.Tensor, scale: torch.Tensor, flip: torch.Tensor | None) -> torch.Tensor:
     """Compact flow [B,T,S,S,2] to px, float32 [B,T,2,S,S]; u changes its sign in a mirrored clip."""
-    factor = scale[:, :, None].repeat(1, 1, 2)
+    px = decode_tensor(flow, scale).permute(0, 1, 4, 2, 3)
     if flip is not None:
-        factor[:, :, 0] = torch.where(flip[:, None], -factor[:, :, 0], factor[:, :, 0])
-    return (flow.float() * factor[:, :, None, None]).permute(0, 1, 4, 2, 3)
+        sign = 1.0 - 2.0 * flip
+        px[:, :, 0] *= sign[:, None, None, None]
+    return px
 
 
 def colour_matrix(draws: torch.Tensor, strength: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -134,14 +135,19 @@ def colour_matrix(draws: torch.Tensor, strength: float) -> tuple[torch.Tensor, t
         float32 [B,3,3] and [B,1,3]; x are RGB values from 0 to 255. Each factor lies within
         1 -+ strength; strength 0 gives the plain normalisation.
     """
-    one = {"device": draws.device, "dtype": torch.float32}
-    mean, std, luma = (torch.tensor(v, **one) for v in (MEAN, STD, LUMA))
+    mean, std, luma, identity = _constants(draws.device)
     factor = 1 + strength * (2 * draws[:, 3:6] - 1)
     bright, contrast, colour = (factor[:, i, None, None] for i in range(3))
-    mix = colour * torch.eye(3, **one) + (1 - colour) * luma[:, None].expand(3, 3)
+    mix = colour * identity + (1 - colour) * luma[:, None].expand(3, 3)
     matrix = bright * contrast * mix / std / 255
     offset = ((1 - contrast) * mean - mean) / std
     return matrix, offset
+
+
+@cache
+def _constants(device: torch.device) -> tuple[torch.Tensor, ...]:
+    """MEAN, STD, LUMA and the identity on a device, sent there once: sending anew would wait for it."""
+    return (*(torch.tensor(v, device=device) for v in (MEAN, STD, LUMA)), torch.eye(3, device=device))
 
 
 def spec_masks(draws: torch.Tensor, lengths: torch.Tensor, hops: int, bands: int) -> torch.Tensor:

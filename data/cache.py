@@ -23,6 +23,7 @@ from data.outcomes import Status
 from data.shards import KINDS, ClipRow, FieldLayout, Shard, ShardInfo, read_info
 
 INDEX = "index.json"
+PACKED = "packed.json"  # in the packed form (`data.packed`) it stands where the index stands here
 TABLE = "clips.json"
 FORMAT = 2  # of index and clip table; a shard has its own
 
@@ -112,6 +113,12 @@ def read_index(folder: str | Path) -> StageIndex:
         shards = [_shard_from(t) for t in tree["shards"]]
         return StageIndex(tree["stage"], tree["key"], tree["provenance"], shards)
     except FileNotFoundError:
+        if (path.parent / PACKED).is_file():
+            archive = path.parents[2]
+            raise CacheError(
+                f"{path.parent} is in the packed form, which cannot be trained on; "
+                f"run `python -m pipeline unpack {archive} CACHE` and use cache=CACHE"
+            ) from None
         raise CacheError(
             f"no finished features in {Path(folder)}; run `make preprocess` with the same settings"
         ) from None
@@ -142,6 +149,18 @@ def _read_sealed(path: Path) -> dict[str, Any]:
     if tree.pop("digest", None) != hashlib.sha256(rest.encode()).hexdigest():
         raise ValueError("its text does not match its digest: edited, or damaged on the disk")
     return tree
+
+
+def read_packed(folder: str | Path) -> StageIndex:
+    """What a stage in the packed form holds; its records know names and digests alone."""
+    path = Path(folder) / PACKED
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        names = [(Path(s["name"]).name, s["digest"]) for s in tree["shards"]]
+        shards = [ShardRecord(name, "", 0, digest, {}, ()) for name, digest in names]
+        return StageIndex(tree["stage"], tree["key"], tree["provenance"], shards)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CacheError(f"{path} is damaged ({error}); pack the cache anew") from None
 
 
 def _shard_tree(shard: ShardRecord) -> dict:

@@ -76,13 +76,14 @@ def decode_tensor(flow: torch.Tensor, scale: torch.Tensor | None = None) -> torc
 
     Args:
         flow: int8 or float16 [...,S,S,2].
-        scale: float32 [...], px per step; needed where ``flow`` is int8.
+        scale: float32 [...], px per step; needed where ``flow`` is int8. With float16 it is 1, or 0
+            for fields that a batch's mask leaves out.
 
     >>> decode_tensor(torch.full((1, 4, 4, 2), 3, dtype=torch.int8), torch.tensor([0.5])).unique().item()
     1.5
     """
-    if flow.dtype != torch.int8:
-        return flow.float()
     if scale is None:
-        raise ValueError("int8 flow needs its scale")
+        if flow.dtype == torch.int8:
+            raise ValueError("int8 flow needs its scale")
+        return flow.float()
     return flow.float().mul_(scale[..., None, None, None])

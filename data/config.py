@@ -27,13 +27,10 @@ class ConfigError(ValueError):
     """A setting is unknown, of the wrong type, or out of range; the message names the cure."""
 
 
-def parse_config(text: str) -> Config:
-    """A configuration from YAML text that `to_yaml` wrote."""
+def parse_config(text: str, overrides: Iterable[str] = ()) -> Config:
+    """A configuration from YAML text that `to_yaml` wrote, then ``section.key=value`` overrides."""
     merged = _merge(OmegaConf.structured(Config), _tree(text, "settings"), "settings")
-    config = OmegaConf.to_object(merged)
-    assert isinstance(config, Config)
-    check_choices(config)
-    return config
+    return _finished(merged, overrides)
 
 
 def load_config(paths: str | Path | Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> Config:
@@ -46,6 +43,11 @@ def load_config(paths: str | Path | Iterable[str | Path] = (), overrides: Iterab
     merged = OmegaConf.structured(Config)
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
         merged = _merge(merged, _read_yaml(Path(path)), str(path))
+    return _finished(merged, overrides)
+
+
+def _finished(merged: Any, overrides: Iterable[str]) -> Config:
+    """Merge the overrides and check everything."""
     for item in overrides:
         key, sep, value = item.partition("=")
         if not sep or not key:

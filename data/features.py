@@ -15,6 +15,7 @@ import numpy as np
 
 from data.cache import CacheError, StageIndex, corpus_folder, read_index, read_table, stage_folder
 from data.clips import Clip, Corpus
+from data.config import load_config
 from data.corpora import cache_name
 from data.integrity import require_whole
 from data.outcomes import Outcome
@@ -52,12 +53,15 @@ class FeatureSet:
         """Open the stages that the network needs, after a look at every byte of theirs (``check``).
 
         Args:
-            config: names the corpus, the cache, the stages and which inputs the network uses.
+            config: names the corpus, the cache, the stages and which inputs the network uses; with
+                ``mix``, the other corpora's files, from which their corpus and stage settings are taken.
             keys: each stage's key; found from the settings where not given.
 
         Raises:
             CacheError: where a stage is missing, unfinished or damaged; says what to run and what is there.
         """
+        if config.mix:
+            return cls.mix([cls.open(part) for part in _parts(config)])
         corpus = read_table(config.cache, cache_name(config.corpus))
         if corpus.labels and corpus.labels != config.corpus.labels:
             raise CacheError(
@@ -127,7 +131,8 @@ class FeatureSet:
         clips = [_renamed(c, s.corpus, classes) for s in sets for c in s.clips]
         table = tuple(_renamed(c, s.corpus, classes) for s in sets for c in s.corpus.clips)
         name = "+".join(s.corpus.name for s in sets)
-        corpus = Corpus(name, "", classes, table, ranges, sets[0].corpus.protocol)
+        protocol = sets[0].corpus.protocol if len(sets) == 1 else "speakers"
+        corpus = Corpus(name, "", classes, table, ranges, protocol)
         stages = list(dict.fromkeys(stage for s in sets for stage in s.streams))
         streams = {
             stage: Stream.concat([s.streams.get(stage) or Stream.empty(stage, len(s.clips)) for s in sets])
@@ -191,6 +196,13 @@ def needed_stages(model: ModelConfig) -> list[str]:
     """The stages whose arrays a network with these switches reads."""
     use = {"faces": model.video or model.flow, "flow": model.flow, "logmel": model.audio}
     return [stage for stage, on in use.items() if on]
+
+
+def _parts(config: Config) -> list[Config]:
+    """One configuration for each corpus of a mixture; cache and network are the first one's."""
+    others = [load_config([path]) for path in config.mix]
+    shared = {"cache": config.cache, "model": config.model}
+    return [replace(config, mix=[]), *(replace(other, mix=[], **shared) for other in others)]
 
 
 def _index(folder: Path, around: Path, stage: str, key: str) -> StageIndex:

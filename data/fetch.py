@@ -1,113 +1,161 @@
-"""One file over HTTP, from servers and networks that fail: resumed, bounded, never led elsewhere.
-
->>> fetch("https://example.org/net.pth", "net.pth")              # doctest: +SKIP
-"""
+"""Files from the network: resumed where they stopped, tried again, verified by pooch, unpacked safely."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+import zipfile
+from pathlib import Path, PurePosixPath
+from urllib.parse import urljoin, urlsplit
 
+import pooch
 import requests
 from tqdm import tqdm
 
-ATTEMPTS = 4  # in all; what came is kept and only the rest is asked for again
-PAUSE_S = 1.0  # before the second attempt, twice that before the third, and so on
-TIMEOUT_S = 30  # without a byte
-BLOCK = 1 << 18
-MOST_BYTES = 8 << 30
+from data.atomic import atomic_path
+
+TIMEOUT_S, ATTEMPTS, PAUSE_S = 30, 5, 1.0  # the pause doubles with every attempt
+CHUNK = 1 << 16  # what a broken connection loses at most
+MOST_BYTES = 1 << 40  # more than any file of ours has
 
 
-class FetchError(OSError):
-    """A file cannot be had; the message says why."""
+class DownloadError(RuntimeError):
+    """A corpus cannot be fetched; the message says why and what to do."""
 
 
-class _Again(Exception):
-    """Worth another attempt."""
+def store_of(root: Path, registry: dict[str, str], urls: dict[str, str]) -> pooch.Pooch:
+    return pooch.create(root / ".download", base_url="", registry=registry, urls=urls)
 
 
-def fetch(url: str, path: str | Path, most_bytes: int = MOST_BYTES, progress: bool = True) -> None:
-    """Download to a file, which is whole when this returns; what it holds is the caller's to check.
+def fetch(store: pooch.Pooch, name: str, size: int, words: str = "") -> str:
+    """One file through pooch: left alone where its digest is right, verified where it is fetched."""
 
-    A connection that breaks is taken up where it broke, if the server can (``Range``); server
-    errors are tried again. Redirects may lead to HTTPS, never to anything less safe than ``url``.
+    def downloader(url: str, output: str, _: pooch.Pooch) -> None:
+        part = Path(store.abspath) / f"{name}.part"
+        stream(url, part, size, words)
+        os.replace(part, output)
+
+    pooch.get_logger().setLevel("ERROR")
+    try:
+        return store.fetch(name, downloader=downloader)
+    except ValueError:
+        raise DownloadError(
+            f"{name} has another checksum than its publisher states; nothing was kept. Run the command "
+            "again; if that does not help, a proxy may be changing it"
+        ) from None
+
+
+def stream(
+    url: str, part: Path, size: int | None, words: str, resume: bool = True, most: int = MOST_BYTES
+) -> None:
+    """Fetch into ``part``, going on where it ends; broken connections and server errors are tried again.
+
+    Redirects may lead to HTTPS, never to anything less safe than ``url``.
 
     Args:
-        path: the file; overwritten.
-        most_bytes: a longer answer is refused.
+        size: of the file in bytes, where it is known.
+        most: a longer answer is refused.
 
     Raises:
-        FetchError: after the last attempt, or at once where another would not help.
+        DownloadError, requests.RequestException: when that does not help.
     """
-    path = Path(path)
-    path.write_bytes(b"")
-    with tqdm(desc=path.name, unit="B", unit_scale=True, disable=not progress, delay=1, leave=False) as bar:
-        for attempt in range(ATTEMPTS):
-            try:
-                _attempt(url, path, most_bytes, bar)
+    part.parent.mkdir(parents=True, exist_ok=True)
+    if not resume:
+        part.unlink(missing_ok=True)
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(PAUSE_S * 2 ** (attempt - 1))
+        try:
+            _stream_once(url, part, size, words, most)
+            if size is None or part.stat().st_size == size:
                 return
-            except _Again as error:
-                trouble = error
-            except requests.RequestException as error:
-                raise FetchError(_plain(error)) from None
-            if attempt + 1 < ATTEMPTS:
-                time.sleep(PAUSE_S * 2**attempt)
-    raise FetchError(f"{trouble}; {ATTEMPTS} attempts failed") from None
+            if part.stat().st_size > size:
+                part.unlink()
+                raise DownloadError(f"{url} sent more than the {size} bytes that its publisher states")
+            trouble: Exception = OSError(f"{url} ended after {part.stat().st_size} of {size} bytes")
+        except (
+            requests.ConnectionError,
+            requests.Timeout,
+            requests.exceptions.ChunkedEncodingError,
+        ) as error:
+            trouble = error
+    raise trouble
 
 
-def _attempt(url: str, path: Path, most_bytes: int, bar: tqdm) -> None:
-    have = path.stat().st_size
-    headers = {"Accept-Encoding": "identity"}  # compressed bytes could not be resumed, and can be bombs
-    if have:
-        headers["Range"] = f"bytes={have}-"
-    hooks: Mapping[str, Any] = {"response": lambda answer, **_: _check_redirect(url, answer)}
-    try:
-        with requests.get(url, stream=True, timeout=TIMEOUT_S, headers=headers, hooks=hooks) as answer:
-            if answer.status_code == 416 and have:  # nothing of it is left to send
-                return
-            if answer.status_code >= 500 or answer.status_code == 429:
-                raise _Again(f"the server answers {answer.status_code} {answer.reason}")
-            answer.raise_for_status()
-            if answer.status_code != 206 or not answer.headers.get("Content-Range", "").startswith(
-                f"bytes {have}-"
-            ):
-                have = 0  # the server begins anew
-            _store(answer, path, have, most_bytes, bar)
-    except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-        raise _Again(_plain(error)) from None
-
-
-def _store(answer: requests.Response, path: Path, have: int, most_bytes: int, bar: tqdm) -> None:
-    promised = answer.headers.get("Content-Length", "")
-    whole = have + int(promised) if promised.isdigit() else None
-    if whole is not None and whole > most_bytes:
-        raise FetchError(
-            f"the server wants to send {whole} bytes, more than the {most_bytes} expected at most"
-        )
-    bar.total, bar.n = whole, have
-    with open(path, "r+b") as file:
-        file.truncate(have)
-        file.seek(have)
-        for block in answer.iter_content(BLOCK):
-            have += len(block)
-            if have > most_bytes:
-                raise FetchError(f"the server sends more than the {most_bytes} bytes expected at most")
-            file.write(block)
-            bar.update(len(block))
-    if whole is not None and have < whole:
-        raise _Again(f"the connection ended after {have} of {whole} bytes")
-
-
-def _check_redirect(url: str, answer: requests.Response) -> None:
-    if not answer.is_redirect:
+def _stream_once(url: str, part: Path, size: int | None, words: str, most: int) -> None:
+    have = part.stat().st_size if part.exists() else 0
+    if size is not None and have >= size:
         return
-    to = urlsplit(requests.compat.urljoin(answer.url, answer.headers["Location"]))
-    if to.scheme not in ("https", urlsplit(url).scheme):
-        raise FetchError(f"the server redirects from {urlsplit(url).scheme} to {to.scheme}, which is refused")
+    headers = {"Accept-Encoding": "identity"}  # compressed bytes cannot be resumed, and can be bombs
+    headers |= {"Range": f"bytes={have}-"} if have else {}
+    hooks = {"response": lambda reply, **_: _check_redirect(url, reply)}
+    with requests.get(url, headers=headers, hooks=hooks, stream=True, timeout=TIMEOUT_S) as reply:
+        if reply.status_code >= 500:
+            raise requests.ConnectionError(f"{url} answers {reply.status_code} {reply.reason}")
+        if reply.status_code == 429 or reply.status_code == 403:
+            raise DownloadError(
+                f"{url} answers {reply.status_code}: too many requests, or its quota is used up; try again "
+                "later, or clone the repository with Git LFS"
+            )
+        reply.raise_for_status()
+        goes_on = reply.status_code == 206 and reply.headers.get("Content-Range", "").startswith(
+            f"bytes {have}-"
+        )
+        total = size or int(reply.headers.get("Content-Length") or 0) + have or None
+        with (
+            open(part, "ab" if goes_on else "wb") as file,
+            tqdm(total=total, initial=have if goes_on else 0, unit="B", unit_scale=True, desc=words,
+                 disable=not words) as bar,
+        ):  # fmt: skip
+            for chunk in reply.iter_content(CHUNK):
+                if file.tell() + len(chunk) > most:
+                    raise DownloadError(f"{url} sends more than the {most} bytes expected at most")
+                file.write(chunk)
+                bar.update(len(chunk))
 
 
-def _plain(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def _check_redirect(url: str, reply: requests.Response) -> None:
+    if reply.is_redirect:
+        to, scheme = urlsplit(urljoin(reply.url, reply.headers["Location"])).scheme, urlsplit(url).scheme
+        if to not in ("https", scheme):
+            raise DownloadError(f"{url} redirects from {scheme} to {to}, which is refused")
+
+
+def unzip(archive: Path, root: Path) -> list[str]:
+    """Unpack an archive under ``root``, each file whole or not at all; returns their names.
+
+    Raises:
+        DownloadError: damaged, or with a name that leads out of ``root``.
+    """
+    try:
+        with zipfile.ZipFile(archive) as pack:
+            members = [m for m in pack.infolist() if not m.is_dir()]
+            check_disk(root, sum(m.file_size for m in members))
+            for member in members:
+                target = root / inside(member.filename)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with atomic_path(target) as temporary, pack.open(member) as source:
+                    with open(temporary, "wb") as file:
+                        shutil.copyfileobj(source, file, CHUNK)
+    except zipfile.BadZipFile as error:
+        raise DownloadError(f"{archive} is damaged ({error}); remove it and run the command again") from None
+    return [m.filename for m in members]
+
+
+def inside(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name:
+        raise DownloadError(
+            f"an archive names {name!r}, which leads out of its folder; nothing of it is used"
+        )
+    return path.as_posix()
+
+
+def check_disk(root: Path, needed: int) -> None:
+    free = shutil.disk_usage(root).free
+    if needed > free:
+        raise DownloadError(
+            f"{root} has {free / 1e9:.1f} GB free where {needed / 1e9:.1f} GB are needed; "
+            "name a folder on another disk with ROOT="
+        )

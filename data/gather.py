@@ -9,57 +9,18 @@ A attributes, K random numbers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from data.batch import Compact
 from data.features import FeatureSet
 from data.sampling import audio_window, video_steps
 from data.schema import LoaderConfig
 from data.shuffle import uniforms
 
 DRAWS = 6  # crop y, crop x, flip, brightness, contrast, saturation; then four for each SpecAugment pair
-
-
-@dataclass
-class Compact:
-    """One batch as it is stored and travels; `data.augment.Augment` makes a `Batch` of it.
-
-    Attributes:
-        frames: uint8 [B,T,H,H,3]. flow: int8 or float16 [B,T,H,H,2]. logmel: float16 [B,L,M], dB.
-            Empty where the batch comes from resident data or the stream is switched off.
-        frame_at, hop_at: int64 [B,T], [B,L]; rows in the resident arrays.
-        scale: float32 [B,T], px per step of int8 flow.
-        draws: float32 [B,K] in [0,1), the clip's random numbers for augmentation.
-        Others: as in `data.batch.Batch`.
-    """
-
-    frames: torch.Tensor
-    flow: torch.Tensor
-    logmel: torch.Tensor
-    frame_at: torch.Tensor
-    hop_at: torch.Tensor
-    scale: torch.Tensor
-    draws: torch.Tensor
-    video_time: torch.Tensor
-    audio_time: torch.Tensor
-    video_mask: torch.Tensor
-    flow_mask: torch.Tensor
-    audio_mask: torch.Tensor
-    label: torch.Tensor
-    soft: torch.Tensor
-    attributes: torch.Tensor
-    index: torch.Tensor
-    real: torch.Tensor
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """numpy views of the tensors."""
-        return {f.name: getattr(self, f.name).numpy() for f in fields(self)}
-
-    @property
-    def nbytes(self) -> int:
-        return sum(getattr(self, f.name).nbytes for f in fields(self))
 
 
 @dataclass
@@ -125,7 +86,10 @@ class Gather:
             stream.load_small()
 
     def allocate(self, batch: int, pinned: bool = False) -> Compact:
-        """Buffers for one batch, in page-locked memory where a GPU will fetch it."""
+        """Buffers for one batch, in page-locked memory where a GPU will fetch it.
+
+        Others come from numpy, which asks the system for huge pages: copies into them are faster.
+        """
         c = self.config
         b, t, l = batch, c.steps, c.audio_steps
         classes, attributes = self.labels.soft.shape[1], self.labels.attributes.shape[1]
@@ -141,7 +105,10 @@ class Gather:
             "label": ((b,), i64), "soft": ((b, classes), f32), "attributes": ((b, attributes), f32),
             "index": ((b,), i64), "real": ((b,), flag),
         }  # fmt: skip
-        return Compact(**{n: torch.zeros(s, dtype=d, pin_memory=pinned) for n, (s, d) in shapes.items()})
+        if pinned:
+            return Compact(**{n: torch.zeros(s, dtype=d, pin_memory=True) for n, (s, d) in shapes.items()})
+        plain = {n: np.zeros(s, torch.empty(0, dtype=d).numpy().dtype) for n, (s, d) in shapes.items()}
+        return Compact(**{n: torch.from_numpy(a) for n, a in plain.items()})
 
     def _large(self, stage: str, lead: tuple, dtype: torch.dtype, tail: tuple) -> tuple[tuple, torch.dtype]:
         """Shape and type of a large field's buffer; of no size where the field does not travel."""
@@ -222,26 +189,28 @@ class Gather:
     def _copy(self, out, row, at, start, count) -> None:
         """Copy the large fields, one call a clip and field; ``take`` holds no lock while it copies."""
         for stage in self.large:
-            target = out[self.streams[stage].field]
+            stream, held = self.streams[stage], self.held.get(stage)
+            target = out[stream.field]
             if not target.size:
                 continue
-            has = self.streams[stage].length[row] > 0
-            for b in range(len(row)):
-                if not out["real"][b] or not has[b]:
+            first = (stream.start if held is None else held.first)[row]
+            has = (out["real"] & (stream.length[row] > 0)).tolist()
+            shard = stream.shard[row].tolist()
+            if stage == "logmel":
+                begin, count = (first + start).tolist(), count.tolist()
+            else:
+                frames = first[:, None] + at
+            for b, there in enumerate(has):
+                if not there:
                     target[b] = 0
                     continue
-                source, begin = self._source(stage, int(row[b]))
+                source = stream.whole(shard[b]) if held is None else held.array
                 if stage == "logmel":
-                    n = int(count[b])
-                    np.copyto(target[b, :n], source[begin + start[b] : begin + start[b] + n])
+                    n = count[b]
+                    target[b, :n] = source[begin[b] : begin[b] + n]
                     target[b, n:] = 0
                 else:
-                    np.take(source, begin + at[b], axis=0, out=target[b], mode="clip")
-
-    def _source(self, stage: str, row: int) -> tuple[np.ndarray, int]:
-        if stage in self.held:
-            return self.held[stage].array, int(self.held[stage].first[row])
-        return self.streams[stage].main(row), 0
+                    source.take(frames[b], 0, target[b], "clip")
 
 
 @dataclass

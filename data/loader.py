@@ -18,11 +18,11 @@ import numpy as np
 import torch
 
 from data.augment import Augment
-from data.batch import Batch
+from data.batch import Batch, Compact
 from data.features import FeatureSet
-from data.gather import Compact, Gather
-from data.residency import choose_residency, free_bytes, hold
-from data.ring import Ring
+from data.gather import Gather
+from data.residency import choose_residency, free_bytes, hold, remote
+from data.ring import Ring, Stuck
 from data.schema import LoaderConfig
 from data.shuffle import batch_count, epoch_order, rank_share
 
@@ -77,8 +77,9 @@ class Loader:
         switches = {"video": video, "flow": flow, "audio": audio}
         self.gather = Gather(features, config, attributes, training, seed, switches)
         nbytes = sum(self.gather.streams[s].nbytes(self.indices) for s in self.gather.large)
+        folders = {p.parent for s in self.gather.large for p in self.gather.streams[s].paths}
         self.residency, self.why = choose_residency(
-            config.residency, nbytes, self.device, *free_bytes(self.device)
+            config.residency, nbytes, self.device, *free_bytes(self.device), remote(folders)
         )
         resident = {}
         if self.residency != "stream":
@@ -104,7 +105,7 @@ class Loader:
         """The batches of an epoch, from batch ``start`` on.
 
         Closing the iterator stops the threads. Raises what a thread met, such as `MapError` for a
-        shard that vanished.
+        shard that vanished, and `data.ring.Stuck` where the disk stops answering.
         """
         if self.device.type == "cuda":
             return self._epoch_on_gpu(number, start)
@@ -113,8 +114,20 @@ class Loader:
     def compact(self, number: int, start: int = 0) -> Iterator[Compact]:
         """The batches before casting and augmentation; each is valid until the next is asked for."""
         with self._ring(number, start) as ring:
-            for slot in ring:
+            for slot in self._watched(ring):
                 yield slot.batch
+
+    def _watched(self, ring: Ring[Slot]) -> Iterator[Slot]:
+        """The ring's slots; a disk that answers too slowly is an error that names its folder."""
+        try:
+            yield from ring
+        except Stuck:
+            folders = {str(p.parent) for s in self.gather.streams.values() for p in s.paths}
+            raise Stuck(
+                f"no batch within loader.timeout={self.config.timeout:g} s while reading from "
+                f"{', '.join(sorted(folders))}; is the disk or network share reachable? "
+                "Raise loader.timeout for a slow one, or copy the cache to a local disk"
+            ) from None
 
     def _ring(self, number: int, start: int) -> Ring[Slot]:
         plan = self.batches(number)
@@ -127,7 +140,7 @@ class Loader:
                 slot.sent.synchronize()
             self.gather.fill(slot.arrays, plan[n], number)
 
-        return Ring(self._slots, fill, len(plan), self.config.threads, start)
+        return Ring(self._slots, fill, len(plan), self.config.threads, start, self.config.timeout)
 
     def _epoch_on_cpu(self, number: int, start: int) -> Iterator[Batch]:
         with closing(self.compact(number, start)) as batches:
@@ -139,7 +152,7 @@ class Loader:
         side = torch.cuda.Stream(self.device)
         on_way: deque[tuple[Compact, torch.cuda.Event]] = deque()
         with self._ring(number, start) as ring:
-            for slot in ring:
+            for slot in self._watched(ring):
                 on_way.append(self._send(slot, side))
                 if len(on_way) > 1:
                     yield self._receive(*on_way.popleft())

@@ -31,7 +31,7 @@ class Maps:
 
     def __init__(self, most: int = MOST_MAPS):
         self.most = most
-        self._maps: OrderedDict[Path, np.ndarray] = OrderedDict()
+        self._maps: OrderedDict[Path, tuple[np.ndarray, dict[FieldLayout, np.ndarray]]] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -43,21 +43,28 @@ class Maps:
         Raises:
             MapError: where the file is gone or has another size.
         """
+        return self._entry(path, size)[0]
+
+    def field(self, path: Path, size: int, layout: FieldLayout) -> np.ndarray:
+        """One field of a shard as a read-only view; the same object while its file stays mapped."""
+        whole, views = self._entry(path, size)
+        view = views.get(layout)
+        if view is None:
+            part = whole[layout.offset : layout.offset + layout.nbytes]
+            view = views[layout] = part.view(layout.dtype).reshape(layout.shape)
+        return view
+
+    def _entry(self, path: Path, size: int) -> tuple[np.ndarray, dict[FieldLayout, np.ndarray]]:
         with self._lock:
             if path in self._maps:
                 self._maps.move_to_end(path)
                 return self._maps[path]
-        bytes_ = map_file(path, size)
+        fresh = map_file(path, size), {}
         with self._lock:
-            self._maps[path] = bytes_
+            entry = self._maps.setdefault(path, fresh)  # another thread may have been quicker
             while len(self._maps) > self.most:
                 self._maps.popitem(last=False)
-        return bytes_
-
-    def field(self, path: Path, size: int, layout: FieldLayout) -> np.ndarray:
-        """One field of a shard as a read-only view."""
-        part = self.file(path, size)[layout.offset : layout.offset + layout.nbytes]
-        return part.view(layout.dtype).reshape(layout.shape)
+        return entry
 
 
 def map_file(path: Path, size: int) -> np.ndarray:

@@ -14,6 +14,10 @@ from typing import Generic, TypeVar
 Slot = TypeVar("Slot")
 
 
+class Stuck(OSError):
+    """No item came within the time allowed."""
+
+
 class Ring(Generic[Slot]):
     """Fills item ``n`` into slot ``n % len(slots)`` as soon as that slot is free.
 
@@ -22,9 +26,11 @@ class Ring(Generic[Slot]):
         fill: writes item ``n`` into a slot; runs in the threads.
         count: how many items; they are numbered from ``start``.
         threads: how many fill; the order of the items never depends on it.
+        patience: s to wait for an item before `Stuck` is raised; ``None`` waits forever.
 
     A slot is the reader's until it calls `release` (or asks for the next item). An error in a
-    thread is raised to the reader. Leaving the ``with`` block stops the threads.
+    thread is raised to the reader. Leaving the ``with`` block stops the threads; one that hangs in a
+    read is left behind (they are daemons).
     """
 
     def __init__(
@@ -34,8 +40,10 @@ class Ring(Generic[Slot]):
         count: int,
         threads: int,
         start: int = 0,
+        patience: float | None = None,
     ):
         self.slots, self.fill, self.start, self.stop = slots, fill, start, count
+        self.patience = patience
         self._next = start  # the item a free thread takes
         self._released = start  # items below it have left their slots
         self._done: set[int] = set()
@@ -57,15 +65,19 @@ class Ring(Generic[Slot]):
             self._closing = True
             self._change.notify_all()
         for thread in self._threads:
-            thread.join()
+            thread.join(self.patience)
 
     def __iter__(self) -> Iterator[Slot]:
         for n in range(self.start, self.stop):
             self.release(n)
             with self._change:
-                self._change.wait_for(lambda n=n: n in self._done or self._error is not None)
+                come = self._change.wait_for(
+                    lambda n=n: n in self._done or self._error is not None, self.patience
+                )
                 if self._error is not None:
                     raise self._error
+                if not come:
+                    raise Stuck(f"item {n} did not come within {self.patience:g} s")
                 self._done.discard(n)
             yield self.slots[n % len(self.slots)]
 

@@ -154,6 +154,9 @@ class LoaderConfig:
     )
     threads: int = opt(2, "threads that gather batches", operational=True, low=1)
     ahead: int = opt(3, "batches prepared ahead", operational=True, low=1)
+    timeout: float = opt(
+        300.0, "s without a batch after which the disk counts as stuck", operational=True, low=1
+    )
     flip: float = opt(0.5, "chance of a horizontal flip (u of the flow is negated)")
     colour: float = opt(0.2, "strength of brightness, contrast and colour changes")
     spec_masks: int = opt(2, "SpecAugment masks along time and along frequency")
@@ -218,6 +221,7 @@ class Config:
     """All settings."""
 
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    mix: list[str] = opt([], "YAML files of further corpora to train and test with, classes joined by name")
     cache: str = opt("cache", "folder of the feature caches", operational=True)
     stages: list[str] = opt(
         ["faces", "flow", "logmel"],

@@ -234,6 +234,8 @@ def read_info(path: str | Path, with_digest: bool = True) -> ShardInfo:
 def _read_info(path: Path, file: h5py.File, size: int, with_digest: bool) -> ShardInfo:
     if int(file.attrs.get("format", -1)) != FORMAT:
         raise ShardError(f"{path}: shard format {file.attrs.get('format')!r}, this version reads {FORMAT}")
+    if file.attrs.get("packed", False):
+        raise ShardError(f"{path}: packed for an archive; `python -m pipeline unpack ARCHIVE CACHE` first")
     columns: dict[str, np.ndarray] = {}
     layouts: dict[str, FieldLayout] = {}
     for name in file:

@@ -99,14 +99,20 @@ class Stream:
         """A clip's large field, a view of the mapped file."""
         return self._part(row, self.field)
 
+    def whole(self, shard: int) -> np.ndarray:
+        """The large field of a whole shard, in which a clip's rows begin at `start`."""
+        return self._field(shard, self.field)
+
     def clip(self, row: int) -> dict[str, np.ndarray]:
         """All of a clip's fields, as views of the mapped file."""
         return {name: self._part(row, name) for name in self.layouts[self.shard[row]]}
 
     def _part(self, row: int, name: str) -> np.ndarray:
-        n, start = int(self.shard[row]), int(self.start[row])
-        whole = self.maps.field(self.paths[n], self.sizes[n], self.layouts[n][name])
-        return whole[start : start + int(self.length[row])]
+        start = int(self.start[row])
+        return self._field(int(self.shard[row]), name)[start : start + int(self.length[row])]
+
+    def _field(self, shard: int, name: str) -> np.ndarray:
+        return self.maps.field(self.paths[shard], self.sizes[shard], self.layouts[shard][name])
 
     def small(self, name: str) -> np.ndarray | None:
         """A small field of all clips, end to end in row order; a clip's part begins at `first`."""
@@ -134,8 +140,13 @@ class Stream:
             layout = next((lay[name] for lay in self.layouts if name in lay), None)
             if layout is not None:
                 loaded[name] = np.empty((total, *layout.shape[1:]), layout.dtype)
-        for row in np.flatnonzero(self.length):
-            part = slice(first[row], first[row] + self.length[row])
-            for name in self.layouts[self.shard[row]].keys() & set(names):
-                loaded[name][part] = self._part(int(row), name)
+        rows = np.flatnonzero(self.length)
+        by_shard = rows[np.argsort(self.shard[rows], kind="stable")]
+        cuts = np.flatnonzero(np.diff(self.shard[by_shard])) + 1
+        for group in np.split(by_shard, cuts) if len(rows) else ():
+            n, length = int(self.shard[group[0]]), self.length[group]
+            step = np.arange(int(length.sum())) - np.repeat(np.cumsum(length) - length, length)
+            source, target = (np.repeat(x[group], length) + step for x in (self.start, first))
+            for name in self.layouts[n].keys() & set(names):
+                loaded[name][target] = self._field(n, name)[source]
         self._small = loaded

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pooch
 
-from data.fetch import fetch
+from data.fetch import DownloadError, stream
 
 
 class WeightsError(RuntimeError):
@@ -102,6 +102,20 @@ def resolve(name_or_path: str | None, default: str) -> tuple[str, str]:
     return _download(source)
 
 
+def locate(name: str) -> tuple[Path | None, list[Path]]:
+    """Where named weights lie, or ``None``, and where they are looked for; never downloads.
+
+    Raises:
+        WeightsError: for an unknown name, or a file under a known name with another digest.
+    """
+    source = _source(name)
+    places = [folder / source.file for folder in _folders()]
+    found = next((p for p in places if p.is_file()), None)
+    if found is not None:
+        _checked(found, source)
+    return found, places
+
+
 def known_digest(name_or_path: str | None, default: str) -> str:
     """What identifies weights in a stage key; never downloads.
 
@@ -167,7 +181,9 @@ def _download(source: Source) -> tuple[str, str]:
                 known_hash=f"sha256:{source.sha256}" if len(source.sha256) == 64 else None,
                 fname=source.file,
                 path=parts,
-                downloader=lambda url, file, _: fetch(url, file, MOST_BYTES),
+                downloader=lambda url, file, _: stream(
+                    url, Path(file), None, source.file, resume=False, most=MOST_BYTES
+                ),
             )
             found = digest(path)
             if not found.startswith(source.sha256):
@@ -176,7 +192,7 @@ def _download(source: Source) -> tuple[str, str]:
                 )
             final = folder / source.file
             os.replace(path, final)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, DownloadError) as error:
         raise WeightsError(
             f"could not download {source.url} ({str(error).splitlines()[0]}); nothing was kept. Where there "
             f"is no network, put {source.file} into a folder and name that folder in DEIII_WEIGHTS_DIR"

@@ -2,6 +2,9 @@
 
 train      train, choose the epoch on validation speakers, keep checkpoints
 evaluate   score a run's best checkpoint on the test speakers and write its report
+predict    judge media files with a trained network
+compare    figures of several runs side by side, with paired intervals
+export     a trained network as one folder, with its preprocessing and a model card
 """
 
 from __future__ import annotations
@@ -36,12 +39,63 @@ def main(argv: list[str] | None = None) -> int:
     sub.add_argument("--cache", help="folder of the feature caches, where it has moved since training")
     sub.add_argument("--device", help="auto, cpu or cuda (default: as in training)")
     sub.set_defaults(action=_evaluate)
+    _add_predict(commands)
+    _add_compare(commands)
+    _add_export(commands)
     args, rest = parser.parse_known_args(argv)
     if args.command == "train" and not any(word.startswith("-") for word in rest):
         args.settings += rest  # settings may also follow an option
     elif rest:
         parser.error(f"unknown arguments: {' '.join(rest)}")
     return run(lambda: args.action(args))
+
+
+def _add_predict(commands: argparse._SubParsersAction) -> None:
+    sub = commands.add_parser(
+        "predict",
+        help="judge media files with a trained network",
+        description="Judge media files: probabilities, attributes, each input's part, quality of the face "
+        "track. Prints a table; writes <name>.json for each file and predictions.csv.",
+    )
+    sub.add_argument("run", help="run folder or exported folder, e.g. runs/latest")
+    sub.add_argument("media", nargs="+", help="media files, or folders with some")
+    sub.add_argument("--out", default="predict", help="folder for the results (default: %(default)s)")
+    sub.add_argument(
+        "--overlay", metavar="MP4", help="also draw a video; a folder where there are several files"
+    )
+    sub.add_argument("--window", type=float, metavar="S", help="length of the sliding window in s")
+    sub.add_argument("--hop", type=float, metavar="S", help="distance of windows in s (default: 0.2)")
+    sub.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+    sub.add_argument("--quiet", action="store_true", help="no progress bars")
+    sub.add_argument(
+        "--set", dest="settings", nargs="*", default=[], metavar="KEY=VALUE",
+        help="settings for this machine, e.g. faces.weights=/w/face_detection_yunet_2023mar.onnx",
+    )  # fmt: skip
+    sub.set_defaults(action=_predict)
+
+
+def _add_compare(commands: argparse._SubParsersAction) -> None:
+    sub = commands.add_parser(
+        "compare",
+        help="figures of several runs side by side",
+        description="Figures of evaluated runs on the test clips that all of them scored, and each run's "
+        "difference from the first, with 95 %% intervals over speakers drawn again for all runs alike.",
+    )
+    sub.add_argument("runs", nargs="+", help="run folders; the first is the one to compare with")
+    sub.add_argument("--out", default="runs/compare", help="folder for the files (default: %(default)s)")
+    sub.set_defaults(action=_compare)
+
+
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    sub = commands.add_parser(
+        "export",
+        help="a trained network as one folder",
+        description="Write weights, preprocessing, labels, a model card and a torch.export program.",
+    )
+    sub.add_argument("run", help="run folder, e.g. runs/latest")
+    sub.add_argument("folder", help="folder to write")
+    sub.add_argument("--no-program", action="store_true", help="leave out the torch.export program")
+    sub.set_defaults(action=_export)
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -60,6 +114,36 @@ def _evaluate(args: argparse.Namespace) -> int:
     metrics, report = evaluate(args.run, cache=args.cache, device=args.device)
     print(summary(metrics))
     print(f"report: {report}")
+    return 0
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from model.predict import predict_files
+
+    found = predict_files(
+        args.run, args.media, args.out, args.overlay, args.window, args.hop, args.device, args.settings,
+        progress=not args.quiet,
+    )  # fmt: skip
+    print(f"results: {args.out}/predictions.csv, and <name>.json for each file")
+    lost = [p.path for p in found if not p.usable]
+    if lost:
+        print(f"error: nothing to judge in {len(lost)} of {len(found)} files: {', '.join(lost[:5])}",
+              file=sys.stderr)  # fmt: skip
+    return 1 if lost else 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from model.compare import compare
+
+    print(compare(args.runs, args.out))
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from model.export import export
+
+    folder = export(args.run, args.folder, program=not args.no_program)
+    print(f"exported to {folder}; how to use it: {folder / 'README.md'}")
     return 0
 
 

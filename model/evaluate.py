@@ -21,7 +21,8 @@ from model import checkpoint
 from model.deiii import DEIII
 from model.devices import pick_device
 from model.masking import enabled_streams, hide
-from model.metrics import bootstrap, ccc, class_intervals, class_report
+from model.metrics import bootstrap, ccc, class_intervals, class_report, figure_names
+from model.mistakes import worst_mistakes
 from model.report import write_report
 from model.runs import RunError, RunFolder
 from model.scoring import Predictions, score
@@ -81,7 +82,7 @@ def evaluate(
     }
     write_json(run.metrics_json, metrics)
     write_predictions(run.predictions, test, features, task)
-    return metrics, write_report(run, metrics, info, features)
+    return metrics, write_report(run, metrics, info, features, worst_mistakes(test, features, task))
 
 
 def load_best(run: RunFolder, config: Config, features: FeatureSet) -> tuple[DEIII, Task]:
@@ -157,10 +158,8 @@ def write_predictions(path: Path, found: Predictions, features: FeatureSet, task
 def summary(metrics: dict[str, Any]) -> str:
     """A few lines for the terminal."""
     test = metrics["test"]
-    names = {"uar": "UAR", "war": "WAR", "macro_f1": "macro-F1"}
-    names |= {k: f"CCC {k[4:]}" for k in test if k.startswith("ccc_") and not k.endswith("_ci")}
     lines = []
-    for key, label in names.items():
+    for key, label in figure_names(test).items():
         if test.get(key) is not None:
             ci = test.get(f"{key}_ci")
             lines.append(

@@ -5,10 +5,22 @@ Counts come from scikit-learn; CCC is `ccc`. All figures are Python floats or ``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from sklearn.metrics import confusion_matrix, f1_score, recall_score
+
+
+def figure_names(figures: Mapping[str, Any]) -> dict[str, str]:
+    """Keys of the figures that are there, with the names people know.
+
+    >>> figure_names({"uar": 0.5, "ccc_valence": 0.1, "ccc_valence_ci": [0, 0.2]})
+    {'uar': 'UAR', 'ccc_valence': 'CCC valence'}
+    """
+    names = {"uar": "UAR", "war": "WAR", "macro_f1": "macro-F1"}
+    names = {key: label for key, label in names.items() if key in figures}
+    return names | {k: f"CCC {k[4:]}" for k in figures if k.startswith("ccc_") and not k.endswith("_ci")}
 
 
 def ccc(truth: np.ndarray, predicted: np.ndarray) -> float | None:

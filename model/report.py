@@ -5,6 +5,7 @@ No scripts and no outside files; legible on a phone, and in dark where the reade
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -14,14 +15,22 @@ from typing import Any
 from data.atomic import write_text
 from data.features import FeatureSet
 from model.figures import confusion_figure, figure_curves, inline_svg, loss_curves, save_png
+from model.metrics import figure_names
+from model.mistakes import Mistake
 from model.report_style import STYLE
 from model.runs import RunFolder
 
 MOST_FAILURES = 25
-NAMES = {"uar": "UAR", "war": "WAR", "macro_f1": "macro-F1"}
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # browsers hold the page to it
 
 
-def write_report(run: RunFolder, metrics: dict[str, Any], info: dict[str, Any], features: FeatureSet) -> Path:
+def write_report(
+    run: RunFolder,
+    metrics: dict[str, Any],
+    info: dict[str, Any],
+    features: FeatureSet,
+    mistakes: Sequence[Mistake] = (),
+) -> Path:
     """Write the figures and the page; returns the page's path."""
     history, best = run.read_history(), metrics["epoch"]
     curves = {"loss": loss_curves(history, best), "validation": figure_curves(history, best)}
@@ -41,6 +50,7 @@ def write_report(run: RunFolder, metrics: dict[str, Any], info: dict[str, Any], 
         _confusion(metrics, info["classes"]) if info["classes"] else "",
         _per_class(metrics) if info["classes"] else "",
         _per_speaker(metrics),
+        _mistakes(mistakes),
         _ablation(metrics),
         _outcomes(features),
         _provenance(run, info),
@@ -49,6 +59,7 @@ def write_report(run: RunFolder, metrics: dict[str, Any], info: dict[str, Any], 
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         f"<title>{title}</title><style>{STYLE}</style></head>\n<body>\n{''.join(parts)}\n</body></html>\n"
     )
     write_text(run.report, page)
@@ -58,7 +69,7 @@ def write_report(run: RunFolder, metrics: dict[str, Any], info: dict[str, Any], 
 def _top(run: RunFolder, metrics: dict[str, Any], info: dict[str, Any]) -> str:
     test, clips = metrics["test"], metrics["clips"]["test"]
     tiles = []
-    for key, label in _figure_names(test).items():
+    for key, label in figure_names(test).items():
         ci = test.get(f"{key}_ci")
         under = f"{ci[0]:.3f} to {ci[1]:.3f}" if ci else "no interval: one speaker"
         tiles.append(
@@ -106,7 +117,7 @@ def _per_class(metrics: dict[str, Any]) -> str:
 def _per_speaker(metrics: dict[str, Any]) -> str:
     speakers = metrics["test"]["per_speaker"]
     first = next(iter(speakers.values()), {})
-    names = {k: v for k, v in _figure_names(first).items() if k != "macro_f1"}
+    names = {k: v for k, v in figure_names(first).items() if k != "macro_f1"}
     rows = [
         (s, r["clips"], *(_number(r.get(k)) for k in names), _bar(r.get(next(iter(names), ""))))
         for s, r in speakers.items()
@@ -114,9 +125,31 @@ def _per_speaker(metrics: dict[str, Any]) -> str:
     return _section("Test speakers", _table(("speaker", "clips", *names.values(), ""), rows))
 
 
+def _mistakes(mistakes: Sequence[Mistake]) -> str:
+    if not mistakes:
+        return ""
+    cards = []
+    for m in mistakes:
+        picture = '<p class="soft">no features to show</p>'
+        if m.picture:
+            data = b64encode(m.picture).decode()
+            alt = f"crops, flow and log-mel of {escape(m.clip, quote=True)}"
+            picture = f'<img alt="{alt}" src="data:image/jpeg;base64,{data}">'
+        cards.append(
+            f"<figure>{picture}<figcaption><b>{escape(m.clip)}</b>, speaker {escape(m.speaker)}<br>"
+            f"{escape(m.what)}</figcaption></figure>"
+        )
+    return _section(
+        "Worst mistakes",
+        f'<div class="figures">{"".join(cards)}</div>',
+        "Test clips that the network was most wrong about: crops, the flow that leaves them, log-mel. "
+        "Look for wrong labels and wrong faces first.",
+    )
+
+
 def _ablation(metrics: dict[str, Any]) -> str:
     test = metrics["test"]
-    names = [k for k in _figure_names(test) if k not in ("war", "macro_f1")]
+    names = [k for k in figure_names(test) if k not in ("war", "macro_f1")]
     found = {"fused head, all inputs": test}
     found |= {f"{h} head alone": r for h, r in metrics["heads"].items()}
     found |= {f"fused head without {w.replace('+', ' and ')}": r for w, r in metrics["without"].items()}
@@ -132,7 +165,7 @@ def _ablation(metrics: dict[str, Any]) -> str:
                 _bar(r.get(names[0])),
             )
         )
-    header = ("", *(_figure_names(test)[k] for k in names), "95 % of UAR" if "uar" in names else "", "")
+    header = ("", *(figure_names(test)[k] for k in names), "95 % of UAR" if "uar" in names else "", "")
     return _section(
         "Heads and missing inputs",
         _table(header, rows),
@@ -210,8 +243,3 @@ def _bar(share: float | None) -> _Markup:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
-
-
-def _figure_names(figures: dict[str, Any]) -> dict[str, str]:
-    names = {k: label for k, label in NAMES.items() if k in figures}
-    return names | {k: f"CCC {k[4:]}" for k in figures if k.startswith("ccc_") and not k.endswith("_ci")}

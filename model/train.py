@@ -94,6 +94,7 @@ def _train(config: Config, resume: bool, progress: bool) -> dict[str, Any]:
         "classes": list(task.classes), "attributes": list(task.attributes),
         "ranges": [list(r) for r in task.ranges],
         "clips": {part: len(r) for part, r in rows.items()},
+        "seconds": clip_seconds(features, rows["train"]),
     }  # fmt: skip
     run.create(config, {**info, **provenance()}, resume)
     split.save(run.split)
@@ -132,6 +133,19 @@ def check_parts(features: FeatureSet, split: Split, rows: dict[str, np.ndarray])
     speakers = {part: {features.clips[i].speaker for i in r} for part, r in rows.items()}
     assert not (speakers["train"] | speakers["val"]) & speakers["test"], "test speakers in training"
     assert not speakers["train"] & speakers["val"], "validation speakers in training"
+
+
+def clip_seconds(features: FeatureSet, rows: np.ndarray) -> dict[str, float]:
+    """Median and longest length of some clips in s; prediction cuts longer recordings into such windows."""
+    seconds = np.zeros(len(rows))
+    for stream in features.streams.values():
+        time, first, length = stream.small("time"), stream.first[rows], stream.length[rows]
+        some = length > 1
+        if time is None or not len(time) or not some.any():  # flow has the frames' times
+            continue
+        span = time[(first + length - 1)[some]] - time[first[some]]
+        seconds[some] = np.maximum(seconds[some], span * length[some] / (length[some] - 1))
+    return {"median": round(float(np.median(seconds)), 3), "longest": round(float(seconds.max()), 3)}
 
 
 def class_weights(features: FeatureSet, rows: Sequence[int]) -> torch.Tensor:

@@ -5,6 +5,10 @@ verify       check every byte of a cache
 inspect      a contact sheet of a clip's crops, flow and log-mel
 draw         draw the synthetic corpus
 settings     list every setting with its default and meaning
+pack         compress a cache into an archive folder
+unpack       the ordinary form of a packed cache again
+download     fetch a corpus whose licence allows it
+doctor       what this machine has and lacks
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         ("verify", _verify, "check every shard of a cache against its index"),
         ("draw", _draw, "draw the synthetic corpus"),
         ("settings", _settings, "list every setting"),
+        ("doctor", _doctor, "look at versions, devices, codecs, weights, memory and disk"),
     ):
         sub = commands.add_parser(name, help=help, description=help)
         add_settings(sub)
@@ -39,8 +44,31 @@ def main(argv: list[str] | None = None) -> int:
     sub.add_argument("--out", default="inspect", help="folder for the pictures (default: %(default)s)")
     sub.add_argument("--set", dest="settings", nargs="*", default=[], metavar="CONFIG|KEY=VALUE")
     sub.set_defaults(action=_inspect)
+    for name, action, words, help in (
+        ("pack", _pack, ("cache", "archive"), "compress a cache into an archive folder"),
+        ("unpack", _unpack, ("archive", "cache"), "write the ordinary form of a packed cache"),
+    ):
+        sub = commands.add_parser(name, help=help, description=f"{help}; a stopped run goes on")
+        for word in words:
+            sub.add_argument(word, metavar=word.upper(), help=f"folder of the {word}")
+        sub.set_defaults(action=action)
+    _add_download(commands)
     args = parser.parse_args(argv)
     return run(lambda: args.action(args))
+
+
+def _add_download(commands: argparse._SubParsersAction) -> None:
+    sub = commands.add_parser(
+        "download",
+        help="fetch RAVDESS or CREMA-D",
+        description="Fetch a corpus: shows its licence, goes on where it stopped, verifies every file.",
+    )
+    sub.add_argument("corpus", help="ravdess or crema_d")
+    sub.add_argument("--root", help="where to put it (default: corpus.root of its config)")
+    sub.add_argument("--part", help="ravdess: video-speech (default), video-song, audio-speech, audio-song; "
+                     "crema_d: video (default), audio")  # fmt: skip
+    sub.add_argument("--accept-licence", action="store_true", help="do not ask")
+    sub.set_defaults(action=_download)
 
 
 def scan_corpus(config: Config) -> Corpus:
@@ -94,6 +122,31 @@ def _draw(args: argparse.Namespace) -> int:
     return 0
 
 
+def _doctor(args: argparse.Namespace) -> int:
+    from pipeline.doctor import examine, report
+
+    return report(examine(read_settings(args.settings)))
+
+
+def _download(args: argparse.Namespace) -> int:
+    from data.download import download, source_of
+
+    print(source_of(args.corpus).licence)
+    if not args.accept_licence:
+        try:
+            answer = input("Do you accept these terms? [y/N] ")
+        except EOFError:
+            answer = ""
+        if answer.strip().lower() not in ("y", "yes"):
+            print("nothing was downloaded; --accept-licence accepts without being asked", file=sys.stderr)
+            return 1
+    root = args.root or f"raw/{ {'ravdess': 'ravdess', 'crema_d': 'CREMA-D'}[args.corpus] }"
+    count = download(args.corpus, root, args.part)
+    print(f"{count} files fetched, everything else was there; next: "
+          f"make preprocess CONFIG=configs/{args.corpus}.yaml ROOT={root}")  # fmt: skip
+    return 0
+
+
 def _inspect(args: argparse.Namespace) -> int:
     from pipeline.clip_features import extract
     from pipeline.contact_sheet import draw_contact_sheet
@@ -106,6 +159,21 @@ def _inspect(args: argparse.Namespace) -> int:
         path = out / f"{Path(media).stem}.png"
         draw_contact_sheet(features, path)
         print(f"{media}: {features.describe()}; picture: {path}")
+    return 0
+
+
+def _pack(args: argparse.Namespace) -> int:
+    from data.packed import pack
+
+    before, after = pack(args.cache, args.archive)
+    print(f"{args.archive}: {after / 1e6:.1f} MB for the {before / 1e6:.1f} MB of {args.cache}, which stays")
+    return 0
+
+
+def _unpack(args: argparse.Namespace) -> int:
+    from data.packed import unpack
+
+    print(f"{args.cache}: {unpack(args.archive, args.cache) / 1e6:.1f} MB, checked against their digests")
     return 0
 
 

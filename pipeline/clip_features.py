@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import numpy as np
 from data.compact import decode_flow
 from data.outcomes import Outcome
 from data.schema import Config
+from pipeline.result import StageResult
 
 
 @dataclass(frozen=True)
@@ -58,23 +61,44 @@ def extract(path: str | Path, config: Config | None = None) -> Features:
     Returns:
         the arrays with each stage's outcome; a stage that found nothing says so there, and raises nothing.
     """
-    from pipeline.flow import compute_flow, load_engine
-    from pipeline.stages import FaceClip, run_clip
-
-    config = config or Config()
-    path = str(path)
-    faces, logmel = run_clip("faces", path, config), run_clip("logmel", path, config)
-    outcomes = {"faces": faces.outcome}
+    results = run_stages(path, config or Config())
     arrays: dict[str, np.ndarray] = {}
-    if faces.arrays:
-        a = faces.arrays
+    if a := results["faces"].arrays:
         arrays |= {"frames": a["frames"], "valid": a["valid"], "video_time": a["time"]}
-        clip = FaceClip(a["frames"], a["time"], a["valid"])
-        flow = next(iter(compute_flow([clip], config.flow, load_engine(config.flow))))
-        outcomes["flow"] = flow.outcome
-        if flow.arrays:
-            arrays |= {"flow": decode_flow(flow.arrays), "flow_valid": flow.arrays["valid"]}
-    outcomes["logmel"] = logmel.outcome
-    if logmel.arrays:
-        arrays |= {"logmel": logmel.arrays["logmel"], "audio_time": logmel.arrays["time"]}
-    return Features(path, outcomes, **arrays)
+    if a := results["flow"].arrays:
+        arrays |= {"flow": decode_flow(a), "flow_valid": a["valid"]}
+    if a := results["logmel"].arrays:
+        arrays |= {"logmel": a["logmel"], "audio_time": a["time"]}
+    return Features(str(path), {stage: result.outcome for stage, result in results.items()}, **arrays)
+
+
+def run_stages(
+    path: str | Path, config: Config, stages: Collection[str] = ("faces", "flow", "logmel")
+) -> dict[str, StageResult]:
+    """What the stages would store of one media file, by stage; models are loaded once a process.
+
+    Sound is read while faces are followed. Memory holds all of the clip's crops.
+
+    Args:
+        path: the media file.
+        config: settings.
+        stages: which to run; ``flow`` needs ``faces``.
+    """
+    from pipeline.flow import compute_flow
+    from pipeline.stages import FaceClip, flow_engine, run_clip
+
+    results: dict[str, StageResult] = {}
+    with ThreadPoolExecutor(1) as other:
+        sound = other.submit(run_clip, "logmel", str(path), config) if "logmel" in stages else None
+        if "faces" in stages:
+            results["faces"] = faces = run_clip("faces", str(path), config)
+            a = faces.arrays
+            if "flow" in stages and a:
+                clip = FaceClip(a["frames"], a["time"], a["valid"])
+                results["flow"] = next(iter(compute_flow([clip], config.flow, flow_engine(config))))
+            elif "flow" in stages:
+                reason = f"no crops: {faces.outcome.reason}"
+                results["flow"] = StageResult(Outcome(faces.outcome.status, reason, 0.0))
+        if sound is not None:
+            results["logmel"] = sound.result()
+    return results

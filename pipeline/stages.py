@@ -155,7 +155,7 @@ def _flow_results(faces: Shard, clips: Iterable[Clip], config: Config) -> Iterat
     outcomes = [(c.id, faces.outcome(c.id)) for c in clips]
     usable = (faces.clip(i) for i, outcome in outcomes if outcome.usable)
     inputs = (FaceClip(a["frames"], a["time"], a["valid"]) for a in usable)
-    computed = compute_flow(inputs, config.flow, _engine(to_yaml(config)))
+    computed = compute_flow(inputs, config.flow, flow_engine(config))
     for _, outcome in outcomes:
         if outcome.usable:
             yield next(computed)
@@ -168,7 +168,7 @@ def load_models(stage: str, config: Config) -> None:
     if stage == "faces":
         _detector(to_yaml(config))
     elif stage == "flow":
-        _engine(to_yaml(config))
+        flow_engine(config)
 
 
 @lru_cache(maxsize=2)
@@ -182,6 +182,11 @@ def _detector(settings: str) -> Any:
     from pipeline.faces import load_detector
 
     return load_detector(load_settings(settings).faces)
+
+
+def flow_engine(config: Config) -> Any:
+    """The flow engine of these settings, loaded once a process."""
+    return _engine(to_yaml(config))
 
 
 @lru_cache(maxsize=1)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from data.augment import DRAWS, MEAN, STD, Augment, colour_matrix, crop, scale_flow, spec_masks
-from data.gather import Compact
+from data.batch import Compact
 from data.schema import LoaderConfig
 
 B, T, H, S, L, M = 4, 3, 10, 6, 12, 8

@@ -13,7 +13,8 @@ from data.cache import CacheError, read_index, read_table, stage_folder, write_i
 from data.features import FeatureSet, needed_stages
 from data.loader import Loader
 from data.outcomes import Status
-from data.schema import ModelConfig
+from data.schema import ModelConfig, SplitConfig
+from data.splits import make_split
 
 
 def test_clips_without_any_stream_are_left_out_and_counted(tmp_path):
@@ -89,6 +90,17 @@ def test_corpora_mix(tmp_path):
     got = np.concatenate([x.index[x.real].numpy().copy()
                           for x in Loader(both, range(6), one.loader, training=True).compact(0)])  # fmt: skip
     assert sorted(got) == list(range(6))
+
+
+def test_the_settings_name_a_mixture(tmp_path, monkeypatch):
+    one, two = (make_cache(tmp_path, [3] * 4, [4] * 4, name=n) for n in ("ravdess", "crema_d"))
+    (tmp_path / "other.yaml").write_text("corpus: {name: crema_d}\nfaces: {size: 64}\n")
+    monkeypatch.setattr("data.features.stage_keys", lambda config: KEYS)
+    one.mix = [str(tmp_path / "other.yaml")]
+    both = FeatureSet.open(one)
+    assert len(both) == 8 and both.corpus.name == "ravdess-audio-video-speech+crema_d"
+    split = make_split(both.corpus, SplitConfig(val_share=0.3))
+    assert split.protocol == "speakers" and len(split.train) + len(split.val) + len(split.test) == 8
 
 
 def test_corpora_of_different_crops_do_not_mix(tmp_path):

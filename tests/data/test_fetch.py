@@ -6,9 +6,10 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import requests
 
 from data import fetch
-from data.fetch import FetchError
+from data.fetch import DownloadError, stream
 
 CONTENT = bytes(range(256)) * 3000
 
@@ -54,7 +55,7 @@ def test_a_broken_connection_is_taken_up_where_it_broke(server, tmp_path):
         send(handler, rest[:300_000], 206 if span else 200, len(rest), **headers)
 
     answers.append(broken)
-    fetch.fetch(url, tmp_path / "f")
+    stream(url, tmp_path / "f", None, "")
     assert (tmp_path / "f").read_bytes() == CONTENT
     assert asked[0] is None and all(int(a[6:-1]) > 0 for a in asked[1:]) and len(asked) > 1
 
@@ -62,15 +63,15 @@ def test_a_broken_connection_is_taken_up_where_it_broke(server, tmp_path):
 def test_a_server_that_cannot_resume_begins_anew(server, tmp_path):
     url, asked, answers = server
     answers.append(lambda h, span: send(h, CONTENT if span else CONTENT[:300_000], length=len(CONTENT)))
-    fetch.fetch(url, tmp_path / "f")
+    stream(url, tmp_path / "f", None, "")
     assert (tmp_path / "f").read_bytes() == CONTENT and [bool(a) for a in asked] == [False, True]
 
 
 def test_what_is_longer_than_expected_is_refused(server, tmp_path):
     url, asked, answers = server
     answers.append(lambda h, span: send(h, CONTENT))
-    with pytest.raises(FetchError, match="more than the 1000"):
-        fetch.fetch(url, tmp_path / "f", most_bytes=1000)
+    with pytest.raises(DownloadError, match="more than the 1000"):
+        stream(url, tmp_path / "f", None, "", most=1000)
     assert len(asked) == 1
 
 
@@ -78,17 +79,17 @@ def test_what_is_longer_than_expected_is_refused(server, tmp_path):
 def test_redirects_to_other_schemes_are_refused(server, tmp_path, to):
     url, asked, answers = server
     answers.append(lambda h, span: send(h, b"", 302, Location=to))
-    with pytest.raises(FetchError, match="refused"):
-        fetch.fetch(url, tmp_path / "f")
+    with pytest.raises(DownloadError, match="refused"):
+        stream(url, tmp_path / "f", None, "")
     assert len(asked) == 1
 
 
 def test_absent_files_are_asked_for_once_and_server_errors_again(server, tmp_path):
     url, asked, answers = server
     answers.append(lambda h, span: send(h, b"", 404))
-    with pytest.raises(FetchError, match="404"):
-        fetch.fetch(url, tmp_path / "f")
+    with pytest.raises(requests.HTTPError, match="404"):
+        stream(url, tmp_path / "f", None, "")
     assert len(asked) == 1
     answers[0] = lambda h, span: send(h, b"", 503) if len(asked) < 3 else send(h, CONTENT)
-    fetch.fetch(url, tmp_path / "f")
+    stream(url, tmp_path / "f", None, "")
     assert len(asked) == 3 and (tmp_path / "f").read_bytes() == CONTENT

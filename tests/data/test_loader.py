@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from dataclasses import fields
 from pathlib import Path
 
 import h5py
 import numpy as np
-import psutil
 import pytest
 import torch
 from caches import CORPUS, HOP, KEYS, make_cache
@@ -18,8 +16,7 @@ from data.cache import stage_folder
 from data.corpora import cache_name
 from data.features import FeatureSet
 from data.loader import Loader
-from data.maps import MapError, Maps
-from data.residency import GIB, choose_residency
+from data.maps import MapError
 
 FRAMES = [30, 20, 0, 3, 50, 9, 12, 1, 8, 40, 41, 0]
 HOPS = [40, 15, 30, 0, 60, 20, 20, 20, 20, 80, 10, 0]
@@ -275,71 +272,6 @@ def test_files_are_never_written(small):
     assert before == [(f.stat().st_mtime_ns, f.read_bytes()) for f in files]
     with pytest.raises(ValueError, match="read-only"):
         features.arrays(0)["faces"]["frames"][:] = 0
-
-
-def test_memory_stays_flat_over_fifty_epochs(tmp_path):
-    config = make_cache(tmp_path, [40] * 24, [60] * 24, size=48)
-    config.loader.batch = 4
-    features = FeatureSet.open(config, KEYS)
-    loader = Loader(features, range(24), config.loader, training=True)
-    process = psutil.Process()
-
-    def run(epochs: range) -> int:
-        for n in epochs:
-            for _ in loader.epoch(n):
-                pass
-        return process.memory_info().rss
-
-    settled = run(range(10))
-    files, threads = process.num_fds(), threading.active_count()
-    assert run(range(10, 60)) - settled < 8 << 20
-    assert process.num_fds() == files and threading.active_count() == threads
-
-
-def test_open_files_stay_few_however_many_shards(tmp_path):
-    config = make_cache(tmp_path, [2] * 80, [2] * 80, clips_per_shard=1)
-    features = FeatureSet.open(config, KEYS)
-    assert len(features.streams["faces"].paths) == 80
-    before = len(os.listdir("/proc/self/fd"))
-    list(Loader(features, range(80), config.loader, training=True).epoch(0))
-    assert len(os.listdir("/proc/self/fd")) == before
-
-
-def test_maps_are_bounded_and_old_views_stay_valid(tmp_path):
-    maps = Maps(most=2)
-    views = []
-    for n in range(5):
-        path = tmp_path / f"{n}.bin"
-        path.write_bytes(bytes([n]) * 5000)
-        views.append(maps.file(path, 5000))
-    assert len(maps) == 2 and all((v == n).all() for n, v in enumerate(views))
-
-
-def test_auto_residency_says_what_and_why():
-    gpu, cpu = torch.device("cuda"), torch.device("cpu")
-    assert choose_residency("auto", 8 * GIB, gpu, 70 * GIB, 64 * GIB)[0] == "device"
-    assert choose_residency("auto", 40 * GIB, gpu, 70 * GIB, 64 * GIB)[0] == "stream"
-    assert "exceed" in choose_residency("auto", 90 * GIB, cpu, 0, 64 * GIB)[1]
-    assert choose_residency("ram", 8 * GIB, gpu, 70 * GIB, 64 * GIB)[0] == "ram"
-    assert choose_residency("device", 8 * GIB, cpu, 0, 64 * GIB)[0] == "ram"
-
-
-def test_resident_rows_give_the_same_batches(small):
-    """What a GPU does with `device`, done with tensors on the CPU."""
-    from data.augment import Augment
-    from data.residency import hold
-
-    config, features = small
-    stream = Loader(features, range(11), config.loader, training=True, seed=2)
-    other = Loader(features, range(11), config.loader, training=True, seed=2)
-    other.gather.held = hold(other.gather, other.indices, torch.device("cpu"))
-    resident = {other.gather.streams[s].field: h.array for s, h in other.gather.held.items()}
-    other.augment = Augment(config.loader, True, resident)
-    for a, b in zip(stream.epoch(0), other.epoch(0), strict=True):
-        for f in ("video_mask", "flow_mask", "audio_mask", "label", "index", "logmel"):
-            assert torch.equal(getattr(a, f), getattr(b, f)), f
-        assert torch.equal(a.frames[a.video_mask], b.frames[b.video_mask])
-        assert torch.equal(a.flow[a.flow_mask], b.flow[b.flow_mask])
 
 
 @pytest.mark.gpu

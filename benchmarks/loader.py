@@ -1,0 +1,241 @@
+"""Batches from warm caches: ours against h5py with DataLoader, LitData, WebDataset and plain memcpy.
+
+    python -m benchmarks.loader [--runs 7] [--clips 320] [--cache bench-cache/loader]
+
+Makes its own cache of about 1 GB first. All contenders deliver the same tensors of every clip (16
+random frames uint8, their int8 flow with scales, the log-mel) on the CPU, ours before casting and
+augmentation. They run in turn, and medians over the runs are compared; clips/s are of whole epochs,
+their start included. `memcpy` copies as many bytes out of one array into buffers like ours, with
+one or two threads and a batch or a clip at a time; the fastest of the four counts, and its ratio is the
+median of the runs' own ratios. Cold: a fresh process whose shard files were dropped from the page cache
+reads one epoch. Opening is measured on 10,000 clips in 625 shards a stage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import loader_peers as peers
+from benchmarks.feature_cache import KEYS, open_cache
+from benchmarks.machine import processor
+from data.cache import read_index, stage_folder, write_index, write_table
+from data.clips import Corpus
+from data.config import load_config
+from data.features import FeatureSet
+from data.loader import Loader
+from data.schema import LoaderConfig
+
+STEPS, BATCH, FRAMES = 16, 32, 50
+EPOCHS = 5  # of ours in a run; one takes a few hundredths of a second
+
+
+def our_loader(features: FeatureSet) -> Loader:
+    """The loader as it ships, on the benchmark's sizes."""
+    hops = int(features.streams["logmel"].length.max())
+    config = LoaderConfig(
+        steps=STEPS, stride=1, audio_steps=hops, crop=112, batch=BATCH, residency="stream", threads=2
+    )
+    return Loader(features, range(len(features)), config, training=True)
+
+
+def our_epoch(loader: Loader, number: int) -> tuple[int, int]:
+    """Clips and bytes of the large fields that one epoch delivered."""
+    clips = nbytes = 0
+    for batch in loader.compact(number):
+        clips += int(batch.real.sum())
+        nbytes += batch.frames.nbytes + batch.flow.nbytes + batch.logmel.nbytes
+    return clips, nbytes
+
+
+def peer_epoch(batches) -> int:
+    return sum(len(batch["label"]) for batch in batches)
+
+
+def memcpy_rate(loader: Loader, threads: int, blocks: int) -> float:
+    """GB/s of plain copies into a ring of buffers as large as the loader's, in ``blocks`` pieces a batch."""
+    one = loader.gather.allocate(BATCH)
+    size = (one.frames.nbytes + one.flow.nbytes + one.logmel.nbytes) // blocks
+    count, slots = len(loader) * blocks, (loader.config.ahead + 1) * blocks
+    source = np.ones((count, size), np.uint8)
+    ring = np.zeros((slots, size), np.uint8)
+
+    def copy(first: int) -> None:
+        for n in range(first, count * EPOCHS, threads):
+            np.copyto(ring[n % slots], source[n % count])
+
+    workers = [threading.Thread(target=copy, args=(i,)) for i in range(threads)]
+    start = time.perf_counter()
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return size * count * EPOCHS / (time.perf_counter() - start) / 1e9
+
+
+def drop_from_page_cache(features: FeatureSet) -> None:
+    for stream in features.streams.values():
+        for path in stream.paths:
+            handle = os.open(path, os.O_RDONLY)
+            os.fsync(handle)
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(handle)
+
+
+def cold_epoch(cache: Path) -> float:
+    """GB/s of a fresh process's first epoch after its files left the page cache."""
+    command = [sys.executable, "-m", "benchmarks.loader", "--cold", "--cache", str(cache)]
+    return float(subprocess.run(command, check=True, capture_output=True).stdout)
+
+
+def print_cold_rate(cache: Path) -> None:
+    """What the fresh process of `cold_epoch` does."""
+    features = open_cache(cache, **json.loads((cache / "made.json").read_text(encoding="utf-8")))
+    drop_from_page_cache(features)
+    loader = our_loader(features)
+    begin = time.perf_counter()
+    _, nbytes = our_epoch(loader, 0)
+    print(nbytes / (time.perf_counter() - begin) / 1e9)
+
+
+def opening_seconds(cache: Path, clips: int = 10_000) -> float:
+    """Time to open a cache of many clips and set a loader up; shard files are links to one small one."""
+    root = cache.with_name(f"{cache.name}-{clips}")
+    if not root.is_dir():
+        _many_clips(root, clips)
+    config = load_config(overrides=[f"cache={root}"])
+    start = time.perf_counter()
+    features = FeatureSet.open(config, KEYS)
+    loader = Loader(features, range(len(features)), LoaderConfig(crop=8), training=True)
+    seconds = time.perf_counter() - start
+    assert len(features) == clips and len(loader)
+    return seconds
+
+
+def _many_clips(root: Path, clips: int) -> None:
+    """``clips`` clips of 8 px in shards of 16, each shard a hard link to the first."""
+    small = root.with_name(f"{root.name}-one")
+    one = open_cache(small, 16, frames=8, size=8, speakers=1)
+    name = one.corpus.name
+    shards = clips // 16
+    rename = lambda clip, n: replace(clip, id=f"{n:04d}-{clip.id}")
+    table = tuple(rename(c, n) for n in range(shards) for c in one.corpus.clips)
+    (root / name).mkdir(parents=True)
+    write_table(root, Corpus(name, "/nowhere", one.classes, table, {}))
+    for stage, key in KEYS.items():
+        source, target = (stage_folder(r, name, stage, key) for r in (small, root))
+        target.mkdir()
+        index = read_index(source)
+        records = []
+        for n in range(shards):
+            (record,) = index.shards
+            rows = tuple(rename(c, n) for c in record.clips)
+            records.append(replace(record, name=f"{n:05d}", clips=rows))
+            os.link(source / f"{record.name}.h5", target / f"{n:05d}.h5")
+        write_index(target, replace(index, shards=records))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--clips", type=int, default=320)
+    parser.add_argument("--cache", type=Path, default=Path("bench-cache/loader"))
+    parser.add_argument("--cold", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.cold:
+        return print_cold_rate(options.cache)
+    features = open_cache(options.cache, options.clips, FRAMES)
+    ours = our_loader(features)
+    contenders = make_peers(features, options.cache)
+
+    rates: dict[str, list[float]] = {name: [] for name in ("ours", *contenders)}
+    copies: dict[tuple[int, int], list[float]] = {(t, b): [] for t in (1, 2) for b in (1, BATCH)}
+    gb_per_s: list[float] = []
+    for start in contenders.values():  # workers start, files enter the page cache
+        peer_epoch(start())
+    our_epoch(ours, 0)
+    for run in range(options.runs):
+        begin = time.perf_counter()
+        done = [our_epoch(ours, 1 + run * EPOCHS + n) for n in range(EPOCHS)]
+        seconds = time.perf_counter() - begin
+        rates["ours"].append(sum(c for c, _ in done) / seconds)
+        gb_per_s.append(sum(n for _, n in done) / seconds / 1e9)
+        for way, found in copies.items():
+            found.append(memcpy_rate(ours, *way))
+        for name, start in contenders.items():
+            begin = time.perf_counter()
+            clips = peer_epoch(start())
+            rates[name].append(clips / (time.perf_counter() - begin))
+    middle = {name: statistics.median(r) for name, r in rates.items()}
+    for name, rate in middle.items():
+        low, high = min(rates[name]), max(rates[name])
+        print(f"{name:22s} {rate:8.0f} clips/s  (from {low:.0f} to {high:.0f})")
+    rows = list(zip(*copies.values(), strict=True))
+    memcpy = {
+        f"{threads} threads, {'batches' if blocks == 1 else 'clips'}": round(statistics.median(found), 2)
+        for (threads, blocks), found in copies.items()
+    }
+    print(f"memcpy                 {memcpy} GB/s")
+    cold = statistics.median(cold_epoch(options.cache) for _ in range(3))
+    opening = statistics.median(opening_seconds(options.cache) for _ in range(3))
+    print(f"cold cache             {cold:.2f} GB/s; opening 10,000 clips {opening:.2f} s")
+
+    same_job = {n: r for n, r in middle.items() if n.endswith("whole")}
+    easier = {n: r for n, r in middle.items() if n.endswith("sampled")}
+    best_h5py = max(r for n, r in middle.items() if n.startswith("h5py"))
+    best, best_easier = max(same_job, key=same_job.get), max(easier, key=easier.get)
+    result = {
+        "bench": "loader",
+        "clips_per_s": round(middle["ours"]),
+        "gb_per_s": round(statistics.median(gb_per_s), 2),
+        "ratio_memcpy": round(
+            statistics.median(ours / max(row) for ours, row in zip(gb_per_s, rows, strict=True)), 3
+        ),
+        "ratio_h5py_dataloader": round(middle["ours"] / best_h5py, 2),
+        "ratio_best_peer": round(middle["ours"] / same_job[best], 2),
+        "best_peer": best,
+        "ratio_best_peer_sampled": round(middle["ours"] / easier[best_easier], 2),
+        "best_peer_sampled": best_easier,
+        "memcpy_gb_per_s": memcpy,
+        "cold_gb_per_s": round(cold, 2),
+        "open_10000_clips_s": round(opening, 3),
+        "runs": options.runs,
+        "machine": f"{processor()}, {os.cpu_count()} cores",
+        "versions": {n: version(n) for n in ("torch", "h5py", "litdata", "webdataset", "numpy")}
+        | {"python": platform.python_version()},
+    }
+    print("RESULT " + json.dumps(result))
+
+
+def make_peers(features: FeatureSet, cache: Path) -> dict[str, Callable]:
+    """Each contender's epochs, by name; writes the others' own formats beside our cache."""
+    made: dict[str, Callable] = {
+        "h5py slab": peers.h5py_loader(features, STEPS, BATCH, slab=True),
+        "h5py by frame": peers.h5py_loader(features, STEPS, BATCH, slab=False),
+    }
+    for kind, steps in (("whole", None), ("sampled", STEPS)):
+        folder = cache.with_name(f"{cache.name}-litdata-{kind}")
+        peers.write_litdata(features, folder, steps)
+        made[f"litdata {kind}"] = peers.litdata_loader(folder, STEPS, BATCH)
+        folder = cache.with_name(f"{cache.name}-webdataset-{kind}")
+        peers.write_webdataset(features, folder, steps)
+        like = peers.clip_sample(features, 0, steps)
+        made[f"webdataset {kind}"] = peers.webdataset_loader(folder, like, STEPS, BATCH)
+    return made
+
+
+if __name__ == "__main__":
+    main()

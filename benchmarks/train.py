@@ -1,0 +1,155 @@
+"""An epoch from the caches against the same steps on one batch kept in memory: how long the loader stalls.
+
+    python -m benchmarks.train [--preset configs/tiny.yaml] [--clips 320] [--size 72] [--runs 5]
+    python -m benchmarks.train --device cuda --preset configs/base.yaml --clips 7442 --size 112 \\
+        --residency stream ram device
+
+Both ways run the trainer's own epoch (`model.fitting.Trainer`) with the same network, seeds and number
+of steps; they alternate, and ``stall`` is the median over the runs of the extra time's share. The time
+is that of the training steps alone, without validation. ``--variants`` also times a step in float32,
+in bfloat16 and compiled, on the batch in memory. FLOPs are counted by PyTorch, forward and backward.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.feature_cache import open_cache
+from benchmarks.machine import processor
+from data.batch import Batch
+from data.config import load_config
+from data.features import FeatureSet
+from data.loader import Loader
+from data.schema import Config
+from model.devices import pick_device, seed_all
+from model.fitting import Trainer
+from model.losses import total_loss
+from model.runs import RunFolder
+from model.train import Task, make_loader
+
+
+class OneBatch:
+    """A loader that gives one batch again and again, from memory."""
+
+    def __init__(self, batch: Batch, count: int):
+        self.batch, self.count = batch, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        for _ in range(start, self.count):
+            yield self.batch
+
+
+def epoch_seconds(features: FeatureSet, config: Config, train: Loader | OneBatch, device) -> float:
+    """Seconds of one epoch's training steps by a fresh trainer."""
+    seed_all(config.train.seed)
+    model = Task.of(features, config).network(config).to(device)
+    few = make_loader(features, features.rows([features.clips[0].id]), config, device, training=False)
+    with TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder) / "run")
+        run.create(config, {}, resume=False)
+        ids = [c.id for c in features.clips]
+        trainer = Trainer(model, train, few, config, run, device, ids, {})
+        trainer.fit(progress=False)
+        return trainer.history[0]["train_seconds"]
+
+
+def step_flops(features: FeatureSet, config: Config, batch: Batch) -> int:
+    """FLOPs of one step, forward and backward, as PyTorch counts them (a multiply-add is two)."""
+    model = Task.of(features, config).network(config).to(batch.label.device)
+    with FlopCounterMode(display=False) as counter:
+        total_loss(model(batch), batch)[0].backward()
+    return counter.get_total_flops()
+
+
+def compare(features: FeatureSet, config: Config, device: torch.device, runs: int) -> dict[str, float]:
+    """Medians of an epoch from the caches and of the same steps from memory."""
+    loader = make_loader(features, features.rows([c.id for c in features.clips]), config, device, True)
+    memory = OneBatch(next(loader.epoch(0)), len(loader))
+    epoch_seconds(features, config, loader, device)  # kernels are chosen, files enter the page cache
+    cached, held = [], []
+    for _ in range(runs):
+        held.append(epoch_seconds(features, config, memory, device))
+        cached.append(epoch_seconds(features, config, loader, device))
+    stall = statistics.median((c - h) / c for c, h in zip(cached, held, strict=True))
+    seconds = statistics.median(cached)
+    flops = step_flops(features, config, memory.batch) * len(loader)
+    return {
+        "residency": loader.residency,
+        "stall": round(stall, 4),
+        "clips_per_s": round(len(features) / seconds, 1),
+        "epoch_s": round(seconds, 3),
+        "epoch_in_memory_s": round(statistics.median(held), 3),
+        "gflop_per_clip": round(flops / len(features) / 1e9, 3),
+        "gflop_per_s": round(flops / seconds / 1e9, 1),
+    }
+
+
+def variants(features: FeatureSet, config: Config, device: torch.device, runs: int) -> dict[str, float]:
+    """Seconds of an epoch's steps from memory, by way of computing; the epoch that compiles is left out."""
+    loader = make_loader(features, features.rows([c.id for c in features.clips]), config, device, True)
+    memory = OneBatch(next(loader.epoch(0)), len(loader))
+    ways = {"float32": {}, "bfloat16": {"amp": "bfloat16"}, "compiled": {"compile": True}}
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for run in range(runs + 1):
+        for name, changes in ways.items():
+            other = replace(config, train=replace(config.train, **changes))
+            seconds = epoch_seconds(features, other, memory, device)
+            if run:
+                times[name].append(seconds)
+    return {name: round(statistics.median(found), 3) for name, found in times.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", default="configs/tiny.yaml")
+    parser.add_argument("--clips", type=int, default=320)
+    parser.add_argument("--frames", type=int, default=40)
+    parser.add_argument("--size", type=int, default=72)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--residency", nargs="+", default=["stream"])
+    parser.add_argument("--variants", action="store_true", help="also bfloat16 and torch.compile")
+    parser.add_argument("--cache", type=Path, default=Path("bench-cache"))
+    options = parser.parse_args()
+    cache = options.cache / f"train-{options.clips}-{options.frames}-{options.size}"
+    features = open_cache(cache, options.clips, options.frames, options.size)
+    device = pick_device(options.device)
+    config = load_config([options.preset], ["train.epochs=1"])
+    found = []
+    for residency in options.residency:
+        config.loader.residency = residency
+        found.append(compare(features, config, device, options.runs))
+        print(found[-1], flush=True)
+    result = {
+        "bench": "train",
+        **found[0],
+        "others": found[1:],
+        "preset": options.preset,
+        "clips": options.clips,
+        "runs": options.runs,
+        "machine": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+        "cores": os.cpu_count(),
+        "versions": {"torch": version("torch"), "python": platform.python_version()},
+    }
+    if options.variants:
+        result["variants_epoch_s"] = variants(features, config, device, options.runs)
+    print("RESULT " + json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

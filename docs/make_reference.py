@@ -1,0 +1,70 @@
+"""Write docs/reference.md from the settings' dataclasses: python docs/make_reference.py"""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from data.schema import Config
+
+TARGET = Path(__file__).parent / "reference.md"
+HEAD = """# Every setting
+
+<!-- made by docs/make_reference.py from data/schema.py; edit there, then `make docs` -->
+
+Settings come from YAML files and `key=value` words, in the order given; later ones win. An unknown key or a
+wrong type is an error that names the nearest key. Settings marked ° change how a result is computed (where,
+how fast), never the result, and so never make a cache stale. In a YAML file `faces.size` is `size` under
+`faces`. `.venv/bin/python -m pipeline settings configs/ravdess.yaml` lists them with that file's
+values.
+"""
+
+
+def render() -> str:
+    """The page."""
+    parts = [HEAD, "## General\n", _table(Config(), "")]
+    for f in fields(Config):
+        value = getattr(Config(), f.name)
+        if is_dataclass(value):
+            parts += _section(value, f.name)
+    return "\n".join(parts)
+
+
+def _section(section: Any, name: str) -> list[str]:
+    said = (type(section).__doc__ or "").strip().replace("``", "`")
+    parts = [f"## {name}\n", said + "\n", _table(section, f"{name}.")]
+    for f in fields(section):
+        value = getattr(section, f.name)
+        if is_dataclass(value):
+            parts += _section(value, f"{name}.{f.name}")
+    return parts
+
+
+def _table(section: Any, prefix: str) -> str:
+    rows = ["| setting | default | meaning |", "|---|---|---|"]
+    for f in fields(section):
+        value = getattr(section, f.name)
+        if is_dataclass(value):
+            continue
+        mark = " °" if f.metadata["operational"] else ""
+        meaning = f.metadata["help"]
+        if f.metadata["choices"]:
+            meaning += ": " + ", ".join(f"`{c}`" for c in f.metadata["choices"])
+        rows.append(f"| `{prefix}{f.name}`{mark} | {_show(value)} | {meaning} |")
+    return "\n".join(rows) + "\n"
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, list):
+        return f"`[{', '.join(map(str, value))}]`"
+    return f"`{value}`"
+
+
+if __name__ == "__main__":
+    TARGET.write_text(render(), encoding="utf-8")
+    print(TARGET)

@@ -1,0 +1,88 @@
+"""The doctor finds what was broken on purpose and says what to do."""
+
+from __future__ import annotations
+
+import os
+from importlib import metadata
+
+import av.codec
+import pytest
+from clipmaker import needs_shared, shared
+
+from data import weights
+from data.schema import Config
+from pipeline import doctor
+from pipeline.__main__ import main
+
+
+def levels(config=None) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for f in doctor.examine(config or Config()):
+        found.setdefault(f.about, set()).add(f.level)
+    return found
+
+
+def test_this_environment_has_no_problem(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DEIII_WEIGHTS_DIR", raising=False)
+    monkeypatch.setenv("DEIII_CACHE_DIR", str(tmp_path))
+    assert main(["doctor"]) == 0
+    told = capsys.readouterr().out
+    assert "0 problems" in told and "libx264" in told and "DEIII_WEIGHTS_DIR" in told
+    assert not list(tmp_path.iterdir())  # it only looks
+
+
+def test_an_old_package_is_a_problem(monkeypatch, capsys):
+    real = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "13.0" if name == "av" else real(name))
+    assert main(["doctor"]) == 1
+    told = capsys.readouterr().out
+    assert "av is 13.0, needed is >=14" in told and "-> make setup" in told
+
+
+def test_a_missing_codec_is_a_problem(monkeypatch):
+    real = av.codec.Codec
+
+    def without_flv(name, mode="r"):
+        if name == "flv":
+            raise ValueError(name)
+        return real(name, mode)
+
+    monkeypatch.setattr(av.codec, "Codec", without_flv)
+    (finding,) = [f for f in doctor.examine(Config()) if f.about == "decoders"]
+    assert finding.level == "problem" and "CREMA-D" in finding.text and "force-reinstall av" in finding.cure
+
+
+def test_damaged_weights_are_a_problem(monkeypatch, tmp_path):
+    (tmp_path / weights.YUNET).write_bytes(b"half of it")
+    monkeypatch.setenv("DEIII_WEIGHTS_DIR", str(tmp_path))
+    assert "problem" in levels()["weights"]
+
+
+@needs_shared
+def test_weights_are_found(monkeypatch, tmp_path):
+    monkeypatch.setenv("DEIII_WEIGHTS_DIR", shared("weights"))
+    monkeypatch.setenv("DEIII_CACHE_DIR", str(tmp_path))
+    assert "ok" in levels()["weights"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_is_a_problem(tmp_path):
+    tmp_path.chmod(0o500)
+    assert levels(Config(cache=str(tmp_path / "cache")))["cache"] == {"problem"}
+
+
+def test_a_small_disk_is_worth_a_note(monkeypatch):
+    usage = type("Usage", (), {"free": 2e9})()
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage)
+    assert levels()["cache"] == {"note"}
+
+
+def test_a_check_that_breaks_is_told_and_the_others_go_on(monkeypatch):
+    def broken(config):
+        raise RuntimeError("no such thing")
+        yield
+
+    monkeypatch.setattr(doctor, "_codecs", broken)
+    found = levels()
+    assert found["broken"] == {"problem"} and "disk" not in found and "cache" in found

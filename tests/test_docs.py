@@ -1,0 +1,265 @@
+"""What the documentation says is so: its commands run, its Python runs, its links lead somewhere.
+
+Commands are those of the ``sh`` blocks. Quickly: each is taken apart by make and by the commands' own
+parsers. Slowly: each page is followed line by line in a sandbox, by the real make and the real commands; a
+stand-in for ``.venv/bin/python`` adds tiny settings to them, so that training takes seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from layouts import place
+
+from data.cli import read_settings
+from data.config import load_config
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NAMES = [str(p.relative_to(ROOT)) for p in PAGES]
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+WHOLE_TABLE = re.compile(r"^\| [^|]+ \| `(make [^`]+)` \|", re.M)  # README's table of corpora
+RUNNING = ("dask scheduler", "dask worker")  # go on until they are stopped
+HEAVY = ("make test", "make setup")  # not within themselves
+# Downloads are tested against local servers; MSP-IMPROV's layout in tests/data; conda needs the network.
+ELSEWHERE = re.compile(r"make download|conda env|MSP-IMPROV|runs/msp")
+
+
+def blocks(page: Path, kind: str) -> list[str]:
+    found = re.findall(rf"^([ ]*)```{kind}\n(.*?)^\1```", page.read_text(encoding="utf-8"), re.M | re.S)
+    return [textwrap.dedent(body) for _, body in found]
+
+
+def commands(page: Path) -> list[str]:
+    text = "\n".join(blocks(page, "sh")).replace("\\\n", " ")
+    lines = [re.sub(r"\s+# .*", "", line).strip() for line in text.splitlines()]
+    return [line for line in lines if line] + WHOLE_TABLE.findall(page.read_text(encoding="utf-8"))
+
+
+EVERY = [(name, c) for name, page in zip(NAMES, PAGES, strict=True) for c in commands(page)]
+
+
+@pytest.mark.parametrize(("page", "command"), EVERY, ids=[f"{p}: {c[:50]}" for p, c in EVERY])
+def test_command_is_understood(page, command, monkeypatch):
+    """Make knows the target, the parser knows the words, and every setting and config file exists."""
+    for words in expanded(command):
+        if words[0] in ("cp", "rm", "touch") or words[0].endswith("dask") or words[:2] == ["conda", "env"]:
+            continue
+        assert words[0] == ".venv/bin/python", words
+        if words[1] != "-m":
+            assert (ROOT / words[1]).is_file()
+        elif words[2] in ("pipeline", "model"):
+            understood(words[2], words[3:], monkeypatch)
+        else:
+            assert (
+                words[2] in ("ruff", "pytest", "pip") or (ROOT / f"{words[2].replace('.', '/')}.py").is_file()
+            )
+
+
+def expanded(command: str) -> list[list[str]]:
+    """A make command as the commands that it runs."""
+    words = shlex.split(command)
+    while re.fullmatch(r"[A-Z_]+=\S*", words[0]):
+        words = words[1:]
+    if words[0] != "make":
+        return [words]
+    told = subprocess.run(
+        [*words, "-n", "-o", ".venv/.installed"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    lines = [shlex.split(line) for line in told.stdout.replace("\\\n", " ").splitlines()]
+    return [w for w in lines if w and w[0] not in ("make:", "awk", "echo", "python3", "{")]
+
+
+def understood(door: str, words: list[str], monkeypatch) -> None:
+    module = __import__(f"{door}.__main__", fromlist=["main"])
+    caught = []
+    monkeypatch.setattr(module, "run", lambda action: caught.append(action) or 0)
+    for name in dir(module):
+        if name.startswith("_") and callable(getattr(module, name)) and not name.startswith("__"):
+            inner = getattr(module, name)
+            if inner.__code__.co_varnames[:1] == ("args",) and name != "_list_settings":
+                monkeypatch.setattr(module, name, lambda args: caught.append(args))
+    with contextlib.suppress(SystemExit) if "--help" in words else contextlib.nullcontext():
+        module.main(words)
+        caught[0]()
+        args = caught[-1]
+        if getattr(args, "settings", None) and door == "pipeline" or words[0] == "train":
+            read_settings([str(ROOT / w) if w.endswith(".yaml") else w for w in args.settings])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_links_lead_somewhere(page):
+    for target in LINK.findall(page.read_text(encoding="utf-8")):
+        if not target.startswith(("http", "#", "mailto:")):
+            path, _, anchor = target.partition("#")
+            assert (page.parent / path).exists(), target
+            heads = re.findall(r"^#+ (.*)", (page.parent / path).read_text("utf-8"), re.M) if anchor else []
+            assert not anchor or anchor in [h.lower().replace(" ", "-") for h in heads], target
+
+
+def test_reference_of_settings_is_current():
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        import make_reference
+    finally:
+        sys.path.pop(0)
+    assert make_reference.TARGET.read_text(encoding="utf-8") == make_reference.render(), "run `make docs`"
+
+
+def test_settings_named_in_the_docs_exist():
+    sections = "corpus|faces|flow|logmel|split|loader|model|train"
+    for page in PAGES:
+        for key, value in re.findall(rf"`((?:{sections})\.[a-z_.]+)=([^`\s]*)`", page.read_text("utf-8")):
+            load_config(overrides=[f"{key}={value}"])
+
+
+def test_picture_of_the_architecture_names_modules_that_exist():
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        import make_architecture
+    finally:
+        sys.path.pop(0)
+    assert make_architecture.TARGET.is_file() and make_architecture.draw().axes
+    for *_, room, module in make_architecture.BOXES.values():
+        assert not module or (ROOT / module).is_file() and room in (module.split("/")[0], "file")
+
+
+def test_every_make_target_is_told_of_in_help_and_every_told_one_exists():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.M))
+    phony = set(re.search(r"^\.PHONY: (.*)", makefile, re.M)[1].split())
+    assert phony == targets
+    used = {m for page in PAGES for m in re.findall(r"`make ([a-z-]+)", page.read_text("utf-8"))}
+    assert used <= targets, used - targets
+
+
+STAND_IN = """#!{python}
+import os, sys
+sys.path.insert(0, {tests!r})
+from tiny_settings import tiny
+words = sys.argv[1:]
+if words[:1] == ["-m"] and words[1] in ("ruff", "pytest", "pip"):
+    sys.exit(0)
+if words[:1] == ["-m"] and words[1].startswith("benchmarks."):
+    words.append("--help")
+os.execv({python!r}, [{python!r}, *words, *tiny(words)])
+"""
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """A checkout with media under clips/ and data/, an evaluated run and a stand-in for its python."""
+    folder = tmp_path_factory.mktemp("docs") / "checkout"
+    folder.mkdir()
+    for name in ("configs", "data", "pipeline", "model", "benchmarks", "docs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("Makefile", "README.md", "pyproject.toml", "requirements.lock", "environment.yml"):
+        shutil.copy(ROOT / name, folder / name)
+    (folder / ".venv/bin").mkdir(parents=True)
+    stand_in = folder / ".venv/bin/python"
+    paths = {"python": sys.executable, "tests": str(ROOT / "tests")}
+    stand_in.write_text(STAND_IN.format(**paths))
+    stand_in.chmod(0o755)
+    (folder / ".venv/bin/dask").symlink_to(Path(sys.executable).parent / "dask")
+    (folder / ".venv/.installed").touch()
+    run = lambda *words: follow(shlex.join(words), folder)
+    run("make", "demo")
+    shutil.copytree(folder / "runs/demo", folder / "runs/other")
+    videos = sorted((folder / "raw/synthetic").rglob("*.mp4"))
+    media(folder, videos)
+    return folder
+
+
+def media(folder: Path, videos: list[Path]) -> None:
+    """Clips of six people, and corpora in miniature, in the layouts that the pages assume."""
+    rows = [["path", "speaker", "label", "valence", "arousal"]]
+    people = ("anna", "ben", "cleo", "dan", "eva", "finn")
+    for i, (who, video) in enumerate(zip(people, videos[::8], strict=True)):
+        for n, name in enumerate(("001.mp4", "take2.mov")):
+            path = folder / f"clips/{who}/{name}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(video, path)
+            rows.append([f"{who}/{name}", who, ("happy", "sad")[n], 0.1 * i, -0.1 * i])
+    with open(folder / "clips/clips.csv", "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    shutil.copy(videos[0], folder / "clip.mp4")
+    for actor in range(1, 25):
+        ravdess = folder / f"data/RAVDESS/Actor_{actor:02d}"
+        ravdess.mkdir(parents=True)
+        shutil.copy(videos[0], ravdess / f"01-01-03-01-01-01-{actor:02d}.mp4")
+        place(ravdess, f"03-01-03-01-01-01-{actor:02d}.wav")
+    for actor in range(1001, 1092, 4):
+        (folder / "data/CREMA-D/VideoFlash").mkdir(parents=True, exist_ok=True)
+        place(folder, f"data/CREMA-D/VideoFlash/{actor}_DFA_ANG_XX.flv")
+
+
+def follow(command: str, folder: Path, background: list | None = None) -> str:
+    """Run a command as a reader would; returns what it printed."""
+    python = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, "PATH": python, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    env |= {"PYTHONWARNINGS": "ignore", "MPLBACKEND": "agg"}
+    if background is not None and any(r in command for r in RUNNING):
+        log = open(folder / "background.log", "a")  # noqa: SIM115 - closed with the process
+        background.append(subprocess.Popen(shlex.split(command), cwd=folder, env=env, stdout=log, stderr=log))
+        return ""
+    done = subprocess.run(
+        command, shell=True, cwd=folder, env=env, capture_output=True, text=True, timeout=280,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def localised(command: str, folder: Path, port: int) -> str:
+    """Paths of the pages in the sandbox; a port that is free."""
+    command = re.sub(r"(?<![\w/.])/(clips|data)\b", rf"{folder}/\1", command)
+    return command.replace("8786", str(port))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=str)
+def test_page_can_be_followed(page, template, tmp_path):
+    folder = tmp_path / "checkout"
+    shutil.copytree(template, folder, symlinks=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    background: list[subprocess.Popen] = []
+    try:
+        for command in commands(page):
+            if command in HEAVY or ELSEWHERE.search(command):
+                continue  # set-up and tests run elsewhere, downloads against local servers
+            follow(localised(command, folder, port), folder, background)
+    finally:
+        for process in background:
+            process.terminate()
+        for process in background:
+            process.wait(30)
+
+
+PYTHON = [
+    (name, n) for name, page in zip(NAMES, PAGES, strict=True) for n in range(len(blocks(page, "python")))
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("page", "number"), PYTHON, ids=[f"{p}-{n}" for p, n in PYTHON])
+def test_python_runs(page, number, template, tmp_path):
+    code = blocks(ROOT / page, "python")[number].replace("a.mp4", "clip.mp4")
+    if '"exported"' in code and not (template / "exported").exists():
+        follow("make export RUN=runs/demo OUT=exported", template)
+    script = tmp_path / "example.py"
+    script.write_text(code)
+    follow(f"{shlex.quote(sys.executable)} {shlex.quote(str(script))}", template)
