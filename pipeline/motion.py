@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 MOST_POINTS, LEAST_POINTS, LEAST_SHARE = 40, 8, 0.4
+SETTLED = 1e-5  # change of the similarity, as a share of the face's size, that ends its fitting
 BACKWARD_PX = 0.7  # a point that does not find its way back this closely is not trusted
 
 Similarity = tuple[complex, complex]
@@ -65,17 +66,21 @@ def fit_similarity(source: np.ndarray, target: np.ndarray) -> tuple[Similarity, 
     Returns:
         The similarity and the share of points within three widths of it.
     """
-    weight, half = np.ones(len(source)), len(source) // 2
+    weight, half, a, shift = np.ones(len(source)), len(source) // 2, 0j, 0j
     for _ in range(8):
+        before = a, shift
         weight /= weight.sum()
         s, t = weight @ source, weight @ target
         ds, dt = source - s, target - t
         spread = float(weight @ (ds.real**2 + ds.imag**2))
         a = ((weight * ds.conj()) @ dt) / spread if spread > 1e-9 else 1.0 + 0j
+        shift = t - a * s
+        if abs(a - before[0]) < SETTLED and abs((a - before[0]) * s + shift - before[1]) < 100 * SETTLED:
+            break
         residual = np.abs(a * ds - dt)
         width = max(1.5 * float(np.partition(residual, half)[half]), 0.1)
         weight = 1.0 / (1.0 + (residual / width) ** 2) ** 2
-    return (complex(a), complex(t - a * s)), float((residual < 3 * width).mean())
+    return (complex(a), complex(shift)), float((residual < 3 * width).mean())
 
 
 def moved_box(box: np.ndarray, motion: Similarity) -> np.ndarray:

@@ -46,12 +46,12 @@ class YuNet:
 
     def __call__(self, rgb: np.ndarray) -> list[Face]:
         height, width = rgb.shape[:2]
-        down, right = -height % STRIDES[-1], -width % STRIDES[-1]
-        if down or right:
-            rgb = cv2.copyMakeBorder(rgb, 0, down, 0, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
-        blob = cv2.dnn.blobFromImage(rgb, swapRB=True)  # the network wants BGR, 0 to 255
-        maps = self._net.run(self._names, {"input": blob})
-        rows = [self._decode(maps[4 * i : 4 * i + 4], s, rgb.shape[1]) for i, s in enumerate(STRIDES)]
+        whole = [-(-side // STRIDES[-1]) * STRIDES[-1] for side in (height, width)]
+        picture = np.zeros((1, 3, *whole), np.float32)
+        for i, channel in enumerate(cv2.split(rgb)):  # the network wants BGR, 0 to 255
+            picture[0, 2 - i, :height, :width] = channel
+        maps = self._net.run(self._names, {"input": picture})
+        rows = [self._decode(maps[4 * i : 4 * i + 4], s, whole[1]) for i, s in enumerate(STRIDES)]
         box, points, score = (np.concatenate(part) for part in zip(*rows, strict=True))
         if len(score) > 1:
             kept = cv2.dnn.NMSBoxes(box, score, self._min_score, SAME_FACE)
