@@ -8,12 +8,13 @@ CONFIG ?= configs/synthetic.yaml configs/tiny.yaml
 ROOT   ?=
 RUN    ?= runs/latest
 MEDIA  ?=
+WORST  ?=
 ARGS   ?=
 
 SETTINGS = $(CONFIG) $(if $(ROOT),corpus.root=$(ROOT)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format preprocess train evaluate inspect verify corpus bench-faces bench-flow lock clean
+.PHONY: help setup demo test test-all lint format preprocess train evaluate inspect verify corpus bench-faces bench-detectors bench-preprocess bench-flow lock clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,14 +60,20 @@ train: $(STAMP) ## feature caches to a trained network [CONFIG= RUN= ARGS=]
 evaluate: $(STAMP) ## score a run on its test speakers    [RUN=]
 	$(PY) -m model evaluate $(RUN)
 
-inspect: $(STAMP) ## picture of a clip's features         [MEDIA=clip.mp4]
-	$(PY) -m pipeline inspect $(MEDIA) --set $(CONFIG) $(ARGS)
+inspect: $(STAMP) ## picture and video of clips           [MEDIA=clip.mp4 or WORST=20]
+	$(PY) -m pipeline inspect $(MEDIA) $(if $(WORST),--worst $(WORST)) --set $(SETTINGS)
 
 corpus: $(STAMP) ## draw the synthetic corpus alone
 	$(PY) -m pipeline draw $(SETTINGS)
 
 bench-faces: $(STAMP) ## faces: ours against detection on every frame
 	$(PY) -m benchmarks.faces
+
+bench-detectors: $(STAMP) ## YuNet: onnxruntime against OpenCV
+	$(PY) -m benchmarks.detectors
+
+bench-preprocess: $(STAMP) ## preprocessing: 2 workers against a serial script and 1 worker
+	$(PY) -m benchmarks.preprocess
 
 bench-flow: $(STAMP) ## flow: ours against torchvision's RAFT
 	$(PY) -m benchmarks.flow

@@ -176,7 +176,8 @@ def _drive(
             bar.update(len(plan.clips))
             bar.set_postfix_str(stage, refresh=False)
             if (stage, plan.name) in waiting:
-                ready.append(waiting.pop((stage, plan.name)))
+                # At once, not after all faces: a GPU has work early, the crops are still in the file cache.
+                ready.appendleft(waiting.pop((stage, plan.name)))
         else:
             ready.append(_again(future, work))
         submit()

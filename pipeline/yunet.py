@@ -36,6 +36,7 @@ class YuNet:
     def __init__(self, path: str | Path, min_score: float, threads: int = 1):
         import onnxruntime
 
+        onnxruntime.set_default_logger_severity(3)  # it warns where it finds no GPU
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3  # the outputs' declared sizes are those of 640x640, too
