@@ -67,22 +67,36 @@ class Picture:
                 ]
             )
         how = Interpolation.AREA if smaller else Interpolation.BILINEAR
-        rgb = self._convert(raw, size, how)
-        return np.ascontiguousarray(np.rot90(rgb, self.turns)) if self.turns % 4 else rgb
+        return self._upright(self._convert(raw, size, how))
 
     def part(self, left: int, top: int, right: int, bottom: int) -> np.ndarray:
-        """The RGB of a window inside the upright picture, uint8 [bottom-top,right-left,3]; all even px."""
-        plain = self.raw.format.name in PLANAR and not self.turns % 4
-        plain = plain and self.size == (self.raw.width, self.raw.height)
-        if not plain or (right - left) * (bottom - top) * LEAST_GAIN > self.size[0] * self.size[1]:
+        """The RGB of a window inside the upright picture, uint8 [bottom-top,right-left,3]."""
+        window = self._stored(left, top, right, bottom)
+        alone = self.raw.format.name in PLANAR and self.size == (self.raw.width, self.raw.height)
+        alone = alone and not any(side % 2 for side in window)  # chroma has no odd places
+        if not alone or (right - left) * (bottom - top) * LEAST_GAIN > self.size[0] * self.size[1]:
             return self.rgb()[top:bottom, left:right]
+        left, top, right, bottom = window
         cut = self._packed(
             [
                 plane[top // half : bottom // half, left // half : right // half]
                 for plane, half in zip(self._planes(), HALVES, strict=True)
             ]
         )
-        return self._convert(cut, (cut.width, cut.height), Interpolation.BILINEAR)
+        return self._upright(self._convert(cut, (cut.width, cut.height), Interpolation.BILINEAR))
+
+    def _stored(self, left: int, top: int, right: int, bottom: int) -> tuple[int, int, int, int]:
+        """An upright window in the picture as it is stored, before its quarter turns."""
+        width, height = self.size
+        return {
+            0: (left, top, right, bottom),
+            1: (width - bottom, left, width - top, right),
+            2: (width - right, height - bottom, width - left, height - top),
+            3: (top, height - right, bottom, height - left),
+        }[self.turns % 4]
+
+    def _upright(self, rgb: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(np.rot90(rgb, self.turns)) if self.turns % 4 else rgb
 
     def _planes(self) -> list[np.ndarray]:
         """Views of the decoder's own memory: brightness, and colour at half the size."""

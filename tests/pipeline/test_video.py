@@ -95,19 +95,31 @@ def test_bounded_frames_keep_turns_and_square_pixels(tmp_path):
     assert next(iter(read_video(turned, longest=160)))[0].shape == (160, 44, 3)
 
 
+MATRICES = {0: (1, 0, 0, 1), 1: (0, -1, 1, 0), 2: (-1, 0, 0, -1), 3: (0, 1, -1, 0)}  # by quarter turns
+
+
+@pytest.mark.parametrize("turns", MATRICES)
 @pytest.mark.parametrize("pixels", ["yuv420p", "yuv444p"])
-def test_a_part_is_a_part_of_the_whole(tmp_path, pixels):
+def test_a_part_is_a_part_of_the_whole(tmp_path, pixels, turns):
+    a, b, c, d = (v << 16 for v in MATRICES[turns])
     path = write(tmp_path / "p.mp4", [scene(240, 320)], pixels=pixels)
-    picture, _ = next(read_video(path).pictures())
+    picture, _ = next(read_video(rotated(path, [a, b, 0, c, d, 0, 0, 0, 1 << 30])).pictures())
+    whole, (height, width) = picture.rgb(), picture.shape
+    assert picture.turns == turns and whole.shape[:2] == (height, width)
+    windows = [(0, 0, 40, 40), (100, 60, 150, 118), (101, 60, 151, 119)]
     for left, top, right, bottom in [
-        (0, 0, 40, 40),
-        (100, 60, 150, 118),
-        (280, 200, 320, 240),
-        (0, 0, 320, 240),
+        *windows,
+        (width - 40, height - 60, width, height),
+        (0, 0, width, height),
     ]:
-        np.testing.assert_array_equal(
-            picture.part(left, top, right, bottom), picture.rgb()[top:bottom, left:right]
-        )
+        part = picture.part(left, top, right, bottom)
+        np.testing.assert_array_equal(part, whole[top:bottom, left:right])
+
+
+def test_a_part_at_an_odd_edge(tmp_path):
+    path = write(tmp_path / "o.mkv", [scene(241, 321)], codec="ffv1")
+    picture, _ = next(read_video(path).pictures())
+    np.testing.assert_array_equal(picture.part(280, 200, 321, 241), picture.rgb()[200:241, 280:321])
 
 
 def combs(rgb):
