@@ -10,6 +10,7 @@ RUN    ?= runs/latest
 MEDIA  ?=
 CORPUS ?=
 OUT    ?=
+WORST  ?=
 ARGS   ?=
 
 SETTINGS = $(CONFIG) $(if $(ROOT),corpus.root=$(ROOT)) $(ARGS)
@@ -61,8 +62,8 @@ train: $(STAMP) ## feature caches to a trained network [CONFIG= RUN= ARGS=]
 evaluate: $(STAMP) ## score a run on its test speakers    [RUN=]
 	$(PY) -m model evaluate $(RUN)
 
-inspect: $(STAMP) ## picture of a clip's features         [MEDIA=clip.mp4]
-	$(PY) -m pipeline inspect $(MEDIA) --set $(CONFIG) $(ARGS)
+inspect: $(STAMP) ## picture and video of clips           [MEDIA=clip.mp4 or WORST=20]
+	$(PY) -m pipeline inspect $(MEDIA) $(if $(WORST),--worst $(WORST)) --set $(SETTINGS)
 
 predict: $(STAMP) ## judge media files with a trained run  [RUN= MEDIA= OUT=video.mp4]
 	$(PY) -m model predict $(RUN) $(MEDIA) $(if $(OUT),--overlay $(OUT)) $(ARGS)
@@ -91,6 +92,12 @@ bench-predict: $(STAMP) ## prediction: real-time factor and start-up
 
 bench-faces: $(STAMP) ## faces: ours against detection on every frame
 	$(PY) -m benchmarks.faces
+
+bench-detectors: $(STAMP) ## YuNet: onnxruntime against OpenCV
+	$(PY) -m benchmarks.detectors
+
+bench-preprocess: $(STAMP) ## preprocessing: 2 workers against a serial script and 1 worker
+	$(PY) -m benchmarks.preprocess
 
 bench-flow: $(STAMP) ## flow: ours against torchvision's RAFT
 	$(PY) -m benchmarks.flow

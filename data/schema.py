@@ -80,8 +80,9 @@ class FacesConfig:
     min_score: float = opt(0.6, "lowest detector score that counts (yunet)")
     max_gap: float = opt(0.3, "longest gap in s that is bridged by interpolation")
     min_valid: float = opt(0.1, "lowest share of valid frames for a clip to be usable")
+    min_inside: float = opt(0.6, "lowest share of a crop inside the picture for its frame to be valid")
     smooth: float = opt(0.12, "time constant of the smoother in s; 0 turns it off")
-    fps: float | None = opt(None, "thin frames out to this rate; the native one where empty")
+    fps: float | None = opt(None, "frames per second of a regular grid to resample to; native where empty")
 
 
 @dataclass
