@@ -13,7 +13,7 @@ ARGS   ?=
 SETTINGS = $(CONFIG) $(if $(ROOT),corpus.root=$(ROOT)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format preprocess train evaluate inspect verify corpus bench-faces bench-flow lock clean
+.PHONY: help setup demo test test-all lint format preprocess train evaluate crossval ablation ravdess inspect verify corpus bench-faces bench-flow lock clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,17 @@ train: $(STAMP) ## feature caches to a trained network [CONFIG= RUN= ARGS=]
 
 evaluate: $(STAMP) ## score a run on its test speakers    [RUN=]
 	$(PY) -m model evaluate $(RUN)
+
+crossval: $(STAMP) ## every fold with every seed, one report [CONFIG= RUN= ARGS="... --seeds 0,1"]
+	$(PY) -m model crossval $(SETTINGS) train.run=$(RUN)
+
+ablation: $(STAMP) ## what each part of DE-III does, on drawn corpora [ARGS=]
+	$(PY) -m benchmarks.ablation $(ARGS)
+
+ravdess: $(STAMP) ## RAVDESS voices, 6 folds, and the SVM beside it [ROOT=]
+	$(PY) -m pipeline preprocess configs/ravdess_audio.yaml $(if $(ROOT),corpus.root=$(ROOT)) $(ARGS)
+	$(PY) -m benchmarks.ravdess_svm $(if $(ROOT),corpus.root=$(ROOT)) --out runs/ravdess_audio/svm.json
+	$(PY) -m model crossval configs/ravdess_audio.yaml $(if $(ROOT),corpus.root=$(ROOT)) train.run=runs/ravdess_audio $(ARGS)
 
 inspect: $(STAMP) ## picture of a clip's features         [MEDIA=clip.mp4]
 	$(PY) -m pipeline inspect $(MEDIA) --set $(CONFIG) $(ARGS)
