@@ -145,6 +145,7 @@ class LoaderConfig:
         choices=("segments", "contiguous"),
     )
     audio_steps: int = opt(160, "log-mel hops L given to the network")
+    eval_audio_steps: int = opt(0, "log-mel hops given in validation and test; 0 is as in training")
     crop: int = opt(96, "height and width given to the network in px; random place in training")
     batch: int = opt(32, "clips a batch")
     residency: str = opt(
@@ -184,6 +185,7 @@ class ModelConfig:
     audio_channels: list[int] = opt(
         [], "channels of a residual audio encoder's stem and stages; empty for two plain layers"
     )
+    audio_deltas: bool = opt(False, "that encoder also sees how each mel band changes")
     grid: int = opt(3, "the encoders keep grid x grid spatial tokens")
     dropout: float = opt(0.1, "dropout")
     flow_scale: float = opt(0.5, "flow in px is multiplied by this before the encoder")

@@ -92,7 +92,7 @@ class DEIII(nn.Module):
             attend = config.ov == "attention"
             self.fusion = VisualFusion(width, heads, drop, config.video, config.flow, attend)
         if audio and config.audio_channels:
-            self.audio_encoder = DeepAudioEncoder(n_mels, width, config.audio_channels)
+            self.audio_encoder = DeepAudioEncoder(n_mels, width, config.audio_channels, config.audio_deltas)
         elif audio:
             self.audio_encoder = AudioEncoder(n_mels, width)
         self.drop = nn.Dropout(drop)

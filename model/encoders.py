@@ -162,15 +162,19 @@ class DeepAudioEncoder(nn.Module):
 
     Args:
         channels: of the stem and of each stage after it; two or more.
+        deltas: give the stem the change over `DELTA` hops on either side as a second input.
 
     >>> mask = torch.ones(2, 160, dtype=torch.bool)
     >>> DeepAudioEncoder(80, 64, [16, 24, 48])(torch.zeros(2, 160, 80), mask).shape
     torch.Size([2, 40, 64])
     """
 
-    def __init__(self, n_mels: int, width: int, channels: list[int]):
+    DELTA = 2
+
+    def __init__(self, n_mels: int, width: int, channels: list[int], deltas: bool = False):
         super().__init__()
-        self.stem = nn.Conv2d(1, channels[0], 5, stride=2, padding=2, bias=False)
+        self.deltas = deltas
+        self.stem = nn.Conv2d(1 + deltas, channels[0], 5, stride=2, padding=2, bias=False)
         self.stem_norm = MaskedBatchNorm(channels[0])
         pairs = zip(channels[:-1], channels[1:], strict=True)
         self.stages = nn.ModuleList(AudioResidual(a, b, 1 if i else 2) for i, (a, b) in enumerate(pairs))
@@ -182,11 +186,21 @@ class DeepAudioEncoder(nn.Module):
         """[B,L,M] with its mask [B,L] to [B,ceil(L/4),D]; step i is centred on hop 4i."""
         half, quarter = (mask_BL[:, ::k, None].unsqueeze(1) for k in (2, 4))
         x = logmel_BLM.masked_fill(~mask_BL[..., None], 0.0)[:, None]
+        if self.deltas:
+            x = torch.cat((x, self._change(x, mask_BL)), dim=1)
         x = torch.relu(self.stem_norm(self.stem(x.contiguous(memory_format=torch.channels_last)), half))
         x = x.masked_fill(~half, 0.0)
         for stage in self.stages:
             x = stage(x, quarter)
         return self.norm(self.project(x.permute(0, 2, 3, 1).flatten(2)))
+
+    def _change(self, x_B1LM: Tensor, mask_BL: Tensor) -> Tensor:
+        """Twice the difference over DELTA hops to either side; zero where one of them is not valid."""
+        n = self.DELTA
+        change, both = torch.zeros_like(x_B1LM), mask_BL[:, 2 * n :] & mask_BL[:, : -2 * n]
+        step = 2 * (x_B1LM[:, :, 2 * n :] - x_B1LM[:, :, : -2 * n])
+        change[:, :, n:-n] = step.masked_fill(~both[:, None, :, None], 0.0)
+        return change
 
 
 class AudioResidual(nn.Module):

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -97,9 +97,11 @@ def make_loader(
     features: FeatureSet, rows: np.ndarray, config: Config, device: torch.device, training: bool
 ) -> Loader:
     """A loader of what the network of these settings reads."""
-    m = config.model
+    m, settings = config.model, config.loader
+    if not training and settings.eval_audio_steps:
+        settings = replace(settings, audio_steps=settings.eval_audio_steps)
     return Loader(
-        features, rows, config.loader, training=training, device=device, seed=config.train.seed,
+        features, rows, settings, training=training, device=device, seed=config.train.seed,
         video=m.video, flow=m.flow, audio=m.audio, attributes=m.attributes,
     )  # fmt: skip
 

@@ -28,7 +28,7 @@ SWITCHES = {
     "flow alone": {"audio": False, "video": False},
     "attributes alone": {"classes": False},
     "ImageNet trunk": {"imagenet": True},
-    "residual audio encoder": {"audio_channels": [8, 8, 12]},
+    "residual audio encoder": {"audio_channels": [8, 8, 12], "audio_deltas": True},
 }
 
 
@@ -233,7 +233,7 @@ def test_masked_hops_stay_out_of_batch_statistics():
     """As above for the residual audio encoder, and a padded batch trains like an unpadded one."""
     results = []
     for junk, more in ((0.0, 0), (50.0, 0), (float("nan"), 12)):
-        model, batch = make(audio_channels=[8, 8]).train(), random_batch()
+        model, batch = make(audio_channels=[8, 8], audio_deltas=True).train(), random_batch()
         batch.audio_mask[1, 20:] = False
         batch.logmel[1, 20:] = junk
         outputs = values(model(pad(batch, 0, more, junk)))
