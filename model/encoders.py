@@ -204,25 +204,22 @@ class DeepAudioEncoder(nn.Module):
 
 
 class AudioResidual(nn.Module):
-    """Two 3x3 convolutions beside a 1x1 shortcut; halves frequency, and time where ``stride`` is 2.
+    """Two 3x3 convolutions beside a 1x3 shortcut; halves frequency, and time where ``stride`` is 2.
 
     Maps are [B,C,L,M], masks bool [B,1,L,1] after the stride; masked places leave as zeros.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
-        self.stride = stride
         self.first = nn.Conv2d(inputs, outputs, 3, stride=(stride, 2), padding=1, bias=False)
         self.first_norm = MaskedBatchNorm(outputs)
         self.second = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.second_norm = MaskedBatchNorm(outputs)
-        self.shortcut = nn.Conv2d(inputs, outputs, 1)
+        self.shortcut = nn.Conv2d(inputs, outputs, (1, 3), stride=(stride, 2), padding=(0, 1))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         y = torch.relu(self.first_norm(self.first(x), mask)).masked_fill(~mask, 0.0)
         y = self.second_norm(self.second(y), mask)
-        x = x[:, :, :: self.stride]  # as the convolution: step i stays centred on i x stride
-        x = nn.functional.avg_pool2d(x, (1, 2), ceil_mode=True, count_include_pad=False)
         return torch.relu(y + self.shortcut(x)).masked_fill(~mask, 0.0)
 
 
@@ -233,16 +230,16 @@ class MaskedBatchNorm(nn.BatchNorm2d):
         if not self.training:
             return super().forward(x)
         with torch.autocast(x.device.type, enabled=False):
-            weight = mask.float()
-            count = (weight.sum() * x.shape[3]).clamp_min(1.0)
-            wide = x.float()
-            mean = (wide * weight).sum(dim=(0, 2, 3)) / count
-            centred = (wide - mean[:, None, None]) * weight
-            variance = centred.square().sum(dim=(0, 2, 3)) / count
+            flat = x.float().permute(0, 2, 3, 1).reshape(-1, x.shape[1])  # no copy where channels come last
+            weight = mask.float().expand(-1, 1, -1, x.shape[3]).reshape(1, -1)
+            count = weight.sum().clamp_min(1.0)
+            mean = (weight @ flat)[0] / count
+            variance = ((weight @ flat.square())[0] / count - mean.square()).clamp_min(0.0)
             with torch.no_grad():
                 self.num_batches_tracked += 1
-                spread = variance * count / (count - 1).clamp_min(1.0)
                 self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(spread, self.momentum)
+                self.running_var.lerp_(variance * count / (count - 1).clamp_min(1.0), self.momentum)
             scale = self.weight * (variance + self.eps).rsqrt()
-            return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+            y = torch.addcmul(self.bias - mean * scale, flat, scale)
+            b, c, l, m = x.shape
+            return y.view(b, l, m, c).permute(0, 3, 1, 2).to(x.dtype)
