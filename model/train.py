@@ -68,6 +68,7 @@ def train(config: Config, resume: bool = False, progress: bool = True) -> dict[s
     task = Task.of(features, config)
     rows = {part: features.rows(getattr(split, part)) for part in ("train", "val", "test")}
     check_parts(features, split, rows)
+    check_streams(features, rows["train"])
     run = RunFolder(config.train.run)
     info = {
         "keys": dict(features.keys), "split": split.digest, "corpus": features.corpus.name,
@@ -114,6 +115,16 @@ def check_parts(features: FeatureSet, split: Split, rows: dict[str, np.ndarray])
     speakers = {part: {features.clips[i].speaker for i in r} for part, r in rows.items()}
     assert not (speakers["train"] | speakers["val"]) & speakers["test"], "test speakers in training"
     assert not speakers["train"] & speakers["val"], "validation speakers in training"
+
+
+def check_streams(features: FeatureSet, rows: np.ndarray) -> None:
+    """Refuse to build a network for an input that no training clip has."""
+    names = {"faces": ("picture", "model.video=false model.flow=false"), "flow": ("flow", "model.flow=false"),
+             "logmel": ("sound", "model.audio=false")}  # fmt: skip
+    for stage, stream in features.streams.items():
+        if not stream.length[rows].any():
+            what, cure = names[stage]
+            raise ConfigError(f"no training clip of {features.corpus.name} has any {what}; add {cure}")
 
 
 def class_weights(features: FeatureSet, rows: Sequence[int]) -> torch.Tensor:
