@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from caches import make_cache
+from caches import KEYS, make_cache
 
 from data.features import FeatureSet
 from data.loader import Loader
@@ -57,12 +57,12 @@ def test_a_faster_clip_is_shorter_and_keeps_its_instants():
 
 def test_a_slower_clip_is_cut_where_it_no_longer_fits():
     x, time, mask = sound()
-    for start, first in ((0.0, 0.0), (0.999, 8.0)):
+    for start, first in ((0.0, 0.0), (0.5, 4.0)):
         found, _, kept = warp(x, time, mask, draws_of(tempo=0.0, start=start), ALL, torch.tensor(20.0))
         assert kept.sum(1).tolist() == [40, 37, 21]
         at = first + np.arange(40) * 0.8
         expected = np.interp(at, np.arange(HOPS), x[0, :, 3].numpy())
-        np.testing.assert_allclose(found[0, :, 3].numpy(), expected, atol=0.02)
+        np.testing.assert_allclose(found[0, :, 3].numpy(), expected, atol=1e-4)
 
 
 def test_bands_shift_and_gain_is_in_db():
@@ -83,7 +83,7 @@ def test_masked_hops_and_silent_clips_stay_finite():
 @pytest.mark.parametrize("how", ["clip", "speaker"])
 def test_levels_against_numpy(tmp_path, how):
     config = make_cache(tmp_path, frames=[9] * 8, hops=[30, 20, 25, 40, 33, 21, 0, 18])
-    features = FeatureSet.open(config)
+    features = FeatureSet.open(config, KEYS)
     offset, scale = level_table(features, how)
     for row, clip in enumerate(features.clips):
         if "logmel" not in features.arrays(row):
@@ -103,7 +103,7 @@ def test_levels_against_numpy(tmp_path, how):
 
 def test_loader_applies_levels_and_warps_in_training_only(tmp_path):
     config = make_cache(tmp_path, frames=[9] * 8, hops=[30] * 8)
-    features = FeatureSet.open(config)
+    features = FeatureSet.open(config, KEYS)
     settings = LoaderConfig(
         steps=2, audio_steps=32, crop=8, batch=8, normalise="speaker", stretch=0.2, spec_masks=0, threads=1
     )
