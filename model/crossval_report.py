@@ -77,7 +77,7 @@ def markdown(result: dict[str, Any]) -> str:
     pooled, seeds = result["pooled"], ", ".join(map(str, result["seeds"]))
     lines = [f"# Cross-validation on {result['corpus']}", ""]
     lines += [
-        f"{result['folds']} folds, seeds {seeds}. Speakers never cross; each run's epoch was chosen on its "
+        f"Folds: {', '.join(result['splits'])}; seeds: {seeds}. Speakers never cross; each run's epoch was chosen on its "
         "validation speakers; its test speakers were scored once.", "",
         "| figure | mean over folds | sd over folds | sd over seeds | pooled, 95 % over speakers |",
         "|---|---|---|---|---|",
@@ -113,7 +113,8 @@ def markdown(result: dict[str, Any]) -> str:
         ]
         for name, row in pooled["per_class"].items():
             lines.append(f"| {name} | {_n(row['recall'])} | {_n(row['f1'])} | {row['clips']} |")
-        lines += ["", "Rows are truth, columns predicted:", "", "| | " + " | ".join(result["classes"]) + " |",
+        lines += ["", "![Confusion matrix](confusion.png)", ""]
+        lines += ["Rows are truth, columns predicted:", "", "| | " + " | ".join(result["classes"]) + " |",
                   "|---|" + "---|" * len(result["classes"])]  # fmt: skip
         for name, row in zip(result["classes"], pooled["confusion"], strict=True):
             lines.append(f"| **{name}** | " + " | ".join(map(str, row)) + " |")
