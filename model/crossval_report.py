@@ -77,8 +77,8 @@ def markdown(result: dict[str, Any]) -> str:
     pooled, seeds = result["pooled"], ", ".join(map(str, result["seeds"]))
     lines = [f"# Cross-validation on {result['corpus']}", ""]
     lines += [
-        f"Folds: {', '.join(result['splits'])}; seeds: {seeds}. Speakers never cross; each run's epoch was chosen on its "
-        "validation speakers; its test speakers were scored once.", "",
+        f"Folds: {', '.join(result['splits'])}; seeds: {seeds}. Speakers never cross; each run's epoch was "
+        "chosen on its validation speakers; its test speakers were scored once.", "",
         "| figure | mean over folds | sd over folds | sd over seeds | pooled, 95 % over speakers |",
         "|---|---|---|---|---|",
     ]  # fmt: skip

@@ -112,3 +112,16 @@ def test_two_runs_at_a_time_give_the_same_numbers(crossed):
     assert model(["crossval", *words, "--seeds", "0,3", "--quiet", "--jobs", "2"]) == 0
     a, b = (json.loads((base.parent / n / "crossval.json").read_text()) for n in ("cv", "cv2"))
     assert a["figures"] == b["figures"] and a["pooled"] == b["pooled"]
+
+
+@pytest.mark.slow
+def test_dask_workers_give_the_same_numbers(crossed):
+    from distributed import LocalCluster
+
+    base, words = crossed
+    words = [w for w in words if not w.startswith("train.run")] + [f"train.run={base.parent / 'cv3'}"]
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        words.append(f"scheduler={cluster.scheduler_address}")
+        assert model(["crossval", *words, "--seeds", "0,3", "--quiet"]) == 0
+    a, b = (json.loads((base.parent / n / "crossval.json").read_text()) for n in ("cv", "cv3"))
+    assert a["figures"] == b["figures"] and a["pooled"] == b["pooled"]
