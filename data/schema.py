@@ -215,7 +215,6 @@ class TrainConfig:
     patience: int = opt(10, "epochs without a better validation result before stopping")
     label_smoothing: float = opt(0.05, "label smoothing")
     class_weights: bool = opt(False, "weight classes by inverse frequency")
-    mixup: float = opt(0.0, "alpha of mixup's Beta distribution; 0 turns it off")
     modality_dropout: float = opt(0.1, "chance that one modality is hidden from a clip in training")
     w_video: float = opt(0.3, "weight of L_V")
     w_audio: float = opt(0.3, "weight of L_A")

@@ -25,7 +25,6 @@ from model import checkpoint
 from model.devices import autocast, seed_all
 from model.losses import total_loss
 from model.masking import random_hide
-from model.mixup import mixup
 from model.optim import AveragedWeights, learning_rate, make_optimizer
 from model.runs import RunFolder
 from model.scoring import score
@@ -136,7 +135,6 @@ class Trainer:
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.total, self.settings)
-        batch = mixup(batch, self.settings.mixup)
         batch = random_hide(batch, self.settings.modality_dropout, self.config.model)
         with autocast(self.settings.amp, self.device):
             outputs = self.forward(batch)
