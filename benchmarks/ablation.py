@@ -59,17 +59,18 @@ CUES = {
     "no_modality_dropout": Variant("no modality dropout", ("train.modality_dropout=0",), 1.0),
 }
 SYNC = {
-    "full": Variant("everything on", (), 1.0),
+    "full": Variant("frames and sound", (), 1.0),
     "no_ife": Variant("no IFE", ("model.ife=false",), 1.0),
     "audio_only": Variant("sound alone", AUDIO_ONLY, 0.5),
-    "video_only": Variant("picture alone", ("model.audio=false",), 0.5),
+    "video_only": Variant("frames alone", ("model.audio=false",), 0.5),
 }
 TASKS: Mapping[str, Mapping[str, Variant]] = {"cues": CUES, "sync": SYNC}
+# sync asks how a mouth's opening goes with a voice: frames, more of them, side by side, and no flow
 SETTINGS = {
     "cues": ("corpus.root=raw/synthetic",),
     "sync": (
         "corpus.synthetic.task=sync", "corpus.root=raw/synthetic-sync", "corpus.synthetic.clips_per_class=16",
-        "loader.steps=16", "loader.sampling=contiguous", "loader.stride=2",
+        "loader.steps=16", "loader.sampling=contiguous", "model.channels=[8,16,32]", "model.flow=false",
     ),
 }  # fmt: skip
 FILES = ["configs/synthetic.yaml", "configs/ablation.yaml"]
