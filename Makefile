@@ -84,6 +84,17 @@ docs: $(STAMP) ## make the settings' reference and the architecture's picture an
 	$(PY) docs/make_reference.py
 	$(PY) docs/make_architecture.py
 
+crossval: $(STAMP) ## every fold with every seed, one report [CONFIG= RUN= ARGS="... --seeds 0,1"]
+	$(PY) -m model crossval $(SETTINGS) train.run=$(RUN)
+
+ablation: $(STAMP) ## what each part of DE-III does, on drawn corpora [ARGS=]
+	$(PY) -m benchmarks.ablation $(ARGS)
+
+ravdess: $(STAMP) ## RAVDESS voices, 6 folds, and the SVM beside it [ROOT=]
+	$(PY) -m pipeline preprocess configs/ravdess_audio.yaml $(if $(ROOT),corpus.root=$(ROOT)) $(ARGS)
+	$(PY) -m benchmarks.ravdess_svm $(if $(ROOT),corpus.root=$(ROOT)) --out runs/ravdess_audio/svm.json
+	$(PY) -m model crossval configs/ravdess_audio.yaml $(if $(ROOT),corpus.root=$(ROOT)) train.run=runs/ravdess_audio $(ARGS)
+
 corpus: $(STAMP) ## draw the synthetic corpus alone
 	$(PY) -m pipeline draw $(SETTINGS)
 

@@ -86,4 +86,6 @@ def _params(config: Config, stage: str) -> tuple[dict[str, Any], str | None]:
         raft = section.method == "raft"
         unused = () if raft else RAFT_ONLY
         weights = known_digest(section.weights, RAFT_WEIGHTS[section.model]) if raft else None
+    elif stage == "logmel":
+        unused = () if section.trim_db else ("trim_db",)
     return {n: v for n, v in params.items() if n not in unused}, weights
