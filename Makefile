@@ -10,6 +10,7 @@ RUN    ?= runs/latest
 MEDIA  ?=
 CORPUS ?=
 OUT    ?=
+WORST  ?=
 ARGS   ?=
 
 SETTINGS = $(CONFIG) $(if $(ROOT),corpus.root=$(ROOT)) $(ARGS)
@@ -67,8 +68,8 @@ train: $(STAMP) ## feature caches to a trained network [CONFIG= RUN= ARGS=]
 evaluate: $(STAMP) ## score a run on its test speakers    [RUN=]
 	$(PY) -m model evaluate $(RUN)
 
-inspect: $(STAMP) ## picture of a clip's features         [MEDIA=clip.mp4]
-	$(PY) -m pipeline inspect $(MEDIA) --set $(CONFIG) $(ARGS)
+inspect: $(STAMP) ## picture and video of clips           [MEDIA=clip.mp4 or WORST=20]
+	$(PY) -m pipeline inspect $(MEDIA) $(if $(WORST),--worst $(WORST)) --set $(SETTINGS)
 
 predict: $(STAMP) ## judge media files with a trained run  [RUN= MEDIA= OUT=video.mp4]
 	$(PY) -m model predict $(RUN) $(MEDIA) $(if $(OUT),--overlay $(OUT)) $(ARGS)
@@ -89,6 +90,17 @@ docs: $(STAMP) ## make the settings' reference and the architecture's picture an
 	$(PY) docs/make_reference.py
 	$(PY) docs/make_architecture.py
 
+crossval: $(STAMP) ## every fold with every seed, one report [CONFIG= RUN= ARGS="... --seeds 0,1"]
+	$(PY) -m model crossval $(SETTINGS) train.run=$(RUN)
+
+ablation: $(STAMP) ## what each part of DE-III does, on drawn corpora [ARGS=]
+	$(PY) -m benchmarks.ablation $(ARGS)
+
+ravdess: $(STAMP) ## RAVDESS voices, 6 folds, and the SVM beside it [ROOT=]
+	$(PY) -m pipeline preprocess configs/ravdess_audio.yaml $(if $(ROOT),corpus.root=$(ROOT)) $(ARGS)
+	$(PY) -m benchmarks.ravdess_svm $(if $(ROOT),corpus.root=$(ROOT)) --out runs/ravdess_audio/svm.json
+	$(PY) -m model crossval configs/ravdess_audio.yaml $(if $(ROOT),corpus.root=$(ROOT)) train.run=runs/ravdess_audio $(ARGS)
+
 corpus: $(STAMP) ## draw the synthetic corpus alone
 	$(PY) -m pipeline draw $(SETTINGS)
 
@@ -97,6 +109,12 @@ bench-predict: $(STAMP) ## prediction: real-time factor and start-up
 
 bench-faces: $(STAMP) ## faces: ours against detection on every frame
 	$(PY) -m benchmarks.faces
+
+bench-detectors: $(STAMP) ## YuNet: onnxruntime against OpenCV
+	$(PY) -m benchmarks.detectors
+
+bench-preprocess: $(STAMP) ## preprocessing: 2 workers against a serial script and 1 worker
+	$(PY) -m benchmarks.preprocess
 
 bench-flow: $(STAMP) ## flow: ours against torchvision's RAFT
 	$(PY) -m benchmarks.flow

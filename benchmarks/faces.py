@@ -2,11 +2,17 @@
 
     python -m benchmarks.faces CLIP [CLIP ...] [--detector yunet] [--runs 5]
 
-Both ways decode the same clips and cut crops of 128 px. The plain way detects in every frame and
-aligns each crop to that frame's own landmarks; ours is `pipeline.faces.extract_faces`. Runs
-alternate and medians are compared. Errors are in px of the crop: `landmark_rmse_px` is the RMS
-distance between the two ways' landmarks; jitter is the RMS second difference of the landmarks over
-time, divided by sqrt(6) (for white noise, its standard deviation per landmark);
+All ways decode the same clips and cut crops of 128 px; one thread.
+
+- ours: `pipeline.faces.extract_faces`;
+- plain: the usual script: PyAV's RGB frames, OpenCV's detector on every one at the same size as ours,
+  a similarity from that frame's own landmarks, `cv2.warpAffine`;
+- own parts: detection on every frame, but with our decoder, detector and cropping, which shows what
+  tracking alone gives.
+
+Runs alternate and medians of the ratios are compared. Errors are in px of the crop: `landmark_rmse_px` is
+the RMS distance between ours and every-frame landmarks; jitter is the RMS second difference of the
+landmarks over time, divided by sqrt(6) (for white noise, its standard deviation per landmark);
 `still_flow_px` is DIS flow's mean length between neighbouring crops of a still face under camera noise.
 """
 
@@ -15,24 +21,56 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import av
 import cv2
 import numpy as np
 
+from benchmarks.machine import describe
 from data.schema import FacesConfig
+from data.weights import YUNET, resolve
 from pipeline import align
 from pipeline.detectors import Detector, shrink
 from pipeline.faces import extract_faces, load_detector
-from pipeline.media import read_video
+from pipeline.video import read_video
 
 
-def plain(path: str, config: FacesConfig, detector: Detector) -> tuple[np.ndarray, np.ndarray]:
-    """Detect and crop every frame: crops [n,S,S,3] and landmarks [n,5,2], NaN where there is no face."""
+def plain(path: str, config: FacesConfig, weights: str | None) -> np.ndarray:
+    """As a script would do it: crops [n,S,S,3], black where no face is found."""
+    crops = []
+    net = cascade = None
+    if weights:
+        net = cv2.FaceDetectorYN.create(weights, "", (320, 320), config.min_score, 0.3, 500)
+    else:
+        cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
+    goal = (align.TEMPLATE + config.margin) / (1 + 2 * config.margin) * config.size
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_count, stream.thread_type = 1, "NONE"
+        for frame in container.decode(stream):
+            rgb = frame.to_ndarray(format="rgb24")
+            small = cv2.resize(rgb, None, fx=(f := config.detect_size / max(rgb.shape)), fy=f)
+            if net is not None:
+                net.setInputSize(small.shape[1::-1])
+                _, rows = net.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+                points = None if rows is None else rows[0, 4:14].reshape(5, 2)
+            else:
+                boxes = cascade.detectMultiScale(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), 1.1, 5)
+                points = boxes[0][:2] + align.TEMPLATE * boxes[0][2:] if len(boxes) else None
+            if points is None:
+                crops.append(np.zeros((config.size, config.size, 3), np.uint8))
+                continue
+            matrix, _ = cv2.estimateAffinePartial2D(points / f, goal, method=cv2.LMEDS)
+            crops.append(cv2.warpAffine(rgb, matrix, (config.size, config.size)))
+    return np.stack(crops)
+
+
+def every_frame(path: str, config: FacesConfig, detector: Detector) -> np.ndarray:
+    """Our parts without tracking: landmarks [n,5,2], NaN where there is no face. Crops are cut, too."""
     crops, points = [], []
     for rgb, _ in read_video(path):
         small, _ = shrink(rgb, config.detect_size)
@@ -47,7 +85,7 @@ def plain(path: str, config: FacesConfig, detector: Detector) -> tuple[np.ndarra
         transform = align.crop_transforms(flat, config.size, config.margin, config.align)[0]
         crops.append(align.crop(rgb, transform, config.size))
         points.append(found)
-    return np.stack(crops), np.stack(points)
+    return np.stack(points)
 
 
 def jitter(points: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -77,6 +115,26 @@ def still_flow(path: str, folder: Path, config: FacesConfig, detector: Detector)
     return float(np.mean([np.hypot(f[..., 0], f[..., 1]).mean() for f in flows]))
 
 
+def steadiness(ours: list[dict], others: list[np.ndarray], config: FacesConfig) -> dict[str, float]:
+    """How far ours is from every-frame landmarks, and how much both jitter."""
+    distances, jitter_ours, jitter_every = [], [], []
+    for mine, theirs in zip(ours, others, strict=True):
+        scale = config.size / (1 + 2 * config.margin) / mine["box"][:, 2]
+        ok = mine["valid"] & ~np.isnan(theirs[:, 0, 0])
+        gap = ((mine["landmarks"] - theirs)[ok] ** 2).sum(axis=-1) * scale[ok, None] ** 2
+        distances.append(gap.ravel())
+        both = [jitter(mine["landmarks"].astype(np.float64), scale), jitter(theirs, scale)]
+        whole = ~np.isnan(both[0][:, 0] + both[1][:, 0])
+        jitter_ours.append(both[0][whole].ravel())
+        jitter_every.append(both[1][whole].ravel())
+    rms = lambda parts: float(np.sqrt(np.concatenate(parts).mean()))
+    return {
+        "landmark_rmse_px": round(rms(distances), 3),
+        "jitter_px": round(rms(jitter_ours), 4),
+        "jitter_px_every_frame": round(rms(jitter_every), 4),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -91,47 +149,41 @@ def main() -> None:
     if not clips:
         parser.error("name clips with one visible speaker, or set DEIII_TEST_DATA")
     cv2.setNumThreads(1)
-    config = FacesConfig(detector=options.detector, weights=options.weights, size=128)
+    weights = None
+    if options.detector == "yunet":
+        own = Path(shared) / "weights/face_detection_yunet_2023mar.onnx" if shared else None
+        weights = str(resolve(options.weights or (str(own) if own else None), YUNET)[0])
+    config = FacesConfig(detector=options.detector, weights=weights, size=128)
     detector = load_detector(config)
-    ours_s, plain_s = [], []
+    ways = {
+        "ours": lambda c: extract_faces(c, config, detector).arrays,
+        "plain": lambda c: plain(c, config, weights),
+        "own_parts": lambda c: every_frame(c, config, detector),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    results = {}
     for _ in range(options.runs):
-        start = time.perf_counter()
-        ours = [extract_faces(c, config, detector).arrays for c in clips]
-        middle = time.perf_counter()
-        others = [plain(c, config, detector)[1] for c in clips]
-        ours_s.append(middle - start)
-        plain_s.append(time.perf_counter() - middle)
-    distances, jitter_ours, jitter_plain = [], [], []
-    for mine, theirs in zip(ours, others, strict=True):
-        scale = config.size / (1 + 2 * config.margin) / mine["box"][:, 2]
-        ok = mine["valid"] & ~np.isnan(theirs[:, 0, 0])
-        gap = ((mine["landmarks"] - theirs)[ok] ** 2).sum(axis=-1) * scale[ok, None] ** 2
-        distances.append(gap.ravel())
-        both = [jitter(mine["landmarks"].astype(np.float64), scale), jitter(theirs, scale)]
-        whole = ~np.isnan(both[0][:, 0] + both[1][:, 0])
-        jitter_ours.append(both[0][whole].ravel())
-        jitter_plain.append(both[1][whole].ravel())
-    from tempfile import TemporaryDirectory
-
+        for name, way in ways.items():
+            start = time.perf_counter()
+            results[name] = [way(c) for c in clips]
+            seconds[name].append(time.perf_counter() - start)
     with TemporaryDirectory() as folder:
         still = max(still_flow(c, Path(folder), config, detector) for c in clips)
-    rms = lambda parts: float(np.sqrt(np.concatenate(parts).mean()))
-    frames = sum(len(a["time"]) for a in ours)
+    frames = sum(len(a["time"]) for a in results["ours"])
+    ratio = lambda name: statistics.median(a / b for a, b in zip(seconds[name], seconds["ours"], strict=True))
     result = {
         "bench": "faces",
         "detector": options.detector,
         "clips": len(clips),
         "frames": frames,
         "runs": options.runs,
-        "frames_per_s": round(frames / statistics.median(ours_s), 1),
-        "frames_per_s_every_frame": round(frames / statistics.median(plain_s), 1),
-        "ratio_every_frame": round(statistics.median(p / o for p, o in zip(plain_s, ours_s, strict=True)), 2),
-        "landmark_rmse_px": round(rms(distances), 3),
-        "jitter_px": round(rms(jitter_ours), 4),
-        "jitter_px_every_frame": round(rms(jitter_plain), 4),
+        "frames_per_s": round(frames / statistics.median(seconds["ours"]), 1),
+        "frames_per_s_every_frame": round(frames / statistics.median(seconds["plain"]), 1),
+        "ratio_every_frame": round(ratio("plain"), 2),
+        "ratio_every_frame_own_parts": round(ratio("own_parts"), 2),
+        **steadiness(results["ours"], results["own_parts"], config),
         "still_flow_px": round(still, 4),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {"opencv": cv2.__version__, "av": av.__version__, "python": platform.python_version()},
+        **describe("av", "opencv-contrib-python", "onnxruntime"),
     }
     print("RESULT " + json.dumps(result))
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -24,14 +23,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks import loader_peers as peers
 from benchmarks.feature_cache import KEYS, open_cache
-from benchmarks.machine import processor
+from benchmarks.machine import describe
 from data.cache import read_index, stage_folder, write_index, write_table
 from data.clips import Corpus
 from data.config import load_config
@@ -213,9 +211,7 @@ def main() -> None:
         "cold_gb_per_s": round(cold, 2),
         "open_10000_clips_s": round(opening, 3),
         "runs": options.runs,
-        "machine": f"{processor()}, {os.cpu_count()} cores",
-        "versions": {n: version(n) for n in ("torch", "h5py", "litdata", "webdataset", "numpy")}
-        | {"python": platform.python_version()},
+        **describe("torch", "h5py", "litdata", "webdataset", "numpy"),
     }
     print("RESULT " + json.dumps(result))
 

@@ -14,12 +14,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,7 +24,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.feature_cache import open_cache
-from benchmarks.machine import processor
+from benchmarks.machine import describe
 from data.batch import Batch
 from data.config import load_config
 from data.features import FeatureSet
@@ -142,10 +139,10 @@ def main() -> None:
         "preset": options.preset,
         "clips": options.clips,
         "runs": options.runs,
-        "machine": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
-        "cores": os.cpu_count(),
-        "versions": {"torch": version("torch"), "python": platform.python_version()},
+        **describe("torch"),
     }
+    if device.type == "cuda":
+        result["gpu"] = torch.cuda.get_device_name(device)
     if options.variants:
         result["variants_epoch_s"] = variants(features, config, device, options.runs)
     print("RESULT " + json.dumps(result))

@@ -17,11 +17,11 @@ from data.batch import Batch, Compact, Known
 from data.compact import decode_tensor
 from data.gather import DRAWS
 from data.schema import LoaderConfig
+from data.sound import DB_CENTRE, DB_SCALE, SOUND_DRAWS, warp, warps
 
 # Mean and standard deviation of ImageNet's pixels, so that pretrained encoders see what they know.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-DB_CENTRE, DB_SCALE = -40.0, 20.0
 WIDEST = 0.15  # widest SpecAugment mask, as a share of the axis
 
 
@@ -33,12 +33,17 @@ class Augment:
         training: augment, or only crop at the centre and normalise.
         resident: large fields on the device, by name (``frames``, ``flow``, ``logmel``), which the
             batch's ``frame_at`` and ``hop_at`` then point into.
+        levels: offset and scale of each row's mel bands (`data.sound.level_table`).
     """
 
     def __init__(
-        self, config: LoaderConfig, training: bool, resident: Mapping[str, torch.Tensor] | None = None
+        self,
+        config: LoaderConfig,
+        training: bool,
+        resident: Mapping[str, torch.Tensor] | None = None,
+        levels: tuple[torch.Tensor, torch.Tensor] | None = None,
     ):
-        self.config, self.training, self.resident = config, training, resident or {}
+        self.config, self.training, self.resident, self.levels = config, training, resident or {}, levels
 
     def __call__(self, c: Compact) -> Batch:
         frames, flow, logmel = c.frames, c.flow, c.logmel
@@ -54,7 +59,7 @@ class Augment:
         return Batch(
             frames=self._colour(crop(frames, y, x, self.config.crop, flip), c.draws),
             flow=scale_flow(crop(flow, y, x, self.config.crop, flip), c.scale, flip),
-            logmel=self._sound(logmel, c.audio_mask, c.draws),
+            **self._sound(logmel, c),
             **{n: getattr(c, n).clone() for n in CARRIED},
         )
 
@@ -73,16 +78,30 @@ class Augment:
         flat = torch.baddbmm(offset, x.reshape(b, t * s * s, 3).float(), matrix)
         return flat.view(b, t, s, s, 3).permute(0, 1, 4, 2, 3)
 
-    def _sound(self, db: torch.Tensor, mask: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-        """float16 dB [B,L,M] to float32 [B,L,M]; padding and SpecAugment's masks are 0."""
-        x = (db.float() - DB_CENTRE) / DB_SCALE * mask[:, :, None]
-        if self.training and self.config.spec_masks and x.shape[2]:
-            keep = spec_masks(draws[:, DRAWS:], mask.sum(1), x.shape[1], x.shape[2])
-            x = x * keep
-        return x
+    def _sound(self, db: torch.Tensor, c: Compact) -> dict[str, torch.Tensor]:
+        """float16 dB [B,L,M] to float32 [B,L,M], times and mask; padding and SpecAugment's masks are 0."""
+        x, time, mask = db.float(), c.audio_time.clone(), c.audio_mask.clone()
+        if not x.shape[2]:
+            return {"logmel": x, "audio_time": time, "audio_mask": mask}
+        unit: float | torch.Tensor = DB_SCALE
+        if self.levels is None:
+            x = (x - DB_CENTRE) / DB_SCALE
+        else:
+            row = c.index.clamp_min(0)
+            offset, scale = (table[row][:, None] for table in self.levels)
+            x = (x - offset) / scale
+            unit = scale.mean(dim=2, keepdim=True)
+        x = x * mask[:, :, None]
+        if self.training and warps(self.config):
+            x, time, mask = warp(x, time, mask, c.draws[:, -SOUND_DRAWS:], self.config, unit)
+        if self.training and self.config.spec_masks:
+            draws = c.draws[:, DRAWS : DRAWS + 4 * self.config.spec_masks]
+            x = x * spec_masks(draws, mask.sum(1), x.shape[1], x.shape[2])
+        return {"logmel": x, "audio_time": time, "audio_mask": mask}
 
 
-CARRIED = tuple(f.name for f in fields(Known))
+HEARD = ("audio_time", "audio_mask")  # what warping the sound may change
+CARRIED = tuple(f.name for f in fields(Known) if f.name not in HEARD)
 
 
 def crop(

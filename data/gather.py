@@ -19,8 +19,11 @@ from data.features import FeatureSet
 from data.sampling import audio_window, video_steps
 from data.schema import LoaderConfig
 from data.shuffle import uniforms
+from data.sound import SOUND_DRAWS
 
-DRAWS = 6  # crop y, crop x, flip, brightness, contrast, saturation; then four for each SpecAugment pair
+DRAWS = (
+    6  # crop y, crop x, flip, brightness, contrast, saturation; four for each SpecAugment pair; SOUND_DRAWS
+)
 
 
 @dataclass
@@ -99,7 +102,7 @@ class Gather:
             "flow": self._large("flow", (b, t), torch.float16, (0, 0, 2)),
             "logmel": self._large("logmel", (b, l), torch.float16, (0,)),
             "frame_at": ((b, t), i64), "hop_at": ((b, l), i64),
-            "scale": ((b, t), f32), "draws": ((b, DRAWS + 4 * c.spec_masks), f32),
+            "scale": ((b, t), f32), "draws": ((b, DRAWS + 4 * c.spec_masks + SOUND_DRAWS), f32),
             "video_time": ((b, t), f32), "audio_time": ((b, l), f32),
             "video_mask": ((b, t), flag), "flow_mask": ((b, t), flag), "audio_mask": ((b, l), flag),
             "label": ((b,), i64), "soft": ((b, classes), f32), "attributes": ((b, attributes), f32),

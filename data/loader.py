@@ -25,6 +25,7 @@ from data.residency import choose_residency, free_bytes, hold, remote
 from data.ring import Ring, Stuck
 from data.schema import LoaderConfig
 from data.shuffle import batch_count, epoch_order, rank_share
+from data.sound import level_table
 
 
 @dataclass
@@ -87,7 +88,10 @@ class Loader:
             self.gather.held = hold(self.gather, self.indices, on)
             if on is not None:
                 resident = {self.gather.streams[s].field: h.array for s, h in self.gather.held.items()}
-        self.augment = Augment(config, training, resident)
+        levels = level_table(features, config.normalise) if audio and features.has_audio else None
+        if levels is not None:
+            levels = tuple(table.to(self.device) for table in levels)
+        self.augment = Augment(config, training, resident, levels)
         self._slots: list[Slot] = []
 
     def __len__(self) -> int:

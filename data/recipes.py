@@ -19,7 +19,7 @@ from data.schema import Config, result_params
 from data.weights import YUNET, known_digest
 
 # Raise a stage's version whenever its code changes what it computes: old caches are then not found.
-VERSIONS: Mapping[str, int] = {"faces": 1, "flow": 1, "logmel": 1}
+VERSIONS: Mapping[str, int] = {"faces": 2, "flow": 1, "logmel": 1}
 UPSTREAM: Mapping[str, str | None] = {"faces": None, "flow": "faces", "logmel": None}
 RAFT_ONLY = ("model", "updates")  # settings of a method that is not in use change nothing
 YUNET_ONLY = ("min_score",)
@@ -86,4 +86,6 @@ def _params(config: Config, stage: str) -> tuple[dict[str, Any], str | None]:
         raft = section.method == "raft"
         unused = () if raft else RAFT_ONLY
         weights = known_digest(section.weights, RAFT_WEIGHTS[section.model]) if raft else None
+    elif stage == "logmel":
+        unused = () if section.trim_db else ("trim_db",)
     return {n: v for n, v in params.items() if n not in unused}, weights

@@ -82,8 +82,9 @@ class FacesConfig:
     min_score: float = opt(0.6, "lowest detector score that counts (yunet)")
     max_gap: float = opt(0.3, "longest gap in s that is bridged by interpolation")
     min_valid: float = opt(0.1, "lowest share of valid frames for a clip to be usable")
+    min_inside: float = opt(0.6, "lowest share of a crop inside the picture for its frame to be valid")
     smooth: float = opt(0.12, "time constant of the smoother in s; 0 turns it off")
-    fps: float | None = opt(None, "thin frames out to this rate; the native one where empty")
+    fps: float | None = opt(None, "frames per second of a regular grid to resample to; native where empty")
 
 
 @dataclass
@@ -120,6 +121,9 @@ class LogMelConfig:
     fmin: float = opt(50.0, "lowest frequency in Hz")
     fmax: float = opt(7600.0, "highest frequency in Hz")
     floor_db: float = opt(-80.0, "values further than this below the clip's loudest are raised to it, in dB")
+    trim_db: float = opt(
+        0.0, "silence this many dB below the loudest is cut at both ends; 0 keeps everything"
+    )
 
 
 @dataclass
@@ -144,6 +148,7 @@ class LoaderConfig:
         choices=("segments", "contiguous"),
     )
     audio_steps: int = opt(160, "log-mel hops L given to the network", low=1)
+    eval_audio_steps: int = opt(0, "log-mel hops given in validation and test; 0 is as in training", low=0)
     crop: int = opt(96, "height and width given to the network in px; random place in training")
     batch: int = opt(32, "clips a batch", low=1)
     residency: str = opt(
@@ -161,6 +166,16 @@ class LoaderConfig:
     colour: float = opt(0.2, "strength of brightness, contrast and colour changes")
     spec_masks: int = opt(2, "SpecAugment masks along time and along frequency")
     time_shift: float = opt(0.0, "largest shift of sound against video in s")
+    normalise: str = opt(
+        "none",
+        "mean and deviation of each mel band are taken out: no, per clip's mean alone, or per speaker "
+        "(then the test speakers' unlabelled clips are used too)",
+        choices=("none", "clip", "speaker"),
+    )
+    stretch: float = opt(0.0, "largest change of tempo in training, as a share")
+    mel_shift: float = opt(0.0, "largest shift of the mel bands in training, in bands")
+    mel_warp: float = opt(0.0, "largest stretching of the mel axis in training, as a share")
+    gain_db: float = opt(0.0, "largest change of loudness in training, in dB")
 
 
 @dataclass
@@ -173,6 +188,10 @@ class ModelConfig:
     heads: int = opt(4, "attention heads", low=1)
     conv_kernel: int = opt(9, "kernel of the Conformer's depthwise convolution, in steps", low=1)
     channels: list[int] = opt([16, 32, 64], "channels of the frame and flow encoders' stages")
+    audio_channels: list[int] = opt(
+        [], "channels of a residual audio encoder's stem and stages; empty for two plain layers"
+    )
+    audio_deltas: bool = opt(False, "that encoder also sees how each mel band changes")
     grid: int = opt(3, "the encoders keep grid x grid spatial tokens", low=1)
     dropout: float = opt(0.1, "dropout")
     flow_scale: float = opt(0.5, "flow in px is multiplied by this before the encoder")

@@ -33,7 +33,8 @@ from data.outcomes import Outcome, Status
 
 FORMAT = 1
 ALIGN = 4096  # fields start on memory pages
-SPOOL_BYTES = 256 << 20  # a field larger than this waits on disk, not in memory
+SPOOL_BYTES = 64 << 20  # a field larger than this waits on disk, not in memory
+BLOCK_BYTES = 32 << 20  # written and read at a time
 COLUMNS = ("offsets", "clip_id", "status", "reason", "fraction", "source")
 KINDS = "biuf"  # plain numbers; no objects, references or strings in a field
 
@@ -129,7 +130,9 @@ class ShardWriter:
                 raise ValueError(
                     f"{clip_id}: field {name!r} is {array.dtype} {array.shape[1:]} unlike before"
                 )
-            self._spools[name].write(memoryview(np.ascontiguousarray(array)).cast("B"))
+            whole = memoryview(np.ascontiguousarray(array)).cast("B")
+            for start in range(0, len(whole), BLOCK_BYTES):
+                self._spools[name].write(whole[start : start + BLOCK_BYTES])
         if arrays and set(arrays) != set(self._specs):
             raise ValueError(f"{clip_id}: fields {sorted(arrays)} differ from {sorted(self._specs)}")
         self._clips.append(
@@ -165,7 +168,7 @@ class ShardWriter:
                 dataset = file.create_dataset(name, (self._rows, *tail), dtype)
                 spool, item = self._spools[name], dtype.itemsize * int(np.prod(tail, dtype=int))
                 spool.seek(0)
-                step = max(1, (32 << 20) // max(1, item))
+                step = max(1, BLOCK_BYTES // max(1, item))
                 for start in range(0, self._rows, step):
                     rows = min(step, self._rows - start)
                     block = np.frombuffer(spool.read(rows * item), dtype)

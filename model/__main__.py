@@ -5,6 +5,7 @@ evaluate   score a run's best checkpoint on the test speakers and write its repo
 predict    judge media files with a trained network
 compare    figures of several runs side by side, with paired intervals
 export     a trained network as one folder, with its preprocessing and a model card
+crossval   every fold with every seed from one cache, and one report; goes on where it stopped
 """
 
 from __future__ import annotations
@@ -42,8 +43,20 @@ def main(argv: list[str] | None = None) -> int:
     _add_predict(commands)
     _add_compare(commands)
     _add_export(commands)
+    sub = commands.add_parser(
+        "crossval",
+        help="every fold with every seed, one report",
+        description="Train and score every fold with every seed; train.run is the folder of all runs and of "
+        "crossval.json, crossval.md and confusion.png. Run it again to go on where it stopped.",
+    )
+    add_settings(sub)
+    sub.add_argument("--seeds", type=_numbers, default=[0], metavar="0,1,2", help="default: 0")
+    sub.add_argument("--folds", type=_numbers, metavar="0,1", help="default: all of the protocol's")
+    sub.add_argument("--jobs", type=int, default=0, help="runs at a time (default: one for each GPU, else 1)")
+    sub.add_argument("--quiet", action="store_true", help="no progress bars")
+    sub.set_defaults(action=_crossval)
     args, rest = parser.parse_known_args(argv)
-    if args.command == "train" and not any(word.startswith("-") for word in rest):
+    if args.command in ("train", "crossval") and not any(word.startswith("-") for word in rest):
         args.settings += rest  # settings may also follow an option
     elif rest:
         parser.error(f"unknown arguments: {' '.join(rest)}")
@@ -106,6 +119,23 @@ def _train(args: argparse.Namespace) -> int:
     print(f"best epoch {best['epoch']}: validation {best['val_monitor']:.3f}; "
           f"next: python -m model evaluate {config.train.run}")  # fmt: skip
     return 0
+
+
+def _crossval(args: argparse.Namespace) -> int:
+    from model.crossval import crossval
+
+    config = read_settings(args.settings)
+    result = crossval(config, args.seeds, args.folds, args.jobs, progress=not args.quiet)
+    for name, figure in result["figures"].items():
+        sd = figure["sd_folds"]
+        print(f"{name}: mean {figure['mean']:.3f} over {result['folds']} folds"
+              + (f", sd {sd:.3f}" if sd is not None else ""))  # fmt: skip
+    print(f"report: {config.train.run}/crossval.md")
+    return 0
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(word) for word in text.split(",")]
 
 
 def _evaluate(args: argparse.Namespace) -> int:

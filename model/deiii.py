@@ -18,7 +18,7 @@ from data.config import ConfigError
 from data.schema import ModelConfig
 from model.attention import AttentivePool
 from model.conformer import Conformer
-from model.encoders import AudioEncoder, ImageEncoder, ResNetEncoder, only_valid
+from model.encoders import AudioEncoder, DeepAudioEncoder, ImageEncoder, ResNetEncoder, only_valid
 from model.fusion import InterModal, VisualFusion
 from model.positions import ClockRotary
 
@@ -91,7 +91,9 @@ class DEIII(nn.Module):
         if visual:
             attend = config.ov == "attention"
             self.fusion = VisualFusion(width, heads, drop, config.video, config.flow, attend)
-        if audio:
+        if audio and config.audio_channels:
+            self.audio_encoder = DeepAudioEncoder(n_mels, width, config.audio_channels, config.audio_deltas)
+        elif audio:
             self.audio_encoder = AudioEncoder(n_mels, width)
         self.drop = nn.Dropout(drop)
 
@@ -195,6 +197,8 @@ def _check(config: ModelConfig, n_classes: int, n_attributes: int) -> None:
         raise ConfigError(
             "nothing to predict: switch model.classes on (the corpus needs labels) or name model.attributes"
         )
+    if len(config.audio_channels) == 1:
+        raise ConfigError(f"model.audio_channels needs none, two or more, not {config.audio_channels}")
     if config.width % config.heads or (config.width // config.heads) % 2:
         raise ConfigError(
             f"model.width={config.width} must divide into model.heads={config.heads} heads of even width"

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -88,6 +88,7 @@ def _train(config: Config, resume: bool, progress: bool) -> dict[str, Any]:
     task = Task.of(features, config)
     rows = {part: features.rows(getattr(split, part)) for part in ("train", "val", "test")}
     check_parts(features, split, rows)
+    check_streams(features, rows["train"])
     run = RunFolder(config.train.run)
     info = {
         "keys": dict(features.keys), "split": split.digest, "corpus": features.corpus.name,
@@ -118,9 +119,11 @@ def make_loader(
     features: FeatureSet, rows: np.ndarray, config: Config, device: torch.device, training: bool
 ) -> Loader:
     """A loader of what the network of these settings reads."""
-    m = config.model
+    m, settings = config.model, config.loader
+    if not training and settings.eval_audio_steps:
+        settings = replace(settings, audio_steps=settings.eval_audio_steps)
     return Loader(
-        features, rows, config.loader, training=training, device=device, seed=config.train.seed,
+        features, rows, settings, training=training, device=device, seed=config.train.seed,
         video=m.video, flow=m.flow, audio=m.audio, attributes=m.attributes,
     )  # fmt: skip
 
@@ -146,6 +149,16 @@ def clip_seconds(features: FeatureSet, rows: np.ndarray) -> dict[str, float]:
         span = time[(first + length - 1)[some]] - time[first[some]]
         seconds[some] = np.maximum(seconds[some], span * length[some] / (length[some] - 1))
     return {"median": round(float(np.median(seconds)), 3), "longest": round(float(seconds.max()), 3)}
+
+
+def check_streams(features: FeatureSet, rows: np.ndarray) -> None:
+    """Refuse to build a network for an input that no training clip has."""
+    names = {"faces": ("picture", "model.video=false model.flow=false"), "flow": ("flow", "model.flow=false"),
+             "logmel": ("sound", "model.audio=false")}  # fmt: skip
+    for stage, stream in features.streams.items():
+        if not stream.length[rows].any():
+            what, cure = names[stage]
+            raise ConfigError(f"no training clip of {features.corpus.name} has any {what}; add {cure}")
 
 
 def class_weights(features: FeatureSet, rows: Sequence[int]) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 preprocess   faces, flow and log-mel of a corpus into its cache
 verify       check every byte of a cache
-inspect      a contact sheet of a clip's crops, flow and log-mel
+inspect      contact sheets and videos of clips: source, crop, flow and log-mel
 draw         draw the synthetic corpus
 settings     list every setting with its default and meaning
 pack         compress a cache into an archive folder
@@ -19,8 +19,9 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from data.cli import add_settings, read_settings, run
+from data.cli import HELP, add_settings, read_settings, run
 from data.clips import Corpus
+from data.config import ConfigError
 from data.schema import Config
 
 
@@ -39,10 +40,20 @@ def main(argv: list[str] | None = None) -> int:
         sub = commands.add_parser(name, help=help, description=help)
         add_settings(sub)
         sub.set_defaults(action=action)
-    sub = commands.add_parser("inspect", help="picture of a clip's crops, flow and log-mel")
-    sub.add_argument("media", nargs="+", help="media files")
+    sub = commands.add_parser(
+        "inspect",
+        help="picture and video of clips: source with box and landmarks, crop, flow, log-mel",
+        description="Draws what preprocessing makes of clips: a contact sheet (PNG) and a video with sound "
+        "(mp4) of each. With --worst, the clips of a preprocessed corpus whose faces are valid in the "
+        "smallest share of frames.",
+    )
+    sub.add_argument("media", nargs="*", help="media files")
+    sub.add_argument(
+        "--worst", type=int, default=0, metavar="N", help="the N worst clips of the corpus that --set names"
+    )
     sub.add_argument("--out", default="inspect", help="folder for the pictures (default: %(default)s)")
-    sub.add_argument("--set", dest="settings", nargs="*", default=[], metavar="CONFIG|KEY=VALUE")
+    sub.add_argument("--no-video", action="store_true", help="contact sheets alone")
+    sub.add_argument("--set", dest="settings", nargs="*", default=[], metavar="CONFIG|KEY=VALUE", help=HELP)
     sub.set_defaults(action=_inspect)
     for name, action, words, help in (
         ("pack", _pack, ("cache", "archive"), "compress a cache into an archive folder"),
@@ -149,16 +160,16 @@ def _download(args: argparse.Namespace) -> int:
 
 def _inspect(args: argparse.Namespace) -> int:
     from pipeline.clip_features import extract
-    from pipeline.contact_sheet import draw_contact_sheet
+    from pipeline.inspection import draw_all, draw_worst
 
     config = read_settings(args.settings)
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    for media in args.media:
-        features = extract(media, config)
-        path = out / f"{Path(media).stem}.png"
-        draw_contact_sheet(features, path)
-        print(f"{media}: {features.describe()}; picture: {path}")
+    if not args.media and args.worst < 1:
+        raise ConfigError("name media files, or give --worst N and the corpus with --set")
+    if args.worst > 0:
+        draw_worst(config, scan_corpus(config), args.worst, Path(args.out), not args.no_video)
+    if args.media:
+        clips = ((Path(media).stem, lambda media=media: extract(media, config)) for media in args.media)
+        draw_all(clips, config, Path(args.out), not args.no_video)
     return 0
 
 

@@ -136,34 +136,58 @@ def boxes(points: np.ndarray) -> np.ndarray:
     return np.stack([middle.real - side / 2, middle.imag - side / 2, side, side], axis=-1)
 
 
-def crop(rgb: np.ndarray, transform: np.ndarray, size: int) -> np.ndarray:
+def window(transform: np.ndarray, size: int, shape: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The part of a picture that a crop needs: left, top, right, bottom in px.
+
+    Args:
+        transform: from `crop_transforms`.
+        size: S, px of the crop.
+        shape: height and width of the picture.
+
+    Even numbers of px, and whole blocks of those that `crop` averages, but for the picture's own end.
+    """
+    unit = max(1, _block(transform))
+    unit *= 1 + unit % 2
+    corners = _outline(transform, size)
+    end = np.array(shape[::-1])
+    low = np.clip(np.floor(corners.min(axis=0) / unit - 2) * unit, 0, (end - 1) // unit * unit).astype(int)
+    high = np.maximum(np.ceil(corners.max(axis=0) / unit + 2).astype(int) * unit, low + unit)
+    left, top = low
+    right, bottom = np.minimum(high, end)
+    return int(left), int(top), int(right), int(bottom)
+
+
+def crop(
+    rgb: np.ndarray, transform: np.ndarray, size: int, corner: tuple[int, int] | None = None
+) -> np.ndarray:
     """An aligned crop uint8 [S,S,3] of a frame uint8 [H,W,3]; the border is replicated.
 
     Shrinking averages over area: whole blocks of source px first, then bilinear sampling at twice
     the crop's resolution, then 2x2 means.
+
+    Args:
+        rgb: the frame, or its part in `window`.
+        transform: from source px to crop px, from `crop_transforms`.
+        size: S, px.
+        corner: left and top of the part in the frame; the whole frame where it is not given.
     """
-    scale = float(np.hypot(transform[0, 0], transform[1, 0]))
-    if scale >= 1:
-        return _warp(rgb, transform, size)
-    block = max(1, int(1 / scale + 1e-6))
-    corners = _outline(transform, size)
-    low = np.clip(np.floor(corners.min(axis=0) / block - 2) * block, 0, None).astype(int)
-    high = np.ceil(corners.max(axis=0) / block + 2).astype(int) * block
-    height, width = rgb.shape[:2]
-    low = np.minimum(low, [(width - 1) // block * block, (height - 1) // block * block])
-    high = np.maximum(high, low + block)
-    part = rgb[low[1] : high[1], low[0] : high[0]]
-    move = np.array([[1.0, 0.0, low[0]], [0.0, 1.0, low[1]], [0.0, 0.0, 1.0]])
+    if corner is None:
+        left, top, right, bottom = window(transform, size, rgb.shape[:2])
+        return crop(rgb[top:bottom, left:right], transform, size, (left, top))
+    move = np.array([[1.0, 0.0, corner[0]], [0.0, 1.0, corner[1]], [0.0, 0.0, 1.0]])
+    block = _block(transform)
+    if not block:
+        return _warp(rgb, transform @ move, size)
     if block > 1:
-        down, right = -part.shape[0] % block, -part.shape[1] % block
+        down, right = -rgb.shape[0] % block, -rgb.shape[1] % block
         if down or right:
-            part = cv2.copyMakeBorder(part, 0, down, 0, right, cv2.BORDER_REPLICATE)
-        shape = (part.shape[1] // block, part.shape[0] // block)
-        part = cv2.resize(part, shape, interpolation=cv2.INTER_AREA)
+            rgb = cv2.copyMakeBorder(rgb, 0, down, 0, right, cv2.BORDER_REPLICATE)
+        shape = (rgb.shape[1] // block, rgb.shape[0] // block)
+        rgb = cv2.resize(rgb, shape, interpolation=cv2.INTER_AREA)
         middle = (block - 1) / 2
         move = move @ np.array([[block, 0, middle], [0, block, middle], [0, 0, 1]])
     double = np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]]) @ np.vstack([transform, [0, 0, 1]]) @ move
-    return cv2.resize(_warp(part, double[:2], 2 * size), (size, size), interpolation=cv2.INTER_AREA)
+    return cv2.resize(_warp(rgb, double[:2], 2 * size), (size, size), interpolation=cv2.INTER_AREA)
 
 
 def share_inside(transform: np.ndarray, size: int, width: int, height: int) -> float:
@@ -179,6 +203,12 @@ def _warp(rgb: np.ndarray, transform: np.ndarray, size: int) -> np.ndarray:
     return cv2.warpAffine(
         rgb, transform, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
+
+
+def _block(transform: np.ndarray) -> int:
+    """Source px that fit into one of the crop; 0 where the crop enlarges."""
+    scale = float(np.hypot(transform[0, 0], transform[1, 0]))
+    return 0 if scale >= 1 else max(1, int(1 / scale + 1e-6))
 
 
 def _outline(transform: np.ndarray, size: int) -> np.ndarray:

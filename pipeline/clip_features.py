@@ -1,4 +1,4 @@
-"""All features of one media file, without a cache.
+"""All features of one clip: computed from its file, or read from the caches.
 
 >>> from pipeline import extract                    # doctest: +SKIP
 >>> clip = extract("a.mp4")                         # doctest: +SKIP
@@ -14,8 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from data.cache import StageIndex, read_index, stage_folder
+from data.clips import Clip, Corpus
 from data.compact import decode_flow
 from data.outcomes import Outcome
+from data.recipes import recipes
 from data.schema import Config
 from pipeline.result import StageResult
 
@@ -27,9 +30,11 @@ class Features:
     Attributes:
         path: the media file.
         frames: uint8 [n,S,S,3], aligned face crops, RGB.
+        box: float32 [n,4], x y w h, and landmarks float32 [n,5,2], px of the upright source; NaN
+            where there is no face.
         flow: float32 [n,S,S,2], px of the crop from frame i to i+1; zero where not ``flow_valid``.
         video_time: float64 [n], s.
-        valid, flow_valid: bool [n].
+        valid, interpolated, flow_valid: bool [n].
         logmel: float16 [m,n_mels], dB.
         audio_time: float64 [m], s, same zero as ``video_time``.
         outcomes: by stage.
@@ -38,7 +43,10 @@ class Features:
     path: str
     outcomes: dict[str, Outcome]
     frames: np.ndarray | None = None
+    box: np.ndarray | None = None
+    landmarks: np.ndarray | None = None
     valid: np.ndarray | None = None
+    interpolated: np.ndarray | None = None
     video_time: np.ndarray | None = None
     flow: np.ndarray | None = None
     flow_valid: np.ndarray | None = None
@@ -63,12 +71,8 @@ def extract(path: str | Path, config: Config | None = None) -> Features:
     """
     results = run_stages(path, config or Config())
     arrays: dict[str, np.ndarray] = {}
-    if a := results["faces"].arrays:
-        arrays |= {"frames": a["frames"], "valid": a["valid"], "video_time": a["time"]}
-    if a := results["flow"].arrays:
-        arrays |= {"flow": decode_flow(a), "flow_valid": a["valid"]}
-    if a := results["logmel"].arrays:
-        arrays |= {"logmel": a["logmel"], "audio_time": a["time"]}
+    for stage, result in results.items():
+        arrays |= _arrays(stage, result.arrays)
     return Features(str(path), {stage: result.outcome for stage, result in results.items()}, **arrays)
 
 
@@ -102,3 +106,37 @@ def run_stages(
         if sound is not None:
             results["logmel"] = sound.result()
     return results
+
+
+def read_cached(config: Config, corpus: Corpus, clip: Clip) -> Features:
+    """A clip's features as preprocessing stored them.
+
+    Raises:
+        CacheError: where a configured stage of the corpus is not finished.
+    """
+    outcomes: dict[str, Outcome] = {}
+    arrays: dict[str, np.ndarray] = {}
+    for stage, index in read_indices(config, corpus).items():
+        record = next(s for s in index.shards if any(row.id == clip.id for row in s.clips))
+        shard = record.open(stage_folder(config.cache, corpus.name, stage, index.key))
+        outcomes[stage] = shard.outcome(clip.id)
+        arrays |= _arrays(stage, shard.clip(clip.id))
+    return Features(str(Path(corpus.root) / clip.path), outcomes, **arrays)
+
+
+def read_indices(config: Config, corpus: Corpus) -> dict[str, StageIndex]:
+    """The index of every configured stage. Raises CacheError where one is not finished."""
+    folders = {s: stage_folder(config.cache, corpus.name, s, r.key) for s, r in recipes(config).items()}
+    return {stage: read_index(folder) for stage, folder in folders.items()}
+
+
+def _arrays(stage: str, stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A stage's stored arrays under the names of `Features`."""
+    if not stored:
+        return {}
+    if stage == "faces":
+        names = ("frames", "box", "landmarks", "valid", "interpolated")
+        return {"video_time": stored["time"]} | {n: stored[n] for n in names}
+    if stage == "flow":
+        return {"flow": decode_flow(stored), "flow_valid": stored["valid"]}
+    return {"logmel": stored["logmel"], "audio_time": stored["time"]}

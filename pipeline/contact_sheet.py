@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +12,48 @@ from matplotlib.figure import Figure
 from data.atomic import atomic_path
 from data.flow_colours import colour_wheel, flow_colours
 from pipeline.clip_features import Features
+from pipeline.source_frames import chosen_frames, spread
 
 COLUMNS = 8
 
 
-def draw_contact_sheet(features: Features, path: str | Path) -> None:
-    """Write a PNG: evenly spaced crops with their time, the flow that leaves them, the log-mel."""
-    figure = Figure(figsize=(1.5 * COLUMNS + 1.2, 5.8), dpi=100, layout="constrained")
+def flow_reach(features: Features) -> float:
+    """The length in px that gets full saturation: nearly the longest of the clip's valid flow."""
+    if features.flow is None or not features.flow_valid.any():
+        return 1.0
+    lengths = np.linalg.norm(features.flow[features.flow_valid], axis=3)
+    return max(0.5, float(np.percentile(lengths, 99)))
+
+
+def draw_contact_sheet(features: Features, path: str | Path, fps: float | None = None) -> None:
+    """Write a PNG: evenly spaced source frames with box and landmarks, the crops, the flow that
+    leaves them, the log-mel.
+
+    Args:
+        features: of the clip.
+        path: of the PNG.
+        fps: the grid that the rows lie on, ``faces.fps``.
+    """
+    sources = chosen_frames(features, fps, 320, COLUMNS)
+    heights = [1.0, 1.0, 1.0, 1.3]
+    if sources:
+        heights[0] = next(iter(sources.values()))[0].shape[0] / next(iter(sources.values()))[0].shape[1]
+    figure = Figure(figsize=(1.5 * COLUMNS + 1.2, 1.6 * sum(heights) + 1.0), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(3, COLUMNS + 1, height_ratios=[1, 1, 1.3])
-    figure.suptitle(f"{Path(features.path).name}\n{features.describe()}", fontsize=9, wrap=True)
+    grid = figure.add_gridspec(4, COLUMNS + 1, height_ratios=heights)
+    title = f"{Path(features.path).name}\n{features.describe()}"
+    figure.suptitle("\n".join(textwrap.wrap(title, 150, replace_whitespace=False)), fontsize=9)
+    for column, (row, (rgb, time)) in enumerate(sources.items()):
+        axes = figure.add_subplot(grid[0, column])
+        axes.imshow(rgb)
+        invalid = features.valid is None or not features.valid[row]
+        axes.set_title(
+            f"{time:.2f} s{' no face' if invalid else ''}", fontsize=8, color="red" if invalid else "black"
+        )
+        axes.set_axis_off()
     if features.frames is not None:
         _pictures(figure, grid, features)
-    sound = figure.add_subplot(grid[2, :])
+    sound = figure.add_subplot(grid[3, :])
     if features.logmel is not None and features.audio_time is not None:
         _spectrogram(sound, features)
     else:
@@ -34,22 +64,17 @@ def draw_contact_sheet(features: Features, path: str | Path) -> None:
 
 
 def _pictures(figure: Figure, grid, features: Features) -> None:
-    count = len(features.frames)
-    shown = np.unique(np.linspace(0, max(0, count - 2), COLUMNS).round().astype(int))
-    lengths = np.linalg.norm(features.flow, axis=3) if features.flow is not None else np.zeros(1)
-    largest = max(0.5, float(np.percentile(lengths[features.flow_valid], 99))) if lengths.any() else 1.0
-    for column, i in enumerate(shown):
-        axes = figure.add_subplot(grid[0, column])
+    largest = flow_reach(features)
+    for column, i in enumerate(spread(len(features.frames), COLUMNS)):
+        axes = figure.add_subplot(grid[1, column])
         axes.imshow(features.frames[i])
-        mark, colour = ("", "black") if features.valid[i] else (" invalid", "red")
-        axes.set_title(f"{features.video_time[i]:.2f} s{mark}", fontsize=8, color=colour)
         axes.set_axis_off()
         if features.flow is not None:
-            axes = figure.add_subplot(grid[1, column])
+            axes = figure.add_subplot(grid[2, column])
             axes.imshow(flow_colours(features.flow[i], largest))
             axes.set_axis_off()
     if features.flow is not None:
-        axes = figure.add_subplot(grid[1, COLUMNS])
+        axes = figure.add_subplot(grid[2, COLUMNS])
         axes.imshow(colour_wheel(64))
         axes.set_title(f"edge = {largest:.1f} px", fontsize=8)
         axes.set_axis_off()

@@ -3,8 +3,7 @@
 Both see a picture of bounded size. Where YuNet finds nothing in it, it sees the same picture once
 more at twice that size, so small faces cost the second look only while there is no larger one.
 
-YuNet: Wu, Peng, Yu, "YuNet: A Tiny Millisecond-level Face Detector", MIR 2023, through
-`cv2.FaceDetectorYN`. Haar: Viola and Jones, CVPR 2001, through `cv2.CascadeClassifier`.
+YuNet is in `pipeline.yunet`. Haar: Viola and Jones, CVPR 2001, through `cv2.CascadeClassifier`.
 """
 
 from __future__ import annotations
@@ -59,21 +58,6 @@ class Detector(Protocol):
         """Faces in a picture uint8 [H,W,3], largest first, in its px."""
 
 
-class YuNet:
-    """YuNet through OpenCV's DNN module."""
-
-    oriented, settle_s, second_look = True, 0.5, True
-
-    def __init__(self, path: str, min_score: float):
-        self._net = cv2.FaceDetectorYN.create(path, "", (320, 320), float(min_score), 0.3, 500)
-
-    def __call__(self, rgb: np.ndarray) -> list[Face]:
-        self._net.setInputSize((rgb.shape[1], rgb.shape[0]))
-        _, rows = self._net.detect(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
-        rows = [] if rows is None else rows.astype(np.float64)
-        return _largest([Face(r[:4], r[4:14].reshape(5, 2), float(r[14])) for r in rows])
-
-
 class Haar:
     """OpenCV's frontal Haar cascade; landmarks are placed in its upright boxes by `TEMPLATE`."""
 
@@ -87,7 +71,7 @@ class Haar:
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
         boxes = self._cascade.detectMultiScale(grey, scaleFactor=1.1, minNeighbors=5, minSize=(24, 24))
         boxes = [np.asarray(b, np.float64) for b in boxes]
-        return _largest([Face(b, b[:2] + TEMPLATE * b[2:], 1.0) for b in boxes])
+        return largest_first([Face(b, b[:2] + TEMPLATE * b[2:], 1.0) for b in boxes])
 
 
 def load_detector(config: FacesConfig) -> Detector:
@@ -101,6 +85,8 @@ def load_detector(config: FacesConfig) -> Detector:
     """
     if config.detector == "haar":
         return Haar(_cascade_file(config))
+    from pipeline.yunet import YuNet
+
     return YuNet(weights.resolve(config.weights, weights.YUNET)[0], config.min_score)
 
 
@@ -124,6 +110,7 @@ def _cascade_file(config: FacesConfig) -> str:
     return config.weights or str(Path(cv2.data.haarcascades) / HAAR)
 
 
-def _largest(faces: list[Face]) -> list[Face]:
+def largest_first(faces: list[Face]) -> list[Face]:
+    """At most `MOST_FACES` findings that make sense, the largest first."""
     faces = [f for f in faces if np.isfinite(f.landmarks).all() and f.box[2] > 0 and f.box[3] > 0]
     return sorted(faces, key=lambda f: -f.box[2] * f.box[3])[:MOST_FACES]

@@ -157,7 +157,8 @@ def _drive(
     done: dict[str, dict[str, ShardRecord]],
     bar: tqdm,
 ) -> None:
-    running = as_completed(with_results=False)
+    # Records are fetched while others are waited for; asking for one after the other costs a round trip each.
+    running = as_completed(with_results=True, raise_errors=False)
     flight: dict[str, Work] = {}
 
     def submit() -> None:
@@ -176,15 +177,16 @@ def _drive(
             running.add(future)
 
     submit()
-    for future in running:
+    for future, record in running:
         work = flight.pop(future.key)
         stage, plan = work.task.recipe.stage, work.task.plan
         if future.status == "finished":
-            done[stage][plan.name] = future.result()
+            done[stage][plan.name] = record
             bar.update(len(plan.clips))
             bar.set_postfix_str(stage, refresh=False)
             if (stage, plan.name) in waiting:
-                ready.append(waiting.pop((stage, plan.name)))
+                # At once, not after all faces: a GPU has work early, the crops are still in the file cache.
+                ready.appendleft(waiting.pop((stage, plan.name)))
         else:
             ready.append(_again(future, work))
         submit()

@@ -19,6 +19,7 @@ from pipeline.result import StageResult
 VERSION = 1
 SILENT_PEAK = 1e-4  # -80 dB of full scale: below it there is dither, not sound
 LOWEST_POWER = 1e-12  # digital zeros become -120 dB, which float16 still holds to 0.06 dB
+TRIM_MARGIN_MS = 50.0  # kept around the loud part, so that onsets and decays stay
 BLOCK = 4096  # hops computed at a time, so that an hour's spectrum is never in memory
 
 
@@ -56,6 +57,9 @@ def extract_logmel(path: str | os.PathLike, config: LogMelConfig) -> StageResult
         )
     logmel = log_mel(samples, config)
     time = start + np.arange(len(logmel)) * (hop / config.sample_rate)
+    if config.trim_db:
+        kept = loud_part(logmel, config)
+        logmel, time = logmel[kept], time[kept]
     if notes:
         fraction = 1.0 - missing * config.sample_rate / len(samples)
         outcome = Outcome(Status.OK_PARTIAL, "; ".join(notes), float(np.clip(fraction, 0.0, 1.0)))
@@ -85,6 +89,17 @@ def log_mel(samples: np.ndarray, config: LogMelConfig) -> np.ndarray:
         blocks.append(librosa.power_to_db(mel, ref=1.0, amin=LOWEST_POWER, top_db=None).T)
     db = np.concatenate(blocks)
     return np.maximum(db, db.max() + config.floor_db)
+
+
+def loud_part(logmel: np.ndarray, config: LogMelConfig) -> slice:
+    """The hops between the first and the last that reach ``trim_db`` below the loudest, 50 ms more each side.
+
+    A hop's level is its strongest band's, so that a hum or hiss in all bands does not count as voice.
+    """
+    level = logmel.max(axis=1)
+    loud = np.flatnonzero(level >= level.max() - config.trim_db)
+    margin = round(TRIM_MARGIN_MS / config.hop_ms)
+    return slice(max(0, loud[0] - margin), loud[-1] + margin + 1)
 
 
 def _sizes(config: LogMelConfig) -> tuple[int, int, int]:

@@ -1,12 +1,11 @@
-"""Decoding: frames and samples with their times on one clock, in bounded memory.
+"""Media files: opening, decoding, and sound on the media clock. Video is in `pipeline.video`.
 
 Both streams' times count from one zero, the container's own start (the earliest stream's first
-timestamp, which FFmpeg reports), so sound that starts later than the picture says so. Frames
-come upright (rotation metadata applied) and with square pixels. What does not decode is left out
-and noted, and a clip of which nothing can be used raises `ClipError` with the outcome to record.
+timestamp, which FFmpeg reports), so sound that starts later than the picture says so. What does
+not decode is left out and noted, and a clip of which nothing can be used raises `ClipError` with the
+outcome to record.
 
->>> for rgb, time_s in read_video("clip.mp4"):  # doctest: +SKIP
-...     print(rgb.shape, time_s)
+>>> samples, t0_s, missing_s = read_sound("clip.mp4", 16000)  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -46,70 +45,6 @@ SIGNATURES = (
 )
 
 
-class VideoReader:
-    """Iterates over a video's frames; made by `read_video`.
-
-    Attributes:
-        notes: after iterating, what was wrong but survivable.
-        share: after iterating, decoded share of the duration that the container promises, 0 to 1.
-    """
-
-    def __init__(self, path: str, threads: int = 1):
-        self.path, self.threads = path, threads
-        self.notes: list[str] = []
-        self.share = 1.0
-
-    def __iter__(self) -> Iterator[tuple[np.ndarray, float]]:
-        self.notes, self.share = [], 1.0
-        with _open(self.path) as container:
-            stream = _video_stream(container, self.path)
-            stream.codec_context.thread_count = self.threads
-            stream.codec_context.thread_type = "AUTO" if self.threads > 1 else "NONE"
-            zero, size = _zero(container), _display_size(stream)
-            rate = float(stream.average_rate or stream.guessed_rate or 25)
-            previous, step, corrupt, interlaced, n = None, 1.0 / rate, 0, 0, 0
-            for frame in _decode(container, stream, self.notes):
-                time = frame.time - zero if frame.time is not None else None
-                if time is None or (previous is not None and time <= previous):
-                    time = 0.0 if previous is None else previous + step
-                if time > MAX_SECONDS:
-                    self.notes.append(f"the video goes on beyond {MAX_SECONDS:.0f} s; the rest was left out")
-                    break
-                n, previous = n + 1, time
-                corrupt, interlaced = corrupt + frame.is_corrupt, interlaced + frame.interlaced_frame
-                yield _upright(frame, size), time
-            if previous is None:
-                raise ClipError(Status.UNREADABLE, "no frame of the video can be decoded")
-            if corrupt:
-                self.notes.append(f"{corrupt} of {n} frames are damaged")
-            if interlaced:
-                self.notes.append(f"{interlaced} of {n} frames are interlaced: fast motion shows combs")
-            first = float((stream.start_time or 0) * stream.time_base) - zero
-            self._check_end(stream, previous - first + step)
-
-    def _check_end(self, stream: av.VideoStream, seconds: float) -> None:
-        promised = _promised(stream)
-        if _falls_short(seconds, promised):
-            self.share = max(0.0, min(1.0, float(seconds) / promised))
-            self.notes.append(f"the video ends after {seconds:.2f} of {promised:.2f} s: the file is cut off")
-
-
-def read_video(path: str | os.PathLike, threads: int = 1) -> VideoReader:
-    """Open a video; iterating yields ``(rgb uint8 [H,W,3], time_s float)`` one frame at a time.
-
-    Times come from the stream's timestamps (variable frame rates keep theirs) and rise
-    strictly. Iterating again decodes again and yields the same bytes.
-
-    Args:
-        path: the media file.
-        threads: the decoder's threads; the frames do not depend on them.
-
-    Raises:
-        ClipError: on iterating, where there is nothing to decode.
-    """
-    return VideoReader(os.fspath(path), threads)
-
-
 def read_sound(path: str | os.PathLike, sample_rate: int, notes: list[str] | None = None) -> tuple:
     """The first sound track as mono samples.
 
@@ -124,7 +59,7 @@ def read_sound(path: str | os.PathLike, sample_rate: int, notes: list[str] | Non
 
     Returns:
         ``(samples float32 [n] in about [-1, 1], t0_s float, missing_s float)``: ``t0_s`` is the
-        first sample's time on the clock of `read_video`, ``missing_s`` how much was filled.
+        first sample's time on the clock of `pipeline.video.read_video`, ``missing_s`` how much was filled.
 
     Raises:
         ClipError: where there is no sound to decode.
@@ -133,7 +68,7 @@ def read_sound(path: str | os.PathLike, sample_rate: int, notes: list[str] | Non
     """
     path, notes = os.fspath(path), [] if notes is None else notes
     parts: list[np.ndarray] = []
-    with _open(path) as container:
+    with open_media(path) as container:
         stream = next((s for s in container.streams.audio), None)
         if stream is None or stream.codec_context is None:
             raise ClipError(Status.NO_AUDIO, "the file has no sound track")
@@ -145,9 +80,9 @@ def read_sound(path: str | os.PathLike, sample_rate: int, notes: list[str] | Non
             )
         # Packed on purpose: of planar sound with 8 channels PyAV reads a ninth plane, and the process dies.
         packed = av.AudioResampler(format="flt", rate=rate)
-        zero, start, total, missing = _zero(container), None, 0, 0
-        promised = _promised(stream) if container.format.name in KEEPS_DURATION else 0.0
-        for frame in _decode(container, stream, notes):
+        zero, start, total, missing = clock_zero(container), None, 0, 0
+        promised = promised_seconds(stream) if container.format.name in KEEPS_DURATION else 0.0
+        for frame in decode(container, stream, notes):
             if frame.sample_rate != rate:
                 notes.append("the sound's sample rate changes; the rest was left out")
                 break
@@ -171,7 +106,7 @@ def read_sound(path: str | os.PathLike, sample_rate: int, notes: list[str] | Non
         raise ClipError(Status.UNREADABLE, "nothing of the sound track can be decoded")
     if missing:
         notes.append(f"{missing / rate:.2f} s of sound are missing and were filled with silence")
-    if _falls_short(total / rate, promised):
+    if falls_short(total / rate, promised):
         notes.append(f"the sound ends after {total / rate:.2f} of {promised:.2f} s: the file is cut off")
     sound = np.concatenate(parts)
     if rate != sample_rate:
@@ -179,7 +114,7 @@ def read_sound(path: str | os.PathLike, sample_rate: int, notes: list[str] | Non
     return sound.astype(np.float32, copy=False), float(start), missing / rate
 
 
-def _promised(stream: av.stream.Stream) -> float:
+def promised_seconds(stream: av.stream.Stream) -> float:
     """The duration in s that a stream's header promises; 0 where it promises none."""
     if stream.duration:
         return float(stream.duration * stream.time_base)
@@ -191,7 +126,8 @@ def _promised(stream: av.stream.Stream) -> float:
     return 3600 * hours + 60 * minutes + seconds
 
 
-def _falls_short(seconds: float, promised: float) -> bool:
+def falls_short(seconds: float, promised: float) -> bool:
+    """Whether what came of a stream is clearly less than its header promises."""
     return 0 < promised <= MAX_SECONDS and promised - seconds > max(0.25, 0.05 * promised)
 
 
@@ -203,7 +139,8 @@ def _check_length(seconds: float, path: str) -> None:
 
 
 @contextlib.contextmanager
-def _open(path: str) -> Iterator[av.container.InputContainer]:
+def open_media(path: str) -> Iterator[av.container.InputContainer]:
+    """A media file, open for reading. Raises ClipError where it is none."""
     _check_file(path)
     try:
         # No network and no other files: a playlist in a data set must not make us fetch anything.
@@ -250,7 +187,8 @@ def _check_file(path: str) -> None:
         )
 
 
-def _video_stream(container: av.container.InputContainer, path: str) -> av.VideoStream:
+def video_stream(container: av.container.InputContainer) -> av.VideoStream:
+    """The first video stream that is no cover art. Raises ClipError where there is none."""
     streams = [s for s in container.streams.video if s.codec_context is not None]
     attached = getattr(av.stream.Disposition, "attached_pic", 0)
     streams = [s for s in streams if not s.disposition & attached]  # cover art is no video
@@ -264,24 +202,12 @@ def _video_stream(container: av.container.InputContainer, path: str) -> av.Video
     return stream
 
 
-def _zero(container: av.container.InputContainer) -> float:
+def clock_zero(container: av.container.InputContainer) -> float:
+    """The instant in s, on the container's clock, from which all our times count."""
     return (container.start_time or 0) / av.time_base
 
 
-def _display_size(stream: av.VideoStream) -> tuple[int, int]:
-    """Width and height after making pixels square: the width follows the sample aspect ratio."""
-    sar = stream.sample_aspect_ratio
-    ratio = float(sar) if sar and 0.1 < sar < 10 else 1.0
-    return max(1, round(stream.width * ratio)), stream.height
-
-
-def _upright(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
-    rgb = frame.to_ndarray(format="rgb24", width=size[0], height=size[1])
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
-
-
-def _decode(container: av.container.InputContainer, stream: av.stream.Stream, notes: list[str]) -> Iterator:
+def decode(container: av.container.InputContainer, stream: av.stream.Stream, notes: list[str]) -> Iterator:
     """Frames of one stream; damaged packets are skipped and counted."""
     errors, reason = 0, ""
     packets = container.demux(stream)

@@ -20,9 +20,9 @@ import pipeline.faces
 from data.outcomes import Outcome, Status
 from data.schema import Config, LogMelConfig
 from pipeline.limits import memory_limit, time_limit
-from pipeline.media import read_video
 from pipeline.result import StageResult
 from pipeline.stages import run_clip
+from pipeline.video import read_video
 
 
 def mutate(data: bytes, kind: str, rng: np.random.Generator) -> bytes:
@@ -64,7 +64,7 @@ def decode(path: Path, config: Config) -> tuple[StageResult, StageResult, int]:
     """What decoding every frame gave, the log-mel result, and the number of frames."""
     frames = 0
 
-    def look(path, faces, detector) -> StageResult:
+    def look(path, faces, detector, threads) -> StageResult:
         nonlocal frames
         reader, last = read_video(path), -1.0
         for rgb, time_s in reader:

@@ -10,6 +10,7 @@ from model_helpers import CLASSES, MELS, random_batch, small_config, take
 
 from data.config import ConfigError
 from model.deiii import DEIII
+from model.encoders import MaskedBatchNorm
 from model.losses import total_loss
 from model.masking import hide
 
@@ -27,6 +28,7 @@ SWITCHES = {
     "flow alone": {"audio": False, "video": False},
     "attributes alone": {"classes": False},
     "ImageNet trunk": {"imagenet": True},
+    "residual audio encoder": {"audio_channels": [8, 8, 12], "audio_deltas": True},
 }
 
 
@@ -227,6 +229,30 @@ def test_masked_images_stay_out_of_batch_statistics(changes):
         assert all(torch.equal(buffers[name], value) for name, value in results[0][1].items())
 
 
+def test_masked_hops_stay_out_of_batch_statistics():
+    """As above for the residual audio encoder, and a padded batch trains like an unpadded one."""
+    results = []
+    for junk, more in ((0.0, 0), (50.0, 0), (float("nan"), 12)):
+        model, batch = make(audio_channels=[8, 8], audio_deltas=True).train(), random_batch()
+        batch.audio_mask[1, 20:] = False
+        batch.logmel[1, 20:] = junk
+        outputs = values(model(pad(batch, 0, more, junk)))
+        results.append((outputs, dict(model.named_buffers())))
+    for outputs, buffers in results[1:]:
+        assert_same(outputs, results[0][0], tolerance=1e-5)
+        for name, value in results[0][1].items():
+            torch.testing.assert_close(buffers[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_masked_batch_norm_equals_torchs_where_all_is_valid():
+    ours, theirs = MaskedBatchNorm(6), torch.nn.BatchNorm2d(6)
+    x = torch.randn(5, 6, 8, 3)
+    mask = torch.ones(5, 1, 8, 1, dtype=torch.bool)
+    torch.testing.assert_close(ours(x, mask), theirs(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours.running_var, theirs.running_var)
+    torch.testing.assert_close(ours.eval()(x, mask), theirs.eval()(x), rtol=1e-4, atol=1e-5)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     steps=st.integers(1, 7),
@@ -257,6 +283,7 @@ def test_a_clip_shortened_by_its_mask_equals_a_shorter_clip(steps, hops, v_valid
         ({"classes": False}, "nothing to predict"),
         ({"heads": 3}, "heads"),
         ({"heads": 16}, "even width"),
+        ({"audio_channels": [8]}, "audio_channels"),
     ],
 )
 def test_impossible_settings_are_refused(changes, says):

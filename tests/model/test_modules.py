@@ -7,7 +7,7 @@ from torch import nn
 
 from model.attention import Attention, AttentivePool
 from model.conformer import Convolution
-from model.encoders import AudioEncoder, ImageEncoder, _cells, only_valid
+from model.encoders import AudioEncoder, DeepAudioEncoder, ImageEncoder, _cells, only_valid
 from model.positions import ClockRotary, rotate
 
 
@@ -86,9 +86,9 @@ def test_cells_equal_adaptive_average_pooling():
         torch.testing.assert_close(ours, F.adaptive_avg_pool2d(x, 3))
 
 
-def test_audio_steps_are_centred_on_every_fourth_hop():
+@pytest.mark.parametrize("encoder", [AudioEncoder(24, 16), DeepAudioEncoder(24, 16, [8, 8, 8]).eval()])
+def test_audio_steps_are_centred_on_every_fourth_hop(encoder):
     """Changing hop 4i moves step i, and hops beyond its receptive field do not."""
-    encoder = AudioEncoder(24, 16)
     x, mask = torch.zeros(1, 64, 24), torch.ones(1, 64, dtype=torch.bool)
     moved = x.clone()
     moved[0, 32] = 1.0

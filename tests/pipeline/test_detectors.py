@@ -8,7 +8,7 @@ from clipmaker import needs_shared, shared
 from data.schema import FacesConfig
 from pipeline import detectors
 from pipeline.faces import look, weights_digest
-from pipeline.media import read_video
+from pipeline.video import read_video
 
 
 def test_nothing_in_noise_or_emptiness():

@@ -16,6 +16,10 @@ SEEN = {
     "face_then_none.mov": (169, [(0, 72)]),
     "none_then_face.mov": (169, [(96, 168)]),
     "several_faces_5_frames.mp4": (5, [(0, 5)]),
+    "silent_audio.mp4": (
+        472,
+        [(0, 472)],
+    ),  # hands before the mouth from frame 70 to 230, a tilted head at the end
     "tiny_face.mp4": (125, [(0, 92), (93, 125)]),  # frame 91 is nearly white, frame 92 white
 }
 CLOSE_UP = {"tiny_face.mp4": [(93, 125)], "several_faces_5_frames.mp4": [(0, 5)]}  # what Haar can see of it

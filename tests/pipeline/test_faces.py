@@ -2,19 +2,22 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from clipmaker import needs_shared, shared, write
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from data.corpora.synthetic.face import landmarks, render_frames
 from data.corpora.synthetic.plan import plan_clip
 from data.outcomes import Status
 from data.schema import FacesConfig, SyntheticConfig
 from pipeline import align, faces
-from pipeline.faces import extract_faces, load_detector
-from pipeline.media import read_video
+from pipeline.faces import extract_faces, load_detector, resampled
+from pipeline.video import read_video
 
 CORPUS = SyntheticConfig(speakers=4, clips_per_class=1)
 
@@ -77,14 +80,60 @@ def test_very_short(drawn, haar, tmp_path, count):
     assert result.outcome.status is Status.OK and result.arrays["frames"].shape == (count, 112, 112, 3)
 
 
-def test_variable_frame_rate_and_thinning(drawn, haar, tmp_path):
-    times = np.cumsum([0.0, *np.tile([0.02, 0.06], 40)])[: len(drawn[1])]
+def test_variable_frame_rate_keeps_its_times(drawn, haar, tmp_path):
+    times = uneven(len(drawn[1]))
     path = write(tmp_path / "v.mp4", drawn[1], times=times)
     arrays = extract_faces(path, FacesConfig(), haar).arrays
     np.testing.assert_allclose(arrays["time"], times, atol=1e-3)
-    thin = extract_faces(path, FacesConfig(fps=12.5), haar).arrays
-    assert set(np.round(thin["time"], 3)) <= set(np.round(arrays["time"], 3))
-    assert np.diff(thin["time"]).mean() == pytest.approx(0.08, abs=0.005)
+
+
+def uneven(n):
+    return np.cumsum([0.0, *np.tile([0.02, 0.06], 40)])[:n]
+
+
+@pytest.mark.parametrize("fps", [12.5, 25.0, 60.0])
+def test_grid(drawn, haar, tmp_path, fps):
+    """Rows lie on the grid, and each holds the crop of the frame nearest in time."""
+    path = write(tmp_path / "v.mp4", drawn[1], times=uneven(len(drawn[1])))
+    native = extract_faces(path, FacesConfig(every=1), haar).arrays
+    result = extract_faces(path, FacesConfig(every=1, fps=fps), haar)
+    got, times = result.arrays, native["time"]
+    wanted = np.arange(int((times[-1] - times[0]) * fps + 1e-6) + 1) / fps + times[0]
+    np.testing.assert_allclose(got["time"], wanted, atol=1e-9)
+    nearest = np.array(
+        [np.flatnonzero(np.abs(times - t) <= np.abs(times - t).min() + 1e-6)[0] for t in wanted]
+    )
+    if fps == 60:  # every frame is shown, so tracking saw what it sees natively
+        np.testing.assert_array_equal(got["frames"], native["frames"][nearest])
+        assert result.outcome.status is Status.OK and "repeat a frame" in result.outcome.reason
+    shift = np.abs(got["landmarks"] - native["landmarks"][nearest]).max()
+    assert shift < 1.5 and got["valid"].all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    steps=st.lists(st.floats(0.005, 0.5), min_size=0, max_size=40),
+    fps=st.floats(1, 60),
+)
+def test_resampling_against_brute_force(steps, fps):
+    times = np.cumsum([0.37, *steps])
+    shown = [(n, t) for n, _, grid in resampled(((n, t) for n, t in enumerate(times)), fps) for t in grid]
+    instants = times[0] + np.arange(len(shown)) / fps
+    np.testing.assert_allclose([t for _, t in shown], instants, atol=1e-9)
+    assert times[-1] - instants[-1] < 1 / fps + 1e-6  # nothing of the clip's end is missing
+    for n, t in shown:
+        assert abs(times[n] - t) <= np.abs(times - t).min() + 1e-5
+
+
+def test_a_hole_in_a_resampled_video_is_not_valid(drawn, haar, tmp_path):
+    times = np.arange(len(drawn[1])) / 25
+    times[20:] += 1.0
+    path = write(tmp_path / "h.mp4", drawn[1], times=times)
+    result = extract_faces(path, FacesConfig(fps=25), haar)
+    time, valid = result.arrays["time"], result.arrays["valid"]
+    inside = (time > times[19] + 0.15) & (time < times[20] - 0.15)
+    assert inside.sum() > 15 and not valid[inside].any() and valid[~inside].all()
+    assert result.outcome.status is Status.OK_PARTIAL
 
 
 @pytest.mark.parametrize("mode", ["static", "box", "similarity"])
@@ -105,8 +154,49 @@ def test_too_little_of_a_face(drawn, haar, tmp_path):
     empty = np.full_like(drawn[1][0], 128)
     path = write(tmp_path / "l.mp4", [*drawn[1][:4], *[empty] * 40])
     result = extract_faces(path, FacesConfig(min_valid=0.5), haar)
-    assert result.outcome.status is Status.NO_FACE and "only 4 of 44" in result.outcome.reason
+    assert result.outcome.status is Status.TOO_SHORT and "only 4 of 44" in result.outcome.reason
     assert result.arrays == {}
+    nothing = extract_faces(write(tmp_path / "n.mp4", [empty] * 5), FacesConfig(), haar)
+    assert nothing.outcome.status is Status.NO_FACE and nothing.arrays == {}
+
+
+def test_short_gaps_are_interpolated_and_marked(drawn, haar, tmp_path):
+    frames = drawn[1][:30].copy()
+    for frame, points in zip(frames[12:16], drawn[2][12:16], strict=True):  # a hand before the face
+        (x, y), side = points.mean(axis=0).astype(int), int(np.ptp(points[:, 0]) * 1.2)
+        hidden = frame[max(y - side, 0) : y + side, max(x - side, 0) : x + side]
+        hidden[:] = hidden.mean(axis=(0, 1))
+    path = write(tmp_path / "g.mp4", frames)
+    arrays = extract_faces(path, FacesConfig(max_gap=0.3), haar).arrays
+    assert arrays["valid"].all() and np.flatnonzero(arrays["interpolated"]).tolist() == [12, 13, 14, 15]
+    long = extract_faces(path, FacesConfig(max_gap=0.1), haar).arrays
+    assert np.flatnonzero(~long["valid"]).tolist() == [12, 13, 14, 15] and not long["interpolated"].any()
+
+
+def test_a_crop_beyond_the_picture_is_not_valid(drawn, haar):
+    strict = extract_faces(drawn[0], FacesConfig(margin=2.0, min_inside=0.99), haar)
+    assert strict.outcome.status is Status.TOO_SHORT and "inside the picture" in strict.outcome.reason
+
+
+def test_decoder_threads_change_nothing(drawn, haar, tmp_path):
+    """Of a damaged file neither: it is decoded again by one thread."""
+    frames = [np.kron(f[::2, ::2], np.ones((2, 2, 1), np.uint8)) for f in drawn[1]]
+    path = write(tmp_path / "t.mkv", frames)
+    data = bytearray(Path(path).read_bytes())
+    hole = tmp_path / "hole.mkv"
+    data[len(data) // 3 : len(data) // 3 + 300] = bytes(300)
+    hole.write_bytes(data)
+    for name in (path, hole):
+        one, three = (extract_faces(name, FacesConfig(), haar, threads=n) for n in (1, 3))
+        assert one.outcome == three.outcome
+        assert all(one.arrays[k].tobytes() == three.arrays[k].tobytes() for k in one.arrays)
+    assert one.outcome.status is Status.OK_PARTIAL
+
+
+def test_many_crops_wait_on_disk(drawn, haar, monkeypatch):
+    here = extract_faces(drawn[0], FacesConfig(), haar).arrays["frames"]
+    monkeypatch.setattr(faces, "SPOOL_BYTES", 100_000)
+    np.testing.assert_array_equal(extract_faces(drawn[0], FacesConfig(), haar).arrays["frames"], here)
 
 
 @needs_shared

@@ -89,3 +89,16 @@ def test_real_speech_twice():
     )
     values = one.arrays["logmel"].astype(np.float32)
     assert values.shape == (298, 80) and values.max() - values.min() <= 80.1
+
+
+def test_silence_at_both_ends_is_trimmed_and_the_clock_stays(tmp_path):
+    """A tone between 0.5 s and 1.0 s of two: what is left is that, 50 ms and half a window around it."""
+    rng = np.random.default_rng(0)
+    samples = 1e-5 * rng.standard_normal(32000)
+    samples[8000:16000] += tone(0.5, 500)
+    path = write(tmp_path / "tone.mp4", sound=samples)
+    whole = extract_logmel(path, LogMelConfig()).arrays
+    part = extract_logmel(path, LogMelConfig(trim_db=40.0)).arrays
+    assert 0.43 <= part["time"][0] <= 0.46 and 1.04 <= part["time"][-1] <= 1.07
+    same = (whole["time"] >= part["time"][0]) & (whole["time"] <= part["time"][-1])
+    assert np.array_equal(whole["logmel"][same], part["logmel"])

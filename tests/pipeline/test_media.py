@@ -1,4 +1,4 @@
-"""Decoding: times on one clock, upright frames, and every kind of bad file told apart."""
+"""Decoding: sound on the video's clock, and every kind of bad file told apart."""
 
 import wave
 from pathlib import Path
@@ -6,76 +6,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from clipmaker import level, needs_shared, numbered, shared, tone, write
+from clipmaker import needs_shared, numbered, outcome_of, shared, tone, write
 
-from data.outcomes import ClipError, Status
+from data.outcomes import Status
 from pipeline import media
-from pipeline.media import read_sound, read_video
-
-
-def outcome_of(call, *args):
-    with pytest.raises(ClipError) as caught:
-        result = call(*args)
-        list(result)
-    return caught.value.outcome
-
-
-def test_frames_and_times(tmp_path):
-    path = write(tmp_path / "a.mp4", numbered(10))
-    reader = read_video(path)
-    got = list(reader)
-    assert [level(rgb) for rgb, _ in got] == list(range(10))
-    np.testing.assert_allclose([t for _, t in got], np.arange(10) / 25, atol=1e-6)
-    assert reader.notes == [] and reader.share == 1.0
-    again = list(read_video(path, threads=2))
-    assert all(np.array_equal(a, b) for (a, _), (b, _) in zip(got, again, strict=True))
-
-
-def test_variable_frame_rate_keeps_its_times(tmp_path):
-    times = [0.0, 0.04, 0.2, 0.24, 0.5, 1.0]
-    path = write(tmp_path / "vfr.mp4", numbered(6), times=times)
-    np.testing.assert_allclose([t for _, t in read_video(path)], times, atol=1e-3)
-
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_very_short(tmp_path, count):
-    path = write(tmp_path / "s.mp4", numbered(count))
-    assert [level(rgb) for rgb, _ in read_video(path)] == list(range(count))
-
-
-def rotated(path, matrix):
-    """The file with another display matrix in its video track's header (tkhd)."""
-    data = bytearray(path.read_bytes())
-    at = data.index(b"tkhd") + 4 + 40  # version 0: 20 bytes of times and ids, 8+8 reserved, 4 flags
-    data[at : at + 36] = b"".join(int(v).to_bytes(4, "big", signed=True) for v in matrix)
-    path.write_bytes(data)
-    return str(path)
-
-
-@pytest.mark.parametrize(
-    ("matrix", "corner"),
-    [
-        ((0, 1, 0, -1, 0, 0), (0, -1)),  # 90 degrees clockwise: top left goes to top right
-        ((-1, 0, 0, 0, -1, 0), (-1, -1)),
-        ((0, -1, 0, 1, 0, 0), (-1, 0)),
-    ],
-)
-def test_rotation_metadata(tmp_path, matrix, corner):
-    frame = np.zeros((48, 64, 3), np.uint8)
-    frame[:16, :16] = 255
-    path = tmp_path / "r.mp4"
-    write(path, [frame] * 3)
-    one = 1 << 16
-    full = [matrix[0] * one, matrix[1] * one, 0, matrix[3] * one, matrix[4] * one, 0, 0, 0, 1 << 30]
-    rgb, _ = next(iter(read_video(rotated(path, full))))
-    assert rgb.shape[:2] == ((64, 48) if matrix[0] == 0 else (48, 64))
-    blocks = rgb[:: rgb.shape[0] - 1, :: rgb.shape[1] - 1].mean(axis=-1)
-    assert np.unravel_index(blocks.argmax(), (2, 2)) == tuple(c % 2 for c in corner)
-
-
-def test_non_square_pixels(tmp_path):
-    path = write(tmp_path / "sar.mp4", numbered(2, 48, 64), sar="3/2")
-    assert next(iter(read_video(path)))[0].shape == (48, 96, 3)
+from pipeline.media import read_sound
+from pipeline.video import read_video
 
 
 def test_sound_shares_the_video_clock(tmp_path):

@@ -14,8 +14,6 @@ from torchvision.models.optical_flow import raft_small
 from data.cache import read_index
 from data.compact import decode_flow
 from pipeline.__main__ import main
-from pipeline.clip_features import Features
-from pipeline.contact_sheet import draw_contact_sheet
 
 PAIRS = 4  # of each clip, spread over it
 
@@ -72,11 +70,3 @@ def test_six_real_clips(test_data, tmp_path):
     assert {r.status for r in rows.values()} == {"ok"} and len(rows) == 6
     assert all(r.stop - r.start == 75 and r.fraction == 1.0 for r in rows.values())
     assert check_against_torchvision(cache, weights) < 0.05
-
-
-def test_contact_sheet_without_face_or_sound(tmp_path):
-    from data.outcomes import Outcome, Status
-
-    nothing = Outcome(Status.NO_FACE, "no face in 3 frames", 0.0)
-    draw_contact_sheet(Features("a.mp4", {"faces": nothing}), tmp_path / "a.png")
-    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

@@ -1,28 +1,11 @@
-"""Following: fits against known motion, cuts, coming and leaving."""
+"""Following: schedule, cuts, coming and leaving, two people."""
 
-import cv2
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from clipmaker import GROUND, picture
 
+from pipeline.choice import choose
 from pipeline.detectors import TEMPLATE, Face
-from pipeline.faces import choose, thinned
-from pipeline.tracking import Tracker, fit_similarity, follow, is_cut, overlap
-
-FACE = cv2.GaussianBlur(np.random.default_rng(3).integers(0, 255, (60, 60, 3), np.uint8), (0, 0), 2)
-FACE = cv2.normalize(FACE, None, 0, 255, cv2.NORM_MINMAX)
-GROUND = np.full((160, 240, 3), 90, np.uint8)
-
-
-def picture(*places, ground=GROUND):
-    """Textured squares of 60 px whose top left corners lie at the given places (sub-pixel)."""
-    out = ground.copy()
-    for x, y in places:
-        move = np.float64([[1, 0, x], [0, 1, y]])
-        out = cv2.warpAffine(
-            FACE, move, (240, 160), dst=out, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT
-        )
-    return out
+from pipeline.tracking import Tracker, is_cut, overlap
 
 
 def detector_of(script, calls=None):
@@ -45,32 +28,6 @@ def run(script, every=5, grounds=None, calls=None, max_gap=0.3):
         rgb[0, 0] = n
         tracker.push(rgb, n / 25)
     return tracker.finish()
-
-
-@settings(max_examples=50, deadline=None)
-@given(turn=st.floats(-0.3, 0.3), grow=st.floats(0.8, 1.25), x=st.floats(-9, 9), seed=st.integers(0, 99))
-def test_fit_ignores_points_that_move_on_their_own(turn, grow, x, seed):
-    rng = np.random.default_rng(seed)
-    source = rng.uniform(0, 100, 60) + 1j * rng.uniform(0, 100, 60)
-    a, b = grow * np.exp(1j * turn), x + 3j
-    target = a * source + b
-    target[:18] += 3 * np.exp(2j)  # a mouth: a third moves together
-    (found_a, found_b), share = fit_similarity(source, target)
-    assert abs(found_a - a) < 5e-3 and abs(found_a * (50 + 50j) + found_b - a * (50 + 50j) - b) < 0.15
-    assert share >= 0.6
-
-
-def test_follow_measures_subpixel_motion():
-    places = [(80 + 0.7 * n, 40 + 0.3 * n) for n in range(6)]
-    greys = [cv2.cvtColor(picture(p), cv2.COLOR_RGB2GRAY) for p in places]
-    for n, motion in enumerate(follow(greys, np.array([80.0, 40, 60, 60])), start=1):
-        a, b = motion
-        centre = 110 + 70j
-        assert abs(a * centre + b - centre - n * (0.7 + 0.3j)) < 0.1
-
-
-def test_flat_pictures_are_not_followed():
-    assert follow([GROUND[..., 0]] * 3, np.array([80.0, 40, 60, 60])) == [None, None]
 
 
 def test_detector_runs_on_schedule_and_at_changes_alone():
@@ -129,10 +86,3 @@ def test_one_and_two_frames():
 def test_overlap():
     box = np.array([0.0, 0, 10, 10])
     assert overlap(box, box) == 1 and overlap(box, box + [5, 0, 0, 0]) == 1 / 3 and not overlap(box, box + 20)
-
-
-def test_thinning_keeps_real_times():
-    frames = [(None, n / 30) for n in range(30)]
-    kept = [t for _, t in thinned(iter(frames), 10)]
-    np.testing.assert_allclose(kept, np.arange(10) / 10, atol=1e-9)
-    assert len(list(thinned(iter(frames), 60))) == 30

@@ -1,0 +1,255 @@
+"""What each part of DE-III does, on tasks whose best reachable accuracy is known.
+
+Every variant is trained with every seed on the drawn ``cues`` and ``sync`` corpora and scored once on
+speakers it has never seen. Differences are paired with the full network's, their intervals are over
+speakers. Finished runs are kept: run it again to go on where it stopped.
+
+    python -m benchmarks.ablation             # table.md, table.json and ablation.png in runs/ablation
+    python -m benchmarks.ablation --seeds 0,1,2 --jobs 2 --only cues train.epochs=30
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from data.atomic import write_json, write_text
+from data.cli import read_settings, run
+from data.schema import Config
+from model.cells import finished, run_all
+from model.crossval_report import hardware
+from model.figures import FIRST, GRID, INK, SECOND, save_png
+from model.metrics import bootstrap
+from model.runs import RunFolder, provenance
+from pipeline.__main__ import scan_corpus
+from pipeline.graph import preprocess
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A change to the full network, and the best accuracy that what is left can reach."""
+
+    about: str
+    changes: tuple[str, ...]
+    ceiling: float
+
+
+AUDIO_ONLY = ("model.video=false", "model.flow=false")
+FRAMES_ONLY = ("model.flow=false", "model.audio=false")
+CUES = {
+    "full": Variant("everything on", (), 1.0),
+    "no_flow": Variant("no optical flow", ("model.flow=false",), 0.5),
+    "no_frames": Variant("no frames", ("model.video=false",), 0.5),
+    "no_audio": Variant("no sound", ("model.audio=false",), 0.5),
+    "audio_only": Variant("sound alone", AUDIO_ONLY, 0.25),
+    "frames_only": Variant("frames alone", FRAMES_ONLY, 0.25),
+    "ov_concat": Variant("OV replaced by concatenation", ("model.ov=concat",), 1.0),
+    "no_conformer": Variant("no Conformer", ("model.conformer=false",), 1.0),
+    "no_ife": Variant("no IFE", ("model.ife=false",), 1.0),
+    "fused_head_only": Variant("no L_V, no L_A", ("model.modality_heads=false",), 1.0),
+    "no_modality_dropout": Variant("no modality dropout", ("train.modality_dropout=0",), 1.0),
+}
+SYNC = {
+    "full": Variant("frames and sound", (), 1.0),
+    "no_ife": Variant("no IFE", ("model.ife=false",), 1.0),
+    "audio_only": Variant("sound alone", AUDIO_ONLY, 0.5),
+    "video_only": Variant("frames alone", ("model.audio=false",), 0.5),
+}
+TASKS: Mapping[str, Mapping[str, Variant]] = {"cues": CUES, "sync": SYNC}
+# sync asks how a mouth's opening goes with a voice: frames, more of them, side by side, and no flow
+SETTINGS = {
+    "cues": ("corpus.root=raw/synthetic",),
+    "sync": (
+        "corpus.synthetic.task=sync", "corpus.root=raw/synthetic-sync", "corpus.synthetic.clips_per_class=16",
+        "loader.steps=16", "loader.sampling=contiguous", "model.channels=[8,16,32]", "model.flow=false",
+    ),
+}  # fmt: skip
+FILES = ["configs/synthetic.yaml", "configs/ablation.yaml"]
+HEAD = (
+    "| variant | accuracy | sd over seeds | ceiling | against full | 95 % over speakers | "
+    "with a stream hidden at test |"
+)
+Key = tuple[str, str, int]  # task, variant, seed
+
+
+def variant_config(folder: Path, key: Key, extra: Sequence[str]) -> Config:
+    """Settings of one run; ``extra`` overrides all but what makes the variant."""
+    task, variant, seed = key
+    changes = TASKS[task][variant].changes
+    own = [f"train.seed={seed}", f"train.run={folder / f'{task}-{variant}-seed{seed}'}"]
+    return read_settings([*FILES, *SETTINGS[task], *extra, *changes, *own])
+
+
+def collect(folder: Path, task: str, seeds: Sequence[int]) -> dict[str, Any]:
+    """The finished variants' figures, paired with the full network's where both are there."""
+    rows: dict[str, Any] = {}
+    whole = {v: _right(folder, task, v, seeds) for v in TASKS[task]}
+    whole = {v: found for v, found in whole.items() if found}
+    for variant, found in whole.items():
+        scores = [float(np.mean(list(f.values()))) for f in found.values()]
+        rows[variant] = {
+            "about": TASKS[task][variant].about, "ceiling": TASKS[task][variant].ceiling,
+            "accuracy": float(np.mean(scores)), "sd": _sd(scores),
+            "by_seed": dict(zip(found, scores, strict=True)),
+            "without": _without(folder, task, variant, found),
+        }  # fmt: skip
+        both = sorted(set(found) & set(whole.get("full", {})))
+        if variant != "full" and both:
+            rows[variant] |= _paired(found, whole["full"], both)
+    return rows
+
+
+def _right(
+    folder: Path, task: str, variant: str, seeds: Sequence[int]
+) -> dict[int, dict[tuple[str, str], bool]]:
+    """By seed, whether each test clip (speaker, id) was classified rightly; unfinished seeds are left out."""
+    found = {}
+    for seed in seeds:
+        run_folder = RunFolder(folder / f"{task}-{variant}-seed{seed}")
+        if run_folder.metrics_json.exists():
+            with open(run_folder.predictions, encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+            found[seed] = {(r["speaker"], r["clip"]): r["truth"] == r["predicted"] for r in rows}
+    return found
+
+
+def _paired(found: dict, full: dict, seeds: Sequence[int]) -> dict[str, Any]:
+    """Accuracy minus the full network's, with its deviation over seeds and its interval over speakers."""
+    by_seed = {s: {k: found[s][k] - float(full[s][k]) for k in full[s]} for s in seeds}
+    gaps = [float(np.mean(list(d.values()))) for d in by_seed.values()]
+    values = np.array([v for d in by_seed.values() for v in d.values()])
+    speakers = [k[0] for d in by_seed.values() for k in d]
+    interval = bootstrap(speakers, lambda rows: float(values[rows].mean()))
+    return {"against_full": float(np.mean(gaps)), "against_full_sd": _sd(gaps), "against_full_ci": interval}
+
+
+def _without(folder: Path, task: str, variant: str, seeds: Sequence[int]) -> dict[str, float]:
+    """Mean accuracy where a stream is hidden at test time only."""
+    paths = [RunFolder(folder / f"{task}-{variant}-seed{s}").metrics_json for s in seeds]
+    tables = [json.loads(p.read_text(encoding="utf-8"))["without"] for p in paths]
+    return {gone: float(np.mean([t[gone]["war"] for t in tables])) for gone in tables[0]}
+
+
+def _sd(values: Sequence[float]) -> float | None:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def markdown(tables: Mapping[str, Any], notes: str) -> str:
+    """All tasks as tables for people."""
+    lines = ["# Ablation", "", notes, ""]
+    for task, rows in tables.items():
+        lines += [f"## {task}", "", HEAD, "|---" * HEAD.count(" | ") + "|---|"]
+        for variant, row in rows.items():
+            ci = row.get("against_full_ci")
+            gap = f"{row['against_full']:+.3f}" if "against_full" in row else ""
+            span = f"{ci[0]:+.3f} to {ci[1]:+.3f}" if ci else ""
+            hidden = ", ".join(f"{k} {v:.3f}" for k, v in row["without"].items())
+            sd = "–" if row["sd"] is None else f"{row['sd']:.3f}"
+            cells = [f"`{variant}`: {row['about']}", f"{row['accuracy']:.3f}", sd, f"{row['ceiling']:.2f}"]
+            lines.append(f"| {' | '.join([*cells, gap, span, hidden])} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def picture(tables: Mapping[str, Any]) -> Figure:
+    """One panel a task: mean accuracy of each variant, every seed as a dot, the ceiling as a line."""
+    heights = [len(rows) for rows in tables.values()]
+    figure = Figure(
+        figsize=(7.5, 0.34 * sum(heights) + 1.1 * len(heights)), layout="constrained", facecolor="white"
+    )
+    panels = figure.subplots(len(tables), 1, squeeze=False, height_ratios=heights, sharex=True)[:, 0]
+    for axes, (task, rows) in zip(panels, tables.items(), strict=True):
+        for y, row in enumerate(rows.values()):
+            axes.barh(y, row["accuracy"], color=FIRST, height=0.62, alpha=0.85)
+            axes.plot(list(row["by_seed"].values()), [y] * len(row["by_seed"]), "o", color=INK, ms=3.5)
+            axes.plot([row["ceiling"]] * 2, [y - 0.42, y + 0.42], color=SECOND, lw=2.5)
+        axes.set_yticks(range(len(rows)), [row["about"] for row in rows.values()])
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.03)
+        axes.grid(axis="x", color=GRID, lw=0.6)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_title(f"{task}: accuracy on unseen speakers", loc="left", fontsize=11, color=INK)
+    panels[-1].set_xlabel("bar: mean over seeds; dots: seeds; orange: best that is left to reach")
+    return figure
+
+
+def write_tables(folder: Path, tables: Mapping[str, Any], seeds: Sequence[int]) -> None:
+    """``table.md``, ``table.json`` and ``ablation.png``."""
+    source = provenance()
+    notes = f"Seeds {', '.join(map(str, seeds))}; revision {source['revision']}; {hardware()}; "
+    notes += f"torch {source['versions']['torch']}."
+    write_json(
+        folder / "table.json", {"seeds": list(seeds), "hardware": hardware(), **source, "tasks": tables}
+    )
+    write_text(folder / "table.md", markdown(tables, notes))
+    save_png(picture(tables), folder / "ablation.png")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.ablation",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="overrides for every run")
+    parser.add_argument(
+        "--seeds", type=lambda t: [int(w) for w in t.split(",")], default=[0, 1, 2], metavar="0,1,2"
+    )
+    parser.add_argument(
+        "--only", type=lambda t: t.split(","), default=list(TASKS), metavar="TASK", help="cues or sync"
+    )
+    parser.add_argument("--variants", type=lambda t: t.split(","), metavar="full,no_ife", help="default: all")
+    parser.add_argument("--folder", type=Path, default=Path("runs/ablation"))
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default 2)")
+    parser.add_argument(
+        "--tables", action="store_true", help="train nothing, write the tables of what is there"
+    )
+    args = parser.parse_args()
+    began = time.perf_counter()
+    keys = [
+        (t, v, s)
+        for s in args.seeds
+        for t in args.only
+        for v in TASKS[t]
+        if not args.variants or v in args.variants
+    ]
+    configs = {key: variant_config(args.folder, key, args.settings) for key in keys}
+    if not args.tables:
+        for task in args.only:
+            config = read_settings([*FILES, *SETTINGS[task], *args.settings])
+            preprocess(config, scan_corpus(config))
+        done = sum(finished(c) for c in configs.values())
+        for number, (key, seconds) in enumerate(run_all(configs, args.jobs), done + 1):
+            row = collect(args.folder, key[0], [key[2]])[key[1]]
+            print(f"[{number}/{len(keys)}] {key[0]} {key[1]} seed {key[2]}: {row['accuracy']:.3f}, "
+                  f"ceiling {row['ceiling']:.2f}; {seconds:.0f} s", flush=True)  # fmt: skip
+    tables = {task: collect(args.folder, task, args.seeds) for task in args.only}
+    tables = {task: rows for task, rows in tables.items() if rows}
+    if not tables:
+        print("nothing has been trained yet")
+        return 1
+    write_tables(args.folder, tables, args.seeds)
+    print(markdown(tables, ""))
+    result: dict[str, Any] = {"bench": "ablation", "seeds": args.seeds, "hardware": hardware()}
+    result |= {t: {v: round(row["accuracy"], 4) for v, row in rows.items()} for t, rows in tables.items()}
+    result["effects"] = {
+        f"{t}/{v}": [round(x, 4) for x in (row["against_full"], *row["against_full_ci"])]
+        for t, rows in tables.items() for v, row in rows.items() if row.get("against_full_ci")
+    }  # fmt: skip
+    result["seconds"] = round(time.perf_counter() - began)
+    print("RESULT " + json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))

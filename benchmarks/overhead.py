@@ -1,0 +1,58 @@
+"""What scheduling costs: a simulated table of clips through the real graph, with stages that do nothing.
+
+    python -c "from benchmarks.overhead import measure; measure(100_000)"
+
+`pipeline.graph.preprocess` runs as it is (plan, keys, cluster, tasks, indices, summary), but for the
+function that makes a shard, which returns a record of the shard's clips at once and writes no file.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import tempfile
+import time
+
+from data.cache import ShardRecord
+from data.clips import Clip, Corpus
+from data.schema import Config
+from data.shards import ClipRow
+from pipeline import graph
+from pipeline.stages import ShardTask
+
+CLIPS_A_SPEAKER = 100
+
+
+def nothing(task: ShardTask) -> ShardRecord:
+    """The record of a shard as a worker returns it, without the work."""
+    rows = tuple(ClipRow(c.id, 0, 0, "ok", "", 1.0, "") for c in task.plan.clips)
+    return ShardRecord(task.plan.name, "0" * 64, 0, "0" * 64, {}, rows)
+
+
+def table(clips: int) -> Corpus:
+    """A simulated corpus; its media files do not exist."""
+    names = [(f"s{n // CLIPS_A_SPEAKER:05d}", f"{n % CLIPS_A_SPEAKER:03d}") for n in range(clips)]
+    made = tuple(Clip(f"{s}/{c}", f"{s}/{c}.mp4", s, ("a", "b")[int(c) % 2]) for s, c in names)
+    return Corpus("simulated", "/simulated", ("a", "b"), made)
+
+
+def measure(clips: int, workers: int = 2) -> None:
+    """Run and print one line of JSON: seconds, ms a clip over all three stages, MB of this process."""
+    graph.run_shard = nothing
+    corpus = table(clips)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    with tempfile.TemporaryDirectory() as cache:
+        start = time.perf_counter()
+        summary = graph.preprocess(Config(cache=cache, workers=workers), corpus, say=lambda line: None)
+        seconds = time.perf_counter() - start
+    assert all(count["ok"] == clips for count in summary.counts.values())
+    found = {
+        "clips": clips,
+        "shards_and_stages": summary.computed,
+        "seconds": round(seconds, 1),
+        "ms_per_clip": round(seconds / clips * 1000, 3),
+        "main_process_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "main_process_mb_before": round(before),
+    }
+    print(json.dumps(found), file=sys.stdout, flush=True)

@@ -1,0 +1,143 @@
+"""Size, work and speed of the presets: the table in docs/presets.md.
+
+python -m benchmarks.presets                      # prints the table and RESULT
+python -m benchmarks.presets --write docs/presets.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from data.atomic import write_text
+from data.batch import Batch
+from data.config import load_config
+from data.schema import Config
+from model.crossval_report import hardware
+from model.deiii import DEIII
+from model.devices import pick_device
+from model.losses import total_loss
+
+PRESETS = ("tiny", "base", "large", "ravdess_audio")
+CLASSES = 8
+
+
+def blank_batch(config: Config, clips: int, device: torch.device) -> Batch:
+    """Random input of the preset's size; everything is valid."""
+    t, l, s, m = config.loader.steps, config.loader.audio_steps, config.loader.crop, config.logmel.n_mels
+    video, flow = config.model.video or config.model.flow, config.model.flow
+    g = torch.Generator().manual_seed(0)
+    size = s if video else 0
+    label = torch.randint(CLASSES, (clips,), generator=g)
+    yes = lambda *shape: torch.ones(shape, dtype=torch.bool)
+    batch = Batch(
+        frames=torch.randn(clips, t, 3, size, size, generator=g),
+        flow=torch.randn(clips, t, 2, size, size, generator=g),
+        logmel=torch.randn(clips, l, m, generator=g),
+        video_time=(0.08 * torch.arange(t)).expand(clips, t).clone(),
+        audio_time=(0.01 * torch.arange(l)).expand(clips, l).clone(),
+        video_mask=yes(clips, t) & video, flow_mask=yes(clips, t) & flow, audio_mask=yes(clips, l),
+        label=label, soft=torch.nn.functional.one_hot(label, CLASSES).float(),
+        attributes=torch.zeros(clips, 0), index=torch.arange(clips), real=yes(clips),
+    )  # fmt: skip
+    return batch.to(device)
+
+
+def flops(model: DEIII, batch: Batch) -> int:
+    """Floating-point operations of one clip's forward pass, a multiply-add counted as two."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(batch)
+    return counter.get_total_flops() // len(batch)
+
+
+def speed(step, clips: int, device: torch.device, runs: int) -> float:
+    """Clips a second, median of ``runs`` after one to warm up."""
+    seconds = []
+    for _ in range(runs + 1):
+        began = time.perf_counter()
+        step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+    return clips / statistics.median(seconds[1:])
+
+
+def measure(name: str, device: torch.device, clips: int, runs: int) -> dict:
+    """One preset's row."""
+    config = load_config(f"configs/{name}.yaml")
+    model = DEIII(config.model, CLASSES, 0, config.logmel.n_mels).to(device)
+    batch = blank_batch(config, clips, device)
+
+    def forward() -> None:
+        with torch.no_grad():
+            model(batch)
+
+    def train() -> None:
+        loss, _ = total_loss(model(batch), batch)
+        loss.backward()
+        model.zero_grad(set_to_none=True)
+
+    model.eval()
+    evaluated = speed(forward, clips, device, runs)
+    model.train()
+    return {
+        "preset": name,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "gflops_clip": round(flops(model, blank_batch(config, 1, device)) / 1e9, 3),
+        "clips_per_s": round(evaluated, 1),
+        "clips_per_s_training": round(speed(train, clips, device, runs), 1),
+        "width": config.model.width, "steps": config.loader.steps, "crop": config.loader.crop,
+        "audio_steps": config.loader.audio_steps, "video": config.model.video,
+    }  # fmt: skip
+
+
+def markdown(rows: list[dict], where: str, clips: int) -> str:
+    """The page."""
+    lines = [
+        "# Presets", "",
+        "Made by `python -m benchmarks.presets --write docs/presets.md`; do not edit by hand.", "",
+        "| preset | parameters | GFLOPs a clip | clips/s | clips/s in training | input of one clip |",
+        "|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for r in rows:
+        seen = f"{r['steps']} frames and flows of {r['crop']} px, " if r["video"] else ""
+        lines.append(
+            f"| `{r['preset']}` | {r['parameters']:,} | {r['gflops_clip']:.2f} | {r['clips_per_s']:.0f} | "
+            f"{r['clips_per_s_training']:.1f} | {seen}{r['audio_steps']} log-mel hops |"
+        )
+    lines += [
+        "", "FLOPs are of one forward pass, a multiply-add counted as two; training takes about three times "
+        "as many. Speeds are the network alone in float32 (no loader, no optimiser), "
+        f"batches of {clips}, median of several: {where}, torch {torch.__version__.split('+')[0]}.", "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--presets", type=lambda t: t.split(","), default=list(PRESETS))
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--clips", type=int, default=8, help="batch size")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--write", type=Path)
+    args = parser.parse_args()
+    device = pick_device(args.device)
+    rows = [measure(name, device, args.clips, args.runs) for name in args.presets]
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else hardware()
+    page = markdown(rows, where, args.clips)
+    print(page)
+    if args.write:
+        write_text(args.write, page)
+    print("RESULT " + json.dumps({"bench": "presets", "hardware": where, "presets": rows}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""The reference beside DE-III on RAVDESS: an RBF SVM on functionals of MFCC, log-mel, pitch and energy.
+
+The same recordings, folds and validation actors as ``python -m model crossval configs/ravdess_audio.yaml``.
+C is chosen on the validation actors of each fold, the test actors are scored once. Reported apart: each
+speaker's functionals standardised over that speaker's own unlabelled recordings, test speakers included.
+
+    python -m benchmarks.ravdess_svm corpus.root=raw/ravdess
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import platform
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import librosa
+import numpy as np
+import sklearn
+from sklearn.metrics import recall_score
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+from tqdm import tqdm
+
+from data.atomic import atomic_path, write_json
+from data.cli import read_settings
+from data.corpora import scan
+from data.splits import make_split, number_of_folds
+from model.crossval_report import hardware
+from pipeline.media import read_sound
+
+RATE, HOP, FFT = 16000, 160, 512
+TRIM_DB = 40.0
+CS = (1.0, 3.0, 10.0, 30.0)
+
+
+def functionals(path: str) -> np.ndarray:
+    """About 600 statistics of one recording, float32: how each low-level curve is distributed and moves."""
+    samples, _, _ = read_sound(path, RATE, [])
+    samples, _ = librosa.effects.trim(samples, top_db=TRIM_DB, frame_length=FFT, hop_length=HOP)
+    power = librosa.feature.melspectrogram(y=samples, sr=RATE, n_fft=FFT, hop_length=HOP, n_mels=40, fmin=50)
+    logmel = librosa.power_to_db(power, top_db=80)
+    mfcc = librosa.feature.mfcc(S=logmel, n_mfcc=20)
+    delta = librosa.feature.delta(mfcc, width=5, mode="nearest")
+    energy = librosa.power_to_db(power.sum(axis=0, keepdims=True), top_db=80)
+    pitch = librosa.yin(samples, fmin=60, fmax=600, sr=RATE, frame_length=1024, hop_length=HOP)
+    pitch = 12 * np.log2(pitch[: energy.shape[1]] / 100)
+    voiced = energy[0, : len(pitch)] > energy.max() - 25
+    pitch = pitch[voiced] if voiced.sum() > 5 else pitch
+    parts = [_spread(mfcc), _spread(delta)[:, 1:2], _spread(logmel), _spread(energy)]
+    parts += [_spread(np.diff(energy)), _spread(pitch[None]), _spread(np.diff(pitch)[None])]
+    shape = [len(samples) / RATE, voiced.mean(), np.polyfit(np.arange(len(pitch)), pitch, 1)[0]]
+    return np.concatenate([*(p.ravel() for p in parts), shape]).astype(np.float32)
+
+
+def _spread(curves: np.ndarray) -> np.ndarray:
+    """Mean, deviation, five percentiles, skewness of each row."""
+    mean, sd = curves.mean(1), curves.std(1)
+    skew = ((curves - mean[:, None]) ** 3).mean(1) / np.maximum(sd, 1e-6) ** 3
+    return np.stack([mean, sd, *np.percentile(curves, (5, 25, 50, 75, 95), axis=1), skew], axis=1)
+
+
+def all_functionals(corpus, cache: Path, workers: int) -> np.ndarray:
+    """[N, F] in the order of the clip table; kept in ``cache`` under a digest of this file and the clips."""
+    text = Path(__file__).read_text(encoding="utf-8") + "".join(c.id for c in corpus.clips)
+    path = cache / f"functionals-{hashlib.sha256(text.encode()).hexdigest()[:12]}.npy"
+    if not path.exists():
+        files = [str(Path(corpus.root) / c.path) for c in corpus.clips]
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            rows = list(tqdm(pool.map(functionals, files, chunksize=16), "functionals", len(files)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.save(file, np.stack(rows), allow_pickle=False)
+    return np.load(path, allow_pickle=False)
+
+
+def by_speaker(x: np.ndarray, speakers: np.ndarray) -> np.ndarray:
+    """Each speaker's rows with that speaker's mean and deviation taken out."""
+    out = np.empty_like(x)
+    for speaker in np.unique(speakers):
+        rows = speakers == speaker
+        out[rows] = StandardScaler().fit_transform(x[rows])
+    return out
+
+
+def uar(truth: np.ndarray, guess: np.ndarray) -> float:
+    return float(recall_score(truth, guess, average="macro", zero_division=0))
+
+
+def run_fold(x: np.ndarray, y: np.ndarray, rows: dict[str, np.ndarray]) -> dict:
+    """Choose C on the validation rows, then score the test rows once."""
+    scaler = StandardScaler().fit(x[rows["train"]])
+    z = scaler.transform(x)
+    fit = lambda c: SVC(C=c, gamma="scale", class_weight="balanced").fit(z[rows["train"]], y[rows["train"]])
+    trained = {c: fit(c) for c in CS}
+    val = {c: uar(y[rows["val"]], svm.predict(z[rows["val"]])) for c, svm in trained.items()}
+    best = max(val, key=val.get)
+    guess = trained[best].predict(z[rows["test"]])
+    test = uar(y[rows["test"]], guess)
+    return {"C": best, "val_uar": round(val[best], 4), "test_uar": round(test, 4)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("settings", nargs="*", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", help="JSON file for the result")
+    args = parser.parse_args()
+    config = read_settings(["configs/ravdess_audio.yaml", *args.settings])
+    corpus = scan(config.corpus)
+    x = all_functionals(corpus, Path(config.cache), args.workers)
+    y = np.array([corpus.classes.index(c.label) for c in corpus.clips])
+    speakers = np.array([c.speaker for c in corpus.clips])
+    place = {c.id: n for n, c in enumerate(corpus.clips)}
+    result: dict = {"bench": "ravdess_svm", "functionals": x.shape[1], "sklearn": sklearn.__version__,
+                    "python": platform.python_version(), "machine": hardware()}  # fmt: skip
+    for name, values in (("plain", x), ("speaker_normalised", by_speaker(x, speakers))):
+        folds = []
+        for fold in range(number_of_folds(corpus, config.split)):
+            config.split.fold = fold
+            split = make_split(corpus, config.split)
+            rows = {p: np.array([place[i] for i in getattr(split, p)]) for p in ("train", "val", "test")}
+            folds.append({"fold": fold, "split": split.digest[:12], **run_fold(values, y, rows)})
+            print(name, "fold", " ".join(f"{k} {v}" for k, v in folds[-1].items()), flush=True)
+        scores = [f["test_uar"] for f in folds]
+        mean, sd = float(np.mean(scores)), float(np.std(scores, ddof=1))
+        result[name] = {"uar": round(mean, 4), "sd": round(sd, 4), "folds": folds}
+        print(f"{name}: UAR {mean:.3f}, sd {sd:.3f} over folds")
+    if args.out:
+        write_json(args.out, result)
+    print("RESULT " + json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

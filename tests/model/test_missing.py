@@ -1,0 +1,94 @@
+"""Corpora that lack a modality train and evaluate as such; a bimodal network says what it loses."""
+
+from __future__ import annotations
+
+import csv
+import json
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from data.corpora.synthetic.face import render_frames
+from data.corpora.synthetic.make import draw_clip
+from data.corpora.synthetic.plan import plan_clip
+from data.schema import SyntheticConfig
+from model.__main__ import main as model
+from pipeline.__main__ import main as pipeline
+
+DRAWN = SyntheticConfig(speakers=5, clips_per_class=1, seconds=0.8, size=128)
+
+
+def silent_video(path, plan) -> None:
+    """A drawn clip as H.264 without any sound track."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25, options={"crf": "18"})
+        stream.width = stream.height = plan.size
+        stream.pix_fmt = "yuv420p"
+        for n, image in enumerate(np.stack(list(render_frames(plan)))[:10]):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            frame.pts, frame.time_base = n, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """Four speakers with three clips each, of which one has sound; tables of all and of the silent ones."""
+    folder = tmp_path_factory.mktemp("silent")
+    (folder / "raw").mkdir()
+    rows = []
+    for index in (s * 8 + n for s in range(4) for n in range(3)):
+        plan = plan_clip(DRAWN, index)
+        path = folder / f"raw/{plan.id}.mp4"
+        if index % 8 == 2:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draw_clip(str(folder / "raw"), DRAWN, index)
+        else:
+            silent_video(path, plan)
+        rows.append([f"{plan.id}.mp4", plan.speaker.name, ("narrow", "wide")[index % 2]])
+    words = ["configs/tiny.yaml", "corpus.name=table", f"corpus.root={folder / 'raw'}", "workers=1"]
+    words += [f"cache={folder / 'cache'}", "faces.size=64", "faces.detector=haar", "flow.method=dis"]
+    words += ["max_failed=1.0", "loader.steps=2", "loader.crop=48", "loader.batch=4", "train.epochs=1"]
+    words += ["model.channels=[8,8,8]", "model.width=16", "model.grid=2", "train.device=cpu"]
+    tables = {"all": rows, "silent": [r for r in rows if not r[0].endswith("002.mp4")]}
+    for name, table in tables.items():
+        with open(folder / f"{name}.csv", "w", newline="") as file:
+            csv.writer(file).writerows([["path", "speaker", "label"], *table])
+        assert pipeline(["preprocess", *words, f"corpus.table={folder / name}.csv"]) == 0
+    return folder, words
+
+
+def evaluated(folder, words, table, name):
+    run, words = folder / name, [*words, f"corpus.table={folder / table}.csv"]
+    assert model(["train", *words, f"train.run={run}", "--quiet"]) == 0
+    assert model(["evaluate", str(run)]) == 0
+    return json.loads((run / "metrics.json").read_text())
+
+
+def test_silent_videos_train_and_evaluate_without_sound(mixed):
+    folder, words = mixed
+    metrics = evaluated(folder, [*words, "model.audio=false"], "silent", "video-only")
+    assert metrics["test"]["uar"] is not None
+    assert set(metrics["without"]) == {"frames", "flow"}
+    assert metrics["clips"]["test"] == {"in_split": 2, "scored": 2}
+
+
+def test_a_network_that_would_never_hear_anything_is_refused(mixed, capsys):
+    folder, words = mixed
+    run = folder / "refused"
+    assert (
+        model(["train", *words, f"corpus.table={folder / 'silent'}.csv", f"train.run={run}", "--quiet"]) == 1
+    )
+    assert "has any sound; add model.audio=false" in capsys.readouterr().err
+    assert not run.exists()
+
+
+def test_a_bimodal_network_scores_silent_clips_too_and_reports_each_missing_stream(mixed):
+    metrics = evaluated(*mixed, "all", "bimodal")
+    assert metrics["clips"]["test"] == {"in_split": 3, "scored": 3}
+    assert set(metrics["without"]) == {"frames", "flow", "sound", "frames+flow"}
+    assert metrics["heads"]["video"]["clips"] == 3 and metrics["heads"]["audio"]["clips"] == 1
+    assert all(row["war"] is not None for row in metrics["without"].values())
