@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from data.atomic import write_json
@@ -55,8 +56,9 @@ class Sources:
         entries = dict(self.seen)
         for path, digest in rows.items():
             if digest and path not in entries:
-                stat = (self.root / path).stat()
-                entries[path] = [stat.st_size, stat.st_mtime_ns, digest]
+                with suppress(OSError):  # gone since it was read; nothing to remember
+                    stat = (self.root / path).stat()
+                    entries[path] = [stat.st_size, stat.st_mtime_ns, digest]
         entries = {p: entries[p] for p in sorted(entries)}
         if entries != self.known:
             write_json(self.path, entries, indent=None)

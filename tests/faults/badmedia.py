@@ -40,7 +40,7 @@ class Folder:
     def cut(self, kind: str) -> None:
         """The same long clip in a container, cut at several places."""
         whole = self.root / f"whole.{kind}"
-        self.write(whole.name, self.frames * 4, sound=tone(3.2), codec="libx264")
+        self.write(whole.name, self.frames * 8, sound=tone(6.6))
         content = whole.read_bytes()
         for share in CUTS:
             (self.root / f"cut{share}.{kind}").write_bytes(content[: len(content) * share // 100])
