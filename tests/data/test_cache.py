@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from data.atomic import atomic_path, remove_temporary, write_json
-from data.cache import CacheError, StageIndex, read_index, read_table, record_shard, write_index, write_table
+from data.cache import (
+    CacheError,
+    StageIndex,
+    _write_sealed,
+    read_index,
+    read_table,
+    record_shard,
+    write_index,
+    write_table,
+)
 from data.clips import Clip, Corpus
 from data.outcomes import Outcome, Status
 from data.shards import ShardWriter
@@ -52,16 +61,30 @@ def test_missing_and_cut_shards_are_named(stage):
         lambda t: t["shards"][0].update(name="../s"),
         lambda t: t["shards"][0]["fields"]["logmel"].__setitem__(0, 10**12),
         lambda t: t["shards"][0]["fields"]["logmel"].__setitem__(2, [2**40, 3]),
+        lambda t: t["shards"][0]["fields"]["logmel"].__setitem__(1, "|O"),
+        lambda t: t["shards"][0]["clips"][0].__setitem__(2, 9),
+        lambda t: t["shards"][0]["clips"][1].__setitem__(3, "fine"),
         lambda t: t.update(format=99),
         lambda t: t.pop("shards"),
     ],
 )
-def test_edited_index_is_refused(stage, edit):
+def test_index_that_claims_the_impossible_is_refused_whatever_its_digest(stage, edit):
     tree = json.loads((stage / "index.json").read_text())
+    del tree["digest"]
     edit(tree)
-    (stage / "index.json").write_text(json.dumps(tree))
+    _write_sealed(stage / "index.json", tree)
     with pytest.raises(CacheError, match="index.json"):
         read_index(stage)
+
+
+def test_one_changed_character_is_seen(stage):
+    text = (stage / "index.json").read_text()
+    for at in (text.index("silent"), text.index("n_mels") + 9, len(text) - 3):
+        (stage / "index.json").write_text(text[:at] + ("5" if text[at] != "5" else "6") + text[at + 1 :])
+        with pytest.raises(CacheError, match="index.json is damaged"):
+            read_index(stage)
+    (stage / "index.json").write_text(text)
+    assert read_index(stage).clips["b"].reason == "silent"
 
 
 def test_no_index_says_what_to_run(tmp_path):

@@ -79,6 +79,8 @@ def test_overrides(override, value):
         ("train.lr=true", "train.lr"),
         ("train.lr=nan", "train.lr must be a finite number"),
         ("train.lr=inf", "train.lr must be a finite number"),
+        ("workers=-1", "workers must be at least 0"),
+        ("clip_timeout=0", "clip_timeout must be at least 1"),
         ("train.lr=.inf", "train.lr"),
         ("faces=3", "faces"),
         ("faces=", "faces"),

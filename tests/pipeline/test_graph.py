@@ -16,6 +16,7 @@ from data.cache import CacheError, corpus_folder, read_index, read_table, stage_
 from data.config import load_config
 from data.recipes import stage_keys
 from pipeline.graph import PreprocessError, preprocess
+from pipeline.verify import verify
 
 
 def settings(tmp_path: Path, *more: str):
@@ -90,6 +91,21 @@ def test_changed_and_new_files_alone_are_done_again(tmp_path):
     with open(summary.failures, newline="") as file:
         (row,) = list(csv.DictReader(file))
     assert (row["clip"], row["status"]) == ("s1/c3", "missing")
+
+
+def test_a_flipped_byte_is_seen_set_aside_and_made_again_unless_sizes_are_to_do(tmp_path):
+    corpus = sound_corpus(tmp_path / "raw", speakers=1)
+    config = settings(tmp_path)
+    preprocess(config, corpus, lambda line: None)
+    folder = stage_folder(config.cache, corpus.name, "logmel", stage_keys(config)["logmel"])
+    victim = sorted(folder.glob("*.h5"))[1]
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert preprocess(replace(config, check="sizes"), corpus, lambda line: None).computed == 0
+    lines: list[str] = []
+    assert preprocess(config, corpus, lines.append).computed == 1
+    assert any(f"{victim.name} is damaged" in line for line in lines)
+    assert victim.read_bytes() == whole and verify(config.cache) == (2, [])
 
 
 def test_read_only_cache_is_a_clear_error(tmp_path):
