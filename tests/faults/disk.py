@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import poison
@@ -114,17 +113,10 @@ def turns_read_only(lab: Lab) -> str:
     cache = mount / "cache"
     run = lab.start("preprocess", *lab.words(cache))
     wait_until(lambda: len(shards(cache)) >= 3, run)
-    while run.process.poll() is None:
-        try:
-            lab.remount(mount, "ro")  # refused while a file is open for writing
-            break
-        except subprocess.CalledProcessError:
-            time.sleep(0.002)
-    if run.process.poll() is not None:
-        raise NotHere("the run ended before the disk could be made read-only")
+    lab.cover_read_only(mount)
     told = check_told(run.wait(), "read-only")
+    lab.uncover(mount)
     kept = check_finished(cache, whole)
-    lab.remount(mount, "rw")
     check_resumed(lab, lab.words(cache), cache, whole)
     return f"{kept} shards kept; {told[:60]}"
 

@@ -341,6 +341,15 @@ class Lab:
         self._mounts.append(path)
         return path
 
+    def cover_read_only(self, path: Path) -> None:
+        """Make a mounted folder read-only for whatever is opened from now on, open files notwithstanding."""
+        subprocess.run(["mount", "--bind", str(path), str(path)], check=True, capture_output=True)
+        self._mounts.append(path)
+        self.remount(path, "bind,ro")
+
+    def uncover(self, path: Path) -> None:
+        subprocess.run(["umount", str(path)], check=True, capture_output=True)
+
     def remount(self, path: Path, options: str) -> None:
         subprocess.run(["mount", "-o", f"remount,{options}", str(path)], check=True, capture_output=True)
 
