@@ -12,9 +12,11 @@ memory copy without HDF5's lock. Any HDF5 viewer opens the file all the same.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
+import shutil
 import sys
 import tempfile
 import traceback
@@ -160,7 +162,15 @@ class ShardWriter:
                 spool.close()
             self._temporary.unlink(missing_ok=True)
 
+    def _require_room(self) -> None:
+        """Raise OSError where the disk has clearly no room: HDF5 would say so late and in many words."""
+        rows = sum(d.itemsize * int(np.prod(t, dtype=int)) for d, t in self._specs.values())
+        needed = self._rows * rows + ALIGN * (len(self._specs) + 4)
+        if shutil.disk_usage(self.path.parent).free < needed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._temporary))
+
     def _write(self) -> None:
+        self._require_room()
         with h5py.File(
             self._temporary, "w", libver=("v110", "v110"), alignment_threshold=1024, alignment_interval=ALIGN
         ) as file:
@@ -207,7 +217,10 @@ def _disk_troubles(path: Path) -> Iterator[None]:
         # HDF5 objects that cannot be flushed complain once more as they go; let them go here, unheard.
         hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
         try:
-            traceback.clear_frames(error.__traceback__)
+            one: BaseException | None = error
+            while one is not None:
+                traceback.clear_frames(one.__traceback__)
+                one = one.__context__
         finally:
             sys.unraisablehook = hook
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None

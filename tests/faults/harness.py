@@ -345,7 +345,12 @@ class Lab:
         """Make a mounted folder read-only for whatever is opened from now on, open files notwithstanding."""
         subprocess.run(["mount", "--bind", str(path), str(path)], check=True, capture_output=True)
         self._mounts.append(path)
-        self.remount(path, "bind,ro")
+        for _ in range(500):  # refused while a file that was opened in between is being written
+            try:
+                return self.remount(path, "bind,ro")
+            except subprocess.CalledProcessError:
+                time.sleep(0.002)
+        raise NotHere("a file was always open")
 
     def uncover(self, path: Path) -> None:
         subprocess.run(["umount", str(path)], check=True, capture_output=True)
