@@ -446,6 +446,8 @@ def main_in(room: str, *words: str) -> Ended:
 @contextmanager
 def laboratory(strict: bool = False) -> Iterator[Lab]:
     """A lab in a temporary folder, removed with all that is in it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a job in the background; programs inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="deiii-faults-") as folder:
         lab = Lab(Path(folder), strict)
         try:
