@@ -18,13 +18,13 @@ import pickle
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import Tensor
 from torchvision.models.optical_flow import RAFT, raft_large, raft_small
 from torchvision.models.optical_flow._utils import upsample_flow
 
 from data.weights import WeightsError
 from pipeline.raft_correlation import CorrelationPyramid
+from pipeline.raft_encoder import prepare_encoder
 from pipeline.raft_update import Update
 
 MODELS = {"raft_small": raft_small, "raft_large": raft_large}
@@ -82,12 +82,12 @@ class RaftEngine:
         self.updates, self.device, self.dtype = updates, torch.device(device), dtype
         self.hidden = network.update_block.hidden_state_size
         self.levels, self.radius = network.corr_block.num_levels, network.corr_block.radius
-        context = fold_batch_norms(network.context_encoder)
-        channels = context.conv.out_channels - self.hidden
-        layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
-        place = lambda module: module.to(self.device, dtype, memory_format=layout)
-        self.features, self.context = place(network.feature_encoder), place(context)
-        self.update = place(Update(network.update_block, channels))
+        channels = network.context_encoder.conv.out_channels - self.hidden
+        winograd = self.device.type == "cpu" and dtype == torch.float32
+        place = lambda module: module.to(self.device, dtype, memory_format=torch.channels_last)
+        encoders = (network.feature_encoder, network.context_encoder)
+        self.features, self.context = (place(prepare_encoder(e, winograd)) for e in encoders)
+        self.update = place(Update(network.update_block, channels, winograd))
         self.mask = None if network.mask_predictor is None else place(network.mask_predictor)
         self._last: Tensor | None = None
 
@@ -155,12 +155,3 @@ def shrink(flow: Tensor, size: int) -> Tensor:
         flow.permute(0, 3, 1, 2).float(), size=(size, size), mode="bilinear", align_corners=False
     )
     return small.permute(0, 2, 3, 1) * (size / flow.shape[1])
-
-
-def fold_batch_norms(encoder: nn.Module) -> nn.Module:
-    """Each batch norm merged into the convolution before it (exact in inference, up to rounding)."""
-    for module in encoder.modules():
-        if isinstance(module, nn.Sequential) and len(module) > 1 and isinstance(module[1], nn.BatchNorm2d):
-            module[0] = fuse_conv_bn_eval(module[0], module[1])
-            module[1] = nn.Identity()
-    return encoder

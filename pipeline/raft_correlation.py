@@ -1,15 +1,22 @@
 """All-pairs correlation of two feature maps, and its lookup around a moving point.
 
-The same numbers as torchvision's `CorrBlock`, with the window's offsets prepared once, on the device and
-already in the units of `grid_sample`, and results in the layout that the next layer reads.
+The same numbers as torchvision's `CorrBlock`. All D*D samples of a window share one fraction of a px, so on the
+CPU they are a patch of (D+1)x(D+1) values, interpolated once along each axis; elsewhere the window's
+offsets are prepared once, on the device and already in the units of `grid_sample`. The result has the
+layout that the next layer reads.
 Axes: N pairs, C channels, h and w feature map, D=2*radius+1 side of the window.
 """
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from pipeline.winograd import compiled
 
 
 class CorrelationPyramid:
@@ -26,9 +33,9 @@ class CorrelationPyramid:
         least = 2**levels  # the coarsest level must keep two points for its grid to have a spacing
         if min(h, w) < least:
             raise ValueError(f"RAFT needs images of at least {8 * least} px, not {8 * h}x{8 * w}")
-        first, second = first.float(), second.float()
-        volume = torch.matmul(first.flatten(2).transpose(1, 2), second.flatten(2)) / c**0.5
-        self.shape, self.side = (n, h, w), 2 * radius + 1
+        rows = lambda x: x.float().permute(0, 2, 3, 1).flatten(1, 2)
+        volume = torch.matmul(rows(first), rows(second).transpose(1, 2)) / c**0.5
+        self.shape, self.radius, self.side = (n, h, w), radius, 2 * radius + 1
         volume = volume.view(n * h * w, 1, h, w)
         self.levels, self.scales, self.windows = [], [], []
         steps = torch.arange(-radius, radius + 1, device=first.device, dtype=torch.float32)
@@ -49,12 +56,47 @@ class CorrelationPyramid:
             points: float32 [N,2,h,w], x and y of each first-frame point in the second frame's map.
 
         Returns:
-            [N,h,w,levels*D*D].
+            float32 [N,h,w,levels*D*D].
         """
         n, h, w = self.shape
         centre = points.permute(0, 2, 3, 1).reshape(n * h * w, 1, 1, 2)
+        if points.device.type == "cpu":
+            out = torch.empty(n * h * w, len(self.levels) * self.side**2)
+            flat = centre.view(-1, 2).contiguous().numpy()
+            for i, volume in enumerate(self.levels):
+                sample(volume[:, 0].numpy(), flat, 0.5**i, self.radius, out.numpy(), i * self.side**2)
+            return out.view(n, h, w, -1)
         samples = [
             F.grid_sample(volume, torch.addcmul(window, centre, scale), align_corners=True)
             for volume, window, scale in zip(self.levels, self.windows, self.scales, strict=True)
         ]
         return torch.cat([s.view(n, h, w, self.side**2) for s in samples], dim=3)
+
+
+@compiled
+def sample(volume, centre, scale, radius, out, start):
+    """Windows of ``volume`` [P,h,w] around ``centre`` [P,2] * ``scale``, into ``out`` [P,...] from ``start``."""
+    points, height, width = volume.shape
+    side = 2 * radius + 1
+    patch = np.zeros((side + 1, side + 1), np.float32)
+    mixed = np.zeros((side + 1, side), np.float32)
+    for p in range(points):
+        x, y = centre[p, 0] * np.float32(scale), centre[p, 1] * np.float32(scale)
+        # Beyond this every sample is zero; it also keeps wild and non-finite values out of the indices.
+        x = min(max(x, np.float32(-radius - 2)), np.float32(width + radius + 1))
+        y = min(max(y, np.float32(-radius - 2)), np.float32(height + radius + 1))
+        left, top = int(math.floor(x)), int(math.floor(y))
+        fx, fy = np.float32(x - left), np.float32(y - top)
+        gx, gy = np.float32(1) - fx, np.float32(1) - fy
+        for i in range(side + 1):
+            row = top - radius + i
+            for j in range(side + 1):
+                column = left - radius + j
+                inside = 0 <= row < height and 0 <= column < width
+                patch[i, j] = volume[p, row, column] if inside else np.float32(0)
+        for i in range(side + 1):
+            for j in range(side):
+                mixed[i, j] = gx * patch[i, j] + fx * patch[i, j + 1]
+        for j in range(side):
+            for i in range(side):
+                out[p, start + j * side + i] = gy * mixed[i, j] + fy * mixed[i + 1, j]

@@ -1,8 +1,9 @@
 """RAFT's update block with everything that stays the same over the updates taken out of the loop.
 
-Mathematically torchvision's `UpdateBlock`, on its weights: the convolutions of the GRU are linear,
-so their context part is convolved once and added; the gates z and r share one convolution; the
-1x1 convolution over correlations is a matrix product on the layout that the lookup gives.
+Mathematically torchvision's `UpdateBlock`, on its weights. The convolutions of the GRU are linear, so
+the context's part is convolved once for all updates, the motion's part once for the three gates, and z
+and r share the hidden state's; the 1x1 convolution over correlations is a matrix product on the
+layout that the lookup gives. All maps are channels-last.
 Source: Teed & Deng, "RAFT", ECCV 2020; torchvision.models.optical_flow.raft.
 Axes: N pairs, C channels, h and w feature map (an eighth of the image), k hidden channels.
 """
@@ -14,38 +15,57 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.optical_flow.raft import ConvGRU, UpdateBlock
 
+from pipeline.winograd import KERNELS, WinogradConv
+
+
+class DirectConv(nn.Module):
+    """`WinogradConv` by the library's own convolution, for any kernel, device and type."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, relu: bool = False):
+        super().__init__()
+        self.padding, self.relu = (weight.shape[2] // 2, weight.shape[3] // 2), relu
+        self.register_buffer("weight", weight.detach().clone())
+        self.register_buffer("bias", None if bias is None else bias.detach().clone())
+
+    def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
+        y = F.conv2d(x, self.weight, self.bias if add is None else None, padding=self.padding)
+        y = y if add is None else y.add_(add)
+        return y.relu_() if self.relu else y
+
+
+def convolution(weight: Tensor, bias: Tensor | None, relu: bool, winograd: bool) -> nn.Module:
+    """The faster of the two forms where there is a choice."""
+    narrow = min(weight.shape[:2]) < 16  # nothing to win: the transforms cost more than the products
+    if winograd and tuple(weight.shape[2:]) in KERNELS and not narrow:
+        return WinogradConv(weight, bias, relu)
+    return DirectConv(weight, bias, relu)
+
 
 class SplitGRU(nn.Module):
-    """A `ConvGRU` whose context part is precomputed.
+    """A `ConvGRU` by the parts of its input.
 
     Args:
         gru: torchvision's; its input is the context's channels, then the motion's.
         context: number of context channels.
+        winograd: use `WinogradConv`.
     """
 
-    def __init__(self, gru: ConvGRU, context: int):
+    def __init__(self, gru: ConvGRU, context: int, winograd: bool):
         super().__init__()
-        k = gru.convz.out_channels
-        self.hidden, self.padding = k, gru.convz.padding
-        gates = (gru.convz, gru.convr, gru.convq)
-        own = [torch.cat([g.weight[:, :k], g.weight[:, k + context :]], 1) for g in gates]
-        self.register_buffer("zr", torch.cat(own[:2]).detach().clone())
-        self.register_buffer("q", own[2].detach().clone())
-        fixed = torch.cat([g.weight[:, k : k + context] for g in gates])
-        self.register_buffer("fixed", fixed.detach().clone())
-        self.register_buffer("bias", torch.cat([g.bias for g in gates]).detach().clone())
+        k = self.hidden = gru.convz.out_channels
+        z, r, q = (gate.weight for gate in (gru.convz, gru.convr, gru.convq))
+        make = lambda weights, bias=None: convolution(torch.cat(weights), bias, False, winograd)
+        bias = torch.cat([gate.bias for gate in (gru.convz, gru.convr, gru.convq)])
+        self.fixed = make([gate[:, k : k + context] for gate in (z, r, q)], bias)
+        self.moving = make([gate[:, k + context :] for gate in (z, r, q)])
+        self.gates, self.candidate = make([z[:, :k], r[:, :k]]), make([q[:, :k]])
 
-    def precompute(self, context: Tensor) -> tuple[Tensor, Tensor]:
-        """The context's share of the gates: z and r [N,2k,h,w], q [N,k,h,w]."""
-        share = F.conv2d(context, self.fixed, self.bias, padding=self.padding)
-        zr, q = share.split([2 * self.hidden, self.hidden], dim=1)
-        return zr.contiguous(), q.contiguous()
-
-    def forward(self, h: Tensor, motion: list[Tensor], share: tuple[Tensor, Tensor]) -> Tensor:
-        zr = F.conv2d(torch.cat([h, *motion], 1), self.zr, padding=self.padding)
-        z, r = zr.add_(share[0]).sigmoid_().chunk(2, dim=1)
-        q = F.conv2d(torch.cat([r * h, *motion], 1), self.q, padding=self.padding)
-        return torch.lerp(h, q.add_(share[1]).tanh_(), z)
+    def forward(self, h: Tensor, motion: Tensor, share: Tensor) -> Tensor:
+        """The next hidden state; ``share`` [N,3k,h,w] is ``fixed(context)``."""
+        known = self.moving(motion, share)
+        z, r = self.gates(h, known[:, : 2 * self.hidden]).sigmoid_().chunk(2, dim=1)
+        q = self.candidate(r * h, known[:, 2 * self.hidden :]).tanh_()
+        return torch.lerp(h, q, z)
 
 
 class Update(nn.Module):
@@ -54,24 +74,32 @@ class Update(nn.Module):
     Args:
         block: torchvision's update block.
         context: number of context channels.
+        winograd: use `WinogradConv` (float32 on the CPU).
     """
 
-    def __init__(self, block: UpdateBlock, context: int):
+    def __init__(self, block: UpdateBlock, context: int, winograd: bool):
         super().__init__()
         self.context = context
-        motion, recurrent = block.motion_encoder, block.recurrent_block
-        self.corr1, self.corr2 = motion.convcorr1[0], motion.convcorr2
-        self.flow1, self.flow2, self.merge = motion.convflow1, motion.convflow2, motion.conv
+        make = lambda conv, relu=True: convolution(conv.weight, conv.bias, relu, winograd)
+        motion, recurrent, head = block.motion_encoder, block.recurrent_block, block.flow_head
+        self.corr1 = motion.convcorr1[0]
+        deep = not isinstance(motion.convcorr2, nn.Identity)
+        self.corr2 = make(motion.convcorr2[0]) if deep else nn.Identity()
+        self.flow1, self.flow2 = make(motion.convflow1[0]), make(motion.convflow2[0])
+        # Two more outputs, which are zero, keep a place for the flow beside the motion features.
+        merge = motion.conv[0]
+        weight, bias = F.pad(merge.weight, (0, 0, 0, 0, 0, 0, 0, 2)), F.pad(merge.bias, (0, 2))
+        self.merge = convolution(weight, bias, True, winograd)
         grus = [recurrent.convgru1, recurrent.convgru2]
-        self.grus = nn.ModuleList(SplitGRU(g, context) for g in grus if isinstance(g, ConvGRU))
-        self.head = block.flow_head
+        self.grus = nn.ModuleList(SplitGRU(g, context, winograd) for g in grus if isinstance(g, ConvGRU))
+        self.head1, self.head2 = make(head.conv1), make(head.conv2, relu=False)
 
-    def precompute(self, context: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def precompute(self, context: Tensor) -> list[Tensor]:
         """What the GRUs need of the context [N,C,h,w], once for all updates."""
-        return [gru.precompute(context) for gru in self.grus]
+        return [gru.fixed(context) for gru in self.grus]
 
     def forward(
-        self, h: Tensor, shares: list[tuple[Tensor, Tensor]], correlation: Tensor, flow: Tensor
+        self, h: Tensor, shares: list[Tensor], correlation: Tensor, flow: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The next hidden state and the change of the flow.
 
@@ -84,6 +112,7 @@ class Update(nn.Module):
         corr = F.linear(correlation, self.corr1.weight.flatten(1), self.corr1.bias).relu_()
         corr = self.corr2(corr.permute(0, 3, 1, 2))
         motion = self.merge(torch.cat([corr, self.flow2(self.flow1(flow))], 1))
+        motion[:, -2:] = flow
         for gru, share in zip(self.grus, shares, strict=True):
-            h = gru(h, [motion, flow], share)
-        return h, self.head(h)
+            h = gru(h, motion, share)
+        return h, self.head2(self.head1(h))
