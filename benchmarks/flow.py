@@ -23,7 +23,7 @@ from torchvision.models.optical_flow import RAFT
 from benchmarks.clips import face_clips
 from data.recipes import RAFT_WEIGHTS
 from data.weights import resolve
-from pipeline.flow_engines import CPU_BATCH
+from pipeline.raft import CPU_PAIRS as CPU_BATCH
 from pipeline.raft import RaftEngine, load_network, prepare
 
 UPDATES = 12

@@ -18,9 +18,8 @@ from data.compact import encode_tensor
 from data.recipes import RAFT_WEIGHTS
 from data.schema import FlowConfig
 from data.weights import resolve
-from pipeline.raft import RaftEngine, load_network, working_size
+from pipeline.raft import CPU_PAIRS, RaftEngine, load_network, working_size
 
-CPU_BATCH = 8  # pairs: small enough for the caches, and fixed, so results don't depend on the machine
 MAX_BATCH = 512
 Stored = dict[str, np.ndarray]
 
@@ -127,7 +126,7 @@ class RaftBatches:
 
     def __init__(self, engine: RaftEngine, storage: str, batch: int = 0):
         self.engine, self.storage, self._asked = engine, storage, batch
-        self.batch = batch or CPU_BATCH
+        self.batch = batch or CPU_PAIRS * torch.get_num_threads()
         self._size = 0
 
     def submit(self, frames: np.ndarray, first: np.ndarray, continues: bool) -> Callable[[], Stored]:

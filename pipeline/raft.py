@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -26,8 +27,11 @@ from data.weights import WeightsError
 from pipeline.raft_correlation import CorrelationPyramid
 from pipeline.raft_encoder import prepare_encoder
 from pipeline.raft_update import Update
+from pipeline.threads import in_parallel
 
 MODELS = {"raft_small": raft_small, "raft_large": raft_large}
+CPU_PAIRS = 8  # computed at once by a thread: enough for efficient matrix products, small enough for caches
+CPU_IMAGES = 2  # encoded at once by a thread
 SMALLEST = 128  # px; below it the coarsest correlations have no two points
 
 
@@ -95,6 +99,9 @@ class RaftEngine:
     def flow(self, frames: Tensor, first: Tensor | None = None, continues: bool = False) -> Tensor:
         """Flow from frame ``first[i]`` to the frame after it.
 
+        On the CPU, pairs are computed `CPU_PAIRS` at a time, each such part by one thread of as many as
+        torch may use, so the result does not depend on their number.
+
         Args:
             frames: uint8 [m,S,S,3] RGB, on any device; each is encoded once.
             first: int64 [N], rows of ``frames``; all but the last where empty.
@@ -108,19 +115,30 @@ class RaftEngine:
         first = torch.arange(len(frames) - 1) if first is None else first
         first = first.to(self.device)
         images = prepare(frames.to(self.device, non_blocking=True)).to(self.dtype)
-        if continues and self._last is not None:
-            features = torch.cat([self._last, self.features(images[1:])])
-        else:
-            features = self.features(images)
+        held = self._last if continues else None
+        features = self._map(self.features, CPU_IMAGES, images if held is None else images[1:])
+        if held is not None:
+            features = torch.cat([held, features])
         self._last = features[-1:].clone()
-        h, context = self.context(images[first]).split_with_sizes([self.hidden, self.update.context], 1)
-        flow, h = self._refine(features[first], features[first + 1], h.tanh(), context.relu())
-        mask = None if self.mask is None else self.mask(h).float()
-        return shrink(upsample_flow(flow, mask).permute(0, 2, 3, 1), size)
+        flow = self._map(self._pairs, CPU_PAIRS, images[first], features[first], features[first + 1])
+        return shrink(flow.permute(0, 2, 3, 1), size)
 
     def forget(self) -> None:
         """Drop the features held for a following call."""
         self._last = None
+
+    def _map(self, function: Callable[..., Tensor], step: int, *inputs: Tensor) -> Tensor:
+        """A function of batches: whole on a GPU, in parts beside each other on the CPU."""
+        if self.device.type != "cpu":
+            return function(*inputs)
+        return torch.cat(in_parallel(function, list(zip(*(x.split(step) for x in inputs), strict=True))))
+
+    def _pairs(self, images: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Flow [N,2,H,W] of pairs, from their first images and both frames' features."""
+        h, context = self.context(images).split_with_sizes([self.hidden, self.update.context], 1)
+        flow, h = self._refine(first, second, h.tanh(), context.relu())
+        mask = None if self.mask is None else self.mask(h).float()
+        return upsample_flow(flow, mask)
 
     def _refine(self, first: Tensor, second: Tensor, h: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Flow [N,2,h,w] in px of the feature map and the last hidden state."""

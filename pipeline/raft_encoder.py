@@ -27,11 +27,11 @@ def prepare_encoder(encoder: nn.Module, winograd: bool) -> nn.Module:
     for module in encoder.modules():
         if not isinstance(module, nn.Sequential) or not isinstance(module[0], nn.Conv2d):
             continue
-        if isinstance(module[1], nn.BatchNorm2d):
-            module[0], module[1] = fuse_conv_bn_eval(module[0], module[1]), nn.Identity()
-        elif isinstance(module[1], nn.InstanceNorm2d):
-            relu = len(module) > 2
-            module[1] = InstanceNorm(module[1].eps, relu)
+        norm, relu = (module[1] if len(module) > 1 else None), len(module) > 2
+        if isinstance(norm, nn.BatchNorm2d):
+            module[0], module[1] = fuse_conv_bn_eval(module[0], norm), nn.Identity()
+        elif isinstance(norm, nn.InstanceNorm2d):
+            module[1] = InstanceNorm(norm.eps, relu)
             if relu:
                 module[2] = nn.Identity()
         conv = module[0]
