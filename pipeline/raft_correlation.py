@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.winograd import compiled
+from pipeline.winograd import compiled, zero
 
 
 class CorrelationPyramid:
@@ -88,15 +88,18 @@ def sample(volume, centre, scale, radius, out, start):
         left, top = int(math.floor(x)), int(math.floor(y))
         fx, fy = np.float32(x - left), np.float32(y - top)
         gx, gy = np.float32(1) - fx, np.float32(1) - fy
+        before, after = min(max(radius - left, 0), side + 1), min(max(width + radius - left, 0), side + 1)
         for i in range(side + 1):
-            row = top - radius + i
-            for j in range(side + 1):
-                column = left - radius + j
-                inside = 0 <= row < height and 0 <= column < width
-                patch[i, j] = volume[p, row, column] if inside else np.float32(0)
-        for i in range(side + 1):
+            row, line = top - radius + i, patch[i]
+            line[:] = zero
+            if 0 <= row < height:
+                source = volume[p, row, max(left - radius, 0) :]
+                for j in range(before, after):
+                    line[j] = source[j - before]
+            other = mixed[i]
             for j in range(side):
-                mixed[i, j] = gx * patch[i, j] + fx * patch[i, j + 1]
+                other[j] = gx * line[j] + fx * line[j + 1]
+        row = out[p, start : start + side * side]
         for j in range(side):
             for i in range(side):
-                out[p, start + j * side + i] = gy * mixed[i, j] + fy * mixed[i + 1, j]
+                row[j * side + i] = gy * mixed[i, j] + fy * mixed[i + 1, j]

@@ -1,8 +1,7 @@
 """RAFT's update block with everything that stays the same over the updates taken out of the loop.
 
 Mathematically torchvision's `UpdateBlock`, on its weights. The convolutions of the GRU are linear, so
-the context's part is convolved once for all updates, the motion's part once for the three gates, and z
-and r share the hidden state's; the 1x1 convolution over correlations is a matrix product on the
+the context's part is convolved once for all updates, and z and r share one convolution; the 1x1 convolution over correlations is a matrix product on the
 layout that the lookup gives. All maps are channels-last.
 Source: Teed & Deng, "RAFT", ECCV 2020; torchvision.models.optical_flow.raft.
 Axes: N pairs, C channels, h and w feature map (an eighth of the image), k hidden channels.
@@ -27,10 +26,25 @@ class DirectConv(nn.Module):
         self.register_buffer("weight", weight.detach().clone())
         self.register_buffer("bias", None if bias is None else bias.detach().clone())
 
-    def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
+    def forward(self, *parts: Tensor, add: Tensor | None = None, fresh: int | None = None) -> Tensor:
+        x = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
         y = F.conv2d(x, self.weight, self.bias if add is None else None, padding=self.padding)
         y = y if add is None else y.add_(add)
         return y.relu_() if self.relu else y
+
+
+class NarrowConv(nn.Module):
+    """A 3x3 convolution to few channels: one matrix product, its nine taps then shifted and summed."""
+
+    def __init__(self, weight: Tensor, bias: Tensor):
+        super().__init__()
+        taps = weight.detach().flip(2, 3).permute(0, 2, 3, 1).flatten(0, 2)
+        self.register_buffer("taps", taps.contiguous())  # [O*9,C]
+        self.register_buffer("bias", bias.detach().clone()[:, None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        taps = F.linear(x.permute(0, 2, 3, 1), self.taps).flatten(1, 2)
+        return F.fold(taps.transpose(1, 2), x.shape[2:], 3, padding=1).add_(self.bias)
 
 
 def convolution(weight: Tensor, bias: Tensor | None, relu: bool, winograd: bool) -> nn.Module:
@@ -54,17 +68,18 @@ class SplitGRU(nn.Module):
         super().__init__()
         k = self.hidden = gru.convz.out_channels
         z, r, q = (gate.weight for gate in (gru.convz, gru.convr, gru.convq))
-        make = lambda weights, bias=None: convolution(torch.cat(weights), bias, False, winograd)
+        own = [torch.cat([g[:, :k], g[:, k + context :]], 1) for g in (z, r, q)]
         bias = torch.cat([gate.bias for gate in (gru.convz, gru.convr, gru.convq)])
-        self.fixed = make([gate[:, k : k + context] for gate in (z, r, q)], bias)
-        self.moving = make([gate[:, k + context :] for gate in (z, r, q)])
-        self.gates, self.candidate = make([z[:, :k], r[:, :k]]), make([q[:, :k]])
+        fixed = torch.cat([g[:, k : k + context] for g in (z, r, q)])
+        self.fixed = convolution(fixed, bias, False, winograd)
+        self.gates = convolution(torch.cat(own[:2]), None, False, winograd)
+        self.candidate = convolution(own[2], None, False, winograd)
 
     def forward(self, h: Tensor, motion: Tensor, share: Tensor) -> Tensor:
         """The next hidden state; ``share`` [N,3k,h,w] is ``fixed(context)``."""
-        known = self.moving(motion, share)
-        z, r = self.gates(h, known[:, : 2 * self.hidden]).sigmoid_().chunk(2, dim=1)
-        q = self.candidate(r * h, known[:, 2 * self.hidden :]).tanh_()
+        gates = self.gates(h, motion, add=share[:, : 2 * self.hidden])
+        z, r = gates.sigmoid_().chunk(2, dim=1)
+        q = self.candidate(r * h, motion, add=share[:, 2 * self.hidden :], fresh=1).tanh_()
         return torch.lerp(h, q, z)
 
 
@@ -92,7 +107,8 @@ class Update(nn.Module):
         self.merge = convolution(weight, bias, True, winograd)
         grus = [recurrent.convgru1, recurrent.convgru2]
         self.grus = nn.ModuleList(SplitGRU(g, context, winograd) for g in grus if isinstance(g, ConvGRU))
-        self.head1, self.head2 = make(head.conv1), make(head.conv2, relu=False)
+        self.head1 = make(head.conv1)
+        self.head2 = NarrowConv(head.conv2.weight, head.conv2.bias) if winograd else make(head.conv2, False)
 
     def precompute(self, context: Tensor) -> list[Tensor]:
         """What the GRUs need of the context [N,C,h,w], once for all updates."""
@@ -111,7 +127,7 @@ class Update(nn.Module):
         """
         corr = F.linear(correlation, self.corr1.weight.flatten(1), self.corr1.bias).relu_()
         corr = self.corr2(corr.permute(0, 3, 1, 2))
-        motion = self.merge(torch.cat([corr, self.flow2(self.flow1(flow))], 1))
+        motion = self.merge(corr, self.flow2(self.flow1(flow)))
         motion[:, -2:] = flow
         for gru, share in zip(self.grus, shares, strict=True):
             h = gru(h, motion, share)

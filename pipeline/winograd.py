@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 TILE = 4  # outputs along each transformed axis
 BLOCK = 64  # channels transformed at once: a tile of them stays in the first-level cache
-WORKSPACE = 5 << 20  # bytes of transformed input at once, so that it stays in the cache
 KERNELS = ((3, 3), (1, 5), (5, 1))
 
 # What a kernel tap becomes, one row a product (G of Lavin & Gray).
@@ -76,37 +75,58 @@ class WinogradConv(nn.Module):
         self.register_buffer("products", products.float().contiguous())
         self.register_buffer("bias", bias.float())
 
-    def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
-        """[N,C,H,W] to [N,O,H,W], both float32 and channels-last; ``add`` [N,O,H,W] replaces the bias."""
-        n, c, height, width = x.shape
-        y = torch.empty(n, self.outputs, height, width, memory_format=torch.channels_last)
+    def forward(self, *parts: Tensor, add: Tensor | None = None, fresh: int | None = None) -> Tensor:
+        """[N,C,H,W] to [N,O,H,W], both float32 and channels-last.
+
+        Args:
+            parts: the input, or its channels in several pieces.
+            add: [N,O,H,W], in place of the bias.
+            fresh: only so many parts, the first ones, differ from those of the last convolution in
+                this thread, whose kernel is as large: the others' transforms are used again.
+        """
+        n, _, height, width = shape = parts[0].shape
+        c, o, k = self.inputs, self.outputs, len(self.products)
+        if sum(part.shape[1] for part in parts) != c:
+            raise ValueError(f"{c} channels are expected, not {[part.shape[1] for part in parts]}")
+        y = torch.empty(n, o, height, width, memory_format=torch.channels_last)
+        target = flat_rows(y)[0].numpy()
+        given, spread = (self.bias, 0) if add is None else flat_rows(add)
         tall = -(-height // TILE) if self.kernel[0] > 1 else height
         wide = -(-width // TILE) if self.kernel[1] > 1 else width
-        k, tiles = len(self.products), tall * wide
-        step = max(1, WORKSPACE // (4 * k * tiles * c))
-        for i in range(0, n, step):
-            self._images(x[i : i + step], None if add is None else add[i : i + step], y[i : i + step], tiles)
+        tiles = n * tall * wide
+        # As many as take about twice the room of the products, both then pass through the cache once.
+        step = max(64, 4 * c * o // (c + o)) if self.kernel == (3, 3) else tiles
+        holds = (self.kernel, n, height, width, c)
+        if step < tiles or getattr(_held, "holds", None) != holds:
+            fresh = None
+        _held.holds = holds if step >= tiles else None
+        for start in range(0, tiles, step):
+            p = min(step, tiles - start)
+            moved, summed = workspace("moved", p, k * c), workspace("summed", p, k * o)
+            at = 0
+            for part in parts[:fresh]:
+                source, stride = flat_rows(part)
+                self._to_tiles(source.numpy(), stride, part.shape, start, moved.numpy(), c, at)
+                at += part.shape[1]
+            by_product = lambda rows, m: rows[:, : k * m].unflatten(1, (k, m)).transpose(0, 1)
+            torch.bmm(by_product(moved, c), self.products, out=by_product(summed, o))
+            self._from_tiles(summed.numpy(), shape, start, o, given.numpy(), spread, target)
         return y
 
-    def _images(self, x: Tensor, add: Tensor | None, y: Tensor, tiles: int) -> None:
-        n, c, height, width = x.shape
-        k, p, o = len(self.products), n * tiles, self.outputs
-        source, stride = flat_rows(x)
-        given, spread = (self.bias, 0) if add is None else flat_rows(add)
-        moved, summed = workspace("input", k, p * c), workspace("output", k, p * o)
-        shape = (n, height, width)
+    def _to_tiles(self, x, stride, shape, start, moved, total, at) -> None:
+        n, channels, height, width = shape
         if self.kernel == (3, 3):
-            to_squares(source.numpy(), stride, shape, c, moved.numpy())
+            to_squares(x, stride, (n, height, width), channels, start, moved, total, at)
         else:
-            to_lines(source.numpy(), stride, shape, c, moved.numpy(), self.kernel[0] > 1)
-        view = lambda flat, channels: flat[:, : p * channels].unflatten(1, (p, channels))
-        torch.bmm(view(moved, c), self.products, out=view(summed, o))
-        target = flat_rows(y)[0].numpy()
+            to_lines(x, stride, (n, height, width), channels, start, moved, total, at, self.kernel[0] > 1)
+
+    def _from_tiles(self, summed, shape, start, channels, add, spread, y) -> None:
+        n, _, height, width = shape
         if self.kernel == (3, 3):
-            from_squares(summed.numpy(), shape, o, given.numpy(), spread, target, self.relu)
+            from_squares(summed, (n, height, width), start, channels, add, spread, y, self.relu)
         else:
             vertical = self.kernel[0] > 1
-            from_lines(summed.numpy(), shape, o, given.numpy(), spread, target, self.relu, vertical)
+            from_lines(summed, (n, height, width), start, channels, add, spread, y, self.relu, vertical)
 
 
 def flat_rows(x: Tensor) -> tuple[Tensor, int]:
@@ -124,7 +144,7 @@ def flat_rows(x: Tensor) -> tuple[Tensor, int]:
     return x.as_strided(((n * height * width - 1) * step + c,), (1,)), step
 
 
-_buffers = threading.local()
+_held = threading.local()  # this thread's workspaces, and what the one of transformed input holds
 
 
 def workspace(name: str, rows: int, columns: int) -> Tensor:
@@ -133,10 +153,10 @@ def workspace(name: str, rows: int, columns: int) -> Tensor:
     The 16 keep rows from falling onto each other's cache lines.
     """
     size = rows * (columns + 16)
-    held = getattr(_buffers, name, None)
+    held = getattr(_held, name, None)
     if held is None or held.numel() < size:
         held = torch.zeros(size)
-        setattr(_buffers, name, held)
+        setattr(_held, name, held)
     return held[:size].view(rows, columns + 16)
 
 
@@ -226,95 +246,95 @@ def _give(y, at, m, s, o, add, add_at, relu):
 
 
 @compiled
-def to_squares(x, stride, shape, channels, moved):
-    """Transformed 6x6 tiles, overlapping by two: ``moved`` [36,P*C+16] of a flat map."""
+def to_squares(x, stride, shape, channels, start, moved, total, first):
+    """6x6 tiles of a flat map, overlapping by two, transformed.
+
+    Args:
+        x, stride, shape, channels: from `flat_rows`; (N,H,W); C.
+        start: number of the first tile.
+        moved: [P,36*total+16] of P tiles, of which this fills ``channels`` from ``first``.
+    """
     n, height, width = shape
     s, t = np.zeros(36 * BLOCK, np.float32), np.zeros(36 * BLOCK, np.float32)
-    p = 0
-    for i in range(n):
-        for top in range(0, height, TILE):
-            for left in range(0, width, TILE):
-                for c in range(0, channels, BLOCK):
-                    m = min(BLOCK, channels - c)
-                    for a in range(6):
-                        row = top - 1 + a
-                        for b in range(6):
-                            column = left - 1 + b
-                            inside = 0 <= row < height and 0 <= column < width
-                            at = ((i * height + row) * width + column) * stride + c
-                            _take(s, (a * 6 + b) * BLOCK, x, at, m, inside)
-                    _square_in(s, t)
-                    _square_in(t, s)
-                    for k in range(36):
-                        _take(moved[k], p * channels + c, s, k * BLOCK, m, True)
-                p += 1
+    tall, wide = (height + TILE - 1) // TILE, (width + TILE - 1) // TILE
+    for p in range(len(moved)):
+        i, tile = divmod(start + p, tall * wide)
+        top, left = tile // wide * TILE - 1, tile % wide * TILE - 1
+        for c in range(0, channels, BLOCK):
+            m = min(BLOCK, channels - c)
+            for a in range(6):
+                row = top + a
+                for b in range(6):
+                    column = left + b
+                    inside = 0 <= row < height and 0 <= column < width
+                    at = ((i * height + row) * width + column) * stride + c
+                    _take(s, (a * 6 + b) * BLOCK, x, at, m, inside)
+            _square_in(s, t)
+            _square_in(t, s)
+            for k in range(36):
+                _take(moved[p], k * total + first + c, s, k * BLOCK, m, True)
 
 
 @compiled
-def from_squares(summed, shape, channels, add, spread, y, relu):
-    """Maps from products ``summed`` [36,P*O+16]; ``add`` is spread by ``spread`` a point (0: a bias)."""
+def from_squares(summed, shape, start, channels, add, spread, y, relu):
+    """Flat map ``y`` from products ``summed`` [P,36*O+16]; ``add`` is spread by ``spread`` (0: a bias)."""
     n, height, width = shape
     s, t = np.zeros(36 * BLOCK, np.float32), np.zeros(36 * BLOCK, np.float32)
-    p = 0
-    for i in range(n):
-        for top in range(0, height, TILE):
-            for left in range(0, width, TILE):
-                for c in range(0, channels, BLOCK):
-                    m = min(BLOCK, channels - c)
-                    for k in range(36):
-                        _take(s, k * BLOCK, summed[k], p * channels + c, m, True)
-                    _square_out(s, t, 6)
-                    _square_out(t, s, 4)
-                    for a in range(min(TILE, height - top)):
-                        for b in range(min(TILE, width - left)):
-                            point = (i * height + top + a) * width + left + b
-                            at, add_at = point * channels + c, point * spread + c
-                            _give(y, at, m, s, (a * 4 + b) * BLOCK, add, add_at, relu)
-                p += 1
+    tall, wide = (height + TILE - 1) // TILE, (width + TILE - 1) // TILE
+    for p in range(len(summed)):
+        i, tile = divmod(start + p, tall * wide)
+        top, left = tile // wide * TILE, tile % wide * TILE
+        for c in range(0, channels, BLOCK):
+            m = min(BLOCK, channels - c)
+            for k in range(36):
+                _take(s, k * BLOCK, summed[p], k * channels + c, m, True)
+            _square_out(s, t, 6)
+            _square_out(t, s, 4)
+            for a in range(min(TILE, height - top)):
+                for b in range(min(TILE, width - left)):
+                    point = (i * height + top + a) * width + left + b
+                    at, add_at = point * channels + c, point * spread + c
+                    _give(y, at, m, s, (a * 4 + b) * BLOCK, add, add_at, relu)
 
 
 @compiled
-def to_lines(x, stride, shape, channels, moved, vertical):
-    """Transformed stretches of 8 points, overlapping by four: ``moved`` [8,P*C+16] of a flat map."""
+def to_lines(x, stride, shape, channels, start, moved, total, first, vertical):
+    """As `to_squares`: stretches of 8 points, overlapping by four, into ``moved`` [P,8*total+16]."""
     n, height, width = shape
     s, t = np.zeros(8 * BLOCK, np.float32), np.zeros(8 * BLOCK, np.float32)
-    down, right = (TILE, 1) if vertical else (1, TILE)
-    p = 0
-    for i in range(n):
-        for top in range(0, height, down):
-            for left in range(0, width, right):
-                for c in range(0, channels, BLOCK):
-                    m = min(BLOCK, channels - c)
-                    for a in range(8):
-                        row = top - 2 + a if vertical else top
-                        column = left if vertical else left - 2 + a
-                        inside = 0 <= row < height and 0 <= column < width
-                        at = ((i * height + row) * width + column) * stride + c
-                        _take(s, a * BLOCK, x, at, m, inside)
-                    _line_in(s, t)
-                    for k in range(8):
-                        _take(moved[k], p * channels + c, t, k * BLOCK, m, True)
-                p += 1
+    tall, wide = ((height + TILE - 1) // TILE, width) if vertical else (height, (width + TILE - 1) // TILE)
+    for p in range(len(moved)):
+        i, tile = divmod(start + p, tall * wide)
+        top, left = tile // wide, tile % wide
+        for c in range(0, channels, BLOCK):
+            m = min(BLOCK, channels - c)
+            for a in range(8):
+                row = top * TILE - 2 + a if vertical else top
+                column = left if vertical else left * TILE - 2 + a
+                inside = 0 <= row < height and 0 <= column < width
+                at = ((i * height + row) * width + column) * stride + c
+                _take(s, a * BLOCK, x, at, m, inside)
+            _line_in(s, t)
+            for k in range(8):
+                _take(moved[p], k * total + first + c, t, k * BLOCK, m, True)
 
 
 @compiled
-def from_lines(summed, shape, channels, add, spread, y, relu, vertical):
-    """As `from_squares`, of products ``summed`` [8,P*O+16]."""
+def from_lines(summed, shape, start, channels, add, spread, y, relu, vertical):
+    """As `from_squares`, of products ``summed`` [P,8*O+16]."""
     n, height, width = shape
     s, t = np.zeros(8 * BLOCK, np.float32), np.zeros(8 * BLOCK, np.float32)
-    down, right = (TILE, 1) if vertical else (1, TILE)
-    p = 0
-    for i in range(n):
-        for top in range(0, height, down):
-            for left in range(0, width, right):
-                for c in range(0, channels, BLOCK):
-                    m = min(BLOCK, channels - c)
-                    for k in range(8):
-                        _take(s, k * BLOCK, summed[k], p * channels + c, m, True)
-                    _line_out(s, t)
-                    for a in range(min(TILE, height - top if vertical else width - left)):
-                        row, column = (top + a, left) if vertical else (top, left + a)
-                        point = (i * height + row) * width + column
-                        at, add_at = point * channels + c, point * spread + c
-                        _give(y, at, m, t, a * BLOCK, add, add_at, relu)
-                p += 1
+    tall, wide = ((height + TILE - 1) // TILE, width) if vertical else (height, (width + TILE - 1) // TILE)
+    for p in range(len(summed)):
+        i, tile = divmod(start + p, tall * wide)
+        top, left = (tile // wide * TILE, tile % wide) if vertical else (tile // wide, tile % wide * TILE)
+        for c in range(0, channels, BLOCK):
+            m = min(BLOCK, channels - c)
+            for k in range(8):
+                _take(s, k * BLOCK, summed[p], k * channels + c, m, True)
+            _line_out(s, t)
+            for a in range(min(TILE, height - top if vertical else width - left)):
+                row, column = (top + a, left) if vertical else (top, left + a)
+                point = (i * height + row) * width + column
+                at, add_at = point * channels + c, point * spread + c
+                _give(y, at, m, t, a * BLOCK, add, add_at, relu)
