@@ -18,7 +18,7 @@ from data.compact import encode_tensor
 from data.recipes import RAFT_WEIGHTS
 from data.schema import FlowConfig
 from data.weights import resolve
-from pipeline.raft import CPU_PAIRS, RaftEngine, load_network, working_size
+from pipeline.raft import SMALLEST, RaftEngine, cpu_pairs, load_network, working_size
 
 MAX_BATCH = 512
 Stored = dict[str, np.ndarray]
@@ -126,7 +126,7 @@ class RaftBatches:
 
     def __init__(self, engine: RaftEngine, storage: str, batch: int = 0):
         self.engine, self.storage, self._asked = engine, storage, batch
-        self.batch = batch or CPU_PAIRS * torch.get_num_threads()
+        self.batch = batch or cpu_pairs(SMALLEST) * torch.get_num_threads()
         self._size = 0
 
     def submit(self, frames: np.ndarray, first: np.ndarray, continues: bool) -> Callable[[], Stored]:

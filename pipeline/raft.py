@@ -30,8 +30,9 @@ from pipeline.raft_update import Update
 from pipeline.threads import in_parallel
 
 MODELS = {"raft_small": raft_small, "raft_large": raft_large}
-CPU_PAIRS = 8  # computed at once by a thread: enough for efficient matrix products, small enough for caches
-CPU_IMAGES = 2  # encoded at once by a thread
+# What a CPU thread computes at once: enough for efficient matrix products, small enough for its caches.
+CPU_POINTS = 2048  # of feature maps, in pairs: 8 pairs of 128 px
+CPU_PIXELS = 32768  # of images to encode: 2 of 128 px
 SMALLEST = 128  # px; below it the coarsest correlations have no two points
 
 
@@ -65,6 +66,11 @@ def working_size(size: int) -> int:
     return max(size, SMALLEST)
 
 
+def cpu_pairs(size: int) -> int:
+    """Pairs of images of ``size`` px that a CPU thread computes at once."""
+    return max(1, CPU_POINTS // (size // 8) ** 2)
+
+
 class RaftEngine:
     """RAFT on a clip's frames.
 
@@ -91,7 +97,7 @@ class RaftEngine:
         place = lambda module: module.to(self.device, dtype, memory_format=torch.channels_last)
         encoders = (network.feature_encoder, network.context_encoder)
         self.features, self.context = (place(prepare_encoder(e, winograd)) for e in encoders)
-        self.update = place(Update(network.update_block, channels, winograd))
+        self.update = place(Update(network.update_block, channels, self.levels, winograd))
         self.mask = None if network.mask_predictor is None else place(network.mask_predictor)
         self._last: Tensor | None = None
 
@@ -99,8 +105,8 @@ class RaftEngine:
     def flow(self, frames: Tensor, first: Tensor | None = None, continues: bool = False) -> Tensor:
         """Flow from frame ``first[i]`` to the frame after it.
 
-        On the CPU, pairs are computed `CPU_PAIRS` at a time, each such part by one thread of as many as
-        torch may use, so the result does not depend on their number.
+        On the CPU a batch is cut into parts of `CPU_POINTS`, each computed by one of as many threads as
+        torch may use; the result does not depend on their number.
 
         Args:
             frames: uint8 [m,S,S,3] RGB, on any device; each is encoded once.
@@ -116,11 +122,13 @@ class RaftEngine:
         first = first.to(self.device)
         images = prepare(frames.to(self.device, non_blocking=True)).to(self.dtype)
         held = self._last if continues else None
-        features = self._map(self.features, CPU_IMAGES, images if held is None else images[1:])
+        step = max(1, CPU_PIXELS // images[0, 0].numel())
+        features = self._map(self.features, step, images if held is None else images[1:])
         if held is not None:
             features = torch.cat([held, features])
         self._last = features[-1:].clone()
-        flow = self._map(self._pairs, CPU_PAIRS, images[first], features[first], features[first + 1])
+        step = cpu_pairs(max(images.shape[2:]))
+        flow = self._map(self._pairs, step, images[first], features[first], features[first + 1])
         return shrink(flow.permute(0, 2, 3, 1), size)
 
     def forget(self) -> None:

@@ -10,6 +10,8 @@ Axes: N pairs, C channels, h and w feature map, D=2*radius+1 side of the window.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -42,7 +44,7 @@ class CorrelationPyramid:
         for level in range(levels):
             size = torch.tensor([volume.shape[3] - 1, volume.shape[2] - 1], dtype=torch.float32)
             unit = (2 / size).to(first.device)  # one px in grid_sample's units, x then y
-            window = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), -1)  # x runs along axis 0
+            window = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1)
             self.levels.append(volume)
             self.scales.append(unit / 2**level)
             self.windows.append(window * unit - 1)
@@ -56,15 +58,17 @@ class CorrelationPyramid:
             points: float32 [N,2,h,w], x and y of each first-frame point in the second frame's map.
 
         Returns:
-            float32 [N,h,w,levels*D*D].
+            float32 [N,h,w,levels*D*D], each window row by row (torchvision's go column by column).
         """
         n, h, w = self.shape
         centre = points.permute(0, 2, 3, 1).reshape(n * h * w, 1, 1, 2)
         if points.device.type == "cpu":
             out = torch.empty(n * h * w, len(self.levels) * self.side**2)
             flat = centre.view(-1, 2).contiguous().numpy()
+            sample = sampler(self.radius)
             for i, volume in enumerate(self.levels):
-                sample(volume[:, 0].numpy(), flat, 0.5**i, self.radius, out.numpy(), i * self.side**2)
+                values = (volume.view(-1).numpy(), *volume.shape[2:])
+                sample(values, flat, np.float32(0.5**i), out.numpy(), i * self.side**2)
             return out.view(n, h, w, -1)
         samples = [
             F.grid_sample(volume, torch.addcmul(window, centre, scale), align_corners=True)
@@ -73,33 +77,40 @@ class CorrelationPyramid:
         return torch.cat([s.view(n, h, w, self.side**2) for s in samples], dim=3)
 
 
-@compiled
-def sample(volume, centre, scale, radius, out, start):
-    """Windows of ``volume`` [P,h,w] around ``centre`` [P,2] * ``scale``, into ``out`` [P,...] from ``start``."""
-    points, height, width = volume.shape
+@lru_cache(maxsize=4)
+def sampler(radius: int) -> Callable[..., None]:
+    """The CPU's lookup for one radius, which the compiler unrolls."""
     side = 2 * radius + 1
-    patch = np.zeros((side + 1, side + 1), np.float32)
-    mixed = np.zeros((side + 1, side), np.float32)
-    for p in range(points):
-        x, y = centre[p, 0] * np.float32(scale), centre[p, 1] * np.float32(scale)
-        # Beyond this every sample is zero; it also keeps wild and non-finite values out of the indices.
-        x = min(max(x, np.float32(-radius - 2)), np.float32(width + radius + 1))
-        y = min(max(y, np.float32(-radius - 2)), np.float32(height + radius + 1))
-        left, top = int(math.floor(x)), int(math.floor(y))
-        fx, fy = np.float32(x - left), np.float32(y - top)
-        gx, gy = np.float32(1) - fx, np.float32(1) - fy
-        before, after = min(max(radius - left, 0), side + 1), min(max(width + radius - left, 0), side + 1)
-        for i in range(side + 1):
-            row, line = top - radius + i, patch[i]
-            line[:] = zero
-            if 0 <= row < height:
-                source = volume[p, row, max(left - radius, 0) :]
-                for j in range(before, after):
-                    line[j] = source[j - before]
-            other = mixed[i]
-            for j in range(side):
-                other[j] = gx * line[j] + fx * line[j + 1]
-        row = out[p, start : start + side * side]
-        for j in range(side):
+    line = 16 * (side // 16 + 1)  # a row of the patch, in whole vectors
+
+    @compiled
+    def sample(volume, centre, scale, out, start):
+        """Windows of ``volume`` [P*h*w] around ``centre`` [P,2] * ``scale``; ``out`` [P,...] from ``start``."""
+        values, height, width = volume
+        patch, mixed = np.zeros((side + 2) * line, np.float32), np.zeros((side + 1) * line, np.float32)
+        for p in range(len(centre)):
+            # Beyond this every sample is zero; it also keeps wild values out of the indices.
+            x = min(max(centre[p, 0] * scale, np.float32(-radius - 2)), np.float32(width + radius + 1))
+            y = min(max(centre[p, 1] * scale, np.float32(-radius - 2)), np.float32(height + radius + 1))
+            left, top = int(math.floor(x)), int(math.floor(y))
+            fx, fy = np.float32(x - left), np.float32(y - top)
+            gx, gy = np.float32(1) - fx, np.float32(1) - fy
+            before, after = max(radius - left, 0), min(width + radius - left, side + 1)
+            for i in range(side + 1):
+                row = top - radius + i
+                to = patch[i * line : (i + 1) * line]
+                for j in range(line):
+                    to[j] = zero
+                if 0 <= row < height and before < after:
+                    at = (p * height + row) * width + left - radius + before
+                    seen, place = values[at : at + after - before], to[before:after]
+                    for j in range(after - before):
+                        place[j] = seen[j]
+            for i in range((side + 1) * line):
+                mixed[i] = gx * patch[i] + fx * patch[i + 1]
             for i in range(side):
-                row[j * side + i] = gy * mixed[i, j] + fy * mixed[i + 1, j]
+                place = out[p, start + i * side : start + (i + 1) * side]
+                for j in range(side):
+                    place[j] = gy * mixed[i * line + j] + fy * mixed[(i + 1) * line + j]
+
+    return sample

@@ -89,15 +89,17 @@ class Update(nn.Module):
     Args:
         block: torchvision's update block.
         context: number of context channels.
+        levels: of the correlation pyramid.
         winograd: use `WinogradConv` (float32 on the CPU).
     """
 
-    def __init__(self, block: UpdateBlock, context: int, winograd: bool):
+    def __init__(self, block: UpdateBlock, context: int, levels: int, winograd: bool):
         super().__init__()
         self.context = context
         make = lambda conv, relu=True: convolution(conv.weight, conv.bias, relu, winograd)
         motion, recurrent, head = block.motion_encoder, block.recurrent_block, block.flow_head
-        self.corr1 = motion.convcorr1[0]
+        self.register_buffer("corr1", by_rows(motion.convcorr1[0].weight, levels))
+        self.register_buffer("corr1_bias", motion.convcorr1[0].bias.detach().clone())
         deep = not isinstance(motion.convcorr2, nn.Identity)
         self.corr2 = make(motion.convcorr2[0]) if deep else nn.Identity()
         self.flow1, self.flow2 = make(motion.convflow1[0]), make(motion.convflow2[0])
@@ -122,13 +124,19 @@ class Update(nn.Module):
         Args:
             h: [N,k,h,w], hidden state.
             shares: from `precompute`.
-            correlation: [N,h,w,C], looked-up correlations.
+            correlation: [N,h,w,C], from `CorrelationPyramid.lookup`.
             flow: [N,2,h,w], in px of the feature map.
         """
-        corr = F.linear(correlation, self.corr1.weight.flatten(1), self.corr1.bias).relu_()
+        corr = F.linear(correlation, self.corr1, self.corr1_bias).relu_()
         corr = self.corr2(corr.permute(0, 3, 1, 2))
         motion = self.merge(corr, self.flow2(self.flow1(flow)))
         motion[:, -2:] = flow
         for gru, share in zip(self.grus, shares, strict=True):
             h = gru(h, motion, share)
         return h, self.head2(self.head1(h))
+
+
+def by_rows(weight: Tensor, levels: int) -> Tensor:
+    """A 1x1 convolution's weight [O,levels*D*D,1,1] for windows row by row, not column by column: [O,C]."""
+    side = round((weight.shape[1] / levels) ** 0.5)
+    return weight.detach().view(-1, levels, side, side).transpose(2, 3).flatten(1).contiguous()
