@@ -1,9 +1,9 @@
 """All-pairs correlation of two feature maps, and its lookup around a moving point.
 
-The same numbers as torchvision's `CorrBlock`. All D*D samples of a window share one fraction of a px, so on the
-CPU they are a patch of (D+1)x(D+1) values, interpolated once along each axis; elsewhere the window's
-offsets are prepared once, on the device and already in the units of `grid_sample`. The result has the
-layout that the next layer reads.
+The same numbers as torchvision's `CorrBlock`. All D*D samples of a window share one fraction of a px,
+so on the CPU they are a patch of (D+1)x(D+1) values, interpolated once along each axis; elsewhere the
+window's offsets are prepared once, on the device and already in the units of `grid_sample`. The
+result has the layout that the next layer reads.
 Axes: N pairs, C channels, h and w feature map, D=2*radius+1 side of the window.
 """
 
@@ -36,20 +36,13 @@ class CorrelationPyramid:
         if min(h, w) < least:
             raise ValueError(f"RAFT needs images of at least {8 * least} px, not {8 * h}x{8 * w}")
         rows = lambda x: x.float().permute(0, 2, 3, 1).flatten(1, 2)
-        volume = torch.matmul(rows(first), rows(second).transpose(1, 2)) / c**0.5
+        volume = torch.matmul(rows(first), rows(second).transpose(1, 2)).mul_(c**-0.5)
         self.shape, self.radius, self.side = (n, h, w), radius, 2 * radius + 1
-        volume = volume.view(n * h * w, 1, h, w)
-        self.levels, self.scales, self.windows = [], [], []
-        steps = torch.arange(-radius, radius + 1, device=first.device, dtype=torch.float32)
-        for level in range(levels):
-            size = torch.tensor([volume.shape[3] - 1, volume.shape[2] - 1], dtype=torch.float32)
-            unit = (2 / size).to(first.device)  # one px in grid_sample's units, x then y
-            window = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1)
-            self.levels.append(volume)
-            self.scales.append(unit / 2**level)
-            self.windows.append(window * unit - 1)
-            if level + 1 < levels:
-                volume = F.avg_pool2d(volume, 2, 2)
+        self.levels = [volume.view(n * h * w, 1, h, w)]
+        for _ in range(levels - 1):
+            self.levels.append(F.avg_pool2d(self.levels[-1], 2, 2))
+        if not on_cpu(first):
+            self.windows = windows(levels, radius, h, w, first.device)
 
     def lookup(self, points: Tensor) -> Tensor:
         """Bilinear samples around each point; zero outside the map.
@@ -62,7 +55,7 @@ class CorrelationPyramid:
         """
         n, h, w = self.shape
         centre = points.permute(0, 2, 3, 1).reshape(n * h * w, 1, 1, 2)
-        if points.device.type == "cpu":
+        if on_cpu(points):
             out = torch.empty(n * h * w, len(self.levels) * self.side**2)
             flat = centre.view(-1, 2).contiguous().numpy()
             sample = sampler(self.radius)
@@ -72,9 +65,25 @@ class CorrelationPyramid:
             return out.view(n, h, w, -1)
         samples = [
             F.grid_sample(volume, torch.addcmul(window, centre, scale), align_corners=True)
-            for volume, window, scale in zip(self.levels, self.windows, self.scales, strict=True)
+            for volume, (window, scale) in zip(self.levels, self.windows, strict=True)
         ]
         return torch.cat([s.view(n, h, w, self.side**2) for s in samples], dim=3)
+
+
+def on_cpu(x: Tensor) -> bool:
+    return x.device.type == "cpu"
+
+
+@lru_cache(maxsize=8)
+def windows(levels: int, radius: int, h: int, w: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+    """Each level's window [D,D,2] and px [2] in `grid_sample`'s units, once for a size and a device."""
+    steps = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    window = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1)
+    made = []
+    for level in range(levels):
+        unit = 2 / torch.tensor([(w >> level) - 1, (h >> level) - 1], dtype=torch.float32)  # x, y
+        made.append(((window * unit - 1).to(device), (unit / 2**level).to(device)))
+    return made
 
 
 @lru_cache(maxsize=4)
@@ -85,7 +94,7 @@ def sampler(radius: int) -> Callable[..., None]:
 
     @compiled
     def sample(volume, centre, scale, out, start):
-        """Windows of ``volume`` [P*h*w] around ``centre`` [P,2] * ``scale``; ``out`` [P,...] from ``start``."""
+        """Windows of ``volume`` (values [P*h*w], h, w) around ``centre`` [P,2] * ``scale``, into ``out``."""
         values, height, width = volume
         patch, mixed = np.zeros((side + 2) * line, np.float32), np.zeros((side + 1) * line, np.float32)
         for p in range(len(centre)):

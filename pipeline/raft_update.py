@@ -1,8 +1,9 @@
 """RAFT's update block with everything that stays the same over the updates taken out of the loop.
 
 Mathematically torchvision's `UpdateBlock`, on its weights. The convolutions of the GRU are linear, so
-the context's part is convolved once for all updates, and z and r share one convolution; the 1x1 convolution over correlations is a matrix product on the
-layout that the lookup gives. All maps are channels-last.
+the context's part is convolved once for all updates, and z and r share one convolution; the 1x1
+convolution over correlations is a matrix product on the layout that the lookup gives. All maps are
+channels-last.
 Source: Teed & Deng, "RAFT", ECCV 2020; torchvision.models.optical_flow.raft.
 Axes: N pairs, C channels, h and w feature map (an eighth of the image), k hidden channels.
 """

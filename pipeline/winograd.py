@@ -1,9 +1,9 @@
 """Stride-1 convolutions on the CPU with a quarter of the multiplications: Winograd's minimal filtering.
 
-Outputs are computed in tiles of 4x4 (3x3 kernels, 36 products a tile instead of 144) or of 4 in a row (1x5 and
-5x1, 8 products instead of 20). The products of all tiles form one batch of matrix products, which
-the BLAS library does; the two transforms around it are the loops below, compiled by Numba.
-float32; rounding errors are about four times those of the direct convolution.
+Outputs are computed in tiles of 4x4 (3x3 kernels: 36 products a tile instead of 144) or of 4 in a row
+(1x5 and 5x1: 8 products instead of 20). The products of all tiles form one batch of matrix products,
+which the BLAS library does; the two transforms around it are the loops below, compiled by Numba.
+For inference alone, in float32; rounding errors are about ten times those of the direct convolution.
 Source: Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016; the five-tap
 form uses the points 0, +-1, +-2, +-1/2 and infinity in the same way.
 Axes: N images, C input and O output channels, H and W map, P tiles, K products a tile.
@@ -65,16 +65,16 @@ class WinogradConv(nn.Module):
         if self.kernel not in KERNELS:
             raise ValueError(f"kernels are 3x3, 1x5 or 5x1, not {self.kernel[0]}x{self.kernel[1]}")
         self.outputs, self.inputs = weight.shape[:2]
-        exact = weight.detach().double()
-        if self.kernel == (3, 3):
-            taps = torch.from_numpy(TAPS3)
-            products = torch.einsum("ai,ocij,bj->abco", taps, exact, taps).flatten(0, 1)
-        else:
-            products = torch.einsum("ai,oci->aco", torch.from_numpy(TAPS5), exact.flatten(2))
+        products = weight.detach().double()
+        for axis, taps in ((2, self.kernel[0]), (3, self.kernel[1])):
+            if taps > 1:
+                products = transform_taps(products, axis)
+        products = products.permute(2, 3, 1, 0).flatten(0, 1)  # [K,C,O]
         bias = torch.zeros(self.outputs) if bias is None else bias.detach().clone()
         self.register_buffer("products", products.float().contiguous())
         self.register_buffer("bias", bias.float())
 
+    @torch.inference_mode()
     def forward(self, *parts: Tensor, add: Tensor | None = None, fresh: int | None = None) -> Tensor:
         """[N,C,H,W] to [N,O,H,W], both float32 and channels-last.
 
@@ -127,6 +127,13 @@ class WinogradConv(nn.Module):
         else:
             vertical = self.kernel[0] > 1
             from_lines(summed, (n, height, width), start, channels, add, spread, y, self.relu, vertical)
+
+
+def transform_taps(weight: Tensor, axis: int) -> Tensor:
+    """Taps along ``axis`` as products; summed in a fixed order, so that threads change no bit."""
+    matrix = torch.from_numpy(TAPS3 if weight.shape[axis] == 3 else TAPS5)
+    taps = weight.unbind(axis)
+    return torch.stack([sum(g * tap for g, tap in zip(row, taps, strict=True)) for row in matrix], axis)
 
 
 def flat_rows(x: Tensor) -> tuple[Tensor, int]:
