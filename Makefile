@@ -69,7 +69,7 @@ bench-faces: $(STAMP) ## faces: ours against detection on every frame
 	$(PY) -m benchmarks.faces
 
 bench-flow: $(STAMP) ## flow: ours against torchvision's RAFT
-	$(PY) -m benchmarks.flow
+	$(PY) -m benchmarks.flow $(ARGS)
 
 bench-loader: $(STAMP) ## loader: ours against h5py, LitData, WebDataset (installs them) and memcpy
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable .[bench]
