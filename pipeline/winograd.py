@@ -94,7 +94,7 @@ class WinogradConv(nn.Module):
         tall = -(-height // TILE) if self.kernel[0] > 1 else height
         wide = -(-width // TILE) if self.kernel[1] > 1 else width
         tiles = n * tall * wide
-        # As many as take about twice the room of the products, both then pass through the cache once.
+        # As many as take about four times the room of the products: enough for efficient matrix products.
         step = max(64, 4 * c * o // (c + o)) if self.kernel == (3, 3) else tiles
         holds = (self.kernel, n, height, width, c)
         if step < tiles or getattr(_held, "holds", None) != holds:
