@@ -49,11 +49,14 @@ def blank_batch(config: Config, clips: int, device: torch.device) -> Batch:
     return batch.to(device)
 
 
-def flops(model: DEIII, batch: Batch) -> int:
-    """Floating-point operations of one clip's forward pass, a multiply-add counted as two."""
+def flops(config: Config) -> int:
+    """Floating-point operations of one clip's forward pass, a multiply-add counted as two; computes nothing."""
+    meta = torch.device("meta")
+    with meta:
+        model = DEIII(config.model, CLASSES, 0, config.logmel.n_mels).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.eval()(batch)
-    return counter.get_total_flops() // len(batch)
+        model(blank_batch(config, 1, meta))
+    return counter.get_total_flops()
 
 
 def speed(step, clips: int, device: torch.device, runs: int) -> float:
@@ -72,7 +75,7 @@ def measure(name: str, device: torch.device, clips: int, runs: int) -> dict:
     """One preset's row; without speeds where ``runs`` is 0."""
     config = load_config(f"configs/{name}.yaml")
     model = DEIII(config.model, CLASSES, 0, config.logmel.n_mels).to(device)
-    batch = blank_batch(config, clips, device)
+    batch = blank_batch(config, clips, device) if runs else None
 
     def forward() -> None:
         with torch.no_grad():
@@ -92,7 +95,7 @@ def measure(name: str, device: torch.device, clips: int, runs: int) -> dict:
     return {
         "preset": name,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "gflops_clip": round(flops(model, blank_batch(config, 1, device)) / 1e9, 3),
+        "gflops_clip": round(flops(config) / 1e9, 3),
         **speeds,
         "width": config.model.width, "steps": config.loader.steps, "crop": config.loader.crop,
         "audio_steps": config.loader.audio_steps, "video": config.model.video,
