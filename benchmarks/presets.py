@@ -50,8 +50,8 @@ def blank_batch(config: Config, clips: int, device: torch.device) -> Batch:
 
 
 def flops(config: Config) -> int:
-    """Floating-point operations of one clip's forward pass, a multiply-add counted as two; computes nothing."""
-    meta = torch.device("meta")
+    """Floating-point operations of one clip's forward pass, a multiply-add counted as two."""
+    meta = torch.device("meta")  # shapes alone: nothing is computed
     with meta:
         model = DEIII(config.model, CLASSES, 0, config.logmel.n_mels).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
