@@ -117,7 +117,7 @@ bench-preprocess: $(STAMP) ## preprocessing: 2 workers against a serial script a
 	$(PY) -m benchmarks.preprocess
 
 bench-flow: $(STAMP) ## flow: ours against torchvision's RAFT
-	$(PY) -m benchmarks.flow
+	$(PY) -m benchmarks.flow $(ARGS)
 
 bench-loader: $(STAMP) ## loader: ours against h5py, LitData, WebDataset (installs them) and memcpy
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable .[bench]

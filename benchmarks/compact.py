@@ -9,28 +9,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 
 from benchmarks.clips import face_clips
-from benchmarks.flow import FILES
+from benchmarks.flow import network_for
 from data.compact import decode_flow, encode_flow
-from data.recipes import RAFT_WEIGHTS
-from data.weights import resolve
-from pipeline.flow_engines import CPU_BATCH
-from pipeline.raft import RaftEngine, load_network
+from pipeline.raft import RaftEngine
 
 
 def clip_flow(method: str, frames: np.ndarray, engine: RaftEngine | None) -> np.ndarray:
     """float32 [n-1,S,S,2]."""
     if engine is not None:
-        starts = range(0, len(frames) - 1, CPU_BATCH)
-        whole = torch.from_numpy(frames)
-        return torch.cat([engine.flow(whole[i : i + CPU_BATCH + 1], continues=i > 0) for i in starts]).numpy()
+        return engine.flow(torch.from_numpy(frames)).numpy()
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     greys = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in frames]
     return np.stack([dis.calc(a, b, None) for a, b in zip(greys[:-1], greys[1:], strict=True)])
@@ -42,11 +35,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=33)
     options = parser.parse_args()
     source, clips = face_clips(128, 2)
-    shared = os.environ.get("DEIII_TEST_DATA")
-    engine = None
-    if options.method == "raft":
-        own = str(Path(shared) / "weights" / FILES["raft_small"]) if shared else None
-        engine = RaftEngine(load_network("raft_small", resolve(own, RAFT_WEIGHTS["raft_small"])[0]))
+    engine = RaftEngine(network_for("raft_small")) if options.method == "raft" else None
     flow = np.concatenate([clip_flow(options.method, c[: options.frames].copy(), engine) for c in clips])
     longest = np.linalg.norm(flow, axis=3).max(axis=(1, 2))
     result = {"bench": "compact", "method": options.method, "clips": source, "frames": len(flow)}

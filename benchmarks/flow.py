@@ -23,63 +23,62 @@ from torchvision.models.optical_flow import RAFT
 from benchmarks.clips import face_clips
 from data.recipes import RAFT_WEIGHTS
 from data.weights import resolve
-from pipeline.flow_engines import CPU_BATCH
-from pipeline.raft import RaftEngine, load_network, prepare
+from pipeline.raft import RaftEngine, cpu_pairs, load_network, prepare
 
-UPDATES = 12
+UPDATES, SIZE = 12, 128
 FILES = {"raft_small": "raft_small_princeton.pth", "raft_large": "raft_large_princeton_sintel.pth"}
 
 
-def pairwise(network: RAFT, frames: torch.Tensor) -> torch.Tensor:
-    """torchvision as its documentation shows it, one pair after the other."""
-    images = prepare(frames)
-    pairs = zip(images[:-1], images[1:], strict=True)
-    return torch.cat([network(a[None], b[None], num_flow_updates=UPDATES)[-1] for a, b in pairs])
+def network_for(model: str) -> RAFT:
+    """torchvision's RAFT with the weights of DEIII_TEST_DATA, else torchvision's own."""
+    shared = os.environ.get("DEIII_TEST_DATA")
+    own = str(Path(shared) / "weights" / FILES[model]) if shared else None
+    return load_network(model, resolve(own, RAFT_WEIGHTS[model])[0])
 
 
-def batched(network: RAFT, frames: torch.Tensor) -> torch.Tensor:
-    """torchvision on batches of as many pairs as ours."""
-    images = prepare(frames)
-    pairs = zip(images[:-1].split(CPU_BATCH), images[1:].split(CPU_BATCH), strict=True)
-    return torch.cat([network(a, b, num_flow_updates=UPDATES)[-1] for a, b in pairs])
+@torch.inference_mode()
+def torchvision_pairs(network: RAFT, frames: torch.Tensor, updates: int, batch: int) -> torch.Tensor:
+    """torchvision as its documentation shows it, ``batch`` pairs at a time: float32 [m-1,2,H,W]."""
+    images = prepare(frames).contiguous()
+    pairs = zip(images[:-1].split(batch), images[1:].split(batch), strict=True)
+    return torch.cat([network(a, b, num_flow_updates=updates)[-1] for a, b in pairs])
 
 
 def ours(engine: RaftEngine, frames: torch.Tensor) -> torch.Tensor:
     """The engine on batches as the flow stage makes them."""
-    starts = range(0, len(frames) - 1, CPU_BATCH)
-    return torch.cat([engine.flow(frames[i : i + CPU_BATCH + 1], continues=i > 0) for i in starts])
+    batch = cpu_pairs(SIZE, SIZE) * torch.get_num_threads()
+    starts = range(0, len(frames) - 1, batch)
+    return torch.cat([engine.flow(frames[i : i + batch + 1], continues=i > 0) for i in starts])
 
 
 def measure(model: str, frames: torch.Tensor, runs: int) -> dict[str, float]:
     """Medians of one model."""
-    shared = os.environ.get("DEIII_TEST_DATA")
-    own = str(Path(shared) / "weights" / FILES[model]) if shared else None
-    network = load_network(model, resolve(own, RAFT_WEIGHTS[model])[0])
+    network = network_for(model)
     engine = RaftEngine(network, UPDATES)
     ways = {
-        "pairwise": lambda: pairwise(network, frames),
-        "batched": lambda: batched(network, frames),
+        "pairwise": lambda: torchvision_pairs(network, frames, UPDATES, 1),
+        "batched": lambda: torchvision_pairs(network, frames, UPDATES, cpu_pairs(SIZE, SIZE)),
         "ours": lambda: ours(engine, frames).permute(0, 3, 1, 2),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     flows = {}
-    with torch.inference_mode():
-        for name in ways:  # warm-up
-            network(*prepare(frames[:2]).split(1), num_flow_updates=1) if name != "ours" else engine.flow(
-                frames[:2]
-            )
-        for _ in range(runs):
-            for name, way in ways.items():
-                start = time.perf_counter()
-                flows[name] = way()
-                seconds[name].append(time.perf_counter() - start)
+    torchvision_pairs(network, frames[:3], 1, 2)  # warm-up
+    ours(engine, frames)
+    for _ in range(runs):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            flows[name] = way()
+            seconds[name].append(time.perf_counter() - start)
     ratio = lambda name: statistics.median(a / b for a, b in zip(seconds[name], seconds["ours"], strict=True))
+    pairs = len(frames) - 1
     return {
         "ratio_pairwise": round(ratio("pairwise"), 2),
         "ratio_batched": round(ratio("batched"), 2),
         "max_abs_px": float(f"{(flows['ours'] - flows['pairwise']).abs().max():.2g}"),
-        "pairs_per_s": round((len(frames) - 1) / statistics.median(seconds["ours"]), 2),
-        "pairs_per_s_pairwise": round((len(frames) - 1) / statistics.median(seconds["pairwise"]), 2),
+        **{
+            f"pairs_per_s{end}": round(pairs / statistics.median(seconds[name]), 2)
+            for name, end in (("ours", ""), ("pairwise", "_pairwise"), ("batched", "_batched"))
+        },
         "largest_flow_px": round(float(flows["pairwise"].abs().max()), 2),
     }
 
@@ -92,23 +91,28 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list(FILES), choices=list(FILES))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    source, clips = face_clips(128, options.frames)
+    source, clips = face_clips(SIZE, options.frames)
     if not clips:
         parser.error(f"no clip has {options.frames} frames; ask for fewer with --frames")
     frames = torch.from_numpy(clips[0][: options.frames].copy())
-    result = {
-        "bench": "flow",
-        "clip": source,
-        "frames": options.frames,
-        "updates": UPDATES,
-        "runs": options.runs,
-    }
+    result: dict = {"bench": "flow"}
     for model in options.models:
         result[model.removeprefix("raft_")] = measure(model, frames, options.runs)
         print(model, result[model.removeprefix("raft_")], flush=True)
-    result["machine"] = f"{platform.machine()}, {os.cpu_count()} cores, {options.threads} threads"
+    result |= {"clip": source, "frames": options.frames, "updates": UPDATES, "runs": options.runs}
+    result["machine"] = f"{machine()}, {os.cpu_count()} cores, {options.threads} threads"
     result["versions"] = {"torch": torch.__version__, "torchvision": torchvision.__version__}
     print("RESULT " + json.dumps(result))
+
+
+def machine() -> str:
+    """The processor's model and widest vectors."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 if __name__ == "__main__":

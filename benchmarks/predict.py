@@ -36,7 +36,7 @@ from data.schema import SyntheticConfig
 from model import checkpoint
 from model.runs import RunFolder, provenance
 from model.train import Task
-from pipeline.media import read_video
+from pipeline.video import read_video
 from pipeline.video_writer import VideoWriter
 
 WIDTH, HEIGHT, FPS = 640, 360, 25

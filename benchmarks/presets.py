@@ -49,11 +49,14 @@ def blank_batch(config: Config, clips: int, device: torch.device) -> Batch:
     return batch.to(device)
 
 
-def flops(model: DEIII, batch: Batch) -> int:
+def flops(config: Config) -> int:
     """Floating-point operations of one clip's forward pass, a multiply-add counted as two."""
+    meta = torch.device("meta")  # shapes alone: nothing is computed
+    with meta:
+        model = DEIII(config.model, CLASSES, 0, config.logmel.n_mels).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.eval()(batch)
-    return counter.get_total_flops() // len(batch)
+        model(blank_batch(config, 1, meta))
+    return counter.get_total_flops()
 
 
 def speed(step, clips: int, device: torch.device, runs: int) -> float:
@@ -69,10 +72,10 @@ def speed(step, clips: int, device: torch.device, runs: int) -> float:
 
 
 def measure(name: str, device: torch.device, clips: int, runs: int) -> dict:
-    """One preset's row."""
+    """One preset's row; without speeds where ``runs`` is 0."""
     config = load_config(f"configs/{name}.yaml")
     model = DEIII(config.model, CLASSES, 0, config.logmel.n_mels).to(device)
-    batch = blank_batch(config, clips, device)
+    batch = blank_batch(config, clips, device) if runs else None
 
     def forward() -> None:
         with torch.no_grad():
@@ -83,15 +86,17 @@ def measure(name: str, device: torch.device, clips: int, runs: int) -> dict:
         loss.backward()
         model.zero_grad(set_to_none=True)
 
-    model.eval()
-    evaluated = speed(forward, clips, device, runs)
-    model.train()
+    speeds = {}
+    if runs:
+        model.eval()
+        speeds["clips_per_s"] = round(speed(forward, clips, device, runs), 1)
+        model.train()
+        speeds["clips_per_s_training"] = round(speed(train, clips, device, runs), 1)
     return {
         "preset": name,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "gflops_clip": round(flops(model, blank_batch(config, 1, device)) / 1e9, 3),
-        "clips_per_s": round(evaluated, 1),
-        "clips_per_s_training": round(speed(train, clips, device, runs), 1),
+        "gflops_clip": round(flops(config) / 1e9, 3),
+        **speeds,
         "width": config.model.width, "steps": config.loader.steps, "crop": config.loader.crop,
         "audio_steps": config.loader.audio_steps, "video": config.model.video,
     }  # fmt: skip
@@ -99,24 +104,28 @@ def measure(name: str, device: torch.device, clips: int, runs: int) -> dict:
 
 def markdown(rows: list[dict], where: str, clips: int) -> str:
     """The page."""
+    timed = all("clips_per_s" in r for r in rows)
+    heads = ["preset", "parameters", "GFLOPs a clip", *(["clips/s", "clips/s in training"] if timed else [])]
+    heads.append("input of one clip")
     lines = [
         "# Presets", "",
         "Made by `python -m benchmarks.presets --write docs/presets.md`; do not edit by hand.", "",
-        "| preset | parameters | GFLOPs a clip | clips/s | clips/s in training | input of one clip |",
-        "|---|---|---|---|---|---|",
+        f"| {' | '.join(heads)} |", "|" + "---|" * len(heads),
     ]  # fmt: skip
     for r in rows:
         seen = f"{r['steps']} frames and flows of {r['crop']} px, " if r["video"] else ""
-        lines.append(
-            f"| `{r['preset']}` | {r['parameters']:,} | {r['gflops_clip']:.2f} | {r['clips_per_s']:.0f} | "
-            f"{r['clips_per_s_training']:.1f} | {seen}{r['audio_steps']} log-mel hops |"
-        )
-    lines += [
-        "", "FLOPs are of one forward pass, a multiply-add counted as two; training takes about three times "
-        "as many. Speeds are the network alone in float32 (no loader, no optimiser), "
-        f"batches of {clips}, median of several: {where}, torch {torch.__version__.split('+')[0]}.", "",
-    ]  # fmt: skip
-    return "\n".join(lines)
+        cells = [f"`{r['preset']}`", f"{r['parameters']:,}", f"{r['gflops_clip']:.2f}"]
+        cells += [f"{r['clips_per_s']:.0f}", f"{r['clips_per_s_training']:.1f}"] if timed else []
+        lines.append(f"| {' | '.join([*cells, seen + str(r['audio_steps']) + ' log-mel hops'])} |")
+    about = (
+        "FLOPs are of one forward pass, a multiply-add counted as two; training takes three times as many."
+    )
+    lines += ["", about]
+    if timed:
+        lines += ["", "Speeds are the network alone in float32 (no loader, no optimiser), "
+                      f"batches of {clips}, median of several: {where}, "
+                      f"torch {torch.__version__.split('+')[0]}."]  # fmt: skip
+    return "\n".join([*lines, ""])
 
 
 def main() -> None:
@@ -126,7 +135,7 @@ def main() -> None:
     parser.add_argument("--presets", type=lambda t: t.split(","), default=list(PRESETS))
     parser.add_argument("--device", default="auto")
     parser.add_argument("--clips", type=int, default=8, help="batch size")
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=5, help="timed runs; 0 leaves speeds out")
     parser.add_argument("--write", type=Path)
     args = parser.parse_args()
     device = pick_device(args.device)

@@ -102,9 +102,14 @@ class FlowConfig:
     storage: str = opt("int8", "how flow is stored", choices=("int8", "float16"))
     device: str = opt("auto", "auto, cpu or cuda", operational=True)
     precision: str = opt(
-        "auto",
-        "auto is float32 on CPU and bfloat16 where a GPU supports it",
-        choices=("auto", "float32", "bfloat16", "float16"),
+        "float32",
+        "type of RAFT's convolutions; the others are for GPUs",
+        choices=("float32", "bfloat16", "float16"),
+    )
+    launch: str = opt(
+        "eager",
+        "how a GPU gets RAFT's work: by operation, fused by torch.compile, as a CUDA graph, or both",
+        choices=("eager", "compile", "graph", "both"),
         operational=True,
     )
     batch: int = opt(0, "pairs a batch; 0 chooses from the device's free memory", operational=True, low=0)

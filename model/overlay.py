@@ -20,7 +20,7 @@ from data.compact import decode_flow
 from data.flow_colours import flow_colours
 from model.prediction import Prediction
 from model.predictor import Predictor
-from pipeline.media import read_video
+from pipeline.video import read_video
 from pipeline.video_writer import VideoWriter
 
 NARROWEST, WIDEST = 640, 1280  # px of the drawn video; larger sources are reduced

@@ -12,6 +12,8 @@ dtype('int8')
 
 from __future__ import annotations
 
+import math
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -30,6 +32,7 @@ from pipeline.tracking import is_cut
 __all__ = ["VERSION", "compute_flow", "load_engine", "usable_pairs"]
 
 VERSION = VERSIONS["flow"]
+IN_MEMORY = 256 << 20  # bytes of a clip's stored flow that are kept in memory: 5 minutes at 112 px
 HOLE = 2.5  # frames further apart than this many usual steps have lost frames between them
 
 
@@ -65,7 +68,8 @@ def usable_pairs(clip: FaceClip) -> np.ndarray:
 def compute_flow(clips: Iterable[FaceClip], config: FlowConfig, engine: Engine) -> Iterator[StageResult]:
     """The flow of clips, in their order.
 
-    Memory is bounded by a batch of pairs and the stored flow of the clips in that batch.
+    Memory is bounded by a batch of pairs and the stored flow of the clips in that batch, which is in
+    a temporary file where a clip is long.
 
     Args:
         clips: crops of the shard's clips; frames may be a memory map.
@@ -121,7 +125,7 @@ class _Work:
         n, self.size = len(self.clip.time), self.clip.frames.shape[1]
         self.usable = usable_pairs(self.clip)
         self.valid = np.zeros(n, bool)
-        self.flow = np.zeros((n, self.size, self.size, 2), np.dtype(self.storage))
+        self.flow = zeros((n, self.size, self.size, 2), np.dtype(self.storage))
         self.scale = np.zeros(n, np.float32)
 
     @property
@@ -181,6 +185,14 @@ def _submit(
     if running is not None:
         running.collect()
     return started
+
+
+def zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Zeros in memory, or in a nameless temporary file where they would take more than `IN_MEMORY` bytes."""
+    if math.prod(shape) * dtype.itemsize <= IN_MEMORY:
+        return np.zeros(shape, dtype)
+    with tempfile.TemporaryFile() as file:  # the map keeps it; it is gone with the map
+        return np.memmap(file, dtype, "w+", shape=shape)
 
 
 def _thumb(frame: np.ndarray) -> np.ndarray:

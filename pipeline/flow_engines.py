@@ -18,10 +18,10 @@ from data.compact import encode_tensor
 from data.recipes import RAFT_WEIGHTS
 from data.schema import FlowConfig
 from data.weights import resolve
-from pipeline.raft import RaftEngine, load_network, working_size
+from pipeline.raft import SMALLEST, RaftEngine, cpu_pairs, load_network, working_size
 
-CPU_BATCH = 8  # pairs: small enough for the caches, and fixed, so results don't depend on the machine
-MAX_BATCH = 512
+MAX_BATCH = 512  # pairs; a GPU is busy long before
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 Stored = dict[str, np.ndarray]
 
 
@@ -54,6 +54,7 @@ def load_engine(config: FlowConfig) -> Engine:
 
     Raises:
         data.weights.WeightsError: where RAFT's weights cannot be had or are not what they must be.
+        RuntimeError: where the device or OpenCV's TV-L1 is not there.
 
     >>> load_engine(FlowConfig(method="dis")).batch
     1
@@ -63,23 +64,19 @@ def load_engine(config: FlowConfig) -> Engine:
     device = choose_device(config.device)
     path, _ = resolve(config.weights, RAFT_WEIGHTS[config.model])
     network = load_network(config.model, path)
-    engine = RaftEngine(network, config.updates, device, choose_dtype(config.precision, device))
+    engine = RaftEngine(network, config.updates, device, DTYPES[config.precision], config.launch)
     return RaftBatches(engine, config.storage, config.batch)
 
 
 def choose_device(name: str) -> torch.device:
     """The device of a ``device`` setting; ``auto`` takes a GPU where there is one."""
+    there = torch.cuda.is_available()
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
-
-
-def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The type of RAFT's convolutions."""
-    if precision == "auto":
-        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        precision = "bfloat16" if bf16 else "float32"
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+        name = "cuda" if there else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and not there:
+        raise RuntimeError(f"flow.device={name}, but PyTorch finds no CUDA GPU here; use flow.device=auto")
+    return device
 
 
 def store(flow: torch.Tensor, storage: str) -> dict[str, torch.Tensor]:
@@ -103,8 +100,13 @@ class PairEngine:
         self.storage = storage
         if method == "dis":
             self._method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        else:
+        elif hasattr(cv2, "optflow"):
             self._method = cv2.optflow.DualTVL1OpticalFlow_create()
+        else:
+            raise RuntimeError(
+                "flow.method=tvl1 is part of opencv-contrib-python, which another OpenCV package hides here: "
+                "uninstall opencv-python and opencv-python-headless, then install opencv-contrib-python again"
+            )
 
     def submit(self, frames: np.ndarray, first: np.ndarray, continues: bool) -> Callable[[], Stored]:
         greys = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
@@ -116,8 +118,9 @@ class PairEngine:
 class RaftBatches:
     """RAFT in batches that fit the device.
 
-    On a GPU the frames travel from pinned memory, the next batch is submitted before the last one is
-    read, and a batch that does not fit is halved, for good.
+    On a GPU frames come from pinned memory and results go there, each on a stream of its own beside the
+    computation; the next batch is submitted before the last one is read. A batch that does not fit is
+    halved, for good.
 
     Args:
         engine: the network.
@@ -127,23 +130,37 @@ class RaftBatches:
 
     def __init__(self, engine: RaftEngine, storage: str, batch: int = 0):
         self.engine, self.storage, self._asked = engine, storage, batch
-        self.batch = batch or CPU_BATCH
+        self.batch = batch or cpu_pairs(SMALLEST, SMALLEST) * torch.get_num_threads()
         self._size = 0
+        if engine.device.type == "cuda":
+            self._incoming, self._outgoing = (torch.cuda.Stream(engine.device) for _ in range(2))
 
     def submit(self, frames: np.ndarray, first: np.ndarray, continues: bool) -> Callable[[], Stored]:
-        if frames.shape[1] != self._size and not self._asked and self.engine.device.type == "cuda":
+        sent, pairs = torch.from_numpy(frames), torch.from_numpy(first)
+        if self.engine.device.type == "cpu":
+            stored = {k: v.numpy() for k, v in self._flow(sent, pairs, continues).items()}
+            return lambda: stored
+        if frames.shape[1] != self._size and not self._asked:
             self._size = frames.shape[1]
             self.batch = fitting_batch(self.engine, working_size(self._size))
-        sent = torch.from_numpy(frames)
-        if self.engine.device.type == "cpu":
-            stored = {k: v.numpy() for k, v in self._flow(sent, torch.from_numpy(first), continues).items()}
-            return lambda: stored
-        on_device = self._flow(sent.pin_memory(), torch.from_numpy(first), continues)
+        with torch.cuda.device(self.engine.device):
+            return self._submit(sent.pin_memory(), pairs.pin_memory(), continues)
+
+    def _submit(self, sent: torch.Tensor, pairs: torch.Tensor, continues: bool) -> Callable[[], Stored]:
+        computing = torch.cuda.current_stream()
+        with torch.cuda.stream(self._incoming):
+            there = sent.to(self.engine.device, non_blocking=True)
+        computing.wait_stream(self._incoming)
+        there.record_stream(computing)  # its memory is not given away while it is read
+        on_device = self._flow(there, pairs, continues)
         back = {k: torch.empty(v.shape, dtype=v.dtype, pin_memory=True) for k, v in on_device.items()}
-        for name, tensor in on_device.items():
-            back[name].copy_(tensor, non_blocking=True)
-        done = torch.cuda.Event()
-        done.record()
+        self._outgoing.wait_stream(computing)
+        with torch.cuda.stream(self._outgoing):
+            for name, tensor in on_device.items():
+                back[name].copy_(tensor, non_blocking=True)
+                tensor.record_stream(self._outgoing)
+            done = torch.cuda.Event()
+            done.record()
 
         def collect() -> Stored:
             done.synchronize()
@@ -172,10 +189,11 @@ class RaftBatches:
 
 
 def fitting_batch(engine: RaftEngine, size: int) -> int:
-    """Pairs that should fit half of the GPU's free memory; an estimate from the largest live tensors."""
+    """Pairs that should fit half of the GPU's free memory: a power of two, from the largest live tensors."""
     free, _ = torch.cuda.mem_get_info(engine.device)
     points = (size // 8) ** 2
     encoder = 64 * (size // 2) ** 2 * 4 * 6  # six half-resolution maps of 64 channels
     lookup = points * 4 * 4000  # correlations, gates and motion features of one update
     volume = points**2 * 4 * 2
-    return int(max(1, min(MAX_BATCH, free / 2 / (encoder + lookup + volume))))
+    fits = int(max(1, min(MAX_BATCH, free / 2 / (encoder + lookup + volume))))
+    return 1 << (fits.bit_length() - 1)

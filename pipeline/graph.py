@@ -76,6 +76,11 @@ def preprocess(config: Config, corpus: Corpus, say: Callable[[str], None] = prin
             reused = sum(len(d) for d in done.values())
             todo = [(s, p) for s in made for p in plans if p.name not in done[s]]
             say(_opening(corpus, plans, made, done))
+            if "flow" in made and config.flow.method == "raft":
+                from pipeline.raft import size_note  # imports PyTorch, which few runs need here
+
+                if note := size_note(config.faces.size):
+                    say(note)
             if todo:
                 for stage in {s for s, _ in todo}:  # an index is of finished stages: none until it is one
                     (folders[stage] / INDEX).unlink(missing_ok=True)

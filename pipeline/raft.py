@@ -15,19 +15,27 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import Tensor
 from torchvision.models.optical_flow import RAFT, raft_large, raft_small
 from torchvision.models.optical_flow._utils import upsample_flow
 
 from data.weights import WeightsError
+from pipeline.cuda_graphs import Recorded
 from pipeline.raft_correlation import CorrelationPyramid
+from pipeline.raft_encoder import prepare_encoder
 from pipeline.raft_update import Update
+from pipeline.threads import in_parallel
 
 MODELS = {"raft_small": raft_small, "raft_large": raft_large}
+# What a CPU thread computes at once: enough for efficient matrix products, small enough for its caches.
+CPU_POINTS = 2048  # of feature maps, in pairs: 8 pairs of 128 px
+CPU_PIXELS = 32768  # of images to encode: 2 of 128 px
 SMALLEST = 128  # px; below it the coarsest correlations have no two points
 
 
@@ -48,17 +56,32 @@ def load_network(model: str, path: str) -> RAFT:
 
 
 def working_size(size: int) -> int:
-    """The height and width at which RAFT runs on crops of ``size`` px: 128 at least.
+    """The height or width at which RAFT runs on crops of ``size`` px: a multiple of 8, 128 at least.
 
-    Raises:
-        ValueError: above 128 px, for a size that is not a multiple of 8.
+    >>> working_size(112), working_size(130)
+    (128, 136)
     """
-    if size > SMALLEST and size % 8:
-        lower = size // 8 * 8
-        raise ValueError(
-            f"RAFT needs crops whose size is a multiple of 8: {lower} or {lower + 8}, not {size} px"
-        )
-    return max(size, SMALLEST)
+    return max(SMALLEST, -(-size // 8) * 8)
+
+
+def size_note(size: int) -> str:
+    """What a person should know about RAFT on crops of ``size`` px; empty where nothing is to be said."""
+    if working_size(size) == size:
+        return ""
+    return (
+        f"RAFT needs at least {SMALLEST} px and multiples of 8: crops of {size} px are enlarged to "
+        f"{working_size(size)} px for it, and the flow is brought back to px of the crop"
+    )
+
+
+def winograd_pays(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether convolutions are `WinogradConv`; a GPU's library chooses by itself."""
+    return device.type == "cpu" and dtype == torch.float32
+
+
+def cpu_pairs(height: int, width: int) -> int:
+    """Pairs of images that a CPU thread computes at once."""
+    return max(1, CPU_POINTS // (height // 8 * (width // 8)))
 
 
 class RaftEngine:
@@ -69,6 +92,9 @@ class RaftEngine:
         updates: refinement steps.
         device: where it runs.
         dtype: of the convolutions; correlations, coordinates and upsampling stay float32.
+        launch: how a GPU is given its work: ``eager`` operation by operation, ``compile`` fused by
+            torch.compile, ``graph`` recorded once and replayed (CUDA graphs), ``both``. Without a
+            GPU it means nothing.
     """
 
     def __init__(
@@ -77,90 +103,117 @@ class RaftEngine:
         updates: int = 12,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        launch: str = "eager",
     ):
         network = copy.deepcopy(network).eval().requires_grad_(False)
         self.updates, self.device, self.dtype = updates, torch.device(device), dtype
         self.hidden = network.update_block.hidden_state_size
         self.levels, self.radius = network.corr_block.num_levels, network.corr_block.radius
-        context = fold_batch_norms(network.context_encoder)
-        channels = context.conv.out_channels - self.hidden
-        layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
-        place = lambda module: module.to(self.device, dtype, memory_format=layout)
-        self.features, self.context = place(network.feature_encoder), place(context)
-        self.update = place(Update(network.update_block, channels))
+        channels = network.context_encoder.conv.out_channels - self.hidden
+        winograd = winograd_pays(self.device, dtype)
+        place = lambda module: module.to(self.device, dtype, memory_format=torch.channels_last)
+        encoders = (network.feature_encoder, network.context_encoder)
+        self.features, self.context = (place(prepare_encoder(e, winograd)) for e in encoders)
+        self.update = place(Update(network.update_block, channels, self.levels, winograd))
         self.mask = None if network.mask_predictor is None else place(network.mask_predictor)
         self._last: Tensor | None = None
+        self._encode, self._flow = self.features, self._pairs
+        if self.device.type == "cuda":
+            if launch in ("compile", "both"):
+                self._encode = torch.compile(self._encode)
+                self._step = torch.compile(self._step)
+            if launch in ("graph", "both"):
+                self._encode, self._flow = Recorded(self._encode), Recorded(self._flow)
 
     @torch.inference_mode()
     def flow(self, frames: Tensor, first: Tensor | None = None, continues: bool = False) -> Tensor:
         """Flow from frame ``first[i]`` to the frame after it.
 
+        On the CPU a batch is cut into parts of `CPU_POINTS`, each computed by one of as many threads as
+        torch may use; the result does not depend on their number.
+
         Args:
-            frames: uint8 [m,S,S,3] RGB, on any device; each is encoded once.
+            frames: uint8 [m,H,W,3] RGB, on any device; each is encoded once.
             first: int64 [N], rows of ``frames``; all but the last where empty.
             continues: the first frame is the last one of the call before, whose features are still
                 held.
 
         Returns:
-            float32 [N,S,S,2] on the engine's device: u right, v down, in px of the given frames.
+            float32 [N,H,W,2] on the engine's device: u right, v down, in px of the given frames.
         """
-        size = frames.shape[1]
         first = torch.arange(len(frames) - 1) if first is None else first
-        first = first.to(self.device)
+        first = first.to(self.device, non_blocking=True)
         images = prepare(frames.to(self.device, non_blocking=True)).to(self.dtype)
-        if continues and self._last is not None:
-            features = torch.cat([self._last, self.features(images[1:])])
-        else:
-            features = self.features(images)
-        self._last = features[-1:].clone()
-        h, context = self.context(images[first]).split_with_sizes([self.hidden, self.update.context], 1)
-        flow, h = self._refine(features[first], features[first + 1], h.tanh(), context.relu())
-        mask = None if self.mask is None else self.mask(h).float()
-        return shrink(upsample_flow(flow, mask).permute(0, 2, 3, 1), size)
+        held = self._last if continues else None
+        # float32 means float32: left to itself, cuDNN rounds what a convolution is given to TF32.
+        cuda = self.device.type == "cuda"
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if cuda else nullcontext():
+            step = max(1, CPU_PIXELS // images[0, 0].numel())
+            features = self._map(self._encode, step, images if held is None else images[1:])
+            if held is not None:
+                features = torch.cat([held, features])
+            self._last = features[-1:].clone()
+            step = cpu_pairs(*images.shape[2:])
+            flow = self._map(self._flow, step, images[first], features[first], features[first + 1])
+        return shrink(flow.permute(0, 2, 3, 1), *frames.shape[1:3])
 
     def forget(self) -> None:
-        """Drop the features held for a following call."""
+        """Drop the features held for a following call, and recorded work with the memory it holds."""
         self._last = None
+        for function in (self._encode, self._flow):
+            if isinstance(function, Recorded):
+                function.forget()
+
+    def _map(self, function: Callable[..., Tensor], step: int, *inputs: Tensor) -> Tensor:
+        """A function of batches: whole on a GPU, in parts beside each other on the CPU."""
+        if self.device.type != "cpu":
+            return function(*inputs)
+        return torch.cat(in_parallel(function, list(zip(*(x.split(step) for x in inputs), strict=True))))
+
+    def _pairs(self, images: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Flow [N,2,H,W] of pairs, from their first images and both frames' features."""
+        h, context = self.context(images).split_with_sizes([self.hidden, self.update.context], 1)
+        flow, h = self._refine(first, second, h.tanh(), context.relu())
+        mask = None if self.mask is None else self.mask(h).float()
+        return upsample_flow(flow, mask)
 
     def _refine(self, first: Tensor, second: Tensor, h: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Flow [N,2,h,w] in px of the feature map and the last hidden state."""
         pyramid = CorrelationPyramid(first, second, self.levels, self.radius)
         shares = self.update.precompute(context)
-        n, _, rows, columns = first.shape
-        x = torch.arange(columns, device=self.device, dtype=torch.float32)
-        y = torch.arange(rows, device=self.device, dtype=torch.float32)
-        origin = torch.stack(torch.meshgrid(x, y, indexing="xy"))
-        flow = torch.zeros(n, 2, rows, columns, device=self.device)
+        origin = points(*first.shape[2:], self.device)
+        flow = torch.zeros(len(first), *origin.shape, device=self.device)
         for _ in range(self.updates):
-            correlation = pyramid.lookup(origin + flow).to(self.dtype)
-            h, change = self.update(h, shares, correlation, flow.to(self.dtype))
-            flow = flow + change.float()
+            h, flow = self._step(h, shares, pyramid.lookup(origin + flow), flow)
         return flow, h
+
+    def _step(self, h: Tensor, shares: list[Tensor], found: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+        h, change = self.update(h, shares, found.to(self.dtype), flow.to(self.dtype))
+        return h, flow + change.float()
+
+
+@lru_cache(maxsize=8)
+def points(rows: int, columns: int, device: torch.device) -> Tensor:
+    """x and y of a map's points, float32 [2,rows,columns]."""
+    x = torch.arange(columns, device=device, dtype=torch.float32)
+    y = torch.arange(rows, device=device, dtype=torch.float32)
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"))
 
 
 def prepare(frames: Tensor) -> Tensor:
-    """uint8 [m,S,S,3] to float32 [m,3,R,R] in [-1,1], enlarged where RAFT needs it."""
-    images = frames.permute(0, 3, 1, 2).contiguous().float().div_(127.5).sub_(1)
-    size = working_size(frames.shape[1])
-    if size != frames.shape[1]:
-        images = F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
+    """uint8 [m,H,W,3] to channels-last float32 [m,3,H,W] in [-1,1], enlarged where RAFT needs it."""
+    images = frames.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+    size = tuple(map(working_size, images.shape[2:]))
+    if size != images.shape[2:]:
+        images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
     return images
 
 
-def shrink(flow: Tensor, size: int) -> Tensor:
-    """Flow [N,R,R,2] of enlarged images as flow of the images of ``size`` px."""
-    if flow.shape[1] == size:
+def shrink(flow: Tensor, height: int, width: int) -> Tensor:
+    """Flow [N,R,Q,2] of enlarged images as flow of the images of ``height`` and ``width``."""
+    tall, wide = flow.shape[1:3]
+    if (tall, wide) == (height, width):
         return flow.float()
-    small = F.interpolate(
-        flow.permute(0, 3, 1, 2).float(), size=(size, size), mode="bilinear", align_corners=False
-    )
-    return small.permute(0, 2, 3, 1) * (size / flow.shape[1])
-
-
-def fold_batch_norms(encoder: nn.Module) -> nn.Module:
-    """Each batch norm merged into the convolution before it (exact in inference, up to rounding)."""
-    for module in encoder.modules():
-        if isinstance(module, nn.Sequential) and len(module) > 1 and isinstance(module[1], nn.BatchNorm2d):
-            module[0] = fuse_conv_bn_eval(module[0], module[1])
-            module[1] = nn.Identity()
-    return encoder
+    size, moved = (height, width), flow.permute(0, 3, 1, 2).float()
+    small = F.interpolate(moved, size=size, mode="bilinear", align_corners=False)
+    return small.permute(0, 2, 3, 1) * flow.new_tensor([width / wide, height / tall], dtype=torch.float32)

@@ -3,7 +3,7 @@
 Wu, Peng, Yu, "YuNet: A Tiny Millisecond-level Face Detector", Machine Intelligence Research 2023.
 The network answers at strides of 8, 16 and 32 px: every cell says how likely a face lies there, and
 where its box and landmarks are. OpenCV's own reader of the same file (`cv2.FaceDetectorYN`) finds the
-same faces in about three times the time (`make bench-detectors`); the tests hold ours against it.
+same faces in more than twice the time (`make bench-detectors`); the tests hold ours against it.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from model import load
 from model.__main__ import main
 from model.export import export
 from model.predict import MediaError, find_media, unique_names
-from pipeline.media import read_video
+from pipeline.video import read_video
 
 
 @pytest.fixture(scope="module")

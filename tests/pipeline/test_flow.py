@@ -12,7 +12,7 @@ from data.compact import decode_flow
 from data.outcomes import Status
 from data.schema import FlowConfig
 from pipeline.flow import compute_flow, load_engine, usable_pairs
-from pipeline.flow_engines import PairEngine, RaftBatches, choose_dtype
+from pipeline.flow_engines import PairEngine, RaftBatches, choose_device, fitting_batch
 from pipeline.raft import RaftEngine
 
 
@@ -62,7 +62,7 @@ def test_u_is_right_and_v_is_down(method, u, v):
     np.testing.assert_allclose(middle, [u, v], atol=0.15)
 
 
-@pytest.mark.parametrize("size", [112, 128])
+@pytest.mark.parametrize("size", [100, 128, 130])
 def test_raft_agrees_in_sign_axis_and_unit_whatever_the_crop(test_data, size):
     weights = str(test_data / "weights" / "raft_small_princeton.pth")
     (result,) = run([sliding(3, size, 2.0, -1.0)], method="raft", weights=weights, device="cpu")
@@ -206,7 +206,31 @@ def test_the_same_clip_gives_the_same_bytes(method):
     assert all(first[k].tobytes() == second[k].tobytes() for k in first)
 
 
-def test_precision():
-    cpu = torch.device("cpu")
-    assert choose_dtype("auto", cpu) == torch.float32
-    assert choose_dtype("bfloat16", cpu) == torch.bfloat16
+def test_a_gpu_that_is_not_there_is_said_so(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto").type == "cpu"
+    with pytest.raises(RuntimeError, match="flow.device=auto"):
+        choose_device("cuda")
+
+
+@pytest.mark.parametrize("free_gib,size", [(0.01, 128), (4, 128), (4, 512), (80, 128)])
+def test_the_batch_follows_the_free_memory(monkeypatch, network, free_gib, size):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free_gib * 2**30), 80 * 2**30))
+    batch = fitting_batch(RaftEngine(network, 1), size)
+    assert 1 <= batch <= 512 and batch & (batch - 1) == 0
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(4 * free_gib * 2**30), 80 * 2**30))
+    assert batch <= fitting_batch(RaftEngine(network, 1), size) <= max(4, 4 * batch)
+
+
+def test_long_clips_keep_their_flow_on_disk(monkeypatch):
+    (short,) = run([sliding(6)])
+    monkeypatch.setattr("pipeline.flow.IN_MEMORY", 1000)
+    (long,) = run([sliding(6)])
+    assert isinstance(long.arrays["flow"], np.memmap) and not isinstance(short.arrays["flow"], np.memmap)
+    np.testing.assert_array_equal(long.arrays["flow"], short.arrays["flow"])
+
+
+def test_tvl1_without_contrib_names_the_package(monkeypatch):
+    monkeypatch.delattr(cv2, "optflow")
+    with pytest.raises(RuntimeError, match="opencv-contrib-python"):
+        load_engine(FlowConfig(method="tvl1"))

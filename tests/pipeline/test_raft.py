@@ -4,12 +4,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.models.optical_flow import raft_large, raft_small
 
 from data.weights import WeightsError
-from pipeline.raft import RaftEngine, load_network, working_size
+from pipeline.raft import RaftEngine, load_network, size_note, working_size
 
 
 @pytest.fixture(autouse=True)
@@ -113,11 +114,39 @@ def test_bfloat16_stays_near_float32():
 
 
 def test_sizes():
-    assert [working_size(s) for s in (64, 112, 128, 136)] == [128, 128, 128, 136]
-    with pytest.raises(ValueError, match="128 or 136, not 130"):
-        working_size(130)
-    with pytest.raises(ValueError, match="128 or 136"):
-        RaftEngine(SMALL, 1).flow(torch.zeros(2, 130, 130, 3, dtype=torch.uint8))
+    assert [working_size(s) for s in (64, 112, 128, 130, 136)] == [128, 128, 128, 136, 136]
+    assert not size_note(128) and not size_note(224)
+    assert "crops of 130 px are enlarged to 136 px" in size_note(130)
+
+
+@pytest.mark.parametrize("height,width", [(100, 130), (112, 112)])
+def test_other_sizes_are_enlarged_and_the_flow_brought_back(height, width):
+    clip = drifting(2, height, width)
+    tall, wide = working_size(height), working_size(width)
+    images = F.interpolate(clip.permute(0, 3, 1, 2).float(), (tall, wide), mode="bilinear") / 127.5 - 1
+    with torch.inference_mode():
+        large = SMALL(images[:1], images[1:], num_flow_updates=2)[-1]
+    expected = F.interpolate(large, (height, width), mode="bilinear")[0].permute(1, 2, 0)
+    expected = expected * torch.tensor([width / wide, height / tall])
+    assert (RaftEngine(SMALL, 2).flow(clip)[0] - expected).abs().max() <= 1e-4
+
+
+def test_threads_change_nothing():
+    clip = drifting(20, 128)
+    one = RaftEngine(SMALL, 1).flow(clip)
+    torch.set_num_threads(2)
+    assert torch.equal(RaftEngine(SMALL, 1).flow(clip), one)
+
+
+@pytest.mark.parametrize("network", [SMALL, LARGE], ids=["small", "large"])
+def test_the_form_for_gpus_is_torchvisions_too(network, monkeypatch):
+    """Without Winograd and the CPU's lookup: what runs on a GPU, here on the CPU."""
+    monkeypatch.setattr("pipeline.raft.winograd_pays", lambda device, dtype: False)
+    monkeypatch.setattr("pipeline.raft_correlation.on_cpu", lambda x: False)
+    clip = drifting(3, 128, 144)
+    reference = torchvision_flow(network, clip, 2)
+    difference = (RaftEngine(network, 2).flow(clip) - reference).abs().max()
+    assert difference <= 1e-4 * max(1, float(reference.abs().max()))
 
 
 def test_weights_must_be_those_of_the_network(tmp_path):

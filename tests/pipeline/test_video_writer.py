@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from clipmaker import level, numbered, tone, write
 
-from pipeline.media import read_sound, read_video
+from pipeline.media import read_sound
+from pipeline.video import read_video
 from pipeline.video_writer import VideoWriter
 
 

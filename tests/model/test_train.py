@@ -1,0 +1,51 @@
+"""What training sets up: loaders of the network's inputs, and refusals before any step is taken."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from data.clips import Clip, Corpus
+from data.config import ConfigError
+from data.features import FeatureSet
+from data.schema import Config
+from data.streams import Stream
+from model.train import check_streams, make_loader
+
+
+def features_of(lengths: dict[str, list[int]]) -> FeatureSet:
+    """A feature set of clips with so many rows in each stage; there is nothing behind them."""
+    count = len(next(iter(lengths.values())))
+    clips = [Clip(f"c{i}", f"c{i}.mp4", f"s{i}", "a") for i in range(count)]
+    streams = {}
+    for stage, rows in lengths.items():
+        streams[stage] = Stream.empty(stage, count)
+        streams[stage].length = np.array(rows, np.int64)
+    corpus = Corpus("mine", "/nowhere", ("a",), tuple(clips))
+    return FeatureSet(corpus, clips, dict.fromkeys(lengths, "k"), streams, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("lengths", "says"),
+    [
+        ({"faces": [3, 3, 3], "logmel": [0, 0, 9]}, "any sound; add model.audio=false"),
+        ({"faces": [0, 0, 3], "logmel": [9, 9, 9]}, "any picture; add model.video=false model.flow=false"),
+        ({"faces": [3, 3, 3], "flow": [0, 0, 3], "logmel": [9, 0, 9]}, "any flow; add model.flow=false"),
+    ],
+)
+def test_an_input_that_no_training_clip_has_is_refused(lengths, says):
+    with pytest.raises(ConfigError, match=says):
+        check_streams(features_of(lengths), np.array([0, 1]))
+    check_streams(features_of(lengths), np.array([0, 2]))  # one clip that has it is enough
+
+
+def test_evaluation_may_hear_more_than_training():
+    config = Config()
+    config.model.video = config.model.flow = False
+    config.loader.audio_steps, config.loader.eval_audio_steps, config.loader.batch = 24, 40, 2
+    features = features_of({"logmel": [0, 0, 0]})
+    for training, steps in ((True, 24), (False, 40)):
+        loader = make_loader(features, np.arange(3), config, torch.device("cpu"), training)
+        assert next(iter(loader.epoch(0))).audio_mask.shape == (2, steps)
+    assert config.loader.audio_steps == 24
