@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from data.atomic import atomic_path
 from data.flow_colours import colour_wheel, flow_colours
 from data.outcomes import ClipError
 from pipeline.clip_features import Features
 from pipeline.contact_sheet import flow_reach
-from pipeline.media import read_sound
 from pipeline.source_frames import source_frames
+from pipeline.video_writer import VideoWriter
 
 WIDTH, HEIGHT, MARGIN = 1280, 720, 16
 STAGE, SIDE = (880, 462), 223  # the source's place; sides of crop and flow, px
 STRIP = 136  # height of the log-mel, px
 SPAN_S = 4.0  # seconds of log-mel in view; now is in the middle
-SOUND_HZ, STILL_FPS = 48000, 25  # sound of the video; frames a second where there is no picture
-TICKS = 90000  # of the video's clock, a second
+STILL_FPS = 25  # frames a second where there is no picture
 PAPER, INK, FAINT = (24, 24, 28), (235, 235, 235), (120, 120, 128)
 
 
@@ -39,27 +35,14 @@ def draw_video(features: Features, path: str | Path, fps: float | None = None) -
 
     >>> draw_video(extract("a.mp4"), "a-seen.mp4")  # doctest: +SKIP
     """
-    sound, start = _sound(features.path)
-    with atomic_path(path) as temporary, av.open(str(temporary), "w", format="mp4") as out:
-        picture = out.add_stream("libx264", rate=25, options={"crf": "20", "preset": "veryfast"})
-        picture.width, picture.height, picture.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        picture.codec_context.time_base = Fraction(1, TICKS)
-        voice = out.add_stream("aac", rate=SOUND_HZ, layout="mono") if len(sound) else None
-        sent, canvas = 0, _Canvas(features)
-        total = len(features.video_time) if features.video_time is not None else None
-        rows = tqdm(
-            _rows(features, fps), total=total, unit="frame", desc=Path(path).name, leave=False, disable=None
-        )
+    canvas = _Canvas(features)
+    total = len(features.video_time) if features.video_time is not None else None
+    rows = tqdm(
+        _rows(features, fps), total=total, unit="frame", desc=Path(path).name, leave=False, disable=None
+    )
+    with VideoWriter(path, WIDTH, HEIGHT, sound=features.path) as video:
         for row, (rgb, time) in enumerate(rows):
-            frame = av.VideoFrame.from_ndarray(canvas.draw(row, rgb, time), format="rgb24")
-            frame.pts, frame.time_base = round(time * TICKS), Fraction(1, TICKS)
-            out.mux(picture.encode(frame))
-            if voice is not None:  # side by side, so that players need not seek
-                sent = _send(out, voice, sound, sent, round((time - start) * SOUND_HZ), start)
-        out.mux(picture.encode())
-        if voice is not None:
-            _send(out, voice, sound, sent, len(sound) + 1024, start)
-            out.mux(voice.encode())
+            video.add(canvas.draw(row, rgb, time), time)
 
 
 def _rows(features: Features, fps: float | None) -> Iterator[tuple[np.ndarray | None, float]]:
@@ -74,26 +57,6 @@ def _rows(features: Features, fps: float | None) -> Iterator[tuple[np.ndarray | 
     if not any_frame and features.audio_time is not None:
         for k in range(int(features.audio_time[-1] * STILL_FPS) + 1):
             yield None, k / STILL_FPS
-
-
-def _sound(path: str) -> tuple[np.ndarray, float]:
-    try:
-        samples, start, _ = read_sound(path, SOUND_HZ)
-        return samples, start
-    except ClipError:
-        return np.zeros(0, np.float32), 0.0
-
-
-def _send(out, stream, sound: np.ndarray, sent: int, until: int, start: float) -> int:
-    """Encode whole blocks of sound from sample ``sent`` to ``until``; the next sample to send."""
-    while sent < len(sound) and sent + 1024 <= until:
-        block = np.ascontiguousarray(sound[None, sent : sent + 1024])
-        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
-        frame.sample_rate, frame.time_base = SOUND_HZ, Fraction(1, SOUND_HZ)
-        frame.pts = sent + round(start * SOUND_HZ)
-        out.mux(stream.encode(frame))
-        sent += block.shape[1]
-    return sent
 
 
 class _Canvas:
