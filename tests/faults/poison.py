@@ -70,19 +70,8 @@ def _poison(name: str, stage: str, short: bool) -> None:
     )
     def inject(lab: Lab) -> str:
         module, function = MODULES[stage]
-        root = lab.folder()
-        for n in range(4):
-            shutil.copyfile(sorted(lab.drawn.rglob("*.mp4"))[n], root / f"{n}.mp4")
-        (root / "clips.csv").write_text("path,speaker,label\n" + "".join(f"{n}.mp4,s,a\n" for n in range(4)))
-        words = [
-            "corpus.name=table",
-            f"corpus.root={root}",
-            f"stages=[{stage}]",
-            "workers=1",
-            "faces.size=32",
-        ]
-        words += ["clip_timeout=10", "clip_memory_gb=1", "max_failed=1"]
-        cache, clean = root / "cache", root / "clean"
+        words, clean = lab.once(f"four-{stage}", lambda folder: _undisturbed(lab, folder, stage))
+        cache = lab.folder()
         code = CODE.format(module=module, function=function, victim="2.mp4", act=act)
         done = lab.run("preprocess", *words, f"cache={cache}", env=lab.injected(code))
         assert done.code == 0, done.text[-400:]
