@@ -39,13 +39,13 @@ def open_cluster(config: Config, tasks: int) -> Iterator[Client]:
     Args:
         tasks: no more workers than this are started.
     """
+    for name in ("distributed", "bokeh", "tornado", "asyncio"):  # troubles are told by outcomes and errors
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     if config.scheduler:
         with _existing(config) as client:
             yield client
         return
     workers = min(config.workers or os.cpu_count() or 1, max(1, tasks))
-    for name in ("distributed", "bokeh", "tornado"):  # a clip's trouble is told by its outcome
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     with dask.config.set(SETTINGS):
         cluster = LocalCluster(
             n_workers=workers,
@@ -75,11 +75,14 @@ def _existing(config: Config) -> Iterator[Client]:
             "start one with `dask scheduler` or leave out scheduler="
         ) from None
     try:
-        client.wait_for_workers(1, timeout=30)
+        try:
+            client.wait_for_workers(1, timeout=30)
+        except TimeoutError:
+            raise ClusterError(
+                f"the scheduler at {config.scheduler} has no workers; start some first"
+            ) from None
         check_shared_folder(client, Path(config.cache))
         yield client
-    except TimeoutError:
-        raise ClusterError(f"the scheduler at {config.scheduler} has no workers; start some first") from None
     finally:
         with suppress(TimeoutError):
             client.close(timeout=5)
