@@ -121,7 +121,8 @@ def test_settings_named_in_the_docs_exist():
     sections = "corpus|faces|flow|logmel|split|loader|model|train"
     for page in PAGES:
         for key, value in re.findall(rf"`((?:{sections})\.[a-z_.]+)=([^`\s]*)`", page.read_text("utf-8")):
-            load_config(overrides=[f"{key}={value}"])
+            for one in value.split("|"):
+                load_config(overrides=[f"{key}={one}"])
 
 
 def test_picture_of_the_architecture_names_modules_that_exist():
