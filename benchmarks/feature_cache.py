@@ -52,7 +52,7 @@ def open_cache(
     if not note.is_file() or json.loads(note.read_text(encoding="utf-8")) != wanted:
         _make(root, **wanted)
         write_json(note, wanted)
-    return FeatureSet.open(load_config(overrides=[f"cache={root}", "check=sizes"]), KEYS)
+    return FeatureSet.open(load_config(overrides=[f"cache={root}"]), KEYS)
 
 
 def _make(root: Path, clips: int, frames: int, size: int, speakers: int) -> None:

@@ -49,19 +49,23 @@ class FeatureSet:
         self._row = {clip.id: row for row, clip in enumerate(self.clips)}
 
     @classmethod
-    def open(cls, config: Config, keys: Mapping[str, str] | None = None) -> FeatureSet:
-        """Open the stages that the network needs, after a look at every byte of theirs (``check``).
+    def open(
+        cls, config: Config, keys: Mapping[str, str] | None = None, *, whole: bool = False
+    ) -> FeatureSet:
+        """Open the stages that the network needs, from their indices and the sizes of their files alone.
 
         Args:
             config: names the corpus, the cache, the stages and which inputs the network uses; with
                 ``mix``, the other corpora's files, from which their corpus and stage settings are taken.
             keys: each stage's key; found from the settings where not given.
+            whole: look at every byte of the files first, unless ``config.check`` is content with
+                sizes; what training and evaluation do.
 
         Raises:
             CacheError: where a stage is missing, unfinished or damaged; says what to run and what is there.
         """
         if config.mix:
-            return cls.mix([cls.open(part) for part in _parts(config)])
+            return cls.mix([cls.open(part, whole=whole) for part in _parts(config)])
         corpus = read_table(config.cache, cache_name(config.corpus))
         if corpus.labels and corpus.labels != config.corpus.labels:
             raise CacheError(
@@ -79,7 +83,8 @@ class FeatureSet:
             indices[stage] = _index(
                 folders[stage], corpus_folder(config.cache, corpus.name), stage, keys[stage]
             )
-        require_whole([(folders[s], r) for s in wanted for r in indices[s].shards], config.check == "bytes")
+        shards = [(folders[s], r) for s in wanted for r in indices[s].shards]
+        require_whole(shards, every_byte=whole and config.check == "bytes")
         return cls._join(corpus, {s: keys[s] for s in wanted}, indices, folders)
 
     @classmethod

@@ -1,8 +1,8 @@
 """From clips to one batch in compact form: uint8 frames, int8 flow with scales, float16 log-mel.
 
-`Gather.fill` samples the instants of a whole batch at once and then copies each clip's rows with
-one call per field that holds no lock, so a few threads reach the speed of memory.
-Axes: B clips, T video steps, H stored size in px, L log-mel hops, M mel bands, C classes,
+`Gather.sample` chooses the instants of many clips at once, `Gather.copy` then copies each clip's rows
+with one call per field that holds no lock, so a few threads reach the speed of memory.
+Axes: B or N clips, T video steps, H stored size in px, L log-mel hops, M mel bands, C classes,
 A attributes, K random numbers.
 """
 
@@ -21,9 +21,9 @@ from data.schema import LoaderConfig
 from data.shuffle import uniforms
 from data.sound import SOUND_DRAWS
 
-DRAWS = (
-    6  # crop y, crop x, flip, brightness, contrast, saturation; four for each SpecAugment pair; SOUND_DRAWS
-)
+# Crop y, crop x, flip, brightness, contrast, saturation; then four for each SpecAugment pair and SOUND_DRAWS.
+DRAWS = 6
+LARGE = ("frames", "flow", "logmel")
 
 
 @dataclass
@@ -93,11 +93,18 @@ class Gather:
 
         Others come from numpy, which asks the system for huge pages: copies into them are faster.
         """
+        shapes = self._shapes(batch)
+        if pinned:
+            return Compact(**{n: torch.zeros(s, dtype=d, pin_memory=True) for n, (s, d) in shapes.items()})
+        return Compact(**{n: torch.from_numpy(np.zeros(s, _numpy(d))) for n, (s, d) in shapes.items()})
+
+    def _shapes(self, batch: int) -> dict[str, tuple[tuple, torch.dtype]]:
+        """Shape and type of every field of `Compact`."""
         c = self.config
         b, t, l = batch, c.steps, c.audio_steps
         classes, attributes = self.labels.soft.shape[1], self.labels.attributes.shape[1]
         f32, i64, flag = torch.float32, torch.int64, torch.bool
-        shapes = {
+        return {
             "frames": self._large("faces", (b, t), torch.uint8, (0, 0, 3)),
             "flow": self._large("flow", (b, t), torch.float16, (0, 0, 2)),
             "logmel": self._large("logmel", (b, l), torch.float16, (0,)),
@@ -108,10 +115,6 @@ class Gather:
             "label": ((b,), i64), "soft": ((b, classes), f32), "attributes": ((b, attributes), f32),
             "index": ((b,), i64), "real": ((b,), flag),
         }  # fmt: skip
-        if pinned:
-            return Compact(**{n: torch.zeros(s, dtype=d, pin_memory=True) for n, (s, d) in shapes.items()})
-        plain = {n: np.zeros(s, torch.empty(0, dtype=d).numpy().dtype) for n, (s, d) in shapes.items()}
-        return Compact(**{n: torch.from_numpy(a) for n, a in plain.items()})
 
     def _large(self, stage: str, lead: tuple, dtype: torch.dtype, tail: tuple) -> tuple[tuple, torch.dtype]:
         """Shape and type of a large field's buffer; of no size where the field does not travel."""
@@ -123,9 +126,14 @@ class Gather:
 
     def fill(self, out: Mapping[str, np.ndarray], rows: np.ndarray, epoch: int) -> None:
         """Write the clips ``rows`` (int64 [B], -1 for a filler) into the buffers ``out``."""
+        self.copy(out, self.sample(rows, epoch), slice(None))
+
+    def sample(self, rows: np.ndarray, epoch: int) -> Sampled:
+        """Choose the instants of clips (int64 [N], -1 for a filler): of one batch, or of several at once."""
         real = rows >= 0
         row = np.where(real, rows, 0)
         steps, shift_at = self.config.steps, 1 + self.config.steps
+        out = {n: np.zeros(s, _numpy(d)) for n, (s, d) in self._shapes(len(rows)).items() if n not in LARGE}
         chance = uniforms(self.seed, epoch, row, shift_at + 1 + out["draws"].shape[1])
         out["index"][:], out["real"][:] = rows, real
         out["draws"][:] = chance[:, shift_at + 1 :]
@@ -135,7 +143,13 @@ class Gather:
         at, covered = self._sample_video(out, row, real, chance[:, : 1 + steps])
         shift = (2 * chance[:, shift_at] - 1) * (self.config.time_shift if self.training else 0.0)
         start, count = self._sample_audio(out, row, real, covered, shift, chance[:, 0])
-        self._copy(out, row, at, start, count)
+        return Sampled(out, row, at, start, count)
+
+    def copy(self, out: Mapping[str, np.ndarray], sampled: Sampled, part: slice) -> None:
+        """Write the clips ``part`` of ``sampled`` into the buffers ``out``."""
+        for name, values in sampled.small.items():
+            out[name][:] = values[part]
+        self._copy(out, *(x[part] for x in (sampled.row, sampled.at, sampled.start, sampled.count)))
 
     def _sample_video(self, out, row, real, draws) -> tuple[np.ndarray, np.ndarray]:
         """Choose the steps; returns frame numbers [B,T] and what they cover, s [B,2] (NaN: nothing)."""
@@ -217,11 +231,32 @@ class Gather:
 
 
 @dataclass
+class Sampled:
+    """N clips whose instants are chosen.
+
+    Attributes:
+        small: every field of `Compact` but the large ones, N clips long.
+        row: int64 [N], rows of the feature set; 0 for a filler.
+        at: int64 [N,T], frames; start, count: int64 [N], first log-mel hop and how many.
+    """
+
+    small: dict[str, np.ndarray]
+    row: np.ndarray
+    at: np.ndarray
+    start: np.ndarray
+    count: np.ndarray
+
+
+@dataclass
 class Held:
     """A large field of some clips, end to end in memory; ``first`` int64 [N] is where each begins."""
 
     array: np.ndarray | torch.Tensor
     first: np.ndarray
+
+
+def _numpy(kind: torch.dtype) -> np.dtype:
+    return torch.empty(0, dtype=kind).numpy().dtype
 
 
 def _pick(values: np.ndarray, place: np.ndarray) -> np.ndarray:

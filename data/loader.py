@@ -9,6 +9,7 @@ them over while the step before computes; casting, normalising and augmenting ha
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -20,12 +21,14 @@ import torch
 from data.augment import Augment
 from data.batch import Batch, Compact
 from data.features import FeatureSet
-from data.gather import Gather
+from data.gather import Gather, Sampled
 from data.residency import choose_residency, free_bytes, hold, remote
 from data.ring import Ring, Stuck
 from data.schema import LoaderConfig
 from data.shuffle import batch_count, epoch_order, rank_share
 from data.sound import level_table
+
+TOGETHER = 8  # batches whose instants are chosen in one go, which takes little longer than for one
 
 
 @dataclass
@@ -139,10 +142,21 @@ class Loader:
             batch = self.gather.allocate(self.config.batch, pinned=self.device.type == "cuda")
             self._slots.append(Slot(batch, batch.arrays()))
 
+        blocks: dict[int, Sampled] = {}
+        lock = threading.Lock()
+
         def fill(slot: Slot, n: int) -> None:
+            block, place = divmod(n, TOGETHER)
+            with lock:  # whoever comes first samples for all; an old block is made again if still wanted
+                if block not in blocks:
+                    rows = plan[block * TOGETHER : (block + 1) * TOGETHER].reshape(-1)
+                    blocks[block] = self.gather.sample(rows, number)
+                    blocks.pop(block - 2, None)
+                sampled = blocks[block]
             if slot.sent is not None:
                 slot.sent.synchronize()
-            self.gather.fill(slot.arrays, plan[n], number)
+            batch = self.config.batch
+            self.gather.copy(slot.arrays, sampled, slice(place * batch, (place + 1) * batch))
 
         return Ring(self._slots, fill, len(plan), self.config.threads, start, self.config.timeout)
 

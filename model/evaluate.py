@@ -49,7 +49,7 @@ def evaluate(
     if cache is not None:
         config.cache = cache
     device = pick_device(device or config.train.device)
-    features = FeatureSet.open(config)
+    features = FeatureSet.open(config, whole=True)
     if dict(features.keys) != info["keys"]:
         raise RunError(
             f"{run.path} was trained on caches with the keys {info['keys']}, here are {dict(features.keys)}"

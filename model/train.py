@@ -83,7 +83,7 @@ def train(config: Config, resume: bool = False, progress: bool = True) -> dict[s
 def _train(config: Config, resume: bool, progress: bool) -> dict[str, Any]:
     device = pick_device(config.train.device)
     make_deterministic(device)
-    features = FeatureSet.open(config)
+    features = FeatureSet.open(config, whole=True)
     split = make_split(features.corpus, config.split)
     task = Task.of(features, config)
     rows = {part: features.rows(getattr(split, part)) for part in ("train", "val", "test")}

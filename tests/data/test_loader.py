@@ -12,7 +12,7 @@ import pytest
 import torch
 from caches import CORPUS, HOP, KEYS, make_cache
 
-from data.cache import stage_folder
+from data.cache import CacheError, stage_folder
 from data.corpora import cache_name
 from data.features import FeatureSet
 from data.loader import Loader
@@ -250,14 +250,14 @@ def test_a_vanished_or_cut_shard_is_an_error_that_names_it(small):
     with pytest.raises(MapError, match=path.name):
         list(Loader(features, range(11), config.loader, training=True).epoch(0))
     path.unlink()
-    with pytest.raises(MapError, match="verify"):
-        list(Loader(FeatureSet.open(config, KEYS), range(11), config.loader, training=True).epoch(0))
+    with pytest.raises(CacheError, match="missing.*make preprocess"):
+        FeatureSet.open(config, KEYS)
 
 
 def test_an_error_in_a_thread_reaches_the_reader(small, monkeypatch):
     config, features = small
     loader = Loader(features, range(11), config.loader, training=True)
-    monkeypatch.setattr(loader.gather, "fill", lambda *_: 1 / 0)
+    monkeypatch.setattr(loader.gather, "copy", lambda *_: 1 / 0)
     before = threading.active_count()
     with pytest.raises(ZeroDivisionError):
         list(loader.epoch(0))

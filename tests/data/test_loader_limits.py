@@ -93,7 +93,7 @@ def test_a_disk_that_hangs_is_an_error_that_names_the_folder(tmp_path, monkeypat
     config.loader.timeout = 0.3
     loader = Loader(FeatureSet.open(config, KEYS), range(6), config.loader, training=True)
     free = threading.Event()
-    monkeypatch.setattr(loader.gather, "fill", lambda *_: free.wait(20))
+    monkeypatch.setattr(loader.gather, "copy", lambda *_: free.wait(20))
     start = time.perf_counter()
     with pytest.raises(Stuck, match=r"(?s)loader.timeout=0.3 s.*faces-f+.*reachable"):
         list(loader.epoch(0))

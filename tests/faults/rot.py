@@ -38,7 +38,7 @@ def check_caught(lab: Lab, cache: Path, victim: Path) -> None:
     _, findings = verify(cache)
     assert [f.path for f in findings] == [victim], f"verify names {[str(f.path) for f in findings]}"
     with pytest.raises(CacheError, match="make preprocess") as refused:
-        FeatureSet.open(load_config(overrides=lab.words(cache)))
+        FeatureSet.open(load_config(overrides=lab.words(cache)), whole=True)
     assert victim.name in str(refused.value), str(refused.value)
 
 
@@ -140,7 +140,7 @@ def _tidied(lab: Lab, cache: Path, index: Path) -> str:
     findings = verify(cache)[1]
     assert index in [f.path for f in findings], f"verify names {[str(f.path) for f in findings]}"
     with pytest.raises(CacheError, match="make preprocess"):
-        FeatureSet.open(config)
+        FeatureSet.open(config, whole=True)
     before = stamps(cache)
     done = lab.run("preprocess", *lab.words(cache))
     assert done.code == 0 and "nothing to do" in done.text, done.text[-400:]
@@ -219,7 +219,7 @@ def version(lab: Lab, case: str) -> str:
             1 if case == "an older" else -1
         )  # the cache is of the version before or after
         with pytest.raises(CacheError, match=r"make preprocess.*logmel-"):
-            FeatureSet.open(config)
+            FeatureSet.open(config, whole=True)
     finally:
         VERSIONS["logmel"] = was
     check_whole(cache, lab.whole)
