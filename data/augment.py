@@ -7,6 +7,7 @@ H stored size, S network's input size, L log-mel hops, M mel bands.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
@@ -22,6 +23,7 @@ from data.sound import DB_CENTRE, DB_SCALE, SOUND_DRAWS, warp, warps
 # Mean and standard deviation of ImageNet's pixels, so that pretrained encoders see what they know.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+PIXELS = 8  # coloured by one row of a product
 WIDEST = 0.15  # widest SpecAugment mask, as a share of the axis
 
 
@@ -75,7 +77,12 @@ class Augment:
         """uint8 [B,T,S,S,3] to normalised float32 [B,T,3,S,S]: one colour matrix and offset a clip."""
         b, t, s = x.shape[:3]
         matrix, offset = colour_matrix(draws, self.config.colour if self.training else 0.0)
-        flat = torch.baddbmm(offset, x.reshape(b, t * s * s, 3).float(), matrix)
+        # Several pixels make one row, with the matrix repeated along a diagonal: products of 24 columns
+        # take a third of the time that products of 3 take.
+        k = math.gcd(PIXELS, t * s * s)
+        repeat = torch.eye(k, device=x.device)[:, None, :, None] * matrix[:, None, :, None, :]
+        flat = x.reshape(b, t * s * s // k, 3 * k).float()
+        flat = torch.baddbmm(offset.repeat(1, 1, k), flat, repeat.reshape(b, 3 * k, 3 * k))
         return flat.view(b, t, s, s, 3).permute(0, 1, 4, 2, 3)
 
     def _sound(self, db: torch.Tensor, c: Compact) -> dict[str, torch.Tensor]:
