@@ -119,6 +119,7 @@ def _check_redirect(url: str, reply: requests.Response) -> None:
     if reply.is_redirect:
         to, scheme = urlsplit(urljoin(reply.url, reply.headers["Location"])).scheme, urlsplit(url).scheme
         if to not in ("https", scheme):
+            reply.close()
             raise DownloadError(f"{url} redirects from {scheme} to {to}, which is refused")
 
 

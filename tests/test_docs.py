@@ -74,9 +74,11 @@ def expanded(command: str) -> list[list[str]]:
         words = words[1:]
     if words[0] != "make":
         return [words]
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     told = subprocess.run(
-        [*words, "-n", "-o", ".venv/.installed"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+        [*words, "-n", "-o", ".venv/.installed"], cwd=ROOT, capture_output=True, text=True, check=True,
+        env=alone,  # under `make test` it would print the folders that it enters
+    )  # fmt: skip
     lines = [shlex.split(line) for line in told.stdout.replace("\\\n", " ").splitlines()]
     return [w for w in lines if w and w[0] not in ("make:", "awk", "echo", "python3", "{")]
 

@@ -83,7 +83,7 @@ def test_a_network_that_would_never_hear_anything_is_refused(mixed, capsys):
         model(["train", *words, f"corpus.table={folder / 'silent'}.csv", f"train.run={run}", "--quiet"]) == 1
     )
     assert "has any sound; add model.audio=false" in capsys.readouterr().err
-    assert not run.exists()
+    assert not (run / "config.yaml").exists()  # no run was begun
 
 
 def test_a_bimodal_network_scores_silent_clips_too_and_reports_each_missing_stream(mixed):
