@@ -177,6 +177,8 @@ def _repository(source: Source, root: Path, pattern: re.Pattern, progress: bool)
     store = pooch.create(
         root, base_url="", registry=registry, urls={p: source.media.format(path=p) for p in pointers}
     )
+    for parent in {(root / path).parent for path in pointers}:  # pooch's threads would race for them
+        parent.mkdir(parents=True, exist_ok=True)
     with (
         tqdm(
             total=sum(missing.values()), unit="B", unit_scale=True, desc="media", disable=not progress
