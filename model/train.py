@@ -112,6 +112,7 @@ def _train(config: Config, resume: bool, progress: bool) -> dict[str, Any]:
         count = sum(p.numel() for p in model.parameters())
         print(f"{count:,} parameters on {device}; {len(rows['train'])} training and {len(rows['val'])} "
               f"validation clips; run folder {run.path}")  # fmt: skip
+        print(f"data: {loaders[0].residency} ({loaders[0].why})")
     return trainer.fit(resume=resume, progress=progress)
 
 
