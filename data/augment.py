@@ -7,7 +7,6 @@ H stored size, S network's input size, L log-mel hops, M mel bands.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
@@ -15,15 +14,14 @@ from functools import cache
 import torch
 
 from data.batch import Batch, Compact, Known
-from data.compact import decode_tensor
 from data.gather import DRAWS
+from data.picture import batched, one_pass
 from data.schema import LoaderConfig
 from data.sound import DB_CENTRE, DB_SCALE, SOUND_DRAWS, warp, warps
 
 # Mean and standard deviation of ImageNet's pixels, so that pretrained encoders see what they know.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-PIXELS = 8  # coloured by one row of a product
 WIDEST = 0.15  # widest SpecAugment mask, as a share of the axis
 
 
@@ -55,12 +53,14 @@ class Augment:
             flow = _rows(self.resident["flow"], c.frame_at)
         if "logmel" in self.resident:
             logmel = _rows(self.resident["logmel"], c.hop_at)
-        flip = c.draws[:, 2] < self.config.flip if self.training else None
-        size = max(frames.shape[2], flow.shape[2])
-        y, x = self._corner(c.draws, size)
+        flip = c.draws[:, 2] < (self.config.flip if self.training else 0.0)
+        y, x = self._corner(c.draws, max(frames.shape[2], flow.shape[2]))
+        colours = colour_matrix(c.draws, self.config.colour if self.training else 0.0)
+        picture = one_pass if frames.device.type == "cpu" else batched
+        frames, flow = picture(frames, flow, c.scale, y, x, flip, *colours, self.config.crop)
         return Batch(
-            frames=self._colour(crop(frames, y, x, self.config.crop, flip), c.draws),
-            flow=scale_flow(crop(flow, y, x, self.config.crop, flip), c.scale, flip),
+            frames=frames,
+            flow=flow,
             **self._sound(logmel, c),
             **{n: getattr(c, n).clone() for n in CARRIED},
         )
@@ -73,23 +73,27 @@ class Augment:
         place = (draws[:, :2] * (room + 1)).long().clamp(max=room)
         return place[:, 0], place[:, 1]
 
-    def _colour(self, x: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-        """uint8 [B,T,S,S,3] to normalised float32 [B,T,3,S,S]: one colour matrix and offset a clip."""
-        b, t, s = x.shape[:3]
-        matrix, offset = colour_matrix(draws, self.config.colour if self.training else 0.0)
-        # Several pixels make one row, with the matrix repeated along a diagonal: products of 24 columns
-        # take a third of the time that products of 3 take.
-        k = math.gcd(PIXELS, t * s * s)
-        repeat = torch.eye(k, device=x.device)[:, None, :, None] * matrix[:, None, :, None, :]
-        flat = x.reshape(b, t * s * s // k, 3 * k).float()
-        flat = torch.baddbmm(offset.repeat(1, 1, k), flat, repeat.reshape(b, 3 * k, 3 * k))
-        return flat.view(b, t, s, s, 3).permute(0, 1, 4, 2, 3)
-
     def _sound(self, db: torch.Tensor, c: Compact) -> dict[str, torch.Tensor]:
         """float16 dB [B,L,M] to float32 [B,L,M], times and mask; padding and SpecAugment's masks are 0."""
         x, time, mask = db.float(), c.audio_time.clone(), c.audio_mask.clone()
         if not x.shape[2]:
             return {"logmel": x, "audio_time": time, "audio_mask": mask}
+        unit: float | torch.Tensor = DB_SCALE
+        if self.levels is None:
+            x.sub_(DB_CENTRE).mul_(1 / DB_SCALE)
+        else:
+            row = c.index.clamp_min(0)
+            offset, scale = (table[row][:, None] for table in self.levels)
+            x.sub_(offset).div_(scale)
+            unit = scale.mean(dim=2, keepdim=True)
+        x.mul_(mask[:, :, None])
+        if self.training and warps(self.config):
+            x, time, mask = warp(x, time, mask, c.draws[:, -SOUND_DRAWS:], self.config, unit)
+        if self.training and self.config.spec_masks:
+            draws = c.draws[:, DRAWS : DRAWS + 4 * self.config.spec_masks]
+            hops, bands = spec_masks(draws, mask.sum(1), x.shape[1], x.shape[2])
+            x = x.mul_(hops[:, :, None]).mul_(bands[:, None])
+        return {"logmel": x, "audio_time": time, "audio_mask": mask}
         unit: float | torch.Tensor = DB_SCALE
         if self.levels is None:
             x = (x - DB_CENTRE) / DB_SCALE
@@ -109,49 +113,6 @@ class Augment:
 
 HEARD = ("audio_time", "audio_mask")  # what warping the sound may change
 CARRIED = tuple(f.name for f in fields(Known) if f.name not in HEARD)
-
-
-def crop(
-    x: torch.Tensor,
-    y: torch.Tensor,
-    x0: torch.Tensor,
-    size: int,
-    flip: torch.Tensor | None = None,
-    blocks: bool | None = None,
-) -> torch.Tensor:
-    """Each clip's own square: [B,T,H,W,C] to [B,T,size,size,C], mirrored where ``flip`` is true.
-
-    ``blocks`` copies clip by clip, which is faster on a CPU (the default there); a GPU indexes all
-    at once. Smaller inputs raise ValueError; inputs of no size stay so.
-    """
-    b, t, h, w, c = x.shape
-    if h == 0:
-        return x
-    if h < size or w < size:
-        raise ValueError(f"stored crops are {h}x{w} px; loader.crop={size} is larger")
-    if x.device.type == "cpu" if blocks is None else blocks:
-        out = torch.empty(b, t, size, size, c, dtype=x.dtype, device=x.device)
-        for i in range(b):
-            part = x[i, :, int(y[i]) : int(y[i]) + size, int(x0[i]) : int(x0[i]) + size]
-            out[i] = part.flip(2) if flip is not None and flip[i] else part
-        return out
-    step = torch.arange(size, device=x.device)
-    rows = y[:, None] + step
-    columns = x0[:, None] + step
-    if flip is not None:
-        columns = torch.where(flip[:, None], columns.flip(1), columns)
-    clip = torch.arange(b, device=x.device).view(b, 1, 1, 1)
-    moment = torch.arange(t, device=x.device).view(1, t, 1, 1)
-    return x[clip, moment, rows[:, None, :, None], columns[:, None, None, :]]
-
-
-def scale_flow(flow: torch.Tensor, scale: torch.Tensor, flip: torch.Tensor | None) -> torch.Tensor:
-    """Compact flow [B,T,S,S,2] to px, float32 [B,T,2,S,S]; u changes its sign in a mirrored clip."""
-    px = decode_tensor(flow, scale).permute(0, 1, 4, 2, 3)
-    if flip is not None:
-        sign = 1.0 - 2.0 * flip
-        px[:, :, 0] *= sign[:, None, None, None]
-    return px
 
 
 def colour_matrix(draws: torch.Tensor, strength: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -176,8 +137,10 @@ def _constants(device: torch.device) -> tuple[torch.Tensor, ...]:
     return (*(torch.tensor(v, device=device) for v in (MEAN, STD, LUMA)), torch.eye(3, device=device))
 
 
-def spec_masks(draws: torch.Tensor, lengths: torch.Tensor, hops: int, bands: int) -> torch.Tensor:
-    """SpecAugment: which cells stay, float32 [B,hops,bands] (Park et al., arXiv 1904.08779).
+def spec_masks(
+    draws: torch.Tensor, lengths: torch.Tensor, hops: int, bands: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """SpecAugment (Park et al., arXiv 1904.08779): which hops and bands stay, bool [B,hops] and [B,bands].
 
     Args:
         draws: float [B,4n]; place and width of n masks in time and n in frequency.
@@ -191,9 +154,7 @@ def spec_masks(draws: torch.Tensor, lengths: torch.Tensor, hops: int, bands: int
     start = place * (length - wide)
     tall = high * WIDEST * bands
     bottom = low * (bands - tall)
-    in_time = _within(time, start, wide)
-    in_band = _within(band, bottom, tall)
-    return (~(in_time[:, :, None] | in_band[:, None])).float()
+    return ~_within(time, start, wide), ~_within(band, bottom, tall)
 
 
 def _within(axis: torch.Tensor, start: torch.Tensor, width: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -161,9 +160,12 @@ class Loader:
         return Ring(self._slots, fill, len(plan), self.config.threads, start, self.config.timeout)
 
     def _epoch_on_cpu(self, number: int, start: int) -> Iterator[Batch]:
-        with closing(self.compact(number, start)) as batches:
-            for batch in batches:
-                yield self.augment(batch)
+        with self._ring(number, start) as ring:
+            for n, slot in enumerate(self._watched(ring), start):
+                batch = self.augment(slot.batch)
+                # Not earlier: a thread that starts to fill would hold Python's lock up while we want it.
+                ring.release(n + 1)
+                yield batch
 
     def _epoch_on_gpu(self, number: int, start: int) -> Iterator[Batch]:
         """One batch is on its way to the GPU while the one before computes."""

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from data.batch import Batch
 from data.schema import Config
 from model import checkpoint
-from model.devices import autocast, seed_all
+from model.devices import autocast, keep_freed_memory, seed_all
 from model.losses import total_loss
 from model.masking import random_hide
 from model.optim import AveragedWeights, learning_rate, make_optimizer
@@ -81,6 +81,8 @@ class Trainer:
         self.best: list[float] | None = None
         self.best_epoch = -1
         self.sums: dict[str, Tensor] = {}  # of the epoch under way, on the device
+        if device.type == "cpu":
+            keep_freed_memory()
 
     def fit(self, resume: bool = False, progress: bool = True) -> dict[str, Any]:
         """Train to the end, or to early stopping; returns the best epoch's row of metrics.

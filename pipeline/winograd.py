@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import threading
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from data.compiled import compiled
 
 TILE = 4  # outputs along each transformed axis
 BLOCK = 64  # channels transformed at once: a tile of them stays in the first-level cache
@@ -39,15 +40,6 @@ f2, f4, f5, f8 = np.float32(2), np.float32(4), np.float32(5), np.float32(8)
 half, quarter, eighth = np.float32(1 / 2), np.float32(1 / 4), np.float32(1 / 8)
 q21, q17, q5, h5 = np.float32(21 / 4), np.float32(17 / 4), np.float32(5 / 4), np.float32(5 / 2)
 zero = np.float32(0)
-
-
-def compiled(function):
-    """Numba's compilation, kept on disk where there is a place for it; without the GIL."""
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        return numba.njit(**options)(function)
 
 
 class WinogradConv(nn.Module):
