@@ -19,10 +19,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from data.allocator import keep_freed_memory
 from data.batch import Batch
 from data.schema import Config
 from model import checkpoint
-from model.devices import autocast, keep_freed_memory, seed_all
+from model.devices import autocast, seed_all
 from model.losses import total_loss
 from model.masking import random_hide
 from model.optim import AveragedWeights, learning_rate, make_optimizer

@@ -1,0 +1,35 @@
+"""Whether freed memory stays with the process, by the system's count of page faults."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource, sys, torch
+from data.allocator import keep_freed_memory
+done = keep_freed_memory()
+keep_freed_memory(sys.argv[1] == "keep")
+def faults(times):
+    for _ in range(times):
+        torch.full((5 << 20,), 1.0)  # 20 MiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+first = faults(1)
+print(int(done), faults(20) - first)
+"""
+
+
+def page_faults(word: str) -> tuple[bool, int]:
+    done = subprocess.run([sys.executable, "-c", FAULTS, word], capture_output=True, text=True, check=True)
+    known, count = map(int, done.stdout.split())
+    return bool(known), count
+
+
+def test_freed_memory_is_handed_out_again_without_asking_the_system():
+    known, kept = page_faults("keep")
+    if not known:
+        pytest.skip("this system's C library has no mallopt")
+    _, returned = page_faults("return")
+    assert kept < returned / 10, (kept, returned)
