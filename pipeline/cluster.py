@@ -11,6 +11,7 @@ from pathlib import Path
 
 import dask
 from distributed import Client, LocalCluster
+from distributed.comm import CommClosedError
 
 from data.schema import Config
 
@@ -38,13 +39,31 @@ def open_cluster(config: Config, tasks: int) -> Iterator[Client]:
 
     Args:
         tasks: no more workers than this are started.
+
+    Raises:
+        ClusterError: also where the block raises CommClosedError: the scheduler's process ended, or the
+            way to it broke.
     """
-    for name in ("distributed", "bokeh", "tornado", "asyncio"):  # troubles are told by outcomes and errors
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    if config.scheduler:
-        with _existing(config) as client:
+    _silence_logs()
+    try:
+        with _existing(config) if config.scheduler else _local(config, tasks) as client:
             yield client
-        return
+    except CommClosedError:
+        raise ClusterError(
+            f"the Dask scheduler{f' at {config.scheduler}' if config.scheduler else ''} is gone; finished "
+            "shards are kept: start it again, with its workers, and run the same command"
+        ) from None
+
+
+def _silence_logs() -> None:
+    """Troubles are told by outcomes and errors; Dask gives many of its loggers a level of their own."""
+    loud = {"distributed", "bokeh", "tornado", "asyncio"}
+    for name in loud | {n for n in logging.root.manager.loggerDict if n.split(".")[0] in loud}:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def _local(config: Config, tasks: int) -> Iterator[Client]:
     workers = min(config.workers or os.cpu_count() or 1, max(1, tasks))
     with dask.config.set(SETTINGS):
         cluster = LocalCluster(

@@ -147,46 +147,68 @@ def workers(lab: Lab, case: int) -> None:
     check_whole(cache, whole)
 
 
-@kill("SIGKILL of the scheduler of an existing cluster", f"a clear error within a minute; {RESUMES}")
-def scheduler(lab: Lab) -> str:
-    whole, cache, folder = lab.whole, lab.folder(), lab.folder()
-    with _cluster(folder, "a") as (address, processes):
-        run = lab.start("preprocess", *lab.words(cache), f"scheduler={address}")
+@kill("SIGKILL of the scheduler of an existing cluster after {case} shards",
+      f"a line that says so, within 10 s; {RESUMES}", cases=(0, 3, 8))  # fmt: skip
+def scheduler(lab: Lab, case: int) -> str:
+    whole, cache = lab.whole, lab.folder()
+    with _cluster(lab.folder()) as cluster:
+        run = lab.start("preprocess", *lab.words(cache), f"scheduler={cluster.address}")
+        wait_until(lambda: len(shards(cache)) >= case and "workers, dashboard" in run.output.read_text(), run)
+        return _without_scheduler(lab, run, cluster, cache, whole)
+
+
+@kill("the same, and another one answers at its address at once", f"the same; {RESUMES}")
+def scheduler_again(lab: Lab) -> str:
+    whole, cache = lab.whole, lab.folder()
+    with _cluster(lab.folder()) as cluster:
+        run = lab.start("preprocess", *lab.words(cache), f"scheduler={cluster.address}")
         wait_until(lambda: len(shards(cache)) >= 3, run)
-        processes[0].kill()
-        told = check_told(run.wait(90), "scheduler")
-        processes[1].wait(60)
+        return _without_scheduler(lab, run, cluster, cache, whole, again=True)
+
+
+def _without_scheduler(lab: Lab, run: Running, cluster: _cluster, cache: Path, whole: Path, again=False):
+    begun = time.monotonic()
+    cluster.scheduler.kill()
+    if again:
+        cluster.start_scheduler(cluster.address.rsplit(":", 1)[1])
+    told = check_told(run.wait(90), cluster.address, "start it again", "finished shards are kept")
+    seconds = time.monotonic() - begun
+    assert seconds < (10 if lab.strict else 60), f"took {seconds:.1f} s"
+    assert not (left := run.survivors(1)), f"processes survive their run: {left}"
     check_finished(cache, whole)
     kept = check_resumed(lab, lab.words(cache), cache, whole)
-    return f"{told}; {kept} shards kept"
+    return f"{told} ({seconds:.1f} s); {kept} shards kept"
 
 
 class _cluster:
     """A scheduler and a worker as processes of their own."""
 
-    def __init__(self, folder, name):
-        self.folder, self.file = folder, folder / f"{name}.json"
+    def __init__(self, folder: Path):
+        self.folder, self.file = folder, folder / "scheduler.json"
+        self.running: list[subprocess.Popen] = []
 
-    def __enter__(self):
-        dask = [sys.executable, "-m", "dask"]
-        commands = [
-            [*dask, "scheduler", "--host", "127.0.0.1", "--scheduler-file", self.file, "--port", "0",
-             "--no-dashboard"],
-            [*dask, "worker", "--scheduler-file", self.file, "--nthreads", "1", "--no-dashboard",
-             "--local-directory", self.folder, "--death-timeout", "20"],
-        ]  # fmt: skip
-        with open(self.folder / "log.txt", "w") as log:
-            self.running = [subprocess.Popen(list(map(str, c)), stdout=log, stderr=log) for c in commands]
+    def __enter__(self) -> _cluster:
+        self.scheduler = self.start_scheduler("0")
+        self._start(
+            "worker", "--scheduler-file", self.file, "--nthreads", "1", "--no-dashboard",
+            "--local-directory", self.folder, "--no-nanny",
+        )  # fmt: skip
         wait_until(self.file.exists, seconds=60)
         time.sleep(0.2)
-        return json.loads(self.file.read_text())["address"], self.running
+        self.address = json.loads(self.file.read_text())["address"]
+        return self
 
-    def __exit__(self, *_):
+    def start_scheduler(self, port: str) -> subprocess.Popen:
+        words = ["--host", "127.0.0.1", "--port", port, "--scheduler-file", self.file, "--no-dashboard"]
+        return self._start("scheduler", *words)
+
+    def _start(self, *words) -> subprocess.Popen:
+        command = [sys.executable, "-m", "dask", *map(str, words)]
+        with open(self.folder / "log.txt", "a") as log:
+            self.running.append(subprocess.Popen(command, stdout=log, stderr=log))
+        return self.running[-1]
+
+    def __exit__(self, *_) -> None:
         for process in self.running:
-            if process.poll() is None:
-                process.terminate()
-        for process in self.running:
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            process.kill()
+            process.wait()
