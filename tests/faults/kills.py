@@ -88,55 +88,83 @@ def _killed(lab: Lab, run: Running, cache: Path, whole: Path, sent: int | None) 
     return f"{kept} of {len(shards(whole))} shards kept"
 
 
+HOWS = ("SIGTERM", "SIGINT", "Ctrl-C in a terminal")
+
+
 @kill("{case} while shards are being made", f"stops within 5 s with status 130; {RESUMES}",
-      cases=("SIGTERM", "SIGINT"), short={"SIGTERM"})  # fmt: skip
+      cases=HOWS, short=HOWS[::2])  # fmt: skip
 def asked_to_stop(lab: Lab, case: str) -> str:
     whole, cache = lab.whole, lab.folder()
     run = lab.start("preprocess", *lab.words(cache))
     wait_until(lambda: len(shards(cache)) >= 4, run)
-    begun = time.monotonic()
-    run.kill(getattr(signal, case))
-    done = run.wait(60)
-    seconds = time.monotonic() - begun
-    assert done.code == 130, f"exit status {done.code}: {done.text[-300:]}"
-    assert "Traceback" not in done.text, done.text[-500:]
-    assert seconds < (5 if lab.strict else 30), f"took {seconds:.1f} s"
-    assert not (left := run.survivors(1)), f"processes survive their run: {left}"
+    seconds = _stopped(lab, run, case)
     assert not list(cache.rglob("*.tmp")), "temporary files left by a run that could tidy up"
     check_finished(cache, whole)
     kept = check_resumed(lab, lab.words(cache), cache, whole)
     return f"ended after {seconds:.1f} s, {kept} shards kept"
 
 
-@kill("SIGTERM while the cluster is starting", "stops within 5 s with status 130")
-def stopped_at_start(lab: Lab) -> str:
-    words = lab.words(lab.folder())
-    run = lab.start("preprocess", *words)
-    wait_until(lambda: len(run.family()) > 1, run)
-    begun = time.monotonic()
-    run.kill(signal.SIGTERM)
-    done = run.wait(60)
-    seconds = time.monotonic() - begun
-    assert done.code == 130 and "Traceback" not in done.text, f"{done.code}: {done.text[-500:]}"
-    assert seconds < (5 if lab.strict else 30), f"took {seconds:.1f} s"
-    assert not (left := run.survivors(1)), f"processes survive their run: {left}"
+@kill("{case} while workers are in the middle of a clip that takes a minute", "stops within 5 s all the same",
+      cases=("SIGTERM", "Ctrl-C in a terminal"))  # fmt: skip
+def stopped_in_a_long_clip(lab: Lab, case: str) -> str:
+    cache = lab.folder()
+    slow = lab.injected("import pipeline.faces as m, time\nm.extract_faces = lambda *all: time.sleep(60)")
+    run = lab.start("preprocess", *lab.words(cache, "stages=[faces]"), env=slow)
+    wait_until(lambda: list(cache.rglob("*.tmp")), run)
+    return f"ended after {_stopped(lab, run, case):.1f} s"
+
+
+@kill("Ctrl-C in a terminal {case} s after the opening lines, while the cluster is starting",
+      "stops within 5 s with status 130", cases=(0, 0.3, 1, 2))  # fmt: skip
+def stopped_at_start(lab: Lab, case: float) -> str:
+    run = lab.start("preprocess", *lab.words(lab.folder()))
+    wait_until(lambda: "shards finished" in run.output.read_text(), run)
+    time.sleep(case)
+    return f"ended after {_stopped(lab, run, 'Ctrl-C in a terminal'):.1f} s"
+
+
+@kill("Ctrl-C twice, {case} s apart", "stops as cleanly as after one", cases=(0.05, 0.3))
+def impatient(lab: Lab, case: float) -> str:
+    cache = lab.folder()
+    run = lab.start("preprocess", *lab.words(cache))
+    wait_until(lambda: len(shards(cache)) >= 2, run)
+    os.killpg(run.pid, signal.SIGINT)
+    time.sleep(case)
+    seconds = _stopped(lab, run, "Ctrl-C in a terminal", (130, -signal.SIGINT))  # it may have ended by then
+    assert not list(cache.rglob("*.tmp")), "temporary files left by a run that could tidy up"
     return f"ended after {seconds:.1f} s"
 
 
-@kill("SIGTERM while the corpus is being drawn", "stops with status 130; goes on to the same bytes")
-def drawing(lab: Lab) -> str:
+@kill("{case} while the corpus is being drawn", "stops within 5 s with status 130; goes on to the same bytes",
+      cases=("SIGTERM", "Ctrl-C in a terminal"))  # fmt: skip
+def drawing(lab: Lab, case: str) -> str:
     root = lab.folder()
     words = [f"corpus.root={root}", "corpus.synthetic.speakers=3", "corpus.synthetic.clips_per_class=1"]
-    words += ["corpus.synthetic.seconds=0.4", "corpus.synthetic.size=96", "workers=2"]
-    run = lab.start("draw", *words)
+    words += ["corpus.synthetic.seconds=0.8", "corpus.synthetic.fps=12.5", "corpus.synthetic.size=96"]
+    run = lab.start("draw", *words, "workers=2")
     wait_until(lambda: len(list(root.rglob("*.mp4"))) >= 5, run)
-    run.kill(signal.SIGTERM)
-    assert (done := run.wait(60)).code == 130, done.text[-300:]
-    assert not (left := run.survivors(10)), f"processes survive their run: {left}"
-    assert lab.run("draw", *words).code == 0
+    seconds = _stopped(lab, run, case)
+    assert lab.run("draw", *words, "workers=2").code == 0
     here = {p.relative_to(root): p.read_bytes() for p in root.rglob("*.mp4")}
     assert here == {p.relative_to(lab.drawn): p.read_bytes() for p in lab.drawn.rglob("*.mp4")}
     assert not list(root.rglob("*.tmp"))
+    return f"ended after {seconds:.1f} s"
+
+
+def _stopped(lab: Lab, run: Running, how: str, codes: tuple[int, ...] = (130,)) -> float:
+    """Ask a run to stop, check that it does so cleanly; returns the seconds that it took."""
+    begun = time.monotonic()
+    if how in ("SIGTERM", "SIGINT"):
+        run.kill(getattr(signal, how))
+    elif run.process.poll() is None:
+        os.killpg(run.pid, signal.SIGINT)  # what a terminal does
+    done = run.wait(60)
+    seconds = time.monotonic() - begun
+    assert done.code in codes, f"exit status {done.code}: {done.text[-300:]}"
+    assert "Traceback" not in done.text, done.text[-500:]
+    assert seconds < (5 if lab.strict else 30), f"took {seconds:.1f} s"
+    assert not (left := run.survivors(1)), f"processes survive their run: {left}"
+    return seconds
 
 
 @kill("{case} workers instead of 2", "the same bytes", cases=(1, 4))
