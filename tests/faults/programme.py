@@ -6,6 +6,7 @@ import disk  # noqa: F401
 import together  # noqa: F401
 import rot  # noqa: F401
 import badmedia  # noqa: F401
+import fuzzed  # noqa: F401
 import tables  # noqa: F401
 import hostile  # noqa: F401
 import training  # noqa: F401
