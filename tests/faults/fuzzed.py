@@ -80,7 +80,7 @@ def fuzzed_a_little(lab: Lab, case: str) -> str:
     return _fuzz(lab, case, 10)
 
 
-@media("30 damaged files, by one worker and by two, who share the cores otherwise", "the same bytes")
+@media("30 damaged files, by one worker and by two", "the same bytes")
 def by_other_workers(lab: Lab) -> str:
     folder, sources = lab.folder(), [p for p in map(Path, _sources(lab)) if p.suffix != ".flac"]
     rows = []
