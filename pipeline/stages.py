@@ -24,7 +24,8 @@ from data.config import parse_config, to_yaml
 from data.outcomes import MACHINE_TROUBLE, ClipError, Outcome, Status
 from data.recipes import Recipe
 from data.schema import Config
-from data.shards import Shard, ShardWriter, open_shard
+from data.shard_writer import ShardWriter
+from data.shards import Shard, open_shard
 from pipeline.limits import memory_limit, time_limit
 from pipeline.result import StageResult
 

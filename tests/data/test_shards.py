@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.outcomes import Outcome, Status
-from data.shards import ShardError, ShardWriter, content_digest, map_field, open_shard, read_info
+from data.shard_writer import ShardWriter
+from data.shards import ShardError, content_digest, map_field, open_shard, read_info
 
 OK = Outcome(Status.OK)
 
@@ -66,7 +67,7 @@ def test_failure_leaves_no_file(tmp_path):
 
 
 def test_large_fields_wait_on_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr("data.shards.SPOOL_BYTES", 100)
+    monkeypatch.setattr("data.shard_writer.SPOOL_BYTES", 100)
     clips = {"x": frames(50), "y": frames(70, 1)}
     shard = open_shard(write(tmp_path / "a.h5", clips))
     assert all(np.array_equal(shard.clip(n)["frames"], f) for n, f in clips.items())

@@ -8,7 +8,9 @@ import av
 import cv2
 import numpy as np
 from clipmaker import tone, write
-from harness import Lab, faults, main_in
+from harness import faults
+from laboratory import Lab
+from programs import main_in
 
 from data.cache import read_index
 from data.shards import open_shard

@@ -7,17 +7,10 @@ import subprocess
 from pathlib import Path
 
 import poison
-from harness import (
-    Lab,
-    NotHere,
-    check_finished,
-    check_resumed,
-    check_told,
-    check_whole,
-    faults,
-    shards,
-    wait_until,
-)
+from checks import check_finished, check_resumed, check_told, check_whole, shards
+from harness import NotHere, faults
+from laboratory import Lab
+from programs import wait_until
 
 from data.config import load_config
 from data.features import FeatureSet

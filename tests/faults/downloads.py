@@ -18,7 +18,9 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from harness import ROOT, Lab, NotHere, faults, wait_until
+from harness import NotHere, faults
+from laboratory import Lab
+from programs import ROOT, wait_until
 
 from data import fetch, weights
 from data.weights import Source, WeightsError, resolve

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 from badmedia import ANY, USABLE, media
+from checks import check_whole
 from fuzz import mutate
-from harness import PATIENCE, ROOT, Lab, check_whole
+from laboratory import Lab
+from programs import PATIENCE, ROOT
 
 KINDS = ("bits", "bytes", "holes", "cuts", "swaps", "sizes", "splices")
 SHARE = 72  # files of each kind: 504 in all

@@ -17,7 +17,10 @@ import numpy as np
 import pytest
 import torch
 import training
-from harness import ROOT, Lab, Lost, check_told, check_whole, faults, main_in, shards
+from checks import check_told, check_whole, shards
+from harness import Lost, faults
+from laboratory import Lab
+from programs import ROOT, main_in
 from safetensors.torch import save_file
 
 from data.cache import CacheError, _write_sealed, read_index, read_table

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import psutil
-from harness import Lab, Running, faults, shards, wait_until
+from checks import shards
+from harness import faults
+from laboratory import Lab
+from programs import Running, wait_until
 
 loopback = faults("11 loopback")
 LOCAL = {"127.0.0.1", "::1"}

@@ -11,7 +11,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from harness import Lab, check_told, faults
+from checks import check_told
+from harness import faults
+from laboratory import Lab
 
 from data.cache import read_index
 from data.shards import open_shard

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import h5py
 import pytest
-from harness import Lab, Lost, check_whole, faults, shards, stamps
+from checks import check_whole, shards, stamps
+from harness import Lost, faults
+from laboratory import Lab
 
 from data.cache import CacheError
 from data.config import load_config

@@ -9,7 +9,10 @@ import sys
 import time
 from pathlib import Path
 
-from harness import ROOT, Ended, Lab, check_told, faults, main_in
+from checks import check_told
+from harness import faults
+from laboratory import Lab
+from programs import ROOT, Ended, main_in
 
 from data.corpora import scan
 from data.schema import CorpusConfig

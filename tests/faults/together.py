@@ -6,7 +6,10 @@ import fcntl
 import signal
 import time
 
-from harness import Lab, check_finished, check_told, check_whole, faults, shards, stamps, wait_until
+from checks import check_finished, check_told, check_whole, shards, stamps
+from harness import faults
+from laboratory import Lab
+from programs import wait_until
 
 at_once = faults("4 together")
 

@@ -12,11 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from harness import Ended, Lab, Lost, Running, check_told, faults, wait_until
+from checks import check_told
+from harness import Lost, faults
+from laboratory import Lab
+from programs import Ended, Running, wait_until
 
 from data.cache import read_index, record_shard, write_index
 from data.outcomes import Outcome, Status
-from data.shards import ShardWriter, open_shard
+from data.shard_writer import ShardWriter
+from data.shards import open_shard
 from model import checkpoint
 
 training = faults("9 training")
