@@ -9,6 +9,8 @@ import badmedia  # noqa: F401
 import fuzzed  # noqa: F401
 import tables  # noqa: F401
 import hostile  # noqa: F401
+import hostile_index  # noqa: F401
+import hostile_weights  # noqa: F401
 import training  # noqa: F401
 import downloads  # noqa: F401
 import loopback  # noqa: F401
