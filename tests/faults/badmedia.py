@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from checks import check_done
 from clipmaker import tone, write
 from harness import faults
 from laboratory import Lab
@@ -182,8 +183,7 @@ class Outcomes:
         rows = [f"{name},s{n % 2},a" for n, name in enumerate(["good.mp4", *FILES])]
         (root / "clips.csv").write_text("path,speaker,label\n" + "\n".join(rows) + "\n")
         words = [f"corpus.root={root}", f"cache={cache}", "corpus.name=table", "faces.size=32", "workers=2"]
-        done = lab.run("preprocess", *words, "max_failed=1", "corpus.clips_per_shard=8")
-        assert done.code == 0, done.text[-500:]
+        check_done(lab.run("preprocess", *words, "max_failed=1", "corpus.clips_per_shard=8"))
         self.rows: dict[str, dict] = {}
         self.shards: dict[tuple[str, str], object] = {}
         stems = [Path(n).stem for n in FILES]

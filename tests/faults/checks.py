@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
 
 from clips import tree_bytes
 from harness import Lost
-from laboratory import Lab
-from programs import Ended
-
-
-def shards(cache: Path) -> list[Path]:
-    """The finished shard files of a cache."""
-    return sorted(cache.glob("*/*-*/*.h5"))
+from laboratory import Lab, shards
+from programs import Ended, Running
 
 
 def stamps(cache: Path) -> dict[str, tuple[int, int]]:
@@ -44,13 +42,34 @@ def check_finished(cache: Path, whole: Path) -> int:
 def check_resumed(lab: Lab, words: list[str], cache: Path, whole: Path, **more) -> int:
     """The same command again ends well, keeps what is finished, and ends with the same bytes."""
     before = stamps(cache)
-    done = lab.run("preprocess", *words, **more)
-    assert done.code == 0, done.text[-400:]
+    check_done(lab.run("preprocess", *words, **more))
     after = stamps(cache)
     twice = [name for name, stamp in before.items() if after.get(name) != stamp]
     assert not twice, f"done twice: {twice[:3]}"
     check_whole(cache, whole)
     return len(before)
+
+
+def check_done(done: Ended, *words: str) -> Ended:
+    """It ended well, and said these words."""
+    assert done.code == 0 and all(w in done.text for w in words), f"{done.code}: {done.text[-400:]}"
+    return done
+
+
+def check_stopped(lab: Lab, run: Running, how: str) -> float:
+    """Asked to stop (``SIGTERM``, ``SIGINT``, ``Ctrl-C in a terminal``), it does so; returns the seconds."""
+    begun = time.monotonic()
+    if how in ("SIGTERM", "SIGINT"):
+        run.kill(getattr(signal, how))
+    elif run.process.poll() is None:
+        os.killpg(run.pid, signal.SIGINT)  # what a terminal does
+    done = run.wait(60)
+    seconds = time.monotonic() - begun
+    assert done.code == 130, f"exit status {done.code}: {done.text[-300:]}"
+    assert "Traceback" not in done.text, done.text[-500:]
+    assert seconds < (5 if lab.strict else 30), f"took {seconds:.1f} s"
+    assert not (left := run.survivors(1)), f"processes survive their run: {left}"
+    return seconds
 
 
 def check_told(done: Ended, *words: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from badmedia import ANY, USABLE, media
-from checks import check_whole
+from checks import check_done, check_whole
 from fuzz import mutate
 from laboratory import Lab
 from programs import PATIENCE, ROOT
@@ -100,8 +100,7 @@ def by_other_workers(lab: Lab) -> str:
         "max_failed=1",
     ]
     for workers in (1, 2):
-        done = lab.run("preprocess", *words, f"cache={folder / str(workers)}", f"workers={workers}")
-        assert done.code == 0, done.text[-300:]
+        check_done(lab.run("preprocess", *words, f"cache={folder / str(workers)}", f"workers={workers}"))
         with open(sorted((folder / str(workers)).rglob("failures.csv"))[0]) as file:
             told = len(file.readlines()) - 1
     check_whole(folder / "1", folder / "2")

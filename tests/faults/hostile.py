@@ -189,7 +189,7 @@ def adopted(lab: Lab) -> str:
     (victim.parent / "index.json").unlink()
     with h5py.File(victim, "r+") as file:
         _external_link(file)
-    done = lab.run("preprocess", *lab.words(cache))
+    done = lab.preprocess(cache)
     assert done.code == 0 and victim.name in done.text, done.text[-300:]
     victim.with_name(victim.name + ".damaged").unlink()
     check_whole(cache, lab.whole)

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 import training
-from checks import check_told, shards
+from checks import check_told
 from harness import Lost
 from hostile import GROWTH, hostile, megabytes
-from laboratory import Lab
+from laboratory import Lab, shards
 from programs import main_in
 from safetensors.torch import save_file
 
@@ -182,7 +182,7 @@ def detector(lab: Lab, case: str) -> str:
     path = lab.folder() / "yunet.onnx"
     path.write_bytes(b"\x08\x07garbage" * 500 if case == "garbage" else b"")
     cache = lab.folder()
-    done = lab.run("preprocess", *lab.words(cache), "faces.detector=yunet", f"faces.weights={path}")
+    done = lab.preprocess(cache, "faces.detector=yunet", f"faces.weights={path}")
     told = check_told(done, "yunet.onnx")
     if shards(cache):
         raise Lost("shards were made")

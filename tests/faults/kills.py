@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from checks import check_finished, check_resumed, check_told, check_whole, shards
+from checks import check_done, check_finished, check_resumed, check_stopped, check_told, check_whole
 from harness import faults
-from laboratory import Lab
+from laboratory import Lab, shards
 from programs import Running, wait_until
 
 kill = faults("1 kills")
@@ -27,13 +27,12 @@ RESUMES = "the same command resumes; same bytes, no shard twice, nothing left ov
 )
 def worker(lab: Lab) -> str:
     whole, cache = lab.whole, lab.folder()
-    run = lab.start("preprocess", *lab.words(cache))
-    wait_until(lambda: len(shards(cache)) >= 2, run)
+    run = lab.preprocessing(cache, 2)
     victims = run.workers()
     assert len(victims) == 2, f"{len(victims)} workers"
     victims[0].kill()
     done = run.wait()
-    assert done.code == 0, done.text[-400:]
+    check_done(done)
     check_whole(cache, whole)
     return f"{len(shards(cache))} shards, none lost"
 
@@ -41,12 +40,11 @@ def worker(lab: Lab) -> str:
 @kill("SIGKILL of both workers at once", ENDS)
 def all_workers(lab: Lab) -> str:
     whole, cache = lab.whole, lab.folder()
-    run = lab.start("preprocess", *lab.words(cache))
-    wait_until(lambda: len(shards(cache)) >= 3, run)
+    run = lab.preprocessing(cache, 3)
     for victim in run.workers():
         victim.kill()
     done = run.wait()
-    assert done.code == 0, done.text[-400:]
+    check_done(done)
     check_whole(cache, whole)
 
 
@@ -64,8 +62,7 @@ def main_process(lab: Lab, case: int) -> str:
 @kill("power cut: SIGKILL of every process at once, moment {case}", RESUMES, cases=(2, 9, 15))
 def power_cut(lab: Lab, case: int) -> str:
     whole, cache = lab.whole, lab.folder()
-    run = lab.start("preprocess", *lab.words(cache))
-    wait_until(lambda: len(shards(cache)) >= case, run)
+    run = lab.preprocessing(cache, case)
     os.killpg(run.pid, signal.SIGKILL)
     return _killed(lab, run, cache, whole, None)
 
@@ -88,9 +85,8 @@ HOWS = ("SIGTERM", "SIGINT", "Ctrl-C in a terminal")
       cases=HOWS, short=HOWS[::2])  # fmt: skip
 def asked_to_stop(lab: Lab, case: str) -> str:
     whole, cache = lab.whole, lab.folder()
-    run = lab.start("preprocess", *lab.words(cache))
-    wait_until(lambda: len(shards(cache)) >= 4, run)
-    seconds = _stopped(lab, run, case)
+    run = lab.preprocessing(cache, 4)
+    seconds = check_stopped(lab, run, case)
     assert not list(cache.rglob("*.tmp")), "temporary files left by a run that could tidy up"
     check_finished(cache, whole)
     kept = check_resumed(lab, lab.words(cache), cache, whole)
@@ -105,7 +101,7 @@ def stopped_in_a_long_clip(lab: Lab, case: str) -> str:
     slow = lab.injected(f"import pipeline.faces as m\ndef wait(*all):\n    {code}\nm.extract_faces = wait")
     run = lab.start("preprocess", *lab.words(cache, "stages=[faces]"), env=slow)
     wait_until(begun.exists, run)
-    return f"ended after {_stopped(lab, run, case):.1f} s"
+    return f"ended after {check_stopped(lab, run, case):.1f} s"
 
 
 @kill("Ctrl-C in a terminal {case} s after the opening lines, while the cluster is starting",
@@ -114,17 +110,16 @@ def stopped_at_start(lab: Lab, case: float) -> str:
     run = lab.start("preprocess", *lab.words(lab.folder()))
     wait_until(lambda: "shards finished" in run.output.read_text(), run)
     time.sleep(case)
-    return f"ended after {_stopped(lab, run, 'Ctrl-C in a terminal'):.1f} s"
+    return f"ended after {check_stopped(lab, run, 'Ctrl-C in a terminal'):.1f} s"
 
 
 @kill("Ctrl-C twice, {case} s apart", "stops as cleanly as after one", cases=(0.05, 0.3))
 def impatient(lab: Lab, case: float) -> str:
     cache = lab.folder()
-    run = lab.start("preprocess", *lab.words(cache))
-    wait_until(lambda: len(shards(cache)) >= 2, run)
+    run = lab.preprocessing(cache, 2)
     os.killpg(run.pid, signal.SIGINT)
     time.sleep(case)
-    seconds = _stopped(lab, run, "Ctrl-C in a terminal")
+    seconds = check_stopped(lab, run, "Ctrl-C in a terminal")
     assert not list(cache.rglob("*.tmp")), "temporary files left by a run that could tidy up"
     return f"ended after {seconds:.1f} s"
 
@@ -137,7 +132,7 @@ def drawing(lab: Lab, case: str) -> str:
     words += ["corpus.synthetic.seconds=0.8", "corpus.synthetic.fps=12.5", "corpus.synthetic.size=96"]
     run = lab.start("draw", *words, "workers=2")
     wait_until(lambda: len(list(root.rglob("*.mp4"))) >= 5, run)
-    seconds = _stopped(lab, run, case)
+    seconds = check_stopped(lab, run, case)
     assert lab.run("draw", *words, "workers=2").code == 0
     here = {p.relative_to(root): p.read_bytes() for p in root.rglob("*.mp4")}
     assert here == {p.relative_to(lab.drawn): p.read_bytes() for p in lab.drawn.rglob("*.mp4")}
@@ -145,27 +140,10 @@ def drawing(lab: Lab, case: str) -> str:
     return f"ended after {seconds:.1f} s"
 
 
-def _stopped(lab: Lab, run: Running, how: str) -> float:
-    """Ask a run to stop, check that it does so cleanly; returns the seconds that it took."""
-    begun = time.monotonic()
-    if how in ("SIGTERM", "SIGINT"):
-        run.kill(getattr(signal, how))
-    elif run.process.poll() is None:
-        os.killpg(run.pid, signal.SIGINT)  # what a terminal does
-    done = run.wait(60)
-    seconds = time.monotonic() - begun
-    assert done.code == 130, f"exit status {done.code}: {done.text[-300:]}"
-    assert "Traceback" not in done.text, done.text[-500:]
-    assert seconds < (5 if lab.strict else 30), f"took {seconds:.1f} s"
-    assert not (left := run.survivors(1)), f"processes survive their run: {left}"
-    return seconds
-
-
 @kill("{case} workers instead of 2", "the same bytes", cases=(1, 4))
 def workers(lab: Lab, case: int) -> None:
     whole, cache = lab.whole, lab.folder()
-    done = lab.run("preprocess", *lab.words(cache), f"workers={case}")
-    assert done.code == 0, done.text[-400:]
+    check_done(lab.preprocess(cache, f"workers={case}"))
     check_whole(cache, whole)
 
 

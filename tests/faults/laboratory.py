@@ -11,13 +11,27 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 
 from clips import sound_corpus
 from harness import NotHere
-from programs import ROOT, Ended, Running
+from programs import ROOT, Ended, Running, wait_until
+
+SLOW_DISK = """
+import os, time
+real = os.fsync
+def fsync(fd):
+    time.sleep({seconds})
+    return real(fd)
+os.fsync = fsync
+"""
+
+
+def shards(cache: Path) -> list[Path]:
+    """The finished shard files of a cache."""
+    return sorted(cache.glob("*/*-*/*.h5"))
 
 
 class Lab:
@@ -74,6 +88,16 @@ class Lab:
 
     def run(self, *words: str, **more) -> Ended:
         return self.start(*words, **more).wait()
+
+    def preprocess(self, cache: Path, *more: str, **how) -> Ended:
+        """Preprocess the drawn corpus, to its end."""
+        return self.run("preprocess", *self.words(cache, *more), **how)
+
+    def preprocessing(self, cache: Path, made: int, *more: str, **how) -> Running:
+        """Preprocess the drawn corpus; returns as soon as so many of its 18 shards are made."""
+        run = self.start("preprocess", *self.words(cache, *more), **how)
+        wait_until(lambda: len(shards(cache)) >= made, run)
+        return run
 
     def once(self, name: str, make: Callable[[Path], object]):
         """What ``make`` gave in a folder that lasts for the session, made at the first call."""
@@ -167,6 +191,16 @@ class Lab:
             raise NotHere("mounting a small file system needs root")
         self._mounts.append(path)
         return path
+
+    def fill(self, mount: Path, leave: int = 0) -> Path:
+        """Use up a small file system's room but for some bytes; returns the file to remove again."""
+        filler = mount / "filler"
+        with suppress(OSError), open(filler, "ab", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        if leave:
+            os.truncate(filler, max(0, filler.stat().st_size - leave))
+        return filler
 
     def cover_read_only(self, path: Path) -> None:
         """Make a mounted folder read-only for whatever is opened from now on, open files notwithstanding."""

@@ -59,6 +59,11 @@ class Running:
     def kill(self, number: int = signal.SIGKILL) -> None:
         os.kill(self.pid, number)
 
+    def slay(self) -> None:
+        """SIGKILL it, and wait until it is gone; what it started may be there still."""
+        self.process.kill()
+        self.process.wait()
+
     def wait(self, seconds: float = PATIENCE) -> Ended:
         try:
             code = self.process.wait(seconds)
