@@ -27,6 +27,7 @@ SETTINGS = {
     "distributed.worker.memory.pause": False,
     "distributed.comm.timeouts.connect": "30s",
     "distributed.admin.tick.limit": "60s",
+    "distributed.worker.profile.enabled": False,  # its samples are kept, an hour of them
 }
 
 PATIENCE = "15s"  # for a scheduler to answer

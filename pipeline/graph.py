@@ -175,7 +175,8 @@ def _drive(
             future = client.submit(
                 run_shard,
                 work.task,
-                key=f"{stage}-{work.task.recipe.key}-{name}-{work.attempt}",
+                # Dask keeps something for every prefix of a key that it has ever seen: one a stage.
+                key=(f"{stage}-{work.task.recipe.key}", name, work.attempt),
                 resources=resources if stage == "flow" else None,
                 priority=1 if stage == "flow" else 0,
                 pure=False,
