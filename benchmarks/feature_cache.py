@@ -26,7 +26,7 @@ from data.corpora.synthetic.voice import SAMPLE_RATE, render_voice
 from data.features import FeatureSet
 from data.outcomes import Outcome, Status
 from data.schema import LogMelConfig, SyntheticConfig
-from data.shards import ShardWriter
+from data.shard_writer import ShardWriter
 from pipeline.logmel import log_mel
 
 KEYS = {"faces": "bench-faces", "flow": "bench-flow", "logmel": "bench-logmel"}

@@ -27,8 +27,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.clips import face_clips
 from benchmarks.flow import FILES, SIZE, UPDATES, network_for, torchvision_pairs
 from pipeline import raft
-from pipeline.flow_engines import DTYPES, RaftBatches
 from pipeline.raft import RaftEngine
+from pipeline.raft_batches import DTYPES, RaftBatches
 
 LAUNCHES = ("eager", "compile", "graph", "both")
 

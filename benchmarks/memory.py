@@ -27,7 +27,7 @@ from benchmarks.machine import describe
 from data.corpora.synthetic.face import render_frames
 from data.corpora.synthetic.plan import plan_clip
 from data.schema import FacesConfig, SyntheticConfig
-from data.shards import ShardWriter
+from data.shard_writer import ShardWriter
 from pipeline.faces import extract_faces, load_detector
 
 WIDTH, HEIGHT, FPS = 3840, 2160, 25

@@ -5,8 +5,7 @@
 Per frame, one thread, a drawn face enlarged: ``plain`` converts the whole frame to RGB (PyAV's
 ``to_ndarray``) and averages it to 640 px with OpenCV; ``bounded`` is ``read_video(longest=640)``;
 ``plain_part`` converts the whole and cuts a sixth of it out, ``part`` converts that sixth alone;
-``decode`` decodes and does nothing more, ``decode_2_threads`` the same with two threads. Runs take turns;
-medians are reported.
+``decode`` decodes and does nothing more. Runs take turns; medians are reported.
 """
 
 from __future__ import annotations
@@ -88,7 +87,6 @@ def main() -> None:
     cv2.setNumThreads(1)
     ways = {
         "decode": lambda p: consume(read_video(p).pictures()),
-        "decode_2_threads": lambda p: consume(read_video(p, threads=2).pictures()),
         "plain": lambda p: plain(p, part=False),
         "bounded": lambda p: consume(read_video(p, longest=LONGEST)),
         "plain_part": lambda p: plain(p, part=True),
@@ -109,7 +107,6 @@ def main() -> None:
         result[kind] = {name: round(statistics.median(s), 1) for name, s in seconds.items()} | {
             "ratio_bounded": ratio(seconds["plain"], seconds["bounded"]),
             "ratio_part": ratio(seconds["plain_part"], seconds["part"]),
-            "ratio_2_threads": ratio(seconds["decode"], seconds["decode_2_threads"]),
         }
         print(kind, result[kind], flush=True)
     print("RESULT " + json.dumps(result | describe("av", "opencv-contrib-python")))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from data.config import load_config
 from data.schema import Config
+from data.signals import INTERRUPTED, hear_stop
 
 HELP = "YAML files and key=value overrides, in order, e.g. configs/ravdess.yaml faces.size=128"
 
@@ -30,12 +31,13 @@ def run(main: Callable[[], int]) -> int:
     Returns:
         the exit status: the command's own, 1 for an error told in a line, 130 when interrupted.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    hear_stop()
     try:
         return main()
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is tidied up; let Python end
         print("\nstopped; what is finished is kept, run the same command to go on", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except (ValueError, OSError, RuntimeError) as error:
         if type(error) in (ValueError, RuntimeError):  # not one of ours: a defect deserves its trace
             raise

@@ -34,7 +34,8 @@ from data.cache import (
     write_index,
 )
 from data.outcomes import Outcome, Status
-from data.shards import COLUMNS, ShardError, ShardWriter, open_shard
+from data.shard_writer import ShardWriter
+from data.shards import COLUMNS, ShardError, open_shard
 
 CHUNK_BYTES = 1 << 20
 MOST_RATIO = 2000  # a field that claims to shrink further than this is not ours

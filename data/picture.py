@@ -13,7 +13,7 @@ import math
 import numpy as np
 import torch
 
-from data.compact import decode_tensor
+from data.compact_tensors import decode_tensor
 from data.compiled import compiled
 
 PIXELS = 8  # coloured by one row of a product

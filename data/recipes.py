@@ -19,7 +19,7 @@ from data.schema import Config, result_params
 from data.weights import YUNET, known_digest
 
 # Raise a stage's version whenever its code changes what it computes: old caches are then not found.
-VERSIONS: Mapping[str, int] = {"faces": 2, "flow": 1, "logmel": 1}
+VERSIONS: Mapping[str, int] = {"faces": 3, "flow": 2, "logmel": 2}
 UPSTREAM: Mapping[str, str | None] = {"faces": None, "flow": "faces", "logmel": None}
 RAFT_ONLY = ("model", "updates", "precision")  # settings of a method that is not in use change nothing
 YUNET_ONLY = ("min_score",)

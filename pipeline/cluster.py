@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import dask
 from distributed import Client, LocalCluster
+from distributed.comm import CommClosedError
 
 from data.schema import Config
+from data.signals import deaf_children
 
 # A worker that dies takes its shard's clips into quarantine at once (`pipeline.isolation`), and
 # idle connections over a long GPU task are normal.
@@ -23,6 +27,7 @@ SETTINGS = {
     "distributed.worker.memory.pause": False,
     "distributed.comm.timeouts.connect": "30s",
     "distributed.admin.tick.limit": "60s",
+    "distributed.worker.profile.enabled": False,  # its samples are kept, an hour of them
 }
 
 PATIENCE = "15s"  # for a scheduler to answer
@@ -38,31 +43,72 @@ def open_cluster(config: Config, tasks: int) -> Iterator[Client]:
 
     Args:
         tasks: no more workers than this are started.
+
+    Raises:
+        ClusterError: also where the block raises CommClosedError: the scheduler's process ended, or the
+            way to it broke.
     """
-    for name in ("distributed", "bokeh", "tornado", "asyncio"):  # troubles are told by outcomes and errors
+    _silence_logs()
+    try:
+        with _existing(config) if config.scheduler else _local(config, tasks) as client:
+            yield client
+    except CommClosedError:
+        raise ClusterError(
+            f"the Dask scheduler{f' at {config.scheduler}' if config.scheduler else ''} is gone; finished "
+            "shards are kept: start it again, with its workers, and run the same command"
+        ) from None
+
+
+def _silence_logs() -> None:
+    """Troubles are told by outcomes and errors; Dask gives many of its loggers a level of their own."""
+    loud = {"distributed", "bokeh", "tornado", "asyncio"}
+    for name in loud | {n for n in logging.root.manager.loggerDict if n.split(".")[0] in loud}:
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    if config.scheduler:
-        with _existing(config) as client:
-            yield client
-        return
+
+
+@contextmanager
+def _local(config: Config, tasks: int) -> Iterator[Client]:
     workers = min(config.workers or os.cpu_count() or 1, max(1, tasks))
-    with dask.config.set(SETTINGS):
-        cluster = LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=config.dashboard,
-            silence_logs=logging.CRITICAL,
-            resources={"GPU": 1} if gpu_count(config) else None,
-        )
-        client = Client(cluster)
-        try:
-            yield client
-        finally:  # all results are in by now; workers that are slow to leave are ended, not waited for
-            with suppress(TimeoutError):
-                client.close(timeout=5)
-            with suppress(TimeoutError):
-                cluster.close(timeout=10)
+    with dask.config.set(SETTINGS), ExitStack() as closing:
+        with deaf_children():  # the threads that start here start the workers
+            cluster = LocalCluster(
+                n_workers=0,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=config.dashboard,
+                silence_logs=logging.CRITICAL,
+                resources={"GPU": 1} if gpu_count(config) else None,
+            )
+            closing.push(partial(_close, cluster))
+            client = closing.enter_context(_closed(Client(cluster)))
+        cluster.scale(workers)
+        client.wait_for_workers(workers)
+        yield client
+
+
+def _close(cluster: LocalCluster, error: type[BaseException] | None, *_) -> None:
+    """Close a cluster; after an error its workers are killed.
+
+    Asked politely, a worker finishes its clip first, or is killed after four seconds. What it is at
+    is thrown away in any case: a shard that has not its final name does not exist.
+    """
+    if error:
+        for nanny in list(cluster.workers.values()):
+            nanny.close_gracefully()  # or it would start another worker
+            with suppress(ProcessLookupError):
+                if nanny.pid:
+                    os.kill(nanny.pid, signal.SIGKILL)
+    with suppress(TimeoutError):
+        cluster.close(timeout=10)
+
+
+@contextmanager
+def _closed(client: Client) -> Iterator[Client]:
+    try:
+        yield client
+    finally:
+        with suppress(TimeoutError):
+            client.close(timeout=5)
 
 
 @contextmanager
@@ -74,7 +120,7 @@ def _existing(config: Config) -> Iterator[Client]:
             f"no Dask scheduler answers at {config.scheduler} ({error}); "
             "start one with `dask scheduler` or leave out scheduler="
         ) from None
-    try:
+    with _closed(client):
         try:
             client.wait_for_workers(1, timeout=30)
         except TimeoutError:
@@ -83,9 +129,6 @@ def _existing(config: Config) -> Iterator[Client]:
             ) from None
         check_shared_folder(client, Path(config.cache))
         yield client
-    finally:
-        with suppress(TimeoutError):
-            client.close(timeout=5)
 
 
 def check_shared_folder(client: Client, cache: Path) -> None:

@@ -43,16 +43,13 @@ SPOOL_BYTES = 64 * 2**20  # a clip's crops; more than this wait on disk, not in 
 T = TypeVar("T")
 
 
-def extract_faces(
-    path: str | os.PathLike, config: FacesConfig, detector: Detector, threads: int = 1
-) -> StageResult:
+def extract_faces(path: str | os.PathLike, config: FacesConfig, detector: Detector) -> StageResult:
     """Aligned crops of the speaker's face in one clip.
 
     Args:
         path: the media file.
         config: settings.
         detector: from `load_detector`.
-        threads: the decoder's; results do not depend on them.
 
     Returns:
         Arrays, one row a frame (or one each 1/``fps`` s): ``frames`` uint8 [n,S,S,3] RGB; ``time``
@@ -70,7 +67,7 @@ def extract_faces(
     """
     longest = 2 * config.detect_size  # as large as a second look may use
     kept: list[Picture | np.ndarray] | None = [] if expected_bytes(path) <= KEEP_BYTES else None
-    reader = read_video(path, threads, longest if kept is None else None)
+    reader = read_video(path, longest if kept is None else None)
     tracker = Tracker(lambda rgb: look(detector, rgb, config.detect_size), config.every, config.max_gap)
     times: list[float] = []  # of the frames, and of the rows that show each of them
     rows: list[list[float]] = []
@@ -85,8 +82,6 @@ def extract_faces(
             kept.append(small if shape == small_shape else picture)
             held += small.nbytes if shape == small_shape else picture.nbytes
             kept = kept if held <= 2 * KEEP_BYTES else None  # the header promised less
-    if reader.notes and threads > 1:  # how a decoder patches damage may depend on its threads
-        return extract_faces(path, config, detector)
     tracks = choose(tracker.finish(), config.pick, small_shape)
     scale = np.array([small_shape[1] / shape[1], small_shape[0] / shape[0]])
     points, transforms, present, valid = _geometry(tracks, config, detector, scale, shape, len(times))
@@ -97,7 +92,7 @@ def extract_faces(
     if not row_valid.any() or row_valid.mean() < config.min_valid:
         return StageResult(_no_face(row_valid, present.any(), config))
     if kept is None:
-        again = resampled(read_video(path, threads).pictures(), config.fps)
+        again = resampled(read_video(path).pictures(), config.fps)
         source: Iterable[Picture | np.ndarray] = (picture for picture, _, _ in again)
     else:
         source = kept

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from distributed import Client, KilledWorker, as_completed
+from distributed import Client, Future, KilledWorker, as_completed
+from distributed.comm import CommClosedError
 from tqdm import tqdm
 
 from data.atomic import remove_temporary
@@ -29,6 +30,7 @@ from pipeline.stages import ShardTask, run_shard
 from pipeline.summary import Summary, summarise
 
 IN_FLIGHT = 256  # tasks the scheduler knows of at once; finished ones are replaced
+POLL_S = 0.02  # between two looks for ended tasks
 ATTEMPTS = 3  # worker deaths that a shard may cause, the later ones with isolated clips
 
 
@@ -164,7 +166,7 @@ def _drive(
 ) -> None:
     # Records are fetched while others are waited for; asking for one after the other costs a round trip each.
     running = as_completed(with_results=True, raise_errors=False)
-    flight: dict[str, Work] = {}
+    flight: dict[Future, Work] = {}
 
     def submit() -> None:
         while ready and len(flight) < IN_FLIGHT:
@@ -173,17 +175,18 @@ def _drive(
             future = client.submit(
                 run_shard,
                 work.task,
-                key=f"{stage}-{work.task.recipe.key}-{name}-{work.attempt}",
+                # Dask keeps something for every prefix of a key that it has ever seen: one a stage.
+                key=(f"{stage}-{work.task.recipe.key}", name, work.attempt),
                 resources=resources if stage == "flow" else None,
                 priority=1 if stage == "flow" else 0,
                 pure=False,
             )
-            flight[future.key] = work
+            flight[future] = work
             running.add(future)
 
     submit()
-    for future, record in running:
-        work = flight.pop(future.key)
+    for future, record in _ended(client, running, flight):
+        work = flight.pop(future)
         stage, plan = work.task.recipe.stage, work.task.plan
         if future.status == "finished":
             done[stage][plan.name] = record
@@ -197,13 +200,25 @@ def _drive(
         submit()
 
 
-def _again(future, work: Work) -> Work:
+def _ended(client: Client, running: as_completed, flight: Mapping[Future, Work]) -> Iterator[tuple]:
+    """Futures that have ended and their results, while there are some in flight.
+
+    Raises:
+        CommClosedError: where the scheduler is gone, at once: ``as_completed`` forgets a future whose
+            result was on its way then, and would wait for ever.
+    """
+    while flight:
+        batch = running.next_batch(block=False)
+        if client.status != "running" or any(future.cancelled() for future in flight):
+            raise CommClosedError("the connection to the scheduler broke")
+        yield from batch
+        if not batch:
+            time.sleep(POLL_S)
+
+
+def _again(future: Future, work: Work) -> Work:
     """The same shard once more, its clips isolated, if a worker died of it; else raise."""
     stage, name = work.task.recipe.stage, work.task.plan.name
-    if future.status in ("cancelled", "lost"):
-        raise PreprocessError(
-            f"the Dask scheduler dropped {stage} of shard {name}; finished shards are kept, run again"
-        )
     error = future.exception()
     if not isinstance(error, KilledWorker):
         raise error

@@ -7,7 +7,6 @@ process.
 
 from __future__ import annotations
 
-import os
 import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -25,7 +24,8 @@ from data.config import parse_config, to_yaml
 from data.outcomes import MACHINE_TROUBLE, ClipError, Outcome, Status
 from data.recipes import Recipe
 from data.schema import Config
-from data.shards import Shard, ShardWriter, open_shard
+from data.shard_writer import ShardWriter
+from data.shards import Shard, open_shard
 from pipeline.limits import memory_limit, time_limit
 from pipeline.result import StageResult
 
@@ -105,7 +105,7 @@ def run_clip(stage: str, path: str, config: Config) -> StageResult:
         if stage == "faces":
             from pipeline.faces import extract_faces
 
-            return extract_faces(path, config.faces, _detector(to_yaml(config)), decoder_threads(config))
+            return extract_faces(path, config.faces, _detector(to_yaml(config)))
         from pipeline.logmel import extract_logmel
 
         return extract_logmel(path, config.logmel)
@@ -162,12 +162,6 @@ def _flow_results(faces: Shard, clips: Iterable[Clip], config: Config) -> Iterat
             yield next(computed)
         else:
             yield StageResult(Outcome(outcome.status, f"no crops: {outcome.reason}", 0.0))
-
-
-def decoder_threads(config: Config) -> int:
-    """A worker's share of the cores: one where there is a worker a core, more where there are fewer."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 1 if config.scheduler else max(1, cores // (config.workers or cores))
 
 
 def load_models(stage: str, config: Config) -> None:

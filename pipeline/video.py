@@ -128,8 +128,8 @@ class VideoReader:
         share: after iterating, decoded share of the duration that the container promises, 0 to 1.
     """
 
-    def __init__(self, path: str, threads: int = 1, longest: int | None = None):
-        self.path, self.threads, self.longest = path, threads, longest
+    def __init__(self, path: str, longest: int | None = None):
+        self.path, self.longest = path, longest
         self.notes: list[str] = []
         self.remarks: list[str] = []
         self.share = 1.0
@@ -143,8 +143,8 @@ class VideoReader:
         self.notes, self.remarks, self.share = [], [], 1.0
         with media.open_media(self.path) as container:
             stream = media.video_stream(container)
-            stream.codec_context.thread_count = self.threads
-            stream.codec_context.thread_type = "AUTO" if self.threads > 1 else "NONE"
+            # With more threads, how a decoder patches damage differs from run to run, sometimes unnoticed.
+            stream.codec_context.thread_count, stream.codec_context.thread_type = 1, "NONE"
             size = _display_size(stream)
             if self.longest and stream.codec_context.name in LOWRES:
                 halvings = _halvings(size, self.longest, LOWRES[stream.codec_context.name])
@@ -154,7 +154,7 @@ class VideoReader:
             previous, step, converters = None, 1.0 / rate, {}
             counts = _Counts()
             frames = counts.over(media.decode(container, stream, self.notes))
-            for frame in _deinterlaced(frames, self.threads):
+            for frame in _deinterlaced(frames):
                 time = frame.time - zero if frame.time is not None else None
                 if time is None or (previous is not None and time <= previous):
                     time = 0.0 if previous is None else previous + step
@@ -183,7 +183,7 @@ class VideoReader:
             self.notes.append(f"the video ends after {seconds:.2f} of {promised:.2f} s: the file is cut off")
 
 
-def read_video(path: str | os.PathLike, threads: int = 1, longest: int | None = None) -> VideoReader:
+def read_video(path: str | os.PathLike, longest: int | None = None) -> VideoReader:
     """Open a video; iterating yields ``(rgb uint8 [H,W,3], time_s float)`` one frame at a time.
 
     Times come from the stream's timestamps (variable frame rates keep theirs) and rise
@@ -191,14 +191,13 @@ def read_video(path: str | os.PathLike, threads: int = 1, longest: int | None = 
 
     Args:
         path: the media file.
-        threads: the decoder's threads; the frames of an undamaged file do not depend on them.
         longest: bound of the longer side in px; larger frames are averaged down while they are decoded
             or converted, so no large RGB picture is made.
 
     Raises:
         ClipError: on iterating, where there is nothing to decode.
     """
-    return VideoReader(os.fspath(path), threads, longest)
+    return VideoReader(os.fspath(path), longest)
 
 
 def expected_bytes(path: str | os.PathLike) -> float:
@@ -235,7 +234,7 @@ class _Counts:
             yield frame
 
 
-def _deinterlaced(frames: Iterator[av.VideoFrame], threads: int) -> Iterator[av.VideoFrame]:
+def _deinterlaced(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
     """One whole frame for each frame; progressive ones pass unchanged."""
     graph, kind = None, None
     for frame in frames:
@@ -244,7 +243,7 @@ def _deinterlaced(frames: Iterator[av.VideoFrame], threads: int) -> Iterator[av.
             yield from _drain(graph, None)
             graph = None
         if graph is None and frame.interlaced_frame:
-            graph, kind = _bwdif(frame, threads), now
+            graph, kind = _bwdif(frame), now
         if graph is None:
             yield frame
         else:
@@ -253,9 +252,9 @@ def _deinterlaced(frames: Iterator[av.VideoFrame], threads: int) -> Iterator[av.
         yield from _drain(graph, None)
 
 
-def _bwdif(frame: av.VideoFrame, threads: int) -> av.filter.Graph:
+def _bwdif(frame: av.VideoFrame) -> av.filter.Graph:
     graph = av.filter.Graph()
-    graph.threads = threads
+    graph.threads = 1
     graph.link_nodes(
         graph.add_buffer(
             width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base

@@ -12,7 +12,7 @@ from data.config import load_config
 from data.corpora import cache_name
 from data.outcomes import Outcome, Status
 from data.schema import Config
-from data.shards import ShardWriter
+from data.shard_writer import ShardWriter
 
 KEYS = {"faces": "f" * 12, "flow": "0" * 12, "logmel": "a" * 12}
 CORPUS = "synthetic-cues"

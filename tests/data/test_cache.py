@@ -20,7 +20,7 @@ from data.cache import (
 )
 from data.clips import Clip, Corpus
 from data.outcomes import Outcome, Status
-from data.shards import ShardWriter
+from data.shard_writer import ShardWriter
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.compact import decode_flow, decode_tensor, encode_flow
+from data.compact import decode_flow, encode_flow
+from data.compact_tensors import decode_tensor, encode_tensor
 
 
 @settings(deadline=None, max_examples=60)
@@ -44,6 +45,21 @@ def test_zero_stays_zero_and_each_form_has_its_fields():
     for storage in ("int8", "float16"):
         assert not decode_flow(encode_flow(zero, storage)).any()
         assert encode_flow(np.zeros((0, 8, 8, 2), np.float32), storage)["flow"].shape == (0, 8, 8, 2)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 10_000),
+    largest=st.sampled_from([0.0, 1e-44, 1e-38, 1e-6, 1.0, 5.0, 128.0, 60000.0]),
+    storage=st.sampled_from(["int8", "float16"]),
+)
+def test_the_tensor_form_encodes_to_the_same_bits(seed, largest, storage):
+    flow = np.random.default_rng(seed).uniform(-largest, largest, (3, 8, 8, 2)).astype(np.float32)
+    flow[1] = 0
+    here, there = encode_flow(flow, storage), encode_tensor(torch.from_numpy(flow), storage)
+    assert here.keys() == there.keys()
+    for name, array in here.items():
+        assert array.dtype == there[name].numpy().dtype and array.tobytes() == there[name].numpy().tobytes()
 
 
 @pytest.mark.parametrize("storage", ["int8", "float16"])

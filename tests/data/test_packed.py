@@ -40,7 +40,7 @@ def test_unpacking_gives_the_same_bytes(packed):
 def test_smooth_content_becomes_smaller(tmp_path):
     from data.cache import StageIndex, record_shard, write_index
     from data.outcomes import Outcome, Status
-    from data.shards import ShardWriter
+    from data.shard_writer import ShardWriter
 
     folder = tmp_path / "cache" / "c" / "logmel-1"
     folder.mkdir(parents=True)

@@ -18,7 +18,8 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "pipeline"), str(HERE.parent / "data")]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from harness import judge, laboratory  # noqa: E402
+from harness import judge  # noqa: E402
+from laboratory import laboratory  # noqa: E402
 from programme import FAULTS  # noqa: E402
 
 

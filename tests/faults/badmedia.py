@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
+from checks import check_done
 from clipmaker import tone, write
-from harness import PATIENCE, ROOT, Lab, faults, main_in
+from harness import faults
+from laboratory import Lab
+from programs import main_in
 
 from data.cache import read_index
 from data.shards import open_shard
@@ -184,8 +183,7 @@ class Outcomes:
         rows = [f"{name},s{n % 2},a" for n, name in enumerate(["good.mp4", *FILES])]
         (root / "clips.csv").write_text("path,speaker,label\n" + "\n".join(rows) + "\n")
         words = [f"corpus.root={root}", f"cache={cache}", "corpus.name=table", "faces.size=32", "workers=2"]
-        done = lab.run("preprocess", *words, "max_failed=1", "corpus.clips_per_shard=8")
-        assert done.code == 0, done.text[-500:]
+        check_done(lab.run("preprocess", *words, "max_failed=1", "corpus.clips_per_shard=8"))
         self.rows: dict[str, dict] = {}
         self.shards: dict[tuple[str, str], object] = {}
         stems = [Path(n).stem for n in FILES]
@@ -246,72 +244,3 @@ def together(lab: Lab) -> str:
     done = main_in("pipeline", "preprocess", *words, "corpus.clips_per_shard=8")
     assert done.code == 1 and "max_failed" in done.text and "failures.csv" in done.text, done.text[-300:]
     return seen
-
-
-# Fuzzed containers
-
-KINDS = ("bits", "bytes", "holes", "cuts", "swaps", "sizes", "splices")
-SHARE = 72  # files of each kind: 504 in all
-LIMITS = {"seconds": 20.0, "gigabytes": 1.0}
-
-
-def _sources(lab: Lab) -> list[str]:
-    shared = os.environ.get("DEIII_TEST_DATA")
-    drawn = [str(p) for p in sorted(lab.drawn.rglob("*.mp4"))[:3]]
-    if not shared:
-        return drawn
-    folder = Path(shared) / "media"
-    real = [*sorted((folder / "grid").glob("*.mpg"))[:3], folder / "edge/several_faces_5_frames.mp4"]
-    real += [folder / "edge/no_face.mp4", *sorted((folder / "ravdess_speech_16k").glob("*.flac"))[:2]]
-    return [*map(str, real), *drawn]
-
-
-def _fuzz(lab: Lab, kind: str, count: int) -> str:
-    """Mutated files, decoded in processes that are started again after a crash."""
-    answers = lab.folder() / "answers.jsonl"
-    found: list[dict] = []
-    crashed: list[int] = []
-    first = 0
-    while first < count:
-        command = [
-            sys.executable,
-            str(ROOT / "tests/faults/fuzz.py"),
-            str(answers),
-            kind,
-            str(first),
-            str(count),
-        ]
-        command += [str(LIMITS["seconds"]), str(LIMITS["gigabytes"]), *_sources(lab)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE * 4)
-        found = [json.loads(line) for line in answers.read_text().splitlines()] if answers.exists() else []
-        if done.returncode == 0:
-            break
-        number = found[-1]["number"] + 1 if found else 0
-        assert number >= first, done.stderr[-500:]
-        crashed.append(done.returncode)
-        first = number + 1
-        with open(answers, "a") as file:
-            file.write(json.dumps({"number": number, "crash": done.returncode}) + "\n")
-    ended = [f for f in found if "faces" in f]
-    assert len(ended) + len(crashed) == count, f"{len(ended)} of {count} ended: {done.stderr[-300:]}"
-    strange = [f for f in ended for s in ("faces", "logmel") if f[s] not in ANY | {"out_of_memory"}]
-    assert not strange, f"strange outcomes: {strange[:2]}"
-    zero = [f for f in ended if f["zero"]]
-    assert not zero, f"silently zero: {zero[:2]}"
-    defects = [f["defect"] for f in ended if f["defect"]]
-    assert not defects, f"unexpected exceptions: {defects[:2]}"
-    assert not crashed, f"{len(crashed)} decoder crashes or hangs: {crashed}"
-    slow, large = max(f["seconds"] for f in ended), max(f["megabytes"] for f in ended)
-    kept = sum(f["faces"] in USABLE or f["logmel"] in USABLE for f in ended)
-    return f"{count} files, {kept} usable, slowest {slow:.1f} s, peak {large:.0f} MB"
-
-
-@media(f"{SHARE} real files with mutated {{case}}", f"an outcome each within {LIMITS['seconds']:g} s and "
-       f"{LIMITS['gigabytes']:g} GiB more memory", cases=KINDS)  # fmt: skip
-def fuzzed(lab: Lab, case: str) -> str:
-    return _fuzz(lab, case, SHARE)
-
-
-@media("10 real files with mutated {case}", "an outcome each, bounded", cases=("bytes",), short=True)
-def fuzzed_a_little(lab: Lab, case: str) -> str:
-    return _fuzz(lab, case, 10)

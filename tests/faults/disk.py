@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from pathlib import Path
 
 import poison
-from harness import (
-    Lab,
-    NotHere,
-    check_finished,
-    check_resumed,
-    check_told,
-    check_whole,
-    faults,
-    shards,
-    wait_until,
-)
+from checks import check_done, check_finished, check_resumed, check_told, check_whole
+from harness import NotHere, faults
+from laboratory import SLOW_DISK, Lab, shards
+from programs import wait_until
 
 from data.config import load_config
 from data.features import FeatureSet
@@ -26,28 +18,13 @@ disk = faults("3 disk")
 TOLD = "a line that says so, exit status 1, finished shards intact; the next run completes"
 
 
-def _fill(mount: Path, leave: int = 0) -> Path:
-    """Use up a small file system's room but for some bytes."""
-    filler = mount / "filler"
-    with open(filler, "ab", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError:
-            pass
-    if leave:
-        with open(filler, "r+b") as file:
-            file.truncate(max(0, filler.stat().st_size - leave))
-    return filler
-
-
 @disk("the cache's disk fills up after {case} shards", TOLD, cases=(2, 8), short={2})
 def full(lab: Lab, case: int) -> str:
     whole = lab.whole
     room = sum(p.stat().st_size for p in shards(whole)[:case]) / 2**20
     mount = lab.mount(max(0.3, room))
     cache = mount / "cache"
-    told = check_told(lab.run("preprocess", *lab.words(cache)), "no space", "room")
+    told = check_told(lab.preprocess(cache), "no space", "room")
     kept = check_finished(cache, whole)
     assert not list(cache.rglob("*.tmp")), "temporary files left on a full disk"
     lab.remount(mount, "size=64m")
@@ -58,7 +35,7 @@ def full(lab: Lab, case: int) -> str:
 @disk("the disk is full before anything is written", TOLD)
 def full_at_once(lab: Lab) -> str:
     whole, mount = lab.whole, lab.mount(0.25)
-    filler = _fill(mount)
+    filler = lab.fill(mount)
     told = check_told(lab.run("preprocess", *lab.words(mount / "cache")), "no space")
     filler.unlink()
     lab.remount(mount, "size=64m")
@@ -73,8 +50,8 @@ def full_at_the_index(lab: Lab) -> str:
     shutil.copytree(whole, cache)
     index = sorted(cache.glob("*/*-*/index.json"))[0]
     index.unlink()
-    filler = _fill(mount)
-    told = check_told(lab.run("preprocess", *lab.words(cache)), "no space")
+    filler = lab.fill(mount)
+    told = check_told(lab.preprocess(cache), "no space")
     assert not index.exists() and check_finished(cache, whole) == len(shards(whole))
     filler.unlink()
     check_resumed(lab, lab.words(cache), cache, whole)
@@ -85,12 +62,11 @@ def full_at_the_index(lab: Lab) -> str:
 def full_temporary(lab: Lab) -> None:
     cache, mount = lab.folder(), lab.mount(0.25)
     whole = lab.heard
-    _fill(mount, leave=8192)
+    lab.fill(mount, leave=8192)
     act = poison.ACTS["aborts"][0]
     code = poison.CODE.format(module="logmel", function="extract_logmel", victim="s0/c1.flac", act=act)
     environment = lab.injected(code, TMPDIR=str(mount))
-    done = lab.run("preprocess", *lab.tone_words(cache), env=environment)
-    assert done.code == 0, done.text[-400:]
+    check_done(lab.run("preprocess", *lab.tone_words(cache), env=environment))
     differ = [p for p in shards(cache) if p.read_bytes() != (whole / p.relative_to(cache)).read_bytes()]
     assert len(differ) == 1 and differ[0].name.startswith("s0-000"), [p.name for p in differ]
 
@@ -101,7 +77,7 @@ def read_only(lab: Lab) -> str:
     cache = mount / "cache"
     cache.mkdir()
     lab.remount(mount, "ro")
-    told = check_told(lab.run("preprocess", *lab.words(cache)), "read-only", "writable")
+    told = check_told(lab.preprocess(cache), "read-only", "writable")
     lab.remount(mount, "rw")
     check_resumed(lab, lab.words(cache), cache, whole)
     return told[:80]
@@ -111,8 +87,7 @@ def read_only(lab: Lab) -> str:
 def turns_read_only(lab: Lab) -> str:
     whole, mount = lab.whole, lab.mount(64)
     cache = mount / "cache"
-    run = lab.start("preprocess", *lab.words(cache))
-    wait_until(lambda: len(shards(cache)) >= 3, run)
+    run = lab.preprocessing(cache, 3)
     lab.cover_read_only(mount)
     told = check_told(run.wait(), "read-only")
     lab.uncover(mount)
@@ -128,8 +103,7 @@ def vanishes(lab: Lab) -> str:
     lab.drawn  # noqa: B018 - made before the clock runs
     mount = lab.mount(64)
     cache = mount / "cache"
-    run = lab.start("preprocess", *lab.words(cache))
-    wait_until(lambda: len(shards(cache)) >= 3, run)
+    run = lab.preprocessing(cache, 3)
     subprocess.run(["umount", "-l", str(mount)], check=True)
     told = check_told(run.wait(90), "writable")
     assert not (left := run.survivors(10)), left
@@ -155,45 +129,31 @@ def corpus_vanishes(lab: Lab) -> str:
     if ended.code == 0:
         raise NotHere("the run had read every clip before the disk was gone")
     check_told(ended, "max_failed")
-    done = lab.run("preprocess", *words)
-    assert done.code == 0, done.text[-300:]
+    check_done(lab.run("preprocess", *words))
     for path in shards(cache):
         assert path.read_bytes() == (whole / path.relative_to(cache)).read_bytes(), f"{path.name} differs"
     assert len(shards(cache)) == len(shards(whole))
     return ended.text.strip().splitlines()[-1][:80]
 
 
-SLOW = """
-import os, time
-real = os.fsync
-def fsync(fd):
-    time.sleep(0.4)
-    return real(fd)
-os.fsync = fsync
-"""
-
-
 @disk("a slow disk: 0.4 s for every flush", "the same bytes, later")
 def slow(lab: Lab) -> None:
     whole, cache = lab.whole, lab.folder()
-    done = lab.run("preprocess", *lab.words(cache), env=lab.injected(SLOW))
-    assert done.code == 0, done.text[-300:]
+    check_done(lab.preprocess(cache, env=lab.injected(SLOW_DISK.format(seconds=0.4))))
     check_whole(cache, whole)
 
 
 @disk("the temporary folder on another file system than the cache", "the same bytes")
 def other_file_system(lab: Lab) -> None:
     whole, cache, mount = lab.whole, lab.folder(), lab.mount(64)
-    done = lab.run("preprocess", *lab.words(cache), env={"TMPDIR": str(mount)})
-    assert done.code == 0, done.text[-300:]
+    check_done(lab.preprocess(cache, env={"TMPDIR": str(mount)}))
     check_whole(cache, whole)
 
 
 @disk("a temporary folder that does not exist", "the same bytes: another one is found")
 def no_temporary(lab: Lab) -> None:
     whole, cache = lab.whole, lab.folder()
-    done = lab.run("preprocess", *lab.words(cache), env={"TMPDIR": "/nowhere"})
-    assert done.code == 0, done.text[-300:]
+    check_done(lab.preprocess(cache, env={"TMPDIR": "/nowhere"}))
     check_whole(cache, whole)
 
 
@@ -206,15 +166,14 @@ def open_files(lab: Lab) -> str:
     (root / "clips.csv").write_text("path,speaker,label\n" + rows)
     words = ["corpus.name=table", f"corpus.root={root}", f"cache={root / 'cache'}", "stages=[logmel]"]
     words += ["corpus.clips_per_shard=1", "workers=4", "model.video=false", "model.flow=false"]
-    done = lab.run("preprocess", *words, files=1000)
-    assert done.code == 0, done.text[-300:]
+    done = check_done(lab.run("preprocess", *words, files=1000))
     checked = lab.run("verify", *words, files=1000)
-    assert checked.code == 0 and "1200 shards" in checked.text, checked.text[-300:]
+    check_done(checked, "1200 shards")
     trained = lab.run(
         "train", "configs/tiny.yaml", *words, "train.epochs=1", "--quiet", f"train.run={root / 'run'}",
         "train.device=cpu", room="model", files=1000,
     )  # fmt: skip
-    assert trained.code == 0, trained.text[-300:]
+    check_done(trained)
     assert len(FeatureSet.open(load_config(overrides=words))) == 1200
     return (
         f"preprocess {done.seconds:.0f} s, verify {checked.seconds:.0f} s, an epoch {trained.seconds:.0f} s"
@@ -224,7 +183,7 @@ def open_files(lab: Lab) -> str:
 @disk("64 open files at most", "done, or told in a line; never half")
 def few_files(lab: Lab) -> str:
     whole, cache = lab.whole, lab.folder()
-    done = lab.run("preprocess", *lab.words(cache), files=64)
+    done = lab.preprocess(cache, files=64)
     check_finished(cache, whole)
     if done.code:
         told = check_told(done, "open files")

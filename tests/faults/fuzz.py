@@ -64,7 +64,7 @@ def decode(path: Path, config: Config) -> tuple[StageResult, StageResult, int]:
     """What decoding every frame gave, the log-mel result, and the number of frames."""
     frames = 0
 
-    def look(path, faces, detector, threads) -> StageResult:
+    def look(path, faces, detector) -> StageResult:
         nonlocal frames
         reader, last = read_video(path), -1.0
         for rgb, time_s in reader:

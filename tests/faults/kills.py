@@ -10,17 +10,10 @@ import sys
 import time
 from pathlib import Path
 
-from harness import (
-    Lab,
-    Running,
-    check_finished,
-    check_resumed,
-    check_told,
-    check_whole,
-    faults,
-    shards,
-    wait_until,
-)
+from checks import check_done, check_finished, check_resumed, check_stopped, check_told, check_whole
+from harness import faults
+from laboratory import Lab, shards
+from programs import Running, wait_until
 
 kill = faults("1 kills")
 ENDS = "the run itself ends well, with the same bytes"
@@ -34,13 +27,12 @@ RESUMES = "the same command resumes; same bytes, no shard twice, nothing left ov
 )
 def worker(lab: Lab) -> str:
     whole, cache = lab.whole, lab.folder()
-    run = lab.start("preprocess", *lab.words(cache))
-    wait_until(lambda: len(shards(cache)) >= 2, run)
+    run = lab.preprocessing(cache, 2)
     victims = run.workers()
     assert len(victims) == 2, f"{len(victims)} workers"
     victims[0].kill()
     done = run.wait()
-    assert done.code == 0, done.text[-400:]
+    check_done(done)
     check_whole(cache, whole)
     return f"{len(shards(cache))} shards, none lost"
 
@@ -48,12 +40,11 @@ def worker(lab: Lab) -> str:
 @kill("SIGKILL of both workers at once", ENDS)
 def all_workers(lab: Lab) -> str:
     whole, cache = lab.whole, lab.folder()
-    run = lab.start("preprocess", *lab.words(cache))
-    wait_until(lambda: len(shards(cache)) >= 3, run)
+    run = lab.preprocessing(cache, 3)
     for victim in run.workers():
         victim.kill()
     done = run.wait()
-    assert done.code == 0, done.text[-400:]
+    check_done(done)
     check_whole(cache, whole)
 
 
@@ -71,8 +62,7 @@ def main_process(lab: Lab, case: int) -> str:
 @kill("power cut: SIGKILL of every process at once, moment {case}", RESUMES, cases=(2, 9, 15))
 def power_cut(lab: Lab, case: int) -> str:
     whole, cache = lab.whole, lab.folder()
-    run = lab.start("preprocess", *lab.words(cache))
-    wait_until(lambda: len(shards(cache)) >= case, run)
+    run = lab.preprocessing(cache, case)
     os.killpg(run.pid, signal.SIGKILL)
     return _killed(lab, run, cache, whole, None)
 
@@ -88,105 +78,137 @@ def _killed(lab: Lab, run: Running, cache: Path, whole: Path, sent: int | None) 
     return f"{kept} of {len(shards(whole))} shards kept"
 
 
+HOWS = ("SIGTERM", "SIGINT", "Ctrl-C in a terminal")
+
+
 @kill("{case} while shards are being made", f"stops within 5 s with status 130; {RESUMES}",
-      cases=("SIGTERM", "SIGINT"), short={"SIGTERM"})  # fmt: skip
+      cases=HOWS, short=HOWS[::2])  # fmt: skip
 def asked_to_stop(lab: Lab, case: str) -> str:
     whole, cache = lab.whole, lab.folder()
-    run = lab.start("preprocess", *lab.words(cache))
-    wait_until(lambda: len(shards(cache)) >= 4, run)
-    begun = time.monotonic()
-    run.kill(getattr(signal, case))
-    done = run.wait(60)
-    seconds = time.monotonic() - begun
-    assert done.code == 130, f"exit status {done.code}: {done.text[-300:]}"
-    assert "Traceback" not in done.text, done.text[-500:]
-    assert seconds < (5 if lab.strict else 30), f"took {seconds:.1f} s"
-    assert not (left := run.survivors(1)), f"processes survive their run: {left}"
+    run = lab.preprocessing(cache, 4)
+    seconds = check_stopped(lab, run, case)
     assert not list(cache.rglob("*.tmp")), "temporary files left by a run that could tidy up"
     check_finished(cache, whole)
     kept = check_resumed(lab, lab.words(cache), cache, whole)
     return f"ended after {seconds:.1f} s, {kept} shards kept"
 
 
-@kill("SIGTERM while the cluster is starting", "stops within 5 s with status 130")
-def stopped_at_start(lab: Lab) -> str:
-    words = lab.words(lab.folder())
-    run = lab.start("preprocess", *words)
-    wait_until(lambda: len(run.family()) > 1, run)
-    begun = time.monotonic()
-    run.kill(signal.SIGTERM)
-    done = run.wait(60)
-    seconds = time.monotonic() - begun
-    assert done.code == 130 and "Traceback" not in done.text, f"{done.code}: {done.text[-500:]}"
-    assert seconds < (5 if lab.strict else 30), f"took {seconds:.1f} s"
-    assert not (left := run.survivors(1)), f"processes survive their run: {left}"
+@kill("{case} while workers are in the middle of a clip that takes a minute", "stops within 5 s all the same",
+      cases=("SIGTERM", "Ctrl-C in a terminal"))  # fmt: skip
+def stopped_in_a_long_clip(lab: Lab, case: str) -> str:
+    cache, begun = lab.folder(), lab.folder() / "begun"
+    code = f"import pathlib, time\n    pathlib.Path({str(begun)!r}).touch(); time.sleep(60)"
+    slow = lab.injected(f"import pipeline.faces as m\ndef wait(*all):\n    {code}\nm.extract_faces = wait")
+    run = lab.start("preprocess", *lab.words(cache, "stages=[faces]"), env=slow)
+    wait_until(begun.exists, run)
+    return f"ended after {check_stopped(lab, run, case):.1f} s"
+
+
+@kill("Ctrl-C in a terminal {case} s after the opening lines, while the cluster is starting",
+      "stops within 5 s with status 130", cases=(0, 0.3, 1, 2))  # fmt: skip
+def stopped_at_start(lab: Lab, case: float) -> str:
+    run = lab.start("preprocess", *lab.words(lab.folder()))
+    wait_until(lambda: "shards finished" in run.output.read_text(), run)
+    time.sleep(case)
+    return f"ended after {check_stopped(lab, run, 'Ctrl-C in a terminal'):.1f} s"
+
+
+@kill("Ctrl-C twice, {case} s apart", "stops as cleanly as after one", cases=(0.05, 0.3))
+def impatient(lab: Lab, case: float) -> str:
+    cache = lab.folder()
+    run = lab.preprocessing(cache, 2)
+    os.killpg(run.pid, signal.SIGINT)
+    time.sleep(case)
+    seconds = check_stopped(lab, run, "Ctrl-C in a terminal")
+    assert not list(cache.rglob("*.tmp")), "temporary files left by a run that could tidy up"
     return f"ended after {seconds:.1f} s"
 
 
-@kill("SIGTERM while the corpus is being drawn", "stops with status 130; goes on to the same bytes")
-def drawing(lab: Lab) -> str:
+@kill("{case} while the corpus is being drawn", "stops within 5 s with status 130; goes on to the same bytes",
+      cases=("SIGTERM", "Ctrl-C in a terminal"))  # fmt: skip
+def drawing(lab: Lab, case: str) -> str:
     root = lab.folder()
     words = [f"corpus.root={root}", "corpus.synthetic.speakers=3", "corpus.synthetic.clips_per_class=1"]
-    words += ["corpus.synthetic.seconds=0.4", "corpus.synthetic.size=96", "workers=2"]
-    run = lab.start("draw", *words)
+    words += ["corpus.synthetic.seconds=0.8", "corpus.synthetic.fps=12.5", "corpus.synthetic.size=96"]
+    run = lab.start("draw", *words, "workers=2")
     wait_until(lambda: len(list(root.rglob("*.mp4"))) >= 5, run)
-    run.kill(signal.SIGTERM)
-    assert (done := run.wait(60)).code == 130, done.text[-300:]
-    assert not (left := run.survivors(10)), f"processes survive their run: {left}"
-    assert lab.run("draw", *words).code == 0
+    seconds = check_stopped(lab, run, case)
+    assert lab.run("draw", *words, "workers=2").code == 0
     here = {p.relative_to(root): p.read_bytes() for p in root.rglob("*.mp4")}
     assert here == {p.relative_to(lab.drawn): p.read_bytes() for p in lab.drawn.rglob("*.mp4")}
     assert not list(root.rglob("*.tmp"))
+    return f"ended after {seconds:.1f} s"
 
 
 @kill("{case} workers instead of 2", "the same bytes", cases=(1, 4))
 def workers(lab: Lab, case: int) -> None:
     whole, cache = lab.whole, lab.folder()
-    done = lab.run("preprocess", *lab.words(cache), f"workers={case}")
-    assert done.code == 0, done.text[-400:]
+    check_done(lab.preprocess(cache, f"workers={case}"))
     check_whole(cache, whole)
 
 
-@kill("SIGKILL of the scheduler of an existing cluster", f"a clear error within a minute; {RESUMES}")
-def scheduler(lab: Lab) -> str:
-    whole, cache, folder = lab.whole, lab.folder(), lab.folder()
-    with _cluster(folder, "a") as (address, processes):
-        run = lab.start("preprocess", *lab.words(cache), f"scheduler={address}")
+@kill("SIGKILL of the scheduler of an existing cluster after {case} shards",
+      f"a line that says so, within 10 s; {RESUMES}", cases=(0, 3, 8))  # fmt: skip
+def scheduler(lab: Lab, case: int) -> str:
+    whole, cache = lab.whole, lab.folder()
+    with _cluster(lab.folder()) as cluster:
+        run = lab.start("preprocess", *lab.words(cache), f"scheduler={cluster.address}")
+        wait_until(lambda: len(shards(cache)) >= case and "workers, dashboard" in run.output.read_text(), run)
+        return _without_scheduler(lab, run, cluster, cache, whole)
+
+
+@kill("the same, and another one answers at its address at once", f"the same; {RESUMES}")
+def scheduler_again(lab: Lab) -> str:
+    whole, cache = lab.whole, lab.folder()
+    with _cluster(lab.folder()) as cluster:
+        run = lab.start("preprocess", *lab.words(cache), f"scheduler={cluster.address}")
         wait_until(lambda: len(shards(cache)) >= 3, run)
-        processes[0].kill()
-        told = check_told(run.wait(90), "scheduler")
-        processes[1].wait(60)
+        return _without_scheduler(lab, run, cluster, cache, whole, again=True)
+
+
+def _without_scheduler(lab: Lab, run: Running, cluster: _cluster, cache: Path, whole: Path, again=False):
+    begun = time.monotonic()
+    cluster.scheduler.kill()
+    if again:
+        cluster.start_scheduler(cluster.address.rsplit(":", 1)[1])
+    told = check_told(run.wait(90), cluster.address, "start it again", "finished shards are kept")
+    seconds = time.monotonic() - begun
+    assert seconds < (10 if lab.strict else 60), f"took {seconds:.1f} s"
+    assert not (left := run.survivors(1)), f"processes survive their run: {left}"
     check_finished(cache, whole)
     kept = check_resumed(lab, lab.words(cache), cache, whole)
-    return f"{told}; {kept} shards kept"
+    return f"{told} ({seconds:.1f} s); {kept} shards kept"
 
 
 class _cluster:
     """A scheduler and a worker as processes of their own."""
 
-    def __init__(self, folder, name):
-        self.folder, self.file = folder, folder / f"{name}.json"
+    def __init__(self, folder: Path):
+        self.folder, self.file = folder, folder / "scheduler.json"
+        self.running: list[subprocess.Popen] = []
 
-    def __enter__(self):
-        dask = [sys.executable, "-m", "dask"]
-        commands = [
-            [*dask, "scheduler", "--host", "127.0.0.1", "--scheduler-file", self.file, "--port", "0",
-             "--no-dashboard"],
-            [*dask, "worker", "--scheduler-file", self.file, "--nthreads", "1", "--no-dashboard",
-             "--local-directory", self.folder, "--death-timeout", "20"],
-        ]  # fmt: skip
-        with open(self.folder / "log.txt", "w") as log:
-            self.running = [subprocess.Popen(list(map(str, c)), stdout=log, stderr=log) for c in commands]
+    def __enter__(self) -> _cluster:
+        self.scheduler = self.start_scheduler("0")
+        self._start(
+            "worker", "--scheduler-file", self.file, "--nthreads", "1", "--no-dashboard",
+            "--local-directory", self.folder, "--no-nanny",
+        )  # fmt: skip
         wait_until(self.file.exists, seconds=60)
         time.sleep(0.2)
-        return json.loads(self.file.read_text())["address"], self.running
+        self.address = json.loads(self.file.read_text())["address"]
+        return self
 
-    def __exit__(self, *_):
+    def start_scheduler(self, port: str) -> subprocess.Popen:
+        words = ["--host", "127.0.0.1", "--port", port, "--scheduler-file", self.file, "--no-dashboard"]
+        return self._start("scheduler", *words)
+
+    def _start(self, *words) -> subprocess.Popen:
+        command = [sys.executable, "-m", "dask", *map(str, words)]
+        with open(self.folder / "log.txt", "a") as log:
+            self.running.append(subprocess.Popen(command, stdout=log, stderr=log))
+        return self.running[-1]
+
+    def __exit__(self, *_) -> None:
         for process in self.running:
-            if process.poll() is None:
-                process.terminate()
-        for process in self.running:
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            process.kill()
+            process.wait()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import psutil
-from harness import Lab, Running, faults, shards, wait_until
+from harness import faults
+from laboratory import Lab, shards
+from programs import Running, wait_until
 
 loopback = faults("11 loopback")
 LOCAL = {"127.0.0.1", "::1"}
@@ -39,8 +41,7 @@ def as_they_are(lab: Lab) -> str:
 @loopback("dashboard=0.0.0.0:0", "the dashboard alone listens elsewhere, as it was told")
 def told(lab: Lab) -> str:
     cache = lab.folder()
-    run = lab.start("preprocess", *lab.words(cache), "dashboard=0.0.0.0:0")
-    wait_until(lambda: len(shards(cache)) >= 2, run)
+    run = lab.preprocessing(cache, 2, "dashboard=0.0.0.0:0")
     seen = listening(run)
     assert seen - LOCAL == {"0.0.0.0"}, f"listens at {sorted(seen)}"
     return f"{', '.join(sorted(seen))}"

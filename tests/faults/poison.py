@@ -11,7 +11,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from harness import Lab, check_told, faults
+from checks import check_done, check_told
+from harness import faults
+from laboratory import Lab
 
 from data.cache import read_index
 from data.shards import open_shard
@@ -55,8 +57,7 @@ def _undisturbed(lab: Lab, folder: Path, stage: str) -> tuple[list[str], Path]:
     (folder / "clips.csv").write_text("path,speaker,label\n" + "".join(f"{n}.mp4,s,a\n" for n in range(4)))
     words = ["corpus.name=table", f"corpus.root={folder}", f"stages=[{stage}]", "workers=1", "faces.size=32"]
     words += ["clip_timeout=10", "clip_memory_gb=1", "max_failed=1"]
-    done = lab.run("preprocess", *words, f"cache={folder / 'clean'}")
-    assert done.code == 0, done.text[-300:]
+    check_done(lab.run("preprocess", *words, f"cache={folder / 'clean'}"))
     return words, folder / "clean"
 
 
@@ -73,8 +74,7 @@ def _poison(name: str, stage: str, short: bool) -> None:
         words, clean = lab.once(f"four-{stage}", lambda folder: _undisturbed(lab, folder, stage))
         cache = lab.folder()
         code = CODE.format(module=module, function=function, victim="2.mp4", act=act)
-        done = lab.run("preprocess", *words, f"cache={cache}", env=lab.injected(code))
-        assert done.code == 0, done.text[-400:]
+        done = check_done(lab.run("preprocess", *words, f"cache={cache}", env=lab.injected(code)))
         here, there = (next(c.glob(f"*/{stage}-*")) for c in (cache, clean))
         index = read_index(here)
         found = Counter(row.status for row in index.clips.values())

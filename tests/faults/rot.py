@@ -9,7 +9,9 @@ from pathlib import Path
 
 import h5py
 import pytest
-from harness import Lab, Lost, check_whole, faults, shards, stamps
+from checks import check_done, check_whole, stamps
+from harness import Lost, faults
+from laboratory import Lab, shards
 
 from data.cache import CacheError
 from data.config import load_config
@@ -45,8 +47,7 @@ def check_caught(lab: Lab, cache: Path, victim: Path) -> None:
 def check_rebuilt(lab: Lab, cache: Path, victim: Path) -> str:
     """preprocess makes this shard anew and no other; afterwards all is as it was."""
     before = stamps(cache)
-    done = lab.run("preprocess", *lab.words(cache))
-    assert done.code == 0, done.text[-400:]
+    done = check_done(lab.preprocess(cache))
     name = str(victim.relative_to(cache))
     touched = {n for n, stamp in stamps(cache).items() if before.get(n) != stamp}
     assert touched == {name}, f"made anew: {touched}"
@@ -142,8 +143,8 @@ def _tidied(lab: Lab, cache: Path, index: Path) -> str:
     with pytest.raises(CacheError, match="make preprocess"):
         FeatureSet.open(config, whole=True)
     before = stamps(cache)
-    done = lab.run("preprocess", *lab.words(cache))
-    assert done.code == 0 and "nothing to do" in done.text, done.text[-400:]
+    done = lab.preprocess(cache)
+    check_done(done, "nothing to do")
     assert stamps(cache) == before, "shards were made anew"
     check_whole(cache, lab.whole)
     return "written anew, no shard touched"
@@ -197,7 +198,7 @@ def sources(lab: Lab, case: str) -> str:
     path = next(cache.glob("*/sources.json"))
     path.write_text("\0garbage" if case == "garbage" else "[1, 2]")
     before = stamps(cache)
-    done = lab.run("preprocess", *lab.words(cache))
+    done = lab.preprocess(cache)
     assert done.code == 0 and stamps(cache) == before, done.text[-300:]
     check_whole(cache, lab.whole)
 

@@ -9,7 +9,10 @@ import sys
 import time
 from pathlib import Path
 
-from harness import ROOT, Ended, Lab, check_told, faults, main_in
+from checks import check_done, check_told
+from harness import faults
+from laboratory import Lab
+from programs import ROOT, Ended, main_in
 
 from data.corpora import scan
 from data.schema import CorpusConfig
@@ -118,8 +121,7 @@ def odd_names(lab: Lab) -> str:
         writer.writerows([["Zoë\nSmith", name, "=HYPERLINK(1)"] for name in names])
         writer.writerow(["=cmd|' /C calc'!A0", "gone.mp4", "+1"])
     words = ["corpus.name=table", f"corpus.root={root}", f"corpus.table={table}", f"cache={root / 'cache'}"]
-    done = lab.run("preprocess", *words, "stages=[logmel]", "workers=1", "max_failed=0.5")
-    assert done.code == 0, done.text[-300:]
+    check_done(lab.run("preprocess", *words, "stages=[logmel]", "workers=1", "max_failed=0.5"))
     with open(next(root.glob("cache/*/failures.csv")), newline="") as file:
         rows = list(csv.reader(file))
     assert len(rows) == 2 and rows[1][1] == "gone.mp4"
@@ -142,8 +144,7 @@ def formulas(lab: Lab) -> str:
         "stages=[logmel]",
         "workers=1",
     ]
-    done = lab.run("preprocess", *words, "max_failed=1")
-    assert done.code == 0, done.text[-300:]
+    check_done(lab.run("preprocess", *words, "max_failed=1"))
     with open(next(root.glob("cache/*/failures.csv")), newline="") as file:
         cells = [c for row in list(csv.reader(file))[1:] for c in row]
     live = [c for c in cells if c[:1] in ("=", "+", "-", "@", "\t", "\r")]

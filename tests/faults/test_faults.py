@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import pytest
-from harness import judge, laboratory
+from harness import judge
+from laboratory import laboratory
 from programme import FAULTS
 
 

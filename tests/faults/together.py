@@ -6,7 +6,10 @@ import fcntl
 import signal
 import time
 
-from harness import Lab, check_finished, check_told, check_whole, faults, shards, stamps, wait_until
+from checks import check_done, check_finished, check_told, check_whole, stamps
+from harness import faults
+from laboratory import Lab
+from programs import wait_until
 
 at_once = faults("4 together")
 
@@ -32,14 +35,13 @@ def several(lab: Lab, case: int) -> str:
 @at_once("SIGKILL of the run that others wait for", "the waiting run goes on at once; the same bytes")
 def heir(lab: Lab) -> str:
     whole, cache = lab.whole, lab.folder()
-    first = lab.start("preprocess", *lab.words(cache))
-    wait_until(lambda: len(shards(cache)) >= 2, first)
+    first = lab.preprocessing(cache, 2)
     second = lab.start("preprocess", *lab.words(cache))
     wait_until(lambda: "waiting for it" in second.output.read_text(), second)
     before = stamps(cache)
     first.kill()
     done = second.wait()
-    assert done.code == 0, done.text[-300:]
+    check_done(done)
     check_whole(cache, whole)
     after = stamps(cache)
     assert all(after[name] == stamp for name, stamp in before.items()), "shards were done twice"
@@ -58,8 +60,8 @@ def stale(lab: Lab, case: str) -> None:
     cache = lab.copy()
     lock = next(cache.glob("*/clips.json")).with_name(".lock")
     lock.write_bytes(LOCKS[case].encode("utf-8", "surrogateescape"))
-    done = lab.run("preprocess", *lab.words(cache))
-    assert done.code == 0 and "nothing to do" in done.text, done.text[-300:]
+    done = lab.preprocess(cache)
+    check_done(done, "nothing to do")
 
 
 @at_once("a lock that is held and holds garbage", "waits and says so; Ctrl-C ends the waiting")
@@ -82,14 +84,13 @@ def garbage(lab: Lab) -> str:
 def lock_folder(lab: Lab) -> str:
     cache = lab.folder()
     (cache / "table-clips/.lock").mkdir(parents=True)
-    return check_told(lab.run("preprocess", *lab.words(cache)), "lock")
+    return check_told(lab.preprocess(cache), "lock")
 
 
 @at_once("verify and training while preprocess is at work", "a line that the stage is not finished; no trace")
 def readers(lab: Lab) -> str:
     whole, cache = lab.whole, lab.folder()
-    run = lab.start("preprocess", *lab.words(cache))
-    wait_until(lambda: len(shards(cache)) >= 1, run)
+    run = lab.preprocessing(cache, 1)
     told = check_told(
         lab.run("train", "configs/tiny.yaml", *lab.words(cache), f"train.run={lab.folder()}", room="model"),
         "make preprocess",

@@ -5,18 +5,21 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import signal
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from harness import Ended, Lab, Lost, Running, check_told, faults, wait_until
+from checks import check_done, check_stopped, check_told
+from harness import Lost, faults
+from laboratory import SLOW_DISK, Lab
+from programs import Ended, Running, wait_until
 
 from data.cache import read_index, record_shard, write_index
 from data.outcomes import Outcome, Status
-from data.shards import ShardWriter, open_shard
+from data.shard_writer import ShardWriter
+from data.shards import open_shard
 from model import checkpoint
 
 training = faults("9 training")
@@ -44,8 +47,7 @@ def curve(run: Path) -> list[dict]:
 
 def undisturbed(lab: Lab) -> Path:
     def make(folder: Path) -> Path:
-        done = lab.run("train", *words(lab, folder / "run"), room="model")
-        assert done.code == 0, done.text[-400:]
+        check_done(lab.run("train", *words(lab, folder / "run"), room="model"))
         return folder / "run"
 
     return lab.once("curve", make)
@@ -61,7 +63,7 @@ def start(lab: Lab, run: Path, *more: str, **how) -> Running:
 
 def check_same(lab: Lab, run: Path, again: Ended) -> None:
     whole = undisturbed(lab)
-    assert again.code == 0, again.text[-400:]
+    check_done(again)
     if curve(run) != curve(whole):
         raise Lost("another loss curve")
     for name in ("last", "best"):
@@ -77,8 +79,7 @@ def killed(lab: Lab, case: int) -> str:
     first = start(lab, run)
     wait_until(lambda: rows(run) >= case and (run / "config.yaml").exists(), first)
     time.sleep(lab.random.uniform(0, 0.1))
-    first.kill()
-    first.process.wait()
+    first.slay()
     kept = rows(run)
     check_same(lab, run, start(lab, run, "--resume").wait())
     return f"{kept} epochs kept"
@@ -92,32 +93,20 @@ def killed_often(lab: Lab) -> str:
         one = start(lab, run, "--resume")
         wait_until(lambda n=number: rows(run) >= n, one)
         time.sleep(lab.random.uniform(0, 0.05))
-        one.kill()
-        one.process.wait()
+        one.slay()
         kept.append(rows(run))
     check_same(lab, run, start(lab, run, "--resume").wait())
     return f"after {kept} epochs"
-
-
-SLOW = """
-import os, time
-real = os.fsync
-def fsync(fd):
-    time.sleep(0.15)
-    return real(fd)
-os.fsync = fsync
-"""
 
 
 @training("SIGKILL while {case} is being written", SAME, cases=("state", "last", "best", "metrics"))
 def killed_while_writing(lab: Lab, case: str) -> str:
     undisturbed(lab)
     run = lab.folder() / "run"
-    first = start(lab, run, env=lab.injected(SLOW))
+    first = start(lab, run, env=lab.injected(SLOW_DISK.format(seconds=0.15)))
     wait_until(lambda: rows(run) >= 1, first)
     wait_until(lambda: bool(list(run.glob(f".{case}.*.tmp"))), first)
-    first.kill()
-    first.process.wait()
+    first.slay()
     left = [p.name for p in run.glob(".*.tmp")]
     for name in ("last", "best", "state"):
         checkpoint.load(run / f"{name}.safetensors")  # whole, whatever was being written
@@ -125,18 +114,14 @@ def killed_while_writing(lab: Lab, case: str) -> str:
     return f"{left[0] if left else 'nothing'} left and removed"
 
 
-@training("{case} in the middle of an epoch", f"ends with status 130; {SAME}", cases=("SIGTERM", "SIGINT"))
+@training("{case} in the middle of an epoch", f"ends with status 130; {SAME}",
+          cases=("SIGTERM", "Ctrl-C in a terminal"))  # fmt: skip
 def asked(lab: Lab, case: str) -> str:
     undisturbed(lab)
     run = lab.folder() / "run"
     first = start(lab, run)
     wait_until(lambda: rows(run) >= 2, first)
-    begun = time.monotonic()
-    first.kill(getattr(signal, case))
-    ended = first.wait(60)
-    seconds = time.monotonic() - begun
-    assert ended.code == 130 and "Traceback" not in ended.text, ended.text[-300:]
-    assert seconds < (5 if lab.strict else 30), f"took {seconds:.1f} s"
+    seconds = check_stopped(lab, first, case)
     check_same(lab, run, start(lab, run, "--resume").wait())
     return f"ended after {seconds:.1f} s"
 
@@ -170,8 +155,7 @@ def nan(lab: Lab) -> str:
     settings = words(lab, run, cache)
     first = lab.start("train", *settings, room="model")
     wait_until(lambda: rows(run) >= 2, first)
-    first.kill()
-    first.process.wait()
+    first.slay()
     victim, kept = _poison(cache), rows(run)
     told = check_told(
         lab.run("train", *settings, "--resume", room="model"), "step", victim, "last good checkpoint"
@@ -205,13 +189,7 @@ def full(lab: Lab) -> str:
     mount, run = _on_small_disk(lab)
     first = start(lab, run)
     wait_until(lambda: rows(run) >= 2, first)
-    filler = mount / "filler"
-    try:
-        with open(filler, "wb", buffering=0) as file:
-            while True:
-                file.write(bytes(1 << 16))
-    except OSError:
-        pass
+    filler = lab.fill(mount)
     told = check_told(first.wait(60), "no space", "--resume")
     for name in ("last", "best", "state"):
         checkpoint.load(run / f"{name}.safetensors")

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -176,21 +175,6 @@ def test_short_gaps_are_interpolated_and_marked(drawn, haar, tmp_path):
 def test_a_crop_beyond_the_picture_is_not_valid(drawn, haar):
     strict = extract_faces(drawn[0], FacesConfig(margin=2.0, min_inside=0.99), haar)
     assert strict.outcome.status is Status.TOO_SHORT and "inside the picture" in strict.outcome.reason
-
-
-def test_decoder_threads_change_nothing(drawn, haar, tmp_path):
-    """Of a damaged file neither: it is decoded again by one thread."""
-    frames = [np.kron(f[::2, ::2], np.ones((2, 2, 1), np.uint8)) for f in drawn[1]]
-    path = write(tmp_path / "t.mkv", frames)
-    data = bytearray(Path(path).read_bytes())
-    hole = tmp_path / "hole.mkv"
-    data[len(data) // 3 : len(data) // 3 + 300] = bytes(300)
-    hole.write_bytes(data)
-    for name in (path, hole):
-        one, three = (extract_faces(name, FacesConfig(), haar, threads=n) for n in (1, 3))
-        assert one.outcome == three.outcome
-        assert all(one.arrays[k].tobytes() == three.arrays[k].tobytes() for k in one.arrays)
-    assert one.outcome.status is Status.OK_PARTIAL
 
 
 def test_many_crops_wait_on_disk(drawn, haar, monkeypatch):

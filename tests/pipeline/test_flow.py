@@ -1,5 +1,7 @@
 """The flow stage: sign and axis, validity, order, batches, memory errors."""
 
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import cv2
@@ -12,8 +14,9 @@ from data.compact import decode_flow
 from data.outcomes import Status
 from data.schema import FlowConfig
 from pipeline.flow import compute_flow, load_engine, usable_pairs
-from pipeline.flow_engines import PairEngine, RaftBatches, choose_device, fitting_batch
+from pipeline.flow_engines import PairEngine
 from pipeline.raft import RaftEngine
+from pipeline.raft_batches import RaftBatches, choose_device, fitting_batch
 
 
 @dataclass
@@ -234,3 +237,20 @@ def test_tvl1_without_contrib_names_the_package(monkeypatch):
     monkeypatch.delattr(cv2, "optflow")
     with pytest.raises(RuntimeError, match="opencv-contrib-python"):
         load_engine(FlowConfig(method="tvl1"))
+
+
+@pytest.mark.parametrize("method", ["dis", "tvl1"])
+def test_opencvs_methods_load_no_pytorch(method):
+    """It would take hundreds of MB of every worker of the default settings."""
+    code = f"""
+import sys
+import numpy as np
+import pipeline.faces, pipeline.logmel, pipeline.stages
+from data.schema import FlowConfig
+from pipeline.flow import compute_flow, load_engine
+class Clip: frames, time, valid = np.zeros((2, 32, 32, 3), np.uint8), np.arange(2) / 25, np.ones(2, bool)
+config = FlowConfig(method={method!r})
+assert len(list(compute_flow([Clip], config, load_engine(config)))) == 1
+assert "torch" not in sys.modules, sorted(m for m in sys.modules if m.startswith("torch"))[:3]
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,8 +6,8 @@ import torch
 from test_flow import run, sliding
 from test_raft import LARGE, SMALL, drifting, torchvision_flow
 
-from pipeline.flow_engines import RaftBatches
 from pipeline.raft import RaftEngine
+from pipeline.raft_batches import RaftBatches
 
 pytestmark = [
     pytest.mark.gpu,

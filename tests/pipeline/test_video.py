@@ -15,7 +15,7 @@ def test_frames_and_times(tmp_path):
     assert [level(rgb) for rgb, _ in got] == list(range(10))
     np.testing.assert_allclose([t for _, t in got], np.arange(10) / 25, atol=1e-6)
     assert reader.notes == [] and reader.share == 1.0
-    again = list(read_video(path, threads=2))
+    again = list(read_video(path))
     assert all(np.array_equal(a, b) for (a, _), (b, _) in zip(got, again, strict=True))
 
 

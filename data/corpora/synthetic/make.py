@@ -28,6 +28,7 @@ from data.corpora.synthetic.plan import check, clip_count, plan_clip
 from data.corpora.synthetic.voice import SAMPLE_RATE, render_voice
 from data.corpora.synthetic.write import write_clip
 from data.schema import SyntheticConfig
+from data.signals import deaf_children
 
 FORMAT = 1  # raise it when the same settings draw something else
 CSV_FIELDS = ("id", "path", "speaker", "label", "valence", "arousal")
@@ -77,7 +78,9 @@ def make(root: str | Path, config: SyntheticConfig, workers: int = 0, progress: 
             with ProcessPoolExecutor(
                 workers, mp_context=spawn, initializer=cv2.setNumThreads, initargs=(1,)
             ) as pool:
-                for _ in pool.map(draw, missing, chunksize=4):
+                with deaf_children():
+                    drawn = pool.map(draw, missing)
+                for _ in drawn:
                     bar.update()
 
     text = io.StringIO()
