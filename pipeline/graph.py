@@ -26,6 +26,7 @@ from data.recipes import Recipe, recipes
 from data.schema import Config
 from pipeline.cluster import flow_resources, open_cluster
 from pipeline.plan import Sources, finished_shards
+from pipeline.raft_size import size_note
 from pipeline.stages import ShardTask, run_shard
 from pipeline.summary import Summary, summarise
 
@@ -79,8 +80,6 @@ def preprocess(config: Config, corpus: Corpus, say: Callable[[str], None] = prin
             todo = [(s, p) for s in made for p in plans if p.name not in done[s]]
             say(_opening(corpus, plans, made, done))
             if "flow" in made and config.flow.method == "raft":
-                from pipeline.raft import size_note  # imports PyTorch, which few runs need here
-
                 if note := size_note(config.faces.size):
                     say(note)
             if todo:

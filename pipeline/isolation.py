@@ -115,14 +115,14 @@ def _end_with_parent() -> None:
 
 
 def main(stage: str, path: str) -> int:
-    from pipeline.stages import bound_threads, load_models, run_clip
+    from pipeline.stages import load_models, run_clip, settle_process
 
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no part of the answer
     size = int.from_bytes(sys.stdin.buffer.read(8), "little")
     config = parse_config(sys.stdin.buffer.read(size).decode())
     _end_with_parent()
-    bound_threads()
+    settle_process()
     load_models(stage, config)
     try:
         with memory_limit(config.clip_memory_gb):

@@ -29,6 +29,7 @@ from data.weights import WeightsError
 from pipeline.cuda_graphs import Recorded
 from pipeline.raft_correlation import CorrelationPyramid
 from pipeline.raft_encoder import prepare_encoder
+from pipeline.raft_size import working_size
 from pipeline.raft_update import Update
 from pipeline.threads import in_parallel
 
@@ -36,7 +37,6 @@ MODELS = {"raft_small": raft_small, "raft_large": raft_large}
 # What a CPU thread computes at once: enough for efficient matrix products, small enough for its caches.
 CPU_POINTS = 2048  # of feature maps, in pairs: 8 pairs of 128 px
 CPU_PIXELS = 32768  # of images to encode: 2 of 128 px
-SMALLEST = 128  # px; below it the coarsest correlations have no two points
 
 
 def load_network(model: str, path: str) -> RAFT:
@@ -53,25 +53,6 @@ def load_network(model: str, path: str) -> RAFT:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(f"{path} does not hold weights of torchvision's {model}: {reason}") from None
     return network.eval()
-
-
-def working_size(size: int) -> int:
-    """The height or width at which RAFT runs on crops of ``size`` px: a multiple of 8, 128 at least.
-
-    >>> working_size(112), working_size(130)
-    (128, 136)
-    """
-    return max(SMALLEST, -(-size // 8) * 8)
-
-
-def size_note(size: int) -> str:
-    """What a person should know about RAFT on crops of ``size`` px; empty where nothing is to be said."""
-    if working_size(size) == size:
-        return ""
-    return (
-        f"RAFT needs at least {SMALLEST} px and multiples of 8: crops of {size} px are enlarged to "
-        f"{working_size(size)} px for it, and the flow is brought back to px of the crop"
-    )
 
 
 def winograd_pays(device: torch.device, dtype: torch.dtype) -> bool:

@@ -15,7 +15,8 @@ from data.recipes import RAFT_WEIGHTS
 from data.schema import FlowConfig
 from data.weights import resolve
 from pipeline.flow_engines import Stored
-from pipeline.raft import SMALLEST, RaftEngine, cpu_pairs, load_network, working_size
+from pipeline.raft import RaftEngine, cpu_pairs, load_network
+from pipeline.raft_size import SMALLEST, working_size
 
 MAX_BATCH = 512  # pairs; a GPU is busy long before
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from data.allocator import keep_freed_memory
 from data.atomic import file_sha256
 from data.cache import ShardRecord, record_shard
 from data.clips import Clip, ShardPlan
@@ -60,7 +61,7 @@ def run_shard(task: ShardTask) -> ShardRecord:
         OSError: where the cache's disk is full, read-only or gone; clips' own troubles become
             outcomes instead.
     """
-    bound_threads()
+    settle_process()
     config = load_settings(task.settings)
     path = Path(task.folder) / f"{task.plan.name}.h5"
     sources = [source_digest(Path(task.root) / clip.path) for clip in task.plan.clips]
@@ -206,6 +207,10 @@ def _with_note(result: StageResult, clip: Clip) -> StageResult:
     return StageResult(Outcome(outcome.status, reason, outcome.fraction))
 
 
-def bound_threads() -> None:
-    """One thread a worker process: workers share the cores, and one order of sums gives one result."""
+def settle_process() -> None:
+    """One thread a worker process: workers share the cores, and one order of sums gives one result.
+
+    Freed memory stays with it, which makes flow on a CPU half as fast again.
+    """
     cv2.setNumThreads(1)
+    keep_freed_memory()

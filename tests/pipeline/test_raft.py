@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torchvision.models.optical_flow import raft_large, raft_small
 
 from data.weights import WeightsError
-from pipeline.raft import RaftEngine, load_network, size_note, working_size
+from pipeline.raft import RaftEngine, load_network
+from pipeline.raft_size import size_note, working_size
 
 
 @pytest.fixture(autouse=True)
