@@ -287,8 +287,8 @@ def joined(batch: int, device: str) -> Iterator[Ranks]:
         if not lost_connection(error):
             raise
         raise RankError(
-            f"rank {ranks.rank} of {ranks.world} lost the connection to another one, which has ended or is out "
-            f"of reach; its own message says why. What the run folder holds is whole: go on with --resume "
+            f"rank {ranks.rank} of {ranks.world} lost the connection to another one, which has ended or is "
+            "out of reach; its own message says why. What the run folder holds is whole: go on with --resume "
             f"({_first_line(error)})"
         ) from error
     else:
@@ -298,10 +298,9 @@ def joined(batch: int, device: str) -> Iterator[Ranks]:
 
 def lost_connection(error: RuntimeError) -> bool:
     """Whether an error of PyTorch's says that another rank is gone."""
-    text = str(error).lower()
-    return isinstance(error, dist.DistError) or any(
-        w in text for w in ("gloo", "nccl", "connection", "socket")
-    )
+    told = str(error).lower()
+    words = ("gloo", "nccl", "connection", "socket")
+    return isinstance(error, dist.DistError) or any(word in told for word in words)
 
 
 def _first_line(error: Exception) -> str:

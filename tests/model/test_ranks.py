@@ -1,4 +1,4 @@
-"""Several processes train as one: the same losses, no clip twice, one writer, any number of them after a stop."""
+"""Several processes train as one: equal losses, no clip twice, one writer, and any number after a stop."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from torch import nn
 from data.config import ConfigError
 from data.schema import Config
 from model import checkpoint
+from model.__main__ import main
 from model.encoders import only_valid, times_taken
 from model.masking import random_hide
 from model.ranks import VARIABLES, RankError, Ranks, clips_per_rank, device_of, read_environment
@@ -83,6 +84,12 @@ def two(tmp_path_factory):
     return folder, alone, told
 
 
+def table(run: Path) -> list[dict]:
+    """What ``metrics.csv`` holds."""
+    with open(run / "metrics.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def figures(row: dict) -> dict:
     return {k: v for k, v in row.items() if k.startswith(("train_", "val_")) and "seconds" not in k}
 
@@ -94,7 +101,7 @@ def close(history: list[dict], expected: list[dict], tolerance: float = 1e-5) ->
 
 
 def test_two_processes_have_the_losses_of_one(two):
-    """With dropout, hidden modalities, masked frames and sound, missing labels and a last batch that is not full."""
+    """With dropout, hidden modalities, masked frames and sound, missing labels and a last batch not full."""
     _, alone, told = two
     close(told[0]["history"], alone.history)
     assert figures(told[1]["history"][-1]) == figures(told[0]["history"][-1])
@@ -127,8 +134,9 @@ def test_rank_zero_alone_writes(two):
     names = {p.name for p in (folder / "whole").iterdir()}
     assert names == {p.name for p in (folder / "alone").iterdir()}
     assert len(list((folder / "whole/events").iterdir())) == 1
-    rows = list(csv.DictReader(open(folder / "whole/metrics.csv", newline="")))
-    assert [float(r["val_loss"]) for r in rows] == [r["val_loss"] for r in told[0]["history"]]
+    assert [float(r["val_loss"]) for r in table(folder / "whole")] == [
+        r["val_loss"] for r in told[0]["history"]
+    ]
 
 
 def test_what_one_process_began_two_finish_on_the_same_curve(two):
@@ -138,7 +146,7 @@ def test_what_one_process_began_two_finish_on_the_same_curve(two):
 
 
 def test_what_two_began_one_finishes_on_the_same_curve(two):
-    """The last rank alone had been asked to stop: both stopped after the same step, and the first saved it."""
+    """The last rank alone had been asked to stop: both stopped after the same step, the first saved it."""
     folder, alone, told = two
     assert [t["halted"] for t in told] == ["stopped", "stopped"]
     steps = checkpoint.load(folder / "halted/state.safetensors")[1]["step"]
@@ -170,14 +178,12 @@ def test_torchrun_trains_as_make_train_does(seen_run, tmp_path):
     command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
     done = subprocess.run(
         [sys.executable, *command, "-m", "model", *words(seen_run, tmp_path / "run")],
-        cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("best epoch") == 1 and "2 processes" not in done.stdout
-    rows = [
-        next(csv.DictReader(open(p / "metrics.csv", newline="")))
-        for p in (tmp_path / "run", seen_run / "run")
-    ]
+    rows = [table(folder)[0] for folder in (tmp_path / "run", seen_run / "run")]
     ours, theirs = (figures({k: float(v) for k, v in row.items() if v}) for row in rows)
     assert ours == pytest.approx(theirs, abs=1e-5)
     assert json.loads((tmp_path / "run/run.json").read_text())["processes"] == 2
@@ -222,13 +228,13 @@ def test_ctrl_c_under_torchrun_saves_and_ends_all(seen_run, tmp_path):
     assert state["step"] >= state["batches"] * len(state["history"])
 
 
-def test_the_door_tells_what_is_wrong_with_the_environment(tmp_path):
-    environ = {**os.environ, "RANK": "0"}
-    command = [sys.executable, "-m", "model", "train", f"train.run={tmp_path / 'run'}"]
-    done = subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
-    assert (
-        done.returncode == 1 and done.stderr.startswith("error: RANK=0 is set") and "torchrun" in done.stderr
-    )
+def test_the_door_tells_what_is_wrong_with_the_environment(tmp_path, monkeypatch, capsys):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RANK", "0")
+    assert main(["train", f"train.run={tmp_path / 'run'}"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: RANK=0 is set") and "torchrun" in told
     assert not (tmp_path / "run").exists()
 
 
@@ -279,8 +285,6 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
 
 
 def test_only_training_is_for_several_processes(monkeypatch, capsys):
-    from model.__main__ import main
-
     for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)
     assert main(["evaluate", "runs/none"]) == 1
@@ -337,9 +341,7 @@ def test_loaders_of_ranks_divide_the_global_batches(count, world):
     device = torch.device("cpu")
     alone = make_loader(features, range(count), config, device, True)
     parts = [
-        make_loader(
-            features, range(count), config, device, True, Ranks(rank=r, world=world, clips=12 // world)
-        )
+        make_loader(features, range(count), config, device, True, Ranks(rank=r, world=world))
         for r in range(world)
     ]
     for epoch in range(2):
