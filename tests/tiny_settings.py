@@ -12,6 +12,8 @@ def tiny(words: list[str]) -> list[str]:
     drawn += ["faces.weights=null", "faces.size=64", "max_failed=1"]
     fast = ["train.epochs=1", "loader.batch=4", "loader.steps=4", "loader.crop=56", "model.width=16"]
     fast += ["model.heads=2", "model.channels=[4,8]", "model.grid=2", "train.device=cpu"]
+    if words[1] == "torch.distributed.run":
+        words = words[words.index("-m", 2) :]
     command = words[1:3]
     if command in (["pipeline", "preprocess"], ["pipeline", "draw"], ["pipeline", "verify"]):
         return drawn
