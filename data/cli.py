@@ -11,7 +11,6 @@ from data.config import load_config
 from data.schema import Config
 from data.signals import INTERRUPTED, hear_stop
 
-INTERRUPTED = 130  # exit status after Ctrl-C or SIGTERM, as of a shell
 HELP = "YAML files and key=value overrides, in order, e.g. configs/ravdess.yaml faces.size=128"
 
 

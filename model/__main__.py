@@ -13,7 +13,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from data.cli import INTERRUPTED, add_settings, read_settings, run
+from data.cli import add_settings, read_settings, run
+from data.signals import INTERRUPTED
 
 
 def main(argv: list[str] | None = None) -> int:
