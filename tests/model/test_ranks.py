@@ -14,8 +14,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import together
 import torch
+import two_ranks
 from model_helpers import random_batch
 from test_train import features_of
 from torch import nn
@@ -70,15 +70,15 @@ def ended(running: list[subprocess.Popen], logs: Path) -> tuple[list[int], list[
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """What two processes did (`together.py`), and an unbroken run of one process."""
+    """What two processes did (`two_ranks.py`), and an unbroken run of one process."""
     folder = tmp_path_factory.mktemp("two")
-    alone = together.trainer(folder / "alone", Ranks(clips=together.BATCH))
+    alone = two_ranks.trainer(folder / "alone", Ranks(clips=two_ranks.BATCH))
     alone.fit(progress=False)
     with pytest.raises(KeyboardInterrupt):
-        together.trainer(folder / "begun_alone", Ranks(clips=together.BATCH), together.Interrupted).fit(
+        two_ranks.trainer(folder / "begun_alone", Ranks(clips=two_ranks.BATCH), two_ranks.Interrupted).fit(
             progress=False
         )
-    codes, said = ended(start([str(ROOT / "tests/model/together.py"), str(folder)], 2, folder), folder)
+    codes, said = ended(start([str(ROOT / "tests/model/two_ranks.py"), str(folder)], 2, folder), folder)
     assert codes == [0, 0], "\n".join(said)
     told = [json.loads((folder / f"told{rank}.json").read_text()) for rank in range(2)]
     return folder, alone, told
@@ -151,7 +151,7 @@ def test_what_two_began_one_finishes_on_the_same_curve(two):
     assert [t["halted"] for t in told] == ["stopped", "stopped"]
     steps = checkpoint.load(folder / "halted/state.safetensors")[1]["step"]
     assert len(alone.train) < steps < 2 * len(alone.train)
-    again = together.trainer(folder / "halted", Ranks(clips=together.BATCH))
+    again = two_ranks.trainer(folder / "halted", Ranks(clips=two_ranks.BATCH))
     again.fit(resume=True, progress=False)
     close(again.history, alone.history)
 
@@ -159,9 +159,9 @@ def test_what_two_began_one_finishes_on_the_same_curve(two):
 def test_nan_on_one_rank_stops_both_and_names_the_whole_batch(two):
     folder, _, told = two
     assert told[0]["diverged"] == told[1]["diverged"]
-    poisoned = together.trainer(folder / "again", Ranks(clips=together.BATCH), together.Poisoned, epochs=1)
+    poisoned = two_ranks.trainer(folder / "again", Ranks(clips=two_ranks.BATCH), two_ranks.Poisoned, epochs=1)
     rows = list(poisoned.train.epoch(0))[3]
-    assert all(together.IDS[i] in told[0]["diverged"] for i in rows.index.tolist())
+    assert all(two_ranks.IDS[i] in told[0]["diverged"] for i in rows.index.tolist())
     assert "at step 3" in told[0]["diverged"]
 
 
@@ -312,7 +312,7 @@ def test_ranks_draw_what_one_process_draws():
         ranks, layer = Ranks(rank=rank, world=2, clips=4), Dropout(0.5)
         connect(nn.ModuleList([layer]), ranks)
         torch.manual_seed(5)
-        hidden = random_hide(together.take(batch, range(rank, 8, 2)), 0.6, config, ranks)
+        hidden = random_hide(two_ranks.take(batch, range(rank, 8, 2)), 0.6, config, ranks)
         parts.append((hidden, layer(torch.ones(4 * 3, 7))))
     torch.manual_seed(5)
     hidden, dropped = random_hide(batch, 0.6, config), Dropout(0.5)(torch.ones(8 * 3, 7))

@@ -1,6 +1,6 @@
 """What several processes do together; `test_ranks.py` starts this file once for each rank.
 
-    python together.py FOLDER      (with the variables that torchrun sets)
+    python two_ranks.py FOLDER      (with the variables that torchrun sets)
 
 Everything that needs a second process happens in one go, because starting one takes seconds.
 """
