@@ -1,8 +1,8 @@
 """Machines on this machine: network namespaces with cables between them, or mere processes on loopback.
 
 In namespaces each machine has a host name, a network card and an address of its own; its cable can be
-pulled, and a folder can be hidden from it. That needs Linux, ``ip``, and user namespaces, but not root. Without
-them a machine is a process on loopback, which is frozen instead of cut off.
+pulled, and a folder can be hidden from it. That needs Linux, ``ip``, and user namespaces, but not root.
+Without them a machine is a process on loopback, which is frozen instead of cut off.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ class Stage:
     def worker(self, machine: str, hide: Path | None = None) -> None:
         """Start a worker on a machine and wait until the scheduler knows it.
 
-        A worker that lost its scheduler ends; what starts it again is a service manager's task, here a loop's.
+        A worker that lost its scheduler ends; starting it again is a service manager's task, here a loop's.
         """
         address = self.scheduler
         command = [
@@ -227,13 +227,15 @@ class Stage:
         return "its shard was made by another"
 
     def training(self, epochs: int) -> tuple[float, float, str]:
-        """One network in one process, and in two on two machines: difference of losses, gain in speed."""
-        words = [
-            *self.words("undisturbed"),
-            f"train.epochs={epochs}",
-            "train.patience=99",
-            "train.device=cpu",
-        ]
+        """One network in one process, and in two on two machines: difference of losses, gain in speed.
+
+        With a small learning rate: with a large one AdamW blows rounding up, in one process with another number
+        of threads as much as here (docs/scaling.md).
+        """
+        for machine in [m for m in self.machines.running if m != "scheduler"]:
+            self.machines.stop(machine)
+        more = [f"train.epochs={epochs}", "train.patience=99", "train.device=cpu", "train.lr=1e-5"]
+        words = self.words("undisturbed", *more, "loader.batch=32")
         command = [sys.executable, "-m", "model", "train", *words, "--quiet"]
         here = _Here(self.machines)
         rows = {}
@@ -257,7 +259,7 @@ class Stage:
                 self.ended(machine)
             with open(self.base / name / "metrics.csv", newline="") as file:
                 rows[name] = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
-        losses = [k for k in rows["one"][0] if k.startswith(("train_", "val_")) and "seconds" not in k]
+        losses = ("train_loss", "train_fused", "train_video", "train_audio", "val_loss")
         difference = max(abs(a[k] - b[k]) for a, b in zip(*rows.values(), strict=True) for k in losses)
         seconds = {name: median(row["train_seconds"] for row in found[1:]) for name, found in rows.items()}
         told = f"{seconds['one']:.2f} s an epoch in one process of one thread, {seconds['two']:.2f} s in two"
