@@ -241,6 +241,40 @@ class TrainConfig:
 
 
 @dataclass
+class ClusterConfig:
+    """The cluster that preprocessing starts; ``scheduler`` names one that runs already."""
+
+    kind: str = opt(
+        "local",
+        "where workers are started: on this machine, as SLURM jobs or as Kubernetes pods",
+        choices=("local", "slurm", "kubernetes"),
+        operational=True,
+    )
+    adaptive: bool = opt(
+        False, "workers come when there is work and go when there is none, workers= at most", operational=True
+    )
+    minimum: int = opt(0, "fewest workers of an adaptive cluster", operational=True, low=0)
+    gpu: bool = opt(False, "each job or pod has a GPU, which does the flow", operational=True)
+    memory_gb: float = opt(8.0, "memory of a worker in GiB", operational=True, low=0.5)
+    patience: float = opt(3600.0, "s to wait for the first job or pod", operational=True, low=1)
+    queue: str | None = opt(None, "SLURM partition", operational=True)
+    account: str | None = opt(None, "SLURM account", operational=True)
+    walltime: str = opt("04:00:00", "SLURM time limit of a job, hh:mm:ss", operational=True)
+    per_job: int = opt(1, "workers, of a core each, in one SLURM job", operational=True, low=1)
+    directives: list[str] = opt([], "more #SBATCH options, e.g. --gres=gpu:1", operational=True)
+    prologue: list[str] = opt(
+        [], "shell lines at the start of a SLURM job, e.g. module load", operational=True
+    )
+    interface: str | None = opt(None, "network interface between SLURM nodes, e.g. ib0", operational=True)
+    scratch: str | None = opt(None, "local folder of a SLURM node for Dask's own files", operational=True)
+    logs: str = opt("slurm", "folder for the jobs' output", operational=True)
+    namespace: str = opt("default", "Kubernetes namespace", operational=True)
+    image: str | None = opt(None, "container image with this project, on its Python path", operational=True)
+    claim: str | None = opt(None, "PersistentVolumeClaim that holds corpus and caches", operational=True)
+    mount: str = opt("/data", "where the claim is mounted, in pods and here", operational=True)
+
+
+@dataclass
 class Config:
     """All settings."""
 
@@ -260,6 +294,7 @@ class Config:
     scheduler: str | None = opt(
         None, "address of a running Dask scheduler; a local one where empty", operational=True
     )
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
     gpus: int = opt(-1, "GPUs for flow; -1 finds out", operational=True)
     dashboard: str = opt(
         "127.0.0.1:0", "address of Dask's dashboard; port 0 picks a free one", operational=True

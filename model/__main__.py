@@ -14,6 +14,7 @@ import argparse
 import sys
 
 from data.cli import add_settings, read_settings, run
+from data.signals import INTERRUPTED
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,7 +25,8 @@ def main(argv: list[str] | None = None) -> int:
     sub = commands.add_parser(
         "train",
         help="train a network",
-        description="Train DE-III on a preprocessed corpus. Settings: `python -m pipeline settings`.",
+        description="Train DE-III on a preprocessed corpus. Settings: `python -m pipeline settings`. "
+        "Several GPUs: `torchrun --nproc-per-node 2 -m model train ...`; they share each loader.batch.",
     )
     add_settings(sub)
     sub.add_argument("--resume", action="store_true", help="go on with the run in train.run where it stopped")
@@ -60,7 +62,18 @@ def main(argv: list[str] | None = None) -> int:
         args.settings += rest  # settings may also follow an option
     elif rest:
         parser.error(f"unknown arguments: {' '.join(rest)}")
+    if args.command != "train":
+        action = args.action
+        args.action = lambda args: _alone(args.command) or action(args)
     return run(lambda: args.action(args))
+
+
+def _alone(command: str) -> None:
+    """Refuse to do the same thing several times over in one place."""
+    from model.ranks import RankError, launched
+
+    if launched():
+        raise RankError(f"`{command}` is for one process; torchrun is for `train`")
 
 
 def _add_predict(commands: argparse._SubParsersAction) -> None:
@@ -112,10 +125,18 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
+    from model.ranks import read_environment
     from model.train import train
 
-    config = read_settings(args.settings)
-    best = train(config, resume=args.resume, progress=not args.quiet)
+    config, ranks = read_settings(args.settings), read_environment()
+    try:
+        best = train(config, resume=args.resume, progress=not args.quiet)
+    except KeyboardInterrupt:
+        if ranks.first:  # once is enough
+            raise
+        return INTERRUPTED
+    if not ranks.first:
+        return 0
     print(f"best epoch {best['epoch']}: validation {best['val_monitor']:.3f}; "
           f"next: python -m model evaluate {config.train.run}")  # fmt: skip
     return 0

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.positions import Rotation, rotate
+from model.synced import OverRanks, kept
 
 
-class Attention(nn.Module):
+class Attention(OverRanks, nn.Module):
     """Multi-head attention over the last-but-one axis, never across clips.
 
     A query whose keys are all masked receives zeros, so a residual leaves it as it was.
@@ -44,11 +45,21 @@ class Attention(nn.Module):
         if mask_BS is not None:
             some = mask_BS.any(dim=1)
             attend = (mask_BS | ~some[:, None])[:, None, None, :]  # no row without a key: it would be NaN
-        x = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=attend, dropout_p=self.dropout if self.training else 0.0
-        )
+        dropout = self.dropout if self.training else 0.0
+        if dropout and self.ranks is not None:
+            x = self._attend(q, k, v, attend)
+        else:
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=attend, dropout_p=dropout)
         x = self.out(x.transpose(1, 2).flatten(2))
         return x if some is None else x * some[:, None, None]
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, attend: Tensor | None) -> Tensor:
+        """The same with the dropout of the whole batch, which the fused kernels cannot be told."""
+        score = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
+        if attend is not None:
+            score = score.masked_fill(~attend, float("-inf"))
+        weight = score.softmax(dim=-1)
+        return (weight * kept(weight, self.dropout, self.ranks)).to(v.dtype) @ v
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)

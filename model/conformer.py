@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from model.attention import Attention
 from model.positions import Rotation
+from model.synced import Dropout
 
 BRANCH_START = 0.1  # factor on the initial weights of each residual branch's last layer
 
@@ -31,9 +32,9 @@ class FeedForward(nn.Sequential):
             nn.LayerNorm(width),
             nn.Linear(width, 4 * width),
             nn.SiLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             start_small(nn.Linear(4 * width, width)),
-            nn.Dropout(dropout),
+            Dropout(dropout),
         )
 
 
@@ -51,7 +52,7 @@ class Convolution(nn.Module):
         self.gate = nn.Sequential(nn.Linear(width, 2 * width), nn.GLU(dim=-1))
         self.depthwise = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width, bias=False)
         self.out = nn.Sequential(
-            nn.LayerNorm(width), nn.SiLU(), start_small(nn.Linear(width, width)), nn.Dropout(dropout)
+            nn.LayerNorm(width), nn.SiLU(), start_small(nn.Linear(width, width)), Dropout(dropout)
         )
 
     def forward(self, x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
@@ -69,7 +70,7 @@ class ConformerBlock(nn.Module):
         self.attention_norm = nn.LayerNorm(width)
         self.attention = Attention(width, heads, dropout)
         start_small(self.attention.out)
-        self.attention_drop = nn.Dropout(dropout)
+        self.attention_drop = Dropout(dropout)
         self.convolution = Convolution(width, kernel, dropout)
         self.ffn_out = FeedForward(width, dropout)
         self.norm = nn.LayerNorm(width)

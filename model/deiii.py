@@ -18,9 +18,17 @@ from data.config import ConfigError
 from data.schema import ModelConfig
 from model.attention import AttentivePool
 from model.conformer import Conformer
-from model.encoders import AudioEncoder, DeepAudioEncoder, ImageEncoder, ResNetEncoder, only_valid
+from model.encoders import (
+    AudioEncoder,
+    DeepAudioEncoder,
+    ImageEncoder,
+    ResNetEncoder,
+    only_valid,
+    times_taken,
+)
 from model.fusion import InterModal, VisualFusion
 from model.positions import ClockRotary
+from model.synced import Dropout, OverRanks
 
 
 @dataclass
@@ -52,7 +60,7 @@ class Outputs:
         return {name: scores for name, scores in named.items() if scores is not None}
 
 
-class DEIII(nn.Module):
+class DEIII(OverRanks, nn.Module):
     """The network.
 
     Args:
@@ -95,7 +103,7 @@ class DEIII(nn.Module):
             self.audio_encoder = DeepAudioEncoder(n_mels, width, config.audio_channels, config.audio_deltas)
         elif audio:
             self.audio_encoder = AudioEncoder(n_mels, width)
-        self.drop = nn.Dropout(drop)
+        self.drop = Dropout(drop)
 
         intra = lambda: Conformer(width, config.blocks, heads, config.conv_kernel, drop)
         self.v_conformer = intra() if config.conformer and visual else None
@@ -149,9 +157,13 @@ class DEIII(nn.Module):
         """Images [B,T,C,S,S] to tokens [B,T,P,D]; what masked ones hold never matters."""
         images, mask = images.flatten(0, 1), mask_BT.flatten()
         images = images.masked_fill(~mask[:, None, None, None], 0.0)
-        if self.training:
-            images = only_valid(images, mask)
-        return encoder(images).unflatten(0, mask_BT.shape)
+        if not self.training:
+            return encoder(images).unflatten(0, mask_BT.shape)
+        if self.ranks is None:
+            return encoder(only_valid(images, mask)).unflatten(0, mask_BT.shape)
+        # A copy may be of another rank's image: images weigh as often as one process would copy them.
+        weight = self.ranks.own(times_taken(self.ranks.whole(mask_BT).flatten()))
+        return encoder(images, weight).unflatten(0, mask_BT.shape)
 
     def _hear(self, batch: Batch) -> tuple:
         """Log-mel to [B,ceil(L/4),D], its mask and rotations."""
@@ -173,7 +185,7 @@ class Head(nn.Module):
     def __init__(self, width, heads, streams, dropout, n_classes, ranges):
         super().__init__()
         self.pools = nn.ModuleList(AttentivePool(width, heads) for _ in range(streams))
-        self.mix = nn.Sequential(nn.Linear(streams * width, width), nn.SiLU(), nn.Dropout(dropout))
+        self.mix = nn.Sequential(nn.Linear(streams * width, width), nn.SiLU(), Dropout(dropout))
         self.classes = nn.Linear(width, n_classes) if n_classes else None
         self.attributes = nn.Linear(width, len(ranges)) if ranges else None
         self.register_buffer("ranges", torch.tensor(ranges, dtype=torch.float32).reshape(-1, 2))

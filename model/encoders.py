@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, resnet18
 from torchvision.ops import FrozenBatchNorm2d
 
+from model.synced import BatchNorm2d, OverRanks, normalise
+
 
 class ImageEncoder(nn.Module):
     """A small residual CNN that keeps a grid of spatial tokens.
@@ -31,10 +33,12 @@ class ImageEncoder(nn.Module):
         self.stages = nn.Sequential(*(Residual(a, b) for a, b in zip(before, channels, strict=True)))
         self.tokens = GridTokens(channels[-1], width, grid)
 
-    def forward(self, image_NCSS: Tensor) -> Tensor:
-        """float [N,C,S,S] to tokens [N,P,D]."""
-        x = image_NCSS.contiguous(memory_format=torch.channels_last)
-        return self.tokens(self.stages(self.stem(x)))
+    def forward(self, image_NCSS: Tensor, weight_N: Tensor | None = None) -> Tensor:
+        """float [N,C,S,S] to tokens [N,P,D]; ``weight_N``: its part in all ranks' statistics."""
+        x = self.stem(image_NCSS.contiguous(memory_format=torch.channels_last))
+        for stage in self.stages:
+            x = stage(x, weight_N)
+        return self.tokens(x)
 
 
 def only_valid(image_NCSS: Tensor, mask_N: Tensor) -> Tensor:
@@ -50,6 +54,14 @@ def only_valid(image_NCSS: Tensor, mask_N: Tensor) -> Tensor:
     return image_NCSS[take] * mask_N.any()
 
 
+def times_taken(mask_N: Tensor) -> Tensor:
+    """How often `only_valid` returns each image, float32 [N]; once each where none is valid."""
+    spare = torch.arange(len(mask_N), device=mask_N.device) % mask_N.sum().clamp_min(1)
+    copies = torch.zeros(len(mask_N), device=mask_N.device).index_add_(0, spare, (~mask_N).float())
+    place = (mask_N.cumsum(0) - 1).clamp_min(0)
+    return torch.where(mask_N.any(), torch.where(mask_N, 1 + copies[place], 0.0), 1.0)
+
+
 class Residual(nn.Module):
     """Two 3x3 convolutions beside a 1x1 shortcut; halves the resolution."""
 
@@ -57,17 +69,20 @@ class Residual(nn.Module):
         super().__init__()
         self.branch = nn.Sequential(
             nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(outputs),
+            BatchNorm2d(outputs),
             nn.ReLU(inplace=True),
             nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
-            nn.BatchNorm2d(outputs),
+            BatchNorm2d(outputs),
         )
         self.shortcut = nn.Sequential(
             nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False), nn.Conv2d(inputs, outputs, 1)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.branch(x) + self.shortcut(x))
+    def forward(self, x: Tensor, weight_N: Tensor | None = None) -> Tensor:
+        y = x
+        for layer in self.branch:
+            y = layer(y, weight_N) if isinstance(layer, BatchNorm2d) else layer(y)
+        return torch.relu(y + self.shortcut(x))
 
 
 class ResNetEncoder(nn.Module):
@@ -92,8 +107,8 @@ class ResNetEncoder(nn.Module):
         )
         self.tokens = GridTokens(256, width, grid)
 
-    def forward(self, image_NCSS: Tensor) -> Tensor:
-        """float [N,3,S,S] to tokens [N,P,D]."""
+    def forward(self, image_NCSS: Tensor, weight_N: Tensor | None = None) -> Tensor:
+        """float [N,3,S,S] to tokens [N,P,D]; its statistics are fixed, so no image weighs anything."""
         return self.tokens(self.trunk(image_NCSS.contiguous(memory_format=torch.channels_last)))
 
 
@@ -223,12 +238,14 @@ class AudioResidual(nn.Module):
         return torch.relu(y + self.shortcut(x)).masked_fill(~mask, 0.0)
 
 
-class MaskedBatchNorm(nn.BatchNorm2d):
+class MaskedBatchNorm(OverRanks, nn.BatchNorm2d):
     """Batch normalisation of [B,C,L,M] whose statistics see valid steps alone (mask bool [B,1,L,1])."""
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
+        if self.ranks is not None:
+            return normalise(x, mask.float(), self, self.ranks)
         with torch.autocast(x.device.type, enabled=False):
             flat = x.float().permute(0, 2, 3, 1).reshape(-1, x.shape[1])  # no copy where channels come last
             weight = mask.float().expand(-1, 1, -1, x.shape[3]).reshape(1, -1)

@@ -13,10 +13,12 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from data.allocator import keep_freed_memory
@@ -27,8 +29,11 @@ from model.devices import autocast, seed_all
 from model.losses import total_loss
 from model.masking import random_hide
 from model.optim import AveragedWeights, learning_rate, make_optimizer
+from model.ranks import Ranks
 from model.runs import RunFolder
 from model.scoring import score
+from model.synced import connect
+from model.whole import whole_batch
 
 CHECK_EVERY = 25  # steps between two looks at the loss; a look waits for the device
 
@@ -56,6 +61,8 @@ class Trainer:
         clip_ids: id of each feature-set row, for messages.
         info: what every checkpoint carries beside its weights.
         class_weights: float32 [C] or ``None``.
+        ranks: the processes that train together; this one alone where not given. Each has loaders of its
+            part of every batch; the first writes files and shows progress.
     """
 
     def __init__(
@@ -69,11 +76,16 @@ class Trainer:
         clip_ids: list[str],
         info: dict[str, Any],
         class_weights: Tensor | None = None,
+        ranks: Ranks | None = None,
     ):
+        self.ranks = ranks or Ranks()
         self.model, self.train, self.val, self.run, self.device = model, train, val, run, device
         self.config, self.settings, self.clip_ids, self.info = config, config.train, clip_ids, info
         self.class_weights = None if class_weights is None else class_weights.to(device)
-        self.forward = torch.compile(model) if self.settings.compile else model
+        connect(model, self.ranks)
+        self.forward = self.learner = torch.compile(model) if self.settings.compile else model
+        if self.ranks.world > 1:
+            self.learner = DistributedDataParallel(self.forward)
         self.optimizer = make_optimizer(model, self.settings, device)
         self.average = AveragedWeights(model, self.settings.ema)
         self.total = self.settings.epochs * len(train)
@@ -92,9 +104,10 @@ class Trainer:
             Diverged: names the step and its clips; the last good checkpoint stays.
             KeyboardInterrupt: after Ctrl-C or SIGTERM, when the state is saved.
         """
-        if resume and self.run.state.exists():
+        if resume:
             self._restore()
-        with _events(self.run, len(self.history)) as board, _stop_requests() as stop:
+        progress = progress and self.ranks.first
+        with self._board() as board, _stop_requests() as stop:
             while len(self.history) < self.settings.epochs and not self._patience_over():
                 self._epoch(len(self.history), board, stop, progress)
         return self.history[self.best_epoch]
@@ -112,9 +125,10 @@ class Trainer:
                 bar.update()
                 if len(pending) == CHECK_EVERY:
                     self._check(pending)
-                if stop.is_set():
+                if self.ranks.any_wants_to_stop(stop.is_set()):
                     self._check(pending)
                     self._save_state()
+                    self.ranks.wait()  # whoever ends first has the others ended
                     raise KeyboardInterrupt
         self._check(pending)
         trained = time.perf_counter() - began
@@ -125,10 +139,11 @@ class Trainer:
         row |= {"train_seconds": round(trained, 3), "seconds": round(time.perf_counter() - began, 3)}
         self.history.append(row)
         for name, value in row.items():
-            if value is not None and name != "epoch":
+            if board is not None and value is not None and name != "epoch":
                 board.add_scalar(name.replace("_", "/", 1), value, epoch)
         self._save_state()
-        self.run.write_history(self.history)
+        if self.ranks.first:
+            self.run.write_history(self.history)
         if progress:
             tqdm.write(describe(row, best=epoch == self.best_epoch))
 
@@ -138,9 +153,10 @@ class Trainer:
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.total, self.settings)
-        batch = random_hide(batch, self.settings.modality_dropout, self.config.model)
+        batch = random_hide(batch, self.settings.modality_dropout, self.config.model, self.ranks)
         with autocast(self.settings.amp, self.device):
-            outputs = self.forward(batch)
+            outputs = self.learner(batch)
+        outputs, batch = whole_batch(self.ranks, outputs, batch)
         loss, parts = total_loss(
             outputs, batch,
             w_video=self.settings.w_video, w_audio=self.settings.w_audio,
@@ -169,23 +185,27 @@ class Trainer:
     def _validate(self, epoch: int) -> dict[str, Any]:
         """Validation figures under the averaged weights; keeps the best and the last weights."""
         self.average.swap()
-        found = score(self.forward, self.val.epoch(0), self.device, self.settings)
+        found = score(self.forward, self.val.epoch(0), self.device, self.settings, ranks=self.ranks)
         row = {"val_loss": found.loss}
         names = tuple(self.config.model.attributes)
         row |= {f"val_{name}": value for name, value in found.figures("fused", names).items()}
         row["val_monitor"] = monitored(row, self.settings.monitor)
         # equal results are told apart by the loss: small validation sets tie often
-        result = [row["val_monitor"], -found.loss]
+        result = self.ranks.of_first([row["val_monitor"], -found.loss])
         weights, info = self.model.state_dict(), {**self.info, "epoch": epoch, "validation": row}
-        checkpoint.save(self.run.last, weights, info)
+        self._save(self.run.last, weights, info)
         if self.best is None or result > self.best:
             self.best, self.best_epoch = result, epoch
-            checkpoint.save(self.run.best, weights, info)
+            self._save(self.run.best, weights, info)
         self.average.swap()
         return row
 
     def _patience_over(self) -> bool:
         return len(self.history) - 1 - self.best_epoch >= self.settings.patience
+
+    def _save(self, path: Path, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
+        if self.ranks.first:
+            checkpoint.save(path, tensors, info)
 
     def _save_state(self) -> None:
         tensors = {
@@ -198,10 +218,14 @@ class Trainer:
             "step": self.step, "history": self.history, "best": self.best, "best_epoch": self.best_epoch,
             "batches": len(self.train),
         }  # fmt: skip
-        checkpoint.save(self.run.state, tensors, progress)
+        self._save(self.run.state, tensors, progress)
 
     def _restore(self) -> None:
-        tensors, progress = checkpoint.load(self.run.state)
+        there = self.ranks.first and self.run.state.exists()
+        found = self.ranks.state_of_first(checkpoint.load(self.run.state) if there else None)
+        if found is None:
+            return
+        tensors, progress = found
         if progress["batches"] != len(self.train):
             raise checkpoint.CheckpointError(
                 f"{self.run.state} has {progress['batches']} batches an epoch, this run {len(self.train)}"
@@ -212,7 +236,23 @@ class Trainer:
         self.sums = {n: t.to(self.device) for n, t in checkpoint.under("sums", tensors).items()}
         self.step, self.history = progress["step"], progress["history"]
         self.best, self.best_epoch = progress["best"], progress["best_epoch"]
-        self.run.write_history(self.history)
+        if self.ranks.first:
+            self.run.write_history(self.history)
+
+    @contextmanager
+    def _board(self) -> Iterator[Any]:
+        """Rank 0's TensorBoard writer, which hides what a resumed run is about to write again."""
+        if not self.ranks.first:
+            yield None
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # TensorBoard's imports warn about its own dependencies
+            from torch.utils.tensorboard import SummaryWriter
+        writer = SummaryWriter(str(self.run.events), purge_step=len(self.history) or None)
+        try:
+            yield writer
+        finally:
+            writer.close()
 
 
 def monitored(row: dict[str, Any], monitor: str) -> float:
@@ -236,19 +276,6 @@ def describe(row: dict[str, Any], best: bool) -> str:
     names |= {k: k.removeprefix("val_").replace("_", " ") for k in row if k.startswith("val_ccc_")}
     parts = [f"{label} {row[key]:.3f}" for key, label in names.items() if row.get(key) is not None]
     return f"epoch {row['epoch']:3d}  {'  '.join(parts)}  {row['seconds']:.1f} s{'  best' if best else ''}"
-
-
-@contextmanager
-def _events(run: RunFolder, epoch: int) -> Iterator[Any]:
-    """A TensorBoard writer that hides what a resumed run is about to write again."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TensorBoard's imports warn about its own dependencies
-        from torch.utils.tensorboard import SummaryWriter
-    writer = SummaryWriter(str(run.events), purge_step=epoch or None)
-    try:
-        yield writer
-    finally:
-        writer.close()
 
 
 @contextmanager

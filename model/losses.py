@@ -11,11 +11,12 @@ from torch import Tensor
 
 from data.batch import Batch
 from model.deiii import Outputs, Scores
+from model.whole import Truth
 
 
 def total_loss(
     outputs: Outputs,
-    batch: Batch,
+    batch: Batch | Truth,
     *,
     w_video: float = 0.3,
     w_audio: float = 0.3,
@@ -32,7 +33,9 @@ def total_loss(
     return loss, {name: part.detach() for name, part in parts.items()}
 
 
-def head_loss(scores: Scores, batch: Batch, label_smoothing: float, class_weights: Tensor | None) -> Tensor:
+def head_loss(
+    scores: Scores, batch: Batch | Truth, label_smoothing: float, class_weights: Tensor | None
+) -> Tensor:
     """Cross-entropy, the attributes' sum of 1 - CCC, or both, over the clips this head can judge."""
     counts = batch.real & scores.present
     loss = counts.new_zeros((), dtype=torch.float32)

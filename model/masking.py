@@ -9,6 +9,7 @@ from torch import Tensor
 
 from data.batch import Batch
 from data.schema import ModelConfig
+from model.ranks import Ranks
 
 STREAMS = ("frames", "flow", "sound")
 
@@ -40,19 +41,21 @@ def enabled_streams(config: ModelConfig) -> tuple[str, ...]:
     return tuple(s for s in STREAMS if on[s])
 
 
-def random_hide(batch: Batch, chance: float, config: ModelConfig) -> Batch:
+def random_hide(batch: Batch, chance: float, config: ModelConfig, ranks: Ranks | None = None) -> Batch:
     """Hide one enabled stream, or frames and flow together, from a clip with this chance.
 
-    A clip is left alone where nothing would remain: what is hidden is never all there is.
+    A clip is left alone where nothing would remain: what is hidden is never all there is. Over several
+    ranks lots are drawn for the whole batch.
     """
     choices = [(s,) for s in enabled_streams(config)]
     if len(choices) == 3:
         choices.append(("frames", "flow"))
     if chance <= 0 or len(choices) < 2:
         return batch
-    device, clips = batch.real.device, len(batch)
-    happens = torch.rand(clips, device=device) < chance
-    which = torch.randint(len(choices), (clips,), device=device)
+    ranks = ranks or Ranks()
+    device, clips = batch.real.device, len(batch) * ranks.world
+    happens = ranks.own(torch.rand(clips, device=device)) < chance
+    which = ranks.own(torch.randint(len(choices), (clips,), device=device))
     gone = {
         s: happens & torch.stack([which == i for i, c in enumerate(choices) if s in c]).any(dim=0)
         for s in enabled_streams(config)

@@ -14,6 +14,8 @@ from data.schema import TrainConfig
 from model.devices import autocast
 from model.losses import total_loss
 from model.metrics import ccc, class_figures
+from model.ranks import Ranks
+from model.whole import whole_batch
 
 
 @dataclass
@@ -59,15 +61,19 @@ def score(
     device: torch.device,
     config: TrainConfig,
     change: Callable[[Batch], Batch] = lambda batch: batch,
+    ranks: Ranks | None = None,
 ) -> Predictions:
-    """Predictions of a model in eval mode; ``change`` is applied to every batch first."""
+    """Predictions of a model in eval mode; ``change`` is applied to every batch first.
+
+    Over several ranks each scores its part of every batch, and all get the predictions for all clips, once.
+    """
     model.eval()
     columns: dict[str, list[torch.Tensor]] = {}
     keep = lambda name, value: columns.setdefault(name, []).append(value)
     with autocast(config.amp, device):
         for batch in batches:
             batch = change(batch.to(device))
-            outputs = model(batch)
+            outputs, batch = whole_batch(ranks or Ranks(), model(batch), batch)
             loss, _ = total_loss(outputs, batch, w_video=config.w_video, w_audio=config.w_audio)
             keep("loss", loss.float()[None])
             keep("real", batch.real)

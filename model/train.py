@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from data.config import ConfigError
+from data.config import ConfigError, to_yaml
 from data.features import FeatureSet
 from data.loader import Loader
 from data.lock import writer_lock
@@ -20,9 +21,10 @@ from data.outcomes import MACHINE_TROUBLE
 from data.schema import Config
 from data.splits import Split, make_split
 from model.deiii import DEIII
-from model.devices import make_deterministic, pick_device, seed_all
+from model.devices import make_deterministic, seed_all
 from model.fitting import Trainer
 from model.losses import inverse_frequency
+from model.ranks import Ranks, clips_per_rank, joined
 from model.runs import RunError, RunFolder, provenance
 
 
@@ -60,17 +62,21 @@ class Task:
 def train(config: Config, resume: bool = False, progress: bool = True) -> dict[str, Any]:
     """Train on the split's training speakers, choose on its validation speakers.
 
+    Under `torchrun` every process calls it: they train one network together, of which rank 0 writes the run.
+
     Returns:
         the best epoch's metrics; everything else is in the run folder (`model.runs`).
 
     Raises:
         Locked: another training writes to the run folder.
         RunError: no room for a checkpoint; those written before are kept.
+        RankError: the processes do not fit together, or one of them ended.
     """
     path = config.train.run
     try:
-        with writer_lock(path, wait=False):
-            return _train(config, resume, progress)
+        with joined(config.loader.batch, config.train.device) as ranks:
+            with writer_lock(path, wait=False) if ranks.first else nullcontext():
+                return _train(config, ranks, resume, progress and ranks.first)
     except OSError as error:
         if error.errno not in MACHINE_TROUBLE:
             raise
@@ -80,10 +86,14 @@ def train(config: Config, resume: bool = False, progress: bool = True) -> dict[s
         ) from error
 
 
-def _train(config: Config, resume: bool, progress: bool) -> dict[str, Any]:
-    device = pick_device(config.train.device)
+def _train(config: Config, ranks: Ranks, resume: bool, progress: bool) -> dict[str, Any]:
+    device = ranks.device
     make_deterministic(device)
-    features = FeatureSet.open(config, whole=True)
+    if ranks.local:  # one process of a machine looks at every byte for the others
+        ranks.wait()
+    features = FeatureSet.open(config, whole=not ranks.local)
+    if not ranks.local:
+        ranks.wait()
     split = make_split(features.corpus, config.split)
     task = Task.of(features, config)
     rows = {part: features.rows(getattr(split, part)) for part in ("train", "val", "test")}
@@ -97,34 +107,45 @@ def _train(config: Config, resume: bool, progress: bool) -> dict[str, Any]:
         "clips": {part: len(r) for part, r in rows.items()},
         "seconds": clip_seconds(features, rows["train"]),
     }  # fmt: skip
-    run.create(config, {**info, **provenance()}, resume)
-    split.save(run.split)
+    if ranks.first:
+        run.create(config, {**info, **provenance(), "processes": ranks.world}, resume)
+        split.save(run.split)
+    ranks.check_same({"settings": to_yaml(config), "data": info})
 
     seed_all(config.train.seed)
-    model = task.network(config, pretrained=config.model.imagenet and not run.state.exists()).to(device)
+    pretrained = config.model.imagenet and ranks.first and not run.state.exists()  # the others get rank 0's
+    model = task.network(config, pretrained=pretrained).to(device)
     loaders = [
-        make_loader(features, rows[part], config, device, training=part == "train")
-        for part in ("train", "val")
+        make_loader(features, rows[part], config, device, part == "train", ranks) for part in ("train", "val")
     ]
     weights = class_weights(features, rows["train"]) if config.train.class_weights and task.classes else None
-    trainer = Trainer(model, *loaders, config, run, device, [c.id for c in features.clips], info, weights)
+    ids = [c.id for c in features.clips]
+    trainer = Trainer(model, *loaders, config, run, device, ids, info, weights, ranks)
     if progress:
         count = sum(p.numel() for p in model.parameters())
-        print(f"{count:,} parameters on {device}; {len(rows['train'])} training and {len(rows['val'])} "
+        where = f"{device}" if ranks.world == 1 else f"{ranks.world} processes, the first on {device}"
+        print(f"{count:,} parameters on {where}; {len(rows['train'])} training and {len(rows['val'])} "
               f"validation clips; run folder {run.path}")  # fmt: skip
         print(f"data: {loaders[0].residency} ({loaders[0].why})")
     return trainer.fit(resume=resume, progress=progress)
 
 
 def make_loader(
-    features: FeatureSet, rows: np.ndarray, config: Config, device: torch.device, training: bool
+    features: FeatureSet,
+    rows: np.ndarray,
+    config: Config,
+    device: torch.device,
+    training: bool,
+    ranks: Ranks | None = None,
 ) -> Loader:
-    """A loader of what the network of these settings reads."""
-    m, settings = config.model, config.loader
+    """A loader of what the network of these settings reads; over several ranks, of this one's clips."""
+    m, ranks = config.model, ranks or Ranks()
+    settings = replace(config.loader, batch=clips_per_rank(config.loader.batch, ranks.world))
     if not training and settings.eval_audio_steps:
         settings = replace(settings, audio_steps=settings.eval_audio_steps)
     return Loader(
         features, rows, settings, training=training, device=device, seed=config.train.seed,
+        rank=ranks.rank, world=ranks.world,
         video=m.video, flow=m.flow, audio=m.audio, attributes=m.attributes,
     )  # fmt: skip
 

@@ -1,22 +1,27 @@
-"""Where the work runs: worker processes of this machine, or a Dask cluster that exists already."""
+"""Where the work runs: processes of this machine, a Dask cluster that exists already, SLURM or Kubernetes."""
 
 from __future__ import annotations
 
 import logging
 import os
 import signal
+import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, Nanny, get_worker
 from distributed.comm import CommClosedError
 
+from data.config import ConfigError
 from data.schema import Config
 from data.signals import deaf_children
+from pipeline.engines import kubernetes_cluster, local_cluster, slurm_cluster
 
 # A worker that dies takes its shard's clips into quarantine at once (`pipeline.isolation`), and
 # idle connections over a long GPU task are normal.
@@ -29,6 +34,8 @@ SETTINGS = {
     "distributed.admin.tick.limit": "60s",
     "distributed.worker.profile.enabled": False,  # its samples are kept, an hour of them
 }
+# Jobs and pods come to an end for reasons that are none of the clips'.
+AWAY = {**SETTINGS, "distributed.scheduler.allowed-failures": 3}
 
 PATIENCE = "15s"  # for a scheduler to answer
 
@@ -39,18 +46,23 @@ class ClusterError(RuntimeError):
 
 @contextmanager
 def open_cluster(config: Config, tasks: int) -> Iterator[Client]:
-    """A client of the configured scheduler or of a fresh local cluster, closed at the end.
+    """A client of the configured scheduler or of a fresh cluster, closed at the end.
 
     Args:
-        tasks: no more workers than this are started.
+        tasks: no more workers than this are started on this machine.
 
     Raises:
-        ClusterError: also where the block raises CommClosedError: the scheduler's process ended, or the
-            way to it broke.
+        ClusterError: nobody answers or no worker comes; also where the block raises CommClosedError: the
+            scheduler's process ended, or the way to it broke.
+        ConfigError: settings that do not go together, or an extra that is not installed.
     """
     _silence_logs()
+    if config.scheduler and (config.cluster.kind != "local" or config.cluster.adaptive):
+        raise ConfigError(
+            "scheduler= names a cluster that exists; leave out cluster.kind and cluster.adaptive"
+        )
     try:
-        with _existing(config) if config.scheduler else _local(config, tasks) as client:
+        with _existing(config) if config.scheduler else _fresh(config, tasks) as client:
             yield client
     except CommClosedError:
         raise ClusterError(
@@ -67,37 +79,57 @@ def _silence_logs() -> None:
 
 
 @contextmanager
-def _local(config: Config, tasks: int) -> Iterator[Client]:
-    workers = min(config.workers or os.cpu_count() or 1, max(1, tasks))
-    with dask.config.set(SETTINGS), ExitStack() as closing:
+def _fresh(config: Config, tasks: int) -> Iterator[Client]:
+    here = config.cluster.kind == "local"
+    with dask.config.set(SETTINGS if here else AWAY), ExitStack() as closing:
         with deaf_children():  # the threads that start here start the workers
-            cluster = LocalCluster(
-                n_workers=0,
-                threads_per_worker=1,
-                processes=True,
-                dashboard_address=config.dashboard,
-                silence_logs=logging.CRITICAL,
-                resources={"GPU": 1} if gpu_count(config) else None,
-            )
+            cluster, workers = _start(config, tasks)
             closing.push(partial(_close, cluster))
             client = closing.enter_context(_closed(Client(cluster)))
-        cluster.scale(workers)
-        client.wait_for_workers(workers)
+        if config.cluster.adaptive:
+            cluster.adapt(minimum=min(config.cluster.minimum, workers), maximum=workers)
+        else:
+            cluster.scale(workers)
+        if not here:
+            _await_workers(client, config)
+        elif not config.cluster.adaptive:
+            client.wait_for_workers(workers)
         yield client
 
 
-def _close(cluster: LocalCluster, error: type[BaseException] | None, *_) -> None:
-    """Close a cluster; after an error its workers are killed.
+def _start(config: Config, tasks: int) -> tuple[Any, int]:
+    """A cluster without workers, or with those beside GPUs, and how many workers it is to have."""
+    if config.cluster.kind == "local":
+        workers = min(config.workers or os.cpu_count() or 1, max(1, tasks))
+        gpus = gpu_count(config)
+        if gpus and config.cluster.adaptive:
+            raise ConfigError("cluster.adaptive is not for GPUs of this machine; add gpus=0 or leave it out")
+        return local_cluster(config, workers, gpus), workers + gpus
+    if not config.workers:
+        raise ConfigError(
+            f"cluster.kind={config.cluster.kind} needs workers=, the number of workers to ask for"
+        )
+    make = {"slurm": slurm_cluster, "kubernetes": kubernetes_cluster}[config.cluster.kind]
+    try:
+        return make(config), config.workers
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ClusterError(f"{config.cluster.kind} did not start a cluster: {error}") from error
+
+
+def _close(cluster: Any, error: type[BaseException] | None, *_) -> None:
+    """Close a cluster; after an error its workers on this machine are killed.
 
     Asked politely, a worker finishes its clip first, or is killed after four seconds. What it is at
     is thrown away in any case: a shard that has not its final name does not exist.
     """
-    if error:
-        for nanny in list(cluster.workers.values()):
-            nanny.close_gracefully()  # or it would start another worker
-            with suppress(ProcessLookupError):
-                if nanny.pid:
-                    os.kill(nanny.pid, signal.SIGKILL)
+    nannies = [w for w in getattr(cluster, "workers", {}).values() if isinstance(w, Nanny)]
+    for nanny in nannies if error else ():
+        nanny.close_gracefully()  # or it would start another worker
+        with suppress(ProcessLookupError):
+            if nanny.pid:
+                os.kill(nanny.pid, signal.SIGKILL)
     with suppress(TimeoutError):
         cluster.close(timeout=10)
 
@@ -111,11 +143,27 @@ def _closed(client: Client) -> Iterator[Client]:
             client.close(timeout=5)
 
 
+def _await_workers(client: Client, config: Config) -> None:
+    where = {
+        "slurm": f"`squeue --me` says why jobs wait; their output is in {config.cluster.logs}",
+        "kubernetes": f"`kubectl get pods -n {config.cluster.namespace}` says why pods wait",
+    }
+    if config.cluster.adaptive and not config.cluster.minimum:
+        return  # they come with the first tasks
+    try:
+        client.wait_for_workers(1, timeout=config.cluster.patience)
+    except TimeoutError:
+        raise ClusterError(
+            f"no worker came within cluster.patience={config.cluster.patience:g} s; "
+            f"{where[config.cluster.kind]}"
+        ) from None
+
+
 @contextmanager
 def _existing(config: Config) -> Iterator[Client]:
     try:
         client = Client(config.scheduler, timeout=PATIENCE)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ClusterError(
             f"no Dask scheduler answers at {config.scheduler} ({error}); "
             "start one with `dask scheduler` or leave out scheduler="
@@ -127,32 +175,105 @@ def _existing(config: Config) -> Iterator[Client]:
             raise ClusterError(
                 f"the scheduler at {config.scheduler} has no workers; start some first"
             ) from None
-        check_shared_folder(client, Path(config.cache))
         yield client
 
 
-def check_shared_folder(client: Client, cache: Path) -> None:
-    """Refuse workers that do not see the cache: they would write shards nobody finds."""
+@dataclass(frozen=True)
+class Shared:
+    """How a worker sees whether it shares this process's files.
+
+    Attributes:
+        path, token: a file in the cache folder, and what it holds.
+        root: the corpus's folder.
+    """
+
+    path: str
+    token: str
+    root: str
+
+    def trouble(self) -> str:
+        """What this process does not see, in words; empty where all is well."""
+        try:
+            seen = Path(self.path).read_text() == self.token
+        except OSError:
+            seen = False
+        if not seen:
+            return f"does not see the cache folder {Path(self.path).parent}"
+        return "" if Path(self.root).is_dir() else f"does not see the corpus in {self.root}"
+
+
+CURE = "put it on a file system that all workers share, under the same path, or stop that worker"
+
+
+@contextmanager
+def shared_files(client: Client, config: Config, root: str) -> Iterator[Shared | None]:
+    """What workers on other machines look at before every task; ``None`` where there are no others.
+
+    A worker that does not see the cache would write shards that nobody finds, and one without the corpus
+    would record every clip as missing. Those that are there are asked at once, later ones with their tasks.
+
+    Raises:
+        ClusterError: names the worker, its machine, the folder, and what to do.
+    """
+    if not config.scheduler and config.cluster.kind == "local":
+        yield None
+        return
+    cache = Path(config.cache).resolve()
     cache.mkdir(parents=True, exist_ok=True)
     token = uuid.uuid4().hex
-    probe = cache.resolve() / f".probe-{token}.tmp"
-    probe.write_text(token)
+    shared = Shared(str(cache / f".probe-{token}.tmp"), token, root)
+    Path(shared.path).write_text(token)
     try:
-        blind = sorted(w for w, seen in client.run(_sees, str(probe), token).items() if not seen)
+        check_workers(client, shared)
+        yield shared
     finally:
-        probe.unlink(missing_ok=True)
-    if blind:
-        raise ClusterError(
-            f"these workers do not see the cache folder {cache.resolve()}: {', '.join(blind)}; "
-            "put it on a file system that all of them share, under the same path"
-        )
+        Path(shared.path).unlink(missing_ok=True)
 
 
-def _sees(probe: str, token: str) -> bool:
-    try:
-        return Path(probe).read_text() == token
-    except OSError:
-        return False
+def check_workers(client: Client, shared: Shared) -> None:
+    """Ask every worker that is there whether it can work with our files.
+
+    Raises:
+        ClusterError: see `shared_files`.
+    """
+    troubles = []
+    for address, found in client.run(_look, shared, on_error="return").items():
+        if isinstance(found, ImportError):
+            raise ClusterError(
+                f"the worker at {address} cannot import this project ({found}); start workers in an "
+                "environment that has it, of the same version, e.g. from its folder with its .venv/bin/dask"
+            )
+        if isinstance(found, BaseException):
+            troubles.append(f"the worker at {address} does not answer ({type(found).__name__}: {found})")
+        elif found:
+            troubles.append(found)
+    if troubles:
+        raise ClusterError(_told(troubles))
+
+
+def _told(troubles: list[str]) -> str:
+    more = f" (and {len(troubles) - 3} more)" if len(troubles) > 3 else ""
+    return f"{'; '.join(sorted(troubles)[:3])}{more}: {CURE}"
+
+
+def _look(shared: Shared, dask_worker: Any = None) -> str:
+    """This worker's trouble with the files, with its name and machine; empty for none."""
+    trouble = shared.trouble()
+    if not trouble:
+        return ""
+    worker = dask_worker or get_worker()
+    return f"worker {worker.name} on {socket.gethostname()} ({worker.address}) {trouble}"
+
+
+def run_shared(shared: Shared | None, run: Callable[[Any], Any], task: Any) -> Any:
+    """Run a task on a worker, if the worker shares our files.
+
+    Raises:
+        ClusterError: it does not; it may have come after `check_workers`.
+    """
+    if shared is not None and (trouble := _look(shared)):
+        raise ClusterError(_told([trouble]))
+    return run(task)
 
 
 def gpu_count(config: Config) -> int:
@@ -166,8 +287,15 @@ def gpu_count(config: Config) -> int:
     return torch.cuda.device_count()
 
 
-def flow_resources(client: Client, config: Config) -> dict[str, float]:
-    """The GPU resource for flow tasks, where the cluster's workers offer it."""
+def stage_resources(client: Client, config: Config) -> Callable[[str], Mapping[str, float] | None]:
+    """What a stage's tasks ask of a worker: flow the GPU, where workers offer one.
+
+    The others ask for ``CPU`` where that is offered too, so that no GPU waits while its worker decodes.
+    """
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    offered = any(w.get("resources", {}).get("GPU") for w in workers)
-    return {"GPU": 1} if offered and config.flow.method == "raft" else {}
+    offered = {name for w in workers for name, n in (w.get("resources") or {}).items() if n}
+    if config.cluster.gpu:
+        offered.add("GPU")
+    if "GPU" not in offered or config.flow.method != "raft":
+        return lambda stage: None
+    return lambda stage: {"GPU": 1} if stage == "flow" else {"CPU": 1} if "CPU" in offered else None

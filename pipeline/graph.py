@@ -24,13 +24,13 @@ from data.config import to_yaml
 from data.lock import writer_lock
 from data.recipes import Recipe, recipes
 from data.schema import Config
-from pipeline.cluster import flow_resources, open_cluster
+from pipeline.cluster import Shared, open_cluster, run_shared, shared_files, stage_resources
 from pipeline.plan import Sources, finished_shards
 from pipeline.raft_size import size_note
 from pipeline.stages import ShardTask, run_shard
 from pipeline.summary import Summary, summarise
 
-IN_FLIGHT = 256  # tasks the scheduler knows of at once; finished ones are replaced
+IN_FLIGHT = 256  # tasks the scheduler knows of at once, or two a worker; finished ones are replaced
 POLL_S = 0.02  # between two looks for ended tasks
 ATTEMPTS = 3  # worker deaths that a shard may cause, the later ones with isolated clips
 
@@ -133,6 +133,7 @@ def _run(
 ) -> None:
     """Make the missing shards on a cluster and file their records in ``done``."""
     settings = to_yaml(config)
+    root = str(Path(corpus.root).resolve())
     ready: deque[Work] = deque()
     waiting: dict[tuple[str, str], Work] = {}  # by the upstream shard it waits for
     for plan in plans:
@@ -140,24 +141,33 @@ def _run(
             if plan.name in done[stage]:
                 continue
             upstream = str(folders[recipe.upstream].resolve()) if recipe.upstream else None
-            root = str(Path(corpus.root).resolve())
             task = ShardTask(recipe, plan, root, str(folders[stage].resolve()), upstream, settings)
             if recipe.upstream and plan.name not in done[recipe.upstream]:
                 waiting[recipe.upstream, plan.name] = Work(task)
             else:
                 ready.append(Work(task))
     total = sum(len(w.task.plan.clips) for w in [*ready, *waiting.values()])
-    with open_cluster(config, len(ready)) as client:
+    with open_cluster(config, len(ready)) as client, shared_files(client, config, root) as shared:
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
-        say(f"{workers} workers, dashboard at {client.dashboard_link}")
-        resources = flow_resources(client, config)
+        say(f"{workers} workers{_more(config)}, dashboard at {client.dashboard_link}")
+        resources = stage_resources(client, config)
         with tqdm(total=total, unit="clip", desc="preprocess", smoothing=0.1, dynamic_ncols=True) as bar:
-            _drive(client, resources, ready, waiting, done, bar)
+            room = max(IN_FLIGHT, 2 * max(workers, config.workers))
+            _drive(client, resources, shared, room, ready, waiting, done, bar)
+
+
+def _more(config: Config) -> str:
+    """Says that more workers may come."""
+    if config.cluster.adaptive:
+        return f" (up to {config.workers or 'one for each core'}, as there is work)"
+    return f" of {config.workers}" if config.cluster.kind != "local" else ""
 
 
 def _drive(
     client: Client,
-    resources: Mapping[str, float],
+    resources: Callable[[str], Mapping[str, float] | None],
+    shared: Shared | None,
+    room: int,
     ready: deque[Work],
     waiting: dict[tuple[str, str], Work],
     done: dict[str, dict[str, ShardRecord]],
@@ -168,15 +178,17 @@ def _drive(
     flight: dict[Future, Work] = {}
 
     def submit() -> None:
-        while ready and len(flight) < IN_FLIGHT:
+        while ready and len(flight) < room:
             work = ready.popleft()
             stage, name = work.task.recipe.stage, work.task.plan.name
             future = client.submit(
+                run_shared,
+                shared,
                 run_shard,
                 work.task,
                 # Dask keeps something for every prefix of a key that it has ever seen: one a stage.
                 key=(f"{stage}-{work.task.recipe.key}", name, work.attempt),
-                resources=resources if stage == "flow" else None,
+                resources=resources(stage),
                 priority=1 if stage == "flow" else 0,
                 pure=False,
             )

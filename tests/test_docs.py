@@ -57,6 +57,8 @@ def test_command_is_understood(page, command, monkeypatch):
         if words[0] in ("cp", "rm", "touch") or words[0].endswith("dask") or words[:2] == ["conda", "env"]:
             continue
         assert words[0] == ".venv/bin/python", words
+        if words[1:3] == ["-m", "torch.distributed.run"]:  # as torchrun
+            del words[1 : words.index("-m", 3)]
         if words[1] != "-m":
             assert (ROOT / words[1]).is_file()
         elif words[2] in ("pipeline", "model"):

@@ -8,10 +8,12 @@ def tiny(words: list[str]) -> list[str]:
     if words[:1] != ["-m"] or len(words) < 3:
         return []
     drawn = ["corpus.synthetic.speakers=6", "corpus.synthetic.clips_per_class=1", "corpus.synthetic.size=128"]
-    drawn += ["corpus.synthetic.seconds=0.6", "workers=1", "flow.method=dis", "faces.detector=haar"]
+    drawn += ["corpus.synthetic.seconds=0.8", "workers=1", "flow.method=dis", "faces.detector=haar"]
     drawn += ["faces.weights=null", "faces.size=64", "max_failed=1"]
     fast = ["train.epochs=1", "loader.batch=4", "loader.steps=4", "loader.crop=56", "model.width=16"]
     fast += ["model.heads=2", "model.channels=[4,8]", "model.grid=2", "train.device=cpu"]
+    if words[1] == "torch.distributed.run":
+        words = words[words.index("-m", 2) :]
     command = words[1:3]
     if command in (["pipeline", "preprocess"], ["pipeline", "draw"], ["pipeline", "verify"]):
         return drawn

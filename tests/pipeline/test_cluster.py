@@ -13,7 +13,7 @@ from clips import sound_corpus, tree_bytes
 from distributed import Client
 
 from data.config import load_config
-from pipeline.cluster import ClusterError, check_shared_folder, flow_resources, open_cluster
+from pipeline.cluster import ClusterError, Shared, open_cluster, shared_files, stage_resources
 from pipeline.graph import preprocess
 
 
@@ -55,16 +55,49 @@ def test_existing_cluster_makes_the_same_bytes_as_a_local_one(scheduler, tmp_pat
 def test_flow_asks_for_the_gpu_where_workers_offer_one(scheduler, tmp_path):
     config = settings(tmp_path, f"scheduler={scheduler}", "flow.method=raft")
     with open_cluster(config, 1) as client:
-        assert flow_resources(client, config) == {"GPU": 1}
-        assert flow_resources(client, settings(tmp_path, "flow.method=dis")) == {}
+        resources = stage_resources(client, config)
+        assert resources("flow") == {"GPU": 1} and resources("faces") is None
+        assert stage_resources(client, settings(tmp_path, "flow.method=dis"))("flow") is None
 
 
-def test_workers_without_the_folder_are_refused(scheduler, tmp_path, monkeypatch):
-    """A worker on this machine sees every folder, so its answer is what is replaced."""
-    monkeypatch.setattr("pipeline.cluster._sees", lambda probe, token: False)
-    with Client(scheduler) as client, pytest.raises(ClusterError, match="do not see the cache folder"):
-        check_shared_folder(client, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize(("lost", "what"), [("cache", "cache folder"), ("raw", "corpus in")])
+def test_workers_without_the_files_are_refused(scheduler, tmp_path, lost, what, monkeypatch):
+    """Worker, machine and folder are named. The worker is on this machine, so the folder goes instead."""
+    config = settings(tmp_path / "cache", f"scheduler={scheduler}")
+    (tmp_path / "raw").mkdir()
+    token = "another" if lost == "cache" else None
+    if token:
+        monkeypatch.setattr(Shared, "__reduce__", lambda s: (Shared, (s.path, token, s.root)))
+    else:
+        (tmp_path / "raw").rmdir()
+    with Client(scheduler) as client:
+        says = rf"worker \S+ on \S+ \(tcp://.*\) does not see the {what}.*{lost}.*: put it on a file system"
+        with pytest.raises(ClusterError, match=says):
+            with shared_files(client, config, str(tmp_path / "raw")):
+                pass
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_worker_that_comes_later_is_asked_with_its_task(scheduler, tmp_path, monkeypatch):
+    corpus = sound_corpus(tmp_path / "raw", speakers=1)
+    monkeypatch.setattr("pipeline.cluster.check_workers", lambda client, shared: None)
+    monkeypatch.setattr(Shared, "__reduce__", lambda s: (Shared, (s.path, "another", s.root)))
+    with pytest.raises(ClusterError, match="does not see the cache folder"):
+        preprocess(settings(tmp_path / "cache", f"scheduler={scheduler}"), corpus, lambda line: None)
+    assert not list((tmp_path / "cache").rglob("*.h5")) and not list((tmp_path / "cache").rglob("*.tmp"))
+
+
+def test_an_environment_without_this_project_is_told(scheduler, tmp_path, monkeypatch):
+    def missing(self, *args, **kwargs):
+        return {"tcp://far:1": ModuleNotFoundError("No module named 'pipeline'")}
+
+    monkeypatch.setattr(Client, "run", missing)
+    with (
+        Client(scheduler) as client,
+        pytest.raises(ClusterError, match="tcp://far:1 cannot import this project"),
+    ):
+        with shared_files(client, settings(tmp_path, f"scheduler={scheduler}"), str(tmp_path)):
+            pass
 
 
 def test_nobody_at_the_address(tmp_path, monkeypatch):
