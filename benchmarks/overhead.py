@@ -1,6 +1,7 @@
 """What scheduling costs: a simulated table of clips through the real graph, with stages that do nothing.
 
     python -c "from benchmarks.overhead import measure; measure(100_000)"
+    python -c "from benchmarks.overhead import measure; measure(1_000_000, clips_per_shard=100)"
 
 `pipeline.graph.preprocess` runs as it is (plan, keys, cluster, tasks, indices, summary), but for the
 function that makes a shard, which returns a record of the shard's clips at once and writes no file.
@@ -37,14 +38,16 @@ def table(clips: int) -> Corpus:
     return Corpus("simulated", "/simulated", ("a", "b"), made)
 
 
-def measure(clips: int, workers: int = 2) -> None:
-    """Run and print one line of JSON: seconds, ms a clip over all three stages, MB of this process."""
+def measure(clips: int, workers: int = 2, clips_per_shard: int = 16) -> None:
+    """Run and print one line of JSON: seconds, ms a clip and a task of all stages, MB of this process."""
     graph.run_shard = nothing
     corpus = table(clips)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     with tempfile.TemporaryDirectory() as cache:
         start = time.perf_counter()
-        summary = graph.preprocess(Config(cache=cache, workers=workers), corpus, say=lambda line: None)
+        config = Config(cache=cache, workers=workers)
+        config.corpus.clips_per_shard = clips_per_shard
+        summary = graph.preprocess(config, corpus, say=lambda line: None)
         seconds = time.perf_counter() - start
     assert all(count["ok"] == clips for count in summary.counts.values())
     found = {
@@ -52,6 +55,7 @@ def measure(clips: int, workers: int = 2) -> None:
         "shards_and_stages": summary.computed,
         "seconds": round(seconds, 1),
         "ms_per_clip": round(seconds / clips * 1000, 3),
+        "ms_per_task": round(seconds / summary.computed * 1000, 3),
         "main_process_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "main_process_mb_before": round(before),
     }

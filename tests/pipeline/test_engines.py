@@ -77,7 +77,7 @@ def queue(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("adaptive", ["true", "false"])
+@pytest.mark.parametrize("adaptive", ["true", pytest.param("false", marks=pytest.mark.slow)])
 def test_jobs_make_the_cache_that_this_machine_makes(queue, adaptive):
     corpus = sound_corpus(queue / "raw", speakers=1)
     words = ["stages=[logmel]", "corpus.clips_per_shard=2"]
@@ -143,6 +143,7 @@ def test_settings_that_do_not_go_together(words, says):
         pass
 
 
+@pytest.mark.slow
 def test_workers_that_come_and_go_make_the_same_cache(tmp_path):
     corpus = sound_corpus(tmp_path / "raw", speakers=1)
     said: list[str] = []
