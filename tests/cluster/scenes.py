@@ -18,7 +18,7 @@ from distributed import Client
 from machines import Loopback, free_port
 
 PATIENCE = 300  # s for anything that must end; the machine may be busy
-TTL = 4  # s without a sign of life after which the scheduler gives a worker's shards to others
+TTL = 3  # s without a sign of life after which the scheduler gives a worker's shards to others
 
 
 class Wrong(AssertionError):
