@@ -126,6 +126,9 @@ bench-loader: $(STAMP) ## loader: ours against h5py, LitData, WebDataset (instal
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable .[bench]
 	$(PY) -m benchmarks.loader $(ARGS)
 
+bench-scaling: $(STAMP) ## what 10^4 to 10^8 clips cost [ARGS="gpu_hour=1.8 ..."]
+	$(PY) -m benchmarks.scaling $(ARGS)
+
 bench-train: $(STAMP) ## training: an epoch from caches against a batch in memory
 	$(PY) -m benchmarks.train $(ARGS)
 

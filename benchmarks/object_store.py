@@ -110,9 +110,7 @@ def main() -> None:
     for way in WAYS:
         told = found[way]
         asked = f"{told['requests_per_clip']:7.2f} requests a clip of {told['kb_per_request_median']:9.1f} kB"
-        print(
-            f"{way:6} {asked}, {told['mb_read_per_clip']:6.2f} MB a clip, {told['share_used']:.0%} of them used"
-        )
+        print(f"{way:6} {asked}, {told['mb_read_per_clip']:6.2f} MB a clip, {told['share_used']:.0%} used")
     print("RESULT " + json.dumps({"bench": "object_store", **found, "gap": GAP, **describe("torch", "h5py")}))
 
 

@@ -93,7 +93,7 @@ def last_result(folder: Path, name: str) -> dict:
 def cost(clips: int, m: Measured, a: Assumed, clips_per_shard: int = 16) -> dict[str, float | str]:
     """Hours of work, bytes and money for one corpus, and what limits it.
 
-    Hours with a core or GPU in their name are work; ``*_h`` are what the clock shows on ``a.cores`` and ``a.gpus``.
+    Hours of cores and GPUs are work; the others are what the clock shows on ``a.cores`` and ``a.gpus``.
     """
     faces = clips * a.frames / m.face_frames_per_core_s / HOUR
     logmel = clips * a.logmel_ms / 1000 / HOUR
