@@ -88,6 +88,7 @@ def train(config: Config, resume: bool = False, progress: bool = True) -> dict[s
 
 def _train(config: Config, ranks: Ranks, resume: bool, progress: bool) -> dict[str, Any]:
     device = ranks.device
+    check_together(config, ranks)
     make_deterministic(device)
     if ranks.local:  # one process of a machine looks at every byte for the others
         ranks.wait()
@@ -128,6 +129,12 @@ def _train(config: Config, ranks: Ranks, resume: bool, progress: bool) -> dict[s
               f"validation clips; run folder {run.path}")  # fmt: skip
         print(f"data: {loaders[0].residency} ({loaders[0].why})")
     return trainer.fit(resume=resume, progress=progress)
+
+
+def check_together(config: Config, ranks: Ranks) -> None:
+    """Refuse what has not been tried over several processes."""
+    if ranks.world > 1 and config.train.compile:
+        raise ConfigError("train.compile is for one process so far; leave it out under torchrun")
 
 
 def make_loader(

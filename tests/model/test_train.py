@@ -11,7 +11,8 @@ from data.config import ConfigError
 from data.features import FeatureSet
 from data.schema import Config
 from data.streams import Stream
-from model.train import check_streams, make_loader
+from model.ranks import Ranks
+from model.train import check_streams, check_together, make_loader
 
 
 def features_of(lengths: dict[str, list[int]]) -> FeatureSet:
@@ -49,3 +50,11 @@ def test_evaluation_may_hear_more_than_training():
         loader = make_loader(features, np.arange(3), config, torch.device("cpu"), training)
         assert next(iter(loader.epoch(0))).audio_mask.shape == (2, steps)
     assert config.loader.audio_steps == 24
+
+
+def test_compiling_is_for_one_process():
+    config = Config()
+    config.train.compile = True
+    check_together(config, Ranks())
+    with pytest.raises(ConfigError, match="train.compile is for one process"):
+        check_together(config, Ranks(world=2))
