@@ -4,8 +4,8 @@
 
 Trains through the real door, `python -m model train`, on a drawn corpus: one process of one thread, one of
 two threads, two processes of one thread each (Gloo). Seconds are the trainer's own, the median over epochs
-after the first. Losses are compared for several learning rates: what another order of sums does to one process
-is the yardstick.
+after the first. Losses are compared for several learning rates: what another order of sums does to one
+process is the yardstick.
 """
 
 from __future__ import annotations
@@ -67,9 +67,7 @@ def main() -> None:
             times = {way: median(r["train_seconds"] for r in train(folder, way, *more)[1:]) for way in WAYS}
             found["seconds"][batch] = {way: round(s, 3) for way, s in times.items()}
             found["speedup"][batch] = round(times["one"] / times["two"], 2)
-            print(
-                f"batch {batch}: {found['seconds'][batch]} s an epoch, {found['speedup'][batch]} times as fast"
-            )
+            print(f"batch {batch}: {found['seconds'][batch]} s an epoch, {found['speedup'][batch]} times")
         for rate in ("1e-5", "1e-4", "1e-3"):
             rows = {way: train(folder, way, "train.epochs=2", f"train.lr={rate}") for way in WAYS}
             off = {way: difference(rows["one"], rows[way]) for way in ("threads", "two")}
