@@ -22,7 +22,7 @@ from statistics import median
 
 from benchmarks.machine import describe
 
-TWO = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 WAYS = {"one": ([], 1), "threads": ([], 2), "two": (TWO, 1)}  # words before -m model, threads
 LOSSES = ("train_loss", "val_loss")
 

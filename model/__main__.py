@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
         "train",
         help="train a network",
         description="Train DE-III on a preprocessed corpus. Settings: `python -m pipeline settings`. "
-        "Several GPUs: `torchrun --nproc-per-node 2 -m model train ...`; they share each loader.batch.",
+        "Several GPUs: `torchrun --standalone --nproc-per-node 2 -m model train ...` share loader.batch.",
     )
     add_settings(sub)
     sub.add_argument("--resume", action="store_true", help="go on with the run in train.run where it stopped")

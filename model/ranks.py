@@ -28,7 +28,7 @@ from model.devices import pick_device
 
 TIMEOUT = timedelta(minutes=30)  # for a rank that lives but does not answer; the end of one shows at once
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-START = "torchrun --nproc-per-node 2 -m model train ..."
+START = "torchrun --standalone --nproc-per-node 2 -m model train ..."
 
 
 class RankError(ValueError):
@@ -206,13 +206,14 @@ def read_environment(environ: Mapping[str, str] = os.environ) -> Ranks:
             f"start them with `{START}`, or unset the former to train in one process"
         )
     numbers = {}
-    for name in VARIABLES[:4]:
+    for name in (*VARIABLES[:4], "MASTER_PORT"):
         try:
             numbers[name] = int(environ[name])
         except ValueError:
             raise RankError(f"{name}={environ[name]!r} is not a number; start with `{START}`") from None
-    ranks = Ranks(*numbers.values())
-    if not (0 <= ranks.rank < ranks.world and 0 <= ranks.local < ranks.local_world <= ranks.world):
+    ranks = Ranks(*list(numbers.values())[:4])
+    there = 0 <= ranks.rank < ranks.world and 0 <= ranks.local < ranks.local_world <= ranks.world
+    if not there or not 0 < numbers["MASTER_PORT"] < 65536:  # with port 0 they would wait for each other
         told = ", ".join(f"{n}={v}" for n, v in numbers.items())
         raise RankError(f"{told} cannot be; start with `{START}`")
     return ranks

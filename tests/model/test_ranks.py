@@ -175,7 +175,7 @@ def words(seen_run: Path, run: Path, *more: str) -> list[str]:
 
 def test_torchrun_trains_as_make_train_does(seen_run, tmp_path):
     """The command of the documentation, on the caches and settings of a run that one process made."""
-    command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
         [sys.executable, *command, "-m", "model", *words(seen_run, tmp_path / "run")],
         cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE,
@@ -210,7 +210,7 @@ def test_where_one_is_killed_the_other_ends_and_says_so(seen_run, tmp_path, rank
 
 @pytest.mark.slow
 def test_ctrl_c_under_torchrun_saves_and_ends_all(seen_run, tmp_path):
-    command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     more = ("train.epochs=5000", "train.patience=5000")
     with open(tmp_path / "said.txt", "w") as log:
         process = subprocess.Popen(
@@ -255,6 +255,7 @@ def test_a_missing_variable_is_named(name):
         ({"RANK": "2"}, "RANK=2, WORLD_SIZE=2.* cannot be"),
         ({"LOCAL_RANK": "-1"}, "cannot be"),
         ({"LOCAL_WORLD_SIZE": "3"}, "cannot be"),
+        ({"MASTER_PORT": "0"}, "MASTER_PORT=0 cannot be"),
     ],
 )
 def test_an_environment_that_cannot_be_is_refused(changes, says):
