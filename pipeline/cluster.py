@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, Nanny, get_worker
+import psutil
+from distributed import Client, get_worker
 from distributed.comm import CommClosedError
+from distributed.core import Status
 
 from data.config import ConfigError
 from data.schema import Config
@@ -83,8 +85,9 @@ def _fresh(config: Config, tasks: int) -> Iterator[Client]:
     here = config.cluster.kind == "local"
     with dask.config.set(SETTINGS if here else AWAY), ExitStack() as closing:
         with deaf_children():  # the threads that start here start the workers
+            others = set(psutil.Process().children())
             cluster, workers = _start(config, tasks)
-            closing.push(partial(_close, cluster))
+            closing.push(partial(_close, cluster, others if here else None))
             client = closing.enter_context(_closed(Client(cluster)))
         if config.cluster.adaptive:
             cluster.adapt(minimum=min(config.cluster.minimum, workers), maximum=workers)
@@ -93,7 +96,7 @@ def _fresh(config: Config, tasks: int) -> Iterator[Client]:
         if not here:
             _await_workers(client, config)
         elif not config.cluster.adaptive:
-            client.wait_for_workers(workers)
+            _await_processes(cluster, client, workers)
         yield client
 
 
@@ -118,18 +121,32 @@ def _start(config: Config, tasks: int) -> tuple[Any, int]:
         raise ClusterError(f"{config.cluster.kind} did not start a cluster: {error}") from error
 
 
-def _close(cluster: Any, error: type[BaseException] | None, *_) -> None:
+def _await_processes(cluster: Any, client: Client, wanted: int) -> None:
+    """Wait for the workers of this machine, as long as they can still come."""
+    while (there := len(client.scheduler_info(n_workers=-1)["workers"])) < wanted:
+        if any(nanny.status in (Status.failed, Status.closed) for nanny in cluster.workers.values()):
+            raise ClusterError(
+                f"{wanted - there} of {wanted} worker processes cannot be started: most likely too few open "
+                "files or processes are allowed (ulimit -n, ulimit -u), or memory is short; try fewer workers"
+            )
+        time.sleep(0.02)
+
+
+def _close(cluster: Any, others: set[psutil.Process] | None, error: type[BaseException] | None, *_) -> None:
     """Close a cluster; after an error its workers on this machine are killed.
 
     Asked politely, a worker finishes its clip first, or is killed after four seconds. What it is at
     is thrown away in any case: a shard that has not its final name does not exist.
+
+    Args:
+        others: children of this process that are none of the workers; ``None`` where no child is one.
     """
-    nannies = [w for w in getattr(cluster, "workers", {}).values() if isinstance(w, Nanny)]
-    for nanny in nannies if error else ():
-        nanny.close_gracefully()  # or it would start another worker
-        with suppress(ProcessLookupError):
-            if nanny.pid:
-                os.kill(nanny.pid, signal.SIGKILL)
+    if error and others is not None:
+        for nanny in list(cluster.workers.values()):
+            nanny.close_gracefully()  # or it would start another worker
+        for child in set(psutil.Process().children()) - others:  # also those that are starting
+            with suppress(psutil.Error):
+                child.kill()
     with suppress(TimeoutError):
         cluster.close(timeout=10)
 

@@ -180,10 +180,10 @@ def open_files(lab: Lab) -> str:
     )
 
 
-@disk("64 open files at most", "done, or told in a line; never half")
-def few_files(lab: Lab) -> str:
+@disk("{case} open files at most", "done, or told in a line; never half", cases=(24, 40, 64))
+def few_files(lab: Lab, case: int) -> str:
     whole, cache = lab.whole, lab.folder()
-    done = lab.preprocess(cache, files=64)
+    done = lab.preprocess(cache, files=case)
     check_finished(cache, whole)
     if done.code:
         told = check_told(done, "open files")
