@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import socket
 import time
 import uuid
@@ -40,6 +41,7 @@ SETTINGS = {
 AWAY = {**SETTINGS, "distributed.scheduler.allowed-failures": 3}
 
 PATIENCE = "15s"  # for a scheduler to answer
+LEAST_FILES = 40
 
 
 class ClusterError(RuntimeError):
@@ -103,6 +105,11 @@ def _fresh(config: Config, tasks: int) -> Iterator[Client]:
 def _start(config: Config, tasks: int) -> tuple[Any, int]:
     """A cluster without workers, or with those beside GPUs, and how many workers it is to have."""
     if config.cluster.kind == "local":
+        if (most := resource.getrlimit(resource.RLIMIT_NOFILE)[0]) < LEAST_FILES:  # Dask would hang
+            raise ClusterError(
+                f"this process may have {most} open files, a scheduler needs {LEAST_FILES} and ten a worker; "
+                "allow more with `ulimit -n 1024`"
+            )
         workers = min(config.workers or os.cpu_count() or 1, max(1, tasks))
         gpus = gpu_count(config)
         if gpus and config.cluster.adaptive:
