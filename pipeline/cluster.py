@@ -36,9 +36,15 @@ SETTINGS = {
     "distributed.comm.timeouts.connect": "30s",
     "distributed.admin.tick.limit": "60s",
     "distributed.worker.profile.enabled": False,  # its samples are kept, an hour of them
+    # A worker of this machine that dies is seen at once; one that is silent slept, as the machine did.
+    "distributed.scheduler.worker-ttl": None,
 }
-# Jobs and pods come to an end for reasons that are none of the clips'.
-AWAY = {**SETTINGS, "distributed.scheduler.allowed-failures": 3}
+# Jobs and pods come to an end for reasons that are none of the clips', and unseen.
+AWAY = {
+    **SETTINGS,
+    "distributed.scheduler.allowed-failures": 3,
+    "distributed.scheduler.worker-ttl": "5 minutes",
+}
 
 PATIENCE = "15s"  # for a scheduler to answer
 LEAST_FILES = 40
