@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-import socket
-import uuid
+import resource
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, Nanny, get_worker
+import psutil
+from distributed import Client
 from distributed.comm import CommClosedError
+from distributed.core import Status
 
 from data.config import ConfigError
 from data.schema import Config
@@ -33,11 +32,18 @@ SETTINGS = {
     "distributed.comm.timeouts.connect": "30s",
     "distributed.admin.tick.limit": "60s",
     "distributed.worker.profile.enabled": False,  # its samples are kept, an hour of them
+    # A worker of this machine that dies is seen at once; one that is silent slept, as the machine did.
+    "distributed.scheduler.worker-ttl": None,
 }
-# Jobs and pods come to an end for reasons that are none of the clips'.
-AWAY = {**SETTINGS, "distributed.scheduler.allowed-failures": 3}
+# Jobs and pods come to an end for reasons that are none of the clips', and unseen.
+AWAY = {
+    **SETTINGS,
+    "distributed.scheduler.allowed-failures": 3,
+    "distributed.scheduler.worker-ttl": "5 minutes",
+}
 
 PATIENCE = "15s"  # for a scheduler to answer
+LEAST_FILES = 40
 
 
 class ClusterError(RuntimeError):
@@ -83,8 +89,9 @@ def _fresh(config: Config, tasks: int) -> Iterator[Client]:
     here = config.cluster.kind == "local"
     with dask.config.set(SETTINGS if here else AWAY), ExitStack() as closing:
         with deaf_children():  # the threads that start here start the workers
+            others = set(psutil.Process().children())
             cluster, workers = _start(config, tasks)
-            closing.push(partial(_close, cluster))
+            closing.push(partial(_close, cluster, others if here else None))
             client = closing.enter_context(_closed(Client(cluster)))
         if config.cluster.adaptive:
             cluster.adapt(minimum=min(config.cluster.minimum, workers), maximum=workers)
@@ -93,13 +100,18 @@ def _fresh(config: Config, tasks: int) -> Iterator[Client]:
         if not here:
             _await_workers(client, config)
         elif not config.cluster.adaptive:
-            client.wait_for_workers(workers)
+            _await_processes(cluster, client, workers)
         yield client
 
 
 def _start(config: Config, tasks: int) -> tuple[Any, int]:
     """A cluster without workers, or with those beside GPUs, and how many workers it is to have."""
     if config.cluster.kind == "local":
+        if (most := resource.getrlimit(resource.RLIMIT_NOFILE)[0]) < LEAST_FILES:  # Dask would hang
+            raise ClusterError(
+                f"this process may have {most} open files, a scheduler needs {LEAST_FILES} and ten a worker; "
+                "allow more with `ulimit -n 1024`"
+            )
         workers = min(config.workers or os.cpu_count() or 1, max(1, tasks))
         gpus = gpu_count(config)
         if gpus and config.cluster.adaptive:
@@ -118,18 +130,32 @@ def _start(config: Config, tasks: int) -> tuple[Any, int]:
         raise ClusterError(f"{config.cluster.kind} did not start a cluster: {error}") from error
 
 
-def _close(cluster: Any, error: type[BaseException] | None, *_) -> None:
+def _await_processes(cluster: Any, client: Client, wanted: int) -> None:
+    """Wait for the workers of this machine, as long as they can still come."""
+    while (there := len(client.scheduler_info(n_workers=-1)["workers"])) < wanted:
+        if any(nanny.status in (Status.failed, Status.closed) for nanny in cluster.workers.values()):
+            raise ClusterError(
+                f"{wanted - there} of {wanted} worker processes cannot be started: most likely too few open "
+                "files or processes are allowed (ulimit -n, ulimit -u), or memory is short; try fewer workers"
+            )
+        time.sleep(0.02)
+
+
+def _close(cluster: Any, others: set[psutil.Process] | None, error: type[BaseException] | None, *_) -> None:
     """Close a cluster; after an error its workers on this machine are killed.
 
     Asked politely, a worker finishes its clip first, or is killed after four seconds. What it is at
     is thrown away in any case: a shard that has not its final name does not exist.
+
+    Args:
+        others: children of this process that are none of the workers; ``None`` where no child is one.
     """
-    nannies = [w for w in getattr(cluster, "workers", {}).values() if isinstance(w, Nanny)]
-    for nanny in nannies if error else ():
-        nanny.close_gracefully()  # or it would start another worker
-        with suppress(ProcessLookupError):
-            if nanny.pid:
-                os.kill(nanny.pid, signal.SIGKILL)
+    if error and others is not None:
+        for nanny in list(cluster.workers.values()):
+            nanny.close_gracefully()  # or it would start another worker
+        for child in set(psutil.Process().children()) - others:  # also those that are starting
+            with suppress(psutil.Error):
+                child.kill()
     with suppress(TimeoutError):
         cluster.close(timeout=10)
 
@@ -176,104 +202,6 @@ def _existing(config: Config) -> Iterator[Client]:
                 f"the scheduler at {config.scheduler} has no workers; start some first"
             ) from None
         yield client
-
-
-@dataclass(frozen=True)
-class Shared:
-    """How a worker sees whether it shares this process's files.
-
-    Attributes:
-        path, token: a file in the cache folder, and what it holds.
-        root: the corpus's folder.
-    """
-
-    path: str
-    token: str
-    root: str
-
-    def trouble(self) -> str:
-        """What this process does not see, in words; empty where all is well."""
-        try:
-            seen = Path(self.path).read_text() == self.token
-        except OSError:
-            seen = False
-        if not seen:
-            return f"does not see the cache folder {Path(self.path).parent}"
-        return "" if Path(self.root).is_dir() else f"does not see the corpus in {self.root}"
-
-
-CURE = "put it on a file system that all workers share, under the same path, or stop that worker"
-
-
-@contextmanager
-def shared_files(client: Client, config: Config, root: str) -> Iterator[Shared | None]:
-    """What workers on other machines look at before every task; ``None`` where there are no others.
-
-    A worker that does not see the cache would write shards that nobody finds, and one without the corpus
-    would record every clip as missing. Those that are there are asked at once, later ones with their tasks.
-
-    Raises:
-        ClusterError: names the worker, its machine, the folder, and what to do.
-    """
-    if not config.scheduler and config.cluster.kind == "local":
-        yield None
-        return
-    cache = Path(config.cache).resolve()
-    cache.mkdir(parents=True, exist_ok=True)
-    token = uuid.uuid4().hex
-    shared = Shared(str(cache / f".probe-{token}.tmp"), token, root)
-    Path(shared.path).write_text(token)
-    try:
-        check_workers(client, shared)
-        yield shared
-    finally:
-        Path(shared.path).unlink(missing_ok=True)
-
-
-def check_workers(client: Client, shared: Shared) -> None:
-    """Ask every worker that is there whether it can work with our files.
-
-    Raises:
-        ClusterError: see `shared_files`.
-    """
-    troubles = []
-    for address, found in client.run(_look, shared, on_error="return").items():
-        if isinstance(found, ImportError):
-            raise ClusterError(
-                f"the worker at {address} cannot import this project ({found}); start workers in an "
-                "environment that has it, of the same version, e.g. from its folder with its .venv/bin/dask"
-            )
-        if isinstance(found, BaseException):
-            troubles.append(f"the worker at {address} does not answer ({type(found).__name__}: {found})")
-        elif found:
-            troubles.append(found)
-    if troubles:
-        raise ClusterError(_told(troubles))
-
-
-def _told(troubles: list[str]) -> str:
-    more = f" (and {len(troubles) - 3} more)" if len(troubles) > 3 else ""
-    return f"{'; '.join(sorted(troubles)[:3])}{more}: {CURE}"
-
-
-def _look(shared: Shared, dask_worker: Any = None) -> str:
-    """This worker's trouble with the files, with its name and machine; empty for none."""
-    trouble = shared.trouble()
-    if not trouble:
-        return ""
-    worker = dask_worker or get_worker()
-    return f"worker {worker.name} on {socket.gethostname()} ({worker.address}) {trouble}"
-
-
-def run_shared(shared: Shared | None, run: Callable[[Any], Any], task: Any) -> Any:
-    """Run a task on a worker, if the worker shares our files.
-
-    Raises:
-        ClusterError: it does not; it may have come after `check_workers`.
-    """
-    if shared is not None and (trouble := _look(shared)):
-        raise ClusterError(_told([trouble]))
-    return run(task)
 
 
 def gpu_count(config: Config) -> int:

@@ -1,7 +1,8 @@
 """The Dask graph: one task a shard and a stage, flow after faces, outcomes at the end.
 
-Only `pipeline.graph` and `pipeline.cluster` know Dask. Tasks are submitted as their inputs are
-finished and a bounded number at a time, so a corpus of millions of clips needs no large graph.
+Only this module, `pipeline.cluster` and what that is made of (`engines`, `sharing`) know Dask. Tasks are
+submitted as their inputs are finished and a bounded number at a time, so a corpus of millions of clips
+needs no large graph.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from data.config import to_yaml
 from data.lock import writer_lock
 from data.recipes import Recipe, recipes
 from data.schema import Config
-from pipeline.cluster import Shared, open_cluster, run_shared, shared_files, stage_resources
+from pipeline.cluster import open_cluster, stage_resources
 from pipeline.plan import Sources, finished_shards
 from pipeline.raft_size import size_note
+from pipeline.sharing import Shared, run_shared, shared_files
 from pipeline.stages import ShardTask, run_shard
 from pipeline.summary import Summary, summarise
 

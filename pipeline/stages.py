@@ -68,7 +68,9 @@ def run_shard(task: ShardTask) -> ShardRecord:
     with ShardWriter(path, task.recipe.stage, task.recipe.key, task.recipe.provenance) as writer:
         results = _results(task, config)
         for clip, source, result in zip(task.plan.clips, sources, results, strict=True):
-            writer.add(clip.id, result.outcome, result.arrays, source)
+            # A file that went between its digest and its decoding counts as changed when it is back.
+            gone = result.outcome.status is Status.MISSING
+            writer.add(clip.id, result.outcome, result.arrays, "" if gone else source)
     return record_shard(path)
 
 

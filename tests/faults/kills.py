@@ -124,6 +124,17 @@ def impatient(lab: Lab, case: float) -> str:
     return f"ended after {seconds:.1f} s"
 
 
+@kill("the machine sleeps for 20 s in the middle of the run", ENDS)
+def sleeps(lab: Lab) -> None:
+    whole, cache = lab.whole, lab.folder()
+    run = lab.preprocessing(cache, 3)
+    for number in (signal.SIGSTOP, signal.SIGCONT):
+        os.killpg(run.pid, number)
+        time.sleep(20 if number == signal.SIGSTOP else 0)
+    check_done(run.wait())
+    check_whole(cache, whole)
+
+
 @kill("{case} while the corpus is being drawn", "stops within 5 s with status 130; goes on to the same bytes",
       cases=("SIGTERM", "Ctrl-C in a terminal"))  # fmt: skip
 def drawing(lab: Lab, case: str) -> str:

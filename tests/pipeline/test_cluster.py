@@ -13,8 +13,9 @@ from clips import sound_corpus, tree_bytes
 from distributed import Client
 
 from data.config import load_config
-from pipeline.cluster import ClusterError, Shared, open_cluster, shared_files, stage_resources
+from pipeline.cluster import ClusterError, open_cluster, stage_resources
 from pipeline.graph import preprocess
+from pipeline.sharing import Shared, shared_files
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def test_workers_without_the_files_are_refused(scheduler, tmp_path, lost, what, 
 
 def test_a_worker_that_comes_later_is_asked_with_its_task(scheduler, tmp_path, monkeypatch):
     corpus = sound_corpus(tmp_path / "raw", speakers=1)
-    monkeypatch.setattr("pipeline.cluster.check_workers", lambda client, shared: None)
+    monkeypatch.setattr("pipeline.sharing.check_workers", lambda client, shared: None)
     monkeypatch.setattr(Shared, "__reduce__", lambda s: (Shared, (s.path, "another", s.root)))
     with pytest.raises(ClusterError, match="does not see the cache folder"):
         preprocess(settings(tmp_path / "cache", f"scheduler={scheduler}"), corpus, lambda line: None)
