@@ -67,13 +67,14 @@ SYNC = {
 }
 TASKS: Mapping[str, Mapping[str, Variant]] = {"cues": CUES, "sync": SYNC}
 # sync asks how a mouth's opening goes with a voice: frames, more of them, side by side, and no flow. Without
-# L_S none of our networks found the mouth; a picture or a sound alone says nothing, so none is ever hidden.
+# L_S none of our networks found the mouth; a picture or a sound alone says nothing, so none is hidden and neither has a head.
 SETTINGS = {
     "cues": ("corpus.root=raw/synthetic",),
     "sync": (
         "corpus.synthetic.task=sync", "corpus.root=raw/synthetic-sync", "corpus.synthetic.clips_per_class=16",
         "loader.steps=16", "loader.sampling=contiguous", "loader.batch=32", "loader.colour=0",
-        "model.channels=[8,16,32]", "model.flow=false",
+        "loader.spec_masks=0", "model.channels=[8,16,32]", "model.flow=false", "model.dropout=0",
+        "model.modality_heads=false",
         "model.time_match=true", "train.w_match=1", "train.modality_dropout=0", "train.label_smoothing=0",
         "train.lr=2e-3", "train.epochs=20",
     ),
