@@ -67,7 +67,7 @@ SYNC = {
 }
 TASKS: Mapping[str, Mapping[str, Variant]] = {"cues": CUES, "sync": SYNC}
 # sync asks how a mouth's opening goes with a voice: frames, more of them, side by side, and no flow. Without
-# L_S none of our networks found the mouth; a picture or a sound alone says nothing, so none is hidden and neither has a head.
+# L_S none of our networks found the mouth. A single stream says nothing: none is hidden and none has a head.
 SETTINGS = {
     "cues": ("corpus.root=raw/synthetic",),
     "sync": (
