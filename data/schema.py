@@ -207,6 +207,7 @@ class ModelConfig:
     conformer: bool = opt(True, "intra-modal Conformer encoders")
     ife: bool = opt(True, "inter-modal feature enhancement")
     modality_heads: bool = opt(True, "train the heads of each modality (L_V, L_A) beside the fused one")
+    time_match: bool = opt(False, "learn too which sound goes with which frame (L_S); needs both modalities")
     attributes: list[str] = opt(
         [], "continuous labels to predict; empty for none", choices=("valence", "arousal", "dominance")
     )
@@ -229,6 +230,7 @@ class TrainConfig:
     modality_dropout: float = opt(0.1, "chance that one modality is hidden from a clip in training")
     w_video: float = opt(0.3, "weight of L_V")
     w_audio: float = opt(0.3, "weight of L_A")
+    w_match: float = opt(0.5, "weight of L_S, where model.time_match is on")
     ema: float = opt(0.0, "decay of the weights' moving average; 0 turns it off")
     amp: str = opt("auto", "autocast to bfloat16", choices=("auto", "bfloat16", "off"))
     compile: bool = opt(False, "torch.compile the network", operational=True)

@@ -27,6 +27,7 @@ from model.encoders import (
     times_taken,
 )
 from model.fusion import InterModal, VisualFusion
+from model.matching import Matches, TimeMatch
 from model.positions import ClockRotary
 from model.synced import Dropout, OverRanks
 
@@ -48,11 +49,12 @@ class Scores:
 
 @dataclass
 class Outputs:
-    """The fused head, and the head of each modality where it is trained."""
+    """The fused head, the head of each modality where it is trained, and what L_S reads in training."""
 
     fused: Scores
     video: Scores | None = None
     audio: Scores | None = None
+    matches: Matches | None = None
 
     def heads(self) -> dict[str, Scores]:
         """The heads that exist, by name."""
@@ -122,14 +124,19 @@ class DEIII(OverRanks, nn.Module):
         single = config.modality_heads and both
         self.video_head = make_head(1) if single else None
         self.audio_head = make_head(1) if single else None
+        self.time_match = TimeMatch(width) if config.time_match and both else None
 
     def forward(self, batch: Batch) -> Outputs:
         """Scores of every head. In evaluation clips never see each other; masked input never matters."""
-        streams = []
+        encoded = []
         if self.fusion is not None:
-            streams.append(self._see(batch))
+            encoded.append((self.v_conformer, *self._see(batch)))
         if self.audio_encoder is not None:
-            streams.append(self._hear(batch))
+            encoded.append((self.a_conformer, *self._hear(batch)))
+        matches = None
+        if self.time_match is not None and self.training:
+            matches = self.time_match(*encoded[0][1:], *encoded[1][1:])
+        streams = [self._within(*stream) for stream in encoded]
         video = audio = None
         if self.video_head is not None:  # before IFE, so that each modality can stand alone
             video, audio = self.video_head(streams[:1]), self.audio_head(streams[1:])
@@ -138,10 +145,10 @@ class DEIII(OverRanks, nn.Module):
             for block in self.ife:
                 v, a = block(v, a, v_mask, a_mask, v_rotation, a_rotation)
             streams = [(v, v_mask, v_rotation), (a, a_mask, a_rotation)]
-        return Outputs(self.fused_head(streams), video, audio)
+        return Outputs(self.fused_head(streams), video, audio, matches)
 
     def _see(self, batch: Batch) -> tuple:
-        """Frames and flow to [B,T,D], the mask [B,T] of the steps that hold either, rotations."""
+        """Frames and flow to [B,T,D], the mask [B,T] of the steps that hold either, their times in s."""
         v_mask, o_mask = batch.video_mask, batch.flow_mask
         v = o = None
         if self.frame_encoder is not None:
@@ -149,9 +156,7 @@ class DEIII(OverRanks, nn.Module):
         if self.flow_encoder is not None:
             o = self._encode(self.flow_encoder, batch.flow * self.config.flow_scale, o_mask)
         mask = v_mask | o_mask if v is not None and o is not None else v_mask if o is None else o_mask
-        x = self.drop(self.fusion(v, o, v_mask, o_mask))
-        rotation = self._rotation(batch.video_time, mask)
-        return (x if self.v_conformer is None else self.v_conformer(x, mask, rotation)), mask, rotation
+        return self.drop(self.fusion(v, o, v_mask, o_mask)), mask, batch.video_time
 
     def _encode(self, encoder: nn.Module, images: Tensor, mask_BT: Tensor) -> Tensor:
         """Images [B,T,C,S,S] to tokens [B,T,P,D]; what masked ones hold never matters."""
@@ -166,14 +171,14 @@ class DEIII(OverRanks, nn.Module):
         return encoder(images, weight).unflatten(0, mask_BT.shape)
 
     def _hear(self, batch: Batch) -> tuple:
-        """Log-mel to [B,ceil(L/4),D], its mask and rotations."""
+        """Log-mel to [B,ceil(L/4),D], its mask and times in s."""
         x = self.drop(self.audio_encoder(batch.logmel, batch.audio_mask))
-        mask = batch.audio_mask[:, ::4]
-        rotation = self._rotation(batch.audio_time[:, ::4], mask)
-        return (x if self.a_conformer is None else self.a_conformer(x, mask, rotation)), mask, rotation
+        return x, batch.audio_mask[:, ::4], batch.audio_time[:, ::4]
 
-    def _rotation(self, time: Tensor, mask: Tensor):
-        return None if self.rotary is None else self.rotary(time.masked_fill(~mask, 0.0))
+    def _within(self, conformer: nn.Module | None, x: Tensor, mask: Tensor, time: Tensor) -> tuple:
+        """One modality's own Conformer; its features, mask and rotations."""
+        rotation = None if self.rotary is None else self.rotary(time.masked_fill(~mask, 0.0))
+        return (x if conformer is None else conformer(x, mask, rotation)), mask, rotation
 
 
 class Head(nn.Module):

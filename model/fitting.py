@@ -159,7 +159,7 @@ class Trainer:
         outputs, batch = whole_batch(self.ranks, outputs, batch)
         loss, parts = total_loss(
             outputs, batch,
-            w_video=self.settings.w_video, w_audio=self.settings.w_audio,
+            w_video=self.settings.w_video, w_audio=self.settings.w_audio, w_match=self.settings.w_match,
             label_smoothing=self.settings.label_smoothing, class_weights=self.class_weights,
         )  # fmt: skip
         self.optimizer.zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""L = L_F + w_V L_V + w_A L_A, each from classes, attributes or both.
+"""L = L_F + w_V L_V + w_A L_A, each from classes, attributes or both, and w_S L_S where it is on.
 
 Rows that only fill up a batch, clips without a label and clips without a head's modality weigh
 nothing. Nothing here waits for the device.
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from data.batch import Batch
 from model.deiii import Outputs, Scores
+from model.matching import match_loss
 from model.whole import Truth
 
 
@@ -20,15 +21,18 @@ def total_loss(
     *,
     w_video: float = 0.3,
     w_audio: float = 0.3,
+    w_match: float = 0.5,
     label_smoothing: float = 0.0,
     class_weights: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The training loss and its parts by head name (detached scalars)."""
-    weights = {"fused": 1.0, "video": w_video, "audio": w_audio}
+    """The training loss and its parts by head name (detached scalars); ``match`` is L_S."""
+    weights = {"fused": 1.0, "video": w_video, "audio": w_audio, "match": w_match}
     parts = {
         name: head_loss(scores, batch, label_smoothing, class_weights)
         for name, scores in outputs.heads().items()
     }
+    if outputs.matches is not None:
+        parts["match"] = match_loss(outputs.matches, batch.real)
     loss = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
     return loss, {name: part.detach() for name, part in parts.items()}
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from data.batch import Batch
 from model.deiii import Outputs, Scores
+from model.matching import Matches
 from model.ranks import Ranks
 
 
@@ -27,7 +28,7 @@ class Truth:
 
 
 def whole_batch(ranks: Ranks, outputs: Outputs, batch: Batch) -> tuple[Outputs, Batch | Truth]:
-    """Every rank's clips on every rank, in two exchanges; alone, what came in.
+    """Every rank's clips on every rank, in two exchanges, three with L_S; alone, what came in.
 
     A loss that every rank then computes over all clips is that of one process, means, CCC and class weights
     included. Backwards each rank's part receives W times its gradient, which the mean over ranks that
@@ -49,4 +50,14 @@ def whole_batch(ranks: Ranks, outputs: Outputs, batch: Batch) -> tuple[Outputs, 
         present = next(rest)[:, 0] > 0
         logits = next(rest) if scores.logits is not None else None
         heads[name] = Scores(logits, next(rest) if scores.attributes is not None else None, present)
-    return Outputs(**heads), truth
+    return Outputs(**heads, matches=_whole_matches(ranks, outputs.matches)), truth
+
+
+def _whole_matches(ranks: Ranks, matches: Matches | None) -> Matches | None:
+    if matches is None:
+        return None
+    fields = (matches.logits, matches.mask, matches.other)
+    sent = ranks.whole(torch.cat([x.float().flatten(1) for x in fields], dim=1))
+    parts = sent.split([x[0].numel() for x in fields], dim=1)
+    logits, mask, other = (p.unflatten(1, x.shape[1:]) for p, x in zip(parts, fields, strict=True))
+    return Matches(logits, mask > 0, other > 0)

@@ -28,6 +28,7 @@ SWITCHES = {
     "flow alone": {"audio": False, "video": False},
     "attributes alone": {"classes": False},
     "ImageNet trunk": {"imagenet": True},
+    "time match": {"time_match": True},
     "residual audio encoder": {"audio_channels": [8, 8, 12], "audio_deltas": True},
 }
 
@@ -110,6 +111,7 @@ class TestEverySwitch:
 
     def test_every_parameter_gets_a_gradient(self, changes):
         model, batch = make(**changes), batch_for(changes)
+        model.train(model.time_match is not None)  # L_S is computed in training alone
         loss, _ = total_loss(model(batch), batch)
         loss.backward()
         for name, p in model.named_parameters():
