@@ -59,7 +59,7 @@ class PartLoader(MemoryLoader):
 
 def trainer(path: Path, ranks: Ranks, loader=PartLoader, **changes) -> Trainer:
     """A training with everything on that could differ between worlds."""
-    settings = {"epochs": 2, "lr": 3e-3, "patience": 99, "ema": 0.9, "seed": 3, "modality_dropout": 0.3}
+    settings = {"epochs": 2, "lr": 3e-4, "patience": 99, "ema": 0.9, "seed": 3, "modality_dropout": 0.3}
     model = small_config(
         dropout=0.1, audio_channels=[8, 16], attributes=["valence", "arousal"], time_match=True
     )
