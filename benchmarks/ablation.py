@@ -76,7 +76,7 @@ SETTINGS = {
         "loader.spec_masks=0", "model.channels=[8,16,32]", "model.flow=false", "model.dropout=0",
         "model.modality_heads=false",
         "model.time_match=true", "train.w_match=1", "train.modality_dropout=0", "train.label_smoothing=0",
-        "train.lr=2e-3", "train.epochs=20",
+        "train.lr=2e-3", "train.epochs=36", "train.patience=36",
     ),
 }  # fmt: skip
 FILES = ["configs/synthetic.yaml", "configs/ablation.yaml"]
