@@ -28,6 +28,7 @@ setup: $(STAMP) ## make the environment (.venv) from the lock file
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 		{ echo "Python 3.11, 3.12 or 3.13 is needed; name it: make setup PYTHON=python3.12"; exit 1; }
+	@echo "making $(VENV): 2 to 5 minutes and 3 GB, most of it PyTorch; nothing is printed until it is done"
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
@@ -35,7 +36,7 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: $(STAMP) ## draw the synthetic corpus, preprocess, train, evaluate on unseen speakers
 	$(PY) -m pipeline preprocess configs/synthetic.yaml
-	$(PY) -m model train configs/synthetic.yaml configs/tiny.yaml train.run=runs/demo
+	$(PY) -m model train configs/synthetic.yaml configs/tiny.yaml train.run=runs/demo --resume
 	$(PY) -m model evaluate runs/demo
 
 test: $(STAMP) ## lint and run the tests (a few minutes)
