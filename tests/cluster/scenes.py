@@ -229,8 +229,8 @@ class Stage:
     def training(self, epochs: int) -> tuple[float, float, str]:
         """One network in one process, and in two on two machines: difference of losses, gain in speed.
 
-        With a small learning rate: with a large one AdamW blows rounding up, in one process with another number
-        of threads as much as here (docs/scaling.md).
+        With a small learning rate: with a large one AdamW blows rounding up, in one process with another
+        number of threads as much as here (docs/scaling.md).
         """
         for machine in [m for m in self.machines.running if m != "scheduler"]:
             self.machines.stop(machine)
