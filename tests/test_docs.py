@@ -88,7 +88,7 @@ def expanded(command: str) -> list[list[str]]:
 def understood(door: str, words: list[str], monkeypatch) -> None:
     module = __import__(f"{door}.__main__", fromlist=["main"])
     caught = []
-    monkeypatch.setattr(module, "run", lambda action: caught.append(action) or 0)
+    monkeypatch.setattr(module, "run", lambda action, **_: caught.append(action) or 0)
     for name in dir(module):
         if name.startswith("_") and callable(getattr(module, name)) and not name.startswith("__"):
             inner = getattr(module, name)
