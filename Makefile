@@ -10,6 +10,7 @@ RUN    ?= runs/latest
 MEDIA  ?=
 CORPUS ?=
 OUT    ?=
+RUNS   ?=
 WORST  ?=
 ARGS   ?=
 
@@ -76,9 +77,11 @@ inspect: $(STAMP) ## picture and video of clips           [MEDIA=clip.mp4 or WOR
 	$(PY) -m pipeline inspect $(MEDIA) $(if $(WORST),--worst $(WORST)) --set $(SETTINGS)
 
 predict: $(STAMP) ## judge media files with a trained run  [RUN= MEDIA= OUT=video.mp4]
+	$(if $(MEDIA),,$(error name files or folders: make predict RUN=runs/demo MEDIA=clip.mp4))
 	$(PY) -m model predict $(RUN) $(MEDIA) $(if $(OUT),--overlay $(OUT)) $(ARGS)
 
 compare: $(STAMP) ## runs side by side, paired intervals   [RUNS="runs/a runs/b"]
+	$(if $(RUNS),,$(error name two runs or more: make compare RUNS="runs/a runs/b"))
 	$(PY) -m model compare $(RUNS) $(ARGS)
 
 export: $(STAMP) ## a run as one folder to use elsewhere  [RUN= OUT=folder]
