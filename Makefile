@@ -10,6 +10,7 @@ RUN    ?= runs/latest
 MEDIA  ?=
 CORPUS ?=
 OUT    ?=
+RUNS   ?=
 WORST  ?=
 ARGS   ?=
 
@@ -28,6 +29,7 @@ setup: $(STAMP) ## make the environment (.venv) from the lock file
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 		{ echo "Python 3.11, 3.12 or 3.13 is needed; name it: make setup PYTHON=python3.12"; exit 1; }
+	@echo "making $(VENV): 2 to 5 minutes and 3 GB, most of it PyTorch; nothing is printed until it is done"
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
@@ -35,7 +37,7 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: $(STAMP) ## draw the synthetic corpus, preprocess, train, evaluate on unseen speakers
 	$(PY) -m pipeline preprocess configs/synthetic.yaml
-	$(PY) -m model train configs/synthetic.yaml configs/tiny.yaml train.run=runs/demo
+	$(PY) -m model train configs/synthetic.yaml configs/tiny.yaml train.run=runs/demo --resume
 	$(PY) -m model evaluate runs/demo
 
 test: $(STAMP) ## lint and run the tests (a few minutes)
@@ -75,9 +77,11 @@ inspect: $(STAMP) ## picture and video of clips           [MEDIA=clip.mp4 or WOR
 	$(PY) -m pipeline inspect $(MEDIA) $(if $(WORST),--worst $(WORST)) --set $(SETTINGS)
 
 predict: $(STAMP) ## judge media files with a trained run  [RUN= MEDIA= OUT=video.mp4]
+	$(if $(MEDIA),,$(error name files or folders: make predict RUN=runs/demo MEDIA=clip.mp4))
 	$(PY) -m model predict $(RUN) $(MEDIA) $(if $(OUT),--overlay $(OUT)) $(ARGS)
 
 compare: $(STAMP) ## runs side by side, paired intervals   [RUNS="runs/a runs/b"]
+	$(if $(RUNS),,$(error name two runs or more: make compare RUNS="runs/a runs/b"))
 	$(PY) -m model compare $(RUNS) $(ARGS)
 
 export: $(STAMP) ## a run as one folder to use elsewhere  [RUN= OUT=folder]
@@ -140,4 +144,4 @@ lock: ## resolve pyproject.toml anew into requirements.lock (needs uv)
 		--constraint constraints.txt --output-file requirements.lock
 
 clean: ## remove corpora, caches and runs made here (the environment stays)
-	rm -rf raw cache runs bench-cache inspect predict
+	rm -rf raw cache runs bench-cache inspect predict exported opinion.mp4

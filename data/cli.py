@@ -25,8 +25,12 @@ def read_settings(words: Sequence[str]) -> Config:
     return load_config(files, [w for w in words if "=" in w])
 
 
-def run(main: Callable[[], int]) -> int:
+def run(main: Callable[[], int], go_on: str = "run the same command to go on") -> int:
     """Run a command so that people see messages instead of traces, and Ctrl-C and SIGTERM end it alike.
+
+    Args:
+        main: the command.
+        go_on: what to do after Ctrl-C.
 
     Returns:
         the exit status: the command's own, 1 for an error told in a line, 130 when interrupted.
@@ -36,7 +40,7 @@ def run(main: Callable[[], int]) -> int:
         return main()
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is tidied up; let Python end
-        print("\nstopped; what is finished is kept, run the same command to go on", file=sys.stderr)
+        print(f"\nstopped; what is finished is kept, {go_on}", file=sys.stderr)
         return INTERRUPTED
     except (ValueError, OSError, RuntimeError) as error:
         if type(error) in (ValueError, RuntimeError):  # not one of ours: a defect deserves its trace

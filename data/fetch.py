@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from data.atomic import atomic_path
 
+CONNECT_S = 10  # without a network, nobody is to wait for minutes before being told so
 TIMEOUT_S, ATTEMPTS, PAUSE_S = 30, 5, 1.0  # the pause doubles with every attempt
 CHUNK = 1 << 16  # what a broken connection loses at most
 MOST_BYTES = 1 << 40  # more than any file of ours has
@@ -90,7 +91,9 @@ def _stream_once(url: str, part: Path, size: int | None, words: str, most: int) 
     headers = {"Accept-Encoding": "identity"}  # compressed bytes cannot be resumed, and can be bombs
     headers |= {"Range": f"bytes={have}-"} if have else {}
     hooks = {"response": lambda reply, **_: _check_redirect(url, reply)}
-    with requests.get(url, headers=headers, hooks=hooks, stream=True, timeout=TIMEOUT_S) as reply:
+    with requests.get(
+        url, headers=headers, hooks=hooks, stream=True, timeout=(CONNECT_S, TIMEOUT_S)
+    ) as reply:
         if reply.status_code >= 500:
             raise requests.ConnectionError(f"{url} answers {reply.status_code} {reply.reason}")
         if reply.status_code == 429 or reply.status_code == 403:

@@ -18,6 +18,7 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pooch
 
@@ -193,8 +194,11 @@ def _download(source: Source) -> tuple[str, str]:
             final = folder / source.file
             os.replace(path, final)
     except (OSError, ValueError, DownloadError) as error:
+        why = str(error).splitlines()[0]
+        if "Max retries exceeded" in why:  # the library's account of it fills three lines
+            why = f"no connection to {urlsplit(source.url).hostname}"
         raise WeightsError(
-            f"could not download {source.url} ({str(error).splitlines()[0]}); nothing was kept. Where there "
+            f"could not download {source.url} ({why}); nothing was kept. Where there "
             f"is no network, put {source.file} into a folder and name that folder in DEIII_WEIGHTS_DIR"
         ) from None
     return str(final), found

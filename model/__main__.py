@@ -16,6 +16,8 @@ import sys
 from data.cli import add_settings, read_settings, run
 from data.signals import INTERRUPTED
 
+RESUME = "add --resume to the same command to go on (with make: in ARGS)"
+
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
@@ -65,7 +67,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.command != "train":
         action = args.action
         args.action = lambda args: _alone(args.command) or action(args)
-    return run(lambda: args.action(args))
+    again = {"go_on": RESUME} if args.command == "train" else {}
+    return run(lambda: args.action(args), **again)
 
 
 def _alone(command: str) -> None:

@@ -152,7 +152,8 @@ def notes_on(outcomes: Mapping[str, Outcome], streams: Sequence[str]) -> Iterato
         if outcome.usable:
             yield f"{source} in part: {reason}"
         else:
-            yield f"{kinds.get(outcome.status, f'{source} unusable')}: {reason}"
+            kind = kinds.get(outcome.status, f"{source} unusable")
+            yield reason if reason.startswith(kind) else f"{kind}: {reason}"
     left = [s for s in streams if outcomes[STAGE_OF[s]].usable]
     if left and len(left) < len(streams):
         yield f"judged by {' and '.join(left)} alone"

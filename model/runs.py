@@ -60,7 +60,7 @@ class RunFolder:
         if started and not resume:
             raise RunError(
                 f"{self.path} holds a run already; go on with --resume or choose another folder "
-                "with train.run=..."
+                "with train.run=... (with make: ARGS=--resume, or RUN=...)"
             )
         self.path.mkdir(parents=True, exist_ok=True)
         remove_temporary(self.path)

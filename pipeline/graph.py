@@ -26,6 +26,7 @@ from data.lock import writer_lock
 from data.recipes import Recipe, recipes
 from data.schema import Config
 from pipeline.cluster import open_cluster, stage_resources
+from pipeline.needed_weights import fetch_needed
 from pipeline.plan import Sources, finished_shards
 from pipeline.raft_size import size_note
 from pipeline.sharing import Shared, run_shared, shared_files
@@ -85,6 +86,7 @@ def preprocess(config: Config, corpus: Corpus, say: Callable[[str], None] = prin
                 if note := size_note(config.faces.size):
                     say(note)
             if todo:
+                fetch_needed(config, {s for s, _ in todo}, say)
                 for stage in {s for s, _ in todo}:  # an index is of finished stages: none until it is one
                     (folders[stage] / INDEX).unlink(missing_ok=True)
                 try:
@@ -121,7 +123,7 @@ def _opening(
     head = (
         f"{corpus.name}: {len(corpus.clips)} clips of {len(corpus.speakers)} speakers in {len(plans)} shards"
     )
-    return f"{head}\nshards finished: {', '.join(parts)}"
+    return f"{head}\nshards finished: {', '.join(parts)}; a step below is one clip in one stage"
 
 
 def _run(
@@ -153,7 +155,7 @@ def _run(
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
         say(f"{workers} workers{_more(config)}, dashboard at {client.dashboard_link}")
         resources = stage_resources(client, config)
-        with tqdm(total=total, unit="clip", desc="preprocess", smoothing=0.1, dynamic_ncols=True) as bar:
+        with tqdm(total=total, unit="step", desc="preprocess", smoothing=0.1, dynamic_ncols=True) as bar:
             room = max(IN_FLIGHT, 2 * max(workers, config.workers))
             _drive(client, resources, shared, room, ready, waiting, done, bar)
 

@@ -88,7 +88,7 @@ def expanded(command: str) -> list[list[str]]:
 def understood(door: str, words: list[str], monkeypatch) -> None:
     module = __import__(f"{door}.__main__", fromlist=["main"])
     caught = []
-    monkeypatch.setattr(module, "run", lambda action: caught.append(action) or 0)
+    monkeypatch.setattr(module, "run", lambda action, **_: caught.append(action) or 0)
     for name in dir(module):
         if name.startswith("_") and callable(getattr(module, name)) and not name.startswith("__"):
             inner = getattr(module, name)
@@ -205,7 +205,7 @@ def media(folder: Path, videos: list[Path]) -> None:
         place(ravdess, f"03-01-03-01-01-01-{actor:02d}.wav")
     for actor in range(1001, 1092, 4):
         (folder / "data/CREMA-D/VideoFlash").mkdir(parents=True, exist_ok=True)
-        place(folder, f"data/CREMA-D/VideoFlash/{actor}_DFA_ANG_XX.flv")
+        shutil.copy(videos[0], folder / f"data/CREMA-D/VideoFlash/{actor}_DFA_ANG_XX.flv")
 
 
 def follow(command: str, folder: Path, background: list | None = None) -> str:
@@ -214,8 +214,10 @@ def follow(command: str, folder: Path, background: list | None = None) -> str:
     env = {**os.environ, "PATH": python, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
     env |= {"PYTHONWARNINGS": "ignore", "MPLBACKEND": "agg"}
     if background is not None and any(r in command for r in RUNNING):
-        log = open(folder / "background.log", "a")  # noqa: SIM115 - closed with the process
-        background.append(subprocess.Popen(shlex.split(command), cwd=folder, env=env, stdout=log, stderr=log))
+        with open(folder / "background.log", "a") as log:  # the process has a descriptor of its own
+            background.append(
+                subprocess.Popen(shlex.split(command), cwd=folder, env=env, stdout=log, stderr=log)
+            )
         return ""
     done = subprocess.run(
         command, shell=True, cwd=folder, env=env, capture_output=True, text=True, timeout=280,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 
 import pytest
 from clips import sound_corpus
 
+from data.signals import INTERRUPTED
 from data.splits import Split
 from model.__main__ import main as model
 from pipeline.__main__ import main as pipeline
@@ -57,6 +59,25 @@ def test_finished_run_resumes_to_itself(trained):
     before = (folder / "run/last.safetensors").read_bytes()
     assert model(["train", *words, "--quiet", "--resume"]) == 0
     assert (folder / "run/last.safetensors").read_bytes() == before
+
+
+def test_a_run_that_is_there_already_says_how_to_go_on(trained, capsys):
+    assert model(["train", *trained[1], "--quiet"]) == 1
+    told = capsys.readouterr().err
+    assert "--resume" in told and "ARGS=--resume" in told
+
+
+def test_stopped_training_says_that_it_goes_on_with_resume(trained, capsys, monkeypatch):
+    def stopped(*args, **more):
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr("model.train.train", stopped)
+    try:
+        assert model(["train", *trained[1]]) == INTERRUPTED
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "--resume" in capsys.readouterr().err
 
 
 def test_evaluation_scores_the_test_speakers(trained):

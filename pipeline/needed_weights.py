@@ -1,0 +1,34 @@
+"""Weights that preprocessing needs, fetched before its workers start.
+
+A worker would fetch them just as well, but where nobody sees it: the bar would stand still, for minutes
+where there is no network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from data.recipes import RAFT_WEIGHTS
+from data.schema import Config
+from data.weights import YUNET, locate, resolve
+
+
+def fetch_needed(config: Config, stages: Collection[str], say: Callable[[str], None]) -> None:
+    """Have the weights of ``stages`` on this machine; workers on others look after themselves.
+
+    Raises:
+        data.weights.WeightsError: they cannot be had; the message says what to do.
+    """
+    if config.scheduler or config.cluster.kind != "local":
+        return
+    wanted = []
+    if "faces" in stages and config.faces.detector == "yunet":
+        wanted.append((config.faces.weights, YUNET))
+    if "flow" in stages and config.flow.method == "raft":
+        wanted.append((config.flow.weights, RAFT_WEIGHTS[config.flow.model]))
+    for given, default in wanted:
+        name = given or default
+        if not Path(name).is_file() and locate(name)[0] is None:
+            say(f"fetching {name}, which is needed once")
+        resolve(given, default)
