@@ -46,7 +46,7 @@ def draw_video(features: Features, path: str | Path, fps: float | None = None) -
 
 
 def _rows(features: Features, fps: float | None) -> Iterator[tuple[np.ndarray | None, float]]:
-    """Annotated source frames with their times; without a picture, times alone while there is sound."""
+    """Annotated source frames with their times; without a picture, times alone (at least one)."""
     any_frame = False
     try:
         for row in source_frames(features, fps, max(STAGE)):
@@ -54,8 +54,9 @@ def _rows(features: Features, fps: float | None) -> Iterator[tuple[np.ndarray | 
             yield row
     except ClipError:
         pass
-    if not any_frame and features.audio_time is not None:
-        for k in range(int(features.audio_time[-1] * STILL_FPS) + 1):
+    if not any_frame:  # of an unreadable file there is one picture, which says why
+        last = features.audio_time[-1] if features.audio_time is not None else 0.0
+        for k in range(int(last * STILL_FPS) + 1):
             yield None, k / STILL_FPS
 
 

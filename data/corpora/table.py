@@ -73,7 +73,9 @@ def find_table(name: str | None, root: Path) -> Path:
     for path in (Path(name), root / name):
         if path.is_file():
             return path
-    raise CorpusError(f"there is no table {name}, neither in {Path.cwd()} nor in {root}")
+    raise CorpusError(
+        f"there is no table {name}, neither in {Path.cwd()} nor in {root}; name yours in corpus.table"
+    )
 
 
 def read_rows(table: Path, root: Root) -> Iterator[Clip]:

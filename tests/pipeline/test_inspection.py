@@ -84,6 +84,15 @@ def test_video_without_picture_or_sound(tmp_path):
         assert len(list(container.decode(video=0))) == 3 and not container.streams.audio
 
 
+def test_unreadable_clip_gives_a_sheet_and_a_video_and_no_crash(tmp_path, capsys):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"\0\0\0\x18ftypmp42 and nothing more")
+    assert main(["inspect", str(broken), "--out", str(tmp_path / "out")]) == 0
+    assert "unreadable" in capsys.readouterr().out
+    with av.open(str(tmp_path / "out/broken.mp4")) as container:
+        assert len(list(container.decode(video=0))) == 1
+
+
 def test_contact_sheet_without_face_or_sound(tmp_path):
     nothing = Outcome(Status.NO_FACE, "no face in 3 frames", 0.0)
     draw_contact_sheet(Features("a.mp4", {"faces": nothing}), tmp_path / "a.png")
