@@ -69,6 +69,9 @@ def all_functionals(corpus, cache: Path, workers: int) -> np.ndarray:
     path = cache / f"functionals-{hashlib.sha256(text.encode()).hexdigest()[:12]}.npy"
     if not path.exists():
         files = [str(Path(corpus.root) / c.path) for c in corpus.clips]
+        # librosa compiles at first use into a cache beside itself. A cache that was there after several
+        # processes had compiled at once made every later run crash in its pitch: one process goes first.
+        functionals(files[0])
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
             rows = list(tqdm(pool.map(functionals, files, chunksize=16), "functionals", len(files)))
         path.parent.mkdir(parents=True, exist_ok=True)
