@@ -16,7 +16,7 @@ def faults(times):
     for _ in range(times):
         torch.full((5 << 20,), 1.0)  # 20 MiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-first = faults(1)
+first = faults(6)  # where the heap finds its shape
 print(int(done), faults(20) - first)
 """
 
@@ -32,4 +32,4 @@ def test_freed_memory_is_handed_out_again_without_asking_the_system():
     if not known:
         pytest.skip("this system's C library has no mallopt")
     _, returned = page_faults("return")
-    assert kept < returned / 10, (kept, returned)
+    assert kept < returned / 4, (kept, returned)
