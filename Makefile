@@ -15,6 +15,7 @@ WORST  ?=
 ARGS   ?=
 
 SETTINGS = $(CONFIG) $(if $(ROOT),corpus.root=$(ROOT)) $(ARGS)
+DEFAULTED = $(if $(filter file,$(origin CONFIG)),$(warning no CONFIG= given, so this is about the synthetic corpus: $(CONFIG)))
 
 .DEFAULT_GOAL := help
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST)))
@@ -29,9 +30,10 @@ setup: $(STAMP) ## make the environment (.venv) from the lock file
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 		{ echo "Python 3.11, 3.12 or 3.13 is needed; name it: make setup PYTHON=python3.12"; exit 1; }
-	@echo "making $(VENV): 2 to 5 minutes and 3 GB, most of it PyTorch; nothing is printed until it is done"
+	@echo "making $(VENV): 2 to 5 minutes and 3 GB, most of it PyTorch"
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@if [ -t 1 ]; then quiet=; else quiet=--quiet; fi; set -x; \
+		$(PY) -m pip install $$quiet --disable-pip-version-check --requirement requirements.lock
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
@@ -65,10 +67,10 @@ format: $(STAMP) ## apply style
 	$(PY) -m ruff format .
 
 preprocess: $(STAMP) ## raw clips to feature caches   [CONFIG= ROOT= ARGS=]
-	$(PY) -m pipeline preprocess $(SETTINGS)
+	$(DEFAULTED)$(PY) -m pipeline preprocess $(SETTINGS)
 
 train: $(STAMP) ## feature caches to a trained network [CONFIG= RUN= ARGS=]
-	$(PY) -m model train $(SETTINGS) train.run=$(RUN)
+	$(DEFAULTED)$(PY) -m model train $(SETTINGS) train.run=$(RUN)
 
 evaluate: $(STAMP) ## score a run on its test speakers    [RUN=]
 	$(PY) -m model evaluate $(RUN)

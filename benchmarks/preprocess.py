@@ -1,6 +1,6 @@
 """The whole preprocessing of a corpus with 2 workers, against a plain serial script and against 1 worker.
 
-    python -m benchmarks.preprocess [--runs 1] [--speakers 2] [--flow raft|dis] [--timings FILE]
+    python -m benchmarks.preprocess [--runs 1] [--speakers 8] [--flow raft|dis] [--timings FILE]
 
 A synthetic corpus (8 clips a speaker, 1.6 s, 25 frames/s) is drawn first. Each run then times three whole
 commands in turn, from the start of the process to its end, each into an empty folder:
@@ -69,7 +69,7 @@ def overhead(clips: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=1)
-    parser.add_argument("--speakers", type=int, default=2, help="each of them has 8 clips")
+    parser.add_argument("--speakers", type=int, default=8, help="each of them has 8 clips")
     parser.add_argument("--flow", choices=("raft", "dis"), help="default: raft where its weights are found")
     parser.add_argument(
         "--clips", type=int, default=100_000, help="size of the simulated table; 0 leaves it out"

@@ -25,6 +25,8 @@ from model.runs import RunError, RunFolder
 
 Value = Callable[[np.ndarray], float | None]  # rows to a figure
 
+NARROWEST = 0.2  # of an axis, so that a small difference looks small
+
 
 @dataclass
 class Scored:
@@ -176,6 +178,11 @@ def draw(rows: Sequence[Row]) -> Figure:
     left.set_title("test speakers", fontsize=11, loc="left", color=INK)
     right.set_title(f"difference from {Path(runs[0]).name}", fontsize=11, loc="left", color=INK)
     for axes in (left, right):
+        low, high = axes.get_xlim()
+        if (
+            high - low < NARROWEST
+        ):  # equal runs: matplotlib would spread a difference of nothing over the axis
+            axes.set_xlim((low + high - NARROWEST) / 2, (low + high + NARROWEST) / 2)
         axes.grid(axis="x", color=GRID, lw=0.6)
         axes.tick_params(colors=INK, labelsize=9)
         for side, spine in axes.spines.items():

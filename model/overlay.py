@@ -56,7 +56,10 @@ def draw_overlay(
     total = len(faces["time"]) if faces else None
     with (
         VideoWriter(path, layout.width, layout.height + PANEL, sound=prediction.path) as video,
-        tqdm(frames, desc="overlay", unit="frame", total=total, leave=False, disable=not progress) as bar,
+        # No bar within a bar where there is no terminal: moving the cursor is litter in a log file.
+        tqdm(
+            frames, desc="overlay", unit="frame", total=total, leave=False, disable=None if progress else True
+        ) as bar,
     ):
         for rgb, time in bar:
             picture = layout.place(rgb)
