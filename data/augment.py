@@ -15,7 +15,7 @@ import torch
 
 from data.batch import Batch, Compact, Known
 from data.gather import DRAWS
-from data.picture import batched, one_pass
+from data.picture import View, batched, one_pass
 from data.schema import LoaderConfig
 from data.sound import DB_CENTRE, DB_SCALE, SOUND_DRAWS, warp, warps
 
@@ -57,7 +57,7 @@ class Augment:
         y, x = self._corner(c.draws, max(frames.shape[2], flow.shape[2]))
         colours = colour_matrix(c.draws, self.config.colour if self.training else 0.0)
         picture = one_pass if frames.device.type == "cpu" else batched
-        frames, flow = picture(frames, flow, c.scale, y, x, flip, *colours, self.config.crop)
+        frames, flow = picture(frames, flow, c.scale, View(y, x, flip, *colours, self.config.crop))
         return Batch(
             frames=frames,
             flow=flow,
@@ -75,7 +75,7 @@ class Augment:
 
     def _sound(self, db: torch.Tensor, c: Compact) -> dict[str, torch.Tensor]:
         """float16 dB [B,L,M] to float32 [B,L,M], times and mask; padding and SpecAugment's masks are 0."""
-        x, time, mask = db.float(), c.audio_time.clone(), c.audio_mask.clone()
+        x, time, mask = db.to(torch.float32, copy=True), c.audio_time.clone(), c.audio_mask.clone()
         if not x.shape[2]:
             return {"logmel": x, "audio_time": time, "audio_mask": mask}
         unit: float | torch.Tensor = DB_SCALE
@@ -92,22 +92,7 @@ class Augment:
         if self.training and self.config.spec_masks:
             draws = c.draws[:, DRAWS : DRAWS + 4 * self.config.spec_masks]
             hops, bands = spec_masks(draws, mask.sum(1), x.shape[1], x.shape[2])
-            x = x.mul_(hops[:, :, None]).mul_(bands[:, None])
-        return {"logmel": x, "audio_time": time, "audio_mask": mask}
-        unit: float | torch.Tensor = DB_SCALE
-        if self.levels is None:
-            x = (x - DB_CENTRE) / DB_SCALE
-        else:
-            row = c.index.clamp_min(0)
-            offset, scale = (table[row][:, None] for table in self.levels)
-            x = (x - offset) / scale
-            unit = scale.mean(dim=2, keepdim=True)
-        x = x * mask[:, :, None]
-        if self.training and warps(self.config):
-            x, time, mask = warp(x, time, mask, c.draws[:, -SOUND_DRAWS:], self.config, unit)
-        if self.training and self.config.spec_masks:
-            draws = c.draws[:, DRAWS : DRAWS + 4 * self.config.spec_masks]
-            x = x * spec_masks(draws, mask.sum(1), x.shape[1], x.shape[2])
+            x.mul_(hops[:, :, None]).mul_(bands[:, None])
         return {"logmel": x, "audio_time": time, "audio_mask": mask}
 
 

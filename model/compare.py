@@ -25,7 +25,7 @@ from model.runs import RunError, RunFolder
 
 Value = Callable[[np.ndarray], float | None]  # rows to a figure
 
-NARROWEST = 0.2  # of an axis, so that a small difference looks small
+NARROWEST = 0.2  # of an axis: matplotlib would spread a difference of nothing over all of it
 
 
 @dataclass
@@ -179,9 +179,7 @@ def draw(rows: Sequence[Row]) -> Figure:
     right.set_title(f"difference from {Path(runs[0]).name}", fontsize=11, loc="left", color=INK)
     for axes in (left, right):
         low, high = axes.get_xlim()
-        if (
-            high - low < NARROWEST
-        ):  # equal runs: matplotlib would spread a difference of nothing over the axis
+        if high - low < NARROWEST:
             axes.set_xlim((low + high - NARROWEST) / 2, (low + high + NARROWEST) / 2)
         axes.grid(axis="x", color=GRID, lw=0.6)
         axes.tick_params(colors=INK, labelsize=9)

@@ -8,14 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.picture import batched, crop, one_pass, scale_flow
+from data.picture import View, batched, crop, one_pass, scale_flow
 
 WAYS = pytest.mark.parametrize("way", [batched, one_pass])
 B, T, H, S = 4, 3, 10, 6
 
 
 def inputs(seed: int = 0, b: int = B, t: int = T, h: int = H, size: int = S, dtype=np.int8) -> list:
-    """What both ways take, without the size."""
+    """Frames, flow, scale, and what makes a view but its size."""
     rng = np.random.default_rng(seed)
     flow = rng.integers(-127, 128, (b, t, h, h, 2)).astype(dtype)
     values = [
@@ -29,6 +29,11 @@ def inputs(seed: int = 0, b: int = B, t: int = T, h: int = H, size: int = S, dty
         rng.normal(size=(b, 1, 3)).astype(np.float32),
     ]
     return [torch.from_numpy(v) for v in values]
+
+
+def seen(values: list, size: int) -> list:
+    """The arguments of both ways."""
+    return [*values[:3], View(*values[3:], size)]
 
 
 def plainly(frames, flow, scale, y, x, flip, matrix, offset, size) -> tuple[np.ndarray, np.ndarray]:
@@ -52,7 +57,7 @@ def plainly(frames, flow, scale, y, x, flip, matrix, offset, size) -> tuple[np.n
 def test_pixel_by_pixel(way, dtype, seed, h, cut, b):
     size = max(1, h - cut)
     values = inputs(seed, b, 2, h, size, dtype)
-    rgb, px = way(*values, size)
+    rgb, px = way(*seen(values, size))
     expected = plainly(*values, size)
     assert rgb.dtype == px.dtype == torch.float32
     np.testing.assert_allclose(rgb, expected[0], atol=1e-5)
@@ -62,7 +67,7 @@ def test_pixel_by_pixel(way, dtype, seed, h, cut, b):
 @WAYS
 def test_a_crop_larger_than_what_is_stored_is_refused(way):
     with pytest.raises(ValueError, match="loader.crop=11"):
-        way(*inputs(), 11)
+        way(*seen(inputs(), 11))
 
 
 @WAYS
@@ -71,20 +76,20 @@ def test_streams_that_are_switched_off_stay_empty(way, missing):
     values = inputs()
     for n in missing:
         values[n] = values[n][:, :, :0, :0]
-    for n, (field, channels) in enumerate(zip(way(*values, S), (3, 2), strict=True)):
+    for n, (field, channels) in enumerate(zip(way(*seen(values, S)), (3, 2), strict=True)):
         assert field.shape == (B, T, channels, *((0, 0) if n in missing else (S, S)))
 
 
 def test_both_ways_lay_channels_innermost():
     for way in (batched, one_pass):
-        assert all(field.stride()[2] == 1 for field in way(*inputs(), S))
+        assert all(field.stride()[2] == 1 for field in way(*seen(inputs(), S)))
 
 
 def test_one_pass_reads_fields_that_are_not_contiguous():
     values = inputs()
-    whole = one_pass(*values, S)
+    whole = one_pass(*seen(values, S))
     values[0] = values[0].transpose(0, 1).contiguous().transpose(0, 1)
-    assert torch.equal(one_pass(*values, S)[0], whole[0])
+    assert torch.equal(one_pass(*seen(values, S))[0], whole[0])
 
 
 def test_flow_scale_is_per_step():
@@ -95,5 +100,6 @@ def test_flow_scale_is_per_step():
 
 def test_a_crop_is_where_it_was_asked_for():
     place = torch.arange(H * H).view(1, 1, H, H, 1)
-    found = crop(place, torch.tensor([2]), torch.tensor([3]), 2, torch.tensor([False]))
+    y, left, flip = torch.tensor([2]), torch.tensor([3]), torch.tensor([False])
+    found = crop(place, View(y, left, flip, torch.empty(0), torch.empty(0), 2))
     assert found.flatten().tolist() == [23, 24, 33, 34]
