@@ -50,10 +50,11 @@ def whole_batch(ranks: Ranks, outputs: Outputs, batch: Batch) -> tuple[Outputs, 
         present = next(rest)[:, 0] > 0
         logits = next(rest) if scores.logits is not None else None
         heads[name] = Scores(logits, next(rest) if scores.attributes is not None else None, present)
-    return Outputs(**heads, matches=_whole_matches(ranks, outputs.matches)), truth
+    return Outputs(**heads, matches=whole_matches(ranks, outputs.matches)), truth
 
 
-def _whole_matches(ranks: Ranks, matches: Matches | None) -> Matches | None:
+def whole_matches(ranks: Ranks, matches: Matches | None) -> Matches | None:
+    """What L_S reads, of every rank's clips."""
     if matches is None:
         return None
     fields = (matches.logits, matches.mask, matches.other)

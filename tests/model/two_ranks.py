@@ -1,4 +1,4 @@
-"""What several processes do together; `test_ranks.py` starts this file once for each rank.
+"""What several processes do together; `test_two_ranks.py` starts this file once for each rank.
 
     python two_ranks.py FOLDER      (with the variables that torchrun sets)
 
