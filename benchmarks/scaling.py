@@ -45,8 +45,6 @@ class Measured:
 
     face_frames_per_core_s: float  # YuNet, tracking, crops
     flow_pairs_per_core_s: float  # RAFT small on a CPU
-    loader_clips_per_s: float  # from a warm cache, two cores
-    train_clips_per_core_s: float  # the tiny preset
     overhead_ms_per_task: float  # of the Dask graph: one shard of one stage
     overhead_kb_per_clip: float  # of the memory of the command's process
     cache_mb_per_clip: float  # faces, flow, log-mel of 60 frames of 112 px
@@ -57,16 +55,13 @@ class Measured:
     @classmethod
     def read(cls, folder: Path = RESULTS) -> Measured:
         """From the newest file of each benchmark."""
-        faces, flow, loader, train, overhead, store = (
-            last_result(folder, name)
-            for name in ("faces", "flow", "loader", "train", "overhead", "object_store")
+        faces, flow, overhead, store = (
+            last_result(folder, name) for name in ("faces", "flow", "overhead", "object_store")
         )
         grown = overhead["main_process_mb"] - overhead["main_process_mb_before"]
         return cls(
             faces["frames_per_s"],
             flow["small"]["pairs_per_s"] / 2,  # two threads
-            loader["clips_per_s"],
-            train["clips_per_s"] / 2,
             1000 * overhead["seconds"] / overhead["shards_and_stages"],
             1000 * grown / overhead["clips"],
             store["mb_per_clip"],

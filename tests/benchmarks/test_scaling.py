@@ -9,7 +9,7 @@ from benchmarks.object_store import measure, runs
 from benchmarks.scaling import Assumed, Measured, cost, last_result, table
 
 UNIT = Measured(
-    face_frames_per_core_s=60, flow_pairs_per_core_s=60, loader_clips_per_s=1, train_clips_per_core_s=1,
+    face_frames_per_core_s=60, flow_pairs_per_core_s=60,
     overhead_ms_per_task=16, overhead_kb_per_clip=1, cache_mb_per_clip=4, rows_requests_per_clip=20,
     rows_mb_per_clip=1, shard_requests_per_clip=0.5,
 )  # fmt: skip

@@ -21,7 +21,10 @@ def run(*words: str) -> dict:
 
 
 def test_short_form():
-    assert run("--short")["bench"] == "cluster"
+    found = run("--short")
+    if found["machines"] != "network namespaces":
+        pytest.skip("network namespaces are not permitted here: the files cannot be hidden from one worker")
+    assert found["bench"] == "cluster"
 
 
 @pytest.mark.slow
