@@ -7,7 +7,8 @@
 Both ways run the trainer's own epoch (`model.fitting.Trainer`) with the same network, seeds and number
 of steps; they alternate, and ``stall`` is the median over the runs of the extra time's share. The time
 is that of the training steps alone, without validation. ``--variants`` also times a step in float32,
-in bfloat16 and compiled, on the batch in memory. FLOPs are counted by PyTorch, forward and backward.
+in bfloat16, compiled, and with freed memory returned to the system (`data.allocator`), on the batch in
+memory. FLOPs are counted by PyTorch, forward and backward.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest import mock
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.feature_cache import open_cache
 from benchmarks.machine import describe
+from data.allocator import keep_freed_memory
 from data.batch import Batch
 from data.config import load_config
 from data.features import FeatureSet
@@ -100,12 +103,19 @@ def variants(features: FeatureSet, config: Config, device: torch.device, runs: i
     """Seconds of a second epoch's steps from memory, by way of computing; the first one compiles."""
     loader = make_loader(features, features.rows([c.id for c in features.clips]), config, device, True)
     memory = OneBatch(next(loader.epoch(0)), len(loader))
-    ways = {"float32": {}, "bfloat16": {"amp": "bfloat16"}, "compiled": {"compile": True}}
+    ways = {
+        "float32": {},
+        "memory_returned": {},
+        "bfloat16": {"amp": "bfloat16"},
+        "compiled": {"compile": True},
+    }
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(runs):
         for name, changes in ways.items():
             other = replace(config, train=replace(config.train, epochs=2, **changes))
-            times[name].append(epoch_seconds(features, other, memory, device))
+            keep = name != "memory_returned"
+            with mock.patch("model.fitting.keep_freed_memory", lambda keep=keep: keep_freed_memory(keep)):
+                times[name].append(epoch_seconds(features, other, memory, device))
     return {name: round(statistics.median(found), 3) for name, found in times.items()}
 
 
