@@ -60,12 +60,8 @@ class Stage:
         from data.schema import SyntheticConfig
 
         drawn, root = self.base / "drawn", self.base / "corpus"
-        make(
-            drawn,
-            SyntheticConfig(speakers=3, clips_per_class=1, seconds=0.8, size=96),
-            workers=2,
-            progress=False,
-        )
+        config = SyntheticConfig(speakers=3, clips_per_class=1, seconds=0.8, size=96)
+        make(drawn, config, workers=2, progress=False)
         root.mkdir()
         rows = ["path,speaker,label"]
         for n, video in enumerate(sorted(drawn.rglob("*.mp4"))):
@@ -133,18 +129,9 @@ class Stage:
 
         A worker that lost its scheduler ends; starting it again is a service manager's task, here a loop's.
         """
-        address = self.scheduler
-        command = [
-            "-m",
-            "dask",
-            "worker",
-            address,
-            "--name",
-            machine,
-            "--host",
-            self.machines.address(machine),
-        ]
-        command += ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", self.scratch]
+        command = ["-m", "dask", "worker", self.scheduler, "--name", machine]
+        command += ["--host", self.machines.address(machine), "--nthreads", "1"]
+        command += ["--no-nanny", "--no-dashboard", "--local-directory", self.scratch]
         again = ["sh", "-c", 'while :; do "$@"; sleep 1; done', "sh", sys.executable]
         self.machines.start(machine, *again, *command, hide=hide)
         until(lambda: machine in self.known(), f"worker {machine}")
