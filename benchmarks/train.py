@@ -77,20 +77,27 @@ def step_flops(features: FeatureSet, config: Config, batch: Batch) -> int:
 
 
 def compare(features: FeatureSet, config: Config, device: torch.device, runs: int) -> dict[str, float]:
-    """Medians of an epoch from the caches and of the same steps from memory."""
+    """Medians of an epoch from the caches and of the same steps from memory, and the share that waiting takes.
+
+    A machine's speed wanders by more than the share: epochs are compared with their neighbour in time, and who
+    comes first alternates.
+    """
     loader = make_loader(features, features.rows([c.id for c in features.clips]), config, device, True)
     memory = OneBatch(next(loader.epoch(0)), len(loader))
     epoch_seconds(features, config, loader, device)  # kernels are chosen, files enter the page cache
     cached, held = [], []
-    for _ in range(runs):
-        held.append(epoch_seconds(features, config, memory, device))
-        cached.append(epoch_seconds(features, config, loader, device))
-    stall = statistics.median((c - h) / c for c, h in zip(cached, held, strict=True))
+    for run in range(runs):
+        pair = [(held, memory), (cached, loader)]
+        for times, source in pair if run % 2 else pair[::-1]:
+            times.append(epoch_seconds(features, config, source, device))
+    stalls = [(c - h) / c for c, h in zip(cached, held, strict=True)]
+    low, stall, high = statistics.quantiles(stalls, n=4)
     seconds = statistics.median(cached)
     flops = step_flops(features, config, memory.batch) * len(loader)
     return {
         "residency": loader.residency,
         "stall": round(stall, 4),
+        "stall_quartiles": [round(low, 4), round(high, 4)],
         "clips_per_s": round(len(features) / seconds, 1),
         "epoch_s": round(seconds, 3),
         "epoch_in_memory_s": round(statistics.median(held), 3),
@@ -122,10 +129,10 @@ def variants(features: FeatureSet, config: Config, device: torch.device, runs: i
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", default="configs/tiny.yaml")
-    parser.add_argument("--clips", type=int, default=320)
+    parser.add_argument("--clips", type=int, default=640)
     parser.add_argument("--frames", type=int, default=40)
     parser.add_argument("--size", type=int, default=72)
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=16)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--residency", nargs="+", default=["stream"])
     parser.add_argument("--variants", action="store_true", help="also bfloat16 and torch.compile")
@@ -152,7 +159,7 @@ def main() -> None:
     if device.type == "cuda":
         result["gpu"] = torch.cuda.get_device_name(device)
     if options.variants:
-        result["variants_epoch_s"] = variants(features, config, device, options.runs)
+        result["variants_epoch_s"] = variants(features, config, device, max(3, options.runs // 4))
     print("RESULT " + json.dumps(result))
 
 
