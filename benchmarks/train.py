@@ -77,10 +77,10 @@ def step_flops(features: FeatureSet, config: Config, batch: Batch) -> int:
 
 
 def compare(features: FeatureSet, config: Config, device: torch.device, runs: int) -> dict[str, float]:
-    """Medians of an epoch from the caches and of the same steps from memory, and the share that waiting takes.
+    """Medians of an epoch from the caches and of the same steps from memory, and waiting's share.
 
-    A machine's speed wanders by more than the share: epochs are compared with their neighbour in time, and who
-    comes first alternates.
+    A machine's speed wanders by more than the share: epochs are compared with their neighbour in time,
+    and who comes first alternates.
     """
     loader = make_loader(features, features.rows([c.id for c in features.clips]), config, device, True)
     memory = OneBatch(next(loader.epoch(0)), len(loader))

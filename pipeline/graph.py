@@ -19,7 +19,16 @@ from distributed.comm import CommClosedError
 from tqdm import tqdm
 
 from data.atomic import remove_temporary
-from data.cache import INDEX, ShardRecord, StageIndex, corpus_folder, stage_folder, write_index, write_table
+from data.cache import (
+    INDEX,
+    TABLE,
+    ShardRecord,
+    StageIndex,
+    corpus_folder,
+    stage_folder,
+    write_index,
+    write_table,
+)
 from data.clips import Corpus, ShardPlan, plan_shards
 from data.config import to_yaml
 from data.lock import writer_lock
@@ -27,7 +36,7 @@ from data.recipes import Recipe, recipes
 from data.schema import Config
 from pipeline.cluster import open_cluster, stage_resources
 from pipeline.needed_weights import fetch_needed
-from pipeline.plan import Sources, finished_shards
+from pipeline.plan import Sources, finished_shards, set_aside
 from pipeline.raft_size import size_note
 from pipeline.sharing import Shared, run_shared, shared_files
 from pipeline.stages import ShardTask, run_shard
@@ -73,6 +82,10 @@ def preprocess(config: Config, corpus: Corpus, say: Callable[[str], None] = prin
             for folder in folders.values():
                 folder.mkdir(parents=True, exist_ok=True)
                 remove_temporary(folder)
+            lists = [folder / INDEX for folder in folders.values()]
+            for path in [*lists, corpus_folder(config.cache, corpus.name) / TABLE]:
+                if path.is_dir():
+                    say(set_aside(path, "it is a folder"))
             sources = Sources(config.cache, corpus)
             done: dict[str, dict[str, ShardRecord]] = {}
             for stage, recipe in made.items():

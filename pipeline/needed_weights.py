@@ -1,4 +1,4 @@
-"""Weights that preprocessing needs, fetched before its workers start.
+"""Weights that preprocessing needs, fetched and looked at before its workers start.
 
 A worker would fetch them just as well, but where nobody sees it: the bar would stand still, for minutes
 where there is no network.
@@ -12,13 +12,18 @@ from pathlib import Path
 from data.recipes import RAFT_WEIGHTS
 from data.schema import Config
 from data.weights import YUNET, locate, resolve
+from pipeline.detectors import load_detector
 
 
 def fetch_needed(config: Config, stages: Collection[str], say: Callable[[str], None]) -> None:
     """Have the weights of ``stages`` on this machine; workers on others look after themselves.
 
+    A face detector is loaded, too, so that a file that is none ends the run before any work; RAFT, which
+    needs PyTorch, is loaded by the workers.
+
     Raises:
-        data.weights.WeightsError: they cannot be had; the message says what to do.
+        data.weights.WeightsError: they cannot be had or are not what they must be; the message says
+            what to do.
     """
     if config.scheduler or config.cluster.kind != "local":
         return
@@ -32,3 +37,5 @@ def fetch_needed(config: Config, stages: Collection[str], say: Callable[[str], N
         if not Path(name).is_file() and locate(name)[0] is None:
             say(f"fetching {name}, which is needed once")
         resolve(given, default)
+    if "faces" in stages:
+        load_detector(config.faces)

@@ -60,9 +60,12 @@ def run_shard(task: ShardTask) -> ShardRecord:
     Raises:
         OSError: where the cache's disk is full, read-only or gone; clips' own troubles become
             outcomes instead.
+        data.weights.WeightsError: where the stage's weights cannot be had or are not what they must be.
     """
     settle_process()
     config = load_settings(task.settings)
+    if not task.isolate:
+        load_models(task.recipe.stage, config)  # what is wrong with them is no clip's fault
     path = Path(task.folder) / f"{task.plan.name}.h5"
     sources = [source_digest(Path(task.root) / clip.path) for clip in task.plan.clips]
     with ShardWriter(path, task.recipe.stage, task.recipe.key, task.recipe.provenance) as writer:
@@ -168,7 +171,7 @@ def _flow_results(faces: Shard, clips: Iterable[Clip], config: Config) -> Iterat
 
 
 def load_models(stage: str, config: Config) -> None:
-    """Load what a stage needs into this process, so that missing weights end a run at its start."""
+    """Load what a stage needs into this process, so that missing or wrong weights end a run at its start."""
     if stage == "faces":
         _detector(to_yaml(config))
     elif stage == "flow":

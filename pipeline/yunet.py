@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from data.weights import YUNET, WeightsError
 from pipeline.detectors import Face, largest_first
 
 STRIDES = (8, 16, 32)
@@ -29,6 +30,9 @@ class YuNet:
         path: ``face_detection_yunet_2023mar.onnx``.
         min_score: lowest score that counts, 0 to 1.
         threads: threads of the network; the findings do not depend on them.
+
+    Raises:
+        WeightsError: where the file is not this network.
     """
 
     oriented, settle_s, second_look = True, 0.5, True
@@ -41,8 +45,16 @@ class YuNet:
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3  # the outputs' declared sizes are those of 640x640, too
         model = Path(path).read_bytes().replace(FIXED_SIZE, FREE_SIZE)
-        self._net = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self._names = [f"{kind}_{s}" for s in STRIDES for kind in ("cls", "obj", "bbox", "kps")]
+        try:
+            self._net = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            if missing := set(self._names) - {output.name for output in self._net.get_outputs()}:
+                raise ValueError(f"it has no output {min(missing)}")
+        except Exception as error:  # onnxruntime has one of its own for every way of being wrong
+            raise WeightsError(
+                f"{path} does not hold the face detector YuNet ({str(error).splitlines()[0]}); "
+                f"faces.weights must be empty or the path of {YUNET}"
+            ) from None
         self._min_score = float(min_score)
 
     def __call__(self, rgb: np.ndarray) -> list[Face]:

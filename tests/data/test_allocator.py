@@ -18,7 +18,7 @@ def faults(times):
         torch.full((5 << 20,), 1.0)  # 20 MiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 counts = [faults(5) for _ in range(13)]
-# The heap finds its shape at the start, and a stray block at its end can move it once later: the quietest five count.
+# The heap finds its shape at the start, and a stray block at its end can move it later: the quietest count.
 print(int(done), min(after - before for before, after in zip(counts, counts[1:])))
 """
 

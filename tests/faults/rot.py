@@ -146,6 +146,9 @@ def _tidied(lab: Lab, cache: Path, index: Path) -> str:
     done = lab.preprocess(cache)
     check_done(done, "nothing to do")
     assert stamps(cache) == before, "shards were made anew"
+    kept = index.with_name(index.name + ".damaged")
+    if kept.is_dir():
+        shutil.rmtree(kept)
     check_whole(cache, lab.whole)
     return "written anew, no shard touched"
 
@@ -182,10 +185,14 @@ def index(lab: Lab, case: str) -> str:
     return _tidied(lab, cache, path)
 
 
-@rot("the clip table edited: a label changed by hand", KEPT)
-def table(lab: Lab) -> str:
+@rot("the clip table {case}", KEPT, cases=("edited: a label changed by hand", "a folder"))
+def table(lab: Lab, case: str) -> str:
     cache = lab.copy()
     path = next(cache.glob("*/clips.json"))
+    if case == "a folder":
+        path.unlink()
+        path.mkdir()
+        return _tidied(lab, cache, path)
     tree = json.loads(path.read_text())
     tree["clips"][0]["label"] = tree["clips"][1]["label"]
     path.write_text(json.dumps(tree))
