@@ -77,6 +77,7 @@ def test_without_a_face_the_sound_judges(tmp_path, network):
     found = network.predict(write(tmp_path / "wall.mp4", numbered(20), sound=tone(0.8)))
     assert found.usable and set(found.parts["valence"]) == {"sound"} and found.face is None
     assert found.notes[0].startswith("no face in ") and "judged by sound alone" in found.notes
+    assert found.notes[0].endswith("(in the preprocessing that a model is trained on)")
 
 
 def test_nothing_to_judge_is_said_and_not_guessed(tmp_path, network):
