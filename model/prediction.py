@@ -152,7 +152,9 @@ def notes_on(outcomes: Mapping[str, Outcome], streams: Sequence[str]) -> Iterato
         if outcome.usable:
             yield f"{source} in part: {reason}"
         else:
-            if "faces." in reason:  # advice for whoever preprocesses; here the model fixes how faces are found
+            if (
+                "faces." in reason
+            ):  # advice for whoever preprocesses; here the model fixes how faces are found
                 reason += " (in the preprocessing that a model is trained on)"
             kind = kinds.get(outcome.status, f"{source} unusable")
             yield reason if reason.startswith(kind) else f"{kind}: {reason}"

@@ -1,4 +1,4 @@
-"""Weights are fetched before workers start, and only those that are needed."""
+"""Weights are fetched and looked at before workers start, and only those that are needed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ def fetched(monkeypatch):
     names = []
     monkeypatch.setattr(needed_weights, "locate", lambda name: (None, []))
     monkeypatch.setattr(needed_weights, "resolve", lambda given, default: names.append(given or default))
+    monkeypatch.setattr(needed_weights, "load_detector", lambda config: None)
     return names
 
 
@@ -36,13 +37,16 @@ def test_only_what_is_needed_is_fetched_and_told(fetched, settings, stages, coun
     assert all(name in line for name, line in zip(fetched, told, strict=True))
 
 
-def test_weights_that_are_here_are_not_told_of(tmp_path):
+@pytest.mark.parametrize("content", [b"weights", b""])
+def test_a_file_that_is_no_detector_stops_before_any_worker_starts(tmp_path, content):
     path = tmp_path / "own.onnx"
-    path.write_bytes(b"weights")
+    path.write_bytes(content)
     told = []
     config = load_config(overrides=["faces.detector=yunet", f"faces.weights={path}"])
-    needed_weights.fetch_needed(config, ("faces",), told.append)
-    assert not told
+    with pytest.raises(WeightsError, match="own.onnx does not hold the face detector YuNet"):
+        needed_weights.fetch_needed(config, ("faces",), told.append)
+    assert not told  # it is here: nothing is fetched
+    needed_weights.fetch_needed(config, ("logmel",), told.append)  # which needs none
 
 
 def test_a_path_that_leads_nowhere_stops_before_any_worker_starts():

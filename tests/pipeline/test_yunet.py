@@ -1,10 +1,13 @@
 """YuNet against OpenCV's own reader of the same file."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 from clipmaker import needs_shared, shared
 
+from data.weights import WeightsError
 from pipeline.detectors import shrink
 from pipeline.video import read_video
 from pipeline.yunet import YuNet
@@ -42,3 +45,11 @@ def test_threads_change_nothing():
         assert (
             np.array_equal(a.landmarks, b.landmarks) and np.array_equal(a.box, b.box) and a.score == b.score
         )
+
+
+def test_another_network_is_refused(tmp_path):
+    other = tmp_path / "other.onnx"
+    content = Path(shared("weights/face_detection_yunet_2023mar.onnx")).read_bytes()
+    other.write_bytes(content.replace(b"cls_8", b"cls_9"))
+    with pytest.raises(WeightsError, match="other.onnx does not hold .* no output cls_8"):
+        YuNet(other, 0.6)
