@@ -56,7 +56,7 @@ CUES = {
     "no_conformer": Variant("no Conformer", ("model.conformer=false",), 1.0),
     "no_ife": Variant("no IFE", ("model.ife=false",), 1.0),
     "fused_head_only": Variant("no L_V, no L_A", ("model.modality_heads=false",), 1.0),
-    "no_modality_dropout": Variant("no modality dropout", ("train.modality_dropout=0",), 1.0),
+    "modality_dropout": Variant("modality dropout 0.1", ("train.modality_dropout=0.1",), 1.0),
 }
 SYNC = {
     "full": Variant("frames and sound", (), 1.0),
