@@ -51,6 +51,8 @@ def load_network(model: str, path: str) -> RAFT:
         network.load_state_dict(state, strict=True)
     except (RuntimeError, ValueError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # whose advice is to run what is in the file
+            reason = "it is damaged, or holds more than tensors, which is never run"
         raise WeightsError(f"{path} does not hold weights of torchvision's {model}: {reason}") from None
     return network.eval()
 

@@ -161,7 +161,7 @@ def test_weights_must_be_those_of_the_network(tmp_path):
     (tmp_path / "text.pth").write_text("<html>")
     (tmp_path / "empty.pth").write_bytes(b"")
     for name in ("pickled", "text", "empty"):
-        with pytest.raises(WeightsError, match="does not hold weights"):
+        with pytest.raises(WeightsError, match="does not hold weights(?!.*load failed)"):
             load_network("raft_small", str(tmp_path / f"{name}.pth"))
 
 
