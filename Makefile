@@ -12,6 +12,7 @@ CORPUS ?=
 OUT    ?=
 RUNS   ?=
 WORST  ?=
+SEEDS  ?= 0
 ARGS   ?=
 
 SETTINGS = $(CONFIG) $(if $(ROOT),corpus.root=$(ROOT)) $(ARGS)
@@ -105,10 +106,10 @@ crossval: $(STAMP) ## every fold with every seed, one report [CONFIG= RUN= ARGS=
 ablation: $(STAMP) ## what each part of DE-III does, on drawn corpora [ARGS=]
 	$(PY) -m benchmarks.ablation $(ARGS)
 
-ravdess: $(STAMP) ## RAVDESS voices, 6 folds, and the SVM beside it [ROOT=]
+ravdess: $(STAMP) ## RAVDESS voices, 6 folds, and the SVM beside it [ROOT= SEEDS=0,1 ARGS=]
 	$(PY) -m pipeline preprocess configs/ravdess_audio.yaml $(if $(ROOT),corpus.root=$(ROOT)) $(ARGS)
 	$(PY) -m benchmarks.ravdess_svm $(if $(ROOT),corpus.root=$(ROOT)) --out runs/ravdess_audio/svm.json
-	$(PY) -m model crossval configs/ravdess_audio.yaml $(if $(ROOT),corpus.root=$(ROOT)) train.run=runs/ravdess_audio $(ARGS)
+	$(PY) -m model crossval configs/ravdess_audio.yaml $(if $(ROOT),corpus.root=$(ROOT)) train.run=runs/ravdess_audio $(ARGS) --seeds $(SEEDS)
 
 corpus: $(STAMP) ## draw the synthetic corpus alone
 	$(PY) -m pipeline draw $(SETTINGS)

@@ -135,9 +135,11 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=16)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--residency", nargs="+", default=["stream"])
-    parser.add_argument("--variants", action="store_true", help="also bfloat16 and torch.compile")
+    parser.add_argument("--variants", action="store_true", help="also other ways of computing")
     parser.add_argument("--cache", type=Path, default=Path("bench-cache"))
     options = parser.parse_args()
+    if options.runs < 2:
+        parser.error("--runs: two at least, for quartiles")
     cache = options.cache / f"train-{options.clips}-{options.frames}-{options.size}"
     features = open_cache(cache, options.clips, options.frames, options.size)
     device = pick_device(options.device)

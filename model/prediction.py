@@ -142,6 +142,10 @@ def end_s(time: np.ndarray) -> float:
     return float(time[-1]) + step
 
 
+# Whose reasons name settings of the faces stage; a model fixes them.
+SETTING_MATTERS = (Status.NO_FACE, Status.TOO_SHORT)
+
+
 def notes_on(outcomes: Mapping[str, Outcome], streams: Sequence[str]) -> Iterator[str]:
     """What is missing or in part, by reason, and what is left."""
     kinds = {Status.NO_FACE: "no face", Status.NO_AUDIO: "no sound", Status.NO_VIDEO: "no picture"}
@@ -152,9 +156,7 @@ def notes_on(outcomes: Mapping[str, Outcome], streams: Sequence[str]) -> Iterato
         if outcome.usable:
             yield f"{source} in part: {reason}"
         else:
-            if (
-                "faces." in reason
-            ):  # advice for whoever preprocesses; here the model fixes how faces are found
+            if stage == "faces" and outcome.status in SETTING_MATTERS:
                 reason += " (in the preprocessing that a model is trained on)"
             kind = kinds.get(outcome.status, f"{source} unusable")
             yield reason if reason.startswith(kind) else f"{kind}: {reason}"

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from peak import new_peak_mb, peak_mb
 
 import pipeline.faces
 from data.outcomes import Outcome, Status
@@ -76,18 +77,13 @@ def decode(path: Path, config: Config) -> tuple[StageResult, StageResult, int]:
     return video, run_clip("logmel", str(path), config), frames
 
 
-def peak_kb() -> int:
-    """The most memory this process has held; getrusage's peak would hold its parent's, too."""
-    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
-
-
 def main() -> int:
     answers, kind, first, count, seconds, gigabytes, *files = sys.argv[1:]
     config = Config(logmel=LogMelConfig(n_mels=40))
     with tempfile.TemporaryDirectory() as folder, open(answers, "a") as out:
         source = Path(files[0])
         decode(source, config)  # everything that is loaded once, before memory is looked at
-        base = peak_kb()
+        base = new_peak_mb()
         for number in range(int(first), int(count)):
             rng = np.random.default_rng([number, *kind.encode()])
             source = Path(files[number % len(files)])
@@ -108,7 +104,7 @@ def main() -> int:
                 or (logmel is not None and bool(np.ptp(logmel.astype(np.float32)) == 0)),
                 "defect": defect,
                 "seconds": round(time.monotonic() - begun, 2),
-                "megabytes": (peak_kb() - base) / 1024,
+                "megabytes": peak_mb() - base,
             }
             out.write(json.dumps(answer) + "\n")
             out.flush()

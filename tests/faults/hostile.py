@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 from checks import check_whole
 from harness import faults
 from laboratory import Lab
+from peak import new_peak_mb, peak_mb
 from programs import ROOT
 
 from data.shards import ShardError, open_shard
@@ -25,17 +25,12 @@ GROWTH = 300  # MB that a refusal may take
 
 def bounded(call: Callable[[], object], kind: type[Exception]) -> str:
     """The message of an expected refusal, made without taking memory."""
-    before = megabytes()
+    before = new_peak_mb()
     with pytest.raises(kind) as refused:
         call()
-    grown = megabytes() - before
+    grown = peak_mb() - before
     assert grown < GROWTH, f"took {grown:.0f} MB"
     return str(refused.value)
-
-
-def megabytes() -> float:
-    text = Path("/proc/self/status").read_text()
-    return next(int(t.split()[1]) for t in text.splitlines() if t.startswith("VmHWM")) / 1024
 
 
 def _replace(file: h5py.File, name: str, make: Callable[[], object]) -> None:
@@ -208,6 +203,7 @@ def fuzzed_shards(lab: Lab, case: int) -> str:
 import sys, numpy as np
 from pathlib import Path
 from data.shards import ShardError, open_shard
+from tests.faults.peak import peak_mb
 data, path, refused = Path(sys.argv[1]).read_bytes(), Path(sys.argv[2]), 0
 for n in range(int(sys.argv[3])):
     rng, content = np.random.default_rng(n), bytearray(data)
@@ -222,8 +218,7 @@ for n in range(int(sys.argv[3])):
             [a.sum() for a in shard.clip(row.id).values()]
     except ShardError:
         refused += 1
-status = Path("/proc/self/status").read_text()  # getrusage's peak holds the parent's, too
-print(refused, int(status.split("VmHWM:")[1].split()[0]) // 1024)
+print(refused, round(peak_mb()))
 """
     command = [sys.executable, "-W", "ignore", "-c", code, str(source), str(lab.folder() / "x.h5"), str(case)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)

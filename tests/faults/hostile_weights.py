@@ -14,8 +14,9 @@ import torch
 import training
 from checks import check_told
 from harness import Lost
-from hostile import GROWTH, hostile, megabytes
+from hostile import GROWTH, hostile
 from laboratory import Lab, shards
+from peak import new_peak_mb, peak_mb
 from programs import main_in
 from safetensors.torch import save_file
 
@@ -136,10 +137,10 @@ def _checkpoint(name: str, harm) -> None:
         shutil.copytree(run, folder)
         best = folder / "best.safetensors"
         harm(best)
-        before = megabytes()
+        before = new_peak_mb()
         told = check_told(main_in("model", "evaluate", str(folder), "--device", "cpu"), "best.safetensors")
         assert not list(folder.glob("pwned")), "the payload ran"
-        assert megabytes() - before < GROWTH, f"took {megabytes() - before:.0f} MB"
+        assert peak_mb() - before < GROWTH, f"took {peak_mb() - before:.0f} MB"
         return told[-90:]
 
 

@@ -136,7 +136,11 @@ def swapped(lab: Lab) -> str:
 
 
 def _tidied(lab: Lab, cache: Path, index: Path) -> str:
-    """Neither believed nor fatal: training refuses, preprocess writes it anew without any work."""
+    """Neither believed nor fatal: training refuses, preprocess writes it anew without any work.
+
+    A folder in its place is kept beside it.
+    """
+    folder = index.is_dir()
     config = load_config(overrides=lab.words(cache))
     findings = verify(cache)[1]
     assert index in [f.path for f in findings], f"verify names {[str(f.path) for f in findings]}"
@@ -146,9 +150,9 @@ def _tidied(lab: Lab, cache: Path, index: Path) -> str:
     done = lab.preprocess(cache)
     check_done(done, "nothing to do")
     assert stamps(cache) == before, "shards were made anew"
-    kept = index.with_name(index.name + ".damaged")
-    if kept.is_dir():
-        shutil.rmtree(kept)
+    if folder:
+        assert "it is a folder" in done.text
+        shutil.rmtree(index.with_name(index.name + ".damaged"))
     check_whole(cache, lab.whole)
     return "written anew, no shard touched"
 

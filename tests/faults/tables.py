@@ -159,15 +159,14 @@ from data.cache import read_table, write_table
 from data.clips import plan_shards
 from data.corpora import scan
 from data.schema import CorpusConfig
+from tests.faults.peak import peak_mb
 begun, cache = time.time(), Path(sys.argv[1]) / "cache"
 corpus = scan(CorpusConfig(name="table", root=sys.argv[1]))
 plans = plan_shards(corpus)
 (cache / corpus.name).mkdir(parents=True)
 write_table(cache, corpus)
 assert read_table(cache, corpus.name) == corpus
-status = Path("/proc/self/status").read_text()  # getrusage's peak holds the parent's, too
-megabytes = int(status.split("VmHWM:")[1].split()[0]) // 1024
-print(len(corpus.clips), len(plans), round(time.time() - begun, 1), megabytes)
+print(len(corpus.clips), len(plans), round(time.time() - begun, 1), round(peak_mb()))
 """
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from clips import sound_corpus
 
 from data.clips import plan_shards
 from data.config import load_config, to_yaml
 from data.recipes import recipes
+from data.weights import WeightsError
 from pipeline import stages
 from pipeline.plan import Sources, finished_shards
 
@@ -36,3 +38,25 @@ def test_a_clip_that_went_missing_after_its_digest_was_taken_is_made_when_it_is_
     assert not finished()
     assert [row.status for row in stages.run_shard(task).clips] == ["ok", "ok"]
     assert list(finished()) == [plan.name]
+
+
+@pytest.mark.parametrize("name", ["faces", "flow"])
+def test_wrong_weights_are_no_clips_fault(tmp_path, name):
+    wrong = tmp_path / "wrong.bin"
+    wrong.write_bytes(b"garbage")
+    corpus = sound_corpus(tmp_path / "raw", speakers=1)
+    config = load_config(
+        overrides=[
+            "faces.detector=yunet",
+            "flow.method=raft",
+            f"faces.weights={wrong}",
+            f"flow.weights={wrong}",
+        ]
+    )
+    recipe, plan = recipes(config)[name], plan_shards(corpus, 2)[0]
+    folder = tmp_path / "stage"
+    folder.mkdir()
+    task = stages.ShardTask(recipe, plan, str(corpus.root), str(folder), str(tmp_path), to_yaml(config))
+    with pytest.raises(WeightsError, match="wrong.bin does not hold"):
+        stages.run_shard(task)
+    assert not list(folder.iterdir())  # nothing was begun, no outcome recorded
