@@ -42,6 +42,7 @@ demo: $(STAMP) ## draw the synthetic corpus, preprocess, train, evaluate on unse
 	$(PY) -m pipeline preprocess configs/synthetic.yaml
 	$(PY) -m model train configs/synthetic.yaml configs/tiny.yaml train.run=runs/demo --resume
 	$(PY) -m model evaluate runs/demo
+	@echo 'open it in a browser; next: "Your own clips" in README.md'
 
 test: $(STAMP) ## lint and run the tests (a few minutes)
 	$(PY) -m ruff check .
