@@ -29,7 +29,7 @@ from model.cells import finished, run_all
 from model.crossval_report import hardware
 from model.figures import FIRST, GRID, INK, SECOND, save_png
 from model.metrics import bootstrap
-from model.runs import RunFolder, provenance
+from model.runs import RunFolder, provenance, revisions
 from pipeline.__main__ import scan_corpus
 from pipeline.graph import preprocess
 
@@ -192,12 +192,15 @@ def picture(tables: Mapping[str, Any]) -> Figure:
 
 def write_tables(folder: Path, tables: Mapping[str, Any], seeds: Sequence[int]) -> None:
     """``table.md``, ``table.json`` and ``ablation.png``."""
-    source = provenance()
-    notes = f"Seeds {', '.join(map(str, seeds))}; revision {source['revision']}; {hardware()}; "
-    notes += f"torch {source['versions']['torch']}."
-    write_json(
-        folder / "table.json", {"seeds": list(seeds), "hardware": hardware(), **source, "tasks": tables}
-    )
+    versions = provenance()["versions"]
+    found = revisions(
+        folder / f"{task}-{variant}-seed{seed}"
+        for task, rows in tables.items() for variant, row in rows.items() for seed in row["by_seed"]
+    )  # fmt: skip
+    notes = f"Seeds {', '.join(map(str, seeds))}; revisions {', '.join(found)}; {hardware()}; "
+    notes += f"torch {versions['torch']}."
+    about = {"seeds": list(seeds), "hardware": hardware(), "versions": versions, "revisions": found}
+    write_json(folder / "table.json", about | {"tasks": tables})
     write_text(folder / "table.md", markdown(tables, notes))
     save_png(picture(tables), folder / "ablation.png")
 

@@ -19,7 +19,7 @@ from data.atomic import write_json, write_text
 from data.splits import Split
 from model.figures import confusion_figure, save_png
 from model.metrics import bootstrap, ccc, class_figures, class_intervals, class_report
-from model.runs import RunFolder
+from model.runs import RunFolder, revisions
 
 CLASS_FIGURES = {"uar": "UAR", "war": "WAR", "macro_f1": "macro-F1"}
 Runs = Sequence[tuple[int, int, Path]]
@@ -41,7 +41,7 @@ def write_crossval(base: Path, runs: Runs) -> dict[str, Any]:
         "without": _without(metrics, figures),
         "runs": [_run(f, s, RunFolder(p), metrics[f, s], figures) for f, s, p in runs],
         "splits": {}, "hardware": hardware(), "versions": info["versions"],
-        "revisions": sorted({str(RunFolder(p).read_info().get("revision")) for _, _, p in runs}),
+        "revisions": revisions(p for _, _, p in runs),
         "keys": info["keys"],
     }  # fmt: skip
     if classes and len(seeds) > 1:

@@ -14,6 +14,7 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,11 @@ def provenance() -> dict[str, Any]:
         "revision": revision(),
         "command": " ".join(["python -m model", *sys.argv[1:]]),
     }
+
+
+def revisions(folders: Iterable[str | Path]) -> list[str]:
+    """The source's revisions that trained some runs, each once."""
+    return sorted({str(RunFolder(folder).read_info().get("revision")) for folder in folders})
 
 
 def revision() -> str | None:

@@ -23,6 +23,7 @@ def make_run(folder, task, variant, seed, right):
         for (speaker, clip), hit in zip(CLIPS, right, strict=True):
             writer.writerow([clip, speaker, "a", "a" if hit else "b"])
     (path / "metrics.json").write_text(json.dumps({"without": {"sound": {"war": 0.25 + seed / 4}}}))
+    (path / "run.json").write_text(json.dumps({"revision": f"revision-of-{seed}"}))
 
 
 @pytest.fixture
@@ -62,6 +63,7 @@ def test_tables_and_picture_are_written_of_what_is_there(runs):
     text = (folder / "table.md").read_text()
     head = next(line for line in text.splitlines() if line.startswith("| variant"))
     body = [line for line in text.splitlines() if line.startswith("| `")]
+    assert "revisions revision-of-0, revision-of-1;" in text
     assert len(body) == 3 and all(line.count("|") == head.count("|") for line in body)
     assert json.loads((folder / "table.json").read_text())["tasks"]["cues"]["full"]["ceiling"] == 1.0
     assert (folder / "ablation.png").stat().st_size > 1000
