@@ -1,0 +1,132 @@
+"""Valence and arousal of the drawn corpus: the CCC reached on unseen speakers, and from which stream.
+
+Valence is drawn into the mouth's resting curve alone, arousal into the tremor's size and the voice's loudness
+(to within 1 dB of a range of 12), both independent of the classes. So frames alone can tell valence and
+not arousal, sound alone arousal and not valence: a CCC far from 0 where nothing is to be told is a leak.
+Finished runs are kept: run it again to go on where it stopped.
+
+    python -m benchmarks.continuous           # table.md and table.json in runs/continuous
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.ablation import AUDIO_ONLY, FILES, FRAMES_ONLY, SETTINGS
+from data.atomic import write_json, write_text
+from data.cli import read_settings, run
+from data.schema import Config
+from model.cells import run_all
+from model.crossval_report import hardware
+from model.metrics import bootstrap, ccc
+from model.runs import RunFolder, provenance, revisions
+from pipeline.__main__ import scan_corpus
+from pipeline.graph import preprocess
+
+NAMES = ("valence", "arousal")
+# What can be told: valence from frames; arousal from flow or sound, hardly from four still frames.
+VARIANTS = {
+    "full": ("frames, flow and sound", ()),
+    "frames_only": ("frames alone", FRAMES_ONLY),
+    "audio_only": ("sound alone", AUDIO_ONLY),
+}
+TASK = ("model.attributes=[valence,arousal]", "model.classes=false")
+
+
+def variant_config(folder: Path, variant: str, seed: int, extra: Sequence[str] = ()) -> Config:
+    """Settings of one run."""
+    own = [*VARIANTS[variant][1], f"train.seed={seed}", f"train.run={run_path(folder, variant, seed)}"]
+    return read_settings([*FILES, *SETTINGS["cues"], *TASK, *extra, *own])
+
+
+def run_path(folder: Path, variant: str, seed: int) -> Path:
+    """Where a run is kept."""
+    return folder / f"{variant}-seed{seed}"
+
+
+def figures(folder: Path, variant: str, seeds: Sequence[int]) -> dict[str, Any]:
+    """CCC of each attribute: mean and deviation over seeds, and the mean's interval over test speakers."""
+    tables = []
+    for seed in seeds:
+        with open(RunFolder(run_path(folder, variant, seed)).predictions, encoding="utf-8", newline="") as f:
+            tables.append(sorted(csv.DictReader(f), key=lambda row: row["clip"]))
+    speakers = [row["speaker"] for row in tables[0]]
+    found: dict[str, Any] = {"about": VARIANTS[variant][0], "clips": len(speakers)}
+    for name in NAMES:
+        truth, guess = (
+            np.array([[float(row[f"{name}_{kind}"]) for row in table] for table in tables])
+            for kind in ("truth", "predicted")
+        )
+
+        def mean(rows: np.ndarray, truth: np.ndarray = truth, guess: np.ndarray = guess) -> float:
+            return float(np.mean([ccc(t[rows], g[rows]) or 0.0 for t, g in zip(truth, guess, strict=True)]))
+
+        by_seed = [ccc(t, g) for t, g in zip(truth, guess, strict=True)]
+        found[name] = {
+            "ccc": mean(np.arange(len(speakers))),
+            "sd": float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None,
+            "ci": bootstrap(speakers, mean), "by_seed": dict(zip(seeds, by_seed, strict=True)),
+        }  # fmt: skip
+    return found
+
+
+def markdown(rows: dict[str, Any], notes: str) -> str:
+    """The table for people."""
+    head = "| input | CCC valence | sd over seeds | 95 % over speakers | CCC arousal | sd | 95 % |"
+    lines = ["# Valence and arousal of the drawn corpus", "", notes, "", head, "|---" * 7 + "|"]
+    for row in rows.values():
+        cells = [row["about"]]
+        for name in NAMES:
+            found = row[name]
+            sd = "–" if found["sd"] is None else f"{found['sd']:.3f}"
+            span = "–" if found["ci"] is None else "{:+.3f} to {:+.3f}".format(*found["ci"])
+            cells += [f"{found['ccc']:.3f}", sd, span]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.continuous",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="overrides for every run")
+    parser.add_argument(
+        "--seeds", type=lambda t: [int(w) for w in t.split(",")], default=[0, 1, 2], metavar="0,1,2"
+    )
+    parser.add_argument("--folder", type=Path, default=Path("runs/continuous"))
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default 2)")
+    args = parser.parse_args()
+    began = time.perf_counter()
+    configs = {(v, s): variant_config(args.folder, v, s, args.settings) for s in args.seeds for v in VARIANTS}
+    first = next(iter(configs.values()))
+    preprocess(first, scan_corpus(first))
+    for (variant, seed), seconds in run_all(configs, args.jobs):
+        print(f"{variant} seed {seed} done; {seconds:.0f} s", flush=True)
+    rows = {v: figures(args.folder, v, args.seeds) for v in VARIANTS}
+    found = revisions(run_path(args.folder, v, s) for v, s in configs)
+    versions = provenance()["versions"]
+    notes = f"Seeds {', '.join(map(str, args.seeds))}; revisions {', '.join(found)}; {hardware()}; "
+    notes += f"torch {versions['torch']}. {rows['full']['clips']} clips of unseen speakers."
+    about = {"seeds": args.seeds, "hardware": hardware(), "versions": versions, "revisions": found}
+    write_json(args.folder / "table.json", about | {"variants": rows})
+    write_text(args.folder / "table.md", markdown(rows, notes))
+    print(markdown(rows, notes))
+    result = {"bench": "continuous", "seeds": args.seeds, "hardware": hardware()}
+    result |= {n: {v: round(row[n]["ccc"], 4) for v, row in rows.items()} for n in NAMES}
+    result["seconds"] = round(time.perf_counter() - began)
+    print("RESULT " + json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))

@@ -1,0 +1,53 @@
+"""The table of continuous labels from predictions made by hand, and the settings of its runs."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+
+from benchmarks.continuous import VARIANTS, figures, markdown, run_path, variant_config
+from model.train import Task
+
+SPEAKERS = [f"s{n}" for n in range(4) for _ in range(5)]
+
+
+def make_run(folder, seed, valence, arousal, guesses):
+    """A finished run's predictions; later seeds list their clips the other way round."""
+    path = run_path(folder, "full", seed)
+    path.mkdir(parents=True)
+    names = ("clip", "speaker", "valence_truth", "valence_predicted", "arousal_truth", "arousal_predicted")
+    rows = [
+        (f"c{n:02d}", SPEAKERS[n], valence[n], guesses[0][n], arousal[n], guesses[1][n])
+        for n in range(len(SPEAKERS))
+    ]
+    with open(path / "predictions.csv", "w", newline="") as file:
+        csv.writer(file).writerows([names, *(rows[::-1] if seed else rows)])
+
+
+def test_figures_are_the_seeds_mean_and_intervals_hold_it(tmp_path):
+    rng = np.random.default_rng(0)
+    valence, arousal = rng.uniform(-1, 1, (2, len(SPEAKERS)))
+    # right; shifted by half: 2 var / (2 var + 1/4) by the definition; always the same value: nothing
+    make_run(tmp_path, 0, valence, arousal, (valence, np.zeros_like(arousal)))
+    make_run(tmp_path, 1, valence, arousal, (valence + 0.5, np.zeros_like(arousal)))
+    found = figures(tmp_path, "full", [0, 1])
+    shifted = 2 * valence.var() / (2 * valence.var() + 0.25)
+    assert found["valence"]["by_seed"] == pytest.approx({0: 1.0, 1: shifted})
+    assert found["valence"]["ccc"] == pytest.approx((1 + shifted) / 2)
+    assert found["valence"]["sd"] == pytest.approx((1 - shifted) / 2**0.5)
+    low, high = found["valence"]["ci"]
+    assert low < found["valence"]["ccc"] < high < 1
+    assert found["arousal"]["ccc"] == 0 and found["arousal"]["ci"] == [0, 0]
+    assert found["clips"] == len(SPEAKERS)
+    line = markdown({"full": found}, "notes").splitlines()[-1]
+    assert line.count("|") == 8 and f"{(1 + shifted) / 2:.3f}" in line and "0.000" in line
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_networks_predict_attributes_alone_and_can_be_built(tmp_path, variant):
+    config = variant_config(tmp_path, variant, 3)
+    task = Task((), ("valence", "arousal"), ((-1.0, 1.0), (-1.0, 1.0)))
+    assert config.model.attributes == ["valence", "arousal"] and not config.model.classes
+    assert config.train.seed == 3 and task.network(config).fused_head.classes is None
