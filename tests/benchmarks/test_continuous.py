@@ -13,7 +13,7 @@ from model.train import Task
 SPEAKERS = [f"s{n}" for n in range(4) for _ in range(5)]
 
 
-def make_run(folder, seed, valence, arousal, guesses, order=range(len(SPEAKERS))):
+def make_run(folder, seed, valence, arousal, guesses, order=range(20)):
     """A finished run's predictions, its clips listed in some order."""
     path = run_path(folder, "full", seed)
     path.mkdir(parents=True)
