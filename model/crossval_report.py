@@ -92,7 +92,8 @@ def markdown(result: dict[str, Any]) -> str:
         lines += [
             "",
             f"Apart: the mean of the {len(result['seeds'])} seeds' probabilities gives UAR {_n(e['mean'])} "
-            f"(sd over folds {_n(e['sd_folds'])}).",
+            f"(sd over folds {_n(e['sd_folds'])}"
+            + (f", 95 % over speakers {e['ci'][0]:.3f} to {e['ci'][1]:.3f})." if e["ci"] else ")."),
         ]
     columns = " | ".join(names.values())
     lines += ["", "## Folds", "", f"| fold | test speakers | {columns} | validation | split |",
@@ -179,18 +180,24 @@ def _without(metrics: dict, figures: Sequence[str]) -> dict[str, dict[str, float
 
 
 def _ensemble(tables: dict, folds: Sequence[int], seeds: Sequence[int], classes: list[str]) -> dict[str, Any]:
-    """UAR where the seeds' probabilities of each fold are averaged."""
-    scores = []
+    """UAR where the seeds' probabilities of each fold are averaged, and its interval over speakers."""
+    scores, truths, guesses, speakers = [], [], [], []
     for fold in folds:
         by_seed = [
             [[float(r[f"p_{c}"]) for c in classes] for r in tables[fold, s] if r["truth"]] for s in seeds
         ]
         truth = np.array([classes.index(r["truth"]) for r in tables[fold, seeds[0]] if r["truth"]])
-        scores.append(class_figures(truth, np.mean(by_seed, axis=0).argmax(axis=1))["uar"])
+        guess = np.mean(by_seed, axis=0).argmax(axis=1)
+        scores.append(class_figures(truth, guess)["uar"])
+        truths.append(truth)
+        guesses.append(guess)
+        speakers += [r["speaker"] for r in tables[fold, seeds[0]] if r["truth"]]
     sd = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
+    intervals = class_intervals(np.concatenate(truths), np.concatenate(guesses), speakers, len(classes))
     return {
         "mean": float(np.mean(scores)),
         "sd_folds": sd,
+        "ci": intervals["uar_ci"],
         "by_fold": dict(zip(map(str, folds), scores, strict=True)),
     }
 

@@ -79,13 +79,25 @@ def test_figures_are_those_of_the_predictions(crossed):
 def test_seed_ensemble_is_the_mean_of_probabilities(crossed):
     base, _ = crossed
     report = json.loads((base / "crossval.json").read_text())
-    scores = []
+    scores, everyone = [], []
     for f in range(3):
         tables = [read(base / f"fold{f}-seed{s}/predictions.csv") for s in (0, 3)]
         mean = np.mean([[[float(r[f"p_{c}"]) for c in report["classes"]] for r in t] for t in tables], axis=0)
         truth = [report["classes"].index(r["truth"]) for r in tables[0]]
         scores.append(recall_score(truth, mean.argmax(1), average="macro", zero_division=0))
-    assert report["seed_ensemble"]["mean"] == pytest.approx(np.mean(scores))
+        everyone += [(r["speaker"], t, g) for r, t, g in zip(tables[0], truth, mean.argmax(1), strict=True)]
+    found = report["seed_ensemble"]
+    assert found["mean"] == pytest.approx(np.mean(scores))
+    assert (
+        f"95 % over speakers {found['ci'][0]:.3f} to {found['ci'][1]:.3f}"
+        in (base / "crossval.md").read_text()
+    )
+    # drawn again with another generator: the interval is of these answers and of whole speakers
+    rng, names, again = np.random.default_rng(7), sorted({s for s, _, _ in everyone}), []
+    for _ in range(1000):
+        drawn = [row for s in rng.choice(names, len(names)) for row in everyone if row[0] == s]
+        again.append(recall_score(*zip(*[row[1:] for row in drawn], strict=True), average="macro"))
+    assert found["ci"] == pytest.approx(np.quantile(again, [0.025, 0.975]), abs=0.05)
 
 
 def test_a_second_call_trains_nothing_and_an_unfinished_run_goes_on(crossed, capsys):
