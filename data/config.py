@@ -95,6 +95,25 @@ def all_keys(section: type | Any = Config, prefix: str = "") -> list[str]:
     return names
 
 
+PLACES = ("corpus.root", "corpus.table", "corpus.clips_per_shard")  # where and in what portions, not what
+
+
+def changed_settings(before: Any, after: Any, prefix: str = "") -> list[str]:
+    """Settings that change a result and differ, as ``key: old -> new``; how and where it is made is left out.
+
+    >>> changed_settings(Config(), load_config(overrides=["train.lr=0.5", "workers=3"]))
+    ['train.lr: 0.001 -> 0.5']
+    """
+    found: list[str] = []
+    for f in fields(after):
+        key, old, new = prefix + f.name, getattr(before, f.name), getattr(after, f.name)
+        if is_dataclass(new):
+            found += changed_settings(old, new, f"{key}.")
+        elif old != new and not f.metadata["operational"] and key not in PLACES:
+            found.append(f"{key}: {old} -> {new}")
+    return found
+
+
 def _nested(key: str, value: str) -> dict:
     """``a.b`` and ``"1"`` as ``{"a": {"b": 1}}``; the value is read as safe YAML."""
     try:

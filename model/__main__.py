@@ -152,7 +152,8 @@ def _crossval(args: argparse.Namespace) -> int:
     result = crossval(config, args.seeds, args.folds, args.jobs, progress=not args.quiet)
     for name, figure in result["figures"].items():
         sd = figure["sd_folds"]
-        print(f"{name}: mean {figure['mean']:.3f} over {result['folds']} folds"
+        mean = "undefined" if figure["mean"] is None else f"{figure['mean']:.3f}"
+        print(f"{name}: mean {mean} over {result['folds']} folds"
               + (f", sd {sd:.3f}" if sd is not None else ""))  # fmt: skip
     print(f"report: {config.train.run}/crossval.md")
     return 0

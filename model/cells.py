@@ -15,18 +15,30 @@ from typing import TypeVar
 
 import torch
 
-from data.config import parse_config, to_yaml
+from data.config import changed_settings, load_config, parse_config, to_yaml
 from data.schema import Config
 from model.evaluate import evaluate
-from model.runs import RunFolder
+from model.runs import RunError, RunFolder
 from model.train import train
 
 Name = TypeVar("Name")
 
 
 def finished(config: Config) -> bool:
-    """Whether a run has been trained and scored."""
-    return RunFolder(config.train.run).metrics_json.exists()
+    """Whether a run has been trained and scored.
+
+    Raises:
+        RunError: it has, but with other settings: its figures would stand for something they are not.
+    """
+    run = RunFolder(config.train.run)
+    if not run.metrics_json.exists():
+        return False
+    if changed := changed_settings(load_config(run.config), config):
+        raise RunError(
+            f"{run.path} was trained with other settings ({'; '.join(changed[:3])}); "
+            "choose another folder with train.run=... (benchmarks: --folder), or remove that run"
+        )
+    return True
 
 
 def run_cell(text: str, threads: int = 0, progress: bool = False) -> None:

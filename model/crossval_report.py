@@ -9,7 +9,7 @@ import csv
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,15 +141,28 @@ def markdown(result: dict[str, Any]) -> str:
 def _over_folds(
     metrics: dict, folds: Sequence[int], seeds: Sequence[int], part: str, key: str
 ) -> dict[str, Any]:
-    """Mean of one figure over folds of means over seeds, deviations over folds and over seeds."""
-    table = np.array([[metrics[f, s][part].get(key, np.nan) or np.nan for s in seeds] for f in folds], float)
-    by_fold, by_seed = table.mean(axis=1), table.mean(axis=0)
-    sd = lambda x: float(np.std(x, ddof=1)) if len(x) > 1 else None
+    """Mean of one figure over folds of means over seeds, deviations over folds and over seeds.
+
+    A figure that a run does not have (an attribute that nobody rated) has no part; where no run has it,
+    it is ``None``.
+    """
+    value = {run: metrics[run][part].get(key) for run in metrics}
+    by_fold = {str(f): _mean(value[f, s] for s in seeds) for f in folds}
+    by_seed = {str(s): _mean(value[f, s] for f in folds) for s in seeds}
+
+    def sd(means: Iterable[float | None]) -> float | None:
+        known = [m for m in means if m is not None]
+        return float(np.std(known, ddof=1)) if len(known) > 1 else None
+
     return {
-        "mean": float(by_fold.mean()), "sd_folds": sd(by_fold), "sd_seeds": sd(by_seed),
-        "by_fold": {str(f): float(v) for f, v in zip(folds, by_fold, strict=True)},
-        "by_seed": {str(s): float(v) for s, v in zip(seeds, by_seed, strict=True)},
+        "mean": _mean(by_fold.values()), "sd_folds": sd(by_fold.values()), "sd_seeds": sd(by_seed.values()),
+        "undefined": sum(v is None for v in value.values()), "by_fold": by_fold, "by_seed": by_seed,
     }  # fmt: skip
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _pooled(

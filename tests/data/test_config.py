@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.config import ConfigError, all_keys, load_config, parse_config, to_yaml
+from data.config import ConfigError, all_keys, changed_settings, load_config, parse_config, to_yaml
 from data.schema import Config, result_params
 from data.splits import load_protocol
 
@@ -184,3 +184,13 @@ def test_corpus_configs_say_where_and_under_which_licence(name):
     config = load_config(CONFIGS / f"{name}.yaml")
     assert config.corpus.name == name.removesuffix("_audio")
     assert (config.stages == ["logmel"]) == name.endswith("_audio")
+
+
+def test_changed_settings_are_those_that_change_a_result():
+    changed = ["train.lr=0.5", "faces.size=64", "model.channels=[4,8]"]
+    free = ["workers=3", "corpus.root=elsewhere", "train.run=runs/other", "faces.weights=a.onnx"]
+    found = changed_settings(Config(), load_config(overrides=[*changed, *free]))
+    assert sorted(found) == [
+        "faces.size: 112 -> 64", "model.channels: [16, 32, 64] -> [4, 8]", "train.lr: 0.001 -> 0.5",
+    ]  # fmt: skip
+    assert changed_settings(Config(), Config()) == []

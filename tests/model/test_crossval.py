@@ -12,6 +12,7 @@ from sklearn.metrics import recall_score
 
 from data.splits import Split
 from model.__main__ import main as model
+from model.crossval_report import _over_folds
 from pipeline.__main__ import main as pipeline
 
 
@@ -98,6 +99,30 @@ def test_seed_ensemble_is_the_mean_of_probabilities(crossed):
         drawn = [row for s in rng.choice(names, len(names)) for row in everyone if row[0] == s]
         again.append(recall_score(*zip(*[row[1:] for row in drawn], strict=True), average="macro"))
     assert found["ci"] == pytest.approx(np.quantile(again, [0.025, 0.975]), abs=0.05)
+
+
+def test_finished_runs_of_other_settings_are_not_passed_off_as_these(crossed, capsys):
+    base, words = crossed
+    before = (base / "crossval.json").read_bytes()
+    assert model(["crossval", *words, "--seeds", "0,3", "--quiet", "train.lr=0.5"]) == 1
+    said = capsys.readouterr().err
+    assert "train.lr: 0.001 -> 0.5" in said and "fold0-seed0" in said and "another folder" in said
+    assert (base / "crossval.json").read_bytes() == before
+    # what does not change a result may change
+    assert model(["crossval", *words, "--seeds", "0,3", "--quiet", "loader.threads=1"]) == 0
+
+
+def test_a_figure_of_zero_counts_and_one_that_no_run_has_is_left_empty():
+    metrics = {
+        (f, s): {"test": {"zero": 0.0, "never": None, "once": 0.5 if (f, s) == (0, 3) else None}}
+        for f in range(2) for s in (0, 3)
+    }  # fmt: skip
+    over = lambda key: _over_folds(metrics, [0, 1], [0, 3], "test", key)
+    assert over("zero")["mean"] == 0 and over("zero")["sd_folds"] == 0 and over("zero")["undefined"] == 0
+    assert over("never")["mean"] is None and over("never")["sd_folds"] is None
+    assert over("once")["mean"] == 0.5 and over("once")["undefined"] == 3
+    assert over("once")["by_fold"] == {"0": 0.5, "1": None}
+    json.dumps([over(k) for k in ("zero", "never", "once")], allow_nan=False)
 
 
 def test_a_second_call_trains_nothing_and_an_unfinished_run_goes_on(crossed, capsys):
