@@ -109,8 +109,8 @@ ablation: $(STAMP) ## what each part of DE-III does, on drawn corpora [ARGS=]
 
 ravdess: $(STAMP) ## RAVDESS voices, 6 folds, and the SVM beside it [ROOT= SEEDS=0,1 ARGS=]
 	$(PY) -m pipeline preprocess configs/ravdess_audio.yaml $(if $(ROOT),corpus.root=$(ROOT)) $(ARGS)
-	$(PY) -m benchmarks.ravdess_svm $(if $(ROOT),corpus.root=$(ROOT)) --out runs/ravdess_audio/svm.json
 	$(PY) -m model crossval configs/ravdess_audio.yaml $(if $(ROOT),corpus.root=$(ROOT)) train.run=runs/ravdess_audio $(ARGS) --seeds $(SEEDS)
+	$(PY) -m benchmarks.ravdess_svm $(if $(ROOT),corpus.root=$(ROOT)) --against runs/ravdess_audio --out runs/ravdess_audio/svm.json
 
 corpus: $(STAMP) ## draw the synthetic corpus alone
 	$(PY) -m pipeline draw $(SETTINGS)

@@ -10,10 +10,12 @@ speaker's functionals standardised over that speaker's own unlabelled recordings
 from __future__ import annotations
 
 import argparse
+import csv
 import hashlib
 import json
 import multiprocessing
 import platform
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -27,9 +29,11 @@ from tqdm import tqdm
 
 from data.atomic import atomic_path, write_json
 from data.cli import read_settings
+from data.clips import Clip
 from data.corpora import scan
 from data.splits import make_split, number_of_folds
 from model.crossval_report import hardware
+from model.metrics import bootstrap
 from pipeline.media import read_sound
 
 RATE, HOP, FFT = 16000, 160, 512
@@ -38,7 +42,7 @@ CS = (1.0, 3.0, 10.0, 30.0)
 
 
 def functionals(path: str) -> np.ndarray:
-    """About 600 statistics of one recording, float32: how each low-level curve is distributed and moves."""
+    """The statistics of one recording, float32: how each low-level curve is distributed and moves."""
     samples, _, _ = read_sound(path, RATE, [])
     samples, _ = librosa.effects.trim(samples, top_db=TRIM_DB, frame_length=FFT, hop_length=HOP)
     power = librosa.feature.melspectrogram(y=samples, sr=RATE, n_fft=FFT, hop_length=HOP, n_mels=40, fmin=50)
@@ -103,7 +107,45 @@ def run_fold(x: np.ndarray, y: np.ndarray, rows: dict[str, np.ndarray]) -> dict:
     best = max(val, key=val.get)
     guess = trained[best].predict(z[rows["test"]])
     test = uar(y[rows["test"]], guess)
-    return {"C": best, "val_uar": round(val[best], 4), "test_uar": round(test, 4)}
+    return {"C": best, "val_uar": round(val[best], 4), "test_uar": round(test, 4), "guess": guess}
+
+
+def against(folder: Path, clips: Sequence[Clip], right: Mapping[str, np.ndarray]) -> dict[str, dict]:
+    """A cross-validation's UAR minus the SVM's on the same clips, by kind of SVM, with intervals.
+
+    UAR is over all folds together; of the network it is the mean over its seeds. Speakers and seeds are drawn
+    again, each on its own.
+
+    Args:
+        folder: of ``python -m model crossval``.
+        clips: all clips.
+        right: by kind of SVM, whether it classified each clip rightly, bool [N].
+    """
+    seeds: dict[str, dict[str, bool]] = {}
+    for path in sorted(folder.glob("fold*-seed*/predictions.csv")):
+        with open(path, encoding="utf-8", newline="") as file:
+            found = {r["clip"]: r["truth"] == r["predicted"] for r in csv.DictReader(file)}
+        seeds.setdefault(path.parent.name.split("seed")[1], {}).update(found)
+    network = np.array([[hits[c.id] for c in clips] for hits in seeds.values()])
+    labels = np.array([c.label for c in clips])
+
+    def recall(hits: np.ndarray, rows: np.ndarray) -> float:
+        return float(np.mean([hits[..., rows[labels[rows] == name]].mean() for name in np.unique(labels)]))
+
+    result = {}
+    for kind, svm in right.items():
+        rng = np.random.default_rng(1)
+        again = lambda rows, svm=svm, rng=rng: (
+            recall(network[rng.integers(len(network), size=len(network))], rows) - recall(svm, rows)
+        )
+        everyone = np.arange(len(clips))
+        gap = recall(network, everyone) - recall(svm, everyone)
+        result[kind] = {
+            "gap": round(gap, 4), "seeds": len(network),
+            "ci": [round(x, 4) for x in bootstrap([c.speaker for c in clips], again) or ()],
+        }  # fmt: skip
+        print(f"network minus {kind} SVM: {gap:+.3f}, 95 % over seeds and speakers {result[kind]['ci']}")
+    return result
 
 
 def main() -> None:
@@ -113,6 +155,7 @@ def main() -> None:
     parser.add_argument("settings", nargs="*", default=[], metavar="KEY=VALUE")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", help="JSON file for the result")
+    parser.add_argument("--against", type=Path, metavar="FOLDER", help="a finished crossval to compare with")
     args = parser.parse_args()
     config = read_settings(["configs/ravdess_audio.yaml", *args.settings])
     corpus = scan(config.corpus)
@@ -122,18 +165,23 @@ def main() -> None:
     place = {c.id: n for n, c in enumerate(corpus.clips)}
     result: dict = {"bench": "ravdess_svm", "functionals": x.shape[1], "sklearn": sklearn.__version__,
                     "python": platform.python_version(), "machine": hardware()}  # fmt: skip
+    right = {}
     for name, values in (("plain", x), ("speaker_normalised", by_speaker(x, speakers))):
-        folds = []
+        folds, right[name] = [], np.zeros(len(y), bool)
         for fold in range(number_of_folds(corpus, config.split)):
             config.split.fold = fold
             split = make_split(corpus, config.split)
             rows = {p: np.array([place[i] for i in getattr(split, p)]) for p in ("train", "val", "test")}
-            folds.append({"fold": fold, "split": split.digest[:12], **run_fold(values, y, rows)})
+            found = run_fold(values, y, rows)
+            right[name][rows["test"]] = found.pop("guess") == y[rows["test"]]
+            folds.append({"fold": fold, "split": split.digest[:12], **found})
             print(name, "fold", " ".join(f"{k} {v}" for k, v in folds[-1].items()), flush=True)
         scores = [f["test_uar"] for f in folds]
         mean, sd = float(np.mean(scores)), float(np.std(scores, ddof=1))
         result[name] = {"uar": round(mean, 4), "sd": round(sd, 4), "folds": folds}
         print(f"{name}: UAR {mean:.3f}, sd {sd:.3f} over folds")
+    if args.against:
+        result["network_minus_svm"] = against(args.against, corpus.clips, right)
     if args.out:
         write_json(args.out, result)
     print("RESULT " + json.dumps(result))

@@ -1,0 +1,51 @@
+"""The network against the SVM, from predictions made by hand."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+
+from benchmarks.ravdess_svm import against
+from data.clips import Clip
+
+CLIPS = [
+    Clip(f"s{s}-{label}-{n}", "x.wav", f"s{s}", label=label)
+    for s in range(4)
+    for label, count in (("calm", 4), ("sad", 2))
+    for n in range(count)
+]
+
+
+def write_folds(folder, seed, right):
+    """Two folds of two speakers each, their clips listed backwards."""
+    for fold, speakers in ((0, ("s0", "s1")), (1, ("s2", "s3"))):
+        path = folder / f"fold{fold}-seed{seed}"
+        path.mkdir(parents=True)
+        with open(path / "predictions.csv", "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["clip", "truth", "predicted"])
+            for clip, hit in reversed([*zip(CLIPS, right, strict=True)]):
+                if clip.speaker in speakers:
+                    writer.writerow([clip.id, clip.label, clip.label if hit else "angry"])
+
+
+def test_the_gap_is_of_mean_recalls_and_its_interval_draws_seeds_and_speakers(tmp_path):
+    calm = np.array([c.label == "calm" for c in CLIPS])
+    write_folds(tmp_path, 0, np.ones(len(CLIPS), bool))  # UAR 1
+    write_folds(tmp_path, 1, calm)  # UAR 0.5, though two thirds are right
+    found = against(tmp_path, CLIPS, {"plain": calm, "none": np.zeros(len(CLIPS), bool)})
+    assert found["plain"]["seeds"] == 2
+    assert found["plain"]["gap"] == pytest.approx(0.75 - 0.5)
+    assert found["none"]["gap"] == pytest.approx(0.75)
+    # all speakers are alike here, so that the interval is the seeds': twice the one or twice the other
+    assert found["plain"]["ci"] == pytest.approx([0, 0.5])
+
+
+def test_speakers_are_drawn_whole(tmp_path):
+    lucky = np.array([c.speaker in ("s0", "s1") for c in CLIPS])
+    write_folds(tmp_path, 0, lucky)
+    found = against(tmp_path, CLIPS, {"plain": np.zeros(len(CLIPS), bool)})["plain"]
+    assert found["gap"] == pytest.approx(0.5)
+    assert found["ci"] == pytest.approx([0, 1])  # of four speakers: all unlucky or all lucky in 1 of 16
