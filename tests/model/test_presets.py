@@ -71,13 +71,17 @@ def test_batch_mates_place_and_padding_do_not_move_a_clip(preset, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_order_matters(preset, dtype):
+    """By far more than rounding does, which turning the batch round shows."""
     config, model, batch = preset
     plain = logits(model, batch, dtype)
+    moved = logits(model, take(batch, [2, 1, 0]), dtype)
+    rounding = gap({n: v.flip(0) for n, v in moved.items()}, plain)
+    least = max(1e-4, 3 * rounding)
     turned = {n: getattr(batch, n).flip(1) for n in ("frames", "flow", "logmel")}
-    assert gap(logits(model, replace(batch, **turned), dtype), plain) > 1e-4
+    assert gap(logits(model, replace(batch, **turned), dtype), plain) > least
     if config.model.video:
         turned = {n: getattr(batch, n).flip(1) for n in ("frames", "flow")}
-        assert gap(logits(model, replace(batch, **turned), dtype), plain) > 1e-4
+        assert gap(logits(model, replace(batch, **turned), dtype), plain) > least
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

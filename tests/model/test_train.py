@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import csv
+
 import numpy as np
 import pytest
 import torch
+from clips import sound_corpus
 
 from data.clips import Clip, Corpus
 from data.config import ConfigError
 from data.features import FeatureSet
 from data.schema import Config
 from data.streams import Stream
+from model.__main__ import main as model
+from model.checkpoint import load
 from model.ranks import Ranks
 from model.train import check_streams, check_together, make_loader
+from pipeline.__main__ import main as pipeline
 
 
 def features_of(lengths: dict[str, list[int]]) -> FeatureSet:
@@ -58,3 +64,25 @@ def test_compiling_is_for_one_process():
     check_together(config, Ranks())
     with pytest.raises(ConfigError, match="train.compile is for one process"):
         check_together(config, Ranks(world=2))
+
+
+def test_one_seed_gives_the_same_weights_and_another_gives_others(tmp_path):
+    """Through the commands, with the loader's threads, every augmentation of sound, dropout and averaging."""
+    sound_corpus(tmp_path / "raw", speakers=6)
+    with open(tmp_path / "raw/clips.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "speaker", "label"])
+        writer.writerows(
+            [f"s{s}/c{n}.flac", f"s{s}", "low" if n % 2 else "high"] for s in range(6) for n in range(4)
+        )
+    words = ["configs/ravdess_audio.yaml", "corpus.name=table", f"corpus.root={tmp_path / 'raw'}"]
+    words += [f"cache={tmp_path / 'cache'}", "split.protocol=speakers", "workers=1", "loader.batch=4"]
+    words += ["train.epochs=2", "train.device=cpu"]
+    assert pipeline(["preprocess", *words]) == 0
+    weights = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run = tmp_path / name
+        assert model(["train", *words, f"train.run={run}", f"train.seed={seed}", "--quiet"]) == 0
+        weights.append(load(run / "last.safetensors")[0])
+    assert all(torch.equal(weights[0][n], weights[1][n]) for n in weights[0])
+    assert not torch.equal(*(w["fused_head.classes.weight"] for w in weights[1:]))
