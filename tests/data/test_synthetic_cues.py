@@ -160,7 +160,7 @@ def test_sound_says_nothing_of_the_other_bits(clips):
 
 
 def nuisances(clip):
-    """What must not tell: file size, loudness, brightness, noise, the face's place and size, how it was drawn."""
+    """What must not tell: file size, loudness, brightness, noise, the face's place and size, the drawing."""
     plan, _, sound, size, frames = clip
     fine = frames[:, :20, :20].astype(float)
     seen = [
