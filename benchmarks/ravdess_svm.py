@@ -113,38 +113,40 @@ def run_fold(x: np.ndarray, y: np.ndarray, rows: dict[str, np.ndarray]) -> dict:
 def against(folder: Path, clips: Sequence[Clip], right: Mapping[str, np.ndarray]) -> dict[str, dict]:
     """A cross-validation's UAR minus the SVM's on the same clips, by kind of SVM, with intervals.
 
-    UAR is over all folds together; of the network it is the mean over its seeds. Speakers and seeds are drawn
-    again, each on its own.
+    UAR is over all folds together: of the network's seeds on average, and apart of the mean of their
+    probabilities. Speakers are drawn again and, for the first, seeds too, each on its own.
 
     Args:
         folder: of ``python -m model crossval``.
         clips: all clips.
         right: by kind of SVM, whether it classified each clip rightly, bool [N].
     """
-    seeds: dict[str, dict[str, bool]] = {}
+    rows: dict[str, dict[str, dict]] = {}
     for path in sorted(folder.glob("fold*-seed*/predictions.csv")):
         with open(path, encoding="utf-8", newline="") as file:
-            found = {r["clip"]: r["truth"] == r["predicted"] for r in csv.DictReader(file)}
-        seeds.setdefault(path.parent.name.split("seed")[1], {}).update(found)
-    network = np.array([[hits[c.id] for c in clips] for hits in seeds.values()])
+            rows.setdefault(path.parent.name.split("seed")[1], {}).update(
+                {r["clip"]: r for r in csv.DictReader(file)}
+            )
     labels = np.array([c.label for c in clips])
+    classes = np.unique(labels)
+    chances = np.array([[[float(r[c.id][f"p_{k}"]) for k in classes] for c in clips] for r in rows.values()])
+    hits = lambda p: classes[p.argmax(-1)] == labels
+    network = {"seeds": hits(chances), "ensemble": hits(chances.mean(0, keepdims=True))}
 
-    def recall(hits: np.ndarray, rows: np.ndarray) -> float:
-        return float(np.mean([hits[..., rows[labels[rows] == name]].mean() for name in np.unique(labels)]))
+    def recall(found: np.ndarray, rows: np.ndarray) -> float:
+        return float(np.mean([found[..., rows[labels[rows] == name]].mean() for name in classes]))
 
     result = {}
     for kind, svm in right.items():
-        rng = np.random.default_rng(1)
-        again = lambda rows, svm=svm, rng=rng: (
-            recall(network[rng.integers(len(network), size=len(network))], rows) - recall(svm, rows)
-        )
-        everyone = np.arange(len(clips))
-        gap = recall(network, everyone) - recall(svm, everyone)
-        result[kind] = {
-            "gap": round(gap, 4), "seeds": len(network),
-            "ci": [round(x, 4) for x in bootstrap([c.speaker for c in clips], again) or ()],
-        }  # fmt: skip
-        print(f"network minus {kind} SVM: {gap:+.3f}, 95 % over seeds and speakers {result[kind]['ci']}")
+        for name, found in network.items():
+            rng = np.random.default_rng(1)
+            again = lambda rows, svm=svm, found=found, rng=rng: (
+                recall(found[rng.integers(len(found), size=len(found))], rows) - recall(svm, rows)
+            )
+            gap = recall(found, np.arange(len(clips))) - recall(svm, np.arange(len(clips)))
+            interval = [round(x, 4) for x in bootstrap([c.speaker for c in clips], again) or ()]
+            result[f"{name} - {kind}"] = {"gap": round(gap, 4), "of": len(rows), "ci": interval}
+            print(f"network ({name}) minus {kind} SVM: {gap:+.3f}, 95 % {interval}")
     return result
 
 

@@ -25,10 +25,11 @@ def write_folds(folder, seed, right):
         path.mkdir(parents=True)
         with open(path / "predictions.csv", "w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["clip", "truth", "predicted"])
+            writer.writerow(["clip", "p_calm", "p_sad"])
             for clip, hit in reversed([*zip(CLIPS, right, strict=True)]):
                 if clip.speaker in speakers:
-                    writer.writerow([clip.id, clip.label, clip.label if hit else "angry"])
+                    sure = 0.9 if hit == (clip.label == "calm") else 0.2
+                    writer.writerow([clip.id, sure, 1 - sure])
 
 
 def test_the_gap_is_of_mean_recalls_and_its_interval_draws_seeds_and_speakers(tmp_path):
@@ -36,16 +37,18 @@ def test_the_gap_is_of_mean_recalls_and_its_interval_draws_seeds_and_speakers(tm
     write_folds(tmp_path, 0, np.ones(len(CLIPS), bool))  # UAR 1
     write_folds(tmp_path, 1, calm)  # UAR 0.5, though two thirds are right
     found = against(tmp_path, CLIPS, {"plain": calm, "none": np.zeros(len(CLIPS), bool)})
-    assert found["plain"]["seeds"] == 2
-    assert found["plain"]["gap"] == pytest.approx(0.75 - 0.5)
-    assert found["none"]["gap"] == pytest.approx(0.75)
+    assert found["seeds - plain"]["of"] == 2
+    assert found["seeds - plain"]["gap"] == pytest.approx(0.75 - 0.5)
+    assert found["seeds - none"]["gap"] == pytest.approx(0.75)
     # all speakers are alike here, so that the interval is the seeds': twice the one or twice the other
-    assert found["plain"]["ci"] == pytest.approx([0, 0.5])
+    assert found["seeds - plain"]["ci"] == pytest.approx([0, 0.5])
+    # sad: 0.8 of the one against 0.1 of the other, 0.45 on average, so the mean says calm
+    assert found["ensemble - plain"]["gap"] == pytest.approx(0) and found["ensemble - plain"]["ci"] == [0, 0]
 
 
 def test_speakers_are_drawn_whole(tmp_path):
     lucky = np.array([c.speaker in ("s0", "s1") for c in CLIPS])
     write_folds(tmp_path, 0, lucky)
-    found = against(tmp_path, CLIPS, {"plain": np.zeros(len(CLIPS), bool)})["plain"]
+    found = against(tmp_path, CLIPS, {"plain": np.zeros(len(CLIPS), bool)})["ensemble - plain"]
     assert found["gap"] == pytest.approx(0.5)
     assert found["ci"] == pytest.approx([0, 1])  # of four speakers: all unlucky or all lucky in 1 of 16
