@@ -32,13 +32,13 @@ from pipeline.__main__ import scan_corpus
 from pipeline.graph import preprocess
 
 NAMES = ("valence", "arousal")
-# What can be told: valence from frames; arousal from flow or sound, hardly from four still frames.
+# What can be told: valence from frames; arousal from flow or sound, not from stills.
 VARIANTS = {
     "full": ("frames, flow and sound", ()),
     "frames_only": ("frames alone", FRAMES_ONLY),
     "audio_only": ("sound alone", AUDIO_ONLY),
 }
-# With the ablation's 4 steps and 20 epochs one seed of three found the mouth's curve, on validation speakers too.
+# In the ablation's 4 steps and 20 epochs one seed of three found the mouth's curve, on validation speakers.
 TASK = (
     "model.attributes=[valence,arousal]", "model.classes=false", "loader.steps=8",
     "train.epochs=40", "train.patience=40",
