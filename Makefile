@@ -12,7 +12,7 @@ CORPUS ?=
 OUT    ?=
 RUNS   ?=
 WORST  ?=
-SEEDS  ?= 0
+SEEDS  ?= 0,1,2,3,4
 ARGS   ?=
 
 SETTINGS = $(CONFIG) $(if $(ROOT),corpus.root=$(ROOT)) $(ARGS)
@@ -107,7 +107,7 @@ crossval: $(STAMP) ## every fold with every seed, one report [CONFIG= RUN= ARGS=
 ablation: $(STAMP) ## what each part of DE-III does, on drawn corpora [ARGS=]
 	$(PY) -m benchmarks.ablation $(ARGS)
 
-ravdess: $(STAMP) ## RAVDESS voices, 6 folds, and the SVM beside it [ROOT= SEEDS=0,1 ARGS=]
+ravdess: $(STAMP) ## RAVDESS voices, 6 folds, and the SVM beside it [ROOT= SEEDS=0 ARGS=]
 	$(PY) -m pipeline preprocess configs/ravdess_audio.yaml $(if $(ROOT),corpus.root=$(ROOT)) $(ARGS)
 	$(PY) -m model crossval configs/ravdess_audio.yaml $(if $(ROOT),corpus.root=$(ROOT)) train.run=runs/ravdess_audio $(ARGS) --seeds $(SEEDS)
 	$(PY) -m benchmarks.ravdess_svm $(if $(ROOT),corpus.root=$(ROOT)) --against runs/ravdess_audio --out runs/ravdess_audio/svm.json

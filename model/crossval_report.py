@@ -109,7 +109,7 @@ def markdown(result: dict[str, Any]) -> str:
             "",
             "## Classes (all folds and seeds together)",
             "",
-            "| class | recall | F1 | clips |",
+            "| class | recall | F1 | predictions |",
             "|---|---|---|---|",
         ]
         for name, row in pooled["per_class"].items():
