@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
 from data.atomic import write_json, write_text
@@ -80,6 +81,7 @@ SETTINGS = {
         "train.lr=2e-3", "train.epochs=36", "train.patience=36",
     ),
 }  # fmt: skip
+JOBS = max(2, torch.cuda.device_count())  # one for each GPU, or two on a processor
 FILES = ["configs/synthetic.yaml", "configs/ablation.yaml"]
 HEAD = (
     "| variant | accuracy | sd over seeds | ceiling | against full | sd over seeds | "
@@ -200,13 +202,15 @@ def picture(tables: Mapping[str, Any]) -> Figure:
 def write_tables(folder: Path, tables: Mapping[str, Any], seeds: Sequence[int]) -> None:
     """``table.md``, ``table.json`` and ``ablation.png``."""
     versions = provenance()["versions"]
-    found = revisions(
+    runs = [
         folder / f"{task}-{variant}-seed{seed}"
         for task, rows in tables.items() for variant, row in rows.items() for seed in row["by_seed"]
-    )  # fmt: skip
+    ]  # fmt: skip
+    found = revisions(runs)
     notes = f"Seeds {', '.join(map(str, seeds))}; revisions {', '.join(found)}; {hardware()}; "
     notes += f"torch {versions['torch']}."
     about = {"seeds": list(seeds), "hardware": hardware(), "versions": versions, "revisions": found}
+    about["runs"] = {run.name: RunFolder(run).read_info().get("revision") for run in runs}
     write_json(folder / "table.json", about | {"tasks": tables})
     write_text(folder / "table.md", markdown(tables, notes))
     save_png(picture(tables), folder / "ablation.png")
@@ -227,7 +231,7 @@ def main() -> int:
     )
     parser.add_argument("--variants", type=lambda t: t.split(","), metavar="full,no_ife", help="default: all")
     parser.add_argument("--folder", type=Path, default=Path("runs/ablation"))
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default 2)")
+    parser.add_argument("--jobs", type=int, default=JOBS, help=f"runs at a time (default here: {JOBS})")
     parser.add_argument(
         "--tables", action="store_true", help="train nothing, write the tables of what is there"
     )

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ablation import AUDIO_ONLY, FILES, FRAMES_ONLY, SETTINGS
+from benchmarks.ablation import AUDIO_ONLY, FILES, FRAMES_ONLY, JOBS, SETTINGS
 from data.atomic import write_json, write_text
 from data.cli import read_settings, run
 from data.schema import Config
@@ -116,7 +116,7 @@ def main() -> int:
         "--seeds", type=lambda t: [int(w) for w in t.split(",")], default=[0, 1, 2], metavar="0,1,2"
     )
     parser.add_argument("--folder", type=Path, default=Path("runs/continuous"))
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default 2)")
+    parser.add_argument("--jobs", type=int, default=JOBS, help=f"runs at a time (default here: {JOBS})")
     args = parser.parse_args()
     began = time.perf_counter()
     configs = {(v, s): variant_config(args.folder, v, s, args.settings) for s in args.seeds for v in VARIANTS}
