@@ -57,6 +57,21 @@ def test_each_clip_keeps_its_speaker_whatever_the_order_of_a_seeds_clips(tmp_pat
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_networks_predict_attributes_alone_and_can_be_built(tmp_path, variant):
     config = variant_config(tmp_path, variant, 3)
-    task = Task((), ("valence", "arousal"), ((-1.0, 1.0), (-1.0, 1.0)))
-    assert config.model.attributes == ["valence", "arousal"] and not config.model.classes
+    names = tuple(config.model.attributes)
+    task = Task((), names, ((-1.0, 1.0),) * len(names))
+    assert names[0] == "valence" and not config.model.classes
     assert config.train.seed == 3 and task.network(config).fused_head.classes is None
+
+
+def test_an_attribute_that_a_variant_was_not_asked_for_is_left_empty(tmp_path):
+    rng = np.random.default_rng(2)
+    valence = rng.uniform(-1, 1, len(SPEAKERS))
+    make_run(tmp_path, 0, valence, valence, (valence, valence))
+    path = run_path(tmp_path, "full", 0) / "predictions.csv"
+    with open(path, newline="") as file:
+        rows = [row[:4] for row in csv.reader(file)]
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    found = figures(tmp_path, "full", [0])
+    assert found["valence"]["ccc"] == pytest.approx(1) and "arousal" not in found
+    assert markdown({"full": found}, "").splitlines()[-1].endswith("|  |  |  |")
