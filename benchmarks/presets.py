@@ -118,7 +118,7 @@ def markdown(rows: list[dict], where: str, clips: int) -> str:
         cells += [f"{r['clips_per_s']:.0f}", f"{r['clips_per_s_training']:.1f}"] if timed else []
         lines.append(f"| {' | '.join([*cells, seen + str(r['audio_steps']) + ' log-mel hops'])} |")
     about = (
-        "FLOPs are of one forward pass, a multiply-add counted as two; training takes about three times as many."
+        "FLOPs are of one forward pass, a multiply-add counted as two; training takes about three times that."
     )
     lines += ["", about]
     if timed:
