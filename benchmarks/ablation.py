@@ -201,37 +201,47 @@ def picture(tables: Mapping[str, Any]) -> Figure:
 
 def write_tables(folder: Path, tables: Mapping[str, Any], seeds: Sequence[int]) -> None:
     """``table.md``, ``table.json`` and ``ablation.png``."""
-    versions = provenance()["versions"]
     runs = [
         folder / f"{task}-{variant}-seed{seed}"
         for task, rows in tables.items() for variant, row in rows.items() for seed in row["by_seed"]
     ]  # fmt: skip
-    found = revisions(runs)
-    notes = f"Seeds {', '.join(map(str, seeds))}; revisions {', '.join(found)}; {hardware()}; "
-    notes += f"torch {versions['torch']}."
-    about = {"seeds": list(seeds), "hardware": hardware(), "versions": versions, "revisions": found}
-    about["runs"] = {run.name: RunFolder(run).read_info().get("revision") for run in runs}
+    about, notes = origin(runs, seeds)
     write_json(folder / "table.json", about | {"tasks": tables})
     write_text(folder / "table.md", markdown(tables, notes))
     save_png(picture(tables), folder / "ablation.png")
 
 
-def main() -> int:
+def origin(runs: Sequence[Path], seeds: Sequence[int]) -> tuple[dict[str, Any], str]:
+    """Where a table's runs come from: seeds, machine, versions, revisions; for JSON and in words."""
+    versions, found = provenance()["versions"], revisions(runs)
+    about = {"seeds": list(seeds), "hardware": hardware(), "versions": versions, "revisions": found}
+    about["runs"] = {run.name: RunFolder(run).read_info().get("revision") for run in runs}
+    words = f"Seeds {', '.join(map(str, seeds))}; revisions {', '.join(found)}; {hardware()}; "
+    return about, words + f"torch {versions['torch']}."
+
+
+def arguments(name: str, about: str | None) -> argparse.ArgumentParser:
+    """What every benchmark of many runs is asked: settings, ``--seeds``, ``--folder``, ``--jobs``."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.ablation",
-        description=__doc__,
+        prog=f"python -m benchmarks.{name}",
+        description=about,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="overrides for every run")
     parser.add_argument(
         "--seeds", type=lambda t: [int(w) for w in t.split(",")], default=[0, 1, 2], metavar="0,1,2"
     )
+    parser.add_argument("--folder", type=Path, default=Path("runs") / name)
+    parser.add_argument("--jobs", type=int, default=JOBS, help=f"runs at a time (default here: {JOBS})")
+    return parser
+
+
+def main() -> int:
+    parser = arguments("ablation", __doc__)
     parser.add_argument(
         "--only", type=lambda t: t.split(","), default=list(TASKS), metavar="TASK", help="cues or sync"
     )
     parser.add_argument("--variants", type=lambda t: t.split(","), metavar="full,no_ife", help="default: all")
-    parser.add_argument("--folder", type=Path, default=Path("runs/ablation"))
-    parser.add_argument("--jobs", type=int, default=JOBS, help=f"runs at a time (default here: {JOBS})")
     parser.add_argument(
         "--tables", action="store_true", help="train nothing, write the tables of what is there"
     )

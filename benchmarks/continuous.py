@@ -10,7 +10,6 @@ Finished runs are kept: run it again to go on where it stopped.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import time
@@ -20,14 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ablation import AUDIO_ONLY, FILES, FRAMES_ONLY, JOBS, SETTINGS
+from benchmarks.ablation import AUDIO_ONLY, FILES, FRAMES_ONLY, SETTINGS, arguments, origin
 from data.atomic import write_json, write_text
 from data.cli import read_settings, run
 from data.schema import Config
 from model.cells import run_all
 from model.crossval_report import hardware
 from model.metrics import bootstrap, ccc
-from model.runs import RunFolder, provenance, revisions
+from model.runs import RunFolder
 from pipeline.__main__ import scan_corpus
 from pipeline.graph import preprocess
 
@@ -111,18 +110,7 @@ def markdown(rows: dict[str, Any], notes: str) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.continuous",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="overrides for every run")
-    parser.add_argument(
-        "--seeds", type=lambda t: [int(w) for w in t.split(",")], default=[0, 1, 2], metavar="0,1,2"
-    )
-    parser.add_argument("--folder", type=Path, default=Path("runs/continuous"))
-    parser.add_argument("--jobs", type=int, default=JOBS, help=f"runs at a time (default here: {JOBS})")
-    args = parser.parse_args()
+    args = arguments("continuous", __doc__).parse_args()
     began = time.perf_counter()
     configs = {(v, s): variant_config(args.folder, v, s, args.settings) for s in args.seeds for v in VARIANTS}
     first = next(iter(configs.values()))
@@ -130,11 +118,8 @@ def main() -> int:
     for (variant, seed), seconds in run_all(configs, args.jobs):
         print(f"{variant} seed {seed} done; {seconds:.0f} s", flush=True)
     rows = {v: figures(args.folder, v, args.seeds) for v in VARIANTS}
-    found = revisions(run_path(args.folder, v, s) for v, s in configs)
-    versions = provenance()["versions"]
-    notes = f"Seeds {', '.join(map(str, args.seeds))}; revisions {', '.join(found)}; {hardware()}; "
-    notes += f"torch {versions['torch']}. {rows['full']['clips']} clips of unseen speakers."
-    about = {"seeds": args.seeds, "hardware": hardware(), "versions": versions, "revisions": found}
+    about, notes = origin([run_path(args.folder, v, s) for v, s in configs], args.seeds)
+    notes += f" {rows['full']['clips']} clips of unseen speakers."
     write_json(args.folder / "table.json", about | {"variants": rows})
     write_text(args.folder / "table.md", markdown(rows, notes))
     print(markdown(rows, notes))
