@@ -127,21 +127,23 @@ def against(folder: Path, clips: Sequence[Clip], right: Mapping[str, np.ndarray]
             rows.setdefault(path.parent.name.split("seed")[1], {}).update(
                 {r["clip"]: r for r in csv.DictReader(file)}
             )
+    if not rows or any(c.id not in found for found in rows.values() for c in clips):
+        raise ValueError(f"{folder} lacks folds of some seed: finish `python -m model crossval` first")
     labels = np.array([c.label for c in clips])
     classes = np.unique(labels)
     chances = np.array([[[float(r[c.id][f"p_{k}"]) for k in classes] for c in clips] for r in rows.values()])
     hits = lambda p: classes[p.argmax(-1)] == labels
     network = {"seeds": hits(chances), "ensemble": hits(chances.mean(0, keepdims=True))}
 
-    def recall(found: np.ndarray, rows: np.ndarray) -> float:
-        return float(np.mean([found[..., rows[labels[rows] == name]].mean() for name in classes]))
+    def recall(found: np.ndarray, some: np.ndarray) -> float:
+        return float(np.mean([found[..., some[labels[some] == name]].mean() for name in classes]))
 
     result = {}
     for kind, svm in right.items():
         for name, found in network.items():
             rng = np.random.default_rng(1)
-            again = lambda rows, svm=svm, found=found, rng=rng: (
-                recall(found[rng.integers(len(found), size=len(found))], rows) - recall(svm, rows)
+            again = lambda some, svm=svm, found=found, rng=rng: (
+                recall(found[rng.integers(len(found), size=len(found))], some) - recall(svm, some)
             )
             gap = recall(found, np.arange(len(clips))) - recall(svm, np.arange(len(clips)))
             interval = [round(x, 4) for x in bootstrap([c.speaker for c in clips], again) or ()]

@@ -95,7 +95,7 @@ def all_keys(section: type | Any = Config, prefix: str = "") -> list[str]:
     return names
 
 
-PLACES = ("corpus.root", "corpus.table", "corpus.clips_per_shard")  # where and in what portions, not what
+PLACES = ("corpus.root", "corpus.clips_per_shard")  # where and in what portions, not what
 
 
 def changed_settings(before: Any, after: Any, prefix: str = "") -> list[str]:

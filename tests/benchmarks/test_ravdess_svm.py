@@ -52,3 +52,12 @@ def test_speakers_are_drawn_whole(tmp_path):
     found = against(tmp_path, CLIPS, {"plain": np.zeros(len(CLIPS), bool)})["ensemble - plain"]
     assert found["gap"] == pytest.approx(0.5)
     assert found["ci"] == pytest.approx([0, 1])  # of four speakers: all unlucky or all lucky in 1 of 16
+
+
+def test_an_unfinished_crossval_is_refused(tmp_path):
+    for there in (False, True):
+        if there:
+            write_folds(tmp_path, 0, np.ones(len(CLIPS), bool))
+            (tmp_path / "fold1-seed0/predictions.csv").unlink()
+        with pytest.raises(ValueError, match="finish `python -m model crossval` first"):
+            against(tmp_path, CLIPS, {})
