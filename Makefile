@@ -39,9 +39,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $(STAMP)
 
 demo: $(STAMP) ## draw the synthetic corpus, preprocess, train, evaluate on unseen speakers
-	$(PY) -m pipeline preprocess configs/synthetic.yaml
-	$(PY) -m model train configs/synthetic.yaml configs/tiny.yaml train.run=runs/demo --resume
-	$(PY) -m model evaluate runs/demo
+	$(PY) -m deiii preprocess configs/synthetic.yaml
+	$(PY) -m deiii train configs/synthetic.yaml configs/tiny.yaml train.run=runs/demo --resume
+	$(PY) -m deiii evaluate runs/demo
 	@echo 'open it in a browser; next: "Your own clips" in README.md'
 
 test: $(STAMP) ## lint and run the tests (a few minutes)
@@ -69,51 +69,51 @@ format: $(STAMP) ## apply style
 	$(PY) -m ruff format .
 
 preprocess: $(STAMP) ## raw clips to feature caches   [CONFIG= ROOT= ARGS=]
-	$(DEFAULTED)$(PY) -m pipeline preprocess $(SETTINGS)
+	$(DEFAULTED)$(PY) -m deiii preprocess $(SETTINGS)
 
 train: $(STAMP) ## feature caches to a trained network [CONFIG= RUN= ARGS=]
-	$(DEFAULTED)$(PY) -m model train $(SETTINGS) train.run=$(RUN)
+	$(DEFAULTED)$(PY) -m deiii train $(SETTINGS) train.run=$(RUN)
 
 evaluate: $(STAMP) ## score a run on its test speakers    [RUN=]
-	$(PY) -m model evaluate $(RUN)
+	$(PY) -m deiii evaluate $(RUN)
 
 inspect: $(STAMP) ## picture and video of clips           [MEDIA=clip.mp4 or WORST=20]
-	$(PY) -m pipeline inspect $(MEDIA) $(if $(WORST),--worst $(WORST)) --set $(SETTINGS)
+	$(PY) -m deiii inspect $(MEDIA) $(if $(WORST),--worst $(WORST)) $(SETTINGS)
 
 predict: $(STAMP) ## judge media files with a trained run  [RUN= MEDIA= OUT=video.mp4]
 	$(if $(MEDIA),,$(error name files or folders: make predict RUN=runs/demo MEDIA=clip.mp4))
-	$(PY) -m model predict $(RUN) $(MEDIA) $(if $(OUT),--overlay $(OUT)) $(ARGS)
+	$(PY) -m deiii predict $(RUN) $(MEDIA) $(if $(OUT),--overlay $(OUT)) $(ARGS)
 
 compare: $(STAMP) ## runs side by side, paired intervals   [RUNS="runs/a runs/b"]
 	$(if $(RUNS),,$(error name two runs or more: make compare RUNS="runs/a runs/b"))
-	$(PY) -m model compare $(RUNS) $(ARGS)
+	$(PY) -m deiii compare $(RUNS) $(ARGS)
 
 export: $(STAMP) ## a run as one folder to use elsewhere  [RUN= OUT=folder]
-	$(PY) -m model export $(RUN) $(or $(OUT),$(RUN)/export) $(ARGS)
+	$(PY) -m deiii export $(RUN) $(or $(OUT),$(RUN)/export) $(ARGS)
 
 download: $(STAMP) ## fetch a corpus                       [CORPUS=ravdess|crema_d ROOT= ARGS=]
-	$(PY) -m pipeline download $(CORPUS) $(if $(ROOT),--root $(ROOT)) $(ARGS)
+	$(PY) -m deiii download $(CORPUS) $(if $(ROOT),corpus.root=$(ROOT)) $(ARGS)
 
 doctor: $(STAMP) ## what this machine has and lacks
-	$(PY) -m pipeline doctor $(ARGS)
+	$(PY) -m deiii doctor $(ARGS)
 
 docs: $(STAMP) ## make the settings' reference and the architecture's picture anew
 	$(PY) docs/make_reference.py
 	$(PY) docs/make_architecture.py
 
 crossval: $(STAMP) ## every fold with every seed, one report [CONFIG= RUN= ARGS="... --seeds 0,1"]
-	$(PY) -m model crossval $(SETTINGS) train.run=$(RUN)
+	$(PY) -m deiii crossval $(SETTINGS) train.run=$(RUN)
 
 ablation: $(STAMP) ## what each part of DE-III does, on drawn corpora [ARGS=]
 	$(PY) -m benchmarks.ablation $(ARGS)
 
 ravdess: $(STAMP) ## RAVDESS voices, 6 folds, and the SVM beside it [ROOT= SEEDS=0 ARGS=]
-	$(PY) -m pipeline preprocess configs/ravdess_audio.yaml $(if $(ROOT),corpus.root=$(ROOT)) $(ARGS)
-	$(PY) -m model crossval configs/ravdess_audio.yaml $(if $(ROOT),corpus.root=$(ROOT)) train.run=runs/ravdess_audio $(ARGS) --seeds $(SEEDS)
+	$(PY) -m deiii preprocess configs/ravdess_audio.yaml $(if $(ROOT),corpus.root=$(ROOT)) $(ARGS)
+	$(PY) -m deiii crossval configs/ravdess_audio.yaml $(if $(ROOT),corpus.root=$(ROOT)) train.run=runs/ravdess_audio $(ARGS) --seeds $(SEEDS)
 	$(PY) -m benchmarks.ravdess_svm $(if $(ROOT),corpus.root=$(ROOT)) --against runs/ravdess_audio --out runs/ravdess_audio/svm.json
 
 corpus: $(STAMP) ## draw the synthetic corpus alone
-	$(PY) -m pipeline draw $(SETTINGS)
+	$(PY) -m deiii synthesize $(SETTINGS)
 
 bench-predict: $(STAMP) ## prediction: real-time factor and start-up
 	$(PY) -m benchmarks.predict
@@ -141,7 +141,7 @@ bench-train: $(STAMP) ## training: an epoch from caches against a batch in memor
 	$(PY) -m benchmarks.train $(ARGS)
 
 verify: $(STAMP) ## check every byte of the caches       [CONFIG= ARGS=]
-	$(PY) -m pipeline verify $(SETTINGS)
+	$(PY) -m deiii verify $(SETTINGS)
 
 lock: ## resolve pyproject.toml anew into requirements.lock (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --quiet --no-emit-index-url \

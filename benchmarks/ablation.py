@@ -23,16 +23,16 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from data.atomic import write_json, write_text
-from data.cli import read_settings, run
-from data.schema import Config
-from model.cells import finished, run_all
-from model.crossval_report import hardware
-from model.figures import FIRST, GRID, INK, SECOND, save_png
-from model.metrics import bootstrap
-from model.runs import RunFolder, provenance, revisions
-from pipeline.__main__ import scan_corpus
-from pipeline.graph import preprocess
+from deiii.data.atomic import write_json, write_text
+from deiii.data.cli import read_settings, run
+from deiii.data.corpora.scan import scan_corpus
+from deiii.data.schema import Config
+from deiii.model.cells import finished, run_all
+from deiii.model.crossval_report import hardware
+from deiii.model.figures import FIRST, GRID, INK, SECOND, save_png
+from deiii.model.metrics import bootstrap
+from deiii.model.runs import RunFolder, provenance, revisions
+from deiii.pipeline.graph import preprocess
 
 
 @dataclass(frozen=True)

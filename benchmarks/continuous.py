@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ablation import AUDIO_ONLY, FILES, FRAMES_ONLY, SETTINGS, arguments, origin
-from data.atomic import write_json, write_text
-from data.cli import read_settings, run
-from data.schema import Config
-from model.cells import run_all
-from model.crossval_report import hardware
-from model.metrics import bootstrap, ccc
-from model.runs import RunFolder
-from pipeline.__main__ import scan_corpus
-from pipeline.graph import preprocess
+from deiii.data.atomic import write_json, write_text
+from deiii.data.cli import read_settings, run
+from deiii.data.corpora.scan import scan_corpus
+from deiii.data.schema import Config
+from deiii.model.cells import run_all
+from deiii.model.crossval_report import hardware
+from deiii.model.metrics import bootstrap, ccc
+from deiii.model.runs import RunFolder
+from deiii.pipeline.graph import preprocess
 
 NAMES = ("valence", "arousal")
 # What can be told: valence from frames; arousal from flow or sound, not from stills.

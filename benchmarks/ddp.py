@@ -2,7 +2,7 @@
 
     python -m benchmarks.ddp
 
-Trains through the real door, `python -m model train`, on a drawn corpus: one process of one thread, one of
+Trains through the real door, `deiii train`, on a drawn corpus: one process of one thread, one of
 two threads, two processes of one thread each (Gloo). Seconds are the trainer's own, the median over epochs
 after the first. Losses are compared for several learning rates: what another order of sums does to one
 process is the yardstick.
@@ -40,7 +40,7 @@ def train(folder: Path, way: str, *more: str) -> list[dict[str, float]]:
     run = tempfile.mkdtemp(prefix=f"{way}-", dir=folder)
     words = [*settings(folder), "train.device=cpu", "train.patience=99", f"train.run={run}/run", *more]
     subprocess.run(
-        [sys.executable, *before, "-m", "model", "train", *words, "--quiet"],
+        [sys.executable, *before, "-m", "deiii", "train", *words, "--quiet"],
         check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)},
     )  # fmt: skip
     with open(Path(run) / "run/metrics.csv", newline="") as file:
@@ -60,7 +60,7 @@ def main() -> None:
     found: dict[str, dict] = {"seconds": {}, "speedup": {}, "loss_difference": {}}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        prepare = [sys.executable, "-m", "pipeline", "preprocess", *settings(folder)]
+        prepare = [sys.executable, "-m", "deiii", "preprocess", *settings(folder)]
         subprocess.run(prepare, check=True, capture_output=True)
         for batch in (16, 32):
             more = (f"train.epochs={args.epochs}", "train.lr=1e-5", f"loader.batch={batch}")

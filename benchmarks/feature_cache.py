@@ -14,20 +14,20 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from data.atomic import write_json
-from data.cache import StageIndex, record_shard, stage_folder, write_index, write_table
-from data.clips import Clip, Corpus, plan_shards
-from data.compact import encode_flow
-from data.config import load_config
-from data.corpora import cache_name
-from data.corpora.synthetic.face import render_frames
-from data.corpora.synthetic.plan import plan_clip
-from data.corpora.synthetic.voice import SAMPLE_RATE, render_voice
-from data.features import FeatureSet
-from data.outcomes import Outcome, Status
-from data.schema import LogMelConfig, SyntheticConfig
-from data.shard_writer import ShardWriter
-from pipeline.logmel import log_mel
+from deiii.data.atomic import write_json
+from deiii.data.cache import StageIndex, record_shard, stage_folder, write_index, write_table
+from deiii.data.clips import Clip, Corpus, plan_shards
+from deiii.data.compact import encode_flow
+from deiii.data.config import load_config
+from deiii.data.corpora.scan import cache_name
+from deiii.data.corpora.synthetic.face import render_frames
+from deiii.data.corpora.synthetic.plan import plan_clip
+from deiii.data.corpora.synthetic.voice import SAMPLE_RATE, render_voice
+from deiii.data.features import FeatureSet
+from deiii.data.outcomes import Outcome, Status
+from deiii.data.schema import LogMelConfig, SyntheticConfig
+from deiii.data.shard_writer import ShardWriter
+from deiii.pipeline.logmel import log_mel
 
 KEYS = {"faces": "bench-faces", "flow": "bench-flow", "logmel": "bench-logmel"}
 BASE = 16  # drawn clips that all others derive from

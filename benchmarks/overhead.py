@@ -3,7 +3,7 @@
     python -c "from benchmarks.overhead import measure; measure(100_000)"
     python -c "from benchmarks.overhead import measure; measure(1_000_000, clips_per_shard=100)"
 
-`pipeline.graph.preprocess` runs as it is (plan, keys, cluster, tasks, indices, summary), but for the
+`deiii.pipeline.graph.preprocess` runs as it is (plan, keys, cluster, tasks, indices, summary), but for the
 function that makes a shard, which returns a record of the shard's clips at once and writes no file.
 """
 
@@ -15,12 +15,12 @@ import sys
 import tempfile
 import time
 
-from data.cache import ShardRecord
-from data.clips import Clip, Corpus
-from data.schema import Config
-from data.shards import ClipRow
-from pipeline import graph
-from pipeline.stages import ShardTask
+from deiii.data.cache import ShardRecord
+from deiii.data.clips import Clip, Corpus
+from deiii.data.schema import Config
+from deiii.data.shards import ClipRow
+from deiii.pipeline import graph
+from deiii.pipeline.stages import ShardTask
 
 CLIPS_A_SPEAKER = 100
 

@@ -30,17 +30,17 @@ import cv2
 import numpy as np
 import torch
 
-from data.config import load_config
-from data.corpora.synthetic.make import make
-from data.schema import SyntheticConfig
-from model import checkpoint
-from model.runs import RunFolder, provenance
-from model.train import Task
-from pipeline.video import read_video
-from pipeline.video_writer import VideoWriter
+from deiii.data.config import load_config
+from deiii.data.corpora.synthetic.make import make
+from deiii.data.schema import SyntheticConfig
+from deiii.model import checkpoint
+from deiii.model.runs import RunFolder, provenance
+from deiii.model.train import Task
+from deiii.pipeline.video import read_video
+from deiii.pipeline.video_writer import VideoWriter
 
 WIDTH, HEIGHT, FPS = 640, 360, 25
-STARTED = "from model import load; load({run!r}, 'cpu')"
+STARTED = "from deiii.model import load; load({run!r}, 'cpu')"
 
 
 def untrained(folder: Path) -> Path:
@@ -82,8 +82,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument("--files", type=int, default=3, help="files for the comparison with fresh processes")
     options = parser.parse_args()
-    from model.predict import predict_loaded
-    from model.predictor import load
+    from deiii.model.predict import predict_loaded
+    from deiii.model.predictor import load
 
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -100,7 +100,7 @@ def main() -> None:
             action()
             times[kind].append(time.perf_counter() - began)
 
-        command = [sys.executable, "-m", "model", "predict", str(run), "--quiet", "--out", str(folder / "o")]
+        command = [sys.executable, "-m", "deiii", "predict", str(run), "--quiet", "--out", str(folder / "o")]
         files = [str(short)] * options.files
         several = [str(folder / f"{i}.mp4") for i in range(options.files)]
         for target, source in zip(several, files, strict=True):

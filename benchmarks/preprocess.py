@@ -6,7 +6,7 @@ A synthetic corpus (8 clips a speaker, 1.6 s, 25 frames/s) is drawn first. Each 
 commands in turn, from the start of the process to its end, each into an empty folder:
 
 - serial: `benchmarks.serial`, which keeps the libraries' own numbers of threads;
-- 1 worker and 2 workers: ``python -m pipeline preprocess``.
+- 1 worker and 2 workers: ``deiii preprocess``.
 
 RAFT and YuNet are used in all three where DEIII_TEST_DATA holds their weights, else DIS and Haar.
 `parallel_efficiency` is time with 1 worker over twice the time with 2. Medians of the ratios over the
@@ -27,9 +27,9 @@ import time
 from pathlib import Path
 
 from benchmarks.machine import describe
-from data.corpora import synthetic
-from data.corpora.synthetic.make import make
-from data.schema import CorpusConfig, SyntheticConfig
+from deiii.data.corpora import synthetic
+from deiii.data.corpora.synthetic.make import make
+from deiii.data.schema import CorpusConfig, SyntheticConfig
 
 SECONDS, FRAME = 1.6, 360
 OVERHEAD = "from benchmarks.overhead import measure; measure({clips})"
@@ -55,7 +55,7 @@ def run_once(root: Path, drawn: list[str], yunet: str | None, raft: str | None) 
         seconds["serial"] = timed([*script, yunet or "-", raft or "-"])
         for workers in (1, 2):
             words = [*ours, f"workers={workers}", f"cache={folder}/{workers}"]
-            seconds[f"workers_{workers}"] = timed([sys.executable, "-m", "pipeline", "preprocess", *words])
+            seconds[f"workers_{workers}"] = timed([sys.executable, "-m", "deiii", "preprocess", *words])
     return seconds
 
 

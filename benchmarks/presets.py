@@ -15,14 +15,14 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from data.atomic import write_text
-from data.batch import Batch
-from data.config import load_config
-from data.schema import Config
-from model.crossval_report import hardware
-from model.deiii import DEIII
-from model.devices import pick_device
-from model.losses import total_loss
+from deiii.data.atomic import write_text
+from deiii.data.batch import Batch
+from deiii.data.config import load_config
+from deiii.data.schema import Config
+from deiii.model.crossval_report import hardware
+from deiii.model.deiii import DEIII
+from deiii.model.devices import pick_device
+from deiii.model.losses import total_loss
 
 PRESETS = ("tiny", "base", "large", "ravdess_audio")
 CLASSES = 8

@@ -1,6 +1,6 @@
 """The reference beside DE-III on RAVDESS: an RBF SVM on functionals of MFCC, log-mel, pitch and energy.
 
-The same recordings, folds and validation actors as ``python -m model crossval configs/ravdess_audio.yaml``.
+The same recordings, folds and validation actors as ``deiii crossval configs/ravdess_audio.yaml``.
 C is chosen on the validation actors of each fold, the test actors are scored once. Reported apart: each
 speaker's functionals standardised over that speaker's own unlabelled recordings, test speakers included.
 
@@ -27,14 +27,14 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from tqdm import tqdm
 
-from data.atomic import atomic_path, write_json
-from data.cli import read_settings
-from data.clips import Clip
-from data.corpora import scan
-from data.splits import make_split, number_of_folds
-from model.crossval_report import hardware
-from model.metrics import bootstrap
-from pipeline.media import read_sound
+from deiii.data.atomic import atomic_path, write_json
+from deiii.data.cli import read_settings
+from deiii.data.clips import Clip
+from deiii.data.corpora.scan import scan
+from deiii.data.splits import make_split, number_of_folds
+from deiii.model.crossval_report import hardware
+from deiii.model.metrics import bootstrap
+from deiii.pipeline.media import read_sound
 
 RATE, HOP, FFT = 16000, 160, 512
 TRIM_DB = 40.0
@@ -117,7 +117,7 @@ def against(folder: Path, clips: Sequence[Clip], right: Mapping[str, np.ndarray]
     probabilities. Speakers are drawn again and, for the first, seeds too, each on its own.
 
     Args:
-        folder: of ``python -m model crossval``.
+        folder: of ``deiii crossval``.
         clips: all clips.
         right: by kind of SVM, whether it classified each clip rightly, bool [N].
     """
@@ -128,7 +128,7 @@ def against(folder: Path, clips: Sequence[Clip], right: Mapping[str, np.ndarray]
                 {r["clip"]: r for r in csv.DictReader(file)}
             )
     if not rows or any(c.id not in found for found in rows.values() for c in clips):
-        raise ValueError(f"{folder} lacks folds of some seed: finish `python -m model crossval` first")
+        raise ValueError(f"{folder} lacks folds of some seed: finish `deiii crossval` first")
     labels = np.array([c.label for c in clips])
     classes = np.unique(labels)
     chances = np.array([[[float(r[c.id][f"p_{k}"]) for k in classes] for c in clips] for r in rows.values()])

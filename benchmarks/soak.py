@@ -26,10 +26,10 @@ from pathlib import Path
 import psutil
 from tqdm import tqdm
 
-from data.cache import read_index
-from data.corpora.synthetic import make
-from data.schema import SyntheticConfig
-from pipeline.verify import verify
+from deiii.data.cache import read_index
+from deiii.data.corpora.synthetic import make
+from deiii.data.schema import SyntheticConfig
+from deiii.pipeline.verify import verify
 
 UNIQUE = SyntheticConfig(speakers=4, clips_per_class=2, seconds=0.8, fps=12.5, size=96)  # 64 clips
 GROWTH = 0.05  # a share of memory that is noise
@@ -82,7 +82,7 @@ def link_corpus(drawn: Path, root: Path, clips: int) -> None:
 
 def preprocess_command(root: Path, cache: Path, workers: int) -> list[str]:
     settings = ["corpus.name=table", f"corpus.root={root}", f"cache={cache}", "faces.size=64", "max_failed=1"]
-    return [sys.executable, "-m", "pipeline", "preprocess", *settings, f"workers={workers}"]
+    return [sys.executable, "-m", "deiii", "preprocess", *settings, f"workers={workers}"]
 
 
 def watch(

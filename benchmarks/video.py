@@ -22,10 +22,10 @@ import cv2
 import numpy as np
 
 from benchmarks.machine import describe
-from data.corpora.synthetic.face import render_frames
-from data.corpora.synthetic.plan import plan_clip
-from data.schema import SyntheticConfig
-from pipeline.video import read_video
+from deiii.data.corpora.synthetic.face import render_frames
+from deiii.data.corpora.synthetic.plan import plan_clip
+from deiii.data.schema import SyntheticConfig
+from deiii.pipeline.video import read_video
 
 LONGEST = 640
 KINDS = {

@@ -13,11 +13,11 @@ from functools import cache
 
 import torch
 
-from data.batch import Batch, Compact, Known
-from data.gather import DRAWS
-from data.picture import View, batched, one_pass
-from data.schema import LoaderConfig
-from data.sound import DB_CENTRE, DB_SCALE, SOUND_DRAWS, warp, warps
+from deiii.data.batch import Batch, Compact, Known
+from deiii.data.gather import DRAWS
+from deiii.data.picture import View, batched, one_pass
+from deiii.data.schema import LoaderConfig
+from deiii.data.sound import DB_CENTRE, DB_SCALE, SOUND_DRAWS, warp, warps
 
 # Mean and standard deviation of ImageNet's pixels, so that pretrained encoders see what they know.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -33,7 +33,7 @@ class Augment:
         training: augment, or only crop at the centre and normalise.
         resident: large fields on the device, by name (``frames``, ``flow``, ``logmel``), which the
             batch's ``frame_at`` and ``hop_at`` then point into.
-        levels: offset and scale of each row's mel bands (`data.sound.level_table`).
+        levels: offset and scale of each row's mel bands (`deiii.data.sound.level_table`).
     """
 
     def __init__(

@@ -72,7 +72,7 @@ class Batch(Known):
 
 @dataclass(kw_only=True)
 class Compact(Known):
-    """One batch as it is stored and travels; `data.augment.Augment` makes a `Batch` of it.
+    """One batch as it is stored and travels; `deiii.data.augment.Augment` makes a `Batch` of it.
 
     Attributes:
         frames: uint8 [B,T,H,H,3]. flow: int8 or float16 [B,T,H,H,2]. logmel: float16 [B,L,M], dB.

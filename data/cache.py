@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from data.atomic import file_sha256, write_text
-from data.clips import Clip, Corpus
-from data.outcomes import Status
-from data.shards import KINDS, ClipRow, FieldLayout, Shard, ShardInfo, read_info
+from deiii.data.atomic import file_sha256, write_text
+from deiii.data.clips import Clip, Corpus
+from deiii.data.outcomes import Status
+from deiii.data.shards import KINDS, ClipRow, FieldLayout, Shard, ShardInfo, read_info
 
 INDEX = "index.json"
-PACKED = "packed.json"  # in the packed form (`data.packed`) it stands where the index stands here
+PACKED = "packed.json"  # in the packed form (`deiii.data.packed`) it stands where the index stands here
 TABLE = "clips.json"
 FORMAT = 2  # of index and clip table; a shard has its own
 
@@ -51,9 +51,7 @@ class ShardRecord:
         except FileNotFoundError:
             raise CacheError(f"{path} is missing; run `make preprocess` to rebuild it") from None
         if size != self.bytes:
-            raise CacheError(
-                f"{path} has {size} bytes, its index says {self.bytes}; run `python -m pipeline verify`"
-            )
+            raise CacheError(f"{path} has {size} bytes, its index says {self.bytes}; run `deiii verify`")
         info = ShardInfo("", "", "", self.digest, self.bytes, self.fields, self.clips)
         return Shard(path, info)
 
@@ -117,7 +115,7 @@ def read_index(folder: str | Path) -> StageIndex:
             archive = path.parents[2]
             raise CacheError(
                 f"{path.parent} is in the packed form, which cannot be trained on; "
-                f"run `python -m pipeline unpack {archive} CACHE` and use cache=CACHE"
+                f"run `deiii unpack {archive} CACHE` and use cache=CACHE"
             ) from None
         raise CacheError(
             f"no finished features in {Path(folder)}; run `make preprocess` with the same settings"

@@ -2,8 +2,8 @@
 
 ``int8`` keeps a frame's flow as steps of one 127th of its largest component, so the error of a
 component is at most 0.4 % of that; ``float16`` takes twice the bytes. Axes: n frames, S crop
-size in px. `data.compact_tensors` does the same where the flow is, on a GPU; this module needs no PyTorch,
-which takes 600 MB of every worker that loads it with RAFT's network.
+size in px. `deiii.data.compact_tensors` does the same where the flow is, on a GPU; this module needs no
+PyTorch, which takes 600 MB of every worker that loads it with RAFT's network.
 
 >>> stored = encode_flow(np.ones((2, 8, 8, 2), np.float32), "int8")
 >>> stored["flow"].dtype.name, float(decode_flow(stored).max())

@@ -1,14 +1,14 @@
-"""`data.compact` on tensors, on the device they are on: the same numbers, bit for bit."""
+"""`deiii.data.compact` on tensors, on the device they are on: the same numbers, bit for bit."""
 
 from __future__ import annotations
 
 import torch
 
-from data.compact import STEPS, TOO_LONG
+from deiii.data.compact import STEPS, TOO_LONG
 
 
 def encode_tensor(flow: torch.Tensor, storage: str) -> dict[str, torch.Tensor]:
-    """`data.compact.encode_flow` on the tensor's own device, without its check for finite values.
+    """`deiii.data.compact.encode_flow` on the tensor's own device, without its check for finite values.
 
     Args:
         flow: float32 [n,S,S,2], px.

@@ -18,9 +18,11 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from data.schema import Config
+import deiii
+from deiii.data.schema import Config
 
 MAX_YAML_BYTES = 1_000_000
+CONFIGS = Path(deiii.__file__).parent / "configs"
 
 
 class ConfigError(ValueError):
@@ -34,7 +36,7 @@ def parse_config(text: str, overrides: Iterable[str] = ()) -> Config:
 
 
 def load_config(paths: str | Path | Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> Config:
-    """Defaults, then YAML files in order, then ``section.key=value`` overrides.
+    """Defaults, then YAML files (or names of shipped ones) in order, then ``section.key=value`` overrides.
 
     Raises:
         ConfigError: for an unknown key (naming the nearest), a wrong type or a value that is
@@ -42,7 +44,7 @@ def load_config(paths: str | Path | Iterable[str | Path] = (), overrides: Iterab
     """
     merged = OmegaConf.structured(Config)
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
-        merged = _merge(merged, _read_yaml(Path(path)), str(path))
+        merged = _merge(merged, _read_yaml(find_config(path)), str(path))
     return _finished(merged, overrides)
 
 
@@ -126,9 +128,31 @@ def _nested(key: str, value: str) -> dict:
     return tree
 
 
-def _read_yaml(path: Path) -> dict:
+def shipped_configs() -> dict[str, Path]:
+    """The configs that come with deiii, by bare name.
+
+    >>> shipped_configs()["ravdess"].name
+    'ravdess.yaml'
+    """
+    return {path.stem: path for path in sorted(CONFIGS.glob("*.yaml"))}
+
+
+def find_config(name: str | Path) -> Path:
+    """The file of a config: a path to a YAML file, or the bare name of one that comes with deiii."""
+    path = Path(name)
+    if str(name) == path.stem:
+        path = shipped_configs().get(path.stem, path)
     if not path.is_file():
-        raise ConfigError(f"no such config file: {path}; see configs/ for those that come with the project")
+        near = difflib.get_close_matches(path.stem, shipped_configs(), n=1, cutoff=0.6)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        names = ", ".join(shipped_configs())
+        raise ConfigError(
+            f"no such config file: {name}; {hint}give the path of a YAML file, or one of {names}"
+        )
+    return path
+
+
+def _read_yaml(path: Path) -> dict:
     if path.stat().st_size > MAX_YAML_BYTES:
         raise ConfigError(f"{path} is larger than {MAX_YAML_BYTES} bytes, which no config is")
     try:
@@ -228,7 +252,7 @@ def _nearest(key: str) -> str:
     if not close:  # the right name in the wrong section
         last = key.rsplit(".", 1)[-1]
         close = [k for k in _KEYS if k.rsplit(".", 1)[-1] == last][:1]
-    return f"; did you mean {close[0]!r}?" if close else "; `python -m pipeline settings` lists them all"
+    return f"; did you mean {close[0]!r}?" if close else "; `deiii settings` lists them all"
 
 
 _KEYS = all_keys()

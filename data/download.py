@@ -23,8 +23,8 @@ import pooch
 import requests
 from tqdm import tqdm
 
-from data.atomic import atomic_path, write_json
-from data.fetch import TIMEOUT_S, DownloadError, check_disk, fetch, inside, store_of, stream, unzip
+from deiii.data.atomic import atomic_path, write_json
+from deiii.data.fetch import TIMEOUT_S, DownloadError, check_disk, fetch, inside, store_of, stream, unzip
 
 THREADS = 4
 RECORD = "downloaded.json"  # which archives were unpacked, with their checksums

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from data.cache import CacheError, StageIndex, corpus_folder, read_index, read_table, stage_folder
-from data.clips import Clip, Corpus
-from data.config import load_config
-from data.corpora import cache_name
-from data.integrity import require_whole
-from data.outcomes import Outcome
-from data.recipes import stage_keys
-from data.schema import Config, ModelConfig
-from data.streams import Stream
+from deiii.data.cache import CacheError, StageIndex, corpus_folder, read_index, read_table, stage_folder
+from deiii.data.clips import Clip, Corpus
+from deiii.data.config import load_config
+from deiii.data.corpora.scan import cache_name
+from deiii.data.integrity import require_whole
+from deiii.data.outcomes import Outcome
+from deiii.data.recipes import stage_keys
+from deiii.data.schema import Config, ModelConfig
+from deiii.data.streams import Stream
 
 
 @dataclass

@@ -13,7 +13,7 @@ import pooch
 import requests
 from tqdm import tqdm
 
-from data.atomic import atomic_path
+from deiii.data.atomic import atomic_path
 
 CONNECT_S = 10  # without a network, nobody is to wait for minutes before being told so
 TIMEOUT_S, ATTEMPTS, PAUSE_S = 30, 5, 1.0  # the pause doubles with every attempt

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from data.batch import Compact
-from data.features import FeatureSet
-from data.sampling import audio_window, video_steps
-from data.schema import LoaderConfig
-from data.shuffle import uniforms
-from data.sound import SOUND_DRAWS
+from deiii.data.batch import Compact
+from deiii.data.features import FeatureSet
+from deiii.data.sampling import audio_window, video_steps
+from deiii.data.schema import LoaderConfig
+from deiii.data.shuffle import uniforms
+from deiii.data.sound import SOUND_DRAWS
 
 # Crop y, crop x, flip, brightness, contrast, saturation; then four for each SpecAugment pair and SOUND_DRAWS.
 DRAWS = 6

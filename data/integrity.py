@@ -16,9 +16,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data.atomic import file_sha256
-from data.cache import CacheError, ShardRecord
-from data.shards import ShardError, read_info
+from deiii.data.atomic import file_sha256
+from deiii.data.cache import CacheError, ShardRecord
+from deiii.data.shards import ShardError, read_info
 
 THREADS = 4
 

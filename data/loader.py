@@ -17,15 +17,15 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import torch
 
-from data.augment import Augment
-from data.batch import Batch, Compact
-from data.features import FeatureSet
-from data.gather import Gather, Sampled
-from data.residency import choose_residency, free_bytes, hold, remote
-from data.ring import Ring, Stuck
-from data.schema import LoaderConfig
-from data.shuffle import batch_count, epoch_order, rank_share
-from data.sound import level_table
+from deiii.data.augment import Augment
+from deiii.data.batch import Batch, Compact
+from deiii.data.features import FeatureSet
+from deiii.data.gather import Gather, Sampled
+from deiii.data.residency import choose_residency, free_bytes, hold, remote
+from deiii.data.ring import Ring, Stuck
+from deiii.data.schema import LoaderConfig
+from deiii.data.shuffle import batch_count, epoch_order, rank_share
+from deiii.data.sound import level_table
 
 TOGETHER = 8  # batches whose instants are chosen in one go, which takes little longer than for one
 
@@ -111,7 +111,7 @@ class Loader:
         """The batches of an epoch, from batch ``start`` on.
 
         Closing the iterator stops the threads. Raises what a thread met, such as `MapError` for a
-        shard that vanished, and `data.ring.Stuck` where the disk stops answering.
+        shard that vanished, and `deiii.data.ring.Stuck` where the disk stops answering.
         """
         if self.device.type == "cuda":
             return self._epoch_on_gpu(number, start)

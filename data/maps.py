@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data.shards import FieldLayout
+from deiii.data.shards import FieldLayout
 
 MOST_MAPS = 16_384  # Linux allows a process 65,530 by default
 
@@ -72,9 +72,9 @@ def map_file(path: Path, size: int) -> np.ndarray:
     try:
         found = path.stat().st_size
     except OSError as error:
-        raise MapError(f"{path} cannot be read ({error.strerror}); run `python -m pipeline verify`") from None
+        raise MapError(f"{path} cannot be read ({error.strerror}); run `deiii verify`") from None
     if found != size:
-        raise MapError(f"{path} has {found} bytes, its index says {size}; run `python -m pipeline verify`")
+        raise MapError(f"{path} has {found} bytes, its index says {size}; run `deiii verify`")
     try:
         whole = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).numpy()
     except RuntimeError as error:

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from data.clips import Clip, Corpus
-from data.features import FeatureSet
-from data.shards import FieldLayout
-from data.streams import Stream
+from deiii.data.clips import Clip, Corpus
+from deiii.data.features import FeatureSet
+from deiii.data.shards import FieldLayout
+from deiii.data.streams import Stream
 
 FIELDS = {  # what a batch takes of each stage: type and shape after the row; S is the crop, M the mel bands
     "faces": {"frames": ("u1", ("S", "S", 3)), "time": ("f8", ()), "valid": ("?", ())},

@@ -20,8 +20,8 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from data.atomic import atomic_path, remove_temporary, write_json
-from data.cache import (
+from deiii.data.atomic import atomic_path, remove_temporary, write_json
+from deiii.data.cache import (
     INDEX,
     PACKED,
     TABLE,
@@ -33,9 +33,9 @@ from data.cache import (
     record_shard,
     write_index,
 )
-from data.outcomes import Outcome, Status
-from data.shard_writer import ShardWriter
-from data.shards import COLUMNS, ShardError, open_shard
+from deiii.data.outcomes import Outcome, Status
+from deiii.data.shard_writer import ShardWriter
+from deiii.data.shards import COLUMNS, ShardError, open_shard
 
 CHUNK_BYTES = 1 << 20
 MOST_RATIO = 2000  # a field that claims to shrink further than this is not ours
@@ -83,7 +83,7 @@ def unpack(archive: str | Path, cache: str | Path, progress: bool = True) -> int
     archive, cache = Path(archive), Path(cache)
     stages = [p.parent for p in sorted(archive.glob(f"*/*/{PACKED}"))]
     if not stages:
-        raise CacheError(f"{archive} holds no packed cache; `python -m pipeline pack` makes one")
+        raise CacheError(f"{archive} holds no packed cache; `deiii pack` makes one")
     total, records = 0, []
     for folder, index, shard, bar in _each(stages, read_packed, progress, "unpack"):
         target = cache / folder.relative_to(archive) / f"{shard.name}.h5"

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from data.compact_tensors import decode_tensor
-from data.compiled import compiled
+from deiii.data.compact_tensors import decode_tensor
+from deiii.data.compiled import compiled
 
 PIXELS = 8  # coloured by one row of a product
 

@@ -2,7 +2,7 @@
 
 Both doors use it: preprocessing to name the folders it fills, training to find them.
 
->>> from data.config import load_config
+>>> from deiii.data.config import load_config
 >>> sorted(stage_keys(load_config()))
 ['faces', 'flow', 'logmel']
 """
@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from data.config import ConfigError
-from data.keys import stage_key
-from data.schema import Config, result_params
-from data.weights import YUNET, known_digest
+from deiii.data.config import ConfigError
+from deiii.data.keys import stage_key
+from deiii.data.schema import Config, result_params
+from deiii.data.weights import YUNET, known_digest
 
 # Raise a stage's version whenever its code changes what it computes: old caches are then not found.
 VERSIONS: Mapping[str, int] = {"faces": 3, "flow": 2, "logmel": 2}

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import torch
 
-from data.gather import Gather, Held
+from deiii.data.gather import Gather, Held
 
 DEVICE_SHARE = 0.5  # of the GPU's free memory; the rest is for the network
 RAM_SHARE = 0.5  # of the memory available; only where the files are far away

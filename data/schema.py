@@ -1,6 +1,6 @@
 """Every setting of the project, with its default, its meaning and whether it changes results.
 
-These dataclasses are the schema: `data.config.load_config` merges YAML and ``key=value``
+These dataclasses are the schema: `deiii.data.config.load_config` merges YAML and ``key=value``
 overrides into them and refuses what they do not name. A setting marked ``operational`` (workers,
 devices, batch sizes) never enters a stage key.
 """
@@ -22,7 +22,7 @@ def opt(
 
 
 def result_params(section: Any) -> dict[str, Any]:
-    """The settings of a section that change its result, for `data.keys.stage_key`."""
+    """The settings of a section that change its result, for `deiii.data.keys.stage_key`."""
     return {f.name: getattr(section, f.name) for f in fields(section) if not f.metadata["operational"]}
 
 

@@ -22,10 +22,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from data.atomic import TEMPORARY, publish
-from data.keys import canonical_json
-from data.outcomes import Outcome
-from data.shards import FORMAT, KINDS, ClipRow, ShardError, content_digest, read_info
+from deiii.data.atomic import TEMPORARY, publish
+from deiii.data.keys import canonical_json
+from deiii.data.outcomes import Outcome
+from deiii.data.shards import FORMAT, KINDS, ClipRow, ShardError, content_digest, read_info
 
 ALIGN = 4096  # fields start on memory pages
 SPOOL_BYTES = 64 << 20  # a field larger than this waits on disk, not in memory

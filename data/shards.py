@@ -5,7 +5,7 @@ that holds all clips of the shard end to end; clip ``i`` is rows ``offsets[i]:of
 Contiguous on purpose: HDF5 tells the byte offset once, then the file is mapped, and a read is a
 memory copy without HDF5's lock. Any HDF5 viewer opens the file all the same.
 
-`data.shard_writer` writes them, this module reads them.
+`deiii.data.shard_writer` writes them, this module reads them.
 
 >>> open_shard(path).clip("a")["logmel"]                         # doctest: +SKIP
 """
@@ -20,8 +20,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from data.keys import canonical_json
-from data.outcomes import Outcome, Status
+from deiii.data.keys import canonical_json
+from deiii.data.outcomes import Outcome, Status
 
 FORMAT = 1
 COLUMNS = ("offsets", "clip_id", "status", "reason", "fraction", "source")
@@ -100,7 +100,7 @@ def _read_info(path: Path, file: h5py.File, size: int, with_digest: bool) -> Sha
     if int(file.attrs.get("format", -1)) != FORMAT:
         raise ShardError(f"{path}: shard format {file.attrs.get('format')!r}, this version reads {FORMAT}")
     if file.attrs.get("packed", False):
-        raise ShardError(f"{path}: packed for an archive; `python -m pipeline unpack ARCHIVE CACHE` first")
+        raise ShardError(f"{path}: packed for an archive; `deiii unpack ARCHIVE CACHE` first")
     columns: dict[str, np.ndarray] = {}
     layouts: dict[str, FieldLayout] = {}
     for name in file:

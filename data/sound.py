@@ -9,8 +9,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from data.features import FeatureSet
-from data.schema import LoaderConfig
+from deiii.data.features import FeatureSet
+from deiii.data.schema import LoaderConfig
 
 SOUND_DRAWS = 5  # tempo, shift, warp, gain and where a longer clip begins
 DB_CENTRE, DB_SCALE = -40.0, 20.0  # what becomes zero and one without normalisation

@@ -10,7 +10,7 @@ The test fold is given; validation speakers (``validation: speakers``) or whole 
 folds``) are always taken from the training ones, never from the test fold. Everything follows from
 names and the seed, not from the order of clips, and a split can be saved beside a paper.
 
->>> from data.clips import Clip
+>>> from deiii.data.clips import Clip
 >>> clips = tuple(Clip(f"{s}{i}", f"{s}{i}.mp4", s, "a") for s in "abcde" for i in range(2))
 >>> split = make_split(Corpus("mine", ".", ("a",), clips), SplitConfig(fold=1))
 >>> [len(split.speakers(part)) for part in PARTS]
@@ -29,10 +29,10 @@ from typing import Any
 
 import yaml
 
-from data.atomic import write_text
-from data.clips import Corpus
-from data.keys import canonical_json
-from data.schema import SplitConfig
+from deiii.data.atomic import write_text
+from deiii.data.clips import Corpus
+from deiii.data.keys import canonical_json
+from deiii.data.schema import SplitConfig
 
 PARTS = ("train", "val", "test")
 PROTOCOLS = Path(__file__).parent / "protocols"

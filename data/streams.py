@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data.cache import CacheError, StageIndex
-from data.maps import Maps
-from data.shards import FieldLayout
+from deiii.data.cache import CacheError, StageIndex
+from deiii.data.maps import Maps
+from deiii.data.shards import FieldLayout
 
 MAIN = {"faces": "frames", "flow": "flow", "logmel": "logmel"}  # a stage's large field
 SMALL = {"faces": ("time", "valid"), "flow": ("scale", "valid"), "logmel": ("time",)}

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import pooch
 
-from data.fetch import DownloadError, stream
+from deiii.data.fetch import DownloadError, stream
 
 
 class WeightsError(RuntimeError):

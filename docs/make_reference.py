@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from data.schema import Config
+from deiii.data.schema import Config
 
 TARGET = Path(__file__).parent / "reference.md"
 HEAD = """# Every setting
@@ -16,7 +16,7 @@ HEAD = """# Every setting
 Settings come from YAML files and `key=value` words, in the order given; later ones win. An unknown key or a
 wrong type is an error that names the nearest key. Settings marked ° change how a result is computed (where,
 how fast), never the result, and so never make a cache stale. In a YAML file `faces.size` is `size` under
-`faces`. `.venv/bin/python -m pipeline settings configs/ravdess.yaml` lists them with that file's
+`faces`. `.venv/bin/deiii settings configs/ravdess.yaml` lists them with that file's
 values.
 """
 

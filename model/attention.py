@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.positions import Rotation, rotate
-from model.synced import OverRanks, kept
+from deiii.model.positions import Rotation, rotate
+from deiii.model.synced import OverRanks, kept
 
 
 class Attention(OverRanks, nn.Module):

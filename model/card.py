@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from model.metrics import figure_names
+from deiii.model.metrics import figure_names
 
 
 def model_card(manifest: dict[str, Any], metrics: dict[str, Any] | None) -> str:
@@ -36,7 +36,7 @@ def model_card(manifest: dict[str, Any], metrics: dict[str, Any] | None) -> str:
         "## Use",
         "",
         "```python",
-        "from model import load",
+        "from deiii.model import load",
         "",
         'network = load("PATH/OF/THIS/FOLDER")',
         'print(network.predict("clip.mp4").probabilities)',

@@ -15,11 +15,11 @@ from typing import TypeVar
 
 import torch
 
-from data.config import changed_settings, load_config, parse_config, to_yaml
-from data.schema import Config
-from model.evaluate import evaluate
-from model.runs import RunError, RunFolder
-from model.train import train
+from deiii.data.config import changed_settings, load_config, parse_config, to_yaml
+from deiii.data.schema import Config
+from deiii.model.evaluate import evaluate
+from deiii.model.runs import RunError, RunFolder
+from deiii.model.train import train
 
 Name = TypeVar("Name")
 

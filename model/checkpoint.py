@@ -1,6 +1,6 @@
 """Checkpoints as safetensors: weights with what is needed to use them, and the state to resume.
 
-Nothing in these files can execute. Each is whole or absent (`data.atomic`).
+Nothing in these files can execute. Each is whole or absent (`deiii.data.atomic`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from data.atomic import atomic_path
+from deiii.data.atomic import atomic_path
 
 
 class CheckpointError(ValueError):

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from data.atomic import write_text
-from model.figures import FIRST, GRID, INK, SECOND, save_png
-from model.metrics import bootstrap, ccc, figure_names, matrix_figures
-from model.runs import RunError, RunFolder
+from deiii.data.atomic import write_text
+from deiii.model.figures import FIRST, GRID, INK, SECOND, save_png
+from deiii.model.metrics import bootstrap, ccc, figure_names, matrix_figures
+from deiii.model.runs import RunError, RunFolder
 
 Value = Callable[[np.ndarray], float | None]  # rows to a figure
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from model.attention import Attention
-from model.positions import Rotation
-from model.synced import Dropout
+from deiii.model.attention import Attention
+from deiii.model.positions import Rotation
+from deiii.model.synced import Dropout
 
 BRANCH_START = 0.1  # factor on the initial weights of each residual branch's last layer
 

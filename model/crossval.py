@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.cache import read_table
-from data.config import ConfigError
-from data.corpora import cache_name
-from data.schema import Config
-from data.splits import number_of_folds
-from model.cells import finished, run_all
-from model.crossval_report import write_crossval
-from model.runs import RunFolder
+from deiii.data.cache import read_table
+from deiii.data.config import ConfigError
+from deiii.data.corpora.scan import cache_name
+from deiii.data.schema import Config
+from deiii.data.splits import number_of_folds
+from deiii.model.cells import finished, run_all
+from deiii.model.crossval_report import write_crossval
+from deiii.model.runs import RunFolder
 
 
 @dataclass(frozen=True, order=True)
@@ -52,7 +52,7 @@ def crossval(
             folder of all of them.
         seeds: `TrainConfig.seed` values.
         folds: all of the protocol's where not given.
-        jobs: runs at a time; see `model.cells.run_all`.
+        jobs: runs at a time; see `deiii.model.cells.run_all`.
 
     Returns:
         what ``crossval.json`` holds.

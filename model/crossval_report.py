@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from data.atomic import write_json, write_text
-from data.splits import Split
-from model.figures import confusion_figure, save_png
-from model.metrics import bootstrap, ccc, class_figures, class_intervals, class_report
-from model.runs import RunFolder, revisions
+from deiii.data.atomic import write_json, write_text
+from deiii.data.splits import Split
+from deiii.model.figures import confusion_figure, save_png
+from deiii.model.metrics import bootstrap, ccc, class_figures, class_intervals, class_report
+from deiii.model.runs import RunFolder, revisions
 
 CLASS_FIGURES = {"uar": "UAR", "war": "WAR", "macro_f1": "macro-F1"}
 Runs = Sequence[tuple[int, int, Path]]

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from data.batch import Batch
-from data.config import ConfigError
-from data.schema import ModelConfig
-from model.attention import AttentivePool
-from model.conformer import Conformer
-from model.encoders import (
+from deiii.data.batch import Batch
+from deiii.data.config import ConfigError
+from deiii.data.schema import ModelConfig
+from deiii.model.attention import AttentivePool
+from deiii.model.conformer import Conformer
+from deiii.model.encoders import (
     AudioEncoder,
     DeepAudioEncoder,
     ImageEncoder,
@@ -26,10 +26,10 @@ from model.encoders import (
     only_valid,
     times_taken,
 )
-from model.fusion import InterModal, VisualFusion
-from model.matching import Matches, TimeMatch
-from model.positions import ClockRotary
-from model.synced import Dropout, OverRanks
+from deiii.model.fusion import InterModal, VisualFusion
+from deiii.model.matching import Matches, TimeMatch
+from deiii.model.positions import ClockRotary
+from deiii.model.synced import Dropout, OverRanks
 
 
 @dataclass

@@ -9,7 +9,7 @@ import random
 import numpy as np
 import torch
 
-from data.config import ConfigError
+from deiii.data.config import ConfigError
 
 
 def pick_device(name: str) -> torch.device:

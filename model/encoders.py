@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, resnet18
 from torchvision.ops import FrozenBatchNorm2d
 
-from model.synced import BatchNorm2d, OverRanks, normalise
+from deiii.model.synced import BatchNorm2d, OverRanks, normalise
 
 
 class ImageEncoder(nn.Module):

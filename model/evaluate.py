@@ -12,21 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from data.atomic import write_json, write_text
-from data.config import load_config
-from data.features import FeatureSet
-from data.schema import Config
-from data.splits import Split
-from model import checkpoint
-from model.deiii import DEIII
-from model.devices import pick_device
-from model.masking import enabled_streams, hide
-from model.metrics import bootstrap, ccc, class_intervals, class_report, figure_names
-from model.mistakes import worst_mistakes
-from model.report import write_report
-from model.runs import RunError, RunFolder
-from model.scoring import Predictions, score
-from model.train import Task, make_loader
+from deiii.data.atomic import write_json, write_text
+from deiii.data.config import load_config
+from deiii.data.features import FeatureSet
+from deiii.data.schema import Config
+from deiii.data.splits import Split
+from deiii.model import checkpoint
+from deiii.model.deiii import DEIII
+from deiii.model.devices import pick_device
+from deiii.model.masking import enabled_streams, hide
+from deiii.model.metrics import bootstrap, ccc, class_intervals, class_report, figure_names
+from deiii.model.mistakes import worst_mistakes
+from deiii.model.report import write_report
+from deiii.model.runs import RunError, RunFolder
+from deiii.model.scoring import Predictions, score
+from deiii.model.train import Task, make_loader
 
 
 def evaluate(

@@ -20,15 +20,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from data.atomic import atomic_path, write_json, write_text
-from data.augment import DB_CENTRE, DB_SCALE, MEAN, STD
-from data.batch import Batch
-from data.config import load_config, parse_config
-from data.schema import Config
-from model import checkpoint
-from model.card import model_card
-from model.runs import RunFolder
-from model.train import Task
+from deiii.data.atomic import atomic_path, write_json, write_text
+from deiii.data.augment import DB_CENTRE, DB_SCALE, MEAN, STD
+from deiii.data.batch import Batch
+from deiii.data.config import load_config, parse_config
+from deiii.data.schema import Config
+from deiii.model import checkpoint
+from deiii.model.card import model_card
+from deiii.model.runs import RunFolder
+from deiii.model.train import Task
 
 MANIFEST, WEIGHTS, PROGRAM, CARD = "deiii.json", "model.safetensors", "deiii.pt2", "README.md"
 FORMAT = 1

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from data.atomic import atomic_path
+from deiii.data.atomic import atomic_path
 
 # In SVG these stand for the page's CSS variables, so that a figure is legible on light and dark.
 INK, GRID, FIRST, SECOND = "#1f2430", "#d0d4dd", "#2563eb", "#d97706"

@@ -21,19 +21,19 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from data.allocator import keep_freed_memory
-from data.batch import Batch
-from data.schema import Config
-from model import checkpoint
-from model.devices import autocast, seed_all
-from model.losses import total_loss
-from model.masking import random_hide
-from model.optim import AveragedWeights, learning_rate, make_optimizer
-from model.ranks import Ranks
-from model.runs import RunFolder
-from model.scoring import score
-from model.synced import connect
-from model.whole import whole_batch
+from deiii.data.allocator import keep_freed_memory
+from deiii.data.batch import Batch
+from deiii.data.schema import Config
+from deiii.model import checkpoint
+from deiii.model.devices import autocast, seed_all
+from deiii.model.losses import total_loss
+from deiii.model.masking import random_hide
+from deiii.model.optim import AveragedWeights, learning_rate, make_optimizer
+from deiii.model.ranks import Ranks
+from deiii.model.runs import RunFolder
+from deiii.model.scoring import score
+from deiii.model.synced import connect
+from deiii.model.whole import whole_batch
 
 CHECK_EVERY = 25  # steps between two looks at the loss; a look waits for the device
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from model.attention import Attention, AttentivePool
-from model.conformer import FeedForward, start_small
-from model.positions import Rotation
+from deiii.model.attention import Attention, AttentivePool
+from deiii.model.conformer import FeedForward, start_small
+from deiii.model.positions import Rotation
 
 
 class VisualFusion(nn.Module):

@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from data.batch import Batch
-from model.deiii import Outputs, Scores
-from model.matching import match_loss
-from model.whole import Truth
+from deiii.data.batch import Batch
+from deiii.model.deiii import Outputs, Scores
+from deiii.model.matching import match_loss
+from deiii.model.whole import Truth
 
 
 def total_loss(

@@ -7,9 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from data.batch import Batch
-from data.schema import ModelConfig
-from model.ranks import Ranks
+from deiii.data.batch import Batch
+from deiii.data.schema import ModelConfig
+from deiii.model.ranks import Ranks
 
 STREAMS = ("frames", "flow", "sound")
 

@@ -10,13 +10,13 @@ import cv2
 import matplotlib
 import numpy as np
 
-from data.compact import decode_flow
-from data.flow_colours import flow_colours
-from model.scoring import Predictions
+from deiii.data.compact import decode_flow
+from deiii.data.flow_colours import flow_colours
+from deiii.model.scoring import Predictions
 
 if TYPE_CHECKING:
-    from data.features import FeatureSet
-    from model.train import Task
+    from deiii.data.features import FeatureSet
+    from deiii.model.train import Task
 
 MOST = 6
 COLUMNS, CELL, SOUND = 8, 72, 56  # crops in a strip, their side and the log-mel's height in px

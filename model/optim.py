@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from data.schema import TrainConfig
+from deiii.data.schema import TrainConfig
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.AdamW:

@@ -16,12 +16,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from data.compact import decode_flow
-from data.flow_colours import flow_colours
-from model.prediction import Prediction
-from model.predictor import Predictor
-from pipeline.video import read_video
-from pipeline.video_writer import VideoWriter
+from deiii.data.compact import decode_flow
+from deiii.data.flow_colours import flow_colours
+from deiii.model.prediction import Prediction
+from deiii.model.predictor import Predictor
+from deiii.pipeline.video import read_video
+from deiii.pipeline.video_writer import VideoWriter
 
 NARROWEST, WIDEST = 640, 1280  # px of the drawn video; larger sources are reduced
 PANEL, SQUARE, EDGE = 168, 120, 12  # px: height of the panel, side of the flow picture, margins

@@ -1,4 +1,4 @@
-"""The command ``python -m model predict``: files in, a table, JSON and pictures over the video out."""
+"""The command ``deiii predict``: files in, a table, JSON and pictures over the video out."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data.atomic import write_json, write_text
-from data.corpora.files import AUDIO, VIDEO, media_files
-from data.outcomes import ClipError
-from model.prediction import Prediction
-from model.predictor import Predictor, load
+from deiii.data.atomic import write_json, write_text
+from deiii.data.corpora.files import AUDIO, VIDEO, media_files
+from deiii.data.outcomes import ClipError
+from deiii.model.prediction import Prediction
+from deiii.model.predictor import Predictor, load
 
 SUFFIXES = VIDEO + AUDIO + (".webm", ".m4v", ".mpeg", ".3gp", ".wmv", ".mp3", ".m4a", ".ogg", ".opus")
 BAR = 24  # characters
@@ -146,7 +146,7 @@ def write_table(path: Path, found: Sequence[Prediction], network: Predictor) -> 
 
 
 def _draw(prediction: Prediction, network: Predictor, target: Path, progress: bool) -> str:
-    from model.overlay import draw_overlay
+    from deiii.model.overlay import draw_overlay
 
     try:
         return f"  overlay: {draw_overlay(prediction, network, target, progress)}"

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from data.outcomes import Outcome, Status
-from data.schema import FacesConfig
+from deiii.data.outcomes import Outcome, Status
+from deiii.data.schema import FacesConfig
 
 STAGE_OF = {"frames": "faces", "flow": "flow", "sound": "logmel"}
 
@@ -71,7 +71,7 @@ class Prediction:
         probabilities: by class; empty where there was nothing to judge, or no classes.
         attributes: by name, in the corpus's range.
         heads: the video and the audio head's own probabilities and attributes, where each has its input.
-        parts: by class or attribute (the predicted class, each attribute) and input; see `model.parts`.
+        parts: by class or attribute (the predicted class, each attribute) and input; see `deiii.model.parts`.
         face: the face track, where there is one.
         timeline: the sliding window.
         notes: what was missing and what was done about it, in words.

@@ -1,6 +1,6 @@
 """A trained network that judges media files.
 
->>> from model import load                                         # doctest: +SKIP
+>>> from deiii.model import load                                         # doctest: +SKIP
 >>> network = load("runs/latest")                                  # doctest: +SKIP
 >>> network.predict("clip.mp4").probabilities                      # doctest: +SKIP
 {'happy': 0.91, 'sad': 0.09}
@@ -20,20 +20,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from data.config import ConfigError, load_config, parse_config, to_yaml
-from data.features import needed_stages
-from data.memory import nothing, recording
-from data.schema import Config
-from model import checkpoint
-from model.devices import pick_device
-from model.export import MANIFEST, read_export
-from model.masking import STREAMS, enabled_streams, hide
-from model.parts import shapley
-from model.prediction import STAGE_OF, Prediction, Timeline, end_s, face_track, notes_on
-from model.runs import RunFolder
-from model.scoring import Predictions, score
-from model.train import Task, make_loader
-from pipeline.clip_features import run_stages
+from deiii.data.config import ConfigError, load_config, parse_config, to_yaml
+from deiii.data.features import needed_stages
+from deiii.data.memory import nothing, recording
+from deiii.data.schema import Config
+from deiii.model import checkpoint
+from deiii.model.devices import pick_device
+from deiii.model.export import MANIFEST, read_export
+from deiii.model.masking import STREAMS, enabled_streams, hide
+from deiii.model.parts import shapley
+from deiii.model.prediction import STAGE_OF, Prediction, Timeline, end_s, face_track, notes_on
+from deiii.model.runs import RunFolder
+from deiii.model.scoring import Predictions, score
+from deiii.model.train import Task, make_loader
+from deiii.pipeline.clip_features import run_stages
 
 LONGER = 1.25  # a recording this many times longer than any training clip is judged in windows
 MOST_BATCH = 16
@@ -191,7 +191,7 @@ class _Found:
 
 
 def load(path: str | Path, device: str = "auto", overrides: Iterable[str] = ()) -> Predictor:
-    """A trained network from a run folder or from a folder that `model.export` made.
+    """A trained network from a run folder or from a folder that `deiii.model.export` made.
 
     Args:
         path: the folder.

@@ -23,12 +23,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from data.config import ConfigError
-from model.devices import pick_device
+from deiii.data.config import ConfigError
+from deiii.model.devices import pick_device
 
 TIMEOUT = timedelta(minutes=30)  # for a rank that lives but does not answer; the end of one shows at once
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-START = "torchrun --standalone --nproc-per-node 2 -m model train ..."
+START = "torchrun --standalone --nproc-per-node 2 -m deiii train ..."
 
 
 class RankError(ValueError):

@@ -12,13 +12,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from data.atomic import write_text
-from data.features import FeatureSet
-from model.figures import confusion_figure, figure_curves, inline_svg, loss_curves, save_png
-from model.metrics import figure_names
-from model.mistakes import Mistake
-from model.report_style import STYLE
-from model.runs import RunFolder
+from deiii.data.atomic import write_text
+from deiii.data.features import FeatureSet
+from deiii.model.figures import confusion_figure, figure_curves, inline_svg, loss_curves, save_png
+from deiii.model.metrics import figure_names
+from deiii.model.mistakes import Mistake
+from deiii.model.report_style import STYLE
+from deiii.model.runs import RunFolder
 
 MOST_FAILURES = 25
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # browsers hold the page to it

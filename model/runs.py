@@ -21,9 +21,9 @@ from typing import Any
 
 import torch
 
-from data.atomic import remove_temporary, write_json, write_text
-from data.config import to_yaml
-from data.schema import Config
+from deiii.data.atomic import remove_temporary, write_json, write_text
+from deiii.data.config import to_yaml
+from deiii.data.schema import Config
 
 PACKAGES = ("torch", "torchvision", "numpy", "librosa", "av", "opencv-contrib-python", "h5py", "dask")
 
@@ -91,7 +91,7 @@ class RunFolder:
         try:
             return json.loads(self.info.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise RunError(f"{self.path} holds no run; `python -m model train` makes one") from None
+            raise RunError(f"{self.path} holds no run; `deiii train` makes one") from None
 
     def write_history(self, rows: list[dict[str, Any]]) -> None:
         """Rewrite ``metrics.csv`` whole, one row an epoch; undefined figures are left empty."""
@@ -116,7 +116,7 @@ def provenance() -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "revision": revision(),
-        "command": " ".join(["python -m model", *sys.argv[1:]]),
+        "command": " ".join(["deiii", *sys.argv[1:]]),
     }
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from data.batch import Batch
-from data.schema import TrainConfig
-from model.devices import autocast
-from model.losses import total_loss
-from model.metrics import ccc, class_figures
-from model.ranks import Ranks
-from model.whole import whole_batch
+from deiii.data.batch import Batch
+from deiii.data.schema import TrainConfig
+from deiii.model.devices import autocast
+from deiii.model.losses import total_loss
+from deiii.model.metrics import ccc, class_figures
+from deiii.model.ranks import Ranks
+from deiii.model.whole import whole_batch
 
 
 @dataclass

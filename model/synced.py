@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.ranks import Ranks
+from deiii.model.ranks import Ranks
 
 
 class OverRanks:
@@ -38,7 +38,8 @@ class Dropout(OverRanks, nn.Dropout):
 def kept(x: Tensor, p: float, ranks: Ranks) -> Tensor:
     """This rank's part of a dropout mask for the global batch: 0 or 1/(1-p), in the shape of ``x``.
 
-    All ranks draw the same numbers (`model.devices.seed_all`); that is W times the work, on small tensors.
+    All ranks draw the same numbers (`deiii.model.devices.seed_all`); that is W times the work, on small
+    tensors.
     """
     return ranks.own(F.dropout(x.new_ones((len(x) * ranks.world, *x.shape[1:])), p))
 

@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from data.config import ConfigError, to_yaml
-from data.features import FeatureSet
-from data.loader import Loader
-from data.lock import writer_lock
-from data.outcomes import MACHINE_TROUBLE
-from data.schema import Config
-from data.splits import Split, make_split
-from model.deiii import DEIII
-from model.devices import make_deterministic, seed_all
-from model.fitting import Trainer
-from model.losses import inverse_frequency
-from model.ranks import Ranks, clips_per_rank, joined
-from model.runs import RunError, RunFolder, provenance
+from deiii.data.config import ConfigError, to_yaml
+from deiii.data.features import FeatureSet
+from deiii.data.loader import Loader
+from deiii.data.lock import writer_lock
+from deiii.data.outcomes import MACHINE_TROUBLE
+from deiii.data.schema import Config
+from deiii.data.splits import Split, make_split
+from deiii.model.deiii import DEIII
+from deiii.model.devices import make_deterministic, seed_all
+from deiii.model.fitting import Trainer
+from deiii.model.losses import inverse_frequency
+from deiii.model.ranks import Ranks, clips_per_rank, joined
+from deiii.model.runs import RunError, RunFolder, provenance
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def train(config: Config, resume: bool = False, progress: bool = True) -> dict[s
     Under `torchrun` every process calls it: they train one network together, of which rank 0 writes the run.
 
     Returns:
-        the best epoch's metrics; everything else is in the run folder (`model.runs`).
+        the best epoch's metrics; everything else is in the run folder (`deiii.model.runs`).
 
     Raises:
         Locked: another training writes to the run folder.

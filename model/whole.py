@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from data.batch import Batch
-from model.deiii import Outputs, Scores
-from model.matching import Matches
-from model.ranks import Ranks
+from deiii.data.batch import Batch
+from deiii.model.deiii import Outputs, Scores
+from deiii.model.matching import Matches
+from deiii.model.ranks import Ranks
 
 
 @dataclass
 class Truth:
-    """What a loss and a score need to know of the clips; see `data.batch.Known` for the fields."""
+    """What a loss and a score need to know of the clips; see `deiii.data.batch.Known` for the fields."""
 
     label: Tensor
     soft: Tensor

@@ -13,8 +13,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from pipeline.detectors import TEMPLATE
-from pipeline.tracking import Track
+from deiii.pipeline.detectors import TEMPLATE
+from deiii.pipeline.tracking import Track
 
 ROLL_SETTLES_S = 2.0  # where detections carry no roll, the mean roll over this time counts as upright
 _TEMPLATE = TEMPLATE[:, 0] + 1j * TEMPLATE[:, 1]

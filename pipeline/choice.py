@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.tracking import Track
+from deiii.pipeline.tracking import Track
 
 
 def choose(tracks: list[Track], pick: str, shape: tuple[float, float] | np.ndarray) -> list[Track]:

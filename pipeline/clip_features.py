@@ -1,6 +1,6 @@
 """All features of one clip: computed from its file, or read from the caches.
 
->>> from pipeline import extract                    # doctest: +SKIP
+>>> from deiii.pipeline import extract                    # doctest: +SKIP
 >>> clip = extract("a.mp4")                         # doctest: +SKIP
 >>> clip.frames.shape, clip.flow.shape, clip.logmel.shape   # doctest: +SKIP
 """
@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data.cache import StageIndex, read_index, stage_folder
-from data.clips import Clip, Corpus
-from data.compact import decode_flow
-from data.outcomes import Outcome
-from data.recipes import recipes
-from data.schema import Config
-from pipeline.result import StageResult
+from deiii.data.cache import StageIndex, read_index, stage_folder
+from deiii.data.clips import Clip, Corpus
+from deiii.data.compact import decode_flow
+from deiii.data.outcomes import Outcome
+from deiii.data.recipes import recipes
+from deiii.data.schema import Config
+from deiii.pipeline.result import StageResult
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def extract(path: str | Path, config: Config | None = None) -> Features:
 
     Args:
         path: any media file that PyAV reads.
-        config: settings (`data.config.load_config`); the defaults need no weights.
+        config: settings (`deiii.data.config.load_config`); the defaults need no weights.
 
     Returns:
         the arrays with each stage's outcome; a stage that found nothing says so there, and raises nothing.
@@ -88,8 +88,8 @@ def run_stages(
         config: settings.
         stages: which to run; ``flow`` needs ``faces``.
     """
-    from pipeline.flow import compute_flow
-    from pipeline.stages import FaceClip, flow_engine, run_clip
+    from deiii.pipeline.flow import compute_flow
+    from deiii.pipeline.stages import FaceClip, flow_engine, run_clip
 
     results: dict[str, StageResult] = {}
     with ThreadPoolExecutor(1) as other:

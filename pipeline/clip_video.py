@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from data.flow_colours import colour_wheel, flow_colours
-from data.outcomes import ClipError
-from pipeline.clip_features import Features
-from pipeline.contact_sheet import flow_reach
-from pipeline.source_frames import source_frames
-from pipeline.video_writer import VideoWriter
+from deiii.data.flow_colours import colour_wheel, flow_colours
+from deiii.data.outcomes import ClipError
+from deiii.pipeline.clip_features import Features
+from deiii.pipeline.contact_sheet import flow_reach
+from deiii.pipeline.source_frames import source_frames
+from deiii.pipeline.video_writer import VideoWriter
 
 WIDTH, HEIGHT, MARGIN = 1280, 720, 16
 STAGE, SIDE = (880, 462), 223  # the source's place; sides of crop and flow, px

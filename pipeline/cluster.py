@@ -17,12 +17,12 @@ from distributed import Client
 from distributed.comm import CommClosedError
 from distributed.core import Status
 
-from data.config import ConfigError
-from data.schema import Config
-from data.signals import deaf_children
-from pipeline.engines import kubernetes_cluster, local_cluster, slurm_cluster
+from deiii.data.config import ConfigError
+from deiii.data.schema import Config
+from deiii.data.signals import deaf_children
+from deiii.pipeline.engines import kubernetes_cluster, local_cluster, slurm_cluster
 
-# A worker that dies takes its shard's clips into quarantine at once (`pipeline.isolation`), and
+# A worker that dies takes its shard's clips into quarantine at once (`deiii.pipeline.isolation`), and
 # idle connections over a long GPU task are normal.
 SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,

@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from data.atomic import atomic_path
-from data.flow_colours import colour_wheel, flow_colours
-from pipeline.clip_features import Features
-from pipeline.source_frames import chosen_frames, spread
+from deiii.data.atomic import atomic_path
+from deiii.data.flow_colours import colour_wheel, flow_colours
+from deiii.pipeline.clip_features import Features
+from deiii.pipeline.source_frames import chosen_frames, spread
 
 COLUMNS = 8
 

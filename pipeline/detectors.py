@@ -3,7 +3,7 @@
 Both see a picture of bounded size. Where YuNet finds nothing in it, it sees the same picture once
 more at twice that size, so small faces cost the second look only while there is no larger one.
 
-YuNet is in `pipeline.yunet`. Haar: Viola and Jones, CVPR 2001, through `cv2.CascadeClassifier`.
+YuNet is in `deiii.pipeline.yunet`. Haar: Viola and Jones, CVPR 2001, through `cv2.CascadeClassifier`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from data import weights
-from data.schema import FacesConfig
+from deiii.data import weights
+from deiii.data.schema import FacesConfig
 
 HAAR = "haarcascade_frontalface_default.xml"
 MOST_FACES = 8  # the largest ones are followed
@@ -85,7 +85,7 @@ def load_detector(config: FacesConfig) -> Detector:
     """
     if config.detector == "haar":
         return Haar(_cascade_file(config))
-    from pipeline.yunet import YuNet
+    from deiii.pipeline.yunet import YuNet
 
     return YuNet(weights.resolve(config.weights, weights.YUNET)[0], config.min_score)
 

@@ -1,7 +1,8 @@
 """The Dask clusters that this project starts itself: processes of this machine, SLURM jobs, Kubernetes pods.
 
-Each function returns a cluster that is not scaled yet; `pipeline.cluster` scales, watches and closes it.
-SLURM comes from dask-jobqueue, Kubernetes from dask-kubernetes and its operator; both are optional extras.
+Each function returns a cluster that is not scaled yet; `deiii.pipeline.cluster` scales, watches and closes
+it. SLURM comes from dask-jobqueue, Kubernetes from dask-kubernetes and its operator; both are optional
+extras.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Any
 
 from distributed import LocalCluster, Nanny, Scheduler, SpecCluster
 
-from data.config import ConfigError
-from data.schema import Config
+from deiii.data.config import ConfigError
+from deiii.data.schema import Config
 
 THREADS = 1  # of a worker: more workers, not more threads, share the cores
 

@@ -1,7 +1,7 @@
 """The faces stage: one clip's aligned face crops.
 
-Frames are decoded, every face is tracked (`pipeline.tracking`), the speaker's is chosen
-(`pipeline.choice`), its landmarks are smoothed without lag and its crops cut (`pipeline.align`).
+Frames are decoded, every face is tracked (`deiii.pipeline.tracking`), the speaker's is chosen
+(`deiii.pipeline.choice`), its landmarks are smoothed without lag and its crops cut (`deiii.pipeline.align`).
 Whose face it is and where the smooth path runs is only known at the clip's end, so frames wait for
 their crops: as the decoder made them where the whole clip fits `KEEP_BYTES`; else a first pass decodes
 to the size that tracking needs and a second one cuts the crops. Memory does not grow with the length.
@@ -18,14 +18,14 @@ from typing import TypeVar
 
 import numpy as np
 
-from data.outcomes import Outcome, Status
-from data.schema import FacesConfig
-from pipeline import align
-from pipeline.choice import choose
-from pipeline.detectors import Detector, Face, load_detector, shrink, weights_digest
-from pipeline.result import StageResult
-from pipeline.tracking import Track, Tracker
-from pipeline.video import Picture, expected_bytes, read_video
+from deiii.data.outcomes import Outcome, Status
+from deiii.data.schema import FacesConfig
+from deiii.pipeline import align
+from deiii.pipeline.choice import choose
+from deiii.pipeline.detectors import Detector, Face, load_detector, shrink, weights_digest
+from deiii.pipeline.result import StageResult
+from deiii.pipeline.tracking import Track, Tracker
+from deiii.pipeline.video import Picture, expected_bytes, read_video
 
 __all__ = ["FIELDS", "extract_faces", "load_detector", "weights_digest"]
 
@@ -53,7 +53,7 @@ def extract_faces(path: str | os.PathLike, config: FacesConfig, detector: Detect
 
     Returns:
         Arrays, one row a frame (or one each 1/``fps`` s): ``frames`` uint8 [n,S,S,3] RGB; ``time``
-        float64 [n] in s on the clock of `pipeline.video.read_video`; ``box`` float32 [n,4] (x, y, w, h)
+        float64 [n] in s on the clock of `deiii.pipeline.video.read_video`; ``box`` float32 [n,4] (x, y, w, h)
         and ``landmarks`` float32 [n,5,2] (eyes, nose, mouth corners, the picture's left first) in px of
         the upright source; ``valid`` bool [n]; ``interpolated`` bool [n]. Rows without a face hold black
         and NaN and are not valid; gaps up to ``max_gap`` are interpolated, valid and marked.

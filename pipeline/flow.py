@@ -22,12 +22,12 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from data.outcomes import Outcome, Status
-from data.recipes import VERSIONS
-from data.schema import FlowConfig
-from pipeline.flow_engines import Engine, Stored, load_engine
-from pipeline.result import StageResult
-from pipeline.tracking import is_cut
+from deiii.data.outcomes import Outcome, Status
+from deiii.data.recipes import VERSIONS
+from deiii.data.schema import FlowConfig
+from deiii.pipeline.flow_engines import Engine, Stored, load_engine
+from deiii.pipeline.result import StageResult
+from deiii.pipeline.tracking import is_cut
 
 __all__ = ["VERSION", "compute_flow", "load_engine", "usable_pairs"]
 
@@ -77,7 +77,7 @@ def compute_flow(clips: Iterable[FaceClip], config: FlowConfig, engine: Engine) 
         engine: from `load_engine`.
 
     Yields:
-        Arrays with one row a frame: ``flow`` [n,S,S,2] and ``scale`` [n] as `data.compact` stores
+        Arrays with one row a frame: ``flow`` [n,S,S,2] and ``scale`` [n] as `deiii.data.compact` stores
         them, in px of the crop from frame i to i+1 (u right, v down); ``valid`` bool [n]; ``time``
         float64 [n]. ``ok``, ``ok_partial`` with the valid share of the n-1 steps, or ``too_short`` for a clip
         of one frame, which has no step.

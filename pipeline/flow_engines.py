@@ -1,4 +1,4 @@
-"""What computes the flow of a batch of pairs: RAFT (`pipeline.raft_batches`), or OpenCV's DIS and TV-L1.
+"""The engines that compute the flow of a batch of pairs: RAFT, and OpenCV's DIS and TV-L1.
 
 Each engine takes the frames of a batch once and returns stored flow, so that only compact arrays
 leave the device. Axes: m frames, N pairs, S crop size in px.
@@ -13,8 +13,8 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from data.compact import encode_flow
-from data.schema import FlowConfig
+from deiii.data.compact import encode_flow
+from deiii.data.schema import FlowConfig
 
 Stored = dict[str, np.ndarray]
 
@@ -55,9 +55,7 @@ def load_engine(config: FlowConfig) -> Engine:
     """
     if config.method != "raft":
         return PairEngine(config.method, config.storage)
-    from pipeline.raft_batches import (
-        load_raft,  # PyTorch takes hundreds of MB, which OpenCV's methods don't need
-    )
+    from deiii.pipeline.raft_batches import load_raft
 
     return load_raft(config)
 

@@ -1,7 +1,7 @@
 """The Dask graph: one task a shard and a stage, flow after faces, outcomes at the end.
 
-Only this module, `pipeline.cluster` and what that is made of (`engines`, `sharing`) know Dask. Tasks are
-submitted as their inputs are finished and a bounded number at a time, so a corpus of millions of clips
+Only this module, `deiii.pipeline.cluster` and what that is made of (`engines`, `sharing`) know Dask. Tasks
+are submitted as their inputs are finished and a bounded number at a time, so a corpus of millions of clips
 needs no large graph.
 """
 
@@ -18,8 +18,8 @@ from distributed import Client, Future, KilledWorker, as_completed
 from distributed.comm import CommClosedError
 from tqdm import tqdm
 
-from data.atomic import remove_temporary
-from data.cache import (
+from deiii.data.atomic import remove_temporary
+from deiii.data.cache import (
     INDEX,
     TABLE,
     ShardRecord,
@@ -29,18 +29,18 @@ from data.cache import (
     write_index,
     write_table,
 )
-from data.clips import Corpus, ShardPlan, plan_shards
-from data.config import to_yaml
-from data.lock import writer_lock
-from data.recipes import Recipe, recipes
-from data.schema import Config
-from pipeline.cluster import open_cluster, stage_resources
-from pipeline.needed_weights import fetch_needed
-from pipeline.plan import Sources, finished_shards, set_aside
-from pipeline.raft_size import size_note
-from pipeline.sharing import Shared, run_shared, shared_files
-from pipeline.stages import ShardTask, run_shard
-from pipeline.summary import Summary, summarise
+from deiii.data.clips import Corpus, ShardPlan, plan_shards
+from deiii.data.config import to_yaml
+from deiii.data.lock import writer_lock
+from deiii.data.recipes import Recipe, recipes
+from deiii.data.schema import Config
+from deiii.pipeline.cluster import open_cluster, stage_resources
+from deiii.pipeline.needed_weights import fetch_needed
+from deiii.pipeline.plan import Sources, finished_shards, set_aside
+from deiii.pipeline.raft_size import size_note
+from deiii.pipeline.sharing import Shared, run_shared, shared_files
+from deiii.pipeline.stages import ShardTask, run_shard
+from deiii.pipeline.summary import Summary, summarise
 
 IN_FLIGHT = 256  # tasks the scheduler knows of at once, or two a worker; finished ones are replaced
 POLL_S = 0.02  # between two looks for ended tasks

@@ -10,13 +10,13 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from data.atomic import atomic_path
-from data.clips import Corpus
-from data.schema import Config
-from pipeline.clip_features import Features, read_cached, read_indices
-from pipeline.clip_video import draw_video
-from pipeline.contact_sheet import COLUMNS, draw_contact_sheet
-from pipeline.source_frames import chosen_frames
+from deiii.data.atomic import atomic_path
+from deiii.data.clips import Corpus
+from deiii.data.schema import Config
+from deiii.pipeline.clip_features import Features, read_cached, read_indices
+from deiii.pipeline.clip_video import draw_video
+from deiii.pipeline.contact_sheet import COLUMNS, draw_contact_sheet
+from deiii.pipeline.source_frames import chosen_frames
 
 OVERVIEW = "worst.png"
 PAGE = 20  # clips on one overview; more would make it too long to look at

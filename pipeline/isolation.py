@@ -16,18 +16,18 @@ from typing import IO
 
 import numpy as np
 
-from data.config import parse_config, to_yaml
-from data.outcomes import MACHINE_TROUBLE, Outcome, Status
-from data.schema import Config
-from pipeline.limits import memory_limit
-from pipeline.result import StageResult
+from deiii.data.config import parse_config, to_yaml
+from deiii.data.outcomes import MACHINE_TROUBLE, Outcome, Status
+from deiii.data.schema import Config
+from deiii.pipeline.limits import memory_limit
+from deiii.pipeline.result import StageResult
 
 NO_PARENT, TROUBLE = 72, 100  # exit statuses of the child; TROUBLE + errno for the machine's own troubles
 AGAIN = "then, or with a higher limit, run with retry=true"
 
 
 def run_isolated(stage: str, path: str, config: Config) -> StageResult:
-    """The result of `pipeline.stages.run_clip`, whatever the file does to the process.
+    """The result of `deiii.pipeline.stages.run_clip`, whatever the file does to the process.
 
     Outcomes: ``timed_out`` after ``clip_timeout`` seconds, ``out_of_memory`` past
     ``clip_memory_gb``, ``crashed_decoder`` where the process died otherwise, twice: once may be
@@ -43,7 +43,7 @@ def run_isolated(stage: str, path: str, config: Config) -> StageResult:
 
 
 def _attempt(stage: str, path: str, config: Config) -> StageResult:
-    command = [sys.executable, "-m", "pipeline.isolation", stage, path]
+    command = [sys.executable, "-m", "deiii.pipeline.isolation", stage, path]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as child:
         assert child.stdin and child.stdout and child.stderr
@@ -115,7 +115,7 @@ def _end_with_parent() -> None:
 
 
 def main(stage: str, path: str) -> int:
-    from pipeline.stages import load_models, run_clip, settle_process
+    from deiii.pipeline.stages import load_models, run_clip, settle_process
 
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no part of the answer

@@ -11,10 +11,10 @@ import os
 import librosa
 import numpy as np
 
-from data.outcomes import ClipError, Outcome, Status
-from data.schema import LogMelConfig
-from pipeline.media import read_sound
-from pipeline.result import StageResult
+from deiii.data.outcomes import ClipError, Outcome, Status
+from deiii.data.schema import LogMelConfig
+from deiii.pipeline.media import read_sound
+from deiii.pipeline.result import StageResult
 
 VERSION = 1
 SILENT_PEAK = 1e-4  # -80 dB of full scale: below it there is dither, not sound
@@ -33,7 +33,7 @@ def extract_logmel(path: str | os.PathLike, config: LogMelConfig) -> StageResult
         Arrays ``logmel`` float16 [m, n_mels] in dB (0 dB is a power of 1, samples being in
         [-1, 1]; values more than ``-floor_db`` below the clip's loudest are raised to that
         floor) and ``time`` float64 [m] in s, the centre of each window on the clock of
-        `pipeline.media.read_video`. ``ok_partial`` where part of the sound is missing.
+        `deiii.pipeline.media.read_video`. ``ok_partial`` where part of the sound is missing.
 
     Raises:
         ClipError: where there is no sound to decode.

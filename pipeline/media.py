@@ -1,4 +1,4 @@
-"""Media files: opening, decoding, and sound on the media clock. Video is in `pipeline.video`.
+"""Media files: opening, decoding, and sound on the media clock. Video is in `deiii.pipeline.video`.
 
 Both streams' times count from one zero, the container's own start (the earliest stream's first
 timestamp, which FFmpeg reports), so sound that starts later than the picture says so. What does
@@ -20,7 +20,7 @@ import av.error
 import librosa
 import numpy as np
 
-from data.outcomes import MACHINE_TROUBLE, ClipError, Status
+from deiii.data.outcomes import MACHINE_TROUBLE, ClipError, Status
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,8 @@ def read_sound(path: str | os.PathLike, sample_rate: int, notes: list[str] | Non
 
     Returns:
         ``(samples float32 [n] in about [-1, 1], t0_s float, missing_s float)``: ``t0_s`` is the
-        first sample's time on the clock of `pipeline.video.read_video`, ``missing_s`` how much was filled.
+        first sample's time on the clock of `deiii.pipeline.video.read_video`, ``missing_s`` how much was
+        filled.
 
     Raises:
         ClipError: where there is no sound to decode.

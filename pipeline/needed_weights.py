@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from data.recipes import RAFT_WEIGHTS
-from data.schema import Config
-from data.weights import YUNET, locate, resolve
-from pipeline.detectors import load_detector
+from deiii.data.recipes import RAFT_WEIGHTS
+from deiii.data.schema import Config
+from deiii.data.weights import YUNET, locate, resolve
+from deiii.pipeline.detectors import load_detector
 
 
 def fetch_needed(config: Config, stages: Collection[str], say: Callable[[str], None]) -> None:

@@ -8,15 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from data.atomic import write_json
-from data.cache import CacheError, ShardRecord, corpus_folder, read_index, record_shard
-from data.clips import Corpus, ShardPlan
-from data.integrity import examine
-from data.outcomes import Status
-from data.recipes import Recipe
-from data.schema import Config
-from data.shards import ShardError, content_digest, read_info
-from pipeline.stages import source_digest
+from deiii.data.atomic import write_json
+from deiii.data.cache import CacheError, ShardRecord, corpus_folder, read_index, record_shard
+from deiii.data.clips import Corpus, ShardPlan
+from deiii.data.integrity import examine
+from deiii.data.outcomes import Status
+from deiii.data.recipes import Recipe
+from deiii.data.schema import Config
+from deiii.data.shards import ShardError, content_digest, read_info
+from deiii.pipeline.stages import source_digest
 
 SOURCES = "sources.json"
 RETRIED = {Status.TIMED_OUT, Status.OUT_OF_MEMORY, Status.CRASHED_DECODER}  # may be the machine's doing

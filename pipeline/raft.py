@@ -25,13 +25,13 @@ from torch import Tensor
 from torchvision.models.optical_flow import RAFT, raft_large, raft_small
 from torchvision.models.optical_flow._utils import upsample_flow
 
-from data.weights import WeightsError
-from pipeline.cuda_graphs import Recorded
-from pipeline.raft_correlation import CorrelationPyramid
-from pipeline.raft_encoder import prepare_encoder
-from pipeline.raft_size import working_size
-from pipeline.raft_update import Update
-from pipeline.threads import in_parallel
+from deiii.data.weights import WeightsError
+from deiii.pipeline.cuda_graphs import Recorded
+from deiii.pipeline.raft_correlation import CorrelationPyramid
+from deiii.pipeline.raft_encoder import prepare_encoder
+from deiii.pipeline.raft_size import working_size
+from deiii.pipeline.raft_update import Update
+from deiii.pipeline.threads import in_parallel
 
 MODELS = {"raft_small": raft_small, "raft_large": raft_large}
 # What a CPU thread computes at once: enough for efficient matrix products, small enough for its caches.

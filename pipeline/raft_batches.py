@@ -10,20 +10,20 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from data.compact_tensors import encode_tensor
-from data.recipes import RAFT_WEIGHTS
-from data.schema import FlowConfig
-from data.weights import resolve
-from pipeline.flow_engines import Stored
-from pipeline.raft import RaftEngine, cpu_pairs, load_network
-from pipeline.raft_size import SMALLEST, working_size
+from deiii.data.compact_tensors import encode_tensor
+from deiii.data.recipes import RAFT_WEIGHTS
+from deiii.data.schema import FlowConfig
+from deiii.data.weights import resolve
+from deiii.pipeline.flow_engines import Stored
+from deiii.pipeline.raft import RaftEngine, cpu_pairs, load_network
+from deiii.pipeline.raft_size import SMALLEST, working_size
 
 MAX_BATCH = 512  # pairs; a GPU is busy long before
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def load_raft(config: FlowConfig) -> RaftBatches:
-    """RAFT as configured; see `pipeline.flow_engines.load_engine`."""
+    """RAFT as configured; see `deiii.pipeline.flow_engines.load_engine`."""
     device = choose_device(config.device)
     path, _ = resolve(config.weights, RAFT_WEIGHTS[config.model])
     network = load_network(config.model, path)

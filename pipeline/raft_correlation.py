@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.winograd import compiled, zero
+from deiii.pipeline.winograd import compiled, zero
 
 
 class CorrelationPyramid:

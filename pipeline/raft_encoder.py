@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from pipeline.winograd import WinogradConv, compiled, flat_rows
+from deiii.pipeline.winograd import WinogradConv, compiled, flat_rows
 
 NARROW = 16  # with fewer channels Winograd's transforms cost more than its products save
 

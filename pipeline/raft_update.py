@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.optical_flow.raft import ConvGRU, UpdateBlock
 
-from pipeline.winograd import KERNELS, WinogradConv
+from deiii.pipeline.winograd import KERNELS, WinogradConv
 
 
 class DirectConv(nn.Module):

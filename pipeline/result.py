@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from data.outcomes import Outcome
+from deiii.data.outcomes import Outcome
 
 
 @dataclass

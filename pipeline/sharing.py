@@ -12,8 +12,8 @@ from typing import Any
 
 from distributed import Client, get_worker
 
-from data.schema import Config
-from pipeline.cluster import ClusterError
+from deiii.data.schema import Config
+from deiii.pipeline.cluster import ClusterError
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from data.outcomes import ClipError
-from pipeline.clip_features import Features
-from pipeline.faces import resampled
-from pipeline.video import read_video
+from deiii.data.outcomes import ClipError
+from deiii.pipeline.clip_features import Features
+from deiii.pipeline.faces import resampled
+from deiii.pipeline.video import read_video
 
 FOUND, INTERPOLATED, INVALID = (60, 220, 90), (255, 170, 30), (235, 50, 50)
 

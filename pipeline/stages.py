@@ -17,18 +17,18 @@ from typing import Any
 import cv2
 import numpy as np
 
-from data.allocator import keep_freed_memory
-from data.atomic import file_sha256
-from data.cache import ShardRecord, record_shard
-from data.clips import Clip, ShardPlan
-from data.config import parse_config, to_yaml
-from data.outcomes import MACHINE_TROUBLE, ClipError, Outcome, Status
-from data.recipes import Recipe
-from data.schema import Config
-from data.shard_writer import ShardWriter
-from data.shards import Shard, open_shard
-from pipeline.limits import memory_limit, time_limit
-from pipeline.result import StageResult
+from deiii.data.allocator import keep_freed_memory
+from deiii.data.atomic import file_sha256
+from deiii.data.cache import ShardRecord, record_shard
+from deiii.data.clips import Clip, ShardPlan
+from deiii.data.config import parse_config, to_yaml
+from deiii.data.outcomes import MACHINE_TROUBLE, ClipError, Outcome, Status
+from deiii.data.recipes import Recipe
+from deiii.data.schema import Config
+from deiii.data.shard_writer import ShardWriter
+from deiii.data.shards import Shard, open_shard
+from deiii.pipeline.limits import memory_limit, time_limit
+from deiii.pipeline.result import StageResult
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _results(task: ShardTask, config: Config) -> Iterator[StageResult]:
     for clip in task.plan.clips:
         path = str(Path(task.root) / clip.path)
         if task.isolate:
-            from pipeline.isolation import run_isolated
+            from deiii.pipeline.isolation import run_isolated
 
             result = run_isolated(task.recipe.stage, path, config)
         else:
@@ -109,10 +109,10 @@ def run_clip(stage: str, path: str, config: Config) -> StageResult:
     """The faces or log-mel of one media file. Trouble with the clip becomes its outcome."""
     try:
         if stage == "faces":
-            from pipeline.faces import extract_faces
+            from deiii.pipeline.faces import extract_faces
 
             return extract_faces(path, config.faces, _detector(to_yaml(config)))
-        from pipeline.logmel import extract_logmel
+        from deiii.pipeline.logmel import extract_logmel
 
         return extract_logmel(path, config.logmel)
     except ClipError as error:
@@ -157,7 +157,7 @@ class FaceClip:
 
 def _flow_results(faces: Shard, clips: Iterable[Clip], config: Config) -> Iterator[StageResult]:
     """Flow of the clips that have faces; the others inherit the outcome of their faces."""
-    from pipeline.flow import compute_flow
+    from deiii.pipeline.flow import compute_flow
 
     outcomes = [(c.id, faces.outcome(c.id)) for c in clips]
     usable = (faces.clip(i) for i, outcome in outcomes if outcome.usable)
@@ -186,7 +186,7 @@ def load_settings(settings: str) -> Config:
 
 @lru_cache(maxsize=1)
 def _detector(settings: str) -> Any:
-    from pipeline.faces import load_detector
+    from deiii.pipeline.faces import load_detector
 
     return load_detector(load_settings(settings).faces)
 
@@ -198,7 +198,7 @@ def flow_engine(config: Config) -> Any:
 
 @lru_cache(maxsize=1)
 def _engine(settings: str) -> Any:
-    from pipeline.flow import load_engine
+    from deiii.pipeline.flow import load_engine
 
     return load_engine(load_settings(settings).flow)
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.atomic import write_text
-from data.cache import StageIndex, corpus_folder
-from data.clips import Corpus
+from deiii.data.atomic import write_text
+from deiii.data.cache import StageIndex, corpus_folder
+from deiii.data.clips import Corpus
 
 FAILURES = "failures.csv"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run such a cell

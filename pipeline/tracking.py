@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from pipeline.detectors import Face
-from pipeline.motion import Similarity, follow, moved_box
+from deiii.pipeline.detectors import Face
+from deiii.pipeline.motion import Similarity, follow, moved_box
 
 # A new shot begins where a 32x32 picture changes by this many grey levels on average and is no
 # longer correlated with the one before; a fade changes levels alone.

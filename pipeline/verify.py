@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from data.cache import INDEX, TABLE, CacheError, ShardRecord, read_index, read_table
-from data.integrity import Finding, examine
+from deiii.data.cache import INDEX, TABLE, CacheError, ShardRecord, read_index, read_table
+from deiii.data.integrity import Finding, examine
 
 
 def verify(cache: str | Path) -> tuple[int, list[Finding]]:

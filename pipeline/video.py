@@ -20,8 +20,8 @@ import cv2
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from data.outcomes import ClipError, Status
-from pipeline import media
+from deiii.data.outcomes import ClipError, Status
+from deiii.pipeline import media
 
 LOWRES = {"mjpeg": 3}  # codecs that can leave out resolution while decoding, and the most halvings
 PLANAR, HALVES = {"yuv420p", "yuvj420p"}, (1, 2, 2)  # formats whose planes are handled one by one

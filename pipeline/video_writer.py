@@ -18,7 +18,7 @@ import av.codec
 import av.error
 import numpy as np
 
-from data.atomic import atomic_path
+from deiii.data.atomic import atomic_path
 
 CLOCK = 90_000  # ticks a second: every common frame rate's times are whole ticks
 SOUND_RATE, SOUND_FRAME = 48_000, 1024  # Hz; samples that AAC takes at a time
@@ -100,7 +100,7 @@ def _video_stream(out: Any, size: tuple[int, int]) -> Any:
 
 
 def _sound(path: str | Path | None) -> Iterator[Any]:
-    """A file's sound as frames that AAC takes, timed on the clock of `pipeline.media.read_video`."""
+    """A file's sound as frames that AAC takes, timed on the clock of `deiii.pipeline.media.read_video`."""
     if path is None:
         return
     with contextlib.suppress(av.error.FFmpegError, OSError), av.open(str(path)) as container:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from data.compiled import compiled
+from deiii.data.compiled import compiled
 
 TILE = 4  # outputs along each transformed axis
 BLOCK = 64  # channels transformed at once: a tile of them stays in the first-level cache

@@ -13,8 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data.weights import YUNET, WeightsError
-from pipeline.detectors import Face, largest_first
+from deiii.data.weights import YUNET, WeightsError
+from deiii.pipeline.detectors import Face, largest_first
 
 STRIDES = (8, 16, 32)
 SAME_FACE = 0.3  # of two findings that overlap by more than this, the likelier one stays

@@ -22,8 +22,9 @@ from pathlib import Path
 import pytest
 from layouts import place
 
-from data.cli import read_settings
-from data.config import load_config
+from deiii.__main__ import build_parser
+from deiii.data.cli import is_override, parse_arguments, read_settings, split_words
+from deiii.data.config import load_config
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -51,18 +52,21 @@ EVERY = [(name, c) for name, page in zip(NAMES, PAGES, strict=True) for c in com
 
 
 @pytest.mark.parametrize(("page", "command"), EVERY, ids=[f"{p}: {c[:50]}" for p, c in EVERY])
-def test_command_is_understood(page, command, monkeypatch):
+def test_command_is_understood(page, command):
     """Make knows the target, the parser knows the words, and every setting and config file exists."""
     for words in expanded(command):
         if words[0] in ("cp", "rm", "touch") or words[0].endswith("dask") or words[:2] == ["conda", "env"]:
+            continue
+        if words[0].endswith("deiii"):
+            understood(words[1:])
             continue
         assert words[0] == ".venv/bin/python", words
         if words[1:3] == ["-m", "torch.distributed.run"]:  # as torchrun
             del words[1 : words.index("-m", 3)]
         if words[1] != "-m":
             assert (ROOT / words[1]).is_file()
-        elif words[2] in ("pipeline", "model"):
-            understood(words[2], words[3:], monkeypatch)
+        elif words[2] == "deiii":
+            understood(words[3:])
         else:
             assert (
                 words[2] in ("ruff", "pytest", "pip") or (ROOT / f"{words[2].replace('.', '/')}.py").is_file()
@@ -85,21 +89,14 @@ def expanded(command: str) -> list[list[str]]:
     return [w for w in lines if w and w[0] not in ("make:", "awk", "echo", "python3", "{")]
 
 
-def understood(door: str, words: list[str], monkeypatch) -> None:
-    module = __import__(f"{door}.__main__", fromlist=["main"])
-    caught = []
-    monkeypatch.setattr(module, "run", lambda action, **_: caught.append(action) or 0)
-    for name in dir(module):
-        if name.startswith("_") and callable(getattr(module, name)) and not name.startswith("__"):
-            inner = getattr(module, name)
-            if inner.__code__.co_varnames[:1] == ("args",) and name != "_list_settings":
-                monkeypatch.setattr(module, name, lambda args: caught.append(args))
+def understood(words: list[str]) -> None:
+    """The command's own parser takes the words, and the settings among them exist."""
     with contextlib.suppress(SystemExit) if "--help" in words else contextlib.nullcontext():
-        module.main(words)
-        caught[0]()
-        args = caught[-1]
-        if getattr(args, "settings", None) and door == "pipeline" or words[0] == "train":
-            read_settings([str(ROOT / w) if w.endswith(".yaml") else w for w in args.settings])
+        args = parse_arguments(build_parser(), words)
+        if args.command in ("evaluate", "download"):
+            return
+        told = split_words(args.words)[1] if hasattr(args, "words") else getattr(args, "settings", [])
+        read_settings([str(ROOT / w) if w.endswith(".yaml") and not is_override(w) else w for w in told])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
@@ -166,8 +163,9 @@ def template(tmp_path_factory):
     """A checkout with media under clips/ and data/, an evaluated run and a stand-in for its python."""
     folder = tmp_path_factory.mktemp("docs") / "checkout"
     folder.mkdir()
-    for name in ("configs", "data", "pipeline", "model", "benchmarks", "docs"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("configs", "data", "pipeline", "model", "benchmarks", "docs", "deiii"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored, symlinks=True)
     for name in ("Makefile", "README.md", "pyproject.toml", "requirements.lock", "environment.yml"):
         shutil.copy(ROOT / name, folder / name)
     (folder / ".venv/bin").mkdir(parents=True)

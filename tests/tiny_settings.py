@@ -15,8 +15,8 @@ def tiny(words: list[str]) -> list[str]:
     if words[1] == "torch.distributed.run":
         words = words[words.index("-m", 2) :]
     command = words[1:3]
-    if command in (["pipeline", "preprocess"], ["pipeline", "draw"], ["pipeline", "verify"]):
+    if command in (["deiii", "preprocess"], ["deiii", "synthesize"], ["deiii", "verify"]):
         return drawn
-    if command == ["pipeline", "inspect"]:
-        return drawn[5:] if "--set" in words else ["--set", *drawn[5:]]
-    return drawn + fast if command == ["model", "train"] else []
+    if command == ["deiii", "inspect"]:
+        return drawn[5:]
+    return drawn + fast if command == ["deiii", "train"] else []

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from data.clips import CorpusError
+from deiii.data.clips import CorpusError
 
 VIDEO = (".mp4", ".mov", ".avi", ".mkv", ".flv", ".mpg")
 AUDIO = (".flac", ".wav")

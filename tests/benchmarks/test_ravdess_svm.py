@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.ravdess_svm import against
-from data.clips import Clip
+from deiii.data.clips import Clip
 
 CLIPS = [
     Clip(f"s{s}-{label}-{n}", "x.wav", f"s{s}", label=label)
@@ -59,5 +59,5 @@ def test_an_unfinished_crossval_is_refused(tmp_path):
         if there:
             write_folds(tmp_path, 0, np.ones(len(CLIPS), bool))
             (tmp_path / "fold1-seed0/predictions.csv").unlink()
-        with pytest.raises(ValueError, match="finish `python -m model crossval` first"):
+        with pytest.raises(ValueError, match="finish `deiii crossval` first"):
             against(tmp_path, CLIPS, {})

@@ -92,7 +92,7 @@ def _train(stage: Stage, epochs: int, measured: list) -> str:
 
 def _lost(stage: Stage) -> int:
     """Clips without an outcome in some stage of the cache that was made under trouble."""
-    from data.cache import read_index
+    from deiii.data.cache import read_index
 
     indices = [read_index(p.parent) for p in (stage.base / "cluster").glob("*/*-*/index.json")]
     return sum(stage.clips - len(index.clips) for index in indices) if len(indices) == 3 else stage.clips

@@ -56,8 +56,8 @@ class Stage:
     @cached_property
     def corpus(self) -> Path:
         """Clips of drawn faces with sound, and their table."""
-        from data.corpora.synthetic import make
-        from data.schema import SyntheticConfig
+        from deiii.data.corpora.synthetic import make
+        from deiii.data.schema import SyntheticConfig
 
         drawn, root = self.base / "drawn", self.base / "corpus"
         config = SyntheticConfig(speakers=3, clips_per_class=1, seconds=0.8, size=96)
@@ -86,7 +86,7 @@ class Stage:
         """Start preprocessing here; returns the name under which it runs."""
         self.runs += 1
         name = f"preprocess-{self.runs}"
-        command = [sys.executable, "-m", "pipeline", "preprocess", *self.words(cache, *more)]
+        command = [sys.executable, "-m", "deiii", "preprocess", *self.words(cache, *more)]
         Loopback.start(_Here(self.machines), name, *command)
         return name
 
@@ -223,7 +223,7 @@ class Stage:
             self.machines.stop(machine)
         more = [f"train.epochs={epochs}", "train.patience=99", "train.device=cpu", "train.lr=1e-5"]
         words = self.words("undisturbed", *more, "loader.batch=32")
-        command = [sys.executable, "-m", "model", "train", *words, "--quiet"]
+        command = [sys.executable, "-m", "deiii", "train", *words, "--quiet"]
         here = _Here(self.machines)
         rows = {}
         for name in ("one", "two"):

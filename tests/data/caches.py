@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data.cache import StageIndex, record_shard, stage_folder, write_index, write_table
-from data.clips import Clip, Corpus, plan_shards
-from data.config import load_config
-from data.corpora import cache_name
-from data.outcomes import Outcome, Status
-from data.schema import Config
-from data.shard_writer import ShardWriter
+from deiii.data.cache import StageIndex, record_shard, stage_folder, write_index, write_table
+from deiii.data.clips import Clip, Corpus, plan_shards
+from deiii.data.config import load_config
+from deiii.data.corpora.scan import cache_name
+from deiii.data.outcomes import Outcome, Status
+from deiii.data.schema import Config
+from deiii.data.shard_writer import ShardWriter
 
 KEYS = {"faces": "f" * 12, "flow": "0" * 12, "logmel": "a" * 12}
 CORPUS = "synthetic-cues"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.outcomes import Outcome, Status
-from data.shard_writer import ShardWriter
+from deiii.data.outcomes import Outcome, Status
+from deiii.data.shard_writer import ShardWriter
 
 OK = Outcome(Status.OK)
 

@@ -10,7 +10,7 @@ import pytest
 
 FAULTS = """
 import resource, sys, torch
-from data.allocator import keep_freed_memory
+from deiii.data.allocator import keep_freed_memory
 done = keep_freed_memory()
 keep_freed_memory(sys.argv[1] == "keep")
 def faults(times):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from data.augment import DRAWS, MEAN, STD, Augment, colour_matrix, spec_masks
-from data.batch import Compact
-from data.schema import LoaderConfig
+from deiii.data.augment import DRAWS, MEAN, STD, Augment, colour_matrix, spec_masks
+from deiii.data.batch import Compact
+from deiii.data.schema import LoaderConfig
 
 B, T, H, S, L, M = 4, 3, 10, 6, 12, 8
 

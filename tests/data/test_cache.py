@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from data.atomic import atomic_path, remove_temporary, write_json
-from data.cache import (
+from deiii.data.atomic import atomic_path, remove_temporary, write_json
+from deiii.data.cache import (
     CacheError,
     StageIndex,
     _write_sealed,
@@ -18,9 +18,9 @@ from data.cache import (
     write_index,
     write_table,
 )
-from data.clips import Clip, Corpus
-from data.outcomes import Outcome, Status
-from data.shard_writer import ShardWriter
+from deiii.data.clips import Clip, Corpus
+from deiii.data.outcomes import Outcome, Status
+from deiii.data.shard_writer import ShardWriter
 
 
 @pytest.fixture

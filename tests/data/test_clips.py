@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.clips import Clip, Corpus, CorpusError, plan_shards
+from deiii.data.clips import Clip, Corpus, CorpusError, plan_shards
 
 speakers = st.lists(st.text(max_size=5), min_size=1, max_size=40)
 

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.compact import decode_flow, encode_flow
-from data.compact_tensors import decode_tensor, encode_tensor
+from deiii.data.compact import decode_flow, encode_flow
+from deiii.data.compact_tensors import decode_tensor, encode_tensor
 
 
 @settings(deadline=None, max_examples=60)

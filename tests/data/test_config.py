@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.config import ConfigError, all_keys, changed_settings, load_config, parse_config, to_yaml
-from data.schema import Config, result_params
-from data.splits import load_protocol
+from deiii.data.config import ConfigError, all_keys, changed_settings, load_config, parse_config, to_yaml
+from deiii.data.schema import Config, result_params
+from deiii.data.splits import load_protocol
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

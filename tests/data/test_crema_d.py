@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from layouts import place
 
-from data.clips import CorpusError
-from data.corpora import scan
-from data.corpora.crema_d import BROKEN, CLASSES, read_votes
-from data.schema import CorpusConfig
+from deiii.data.clips import CorpusError
+from deiii.data.corpora.crema_d import BROKEN, CLASSES, read_votes
+from deiii.data.corpora.scan import scan
+from deiii.data.schema import CorpusConfig
 
 SUMMARY = '"","FileName","VoiceVote","VoiceLevel","FaceVote","FaceLevel","MultiModalVote","MultiModalLevel"\n'
 TABULATED = '"","A","D","F","H","N","S","fileName","numResponses","agreement","emoVote"\n'

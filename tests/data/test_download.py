@@ -13,11 +13,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from data import download as module
-from data import fetch
-from data.download import Source, download
-from data.fetch import DownloadError
-from pipeline.__main__ import main
+from deiii.__main__ import main
+from deiii.data import download as module
+from deiii.data import fetch
+from deiii.data.download import Source, download
+from deiii.data.fetch import DownloadError
 
 VIDEO = bytes(range(256)) * 800
 
@@ -210,10 +210,10 @@ def test_media_that_are_not_what_their_pointer_says_are_refused(server, crema, t
 
 def test_licence_comes_first_and_must_be_accepted(server, ravdess, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("builtins.input", lambda words: "n")
-    assert main(["download", "ravdess", "--root", str(tmp_path)]) == 1
+    assert main(["download", "ravdess", f"corpus.root={tmp_path}"]) == 1
     told = capsys.readouterr()
     assert "CC BY-NC-SA 4.0" in told.out and "nothing was downloaded" in told.err and not server.hits
-    assert main(["download", "ravdess", "--root", str(tmp_path), "--accept-licence"]) == 0
+    assert main(["download", "ravdess", f"corpus.root={tmp_path}", "--accept-licence"]) == 0
     assert "make preprocess CONFIG=configs/ravdess.yaml" in capsys.readouterr().out and server.hits
 
 

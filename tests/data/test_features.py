@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from caches import CORPUS, KEYS, make_cache
 
-from data.cache import CacheError, read_index, read_table, stage_folder, write_index, write_table
-from data.features import FeatureSet, needed_stages
-from data.loader import Loader
-from data.outcomes import Status
-from data.schema import ModelConfig, SplitConfig
-from data.splits import make_split
+from deiii.data.cache import CacheError, read_index, read_table, stage_folder, write_index, write_table
+from deiii.data.features import FeatureSet, needed_stages
+from deiii.data.loader import Loader
+from deiii.data.outcomes import Status
+from deiii.data.schema import ModelConfig, SplitConfig
+from deiii.data.splits import make_split
 
 
 def test_clips_without_any_stream_are_left_out_and_counted(tmp_path):
@@ -95,7 +95,7 @@ def test_corpora_mix(tmp_path):
 def test_the_settings_name_a_mixture(tmp_path, monkeypatch):
     one, two = (make_cache(tmp_path, [3] * 4, [4] * 4, name=n) for n in ("ravdess", "crema_d"))
     (tmp_path / "other.yaml").write_text("corpus: {name: crema_d}\nfaces: {size: 64}\n")
-    monkeypatch.setattr("data.features.stage_keys", lambda config: KEYS)
+    monkeypatch.setattr("deiii.data.features.stage_keys", lambda config: KEYS)
     one.mix = [str(tmp_path / "other.yaml")]
     both = FeatureSet.open(one)
     assert len(both) == 8 and both.corpus.name == "ravdess-audio-video-speech+crema_d"

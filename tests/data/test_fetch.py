@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import requests
 
-from data import fetch
-from data.fetch import DownloadError, stream
+from deiii.data import fetch
+from deiii.data.fetch import DownloadError, stream
 
 CONTENT = bytes(range(256)) * 3000
 

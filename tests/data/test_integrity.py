@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from caches import CORPUS, KEYS, make_cache
 
-from data.cache import CacheError, read_index, stage_folder
-from data.integrity import examine, require_whole, trouble
+from deiii.data.cache import CacheError, read_index, stage_folder
+from deiii.data.integrity import examine, require_whole, trouble
 
 
 @pytest.fixture

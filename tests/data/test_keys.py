@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.keys import canonical_json, stage_key
-from data.schema import FacesConfig, FlowConfig, LogMelConfig, result_params
+from deiii.data.keys import canonical_json, stage_key
+from deiii.data.schema import FacesConfig, FlowConfig, LogMelConfig, result_params
 
 scalars = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -88,7 +88,7 @@ def test_other_types(value):
 
 def test_another_process_agrees():
     tree = "{'b': [0.1, 'ü'], 'a': {'d': 1, 'c': None}}"
-    code = f"from data.keys import stage_key; print(stage_key('s', 1, {tree}))"
+    code = f"from deiii.data.keys import stage_key; print(stage_key('s', 1, {tree}))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == stage_key("s", 1, {"a": {"c": None, "d": 1}, "b": [0.1, "ü"]})
 

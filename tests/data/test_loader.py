@@ -12,11 +12,11 @@ import pytest
 import torch
 from caches import CORPUS, HOP, KEYS, make_cache
 
-from data.cache import CacheError, stage_folder
-from data.corpora import cache_name
-from data.features import FeatureSet
-from data.loader import Loader
-from data.maps import MapError
+from deiii.data.cache import CacheError, stage_folder
+from deiii.data.corpora.scan import cache_name
+from deiii.data.features import FeatureSet
+from deiii.data.loader import Loader
+from deiii.data.maps import MapError
 
 FRAMES = [30, 20, 0, 3, 50, 9, 12, 1, 8, 40, 41, 0]
 HOPS = [40, 15, 30, 0, 60, 20, 20, 20, 20, 80, 10, 0]

@@ -15,12 +15,12 @@ import psutil
 import pytest
 from caches import CORPUS, KEYS, make_cache
 
-from data.cache import read_index, stage_folder, write_index, write_table
-from data.clips import Corpus
-from data.features import FeatureSet
-from data.loader import Loader
-from data.maps import Maps
-from data.ring import Stuck
+from deiii.data.cache import read_index, stage_folder, write_index, write_table
+from deiii.data.clips import Corpus
+from deiii.data.features import FeatureSet
+from deiii.data.loader import Loader
+from deiii.data.maps import Maps
+from deiii.data.ring import Stuck
 
 
 def test_memory_stays_flat_over_fifty_epochs(tmp_path):
@@ -104,9 +104,9 @@ def test_a_disk_that_hangs_is_an_error_that_names_the_folder(tmp_path, monkeypat
 READ = """
 import sys
 from caches import KEYS
-from data.config import load_config
-from data.features import FeatureSet
-from data.loader import Loader
+from deiii.data.config import load_config
+from deiii.data.features import FeatureSet
+from deiii.data.loader import Loader
 config = load_config(overrides=sys.argv[1:])
 features = FeatureSet.open(config, KEYS)
 loader = Loader(features, range(len(features)), config.loader, training=True)

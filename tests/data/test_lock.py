@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from data.lock import Locked, writer_lock
+from deiii.data.lock import Locked, writer_lock
 
 HOLD = """
 import sys
-from data.lock import writer_lock
+from deiii.data.lock import writer_lock
 with writer_lock(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from data.loader import Loader
-from data.memory import nothing, recording
-from data.schema import LoaderConfig
+from deiii.data.loader import Loader
+from deiii.data.memory import nothing, recording
+from deiii.data.schema import LoaderConfig
 
 
 def test_windows_hold_the_rows_of_their_time():

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from layouts import decodes, place
 
-from data.clips import CorpusError
-from data.corpora import scan
-from data.schema import CorpusConfig, SplitConfig
-from data.splits import make_split, number_of_folds
+from deiii.data.clips import CorpusError
+from deiii.data.corpora.scan import scan
+from deiii.data.schema import CorpusConfig, SplitConfig
+from deiii.data.splits import make_split, number_of_folds
 
 RATERS = (
     "rater-1_a; Angry; Angry,Frustrated; A:1.000000; V:2.000000; D:2.000000; N:4.000000;\n"

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from caches import CORPUS, KEYS, make_cache
 
-from data.cache import CacheError, read_index, stage_folder
-from data.features import FeatureSet
-from data.packed import pack, unpack
-from data.shards import ShardError, read_info
-from pipeline.__main__ import main
+from deiii.__main__ import main
+from deiii.data.cache import CacheError, read_index, stage_folder
+from deiii.data.features import FeatureSet
+from deiii.data.packed import pack, unpack
+from deiii.data.shards import ShardError, read_info
 
 FRAMES, HOPS = [30, 20, 0, 3], [40, 15, 30, 0]
 
@@ -38,9 +38,9 @@ def test_unpacking_gives_the_same_bytes(packed):
 
 
 def test_smooth_content_becomes_smaller(tmp_path):
-    from data.cache import StageIndex, record_shard, write_index
-    from data.outcomes import Outcome, Status
-    from data.shard_writer import ShardWriter
+    from deiii.data.cache import StageIndex, record_shard, write_index
+    from deiii.data.outcomes import Outcome, Status
+    from deiii.data.shard_writer import ShardWriter
 
     folder = tmp_path / "cache" / "c" / "logmel-1"
     folder.mkdir(parents=True)
@@ -55,7 +55,7 @@ def test_smooth_content_becomes_smaller(tmp_path):
 def test_training_on_it_is_refused_with_the_command(packed):
     config, root = packed
     config.cache = str(root / "archive")
-    with pytest.raises(CacheError, match=r"packed form.*python -m pipeline unpack .*archive CACHE"):
+    with pytest.raises(CacheError, match=r"packed form.*deiii unpack .*archive CACHE"):
         FeatureSet.open(config, KEYS)
     path = next((root / "archive").rglob("*.h5"))
     with pytest.raises(ShardError, match="unpack"):

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from layouts import decodes, media_bytes, place
 
-from data.clips import CorpusError
-from data.corpora import scan
-from data.corpora.ravdess import CLASSES, parse_name
-from data.schema import CorpusConfig
+from deiii.data.clips import CorpusError
+from deiii.data.corpora.ravdess import CLASSES, parse_name
+from deiii.data.corpora.scan import scan
+from deiii.data.schema import CorpusConfig
 
 
 def config(root: Path, **more) -> CorpusConfig:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from data.config import load_config
-from data.recipes import stage_keys
+from deiii.data.config import load_config
+from deiii.data.recipes import stage_keys
 
 RAFT = ["flow.method=raft", "flow.model=raft_small", "flow.weights=Raft_Small_Weights.C_T_V1"]
 

@@ -9,10 +9,10 @@ import psutil
 import torch
 from caches import KEYS, make_cache
 
-from data.augment import Augment
-from data.features import FeatureSet
-from data.loader import Loader
-from data.residency import GIB, choose_residency, hold, remote
+from deiii.data.augment import Augment
+from deiii.data.features import FeatureSet
+from deiii.data.loader import Loader
+from deiii.data.residency import GIB, choose_residency, hold, remote
 
 
 def test_auto_residency_says_what_and_why():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.sampling import audio_window, video_steps
+from deiii.data.sampling import audio_window, video_steps
 
 SHAPES = {
     "lengths": st.lists(st.integers(0, 90), min_size=1, max_size=6),

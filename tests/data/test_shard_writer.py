@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_shards import OK, frames, write
 
-from data.outcomes import Outcome, Status
-from data.shard_writer import ShardWriter
-from data.shards import open_shard
+from deiii.data.outcomes import Outcome, Status
+from deiii.data.shard_writer import ShardWriter
+from deiii.data.shards import open_shard
 
 
 @settings(max_examples=25, deadline=None)
@@ -48,7 +48,7 @@ def test_failure_leaves_no_file(tmp_path):
 
 
 def test_large_fields_wait_on_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr("data.shard_writer.SPOOL_BYTES", 100)
+    monkeypatch.setattr("deiii.data.shard_writer.SPOOL_BYTES", 100)
     clips = {"x": frames(50), "y": frames(70, 1)}
     shard = open_shard(write(tmp_path / "a.h5", clips))
     assert all(np.array_equal(shard.clip(n)["frames"], f) for n, f in clips.items())

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small_shards import frames, write
 
-from data.shards import ShardError, content_digest, map_field, read_info
+from deiii.data.shards import ShardError, content_digest, map_field, read_info
 
 
 def test_any_flipped_array_byte_changes_the_digest(tmp_path):

@@ -9,11 +9,11 @@ import time
 
 import pytest
 
-from data import signals
+from deiii.data import signals
 
 ONCE = """
 import os, signal, sys, time
-from data import cli, signals
+from deiii.data import cli, signals
 signals.STOPS_WITHIN = float(sys.argv[1])
 def main():
     try:

@@ -7,10 +7,10 @@ import pytest
 import torch
 from caches import KEYS, make_cache
 
-from data.features import FeatureSet
-from data.loader import Loader
-from data.schema import LoaderConfig
-from data.sound import SOUND_DRAWS, level_table, warp, warps
+from deiii.data.features import FeatureSet
+from deiii.data.loader import Loader
+from deiii.data.schema import LoaderConfig
+from deiii.data.sound import SOUND_DRAWS, level_table, warp, warps
 
 HOPS, BANDS = 40, 12
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.clips import Clip, Corpus
-from data.schema import SplitConfig
-from data.splits import (
+from deiii.data.clips import Clip, Corpus
+from deiii.data.schema import SplitConfig
+from deiii.data.splits import (
     PARTS,
     Split,
     SplitError,

@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 import pytest
 
-from data.clips import CorpusError
-from data.corpora import scan
-from data.corpora.synthetic.face import landmarks, render_frames
-from data.corpora.synthetic.make import make
-from data.corpora.synthetic.plan import classes, clip_count, plan_clip
-from data.schema import CorpusConfig, SyntheticConfig
+from deiii.data.clips import CorpusError
+from deiii.data.corpora.scan import scan
+from deiii.data.corpora.synthetic.face import landmarks, render_frames
+from deiii.data.corpora.synthetic.make import make
+from deiii.data.corpora.synthetic.plan import classes, clip_count, plan_clip
+from deiii.data.schema import CorpusConfig, SyntheticConfig
 
 TINY = SyntheticConfig(speakers=2, clips_per_class=1, seconds=0.8, size=64)
 
@@ -54,7 +54,7 @@ def test_workers_and_a_killed_run_change_no_byte(drawn, tmp_path):
     (tmp_path / "corpus.json").rename(tmp_path / "drawing.json")
     (tmp_path / "s01/s01-003.mp4").unlink()
     (tmp_path / "s01/.s01-003.mp4.1.tmp").write_bytes(b"half")
-    with pytest.raises(CorpusError, match="python -m data.corpora.synthetic"):
+    with pytest.raises(CorpusError, match="deiii synthesize"):
         scan(CorpusConfig(root=str(tmp_path), synthetic=TINY))
     make(tmp_path, TINY, workers=1, progress=False)
     assert contents(tmp_path) == whole
@@ -86,21 +86,12 @@ def test_another_seed_draws_another_corpus():
 
 
 def test_the_command_draws_what_the_library_draws(drawn, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "data.corpora.synthetic",
-        "--root",
-        str(tmp_path),
-        "--workers",
-        "1",
-        "--quiet",
-    ]
-    settings = ["speakers=2", "corpus.synthetic.clips_per_class=1", "seconds=0.8", "size=64"]
-    subprocess.run([*command, *settings], check=True)
+    command = [sys.executable, "-m", "deiii", "synthesize", f"corpus.root={tmp_path}", "workers=1"]
+    settings = ["speakers=2", "clips_per_class=1", "seconds=0.8", "size=64"]
+    subprocess.run([*command, *(f"corpus.synthetic.{s}" for s in settings)], check=True)
     assert contents(tmp_path) == contents(drawn)
-    wrong = subprocess.run([*command, "speekers=2"], capture_output=True, text=True)
-    assert wrong.returncode == 2 and "speekers" in wrong.stderr
+    wrong = subprocess.run([*command, "corpus.synthetic.speekers=2"], capture_output=True, text=True)
+    assert wrong.returncode == 1 and "did you mean 'corpus.synthetic.speakers'" in wrong.stderr
 
 
 @pytest.mark.parametrize(

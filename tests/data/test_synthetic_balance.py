@@ -15,10 +15,10 @@ from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from data.clips import Clip, Corpus
-from data.corpora.synthetic.plan import SYNC, classes, clip_count, plan_clip
-from data.schema import SplitConfig, SyntheticConfig
-from data.splits import PARTS, make_split, number_of_folds
+from deiii.data.clips import Clip, Corpus
+from deiii.data.corpora.synthetic.plan import SYNC, classes, clip_count, plan_clip
+from deiii.data.schema import SplitConfig, SyntheticConfig
+from deiii.data.splits import PARTS, make_split, number_of_folds
 
 BITS = ("appearance", "motion", "voice")
 CUES = SyntheticConfig()  # the demo's: 24 speakers, 3 clips of each of 8 classes

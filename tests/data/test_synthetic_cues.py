@@ -18,12 +18,12 @@ from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from data.corpora.synthetic.face import landmarks, render_frames
-from data.corpora.synthetic.make import make
-from data.corpora.synthetic.plan import clip_count, envelope, plan_clip
-from data.corpora.synthetic.voice import render_voice
-from data.corpora.synthetic.write import write_clip
-from data.schema import SyntheticConfig
+from deiii.data.corpora.synthetic.face import landmarks, render_frames
+from deiii.data.corpora.synthetic.make import make
+from deiii.data.corpora.synthetic.plan import clip_count, envelope, plan_clip
+from deiii.data.corpora.synthetic.voice import render_voice
+from deiii.data.corpora.synthetic.write import write_clip
+from deiii.data.schema import SyntheticConfig
 
 SMALL = SyntheticConfig(speakers=12, clips_per_class=1, seconds=0.8)
 CROP, UNIT = 96, 30.0  # px; px per half the face's width in the crop

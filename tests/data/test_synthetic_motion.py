@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from data.corpora.synthetic.face import landmarks, render_frames
-from data.corpora.synthetic.motion import true_motion
-from data.corpora.synthetic.plan import plan_clip
-from data.schema import SyntheticConfig
+from deiii.data.corpora.synthetic.face import landmarks, render_frames
+from deiii.data.corpora.synthetic.motion import true_motion
+from deiii.data.corpora.synthetic.plan import plan_clip
+from deiii.data.schema import SyntheticConfig
 
 STEP = 8
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from layouts import decodes, place
 
-from data.clips import Clip, CorpusError
-from data.corpora import scan
-from data.corpora.table import Root, attribute_ranges
-from data.schema import CorpusConfig
+from deiii.data.clips import Clip, CorpusError
+from deiii.data.corpora.scan import scan
+from deiii.data.corpora.table import Root, attribute_ranges
+from deiii.data.schema import CorpusConfig
 
 
 def scan_text(root: Path, text: str, encoding: str = "utf-8"):

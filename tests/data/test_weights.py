@@ -11,8 +11,8 @@ from clipmaker import needs_shared, shared
 from torchvision.models import ResNet18_Weights
 from torchvision.models.optical_flow import Raft_Large_Weights, Raft_Small_Weights
 
-from data import weights
-from data.weights import Source, WeightsError, digest, known_digest, resolve
+from deiii.data import weights
+from deiii.data.weights import Source, WeightsError, digest, known_digest, resolve
 
 CONTENT = b"weights " * 1000
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -52,7 +52,7 @@ def serve(monkeypatch, tmp_path):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("DEIII_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.delenv("DEIII_WEIGHTS_DIR", raising=False)
-    monkeypatch.setattr("data.fetch.PAUSE_S", 0.0)
+    monkeypatch.setattr("deiii.data.fetch.PAUSE_S", 0.0)
 
     def start(kind, sha256=SHA):
         url = f"http://127.0.0.1:{server.server_port}/{kind}/net.pth"

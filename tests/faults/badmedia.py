@@ -13,8 +13,8 @@ from harness import faults
 from laboratory import Lab
 from programs import main_in
 
-from data.cache import read_index
-from data.shards import open_shard
+from deiii.data.cache import read_index
+from deiii.data.shards import open_shard
 
 media = faults("6 bad media")
 OUTCOME = "its own recorded outcome with a reason, beside whole neighbours"
@@ -241,6 +241,6 @@ def together(lab: Lab) -> str:
     seen = _check(found, "good.mp4", {"ok"}, {"ok"})
     root = lab.home / "media/raw"
     words = [f"corpus.root={root}", f"cache={root.parent / 'cache'}", "corpus.name=table", "faces.size=32"]
-    done = main_in("pipeline", "preprocess", *words, "corpus.clips_per_shard=8")
+    done = main_in("preprocess", *words, "corpus.clips_per_shard=8")
     assert done.code == 1 and "max_failed" in done.text and "failures.csv" in done.text, done.text[-300:]
     return seen

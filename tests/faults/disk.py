@@ -11,8 +11,8 @@ from harness import NotHere, faults
 from laboratory import SLOW_DISK, Lab, shards
 from programs import wait_until
 
-from data.config import load_config
-from data.features import FeatureSet
+from deiii.data.config import load_config
+from deiii.data.features import FeatureSet
 
 disk = faults("3 disk")
 TOLD = "a line that says so, exit status 1, finished shards intact; the next run completes"
@@ -172,7 +172,7 @@ def open_files(lab: Lab) -> str:
     check_done(checked, "1200 shards")
     trained = lab.run(
         "train", "configs/tiny.yaml", *words, "train.epochs=1", "--quiet", f"train.run={root / 'run'}",
-        "train.device=cpu", room="model", files=1000,
+        "train.device=cpu", files=1000,
     )  # fmt: skip
     check_done(trained)
     assert len(FeatureSet.open(load_config(overrides=words))) == 1200

@@ -16,8 +16,8 @@ from unittest import mock
 
 from laboratory import Lab
 
-from data import fetch, weights
-from data.weights import Source
+from deiii.data import fetch, weights
+from deiii.data.weights import Source
 
 CONTENT = os.urandom(1 << 20)
 SHA = hashlib.sha256(CONTENT).hexdigest()

@@ -17,8 +17,8 @@ from harness import NotHere, faults
 from laboratory import Lab
 from programs import ROOT, wait_until
 
-from data import fetch, weights
-from data.weights import Source, WeightsError, resolve
+from deiii.data import fetch, weights
+from deiii.data.weights import Source, WeightsError, resolve
 
 downloads = faults("10 downloads")
 NOTHING = "refused with the address and the cure; nothing is kept"
@@ -143,8 +143,8 @@ def at_once(lab: Lab) -> None:
 
 FETCHING = """
 import sys
-from data import fetch, weights
-from data.weights import Source, resolve
+from deiii.data import fetch, weights
+from deiii.data.weights import Source, resolve
 weights.SOURCES["net"] = Source(sys.argv[1], sys.argv[2])
 print(resolve(None, "net"))
 """

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 from peak import new_peak_mb, peak_mb
 
-import pipeline.faces
-from data.outcomes import Outcome, Status
-from data.schema import Config, LogMelConfig
-from pipeline.limits import memory_limit, time_limit
-from pipeline.result import StageResult
-from pipeline.stages import run_clip
-from pipeline.video import read_video
+from deiii.data.outcomes import Outcome, Status
+from deiii.data.schema import Config, LogMelConfig
+from deiii.pipeline import faces
+from deiii.pipeline.limits import memory_limit, time_limit
+from deiii.pipeline.result import StageResult
+from deiii.pipeline.stages import run_clip
+from deiii.pipeline.video import read_video
 
 
 def mutate(data: bytes, kind: str, rng: np.random.Generator) -> bytes:
@@ -72,7 +72,7 @@ def decode(path: Path, config: Config) -> tuple[StageResult, StageResult, int]:
             frames, last = frames + 1, time_s
         return StageResult(Outcome(Status.OK_PARTIAL if reader.notes else Status.OK, "; ".join(reader.notes)))
 
-    pipeline.faces.extract_faces = look
+    faces.extract_faces = look
     video = run_clip("faces", str(path), config)
     return video, run_clip("logmel", str(path), config), frames
 

@@ -16,7 +16,7 @@ from laboratory import Lab
 from peak import new_peak_mb, peak_mb
 from programs import ROOT
 
-from data.shards import ShardError, open_shard
+from deiii.data.shards import ShardError, open_shard
 
 hostile = faults("8 hostile")
 REFUSED = "refused with its name; nothing allocated, nothing followed"
@@ -202,7 +202,7 @@ def fuzzed_shards(lab: Lab, case: int) -> str:
     code = """
 import sys, numpy as np
 from pathlib import Path
-from data.shards import ShardError, open_shard
+from deiii.data.shards import ShardError, open_shard
 from tests.faults.peak import peak_mb
 data, path, refused = Path(sys.argv[1]).read_bytes(), Path(sys.argv[2]), 0
 for n in range(int(sys.argv[3])):

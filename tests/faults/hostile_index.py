@@ -9,7 +9,7 @@ from pathlib import Path
 from hostile import REFUSED, bounded, hostile
 from laboratory import Lab
 
-from data.cache import CacheError, _write_sealed, read_index, read_table
+from deiii.data.cache import CacheError, _write_sealed, read_index, read_table
 
 
 def _forged(lab: Lab, path_of: str, change: Callable[[dict], None]) -> Path:

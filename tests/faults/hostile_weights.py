@@ -20,9 +20,9 @@ from peak import new_peak_mb, peak_mb
 from programs import main_in
 from safetensors.torch import save_file
 
-from data.weights import WeightsError
-from model import checkpoint
-from pipeline.raft import load_network
+from deiii.data.weights import WeightsError
+from deiii.model import checkpoint
+from deiii.pipeline.raft import load_network
 
 
 class Payload:
@@ -138,7 +138,7 @@ def _checkpoint(name: str, harm) -> None:
         best = folder / "best.safetensors"
         harm(best)
         before = new_peak_mb()
-        told = check_told(main_in("model", "evaluate", str(folder), "--device", "cpu"), "best.safetensors")
+        told = check_told(main_in("evaluate", str(folder), "train.device=cpu"), "best.safetensors")
         assert not list(folder.glob("pwned")), "the payload ran"
         assert peak_mb() - before < GROWTH, f"took {peak_mb() - before:.0f} MB"
         return told[-90:]

@@ -98,7 +98,9 @@ def asked_to_stop(lab: Lab, case: str) -> str:
 def stopped_in_a_long_clip(lab: Lab, case: str) -> str:
     cache, begun = lab.folder(), lab.folder() / "begun"
     code = f"import pathlib, time\n    pathlib.Path({str(begun)!r}).touch(); time.sleep(60)"
-    slow = lab.injected(f"import pipeline.faces as m\ndef wait(*all):\n    {code}\nm.extract_faces = wait")
+    slow = lab.injected(
+        f"import deiii.pipeline.faces as m\ndef wait(*all):\n    {code}\nm.extract_faces = wait"
+    )
     run = lab.start("preprocess", *lab.words(cache, "stages=[faces]"), env=slow)
     wait_until(begun.exists, run)
     return f"ended after {check_stopped(lab, run, case):.1f} s"
@@ -141,10 +143,10 @@ def drawing(lab: Lab, case: str) -> str:
     root = lab.folder()
     words = [f"corpus.root={root}", "corpus.synthetic.speakers=3", "corpus.synthetic.clips_per_class=1"]
     words += ["corpus.synthetic.seconds=0.8", "corpus.synthetic.fps=12.5", "corpus.synthetic.size=96"]
-    run = lab.start("draw", *words, "workers=2")
+    run = lab.start("synthesize", *words, "workers=2")
     wait_until(lambda: len(list(root.rglob("*.mp4"))) >= 5, run)
     seconds = check_stopped(lab, run, case)
-    assert lab.run("draw", *words, "workers=2").code == 0
+    assert lab.run("synthesize", *words, "workers=2").code == 0
     here = {p.relative_to(root): p.read_bytes() for p in root.rglob("*.mp4")}
     assert here == {p.relative_to(lab.drawn): p.read_bytes() for p in lab.drawn.rglob("*.mp4")}
     assert not list(root.rglob("*.tmp"))

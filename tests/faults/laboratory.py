@@ -70,11 +70,11 @@ class Lab:
 
     # programs
 
-    def start(self, *words: str, room: str = "pipeline", env: dict | None = None, files: int = 0) -> Running:
+    def start(self, *words: str, env: dict | None = None, files: int = 0) -> Running:
         """A command of ours, e.g. ``start("preprocess", "workers=2")``; ``files`` bounds its open files."""
         self._count += 1
         output = self.base / f"output-{self._count:03d}.txt"
-        command = [sys.executable, "-m", room, *map(str, words)]
+        command = [sys.executable, "-m", "deiii", *map(str, words)]
         if files:
             command = ["sh", "-c", f'ulimit -n {files}; exec "$0" "$@"', *command]
         with open(output, "w") as file:
@@ -124,8 +124,8 @@ class Lab:
     @cached_property
     def drawn(self) -> Path:
         """A drawn corpus: 3 speakers, 24 clips of 10 frames of 96 px with sound, and its table."""
-        from data.corpora.synthetic import make
-        from data.schema import SyntheticConfig
+        from deiii.data.corpora.synthetic import make
+        from deiii.data.schema import SyntheticConfig
 
         size = SyntheticConfig(speakers=3, clips_per_class=1, seconds=0.8, fps=12.5, size=96)
         make(self.home / "drawn", size, workers=1, progress=False)

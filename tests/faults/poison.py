@@ -15,13 +15,13 @@ from checks import check_done, check_told
 from harness import faults
 from laboratory import Lab
 
-from data.cache import read_index
-from data.shards import open_shard
+from deiii.data.cache import read_index
+from deiii.data.shards import open_shard
 
 poison = faults("2 poison")
 
 CODE = """
-import pipeline.{module} as m
+import deiii.pipeline.{module} as m
 real = m.{function}
 def extract(path, *more):
     if str(path).endswith("{victim}"):

@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 
 import psutil
+
+from deiii.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 180  # s for anything that must end; the machine may be busy
@@ -113,14 +114,14 @@ def wait_until(true: Callable[[], bool], running: Running | None = None, seconds
         time.sleep(0.002)
 
 
-def main_in(room: str, *words: str) -> Ended:
+def main_in(*words: str) -> Ended:
     """One of our commands in this process, for what ends before any work starts."""
     begun = time.monotonic()
     handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
     text = io.StringIO()
     with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
         try:
-            code = import_module(f"{room}.__main__").main([str(w) for w in words])
+            code = main([str(w) for w in words])
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)

@@ -13,11 +13,11 @@ from checks import check_done, check_whole, stamps
 from harness import Lost, faults
 from laboratory import Lab, shards
 
-from data.cache import CacheError
-from data.config import load_config
-from data.features import FeatureSet
-from data.shards import read_info
-from pipeline.verify import verify
+from deiii.data.cache import CacheError
+from deiii.data.config import load_config
+from deiii.data.features import FeatureSet
+from deiii.data.shards import read_info
+from deiii.pipeline.verify import verify
 
 rot = faults("5 rot")
 CAUGHT = "verify names it, training refuses it with the command"
@@ -223,7 +223,7 @@ def sources(lab: Lab, case: str) -> str:
 def version(lab: Lab, case: str) -> str:
     cache = lab.copy()
     config = load_config(overrides=lab.words(cache))
-    from data.recipes import VERSIONS
+    from deiii.data.recipes import VERSIONS
 
     was = VERSIONS["logmel"]
     try:

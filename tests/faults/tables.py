@@ -14,8 +14,8 @@ from harness import faults
 from laboratory import Lab
 from programs import ROOT, Ended, main_in
 
-from data.corpora import scan
-from data.schema import CorpusConfig
+from deiii.data.corpora.scan import scan
+from deiii.data.schema import CorpusConfig
 
 tables = faults("7 tables")
 TOLD = "a line that names the table's row; exit status 1, nothing made"
@@ -34,7 +34,7 @@ def _preprocess(lab: Lab, table: bytes | str, prepare=None) -> tuple[Ended, Path
     path.write_bytes(table if isinstance(table, bytes) else table.encode())
     cache = root / "cache"
     words = ["corpus.name=table", f"corpus.root={root}", f"cache={cache}", "stages=[logmel]"]
-    return main_in("pipeline", "preprocess", *words), cache
+    return main_in("preprocess", *words), cache
 
 
 def _link_out(root: Path) -> None:
@@ -155,10 +155,10 @@ def formulas(lab: Lab) -> str:
 MILLION = """
 import sys, time
 from pathlib import Path
-from data.cache import read_table, write_table
-from data.clips import plan_shards
-from data.corpora import scan
-from data.schema import CorpusConfig
+from deiii.data.cache import read_table, write_table
+from deiii.data.clips import plan_shards
+from deiii.data.corpora.scan import scan
+from deiii.data.schema import CorpusConfig
 from tests.faults.peak import peak_mb
 begun, cache = time.time(), Path(sys.argv[1]) / "cache"
 corpus = scan(CorpusConfig(name="table", root=sys.argv[1]))
@@ -217,7 +217,7 @@ def _config(name: str, text: str, words: tuple[str, ...]) -> None:
         path = lab.folder() / "odd.yaml"
         path.write_bytes(text.encode("utf-8", "surrogateescape"))
         begun = time.monotonic()
-        told = check_told(main_in("pipeline", "preprocess", str(path)), *words)
+        told = check_told(main_in("preprocess", str(path)), *words)
         assert time.monotonic() - begun < 20 and not Path("pwned").exists()
         return told[-100:]
 
@@ -244,7 +244,7 @@ def _override(name: str, settings: list[str], words: tuple[str, ...]) -> None:
     @tables(f"a setting with {name}", "a line that names the setting", short=True)
     def inject(lab: Lab) -> str:
         base = ["corpus.name=table", f"corpus.root={lab.tones}", f"cache={lab.folder()}"]
-        return check_told(main_in("pipeline", "preprocess", *base, *settings), *words)[-100:]
+        return check_told(main_in("preprocess", *base, *settings), *words)[-100:]
 
 
 for _name, _case in OVERRIDES.items():

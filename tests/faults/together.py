@@ -92,7 +92,7 @@ def readers(lab: Lab) -> str:
     whole, cache = lab.whole, lab.folder()
     run = lab.preprocessing(cache, 1)
     told = check_told(
-        lab.run("train", "configs/tiny.yaml", *lab.words(cache), f"train.run={lab.folder()}", room="model"),
+        lab.run("train", "configs/tiny.yaml", *lab.words(cache), f"train.run={lab.folder()}"),
         "make preprocess",
     )
     assert "Traceback" not in lab.run("verify", *lab.words(cache)).text
@@ -114,9 +114,9 @@ def trainings(lab: Lab) -> str:
     path = lab.folder() / "run"
     words += [f"train.run={path}", "loader.batch=4", "train.device=cpu", "train.epochs=200"]
     words += ["train.patience=200"]
-    first = lab.start("train", *words, room="model")
+    first = lab.start("train", *words)
     wait_until(lambda: (path / "metrics.csv").exists(), first)
-    second = lab.run("train", *words, "--resume", room="model")
+    second = lab.run("train", *words, "--resume")
     assert first.process.poll() is None, first.output.read_text()[-300:]
     first.kill(signal.SIGINT)
     assert first.wait(60).code == 130

@@ -16,11 +16,11 @@ from harness import Lost, faults
 from laboratory import SLOW_DISK, Lab
 from programs import Ended, Running, wait_until
 
-from data.cache import read_index, record_shard, write_index
-from data.outcomes import Outcome, Status
-from data.shard_writer import ShardWriter
-from data.shards import open_shard
-from model import checkpoint
+from deiii.data.cache import read_index, record_shard, write_index
+from deiii.data.outcomes import Outcome, Status
+from deiii.data.shard_writer import ShardWriter
+from deiii.data.shards import open_shard
+from deiii.model import checkpoint
 
 training = faults("9 training")
 SAME = "--resume ends on the same loss curve to the last digit, with the same weights"
@@ -47,7 +47,7 @@ def curve(run: Path) -> list[dict]:
 
 def undisturbed(lab: Lab) -> Path:
     def make(folder: Path) -> Path:
-        check_done(lab.run("train", *words(lab, folder / "run"), room="model"))
+        check_done(lab.run("train", *words(lab, folder / "run")))
         return folder / "run"
 
     return lab.once("curve", make)
@@ -58,7 +58,7 @@ def rows(run: Path) -> int:
 
 
 def start(lab: Lab, run: Path, *more: str, **how) -> Running:
-    return lab.start("train", *words(lab, run), *more, room="model", **how)
+    return lab.start("train", *words(lab, run), *more, **how)
 
 
 def check_same(lab: Lab, run: Path, again: Ended) -> None:
@@ -153,13 +153,11 @@ def nan(lab: Lab) -> str:
     cache, run = lab.folder() / "cache", lab.folder() / "run"
     shutil.copytree(lab.heard, cache)
     settings = words(lab, run, cache)
-    first = lab.start("train", *settings, room="model")
+    first = lab.start("train", *settings)
     wait_until(lambda: rows(run) >= 2, first)
     first.slay()
     victim, kept = _poison(cache), rows(run)
-    told = check_told(
-        lab.run("train", *settings, "--resume", room="model"), "step", victim, "last good checkpoint"
-    )
+    told = check_told(lab.run("train", *settings, "--resume"), "step", victim, "last good checkpoint")
     weights, info = checkpoint.load(run / "last.safetensors")
     assert all(w.isfinite().all() for w in weights.values() if w.is_floating_point())
     assert rows(run) == kept == info["epoch"] + 1 and curve(run) == curve(whole)[:kept]
@@ -169,7 +167,7 @@ def nan(lab: Lab) -> str:
 @training("a learning rate that diverges", "stops with the step and the clips, or ends with finite figures")
 def diverges(lab: Lab) -> str:
     run = lab.folder() / "run"
-    done = lab.run("train", *words(lab, run), "train.lr=1e30", "train.clip_norm=1e30", room="model")
+    done = lab.run("train", *words(lab, run), "train.lr=1e30", "train.clip_norm=1e30")
     return check_told(done, "step", "clips of that batch", "train.lr")[:80]
 
 

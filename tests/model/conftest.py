@@ -12,10 +12,9 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session")
 def seen_run(tmp_path_factory):
     """Six drawn clips of six speakers through every door: folder with raw/, cache/ and the evaluated run/."""
-    from data.corpora.synthetic.make import make
-    from data.schema import SyntheticConfig
-    from model.__main__ import main as model
-    from pipeline.__main__ import main as pipeline
+    from deiii.__main__ import main
+    from deiii.data.corpora.synthetic.make import make
+    from deiii.data.schema import SyntheticConfig
 
     folder = tmp_path_factory.mktemp("seen")
     drawn = SyntheticConfig(speakers=3, clips_per_class=1, seconds=0.8, size=160)
@@ -32,7 +31,7 @@ def seen_run(tmp_path_factory):
     words += [f"cache={folder / 'cache'}", f"train.run={folder / 'run'}", "faces.size=64", "loader.crop=56"]
     words += ["train.epochs=1", "loader.batch=2", "train.device=cpu", "model.width=32", "loader.steps=4"]
     words += ["model.channels=[8,16]", "model.attributes=[valence]", "corpus.table=clips.csv"]
-    assert pipeline(["preprocess", *words]) == 0
-    assert model(["train", *words, "--quiet"]) == 0
-    assert model(["evaluate", str(folder / "run")]) == 0
+    assert main(["preprocess", *words]) == 0
+    assert main(["train", *words, "--quiet"]) == 0
+    assert main(["evaluate", str(folder / "run")]) == 0
     return folder

@@ -6,8 +6,8 @@ from dataclasses import fields, replace
 
 import torch
 
-from data.batch import Batch
-from data.schema import ModelConfig
+from deiii.data.batch import Batch
+from deiii.data.schema import ModelConfig
 
 CLASSES, MELS = 5, 24
 
@@ -56,7 +56,7 @@ def take(batch: Batch, rows) -> Batch:
 
 
 class MemoryLoader:
-    """`data.loader.Loader`'s interface over one big batch; order follows seed and epoch."""
+    """`deiii.data.loader.Loader`'s interface over one big batch; order follows seed and epoch."""
 
     def __init__(self, clips: Batch, batch: int, training: bool, seed: int = 0):
         self.clips, self.batch, self.training, self.seed = clips, batch, training, seed

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from clips import write_sound
 
-from model.__main__ import main as model
-from model.metrics import ccc
-from pipeline.__main__ import main as pipeline
+from deiii.__main__ import main
+from deiii.model.metrics import ccc
 
 LETTERS = "AHNSOX"
 
@@ -48,9 +47,9 @@ def trained(tmp_path_factory):
     words += [f"cache={folder / 'cache'}", "model.video=false", "model.flow=false", "workers=1"]
     words += ["model.attributes=[arousal,valence,dominance]", "model.width=32", "loader.audio_steps=32"]
     words += [f"train.run={folder / 'run'}", "train.device=cpu", "train.epochs=15", "train.lr=3e-3"]
-    assert pipeline(["preprocess", *words]) == 0
-    assert model(["train", *words, "--quiet"]) == 0
-    assert model(["evaluate", str(folder / "run")]) == 0
+    assert main(["preprocess", *words]) == 0
+    assert main(["train", *words, "--quiet"]) == 0
+    assert main(["evaluate", str(folder / "run")]) == 0
     return folder / "run", truth
 
 

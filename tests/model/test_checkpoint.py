@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from model import checkpoint
+from deiii.model import checkpoint
 
 
 def test_round_trip(tmp_path):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import recall_score
 
-from model.__main__ import main
-from model.compare import compare
-from model.runs import RunError
+from deiii.__main__ import main
+from deiii.model.compare import compare
+from deiii.model.runs import RunError
 
 CLASSES = ["a", "b", "c"]
 

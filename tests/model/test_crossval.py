@@ -10,10 +10,9 @@ import pytest
 from clips import sound_corpus
 from sklearn.metrics import recall_score
 
-from data.splits import Split
-from model.__main__ import main as model
-from model.crossval_report import _over_folds
-from pipeline.__main__ import main as pipeline
+from deiii.__main__ import main
+from deiii.data.splits import Split
+from deiii.model.crossval_report import _over_folds
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +31,8 @@ def crossed(tmp_path_factory):
     words += [f"cache={folder / 'cache'}", "model.video=false", "model.flow=false", "workers=1"]
     words += [f"train.run={folder / 'cv'}", "train.epochs=1", "loader.batch=4", "train.device=cpu"]
     words += ["model.width=16", "model.attributes=[valence]"]
-    assert pipeline(["preprocess", *words]) == 0
-    assert model(["crossval", *words, "--seeds", "0,3", "--quiet"]) == 0
+    assert main(["preprocess", *words]) == 0
+    assert main(["crossval", *words, "--seeds", "0,3", "--quiet"]) == 0
     return folder / "cv", words
 
 
@@ -104,12 +103,12 @@ def test_seed_ensemble_is_the_mean_of_probabilities(crossed):
 def test_finished_runs_of_other_settings_are_not_passed_off_as_these(crossed, capsys):
     base, words = crossed
     before = (base / "crossval.json").read_bytes()
-    assert model(["crossval", *words, "--seeds", "0,3", "--quiet", "train.lr=0.5"]) == 1
+    assert main(["crossval", *words, "--seeds", "0,3", "--quiet", "train.lr=0.5"]) == 1
     said = capsys.readouterr().err
     assert "train.lr: 0.001 -> 0.5" in said and "fold0-seed0" in said and "another folder" in said
     assert (base / "crossval.json").read_bytes() == before
     # what does not change a result may change
-    assert model(["crossval", *words, "--seeds", "0,3", "--quiet", "loader.threads=1"]) == 0
+    assert main(["crossval", *words, "--seeds", "0,3", "--quiet", "loader.threads=1"]) == 0
 
 
 def test_a_figure_of_zero_counts_and_one_that_no_run_has_is_left_empty():
@@ -131,14 +130,14 @@ def test_a_second_call_trains_nothing_and_an_unfinished_run_goes_on(crossed, cap
     metrics = base / "fold1-seed0/metrics.json"
     kept = metrics.read_bytes()
     metrics.unlink()  # as if killed between training and scoring
-    assert model(["crossval", *words, "--seeds", "0,3"]) == 0
+    assert main(["crossval", *words, "--seeds", "0,3"]) == 0
     assert "5 of 6 runs are finished already" in capsys.readouterr().out
     assert metrics.read_bytes() == kept
     assert {p: p.read_bytes() for p in base.rglob("*.safetensors")} == before
 
 
 def test_folds_that_are_not_there_are_told(crossed, capsys):
-    assert model(["crossval", *crossed[1], "--folds", "0,7"]) == 1
+    assert main(["crossval", *crossed[1], "--folds", "0,7"]) == 1
     assert "folds 0 to 2, not [7]" in capsys.readouterr().err
 
 
@@ -146,7 +145,7 @@ def test_folds_that_are_not_there_are_told(crossed, capsys):
 def test_two_runs_at_a_time_give_the_same_numbers(crossed):
     base, words = crossed
     words = [w for w in words if not w.startswith("train.run")] + [f"train.run={base.parent / 'cv2'}"]
-    assert model(["crossval", *words, "--seeds", "0,3", "--quiet", "--jobs", "2"]) == 0
+    assert main(["crossval", *words, "--seeds", "0,3", "--quiet", "--jobs", "2"]) == 0
     a, b = (json.loads((base.parent / n / "crossval.json").read_text()) for n in ("cv", "cv2"))
     assert a["figures"] == b["figures"] and a["pooled"] == b["pooled"]
 
@@ -159,6 +158,6 @@ def test_dask_workers_give_the_same_numbers(crossed):
     words = [w for w in words if not w.startswith("train.run")] + [f"train.run={base.parent / 'cv3'}"]
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         words.append(f"scheduler={cluster.scheduler_address}")
-        assert model(["crossval", *words, "--seeds", "0,3", "--quiet"]) == 0
+        assert main(["crossval", *words, "--seeds", "0,3", "--quiet"]) == 0
     a, b = (json.loads((base.parent / n / "crossval.json").read_text()) for n in ("cv", "cv3"))
     assert a["figures"] == b["figures"] and a["pooled"] == b["pooled"]

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_helpers import CLASSES, MELS, random_batch, small_config, take
 
-from data.config import ConfigError
-from model.deiii import DEIII
-from model.encoders import MaskedBatchNorm
-from model.losses import total_loss
-from model.masking import hide
+from deiii.data.config import ConfigError
+from deiii.model.deiii import DEIII
+from deiii.model.encoders import MaskedBatchNorm
+from deiii.model.losses import total_loss
+from deiii.model.masking import hide
 
 SWITCHES = {
     "everything": {},

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from data.config import ConfigError
-from model.devices import pick_device
+from deiii.data.config import ConfigError
+from deiii.model.devices import pick_device
 
 
 def test_devices_that_are_not_there_are_refused():

@@ -9,10 +9,9 @@ import signal
 import pytest
 from clips import sound_corpus
 
-from data.signals import INTERRUPTED
-from data.splits import Split
-from model.__main__ import main as model
-from pipeline.__main__ import main as pipeline
+from deiii.__main__ import main
+from deiii.data.signals import INTERRUPTED
+from deiii.data.splits import Split
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +26,8 @@ def trained(tmp_path_factory):
     words = ["configs/tiny.yaml", "corpus.name=table", f"corpus.root={folder / 'raw'}", "stages=[logmel]"]
     words += [f"cache={folder / 'cache'}", "model.video=false", "model.flow=false", "workers=1"]
     words += [f"train.run={folder / 'run'}", "train.epochs=2", "loader.batch=4", "train.device=cpu"]
-    assert pipeline(["preprocess", *words]) == 0
-    assert model(["train", *words, "--quiet"]) == 0
+    assert main(["preprocess", *words]) == 0
+    assert main(["train", *words, "--quiet"]) == 0
     return folder, words
 
 
@@ -57,12 +56,12 @@ def test_speakers_do_not_cross_the_splits_of_a_run(trained):
 def test_finished_run_resumes_to_itself(trained):
     folder, words = trained
     before = (folder / "run/last.safetensors").read_bytes()
-    assert model(["train", *words, "--quiet", "--resume"]) == 0
+    assert main(["train", *words, "--quiet", "--resume"]) == 0
     assert (folder / "run/last.safetensors").read_bytes() == before
 
 
 def test_a_run_that_is_there_already_says_how_to_go_on(trained, capsys):
-    assert model(["train", *trained[1], "--quiet"]) == 1
+    assert main(["train", *trained[1], "--quiet"]) == 1
     told = capsys.readouterr().err
     assert "--resume" in told and "ARGS=--resume" in told
 
@@ -72,9 +71,9 @@ def test_stopped_training_says_that_it_goes_on_with_resume(trained, capsys, monk
         raise KeyboardInterrupt
 
     before = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr("model.train.train", stopped)
+    monkeypatch.setattr("deiii.model.train.train", stopped)
     try:
-        assert model(["train", *trained[1]]) == INTERRUPTED
+        assert main(["train", *trained[1]]) == INTERRUPTED
     finally:
         signal.signal(signal.SIGINT, before)
     assert "--resume" in capsys.readouterr().err
@@ -82,7 +81,7 @@ def test_stopped_training_says_that_it_goes_on_with_resume(trained, capsys, monk
 
 def test_evaluation_scores_the_test_speakers(trained):
     run = trained[0] / "run"
-    assert model(["evaluate", str(run)]) == 0
+    assert main(["evaluate", str(run)]) == 0
     metrics = json.loads((run / "metrics.json").read_text())
     with open(run / "predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -94,10 +93,10 @@ def test_evaluation_scores_the_test_speakers(trained):
 
 
 def test_training_without_caches_says_what_to_run(trained, capsys, tmp_path):
-    assert model(["train", *trained[1], f"cache={tmp_path}", f"train.run={tmp_path / 'run'}"]) == 1
+    assert main(["train", *trained[1], f"cache={tmp_path}", f"train.run={tmp_path / 'run'}"]) == 1
     assert "make preprocess" in capsys.readouterr().err
 
 
 def test_unknown_setting_is_told_in_a_line(capsys):
-    assert model(["train", "train.epoch=3"]) == 1
+    assert main(["train", "train.epoch=3"]) == 1
     assert "did you mean 'train.epochs'" in capsys.readouterr().err

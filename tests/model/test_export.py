@@ -8,13 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from data.config import load_config
-from data.loader import Loader
-from model import checkpoint, load
-from model.__main__ import main
-from model.card import model_card
-from model.export import ExportError, describe_inputs, export, read_export
-from model.runs import RunError
+from deiii.__main__ import main
+from deiii.data.config import load_config
+from deiii.data.loader import Loader
+from deiii.model import checkpoint, load
+from deiii.model.card import model_card
+from deiii.model.export import ExportError, describe_inputs, export, read_export
+from deiii.model.runs import RunError
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,8 @@ def test_weights_are_the_best_epochs(exported, seen_run):
 
 def test_program_equals_the_network_on_real_clips(exported, seen_run):
     """Through the loader, for a batch size that was not tried in exporting."""
-    from data.features import FeatureSet
-    from model.export import Program
+    from deiii.data.features import FeatureSet
+    from deiii.model.export import Program
 
     config = load_config([seen_run / "run/config.yaml"])
     config.loader.batch = 3

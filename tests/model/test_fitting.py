@@ -8,12 +8,12 @@ import pytest
 import torch
 from model_helpers import CLASSES, MELS, MemoryLoader, random_batch, small_config
 
-from data.schema import Config, TrainConfig
-from model import checkpoint
-from model.deiii import DEIII
-from model.devices import seed_all
-from model.fitting import Diverged, Trainer, describe, monitored
-from model.runs import RunFolder, provenance
+from deiii.data.schema import Config, TrainConfig
+from deiii.model import checkpoint
+from deiii.model.deiii import DEIII
+from deiii.model.devices import seed_all
+from deiii.model.fitting import Diverged, Trainer, describe, monitored
+from deiii.model.runs import RunFolder, provenance
 
 CPU = torch.device("cpu")
 TIMES = ("seconds", "train_seconds")

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from model_helpers import CLASSES, random_batch
 
-from model.deiii import Outputs, Scores
-from model.losses import ccc_loss, class_loss, inverse_frequency, total_loss
+from deiii.model.deiii import Outputs, Scores
+from deiii.model.losses import ccc_loss, class_loss, inverse_frequency, total_loss
 
 ALL = torch.ones(6, dtype=torch.bool)
 

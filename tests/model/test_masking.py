@@ -4,7 +4,7 @@ import pytest
 import torch
 from model_helpers import random_batch, small_config
 
-from model.masking import hide, random_hide
+from deiii.model.masking import hide, random_hide
 
 
 def left(batch) -> torch.Tensor:

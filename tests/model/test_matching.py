@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from model.matching import Matches, TimeMatch, match_loss
+from deiii.model.matching import Matches, TimeMatch, match_loss
 
 CLIPS, STEPS, HOPS, WIDTH = 3, 6, 20, 16
 

@@ -10,12 +10,11 @@ import av
 import numpy as np
 import pytest
 
-from data.corpora.synthetic.face import render_frames
-from data.corpora.synthetic.make import draw_clip
-from data.corpora.synthetic.plan import plan_clip
-from data.schema import SyntheticConfig
-from model.__main__ import main as model
-from pipeline.__main__ import main as pipeline
+from deiii.__main__ import main
+from deiii.data.corpora.synthetic.face import render_frames
+from deiii.data.corpora.synthetic.make import draw_clip
+from deiii.data.corpora.synthetic.plan import plan_clip
+from deiii.data.schema import SyntheticConfig
 
 DRAWN = SyntheticConfig(speakers=5, clips_per_class=1, seconds=0.8, size=128)
 
@@ -57,14 +56,14 @@ def mixed(tmp_path_factory):
     for name, table in tables.items():
         with open(folder / f"{name}.csv", "w", newline="") as file:
             csv.writer(file).writerows([["path", "speaker", "label"], *table])
-        assert pipeline(["preprocess", *words, f"corpus.table={folder / name}.csv"]) == 0
+        assert main(["preprocess", *words, f"corpus.table={folder / name}.csv"]) == 0
     return folder, words
 
 
 def evaluated(folder, words, table, name):
     run, words = folder / name, [*words, f"corpus.table={folder / table}.csv"]
-    assert model(["train", *words, f"train.run={run}", "--quiet"]) == 0
-    assert model(["evaluate", str(run)]) == 0
+    assert main(["train", *words, f"train.run={run}", "--quiet"]) == 0
+    assert main(["evaluate", str(run)]) == 0
     return json.loads((run / "metrics.json").read_text())
 
 
@@ -80,7 +79,7 @@ def test_a_network_that_would_never_hear_anything_is_refused(mixed, capsys):
     folder, words = mixed
     run = folder / "refused"
     assert (
-        model(["train", *words, f"corpus.table={folder / 'silent'}.csv", f"train.run={run}", "--quiet"]) == 1
+        main(["train", *words, f"corpus.table={folder / 'silent'}.csv", f"train.run={run}", "--quiet"]) == 1
     )
     assert "has any sound; add model.audio=false" in capsys.readouterr().err
     assert not (run / "config.yaml").exists()  # no run was begun

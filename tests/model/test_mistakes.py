@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from test_report import TASK, features, predictions
 
-from model.mistakes import picture, worst_mistakes
+from deiii.model.mistakes import picture, worst_mistakes
 
 
 def test_the_worst_mistakes_come_first():

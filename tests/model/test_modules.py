@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.attention import Attention, AttentivePool
-from model.conformer import Convolution
-from model.encoders import AudioEncoder, DeepAudioEncoder, ImageEncoder, _cells, only_valid
-from model.positions import ClockRotary, rotate
+from deiii.model.attention import Attention, AttentivePool
+from deiii.model.conformer import Convolution
+from deiii.model.encoders import AudioEncoder, DeepAudioEncoder, ImageEncoder, _cells, only_valid
+from deiii.model.positions import ClockRotary, rotate
 
 
 def test_attention_equals_torchs_own():

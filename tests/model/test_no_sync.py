@@ -8,9 +8,9 @@ from test_augment import compact
 from test_fitting import CPU, clips, trainer
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from data.augment import Augment, spec_masks
-from data.picture import batched
-from data.schema import LoaderConfig
+from deiii.data.augment import Augment, spec_masks
+from deiii.data.picture import batched
+from deiii.data.schema import LoaderConfig
 
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero", "aten.equal")
 
@@ -41,7 +41,7 @@ def test_the_gpus_augmentation_reads_nothing_back(monkeypatch):
     config = LoaderConfig(crop=6)
     augment = Augment(config, training=True)
     expected = augment(compact())
-    monkeypatch.setattr("data.augment.one_pass", batched)
+    monkeypatch.setattr("deiii.data.augment.one_pass", batched)
     with NoSync():
         found = augment(compact())
         spec_masks(torch.rand(4, 8), torch.tensor([3, 9, 12, 1]), 12, 8)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from data.schema import TrainConfig
-from model.optim import AveragedWeights, learning_rate, make_optimizer
+from deiii.data.schema import TrainConfig
+from deiii.model.optim import AveragedWeights, learning_rate, make_optimizer
 
 
 def test_schedule_rises_then_falls():

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.parts import shapley
+from deiii.model.parts import shapley
 
 NAMES = ("frames", "flow", "sound")
 worths = st.lists(st.floats(-1, 1), min_size=8, max_size=8)

@@ -12,11 +12,11 @@ import pytest
 from clipmaker import numbered, tone, write
 from clips import write_sound
 
-from model import load
-from model.__main__ import main
-from model.export import export
-from model.predict import MediaError, find_media, unique_names
-from pipeline.video import read_video
+from deiii.__main__ import main
+from deiii.model import load
+from deiii.model.export import export
+from deiii.model.predict import MediaError, find_media, unique_names
+from deiii.pipeline.video import read_video
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_media_are_found_and_named_apart(tmp_path):
 
 
 def test_settings_of_the_network_cannot_be_changed(seen_run, capsys):
-    words = ["predict", str(seen_run / "run"), str(seen_run / "raw/c0.mp4"), "--set", "model.width=64"]
+    words = ["predict", str(seen_run / "run"), str(seen_run / "raw/c0.mp4"), "model.width=64"]
     assert main(words) == 1
     assert "belongs to the trained network" in capsys.readouterr().err
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from model_helpers import random_batch, take
 
-from data.config import load_config
-from model.deiii import DEIII
-from model.losses import total_loss
+from deiii.data.config import load_config
+from deiii.model.deiii import DEIII
+from deiii.model.losses import total_loss
 
 PRESETS = ("tiny", "base", "ablation", "ravdess_audio", pytest.param("large", marks=pytest.mark.slow))
 CLASSES = 8

@@ -11,16 +11,16 @@ from model_helpers import random_batch
 from test_train import features_of
 from torch import nn
 
-from data.config import ConfigError
-from data.schema import Config
-from model.__main__ import main
-from model.encoders import only_valid, times_taken
-from model.masking import random_hide
-from model.matching import Matches
-from model.ranks import VARIABLES, RankError, Ranks, clips_per_rank, device_of, read_environment
-from model.synced import Dropout, connect
-from model.train import make_loader
-from model.whole import whole_batch, whole_matches
+from deiii.__main__ import main
+from deiii.data.config import ConfigError
+from deiii.data.schema import Config
+from deiii.model.encoders import only_valid, times_taken
+from deiii.model.masking import random_hide
+from deiii.model.matching import Matches
+from deiii.model.ranks import VARIABLES, RankError, Ranks, clips_per_rank, device_of, read_environment
+from deiii.model.synced import Dropout, connect
+from deiii.model.train import make_loader
+from deiii.model.whole import whole_batch, whole_matches
 
 TORCHRUN = dict(zip(VARIABLES, ("1", "2", "1", "2", "127.0.0.1", "29500"), strict=True))
 

@@ -9,14 +9,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from data.clips import Clip, Corpus
-from data.outcomes import Outcome, Status
-from data.schema import Config
-from model.evaluate import brief_figures, full_figures, summary, write_predictions
-from model.report import write_report
-from model.runs import RunFolder, provenance
-from model.scoring import Predictions
-from model.train import Task
+from deiii.data.clips import Clip, Corpus
+from deiii.data.outcomes import Outcome, Status
+from deiii.data.schema import Config
+from deiii.model.evaluate import brief_figures, full_figures, summary, write_predictions
+from deiii.model.report import write_report
+from deiii.model.runs import RunFolder, provenance
+from deiii.model.scoring import Predictions
+from deiii.model.train import Task
 
 CLASSES = ("calm", "<b>angry</b>")
 TASK = Task(CLASSES, ("arousal",), ((-1.0, 1.0),))

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from test_report import SPEAKERS, TASK, features, predictions, write
 
-from data.compact import encode_flow
-from model.evaluate import full_figures
-from model.mistakes import worst_mistakes
-from model.report import write_report
+from deiii.data.compact import encode_flow
+from deiii.model.evaluate import full_figures
+from deiii.model.mistakes import worst_mistakes
+from deiii.model.report import write_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = (

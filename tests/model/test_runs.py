@@ -2,9 +2,9 @@
 
 import pytest
 
-from data.config import load_config
-from data.schema import Config
-from model.runs import RunError, RunFolder, provenance
+from deiii.data.config import load_config
+from deiii.data.schema import Config
+from deiii.model.runs import RunError, RunFolder, provenance
 
 INFO = {"keys": {"faces": "abc"}, "split": "d1", "classes": ["a", "b"]}
 

@@ -9,16 +9,15 @@ import pytest
 import torch
 from clips import sound_corpus
 
-from data.clips import Clip, Corpus
-from data.config import ConfigError
-from data.features import FeatureSet
-from data.schema import Config
-from data.streams import Stream
-from model.__main__ import main as model
-from model.checkpoint import load
-from model.ranks import Ranks
-from model.train import check_streams, check_together, make_loader
-from pipeline.__main__ import main as pipeline
+from deiii.__main__ import main
+from deiii.data.clips import Clip, Corpus
+from deiii.data.config import ConfigError
+from deiii.data.features import FeatureSet
+from deiii.data.schema import Config
+from deiii.data.streams import Stream
+from deiii.model.checkpoint import load
+from deiii.model.ranks import Ranks
+from deiii.model.train import check_streams, check_together, make_loader
 
 
 def features_of(lengths: dict[str, list[int]]) -> FeatureSet:
@@ -78,11 +77,11 @@ def test_one_seed_gives_the_same_weights_and_another_gives_others(tmp_path):
     words = ["configs/ravdess_audio.yaml", "corpus.name=table", f"corpus.root={tmp_path / 'raw'}"]
     words += [f"cache={tmp_path / 'cache'}", "split.protocol=speakers", "workers=1", "loader.batch=4"]
     words += ["train.epochs=2", "train.device=cpu"]
-    assert pipeline(["preprocess", *words]) == 0
+    assert main(["preprocess", *words]) == 0
     weights = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         run = tmp_path / name
-        assert model(["train", *words, f"train.run={run}", f"train.seed={seed}", "--quiet"]) == 0
+        assert main(["train", *words, f"train.run={run}", f"train.seed={seed}", "--quiet"]) == 0
         weights.append(load(run / "last.safetensors")[0])
     assert all(torch.equal(weights[0][n], weights[1][n]) for n in weights[0])
     assert not torch.equal(*(w["fused_head.classes.weight"] for w in weights[1:]))

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import two_ranks
 
-from model import checkpoint
-from model.ranks import Ranks
+from deiii.model import checkpoint
+from deiii.model.ranks import Ranks
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120
@@ -166,7 +166,7 @@ def test_torchrun_trains_as_make_train_does(seen_run, tmp_path):
     """The command of the documentation, on the caches and settings of a run that one process made."""
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [sys.executable, *command, "-m", "model", *words(seen_run, tmp_path / "run")],
+        [sys.executable, *command, "-m", "deiii", *words(seen_run, tmp_path / "run")],
         cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
@@ -182,7 +182,7 @@ def test_torchrun_trains_as_make_train_does(seen_run, tmp_path):
 @pytest.mark.parametrize("rank", [0, 1])
 def test_where_one_is_killed_the_other_ends_and_says_so(seen_run, tmp_path, rank):
     running = start(
-        ["-m", "model", *words(seen_run, tmp_path / "run", "train.epochs=5000", "train.patience=5000")],
+        ["-m", "deiii", *words(seen_run, tmp_path / "run", "train.epochs=5000", "train.patience=5000")],
         2, tmp_path / "logs",
     )  # fmt: skip
     deadline = time.monotonic() + PATIENCE
@@ -203,7 +203,7 @@ def test_ctrl_c_under_torchrun_saves_and_ends_all(seen_run, tmp_path):
     more = ("train.epochs=5000", "train.patience=5000")
     with open(tmp_path / "said.txt", "w") as log:
         process = subprocess.Popen(
-            [sys.executable, *command, "-m", "model", *words(seen_run, tmp_path / "run", *more)],
+            [sys.executable, *command, "-m", "deiii", *words(seen_run, tmp_path / "run", *more)],
             cwd=ROOT, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
     deadline = time.monotonic() + PATIENCE

@@ -14,12 +14,12 @@ from pathlib import Path
 import torch
 from model_helpers import CLASSES, MELS, MemoryLoader, random_batch, small_config, take
 
-from data.schema import Config, TrainConfig
-from model.deiii import DEIII
-from model.devices import seed_all
-from model.fitting import Diverged, Trainer
-from model.ranks import RankError, Ranks, joined
-from model.runs import RunFolder
+from deiii.data.schema import Config, TrainConfig
+from deiii.model.deiii import DEIII
+from deiii.model.devices import seed_all
+from deiii.model.fitting import Diverged, Trainer
+from deiii.model.ranks import RankError, Ranks, joined
+from deiii.model.runs import RunFolder
 
 BATCH = 8
 IDS = [f"clip{i}" for i in range(60)]
@@ -41,7 +41,7 @@ def clips(n: int, seed: int):
 
 
 class PartLoader(MemoryLoader):
-    """One rank's part of every batch of a `MemoryLoader`, divided as `data.shuffle.rank_share` divides."""
+    """One rank's part of every batch of a `MemoryLoader`, as `deiii.data.shuffle.rank_share` divides."""
 
     def __init__(self, clips, training: bool, ranks: Ranks):
         super().__init__(clips, BATCH, training, seed=3)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data.outcomes import ClipError
+from deiii.data.outcomes import ClipError
 
 SHARED = os.environ.get("DEIII_TEST_DATA")
 needs_shared = pytest.mark.skipif(

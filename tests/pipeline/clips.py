@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from data.clips import Clip, Corpus
+from deiii.data.clips import Clip, Corpus
 
 
 def write_sound(path: Path, seconds: float = 0.6, hertz: float = 220.0, rate: int = 16000) -> Path:

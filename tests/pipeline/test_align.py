@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pipeline import align
-from pipeline.detectors import TEMPLATE, Face
-from pipeline.tracking import Track
+from deiii.pipeline import align
+from deiii.pipeline.detectors import TEMPLATE, Face
+from deiii.pipeline.tracking import Track
 
 TIMES = np.arange(50) / 25
 

@@ -12,10 +12,10 @@ import pytest
 from clips import sound_corpus, tree_bytes
 from distributed import Client
 
-from data.config import load_config
-from pipeline.cluster import ClusterError, open_cluster, stage_resources
-from pipeline.graph import preprocess
-from pipeline.sharing import Shared, shared_files
+from deiii.data.config import load_config
+from deiii.pipeline.cluster import ClusterError, open_cluster, stage_resources
+from deiii.pipeline.graph import preprocess
+from deiii.pipeline.sharing import Shared, shared_files
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_workers_without_the_files_are_refused(scheduler, tmp_path, lost, what, 
 
 def test_a_worker_that_comes_later_is_asked_with_its_task(scheduler, tmp_path, monkeypatch):
     corpus = sound_corpus(tmp_path / "raw", speakers=1)
-    monkeypatch.setattr("pipeline.sharing.check_workers", lambda client, shared: None)
+    monkeypatch.setattr("deiii.pipeline.sharing.check_workers", lambda client, shared: None)
     monkeypatch.setattr(Shared, "__reduce__", lambda s: (Shared, (s.path, "another", s.root)))
     with pytest.raises(ClusterError, match="does not see the cache folder"):
         preprocess(settings(tmp_path / "cache", f"scheduler={scheduler}"), corpus, lambda line: None)
@@ -102,7 +102,7 @@ def test_an_environment_without_this_project_is_told(scheduler, tmp_path, monkey
 
 
 def test_nobody_at_the_address(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.cluster.PATIENCE", "1s")
+    monkeypatch.setattr("deiii.pipeline.cluster.PATIENCE", "1s")
     config = settings(tmp_path, "scheduler=tcp://127.0.0.1:9")
     with pytest.raises(ClusterError, match="no Dask scheduler answers"), open_cluster(config, 1):
         pass

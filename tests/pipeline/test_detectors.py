@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from clipmaker import needs_shared, shared
 
-from data.schema import FacesConfig
-from pipeline import detectors
-from pipeline.faces import look, weights_digest
-from pipeline.video import read_video
+from deiii.data.schema import FacesConfig
+from deiii.pipeline import detectors
+from deiii.pipeline.faces import look, weights_digest
+from deiii.pipeline.video import read_video
 
 
 def test_nothing_in_noise_or_emptiness():

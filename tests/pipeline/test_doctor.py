@@ -10,10 +10,10 @@ import av.codec
 import pytest
 from clipmaker import needs_shared, shared
 
-from data import weights
-from data.schema import Config
-from pipeline import doctor
-from pipeline.__main__ import main
+from deiii.__main__ import main
+from deiii.data import weights
+from deiii.data.schema import Config
+from deiii.pipeline import doctor
 
 
 def levels(config=None) -> dict[str, set[str]]:

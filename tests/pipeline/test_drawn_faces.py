@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from clipmaker import SHARED, rotated, shared, write
 
-from data.corpora.synthetic.face import landmarks, render_frames
-from data.corpora.synthetic.plan import plan_clip
-from data.outcomes import Status
-from data.schema import FacesConfig, SyntheticConfig
-from pipeline import align, faces
-from pipeline.faces import extract_faces, load_detector
+from deiii.data.corpora.synthetic.face import landmarks, render_frames
+from deiii.data.corpora.synthetic.plan import plan_clip
+from deiii.data.outcomes import Status
+from deiii.data.schema import FacesConfig, SyntheticConfig
+from deiii.pipeline import align, faces
+from deiii.pipeline.faces import extract_faces, load_detector
 
 CORPUS = SyntheticConfig(speakers=4, clips_per_class=1, seconds=0.8)
 GROUND = (96, 110, 120)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from clipmaker import needs_shared, shared
 
-from data.outcomes import ClipError, Status
-from data.schema import FacesConfig, LogMelConfig
-from pipeline.faces import extract_faces, load_detector
-from pipeline.logmel import extract_logmel
+from deiii.data.outcomes import ClipError, Status
+from deiii.data.schema import FacesConfig, LogMelConfig
+from deiii.pipeline.faces import extract_faces, load_detector
+from deiii.pipeline.logmel import extract_logmel
 
 pytestmark = needs_shared
 

@@ -10,10 +10,10 @@ import pytest
 from clips import sound_corpus, tree_bytes
 from distributed import Nanny
 
-from data.config import ConfigError, load_config
-from pipeline.cluster import open_cluster, stage_resources
-from pipeline.engines import kubernetes_cluster, kubernetes_spec, local_workers, slurm_cluster
-from pipeline.graph import preprocess
+from deiii.data.config import ConfigError, load_config
+from deiii.pipeline.cluster import open_cluster, stage_resources
+from deiii.pipeline.engines import kubernetes_cluster, kubernetes_spec, local_workers, slurm_cluster
+from deiii.pipeline.graph import preprocess
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

@@ -10,13 +10,13 @@ from clipmaker import needs_shared, shared, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.corpora.synthetic.face import landmarks, render_frames
-from data.corpora.synthetic.plan import plan_clip
-from data.outcomes import Status
-from data.schema import FacesConfig, SyntheticConfig
-from pipeline import align, faces
-from pipeline.faces import extract_faces, load_detector, resampled
-from pipeline.video import read_video
+from deiii.data.corpora.synthetic.face import landmarks, render_frames
+from deiii.data.corpora.synthetic.plan import plan_clip
+from deiii.data.outcomes import Status
+from deiii.data.schema import FacesConfig, SyntheticConfig
+from deiii.pipeline import align, faces
+from deiii.pipeline.faces import extract_faces, load_detector, resampled
+from deiii.pipeline.video import read_video
 
 CORPUS = SyntheticConfig(speakers=4, clips_per_class=1)
 
@@ -53,7 +53,7 @@ def test_same_bytes_in_another_process_and_with_threads(drawn):
     path = drawn[0]
     script = (
         "import sys, hashlib, cv2; cv2.setNumThreads(int(sys.argv[2]));"
-        "from data.schema import FacesConfig; from pipeline.faces import *;"
+        "from deiii.data.schema import FacesConfig; from deiii.pipeline.faces import *;"
         "c = FacesConfig(); a = extract_faces(sys.argv[1], c, load_detector(c)).arrays;"
         "print(hashlib.sha256(b''.join(a[k].tobytes() for k in sorted(a))).hexdigest())"
     )

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torchvision.models.optical_flow import raft_small
 
-from data.compact import decode_flow
-from data.outcomes import Status
-from data.schema import FlowConfig
-from pipeline.flow import compute_flow, load_engine, usable_pairs
-from pipeline.flow_engines import PairEngine
-from pipeline.raft import RaftEngine
-from pipeline.raft_batches import RaftBatches, choose_device, fitting_batch
+from deiii.data.compact import decode_flow
+from deiii.data.outcomes import Status
+from deiii.data.schema import FlowConfig
+from deiii.pipeline.flow import compute_flow, load_engine, usable_pairs
+from deiii.pipeline.flow_engines import PairEngine
+from deiii.pipeline.raft import RaftEngine
+from deiii.pipeline.raft_batches import RaftBatches, choose_device, fitting_batch
 
 
 @dataclass
@@ -227,7 +227,7 @@ def test_the_batch_follows_the_free_memory(monkeypatch, network, free_gib, size)
 
 def test_long_clips_keep_their_flow_on_disk(monkeypatch):
     (short,) = run([sliding(6)])
-    monkeypatch.setattr("pipeline.flow.IN_MEMORY", 1000)
+    monkeypatch.setattr("deiii.pipeline.flow.IN_MEMORY", 1000)
     (long,) = run([sliding(6)])
     assert isinstance(long.arrays["flow"], np.memmap) and not isinstance(short.arrays["flow"], np.memmap)
     np.testing.assert_array_equal(long.arrays["flow"], short.arrays["flow"])
@@ -245,9 +245,9 @@ def test_opencvs_methods_load_no_pytorch(method):
     code = f"""
 import sys
 import numpy as np
-import pipeline.faces, pipeline.logmel, pipeline.stages
-from data.schema import FlowConfig
-from pipeline.flow import compute_flow, load_engine
+import deiii.pipeline.faces, pipeline.logmel, pipeline.stages
+from deiii.data.schema import FlowConfig
+from deiii.pipeline.flow import compute_flow, load_engine
 class Clip: frames, time, valid = np.zeros((2, 32, 32, 3), np.uint8), np.arange(2) / 25, np.ones(2, bool)
 config = FlowConfig(method={method!r})
 assert len(list(compute_flow([Clip], config, load_engine(config)))) == 1

@@ -4,12 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
-from data.compact import decode_flow
-from data.corpora.synthetic.face import render_frames
-from data.corpora.synthetic.motion import true_motion
-from data.corpora.synthetic.plan import plan_clip
-from data.schema import FlowConfig, SyntheticConfig
-from pipeline.flow import load_engine
+from deiii.data.compact import decode_flow
+from deiii.data.corpora.synthetic.face import render_frames
+from deiii.data.corpora.synthetic.motion import true_motion
+from deiii.data.corpora.synthetic.plan import plan_clip
+from deiii.data.schema import FlowConfig, SyntheticConfig
+from deiii.pipeline.flow import load_engine
 
 STEP = 12  # frames between the two pictures
 

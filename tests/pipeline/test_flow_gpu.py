@@ -6,8 +6,8 @@ import torch
 from test_flow import run, sliding
 from test_raft import LARGE, SMALL, drifting, torchvision_flow
 
-from pipeline.raft import RaftEngine
-from pipeline.raft_batches import RaftBatches
+from deiii.pipeline.raft import RaftEngine
+from deiii.pipeline.raft_batches import RaftBatches
 
 pytestmark = [
     pytest.mark.gpu,
@@ -29,7 +29,7 @@ def test_float32_is_torchvisions(network, launch):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_stays_near(test_data, dtype):
-    from pipeline.raft import load_network
+    from deiii.pipeline.raft import load_network
 
     network = load_network("raft_small", str(test_data / "weights" / "raft_small_princeton.pth"))
     clip = drifting(9, 128)

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from clips import sound_corpus, tree_bytes, write_sound
 
-from data.cache import CacheError, corpus_folder, read_index, read_table, stage_folder
-from data.config import load_config
-from data.recipes import stage_keys
-from pipeline.graph import PreprocessError, preprocess
-from pipeline.verify import verify
+from deiii.data.cache import CacheError, corpus_folder, read_index, read_table, stage_folder
+from deiii.data.config import load_config
+from deiii.data.recipes import stage_keys
+from deiii.pipeline.graph import PreprocessError, preprocess
+from deiii.pipeline.verify import verify
 
 
 def settings(tmp_path: Path, *more: str):

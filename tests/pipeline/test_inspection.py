@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 from clipmaker import tone, write
 
-from data.corpora.synthetic.face import render_frames
-from data.corpora.synthetic.plan import plan_clip
-from data.flow_colours import colour_wheel, flow_colours
-from data.outcomes import Outcome, Status
-from data.schema import Config, SyntheticConfig
-from pipeline.__main__ import main
-from pipeline.clip_features import Features, extract
-from pipeline.clip_video import STAGE, draw_video
-from pipeline.contact_sheet import draw_contact_sheet
-from pipeline.source_frames import FOUND, INVALID, source_frames
+from deiii.__main__ import main
+from deiii.data.corpora.synthetic.face import render_frames
+from deiii.data.corpora.synthetic.plan import plan_clip
+from deiii.data.flow_colours import colour_wheel, flow_colours
+from deiii.data.outcomes import Outcome, Status
+from deiii.data.schema import Config, SyntheticConfig
+from deiii.pipeline.clip_features import Features, extract
+from deiii.pipeline.clip_video import STAGE, draw_video
+from deiii.pipeline.contact_sheet import draw_contact_sheet
+from deiii.pipeline.source_frames import FOUND, INVALID, source_frames
 
 FRAMES = render_frames(plan_clip(SyntheticConfig(speakers=1, clips_per_class=1, seconds=0.8), 0))
 
@@ -121,7 +121,7 @@ def test_worst_clips_come_first(tmp_path, capsys):
     assert main(["preprocess", *settings, "max_failed=0.5"]) == 0
     capsys.readouterr()
     out = tmp_path / "seen"
-    assert main(["inspect", "--worst", "3", "--out", str(out), "--no-video", "--set", *settings]) == 0
+    assert main(["inspect", "--worst", "3", "--out", str(out), "--no-video", *settings]) == 0
     told = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
     assert told == ["gone", "quarter", "half"]
     assert {p.name for p in out.iterdir()} == {"worst.png", "gone.png", "quarter.png", "half.png"}

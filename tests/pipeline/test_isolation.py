@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from clips import write_sound
 
-from data.config import load_config
-from data.outcomes import Status
-from pipeline.isolation import _pack, _unpack, run_isolated
-from pipeline.stages import run_clip
+from deiii.data.config import load_config
+from deiii.data.outcomes import Status
+from deiii.pipeline.isolation import _pack, _unpack, run_isolated
+from deiii.pipeline.stages import run_clip
 
 
 def test_the_same_result_as_in_this_process(tmp_path):

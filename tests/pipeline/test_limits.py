@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.limits import HANGING, memory_limit, time_limit
+from deiii.pipeline.limits import HANGING, memory_limit, time_limit
 
 linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is limited on Linux alone")
 

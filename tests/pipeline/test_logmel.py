@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from clipmaker import needs_shared, numbered, shared, tone, write
 
-from data.outcomes import ClipError, Status
-from data.schema import LogMelConfig
-from pipeline import logmel
-from pipeline.logmel import extract_logmel, log_mel
+from deiii.data.outcomes import ClipError, Status
+from deiii.data.schema import LogMelConfig
+from deiii.pipeline import logmel
+from deiii.pipeline.logmel import extract_logmel, log_mel
 
 
 def reference(samples, config):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from clips import sound_corpus
 
-from pipeline.__main__ import main
+from deiii.__main__ import main
 
 
 def test_too_many_failures_make_the_exit_status_non_zero(tmp_path, capsys):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from clipmaker import needs_shared, numbered, outcome_of, shared, tone, write
 
-from data.outcomes import Status
-from pipeline import media
-from pipeline.media import read_sound
-from pipeline.video import read_video
+from deiii.data.outcomes import Status
+from deiii.pipeline import media
+from deiii.pipeline.media import read_sound
+from deiii.pipeline.video import read_video
 
 
 def test_sound_shares_the_video_clock(tmp_path):

@@ -6,7 +6,7 @@ from clipmaker import GROUND, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.motion import fit_similarity, follow
+from deiii.pipeline.motion import fit_similarity, follow
 
 
 @settings(max_examples=50, deadline=None)

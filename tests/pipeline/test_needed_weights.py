@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from data.config import load_config
-from data.weights import WeightsError
-from pipeline import needed_weights
+from deiii.data.config import load_config
+from deiii.data.weights import WeightsError
+from deiii.pipeline import needed_weights
 
 BOTH = ["faces.detector=yunet", "flow.method=raft"]
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.models.optical_flow import raft_large, raft_small
 
-from data.weights import WeightsError
-from pipeline.raft import RaftEngine, load_network
-from pipeline.raft_size import size_note, working_size
+from deiii.data.weights import WeightsError
+from deiii.pipeline.raft import RaftEngine, load_network
+from deiii.pipeline.raft_size import size_note, working_size
 
 
 @pytest.fixture(autouse=True)
@@ -142,8 +142,8 @@ def test_threads_change_nothing():
 @pytest.mark.parametrize("network", [SMALL, LARGE], ids=["small", "large"])
 def test_the_form_for_gpus_is_torchvisions_too(network, monkeypatch):
     """Without Winograd and the CPU's lookup: what runs on a GPU, here on the CPU."""
-    monkeypatch.setattr("pipeline.raft.winograd_pays", lambda device, dtype: False)
-    monkeypatch.setattr("pipeline.raft_correlation.on_cpu", lambda x: False)
+    monkeypatch.setattr("deiii.pipeline.raft.winograd_pays", lambda device, dtype: False)
+    monkeypatch.setattr("deiii.pipeline.raft_correlation.on_cpu", lambda x: False)
     clip = drifting(3, 128, 144)
     reference = torchvision_flow(network, clip, 2)
     difference = (RaftEngine(network, 2).flow(clip) - reference).abs().max()

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from torchvision.models.optical_flow.raft import ConvGRU, CorrBlock
 
-from pipeline.raft_correlation import CorrelationPyramid
-from pipeline.raft_encoder import InstanceNorm
-from pipeline.raft_update import NarrowConv, SplitGRU
-from pipeline.threads import in_parallel
+from deiii.pipeline.raft_correlation import CorrelationPyramid
+from deiii.pipeline.raft_encoder import InstanceNorm
+from deiii.pipeline.raft_update import NarrowConv, SplitGRU
+from deiii.pipeline.threads import in_parallel
 
 
 def last(x):
@@ -19,7 +19,7 @@ def last(x):
 @pytest.mark.parametrize("radius,height,width", [(3, 16, 16), (4, 16, 24), (4, 18, 17)])
 @pytest.mark.parametrize("reach", [0.7, 9.0, 500.0])
 def test_lookup_is_torchvisions(monkeypatch, cpu, radius, height, width, reach):
-    monkeypatch.setattr("pipeline.raft_correlation.on_cpu", lambda x: cpu)
+    monkeypatch.setattr("deiii.pipeline.raft_correlation.on_cpu", lambda x: cpu)
     torch.manual_seed(0)
     first, second = torch.randn(2, 2, 32, height, width)
     grid = torch.stack(torch.meshgrid(torch.arange(width), torch.arange(height), indexing="xy")).float()

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torchvision.models.optical_flow import raft_small
 
-from data.cache import read_index
-from data.compact import decode_flow
-from pipeline.__main__ import main
+from deiii.__main__ import main
+from deiii.data.cache import read_index
+from deiii.data.compact import decode_flow
 
 PAIRS = 4  # of each clip, spread over it
 

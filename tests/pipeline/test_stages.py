@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from clips import sound_corpus
 
-from data.clips import plan_shards
-from data.config import load_config, to_yaml
-from data.recipes import recipes
-from data.weights import WeightsError
-from pipeline import stages
-from pipeline.plan import Sources, finished_shards
+from deiii.data.clips import plan_shards
+from deiii.data.config import load_config, to_yaml
+from deiii.data.recipes import recipes
+from deiii.data.weights import WeightsError
+from deiii.pipeline import stages
+from deiii.pipeline.plan import Sources, finished_shards
 
 
 def test_a_clip_that_went_missing_after_its_digest_was_taken_is_made_when_it_is_back(tmp_path, monkeypatch):

@@ -3,9 +3,9 @@
 import numpy as np
 from clipmaker import GROUND, picture
 
-from pipeline.choice import choose
-from pipeline.detectors import TEMPLATE, Face
-from pipeline.tracking import Tracker, is_cut, overlap
+from deiii.pipeline.choice import choose
+from deiii.pipeline.detectors import TEMPLATE, Face
+from deiii.pipeline.tracking import Tracker, is_cut, overlap
 
 
 def detector_of(script, calls=None):

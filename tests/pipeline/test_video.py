@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from clipmaker import level, numbered, rotated, write
 
-from pipeline.video import expected_bytes, read_video
+from deiii.pipeline.video import expected_bytes, read_video
 
 
 def test_frames_and_times(tmp_path):

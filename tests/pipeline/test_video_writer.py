@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from clipmaker import level, numbered, tone, write
 
-from pipeline.media import read_sound
-from pipeline.video import read_video
-from pipeline.video_writer import VideoWriter
+from deiii.pipeline.media import read_sound
+from deiii.pipeline.video import read_video
+from deiii.pipeline.video_writer import VideoWriter
 
 
 def copied(source, path):

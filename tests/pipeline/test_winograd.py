@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.winograd import KERNELS, WinogradConv, workspace
+from deiii.pipeline.winograd import KERNELS, WinogradConv, workspace
 
 
 def layer(c, o, kernel, seed=0, **options):

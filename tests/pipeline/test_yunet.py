@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from clipmaker import needs_shared, shared
 
-from data.weights import WeightsError
-from pipeline.detectors import shrink
-from pipeline.video import read_video
-from pipeline.yunet import YuNet
+from deiii.data.weights import WeightsError
+from deiii.pipeline.detectors import shrink
+from deiii.pipeline.video import read_video
+from deiii.pipeline.yunet import YuNet
 
 pytestmark = needs_shared
 CLIPS = ["edge/several_faces_5_frames.mp4", "edge/tiny_face.mp4", "grid/bbaf2n.mpg", "edge/no_face.mp4"]

@@ -4,7 +4,7 @@ Labels are built from independent cues, so the best accuracy that any model can 
 input is known in advance; docs name the ceilings. `plan` decides what each clip holds, `face` and
 `voice` draw it, `write` makes the mp4 file, `make` draws the whole corpus:
 
-    python -m data.corpora.synthetic --root raw/synthetic speakers=24
+    deiii synthesize corpus.root=raw/synthetic corpus.synthetic.speakers=24
 """
 
 from __future__ import annotations
@@ -12,10 +12,18 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from data.clips import Clip, Corpus, CorpusError
-from data.corpora.synthetic.make import CSV_FIELDS, DONE, TABLE, describe, differences, make, read_description
-from data.corpora.synthetic.plan import ClipPlan, classes, plan_clip
-from data.schema import CorpusConfig
+from deiii.data.clips import Clip, Corpus, CorpusError
+from deiii.data.corpora.synthetic.make import (
+    CSV_FIELDS,
+    DONE,
+    TABLE,
+    describe,
+    differences,
+    make,
+    read_description,
+)
+from deiii.data.corpora.synthetic.plan import ClipPlan, classes, plan_clip
+from deiii.data.schema import CorpusConfig
 
 __all__ = ["ClipPlan", "classes", "make", "plan_clip", "scan"]
 
@@ -33,8 +41,7 @@ def scan(config: CorpusConfig) -> Corpus:
     root, task = Path(config.root), config.synthetic.task
     if not (root / DONE).is_file() or not (root / TABLE).is_file():
         raise CorpusError(
-            f"no drawn corpus in {root}; draw it with `make corpus` or "
-            f"`python -m data.corpora.synthetic --root {root}`"
+            f"no drawn corpus in {root}; make it with `make corpus` or `deiii synthesize corpus.root={root}`"
         )
     other = differences(read_description(root / DONE), describe(config.synthetic))
     if other:

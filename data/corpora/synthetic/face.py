@@ -11,7 +11,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from data.corpora.synthetic.plan import ClipPlan
+from deiii.data.corpora.synthetic.plan import ClipPlan
 
 LEFT, RIGHT, TOP, BOTTOM = -2.2, 2.2, -2.0, 3.0  # the canvas, face units
 EYE_Y = -0.18

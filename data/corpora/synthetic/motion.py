@@ -11,8 +11,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from data.corpora.synthetic.face import LEFT, TOP, _head, _placement
-from data.corpora.synthetic.plan import ClipPlan
+from deiii.data.corpora.synthetic.face import LEFT, TOP, _head, _placement
+from deiii.data.corpora.synthetic.plan import ClipPlan
 
 BORDER = 4  # px to either side of the head's outline that count as neither
 BOXES = ((-0.85, -0.85, 0.85, -0.25), (-0.6, 0.3, 0.6, 1.05))  # brows; mouth: x0, y0, x1, y1, face units

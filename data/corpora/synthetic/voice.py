@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.signal import lfilter
 
-from data.corpora.synthetic.plan import ClipPlan, envelope
+from deiii.data.corpora.synthetic.plan import ClipPlan, envelope
 
 SAMPLE_RATE = 48000
 HIGHEST = 7000.0  # Hz, of any harmonic
