@@ -52,10 +52,10 @@ test-all: $(STAMP) ## the slow tests too
 	$(PY) -m pytest
 
 test-faults: $(STAMP) ## kill, corrupt and fill up the real programs; a table of what came of it [ARGS=--short]
-	$(PY) tests/faults $(ARGS)
+	$(PY) -m tests.faults $(ARGS)
 
 test-cluster: $(STAMP) ## several machines in network namespaces: one cut off, one blind, one killed; DDP
-	$(PY) tests/cluster $(ARGS)
+	$(PY) -m tests.cluster $(ARGS)
 
 soak: $(STAMP) ## 5,000 small clips: is memory flat, is anything left behind?
 	$(PY) -m benchmarks.soak $(ARGS)

@@ -23,16 +23,16 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from deiii.data.atomic import write_json, write_text
-from deiii.data.cli import read_settings, run
+from deiii.data.config.schema import Config
+from deiii.data.config.words import read_settings, run
 from deiii.data.corpora.scan import scan_corpus
-from deiii.data.schema import Config
-from deiii.model.cells import finished, run_all
-from deiii.model.crossval_report import hardware
-from deiii.model.figures import FIRST, GRID, INK, SECOND, save_png
+from deiii.data.tools.atomic_files import write_json, write_text
+from deiii.model.evaluation.crossval_report import hardware
+from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png
+from deiii.model.evaluation.many_runs import finished, run_all
 from deiii.model.metrics import bootstrap
-from deiii.model.runs import RunFolder, provenance, revisions
-from deiii.pipeline.graph import preprocess
+from deiii.model.training.run_folder import RunFolder, provenance, revisions
+from deiii.pipeline.preprocess.graph import preprocess
 
 
 @dataclass(frozen=True)

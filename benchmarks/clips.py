@@ -8,10 +8,10 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from deiii.data.config.schema import CorpusConfig, FacesConfig, SyntheticConfig
 from deiii.data.corpora import synthetic
 from deiii.data.corpora.synthetic.make import make
-from deiii.data.schema import CorpusConfig, FacesConfig, SyntheticConfig
-from deiii.pipeline.faces import extract_faces, load_detector
+from deiii.pipeline.faces.stage import extract_faces, load_detector
 
 
 def face_clips(size: int, least: int) -> tuple[str, list[np.ndarray]]:

@@ -16,8 +16,8 @@ import torch
 
 from benchmarks.clips import face_clips
 from benchmarks.flow import network_for
-from deiii.data.compact import decode_flow, encode_flow
-from deiii.pipeline.raft import RaftEngine
+from deiii.data.cache.flow_codec import decode_flow, encode_flow
+from deiii.pipeline.flow.raft.network import RaftEngine
 
 
 def clip_flow(method: str, frames: np.ndarray, engine: RaftEngine | None) -> np.ndarray:

@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ablation import AUDIO_ONLY, FILES, FRAMES_ONLY, SETTINGS, arguments, origin
-from deiii.data.atomic import write_json, write_text
-from deiii.data.cli import read_settings, run
+from deiii.data.config.schema import Config
+from deiii.data.config.words import read_settings, run
 from deiii.data.corpora.scan import scan_corpus
-from deiii.data.schema import Config
-from deiii.model.cells import run_all
-from deiii.model.crossval_report import hardware
+from deiii.data.tools.atomic_files import write_json, write_text
+from deiii.model.evaluation.crossval_report import hardware
+from deiii.model.evaluation.many_runs import run_all
 from deiii.model.metrics import bootstrap, ccc
-from deiii.model.runs import RunFolder
-from deiii.pipeline.graph import preprocess
+from deiii.model.training.run_folder import RunFolder
+from deiii.pipeline.preprocess.graph import preprocess
 
 NAMES = ("valence", "arousal")
 # What can be told: valence from frames; arousal from flow or sound, not from stills.

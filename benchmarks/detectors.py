@@ -22,10 +22,10 @@ import cv2
 import numpy as np
 
 from benchmarks.machine import describe
-from deiii.data.weights import YUNET, resolve
-from deiii.pipeline.detectors import MOST_FACES, shrink
-from deiii.pipeline.video import read_video
-from deiii.pipeline.yunet import YuNet
+from deiii.data.tools.weights import YUNET, resolve
+from deiii.pipeline.faces.face import MOST_FACES, shrink
+from deiii.pipeline.faces.yunet import YuNet
+from deiii.pipeline.media.video import read_video
 
 MIN_SCORE, EVERY = 0.6, 10
 

@@ -4,7 +4,7 @@
 
 All ways decode the same clips and cut crops of 128 px; one thread.
 
-- ours: `deiii.pipeline.faces.extract_faces`;
+- ours: `deiii.pipeline.faces.stage.extract_faces`;
 - plain: the usual script: PyAV's RGB frames, OpenCV's detector on every one at the same size as ours,
   a similarity from that frame's own landmarks, `cv2.warpAffine`;
 - own parts: detection on every frame, but with our decoder, detector and cropping, which shows what
@@ -31,12 +31,12 @@ import cv2
 import numpy as np
 
 from benchmarks.machine import describe
-from deiii.data.schema import FacesConfig
-from deiii.data.weights import YUNET, resolve
-from deiii.pipeline import align
-from deiii.pipeline.detectors import Detector, shrink
-from deiii.pipeline.faces import extract_faces, load_detector
-from deiii.pipeline.video import read_video
+from deiii.data.config.schema import FacesConfig
+from deiii.data.tools.weights import YUNET, resolve
+from deiii.pipeline.faces import align
+from deiii.pipeline.faces.face import Detector, shrink
+from deiii.pipeline.faces.stage import extract_faces, load_detector
+from deiii.pipeline.media.video import read_video
 
 
 def plain(path: str, config: FacesConfig, weights: str | None) -> np.ndarray:

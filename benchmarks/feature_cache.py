@@ -14,20 +14,21 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from deiii.data.atomic import write_json
-from deiii.data.cache import StageIndex, record_shard, stage_folder, write_index, write_table
-from deiii.data.clips import Clip, Corpus, plan_shards
-from deiii.data.compact import encode_flow
-from deiii.data.config import load_config
+from deiii.data.cache.flow_codec import encode_flow
+from deiii.data.cache.index import StageIndex, record_shard, stage_folder, write_index, write_table
+from deiii.data.cache.outcomes import Outcome, Status
+from deiii.data.cache.shard_plan import plan_shards
+from deiii.data.cache.shard_writer import ShardWriter
+from deiii.data.config.load import load_config
+from deiii.data.config.schema import LogMelConfig, SyntheticConfig
+from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.scan import cache_name
 from deiii.data.corpora.synthetic.face import render_frames
 from deiii.data.corpora.synthetic.plan import plan_clip
 from deiii.data.corpora.synthetic.voice import SAMPLE_RATE, render_voice
-from deiii.data.features import FeatureSet
-from deiii.data.outcomes import Outcome, Status
-from deiii.data.schema import LogMelConfig, SyntheticConfig
-from deiii.data.shard_writer import ShardWriter
-from deiii.pipeline.logmel import log_mel
+from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.tools.atomic_files import write_json
+from deiii.pipeline.logmel.stage import log_mel
 
 KEYS = {"faces": "bench-faces", "flow": "bench-flow", "logmel": "bench-logmel"}
 BASE = 16  # drawn clips that all others derive from

@@ -21,9 +21,9 @@ import torchvision
 from torchvision.models.optical_flow import RAFT
 
 from benchmarks.clips import face_clips
-from deiii.data.recipes import RAFT_WEIGHTS
-from deiii.data.weights import resolve
-from deiii.pipeline.raft import RaftEngine, cpu_pairs, load_network, prepare
+from deiii.data.cache.stages import RAFT_WEIGHTS
+from deiii.data.tools.weights import resolve
+from deiii.pipeline.flow.raft.network import RaftEngine, cpu_pairs, load_network, prepare
 
 UPDATES, SIZE = 12, 128
 FILES = {"raft_small": "raft_small_princeton.pth", "raft_large": "raft_large_princeton_sintel.pth"}

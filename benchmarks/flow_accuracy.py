@@ -21,13 +21,13 @@ import torch
 import torchvision
 
 from benchmarks.flow import network_for, torchvision_pairs
-from deiii.data.compact import decode_flow
+from deiii.data.cache.flow_codec import decode_flow
+from deiii.data.config.schema import SyntheticConfig
 from deiii.data.corpora.synthetic.face import render_frames
 from deiii.data.corpora.synthetic.motion import true_motion
 from deiii.data.corpora.synthetic.plan import plan_clip
-from deiii.data.schema import SyntheticConfig
-from deiii.pipeline.flow_engines import PairEngine
-from deiii.pipeline.raft import MODELS, RaftEngine
+from deiii.pipeline.flow.engines import PairEngine
+from deiii.pipeline.flow.raft.network import MODELS, RaftEngine
 
 STEP = 4  # frames of a drawn clip between the two pictures; neighbours move by a third of a px
 Method = Callable[[np.ndarray], np.ndarray]  # frames uint8 [m,H,W,3] to flow [m-1,H,W,2]

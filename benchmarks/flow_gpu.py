@@ -26,9 +26,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.clips import face_clips
 from benchmarks.flow import FILES, SIZE, UPDATES, network_for, torchvision_pairs
-from deiii.pipeline import raft
-from deiii.pipeline.raft import RaftEngine
-from deiii.pipeline.raft_batches import DTYPES, RaftBatches
+from deiii.pipeline.flow.raft import network as raft
+from deiii.pipeline.flow.raft.engine import DTYPES, RaftBatches
+from deiii.pipeline.flow.raft.network import RaftEngine
 
 LAUNCHES = ("eager", "compile", "graph", "both")
 

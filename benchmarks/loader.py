@@ -32,12 +32,12 @@ import numpy as np
 from benchmarks import loader_peers as peers
 from benchmarks.feature_cache import KEYS, open_cache
 from benchmarks.machine import describe
-from deiii.data.cache import read_index, stage_folder, write_index, write_table
-from deiii.data.clips import Corpus
-from deiii.data.config import load_config
-from deiii.data.features import FeatureSet
-from deiii.data.loader import Loader
-from deiii.data.schema import LoaderConfig
+from deiii.data.cache.index import read_index, stage_folder, write_index, write_table
+from deiii.data.config.load import load_config
+from deiii.data.config.schema import LoaderConfig
+from deiii.data.corpora.clips import Corpus
+from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.loader.loader import Loader
 
 STEPS, BATCH, FRAMES = 16, 32, 50
 EPOCHS = 5  # of ours in a run; one takes a few hundredths of a second

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from deiii.data.features import FeatureSet
+from deiii.data.loader.feature_set import FeatureSet
 
 WORKERS = 2
 Sample = dict[str, np.ndarray]

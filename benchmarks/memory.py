@@ -24,11 +24,11 @@ import cv2
 import numpy as np
 
 from benchmarks.machine import describe
+from deiii.data.cache.shard_writer import ShardWriter
+from deiii.data.config.schema import FacesConfig, SyntheticConfig
 from deiii.data.corpora.synthetic.face import render_frames
 from deiii.data.corpora.synthetic.plan import plan_clip
-from deiii.data.schema import FacesConfig, SyntheticConfig
-from deiii.data.shard_writer import ShardWriter
-from deiii.pipeline.faces import extract_faces, load_detector
+from deiii.pipeline.faces.stage import extract_faces, load_detector
 
 WIDTH, HEIGHT, FPS = 3840, 2160, 25
 

@@ -3,8 +3,8 @@
     python -m benchmarks.object_store
 
 Real shards (`benchmarks.feature_cache`) and the loader's own choice of instants over one epoch; the ranges
-are those that `deiii.data.gather.Gather.copy` takes from the mapped files. No object store is involved:
-this counts requests and bytes for three ways to ask for the same clips.
+are those that `deiii.data.loader.gather.Gather.copy` takes from the mapped files. No object store is
+involved: this counts requests and bytes for three ways to ask for the same clips.
 
 rows     one request for each run of neighbouring rows (two rows less than GAP bytes apart are one run)
 span     one request a clip and a field, from its first row to its last
@@ -24,9 +24,9 @@ import numpy as np
 
 from benchmarks.feature_cache import open_cache
 from benchmarks.machine import describe
-from deiii.data.config import load_config
-from deiii.data.gather import Sampled
-from deiii.data.loader import Loader
+from deiii.data.config.load import load_config
+from deiii.data.loader.gather import Sampled
+from deiii.data.loader.loader import Loader
 
 GAP = 64 * 1024  # bytes that are cheaper to read along than to ask again for
 WAYS = ("rows", "span", "shard")

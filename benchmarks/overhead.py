@@ -3,8 +3,9 @@
     python -c "from benchmarks.overhead import measure; measure(100_000)"
     python -c "from benchmarks.overhead import measure; measure(1_000_000, clips_per_shard=100)"
 
-`deiii.pipeline.graph.preprocess` runs as it is (plan, keys, cluster, tasks, indices, summary), but for the
-function that makes a shard, which returns a record of the shard's clips at once and writes no file.
+`deiii.pipeline.preprocess.graph.preprocess` runs as it is (plan, keys, cluster, tasks, indices, summary),
+but for the function that makes a shard, which returns a record of the shard's clips at once and writes no
+file.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ import sys
 import tempfile
 import time
 
-from deiii.data.cache import ShardRecord
-from deiii.data.clips import Clip, Corpus
-from deiii.data.schema import Config
-from deiii.data.shards import ClipRow
-from deiii.pipeline import graph
-from deiii.pipeline.stages import ShardTask
+from deiii.data.cache.index import ShardRecord
+from deiii.data.cache.shards import ClipRow
+from deiii.data.config.schema import Config
+from deiii.data.corpora.clips import Clip, Corpus
+from deiii.pipeline.preprocess import graph
+from deiii.pipeline.stages.shard import ShardTask
 
 CLIPS_A_SPEAKER = 100
 

@@ -30,17 +30,17 @@ import cv2
 import numpy as np
 import torch
 
-from deiii.data.config import load_config
+from deiii.data.config.load import load_config
+from deiii.data.config.schema import SyntheticConfig
 from deiii.data.corpora.synthetic.make import make
-from deiii.data.schema import SyntheticConfig
-from deiii.model import checkpoint
-from deiii.model.runs import RunFolder, provenance
-from deiii.model.train import Task
-from deiii.pipeline.video import read_video
-from deiii.pipeline.video_writer import VideoWriter
+from deiii.model.network.task import Task
+from deiii.model.training import checkpoint
+from deiii.model.training.run_folder import RunFolder, provenance
+from deiii.pipeline.media.video import read_video
+from deiii.pipeline.media.video_writer import VideoWriter
 
 WIDTH, HEIGHT, FPS = 640, 360, 25
-STARTED = "from deiii.model import load; load({run!r}, 'cpu')"
+STARTED = "from deiii import load; load({run!r}, 'cpu')"
 
 
 def untrained(folder: Path) -> Path:
@@ -82,8 +82,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument("--files", type=int, default=3, help="files for the comparison with fresh processes")
     options = parser.parse_args()
-    from deiii.model.predict import predict_loaded
-    from deiii.model.predictor import load
+    from deiii.model.prediction.files import predict_loaded
+    from deiii.model.prediction.predictor import load
 
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -27,9 +27,9 @@ import time
 from pathlib import Path
 
 from benchmarks.machine import describe
+from deiii.data.config.schema import CorpusConfig, SyntheticConfig
 from deiii.data.corpora import synthetic
 from deiii.data.corpora.synthetic.make import make
-from deiii.data.schema import CorpusConfig, SyntheticConfig
 
 SECONDS, FRAME = 1.6, 360
 OVERHEAD = "from benchmarks.overhead import measure; measure({clips})"

@@ -15,14 +15,14 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from deiii.data.atomic import write_text
-from deiii.data.batch import Batch
-from deiii.data.config import load_config
-from deiii.data.schema import Config
-from deiii.model.crossval_report import hardware
-from deiii.model.deiii import DEIII
-from deiii.model.devices import pick_device
-from deiii.model.losses import total_loss
+from deiii.data.config.load import load_config
+from deiii.data.config.schema import Config
+from deiii.data.loader.batch import Batch
+from deiii.data.tools.atomic_files import write_text
+from deiii.model.distributed.devices import pick_device
+from deiii.model.evaluation.crossval_report import hardware
+from deiii.model.network.deiii import DEIII
+from deiii.model.training.losses import total_loss
 
 PRESETS = ("tiny", "base", "large", "ravdess_audio")
 CLASSES = 8

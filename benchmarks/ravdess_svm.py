@@ -27,14 +27,14 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from tqdm import tqdm
 
-from deiii.data.atomic import atomic_path, write_json
-from deiii.data.cli import read_settings
-from deiii.data.clips import Clip
+from deiii.data.config.words import read_settings
+from deiii.data.corpora.clips import Clip
 from deiii.data.corpora.scan import scan
-from deiii.data.splits import make_split, number_of_folds
-from deiii.model.crossval_report import hardware
+from deiii.data.corpora.splits import make_split, number_of_folds
+from deiii.data.tools.atomic_files import atomic_path, write_json
+from deiii.model.evaluation.crossval_report import hardware
 from deiii.model.metrics import bootstrap
-from deiii.pipeline.media import read_sound
+from deiii.pipeline.media.sound import read_sound
 
 RATE, HOP, FFT = 16000, 160, 512
 TRIM_DB = 40.0

@@ -26,10 +26,10 @@ from pathlib import Path
 import psutil
 from tqdm import tqdm
 
-from deiii.data.cache import read_index
+from deiii.data.cache.index import read_index
+from deiii.data.cache.integrity import verify
+from deiii.data.config.schema import SyntheticConfig
 from deiii.data.corpora.synthetic import make
-from deiii.data.schema import SyntheticConfig
-from deiii.pipeline.verify import verify
 
 UNIQUE = SyntheticConfig(speakers=4, clips_per_class=2, seconds=0.8, fps=12.5, size=96)  # 64 clips
 GROWTH = 0.05  # a share of memory that is noise

@@ -4,11 +4,11 @@
     python -m benchmarks.train --device cuda --preset configs/base.yaml --clips 7442 --size 112 \\
         --residency stream ram device
 
-Both ways run the trainer's own epoch (`deiii.model.fitting.Trainer`) with the same network, seeds and number
-of steps; they alternate, and ``stall`` is the median over the runs of the extra time's share. The time
-is that of the training steps alone, without validation. ``--variants`` also times a step in float32,
-in bfloat16, compiled, and with freed memory returned to the system (`deiii.data.allocator`), on the batch in
-memory. FLOPs are counted by PyTorch, forward and backward.
+Both ways run the trainer's own epoch (`deiii.model.training.trainer.Trainer`) with the same network, seeds
+and number of steps; they alternate, and ``stall`` is the median over the runs of the extra time's share.
+The time is that of the training steps alone, without validation. ``--variants`` also times a step in float32,
+in bfloat16, compiled, and with freed memory returned to the system (`deiii.data.tools.malloc`), on the
+batch in memory. FLOPs are counted by PyTorch, forward and backward.
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.feature_cache import open_cache
 from benchmarks.machine import describe
-from deiii.data.allocator import keep_freed_memory
-from deiii.data.batch import Batch
-from deiii.data.config import load_config
-from deiii.data.features import FeatureSet
-from deiii.data.loader import Loader
-from deiii.data.schema import Config
-from deiii.model.devices import pick_device, seed_all
-from deiii.model.fitting import Trainer
-from deiii.model.losses import total_loss
-from deiii.model.runs import RunFolder
-from deiii.model.train import Task, make_loader
+from deiii.data.config.load import load_config
+from deiii.data.config.schema import Config
+from deiii.data.loader.batch import Batch
+from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.loader.loader import Loader
+from deiii.data.tools.malloc import keep_freed_memory
+from deiii.model.distributed.devices import pick_device, seed_all
+from deiii.model.network.task import Task
+from deiii.model.training.loaders import make_loader
+from deiii.model.training.losses import total_loss
+from deiii.model.training.run_folder import RunFolder
+from deiii.model.training.trainer import Trainer
 
 
 class OneBatch:
@@ -122,7 +123,7 @@ def variants(features: FeatureSet, config: Config, device: torch.device, runs: i
             other = replace(config, train=replace(config.train, epochs=2, **changes))
             keep = name != "memory_returned"
             with mock.patch(
-                "deiii.model.fitting.keep_freed_memory", lambda keep=keep: keep_freed_memory(keep)
+                "deiii.model.training.trainer.keep_freed_memory", lambda keep=keep: keep_freed_memory(keep)
             ):
                 times[name].append(epoch_seconds(features, other, memory, device))
     return {name: round(statistics.median(found), 3) for name, found in times.items()}

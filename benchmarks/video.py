@@ -22,10 +22,10 @@ import cv2
 import numpy as np
 
 from benchmarks.machine import describe
+from deiii.data.config.schema import SyntheticConfig
 from deiii.data.corpora.synthetic.face import render_frames
 from deiii.data.corpora.synthetic.plan import plan_clip
-from deiii.data.schema import SyntheticConfig
-from deiii.pipeline.video import read_video
+from deiii.pipeline.media.video import read_video
 
 LONGEST = 640
 KINDS = {

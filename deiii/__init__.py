@@ -15,17 +15,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from deiii.data.features import open_features
-    from deiii.model.predictor import load
-    from deiii.pipeline.clip_features import Features, extract
+    from deiii.data.loader.feature_set import open_features
+    from deiii.model.prediction.predictor import load
+    from deiii.pipeline.extract import Features, extract
 
 __all__ = ["Features", "extract", "load", "open_features"]
 
 _HOMES = {
-    "Features": "deiii.pipeline.clip_features",
-    "extract": "deiii.pipeline.clip_features",
-    "load": "deiii.model.predictor",
-    "open_features": "deiii.data.features",
+    "Features": "deiii.pipeline.extract",
+    "extract": "deiii.pipeline.extract",
+    "load": "deiii.model.prediction.predictor",
+    "open_features": "deiii.data.loader.feature_set",
 }
 
 

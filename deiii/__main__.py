@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from deiii.data.cli import parse_arguments, run
+from deiii.data.config.words import parse_arguments, run
 from deiii.model import commands as model_commands
 from deiii.pipeline import commands as pipeline_commands
 

@@ -6,12 +6,12 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from deiii.data.schema import Config
+from deiii.data.config.schema import Config
 
 TARGET = Path(__file__).parent / "reference.md"
 HEAD = """# Every setting
 
-<!-- made by docs/make_reference.py from data/schema.py; edit there, then `make docs` -->
+<!-- made by docs/make_reference.py from data/config/schema.py; edit there, then `make docs` -->
 
 Settings come from YAML files and `key=value` words, in the order given; later ones win. An unknown key or a
 wrong type is an error that names the nearest key. Settings marked ° change how a result is computed (where,

@@ -6,8 +6,8 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from deiii.data.cli import add_settings, read_settings, split_words, take_overrides
-from deiii.data.signals import INTERRUPTED
+from deiii.data.config.words import add_settings, read_settings, split_words, take_overrides
+from deiii.data.tools.signals import INTERRUPTED
 
 RESUME = "add --resume to the same command to go on (with make: in ARGS)"
 
@@ -69,7 +69,7 @@ def _single_process(action: Callable[[argparse.Namespace], int]) -> Callable[[ar
     """The action, refused under torchrun, where every process would do the same in one place."""
 
     def refusing(args: argparse.Namespace) -> int:
-        from deiii.model.ranks import RankError, launched
+        from deiii.model.distributed.ranks import RankError, launched
 
         if launched():
             raise RankError(f"`{args.command}` is for one process; torchrun is for `train`")
@@ -127,8 +127,8 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from deiii.model.ranks import read_environment
-    from deiii.model.train import train
+    from deiii.model.distributed.ranks import read_environment
+    from deiii.model.training.train import train
 
     config, ranks = read_settings(args.settings), read_environment()
     try:
@@ -145,7 +145,7 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _crossval(args: argparse.Namespace) -> int:
-    from deiii.model.crossval import crossval
+    from deiii.model.evaluation.crossval import crossval
 
     config = read_settings(args.settings)
     result = crossval(config, args.seeds, args.folds, args.jobs, progress=not args.quiet)
@@ -163,7 +163,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from deiii.model.evaluate import evaluate, summary
+    from deiii.model.evaluation.evaluate import evaluate, summary
 
     given = take_overrides(args.settings, ["cache", "train.device"], "evaluate")
     metrics, report = evaluate(args.run, cache=given.get("cache"), device=given.get("train.device"))
@@ -173,7 +173,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from deiii.model.predict import predict_files
+    from deiii.model.prediction.files import predict_files
 
     media, settings = split_words(args.words)
     device = "auto"
@@ -193,14 +193,14 @@ def _predict(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from deiii.model.compare import compare
+    from deiii.model.evaluation.compare import compare
 
     print(compare(args.runs, args.out))
     return 0
 
 
 def _export(args: argparse.Namespace) -> int:
-    from deiii.model.export import export
+    from deiii.model.prediction.export import export
 
     folder = export(args.run, args.folder, program=not args.no_program)
     print(f"exported to {folder}; how to use it: {folder / 'README.md'}")

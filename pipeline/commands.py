@@ -9,8 +9,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from deiii.data.cli import HELP, add_settings, read_settings, split_words, take_overrides
-from deiii.data.config import ConfigError
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.config.words import HELP, add_settings, read_settings, split_words, take_overrides
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -84,7 +84,7 @@ def _add_download(commands: argparse._SubParsersAction) -> None:
 
 def _preprocess(args: argparse.Namespace) -> int:
     from deiii.data.corpora.scan import scan_corpus
-    from deiii.pipeline.graph import preprocess
+    from deiii.pipeline.preprocess.graph import preprocess
 
     config = read_settings(args.settings)
     summary = preprocess(config, scan_corpus(config))
@@ -105,7 +105,7 @@ def _preprocess(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from deiii.pipeline.verify import verify
+    from deiii.data.cache.integrity import verify
 
     cache = read_settings(args.settings).cache
     checked, findings = verify(cache)
@@ -132,7 +132,7 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _download(args: argparse.Namespace) -> int:
-    from deiii.data.download import download, source_of
+    from deiii.data.corpora.download import download, source_of
 
     print(source_of(args.corpus).licence)
     if not args.accept_licence:
@@ -153,8 +153,8 @@ def _download(args: argparse.Namespace) -> int:
 
 def _inspect(args: argparse.Namespace) -> int:
     from deiii.data.corpora.scan import scan_corpus
-    from deiii.pipeline.clip_features import extract
-    from deiii.pipeline.inspection import draw_all, draw_worst
+    from deiii.pipeline.extract import extract
+    from deiii.pipeline.inspect.clips import draw_all, draw_worst
 
     media, settings = split_words(args.words)
     config = read_settings(settings)
@@ -169,7 +169,7 @@ def _inspect(args: argparse.Namespace) -> int:
 
 
 def _pack(args: argparse.Namespace) -> int:
-    from deiii.data.packed import pack
+    from deiii.data.cache.packed import pack
 
     before, after = pack(args.cache, args.archive)
     print(f"{args.archive}: {after / 1e6:.1f} MB for the {before / 1e6:.1f} MB of {args.cache}, which stays")
@@ -177,7 +177,7 @@ def _pack(args: argparse.Namespace) -> int:
 
 
 def _unpack(args: argparse.Namespace) -> int:
-    from deiii.data.packed import unpack
+    from deiii.data.cache.packed import unpack
 
     print(f"{args.cache}: {unpack(args.archive, args.cache) / 1e6:.1f} MB, checked against their digests")
     return 0

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from deiii.data.schema import Config
+from deiii.data.config.schema import Config
 
 LEAST_DISK_GB, LEAST_MEMORY_GB = 5.0, 4.0
 DECODERS = {  # codec, and where it occurs
@@ -159,7 +159,7 @@ def _detector(config: Config) -> Iterator[Finding]:
 
 
 def _weights(config: Config) -> Iterator[Finding]:
-    from deiii.data.weights import WeightsError, locate
+    from deiii.data.tools.weights import WeightsError, locate
 
     lost = []
     for name, use in WEIGHTS.items():
@@ -183,7 +183,7 @@ def _weights(config: Config) -> Iterator[Finding]:
 def _memory(config: Config) -> Iterator[Finding]:
     import torch
 
-    from deiii.data.residency import free_bytes
+    from deiii.data.loader.residency import free_bytes
 
     free = free_bytes(torch.device("cpu"))[1] / 2**30
     text = f"{free:.1f} GiB available"

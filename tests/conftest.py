@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("shared", deadline=None)  # on a busy machine a slow example is no failure
+settings.load_profile("shared")
 
 
 @pytest.fixture(scope="session")

@@ -20,11 +20,11 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from layouts import place
 
 from deiii.__main__ import build_parser
-from deiii.data.cli import is_override, parse_arguments, read_settings, split_words
-from deiii.data.config import load_config
+from deiii.data.config.load import load_config
+from deiii.data.config.words import is_override, parse_arguments, read_settings, split_words
+from tests.helpers.layouts import place
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -148,7 +148,7 @@ def test_every_make_target_is_told_of_in_help_and_every_told_one_exists():
 STAND_IN = """#!{python}
 import os, sys
 sys.path.insert(0, {tests!r})
-from tiny_settings import tiny
+from tests.helpers.tiny_settings import tiny
 words = sys.argv[1:]
 if words[:1] == ["-m"] and words[1] in ("ruff", "pytest", "pip"):
     sys.exit(0)
@@ -170,9 +170,12 @@ def template(tmp_path_factory):
         shutil.copy(ROOT / name, folder / name)
     (folder / ".venv/bin").mkdir(parents=True)
     stand_in = folder / ".venv/bin/python"
-    paths = {"python": sys.executable, "tests": str(ROOT / "tests")}
+    paths = {"python": sys.executable, "tests": str(ROOT)}
     stand_in.write_text(STAND_IN.format(**paths))
     stand_in.chmod(0o755)
+    command = folder / ".venv/bin/deiii"
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(str(stand_in))} -m deiii "$@"\n')
+    command.chmod(0o755)
     (folder / ".venv/bin/dask").symlink_to(Path(sys.executable).parent / "dask")
     (folder / ".venv/.installed").touch()
     run = lambda *words: follow(shlex.join(words), folder)

@@ -1,1 +1,1 @@
-"""Corpus adapters: each turns a folder (and its label files) into a `deiii.data.clips.Corpus`."""
+"""Corpus adapters: each turns a folder (and its label files) into a `deiii.data.corpora.clips.Corpus`."""

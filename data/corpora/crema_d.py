@@ -21,9 +21,9 @@ import csv
 import re
 from pathlib import Path, PurePosixPath
 
-from deiii.data.clips import Clip, Corpus, CorpusError
+from deiii.data.config.schema import CorpusConfig
+from deiii.data.corpora.clips import Clip, Corpus, CorpusError
 from deiii.data.corpora.files import AUDIO, VIDEO, examples, media_files, only_one, root_folder
-from deiii.data.schema import CorpusConfig
 
 LETTERS = {"A": "angry", "D": "disgust", "F": "fearful", "H": "happy", "N": "neutral", "S": "sad"}
 CODES = {"ANG": "A", "DIS": "D", "FEA": "F", "HAP": "H", "NEU": "N", "SAD": "S"}

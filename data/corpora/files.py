@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from deiii.data.clips import CorpusError
+from deiii.data.corpora.clips import CorpusError
 
 VIDEO = (".mp4", ".mov", ".avi", ".mkv", ".flv", ".mpg")
 AUDIO = (".flac", ".wav")

@@ -23,9 +23,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from deiii.data.clips import Clip, Corpus, CorpusError
+from deiii.data.config.schema import CorpusConfig
+from deiii.data.corpora.clips import Clip, Corpus, CorpusError
 from deiii.data.corpora.files import AUDIO, VIDEO, examples, media_files, only_one, root_folder
-from deiii.data.schema import CorpusConfig
 
 LETTERS = {"A": "angry", "H": "happy", "N": "neutral", "S": "sad"}
 CLASSES = tuple(LETTERS.values())

@@ -11,9 +11,9 @@ import logging
 import re
 from pathlib import PurePosixPath
 
-from deiii.data.clips import Clip, Corpus, CorpusError
+from deiii.data.config.schema import CorpusConfig
+from deiii.data.corpora.clips import Clip, Corpus, CorpusError
 from deiii.data.corpora.files import AUDIO, VIDEO, examples, media_files, only_one, root_folder
-from deiii.data.schema import CorpusConfig
 
 CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 MODALITIES = {"audio-video": 1, "video-only": 2, "audio-only": 3}

@@ -1,6 +1,6 @@
 """The clips of a corpus: which adapter reads it, and the name of its cache folder.
 
->>> from deiii.data.schema import CorpusConfig
+>>> from deiii.data.config.schema import CorpusConfig
 >>> corpus = scan(CorpusConfig(name="ravdess", root="raw/ravdess"))  # doctest: +SKIP
 >>> len(corpus.clips)                                                # doctest: +SKIP
 1440
@@ -13,8 +13,8 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path, PurePath
 
-from deiii.data.clips import Corpus, CorpusError
-from deiii.data.schema import Config, CorpusConfig
+from deiii.data.config.schema import Config, CorpusConfig
+from deiii.data.corpora.clips import Corpus, CorpusError
 
 # By name, imported on first use: a scan of RAVDESS needs nothing of the drawing code.
 ADAPTERS = {

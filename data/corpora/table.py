@@ -22,9 +22,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from deiii.data.clips import Clip, Corpus, CorpusError
+from deiii.data.config.schema import CorpusConfig
+from deiii.data.corpora.clips import Clip, Corpus, CorpusError
 from deiii.data.corpora.files import root_folder
-from deiii.data.schema import CorpusConfig
 
 REQUIRED = ("path", "speaker", "label")
 ATTRIBUTES = ("valence", "arousal", "dominance")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.continuous import VARIANTS, figures, markdown, run_path, variant_config
-from deiii.model.train import Task
+from deiii.model.network.task import Task
 
 SPEAKERS = [f"s{n}" for n in range(4) for _ in range(5)]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.ravdess_svm import against
-from deiii.data.clips import Clip
+from deiii.data.corpora.clips import Clip
 
 CLIPS = [
     Clip(f"s{s}-{label}-{n}", "x.wav", f"s{s}", label=label)

@@ -1,8 +1,8 @@
 """Preprocessing and training on several machines, with the trouble that machines have.
 
-python tests/cluster              # a few minutes on two cores
-python tests/cluster --short      # what `make test` does: one worker without the shared files
-python tests/cluster --loopback   # processes on loopback, also where network namespaces can be had
+python -m tests.cluster              # a few minutes on two cores
+python -m tests.cluster --short      # what `make test` does: one worker without the shared files
+python -m tests.cluster --loopback   # processes on loopback, also where network namespaces can be had
 """
 
 from __future__ import annotations
@@ -16,17 +16,15 @@ import tempfile
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1]), str(HERE.parent / "pipeline")]
+from tests.cluster.machines import Loopback, Namespaces, enter_namespace, missing
+from tests.cluster.scenes import Stage, Wrong
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 INSIDE = "DEIII_TEST_CLUSTER"  # set once this process has a network of its own
 
-from machines import Loopback, Namespaces, enter_namespace, missing  # noqa: E402
-from scenes import Stage, Wrong  # noqa: E402
-
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python tests/cluster", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster", description=__doc__.splitlines()[0])
     parser.add_argument("--short", action="store_true", help="one worker without the shared files, no more")
     parser.add_argument("--loopback", action="store_true", help="no network namespaces")
     parser.add_argument("--copies", type=int, help="how many times 24 clips are taken")
@@ -35,7 +33,7 @@ def main() -> int:
     why = "as asked" if args.loopback else "" if os.environ.get(INSIDE) else missing()
     if not why and not os.environ.get(INSIDE):
         os.environ[INSIDE] = "1"
-        enter_namespace(str(HERE), sys.argv[1:])
+        enter_namespace(sys.argv[1:])
     if why:
         print(f"network namespaces: {why}; using separate processes on loopback")
     base = Path(tempfile.mkdtemp(prefix="deiii-cluster-"))
@@ -92,7 +90,7 @@ def _train(stage: Stage, epochs: int, measured: list) -> str:
 
 def _lost(stage: Stage) -> int:
     """Clips without an outcome in some stage of the cache that was made under trouble."""
-    from deiii.data.cache import read_index
+    from deiii.data.cache.index import read_index
 
     indices = [read_index(p.parent) for p in (stage.base / "cluster").glob("*/*-*/index.json")]
     return sum(stage.clips - len(index.clips) for index in indices) if len(indices) == 3 else stage.clips

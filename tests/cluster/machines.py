@@ -31,9 +31,9 @@ def missing() -> str:
     return "" if done.returncode == 0 else f"not permitted: {told[-1] if told else done.returncode}"
 
 
-def enter_namespace(script: str, words: list[str]) -> None:
+def enter_namespace(words: list[str]) -> None:
     """Become a process that owns a network of its own."""
-    os.execvp("unshare", [*OWN, sys.executable, script, *words])
+    os.execvp("unshare", [*OWN, sys.executable, "-m", "tests.cluster", *words])
 
 
 class Loopback:

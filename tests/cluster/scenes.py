@@ -13,9 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from statistics import median
 
-from clips import tree_bytes
 from distributed import Client
-from machines import Loopback, free_port
+
+from tests.cluster.machines import Loopback, free_port
+from tests.helpers.clips import tree_bytes
 
 PATIENCE = 300  # s for anything that must end; the machine may be busy
 TTL = 3  # s without a sign of life after which the scheduler gives a worker's shards to others
@@ -56,8 +57,8 @@ class Stage:
     @cached_property
     def corpus(self) -> Path:
         """Clips of drawn faces with sound, and their table."""
+        from deiii.data.config.schema import SyntheticConfig
         from deiii.data.corpora.synthetic import make
-        from deiii.data.schema import SyntheticConfig
 
         drawn, root = self.base / "drawn", self.base / "corpus"
         config = SyntheticConfig(speakers=3, clips_per_class=1, seconds=0.8, size=96)

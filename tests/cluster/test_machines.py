@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(*words: str) -> dict:
-    command = [sys.executable, str(HERE), *words]
-    done = subprocess.run(command, cwd=HERE.parents[1], capture_output=True, text=True, timeout=900)
+    command = [sys.executable, "-m", "tests.cluster", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     last = done.stdout.strip().splitlines()[-1]
     return json.loads(last.removeprefix("RESULT "))

@@ -1,8 +1,8 @@
 """Inject faults into the real programs and print a table of what became of each.
 
-python tests/faults                 # all (under 25 minutes on two cores)
-python tests/faults --short         # what `make test` does
-python tests/faults --group 5 9     # some groups
+python -m tests.faults                 # all (under 25 minutes on two cores)
+python -m tests.faults --short         # what `make test` does
+python -m tests.faults --group 5 9     # some groups
 """
 
 from __future__ import annotations
@@ -12,19 +12,16 @@ import json
 import os
 import sys
 from collections import Counter
-from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "pipeline"), str(HERE.parent / "data")]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from harness import judge  # noqa: E402
-from laboratory import laboratory  # noqa: E402
-from programme import FAULTS  # noqa: E402
+from tests.faults.catalogue import FAULTS
+from tests.faults.harness import judge
+from tests.faults.laboratory import laboratory
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python tests/faults", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__.splitlines()[0])
     parser.add_argument("--short", action="store_true", help="only the short form, as `make test` runs it")
     parser.add_argument("--group", nargs="+", type=int, help="numbers of groups, 1 to 11")
     parser.add_argument("--only", help="faults whose name holds this text")

@@ -7,14 +7,14 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-from checks import check_done
-from clipmaker import tone, write
-from harness import faults
-from laboratory import Lab
-from programs import main_in
 
-from deiii.data.cache import read_index
-from deiii.data.shards import open_shard
+from deiii.data.cache.index import read_index
+from deiii.data.cache.shards import open_shard
+from tests.faults.checks import check_done
+from tests.faults.harness import faults
+from tests.faults.laboratory import Lab
+from tests.faults.processes import main_in
+from tests.helpers.clipmaker import tone, write
 
 media = faults("6 bad media")
 OUTCOME = "its own recorded outcome with a reason, beside whole neighbours"

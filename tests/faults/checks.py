@@ -7,10 +7,10 @@ import signal
 import time
 from pathlib import Path
 
-from clips import tree_bytes
-from harness import Lost
-from laboratory import Lab, shards
-from programs import Ended, Running
+from tests.faults.harness import Lost
+from tests.faults.laboratory import Lab, shards
+from tests.faults.processes import Ended, Running
+from tests.helpers.clips import tree_bytes
 
 
 def stamps(cache: Path) -> dict[str, tuple[int, int]]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 
-import poison
-from checks import check_done, check_finished, check_resumed, check_told, check_whole
-from harness import NotHere, faults
-from laboratory import SLOW_DISK, Lab, shards
-from programs import wait_until
-
-from deiii.data.config import load_config
-from deiii.data.features import FeatureSet
+from deiii.data.config.load import load_config
+from deiii.data.loader.feature_set import FeatureSet
+from tests.faults import poison
+from tests.faults.checks import check_done, check_finished, check_resumed, check_told, check_whole
+from tests.faults.harness import NotHere, faults
+from tests.faults.laboratory import SLOW_DISK, Lab, shards
+from tests.faults.processes import wait_until
 
 disk = faults("3 disk")
 TOLD = "a line that says so, exit status 1, finished shards intact; the next run completes"

@@ -14,10 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from unittest import mock
 
-from laboratory import Lab
-
-from deiii.data import fetch, weights
-from deiii.data.weights import Source
+from deiii.data.tools import fetch, weights
+from deiii.data.tools.weights import Source
+from tests.faults.laboratory import Lab
 
 CONTENT = os.urandom(1 << 20)
 SHA = hashlib.sha256(CONTENT).hexdigest()

@@ -12,13 +12,13 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from download_server import CONTENT, SHA, serving
-from harness import NotHere, faults
-from laboratory import Lab
-from programs import ROOT, wait_until
 
-from deiii.data import fetch, weights
-from deiii.data.weights import Source, WeightsError, resolve
+from deiii.data.tools import fetch, weights
+from deiii.data.tools.weights import Source, WeightsError, resolve
+from tests.faults.download_server import CONTENT, SHA, serving
+from tests.faults.harness import NotHere, faults
+from tests.faults.laboratory import Lab
+from tests.faults.processes import ROOT, wait_until
 
 downloads = faults("10 downloads")
 NOTHING = "refused with the address and the cure; nothing is kept"
@@ -143,8 +143,8 @@ def at_once(lab: Lab) -> None:
 
 FETCHING = """
 import sys
-from deiii.data import fetch, weights
-from deiii.data.weights import Source, resolve
+from deiii.data.tools import fetch, weights
+from deiii.data.tools.weights import Source, resolve
 weights.SOURCES["net"] = Source(sys.argv[1], sys.argv[2])
 print(resolve(None, "net"))
 """

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from laboratory import Lab
+    from tests.faults.laboratory import Lab
 
 
 class Lost(AssertionError):

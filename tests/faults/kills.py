@@ -10,10 +10,17 @@ import sys
 import time
 from pathlib import Path
 
-from checks import check_done, check_finished, check_resumed, check_stopped, check_told, check_whole
-from harness import faults
-from laboratory import Lab, shards
-from programs import Running, wait_until
+from tests.faults.checks import (
+    check_done,
+    check_finished,
+    check_resumed,
+    check_stopped,
+    check_told,
+    check_whole,
+)
+from tests.faults.harness import faults
+from tests.faults.laboratory import Lab, shards
+from tests.faults.processes import Running, wait_until
 
 kill = faults("1 kills")
 ENDS = "the run itself ends well, with the same bytes"
@@ -99,7 +106,7 @@ def stopped_in_a_long_clip(lab: Lab, case: str) -> str:
     cache, begun = lab.folder(), lab.folder() / "begun"
     code = f"import pathlib, time\n    pathlib.Path({str(begun)!r}).touch(); time.sleep(60)"
     slow = lab.injected(
-        f"import deiii.pipeline.faces as m\ndef wait(*all):\n    {code}\nm.extract_faces = wait"
+        f"import deiii.pipeline.faces.stage as m\ndef wait(*all):\n    {code}\nm.extract_faces = wait"
     )
     run = lab.start("preprocess", *lab.words(cache, "stages=[faces]"), env=slow)
     wait_until(begun.exists, run)

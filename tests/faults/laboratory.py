@@ -15,9 +15,9 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 
-from clips import sound_corpus
-from harness import NotHere
-from programs import ROOT, Ended, Running, wait_until
+from tests.faults.harness import NotHere
+from tests.faults.processes import ROOT, Ended, Running, wait_until
+from tests.helpers.clips import sound_corpus
 
 SLOW_DISK = """
 import os, time
@@ -124,8 +124,8 @@ class Lab:
     @cached_property
     def drawn(self) -> Path:
         """A drawn corpus: 3 speakers, 24 clips of 10 frames of 96 px with sound, and its table."""
+        from deiii.data.config.schema import SyntheticConfig
         from deiii.data.corpora.synthetic import make
-        from deiii.data.schema import SyntheticConfig
 
         size = SyntheticConfig(speakers=3, clips_per_class=1, seconds=0.8, fps=12.5, size=96)
         make(self.home / "drawn", size, workers=1, progress=False)

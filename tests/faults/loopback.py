@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import psutil
-from harness import faults
-from laboratory import Lab, shards
-from programs import Running, wait_until
+
+from tests.faults.harness import faults
+from tests.faults.laboratory import Lab, shards
+from tests.faults.processes import Running, wait_until
 
 loopback = faults("11 loopback")
 LOCAL = {"127.0.0.1", "::1"}
@@ -49,7 +50,7 @@ def told(lab: Lab) -> str:
 
 @loopback("training", "listens nowhere")
 def training(lab: Lab) -> str:
-    import training as t
+    from tests.faults import training as t
 
     run = lab.folder() / "run"
     program = t.start(lab, run)

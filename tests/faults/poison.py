@@ -11,17 +11,16 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from checks import check_done, check_told
-from harness import faults
-from laboratory import Lab
-
-from deiii.data.cache import read_index
-from deiii.data.shards import open_shard
+from deiii.data.cache.index import read_index
+from deiii.data.cache.shards import open_shard
+from tests.faults.checks import check_done, check_told
+from tests.faults.harness import faults
+from tests.faults.laboratory import Lab
 
 poison = faults("2 poison")
 
 CODE = """
-import deiii.pipeline.{module} as m
+import deiii.pipeline.{module}.stage as m
 real = m.{function}
 def extract(path, *more):
     if str(path).endswith("{victim}"):

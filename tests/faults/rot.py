@@ -9,15 +9,15 @@ from pathlib import Path
 
 import h5py
 import pytest
-from checks import check_done, check_whole, stamps
-from harness import Lost, faults
-from laboratory import Lab, shards
 
-from deiii.data.cache import CacheError
-from deiii.data.config import load_config
-from deiii.data.features import FeatureSet
-from deiii.data.shards import read_info
-from deiii.pipeline.verify import verify
+from deiii.data.cache.index import CacheError
+from deiii.data.cache.integrity import verify
+from deiii.data.cache.shards import read_info
+from deiii.data.config.load import load_config
+from deiii.data.loader.feature_set import FeatureSet
+from tests.faults.checks import check_done, check_whole, stamps
+from tests.faults.harness import Lost, faults
+from tests.faults.laboratory import Lab, shards
 
 rot = faults("5 rot")
 CAUGHT = "verify names it, training refuses it with the command"
@@ -223,7 +223,7 @@ def sources(lab: Lab, case: str) -> str:
 def version(lab: Lab, case: str) -> str:
     cache = lab.copy()
     config = load_config(overrides=lab.words(cache))
-    from deiii.data.recipes import VERSIONS
+    from deiii.data.cache.stages import VERSIONS
 
     was = VERSIONS["logmel"]
     try:

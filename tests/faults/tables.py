@@ -9,13 +9,12 @@ import sys
 import time
 from pathlib import Path
 
-from checks import check_done, check_told
-from harness import faults
-from laboratory import Lab
-from programs import ROOT, Ended, main_in
-
+from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.scan import scan
-from deiii.data.schema import CorpusConfig
+from tests.faults.checks import check_done, check_told
+from tests.faults.harness import faults
+from tests.faults.laboratory import Lab
+from tests.faults.processes import ROOT, Ended, main_in
 
 tables = faults("7 tables")
 TOLD = "a line that names the table's row; exit status 1, nothing made"
@@ -155,10 +154,10 @@ def formulas(lab: Lab) -> str:
 MILLION = """
 import sys, time
 from pathlib import Path
-from deiii.data.cache import read_table, write_table
-from deiii.data.clips import plan_shards
+from deiii.data.cache.index import read_table, write_table
+from deiii.data.cache.shard_plan import plan_shards
 from deiii.data.corpora.scan import scan
-from deiii.data.schema import CorpusConfig
+from deiii.data.config.schema import CorpusConfig
 from tests.faults.peak import peak_mb
 begun, cache = time.time(), Path(sys.argv[1]) / "cache"
 corpus = scan(CorpusConfig(name="table", root=sys.argv[1]))

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import pytest
-from harness import judge
-from laboratory import laboratory
-from programme import FAULTS
+
+from tests.faults.catalogue import FAULTS
+from tests.faults.harness import judge
+from tests.faults.laboratory import laboratory
 
 
 @pytest.fixture(scope="session")

@@ -11,16 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from checks import check_done, check_stopped, check_told
-from harness import Lost, faults
-from laboratory import SLOW_DISK, Lab
-from programs import Ended, Running, wait_until
 
-from deiii.data.cache import read_index, record_shard, write_index
-from deiii.data.outcomes import Outcome, Status
-from deiii.data.shard_writer import ShardWriter
-from deiii.data.shards import open_shard
-from deiii.model import checkpoint
+from deiii.data.cache.index import read_index, record_shard, write_index
+from deiii.data.cache.outcomes import Outcome, Status
+from deiii.data.cache.shard_writer import ShardWriter
+from deiii.data.cache.shards import open_shard
+from deiii.model.training import checkpoint
+from tests.faults.checks import check_done, check_stopped, check_told
+from tests.faults.harness import Lost, faults
+from tests.faults.laboratory import SLOW_DISK, Lab
+from tests.faults.processes import Ended, Running, wait_until
 
 training = faults("9 training")
 SAME = "--resume ends on the same loss curve to the last digit, with the same weights"

@@ -13,8 +13,8 @@ torch.set_num_threads(1)
 def seen_run(tmp_path_factory):
     """Six drawn clips of six speakers through every door: folder with raw/, cache/ and the evaluated run/."""
     from deiii.__main__ import main
+    from deiii.data.config.schema import SyntheticConfig
     from deiii.data.corpora.synthetic.make import make
-    from deiii.data.schema import SyntheticConfig
 
     folder = tmp_path_factory.mktemp("seen")
     drawn = SyntheticConfig(speakers=3, clips_per_class=1, seconds=0.8, size=160)

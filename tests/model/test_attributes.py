@@ -7,10 +7,10 @@ import json
 
 import numpy as np
 import pytest
-from clips import write_sound
 
 from deiii.__main__ import main
 from deiii.model.metrics import ccc
+from tests.helpers.clips import write_sound
 
 LETTERS = "AHNSOX"
 

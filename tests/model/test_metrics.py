@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score
-from test_losses import formula
 
 from deiii.model.metrics import bootstrap, ccc, class_figures, class_intervals, class_report, matrix_figures
+from tests.model.training.test_losses import formula
 
 TRUTH = np.array([0, 0, 0, 1, 1, 2])
 GUESS = np.array([0, 0, 1, 1, 0, 2])

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from deiii.__main__ import main
+from deiii.data.config.schema import SyntheticConfig
 from deiii.data.corpora.synthetic.face import render_frames
 from deiii.data.corpora.synthetic.make import draw_clip
 from deiii.data.corpora.synthetic.plan import plan_clip
-from deiii.data.schema import SyntheticConfig
 
 DRAWN = SyntheticConfig(speakers=5, clips_per_class=1, seconds=0.8, size=128)
 

@@ -8,12 +8,12 @@ from importlib import metadata
 
 import av.codec
 import pytest
-from clipmaker import needs_shared, shared
 
 from deiii.__main__ import main
-from deiii.data import weights
-from deiii.data.schema import Config
+from deiii.data.config.schema import Config
+from deiii.data.tools import weights
 from deiii.pipeline import doctor
+from tests.helpers.clipmaker import needs_shared, shared
 
 
 def levels(config=None) -> dict[str, set[str]]:

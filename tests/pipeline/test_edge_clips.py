@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from clipmaker import needs_shared, shared
 
-from deiii.data.outcomes import ClipError, Status
-from deiii.data.schema import FacesConfig, LogMelConfig
-from deiii.pipeline.faces import extract_faces, load_detector
-from deiii.pipeline.logmel import extract_logmel
+from deiii.data.cache.outcomes import ClipError, Status
+from deiii.data.config.schema import FacesConfig, LogMelConfig
+from deiii.pipeline.faces.stage import extract_faces, load_detector
+from deiii.pipeline.logmel.stage import extract_logmel
+from tests.helpers.clipmaker import needs_shared, shared
 
 pytestmark = needs_shared
 

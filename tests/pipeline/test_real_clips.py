@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torchvision.models.optical_flow import raft_small
 
 from deiii.__main__ import main
-from deiii.data.cache import read_index
-from deiii.data.compact import decode_flow
+from deiii.data.cache.flow_codec import decode_flow
+from deiii.data.cache.index import read_index
 
 PAIRS = 4  # of each clip, spread over it
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from deiii.data.clips import Clip, Corpus, CorpusError
+from deiii.data.config.schema import CorpusConfig
+from deiii.data.corpora.clips import Clip, Corpus, CorpusError
 from deiii.data.corpora.synthetic.make import (
     CSV_FIELDS,
     DONE,
@@ -23,7 +24,6 @@ from deiii.data.corpora.synthetic.make import (
     read_description,
 )
 from deiii.data.corpora.synthetic.plan import ClipPlan, classes, plan_clip
-from deiii.data.schema import CorpusConfig
 
 __all__ = ["ClipPlan", "classes", "make", "plan_clip", "scan"]
 

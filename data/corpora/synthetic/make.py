@@ -21,14 +21,14 @@ from typing import Any
 import cv2
 from tqdm import tqdm
 
-from deiii.data.atomic import remove_temporary, write_json, write_text
-from deiii.data.clips import CorpusError
+from deiii.data.config.schema import SyntheticConfig
+from deiii.data.corpora.clips import CorpusError
 from deiii.data.corpora.synthetic.face import render_frames
 from deiii.data.corpora.synthetic.plan import check, clip_count, plan_clip
 from deiii.data.corpora.synthetic.voice import SAMPLE_RATE, render_voice
 from deiii.data.corpora.synthetic.write import write_clip
-from deiii.data.schema import SyntheticConfig
-from deiii.data.signals import deaf_children
+from deiii.data.tools.atomic_files import remove_temporary, write_json, write_text
+from deiii.data.tools.signals import deaf_children
 
 FORMAT = 1  # raise it when the same settings draw something else
 CSV_FIELDS = ("id", "path", "speaker", "label", "valence", "arousal")

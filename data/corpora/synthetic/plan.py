@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deiii.data.schema import SyntheticConfig
+from deiii.data.config.schema import SyntheticConfig
 
 APPEARANCE = ("narrow", "wide")
 MOTION = ("still", "tremor")

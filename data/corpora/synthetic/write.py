@@ -13,7 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from deiii.data.atomic import atomic_path
+from deiii.data.tools.atomic_files import atomic_path
 
 X264 = {"preset": "veryfast", "g": "1", "threads": "1", "x264-params": "keyint=1:scenecut=0:aq-mode=0"}
 AAC = {"aac_coder": "fast"}

@@ -1,0 +1,1 @@
+"""The feature caches: stages, keys, shard files, their index, outcomes, codecs and checks."""

@@ -1,0 +1,178 @@
+"""The packed form of a cache: compressed, for archives and for carrying, never for training.
+
+Packing keeps the folders of a cache and writes each shard with Blosc2 (bitshuffle and Zstandard
+through hdf5plugin) in chunks. `unpack` writes the ordinary form again and checks each shard's
+content digest, so what comes out is what went in. Both go on where they were stopped.
+
+>>> pack("cache", "archive")                                      # doctest: +SKIP
+>>> unpack("archive", "cache")                                    # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import h5py
+import numpy as np
+from tqdm import tqdm
+
+from deiii.data.cache.index import (
+    INDEX,
+    PACKED,
+    TABLE,
+    CacheError,
+    ShardRecord,
+    StageIndex,
+    read_index,
+    read_packed,
+    record_shard,
+    write_index,
+)
+from deiii.data.cache.outcomes import Outcome, Status
+from deiii.data.cache.shard_writer import ShardWriter
+from deiii.data.cache.shards import COLUMNS, ShardError, open_shard
+from deiii.data.tools.atomic_files import atomic_path, remove_temporary, write_json
+
+CHUNK_BYTES = 1 << 20
+MOST_RATIO = 2000  # a field that claims to shrink further than this is not ours
+
+
+def pack(cache: str | Path, archive: str | Path, progress: bool = True) -> tuple[int, int]:
+    """Write the packed form of every finished stage below ``cache`` into ``archive``.
+
+    Returns:
+        bytes of the shards before and after.
+
+    Raises:
+        CacheError: where there is nothing to pack, or hdf5plugin is not installed.
+    """
+    _plugin()
+    cache, archive = Path(cache), Path(archive)
+    stages = [p.parent for p in sorted(cache.glob(f"*/*/{INDEX}"))]
+    if not stages:
+        raise CacheError(f"{cache} holds no finished stage to pack; run `make preprocess` first")
+    before = after = 0
+    for folder, index, shard, bar in _each(stages, read_index, progress, "pack"):
+        target = archive / folder.relative_to(cache) / f"{shard.name}.h5"
+        if not target.is_file():
+            _pack_shard(folder / f"{shard.name}.h5", shard, target)
+        before, after = before + shard.bytes, after + target.stat().st_size
+        bar.update()
+        if shard is index.shards[-1]:
+            tree = {"stage": index.stage, "key": index.key, "provenance": dict(index.provenance)}
+            tree["shards"] = [{"name": s.name, "digest": s.digest} for s in index.shards]
+            write_json(target.parent / PACKED, tree)
+    for table in cache.glob(f"*/{TABLE}"):
+        with atomic_path(archive / table.relative_to(cache)) as temporary:
+            shutil.copyfile(table, temporary)
+    return before, after
+
+
+def unpack(archive: str | Path, cache: str | Path, progress: bool = True) -> int:
+    """Write the ordinary form of every stage in ``archive`` into ``cache``; returns the shards' bytes.
+
+    Raises:
+        CacheError: where there is no archive, or hdf5plugin is not installed.
+        ShardError: for a shard that is damaged or is not what it says it is.
+    """
+    _plugin()
+    archive, cache = Path(archive), Path(cache)
+    stages = [p.parent for p in sorted(archive.glob(f"*/*/{PACKED}"))]
+    if not stages:
+        raise CacheError(f"{archive} holds no packed cache; `deiii pack` makes one")
+    total, records = 0, []
+    for folder, index, shard, bar in _each(stages, read_packed, progress, "unpack"):
+        target = cache / folder.relative_to(archive) / f"{shard.name}.h5"
+        if not target.is_file():
+            _unpack_shard(folder / f"{shard.name}.h5", shard.digest, target)
+        records.append(record_shard(target))
+        total += records[-1].bytes
+        bar.update()
+        if shard is index.shards[-1]:
+            write_index(target.parent, StageIndex(index.stage, index.key, index.provenance, records))
+            records = []
+    for table in archive.glob(f"*/{TABLE}"):
+        with atomic_path(cache / table.relative_to(archive)) as temporary:
+            shutil.copyfile(table, temporary)
+    return total
+
+
+def _each(stages: list[Path], read, progress: bool, what: str) -> Iterator[tuple]:
+    """Every shard of the stages with its folder, its index and a progress bar."""
+    indices = [(folder, read(folder)) for folder in stages]
+    count = sum(len(index.shards) for _, index in indices)
+    with tqdm(total=count, unit="shard", desc=what, disable=not progress) as bar:
+        for folder, index in indices:
+            for shard in index.shards:
+                yield folder, index, shard, bar
+
+
+def _pack_shard(source: Path, shard: ShardRecord, target: Path) -> None:
+    packer = _plugin().Blosc2(cname="zstd", clevel=5, filters=_plugin().Blosc2.BITSHUFFLE)
+    whole = open_shard(source)
+    if whole.info.digest != shard.digest:
+        raise ShardError(f"{source}: it is not the shard that the index lists; run `make verify`")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_temporary(target.parent)
+    with atomic_path(target) as temporary, h5py.File(source) as old, h5py.File(temporary, "w") as new:
+        for name, value in old.attrs.items():
+            new.attrs[name] = value
+        new.attrs["packed"] = True
+        for name in old:
+            data, how = old[name], {}
+            if name not in COLUMNS and data.nbytes > 4096:
+                row = max(1, data.nbytes // data.shape[0])
+                chunk = min(data.shape[0], max(1, CHUNK_BYTES // row))
+                how = {"chunks": (chunk, *data.shape[1:]), "compression": packer}
+            new.create_dataset(name, data=data[()], **how)
+
+
+def _unpack_shard(source: Path, digest: str, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_temporary(target.parent)
+    try:
+        with h5py.File(source, "r", locking=False) as file:
+            if not file.attrs.get("packed", False):
+                raise ShardError(f"{source}: not a packed shard")
+            if file.attrs["digest"] != digest:
+                raise ShardError(f"{source}: it is not the shard that {PACKED} lists")
+            fields = sorted(n for n in file if n not in COLUMNS)
+            for name in fields:
+                data = file[name]
+                if data.external or data.is_virtual or data.nbytes > MOST_RATIO * data.id.get_storage_size():
+                    raise ShardError(f"{source}: {name!r} claims {data.nbytes} bytes that are not there")
+            _rewrite(file, fields, digest, target)
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        if isinstance(error, ShardError):
+            raise
+        raise ShardError(f"{source}: not a readable packed shard ({error}); pack it anew") from None
+
+
+def _rewrite(file: h5py.File, fields: list[str], digest: str, target: Path) -> None:
+    offsets = file["offsets"][()]
+    text = {n: [v.decode() for v in file[n][()]] for n in ("clip_id", "status", "reason", "source")}
+    attrs = file.attrs
+    writer = ShardWriter(target, attrs["stage"], attrs["key"], json.loads(attrs["provenance"]))
+    with writer as shard:
+        for i, clip in enumerate(text["clip_id"]):
+            low, high = int(offsets[i]), int(offsets[i + 1])
+            outcome = Outcome(Status(text["status"][i]), text["reason"][i], float(file["fraction"][i]))
+            arrays = {n: np.asarray(file[n][low:high]) for n in fields} if outcome.usable else {}
+            shard.add(clip, outcome, arrays, text["source"][i])
+    if record_shard(target).digest != digest:
+        target.unlink()
+        raise ShardError(f"{file.filename}: its content is not what was packed; fetch the archive anew")
+
+
+def _plugin() -> ModuleType:
+    try:
+        import hdf5plugin
+    except ImportError:
+        raise CacheError(
+            "the packed form needs hdf5plugin: pip install 'deiii[archive]' (or pip install hdf5plugin)"
+        ) from None
+    return hdf5plugin

@@ -1,0 +1,208 @@
+"""One HDF5 file a shard and a stage: written once, atomically, and mapped afterwards.
+
+Each field (``frames``, ``flow``, ``logmel``, ``time``, ...) is one contiguous, uncompressed array
+that holds all clips of the shard end to end; clip ``i`` is rows ``offsets[i]:offsets[i+1]``.
+Contiguous on purpose: HDF5 tells the byte offset once, then the file is mapped, and a read is a
+memory copy without HDF5's lock. Any HDF5 viewer opens the file all the same.
+
+`deiii.data.cache.shard_writer` writes them, this module reads them.
+
+>>> open_shard(path).clip("a")["logmel"]                         # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from deiii.data.cache.outcomes import Outcome, Status
+from deiii.data.tools.canonical_json import canonical_json
+
+FORMAT = 1
+COLUMNS = ("offsets", "clip_id", "status", "reason", "fraction", "source")
+KINDS = "biuf"  # plain numbers; no objects, references or strings in a field
+
+
+class ShardError(ValueError):
+    """A shard file is damaged, hostile or of another format; the message names it."""
+
+
+@dataclass(frozen=True)
+class FieldLayout:
+    """Where a field's bytes lie in the file."""
+
+    offset: int
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.dtype(self.dtype).itemsize) * int(np.prod(self.shape, dtype=object))
+
+
+@dataclass(frozen=True)
+class ClipRow:
+    """One clip's place and outcome in a shard. ``source`` is the media file's SHA-256."""
+
+    id: str
+    start: int
+    stop: int
+    status: str
+    reason: str
+    fraction: float
+    source: str
+
+    @property
+    def outcome(self) -> Outcome:
+        return Outcome(Status(self.status), self.reason, self.fraction)
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """All about a shard but its arrays."""
+
+    stage: str
+    key: str
+    provenance: str
+    digest: str
+    bytes: int
+    fields: Mapping[str, FieldLayout]
+    clips: tuple[ClipRow, ...]
+
+
+def read_info(path: str | Path, with_digest: bool = True) -> ShardInfo:
+    """Read and check everything about a shard but its arrays; nothing large is allocated.
+
+    Raises:
+        ShardError: where the file is not a shard of this format, or claims what it cannot hold.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        with h5py.File(path, "r", locking=False) as file:
+            return _read_info(path, file, size, with_digest)
+    except ShardError:
+        raise
+    except FileNotFoundError:
+        raise ShardError(f"{path}: no such shard; run `make preprocess` to rebuild it") from None
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, UnicodeDecodeError) as error:
+        raise ShardError(
+            f"{path}: not a readable shard ({error}); run `make preprocess` to rebuild it"
+        ) from None
+
+
+def _read_info(path: Path, file: h5py.File, size: int, with_digest: bool) -> ShardInfo:
+    if int(file.attrs.get("format", -1)) != FORMAT:
+        raise ShardError(f"{path}: shard format {file.attrs.get('format')!r}, this version reads {FORMAT}")
+    if file.attrs.get("packed", False):
+        raise ShardError(f"{path}: packed for an archive; `deiii unpack ARCHIVE CACHE` first")
+    columns: dict[str, np.ndarray] = {}
+    layouts: dict[str, FieldLayout] = {}
+    for name in file:
+        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+            raise ShardError(f"{path}: {name!r} is a link to elsewhere; shards hold their own data")
+        item = file[name]
+        if not isinstance(item, h5py.Dataset):
+            raise ShardError(f"{path}: {name!r} is not an array")
+        if item.external or item.is_virtual:
+            raise ShardError(f"{path}: {name!r} keeps its data in another file; refused")
+        kinds = "S" if name in ("clip_id", "status", "reason", "source") else KINDS
+        if item.dtype.kind not in kinds:
+            raise ShardError(f"{path}: {name!r} has the type {item.dtype}, which shards do not hold")
+        if item.chunks is not None:
+            raise ShardError(
+                f"{path}: {name!r} is stored in chunks, which cannot be mapped; `make preprocess` rebuilds it"
+            )
+        layout = FieldLayout(item.id.get_offset() or 0, item.dtype.str, tuple(map(int, item.shape)))
+        if layout.nbytes and (layout.offset == 0 or layout.offset + layout.nbytes > size):
+            raise ShardError(f"{path}: {name!r} claims {layout.nbytes} bytes, the file has {size}")
+        if name in COLUMNS:
+            columns[name] = item[()]
+        else:
+            layouts[name] = layout
+    clips = _clip_rows(path, columns)
+    rows = clips[-1].stop if clips else 0
+    for name, layout in layouts.items():
+        if not layout.shape or layout.shape[0] != rows:
+            raise ShardError(f"{path}: {name!r} has the shape {layout.shape} for {rows} rows")
+    names = ("stage", "key", "provenance", "digest")[: 4 if with_digest else 3]
+    text = {"digest": "", **{n: file.attrs[n] for n in names}}
+    if wrong := [n for n, value in text.items() if not isinstance(value, str)]:
+        raise ShardError(f"{path}: its {wrong[0]} is no text")
+    return ShardInfo(**text, bytes=size, fields=layouts, clips=clips)
+
+
+def _clip_rows(path: Path, columns: Mapping[str, np.ndarray]) -> tuple[ClipRow, ...]:
+    missing = [n for n in COLUMNS if n not in columns]
+    if missing:
+        raise ShardError(f"{path}: lacks {', '.join(missing)}")
+    offsets = columns["offsets"]
+    count = len(columns["clip_id"])
+    if offsets.shape != (count + 1,) or offsets[0] != 0 or np.any(np.diff(offsets) < 0):
+        raise ShardError(f"{path}: its offsets do not rise from 0 over {count} clips")
+    if any(len(columns[n]) != count for n in COLUMNS[1:]):
+        raise ShardError(f"{path}: its columns have different lengths")
+    return tuple(
+        ClipRow(
+            columns["clip_id"][i].decode(), int(offsets[i]), int(offsets[i + 1]),
+            Status(columns["status"][i].decode()).value, columns["reason"][i].decode(),
+            float(columns["fraction"][i]), columns["source"][i].decode(),
+        )
+        for i in range(count)
+    )  # fmt: skip
+
+
+def map_field(path: str | Path, layout: FieldLayout) -> np.ndarray:
+    """A field as a read-only memory map, without opening the file through HDF5."""
+    if layout.nbytes == 0:
+        return np.empty(layout.shape, layout.dtype)
+    return np.memmap(path, np.dtype(layout.dtype), "r", layout.offset, layout.shape)
+
+
+def content_digest(path: str | Path, info: ShardInfo) -> str:
+    """SHA-256 over a shard's settings, rows and array bytes, whatever the file's own layout."""
+    digest = hashlib.sha256()
+    head = [info.stage, info.key, info.provenance]
+    head += [[c.id, c.start, c.stop, c.status, c.reason, c.fraction, c.source] for c in info.clips]
+    head += [[n, f.dtype, f.shape] for n, f in sorted(info.fields.items())]
+    digest.update(canonical_json(head).encode())
+    with open(path, "rb", buffering=0) as file:
+        for _, layout in sorted(info.fields.items()):
+            file.seek(layout.offset)
+            left = layout.nbytes
+            while left:
+                block = file.read(min(left, 8 << 20))
+                if not block:
+                    raise ShardError(f"{path}: cut short")
+                digest.update(block)
+                left -= len(block)
+    return digest.hexdigest()
+
+
+class Shard:
+    """A shard open for reading; arrays are views of the mapped file."""
+
+    def __init__(self, path: str | Path, info: ShardInfo):
+        self.path, self.info = Path(path), info
+        self._rows = {c.id: c for c in info.clips}
+        self._maps = {n: map_field(path, layout) for n, layout in info.fields.items()}
+
+    def outcome(self, clip_id: str) -> Outcome:
+        return self._rows[clip_id].outcome
+
+    def clip(self, clip_id: str) -> dict[str, np.ndarray]:
+        """A clip's arrays by field, empty where it has none. Raises KeyError for a strange id."""
+        row = self._rows[clip_id]
+        if not row.outcome.usable:
+            return {}
+        return {n: m[row.start : row.stop] for n, m in self._maps.items()}
+
+
+def open_shard(path: str | Path) -> Shard:
+    """Open a shard for reading. Raises ShardError where it is not one."""
+    return Shard(path, read_info(path))

@@ -1,0 +1,1 @@
+"""Settings: the schema, YAML and KEY=VALUE words merged strictly into it."""

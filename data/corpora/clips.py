@@ -1,0 +1,90 @@
+"""A clip, a corpus of clips, and how a corpus is divided into shards.
+
+>>> a = Clip(id="s1/a", path="s1/a.mp4", speaker="s1", label="happy")
+>>> Corpus("mine", "/clips", ("happy", "sad"), (a,)).speakers
+('s1',)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording of one speaker.
+
+    Attributes:
+        id: unique within the corpus, stable between scans.
+        path: the media file, relative to the corpus root, with forward slashes.
+        speaker: who is seen and heard; splits never divide a speaker.
+        label: class name, or ``None`` where the corpus has attributes alone.
+        soft: perceived distribution over the corpus's classes (sums to 1), where raters disagree.
+        attributes: continuous labels by name (``valence``, ``arousal``, ``dominance``), in the
+            corpus's own range (`Corpus.ranges`); a missing one is absent.
+        fold: the corpus's own fold or session name, where it has one.
+        note: known trouble with this clip at its source, else empty.
+    """
+
+    id: str
+    path: str
+    speaker: str
+    label: str | None = None
+    soft: tuple[float, ...] | None = None
+    attributes: Mapping[str, float] = field(default_factory=dict)
+    fold: str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Clips under one root, with what their labels mean.
+
+    Attributes:
+        name: also the cache folder's name.
+        root: folder that clip paths are relative to.
+        classes: class names; a label's index in this tuple is its class number.
+        clips: in a fixed order, sorted by id.
+        ranges: lowest and highest possible value of each attribute.
+        protocol: name of the default split protocol in ``data/corpora/protocols/``.
+        labels: whose labels these are, where the corpus has several kinds (``perceived``), else empty.
+    """
+
+    name: str
+    root: str
+    classes: tuple[str, ...]
+    clips: tuple[Clip, ...]
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    protocol: str = "speakers"
+    labels: str = ""
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for clip in self.clips:
+            if clip.id in seen:
+                raise CorpusError(f"{self.name}: two clips share the id {clip.id!r}")
+            seen.add(clip.id)
+            if clip.label is not None and clip.label not in self.classes:
+                raise CorpusError(
+                    f"{self.name}: clip {clip.id!r} has the label {clip.label!r}, "
+                    f"which is not one of {', '.join(self.classes)}"
+                )
+            if clip.soft is not None and not self._is_distribution(clip.soft):
+                raise CorpusError(
+                    f"{self.name}: clip {clip.id!r} has the soft label {clip.soft}, which is not "
+                    f"a distribution over {len(self.classes)} classes"
+                )
+
+    def _is_distribution(self, soft: tuple[float, ...]) -> bool:
+        shares = len(soft) == len(self.classes) and all(0 <= share <= 1 for share in soft)
+        return shares and math.isclose(sum(soft), 1.0, abs_tol=1e-6)
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        return tuple(sorted({c.speaker for c in self.clips}))
+
+
+class CorpusError(ValueError):
+    """A corpus's folder, table or labels are not what they must be; the message says what to do."""

@@ -1,0 +1,152 @@
+"""From a compact batch to the network's input, in batch, on the device the batch is on.
+
+Casting, normalising, cropping and augmentation; every random number comes with the batch, so the
+result does not depend on the device or on the order of batches. Axes: B clips, T video steps,
+H stored size, S network's input size, L log-mel hops, M mel bands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache
+
+import torch
+
+from deiii.data.config.schema import LoaderConfig
+from deiii.data.loader.augment_audio import DB_CENTRE, DB_SCALE, SOUND_DRAWS, warp, warps
+from deiii.data.loader.augment_video import View, batched, one_pass
+from deiii.data.loader.batch import Batch, Compact, Known
+from deiii.data.loader.gather import DRAWS
+
+# Mean and standard deviation of ImageNet's pixels, so that pretrained encoders see what they know.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+WIDEST = 0.15  # widest SpecAugment mask, as a share of the axis
+
+
+class Augment:
+    """Makes a `Batch` of a `Compact`.
+
+    Args:
+        config: crop size and augmentation strengths.
+        training: augment, or only crop at the centre and normalise.
+        resident: large fields on the device, by name (``frames``, ``flow``, ``logmel``), which the
+            batch's ``frame_at`` and ``hop_at`` then point into.
+        levels: offset and scale of each row's mel bands (`deiii.data.loader.augment_audio.level_table`).
+    """
+
+    def __init__(
+        self,
+        config: LoaderConfig,
+        training: bool,
+        resident: Mapping[str, torch.Tensor] | None = None,
+        levels: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ):
+        self.config, self.training, self.resident, self.levels = config, training, resident or {}, levels
+
+    def __call__(self, c: Compact) -> Batch:
+        frames, flow, logmel = c.frames, c.flow, c.logmel
+        if "frames" in self.resident:
+            frames = _rows(self.resident["frames"], c.frame_at)
+        if "flow" in self.resident:
+            flow = _rows(self.resident["flow"], c.frame_at)
+        if "logmel" in self.resident:
+            logmel = _rows(self.resident["logmel"], c.hop_at)
+        flip = c.draws[:, 2] < (self.config.flip if self.training else 0.0)
+        y, x = self._corner(c.draws, max(frames.shape[2], flow.shape[2]))
+        colours = colour_matrix(c.draws, self.config.colour if self.training else 0.0)
+        picture = one_pass if frames.device.type == "cpu" else batched
+        frames, flow = picture(frames, flow, c.scale, View(y, x, flip, *colours, self.config.crop))
+        return Batch(
+            frames=frames,
+            flow=flow,
+            **self._sound(logmel, c),
+            **{n: getattr(c, n).clone() for n in CARRIED},
+        )
+
+    def _corner(self, draws: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        room = max(0, size - self.config.crop)
+        if not self.training:
+            middle = torch.full_like(draws[:, 0], room // 2, dtype=torch.int64)
+            return middle, middle
+        place = (draws[:, :2] * (room + 1)).long().clamp(max=room)
+        return place[:, 0], place[:, 1]
+
+    def _sound(self, db: torch.Tensor, c: Compact) -> dict[str, torch.Tensor]:
+        """float16 dB [B,L,M] to float32 [B,L,M], times and mask; padding and SpecAugment's masks are 0."""
+        x, time, mask = db.to(torch.float32, copy=True), c.audio_time.clone(), c.audio_mask.clone()
+        if not x.shape[2]:
+            return {"logmel": x, "audio_time": time, "audio_mask": mask}
+        unit: float | torch.Tensor = DB_SCALE
+        if self.levels is None:
+            x.sub_(DB_CENTRE).mul_(1 / DB_SCALE)
+        else:
+            row = c.index.clamp_min(0)
+            offset, scale = (table[row][:, None] for table in self.levels)
+            x.sub_(offset).div_(scale)
+            unit = scale.mean(dim=2, keepdim=True)
+        x.mul_(mask[:, :, None])
+        if self.training and warps(self.config):
+            x, time, mask = warp(x, time, mask, c.draws[:, -SOUND_DRAWS:], self.config, unit)
+        if self.training and self.config.spec_masks:
+            draws = c.draws[:, DRAWS : DRAWS + 4 * self.config.spec_masks]
+            hops, bands = spec_masks(draws, mask.sum(1), x.shape[1], x.shape[2])
+            x.mul_(hops[:, :, None]).mul_(bands[:, None])
+        return {"logmel": x, "audio_time": time, "audio_mask": mask}
+
+
+HEARD = ("audio_time", "audio_mask")  # what warping the sound may change
+CARRIED = tuple(f.name for f in fields(Known) if f.name not in HEARD)
+
+
+def colour_matrix(draws: torch.Tensor, strength: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Brightness, contrast and saturation with the normalisation, as x @ matrix + offset.
+
+    Returns:
+        float32 [B,3,3] and [B,1,3]; x are RGB values from 0 to 255. Each factor lies within
+        1 -+ strength; strength 0 gives the plain normalisation.
+    """
+    mean, std, luma, identity = _constants(draws.device)
+    factor = 1 + strength * (2 * draws[:, 3:6] - 1)
+    bright, contrast, colour = (factor[:, i, None, None] for i in range(3))
+    mix = colour * identity + (1 - colour) * luma[:, None].expand(3, 3)
+    matrix = bright * contrast * mix / std / 255
+    offset = ((1 - contrast) * mean - mean) / std
+    return matrix, offset
+
+
+@cache
+def _constants(device: torch.device) -> tuple[torch.Tensor, ...]:
+    """MEAN, STD, LUMA and the identity on a device, sent there once: sending anew would wait for it."""
+    return (*(torch.tensor(v, device=device) for v in (MEAN, STD, LUMA)), torch.eye(3, device=device))
+
+
+def spec_masks(
+    draws: torch.Tensor, lengths: torch.Tensor, hops: int, bands: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """SpecAugment (Park et al., arXiv 1904.08779): which hops and bands stay, bool [B,hops] and [B,bands].
+
+    Args:
+        draws: float [B,4n]; place and width of n masks in time and n in frequency.
+        lengths: int [B], valid hops; masks fall within them.
+    """
+    b = draws.shape[0]
+    place, width, low, high = draws.view(b, -1, 4).unbind(2)
+    time, band = torch.arange(hops, device=draws.device), torch.arange(bands, device=draws.device)
+    length = lengths[:, None].float()
+    wide = width * WIDEST * length
+    start = place * (length - wide)
+    tall = high * WIDEST * bands
+    bottom = low * (bands - tall)
+    return ~_within(time, start, wide), ~_within(band, bottom, tall)
+
+
+def _within(axis: torch.Tensor, start: torch.Tensor, width: torch.Tensor) -> torch.Tensor:
+    """[B,n] intervals as bool [B,len(axis)]: whole cells from round(start) to round(start+width)."""
+    first, last = start.round(), (start + width).round()
+    return ((axis >= first[..., None]) & (axis < last[..., None])).any(1)
+
+
+def _rows(whole: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    return whole.index_select(0, at.reshape(-1)).view(*at.shape, *whole.shape[1:])

@@ -1,0 +1,239 @@
+"""A corpus's finished features: which clips there are and where each one's arrays lie.
+
+>>> features = FeatureSet.open(config)                           # doctest: +SKIP
+>>> features.clips[0].id, features.usable(0)                     # doctest: +SKIP
+('s1/a', {'faces': True, 'flow': True, 'logmel': False})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from deiii.data.cache.index import (
+    CacheError,
+    StageIndex,
+    corpus_folder,
+    read_index,
+    read_table,
+    stage_folder,
+)
+from deiii.data.cache.integrity import require_whole
+from deiii.data.cache.outcomes import Outcome
+from deiii.data.cache.recipes import stage_keys
+from deiii.data.config.load import load_config
+from deiii.data.config.schema import Config, ModelConfig
+from deiii.data.corpora.clips import Clip, Corpus
+from deiii.data.corpora.scan import cache_name
+from deiii.data.loader.stage_arrays import Stream
+
+
+@dataclass
+class FeatureSet:
+    """Clips with their features.
+
+    Attributes:
+        corpus: the clip table; of a mixture, the joined one.
+        clips: those with something to learn from, in a fixed order; a clip's place is its row.
+        keys: each opened stage's key.
+        streams: each opened stage's arrays.
+        outcomes: by stage, every clip's outcome, also of the clips that are left out.
+        left_out: reason by id, for clips that are usable in no stage.
+    """
+
+    corpus: Corpus
+    clips: list[Clip]
+    keys: Mapping[str, str]
+    streams: Mapping[str, Stream]
+    outcomes: Mapping[str, Mapping[str, Outcome]]
+    left_out: Mapping[str, str]
+    _row: dict[str, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._row = {clip.id: row for row, clip in enumerate(self.clips)}
+
+    @classmethod
+    def open(
+        cls, config: Config, keys: Mapping[str, str] | None = None, *, whole: bool = False
+    ) -> FeatureSet:
+        """Open the stages that the network needs, from their indices and the sizes of their files alone.
+
+        Args:
+            config: names the corpus, the cache, the stages and which inputs the network uses; with
+                ``mix``, the other corpora's files, from which their corpus and stage settings are taken.
+            keys: each stage's key; found from the settings where not given.
+            whole: look at every byte of the files first, unless ``config.check`` is content with
+                sizes; what training and evaluation do.
+
+        Raises:
+            CacheError: where a stage is missing, unfinished or damaged; says what to run and what is there.
+        """
+        if config.mix:
+            return cls.mix([cls.open(part, whole=whole) for part in _parts(config)])
+        corpus = read_table(config.cache, cache_name(config.corpus))
+        if corpus.labels and corpus.labels != config.corpus.labels:
+            raise CacheError(
+                f"{corpus.name} was last preprocessed with corpus.labels={corpus.labels}; run "
+                f"`make preprocess` with corpus.labels={config.corpus.labels} first: "
+                "it takes seconds, the features are kept"
+            )
+        keys = stage_keys(config) if keys is None else keys
+        wanted = [s for s in needed_stages(config.model) if s in keys]
+        if not wanted:
+            raise CacheError(f"the network needs {needed_stages(config.model)}, of which none is in stages")
+        indices, folders = {}, {}
+        for stage in wanted:
+            folders[stage] = stage_folder(config.cache, corpus.name, stage, keys[stage])
+            indices[stage] = _index(
+                folders[stage], corpus_folder(config.cache, corpus.name), stage, keys[stage]
+            )
+        shards = [(folders[s], r) for s in wanted for r in indices[s].shards]
+        require_whole(shards, every_byte=whole and config.check == "bytes")
+        return cls._join(corpus, {s: keys[s] for s in wanted}, indices, folders)
+
+    @classmethod
+    def _join(
+        cls,
+        corpus: Corpus,
+        keys: Mapping[str, str],
+        indices: Mapping[str, StageIndex],
+        folders: Mapping[str, Path],
+    ) -> FeatureSet:
+        outcomes = {s: {i: row.outcome for i, row in index.clips.items()} for s, index in indices.items()}
+        kept, left_out = [], {}
+        for clip in corpus.clips:
+            found = {s: outcomes[s].get(clip.id) for s in outcomes}
+            if any(o is not None and o.usable for o in found.values()):
+                kept.append(clip)
+            else:
+                reasons = [f"{s}: {o.reason if o else 'not in the cache'}" for s, o in found.items()]
+                left_out[clip.id] = "; ".join(reasons)
+        ids = [c.id for c in kept]
+        streams = {s: Stream.of(indices[s], folders[s], ids) for s in indices}
+        if "faces" in streams and "flow" in streams:
+            faces, flow = streams["faces"], streams["flow"]
+            odd = np.flatnonzero((flow.length > 0) & (flow.length != faces.length))
+            if odd.size:
+                raise CacheError(
+                    f"{ids[odd[0]]}: {flow.length[odd[0]]} rows of flow for {faces.length[odd[0]]} frames; "
+                    "run `make preprocess` to rebuild the flow"
+                )
+        return cls(corpus, kept, keys, streams, outcomes, left_out)
+
+    @classmethod
+    def mix(cls, sets: Sequence[FeatureSet]) -> FeatureSet:
+        """Several corpora as one; ids and speakers get the corpus's name in front.
+
+        Classes are joined by name; soft labels follow. Raises CacheError where the corpora's stored
+        arrays differ in size or type, or an attribute's range differs.
+        """
+        if not sets:
+            raise ValueError("a mixture needs at least one feature set")
+        classes = tuple(dict.fromkeys(c for s in sets for c in s.classes))
+        ranges: dict[str, tuple[float, float]] = {}
+        for s in sets:
+            for name, limits in s.ranges.items():
+                if ranges.setdefault(name, limits) != limits:
+                    raise CacheError(
+                        f"{name!r} has the range {limits} in {s.corpus.name}, elsewhere {ranges[name]}"
+                    )
+        clips = [_renamed(c, s.corpus, classes) for s in sets for c in s.clips]
+        table = tuple(_renamed(c, s.corpus, classes) for s in sets for c in s.corpus.clips)
+        name = "+".join(s.corpus.name for s in sets)
+        protocol = sets[0].corpus.protocol if len(sets) == 1 else "speakers"
+        corpus = Corpus(name, "", classes, table, ranges, protocol)
+        stages = list(dict.fromkeys(stage for s in sets for stage in s.streams))
+        streams = {
+            stage: Stream.concat([s.streams.get(stage) or Stream.empty(stage, len(s.clips)) for s in sets])
+            for stage in stages
+        }
+        keys = {st: "+".join(s.keys.get(st, "-") for s in sets) for st in stages}
+        outcomes = {
+            st: {_prefixed(s.corpus, i): o for s in sets for i, o in s.outcomes.get(st, {}).items()}
+            for st in stages
+        }
+        left_out = {_prefixed(s.corpus, i): why for s in sets for i, why in s.left_out.items()}
+        return cls(corpus, clips, keys, streams, outcomes, left_out)
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.corpus.classes
+
+    @property
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        return self.corpus.ranges
+
+    @property
+    def has_video(self) -> bool:
+        return "faces" in self.streams
+
+    @property
+    def has_flow(self) -> bool:
+        return "flow" in self.streams
+
+    @property
+    def has_audio(self) -> bool:
+        return "logmel" in self.streams
+
+    def usable(self, row: int) -> dict[str, bool]:
+        """Which of the opened stages have arrays for a clip."""
+        return {stage: bool(s.length[row]) for stage, s in self.streams.items()}
+
+    def rows(self, ids: Iterable[str]) -> np.ndarray:
+        """Row numbers of clips, int64, in the order given; ids that were left out are skipped.
+
+        Raises:
+            KeyError: for an id that the corpus does not have.
+        """
+        known = []
+        for i in ids:
+            if i in self._row:
+                known.append(self._row[i])
+            elif i not in self.left_out:
+                raise KeyError(f"{self.corpus.name} has no clip {i!r}")
+        return np.array(known, np.int64)
+
+    def arrays(self, row: int) -> dict[str, dict[str, np.ndarray]]:
+        """A clip's stored arrays by stage and field, as read-only views of the files."""
+        return {stage: s.clip(row) for stage, s in self.streams.items() if s.length[row]}
+
+
+def needed_stages(model: ModelConfig) -> list[str]:
+    """The stages whose arrays a network with these switches reads."""
+    use = {"faces": model.video or model.flow, "flow": model.flow, "logmel": model.audio}
+    return [stage for stage, on in use.items() if on]
+
+
+def _parts(config: Config) -> list[Config]:
+    """One configuration for each corpus of a mixture; cache and network are the first one's."""
+    others = [load_config([path]) for path in config.mix]
+    shared = {"cache": config.cache, "model": config.model}
+    return [replace(config, mix=[]), *(replace(other, mix=[], **shared) for other in others)]
+
+
+def _index(folder: Path, around: Path, stage: str, key: str) -> StageIndex:
+    try:
+        return read_index(folder)
+    except CacheError as error:
+        there = sorted(p.parent.name for p in around.glob(f"{stage}-*/index.json"))
+        raise CacheError(
+            f"{error} (settings ask for {stage}-{key}; finished: {', '.join(there) or 'none'})"
+        ) from None
+
+
+def _prefixed(corpus: Corpus, text: str) -> str:
+    return f"{corpus.name}:{text}"
+
+
+def _renamed(clip: Clip, corpus: Corpus, classes: tuple[str, ...]) -> Clip:
+    soft = clip.soft
+    if soft is not None:
+        share = dict(zip(corpus.classes, soft, strict=True))
+        soft = tuple(share.get(c, 0.0) for c in classes)
+    return replace(clip, id=_prefixed(corpus, clip.id), speaker=_prefixed(corpus, clip.speaker), soft=soft)

@@ -1,0 +1,264 @@
+"""From clips to one batch in compact form: uint8 frames, int8 flow with scales, float16 log-mel.
+
+`Gather.sample` chooses the instants of many clips at once, `Gather.copy` then copies each clip's rows
+with one call per field that holds no lock, so a few threads reach the speed of memory.
+Axes: B or N clips, T video steps, H stored size in px, L log-mel hops, M mel bands, C classes,
+A attributes, K random numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from deiii.data.config.schema import LoaderConfig
+from deiii.data.loader.augment_audio import SOUND_DRAWS
+from deiii.data.loader.batch import Compact
+from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.loader.order import uniforms
+from deiii.data.loader.sampling import audio_window, video_steps
+
+# Crop y, crop x, flip, brightness, contrast, saturation; then four for each SpecAugment pair and SOUND_DRAWS.
+DRAWS = 6
+LARGE = ("frames", "flow", "logmel")
+
+
+@dataclass
+class Labels:
+    """What is known about each clip: label int64 [N], soft float32 [N,C], attributes float32 [N,A]."""
+
+    label: np.ndarray
+    soft: np.ndarray
+    attributes: np.ndarray
+
+    @classmethod
+    def of(cls, features: FeatureSet, attributes: Sequence[str]) -> Labels:
+        number = {name: n for n, name in enumerate(features.classes)}
+        count, classes = len(features.clips), len(features.classes)
+        label = np.array([number.get(c.label, -1) for c in features.clips], np.int64).reshape(count)
+        soft = np.zeros((count, classes), np.float32)
+        known = label >= 0
+        soft[np.flatnonzero(known), label[known]] = 1
+        for row, clip in enumerate(features.clips):
+            if clip.soft is not None:
+                soft[row] = clip.soft
+        values = np.full((count, len(attributes)), np.nan, np.float32)
+        for row, clip in enumerate(features.clips):
+            for column, name in enumerate(attributes):
+                values[row, column] = clip.attributes.get(name, np.nan)
+        return cls(label, soft, values)
+
+
+class Gather:
+    """Fills compact batches.
+
+    Args:
+        features: where the arrays are.
+        config: sampling and sizes.
+        attributes: continuous labels, in the order of the batch's columns.
+        training: random instants and augmentation, or fixed ones.
+        seed: of the clips' random numbers.
+        switches: which of ``video``, ``flow``, ``audio`` the batch holds.
+        held: large fields that were loaded beforehand, by stage; the mapped files serve the rest.
+    """
+
+    def __init__(
+        self,
+        features: FeatureSet,
+        config: LoaderConfig,
+        attributes: Sequence[str],
+        training: bool,
+        seed: int,
+        switches: Mapping[str, bool],
+    ):
+        self.config, self.training, self.seed = config, training, seed
+        self.labels = Labels.of(features, attributes)
+        used = {
+            "faces": switches["video"] or switches["flow"],
+            "flow": switches["flow"],
+            "logmel": switches["audio"],
+        }
+        self.streams = {s: features.streams[s] for s, on in used.items() if on and s in features.streams}
+        self.large = {s for s in self.streams if s != "faces" or switches["video"]}
+        self.first = {s: stream.first for s, stream in self.streams.items()}
+        self.held: Mapping[str, Held] = {}
+        for stream in self.streams.values():
+            stream.load_small()
+
+    def allocate(self, batch: int, pinned: bool = False) -> Compact:
+        """Buffers for one batch, in page-locked memory where a GPU will fetch it.
+
+        Others come from numpy, which asks the system for huge pages: copies into them are faster.
+        """
+        shapes = self._shapes(batch)
+        if pinned:
+            return Compact(**{n: torch.zeros(s, dtype=d, pin_memory=True) for n, (s, d) in shapes.items()})
+        return Compact(**{n: torch.from_numpy(np.zeros(s, _numpy(d))) for n, (s, d) in shapes.items()})
+
+    def _shapes(self, batch: int) -> dict[str, tuple[tuple, torch.dtype]]:
+        """Shape and type of every field of `Compact`."""
+        c = self.config
+        b, t, l = batch, c.steps, c.audio_steps
+        classes, attributes = self.labels.soft.shape[1], self.labels.attributes.shape[1]
+        f32, i64, flag = torch.float32, torch.int64, torch.bool
+        return {
+            "frames": self._large("faces", (b, t), torch.uint8, (0, 0, 3)),
+            "flow": self._large("flow", (b, t), torch.float16, (0, 0, 2)),
+            "logmel": self._large("logmel", (b, l), torch.float16, (0,)),
+            "frame_at": ((b, t), i64), "hop_at": ((b, l), i64),
+            "scale": ((b, t), f32), "draws": ((b, DRAWS + 4 * c.spec_masks + SOUND_DRAWS), f32),
+            "video_time": ((b, t), f32), "audio_time": ((b, l), f32),
+            "video_mask": ((b, t), flag), "flow_mask": ((b, t), flag), "audio_mask": ((b, l), flag),
+            "label": ((b,), i64), "soft": ((b, classes), f32), "attributes": ((b, attributes), f32),
+            "index": ((b,), i64), "real": ((b,), flag),
+        }  # fmt: skip
+
+    def _large(self, stage: str, lead: tuple, dtype: torch.dtype, tail: tuple) -> tuple[tuple, torch.dtype]:
+        """Shape and type of a large field's buffer; of no size where the field does not travel."""
+        stream = self.streams.get(stage)
+        on_device = stage in self.held and isinstance(self.held[stage].array, torch.Tensor)
+        if stage not in self.large or on_device or not stream.shape:
+            return (*lead, *tail), dtype
+        return (*lead, *stream.shape), torch.from_numpy(np.empty(0, stream.dtype)).dtype
+
+    def fill(self, out: Mapping[str, np.ndarray], rows: np.ndarray, epoch: int) -> None:
+        """Write the clips ``rows`` (int64 [B], -1 for a filler) into the buffers ``out``."""
+        self.copy(out, self.sample(rows, epoch), slice(None))
+
+    def sample(self, rows: np.ndarray, epoch: int) -> Sampled:
+        """Choose the instants of clips (int64 [N], -1 for a filler): of one batch, or of several at once."""
+        real = rows >= 0
+        row = np.where(real, rows, 0)
+        steps, shift_at = self.config.steps, 1 + self.config.steps
+        out = {n: np.zeros(s, _numpy(d)) for n, (s, d) in self._shapes(len(rows)).items() if n not in LARGE}
+        chance = uniforms(self.seed, epoch, row, shift_at + 1 + out["draws"].shape[1])
+        out["index"][:], out["real"][:] = rows, real
+        out["draws"][:] = chance[:, shift_at + 1 :]
+        out["label"][:] = np.where(real, self.labels.label[row], -1)
+        out["soft"][:] = self.labels.soft[row] * real[:, None]
+        out["attributes"][:] = np.where(real[:, None], self.labels.attributes[row], np.nan)
+        at, covered = self._sample_video(out, row, real, chance[:, : 1 + steps])
+        shift = (2 * chance[:, shift_at] - 1) * (self.config.time_shift if self.training else 0.0)
+        start, count = self._sample_audio(out, row, real, covered, shift, chance[:, 0])
+        return Sampled(out, row, at, start, count)
+
+    def copy(self, out: Mapping[str, np.ndarray], sampled: Sampled, part: slice) -> None:
+        """Write the clips ``part`` of ``sampled`` into the buffers ``out``."""
+        for name, values in sampled.small.items():
+            out[name][:] = values[part]
+        self._copy(out, *(x[part] for x in (sampled.row, sampled.at, sampled.start, sampled.count)))
+
+    def _sample_video(self, out, row, real, draws) -> tuple[np.ndarray, np.ndarray]:
+        """Choose the steps; returns frame numbers [B,T] and what they cover, s [B,2] (NaN: nothing)."""
+        c, faces = self.config, self.streams.get("faces")
+        if faces is None:
+            for name in ("video_time", "scale", "video_mask", "flow_mask", "frame_at"):
+                out[name][:] = 0
+            return np.zeros((len(row), c.steps), np.int64), np.full((len(row), 2), np.nan)
+        lengths = faces.length[row] * real
+        at, mask = video_steps(lengths, c.steps, c.stride, c.sampling, draws if self.training else None)
+        place = np.where(mask, self.first["faces"][row][:, None] + at, 0)
+        time = np.where(mask, _pick(faces.small("time"), place), 0.0)
+        out["video_time"][:] = time
+        out["video_mask"][:] = mask & _pick(faces.small("valid"), place)
+        covered = np.stack([time[:, 0], np.where(mask, time, -np.inf).max(1)], 1)
+        covered[~mask[:, 0]] = np.nan
+        flow = self.streams.get("flow")
+        out["scale"][:], out["flow_mask"][:] = 0, False
+        if flow is not None:
+            has = mask & (flow.length[row] > 0)[:, None]
+            place = np.where(has, self.first["flow"][row][:, None] + at, 0)
+            out["flow_mask"][:] = has & _pick(flow.small("valid"), place) & out["video_mask"]
+            scale = flow.small("scale")
+            out["scale"][:] = has if scale is None else np.where(has, _pick(scale, place), 0)
+        if "faces" in self.held:
+            out["frame_at"][:] = np.where(mask, self.held["faces"].first[row][:, None] + at, 0)
+        return at, covered
+
+    def _sample_audio(self, out, row, real, covered, shift, chance) -> tuple[np.ndarray, np.ndarray]:
+        """Choose the window around what the frames cover; anywhere where there are no frames."""
+        c, sound = self.config, self.streams.get("logmel")
+        k = np.arange(c.audio_steps)[None]
+        if sound is None:
+            out["audio_time"][:], out["audio_mask"][:], out["hop_at"][:] = 0, False, 0
+            return np.zeros(len(row), np.int64), np.zeros(len(row), np.int64)
+        time, hops, begin = sound.small("time"), sound.length[row] * real, self.first["logmel"][row]
+        first = np.where(hops > 0, _pick(time, np.where(hops > 0, begin, 0)), 0.0)
+        last = np.where(hops > 0, _pick(time, np.where(hops > 0, begin + hops - 1, 0)), 0.0)
+        period = (last - first) / np.maximum(1, hops - 1)
+        blind = np.isnan(covered[:, 0])
+        room = np.maximum(0, hops - c.audio_steps) * period
+        somewhere = (first + last) / 2 + room * ((chance - 0.5) if self.training else 0.0)
+        low = np.where(blind, somewhere, covered[:, 0] + shift)
+        high = np.where(blind, somewhere, covered[:, 1] + shift)
+        start, count = audio_window(hops, first, period, low, high, c.audio_steps)
+        mask = k < count[:, None]
+        place = np.where(mask, begin[:, None] + start[:, None] + k, 0)
+        out["audio_mask"][:] = mask
+        out["audio_time"][:] = np.where(mask, _pick(time, place) - shift[:, None], 0.0)
+        if "logmel" in self.held:
+            out["hop_at"][:] = np.where(mask, (self.held["logmel"].first[row] + start)[:, None] + k, 0)
+        return start, count
+
+    def _copy(self, out, row, at, start, count) -> None:
+        """Copy the large fields, one call a clip and field; ``take`` holds no lock while it copies."""
+        for stage in self.large:
+            stream, held = self.streams[stage], self.held.get(stage)
+            target = out[stream.field]
+            if not target.size:
+                continue
+            first = (stream.start if held is None else held.first)[row]
+            has = (out["real"] & (stream.length[row] > 0)).tolist()
+            shard = stream.shard[row].tolist()
+            if stage == "logmel":
+                begin, count = (first + start).tolist(), count.tolist()
+            else:
+                frames = first[:, None] + at
+            for b, there in enumerate(has):
+                if not there:
+                    target[b] = 0
+                    continue
+                source = stream.whole(shard[b]) if held is None else held.array
+                if stage == "logmel":
+                    n = count[b]
+                    target[b, :n] = source[begin[b] : begin[b] + n]
+                    target[b, n:] = 0
+                else:
+                    source.take(frames[b], 0, target[b], "clip")
+
+
+@dataclass
+class Sampled:
+    """N clips whose instants are chosen.
+
+    Attributes:
+        small: every field of `Compact` but the large ones, N clips long.
+        row: int64 [N], rows of the feature set; 0 for a filler.
+        at: int64 [N,T], frames; start, count: int64 [N], first log-mel hop and how many.
+    """
+
+    small: dict[str, np.ndarray]
+    row: np.ndarray
+    at: np.ndarray
+    start: np.ndarray
+    count: np.ndarray
+
+
+@dataclass
+class Held:
+    """A large field of some clips, end to end in memory; ``first`` int64 [N] is where each begins."""
+
+    array: np.ndarray | torch.Tensor
+    first: np.ndarray
+
+
+def _numpy(kind: torch.dtype) -> np.dtype:
+    return torch.empty(0, dtype=kind).numpy().dtype
+
+
+def _pick(values: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """``values[place]``; zeros where there are no values at all."""
+    return values[place] if len(values) else np.zeros(place.shape, values.dtype)

@@ -1,0 +1,96 @@
+"""Where the large fields live during training: mapped files, memory, or the GPU.
+
+``stream`` maps the files and lets the system's page cache hold them, shared by every trainer on
+the machine; ``ram`` copies the chosen clips into this process, once, which pays where the files lie
+on a network file system; ``device`` puts them on the GPU, so that only indices travel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+
+from deiii.data.loader.gather import Gather, Held
+
+DEVICE_SHARE = 0.5  # of the GPU's free memory; the rest is for the network
+RAM_SHARE = 0.5  # of the memory available; only where the files are far away
+GIB = 2**30
+REMOTE = {"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "lustre", "glusterfs", "beegfs", "afs", "gpfs"}
+
+
+def choose_residency(
+    wanted: str, nbytes: int, device: torch.device, free_device: int, free_ram: int, remote: str = ""
+) -> tuple[str, str]:
+    """The residency to use and the reason, in words.
+
+    Args:
+        wanted: ``auto`` or a residency.
+        nbytes: size of the chosen clips' large fields.
+        device: where training runs.
+        free_device, free_ram: free bytes.
+        remote: the network file system that the files lie on; empty for a local disk.
+
+    >>> choose_residency("auto", 8 * GIB, torch.device("cpu"), 0, 16 * GIB)[0]
+    'stream'
+    """
+    size = f"{nbytes / GIB:.2f} GiB"
+    if wanted != "auto":
+        if wanted == "device" and device.type == "cpu":
+            return "ram", f"loader.residency=device without a GPU is ram; {size}"
+        return wanted, f"loader.residency={wanted}; {size}"
+    if device.type != "cpu" and nbytes <= DEVICE_SHARE * free_device:
+        return "device", f"{size} fit into half of the {free_device / GIB:.1f} GiB that are free on the GPU"
+    if remote and nbytes <= RAM_SHARE * free_ram:
+        return "ram", (
+            f"{size} fit into half of the {free_ram / GIB:.1f} GiB of memory, and {remote} is slower"
+        )
+    if nbytes <= free_ram:
+        return "stream", f"{size} fit into the page cache ({free_ram / GIB:.1f} GiB available)"
+    return (
+        "stream",
+        f"{size} exceed the available memory ({free_ram / GIB:.1f} GiB): expect disk reads every epoch",
+    )
+
+
+def free_bytes(device: torch.device) -> tuple[int, int]:
+    """Free memory of the GPU (0 without one) and memory available to processes, in bytes."""
+    on_device = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+    return on_device, psutil.virtual_memory().available
+
+
+def remote(folders: Iterable[Path]) -> str:
+    """The type of the first network file system that any of the folders lies on; empty if none does."""
+    mounts = {Path(m.mountpoint): m.fstype for m in psutil.disk_partitions(all=True)}
+    for folder in sorted(folders):
+        home = next((mounts[p] for p in (folder.resolve(), *folder.resolve().parents) if p in mounts), "")
+        if home in REMOTE or home.startswith("fuse."):
+            return home
+    return ""
+
+
+def hold(gather: Gather, rows: np.ndarray, device: torch.device | None) -> dict[str, Held]:
+    """Copy the large fields of some clips into memory, or onto ``device``."""
+    held = {}
+    rows = np.sort(rows)  # in the order of the files
+    for stage in sorted(gather.large):
+        stream = gather.streams[stage]
+        lengths = np.zeros_like(stream.length)
+        lengths[rows] = stream.length[rows]
+        first = np.cumsum(lengths) - lengths
+        total = max(1, int(lengths.sum()))  # one row of zeros, so that masked steps can point at it
+        whole: np.ndarray | torch.Tensor
+        if device is None:
+            whole = np.zeros((total, *stream.shape), stream.dtype)
+        else:
+            kind = torch.from_numpy(np.empty(0, stream.dtype)).dtype
+            whole = torch.zeros((total, *stream.shape), dtype=kind, device=device)
+        for row in rows[stream.length[rows] > 0]:
+            part = slice(first[row], first[row] + lengths[row])
+            values = stream.main(int(row))
+            whole[part] = values if device is None else torch.from_numpy(values.copy())
+        held[stage] = Held(whole, first)
+    return held

@@ -1,0 +1,149 @@
+"""Where one stage's arrays lie for every clip of a feature set.
+
+The large field (frames, flow, log-mel) stays in the mapped files; the small ones (times, masks,
+scales) are read once and kept, so that a batch's sampling is a handful of array operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from deiii.data.cache.index import CacheError, StageIndex
+from deiii.data.cache.shards import FieldLayout
+from deiii.data.cache.stages import MAIN, OPTIONAL, SMALL
+from deiii.data.loader.mapped_files import Maps
+
+
+@dataclass
+class Stream:
+    """One stage's arrays for N clips.
+
+    Attributes:
+        stage: ``faces``, ``flow`` or ``logmel``.
+        paths, sizes, layouts: of each shard file; sizes in bytes.
+        shard: int64 [N], the clip's shard, -1 where the stage has nothing for it.
+        start: int64 [N], the clip's first row in its shard.
+        length: int64 [N], the clip's rows; 0 where it has none.
+    """
+
+    stage: str
+    paths: list[Path]
+    sizes: list[int]
+    layouts: list[Mapping[str, FieldLayout]]
+    shard: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
+    maps: Maps = field(default_factory=Maps, repr=False)
+
+    def __post_init__(self) -> None:
+        self.field = MAIN[self.stage]
+        kinds = {(lay[self.field].dtype, lay[self.field].shape[1:]) for lay in self.layouts if lay}
+        if len(kinds) > 1:
+            raise CacheError(f"stage {self.stage!r} holds arrays of different kinds: {sorted(kinds)}")
+        dtype, shape = kinds.pop() if kinds else ("u1", ())
+        self.dtype, self.shape = np.dtype(dtype), shape
+        self._small: dict[str, np.ndarray] | None = None
+
+    @classmethod
+    def of(cls, index: StageIndex, folder: Path, ids: Sequence[str]) -> Stream:
+        """The stream of these clips from a stage's index."""
+        place = {
+            row.id: (n, row.start, row.stop - row.start)
+            for n, record in enumerate(index.shards)
+            for row in record.clips
+            if row.stop > row.start
+        }
+        table = np.array([place.get(i, (-1, 0, 0)) for i in ids], np.int64).reshape(-1, 3)
+        paths = [folder / f"{record.name}.h5" for record in index.shards]
+        sizes = [record.bytes for record in index.shards]
+        return cls(index.stage, paths, sizes, [r.fields for r in index.shards], *table.T.copy())
+
+    @classmethod
+    def empty(cls, stage: str, count: int) -> Stream:
+        """A stream that has nothing for any of ``count`` clips."""
+        zeros = np.zeros(count, np.int64)
+        return cls(stage, [], [], [], zeros - 1, zeros, zeros)
+
+    @classmethod
+    def concat(cls, streams: Sequence[Stream]) -> Stream:
+        """The clips of several streams of one stage, one after the other."""
+        before = np.cumsum([0] + [len(s.paths) for s in streams])
+        shard = [np.where(s.shard >= 0, s.shard + n, -1) for s, n in zip(streams, before, strict=False)]
+        return cls(
+            streams[0].stage,
+            [p for s in streams for p in s.paths],
+            [b for s in streams for b in s.sizes],
+            [lay for s in streams for lay in s.layouts],
+            np.concatenate(shard),
+            np.concatenate([s.start for s in streams]),
+            np.concatenate([s.length for s in streams]),
+        )
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one frame, flow field or hop."""
+        return self.dtype.itemsize * int(np.prod(self.shape, dtype=int))
+
+    def nbytes(self, rows: np.ndarray) -> int:
+        """Bytes of the large field over some clips."""
+        return int(self.length[rows].sum()) * self.row_bytes
+
+    def main(self, row: int) -> np.ndarray:
+        """A clip's large field, a view of the mapped file."""
+        return self._part(row, self.field)
+
+    def whole(self, shard: int) -> np.ndarray:
+        """The large field of a whole shard, in which a clip's rows begin at `start`."""
+        return self._field(shard, self.field)
+
+    def clip(self, row: int) -> dict[str, np.ndarray]:
+        """All of a clip's fields, as views of the mapped file."""
+        return {name: self._part(row, name) for name in self.layouts[self.shard[row]]}
+
+    def _part(self, row: int, name: str) -> np.ndarray:
+        start = int(self.start[row])
+        return self._field(int(self.shard[row]), name)[start : start + int(self.length[row])]
+
+    def _field(self, shard: int, name: str) -> np.ndarray:
+        return self.maps.field(self.paths[shard], self.sizes[shard], self.layouts[shard][name])
+
+    def small(self, name: str) -> np.ndarray | None:
+        """A small field of all clips, end to end in row order; a clip's part begins at `first`."""
+        if self._small is None:
+            self.load_small()
+        return self._small.get(name)
+
+    @property
+    def first(self) -> np.ndarray:
+        """int64 [N], where each clip begins when all clips lie end to end in row order."""
+        return np.cumsum(self.length) - self.length
+
+    def load_small(self) -> None:
+        """Read the small fields of all clips."""
+        if self._small is not None:
+            return
+        names = SMALL[self.stage]
+        for name in names:
+            having = [name in lay for lay in self.layouts if lay]
+            if not all(having) and not (name in OPTIONAL and not any(having)):
+                raise CacheError(f"shards of stage {self.stage!r} lack the field {name!r}")
+        first, total = self.first, int(self.length.sum())
+        loaded = {"time": np.zeros(0), "valid": np.zeros(0, bool)}
+        for name in names:
+            layout = next((lay[name] for lay in self.layouts if name in lay), None)
+            if layout is not None:
+                loaded[name] = np.empty((total, *layout.shape[1:]), layout.dtype)
+        rows = np.flatnonzero(self.length)
+        by_shard = rows[np.argsort(self.shard[rows], kind="stable")]
+        cuts = np.flatnonzero(np.diff(self.shard[by_shard])) + 1
+        for group in np.split(by_shard, cuts) if len(rows) else ():
+            n, length = int(self.shard[group[0]]), self.length[group]
+            step = np.arange(int(length.sum())) - np.repeat(np.cumsum(length) - length, length)
+            source, target = (np.repeat(x[group], length) + step for x in (self.start, first))
+            for name in self.layouts[n].keys() & set(names):
+                loaded[name][target] = self._field(n, name)[source]
+        self._small = loaded

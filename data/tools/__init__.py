@@ -1,0 +1,1 @@
+"""Small tools that know nothing of emotion recognition: files, locks, downloads, signals."""

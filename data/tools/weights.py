@@ -1,0 +1,211 @@
+"""Named network weights: where they come from, what their SHA-256 is, and where they lie on disk.
+
+A name is looked up as a path, then in ``DEIII_WEIGHTS_DIR``, then in the download cache
+(``DEIII_CACHE_DIR``, else ``pooch.os_cache("deiii")``), and is downloaded there at last. Whatever
+the place, a file under a known name is only used where its SHA-256 is the known one.
+
+>>> known_digest("Raft_Small_Weights.C_T_V2")
+'01064c6d'
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pooch
+
+from deiii.data.tools.fetch import DownloadError, stream
+
+
+class WeightsError(RuntimeError):
+    """Weights are unknown, cannot be had or are not what they must be; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where named weights can be downloaded.
+
+    Attributes:
+        url: the publisher's address; its last part is the file's name on disk.
+        sha256: hex digest of the file, or its first 8 digits where the publisher gives no more
+            (torchvision writes them into the file name).
+    """
+
+    url: str
+    sha256: str
+
+    @property
+    def file(self) -> str:
+        return self.url.rsplit("/", 1)[-1]
+
+
+YUNET = "face_detection_yunet_2023mar.onnx"
+_TORCH = "https://download.pytorch.org/models/"
+SOURCES: dict[str, Source] = {
+    YUNET: Source(
+        "https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/" + YUNET,
+        "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+    ),
+    **{
+        name: Source(f"{_TORCH}{stem}-{prefix}.pth", prefix)
+        for name, stem, prefix in (
+            ("Raft_Small_Weights.C_T_V1", "raft_small_C_T_V1", "ad48884c"),
+            ("Raft_Small_Weights.C_T_V2", "raft_small_C_T_V2", "01064c6d"),
+            ("Raft_Large_Weights.C_T_V1", "raft_large_C_T_V1", "22a6c225"),
+            ("Raft_Large_Weights.C_T_V2", "raft_large_C_T_V2", "1bb1363a"),
+            ("Raft_Large_Weights.C_T_SKHT_V1", "raft_large_C_T_SKHT_V1", "0b8c9e55"),
+            ("Raft_Large_Weights.C_T_SKHT_V2", "raft_large_C_T_SKHT_V2", "ff5fadd5"),
+            ("Raft_Large_Weights.C_T_SKHT_K_V1", "raft_large_C_T_SKHT_K_V1", "4a6a5039"),
+            ("Raft_Large_Weights.C_T_SKHT_K_V2", "raft_large_C_T_SKHT_K_V2", "b5c70766"),
+            ("ResNet18_Weights.IMAGENET1K_V1", "resnet18", "f37072fd"),
+        )
+    },
+}
+ALIASES = {"Raft_Small_Weights.DEFAULT": "Raft_Small_Weights.C_T_V2"} | {
+    "Raft_Large_Weights.DEFAULT": "Raft_Large_Weights.C_T_SKHT_V2",
+    "ResNet18_Weights.DEFAULT": "ResNet18_Weights.IMAGENET1K_V1",
+}
+MOST_BYTES = 1 << 30  # no weights of ours are larger
+PARTS = ".download-"
+
+
+def resolve(name_or_path: str | None, default: str) -> tuple[str, str]:
+    """Find named weights or a file, downloading where nothing else has them.
+
+    Args:
+        name_or_path: a path, or a name among `SOURCES`; ``default`` where empty.
+        default: the name used where ``name_or_path`` is empty.
+
+    Returns:
+        The file's path and its full SHA-256 as 64 hex digits.
+
+    Raises:
+        WeightsError: for an unknown name, a failed download or a wrong digest.
+
+    >>> path, sha256 = resolve(None, default="face_detection_yunet_2023mar.onnx")  # doctest: +SKIP
+    """
+    name = name_or_path or default
+    if Path(name).is_file():
+        return str(name), digest(name)
+    source = _source(name)
+    for folder in _folders():
+        path = folder / source.file
+        if path.is_file():
+            return str(path), _checked(path, source)
+    return _download(source)
+
+
+def locate(name: str) -> tuple[Path | None, list[Path]]:
+    """Where named weights lie, or ``None``, and where they are looked for; never downloads.
+
+    Raises:
+        WeightsError: for an unknown name, or a file under a known name with another digest.
+    """
+    source = _source(name)
+    places = [folder / source.file for folder in _folders()]
+    found = next((p for p in places if p.is_file()), None)
+    if found is not None:
+        _checked(found, source)
+    return found, places
+
+
+def known_digest(name_or_path: str | None, default: str) -> str:
+    """What identifies weights in a stage key; never downloads.
+
+    A file given by its path is identified by its full SHA-256; a name by the digest in
+    `SOURCES` (8 digits for torchvision's), so a key can be computed where the file is not.
+    """
+    name = name_or_path or default
+    return digest(name) if Path(name).is_file() else _source(name).sha256
+
+
+def digest(path: str | Path) -> str:
+    """SHA-256 of a file as 64 hex digits, computed once for a path, size and modification time."""
+    stat = os.stat(path)
+    return _digest(os.path.abspath(path), stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _digest(path: str, size: int, mtime_ns: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: ``DEIII_CACHE_DIR`` or the platform's user cache."""
+    return Path(os.environ.get("DEIII_CACHE_DIR") or pooch.os_cache("deiii"))
+
+
+def _folders() -> list[Path]:
+    own = os.environ.get("DEIII_WEIGHTS_DIR")
+    return ([Path(own)] if own else []) + [cache_folder()]
+
+
+def _source(name: str) -> Source:
+    name = ALIASES.get(name, name)
+    if name in SOURCES:
+        return SOURCES[name]
+    if os.sep in name or name.endswith((".pth", ".pt", ".onnx", ".safetensors")):
+        raise WeightsError(f"no such weights file: {name}")
+    raise WeightsError(f"unknown weights {name!r}; give a path or one of {', '.join(SOURCES)}")
+
+
+def _checked(path: Path, source: Source) -> str:
+    found = digest(path)
+    if not found.startswith(source.sha256):
+        raise WeightsError(
+            f"{path} has the SHA-256 {found[:16]}… where {source.sha256[:16]}… is expected: it is damaged or "
+            f"another file under this name; remove it, or fetch it again from {source.url}"
+        )
+    return found
+
+
+def _download(source: Source) -> tuple[str, str]:
+    """Fetch into a folder of its own, check, and move into the download cache (pooch)."""
+    folder = cache_folder()
+    pooch.get_logger().setLevel("WARNING")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
+        with tempfile.TemporaryDirectory(prefix=PARTS, dir=folder) as parts:
+            # pooch compares full digests only; a known prefix is checked below.
+            path = pooch.retrieve(
+                source.url,
+                known_hash=f"sha256:{source.sha256}" if len(source.sha256) == 64 else None,
+                fname=source.file,
+                path=parts,
+                downloader=lambda url, file, _: stream(
+                    url, Path(file), None, source.file, resume=False, most=MOST_BYTES
+                ),
+            )
+            found = digest(path)
+            if not found.startswith(source.sha256):
+                raise ValueError(
+                    f"it sent another file than expected, SHA-256 {found[:16]}…: cut off, or a proxy's answer"
+                )
+            final = folder / source.file
+            os.replace(path, final)
+    except (OSError, ValueError, DownloadError) as error:
+        why = str(error).splitlines()[0]
+        if "Max retries exceeded" in why:  # the library's account of it fills three lines
+            why = f"no connection to {urlsplit(source.url).hostname}"
+        raise WeightsError(
+            f"could not download {source.url} ({why}); nothing was kept. Where there "
+            f"is no network, put {source.file} into a folder and name that folder in DEIII_WEIGHTS_DIR"
+        ) from None
+    return str(final), found
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what downloads left that were killed more than a day ago."""
+    for left in folder.glob(PARTS + "*"):
+        if time.time() - left.stat().st_mtime > 86_400:
+            shutil.rmtree(left, ignore_errors=True)

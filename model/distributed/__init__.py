@@ -1,0 +1,1 @@
+"""Devices, and training in several processes with the losses of one."""

@@ -1,0 +1,54 @@
+"""Where and how precisely to compute, and seeds for everything that draws lots."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+
+import numpy as np
+import torch
+
+from deiii.data.config.strict_yaml import ConfigError
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` takes a CUDA device where there is one.
+
+    Raises:
+        ConfigError: CUDA is asked for and not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError("train.device=cuda, but PyTorch sees no CUDA device; use train.device=cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"train.device is auto, cpu or cuda, not {name!r}") from None
+
+
+def autocast(amp: str, device: torch.device) -> contextlib.AbstractContextManager:
+    """Autocast to bfloat16: ``auto`` does so on GPUs that support it, never on a CPU."""
+    on = amp == "bfloat16" or (amp == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported())
+    return torch.autocast(device.type, dtype=torch.bfloat16) if on else contextlib.nullcontext()
+
+
+def make_deterministic(device: torch.device) -> None:
+    """Ask CUDA for algorithms that give the same result every time; the CPU's do already."""
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def seed_all(seed: int, step: int = -1) -> None:
+    """Seed Python, NumPy and PyTorch.
+
+    Training calls it before every step, so that what a step draws follows from the seed and the
+    step's number alone, and a resumed run draws what an unbroken one would.
+    """
+    word = int(np.random.SeedSequence([seed, step + 1]).generate_state(1, np.uint32)[0])
+    random.seed(word)
+    np.random.seed(word)
+    torch.manual_seed(word)

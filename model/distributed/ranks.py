@@ -1,0 +1,308 @@
+"""Several processes that train one network, as `torchrun` starts them: who is who, and what they exchange.
+
+A *rank* is one process. In each step rank r of W gets the clips r, r+W, r+2W, … of a global batch;
+`Ranks.whole` puts what the ranks hold back into that order, so that losses, statistics and random numbers are
+those of one process with the whole batch. ``Ranks()`` is a process alone, for which this costs nothing.
+
+Axes: W ranks, B clips of one rank's batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.model.distributed.devices import pick_device
+
+TIMEOUT = timedelta(minutes=30)  # for a rank that lives but does not answer; the end of one shows at once
+VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+START = "torchrun --standalone --nproc-per-node 2 -m deiii train ..."
+
+
+class RankError(ValueError):
+    """The processes of one training do not fit together, or one of them is gone."""
+
+
+@dataclass
+class Ranks:
+    """This process among those that train together.
+
+    Attributes:
+        rank, world: this process's number and how many there are.
+        local, local_world: the same among those of this machine.
+        device: where this process computes.
+        clips: B, the same on every rank in every step.
+    """
+
+    rank: int = 0
+    world: int = 1
+    local: int = 0
+    local_world: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    clips: int = 0
+    _stopping: tuple[Any, Tensor] | None = field(default=None, repr=False)
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes files and talks to people."""
+        return self.rank == 0
+
+    def gather(self, x: Tensor) -> Tensor:
+        """What every rank holds, [W,*x.shape]; gradients flow back to the rank they belong to."""
+        if self.world == 1:
+            return x[None]
+        if x.dtype == torch.bool:  # not every backend carries it
+            return self.gather(x.byte()).bool()
+        return _Gather.apply(x.contiguous(), self)
+
+    def whole(self, x: Tensor) -> Tensor:
+        """The ranks' clips [B,...] in the order of the global batch, [B*W,...]."""
+        return x if self.world == 1 else self.gather(x).transpose(0, 1).flatten(0, 1)
+
+    def own(self, x: Tensor) -> Tensor:
+        """This rank's part of something that has k rows for each clip of the global batch, [B*W*k,...]."""
+        if self.world == 1:
+            return x
+        return x.unflatten(0, (self.clips, self.world, -1))[:, self.rank].flatten(0, 1)
+
+    def sum_(self, x: Tensor) -> Tensor:
+        """Add up a tensor over all ranks, in place; no gradients."""
+        if self.world > 1:
+            dist.all_reduce(x)
+        return x
+
+    def wait(self) -> None:
+        """Wait until every rank is here."""
+        self.sum_(torch.zeros(1))
+
+    def any_wants_to_stop(self, this: bool) -> bool:
+        """Whether some rank wanted to stop, the same answer on all of them, one call late.
+
+        Signals reach ranks at different moments, and none may leave while another waits for it. The question
+        travels while the next step computes.
+        """
+        if self.world == 1:
+            return this
+        if self._stopping is not None:
+            work, flag = self._stopping
+            work.wait()
+            self._stopping = None
+            if flag.item():
+                return True
+        flag = torch.tensor([float(this)])
+        self._stopping = dist.all_reduce(flag, async_op=True), flag
+        return False
+
+    def of_first(self, numbers: list[float]) -> list[float]:
+        """Rank 0's numbers, so that all decide alike."""
+        if self.world == 1:
+            return numbers
+        sent = torch.tensor(numbers, dtype=torch.float64)
+        dist.broadcast(sent, 0)
+        return sent.tolist()
+
+    def state_of_first(
+        self, found: tuple[dict[str, Tensor], dict[str, Any]] | None
+    ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The tensors and the JSON-able table that rank 0 found; the others need not see its files."""
+        if self.world == 1:
+            return found
+        head: dict[str, Any] | None = None
+        if self.first and found is not None:
+            kinds = {n: (str(t.dtype).removeprefix("torch."), list(t.shape)) for n, t in found[0].items()}
+            head = {"tensors": kinds, "info": found[1]}
+        head = json.loads(self._text_of_first(json.dumps(head)))
+        if head is None:
+            return None
+        tensors = {}
+        for name, (kind, shape) in head["tensors"].items():
+            if self.first:
+                assert found is not None
+                sent = found[0][name].contiguous()
+            else:
+                sent = torch.empty(shape, dtype=getattr(torch, kind))
+            dist.broadcast(sent, 0)
+            tensors[name] = sent
+        return tensors, head["info"]
+
+    def _text_of_first(self, text: str) -> str:
+        length = torch.tensor([len(text.encode())])
+        dist.broadcast(length, 0)
+        sent = torch.zeros(int(length), dtype=torch.uint8)
+        if self.first:
+            sent[:] = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+        dist.broadcast(sent, 0)
+        return sent.numpy().tobytes().decode()
+
+    def check_same(self, what: Mapping[str, Any]) -> None:
+        """Refuse to start where settings or data differ between ranks.
+
+        Raises:
+            RankError: names the rank, its machine and what differs; the same on every rank.
+        """
+        if self.world == 1:
+            return
+        digests = [hashlib.sha256(json.dumps(v).encode()).digest() for v in what.values()]
+        mine = torch.frombuffer(bytearray(b"".join(digests)), dtype=torch.uint8).view(len(what), -1)
+        host = torch.frombuffer(bytearray(socket.gethostname().encode()[:64].ljust(64)), dtype=torch.uint8)
+        found, hosts = self.gather(mine), self.gather(host)
+        for rank in range(1, self.world):
+            other = [
+                n for n, same in zip(what, (found[rank] == found[0]).all(1).tolist(), strict=True) if not same
+            ]
+            if other:
+                name = hosts[rank].numpy().tobytes().decode(errors="replace").strip()
+                raise RankError(
+                    f"rank {rank} on {name} has other {', '.join(other)} than rank 0; start the same command "
+                    "on every machine, with caches that all of them share or whole copies of them"
+                )
+
+
+class _Gather(torch.autograd.Function):
+    """all_gather whose backward pass gives each rank the sum of what all ranks' losses say about its part."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, ranks: Ranks) -> Tensor:
+        ctx.ranks = ranks
+        out = x.new_empty((ranks.world, *x.shape))
+        dist.all_gather(list(out.unbind()), x)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        return ctx.ranks.sum_(grad.contiguous().clone())[ctx.ranks.rank], None
+
+
+def launched(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether several processes were started for one training."""
+    return any(environ.get(name) for name in ("RANK", "WORLD_SIZE")) and environ.get("WORLD_SIZE") != "1"
+
+
+def read_environment(environ: Mapping[str, str] = os.environ) -> Ranks:
+    """Who this process is, from what `torchrun` sets; ``Ranks()`` where nothing is set.
+
+    Raises:
+        RankError: something is missing or cannot be.
+    """
+    if not launched(environ):
+        return Ranks()
+    missing = [name for name in VARIABLES if not environ.get(name)]
+    if missing:
+        have = ", ".join(f"{n}={environ[n]}" for n in VARIABLES if environ.get(n))
+        raise RankError(
+            f"{have} is set, as for one of several training processes, but {', '.join(missing)} is not; "
+            f"start them with `{START}`, or unset the former to train in one process"
+        )
+    numbers = {}
+    for name in (*VARIABLES[:4], "MASTER_PORT"):
+        try:
+            numbers[name] = int(environ[name])
+        except ValueError:
+            raise RankError(f"{name}={environ[name]!r} is not a number; start with `{START}`") from None
+    ranks = Ranks(*list(numbers.values())[:4])
+    there = 0 <= ranks.rank < ranks.world and 0 <= ranks.local < ranks.local_world <= ranks.world
+    if not there or not 0 < numbers["MASTER_PORT"] < 65536:  # with port 0 they would wait for each other
+        told = ", ".join(f"{n}={v}" for n, v in numbers.items())
+        raise RankError(f"{told} cannot be; start with `{START}`")
+    return ranks
+
+
+def clips_per_rank(batch: int, world: int) -> int:
+    """``loader.batch`` divided among the ranks.
+
+    Raises:
+        ConfigError: it cannot be.
+    """
+    if batch % world:
+        near = max(1, round(batch / world)) * world
+        raise ConfigError(
+            f"loader.batch={batch} clips cannot be divided among {world} processes; loader.batch={near} can, "
+            "or start another number of processes"
+        )
+    return batch // world
+
+
+def device_of(ranks: Ranks, name: str) -> torch.device:
+    """One GPU for each process of a machine.
+
+    Raises:
+        ConfigError: there are fewer GPUs than processes.
+    """
+    device = pick_device(name)
+    if ranks.world == 1 or device.type != "cuda":
+        return device
+    if device.index is not None:
+        raise ConfigError(f"train.device={name}: several processes take a GPU each; use train.device=cuda")
+    count = torch.cuda.device_count()
+    if ranks.local_world > count:
+        raise ConfigError(
+            f"{ranks.local_world} processes on {socket.gethostname()}, which has {count} GPUs; "
+            f"use --nproc-per-node {count}, or train.device=cpu"
+        )
+    torch.cuda.set_device(ranks.local)
+    return torch.device("cuda", ranks.local)
+
+
+@contextmanager
+def joined(batch: int, device: str) -> Iterator[Ranks]:
+    """The ranks of this training, connected: NCCL between GPUs, Gloo between CPUs.
+
+    Args:
+        batch: clips of the global batch.
+        device: ``train.device``.
+
+    Raises:
+        RankError: no connection to the others, or one is lost on the way.
+        ConfigError: the batch or the GPUs cannot be divided among the processes.
+    """
+    ranks = read_environment()
+    ranks.clips = clips_per_rank(batch, ranks.world)
+    ranks.device = device_of(ranks, device)
+    if ranks.world == 1:
+        yield ranks
+        return
+    backend = "cpu:gloo,cuda:nccl" if ranks.device.type == "cuda" else "gloo"
+    bound = {"device_id": ranks.device} if ranks.device.type == "cuda" else {}
+    try:
+        dist.init_process_group(backend, timeout=TIMEOUT, rank=ranks.rank, world_size=ranks.world, **bound)
+    except (RuntimeError, OSError) as error:  # PyTorch's are RuntimeErrors
+        place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise RankError(
+            f"rank {ranks.rank} of {ranks.world} cannot reach the others at {place}: {_first_line(error)}"
+        ) from error
+    try:
+        yield ranks
+    except RuntimeError as error:
+        if not lost_connection(error):
+            raise
+        raise RankError(
+            f"rank {ranks.rank} of {ranks.world} lost the connection to another one, which has ended or is "
+            "out of reach; its own message says why. What the run folder holds is whole: go on with --resume "
+            f"({_first_line(error)})"
+        ) from error
+    else:
+        ranks.wait()
+        dist.destroy_process_group()
+
+
+def lost_connection(error: RuntimeError) -> bool:
+    """Whether an error of PyTorch's says that another rank is gone."""
+    told = str(error).lower()
+    words = ("gloo", "nccl", "connection", "socket")
+    return isinstance(error, dist.DistError) or any(word in told for word in words)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,1 @@
+"""Scores of trained networks: metrics, reports, comparison, cross-validation."""

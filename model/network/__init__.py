@@ -1,0 +1,1 @@
+"""The DE-III network and its parts."""

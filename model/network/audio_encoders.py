@@ -1,0 +1,127 @@
+"""Encoders of log-mel: convolutions that shorten time, with masks kept out of statistics."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from deiii.model.distributed.layers import OverRanks, normalise
+
+
+class AudioEncoder(nn.Module):
+    """Convolutional subsampling of log-mel by four in time and in frequency.
+
+    Masked hops enter every convolution as zeros, exactly like the border of a shorter clip.
+
+    >>> mask = torch.ones(2, 160, dtype=torch.bool)
+    >>> AudioEncoder(80, width=64)(torch.zeros(2, 160, 80), mask).shape
+    torch.Size([2, 40, 64])
+    """
+
+    def __init__(self, n_mels: int, width: int):
+        super().__init__()
+        inner = max(16, width // 2)
+        self.first = nn.Conv2d(1, inner // 2, (5, 5), stride=(2, 2), padding=(2, 2))
+        self.second = nn.Conv2d(inner // 2, inner, (3, 3), stride=(2, 2), padding=(1, 1))
+        self.project = nn.Linear(inner * -(-n_mels // 4), width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, logmel_BLM: Tensor, mask_BL: Tensor) -> Tensor:
+        """[B,L,M] with its mask [B,L] to [B,ceil(L/4),D]; step i is centred on hop 4i."""
+        x = logmel_BLM.masked_fill(~mask_BL[..., None], 0.0)[:, None]
+        x = torch.relu(self.first(x)).masked_fill(~mask_BL[:, None, ::2, None], 0.0)
+        x = torch.relu(self.second(x))
+        return self.norm(self.project(x.permute(0, 2, 3, 1).flatten(2)))
+
+
+class DeepAudioEncoder(nn.Module):
+    """A residual CNN on log-mel: time by four, frequency by two in the stem and in every stage.
+
+    For real voices, where the two layers of `AudioEncoder` fall behind (docs/science.md has the figures).
+    Masked hops enter every convolution as zeros and have no part in the batch's statistics.
+
+    Args:
+        channels: of the stem and of each stage after it; two or more.
+        deltas: give the stem the change over `DELTA` hops on either side as a second input.
+
+    >>> mask = torch.ones(2, 160, dtype=torch.bool)
+    >>> DeepAudioEncoder(80, 64, [16, 24, 48])(torch.zeros(2, 160, 80), mask).shape
+    torch.Size([2, 40, 64])
+    """
+
+    DELTA = 2
+
+    def __init__(self, n_mels: int, width: int, channels: list[int], deltas: bool = False):
+        super().__init__()
+        self.deltas = deltas
+        self.stem = nn.Conv2d(1 + deltas, channels[0], 5, stride=2, padding=2, bias=False)
+        self.stem_norm = MaskedBatchNorm(channels[0])
+        pairs = zip(channels[:-1], channels[1:], strict=True)
+        self.stages = nn.ModuleList(AudioResidual(a, b, 1 if i else 2) for i, (a, b) in enumerate(pairs))
+        bands = -(-n_mels // 2 ** len(channels))
+        self.project = nn.Linear(channels[-1] * bands, width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, logmel_BLM: Tensor, mask_BL: Tensor) -> Tensor:
+        """[B,L,M] with its mask [B,L] to [B,ceil(L/4),D]; step i is centred on hop 4i."""
+        half, quarter = (mask_BL[:, ::k, None].unsqueeze(1) for k in (2, 4))
+        x = logmel_BLM.masked_fill(~mask_BL[..., None], 0.0)[:, None]
+        if self.deltas:
+            x = torch.cat((x, self._change(x, mask_BL)), dim=1)
+        x = torch.relu(self.stem_norm(self.stem(x.contiguous(memory_format=torch.channels_last)), half))
+        x = x.masked_fill(~half, 0.0)
+        for stage in self.stages:
+            x = stage(x, quarter)
+        return self.norm(self.project(x.permute(0, 2, 3, 1).flatten(2)))
+
+    def _change(self, x_B1LM: Tensor, mask_BL: Tensor) -> Tensor:
+        """Twice the difference over DELTA hops to either side; zero where one of them is not valid."""
+        n = self.DELTA
+        change, both = torch.zeros_like(x_B1LM), mask_BL[:, 2 * n :] & mask_BL[:, : -2 * n]
+        step = 2 * (x_B1LM[:, :, 2 * n :] - x_B1LM[:, :, : -2 * n])
+        change[:, :, n:-n] = step.masked_fill(~both[:, None, :, None], 0.0)
+        return change
+
+
+class AudioResidual(nn.Module):
+    """Two 3x3 convolutions beside a 1x3 shortcut; halves frequency, and time where ``stride`` is 2.
+
+    Maps are [B,C,L,M], masks bool [B,1,L,1] after the stride; masked places leave as zeros.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.first = nn.Conv2d(inputs, outputs, 3, stride=(stride, 2), padding=1, bias=False)
+        self.first_norm = MaskedBatchNorm(outputs)
+        self.second = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.second_norm = MaskedBatchNorm(outputs)
+        self.shortcut = nn.Conv2d(inputs, outputs, (1, 3), stride=(stride, 2), padding=(0, 1))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        y = torch.relu(self.first_norm(self.first(x), mask)).masked_fill(~mask, 0.0)
+        y = self.second_norm(self.second(y), mask)
+        return torch.relu(y + self.shortcut(x)).masked_fill(~mask, 0.0)
+
+
+class MaskedBatchNorm(OverRanks, nn.BatchNorm2d):
+    """Batch normalisation of [B,C,L,M] whose statistics see valid steps alone (mask bool [B,1,L,1])."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        if self.ranks is not None:
+            return normalise(x, mask.float(), self, self.ranks)
+        with torch.autocast(x.device.type, enabled=False):
+            flat = x.float().permute(0, 2, 3, 1).reshape(-1, x.shape[1])  # no copy where channels come last
+            weight = mask.float().expand(-1, 1, -1, x.shape[3]).reshape(1, -1)
+            count = weight.sum().clamp_min(1.0)
+            mean = (weight @ flat)[0] / count
+            variance = ((weight @ flat.square())[0] / count - mean.square()).clamp_min(0.0)
+            with torch.no_grad():
+                self.num_batches_tracked += 1
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_var.lerp_(variance * count / (count - 1).clamp_min(1.0), self.momentum)
+            scale = self.weight * (variance + self.eps).rsqrt()
+            y = torch.addcmul(self.bias - mean * scale, flat, scale)
+            b, c, l, m = x.shape
+            return y.view(b, l, m, c).permute(0, 3, 1, 2).to(x.dtype)

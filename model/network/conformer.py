@@ -1,0 +1,97 @@
+"""Conformer blocks over time (Gulati et al. 2020, arXiv 2005.08100), with masks honoured everywhere.
+
+Three departures: every residual branch starts small, so that a deep stack begins near the identity
+(compare LayerScale, arXiv 2103.17239); the convolution is followed by layer instead of batch
+normalisation, so that padding has no part in statistics; positions are rotary in seconds.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from deiii.model.distributed.layers import Dropout
+from deiii.model.network.attention import Attention
+from deiii.model.network.positions import Rotation
+
+BRANCH_START = 0.1  # factor on the initial weights of each residual branch's last layer
+
+
+def start_small(layer: nn.Linear) -> nn.Linear:
+    """The layer with its initial weights scaled down."""
+    with torch.no_grad():
+        layer.weight.mul_(BRANCH_START)
+    return layer
+
+
+class FeedForward(nn.Sequential):
+    """Norm, expand by four, SiLU, contract."""
+
+    def __init__(self, width: int, dropout: float):
+        super().__init__(
+            nn.LayerNorm(width),
+            nn.Linear(width, 4 * width),
+            nn.SiLU(),
+            Dropout(dropout),
+            start_small(nn.Linear(4 * width, width)),
+            Dropout(dropout),
+        )
+
+
+class Convolution(nn.Module):
+    """Gated pointwise, depthwise over time, norm, SiLU, pointwise.
+
+    Masked steps enter the depthwise convolution as zeros, exactly like the border of a shorter clip.
+    """
+
+    def __init__(self, width: int, kernel: int, dropout: float):
+        super().__init__()
+        if kernel % 2 == 0:
+            raise ValueError(f"model.conv_kernel must be odd, not {kernel}")
+        self.norm = nn.LayerNorm(width)
+        self.gate = nn.Sequential(nn.Linear(width, 2 * width), nn.GLU(dim=-1))
+        self.depthwise = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width, bias=False)
+        self.out = nn.Sequential(
+            nn.LayerNorm(width), nn.SiLU(), start_small(nn.Linear(width, width)), Dropout(dropout)
+        )
+
+    def forward(self, x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+        x = self.gate(self.norm(x_BTD)).masked_fill(~mask_BT[..., None], 0.0)
+        x = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
+        return self.out(x)
+
+
+class ConformerBlock(nn.Module):
+    """Half-step feed-forward, self-attention, convolution, half-step feed-forward, norm."""
+
+    def __init__(self, width: int, heads: int, kernel: int, dropout: float):
+        super().__init__()
+        self.ffn_in = FeedForward(width, dropout)
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = Attention(width, heads, dropout)
+        start_small(self.attention.out)
+        self.attention_drop = Dropout(dropout)
+        self.convolution = Convolution(width, kernel, dropout)
+        self.ffn_out = FeedForward(width, dropout)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x_BTD: Tensor, mask_BT: Tensor, rotation: Rotation) -> Tensor:
+        x = x_BTD + 0.5 * self.ffn_in(x_BTD)
+        y = self.attention_norm(x)
+        x = x + self.attention_drop(self.attention(y, y, mask_BT, rotation, rotation))
+        x = x + self.convolution(x, mask_BT)
+        x = x + 0.5 * self.ffn_out(x)
+        return self.norm(x)
+
+
+class Conformer(nn.Module):
+    """A stack of blocks; [B,T,D] with mask and rotations of the same steps to [B,T,D]."""
+
+    def __init__(self, width: int, blocks: int, heads: int, kernel: int, dropout: float):
+        super().__init__()
+        self.blocks = nn.ModuleList(ConformerBlock(width, heads, kernel, dropout) for _ in range(blocks))
+
+    def forward(self, x_BTD: Tensor, mask_BT: Tensor, rotation: Rotation) -> Tensor:
+        for block in self.blocks:
+            x_BTD = block(x_BTD, mask_BT, rotation)
+        return x_BTD

@@ -1,0 +1,1 @@
+"""Prediction on media files with a trained network, and its export."""

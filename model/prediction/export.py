@@ -1,0 +1,197 @@
+"""A trained network as one folder that needs neither the run nor its configs.
+
+``deiii.json`` (preprocessing, network, labels, provenance), ``model.safetensors`` (the best epoch's
+weights), ``deiii.pt2`` (the network as a `torch.export` program for any batch size, checked against
+the original) and ``README.md`` (a model card made from the run).
+
+>>> export("runs/latest", "exported")                              # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from deiii.data.config.load import load_config, parse_config
+from deiii.data.config.schema import Config
+from deiii.data.loader.augment import DB_CENTRE, DB_SCALE, MEAN, STD
+from deiii.data.loader.batch import Batch
+from deiii.data.tools.atomic_files import atomic_path, write_json, write_text
+from deiii.model.network.task import Task
+from deiii.model.prediction.card import model_card
+from deiii.model.training import checkpoint
+from deiii.model.training.run_folder import RunFolder
+
+MANIFEST, WEIGHTS, PROGRAM, CARD = "deiii.json", "model.safetensors", "deiii.pt2", "README.md"
+FORMAT = 1
+SECTIONS = ("stages", "faces", "flow", "logmel", "loader", "model")  # what using the network depends on
+TOLERANCE = 1e-4  # largest difference between the program's outputs and the network's
+TRIALS = (1, 2, 5)  # batch sizes that are compared
+
+
+class ExportError(ValueError):
+    """A folder holds no usable export, or the program differs from the network."""
+
+
+class Program(nn.Module):
+    """DE-III on plain tensors: a dictionary of outputs, one entry a head and kind."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`Batch` fields by name to ``<head>_probabilities`` [B,C] and ``<head>_attributes`` [B,A]."""
+        none = next(iter(inputs.values())).new_zeros(0)
+        batch = Batch(**{f.name: inputs.get(f.name, none) for f in fields(Batch)})
+        outputs = {}
+        for head, scores in self.network(batch).heads().items():
+            if scores.logits is not None:
+                outputs[f"{head}_probabilities"] = scores.logits.softmax(dim=1)
+            if scores.attributes is not None:
+                outputs[f"{head}_attributes"] = scores.attributes
+        return outputs
+
+
+def export(run: str | Path, folder: str | Path, program: bool = True) -> Path:
+    """Write a run's best network into a folder of its own.
+
+    Args:
+        run: a run folder.
+        folder: made where it is not there; files of an earlier export are replaced.
+        program: whether to write ``deiii.pt2`` too, which takes some seconds.
+
+    Raises:
+        RunError, CheckpointError: the run is not trained.
+        ExportError: the program's outputs are further than 1e-4 from the network's.
+    """
+    run, folder = RunFolder(run), Path(folder)
+    info, config = run.read_info(), load_config([run.config])
+    weights, best = checkpoint.load(run.best)
+    task = Task(tuple(info["classes"]), tuple(info["attributes"]), tuple(map(tuple, info["ranges"])))
+    network = task.network(config)
+    checkpoint.load_into(network, weights, run.best)
+    metrics = json.loads(run.metrics_json.read_text(encoding="utf-8")) if run.metrics_json.is_file() else None
+    manifest = {
+        "format": FORMAT,
+        "corpus": info["corpus"], "classes": info["classes"], "attributes": info["attributes"],
+        "ranges": info["ranges"], "seconds": info.get("seconds"), "epoch": best["epoch"],
+        "settings": _settings(config), "inputs": describe_inputs(config),
+        "keys": info["keys"], "split": info["split"], "clips": info["clips"],
+        "versions": info["versions"], "revision": info["revision"],
+        "parameters": sum(p.numel() for p in network.parameters()),
+    }  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    if program:
+        manifest["program_difference"] = write_program(network.eval(), config, folder / PROGRAM)
+    with atomic_path(folder / WEIGHTS) as temporary:
+        save_file({n: t.contiguous().clone() for n, t in weights.items()}, str(temporary))
+    write_text(folder / CARD, model_card(manifest, metrics))
+    write_json(folder / MANIFEST, manifest)  # last: an export is there when this is
+    return folder
+
+
+def read_export(folder: str | Path) -> tuple[Config, dict[str, Any], dict[str, Tensor], Path]:
+    """Settings, manifest, weights and where these lie.
+
+    Raises:
+        ExportError: damaged, or of another format.
+    """
+    path = Path(folder) / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT:
+            raise ExportError(f"{path} has format {manifest['format']}, this version reads {FORMAT}")
+        config = parse_config(json.dumps(manifest["settings"]))
+        weights = load_file(Path(folder) / WEIGHTS)
+    except ExportError:
+        raise
+    except (OSError, KeyError, ValueError, TypeError, SafetensorError) as error:
+        raise ExportError(f"{path.parent} holds no usable export ({error}); export the run again") from None
+    return config, manifest, weights, Path(folder) / WEIGHTS
+
+
+def write_program(network: nn.Module, config: Config, path: Path) -> float:
+    """Export the network for any batch size; returns the largest difference of its outputs.
+
+    Raises:
+        ExportError: the difference passes `TOLERANCE`.
+    """
+    program = Program(network).cpu().eval()
+    shapes = {name: i["shape"] for name, i in describe_inputs(config).items()}
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    dynamic = {"inputs": {name: {0: batch} for name in shapes}}
+    with torch.no_grad(), atomic_path(path) as temporary:
+        exported = torch.export.export(program, (example(config, 2),), dynamic_shapes=dynamic)
+        with open(temporary, "wb") as file:
+            torch.export.save(exported, file)
+        with open(temporary, "rb") as file:
+            again = torch.export.load(file).module()
+        worst = 0.0
+        for size in TRIALS:
+            inputs = example(config, size, seed=size)
+            found, wanted = again(inputs), program(inputs)
+            worst = max(worst, *(float((found[n] - w).abs().max()) for n, w in wanted.items()))
+        if not worst <= TOLERANCE:
+            raise ExportError(f"the exported program differs from the network by {worst:g}")
+    return worst
+
+
+def describe_inputs(config: Config) -> dict[str, dict[str, Any]]:
+    """Name, shape (B is the batch), type and meaning of what ``deiii.pt2`` takes."""
+    c, m = config.loader, config.model
+    t, s, l = c.steps, c.crop, c.audio_steps
+    pixels = f"RGB / 255, minus {MEAN}, divided by {STD}"
+    known = {
+        "frames": (m.video, ["B", t, 3, s, s], "float32", pixels),
+        "flow": (m.flow, ["B", t, 2, s, s], "float32", "px of the crop to the next native frame; u, v"),
+        "video_time": (m.video or m.flow, ["B", t], "float32", "s"),
+        "video_mask": (m.video or m.flow, ["B", t], "bool", "true where the step shows the face"),
+        "flow_mask": (m.video or m.flow, ["B", t], "bool", "true where the step's flow is valid"),
+        "logmel": (
+            m.audio, ["B", l, config.logmel.n_mels], "float32", f"(dB - {DB_CENTRE:g}) / {DB_SCALE:g}",
+        ),
+        "audio_time": (m.audio, ["B", l], "float32", "s, same zero as video_time"),
+        "audio_mask": (m.audio, ["B", l], "bool", "true where there is sound"),
+    }  # fmt: skip
+    return {
+        name: {"shape": shape, "dtype": dtype, "meaning": meaning}
+        for name, (used, shape, dtype, meaning) in known.items()
+        if used
+    }
+
+
+def example(config: Config, size: int, seed: int = 0) -> dict[str, Tensor]:
+    """Random inputs of a batch size; about a fifth of the mask's entries are false."""
+    g = torch.Generator().manual_seed(seed)
+    inputs = {}
+    for name, about in describe_inputs(config).items():
+        shape = [size, *about["shape"][1:]]
+        if about["dtype"] == "bool":
+            inputs[name] = torch.rand(shape, generator=g) > 0.2
+        elif name.endswith("_time"):
+            inputs[name] = torch.arange(shape[1]).float().expand(shape).contiguous() * 0.04
+        else:
+            inputs[name] = torch.randn(shape, generator=g)
+    return inputs
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """The sections that matter, without what belonged to the training machine."""
+    tree = OmegaConf.to_container(OmegaConf.structured(config))
+    default = OmegaConf.to_container(OmegaConf.structured(Config()))
+    kept = {name: tree[name] for name in SECTIONS}
+    for name in SECTIONS:
+        section = getattr(config, name)
+        for f in fields(section) if is_dataclass(section) else ():
+            if f.metadata["operational"]:
+                kept[name][f.name] = default[name][f.name]
+    return kept

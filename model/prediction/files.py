@@ -1,0 +1,159 @@
+"""The command ``deiii predict``: files in, a table, JSON and pictures over the video out."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from deiii.data.cache.outcomes import ClipError
+from deiii.data.corpora.files import AUDIO, VIDEO, media_files
+from deiii.data.tools.atomic_files import write_json, write_text
+from deiii.model.prediction.predictor import Predictor, load
+from deiii.model.prediction.result import Prediction
+
+SUFFIXES = VIDEO + AUDIO + (".webm", ".m4v", ".mpeg", ".3gp", ".wmv", ".mp3", ".m4a", ".ogg", ".opus")
+BAR = 24  # characters
+
+
+class MediaError(ValueError):
+    """Nothing to predict for; the message says what was looked for."""
+
+
+def predict_files(
+    run: str,
+    media: Sequence[str],
+    out: str | Path = "predict",
+    overlay: str | None = None,
+    window_s: float | None = None,
+    hop_s: float | None = None,
+    device: str = "auto",
+    settings: Sequence[str] = (),
+    progress: bool = True,
+) -> list[Prediction]:
+    """Judge files one after the other with one loaded network, writing ``<name>.json`` for each.
+
+    ``predictions.csv`` holds a row a file. With ``overlay``, a video is drawn for each file that has
+    a picture: to this path for a single file, into a folder of this name for several.
+
+    Raises:
+        MediaError: no media files.
+    """
+    find_media(media)  # a wrong name is told before anything is loaded
+    network = load(run, device, settings)
+    return predict_loaded(network, media, out, overlay, window_s, hop_s, progress)
+
+
+def predict_loaded(
+    network: Predictor,
+    media: Sequence[str],
+    out: str | Path = "predict",
+    overlay: str | None = None,
+    window_s: float | None = None,
+    hop_s: float | None = None,
+    progress: bool = True,
+    say: Callable[[str], None] = print,
+) -> list[Prediction]:
+    """`predict_files` with a network that is loaded already."""
+    files, out = find_media(media), Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    found = []
+    names = unique_names(files)
+    with tqdm(files, desc="predicting", unit="file", leave=False, disable=not progress) as bar:
+        for file, name in zip(bar, names, strict=True):
+            bar.set_postfix_str(file.name)
+            prediction = network.predict(file, window_s, hop_s)
+            write_json(out / f"{name}.json", prediction.tree())
+            bar.clear()
+            say(describe(prediction))
+            if overlay is not None:
+                target = Path(overlay) if len(files) == 1 else Path(overlay) / f"{name}.mp4"
+                say(_draw(prediction, network, target, progress))
+            found.append(_light(prediction))
+    write_table(out / "predictions.csv", found, network)
+    return found
+
+
+def find_media(words: Sequence[str]) -> list[Path]:
+    """Files as they are named, and the media files under each folder.
+
+    Raises:
+        MediaError: where that is none, or a name is not there.
+    """
+    files: list[Path] = []
+    for word in words:
+        path = Path(word)
+        if path.is_dir():
+            inside = [path / name for name in media_files(path, SUFFIXES)]
+            if not inside:
+                raise MediaError(f"{path} holds no media files ({', '.join(SUFFIXES)})")
+            files += inside
+        elif path.exists():
+            files.append(path)
+        else:
+            raise MediaError(f"there is no {path}; name media files or a folder of them")
+    if not files:
+        raise MediaError("name at least one media file or folder: make predict RUN=runs/x MEDIA=clip.mp4")
+    return list(dict.fromkeys(files))
+
+
+def unique_names(files: Sequence[Path]) -> list[str]:
+    """A name for each file's results: its stem, with folders and suffix where that is not unique.
+
+    >>> unique_names([Path("a/1.mp4"), Path("b/1.mp4"), Path("b/2.mp4")])
+    ['a-1.mp4', 'b-1.mp4', '2']
+    """
+    stems = Counter(f.stem for f in files)
+    names = [f.stem if stems[f.stem] == 1 else "-".join(f.parts[-2:]).strip("/") for f in files]
+    again = Counter(names)
+    return [n if again[n] == 1 else f"{i:03d}-{n}" for i, n in enumerate(names)]
+
+
+def describe(p: Prediction) -> str:
+    """A file's result for the terminal."""
+    lines = [f"{p.path}  ({p.seconds:.1f} s)"]
+    for name, value in sorted(p.probabilities.items(), key=lambda item: -item[1]):
+        lines.append(f"  {name:24s} {value:6.3f}  {'█' * round(BAR * value)}")
+    lines += [f"  {name:24s} {value:+6.2f}" for name, value in p.attributes.items()]
+    for output, shares in p.parts.items():
+        lines.append(f"  part in {output}: " + ", ".join(f"{s} {v:+.3f}" for s, v in shares.items()))
+    if p.face:
+        f = p.face
+        gap = f", longest gap {f.longest_gap_s:.1f} s" if f.longest_gap_s else ""
+        where = f"in {100 * f.share:.0f} % of {f.frames} frames, {f.width_px:.0f} px wide"
+        lines.append(f"  face track {f.quality}: {where}{gap}")
+    return "\n".join([*lines, *(f"  note: {note}" for note in p.notes)])
+
+
+def write_table(path: Path, found: Sequence[Prediction], network: Predictor) -> None:
+    """``predictions.csv``: a row a file; cells of what could not be judged stay empty."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    outputs = [*(f"p_{c}" for c in network.classes), *network.attributes]
+    table.writerow(["file", "seconds", "label", *outputs, "face_share", "face_quality", "notes"])
+    for p in found:
+        values = [p.probabilities.get(c) for c in network.classes]
+        values += [p.attributes.get(a) for a in network.attributes]
+        cells = ["" if v is None else f"{v:.4f}" for v in values]
+        face = [f"{p.face.share:.3f}", p.face.quality] if p.face else ["", ""]
+        table.writerow([p.path, f"{p.seconds:.2f}", p.label or "", *cells, *face, "; ".join(p.notes)])
+    write_text(path, text.getvalue())
+
+
+def _draw(prediction: Prediction, network: Predictor, target: Path, progress: bool) -> str:
+    from deiii.model.prediction.overlay import draw_overlay
+
+    try:
+        return f"  overlay: {draw_overlay(prediction, network, target, progress)}"
+    except ClipError as error:
+        return f"  no overlay: {error.outcome.reason}"
+
+
+def _light(prediction: Prediction) -> Prediction:
+    """Without the features, which are large."""
+    return replace(prediction, arrays={}, timeline=None)

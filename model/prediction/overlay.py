@@ -1,0 +1,261 @@
+"""A video with what the network sees and says: face box, flow colours, label bars over time, sound.
+
+Below the picture lie the flow of the face (hue is direction, saturation is length), bars with the
+probabilities of the window around the instant, and their course over the recording with a cursor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from tqdm import tqdm
+
+from deiii.data.cache.flow_codec import decode_flow
+from deiii.data.tools.flow_colours import flow_colours
+from deiii.model.prediction.predictor import Predictor
+from deiii.model.prediction.result import Prediction
+from deiii.pipeline.media.video import read_video
+from deiii.pipeline.media.video_writer import VideoWriter
+
+NARROWEST, WIDEST = 640, 1280  # px of the drawn video; larger sources are reduced
+PANEL, SQUARE, EDGE = 168, 120, 12  # px: height of the panel, side of the flow picture, margins
+BACK, INK, SOFT, TRACK = (24, 28, 36), (236, 239, 244), (150, 158, 172), (48, 55, 68)
+BOX, LOST = (120, 220, 140), (230, 110, 100)
+COLOURS = (  # Okabe and Ito's, distinct for most colour-blind people, and two greys
+    (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0),
+    (204, 121, 167), (150, 150, 150), (110, 84, 60), (200, 200, 220),
+)  # fmt: skip
+
+
+def draw_overlay(
+    prediction: Prediction, network: Predictor, path: str | Path, progress: bool = False
+) -> Path:
+    """Write the video of one prediction.
+
+    Args:
+        prediction: with its arrays and timeline.
+        network: which made it.
+        path: mp4 file to write.
+        progress: whether to show a bar.
+
+    Raises:
+        data.outcomes.ClipError: where the file has no picture.
+    """
+    frames = read_video(prediction.path)
+    first, _ = next(iter(frames))
+    faces, flow = prediction.arrays.get("faces"), prediction.arrays.get("flow")
+    track = _Track(faces, flow) if faces else None
+    layout = _Layout(first.shape[1], first.shape[0])
+    panel = Panel(prediction, network.task.ranges, layout.width)
+    total = len(faces["time"]) if faces else None
+    with (
+        VideoWriter(path, layout.width, layout.height + PANEL, sound=prediction.path) as video,
+        # No bar within a bar where there is no terminal: moving the cursor is litter in a log file.
+        tqdm(
+            frames, desc="overlay", unit="frame", total=total, leave=False, disable=None if progress else True
+        ) as bar,
+    ):
+        for rgb, time in bar:
+            picture = layout.place(rgb)
+            row = track.row(time) if track else None
+            if row is not None and track.valid[row]:
+                layout.draw_box(picture, faces["box"][row], panel.headline(time))
+            lower = panel.draw(time, track.flow_picture(row) if row is not None else None)
+            video.add(np.concatenate([picture, lower]), time)
+    return Path(path)
+
+
+class _Track:
+    """The rows of the face's arrays that belong to an instant."""
+
+    def __init__(self, faces: Mapping[str, np.ndarray], flow: Mapping[str, np.ndarray] | None):
+        self.time, self.valid, self.flow = faces["time"], faces["valid"], flow
+        step = float(np.median(np.diff(self.time))) if len(self.time) > 1 else 0.04
+        self.reach = 0.75 * step
+        self.largest = 1.0
+        if flow is not None and flow["valid"].any():
+            some = np.flatnonzero(flow["valid"])
+            some = some[:: max(1, len(some) // 100)]
+            lengths = np.linalg.norm(self._field(some), axis=-1)
+            self.largest = max(0.5, float(np.percentile(lengths, 99)))
+
+    def row(self, time: float) -> int | None:
+        """The frame at this time, where the stage kept one (it may have thinned them out)."""
+        i = int(np.clip(np.searchsorted(self.time, time), 1, max(1, len(self.time) - 1)))
+        near = min((j for j in (i - 1, i) if j < len(self.time)), key=lambda j: abs(self.time[j] - time))
+        return near if abs(self.time[near] - time) <= self.reach else None
+
+    def flow_picture(self, row: int) -> np.ndarray | None:
+        """Flow colours of a frame, uint8 [SQUARE,SQUARE,3]."""
+        if self.flow is None or not self.flow["valid"][row]:
+            return None
+        colours = flow_colours(self._field([row])[0], self.largest)
+        return cv2.resize(colours, (SQUARE, SQUARE), interpolation=cv2.INTER_AREA)
+
+    def _field(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        return decode_flow({k: v[rows] for k, v in self.flow.items()})
+
+
+class _Layout:
+    """Where the source's picture lies in the drawn video."""
+
+    def __init__(self, width: int, height: int):
+        self.scale = min(1.0, WIDEST / width)
+        self.inner = round(width * self.scale), round(height * self.scale)
+        self.width, self.height = max(NARROWEST, _even(self.inner[0])), _even(self.inner[1])
+        self.left = (self.width - self.inner[0]) // 2
+
+    def place(self, rgb: np.ndarray) -> np.ndarray:
+        """The frame on the canvas, uint8 [height,width,3]."""
+        if rgb.shape[1::-1] != self.inner:
+            rgb = cv2.resize(rgb, self.inner, interpolation=cv2.INTER_AREA)
+        canvas = np.full((self.height, self.width, 3), BACK, np.uint8)
+        canvas[: self.inner[1], self.left : self.left + self.inner[0]] = rgb[: self.height]
+        return canvas
+
+    def draw_box(self, canvas: np.ndarray, box: np.ndarray, words: str) -> None:
+        """The face's box with the label at the instant."""
+        x, y, w, h = box * self.scale + np.array([self.left, 0, 0, 0])
+        low, high = (round(float(x)), round(float(y))), (round(float(x + w)), round(float(y + h)))
+        cv2.rectangle(canvas, low, high, BOX, 2)
+        label = _label(words)
+        top = max(0, low[1] - label.shape[0])
+        left = min(max(0, low[0]), canvas.shape[1] - label.shape[1])
+        if left >= 0:
+            canvas[top : top + label.shape[0], left : left + label.shape[1]] = label[: self.height - top]
+
+
+class Panel:
+    """The part below the picture; what changes with the window alone is drawn once a window."""
+
+    def __init__(self, prediction: Prediction, ranges: Sequence[tuple[float, float]], width: int):
+        self.p, self.ranges, self.width = prediction, ranges, width
+        self.names = [*prediction.probabilities, *prediction.attributes]
+        t = prediction.timeline
+        self.steps = 0 if t is None else len(t.time)
+        self.hop = 2 * float(t.time[0]) if self.steps else 1.0
+        self.chart = (2 * EDGE + SQUARE + self._bars() + EDGE, width - EDGE)  # left and right, px
+        self._key, self._still = -2, np.zeros((PANEL, width, 3), np.uint8)
+        self._curves = self._draw_curves()
+
+    def _bars(self) -> int:
+        return max(190, round(0.3 * (self.width - SQUARE)))
+
+    def step(self, time: float) -> int:
+        """The window around an instant; -1 where there is none to judge."""
+        i = min(int(time / self.hop), self.steps - 1)
+        return i if i >= 0 and self.p.timeline.present[i] else -1
+
+    def headline(self, time: float) -> str:
+        """The most probable class at an instant with its probability."""
+        i = self.step(time)
+        if i < 0:
+            return ""
+        if not self.p.probabilities:
+            pairs = zip(self.p.attributes, self.p.timeline.attributes[i], strict=True)
+            return ", ".join(f"{n} {v:+.2f}" for n, v in pairs)
+        row = self.p.timeline.probabilities[i]
+        return f"{list(self.p.probabilities)[row.argmax()]} {row.max():.2f}"
+
+    def draw(self, time: float, flow: np.ndarray | None) -> np.ndarray:
+        """The panel at an instant, uint8 [PANEL,width,3]; ``flow`` as `_Track.flow_picture` gives it."""
+        i = self.step(time)
+        if i != self._key:
+            self._key, self._still = i, self._draw_still(i)
+        canvas = self._still.copy()
+        if flow is not None:
+            canvas[EDGE : EDGE + SQUARE, EDGE : EDGE + SQUARE] = flow
+        left, right = self.chart
+        x = left + round((right - left - 1) * min(1.0, time / max(self.p.seconds, 1e-9)))
+        canvas[EDGE : EDGE + SQUARE, x] = INK
+        return canvas
+
+    def _draw_still(self, i: int) -> np.ndarray:
+        image = Image.new("RGB", (self.width, PANEL), BACK)
+        draw = ImageDraw.Draw(image)
+        small = _font(12)
+        draw.rectangle((EDGE, EDGE, EDGE + SQUARE - 1, EDGE + SQUARE - 1), fill=TRACK)
+        nothing = "no face" if "faces" not in self.p.arrays else "no flow"
+        draw.text((EDGE + SQUARE / 2, EDGE + SQUARE / 2), nothing, SOFT, small, anchor="mm")
+        draw.text((EDGE, EDGE + SQUARE + 6), "flow of the face", SOFT, small)
+        self._draw_rows(draw, i)
+        left = self.chart[0]
+        t = self.p.timeline
+        under = f"{self.p.seconds:.1f} s; window {t.window_s:.1f} s" if t else ""
+        missing = [n for n, s in (("no sound", "logmel"), ("no face", "faces"))
+                   if s in self.p.outcomes and s not in self.p.arrays]  # fmt: skip
+        draw.text((left, EDGE + SQUARE + 6), "; ".join([under, *missing]), SOFT, small)
+        canvas = np.asarray(image).copy()
+        canvas[EDGE : EDGE + SQUARE, left : self.chart[1]] = self._curves
+        return canvas
+
+    def _draw_rows(self, draw: ImageDraw.ImageDraw, i: int) -> None:
+        left, width = 2 * EDGE + SQUARE, self._bars() - EDGE
+        height = min(24.0, SQUARE / max(1, len(self.names)))
+        font = _font(int(min(13, max(8, height - 3))))
+        t, classes = self.p.timeline, len(self.p.probabilities)
+        for k, name in enumerate(self.names):
+            top = EDGE + k * height
+            area = (left, top, left + width, top + height - 2)
+            draw.rectangle(area, fill=TRACK)
+            words = "–"
+            if i >= 0:
+                if k < classes:
+                    value, share = f"{t.probabilities[i, k]:.2f}", float(t.probabilities[i, k])
+                else:
+                    number, (low, high) = float(t.attributes[i, k - classes]), self.ranges[k - classes]
+                    value, share = f"{number:+.2f}", (number - low) / (high - low)
+                words = value
+                colour = tuple(round(0.62 * c) for c in COLOURS[k % len(COLOURS)])
+                draw.rectangle((left, top, left + max(1.0, width * share), top + height - 2), fill=colour)
+            middle = top + height / 2 - 1
+            draw.text((left + 5, middle), name, INK, font, anchor="lm")
+            draw.text((left + width - 5, middle), words, INK, font, anchor="rm")
+
+    def _draw_curves(self) -> np.ndarray:
+        """The course over the recording, uint8 [SQUARE,w,3]: classes stacked, else attributes as lines."""
+        width = self.chart[1] - self.chart[0]
+        canvas = np.full((SQUARE, width, 3), TRACK, np.uint8)
+        if not self.steps:
+            return canvas
+        t = self.p.timeline
+        at = np.minimum((np.arange(width) + 0.5) / width * self.p.seconds / self.hop, self.steps - 1)
+        at = at.astype(int)
+        if self.p.probabilities:
+            edges = np.cumsum(t.probabilities[at], axis=1)
+            level = (np.arange(SQUARE)[:, None] + 0.5) / SQUARE
+            for k in reversed(range(edges.shape[1])):
+                canvas[level < edges[None, :, k]] = COLOURS[k % len(COLOURS)]
+        else:
+            for k, (low, high) in enumerate(self.ranges):
+                share = (t.attributes[at, k] - low) / (high - low)
+                y = np.clip(((1 - share) * (SQUARE - 1)).round().astype(int), 1, SQUARE - 2)
+                for d in (-1, 0, 1):
+                    canvas[y + d, np.arange(width)] = COLOURS[k % len(COLOURS)]
+        canvas[:, ~t.present[at]] = TRACK
+        return canvas
+
+
+@lru_cache(maxsize=64)
+def _label(words: str) -> np.ndarray:
+    """Words on a box's colour, uint8 [h,w,3]; nothing for no words."""
+    font = _font(14)
+    width = int(font.getlength(words)) + 10 if words else 2
+    image = Image.new("RGB", (width, 20 if words else 2), BOX)
+    ImageDraw.Draw(image).text((5, 10), words, (15, 30, 18), font, anchor="lm")
+    return np.asarray(image)
+
+
+@lru_cache(maxsize=16)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
+
+
+def _even(n: int) -> int:
+    return max(2, n - n % 2)

@@ -1,0 +1,1 @@
+"""The trainer: loss, optimiser, checkpoints and the run folder."""

@@ -1,0 +1,145 @@
+"""A run folder: everything needed to trust, repeat, resume and use one training run.
+
+``config.yaml`` (resolved), ``run.json`` (cache keys, classes, versions, revision), ``split.json``,
+``metrics.csv``, ``events/`` (TensorBoard), ``last.safetensors``, ``best.safetensors``,
+``state.safetensors`` (to resume), and from evaluation ``metrics.json``, ``predictions.csv``,
+``figures/``, ``report.html``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deiii.data.config.load import to_yaml
+from deiii.data.config.schema import Config
+from deiii.data.tools.atomic_files import remove_temporary, write_json, write_text
+
+PACKAGES = ("torch", "torchvision", "numpy", "librosa", "av", "opencv-contrib-python", "h5py", "dask")
+
+
+class RunError(ValueError):
+    """A run folder is not what the command needs; the message says what to do."""
+
+
+class RunFolder:
+    """Paths and small files of one run.
+
+    Args:
+        path: the folder; made by `create`.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config, self.info, self.split = (
+            self.path / n for n in ("config.yaml", "run.json", "split.json")
+        )
+        self.metrics_csv, self.metrics_json = self.path / "metrics.csv", self.path / "metrics.json"
+        self.last, self.best, self.state = (
+            self.path / f"{name}.safetensors" for name in ("last", "best", "state")
+        )
+        self.events, self.figures = self.path / "events", self.path / "figures"
+        self.predictions, self.report = self.path / "predictions.csv", self.path / "report.html"
+
+    def create(self, config: Config, info: dict[str, Any], resume: bool) -> None:
+        """Start a run, or check that an unfinished one may go on with these settings.
+
+        Raises:
+            RunError: the folder holds a run and ``resume`` is off, or holds a run of other settings.
+        """
+        started = self.state.exists() or self.config.exists()
+        if started and not resume:
+            raise RunError(
+                f"{self.path} holds a run already; go on with --resume or choose another folder "
+                "with train.run=... (with make: ARGS=--resume, or RUN=...)"
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        remove_temporary(self.path)
+        text = to_yaml(config)
+        if self.config.exists() and self.config.read_text(encoding="utf-8") != text:
+            changed = _differences(self.config.read_text(encoding="utf-8"), text)
+            raise RunError(
+                f"{self.path} was started with other settings ({changed}); "
+                "resume with the same ones or choose another folder with train.run=..."
+            )
+        if self.info.exists():
+            before = self.read_info()
+            for what in ("keys", "split", "classes"):
+                if before.get(what) != json.loads(json.dumps(info[what])):
+                    raise RunError(
+                        f"{self.path} was started with other data ({what} differ); start a new run"
+                    )
+        write_text(self.config, text)
+        write_json(self.info, info)
+
+    def read_info(self) -> dict[str, Any]:
+        """What `create` recorded.
+
+        Raises:
+            RunError: the folder holds no run.
+        """
+        try:
+            return json.loads(self.info.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunError(f"{self.path} holds no run; `deiii train` makes one") from None
+
+    def write_history(self, rows: list[dict[str, Any]]) -> None:
+        """Rewrite ``metrics.csv`` whole, one row an epoch; undefined figures are left empty."""
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        text = io.StringIO()
+        table = csv.DictWriter(text, names, lineterminator="\n")
+        table.writeheader()
+        table.writerows({k: "" if v is None else v for k, v in row.items()} for row in rows)
+        write_text(self.metrics_csv, text.getvalue())
+
+    def read_history(self) -> list[dict[str, float | None]]:
+        """The rows of ``metrics.csv``."""
+        with open(self.metrics_csv, encoding="utf-8", newline="") as file:
+            return [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, the machine's kind and the source's revision, where there is one."""
+    found = {name: version(name) for name in ("deiii", *PACKAGES)}
+    return {
+        "versions": {"python": platform.python_version(), **found},
+        "platform": f"{platform.system()} {platform.machine()}",
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "revision": revision(),
+        "command": " ".join(["deiii", *sys.argv[1:]]),
+    }
+
+
+def revisions(folders: Iterable[str | Path]) -> list[str]:
+    """The source's revisions that trained some runs, each once."""
+    return sorted({str(RunFolder(folder).read_info().get("revision")) for folder in folders})
+
+
+def revision() -> str | None:
+    """The git revision of this source, with ``+changes`` where files differ from it."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):  # no git, or not a checkout
+        return None
+
+
+def _differences(before: str, after: str) -> str:
+    old, new = before.splitlines(), after.splitlines()
+    lines = [line.strip() for line in new if line not in old][:3]
+    return ", ".join(lines) or "some settings are gone"

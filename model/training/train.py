@@ -1,0 +1,151 @@
+"""Set up and run a training: features, split, loaders, network, run folder.
+
+>>> train(load_config("configs/tiny.yaml"))                       # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+
+from deiii.data.cache.outcomes import MACHINE_TROUBLE
+from deiii.data.config.load import to_yaml
+from deiii.data.config.schema import Config
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.corpora.splits import Split, make_split
+from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.tools.writer_lock import writer_lock
+from deiii.model.distributed.devices import make_deterministic, seed_all
+from deiii.model.distributed.ranks import Ranks, joined
+from deiii.model.network.task import Task
+from deiii.model.training.loaders import make_loader
+from deiii.model.training.losses import inverse_frequency
+from deiii.model.training.run_folder import RunError, RunFolder, provenance
+from deiii.model.training.trainer import Trainer
+
+
+def train(config: Config, resume: bool = False, progress: bool = True) -> dict[str, Any]:
+    """Train on the split's training speakers, choose on its validation speakers.
+
+    Under `torchrun` every process calls it: they train one network together, of which rank 0 writes the run.
+
+    Returns:
+        the best epoch's metrics; everything else is in the run folder (`deiii.model.training.run_folder`).
+
+    Raises:
+        Locked: another training writes to the run folder.
+        RunError: no room for a checkpoint; those written before are kept.
+        RankError: the processes do not fit together, or one of them ended.
+    """
+    path = config.train.run
+    try:
+        with joined(config.loader.batch, config.train.device) as ranks:
+            with writer_lock(path, wait=False) if ranks.first else nullcontext():
+                return _train(config, ranks, resume, progress and ranks.first)
+    except OSError as error:
+        if error.errno not in MACHINE_TROUBLE:
+            raise
+        raise RunError(
+            f"{error}; {path} must be writable and have room. What it holds is whole: put it right "
+            "and go on with --resume"
+        ) from error
+
+
+def _train(config: Config, ranks: Ranks, resume: bool, progress: bool) -> dict[str, Any]:
+    device = ranks.device
+    check_together(config, ranks)
+    make_deterministic(device)
+    if ranks.local:  # one process of a machine looks at every byte for the others
+        ranks.wait()
+    features = FeatureSet.open(config, whole=not ranks.local)
+    if not ranks.local:
+        ranks.wait()
+    split = make_split(features.corpus, config.split)
+    task = Task.of(features, config)
+    rows = {part: features.rows(getattr(split, part)) for part in ("train", "val", "test")}
+    check_parts(features, split, rows)
+    check_streams(features, rows["train"])
+    run = RunFolder(config.train.run)
+    info = {
+        "keys": dict(features.keys), "split": split.digest, "corpus": features.corpus.name,
+        "classes": list(task.classes), "attributes": list(task.attributes),
+        "ranges": [list(r) for r in task.ranges],
+        "clips": {part: len(r) for part, r in rows.items()},
+        "seconds": clip_seconds(features, rows["train"]),
+    }  # fmt: skip
+    if ranks.first:
+        run.create(config, {**info, **provenance(), "processes": ranks.world}, resume)
+        split.save(run.split)
+    ranks.check_same({"settings": to_yaml(config), "data": info})
+
+    seed_all(config.train.seed)
+    pretrained = config.model.imagenet and ranks.first and not run.state.exists()  # the others get rank 0's
+    model = task.network(config, pretrained=pretrained).to(device)
+    loaders = [
+        make_loader(features, rows[part], config, device, part == "train", ranks) for part in ("train", "val")
+    ]
+    weights = class_weights(features, rows["train"]) if config.train.class_weights and task.classes else None
+    ids = [c.id for c in features.clips]
+    trainer = Trainer(model, *loaders, config, run, device, ids, info, weights, ranks)
+    if progress:
+        count = sum(p.numel() for p in model.parameters())
+        where = f"{device}" if ranks.world == 1 else f"{ranks.world} processes, the first on {device}"
+        print(f"{count:,} parameters on {where}; {len(rows['train'])} training and {len(rows['val'])} "
+              f"validation clips; run folder {run.path}")  # fmt: skip
+        print(f"data: {loaders[0].residency} ({loaders[0].why})")
+    return trainer.fit(resume=resume, progress=progress)
+
+
+def check_together(config: Config, ranks: Ranks) -> None:
+    """Refuse what has not been tried over several processes."""
+    if ranks.world > 1 and config.train.compile:
+        raise ConfigError("train.compile is for one process so far; leave it out under torchrun")
+
+
+def check_parts(features: FeatureSet, split: Split, rows: dict[str, np.ndarray]) -> None:
+    """Stop before training where a part is empty or a speaker of the test fold is trained on."""
+    for part in ("train", "val"):
+        if not len(rows[part]):
+            raise ConfigError(f"no usable clip is left in the {part} part of the split")
+    speakers = {part: {features.clips[i].speaker for i in r} for part, r in rows.items()}
+    assert not (speakers["train"] | speakers["val"]) & speakers["test"], "test speakers in training"
+    assert not speakers["train"] & speakers["val"], "validation speakers in training"
+
+
+def clip_seconds(features: FeatureSet, rows: np.ndarray) -> dict[str, float]:
+    """Median and longest length of some clips in s; prediction cuts longer recordings into such windows."""
+    seconds = np.zeros(len(rows))
+    for stream in features.streams.values():
+        time, first, length = stream.small("time"), stream.first[rows], stream.length[rows]
+        some = length > 1
+        if time is None or not len(time) or not some.any():  # flow has the frames' times
+            continue
+        span = time[(first + length - 1)[some]] - time[first[some]]
+        seconds[some] = np.maximum(seconds[some], span * length[some] / (length[some] - 1))
+    return {"median": round(float(np.median(seconds)), 3), "longest": round(float(seconds.max()), 3)}
+
+
+def check_streams(features: FeatureSet, rows: np.ndarray) -> None:
+    """Refuse to build a network for an input that no training clip has."""
+    names = {"faces": ("picture", "model.video=false model.flow=false"), "flow": ("flow", "model.flow=false"),
+             "logmel": ("sound", "model.audio=false")}  # fmt: skip
+    for stage, stream in features.streams.items():
+        if not stream.length[rows].any():
+            what, cure = names[stage]
+            raise ConfigError(f"no training clip of {features.corpus.name} has any {what}; add {cure}")
+
+
+def class_weights(features: FeatureSet, rows: Sequence[int]) -> torch.Tensor:
+    """Inverse-frequency weights [C] from the training clips' targets."""
+    soft = torch.zeros(len(rows), len(features.classes))
+    for i, row in enumerate(rows):
+        clip = features.clips[row]
+        if clip.soft is not None:
+            soft[i] = torch.tensor(clip.soft)
+        elif clip.label is not None:
+            soft[i, features.classes.index(clip.label)] = 1.0
+    return inverse_frequency(soft)

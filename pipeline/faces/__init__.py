@@ -1,0 +1,1 @@
+"""The faces stage: detection, tracking, alignment of the speaker's face."""

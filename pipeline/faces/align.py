@@ -1,0 +1,247 @@
+"""From a face's track to steady landmarks, and from landmarks to aligned crops.
+
+The motion between neighbouring frames is taken from sparse flow, which is exact to a fraction of a
+pixel but drifts; the place is taken from detections, which do not drift but jitter. Detections
+are carried into one frame by the motion, averaged there over time and carried back, so the crop
+follows the head without the detector's jitter. A zero-lag smoother finishes the path.
+
+Landmarks are complex numbers x + iy inside, in px.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from deiii.pipeline.faces.detectors import TEMPLATE
+from deiii.pipeline.faces.tracking import Track
+
+ROLL_SETTLES_S = 2.0  # where detections carry no roll, the mean roll over this time counts as upright
+_TEMPLATE = TEMPLATE[:, 0] + 1j * TEMPLATE[:, 1]
+
+
+def landmark_path(track: Track, oriented: bool, settle_s: float, smooth_s: float) -> np.ndarray:
+    """The track's landmarks in each of its frames.
+
+    Args:
+        track: with at least one detection.
+        oriented: whether detections show the face's roll; else roll comes from motion alone.
+        settle_s: detections are averaged over about this time, in s.
+        smooth_s: time constant of the smoother in s; 0 leaves the path as it is.
+
+    Returns:
+        complex128 [n,5], px.
+    """
+    times = np.asarray(track.times)
+    points = np.full((len(times), 5), np.nan + 0j)
+    roll = np.zeros(len(times))
+    breaks = [0, *(i for i in range(1, len(times)) if track.steps[i] is None), len(times)]
+    for start, stop in zip(breaks[:-1], breaks[1:], strict=True):
+        a, b = _motion_since(track, start, stop)
+        seen = np.array([i for i in range(start, stop) if track.seen[i] is not None], int)
+        if not len(seen):
+            continue
+        found = np.array([_landmarks(track, i) for i in seen])
+        if not oriented:
+            turn = a[seen - start] / np.abs(a[seen - start])
+            centre = found.mean(axis=1, keepdims=True)
+            found = centre + (found - centre) * turn[:, None]
+            roll[start:stop] = np.unwrap(np.angle(a))
+        home = (found - b[seen - start, None]) / a[seen - start, None]
+        home = smooth(home, times[seen], times[start:stop], settle_s)
+        points[start:stop] = a[:, None] * home + b[:, None]
+        if not oriented:
+            upright = smooth(roll[start:stop, None], times[start:stop], times[start:stop], ROLL_SETTLES_S)[
+                :, 0
+            ]
+            centre = points[start:stop].mean(axis=1, keepdims=True)
+            points[start:stop] = centre + (points[start:stop] - centre) * np.exp(-1j * upright)[:, None]
+    points = _bridged(points, times)
+    return local_line(points, times, smooth_s) if smooth_s > 0 else points
+
+
+def smooth(values: np.ndarray, at: np.ndarray, wanted: np.ndarray, tau: float) -> np.ndarray:
+    """Gaussian-weighted mean over time: values [k,...] at times [k], wanted at times [n]; [n,...]."""
+    out = np.empty((len(wanted), *values.shape[1:]), values.dtype)
+    for i, time in enumerate(wanted):
+        low, high = np.searchsorted(at, (time - 4 * tau, time + 4 * tau))
+        if low == high:  # nothing near: the nearest one alone
+            low = int(np.abs(at - time).argmin())
+            high = low + 1
+        distance = (at[low:high] - time) / tau
+        weight = np.exp(-0.5 * (distance**2 - (distance**2).min()))
+        out[i] = np.tensordot(weight / weight.sum(), values[low:high], 1)
+    return out
+
+
+def local_line(values: np.ndarray, times: np.ndarray, tau: float) -> np.ndarray:
+    """Zero-lag smoother: at each time the value of a line fitted to its neighbours.
+
+    Gaussian weights of width ``tau`` s. Steady motion passes unchanged, at the ends too, and
+    variable frame rates need no care. values [n,...] at times [n].
+    """
+    out = np.empty_like(values)
+    for i, time in enumerate(times):
+        low, high = np.searchsorted(times, (time - 3 * tau, time + 3 * tau))
+        offset = times[low:high] - time
+        weight = np.exp(-0.5 * (offset / tau) ** 2)
+        weight /= weight.sum()
+        mean, lever = float(weight @ offset), weight * offset
+        variance = float(lever @ offset) - mean**2
+        if variance > 1e-12:
+            weight = weight - mean * (lever - mean * weight) / variance
+        out[i] = np.tensordot(weight, values[low:high], 1)
+    return out
+
+
+def crop_transforms(points: np.ndarray, size: int, margin: float, align: str) -> np.ndarray:
+    """Similarities from source px to crop px.
+
+    Args:
+        points: complex128 [n,5], landmarks in source px of one track.
+        size: S, px of the crop.
+        margin: room around the face on each side, as a share of its box.
+        align: ``similarity`` follows place, size and roll; ``box`` place and size; ``static``
+            keeps one place and size for the track.
+
+    Returns:
+        float64 [n,2,3] for pixel centres, x right and y down.
+    """
+    goal = ((_TEMPLATE + margin * (1 + 1j)) / (1 + 2 * margin)) * size - (0.5 + 0.5j)
+    centred = goal - goal.mean()
+    centre = points.mean(axis=1)
+    a = ((points - centre[:, None]) @ centred.conj()) / (np.abs(centred) ** 2).sum()  # crop to source
+    if align == "static":
+        centre = np.full_like(centre, np.median(centre.real) + 1j * np.median(centre.imag))
+        a = np.full_like(a, np.median(np.abs(a)))
+    elif align == "box":
+        a = np.abs(a) + 0j
+    forward = 1 / a
+    shift = goal.mean() - forward * centre
+    return np.stack(
+        [
+            np.stack([forward.real, -forward.imag, shift.real], axis=-1),
+            np.stack([forward.imag, forward.real, shift.imag], axis=-1),
+        ],
+        axis=-2,
+    )
+
+
+def boxes(points: np.ndarray) -> np.ndarray:
+    """Upright square face boxes, x y w h float64 [n,4], of landmarks complex128 [n,5]."""
+    centred = _TEMPLATE - _TEMPLATE.mean()
+    centre = points.mean(axis=1)
+    a = ((points - centre[:, None]) @ centred.conj()) / (np.abs(centred) ** 2).sum()
+    middle, side = centre + a * (0.5 + 0.5j - _TEMPLATE.mean()), np.abs(a)
+    return np.stack([middle.real - side / 2, middle.imag - side / 2, side, side], axis=-1)
+
+
+def window(transform: np.ndarray, size: int, shape: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The part of a picture that a crop needs: left, top, right, bottom in px.
+
+    Args:
+        transform: from `crop_transforms`.
+        size: S, px of the crop.
+        shape: height and width of the picture.
+
+    Even numbers of px, and whole blocks of those that `crop` averages, but for the picture's own end.
+    """
+    unit = max(1, _block(transform))
+    unit *= 1 + unit % 2
+    corners = _outline(transform, size)
+    end = np.array(shape[::-1])
+    low = np.clip(np.floor(corners.min(axis=0) / unit - 2) * unit, 0, (end - 1) // unit * unit).astype(int)
+    high = np.maximum(np.ceil(corners.max(axis=0) / unit + 2).astype(int) * unit, low + unit)
+    left, top = low
+    right, bottom = np.minimum(high, end)
+    return int(left), int(top), int(right), int(bottom)
+
+
+def crop(
+    rgb: np.ndarray, transform: np.ndarray, size: int, corner: tuple[int, int] | None = None
+) -> np.ndarray:
+    """An aligned crop uint8 [S,S,3] of a frame uint8 [H,W,3]; the border is replicated.
+
+    Shrinking averages over area: whole blocks of source px first, then bilinear sampling at twice
+    the crop's resolution, then 2x2 means.
+
+    Args:
+        rgb: the frame, or its part in `window`.
+        transform: from source px to crop px, from `crop_transforms`.
+        size: S, px.
+        corner: left and top of the part in the frame; the whole frame where it is not given.
+    """
+    if corner is None:
+        left, top, right, bottom = window(transform, size, rgb.shape[:2])
+        return crop(rgb[top:bottom, left:right], transform, size, (left, top))
+    move = np.array([[1.0, 0.0, corner[0]], [0.0, 1.0, corner[1]], [0.0, 0.0, 1.0]])
+    block = _block(transform)
+    if not block:
+        return _warp(rgb, transform @ move, size)
+    if block > 1:
+        down, right = -rgb.shape[0] % block, -rgb.shape[1] % block
+        if down or right:
+            rgb = cv2.copyMakeBorder(rgb, 0, down, 0, right, cv2.BORDER_REPLICATE)
+        shape = (rgb.shape[1] // block, rgb.shape[0] // block)
+        rgb = cv2.resize(rgb, shape, interpolation=cv2.INTER_AREA)
+        middle = (block - 1) / 2
+        move = move @ np.array([[block, 0, middle], [0, block, middle], [0, 0, 1]])
+    double = np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]]) @ np.vstack([transform, [0, 0, 1]]) @ move
+    return cv2.resize(_warp(rgb, double[:2], 2 * size), (size, size), interpolation=cv2.INTER_AREA)
+
+
+def share_inside(transform: np.ndarray, size: int, width: int, height: int) -> float:
+    """Share of a crop's area that shows the frame and not its replicated border, 0 to 1."""
+    frame = np.array([[-0.5, -0.5], [width - 0.5, -0.5], [width - 0.5, height - 0.5], [-0.5, height - 0.5]])
+    area, _ = cv2.intersectConvexConvex(
+        _outline(transform, size).astype(np.float32), frame.astype(np.float32), handleNested=True
+    )
+    return float(area * (transform[0, 0] ** 2 + transform[1, 0] ** 2) / size**2)
+
+
+def _warp(rgb: np.ndarray, transform: np.ndarray, size: int) -> np.ndarray:
+    return cv2.warpAffine(
+        rgb, transform, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+
+
+def _block(transform: np.ndarray) -> int:
+    """Source px that fit into one of the crop; 0 where the crop enlarges."""
+    scale = float(np.hypot(transform[0, 0], transform[1, 0]))
+    return 0 if scale >= 1 else max(1, int(1 / scale + 1e-6))
+
+
+def _outline(transform: np.ndarray, size: int) -> np.ndarray:
+    """The crop's four corners in source px, float64 [4,2]."""
+    ends = np.array([[-0.5, -0.5], [size - 0.5, -0.5], [size - 0.5, size - 0.5], [-0.5, size - 0.5]])
+    return (ends - transform[:, 2]) @ np.linalg.inv(transform[:, :2]).T
+
+
+def _motion_since(track: Track, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    """Motion from frame ``start`` to each frame before ``stop``, as complex arrays a, b."""
+    a, b = np.ones(stop - start, complex), np.zeros(stop - start, complex)
+    for i in range(start + 1, stop):
+        step = track.steps[i]
+        assert step is not None
+        a[i - start] = step[0] * a[i - start - 1]
+        b[i - start] = step[0] * b[i - start - 1] + step[1]
+    return a, b
+
+
+def _landmarks(track: Track, i: int) -> np.ndarray:
+    face = track.seen[i]
+    assert face is not None
+    return face.landmarks[:, 0] + 1j * face.landmarks[:, 1]
+
+
+def _bridged(points: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Frames without landmarks filled linearly in time."""
+    known = ~np.isnan(points[:, 0].real)
+    if known.all():
+        return points
+    out = points.copy()
+    for j in range(points.shape[1]):
+        for part in (np.real, np.imag):
+            line = np.interp(times, times[known], part(points[known, j]))
+            part(out)[:, j] = line  # real and imag are views
+    return out

@@ -1,0 +1,62 @@
+"""Which of the faces in a clip is the speaker's.
+
+Where the speaker leaves and another face is in view, nothing is cropped: a track continues
+another only where it lies near it and has its size, or where no shot ever shows two faces.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from deiii.pipeline.faces.tracking import Track
+
+
+def choose(tracks: list[Track], pick: str, shape: tuple[float, float] | np.ndarray) -> list[Track]:
+    """The tracks that show the clip's face, none overlapping another in time, in order.
+
+    Args:
+        tracks: all that were followed.
+        pick: ``speaker`` (size times centrality, summed over the frames, so that lasting counts),
+            ``largest``, ``central`` or ``first``.
+        shape: height and width of the pictures in px.
+    """
+    # Found once although its neighbours were searched: a false alarm.
+    lasting = {t.shot for t in tracks if len(t.times) > 1}
+    tracks = [t for t in tracks if len(t.times) > 1 or t.shot not in lasting]
+    crowded = {a.shot for a in tracks for b in tracks if a is not b and a.shot == b.shot and _together(a, b)}
+    chosen: list[Track] = []
+    for track in sorted(tracks, key=lambda t: (-_weight(t, pick, shape), t.start)):
+        if any(_together(track, c) for c in chosen):
+            continue
+        if track.shot in crowded and any(c.shot == track.shot for c in chosen):
+            if not any(c.shot == track.shot and _alike(track, c) for c in chosen):
+                continue
+        chosen.append(track)
+    return sorted(chosen, key=lambda t: t.start)
+
+
+def _together(one: Track, other: Track) -> bool:
+    return one.start < other.stop and other.start < one.stop
+
+
+def _alike(one: Track, other: Track) -> bool:
+    """Whether one track may continue the other: near where it ended and of its size."""
+    first, second = sorted((one, other), key=lambda t: t.start)
+    before = next(f.box for f in reversed(first.seen) if f is not None)
+    after = next(f.box for f in second.seen if f is not None)
+    apart = np.abs(before[:2] + before[2:] / 2 - after[:2] - after[2:] / 2).max()
+    return bool(0.5 < after[2] / before[2] < 2 and apart < 1.5 * max(before[2], after[2]))
+
+
+def _weight(track: Track, pick: str, shape: tuple[float, float] | np.ndarray) -> float:
+    seen = np.array([f.box for f in track.seen if f is not None])
+    side = float(np.sqrt(seen[:, 2] * seen[:, 3]).mean())
+    middle = seen[:, :2] + seen[:, 2:] / 2
+    offset = (middle - [shape[1] / 2, shape[0] / 2]) / max(shape)
+    central = float(np.exp(-4 * (offset**2).sum(axis=1)).mean())
+    return {
+        "speaker": side * central * sum(track.present),
+        "largest": side,
+        "central": central,
+        "first": -float(track.start),
+    }[pick]

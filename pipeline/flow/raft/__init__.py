@@ -1,0 +1,1 @@
+"""RAFT with the same results as torchvision's, and less work."""

@@ -1,0 +1,200 @@
+"""Dense optical flow between a clip's consecutive crops, as stored by the flow stage.
+
+Pairs are batched across frames and across clips, and never cross a clip's end. A step is valid
+where both crops hold a face, no scene cut and no hole in time lies between, and its flow is
+finite; every other step, and the last of a clip, is zero and marked.
+
+>>> clip = FaceClip(frames, time, valid)                                # doctest: +SKIP
+>>> engine = load_engine(config.flow)                                   # doctest: +SKIP
+>>> next(compute_flow([clip], config.flow, engine)).arrays["flow"].dtype   # doctest: +SKIP
+dtype('int8')
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from deiii.data.cache.outcomes import Outcome, StageResult, Status
+from deiii.data.cache.stages import VERSIONS
+from deiii.data.config.schema import FlowConfig
+from deiii.pipeline.flow.engine import Engine, Stored
+from deiii.pipeline.flow.engines import load_engine
+from deiii.pipeline.media.scene_cuts import is_cut, thumbnail
+
+__all__ = ["VERSION", "compute_flow", "load_engine", "usable_pairs"]
+
+VERSION = VERSIONS["flow"]
+IN_MEMORY = 256 << 20  # bytes of a clip's stored flow that are kept in memory: 5 minutes at 112 px
+HOLE = 2.5  # frames further apart than this many usual steps have lost frames between them
+
+
+@dataclass(frozen=True)
+class FaceClip:
+    """The crops of one clip, as the flow stage reads them from the faces cache.
+
+    Attributes:
+        frames: uint8 [n,S,S,3], RGB; a view of the mapped file.
+        time: float64 [n], s.
+        valid: bool [n].
+    """
+
+    frames: np.ndarray
+    time: np.ndarray
+    valid: np.ndarray
+
+
+def usable_pairs(clip: FaceClip) -> np.ndarray:
+    """Which steps from frame i to i+1 can have a flow: bool [n], false at the last."""
+    n = len(clip.time)
+    usable = np.zeros(n, bool)
+    if n < 2:
+        return usable
+    steps = np.diff(clip.time)
+    usable[:-1] = clip.valid[:-1] & clip.valid[1:] & (steps > 0)
+    if usable.any():
+        usable[:-1] &= steps <= HOLE * np.median(steps)
+    before = None
+    for i in range(n):
+        if not (usable[i] or before is not None):
+            continue
+        thumb = thumbnail(clip.frames[i])
+        if before is not None and is_cut(before, thumb):
+            usable[i - 1] = False
+        before = thumb if usable[i] else None
+    return usable
+
+
+def compute_flow(clips: Iterable[FaceClip], config: FlowConfig, engine: Engine) -> Iterator[StageResult]:
+    """The flow of clips, in their order.
+
+    Memory is bounded by a batch of pairs and the stored flow of the clips in that batch, which is in
+    a temporary file where a clip is long.
+
+    Args:
+        clips: crops of the shard's clips; frames may be a memory map.
+        config: settings; those of the engine.
+        engine: from `load_engine`.
+
+    Yields:
+        Arrays with one row a frame: ``flow`` [n,S,S,2] and ``scale`` [n] as `deiii.data.cache.flow_codec`
+        stores them, in px of the crop from frame i to i+1 (u right, v down); ``valid`` bool [n]; ``time``
+        float64 [n]. ``ok``, ``ok_partial`` with the valid share of the n-1 steps, or ``too_short`` for a clip
+        of one frame, which has no step.
+    """
+    waiting: deque[_Work] = deque()
+    batch: list[tuple[_Work, int]] = []
+    running: _Running | None = None
+    last: tuple[_Work, int] | None = None
+    for clip in clips:
+        work = _Work(clip, config.storage)
+        waiting.append(work)
+        for i in np.flatnonzero(work.usable):
+            if batch and work.size != batch[0][0].size:
+                running, last = _submit(engine, batch, last, running), batch[-1]
+                batch = []
+            batch.append((work, int(i)))
+            work.open += 1
+            if len(batch) >= engine.batch:
+                running, last = _submit(engine, batch, last, running), batch[-1]
+                batch = []
+        work.complete = True
+        while waiting and waiting[0].done:
+            yield waiting.popleft().result()
+    if batch:
+        running = _submit(engine, batch, last, running)
+    if running is not None:
+        running.collect()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+@dataclass
+class _Work:
+    """A clip, and as much of its result as there is."""
+
+    clip: FaceClip
+    storage: str
+    open: int = 0  # pairs handed out and not yet written
+    complete: bool = False  # all its pairs were handed out
+    usable: np.ndarray = field(init=False)
+    flow: np.ndarray = field(init=False)
+    scale: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        n, self.size = len(self.clip.time), self.clip.frames.shape[1]
+        self.usable = usable_pairs(self.clip)
+        self.valid = np.zeros(n, bool)
+        self.flow = zeros((n, self.size, self.size, 2), np.dtype(self.storage))
+        self.scale = np.zeros(n, np.float32)
+
+    @property
+    def done(self) -> bool:
+        return self.complete and self.open == 0
+
+    def result(self) -> StageResult:
+        n = len(self.valid)
+        if n < 2:
+            return StageResult(Outcome(Status.TOO_SHORT, f"{n} frame; flow needs two", 0.0))
+        arrays = {"flow": self.flow, "valid": self.valid, "time": np.asarray(self.clip.time, np.float64)}
+        if self.storage == "int8":
+            arrays["scale"] = self.scale
+        valid = int(self.valid.sum())
+        if valid == n - 1:
+            return StageResult(Outcome(Status.OK), arrays)
+        reason = (
+            f"{n - 1 - valid} of {n - 1} steps lack a face, cross a cut or a hole, or gave no finite flow"
+        )
+        return StageResult(Outcome(Status.OK_PARTIAL, reason, valid / (n - 1)), arrays)
+
+
+@dataclass
+class _Running:
+    """A submitted batch."""
+
+    pairs: list[tuple[_Work, int]]
+    wait: Callable[[], Stored]
+
+    def collect(self) -> None:
+        stored = self.wait()
+        for row, (work, i) in enumerate(self.pairs):
+            work.flow[i] = stored["flow"][row]
+            work.valid[i] = stored["finite"][row]
+            if "scale" in stored:
+                work.scale[i] = stored["scale"][row]
+            work.open -= 1
+
+
+def _submit(
+    engine: Engine,
+    batch: list[tuple[_Work, int]],
+    last: tuple[_Work, int] | None,
+    running: _Running | None,
+) -> _Running:
+    """Start a batch, then collect the one before: on a GPU the two overlap."""
+    frames, first = [], []
+    end: tuple[_Work, int] | None = None  # the frame that was added last
+    for work, i in batch:
+        if end is None or end[0] is not work or end[1] != i:
+            frames.append(work.clip.frames[i])
+        first.append(len(frames) - 1)
+        frames.append(work.clip.frames[i + 1])
+        end = (work, i + 1)
+    continues = last is not None and last[0] is batch[0][0] and last[1] + 1 == batch[0][1]
+    started = _Running(batch, engine.submit(np.stack(frames), np.array(first, np.int64), continues))
+    if running is not None:
+        running.collect()
+    return started
+
+
+def zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Zeros in memory, or in a nameless temporary file where they would take more than `IN_MEMORY` bytes."""
+    if math.prod(shape) * dtype.itemsize <= IN_MEMORY:
+        return np.zeros(shape, dtype)
+    with tempfile.TemporaryFile() as file:  # the map keeps it; it is gone with the map
+        return np.memmap(file, dtype, "w+", shape=shape)

@@ -1,0 +1,1 @@
+"""Pictures and videos that show what preprocessing made of clips."""

@@ -1,0 +1,94 @@
+"""Looking at clips: a contact sheet and a video of each, and the worst ones of a corpus on one page."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from deiii.data.config.schema import Config
+from deiii.data.corpora.clips import Corpus
+from deiii.data.tools.atomic_files import atomic_path
+from deiii.pipeline.extract import Features, read_cached, read_indices
+from deiii.pipeline.inspect.clip_video import draw_video
+from deiii.pipeline.inspect.contact_sheet import COLUMNS, draw_contact_sheet
+from deiii.pipeline.inspect.source_frames import chosen_frames
+
+OVERVIEW = "worst.png"
+PAGE = 20  # clips on one overview; more would make it too long to look at
+
+
+def draw_all(
+    clips: Iterable[tuple[str, Callable[[], Features]]], config: Config, out: Path, with_video: bool
+) -> None:
+    """A contact sheet and, where asked for, a video of each clip, with a line that names them.
+
+    Args:
+        clips: names for the files, and what gives the features.
+        config: settings.
+        out: folder; made where it is missing.
+        with_video: draw videos, too.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    taken: set[str] = set()
+    for name, get in clips:
+        base = safe = re.sub(r"[^\w.-]+", "_", name) or "clip"
+        n = 2
+        while base in taken:  # two clips of one name in different folders
+            base, n = f"{safe}-{n}", n + 1
+        taken.add(base)
+        features = get()
+        made = [out / f"{base}.png"]
+        draw_contact_sheet(features, made[0], config.faces.fps)
+        if with_video:
+            made.append(out / f"{base}.mp4")
+            draw_video(features, made[1], config.faces.fps)
+        print(f"{features.path}: {features.describe()}; {' and '.join(map(str, made))}", flush=True)
+
+
+def draw_worst(config: Config, corpus: Corpus, count: int, out: Path, with_video: bool) -> None:
+    """The clips whose faces are valid in the smallest share of frames, from a finished cache.
+
+    Writes ``worst.png``, one row a clip with evenly spaced source frames, and what `draw_all` makes.
+
+    Raises:
+        data.cache.CacheError: where the corpus is not preprocessed with these settings.
+    """
+    rows = read_indices(config, corpus)["faces"].clips
+    order = sorted(corpus.clips, key=lambda c: (rows[c.id].fraction, c.id))[:count]
+    out.mkdir(parents=True, exist_ok=True)
+    features = [read_cached(config, corpus, clip) for clip in order[:PAGE]]
+    _overview([(c.id, f) for c, f in zip(order, features, strict=False)], config, out / OVERVIEW)
+    print(f"the {len(order)} clips of {corpus.name} with the smallest share of valid frames:")
+    for clip in order:
+        row = rows[clip.id]
+        print(f"  {row.fraction:7.1%}  {clip.id}  {row.status}{f': {row.reason}' if row.reason else ''}")
+    print(f"overview: {out / OVERVIEW}", flush=True)
+    clips = ((clip.id, lambda clip=clip: read_cached(config, corpus, clip)) for clip in order)
+    draw_all(clips, config, out, with_video)
+
+
+def _overview(clips: list[tuple[str, Features]], config: Config, path: Path) -> None:
+    figure = Figure(figsize=(1.5 * COLUMNS + 3.2, 1.3 * len(clips) + 0.2), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(max(1, len(clips)), COLUMNS + 1, width_ratios=[2.0] + [1.0] * COLUMNS)
+    for i, (name, features) in enumerate(clips):
+        outcome = features.outcomes["faces"]
+        words = textwrap.wrap(f"{outcome.status} {outcome.fraction:.0%} {outcome.reason}", 38)
+        axes = figure.add_subplot(grid[i, 0])
+        axes.set_axis_off()
+        axes.text(0, 1, name[-38:], va="top", fontsize=9, fontweight="bold", transform=axes.transAxes)
+        axes.text(0, 0.8, "\n".join(words[:6]), va="top", fontsize=8, transform=axes.transAxes)
+        for column, (rgb, time) in enumerate(
+            chosen_frames(features, config.faces.fps, 240, COLUMNS).values()
+        ):
+            axes = figure.add_subplot(grid[i, column + 1])
+            axes.imshow(rgb)
+            axes.set_title(f"{time:.2f} s", fontsize=7, pad=2)
+            axes.set_axis_off()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png")

@@ -1,0 +1,1 @@
+"""The logmel stage: log-mel spectrograms of the audio."""

@@ -1,0 +1,1 @@
+"""Decoding: containers, video frames, audio, scene cuts, and the video writer."""

@@ -1,0 +1,1 @@
+"""The Dask graph that fills the caches: survey, plan, clusters, summary."""

@@ -1,0 +1,229 @@
+"""Where the work runs: processes of this machine, a Dask cluster that exists already, SLURM or Kubernetes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from typing import Any
+
+import dask
+import psutil
+from distributed import Client
+from distributed.comm import CommClosedError
+from distributed.core import Status
+
+from deiii.data.config.schema import Config
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.tools.signals import deaf_children
+from deiii.pipeline.preprocess.cluster_kinds import kubernetes_cluster, local_cluster, slurm_cluster
+
+# A worker that dies takes its shard's clips into quarantine at once (`deiii.pipeline.stages.isolation`), and
+# idle connections over a long GPU task are normal.
+SETTINGS = {
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.comm.timeouts.connect": "30s",
+    "distributed.admin.tick.limit": "60s",
+    "distributed.worker.profile.enabled": False,  # its samples are kept, an hour of them
+    # A worker of this machine that dies is seen at once; one that is silent slept, as the machine did.
+    "distributed.scheduler.worker-ttl": None,
+}
+# Jobs and pods come to an end for reasons that are none of the clips', and unseen.
+AWAY = {
+    **SETTINGS,
+    "distributed.scheduler.allowed-failures": 3,
+    "distributed.scheduler.worker-ttl": "5 minutes",
+}
+
+PATIENCE = "15s"  # for a scheduler to answer
+LEAST_FILES = 40
+
+
+class ClusterError(RuntimeError):
+    """The Dask cluster cannot do the work; the message says what to change."""
+
+
+@contextmanager
+def open_cluster(config: Config, tasks: int) -> Iterator[Client]:
+    """A client of the configured scheduler or of a fresh cluster, closed at the end.
+
+    Args:
+        tasks: no more workers than this are started on this machine.
+
+    Raises:
+        ClusterError: nobody answers or no worker comes; also where the block raises CommClosedError: the
+            scheduler's process ended, or the way to it broke.
+        ConfigError: settings that do not go together, or an extra that is not installed.
+    """
+    _silence_logs()
+    if config.scheduler and (config.cluster.kind != "local" or config.cluster.adaptive):
+        raise ConfigError(
+            "scheduler= names a cluster that exists; leave out cluster.kind and cluster.adaptive"
+        )
+    try:
+        with _existing(config) if config.scheduler else _fresh(config, tasks) as client:
+            yield client
+    except CommClosedError:
+        raise ClusterError(
+            f"the Dask scheduler{f' at {config.scheduler}' if config.scheduler else ''} is gone; finished "
+            "shards are kept: start it again, with its workers, and run the same command"
+        ) from None
+
+
+def _silence_logs() -> None:
+    """Troubles are told by outcomes and errors; Dask gives many of its loggers a level of their own."""
+    loud = {"distributed", "bokeh", "tornado", "asyncio"}
+    for name in loud | {n for n in logging.root.manager.loggerDict if n.split(".")[0] in loud}:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def _fresh(config: Config, tasks: int) -> Iterator[Client]:
+    here = config.cluster.kind == "local"
+    with dask.config.set(SETTINGS if here else AWAY), ExitStack() as closing:
+        with deaf_children():  # the threads that start here start the workers
+            others = set(psutil.Process().children())
+            cluster, workers = _start(config, tasks)
+            closing.push(partial(_close, cluster, others if here else None))
+            client = closing.enter_context(_closed(Client(cluster)))
+        if config.cluster.adaptive:
+            cluster.adapt(minimum=min(config.cluster.minimum, workers), maximum=workers)
+        else:
+            cluster.scale(workers)
+        if not here:
+            _await_workers(client, config)
+        elif not config.cluster.adaptive:
+            _await_processes(cluster, client, workers)
+        yield client
+
+
+def _start(config: Config, tasks: int) -> tuple[Any, int]:
+    """A cluster without workers, or with those beside GPUs, and how many workers it is to have."""
+    if config.cluster.kind == "local":
+        if (most := resource.getrlimit(resource.RLIMIT_NOFILE)[0]) < LEAST_FILES:  # Dask would hang
+            raise ClusterError(
+                f"this process may have {most} open files, a scheduler needs {LEAST_FILES} and ten a worker; "
+                "allow more with `ulimit -n 1024`"
+            )
+        workers = min(config.workers or os.cpu_count() or 1, max(1, tasks))
+        gpus = gpu_count(config)
+        if gpus and config.cluster.adaptive:
+            raise ConfigError("cluster.adaptive is not for GPUs of this machine; add gpus=0 or leave it out")
+        return local_cluster(config, workers, gpus), workers + gpus
+    if not config.workers:
+        raise ConfigError(
+            f"cluster.kind={config.cluster.kind} needs workers=, the number of workers to ask for"
+        )
+    make = {"slurm": slurm_cluster, "kubernetes": kubernetes_cluster}[config.cluster.kind]
+    try:
+        return make(config), config.workers
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ClusterError(f"{config.cluster.kind} did not start a cluster: {error}") from error
+
+
+def _await_processes(cluster: Any, client: Client, wanted: int) -> None:
+    """Wait for the workers of this machine, as long as they can still come."""
+    while (there := len(client.scheduler_info(n_workers=-1)["workers"])) < wanted:
+        if any(nanny.status in (Status.failed, Status.closed) for nanny in cluster.workers.values()):
+            raise ClusterError(
+                f"{wanted - there} of {wanted} worker processes cannot be started: most likely too few open "
+                "files or processes are allowed (ulimit -n, ulimit -u), or memory is short; try fewer workers"
+            )
+        time.sleep(0.02)
+
+
+def _close(cluster: Any, others: set[psutil.Process] | None, error: type[BaseException] | None, *_) -> None:
+    """Close a cluster; after an error its workers on this machine are killed.
+
+    Asked politely, a worker finishes its clip first, or is killed after four seconds. What it is at
+    is thrown away in any case: a shard that has not its final name does not exist.
+
+    Args:
+        others: children of this process that are none of the workers; ``None`` where no child is one.
+    """
+    if error and others is not None:
+        for nanny in list(cluster.workers.values()):
+            nanny.close_gracefully()  # or it would start another worker
+        for child in set(psutil.Process().children()) - others:  # also those that are starting
+            with suppress(psutil.Error):
+                child.kill()
+    with suppress(TimeoutError):
+        cluster.close(timeout=10)
+
+
+@contextmanager
+def _closed(client: Client) -> Iterator[Client]:
+    try:
+        yield client
+    finally:
+        with suppress(TimeoutError):
+            client.close(timeout=5)
+
+
+def _await_workers(client: Client, config: Config) -> None:
+    where = {
+        "slurm": f"`squeue --me` says why jobs wait; their output is in {config.cluster.logs}",
+        "kubernetes": f"`kubectl get pods -n {config.cluster.namespace}` says why pods wait",
+    }
+    if config.cluster.adaptive and not config.cluster.minimum:
+        return  # they come with the first tasks
+    try:
+        client.wait_for_workers(1, timeout=config.cluster.patience)
+    except TimeoutError:
+        raise ClusterError(
+            f"no worker came within cluster.patience={config.cluster.patience:g} s; "
+            f"{where[config.cluster.kind]}"
+        ) from None
+
+
+@contextmanager
+def _existing(config: Config) -> Iterator[Client]:
+    try:
+        client = Client(config.scheduler, timeout=PATIENCE)
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            f"no Dask scheduler answers at {config.scheduler} ({error}); "
+            "start one with `dask scheduler` or leave out scheduler="
+        ) from None
+    with _closed(client):
+        try:
+            client.wait_for_workers(1, timeout=30)
+        except TimeoutError:
+            raise ClusterError(
+                f"the scheduler at {config.scheduler} has no workers; start some first"
+            ) from None
+        yield client
+
+
+def gpu_count(config: Config) -> int:
+    """GPUs to use for flow on this machine: as configured, or as many as there are."""
+    if config.flow.method != "raft" or config.flow.device == "cpu" or config.gpus == 0:
+        return 0
+    if config.gpus > 0:
+        return config.gpus
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def stage_resources(client: Client, config: Config) -> Callable[[str], Mapping[str, float] | None]:
+    """What a stage's tasks ask of a worker: flow the GPU, where workers offer one.
+
+    The others ask for ``CPU`` where that is offered too, so that no GPU waits while its worker decodes.
+    """
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    offered = {name for w in workers for name, n in (w.get("resources") or {}).items() if n}
+    if config.cluster.gpu:
+        offered.add("GPU")
+    if "GPU" not in offered or config.flow.method != "raft":
+        return lambda stage: None
+    return lambda stage: {"GPU": 1} if stage == "flow" else {"CPU": 1} if "CPU" in offered else None

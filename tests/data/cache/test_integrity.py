@@ -1,0 +1,47 @@
+"""Examining finished shards: size, bytes, and what the index says of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from deiii.data.cache.index import CacheError, read_index, stage_folder
+from deiii.data.cache.integrity import examine, require_whole, trouble
+from tests.helpers.caches import CORPUS, KEYS, make_cache
+
+
+@pytest.fixture
+def stage(tmp_path):
+    """A stage's folder and the records of its shards."""
+    make_cache(tmp_path, [3, 4, 5], [5, 6, 7], clips_per_shard=1)
+    folder = stage_folder(tmp_path, CORPUS, "faces", KEYS["faces"])
+    return folder, read_index(folder).shards
+
+
+def test_whole_shards_have_no_trouble(stage):
+    folder, records = stage
+    assert len(records) == 3 and examine([(folder, r) for r in records], every_byte=True) == []
+
+
+def test_every_kind_of_trouble_is_told(stage):
+    folder, (first, second, third) = stage
+    one, two = (folder / f"{r.name}.h5" for r in (first, second))
+    content = bytearray(one.read_bytes())
+    content[len(content) // 2] ^= 4
+    one.write_bytes(content)
+    assert "changed" in trouble(folder, first) and not trouble(folder, first, every_byte=False)
+    two.write_bytes(two.read_bytes()[:-1])
+    assert "instead of" in trouble(folder, second, every_byte=False)
+    assert "another shard" in trouble(folder, replace(third, digest="0" * 64))
+    two.unlink()
+    assert trouble(folder, second) == "missing"
+    found = examine([(folder, r) for r in (first, second, third)], every_byte=True)
+    assert [f.path for f in found] == [one, two]
+
+
+def test_damaged_caches_are_refused_with_the_command(stage):
+    folder, records = stage
+    (folder / f"{records[1].name}.h5").unlink()
+    with pytest.raises(CacheError, match=rf"{records[1].name}.*missing.*make preprocess"):
+        require_whole([(folder, r) for r in records], every_byte=False)

@@ -1,0 +1,101 @@
+"""The packed form: smaller, refused for training, and exactly what was packed when it comes out."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+
+from deiii.__main__ import main
+from deiii.data.cache.index import CacheError, read_index, stage_folder
+from deiii.data.cache.packed import pack, unpack
+from deiii.data.cache.shards import ShardError, read_info
+from deiii.data.loader.feature_set import FeatureSet
+from tests.helpers.caches import CORPUS, KEYS, make_cache
+
+FRAMES, HOPS = [30, 20, 0, 3], [40, 15, 30, 0]
+
+
+@pytest.fixture
+def packed(tmp_path):
+    config = make_cache(tmp_path / "cache", FRAMES, HOPS, bad_flow=(1,))
+    pack(tmp_path / "cache", tmp_path / "archive", progress=False)
+    return config, tmp_path
+
+
+def shards(root):
+    return {p.relative_to(root): p.read_bytes() for p in sorted(root.rglob("*.h5"))}
+
+
+def test_unpacking_gives_the_same_bytes(packed):
+    _, root = packed
+    unpack(root / "archive", root / "back", progress=False)
+    assert shards(root / "back") == shards(root / "cache")
+    for stage, key in KEYS.items():
+        one, two = (read_index(stage_folder(root / r, CORPUS, stage, key)) for r in ("cache", "back"))
+        assert one == two
+    assert main(["verify", f"cache={root / 'back'}"]) == 0
+
+
+def test_smooth_content_becomes_smaller(tmp_path):
+    from deiii.data.cache.index import StageIndex, record_shard, write_index
+    from deiii.data.cache.outcomes import Outcome, Status
+    from deiii.data.cache.shard_writer import ShardWriter
+
+    folder = tmp_path / "cache" / "c" / "logmel-1"
+    folder.mkdir(parents=True)
+    smooth = np.add.outer(np.arange(4000), np.arange(80)).astype(np.float16)
+    with ShardWriter(folder / "a.h5", "logmel", "1", {}) as shard:
+        shard.add("x", Outcome(Status.OK), {"logmel": smooth, "time": np.arange(4000) / 100}, "")
+    write_index(folder, StageIndex("logmel", "1", {}, [record_shard(folder / "a.h5")]))
+    before, after = pack(tmp_path / "cache", tmp_path / "archive", progress=False)
+    assert after < 0.3 * before
+
+
+def test_training_on_it_is_refused_with_the_command(packed):
+    config, root = packed
+    config.cache = str(root / "archive")
+    with pytest.raises(CacheError, match=r"packed form.*deiii unpack .*archive CACHE"):
+        FeatureSet.open(config, KEYS)
+    path = next((root / "archive").rglob("*.h5"))
+    with pytest.raises(ShardError, match="unpack"):
+        read_info(path)
+
+
+def test_a_stopped_run_goes_on(packed):
+    _, root = packed
+    victim = sorted((root / "archive").rglob("*.h5"))[0]
+    kept = {p: p.stat().st_mtime_ns for p in (root / "archive").rglob("*.h5") if p != victim}
+    victim.unlink()
+    pack(root / "cache", root / "archive", progress=False)
+    assert victim.is_file() and kept == {p: p.stat().st_mtime_ns for p in kept}
+
+
+def test_changed_content_is_refused(packed):
+    _, root = packed
+    path = sorted((root / "archive").rglob("*.h5"))[0]
+    with h5py.File(path, "r+") as file:
+        name = next(n for n in ("frames", "flow", "logmel") if n in file)
+        file[name][0] = np.zeros(file[name].shape[1:]) + 1
+    with pytest.raises(ShardError, match="not what was packed"):
+        unpack(root / "archive", root / "back", progress=False)
+    assert not list((root / "back").rglob("index.json")) and not list((root / "back").rglob(path.name))
+
+
+def test_a_field_that_claims_terabytes_is_refused_before_it_is_read(packed):
+    _, root = packed
+    path = sorted((root / "archive").rglob("*.h5"))[0]
+    with h5py.File(path, "r+") as file:
+        del file["time"]
+        file.create_dataset("time", (1 << 40,), np.float64, chunks=(1 << 16,))
+    with pytest.raises(ShardError, match="claims"):
+        unpack(root / "archive", root / "back", progress=False)
+
+
+def test_the_command_line(packed, capsys):
+    _, root = packed
+    assert main(["pack", str(root / "cache"), str(root / "second")]) == 0
+    assert main(["unpack", str(root / "second"), str(root / "third")]) == 0
+    assert shards(root / "third") == shards(root / "cache")
+    assert main(["unpack", str(root / "cache"), str(root / "third")]) == 1
+    assert "holds no packed cache" in capsys.readouterr().err

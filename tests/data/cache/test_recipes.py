@@ -1,0 +1,33 @@
+"""What enters the flow stage's key: all that changes flow, and nothing else."""
+
+import pytest
+
+from deiii.data.cache.recipes import stage_keys
+from deiii.data.config.load import load_config
+
+RAFT = ["flow.method=raft", "flow.model=raft_small", "flow.weights=Raft_Small_Weights.C_T_V1"]
+
+
+def key(*settings):
+    return stage_keys(load_config(overrides=list(settings)))["flow"]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["flow.updates=6", "flow.precision=bfloat16", "flow.storage=float16", "faces.size=128",
+     "flow.weights=Raft_Small_Weights.C_T_V2", "flow.method=tvl1"],
+)  # fmt: skip
+def test_what_changes_flow_changes_its_key(setting):
+    assert key(*RAFT, setting) != key(*RAFT)
+
+
+@pytest.mark.parametrize(
+    "setting", ["flow.device=cpu", "flow.batch=32", "flow.launch=both", "workers=3", "gpus=2"]
+)
+def test_what_does_not_change_flow_leaves_its_key(setting):
+    assert key(*RAFT, setting) == key(*RAFT)
+
+
+@pytest.mark.parametrize("setting", ["flow.model=raft_large", "flow.updates=6", "flow.precision=bfloat16"])
+def test_settings_of_raft_change_nothing_for_other_methods(setting):
+    assert key("flow.method=dis", setting) == key("flow.method=dis")

@@ -1,0 +1,68 @@
+"""Writing shards: what goes in comes out, byte for byte; what cannot be written leaves nothing."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deiii.data.cache.outcomes import Outcome, Status
+from deiii.data.cache.shard_writer import ShardWriter
+from deiii.data.cache.shards import open_shard
+from tests.helpers.small_shards import OK, frames, write
+
+
+@settings(max_examples=25, deadline=None)
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5))
+def test_clips_come_out_as_they_went_in(tmp_path_factory, lengths):
+    clips = {f"klip ü{i}": frames(n, i) for i, n in enumerate(lengths)}
+    path = write(tmp_path_factory.mktemp("s") / "a.h5", clips)
+    shard = open_shard(path)
+    with h5py.File(path) as file:  # an HDF5 reader sees the same
+        assert np.array_equal(file["frames"][()], np.concatenate(list(clips.values())))
+    for name, expected in clips.items():
+        got = shard.clip(name)
+        assert np.array_equal(got["frames"], expected) and got["valid"].dtype == bool
+        assert np.array_equal(got["time"], np.arange(len(expected)) / 25)
+
+
+def test_same_content_same_bytes(tmp_path):
+    a, b = (write(tmp_path / f"{n}.h5", {"x": frames(5), "y": frames(2, 1)}) for n in "ab")
+    assert a.read_bytes() == b.read_bytes()
+
+
+def test_clips_without_arrays_keep_their_outcome(tmp_path):
+    with ShardWriter(tmp_path / "a.h5", "faces", "k", {}) as shard:
+        shard.add("none", Outcome(Status.NO_FACE, "nobody there", 0.0), {}, "ab")
+    shard = open_shard(tmp_path / "a.h5")
+    assert shard.clip("none") == {} and shard.outcome("none") == Outcome(Status.NO_FACE, "nobody there", 0.0)
+
+
+def test_failure_leaves_no_file(tmp_path):
+    with pytest.raises(KeyboardInterrupt), ShardWriter(tmp_path / "a.h5", "faces", "k", {}) as shard:
+        shard.add("x", OK, {"time": np.arange(3.0)}, "ab")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_large_fields_wait_on_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr("deiii.data.cache.shard_writer.SPOOL_BYTES", 100)
+    clips = {"x": frames(50), "y": frames(70, 1)}
+    shard = open_shard(write(tmp_path / "a.h5", clips))
+    assert all(np.array_equal(shard.clip(n)["frames"], f) for n, f in clips.items())
+    assert [p.name for p in tmp_path.iterdir()] == ["a.h5"]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"a": np.zeros(3), "b": np.zeros(4)}, "different lengths"),
+        ({"a": np.array(["x"], dtype=object)}, "cannot hold object"),
+        ({}, "if and only if"),
+    ],
+)
+def test_wrong_arrays_are_refused(tmp_path, arrays, message):
+    with pytest.raises(ValueError, match=message), ShardWriter(tmp_path / "a.h5", "faces", "k", {}) as shard:
+        shard.add("x", OK, arrays, "ab")

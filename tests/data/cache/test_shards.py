@@ -1,0 +1,100 @@
+"""Reading shards: nothing damaged or hostile is read."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+
+from deiii.data.cache.shards import ShardError, content_digest, map_field, read_info
+from tests.helpers.small_shards import frames, write
+
+
+def test_any_flipped_array_byte_changes_the_digest(tmp_path):
+    path = write(tmp_path / "a.h5", {"x": frames(3)})
+    info, content = read_info(path), path.read_bytes()
+    assert content_digest(path, info) == info.digest
+    for layout in info.fields.values():
+        for at in (layout.offset, layout.offset + layout.nbytes - 1):
+            path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+            assert content_digest(path, info) != info.digest
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_cut_files_are_refused(tmp_path, share):
+    path = write(tmp_path / "a.h5", {"x": frames(300)})
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(ShardError, match="a.h5"):
+        read_info(path)
+
+
+def external_link(file):
+    del file["time"]
+    file["time"] = h5py.ExternalLink("/etc/passwd", "/x")
+
+
+def soft_link(file):
+    del file["time"]
+    file["time"] = h5py.SoftLink("/time")
+
+
+def external_data(file):
+    del file["time"]
+    file.create_dataset("time", (3,), "f8", external=[("/etc/passwd", 0, 24)])
+
+
+def terabytes(file):
+    del file["frames"]
+    file.create_dataset("frames", (3, 2**20, 2**20, 3), "u1")
+
+
+def packed(file):
+    content = file["frames"][()]
+    del file["frames"]
+    file.create_dataset("frames", data=content, compression="gzip")
+
+
+def objects(file):
+    del file["time"]
+    file["time"] = np.array([file.ref] * 3, dtype=h5py.ref_dtype)
+
+
+def falling_offsets(file):
+    file["offsets"][...] = [3, 0]
+
+
+def other_format(file):
+    file.attrs["format"] = 99
+
+
+def group(file):
+    file.create_group("more")
+
+
+HOSTILE = [
+    external_link,
+    soft_link,
+    external_data,
+    terabytes,
+    packed,
+    objects,
+    falling_offsets,
+    other_format,
+    group,
+]
+
+
+@pytest.mark.parametrize("harm", HOSTILE, ids=lambda f: f.__name__)
+def test_hostile_files_are_refused_by_name(tmp_path, harm):
+    path = write(tmp_path / "a.h5", {"x": frames(3)})
+    with h5py.File(path, "r+") as file:
+        harm(file)
+    with pytest.raises(ShardError, match="a.h5"):
+        read_info(path)
+
+
+def test_maps_are_read_only(tmp_path):
+    path = write(tmp_path / "a.h5", {"x": frames(3)})
+    array = map_field(path, read_info(path).fields["frames"])
+    with pytest.raises(ValueError, match="read-only"):
+        array[0] = 0

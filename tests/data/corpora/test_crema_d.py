@@ -1,0 +1,168 @@
+"""CREMA-D: layouts, acted labels, and perceived ones from either rating table."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from deiii.data.config.schema import CorpusConfig
+from deiii.data.corpora.clips import CorpusError
+from deiii.data.corpora.crema_d import BROKEN, CLASSES, read_votes
+from deiii.data.corpora.scan import scan
+from tests.helpers.layouts import place
+
+SUMMARY = '"","FileName","VoiceVote","VoiceLevel","FaceVote","FaceLevel","MultiModalVote","MultiModalLevel"\n'
+TABULATED = '"","A","D","F","H","N","S","fileName","numResponses","agreement","emoVote"\n'
+
+
+def config(root: Path, labels: str = "acted") -> CorpusConfig:
+    return CorpusConfig(name="crema_d", root=str(root), labels=labels)
+
+
+def write(root: Path, name: str, text: str, folder: str = "processedResults") -> None:
+    (root / folder).mkdir(exist_ok=True)
+    (root / folder / name).write_text(text)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "VideoFlash/1001_DFA_ANG_XX.flv",
+        "VideoMP4/1001_DFA_ANG_XX.mp4",
+        "1001_DFA_ANG_XX.MP4",
+        "AudioWAV/1001_DFA_ANG_XX.wav",
+    ],
+)
+def test_layouts(tmp_path, path):
+    place(tmp_path, path)
+    (clip,) = scan(config(tmp_path)).clips
+    assert (clip.id, clip.path, clip.speaker, clip.label) == ("1001_DFA_ANG_XX", path, "1001", "angry")
+    assert clip.soft is None and clip.note == ""
+
+
+def test_acted_labels(tmp_path):
+    for code in ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD"):
+        place(tmp_path, f"1001_DFA_{code}_HI.mp4")
+    corpus = scan(config(tmp_path))
+    assert [c.label for c in corpus.clips] == ["angry", "disgust", "fearful", "happy", "neutral", "sad"]
+    assert corpus.protocol == "crema_d-5fold"
+
+
+def test_one_file_a_clip(tmp_path):
+    for path in (
+        "VideoFlash/1001_DFA_ANG_XX.flv",
+        "VideoMP4/1001_DFA_ANG_XX.mp4",
+        "VideoFlash/1002_DFA_ANG_XX.flv",
+    ):
+        place(tmp_path, path)
+    place(tmp_path, "AudioWAV/1003_DFA_ANG_XX.wav")
+    paths = [c.path for c in scan(config(tmp_path)).clips]
+    assert paths == ["VideoMP4/1001_DFA_ANG_XX.mp4", "VideoFlash/1002_DFA_ANG_XX.flv"]
+
+
+def test_the_short_name_of_the_release(tmp_path):
+    place(tmp_path, "VideoFlash/1040_ITH_SAD_X.flv")
+    assert scan(config(tmp_path)).clips[0].id == "1040_ITH_SAD_XX"
+
+
+def test_broken_clips_stay_with_a_note(tmp_path):
+    for name in (*BROKEN, "1001_DFA_ANG_XX"):
+        place(tmp_path, f"VideoFlash/{name}.flv")
+    notes = {c.id: c.note for c in scan(config(tmp_path)).clips}
+    assert len(notes) == 5
+    assert [i for i, note in notes.items() if note] == sorted(BROKEN)
+
+
+def test_perceived_from_the_summary_splits_ties_evenly(tmp_path):
+    for name in ("1001_DFA_ANG_XX", "1001_IWW_FEA_XX", "1001_ITH_SAD_XX"):
+        place(tmp_path, f"VideoFlash/{name}.flv")
+    write(
+        tmp_path,
+        "summaryTable.csv",
+        SUMMARY
+        + '"1","1001_DFA_ANG_XX","N","66","D","54","H","60"\n'  # voice, face, and both: H counts
+        + '"2","1001_IWW_FEA_XX","A","49","A","67","A:N","70.25:10.00"\n',
+    )
+    by_id = {c.id: c for c in scan(config(tmp_path, "perceived")).clips}
+    assert by_id["1001_DFA_ANG_XX"].label == "happy"
+    assert by_id["1001_DFA_ANG_XX"].soft == (0, 0, 0, 1, 0, 0)
+    assert by_id["1001_IWW_FEA_XX"].label is None
+    assert by_id["1001_IWW_FEA_XX"].soft == (0.5, 0, 0, 0, 0.5, 0)
+    assert by_id["1001_ITH_SAD_XX"].label is None
+    assert by_id["1001_ITH_SAD_XX"].soft is None
+    assert "rating tables" in by_id["1001_ITH_SAD_XX"].note
+
+
+def test_perceived_from_the_votes_are_shares_of_the_multimodal_ones(tmp_path):
+    place(tmp_path, "VideoFlash/1001_DFA_ANG_XX.flv")
+    place(tmp_path, "VideoFlash/1001_DFA_SAD_XX.flv")
+    write(
+        tmp_path,
+        "tabulatedVotes.csv",
+        TABULATED
+        + '"100001",9,0,0,0,0,0,"1001_DFA_ANG_XX",9,1,"A"\n'
+        + '"200001",0,9,0,0,0,0,"1001_DFA_ANG_XX",9,1,"D"\n'
+        + '"300001",1,0,6,0,1,0,"1001_DFA_ANG_XX",8,0.75,"F"\n'
+        + '"300002",0,0,0,0,5,5,"1001_DFA_SAD_XX",10,0.5,"N:S"\n',
+    )
+    write(tmp_path, "summaryTable.csv", "not read where the votes are there\n")
+    first, second = scan(config(tmp_path, "perceived")).clips
+    assert first.label == "fearful"
+    assert first.soft == (0.125, 0, 0.75, 0, 0.125, 0)
+    assert second.label is None
+    assert sum(second.soft) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS"),
+        (SUMMARY + '"1","1001_DFA_ANG_XX","N","1","N","1","Q","1"\n', "row 2: unknown vote 'Q'"),
+        (SUMMARY + '"1","1001_DFA_ANG_XX"\n', "row 2"),
+        (SUMMARY + '"1","1099_DFA_ANG_XX","N","1","N","1","N","1"\n', "none of the 1 clips"),
+        (
+            SUMMARY + '"1","1001_DFA_ANG_XX","N","1","N","1","N","1"\n' * 2,
+            "row 3: .* is there twice",
+        ),
+    ],
+)
+def test_bad_tables(tmp_path, text, message):
+    place(tmp_path, "VideoFlash/1001_DFA_ANG_XX.flv")
+    write(tmp_path, "summaryTable.csv", text)
+    with pytest.raises(CorpusError, match=message):
+        scan(config(tmp_path, "perceived"))
+
+
+@pytest.mark.parametrize("row", ["-1,2,0,0,0,0", "0,0,0,0,0,0", "x,0,0,0,0,0"])
+def test_bad_votes(tmp_path, row):
+    place(tmp_path, "VideoFlash/1001_DFA_ANG_XX.flv")
+    write(tmp_path, "tabulatedVotes.csv", TABULATED + f'"300001",{row},"1001_DFA_ANG_XX",1,1,"A"\n')
+    with pytest.raises(CorpusError, match="row 2"):
+        scan(config(tmp_path, "perceived"))
+
+
+def test_refusals(tmp_path):
+    with pytest.raises(CorpusError, match="VideoFlash/1001_DFA_ANG_XX.flv"):
+        scan(config(tmp_path))
+    place(tmp_path, "a/1001_DFA_ANG_XX.mp4")
+    with pytest.raises(CorpusError, match=r"tabulatedVotes\.csv or summaryTable\.csv"):
+        scan(config(tmp_path, "perceived"))
+    place(tmp_path, "b/1001_DFA_ANG_XX.mp4")
+    with pytest.raises(CorpusError, match="there twice"):
+        scan(config(tmp_path))
+
+
+def test_the_published_summary(test_data):
+    folder = test_data / "media" / "crema_d_tables"
+    votes = read_votes(folder)
+    with (folder / "summaryTable.csv").open(newline="") as file:
+        winners = {r["FileName"]: r["MultiModalVote"].split(":") for r in csv.DictReader(file)}
+    assert len(votes) == len(winners) == 7442
+    letters = "ADFHNS"
+    for clip_id, soft in votes.items():
+        assert sum(soft) == pytest.approx(1)
+        assert {letters[i] for i, share in enumerate(soft) if share} == set(winners[clip_id])
+    assert sum(max(s) < 1 for s in votes.values()) == 420  # ties
+    assert len(CLASSES) == 6

@@ -1,0 +1,135 @@
+"""MSP-IMPROV: names with two prefixes, the evaluation file, and the direction of activation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deiii.data.config.schema import CorpusConfig, SplitConfig
+from deiii.data.corpora.clips import CorpusError
+from deiii.data.corpora.scan import scan
+from deiii.data.corpora.splits import make_split, number_of_folds
+from tests.helpers.layouts import decodes, place
+
+RATERS = (
+    "rater-1_a; Angry; Angry,Frustrated; A:1.000000; V:2.000000; D:2.000000; N:4.000000;\n"
+    "rater-2_b; Other; bored,; A:2.000000; V:3.000000; D:2.000000; N:4.000000;\n\n"
+)
+
+
+def config(root: Path) -> CorpusConfig:
+    return CorpusConfig(name="msp_improv", root=str(root))
+
+
+def line(clip_id: str, letter: str = "A", a="1.500000", v="4.250000", d="3.000000") -> str:
+    return f"UTD-IMPROV-{clip_id}.avi; {letter}; A:{a}; V:{v}; D:{d} ; N:3.500000;\n" + RATERS
+
+
+def path_of(clip_id: str) -> str:
+    sentence, actor, kind, _ = clip_id.split("-")
+    return f"session{int(actor[1:])}/{sentence}/{kind}/MSP-IMPROV-{clip_id}.avi"
+
+
+def build(root: Path, clips: dict[str, str], table: str = "Evalution.txt") -> None:
+    for clip_id in clips:
+        place(root, path_of(clip_id))
+    (root / table).write_text("".join(clips.values()))
+
+
+@pytest.mark.parametrize("table", ["Evalution.txt", "Evaluation.txt"])
+def test_clips(tmp_path, table):
+    ids = ["S01A-F01-P-FM01", "S20H-M06-R-MM01"]
+    build(tmp_path, {ids[0]: line(ids[0]), ids[1]: line(ids[1], "H")}, table)
+    assert decodes(tmp_path / path_of(ids[0]))[0] == 5
+    corpus = scan(config(tmp_path))
+    first, second = corpus.clips
+    assert (first.id, first.path) == (ids[0], path_of(ids[0]))
+    assert (first.speaker, first.fold, first.label) == ("F01", "session1", "angry")
+    assert (second.speaker, second.fold, second.label) == ("M06", "session6", "happy")
+    assert first.attributes == {"arousal": 4.5, "valence": 4.25, "dominance": 3.0}
+    assert corpus.ranges == {"arousal": (1, 5), "valence": (1, 5), "dominance": (1, 5)}
+    assert corpus.classes == ("angry", "happy", "neutral", "sad")
+
+
+@pytest.mark.parametrize("letter", ["O", "X"])
+def test_no_class_keeps_attributes(tmp_path, letter):
+    clip_id = "S01A-F01-P-FM01"
+    build(tmp_path, {clip_id: line(clip_id, letter, v="NaN")})
+    (clip,) = scan(config(tmp_path)).clips
+    assert clip.label is None
+    assert clip.attributes == {"arousal": 4.5, "dominance": 3.0}
+
+
+def test_either_prefix_on_disk(tmp_path):
+    place(tmp_path, "session1/S01A/P/UTD-IMPROV-S01A-F01-P-FM01.avi")
+    (tmp_path / "Evaluation.txt").write_text(line("S01A-F01-P-FM01").replace("UTD", "MSP"))
+    assert scan(config(tmp_path)).clips[0].label == "angry"
+
+
+def test_video_before_sound(tmp_path):
+    clip_id = "S01A-F01-P-FM01"
+    build(tmp_path, {clip_id: line(clip_id)})
+    place(tmp_path, path_of(clip_id).replace(".avi", ".wav"))
+    assert [c.path for c in scan(config(tmp_path)).clips] == [path_of(clip_id)]
+
+
+def test_rated_without_file_and_file_without_rating(tmp_path, caplog):
+    build(tmp_path, {"S01A-F01-P-FM01": line("S01A-F01-P-FM01")})
+    with (tmp_path / "Evalution.txt").open("a") as file:
+        file.write(line("S01A-F01-P-FM02") + line("S01A-F05-P-FM02"))
+    place(tmp_path, path_of("S02S-M01-T-MF001"))
+    clips = {c.id: c for c in scan(config(tmp_path)).clips}
+    # session 5 is not on disk at all: its clips are not looked for
+    assert sorted(clips) == ["S01A-F01-P-FM01", "S01A-F01-P-FM02", "S02S-M01-T-MF001"]
+    assert clips["S01A-F01-P-FM02"].path == path_of("S01A-F01-P-FM02")
+    assert "S01A-F01-P-FM02" in caplog.text
+    assert clips["S02S-M01-T-MF001"].label is None
+    assert clips["S02S-M01-T-MF001"].note
+
+
+def test_activation_runs_from_active_to_passive(tmp_path):
+    clips = {
+        i: line(i, "A", a=f"{a:.6f}") for i, a in {"S01A-F01-P-FM01": 1.5, "S01A-F01-P-FM02": 4.0}.items()
+    }
+    build(tmp_path, clips)
+    assert [c.attributes["arousal"] for c in scan(config(tmp_path)).clips] == [4.5, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nothing\n", "holds no line"),
+        (line("S01A-F01-P-FM01", "Q"), "line 1: unknown class 'Q'"),
+        (line("S01A-F01-P-FM01", a="7.0"), "outside 1 to 5"),
+        (line("S01A-F01-P-FM01", a="inf"), "outside 1 to 5"),
+        (line("S01A-F01-P-FM01", v="high"), "line 1"),
+        (line("S01A-F01-P-FM01") + line("S01A-F01-P-FM01", "S"), "line 5: a second, different"),
+        (line("S01A-F01-P-FM09"), "rates none of the 1 clips"),
+    ],
+)
+def test_bad_tables(tmp_path, text, message):
+    build(tmp_path, {"S01A-F01-P-FM01": text})
+    with pytest.raises(CorpusError, match=message):
+        scan(config(tmp_path))
+
+
+def test_refusals(tmp_path):
+    with pytest.raises(CorpusError, match="session1/S01A/P/MSP-IMPROV-S01A-F01-P-FM01.avi"):
+        scan(config(tmp_path))
+    place(tmp_path, path_of("S01A-F01-P-FM01"))
+    with pytest.raises(CorpusError, match=r"Evalution\.txt or Evaluation\.txt"):
+        scan(config(tmp_path))
+
+
+def test_one_session_is_left_out_and_sessions_stay_whole(tmp_path):
+    ids = [f"S01A-{sex}{n:02d}-P-{sex}M01" for n in range(1, 7) for sex in "FM"]
+    build(tmp_path, {i: line(i) for i in ids})
+    corpus = scan(config(tmp_path))
+    assert number_of_folds(corpus, SplitConfig()) == 6
+    for fold in range(6):
+        split = make_split(corpus, SplitConfig(fold=fold))
+        assert split.speakers("test") == (f"F{fold + 1:02d}", f"M{fold + 1:02d}")
+        for part in ("train", "val"):
+            sessions = [s[1:] for s in split.speakers(part)]
+            assert all(sessions.count(s) == 2 for s in sessions)

@@ -1,0 +1,210 @@
+"""CSV tables: what is read, what is refused with its row, and paths that must not leave the root."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deiii.data.config.schema import CorpusConfig
+from deiii.data.corpora.clips import Clip, CorpusError
+from deiii.data.corpora.scan import scan
+from deiii.data.corpora.table import Root, attribute_ranges
+from tests.helpers.layouts import decodes, place
+
+
+def scan_text(root: Path, text: str, encoding: str = "utf-8"):
+    (root / "clips.csv").write_bytes(text.encode(encoding))
+    return scan(CorpusConfig(name="table", root=str(root), table="clips.csv"))
+
+
+@pytest.fixture
+def root(tmp_path):
+    assert decodes(place(tmp_path, "a/one.mp4"))[0] == 5
+    place(tmp_path, "a/two.flac")
+    return tmp_path
+
+
+def test_reads_a_table(root):
+    corpus = scan_text(
+        root,
+        "path,speaker,label,valence,arousal,dominance,fold,remark\n"
+        "a/two.flac,bea,sad,-0.5,0.25,,f2,x\n"
+        "a/one.mp4,anna,happy,0.5,,0,f1,\n",
+    )
+    one, two = corpus.clips
+    assert (one.id, one.path, one.speaker, one.label, one.fold) == (
+        "a/one",
+        "a/one.mp4",
+        "anna",
+        "happy",
+        "f1",
+    )
+    assert one.attributes == {"valence": 0.5, "dominance": 0.0}
+    assert two.attributes == {"valence": -0.5, "arousal": 0.25}
+    assert corpus.classes == ("happy", "sad")
+    assert (corpus.name, corpus.protocol) == ("table-clips", "speakers")
+    assert set(corpus.ranges.values()) == {(-1.0, 1.0)}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_spreadsheet_spellings(root, encoding, end):
+    text = end.join(
+        ["Path , SPEAKER,label", '"a/one.mp4"," Änne ","very, happy"', "", ",,", "a\\two.flac,b,sad", ""]
+    )
+    one, two = scan_text(root, text, encoding).clips
+    assert (one.speaker, one.label) == ("Änne", "very, happy")
+    assert two.path == "a/two.flac"
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("a/one.mp4,,happy", "row 2: speaker is blank"),
+        ("a/one.mp4, ,happy", "row 2: speaker is blank"),
+        (",anna,happy", "row 2: path is blank"),
+        ("a/one.mp4,anna,", "row 2: label is blank"),
+        ("a/one.mp4,anna", "row 2: 2 cells"),
+        ("a/one.mp4,anna,happy\na/one.mp4,bea,sad", "row 3: a/one.mp4 is named before, in row 2"),
+        ("a/one.mp4,anna,happy\n./a//one.mp4,bea,sad", "row 3: a/one.mp4 is named before, in row 2"),
+        ("a/one.mp4,anna,happy\nb.mp4,Anna,sad", "'Anna' and 'anna' differ in spelling"),
+        ("../one.mp4,anna,happy", "row 2: path"),
+        ("a/../../one.mp4,anna,happy", "row 2: path"),
+        ("/etc/passwd,anna,happy", "row 2: .*outside corpus.root"),
+        ("C:\\one.mp4,anna,happy", "row 2: .*outside corpus.root"),
+        (".,anna,happy", "row 2: path"),
+        ("a/one\0.mp4,anna,happy", "row 2"),
+        ('"a/one.mp4,anna,happy', "row 2"),
+        ("absent.mp4,anna,happy", "none of its 1 files exists"),
+        ("", "no rows"),
+    ],
+)
+def test_bad_rows(root, rows, message):
+    with pytest.raises(CorpusError, match=message):
+        scan_text(root, "path,speaker,label\n" + rows)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999", "high", "NaN"])
+def test_bad_numbers(root, value):
+    with pytest.raises(CorpusError, match="row 2: valence"):
+        scan_text(root, f"path,speaker,label,valence\na/one.mp4,anna,happy,{value}")
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("path,label", "no column speaker"),
+        ("path;speaker;label", "semicolons"),
+        ("path\tspeaker\tlabel", "tabs"),
+        ("path,speaker,label,valance", "'valance'; did you mean 'valence'"),
+        ("path,speaker,label,label", "'label' is there twice"),
+        ("", "no column path, speaker, label"),
+    ],
+)
+def test_bad_headers(root, header, message):
+    with pytest.raises(CorpusError, match=message):
+        scan_text(root, header + "\na/one.mp4,anna,happy\n")
+
+
+def test_not_utf8(root):
+    with pytest.raises(CorpusError, match="not UTF-8"):
+        scan_text(root, "path,speaker,label\na/one.mp4,Änne,happy", "latin-1")
+
+
+def test_attributes_without_classes(root):
+    corpus = scan_text(root, "path,speaker,label,arousal\na/one.mp4,anna,,3\n")
+    assert corpus.classes == ()
+    assert corpus.clips[0].label is None
+    assert corpus.ranges == {"arousal": (1.0, 5.0)}
+
+
+def test_a_missing_file_is_left_to_the_stages(root):
+    corpus = scan_text(root, "path,speaker,label\na/one.mp4,anna,happy\na/gone.mp4,bea,sad\n")
+    assert [c.id for c in corpus.clips] == ["a/gone", "a/one"]
+
+
+def test_ids_keep_suffixes_where_clips_differ_in_nothing_else(root):
+    rows = ["a.mp4", "a.wav", "b.mp4", "a.mp4.wav", "a/one.mp4"]
+    text = "path,speaker,label\n" + "".join(f"{p},anna,happy\n" for p in rows)
+    ids = {c.path: c.id for c in scan_text(root, text).clips}
+    assert ids == {
+        "a.mp4": "a.mp4",
+        "a.wav": "a.wav",
+        "b.mp4": "b",
+        "a.mp4.wav": "a.mp4.wav",
+        "a/one.mp4": "a/one",
+    }
+
+
+def test_absolute_paths_inside_the_root(root, tmp_path_factory):
+    corpus = scan_text(root, f"path,speaker,label\n{root}/a/one.mp4,anna,happy\n")
+    assert corpus.clips[0].path == "a/one.mp4"
+    link = tmp_path_factory.mktemp("link") / "corpus"
+    link.symlink_to(root)
+    (root / "clips.csv").write_text(f"path,speaker,label\n{root}/a/one.mp4,a,x\n{link}/a/two.flac,b,y\n")
+    corpus = scan(CorpusConfig(name="table", root=str(link), table="clips.csv"))
+    assert [c.path for c in corpus.clips] == ["a/one.mp4", "a/two.flac"]
+
+
+def test_links_may_not_lead_out(root, tmp_path_factory):
+    outside = place(tmp_path_factory.mktemp("outside"), "secret.mp4")
+    (root / "file.mp4").symlink_to(outside)
+    (root / "folder").symlink_to(outside.parent)
+    (root / "inside.mp4").symlink_to(root / "a" / "one.mp4")
+    for path in ("file.mp4", "folder/secret.mp4"):
+        with pytest.raises(CorpusError, match="row 2: .*leads outside"):
+            scan_text(root, f"path,speaker,label\n{path},anna,happy\n")
+    assert scan_text(root, "path,speaker,label\ninside.mp4,anna,happy\n").clips[0].path == "inside.mp4"
+
+
+@given(st.text(alphabet="ab./\\:~ ", max_size=12))
+def test_no_spelling_leaves_the_root(text):
+    root = Root(Path("/somewhere/corpus"))
+    try:
+        path = root.relative(text)
+    except CorpusError:
+        return
+    inside = Path("/somewhere/corpus", path).resolve()
+    assert Path("/somewhere/corpus") in inside.parents
+    assert root.relative(path) == path
+
+
+def test_where_the_table_lies(root, tmp_path_factory, monkeypatch):
+    here = tmp_path_factory.mktemp("here")
+    (here / "mine.csv").write_text("path,speaker,label\na/one.mp4,here,happy\n")
+    (root / "mine.csv").write_text("path,speaker,label\na/one.mp4,root,happy\n")
+    config = CorpusConfig(name="table", root=str(root), table="mine.csv")
+    monkeypatch.chdir(here)
+    assert scan(config).speakers == ("here",)
+    (here / "mine.csv").unlink()
+    assert scan(config).speakers == ("root",)
+    (root / "mine.csv").unlink()
+    with pytest.raises(CorpusError, match="no table mine.csv"):
+        scan(config)
+    with pytest.raises(CorpusError, match="corpus.table names no CSV"):
+        scan(CorpusConfig(name="table", root=str(root)))
+
+
+@pytest.mark.parametrize(
+    ("values", "bounds"),
+    [
+        ([0.0, 1.0], (0.0, 1.0)),
+        ([-0.1, 0.1], (-1.0, 1.0)),
+        ([1.0, 5.0], (1.0, 5.0)),
+        ([1.0, 5.1], (1.0, 7.0)),
+        ([2.0, 9.0], (1.0, 9.0)),
+    ],
+)
+def test_ranges_are_standard_ones_not_the_observed(values, bounds):
+    clips = [Clip(str(v), "p", "s", attributes={"valence": v}) for v in values]
+    assert attribute_ranges(clips) == {"valence": bounds}
+
+
+@pytest.mark.parametrize("values", [[0.5, 5.0], [-2.0, 0.0], [0.0, 100.0]])
+def test_other_ranges_are_refused(values):
+    clips = [Clip(str(v), "p", "s", attributes={"valence": v}) for v in values]
+    with pytest.raises(CorpusError, match="rescale"):
+        attribute_ranges(clips)

@@ -1,0 +1,127 @@
+"""Opening, leaving out, mixing."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from deiii.data.cache.index import (
+    CacheError,
+    read_index,
+    read_table,
+    stage_folder,
+    write_index,
+    write_table,
+)
+from deiii.data.cache.outcomes import Status
+from deiii.data.config.schema import ModelConfig, SplitConfig
+from deiii.data.corpora.splits import make_split
+from deiii.data.loader.feature_set import FeatureSet, needed_stages
+from deiii.data.loader.loader import Loader
+from tests.helpers.caches import CORPUS, KEYS, make_cache
+
+
+def test_clips_without_any_stream_are_left_out_and_counted(tmp_path):
+    config = make_cache(tmp_path, [3, 0, 0, 4], [5, 6, 0, 0])
+    features = FeatureSet.open(config, KEYS)
+    assert [c.id for c in features.clips] == ["s0/c000", "s1/c001", "s3/c003"]
+    assert list(features.left_out) == ["s2/c002"] and "made so" in features.left_out["s2/c002"]
+    assert [features.usable(i) for i in range(3)] == [
+        {"faces": True, "flow": True, "logmel": True},
+        {"faces": False, "flow": False, "logmel": True},
+        {"faces": True, "flow": True, "logmel": False},
+    ]
+    assert features.outcomes["faces"]["s2/c002"].status is Status.UNREADABLE
+    assert len(features.outcomes["logmel"]) == 4
+    assert features.rows(["s3/c003", "s2/c002", "s0/c000"]).tolist() == [2, 0]
+    with pytest.raises(KeyError, match="c999"):
+        features.rows(["s0/c999"])
+
+
+def test_only_the_stages_that_the_network_reads_are_opened(tmp_path):
+    config = make_cache(tmp_path, [3, 4], [5, 6])
+    config.model.flow = False
+    features = FeatureSet.open(config, KEYS)
+    assert features.has_video and features.has_audio and not features.has_flow
+    assert needed_stages(ModelConfig(video=False, audio=False)) == ["faces", "flow"]
+    config.model.video = config.model.audio = False
+    with pytest.raises(CacheError, match="none is in stages"):
+        FeatureSet.open(config, KEYS)
+
+
+def test_a_missing_stage_says_what_to_run_and_what_is_there(tmp_path):
+    config = make_cache(tmp_path, [3], [5])
+    with pytest.raises(CacheError, match=r"make preprocess.*flow-123.*flow-0{12}"):
+        FeatureSet.open(config, {**KEYS, "flow": "123"})
+
+
+def test_flow_of_another_length_is_refused(tmp_path):
+    config = make_cache(tmp_path, [3], [5])
+    folder = stage_folder(tmp_path, CORPUS, "flow", KEYS["flow"])
+    index = read_index(folder)
+    (record,) = index.shards
+    fields = {n: replace(f, shape=(2, *f.shape[1:])) for n, f in record.fields.items()}
+    index.shards = [replace(record, fields=fields, clips=(replace(record.clips[0], stop=2),))]
+    write_index(folder, index)
+    with pytest.raises(CacheError, match="another shard than the index lists"):
+        FeatureSet.open(config, KEYS, whole=True)
+    with pytest.raises(CacheError, match="2 rows of flow for 3 frames"):
+        FeatureSet.open(config, KEYS)
+
+
+def test_corpora_mix(tmp_path):
+    one, two = (
+        make_cache(tmp_path, [3, 0, 5], [4, 5, 0], name=n, seed=s)
+        for n, s in (("ravdess", 1), ("crema_d", 2))
+    )
+    a, b = FeatureSet.open(one, KEYS), FeatureSet.open(two, KEYS)
+    both = FeatureSet.mix([a, b])
+    assert [c.id for c in both.clips] == [
+        f"{n}:s{i}/c00{i}" for n in (a.corpus.name, b.corpus.name) for i in range(3)
+    ]
+    assert {c.speaker for c in both.clips} == {
+        f"{n}:s{i}" for n in (a.corpus.name, b.corpus.name) for i in range(3)
+    }
+    batches = [list(Loader(f, range(len(f)), one.loader, training=False).compact(0)) for f in (a,)]
+    assert len(batches[0]) == 1
+    for part, offset in ((a, 0), (b, 3)):
+        for row in range(3):
+            expected, found = part.arrays(row), both.arrays(row + offset)
+            assert expected.keys() == found.keys()
+            for stage in expected:
+                for name, values in expected[stage].items():
+                    assert np.array_equal(values, found[stage][name])
+    got = np.concatenate([x.index[x.real].numpy().copy()
+                          for x in Loader(both, range(6), one.loader, training=True).compact(0)])  # fmt: skip
+    assert sorted(got) == list(range(6))
+
+
+def test_the_settings_name_a_mixture(tmp_path, monkeypatch):
+    one, two = (make_cache(tmp_path, [3] * 4, [4] * 4, name=n) for n in ("ravdess", "crema_d"))
+    (tmp_path / "other.yaml").write_text("corpus: {name: crema_d}\nfaces: {size: 64}\n")
+    monkeypatch.setattr("deiii.data.loader.feature_set.stage_keys", lambda config: KEYS)
+    one.mix = [str(tmp_path / "other.yaml")]
+    both = FeatureSet.open(one)
+    assert len(both) == 8 and both.corpus.name == "ravdess-audio-video-speech+crema_d"
+    split = make_split(both.corpus, SplitConfig(val_share=0.3))
+    assert split.protocol == "speakers" and len(split.train) + len(split.val) + len(split.test) == 8
+
+
+def test_corpora_of_different_crops_do_not_mix(tmp_path):
+    a = FeatureSet.open(make_cache(tmp_path, [3], [4], name="ravdess"), KEYS)
+    b = FeatureSet.open(make_cache(tmp_path, [3], [4], name="crema_d", size=14), KEYS)
+    with pytest.raises(CacheError, match="different kinds"):
+        FeatureSet.mix([a, b])
+
+
+def test_a_table_is_found_under_its_own_name(tmp_path):
+    config = make_cache(tmp_path, [3, 4], [5, 6])
+    table = tmp_path / "table-my_list"
+    (tmp_path / CORPUS).rename(table)
+    shutil.copytree(table, tmp_path / CORPUS)
+    write_table(tmp_path, replace(read_table(tmp_path, CORPUS), name=table.name))
+    config.corpus.name, config.corpus.table = "table", "lists/my list.csv"
+    assert len(FeatureSet.open(config, KEYS)) == 2

@@ -1,0 +1,133 @@
+"""What the loader takes: memory, file handles, time; and what it does when the disk does not answer."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from deiii.data.cache.index import read_index, stage_folder, write_index, write_table
+from deiii.data.corpora.clips import Corpus
+from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.loader.loader import Loader
+from deiii.data.loader.mapped_files import Maps
+from deiii.data.loader.prefetch import Stuck
+from tests.helpers.caches import CORPUS, KEYS, make_cache
+
+
+def test_memory_stays_flat_over_fifty_epochs(tmp_path):
+    config = make_cache(tmp_path, [40] * 24, [60] * 24, size=48)
+    config.loader.batch = 4
+    features = FeatureSet.open(config, KEYS)
+    loader = Loader(features, range(24), config.loader, training=True)
+    process = psutil.Process()
+
+    def run(epochs: range) -> int:
+        for n in epochs:
+            for _ in loader.epoch(n):
+                pass
+        return process.memory_info().rss
+
+    settled = run(range(10))
+    files, threads = process.num_fds(), threading.active_count()
+    assert run(range(10, 60)) - settled < 8 << 20
+    assert process.num_fds() == files and threading.active_count() == threads
+
+
+def many_shards(root: Path, shards: int):
+    """A cache of ``shards`` shards a stage, all hard links to one file; returns its settings."""
+    config = make_cache(root / "one", [2] * 4, [4] * 4)
+    one = FeatureSet.open(config, KEYS)
+    first = one.clips[0]
+    rename = lambda clip, n: replace(clip, id=f"{n:05d}-{first.id}")
+    (root / "many" / CORPUS).mkdir(parents=True)
+    table = tuple(rename(first, n) for n in range(shards))
+    write_table(root / "many", Corpus(CORPUS, "/nowhere", one.classes, table, one.ranges))
+    for stage, key in KEYS.items():
+        source, target = (stage_folder(r, CORPUS, stage, key) for r in (root / "one", root / "many"))
+        target.mkdir()
+        index = read_index(source)
+        (record,) = [r for r in index.shards if r.clips[0].id == first.id]
+        records = []
+        for n in range(shards):
+            os.link(source / f"{record.name}.h5", target / f"{n:05d}.h5")
+            records.append(replace(record, name=f"{n:05d}", clips=(rename(record.clips[0], n),)))
+        write_index(target, replace(index, shards=records))
+    config.cache = str(root / "many")
+    return config
+
+
+def test_a_thousand_shards_cost_no_file_handles(tmp_path):
+    config = many_shards(tmp_path, 1000)
+    features = FeatureSet.open(config, KEYS)
+    assert len(features.streams["faces"].paths) == 1000
+    before = len(os.listdir("/proc/self/fd"))
+    rows = range(len(features))
+    seen = [
+        i for b in Loader(features, rows, config.loader, training=True).epoch(0) for i in b.index.tolist()
+    ]
+    assert sorted(i for i in seen if i >= 0) == list(rows)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_maps_are_bounded_and_old_views_stay_valid(tmp_path):
+    maps = Maps(most=2)
+    views = []
+    for n in range(5):
+        path = tmp_path / f"{n}.bin"
+        path.write_bytes(bytes([n]) * 5000)
+        views.append(maps.file(path, 5000))
+    assert len(maps) == 2 and all((v == n).all() for n, v in enumerate(views))
+
+
+def test_a_disk_that_hangs_is_an_error_that_names_the_folder(tmp_path, monkeypatch):
+    config = make_cache(tmp_path, [8] * 6, [9] * 6)
+    config.loader.timeout = 0.3
+    loader = Loader(FeatureSet.open(config, KEYS), range(6), config.loader, training=True)
+    free = threading.Event()
+    monkeypatch.setattr(loader.gather, "copy", lambda *_: free.wait(20))
+    start = time.perf_counter()
+    with pytest.raises(Stuck, match=r"(?s)loader.timeout=0.3 s.*faces-f+.*reachable"):
+        list(loader.epoch(0))
+    assert time.perf_counter() - start < 10
+    free.set()
+
+
+ROOT = Path(__file__).parents[3]
+READ = """
+import sys
+from tests.helpers.caches import KEYS
+from deiii.data.config.load import load_config
+from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.loader.loader import Loader
+config = load_config(overrides=sys.argv[1:])
+features = FeatureSet.open(config, KEYS)
+loader = Loader(features, range(len(features)), config.loader, training=True)
+print(sum(float(b.frames.double().sum()) for n in range(3) for b in loader.epoch(n)))
+"""
+
+
+def test_trainers_share_a_cache(tmp_path):
+    """Two processes read one read-only cache at once and see the same."""
+    config = make_cache(tmp_path, [8] * 12, [9] * 12)
+    for path in tmp_path.rglob("*.h5"):
+        path.chmod(0o444)
+    words = [
+        f"cache={tmp_path}",
+        "loader.steps=4",
+        "loader.audio_steps=9",
+        f"loader.crop={config.loader.crop}",
+    ]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    command = [sys.executable, "-c", READ, *words]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
+    said = [process.communicate(timeout=120)[0] for process in both]
+    assert said[0] == said[1] and np.isfinite(float(said[0]))

@@ -1,0 +1,59 @@
+"""Where the data live: what is chosen and why, and that batches do not depend on it."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from pathlib import Path
+
+import psutil
+import torch
+
+from deiii.data.loader.augment import Augment
+from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.loader.loader import Loader
+from deiii.data.loader.residency import GIB, choose_residency, hold, remote
+from tests.helpers.caches import KEYS, make_cache
+
+
+def test_auto_residency_says_what_and_why():
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    assert choose_residency("auto", 8 * GIB, gpu, 70 * GIB, 64 * GIB)[0] == "device"
+    assert choose_residency("auto", 40 * GIB, gpu, 70 * GIB, 64 * GIB)[0] == "stream"
+    assert "exceed" in choose_residency("auto", 90 * GIB, cpu, 0, 64 * GIB)[1]
+    assert choose_residency("ram", 8 * GIB, gpu, 70 * GIB, 64 * GIB)[0] == "ram"
+    assert choose_residency("device", 8 * GIB, cpu, 0, 64 * GIB)[0] == "ram"
+
+
+def test_resident_rows_give_the_same_batches(tmp_path):
+    """What a GPU does with `device`, done with tensors on the CPU."""
+    config = make_cache(
+        tmp_path, [30, 20, 0, 3, 50, 9, 12, 1, 8, 40, 41], [40, 15, 30, 0, 60, *[20] * 4, 80, 10]
+    )
+    features = FeatureSet.open(config, KEYS)
+    stream = Loader(features, range(11), config.loader, training=True, seed=2)
+    other = Loader(features, range(11), config.loader, training=True, seed=2)
+    other.gather.held = hold(other.gather, other.indices, torch.device("cpu"))
+    resident = {other.gather.streams[s].field: h.array for s, h in other.gather.held.items()}
+    other.augment = Augment(config.loader, True, resident)
+    for a, b in zip(stream.epoch(0), other.epoch(0), strict=True):
+        for f in ("video_mask", "flow_mask", "audio_mask", "label", "index", "logmel"):
+            assert torch.equal(getattr(a, f), getattr(b, f)), f
+        assert torch.equal(a.frames[a.video_mask], b.frames[b.video_mask])
+        assert torch.equal(a.flow[a.flow_mask], b.flow[b.flow_mask])
+
+
+def test_auto_copies_from_a_network_file_system():
+    cpu = torch.device("cpu")
+    residency, why = choose_residency("auto", 8 * GIB, cpu, 0, 64 * GIB, "nfs4")
+    assert residency == "ram" and "nfs4" in why
+    assert choose_residency("auto", 40 * GIB, cpu, 0, 64 * GIB, "nfs4")[0] == "stream"  # too large to hold
+    assert choose_residency("auto", 8 * GIB, cpu, 0, 64 * GIB, "")[0] == "stream"
+
+
+def test_the_nearest_mount_tells_the_file_system(monkeypatch):
+    Mount = namedtuple("Mount", "mountpoint fstype")
+    table = {"/": "ext4", "/mnt/lab": "nfs4", "/mnt/lab/scratch": "xfs", "/s": "fuse.sshfs"}
+    monkeypatch.setattr(psutil, "disk_partitions", lambda all: [Mount(*m) for m in table.items()])
+    assert remote([Path("/home/me/cache")]) == "" and remote([Path("/mnt/lab/scratch/x")]) == ""
+    assert remote([Path("/home"), Path("/mnt/lab/cache/faces-1")]) == "nfs4"
+    assert remote([Path("/s/cache")]) == "fuse.sshfs" and remote([]) == ""

@@ -1,0 +1,19 @@
+"""All faults, group by group."""
+
+from tests.faults import kills  # noqa: F401, I001 - in the order of the groups
+from tests.faults import poison  # noqa: F401
+from tests.faults import disk  # noqa: F401
+from tests.faults import concurrent_runs as together  # noqa: F401
+from tests.faults import rot  # noqa: F401
+from tests.faults import badmedia  # noqa: F401
+from tests.faults import fuzz_corpus as fuzzed  # noqa: F401
+from tests.faults import tables  # noqa: F401
+from tests.faults.hostile import shards as hostile  # noqa: F401
+from tests.faults.hostile import indices as hostile_index  # noqa: F401
+from tests.faults.hostile import weights as hostile_weights  # noqa: F401
+from tests.faults import training  # noqa: F401
+from tests.faults import downloads  # noqa: F401
+from tests.faults import loopback  # noqa: F401
+from tests.faults.harness import FAULTS
+
+__all__ = ["FAULTS"]

@@ -1,0 +1,129 @@
+"""What several processes do together; `test_two_ranks.py` starts this file once for each rank.
+
+    python -m tests.helpers.two_ranks FOLDER      (with the variables that torchrun sets)
+
+Everything that needs a second process happens in one go, because starting one takes seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from deiii.data.config.schema import Config, TrainConfig
+from deiii.model.distributed.devices import seed_all
+from deiii.model.distributed.ranks import RankError, Ranks, joined
+from deiii.model.network.deiii import DEIII
+from deiii.model.training.run_folder import RunFolder
+from deiii.model.training.trainer import Diverged, Trainer
+from tests.helpers.model_helpers import CLASSES, MELS, MemoryLoader, random_batch, small_config, take
+
+BATCH = 8
+IDS = [f"clip{i}" for i in range(60)]
+
+
+def clips(n: int, seed: int):
+    """Clips as they come: steps without a face or flow, short sound, none at all, no label, no attribute."""
+    batch = random_batch(n, steps=3, hops=24, size=16, seed=seed)
+    g = torch.Generator().manual_seed(seed + 100)
+    chance = lambda *shape: torch.rand(*shape, generator=g)
+    batch.frames += batch.label[:, None, None, None, None] - 2.0
+    batch.video_mask &= chance(n, 3) > 0.3
+    batch.flow_mask &= batch.video_mask & (chance(n, 3) > 0.2)
+    batch.audio_mask &= torch.arange(24) < 4 * (1 + (6 * chance(n, 1)).long())
+    batch.audio_mask[::7], batch.video_mask[3::9], batch.flow_mask[3::9] = False, False, False
+    batch.soft[::11], batch.label[::11] = 0.0, -1
+    batch.attributes[chance(n, 2) < 0.2] = float("nan")
+    return batch
+
+
+class PartLoader(MemoryLoader):
+    """One rank's part of every batch of a `MemoryLoader`, as `deiii.data.loader.order.rank_share` divides."""
+
+    def __init__(self, clips, training: bool, ranks: Ranks):
+        super().__init__(clips, BATCH, training, seed=3)
+        self.ranks, self.seen = ranks, []
+
+    def __len__(self) -> int:
+        return (len(self.clips) + self.batch - 1) // self.batch  # the last batch of an epoch is filled up
+
+    def epoch(self, number: int, start: int = 0):
+        for batch in super().epoch(number, start):
+            part = take(batch, torch.arange(self.ranks.rank, BATCH, self.ranks.world))
+            self.seen.append(part.index[part.real].tolist())
+            yield part
+
+
+def trainer(path: Path, ranks: Ranks, loader=PartLoader, **changes) -> Trainer:
+    """A training with everything on that could differ between worlds."""
+    settings = {"epochs": 2, "lr": 3e-4, "patience": 99, "ema": 0.9, "seed": 3, "modality_dropout": 0.3}
+    model = small_config(
+        dropout=0.1, audio_channels=[8, 16], attributes=["valence", "arousal"], time_match=True
+    )
+    config = Config(model=model, train=TrainConfig(**{**settings, **changes}))
+    config.loader.batch = BATCH
+    run = RunFolder(path)
+    info = {"keys": {}, "split": "x", "classes": ["a"]}
+    if ranks.first:
+        run.create(config, info, resume=True)
+    seed_all(config.train.seed)
+    network = DEIII(config.model, CLASSES, 2, MELS)
+    train, val = loader(clips(44, 1), True, ranks), PartLoader(clips(21, 2), False, ranks)
+    weights = torch.linspace(0.5, 1.5, CLASSES)
+    return Trainer(network, train, val, config, run, ranks.device, IDS, {"corpus": "x"}, weights, ranks)
+
+
+class Poisoned(PartLoader):
+    """One clip of rank 1's part of step 3 is infinite."""
+
+    def epoch(self, number: int, start: int = 0):
+        for i, batch in enumerate(super().epoch(number, start), start):
+            if self.ranks.rank == self.ranks.world - 1 and (number, i) == (0, 3):
+                batch.frames[:] = float("inf")
+            yield batch
+
+
+class Interrupted(PartLoader):
+    """The last rank alone is asked to stop while it uses a batch of epoch 1."""
+
+    def epoch(self, number: int, start: int = 0):
+        import os
+        import signal
+
+        for i, batch in enumerate(super().epoch(number, start), start):
+            if self.ranks.rank == self.ranks.world - 1 and (number, i) == (1, 1) and start == 0:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    with joined(BATCH, "cpu") as ranks:
+        told = {"rank": ranks.rank}
+        whole = trainer(folder / "whole", ranks)
+        whole.fit(progress=False)
+        told["seen"], told["history"] = whole.train.seen, whole.history
+        told["weights"] = float(sum(p.double().sum() for p in whole.model.state_dict().values()))
+        try:
+            trainer(folder / "halted", ranks, Interrupted).fit(progress=False)
+        except KeyboardInterrupt:
+            told["halted"] = "stopped"
+        began = trainer(folder / "begun_alone", ranks)  # by the test, in one process
+        began.fit(resume=True, progress=False)
+        told["resumed"] = began.history
+        try:
+            trainer(folder / "poisoned", ranks, Poisoned).fit(progress=False)
+        except Diverged as error:
+            told["diverged"] = str(error)
+        try:
+            ranks.check_same({"settings": "same", "data": ranks.rank})
+        except RankError as error:
+            told["differs"] = str(error)
+        (folder / f"told{ranks.rank}.json").write_text(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

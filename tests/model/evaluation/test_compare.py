@@ -1,0 +1,101 @@
+"""Comparison of runs against scikit-learn and a bootstrap written anew."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import recall_score
+
+from deiii.__main__ import main
+from deiii.model.evaluation.compare import compare
+from deiii.model.training.run_folder import RunError
+
+CLASSES = ["a", "b", "c"]
+
+
+def run_folder(path, seed, wrong, speakers=6, clips=9, drop=()):
+    """A run's files as evaluation leaves them; returns rows (clip, speaker, truth, predicted)."""
+    rng, rows = np.random.default_rng(seed), []
+    for s in range(speakers):
+        for c in range(clips):
+            truth = CLASSES[c % 3]
+            guess = CLASSES[rng.integers(3)] if rng.random() < wrong * (1 + s / 3) else truth
+            rows.append((f"s{s}/{c}", f"s{s}", truth, guess))
+    rows = [r for r in rows if r[0] not in drop]
+    path.mkdir()
+    (path / "run.json").write_text(json.dumps({"classes": CLASSES, "attributes": ["valence"]}))
+    with open(path / "predictions.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["clip", "speaker", "truth", "predicted", "valence_truth", "valence_predicted"])
+        for i, row in enumerate(rows):
+            table.writerow([*row, f"{np.sin(i):.4f}", f"{np.sin(i) + wrong * rng.normal():.4f}"])
+    return rows
+
+
+def uar(rows):
+    return recall_score([r[2] for r in rows], [r[3] for r in rows], average="macro")
+
+
+def read(path):
+    with open(path, newline="") as file:
+        return {(r["figure"], r["run"]): r for r in csv.DictReader(file)}
+
+
+def test_figures_and_paired_intervals(tmp_path):
+    one = run_folder(tmp_path / "one", 1, 0.1)
+    two = run_folder(tmp_path / "two", 2, 0.4)
+    text = compare([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
+    found = read(tmp_path / "out/compare.csv")
+    row = found["uar", str(tmp_path / "two")]
+    assert float(row["value"]) == pytest.approx(uar(two), abs=1e-6)
+    assert float(row["difference"]) == pytest.approx(uar(two) - uar(one), abs=1e-6)
+    # every class occurs three times with each speaker, so the UAR of drawn speakers is the mean of theirs
+    gap = np.array([uar([r for r in two if r[1] == f"s{s}"]) for s in range(6)])
+    gap -= [uar([r for r in one if r[1] == f"s{s}"]) for s in range(6)]
+    drawn = np.random.default_rng(7).integers(6, size=(20_000, 6))
+    low, high = np.quantile(gap[drawn].mean(axis=1), [0.025, 0.975])
+    assert float(row["paired_low"]) == pytest.approx(low, abs=0.04)
+    assert float(row["paired_high"]) == pytest.approx(high, abs=0.04)
+    assert "54 test clips of 6 speakers" in text and "CCC valence" in text
+    assert (tmp_path / "out/compare.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_run_against_itself_differs_by_nothing(tmp_path):
+    run_folder(tmp_path / "one", 1, 0.3)
+    run_folder(tmp_path / "same", 1, 0.3)
+    compare([tmp_path / "one", tmp_path / "same"], tmp_path / "out")
+    for (_, run), row in read(tmp_path / "out/compare.csv").items():
+        if run.endswith("same"):
+            assert float(row["difference"]) == float(row["paired_low"]) == float(row["paired_high"]) == 0
+
+
+def test_only_clips_in_common_count(tmp_path):
+    one = run_folder(tmp_path / "one", 1, 0.2)
+    run_folder(tmp_path / "two", 2, 0.2, drop=("s0/0", "s1/1"))
+    text = compare([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
+    kept = [r for r in one if r[0] not in ("s0/0", "s1/1")]
+    row = read(tmp_path / "out/compare.csv")["uar", str(tmp_path / "one")]
+    assert float(row["value"]) == pytest.approx(uar(kept), abs=1e-6)
+    assert f"left out: 2 clips of {tmp_path / 'one'}" in text
+
+
+def test_what_cannot_be_compared_is_told(tmp_path, capsys):
+    run_folder(tmp_path / "one", 1, 0.2)
+    with pytest.raises(RunError, match="at least two"):
+        compare([tmp_path / "one"], tmp_path / "out")
+    run_folder(tmp_path / "two", 1, 0.2)
+    (tmp_path / "two/predictions.csv").unlink()
+    assert main(["compare", str(tmp_path / "one"), str(tmp_path / "two"), "--out", str(tmp_path / "o")]) == 1
+    assert "has not been evaluated" in capsys.readouterr().err
+    rows = (tmp_path / "one/predictions.csv").read_text()
+    (tmp_path / "two/predictions.csv").write_text(rows.replace("s0/0,s0,a", "s0/0,s0,b"))
+    with pytest.raises(RunError, match="different labels for s0/0"):
+        compare([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
+    (tmp_path / "two/predictions.csv").write_text(
+        rows.replace("s", "x", 10_000).replace("xpeaker", "speaker")
+    )
+    with pytest.raises(RunError):
+        compare([tmp_path / "one", tmp_path / "two"], tmp_path / "out")

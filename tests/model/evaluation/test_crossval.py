@@ -1,0 +1,163 @@
+"""Cross-validation through its command: resuming, and its report against figures computed anew."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import recall_score
+
+from deiii.__main__ import main
+from deiii.data.corpora.splits import Split
+from deiii.model.evaluation.crossval_report import _over_folds
+from tests.helpers.clips import sound_corpus
+
+
+@pytest.fixture(scope="module")
+def crossed(tmp_path_factory):
+    """Three folds with two seeds on tones."""
+    folder = tmp_path_factory.mktemp("crossval")
+    corpus = sound_corpus(folder / "raw", speakers=6)
+    with open(folder / "raw/clips.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "speaker", "label", "fold", "valence"])
+        writer.writerows(
+            [c.path, c.speaker, c.label, f"f{int(c.speaker[1]) // 2}", n % 3 - 1]
+            for n, c in enumerate(corpus.clips)
+        )
+    words = ["configs/tiny.yaml", "corpus.name=table", f"corpus.root={folder / 'raw'}", "stages=[logmel]"]
+    words += [f"cache={folder / 'cache'}", "model.video=false", "model.flow=false", "workers=1"]
+    words += [f"train.run={folder / 'cv'}", "train.epochs=1", "loader.batch=4", "train.device=cpu"]
+    words += ["model.width=16", "model.attributes=[valence]"]
+    assert main(["preprocess", *words]) == 0
+    assert main(["crossval", *words, "--seeds", "0,3", "--quiet"]) == 0
+    return folder / "cv", words
+
+
+def read(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_fold_has_every_seed_and_every_speaker_is_tested(crossed):
+    base, _ = crossed
+    runs = sorted(p.name for p in base.iterdir() if p.name.startswith("fold"))
+    assert runs == [f"fold{f}-seed{s}" for f in range(3) for s in (0, 3)]
+    tested = [Split.load(base / f"splits/fold{f}.json").speakers("test") for f in range(3)]
+    assert sorted(s for fold in tested for s in fold) == [f"s{n}" for n in range(6)]
+
+
+def test_figures_are_those_of_the_predictions(crossed):
+    base, _ = crossed
+    report = json.loads((base / "crossval.json").read_text())
+    table, pooled = np.zeros((3, 2)), []
+    for f in range(3):
+        for i, s in enumerate((0, 3)):
+            rows = read(base / f"fold{f}-seed{s}/predictions.csv")
+            truth, guess = [r["truth"] for r in rows], [r["predicted"] for r in rows]
+            table[f, i] = recall_score(truth, guess, average="macro", zero_division=0)
+            pooled += rows
+    found = report["figures"]["uar"]
+    assert found["mean"] == pytest.approx(table.mean())
+    assert found["sd_folds"] == pytest.approx(table.mean(1).std(ddof=1))
+    assert found["sd_seeds"] == pytest.approx(table.mean(0).std(ddof=1))
+    confusion = np.zeros((2, 2), int)
+    for row in pooled:
+        confusion[report["classes"].index(row["truth"]), report["classes"].index(row["predicted"])] += 1
+    assert report["pooled"]["confusion"] == confusion.tolist()
+    low, high = report["pooled"]["uar_ci"]
+    assert low <= report["pooled"]["uar"] <= high
+    assert "ccc_valence" in report["figures"] and report["pooled"]["ccc_valence_ci"] is not None
+    for f in range(3):
+        assert report["splits"][str(f)]["digest"] == Split.load(base / f"splits/fold{f}.json").digest
+        assert report["splits"][str(f)]["digest"][:12] in (base / "crossval.md").read_text()
+    assert (base / "confusion.png").stat().st_size > 1000
+
+
+def test_seed_ensemble_is_the_mean_of_probabilities(crossed):
+    base, _ = crossed
+    report = json.loads((base / "crossval.json").read_text())
+    scores, everyone = [], []
+    for f in range(3):
+        tables = [read(base / f"fold{f}-seed{s}/predictions.csv") for s in (0, 3)]
+        mean = np.mean([[[float(r[f"p_{c}"]) for c in report["classes"]] for r in t] for t in tables], axis=0)
+        truth = [report["classes"].index(r["truth"]) for r in tables[0]]
+        scores.append(recall_score(truth, mean.argmax(1), average="macro", zero_division=0))
+        everyone += [(r["speaker"], t, g) for r, t, g in zip(tables[0], truth, mean.argmax(1), strict=True)]
+    found = report["seed_ensemble"]
+    assert found["mean"] == pytest.approx(np.mean(scores))
+    assert (
+        f"95 % over speakers {found['ci'][0]:.3f} to {found['ci'][1]:.3f}"
+        in (base / "crossval.md").read_text()
+    )
+    # drawn again with another generator: the interval is of these answers and of whole speakers
+    rng, names, again = np.random.default_rng(7), sorted({s for s, _, _ in everyone}), []
+    for _ in range(1000):
+        drawn = [row for s in rng.choice(names, len(names)) for row in everyone if row[0] == s]
+        again.append(recall_score(*zip(*[row[1:] for row in drawn], strict=True), average="macro"))
+    assert found["ci"] == pytest.approx(np.quantile(again, [0.025, 0.975]), abs=0.05)
+
+
+def test_finished_runs_of_other_settings_are_not_passed_off_as_these(crossed, capsys):
+    base, words = crossed
+    before = (base / "crossval.json").read_bytes()
+    assert main(["crossval", *words, "--seeds", "0,3", "--quiet", "train.lr=0.5"]) == 1
+    said = capsys.readouterr().err
+    assert "train.lr: 0.001 -> 0.5" in said and "fold0-seed0" in said and "another folder" in said
+    assert (base / "crossval.json").read_bytes() == before
+    # what does not change a result may change
+    assert main(["crossval", *words, "--seeds", "0,3", "--quiet", "loader.threads=1"]) == 0
+
+
+def test_a_figure_of_zero_counts_and_one_that_no_run_has_is_left_empty():
+    metrics = {
+        (f, s): {"test": {"zero": 0.0, "never": None, "once": 0.5 if (f, s) == (0, 3) else None}}
+        for f in range(2) for s in (0, 3)
+    }  # fmt: skip
+    over = lambda key: _over_folds(metrics, [0, 1], [0, 3], "test", key)
+    assert over("zero")["mean"] == 0 and over("zero")["sd_folds"] == 0 and over("zero")["undefined"] == 0
+    assert over("never")["mean"] is None and over("never")["sd_folds"] is None
+    assert over("once")["mean"] == 0.5 and over("once")["undefined"] == 3
+    assert over("once")["by_fold"] == {"0": 0.5, "1": None}
+    json.dumps([over(k) for k in ("zero", "never", "once")], allow_nan=False)
+
+
+def test_a_second_call_trains_nothing_and_an_unfinished_run_goes_on(crossed, capsys):
+    base, words = crossed
+    before = {p: p.read_bytes() for p in base.rglob("*.safetensors")}
+    metrics = base / "fold1-seed0/metrics.json"
+    kept = metrics.read_bytes()
+    metrics.unlink()  # as if killed between training and scoring
+    assert main(["crossval", *words, "--seeds", "0,3"]) == 0
+    assert "5 of 6 runs are finished already" in capsys.readouterr().out
+    assert metrics.read_bytes() == kept
+    assert {p: p.read_bytes() for p in base.rglob("*.safetensors")} == before
+
+
+def test_folds_that_are_not_there_are_told(crossed, capsys):
+    assert main(["crossval", *crossed[1], "--folds", "0,7"]) == 1
+    assert "folds 0 to 2, not [7]" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_runs_at_a_time_give_the_same_numbers(crossed):
+    base, words = crossed
+    words = [w for w in words if not w.startswith("train.run")] + [f"train.run={base.parent / 'cv2'}"]
+    assert main(["crossval", *words, "--seeds", "0,3", "--quiet", "--jobs", "2"]) == 0
+    a, b = (json.loads((base.parent / n / "crossval.json").read_text()) for n in ("cv", "cv2"))
+    assert a["figures"] == b["figures"] and a["pooled"] == b["pooled"]
+
+
+@pytest.mark.slow
+def test_dask_workers_give_the_same_numbers(crossed):
+    from distributed import LocalCluster
+
+    base, words = crossed
+    words = [w for w in words if not w.startswith("train.run")] + [f"train.run={base.parent / 'cv3'}"]
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        words.append(f"scheduler={cluster.scheduler_address}")
+        assert main(["crossval", *words, "--seeds", "0,3", "--quiet"]) == 0
+    a, b = (json.loads((base.parent / n / "crossval.json").read_text()) for n in ("cv", "cv3"))
+    assert a["figures"] == b["figures"] and a["pooled"] == b["pooled"]

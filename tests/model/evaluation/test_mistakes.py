@@ -1,0 +1,38 @@
+"""Which clips count as the worst mistakes, and what is shown of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from deiii.model.evaluation.mistakes import picture, worst_mistakes
+from tests.model.evaluation.test_report import TASK, features, predictions
+
+
+def test_the_worst_mistakes_come_first():
+    found = predictions()
+    p = {h: v.copy() for h, v in found.probabilities.items()}
+    p["fused"][2] = (0.02, 0.98)  # clip 2 of speaker s0 is calm
+    found = replace(found, probabilities=p)
+    known = features()
+    known.arrays = lambda row: {}
+    mistakes = worst_mistakes(found, known, TASK)
+    assert [m.clip for m in mistakes] == ["s0/2", "s0/0", "s0/1", "s0/3"]  # s0 is always wrong, others never
+    assert (
+        "is calm (0.02)" in mistakes[0].what and "(0.98)" in mistakes[0].what and mistakes[0].picture is None
+    )
+
+
+def test_mistakes_in_attributes_alone():
+    task = replace(TASK, classes=())
+    found = predictions()
+    found.attributes["fused"][7] += 0.9
+    known = features()
+    known.arrays = lambda row: {}
+    assert worst_mistakes(found, known, task, most=2)[0].clip == "s1/7"
+
+
+def test_a_strip_shows_what_there_is():
+    sound = {"logmel": {"logmel": np.zeros((50, 80), np.float16), "time": np.arange(50) / 100}}
+    assert picture({}) is None and picture(sound)[:2] == b"\xff\xd8"

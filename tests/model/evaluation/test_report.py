@@ -1,0 +1,130 @@
+"""Evaluation's figures and the page, on predictions whose every number is known."""
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from deiii.data.cache.outcomes import Outcome, Status
+from deiii.data.config.schema import Config
+from deiii.data.corpora.clips import Clip, Corpus
+from deiii.model.evaluation.evaluate import brief_figures, full_figures, summary, write_predictions
+from deiii.model.evaluation.report import write_report
+from deiii.model.network.task import Task
+from deiii.model.training.run_folder import RunFolder, provenance
+from deiii.model.training.scoring import Predictions
+
+CLASSES = ("calm", "<b>angry</b>")
+TASK = Task(CLASSES, ("arousal",), ((-1.0, 1.0),))
+CLIPS = [Clip(f"s{i // 4}/{i}", f"{i}.mp4", f"s{i // 4}", CLASSES[i % 2]) for i in range(12)]
+SPEAKERS = np.array([c.speaker for c in CLIPS])
+
+
+def predictions() -> Predictions:
+    """Speaker s0 is always wrong, the others always right; arousal is right throughout."""
+    label = np.arange(12) % 2
+    guess = np.where(np.arange(12) < 4, 1 - label, label)
+    p = np.eye(2, dtype=np.float32)[guess] * 0.8 + 0.1
+    target = np.linspace(-1, 1, 12, dtype=np.float32)[:, None]
+    target[3] = np.nan
+    attributes = np.nan_to_num(target, nan=0.7)
+    heard = np.arange(12) != 5
+    present = {"fused": np.ones(12, bool), "audio": heard}
+    by_head = lambda x: {"fused": x, "audio": x}
+    return Predictions(np.arange(12), label, target, by_head(p), by_head(attributes), present, 0.5)
+
+
+def features():
+    outcome = {c.id: Outcome(Status.OK) for c in CLIPS}
+    outcome["s0/0"] = Outcome(Status.NO_FACE, "no face in <75> frames")
+    corpus = Corpus("toy", ".", CLASSES, tuple(CLIPS))
+    return SimpleNamespace(corpus=corpus, clips=CLIPS, keys={"faces": "abc123"}, outcomes={"faces": outcome})
+
+
+def test_figures_of_all_clips_and_of_each_speaker():
+    found = full_figures(predictions(), SPEAKERS, TASK)
+    assert found["uar"] == found["war"] == pytest.approx(8 / 12)
+    assert found["confusion"] == [[4, 2], [2, 4]]
+    assert found["ccc_arousal"] == pytest.approx(1)
+    assert [s["uar"] for s in found["per_speaker"].values()] == [0, 1, 1]
+    assert found["uar_ci"] == [0, 1]  # three speakers, one of them always wrong
+
+
+def test_a_modality_head_is_judged_on_clips_that_have_the_modality():
+    found = brief_figures(predictions(), SPEAKERS, TASK, "audio")
+    assert found["clips"] == 11 and found["war"] == pytest.approx(7 / 11)
+
+
+def test_predictions_file(tmp_path):
+    write_predictions(tmp_path / "p.csv", predictions(), features(), TASK)
+    with open(tmp_path / "p.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 12 and rows[0]["clip"] == "s0/0" and rows[0]["speaker"] == "s0"
+    assert (rows[0]["truth"], rows[0]["predicted"], rows[0]["p_calm"]) == ("calm", CLASSES[1], "0.1000")
+    assert rows[3]["arousal_truth"] == "" and rows[3]["arousal_predicted"] == "0.7000"
+
+
+class Page(HTMLParser):
+    """Collects tags and whatever a page would fetch."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.outside = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.outside += [v for k, v in attrs if k in ("src", "href", "xlink:href") and not v.startswith("#")]
+
+
+def write(tmp_path):
+    run = RunFolder(tmp_path)
+    counts = {"test": 12}
+    info = {
+        "keys": {"faces": "abc123"},
+        "split": "d1",
+        "classes": list(CLASSES),
+        "corpus": "toy",
+        "clips": counts,
+    }
+    run.create(Config(), {**info, **provenance()}, resume=False)
+    run.write_history(
+        [{"epoch": e, "train_loss": 2 - e, "val_loss": 2 - e / 2, "val_uar": e / 3} for e in range(3)]
+    )
+    full = full_figures(predictions(), SPEAKERS, TASK)
+    brief = brief_figures(predictions(), SPEAKERS, TASK)
+    metrics = {
+        "test": full, "val": full, "heads": {"audio": brief}, "without": {"frames+flow": brief}, "epoch": 2,
+        "clips": {"test": {"in_split": 14, "scored": 12}},
+    }  # fmt: skip
+    json.dumps(metrics, allow_nan=False)
+    return run, metrics, write_report(run, metrics, run.read_info(), features())
+
+
+def test_the_page_stands_alone_and_escapes_what_it_shows(tmp_path):
+    run, _, path = write(tmp_path)
+    text = path.read_text(encoding="utf-8")
+    page = Page()
+    page.feed(text)
+    assert page.outside == [] and "script" not in page.tags and "b" in page.tags
+    assert "<b>angry" not in text and "&lt;b&gt;angry" in text and "&lt;75&gt;" in text
+    assert page.tags.count("svg") == 2 and "prefers-color-scheme: dark" in text
+    assert not re.search(r"url\((?!#)", text) and "@import" not in text
+    assert {p.name for p in run.figures.iterdir()} == {"loss.png", "validation.png", "confusion.png"}
+
+
+def test_the_page_shows_the_numbers(tmp_path):
+    _, metrics, path = write(tmp_path)
+    text = path.read_text(encoding="utf-8")
+    for shown in (
+        "0.667",
+        "no_face",
+        "abc123",
+        "fused head without frames and flow",
+        "2 more could not be used",
+    ):
+        assert shown in text
+    assert "12 of 14 test clips" in summary(metrics) and "CCC arousal" in summary(metrics)

@@ -1,0 +1,298 @@
+"""What must hold for the network, switch by switch."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.model.network.audio_encoders import MaskedBatchNorm
+from deiii.model.network.deiii import DEIII
+from deiii.model.network.hide_streams import hide
+from deiii.model.training.losses import total_loss
+from tests.helpers.model_helpers import CLASSES, MELS, random_batch, small_config, take
+
+SWITCHES = {
+    "everything": {},
+    "no flow": {"flow": False},
+    "no frames": {"video": False},
+    "concatenation": {"ov": "concat"},
+    "no conformer": {"conformer": False},
+    "no IFE": {"ife": False},
+    "no conformer, no IFE": {"conformer": False, "ife": False},
+    "fused head alone": {"modality_heads": False},
+    "sound alone": {"video": False, "flow": False},
+    "picture alone": {"audio": False},
+    "flow alone": {"audio": False, "video": False},
+    "attributes alone": {"classes": False},
+    "ImageNet trunk": {"imagenet": True},
+    "time match": {"time_match": True},
+    "residual audio encoder": {"audio_channels": [8, 8, 12], "audio_deltas": True},
+}
+
+
+def make(attributes: int = 2, seed: int = 0, **changes) -> DEIII:
+    torch.manual_seed(seed)
+    return DEIII(small_config(**changes), CLASSES, attributes, MELS).eval()
+
+
+def batch_for(changes, clips: int = 4, seed: int = 0):
+    """ResNet-18 divides the resolution by 16, the small encoder by 8."""
+    return random_batch(clips, size=32 if changes.get("imagenet") else 16, seed=seed)
+
+
+def values(outputs) -> dict[str, torch.Tensor]:
+    """Every head's logits and attributes by name."""
+    found = {}
+    for head, scores in outputs.heads().items():
+        for kind in ("logits", "attributes"):
+            if (value := getattr(scores, kind)) is not None:
+                found[f"{head}/{kind}"] = value
+    return found
+
+
+def assert_same(a, b, tolerance=1e-5):
+    assert a.keys() == b.keys()
+    for name in a:
+        torch.testing.assert_close(
+            a[name], b[name], rtol=0, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+def pad(batch, steps: int, hops: int, junk: float):
+    """Masked steps and hops appended; they hold junk."""
+
+    def grow(x, count, value):
+        return torch.cat([x, torch.full((len(x), count, *x.shape[2:]), value, dtype=x.dtype)], dim=1)
+
+    video = {n: grow(getattr(batch, n), steps, junk) for n in ("frames", "flow", "video_time")}
+    audio = {n: grow(getattr(batch, n), hops, junk) for n in ("logmel", "audio_time")}
+    masks = {n: grow(getattr(batch, n), steps, False) for n in ("video_mask", "flow_mask")}
+    return replace(batch, **video, **audio, **masks, audio_mask=grow(batch.audio_mask, hops, False))
+
+
+@pytest.mark.parametrize("changes", SWITCHES.values(), ids=SWITCHES.keys())
+class TestEverySwitch:
+    def test_shapes_and_ranges(self, changes):
+        outputs = make(**changes)(batch_for(changes))
+        classes = None if changes.get("classes") is False else (4, CLASSES)
+        for scores in outputs.heads().values():
+            assert (None if scores.logits is None else scores.logits.shape) == classes
+            assert scores.attributes.shape == (4, 2)
+            assert scores.attributes.abs().max() <= 1
+
+    def test_batch_mates_and_place_do_not_matter(self, changes):
+        model, batch = make(**changes), batch_for(changes, 6)
+        whole = values(model(batch))
+        for rows in ([3], [5, 3, 0], [3, 3]):
+            part = values(model(take(batch, rows)))
+            assert_same(part, {n: v[rows] for n, v in whole.items()})
+
+    def test_padding_does_not_matter_whatever_it_holds(self, changes):
+        model, batch = make(**changes), batch_for(changes)
+        expected = values(model(batch))
+        for junk in (1e3, float("nan")):
+            assert_same(values(model(pad(batch, 3, 12, junk))), expected)
+
+    def test_masked_steps_do_not_matter_whatever_they_hold(self, changes):
+        model, batch = make(**changes), batch_for(changes)
+        batch.video_mask[:, 2] = batch.flow_mask[:, 2] = False
+        batch.flow_mask[:, 0] = False
+        batch.audio_mask[:, 8:15] = False
+        other = batch_for(changes, seed=9)
+        junk = replace(
+            batch, **{n: getattr(batch, n).clone() for n in ("frames", "flow", "logmel", "video_time")}
+        )
+        junk.frames[:, 2], junk.flow[:, [0, 2]] = other.frames[:, 2], other.flow[:, [0, 2]]
+        junk.logmel[:, 8:15], junk.video_time[:, 2] = other.logmel[:, 8:15], 77.0
+        assert_same(values(model(junk)), values(model(batch)))
+
+    def test_every_parameter_gets_a_gradient(self, changes):
+        model, batch = make(**changes), batch_for(changes)
+        model.train(model.time_match is not None)  # L_S is computed in training alone
+        loss, _ = total_loss(model(batch), batch)
+        loss.backward()
+        for name, p in model.named_parameters():
+            assert p.grad is not None and p.grad.abs().sum() > 0, name
+
+    def test_missing_modalities_are_finite_forward_and_backward(self, changes):
+        model, batch = make(**changes), batch_for(changes, 8)
+        none = torch.zeros(8, dtype=torch.bool)
+        gone = {"frames": none.clone(), "flow": none.clone(), "sound": none.clone()}
+        gone["sound"][:3] = True
+        gone["frames"][2:5] = gone["flow"][2:4] = True
+        batch = hide(batch, **gone)
+        outputs = model(batch)
+        assert all(v.isfinite().all() for v in values(outputs).values())
+        loss, _ = total_loss(outputs, batch)
+        loss.backward()
+        assert loss.isfinite()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("changes", [{}, {"flow": False}, {"ov": "concat"}, {"conformer": False}])
+def test_order_matters(changes):
+    model, batch = make(**changes), random_batch()
+    for p in model.parameters():  # away from the start, where branches and gates are small
+        p.data += 0.3 * torch.randn_like(p)
+    expected = model(batch)
+    turned = model(replace(batch, frames=batch.frames.flip(1), flow=batch.flow.flip(1)))
+    assert (turned.fused.logits - expected.fused.logits).abs().amax(1).min() > 1e-5
+    turned = model(replace(batch, logmel=batch.logmel.flip(1)))
+    assert (turned.fused.logits - expected.fused.logits).abs().amax(1).min() > 1e-4
+    if changes.get("conformer", True):
+        turned = model(replace(batch, frames=batch.frames.flip(1), flow=batch.flow.flip(1)))
+        assert (turned.video.logits - expected.video.logits).abs().amax(1).min() > 1e-4
+
+
+def test_modality_heads_do_not_hear_or_see_each_other_and_the_fused_head_does_both():
+    model, batch, other = make(), random_batch(), random_batch(seed=5)
+    expected = model(batch)
+    deaf = model(replace(batch, logmel=other.logmel))
+    assert torch.equal(deaf.video.logits, expected.video.logits)
+    assert not torch.allclose(deaf.fused.logits, expected.fused.logits, atol=1e-3)
+    for name in ("frames", "flow"):
+        blind = model(replace(batch, **{name: getattr(other, name)}))
+        assert torch.equal(blind.audio.logits, expected.audio.logits)
+        assert not torch.allclose(blind.fused.logits, expected.fused.logits, atol=1e-3)
+
+
+def test_ife_relates_the_streams_through_time():
+    """Moving the sound's clock against the video's moves the fused logits and no others."""
+    model, batch = make(), random_batch()
+    for block in model.ife:
+        torch.nn.init.ones_(block.v_gate)
+    expected = model(batch)
+    late = model(replace(batch, audio_time=batch.audio_time + 0.2))
+    assert not torch.allclose(late.fused.logits, expected.fused.logits, atol=1e-4)
+    torch.testing.assert_close(late.audio.logits, expected.audio.logits, rtol=0, atol=1e-5)
+    # the same shift of both clocks is no shift at all
+    both = replace(batch, audio_time=batch.audio_time + 0.2, video_time=batch.video_time + 0.2)
+    torch.testing.assert_close(model(both).fused.logits, expected.fused.logits, rtol=0, atol=1e-5)
+
+
+def test_a_missing_stream_leaves_the_other_head_alone():
+    model, batch = make(), random_batch()
+    expected = model(batch)
+    assert torch.equal(model(hide(batch, sound=True)).video.logits, expected.video.logits)
+    gone = model(hide(batch, frames=True, flow=True))
+    assert torch.equal(gone.audio.logits, expected.audio.logits)
+    assert not gone.video.present.any() and gone.fused.present.all()
+
+
+def test_disabled_modules_do_not_exist():
+    def rooms(**changes):
+        return {name.split(".")[0] for name, _ in make(**changes).named_parameters()}
+
+    everything = rooms()
+    assert everything - rooms(flow=False) == {"flow_encoder"}
+    assert everything - rooms(video=False) == {"frame_encoder"}
+    assert everything - rooms(conformer=False) == {"v_conformer", "a_conformer"}
+    assert everything - rooms(ife=False) == {"ife"}
+    assert everything - rooms(modality_heads=False) == {"video_head", "audio_head"}
+    assert rooms(video=False, flow=False) == {"audio_encoder", "a_conformer", "fused_head"}
+    assert not any("cross" in n for n, _ in make(ov="concat").named_parameters())
+
+
+def test_attributes_stay_within_the_corpus_range():
+    model = DEIII(small_config(), CLASSES, 2, MELS, ranges=[(1.0, 5.0), (-3.0, 0.0)]).eval()
+    head = model.fused_head.attributes
+    found = {}
+    for sign in (-1, 1):
+        head.bias.data.fill_(sign * 1e4)
+        found[sign] = model(random_batch()).fused.attributes
+    assert torch.equal(found[-1], torch.tensor([1.0, -3.0]).expand(4, 2))
+    assert torch.equal(found[1], torch.tensor([5.0, 0.0]).expand(4, 2))
+
+
+def test_bfloat16_stays_close_and_independent():
+    model, batch = make(), random_batch(6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low, alone = model(batch), model(take(batch, [2]))
+    assert_same(values(low), values(model(batch)), tolerance=0.05)
+    assert_same(values(alone), {n: v[2:3] for n, v in values(low).items()}, tolerance=0.02)
+    assert low.fused.logits.dtype == torch.float32
+
+
+@pytest.mark.parametrize("changes", [{}, {"ov": "concat"}, {"video": False}])
+def test_masked_images_stay_out_of_batch_statistics(changes):
+    """In training, what masked steps hold moves neither outputs nor running statistics."""
+    results = []
+    for junk in (0.0, 50.0, float("nan")):
+        model, batch = make(**changes).train(), random_batch()
+        batch.video_mask[1, 2:] = batch.flow_mask[1, 1:] = batch.flow_mask[3] = False
+        batch.frames[1, 2:] = batch.flow[1, 1:] = batch.flow[3] = junk
+        outputs = values(model(batch))
+        results.append((outputs, dict(model.named_buffers())))
+    for outputs, buffers in results[1:]:
+        assert_same(outputs, results[0][0], tolerance=0)
+        assert all(torch.equal(buffers[name], value) for name, value in results[0][1].items())
+
+
+def test_masked_hops_stay_out_of_batch_statistics():
+    """As above for the residual audio encoder, and a padded batch trains like an unpadded one."""
+    results = []
+    for junk, more in ((0.0, 0), (50.0, 0), (float("nan"), 12)):
+        model, batch = make(audio_channels=[8, 8], audio_deltas=True).train(), random_batch()
+        batch.audio_mask[1, 20:] = False
+        batch.logmel[1, 20:] = junk
+        outputs = values(model(pad(batch, 0, more, junk)))
+        results.append((outputs, dict(model.named_buffers())))
+    for outputs, buffers in results[1:]:
+        assert_same(outputs, results[0][0], tolerance=1e-5)
+        for name, value in results[0][1].items():
+            torch.testing.assert_close(buffers[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_masked_batch_norm_equals_torchs_where_all_is_valid():
+    ours, theirs = MaskedBatchNorm(6), torch.nn.BatchNorm2d(6)
+    x = torch.randn(5, 6, 8, 3)
+    mask = torch.ones(5, 1, 8, 1, dtype=torch.bool)
+    torch.testing.assert_close(ours(x, mask), theirs(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours.running_var, theirs.running_var)
+    torch.testing.assert_close(ours.eval()(x, mask), theirs.eval()(x), rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    steps=st.integers(1, 7),
+    hops=st.integers(1, 40),
+    v_valid=st.integers(0, 7),
+    a_valid=st.integers(0, 40),
+)
+def test_a_clip_shortened_by_its_mask_equals_a_shorter_clip(steps, hops, v_valid, a_valid):
+    model = make(0)
+    batch = random_batch(2, steps, hops)
+    v, a = min(v_valid, steps), min(a_valid, hops)
+    batch.video_mask[:, v:] = batch.flow_mask[:, v:] = False
+    batch.audio_mask[:, a:] = False
+    found = values(model(batch))
+    assert all(x.isfinite().all() for x in found.values())
+    if v and a:
+        cut_v = {
+            n: getattr(batch, n)[:, :v] for n in ("frames", "flow", "video_time", "video_mask", "flow_mask")
+        }
+        cut_a = {n: getattr(batch, n)[:, :a] for n in ("logmel", "audio_time", "audio_mask")}
+        assert_same(found, values(model(replace(batch, **cut_v, **cut_a))))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"video": False, "flow": False, "audio": False}, "all off"),
+        ({"classes": False}, "nothing to predict"),
+        ({"heads": 3}, "heads"),
+        ({"heads": 16}, "even width"),
+        ({"audio_channels": [8]}, "audio_channels"),
+    ],
+)
+def test_impossible_settings_are_refused(changes, says):
+    with pytest.raises(ConfigError, match=says):
+        DEIII(small_config(**changes), CLASSES, 0, MELS)
+
+
+def test_a_grid_finer_than_the_features_is_refused():
+    with pytest.raises(ValueError, match="model.grid=9"):
+        make(grid=9)(random_batch())

@@ -1,0 +1,45 @@
+"""Hidden streams, and modality dropout."""
+
+import pytest
+import torch
+
+from deiii.model.network.hide_streams import hide, random_hide
+from tests.helpers.model_helpers import random_batch, small_config
+
+
+def left(batch) -> torch.Tensor:
+    """bool [B,3]: frames, flow, sound."""
+    return torch.stack([m.any(1) for m in (batch.video_mask, batch.flow_mask, batch.audio_mask)], 1)
+
+
+def test_hide_some_clips_or_all():
+    batch = random_batch(3)
+    assert left(hide(batch, sound=True)).tolist() == [[True, True, False]] * 3
+    some = left(hide(batch, flow=torch.tensor([False, True, False])))
+    assert some[:, 1].tolist() == [True, False, True] and some[:, [0, 2]].all()
+    assert left(batch).all()
+    with pytest.raises(ValueError, match="smell"):
+        hide(batch, smell=True)
+
+
+def test_dropout_hides_at_the_chance_asked_for_and_never_everything():
+    torch.manual_seed(0)
+    batch = random_batch(4000, steps=1, hops=1, size=1)
+    rows = left(random_hide(batch, 0.3, small_config()))
+    assert (~rows).any(1).float().mean().item() == pytest.approx(0.3, abs=0.03)
+    assert rows.any(1).all()
+    kinds, counts = rows[(~rows).any(1)].unique(dim=0, return_counts=True)
+    assert len(kinds) == 4 and counts.min() > 0.15 * counts.sum()
+
+
+def test_what_is_all_there_is_stays():
+    torch.manual_seed(0)
+    batch = hide(random_batch(200, 1, 1, 1), frames=True, flow=True)
+    assert left(random_hide(batch, 1.0, small_config()))[:, 2].all()
+    alone = random_hide(batch, 1.0, small_config(video=False, flow=False))
+    assert left(alone)[:, 2].all()
+
+
+def test_no_chance_changes_nothing():
+    batch = random_batch()
+    assert random_hide(batch, 0.0, small_config()) is batch

@@ -1,0 +1,88 @@
+"""An exported folder stands alone and its program gives the network's outputs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from deiii import load
+from deiii.__main__ import main
+from deiii.data.config.load import load_config
+from deiii.data.loader.loader import Loader
+from deiii.model.prediction.card import model_card
+from deiii.model.prediction.export import ExportError, describe_inputs, export, read_export
+from deiii.model.training import checkpoint
+from deiii.model.training.run_folder import RunError
+
+
+@pytest.fixture(scope="module")
+def exported(seen_run, tmp_path_factory):
+    return export(seen_run / "run", tmp_path_factory.mktemp("export") / "out")
+
+
+def test_folder_holds_what_it_promises(exported):
+    names = {p.name for p in exported.iterdir()}
+    assert names == {"deiii.json", "model.safetensors", "deiii.pt2", "README.md"}
+
+
+def test_weights_are_the_best_epochs(exported, seen_run):
+    wanted, _ = checkpoint.load(seen_run / "run/best.safetensors")
+    found = load_file(exported / "model.safetensors")
+    assert found.keys() == wanted.keys() and all(torch.equal(found[n], wanted[n]) for n in wanted)
+
+
+def test_program_equals_the_network_on_real_clips(exported, seen_run):
+    """Through the loader, for a batch size that was not tried in exporting."""
+    from deiii.data.loader.feature_set import FeatureSet
+    from deiii.model.prediction.export import Program
+
+    config = load_config([seen_run / "run/config.yaml"])
+    config.loader.batch = 3
+    features = FeatureSet.open(config)
+    batch = next(Loader(features, [0, 1, 2], config.loader, training=False, attributes=["valence"]).epoch(0))
+    inputs = {name: getattr(batch, name) for name in describe_inputs(config)}
+    for name, about in describe_inputs(config).items():
+        assert list(inputs[name].shape[1:]) == about["shape"][1:]
+        assert str(inputs[name].dtype) == f"torch.{about['dtype']}"
+    network = load(seen_run / "run", device="cpu").network
+    program = torch.export.load(exported / "deiii.pt2").module()
+    with torch.no_grad():
+        found, wanted = program(inputs), Program(network)(inputs)
+    assert {"fused_probabilities", "video_attributes", "audio_probabilities"} <= found.keys()
+    for name, values in wanted.items():
+        assert (found[name] - values).abs().max() <= 1e-4
+
+
+def test_manifest_says_nothing_of_the_training_machine(exported, seen_run):
+    text = (exported / "deiii.json").read_text()
+    assert str(seen_run) not in text
+    tree = json.loads(text)
+    assert tree["classes"] == ["a", "b"] and tree["settings"]["faces"]["size"] == 64
+    assert tree["program_difference"] <= 1e-4
+
+
+def test_card_has_the_runs_numbers(exported, seen_run):
+    metrics = json.loads((seen_run / "run/metrics.json").read_text())
+    card = (exported / "README.md").read_text()
+    assert f"| UAR | {metrics['test']['uar']:.3f} |" in card and "the classes a, b" in card
+    manifest = json.loads((exported / "deiii.json").read_text())
+    assert "has not been evaluated" in model_card(manifest, None)
+
+
+def test_damage_is_told(exported, tmp_path):
+    (tmp_path / "deiii.json").write_text((exported / "deiii.json").read_text())
+    with pytest.raises(ExportError, match="export the run again"):
+        read_export(tmp_path)
+    (tmp_path / "deiii.json").write_text('{"format": 99}')
+    with pytest.raises(ExportError, match="format 99"):
+        read_export(tmp_path)
+
+
+def test_a_folder_without_a_run_is_told(tmp_path, capsys):
+    assert main(["export", str(tmp_path), str(tmp_path / "out")]) == 1
+    assert "holds no run" in capsys.readouterr().err
+    with pytest.raises(RunError):
+        load(tmp_path)

@@ -1,0 +1,173 @@
+"""Prediction from files: equal to evaluation, plain about what is missing, with a video over it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import av
+import numpy as np
+import pytest
+
+from deiii import load
+from deiii.__main__ import main
+from deiii.model.prediction.export import export
+from deiii.model.prediction.files import MediaError, find_media, unique_names
+from deiii.pipeline.media.video import read_video
+from tests.helpers.clipmaker import numbered, tone, write
+from tests.helpers.clips import write_sound
+
+
+@pytest.fixture(scope="module")
+def network(seen_run):
+    return load(seen_run / "run", device="cpu")
+
+
+def scored(seen_run) -> list[dict]:
+    with open(seen_run / "run/predictions.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_clip_of_the_corpus_gets_what_evaluation_gave_it(seen_run, network):
+    for row in scored(seen_run):
+        found = network.predict(seen_run / f"raw/{row['clip']}.mp4")
+        for name in network.classes:
+            assert found.probabilities[name] == pytest.approx(float(row[f"p_{name}"]), abs=1e-4)
+        assert found.attributes["valence"] == pytest.approx(float(row["valence_predicted"]), abs=1e-4)
+        assert found.label == row["predicted"]
+
+
+def test_parts_add_up_to_the_prediction(seen_run, network):
+    found = network.predict(seen_run / "raw/c0.mp4")
+    assert set(found.parts) == {found.label, "valence"}
+    assert set(found.parts[found.label]) == {"frames", "flow", "sound"}
+    total = sum(found.parts[found.label].values())
+    assert total + 1 / 2 == pytest.approx(found.probabilities[found.label], abs=1e-5)
+    low, high = network.task.ranges[0]
+    total = sum(found.parts["valence"].values())
+    assert total + (low + high) / 2 == pytest.approx(found.attributes["valence"], abs=1e-5)
+
+
+def test_heads_and_face_track_are_told(seen_run, network):
+    found = network.predict(seen_run / "raw/c0.mp4")
+    assert set(found.heads) == {"video", "audio"}
+    assert found.face.frames == 20 and found.face.share == 1 and found.face.quality == "good"
+    assert found.notes == ()
+
+
+def test_timeline_covers_the_recording(seen_run, network):
+    found = network.predict(seen_run / "raw/c0.mp4", window_s=0.4, hop_s=0.1)
+    t = found.timeline
+    assert np.allclose(np.diff(t.time), 0.1) and t.time[0] == pytest.approx(0.05)
+    assert t.time[-1] + 0.05 >= found.seconds - 0.1 and t.present.all()
+    assert np.allclose(t.probabilities.sum(axis=1), 1, atol=1e-5)
+    assert np.ptp(t.probabilities[:, 0]) > 0  # it moves
+
+
+def test_without_sound_the_picture_judges(tmp_path, seen_run, network):
+    frames = [rgb for rgb, _ in read_video(seen_run / "raw/c0.mp4")]
+    found = network.predict(write(tmp_path / "mute.mp4", frames))
+    assert found.usable and set(found.parts["valence"]) == {"frames", "flow"} and "audio" not in found.heads
+    assert any("no sound: the file has no sound track" in n for n in found.notes)
+    assert "judged by frames and flow alone" in found.notes
+
+
+def test_without_a_face_the_sound_judges(tmp_path, network):
+    found = network.predict(write(tmp_path / "wall.mp4", numbered(20), sound=tone(0.8)))
+    assert found.usable and set(found.parts["valence"]) == {"sound"} and found.face is None
+    assert found.notes[0].startswith("no face in ") and "judged by sound alone" in found.notes
+    assert found.notes[0].endswith("(in the preprocessing that a model is trained on)")
+
+
+def test_nothing_to_judge_is_said_and_not_guessed(tmp_path, network):
+    (tmp_path / "page.mp4").write_text("<!doctype html><p>log in")
+    found = network.predict(tmp_path / "page.mp4")
+    assert not found.usable and found.label is None and found.timeline is None
+    assert "nothing is left to judge" in found.notes and "web page" in found.notes[0]
+
+
+def test_a_long_recording_is_the_mean_of_windows(tmp_path, network):
+    sound = write_sound(tmp_path / "long.flac", seconds=5.0)
+    found = network.predict(sound)
+    assert any("mean over" in n for n in found.notes)
+    length = found.seconds / round(found.seconds / network.median_s)
+    edges = np.arange(round(found.seconds / length) + 1) * length
+    each = [network._score(found.arrays, [pair], [], []) for pair in zip(edges[:-1], edges[1:], strict=True)]
+    mean = np.mean([e.probabilities["fused"][0] for e in each], axis=0)
+    assert list(found.probabilities.values()) == pytest.approx(mean.tolist(), abs=1e-5)
+
+
+def test_command_writes_table_json_and_video(tmp_path, seen_run, capsys):
+    clip = seen_run / "raw/c1.mp4"
+    words = ["predict", str(seen_run / "run"), str(clip), "--out", str(tmp_path / "out"), "--quiet"]
+    assert main([*words, "--overlay", str(tmp_path / "over.mp4")]) == 0
+    told = capsys.readouterr().out
+    assert "face track good" in told and "part in" in told and "over.mp4" in told
+    tree = json.loads((tmp_path / "out/c1.json").read_text())
+    assert tree["label"] in "ab" and sum(tree["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+    assert tree["timeline"]["steps"] and tree["outcomes"]["faces"]["status"] == "ok"
+    with open(tmp_path / "out/predictions.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["label"] == tree["label"] and float(row["face_share"]) == 1
+    check_overlay(tmp_path / "over.mp4", clip)
+
+
+def check_overlay(path, source) -> None:
+    """Same instants and sound as the source; the source's picture above, drawn panel below."""
+    theirs, ours = list(read_video(source)), list(read_video(path))
+    assert [t for _, t in ours] == pytest.approx([t for _, t in theirs], abs=1e-3)
+    width, height = theirs[0][0].shape[1::-1]
+    left = (640 - width) // 2
+    for (rgb, _), (drawn, _) in zip(theirs, ours, strict=True):
+        assert drawn.shape[1] == 640 and drawn.shape[0] == height + 168
+        corner = drawn[:20, left : left + 20].astype(int) - rgb[:20, :20]
+        assert np.abs(corner).mean() < 12
+    panel = ours[len(ours) // 2][0][height:]
+    assert np.ptp(panel[12:132, 12:132].reshape(-1, 3), axis=0).min() > 30  # flow colours
+    with av.open(str(path)) as container:
+        heard = np.concatenate([f.to_ndarray().mean(0) for f in container.decode(audio=0)])
+    with av.open(str(source)) as container:
+        rate = container.streams.audio[0].rate
+        meant = np.concatenate([f.to_ndarray().mean(0) for f in container.decode(audio=0)])
+    assert len(heard) / 48000 == pytest.approx(len(meant) / rate, abs=0.05)
+    level = lambda x, n: np.sqrt(np.mean(x[: len(x) // n * n].reshape(n, -1) ** 2, axis=1))
+    assert np.corrcoef(level(heard, 16), level(meant, 16))[0, 1] > 0.95
+
+
+def test_one_bad_file_costs_only_itself(tmp_path, seen_run, capsys):
+    folder = tmp_path / "media"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    shutil.copy(seen_run / "raw/c2.mp4", folder / "b.mp4")
+    words = ["predict", str(seen_run / "run"), str(folder), "--out", str(tmp_path / "out"), "--quiet"]
+    assert main(words) == 1
+    told = capsys.readouterr()
+    assert "nothing to judge in 1 of 2 files" in told.err and "git lfs pull" in told.out
+    with open(tmp_path / "out/predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [bool(r["label"]) for r in rows] == [False, True]
+
+
+def test_media_are_found_and_named_apart(tmp_path):
+    for name in ("a/1.mp4", "b/1.mp4", "b/2.webm", "b/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    files = find_media([str(tmp_path / "a"), str(tmp_path / "b")])
+    assert [f.name for f in files] == ["1.mp4", "1.mp4", "2.webm"]
+    assert unique_names(files) == ["a-1.mp4", "b-1.mp4", "2"]
+    with pytest.raises(MediaError, match="there is no"):
+        find_media([str(tmp_path / "gone.mp4")])
+
+
+def test_settings_of_the_network_cannot_be_changed(seen_run, capsys):
+    words = ["predict", str(seen_run / "run"), str(seen_run / "raw/c0.mp4"), "model.width=64"]
+    assert main(words) == 1
+    assert "belongs to the trained network" in capsys.readouterr().err
+
+
+def test_exported_folder_predicts_the_same(tmp_path, seen_run, network):
+    folder = export(seen_run / "run", tmp_path / "exported", program=False)
+    shutil.move(str(folder), str(tmp_path / "elsewhere"))
+    again = load(tmp_path / "elsewhere", device="cpu").predict(seen_run / "raw/c0.mp4")
+    assert again.probabilities == network.predict(seen_run / "raw/c0.mp4").probabilities

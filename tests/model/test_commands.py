@@ -1,0 +1,102 @@
+"""The whole thread in small: preprocess, train, resume and evaluate through the real commands."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+
+import pytest
+
+from deiii.__main__ import main
+from deiii.data.corpora.splits import Split
+from deiii.data.tools.signals import INTERRUPTED
+from tests.helpers.clips import sound_corpus
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A corpus of tones through every door, sound alone."""
+    folder = tmp_path_factory.mktemp("doors")
+    corpus = sound_corpus(folder / "raw", speakers=6)
+    with open(folder / "raw/clips.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "speaker", "label"])
+        writer.writerows([c.path, c.speaker, c.label] for c in corpus.clips)
+    words = ["configs/tiny.yaml", "corpus.name=table", f"corpus.root={folder / 'raw'}", "stages=[logmel]"]
+    words += [f"cache={folder / 'cache'}", "model.video=false", "model.flow=false", "workers=1"]
+    words += [f"train.run={folder / 'run'}", "train.epochs=2", "loader.batch=4", "train.device=cpu"]
+    assert main(["preprocess", *words]) == 0
+    assert main(["train", *words, "--quiet"]) == 0
+    return folder, words
+
+
+def test_run_folder_holds_what_it_promises(trained):
+    run = trained[0] / "run"
+    names = {p.name for p in run.iterdir()}
+    assert {
+        "config.yaml",
+        "run.json",
+        "split.json",
+        "metrics.csv",
+        "best.safetensors",
+        "last.safetensors",
+    } <= names
+    with open(run / "metrics.csv", newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1"]
+    assert any((run / "events").iterdir())  # TensorBoard
+
+
+def test_speakers_do_not_cross_the_splits_of_a_run(trained):
+    split = Split.load(trained[0] / "run/split.json")
+    speakers = [set(split.speakers(part)) for part in ("train", "val", "test")]
+    assert all(speakers) and sum(map(len, speakers)) == len(set.union(*speakers)) == 6
+
+
+def test_finished_run_resumes_to_itself(trained):
+    folder, words = trained
+    before = (folder / "run/last.safetensors").read_bytes()
+    assert main(["train", *words, "--quiet", "--resume"]) == 0
+    assert (folder / "run/last.safetensors").read_bytes() == before
+
+
+def test_a_run_that_is_there_already_says_how_to_go_on(trained, capsys):
+    assert main(["train", *trained[1], "--quiet"]) == 1
+    told = capsys.readouterr().err
+    assert "--resume" in told and "ARGS=--resume" in told
+
+
+def test_stopped_training_says_that_it_goes_on_with_resume(trained, capsys, monkeypatch):
+    def stopped(*args, **more):
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr("deiii.model.training.train.train", stopped)
+    try:
+        assert main(["train", *trained[1]]) == INTERRUPTED
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_evaluation_scores_the_test_speakers(trained):
+    run = trained[0] / "run"
+    assert main(["evaluate", str(run)]) == 0
+    metrics = json.loads((run / "metrics.json").read_text())
+    with open(run / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    tested = set(Split.load(run / "split.json").test)
+    assert {r["clip"] for r in rows} == tested
+    right = sum(r["truth"] == r["predicted"] for r in rows)
+    assert metrics["test"]["war"] == pytest.approx(right / len(rows))
+    assert "<script" not in (run / "report.html").read_text()
+
+
+def test_training_without_caches_says_what_to_run(trained, capsys, tmp_path):
+    assert main(["train", *trained[1], f"cache={tmp_path}", f"train.run={tmp_path / 'run'}"]) == 1
+    assert "make preprocess" in capsys.readouterr().err
+
+
+def test_unknown_setting_is_told_in_a_line(capsys):
+    assert main(["train", "train.epoch=3"]) == 1
+    assert "did you mean 'train.epochs'" in capsys.readouterr().err

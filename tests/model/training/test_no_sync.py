@@ -1,0 +1,63 @@
+"""Nothing in a training step, nor in the GPU's augmentation, waits for the device."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from deiii.data.config.schema import LoaderConfig
+from deiii.data.loader.augment import Augment, spec_masks
+from deiii.data.loader.augment_video import batched
+from tests.data.loader.test_augment import compact
+from tests.model.training.test_trainer import CPU, clips, trainer
+
+WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero", "aten.equal")
+
+
+class NoSync(TorchDispatchMode):
+    """Fails at an operation whose result the host must read, or whose shape depends on values."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert not any(word in str(func) for word in WAITS), f"{func} waits for the device"
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_mode_catches_a_read():
+    with pytest.raises(AssertionError, match="waits"), NoSync():
+        torch.ones(1).sum().item()
+
+
+def test_a_training_step_reads_nothing_back(tmp_path):
+    run = trainer(tmp_path, modality_dropout=0.5, clip_norm=1.0)
+    batch = clips(8, 5)
+    run._train_step(batch)  # the optimiser makes its state in the first step
+    with NoSync():
+        run._train_step(batch)
+    assert run.step == 2 and run.device == CPU
+
+
+def test_the_gpus_augmentation_reads_nothing_back(monkeypatch):
+    config = LoaderConfig(crop=6)
+    augment = Augment(config, training=True)
+    expected = augment(compact())
+    monkeypatch.setattr("deiii.data.loader.augment.one_pass", batched)
+    with NoSync():
+        found = augment(compact())
+        spec_masks(torch.rand(4, 8), torch.tensor([3, 9, 12, 1]), 12, 8)
+    torch.testing.assert_close(found.frames, expected.frames, atol=1e-5, rtol=1e-5)
+    assert torch.equal(found.flow, expected.flow)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_agrees():
+    augment, batch = Augment(LoaderConfig(crop=6), training=True), compact()
+    for name in vars(batch):
+        setattr(batch, name, getattr(batch, name).cuda())
+    augment(batch)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        augment(batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -1,0 +1,50 @@
+"""Schedule, decay groups and averaged weights."""
+
+import pytest
+import torch
+from torch import nn
+
+from deiii.data.config.schema import TrainConfig
+from deiii.model.training.optim import AveragedWeights, learning_rate, make_optimizer
+
+
+def test_schedule_rises_then_falls():
+    config = TrainConfig(lr=2.0, warmup=0.1)
+    rates = [learning_rate(step, 100, config) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.2 * (i + 1) for i in range(10)])
+    assert rates[10] == pytest.approx(2.0) and rates[-1] < 0.03
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert rates[55] == pytest.approx(0.02 + 0.5 * 1.98)
+    assert learning_rate(0, 1, config) > 0
+
+
+def test_vectors_are_not_decayed():
+    model = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))
+    optimizer = make_optimizer(model, TrainConfig(weight_decay=0.5), torch.device("cpu"))
+    decayed = [p.shape for p in optimizer.param_groups[0]["params"]]
+    assert decayed == [(3, 3)] and optimizer.param_groups[0]["weight_decay"] == 0.5
+    assert len(optimizer.param_groups[1]["params"]) == 3 and optimizer.param_groups[1]["weight_decay"] == 0
+
+
+def test_average_follows_and_swaps():
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    average = AveragedWeights(model, 0.9)
+    expected = 0.0
+    for step in range(200):
+        model.weight.data.fill_(1.0)
+        average.update(step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * 1.0
+    assert average.state()["weight"].item() == pytest.approx(expected, abs=1e-6)
+    average.swap()
+    assert model.weight.item() == pytest.approx(expected, abs=1e-6)
+    average.swap()
+    assert model.weight.item() == 1.0
+
+
+def test_no_decay_keeps_no_average():
+    average = AveragedWeights(nn.Linear(1, 1), 0.0)
+    average.update(0)
+    average.swap()
+    assert average.state() == {}

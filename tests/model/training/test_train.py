@@ -1,0 +1,88 @@
+"""What training sets up: loaders of the network's inputs, and refusals before any step is taken."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+
+from deiii.__main__ import main
+from deiii.data.config.schema import Config
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.corpora.clips import Clip, Corpus
+from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.loader.stage_arrays import Stream
+from deiii.model.distributed.ranks import Ranks
+from deiii.model.training.checkpoint import load
+from deiii.model.training.loaders import make_loader
+from deiii.model.training.train import check_streams, check_together
+from tests.helpers.clips import sound_corpus
+
+
+def features_of(lengths: dict[str, list[int]]) -> FeatureSet:
+    """A feature set of clips with so many rows in each stage; there is nothing behind them."""
+    count = len(next(iter(lengths.values())))
+    clips = [Clip(f"c{i}", f"c{i}.mp4", f"s{i}", "a") for i in range(count)]
+    streams = {}
+    for stage, rows in lengths.items():
+        streams[stage] = Stream.empty(stage, count)
+        streams[stage].length = np.array(rows, np.int64)
+    corpus = Corpus("mine", "/nowhere", ("a",), tuple(clips))
+    return FeatureSet(corpus, clips, dict.fromkeys(lengths, "k"), streams, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("lengths", "says"),
+    [
+        ({"faces": [3, 3, 3], "logmel": [0, 0, 9]}, "any sound; add model.audio=false"),
+        ({"faces": [0, 0, 3], "logmel": [9, 9, 9]}, "any picture; add model.video=false model.flow=false"),
+        ({"faces": [3, 3, 3], "flow": [0, 0, 3], "logmel": [9, 0, 9]}, "any flow; add model.flow=false"),
+    ],
+)
+def test_an_input_that_no_training_clip_has_is_refused(lengths, says):
+    with pytest.raises(ConfigError, match=says):
+        check_streams(features_of(lengths), np.array([0, 1]))
+    check_streams(features_of(lengths), np.array([0, 2]))  # one clip that has it is enough
+
+
+def test_evaluation_may_hear_more_than_training():
+    config = Config()
+    config.model.video = config.model.flow = False
+    config.loader.audio_steps, config.loader.eval_audio_steps, config.loader.batch = 24, 40, 2
+    features = features_of({"logmel": [0, 0, 0]})
+    for training, steps in ((True, 24), (False, 40)):
+        loader = make_loader(features, np.arange(3), config, torch.device("cpu"), training)
+        assert next(iter(loader.epoch(0))).audio_mask.shape == (2, steps)
+    assert config.loader.audio_steps == 24
+
+
+def test_compiling_is_for_one_process():
+    config = Config()
+    config.train.compile = True
+    check_together(config, Ranks())
+    with pytest.raises(ConfigError, match="train.compile is for one process"):
+        check_together(config, Ranks(world=2))
+
+
+def test_one_seed_gives_the_same_weights_and_another_gives_others(tmp_path):
+    """Through the commands, with the loader's threads, every augmentation of sound, dropout and averaging."""
+    sound_corpus(tmp_path / "raw", speakers=6)
+    with open(tmp_path / "raw/clips.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "speaker", "label"])
+        writer.writerows(
+            [f"s{s}/c{n}.flac", f"s{s}", "low" if n % 2 else "high"] for s in range(6) for n in range(4)
+        )
+    words = ["configs/ravdess_audio.yaml", "corpus.name=table", f"corpus.root={tmp_path / 'raw'}"]
+    words += [f"cache={tmp_path / 'cache'}", "split.protocol=speakers", "workers=1", "loader.batch=4"]
+    words += ["train.epochs=2", "train.device=cpu"]
+    assert main(["preprocess", *words]) == 0
+    weights = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run = tmp_path / name
+        assert main(["train", *words, f"train.run={run}", f"train.seed={seed}", "--quiet"]) == 0
+        weights.append(load(run / "last.safetensors")[0])
+    assert all(torch.equal(weights[0][n], weights[1][n]) for n in weights[0])
+    assert not torch.equal(*(w["fused_head.classes.weight"] for w in weights[1:]))

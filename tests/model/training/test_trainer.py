@@ -1,0 +1,146 @@
+"""Training learns, repeats itself, resumes exactly, and stops as it should."""
+
+import csv
+import os
+import signal
+
+import pytest
+import torch
+
+from deiii.data.config.schema import Config, TrainConfig
+from deiii.model.distributed.devices import seed_all
+from deiii.model.network.deiii import DEIII
+from deiii.model.training import checkpoint
+from deiii.model.training.run_folder import RunFolder, provenance
+from deiii.model.training.trainer import Diverged, Trainer, describe, monitored
+from tests.helpers.model_helpers import CLASSES, MELS, MemoryLoader, random_batch, small_config
+
+CPU = torch.device("cpu")
+TIMES = ("seconds", "train_seconds")
+
+
+def clips(n: int, seed: int):
+    """The class shows in the brightness of the frames and in one mel band."""
+    batch = random_batch(n, steps=3, hops=12, size=16, seed=seed)
+    batch.frames += batch.label[:, None, None, None, None] - 2.0
+    batch.logmel[torch.arange(n), :, batch.label] += 3.0
+    return batch
+
+
+def trainer(path, loader=MemoryLoader, **changes):
+    settings = {"epochs": 4, "lr": 3e-3, "patience": 99, "ema": 0.9, "seed": 3, **changes}
+    config = Config(model=small_config(dropout=0.1), train=TrainConfig(**settings))
+    run = RunFolder(path)
+    info = {"keys": {}, "split": "x", "classes": ["a"], **provenance()}
+    run.create(config, info, resume=True)
+    seed_all(config.train.seed)
+    model = DEIII(config.model, CLASSES, 0, MELS)
+    train, val = loader(clips(40, 1), 8, True, seed=3), MemoryLoader(clips(20, 2), 8, False)
+    return Trainer(model, train, val, config, run, CPU, [f"clip{i}" for i in range(40)], {"corpus": "x"})
+
+
+def history(path):
+    with open(path / "metrics.csv", newline="") as file:
+        return [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An unbroken run."""
+    path = tmp_path_factory.mktemp("whole")
+    return path, trainer(path).fit(progress=False)
+
+
+def test_it_learns_and_keeps_its_folder(whole):
+    path, best = whole
+    rows = history(path)
+    assert len(rows) == 4 and float(rows[-1]["train_loss"]) < 0.9 * float(rows[0]["train_loss"])
+    assert best["val_uar"] == max(float(r["val_uar"]) for r in rows)
+    for name in ("last", "best", "state"):
+        assert (path / f"{name}.safetensors").is_file()
+    assert any((path / "events").iterdir())
+    assert checkpoint.load(path / "best.safetensors")[1]["validation"]["val_uar"] == best["val_uar"]
+    assert not list(path.glob(".*"))
+
+
+def test_two_runs_with_one_seed_are_identical(whole, tmp_path):
+    trainer(tmp_path).fit(progress=False)
+    assert history(tmp_path) == history(whole[0])
+    a, b = (checkpoint.load(p / "last.safetensors")[0] for p in (tmp_path, whole[0]))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_another_seed_differs(whole, tmp_path):
+    trainer(tmp_path, seed=4, epochs=1).fit(progress=False)
+    assert history(tmp_path)[0]["train_loss"] != history(whole[0])[0]["train_loss"]
+
+
+class Interrupting(MemoryLoader):
+    """Asks this process to stop while a batch of epoch 1 is being used."""
+
+    how = signal.SIGINT
+
+    def epoch(self, number, start=0):
+        for i, batch in enumerate(super().epoch(number, start), start):
+            if (number, i) == (1, 2) and start == 0:
+                os.kill(os.getpid(), self.how)
+            yield batch
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_resumes_on_the_very_same_curve(whole, tmp_path, how, monkeypatch):
+    monkeypatch.setattr(Interrupting, "how", how)
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path, Interrupting).fit(progress=False)
+    assert (
+        checkpoint.load(tmp_path / "state.safetensors")[1]["step"] == 8
+    )  # 5 a epoch, the third of epoch 1 done
+    torch.manual_seed(99)  # what the process drew meanwhile must not matter
+    trainer(tmp_path).fit(resume=True, progress=False)
+    assert history(tmp_path) == history(whole[0])
+    a, b = (checkpoint.load(p / "last.safetensors")[0] for p in (tmp_path, whole[0]))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_resuming_a_finished_run_trains_no_more(whole):
+    path, best = whole
+    before = (path / "last.safetensors").stat().st_mtime_ns
+    assert trainer(path).fit(resume=True, progress=False) == best
+    assert (path / "last.safetensors").stat().st_mtime_ns == before
+
+
+class Poisoned(MemoryLoader):
+    def epoch(self, number, start=0):
+        for i, batch in enumerate(super().epoch(number, start), start):
+            if (number, i) == (1, 3):
+                batch.frames[0, 0] = float("inf")
+                self.bad = batch.index.tolist()
+            yield batch
+
+
+def test_nan_stops_and_names_the_clips_and_keeps_the_last_good_weights(tmp_path):
+    t = trainer(tmp_path, Poisoned)
+    with pytest.raises(Diverged, match="step 8; clips of that batch:") as caught:
+        t.fit(progress=False)
+    assert all(f"clip{i}" in str(caught.value) for i in t.train.bad)
+    weights, info = checkpoint.load(tmp_path / "last.safetensors")
+    assert info["epoch"] == 0 and all(w.isfinite().all() for w in weights.values())
+    assert checkpoint.load(tmp_path / "state.safetensors")[1]["step"] == 5
+
+
+def test_early_stopping_waits_as_long_as_it_was_told(tmp_path):
+    t = trainer(tmp_path, epochs=12, patience=2, lr=1e-9, ema=0.0)
+    t.fit(progress=False)
+    assert len(t.history) < 12 and len(t.history) == t.best_epoch + 3
+
+
+def test_monitor_picks_what_it_should():
+    row = {"val_loss": 2.0, "val_uar": 0.4, "val_ccc_a": 0.2, "val_ccc_b": 0.6}
+    assert monitored(row, "auto") == monitored(row, "uar") == 0.4
+    assert monitored(row, "ccc") == pytest.approx(0.4) and monitored(row, "loss") == -2.0
+    assert monitored({"val_loss": 2.0}, "auto") == -2.0
+    assert monitored({"val_loss": 2.0, "val_ccc_a": 0.1}, "auto") == 0.1
+    with pytest.raises(ValueError, match="no such labels"):
+        monitored({"val_loss": 2.0}, "uar")
+    line = describe({"epoch": 3, "train_loss": 1.0, "seconds": 2.0, **row}, best=True)
+    assert "val UAR 0.400" in line and line.endswith("best")

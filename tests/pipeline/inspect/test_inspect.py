@@ -1,0 +1,132 @@
+"""Pictures and videos to look at: what they show, when, and for which clips."""
+
+import av
+import numpy as np
+import pytest
+
+from deiii.__main__ import main
+from deiii.data.cache.outcomes import Outcome, Status
+from deiii.data.config.schema import Config, SyntheticConfig
+from deiii.data.corpora.synthetic.face import render_frames
+from deiii.data.corpora.synthetic.plan import plan_clip
+from deiii.data.tools.flow_colours import colour_wheel, flow_colours
+from deiii.pipeline.extract import Features, extract
+from deiii.pipeline.inspect.clip_video import STAGE, draw_video
+from deiii.pipeline.inspect.contact_sheet import draw_contact_sheet
+from deiii.pipeline.inspect.source_frames import FOUND, INVALID, source_frames
+from tests.helpers.clipmaker import tone, write
+
+FRAMES = render_frames(plan_clip(SyntheticConfig(speakers=1, clips_per_class=1, seconds=0.8), 0))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A face in all frames but the last six, with a tone that begins at 0.3 s."""
+    folder = tmp_path_factory.mktemp("seen")
+    frames = [*FRAMES[:14], *[np.full_like(FRAMES[0], 128)] * 6]
+    sound = np.concatenate([np.zeros(4800), tone(0.5, 900.0)])
+    return write(folder / "a.mp4", frames, sound=sound)
+
+
+@pytest.fixture(scope="module")
+def features(clip):
+    return extract(clip, Config())
+
+
+def has(rgb, colour, near=40):
+    return bool((np.abs(rgb.astype(int) - colour).max(axis=-1) < near).any())
+
+
+def test_source_frames_show_what_was_found(features):
+    rows = list(source_frames(features, None, 192))
+    assert len(rows) == 20
+    for n, (rgb, time) in enumerate(rows):
+        assert time == pytest.approx(n / 25, abs=1e-6)
+        assert has(rgb, FOUND) == (n < 14) and has(rgb[:3], INVALID) == (n >= 14)
+
+
+def test_video_keeps_times_and_sound(features, tmp_path):
+    draw_video(features, tmp_path / "a.mp4")
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        frames = list(container.decode(video=0))
+    np.testing.assert_allclose([f.time for f in frames], np.arange(20) / 25, atol=1e-3)
+    shown = [f.to_ndarray(format="rgb24") for f in frames]
+    stage = (slice(40, 40 + STAGE[1]), slice(16, 16 + STAGE[0]))
+    assert has(shown[5][stage], FOUND, 70) and not has(shown[17][stage], FOUND, 70)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        parts = [(f.time, f.to_ndarray().mean(axis=0)) for f in container.decode(audio=0)]
+    rate = 48000
+    sound = np.concatenate([p for _, p in parts])
+    begin = parts[0][0] + np.flatnonzero(np.abs(sound) > 0.1)[0] / rate
+    assert begin == pytest.approx(0.3, abs=0.03)
+
+
+def test_log_mel_passes_the_present_when_it_sounds(features, tmp_path):
+    """The strip's middle is dark before the tone begins and bright after."""
+    draw_video(features, tmp_path / "a.mp4")
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        shown = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+    columns = [rgb[520:640, 646:652].max(axis=(0, 2)).mean() for rgb in shown]
+    assert max(columns[:6]) < 140 and min(columns[9:18]) > 180
+
+
+def test_video_without_picture_or_sound(tmp_path):
+    nothing = {"faces": Outcome(Status.NO_VIDEO, "the file has no video stream", 0.0)}
+    heard = write(tmp_path / "s.m4a", sound=tone(0.5))
+    alone = extract(heard, Config())
+    assert alone.frames is None and alone.logmel is not None
+    draw_video(alone, tmp_path / "s.mp4")
+    with av.open(str(tmp_path / "s.mp4")) as container:
+        assert len(list(container.decode(video=0))) == pytest.approx(13, abs=1)
+    silent = write(tmp_path / "v.mp4", FRAMES[:3])
+    draw_video(Features(silent, nothing), tmp_path / "v-seen.mp4")
+    with av.open(str(tmp_path / "v-seen.mp4")) as container:
+        assert len(list(container.decode(video=0))) == 3 and not container.streams.audio
+
+
+def test_unreadable_clip_gives_a_sheet_and_a_video_and_no_crash(tmp_path, capsys):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"\0\0\0\x18ftypmp42 and nothing more")
+    assert main(["inspect", str(broken), "--out", str(tmp_path / "out")]) == 0
+    assert "unreadable" in capsys.readouterr().out
+    with av.open(str(tmp_path / "out/broken.mp4")) as container:
+        assert len(list(container.decode(video=0))) == 1
+
+
+def test_contact_sheet_without_face_or_sound(tmp_path):
+    nothing = Outcome(Status.NO_FACE, "no face in 3 frames", 0.0)
+    draw_contact_sheet(Features("a.mp4", {"faces": nothing}), tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_flow_colours_tell_direction_and_length():
+    flow = np.zeros((4, 4, 2), np.float32)
+    assert (flow_colours(flow, 1.0) == 255).all()
+    right, left = flow + (1, 0), flow + (-1, 0)
+    one, other = (flow_colours(f.astype(np.float32), 1.0)[0, 0] for f in (right, left))
+    assert one[0] > 200 and one[2] < 100 and other[0] < 100 < other[2]  # red to the right, blue to the left
+    np.testing.assert_array_equal(one, colour_wheel(65)[32, 64])
+
+
+def test_worst_clips_come_first(tmp_path, capsys):
+    """Three clips with a face in all, half and a quarter of their frames, and one that is missing."""
+    empty = np.full_like(FRAMES[0], 128)
+    root = tmp_path / "raw"
+    root.mkdir()
+    for name, seen in {"all": 16, "half": 8, "quarter": 4}.items():
+        write(root / f"{name}.mp4", [*FRAMES[:seen], *[empty] * (16 - seen)], sound=tone(0.64))
+    rows = "".join(f"{name}.mp4,anna,a\n" for name in ("all", "half", "quarter", "gone"))
+    (root / "clips.csv").write_text(f"path,speaker,label\n{rows}")
+    settings = ["corpus.name=table", f"corpus.root={root}", f"cache={tmp_path / 'cache'}", "workers=1"]
+    assert main(["preprocess", *settings, "max_failed=0.5"]) == 0
+    capsys.readouterr()
+    out = tmp_path / "seen"
+    assert main(["inspect", "--worst", "3", "--out", str(out), "--no-video", *settings]) == 0
+    told = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert told == ["gone", "quarter", "half"]
+    assert {p.name for p in out.iterdir()} == {"worst.png", "gone.png", "quarter.png", "half.png"}
+
+
+def test_what_to_inspect_must_be_named(capsys):
+    assert main(["inspect"]) == 1
+    assert "--worst" in capsys.readouterr().err

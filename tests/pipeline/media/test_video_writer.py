@@ -1,0 +1,59 @@
+"""Written videos: frames' times, sound on the same clock, whole or absent."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+import pytest
+
+from deiii.pipeline.media.sound import read_sound
+from deiii.pipeline.media.video import read_video
+from deiii.pipeline.media.video_writer import VideoWriter
+from tests.helpers.clipmaker import level, numbered, tone, write
+
+
+def copied(source, path):
+    with VideoWriter(path, 64, 48, sound=source) as video:
+        for rgb, time in read_video(source):
+            video.add(rgb, time)
+    return path
+
+
+def test_frames_and_their_times_survive(tmp_path):
+    times = [0.0, 0.04, 0.11, 0.15, 0.4, 0.44]
+    source = write(tmp_path / "in.mp4", numbered(60)[::10], times=times)
+    found = list(read_video(copied(source, tmp_path / "out.mp4")))
+    assert [t for _, t in found] == pytest.approx(times, abs=1e-4)
+    assert [round(level(rgb) / 10) for rgb, _ in found] == list(range(6))
+
+
+@pytest.mark.parametrize("at", [0.0, 0.3])
+def test_sound_stays_where_it_was(tmp_path, at):
+    """A burst of 0.2 s at a known time, in a sound track that begins later than the picture."""
+    sound = np.zeros(16000)
+    sound[8000:11200] = tone(0.2)
+    source = write(tmp_path / "in.mkv", numbered(50), sound=sound, sound_at=at)
+    samples, start, _ = read_sound(copied(source, tmp_path / "out.mp4"), 16000)
+    loud = np.flatnonzero(np.abs(samples) > 0.1) / 16000 + start
+    meant, begin, _ = read_sound(source, 16000)
+    wanted = np.flatnonzero(np.abs(meant) > 0.1) / 16000 + begin
+    assert loud[0] == pytest.approx(wanted[0], abs=0.03) and loud[-1] == pytest.approx(wanted[-1], abs=0.03)
+    assert wanted[0] == pytest.approx(0.5 + at, abs=0.03)
+
+
+def test_a_silent_source_gives_a_video_without_sound(tmp_path):
+    source = write(tmp_path / "in.mp4", numbered(5))
+    with av.open(str(copied(source, tmp_path / "out.mp4"))) as container:
+        assert not container.streams.audio
+
+
+def test_a_failure_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError, match="stop"), VideoWriter(tmp_path / "out.mp4", 64, 48) as video:
+        video.add(numbered(1)[0], 0.0)
+        raise RuntimeError("stop")
+    assert not list(tmp_path.iterdir())
+
+
+def test_odd_sizes_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="even"):
+        VideoWriter(tmp_path / "out.mp4", 65, 48)

@@ -1,0 +1,108 @@
+"""An existing Dask cluster: scheduler and worker as processes of their own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from distributed import Client
+
+from deiii.data.config.load import load_config
+from deiii.pipeline.preprocess.cluster import ClusterError, open_cluster, stage_resources
+from deiii.pipeline.preprocess.graph import preprocess
+from deiii.pipeline.preprocess.shared_files import Shared, shared_files
+from tests.helpers.clips import sound_corpus, tree_bytes
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory):
+    """Address of a scheduler with one worker that offers a GPU resource."""
+    folder = tmp_path_factory.mktemp("cluster")
+    file = folder / "scheduler.json"
+    base = [sys.executable, "-m", "dask"]
+    local = ["--host", "127.0.0.1", "--scheduler-file", str(file)]
+    with open(folder / "log.txt", "w") as log:
+        commands = [[*base, "scheduler", *local, "--port", "0", "--no-dashboard"]]
+        worker = [*base, "worker", "--scheduler-file", str(file), "--nthreads", "1", "--no-dashboard"]
+        commands.append([*worker, "--resources", "GPU=1", "--local-directory", str(folder)])
+        running = [subprocess.Popen(c, stdout=log, stderr=log) for c in commands]
+        begun = time.monotonic()
+        while not file.exists() and time.monotonic() - begun < 60:
+            time.sleep(0.1)
+        try:
+            yield json.loads(file.read_text())["address"]
+        finally:
+            for process in reversed(running):
+                process.terminate()
+                process.wait(20)
+
+
+def settings(cache: Path, *more: str):
+    words = ["stages=[logmel]", f"cache={cache}", "corpus.clips_per_shard=2", "workers=1"]
+    return load_config(overrides=[*words, *more])
+
+
+def test_existing_cluster_makes_the_same_bytes_as_a_local_one(scheduler, tmp_path):
+    corpus = sound_corpus(tmp_path / "raw", speakers=1)
+    preprocess(settings(tmp_path / "far", f"scheduler={scheduler}"), corpus, lambda line: None)
+    preprocess(settings(tmp_path / "near"), corpus, lambda line: None)
+    assert tree_bytes(tmp_path / "far") == tree_bytes(tmp_path / "near")
+
+
+def test_flow_asks_for_the_gpu_where_workers_offer_one(scheduler, tmp_path):
+    config = settings(tmp_path, f"scheduler={scheduler}", "flow.method=raft")
+    with open_cluster(config, 1) as client:
+        resources = stage_resources(client, config)
+        assert resources("flow") == {"GPU": 1} and resources("faces") is None
+        assert stage_resources(client, settings(tmp_path, "flow.method=dis"))("flow") is None
+
+
+@pytest.mark.parametrize(("lost", "what"), [("cache", "cache folder"), ("raw", "corpus in")])
+def test_workers_without_the_files_are_refused(scheduler, tmp_path, lost, what, monkeypatch):
+    """Worker, machine and folder are named. The worker is on this machine, so the folder goes instead."""
+    config = settings(tmp_path / "cache", f"scheduler={scheduler}")
+    (tmp_path / "raw").mkdir()
+    token = "another" if lost == "cache" else None
+    if token:
+        monkeypatch.setattr(Shared, "__reduce__", lambda s: (Shared, (s.path, token, s.root)))
+    else:
+        (tmp_path / "raw").rmdir()
+    with Client(scheduler) as client:
+        says = rf"worker \S+ on \S+ \(tcp://.*\) does not see the {what}.*{lost}.*: put it on a file system"
+        with pytest.raises(ClusterError, match=says):
+            with shared_files(client, config, str(tmp_path / "raw")):
+                pass
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_worker_that_comes_later_is_asked_with_its_task(scheduler, tmp_path, monkeypatch):
+    corpus = sound_corpus(tmp_path / "raw", speakers=1)
+    monkeypatch.setattr("deiii.pipeline.preprocess.shared_files.check_workers", lambda client, shared: None)
+    monkeypatch.setattr(Shared, "__reduce__", lambda s: (Shared, (s.path, "another", s.root)))
+    with pytest.raises(ClusterError, match="does not see the cache folder"):
+        preprocess(settings(tmp_path / "cache", f"scheduler={scheduler}"), corpus, lambda line: None)
+    assert not list((tmp_path / "cache").rglob("*.h5")) and not list((tmp_path / "cache").rglob("*.tmp"))
+
+
+def test_an_environment_without_this_project_is_told(scheduler, tmp_path, monkeypatch):
+    def missing(self, *args, **kwargs):
+        return {"tcp://far:1": ModuleNotFoundError("No module named 'pipeline'")}
+
+    monkeypatch.setattr(Client, "run", missing)
+    with (
+        Client(scheduler) as client,
+        pytest.raises(ClusterError, match="tcp://far:1 cannot import this project"),
+    ):
+        with shared_files(client, settings(tmp_path, f"scheduler={scheduler}"), str(tmp_path)):
+            pass
+
+
+def test_nobody_at_the_address(tmp_path, monkeypatch):
+    monkeypatch.setattr("deiii.pipeline.preprocess.cluster.PATIENCE", "1s")
+    config = settings(tmp_path, "scheduler=tcp://127.0.0.1:9")
+    with pytest.raises(ClusterError, match="no Dask scheduler answers"), open_cluster(config, 1):
+        pass

@@ -1,0 +1,199 @@
+"""Clusters that are started for preprocessing: what is asked of SLURM, of Kubernetes and of this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from distributed import Nanny
+
+from deiii.data.config.load import load_config
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.pipeline.preprocess.cluster import open_cluster, stage_resources
+from deiii.pipeline.preprocess.cluster_kinds import (
+    kubernetes_cluster,
+    kubernetes_spec,
+    local_workers,
+    slurm_cluster,
+)
+from deiii.pipeline.preprocess.graph import preprocess
+from tests.helpers.clips import sound_corpus, tree_bytes
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+
+
+def config_of(name: str, *words: str):
+    return load_config([CONFIGS / f"{name}.yaml"], words)
+
+
+def test_a_slurm_job_is_what_its_config_says(queue, tmp_path):
+    config = config_of(
+        "slurm", "cluster.queue=short", "cluster.account=mine", "cluster.gpu=true", "cluster.per_job=2",
+        "cluster.directives=['--gres=gpu:2']", "cluster.prologue=['module load gcc']",
+        f"cluster.logs={tmp_path}", "dashboard=127.0.0.1:0",
+    )  # fmt: skip
+    with slurm_cluster(config) as cluster:
+        script = cluster.job_script()
+    lines = script.splitlines()
+    assert lines[0] == "#!/usr/bin/env bash"
+    for directive in ("-p short", "-A mine", "--mem=8G", "-t 04:00:00", "--gres=gpu:2", "--cpus-per-task=2"):
+        assert f"#SBATCH {directive}" in lines, script
+    assert lines.index("module load gcc") < len(lines) - 1 and "export OMP_NUM_THREADS=1" in lines
+    start = lines[-1]
+    assert (
+        "distributed.cli.dask_worker tcp://" in start and "--nthreads 1 " in start and "--nworkers 2" in start
+    )
+    assert "--resources GPU=1" in start and "--memory-limit 4.00GiB" in start
+
+
+def test_slurm_that_is_not_there_is_told_in_a_line(tmp_path, monkeypatch):
+    pytest.importorskip("dask_jobqueue")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match="no sbatch here"), open_cluster(config_of("slurm"), 1):
+        pass
+
+
+SBATCH = """#!{python}
+import subprocess, sys
+log = open({log!r}, "a")
+job = subprocess.Popen(["bash", sys.argv[-1]], stdout=log, stderr=log, start_new_session=True)
+print(f"Submitted batch job {{job.pid}}")
+"""
+SCANCEL = """#!{python}
+import os, signal, sys
+for job in sys.argv[1:]:
+    os.killpg(int(job), signal.SIGTERM)
+"""
+
+
+@pytest.fixture
+def queue(tmp_path, monkeypatch):
+    """Stand-ins for SLURM's commands, which start a job's script at once; the rest is dask-jobqueue's own."""
+    pytest.importorskip("dask_jobqueue")
+    (tmp_path / "bin").mkdir()
+    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+        (tmp_path / "bin" / name).write_text(
+            text.format(python=sys.executable, log=str(tmp_path / "jobs.txt"))
+        )
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(CONFIGS.parent))
+    return tmp_path
+
+
+@pytest.mark.parametrize("adaptive", ["true", pytest.param("false", marks=pytest.mark.slow)])
+def test_jobs_make_the_cache_that_this_machine_makes(queue, adaptive):
+    corpus = sound_corpus(queue / "raw", speakers=1)
+    words = ["stages=[logmel]", "corpus.clips_per_shard=2"]
+    far = config_of(
+        "slurm", *words, "workers=1", "cluster.per_job=1", f"cluster.adaptive={adaptive}",
+        f"cache={queue / 'far'}", f"cluster.logs={queue / 'logs'}",
+    )  # fmt: skip
+    preprocess(far, corpus, lambda line: None)
+    preprocess(
+        load_config(overrides=[*words, "workers=1", f"cache={queue / 'near'}"]), corpus, lambda line: None
+    )
+    assert tree_bytes(queue / "far") == tree_bytes(queue / "near")
+
+
+def test_a_kubernetes_cluster_is_what_its_config_says():
+    pytest.importorskip("dask_kubernetes")
+    config = config_of("kubernetes", "cluster.image=registry/deiii:1", "cluster.gpu=true")
+    spec = kubernetes_spec(config)
+    assert (spec["kind"], spec["spec"]["worker"]["replicas"]) == ("DaskCluster", 0)
+    pod = spec["spec"]["worker"]["spec"]
+    worker = pod["containers"][0]
+    assert worker["image"] == "registry/deiii:1"
+    assert worker["resources"]["limits"] == {"cpu": "1", "memory": "4Gi", "nvidia.com/gpu": "1"}
+    assert worker["volumeMounts"] == [{"name": "deiii", "mountPath": "/data"}]
+    assert pod["volumes"] == [{"name": "deiii", "persistentVolumeClaim": {"claimName": "deiii"}}]
+    words = worker["args"]
+    assert words[:4] == ["dask", "worker", "--nthreads", "1"] and words[4:6] == ["--resources", "GPU=1"]
+    assert "--name" in words  # the operator tells pods apart by it
+
+
+@pytest.mark.parametrize("name", ["image", "claim"])
+def test_kubernetes_needs_an_image_and_a_claim(name):
+    pytest.importorskip("dask_kubernetes")
+    words = ["cluster.image=x", f"cluster.{name}=null"]
+    with pytest.raises(ConfigError, match=f"needs cluster.{name}"):
+        kubernetes_spec(config_of("kubernetes", *words))
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "package"),
+    [
+        ("slurm", slurm_cluster, "dask_jobqueue"),
+        ("kubernetes", kubernetes_cluster, "dask_kubernetes.operator"),
+    ],
+)
+def test_an_extra_that_is_missing_is_named(name, make, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ConfigError, match=rf"pip install '.\[{name}\]'"):
+        make(config_of(name))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["cluster.kind=slurm"], "needs workers="),
+        (["cluster.kind=slurm", "scheduler=tcp://127.0.0.1:9"], "leave out cluster.kind"),
+        (["cluster.adaptive=true", "scheduler=tcp://127.0.0.1:9"], "leave out cluster.kind"),
+        (["cluster.adaptive=true", "gpus=1", "flow.method=raft"], "not for GPUs of this machine"),
+    ],
+)
+def test_settings_that_do_not_go_together(words, says):
+    with pytest.raises(ConfigError, match=says), open_cluster(load_config(overrides=words), 1):
+        pass
+
+
+@pytest.mark.slow
+def test_workers_that_come_and_go_make_the_same_cache(tmp_path):
+    corpus = sound_corpus(tmp_path / "raw", speakers=1)
+    said: list[str] = []
+    words = ["stages=[logmel]", "corpus.clips_per_shard=1", "workers=2"]
+    for name, more in (("fixed", []), ("moving", ["cluster.adaptive=true"])):
+        preprocess(load_config(overrides=[*words, *more, f"cache={tmp_path / name}"]), corpus, said.append)
+    assert any("0 workers (up to 2, as there is work)" in line for line in said)
+    assert tree_bytes(tmp_path / "fixed") == tree_bytes(tmp_path / "moving")
+
+
+def test_each_gpu_has_a_process_that_sees_it_alone():
+    spec = local_workers(2, 2)
+    assert list(spec) == ["cpu-0", "cpu-1", "gpu-0", "gpu-1"]
+    options = {name: worker["options"] for name, worker in spec.items()}
+    assert all(worker["cls"] is Nanny for worker in spec.values())
+    assert options["gpu-1"]["env"] == {"CUDA_VISIBLE_DEVICES": "1"} and options["gpu-1"]["resources"] == {
+        "GPU": 1
+    }
+    assert options["cpu-0"]["env"] == {"CUDA_VISIBLE_DEVICES": ""} and options["cpu-0"]["resources"] == {
+        "CPU": 1
+    }
+    assert list(local_workers(0, 2, "3,GPU-5")) == ["gpu-3", "gpu-GPU-5"]
+    with pytest.raises(ConfigError, match="CUDA_VISIBLE_DEVICES=3 names 1"):
+        local_workers(0, 2, "3")
+
+
+def test_workers_beside_gpus_start_and_share_the_work(tmp_path):
+    """The processes are real, the GPUs are not: tasks look at what they would see."""
+    config = load_config(overrides=["gpus=2", "workers=1", "flow.method=raft"])
+    with open_cluster(config, 1) as client:
+        client.wait_for_workers(3, timeout=60)
+        resources = stage_resources(client, config)
+        assert resources("flow") == {"GPU": 1} and resources("faces") == {"CPU": 1}
+        seen = {
+            stage: set(client.gather([
+                client.submit(_visible, n, resources=resources(stage), pure=False) for n in range(8)
+            ]))
+            for stage in ("flow", "faces")
+        }  # fmt: skip
+    assert seen["flow"] <= {"0", "1"} and seen["faces"] == {""}
+
+
+def _visible(n: int) -> str:
+    import time
+
+    time.sleep(0.05)
+    return os.environ["CUDA_VISIBLE_DEVICES"]

@@ -1,0 +1,116 @@
+"""The Dask graph on a real local cluster: nothing lost, nothing done twice.
+
+What it does when things are killed, damaged or full is in `tests/faults`.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from deiii.data.cache.index import CacheError, corpus_folder, read_index, read_table, stage_folder
+from deiii.data.cache.integrity import verify
+from deiii.data.cache.recipes import stage_keys
+from deiii.data.config.load import load_config
+from deiii.pipeline.preprocess.graph import PreprocessError, preprocess
+from tests.helpers.clips import sound_corpus, tree_bytes, write_sound
+
+
+def settings(tmp_path: Path, *more: str):
+    words = ["stages=[logmel]", f"cache={tmp_path / 'cache'}", "corpus.clips_per_shard=2", "workers=2"]
+    return load_config(overrides=[*words, *more])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A corpus of tones, preprocessed once."""
+    tmp_path = tmp_path_factory.mktemp("made")
+    corpus = sound_corpus(tmp_path / "raw")
+    config = settings(tmp_path)
+    lines: list[str] = []
+    summary = preprocess(config, corpus, lines.append)
+    return tmp_path, corpus, config, summary, lines
+
+
+def test_every_clip_has_arrays_of_its_own_length(made):
+    tmp_path, corpus, config, summary, _ = made
+    folder = stage_folder(config.cache, corpus.name, "logmel", stage_keys(config)["logmel"])
+    index = read_index(folder)
+    assert set(index.clips) == {c.id for c in corpus.clips}
+    assert summary.counts["logmel"] == {"ok": 12} and summary.failed == 0
+    for record in index.shards:
+        shard = record.open(folder)
+        for row in record.clips:
+            number = int(row.id[-1])
+            rows = shard.clip(row.id)["logmel"]
+            assert abs(len(rows) - (0.4 + 0.1 * number) * 100) <= 3  # a hop is 10 ms
+            assert rows.shape[1] == 80
+    assert read_table(config.cache, corpus.name) == corpus
+
+
+def test_second_run_does_nothing(made):
+    _, corpus, config, _, _ = made
+    before = tree_bytes(corpus_folder(config.cache, corpus.name))
+    summary = preprocess(config, corpus, lambda line: None)
+    assert (summary.computed, summary.reused) == (0, 6)
+    assert tree_bytes(corpus_folder(config.cache, corpus.name)) == before
+
+
+def test_the_dashboards_address_is_told(made):
+    assert any("dashboard at http://127.0.0.1" in line for line in made[4])
+
+
+def test_one_and_two_workers_give_the_same_bytes(made, tmp_path):
+    _, corpus, config, _, _ = made
+    other = replace(config, cache=str(tmp_path), workers=1)
+    preprocess(other, corpus, lambda line: None)
+    here = tree_bytes(corpus_folder(other.cache, corpus.name))
+    assert here == tree_bytes(corpus_folder(config.cache, corpus.name))
+
+
+def test_changed_parameter_makes_another_stage_folder(made):
+    _, corpus, config, _, _ = made
+    other = replace(config, logmel=replace(config.logmel, n_mels=40))
+    assert stage_keys(other) != stage_keys(config)
+    with pytest.raises(CacheError, match="make preprocess"):
+        read_index(stage_folder(config.cache, corpus.name, "logmel", stage_keys(other)["logmel"]))
+
+
+def test_changed_and_new_files_alone_are_done_again(tmp_path):
+    corpus = sound_corpus(tmp_path / "raw", speakers=2)
+    config = settings(tmp_path)
+    preprocess(config, corpus, lambda line: None)
+    write_sound(tmp_path / "raw/s0/c1.flac", 0.9)
+    (tmp_path / "raw/s1/c3.flac").unlink()
+    summary = preprocess(config, corpus, lambda line: None)
+    assert (summary.computed, summary.reused) == (2, 2)
+    assert summary.counts["logmel"] == {"ok": 7, "missing": 1}
+    with open(summary.failures, newline="") as file:
+        (row,) = list(csv.DictReader(file))
+    assert (row["clip"], row["status"]) == ("s1/c3", "missing")
+
+
+def test_a_flipped_byte_is_seen_set_aside_and_made_again_unless_sizes_are_to_do(tmp_path):
+    corpus = sound_corpus(tmp_path / "raw", speakers=1)
+    config = settings(tmp_path)
+    preprocess(config, corpus, lambda line: None)
+    folder = stage_folder(config.cache, corpus.name, "logmel", stage_keys(config)["logmel"])
+    victim = sorted(folder.glob("*.h5"))[1]
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert preprocess(replace(config, check="sizes"), corpus, lambda line: None).computed == 0
+    lines: list[str] = []
+    assert preprocess(config, corpus, lines.append).computed == 1
+    assert any(f"{victim.name} is damaged" in line for line in lines)
+    assert victim.read_bytes() == whole and verify(config.cache) == (2, [])
+
+
+def test_read_only_cache_is_a_clear_error(tmp_path):
+    corpus = sound_corpus(tmp_path / "raw", speakers=1, clips=1)
+    config = settings(tmp_path)
+    Path(config.cache).write_text("a file where the folder should be")
+    with pytest.raises(PreprocessError, match="must be writable"):
+        preprocess(config, corpus, lambda line: None)

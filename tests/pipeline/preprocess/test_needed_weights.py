@@ -1,0 +1,55 @@
+"""Weights are fetched and looked at before workers start, and only those that are needed."""
+
+from __future__ import annotations
+
+import pytest
+
+from deiii.data.config.load import load_config
+from deiii.data.tools.weights import WeightsError
+from deiii.pipeline.preprocess import needed_weights
+
+BOTH = ["faces.detector=yunet", "flow.method=raft"]
+
+
+@pytest.fixture
+def fetched(monkeypatch):
+    names = []
+    monkeypatch.setattr(needed_weights, "locate", lambda name: (None, []))
+    monkeypatch.setattr(needed_weights, "resolve", lambda given, default: names.append(given or default))
+    monkeypatch.setattr(needed_weights, "load_detector", lambda config: None)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("settings", "stages", "count"),
+    [
+        (BOTH, ("faces", "flow", "logmel"), 2),
+        (BOTH, ("faces",), 1),
+        (BOTH, ("logmel",), 0),
+        (["faces.detector=haar", "flow.method=dis"], ("faces", "flow"), 0),
+        ([*BOTH, "scheduler=tcp://elsewhere:8786"], ("faces", "flow"), 0),
+    ],
+)
+def test_only_what_is_needed_is_fetched_and_told(fetched, settings, stages, count):
+    told = []
+    needed_weights.fetch_needed(load_config(overrides=settings), stages, told.append)
+    assert len(fetched) == len(told) == count
+    assert all(name in line for name, line in zip(fetched, told, strict=True))
+
+
+@pytest.mark.parametrize("content", [b"weights", b""])
+def test_a_file_that_is_no_detector_stops_before_any_worker_starts(tmp_path, content):
+    path = tmp_path / "own.onnx"
+    path.write_bytes(content)
+    told = []
+    config = load_config(overrides=["faces.detector=yunet", f"faces.weights={path}"])
+    with pytest.raises(WeightsError, match="own.onnx does not hold the face detector YuNet"):
+        needed_weights.fetch_needed(config, ("faces",), told.append)
+    assert not told  # it is here: nothing is fetched
+    needed_weights.fetch_needed(config, ("logmel",), told.append)  # which needs none
+
+
+def test_a_path_that_leads_nowhere_stops_before_any_worker_starts():
+    config = load_config(overrides=["faces.detector=yunet", "faces.weights=/nowhere/own.onnx"])
+    with pytest.raises(WeightsError, match="no such weights file"):
+        needed_weights.fetch_needed(config, ("faces",), print)

@@ -1,0 +1,34 @@
+"""The pipeline's door: exit statuses and messages a person can act on."""
+
+from __future__ import annotations
+
+from deiii.__main__ import main
+from tests.helpers.clips import sound_corpus
+
+
+def test_too_many_failures_make_the_exit_status_non_zero(tmp_path, capsys):
+    sound_corpus(tmp_path / "raw", speakers=1, clips=2)
+    (tmp_path / "raw/clips.csv").write_text("path,speaker,label\ns0/c0.flac,s0,a\ns0/gone.flac,s0,b\n")
+    words = ["preprocess", "corpus.name=table", f"corpus.root={tmp_path / 'raw'}", "stages=[logmel]"]
+    words += [f"cache={tmp_path / 'cache'}", "workers=1"]
+    assert main([*words, "max_failed=0.4"]) == 1
+    told = capsys.readouterr()
+    assert "1 of 2 clips failed" in told.err and "failures.csv" in told.err
+    assert main([*words, "max_failed=0.6"]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_errors_are_told_in_a_line(tmp_path, capsys):
+    assert main(["preprocess", "corpus.name=table", f"corpus.root={tmp_path}"]) == 1
+    assert "clips.csv" in capsys.readouterr().err
+    assert main(["preprocess", "faces.sise=3"]) == 1
+    assert "did you mean 'faces.size'" in capsys.readouterr().err
+    words = ["flow.method=raft", "flow.weights=/gone/raft.pth", f"corpus.root={tmp_path}", "workers=1"]
+    small = ["corpus.synthetic.speakers=1", "corpus.synthetic.clips_per_class=1"]
+    assert main(["preprocess", *words, *small]) == 1
+    assert "no such weights file: /gone/raft.pth" in capsys.readouterr().err
+
+
+def test_settings_lists_every_key(capsys):
+    assert main(["settings"]) == 0
+    assert "logmel.n_mels=80" in capsys.readouterr().out
