@@ -110,7 +110,7 @@ def _verify(args: argparse.Namespace) -> int:
     cache = read_settings(args.settings).cache
     checked, findings = verify(cache)
     for finding in findings:
-        print(f"{finding.path}: {finding.trouble}")
+        print(f"{finding.path}: {finding.defect}")
     print(f"{checked} shards checked in {cache}, {len(findings)} findings")
     if findings:
         print("`make preprocess` with the same settings makes damaged and missing shards anew")

@@ -4,7 +4,7 @@ One place says so for all three that ask: ``verify``, preprocessing before it re
 training before it reads one. Rot leaves size and time alone, so only reading every byte tells.
 
 >>> examine([(folder, record)], every_byte=True)                 # doctest: +SKIP
-[Finding(path=..., trouble='its bytes have changed since it was written')]
+[Finding(path=..., defect='its bytes have changed since it was written')]
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Finding:
     """Something wrong with a file of a cache."""
 
     path: Path
-    trouble: str
+    defect: str
 
 
 def examine(shards: Sequence[tuple[Path, ShardRecord]], every_byte: bool) -> list[Finding]:
@@ -44,7 +44,7 @@ def examine(shards: Sequence[tuple[Path, ShardRecord]], every_byte: bool) -> lis
     findings = []
     with bar, ThreadPoolExecutor(THREADS) as pool:
         # asking for a size takes less time than handing the question to a thread
-        checks = (pool.map if every_byte else map)(lambda pair: trouble(*pair, every_byte=every_byte), shards)
+        checks = (pool.map if every_byte else map)(lambda pair: defect(*pair, every_byte=every_byte), shards)
         for (folder, record), found in zip(shards, checks, strict=True):
             bar.update(record.bytes)
             if found:
@@ -52,7 +52,7 @@ def examine(shards: Sequence[tuple[Path, ShardRecord]], every_byte: bool) -> lis
     return findings
 
 
-def trouble(folder: Path, record: ShardRecord, every_byte: bool = True) -> str:
+def defect(folder: Path, record: ShardRecord, every_byte: bool = True) -> str:
     """How a shard differs from its record, in words; empty where it does not."""
     path = folder / f"{record.name}.h5"
     try:
@@ -88,7 +88,7 @@ def require_whole(shards: Sequence[tuple[Path, ShardRecord]], every_byte: bool) 
         first, more = findings[0], len(findings) - 1
         others = f" (and {more} more, which `make verify` lists)" if more else ""
         raise CacheError(
-            f"{first.path}: {first.trouble}{others}; run `make preprocess` with the same settings, "
+            f"{first.path}: {first.defect}{others}; run `make preprocess` with the same settings, "
             "which makes damaged shards anew and keeps the others"
         )
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from deiii.data.config.load import load_config, shipped_configs
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.tools.signals import INTERRUPTED, hear_stop
+from deiii.data.tools.signals import INTERRUPTED, install_stop_handler
 
 HELP = "YAML files, names of configs that come with deiii, and KEY=VALUE, in order: ravdess faces.size=128"
 OVERRIDE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*=")
@@ -103,7 +103,7 @@ def run(main: Callable[[], int], go_on: str = GO_ON) -> int:
     Returns:
         the exit status: the command's own, 1 for an error told in a line, 130 when interrupted.
     """
-    hear_stop()
+    install_stop_handler()
     try:
         return main()
     except KeyboardInterrupt:

@@ -15,8 +15,8 @@ import torch
 
 from deiii.data.config.schema import LoaderConfig
 from deiii.data.loader.augment_audio import DB_CENTRE, DB_SCALE, SOUND_DRAWS, warp, warps
-from deiii.data.loader.augment_video import View, batched, one_pass
-from deiii.data.loader.batch import Batch, Compact, Known
+from deiii.data.loader.augment_video import Crop, batched, one_pass
+from deiii.data.loader.batch import Batch, ClipInfo, StoredBatch
 from deiii.data.loader.gather import DRAWS
 
 # Mean and standard deviation of ImageNet's pixels, so that pretrained encoders see what they know.
@@ -26,7 +26,7 @@ WIDEST = 0.15  # widest SpecAugment mask, as a share of the axis
 
 
 class Augment:
-    """Makes a `Batch` of a `Compact`.
+    """Makes a `Batch` of a `StoredBatch`.
 
     Args:
         config: crop size and augmentation strengths.
@@ -45,7 +45,7 @@ class Augment:
     ):
         self.config, self.training, self.resident, self.levels = config, training, resident or {}, levels
 
-    def __call__(self, c: Compact) -> Batch:
+    def __call__(self, c: StoredBatch) -> Batch:
         frames, flow, logmel = c.frames, c.flow, c.logmel
         if "frames" in self.resident:
             frames = _rows(self.resident["frames"], c.frame_at)
@@ -57,7 +57,7 @@ class Augment:
         y, x = self._corner(c.draws, max(frames.shape[2], flow.shape[2]))
         colours = colour_matrix(c.draws, self.config.colour if self.training else 0.0)
         picture = one_pass if frames.device.type == "cpu" else batched
-        frames, flow = picture(frames, flow, c.scale, View(y, x, flip, *colours, self.config.crop))
+        frames, flow = picture(frames, flow, c.scale, Crop(y, x, flip, *colours, self.config.crop))
         return Batch(
             frames=frames,
             flow=flow,
@@ -73,7 +73,7 @@ class Augment:
         place = (draws[:, :2] * (room + 1)).long().clamp(max=room)
         return place[:, 0], place[:, 1]
 
-    def _sound(self, db: torch.Tensor, c: Compact) -> dict[str, torch.Tensor]:
+    def _sound(self, db: torch.Tensor, c: StoredBatch) -> dict[str, torch.Tensor]:
         """float16 dB [B,L,M] to float32 [B,L,M], times and mask; padding and SpecAugment's masks are 0."""
         x, time, mask = db.to(torch.float32, copy=True), c.audio_time.clone(), c.audio_mask.clone()
         if not x.shape[2]:
@@ -97,7 +97,7 @@ class Augment:
 
 
 HEARD = ("audio_time", "audio_mask")  # what warping the sound may change
-CARRIED = tuple(f.name for f in fields(Known) if f.name not in HEARD)
+CARRIED = tuple(f.name for f in fields(ClipInfo) if f.name not in HEARD)
 
 
 def colour_matrix(draws: torch.Tensor, strength: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -21,7 +21,7 @@ PIXELS = 8  # coloured by one row of a product
 
 
 @dataclass(frozen=True)
-class View:
+class Crop:
     """What each clip shows of what is stored, and in which colours.
 
     Attributes:
@@ -39,7 +39,7 @@ class View:
 
 
 def batched(
-    frames: torch.Tensor, flow: torch.Tensor, scale: torch.Tensor, view: View
+    frames: torch.Tensor, flow: torch.Tensor, scale: torch.Tensor, view: Crop
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Each clip's own square of frames and flow as the network reads them.
 
@@ -54,7 +54,7 @@ def batched(
 
 
 def one_pass(
-    frames: torch.Tensor, flow: torch.Tensor, scale: torch.Tensor, view: View
+    frames: torch.Tensor, flow: torch.Tensor, scale: torch.Tensor, view: Crop
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What `batched` takes and returns, for tensors on the CPU."""
     for field in (frames, flow):
@@ -79,7 +79,7 @@ def check_size(x: torch.Tensor, size: int) -> None:
         raise ValueError(f"stored crops are {h}x{w} px; loader.crop={size} is larger")
 
 
-def crop(x: torch.Tensor, view: View) -> torch.Tensor:
+def crop(x: torch.Tensor, view: Crop) -> torch.Tensor:
     """Each clip's own square: [B,T,H,W,C] to [B,T,S,S,C], mirrored where ``view.flip`` is true."""
     b, t, h = x.shape[:3]
     if h == 0:
@@ -94,7 +94,7 @@ def crop(x: torch.Tensor, view: View) -> torch.Tensor:
     return x[clip, moment, rows[:, None, :, None], columns[:, None, None, :]]
 
 
-def colour(x: torch.Tensor, view: View) -> torch.Tensor:
+def colour(x: torch.Tensor, view: Crop) -> torch.Tensor:
     """uint8 [B,T,S,S,3] to normalised float32 [B,T,3,S,S]: one colour matrix and offset a clip."""
     b, t, s = x.shape[:3]
     # Several pixels make one row, with the matrix repeated along a diagonal: products of 24 columns

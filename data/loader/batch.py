@@ -13,7 +13,7 @@ import torch
 
 
 @dataclass(kw_only=True)
-class Known:
+class ClipInfo:
     """What a batch knows of its clips beside the large fields; the same before and after augmentation.
 
     Attributes:
@@ -49,14 +49,14 @@ class Known:
 
 
 @dataclass(kw_only=True)
-class Batch(Known):
+class Batch(ClipInfo):
     """One batch of clips as the network reads it, of static shape; what is missing or padding is masked.
 
     Attributes:
         frames: float32 [B,T,3,S,S], RGB, about zero mean and unit variance.
         flow: float32 [B,T,2,S,S], px per native frame step in crop pixels; u right, v down.
         logmel: float32 [B,L,M], about zero mean and unit variance.
-        Others: see `Known`.
+        Others: see `ClipInfo`.
     """
 
     frames: torch.Tensor
@@ -71,7 +71,7 @@ class Batch(Known):
 
 
 @dataclass(kw_only=True)
-class Compact(Known):
+class StoredBatch(ClipInfo):
     """One batch as it is stored and travels; `deiii.data.loader.augment.Augment` makes a `Batch` of it.
 
     Attributes:
@@ -80,7 +80,7 @@ class Compact(Known):
         frame_at, hop_at: int64 [B,T], [B,L]; rows in the resident arrays.
         scale: float32 [B,T], px per step of int8 flow.
         draws: float32 [B,K] in [0,1), the clip's random numbers for augmentation.
-        Others: see `Known`.
+        Others: see `ClipInfo`.
     """
 
     frames: torch.Tensor

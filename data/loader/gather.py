@@ -16,7 +16,7 @@ import torch
 
 from deiii.data.config.schema import LoaderConfig
 from deiii.data.loader.augment_audio import SOUND_DRAWS
-from deiii.data.loader.batch import Compact
+from deiii.data.loader.batch import StoredBatch
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.order import uniforms
 from deiii.data.loader.sampling import audio_window, video_steps
@@ -84,22 +84,24 @@ class Gather:
         self.streams = {s: features.streams[s] for s, on in used.items() if on and s in features.streams}
         self.large = {s for s in self.streams if s != "faces" or switches["video"]}
         self.first = {s: stream.first for s, stream in self.streams.items()}
-        self.held: Mapping[str, Held] = {}
+        self.held: Mapping[str, Resident] = {}
         for stream in self.streams.values():
             stream.load_small()
 
-    def allocate(self, batch: int, pinned: bool = False) -> Compact:
+    def allocate(self, batch: int, pinned: bool = False) -> StoredBatch:
         """Buffers for one batch, in page-locked memory where a GPU will fetch it.
 
         Others come from numpy, which asks the system for huge pages: copies into them are faster.
         """
         shapes = self._shapes(batch)
         if pinned:
-            return Compact(**{n: torch.zeros(s, dtype=d, pin_memory=True) for n, (s, d) in shapes.items()})
-        return Compact(**{n: torch.from_numpy(np.zeros(s, _numpy(d))) for n, (s, d) in shapes.items()})
+            tensors = {n: torch.zeros(s, dtype=d, pin_memory=True) for n, (s, d) in shapes.items()}
+        else:
+            tensors = {n: torch.from_numpy(np.zeros(s, _numpy(d))) for n, (s, d) in shapes.items()}
+        return StoredBatch(**tensors)
 
     def _shapes(self, batch: int) -> dict[str, tuple[tuple, torch.dtype]]:
-        """Shape and type of every field of `Compact`."""
+        """Shape and type of every field of `StoredBatch`."""
         c = self.config
         b, t, l = batch, c.steps, c.audio_steps
         classes, attributes = self.labels.soft.shape[1], self.labels.attributes.shape[1]
@@ -235,7 +237,7 @@ class Sampled:
     """N clips whose instants are chosen.
 
     Attributes:
-        small: every field of `Compact` but the large ones, N clips long.
+        small: every field of `StoredBatch` but the large ones, N clips long.
         row: int64 [N], rows of the feature set; 0 for a filler.
         at: int64 [N,T], frames; start, count: int64 [N], first log-mel hop and how many.
     """
@@ -248,7 +250,7 @@ class Sampled:
 
 
 @dataclass
-class Held:
+class Resident:
     """A large field of some clips, end to end in memory; ``first`` int64 [N] is where each begins."""
 
     array: np.ndarray | torch.Tensor

@@ -20,11 +20,11 @@ import torch
 from deiii.data.config.schema import LoaderConfig
 from deiii.data.loader.augment import Augment
 from deiii.data.loader.augment_audio import level_table
-from deiii.data.loader.batch import Batch, Compact
+from deiii.data.loader.batch import Batch, StoredBatch
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.gather import Gather, Sampled
 from deiii.data.loader.order import batch_count, epoch_order, rank_share
-from deiii.data.loader.prefetch import Ring, Stuck
+from deiii.data.loader.prefetch import Prefetcher, Stuck
 from deiii.data.loader.residency import choose_residency, free_bytes, hold, remote
 
 TOGETHER = 8  # batches whose instants are chosen in one go, which takes little longer than for one
@@ -34,7 +34,7 @@ TOGETHER = 8  # batches whose instants are chosen in one go, which takes little 
 class Slot:
     """A reused buffer; ``sent`` is when the GPU has fetched what was in it."""
 
-    batch: Compact
+    batch: StoredBatch
     arrays: dict[str, np.ndarray]
     sent: torch.cuda.Event | None = None
 
@@ -117,13 +117,13 @@ class Loader:
             return self._epoch_on_gpu(number, start)
         return self._epoch_on_cpu(number, start)
 
-    def compact(self, number: int, start: int = 0) -> Iterator[Compact]:
+    def compact(self, number: int, start: int = 0) -> Iterator[StoredBatch]:
         """The batches before casting and augmentation; each is valid until the next is asked for."""
         with self._ring(number, start) as ring:
             for slot in self._watched(ring):
                 yield slot.batch
 
-    def _watched(self, ring: Ring[Slot]) -> Iterator[Slot]:
+    def _watched(self, ring: Prefetcher[Slot]) -> Iterator[Slot]:
         """The ring's slots; a disk that answers too slowly is an error that names its folder."""
         try:
             yield from ring
@@ -135,7 +135,7 @@ class Loader:
                 "Raise loader.timeout for a slow one, or copy the cache to a local disk"
             ) from None
 
-    def _ring(self, number: int, start: int) -> Ring[Slot]:
+    def _ring(self, number: int, start: int) -> Prefetcher[Slot]:
         plan = self.batches(number)
         while len(self._slots) < max(1, self.config.ahead) + 1:
             batch = self.gather.allocate(self.config.batch, pinned=self.device.type == "cuda")
@@ -157,7 +157,7 @@ class Loader:
             batch = self.config.batch
             self.gather.copy(slot.arrays, sampled, slice(place * batch, (place + 1) * batch))
 
-        return Ring(self._slots, fill, len(plan), self.config.threads, start, self.config.timeout)
+        return Prefetcher(self._slots, fill, len(plan), self.config.threads, start, self.config.timeout)
 
     def _epoch_on_cpu(self, number: int, start: int) -> Iterator[Batch]:
         with self._ring(number, start) as ring:
@@ -170,7 +170,7 @@ class Loader:
     def _epoch_on_gpu(self, number: int, start: int) -> Iterator[Batch]:
         """One batch is on its way to the GPU while the one before computes."""
         side = torch.cuda.Stream(self.device)
-        on_way: deque[tuple[Compact, torch.cuda.Event]] = deque()
+        on_way: deque[tuple[StoredBatch, torch.cuda.Event]] = deque()
         with self._ring(number, start) as ring:
             for slot in self._watched(ring):
                 on_way.append(self._send(slot, side))
@@ -179,7 +179,7 @@ class Loader:
             while on_way:
                 yield self._receive(*on_way.popleft())
 
-    def _send(self, slot: Slot, side: torch.cuda.Stream) -> tuple[Compact, torch.cuda.Event]:
+    def _send(self, slot: Slot, side: torch.cuda.Stream) -> tuple[StoredBatch, torch.cuda.Event]:
         with torch.cuda.stream(side):
             names = [f.name for f in fields(slot.batch)]
             there = {n: getattr(slot.batch, n).to(self.device, non_blocking=True) for n in names}
@@ -187,7 +187,7 @@ class Loader:
             slot.sent.record(side)
         return replace(slot.batch, **there), slot.sent
 
-    def _receive(self, batch: Compact, sent: torch.cuda.Event) -> Batch:
+    def _receive(self, batch: StoredBatch, sent: torch.cuda.Event) -> Batch:
         now = torch.cuda.current_stream(self.device)
         now.wait_event(sent)
         for f in fields(batch):

@@ -1,6 +1,6 @@
 """A ring of slots that a few threads fill ahead of one reader, in order.
 
->>> with Ring([[0], [0]], lambda slot, n: slot.__setitem__(0, n), count=3, threads=2) as ring:
+>>> with Prefetcher([[0], [0]], lambda slot, n: slot.__setitem__(0, n), count=3, threads=2) as ring:
 ...     [slot[0] for slot in ring]
 [0, 1, 2]
 """
@@ -18,7 +18,7 @@ class Stuck(OSError):
     """No item came within the time allowed."""
 
 
-class Ring(Generic[Slot]):
+class Prefetcher(Generic[Slot]):
     """Fills item ``n`` into slot ``n % len(slots)`` as soon as that slot is free.
 
     Args:
@@ -55,7 +55,7 @@ class Ring(Generic[Slot]):
             for n in range(max(1, threads))
         ]
 
-    def __enter__(self) -> Ring[Slot]:
+    def __enter__(self) -> Prefetcher[Slot]:
         for thread in self._threads:
             thread.start()
         return self

@@ -52,7 +52,7 @@ class MemoryStream(Stream):
         return self.arrays[name]
 
 
-def nothing(stage: str, size: int, n_mels: int) -> dict[str, np.ndarray]:
+def empty_fields(stage: str, size: int, n_mels: int) -> dict[str, np.ndarray]:
     """The fields of a stage that found nothing: no rows, of the right shape."""
     sizes = {"S": size, "M": n_mels}
     return {
@@ -69,7 +69,7 @@ def recording(
     """A feature set with one clip an interval; what a clip lacks is empty.
 
     Args:
-        arrays: by stage, the fields that the stage stores; `nothing` where it found nothing.
+        arrays: by stage, the fields that the stage stores; `empty_fields` where it found nothing.
         intervals: begin and end in s on the recording's clock; clip i is the i-th.
         classes: the network's classes.
     """

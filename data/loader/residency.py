@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import torch
 
-from deiii.data.loader.gather import Gather, Held
+from deiii.data.loader.gather import Gather, Resident
 
 DEVICE_SHARE = 0.5  # of the GPU's free memory; the rest is for the network
 RAM_SHARE = 0.5  # of the memory available; only where the files are far away
@@ -72,7 +72,7 @@ def remote(folders: Iterable[Path]) -> str:
     return ""
 
 
-def hold(gather: Gather, rows: np.ndarray, device: torch.device | None) -> dict[str, Held]:
+def hold(gather: Gather, rows: np.ndarray, device: torch.device | None) -> dict[str, Resident]:
     """Copy the large fields of some clips into memory, or onto ``device``."""
     held = {}
     rows = np.sort(rows)  # in the order of the files
@@ -92,5 +92,5 @@ def hold(gather: Gather, rows: np.ndarray, device: torch.device | None) -> dict[
             part = slice(first[row], first[row] + lengths[row])
             values = stream.main(int(row))
             whole[part] = values if device is None else torch.from_numpy(values.copy())
-        held[stage] = Held(whole, first)
+        held[stage] = Resident(whole, first)
     return held

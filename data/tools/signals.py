@@ -14,7 +14,7 @@ INTERRUPTED = 130  # exit status
 STOPS_WITHIN = 5.0  # s
 
 
-def hear_stop() -> None:
+def install_stop_handler() -> None:
     """Let SIGTERM and Ctrl-C raise KeyboardInterrupt, once.
 
     Whoever insists is not heard while there is still time to tidy up as promised; after
@@ -42,13 +42,13 @@ def _handler() -> Callable[[int, FrameType | None], None]:
 
 
 @contextmanager
-def deaf_children() -> Iterator[None]:
+def block_sigint() -> Iterator[None]:
     """Processes that are started in the block never see Ctrl-C, nor do those of threads started in it.
 
     A terminal sends it to every process of its group. Workers would each print a trace, while the
     process that started them is there to end them.
 
-    >>> with deaf_children():  # doctest: +SKIP
+    >>> with block_sigint():  # doctest: +SKIP
     ...     process.start()
     """
     resource_tracker.ensure_running()  # multiprocessing's; starting it later would lift the block

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from deiii.model.distributed.ranks import Ranks
 
 
-class OverRanks:
+class RankAware:
     """A layer that knows the other ranks; `connect` tells it."""
 
     ranks: Ranks | None = None
@@ -22,11 +22,11 @@ class OverRanks:
 def connect(model: nn.Module, ranks: Ranks) -> None:
     """Make a network's layers act on the whole of every batch, of which each rank holds a part."""
     for module in model.modules():
-        if isinstance(module, OverRanks):
+        if isinstance(module, RankAware):
             module.ranks = ranks if ranks.world > 1 else None
 
 
-class Dropout(OverRanks, nn.Dropout):
+class Dropout(RankAware, nn.Dropout):
     """Dropout; over several ranks each clip's mask is the one it gets in one process on the same device."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ def kept(x: Tensor, p: float, ranks: Ranks) -> Tensor:
     return ranks.own(F.dropout(x.new_ones((len(x) * ranks.world, *x.shape[1:])), p))
 
 
-class BatchNorm2d(OverRanks, nn.BatchNorm2d):
+class BatchNorm2d(RankAware, nn.BatchNorm2d):
     """Batch normalisation; with ``weight_N`` its statistics are all ranks' and weigh each image."""
 
     def forward(self, x: Tensor, weight_N: Tensor | None = None) -> Tensor:

@@ -27,7 +27,7 @@ from deiii.model.training.run_folder import RunFolder
 
 
 @dataclass(frozen=True, order=True)
-class Cell:
+class FoldSeed:
     """One fold with one seed."""
 
     fold: int
@@ -68,7 +68,7 @@ def crossval(
     if len(set(seeds)) != len(seeds) or not seeds or len(set(folds)) != len(folds):
         raise ConfigError(f"seeds and folds are named once each; got seeds {list(seeds)}, folds {folds}")
     base = Path(config.train.run)
-    cells = [Cell(fold, seed) for seed in seeds for fold in folds]  # a whole round of folds comes first
+    cells = [FoldSeed(fold, seed) for seed in seeds for fold in folds]  # a whole round of folds comes first
     configs = {cell: cell_config(config, cell) for cell in cells}
     done = sum(finished(c) for c in configs.values())
     if progress and done:
@@ -90,7 +90,7 @@ def brief(metrics: dict[str, Any]) -> str:
     return ", ".join(figures)
 
 
-def cell_config(config: Config, cell: Cell) -> Config:
+def cell_config(config: Config, cell: FoldSeed) -> Config:
     """The settings of one cell's run."""
     own = deepcopy(config)
     own.split.fold, own.train.seed = cell.fold, cell.seed

@@ -8,11 +8,11 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deiii.model.distributed.layers import OverRanks, kept
+from deiii.model.distributed.layers import RankAware, kept
 from deiii.model.network.positions import Rotation, rotate
 
 
-class Attention(OverRanks, nn.Module):
+class Attention(RankAware, nn.Module):
     """Multi-head attention over the last-but-one axis, never across clips.
 
     A query whose keys are all masked receives zeros, so a residual leaves it as it was.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from deiii.model.distributed.layers import OverRanks, normalise
+from deiii.model.distributed.layers import RankAware, normalise
 
 
 class AudioEncoder(nn.Module):
@@ -103,7 +103,7 @@ class AudioResidual(nn.Module):
         return torch.relu(y + self.shortcut(x)).masked_fill(~mask, 0.0)
 
 
-class MaskedBatchNorm(OverRanks, nn.BatchNorm2d):
+class MaskedBatchNorm(RankAware, nn.BatchNorm2d):
     """Batch normalisation of [B,C,L,M] whose statistics see valid steps alone (mask bool [B,1,L,1])."""
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from deiii.data.config.schema import ModelConfig
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.loader.batch import Batch
-from deiii.model.distributed.layers import Dropout, OverRanks
+from deiii.model.distributed.layers import Dropout, RankAware
 from deiii.model.network.attention import AttentivePool
 from deiii.model.network.audio_encoders import AudioEncoder, DeepAudioEncoder
 from deiii.model.network.conformer import Conformer
@@ -56,7 +56,7 @@ class Outputs:
         return {name: scores for name, scores in named.items() if scores is not None}
 
 
-class DEIII(OverRanks, nn.Module):
+class DEIII(RankAware, nn.Module):
     """The network.
 
     Args:

@@ -24,7 +24,7 @@ from deiii.data.config.load import load_config, parse_config, to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.loader.feature_set import needed_stages
-from deiii.data.loader.recording import nothing, recording
+from deiii.data.loader.recording import empty_fields, recording
 from deiii.model.distributed.devices import pick_device
 from deiii.model.network.hide_streams import STREAMS, enabled_streams, hide
 from deiii.model.network.task import Task
@@ -155,7 +155,7 @@ class Predictor:
         inputs: Sequence[str],
     ) -> Predictions:
         """Run the network on intervals; from the i-th, the inputs in ``hidden[i]`` are hidden."""
-        empty = {s: nothing(s, self.config.faces.size, self.config.logmel.n_mels) for s in self.stages}
+        empty = {s: empty_fields(s, self.config.faces.size, self.config.logmel.n_mels) for s in self.stages}
         features = recording({**empty, **arrays}, intervals, self.classes)
         loader = replace(self.config.loader, batch=min(len(intervals), MOST_BATCH), residency="stream")
         config = replace(self.config, loader=loader)

@@ -12,7 +12,7 @@ from torch import Tensor
 from deiii.data.loader.batch import Batch
 from deiii.model.network.deiii import Outputs, Scores
 from deiii.model.network.time_match import match_loss
-from deiii.model.training.whole_batch import Truth
+from deiii.model.training.gather_batch import Truth
 
 
 def total_loss(

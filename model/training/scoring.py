@@ -14,8 +14,8 @@ from deiii.data.loader.batch import Batch
 from deiii.model.distributed.devices import autocast
 from deiii.model.distributed.ranks import Ranks
 from deiii.model.metrics import ccc, class_figures
+from deiii.model.training.gather_batch import gather_batch
 from deiii.model.training.losses import total_loss
-from deiii.model.training.whole_batch import whole_batch
 
 
 @dataclass
@@ -73,7 +73,7 @@ def score(
     with autocast(config.amp, device):
         for batch in batches:
             batch = change(batch.to(device))
-            outputs, batch = whole_batch(ranks or Ranks(), model(batch), batch)
+            outputs, batch = gather_batch(ranks or Ranks(), model(batch), batch)
             loss, _ = total_loss(outputs, batch, w_video=config.w_video, w_audio=config.w_audio)
             keep("loss", loss.float()[None])
             keep("real", batch.real)

@@ -29,11 +29,11 @@ from deiii.model.distributed.layers import connect
 from deiii.model.distributed.ranks import Ranks
 from deiii.model.network.hide_streams import random_hide
 from deiii.model.training import checkpoint
+from deiii.model.training.gather_batch import gather_batch
 from deiii.model.training.losses import total_loss
 from deiii.model.training.optim import AveragedWeights, learning_rate, make_optimizer
 from deiii.model.training.run_folder import RunFolder
 from deiii.model.training.scoring import score
-from deiii.model.training.whole_batch import whole_batch
 
 CHECK_EVERY = 25  # steps between two looks at the loss; a look waits for the device
 
@@ -156,7 +156,7 @@ class Trainer:
         batch = random_hide(batch, self.settings.modality_dropout, self.config.model, self.ranks)
         with autocast(self.settings.amp, self.device):
             outputs = self.learner(batch)
-        outputs, batch = whole_batch(self.ranks, outputs, batch)
+        outputs, batch = gather_batch(self.ranks, outputs, batch)
         loss, parts = total_loss(
             outputs, batch,
             w_video=self.settings.w_video, w_audio=self.settings.w_audio, w_match=self.settings.w_match,

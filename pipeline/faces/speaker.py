@@ -11,7 +11,7 @@ import numpy as np
 from deiii.pipeline.faces.tracking import Track
 
 
-def choose(tracks: list[Track], pick: str, shape: tuple[float, float] | np.ndarray) -> list[Track]:
+def pick_speaker(tracks: list[Track], pick: str, shape: tuple[float, float] | np.ndarray) -> list[Track]:
     """The tracks that show the clip's face, none overlapping another in time, in order.
 
     Args:

@@ -24,7 +24,7 @@ from deiii.data.config.schema import FacesConfig
 from deiii.pipeline.faces import align
 from deiii.pipeline.faces.detectors import load_detector, weights_digest
 from deiii.pipeline.faces.face import Detector, Face, shrink
-from deiii.pipeline.faces.speaker import choose
+from deiii.pipeline.faces.speaker import pick_speaker
 from deiii.pipeline.faces.tracking import Track, Tracker
 from deiii.pipeline.media.video import Picture, expected_bytes, read_video
 
@@ -83,7 +83,7 @@ def extract_faces(path: str | os.PathLike, config: FacesConfig, detector: Detect
             kept.append(small if shape == small_shape else picture)
             held += small.nbytes if shape == small_shape else picture.nbytes
             kept = kept if held <= 2 * KEEP_BYTES else None  # the header promised less
-    tracks = choose(tracker.finish(), config.pick, small_shape)
+    tracks = pick_speaker(tracker.finish(), config.pick, small_shape)
     scale = np.array([small_shape[1] / shape[1], small_shape[0] / shape[0]])
     points, transforms, present, valid = _geometry(tracks, config, detector, scale, shape, len(times))
     frame_of = np.repeat(np.arange(len(times)), [len(r) for r in rows])

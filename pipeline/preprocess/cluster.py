@@ -19,7 +19,7 @@ from distributed.core import Status
 
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.tools.signals import deaf_children
+from deiii.data.tools.signals import block_sigint
 from deiii.pipeline.preprocess.cluster_kinds import kubernetes_cluster, local_cluster, slurm_cluster
 
 # A worker that dies takes its shard's clips into quarantine at once (`deiii.pipeline.stages.isolation`), and
@@ -88,7 +88,7 @@ def _silence_logs() -> None:
 def _fresh(config: Config, tasks: int) -> Iterator[Client]:
     here = config.cluster.kind == "local"
     with dask.config.set(SETTINGS if here else AWAY), ExitStack() as closing:
-        with deaf_children():  # the threads that start here start the workers
+        with block_sigint():  # the threads that start here start the workers
             others = set(psutil.Process().children())
             cluster, workers = _start(config, tasks)
             closing.push(partial(_close, cluster, others if here else None))

@@ -81,7 +81,7 @@ def finished_shards(
         indexed = {}
     there = [p for p in plans if (folder / f"{p.name}.h5").exists()]
     listed = [(folder, indexed[p.name]) for p in there if p.name in indexed]
-    damaged = {f.path.stem: f.trouble for f in examine(listed, config.check == "bytes")}
+    damaged = {f.path.stem: f.defect for f in examine(listed, config.check == "bytes")}
     done: dict[str, ShardRecord] = {}
     notes: list[str] = []
     for plan in there:

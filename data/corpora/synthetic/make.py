@@ -28,7 +28,7 @@ from deiii.data.corpora.synthetic.plan import check, clip_count, plan_clip
 from deiii.data.corpora.synthetic.voice import SAMPLE_RATE, render_voice
 from deiii.data.corpora.synthetic.write import write_clip
 from deiii.data.tools.atomic_files import remove_temporary, write_json, write_text
-from deiii.data.tools.signals import deaf_children
+from deiii.data.tools.signals import block_sigint
 
 FORMAT = 1  # raise it when the same settings draw something else
 CSV_FIELDS = ("id", "path", "speaker", "label", "valence", "arousal")
@@ -78,7 +78,7 @@ def make(root: str | Path, config: SyntheticConfig, workers: int = 0, progress: 
             with ProcessPoolExecutor(
                 workers, mp_context=spawn, initializer=cv2.setNumThreads, initargs=(1,)
             ) as pool:
-                with deaf_children():
+                with block_sigint():
                     drawn = pool.map(draw, missing)
                 for _ in drawn:
                     bar.update()

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from deiii.data.cache.index import CacheError, read_index, stage_folder
-from deiii.data.cache.integrity import examine, require_whole, trouble
+from deiii.data.cache.integrity import defect, examine, require_whole
 from tests.helpers.caches import CORPUS, KEYS, make_cache
 
 
@@ -30,12 +30,12 @@ def test_every_kind_of_trouble_is_told(stage):
     content = bytearray(one.read_bytes())
     content[len(content) // 2] ^= 4
     one.write_bytes(content)
-    assert "changed" in trouble(folder, first) and not trouble(folder, first, every_byte=False)
+    assert "changed" in defect(folder, first) and not defect(folder, first, every_byte=False)
     two.write_bytes(two.read_bytes()[:-1])
-    assert "instead of" in trouble(folder, second, every_byte=False)
-    assert "another shard" in trouble(folder, replace(third, digest="0" * 64))
+    assert "instead of" in defect(folder, second, every_byte=False)
+    assert "another shard" in defect(folder, replace(third, digest="0" * 64))
     two.unlink()
-    assert trouble(folder, second) == "missing"
+    assert defect(folder, second) == "missing"
     found = examine([(folder, r) for r in (first, second, third)], every_byte=True)
     assert [f.path for f in found] == [one, two]
 

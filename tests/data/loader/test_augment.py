@@ -8,16 +8,16 @@ import torch
 
 from deiii.data.config.schema import LoaderConfig
 from deiii.data.loader.augment import DRAWS, MEAN, STD, Augment, colour_matrix, spec_masks
-from deiii.data.loader.batch import Compact
+from deiii.data.loader.batch import StoredBatch
 
 B, T, H, S, L, M = 4, 3, 10, 6, 12, 8
 
 
-def compact(draws: torch.Tensor | None = None) -> Compact:
+def compact(draws: torch.Tensor | None = None) -> StoredBatch:
     rng = np.random.default_rng(0)
     any_of = lambda *shape: torch.from_numpy(rng.random(shape, np.float32))
     masks = 2
-    return Compact(
+    return StoredBatch(
         frames=torch.from_numpy(rng.integers(0, 256, (B, T, H, H, 3), dtype=np.uint8)),
         flow=torch.from_numpy(rng.integers(-127, 128, (B, T, H, H, 2), dtype=np.int8)),
         logmel=(any_of(B, L, M) * -80).half(),

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deiii.data.loader.augment_video import View, batched, crop, one_pass, scale_flow
+from deiii.data.loader.augment_video import Crop, batched, crop, one_pass, scale_flow
 
 WAYS = pytest.mark.parametrize("way", [batched, one_pass])
 B, T, H, S = 4, 3, 10, 6
@@ -33,7 +33,7 @@ def inputs(seed: int = 0, b: int = B, t: int = T, h: int = H, size: int = S, dty
 
 def seen(values: list, size: int) -> list:
     """The arguments of both ways."""
-    return [*values[:3], View(*values[3:], size)]
+    return [*values[:3], Crop(*values[3:], size)]
 
 
 def plainly(frames, flow, scale, y, x, flip, matrix, offset, size) -> tuple[np.ndarray, np.ndarray]:
@@ -101,5 +101,5 @@ def test_flow_scale_is_per_step():
 def test_a_crop_is_where_it_was_asked_for():
     place = torch.arange(H * H).view(1, 1, H, H, 1)
     y, left, flip = torch.tensor([2]), torch.tensor([3]), torch.tensor([False])
-    found = crop(place, View(y, left, flip, torch.empty(0), torch.empty(0), 2))
+    found = crop(place, Crop(y, left, flip, torch.empty(0), torch.empty(0), 2))
     assert found.flatten().tolist() == [23, 24, 33, 34]

@@ -6,7 +6,7 @@ import numpy as np
 
 from deiii.data.config.schema import LoaderConfig
 from deiii.data.loader.loader import Loader
-from deiii.data.loader.recording import nothing, recording
+from deiii.data.loader.recording import empty_fields, recording
 
 
 def test_windows_hold_the_rows_of_their_time():
@@ -21,7 +21,7 @@ def test_windows_hold_the_rows_of_their_time():
 def test_what_is_missing_is_masked():
     """Sound alone: the batch has pictures of the right size that nothing may look at."""
     time = np.arange(200) / 100
-    arrays = {s: nothing(s, 24, 16) for s in ("faces", "flow", "logmel")}
+    arrays = {s: empty_fields(s, 24, 16) for s in ("faces", "flow", "logmel")}
     arrays["logmel"] = {"logmel": np.ones((200, 16), np.float16), "time": time}
     config = LoaderConfig(steps=3, audio_steps=50, crop=20, batch=2, residency="stream")
     batch = next(

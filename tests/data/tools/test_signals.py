@@ -51,7 +51,7 @@ def test_who_insists_is_not_heard_before_the_promised_time(number, within, tidie
 def test_children_started_in_the_block_are_deaf_and_later_ones_hear():
     code = "import time; print('begun', flush=True); time.sleep(1)"
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with signals.deaf_children(), start(code, **pipes) as deaf:
+    with signals.block_sigint(), start(code, **pipes) as deaf:
         assert deaf.stdout.readline()
         deaf.send_signal(signal.SIGINT)
         assert deaf.wait(30) == 0

@@ -23,8 +23,8 @@ from deiii.model.distributed.ranks import (
 from deiii.model.network.hide_streams import random_hide
 from deiii.model.network.time_match import Matches
 from deiii.model.network.visual_encoders import only_valid, times_taken
+from deiii.model.training.gather_batch import gather_batch, whole_matches
 from deiii.model.training.loaders import make_loader
-from deiii.model.training.whole_batch import whole_batch, whole_matches
 from tests.helpers import two_ranks
 from tests.helpers.model_helpers import random_batch
 from tests.model.training.test_train import features_of
@@ -130,7 +130,7 @@ def test_ranks_draw_what_one_process_draws():
 def test_one_process_exchanges_nothing():
     batch, ranks = random_batch(4), Ranks(clips=4)
     outputs = object()
-    assert whole_batch(ranks, outputs, batch) == (outputs, batch)
+    assert gather_batch(ranks, outputs, batch) == (outputs, batch)
     x = torch.arange(4)
     assert ranks.whole(x) is x and ranks.own(x) is x and ranks.any_wants_to_stop(True)
     assert ranks.of_first([1.0]) == [1.0] and ranks.state_of_first(None) is None

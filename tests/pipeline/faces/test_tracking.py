@@ -4,7 +4,7 @@ import numpy as np
 
 from deiii.pipeline.faces.detectors import TEMPLATE
 from deiii.pipeline.faces.face import Face
-from deiii.pipeline.faces.speaker import choose
+from deiii.pipeline.faces.speaker import pick_speaker
 from deiii.pipeline.faces.tracking import Tracker, overlap
 from deiii.pipeline.media.scene_cuts import is_cut
 from tests.helpers.clipmaker import GROUND, picture
@@ -57,13 +57,16 @@ def test_two_people_keep_their_identity():
 def test_another_person_does_not_take_over():
     script = [[(20, 20), (160, 80)]] * 12 + [[(160, 80)]] * 12
     tracks = run(script)
-    first = choose(tracks, "first", (160, 240))
+    first = pick_speaker(tracks, "first", (160, 240))
     assert len({t.seen[0].box[0] > 100 for t in first}) == 1
 
 
 def test_a_returning_face_is_taken_up_again():
     script = [[(80, 40)]] * 10 + [[]] * 15 + [[(120, 60)]] * 10
-    assert [(t.start, t.stop) for t in choose(run(script), "speaker", (160, 240))] == [(0, 10), (25, 35)]
+    assert [(t.start, t.stop) for t in pick_speaker(run(script), "speaker", (160, 240))] == [
+        (0, 10),
+        (25, 35),
+    ]
 
 
 def test_cut_ends_a_track_at_once():

@@ -18,7 +18,7 @@ from deiii.model.network.time_match import Matches
 
 @dataclass
 class Truth:
-    """What a loss and a score need to know of the clips; see `Known` for the fields."""
+    """What a loss and a score need to know of the clips; see `ClipInfo` for the fields."""
 
     label: Tensor
     soft: Tensor
@@ -27,7 +27,7 @@ class Truth:
     real: Tensor
 
 
-def whole_batch(ranks: Ranks, outputs: Outputs, batch: Batch) -> tuple[Outputs, Batch | Truth]:
+def gather_batch(ranks: Ranks, outputs: Outputs, batch: Batch) -> tuple[Outputs, Batch | Truth]:
     """Every rank's clips on every rank, in two exchanges, three with L_S; alone, what came in.
 
     A loss that every rank then computes over all clips is that of one process, means, CCC and class weights
