@@ -51,6 +51,9 @@ test: $(STAMP) ## lint and run the tests (a few minutes)
 test-all: $(STAMP) ## the slow tests too
 	$(PY) -m pytest
 
+test-package: $(STAMP) ## build the wheel, install it elsewhere, run its commands (1 minute)
+	$(PY) -m pytest tests/package
+
 test-faults: $(STAMP) ## kill, corrupt and fill up the real programs; a table of what came of it [ARGS=--short]
 	$(PY) -m tests.faults $(ARGS)
 

@@ -1,0 +1,59 @@
+"""The predictions stored in docs/results give the figures that the reports state."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import tarfile
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+ARCHIVES = sorted(RESULTS.glob("*/predictions.tar.xz"))
+
+
+def stored_tables(archive: Path) -> dict[tuple[int, int], list[dict[str, str]]]:
+    """Rows of every stored predictions file, by fold and seed."""
+    tables = {}
+    with tarfile.open(archive) as tar:
+        for entry in tar:
+            found = re.fullmatch(r"predictions-fold(\d+)-seed(\d+)\.csv", entry.name)
+            stream = tar.extractfile(entry) if found else None
+            if found and stream:
+                text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+                tables[int(found[1]), int(found[2])] = list(csv.DictReader(text))
+    return tables
+
+
+def recall(rows: list[dict[str, str]]) -> float:
+    """Unweighted average recall: the mean over classes of the share of clips predicted right."""
+    hits = defaultdict(list)
+    for row in rows:
+        hits[row["truth"]].append(row["truth"] == row["predicted"])
+    return float(np.mean([np.mean(of_class) for of_class in hits.values()]))
+
+
+@pytest.mark.parametrize("archive", ARCHIVES, ids=[a.parent.name for a in ARCHIVES])
+def test_stored_predictions_give_the_reported_recall(archive):
+    report = json.loads((archive.parent / "crossval.json").read_text(encoding="utf-8"))
+    tables = stored_tables(archive)
+    assert len(tables) == report["folds"] * len(report["seeds"])
+    assert {(run["fold"], run["seed"]) for run in report["runs"]} == set(tables)
+    for run in report["runs"]:
+        assert recall(tables[run["fold"], run["seed"]]) == pytest.approx(run["uar"], abs=1e-6)
+    by_fold = [
+        np.mean([recall(tables[fold, seed]) for seed in report["seeds"]]) for fold in range(report["folds"])
+    ]
+    assert np.mean(by_fold) == pytest.approx(report["figures"]["uar"]["mean"], abs=1e-6)
+
+
+@pytest.mark.parametrize("archive", ARCHIVES, ids=[a.parent.name for a in ARCHIVES])
+def test_stored_test_speakers_are_those_of_the_report(archive):
+    report = json.loads((archive.parent / "crossval.json").read_text(encoding="utf-8"))
+    for (fold, _), rows in stored_tables(archive).items():
+        assert {row["speaker"] for row in rows} == set(report["splits"][str(fold)]["test"])

@@ -1,0 +1,212 @@
+"""The structure of the code: who may import whom, and how large files and folders may become.
+
+Imports are read from the source with ``ast``; nothing is imported. ``ORDER`` is the plan: in each folder a
+module may import modules of the levels before its own, and none beside it on the same level.
+"""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("data", "pipeline", "model")
+MAX_LINES = 350
+MAX_MODULES = 14  # beside __init__.py
+
+# What a room may import of the others. The longest matching entry counts.
+ROOM_IMPORTS = {
+    "data": set(),
+    "pipeline": {"data"},
+    "model": {"data"},
+    "model/prediction": {"data", "pipeline"},
+}
+
+# Folder: its modules and folders, one level a string, the lowest level first.
+ORDER = {
+    "data": ["tools", "config", "corpora", "cache", "loader"],
+    "data/tools": [
+        "canonical_json flow_colours machine malloc numba_jit signals writer_lock atomic_files",
+        "fetch",
+        "weights",
+    ],
+    "data/config": ["schema strict_yaml", "load", "words"],
+    "data/corpora": [
+        "clips download",
+        "files splits synthetic",
+        "crema_d msp_improv ravdess table",
+        "scan",
+    ],
+    "data/corpora/synthetic": ["plan write", "face voice", "motion make", "__init__"],
+    "data/cache": [
+        "flow_codec keys outcomes shard_plan stages",
+        "flow_codec_torch recipes shards",
+        "index shard_writer",
+        "integrity packed",
+    ],
+    "data/loader": [
+        "augment_video batch mapped_files order prefetch sampling",
+        "stage_arrays",
+        "feature_set",
+        "augment_audio recording",
+        "gather",
+        "augment residency",
+        "loader",
+    ],
+    "pipeline": [
+        "media",
+        "faces flow logmel",
+        "stages",
+        "extract preprocess",
+        "doctor inspect",
+        "commands",
+    ],
+    "pipeline/media": ["container scene_cuts video_writer", "sound video"],
+    "pipeline/faces": ["face motion", "tracking yunet", "detectors speaker", "align", "stage"],
+    "pipeline/flow": ["engine", "raft", "engines", "stage"],
+    "pipeline/flow/raft": [
+        "cuda_graphs size threads winograd",
+        "correlation encoder update",
+        "network",
+        "engine",
+    ],
+    "pipeline/stages": ["clip limits", "isolation", "shard"],
+    "pipeline/preprocess": ["cluster_kinds needed_weights plan summary", "cluster", "shared_files", "graph"],
+    "pipeline/inspect": ["source_frames", "contact_sheet", "clip_video", "clips"],
+    "model": ["metrics distributed", "network", "training", "evaluation", "prediction", "commands"],
+    "model/network": [
+        "audio_encoders hide_streams positions time_match visual_encoders",
+        "attention",
+        "conformer",
+        "fusion",
+        "deiii",
+        "task",
+    ],
+    "model/distributed": ["devices", "ranks", "layers"],
+    "model/training": [
+        "checkpoint gather_batch loaders optim run_folder",
+        "losses",
+        "scoring",
+        "trainer",
+        "train",
+    ],
+    "model/evaluation": [
+        "figures mistakes",
+        "compare crossval_report report",
+        "evaluate",
+        "many_runs",
+        "crossval",
+    ],
+    "model/prediction": ["result shapley", "export", "predictor", "overlay", "files"],
+}
+
+
+def modules(*folders: str) -> list[Path]:
+    """The Python files below the folders, relative to the checkout."""
+    return sorted(path.relative_to(ROOT) for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse((ROOT / path).read_text(encoding="utf-8"))
+
+
+def imported_names(path: Path) -> Iterator[str]:
+    """Every module or name that a file imports, in functions and under TYPE_CHECKING too."""
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno} imports relatively"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def as_path(name: str) -> str | None:
+    """``deiii.data.cache.shards.open_shard`` as ``data/cache/shards``; None for what is not in a room."""
+    parts = name.split(".")
+    if parts[0] != "deiii" or len(parts) < 2 or parts[1] not in ROOMS:
+        return None
+    while parts:
+        path = ROOT.joinpath(*parts[1:])
+        if path.with_suffix(".py").is_file() or path.is_dir():
+            return "/".join(parts[1:])
+        parts.pop()
+    raise AssertionError(name)
+
+
+def imports() -> list[tuple[str, str]]:
+    """Pairs (importer, imported) of paths without suffix, for all files of the three rooms."""
+    pairs = []
+    for path in modules(*ROOMS):
+        importer = "/".join(path.with_suffix("").parts)
+        targets = {as_path(name) for name in imported_names(path)} - {None, importer}
+        pairs += [(importer, target) for target in sorted(targets)]
+    return pairs
+
+
+IMPORTS = imports()
+
+
+def test_rooms_import_one_way():
+    for importer, target in IMPORTS:
+        room = max((r for r in ROOM_IMPORTS if f"{importer}/".startswith(f"{r}/")), key=len)
+        other = target.split("/")[0]
+        own = importer.split("/")[0]
+        assert other == own or other in ROOM_IMPORTS[room], f"{importer} imports {target}"
+
+
+def member(path: str, folder: str) -> str | None:
+    """The name of a module within the folder, or of the folder within it that holds it."""
+    if path == folder:
+        return "__init__"
+    return path[len(folder) + 1 :].split("/")[0] if path.startswith(f"{folder}/") else None
+
+
+def inside(folder: str) -> Iterator[tuple[str, str, str]]:
+    """Imports between members of a folder: the two members, and the import in words."""
+    for importer, target in IMPORTS:
+        a, b = member(importer, folder), member(target, folder)
+        if a and b and a != b:
+            yield a, b, f"{importer} imports {target}"
+
+
+@pytest.mark.parametrize("folder", sorted(ORDER))
+def test_modules_import_only_lower_levels(folder):
+    level = {name: n for n, names in enumerate(ORDER[folder]) for name in names.split()}
+    level.setdefault("__init__", len(level))
+    for a, b, words in inside(folder):
+        if a in level and b in level:
+            assert level[b] < level[a] or b == "__init__" and a in level, words
+
+
+@pytest.mark.parametrize("folder", sorted(ORDER))
+def test_no_circle(folder):
+    graph: dict[str, set[str]] = {}
+    for a, b, _ in inside(folder):
+        graph.setdefault(a, set()).add(b)
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        raise AssertionError(f"{folder}: {' -> '.join(error.args[1])}") from None
+
+
+def test_no_bare_import_of_a_room():
+    for path in modules(*ROOMS, "deiii", "tests", "benchmarks", "docs"):
+        for name in imported_names(path):
+            assert name.split(".")[0] not in ROOMS, f"{path} imports {name} instead of deiii.{name}"
+
+
+@pytest.mark.parametrize("path", modules(*ROOMS), ids=str)
+def test_file_is_short_and_says_what_it_is(path):
+    lines = (ROOT / path).read_text(encoding="utf-8").count("\n")
+    assert lines <= MAX_LINES, f"{lines} lines, at most {MAX_LINES}: split it"
+    assert ast.get_docstring(parsed(path)), "needs a docstring"
+
+
+def test_folders_are_small():
+    for folder in {path.parent for path in modules(*ROOMS)}:
+        names = {p.name for p in (ROOT / folder).iterdir() if p.is_file() and p.suffix != ".pyc"}
+        assert len(names - {"__init__.py"}) <= MAX_MODULES, f"{folder} has {len(names)} files"
