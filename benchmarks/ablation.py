@@ -27,7 +27,7 @@ from deiii.data.config.schema import Config
 from deiii.data.config.words import read_settings, run
 from deiii.data.corpora.scan import scan_corpus
 from deiii.data.tools.atomic_files import write_json, write_text
-from deiii.model.evaluation.crossval_report import hardware
+from deiii.data.tools.machine import machine
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png
 from deiii.model.evaluation.many_runs import finished, run_all
 from deiii.model.metrics import bootstrap
@@ -214,9 +214,9 @@ def write_tables(folder: Path, tables: Mapping[str, Any], seeds: Sequence[int]) 
 def origin(runs: Sequence[Path], seeds: Sequence[int]) -> tuple[dict[str, Any], str]:
     """Where a table's runs come from: seeds, machine, versions, revisions; for JSON and in words."""
     versions, found = provenance()["versions"], revisions(runs)
-    about = {"seeds": list(seeds), "hardware": hardware(), "versions": versions, "revisions": found}
+    about = {"seeds": list(seeds), "hardware": machine(), "versions": versions, "revisions": found}
     about["runs"] = {run.name: RunFolder(run).read_info().get("revision") for run in runs}
-    words = f"Seeds {', '.join(map(str, seeds))}; revisions {', '.join(found)}; {hardware()}; "
+    words = f"Seeds {', '.join(map(str, seeds))}; revisions {', '.join(found)}; {machine()}; "
     return about, words + f"torch {versions['torch']}."
 
 
@@ -271,7 +271,7 @@ def main() -> int:
         return 1
     write_tables(args.folder, tables, args.seeds)
     print(markdown(tables, ""))
-    result: dict[str, Any] = {"bench": "ablation", "seeds": args.seeds, "hardware": hardware()}
+    result: dict[str, Any] = {"bench": "ablation", "seeds": args.seeds, "hardware": machine()}
     result |= {t: {v: round(row["accuracy"], 4) for v, row in rows.items()} for t, rows in tables.items()}
     result["effects"] = {
         f"{t}/{v}": [round(x, 4) for x in (row["against_full"], *row["against_full_ci"])]

@@ -24,7 +24,7 @@ from deiii.data.config.schema import Config
 from deiii.data.config.words import read_settings, run
 from deiii.data.corpora.scan import scan_corpus
 from deiii.data.tools.atomic_files import write_json, write_text
-from deiii.model.evaluation.crossval_report import hardware
+from deiii.data.tools.machine import machine
 from deiii.model.evaluation.many_runs import run_all
 from deiii.model.metrics import bootstrap, ccc
 from deiii.model.training.run_folder import RunFolder
@@ -123,7 +123,7 @@ def main() -> int:
     write_json(args.folder / "table.json", about | {"variants": rows})
     write_text(args.folder / "table.md", markdown(rows, notes))
     print(markdown(rows, notes))
-    result = {"bench": "continuous", "seeds": args.seeds, "hardware": hardware()}
+    result = {"bench": "continuous", "seeds": args.seeds, "hardware": machine()}
     result |= {n: {v: round(r[n]["ccc"], 4) for v, r in rows.items() if n in r} for n in NAMES}
     result["seconds"] = round(time.perf_counter() - began)
     print("RESULT " + json.dumps(result))

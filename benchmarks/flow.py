@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ from torchvision.models.optical_flow import RAFT
 
 from benchmarks.clips import face_clips
 from deiii.data.cache.stages import RAFT_WEIGHTS
+from deiii.data.tools.machine import machine
 from deiii.data.tools.weights import resolve
 from deiii.pipeline.flow.raft.network import RaftEngine, cpu_pairs, load_network, prepare
 
@@ -100,19 +100,9 @@ def main() -> None:
         result[model.removeprefix("raft_")] = measure(model, frames, options.runs)
         print(model, result[model.removeprefix("raft_")], flush=True)
     result |= {"clip": source, "frames": options.frames, "updates": UPDATES, "runs": options.runs}
-    result["machine"] = f"{machine()}, {os.cpu_count()} cores, {options.threads} threads"
+    result["machine"] = f"{machine()}, {torch.backends.cpu.get_cpu_capability()}, {options.threads} threads"
     result["versions"] = {"torch": torch.__version__, "torchvision": torchvision.__version__}
     print("RESULT " + json.dumps(result))
-
-
-def machine() -> str:
-    """The processor's model and widest vectors."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -25,7 +24,6 @@ from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import av
 import cv2
 import numpy as np
 import torch
@@ -33,6 +31,7 @@ import torch
 from deiii.data.config.load import load_config
 from deiii.data.config.schema import SyntheticConfig
 from deiii.data.corpora.synthetic.make import make
+from deiii.data.tools.machine import machine, package_versions
 from deiii.model.network.task import Task
 from deiii.model.training import checkpoint
 from deiii.model.training.run_folder import RunFolder, provenance
@@ -127,22 +126,10 @@ def main() -> None:
             "flow": network.config.flow.method,
             "parameters": sum(p.numel() for p in network.network.parameters()),
             "runs": options.runs,
-            "machine": f"{cpu()}, {os.cpu_count()} cores",
-            "versions": {
-                "torch": torch.__version__, "opencv": cv2.__version__, "av": av.__version__,
-                "python": platform.python_version(),
-            },
+            "machine": machine(),
+            "versions": package_versions("torch", "opencv-contrib-python", "av"),
         }  # fmt: skip
         print("RESULT " + json.dumps(result))
-
-
-def cpu() -> str:
-    """The processor's model, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine()
-    return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

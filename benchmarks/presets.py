@@ -19,8 +19,8 @@ from deiii.data.config.load import load_config
 from deiii.data.config.schema import Config
 from deiii.data.loader.batch import Batch
 from deiii.data.tools.atomic_files import write_text
-from deiii.model.distributed.devices import pick_device
-from deiii.model.evaluation.crossval_report import hardware
+from deiii.data.tools.devices import pick_device
+from deiii.data.tools.machine import machine
 from deiii.model.network.deiii import DEIII
 from deiii.model.training.losses import total_loss
 
@@ -140,7 +140,7 @@ def main() -> None:
     args = parser.parse_args()
     device = pick_device(args.device)
     rows = [measure(name, device, args.clips, args.runs) for name in args.presets]
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else hardware()
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else machine()
     page = markdown(rows, where, args.clips)
     print(page)
     if args.write:

@@ -32,7 +32,7 @@ from deiii.data.corpora.clips import Clip
 from deiii.data.corpora.scan import scan
 from deiii.data.corpora.splits import make_split, number_of_folds
 from deiii.data.tools.atomic_files import atomic_path, write_json
-from deiii.model.evaluation.crossval_report import hardware
+from deiii.data.tools.machine import machine
 from deiii.model.metrics import bootstrap
 from deiii.pipeline.media.sound import read_sound
 
@@ -168,7 +168,7 @@ def main() -> None:
     speakers = np.array([c.speaker for c in corpus.clips])
     place = {c.id: n for n, c in enumerate(corpus.clips)}
     result: dict = {"bench": "ravdess_svm", "functionals": x.shape[1], "sklearn": sklearn.__version__,
-                    "python": platform.python_version(), "machine": hardware()}  # fmt: skip
+                    "python": platform.python_version(), "machine": machine()}  # fmt: skip
     right = {}
     for name, values in (("plain", x), ("speaker_normalised", by_speaker(x, speakers))):
         folds, right[name] = [], np.zeros(len(y), bool)

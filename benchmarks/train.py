@@ -32,8 +32,9 @@ from deiii.data.config.schema import Config
 from deiii.data.loader.batch import Batch
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.loader import Loader
+from deiii.data.tools.devices import pick_device
 from deiii.data.tools.malloc import keep_freed_memory
-from deiii.model.distributed.devices import pick_device, seed_all
+from deiii.model.distributed.devices import seed_all
 from deiii.model.network.task import Task
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.losses import total_loss

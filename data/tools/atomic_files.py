@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,9 @@ TEMPORARY = ".tmp"  # every unfinished file of ours ends with it
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside ``path``; on success it becomes ``path``, else it is removed.
+    """Yield a temporary name beside ``path``; on success it becomes ``path``, else it is removed.
+
+    The published file has the mode that ``open`` would give it under this process's umask.
 
     >>> with atomic_path("metrics.json") as temporary:
     ...     _ = temporary.write_text("{}")
@@ -31,8 +34,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def publish(temporary: Path, path: Path) -> None:
-    """Make a finished temporary file visible under its final name, durably."""
+    """Make a finished temporary file visible under its final name, durably.
+
+    The file gets the mode that ``open`` would give it: safetensors and pooch create theirs for the owner
+    alone, but caches, runs and weights are shared among users.
+    """
     with open(temporary, "rb+") as file:
+        os.fchmod(file.fileno(), _new_file_mode(temporary.with_name(f"{temporary.name}.mode{TEMPORARY}")))
         os.fsync(file.fileno())
     os.replace(temporary, path)
     folder = os.open(path.parent, os.O_RDONLY)
@@ -40,6 +48,20 @@ def publish(temporary: Path, path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _new_file_mode(probe: Path) -> int:
+    """Return the mode of a file that ``open`` creates under this name; the file is removed again.
+
+    Reading the umask would change it for a moment in all threads, and would ignore the folder's default
+    access list.
+    """
+    descriptor = os.open(probe, os.O_CREAT | os.O_WRONLY, 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+        probe.unlink()
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 import pooch
 
+from deiii.data.tools.atomic_files import publish
 from deiii.data.tools.fetch import DownloadError, stream
 
 
@@ -192,7 +193,7 @@ def _download(source: Source) -> tuple[str, str]:
                     f"it sent another file than expected, SHA-256 {found[:16]}…: cut off, or a proxy's answer"
                 )
             final = folder / source.file
-            os.replace(path, final)
+            publish(Path(path), final)
     except (OSError, ValueError, DownloadError) as error:
         why = str(error).splitlines()[0]
         if "Max retries exceeded" in why:  # the library's account of it fills three lines

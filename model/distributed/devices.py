@@ -1,4 +1,4 @@
-"""Where and how precisely to compute, and seeds for everything that draws lots."""
+"""Precision, determinism and random seeds of the computation."""
 
 from __future__ import annotations
 
@@ -8,24 +8,6 @@ import random
 
 import numpy as np
 import torch
-
-from deiii.data.config.strict_yaml import ConfigError
-
-
-def pick_device(name: str) -> torch.device:
-    """``auto`` takes a CUDA device where there is one.
-
-    Raises:
-        ConfigError: CUDA is asked for and not there.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError("train.device=cuda, but PyTorch sees no CUDA device; use train.device=cpu")
-    try:
-        return torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"train.device is auto, cpu or cuda, not {name!r}") from None
 
 
 def autocast(amp: str, device: torch.device) -> contextlib.AbstractContextManager:

@@ -24,7 +24,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.model.distributed.devices import pick_device
+from deiii.data.tools.devices import pick_device
 
 TIMEOUT = timedelta(minutes=30)  # for a rank that lives but does not answer; the end of one shows at once
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")

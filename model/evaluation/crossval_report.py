@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import platform
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import numpy as np
 
 from deiii.data.corpora.splits import Split
 from deiii.data.tools.atomic_files import write_json, write_text
+from deiii.data.tools.machine import machine
 from deiii.model.evaluation.figures import confusion_figure, save_png
 from deiii.model.metrics import bootstrap, ccc, class_figures, class_intervals, class_report
 from deiii.model.training.run_folder import RunFolder, revisions
@@ -40,7 +39,7 @@ def write_crossval(base: Path, runs: Runs) -> dict[str, Any]:
         "pooled": _pooled(list(tables.values()), classes, attributes),
         "without": _without(metrics, figures),
         "runs": [_run(f, s, RunFolder(p), metrics[f, s], figures) for f, s, p in runs],
-        "splits": {}, "hardware": hardware(), "versions": info["versions"],
+        "splits": {}, "hardware": machine(), "versions": info["versions"],
         "revisions": revisions(p for _, _, p in runs),
         "keys": info["keys"],
     }  # fmt: skip
@@ -58,17 +57,6 @@ def write_crossval(base: Path, runs: Runs) -> dict[str, Any]:
     if classes:
         save_png(confusion_figure(result["pooled"]["confusion"], classes), base / "confusion.png")
     return result
-
-
-def hardware() -> str:
-    """The machine in words: processor, cores."""
-    model = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
-        model = next((x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")), model)
-    except OSError:
-        pass
-    return f"{model}, {os.cpu_count()} cores"
 
 
 def markdown(result: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from deiii.data.config.schema import Config
 from deiii.data.corpora.splits import Split
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.atomic_files import write_json, write_text
-from deiii.model.distributed.devices import pick_device
+from deiii.data.tools.devices import pick_device
 from deiii.model.evaluation.mistakes import worst_mistakes
 from deiii.model.evaluation.report import write_report
 from deiii.model.metrics import bootstrap, ccc, class_intervals, class_report, figure_names

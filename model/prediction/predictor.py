@@ -25,7 +25,7 @@ from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.loader.feature_set import needed_stages
 from deiii.data.loader.recording import empty_fields, recording
-from deiii.model.distributed.devices import pick_device
+from deiii.data.tools.devices import pick_device
 from deiii.model.network.hide_streams import STREAMS, enabled_streams, hide
 from deiii.model.network.task import Task
 from deiii.model.prediction.export import MANIFEST, read_export

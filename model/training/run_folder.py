@@ -12,10 +12,8 @@ import csv
 import io
 import json
 import platform
-import subprocess
 import sys
 from collections.abc import Iterable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ import torch
 from deiii.data.config.load import to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.tools.atomic_files import remove_temporary, write_json, write_text
+from deiii.data.tools.machine import package_versions, source_revision
 
 PACKAGES = ("torch", "torchvision", "numpy", "librosa", "av", "opencv-contrib-python", "h5py", "dask")
 
@@ -110,12 +109,11 @@ class RunFolder:
 
 def provenance() -> dict[str, Any]:
     """Versions, the machine's kind and the source's revision, where there is one."""
-    found = {name: version(name) for name in ("deiii", *PACKAGES)}
     return {
-        "versions": {"python": platform.python_version(), **found},
+        "versions": package_versions("deiii", *PACKAGES),
         "platform": f"{platform.system()} {platform.machine()}",
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "revision": revision(),
+        "revision": source_revision(),
         "command": " ".join(["deiii", *sys.argv[1:]]),
     }
 
@@ -123,20 +121,6 @@ def provenance() -> dict[str, Any]:
 def revisions(folders: Iterable[str | Path]) -> list[str]:
     """The source's revisions that trained some runs, each once."""
     return sorted({str(RunFolder(folder).read_info().get("revision")) for folder in folders})
-
-
-def revision() -> str | None:
-    """The git revision of this source, with ``+changes`` where files differ from it."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.SubprocessError):  # no git, or not a checkout
-        return None
 
 
 def _differences(before: str, after: str) -> str:

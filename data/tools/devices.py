@@ -1,0 +1,46 @@
+"""The device that a setting names. PyTorch is imported on the first call, not with this module."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+class DeviceError(ValueError):
+    """A device setting names no device, or one that this machine does not have."""
+
+
+def pick_device(name: str, setting: str = "train.device") -> torch.device:
+    """Return the PyTorch device of a device setting.
+
+    Args:
+        name: ``auto`` (a CUDA device where there is one, else the CPU), ``cpu``, ``cuda`` or ``cuda:1``.
+        setting: the setting that holds the name, for messages.
+
+    Raises:
+        DeviceError: the name is none of these, or PyTorch finds no such CUDA device.
+
+    >>> pick_device("cpu")
+    device(type='cpu')
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DeviceError(f"{setting}={name}: choose auto, cpu or cuda") from None
+    if device.type not in ("cpu", "cuda"):
+        raise DeviceError(f"{setting}={name}: choose auto, cpu or cuda")
+    if device.type == "cuda":
+        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if found == 0:
+            raise DeviceError(f"{setting}={name}, but PyTorch finds no CUDA device; use {setting}=cpu")
+        if device.index is not None and device.index >= found:
+            raise DeviceError(
+                f"{setting}={name}, but PyTorch finds {found} CUDA devices; use {setting}=cuda:{found - 1}"
+            )
+    return device

@@ -1,0 +1,54 @@
+"""Published files have the mode that the umask asks for, whatever wrote them."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from deiii.data.tools.atomic_files import atomic_path, write_json
+
+
+def mode(path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture(params=[0o022, 0o002, 0o077])
+def umask(request):
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def test_files_follow_the_umask_whatever_writes_them(tmp_path, umask):
+    with atomic_path(tmp_path / "weights") as temporary:
+        save_file({"x": np.zeros(3)}, temporary)
+    with atomic_path(tmp_path / "private") as temporary:
+        descriptor, name = tempfile.mkstemp(dir=tmp_path)
+        os.close(descriptor)
+        os.replace(name, temporary)
+    write_json(tmp_path / "table.json", {})
+    for name in ("weights", "private", "table.json"):
+        assert mode(tmp_path / name) == 0o666 & ~umask, name
+
+
+def test_the_new_mode_replaces_the_old_file_s(tmp_path, umask):
+    path = tmp_path / "table.json"
+    path.write_text("")
+    path.chmod(0o600)
+    write_json(path, {})
+    assert mode(path) == 0o666 & ~umask
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    with pytest.raises(KeyError):
+        with atomic_path(tmp_path / "a"):
+            raise KeyError
+    with pytest.raises(FileNotFoundError):
+        with atomic_path(tmp_path / "b"):
+            pass  # nothing was written, so there is nothing to publish
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,45 @@
+"""Device settings: names that exist, names that do not, and GPUs that are not there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from deiii.data.tools.devices import DeviceError, pick_device
+
+
+def gpus(monkeypatch, count: int) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+
+def test_auto_takes_a_gpu_where_there_is_one(monkeypatch):
+    gpus(monkeypatch, 0)
+    assert pick_device("auto") == torch.device("cpu")
+    gpus(monkeypatch, 2)
+    assert pick_device("auto") == torch.device("cuda")
+    assert pick_device("cpu") == torch.device("cpu")
+    assert pick_device("cuda:1") == torch.device("cuda", 1)
+
+
+@pytest.mark.parametrize("name", ["tpu?", "meta", ""])
+def test_a_name_of_no_device_is_refused(name):
+    with pytest.raises(DeviceError, match="flow.device=.*auto, cpu or cuda"):
+        pick_device(name, "flow.device")
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+    gpus(monkeypatch, 0)
+    with pytest.raises(DeviceError, match="train.device=cuda:0, but .* no CUDA device; use train.device=cpu"):
+        pick_device("cuda:0")
+    gpus(monkeypatch, 2)
+    with pytest.raises(DeviceError, match="finds 2 CUDA devices; use train.device=cuda:1"):
+        pick_device("cuda:5")
+
+
+def test_importing_the_module_loads_no_torch():
+    code = "import sys, deiii.data.tools.devices; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
