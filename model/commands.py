@@ -1,4 +1,4 @@
-"""Commands of training: each reads its words, calls one function and prints what came of it."""
+"""Commands of training and prediction: each reads its words, calls one function and prints the result."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from deiii.data.config.words import add_settings, read_settings, split_words, take_overrides
+from deiii.data.config.words import (
+    add_command,
+    add_settings,
+    read_settings,
+    split_words,
+    take_overrides,
+)
 from deiii.data.tools.signals import INTERRUPTED
 
-RESUME = "add --resume to the same command to go on (with make: in ARGS)"
+RESUME = "add --resume to the same command to continue (with make: ARGS=--resume)"
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -23,107 +29,144 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_train(commands: argparse._SubParsersAction) -> None:
-    sub = commands.add_parser(
+    sub = add_command(
+        commands,
         "train",
+        _train,
         help="train a network on cached features",
-        description="Train DE-III on a preprocessed corpus. `deiii settings` lists all settings. "
-        "Several GPUs: `torchrun --standalone --nproc-per-node 2 -m deiii train ...` share loader.batch.",
+        description="Train DE-III on the feature caches below cache=, and write checkpoints, metrics and "
+        "TensorBoard events into the run folder train.run. Test speakers are not read. On "
+        "several GPUs, start it with torchrun; loader.batch is then divided among them.",
+        examples=[
+            "train ravdess base train.run=runs/ravdess",
+            "train ravdess base train.run=runs/ravdess --resume",
+        ],
     )
     add_settings(sub)
-    sub.add_argument("--resume", action="store_true", help="go on with the run in train.run where it stopped")
-    sub.add_argument("--quiet", action="store_true", help="no progress bars")
-    sub.set_defaults(action=_train, go_on=RESUME)
+    sub.add_argument(
+        "--resume", action="store_true", help="continue the run in train.run; start it if there is none"
+    )
+    sub.add_argument("--quiet", action="store_true", help="show no progress bars")
+    sub.set_defaults(go_on=RESUME)
 
 
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:
-    sub = commands.add_parser(
+    sub = add_command(
+        commands,
         "evaluate",
+        _single_process(_evaluate),
         help="score a run on its test speakers",
-        description="Score a run's best checkpoint on its test speakers; writes metrics.json, "
-        "predictions.csv, figures and report.html into the run folder.",
+        description="Score the best checkpoint of a run on its test speakers; write metrics.json, "
+        "predictions.csv, figures and report.html into the run folder. The settings are those "
+        "stored with the run.",
+        examples=["evaluate runs/latest", "evaluate runs/latest cache=/data/cache train.device=cpu"],
     )
-    sub.add_argument("run", help="run folder, e.g. runs/latest")
+    sub.add_argument("run", metavar="RUN", help="run folder, e.g. runs/latest")
     sub.add_argument(
-        "settings", nargs="*", default=[], metavar="cache=FOLDER|train.device=DEVICE",
-        help="where the caches are, if they moved since training; the device, if it is another",
-    )  # fmt: skip
-    sub.set_defaults(action=_single_process(_evaluate))
+        "settings",
+        nargs="*",
+        default=[],
+        metavar="cache=FOLDER|train.device=DEVICE",
+        help="the folder of the caches, if they were moved since training; another device",
+    )
 
 
 def _add_crossval(commands: argparse._SubParsersAction) -> None:
-    sub = commands.add_parser(
+    sub = add_command(
+        commands,
         "crossval",
-        help="train and score every fold with every seed, one report",
-        description="Train and score every fold with every seed; train.run is the folder of all runs and of "
-        "crossval.json, crossval.md and confusion.png. Run it again to go on where it stopped.",
+        _single_process(_crossval),
+        help="train and score every fold with every seed",
+        description="Train and score every fold of the split protocol with every seed; write one run folder "
+        "for each, crossval.json, crossval.md and confusion.png into train.run. Finished runs "
+        "are kept, so the same command continues a stopped cross-validation.",
+        examples=["crossval ravdess_audio train.run=runs/ravdess_audio --seeds 0,1,2"],
     )
     add_settings(sub)
-    sub.add_argument("--seeds", type=_numbers, default=[0], metavar="0,1,2", help="default: 0")
-    sub.add_argument("--folds", type=_numbers, metavar="0,1", help="default: all of the protocol's")
-    sub.add_argument("--jobs", type=int, default=0, help="runs at a time (default: one for each GPU, else 1)")
-    sub.add_argument("--quiet", action="store_true", help="no progress bars")
-    sub.set_defaults(action=_single_process(_crossval))
+    sub.add_argument(
+        "--seeds", type=_numbers, default=[0], metavar="0,1,2", help="seeds of the runs (default: 0)"
+    )
+    sub.add_argument(
+        "--folds", type=_numbers, metavar="0,1", help="test folds (default: all of the protocol)"
+    )
+    sub.add_argument(
+        "--jobs", type=int, default=0, metavar="N", help="runs at a time (default: one for each GPU, else 1)"
+    )
+    sub.add_argument("--quiet", action="store_true", help="show no progress bars")
 
 
 def _single_process(action: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
-    """The action, refused under torchrun, where every process would do the same in one place."""
+    """The action, refused under torchrun, where every process would write the same files."""
 
-    def refusing(args: argparse.Namespace) -> int:
+    def refuse_torchrun(args: argparse.Namespace) -> int:
         from deiii.model.distributed.ranks import RankError, launched
 
         if launched():
-            raise RankError(f"`{args.command}` is for one process; torchrun is for `train`")
+            raise RankError(
+                f"`deiii {args.command}` runs in one process; start it without torchrun, which only "
+                "`deiii train` supports"
+            )
         return action(args)
 
-    return refusing
+    return refuse_torchrun
 
 
 def _add_predict(commands: argparse._SubParsersAction) -> None:
-    sub = commands.add_parser(
+    sub = add_command(
+        commands,
         "predict",
+        _single_process(_predict),
         help="predict the emotion in media files",
-        description="Predict the emotion in media files: probabilities, attributes, each input's "
-        "contribution, quality of the face track. Prints a table; writes <name>.json for each file and "
-        "predictions.csv.",
+        description="Preprocess media files in memory and predict their emotion with a trained network: "
+        "probabilities, attributes, the contribution of each input and the quality of the face "
+        "track. Prints a table; writes <name>.json for each file and predictions.csv.",
+        examples=["predict runs/latest clip.mp4", "predict runs/latest folder/ --overlay overlays/"],
     )
-    sub.add_argument("run", help="run folder or exported folder, e.g. runs/latest")
+    sub.add_argument("run", metavar="RUN", help="run folder or exported folder, e.g. runs/latest")
     sub.add_argument(
-        "words", nargs="+", metavar="MEDIA|KEY=VALUE",
-        help="media files, or folders with some; settings for this machine, e.g. "
-        "faces.weights=/w/face_detection_yunet_2023mar.onnx or train.device=cpu",
-    )  # fmt: skip
-    sub.add_argument("--out", default="predict", help="folder for the results (default: %(default)s)")
+        "words",
+        nargs="+",
+        metavar="MEDIA|KEY=VALUE",
+        help="media files, or folders that hold some; settings of this machine, e.g. train.device=cpu or "
+        "faces.weights=/w/face_detection_yunet_2023mar.onnx",
+    )
+    sub.add_argument("--out", default="predict", help="folder to write (default: %(default)s)")
     sub.add_argument(
-        "--overlay", metavar="MP4", help="also draw a video; a folder where there are several files"
+        "--overlay", metavar="MP4", help="also draw the prediction over the video; a folder for several files"
     )
     sub.add_argument("--window", type=float, metavar="S", help="length of the sliding window in s")
-    sub.add_argument("--hop", type=float, metavar="S", help="distance of windows in s (default: 0.2)")
-    sub.add_argument("--quiet", action="store_true", help="no progress bars")
-    sub.set_defaults(action=_single_process(_predict))
+    sub.add_argument("--hop", type=float, metavar="S", help="distance between windows in s (default: 0.2)")
+    sub.add_argument("--quiet", action="store_true", help="show no progress bars")
 
 
 def _add_compare(commands: argparse._SubParsersAction) -> None:
-    sub = commands.add_parser(
+    sub = add_command(
+        commands,
         "compare",
-        help="figures of several runs side by side",
-        description="Figures of evaluated runs on the test clips that all of them scored, and each run's "
-        "difference from the first, with 95 %% intervals over speakers drawn again for all runs alike.",
+        _single_process(_compare),
+        help="compare the scores of several runs",
+        description="Compare evaluated runs on the test clips that all of them scored: the scores of each "
+        "run and its difference from the first, with 95 % intervals from a paired bootstrap "
+        "over speakers. Writes a table and figures.",
+        examples=["compare runs/base runs/changed --out runs/compare"],
     )
-    sub.add_argument("runs", nargs="+", help="run folders; the first is the one to compare with")
-    sub.add_argument("--out", default="runs/compare", help="folder for the files (default: %(default)s)")
-    sub.set_defaults(action=_single_process(_compare))
+    sub.add_argument("runs", metavar="RUN", nargs="+", help="run folders; the first is the reference")
+    sub.add_argument("--out", default="runs/compare", help="folder to write (default: %(default)s)")
 
 
 def _add_export(commands: argparse._SubParsersAction) -> None:
-    sub = commands.add_parser(
+    sub = add_command(
+        commands,
         "export",
-        help="a trained network as one folder",
-        description="Write weights, preprocessing, labels, a model card and a torch.export program.",
+        _single_process(_export),
+        help="write a trained network as one folder",
+        description="Write the weights of a run, its preprocessing, labels, a model card and a torch.export "
+        "program into one folder that can be used without the caches.",
+        examples=["export runs/latest exported"],
     )
-    sub.add_argument("run", help="run folder, e.g. runs/latest")
-    sub.add_argument("folder", help="folder to write")
+    sub.add_argument("run", metavar="RUN", help="run folder, e.g. runs/latest")
+    sub.add_argument("folder", metavar="FOLDER", help="folder to write")
     sub.add_argument("--no-program", action="store_true", help="leave out the torch.export program")
-    sub.set_defaults(action=_single_process(_export))
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -187,7 +230,7 @@ def _predict(args: argparse.Namespace) -> int:
     print(f"results: {args.out}/predictions.csv, and <name>.json for each file")
     lost = [p.path for p in found if not p.usable]
     if lost:
-        print(f"error: nothing to judge in {len(lost)} of {len(found)} files: {', '.join(lost[:5])}",
+        print(f"error: no prediction for {len(lost)} of {len(found)} files: {', '.join(lost[:5])}",
               file=sys.stderr)  # fmt: skip
     return 1 if lost else 0
 

@@ -1,56 +1,137 @@
-"""Commands of preprocessing: each reads settings, calls one function and prints what came of it."""
+"""Commands of preprocessing: each reads its words, calls one function and prints the result."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.config.words import HELP, add_settings, read_settings, split_words, take_overrides
+from deiii.data.config.words import (
+    HELP,
+    add_command,
+    add_settings,
+    read_settings,
+    split_words,
+    take_overrides,
+)
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add the commands of preprocessing to ``deiii``'s parser."""
-    _add(commands, "preprocess", _preprocess, "compute the feature caches of a corpus")
-    _add(commands, "verify", _verify, "check every byte of a cache")
+    _add_preprocess(commands)
+    _add_verify(commands)
     _add_inspect(commands)
-    _add(commands, "synthesize", _synthesize, "make the synthetic corpus")
-    _add(commands, "settings", _settings, "list every setting with its default and meaning")
-    for name, action, words, help in (
-        ("pack", _pack, ("cache", "archive"), "compress a cache into an archive folder"),
-        ("unpack", _unpack, ("archive", "cache"), "write the ordinary form of a packed cache"),
-    ):
-        sub = commands.add_parser(name, help=help, description=f"{help}; a stopped run goes on")
-        for word in words:
-            sub.add_argument(word, metavar=word.upper(), help=f"folder of the {word}")
-        sub.set_defaults(action=action)
+    _add_synthesize(commands)
+    _add_settings_list(commands)
+    _add_pack(commands)
+    _add_unpack(commands)
     _add_download(commands)
-    _add(commands, "doctor", _doctor, "check versions, devices, codecs, weights, memory and disk")
+    _add_doctor(commands)
 
 
-def _add(
-    commands: argparse._SubParsersAction,
-    name: str,
-    action: Callable[[argparse.Namespace], int],
-    help: str,
-) -> None:
-    """Add a command that takes settings alone."""
-    sub = commands.add_parser(name, help=help, description=help)
+def _add_preprocess(commands: argparse._SubParsersAction) -> None:
+    sub = add_command(
+        commands,
+        "preprocess",
+        _preprocess,
+        help="compute the feature caches of a corpus",
+        description="Read the clips of a corpus; find and align faces, compute optical flow and log-mel "
+        "spectrograms; write them into shards below cache=. Finished shards are kept, so a "
+        "second run computes only what is missing, damaged or changed. The exit status is 1 if "
+        "more than max_failed of the clips cannot be used; failures.csv in the cache gives a "
+        "reason for each.",
+        examples=[
+            "preprocess ravdess corpus.root=/data/RAVDESS workers=8",
+            "preprocess table tiny corpus.root=/clips corpus.table=/clips/clips.csv",
+        ],
+    )
     add_settings(sub)
-    sub.set_defaults(action=action)
+
+
+def _add_verify(commands: argparse._SubParsersAction) -> None:
+    sub = add_command(
+        commands,
+        "verify",
+        _verify,
+        help="check every byte of the feature caches",
+        description="Read every shard, index and clip table below cache= and compare them with their "
+        "digests. Nothing is changed. The exit status is 1 if a file is damaged, missing or not "
+        "listed.",
+        examples=["verify cache=/data/cache"],
+    )
+    add_settings(sub)
+
+
+def _add_synthesize(commands: argparse._SubParsersAction) -> None:
+    sub = add_command(
+        commands,
+        "synthesize",
+        _synthesize,
+        help="generate the synthetic corpus",
+        description="Generate talking faces whose best reachable accuracy is known, as mp4 files with a "
+        "table of their labels, in corpus.root. A stopped run continues; finished clips are "
+        "kept.",
+        examples=["synthesize corpus.root=raw/synthetic corpus.synthetic.speakers=24"],
+    )
+    add_settings(sub)
+
+
+def _add_settings_list(commands: argparse._SubParsersAction) -> None:
+    sub = add_command(
+        commands,
+        "settings",
+        _settings,
+        help="list every setting with its value and meaning",
+        description="Print every setting with its value after the given configs and KEY=VALUE words, and "
+        "its meaning.",
+        examples=["settings", "settings ravdess base"],
+    )
+    add_settings(sub)
+
+
+def _add_pack(commands: argparse._SubParsersAction) -> None:
+    sub = add_command(
+        commands,
+        "pack",
+        _pack,
+        help="compress a cache into an archive folder",
+        description="Compress every finished stage of a cache into an archive folder, to store or copy it. "
+        "The cache is kept. An archive cannot be trained on; `deiii unpack` restores it. A "
+        "stopped run continues. Needs hdf5plugin: pip install 'deiii[archive]'.",
+        examples=["pack cache archive"],
+    )
+    sub.add_argument("cache", metavar="CACHE", help="folder of the cache to read")
+    sub.add_argument("archive", metavar="ARCHIVE", help="folder to write")
+
+
+def _add_unpack(commands: argparse._SubParsersAction) -> None:
+    sub = add_command(
+        commands,
+        "unpack",
+        _unpack,
+        help="restore a cache from an archive folder",
+        description="Restore the cache that `deiii pack` compressed, and check each shard against its "
+        "digest. The archive is kept. A stopped run continues.",
+        examples=["unpack archive cache"],
+    )
+    sub.add_argument("archive", metavar="ARCHIVE", help="folder of the archive to read")
+    sub.add_argument("cache", metavar="CACHE", help="folder to write")
 
 
 def _add_inspect(commands: argparse._SubParsersAction) -> None:
-    sub = commands.add_parser(
+    sub = add_command(
+        commands,
         "inspect",
-        help="draw pictures and videos of clips: source with box and landmarks, crop, flow, log-mel",
-        description="Draws what preprocessing makes of clips: a contact sheet (PNG) and a video with sound "
-        "(mp4) of each. With --worst, the clips of a preprocessed corpus whose faces are valid in the "
-        "smallest share of frames.",
+        _inspect,
+        help="draw contact sheets and videos of what preprocessing computes",
+        description="Preprocess media files in memory and draw the result: for each a contact sheet (PNG) "
+        "with box, landmarks, aligned crops, optical flow and log-mel, and a video (mp4) with "
+        "its audio. With --worst, draw instead the clips of a preprocessed corpus that have the "
+        "smallest share of frames with a valid face.",
+        examples=["inspect clip.mp4 faces.size=128", "inspect --worst 20 ravdess cache=/data/cache"],
     )
     sub.add_argument(
         "words", nargs="*", default=[], metavar="MEDIA|CONFIG|KEY=VALUE", help=f"media files; {HELP}"
@@ -60,26 +141,53 @@ def _add_inspect(commands: argparse._SubParsersAction) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="the N worst clips of the corpus that the settings name",
+        help="draw the N worst clips of the preprocessed corpus that the settings name",
     )
-    sub.add_argument("--out", default="inspect", help="folder for the pictures (default: %(default)s)")
-    sub.add_argument("--no-video", action="store_true", help="contact sheets alone")
-    sub.set_defaults(action=_inspect)
+    sub.add_argument("--out", default="inspect", help="folder to write (default: %(default)s)")
+    sub.add_argument("--no-video", action="store_true", help="draw contact sheets only")
 
 
 def _add_download(commands: argparse._SubParsersAction) -> None:
-    sub = commands.add_parser(
+    sub = add_command(
+        commands,
         "download",
-        help="fetch RAVDESS or CREMA-D",
-        description="Fetch a corpus: shows its licence, goes on where it stopped, verifies every file.",
+        _download,
+        help="download RAVDESS or CREMA-D",
+        description="Show the licence of a corpus, then download it into corpus.root and check every file. "
+        "A stopped download continues; files that are complete are not downloaded again.",
+        examples=[
+            "download ravdess corpus.root=/data/RAVDESS",
+            "download crema_d corpus.root=/data/CREMA-D --part audio --accept-licence",
+        ],
     )
-    sub.add_argument("corpus", help="ravdess or crema_d")
-    sub.add_argument("settings", nargs="*", default=[], metavar="corpus.root=FOLDER",
-                     help="where to put it (default: corpus.root of its config)")  # fmt: skip
-    sub.add_argument("--part", help="ravdess: video-speech (default), video-song, audio-speech, audio-song; "
-                     "crema_d: video (default), audio")  # fmt: skip
-    sub.add_argument("--accept-licence", action="store_true", help="do not ask")
-    sub.set_defaults(action=_download)
+    sub.add_argument("corpus", metavar="CORPUS", help="ravdess or crema_d")
+    sub.add_argument(
+        "settings",
+        nargs="*",
+        default=[],
+        metavar="corpus.root=FOLDER",
+        help="where to write (default: corpus.root of the corpus's config)",
+    )
+    sub.add_argument(
+        "--part",
+        help="which files; ravdess: video-speech (default), video-song, audio-speech or audio-song; "
+        "crema_d: video (default) or audio",
+    )
+    sub.add_argument("--accept-licence", action="store_true", help="accept the licence without being asked")
+
+
+def _add_doctor(commands: argparse._SubParsersAction) -> None:
+    sub = add_command(
+        commands,
+        "doctor",
+        _doctor,
+        help="check versions, devices, codecs, weights, memory and disk",
+        description="Check whether this machine can run what the settings ask for: versions, devices, "
+        "codecs, weights, memory and disk. Each problem is printed with its cure. The exit "
+        "status is 1 if there is one.",
+        examples=["doctor", "doctor ravdess corpus.root=/data/RAVDESS"],
+    )
+    add_settings(sub)
 
 
 def _preprocess(args: argparse.Namespace) -> int:
@@ -113,7 +221,7 @@ def _verify(args: argparse.Namespace) -> int:
         print(f"{finding.path}: {finding.defect}")
     print(f"{checked} shards checked in {cache}, {len(findings)} findings")
     if findings:
-        print("`make preprocess` with the same settings makes damaged and missing shards anew")
+        print("`deiii preprocess` with the same settings computes damaged and missing shards again")
     return 1 if findings else 0
 
 
@@ -141,13 +249,16 @@ def _download(args: argparse.Namespace) -> int:
         except EOFError:
             answer = ""
         if answer.strip().lower() not in ("y", "yes"):
-            print("nothing was downloaded; --accept-licence accepts without being asked", file=sys.stderr)
+            print(
+                "nothing was downloaded; --accept-licence accepts the licence without being asked",
+                file=sys.stderr,
+            )
             return 1
     given = take_overrides(args.settings, ["corpus.root"], "download")
     root = given.get("corpus.root") or read_settings([args.corpus]).corpus.root
     count = download(args.corpus, root, args.part)
-    print(f"{count} files fetched, everything else was there; next: "
-          f"make preprocess CONFIG=configs/{args.corpus}.yaml ROOT={root}")  # fmt: skip
+    print(f"{count} files downloaded, all others were complete")
+    print(f"next: deiii preprocess {args.corpus} corpus.root={root}")
     return 0
 
 

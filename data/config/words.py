@@ -1,4 +1,8 @@
-"""The grammar of all commands: words that name runs or media, then settings; errors told in a line.
+"""The grammar that all commands share: runs or media files, then settings; errors are printed in one line.
+
+    deiii COMMAND [RUN | MEDIA ...] [CONFIG | KEY=VALUE ...] [--OPTION ...]
+
+A CONFIG is the path of a YAML file, or the bare name of a config that comes with deiii.
 
 >>> split_words(["a.mp4", "ravdess", "faces.size=128", "my/own.yaml"])
 (['a.mp4'], ['ravdess', 'faces.size=128', 'my/own.yaml'])
@@ -7,10 +11,14 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import os
 import re
+import select
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from deiii.data.config.load import load_config, shipped_configs
@@ -18,33 +26,108 @@ from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.signals import INTERRUPTED, install_stop_handler
 
-HELP = "YAML files, names of configs that come with deiii, and KEY=VALUE, in order: ravdess faces.size=128"
+HELP = "config files, bare names of configs that come with deiii (ravdess, tiny), and KEY=VALUE settings"
+GO_ON = "run the same command again to continue"
+OPEN_ENDED = ("settings", "words", "runs")  # positional arguments that take any number of words
+YAML = (".yaml", ".yml")
 OVERRIDE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*=")
-GO_ON = "run the same command to go on"
+
+
+def add_command(
+    commands: argparse._SubParsersAction,
+    name: str,
+    action: Callable[[argparse.Namespace], int],
+    *,
+    help: str,
+    description: str,
+    examples: Sequence[str],
+) -> argparse.ArgumentParser:
+    """Add a command to ``deiii``.
+
+    Args:
+        commands: what `argparse.ArgumentParser.add_subparsers` returned.
+        name: the word that users type.
+        action: runs the command and returns its exit status.
+        help: one line for the list of all commands.
+        description: what the command reads, does and writes.
+        examples: command lines without ``deiii``, shown at the end of the command's help.
+
+    Returns:
+        The command's parser, to which its arguments are added.
+    """
+    lines = "\n".join(f"  deiii {example}" for example in examples)
+    parser = commands.add_parser(
+        name,
+        help=help,
+        description=textwrap.fill(description, 79),
+        epilog=f"examples:\n{lines}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(action=action)
+    return parser
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
-    """Positional ``CONFIG`` and ``KEY=VALUE`` words."""
+    """Add the positional ``CONFIG`` and ``KEY=VALUE`` words to a command."""
     parser.add_argument("settings", nargs="*", default=[], metavar="CONFIG|KEY=VALUE", help=HELP)
 
 
-def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse a command line whose last positional words may also follow an option.
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint that names the known word nearest to a misspelt one; empty where none is near.
 
-    Ends the process with status 2 and a message where words are left that no command takes.
+    >>> nearest("tarin", ["train", "verify"])
+    "; did you mean 'train'?"
     """
-    args, rest = parser.parse_known_args(argv)
-    more = next((name for name in ("settings", "words") if hasattr(args, name)), None)
-    if rest and (more is None or any(word.startswith("-") for word in rest)):
-        parser.error(f"unknown arguments: {' '.join(rest)}; see `deiii {args.command} --help`")
-    if rest and more:
-        getattr(args, more).extend(rest)
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse a command line; options may stand anywhere between the words of a command.
+
+    Args:
+        parser: the parser of all commands; it stores the name of the chosen one as ``command``.
+        argv: the words after ``deiii``; those of this process where not given.
+
+    Returns:
+        The arguments of the command, with ``go_on``, the advice to print after Ctrl-C.
+
+    Raises:
+        SystemExit: with status 2 and a message on stderr for an unknown command or option, and for words
+            that the command does not take; with status 0 after ``--help``.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words:
+        parser.print_help(sys.stderr)
+        parser.exit(2, "\nerror: name a command\n")
+    commands = _commands(parser)
+    if not words[0].startswith("-") and words[0] not in commands:
+        hint = nearest(words[0], commands)
+        parser.exit(2, f"error: unknown command {words[0]!r}{hint}\n`deiii --help` lists all commands\n")
+    args, rest = parser.parse_known_args(words)
+    command = commands[args.command]
+    for word in rest:
+        if word.startswith("-"):
+            hint = nearest(word.partition("=")[0], command._option_string_actions)
+            command.error(f"unknown option {word}{hint}")
+    if rest:
+        # argparse gives a list of positional words only those before the next option.
+        name = next((name for name in OPEN_ENDED if hasattr(args, name)), None)
+        if name is None:
+            command.error(f"too many words: {' '.join(rest)}")
+        setattr(args, name, [*getattr(args, name), *rest])
     args.go_on = getattr(args, "go_on", GO_ON)
     return args
 
 
+def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parser of each command by name."""
+    found = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return dict(next(found).choices)
+
+
 def is_override(word: str) -> bool:
-    """Whether a word is ``key=value``; a path with a ``=`` in it is none.
+    """Whether a word has the form ``key=value``; a path that holds a ``=`` further on has not.
 
     >>> is_override("train.lr=0.1"), is_override("/x/lr=0.1/a.yaml")
     (True, False)
@@ -52,66 +135,113 @@ def is_override(word: str) -> bool:
     return OVERRIDE.match(word) is not None
 
 
-def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Things (runs, media) and settings, each in their order.
+def is_config(word: str) -> bool:
+    """Whether a word names a config: a YAML file, or a bare name of one that comes with deiii.
 
-    A file that exists is a thing, whatever its name, unless it is YAML.
+    A word such as ``lr=0.1/a.yaml`` is a file if that file exists, and a setting otherwise.
+    """
+    if word.endswith(YAML):
+        return Path(word).is_file() or not is_override(word)
+    return word in shipped_configs()
+
+
+def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Separate runs or media files from settings, keeping the order of each.
+
+    YAML files are settings. Any other file or folder that exists is a run or media file, even where its
+    name has the form ``key=value`` or is that of a config.
     """
     things: list[str] = []
     settings: list[str] = []
     for word in words:
-        is_yaml = word.endswith((".yaml", ".yml"))
-        is_setting = is_yaml or (not Path(word).exists() and (is_override(word) or word in shipped_configs()))
-        (settings if is_setting else things).append(word)
+        exists = not word.endswith(YAML) and Path(word).exists()
+        if not exists and (is_config(word) or is_override(word)):
+            settings.append(word)
+        else:
+            things.append(word)
     return things, settings
 
 
 def read_settings(words: Sequence[str]) -> Config:
-    """The configuration that ``CONFIG … KEY=VALUE …`` describes."""
+    """The configuration that ``CONFIG`` and ``KEY=VALUE`` words describe.
+
+    Configs are read first, in their order, then the overrides in theirs; later ones win.
+
+    Raises:
+        ConfigError: for a config that does not exist, an unknown setting or a value that is not allowed.
+    """
+    configs: list[str] = []
+    overrides: list[str] = []
     for word in words:
-        if "=" in word and not is_override(word) and not Path(word).is_file():
-            raise ConfigError(f"a setting looks like key=value, not {word!r}")
-    files = [w for w in words if not is_override(w)]
-    return load_config(files, [w for w in words if is_override(w)])
+        if is_override(word) and not is_config(word):
+            overrides.append(word)
+        elif "=" in word and not Path(word).is_file():
+            raise ConfigError(f"a setting has the form key=value, e.g. faces.size=128, not {word!r}")
+        else:
+            configs.append(word)
+    return load_config(configs, overrides)
 
 
 def take_overrides(words: Sequence[str], allowed: Sequence[str], command: str) -> dict[str, str]:
-    """The values of ``KEY=VALUE`` words for a command whose other settings are those of its run.
+    """The values of the few settings that a command accepts beside those stored with its run or corpus.
+
+    Args:
+        words: ``KEY=VALUE`` words; a later one wins over an earlier one of the same key.
+        allowed: the keys that the command accepts.
+        command: the command's name, for messages.
 
     Raises:
-        ConfigError: for any other word.
+        ConfigError: for any other word, and for a key without a value.
+
+    >>> take_overrides(["cache=/data"], ["cache"], "evaluate")
+    {'cache': '/data'}
     """
     found: dict[str, str] = {}
     for word in words:
         key, _, value = word.partition("=")
         if not is_override(word) or key not in allowed:
-            may = " and ".join(f"{name}=" for name in allowed)
-            raise ConfigError(
-                f"`deiii {command}` uses the settings of the run; only {may} may differ, not {word!r}"
-            )
+            names = " and ".join(f"{name}=" for name in allowed)
+            raise ConfigError(f"`deiii {command}` accepts no other settings than {names}, not {word!r}")
+        if not value:
+            raise ConfigError(f"{word!r} has no value; write {key}=VALUE or leave it out")
         found[key] = value
     return found
 
 
 def run(main: Callable[[], int], go_on: str = GO_ON) -> int:
-    """Run a command so that people see messages instead of traces, and Ctrl-C and SIGTERM end it alike.
+    """Run a command: print its errors in one line, and end alike after Ctrl-C and SIGTERM.
 
     Args:
         main: the command.
-        go_on: what to do after Ctrl-C.
+        go_on: advice to print after Ctrl-C or SIGTERM.
 
     Returns:
-        the exit status: the command's own, 1 for an error told in a line, 130 when interrupted.
+        The exit status: the command's own; 1 for an error, which is printed in one line; 130 after
+        Ctrl-C or SIGTERM. Plain ValueError and RuntimeError are defects of the program and are raised.
     """
     install_stop_handler()
     try:
-        return main()
+        status = main()
+        sys.stdout.flush()  # here, so that a reader that went away is noticed
+        return status
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is tidied up; let Python end
-        print(f"\nstopped; what is finished is kept, {go_on}", file=sys.stderr)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python's own shutdown must not be interrupted
+        print(f"\nstopped; finished work is kept: {go_on}", file=sys.stderr)
         return INTERRUPTED
     except (ValueError, OSError, RuntimeError) as error:
-        if type(error) in (ValueError, RuntimeError):  # not one of ours: a defect deserves its trace
+        if isinstance(error, BrokenPipeError) and _stdout_is_closed():
+            return 1
+        if type(error) in (ValueError, RuntimeError):
             raise
         print(f"error: {error}", file=sys.stderr)
         return 1
+
+
+def _stdout_is_closed() -> bool:
+    """Whether the reader of stdout went away, as ``head`` does; if so, discard what is left to print."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    closed = any(event & select.POLLERR for _, event in poll.poll(0))
+    if closed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return closed

@@ -214,7 +214,7 @@ def test_licence_comes_first_and_must_be_accepted(server, ravdess, tmp_path, mon
     told = capsys.readouterr()
     assert "CC BY-NC-SA 4.0" in told.out and "nothing was downloaded" in told.err and not server.hits
     assert main(["download", "ravdess", f"corpus.root={tmp_path}", "--accept-licence"]) == 0
-    assert "make preprocess CONFIG=configs/ravdess.yaml" in capsys.readouterr().out and server.hits
+    assert "deiii preprocess ravdess corpus.root=" in capsys.readouterr().out and server.hits
 
 
 def test_what_cannot_be_downloaded_says_where_it_comes_from(capsys, tmp_path):

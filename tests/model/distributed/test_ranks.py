@@ -93,7 +93,7 @@ def test_only_training_is_for_several_processes(monkeypatch, capsys):
     for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)
     assert main(["evaluate", "runs/none"]) == 1
-    assert "`evaluate` is for one process" in capsys.readouterr().err
+    assert "`deiii evaluate` runs in one process" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -212,6 +212,6 @@ def test_ctrl_c_under_torchrun_saves_and_ends_all(seen_run, tmp_path):
     process.send_signal(signal.SIGINT)
     assert process.wait(60) != 0
     said = (tmp_path / "said.txt").read_text()
-    assert said.count("stopped; what is finished is kept") == 1, said
+    assert said.count("stopped; finished work is kept") == 1, said
     state = checkpoint.load(tmp_path / "run/state.safetensors")[1]
     assert state["step"] >= state["batches"] * len(state["history"])

@@ -143,7 +143,7 @@ def test_one_bad_file_costs_only_itself(tmp_path, seen_run, capsys):
     words = ["predict", str(seen_run / "run"), str(folder), "--out", str(tmp_path / "out"), "--quiet"]
     assert main(words) == 1
     told = capsys.readouterr()
-    assert "nothing to judge in 1 of 2 files" in told.err and "git lfs pull" in told.out
+    assert "no prediction for 1 of 2 files" in told.err and "git lfs pull" in told.out
     with open(tmp_path / "out/predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [bool(r["label"]) for r in rows] == [False, True]

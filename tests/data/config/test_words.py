@@ -1,0 +1,237 @@
+"""The words of a command line: which are runs or media, which are settings, and what mistakes say."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.config.words import (
+    GO_ON,
+    add_command,
+    add_settings,
+    is_config,
+    is_override,
+    nearest,
+    parse_arguments,
+    read_settings,
+    run,
+    split_words,
+    take_overrides,
+)
+from deiii.data.tools.signals import INTERRUPTED
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """The current folder, with files whose names look like settings."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a=b.mp4").touch()
+    (tmp_path / "clip.mp4").touch()
+    (tmp_path / "ravdess_audio").mkdir()
+    (tmp_path / "own.yaml").write_text("faces: {size: 64}\n")
+    (tmp_path / "lr=0.1").mkdir()
+    (tmp_path / "lr=0.1/run.yaml").write_text("faces: {size: 80}\n")
+    (tmp_path / "lr=0.1/clip.mp4").touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("train.lr=0.1", True),
+        ("workers=8", True),
+        ("corpus.table=a=b.csv", True),
+        ("cache=", True),
+        ("a=b.mp4", True),  # in form alone; split_words looks whether there is such a file
+        ("faces.size", False),
+        ("=1", False),
+        (".size=1", False),
+        ("faces.=1", False),
+        ("2x=1", False),
+        ("faces size=1", False),
+        ("/x/lr=0.1/a.yaml", False),
+        ("./lr=0.1", False),
+        ("runs/lr=0.1", False),
+        ("", False),
+    ],
+)
+def test_form_of_an_override(word, expected):
+    assert is_override(word) is expected
+
+
+@pytest.mark.parametrize(
+    ("word", "kind"),
+    [
+        # runs and media
+        ("clip.mp4", "thing"),
+        ("a=b.mp4", "thing"),  # a file of this name exists
+        ("lr=0.1", "thing"),  # a folder of this name exists
+        ("lr=0.1/clip.mp4", "thing"),
+        ("ravdess_audio", "thing"),  # a folder of this name exists
+        ("absent.mp4", "thing"),
+        ("runs/latest", "thing"),
+        ("/x/lr=0.1/absent.mp4", "thing"),
+        ("ravdes", "thing"),
+        # settings
+        ("c=d.mp4", "setting"),  # no file of this name exists
+        ("faces.size=128", "setting"),
+        ("ravdess", "setting"),
+        ("own.yaml", "setting"),
+        ("absent.yaml", "setting"),
+        ("absent.yml", "setting"),
+        ("lr=0.1/run.yaml", "setting"),
+        ("/x/lr=0.1/a.yaml", "setting"),
+    ],
+)
+def test_split_words(folder, word, kind):
+    assert split_words([word]) == (([word], []) if kind == "thing" else ([], [word]))
+
+
+def test_split_words_keeps_the_order_of_each_kind(folder):
+    words = ["b.mp4", "tiny", "a.mp4", "workers=1", "own.yaml", "c.mp4"]
+    assert split_words(words) == (["b.mp4", "a.mp4", "c.mp4"], ["tiny", "workers=1", "own.yaml"])
+
+
+def test_configs_are_files_or_bare_names(folder):
+    assert is_config("ravdess") and is_config("own.yaml") and is_config("absent.yaml")
+    assert is_config("lr=0.1/run.yaml") and not is_config("lr=0.1/absent.yaml")
+    assert not is_config("ravdes") and not is_config("clip.mp4")
+
+
+def test_settings_are_read_from_files_bare_names_and_overrides(folder):
+    assert read_settings(["own.yaml"]).faces.size == 64
+    assert read_settings(["lr=0.1/run.yaml"]).faces.size == 80
+    assert read_settings([str(folder / "lr=0.1/run.yaml")]).faces.size == 80
+    assert read_settings(["lr=0.1/run.yaml", "own.yaml"]).faces.size == 64  # the later file wins
+    assert read_settings(["faces.size=96", "own.yaml"]).faces.size == 96  # overrides win over files
+    assert read_settings(["faces.size=96", "faces.size=48"]).faces.size == 48  # the later override wins
+    assert read_settings(["ravdess"]).corpus.name == "ravdess"
+    assert read_settings([]) == read_settings(())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["ravdes"], "no such config file: ravdes; did you mean 'ravdess'"),
+        (["absent.yaml"], "no such config file: absent.yaml"),
+        (["faces.sise=3"], "did you mean 'faces.size'"),
+        (["=3"], "has the form key=value, e.g. faces.size=128, not '=3'"),
+        (["/x/lr=0.1/absent.mp4"], "has the form key=value"),
+        (["lr=0.1/absent.yaml"], "unknown setting 'lr'"),
+    ],
+)
+def test_wrong_settings_name_the_cure(folder, words, message):
+    with pytest.raises(ConfigError, match=message):
+        read_settings(words)
+
+
+def test_take_overrides():
+    allowed = ["cache", "train.device"]
+    assert take_overrides([], allowed, "evaluate") == {}
+    assert take_overrides(["cache=/a", "train.device=cpu"], allowed, "evaluate") == {
+        "cache": "/a",
+        "train.device": "cpu",
+    }
+    assert take_overrides(["cache=/a", "cache=/b=c"], allowed, "evaluate") == {"cache": "/b=c"}
+    for word in ("train.lr=1", "runs/other", "cache", "ravdess"):
+        with pytest.raises(ConfigError, match=f"evaluate.*cache= and train.device=, not '{word}'"):
+            take_overrides([word], allowed, "evaluate")
+    with pytest.raises(ConfigError, match="'cache=' has no value"):
+        take_overrides(["cache="], allowed, "evaluate")
+
+
+def test_the_nearest_word_is_named_if_one_is_near():
+    assert nearest("tarin", ["train", "verify"]) == "; did you mean 'train'?"
+    assert nearest("zzz", ["train", "verify"]) == ""
+
+
+@pytest.fixture
+def parser() -> argparse.ArgumentParser:
+    """Three commands: settings only; media and settings; a fixed number of words."""
+    whole = argparse.ArgumentParser(prog="deiii")
+    commands = whole.add_subparsers(dest="command", required=True)
+    texts = {"help": "h", "description": "d", "examples": ["x"]}
+    train = add_command(commands, "train", lambda args: 0, **texts)
+    add_settings(train)
+    train.add_argument("--resume", action="store_true")
+    train.add_argument("--out", default="there")
+    predict = add_command(commands, "predict", lambda args: 0, **texts)
+    predict.add_argument("run")
+    predict.add_argument("words", nargs="+")
+    predict.add_argument("--out", default="there")
+    pack = add_command(commands, "pack", lambda args: 0, **texts)
+    pack.add_argument("cache")
+    pack.add_argument("archive")
+    return whole
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train --resume --out here a b=1",
+        "train a --resume b=1 --out here",
+        "train a b=1 --out here --resume",
+        "train --out here a --resume b=1",
+        "train --out=here a b=1 --resume",
+    ],
+)
+def test_options_may_stand_between_words(parser, line):
+    args = parse_arguments(parser, line.split())
+    assert args.settings == ["a", "b=1"] and args.resume and args.out == "here"
+    assert args.go_on == GO_ON and args.action(args) == 0
+
+
+@pytest.mark.parametrize("line", ["predict run a --out here b", "predict --out here run a b"])
+def test_options_may_stand_between_media(parser, line):
+    args = parse_arguments(parser, line.split())
+    assert (args.run, args.words, args.out) == ("run", ["a", "b"], "here")
+
+
+def test_a_command_line_leaves_nothing_behind_for_the_next(parser):
+    assert parse_arguments(parser, ["train", "--resume", "a"]).settings == ["a"]
+    assert parse_arguments(parser, ["train", "--resume"]).settings == []
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("tarin", "unknown command 'tarin'; did you mean 'train'?"),
+        ("tarin a --resume", "unknown command 'tarin'; did you mean 'train'?"),
+        ("zzz", "unknown command 'zzz'\n`deiii --help` lists all commands"),
+        ("train --rezume", "unknown option --rezume; did you mean '--resume'?"),
+        ("train a --zzz", "unknown option --zzz\n"),
+        ("train --ouut=3", "unknown option --ouut=3; did you mean '--out'?"),
+        ("pack a b c", "too many words: c"),
+        ("pack a", "required: archive"),
+        ("", "name a command"),
+    ],
+)
+def test_wrong_command_lines_end_with_status_2_and_a_hint(parser, capsys, line, message):
+    with pytest.raises(SystemExit) as caught:
+        parse_arguments(parser, line.split())
+    assert caught.value.code == 2
+    told = capsys.readouterr()
+    assert message in told.err and not told.out
+
+
+def test_statuses(capsys, monkeypatch):
+    monkeypatch.setattr("deiii.data.config.words.install_stop_handler", lambda: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+
+    def fail(error: BaseException):
+        raise error
+
+    assert run(lambda: 0) == 0
+    assert run(lambda: 7) == 7
+    assert run(lambda: fail(ConfigError("faces.size is wrong"))) == 1
+    assert capsys.readouterr().err == "error: faces.size is wrong\n"
+    assert run(lambda: fail(OSError("disk full"))) == 1
+    assert capsys.readouterr().err == "error: disk full\n"
+    assert run(lambda: fail(KeyboardInterrupt()), "add --resume") == INTERRUPTED == 130
+    assert "finished work is kept: add --resume" in capsys.readouterr().err
+    for defect in (ValueError("a defect"), RuntimeError("a defect"), KeyError("a defect")):
+        with pytest.raises(type(defect)):
+            run(lambda defect=defect: fail(defect))

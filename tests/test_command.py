@@ -1,0 +1,93 @@
+"""The command ``deiii`` as users meet it: its help, its speed, its exit statuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from deiii.__main__ import build_parser, main
+from deiii.data.config.words import split_words
+
+COMMANDS = (
+    "preprocess verify inspect synthesize settings pack unpack download doctor "
+    "train evaluate predict compare export crossval"
+).split()
+
+
+def deiii(*words: str, **more) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "deiii", *words], capture_output=True, text=True, **more)
+
+
+def test_help_lists_every_command_with_a_line(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    for command in COMMANDS:
+        assert any(line.startswith(f"  {command} ") and len(line.split()) > 2 for line in lines), command
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_description_and_an_example_that_parses(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    description = text.partition("\n\n")[2].partition("\n\n")[0]
+    assert description[0].isupper() and description.endswith(".") and len(description.split()) > 8
+    assert max(map(len, text.splitlines())) <= 100
+    examples = [line.split() for line in text.partition("examples:\n")[2].splitlines()]
+    assert examples
+    for words in examples:
+        assert words[:2] == ["deiii", command]
+        args = build_parser().parse_args(words[1:])
+        assert all(split_words([word])[1] for word in getattr(args, "settings", []))
+
+
+@pytest.mark.parametrize("code", ["import deiii", "from deiii.__main__ import main; main(['--help'])"])
+def test_neither_import_nor_help_loads_what_is_slow(code):
+    check = f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\n"
+    check += "slow = {'torch', 'cv2', 'numba', 'dask', 'h5py', 'librosa', 'av'} & set(sys.modules)\n"
+    check += "assert not slow, slow"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_misspelt_command_is_told_the_nearest_one():
+    done = deiii("tarin", "configs/tiny.yaml")
+    assert done.returncode == 2 and not done.stdout
+    assert "unknown command 'tarin'; did you mean 'train'?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_errors_have_status_1_and_one_line():
+    done = deiii("settings", "faces.sise=3")
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert "did you mean 'faces.size'" in done.stderr
+
+
+def test_a_reader_that_closes_the_pipe_ends_the_command_quietly():
+    command = f"{sys.executable} -m deiii settings | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.stdout.startswith("corpus.name=") and done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "cure"),
+    [
+        (["train", "train.run=runs/none"], "add --resume to the same command"),
+        (["settings"], "run the same command again"),
+    ],
+)
+def test_ctrl_c_says_how_to_continue(words, cure, capsys, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("deiii.data.config.words.install_stop_handler", lambda: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("deiii.model.commands.read_settings", interrupt)
+    monkeypatch.setattr("deiii.pipeline.commands.read_settings", interrupt)
+    assert main(words) == 130
+    assert cure in capsys.readouterr().err
