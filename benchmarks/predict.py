@@ -65,7 +65,7 @@ def wide_video(folder: Path, seconds: float) -> Path:
     source = sorted((folder / "raw").rglob("*.mp4"))[0]
     path = folder / "wide.mp4"
     frames = cycle([cv2.resize(rgb, (HEIGHT, HEIGHT)) for rgb, _ in read_video(source)])
-    with VideoWriter(path, WIDTH, HEIGHT, sound=source) as video:
+    with VideoWriter(path, WIDTH, HEIGHT, audio=source) as video:
         for i in range(round(seconds * FPS)):
             canvas = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
             left = round((WIDTH - HEIGHT) / 2 + 60 * np.sin(i / 40))

@@ -34,7 +34,7 @@ from deiii.data.corpora.splits import make_split, number_of_folds
 from deiii.data.tools.atomic_files import atomic_path, write_json
 from deiii.data.tools.machine import machine
 from deiii.model.metrics import bootstrap
-from deiii.pipeline.media.sound import read_sound
+from deiii.pipeline.media.audio import read_audio
 
 RATE, HOP, FFT = 16000, 160, 512
 TRIM_DB = 40.0
@@ -43,7 +43,7 @@ CS = (1.0, 3.0, 10.0, 30.0)
 
 def functionals(path: str) -> np.ndarray:
     """The statistics of one recording, float32: how each low-level curve is distributed and moves."""
-    samples, _, _ = read_sound(path, RATE, [])
+    samples, _, _ = read_audio(path, RATE, [])
     samples, _ = librosa.effects.trim(samples, top_db=TRIM_DB, frame_length=FFT, hop_length=HOP)
     power = librosa.feature.melspectrogram(y=samples, sr=RATE, n_fft=FFT, hop_length=HOP, n_mels=40, fmin=50)
     logmel = librosa.power_to_db(power, top_db=80)

@@ -70,7 +70,7 @@ def plain(path: str, part: bool) -> None:
 
 
 def parts(path: str) -> None:
-    for picture, _ in read_video(path).pictures():
+    for picture, _ in read_video(path).frames():
         picture.part(*window(*picture.shape))
 
 
@@ -86,7 +86,7 @@ def main() -> None:
     options = parser.parse_args()
     cv2.setNumThreads(1)
     ways = {
-        "decode": lambda p: consume(read_video(p).pictures()),
+        "decode": lambda p: consume(read_video(p).frames()),
         "plain": lambda p: plain(p, part=False),
         "bounded": lambda p: consume(read_video(p, longest=LONGEST)),
         "plain_part": lambda p: plain(p, part=True),

@@ -55,7 +55,7 @@ def draw_overlay(
     panel = Panel(prediction, network.task.ranges, layout.width)
     total = len(faces["time"]) if faces else None
     with (
-        VideoWriter(path, layout.width, layout.height + PANEL, sound=prediction.path) as video,
+        VideoWriter(path, layout.width, layout.height + PANEL, audio=prediction.path) as video,
         # No bar within a bar where there is no terminal: moving the cursor is litter in a log file.
         tqdm(
             frames, desc="overlay", unit="frame", total=total, leave=False, disable=None if progress else True

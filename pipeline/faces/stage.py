@@ -26,7 +26,7 @@ from deiii.pipeline.faces.detectors import load_detector, weights_digest
 from deiii.pipeline.faces.face import Detector, Face, shrink
 from deiii.pipeline.faces.speaker import pick_speaker
 from deiii.pipeline.faces.tracking import Track, Tracker
-from deiii.pipeline.media.video import Picture, expected_bytes, read_video
+from deiii.pipeline.media.video import DecodedFrame, expected_bytes, read_video
 
 __all__ = ["FIELDS", "extract_faces", "load_detector", "weights_digest"]
 
@@ -67,13 +67,13 @@ def extract_faces(path: str | os.PathLike, config: FacesConfig, detector: Detect
     >>> extract_faces("clip.mp4", config, load_detector(config)).outcome  # doctest: +SKIP
     """
     longest = 2 * config.detect_size  # as large as a second look may use
-    kept: list[Picture | np.ndarray] | None = [] if expected_bytes(path) <= KEEP_BYTES else None
+    kept: list[DecodedFrame | np.ndarray] | None = [] if expected_bytes(path) <= KEEP_BYTES else None
     reader = read_video(path, longest if kept is None else None)
     tracker = Tracker(lambda rgb: look(detector, rgb, config.detect_size), config.every, config.max_gap)
     times: list[float] = []  # of the frames, and of the rows that show each of them
     rows: list[list[float]] = []
     held, shape, small_shape = 0, (0, 0), (0, 0)
-    for picture, time, shown in resampled(reader.pictures(), config.fps):
+    for picture, time, shown in resampled(reader.frames(), config.fps):
         small = picture.rgb(longest)
         shape, small_shape = picture.shape, small.shape[:2]
         tracker.push(small, time)
@@ -93,8 +93,8 @@ def extract_faces(path: str | os.PathLike, config: FacesConfig, detector: Detect
     if not row_valid.any() or row_valid.mean() < config.min_valid:
         return StageResult(_no_face(row_valid, present.any(), config))
     if kept is None:
-        again = resampled(read_video(path).pictures(), config.fps)
-        source: Iterable[Picture | np.ndarray] = (picture for picture, _, _ in again)
+        again = resampled(read_video(path).frames(), config.fps)
+        source: Iterable[DecodedFrame | np.ndarray] = (picture for picture, _, _ in again)
     else:
         source = kept
     points[~valid] = np.nan
@@ -175,7 +175,7 @@ def _until(end: float, first: float, count: int, fps: float) -> tuple[list[float
 
 
 def _crops(
-    source: Iterable[Picture | np.ndarray],
+    source: Iterable[DecodedFrame | np.ndarray],
     transforms: np.ndarray,
     valid: np.ndarray,
     frame_of: np.ndarray,
@@ -204,7 +204,7 @@ def _crops(
     return frames
 
 
-def _crop(frame: Picture | np.ndarray, transform: np.ndarray, size: int) -> np.ndarray:
+def _crop(frame: DecodedFrame | np.ndarray, transform: np.ndarray, size: int) -> np.ndarray:
     if isinstance(frame, np.ndarray):
         return align.crop(frame, transform, size)
     window = align.window(transform, size, frame.shape)

@@ -22,7 +22,7 @@ import numpy as np
 
 from deiii.pipeline.faces.face import Face
 from deiii.pipeline.faces.motion import Similarity, follow, moved_box
-from deiii.pipeline.media.scene_cuts import is_cut
+from deiii.pipeline.media.scene_cuts import is_cut, thumbnail
 
 SAME_FACE = 0.3  # overlap (intersection over union) that makes two boxes one face
 
@@ -101,7 +101,7 @@ class Tracker:
     def push(self, rgb: np.ndarray, time: float) -> None:
         """Take the next frame, uint8 [H,W,3], at its time in s."""
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-        thumb = cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+        thumb = thumbnail(grey)
         if self._thumb is not None and is_cut(self._thumb, thumb):
             self._end_shot()
         self._thumb = thumb

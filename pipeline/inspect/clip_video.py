@@ -40,7 +40,7 @@ def draw_video(features: Features, path: str | Path, fps: float | None = None) -
     rows = tqdm(
         _rows(features, fps), total=total, unit="frame", desc=Path(path).name, leave=False, disable=None
     )
-    with VideoWriter(path, WIDTH, HEIGHT, sound=features.path) as video:
+    with VideoWriter(path, WIDTH, HEIGHT, audio=features.path) as video:
         for row, (rgb, time) in enumerate(rows):
             video.add(canvas.draw(row, rgb, time), time)
 

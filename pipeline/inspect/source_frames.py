@@ -27,7 +27,7 @@ def source_frames(features: Features, fps: float | None, longest: int) -> Iterat
         longest: the longer side of the frames in px.
     """
     row = 0
-    for picture, _, times in resampled(read_video(features.path).pictures(), fps):
+    for picture, _, times in resampled(read_video(features.path).frames(), fps):
         rgb = picture.rgb(longest)
         for time in times:
             yield annotated(rgb, picture.shape, features, row), time
@@ -68,4 +68,4 @@ def annotated(rgb: np.ndarray, shape: tuple[int, int], features: Features, row: 
 
 
 def _count(path: str, fps: float | None) -> int:
-    return sum(len(times) for _, _, times in resampled(read_video(path).pictures(), fps))
+    return sum(len(times) for _, _, times in resampled(read_video(path).frames(), fps))

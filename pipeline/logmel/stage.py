@@ -13,7 +13,7 @@ import numpy as np
 
 from deiii.data.cache.outcomes import ClipError, Outcome, StageResult, Status
 from deiii.data.config.schema import LogMelConfig
-from deiii.pipeline.media.sound import read_sound
+from deiii.pipeline.media.audio import read_audio
 
 VERSION = 1
 SILENT_PEAK = 1e-4  # -80 dB of full scale: below it there is dither, not sound
@@ -41,7 +41,7 @@ def extract_logmel(path: str | os.PathLike, config: LogMelConfig) -> StageResult
     80
     """
     notes: list[str] = []
-    samples, start, missing = read_sound(path, config.sample_rate, notes)
+    samples, start, missing = read_audio(path, config.sample_rate, notes)
     peak = float(np.abs(samples).max())
     if not np.isfinite(peak):
         raise ClipError(Status.UNREADABLE, "the sound holds samples that are not finite")

@@ -1,30 +1,28 @@
-"""Media files: opening, decoding, and sound on the media clock. Video is in `deiii.pipeline.media.video`.
+"""Media files: checking, opening and decoding them.
 
-Both streams' times count from one zero, the container's own start (the earliest stream's first
-timestamp, which FFmpeg reports), so sound that starts later than the picture says so. What does
-not decode is left out and noted, and a clip of which nothing can be used raises `ClipError` with the
-outcome to record.
+Times of both streams count from one zero, the container's start time (the earliest first timestamp
+of its streams, as FFmpeg reports it). Audio that starts after the video therefore has a later first
+time. What does not decode is skipped and noted. A clip from which nothing can be decoded raises
+`ClipError` with the outcome to record.
 
->>> samples, t0_s, missing_s = read_sound("clip.mp4", 16000)  # doctest: +SKIP
+>>> samples, t0_s, missing_s = read_audio("clip.mp4", 16000)  # doctest: +SKIP
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterator
+from typing import Any, overload
 
 import av
 import av.error
 
 from deiii.data.cache.outcomes import MACHINE_TROUBLE, ClipError, Status
 
-log = logging.getLogger(__name__)
-
-MAX_SECONDS = 3600.0  # a longer recording belongs cut into clips; also bounds every allocation
+MAX_SECONDS = 3600.0  # cut longer recordings into clips; this also bounds every allocation
 MAX_PIXELS = 8192 * 8192
-MAX_ERRORS = 200  # damaged packets after which the rest of a stream is given up
-PICTURES = frozenset({"image2", "gif", "apng", "ico", "webp_pipe"})
+MAX_ERRORS = 200  # after so many damaged packets the rest of a stream is skipped
+IMAGE_FORMATS = frozenset({"image2", "gif", "apng", "ico", "webp_pipe"})
 SIGNATURES = (
     (b"version https://git-lfs", "is a Git LFS pointer, not the media itself; run `git lfs pull`"),
     (b"\x1f\x8b", "is a gzip archive; unpack it first"),
@@ -32,18 +30,18 @@ SIGNATURES = (
     (b"7z\xbc\xaf", "is a 7z archive; unpack it first"),
     (b"%PDF", "is a PDF document"),
     (b"\x89HDF", "is an HDF5 file"),
-    (b"\x89PNG", "is a picture (PNG), not a recording"),
-    (b"\xff\xd8\xff", "is a picture (JPEG), not a recording"),
-    (b"BM", "is a picture (BMP), not a recording"),
-    (b"GIF8", "is a picture (GIF), not a recording"),
+    (b"\x89PNG", "is an image (PNG), not a recording"),
+    (b"\xff\xd8\xff", "is an image (JPEG), not a recording"),
+    (b"BM", "is an image (BMP), not a recording"),
+    (b"GIF8", "is an image (GIF), not a recording"),
 )
 
 
-def promised_seconds(stream: av.stream.Stream) -> float:
-    """The duration in s that a stream's header promises; 0 where it promises none."""
-    if stream.duration:
+def declared_seconds(stream: av.stream.Stream) -> float:
+    """The duration in s that the header of a stream declares; 0 where it declares none."""
+    if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    words = stream.metadata.get("DURATION", "").split(":")  # Matroska's, as FFmpeg writes it
+    words = stream.metadata.get("DURATION", "").split(":")  # FFmpeg's tag in Matroska files, "hh:mm:ss.s"
     try:
         hours, minutes, seconds = map(float, words)
     except ValueError:
@@ -51,19 +49,26 @@ def promised_seconds(stream: av.stream.Stream) -> float:
     return 3600 * hours + 60 * minutes + seconds
 
 
-def falls_short(seconds: float, promised: float) -> bool:
-    """Whether what came of a stream is clearly less than its header promises."""
-    return 0 < promised <= MAX_SECONDS and promised - seconds > max(0.25, 0.05 * promised)
+def is_cut_off(seconds: float, declared: float) -> bool:
+    """Whether a stream of ``seconds`` is clearly shorter than its header declares."""
+    return 0 < declared <= MAX_SECONDS and declared - seconds > max(0.25, 0.05 * declared)
 
 
 @contextlib.contextmanager
 def open_media(path: str) -> Iterator[av.container.InputContainer]:
-    """A media file, open for reading. Raises ClipError where it is none."""
+    """Open a media file for reading; it is closed at the end of the block.
+
+    Raises:
+        ClipError: the file is missing, unreadable or not a recording.
+
+    >>> with open_media("clip.mp4") as container:  # doctest: +SKIP
+    ...     print(container.streams.video)
+    """
     _check_file(path)
     try:
-        # No network and no other files: a playlist in a data set must not make us fetch anything.
+        # Local files only: a playlist in a data set must not make FFmpeg open URLs or other files.
         container = av.open(path, options={"protocol_whitelist": "file"}, metadata_errors="replace")
-    except MemoryError:  # PyAV's is an FFmpegError too
+    except MemoryError:  # PyAV's MemoryError is an FFmpegError, too
         raise
     except (av.error.FFmpegError, OSError, ValueError) as error:
         words = getattr(error, "strerror", None) or str(error)
@@ -72,8 +77,8 @@ def open_media(path: str) -> Iterator[av.container.InputContainer]:
         ) from None
     try:
         formats = set(container.format.name.split(","))
-        if formats & PICTURES or any(f.endswith("_pipe") for f in formats):
-            raise ClipError(Status.NOT_MEDIA, "the file is a picture, not a recording")
+        if formats & IMAGE_FORMATS or any(f.endswith("_pipe") for f in formats):
+            raise ClipError(Status.NOT_MEDIA, "the file is an image, not a recording")
         if "tty" in formats:
             raise ClipError(Status.NOT_MEDIA, "the file is text, not a recording")
         yield container
@@ -82,7 +87,7 @@ def open_media(path: str) -> Iterator[av.container.InputContainer]:
 
 
 def _check_file(path: str) -> None:
-    """Tell files that are no media apart before FFmpeg guesses something into them."""
+    """Raise ClipError for files that are not media, because FFmpeg may open them as some odd format."""
     try:
         with open(path, "rb") as file:
             head = file.read(512)
@@ -106,28 +111,38 @@ def _check_file(path: str) -> None:
 
 
 def video_stream(container: av.container.InputContainer) -> av.VideoStream:
-    """The first video stream that is no cover art. Raises ClipError where there is none."""
+    """The first video stream that is not cover art. Raises ClipError where there is none."""
     streams = [s for s in container.streams.video if s.codec_context is not None]
-    attached = getattr(av.stream.Disposition, "attached_pic", 0)
-    streams = [s for s in streams if not s.disposition & attached]  # cover art is no video
+    cover_art = getattr(av.stream.Disposition, "attached_pic", 0)
+    streams = [s for s in streams if not s.disposition & cover_art]
     if not streams:
         raise ClipError(Status.NO_VIDEO, "the file has no video stream")
     stream = streams[0]
     if stream.width < 1 or stream.height < 1 or stream.width * stream.height > MAX_PIXELS:
         raise ClipError(
-            Status.UNREADABLE, f"the file claims frames of {stream.width}x{stream.height} px: a broken header"
+            Status.UNREADABLE,
+            f"the header declares frames of {stream.width}x{stream.height} px: it is damaged",
         )
     return stream
 
 
 def clock_zero(container: av.container.InputContainer) -> float:
-    """The instant in s, on the container's clock, from which all our times count."""
+    """The time in s on the container's clock that is time 0 of the clip."""
     return (container.start_time or 0) / av.time_base
 
 
-def decode(container: av.container.InputContainer, stream: av.stream.Stream, notes: list[str]) -> Iterator:
-    """Frames of one stream; damaged packets are skipped and counted."""
-    errors, reason = 0, ""
+@overload
+def decode(
+    container: av.container.InputContainer, stream: av.VideoStream, notes: list[str]
+) -> Iterator[av.VideoFrame]: ...
+@overload
+def decode(
+    container: av.container.InputContainer, stream: av.AudioStream, notes: list[str]
+) -> Iterator[av.AudioFrame]: ...
+def decode(container: av.container.InputContainer, stream: Any, notes: list[str]) -> Iterator[Any]:
+    """Yield the frames of one stream; damaged packets are skipped, and their number is added to ``notes``."""
+    errors = 0
+    reason = ""
     packets = container.demux(stream)
     while errors < MAX_ERRORS:
         try:
@@ -135,17 +150,23 @@ def decode(container: av.container.InputContainer, stream: av.stream.Stream, not
         except StopIteration:
             break
         except (av.error.FFmpegError, OSError) as error:
-            errors, reason = errors + 1, getattr(error, "strerror", None) or str(error)
+            errors += 1
+            reason = _reason(error)
             break
         try:
             frames = packet.decode()
         except av.error.EOFError:
             break
-        except MemoryError:  # PyAV's is an FFmpegError too; what the machine has must not shape a result
+        except MemoryError:  # an FFmpegError, too; but free memory must not change what a clip yields
             raise
         except (av.error.FFmpegError, ValueError) as error:
-            errors, reason = errors + 1, getattr(error, "strerror", None) or str(error)
+            errors += 1
+            reason = _reason(error)
             continue
         yield from frames
     if errors:
         notes.append(f"{errors} packets of the {stream.type} stream cannot be decoded ({reason})")
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

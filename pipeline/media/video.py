@@ -1,8 +1,8 @@
 """A video's frames with their times on the media clock, one at a time.
 
 Frames come upright (rotation metadata applied), with square pixels and without combs (interlaced
-frames go through FFmpeg's bwdif). A frame stays as the decoder made it until somebody asks for RGB, and
-then only what is asked for is converted: the whole picture, a smaller one, or a part.
+frames go through FFmpeg's bwdif filter). A decoded frame keeps the decoder's pixel format until RGB is
+requested; then only the requested part is converted: the whole frame, a smaller one, or a window.
 
 >>> for rgb, time_s in read_video("clip.mp4"):  # doctest: +SKIP
 ...     print(rgb.shape, time_s)
@@ -23,19 +23,20 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from deiii.data.cache.outcomes import ClipError, Status
 from deiii.pipeline.media import container as media
 
-LOWRES = {"mjpeg": 3}  # codecs that can leave out resolution while decoding, and the most halvings
-PLANAR, HALVES = {"yuv420p", "yuvj420p"}, (1, 2, 2)  # formats whose planes are handled one by one
-LEAST_GAIN = 4  # a part is converted alone where the frame is this many times larger
+LOWRES = {"mjpeg": 3}  # codecs that can decode at a lower resolution, and how many halvings they allow
+PLANAR = {"yuv420p", "yuvj420p"}  # formats whose planes are processed one by one
+HALVES = (1, 2, 2)  # by how much each of these planes is smaller than the frame
+LEAST_GAIN = 4  # a window is converted alone where the frame has this many times more pixels
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One decoded frame.
+class DecodedFrame:
+    """One video frame before its conversion to RGB.
 
     Attributes:
-        raw: as decoded.
-        size: width and height with square pixels, before turning, px.
-        turns: quarter turns counter-clockwise that make it upright.
+        raw: the frame as PyAV decoded it.
+        size: width and height in px with square pixels, before rotation.
+        turns: quarter turns counter-clockwise that make the frame upright.
     """
 
     raw: av.VideoFrame
@@ -45,21 +46,26 @@ class Picture:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Height and width, upright, px."""
-        return self.size if self.turns % 2 else self.size[::-1]
+        """Height and width of the upright frame in px."""
+        width, height = self.size
+        return (width, height) if self.turns % 2 else (height, width)
 
     @property
     def nbytes(self) -> int:
+        """Bytes of memory that the decoded planes take."""
         return sum(plane.buffer_size for plane in self.raw.planes)
 
     def rgb(self, longest: int | None = None) -> np.ndarray:
-        """uint8 [H,W,3], upright; averaged over area so that no side is longer than ``longest`` px."""
-        size = self.size
-        if longest and max(size) > longest:  # even, as chroma has half the size
-            size = tuple(max(2, 2 * round(side * longest / max(size) / 2)) for side in size)
-        raw, smaller = self.raw, size[0] <= self.raw.width and size[1] <= self.raw.height
+        """The upright frame as uint8 [H,W,3].
+
+        Args:
+            longest: bound of the longer side in px; a larger frame is averaged down over area.
+        """
+        size = self._bounded_size(longest)
+        raw = self.raw
+        smaller = size[0] <= raw.width and size[1] <= raw.height
         if smaller and size != (raw.width, raw.height) and raw.format.name in PLANAR:
-            # OpenCV averages the three planes in less time than FFmpeg or RGB would take.
+            # Averaging the three planes with OpenCV is faster than FFmpeg's scaler and than averaging RGB.
             raw = self._packed(
                 [
                     cv2.resize(plane, (size[0] // half, size[1] // half), interpolation=cv2.INTER_AREA)
@@ -69,11 +75,18 @@ class Picture:
         how = Interpolation.AREA if smaller else Interpolation.BILINEAR
         return self._upright(self._convert(raw, size, how))
 
+    def _bounded_size(self, longest: int | None) -> tuple[int, int]:
+        """Width and height after scaling to ``longest``; even numbers, because chroma has half the size."""
+        if not longest or max(self.size) <= longest:
+            return self.size
+        width, height = (max(2, 2 * round(side * longest / max(self.size) / 2)) for side in self.size)
+        return width, height
+
     def part(self, left: int, top: int, right: int, bottom: int) -> np.ndarray:
-        """The RGB of a window inside the upright picture, uint8 [bottom-top,right-left,3]."""
+        """A window of the upright frame as RGB, uint8 [bottom-top,right-left,3]; arguments in px."""
         window = self._stored(left, top, right, bottom)
         alone = self.raw.format.name in PLANAR and self.size == (self.raw.width, self.raw.height)
-        alone = alone and not any(side % 2 for side in window)  # chroma has no odd places
+        alone = alone and not any(side % 2 for side in window)  # chroma has half the resolution
         if not alone or (right - left) * (bottom - top) * LEAST_GAIN > self.size[0] * self.size[1]:
             return self.rgb()[top:bottom, left:right]
         left, top, right, bottom = window
@@ -86,7 +99,7 @@ class Picture:
         return self._upright(self._convert(cut, (cut.width, cut.height), Interpolation.BILINEAR))
 
     def _stored(self, left: int, top: int, right: int, bottom: int) -> tuple[int, int, int, int]:
-        """An upright window in the picture as it is stored, before its quarter turns."""
+        """Left, top, right, bottom of an upright window in the frame as stored, before its rotation."""
         width, height = self.size
         return {
             0: (left, top, right, bottom),
@@ -99,9 +112,10 @@ class Picture:
         return np.ascontiguousarray(np.rot90(rgb, self.turns)) if self.turns % 4 else rgb
 
     def _planes(self) -> list[np.ndarray]:
-        """Views of the decoder's own memory: brightness, and colour at half the size."""
+        """Views of the decoder's memory: luma, and the two chroma planes at half the size."""
+        # A plane offers the buffer protocol, but its stub does not say so before Python 3.12.
         return [
-            np.frombuffer(p, np.uint8).reshape(-1, p.line_size)[: p.height, : p.width]
+            np.frombuffer(memoryview(p), np.uint8).reshape(-1, p.line_size)[: p.height, : p.width]
             for p in self.raw.planes
         ]
 
@@ -113,19 +127,21 @@ class Picture:
         return frame
 
     def _convert(self, frame: av.VideoFrame, size: tuple[int, int], how: Interpolation) -> np.ndarray:
-        # A converter is kept for each size: setting one up takes longer than a small frame. One thread,
-        # because the workers share the cores.
+        # One converter is kept for each size, because creating it takes longer than converting a small
+        # frame. One thread, because workers share the cores.
         converter = self._converters.setdefault(size, VideoReformatter())
         return converter.reformat(frame, *size, "rgb24", interpolation=how, threads=1).to_ndarray()
 
 
 class VideoReader:
-    """Iterates over a video's frames; made by `read_video`.
+    """Iterates over the frames of a video; made by `read_video`.
+
+    The attributes are complete after iteration.
 
     Attributes:
-        notes: after iterating, what was wrong but survivable.
-        remarks: after iterating, what was unusual and put right.
-        share: after iterating, decoded share of the duration that the container promises, 0 to 1.
+        notes: defects that left the video usable.
+        remarks: properties that were handled without loss, such as interlacing.
+        share: decoded share of the duration that the header declares, 0 to 1.
     """
 
     def __init__(self, path: str, longest: int | None = None):
@@ -135,26 +151,31 @@ class VideoReader:
         self.share = 1.0
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, float]]:
-        for picture, time in self.pictures():
-            yield picture.rgb(self.longest), time
+        for frame, time in self.frames():
+            yield frame.rgb(self.longest), time
 
-    def pictures(self) -> Iterator[tuple[Picture, float]]:
-        """The frames before their conversion to RGB, with their times in s."""
-        self.notes, self.remarks, self.share = [], [], 1.0
+    def frames(self) -> Iterator[tuple[DecodedFrame, float]]:
+        """Yield the frames before their conversion to RGB, with their times in s."""
+        self.notes = []
+        self.remarks = []
+        self.share = 1.0
         with media.open_media(self.path) as container:
             stream = media.video_stream(container)
-            # With more threads, how a decoder patches damage differs from run to run, sometimes unnoticed.
-            stream.codec_context.thread_count, stream.codec_context.thread_type = 1, "NONE"
+            # With more threads, damaged frames are concealed differently from run to run.
+            stream.codec_context.thread_count = 1
+            stream.codec_context.thread_type = "NONE"
             size = _display_size(stream)
             if self.longest and stream.codec_context.name in LOWRES:
                 halvings = _halvings(size, self.longest, LOWRES[stream.codec_context.name])
                 stream.codec_context.options = {"lowres": str(halvings)}
             zero = media.clock_zero(container)
             rate = float(stream.average_rate or stream.guessed_rate or 25)
-            previous, step, converters = None, 1.0 / rate, {}
+            step = 1.0 / rate
+            previous: float | None = None
+            converters: dict[tuple[int, int], VideoReformatter] = {}
             counts = _Counts()
-            frames = counts.over(media.decode(container, stream, self.notes))
-            for frame in _deinterlaced(frames):
+            decoded = counts.count(media.decode(container, stream, self.notes))
+            for frame in _deinterlaced(decoded):
                 time = frame.time - zero if frame.time is not None else None
                 if time is None or (previous is not None and time <= previous):
                     time = 0.0 if previous is None else previous + step
@@ -164,7 +185,7 @@ class VideoReader:
                     )
                     break
                 previous = time
-                yield Picture(frame, size, round(frame.rotation / 90) % 4, converters), time
+                yield DecodedFrame(frame, size, round(frame.rotation / 90) % 4, converters), time
             if previous is None:
                 raise ClipError(Status.UNREADABLE, "no frame of the video can be decoded")
             if counts.corrupt:
@@ -173,43 +194,46 @@ class VideoReader:
                 self.remarks.append(
                     f"{counts.interlaced} of {counts.all} frames are interlaced and were deinterlaced (bwdif)"
                 )
-            first = float((stream.start_time or 0) * stream.time_base) - zero
+            first = float((stream.start_time or 0) * (stream.time_base or 0)) - zero
             self._check_end(stream, previous - first + step)
 
     def _check_end(self, stream: av.VideoStream, seconds: float) -> None:
-        promised = media.promised_seconds(stream)
-        if media.falls_short(seconds, promised):
-            self.share = max(0.0, min(1.0, float(seconds) / promised))
-            self.notes.append(f"the video ends after {seconds:.2f} of {promised:.2f} s: the file is cut off")
+        declared = media.declared_seconds(stream)
+        if media.is_cut_off(seconds, declared):
+            self.share = max(0.0, min(1.0, float(seconds) / declared))
+            self.notes.append(f"the video ends after {seconds:.2f} of {declared:.2f} s: the file is cut off")
 
 
 def read_video(path: str | os.PathLike, longest: int | None = None) -> VideoReader:
     """Open a video; iterating yields ``(rgb uint8 [H,W,3], time_s float)`` one frame at a time.
 
-    Times come from the stream's timestamps (variable frame rates keep theirs) and rise
-    strictly. Iterating again decodes again and yields the same bytes.
+    Times come from the timestamps of the stream, also at variable frame rates, and rise strictly.
+    Iterating again decodes again and yields the same bytes.
 
     Args:
         path: the media file.
         longest: bound of the longer side in px; larger frames are averaged down while they are decoded
-            or converted, so no large RGB picture is made.
+            or converted, so that no large RGB frame is allocated.
 
     Raises:
-        ClipError: on iterating, where there is nothing to decode.
+        ClipError: on iteration, where no frame can be decoded.
     """
     return VideoReader(os.fspath(path), longest)
 
 
 def expected_bytes(path: str | os.PathLike) -> float:
-    """About how much memory all decoded frames of a video would take, from its header; inf if unknown.
+    """Estimate from the header how many bytes all decoded frames of a video take; inf if unknown.
 
     Raises:
-        ClipError: where the file is no video.
+        ClipError: the file has no video stream.
+
+    >>> expected_bytes("clip.mp4") < 256 << 20  # doctest: +SKIP
+    True
     """
     with media.open_media(os.fspath(path)) as container:
         stream = media.video_stream(container)
         rate = float(stream.average_rate or stream.guessed_rate or 0)
-        if stream.duration:
+        if stream.duration and stream.time_base:
             seconds = float(stream.duration * stream.time_base)
         elif container.duration:
             seconds = container.duration / av.time_base
@@ -220,13 +244,14 @@ def expected_bytes(path: str | os.PathLike) -> float:
 
 @dataclass
 class _Counts:
-    """Frames that passed, and what the decoder said of them."""
+    """Numbers of frames: all of them, those decoded with damage, the interlaced ones."""
 
     all: int = 0
     corrupt: int = 0
     interlaced: int = 0
 
-    def over(self, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+    def count(self, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        """Yield ``frames`` unchanged and count them."""
         for frame in frames:
             self.all += 1
             self.corrupt += frame.is_corrupt
@@ -235,15 +260,17 @@ class _Counts:
 
 
 def _deinterlaced(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-    """One whole frame for each frame; progressive ones pass unchanged."""
-    graph, kind = None, None
+    """Yield one full frame for each frame; interlaced ones are deinterlaced, others pass unchanged."""
+    graph: av.filter.Graph | None = None
+    kind: tuple[int, int, str] | None = None
     for frame in frames:
         now = frame.width, frame.height, frame.format.name
         if graph is not None and now != kind:
             yield from _drain(graph, None)
             graph = None
         if graph is None and frame.interlaced_frame:
-            graph, kind = _bwdif(frame), now
+            graph = _bwdif(frame)
+            kind = now
         if graph is None:
             yield frame
         else:
@@ -253,6 +280,7 @@ def _deinterlaced(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
 
 
 def _bwdif(frame: av.VideoFrame) -> av.filter.Graph:
+    """A filter graph that deinterlaces frames of this size and format."""
     graph = av.filter.Graph()
     graph.threads = 1
     graph.link_nodes(
@@ -266,21 +294,22 @@ def _bwdif(frame: av.VideoFrame) -> av.filter.Graph:
 
 
 def _drain(graph: av.filter.Graph, frame: av.VideoFrame | None) -> Iterator[av.VideoFrame]:
-    graph.push(frame)
+    """Push a frame (``None`` at the end) and yield the frames that the graph returns."""
+    graph.vpush(frame)
     while True:
         try:
-            yield graph.pull()
+            yield graph.vpull()
         except (av.error.BlockingIOError, av.error.EOFError):
             return
 
 
 def _display_size(stream: av.VideoStream) -> tuple[int, int]:
-    """Width and height after making pixels square: the width follows the sample aspect ratio."""
+    """Width and height in square pixels; the sample aspect ratio scales the width."""
     sar = stream.sample_aspect_ratio
     ratio = float(sar) if sar and 0.1 < sar < 10 else 1.0
     return max(1, round(stream.width * ratio)), stream.height
 
 
 def _halvings(size: tuple[int, int], longest: int, most: int) -> int:
-    """How often a frame may be halved and still be at least ``longest`` px long."""
+    """How often, at most ``most`` times, a frame can be halved and stay at least ``longest`` px long."""
     return next(n for n in range(most, -1, -1) if n == 0 or max(size) >> n >= longest)

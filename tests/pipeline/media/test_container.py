@@ -1,4 +1,4 @@
-"""Decoding: sound on the video's clock, and every kind of bad file told apart."""
+"""Decoding: audio on the clock of the video, and one outcome for each kind of bad file."""
 
 import contextlib
 import wave
@@ -9,41 +9,41 @@ import numpy as np
 import pytest
 
 from deiii.data.cache.outcomes import Status
+from deiii.pipeline.media import audio
 from deiii.pipeline.media import container as media
-from deiii.pipeline.media import sound
-from deiii.pipeline.media.sound import read_sound
+from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.media.video import read_video
 from tests.helpers.clipmaker import needs_shared, numbered, outcome_of, shared, tone, write
 
 
-def test_sound_shares_the_video_clock(tmp_path):
+def test_audio_shares_the_video_clock(tmp_path):
     frames = [np.full((48, 64, 3), 250 if i == 20 else 10, np.uint8) for i in range(50)]
     click = np.zeros(16000)
-    click[4800:4960] = 0.9  # 0.3 s into the sound, which starts at 0.5 s
+    click[4800:4960] = 0.9  # 0.3 s into the audio, which starts at 0.5 s
     path = write(tmp_path / "late.mkv", frames, sound=click, sound_at=0.5)
     flash = next(t for rgb, t in read_video(path) if rgb.mean() > 128)
-    samples, start, missing = read_sound(path, 16000)
-    heard = start + np.flatnonzero(np.abs(samples) > 0.3)[0] / 16000
+    samples, start, missing = read_audio(path, 16000)
+    click_s = start + np.flatnonzero(np.abs(samples) > 0.3)[0] / 16000
     assert flash == pytest.approx(0.8, abs=1e-3)
-    assert heard == pytest.approx(0.8, abs=0.01)
+    assert click_s == pytest.approx(0.8, abs=0.01)
     assert start == pytest.approx(0.5, abs=0.07)  # AAC may prepend its priming
     assert missing == 0
 
 
-def test_sound_is_exact_and_resampled(tmp_path):
+def test_audio_is_exact_and_resampled(tmp_path):
     with wave.open(str(tmp_path / "a.wav"), "wb") as out:
         out.setparams((2, 2, 48000, 0, "NONE", ""))
         left = np.round(tone(0.5, 1000, 48000) * 32767).astype("<i2")
         out.writeframes(np.stack([left, left // 3], axis=1).tobytes())
-    samples, start, _ = read_sound(tmp_path / "a.wav", 48000)
+    samples, start, _ = read_audio(tmp_path / "a.wav", 48000)
     expected = np.stack([left, left // 3]).astype(np.float32).mean(axis=0) / 32768
     np.testing.assert_allclose(samples, expected, atol=1e-6)
     assert start == 0 and samples.dtype == np.float32
-    low, _, _ = read_sound(tmp_path / "a.wav", 16000)
+    low, _, _ = read_audio(tmp_path / "a.wav", 16000)
     np.testing.assert_allclose(low[200:-200], expected[::3][200:-200], atol=2e-3)
 
 
-def test_gap_in_the_sound_is_silence(tmp_path):
+def test_gap_in_the_audio_is_filled_with_silence(tmp_path):
     path = tmp_path / "gap.mkv"
     with av.open(str(path), "w") as out:
         stream = out.add_stream("pcm_s16le", rate=16000, layout="mono")
@@ -55,8 +55,8 @@ def test_gap_in_the_sound_is_silence(tmp_path):
             out.mux(stream.encode(frame))
         out.mux(stream.encode())
     notes = []
-    samples, _, missing = read_sound(path, 16000, notes)
-    assert missing == pytest.approx(0.5, abs=0.01) and "0.50 s of sound" in notes[0]
+    samples, _, missing = read_audio(path, 16000, notes)
+    assert missing == pytest.approx(0.5, abs=0.01) and "0.50 s of audio" in notes[0]
     assert len(samples) == pytest.approx(24000, abs=100)
     assert not samples[8300:15700].any() and samples[:7900].all() and samples[16300:23900].all()
 
@@ -76,9 +76,9 @@ BAD = {
 def test_not_media(tmp_path, kind):
     path = tmp_path / "clip.mp4"
     path.write_bytes(BAD[kind])
-    for outcome in (outcome_of(read_video, path), outcome_of(read_sound, path, 16000)):
+    for outcome in (outcome_of(read_video, path), outcome_of(read_audio, path, 16000)):
         assert outcome.status is Status.NOT_MEDIA and outcome.reason
-        assert str(tmp_path) not in outcome.reason  # shards are the same wherever the corpus lies
+        assert str(tmp_path) not in outcome.reason  # shards must not depend on the folder of the corpus
 
 
 def test_missing_folder_and_noise(tmp_path):
@@ -90,23 +90,23 @@ def test_missing_folder_and_noise(tmp_path):
 
 
 def test_missing_streams(tmp_path):
-    silent = write(tmp_path / "v.mp4", numbered(3))
-    heard = write(tmp_path / "a.mp4", sound=tone(0.5))
-    assert outcome_of(read_sound, silent, 16000).status is Status.NO_AUDIO
-    assert outcome_of(read_video, heard).status is Status.NO_VIDEO
+    video_only = write(tmp_path / "v.mp4", numbered(3))
+    audio_only = write(tmp_path / "a.mp4", sound=tone(0.5))
+    assert outcome_of(read_audio, video_only, 16000).status is Status.NO_AUDIO
+    assert outcome_of(read_video, audio_only).status is Status.NO_VIDEO
 
 
 def test_cut_off(tmp_path):
     whole = tmp_path / "a.mp4"
     write(whole, [np.random.default_rng(i).integers(0, 255, (48, 64, 3), np.uint8) for i in range(50)])
     data = whole.read_bytes()
-    (tmp_path / "b.mp4").write_bytes(data[: len(data) // 2])  # the index is at the end: nothing left
+    (tmp_path / "b.mp4").write_bytes(data[: len(data) // 2])  # without the index at its end
     outcome = outcome_of(read_video, tmp_path / "b.mp4")
     assert outcome.status is Status.UNREADABLE and "cut off" in outcome.reason
 
 
 @needs_shared
-def test_partly_broken_keeps_what_decodes(tmp_path):
+def test_damaged_files_keep_the_frames_that_decode(tmp_path):
     data = bytearray(Path(shared("media/grid/bbaf2n.mpg")).read_bytes())
     data[len(data) // 3 : len(data) // 3 + 4000] = bytes(4000)
     (tmp_path / "hole.mpg").write_bytes(data)
@@ -116,7 +116,7 @@ def test_partly_broken_keeps_what_decodes(tmp_path):
     assert 15 <= len(list(read_video(tmp_path / "half.mpg"))) <= 30
 
 
-def test_cut_off_with_the_index_in_front(tmp_path):
+def test_cut_off_with_the_index_at_the_front(tmp_path):
     whole = tmp_path / "a.mp4"
     frames = [np.random.default_rng(i).integers(0, 255, (48, 64, 3), np.uint8) for i in range(50)]
     with av.open(str(whole), "w", options={"movflags": "faststart"}) as out:
@@ -133,8 +133,8 @@ def test_cut_off_with_the_index_in_front(tmp_path):
     assert any("cut off" in note for note in reader.notes)
 
 
-def test_damage_is_patched_the_same_way_every_time(tmp_path):
-    """As a decoder with one thread does; with more, x264's damaged files change from run to run."""
+def test_damage_is_concealed_the_same_way_every_time(tmp_path):
+    """Frames equal those of a single-threaded decoder; with more threads they differ from run to run."""
     frames = [np.random.default_rng(i // 4).integers(0, 255, (96, 128, 3), np.uint8) for i in range(40)]
     data = Path(write(tmp_path / "a.mp4", frames)).read_bytes()
     damaged = 0
@@ -157,36 +157,36 @@ def test_damage_is_patched_the_same_way_every_time(tmp_path):
     assert damaged > 6
 
 
-def test_absurd_claims_are_refused(tmp_path, monkeypatch):
+def test_impossible_headers_are_refused(tmp_path, monkeypatch):
     path = write(tmp_path / "a.mp4", numbered(30), sound=tone(1.2))
     with monkeypatch.context() as patch:
         patch.setattr(media, "MAX_PIXELS", 1000)
         assert "64x48" in outcome_of(read_video, path).reason
-    for module in (media, sound):
+    for module in (media, audio):
         monkeypatch.setattr(module, "MAX_SECONDS", 0.5)
-    assert "cut it into clips" in outcome_of(read_sound, path, 16000).reason
+    assert "cut it into clips" in outcome_of(read_audio, path, 16000).reason
     reader = read_video(path)
     assert len(list(reader)) == 13 and "left out" in reader.notes[0]
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7])
-def test_cut_matroska_says_so_for_picture_and_sound(tmp_path, share):
+def test_cut_off_matroska_is_noted_for_video_and_audio(tmp_path, share):
     frames = [np.random.default_rng(i).integers(0, 255, (48, 64, 3), np.uint8) for i in range(75)]
     data = Path(write(tmp_path / "a.mkv", frames, sound=tone(3.0))).read_bytes()
     notes = []
-    read_sound(tmp_path / "a.mkv", 16000, notes)
+    read_audio(tmp_path / "a.mkv", 16000, notes)
     whole = read_video(tmp_path / "a.mkv")
     assert len(list(whole)) == 75 and not whole.notes and not notes
     (tmp_path / "b.mkv").write_bytes(data[: int(share * len(data))])
     reader = read_video(tmp_path / "b.mkv")
     count = len(list(reader))
-    samples, _, _ = read_sound(tmp_path / "b.mkv", 16000, notes)
+    samples, _, _ = read_audio(tmp_path / "b.mkv", 16000, notes)
     assert any("cut off" in n for n in reader.notes) and reader.share == pytest.approx(count / 75, abs=0.1)
     assert any("cut off" in n for n in notes) and len(samples) < 0.8 * 48000
 
 
 def test_eight_channels(tmp_path):
-    """PyAV's planes of 8 planar channels end the process (version 18); ours are packed."""
+    """Reading 8 planar channels crashes PyAV 18, so the reader asks for packed samples."""
     path = tmp_path / "8.wav"
     with av.open(str(path), "w") as out:
         stream = out.add_stream("pcm_s16le", rate=48000, layout="7.1")
@@ -195,6 +195,6 @@ def test_eight_channels(tmp_path):
         frame.sample_rate = 48000
         out.mux(stream.encode(frame))
         out.mux(stream.encode())
-    samples, _, _ = read_sound(path, 48000)
+    samples, _, _ = read_audio(path, 48000)
     np.testing.assert_allclose(samples, 4500 / 32768, atol=1e-4)
     assert len(samples) == 4800

@@ -1,4 +1,4 @@
-"""Video: frames upright, square, whole and on their times."""
+"""Video frames are upright, have square pixels, are deinterlaced and keep their times."""
 
 import cv2
 import numpy as np
@@ -58,7 +58,7 @@ def test_non_square_pixels(tmp_path):
 
 
 def scene(height, width, seed=0):
-    """A smooth colourful picture that compresses well, uint8 [height,width,3]."""
+    """A smooth colourful image that compresses well, uint8 [height,width,3]."""
     small = np.random.default_rng(seed).uniform(30, 220, (6, 8, 3)).astype(np.float32)
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
 
@@ -74,10 +74,10 @@ def test_colour_stays_rgb(tmp_path):
     ("codec", "pixels"), [("libx264", "yuv420p"), ("libx264", "yuv444p"), ("mjpeg", "yuvj420p")]
 )
 def test_bounded_frames_are_averages(tmp_path, codec, pixels):
-    """640x480 at 160x120 against means of 4x4 blocks; MJPEG leaves resolution out while decoding."""
+    """Frames of 640x480 px read at 160x120 px equal means of 4x4 blocks; MJPEG decodes at low resolution."""
     fine = scene(480, 640)
-    if codec != "mjpeg":  # its coarse tables would spoil them
-        fine[::2] = fine[::2] // 2  # stripes that sampling without averaging would keep
+    if codec != "mjpeg":  # its coarse quantisation would remove the stripes
+        fine[::2] = fine[::2] // 2  # stripes that subsampling would keep and averaging removes
     path = write(tmp_path / "b.mkv", [fine] * 2, codec=codec, pixels=pixels)
     whole, _ = next(iter(read_video(path)))
     small, _ = next(iter(read_video(path, longest=160)))
@@ -88,7 +88,7 @@ def test_bounded_frames_are_averages(tmp_path, codec, pixels):
     assert times[0] == times[1]
 
 
-def test_bounded_frames_keep_turns_and_square_pixels(tmp_path):
+def test_bounded_frames_keep_rotation_and_square_pixels(tmp_path):
     path = write(tmp_path / "s.mp4", [scene(90, 160)] * 2, sar="2/1")
     assert next(iter(read_video(path, longest=160)))[0].shape == (44, 160, 3)
     turned = rotated(path, [0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30])
@@ -100,36 +100,36 @@ MATRICES = {0: (1, 0, 0, 1), 1: (0, -1, 1, 0), 2: (-1, 0, 0, -1), 3: (0, 1, -1, 
 
 @pytest.mark.parametrize("turns", MATRICES)
 @pytest.mark.parametrize("pixels", ["yuv420p", "yuv444p"])
-def test_a_part_is_a_part_of_the_whole(tmp_path, pixels, turns):
+def test_a_window_equals_that_part_of_the_frame(tmp_path, pixels, turns):
     a, b, c, d = (v << 16 for v in MATRICES[turns])
     path = write(tmp_path / "p.mp4", [scene(240, 320)], pixels=pixels)
-    picture, _ = next(read_video(rotated(path, [a, b, 0, c, d, 0, 0, 0, 1 << 30])).pictures())
-    whole, (height, width) = picture.rgb(), picture.shape
-    assert picture.turns == turns and whole.shape[:2] == (height, width)
+    frame, _ = next(read_video(rotated(path, [a, b, 0, c, d, 0, 0, 0, 1 << 30])).frames())
+    whole, (height, width) = frame.rgb(), frame.shape
+    assert frame.turns == turns and whole.shape[:2] == (height, width)
     windows = [(0, 0, 40, 40), (100, 60, 150, 118), (101, 60, 151, 119)]
     for left, top, right, bottom in [
         *windows,
         (width - 40, height - 60, width, height),
         (0, 0, width, height),
     ]:
-        part = picture.part(left, top, right, bottom)
+        part = frame.part(left, top, right, bottom)
         np.testing.assert_array_equal(part, whole[top:bottom, left:right])
 
 
-def test_a_part_at_an_odd_edge(tmp_path):
+def test_a_window_at_an_odd_edge(tmp_path):
     path = write(tmp_path / "o.mkv", [scene(241, 321)], codec="ffv1")
-    picture, _ = next(read_video(path).pictures())
-    np.testing.assert_array_equal(picture.part(280, 200, 321, 241), picture.rgb()[200:241, 280:321])
+    frame, _ = next(read_video(path).frames())
+    np.testing.assert_array_equal(frame.part(280, 200, 321, 241), frame.rgb()[200:241, 280:321])
 
 
 def combs(rgb):
-    """Mean difference between a line and the mean of its neighbours, grey levels."""
+    """Mean difference in grey levels between a line and the mean of the lines above and below."""
     grey = rgb.astype(float).mean(axis=-1)
     return np.abs(grey[1:-1] - (grey[:-2] + grey[2:]) / 2).mean()
 
 
-def test_interlaced_frames_lose_their_combs(tmp_path):
-    """A bar that moves 4 px between the two fields of a frame, after frames that are whole."""
+def test_interlaced_frames_are_deinterlaced(tmp_path):
+    """A bar moves 4 px between the two fields of a frame; each result equals one of the fields."""
     frames, fields, others = [], [], []
     for i in range(16):
         upper, lower = (np.full((96, 160, 3), 30, np.uint8) for _ in range(2))
@@ -147,7 +147,7 @@ def test_interlaced_frames_lose_their_combs(tmp_path):
     for i in range(2, 14):
         assert combs(got[i][0]) < combs(frames[i]) / 5
         off = [np.abs(got[i][0].astype(int) - field).mean() for field in (fields[i], others[i])]
-        assert min(off) < 3 < max(off)  # one of the two fields, whole
+        assert min(off) < 3 < max(off)  # equal to one of the two fields
     whole = write(tmp_path / "p.mp4", fields)
     reader = read_video(whole)
     assert combs(list(reader)[5][0]) < 1 and reader.remarks == []

@@ -1,4 +1,4 @@
-"""Written videos: frames' times, sound on the same clock, whole or absent."""
+"""Written videos keep frame times, carry the audio on the same clock, and are complete or absent."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import av
 import numpy as np
 import pytest
 
-from deiii.pipeline.media.sound import read_sound
+from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.media.video import read_video
 from deiii.pipeline.media.video_writer import VideoWriter
 from tests.helpers.clipmaker import level, numbered, tone, write
 
 
 def copied(source, path):
-    with VideoWriter(path, 64, 48, sound=source) as video:
+    with VideoWriter(path, 64, 48, audio=source) as video:
         for rgb, time in read_video(source):
             video.add(rgb, time)
     return path
@@ -28,20 +28,20 @@ def test_frames_and_their_times_survive(tmp_path):
 
 
 @pytest.mark.parametrize("at", [0.0, 0.3])
-def test_sound_stays_where_it_was(tmp_path, at):
-    """A burst of 0.2 s at a known time, in a sound track that begins later than the picture."""
+def test_audio_keeps_its_time(tmp_path, at):
+    """A burst of 0.2 s at a known time, in an audio stream that begins after the video."""
     sound = np.zeros(16000)
     sound[8000:11200] = tone(0.2)
     source = write(tmp_path / "in.mkv", numbered(50), sound=sound, sound_at=at)
-    samples, start, _ = read_sound(copied(source, tmp_path / "out.mp4"), 16000)
+    samples, start, _ = read_audio(copied(source, tmp_path / "out.mp4"), 16000)
     loud = np.flatnonzero(np.abs(samples) > 0.1) / 16000 + start
-    meant, begin, _ = read_sound(source, 16000)
+    meant, begin, _ = read_audio(source, 16000)
     wanted = np.flatnonzero(np.abs(meant) > 0.1) / 16000 + begin
     assert loud[0] == pytest.approx(wanted[0], abs=0.03) and loud[-1] == pytest.approx(wanted[-1], abs=0.03)
     assert wanted[0] == pytest.approx(0.5 + at, abs=0.03)
 
 
-def test_a_silent_source_gives_a_video_without_sound(tmp_path):
+def test_a_source_without_audio_gives_a_video_without_audio(tmp_path):
     source = write(tmp_path / "in.mp4", numbered(5))
     with av.open(str(copied(source, tmp_path / "out.mp4"))) as container:
         assert not container.streams.audio
