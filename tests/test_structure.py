@@ -65,7 +65,7 @@ ORDER = {
         "doctor inspect",
         "commands",
     ],
-    "pipeline/media": ["container scene_cuts video_writer", "sound video"],
+    "pipeline/media": ["container scene_cuts video_writer", "audio video"],
     "pipeline/faces": ["face motion", "tracking yunet", "detectors speaker", "align", "stage"],
     "pipeline/flow": ["engine", "raft", "engines", "stage"],
     "pipeline/flow/raft": [
