@@ -211,8 +211,8 @@ def media(folder: Path, videos: list[Path]) -> None:
 
 def follow(command: str, folder: Path, background: list | None = None) -> str:
     """Run a command as a reader would; returns what it printed."""
-    python = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    env = {**os.environ, "PATH": python, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(folder / ".venv/bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
+    env = {**os.environ, "PATH": path, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
     env |= {"PYTHONWARNINGS": "ignore", "MPLBACKEND": "agg"}
     if background is not None and any(r in command for r in RUNNING):
         with open(folder / "background.log", "a") as log:  # the process has a descriptor of its own
