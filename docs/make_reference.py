@@ -11,13 +11,12 @@ from deiii.data.config.schema import Config
 TARGET = Path(__file__).parent / "reference.md"
 HEAD = """# Every setting
 
-<!-- made by docs/make_reference.py from data/config/schema.py; edit there, then `make docs` -->
+<!-- written by docs/make_reference.py from data/config/schema*.py; edit there, then run `make docs` -->
 
-Settings come from YAML files and `key=value` words, in the order given; later ones win. An unknown key or a
-wrong type is an error that names the nearest key. Settings marked ° change how a result is computed (where,
-how fast), never the result, and so never make a cache stale. In a YAML file `faces.size` is `size` under
-`faces`. `.venv/bin/deiii settings configs/ravdess.yaml` lists them with that file's
-values.
+Settings are read from YAML files in the order given, then from `key=value` words; later ones win. An unknown
+key or a wrong type is an error that names the nearest key. Settings marked ° change how a result is computed
+(where, how fast), never the result, so they never make a cache stale. In a YAML file, `faces.size` is `size`
+under `faces`. `.venv/bin/deiii settings ravdess` lists all settings with the values of that config.
 """
 
 
@@ -50,7 +49,7 @@ def _table(section: Any, prefix: str) -> str:
         mark = " °" if f.metadata["operational"] else ""
         meaning = f.metadata["help"]
         if f.metadata["choices"]:
-            meaning += ": " + ", ".join(f"`{c}`" for c in f.metadata["choices"])
+            meaning += " Choices: " + ", ".join(f"`{c}`" for c in f.metadata["choices"]) + "."
         rows.append(f"| `{prefix}{f.name}`{mark} | {_show(value)} | {meaning} |")
     return "\n".join(rows) + "\n"
 

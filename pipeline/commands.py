@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -305,5 +306,7 @@ def _list_settings(section: Any, prefix: str) -> None:
         if is_dataclass(value):
             _list_settings(value, f"{prefix}{f.name}.")
             continue
-        choices = f" [{'|'.join(map(str, f.metadata['choices']))}]" if f.metadata["choices"] else ""
-        print(f"{prefix + f.name}={'' if value is None else value}\n    {f.metadata['help']}{choices}")
+        print(f"{prefix}{f.name}={'' if value is None else value}")
+        print(textwrap.fill(f.metadata["help"], 100, initial_indent="    ", subsequent_indent="    "))
+        if f.metadata["choices"]:
+            print(f"    Choices: {', '.join(map(str, f.metadata['choices']))}.")

@@ -30,11 +30,17 @@ ROOM_IMPORTS = {
 ORDER = {
     "data": ["tools", "config", "corpora", "cache", "loader"],
     "data/tools": [
-        "canonical_json flow_colours machine malloc numba_jit signals writer_lock atomic_files",
+        "canonical_json flow_colours machine malloc numba_jit signals suggest writer_lock atomic_files",
         "fetch",
         "weights",
     ],
-    "data/config": ["schema strict_yaml", "load", "words"],
+    "data/config": [
+        "schema_fields strict_yaml",
+        "schema_preprocess schema_train",
+        "schema",
+        "load",
+        "words",
+    ],
     "data/corpora": [
         "clips download",
         "files splits synthetic",

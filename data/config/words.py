@@ -11,20 +11,20 @@ A CONFIG is the path of a YAML file, or the bare name of a config that comes wit
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import re
 import select
 import signal
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from deiii.data.config.load import load_config, shipped_configs
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.signals import INTERRUPTED, install_stop_handler
+from deiii.data.tools.suggest import did_you_mean
 
 HELP = "config files, bare names of configs that come with deiii (ravdess, tiny), and KEY=VALUE settings"
 GO_ON = "run the same command again to continue"
@@ -72,16 +72,6 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("settings", nargs="*", default=[], metavar="CONFIG|KEY=VALUE", help=HELP)
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint that names the known word nearest to a misspelt one; empty where none is near.
-
-    >>> nearest("tarin", ["train", "verify"])
-    "; did you mean 'train'?"
-    """
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
 def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse a command line; options may stand anywhere between the words of a command.
 
@@ -102,13 +92,13 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None 
         parser.exit(2, "\nerror: name a command\n")
     commands = _commands(parser)
     if not words[0].startswith("-") and words[0] not in commands:
-        hint = nearest(words[0], commands)
+        hint = did_you_mean(words[0], commands)
         parser.exit(2, f"error: unknown command {words[0]!r}{hint}\n`deiii --help` lists all commands\n")
     args, rest = parser.parse_known_args(words)
     command = commands[args.command]
     for word in rest:
         if word.startswith("-"):
-            hint = nearest(word.partition("=")[0], command._option_string_actions)
+            hint = did_you_mean(word.partition("=")[0], command._option_string_actions)
             command.error(f"unknown option {word}{hint}")
     if rest:
         # argparse gives a list of positional words only those before the next option.

@@ -70,8 +70,8 @@ def test_overrides(override, value):
         ("flow.hop_ms=5", "did you mean 'logmel.hop_ms'"),
         ("zzzzzz=1", "unknown setting 'zzzzzz'"),
         ("faces.size.x=1", "did you mean 'faces.size'"),
-        ("faces", "looks like key=value"),
-        ("=1", "looks like key=value"),
+        ("faces", "has the form key=value"),
+        ("=1", "has the form key=value"),
         ("faces.size=large", "faces.size"),
         ("faces.size=1.5", "faces.size"),
         ("faces.size=true", "faces.size"),
@@ -128,7 +128,7 @@ def test_bad_files(tmp_path, text, message, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["config.yaml"]
 
 
-def test_files_that_are_none(tmp_path):
+def test_files_that_cannot_be_read_as_a_config(tmp_path):
     with pytest.raises(ConfigError, match="no such config file"):
         load_config(tmp_path / "absent.yaml")
     (tmp_path / "big.yaml").write_bytes(b"#" * 1_000_001)

@@ -14,7 +14,6 @@ from deiii.data.config.words import (
     add_settings,
     is_config,
     is_override,
-    nearest,
     parse_arguments,
     read_settings,
     run,
@@ -141,11 +140,6 @@ def test_take_overrides():
             take_overrides([word], allowed, "evaluate")
     with pytest.raises(ConfigError, match="'cache=' has no value"):
         take_overrides(["cache="], allowed, "evaluate")
-
-
-def test_the_nearest_word_is_named_if_one_is_near():
-    assert nearest("tarin", ["train", "verify"]) == "; did you mean 'train'?"
-    assert nearest("zzz", ["train", "verify"]) == ""
 
 
 @pytest.fixture

@@ -1,0 +1,31 @@
+"""Hints for misspelt names in error messages."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known word most similar to ``word``, or ``None`` if none is similar.
+
+    Args:
+        word: what was typed.
+        known: the words that exist.
+        cutoff: lowest similarity that counts, 0 to 1 (`difflib.get_close_matches`).
+
+    >>> nearest("tarin", ["train", "verify"])
+    'train'
+    """
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
+    return close[0] if close else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of an error message that names the nearest known word; empty if none is similar.
+
+    >>> did_you_mean("tarin", ["train", "verify"])
+    "; did you mean 'train'?"
+    """
+    found = nearest(word, known)
+    return f"; did you mean {found!r}?" if found else ""
