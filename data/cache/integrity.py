@@ -14,11 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from deiii.data.cache.index import INDEX, TABLE, CacheError, ShardRecord, read_index, read_table
 from deiii.data.cache.shards import ShardError, read_info
 from deiii.data.tools.atomic_files import file_sha256
+from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
 
 THREADS = 4
 
@@ -40,7 +39,9 @@ def examine(shards: Sequence[tuple[Path, ShardRecord]], every_byte: bool) -> lis
             compare sizes alone.
     """
     total = sum(record.bytes for _, record in shards)
-    bar = tqdm(total=total, unit="B", unit_scale=True, desc="checking shards", delay=2, leave=False)
+    bar = progress_bar(
+        desc="checking shards", unit="B", total=total, scale=True, delay=BAR_AFTER_S, leave=False
+    )
     findings = []
     with bar, ThreadPoolExecutor(THREADS) as pool:
         # asking for a size takes less time than handing the question to a thread

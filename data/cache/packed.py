@@ -18,7 +18,6 @@ from types import ModuleType
 
 import h5py
 import numpy as np
-from tqdm import tqdm
 
 from deiii.data.cache.index import (
     INDEX,
@@ -36,6 +35,7 @@ from deiii.data.cache.outcomes import Outcome, Status
 from deiii.data.cache.shard_writer import ShardWriter
 from deiii.data.cache.shards import COLUMNS, ShardError, open_shard
 from deiii.data.tools.atomic_files import atomic_path, remove_temporary, write_json
+from deiii.data.tools.progress import progress_bar
 
 CHUNK_BYTES = 1 << 20
 MOST_RATIO = 2000  # a field that claims to shrink further than this is not ours
@@ -105,7 +105,7 @@ def _each(stages: list[Path], read, progress: bool, what: str) -> Iterator[tuple
     """Every shard of the stages with its folder, its index and a progress bar."""
     indices = [(folder, read(folder)) for folder in stages]
     count = sum(len(index.shards) for _, index in indices)
-    with tqdm(total=count, unit="shard", desc=what, disable=not progress) as bar:
+    with progress_bar(desc=what, unit="shard", total=count, shown=progress) as bar:
         for folder, index in indices:
             for shard in index.shards:
                 yield folder, index, shard, bar

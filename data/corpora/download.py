@@ -21,7 +21,6 @@ from pathlib import Path
 
 import pooch
 import requests
-from tqdm import tqdm
 
 from deiii.data.tools.atomic_files import atomic_path, write_json
 from deiii.data.tools.fetch import (
@@ -34,6 +33,7 @@ from deiii.data.tools.fetch import (
     stream,
     unzip,
 )
+from deiii.data.tools.progress import progress_bar
 
 THREADS = 4
 RECORD = "downloaded.json"  # which archives were unpacked, with their checksums
@@ -189,9 +189,7 @@ def _repository(source: Source, root: Path, pattern: re.Pattern, progress: bool)
     for parent in {(root / path).parent for path in pointers}:  # pooch's threads would race for them
         parent.mkdir(parents=True, exist_ok=True)
     with (
-        tqdm(
-            total=sum(missing.values()), unit="B", unit_scale=True, desc="media", disable=not progress
-        ) as bar,
+        progress_bar(desc="media", unit="B", total=sum(missing.values()), scale=True, shown=progress) as bar,
         ThreadPoolExecutor(THREADS) as pool,
     ):
 

@@ -11,9 +11,9 @@ from urllib.parse import urljoin, urlsplit
 
 import pooch
 import requests
-from tqdm import tqdm
 
 from deiii.data.tools.atomic_files import atomic_path
+from deiii.data.tools.progress import progress_bar
 
 CONNECT_S = 10  # without a network, nobody is to wait for minutes before being told so
 TIMEOUT_S, ATTEMPTS, PAUSE_S = 30, 5, 1.0  # the pause doubles with every attempt
@@ -108,9 +108,15 @@ def _stream_once(url: str, part: Path, size: int | None, words: str, most: int) 
         total = size or int(reply.headers.get("Content-Length") or 0) + have or None
         with (
             open(part, "ab" if goes_on else "wb") as file,
-            tqdm(total=total, initial=have if goes_on else 0, unit="B", unit_scale=True, desc=words,
-                 disable=not words) as bar,
-        ):  # fmt: skip
+            progress_bar(
+                desc=words,
+                unit="B",
+                total=total,
+                initial=have if goes_on else 0,
+                scale=True,
+                shown=bool(words),
+            ) as bar,
+        ):
             for chunk in reply.iter_content(CHUNK):
                 if file.tell() + len(chunk) > most:
                     raise DownloadError(f"{url} sends more than the {most} bytes expected at most")

@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 
 from deiii.data.cache.flow_codec import decode_flow
-from deiii.data.tools.flow_colours import flow_colours
+from deiii.data.tools.pictures import flow_colours
 from deiii.model.training.scoring import Predictions
 
 if TYPE_CHECKING:

@@ -9,11 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tqdm import tqdm
-
 from deiii.data.cache.outcomes import ClipError
 from deiii.data.corpora.files import AUDIO, VIDEO, media_files
 from deiii.data.tools.atomic_files import write_json, write_text
+from deiii.data.tools.progress import progress_bar
 from deiii.model.prediction.predictor import Predictor, load
 from deiii.model.prediction.result import Prediction
 
@@ -64,7 +63,7 @@ def predict_loaded(
     out.mkdir(parents=True, exist_ok=True)
     found = []
     names = unique_names(files)
-    with tqdm(files, desc="predicting", unit="file", leave=False, disable=not progress) as bar:
+    with progress_bar(files, desc="predicting", unit="file", leave=False, shown=progress) as bar:
         for file, name in zip(bar, names, strict=True):
             bar.set_postfix_str(file.name)
             prediction = network.predict(file, window_s, hop_s)

@@ -14,10 +14,10 @@ import cv2
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from tqdm import tqdm
 
 from deiii.data.cache.flow_codec import decode_flow
-from deiii.data.tools.flow_colours import flow_colours
+from deiii.data.tools.pictures import flow_colours
+from deiii.data.tools.progress import progress_bar
 from deiii.model.prediction.predictor import Predictor
 from deiii.model.prediction.result import Prediction
 from deiii.pipeline.media.video import read_video
@@ -56,10 +56,7 @@ def draw_overlay(
     total = len(faces["time"]) if faces else None
     with (
         VideoWriter(path, layout.width, layout.height + PANEL, audio=prediction.path) as video,
-        # No bar within a bar where there is no terminal: moving the cursor is litter in a log file.
-        tqdm(
-            frames, desc="overlay", unit="frame", total=total, leave=False, disable=None if progress else True
-        ) as bar,
+        progress_bar(frames, desc="overlay", unit="frame", total=total, leave=False, shown=progress) as bar,
     ):
         for rgb, time in bar:
             picture = layout.place(rgb)

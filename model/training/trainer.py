@@ -24,6 +24,7 @@ from tqdm import tqdm
 from deiii.data.config.schema import Config
 from deiii.data.loader.batch import Batch
 from deiii.data.tools.malloc import keep_freed_memory
+from deiii.data.tools.progress import progress_bar
 from deiii.model.distributed.devices import autocast, seed_all
 from deiii.model.distributed.layers import connect
 from deiii.model.distributed.ranks import Ranks
@@ -115,8 +116,13 @@ class Trainer:
     def _epoch(self, epoch: int, board: Any, stop: threading.Event, progress: bool) -> None:
         began = time.perf_counter()
         start = self.step - epoch * len(self.train)
-        bar = tqdm(
-            total=len(self.train), initial=start, desc=f"epoch {epoch}", leave=False, disable=not progress
+        bar = progress_bar(
+            desc=f"epoch {epoch}",
+            unit="batch",
+            total=len(self.train),
+            initial=start,
+            leave=False,
+            shown=progress,
         )
         pending: list[tuple[int, Tensor, Tensor]] = []
         with bar:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from deiii.data.cache.outcomes import ClipError
-from deiii.data.tools.flow_colours import colour_wheel, flow_colours
+from deiii.data.tools.pictures import colour_wheel, flow_colours
+from deiii.data.tools.progress import progress_bar
 from deiii.pipeline.extract import Features
 from deiii.pipeline.inspect.contact_sheet import flow_reach
 from deiii.pipeline.inspect.source_frames import source_frames
@@ -37,9 +37,7 @@ def draw_video(features: Features, path: str | Path, fps: float | None = None) -
     """
     canvas = _Canvas(features)
     total = len(features.video_time) if features.video_time is not None else None
-    rows = tqdm(
-        _rows(features, fps), total=total, unit="frame", desc=Path(path).name, leave=False, disable=None
-    )
+    rows = progress_bar(_rows(features, fps), desc=Path(path).name, unit="frame", total=total, leave=False)
     with VideoWriter(path, WIDTH, HEIGHT, audio=features.path) as video:
         for row, (rgb, time) in enumerate(rows):
             video.add(canvas.draw(row, rgb, time), time)

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from deiii.data.tools.atomic_files import atomic_path
-from deiii.data.tools.flow_colours import colour_wheel, flow_colours
+from deiii.data.tools.pictures import colour_wheel, flow_colours
 from deiii.pipeline.extract import Features
 from deiii.pipeline.inspect.source_frames import chosen_frames, spread
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from distributed import Client, Future, KilledWorker, as_completed
 from distributed.comm import CommClosedError
-from tqdm import tqdm
 
 from deiii.data.cache.index import (
     INDEX,
@@ -34,6 +33,7 @@ from deiii.data.config.load import to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
 from deiii.data.tools.atomic_files import remove_temporary
+from deiii.data.tools.progress import ProgressBar, progress_bar
 from deiii.data.tools.writer_lock import writer_lock
 from deiii.pipeline.flow.raft.size import size_note
 from deiii.pipeline.preprocess.cluster import open_cluster, stage_resources
@@ -169,7 +169,7 @@ def _run(
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
         say(f"{workers} workers{_more(config)}, dashboard at {client.dashboard_link}")
         resources = stage_resources(client, config)
-        with tqdm(total=total, unit="step", desc="preprocess", smoothing=0.1, dynamic_ncols=True) as bar:
+        with progress_bar(desc="preprocess", unit="step", total=total) as bar:
             room = max(IN_FLIGHT, 2 * max(workers, config.workers))
             _drive(client, resources, shared, room, ready, waiting, done, bar)
 
@@ -189,7 +189,7 @@ def _drive(
     ready: deque[Work],
     waiting: dict[tuple[str, str], Work],
     done: dict[str, dict[str, ShardRecord]],
-    bar: tqdm,
+    bar: ProgressBar,
 ) -> None:
     # Records are fetched while others are waited for; asking for one after the other costs a round trip each.
     running = as_completed(with_results=True, raise_errors=False)

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from tqdm import tqdm
 
 from deiii.data.config.schema import SyntheticConfig
 from deiii.data.corpora.clips import CorpusError
@@ -28,6 +27,7 @@ from deiii.data.corpora.synthetic.plan import check, clip_count, plan_clip
 from deiii.data.corpora.synthetic.voice import SAMPLE_RATE, render_voice
 from deiii.data.corpora.synthetic.write import write_clip
 from deiii.data.tools.atomic_files import remove_temporary, write_json, write_text
+from deiii.data.tools.progress import progress_bar
 from deiii.data.tools.signals import block_sigint
 
 FORMAT = 1  # raise it when the same settings draw something else
@@ -67,7 +67,7 @@ def make(root: str | Path, config: SyntheticConfig, workers: int = 0, progress: 
     (root / DONE).unlink(missing_ok=True)
     draw = partial(draw_clip, str(root), config)
     workers = min(workers or len(os.sched_getaffinity(0)), len(missing))
-    with tqdm(total=len(missing), unit="clip", desc="drawing", disable=not progress) as bar:
+    with progress_bar(desc="drawing", unit="clip", total=len(missing), shown=progress) as bar:
         if workers <= 1:
             for n in missing:
                 draw(n)

@@ -9,7 +9,6 @@ from deiii.data.cache.outcomes import Outcome, Status
 from deiii.data.config.schema import Config, SyntheticConfig
 from deiii.data.corpora.synthetic.face import render_frames
 from deiii.data.corpora.synthetic.plan import plan_clip
-from deiii.data.tools.flow_colours import colour_wheel, flow_colours
 from deiii.pipeline.extract import Features, extract
 from deiii.pipeline.inspect.clip_video import STAGE, draw_video
 from deiii.pipeline.inspect.contact_sheet import draw_contact_sheet
@@ -97,15 +96,6 @@ def test_contact_sheet_without_face_or_sound(tmp_path):
     nothing = Outcome(Status.NO_FACE, "no face in 3 frames", 0.0)
     draw_contact_sheet(Features("a.mp4", {"faces": nothing}), tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_flow_colours_tell_direction_and_length():
-    flow = np.zeros((4, 4, 2), np.float32)
-    assert (flow_colours(flow, 1.0) == 255).all()
-    right, left = flow + (1, 0), flow + (-1, 0)
-    one, other = (flow_colours(f.astype(np.float32), 1.0)[0, 0] for f in (right, left))
-    assert one[0] > 200 and one[2] < 100 and other[0] < 100 < other[2]  # red to the right, blue to the left
-    np.testing.assert_array_equal(one, colour_wheel(65)[32, 64])
 
 
 def test_worst_clips_come_first(tmp_path, capsys):

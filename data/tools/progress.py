@@ -1,0 +1,139 @@
+"""Progress of long work: a bar on a terminal, a line every 30 s in a log file.
+
+A log that is not a terminal would keep every redrawn bar, some of them each few milliseconds. There,
+work that ends within 30 s writes no line at all.
+
+>>> for item in progress_bar([1, 2, 3], desc="clips", unit="clip"):
+...     pass
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from tqdm import tqdm
+
+LINE_S = 30.0  # seconds between two lines in a log
+BAR_AFTER_S = 2.0  # work that is usually short shows its bar only after this time
+
+
+def progress_bar(
+    items: Iterable[Any] | None = None,
+    *,
+    desc: str,
+    unit: str,
+    total: int | None = None,
+    initial: int = 0,
+    scale: bool = False,
+    delay: float = 0.0,
+    leave: bool = True,
+    shown: bool = True,
+) -> ProgressBar:
+    """Start to report progress on standard error.
+
+    Args:
+        items: what to iterate over; else call ``update`` of the result.
+        desc: what is being done, in front of the line.
+        unit: of ``total``, for example ``clip`` or ``B``.
+        total: number of units; where unknown, counts are shown without a share.
+        initial: units that were finished before.
+        scale: show large numbers as 1.2k, 3.4M.
+        delay: show nothing before so many seconds, on a terminal.
+        leave: keep the finished bar on the terminal.
+        shown: ``False`` reports nothing.
+
+    Returns:
+        a context manager and an iterator with tqdm's ``update``, ``set_postfix_str``, ``clear`` and
+        ``close``.
+    """
+    if total is None and hasattr(items, "__len__"):
+        total = len(items)  # type: ignore[arg-type]  # checked in the line above
+    if shown and not sys.stderr.isatty():
+        return LogProgress(items, desc, unit, total, initial, scale)
+    return tqdm(
+        items,
+        desc=desc,
+        unit=unit,
+        total=total,
+        initial=initial,
+        unit_scale=scale,
+        delay=delay,
+        leave=leave,
+        disable=not shown,
+        dynamic_ncols=True,
+    )
+
+
+class LogProgress:
+    """Writes whole lines of progress, one every `LINE_S` seconds; made by `progress_bar`."""
+
+    def __init__(
+        self,
+        items: Iterable[Any] | None,
+        desc: str,
+        unit: str,
+        total: int | None,
+        initial: int = 0,
+        scale: bool = False,
+    ):
+        self.n: float = initial
+        self.total = total
+        self._items = items
+        self._initial = initial
+        self._desc = desc
+        self._unit = unit
+        self._scale = scale
+        self._postfix = ""
+        self._start = self._written = time.monotonic()
+
+    def __iter__(self) -> Iterator[Any]:
+        with self:
+            for item in self._items or ():
+                yield item
+                self.update()
+
+    def __enter__(self) -> LogProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def update(self, n: float = 1) -> None:
+        """Count ``n`` more units; writes a line where the last one is `LINE_S` seconds old."""
+        self.n += n
+        if time.monotonic() - self._written >= LINE_S:
+            self._write()
+
+    def set_postfix_str(self, text: str, refresh: bool = True) -> None:
+        """Set what the following lines end with; ``refresh`` is tqdm's and has no effect."""
+        self._postfix = text
+
+    def clear(self) -> None:
+        """Nothing: a line that was written needs no clearing."""
+
+    def close(self) -> None:
+        """Write a last line if there was one before."""
+        if self._written > self._start:
+            self._write()
+            self._start = self._written = time.monotonic()  # a second call writes nothing
+
+    def _write(self) -> None:
+        self._written = time.monotonic()
+        line = tqdm.format_meter(
+            self.n,
+            self.total or 0,  # 0 counts without a share
+            self._written - self._start,
+            ncols=0,
+            prefix=self._desc,
+            unit=self._unit,
+            unit_scale=self._scale,
+            initial=self._initial,
+            postfix=self._postfix or None,
+        )
+        print(line, file=sys.stderr, flush=True)
+
+
+ProgressBar = tqdm | LogProgress  # what `progress_bar` returns

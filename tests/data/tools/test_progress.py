@@ -1,0 +1,81 @@
+"""Progress: a bar on a terminal, few whole lines in a log."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from deiii.data.tools import progress
+from deiii.data.tools.progress import progress_bar
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that the test sets, in s."""
+    now = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_log_gets_a_line_every_30_seconds(capsys, clock):
+    with progress_bar(desc="preprocess", unit="step", total=1000) as bar:
+        for _ in range(1000):
+            clock[0] += 0.125
+            bar.update()
+    log = capsys.readouterr().err
+    lines = log.splitlines()
+    assert len(lines) == 5  # after 30, 60, 90, 120 s and at the end
+    assert "\r" not in log
+    assert lines[0].startswith("preprocess:") and "240/1000" in lines[0] and "24%" in lines[0]
+    assert "1000/1000" in lines[-1]
+
+
+def test_short_work_writes_nothing_into_a_log(capsys, clock):
+    for _ in progress_bar(range(100), desc="checking", unit="shard"):
+        clock[0] += 0.1
+    assert capsys.readouterr().err == ""
+
+
+def test_resumed_work_counts_what_was_finished(capsys, clock):
+    with progress_bar(desc="media", unit="B", total=4_000_000, initial=1_000_000, scale=True) as bar:
+        clock[0] += 30
+        bar.update(1_000_000)
+    log = capsys.readouterr().err
+    assert "2.00M/4.00M" in log and "50%" in log
+
+
+def test_an_error_ends_the_lines(capsys, clock):
+    bar = progress_bar(desc="work", unit="clip", total=2)
+    with pytest.raises(KeyError), bar:
+        clock[0] += 31
+        bar.update()
+        raise KeyError
+    bar.close()
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_a_terminal_gets_a_bar(monkeypatch):
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert list(progress_bar("abc", desc="letters", unit="letter")) == ["a", "b", "c"]
+    assert "\r" in stream.getvalue() and "3/3" in stream.getvalue()
+
+
+def test_nothing_is_shown_in_a_log_where_it_is_switched_off(capsys, clock):
+    for _ in progress_bar(range(3), desc="quiet", unit="clip", shown=False):
+        clock[0] += 60
+    assert capsys.readouterr().err == ""
+
+
+def test_nothing_is_shown_on_a_terminal_where_it_is_switched_off(monkeypatch):
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert list(progress_bar(range(3), desc="quiet", unit="clip", shown=False)) == [0, 1, 2]
+    assert stream.getvalue() == ""
