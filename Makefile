@@ -1,4 +1,4 @@
-# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# On a fresh machine `make demo` or `make test` makes the environment and then runs everything.
 PYTHON ?= python3
 VENV   ?= .venv
 PY     := $(VENV)/bin/python
@@ -16,12 +16,12 @@ SEEDS  ?= 0,1,2,3,4
 ARGS   ?=
 
 SETTINGS = $(CONFIG) $(if $(ROOT),corpus.root=$(ROOT)) $(ARGS)
-DEFAULTED = $(if $(filter file,$(origin CONFIG)),$(warning no CONFIG= given, so this is about the synthetic corpus: $(CONFIG)))
+DEFAULTED = $(if $(filter file,$(origin CONFIG)),$(warning no CONFIG= given; using the synthetic corpus: $(CONFIG)))
 
 .DEFAULT_GOAL := help
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
-help: ## this list
+help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  e.g. make preprocess CONFIG=configs/ravdess.yaml ROOT=/data/RAVDESS ARGS=\"faces.size=128 workers=8\""
@@ -30,7 +30,7 @@ setup: $(STAMP) ## make the environment (.venv) from the lock file
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
-		{ echo "Python 3.11, 3.12 or 3.13 is needed; name it: make setup PYTHON=python3.12"; exit 1; }
+		{ echo "Python 3.11, 3.12 or 3.13 is needed; name one: make setup PYTHON=python3.12"; exit 1; }
 	@echo "making $(VENV): 2 to 5 minutes and 3 GB, most of it PyTorch"
 	$(PYTHON) -m venv $(VENV)
 	@if [ -t 1 ]; then quiet=; else quiet=--quiet; fi; set -x; \
@@ -38,90 +38,90 @@ $(STAMP): requirements.lock pyproject.toml
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
-demo: $(STAMP) ## draw the synthetic corpus, preprocess, train, evaluate on unseen speakers
+demo: $(STAMP) ## synthetic corpus, preprocessing, training, evaluation on unseen speakers
 	$(PY) -m deiii preprocess configs/synthetic.yaml
 	$(PY) -m deiii train configs/synthetic.yaml configs/tiny.yaml train.run=runs/demo --resume
 	$(PY) -m deiii evaluate runs/demo
-	@echo 'open it in a browser; next: "Your own clips" in README.md'
+	@echo 'open the report in a browser; next: "Your own clips" in README.md'
 
-test: $(STAMP) ## lint and run the tests (a few minutes)
+test: $(STAMP) ## lint and the tests without the slow ones (a few minutes)
 	$(PY) -m ruff check .
 	$(PY) -m pytest -m "not slow and not gpu"
 
-test-all: $(STAMP) ## the slow tests too
+test-all: $(STAMP) ## all tests
 	$(PY) -m pytest
 
-test-package: $(STAMP) ## build the wheel, install it elsewhere, run its commands (1 minute)
+test-package: $(STAMP) ## build the wheel, install it elsewhere and run its commands (1 minute)
 	$(PY) -m pytest tests/package
 
-test-faults: $(STAMP) ## kill, corrupt and fill up the real programs; a table of what came of it [ARGS=--short]
+test-faults: $(STAMP) ## inject faults into the real programs and check the results [ARGS=--short]
 	$(PY) -m tests.faults $(ARGS)
 
-test-cluster: $(STAMP) ## several machines in network namespaces: one cut off, one blind, one killed; DDP
+test-cluster: $(STAMP) ## preprocessing and training on several simulated machines, some of which fail
 	$(PY) -m tests.cluster $(ARGS)
 
-soak: $(STAMP) ## 5,000 small clips: is memory flat, is anything left behind?
+soak: $(STAMP) ## preprocess 5,000 small clips and check for memory growth and leftovers
 	$(PY) -m benchmarks.soak $(ARGS)
 
 lint: $(STAMP) ## check style
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
-format: $(STAMP) ## apply style
+format: $(STAMP) ## format the code
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-preprocess: $(STAMP) ## raw clips to feature caches   [CONFIG= ROOT= ARGS=]
+preprocess: $(STAMP) ## compute the feature caches of a corpus [CONFIG= ROOT= ARGS=]
 	$(DEFAULTED)$(PY) -m deiii preprocess $(SETTINGS)
 
-train: $(STAMP) ## feature caches to a trained network [CONFIG= RUN= ARGS=]
+train: $(STAMP) ## train a network on the caches [CONFIG= ROOT= RUN= ARGS=]
 	$(DEFAULTED)$(PY) -m deiii train $(SETTINGS) train.run=$(RUN)
 
-evaluate: $(STAMP) ## score a run on its test speakers    [RUN=]
+evaluate: $(STAMP) ## score a run on its test speakers [RUN=]
 	$(PY) -m deiii evaluate $(RUN)
 
-inspect: $(STAMP) ## picture and video of clips           [MEDIA=clip.mp4 or WORST=20]
+inspect: $(STAMP) ## picture and video of clips [MEDIA=clip.mp4 or WORST=20]
 	$(PY) -m deiii inspect $(MEDIA) $(if $(WORST),--worst $(WORST)) $(SETTINGS)
 
-predict: $(STAMP) ## judge media files with a trained run  [RUN= MEDIA= OUT=video.mp4]
+predict: $(STAMP) ## predict the emotion in media files [RUN= MEDIA= OUT=video.mp4]
 	$(if $(MEDIA),,$(error name files or folders: make predict RUN=runs/demo MEDIA=clip.mp4))
 	$(PY) -m deiii predict $(RUN) $(MEDIA) $(if $(OUT),--overlay $(OUT)) $(ARGS)
 
-compare: $(STAMP) ## runs side by side, paired intervals   [RUNS="runs/a runs/b"]
+compare: $(STAMP) ## compare runs, with paired intervals [RUNS="runs/a runs/b"]
 	$(if $(RUNS),,$(error name two runs or more: make compare RUNS="runs/a runs/b"))
 	$(PY) -m deiii compare $(RUNS) $(ARGS)
 
-export: $(STAMP) ## a run as one folder to use elsewhere  [RUN= OUT=folder]
+export: $(STAMP) ## write a run as one folder for use elsewhere [RUN= OUT=folder]
 	$(PY) -m deiii export $(RUN) $(or $(OUT),$(RUN)/export) $(ARGS)
 
-download: $(STAMP) ## fetch a corpus                       [CORPUS=ravdess|crema_d ROOT= ARGS=]
+download: $(STAMP) ## download a corpus [CORPUS=ravdess|crema_d ROOT= ARGS=]
 	$(PY) -m deiii download $(CORPUS) $(if $(ROOT),corpus.root=$(ROOT)) $(ARGS)
 
-doctor: $(STAMP) ## what this machine has and lacks
+doctor: $(STAMP) ## check versions, devices, codecs, weights, memory and disk
 	$(PY) -m deiii doctor $(ARGS)
 
-docs: $(STAMP) ## make the settings' reference and the architecture's picture anew
+docs: $(STAMP) ## write the reference of settings and the picture of the architecture
 	$(PY) docs/make_reference.py
 	$(PY) docs/make_architecture.py
 
-crossval: $(STAMP) ## every fold with every seed, one report [CONFIG= RUN= ARGS="... --seeds 0,1"]
+crossval: $(STAMP) ## train and score every fold with every seed [CONFIG= RUN= ARGS="... --seeds 0,1"]
 	$(PY) -m deiii crossval $(SETTINGS) train.run=$(RUN)
 
-ablation: $(STAMP) ## what each part of DE-III does, on drawn corpora [ARGS=]
+ablation: $(STAMP) ## remove the parts of DE-III in turn, on the synthetic corpus [ARGS=]
 	$(PY) -m benchmarks.ablation $(ARGS)
 
-ravdess: $(STAMP) ## RAVDESS voices, 6 folds, and the SVM beside it [ROOT= SEEDS=0 ARGS=]
+ravdess: $(STAMP) ## RAVDESS audio, 6 folds, and an SVM for comparison [ROOT= SEEDS=0 ARGS=]
 	$(PY) -m deiii preprocess configs/ravdess_audio.yaml $(if $(ROOT),corpus.root=$(ROOT)) $(ARGS)
 	$(PY) -m deiii crossval configs/ravdess_audio.yaml $(if $(ROOT),corpus.root=$(ROOT)) train.run=runs/ravdess_audio $(ARGS) --seeds $(SEEDS)
 	$(PY) -m benchmarks.ravdess_svm $(if $(ROOT),corpus.root=$(ROOT)) --against runs/ravdess_audio --out runs/ravdess_audio/svm.json
 
-corpus: $(STAMP) ## draw the synthetic corpus alone
+corpus: $(STAMP) ## make the synthetic corpus only
 	$(PY) -m deiii synthesize $(SETTINGS)
 
 bench-predict: $(STAMP) ## prediction: real-time factor and start-up
 	$(PY) -m benchmarks.predict
 
-bench-faces: $(STAMP) ## faces: ours against detection on every frame
+bench-faces: $(STAMP) ## faces: deiii against detection on every frame
 	$(PY) -m benchmarks.faces
 
 bench-detectors: $(STAMP) ## YuNet: onnxruntime against OpenCV
@@ -130,23 +130,23 @@ bench-detectors: $(STAMP) ## YuNet: onnxruntime against OpenCV
 bench-preprocess: $(STAMP) ## preprocessing: 2 workers against a serial script and 1 worker
 	$(PY) -m benchmarks.preprocess
 
-bench-flow: $(STAMP) ## flow: ours against torchvision's RAFT
+bench-flow: $(STAMP) ## flow: deiii against torchvision's RAFT
 	$(PY) -m benchmarks.flow $(ARGS)
 
-bench-loader: $(STAMP) ## loader: ours against h5py, LitData, WebDataset (installs them) and memcpy
+bench-loader: $(STAMP) ## loader: deiii against h5py, LitData, WebDataset (installs them) and memcpy
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable .[bench]
 	$(PY) -m benchmarks.loader $(ARGS)
 
-bench-scaling: $(STAMP) ## what 10^4 to 10^8 clips cost [ARGS="gpu_hour=1.8 ..."]
+bench-scaling: $(STAMP) ## costs of 10^4 to 10^8 clips [ARGS="gpu_hour=1.8 ..."]
 	$(PY) -m benchmarks.scaling $(ARGS)
 
-bench-train: $(STAMP) ## training: an epoch from caches against a batch in memory
+bench-train: $(STAMP) ## training: an epoch from caches against one from memory
 	$(PY) -m benchmarks.train $(ARGS)
 
-verify: $(STAMP) ## check every byte of the caches       [CONFIG= ARGS=]
+verify: $(STAMP) ## check every byte of the caches [CONFIG= ARGS=]
 	$(PY) -m deiii verify $(SETTINGS)
 
-lock: ## resolve pyproject.toml anew into requirements.lock (needs uv)
+lock: ## resolve pyproject.toml into requirements.lock (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --quiet --no-emit-index-url \
 		--constraint constraints.txt --output-file requirements.lock
 
