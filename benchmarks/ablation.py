@@ -11,7 +11,6 @@ seeds and speakers. Finished runs are kept: run it again to go on where it stopp
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -30,6 +29,7 @@ from deiii.data.tools.atomic_files import write_json, write_text
 from deiii.data.tools.machine import machine
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png
 from deiii.model.evaluation.many_runs import finished, run_all
+from deiii.model.evaluation.predictions import read_predictions
 from deiii.model.metrics import bootstrap
 from deiii.model.training.run_folder import RunFolder, provenance, revisions
 from deiii.pipeline.preprocess.graph import preprocess
@@ -125,9 +125,9 @@ def _right(
     for seed in seeds:
         run_folder = RunFolder(folder / f"{task}-{variant}-seed{seed}")
         if run_folder.metrics_json.exists():
-            with open(run_folder.predictions, encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
-            found[seed] = {(r["speaker"], r["clip"]): r["truth"] == r["predicted"] for r in rows}
+            table = read_predictions(run_folder.predictions)
+            columns = zip(table.speakers, table.clips, table.truth, table.predicted, strict=True)
+            found[seed] = {(speaker, clip): truth == guess for speaker, clip, truth, guess in columns}
     return found
 
 
@@ -149,8 +149,8 @@ def _paired(found: dict, full: dict, seeds: Sequence[int]) -> dict[str, Any]:
 
 def _without(folder: Path, task: str, variant: str, seeds: Sequence[int]) -> dict[str, float]:
     """Mean accuracy where a stream is hidden at test time only."""
-    paths = [RunFolder(folder / f"{task}-{variant}-seed{s}").metrics_json for s in seeds]
-    tables = [json.loads(p.read_text(encoding="utf-8"))["without"] for p in paths]
+    runs = [RunFolder(folder / f"{task}-{variant}-seed{s}") for s in seeds]
+    tables = [run.read_metrics()["without"] for run in runs]
     return {gone: float(np.mean([t[gone]["war"] for t in tables])) for gone in tables[0]}
 
 

@@ -10,7 +10,6 @@ Finished runs are kept: run it again to go on where it stopped.
 
 from __future__ import annotations
 
-import csv
 import json
 import time
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from deiii.data.corpora.scan import scan_corpus
 from deiii.data.tools.atomic_files import write_json, write_text
 from deiii.data.tools.machine import machine
 from deiii.model.evaluation.many_runs import run_all
+from deiii.model.evaluation.predictions import read_predictions
 from deiii.model.metrics import bootstrap, ccc
 from deiii.model.training.run_folder import RunFolder
 from deiii.pipeline.preprocess.graph import preprocess
@@ -61,18 +61,15 @@ def figures(folder: Path, variant: str, seeds: Sequence[int]) -> dict[str, Any]:
     """CCC of each attribute: mean and deviation over seeds, its interval over seeds and speakers."""
     tables = []
     for seed in seeds:
-        with open(RunFolder(run_path(folder, variant, seed)).predictions, encoding="utf-8", newline="") as f:
-            tables.append(sorted(csv.DictReader(f), key=lambda row: row["clip"]))
-    clips = [[row["clip"] for row in table] for table in tables]
-    assert all(c == clips[0] for c in clips), f"the seeds of {variant} were scored on other clips"
-    speakers = [row["speaker"] for row in tables[0]]
+        table = read_predictions(RunFolder(run_path(folder, variant, seed)).predictions)
+        tables.append(table.select(np.argsort(table.clips)))
+    if any(table.clips != tables[0].clips for table in tables):
+        raise ValueError(f"the seeds of {variant} in {folder} were scored on different clips; run it again")
+    speakers = tables[0].speakers
     found: dict[str, Any] = {"about": VARIANTS[variant][0], "clips": len(speakers)}
-    for name in (n for n in NAMES if f"{n}_predicted" in tables[0][0]):
-        truth, guess = (
-            np.array([[float(row[f"{name}_{kind}"]) for row in table] for table in tables])
-            for kind in ("truth", "predicted")
-        )
-
+    for name in (n for n in NAMES if n in tables[0].attributes):
+        pairs = [table.attribute_pair(name) for table in tables]
+        truth, guess = np.array([t for t, _ in pairs]), np.array([g for _, g in pairs])
         rng = np.random.default_rng(1)
         by_seed = _each(truth, guess)
         again = lambda rows, t=truth, g=guess, rng=rng: float(

@@ -10,7 +10,6 @@ speaker's functionals standardised over that speaker's own unlabelled recordings
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import json
 import multiprocessing
@@ -33,6 +32,7 @@ from deiii.data.corpora.scan import scan
 from deiii.data.corpora.splits import make_split, number_of_folds
 from deiii.data.tools.atomic_files import atomic_path, write_json
 from deiii.data.tools.machine import machine
+from deiii.model.evaluation.predictions import read_predictions
 from deiii.model.metrics import bootstrap
 from deiii.pipeline.media.audio import read_audio
 
@@ -121,17 +121,17 @@ def against(folder: Path, clips: Sequence[Clip], right: Mapping[str, np.ndarray]
         clips: all clips.
         right: by kind of SVM, whether it classified each clip rightly, bool [N].
     """
-    rows: dict[str, dict[str, dict]] = {}
+    rows: dict[str, dict[str, dict[str, float]]] = {}  # by seed and clip, the probability of each class
     for path in sorted(folder.glob("fold*-seed*/predictions.csv")):
-        with open(path, encoding="utf-8", newline="") as file:
-            rows.setdefault(path.parent.name.split("seed")[1], {}).update(
-                {r["clip"]: r for r in csv.DictReader(file)}
-            )
+        table = read_predictions(path)
+        by_clip = rows.setdefault(path.parent.name.split("seed")[1], {})
+        for clip, probabilities in zip(table.clips, table.probabilities.tolist(), strict=True):
+            by_clip[clip] = dict(zip(table.classes, probabilities, strict=True))
     if not rows or any(c.id not in found for found in rows.values() for c in clips):
         raise ValueError(f"{folder} lacks folds of some seed: finish `deiii crossval` first")
     labels = np.array([c.label for c in clips])
     classes = np.unique(labels)
-    chances = np.array([[[float(r[c.id][f"p_{k}"]) for k in classes] for c in clips] for r in rows.values()])
+    chances = np.array([[[r[c.id][k] for k in classes] for c in clips] for r in rows.values()])
     hits = lambda p: classes[p.argmax(-1)] == labels
     network = {"seeds": hits(chances), "ensemble": hits(chances.mean(0, keepdims=True))}
 

@@ -1,6 +1,8 @@
-"""UAR, WAR, macro-F1 and CCC, with intervals over speakers.
+"""Figures of merit: UAR, WAR, macro-F1 and CCC, with intervals over speakers.
 
-Counts come from scikit-learn; CCC is `ccc`. All figures are Python floats or ``None`` where undefined.
+UAR (unweighted average recall) is the mean of the classes' recalls, WAR (weighted average recall) is the
+accuracy. Both are 0 to 1 over the classes that occur in the truth. CCC is -1 to 1. Every figure is a Python
+float, or ``None`` where it is undefined. Recall, F1 and confusion come from scikit-learn.
 """
 
 from __future__ import annotations
@@ -11,26 +13,27 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import confusion_matrix, f1_score, recall_score
 
+CLASS_FIGURES = {"uar": "UAR", "war": "WAR", "macro_f1": "macro-F1"}  # key: usual name
+
 
 def figure_names(figures: Mapping[str, Any]) -> dict[str, str]:
-    """Keys of the figures that are there, with the names people know.
+    """Return the keys of the figures that are there, with their usual names.
 
     >>> figure_names({"uar": 0.5, "ccc_valence": 0.1, "ccc_valence_ci": [0, 0.2]})
     {'uar': 'UAR', 'ccc_valence': 'CCC valence'}
     """
-    names = {"uar": "UAR", "war": "WAR", "macro_f1": "macro-F1"}
-    names = {key: label for key, label in names.items() if key in figures}
+    names = {key: label for key, label in CLASS_FIGURES.items() if key in figures}
     return names | {k: f"CCC {k[4:]}" for k in figures if k.startswith("ccc_") and not k.endswith("_ci")}
 
 
 def ccc(truth: np.ndarray, predicted: np.ndarray) -> float | None:
-    """Concordance correlation coefficient (Lin 1989, Biometrics 45:255) over known values.
+    """Return the concordance correlation coefficient (Lin 1989, Biometrics 45:255) over known values.
 
     Args:
         truth, predicted: float [N]; entries where ``truth`` is NaN are left out.
 
     Returns:
-        -1 to 1; ``None`` for fewer than two known values or where both sides are one same constant.
+        -1 to 1; ``None`` for fewer than two known values, or where both are the same constant.
 
     >>> round(ccc(np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 2.0])), 6)
     1.0
@@ -47,7 +50,10 @@ def ccc(truth: np.ndarray, predicted: np.ndarray) -> float | None:
 
 
 def class_figures(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """UAR, WAR and macro-F1 of class numbers [N], over the classes that occur in ``truth``."""
+    """Return UAR, WAR and macro-F1 of class numbers, int [N], over the classes that occur in ``truth``.
+
+    No clips give no figures.
+    """
     if not len(truth):
         return {}
     present = np.unique(truth)
@@ -59,31 +65,37 @@ def class_figures(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
 
 
 def matrix_figures(confusion: np.ndarray) -> dict[str, float]:
-    """`class_figures` from a confusion matrix (rows are truth): quick enough for a thousand rounds."""
-    hits, support, guesses = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    """Return `class_figures` from a confusion matrix, int [C,C] (rows are truth).
+
+    It is fast enough for the rounds of a bootstrap.
+    """
+    hits = np.diag(confusion)
+    support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
     present = support > 0
     return {
         "uar": float(np.mean(hits[present] / support[present])),
         "war": float(hits.sum() / support.sum()),
-        "macro_f1": float(np.mean(2 * hits[present] / (support + guesses)[present])),
+        "macro_f1": float(np.mean(2 * hits[present] / (support + predicted)[present])),
     }
 
 
 def class_intervals(
-    truth: np.ndarray, predicted: np.ndarray, speakers: Sequence[str], n_classes: int
+    truth: np.ndarray, predicted: np.ndarray, speakers: Sequence[str] | np.ndarray, n_classes: int
 ) -> dict[str, list[float] | None]:
-    """`bootstrap` of every one of the `class_figures`, by ``<name>_ci``."""
+    """Return the `bootstrap` interval of each of the `class_figures`, by ``<name>_ci``."""
 
-    def matrix(rows: np.ndarray) -> np.ndarray:
-        pairs = np.bincount(truth[rows] * n_classes + predicted[rows], minlength=n_classes**2)
-        return pairs.reshape(n_classes, n_classes)
+    def interval(name: str) -> list[float] | None:
+        def figure(rows: np.ndarray) -> float:
+            pairs = np.bincount(truth[rows] * n_classes + predicted[rows], minlength=n_classes**2)
+            return matrix_figures(pairs.reshape(n_classes, n_classes))[name]
 
-    again = lambda name: lambda rows: matrix_figures(matrix(rows))[name]
-    return {f"{name}_ci": bootstrap(speakers, again(name)) for name in ("uar", "war", "macro_f1")}
+        return bootstrap(speakers, figure)
+
+    return {f"{name}_ci": interval(name) for name in CLASS_FIGURES}
 
 
-def class_report(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> dict:
-    """`class_figures` with recall, F1 and support per class and the confusion matrix (rows are truth)."""
+def class_report(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+    """Return `class_figures`, each class's recall, F1 and clips, and the confusion matrix (rows are truth)."""
     numbers = np.arange(len(classes))
     support = np.bincount(truth, minlength=len(classes))
     recall = recall_score(truth, predicted, labels=numbers, average=None, zero_division=0)
@@ -103,19 +115,22 @@ def class_report(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str
 
 
 def bootstrap(
-    speakers: Sequence[str],
+    speakers: Sequence[str] | np.ndarray,
     figure: Callable[[np.ndarray], float | None],
     rounds: int = 1000,
     level: float = 0.95,
     seed: int = 0,
 ) -> list[float] | None:
-    """Percentile interval of a figure when *speakers*, not clips, are drawn again.
+    """Return the percentile interval of a figure over resampled *speakers* (cluster bootstrap).
 
-    Clips of one speaker are not independent; drawing clips would make intervals too narrow.
+    Clips of one speaker are not independent: resampling clips would make intervals too narrow.
 
     Args:
         speakers: the speaker of each of N clips.
-        figure: maps row numbers [n] to a figure, or ``None`` where it is undefined.
+        figure: maps row numbers, int64 [n], to a figure, or to ``None`` where it is undefined.
+        rounds: how often the speakers are resampled.
+        level: probability that the interval covers, 0 to 1.
+        seed: of the resampling; the same seed gives the same speakers for every figure.
 
     Returns:
         ``[low, high]``, or ``None`` with fewer than two speakers.
@@ -127,8 +142,8 @@ def bootstrap(
     rng = np.random.default_rng(seed)
     values = []
     for _ in range(rounds):
-        drawn = rng.integers(len(names), size=len(names))
-        value = figure(np.concatenate([rows[i] for i in drawn]))
+        sample = rng.integers(len(names), size=len(names))
+        value = figure(np.concatenate([rows[i] for i in sample]))
         if value is not None:
             values.append(value)
     if not values:

@@ -84,7 +84,7 @@ ORDER = {
     "pipeline/stages": ["clip limits", "isolation", "shard"],
     "pipeline/preprocess": ["cluster_kinds needed_weights plan summary", "cluster", "shared_files", "graph"],
     "pipeline/inspect": ["source_frames", "contact_sheet", "clip_video", "clips"],
-    "model": ["metrics distributed", "network", "training", "evaluation", "prediction", "commands"],
+    "model": ["metrics rendering distributed", "network", "training", "evaluation", "prediction", "commands"],
     "model/network": [
         "audio_encoders hide_streams positions time_match visual_encoders",
         "attention",
@@ -96,13 +96,13 @@ ORDER = {
     "model/distributed": ["devices", "ranks", "layers"],
     "model/training": [
         "checkpoint gather_batch loaders optim run_folder",
-        "losses",
+        "losses trained",
         "scoring",
         "trainer",
         "train",
     ],
     "model/evaluation": [
-        "figures mistakes",
+        "figures mistakes predictions",
         "compare crossval_report report",
         "evaluate",
         "many_runs",

@@ -1,8 +1,8 @@
-"""Several evaluated runs side by side, on the test clips that all of them scored.
+"""Compare several evaluated runs on the test clips that all of them scored.
 
 >>> print(compare(["runs/a", "runs/b"], "runs/compare"))           # doctest: +SKIP
 
-Differences are paired: in every round of the bootstrap the same speakers are drawn for both runs, so what
+Differences are paired: every round of the bootstrap resamples the same speakers for both runs, so what
 makes a speaker hard for both does not widen the interval (Efron and Tibshirani, "An Introduction to the
 Bootstrap", 1993).
 """
@@ -16,85 +16,92 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from deiii.data.tools.atomic_files import write_text
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png
-from deiii.model.metrics import bootstrap, ccc, figure_names, matrix_figures
+from deiii.model.evaluation.predictions import PredictionTable, read_predictions
+from deiii.model.metrics import CLASS_FIGURES, bootstrap, ccc, figure_names, matrix_figures
 from deiii.model.training.run_folder import RunError, RunFolder
 
-Value = Callable[[np.ndarray], float | None]  # rows to a figure
+Figures = dict[str, Callable[[np.ndarray], float | None]]  # by name, a function of row numbers
 
-NARROWEST = 0.2  # of an axis: matplotlib would spread a difference of nothing over all of it
+NARROWEST = 0.2  # width of an axis; matplotlib would spread a difference of zero over all of it
 
 
-@dataclass
-class Scored:
-    """A run's predictions on its test clips, one row each."""
+@dataclass(frozen=True)
+class EvaluatedRun:
+    """A run with its predictions for the test clips.
+
+    Attributes:
+        name: the path of the run folder, as it was given.
+        classes: class names, in the order that training numbered them.
+        table: the predictions.
+    """
 
     name: str
-    clips: list[str]
-    speakers: list[str]
-    classes: list[str]
-    truth: list[str]
-    predicted: list[str]
-    attributes: dict[str, np.ndarray]  # by name, float64 [N,2]: truth and prediction
+    classes: tuple[str, ...]
+    table: PredictionTable
 
     @classmethod
-    def read(cls, path: str | Path) -> Scored:
-        """From the run's ``predictions.csv``. Raises RunError where it was not evaluated."""
+    def read(cls, path: str | Path) -> EvaluatedRun:
+        """Read a run folder.
+
+        Raises:
+            RunError: the folder holds no run, or one that was not evaluated.
+        """
         run = RunFolder(path)
-        info = run.read_info()
-        if not run.predictions.is_file():
-            raise RunError(f"{run.path} has not been evaluated; run `make evaluate RUN={run.path}` first")
-        with open(run.predictions, encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        number = lambda text: float(text) if text else np.nan
-        column = lambda name: [row[name] for row in rows]
-        attributes = {
-            a: np.array([[number(r[f"{a}_truth"]), number(r[f"{a}_predicted"])] for r in rows]).reshape(-1, 2)
-            for a in info["attributes"]
-        }
-        classes = info["classes"]
-        truth, predicted = (column("truth"), column("predicted")) if classes else ([], [])
-        return cls(str(path), column("clip"), column("speaker"), classes, truth, predicted, attributes)
+        classes = tuple(run.read_info()["classes"])
+        return cls(str(path), classes, read_predictions(run.predictions))
 
-    def only(self, clips: Sequence[str]) -> Scored:
-        """These clips, in this order."""
-        place = {clip: row for row, clip in enumerate(self.clips)}
-        rows = [place[c] for c in clips]
-        pick = lambda values: [values[r] for r in rows] if values else []
-        return Scored(
-            self.name, list(clips), pick(self.speakers), self.classes, pick(self.truth), pick(self.predicted),
-            {name: values[rows] for name, values in self.attributes.items()},
-        )  # fmt: skip
+    def select(self, clips: Sequence[str]) -> EvaluatedRun:
+        """Return the run with some of its clips, in the given order."""
+        place = {clip: row for row, clip in enumerate(self.table.clips)}
+        return EvaluatedRun(self.name, self.classes, self.table.select([place[clip] for clip in clips]))
 
-    def values(self) -> dict[str, Value]:
-        """Each figure as a function of rows."""
-        found: dict[str, Value] = {}
+    def figures(self) -> Figures:
+        """Return each figure as a function of row numbers."""
+        found: Figures = {}
         if self.classes:
-            number = {c: i for i, c in enumerate(self.classes)}
-            truth = np.array([number.get(t, -1) for t in self.truth])
-            guess = np.array([number[p] for p in self.predicted])
-            n = len(self.classes)
-
-            def figure(rows: np.ndarray, name: str) -> float | None:
-                rows = rows[truth[rows] >= 0]
-                if not len(rows):
-                    return None
-                pairs = np.bincount(truth[rows] * n + guess[rows], minlength=n * n).reshape(n, n)
-                return matrix_figures(pairs)[name]
-
-            for name in ("uar", "war", "macro_f1"):
-                found[name] = lambda rows, name=name: figure(rows, name)
-        for name, both in self.attributes.items():
-            found[f"ccc_{name}"] = lambda rows, both=both: ccc(both[rows, 0], both[rows, 1])
+            truth, predicted = self.table.class_numbers(self.classes)
+            for name in CLASS_FIGURES:
+                found[name] = _class_figure(name, truth, predicted, len(self.classes))
+        for name in self.table.attributes:
+            found[f"ccc_{name}"] = _attribute_figure(*self.table.attribute_pair(name))
         return found
 
 
-@dataclass
+def _class_figure(
+    name: str, truth: np.ndarray, predicted: np.ndarray, n_classes: int
+) -> Callable[[np.ndarray], float | None]:
+    def figure(rows: np.ndarray) -> float | None:
+        known = rows[truth[rows] >= 0]
+        if not len(known):
+            return None
+        pairs = np.bincount(truth[known] * n_classes + predicted[known], minlength=n_classes**2)
+        return matrix_figures(pairs.reshape(n_classes, n_classes))[name]
+
+    return figure
+
+
+def _attribute_figure(truth: np.ndarray, predicted: np.ndarray) -> Callable[[np.ndarray], float | None]:
+    def figure(rows: np.ndarray) -> float | None:
+        return ccc(truth[rows], predicted[rows])
+
+    return figure
+
+
+@dataclass(frozen=True)
 class Row:
-    """One run's figure: value and difference from the first run, each with its interval."""
+    """One figure of one run.
+
+    Attributes:
+        run: the run's name.
+        figure: the figure's key, as in ``metrics.json``.
+        value, interval: the figure and its 95 % interval; ``None`` where undefined.
+        difference, paired: the difference from the first run and its 95 % interval; ``None`` for the first.
+    """
 
     run: str
     figure: str
@@ -113,58 +120,85 @@ def compare(runs: Sequence[str | Path], out: str | Path) -> str:
     """
     if len(runs) < 2:
         raise RunError("name at least two runs to compare, e.g. runs/a runs/b")
-    scored = [Scored.read(run) for run in runs]
-    rows, note = tabulate(scored)
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "compare.csv", _csv(rows))
-    save_png(draw(rows), out / "compare.png")
-    return f"{_text(rows)}\n{note}\ntable: {out / 'compare.csv'}; figure: {out / 'compare.png'}"
+    rows, note = tabulate([EvaluatedRun.read(run) for run in runs])
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "compare.csv", _csv(rows))
+    save_png(draw(rows), folder / "compare.png")
+    return f"{_text(rows)}\n{note}\ntable: {folder / 'compare.csv'}; figure: {folder / 'compare.png'}"
 
 
-def tabulate(scored: Sequence[Scored]) -> tuple[list[Row], str]:
-    """Rows by figure and run, over the clips in common, and a sentence on what they were."""
-    first = scored[0]
-    shared = set(first.clips).intersection(*(s.clips for s in scored[1:]))
-    clips = [c for c in first.clips if c in shared]
-    if not clips:
-        raise RunError(f"{', '.join(s.name for s in scored)} have no test clip in common")
-    same = [s.only(clips) for s in scored]
-    for other in same[1:]:
-        if other.classes and same[0].classes and other.truth != same[0].truth:
-            clip = next(c for c, a, b in zip(clips, other.truth, same[0].truth, strict=True) if a != b)
-            raise RunError(f"{other.name} and {first.name} have different labels for {clip}")
-    every = np.arange(len(clips))
-    values = [s.values() for s in same]
-    names = [n for n in values[0] if all(n in v for v in values)]
+def tabulate(runs: Sequence[EvaluatedRun]) -> tuple[list[Row], str]:
+    """Return rows by figure and run over the clips in common, and a sentence on these clips."""
+    clips = _shared_clips(runs)
+    same = [run.select(clips) for run in runs]
+    _check_labels(same)
+    figures = [run.figures() for run in same]
+    names = [name for name in figures[0] if all(name in found for found in figures)]
     if not names:
-        raise RunError("the runs predict different things: no figure in common")
-    rows = []
-    for name in names:
-        base = values[0][name]
-        for s, v in zip(same, values, strict=True):
-            mine = v[name]
-            row = Row(s.name, name, mine(every), bootstrap(s.speakers, mine))
-            if v is not values[0]:
-                gap = lambda r, a=mine, b=base: None if (x := a(r)) is None or (y := b(r)) is None else x - y
-                row.difference, row.paired = gap(every), bootstrap(s.speakers, gap)
-            rows.append(row)
-    speakers = len(set(same[0].speakers))
-    left = {s.name: len(s.clips) - len(clips) for s in scored if len(s.clips) > len(clips)}
-    note = f"{len(clips)} test clips of {speakers} speakers that all runs scored; intervals over speakers"
-    if left:
-        note += "; left out: " + ", ".join(f"{n} clips of {name}" for name, n in left.items())
-    return rows, note
+        raise RunError("the runs predict different things: they have no figure in common")
+    rows = [
+        _row(run, name, found[name], None if n == 0 else figures[0][name])
+        for name in names
+        for n, (run, found) in enumerate(zip(same, figures, strict=True))
+    ]
+    return rows, _describe_clips(runs, same[0].table)
+
+
+def _shared_clips(runs: Sequence[EvaluatedRun]) -> list[str]:
+    shared = set(runs[0].table.clips).intersection(*(run.table.clips for run in runs[1:]))
+    if not shared:
+        raise RunError(f"{', '.join(run.name for run in runs)} have no test clip in common")
+    return [clip for clip in runs[0].table.clips if clip in shared]
+
+
+def _check_labels(runs: Sequence[EvaluatedRun]) -> None:
+    """Raise RunError where two runs that predict classes have different labels for a clip."""
+    first = runs[0]
+    for other in runs[1:]:
+        if first.classes and other.classes:
+            pairs = zip(first.table.clips, first.table.truth, other.table.truth, strict=True)
+            for clip, one, two in pairs:
+                if one != two:
+                    raise RunError(f"{other.name} and {first.name} have different labels for {clip}")
+
+
+def _row(
+    run: EvaluatedRun,
+    name: str,
+    figure: Callable[[np.ndarray], float | None],
+    first: Callable[[np.ndarray], float | None] | None,
+) -> Row:
+    every, speakers = np.arange(len(run.table)), run.table.speakers
+    value, interval = figure(every), bootstrap(speakers, figure)
+    if first is None:
+        return Row(run.name, name, value, interval)
+
+    def difference(rows: np.ndarray) -> float | None:
+        own, base = figure(rows), first(rows)
+        return None if own is None or base is None else own - base
+
+    return Row(run.name, name, value, interval, difference(every), bootstrap(speakers, difference))
+
+
+def _describe_clips(runs: Sequence[EvaluatedRun], shared: PredictionTable) -> str:
+    speakers = len(set(shared.speakers))
+    note = f"{len(shared)} test clips of {speakers} speakers that all runs scored; intervals over speakers"
+    left_out = [(len(run.table) - len(shared), run.name) for run in runs if len(run.table) > len(shared)]
+    if left_out:
+        note += "; left out: " + ", ".join(f"{count} clips of {name}" for count, name in left_out)
+    return note
 
 
 def draw(rows: Sequence[Row]) -> Figure:
-    """Left each run's figure, right its difference from the first run, with intervals."""
+    """Return a figure: each run's value (left), its difference from the first run (right), with intervals."""
     labels = figure_names({r.figure: r.value for r in rows})
     runs = list(dict.fromkeys(r.run for r in rows))
     height = 0.9 + 0.34 * len(runs) * len(labels) + 0.35 * len(labels)
     figure = Figure(figsize=(9, max(2.4, height)), layout="constrained", facecolor="white")
     left, right = figure.subplots(1, 2, sharey=True)
-    ticks, y = [], 0.0
+    ticks: list[tuple[float, str]] = []
+    y = 0.0
     for name, label in labels.items():
         for row in (r for r in rows if r.figure == name):
             ticks.append((y, f"{Path(row.run).name}  {label}"))
@@ -189,7 +223,7 @@ def draw(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def _point(axes, y: float, value: float | None, interval: list[float] | None, colour: str) -> None:
+def _point(axes: Axes, y: float, value: float | None, interval: list[float] | None, colour: str) -> None:
     if value is None:
         return
     if interval:
@@ -201,14 +235,17 @@ def _text(rows: Sequence[Row]) -> str:
     labels = figure_names({r.figure: r.value for r in rows})
     width = max(len(r.run) for r in rows)
     lines = [f"{'figure':14s} {'run':{width}s}  value  95 % interval     difference  95 % interval, paired"]
-    span = lambda ci, form: f"[{ci[0]:{form}}, {ci[1]:{form}}]" if ci else "–"
     for r in rows:
         value = "    –" if r.value is None else f"{r.value:5.3f}"
-        gap = "" if r.difference is None else f"{r.difference:+10.3f}  {span(r.paired, '+.3f')}"
-        lines.append(
-            f"{labels[r.figure]:14s} {r.run:{width}s}  {value}  {span(r.interval, '.3f'):16s}  {gap}".rstrip()
-        )
+        interval = _span(r.interval, ".3f")
+        difference = "" if r.difference is None else f"{r.difference:+10.3f}  {_span(r.paired, '+.3f')}"
+        line = f"{labels[r.figure]:14s} {r.run:{width}s}  {value}  {interval:16s}  {difference}"
+        lines.append(line.rstrip())
     return "\n".join(lines)
+
+
+def _span(interval: list[float] | None, form: str) -> str:
+    return f"[{interval[0]:{form}}, {interval[1]:{form}}]" if interval else "–"
 
 
 def _csv(rows: Sequence[Row]) -> str:

@@ -1,13 +1,11 @@
-"""The report on a cross-validation: ``crossval.json``, ``crossval.md``, ``confusion.png``, ``splits/``.
+"""Write the report on a cross-validation: ``crossval.json``, ``crossval.md``, ``confusion.png``, ``splits/``.
 
-Everything is read from the finished run folders, so it can be made again at any time.
+Everything is read from the finished run folders, so the report can be written again at any time.
 """
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +15,24 @@ from deiii.data.corpora.splits import Split
 from deiii.data.tools.atomic_files import write_json, write_text
 from deiii.data.tools.machine import machine
 from deiii.model.evaluation.figures import confusion_figure, save_png
-from deiii.model.metrics import bootstrap, ccc, class_figures, class_intervals, class_report
+from deiii.model.evaluation.predictions import PredictionTable, read_predictions
+from deiii.model.metrics import CLASS_FIGURES, bootstrap, ccc, class_figures, class_intervals, class_report
+from deiii.model.rendering import render
 from deiii.model.training.run_folder import RunFolder, revisions
 
-CLASS_FIGURES = {"uar": "UAR", "war": "WAR", "macro_f1": "macro-F1"}
-Runs = Sequence[tuple[int, int, Path]]
+Runs = Sequence[tuple[int, int, Path]]  # fold, seed, folder
+Metrics = Mapping[tuple[int, int], dict[str, Any]]  # by fold and seed, what metrics.json holds
+Tables = Mapping[tuple[int, int], PredictionTable]  # by fold and seed
 
 
 def write_crossval(base: Path, runs: Runs) -> dict[str, Any]:
-    """Write the report on runs (fold, seed, folder) into ``base``; returns ``crossval.json``'s content."""
-    tables = {(fold, seed): _predictions(RunFolder(path).predictions) for fold, seed, path in runs}
-    metrics = {(f, s): json.loads(RunFolder(p).metrics_json.read_text(encoding="utf-8")) for f, s, p in runs}
+    """Write the report on some runs into ``base``; returns what ``crossval.json`` holds.
+
+    Raises:
+        RunError: a run was not evaluated.
+    """
+    tables = {(fold, seed): read_predictions(RunFolder(path).predictions) for fold, seed, path in runs}
+    metrics = {(fold, seed): RunFolder(path).read_metrics() for fold, seed, path in runs}
     info = RunFolder(runs[0][2]).read_info()
     classes, attributes = info["classes"], info["attributes"]
     figures = [k for k in CLASS_FIGURES if classes] + [f"ccc_{a}" for a in attributes]
@@ -59,91 +64,37 @@ def write_crossval(base: Path, runs: Runs) -> dict[str, Any]:
     return result
 
 
-def markdown(result: dict[str, Any]) -> str:
-    """The report as Markdown."""
-    names = {k: CLASS_FIGURES.get(k, f"CCC {k[4:]}") for k in result["figures"]}
-    pooled, seeds = result["pooled"], ", ".join(map(str, result["seeds"]))
-    lines = [f"# Cross-validation on {result['corpus']}", ""]
-    lines += [
-        f"Folds: {', '.join(result['splits'])}; seeds: {seeds}. Speakers never cross; each run's epoch was "
-        "chosen on its validation speakers; its test speakers were scored once.", "",
-        "| figure | mean over folds | sd over folds | sd over seeds | pooled, 95 % over speakers |",
-        "|---|---|---|---|---|",
-    ]  # fmt: skip
-    for key, name in names.items():
-        f = result["figures"][key]
-        ci = pooled.get(f"{key}_ci")
-        span = f"{_n(pooled.get(key))} [{ci[0]:.3f}, {ci[1]:.3f}]" if ci else _n(pooled.get(key))
-        lines.append(f"| {name} | {_n(f['mean'])} | {_n(f['sd_folds'])} | {_n(f['sd_seeds'])} | {span} |")
-    if "seed_ensemble" in result:
-        e = result["seed_ensemble"]
-        lines += [
-            "",
-            f"Apart: the mean of the {len(result['seeds'])} seeds' probabilities gives UAR {_n(e['mean'])} "
-            f"(sd over folds {_n(e['sd_folds'])}"
-            + (f", 95 % over speakers {e['ci'][0]:.3f} to {e['ci'][1]:.3f})." if e["ci"] else ")."),
-        ]
-    columns = " | ".join(names.values())
-    lines += ["", "## Folds", "", f"| fold | test speakers | {columns} | validation | split |",
-              "|---|---|" + "---|" * (len(names) + 2)]  # fmt: skip
-    first = next(iter(names))
-    for fold, split in result["splits"].items():
-        cells = [_n(result["figures"][k]["by_fold"][fold]) for k in names]
-        val = _n(result["validation"][first]["by_fold"][fold])
-        tested, digest = ", ".join(split["test"]), split["digest"][:12]
-        lines.append(f"| {fold} | {tested} | {' | '.join(cells)} | {val} | `{digest}` |")
-    if result["classes"]:
-        lines += [
-            "",
-            "## Classes (all folds and seeds together)",
-            "",
-            "| class | recall | F1 | predictions |",
-            "|---|---|---|---|",
-        ]
-        for name, row in pooled["per_class"].items():
-            lines.append(f"| {name} | {_n(row['recall'])} | {_n(row['f1'])} | {row['clips']} |")
-        lines += ["", "![Confusion matrix](confusion.png)", ""]
-        lines += ["Rows are truth, columns predicted:", "", "| | " + " | ".join(result["classes"]) + " |",
-                  "|---|" + "---|" * len(result["classes"])]  # fmt: skip
-        for name, row in zip(result["classes"], pooled["confusion"], strict=True):
-            lines.append(f"| **{name}** | " + " | ".join(map(str, row)) + " |")
-    if result["without"]:
-        lines += ["", "## One stream missing at test", "", "| without | " + " | ".join(names.values()) + " |",
-                  "|---|" + "---|" * len(names)]  # fmt: skip
-        for gone, row in result["without"].items():
-            lines.append(f"| {gone} | " + " | ".join(_n(row.get(k)) for k in names) + " |")
-    versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items())
-    lines += ["", "## Runs", "", "| fold | seed | epoch | " + " | ".join(names.values()) + " | training |",
-              "|---|---|---|" + "---|" * (len(names) + 1)]  # fmt: skip
-    for run in result["runs"]:
-        cells = " | ".join(_n(run[k]) for k in names)
-        lines.append(f"| {run['fold']} | {run['seed']} | {run['epoch']} | {cells} | {run['seconds']:.0f} s |")
-    lines += [
-        "",
-        f"Hardware: {result['hardware']}. Revision: {', '.join(result['revisions'])}. {versions}.",
-        "",
-    ]
-    return "\n".join(lines)
+def markdown(result: Mapping[str, Any]) -> str:
+    """Return the content of ``crossval.json`` as a Markdown page."""
+    names = {key: CLASS_FIGURES.get(key, f"CCC {key[4:]}") for key in result["figures"]}
+    pooled = {key: result["pooled"].get(key) for key in (*names, *(f"{key}_ci" for key in names))}
+    without = {
+        hidden: {key: row.get(key) for key in names} for hidden, row in result["without"].items()
+    }  # fmt: skip
+    values = {
+        **result,
+        "names": names,
+        "first": next(iter(names)),
+        "pooled": {**result["pooled"], **pooled},
+        "without": without,
+        "seed_ensemble": result.get("seed_ensemble"),
+    }
+    return render("crossval.md.j2", **values)
 
 
 def _over_folds(
-    metrics: dict, folds: Sequence[int], seeds: Sequence[int], part: str, key: str
+    metrics: Metrics, folds: Sequence[int], seeds: Sequence[int], part: str, key: str
 ) -> dict[str, Any]:
-    """Mean of one figure over folds of means over seeds, deviations over folds and over seeds.
+    """Return the mean of one figure over folds of means over seeds, and deviations over folds and over seeds.
 
-    A figure that a run does not have (an attribute that nobody rated) has no part; where no run has it,
-    it is ``None``.
+    A run without the figure (an attribute that nobody rated) is left out. Where no run has it, the mean is
+    ``None``.
     """
     value = {run: metrics[run][part].get(key) for run in metrics}
     by_fold = {str(f): _mean(value[f, s] for s in seeds) for f in folds}
     by_seed = {str(s): _mean(value[f, s] for f in folds) for s in seeds}
-
-    def sd(means: Iterable[float | None]) -> float | None:
-        known = [m for m in means if m is not None]
-        return float(np.std(known, ddof=1)) if len(known) > 1 else None
-
     return {
-        "mean": _mean(by_fold.values()), "sd_folds": sd(by_fold.values()), "sd_seeds": sd(by_seed.values()),
+        "mean": _mean(by_fold.values()), "sd_folds": _sd(by_fold.values()), "sd_seeds": _sd(by_seed.values()),
         "undefined": sum(v is None for v in value.values()), "by_fold": by_fold, "by_seed": by_seed,
     }  # fmt: skip
 
@@ -153,69 +104,88 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
+def _sd(values: Iterable[float | None]) -> float | None:
+    """Return the sample standard deviation of the known values, or ``None`` for fewer than two."""
+    known = [v for v in values if v is not None]
+    return float(np.std(known, ddof=1)) if len(known) > 1 else None
+
+
 def _pooled(
-    tables: Sequence[list[dict[str, str]]], classes: list[str], attributes: list[str]
+    tables: Sequence[PredictionTable], classes: Sequence[str], attributes: Sequence[str]
 ) -> dict[str, Any]:
-    """Figures of all predictions together, their intervals over speakers."""
-    rows = [row for table in tables for row in table]
-    found: dict[str, Any] = {"clips": len(rows), "speakers": len({r["speaker"] for r in rows})}
+    """Return the figures of all predictions together, with intervals over speakers."""
+    speakers = [speaker for table in tables for speaker in table.speakers]
+    found: dict[str, Any] = {"clips": len(speakers), "speakers": len(set(speakers))}
     if classes:
-        known = [r for r in rows if r["truth"]]
-        truth, guess = (np.array([classes.index(r[k]) for r in known]) for k in ("truth", "predicted"))
-        found |= class_report(truth, guess, classes)
-        found |= class_intervals(truth, guess, [r["speaker"] for r in known], len(classes))
+        pairs = [table.class_numbers(classes) for table in tables]
+        truth, predicted = (np.concatenate(column) for column in zip(*pairs, strict=True))
+        known = truth >= 0
+        owners = [speaker for speaker, labelled in zip(speakers, known, strict=True) if labelled]
+        found |= class_report(truth[known], predicted[known], classes)
+        found |= class_intervals(truth[known], predicted[known], owners, len(classes))
     for name in attributes:
-        known = [r for r in rows if r[f"{name}_truth"]]
-        truth, guess = (np.array([float(r[f"{name}_{k}"]) for r in known]) for k in ("truth", "predicted"))
-        found[f"ccc_{name}"] = ccc(truth, guess)
-        again = lambda pick, t=truth, g=guess: ccc(t[pick], g[pick])
-        found[f"ccc_{name}_ci"] = bootstrap([r["speaker"] for r in known], again)
+        pairs = [table.attribute_pair(name) for table in tables]
+        truth, predicted = (np.concatenate(column) for column in zip(*pairs, strict=True))
+        known = ~np.isnan(truth)
+        owners = [speaker for speaker, rated in zip(speakers, known, strict=True) if rated]
+        found |= _pooled_attribute(name, truth[known], predicted[known], owners)
     return found
 
 
-def _without(metrics: dict, figures: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Each missing stream's figures, averaged over all runs."""
-    gone = list(next(iter(metrics.values()))["without"])
-    each = lambda g, k: [m["without"][g][k] for m in metrics.values() if m["without"][g].get(k) is not None]
-    return {g: {k: float(np.mean(each(g, k))) for k in figures if each(g, k)} for g in gone}
+def _pooled_attribute(
+    name: str, truth: np.ndarray, predicted: np.ndarray, speakers: Sequence[str]
+) -> dict[str, Any]:
+    def resampled(rows: np.ndarray) -> float | None:
+        return ccc(truth[rows], predicted[rows])
+
+    return {f"ccc_{name}": ccc(truth, predicted), f"ccc_{name}_ci": bootstrap(speakers, resampled)}
 
 
-def _ensemble(tables: dict, folds: Sequence[int], seeds: Sequence[int], classes: list[str]) -> dict[str, Any]:
-    """UAR where the seeds' probabilities of each fold are averaged, and its interval over speakers."""
-    scores, truths, guesses, speakers = [], [], [], []
+def _without(metrics: Metrics, figures: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return the figures without each stream, averaged over the runs that have them."""
+    runs = list(metrics.values())
+    found: dict[str, dict[str, float]] = {}
+    for hidden in runs[0]["without"]:
+        means = {key: _mean(run["without"][hidden].get(key) for run in runs) for key in figures}
+        found[hidden] = {key: mean for key, mean in means.items() if mean is not None}
+    return found
+
+
+def _ensemble(
+    tables: Tables, folds: Sequence[int], seeds: Sequence[int], classes: Sequence[str]
+) -> dict[str, Any]:
+    """Return the UAR where the seeds' probabilities of each fold are averaged, with its interval."""
+    scores: list[float] = []
+    truths: list[np.ndarray] = []
+    predictions: list[np.ndarray] = []
+    speakers: list[str] = []
     for fold in folds:
-        by_seed = [
-            [[float(r[f"p_{c}"]) for c in classes] for r in tables[fold, s] if r["truth"]] for s in seeds
-        ]
-        truth = np.array([classes.index(r["truth"]) for r in tables[fold, seeds[0]] if r["truth"]])
-        guess = np.mean(by_seed, axis=0).argmax(axis=1)
-        scores.append(class_figures(truth, guess)["uar"])
+        first = tables[fold, seeds[0]]
+        labels, _ = first.class_numbers(classes)
+        known = np.flatnonzero(labels >= 0)
+        columns = [first.classes.index(name) for name in classes]
+        mean = np.mean([tables[fold, seed].probabilities[:, columns] for seed in seeds], axis=0)
+        truth, predicted = labels[known], mean[known].argmax(axis=1)
+        scores.append(class_figures(truth, predicted)["uar"])
         truths.append(truth)
-        guesses.append(guess)
-        speakers += [r["speaker"] for r in tables[fold, seeds[0]] if r["truth"]]
-    sd = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
-    intervals = class_intervals(np.concatenate(truths), np.concatenate(guesses), speakers, len(classes))
+        predictions.append(predicted)
+        speakers += first.select(known).speakers
+    intervals = class_intervals(np.concatenate(truths), np.concatenate(predictions), speakers, len(classes))
     return {
         "mean": float(np.mean(scores)),
-        "sd_folds": sd,
+        "sd_folds": _sd(scores),
         "ci": intervals["uar_ci"],
         "by_fold": dict(zip(map(str, folds), scores, strict=True)),
     }
 
 
-def _run(fold: int, seed: int, run: RunFolder, metrics: dict, figures: Sequence[str]) -> dict[str, Any]:
+def _run(
+    fold: int, seed: int, run: RunFolder, metrics: dict[str, Any], figures: Sequence[str]
+) -> dict[str, Any]:
+    """Return one run's line of the report."""
     return {
         "fold": fold, "seed": seed, "epoch": metrics["epoch"],
         **{k: metrics["test"].get(k) for k in figures},
         "seconds": round(sum(row["seconds"] or 0.0 for row in run.read_history()), 1),
         "folder": run.path.name,
     }  # fmt: skip
-
-
-def _predictions(path: Path) -> list[dict[str, str]]:
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _n(value: float | None) -> str:
-    return "–" if value is None or value != value else f"{value:.3f}"

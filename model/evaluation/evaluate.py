@@ -1,171 +1,203 @@
-"""Score a run's best checkpoint on the test speakers, once, and write down everything about it.
+"""Score the best checkpoint of a run on its test speakers, once, and write the results into the run folder.
 
 >>> metrics, report = evaluate("runs/latest")                     # doctest: +SKIP
 """
 
 from __future__ import annotations
 
-import csv
-import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from deiii.data.config.load import load_config
 from deiii.data.config.schema import Config
 from deiii.data.corpora.splits import Split
 from deiii.data.loader.feature_set import FeatureSet
-from deiii.data.tools.atomic_files import write_json, write_text
+from deiii.data.tools.atomic_files import write_json
 from deiii.data.tools.devices import pick_device
 from deiii.model.evaluation.mistakes import worst_mistakes
+from deiii.model.evaluation.predictions import PredictionTable, write_predictions
 from deiii.model.evaluation.report import write_report
 from deiii.model.metrics import bootstrap, ccc, class_intervals, class_report, figure_names
 from deiii.model.network.deiii import DEIII
 from deiii.model.network.hide_streams import enabled_streams, hide
 from deiii.model.network.task import Task
-from deiii.model.training import checkpoint
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.run_folder import RunError, RunFolder
 from deiii.model.training.scoring import Predictions, score
+from deiii.model.training.trained import load_network
 
 
 def evaluate(
     path: str | Path, cache: str | None = None, device: str | None = None
 ) -> tuple[dict[str, Any], Path]:
-    """Metrics of a run on its test and validation speakers, and where its report lies.
+    """Score a run; writes ``metrics.json``, ``predictions.csv``, ``figures/`` and ``report.html``.
 
     Args:
         path: a run folder that training made.
         cache: where the feature caches are now; as in training where not given.
         device: auto, cpu or cuda; as in training where not given.
 
+    Returns:
+        what ``metrics.json`` holds, and the path of the report.
+
     Raises:
         RunError: the caches are not those that the run was trained on.
         CheckpointError: no usable best checkpoint.
+        DeviceError: the device is not there.
     """
     run = RunFolder(path)
-    info = run.read_info()
-    config = load_config([run.config])
+    trained = load_network(path)
+    config, task, info = trained.config, trained.task, dict(trained.info)
     if cache is not None:
         config.cache = cache
-    device = pick_device(device or config.train.device)
-    features = FeatureSet.open(config, whole=True)
-    if dict(features.keys) != info["keys"]:
-        raise RunError(
-            f"{run.path} was trained on caches with the keys {info['keys']}, here are {dict(features.keys)}"
-        )
+    target = pick_device(device or config.train.device)
+    features = _open_features(run, config, task, info)
     split = Split.load(run.split)
     split.check(features.corpus)
-    model, task = load_best(run, config, features)
-    model = model.to(device)
-
-    def predict(part: str, **gone: bool) -> Predictions:
-        rows = features.rows(getattr(split, part))
-        loader = make_loader(features, rows, config, device, training=False)
-        return score(model, loader.epoch(0), device, config.train, lambda batch: hide(batch, **gone))
+    scorer = _Scorer(trained.network.to(target), features, split, config, target)
 
     speakers = np.array([clip.speaker for clip in features.clips])
-    test, val = predict("test"), predict("val")
+    test = scorer.predict("test")
+    validation = scorer.predict("val")
     metrics = {
         "test": full_figures(test, speakers, task),
-        "val": full_figures(val, speakers, task),
-        "heads": {h: brief_figures(test, speakers, task, h) for h in _heads(test)},
+        "val": full_figures(validation, speakers, task),
+        "heads": {head: brief_figures(test, speakers, task, head) for head in _modality_heads(test)},
         "without": {
-            "+".join(gone): brief_figures(predict("test", **dict.fromkeys(gone, True)), speakers, task)
-            for gone in _absences(config)
+            "+".join(hidden): brief_figures(scorer.predict("test", hidden), speakers, task)
+            for hidden in hidden_streams(config)
         },
-        "epoch": checkpoint.load(run.best)[1]["epoch"],
+        "epoch": trained.epoch,
         "clips": {
-            part: {"in_split": len(getattr(split, part)), "scored": len(p.index)}
-            for part, p in (("test", test), ("val", val))
+            part: {"in_split": len(getattr(split, part)), "scored": len(predictions.index)}
+            for part, predictions in (("test", test), ("val", validation))
         },
     }
     write_json(run.metrics_json, metrics)
-    write_predictions(run.predictions, test, features, task)
+    write_predictions(run.predictions, prediction_table(test, features, task))
     return metrics, write_report(run, metrics, info, features, worst_mistakes(test, features, task))
 
 
-def load_best(run: RunFolder, config: Config, features: FeatureSet) -> tuple[DEIII, Task]:
-    """The network with a run's best weights, on the CPU, and its task."""
-    task = Task.of(features, config)
-    weights, _ = checkpoint.load(run.best)
-    model = task.network(config)
-    checkpoint.load_into(model, weights, run.best)
-    return model, task
+def _open_features(run: RunFolder, config: Config, task: Task, info: dict[str, Any]) -> FeatureSet:
+    """Open the caches and check that they are those of the training."""
+    features = FeatureSet.open(config, whole=True)
+    if dict(features.keys) != info["keys"]:
+        raise RunError(
+            f"{run.path} was trained on caches with the keys {info['keys']}, but {config.cache} has "
+            f"{dict(features.keys)}; name the right folder with cache=..., or train again"
+        )
+    if Task.of(features, config) != task:
+        raise RunError(
+            f"{run.path} was trained with the classes {list(task.classes)} and the attributes "
+            f"{list(task.attributes)}, but {features.corpus.name} in {config.cache} has others; train again"
+        )
+    return features
+
+
+@dataclass(frozen=True)
+class _Scorer:
+    """A network with the clips that it is scored on."""
+
+    network: DEIII
+    features: FeatureSet
+    split: Split
+    config: Config
+    device: torch.device
+
+    def predict(self, part: str, hidden: tuple[str, ...] = ()) -> Predictions:
+        """Predict for one part of the split, with some streams hidden from every clip."""
+        rows = self.features.rows(getattr(self.split, part))
+        loader = make_loader(self.features, rows, self.config, self.device, training=False)
+        return score(
+            self.network, loader.epoch(0), self.device, self.config.train,
+            lambda batch: hide(batch, **dict.fromkeys(hidden, True)),
+        )  # fmt: skip
 
 
 def full_figures(found: Predictions, speakers: np.ndarray, task: Task) -> dict[str, Any]:
-    """The fused head's figures with intervals, per class and per speaker."""
+    """Return the fused head's figures with intervals, also for each class and each speaker.
+
+    Args:
+        found: predictions for N clips.
+        speakers: the speaker of every row of the feature set.
+        task: the classes and attributes.
+    """
     result: dict[str, Any] = {"loss": found.loss}
     owner = speakers[found.index]
     if task.classes:
         rows = found.label >= 0
-        truth, guess = found.label[rows], found.probabilities["fused"][rows].argmax(axis=1)
-        result |= class_report(truth, guess, task.classes)
-        result |= class_intervals(truth, guess, owner[rows], len(task.classes))
+        truth, predicted = found.label[rows], found.probabilities["fused"][rows].argmax(axis=1)
+        result |= class_report(truth, predicted, task.classes)
+        result |= class_intervals(truth, predicted, owner[rows], len(task.classes))
     for i, name in enumerate(task.attributes):
-        truth_a, guess_a = found.target[:, i], found.attributes["fused"][:, i]
-        result[f"ccc_{name}"] = ccc(truth_a, guess_a)
-        again = lambda r, t=truth_a, g=guess_a: ccc(t[r], g[r])
-        result[f"ccc_{name}_ci"] = bootstrap(owner, again)
+        result |= attribute_figures(name, found.target[:, i], found.attributes["fused"][:, i], owner)
     result["per_speaker"] = {
         str(s): {
             "clips": int((owner == s).sum()),
-            **_rows(found, owner == s).figures("fused", task.attributes),
+            **found.select(owner == s).figures("fused", task.attributes),
         }
         for s in np.unique(owner)
     }
     return result
 
 
+def attribute_figures(
+    name: str, truth: np.ndarray, predicted: np.ndarray, speakers: Sequence[str] | np.ndarray
+) -> dict[str, Any]:
+    """Return one attribute's CCC and its interval; truth (NaN where unknown) and prediction: float [N]."""
+
+    def resampled(rows: np.ndarray) -> float | None:
+        return ccc(truth[rows], predicted[rows])
+
+    return {f"ccc_{name}": ccc(truth, predicted), f"ccc_{name}_ci": bootstrap(speakers, resampled)}
+
+
 def brief_figures(
     found: Predictions, speakers: np.ndarray, task: Task, head: str = "fused"
 ) -> dict[str, Any]:
-    """One head's figures with intervals.
-
-    Clips without what the head reads are left out for the modality heads and counted.
-    """
-    result = {"clips": int(found.present[head].sum()), **found.figures(head, task.attributes)}
+    """Return one head's figures with intervals over the clips that have what the head reads."""
+    result: dict[str, Any] = {
+        "clips": int(found.present[head].sum()),
+        **found.figures(head, task.attributes),
+    }
     if "uar" in result:
         rows = (found.label >= 0) & found.present[head]
-        truth, guess = found.label[rows], found.probabilities[head][rows].argmax(axis=1)
-        result |= class_intervals(truth, guess, speakers[found.index][rows], len(task.classes))
+        truth, predicted = found.label[rows], found.probabilities[head][rows].argmax(axis=1)
+        result |= class_intervals(truth, predicted, speakers[found.index][rows], len(task.classes))
     return result
 
 
-def write_predictions(path: Path, found: Predictions, features: FeatureSet, task: Task) -> None:
-    """One row a test clip: id, speaker, truth, prediction, probabilities, attributes."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    header = ["clip", "speaker"]
-    if task.classes:
-        header += ["truth", "predicted", *(f"p_{c}" for c in task.classes)]
-    header += [f"{name}_{side}" for name in task.attributes for side in ("truth", "predicted")]
-    table.writerow(header)
-    for n, row in enumerate(found.index):
-        clip = features.clips[row]
-        line: list[Any] = [clip.id, clip.speaker]
-        if task.classes:
-            p = found.probabilities["fused"][n]
-            line += [clip.label or "", task.classes[p.argmax()], *(f"{x:.4f}" for x in p)]
-        for i in range(len(task.attributes)):
-            truth = found.target[n, i]
-            line += ["" if np.isnan(truth) else f"{truth:.4f}", f"{found.attributes['fused'][n, i]:.4f}"]
-        table.writerow(line)
-    write_text(path, text.getvalue())
+def prediction_table(found: Predictions, features: FeatureSet, task: Task) -> PredictionTable:
+    """Return the fused head's predictions in the form of ``predictions.csv``."""
+    clips = [features.clips[row] for row in found.index]
+    nothing = np.zeros((len(clips), 0))
+    probabilities = found.probabilities["fused"] if task.classes else nothing
+    return PredictionTable(
+        clips=tuple(clip.id for clip in clips),
+        speakers=tuple(clip.speaker for clip in clips),
+        classes=task.classes,
+        truth=tuple(clip.label or "" for clip in clips) if task.classes else (),
+        predicted=tuple(task.classes[row.argmax()] for row in probabilities) if task.classes else (),
+        probabilities=probabilities,
+        attributes=task.attributes,
+        attribute_truth=found.target if task.attributes else nothing,
+        attribute_predicted=found.attributes["fused"] if task.attributes else nothing,
+    )
 
 
 def summary(metrics: dict[str, Any]) -> str:
-    """A few lines for the terminal."""
+    """Return the test figures as a few lines for the terminal."""
     test = metrics["test"]
     lines = []
     for key, label in figure_names(test).items():
         if test.get(key) is not None:
-            ci = test.get(f"{key}_ci")
-            lines.append(
-                f"test {label:12s} {test[key]:.3f}" + (f"  [{ci[0]:.3f}, {ci[1]:.3f}]" if ci else "")
-            )
+            interval = test.get(f"{key}_ci")
+            line = f"test {label:12s} {test[key]:.3f}"
+            lines.append(line + (f"  [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""))
     counts = metrics["clips"]["test"]
     lines.append(
         f"{counts['scored']} of {counts['in_split']} test clips, {len(test['per_speaker'])} speakers; "
@@ -174,20 +206,19 @@ def summary(metrics: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _heads(found: Predictions) -> list[str]:
-    return [h for h in ("video", "audio") if h in found.present]
+def _modality_heads(found: Predictions) -> list[str]:
+    return [head for head in ("video", "audio") if head in found.present]
 
 
-def _absences(config: Config) -> list[tuple[str, ...]]:
-    """What is taken away, one by one: each stream, and the whole of the picture."""
+def hidden_streams(config: Config) -> list[tuple[str, ...]]:
+    """Return the streams to hide in turn: each alone, and frames with flow where audio is left.
+
+    A network of a single stream has none to hide.
+    """
     streams = enabled_streams(config.model)
-    one = [(s,) for s in streams] if len(streams) > 1 else []
-    return [*one, ("frames", "flow")] if len(streams) == 3 else one
-
-
-def _rows(found: Predictions, keep: np.ndarray) -> Predictions:
-    pick = lambda by_head: {h: values[keep] for h, values in by_head.items()}
-    return Predictions(
-        found.index[keep], found.label[keep], found.target[keep],
-        pick(found.probabilities), pick(found.attributes), pick(found.present), found.loss,
-    )  # fmt: skip
+    if len(streams) < 2:
+        return []
+    hidden: list[tuple[str, ...]] = [(stream,) for stream in streams]
+    if len(streams) == 3:
+        hidden.append(("frames", "flow"))
+    return hidden

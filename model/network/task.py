@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
@@ -12,25 +14,51 @@ from deiii.model.network.deiii import DEIII
 
 @dataclass(frozen=True)
 class Task:
-    """What is predicted: class names and attribute names with their ranges."""
+    """The outputs of a network.
+
+    Attributes:
+        classes: C class names; empty where no classes are predicted.
+        attributes: A attribute names.
+        ranges: the lowest and the highest value of each attribute.
+
+    >>> Task(("happy", "sad"), ("valence",), ((-1.0, 1.0),)).classes
+    ('happy', 'sad')
+    """
 
     classes: tuple[str, ...]
     attributes: tuple[str, ...]
     ranges: tuple[tuple[float, float], ...]
 
+    def __post_init__(self) -> None:
+        if len(self.attributes) != len(self.ranges):
+            raise ValueError(f"{len(self.attributes)} attributes with {len(self.ranges)} ranges")
+
     @classmethod
     def of(cls, features: FeatureSet, config: Config) -> Task:
-        """Raises ConfigError for an attribute that the corpus does not have."""
+        """Return the task of a corpus under some settings.
+
+        Raises:
+            ConfigError: ``model.attributes`` names one that the corpus does not have.
+        """
         names = tuple(config.model.attributes)
         unknown = [n for n in names if n not in features.ranges]
         if unknown:
-            has = ", ".join(features.ranges) or "none"
-            raise ConfigError(f"model.attributes: {features.corpus.name} has {has}, not {', '.join(unknown)}")
-        ranges = tuple(tuple(float(x) for x in features.ranges[n]) for n in names)
+            available = ", ".join(features.ranges) or "none"
+            raise ConfigError(
+                f"model.attributes={list(names)}: {features.corpus.name} has no {', '.join(unknown)}; "
+                f"its attributes are: {available}"
+            )
+        ranges = tuple(_range(features.ranges[n]) for n in names)
         return cls(features.classes if config.model.classes else (), names, ranges)
 
+    @classmethod
+    def from_info(cls, info: Mapping[str, Any]) -> Task:
+        """Return the task that ``run.json`` or an export's ``deiii.json`` records."""
+        ranges = tuple(_range(pair) for pair in info["ranges"])
+        return cls(tuple(info["classes"]), tuple(info["attributes"]), ranges)
+
     def network(self, config: Config, pretrained: bool = False) -> DEIII:
-        """A DE-III for this task."""
+        """Return a new DE-III with these outputs; see `DEIII` for ``pretrained``."""
         return DEIII(
             config.model,
             len(self.classes),
@@ -39,3 +67,8 @@ class Task:
             self.ranges,
             pretrained,
         )
+
+
+def _range(pair: Any) -> tuple[float, float]:
+    low, high = pair
+    return float(low), float(high)

@@ -20,15 +20,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from deiii.data.config.load import load_config, parse_config
+from deiii.data.config.load import parse_config
 from deiii.data.config.schema import Config
 from deiii.data.loader.augment import DB_CENTRE, DB_SCALE, MEAN, STD
 from deiii.data.loader.batch import Batch
 from deiii.data.tools.atomic_files import atomic_path, write_json, write_text
-from deiii.model.network.task import Task
 from deiii.model.prediction.card import model_card
-from deiii.model.training import checkpoint
 from deiii.model.training.run_folder import RunFolder
+from deiii.model.training.trained import load_network
 
 MANIFEST, WEIGHTS, PROGRAM, CARD = "deiii.json", "model.safetensors", "deiii.pt2", "README.md"
 FORMAT = 1
@@ -73,17 +72,15 @@ def export(run: str | Path, folder: str | Path, program: bool = True) -> Path:
         RunError, CheckpointError: the run is not trained.
         ExportError: the program's outputs are further than 1e-4 from the network's.
     """
-    run, folder = RunFolder(run), Path(folder)
-    info, config = run.read_info(), load_config([run.config])
-    weights, best = checkpoint.load(run.best)
-    task = Task(tuple(info["classes"]), tuple(info["attributes"]), tuple(map(tuple, info["ranges"])))
-    network = task.network(config)
-    checkpoint.load_into(network, weights, run.best)
-    metrics = json.loads(run.metrics_json.read_text(encoding="utf-8")) if run.metrics_json.is_file() else None
+    folder = Path(folder)
+    trained = load_network(run)
+    network, config, info = trained.network, trained.config, trained.info
+    files = RunFolder(run)
+    metrics = files.read_metrics() if files.metrics_json.is_file() else None
     manifest = {
         "format": FORMAT,
         "corpus": info["corpus"], "classes": info["classes"], "attributes": info["attributes"],
-        "ranges": info["ranges"], "seconds": info.get("seconds"), "epoch": best["epoch"],
+        "ranges": info["ranges"], "seconds": info.get("seconds"), "epoch": trained.epoch,
         "settings": _settings(config), "inputs": describe_inputs(config),
         "keys": info["keys"], "split": info["split"], "clips": info["clips"],
         "versions": info["versions"], "revision": info["revision"],
@@ -93,7 +90,7 @@ def export(run: str | Path, folder: str | Path, program: bool = True) -> Path:
     if program:
         manifest["program_difference"] = write_program(network.eval(), config, folder / PROGRAM)
     with atomic_path(folder / WEIGHTS) as temporary:
-        save_file({n: t.contiguous().clone() for n, t in weights.items()}, str(temporary))
+        save_file({n: t.contiguous().clone() for n, t in network.state_dict().items()}, str(temporary))
     write_text(folder / CARD, model_card(manifest, metrics))
     write_json(folder / MANIFEST, manifest)  # last: an export is there when this is
     return folder

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from deiii.data.config.load import load_config, parse_config, to_yaml
+from deiii.data.config.load import parse_config, to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.loader.feature_set import needed_stages
@@ -31,10 +31,9 @@ from deiii.model.network.task import Task
 from deiii.model.prediction.export import MANIFEST, read_export
 from deiii.model.prediction.result import STAGE_OF, Prediction, Timeline, end_s, face_track, notes_on
 from deiii.model.prediction.shapley import shapley
-from deiii.model.training import checkpoint
 from deiii.model.training.loaders import make_loader
-from deiii.model.training.run_folder import RunFolder
 from deiii.model.training.scoring import Predictions, score
+from deiii.model.training.trained import build_network, load_network
 from deiii.pipeline.extract import run_stages
 
 LONGER = 1.25  # a recording this many times longer than any training clip is judged in windows
@@ -206,17 +205,12 @@ def load(path: str | Path, device: str = "auto", overrides: Iterable[str] = ()) 
     folder = Path(path)
     if (folder / MANIFEST).is_file():
         config, info, weights, source = read_export(folder)
+        network, task = build_network(config, info, weights, source)
     else:
-        run = RunFolder(folder)
-        info = run.read_info()
-        config, (weights, _), source = load_config([run.config]), checkpoint.load(run.best), run.best
-    if overrides := list(overrides):
-        config = _override(config, overrides)
-    task = Task(
-        tuple(info["classes"]), tuple(info["attributes"]), tuple((lo, hi) for lo, hi in info["ranges"])
-    )
-    network = task.network(config)
-    checkpoint.load_into(network, weights, source)
+        trained = load_network(folder)
+        network, task, config, info = trained.network, trained.task, trained.config, trained.info
+    if changes := list(overrides):
+        config = _override(config, changes)
     sound_s = config.loader.audio_steps * config.logmel.hop_ms / 1000
     seconds = info.get("seconds") or {"median": sound_s, "longest": 2 * sound_s}
     return Predictor(network, config, task, pick_device(device), (seconds["median"], seconds["longest"]))

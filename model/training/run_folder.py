@@ -92,6 +92,24 @@ class RunFolder:
         except FileNotFoundError:
             raise RunError(f"{self.path} holds no run; `deiii train` makes one") from None
 
+    def read_metrics(self) -> dict[str, Any]:
+        """What evaluation recorded in ``metrics.json``.
+
+        Runs of deiii 0.1.0 and before call the audio stream "sound" there; it is returned as "audio".
+
+        Raises:
+            RunError: the run has not been evaluated.
+        """
+        try:
+            metrics = json.loads(self.metrics_json.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunError(
+                f"{self.path} has not been evaluated; run `make evaluate RUN={self.path}` first"
+            ) from None
+        if "sound" in metrics.get("without", {}):
+            metrics["without"]["audio"] = metrics["without"].pop("sound")
+        return metrics
+
     def write_history(self, rows: list[dict[str, Any]]) -> None:
         """Rewrite ``metrics.csv`` whole, one row an epoch; undefined figures are left empty."""
         names = list(dict.fromkeys(name for row in rows for name in row))

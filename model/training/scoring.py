@@ -1,4 +1,4 @@
-"""Run a network over a loader and collect what each head says, in float32 on the CPU."""
+"""Run a network over a loader and collect the outputs of each head, in float32 on the CPU."""
 
 from __future__ import annotations
 
@@ -7,29 +7,33 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from deiii.data.config.schema import TrainConfig
 from deiii.data.loader.batch import Batch
 from deiii.model.distributed.devices import autocast
 from deiii.model.distributed.ranks import Ranks
 from deiii.model.metrics import ccc, class_figures
+from deiii.model.network.deiii import Outputs
 from deiii.model.training.gather_batch import gather_batch
 from deiii.model.training.losses import total_loss
 
 
-@dataclass
+@dataclass(frozen=True)
 class Predictions:
-    """N clips, one row each, in the loader's order.
+    """Predictions for N clips, one row each, in the loader's order; C classes, A attributes.
 
     Attributes:
         index: int64 [N], rows of the feature set.
         label: int64 [N], -1 where unknown.
-        target: float32 [N,A], NaN where missing.
-        probabilities: by head, float32 [N,C]; empty where classes are not predicted.
-        attributes: by head, float32 [N,A]; empty where none are predicted.
+        target: float32 [N,A], NaN where unknown.
+        probabilities: by head, float32 [N,C]; empty where no classes are predicted.
+        attributes: by head, float32 [N,A]; empty where no attributes are predicted.
         present: by head, bool [N], whether the clip has what the head reads.
         loss: mean loss over the batches.
+
+    Raises:
+        ValueError: an array has another number of rows.
     """
 
     index: np.ndarray
@@ -40,8 +44,32 @@ class Predictions:
     present: dict[str, np.ndarray]
     loss: float
 
+    def __post_init__(self) -> None:
+        named = {"label": self.label, "target": self.target}
+        for kind in ("probabilities", "attributes", "present"):
+            named |= {f"{kind}[{head!r}]": values for head, values in getattr(self, kind).items()}
+        for name, values in named.items():
+            if len(values) != len(self.index):
+                raise ValueError(f"{name} has the shape {list(values.shape)} for {len(self.index)} clips")
+
+    def __repr__(self) -> str:
+        heads = {head: list(values.shape) for head, values in self.probabilities.items()}
+        return (
+            f"Predictions(clips={len(self.index)}, probabilities={heads}, target={list(self.target.shape)})"
+        )
+
+    def select(self, rows: np.ndarray) -> Predictions:
+        """Return some clips; ``rows`` is a mask, bool [N], or row numbers."""
+        return Predictions(
+            self.index[rows], self.label[rows], self.target[rows],
+            {head: values[rows] for head, values in self.probabilities.items()},
+            {head: values[rows] for head, values in self.attributes.items()},
+            {head: values[rows] for head, values in self.present.items()},
+            self.loss,
+        )  # fmt: skip
+
     def figures(self, head: str = "fused", names: tuple[str, ...] = ()) -> dict[str, float | None]:
-        """UAR, WAR and macro-F1 and each named attribute's CCC, over clips that the head can judge."""
+        """Return UAR, WAR, macro-F1 and each named attribute's CCC, over the clips that the head can read."""
         found: dict[str, float | None] = {}
         if head in self.probabilities:
             rows = (self.label >= 0) & self.present[head]
@@ -54,44 +82,64 @@ class Predictions:
         return found
 
 
+def unchanged(batch: Batch) -> Batch:
+    """Return the batch as it is."""
+    return batch
+
+
 @torch.no_grad()
 def score(
-    model: nn.Module,
+    model: Callable[[Batch], Outputs],
     batches: Iterable[Batch],
     device: torch.device,
     config: TrainConfig,
-    change: Callable[[Batch], Batch] = lambda batch: batch,
+    change: Callable[[Batch], Batch] = unchanged,
     ranks: Ranks | None = None,
 ) -> Predictions:
-    """Predictions of a model in eval mode; ``change`` is applied to every batch first.
+    """Return the predictions of a network in evaluation mode.
 
-    Over several ranks each scores its part of every batch, and all get the predictions for all clips, once.
+    Args:
+        model: the network on ``device``, compiled or not.
+        batches: for example one epoch of a `Loader`; every clip once.
+        config: precision and weights of the loss.
+        change: is applied to every batch first.
+        ranks: the processes that share the batches; each predicts for its part of every batch, and all
+            return the predictions for all clips.
     """
-    model.eval()
-    columns: dict[str, list[torch.Tensor]] = {}
-    keep = lambda name, value: columns.setdefault(name, []).append(value)
+    if isinstance(model, nn.Module):
+        model.eval()
+    columns: dict[str, list[Tensor]] = {}
+
+    def collect(name: str, value: Tensor) -> None:
+        columns.setdefault(name, []).append(value)
+
     with autocast(config.amp, device):
         for batch in batches:
-            batch = change(batch.to(device))
-            outputs, batch = gather_batch(ranks or Ranks(), model(batch), batch)
-            loss, _ = total_loss(outputs, batch, w_video=config.w_video, w_audio=config.w_audio)
-            keep("loss", loss.float()[None])
-            keep("real", batch.real)
-            keep("index", batch.index)
-            keep("label", batch.label)
-            keep("target", batch.attributes)
+            own = change(batch.to(device))
+            outputs, truth = gather_batch(ranks or Ranks(), model(own), own)
+            loss, _ = total_loss(outputs, truth, w_video=config.w_video, w_audio=config.w_audio)
+            collect("loss", loss.float()[None])
+            collect("real", truth.real)
+            collect("index", truth.index)
+            collect("label", truth.label)
+            collect("target", truth.attributes)
             for head, scores in outputs.heads().items():
-                keep(f"present/{head}", scores.present)
+                collect(f"present/{head}", scores.present)
                 if scores.logits is not None:
-                    keep(f"probabilities/{head}", scores.logits.softmax(dim=1))
+                    collect(f"probabilities/{head}", scores.logits.softmax(dim=1))
                 if scores.attributes is not None:
-                    keep(f"attributes/{head}", scores.attributes)
+                    collect(f"attributes/{head}", scores.attributes)
     whole = {name: torch.cat(parts).cpu().numpy() for name, parts in columns.items()}
-    real = whole.pop("real")
+    real = whole.pop("real")  # false for rows that only fill the last batch
     loss_mean = float(whole.pop("loss").mean())
     whole = {name: values[real] for name, values in whole.items()}
-    by_head = lambda kind: {n.split("/")[1]: v for n, v in whole.items() if n.startswith(kind + "/")}
     return Predictions(
         whole["index"], whole["label"], whole["target"],
-        by_head("probabilities"), by_head("attributes"), by_head("present"), loss_mean,
+        _by_head(whole, "probabilities"), _by_head(whole, "attributes"), _by_head(whole, "present"),
+        loss_mean,
     )  # fmt: skip
+
+
+def _by_head(whole: dict[str, np.ndarray], kind: str) -> dict[str, np.ndarray]:
+    prefix = f"{kind}/"
+    return {name.removeprefix(prefix): values for name, values in whole.items() if name.startswith(prefix)}

@@ -22,7 +22,7 @@ def make_run(folder, task, variant, seed, right):
         writer.writerow(["clip", "speaker", "truth", "predicted"])
         for (speaker, clip), hit in zip(CLIPS, right, strict=True):
             writer.writerow([clip, speaker, "a", "a" if hit else "b"])
-    (path / "metrics.json").write_text(json.dumps({"without": {"sound": {"war": 0.25 + seed / 4}}}))
+    (path / "metrics.json").write_text(json.dumps({"without": {"audio": {"war": 0.25 + seed / 4}}}))
     (path / "run.json").write_text(json.dumps({"revision": f"revision-of-{seed}"}))
 
 
@@ -53,7 +53,7 @@ def test_figures_are_paired_with_the_full_network_by_seed_and_clip(runs):
     assert low <= rows["no_flow"]["against_full"] <= high
     assert rows["no_ife"]["by_seed"] == {0: pytest.approx(means["no_ife", 0])}
     assert rows["no_ife"]["against_full"] == pytest.approx(means["no_ife", 0] - means["full", 0])
-    assert rows["full"]["without"] == {"sound": pytest.approx(0.375)}
+    assert rows["full"]["without"] == {"audio": pytest.approx(0.375)}
 
 
 def test_tables_and_picture_are_written_of_what_is_there(runs):

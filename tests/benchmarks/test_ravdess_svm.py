@@ -25,11 +25,12 @@ def write_folds(folder, seed, right):
         path.mkdir(parents=True)
         with open(path / "predictions.csv", "w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["clip", "p_calm", "p_sad"])
+            writer.writerow(["clip", "speaker", "truth", "predicted", "p_calm", "p_sad"])
             for clip, hit in reversed([*zip(CLIPS, right, strict=True)]):
                 if clip.speaker in speakers:
                     sure = 0.9 if hit == (clip.label == "calm") else 0.2
-                    writer.writerow([clip.id, sure, 1 - sure])
+                    guess = "calm" if sure > 0.5 else "sad"
+                    writer.writerow([clip.id, clip.speaker, clip.label, guess, sure, 1 - sure])
 
 
 def test_the_gap_is_of_mean_recalls_and_its_interval_draws_seeds_and_speakers(tmp_path):

@@ -130,7 +130,8 @@ def test_ranks_draw_what_one_process_draws():
 def test_one_process_exchanges_nothing():
     batch, ranks = random_batch(4), Ranks(clips=4)
     outputs = object()
-    assert gather_batch(ranks, outputs, batch) == (outputs, batch)
+    gathered, truth = gather_batch(ranks, outputs, batch)
+    assert gathered is outputs and truth.label is batch.label and truth.real is batch.real
     x = torch.arange(4)
     assert ranks.whole(x) is x and ranks.own(x) is x and ranks.any_wants_to_stop(True)
     assert ranks.of_first([1.0]) == [1.0] and ranks.state_of_first(None) is None

@@ -12,7 +12,8 @@ import pytest
 from deiii.data.cache.outcomes import Outcome, Status
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Clip, Corpus
-from deiii.model.evaluation.evaluate import brief_figures, full_figures, summary, write_predictions
+from deiii.model.evaluation.evaluate import brief_figures, full_figures, prediction_table, summary
+from deiii.model.evaluation.predictions import write_predictions
 from deiii.model.evaluation.report import write_report
 from deiii.model.network.task import Task
 from deiii.model.training.run_folder import RunFolder, provenance
@@ -60,7 +61,7 @@ def test_a_modality_head_is_judged_on_clips_that_have_the_modality():
 
 
 def test_predictions_file(tmp_path):
-    write_predictions(tmp_path / "p.csv", predictions(), features(), TASK)
+    write_predictions(tmp_path / "p.csv", prediction_table(predictions(), features(), TASK))
     with open(tmp_path / "p.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 12 and rows[0]["clip"] == "s0/0" and rows[0]["speaker"] == "s0"

@@ -1,0 +1,59 @@
+"""Render the templates in ``model/templates/``: the report, its style sheet, Markdown pages.
+
+Values in HTML templates are escaped; Markdown templates take them as they are. A name that a template uses
+and that was not given is an error.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+FOLDER = Path(__file__).parent / "templates"
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a template of ``model/templates/`` filled with values.
+
+    Raises:
+        jinja2.UndefinedError: the template uses a value that is not given.
+
+    >>> render("model_card.md.j2", manifest=manifest, test=None)   # doctest: +SKIP
+    '# DE-III on ...'
+    """
+    return _environment().get_template(template).render(**values)
+
+
+def number(value: float | None) -> str:
+    """Return a figure with three decimals, or a dash where it is undefined.
+
+    >>> number(0.12345), number(None)
+    ('0.123', '–')
+    """
+    return "–" if value is None or value != value else f"{value:.3f}"
+
+
+def span(interval: list[float] | None, undefined: str = "") -> str:
+    """Return an interval as text, or ``undefined`` where there is none.
+
+    >>> span([0.25, 0.75])
+    '0.250 to 0.750'
+    """
+    return f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else undefined
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=select_autoescape(["html.j2"], default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"number": number, "span": span}
+    return environment

@@ -1,0 +1,75 @@
+"""A trained network, built from what its run recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from deiii.data.config.load import load_config
+from deiii.data.config.schema import Config
+from deiii.model.network.deiii import DEIII
+from deiii.model.network.task import Task
+from deiii.model.training import checkpoint
+from deiii.model.training.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network with its weights, on the CPU, and what belongs to it.
+
+    Attributes:
+        network: in training mode, as PyTorch makes it.
+        task: the classes and attributes that it predicts.
+        config: the settings that it was trained with.
+        info: what ``run.json`` holds.
+        epoch: the epoch of the weights, counted from 0.
+    """
+
+    network: DEIII
+    task: Task
+    config: Config
+    info: Mapping[str, Any]
+    epoch: int
+
+
+def load_network(run: str | Path) -> TrainedNetwork:
+    """Load the best network of a run folder.
+
+    Raises:
+        RunError: the folder holds no run.
+        CheckpointError: the best checkpoint is missing, damaged, or of other settings.
+        ConfigError: the folder's ``config.yaml`` cannot be read.
+
+    >>> load_network("runs/latest").task.classes   # doctest: +SKIP
+    ('happy', 'sad')
+    """
+    folder = RunFolder(run)
+    info = folder.read_info()
+    config = load_config([folder.config])
+    weights, saved = checkpoint.load(folder.best)
+    network, task = build_network(config, info, weights, folder.best)
+    return TrainedNetwork(network, task, config, info, saved["epoch"])
+
+
+def build_network(
+    config: Config, info: Mapping[str, Any], weights: dict[str, Tensor], source: str | Path
+) -> tuple[DEIII, Task]:
+    """Build the network that a run or an export describes, and load its weights.
+
+    Args:
+        config: settings of the network.
+        info: with ``classes``, ``attributes`` and ``ranges``, as ``run.json`` and ``deiii.json`` hold them.
+        weights: by parameter name.
+        source: the file of the weights, for messages.
+
+    Raises:
+        CheckpointError: the weights do not fit the settings.
+    """
+    task = Task.from_info(info)
+    network = task.network(config)
+    checkpoint.load_into(network, weights, source)
+    return network, task
