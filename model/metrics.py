@@ -95,7 +95,7 @@ def class_intervals(
 
 
 def class_report(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
-    """Return `class_figures`, each class's recall, F1 and clips, and the confusion matrix (rows are truth)."""
+    """Return `class_figures`, the recall, F1 and clips of each class, and the confusion matrix."""
     numbers = np.arange(len(classes))
     support = np.bincount(truth, minlength=len(classes))
     recall = recall_score(truth, predicted, labels=numbers, average=None, zero_division=0)

@@ -30,7 +30,7 @@ ROOM_IMPORTS = {
 ORDER = {
     "data": ["tools", "config", "corpora", "cache", "loader"],
     "data/tools": [
-        "canonical_json devices machine malloc numba_jit pictures progress signals suggest writer_lock "
+        "canonical_json devices machine malloc numba_jit pictures progress signals suggest writer_lock",
         "atomic_files",
         "fetch",
         "weights",
