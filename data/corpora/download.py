@@ -1,7 +1,8 @@
-"""Fetching the corpora whose licences allow it: resumable, verified, into the layout their adapters read.
+"""Download the corpora whose licences allow it, in the layout that their adapters read.
 
 RAVDESS comes as zip archives from Zenodo, whose record states each file's checksum. CREMA-D's media are
-Git LFS objects: the repository's archive holds pointers with each object's SHA-256.
+Git LFS objects: the archive of the repository holds pointers with each object's SHA-256. Both resume where
+they stopped, and every file is checked.
 
 >>> download("ravdess", "raw/ravdess", part="audio-speech")          # doctest: +SKIP
 """
@@ -14,7 +15,7 @@ import re
 import shutil
 import tarfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,26 +30,27 @@ from deiii.data.tools.fetch import (
     check_disk,
     fetch,
     inside,
-    store_of,
     stream,
     unzip,
 )
 from deiii.data.tools.progress import progress_bar
+from deiii.data.tools.suggest import did_you_mean
 
 THREADS = 4
-RECORD = "downloaded.json"  # which archives were unpacked, with their checksums
+FOLDER = ".download"  # below the corpus root; holds unfinished files and is removed at the end
+RECORD = "downloaded.json"  # names and checksums of the archives that were unpacked
 POINTER = re.compile(rb"version https://git-lfs\S*\n(?:.*\n)*?oid sha256:([0-9a-f]{64})\nsize (\d+)\n?\Z")
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where a corpus comes from.
+class CorpusSource:
+    """Where a corpus can be downloaded.
 
     Attributes:
-        index: address of the list of its files: a Zenodo record, or a repository's archive.
-        media: address of a file of the repository, with ``{path}`` in it (Git LFS alone).
-        parts: pattern of file names by part; the first part is the default.
-        licence: shown before anything is fetched.
+        index: address of the list of its files: a Zenodo record, or the archive of a repository.
+        parts: regular expression of file names by part; the first part is the default.
+        licence: shown before anything is downloaded.
+        media: address of a file of the repository, with ``{path}`` for its path; empty for Zenodo.
     """
 
     index: str
@@ -58,7 +60,7 @@ class Source:
 
 
 SOURCES = {
-    "ravdess": Source(
+    "ravdess": CorpusSource(
         "https://zenodo.org/api/records/1188976",
         {
             "video-speech": r"Video_Speech_Actor_\d\d\.zip",
@@ -72,7 +74,7 @@ SOURCES = {
         "say what you changed, and pass on what you make of it under the same licence.\n"
         "Full text: https://creativecommons.org/licenses/by-nc-sa/4.0/legalcode",
     ),
-    "crema_d": Source(
+    "crema_d": CorpusSource(
         "https://codeload.github.com/CheyneyComputerScience/CREMA-D/tar.gz/refs/heads/master",
         {"video": r"VideoFlash/[^/]+\.flv", "audio": r"AudioWAV/[^/]+\.wav"},
         "CREMA-D (Cao et al. 2014, IEEE Trans. Affective Computing 5(4)) is published under the\n"
@@ -85,30 +87,44 @@ SOURCES = {
 }
 TABLES = r"processedResults/[^/]+\.csv|VideoDemographics\.csv|SentenceFilenames\.csv|LICENSE\.txt|README\.md"
 ELSEWHERE = {
-    "msp_improv": "MSP-IMPROV is given out by UT Dallas after signing its licence: "
+    "msp_improv": "UT Dallas sends MSP-IMPROV after signing its licence: "
     "https://ecs.utdallas.edu/research/researchlabs/msp-lab/MSP-Improv.html",
-    "synthetic": "the synthetic corpus is drawn, not downloaded: `make corpus`",
+    "synthetic": "the synthetic corpus is generated, not downloaded: run `deiii synthesize`",
     "table": "a table describes clips that you have already; see docs/howto-own-corpus.md",
 }
 
 
-def source_of(corpus: str) -> Source:
-    """Raises DownloadError for a corpus that cannot be downloaded, saying where it comes from."""
+def source_of(corpus: str) -> CorpusSource:
+    """Where a corpus can be downloaded.
+
+    Raises:
+        DownloadError: if it cannot be downloaded; the message says where to get it.
+    """
     if corpus in SOURCES:
         return SOURCES[corpus]
-    known = ELSEWHERE.get(corpus, f"unknown corpus {corpus!r}")
-    raise DownloadError(f"{known}; to be downloaded are {', '.join(SOURCES)}")
+    reason = ELSEWHERE.get(corpus, f"unknown corpus {corpus!r}{did_you_mean(corpus, SOURCES)}")
+    raise DownloadError(f"{reason}; deiii can download {', '.join(SOURCES)}")
 
 
 def download(corpus: str, root: str | Path, part: str | None = None, progress: bool = True) -> int:
-    """Fetch what is missing of a part of a corpus into ``root``; returns the number of files fetched.
+    """Download the missing files of a part of a corpus into ``root``.
 
-    What is there and right is left alone; an unfinished file goes on where it stopped.
+    Files that are complete are left alone, and an unfinished download is continued.
+
+    Args:
+        corpus: ``ravdess`` or ``crema_d``.
+        root: folder to write; created if it does not exist.
+        part: a part of `CorpusSource.parts`; the first if not given.
+        progress: show progress bars.
+
+    Returns:
+        The number of files downloaded.
 
     Raises:
-        DownloadError: the server is unreachable, a checksum is wrong, or the disk is too small.
+        DownloadError: if the server cannot be reached, a checksum is wrong, or the disk is too small.
     """
-    source, root = source_of(corpus), Path(root)
+    source = source_of(corpus)
+    root = Path(root)
     part = part or next(iter(source.parts))
     if part not in source.parts:
         raise DownloadError(f"{corpus} has the parts {', '.join(source.parts)}, not {part!r}")
@@ -116,59 +132,109 @@ def download(corpus: str, root: str | Path, part: str | None = None, progress: b
     pattern = re.compile(source.parts[part])
     try:
         if source.media:
-            return _repository(source, root, pattern, progress)
-        return _record(source, root, pattern, progress)
+            return _download_repository(source, root, pattern, progress)
+        return _download_archives(source, root, pattern, progress)
     except (requests.RequestException, OSError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DownloadError(f"{first}; run the same command again to go on") from None
+        raise DownloadError(f"{first}; run the same command again to continue") from None
 
 
-def _record(source: Source, root: Path, pattern: re.Pattern, progress: bool) -> int:
-    """Archives of a Zenodo record: fetch, verify, unpack, remove."""
-    reply = requests.get(source.index, timeout=TIMEOUT_S)
-    reply.raise_for_status()
-    try:
-        files = {f["key"]: f for f in reply.json()["files"]}
-        wanted = sorted(n for n in files if pattern.fullmatch(n))
-        registry = {n: files[n]["checksum"] for n in wanted}
-        urls = {n: files[n]["links"]["self"] for n in wanted}
-        sizes = {n: int(files[n]["size"]) for n in wanted}
-    except (ValueError, KeyError, TypeError) as error:
-        raise DownloadError(
-            f"{source.index} does not list its files as expected ({error}); download by hand"
-        ) from None
-    if not wanted:
-        raise DownloadError(f"{source.index} has no files {pattern.pattern}")
-    done = _unpacked(root)
-    missing = [n for n in wanted if done.get(n, {}).get("checksum") != registry[n]]
-    check_disk(root, sum(sizes[n] for n in missing) + 2 * max((sizes[n] for n in missing), default=0))
-    store = store_of(root, registry, urls)
-    for number, name in enumerate(missing, 1):
-        words = f"{name} ({number}/{len(missing)})" if progress else ""
-        archive = Path(fetch(store, name, sizes[name], words))
-        members = unzip(archive, root)
-        done[name] = {"checksum": registry[name], "files": len(members)}
+@dataclass(frozen=True)
+class _Archive:
+    """One file of a Zenodo record."""
+
+    name: str
+    url: str
+    checksum: str
+    size: int
+
+
+def _download_archives(source: CorpusSource, root: Path, pattern: re.Pattern, progress: bool) -> int:
+    """Download, check and unpack the archives of a Zenodo record, then remove them."""
+    archives = _list_archives(source.index, pattern)
+    done = _read_record(root)
+    missing = [a for a in archives if done.get(a.name, {}).get("checksum") != a.checksum]
+    # Room for what the archives hold, and for the largest twice: packed and unpacked.
+    check_disk(root, sum(a.size for a in missing) + 2 * max((a.size for a in missing), default=0))
+    store = pooch.create(
+        root / FOLDER,
+        base_url="",
+        registry={a.name: a.checksum for a in archives},
+        urls={a.name: a.url for a in archives},
+    )
+    for number, archive in enumerate(missing, 1):
+        label = f"{archive.name} ({number}/{len(missing)})" if progress else ""
+        path = Path(fetch(store, archive.name, archive.size, label))
+        members = unzip(path, root)
+        done[archive.name] = {"checksum": archive.checksum, "files": len(members)}
         write_json(root / RECORD, done)
-        archive.unlink()
+        path.unlink()
     shutil.rmtree(store.abspath, ignore_errors=True)
     return len(missing)
 
 
-def _repository(source: Source, root: Path, pattern: re.Pattern, progress: bool) -> int:
-    """A repository's tables, and the objects that its Git LFS pointers name."""
-    folder = root / ".download"
+def _list_archives(index: str, pattern: re.Pattern) -> list[_Archive]:
+    """The files of a Zenodo record whose names match, sorted by name."""
+    reply = requests.get(index, timeout=TIMEOUT_S)
+    reply.raise_for_status()
+    try:
+        archives = [
+            _Archive(f["key"], f["links"]["self"], f["checksum"], int(f["size"]))
+            for f in reply.json()["files"]
+            if pattern.fullmatch(f["key"])
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DownloadError(
+            f"{index} does not list its files as expected ({error}); download them with a browser"
+        ) from None
+    if not archives:
+        raise DownloadError(f"{index} lists no files {pattern.pattern}; download them with a browser")
+    return sorted(archives, key=lambda a: a.name)
+
+
+def _read_record(root: Path) -> dict[str, dict]:
+    """The archives that were unpacked into ``root`` before, by name."""
+    try:
+        return json.loads((root / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _download_repository(source: CorpusSource, root: Path, pattern: re.Pattern, progress: bool) -> int:
+    """Download the tables of a repository and the objects that its Git LFS pointers name."""
+    folder = root / FOLDER
     folder.mkdir(exist_ok=True)
     archive = folder / "repository.tar.gz"
     if not archive.is_file():
         part = archive.with_suffix(".part")
         stream(source.index, part, None, "tables and pointers" if progress else "", resume=False)
         os.replace(part, archive)
-    pointers: dict[str, tuple[str, int]] = {}
+    pointers = _unpack_repository(archive, root, pattern)
+    if not any(pattern.fullmatch(path) for path in pointers) and not _holds_media(root, pattern):
+        raise DownloadError(f"{source.index} holds no files {pattern.pattern}; clone it with Git LFS")
+    missing = {path: p.size for path, p in pointers.items() if not _has_size(root / path, p.size)}
+    check_disk(root, sum(missing.values()))
+    _download_objects(source, root, pointers, missing, progress)
+    shutil.rmtree(folder, ignore_errors=True)
+    return len(missing)
+
+
+@dataclass(frozen=True)
+class _Pointer:
+    """A Git LFS pointer: the SHA-256 and the size in bytes of the object that it stands for."""
+
+    sha256: str
+    size: int
+
+
+def _unpack_repository(archive: Path, root: Path, pattern: re.Pattern) -> dict[str, _Pointer]:
+    """Write the tables of the archive below ``root``; return its pointers by path."""
+    pointers: dict[str, _Pointer] = {}
     try:
         for path, content in _members(archive, re.compile(f"{pattern.pattern}|{TABLES}")):
             match = POINTER.match(content)
             if match:
-                pointers[path] = (match[1].decode(), int(match[2]))
+                pointers[path] = _Pointer(match[1].decode(), int(match[2]))
                 continue
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(root / path) as temporary:
@@ -176,25 +242,41 @@ def _repository(source: Source, root: Path, pattern: re.Pattern, progress: bool)
     except (tarfile.TarError, EOFError, zlib.error) as error:
         archive.unlink(missing_ok=True)
         raise DownloadError(f"the repository's archive is damaged ({error}); run the command again") from None
-    if not any(pattern.fullmatch(p) for p in pointers) and not any(
-        pattern.fullmatch(p.relative_to(root).as_posix()) for p in root.rglob("*") if p.is_file()
-    ):
-        raise DownloadError(f"{source.index} holds no files {pattern.pattern}")
-    missing = {p: size for p, (_, size) in pointers.items() if not _has_size(root / p, size)}
-    check_disk(root, sum(missing.values()))
-    registry = {p: f"sha256:{oid}" for p, (oid, _) in pointers.items()}
+    return pointers
+
+
+def _members(archive: Path, pattern: re.Pattern) -> Iterator[tuple[str, bytes]]:
+    """The files of a repository's archive whose path, without the archive's top folder, matches."""
+    with tarfile.open(archive, "r:gz") as pack:
+        for member in pack:
+            _, _, path = member.name.partition("/")
+            if member.isfile() and pattern.fullmatch(path):
+                file = pack.extractfile(member)
+                yield inside(path), file.read() if file else b""
+
+
+def _download_objects(
+    source: CorpusSource,
+    root: Path,
+    pointers: dict[str, _Pointer],
+    missing: dict[str, int],
+    progress: bool,
+) -> None:
+    """Download the objects of all pointers in several threads; right files are left alone."""
     store = pooch.create(
-        root, base_url="", registry=registry, urls={p: source.media.format(path=p) for p in pointers}
+        root,
+        base_url="",
+        registry={path: f"sha256:{p.sha256}" for path, p in pointers.items()},
+        urls={path: source.media.format(path=path) for path in pointers},
     )
-    for parent in {(root / path).parent for path in pointers}:  # pooch's threads would race for them
-        parent.mkdir(parents=True, exist_ok=True)
-    with (
-        progress_bar(desc="media", unit="B", total=sum(missing.values()), scale=True, shown=progress) as bar,
-        ThreadPoolExecutor(THREADS) as pool,
-    ):
+    for parent in {(root / path).parent for path in pointers}:
+        parent.mkdir(parents=True, exist_ok=True)  # here, because pooch's threads would race for it
+    total = sum(missing.values())
+    bar = progress_bar(desc="media", unit="B", total=total, scale=True, shown=progress)
+    with bar, ThreadPoolExecutor(THREADS) as pool:
 
         def get(path: str) -> None:
-            fetch(store, path, pointers[path][1])
+            fetch(store, path, pointers[path].size)
             bar.update(missing.get(path, 0))
 
         waiting = [pool.submit(get, path) for path in pointers]
@@ -205,25 +287,13 @@ def _repository(source: Source, root: Path, pattern: re.Pattern, progress: bool)
             for one in waiting:
                 one.cancel()
             raise
-    shutil.rmtree(folder, ignore_errors=True)
-    return len(missing)
 
 
-def _members(archive: Path, pattern: re.Pattern) -> Iterable[tuple[str, bytes]]:
-    """Files of a repository's archive whose path matches, without the archive's own top folder."""
-    with tarfile.open(archive, "r:gz") as pack:
-        for member in pack:
-            _, _, path = member.name.partition("/")
-            if member.isfile() and pattern.fullmatch(path):
-                file = pack.extractfile(member)
-                yield inside(path), file.read() if file else b""
-
-
-def _unpacked(root: Path) -> dict[str, dict]:
-    try:
-        return json.loads((root / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+def _holds_media(root: Path, pattern: re.Pattern) -> bool:
+    """Whether media files of the part are below ``root``, from a repository without pointers."""
+    return any(
+        pattern.fullmatch(path.relative_to(root).as_posix()) for path in root.rglob("*") if path.is_file()
+    )
 
 
 def _has_size(path: Path, size: int) -> bool:

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: write beside, flush, rename, flush the folder."""
+"""Atomic files: written under a temporary name, flushed, renamed; a reader sees the whole file or none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-TEMPORARY = ".tmp"  # every unfinished file of ours ends with it
+TEMPORARY = ".tmp"  # suffix of every unfinished file
 
 
 @contextmanager
@@ -20,8 +20,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     The published file has the mode that ``open`` would give it under this process's umask.
 
-    >>> with atomic_path("metrics.json") as temporary:
-    ...     _ = temporary.write_text("{}")
+    >>> with atomic_path("metrics.json") as temporary:   # doctest: +SKIP
+    ...     temporary.write_text("{}")
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
@@ -76,13 +76,13 @@ def write_json(path: str | Path, value: Any, indent: int | None = 1) -> None:
 
 
 def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
+    """SHA-256 of a file's bytes, as 64 hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove_temporary(folder: str | Path) -> int:
-    """Remove what a killed run left unfinished in a folder; returns how many files."""
+    """Remove the unfinished files that a killed run left in a folder; returns their number."""
     stale = [p for p in Path(folder).glob(f".*{TEMPORARY}") if p.is_file()]
     for path in stale:
         path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""JSON with one spelling per value, for digests."""
+"""Canonical JSON: equal values give equal text, so that digests can be taken over settings."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from typing import Any
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with one spelling per value: sorted keys, no blanks, ``1.0`` and ``1`` alike.
+    """Write a value as JSON with sorted keys and no blanks; ``1.0`` is written as ``1``.
 
     Raises:
         TypeError: for anything but dict, list, tuple, str, int, float, bool and None.
         ValueError: for NaN and infinities.
+
+    >>> canonical_json({"b": 1.0, "a": [True, None]})
+    '{"a":[true,null],"b":1}'
     """
     return json.dumps(_normal(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 

@@ -1,4 +1,4 @@
-"""Files from the network: resumed where they stopped, tried again, verified by pooch, unpacked safely."""
+"""Download files: resume, retry, verify digests with pooch, unpack archives safely."""
 
 from __future__ import annotations
 
@@ -15,26 +15,38 @@ import requests
 from deiii.data.tools.atomic_files import atomic_path
 from deiii.data.tools.progress import progress_bar
 
-CONNECT_S = 10  # without a network, nobody is to wait for minutes before being told so
-TIMEOUT_S, ATTEMPTS, PAUSE_S = 30, 5, 1.0  # the pause doubles with every attempt
-CHUNK = 1 << 16  # what a broken connection loses at most
-MOST_BYTES = 1 << 40  # more than any file of ours has
+CONNECT_S = 10  # s to wait for a connection; without a network the error comes soon
+TIMEOUT_S = 30  # s to wait for data
+ATTEMPTS = 5
+PAUSE_S = 1.0  # s before the second attempt; doubles with every further one
+CHUNK = 1 << 16  # bytes that a broken connection loses at most
+MOST_BYTES = 1 << 40  # larger than any corpus file
 
 
 class DownloadError(RuntimeError):
-    """A corpus cannot be fetched; the message says why and what to do."""
+    """A file cannot be downloaded; the message says why and what to do."""
 
 
-def store_of(root: Path, registry: dict[str, str], urls: dict[str, str]) -> pooch.Pooch:
-    return pooch.create(root / ".download", base_url="", registry=registry, urls=urls)
+def fetch(store: pooch.Pooch, name: str, size: int, label: str = "") -> str:
+    """Download one file of a pooch store, unless it is there with the right digest.
 
+    Args:
+        store: knows each file's URL and digest.
+        name: the file's name in the store.
+        size: of the file in bytes.
+        label: text of the progress bar; no bar if empty.
 
-def fetch(store: pooch.Pooch, name: str, size: int, words: str = "") -> str:
-    """One file through pooch: left alone where its digest is right, verified where it is fetched."""
+    Returns:
+        The file's path.
+
+    Raises:
+        DownloadError: if its digest is wrong, or the server refuses.
+        requests.RequestException, OSError: if the server cannot be reached.
+    """
 
     def downloader(url: str, output: str, _: pooch.Pooch) -> None:
         part = Path(store.abspath) / f"{name}.part"
-        stream(url, part, size, words)
+        stream(url, part, size, label)
         os.replace(part, output)
 
     pooch.get_logger().setLevel("ERROR")
@@ -42,24 +54,29 @@ def fetch(store: pooch.Pooch, name: str, size: int, words: str = "") -> str:
         return store.fetch(name, downloader=downloader)
     except ValueError:
         raise DownloadError(
-            f"{name} has another checksum than its publisher states; nothing was kept. Run the command "
-            "again; if that does not help, a proxy may be changing it"
+            f"{name} has another checksum than its publisher states; it was removed. Run the command "
+            "again; if that does not help, a proxy may be changing the file"
         ) from None
 
 
 def stream(
-    url: str, part: Path, size: int | None, words: str, resume: bool = True, most: int = MOST_BYTES
+    url: str, part: Path, size: int | None, label: str, resume: bool = True, most: int = MOST_BYTES
 ) -> None:
-    """Fetch into ``part``, going on where it ends; broken connections and server errors are tried again.
+    """Download into ``part``; retry after broken connections and server errors.
 
-    Redirects may lead to HTTPS, never to anything less safe than ``url``.
+    Redirects are followed to HTTPS or to the scheme of ``url``, and refused otherwise.
 
     Args:
-        size: of the file in bytes, where it is known.
-        most: a longer answer is refused.
+        url: address of the file.
+        part: file to write; bytes that it holds already are not downloaded again.
+        size: of the file in bytes, or ``None`` if it is not known.
+        label: text of the progress bar; no bar if empty.
+        resume: if false, remove ``part`` first.
+        most: largest number of bytes accepted.
 
     Raises:
-        DownloadError, requests.RequestException: when that does not help.
+        DownloadError: if the server refuses, or sends more than ``size`` or ``most`` bytes.
+        requests.RequestException, OSError: if the last attempt failed.
     """
     part.parent.mkdir(parents=True, exist_ok=True)
     if not resume:
@@ -68,7 +85,7 @@ def stream(
         if attempt:
             time.sleep(PAUSE_S * 2 ** (attempt - 1))
         try:
-            _stream_once(url, part, size, words, most)
+            _stream_once(url, part, size, label, most)
             if size is None or part.stat().st_size == size:
                 return
             if part.stat().st_size > size:
@@ -84,37 +101,32 @@ def stream(
     raise trouble
 
 
-def _stream_once(url: str, part: Path, size: int | None, words: str, most: int) -> None:
+def _stream_once(url: str, part: Path, size: int | None, label: str, most: int) -> None:
     have = part.stat().st_size if part.exists() else 0
     if size is not None and have >= size:
         return
-    headers = {"Accept-Encoding": "identity"}  # compressed bytes cannot be resumed, and can be bombs
-    headers |= {"Range": f"bytes={have}-"} if have else {}
+    # Compressed answers cannot be resumed, and can expand without bound.
+    headers = {"Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
     hooks = {"response": lambda reply, **_: _check_redirect(url, reply)}
     with requests.get(
         url, headers=headers, hooks=hooks, stream=True, timeout=(CONNECT_S, TIMEOUT_S)
     ) as reply:
-        if reply.status_code >= 500:
-            raise requests.ConnectionError(f"{url} answers {reply.status_code} {reply.reason}")
-        if reply.status_code == 429 or reply.status_code == 403:
-            raise DownloadError(
-                f"{url} answers {reply.status_code}: too many requests, or its quota is used up; try again "
-                "later, or clone the repository with Git LFS"
-            )
-        reply.raise_for_status()
-        goes_on = reply.status_code == 206 and reply.headers.get("Content-Range", "").startswith(
+        _check_status(url, reply)
+        resumes = reply.status_code == 206 and reply.headers.get("Content-Range", "").startswith(
             f"bytes {have}-"
         )
         total = size or int(reply.headers.get("Content-Length") or 0) + have or None
         with (
-            open(part, "ab" if goes_on else "wb") as file,
+            open(part, "ab" if resumes else "wb") as file,
             progress_bar(
-                desc=words,
+                desc=label,
                 unit="B",
                 total=total,
-                initial=have if goes_on else 0,
+                initial=have if resumes else 0,
                 scale=True,
-                shown=bool(words),
+                shown=bool(label),
             ) as bar,
         ):
             for chunk in reply.iter_content(CHUNK):
@@ -124,19 +136,32 @@ def _stream_once(url: str, part: Path, size: int | None, words: str, most: int) 
                 bar.update(len(chunk))
 
 
+def _check_status(url: str, reply: requests.Response) -> None:
+    """Raise ConnectionError for a server error, which is tried again, and others for a refusal."""
+    if reply.status_code >= 500:
+        raise requests.ConnectionError(f"{url} answers {reply.status_code} {reply.reason}")
+    if reply.status_code in (403, 429):
+        raise DownloadError(
+            f"{url} answers {reply.status_code}: too many requests, or its quota is used up; try again "
+            "later, or clone the repository with Git LFS"
+        )
+    reply.raise_for_status()
+
+
 def _check_redirect(url: str, reply: requests.Response) -> None:
     if reply.is_redirect:
-        to, scheme = urlsplit(urljoin(reply.url, reply.headers["Location"])).scheme, urlsplit(url).scheme
+        to = urlsplit(urljoin(reply.url, reply.headers["Location"])).scheme
+        scheme = urlsplit(url).scheme
         if to not in ("https", scheme):
             reply.close()
             raise DownloadError(f"{url} redirects from {scheme} to {to}, which is refused")
 
 
 def unzip(archive: Path, root: Path) -> list[str]:
-    """Unpack an archive under ``root``, each file whole or not at all; returns their names.
+    """Unpack an archive below ``root``, each file atomically; returns the files' names.
 
     Raises:
-        DownloadError: damaged, or with a name that leads out of ``root``.
+        DownloadError: if the archive is damaged, or holds a name that leads out of ``root``.
     """
     try:
         with zipfile.ZipFile(archive) as pack:
@@ -154,18 +179,24 @@ def unzip(archive: Path, root: Path) -> list[str]:
 
 
 def inside(name: str) -> str:
+    """The name of an archive's member as a normal relative path.
+
+    Raises:
+        DownloadError: if it leads out of the folder that the archive is unpacked into.
+    """
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name:
         raise DownloadError(
-            f"an archive names {name!r}, which leads out of its folder; nothing of it is used"
+            f"an archive holds {name!r}, which leads out of its folder; download it from its publisher again"
         )
     return path.as_posix()
 
 
 def check_disk(root: Path, needed: int) -> None:
+    """Raise DownloadError if the disk of ``root`` has less than ``needed`` bytes free."""
     free = shutil.disk_usage(root).free
     if needed > free:
         raise DownloadError(
-            f"{root} has {free / 1e9:.1f} GB free where {needed / 1e9:.1f} GB are needed; "
-            "name a folder on another disk with ROOT="
+            f"{root} has {free / 1e9:.1f} GB free, but {needed / 1e9:.1f} GB are needed; "
+            "choose a folder on another disk with corpus.root="
         )

@@ -1,4 +1,4 @@
-"""What happens to memory that was freed."""
+"""Tune glibc malloc to keep freed memory in the process."""
 
 from __future__ import annotations
 
@@ -6,20 +6,27 @@ import ctypes
 
 
 def keep_freed_memory(keep: bool = True) -> bool:
-    """Let glibc hand freed memory out again instead of returning it to the system after every use.
+    """Let glibc reuse freed memory instead of returning it to the system.
 
-    Training steps and flow batches allocate the same large arrays again and again; each time the system
-    would clear and map their pages anew, which also holds up other threads. Dask asks for such returning
-    in its workers (``MALLOC_TRIM_THRESHOLD_``). ``False`` gives glibc's own limits back.
-    Source: mallopt(3). Returns whether it was done; other C libraries are left alone.
+    Training steps and flow batches allocate arrays of the same large sizes again and again. If freed pages
+    go back to the system, it must map and clear them for every allocation, which also delays other
+    threads. Dask's workers are started with a low limit (``MALLOC_TRIM_THRESHOLD_``), so they need this
+    most. Source: mallopt(3).
+
+    Args:
+        keep: ``False`` restores glibc's default limits.
+
+    Returns:
+        Whether the limits were set; with other C libraries nothing is done.
 
     >>> done = keep_freed_memory()
     """
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+    trim_threshold = -1  # M_TRIM_THRESHOLD in malloc.h
+    mmap_threshold = -3  # M_MMAP_THRESHOLD in malloc.h
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):  # macOS, musl, Windows
         return False
-    largest = 32 << 20  # glibc refuses a higher border between its heap and separate mappings
-    borders = (largest, 2**31 - 1) if keep else (128 << 10, 128 << 10)
-    return bool(mallopt(mmap_threshold, borders[0]) and mallopt(trim_threshold, borders[1]))
+    largest = 32 << 20  # glibc accepts no higher mmap threshold on 64-bit systems
+    limits = (largest, 2**31 - 1) if keep else (128 << 10, 128 << 10)
+    return bool(mallopt(mmap_threshold, limits[0]) and mallopt(trim_threshold, limits[1]))

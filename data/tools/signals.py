@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: heard once, by the process that people started, and by none of its workers."""
+"""Ctrl-C and SIGTERM: the main process turns both into one KeyboardInterrupt; workers ignore Ctrl-C."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from types import FrameType
 
-INTERRUPTED = 130  # exit status
-STOPS_WITHIN = 5.0  # s
+INTERRUPTED = 130  # exit status of an interrupted command, as shells give it
+STOPS_WITHIN = 5.0  # s that an interrupted command has to end by itself
 
 
 def install_stop_handler() -> None:
-    """Let SIGTERM and Ctrl-C raise KeyboardInterrupt, once.
+    """Let the first Ctrl-C or SIGTERM raise KeyboardInterrupt in the main thread.
 
-    Whoever insists is not heard while there is still time to tidy up as promised; after
-    `STOPS_WITHIN` seconds, asking again ends the process at once.
+    Further signals have no effect for `STOPS_WITHIN` seconds, so that the command can finish its clean-up;
+    after that, another signal ends the process at once with status `INTERRUPTED`.
     """
     stop = _handler()
     signal.signal(signal.SIGTERM, stop)
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell ignores it for jobs in the background
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # shells set this for background jobs
         signal.signal(signal.SIGINT, stop)
 
 
@@ -43,15 +43,16 @@ def _handler() -> Callable[[int, FrameType | None], None]:
 
 @contextmanager
 def block_sigint() -> Iterator[None]:
-    """Processes that are started in the block never see Ctrl-C, nor do those of threads started in it.
+    """Let processes started in the block ignore Ctrl-C, and those started by threads of the block too.
 
-    A terminal sends it to every process of its group. Workers would each print a trace, while the
-    process that started them is there to end them.
+    A terminal sends Ctrl-C to every process of its group. Without the block each worker would print a
+    traceback; with it, the main process alone reacts and ends its workers.
 
     >>> with block_sigint():  # doctest: +SKIP
     ...     process.start()
     """
-    resource_tracker.ensure_running()  # multiprocessing's; starting it later would lift the block
+    # multiprocessing starts its resource tracker on demand and unblocks SIGINT then; start it before.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -1,16 +1,12 @@
-"""Named network weights: where they come from, what their SHA-256 is, and where they lie on disk.
+"""Named network weights: their addresses, their SHA-256, and their places on disk.
 
-A name is looked up as a path, then in ``DEIII_WEIGHTS_DIR``, then in the download cache
-(``DEIII_CACHE_DIR``, else ``pooch.os_cache("deiii")``), and is downloaded there at last. Whatever
-the place, a file under a known name is only used where its SHA-256 is the known one.
-
->>> known_digest("Raft_Small_Weights.C_T_V2")
-'01064c6d'
+A name is looked up as a path, then in the folder ``DEIII_WEIGHTS_DIR``, then in the download cache
+(``DEIII_CACHE_DIR``, or ``pooch.os_cache("deiii")`` by default); if it is nowhere, it is downloaded into
+the download cache. A file under a known name is used only if its SHA-256 is the known one.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -22,21 +18,21 @@ from urllib.parse import urlsplit
 
 import pooch
 
-from deiii.data.tools.atomic_files import publish
+from deiii.data.tools.atomic_files import file_sha256, publish
 from deiii.data.tools.fetch import DownloadError, stream
 
 
 class WeightsError(RuntimeError):
-    """Weights are unknown, cannot be had or are not what they must be; the message says what to do."""
+    """Weights are unknown, damaged, or cannot be downloaded; the message says what to do."""
 
 
 @dataclass(frozen=True)
-class Source:
+class WeightsSource:
     """Where named weights can be downloaded.
 
     Attributes:
         url: the publisher's address; its last part is the file's name on disk.
-        sha256: hex digest of the file, or its first 8 digits where the publisher gives no more
+        sha256: hex digest of the file, or its first 8 digits if the publisher gives no more
             (torchvision writes them into the file name).
     """
 
@@ -45,18 +41,19 @@ class Source:
 
     @property
     def file(self) -> str:
+        """The file's name on disk."""
         return self.url.rsplit("/", 1)[-1]
 
 
 YUNET = "face_detection_yunet_2023mar.onnx"
 _TORCH = "https://download.pytorch.org/models/"
-SOURCES: dict[str, Source] = {
-    YUNET: Source(
+SOURCES: dict[str, WeightsSource] = {
+    YUNET: WeightsSource(
         "https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/" + YUNET,
         "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
     ),
     **{
-        name: Source(f"{_TORCH}{stem}-{prefix}.pth", prefix)
+        name: WeightsSource(f"{_TORCH}{stem}-{prefix}.pth", prefix)
         for name, stem, prefix in (
             ("Raft_Small_Weights.C_T_V1", "raft_small_C_T_V1", "ad48884c"),
             ("Raft_Small_Weights.C_T_V2", "raft_small_C_T_V2", "01064c6d"),
@@ -70,20 +67,21 @@ SOURCES: dict[str, Source] = {
         )
     },
 }
-ALIASES = {"Raft_Small_Weights.DEFAULT": "Raft_Small_Weights.C_T_V2"} | {
+ALIASES = {
+    "Raft_Small_Weights.DEFAULT": "Raft_Small_Weights.C_T_V2",
     "Raft_Large_Weights.DEFAULT": "Raft_Large_Weights.C_T_SKHT_V2",
     "ResNet18_Weights.DEFAULT": "ResNet18_Weights.IMAGENET1K_V1",
 }
-MOST_BYTES = 1 << 30  # no weights of ours are larger
-PARTS = ".download-"
+MOST_BYTES = 1 << 30  # larger than any weights in SOURCES
+PARTS = ".download-"  # prefix of a folder that a download is written into
 
 
 def resolve(name_or_path: str | None, default: str) -> tuple[str, str]:
-    """Find named weights or a file, downloading where nothing else has them.
+    """Find weights by name or path; download named ones that are not on disk.
 
     Args:
-        name_or_path: a path, or a name among `SOURCES`; ``default`` where empty.
-        default: the name used where ``name_or_path`` is empty.
+        name_or_path: a path, or a name in `SOURCES`.
+        default: the name used if ``name_or_path`` is empty.
 
     Returns:
         The file's path and its full SHA-256 as 64 hex digits.
@@ -105,7 +103,10 @@ def resolve(name_or_path: str | None, default: str) -> tuple[str, str]:
 
 
 def locate(name: str) -> tuple[Path | None, list[Path]]:
-    """Where named weights lie, or ``None``, and where they are looked for; never downloads.
+    """Find named weights without downloading.
+
+    Returns:
+        The file's path, or ``None`` if it is nowhere, and the paths that were looked at.
 
     Raises:
         WeightsError: for an unknown name, or a file under a known name with another digest.
@@ -119,29 +120,31 @@ def locate(name: str) -> tuple[Path | None, list[Path]]:
 
 
 def known_digest(name_or_path: str | None, default: str) -> str:
-    """What identifies weights in a stage key; never downloads.
+    """The digest that identifies weights in a stage key; never downloads.
 
-    A file given by its path is identified by its full SHA-256; a name by the digest in
-    `SOURCES` (8 digits for torchvision's), so a key can be computed where the file is not.
+    For a path it is the file's full SHA-256; for a name it is the digest in `SOURCES` (8 digits for
+    torchvision's weights), so that keys can be computed on a machine without the file.
+
+    >>> known_digest(None, default="Raft_Small_Weights.DEFAULT")
+    '01064c6d'
     """
     name = name_or_path or default
     return digest(name) if Path(name).is_file() else _source(name).sha256
 
 
 def digest(path: str | Path) -> str:
-    """SHA-256 of a file as 64 hex digits, computed once for a path, size and modification time."""
+    """SHA-256 of a file as 64 hex digits, cached by path, size and modification time."""
     stat = os.stat(path)
     return _digest(os.path.abspath(path), stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=256)
 def _digest(path: str, size: int, mtime_ns: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: ``DEIII_CACHE_DIR`` or the platform's user cache."""
+    """The folder of downloads: ``DEIII_CACHE_DIR`` or the platform's user cache."""
     return Path(os.environ.get("DEIII_CACHE_DIR") or pooch.os_cache("deiii"))
 
 
@@ -150,7 +153,7 @@ def _folders() -> list[Path]:
     return ([Path(own)] if own else []) + [cache_folder()]
 
 
-def _source(name: str) -> Source:
+def _source(name: str) -> WeightsSource:
     name = ALIASES.get(name, name)
     if name in SOURCES:
         return SOURCES[name]
@@ -159,25 +162,26 @@ def _source(name: str) -> Source:
     raise WeightsError(f"unknown weights {name!r}; give a path or one of {', '.join(SOURCES)}")
 
 
-def _checked(path: Path, source: Source) -> str:
+def _checked(path: Path, source: WeightsSource) -> str:
+    """The file's SHA-256. Raises WeightsError if it is not the known one."""
     found = digest(path)
     if not found.startswith(source.sha256):
         raise WeightsError(
-            f"{path} has the SHA-256 {found[:16]}… where {source.sha256[:16]}… is expected: it is damaged or "
-            f"another file under this name; remove it, or fetch it again from {source.url}"
+            f"{path} has the SHA-256 {found[:16]}…, expected {source.sha256[:16]}…: it is damaged or another "
+            f"file under this name; remove it, or download it again from {source.url}"
         )
     return found
 
 
-def _download(source: Source) -> tuple[str, str]:
-    """Fetch into a folder of its own, check, and move into the download cache (pooch)."""
+def _download(source: WeightsSource) -> tuple[str, str]:
+    """Download into a temporary folder, check the digest, and move the file into the download cache."""
     folder = cache_folder()
     pooch.get_logger().setLevel("WARNING")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _sweep(folder)
+        _remove_stale_downloads(folder)
         with tempfile.TemporaryDirectory(prefix=PARTS, dir=folder) as parts:
-            # pooch compares full digests only; a known prefix is checked below.
+            # pooch compares full digests only; a digest of 8 digits is checked below.
             path = pooch.retrieve(
                 source.url,
                 known_hash=f"sha256:{source.sha256}" if len(source.sha256) == 64 else None,
@@ -190,23 +194,23 @@ def _download(source: Source) -> tuple[str, str]:
             found = digest(path)
             if not found.startswith(source.sha256):
                 raise ValueError(
-                    f"it sent another file than expected, SHA-256 {found[:16]}…: cut off, or a proxy's answer"
+                    f"it sent another file than expected, SHA-256 {found[:16]}…: cut off, or from a proxy"
                 )
             final = folder / source.file
             publish(Path(path), final)
     except (OSError, ValueError, DownloadError) as error:
         why = str(error).splitlines()[0]
-        if "Max retries exceeded" in why:  # the library's account of it fills three lines
+        if "Max retries exceeded" in why:  # requests' own message fills three lines
             why = f"no connection to {urlsplit(source.url).hostname}"
         raise WeightsError(
-            f"could not download {source.url} ({why}); nothing was kept. Where there "
-            f"is no network, put {source.file} into a folder and name that folder in DEIII_WEIGHTS_DIR"
+            f"could not download {source.url} ({why}); nothing was kept. Without a network, put "
+            f"{source.file} into a folder and set DEIII_WEIGHTS_DIR to that folder"
         ) from None
     return str(final), found
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what downloads left that were killed more than a day ago."""
+def _remove_stale_downloads(folder: Path) -> None:
+    """Remove the folders of downloads that were killed more than a day ago."""
     for left in folder.glob(PARTS + "*"):
         if time.time() - left.stat().st_mtime > 86_400:
             shutil.rmtree(left, ignore_errors=True)

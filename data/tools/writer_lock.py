@@ -1,4 +1,4 @@
-"""One writer at a time in a cache or a run folder: the kernel's file lock, which dies with its process."""
+"""One writer at a time in a cache or run folder, by the kernel's file lock (flock)."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from pathlib import Path
 
 
 class Locked(ValueError):
-    """Another process is writing to the folder."""
+    """Another process is writing to the folder; the message names it."""
 
 
 @contextmanager
 def writer_lock(
     folder: str | Path, waiting: Callable[[str], None] = print, wait: bool = True
 ) -> Iterator[None]:
-    """Hold a folder's lock; wait, and say for whom, while another process holds it.
+    """Hold the lock of a folder in the block; wait for another process that holds it.
 
-    A lock left by a dead process does not exist: the kernel released it. The text in the file
-    only tells people who holds it.
+    The kernel releases the lock of a process that ends, however it ends. The text in the lock file only
+    tells people which process holds it.
 
     Args:
-        waiting: where the line goes that says who is waited for.
-        wait: else refuse at once.
+        folder: the folder; created if it does not exist.
+        waiting: called once with a line that names the other process, before waiting for it.
+        wait: if false, raise instead of waiting.
 
     Raises:
-        Locked: where another process holds the lock and ``wait`` is off.
+        Locked: if another process holds the lock and ``wait`` is false.
 
     >>> with writer_lock("cache/mine"):          # doctest: +SKIP
     ...     ...

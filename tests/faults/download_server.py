@@ -15,7 +15,7 @@ from pathlib import Path
 from unittest import mock
 
 from deiii.data.tools import fetch, weights
-from deiii.data.tools.weights import Source
+from deiii.data.tools.weights import WeightsSource
 from tests.faults.laboratory import Lab
 
 CONTENT = os.urandom(1 << 20)
@@ -167,7 +167,7 @@ def serving(
         environment["REQUESTS_CA_BUNDLE"] = str(secure)
     try:
         with (
-            mock.patch.dict(weights.SOURCES, {"net": Source(url, sha256)}),
+            mock.patch.dict(weights.SOURCES, {"net": WeightsSource(url, sha256)}),
             mock.patch.dict(os.environ, environment),
             mock.patch.object(fetch, "PAUSE_S", 0.01),
             mock.patch.object(fetch, "TIMEOUT_S", 1),

@@ -14,7 +14,7 @@ from unittest import mock
 import pytest
 
 from deiii.data.tools import fetch, weights
-from deiii.data.tools.weights import Source, WeightsError, resolve
+from deiii.data.tools.weights import WeightsError, WeightsSource, resolve
 from tests.faults.download_server import CONTENT, SHA, serving
 from tests.faults.harness import NotHere, faults
 from tests.faults.laboratory import Lab
@@ -126,7 +126,7 @@ def downgraded(lab: Lab) -> str:
 @downloads("nobody at the address", NOTHING, short=True)
 def nobody(lab: Lab) -> str:
     with serving(lab, "good") as (_, cache):
-        with mock.patch.dict(weights.SOURCES, {"net": Source("http://127.0.0.1:9/net.pth", SHA)}):
+        with mock.patch.dict(weights.SOURCES, {"net": WeightsSource("http://127.0.0.1:9/net.pth", SHA)}):
             return check_nothing(cache)
 
 
@@ -144,8 +144,8 @@ def at_once(lab: Lab) -> None:
 FETCHING = """
 import sys
 from deiii.data.tools import fetch, weights
-from deiii.data.tools.weights import Source, resolve
-weights.SOURCES["net"] = Source(sys.argv[1], sys.argv[2])
+from deiii.data.tools.weights import WeightsSource, resolve
+weights.SOURCES["net"] = WeightsSource(sys.argv[1], sys.argv[2])
 print(resolve(None, "net"))
 """
 
@@ -165,7 +165,7 @@ def killed(lab: Lab) -> str:
         assert left and not (cache / "net.pth").exists()
         for folder in left:
             os.utime(folder, (0, 0))  # as if it were long ago
-        with mock.patch.dict(weights.SOURCES, {"net": Source(url.replace("stalls", "good"), SHA)}):
+        with mock.patch.dict(weights.SOURCES, {"net": WeightsSource(url.replace("stalls", "good"), SHA)}):
             check_comes(cache)
         return f"{len(left)} folder swept"
 

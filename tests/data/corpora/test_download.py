@@ -15,7 +15,7 @@ import pytest
 
 from deiii.__main__ import main
 from deiii.data.corpora import download as module
-from deiii.data.corpora.download import Source, download
+from deiii.data.corpora.download import CorpusSource, download
 from deiii.data.tools import fetch
 from deiii.data.tools.fetch import DownloadError
 
@@ -108,7 +108,7 @@ def ravdess(server, monkeypatch):
     server.files["/record"] = json.dumps({"files": listing}).encode()
     source = module.SOURCES["ravdess"]
     monkeypatch.setitem(module.SOURCES, "ravdess",
-                        Source(f"{server.url}/record", source.parts, source.licence))  # fmt: skip
+                        CorpusSource(f"{server.url}/record", source.parts, source.licence))  # fmt: skip
     return held
 
 
@@ -182,7 +182,7 @@ def crema(server, monkeypatch):
     source = module.SOURCES["crema_d"]
     monkeypatch.setitem(
         module.SOURCES, "crema_d",
-        Source(f"{server.url}/archive", source.parts, source.licence, f"{server.url}/media/{{path}}"),
+        CorpusSource(f"{server.url}/archive", source.parts, source.licence, f"{server.url}/media/{{path}}"),
     )  # fmt: skip
     return clips | tables
 

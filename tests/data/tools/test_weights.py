@@ -11,7 +11,7 @@ from torchvision.models import ResNet18_Weights
 from torchvision.models.optical_flow import Raft_Large_Weights, Raft_Small_Weights
 
 from deiii.data.tools import weights
-from deiii.data.tools.weights import Source, WeightsError, digest, known_digest, resolve
+from deiii.data.tools.weights import WeightsError, WeightsSource, digest, known_digest, resolve
 from tests.helpers.clipmaker import needs_shared, shared
 
 CONTENT = b"weights " * 1000
@@ -56,7 +56,7 @@ def serve(monkeypatch, tmp_path):
 
     def start(kind, sha256=SHA):
         url = f"http://127.0.0.1:{server.server_port}/{kind}/net.pth"
-        monkeypatch.setitem(weights.SOURCES, "net", Source(url, sha256))
+        monkeypatch.setitem(weights.SOURCES, "net", WeightsSource(url, sha256))
         return hits
 
     yield start
@@ -86,7 +86,7 @@ def test_failed_downloads_leave_nothing(serve, tmp_path, kind, known):
 
 
 def test_no_server(serve, monkeypatch):
-    monkeypatch.setitem(weights.SOURCES, "net", Source("http://127.0.0.1:9/net.pth", SHA))
+    monkeypatch.setitem(weights.SOURCES, "net", WeightsSource("http://127.0.0.1:9/net.pth", SHA))
     with pytest.raises(WeightsError, match="DEIII_WEIGHTS_DIR"):
         resolve(None, "net")
 
