@@ -217,13 +217,13 @@ def _verify(args: argparse.Namespace) -> int:
     from deiii.data.cache.integrity import verify
 
     cache = read_settings(args.settings).cache
-    checked, findings = verify(cache)
-    for finding in findings:
-        print(f"{finding.path}: {finding.defect}")
-    print(f"{checked} shards checked in {cache}, {len(findings)} findings")
-    if findings:
+    checked, defects = verify(cache)
+    for defect in defects:
+        print(f"{defect.path}: {defect.defect}")
+    print(f"{checked} shards checked in {cache}, {len(defects)} defects")
+    if defects:
         print("`deiii preprocess` with the same settings computes damaged and missing shards again")
-    return 1 if findings else 0
+    return 1 if defects else 0
 
 
 def _synthesize(args: argparse.Namespace) -> int:

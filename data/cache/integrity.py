@@ -1,10 +1,10 @@
-"""Is a finished shard still what it was when it was written?
+"""Check that finished shards are unchanged since they were written.
 
-One place says so for all three that ask: ``verify``, preprocessing before it reuses a shard, and
-training before it reads one. Rot leaves size and time alone, so only reading every byte tells.
+``deiii verify``, preprocessing (before it reuses a shard) and training (before it reads one) all use
+this check. Bit rot changes neither size nor modification time, so only reading every byte finds it.
 
->>> examine([(folder, record)], every_byte=True)                 # doctest: +SKIP
-[Finding(path=..., defect='its bytes have changed since it was written')]
+>>> find_defects([(folder, record)], every_byte=True)                 # doctest: +SKIP
+[CacheDefect(path=..., defect='its bytes have changed since it was written')]
 """
 
 from __future__ import annotations
@@ -23,38 +23,38 @@ THREADS = 4
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Something wrong with a file of a cache."""
+class CacheDefect:
+    """One defect of a cache: the file, and what is wrong with it in words."""
 
     path: Path
     defect: str
 
 
-def examine(shards: Sequence[tuple[Path, ShardRecord]], every_byte: bool) -> list[Finding]:
-    """What is wrong with shards that indices list, at most one finding a shard, in their order.
+def find_defects(shards: Sequence[tuple[Path, ShardRecord]], every_byte: bool) -> list[CacheDefect]:
+    """Compare shards with their index records; at most one defect a shard, in the order of ``shards``.
 
     Args:
-        shards: each with its stage's folder.
-        every_byte: read the files (about 1.5 GB/s a core, as fast as the disk gives them); else
-            compare sizes alone.
+        shards: the folder of the stage and the index record of each shard.
+        every_byte: read every file (about 1.5 GB/s a core, if the disk is as fast); else compare only
+            the sizes.
     """
     total = sum(record.bytes for _, record in shards)
     bar = progress_bar(
         desc="checking shards", unit="B", total=total, scale=True, delay=BAR_AFTER_S, leave=False
     )
-    findings = []
+    defects = []
     with bar, ThreadPoolExecutor(THREADS) as pool:
-        # asking for a size takes less time than handing the question to a thread
+        # Without reading, a check takes less time than passing it to a thread.
         checks = (pool.map if every_byte else map)(lambda pair: defect(*pair, every_byte=every_byte), shards)
         for (folder, record), found in zip(shards, checks, strict=True):
             bar.update(record.bytes)
             if found:
-                findings.append(Finding(folder / f"{record.name}.h5", found))
-    return findings
+                defects.append(CacheDefect(folder / f"{record.name}.h5", found))
+    return defects
 
 
 def defect(folder: Path, record: ShardRecord, every_byte: bool = True) -> str:
-    """How a shard differs from its record, in words; empty where it does not."""
+    """How a shard differs from its index record, in words; empty where it does not differ."""
     path = folder / f"{record.name}.h5"
     try:
         size = path.stat().st_size
@@ -79,48 +79,63 @@ def defect(folder: Path, record: ShardRecord, every_byte: bool = True) -> str:
 
 
 def require_whole(shards: Sequence[tuple[Path, ShardRecord]], every_byte: bool) -> None:
-    """Refuse shards that are not what they were.
+    """Raise an error where a shard has changed since it was written.
 
     Raises:
-        CacheError: names the first and says what to run.
+        CacheError: names the first changed shard and the command that computes it again.
     """
-    findings = examine(shards, every_byte)
-    if findings:
-        first, more = findings[0], len(findings) - 1
+    defects = find_defects(shards, every_byte)
+    if defects:
+        first, more = defects[0], len(defects) - 1
         others = f" (and {more} more, which `make verify` lists)" if more else ""
         raise CacheError(
             f"{first.path}: {first.defect}{others}; run `make preprocess` with the same settings, "
-            "which makes damaged shards anew and keeps the others"
+            "which computes damaged shards again and keeps the others"
         )
 
 
-def verify(cache: str | Path) -> tuple[int, list[Finding]]:
+def verify(cache: str | Path) -> tuple[int, list[CacheDefect]]:
     """Check every shard below a cache folder against its stage's index, and the clip tables.
 
     Returns:
-        the number of shards checked and what is wrong, one finding a file.
+        the number of shards checked, and the defects, at most one a file.
+
+    Raises:
+        CacheError: the folder does not exist, or it holds no stage.
     """
-    findings: list[Finding] = []
-    for table in sorted(Path(cache).glob(f"*/{TABLE}")):
+    cache = Path(cache)
+    if not cache.is_dir():
+        raise CacheError(
+            f"there is no cache folder {cache}; name another one with cache=FOLDER, or run `deiii preprocess`"
+        )
+    folders = sorted(p for p in cache.glob("*/*-*") if p.is_dir())
+    if not folders:
+        raise CacheError(
+            f"{cache} holds no features of any corpus; name another folder with cache=FOLDER, or run "
+            "`deiii preprocess`"
+        )
+    defects: list[CacheDefect] = []
+    for table in sorted(cache.glob(f"*/{TABLE}")):
         try:
             read_table(cache, table.parent.name)
         except CacheError as error:
-            findings.append(Finding(table, str(error)))
+            defects.append(CacheDefect(table, str(error)))
     shards: list[tuple[Path, ShardRecord]] = []
-    for folder in sorted(p for p in Path(cache).glob("*/*-*") if p.is_dir()):
+    for folder in folders:
         try:
             index = read_index(folder)
         except CacheError as error:
-            findings.append(Finding(folder / INDEX, str(error)))
+            defects.append(CacheDefect(folder / INDEX, str(error)))
             continue
         shards += [(folder, record) for record in index.shards]
-        findings += _strangers(folder, {s.name for s in index.shards})
-    return len(shards), findings + examine(shards, every_byte=True)
+        defects += _unlisted(folder, {s.name for s in index.shards})
+    return len(shards), defects + find_defects(shards, every_byte=True)
 
 
-def _strangers(folder: Path, names: set[str]) -> Iterator[Finding]:
+def _unlisted(folder: Path, names: set[str]) -> Iterator[CacheDefect]:
+    """Files of a stage's folder that its index does not list."""
     for path in sorted(folder.iterdir()):
         if path.name.endswith(".tmp"):
-            yield Finding(path, "left by a run that was cut off; `make preprocess` removes it")
+            yield CacheDefect(path, "left by an interrupted run; `make preprocess` removes it")
         elif path.suffix == ".h5" and path.stem not in names:
-            yield Finding(path, "not in the index: of an older clip table, or of a run that was cut off")
+            yield CacheDefect(path, "not in the index: from an older clip table or an interrupted run")

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from deiii.data.cache.index import CacheError, ShardRecord, corpus_folder, read_index, record_shard
-from deiii.data.cache.integrity import examine
+from deiii.data.cache.integrity import find_defects
 from deiii.data.cache.outcomes import Status
 from deiii.data.cache.recipes import Recipe
 from deiii.data.cache.shard_plan import ShardPlan
@@ -81,7 +81,7 @@ def finished_shards(
         indexed = {}
     there = [p for p in plans if (folder / f"{p.name}.h5").exists()]
     listed = [(folder, indexed[p.name]) for p in there if p.name in indexed]
-    damaged = {f.path.stem: f.defect for f in examine(listed, config.check == "bytes")}
+    damaged = {f.path.stem: f.defect for f in find_defects(listed, config.check == "bytes")}
     done: dict[str, ShardRecord] = {}
     notes: list[str] = []
     for plan in there:

@@ -29,6 +29,13 @@ def test_errors_are_told_in_a_line(tmp_path, capsys):
     assert "no such weights file: /gone/raft.pth" in capsys.readouterr().err
 
 
+def test_verifying_a_cache_that_does_not_exist_is_an_error(tmp_path, capsys):
+    assert main(["verify", f"cache={tmp_path / 'none'}"]) == 1
+    printed = capsys.readouterr()
+    assert str(tmp_path / "none") in printed.err and "deiii preprocess" in printed.err
+    assert "checked" not in printed.out
+
+
 def test_settings_lists_every_key(capsys):
     assert main(["settings"]) == 0
     assert "logmel.n_mels=80" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Examining finished shards: size, bytes, and what the index says of them."""
+"""Checking finished shards: size, bytes, and agreement with the index."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from deiii.data.cache.index import CacheError, read_index, stage_folder
-from deiii.data.cache.integrity import defect, examine, require_whole
+from deiii.data.cache.integrity import defect, find_defects, require_whole, verify
 from tests.helpers.caches import CORPUS, KEYS, make_cache
 
 
@@ -19,12 +19,12 @@ def stage(tmp_path):
     return folder, read_index(folder).shards
 
 
-def test_whole_shards_have_no_trouble(stage):
+def test_unchanged_shards_have_no_defect(stage):
     folder, records = stage
-    assert len(records) == 3 and examine([(folder, r) for r in records], every_byte=True) == []
+    assert len(records) == 3 and find_defects([(folder, r) for r in records], every_byte=True) == []
 
 
-def test_every_kind_of_trouble_is_told(stage):
+def test_every_kind_of_defect_is_found(stage):
     folder, (first, second, third) = stage
     one, two = (folder / f"{r.name}.h5" for r in (first, second))
     content = bytearray(one.read_bytes())
@@ -36,7 +36,7 @@ def test_every_kind_of_trouble_is_told(stage):
     assert "another shard" in defect(folder, replace(third, digest="0" * 64))
     two.unlink()
     assert defect(folder, second) == "missing"
-    found = examine([(folder, r) for r in (first, second, third)], every_byte=True)
+    found = find_defects([(folder, r) for r in (first, second, third)], every_byte=True)
     assert [f.path for f in found] == [one, two]
 
 
@@ -45,3 +45,19 @@ def test_damaged_caches_are_refused_with_the_command(stage):
     (folder / f"{records[1].name}.h5").unlink()
     with pytest.raises(CacheError, match=rf"{records[1].name}.*missing.*make preprocess"):
         require_whole([(folder, r) for r in records], every_byte=False)
+
+
+def test_verify_counts_the_shards_of_every_stage(stage, tmp_path):
+    checked, defects = verify(tmp_path)
+    assert checked == 3 * len(KEYS) and defects == []
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [([], "no cache folder"), (["cache"], "no features"), (["cache/mine"], "no features")],
+)
+def test_verifying_what_is_no_cache_is_an_error(tmp_path, made, message):
+    for folder in made:
+        (tmp_path / folder).mkdir(parents=True)
+    with pytest.raises(CacheError, match=rf"{message}.*cache=FOLDER.*deiii preprocess"):
+        verify(tmp_path / "cache")
