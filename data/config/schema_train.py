@@ -119,6 +119,11 @@ class ModelConfig:
     imagenet: bool = opt(
         False, "Use torchvision's ResNet-18 with ImageNet weights as the start of the frame encoder."
     )
+    imagenet_weights: str | None = opt(
+        None,
+        "Path of the ImageNet weights of ResNet-18; if empty, resnet18-f37072fd.pth is taken from "
+        "DEIII_WEIGHTS_DIR, or downloaded once.",
+    )
 
 
 @dataclass

@@ -46,6 +46,7 @@ class WeightsSource:
 
 
 YUNET = "face_detection_yunet_2023mar.onnx"
+RESNET18 = "ResNet18_Weights.IMAGENET1K_V1"
 _TORCH = "https://download.pytorch.org/models/"
 SOURCES: dict[str, WeightsSource] = {
     YUNET: WeightsSource(
@@ -63,14 +64,14 @@ SOURCES: dict[str, WeightsSource] = {
             ("Raft_Large_Weights.C_T_SKHT_V2", "raft_large_C_T_SKHT_V2", "ff5fadd5"),
             ("Raft_Large_Weights.C_T_SKHT_K_V1", "raft_large_C_T_SKHT_K_V1", "4a6a5039"),
             ("Raft_Large_Weights.C_T_SKHT_K_V2", "raft_large_C_T_SKHT_K_V2", "b5c70766"),
-            ("ResNet18_Weights.IMAGENET1K_V1", "resnet18", "f37072fd"),
+            (RESNET18, "resnet18", "f37072fd"),
         )
     },
 }
 ALIASES = {
     "Raft_Small_Weights.DEFAULT": "Raft_Small_Weights.C_T_V2",
     "Raft_Large_Weights.DEFAULT": "Raft_Large_Weights.C_T_SKHT_V2",
-    "ResNet18_Weights.DEFAULT": "ResNet18_Weights.IMAGENET1K_V1",
+    "ResNet18_Weights.DEFAULT": RESNET18,
 }
 MOST_BYTES = 1 << 30  # larger than any weights in SOURCES
 PARTS = ".download-"  # prefix of a folder that a download is written into

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +66,7 @@ class DEIII(RankAware, nn.Module):
         n_attributes: A; zero for none.
         n_mels: mel bands of the log-mel input.
         ranges: lowest and highest value of each attribute; [-1, 1] where not given.
-        pretrained: start a ``config.imagenet`` trunk from ImageNet weights (downloads them once).
+        imagenet: path of the weights that a ``config.imagenet`` trunk starts from; ``None`` for random ones.
 
     >>> DEIII(ModelConfig(width=32, flow=False), n_classes=8, n_attributes=0, n_mels=80).fusion.cross
     """
@@ -77,7 +78,7 @@ class DEIII(RankAware, nn.Module):
         n_attributes: int = 0,
         n_mels: int = 80,
         ranges: Sequence[tuple[float, float]] | None = None,
-        pretrained: bool = False,
+        imagenet: str | Path | None = None,
     ):
         super().__init__()
         visual, audio = config.video or config.flow, config.audio
@@ -87,7 +88,7 @@ class DEIII(RankAware, nn.Module):
         self.config = config
         self.frame_encoder = self.flow_encoder = self.fusion = self.audio_encoder = None
         if config.video and config.imagenet:
-            self.frame_encoder = ResNetEncoder(width, config.grid, pretrained)
+            self.frame_encoder = ResNetEncoder(width, config.grid, imagenet)
         elif config.video:
             self.frame_encoder = ImageEncoder(3, config.channels, width, config.grid)
         if config.flow:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from deiii.data.config.schema import Config
@@ -57,15 +58,15 @@ class Task:
         ranges = tuple(_range(pair) for pair in info["ranges"])
         return cls(tuple(info["classes"]), tuple(info["attributes"]), ranges)
 
-    def network(self, config: Config, pretrained: bool = False) -> DEIII:
-        """Return a new DE-III with these outputs; see `DEIII` for ``pretrained``."""
+    def network(self, config: Config, imagenet: str | Path | None = None) -> DEIII:
+        """Return a new DE-III with these outputs; see `DEIII` for ``imagenet``."""
         return DEIII(
             config.model,
             len(self.classes),
             len(self.attributes),
             config.logmel.n_mels,
             self.ranges,
-            pretrained,
+            imagenet,
         )
 
 

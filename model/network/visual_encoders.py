@@ -9,11 +9,14 @@ statistics are a batch's in training and fixed in evaluation; `only_valid` keeps
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
-from torchvision.models import ResNet18_Weights, resnet18
+from torchvision.models import resnet18
 from torchvision.ops import FrozenBatchNorm2d
 
+from deiii.data.tools.weights import WeightsError
 from deiii.model.distributed.layers import BatchNorm2d
 
 
@@ -89,19 +92,20 @@ class ResNetEncoder(nn.Module):
     """torchvision's ResNet-18 up to its third stage (1/16 of the resolution), then grid tokens.
 
     Args:
-        pretrained: fetch the ImageNet weights (through torchvision's cache, hash checked). Off when
-            a checkpoint is about to be loaded anyway.
+        width: feature width D.
+        grid: tokens lie on a grid of grid x grid cells.
+        imagenet: path of the ImageNet weights to start from (`deiii.data.tools.weights.resolve` finds
+            them); ``None`` for random weights, where a checkpoint is loaded afterwards.
+
+    Raises:
+        WeightsError: the file does not hold the weights of a ResNet-18.
     """
 
-    def __init__(self, width: int, grid: int, pretrained: bool):
+    def __init__(self, width: int, grid: int, imagenet: str | Path | None = None):
         super().__init__()
         net = resnet18(norm_layer=FrozenBatchNorm2d)
-        if pretrained:
-            net.load_state_dict(
-                ResNet18_Weights.IMAGENET1K_V1.get_state_dict(
-                    progress=False, check_hash=True, weights_only=True
-                )
-            )
+        if imagenet is not None:
+            _load_imagenet(net, imagenet)
         self.trunk = nn.Sequential(
             net.conv1, net.bn1, net.relu, net.maxpool, net.layer1, net.layer2, net.layer3
         )
@@ -110,6 +114,16 @@ class ResNetEncoder(nn.Module):
     def forward(self, image_NCSS: Tensor, weight_N: Tensor | None = None) -> Tensor:
         """float [N,3,S,S] to tokens [N,P,D]; its statistics are fixed, so no image weighs anything."""
         return self.tokens(self.trunk(image_NCSS.contiguous(memory_format=torch.channels_last)))
+
+
+def _load_imagenet(net: nn.Module, path: str | Path) -> None:
+    try:
+        net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # torch.load raises many types for files that are no checkpoints
+        raise WeightsError(
+            f"{path} does not hold the weights of torchvision's ResNet-18 ({str(error).splitlines()[0]}); "
+            "leave out model.imagenet_weights, or name a file such as resnet18-f37072fd.pth"
+        ) from None
 
 
 class GridTokens(nn.Module):

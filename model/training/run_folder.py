@@ -19,8 +19,9 @@ from typing import Any
 
 import torch
 
-from deiii.data.config.load import to_yaml
+from deiii.data.config.load import parse_config, to_yaml
 from deiii.data.config.schema import Config
+from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.atomic_files import remove_temporary, write_json, write_text
 from deiii.data.tools.machine import package_versions, source_revision
 
@@ -65,8 +66,9 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         remove_temporary(self.path)
         text = to_yaml(config)
-        if self.config.exists() and self.config.read_text(encoding="utf-8") != text:
-            changed = _differences(self.config.read_text(encoding="utf-8"), text)
+        before_text = _settings_of(self.config) if self.config.exists() else text
+        if before_text != text:
+            changed = _differences(before_text, text)
             raise RunError(
                 f"{self.path} was started with other settings ({changed}); "
                 "resume with the same ones or choose another folder with train.run=..."
@@ -139,6 +141,15 @@ def provenance() -> dict[str, Any]:
 def revisions(folders: Iterable[str | Path]) -> list[str]:
     """The source's revisions that trained some runs, each once."""
     return sorted({str(RunFolder(folder).read_info().get("revision")) for folder in folders})
+
+
+def _settings_of(path: Path) -> str:
+    """The settings of a stored run; one that an older version did not have yet has its default value."""
+    text = path.read_text(encoding="utf-8")
+    try:
+        return to_yaml(parse_config(text))
+    except ConfigError:  # a setting that is gone, or a damaged file: compare the file as it is
+        return text
 
 
 def _differences(before: str, after: str) -> str:

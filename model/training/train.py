@@ -18,6 +18,7 @@ from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.corpora.splits import Split, make_split
 from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.tools.weights import RESNET18, digest, resolve
 from deiii.data.tools.writer_lock import writer_lock
 from deiii.model.distributed.devices import make_deterministic, seed_all
 from deiii.model.distributed.ranks import Ranks, joined
@@ -40,12 +41,17 @@ def train(config: Config, resume: bool = False, progress: bool = True) -> dict[s
         Locked: another training writes to the run folder.
         RunError: no room for a checkpoint; those written before are kept.
         RankError: the processes do not fit together, or one of them ended.
+        WeightsError: the ImageNet weights of ``model.imagenet`` cannot be found or are damaged.
     """
     path = config.train.run
     try:
         with joined(config.loader.batch, config.train.device) as ranks:
+            # Before the run folder is made. The other ranks get the weights of rank 0, and a resumed run
+            # has a checkpoint.
+            starts = ranks.first and not RunFolder(path).state.exists()
+            imagenet = imagenet_weights(config) if starts else None
             with writer_lock(path, wait=False) if ranks.first else nullcontext():
-                return _train(config, ranks, resume, progress and ranks.first)
+                return _train(config, ranks, imagenet, resume, progress and ranks.first)
     except OSError as error:
         if error.errno not in MACHINE_TROUBLE:
             raise
@@ -55,7 +61,20 @@ def train(config: Config, resume: bool = False, progress: bool = True) -> dict[s
         ) from error
 
 
-def _train(config: Config, ranks: Ranks, resume: bool, progress: bool) -> dict[str, Any]:
+def imagenet_weights(config: Config) -> str | None:
+    """The path of the ImageNet weights that training starts from, ``None`` where it uses none.
+
+    Raises:
+        WeightsError: they cannot be found, downloaded or used; the message says what to do.
+    """
+    if not (config.model.video and config.model.imagenet):
+        return None
+    return resolve(config.model.imagenet_weights, RESNET18)[0]
+
+
+def _train(
+    config: Config, ranks: Ranks, imagenet: str | None, resume: bool, progress: bool
+) -> dict[str, Any]:
     device = ranks.device
     check_together(config, ranks)
     make_deterministic(device)
@@ -78,13 +97,13 @@ def _train(config: Config, ranks: Ranks, resume: bool, progress: bool) -> dict[s
         "seconds": clip_seconds(features, rows["train"]),
     }  # fmt: skip
     if ranks.first:
-        run.create(config, {**info, **provenance(), "processes": ranks.world}, resume)
+        origin = {"imagenet": digest(imagenet)} if imagenet else {}
+        run.create(config, {**info, **provenance(), **origin, "processes": ranks.world}, resume)
         split.save(run.split)
     ranks.check_same({"settings": to_yaml(config), "data": info})
 
     seed_all(config.train.seed)
-    pretrained = config.model.imagenet and ranks.first and not run.state.exists()  # the others get rank 0's
-    model = task.network(config, pretrained=pretrained).to(device)
+    model = task.network(config, imagenet).to(device)
     loaders = [
         make_loader(features, rows[part], config, device, part == "train", ranks) for part in ("train", "val")
     ]

@@ -44,3 +44,12 @@ def test_no_run_is_told(tmp_path):
 def test_provenance_names_versions():
     found = provenance()
     assert found["versions"]["torch"] and found["versions"]["deiii"]
+
+
+def test_a_run_of_a_version_without_a_setting_can_be_resumed(tmp_path):
+    run = RunFolder(tmp_path)
+    run.create(Config(), INFO, resume=False)
+    text = run.config.read_text()
+    run.config.write_text(text.replace("  imagenet_weights: null\n", ""))
+    assert run.config.read_text() != text
+    run.create(Config(), INFO, resume=True)
