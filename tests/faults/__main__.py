@@ -1,7 +1,7 @@
-"""Inject faults into the real programs and print a table of what became of each.
+"""Inject faults into the real programs and print a table of the results.
 
-python -m tests.faults                 # all (under 25 minutes on two cores)
-python -m tests.faults --short         # what `make test` does
+python -m tests.faults                 # all faults (under 25 minutes on two cores)
+python -m tests.faults --short         # the short form, as in `make test`
 python -m tests.faults --group 5 9     # some groups
 """
 
@@ -16,16 +16,16 @@ from collections import Counter
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tests.faults.catalogue import FAULTS
-from tests.faults.harness import judge
-from tests.faults.laboratory import laboratory
+from tests.faults.harness import inject_fault
+from tests.faults.workspace import open_workspace
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__.splitlines()[0])
-    parser.add_argument("--short", action="store_true", help="only the short form, as `make test` runs it")
+    parser.add_argument("--short", action="store_true", help="only the short form, as in `make test`")
     parser.add_argument("--group", nargs="+", type=int, help="numbers of groups, 1 to 11")
-    parser.add_argument("--only", help="faults whose name holds this text")
-    parser.add_argument("--list", action="store_true", help="name the faults and inject none")
+    parser.add_argument("--only", help="faults whose name contains this text")
+    parser.add_argument("--list", action="store_true", help="list the faults without injecting them")
     args = parser.parse_args()
     chosen = [
         f
@@ -39,9 +39,9 @@ def main() -> int:
             print(f"{fault.group:14} {'short' if fault.short else '':6} {fault.name}: {fault.expect}")
         return 0
     verdicts = []
-    with laboratory(strict=True) as lab:
+    with open_workspace(strict=True) as work:
         for fault in chosen:
-            verdict = judge(fault, lab)
+            verdict = inject_fault(fault, work)
             verdicts.append(verdict)
             seen = f": {verdict.seen}" if verdict.seen else ""
             print(
@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def report(verdicts) -> int:
-    """Counts by group and the last line; the exit status."""
+    """Print the counts per group and the RESULT line; returns the exit status."""
     results = Counter((v.fault.group, v.result) for v in verdicts)
     print(f"\n{'group':16} {'ok':>5} {'lost':>5} {'wrong':>5} {'skipped':>8} {'seconds':>8}")
     for group in dict.fromkeys(v.fault.group for v in verdicts):

@@ -1,4 +1,4 @@
-"""6. Bad media: every file ends in its outcome, none stops the run, none is silently zero."""
+"""6. Bad media: every file gets an outcome, none stops the run, none is replaced by zeros silently."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from deiii.data.cache.index import read_index
 from deiii.data.cache.shards import open_shard
 from tests.faults.checks import check_done
 from tests.faults.harness import faults
-from tests.faults.laboratory import Lab
 from tests.faults.processes import main_in
+from tests.faults.workspace import Workspace
 from tests.helpers.clipmaker import tone, write
 
 media = faults("6 bad media")
-OUTCOME = "its own recorded outcome with a reason, beside whole neighbours"
+OUTCOME = "a recorded outcome with a reason; the other clips are complete"
 USABLE = {"ok", "ok_partial"}
 ANY = USABLE | {"no_face", "no_audio", "no_video", "too_short", "unreadable", "not_media"}
 REFUSED = {"not_media", "unreadable"}
@@ -37,10 +37,10 @@ class Folder:
         write(path, self.frames if frames is None else frames, **{"fps": 12, "sound": tone(0.8), **more})
 
     def cut(self, kind: str) -> None:
-        """The same long clip in a container, cut at several places."""
-        whole = self.root / f"whole.{kind}"
-        self.write(whole.name, self.frames * 8, sound=tone(6.6))
-        content = whole.read_bytes()
+        """The same long clip in one container format, truncated at several places."""
+        original = self.root / f"original.{kind}"
+        self.write(original.name, self.frames * 8, sound=tone(6.6))
+        content = original.read_bytes()
         for share in CUTS:
             (self.root / f"cut{share}.{kind}").write_bytes(content[: len(content) * share // 100])
 
@@ -52,7 +52,7 @@ CUTS = (10, 30, 50, 70, 90)
 
 
 def _patched(data: bytes, box: bytes, at: int, value: bytes) -> bytes:
-    """An mp4 file with other bytes ``at`` bytes after a box's name, everywhere it occurs."""
+    """An mp4 file in which the bytes ``at`` bytes after every occurrence of a box's name are replaced."""
     content, place = bytearray(data), 0
     while (place := content.find(box, place)) >= 0:
         content[place + 4 + at : place + 4 + at + len(value)] = value
@@ -123,11 +123,11 @@ def _write_all(f: Folder) -> None:
     f.cut("mkv")
 
 
-# name: (how it is told in the table, statuses allowed for faces, for log-mel)
+# name: (description, outcomes allowed for faces, outcomes allowed for log-mel)
 FILES: dict[str, tuple[str, set[str], set[str]]] = {
     "empty.mp4": ("an empty file", {"not_media"}, {"not_media"}),
     "one_byte.mp4": ("one byte", REFUSED, REFUSED),
-    "zeros.mp4": ("nothing but zero bytes", {"not_media"}, {"not_media"}),
+    "zeros.mp4": ("zero bytes only", {"not_media"}, {"not_media"}),
     "noise.mp4": ("random bytes", REFUSED, REFUSED),
     "lfs.mp4": ("a Git LFS pointer", {"not_media"}, {"not_media"}),
     "page.mp4": ("an HTML page", {"not_media"}, {"not_media"}),
@@ -136,12 +136,12 @@ FILES: dict[str, tuple[str, set[str], set[str]]] = {
     "concat.mp4": ("an ffconcat script naming /etc/passwd", REFUSED, REFUSED),
     "zip.mp4": ("an encrypted zip", {"not_media"}, {"not_media"}),
     "folder.mp4": ("a folder named .mp4", {"unreadable"}, {"unreadable"}),
-    "picture.mp4": ("a picture named .mp4", {"not_media"}, {"not_media"}),
-    "picture.jpg": ("a picture", {"not_media"}, {"not_media"}),
-    "gone.mp4": ("a file that is not there", {"missing"}, {"missing"}),
+    "picture.mp4": ("an image named .mp4", {"not_media"}, {"not_media"}),
+    "picture.jpg": ("an image", {"not_media"}, {"not_media"}),
+    "gone.mp4": ("a missing file", {"missing"}, {"missing"}),
     "no_sound.mp4": ("no audio", USABLE, {"no_audio"}),
     "no_video.m4a": ("no video", {"no_video"}, USABLE),
-    "silent.mp4": ("a silent sound track", USABLE, {"no_audio"}),
+    "silent.mp4": ("silent audio", USABLE, {"no_audio"}),
     "no_face.mp4": ("no face", {"no_face"}, USABLE),
     "one_frame.mp4": ("one frame", ANY - {"unreadable"}, USABLE),
     "1x1.mkv": ("frames of 1x1", {"no_face", "too_short", "unreadable"}, USABLE),
@@ -153,37 +153,37 @@ FILES: dict[str, tuple[str, set[str], set[str]]] = {
     "192khz.wav": ("192 kHz", {"no_video"}, {"ok"}),
     "jump.mkv": ("timestamps that jump by 15 minutes", ANY, ANY),
     "back.ts": ("timestamps that jump back", USABLE, USABLE),
-    "late_sound.mp4": ("sound that begins 0.5 s late", USABLE, USABLE),
+    "late_sound.mp4": ("audio that begins 0.5 s late", USABLE, USABLE),
     "negative.mkv": ("negative timestamps", USABLE, USABLE),
-    "sound_short.mp4": ("sound shorter than the picture", USABLE, USABLE),
-    "sound_long.mp4": ("sound longer than the picture", USABLE, USABLE),
-    "blip.mp4": ("10 ms of sound", USABLE, USABLE | {"too_short"}),
+    "sound_short.mp4": ("audio shorter than the video", USABLE, USABLE),
+    "sound_long.mp4": ("audio longer than the video", USABLE, USABLE),
+    "blip.mp4": ("10 ms of audio", USABLE, USABLE | {"too_short"}),
     "years.mp4": ("a claimed duration of years", USABLE, USABLE),
     "huge_sample.mp4": ("a claimed sample of 2 GiB", ANY, ANY),
     "no_rate.mp4": ("a time scale of zero", ANY, ANY),
     "tail.mp4": ("100 kB of zeros after the end", USABLE, USABLE),
 }
 for _share in CUTS:
-    FILES[f"cut{_share}.mp4"] = (f"mp4 cut at {_share} %", {"unreadable"}, {"unreadable"})
+    FILES[f"cut{_share}.mp4"] = (f"mp4 truncated to {_share} %", {"unreadable"}, {"unreadable"})
     FILES[f"cut{_share}.mkv"] = (
-        f"mkv cut at {_share} %",
+        f"mkv truncated to {_share} %",
         {"ok_partial", "no_face", "unreadable", "no_video", "too_short"},
         {"ok_partial", "unreadable", "no_audio"},
     )
 
 
 class Outcomes:
-    """What one run of `preprocess` made of all of them."""
+    """The outcomes of one run of `preprocess` on all of these files."""
 
-    def __init__(self, lab: Lab, folder: Path):
+    def __init__(self, work: Workspace, folder: Path):
         root, cache = folder / "raw", folder / "cache"
         root.mkdir()
-        good = sorted(lab.drawn.rglob("*.mp4"))[0]
+        good = sorted(work.synthetic.rglob("*.mp4"))[0]
         _write_all(Folder(root, good))
         rows = [f"{name},s{n % 2},a" for n, name in enumerate(["good.mp4", *FILES])]
         (root / "clips.csv").write_text("path,speaker,label\n" + "\n".join(rows) + "\n")
         words = [f"corpus.root={root}", f"cache={cache}", "corpus.name=table", "faces.size=32", "workers=2"]
-        check_done(lab.run("preprocess", *words, "max_failed=1", "corpus.clips_per_shard=8"))
+        check_done(work.run("preprocess", *words, "max_failed=1", "corpus.clips_per_shard=8"))
         self.rows: dict[str, dict] = {}
         self.shards: dict[tuple[str, str], object] = {}
         stems = [Path(n).stem for n in FILES]
@@ -196,8 +196,8 @@ class Outcomes:
                 self.shards |= {(index.stage, row.id): shard for row in record.clips}
 
 
-def _outcomes(lab: Lab) -> Outcomes:
-    return lab.once("media", lambda folder: Outcomes(lab, folder))
+def _outcomes(work: Workspace) -> Outcomes:
+    return work.cached("media", lambda folder: Outcomes(work, folder))
 
 
 def _check(found: Outcomes, name: str, faces: set[str], logmel: set[str]) -> str:
@@ -216,15 +216,15 @@ def _check(found: Outcomes, name: str, faces: set[str], logmel: set[str]) -> str
             arrays = found.shards[stage, clip].clip(clip)
             main = arrays[{"faces": "frames", "flow": "flow", "logmel": "logmel"}[stage]]
             assert len(main), f"{stage}: no rows in a usable clip"
-            assert stage == "flow" or np.ptp(main.astype(np.float32)) > 0, f"{stage}: one value throughout"
-            assert np.all(np.diff(arrays["time"]) > 0), f"{stage}: times do not rise"
+            assert stage == "flow" or np.ptp(main.astype(np.float32)) > 0, f"{stage}: all values are equal"
+            assert np.all(np.diff(arrays["time"]) > 0), f"{stage}: times do not increase"
     return ", ".join(f"{stage} {status}" for stage, status in seen.items())
 
 
-def _file(name: str, told: str, faces: set[str], logmel: set[str]) -> None:
-    @media(told, OUTCOME, short=True)
-    def inject(lab: Lab) -> str:
-        return _check(_outcomes(lab), name, faces, logmel)
+def _file(name: str, message: str, faces: set[str], logmel: set[str]) -> None:
+    @media(message, OUTCOME, short=True)
+    def inject(work: Workspace) -> str:
+        return _check(_outcomes(work), name, faces, logmel)
 
 
 for _name, _case in FILES.items():
@@ -233,13 +233,13 @@ for _name, _case in FILES.items():
 
 @media(
     "all of them in one corpus",
-    "the good clip is whole; over max_failed the exit status is not 0",
+    "the good clip is complete; above max_failed the exit status is not 0",
     short=True,
 )
-def together(lab: Lab) -> str:
-    found = _outcomes(lab)
+def together(work: Workspace) -> str:
+    found = _outcomes(work)
     seen = _check(found, "good.mp4", {"ok"}, {"ok"})
-    root = lab.home / "media/raw"
+    root = work.home / "media/raw"
     words = [f"corpus.root={root}", f"cache={root.parent / 'cache'}", "corpus.name=table", "faces.size=32"]
     done = main_in("preprocess", *words, "corpus.clips_per_shard=8")
     assert done.code == 1 and "max_failed" in done.text and "failures.csv" in done.text, done.text[-300:]

@@ -1,6 +1,6 @@
-"""All faults, group by group."""
+"""Registers all faults by importing their modules, in the order of the groups."""
 
-from tests.faults import kills  # noqa: F401, I001 - in the order of the groups
+from tests.faults import kills  # noqa: F401, I001
 from tests.faults import poison  # noqa: F401
 from tests.faults import disk  # noqa: F401
 from tests.faults import concurrent_runs as together  # noqa: F401

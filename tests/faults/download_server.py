@@ -1,4 +1,4 @@
-"""A local server that misbehaves, each kind of misbehaviour under its own path."""
+"""A local server that misbehaves; each kind of misbehaviour has its own path."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from unittest import mock
 
 from deiii.data.tools import fetch, weights
 from deiii.data.tools.weights import WeightsSource
-from tests.faults.laboratory import Lab
+from tests.faults.workspace import Workspace
 
 CONTENT = os.urandom(1 << 20)
 SHA = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
-    """``/KIND/net.pth`` is answered in the way of its kind; the server counts requests and ranges."""
+    """Answers ``/KIND/net.pth`` by the method ``on_KIND``; records the range of each request in ``seen``."""
 
     protocol_version = "HTTP/1.1"
 
@@ -63,12 +63,12 @@ class Handler(BaseHTTPRequestHandler):
     def on_always_broken(self, span):
         self.send(CONTENT[:1000], length=len(CONTENT))
 
-    def on_wrong_range(self, span):  # answers a range with another one
+    def on_wrong_range(self, span):  # sends another range than requested
         if not span:
             return self.send(CONTENT[:1000], length=len(CONTENT))
         self.send(CONTENT[500:], 206, Content_Range=f"bytes 500-{len(CONTENT) - 1}/{len(CONTENT)}")
 
-    def on_truncated(self, span):  # an honest length of too few bytes
+    def on_truncated(self, span):  # the length agrees with the truncated body
         self.send(CONTENT[:-1])
 
     def on_longer(self, span):
@@ -144,14 +144,14 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request, address):
-        pass  # clients hang up on purpose
+        pass  # clients disconnect intentionally
 
 
 @contextmanager
 def serving(
-    lab: Lab, kind: str, sha256: str = SHA, secure: Path | None = None
+    work: Workspace, kind: str, sha256: str = SHA, secure: Path | None = None
 ) -> Iterator[tuple[list, Path]]:
-    """The name ``net`` stands for a file that a local server sends in the given way."""
+    """Serve the weights ``net`` from a local server of the given kind; yields its requests and the cache."""
     seen: list = []
     server = Server(("127.0.0.1", 0), functools.partial(Handler, seen))
     if secure:
@@ -161,7 +161,7 @@ def serving(
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     url = f"http{'s' if secure else ''}://127.0.0.1:{server.server_port}/{kind}/net.pth"
-    cache = lab.folder()
+    cache = work.folder()
     environment = {"DEIII_CACHE_DIR": str(cache), "DEIII_WEIGHTS_DIR": "", "NO_PROXY": "127.0.0.1"}
     if secure:
         environment["REQUESTS_CA_BUNDLE"] = str(secure)

@@ -1,4 +1,4 @@
-"""10. Downloads, from a local server that misbehaves: whole and checked, or nothing kept and said so."""
+"""10. Downloads from a local server that misbehaves: a complete, verified file, or an error and no file."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ import pytest
 from deiii.data.tools import fetch, weights
 from deiii.data.tools.weights import WeightsError, WeightsSource, resolve
 from tests.faults.download_server import CONTENT, SHA, serving
-from tests.faults.harness import NotHere, faults
-from tests.faults.laboratory import Lab
+from tests.faults.harness import NotAvailable, faults
 from tests.faults.processes import ROOT, wait_until
+from tests.faults.workspace import Workspace
 
 downloads = faults("10 downloads")
-NOTHING = "refused with the address and the cure; nothing is kept"
-COMES = "comes whole, with the right digest"
+NOTHING = "refused with the address and what to do; no file is left"
+COMPLETE = "the file is complete and has the right digest"
 
 
-def check_nothing(cache: Path) -> str:
-    """The download fails in words and leaves nothing."""
+def check_nothing_left(cache: Path) -> str:
+    """The download fails with a message and leaves no file."""
     with pytest.raises(WeightsError, match="DEIII_WEIGHTS_DIR") as refused:
         resolve(None, "net")
     assert "net.pth" in str(refused.value)
@@ -34,36 +34,36 @@ def check_nothing(cache: Path) -> str:
     return str(refused.value).split("net.pth (")[-1][:90]
 
 
-def check_comes(cache: Path) -> None:
+def check_complete(cache: Path) -> None:
     path, found = resolve(None, "net")
     assert found == SHA and Path(path).read_bytes() == CONTENT
     assert [p.name for p in cache.iterdir()] == ["net.pth"], [p.name for p in cache.iterdir()]
 
 
-@downloads("the connection breaks after every 300 kB", f"resumed where it broke; {COMES}", short=True)
-def resumed(lab: Lab) -> str:
-    with serving(lab, "broken") as (seen, cache):
-        check_comes(cache)
+@downloads("the connection breaks after every 300 kB", f"continued where it broke; {COMPLETE}", short=True)
+def resumed(work: Workspace) -> str:
+    with serving(work, "broken") as (seen, cache):
+        check_complete(cache)
         starts = [int(span.split("=")[1].rstrip("-")) for span in seen[1:]]
         assert len(seen) >= 4 and starts == sorted(starts) and starts[0] >= 1 << 17, seen
         return f"{len(seen)} requests, {seen[1:]}"
 
 
 GOOD = {
-    "a connection that breaks once, without resuming": "broken_once",
-    "a server that answers with another range": "wrong_range",
+    "a connection that breaks once, from a server that cannot resume": "broken_once",
+    "a server that sends another range than requested": "wrong_range",
     "two answers of 503, then the file": "busy",
     "a redirect": "moved",
 }
 
 
 def _good(name: str, kind: str) -> None:
-    @downloads(name, COMES if kind != "wrong_range" else "never a file put together wrongly", short=True)
-    def inject(lab: Lab) -> str:
-        with serving(lab, kind) as (seen, cache):
+    @downloads(name, COMPLETE if kind != "wrong_range" else "no file assembled from wrong parts", short=True)
+    def inject(work: Workspace) -> str:
+        with serving(work, kind) as (seen, cache):
             if kind == "wrong_range":
-                return check_nothing(cache)
-            check_comes(cache)
+                return check_nothing_left(cache)
+            check_complete(cache)
             return f"{len(seen)} requests"
 
 
@@ -72,11 +72,11 @@ for _name, _kind in GOOD.items():
 
 BAD = {
     "a connection that breaks every time": "always_broken",
-    "a truncated file of honest length": "truncated",
-    "a file that goes on": "longer",
+    "a truncated file with its own length": "truncated",
+    "a file that is too long": "longer",
     "a wrong digest": "changed",
-    "a login page in its place": "page",
-    "nothing": "empty",
+    "a login page instead of the file": "page",
+    "an empty answer": "empty",
     "error 500": "error",
     "error 404": "absent",
     "error 403": "forbidden",
@@ -84,8 +84,8 @@ BAD = {
     "a server that stalls": "stalls",
     "an endless file": "endless",
     "a claimed petabyte": "claims",
-    "a gzip bomb's encoding": "bomb",
-    "bytes that are no HTTP": "garbage",
+    "the encoding of a gzip bomb": "bomb",
+    "bytes that are not HTTP": "garbage",
     "redirects in a circle": "loop",
     "a redirect to file:///etc/passwd": "file",
     "a redirect to ftp": "ftp",
@@ -94,11 +94,11 @@ BAD = {
 
 def _bad(name: str, kind: str) -> None:
     @downloads(name, NOTHING, short=kind not in ("silent", "stalls"))
-    def inject(lab: Lab) -> str:
+    def inject(work: Workspace) -> str:
         for sha256 in (SHA, SHA[:8]) if kind in ("truncated", "changed", "page") else (SHA,):
-            with serving(lab, kind, sha256) as (_, cache):
-                told = check_nothing(cache)
-        return told
+            with serving(work, kind, sha256) as (_, cache):
+                message = check_nothing_left(cache)
+        return message
 
 
 for _name, _kind in BAD.items():
@@ -106,39 +106,39 @@ for _name, _kind in BAD.items():
 
 
 @downloads("a redirect from https to http", NOTHING)
-def downgraded(lab: Lab) -> str:
-    pem = lab.folder() / "cert.pem"
+def downgraded(work: Workspace) -> str:
+    pem = work.folder() / "cert.pem"
     command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=127.0.0.1".split()
     command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(pem), "-out", str(pem) + ".crt"]
     try:
         subprocess.run(command, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
-        raise NotHere("openssl is not here to make a certificate") from None
+        raise NotAvailable("no openssl to make a certificate") from None
     pem.write_text(pem.read_text() + Path(str(pem) + ".crt").read_text())
-    with serving(lab, "good", secure=pem) as (_, cache):
-        check_comes(cache)
-    with serving(lab, "plain", secure=pem) as (_, cache):
-        told = check_nothing(cache)
-        assert "https to http" in told, told
-        return told
+    with serving(work, "good", secure=pem) as (_, cache):
+        check_complete(cache)
+    with serving(work, "plain", secure=pem) as (_, cache):
+        message = check_nothing_left(cache)
+        assert "https to http" in message, message
+        return message
 
 
-@downloads("nobody at the address", NOTHING, short=True)
-def nobody(lab: Lab) -> str:
-    with serving(lab, "good") as (_, cache):
+@downloads("no server at the address", NOTHING, short=True)
+def nobody(work: Workspace) -> str:
+    with serving(work, "good") as (_, cache):
         with mock.patch.dict(weights.SOURCES, {"net": WeightsSource("http://127.0.0.1:9/net.pth", SHA)}):
-            return check_nothing(cache)
+            return check_nothing_left(cache)
 
 
-@downloads("four downloads of one file at once", COMES)
-def at_once(lab: Lab) -> None:
-    with serving(lab, "broken") as (_, cache):
+@downloads("four simultaneous downloads of one file", COMPLETE)
+def at_once(work: Workspace) -> None:
+    with serving(work, "broken") as (_, cache):
         found: list = []
         threads = [threading.Thread(target=lambda: found.append(resolve(None, "net"))) for _ in range(4)]
         [t.start() for t in threads]
         [t.join() for t in threads]
         assert len(found) == 4 and {f[1] for f in found} == {SHA}
-        check_comes(cache)
+        check_complete(cache)
 
 
 FETCHING = """
@@ -150,9 +150,9 @@ print(resolve(None, "net"))
 """
 
 
-@downloads("SIGKILL in the middle of a download, then again", f"{COMES}; what was left is swept away")
-def killed(lab: Lab) -> str:
-    with serving(lab, "stalls") as (seen, cache):
+@downloads("SIGKILL in the middle of a download, then again", f"{COMPLETE}; leftovers are removed")
+def killed(work: Workspace) -> str:
+    with serving(work, "stalls") as (seen, cache):
         url = weights.SOURCES["net"].url
         process = subprocess.Popen(
             [sys.executable, "-c", FETCHING, url, SHA], cwd=ROOT, stderr=subprocess.DEVNULL
@@ -164,25 +164,27 @@ def killed(lab: Lab) -> str:
         left = list(cache.glob(".download-*"))
         assert left and not (cache / "net.pth").exists()
         for folder in left:
-            os.utime(folder, (0, 0))  # as if it were long ago
+            os.utime(folder, (0, 0))  # as if it were old
         with mock.patch.dict(weights.SOURCES, {"net": WeightsSource(url.replace("stalls", "good"), SHA)}):
-            check_comes(cache)
-        return f"{len(left)} folder swept"
+            check_complete(cache)
+        return f"{len(left)} folder removed"
 
 
 @downloads("the disk of the download cache is full", NOTHING)
-def full(lab: Lab) -> str:
-    mount = lab.mount(0.5)
-    with serving(lab, "good"), mock.patch.dict(os.environ, {"DEIII_CACHE_DIR": str(mount)}):
+def full(work: Workspace) -> str:
+    mount = work.mount(0.5)
+    with serving(work, "good"), mock.patch.dict(os.environ, {"DEIII_CACHE_DIR": str(mount)}):
         with pytest.raises(WeightsError, match="No space left") as refused:
             resolve(None, "net")
         assert not list(mount.iterdir()), [p.name for p in mount.iterdir()]
         return str(refused.value)[-120:]
 
 
-@downloads("a damaged file under the name of good weights", "refused with its path and the cure", short=True)
-def damaged(lab: Lab) -> str:
-    with serving(lab, "good") as (_, cache):
+@downloads(
+    "a damaged file under the name of good weights", "refused with its path and what to do", short=True
+)
+def damaged(work: Workspace) -> str:
+    with serving(work, "good") as (_, cache):
         (cache / "net.pth").write_bytes(CONTENT[:-1])
         with pytest.raises(WeightsError, match="damaged") as refused:
             resolve(None, "net")
@@ -207,10 +209,10 @@ NAMES = {
 }
 
 
-def _archive(told: str, name: str) -> None:
-    @downloads(f"an archive with a file named by {told}", "refused; nothing leaves the folder", short=True)
-    def inject(lab: Lab) -> str:
-        folder = lab.folder()
+def _archive(message: str, name: str) -> None:
+    @downloads(f"an archive with a file named by {message}", "refused; nothing leaves the folder", short=True)
+    def inject(work: Workspace) -> str:
+        folder = work.folder()
         archive = _zip(folder / "a.zip", name)
         (root := folder / "root").mkdir()
         with pytest.raises(fetch.DownloadError, match="leads out") as refused:
@@ -223,19 +225,19 @@ for _told, _name in NAMES.items():
     _archive(_told, _name)
 
 
-@downloads("an archive that is cut off", "refused with its name", short=True)
-def cut_archive(lab: Lab) -> str:
-    archive = _zip(lab.folder() / "a.zip", "b.txt", os.urandom(5000))
+@downloads("a truncated archive", "refused by name", short=True)
+def cut_archive(work: Workspace) -> str:
+    archive = _zip(work.folder() / "a.zip", "b.txt", os.urandom(5000))
     archive.write_bytes(archive.read_bytes()[:3000])
     with pytest.raises(fetch.DownloadError, match="a.zip is damaged") as refused:
-        fetch.unzip(archive, lab.folder())
+        fetch.unzip(archive, work.folder())
     return str(refused.value)[-60:]
 
 
 @downloads("an archive larger than the disk", "refused before anything is unpacked")
-def bomb(lab: Lab) -> str:
-    mount = lab.mount(1)
-    archive = _zip(lab.folder() / "a.zip", "b.txt", bytes(50 << 20))
+def bomb(work: Workspace) -> str:
+    mount = work.mount(1)
+    archive = _zip(work.folder() / "a.zip", "b.txt", bytes(50 << 20))
     with pytest.raises(fetch.DownloadError, match="free") as refused:
         fetch.unzip(archive, mount)
     assert not list(mount.iterdir())

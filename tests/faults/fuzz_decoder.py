@@ -1,8 +1,8 @@
-"""Mutate real files and send them through the decode path; one line of JSON a file.
+"""Mutate real files and decode them; writes one line of JSON per file.
 
     python -m tests.faults.fuzz_decoder ANSWERS KIND FIRST COUNT SECONDS GIGABYTES FILE...
 
-Run by `badmedia`; a process of its own, so that a crash of FFmpeg is seen and costs one file.
+Started by `fuzz_corpus` in a process of its own, so that a crash of FFmpeg is noticed and affects one file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.faults.peak import new_peak_mb, peak_mb
 
 
 def mutate(data: bytes, kind: str, rng: np.random.Generator) -> bytes:
-    """A damaged copy of a file; half of the damage falls into its first and last 4 kB, where headers are."""
+    """A damaged copy of a file; about half of the damage is in its first and last 4 kB, where headers are."""
     content = bytearray(data)
     size = len(content)
 
@@ -40,7 +40,7 @@ def mutate(data: bytes, kind: str, rng: np.random.Generator) -> bytes:
             content[place()] ^= 1 << int(rng.integers(8))
         elif kind == "bytes":
             content[place()] = int(rng.integers(256))
-        elif kind == "sizes":  # 32-bit numbers as lengths and counts are
+        elif kind == "sizes":  # 32-bit numbers, such as lengths and counts
             value = rng.choice([0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x00FFFFFF, 0x10000])
             at = place(4)
             content[at : at + 4] = int(value).to_bytes(4, str(rng.choice(["big", "little"])))
@@ -60,7 +60,7 @@ def mutate(data: bytes, kind: str, rng: np.random.Generator) -> bytes:
 
 
 def decode(path: Path, config: Config) -> tuple[StageResult, StageResult, int]:
-    """What decoding every frame gave, the log-mel result, and the number of frames."""
+    """The result of decoding every frame, the log-mel result, and the number of frames."""
     frames = 0
 
     def look(path, faces, detector) -> StageResult:
@@ -81,14 +81,14 @@ def main() -> int:
     config = Config(logmel=LogMelConfig(n_mels=40))
     with tempfile.TemporaryDirectory() as folder, open(answers, "a") as out:
         source = Path(files[0])
-        decode(source, config)  # everything that is loaded once, before memory is looked at
+        decode(source, config)  # load everything that is loaded once, before memory is measured
         base = new_peak_mb()
         for number in range(int(first), int(count)):
             rng = np.random.default_rng([number, *kind.encode()])
             source = Path(files[number % len(files)])
             path = Path(folder) / f"clip{source.suffix}"
             path.write_bytes(mutate(source.read_bytes(), kind, rng))
-            begun = time.monotonic()
+            started = time.monotonic()
             with time_limit(float(seconds)), memory_limit(float(gigabytes)):
                 video, sound, frames = decode(path, config)
             defect = next((r.outcome.reason for r in (video, sound) if "unexpected" in r.outcome.reason), "")
@@ -102,7 +102,7 @@ def main() -> int:
                 "zero": (video.outcome.usable and not frames)
                 or (logmel is not None and bool(np.ptp(logmel.astype(np.float32)) == 0)),
                 "defect": defect,
-                "seconds": round(time.monotonic() - begun, 2),
+                "seconds": round(time.monotonic() - started, 2),
                 "megabytes": peak_mb() - base,
             }
             out.write(json.dumps(answer) + "\n")

@@ -1,8 +1,8 @@
-"""What every injected fault is made of: a record, its injection, and a verdict.
+"""The records of a fault and of its result, and the function that injects it.
 
-A fault is a function on a `laboratory.Lab`. It injects its trouble into the real programs, checks what
-must hold, and returns what was seen in a few words. `Lost` says that finished work is gone, any other
-exception that something is wrong; `NotHere` that this machine cannot do it.
+A fault is a function of a `workspace.Workspace`. It injects a failure into the real programs, checks what
+must hold, and returns its observations in a few words. It raises `Lost` if finished work is gone, any other
+exception if something is wrong, and `NotAvailable` if this machine cannot inject it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.faults.laboratory import Lab
+    from tests.faults.workspace import Workspace
 
 
 class Lost(AssertionError):
     """Finished work is gone or changed."""
 
 
-class NotHere(Exception):
-    """The fault cannot be injected on this machine; says why."""
+class NotAvailable(Exception):
+    """The fault cannot be injected on this machine; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -33,22 +33,22 @@ class Fault:
 
     Attributes:
         group: number and name of its kind, e.g. ``1 kills``.
-        name: what is done.
-        expect: what must come of it.
-        inject: does it; returns what was seen.
+        name: what is injected.
+        expect: the required result.
+        inject: injects and checks it; returns the observations.
         short: whether it is part of the short form (`make test`).
     """
 
     group: str
     name: str
     expect: str
-    inject: Callable[[Lab], str | None]
+    inject: Callable[[Workspace], str | None]
     short: bool = False
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a fault: ``ok``, ``LOST``, ``WRONG`` or ``skipped``."""
+    """The result of a fault: ``ok``, ``LOST``, ``WRONG`` or ``skipped``, and the observations."""
 
     fault: Fault
     result: str
@@ -61,14 +61,14 @@ FAULTS: list[Fault] = []
 
 
 def faults(group: str):
-    """A decorator that files a group's faults.
+    """A decorator that registers the faults of a group.
 
     >>> kills = faults("1 kills")
     >>> @kills("SIGKILL of the run", "resumes", short=True)      # doctest: +SKIP
-    ... def killed(lab): ...
+    ... def killed(work): ...
 
-    With ``cases``, the function gets a case as its second argument and its name is formatted with it;
-    ``short`` may then be a set of cases.
+    With ``cases``, one fault is registered per case: the function gets the case as its second argument, and
+    the name is formatted with it; ``short`` may then be a set of cases.
     """
 
     def file(name: str, expect: str, *, short=False, cases: Iterable | None = None):
@@ -77,9 +77,9 @@ def faults(group: str):
                 FAULTS.append(Fault(group, name, expect, inject, bool(short)))
                 return inject
             for case in cases:
-                quick = case in short if isinstance(short, (set, list, tuple)) else bool(short)
-                one = lambda lab, case=case: inject(lab, case)
-                FAULTS.append(Fault(group, name.format(case=case), expect, one, quick))
+                is_short = case in short if isinstance(short, (set, list, tuple)) else bool(short)
+                one = lambda work, case=case: inject(work, case)
+                FAULTS.append(Fault(group, name.format(case=case), expect, one, is_short))
             return inject
 
         return decorate
@@ -87,18 +87,18 @@ def faults(group: str):
     return file
 
 
-def judge(fault: Fault, lab: Lab) -> Verdict:
-    """Inject a fault and say what became of it."""
-    begun = time.monotonic()
+def inject_fault(fault: Fault, work: Workspace) -> Verdict:
+    """Inject a fault, clear the workspace, and return the verdict."""
+    started = time.monotonic()
     trace = ""
     try:
-        result, seen = "ok", fault.inject(lab) or ""
-    except NotHere as why:
+        result, seen = "ok", fault.inject(work) or ""
+    except NotAvailable as why:
         result, seen = "skipped", str(why)
-    except (Exception, pytest.fail.Exception) as error:  # what pytest.raises raises is no Exception
+    except (Exception, pytest.fail.Exception) as error:  # pytest.raises raises a BaseException
         result = "LOST" if isinstance(error, Lost) else "WRONG"
         seen = str(error).strip().split("\n")[0] or type(error).__name__
         trace = traceback.format_exc()
     finally:
-        lab.clear()
-    return Verdict(fault, result, " ".join(seen.split()), time.monotonic() - begun, trace)
+        work.clear()
+    return Verdict(fault, result, " ".join(seen.split()), time.monotonic() - started, trace)

@@ -1,4 +1,4 @@
-"""1. Kills: whatever dies, and whenever, the same command again ends with the same bytes."""
+"""1. Kills: whichever process is killed, and when, the same command then gives the same bytes."""
 
 from __future__ import annotations
 
@@ -12,196 +12,198 @@ from pathlib import Path
 
 from tests.faults.checks import (
     check_done,
+    check_error,
     check_finished,
+    check_identical,
     check_resumed,
     check_stopped,
-    check_told,
-    check_whole,
 )
 from tests.faults.harness import faults
-from tests.faults.laboratory import Lab, shards
 from tests.faults.processes import Running, wait_until
+from tests.faults.workspace import Workspace, shards
 
 kill = faults("1 kills")
-ENDS = "the run itself ends well, with the same bytes"
-RESUMES = "the same command resumes; same bytes, no shard twice, nothing left over"
+ENDS = "the run itself succeeds, with the same bytes"
+RESUMES = "the same command continues; same bytes, no shard computed twice, nothing left behind"
 
 
 @kill(
     "SIGKILL of a worker in the middle of a shard",
-    "the run itself ends well, with the same bytes",
+    ENDS,
     short=True,
 )
-def worker(lab: Lab) -> str:
-    whole, cache = lab.whole, lab.folder()
-    run = lab.preprocessing(cache, 2)
+def worker(work: Workspace) -> str:
+    expected, cache = work.undisturbed, work.folder()
+    run = work.start_preprocessing(cache, 2)
     victims = run.workers()
     assert len(victims) == 2, f"{len(victims)} workers"
     victims[0].kill()
     done = run.wait()
     check_done(done)
-    check_whole(cache, whole)
+    check_identical(cache, expected)
     return f"{len(shards(cache))} shards, none lost"
 
 
 @kill("SIGKILL of both workers at once", ENDS)
-def all_workers(lab: Lab) -> str:
-    whole, cache = lab.whole, lab.folder()
-    run = lab.preprocessing(cache, 3)
+def all_workers(work: Workspace) -> str:
+    expected, cache = work.undisturbed, work.folder()
+    run = work.start_preprocessing(cache, 3)
     for victim in run.workers():
         victim.kill()
     done = run.wait()
     check_done(done)
-    check_whole(cache, whole)
+    check_identical(cache, expected)
 
 
-@kill("SIGKILL of the main process, random moment {case}", RESUMES, cases=range(1, 21), short={1})
-def main_process(lab: Lab, case: int) -> str:
-    whole = lab.whole
-    after, delay = lab.random.randrange(17), lab.random.uniform(0.0, 0.25)
-    cache = lab.folder()
-    run = lab.start("preprocess", *lab.words(cache))
+@kill("SIGKILL of the main process, random time {case}", RESUMES, cases=range(1, 21), short={1})
+def main_process(work: Workspace, case: int) -> str:
+    expected = work.undisturbed
+    after, delay = work.random.randrange(17), work.random.uniform(0.0, 0.25)
+    cache = work.folder()
+    run = work.start("preprocess", *work.words(cache))
     wait_until(lambda: cache.exists() and len(shards(cache)) >= after, run)
     time.sleep(delay)
-    return _killed(lab, run, cache, whole, signal.SIGKILL)
+    return _killed(work, run, cache, expected, signal.SIGKILL)
 
 
-@kill("power cut: SIGKILL of every process at once, moment {case}", RESUMES, cases=(2, 9, 15))
-def power_cut(lab: Lab, case: int) -> str:
-    whole, cache = lab.whole, lab.folder()
-    run = lab.preprocessing(cache, case)
+@kill("power failure: SIGKILL of every process at once, after {case} shards", RESUMES, cases=(2, 9, 15))
+def power_cut(work: Workspace, case: int) -> str:
+    expected, cache = work.undisturbed, work.folder()
+    run = work.start_preprocessing(cache, case)
     os.killpg(run.pid, signal.SIGKILL)
-    return _killed(lab, run, cache, whole, None)
+    return _killed(work, run, cache, expected, None)
 
 
-def _killed(lab: Lab, run: Running, cache: Path, whole: Path, sent: int | None) -> str:
+def _killed(work: Workspace, run: Running, cache: Path, expected: Path, sent: int | None) -> str:
     if sent is not None and run.process.poll() is None:
         run.kill(sent)
     run.process.wait(20)
-    left = run.survivors(20)
+    left = run.remaining(20)
     assert not left, f"processes survive their run: {left}"
-    kept = check_finished(cache, whole)
-    check_resumed(lab, lab.words(cache), cache, whole)
-    return f"{kept} of {len(shards(whole))} shards kept"
+    kept = check_finished(cache, expected)
+    check_resumed(work, work.words(cache), cache, expected)
+    return f"{kept} of {len(shards(expected))} shards kept"
 
 
 HOWS = ("SIGTERM", "SIGINT", "Ctrl-C in a terminal")
 
 
-@kill("{case} while shards are being made", f"stops within 5 s with status 130; {RESUMES}",
+@kill("{case} while shards are being computed", f"stops within 5 s with status 130; {RESUMES}",
       cases=HOWS, short=HOWS[::2])  # fmt: skip
-def asked_to_stop(lab: Lab, case: str) -> str:
-    whole, cache = lab.whole, lab.folder()
-    run = lab.preprocessing(cache, 4)
-    seconds = check_stopped(lab, run, case)
-    assert not list(cache.rglob("*.tmp")), "temporary files left by a run that could tidy up"
-    check_finished(cache, whole)
-    kept = check_resumed(lab, lab.words(cache), cache, whole)
+def asked_to_stop(work: Workspace, case: str) -> str:
+    expected, cache = work.undisturbed, work.folder()
+    run = work.start_preprocessing(cache, 4)
+    seconds = check_stopped(work, run, case)
+    assert not list(cache.rglob("*.tmp")), "temporary files left by a run that was not killed"
+    check_finished(cache, expected)
+    kept = check_resumed(work, work.words(cache), cache, expected)
     return f"ended after {seconds:.1f} s, {kept} shards kept"
 
 
-@kill("{case} while workers are in the middle of a clip that takes a minute", "stops within 5 s all the same",
+@kill("{case} while workers are in the middle of a clip that takes a minute", "stops within 5 s",
       cases=("SIGTERM", "Ctrl-C in a terminal"))  # fmt: skip
-def stopped_in_a_long_clip(lab: Lab, case: str) -> str:
-    cache, begun = lab.folder(), lab.folder() / "begun"
-    code = f"import pathlib, time\n    pathlib.Path({str(begun)!r}).touch(); time.sleep(60)"
-    slow = lab.injected(
+def stopped_in_a_long_clip(work: Workspace, case: str) -> str:
+    cache, started = work.folder(), work.folder() / "begun"
+    code = f"import pathlib, time\n    pathlib.Path({str(started)!r}).touch(); time.sleep(60)"
+    slow = work.environment_with(
         f"import deiii.pipeline.faces.stage as m\ndef wait(*all):\n    {code}\nm.extract_faces = wait"
     )
-    run = lab.start("preprocess", *lab.words(cache, "stages=[faces]"), env=slow)
-    wait_until(begun.exists, run)
-    return f"ended after {check_stopped(lab, run, case):.1f} s"
+    run = work.start("preprocess", *work.words(cache, "stages=[faces]"), env=slow)
+    wait_until(started.exists, run)
+    return f"ended after {check_stopped(work, run, case):.1f} s"
 
 
-@kill("Ctrl-C in a terminal {case} s after the opening lines, while the cluster is starting",
+@kill("Ctrl-C in a terminal {case} s after the first lines, while the cluster is starting",
       "stops within 5 s with status 130", cases=(0, 0.3, 1, 2))  # fmt: skip
-def stopped_at_start(lab: Lab, case: float) -> str:
-    run = lab.start("preprocess", *lab.words(lab.folder()))
+def stopped_at_start(work: Workspace, case: float) -> str:
+    run = work.start("preprocess", *work.words(work.folder()))
     wait_until(lambda: "shards finished" in run.output.read_text(), run)
     time.sleep(case)
-    return f"ended after {check_stopped(lab, run, 'Ctrl-C in a terminal'):.1f} s"
+    return f"ended after {check_stopped(work, run, 'Ctrl-C in a terminal'):.1f} s"
 
 
-@kill("Ctrl-C twice, {case} s apart", "stops as cleanly as after one", cases=(0.05, 0.3))
-def impatient(lab: Lab, case: float) -> str:
-    cache = lab.folder()
-    run = lab.preprocessing(cache, 2)
+@kill("Ctrl-C twice, {case} s apart", "stops as after one", cases=(0.05, 0.3))
+def ctrl_c_twice(work: Workspace, case: float) -> str:
+    cache = work.folder()
+    run = work.start_preprocessing(cache, 2)
     os.killpg(run.pid, signal.SIGINT)
     time.sleep(case)
-    seconds = check_stopped(lab, run, "Ctrl-C in a terminal")
-    assert not list(cache.rglob("*.tmp")), "temporary files left by a run that could tidy up"
+    seconds = check_stopped(work, run, "Ctrl-C in a terminal")
+    assert not list(cache.rglob("*.tmp")), "temporary files left by a run that was not killed"
     return f"ended after {seconds:.1f} s"
 
 
-@kill("the machine sleeps for 20 s in the middle of the run", ENDS)
-def sleeps(lab: Lab) -> None:
-    whole, cache = lab.whole, lab.folder()
-    run = lab.preprocessing(cache, 3)
+@kill("all processes are stopped for 20 s in the middle of the run, as when a laptop sleeps", ENDS)
+def machine_sleeps(work: Workspace) -> None:
+    expected, cache = work.undisturbed, work.folder()
+    run = work.start_preprocessing(cache, 3)
     for number in (signal.SIGSTOP, signal.SIGCONT):
         os.killpg(run.pid, number)
         time.sleep(20 if number == signal.SIGSTOP else 0)
     check_done(run.wait())
-    check_whole(cache, whole)
+    check_identical(cache, expected)
 
 
-@kill("{case} while the corpus is being drawn", "stops within 5 s with status 130; goes on to the same bytes",
+@kill("{case} while the synthetic corpus is being made", "stops within 5 s, status 130; then the same bytes",
       cases=("SIGTERM", "Ctrl-C in a terminal"))  # fmt: skip
-def drawing(lab: Lab, case: str) -> str:
-    root = lab.folder()
+def stopped_while_synthesizing(work: Workspace, case: str) -> str:
+    root = work.folder()
     words = [f"corpus.root={root}", "corpus.synthetic.speakers=3", "corpus.synthetic.clips_per_class=1"]
     words += ["corpus.synthetic.seconds=0.8", "corpus.synthetic.fps=12.5", "corpus.synthetic.size=96"]
-    run = lab.start("synthesize", *words, "workers=2")
+    run = work.start("synthesize", *words, "workers=2")
     wait_until(lambda: len(list(root.rglob("*.mp4"))) >= 5, run)
-    seconds = check_stopped(lab, run, case)
-    assert lab.run("synthesize", *words, "workers=2").code == 0
+    seconds = check_stopped(work, run, case)
+    assert work.run("synthesize", *words, "workers=2").code == 0
     here = {p.relative_to(root): p.read_bytes() for p in root.rglob("*.mp4")}
-    assert here == {p.relative_to(lab.drawn): p.read_bytes() for p in lab.drawn.rglob("*.mp4")}
+    assert here == {p.relative_to(work.synthetic): p.read_bytes() for p in work.synthetic.rglob("*.mp4")}
     assert not list(root.rglob("*.tmp"))
     return f"ended after {seconds:.1f} s"
 
 
 @kill("{case} workers instead of 2", "the same bytes", cases=(1, 4))
-def workers(lab: Lab, case: int) -> None:
-    whole, cache = lab.whole, lab.folder()
-    check_done(lab.preprocess(cache, f"workers={case}"))
-    check_whole(cache, whole)
+def other_number_of_workers(work: Workspace, case: int) -> None:
+    expected, cache = work.undisturbed, work.folder()
+    check_done(work.preprocess(cache, f"workers={case}"))
+    check_identical(cache, expected)
 
 
 @kill("SIGKILL of the scheduler of an existing cluster after {case} shards",
-      f"a line that says so, within 10 s; {RESUMES}", cases=(0, 3, 8))  # fmt: skip
-def scheduler(lab: Lab, case: int) -> str:
-    whole, cache = lab.whole, lab.folder()
-    with _cluster(lab.folder()) as cluster:
-        run = lab.start("preprocess", *lab.words(cache), f"scheduler={cluster.address}")
+      f"an error line within 10 s; {RESUMES}", cases=(0, 3, 8))  # fmt: skip
+def scheduler(work: Workspace, case: int) -> str:
+    expected, cache = work.undisturbed, work.folder()
+    with _cluster(work.folder()) as cluster:
+        run = work.start("preprocess", *work.words(cache), f"scheduler={cluster.address}")
         wait_until(lambda: len(shards(cache)) >= case and "workers, dashboard" in run.output.read_text(), run)
-        return _without_scheduler(lab, run, cluster, cache, whole)
+        return _without_scheduler(work, run, cluster, cache, expected)
 
 
-@kill("the same, and another one answers at its address at once", f"the same; {RESUMES}")
-def scheduler_again(lab: Lab) -> str:
-    whole, cache = lab.whole, lab.folder()
-    with _cluster(lab.folder()) as cluster:
-        run = lab.start("preprocess", *lab.words(cache), f"scheduler={cluster.address}")
+@kill("the same, and a new scheduler starts at its address at once", f"the same; {RESUMES}")
+def scheduler_again(work: Workspace) -> str:
+    expected, cache = work.undisturbed, work.folder()
+    with _cluster(work.folder()) as cluster:
+        run = work.start("preprocess", *work.words(cache), f"scheduler={cluster.address}")
         wait_until(lambda: len(shards(cache)) >= 3, run)
-        return _without_scheduler(lab, run, cluster, cache, whole, again=True)
+        return _without_scheduler(work, run, cluster, cache, expected, again=True)
 
 
-def _without_scheduler(lab: Lab, run: Running, cluster: _cluster, cache: Path, whole: Path, again=False):
-    begun = time.monotonic()
+def _without_scheduler(
+    work: Workspace, run: Running, cluster: _cluster, cache: Path, expected: Path, again=False
+):
+    started = time.monotonic()
     cluster.scheduler.kill()
     if again:
         cluster.start_scheduler(cluster.address.rsplit(":", 1)[1])
-    told = check_told(run.wait(90), cluster.address, "start it again", "finished shards are kept")
-    seconds = time.monotonic() - begun
-    assert seconds < (10 if lab.strict else 60), f"took {seconds:.1f} s"
-    assert not (left := run.survivors(1)), f"processes survive their run: {left}"
-    check_finished(cache, whole)
-    kept = check_resumed(lab, lab.words(cache), cache, whole)
-    return f"{told} ({seconds:.1f} s); {kept} shards kept"
+    message = check_error(run.wait(90), cluster.address, "start it again", "finished shards are kept")
+    seconds = time.monotonic() - started
+    assert seconds < (10 if work.strict else 60), f"took {seconds:.1f} s"
+    assert not (left := run.remaining(1)), f"processes survive their run: {left}"
+    check_finished(cache, expected)
+    kept = check_resumed(work, work.words(cache), cache, expected)
+    return f"{message} ({seconds:.1f} s); {kept} shards kept"
 
 
 class _cluster:
-    """A scheduler and a worker as processes of their own."""
+    """A Dask scheduler and one worker, each in its own process."""
 
     def __init__(self, folder: Path):
         self.folder, self.file = folder, folder / "scheduler.json"

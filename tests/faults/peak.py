@@ -1,6 +1,6 @@
-"""The most memory that this process has held, in MB (Linux).
+"""The peak memory of this process in MB (Linux).
 
-``getrusage`` would not do: its peak is inherited from the process that started this one.
+``getrusage`` cannot be used: its peak is inherited from the process that started this one.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from pathlib import Path
 
 
 def peak_mb() -> float:
-    """VmHWM of proc(5)."""
+    """Peak resident memory in MB: VmHWM of proc(5)."""
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 
 
 def new_peak_mb() -> float:
-    """Begin a new peak at what is held now, and return it: an older one would hide what is taken next."""
+    """Reset the peak to the memory in use and return it; the old peak would hide later growth."""
     Path("/proc/self/clear_refs").write_text("5")
     return peak_mb()

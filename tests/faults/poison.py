@@ -1,7 +1,7 @@
-"""2. Poison clips: a decoder that crashes, hangs or eats memory costs the clip that did it, and no other.
+"""2. Poison clips: a decoder that crashes, hangs or exhausts memory affects its clip and no other.
 
-No file can be relied on to do so with every FFmpeg, so the decoder's behaviour is injected into the
-real worker processes.
+No file does so with every version of FFmpeg, so the behaviour is injected into the decoder in the real worker
+processes.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 
 from deiii.data.cache.index import read_index
 from deiii.data.cache.shards import open_shard
-from tests.faults.checks import check_done, check_told
+from tests.faults.checks import check_done, check_error
 from tests.faults.harness import faults
-from tests.faults.laboratory import Lab
+from tests.faults.workspace import Workspace
 
 poison = faults("2 poison")
 
@@ -39,24 +39,27 @@ ACTS = {
         "import signal, time; signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65)); time.sleep(3600)",
         "timed_out",
     ),
-    "asks for memory without end": (
+    "allocates memory without end": (
         "x = []\n        while True: x.append(bytearray(1 << 24))",
         "out_of_memory",
     ),
-    "asks for 200 GiB at once": ("bytearray(200 << 30)", "out_of_memory"),
-    "is killed for memory": ("__import__('os').kill(__import__('os').getpid(), 9)", "out_of_memory"),
-    "raises what nobody expects": ("raise KeyError('\\\\ud800')", "unreadable"),
+    "allocates 200 GiB at once": ("bytearray(200 << 30)", "out_of_memory"),
+    "is killed for using too much memory": (
+        "__import__('os').kill(__import__('os').getpid(), 9)",
+        "out_of_memory",
+    ),
+    "raises an unexpected exception": ("raise KeyError('\\\\ud800')", "unreadable"),
 }
 
 
-def _undisturbed(lab: Lab, folder: Path, stage: str) -> tuple[list[str], Path]:
-    """Settings for a corpus of four clips in one shard, and the cache that an undisturbed run made of it."""
+def _undisturbed(work: Workspace, folder: Path, stage: str) -> tuple[list[str], Path]:
+    """Settings for a corpus of four clips in one shard, and its cache, made by an undisturbed run."""
     for n in range(4):
-        shutil.copyfile(sorted(lab.drawn.rglob("*.mp4"))[n], folder / f"{n}.mp4")
+        shutil.copyfile(sorted(work.synthetic.rglob("*.mp4"))[n], folder / f"{n}.mp4")
     (folder / "clips.csv").write_text("path,speaker,label\n" + "".join(f"{n}.mp4,s,a\n" for n in range(4)))
     words = ["corpus.name=table", f"corpus.root={folder}", f"stages=[{stage}]", "workers=1", "faces.size=32"]
     words += ["clip_timeout=10", "clip_memory_gb=1", "max_failed=1"]
-    check_done(lab.run("preprocess", *words, f"cache={folder / 'clean'}"))
+    check_done(work.run("preprocess", *words, f"cache={folder / 'clean'}"))
     return words, folder / "clean"
 
 
@@ -65,15 +68,15 @@ def _poison(name: str, stage: str, short: bool) -> None:
 
     @poison(
         f"a clip on which the {stage} decoder {name}",
-        f"recorded as {status}; its neighbours are whole",
+        f"recorded as {status}; the other clips are complete",
         short=short,
     )
-    def inject(lab: Lab) -> str:
+    def inject(work: Workspace) -> str:
         module, function = MODULES[stage]
-        words, clean = lab.once(f"four-{stage}", lambda folder: _undisturbed(lab, folder, stage))
-        cache = lab.folder()
+        words, clean = work.cached(f"four-{stage}", lambda folder: _undisturbed(work, folder, stage))
+        cache = work.folder()
         code = CODE.format(module=module, function=function, victim="2.mp4", act=act)
-        done = check_done(lab.run("preprocess", *words, f"cache={cache}", env=lab.injected(code)))
+        done = check_done(work.run("preprocess", *words, f"cache={cache}", env=work.environment_with(code)))
         here, there = (next(c.glob(f"*/{stage}-*")) for c in (cache, clean))
         index = read_index(here)
         found = Counter(row.status for row in index.clips.values())
@@ -90,36 +93,36 @@ def _poison(name: str, stage: str, short: bool) -> None:
 
 for _name in ACTS:
     _poison(_name, "logmel", _name == "aborts")
-for _name in ("aborts", "asks for memory without end"):
+for _name in ("aborts", "allocates memory without end"):
     _poison(_name, "faces", False)
 
 
-@poison("a clip that timed out, then retry=true with the decoder mended", "the clip comes out whole")
-def retried(lab: Lab) -> str:
-    root = lab.folder()
+@poison("a clip that timed out, then retry=true with a working decoder", "the clip is complete")
+def retried(work: Workspace) -> str:
+    root = work.folder()
     for n in range(2):
-        shutil.copyfile(lab.tones / f"s0/c{n}.flac", root / f"{n}.flac")
+        shutil.copyfile(work.tones / f"s0/c{n}.flac", root / f"{n}.flac")
     (root / "clips.csv").write_text("path,speaker,label\n0.flac,s,a\n1.flac,s,a\n")
     words = ["corpus.name=table", f"corpus.root={root}", f"cache={root / 'cache'}", "stages=[logmel]"]
     words += ["workers=1", "clip_timeout=10", "max_failed=1"]
     act = ACTS["hangs"][0]
     code = CODE.format(module="logmel", function="extract_logmel", victim="1.flac", act=act)
-    assert lab.run("preprocess", *words, env=lab.injected(code)).code == 0
+    assert work.run("preprocess", *words, env=work.environment_with(code)).code == 0
     folder = next((root / "cache").glob("*/logmel-*"))
     assert (
         read_index(folder).clips["1"].status == "timed_out"
         and "retry=true" in read_index(folder).clips["1"].reason
     )
-    assert lab.run("preprocess", *words).code == 0
-    assert read_index(folder).clips["1"].status == "timed_out", "retried without being asked"
-    assert lab.run("preprocess", *words, "retry=true").code == 0
+    assert work.run("preprocess", *words).code == 0
+    assert read_index(folder).clips["1"].status == "timed_out", "computed again without retry=true"
+    assert work.run("preprocess", *words, "retry=true").code == 0
     assert read_index(folder).clips["1"].status == "ok"
 
 
-@poison("every clip is poison", "the run ends, says so and exits with 1")
-def all_poison(lab: Lab) -> str:
-    words = lab.tone_words(lab.folder(), "clip_timeout=60")
+@poison("every clip is poison", "the run ends with an error line and exit status 1")
+def all_poison(work: Workspace) -> str:
+    words = work.tone_words(work.folder(), "clip_timeout=60")
     code = CODE.format(module="logmel", function="extract_logmel", victim="c0.flac", act=ACTS["aborts"][0])
-    begun = time.monotonic()
-    told = check_told(lab.run("preprocess", *words, env=lab.injected(code)), "max_failed")
-    return f"{told[-60:]}, {time.monotonic() - begun:.0f} s"
+    started = time.monotonic()
+    message = check_error(work.run("preprocess", *words, env=work.environment_with(code)), "max_failed")
+    return f"{message[-60:]}, {time.monotonic() - started:.0f} s"

@@ -1,4 +1,4 @@
-"""The real programs, run in sessions of their own and watched."""
+"""The real programs, each started in a session of its own and observed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import psutil
 from deiii.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 180  # s for anything that must end; the machine may be busy
+TIMEOUT_S = 180  # for everything that must end; the machine may be busy
 
 
 @dataclass
@@ -36,14 +36,14 @@ class Running:
 
     process: subprocess.Popen
     output: Path
-    begun: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)
 
     @property
     def pid(self) -> int:
         return self.process.pid
 
-    def family(self) -> list[psutil.Process]:
-        """Every living process of its session, itself included."""
+    def session(self) -> list[psutil.Process]:
+        """All running processes of its session, including itself."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -55,17 +55,17 @@ class Running:
 
     def workers(self) -> list[psutil.Process]:
         """Its Dask worker processes."""
-        return [p for p in self.family() if p.pid != self.pid and "spawn_main" in " ".join(_command(p))]
+        return [p for p in self.session() if p.pid != self.pid and "spawn_main" in " ".join(_command(p))]
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         os.kill(self.pid, number)
 
-    def slay(self) -> None:
-        """SIGKILL it, and wait until it is gone; what it started may be there still."""
+    def kill_and_wait(self) -> None:
+        """SIGKILL it and wait for its end; processes that it started may still run."""
         self.process.kill()
         self.process.wait()
 
-    def wait(self, seconds: float = PATIENCE) -> Ended:
+    def wait(self, seconds: float = TIMEOUT_S) -> Ended:
         try:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -73,18 +73,18 @@ class Running:
             raise AssertionError(
                 f"did not end within {seconds:g} s: {self.output.read_text()[-300:]}"
             ) from None
-        return Ended(code, self.output.read_text(errors="replace"), time.monotonic() - self.begun)
+        return Ended(code, self.output.read_text(errors="replace"), time.monotonic() - self.started)
 
     def end(self) -> None:
-        for process in self.family():
+        for process in self.session():
             with _ignored():
                 process.kill()
         self.process.wait(10)
 
-    def survivors(self, seconds: float = 10) -> list[str]:
-        """Processes of its session that are still there after a while."""
+    def remaining(self, seconds: float = 10) -> list[str]:
+        """Processes of its session that still run after some seconds."""
         deadline = time.monotonic() + seconds
-        while (left := self.family()) and time.monotonic() < deadline:
+        while (left := self.session()) and time.monotonic() < deadline:
             time.sleep(0.05)
         return [" ".join(_command(p))[:80] for p in left]
 
@@ -104,19 +104,19 @@ def _ignored() -> Iterator[None]:
         pass
 
 
-def wait_until(true: Callable[[], bool], running: Running | None = None, seconds: float = PATIENCE) -> None:
-    """Wait for something to become true; stop waiting where the program has ended."""
+def wait_until(true: Callable[[], bool], running: Running | None = None, seconds: float = TIMEOUT_S) -> None:
+    """Wait until a condition is true or the program has ended."""
     deadline = time.monotonic() + seconds
     while not true():
         if running is not None and running.process.poll() is not None:
             return
-        assert time.monotonic() < deadline, f"nothing happened within {seconds:g} s"
+        assert time.monotonic() < deadline, f"the condition was not true within {seconds:g} s"
         time.sleep(0.002)
 
 
 def main_in(*words: str) -> Ended:
-    """One of our commands in this process, for what ends before any work starts."""
-    begun = time.monotonic()
+    """Run a deiii command in this process, for commands that end before any work starts."""
+    started = time.monotonic()
     handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
     text = io.StringIO()
     with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
@@ -125,4 +125,4 @@ def main_in(*words: str) -> Ended:
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-    return Ended(code, text.getvalue(), time.monotonic() - begun)
+    return Ended(code, text.getvalue(), time.monotonic() - started)

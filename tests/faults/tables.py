@@ -1,4 +1,4 @@
-"""7. Bad tables and configs: refused in a line that names the row or the setting, or read rightly."""
+"""7. Bad tables and configs: read as they are meant, or refused in a line that names row or setting."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pathlib import Path
 
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.scan import scan
-from tests.faults.checks import check_done, check_told
+from tests.faults.checks import check_done, check_error
 from tests.faults.harness import faults
-from tests.faults.laboratory import Lab
 from tests.faults.processes import ROOT, Ended, main_in
+from tests.faults.workspace import Workspace
 
 tables = faults("7 tables")
-TOLD = "a line that names the table's row; exit status 1, nothing made"
+REPORTED = "an error line that names the row; exit status 1, nothing written"
 HEAD = "path,speaker,label\n"
 GOOD = "a.flac,anna,happy\n"
 
 
-def _preprocess(lab: Lab, table: bytes | str, prepare=None) -> tuple[Ended, Path]:
-    """The real command on a table beside three real files, in this process: it must end before any work."""
-    root = lab.folder()
+def _preprocess(work: Workspace, table: bytes | str, prepare=None) -> tuple[Ended, Path]:
+    """Run the real command in this process on a table beside three files; it must end before any work."""
+    root = work.folder()
     for n, name in enumerate("abc"):
-        shutil.copyfile(lab.tones / f"s0/c{n}.flac", root / f"{name}.flac")
+        shutil.copyfile(work.tones / f"s0/c{n}.flac", root / f"{name}.flac")
     if prepare:
         prepare(root)
     path = root / "clips.csv"
@@ -48,21 +48,24 @@ def _loop(root: Path) -> None:
     (root / "loop").symlink_to(root / "loop")
 
 
-# name: (table, words of the message, what is prepared)
+# name: (table, words of the message, preparation of the folder)
 REFUSED: dict[str, tuple] = {
     "a missing column": ("path,label\na.flac,happy\n", ("speaker",)),
     "a misspelt column": ("path,speaker,lable\na.flac,anna,happy\n", ("label",)),
     "a column twice": ("path,speaker,label,label\na.flac,anna,x,y\n", ("twice",)),
     "an empty table": ("", ("path,speaker,label",)),
-    "a header alone": (HEAD, ("no rows",)),
+    "only a header": (HEAD, ("no rows",)),
     "a clip twice": (HEAD + GOOD + GOOD, ("row 3", "a.flac")),
-    "a clip twice by another spelling": (HEAD + GOOD + "./x/../a.flac,ben,sad\n", ("row 3", "a.flac")),
+    "a clip twice with another spelling of its path": (
+        HEAD + GOOD + "./x/../a.flac,ben,sad\n",
+        ("row 3", "a.flac"),
+    ),
     "a blank label": (HEAD + "a.flac,anna,\n", ("row 2", "label")),
     "a blank speaker": (HEAD + "a.flac,,happy\n", ("row 2", "speaker")),
     "NaN as a rating": ("path,speaker,label,valence\na.flac,anna,happy,NaN\n", ("row 2", "valence")),
     "infinity as a rating": ("path,speaker,label,valence\na.flac,anna,happy,1e999\n", ("row 2", "valence")),
     "a word as a rating": ("path,speaker,label,arousal\na.flac,anna,happy,high\n", ("row 2", "arousal")),
-    "a rating out of every range": (
+    "a rating outside every range": (
         "path,speaker,label,arousal\na.flac,anna,happy,1e6\n",
         ("attributes go from",),
     ),
@@ -78,21 +81,21 @@ REFUSED: dict[str, tuple] = {
     "Latin-1 instead of UTF-8": ((HEAD + "a.flac,Zoë,happy\n").encode("latin-1"), ("UTF-8",)),
     "UTF-16": ((HEAD + GOOD).encode("utf-16"), ("UTF-8",)),
     "semicolons": ("path;speaker;label\na.flac;anna;happy\n", ("semicolons",)),
-    "a quote that never ends": (HEAD + '"a.flac,anna,happy\n' + GOOD, ("row",)),
+    "a quote that is not closed": (HEAD + '"a.flac,anna,happy\n' + GOOD, ("row",)),
     "too few cells": (HEAD + "a.flac,anna\n", ("row 2", "cells")),
     "one speaker in two spellings": (HEAD + GOOD + "b.flac,Anna,sad\n", ("spelling",)),
     "an HTML page": ("<!DOCTYPE html><html>log in</html>", ("path,speaker,label",)),
     "a cell of 10 MB": (HEAD + "a.flac,anna," + "x" * 10_000_000 + "\n", ("row 2",)),
-    "none of the files there": (HEAD + "x.mp4,anna,happy\n", ("none of its 1 files exists",)),
+    "none of its files existing": (HEAD + "x.mp4,anna,happy\n", ("none of its 1 files exists",)),
 }
 
 
 def _refused(name: str, table, words, prepare=None) -> None:
-    @tables(f"a table with {name}", TOLD, short=True)
-    def inject(lab: Lab) -> str:
-        done, cache = _preprocess(lab, table, prepare)
-        assert not cache.exists(), "a cache was begun"
-        return check_told(done, *words)
+    @tables(f"a table with {name}", REPORTED, short=True)
+    def inject(work: Workspace) -> str:
+        done, cache = _preprocess(work, table, prepare)
+        assert not cache.exists(), "a cache was started"
+        return check_error(done, *words)
 
 
 for _name, _case in REFUSED.items():
@@ -100,8 +103,8 @@ for _name, _case in REFUSED.items():
 
 
 @tables("a table with unicode, spaces, newlines, BOM, CRLF", "read as meant, every clip ok", short=True)
-def odd_names(lab: Lab) -> str:
-    root = lab.folder()
+def odd_names(work: Workspace) -> str:
+    root = work.folder()
     names = [
         "a b.flac",
         "ü ñ 漢字.flac",
@@ -112,7 +115,7 @@ def odd_names(lab: Lab) -> str:
         "'=1+1'.flac",
     ]
     for name in names:
-        shutil.copyfile(lab.tones / "s0/c0.flac", root / name)
+        shutil.copyfile(work.tones / "s0/c0.flac", root / name)
     table = root / "tàble (1).csv"
     with open(table, "w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file, lineterminator="\r\n")
@@ -120,7 +123,7 @@ def odd_names(lab: Lab) -> str:
         writer.writerows([["Zoë\nSmith", name, "=HYPERLINK(1)"] for name in names])
         writer.writerow(["=cmd|' /C calc'!A0", "gone.mp4", "+1"])
     words = ["corpus.name=table", f"corpus.root={root}", f"corpus.table={table}", f"cache={root / 'cache'}"]
-    check_done(lab.run("preprocess", *words, "stages=[logmel]", "workers=1", "max_failed=0.5"))
+    check_done(work.run("preprocess", *words, "stages=[logmel]", "workers=1", "max_failed=0.5"))
     with open(next(root.glob("cache/*/failures.csv")), newline="") as file:
         rows = list(csv.reader(file))
     assert len(rows) == 2 and rows[1][1] == "gone.mp4"
@@ -129,10 +132,12 @@ def odd_names(lab: Lab) -> str:
     return f"{len(names)} clips"
 
 
-@tables("spreadsheet formulas in names of bad clips", "failures.csv holds none that would run")
-def formulas(lab: Lab) -> str:
-    root = lab.folder()
-    shutil.copyfile(lab.tones / "s0/c0.flac", root / "a.flac")
+@tables(
+    "spreadsheet formulas in names of bad clips", "failures.csv contains none that a spreadsheet would run"
+)
+def formulas(work: Workspace) -> str:
+    root = work.folder()
+    shutil.copyfile(work.tones / "s0/c0.flac", root / "a.flac")
     names = ["=1+1.mp4", "+1.mp4", "-1.mp4", "@SUM(1).mp4"]
     rows = [f"{n},anna,happy" for n in [*names, "a.flac"]]
     (root / "clips.csv").write_text(HEAD + "\n".join(rows) + "\n")
@@ -143,7 +148,7 @@ def formulas(lab: Lab) -> str:
         "stages=[logmel]",
         "workers=1",
     ]
-    check_done(lab.run("preprocess", *words, "max_failed=1"))
+    check_done(work.run("preprocess", *words, "max_failed=1"))
     with open(next(root.glob("cache/*/failures.csv")), newline="") as file:
         cells = [c for row in list(csv.reader(file))[1:] for c in row]
     live = [c for c in cells if c[:1] in ("=", "+", "-", "@", "\t", "\r")]
@@ -169,10 +174,10 @@ print(len(corpus.clips), len(plans), round(time.time() - begun, 1), round(peak_m
 """
 
 
-@tables("a table of 1,000,000 rows", "scanned and planned in bounded time and memory")
-def million(lab: Lab) -> str:
-    root = lab.folder()
-    shutil.copyfile(lab.tones / "s0/c0.flac", root / "0.flac")
+@tables("a table of 1,000,000 rows", "scanned and planned in limited time and memory")
+def million(work: Workspace) -> str:
+    root = work.folder()
+    shutil.copyfile(work.tones / "s0/c0.flac", root / "0.flac")
     with open(root / "clips.csv", "w") as file:
         file.write(HEAD)
         file.writelines(f"{n}.flac,s{n % 5000},{'ab'[n % 2]}\n" for n in range(1_000_000))
@@ -195,7 +200,7 @@ CONFIGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "a wrong type": ("faces:\n  size: large\n", ("faces.size",)),
     "a list for a number": ("faces:\n  size: [1, 2]\n", ("size",)),
     "a value for a section": ("faces: 3\n", ("faces",)),
-    "a value out of its choices": ("faces:\n  detector: magic\n", ("faces.detector", "haar")),
+    "a value that is not among the choices": ("faces:\n  detector: magic\n", ("faces.detector", "haar")),
     "NaN": ("max_failed: .nan\n", ("max_failed",)),
     "a key twice": ("workers: 1\nworkers: 2\n", ("twice",)),
     "a Python tag": ("cache: !!python/object/apply:os.system ['touch pwned']\n", ("not valid YAML",)),
@@ -204,21 +209,21 @@ CONFIGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "10,000 nested lists": ("cache: " + "[" * 10_000 + "]" * 10_000 + "\n", ("not valid YAML",)),
     "an environment reference": ("cache: ${oc.env:HOME}\n", ("not supported",)),
     "a list at the top": ("- 1\n- 2\n", ("sections",)),
-    "bytes that are no text": ("cache: \udcff\udcfe\n", ("UTF-8",)),
+    "bytes that are not text": ("cache: \udcff\udcfe\n", ("UTF-8",)),
     "a NUL": ("cache: a\0b\n", ("not valid YAML",)),
     "2 MB of text": ("# " + "x" * 2_000_000, ("larger",)),
 }
 
 
 def _config(name: str, text: str, words: tuple[str, ...]) -> None:
-    @tables(f"a config with {name}", "a line that names the file and the setting", short=True)
-    def inject(lab: Lab) -> str:
-        path = lab.folder() / "odd.yaml"
+    @tables(f"a config with {name}", "an error line that names the file and the setting", short=True)
+    def inject(work: Workspace) -> str:
+        path = work.folder() / "odd.yaml"
         path.write_bytes(text.encode("utf-8", "surrogateescape"))
-        begun = time.monotonic()
-        told = check_told(main_in("preprocess", str(path)), *words)
-        assert time.monotonic() - begun < 20 and not Path("pwned").exists()
-        return told[-100:]
+        started = time.monotonic()
+        message = check_error(main_in("preprocess", str(path)), *words)
+        assert time.monotonic() - started < 20 and not Path("pwned").exists()
+        return message[-100:]
 
 
 for _name, _case in CONFIGS.items():
@@ -240,10 +245,10 @@ OVERRIDES = {
 
 
 def _override(name: str, settings: list[str], words: tuple[str, ...]) -> None:
-    @tables(f"a setting with {name}", "a line that names the setting", short=True)
-    def inject(lab: Lab) -> str:
-        base = ["corpus.name=table", f"corpus.root={lab.tones}", f"cache={lab.folder()}"]
-        return check_told(main_in("preprocess", *base, *settings), *words)[-100:]
+    @tables(f"a setting with {name}", "an error line that names the setting", short=True)
+    def inject(work: Workspace) -> str:
+        base = ["corpus.name=table", f"corpus.root={work.tones}", f"cache={work.folder()}"]
+        return check_error(main_in("preprocess", *base, *settings), *words)[-100:]
 
 
 for _name, _case in OVERRIDES.items():

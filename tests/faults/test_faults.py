@@ -1,6 +1,6 @@
-"""The injected faults: the short form in `make test`, the others marked slow.
+"""The injected faults: those of the short form in `make test`, the others marked slow.
 
-`make test-faults` runs them all and prints a table.
+`make test-faults` injects all faults and prints a table.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 import pytest
 
 from tests.faults.catalogue import FAULTS
-from tests.faults.harness import judge
-from tests.faults.laboratory import laboratory
+from tests.faults.harness import inject_fault
+from tests.faults.workspace import open_workspace
 
 
 @pytest.fixture(scope="session")
-def lab():
-    with laboratory() as made:
+def work():
+    with open_workspace() as made:
         yield made
 
 
@@ -26,8 +26,8 @@ def lab():
         for f in FAULTS
     ],
 )
-def test_fault(lab, fault):
-    verdict = judge(fault, lab)
+def test_fault(work, fault):
+    verdict = inject_fault(fault, work)
     if verdict.result == "skipped":
         pytest.skip(verdict.seen)
     assert verdict.result == "ok", verdict.trace

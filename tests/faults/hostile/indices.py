@@ -1,4 +1,4 @@
-"""8. Hostile, continued: indices and clip tables whose digests are right, made by somebody who can."""
+"""8. Hostile files, continued: forged indices and clip tables with matching digests."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 from deiii.data.cache.index import CacheError, _write_sealed, read_index, read_table
 from tests.faults.hostile.shards import REFUSED, bounded, hostile
-from tests.faults.laboratory import Lab
+from tests.faults.workspace import Workspace
 
 
-def _forged(lab: Lab, path_of: str, change: Callable[[dict], None]) -> Path:
-    cache = lab.copy()
+def _forged(work: Workspace, path_of: str, change: Callable[[dict], None]) -> Path:
+    cache = work.copy()
     path = next(cache.glob(path_of))
     tree = json.loads(path.read_text())
     tree.pop("digest")
@@ -37,17 +37,17 @@ INDICES: dict[str, Callable[[dict], None]] = {
     "a clip's rows outside the field": lambda t: _first(t)["clips"][-1].__setitem__(2, 1 << 30),
     "a clip's rows below zero": lambda t: _first(t)["clips"][0].__setitem__(1, -9),
     "an unknown status": lambda t: _first(t)["clips"][0].__setitem__(3, "fine"),
-    "a number for the shards": lambda t: t.update(shards=3),
+    "a number instead of the shards": lambda t: t.update(shards=3),
 }
 
 
 def _index(name: str, change) -> None:
     @hostile(f"an index with {name}", REFUSED, short=True)
-    def inject(lab: Lab) -> str:
-        path = _forged(lab, "*/faces-*/index.json", change)
-        told = bounded(lambda: read_index(path.parent), CacheError)
-        assert "index.json" in told and "make preprocess" in told, told
-        return told.split("index.json ")[-1][:90]
+    def inject(work: Workspace) -> str:
+        path = _forged(work, "*/faces-*/index.json", change)
+        message = bounded(lambda: read_index(path.parent), CacheError)
+        assert "index.json" in message and "make preprocess" in message, message
+        return message.split("index.json ")[-1][:90]
 
 
 for _name, _change in INDICES.items():
@@ -55,7 +55,7 @@ for _name, _change in INDICES.items():
 
 
 TABLES: dict[str, Callable[[dict], None]] = {
-    "a label that is no class": lambda t: t["clips"][0].update(label="x" * 9),
+    "a label that is not a class": lambda t: t["clips"][0].update(label="x" * 9),
     "a clip twice": lambda t: t["clips"].append(t["clips"][0]),
     "an unknown entry": lambda t: t["clips"][0].update(surprise=1),
     "no classes": lambda t: t.pop("classes"),
@@ -64,11 +64,11 @@ TABLES: dict[str, Callable[[dict], None]] = {
 
 def _table(name: str, change) -> None:
     @hostile(f"a clip table with {name}", REFUSED, short=True)
-    def inject(lab: Lab) -> str:
-        path = _forged(lab, "*/clips.json", change)
-        told = bounded(lambda: read_table(path.parent.parent, path.parent.name), CacheError)
-        assert "clips.json" in told and "make preprocess" in told, told
-        return told.split("clips.json ")[-1][:90]
+    def inject(work: Workspace) -> str:
+        path = _forged(work, "*/clips.json", change)
+        message = bounded(lambda: read_table(path.parent.parent, path.parent.name), CacheError)
+        assert "clips.json" in message and "make preprocess" in message, message
+        return message.split("clips.json ")[-1][:90]
 
 
 for _name, _change in TABLES.items():
@@ -76,8 +76,8 @@ for _name, _change in TABLES.items():
 
 
 @hostile("an index of 100,000 nested lists", REFUSED, short=True)
-def nested(lab: Lab) -> str:
-    cache = lab.copy()
+def nested(work: Workspace) -> str:
+    cache = work.copy()
     path = next(cache.glob("*/faces-*/index.json"))
     path.write_text("[" * 100_000 + "]" * 100_000)
     return bounded(lambda: read_index(path.parent), CacheError).split("index.json ")[-1][:90]

@@ -1,4 +1,4 @@
-"""8. Hostile caches and checkpoints: refused by name before anything is allocated or run. First, shards."""
+"""8. Hostile files: refused by name before anything is allocated or run. This module: shards."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 
 from deiii.data.cache.shards import ShardError, open_shard
-from tests.faults.checks import check_whole
+from tests.faults.checks import check_identical
 from tests.faults.harness import faults
-from tests.faults.laboratory import Lab
 from tests.faults.peak import new_peak_mb, peak_mb
 from tests.faults.processes import ROOT
+from tests.faults.workspace import Workspace
 
 hostile = faults("8 hostile")
-REFUSED = "refused with its name; nothing allocated, nothing followed"
-GROWTH = 300  # MB that a refusal may take
+REFUSED = "refused by name; no memory allocated, no link followed"
+GROWTH = 300  # MB that may be allocated
 
 
 def bounded(call: Callable[[], object], kind: type[Exception]) -> str:
-    """The message of an expected refusal, made without taking memory."""
+    """The message of an expected error, after checking that little memory was allocated."""
     before = new_peak_mb()
     with pytest.raises(kind) as refused:
         call()
@@ -78,7 +78,7 @@ def _chunks_of_terabytes(f):
 
 
 def _unknown_filter(f):
-    """A chunked array whose filter no build of HDF5 has."""
+    """A chunked array with the shuffle filter."""
     shape = f["time"].shape
     plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plist.set_chunk(shape)
@@ -159,46 +159,48 @@ SHARDS = {
 }
 
 
-def _shard(name: str, harm) -> None:
+def _shard(name: str, damage) -> None:
     @hostile(f"a shard with {name}", REFUSED, short=True)
-    def inject(lab: Lab) -> str:
-        victim = lab.folder() / "victim.h5"
-        shutil.copyfile(sorted(lab.whole.glob("*/faces-*/*.h5"))[0], victim)
+    def inject(work: Workspace) -> str:
+        victim = work.folder() / "victim.h5"
+        shutil.copyfile(sorted(work.undisturbed.glob("*/faces-*/*.h5"))[0], victim)
         with h5py.File(victim, "r+") as file:
-            harm(file)
-        told = bounded(lambda: open_shard(victim), ShardError)
-        assert "victim.h5" in told, told
-        return told.split("victim.h5: ")[-1][:90]
+            damage(file)
+        message = bounded(lambda: open_shard(victim), ShardError)
+        assert "victim.h5" in message, message
+        return message.split("victim.h5: ")[-1][:90]
 
 
-for _name, _harm in SHARDS.items():
-    _shard(_name, _harm)
+for _name, _damage in SHARDS.items():
+    _shard(_name, _damage)
 
 
 @hostile(
-    "a hostile shard in a cache, no index, then preprocess", "set aside by name and made anew", short=True
+    "a hostile shard in a cache, no index, then preprocess",
+    "renamed, named in the output and recomputed",
+    short=True,
 )
-def adopted(lab: Lab) -> str:
-    cache = lab.copy()
+def adopted(work: Workspace) -> str:
+    cache = work.copy()
     victim = sorted(cache.glob("*/logmel-*/*.h5"))[0]
     (victim.parent / "index.json").unlink()
     with h5py.File(victim, "r+") as file:
         _external_link(file)
-    done = lab.preprocess(cache)
+    done = work.preprocess(cache)
     assert done.code == 0 and victim.name in done.text, done.text[-300:]
     victim.with_name(victim.name + ".damaged").unlink()
-    check_whole(cache, lab.whole)
-    return "1 shard made anew"
+    check_identical(cache, work.undisturbed)
+    return "1 shard recomputed"
 
 
 @hostile(
     "{case} shard files with random bytes changed",
-    "each refused or read, none crashes or grows",
+    "each refused or read; no crash, no memory growth",
     cases=(400,),
 )
-def fuzzed_shards(lab: Lab, case: int) -> str:
-    """In a process of its own, so that a crash of HDF5 is seen."""
-    source = sorted(lab.whole.glob("*/logmel-*/*.h5"))[0]
+def fuzzed_shards(work: Workspace, case: int) -> str:
+    """In a process of its own, so that a crash of HDF5 is noticed."""
+    source = sorted(work.undisturbed.glob("*/logmel-*/*.h5"))[0]
     code = """
 import sys, numpy as np
 from pathlib import Path
@@ -207,7 +209,7 @@ from tests.faults.peak import peak_mb
 data, path, refused = Path(sys.argv[1]).read_bytes(), Path(sys.argv[2]), 0
 for n in range(int(sys.argv[3])):
     rng, content = np.random.default_rng(n), bytearray(data)
-    for _ in range(rng.integers(1, 12)):  # metadata lies at both ends
+    for _ in range(rng.integers(1, 12)):  # metadata is at both ends
         at = int(rng.integers(0, 4096) if rng.random() < 0.6 else rng.integers(0, len(content)))
         content[at] = int(rng.integers(256))
     path.write_bytes(content)
@@ -220,7 +222,16 @@ for n in range(int(sys.argv[3])):
         refused += 1
 print(refused, round(peak_mb()))
 """
-    command = [sys.executable, "-W", "ignore", "-c", code, str(source), str(lab.folder() / "x.h5"), str(case)]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-c",
+        code,
+        str(source),
+        str(work.folder() / "x.h5"),
+        str(case),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     last = done.stdout.split("\n")[-2]
     assert done.returncode == 0, f"exit status {done.returncode} at file {last}: {done.stderr[-300:]}"

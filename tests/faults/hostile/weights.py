@@ -1,4 +1,4 @@
-"""8. Hostile, continued: checkpoints and weights; nothing in them runs, nothing they claim is allocated."""
+"""8. Hostile files, continued: checkpoints and weights; nothing in them is run or allocated."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from deiii.data.tools.weights import WeightsError
 from deiii.model.training import checkpoint
 from deiii.pipeline.flow.raft.network import load_network
 from tests.faults import training
-from tests.faults.checks import check_told
+from tests.faults.checks import check_error
 from tests.faults.harness import Lost
 from tests.faults.hostile.shards import GROWTH, hostile
-from tests.faults.laboratory import Lab, shards
 from tests.faults.peak import new_peak_mb, peak_mb
 from tests.faults.processes import main_in
+from tests.faults.workspace import Workspace, shards
 
 
 class Payload:
-    """Runs a command where it is unpickled."""
+    """An object that runs a command when it is unpickled."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -123,34 +123,36 @@ CHECKPOINTS = {
     "weights of other names": _other_names,
     "weights of other shapes": _other_shapes,
     "half of its bytes": _half,
-    "nothing in it": lambda path: path.write_bytes(b""),
+    "no content": lambda path: path.write_bytes(b""),
 }
 
 
-def _checkpoint(name: str, harm) -> None:
+def _checkpoint(name: str, damage) -> None:
     @hostile(
-        f"a checkpoint with {name}, then evaluate", "a line that names the file; nothing runs", short=True
+        f"a checkpoint with {name}, then evaluate",
+        "an error line that names the file; nothing runs",
+        short=True,
     )
-    def inject(lab: Lab) -> str:
-        run = training.undisturbed(lab)
-        folder = lab.folder() / "run"
+    def inject(work: Workspace) -> str:
+        run = training.undisturbed(work)
+        folder = work.folder() / "run"
         shutil.copytree(run, folder)
         best = folder / "best.safetensors"
-        harm(best)
+        damage(best)
         before = new_peak_mb()
-        told = check_told(main_in("evaluate", str(folder), "train.device=cpu"), "best.safetensors")
+        message = check_error(main_in("evaluate", str(folder), "train.device=cpu"), "best.safetensors")
         assert not list(folder.glob("pwned")), "the payload ran"
         assert peak_mb() - before < GROWTH, f"took {peak_mb() - before:.0f} MB"
-        return told[-90:]
+        return message[-90:]
 
 
-for _name, _harm in CHECKPOINTS.items():
-    _checkpoint(_name, _harm)
+for _name, _damage in CHECKPOINTS.items():
+    _checkpoint(_name, _damage)
 
 
-@hostile("RAFT weights with a pickled payload", "refused with its name; the payload does not run", short=True)
-def raft_payload(lab: Lab) -> str:
-    path = lab.folder() / "raft.pth"
+@hostile("RAFT weights with a pickled payload", "refused by name; the payload does not run", short=True)
+def raft_payload(work: Workspace) -> str:
+    path = work.folder() / "raft.pth"
     _torch_saved(path)
     with pytest.raises(WeightsError, match="raft.pth") as refused:
         load_network("raft_small", str(path))
@@ -160,11 +162,11 @@ def raft_payload(lab: Lab) -> str:
 
 @hostile(
     "RAFT weights of {case}",
-    "refused with the file's name",
+    "refused by name",
     cases=("other shapes", "another network", "garbage"),
 )
-def raft_other(lab: Lab, case: str) -> str:
-    path = lab.folder() / "raft.pth"
+def raft_other(work: Workspace, case: str) -> str:
+    path = work.folder() / "raft.pth"
     if case == "garbage":
         path.write_bytes(b"garbage" * 999)
     else:
@@ -177,14 +179,16 @@ def raft_other(lab: Lab, case: str) -> str:
 
 
 @hostile(
-    "a face detector that is {case}", "one line before any work; exit status 1", cases=("garbage", "empty")
+    "a face detector that is {case}",
+    "an error line before any work; exit status 1",
+    cases=("garbage", "empty"),
 )
-def detector(lab: Lab, case: str) -> str:
-    path = lab.folder() / "yunet.onnx"
+def detector(work: Workspace, case: str) -> str:
+    path = work.folder() / "yunet.onnx"
     path.write_bytes(b"\x08\x07garbage" * 500 if case == "garbage" else b"")
-    cache = lab.folder()
-    done = lab.preprocess(cache, "faces.detector=yunet", f"faces.weights={path}")
-    told = check_told(done, "yunet.onnx")
+    cache = work.folder()
+    done = work.preprocess(cache, "faces.detector=yunet", f"faces.weights={path}")
+    message = check_error(done, "yunet.onnx")
     if shards(cache):
-        raise Lost("shards were made")
-    return told[-90:]
+        raise Lost("shards were computed")
+    return message[-90:]

@@ -1,4 +1,4 @@
-"""Folders, corpora, undisturbed caches and small file systems for the faults."""
+"""Folders, corpora, caches of undisturbed runs and small file systems for the faults."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 
-from tests.faults.harness import NotHere
+from tests.faults.harness import NotAvailable
 from tests.faults.processes import ROOT, Ended, Running, wait_until
 from tests.helpers.clips import sound_corpus
 
@@ -34,16 +34,19 @@ def shards(cache: Path) -> list[Path]:
     return sorted(cache.glob("*/*-*/*.h5"))
 
 
-class Lab:
-    """Folders, corpora and programs for the faults; one for a whole session.
+class Workspace:
+    """Folders, corpora and programs for the faults; one instance for all faults of a session.
 
-    The corpora and the caches that undisturbed runs made of them are made once, and copied by
-    who wants to break them.
+    The corpora and the caches of undisturbed runs are made once. A fault that damages a cache damages a copy.
+
+    Args:
+        base: folder for everything that is made; emptied of each fault's files by ``clear``.
+        strict: require the programs to end within their guaranteed times, which a busy machine may exceed.
     """
 
     def __init__(self, base: Path, strict: bool = False):
         self.base = base
-        self.strict = strict  # hold the programs to their promised times, which a busy machine may miss
+        self.strict = strict
         self.random = random.Random(7)
         self._running: list[Running] = []
         self._mounts: list[Path] = []
@@ -58,7 +61,7 @@ class Lab:
         return path
 
     def clear(self) -> None:
-        """End what a fault left running, unmount and remove what it left behind."""
+        """End the programs that a fault started, unmount its file systems and remove its folders."""
         for running in self._running:
             running.end()
         self._running = []
@@ -71,7 +74,7 @@ class Lab:
     # programs
 
     def start(self, *words: str, env: dict | None = None, files: int = 0) -> Running:
-        """A command of ours, e.g. ``start("preprocess", "workers=2")``; ``files`` bounds its open files."""
+        """Start a command, e.g. ``start("preprocess", "workers=2")``; ``files`` limits its open files."""
         self._count += 1
         output = self.base / f"output-{self._count:03d}.txt"
         command = [sys.executable, "-m", "deiii", *map(str, words)]
@@ -90,17 +93,17 @@ class Lab:
         return self.start(*words, **more).wait()
 
     def preprocess(self, cache: Path, *more: str, **how) -> Ended:
-        """Preprocess the drawn corpus, to its end."""
+        """Preprocess the synthetic corpus and wait for the end."""
         return self.run("preprocess", *self.words(cache, *more), **how)
 
-    def preprocessing(self, cache: Path, made: int, *more: str, **how) -> Running:
-        """Preprocess the drawn corpus; returns as soon as so many of its 18 shards are made."""
+    def start_preprocessing(self, cache: Path, made: int, *more: str, **how) -> Running:
+        """Start preprocessing the synthetic corpus; returns when ``made`` of its 18 shards are finished."""
         run = self.start("preprocess", *self.words(cache, *more), **how)
         wait_until(lambda: len(shards(cache)) >= made, run)
         return run
 
-    def once(self, name: str, make: Callable[[Path], object]):
-        """What ``make`` gave in a folder that lasts for the session, made at the first call."""
+    def cached(self, name: str, make: Callable[[Path], object]):
+        """The result of ``make(folder)`` in a folder that is kept for the session; made at the first call."""
         if name not in self._made:
             folder = self.home / name
             folder.mkdir()
@@ -112,48 +115,48 @@ class Lab:
             raise made
         return made
 
-    # corpora and undisturbed caches
+    # corpora and caches of undisturbed runs
 
     @cached_property
     def home(self) -> Path:
-        """What lasts for the session."""
+        """The folder that is kept for the session."""
         path = self.base / "home"
         path.mkdir(parents=True, exist_ok=True)
         return path
 
     @cached_property
-    def drawn(self) -> Path:
-        """A drawn corpus: 3 speakers, 24 clips of 10 frames of 96 px with sound, and its table."""
+    def synthetic(self) -> Path:
+        """A synthetic corpus: 3 speakers, 24 clips of 10 frames of 96 px with audio, and its table."""
         from deiii.data.config.schema import SyntheticConfig
         from deiii.data.corpora.synthetic import make
 
         size = SyntheticConfig(speakers=3, clips_per_class=1, seconds=0.8, fps=12.5, size=96)
-        make(self.home / "drawn", size, workers=1, progress=False)
-        return self.home / "drawn"
+        make(self.home / "synthetic", size, workers=1, progress=False)
+        return self.home / "synthetic"
 
     def words(self, cache: Path, *more: str) -> list[str]:
-        """Settings for the drawn corpus, all three stages, 6 shards a stage."""
+        """Settings for the synthetic corpus: all three stages, 6 shards per stage."""
         return [
-            "corpus.name=table", f"corpus.root={self.drawn}", f"cache={cache}", "corpus.clips_per_shard=4",
-            "faces.size=32", "faces.every=4", "workers=2", *more,
+            "corpus.name=table", f"corpus.root={self.synthetic}", "corpus.clips_per_shard=4",
+            f"cache={cache}", "faces.size=32", "faces.every=4", "workers=2", *more,
         ]  # fmt: skip
 
     @cached_property
-    def whole(self) -> Path:
-        """The cache that an undisturbed run made of the drawn corpus."""
-        done = self.run("preprocess", *self.words(self.home / "whole"))
+    def undisturbed(self) -> Path:
+        """The cache of the synthetic corpus, made by an undisturbed run."""
+        done = self.run("preprocess", *self.words(self.home / "undisturbed"))
         assert done.code == 0, done.text
-        return self.home / "whole"
+        return self.home / "undisturbed"
 
     def copy(self) -> Path:
-        """The undisturbed cache, to be broken."""
+        """A copy of the undisturbed cache, which a fault may damage."""
         path = self.folder() / "cache"
-        shutil.copytree(self.whole, path)
+        shutil.copytree(self.undisturbed, path)
         return path
 
     @cached_property
     def tones(self) -> Path:
-        """A corpus of 6 speakers' tones, sound alone, two classes."""
+        """A corpus of tones: audio only, 6 speakers, two classes."""
         root = self.home / "tones"
         corpus = sound_corpus(root, speakers=6)
         rows = [f"{c.path},{c.speaker},{c.label}" for c in corpus.clips]
@@ -161,39 +164,39 @@ class Lab:
         return root
 
     def tone_words(self, cache: Path, *more: str) -> list[str]:
-        """Settings for the tones: log-mel alone, 12 shards."""
+        """Settings for the tones: log-mel only, 12 shards."""
         return [
             "corpus.name=table", f"corpus.root={self.tones}", f"cache={cache}", "stages=[logmel]",
             "corpus.clips_per_shard=2", "workers=1", *more,
         ]  # fmt: skip
 
     @cached_property
-    def heard(self) -> Path:
-        """The cache of the tones."""
-        done = self.run("preprocess", *self.tone_words(self.home / "heard"))
+    def tone_cache(self) -> Path:
+        """The cache of the tones, made by an undisturbed run."""
+        done = self.run("preprocess", *self.tone_words(self.home / "tone_cache"))
         assert done.code == 0, done.text
-        return self.home / "heard"
+        return self.home / "tone_cache"
 
-    def injected(self, code: str, **more: str) -> dict[str, str]:
-        """An environment in which every Python process first runs this code (``sitecustomize``)."""
+    def environment_with(self, code: str, **more: str) -> dict[str, str]:
+        """Environment variables with which every Python process runs this code first (``sitecustomize``)."""
         folder = self.folder()
         (folder / "sitecustomize.py").write_text(code)
         return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]), **more}
 
     def mount(self, megabytes: float) -> Path:
-        """A small file system in memory."""
+        """Mount a small file system in memory; returns its folder."""
         path = self.folder()
         size = f"size={int(megabytes * 1024)}k"
         done = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", size, "deiii-faults", str(path)], capture_output=True, text=True
         )
         if done.returncode:
-            raise NotHere("mounting a small file system needs root")
+            raise NotAvailable("mounting a small file system needs root")
         self._mounts.append(path)
         return path
 
     def fill(self, mount: Path, leave: int = 0) -> Path:
-        """Use up a small file system's room but for some bytes; returns the file to remove again."""
+        """Fill a small file system except for ``leave`` bytes; returns the file to remove afterwards."""
         filler = mount / "filler"
         with suppress(OSError), open(filler, "ab", buffering=0) as file:
             while True:
@@ -202,8 +205,8 @@ class Lab:
             os.truncate(filler, max(0, filler.stat().st_size - leave))
         return filler
 
-    def cover_read_only(self, path: Path) -> None:
-        """Make a mounted folder read-only for whatever is opened from now on, open files notwithstanding."""
+    def make_read_only(self, path: Path) -> None:
+        """Make a mounted folder read-only for files opened from now on, although other files are open."""
         subprocess.run(["mount", "--bind", str(path), str(path)], check=True, capture_output=True)
         self._mounts.append(path)
         for _ in range(500):  # refused while a file that was opened in between is being written
@@ -211,9 +214,9 @@ class Lab:
                 return self.remount(path, "bind,ro")
             except subprocess.CalledProcessError:
                 time.sleep(0.002)
-        raise NotHere("a file was always open")
+        raise NotAvailable("a file was open for writing at every attempt")
 
-    def uncover(self, path: Path) -> None:
+    def undo_read_only(self, path: Path) -> None:
         subprocess.run(["umount", str(path)], check=True, capture_output=True)
 
     def remount(self, path: Path, options: str) -> None:
@@ -221,13 +224,13 @@ class Lab:
 
 
 @contextmanager
-def laboratory(strict: bool = False) -> Iterator[Lab]:
-    """A lab in a temporary folder, removed with all that is in it."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a job in the background; programs inherit it
+def open_workspace(strict: bool = False) -> Iterator[Workspace]:
+    """A workspace in a temporary folder, which is removed at the end."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a background job; programs inherit it
         signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="deiii-faults-") as folder:
-        lab = Lab(Path(folder), strict)
+        work = Workspace(Path(folder), strict)
         try:
-            yield lab
+            yield work
         finally:
-            lab.clear()
+            work.clear()
