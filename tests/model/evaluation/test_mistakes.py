@@ -1,4 +1,4 @@
-"""Which clips count as the worst mistakes, and what is shown of them."""
+"""The clips with the largest errors, and what is shown of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from deiii.model.evaluation.mistakes import picture, worst_mistakes
+from deiii.model.evaluation.mistakes import strip, worst_mistakes
 from tests.model.evaluation.test_report import TASK, features, predictions
 
 
@@ -20,7 +20,9 @@ def test_the_worst_mistakes_come_first():
     mistakes = worst_mistakes(found, known, TASK)
     assert [m.clip for m in mistakes] == ["s0/2", "s0/0", "s0/1", "s0/3"]  # s0 is always wrong, others never
     assert (
-        "is calm (0.02)" in mistakes[0].what and "(0.98)" in mistakes[0].what and mistakes[0].picture is None
+        "true: calm (0.02)" in mistakes[0].what
+        and "(0.98)" in mistakes[0].what
+        and mistakes[0].picture is None
     )
 
 
@@ -33,6 +35,6 @@ def test_mistakes_in_attributes_alone():
     assert worst_mistakes(found, known, task, most=2)[0].clip == "s1/7"
 
 
-def test_a_strip_shows_what_there_is():
-    sound = {"logmel": {"logmel": np.zeros((50, 80), np.float16), "time": np.arange(50) / 100}}
-    assert picture({}) is None and picture(sound)[:2] == b"\xff\xd8"
+def test_a_strip_shows_what_is_stored():
+    audio = {"logmel": {"logmel": np.zeros((50, 80), np.float16), "time": np.arange(50) / 100}}
+    assert strip({}) is None and strip(audio)[:2] == b"\xff\xd8"
