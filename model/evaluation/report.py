@@ -1,6 +1,6 @@
 """Write ``report.html``: one page about one run that needs nothing but itself.
 
-This module collects what the page shows; ``report.html.j2`` and ``report.css`` in ``model/templates/`` say how.
+This module collects what the page shows; ``model/templates/report.html.j2`` and ``report.css`` say how.
 The page runs no scripts and loads no outside files. It is readable on a phone, and dark where the reader's
 system is.
 """
