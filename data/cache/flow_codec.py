@@ -1,9 +1,9 @@
-"""Flow in one byte a component: what the flow stage stores and the loader expands.
+"""Encode flow for storage and decode it again, with NumPy.
 
-``int8`` keeps a frame's flow as steps of one 127th of its largest component, so the error of a
-component is at most 0.4 % of that; ``float16`` takes twice the bytes. Axes: n frames, S crop
-size in px. `deiii.data.cache.flow_codec_torch` does the same where the flow is, on a GPU; this module
-needs no PyTorch, which takes 600 MB of every worker that loads it with RAFT's network.
+``int8`` stores the flow of a frame in steps of 1/127 of its largest component, so that the error of a
+component is at most 0.4 % of the largest one. ``float16`` takes twice the bytes. Axes: n frames, S crop size
+in px. `deiii.data.cache.flow_codec_torch` computes the same on tensors, on their own device. This module does
+not import PyTorch, which would take 600 MB in every worker that does not need it.
 
 >>> stored = encode_flow(np.ones((2, 8, 8, 2), np.float32), "int8")
 >>> stored["flow"].dtype.name, float(decode_flow(stored).max())
@@ -16,26 +16,26 @@ from collections.abc import Mapping
 
 import numpy as np
 
-STEPS = 127  # of int8 on either side of zero
+STEPS = 127  # steps of int8 on each side of zero
 TOO_LONG = "flow longer than 65504 px does not fit float16"
 
 
 def encode_flow(flow: np.ndarray, storage: str) -> dict[str, np.ndarray]:
-    """Flow as it is stored.
+    """Encode flow for storage.
 
     Args:
         flow: float32 [n,S,S,2], px; finite.
         storage: ``int8`` or ``float16``.
 
     Returns:
-        ``flow`` int8 [n,S,S,2] and ``scale`` float32 [n] in px per step, or ``flow`` float16 alone.
+        ``flow`` int8 [n,S,S,2] and ``scale`` float32 [n] in px per step; or only ``flow`` float16.
 
     Raises:
-        ValueError: for flow that is not finite, or not representable in float16.
+        ValueError: for flow that is not finite or too long for float16, or another storage.
     """
     flow = np.asarray(flow, np.float32)
     if not np.isfinite(flow).all():
-        raise ValueError("flow to be stored must be finite; mark such frames invalid and zero them first")
+        raise ValueError("flow must be finite to be stored; mark such frames invalid and set them to 0 first")
     if storage == "float16":
         with np.errstate(over="ignore"):
             half = flow.astype(np.float16)
@@ -52,10 +52,10 @@ def encode_flow(flow: np.ndarray, storage: str) -> dict[str, np.ndarray]:
 
 
 def decode_flow(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Stored flow as float32 [n,S,S,2] in px.
+    """Decode stored flow to float32 [n,S,S,2] in px.
 
     Args:
-        arrays: ``flow`` and, where it is int8, ``scale``; others are ignored.
+        arrays: ``flow`` and, if it is int8, ``scale``; other fields are ignored.
     """
     flow = arrays["flow"].astype(np.float32)
     if arrays["flow"].dtype == np.int8:

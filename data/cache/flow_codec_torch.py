@@ -1,4 +1,4 @@
-"""`deiii.data.cache.flow_codec` on tensors, on the device they are on: the same numbers, bit for bit."""
+"""`deiii.data.cache.flow_codec` for tensors, on their own device; the results are equal bit for bit."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from deiii.data.cache.flow_codec import STEPS, TOO_LONG
 
 
 def encode_tensor(flow: torch.Tensor, storage: str) -> dict[str, torch.Tensor]:
-    """`encode_flow` on the tensor's own device, without its check for finite values.
+    """Encode flow for storage on the tensor's own device, without a check for finite values.
 
     Args:
         flow: float32 [n,S,S,2], px.
         storage: ``int8`` or ``float16``.
+
+    Returns:
+        ``flow`` int8 [n,S,S,2] and ``scale`` float32 [n] in px per step; or only ``flow`` float16.
+
+    Raises:
+        ValueError: for another storage, and on the CPU for flow too long for float16. (On a GPU the check
+            would wait for all work before it.)
     """
     if storage == "float16":
         half = flow.to(torch.float16)
@@ -29,12 +36,15 @@ def encode_tensor(flow: torch.Tensor, storage: str) -> dict[str, torch.Tensor]:
 
 
 def decode_tensor(flow: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
-    """Stored flow as float32 in px, on the tensor's own device.
+    """Decode stored flow to float32 in px, on the tensor's own device.
 
     Args:
         flow: int8 or float16 [...,S,S,2].
-        scale: float32 [...], px per step; needed where ``flow`` is int8. With float16 it is 1, or 0
-            for fields that a batch's mask leaves out.
+        scale: float32 [...], px per step; required if ``flow`` is int8. With float16 it is 1, or 0
+            for flow that a batch masks.
+
+    Raises:
+        ValueError: for int8 flow without its scale.
 
     >>> decode_tensor(torch.full((1, 4, 4, 2), 3, dtype=torch.int8), torch.tensor([0.5])).unique().item()
     1.5

@@ -1,9 +1,9 @@
-"""The folders around the shards: clip table, stage folders and their indices.
+"""The folders of a cache: the clip table, and each stage's folder with its index.
 
-``cache/<corpus>/clips.json`` holds the clip table, so training needs no raw corpus.
-``cache/<corpus>/<stage>-<key>/index.json`` is written last and lists the finished shards with
-the byte offsets of their fields: opening a cache of thousands of shards opens one file. Both
-carry a digest of themselves, so that an edited or rotten one is refused instead of believed.
+``cache/<corpus>/clips.json`` holds the clip table, so that training needs no raw corpus.
+``cache/<corpus>/<stage>-<key>/index.json`` is written last. It lists the finished shards with the byte
+offsets of their fields, so that opening a stage of thousands of shards opens one file. Both files carry a
+digest of themselves and are refused if they were edited or damaged.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.tools.atomic_files import file_sha256, write_text
 
 INDEX = "index.json"
-PACKED = "packed.json"  # in the packed form (`deiii.data.cache.packed`) it stands where the index stands here
+PACKED = "packed.json"  # takes the place of the index in an archive (`deiii.data.cache.packed`)
 TABLE = "clips.json"
-FORMAT = 2  # of index and clip table; a shard has its own
+FORMAT = 2  # of index and clip table; shards have a format of their own
 
 
 class CacheError(ValueError):
@@ -34,7 +34,17 @@ class CacheError(ValueError):
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """A finished shard as the index lists it; ``sha256`` is of the whole file."""
+    """A finished shard as the index lists it.
+
+    Attributes:
+        name: of the file, without ``.h5``.
+        sha256: of the whole file.
+        bytes: size of the file.
+        digest: of the shard's content, whatever the file's layout
+            (`deiii.data.cache.shards.content_digest`).
+        fields: place, type and shape of each array in the file.
+        clips: rows and outcome of each clip.
+    """
 
     name: str
     sha256: str
@@ -44,12 +54,16 @@ class ShardRecord:
     clips: tuple[ClipRow, ...]
 
     def open(self, folder: str | Path) -> Shard:
-        """Map the shard using the index alone; HDF5 is not asked again."""
+        """Map the shard into memory from what the index says, without HDF5.
+
+        Raises:
+            CacheError: if the file is missing or has another size.
+        """
         path = Path(folder) / f"{self.name}.h5"
         try:
             size = path.stat().st_size
         except FileNotFoundError:
-            raise CacheError(f"{path} is missing; run `make preprocess` to rebuild it") from None
+            raise CacheError(f"{path} is missing; run `deiii preprocess` to rebuild it") from None
         if size != self.bytes:
             raise CacheError(f"{path} has {size} bytes, its index says {self.bytes}; run `deiii verify`")
         info = ShardInfo("", "", "", self.digest, self.bytes, self.fields, self.clips)
@@ -58,7 +72,14 @@ class ShardRecord:
 
 @dataclass
 class StageIndex:
-    """One stage's finished result."""
+    """The finished result of one stage.
+
+    Attributes:
+        stage: its name.
+        key: its key (`deiii.data.cache.keys`).
+        provenance: the settings that it was computed with.
+        shards: its finished shards.
+    """
 
     stage: str
     key: str
@@ -72,23 +93,24 @@ class StageIndex:
 
 
 def corpus_folder(cache: str | Path, corpus_name: str) -> Path:
+    """The folder of a corpus in a cache: ``cache/<corpus>``."""
     return Path(cache) / corpus_name
 
 
 def stage_folder(cache: str | Path, corpus_name: str, stage: str, key: str) -> Path:
-    """Where a stage's shards live: ``cache/<corpus>/<stage>-<key>``."""
+    """The folder of a stage's shards: ``cache/<corpus>/<stage>-<key>``."""
     return corpus_folder(cache, corpus_name) / f"{stage}-{key}"
 
 
 def record_shard(path: str | Path) -> ShardRecord:
-    """Read a finished shard file into the form the index keeps."""
+    """The index entry of a finished shard file."""
     path = Path(path)
     info = read_info(path)
     return ShardRecord(path.stem, file_sha256(path), info.bytes, info.digest, info.fields, info.clips)
 
 
 def write_index(folder: str | Path, index: StageIndex) -> None:
-    """Publish a stage: after this, and only then, it counts as finished."""
+    """Write the index of a stage; from then on the stage counts as finished."""
     tree = {
         "format": FORMAT,
         "stage": index.stage,
@@ -96,18 +118,18 @@ def write_index(folder: str | Path, index: StageIndex) -> None:
         "provenance": index.provenance,
         "shards": [_shard_tree(s) for s in sorted(index.shards, key=lambda s: s.name)],
     }
-    _write_sealed(Path(folder) / INDEX, tree)
+    write_sealed(Path(folder) / INDEX, tree)
 
 
 def read_index(folder: str | Path) -> StageIndex:
-    """The finished stage in a folder.
+    """Read the index of a finished stage.
 
     Raises:
-        CacheError: where there is none, or its index cannot be read.
+        CacheError: if there is none, or it is damaged; the message says what to run.
     """
     path = Path(folder) / INDEX
     try:
-        tree = _read_sealed(path)
+        tree = read_sealed(path)
         shards = [_shard_from(t) for t in tree["shards"]]
         return StageIndex(tree["stage"], tree["key"], tree["provenance"], shards)
     except FileNotFoundError:
@@ -118,39 +140,49 @@ def read_index(folder: str | Path) -> StageIndex:
                 f"run `deiii unpack {archive} CACHE` and use cache=CACHE"
             ) from None
         raise CacheError(
-            f"no finished features in {Path(folder)}; run `make preprocess` with the same settings"
+            f"no finished features in {Path(folder)}; run `deiii preprocess` with the same settings"
         ) from None
     except CacheError:
         raise
     except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
-        raise CacheError(f"{path} is damaged ({error}); run `make preprocess` to rebuild it") from None
+        raise CacheError(f"{path} is damaged ({error}); run `deiii preprocess` to rebuild it") from None
 
 
-def _write_sealed(path: Path, tree: Mapping[str, Any]) -> None:
-    """Write JSON whose first entry is the SHA-256 of the rest of its text."""
+def write_sealed(path: Path, tree: Mapping[str, Any]) -> None:
+    """Write JSON whose first entry, ``digest``, is the SHA-256 of the rest of the text."""
     rest = json.dumps(tree, allow_nan=False, ensure_ascii=False)[1:] + "\n"
     write_text(path, f'{{"digest": "{hashlib.sha256(rest.encode()).hexdigest()}", {rest}')
 
 
-def _read_sealed(path: Path) -> dict[str, Any]:
-    """What `_write_sealed` wrote. Raises CacheError for another format, else what reading raises."""
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Read JSON that `write_sealed` wrote.
+
+    Raises:
+        CacheError: for another format.
+        ValueError: if it is not JSON, or does not match its digest.
+        OSError: if it cannot be read.
+    """
     text = path.read_text(encoding="utf-8")
     tree = json.loads(text)
     if not isinstance(tree, dict):
-        raise ValueError("it is a list")
+        raise ValueError("it is not a JSON object")
     if tree.get("format") != FORMAT:
         raise CacheError(
-            f"{path} has format {tree.get('format')}, this version reads {FORMAT}; run `make preprocess` "
-            "with the same settings: shards that are right are kept"
+            f"{path} has format {tree.get('format')}, this version reads {FORMAT}; run `deiii preprocess` "
+            "with the same settings, which keeps intact shards"
         )
     rest = text.split(", ", 1)[-1]
     if tree.pop("digest", None) != hashlib.sha256(rest.encode()).hexdigest():
-        raise ValueError("its text does not match its digest: edited, or damaged on the disk")
+        raise ValueError("its text does not match its digest: it was edited, or damaged on the disk")
     return tree
 
 
 def read_packed(folder: str | Path) -> StageIndex:
-    """What a stage in the packed form holds; its records know names and digests alone."""
+    """Read the list of shards of a packed stage; its records hold names and digests only.
+
+    Raises:
+        CacheError: if it cannot be read.
+    """
     path = Path(folder) / PACKED
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
@@ -158,7 +190,7 @@ def read_packed(folder: str | Path) -> StageIndex:
         shards = [ShardRecord(name, "", 0, digest, {}, ()) for name, digest in names]
         return StageIndex(tree["stage"], tree["key"], tree["provenance"], shards)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CacheError(f"{path} is damaged ({error}); pack the cache anew") from None
+        raise CacheError(f"{path} is damaged ({error}); pack the cache again") from None
 
 
 def _shard_tree(shard: ShardRecord) -> dict:
@@ -169,47 +201,58 @@ def _shard_tree(shard: ShardRecord) -> dict:
 
 
 def _shard_from(tree: Mapping[str, Any]) -> ShardRecord:
-    if Path(tree["name"]).name != tree["name"]:
-        raise ValueError(f"shard name {tree['name']!r} leaves its folder")
+    """Read and check one shard of an index. Raises ValueError, KeyError or TypeError for what cannot be."""
+    name = tree["name"]
+    if Path(name).name != name:
+        raise ValueError(f"shard name {name!r} leaves its folder")
     clips = tuple(ClipRow(*row) for row in tree["clips"])
     rows = 0
     for clip in clips:
-        Status(clip.status)
+        Status(clip.status)  # raises ValueError for an unknown one
         if clip.start != rows or clip.stop < clip.start:
-            raise ValueError(f"the clips of {tree['name']!r} do not follow one another")
+            raise ValueError(f"the clips of {name!r} do not follow one another")
         rows = clip.stop
     fields = {n: FieldLayout(int(o), str(d), tuple(map(int, s))) for n, (o, d, s) in tree["fields"].items()}
-    for name, layout in fields.items():
+    for field_name, layout in fields.items():
         if np.dtype(layout.dtype).kind not in KINDS:  # objects would be read as addresses in memory
-            raise ValueError(f"field {name!r} of {tree['name']!r} claims the type {layout.dtype}")
+            raise ValueError(f"field {field_name!r} of {name!r} claims the type {layout.dtype}")
         if min(layout.shape, default=0) < 0 or not layout.shape or layout.shape[0] != rows:
-            raise ValueError(f"field {name!r} of {tree['name']!r} has the shape {layout.shape}")
+            raise ValueError(f"field {field_name!r} of {name!r} has the shape {layout.shape}")
         if layout.offset < 0 or layout.offset + layout.nbytes > tree["bytes"]:
-            raise ValueError(f"field {name!r} of {tree['name']!r} lies outside its file")
-    return ShardRecord(tree["name"], tree["sha256"], tree["bytes"], tree["digest"], fields, clips)
+            raise ValueError(f"field {field_name!r} of {name!r} lies outside its file")
+    return ShardRecord(name, tree["sha256"], tree["bytes"], tree["digest"], fields, clips)
 
 
 def write_table(cache: str | Path, corpus: Corpus) -> None:
-    """Keep the clip table beside the features, so that training needs no raw corpus."""
+    """Write the clip table of a corpus beside its features."""
     tree = {"format": FORMAT, **asdict(corpus)}
-    _write_sealed(corpus_folder(cache, corpus.name) / TABLE, tree)
+    write_sealed(corpus_folder(cache, corpus.name) / TABLE, tree)
 
 
 def read_table(cache: str | Path, corpus_name: str) -> Corpus:
-    """The clip table of a cached corpus. Raises CacheError where there is none."""
+    """Read the clip table of a cached corpus.
+
+    Raises:
+        CacheError: if there is none, or it is damaged; the message says what to run.
+    """
     path = corpus_folder(cache, corpus_name) / TABLE
     try:
-        tree = _read_sealed(path)
+        tree = read_sealed(path)
         clips = tuple(
             Clip(**{**c, "soft": tuple(c["soft"]) if c["soft"] is not None else None}) for c in tree["clips"]
         )
         return Corpus(
-            tree["name"], tree["root"], tuple(tree["classes"]), clips,
-            {n: (lo, hi) for n, (lo, hi) in tree["ranges"].items()}, tree["protocol"], tree["labels"],
-        )  # fmt: skip
+            name=tree["name"],
+            root=tree["root"],
+            classes=tuple(tree["classes"]),
+            clips=clips,
+            ranges={name: (low, high) for name, (low, high) in tree["ranges"].items()},
+            protocol=tree["protocol"],
+            labels=tree["labels"],
+        )
     except FileNotFoundError:
-        raise CacheError(f"no clip table {path}; run `make preprocess` first") from None
+        raise CacheError(f"no clip table {path}; run `deiii preprocess` first") from None
     except CacheError:
         raise
     except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
-        raise CacheError(f"{path} is damaged ({error}); run `make preprocess` to rebuild it") from None
+        raise CacheError(f"{path} is damaged ({error}); run `deiii preprocess` to rebuild it") from None

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from deiii.data.cache.index import INDEX, TABLE, CacheError, ShardRecord, read_index, read_table
 from deiii.data.cache.shards import ShardError, read_info
-from deiii.data.tools.atomic_files import file_sha256
+from deiii.data.tools.atomic_files import TEMPORARY, file_sha256
 from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
 
 THREADS = 4
@@ -42,10 +42,14 @@ def find_defects(shards: Sequence[tuple[Path, ShardRecord]], every_byte: bool) -
     bar = progress_bar(
         desc="checking shards", unit="B", total=total, scale=True, delay=BAR_AFTER_S, leave=False
     )
+
+    def check(pair: tuple[Path, ShardRecord]) -> str:
+        return shard_defect(*pair, every_byte=every_byte)
+
     defects = []
     with bar, ThreadPoolExecutor(THREADS) as pool:
         # Without reading, a check takes less time than passing it to a thread.
-        checks = (pool.map if every_byte else map)(lambda pair: defect(*pair, every_byte=every_byte), shards)
+        checks = pool.map(check, shards) if every_byte else map(check, shards)
         for (folder, record), found in zip(shards, checks, strict=True):
             bar.update(record.bytes)
             if found:
@@ -53,7 +57,7 @@ def find_defects(shards: Sequence[tuple[Path, ShardRecord]], every_byte: bool) -
     return defects
 
 
-def defect(folder: Path, record: ShardRecord, every_byte: bool = True) -> str:
+def shard_defect(folder: Path, record: ShardRecord, every_byte: bool = True) -> str:
     """How a shard differs from its index record, in words; empty where it does not differ."""
     path = folder / f"{record.name}.h5"
     try:
@@ -65,11 +69,8 @@ def defect(folder: Path, record: ShardRecord, every_byte: bool = True) -> str:
         if file_sha256(path) != record.sha256:
             return "its bytes have changed since it was written"
         info = read_info(path)
-        if (info.digest, dict(info.fields), info.clips) != (
-            record.digest,
-            dict(record.fields),
-            record.clips,
-        ):
+        found = (info.digest, dict(info.fields), info.clips)
+        if found != (record.digest, dict(record.fields), record.clips):
             return "it is another shard than the index lists"
     except FileNotFoundError:
         return "missing"
@@ -86,10 +87,11 @@ def require_whole(shards: Sequence[tuple[Path, ShardRecord]], every_byte: bool) 
     """
     defects = find_defects(shards, every_byte)
     if defects:
-        first, more = defects[0], len(defects) - 1
-        others = f" (and {more} more, which `make verify` lists)" if more else ""
+        first = defects[0]
+        more = len(defects) - 1
+        others = f" (and {more} more, which `deiii verify` lists)" if more else ""
         raise CacheError(
-            f"{first.path}: {first.defect}{others}; run `make preprocess` with the same settings, "
+            f"{first.path}: {first.defect}{others}; run `deiii preprocess` with the same settings, "
             "which computes damaged shards again and keeps the others"
         )
 
@@ -135,7 +137,7 @@ def verify(cache: str | Path) -> tuple[int, list[CacheDefect]]:
 def _unlisted(folder: Path, names: set[str]) -> Iterator[CacheDefect]:
     """Files of a stage's folder that its index does not list."""
     for path in sorted(folder.iterdir()):
-        if path.name.endswith(".tmp"):
-            yield CacheDefect(path, "left by an interrupted run; `make preprocess` removes it")
+        if path.name.endswith(TEMPORARY):
+            yield CacheDefect(path, "left by an interrupted run; `deiii preprocess` removes it")
         elif path.suffix == ".h5" and path.stem not in names:
             yield CacheDefect(path, "not in the index: from an older clip table or an interrupted run")

@@ -1,9 +1,8 @@
-"""Stage keys: what a cached array depends on, as one short digest.
+"""Stage keys: one short digest of everything that the result of a stage depends on.
 
-A key covers the stage's name and version, the parameters that change its result, the digest of
-its weights and the key of the stage before it. Workers, devices, batch sizes and verbosity never
-enter, so moving to another machine recomputes nothing and changing a mel parameter recomputes
-the log-mel stage alone.
+A key covers the stage's name and version, the settings that change its result, the digest of its weights
+and the key of the stage before it. Workers, devices and batch sizes never enter. So another machine
+recomputes nothing, and a changed mel setting recomputes the log-mel stage only.
 """
 
 from __future__ import annotations
@@ -22,7 +21,17 @@ def stage_key(
     weights: str | None = None,
     upstream: str | None = None,
 ) -> str:
-    """Twelve hex digits that name a stage's result.
+    """The key of a stage's result: the first 12 hex digits of the SHA-256 of canonical JSON.
+
+    Args:
+        stage: the stage's name.
+        version: of the stage's code; raised when the same settings give another result.
+        params: the settings that change the result.
+        weights: digest of the weights, if the stage has any.
+        upstream: key of the stage whose result this one reads, if any.
+
+    Raises:
+        TypeError, ValueError: for parameters that canonical JSON cannot hold.
 
     >>> stage_key("logmel", 1, {"n_mels": 80}) == stage_key("logmel", 1, {"n_mels": 80.0})
     True

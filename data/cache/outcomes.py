@@ -1,7 +1,7 @@
-"""The outcome every clip ends with, once per stage.
+"""The outcome that every clip ends with, once for each stage.
 
-A clip never vanishes: a stage either produced arrays for it (``ok``, ``ok_partial``) or says
-why not, in words a person can act on.
+A stage either stores arrays for a clip (``ok``, ``ok_partial``) or records why it could not, with a reason
+that a person can act on.
 
 >>> Outcome(Status.NO_FACE, "no face in 75 frames; lower faces.min_score or check the crop").usable
 False
@@ -15,7 +15,7 @@ from enum import StrEnum
 
 import numpy as np
 
-# Errors of the machine, which stop a run; never the outcome of the clip that happened to meet them.
+# Errors of the machine: they stop the run and are never recorded as the outcome of a clip.
 MACHINE_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE})
 
 
@@ -23,14 +23,14 @@ class Status(StrEnum):
     """How a stage ended for one clip."""
 
     OK = "ok"
-    OK_PARTIAL = "ok_partial"  # usable, but part of the clip is marked invalid
+    OK_PARTIAL = "ok_partial"  # usable, but some rows of the clip are marked invalid
     NO_FACE = "no_face"
     NO_AUDIO = "no_audio"
     NO_VIDEO = "no_video"
     TOO_SHORT = "too_short"
     UNREADABLE = "unreadable"  # a media file that cannot be decoded
     NOT_MEDIA = "not_media"  # a Git LFS pointer, an HTML page, a zip, an empty file
-    MISSING = "missing"  # the table names it, the disk does not have it
+    MISSING = "missing"  # the clip table names a file that does not exist
     CRASHED_DECODER = "crashed_decoder"
     TIMED_OUT = "timed_out"
     OUT_OF_MEMORY = "out_of_memory"
@@ -38,12 +38,12 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one clip in one stage.
+    """How one stage ended for one clip.
 
     Attributes:
         status: how it ended.
         reason: why, and what to do about it; empty for ``ok``.
-        fraction: share of the clip's rows (frames, hops) that are valid, 0 to 1.
+        fraction: share of the clip's rows (frames or hops) that are valid, 0 to 1.
     """
 
     status: Status
@@ -58,12 +58,12 @@ class Outcome:
 
 @dataclass
 class StageResult:
-    """A clip's outcome in a stage and, where usable, its arrays.
+    """A clip's outcome in a stage and, if usable, its arrays.
 
     Attributes:
-        outcome: exactly one per clip and stage.
-        arrays: by field name; the first axis (frames, hops) is the same length in all of them.
-            Empty where the outcome is not usable.
+        outcome: exactly one for each clip and stage.
+        arrays: by field name; the first axis (frames or hops) has the same length in all of them. Empty if
+            the outcome is not usable.
     """
 
     outcome: Outcome
@@ -71,11 +71,12 @@ class StageResult:
 
 
 class ClipError(Exception):
-    """Raised by a stage that cannot use a clip; carries the outcome to record."""
+    """Raised by a stage that cannot use a clip; ``outcome`` is what to record."""
 
     def __init__(self, status: Status, reason: str):
         super().__init__(f"{status}: {reason}")
         self.outcome = Outcome(status, reason, 0.0)
 
-    def __reduce__(self):  # crosses process borders with its outcome intact
+    def __reduce__(self) -> tuple[type[ClipError], tuple[Status, str]]:
+        """Pickle with status and reason, so that the outcome survives the way to another process."""
         return type(self), (self.outcome.status, self.outcome.reason)

@@ -1,8 +1,8 @@
-"""The packed form of a cache: compressed, for archives and for carrying, never for training.
+"""Pack a cache into a compressed archive, and unpack it again. Archives cannot be trained on.
 
-Packing keeps the folders of a cache and writes each shard with Blosc2 (bitshuffle and Zstandard
-through hdf5plugin) in chunks. `unpack` writes the ordinary form again and checks each shard's
-content digest, so what comes out is what went in. Both go on where they were stopped.
+`pack` keeps the folders of a cache and writes each shard in chunks, compressed with Blosc2 (bitshuffle and
+Zstandard, through hdf5plugin). `unpack` restores the cache and checks each shard's content digest. Both
+continue where they were stopped.
 
 >>> pack("cache", "archive")                                      # doctest: +SKIP
 >>> unpack("archive", "cache")                                    # doctest: +SKIP
@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import h5py
 import numpy as np
@@ -35,26 +36,27 @@ from deiii.data.cache.outcomes import Outcome, Status
 from deiii.data.cache.shard_writer import ShardWriter
 from deiii.data.cache.shards import COLUMNS, ShardError, open_shard
 from deiii.data.tools.atomic_files import atomic_path, remove_temporary, write_json
-from deiii.data.tools.progress import progress_bar
+from deiii.data.tools.progress import ProgressBar, progress_bar
 
 CHUNK_BYTES = 1 << 20
-MOST_RATIO = 2000  # a field that claims to shrink further than this is not ours
+MOST_RATIO = 2000  # fields that claim to be compressed further are refused
 
 
 def pack(cache: str | Path, archive: str | Path, progress: bool = True) -> tuple[int, int]:
-    """Write the packed form of every finished stage below ``cache`` into ``archive``.
+    """Compress every finished stage below ``cache`` into ``archive``; shards packed before are kept.
 
     Returns:
-        bytes of the shards before and after.
+        The size of the shards in bytes, before and after.
 
     Raises:
-        CacheError: where there is nothing to pack, or hdf5plugin is not installed.
+        CacheError: if there is nothing to pack, or hdf5plugin is not installed.
+        ShardError: for a shard that its index does not list.
     """
     _plugin()
     cache, archive = Path(cache), Path(archive)
     stages = [p.parent for p in sorted(cache.glob(f"*/*/{INDEX}"))]
     if not stages:
-        raise CacheError(f"{cache} holds no finished stage to pack; run `make preprocess` first")
+        raise CacheError(f"{cache} holds no finished stage to pack; run `deiii preprocess` first")
     before = after = 0
     for folder, index, shard, bar in _each(stages, read_index, progress, "pack"):
         target = archive / folder.relative_to(cache) / f"{shard.name}.h5"
@@ -63,7 +65,11 @@ def pack(cache: str | Path, archive: str | Path, progress: bool = True) -> tuple
         before, after = before + shard.bytes, after + target.stat().st_size
         bar.update()
         if shard is index.shards[-1]:
-            tree = {"stage": index.stage, "key": index.key, "provenance": dict(index.provenance)}
+            tree: dict[str, Any] = {
+                "stage": index.stage,
+                "key": index.key,
+                "provenance": dict(index.provenance),
+            }
             tree["shards"] = [{"name": s.name, "digest": s.digest} for s in index.shards]
             write_json(target.parent / PACKED, tree)
     for table in cache.glob(f"*/{TABLE}"):
@@ -73,18 +79,22 @@ def pack(cache: str | Path, archive: str | Path, progress: bool = True) -> tuple
 
 
 def unpack(archive: str | Path, cache: str | Path, progress: bool = True) -> int:
-    """Write the ordinary form of every stage in ``archive`` into ``cache``; returns the shards' bytes.
+    """Restore every stage of ``archive`` into ``cache``; shards restored before are kept.
+
+    Returns:
+        The size of the restored shards in bytes.
 
     Raises:
-        CacheError: where there is no archive, or hdf5plugin is not installed.
-        ShardError: for a shard that is damaged or is not what it says it is.
+        CacheError: if there is no archive, or hdf5plugin is not installed.
+        ShardError: for a shard that is damaged, or has another content than was packed.
     """
     _plugin()
     archive, cache = Path(archive), Path(cache)
     stages = [p.parent for p in sorted(archive.glob(f"*/*/{PACKED}"))]
     if not stages:
-        raise CacheError(f"{archive} holds no packed cache; `deiii pack` makes one")
-    total, records = 0, []
+        raise CacheError(f"{archive} holds no packed cache; `deiii pack` writes one")
+    total = 0
+    records: list[ShardRecord] = []
     for folder, index, shard, bar in _each(stages, read_packed, progress, "unpack"):
         target = cache / folder.relative_to(archive) / f"{shard.name}.h5"
         if not target.is_file():
@@ -101,8 +111,10 @@ def unpack(archive: str | Path, cache: str | Path, progress: bool = True) -> int
     return total
 
 
-def _each(stages: list[Path], read, progress: bool, what: str) -> Iterator[tuple]:
-    """Every shard of the stages with its folder, its index and a progress bar."""
+def _each(
+    stages: list[Path], read: Callable[[Path], StageIndex], progress: bool, what: str
+) -> Iterator[tuple[Path, StageIndex, ShardRecord, ProgressBar]]:
+    """Every shard of the stages: folder of the stage, its index, the shard's record, a progress bar."""
     indices = [(folder, read(folder)) for folder in stages]
     count = sum(len(index.shards) for _, index in indices)
     with progress_bar(desc=what, unit="shard", total=count, shown=progress) as bar:
@@ -115,7 +127,7 @@ def _pack_shard(source: Path, shard: ShardRecord, target: Path) -> None:
     packer = _plugin().Blosc2(cname="zstd", clevel=5, filters=_plugin().Blosc2.BITSHUFFLE)
     whole = open_shard(source)
     if whole.info.digest != shard.digest:
-        raise ShardError(f"{source}: it is not the shard that the index lists; run `make verify`")
+        raise ShardError(f"{source}: it is not the shard that the index lists; run `deiii verify`")
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_temporary(target.parent)
     with atomic_path(target) as temporary, h5py.File(source) as old, h5py.File(temporary, "w") as new:
@@ -123,7 +135,8 @@ def _pack_shard(source: Path, shard: ShardRecord, target: Path) -> None:
             new.attrs[name] = value
         new.attrs["packed"] = True
         for name in old:
-            data, how = old[name], {}
+            data = old[name]
+            how: dict[str, Any] = {}
             if name not in COLUMNS and data.nbytes > 4096:
                 row = max(1, data.nbytes // data.shape[0])
                 chunk = min(data.shape[0], max(1, CHUNK_BYTES // row))
@@ -149,10 +162,11 @@ def _unpack_shard(source: Path, digest: str, target: Path) -> None:
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         if isinstance(error, ShardError):
             raise
-        raise ShardError(f"{source}: not a readable packed shard ({error}); pack it anew") from None
+        raise ShardError(f"{source}: not a readable packed shard ({error}); pack the cache again") from None
 
 
 def _rewrite(file: h5py.File, fields: list[str], digest: str, target: Path) -> None:
+    """Write a packed shard as an ordinary one, and check its content digest."""
     offsets = file["offsets"][()]
     text = {n: [v.decode() for v in file[n][()]] for n in ("clip_id", "status", "reason", "source")}
     attrs = file.attrs
@@ -165,7 +179,7 @@ def _rewrite(file: h5py.File, fields: list[str], digest: str, target: Path) -> N
             shard.add(clip, outcome, arrays, text["source"][i])
     if record_shard(target).digest != digest:
         target.unlink()
-        raise ShardError(f"{file.filename}: its content is not what was packed; fetch the archive anew")
+        raise ShardError(f"{file.filename}: its content is not what was packed; copy the archive again")
 
 
 def _plugin() -> ModuleType:

@@ -1,4 +1,4 @@
-"""Which clips share a shard: one speaker a shard, at most N clips."""
+"""Divide a corpus into shards: one speaker in a shard, at most N clips."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from deiii.data.corpora.clips import Clip, Corpus
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """The clips of one shard: one speaker, in order.
+    """The clips of one shard, all of one speaker, in order.
 
-    ``name`` carries a digest of the clips' ids and paths, so a shard file that exists under
-    this name holds these clips and no others.
+    Attributes:
+        name: of the shard's file, without ``.h5``. It carries a digest of the clips' ids and paths, so a
+            file of this name holds these clips and no others.
+        clips: the clips.
     """
 
     name: str
@@ -24,7 +26,14 @@ class ShardPlan:
 def plan_shards(corpus: Corpus, clips_per_shard: int = 16) -> tuple[ShardPlan, ...]:
     """Divide a corpus into shards of one speaker and at most ``clips_per_shard`` clips.
 
-    Every stage uses the same plan, so a speaker-disjoint split is a set of whole shards.
+    Every stage uses the same plan, so each part of a speaker-independent split is a set of whole shards.
+
+    Raises:
+        ValueError: for ``clips_per_shard`` below 1.
+
+    >>> clips = tuple(Clip(i, f"{i}.mp4", i[0]) for i in ("a1", "a2", "a3", "b1"))
+    >>> [len(plan.clips) for plan in plan_shards(Corpus("mine", ".", (), clips), clips_per_shard=2)]
+    [2, 1, 1]
     """
     if clips_per_shard < 1:
         raise ValueError(f"clips_per_shard must be at least 1, not {clips_per_shard}")

@@ -1,11 +1,9 @@
-"""One HDF5 file a shard and a stage: written once, atomically, and mapped afterwards.
+"""Read shards: one HDF5 file for each shard and stage.
 
-Each field (``frames``, ``flow``, ``logmel``, ``time``, ...) is one contiguous, uncompressed array
-that holds all clips of the shard end to end; clip ``i`` is rows ``offsets[i]:offsets[i+1]``.
-Contiguous on purpose: HDF5 tells the byte offset once, then the file is mapped, and a read is a
-memory copy without HDF5's lock. Any HDF5 viewer opens the file all the same.
-
-`deiii.data.cache.shard_writer` writes them, this module reads them.
+Each field (``frames``, ``flow``, ``logmel``, ``time``, ...) is one contiguous, uncompressed array that holds
+all clips of the shard end to end; clip ``i`` has the rows ``offsets[i]:offsets[i+1]``. HDF5 is asked for the
+byte offset once, then the file is mapped, so that a read is a memory copy without HDF5's global lock. Any
+HDF5 viewer can open the file. `deiii.data.cache.shard_writer` writes shards.
 
 >>> open_shard(path).clip("a")["logmel"]                         # doctest: +SKIP
 """
@@ -16,6 +14,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -24,17 +23,24 @@ from deiii.data.cache.outcomes import Outcome, Status
 from deiii.data.tools.canonical_json import canonical_json
 
 FORMAT = 1
-COLUMNS = ("offsets", "clip_id", "status", "reason", "fraction", "source")
-KINDS = "biuf"  # plain numbers; no objects, references or strings in a field
+COLUMNS = ("offsets", "clip_id", "status", "reason", "fraction", "source")  # one entry for each clip
+TEXT_COLUMNS = ("clip_id", "status", "reason", "source")
+KINDS = "biuf"  # dtype kinds of a field: numbers only, no objects, references or strings
 
 
 class ShardError(ValueError):
-    """A shard file is damaged, hostile or of another format; the message names it."""
+    """A shard file is damaged, unsafe to read or of another format; the message names it."""
 
 
 @dataclass(frozen=True)
 class FieldLayout:
-    """Where a field's bytes lie in the file."""
+    """Where the bytes of a field lie in the file.
+
+    Attributes:
+        offset: of the first byte.
+        dtype: NumPy's name of the type, such as ``<f4``.
+        shape: of the whole array, all clips end to end.
+    """
 
     offset: int
     dtype: str
@@ -42,12 +48,20 @@ class FieldLayout:
 
     @property
     def nbytes(self) -> int:
+        """Size in bytes."""
         return int(np.dtype(self.dtype).itemsize) * int(np.prod(self.shape, dtype=object))
 
 
 @dataclass(frozen=True)
 class ClipRow:
-    """One clip's place and outcome in a shard. ``source`` is the media file's SHA-256."""
+    """The rows and the outcome of one clip in a shard.
+
+    Attributes:
+        id: the clip's id.
+        start, stop: its rows; equal if it has none.
+        status, reason, fraction: its outcome (`deiii.data.cache.outcomes.Outcome`).
+        source: SHA-256 of its media file, in hex.
+    """
 
     id: str
     start: int
@@ -59,12 +73,22 @@ class ClipRow:
 
     @property
     def outcome(self) -> Outcome:
+        """The clip's outcome in this stage."""
         return Outcome(Status(self.status), self.reason, self.fraction)
 
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """All about a shard but its arrays."""
+    """What is known of a shard without reading its arrays.
+
+    Attributes:
+        stage, key: the stage's name and key.
+        provenance: the settings that it was computed with, as canonical JSON.
+        digest: of its content (`content_digest`).
+        bytes: size of the file.
+        fields: place, type and shape of each array.
+        clips: rows and outcome of each clip.
+    """
 
     stage: str
     key: str
@@ -76,10 +100,14 @@ class ShardInfo:
 
 
 def read_info(path: str | Path, with_digest: bool = True) -> ShardInfo:
-    """Read and check everything about a shard but its arrays; nothing large is allocated.
+    """Read and check everything about a shard except its arrays; nothing large is allocated.
+
+    Args:
+        path: the shard file.
+        with_digest: whether the file must hold a digest already.
 
     Raises:
-        ShardError: where the file is not a shard of this format, or claims what it cannot hold.
+        ShardError: if the file is not a shard of this format, or claims more than it holds.
     """
     path = Path(path)
     try:
@@ -89,10 +117,10 @@ def read_info(path: str | Path, with_digest: bool = True) -> ShardInfo:
     except ShardError:
         raise
     except FileNotFoundError:
-        raise ShardError(f"{path}: no such shard; run `make preprocess` to rebuild it") from None
+        raise ShardError(f"{path}: no such shard; run `deiii preprocess` to rebuild it") from None
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, UnicodeDecodeError) as error:
         raise ShardError(
-            f"{path}: not a readable shard ({error}); run `make preprocess` to rebuild it"
+            f"{path}: not a readable shard ({error}); run `deiii preprocess` to rebuild it"
         ) from None
 
 
@@ -100,29 +128,14 @@ def _read_info(path: Path, file: h5py.File, size: int, with_digest: bool) -> Sha
     if int(file.attrs.get("format", -1)) != FORMAT:
         raise ShardError(f"{path}: shard format {file.attrs.get('format')!r}, this version reads {FORMAT}")
     if file.attrs.get("packed", False):
-        raise ShardError(f"{path}: packed for an archive; `deiii unpack ARCHIVE CACHE` first")
+        raise ShardError(f"{path}: packed for an archive; run `deiii unpack ARCHIVE CACHE` first")
     columns: dict[str, np.ndarray] = {}
     layouts: dict[str, FieldLayout] = {}
     for name in file:
-        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-            raise ShardError(f"{path}: {name!r} is a link to elsewhere; shards hold their own data")
-        item = file[name]
-        if not isinstance(item, h5py.Dataset):
-            raise ShardError(f"{path}: {name!r} is not an array")
-        if item.external or item.is_virtual:
-            raise ShardError(f"{path}: {name!r} keeps its data in another file; refused")
-        kinds = "S" if name in ("clip_id", "status", "reason", "source") else KINDS
-        if item.dtype.kind not in kinds:
-            raise ShardError(f"{path}: {name!r} has the type {item.dtype}, which shards do not hold")
-        if item.chunks is not None:
-            raise ShardError(
-                f"{path}: {name!r} is stored in chunks, which cannot be mapped; `make preprocess` rebuilds it"
-            )
-        layout = FieldLayout(item.id.get_offset() or 0, item.dtype.str, tuple(map(int, item.shape)))
-        if layout.nbytes and (layout.offset == 0 or layout.offset + layout.nbytes > size):
-            raise ShardError(f"{path}: {name!r} claims {layout.nbytes} bytes, the file has {size}")
+        dataset = _plain_dataset(path, file, name)
+        layout = _layout(path, name, dataset, size)
         if name in COLUMNS:
-            columns[name] = item[()]
+            columns[name] = dataset[()]
         else:
             layouts[name] = layout
     clips = _clip_rows(path, columns)
@@ -133,8 +146,36 @@ def _read_info(path: Path, file: h5py.File, size: int, with_digest: bool) -> Sha
     names = ("stage", "key", "provenance", "digest")[: 4 if with_digest else 3]
     text = {"digest": "", **{n: file.attrs[n] for n in names}}
     if wrong := [n for n, value in text.items() if not isinstance(value, str)]:
-        raise ShardError(f"{path}: its {wrong[0]} is no text")
+        raise ShardError(f"{path}: its {wrong[0]} is not text")
     return ShardInfo(**text, bytes=size, fields=layouts, clips=clips)
+
+
+def _plain_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
+    """An array of the file that holds its own data and a type that shards may hold."""
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ShardError(f"{path}: {name!r} is a link to elsewhere; shards hold their own data")
+    item = file[name]
+    if not isinstance(item, h5py.Dataset):
+        raise ShardError(f"{path}: {name!r} is not an array")
+    if item.external or item.is_virtual:
+        raise ShardError(f"{path}: {name!r} keeps its data in another file, which is refused")
+    kinds = "S" if name in TEXT_COLUMNS else KINDS
+    if item.dtype.kind not in kinds:
+        raise ShardError(f"{path}: {name!r} has the type {item.dtype}, which shards do not hold")
+    return item
+
+
+def _layout(path: Path, name: str, dataset: h5py.Dataset, size: int) -> FieldLayout:
+    """Where an array lies in a file of ``size`` bytes."""
+    if dataset.chunks is not None:
+        raise ShardError(
+            f"{path}: {name!r} is stored in chunks, which cannot be mapped; "
+            "run `deiii preprocess` to rebuild it"
+        )
+    layout = FieldLayout(dataset.id.get_offset() or 0, dataset.dtype.str, tuple(map(int, dataset.shape)))
+    if layout.nbytes and (layout.offset == 0 or layout.offset + layout.nbytes > size):
+        raise ShardError(f"{path}: {name!r} claims {layout.nbytes} bytes, the file has {size}")
+    return layout
 
 
 def _clip_rows(path: Path, columns: Mapping[str, np.ndarray]) -> tuple[ClipRow, ...]:
@@ -149,25 +190,33 @@ def _clip_rows(path: Path, columns: Mapping[str, np.ndarray]) -> tuple[ClipRow, 
         raise ShardError(f"{path}: its columns have different lengths")
     return tuple(
         ClipRow(
-            columns["clip_id"][i].decode(), int(offsets[i]), int(offsets[i + 1]),
-            Status(columns["status"][i].decode()).value, columns["reason"][i].decode(),
-            float(columns["fraction"][i]), columns["source"][i].decode(),
+            id=columns["clip_id"][i].decode(),
+            start=int(offsets[i]),
+            stop=int(offsets[i + 1]),
+            status=Status(columns["status"][i].decode()).value,
+            reason=columns["reason"][i].decode(),
+            fraction=float(columns["fraction"][i]),
+            source=columns["source"][i].decode(),
         )
         for i in range(count)
-    )  # fmt: skip
+    )
 
 
 def map_field(path: str | Path, layout: FieldLayout) -> np.ndarray:
-    """A field as a read-only memory map, without opening the file through HDF5."""
+    """Map a field into memory read-only, without HDF5."""
     if layout.nbytes == 0:
         return np.empty(layout.shape, layout.dtype)
     return np.memmap(path, np.dtype(layout.dtype), "r", layout.offset, layout.shape)
 
 
 def content_digest(path: str | Path, info: ShardInfo) -> str:
-    """SHA-256 over a shard's settings, rows and array bytes, whatever the file's own layout."""
+    """SHA-256 over a shard's settings, clip rows and array bytes; independent of the layout of the file.
+
+    Raises:
+        ShardError: if the file ends too early.
+    """
     digest = hashlib.sha256()
-    head = [info.stage, info.key, info.provenance]
+    head: list[Any] = [info.stage, info.key, info.provenance]
     head += [[c.id, c.start, c.stop, c.status, c.reason, c.fraction, c.source] for c in info.clips]
     head += [[n, f.dtype, f.shape] for n, f in sorted(info.fields.items())]
     digest.update(canonical_json(head).encode())
@@ -178,25 +227,27 @@ def content_digest(path: str | Path, info: ShardInfo) -> str:
             while left:
                 block = file.read(min(left, 8 << 20))
                 if not block:
-                    raise ShardError(f"{path}: cut short")
+                    raise ShardError(f"{path}: the file ends too early; run `deiii preprocess` to rebuild it")
                 digest.update(block)
                 left -= len(block)
     return digest.hexdigest()
 
 
 class Shard:
-    """A shard open for reading; arrays are views of the mapped file."""
+    """A shard open for reading; its arrays are read-only views of the mapped file."""
 
     def __init__(self, path: str | Path, info: ShardInfo):
-        self.path, self.info = Path(path), info
+        self.path = Path(path)
+        self.info = info
         self._rows = {c.id: c for c in info.clips}
         self._maps = {n: map_field(path, layout) for n, layout in info.fields.items()}
 
     def outcome(self, clip_id: str) -> Outcome:
+        """A clip's outcome. Raises KeyError for a clip that the shard does not hold."""
         return self._rows[clip_id].outcome
 
     def clip(self, clip_id: str) -> dict[str, np.ndarray]:
-        """A clip's arrays by field, empty where it has none. Raises KeyError for a strange id."""
+        """A clip's arrays by field; empty if it has none. Raises KeyError for a clip not in the shard."""
         row = self._rows[clip_id]
         if not row.outcome.usable:
             return {}
@@ -204,5 +255,5 @@ class Shard:
 
 
 def open_shard(path: str | Path) -> Shard:
-    """Open a shard for reading. Raises ShardError where it is not one."""
+    """Open a shard for reading. Raises ShardError if the file is not a shard."""
     return Shard(path, read_info(path))

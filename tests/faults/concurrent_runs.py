@@ -95,7 +95,7 @@ def readers(work: Workspace) -> str:
     run = work.start_preprocessing(cache, 1)
     message = check_error(
         work.run("train", "configs/tiny.yaml", *work.words(cache), f"train.run={work.folder()}"),
-        "make preprocess",
+        "deiii preprocess",
     )
     assert "Traceback" not in work.run("verify", *work.words(cache)).text
     assert run.wait().code == 0

@@ -39,7 +39,7 @@ def check_caught(work: Workspace, cache: Path, victim: Path) -> None:
     """verify names the file; training refuses the cache, names the file and the command to run."""
     _, findings = verify(cache)
     assert [f.path for f in findings] == [victim], f"verify names {[str(f.path) for f in findings]}"
-    with pytest.raises(CacheError, match="make preprocess") as refused:
+    with pytest.raises(CacheError, match="deiii preprocess") as refused:
         FeatureSet.open(load_config(overrides=work.words(cache)), whole=True)
     assert victim.name in str(refused.value), str(refused.value)
 
@@ -144,7 +144,7 @@ def _check_rewritten(work: Workspace, cache: Path, index: Path) -> str:
     config = load_config(overrides=work.words(cache))
     findings = verify(cache)[1]
     assert index in [f.path for f in findings], f"verify names {[str(f.path) for f in findings]}"
-    with pytest.raises(CacheError, match="make preprocess"):
+    with pytest.raises(CacheError, match="deiii preprocess"):
         FeatureSet.open(config, whole=True)
     before = stamps(cache)
     done = work.preprocess(cache)
@@ -230,7 +230,7 @@ def version(work: Workspace, case: str) -> str:
         VERSIONS["logmel"] = was + (
             1 if case == "an older" else -1
         )  # so that the cache is of the version before or after
-        with pytest.raises(CacheError, match=r"make preprocess.*logmel-"):
+        with pytest.raises(CacheError, match=r"deiii preprocess.*logmel-"):
             FeatureSet.open(config, whole=True)
     finally:
         VERSIONS["logmel"] = was

@@ -94,7 +94,7 @@ def test_evaluation_scores_the_test_speakers(trained):
 
 def test_training_without_caches_says_what_to_run(trained, capsys, tmp_path):
     assert main(["train", *trained[1], f"cache={tmp_path}", f"train.run={tmp_path / 'run'}"]) == 1
-    assert "make preprocess" in capsys.readouterr().err
+    assert "deiii preprocess" in capsys.readouterr().err
 
 
 def test_unknown_setting_is_told_in_a_line(capsys):

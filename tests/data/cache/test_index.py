@@ -10,11 +10,11 @@ import pytest
 from deiii.data.cache.index import (
     CacheError,
     StageIndex,
-    _write_sealed,
     read_index,
     read_table,
     record_shard,
     write_index,
+    write_sealed,
     write_table,
 )
 from deiii.data.cache.outcomes import Outcome, Status
@@ -51,7 +51,7 @@ def test_missing_and_cut_shards_are_named(stage):
     with pytest.raises(CacheError, match="s.h5 has .* bytes"):
         record.open(stage)
     (stage / "s.h5").unlink()
-    with pytest.raises(CacheError, match="s.h5 is missing; run `make preprocess`"):
+    with pytest.raises(CacheError, match="s.h5 is missing; run `deiii preprocess`"):
         record.open(stage)
 
 
@@ -72,7 +72,7 @@ def test_index_that_claims_the_impossible_is_refused_whatever_its_digest(stage, 
     tree = json.loads((stage / "index.json").read_text())
     del tree["digest"]
     edit(tree)
-    _write_sealed(stage / "index.json", tree)
+    write_sealed(stage / "index.json", tree)
     with pytest.raises(CacheError, match="index.json"):
         read_index(stage)
 
@@ -88,7 +88,7 @@ def test_one_changed_character_is_seen(stage):
 
 
 def test_no_index_says_what_to_run(tmp_path):
-    with pytest.raises(CacheError, match="run `make preprocess`"):
+    with pytest.raises(CacheError, match="run `deiii preprocess`"):
         read_index(tmp_path)
 
 
@@ -101,7 +101,7 @@ def test_clip_table_comes_back_whole(tmp_path):
     (tmp_path / "mine").mkdir()
     write_table(tmp_path, corpus)
     assert read_table(tmp_path, "mine") == corpus
-    with pytest.raises(CacheError, match="make preprocess"):
+    with pytest.raises(CacheError, match="deiii preprocess"):
         read_table(tmp_path, "other")
 
 

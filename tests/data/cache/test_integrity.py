@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from deiii.data.cache.index import CacheError, read_index, stage_folder
-from deiii.data.cache.integrity import defect, find_defects, require_whole, verify
+from deiii.data.cache.integrity import find_defects, require_whole, shard_defect, verify
 from tests.helpers.caches import CORPUS, KEYS, make_cache
 
 
@@ -30,12 +30,12 @@ def test_every_kind_of_defect_is_found(stage):
     content = bytearray(one.read_bytes())
     content[len(content) // 2] ^= 4
     one.write_bytes(content)
-    assert "changed" in defect(folder, first) and not defect(folder, first, every_byte=False)
+    assert "changed" in shard_defect(folder, first) and not shard_defect(folder, first, every_byte=False)
     two.write_bytes(two.read_bytes()[:-1])
-    assert "instead of" in defect(folder, second, every_byte=False)
-    assert "another shard" in defect(folder, replace(third, digest="0" * 64))
+    assert "instead of" in shard_defect(folder, second, every_byte=False)
+    assert "another shard" in shard_defect(folder, replace(third, digest="0" * 64))
     two.unlink()
-    assert defect(folder, second) == "missing"
+    assert shard_defect(folder, second) == "missing"
     found = find_defects([(folder, r) for r in (first, second, third)], every_byte=True)
     assert [f.path for f in found] == [one, two]
 
@@ -43,7 +43,7 @@ def test_every_kind_of_defect_is_found(stage):
 def test_damaged_caches_are_refused_with_the_command(stage):
     folder, records = stage
     (folder / f"{records[1].name}.h5").unlink()
-    with pytest.raises(CacheError, match=rf"{records[1].name}.*missing.*make preprocess"):
+    with pytest.raises(CacheError, match=rf"{records[1].name}.*missing.*deiii preprocess"):
         require_whole([(folder, r) for r in records], every_byte=False)
 
 
@@ -61,3 +61,11 @@ def test_verifying_what_is_no_cache_is_an_error(tmp_path, made, message):
         (tmp_path / folder).mkdir(parents=True)
     with pytest.raises(CacheError, match=rf"{message}.*cache=FOLDER.*deiii preprocess"):
         verify(tmp_path / "cache")
+
+
+def test_verify_finds_unlisted_files(stage):
+    folder, _ = stage
+    (folder / ".a.h5.1.tmp").touch()
+    (folder / "other.h5").touch()
+    _, defects = verify(folder.parents[1])
+    assert [d.path.name for d in defects] == [".a.h5.1.tmp", "other.h5"]

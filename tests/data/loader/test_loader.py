@@ -250,7 +250,7 @@ def test_a_vanished_or_cut_shard_is_an_error_that_names_it(small):
     with pytest.raises(MapError, match=path.name):
         list(Loader(features, range(11), config.loader, training=True).epoch(0))
     path.unlink()
-    with pytest.raises(CacheError, match="missing.*make preprocess"):
+    with pytest.raises(CacheError, match="missing.*deiii preprocess"):
         FeatureSet.open(config, KEYS)
 
 

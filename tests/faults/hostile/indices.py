@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from deiii.data.cache.index import CacheError, _write_sealed, read_index, read_table
+from deiii.data.cache.index import CacheError, read_index, read_table, write_sealed
 from tests.faults.hostile.shards import REFUSED, bounded, hostile
 from tests.faults.workspace import Workspace
 
@@ -17,7 +17,7 @@ def _forged(work: Workspace, path_of: str, change: Callable[[dict], None]) -> Pa
     tree = json.loads(path.read_text())
     tree.pop("digest")
     change(tree)
-    _write_sealed(path, tree)
+    write_sealed(path, tree)
     return path
 
 
@@ -46,7 +46,7 @@ def _index(name: str, change) -> None:
     def inject(work: Workspace) -> str:
         path = _forged(work, "*/faces-*/index.json", change)
         message = bounded(lambda: read_index(path.parent), CacheError)
-        assert "index.json" in message and "make preprocess" in message, message
+        assert "index.json" in message and "deiii preprocess" in message, message
         return message.split("index.json ")[-1][:90]
 
 
@@ -67,7 +67,7 @@ def _table(name: str, change) -> None:
     def inject(work: Workspace) -> str:
         path = _forged(work, "*/clips.json", change)
         message = bounded(lambda: read_table(path.parent.parent, path.parent.name), CacheError)
-        assert "clips.json" in message and "make preprocess" in message, message
+        assert "clips.json" in message and "deiii preprocess" in message, message
         return message.split("clips.json ")[-1][:90]
 
 

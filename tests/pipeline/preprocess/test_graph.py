@@ -75,7 +75,7 @@ def test_changed_parameter_makes_another_stage_folder(made):
     _, corpus, config, _, _ = made
     other = replace(config, logmel=replace(config.logmel, n_mels=40))
     assert stage_keys(other) != stage_keys(config)
-    with pytest.raises(CacheError, match="make preprocess"):
+    with pytest.raises(CacheError, match="deiii preprocess"):
         read_index(stage_folder(config.cache, corpus.name, "logmel", stage_keys(other)["logmel"]))
 
 
