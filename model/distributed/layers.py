@@ -1,6 +1,8 @@
-"""Layers that see the whole batch, or draw lots for it: over several ranks they act as one process would.
+"""Layers whose statistics or random numbers are those of the whole batch.
 
-Alone (``ranks`` is ``None``) each is the PyTorch layer of its name, with the same parameters.
+On several ranks they give the result of one process.
+
+In a single process (``ranks`` is ``None``) each is the PyTorch layer of its name, with the same parameters.
 Axes: B clips, N images, C channels, H, W (here: height and width).
 """
 
@@ -14,38 +16,42 @@ from deiii.model.distributed.ranks import Ranks
 
 
 class RankAware:
-    """A layer that knows the other ranks; `connect` tells it."""
+    """Base of a layer that exchanges with the other ranks.
+
+    Attributes:
+        ranks: set by `connect`; ``None`` in a single process.
+    """
 
     ranks: Ranks | None = None
 
 
 def connect(model: nn.Module, ranks: Ranks) -> None:
-    """Make a network's layers act on the whole of every batch, of which each rank holds a part."""
+    """Give a network's layers the ranks, so that they act on the global batch."""
     for module in model.modules():
         if isinstance(module, RankAware):
             module.ranks = ranks if ranks.world > 1 else None
 
 
 class Dropout(RankAware, nn.Dropout):
-    """Dropout; over several ranks each clip's mask is the one it gets in one process on the same device."""
+    """Dropout; on several ranks each clip gets the mask that one process on the same device would give it."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.ranks is None or not self.training or not self.p:
             return super().forward(x)
-        return x * kept(x, self.p, self.ranks)
+        return x * dropout_mask(x, self.p, self.ranks)
 
 
-def kept(x: Tensor, p: float, ranks: Ranks) -> Tensor:
-    """This rank's part of a dropout mask for the global batch: 0 or 1/(1-p), in the shape of ``x``.
+def dropout_mask(x: Tensor, p: float, ranks: Ranks) -> Tensor:
+    """Return this rank's part of a dropout mask for the global batch: 0 or 1/(1-p), in the shape of ``x``.
 
-    All ranks draw the same numbers (`deiii.model.distributed.devices.seed_all`); that is W times the work,
-    on small tensors.
+    All ranks generate the same numbers (`deiii.model.distributed.devices.seed_all`): W times the work, but on
+    small tensors.
     """
     return ranks.own(F.dropout(x.new_ones((len(x) * ranks.world, *x.shape[1:])), p))
 
 
 class BatchNorm2d(RankAware, nn.BatchNorm2d):
-    """Batch normalisation; with ``weight_N`` its statistics are all ranks' and weigh each image."""
+    """Batch normalisation; with ``weight_N``, float32 [N], the statistics are weighted and over all ranks."""
 
     def forward(self, x: Tensor, weight_N: Tensor | None = None) -> Tensor:
         if self.ranks is None or weight_N is None or not self.training:
@@ -54,29 +60,43 @@ class BatchNorm2d(RankAware, nn.BatchNorm2d):
 
 
 def normalise(x: Tensor, share: Tensor, layer: nn.BatchNorm2d, ranks: Ranks) -> Tensor:
-    """Batch normalisation whose statistics are over all ranks, each place weighing its share.
+    """Batch normalisation with weighted statistics over all ranks.
 
     Args:
-        x: [B,C,H,W]; share: float32, broadcastable to [B,1,H,W].
-        layer: its scale, offset and running statistics, which are updated.
+        x: [B,C,H,W].
+        share: float32, broadcastable to [B,1,H,W]; the weight of each place in the statistics.
+        layer: has the scale, the offset and the running statistics, which are updated.
+        ranks: hold the parts of the batch.
     """
-    b, c, h, w = x.shape
+    clips, channels, height, width = x.shape
     with torch.autocast(x.device.type, enabled=False):
-        flat = x.float().permute(0, 2, 3, 1).reshape(-1, c)  # no copy where channels come last
-        weight = share.expand(b, 1, h, w).permute(0, 2, 3, 1).reshape(1, -1)
+        flat = x.float().permute(0, 2, 3, 1).reshape(-1, channels)  # no copy where channels come last
+        weight = share.expand(clips, 1, height, width).permute(0, 2, 3, 1).reshape(1, -1)
         y, mean, variance, count = _Normalise.apply(flat, weight, layer.weight, layer.bias, layer.eps, ranks)
-    with torch.no_grad():
-        layer.num_batches_tracked += 1
-        layer.running_mean.lerp_(mean, layer.momentum)
-        layer.running_var.lerp_(variance * count / (count - 1).clamp_min(1.0), layer.momentum)
-    return y.view(b, h, w, c).permute(0, 3, 1, 2).to(x.dtype)
+    update_statistics(layer, mean, variance, count)
+    return y.view(clips, height, width, channels).permute(0, 3, 1, 2).to(x.dtype)
+
+
+@torch.no_grad()
+def update_statistics(layer: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+    """Move a layer's running statistics towards a batch's mean and (biased) variance, float32 [C].
+
+    Raises:
+        TypeError: the layer keeps no running statistics.
+    """
+    running_mean, running_var, batches = layer.running_mean, layer.running_var, layer.num_batches_tracked
+    if running_mean is None or running_var is None or batches is None or layer.momentum is None:
+        raise TypeError(f"{layer} keeps no running statistics")
+    batches.add_(1)
+    running_mean.lerp_(mean, layer.momentum)
+    running_var.lerp_(variance * count / (count - 1).clamp_min(1.0), layer.momentum)
 
 
 class _Normalise(torch.autograd.Function):
-    """Both passes of Ioffe & Szegedy (arXiv 1502.03167), with sums that are weighted and over all ranks.
+    """Batch normalisation (Ioffe & Szegedy, arXiv 1502.03167) with weighted sums over all ranks.
 
     Ranks exchange counts, means and squared deviations, which combine without cancellation (Chan, Golub and
-    LeVeque 1979). Here N counts places of images.
+    LeVeque 1979). Axes: N places of images, C channels.
     """
 
     @staticmethod
@@ -84,8 +104,9 @@ class _Normalise(torch.autograd.Function):
         own = weight_1N.sum().clamp_min(1e-12)
         mean = (weight_1N @ x_NC)[0] / own
         deviations = (weight_1N @ (x_NC - mean).square())[0]
-        parts = ranks.gather(torch.cat((weight_1N.sum()[None], mean, deviations)))
-        counts, means, squares = parts[:, :1], *parts[:, 1:].chunk(2, dim=1)
+        every = ranks.gather(torch.cat((weight_1N.sum()[None], mean, deviations)))
+        counts = every[:, :1]
+        means, squares = every[:, 1:].chunk(2, dim=1)
         count = counts.sum().clamp_min(1.0)
         mean = (counts * means).sum(0) / count
         variance = (squares + counts * (means - mean).square()).sum(0) / count

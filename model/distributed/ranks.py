@@ -1,8 +1,8 @@
-"""Several processes that train one network, as `torchrun` starts them: who is who, and what they exchange.
+"""Several processes that train one network, as `torchrun` starts them: their numbers and their exchanges.
 
-A *rank* is one process. In each step rank r of W gets the clips r, r+W, r+2W, … of a global batch;
-`Ranks.whole` puts what the ranks hold back into that order, so that losses, statistics and random numbers are
-those of one process with the whole batch. ``Ranks()`` is a process alone, for which this costs nothing.
+A *rank* is one process. In each step rank r of W gets the clips r, r+W, r+2W, … of a global batch.
+`Ranks.whole` returns what the ranks hold to that order, so that losses, statistics and random numbers are
+those of one process with the whole batch. ``Ranks()`` is a single process; its methods return their input.
 
 Axes: W ranks, B clips of one rank's batch.
 """
@@ -26,13 +26,13 @@ from torch import Tensor
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.devices import pick_device
 
-TIMEOUT = timedelta(minutes=30)  # for a rank that lives but does not answer; the end of one shows at once
+TIMEOUT = timedelta(minutes=30)  # for a rank that runs but does not answer; an ended one is noticed at once
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 START = "torchrun --standalone --nproc-per-node 2 -m deiii train ..."
 
 
 class RankError(ValueError):
-    """The processes of one training do not fit together, or one of them is gone."""
+    """The processes of one training do not fit together, or one of them has ended."""
 
 
 @dataclass
@@ -56,42 +56,42 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes files and talks to people."""
+        """Whether this process writes files and prints messages."""
         return self.rank == 0
 
     def gather(self, x: Tensor) -> Tensor:
-        """What every rank holds, [W,*x.shape]; gradients flow back to the rank they belong to."""
+        """Return what every rank holds, [W,*x.shape]; gradients flow back to the rank that holds x."""
         if self.world == 1:
             return x[None]
-        if x.dtype == torch.bool:  # not every backend carries it
+        if x.dtype == torch.bool:  # not every backend can send it
             return self.gather(x.byte()).bool()
         return _Gather.apply(x.contiguous(), self)
 
     def whole(self, x: Tensor) -> Tensor:
-        """The ranks' clips [B,...] in the order of the global batch, [B*W,...]."""
+        """Return the ranks' clips [B,...] in the order of the global batch, [B*W,...]."""
         return x if self.world == 1 else self.gather(x).transpose(0, 1).flatten(0, 1)
 
     def own(self, x: Tensor) -> Tensor:
-        """This rank's part of something that has k rows for each clip of the global batch, [B*W*k,...]."""
+        """Return this rank's part [B*k,...] of a tensor [B*W*k,...] with k rows for each clip."""
         if self.world == 1:
             return x
         return x.unflatten(0, (self.clips, self.world, -1))[:, self.rank].flatten(0, 1)
 
     def sum_(self, x: Tensor) -> Tensor:
-        """Add up a tensor over all ranks, in place; no gradients."""
+        """Sum a tensor over all ranks, in place, without gradients."""
         if self.world > 1:
             dist.all_reduce(x)
         return x
 
     def wait(self) -> None:
-        """Wait until every rank is here."""
+        """Wait until every rank has called this."""
         self.sum_(torch.zeros(1))
 
     def any_wants_to_stop(self, this: bool) -> bool:
-        """Whether some rank wanted to stop, the same answer on all of them, one call late.
+        """Return whether some rank wanted to stop one call ago; the same on all ranks.
 
-        Signals reach ranks at different moments, and none may leave while another waits for it. The question
-        travels while the next step computes.
+        Signals reach ranks at different times, and no rank may leave while another waits for it. The exchange
+        runs while the next step computes, therefore the answer is one call late.
         """
         if self.world == 1:
             return this
@@ -106,7 +106,7 @@ class Ranks:
         return False
 
     def of_first(self, numbers: list[float]) -> list[float]:
-        """Rank 0's numbers, so that all decide alike."""
+        """Return rank 0's numbers, so that all ranks take the same decision."""
         if self.world == 1:
             return numbers
         sent = torch.tensor(numbers, dtype=torch.float64)
@@ -116,7 +116,7 @@ class Ranks:
     def state_of_first(
         self, found: tuple[dict[str, Tensor], dict[str, Any]] | None
     ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The tensors and the JSON-able table that rank 0 found; the others need not see its files."""
+        """Return the tensors and the JSON-able table of rank 0; the others need no access to its files."""
         if self.world == 1:
             return found
         head: dict[str, Any] | None = None
@@ -128,8 +128,7 @@ class Ranks:
             return None
         tensors = {}
         for name, (kind, shape) in head["tensors"].items():
-            if self.first:
-                assert found is not None
+            if self.first and found is not None:
                 sent = found[0][name].contiguous()
             else:
                 sent = torch.empty(shape, dtype=getattr(torch, kind))
@@ -147,7 +146,10 @@ class Ranks:
         return sent.numpy().tobytes().decode()
 
     def check_same(self, what: Mapping[str, Any]) -> None:
-        """Refuse to start where settings or data differ between ranks.
+        """Check that settings and data are the same on all ranks.
+
+        Args:
+            what: JSON-able values by name, the same names on every rank.
 
         Raises:
             RankError: names the rank, its machine and what differs; the same on every rank.
@@ -171,7 +173,7 @@ class Ranks:
 
 
 class _Gather(torch.autograd.Function):
-    """all_gather whose backward pass gives each rank the sum of what all ranks' losses say about its part."""
+    """all_gather whose backward pass gives each rank the sum of all ranks' gradients of its part."""
 
     @staticmethod
     def forward(ctx, x: Tensor, ranks: Ranks) -> Tensor:
@@ -186,15 +188,15 @@ class _Gather(torch.autograd.Function):
 
 
 def launched(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether several processes were started for one training."""
+    """Return whether several processes were started for one training."""
     return any(environ.get(name) for name in ("RANK", "WORLD_SIZE")) and environ.get("WORLD_SIZE") != "1"
 
 
 def read_environment(environ: Mapping[str, str] = os.environ) -> Ranks:
-    """Who this process is, from what `torchrun` sets; ``Ranks()`` where nothing is set.
+    """Return the ranks from the variables that `torchrun` sets; ``Ranks()`` where none is set.
 
     Raises:
-        RankError: something is missing or cannot be.
+        RankError: a variable is missing or has an impossible value.
     """
     if not launched(environ):
         return Ranks()
@@ -211,19 +213,26 @@ def read_environment(environ: Mapping[str, str] = os.environ) -> Ranks:
             numbers[name] = int(environ[name])
         except ValueError:
             raise RankError(f"{name}={environ[name]!r} is not a number; start with `{START}`") from None
-    ranks = Ranks(*list(numbers.values())[:4])
-    there = 0 <= ranks.rank < ranks.world and 0 <= ranks.local < ranks.local_world <= ranks.world
-    if not there or not 0 < numbers["MASTER_PORT"] < 65536:  # with port 0 they would wait for each other
-        told = ", ".join(f"{n}={v}" for n, v in numbers.items())
-        raise RankError(f"{told} cannot be; start with `{START}`")
+    ranks = Ranks(
+        rank=numbers["RANK"],
+        world=numbers["WORLD_SIZE"],
+        local=numbers["LOCAL_RANK"],
+        local_world=numbers["LOCAL_WORLD_SIZE"],
+    )
+    possible = 0 <= ranks.rank < ranks.world and 0 <= ranks.local < ranks.local_world <= ranks.world
+    if (
+        not possible or not 0 < numbers["MASTER_PORT"] < 65536
+    ):  # with port 0 the ranks would wait for each other
+        given = ", ".join(f"{n}={v}" for n, v in numbers.items())
+        raise RankError(f"{given} is impossible; start with `{START}`")
     return ranks
 
 
 def clips_per_rank(batch: int, world: int) -> int:
-    """``loader.batch`` divided among the ranks.
+    """Return ``loader.batch`` divided by the number of ranks.
 
     Raises:
-        ConfigError: it cannot be.
+        ConfigError: there is a remainder.
     """
     if batch % world:
         near = max(1, round(batch / world)) * world
@@ -235,10 +244,11 @@ def clips_per_rank(batch: int, world: int) -> int:
 
 
 def device_of(ranks: Ranks, name: str) -> torch.device:
-    """One GPU for each process of a machine.
+    """Return this process's device; each process of a machine gets a GPU of its own.
 
     Raises:
         ConfigError: there are fewer GPUs than processes.
+        DeviceError: the device is not there.
     """
     device = pick_device(name)
     if ranks.world == 1 or device.type != "cuda":
@@ -257,14 +267,14 @@ def device_of(ranks: Ranks, name: str) -> torch.device:
 
 @contextmanager
 def joined(batch: int, device: str) -> Iterator[Ranks]:
-    """The ranks of this training, connected: NCCL between GPUs, Gloo between CPUs.
+    """Connect the ranks of this training: NCCL between GPUs, Gloo between CPUs.
 
     Args:
         batch: clips of the global batch.
         device: ``train.device``.
 
     Raises:
-        RankError: no connection to the others, or one is lost on the way.
+        RankError: no connection to the other ranks, or it is lost later.
         ConfigError: the batch or the GPUs cannot be divided among the processes.
     """
     ranks = read_environment()
@@ -274,9 +284,11 @@ def joined(batch: int, device: str) -> Iterator[Ranks]:
         yield ranks
         return
     backend = "cpu:gloo,cuda:nccl" if ranks.device.type == "cuda" else "gloo"
-    bound = {"device_id": ranks.device} if ranks.device.type == "cuda" else {}
+    device_id = ranks.device if ranks.device.type == "cuda" else None
     try:
-        dist.init_process_group(backend, timeout=TIMEOUT, rank=ranks.rank, world_size=ranks.world, **bound)
+        dist.init_process_group(
+            backend, timeout=TIMEOUT, rank=ranks.rank, world_size=ranks.world, device_id=device_id
+        )  # fmt: skip
     except (RuntimeError, OSError) as error:  # PyTorch's are RuntimeErrors
         place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise RankError(
@@ -288,8 +300,8 @@ def joined(batch: int, device: str) -> Iterator[Ranks]:
         if not lost_connection(error):
             raise
         raise RankError(
-            f"rank {ranks.rank} of {ranks.world} lost the connection to another one, which has ended or is "
-            "out of reach; its own message says why. What the run folder holds is whole: go on with --resume "
+            f"rank {ranks.rank} of {ranks.world} lost the connection to another rank, which has ended or "
+            "cannot be reached; its own message says why. The run folder is complete: continue with --resume "
             f"({_first_line(error)})"
         ) from error
     else:
@@ -298,7 +310,7 @@ def joined(batch: int, device: str) -> Iterator[Ranks]:
 
 
 def lost_connection(error: RuntimeError) -> bool:
-    """Whether an error of PyTorch's says that another rank is gone."""
+    """Return whether an error of PyTorch says that another rank has ended."""
     told = str(error).lower()
     words = ("gloo", "nccl", "connection", "socket")
     return isinstance(error, dist.DistError) or any(word in told for word in words)

@@ -1,17 +1,24 @@
-"""Encoders of log-mel: convolutions that shorten time, with masks kept out of statistics."""
+"""Audio encoders: convolutions on log-mel that divide time by four; masked hops are left out of statistics.
+
+Axes: B clips, L log-mel hops, M mel bands, C channels, D width.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from deiii.model.distributed.layers import RankAware, normalise
+from deiii.model.distributed.layers import RankAware, normalise, update_statistics
 
 
 class AudioEncoder(nn.Module):
-    """Convolutional subsampling of log-mel by four in time and in frequency.
+    """Two convolutions that divide time and frequency of log-mel by four.
 
     Masked hops enter every convolution as zeros, exactly like the border of a shorter clip.
+
+    Args:
+        n_mels: M.
+        width: D.
 
     >>> mask = torch.ones(2, 160, dtype=torch.bool)
     >>> AudioEncoder(80, width=64)(torch.zeros(2, 160, 80), mask).shape
@@ -27,7 +34,7 @@ class AudioEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, logmel_BLM: Tensor, mask_BL: Tensor) -> Tensor:
-        """[B,L,M] with its mask [B,L] to [B,ceil(L/4),D]; step i is centred on hop 4i."""
+        """Encode [B,L,M] with its mask, bool [B,L], as [B,ceil(L/4),D]; step i is centred on hop 4i."""
         x = logmel_BLM.masked_fill(~mask_BL[..., None], 0.0)[:, None]
         x = torch.relu(self.first(x)).masked_fill(~mask_BL[:, None, ::2, None], 0.0)
         x = torch.relu(self.second(x))
@@ -35,13 +42,15 @@ class AudioEncoder(nn.Module):
 
 
 class DeepAudioEncoder(nn.Module):
-    """A residual CNN on log-mel: time by four, frequency by two in the stem and in every stage.
+    """A residual CNN that divides time by four, and frequency by two in the stem and in every stage.
 
-    For real voices, where the two layers of `AudioEncoder` fall behind (docs/science.md has the figures).
-    Masked hops enter every convolution as zeros and have no part in the batch's statistics.
+    It is for real voices, where the two layers of `AudioEncoder` score lower (docs/science.md has the
+    figures). Masked hops enter every convolution as zeros and are left out of the batch's statistics.
 
     Args:
-        channels: of the stem and of each stage after it; two or more.
+        n_mels: M.
+        width: D.
+        channels: of the stem and of each stage after it; two or more numbers.
         deltas: give the stem the change over `DELTA` hops on either side as a second input.
 
     >>> mask = torch.ones(2, 160, dtype=torch.bool)
@@ -63,7 +72,7 @@ class DeepAudioEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, logmel_BLM: Tensor, mask_BL: Tensor) -> Tensor:
-        """[B,L,M] with its mask [B,L] to [B,ceil(L/4),D]; step i is centred on hop 4i."""
+        """Encode [B,L,M] with its mask, bool [B,L], as [B,ceil(L/4),D]; step i is centred on hop 4i."""
         half, quarter = (mask_BL[:, ::k, None].unsqueeze(1) for k in (2, 4))
         x = logmel_BLM.masked_fill(~mask_BL[..., None], 0.0)[:, None]
         if self.deltas:
@@ -75,9 +84,10 @@ class DeepAudioEncoder(nn.Module):
         return self.norm(self.project(x.permute(0, 2, 3, 1).flatten(2)))
 
     def _change(self, x_B1LM: Tensor, mask_BL: Tensor) -> Tensor:
-        """Twice the difference over DELTA hops to either side; zero where one of them is not valid."""
+        """Return twice the difference over DELTA hops to either side; zero where one of them is masked."""
         n = self.DELTA
-        change, both = torch.zeros_like(x_B1LM), mask_BL[:, 2 * n :] & mask_BL[:, : -2 * n]
+        change = torch.zeros_like(x_B1LM)
+        both = mask_BL[:, 2 * n :] & mask_BL[:, : -2 * n]
         step = 2 * (x_B1LM[:, :, 2 * n :] - x_B1LM[:, :, : -2 * n])
         change[:, :, n:-n] = step.masked_fill(~both[:, None, :, None], 0.0)
         return change
@@ -86,7 +96,7 @@ class DeepAudioEncoder(nn.Module):
 class AudioResidual(nn.Module):
     """Two 3x3 convolutions beside a 1x3 shortcut; halves frequency, and time where ``stride`` is 2.
 
-    Maps are [B,C,L,M], masks bool [B,1,L,1] after the stride; masked places leave as zeros.
+    Maps are [B,C,L,M]. The mask, bool [B,1,L,1], is that of the output; masked places of the output are zero.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int):
@@ -104,10 +114,14 @@ class AudioResidual(nn.Module):
 
 
 class MaskedBatchNorm(RankAware, nn.BatchNorm2d):
-    """Batch normalisation of [B,C,L,M] whose statistics see valid steps alone (mask bool [B,1,L,1])."""
+    """Batch normalisation of [B,C,L,M] with statistics over the valid steps alone.
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        if not self.training:
+    Source: Ioffe & Szegedy 2015, arXiv 1502.03167; with masks, and over all ranks.
+    """
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Normalise x; ``mask`` is bool [B,1,L,1] and true for valid steps, ``None`` for all."""
+        if not self.training or mask is None:
             return super().forward(x)
         if self.ranks is not None:
             return normalise(x, mask.float(), self, self.ranks)
@@ -117,11 +131,8 @@ class MaskedBatchNorm(RankAware, nn.BatchNorm2d):
             count = weight.sum().clamp_min(1.0)
             mean = (weight @ flat)[0] / count
             variance = ((weight @ flat.square())[0] / count - mean.square()).clamp_min(0.0)
-            with torch.no_grad():
-                self.num_batches_tracked += 1
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(variance * count / (count - 1).clamp_min(1.0), self.momentum)
+            update_statistics(self, mean, variance, count)
             scale = self.weight * (variance + self.eps).rsqrt()
             y = torch.addcmul(self.bias - mean * scale, flat, scale)
-            b, c, l, m = x.shape
-            return y.view(b, l, m, c).permute(0, 3, 1, 2).to(x.dtype)
+            clips, channels, hops, bands = x.shape
+            return y.view(clips, hops, bands, channels).permute(0, 3, 1, 2).to(x.dtype)

@@ -1,8 +1,10 @@
-"""Conformer blocks over time (Gulati et al. 2020, arXiv 2005.08100), with masks honoured everywhere.
+"""Conformer blocks over time (Gulati et al. 2020, arXiv 2005.08100), with masks in every layer.
 
-Three departures: every residual branch starts small, so that a deep stack begins near the identity
-(compare LayerScale, arXiv 2103.17239); the convolution is followed by layer instead of batch
-normalisation, so that padding has no part in statistics; positions are rotary in seconds.
+There are three differences from the paper. Every residual branch starts small, so that a deep stack begins
+near the identity (compare LayerScale, arXiv 2103.17239). Layer normalisation follows the convolution instead
+of batch normalisation, so that padding is not in the statistics. Positions are rotary, from times in seconds.
+
+Axes: B clips, T steps, D width.
 """
 
 from __future__ import annotations
@@ -18,14 +20,14 @@ BRANCH_START = 0.1  # factor on the initial weights of each residual branch's la
 
 
 def start_small(layer: nn.Linear) -> nn.Linear:
-    """The layer with its initial weights scaled down."""
+    """Scale the layer's initial weights by `BRANCH_START`; returns the layer."""
     with torch.no_grad():
         layer.weight.mul_(BRANCH_START)
     return layer
 
 
 class FeedForward(nn.Sequential):
-    """Norm, expand by four, SiLU, contract."""
+    """Layer norm, expansion by four, SiLU, contraction; [B,T,D] to [B,T,D]."""
 
     def __init__(self, width: int, dropout: float):
         super().__init__(
@@ -39,7 +41,7 @@ class FeedForward(nn.Sequential):
 
 
 class Convolution(nn.Module):
-    """Gated pointwise, depthwise over time, norm, SiLU, pointwise.
+    """Gated pointwise convolution, depthwise convolution over time, layer norm, SiLU, pointwise convolution.
 
     Masked steps enter the depthwise convolution as zeros, exactly like the border of a shorter clip.
     """
@@ -56,13 +58,14 @@ class Convolution(nn.Module):
         )
 
     def forward(self, x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+        """Convolve [B,T,D] with its mask, bool [B,T]; the shape stays."""
         x = self.gate(self.norm(x_BTD)).masked_fill(~mask_BT[..., None], 0.0)
         x = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
         return self.out(x)
 
 
 class ConformerBlock(nn.Module):
-    """Half-step feed-forward, self-attention, convolution, half-step feed-forward, norm."""
+    """Half-step feed-forward, self-attention, convolution, half-step feed-forward, layer norm."""
 
     def __init__(self, width: int, heads: int, kernel: int, dropout: float):
         super().__init__()
@@ -76,6 +79,7 @@ class ConformerBlock(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x_BTD: Tensor, mask_BT: Tensor, rotation: Rotation) -> Tensor:
+        """Apply the block to [B,T,D] with the mask and the rotations of its steps; the shape stays."""
         x = x_BTD + 0.5 * self.ffn_in(x_BTD)
         y = self.attention_norm(x)
         x = x + self.attention_drop(self.attention(y, y, mask_BT, rotation, rotation))
@@ -85,13 +89,14 @@ class ConformerBlock(nn.Module):
 
 
 class Conformer(nn.Module):
-    """A stack of blocks; [B,T,D] with mask and rotations of the same steps to [B,T,D]."""
+    """A stack of Conformer blocks."""
 
     def __init__(self, width: int, blocks: int, heads: int, kernel: int, dropout: float):
         super().__init__()
         self.blocks = nn.ModuleList(ConformerBlock(width, heads, kernel, dropout) for _ in range(blocks))
 
     def forward(self, x_BTD: Tensor, mask_BT: Tensor, rotation: Rotation) -> Tensor:
+        """Apply all blocks to [B,T,D] with the mask and the rotations of its steps; the shape stays."""
         for block in self.blocks:
             x_BTD = block(x_BTD, mask_BT, rotation)
         return x_BTD

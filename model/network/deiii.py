@@ -1,6 +1,6 @@
-"""DE-III: detail-enhanced intra- and inter-modal interaction (Shi et al. 2024, arXiv 2405.16701).
+"""The DE-III network: detail-enhanced intra- and inter-modal interaction (Shi et al. 2024, arXiv 2405.16701).
 
-What is the paper's and what is this project's choice is listed in the documentation.
+``docs/de-iii.md`` lists what follows the paper and what is this project's choice.
 
 Axes: B clips, T video steps, L log-mel hops, P spatial tokens, D width, C classes, A attributes.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,18 +23,20 @@ from deiii.model.network.attention import AttentivePool
 from deiii.model.network.audio_encoders import AudioEncoder, DeepAudioEncoder
 from deiii.model.network.conformer import Conformer
 from deiii.model.network.fusion import InterModal, VisualFusion
-from deiii.model.network.positions import ClockRotary
+from deiii.model.network.positions import ClockRotary, Rotation
 from deiii.model.network.time_match import Matches, TimeMatch
 from deiii.model.network.visual_encoders import ImageEncoder, ResNetEncoder, only_valid, times_taken
 
+HOPS_PER_STEP = 4  # log-mel hops per step of the audio encoders
 
-@dataclass
+
+@dataclass(frozen=True)
 class Scores:
-    """What one head says.
+    """Outputs of one head.
 
     Attributes:
-        logits: [B,C], or ``None`` where classes are not predicted.
-        attributes: [B,A] within the corpus's ranges, or ``None`` where none are predicted.
+        logits: float32 [B,C], or ``None`` where no classes are predicted.
+        attributes: float32 [B,A] within the corpus's ranges, or ``None`` where none are predicted.
         present: bool [B], whether the clip has what this head reads.
     """
 
@@ -41,10 +44,20 @@ class Scores:
     attributes: Tensor | None
     present: Tensor
 
+    def __repr__(self) -> str:
+        shapes = {n: None if x is None else list(x.shape) for n, x in vars(self).items()}
+        return f"Scores({', '.join(f'{name}={shape}' for name, shape in shapes.items())})"
 
-@dataclass
+
+@dataclass(frozen=True)
 class Outputs:
-    """The fused head, the head of each modality where it is trained, and what L_S reads in training."""
+    """Outputs of the network.
+
+    Attributes:
+        fused: the head that reads all modalities.
+        video, audio: the heads of one modality, or ``None`` where they are off.
+        matches: what L_S reads, in training alone.
+    """
 
     fused: Scores
     video: Scores | None = None
@@ -52,13 +65,29 @@ class Outputs:
     matches: Matches | None = None
 
     def heads(self) -> dict[str, Scores]:
-        """The heads that exist, by name."""
+        """Return the heads that exist, by name."""
         named = {"fused": self.fused, "video": self.video, "audio": self.audio}
         return {name: scores for name, scores in named.items() if scores is not None}
 
 
+class Encoded(NamedTuple):
+    """One modality after its encoder: features [B,T,D], mask bool [B,T], times float32 [B,T] in s."""
+
+    features: Tensor
+    mask: Tensor
+    time: Tensor
+
+
+class Stream(NamedTuple):
+    """One modality after its Conformer: features [B,T,D], mask bool [B,T], rotations of the steps."""
+
+    features: Tensor
+    mask: Tensor
+    rotation: Rotation | None
+
+
 class DEIII(RankAware, nn.Module):
-    """The network.
+    """DE-III for face crops, optical flow and log-mel spectrograms, or for some of them.
 
     Args:
         config: widths and switches.
@@ -68,7 +97,12 @@ class DEIII(RankAware, nn.Module):
         ranges: lowest and highest value of each attribute; [-1, 1] where not given.
         imagenet: path of the weights that a ``config.imagenet`` trunk starts from; ``None`` for random ones.
 
-    >>> DEIII(ModelConfig(width=32, flow=False), n_classes=8, n_attributes=0, n_mels=80).fusion.cross
+    Raises:
+        ConfigError: the settings contradict each other, or leave nothing to read or to predict.
+
+    >>> network = DEIII(ModelConfig(width=32, flow=False), n_classes=8, n_attributes=0, n_mels=80)
+    >>> network.flow_encoder is None
+    True
     """
 
     def __init__(
@@ -81,80 +115,73 @@ class DEIII(RankAware, nn.Module):
         imagenet: str | Path | None = None,
     ):
         super().__init__()
-        visual, audio = config.video or config.flow, config.audio
         n_classes = n_classes if config.classes else 0
         _check(config, n_classes, n_attributes)
-        width, heads, drop = config.width, config.heads, config.dropout
-        self.config = config
-        self.frame_encoder = self.flow_encoder = self.fusion = self.audio_encoder = None
-        if config.video and config.imagenet:
-            self.frame_encoder = ResNetEncoder(width, config.grid, imagenet)
-        elif config.video:
-            self.frame_encoder = ImageEncoder(3, config.channels, width, config.grid)
-        if config.flow:
-            self.flow_encoder = ImageEncoder(2, config.channels, width, config.grid)
-        if visual:
-            attend = config.ov == "attention"
-            self.fusion = VisualFusion(width, heads, drop, config.video, config.flow, attend)
-        if audio and config.audio_channels:
-            self.audio_encoder = DeepAudioEncoder(n_mels, width, config.audio_channels, config.audio_deltas)
-        elif audio:
-            self.audio_encoder = AudioEncoder(n_mels, width)
-        self.drop = Dropout(drop)
-
-        intra = lambda: Conformer(width, config.blocks, heads, config.conv_kernel, drop)
-        self.v_conformer = intra() if config.conformer and visual else None
-        self.a_conformer = intra() if config.conformer and audio else None
-        both = visual and audio
-        blocks = config.ife_blocks if config.ife and both else 0
-        self.ife = nn.ModuleList(InterModal(width, heads, drop) for _ in range(blocks))
-        timed = config.conformer or blocks
-        self.rotary = ClockRotary(width // heads) if timed else None
-
         if ranges is None:
             ranges = [(-1.0, 1.0)] * n_attributes
-        make_head = lambda streams: Head(width, heads, streams, drop, n_classes, ranges)
-        self.fused_head = make_head(visual + audio)
-        # with a single modality the fused head reads just what that modality's head would
-        single = config.modality_heads and both
-        self.video_head = make_head(1) if single else None
-        self.audio_head = make_head(1) if single else None
+        width, heads = config.width, config.heads
+        visual, audio = config.video or config.flow, config.audio
+        both = visual and audio
+        self.config = config
+        # The order of these lines decides the initial weights of a seed and the numbers of the parameters in
+        # the optimiser's state: a new part goes to the end.
+        self.frame_encoder = _frame_encoder(config, imagenet)
+        self.flow_encoder = ImageEncoder(2, config.channels, width, config.grid) if config.flow else None
+        self.fusion = _fusion(config) if visual else None
+        self.audio_encoder = _audio_encoder(config, n_mels)
+        self.drop = Dropout(config.dropout)
+        self.v_conformer = _conformer(config) if config.conformer and visual else None
+        self.a_conformer = _conformer(config) if config.conformer and audio else None
+        ife_blocks = config.ife_blocks if config.ife and both else 0
+        self.ife = nn.ModuleList(InterModal(width, heads, config.dropout) for _ in range(ife_blocks))
+        self.rotary = ClockRotary(width // heads) if config.conformer or ife_blocks else None
+        self.fused_head = Head(config, visual + audio, n_classes, ranges)
+        # With a single modality, its own head would read the same as the fused head.
+        own_heads = config.modality_heads and both
+        self.video_head = Head(config, 1, n_classes, ranges) if own_heads else None
+        self.audio_head = Head(config, 1, n_classes, ranges) if own_heads else None
         self.time_match = TimeMatch(width) if config.time_match and both else None
 
     def forward(self, batch: Batch) -> Outputs:
-        """Scores of every head. In evaluation clips never see each other; masked input never matters."""
-        encoded = []
-        if self.fusion is not None:
-            encoded.append((self.v_conformer, *self._see(batch)))
-        if self.audio_encoder is not None:
-            encoded.append((self.a_conformer, *self._hear(batch)))
-        matches = None
-        if self.time_match is not None and self.training:
-            matches = self.time_match(*encoded[0][1:], *encoded[1][1:])
-        streams = [self._within(*stream) for stream in encoded]
-        video = audio = None
-        if self.video_head is not None:  # before IFE, so that each modality can stand alone
-            video, audio = self.video_head(streams[:1]), self.audio_head(streams[1:])
-        if len(self.ife):
-            (v, v_mask, v_rotation), (a, a_mask, a_rotation) = streams
-            for block in self.ife:
-                v, a = block(v, a, v_mask, a_mask, v_rotation, a_rotation)
-            streams = [(v, v_mask, v_rotation), (a, a_mask, a_rotation)]
-        return Outputs(self.fused_head(streams), video, audio, matches)
+        """Return the outputs of every head.
 
-    def _see(self, batch: Batch) -> tuple:
-        """Frames and flow to [B,T,D], the mask [B,T] of the steps that hold either, their times in s."""
+        In evaluation no clip has an effect on another one. What masked input holds has no effect.
+        """
+        video = self._encode_video(batch)
+        audio = self._encode_audio(batch)
+        matches = None
+        if self.time_match is not None and self.training and video is not None and audio is not None:
+            matches = self.time_match(*video, *audio)
+        v = None if video is None else self._within(self.v_conformer, video)
+        a = None if audio is None else self._within(self.a_conformer, audio)
+        # The heads of one modality read it before IFE, so that it can stand alone.
+        video_scores = self.video_head([v]) if self.video_head is not None else None
+        audio_scores = self.audio_head([a]) if self.audio_head is not None else None
+        if v is not None and a is not None:
+            v, a = self._between(v, a)
+        fused = self.fused_head([stream for stream in (v, a) if stream is not None])
+        return Outputs(fused, video_scores, audio_scores, matches)
+
+    def _encode_video(self, batch: Batch) -> Encoded | None:
+        """Encode and fuse frames and flow; the mask is true for steps that hold either."""
+        if self.fusion is None:
+            return None
         v_mask, o_mask = batch.video_mask, batch.flow_mask
         v = o = None
         if self.frame_encoder is not None:
-            v = self._encode(self.frame_encoder, batch.frames, v_mask)
+            v = self._encode_images(self.frame_encoder, batch.frames, v_mask)
         if self.flow_encoder is not None:
-            o = self._encode(self.flow_encoder, batch.flow * self.config.flow_scale, o_mask)
-        mask = v_mask | o_mask if v is not None and o is not None else v_mask if o is None else o_mask
-        return self.drop(self.fusion(v, o, v_mask, o_mask)), mask, batch.video_time
+            o = self._encode_images(self.flow_encoder, batch.flow * self.config.flow_scale, o_mask)
+        if v is None:
+            mask = o_mask
+        elif o is None:
+            mask = v_mask
+        else:
+            mask = v_mask | o_mask
+        return Encoded(self.drop(self.fusion(v, o, v_mask, o_mask)), mask, batch.video_time)
 
-    def _encode(self, encoder: nn.Module, images: Tensor, mask_BT: Tensor) -> Tensor:
-        """Images [B,T,C,S,S] to tokens [B,T,P,D]; what masked ones hold never matters."""
+    def _encode_images(self, encoder: nn.Module, images: Tensor, mask_BT: Tensor) -> Tensor:
+        """Encode images [B,T,C,S,S] as tokens [B,T,P,D]; what masked images hold has no effect."""
         images, mask = images.flatten(0, 1), mask_BT.flatten()
         images = images.masked_fill(~mask[:, None, None, None], 0.0)
         if not self.training:
@@ -165,34 +192,81 @@ class DEIII(RankAware, nn.Module):
         weight = self.ranks.own(times_taken(self.ranks.whole(mask_BT).flatten()))
         return encoder(images, weight).unflatten(0, mask_BT.shape)
 
-    def _hear(self, batch: Batch) -> tuple:
-        """Log-mel to [B,ceil(L/4),D], its mask and times in s."""
-        x = self.drop(self.audio_encoder(batch.logmel, batch.audio_mask))
-        return x, batch.audio_mask[:, ::4], batch.audio_time[:, ::4]
+    def _encode_audio(self, batch: Batch) -> Encoded | None:
+        """Encode log-mel [B,L,M] as features [B,ceil(L/4),D]."""
+        if self.audio_encoder is None:
+            return None
+        features = self.drop(self.audio_encoder(batch.logmel, batch.audio_mask))
+        return Encoded(features, batch.audio_mask[:, ::HOPS_PER_STEP], batch.audio_time[:, ::HOPS_PER_STEP])
 
-    def _within(self, conformer: nn.Module | None, x: Tensor, mask: Tensor, time: Tensor) -> tuple:
-        """One modality's own Conformer; its features, mask and rotations."""
+    def _within(self, conformer: Conformer | None, encoded: Encoded) -> Stream:
+        """Intra-modal interaction: apply the modality's own Conformer."""
+        x, mask, time = encoded
         rotation = None if self.rotary is None else self.rotary(time.masked_fill(~mask, 0.0))
-        return (x if conformer is None else conformer(x, mask, rotation)), mask, rotation
+        return Stream(x if conformer is None else conformer(x, mask, rotation), mask, rotation)
+
+    def _between(self, video: Stream, audio: Stream) -> tuple[Stream, Stream]:
+        """Inter-modal interaction: apply the IFE blocks."""
+        v, a = video.features, audio.features
+        for block in self.ife:
+            v, a = block(v, a, video.mask, audio.mask, video.rotation, audio.rotation)
+        return video._replace(features=v), audio._replace(features=a)
+
+
+def _frame_encoder(config: ModelConfig, imagenet: str | Path | None) -> ImageEncoder | ResNetEncoder | None:
+    if not config.video:
+        return None
+    if config.imagenet:
+        return ResNetEncoder(config.width, config.grid, imagenet)
+    return ImageEncoder(3, config.channels, config.width, config.grid)
+
+
+def _fusion(config: ModelConfig) -> VisualFusion:
+    attention = config.ov == "attention"
+    return VisualFusion(config.width, config.heads, config.dropout, config.video, config.flow, attention)
+
+
+def _audio_encoder(config: ModelConfig, n_mels: int) -> AudioEncoder | DeepAudioEncoder | None:
+    if not config.audio:
+        return None
+    if config.audio_channels:
+        return DeepAudioEncoder(n_mels, config.width, config.audio_channels, config.audio_deltas)
+    return AudioEncoder(n_mels, config.width)
+
+
+def _conformer(config: ModelConfig) -> Conformer:
+    return Conformer(config.width, config.blocks, config.heads, config.conv_kernel, config.dropout)
 
 
 class Head(nn.Module):
-    """Masked attentive pooling of one or two streams, then classes and bounded attributes.
+    """Masked attentive pooling of one or two modalities, then classes and bounded attributes.
 
-    A stream that a clip lacks is pooled to zero; the head learns what that means through modality dropout.
+    A modality that a clip lacks is pooled to zero; modality dropout trains the head for that case.
+
+    Args:
+        config: widths.
+        streams: number of modalities.
+        n_classes: C; zero for none.
+        ranges: the lowest and the highest value of each of the A attributes.
     """
 
-    def __init__(self, width, heads, streams, dropout, n_classes, ranges):
+    ranges: Tensor  # float32 [A,2]
+
+    def __init__(
+        self, config: ModelConfig, streams: int, n_classes: int, ranges: Sequence[tuple[float, float]]
+    ):
         super().__init__()
-        self.pools = nn.ModuleList(AttentivePool(width, heads) for _ in range(streams))
-        self.mix = nn.Sequential(nn.Linear(streams * width, width), nn.SiLU(), Dropout(dropout))
+        width = config.width
+        self.pools = nn.ModuleList(AttentivePool(width, config.heads) for _ in range(streams))
+        self.mix = nn.Sequential(nn.Linear(streams * width, width), nn.SiLU(), Dropout(config.dropout))
         self.classes = nn.Linear(width, n_classes) if n_classes else None
         self.attributes = nn.Linear(width, len(ranges)) if ranges else None
         self.register_buffer("ranges", torch.tensor(ranges, dtype=torch.float32).reshape(-1, 2))
 
-    def forward(self, streams: Sequence[tuple]) -> Scores:
-        pooled = [pool(x, mask) for pool, (x, mask, _) in zip(self.pools, streams, strict=True)]
-        present = torch.stack([mask.any(dim=1) for _, mask, _ in streams]).any(dim=0)
+    def forward(self, streams: Sequence[Stream]) -> Scores:
+        """Return the head's outputs for the modalities, in the order of the pools."""
+        pooled = [pool(s.features, s.mask) for pool, s in zip(self.pools, streams, strict=True)]
+        present = torch.stack([s.mask.any(dim=1) for s in streams]).any(dim=0)
         x = self.mix(torch.cat(pooled, dim=-1))
         logits = None if self.classes is None else self.classes(x).float()
         attributes = None
@@ -204,13 +278,14 @@ class Head(nn.Module):
 
 def _check(config: ModelConfig, n_classes: int, n_attributes: int) -> None:
     if not (config.video or config.flow or config.audio):
-        raise ConfigError("model.video, model.flow and model.audio are all off: nothing is left to look at")
+        raise ConfigError("model.video, model.flow and model.audio are all off: switch at least one on")
     if not n_classes and not n_attributes:
         raise ConfigError(
-            "nothing to predict: switch model.classes on (the corpus needs labels) or name model.attributes"
+            "there is nothing to predict: switch model.classes on (the corpus needs labels), "
+            "or name attributes in model.attributes"
         )
     if len(config.audio_channels) == 1:
-        raise ConfigError(f"model.audio_channels needs none, two or more, not {config.audio_channels}")
+        raise ConfigError(f"model.audio_channels={config.audio_channels}: give no number, or two or more")
     if config.width % config.heads or (config.width // config.heads) % 2:
         raise ConfigError(
             f"model.width={config.width} must divide into model.heads={config.heads} heads of even width"

@@ -1,6 +1,6 @@
-"""Frame-flow fusion (OV) and inter-modal feature enhancement (IFE).
+"""Fusion of frames and flow (OV), and inter-modal feature enhancement (IFE); both after arXiv 2405.16701.
 
-Axes: B clips, T video steps, P spatial tokens, L audio steps, D width.
+Axes: B clips, T video steps, P spatial tokens, L audio steps, N clips x video steps, D width.
 """
 
 from __future__ import annotations
@@ -14,11 +14,18 @@ from deiii.model.network.positions import Rotation
 
 
 class VisualFusion(nn.Module):
-    """Frame tokens and flow tokens of the same step become one feature.
+    """Fuses the frame tokens and the flow tokens of each step into one feature.
 
-    With ``attention`` each first attends to the other's tokens of that step (OV); without, they
-    are only pooled and concatenated. Either input may be switched off, or be missing at a step:
-    it then adds nothing there.
+    With ``attention``, frame tokens first attend to the flow tokens of their step and flow tokens to the
+    frame tokens (OV); without, both are only pooled and concatenated. Either input may be switched off, or be
+    missing at a step; it then adds nothing there.
+
+    Args:
+        width: D.
+        heads: of the attention and of the pooling.
+        dropout: of the attention weights.
+        frames, flow: the inputs that are on.
+        attention: whether to use OV attention.
     """
 
     def __init__(self, width: int, heads: int, dropout: float, frames: bool, flow: bool, attention: bool):
@@ -32,22 +39,22 @@ class VisualFusion(nn.Module):
     def forward(
         self, v_BTPD: Tensor | None, o_BTPD: Tensor | None, v_mask_BT: Tensor, o_mask_BT: Tensor
     ) -> Tensor:
-        """Tokens (``None`` where switched off) and their masks to [B,T,D]."""
+        """Fuse tokens (``None`` where switched off) with their masks, bool, to features [B,T,D]."""
         steps = v_mask_BT.shape
         v_ok, o_ok = v_mask_BT.flatten(), o_mask_BT.flatten()
         v, o = (None if x is None else x.flatten(0, 1) for x in (v_BTPD, o_BTPD))
         if self.cross is not None:
             v, o = self.cross(v, o, v_ok, o_ok)
-        parts = []
+        pooled = []
         if self.v_pool is not None:
-            parts.append(self.v_pool(v).masked_fill(~v_ok[:, None], 0.0))
+            pooled.append(self.v_pool(v).masked_fill(~v_ok[:, None], 0.0))
         if self.o_pool is not None:
-            parts.append(self.o_pool(o).masked_fill(~o_ok[:, None], 0.0))
-        return self.norm(self.project(torch.cat(parts, dim=-1))).unflatten(0, steps)
+            pooled.append(self.o_pool(o).masked_fill(~o_ok[:, None], 0.0))
+        return self.norm(self.project(torch.cat(pooled, dim=-1))).unflatten(0, steps)
 
 
 class PairAttention(nn.Module):
-    """v' = v + MHA(LN v; LN o, LN o) and o' = o + MHA(LN o; LN v, LN v), both from the old values."""
+    """v' = v + MHA(LN v; LN o, LN o) and o' = o + MHA(LN o; LN v, LN v), both from the values before."""
 
     def __init__(self, width: int, heads: int, dropout: float):
         super().__init__()
@@ -58,6 +65,7 @@ class PairAttention(nn.Module):
         start_small(self.o_from_v.out)
 
     def forward(self, v_NPD: Tensor, o_NPD: Tensor, v_ok: Tensor, o_ok: Tensor) -> tuple[Tensor, Tensor]:
+        """Return new tokens; where ``v_ok`` or ``o_ok``, bool [N], is false, that input adds nothing."""
         v, o = self.v_norm(v_NPD), self.o_norm(o_NPD)
         to_v = self.v_from_o(v, o).masked_fill(~o_ok[:, None, None], 0.0)
         to_o = self.o_from_v(o, v).masked_fill(~v_ok[:, None, None], 0.0)
@@ -67,10 +75,11 @@ class PairAttention(nn.Module):
 class InterModal(nn.Module):
     """One IFE block: each modality attends to the other through a gate that starts small.
 
-    Both read the other's *old* value. Where the other modality is missing altogether, nothing is added.
+    Both read the other's value from before the block. Where a clip lacks the other modality, nothing is
+    added.
     """
 
-    START = 0.1
+    START = 0.1  # initial value of the gates
 
     def __init__(self, width: int, heads: int, dropout: float):
         super().__init__()
@@ -90,7 +99,7 @@ class InterModal(nn.Module):
         v_rotation: Rotation,
         a_rotation: Rotation,
     ) -> tuple[Tensor, Tensor]:
-        """Both modalities with their masks and rotations; the same shapes come back."""
+        """Apply the block to both modalities with their masks and rotations; the shapes stay."""
         v, a = self.v_norm(v_BTD), self.a_norm(a_BLD)
         v_BTD = v_BTD + self.v_gate * self.v_from_a(v, a, a_mask_BL, v_rotation, a_rotation)
         a_BLD = a_BLD + self.a_gate * self.a_from_v(a, v, v_mask_BT, a_rotation, v_rotation)

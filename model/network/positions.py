@@ -1,8 +1,9 @@
-"""Positions from the media clock.
+"""Rotary position embeddings from the media clock (Su et al. 2021, arXiv 2104.09864).
 
-Rotary embeddings (Su et al. 2021, arXiv 2104.09864) whose angle is time in seconds rather than an
-index: attention depends on how far apart two instants are, so a video step and the log-mel hop
-of the same instant share a position whatever their rates.
+The angle follows the time in seconds rather than an index: attention depends on the distance of two steps in
+time, and a video step and the log-mel hop of the same time share a position whatever their rates.
+
+Axes: B clips, T steps, H heads, K features of a head.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ Rotation = tuple[Tensor, Tensor]
 
 
 class ClockRotary(nn.Module):
-    """Turns times into rotations for heads of ``head_width`` features (even).
+    """Turns times into rotations for heads of ``head_width`` features (an even number).
 
     >>> cos, sin = ClockRotary(8)(torch.zeros(2, 5))
     >>> cos.shape
     torch.Size([2, 1, 5, 4])
     """
+
+    omega: Tensor  # float32 [head_width/2], rad/s
 
     def __init__(self, head_width: int):
         super().__init__()
@@ -34,13 +37,13 @@ class ClockRotary(nn.Module):
         self.register_buffer("omega", 2 * math.pi / periods, persistent=False)
 
     def forward(self, time_BT: Tensor) -> Rotation:
-        """Cosines and sines, float32 [B,1,T,head_width/2], of times in s."""
+        """Return cosines and sines, float32 [B,1,T,head_width/2], of times in s."""
         angle = time_BT.float()[:, None, :, None] * self.omega
         return angle.cos(), angle.sin()
 
 
 def rotate(x_BHTK: Tensor, rotation: Rotation) -> Tensor:
-    """Rotate pairs of features (k, k + K/2) by the angles of their instants."""
+    """Rotate the pairs of features (k, k + K/2) of x by the angles of their steps; the shape stays."""
     cos, sin = rotation
     a, b = x_BHTK.float().chunk(2, dim=-1)
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1).to(x_BHTK.dtype)

@@ -1,10 +1,10 @@
-"""Which sound goes with which frame: L_S, a loss that needs no labels.
+"""L_S, a loss without labels: match each video step to the audio step of the same time.
 
-Every frame must tell the sound of its own instant from the sounds of the same clip's other frames, and
-every sound its frame (after Chung & Zisserman, Out of Time, 2016, and Korbar et al., arXiv 1806.11230, with
+Each video step must find its own audio step among those of the same clip's other video steps, and each audio
+step its video step (after Chung & Zisserman, "Out of Time", 2016, and Korbar et al., arXiv 1806.11230, with
 all negatives from one clip and a softmax over them as in arXiv 1807.03748). Speaker, room and light are the
-same for all of a clip's instants, so what moves with the voice is all that helps. It reads the encoders'
-output, before any step has seen its neighbours: a Conformer's output may tell an instant by its place alone.
+same for all steps of a clip, so only what moves with the voice helps. The loss reads the encoders' output,
+where no step depends on its neighbours: a Conformer's output could tell a step by its position alone.
 
 Axes: B clips, T video steps, L audio steps, D width.
 """
@@ -17,18 +17,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SHARPNESS = 10.0  # similarities are cosines times this
-FURTHEST_S = 0.05  # a frame without a sound this near has no part
+SHARPNESS = 10.0  # inverse temperature: logits are cosines times this
+FURTHEST_S = 0.05  # a video step without an audio step this near is left out
 
 
-@dataclass
+@dataclass(frozen=True)
 class Matches:
-    """Similarities of a clip's frames and sounds.
+    """Similarities between the video steps and the audio steps of each clip.
 
     Attributes:
-        logits: float32 [B,T,T], of each frame to the sound at each frame's instant.
-        mask: bool [B,T], the frames that have both a picture and a sound.
-        other: bool [B,T,T], whether the two frames' sounds differ; a sound is no negative of itself.
+        logits: float32 [B,T,T], of each video step to the audio step nearest to each video step.
+        mask: bool [B,T], the video steps that hold both video and audio.
+        other: bool [B,T,T], whether the audio steps of two video steps differ; an audio step is not a
+            negative of itself.
     """
 
     logits: Tensor
@@ -38,6 +39,9 @@ class Matches:
 
 class TimeMatch(nn.Module):
     """Projects both modalities and compares them within each clip.
+
+    Args:
+        width: D; the projections have half of it.
 
     >>> yes = torch.ones(2, 8, dtype=torch.bool)
     >>> time = 0.04 * torch.arange(8.0).expand(2, 8)
@@ -54,11 +58,12 @@ class TimeMatch(nn.Module):
         self, v_BTD: Tensor, v_mask_BT: Tensor, v_time_BT: Tensor,
         a_BLD: Tensor, a_mask_BL: Tensor, a_time_BL: Tensor,
     ) -> Matches:  # fmt: skip
-        """Features, masks and times in s of both modalities."""
+        """Compare features, with masks (bool) and times in s, of both modalities."""
         away = (v_time_BT[:, :, None] - a_time_BL[:, None]).abs()
         distance, nearest = away.masked_fill(~a_mask_BL[:, None], float("inf")).min(dim=2)
         a = a_BLD.gather(1, nearest[..., None].expand(-1, -1, a_BLD.shape[-1]))
-        v, a = (F.normalize(p(x).float(), dim=-1) for p, x in ((self.of_video, v_BTD), (self.of_audio, a)))
+        v = F.normalize(self.of_video(v_BTD).float(), dim=-1)
+        a = F.normalize(self.of_audio(a).float(), dim=-1)
         return Matches(
             (SHARPNESS * v @ a.transpose(1, 2)).float(),
             v_mask_BT & (distance <= FURTHEST_S),
@@ -67,9 +72,10 @@ class TimeMatch(nn.Module):
 
 
 def match_loss(matches: Matches, counts_B: Tensor) -> Tensor:
-    """Cross-entropy both ways over the frames that have a sound, of the clips that count.
+    """Return the mean cross-entropy in both directions, video to audio and audio to video.
 
-    A frame has only the valid frames of its own clip to choose from; zero where there is no frame at all.
+    The mean is over the valid video steps of the clips where ``counts_B`` (bool [B]) is true; the candidates
+    of a step are the valid steps of its clip. Without any valid step the loss is zero.
     """
     mask_BT = matches.mask & counts_B[:, None]
     same = torch.eye(mask_BT.shape[1], dtype=torch.bool, device=mask_BT.device)

@@ -1,10 +1,10 @@
-"""From pixels, flow and log-mel to tokens of width D.
+"""Visual encoders: face crops and optical flow to spatial tokens.
 
-Axes: N images (clips x steps), S px, P = grid x grid spatial tokens, B clips, L hops, M mel bands.
+The small encoder uses batch normalisation: in one trial each, the network found a faint cue (the lids of eyes
+five pixels wide) within 20 epochs with it, and not with group normalisation. The statistics are those of the
+batch in training and fixed in evaluation; `only_valid` leaves masked images out of them.
 
-The small encoders use batch normalisation: with group normalisation the network did not find a
-faint cue (the lids of eyes five pixels wide) in 20 epochs; with this it did, in one trial each. Its
-statistics are a batch's in training and fixed in evaluation; `only_valid` keeps masked images out of them.
+Axes: N images (clips x steps), C channels, S px, P = grid x grid spatial tokens, D width.
 """
 
 from __future__ import annotations
@@ -21,7 +21,13 @@ from deiii.model.distributed.layers import BatchNorm2d
 
 
 class ImageEncoder(nn.Module):
-    """A small residual CNN that keeps a grid of spatial tokens.
+    """A small residual CNN whose output is a grid of spatial tokens.
+
+    Args:
+        inputs: input channels: 3 for frames, 2 for flow.
+        channels: of the stages; the first also of the stem.
+        width: D.
+        grid: tokens lie on a grid of grid x grid cells.
 
     >>> ImageEncoder(2, [16, 32, 64], width=64, grid=3)(torch.zeros(5, 2, 96, 96)).shape
     torch.Size([5, 9, 64])
@@ -37,7 +43,10 @@ class ImageEncoder(nn.Module):
         self.tokens = GridTokens(channels[-1], width, grid)
 
     def forward(self, image_NCSS: Tensor, weight_N: Tensor | None = None) -> Tensor:
-        """float [N,C,S,S] to tokens [N,P,D]; ``weight_N``: its part in all ranks' statistics."""
+        """Encode float [N,C,S,S] as tokens [N,P,D].
+
+        ``weight_N``, float32 [N], is each image's weight in the statistics over all ranks.
+        """
         x = self.stem(image_NCSS.contiguous(memory_format=torch.channels_last))
         for stage in self.stages:
             x = stage(x, weight_N)
@@ -45,20 +54,24 @@ class ImageEncoder(nn.Module):
 
 
 def only_valid(image_NCSS: Tensor, mask_N: Tensor) -> Tensor:
-    """Put copies of valid images where the mask is false, so that batch statistics see nothing else.
+    """Replace masked images by copies of valid ones, so that batch statistics are over valid images alone.
 
-    Shapes stay and the device is not waited for. What a copy becomes is masked later. Where no image
-    is valid, all are zero.
+    The shape stays, and the CPU does not wait for the device. The tokens of the copies are masked later.
+    Where no image is valid, all are zero.
+
+    Args:
+        image_NCSS: float [N,C,S,S].
+        mask_N: bool [N], true for valid images.
     """
-    order = mask_N.int().argsort(descending=True, stable=True)  # the valid ones first
-    place = mask_N.cumsum(0) - 1  # of each valid image among them
+    order = mask_N.int().argsort(descending=True, stable=True)  # valid images first
+    place = mask_N.cumsum(0) - 1  # of each valid image among the valid ones
     spare = (torch.arange(len(mask_N), device=mask_N.device)) % mask_N.sum().clamp_min(1)
     take = order[torch.where(mask_N, place, spare)]
     return image_NCSS[take] * mask_N.any()
 
 
 def times_taken(mask_N: Tensor) -> Tensor:
-    """How often `only_valid` returns each image, float32 [N]; once each where none is valid."""
+    """Return how often `only_valid` copies each image, float32 [N]; 1 for each where none is valid."""
     spare = torch.arange(len(mask_N), device=mask_N.device) % mask_N.sum().clamp_min(1)
     copies = torch.zeros(len(mask_N), device=mask_N.device).index_add_(0, spare, (~mask_N).float())
     place = (mask_N.cumsum(0) - 1).clamp_min(0)
@@ -66,7 +79,7 @@ def times_taken(mask_N: Tensor) -> Tensor:
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions beside a 1x1 shortcut; halves the resolution."""
+    """Two 3x3 convolutions beside a pooled 1x1 shortcut; halves the resolution."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -112,7 +125,7 @@ class ResNetEncoder(nn.Module):
         self.tokens = GridTokens(256, width, grid)
 
     def forward(self, image_NCSS: Tensor, weight_N: Tensor | None = None) -> Tensor:
-        """float [N,3,S,S] to tokens [N,P,D]; its statistics are fixed, so no image weighs anything."""
+        """Encode float [N,3,S,S] as tokens [N,P,D]; the statistics are fixed, so ``weight_N`` is not used."""
         return self.tokens(self.trunk(image_NCSS.contiguous(memory_format=torch.channels_last)))
 
 
@@ -127,7 +140,7 @@ def _load_imagenet(net: nn.Module, path: str | Path) -> None:
 
 
 class GridTokens(nn.Module):
-    """Average a feature map over grid x grid cells, project, and add where each cell lies."""
+    """Averages a feature map over grid x grid cells, projects to the width, adds a learned position."""
 
     def __init__(self, channels: int, width: int, grid: int):
         super().__init__()
@@ -138,16 +151,16 @@ class GridTokens(nn.Module):
 
     def forward(self, map_NCHW: Tensor) -> Tensor:
         rows, cols = (_cells(n, self.grid, map_NCHW) for n in map_NCHW.shape[-2:])
-        # a product rather than adaptive pooling, whose backward pass on CUDA is not deterministic
+        # A matrix product, because the backward pass of adaptive pooling is not deterministic on CUDA.
         x = torch.einsum("nchw,gh,kw->ngkc", map_NCHW, rows, cols).flatten(1, 2)
         return self.norm(self.project(x) + self.place)
 
 
 def _cells(length: int, cells: int, like: Tensor) -> Tensor:
-    """Rows that average ``length`` entries into ``cells`` equal, possibly overlapping, cells."""
+    """Return the matrix [cells,length] that averages entries into equal, possibly overlapping, cells."""
     if length < cells:
         raise ValueError(
-            f"the crop leaves {length} feature rows for model.grid={cells}; use a larger loader.crop, "
+            f"the crop gives {length} feature rows, fewer than model.grid={cells}; use a larger loader.crop, "
             f"a smaller model.grid or fewer model.channels"
         )
     index = torch.arange(cells, device=like.device)
