@@ -1,8 +1,8 @@
-"""Preprocessing and training on several machines, with the trouble that machines have.
+"""Preprocessing and training on several simulated machines, some of which fail.
 
 python -m tests.cluster              # a few minutes on two cores
-python -m tests.cluster --short      # what `make test` does: one worker without the shared files
-python -m tests.cluster --loopback   # processes on loopback, also where network namespaces can be had
+python -m tests.cluster --short      # the short form, as in `make test`: one worker without the shared files
+python -m tests.cluster --loopback   # processes on loopback, even if network namespaces are available
 """
 
 from __future__ import annotations
@@ -16,92 +16,98 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.cluster.machines import Loopback, Namespaces, enter_namespace, missing
-from tests.cluster.scenes import Stage, Wrong
+from tests.cluster.machines import Loopback, Namespaces, enter_namespace, why_unavailable
+from tests.cluster.scenarios import ScenarioFailed, Scenarios
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-INSIDE = "DEIII_TEST_CLUSTER"  # set once this process has a network of its own
+INSIDE = "DEIII_TEST_CLUSTER"  # set when this process has a network of its own
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.cluster", description=__doc__.splitlines()[0])
-    parser.add_argument("--short", action="store_true", help="one worker without the shared files, no more")
+    parser.add_argument(
+        "--short", action="store_true", help="only the scenario of a worker without the shared files"
+    )
     parser.add_argument("--loopback", action="store_true", help="no network namespaces")
-    parser.add_argument("--copies", type=int, help="how many times 24 clips are taken")
-    parser.add_argument("--epochs", type=int, default=4, help="of the training (default: %(default)s)")
+    parser.add_argument("--copies", type=int, help="how many times each of the 24 clips is used")
+    parser.add_argument("--epochs", type=int, default=4, help="epochs of the training (default: %(default)s)")
     args = parser.parse_args()
-    why = "as asked" if args.loopback else "" if os.environ.get(INSIDE) else missing()
-    if not why and not os.environ.get(INSIDE):
+    reason = "as asked" if args.loopback else "" if os.environ.get(INSIDE) else why_unavailable()
+    if not reason and not os.environ.get(INSIDE):
         os.environ[INSIDE] = "1"
         enter_namespace(sys.argv[1:])
-    if why:
-        print(f"network namespaces: {why}; using separate processes on loopback")
+    if reason:
+        print(f"network namespaces: {reason}; using separate processes on loopback")
     base = Path(tempfile.mkdtemp(prefix="deiii-cluster-"))
-    machines = (Loopback if why else Namespaces)(base / "logs")
-    stage = Stage(base / "shared", machines, args.copies or (1 if args.short else 8), print)
-    stage.base.mkdir()
-    found = {"bench": "cluster", "machines": machines.kind, "clips": stage.clips}
+    machines = (Loopback if reason else Namespaces)(base / "logs")
+    scenarios = Scenarios(base / "shared", machines, args.copies or (1 if args.short else 8))
+    scenarios.base.mkdir()
+    found = {"bench": "cluster", "machines": machines.kind, "clips": scenarios.clips}
     failed = 0
     try:
-        scenes = [("one without the shared files", stage.blind_worker)]
+        steps = [("one without the shared files", scenarios.worker_without_files)]
         if not args.short:
-            scenes = [
-                ("undisturbed, two workers of this machine", stage.first_run),
-                ("one cut off and returned, workers come and go", stage.cut_and_returned),
-                *scenes,
-                ("one killed", stage.killed_worker),
+            steps = [
+                ("undisturbed, two local workers", scenarios.first_run),
+                ("one reconnected, workers join and leave", scenarios.reconnected_worker),
+                *steps,
+                ("one killed", scenarios.killed_worker),
             ]
-        for name, scene in scenes:
-            failed += not _play(name, scene)
+        for name, scenario in steps:
+            failed += not _run_scenario(name, scenario)
         if not args.short:
-            same = {"clips_lost": _lost(stage), "cache_identical": _identical(stage)}
-            found |= {"workers_cut_off": stage.cut_off, **same}
+            same = {"clips_lost": _lost(scenarios), "cache_identical": _identical(scenarios)}
+            found |= {"workers_cut_off": scenarios.disconnected, **same}
             measured: list = []
-            failed += not _play("training on two machines", lambda: _train(stage, args.epochs, measured))
+            failed += not _run_scenario(
+                "training on two machines", lambda: _train(scenarios, args.epochs, measured)
+            )
             if measured:
                 found |= {"ddp_loss_diff": float(f"{measured[0]:.1e}"), "ddp_speedup": round(measured[1], 2)}
     finally:
-        stage.close()
+        scenarios.close()
         if failed:
-            print(f"what was said: {base / 'logs'}")
+            print(f"output of all programs: {base / 'logs'}")
         else:
             shutil.rmtree(base, ignore_errors=True)
     print(f"RESULT {json.dumps(found, separators=(',', ':'))}")
     return 1 if failed else 0
 
 
-def _play(name, scene) -> bool:
-    begun = time.monotonic()
+def _run_scenario(name, scenario) -> bool:
+    started_at = time.monotonic()
     try:
-        result, seen = "ok", scene()
-    except Wrong as error:
+        result, seen = "ok", scenario()
+    except ScenarioFailed as error:
         result, seen = "WRONG", str(error)
-    print(f"{result:6} {name} ({time.monotonic() - begun:.0f} s): {seen}", flush=True)
+    print(f"{result:6} {name} ({time.monotonic() - started_at:.0f} s): {seen}", flush=True)
     return result == "ok"
 
 
-def _train(stage: Stage, epochs: int, measured: list) -> str:
-    difference, faster, told = stage.training(epochs)
+def _train(scenarios: Scenarios, epochs: int, measured: list) -> str:
+    difference, faster, message = scenarios.training(epochs)
     measured += [difference, faster]
     if difference > 1e-5:
-        raise Wrong(f"losses differ by {difference:.1e}")
-    return f"losses differ by {difference:.1e}; {told}: {faster:.2f} times as fast"
+        raise ScenarioFailed(f"losses differ by {difference:.1e}")
+    return f"losses differ by {difference:.1e}; {message}: {faster:.2f} times as fast"
 
 
-def _lost(stage: Stage) -> int:
-    """Clips without an outcome in some stage of the cache that was made under trouble."""
+def _lost(scenarios: Scenarios) -> int:
+    """Clips without an outcome in some stage of the cache that was made while workers failed."""
     from deiii.data.cache.index import read_index
 
-    indices = [read_index(p.parent) for p in (stage.base / "cluster").glob("*/*-*/index.json")]
-    return sum(stage.clips - len(index.clips) for index in indices) if len(indices) == 3 else stage.clips
+    indices = [read_index(p.parent) for p in (scenarios.base / "cluster").glob("*/*-*/index.json")]
+    if len(indices) < 3:
+        return scenarios.clips
+    return sum(scenarios.clips - len(index.clips) for index in indices)
 
 
-def _identical(stage: Stage) -> bool:
-    """Whether the caches made under trouble are those of an undisturbed run, byte for byte."""
+def _identical(scenarios: Scenarios) -> bool:
+    """Whether the caches made while workers failed equal that of an undisturbed run, byte for byte."""
     try:
         for cache in ("cluster", "refused"):
-            stage.same(cache, stage.undisturbed)
-    except Wrong:
+            scenarios.same(cache, scenarios.undisturbed)
+    except ScenarioFailed:
         return False
     return True
 

@@ -1,8 +1,8 @@
-"""Machines on this machine: network namespaces with cables between them, or mere processes on loopback.
+"""Simulated machines: connected network namespaces, or processes on the loopback interface.
 
-In namespaces each machine has a host name, a network card and an address of its own; its cable can be
-pulled, and a folder can be hidden from it. That needs Linux, ``ip``, and user namespaces, but not root.
-Without them a machine is a process on loopback, which is frozen instead of cut off.
+With namespaces each machine has its own host name, network interface and address; it can be
+disconnected, and a folder can be hidden from it. This needs Linux, ``ip`` and user namespaces, but not root.
+Without them a machine is a process on loopback, which is stopped instead of disconnected.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ OWN = ["unshare", "--user", "--map-root-user", "--net", "--mount"]
 PROBE = "ip link add name probe0 type bridge && ip link add name probe1 type veth peer name probe2"
 
 
-def missing() -> str:
-    """Why network namespaces cannot be had here; empty where they can."""
+def why_unavailable() -> str:
+    """The reason why network namespaces are not available here; empty if they are."""
     for tool in ("unshare", "nsenter", "ip"):
         if shutil.which(tool) is None:
             return f"no `{tool}` on this machine"
     done = subprocess.run([*OWN, "sh", "-c", PROBE], capture_output=True, text=True)
-    told = done.stderr.strip().splitlines()
-    return "" if done.returncode == 0 else f"not permitted: {told[-1] if told else done.returncode}"
+    message = done.stderr.strip().splitlines()
+    return "" if done.returncode == 0 else f"not permitted: {message[-1] if message else done.returncode}"
 
 
 def enter_namespace(words: list[str]) -> None:
-    """Become a process that owns a network of its own."""
+    """Replace this process by one with a network of its own."""
     os.execvp("unshare", [*OWN, sys.executable, "-m", "tests.cluster", *words])
 
 
 class Loopback:
-    """Machines that are processes on 127.0.0.1; cutting one off freezes its processes."""
+    """Machines that are processes on 127.0.0.1; disconnecting one stops its processes."""
 
     kind = "processes on loopback"
-    hides = False
+    can_hide = False
 
     def __init__(self, logs: Path):
         self.logs, self.running = logs, {}
@@ -48,7 +48,7 @@ class Loopback:
 
     @property
     def hub(self) -> str:
-        """The address at which the others reach this process."""
+        """The address at which the machines reach this process."""
         return "127.0.0.1"
 
     def address(self, machine: str) -> str:
@@ -59,32 +59,32 @@ class Loopback:
         return "lo"
 
     def start(self, machine: str, *command: str, hide: Path | None = None, **env: str) -> subprocess.Popen:
-        """Start a command on a machine; what it says goes to a file."""
+        """Start a command on a machine; its output goes to a file."""
         log = open(self.logs / f"{machine}.txt", "a")  # noqa: SIM115 - closed below
         environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **env}
         process = subprocess.Popen(
-            self._within(machine, list(command), hide), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+            self._command_on(machine, list(command), hide), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
             env=environ, cwd=ROOT, start_new_session=True,
         )  # fmt: skip
         log.close()
         self.running[machine] = process
         return process
 
-    def said(self, machine: str) -> str:
+    def output(self, machine: str) -> str:
         return (self.logs / f"{machine}.txt").read_text(errors="replace")
 
-    def _within(self, machine: str, command: list[str], hide: Path | None) -> list[str]:
+    def _command_on(self, machine: str, command: list[str], hide: Path | None) -> list[str]:
         return command
 
-    def cut(self, machine: str) -> None:
-        """Nothing of this machine reaches the others any more."""
+    def disconnect(self, machine: str) -> None:
+        """Interrupt the connection between this machine and the others."""
         os.killpg(self.running[machine].pid, signal.SIGSTOP)
 
-    def mend(self, machine: str) -> None:
+    def reconnect(self, machine: str) -> None:
         os.killpg(self.running[machine].pid, signal.SIGCONT)
 
     def stop(self, machine: str, how: int = signal.SIGTERM, patience: float = 30) -> None:
-        """End what runs on a machine."""
+        """End the processes on a machine."""
         process = self.running.pop(machine)
         for number in (how, signal.SIGKILL):
             try:
@@ -99,10 +99,10 @@ class Loopback:
 
 
 class Namespaces(Loopback):
-    """Machines that are network namespaces on one bridge; this process is at its hub (`enter_namespace`)."""
+    """Machines that are network namespaces on one bridge; this process is the hub (`enter_namespace`)."""
 
     kind = "network namespaces"
-    hides = True
+    can_hide = True
 
     def __init__(self, logs: Path):
         super().__init__(logs)
@@ -124,7 +124,7 @@ class Namespaces(Loopback):
         return "card"
 
     def _machine(self, machine: str) -> str:
-        """The process id that a machine's namespaces hang on; makes the machine where there is none yet."""
+        """The id of the process that holds a machine's namespaces; makes the machine if there is none yet."""
         if machine not in self.holders:
             words = ["unshare", "--net", "--uts", "sh", "-c", f"hostname {machine}; exec sleep infinity"]
             holder = self.holders[machine] = subprocess.Popen(words)
@@ -143,17 +143,17 @@ class Namespaces(Loopback):
                 subprocess.run([*inside, *more], check=True)
         return str(self.holders[machine].pid)
 
-    def _within(self, machine: str, command: list[str], hide: Path | None) -> list[str]:
+    def _command_on(self, machine: str, command: list[str], hide: Path | None) -> list[str]:
         inside = ["nsenter", "-t", self._machine(machine), "-n", "-u"]
         if hide is None:
             return [*inside, *command]
         empty = 'mount -t tmpfs none "$0" && exec "$@"'
         return [*inside, "unshare", "--mount", "sh", "-c", empty, str(hide), *command]
 
-    def cut(self, machine: str) -> None:
+    def disconnect(self, machine: str) -> None:
         _ip("link", "set", f"to-{machine}", "down")
 
-    def mend(self, machine: str) -> None:
+    def reconnect(self, machine: str) -> None:
         _ip("link", "set", f"to-{machine}", "up")
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""`make test-cluster` in short: a worker without the shared files is refused by name, on a real network."""
+"""The short form of `make test-cluster`: a worker without the shared files is refused by name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run(*words: str) -> dict:
 def test_short_form():
     found = run("--short")
     if found["machines"] != "network namespaces":
-        pytest.skip("network namespaces are not permitted here: the files cannot be hidden from one worker")
+        pytest.skip("network namespaces are not permitted here, so files cannot be hidden from one worker")
     assert found["bench"] == "cluster"
 
 
