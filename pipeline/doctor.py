@@ -23,11 +23,6 @@ DECODERS = {  # codec, and where it occurs
     "hevc": "phones", "vp9": "webcams in browsers", "aac": "sound of mp4", "mp3": "sound of CREMA-D",
     "flac": "sound", "pcm_s16le": "wav",
 }  # fmt: skip
-WEIGHTS = {
-    "face_detection_yunet_2023mar.onnx": "faces.detector=yunet",
-    "Raft_Small_Weights.DEFAULT": "flow.method=raft",
-    "Raft_Large_Weights.DEFAULT": "flow.method=raft flow.model=raft_large",
-}
 
 
 @dataclass(frozen=True)
@@ -159,10 +154,12 @@ def _detector(config: Config) -> Iterator[Finding]:
 
 
 def _weights(config: Config) -> Iterator[Finding]:
+    from deiii.data.cache.stages import stages
     from deiii.data.tools.weights import WeightsError, locate
 
     lost = []
-    for name, use in WEIGHTS.items():
+    known = {name: use for stage in stages().values() for name, use in stage.known_weights.items()}
+    for name, use in known.items():
         try:
             found, places = locate(name)
         except WeightsError as error:

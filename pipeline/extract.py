@@ -7,22 +7,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from deiii.data.cache.flow_codec import decode_flow
 from deiii.data.cache.index import StageIndex, read_index, stage_folder
 from deiii.data.cache.outcomes import Outcome, StageResult
 from deiii.data.cache.recipes import recipes
+from deiii.data.cache.stages import BUILT_IN, get_stage, import_function, with_upstream
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Clip, Corpus
+from deiii.data.tools.shapes import check_axes, describe_shapes
+
+# Axes of each field: n frames, S crop size, m hops, M mel bands.
+AXES = {
+    "frames": ("n", "S", "S", 3),
+    "box": ("n", 4),
+    "landmarks": ("n", 5, 2),
+    "valid": ("n",),
+    "interpolated": ("n",),
+    "video_time": ("n",),
+    "flow": ("n", "S", "S", 2),
+    "flow_valid": ("n",),
+    "logmel": ("m", "M"),
+    "audio_time": ("m",),
+}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Features:
     """A clip's features on one media clock; arrays are ``None`` where the outcome says why.
 
@@ -37,6 +52,10 @@ class Features:
         logmel: float16 [m,n_mels], dB.
         audio_time: float64 [m], s, same zero as ``video_time``.
         outcomes: by stage.
+        more: by stage of another package, what that stage stores.
+
+    Raises:
+        ValueError: where arrays of one clock differ in length; names the field and the shapes.
     """
 
     path: str
@@ -51,6 +70,13 @@ class Features:
     flow_valid: np.ndarray | None = None
     logmel: np.ndarray | None = None
     audio_time: np.ndarray | None = None
+    more: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_axes(self, AXES)
+
+    def __repr__(self) -> str:
+        return describe_shapes(self)
 
     def describe(self) -> str:
         """The outcomes in a line."""
@@ -59,52 +85,56 @@ class Features:
 
 
 def extract(path: str | Path, config: Config | None = None) -> Features:
-    """Faces, flow and log-mel of one media file.
+    """Faces, flow and log-mel of one media file, and what stages of other packages make of it.
 
     Args:
         path: any media file that PyAV reads.
-        config: settings (`deiii.data.config.load.load_config`); the defaults need no weights.
+        config: settings (`deiii.data.config.load.load_config`); the defaults need no weights. Its ``stages``
+            add those of other packages.
 
     Returns:
         the arrays with each stage's outcome; a stage that found nothing says so there, and raises nothing.
     """
-    results = run_stages(path, config or Config())
-    arrays: dict[str, np.ndarray] = {}
-    for stage, result in results.items():
-        arrays |= _arrays(stage, result.arrays)
-    return Features(str(path), {stage: result.outcome for stage, result in results.items()}, **arrays)
+    config = config or Config()
+    names = [stage.name for stage in BUILT_IN]
+    return _features(path, run_stages(path, config, [*names, *config.stages]))
 
 
-def run_stages(
-    path: str | Path, config: Config, stages: Collection[str] = ("faces", "flow", "logmel")
-) -> dict[str, StageResult]:
+def run_stages(path: str | Path, config: Config, stages: Collection[str]) -> dict[str, StageResult]:
     """What the stages would store of one media file, by stage; models are loaded once a process.
 
-    Sound is read while faces are followed. Memory holds all of the clip's crops.
+    Audio is read while faces are followed. Memory holds all of the clip's crops.
 
     Args:
         path: the media file.
         config: settings.
-        stages: which to run; ``flow`` needs ``faces``.
-    """
-    from deiii.pipeline.flow.stage import FaceClip, compute_flow
-    from deiii.pipeline.stages.clip import flow_engine, run_clip
+        stages: which to run; those upstream of them are run too.
 
+    Returns:
+        the stages' results, those upstream included, in the order in which stages are declared.
+    """
+    from deiii.pipeline.stages.clip import inherited, run_clip, run_downstream
+
+    names = with_upstream(stages)
     results: dict[str, StageResult] = {}
     with ThreadPoolExecutor(1) as other:
-        sound = other.submit(run_clip, "logmel", str(path), config) if "logmel" in stages else None
-        if "faces" in stages:
-            results["faces"] = faces = run_clip("faces", str(path), config)
-            a = faces.arrays
-            if "flow" in stages and a:
-                clip = FaceClip(a["frames"], a["time"], a["valid"])
-                results["flow"] = next(iter(compute_flow([clip], config.flow, flow_engine(config))))
-            elif "flow" in stages:
-                reason = f"no crops: {faces.outcome.reason}"
-                results["flow"] = StageResult(Outcome(faces.outcome.status, reason, 0.0))
-        if sound is not None:
-            results["logmel"] = sound.result()
-    return results
+        on_way: dict[str, Future[StageResult]] = {}
+        for name in names:
+            if get_stage(name).upstream is None and get_stage(name).modality == "audio":
+                on_way[name] = other.submit(run_clip, name, str(path), config)
+        for name in sorted(names, key=lambda n: n in on_way):  # video first: audio is read meanwhile
+            upstream = get_stage(name).upstream
+            if name in on_way:
+                results[name] = on_way[name].result()
+            elif upstream is None:
+                results[name] = run_clip(name, str(path), config)
+            else:
+                before = results[upstream] if upstream in results else on_way[upstream].result()
+                if before.outcome.usable:
+                    results[name] = next(run_downstream(name, [before.arrays], config))
+                else:
+                    results[name] = inherited(name, before.outcome)
+    return {name: results[name] for name in names}
 
 
 def read_cached(config: Config, corpus: Corpus, clip: Clip) -> Features:
@@ -113,14 +143,12 @@ def read_cached(config: Config, corpus: Corpus, clip: Clip) -> Features:
     Raises:
         CacheError: where a configured stage of the corpus is not finished.
     """
-    outcomes: dict[str, Outcome] = {}
-    arrays: dict[str, np.ndarray] = {}
+    results: dict[str, StageResult] = {}
     for stage, index in read_indices(config, corpus).items():
         record = next(s for s in index.shards if any(row.id == clip.id for row in s.clips))
         shard = record.open(stage_folder(config.cache, corpus.name, stage, index.key))
-        outcomes[stage] = shard.outcome(clip.id)
-        arrays |= _arrays(stage, shard.clip(clip.id))
-    return Features(str(Path(corpus.root) / clip.path), outcomes, **arrays)
+        results[stage] = StageResult(shard.outcome(clip.id), shard.clip(clip.id))
+    return _features(Path(corpus.root) / clip.path, results)
 
 
 def read_indices(config: Config, corpus: Corpus) -> dict[str, StageIndex]:
@@ -129,13 +157,16 @@ def read_indices(config: Config, corpus: Corpus) -> dict[str, StageIndex]:
     return {stage: read_index(folder) for stage, folder in folders.items()}
 
 
-def _arrays(stage: str, stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A stage's stored arrays under the names of `Features`."""
-    if not stored:
-        return {}
-    if stage == "faces":
-        names = ("frames", "box", "landmarks", "valid", "interpolated")
-        return {"video_time": stored["time"]} | {n: stored[n] for n in names}
-    if stage == "flow":
-        return {"flow": decode_flow(stored), "flow_valid": stored["valid"]}
-    return {"logmel": stored["logmel"], "audio_time": stored["time"]}
+def _features(path: str | Path, results: Mapping[str, StageResult]) -> Features:
+    """Stages' results under the names of `Features`; the fields of other packages' stages in ``more``."""
+    named: dict[str, np.ndarray] = {}
+    more: dict[str, Mapping[str, np.ndarray]] = {}
+    for name, result in results.items():
+        stage, stored = get_stage(name), dict(result.arrays)
+        public = {field: f.public for field, f in stage.fields.items() if f.public}
+        if not public and stored:
+            more[name] = stored
+        if stored and stage.decode:
+            stored[stage.large] = import_function(stage.decode)(stored)
+        named |= {new: stored[field] for field, new in public.items() if field in stored}
+    return Features(str(path), {name: r.outcome for name, r in results.items()}, **named, more=more)

@@ -31,12 +31,12 @@ ORDER = {
     "data": ["tools", "config", "corpora", "cache", "loader"],
     "data/tools": [
         "canonical_json devices machine malloc numba_jit pictures progress signals suggest writer_lock",
-        "atomic_files",
+        "atomic_files shapes",
         "fetch",
         "weights",
     ],
     "data/config": [
-        "schema_fields strict_yaml",
+        "plugins schema_fields strict_yaml",
         "schema_preprocess schema_train",
         "schema",
         "load",
@@ -50,8 +50,9 @@ ORDER = {
     ],
     "data/corpora/synthetic": ["plan write", "face voice", "motion make", "__init__"],
     "data/cache": [
-        "flow_codec keys outcomes shard_plan stages",
-        "flow_codec_torch recipes shards",
+        "flow_codec keys outcomes shard_plan stage",
+        "flow_codec_torch shards stages",
+        "recipes",
         "index shard_writer",
         "integrity packed",
     ],

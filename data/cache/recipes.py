@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from deiii.data.cache.keys import stage_key
-from deiii.data.cache.stages import RAFT_ONLY, RAFT_WEIGHTS, UPSTREAM, VERSIONS, YUNET_ONLY
-from deiii.data.config.schema import Config, result_params
+from deiii.data.cache.stages import Stage, get_stage, with_upstream
+from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.tools.weights import YUNET, known_digest
+from deiii.data.tools.weights import known_digest
 
 
 @dataclass(frozen=True)
@@ -37,27 +37,24 @@ def recipes(config: Config) -> dict[str, Recipe]:
         WeightsError: where weights given as a path are not there.
         ConfigError: for a stage that does not exist.
     """
-    unknown = set(config.stages) - set(VERSIONS)
-    if unknown or not config.stages:
-        raise ConfigError(f"stages are a selection of {', '.join(VERSIONS)}; got {config.stages}")
-    wanted = set(config.stages) | {UPSTREAM[s] for s in config.stages} - {None}
-    made: dict[str, Recipe] = {}
-    for stage in VERSIONS:
-        if stage not in wanted:
-            continue
-        params, weights = _params(config, stage)
-        upstream = UPSTREAM[stage]
-        upstream_key = made[upstream].key if upstream else None
-        key = stage_key(stage, VERSIONS[stage], params, weights, upstream_key)
+    if not config.stages:
+        raise ConfigError("stages is empty: name at least one stage, e.g. stages=[faces]")
+    found: dict[str, Recipe] = {}
+    for name in with_upstream(config.stages):
+        stage = get_stage(name)
+        params = stage.result_params(config)
+        weights = _identity_of_weights(stage, config)
+        upstream_key = found[stage.upstream].key if stage.upstream else None
+        key = stage_key(name, stage.version, params, weights, upstream_key)
         provenance = {
-            "stage": stage,
-            "version": VERSIONS[stage],
+            "stage": name,
+            "version": stage.version,
             "params": params,
             "weights": weights,
             "upstream": upstream_key,
         }
-        made[stage] = Recipe(stage, key, provenance, upstream)
-    return made
+        found[name] = Recipe(name, key, provenance, stage.upstream)
+    return found
 
 
 def stage_keys(config: Config) -> dict[str, str]:
@@ -65,18 +62,7 @@ def stage_keys(config: Config) -> dict[str, str]:
     return {stage: recipe.key for stage, recipe in recipes(config).items()}
 
 
-def _params(config: Config, stage: str) -> tuple[dict[str, Any], str | None]:
-    """A stage's result-changing settings and the digest of its weights."""
-    section = getattr(config, stage)
-    params, unused, weights = result_params(section), (), None
-    if stage == "faces":
-        haar = section.detector == "haar"
-        unused = YUNET_ONLY if haar else ()
-        weights = None if haar else known_digest(section.weights, YUNET)
-    elif stage == "flow":
-        raft = section.method == "raft"
-        unused = () if raft else RAFT_ONLY
-        weights = known_digest(section.weights, RAFT_WEIGHTS[section.model]) if raft else None
-    elif stage == "logmel":
-        unused = () if section.trim_db else ("trim_db",)
-    return {n: v for n, v in params.items() if n not in unused}, weights
+def _identity_of_weights(stage: Stage, config: Config) -> str | None:
+    """What identifies the weights that a stage uses under a configuration; ``None`` where it uses none."""
+    needed = stage.weights(stage.section(config))
+    return None if needed is None else known_digest(needed.given, needed.default)

@@ -1,31 +1,205 @@
-"""The stages: names, versions, fields and what each depends on."""
+"""The stages: each one is declared once, here or by an installed package, and read by everything else.
+
+A `Stage` says what a stage stores, on which settings and weights its result depends, and where the function
+lies that does the work. Stage keys, shards, the loader, training, prediction and inspection read it; a
+worker imports the function when it runs the stage.
+
+>>> list(stages())[:3]
+['faces', 'flow', 'logmel']
+>>> get_stage("flow").upstream
+'faces'
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
-# Raise a stage's version whenever its code changes what it computes: old caches are then not found.
-VERSIONS: Mapping[str, int] = {"faces": 3, "flow": 2, "logmel": 2}
+from deiii.data.cache.stage import Field, Stage, Weights, import_function
+from deiii.data.config.plugins import STAGES, installed, load_plugin
+from deiii.data.config.schema import FacesConfig, FlowConfig, LogMelConfig, ModelConfig
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.tools.weights import YUNET
 
-UPSTREAM: Mapping[str, str | None] = {"faces": None, "flow": "faces", "logmel": None}
-
-RAFT_ONLY = ("model", "updates", "precision")  # settings of a method that is not in use change nothing
-
-YUNET_ONLY = ("min_score",)
+__all__ = [
+    "BUILT_IN", "FACES", "FLOW", "LOGMEL", "Field", "Stage", "Weights",
+    "get_stage", "import_function", "network_stages", "stage_of_stream", "stages", "with_upstream",
+]  # fmt: skip
 
 RAFT_WEIGHTS = {
     "raft_small": "Raft_Small_Weights.DEFAULT",
     "raft_large": "Raft_Large_Weights.DEFAULT",
 }
 
-MAIN = {"faces": "frames", "flow": "flow", "logmel": "logmel"}  # a stage's large field
 
-SMALL = {"faces": ("time", "valid"), "flow": ("scale", "valid"), "logmel": ("time",)}
+def _uses_yunet(faces: FacesConfig) -> bool:
+    return faces.detector == "yunet"
 
-OPTIONAL = {"scale"}  # flow stored as float16 has none
 
-FIELDS = {  # what a batch takes of each stage: type and shape after the row; S is the crop, M the mel bands
-    "faces": {"frames": ("u1", ("S", "S", 3)), "time": ("f8", ()), "valid": ("?", ())},
-    "flow": {"flow": ("i1", ("S", "S", 2)), "scale": ("f4", ()), "valid": ("?", ())},
-    "logmel": {"logmel": ("f2", ("M",)), "time": ("f8", ())},
-}
+def _yunet(faces: FacesConfig) -> Weights | None:
+    return Weights(faces.weights, YUNET) if _uses_yunet(faces) else None
+
+
+def _uses_raft(flow: FlowConfig) -> bool:
+    return flow.method == "raft"
+
+
+def _raft(flow: FlowConfig) -> Weights | None:
+    return Weights(flow.weights, RAFT_WEIGHTS[flow.model]) if _uses_raft(flow) else None
+
+
+def _runs_on_gpu(flow: FlowConfig) -> bool:
+    return _uses_raft(flow) and flow.device != "cpu"
+
+
+def _trims(logmel: LogMelConfig) -> bool:
+    return bool(logmel.trim_db)
+
+
+FACES = Stage(
+    name="faces",
+    version=3,
+    modality="video",
+    settings=FacesConfig,
+    fields={
+        "frames": Field("uint8", ("faces.size", "faces.size", 3), "large", public="frames"),
+        "time": Field("float64", (), "small", public="video_time"),
+        "box": Field("float32", (4,), public="box"),
+        "landmarks": Field("float32", (5, 2), public="landmarks"),
+        "valid": Field("bool", (), "small", public="valid"),
+        "interpolated": Field("bool", (), public="interpolated"),
+    },
+    work="deiii.pipeline.faces.stage:extract_faces",
+    models="deiii.pipeline.faces.detectors:load_detector",
+    load_early=True,
+    product="crops",
+    switch="video",
+    stream="frames",
+    counts_when={"min_score": _uses_yunet},
+    weights=_yunet,
+    known_weights={YUNET: "faces.detector=yunet"},
+)
+
+FLOW = Stage(
+    name="flow",
+    version=2,
+    modality="video",
+    settings=FlowConfig,
+    fields={
+        "flow": Field("int8", ("faces.size", "faces.size", 2), "large", dtypes=("float16",), public="flow"),
+        "scale": Field("float32", (), "small", optional=True),
+        "valid": Field("bool", (), "small", public="flow_valid"),
+        "time": Field("float64"),
+    },
+    work="deiii.pipeline.flow.stage:flow_of_crops",
+    upstream="faces",
+    models="deiii.pipeline.flow.engines:load_engine",
+    product="flow",
+    switch="flow",
+    stream="flow",
+    counts_when={"model": _uses_raft, "updates": _uses_raft, "precision": _uses_raft},
+    weights=_raft,
+    known_weights={
+        RAFT_WEIGHTS["raft_small"]: "flow.method=raft",
+        RAFT_WEIGHTS["raft_large"]: "flow.method=raft flow.model=raft_large",
+    },
+    on_gpu=_runs_on_gpu,
+    note="deiii.pipeline.flow.raft.size:note_on_size",
+    decode="deiii.data.cache.flow_codec:decode_flow",
+)
+
+LOGMEL = Stage(
+    name="logmel",
+    version=2,
+    modality="audio",
+    settings=LogMelConfig,
+    fields={
+        "logmel": Field("float16", ("logmel.n_mels",), "large", public="logmel"),
+        "time": Field("float64", (), "small", public="audio_time"),
+    },
+    work="deiii.pipeline.logmel.stage:extract_logmel",
+    product="audio",
+    hop_ms="logmel.hop_ms",
+    switch="audio",
+    stream="sound",
+    counts_when={"trim_db": _trims},
+)
+
+BUILT_IN = (FACES, FLOW, LOGMEL)
+
+
+@lru_cache(maxsize=1)
+def stages() -> dict[str, Stage]:
+    """Every stage by name, each after the one upstream of it: deiii's own, then those of installed packages.
+
+    Raises:
+        ConfigError: for an installed stage that declares itself wrongly.
+        PluginError: for one whose package cannot be imported.
+    """
+    found = {stage.name: stage for stage in BUILT_IN}
+    waiting = {name: load_plugin(STAGES, name) for name in installed(STAGES)}
+    for name, stage in waiting.items():
+        if not isinstance(stage, Stage) or stage.name != name or name in found:
+            raise ConfigError(
+                f"the entry point {name!r} of {STAGES} must name a Stage called {name!r}, unlike any of "
+                f"{', '.join(found)}; it names {stage!r:.80}"
+            )
+    while waiting:
+        ready = [s for s in waiting.values() if s.upstream is None or s.upstream in found]
+        if not ready:
+            first = next(iter(waiting.values()))
+            raise ConfigError(f"stage {first.name!r} reads {first.upstream!r}, which {_are(found)}")
+        for stage in ready:
+            found[stage.name] = waiting.pop(stage.name)
+    return found
+
+
+def get_stage(name: str) -> Stage:
+    """One stage by name. Raises ConfigError, which names those that exist."""
+    found = stages()
+    if name not in found:
+        raise ConfigError(f"there is no stage {name!r}: it {_are(found)}")
+    return found[name]
+
+
+def stage_of_stream(stream: str) -> str:
+    """The name of the stage that an input of the network is read from.
+
+    >>> stage_of_stream("frames")
+    'faces'
+    """
+    return next(stage.name for stage in stages().values() if stage.stream == stream)
+
+
+def _are(found: Mapping[str, Stage]) -> str:
+    return (
+        f"is none of {', '.join(found)}. A stage of another package needs that package installed in this "
+        "environment"
+    )
+
+
+def with_upstream(names: Iterable[str]) -> list[str]:
+    """Stages and all those upstream of them, in the order of `stages`.
+
+    >>> with_upstream(["flow"])
+    ['faces', 'flow']
+    """
+    wanted: set[str] = set()
+    for name in names:
+        at: str | None = name
+        while at is not None and at not in wanted:
+            wanted.add(at)
+            at = get_stage(at).upstream
+    return [name for name in stages() if name in wanted]
+
+
+def network_stages(model: ModelConfig) -> list[str]:
+    """The stages whose arrays a network with these settings reads.
+
+    Rows of a video stage are those of the faces, whose times and masks the loader samples, so these come too.
+
+    >>> network_stages(ModelConfig(video=False, audio=False))
+    ['faces', 'flow']
+    """
+    wanted = [s.name for s in stages().values() if s.switch and getattr(model, s.switch)]
+    return [name for name in with_upstream(wanted) if name in wanted or get_stage(name).modality == "video"]

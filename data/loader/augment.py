@@ -13,6 +13,7 @@ from functools import cache
 
 import torch
 
+from deiii.data.cache.stages import FACES, FLOW, LOGMEL
 from deiii.data.config.schema import LoaderConfig
 from deiii.data.loader.augment_audio import DB_CENTRE, DB_SCALE, SOUND_DRAWS, warp, warps
 from deiii.data.loader.augment_video import Crop, batched, one_pass
@@ -47,12 +48,12 @@ class Augment:
 
     def __call__(self, c: StoredBatch) -> Batch:
         frames, flow, logmel = c.frames, c.flow, c.logmel
-        if "frames" in self.resident:
-            frames = _rows(self.resident["frames"], c.frame_at)
-        if "flow" in self.resident:
-            flow = _rows(self.resident["flow"], c.frame_at)
-        if "logmel" in self.resident:
-            logmel = _rows(self.resident["logmel"], c.hop_at)
+        if FACES.large in self.resident:
+            frames = _rows(self.resident[FACES.large], c.frame_at)
+        if FLOW.large in self.resident:
+            flow = _rows(self.resident[FLOW.large], c.frame_at)
+        if LOGMEL.large in self.resident:
+            logmel = _rows(self.resident[LOGMEL.large], c.hop_at)
         flip = c.draws[:, 2] < (self.config.flip if self.training else 0.0)
         y, x = self._corner(c.draws, max(frames.shape[2], flow.shape[2]))
         colours = colour_matrix(c.draws, self.config.colour if self.training else 0.0)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from deiii.data.cache.stages import LOGMEL
 from deiii.data.config.schema import LoaderConfig
 from deiii.data.loader.feature_set import FeatureSet
 
@@ -28,7 +29,7 @@ def level_table(features: FeatureSet, how: str) -> tuple[torch.Tensor, torch.Ten
     """
     if how == "none":
         return None
-    stream = features.streams["logmel"]
+    stream = features.streams[LOGMEL.name]
     bands = int(np.prod(stream.shape, dtype=int))
     offset = np.zeros((len(features), bands), np.float32)
     scale = np.full_like(offset, DB_SCALE)

@@ -24,8 +24,9 @@ from deiii.data.cache.index import (
 from deiii.data.cache.integrity import require_whole
 from deiii.data.cache.outcomes import Outcome
 from deiii.data.cache.recipes import stage_keys
+from deiii.data.cache.stages import network_stages
 from deiii.data.config.load import load_config
-from deiii.data.config.schema import Config, ModelConfig
+from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.scan import cache_name
 from deiii.data.loader.stage_arrays import Stream
@@ -81,9 +82,10 @@ class FeatureSet:
                 "it takes seconds, the features are kept"
             )
         keys = stage_keys(config) if keys is None else keys
-        wanted = [s for s in needed_stages(config.model) if s in keys]
+        needed = network_stages(config.model)
+        wanted = [s for s in needed if s in keys]
         if not wanted:
-            raise CacheError(f"the network needs {needed_stages(config.model)}, of which none is in stages")
+            raise CacheError(f"the network needs {needed}, of which none is in stages")
         indices, folders = {}, {}
         for stage in wanted:
             folders[stage] = stage_folder(config.cache, corpus.name, stage, keys[stage])
@@ -113,13 +115,15 @@ class FeatureSet:
                 left_out[clip.id] = "; ".join(reasons)
         ids = [c.id for c in kept]
         streams = {s: Stream.of(indices[s], folders[s], ids) for s in indices}
-        if "faces" in streams and "flow" in streams:
-            faces, flow = streams["faces"], streams["flow"]
-            odd = np.flatnonzero((flow.length > 0) & (flow.length != faces.length))
+        for stage, stream in streams.items():
+            above = streams.get(stream.spec.upstream or "")
+            if above is None or stream.spec.modality != "video":
+                continue
+            odd = np.flatnonzero((stream.length > 0) & (stream.length != above.length))
             if odd.size:
                 raise CacheError(
-                    f"{ids[odd[0]]}: {flow.length[odd[0]]} rows of flow for {faces.length[odd[0]]} frames; "
-                    "run `make preprocess` to rebuild the flow"
+                    f"{ids[odd[0]]}: {stream.length[odd[0]]} rows of {stage} for {above.length[odd[0]]} "
+                    f"{above.field}; run `make preprocess` to rebuild the {stage}"
                 )
         return cls(corpus, kept, keys, streams, outcomes, left_out)
 
@@ -169,18 +173,6 @@ class FeatureSet:
     def ranges(self) -> Mapping[str, tuple[float, float]]:
         return self.corpus.ranges
 
-    @property
-    def has_video(self) -> bool:
-        return "faces" in self.streams
-
-    @property
-    def has_flow(self) -> bool:
-        return "flow" in self.streams
-
-    @property
-    def has_audio(self) -> bool:
-        return "logmel" in self.streams
-
     def usable(self, row: int) -> dict[str, bool]:
         """Which of the opened stages have arrays for a clip."""
         return {stage: bool(s.length[row]) for stage, s in self.streams.items()}
@@ -202,12 +194,6 @@ class FeatureSet:
     def arrays(self, row: int) -> dict[str, dict[str, np.ndarray]]:
         """A clip's stored arrays by stage and field, as read-only views of the files."""
         return {stage: s.clip(row) for stage, s in self.streams.items() if s.length[row]}
-
-
-def needed_stages(model: ModelConfig) -> list[str]:
-    """The stages whose arrays a network with these switches reads."""
-    use = {"faces": model.video or model.flow, "flow": model.flow, "logmel": model.audio}
-    return [stage for stage, on in use.items() if on]
 
 
 def _parts(config: Config) -> list[Config]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from deiii.data.cache.stages import FACES, FLOW, LOGMEL, with_upstream
 from deiii.data.config.schema import LoaderConfig
 from deiii.data.loader.augment_audio import SOUND_DRAWS
 from deiii.data.loader.batch import StoredBatch
@@ -23,7 +24,7 @@ from deiii.data.loader.sampling import audio_window, video_steps
 
 # Crop y, crop x, flip, brightness, contrast, saturation; then four for each SpecAugment pair and SOUND_DRAWS.
 DRAWS = 6
-LARGE = ("frames", "flow", "logmel")
+LARGE = (FACES.large, FLOW.large, LOGMEL.large)
 
 
 @dataclass
@@ -76,13 +77,9 @@ class Gather:
     ):
         self.config, self.training, self.seed = config, training, seed
         self.labels = Labels.of(features, attributes)
-        used = {
-            "faces": switches["video"] or switches["flow"],
-            "flow": switches["flow"],
-            "logmel": switches["audio"],
-        }
-        self.streams = {s: features.streams[s] for s, on in used.items() if on and s in features.streams}
-        self.large = {s for s in self.streams if s != "faces" or switches["video"]}
+        shown = [s.name for s in (FACES, FLOW, LOGMEL) if switches[s.switch]]
+        self.streams = {s: features.streams[s] for s in with_upstream(shown) if s in features.streams}
+        self.large = {s for s in self.streams if s in shown}
         self.first = {s: stream.first for s, stream in self.streams.items()}
         self.held: Mapping[str, Resident] = {}
         for stream in self.streams.values():
@@ -107,9 +104,9 @@ class Gather:
         classes, attributes = self.labels.soft.shape[1], self.labels.attributes.shape[1]
         f32, i64, flag = torch.float32, torch.int64, torch.bool
         return {
-            "frames": self._large("faces", (b, t), torch.uint8, (0, 0, 3)),
-            "flow": self._large("flow", (b, t), torch.float16, (0, 0, 2)),
-            "logmel": self._large("logmel", (b, l), torch.float16, (0,)),
+            "frames": self._large(FACES.name, (b, t), torch.uint8, (0, 0, 3)),
+            "flow": self._large(FLOW.name, (b, t), torch.float16, (0, 0, 2)),
+            "logmel": self._large(LOGMEL.name, (b, l), torch.float16, (0,)),
             "frame_at": ((b, t), i64), "hop_at": ((b, l), i64),
             "scale": ((b, t), f32), "draws": ((b, DRAWS + 4 * c.spec_masks + SOUND_DRAWS), f32),
             "video_time": ((b, t), f32), "audio_time": ((b, l), f32),
@@ -155,39 +152,39 @@ class Gather:
 
     def _sample_video(self, out, row, real, draws) -> tuple[np.ndarray, np.ndarray]:
         """Choose the steps; returns frame numbers [B,T] and what they cover, s [B,2] (NaN: nothing)."""
-        c, faces = self.config, self.streams.get("faces")
+        c, faces = self.config, self.streams.get(FACES.name)
         if faces is None:
             for name in ("video_time", "scale", "video_mask", "flow_mask", "frame_at"):
                 out[name][:] = 0
             return np.zeros((len(row), c.steps), np.int64), np.full((len(row), 2), np.nan)
         lengths = faces.length[row] * real
         at, mask = video_steps(lengths, c.steps, c.stride, c.sampling, draws if self.training else None)
-        place = np.where(mask, self.first["faces"][row][:, None] + at, 0)
+        place = np.where(mask, self.first[FACES.name][row][:, None] + at, 0)
         time = np.where(mask, _pick(faces.small("time"), place), 0.0)
         out["video_time"][:] = time
         out["video_mask"][:] = mask & _pick(faces.small("valid"), place)
         covered = np.stack([time[:, 0], np.where(mask, time, -np.inf).max(1)], 1)
         covered[~mask[:, 0]] = np.nan
-        flow = self.streams.get("flow")
+        flow = self.streams.get(FLOW.name)
         out["scale"][:], out["flow_mask"][:] = 0, False
         if flow is not None:
             has = mask & (flow.length[row] > 0)[:, None]
-            place = np.where(has, self.first["flow"][row][:, None] + at, 0)
+            place = np.where(has, self.first[FLOW.name][row][:, None] + at, 0)
             out["flow_mask"][:] = has & _pick(flow.small("valid"), place) & out["video_mask"]
             scale = flow.small("scale")
             out["scale"][:] = has if scale is None else np.where(has, _pick(scale, place), 0)
-        if "faces" in self.held:
-            out["frame_at"][:] = np.where(mask, self.held["faces"].first[row][:, None] + at, 0)
+        if FACES.name in self.held:
+            out["frame_at"][:] = np.where(mask, self.held[FACES.name].first[row][:, None] + at, 0)
         return at, covered
 
     def _sample_audio(self, out, row, real, covered, shift, chance) -> tuple[np.ndarray, np.ndarray]:
         """Choose the window around what the frames cover; anywhere where there are no frames."""
-        c, sound = self.config, self.streams.get("logmel")
+        c, sound = self.config, self.streams.get(LOGMEL.name)
         k = np.arange(c.audio_steps)[None]
         if sound is None:
             out["audio_time"][:], out["audio_mask"][:], out["hop_at"][:] = 0, False, 0
             return np.zeros(len(row), np.int64), np.zeros(len(row), np.int64)
-        time, hops, begin = sound.small("time"), sound.length[row] * real, self.first["logmel"][row]
+        time, hops, begin = sound.small("time"), sound.length[row] * real, self.first[LOGMEL.name][row]
         first = np.where(hops > 0, _pick(time, np.where(hops > 0, begin, 0)), 0.0)
         last = np.where(hops > 0, _pick(time, np.where(hops > 0, begin + hops - 1, 0)), 0.0)
         period = (last - first) / np.maximum(1, hops - 1)
@@ -201,8 +198,8 @@ class Gather:
         place = np.where(mask, begin[:, None] + start[:, None] + k, 0)
         out["audio_mask"][:] = mask
         out["audio_time"][:] = np.where(mask, _pick(time, place) - shift[:, None], 0.0)
-        if "logmel" in self.held:
-            out["hop_at"][:] = np.where(mask, (self.held["logmel"].first[row] + start)[:, None] + k, 0)
+        if LOGMEL.name in self.held:
+            out["hop_at"][:] = np.where(mask, (self.held[LOGMEL.name].first[row] + start)[:, None] + k, 0)
         return start, count
 
     def _copy(self, out, row, at, start, count) -> None:
@@ -215,7 +212,7 @@ class Gather:
             first = (stream.start if held is None else held.first)[row]
             has = (out["real"] & (stream.length[row] > 0)).tolist()
             shard = stream.shard[row].tolist()
-            if stage == "logmel":
+            if stream.spec.modality == "audio":
                 begin, count = (first + start).tolist(), count.tolist()
             else:
                 frames = first[:, None] + at
@@ -224,7 +221,7 @@ class Gather:
                     target[b] = 0
                     continue
                 source = stream.whole(shard[b]) if held is None else held.array
-                if stage == "logmel":
+                if stream.spec.modality == "audio":
                     n = count[b]
                     target[b, :n] = source[begin[b] : begin[b] + n]
                     target[b, n:] = 0

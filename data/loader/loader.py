@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import torch
 
+from deiii.data.cache.stages import LOGMEL
 from deiii.data.config.schema import LoaderConfig
 from deiii.data.loader.augment import Augment
 from deiii.data.loader.augment_audio import level_table
@@ -90,7 +91,9 @@ class Loader:
             self.gather.held = hold(self.gather, self.indices, on)
             if on is not None:
                 resident = {self.gather.streams[s].field: h.array for s, h in self.gather.held.items()}
-        levels = level_table(features, config.normalise) if audio and features.has_audio else None
+        levels = (
+            level_table(features, config.normalise) if audio and LOGMEL.name in features.streams else None
+        )
         if levels is not None:
             levels = tuple(table.to(self.device) for table in levels)
         self.augment = Augment(config, training, resident, levels)

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from deiii.data.cache.shards import FieldLayout
-from deiii.data.cache.stages import FIELDS
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.stage_arrays import Stream
@@ -52,15 +51,6 @@ class MemoryStream(Stream):
         return self.arrays[name]
 
 
-def empty_fields(stage: str, size: int, n_mels: int) -> dict[str, np.ndarray]:
-    """The fields of a stage that found nothing: no rows, of the right shape."""
-    sizes = {"S": size, "M": n_mels}
-    return {
-        name: np.empty((0, *(sizes.get(n, n) for n in shape)), dtype)
-        for name, (dtype, shape) in FIELDS[stage].items()
-    }
-
-
 def recording(
     arrays: Mapping[str, Mapping[str, np.ndarray]],
     intervals: Sequence[tuple[float, float]],
@@ -69,7 +59,7 @@ def recording(
     """A feature set with one clip an interval; what a clip lacks is empty.
 
     Args:
-        arrays: by stage, the fields that the stage stores; `empty_fields` where it found nothing.
+        arrays: by stage, the fields that the stage stores; `Stage.empty` where it found nothing.
         intervals: begin and end in s on the recording's clock; clip i is the i-th.
         classes: the network's classes.
     """

@@ -14,7 +14,7 @@ import numpy as np
 
 from deiii.data.cache.index import CacheError, StageIndex
 from deiii.data.cache.shards import FieldLayout
-from deiii.data.cache.stages import MAIN, OPTIONAL, SMALL
+from deiii.data.cache.stages import get_stage
 from deiii.data.loader.mapped_files import Maps
 
 
@@ -23,7 +23,7 @@ class Stream:
     """One stage's arrays for N clips.
 
     Attributes:
-        stage: ``faces``, ``flow`` or ``logmel``.
+        stage: its name.
         paths, sizes, layouts: of each shard file; sizes in bytes.
         shard: int64 [N], the clip's shard, -1 where the stage has nothing for it.
         start: int64 [N], the clip's first row in its shard.
@@ -40,7 +40,8 @@ class Stream:
     maps: Maps = field(default_factory=Maps, repr=False)
 
     def __post_init__(self) -> None:
-        self.field = MAIN[self.stage]
+        self.spec = get_stage(self.stage)
+        self.field = self.spec.large
         kinds = {(lay[self.field].dtype, lay[self.field].shape[1:]) for lay in self.layouts if lay}
         if len(kinds) > 1:
             raise CacheError(f"stage {self.stage!r} holds arrays of different kinds: {sorted(kinds)}")
@@ -126,10 +127,10 @@ class Stream:
         """Read the small fields of all clips."""
         if self._small is not None:
             return
-        names = SMALL[self.stage]
+        names = self.spec.small
         for name in names:
             having = [name in lay for lay in self.layouts if lay]
-            if not all(having) and not (name in OPTIONAL and not any(having)):
+            if not all(having) and not (self.spec.fields[name].optional and not any(having)):
                 raise CacheError(f"shards of stage {self.stage!r} lack the field {name!r}")
         first, total = self.first, int(self.length.sum())
         loaded = {"time": np.zeros(0), "valid": np.zeros(0, bool)}

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from deiii.data.cache.flow_codec import decode_flow
+from deiii.data.cache.stages import FACES, FLOW, LOGMEL
 from deiii.data.tools.pictures import flow_colours, flow_saturation, mel_picture, resized
 from deiii.model.training.scoring import Predictions
 
@@ -78,7 +79,7 @@ def strip(arrays: Mapping[str, Mapping[str, np.ndarray]]) -> bytes | None:
         arrays: by stage, what the caches hold of the clip.
     """
     rows = []
-    faces, flow, audio = (arrays.get(stage) for stage in ("faces", "flow", "logmel"))
+    faces, flow, audio = (arrays.get(stage) for stage in (FACES.name, FLOW.name, LOGMEL.name))
     if faces is not None:
         last = max(0, len(faces["time"]) - 2)  # the last video frame has no flow
         shown = np.linspace(0, last, COLUMNS).round().astype(int)
@@ -88,7 +89,7 @@ def strip(arrays: Mapping[str, Mapping[str, np.ndarray]]) -> bytes | None:
             largest = flow_saturation(field)
             rows.append(np.hstack([resized(flow_colours(f, largest), TILE, TILE) for f in field]))
     if audio is not None:
-        rows.append(resized(mel_picture(audio["logmel"]), COLUMNS * TILE, MEL_HEIGHT))
+        rows.append(resized(mel_picture(audio[LOGMEL.large]), COLUMNS * TILE, MEL_HEIGHT))
     if not rows:
         return None
     image = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)

@@ -7,11 +7,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from deiii.data.cache.stages import BUILT_IN
 from deiii.data.config.schema import ModelConfig
 from deiii.data.loader.batch import Batch
 from deiii.model.distributed.ranks import Ranks
 
-STREAMS = ("frames", "flow", "sound")
+STREAMS = tuple(stage.stream for stage in BUILT_IN)
 
 
 def hide(batch: Batch, **gone: Tensor | bool) -> Batch:
@@ -37,8 +38,7 @@ def hide(batch: Batch, **gone: Tensor | bool) -> Batch:
 
 def enabled_streams(config: ModelConfig) -> tuple[str, ...]:
     """The streams a model of these settings reads."""
-    on = {"frames": config.video, "flow": config.flow, "sound": config.audio}
-    return tuple(s for s in STREAMS if on[s])
+    return tuple(stage.stream for stage in BUILT_IN if getattr(config, stage.switch))
 
 
 def random_hide(batch: Batch, chance: float, config: ModelConfig, ranks: Ranks | None = None) -> Batch:

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from deiii.data.cache.stages import BUILT_IN
 from deiii.data.config.load import parse_config
 from deiii.data.config.schema import Config
 from deiii.data.loader.augment import DB_CENTRE, DB_SCALE, MEAN, STD
@@ -31,7 +32,7 @@ from deiii.model.training.trained import load_network
 
 MANIFEST, WEIGHTS, PROGRAM, CARD = "deiii.json", "model.safetensors", "deiii.pt2", "README.md"
 FORMAT = 1
-SECTIONS = ("stages", "faces", "flow", "logmel", "loader", "model")  # what using the network depends on
+SECTIONS = ("stages", *(stage.name for stage in BUILT_IN), "loader", "model")  # what using it depends on
 TOLERANCE = 1e-4  # largest difference between the program's outputs and the network's
 TRIALS = (1, 2, 5)  # batch sizes that are compared
 

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from deiii.data.cache.flow_codec import decode_flow
+from deiii.data.cache.stages import FACES, FLOW, LOGMEL
 from deiii.data.tools.pictures import flow_colours
 from deiii.data.tools.progress import progress_bar
 from deiii.model.prediction.predictor import Predictor
@@ -49,7 +50,7 @@ def draw_overlay(
     """
     frames = read_video(prediction.path)
     first, _ = next(iter(frames))
-    faces, flow = prediction.arrays.get("faces"), prediction.arrays.get("flow")
+    faces, flow = prediction.arrays.get(FACES.name), prediction.arrays.get(FLOW.name)
     track = _Track(faces, flow) if faces else None
     layout = _Layout(first.shape[1], first.shape[0])
     panel = Panel(prediction, network.task.ranges, layout.width)
@@ -178,14 +179,14 @@ class Panel:
         draw = ImageDraw.Draw(image)
         small = _font(12)
         draw.rectangle((EDGE, EDGE, EDGE + SQUARE - 1, EDGE + SQUARE - 1), fill=TRACK)
-        nothing = "no face" if "faces" not in self.p.arrays else "no flow"
+        nothing = "no face" if FACES.name not in self.p.arrays else "no flow"
         draw.text((EDGE + SQUARE / 2, EDGE + SQUARE / 2), nothing, SOFT, small, anchor="mm")
         draw.text((EDGE, EDGE + SQUARE + 6), "flow of the face", SOFT, small)
         self._draw_rows(draw, i)
         left = self.chart[0]
         t = self.p.timeline
         under = f"{self.p.seconds:.1f} s; window {t.window_s:.1f} s" if t else ""
-        missing = [n for n, s in (("no sound", "logmel"), ("no face", "faces"))
+        missing = [n for n, s in (("no sound", LOGMEL.name), ("no face", FACES.name))
                    if s in self.p.outcomes and s not in self.p.arrays]  # fmt: skip
         draw.text((left, EDGE + SQUARE + 6), "; ".join([under, *missing]), SOFT, small)
         canvas = np.asarray(image).copy()

@@ -20,16 +20,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from deiii.data.cache.stages import FACES, LOGMEL, get_stage, network_stages, stage_of_stream
 from deiii.data.config.load import parse_config, to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.loader.feature_set import needed_stages
-from deiii.data.loader.recording import empty_fields, recording
+from deiii.data.loader.recording import recording
 from deiii.data.tools.devices import pick_device
 from deiii.model.network.hide_streams import STREAMS, enabled_streams, hide
 from deiii.model.network.task import Task
 from deiii.model.prediction.export import MANIFEST, read_export
-from deiii.model.prediction.result import STAGE_OF, Prediction, Timeline, end_s, face_track, notes_on
+from deiii.model.prediction.result import Prediction, Timeline, end_s, face_track, notes_on
 from deiii.model.prediction.shapley import shapley
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.scoring import Predictions, score
@@ -53,7 +53,7 @@ class Predictor:
     ):
         self.network, self.config, self.task, self.device = network.to(device).eval(), config, task, device
         self.median_s, self.longest_s = seconds
-        self.stages = needed_stages(config.model)
+        self.stages = network_stages(config.model)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -94,7 +94,7 @@ class Predictor:
         centres = np.arange(hop / 2, max(seconds, hop), hop)
         begin = np.clip(centres - window / 2, 0, seconds - window)
         slides = [(b, b + window) for b in begin.tolist()]
-        there = [s for s in enabled_streams(self.config.model) if STAGE_OF[s] in arrays]
+        there = [s for s in enabled_streams(self.config.model) if stage_of_stream(s) in arrays]
         some = [frozenset(c) for n in range(len(there), 0, -1) for c in combinations(there, n)]
         # one pass: the units with every combination of inputs, all of them first, then the windows
         found = self._score(
@@ -108,7 +108,7 @@ class Predictor:
         )
         if not whole:
             notes += (f"longer than the training clips: the mean over {len(units)} windows",)
-        face = face_track(arrays["faces"], self.config.faces) if "faces" in arrays else None
+        face = face_track(arrays[FACES.name], self.config.faces) if FACES.name in arrays else None
         return Prediction(
             str(path), seconds, outcomes, probabilities, attributes, heads, parts, face, timeline,
             notes, arrays,
@@ -154,7 +154,7 @@ class Predictor:
         inputs: Sequence[str],
     ) -> Predictions:
         """Run the network on intervals; from the i-th, the inputs in ``hidden[i]`` are hidden."""
-        empty = {s: empty_fields(s, self.config.faces.size, self.config.logmel.n_mels) for s in self.stages}
+        empty = {name: get_stage(name).empty(self.config) for name in self.stages}
         features = recording({**empty, **arrays}, intervals, self.classes)
         loader = replace(self.config.loader, batch=min(len(intervals), MOST_BATCH), residency="stream")
         config = replace(self.config, loader=loader)
@@ -211,14 +211,15 @@ def load(path: str | Path, device: str = "auto", overrides: Iterable[str] = ()) 
         network, task, config, info = trained.network, trained.task, trained.config, trained.info
     if changes := list(overrides):
         config = _override(config, changes)
-    sound_s = config.loader.audio_steps * config.logmel.hop_ms / 1000
+    sound_s = config.loader.audio_steps * LOGMEL.row_seconds(config)
     seconds = info.get("seconds") or {"median": sound_s, "longest": 2 * sound_s}
     return Predictor(network, config, task, pick_device(device), (seconds["median"], seconds["longest"]))
 
 
 def _override(config: Config, overrides: list[str]) -> Config:
     """Settings for this machine; those that the network was built with stay as they are."""
-    fixed = [o for o in overrides if o.split("=")[0].split(".")[0] in ("model", "loader", "logmel")]
+    heard = [name for name in network_stages(config.model) if get_stage(name).modality == "audio"]
+    fixed = [o for o in overrides if o.split("=")[0].split(".")[0] in ("model", "loader", *heard)]
     if fixed:
         raise ConfigError(f"{fixed[0]}: this setting belongs to the trained network and cannot be changed")
     return parse_config(to_yaml(config), overrides)

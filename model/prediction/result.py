@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from deiii.data.cache.outcomes import Outcome, Status
+from deiii.data.cache.stages import get_stage, stage_of_stream
 from deiii.data.config.schema import FacesConfig
-
-STAGE_OF = {"frames": "faces", "flow": "flow", "sound": "logmel"}
 
 
 @dataclass(frozen=True)
@@ -143,6 +142,8 @@ def end_s(time: np.ndarray) -> float:
     return float(time[-1]) + step
 
 
+MATERIAL = {"video": "picture", "audio": "sound"}  # what a file lacks, in the words of its notes
+
 # Whose reasons name settings of the faces stage; a model fixes them.
 SETTING_MATTERS = (Status.NO_FACE, Status.TOO_SHORT)
 
@@ -150,18 +151,18 @@ SETTING_MATTERS = (Status.NO_FACE, Status.TOO_SHORT)
 def notes_on(outcomes: Mapping[str, Outcome], streams: Sequence[str]) -> Iterator[str]:
     """What is missing or in part, by reason, and what is left."""
     kinds = {Status.NO_FACE: "no face", Status.NO_AUDIO: "no sound", Status.NO_VIDEO: "no picture"}
-    own = {stage: o for stage, o in outcomes.items() if stage != "flow" and o.reason}
+    own = {stage: o for stage, o in outcomes.items() if get_stage(stage).upstream is None and o.reason}
     for reason in dict.fromkeys(o.reason for o in own.values()):
         stage, outcome = next((s, o) for s, o in own.items() if o.reason == reason)
-        source = {"faces": "picture", "logmel": "sound"}[stage]
+        source = MATERIAL[get_stage(stage).modality]
         if outcome.usable:
             yield f"{source} in part: {reason}"
         else:
-            if stage == "faces" and outcome.status in SETTING_MATTERS:
+            if get_stage(stage).modality == "video" and outcome.status in SETTING_MATTERS:
                 reason += " (in the preprocessing that a model is trained on)"
             kind = kinds.get(outcome.status, f"{source} unusable")
             yield reason if reason.startswith(kind) else f"{kind}: {reason}"
-    left = [s for s in streams if outcomes[STAGE_OF[s]].usable]
+    left = [s for s in streams if outcomes[stage_of_stream(s)].usable]
     if left and len(left) < len(streams):
         yield f"judged by {' and '.join(left)} alone"
     elif not left:

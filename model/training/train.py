@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from deiii.data.cache.outcomes import MACHINE_TROUBLE
+from deiii.data.cache.stages import get_stage, stages, with_upstream
 from deiii.data.config.load import to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
@@ -27,6 +28,10 @@ from deiii.model.training.loaders import make_loader
 from deiii.model.training.losses import inverse_frequency
 from deiii.model.training.run_folder import RunError, RunFolder, provenance
 from deiii.model.training.trainer import Trainer
+
+
+class SpeakerLeak(ValueError):
+    """A speaker is in two parts of a split; a score on the test part would mean nothing."""
 
 
 def train(config: Config, resume: bool = False, progress: bool = True) -> dict[str, Any]:
@@ -126,13 +131,22 @@ def check_together(config: Config, ranks: Ranks) -> None:
 
 
 def check_parts(features: FeatureSet, split: Split, rows: dict[str, np.ndarray]) -> None:
-    """Stop before training where a part is empty or a speaker of the test fold is trained on."""
+    """Stop before training where a part is empty or a speaker is in two parts.
+
+    Raises:
+        ConfigError: no usable clip is left in a part.
+        SpeakerLeak: names the speakers.
+    """
     for part in ("train", "val"):
         if not len(rows[part]):
             raise ConfigError(f"no usable clip is left in the {part} part of the split")
     speakers = {part: {features.clips[i].speaker for i in r} for part, r in rows.items()}
-    assert not (speakers["train"] | speakers["val"]) & speakers["test"], "test speakers in training"
-    assert not speakers["train"] & speakers["val"], "validation speakers in training"
+    for one, other in (("train", "test"), ("val", "test"), ("train", "val")):
+        if shared := sorted(speakers[one] & speakers[other]):
+            raise SpeakerLeak(
+                f"speakers are in both the {one} and the {other} part of the split: {', '.join(shared[:5])}; "
+                "nothing was trained. Check the corpus's speakers and the protocol that split.protocol names"
+            )
 
 
 def clip_seconds(features: FeatureSet, rows: np.ndarray) -> dict[str, float]:
@@ -150,11 +164,11 @@ def clip_seconds(features: FeatureSet, rows: np.ndarray) -> dict[str, float]:
 
 def check_streams(features: FeatureSet, rows: np.ndarray) -> None:
     """Refuse to build a network for an input that no training clip has."""
-    names = {"faces": ("picture", "model.video=false model.flow=false"), "flow": ("flow", "model.flow=false"),
-             "logmel": ("sound", "model.audio=false")}  # fmt: skip
-    for stage, stream in features.streams.items():
+    for name, stream in features.streams.items():
         if not stream.length[rows].any():
-            what, cure = names[stage]
+            below = [s for s in features.streams if name in with_upstream([s])]
+            cure = " ".join(f"model.{get_stage(s).switch}=false" for s in stages() if s in below)
+            what = get_stage(name).product
             raise ConfigError(f"no training clip of {features.corpus.name} has any {what}; add {cure}")
 
 

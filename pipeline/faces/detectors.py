@@ -56,12 +56,5 @@ def load_detector(config: FacesConfig) -> Detector:
     return YuNet(weights.resolve(config.weights, weights.YUNET)[0], config.min_score)
 
 
-def weights_digest(config: FacesConfig) -> str:
-    """What identifies the detector's weights in a stage key; never downloads."""
-    if config.detector == "haar":
-        return weights.digest(_cascade_file(config))
-    return weights.known_digest(config.weights, weights.YUNET)
-
-
 def _cascade_file(config: FacesConfig) -> str:
     return config.weights or str(Path(cv2.data.haarcascades) / HAAR)

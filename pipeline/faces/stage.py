@@ -22,22 +22,14 @@ import numpy as np
 from deiii.data.cache.outcomes import Outcome, StageResult, Status
 from deiii.data.config.schema import FacesConfig
 from deiii.pipeline.faces import align
-from deiii.pipeline.faces.detectors import load_detector, weights_digest
+from deiii.pipeline.faces.detectors import load_detector
 from deiii.pipeline.faces.face import Detector, Face, shrink
 from deiii.pipeline.faces.speaker import pick_speaker
 from deiii.pipeline.faces.tracking import Track, Tracker
 from deiii.pipeline.media.video import DecodedFrame, expected_bytes, read_video
 
-__all__ = ["FIELDS", "extract_faces", "load_detector", "weights_digest"]
+__all__ = ["extract_faces", "load_detector"]
 
-FIELDS = {  # dtype and the shape after the frame axis; S is faces.size
-    "frames": ("uint8", ("S", "S", 3)),
-    "time": ("float64", ()),
-    "box": ("float32", (4,)),
-    "landmarks": ("float32", (5, 2)),
-    "valid": ("bool", ()),
-    "interpolated": ("bool", ()),
-}
 KEEP_BYTES = 256 * 2**20  # decoded frames kept for their crops; a larger clip is decoded twice
 SPOOL_BYTES = 64 * 2**20  # a clip's crops; more than this wait on disk, not in memory
 

@@ -15,21 +15,19 @@ from __future__ import annotations
 import math
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from deiii.data.cache.outcomes import Outcome, StageResult, Status
-from deiii.data.cache.stages import VERSIONS
 from deiii.data.config.schema import FlowConfig
 from deiii.pipeline.flow.engine import Engine, Stored
 from deiii.pipeline.flow.engines import load_engine
 from deiii.pipeline.media.scene_cuts import is_cut, thumbnail
 
-__all__ = ["VERSION", "compute_flow", "load_engine", "usable_pairs"]
+__all__ = ["compute_flow", "flow_of_crops", "load_engine", "usable_pairs"]
 
-VERSION = VERSIONS["flow"]
 IN_MEMORY = 256 << 20  # bytes of a clip's stored flow that are kept in memory: 5 minutes at 112 px
 HOLE = 2.5  # frames further apart than this many usual steps have lost frames between them
 
@@ -68,6 +66,20 @@ def usable_pairs(clip: FaceClip) -> np.ndarray:
             usable[i - 1] = False
         before = thumb if usable[i] else None
     return usable
+
+
+def flow_of_crops(
+    clips: Iterable[Mapping[str, np.ndarray]], config: FlowConfig, engine: Engine
+) -> Iterator[StageResult]:
+    """The flow stage's work: `compute_flow` of clips as the faces stage stored them.
+
+    Args:
+        clips: ``frames``, ``time`` and ``valid`` of each clip; other fields are ignored.
+        config: settings; those of the engine.
+        engine: from `load_engine`.
+    """
+    crops = (FaceClip(clip["frames"], clip["time"], clip["valid"]) for clip in clips)
+    return compute_flow(crops, config, engine)
 
 
 def compute_flow(clips: Iterable[FaceClip], config: FlowConfig, engine: Engine) -> Iterator[StageResult]:

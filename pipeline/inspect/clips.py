@@ -10,6 +10,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from deiii.data.cache.stages import FACES
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
 from deiii.data.tools.atomic_files import atomic_path
@@ -58,7 +59,7 @@ def draw_worst(config: Config, corpus: Corpus, count: int, out: Path, with_video
     Raises:
         data.cache.CacheError: where the corpus is not preprocessed with these settings.
     """
-    rows = read_indices(config, corpus)["faces"].clips
+    rows = read_indices(config, corpus)[FACES.name].clips
     order = sorted(corpus.clips, key=lambda c: (rows[c.id].fraction, c.id))[:count]
     out.mkdir(parents=True, exist_ok=True)
     features = [read_cached(config, corpus, clip) for clip in order[:PAGE]]
@@ -77,7 +78,7 @@ def _overview(clips: list[tuple[str, Features]], config: Config, path: Path) -> 
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(max(1, len(clips)), COLUMNS + 1, width_ratios=[2.0] + [1.0] * COLUMNS)
     for i, (name, features) in enumerate(clips):
-        outcome = features.outcomes["faces"]
+        outcome = features.outcomes[FACES.name]
         words = textwrap.wrap(f"{outcome.status} {outcome.fraction:.0%} {outcome.reason}", 38)
         axes = figure.add_subplot(grid[i, 0])
         axes.set_axis_off()

@@ -15,7 +15,6 @@ from deiii.data.cache.outcomes import ClipError, Outcome, StageResult, Status
 from deiii.data.config.schema import LogMelConfig
 from deiii.pipeline.media.audio import read_audio
 
-VERSION = 1
 SILENT_PEAK = 1e-4  # -80 dB of full scale: below it there is dither, not sound
 LOWEST_POWER = 1e-12  # digital zeros become -120 dB, which float16 still holds to 0.06 dB
 TRIM_MARGIN_MS = 50.0  # kept around the loud part, so that onsets and decays stay

@@ -17,6 +17,7 @@ from distributed import Client
 from distributed.comm import CommClosedError
 from distributed.core import Status
 
+from deiii.data.cache.stages import get_stage, with_upstream
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.signals import block_sigint
@@ -205,8 +206,8 @@ def _existing(config: Config) -> Iterator[Client]:
 
 
 def gpu_count(config: Config) -> int:
-    """GPUs to use for flow on this machine: as configured, or as many as there are."""
-    if config.flow.method != "raft" or config.flow.device == "cpu" or config.gpus == 0:
+    """GPUs to use on this machine for the stages that want one: as configured, or as many as there are."""
+    if config.gpus == 0 or not _stages_on_gpu(config):
         return 0
     if config.gpus > 0:
         return config.gpus
@@ -216,7 +217,7 @@ def gpu_count(config: Config) -> int:
 
 
 def stage_resources(client: Client, config: Config) -> Callable[[str], Mapping[str, float] | None]:
-    """What a stage's tasks ask of a worker: flow the GPU, where workers offer one.
+    """What a stage's tasks ask of a worker: a GPU where the stage wants one and workers offer one.
 
     The others ask for ``CPU`` where that is offered too, so that no GPU waits while its worker decodes.
     """
@@ -224,6 +225,13 @@ def stage_resources(client: Client, config: Config) -> Callable[[str], Mapping[s
     offered = {name for w in workers for name, n in (w.get("resources") or {}).items() if n}
     if config.cluster.gpu:
         offered.add("GPU")
-    if "GPU" not in offered or config.flow.method != "raft":
+    on_gpu = _stages_on_gpu(config)
+    if "GPU" not in offered or not on_gpu:
         return lambda stage: None
-    return lambda stage: {"GPU": 1} if stage == "flow" else {"CPU": 1} if "CPU" in offered else None
+    return lambda stage: {"GPU": 1} if stage in on_gpu else {"CPU": 1} if "CPU" in offered else None
+
+
+def _stages_on_gpu(config: Config) -> set[str]:
+    """The configured stages that run on a GPU where there is one."""
+    specs = [get_stage(name) for name in with_upstream(config.stages)]
+    return {stage.name for stage in specs if stage.on_gpu(stage.section(config))}

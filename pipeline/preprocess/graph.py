@@ -29,13 +29,13 @@ from deiii.data.cache.index import (
 )
 from deiii.data.cache.recipes import Recipe, recipes
 from deiii.data.cache.shard_plan import ShardPlan, plan_shards
+from deiii.data.cache.stages import get_stage, import_function
 from deiii.data.config.load import to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
 from deiii.data.tools.atomic_files import remove_temporary
 from deiii.data.tools.progress import ProgressBar, progress_bar
 from deiii.data.tools.writer_lock import writer_lock
-from deiii.pipeline.flow.raft.size import size_note
 from deiii.pipeline.preprocess.cluster import open_cluster, stage_resources
 from deiii.pipeline.preprocess.needed_weights import fetch_needed
 from deiii.pipeline.preprocess.plan import Sources, finished_shards, set_aside
@@ -96,8 +96,8 @@ def preprocess(config: Config, corpus: Corpus, say: Callable[[str], None] = prin
             reused = sum(len(d) for d in done.values())
             todo = [(s, p) for s in made for p in plans if p.name not in done[s]]
             say(_opening(corpus, plans, made, done))
-            if "flow" in made and config.flow.method == "raft":
-                if note := size_note(config.faces.size):
+            for note_on in [note for stage in made if (note := get_stage(stage).note)]:
+                if note := import_function(note_on)(config):
                     say(note)
             if todo:
                 fetch_needed(config, {s for s, _ in todo}, say)
@@ -207,7 +207,7 @@ def _drive(
                 # Dask keeps something for every prefix of a key that it has ever seen: one a stage.
                 key=(f"{stage}-{work.task.recipe.key}", name, work.attempt),
                 resources=resources(stage),
-                priority=1 if stage == "flow" else 0,
+                priority=1 if work.task.upstream else 0,
                 pure=False,
             )
             flight[future] = work
@@ -256,5 +256,5 @@ def _again(future: Future, work: Work) -> Work:
             f"{stage} of shard {name} killed its worker {ATTEMPTS} times, most likely for memory; "
             "finished shards are kept: run again with fewer workers"
         ) from error
-    isolate = stage != "flow"  # flow reads our own arrays; only media decoding is isolated
+    isolate = work.task.upstream is None  # only decoding of media files is isolated
     return Work(replace(work.task, isolate=isolate), work.attempt + 1)

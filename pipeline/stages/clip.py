@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import threading
 import traceback
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
 from deiii.data.cache.outcomes import MACHINE_TROUBLE, ClipError, Outcome, StageResult, Status
-from deiii.data.config.load import parse_config, to_yaml
+from deiii.data.cache.stages import Stage, get_stage, import_function
+from deiii.data.config.load import parse_config
 from deiii.data.config.schema import Config
 from deiii.data.tools.malloc import keep_freed_memory
 
 
 def run_clip(stage: str, path: str, config: Config) -> StageResult:
-    """The faces or log-mel of one media file. Trouble with the clip becomes its outcome."""
+    """What a stage that reads media files stores of one. Trouble with the clip becomes its outcome.
+
+    Args:
+        stage: name of the stage; one without a stage upstream.
+        path: the media file.
+        config: settings.
+    """
+    spec = get_stage(stage)
+    work = import_function(spec.work)
     try:
-        if stage == "faces":
-            from deiii.pipeline.faces.stage import extract_faces
-
-            return extract_faces(path, config.faces, _detector(to_yaml(config)))
-        from deiii.pipeline.logmel.stage import extract_logmel
-
-        return extract_logmel(path, config.logmel)
+        return work(path, spec.section(config), *loaded_models(spec, config))
     except ClipError as error:
         return StageResult(error.outcome)
     except (MemoryError, cv2.error) as error:
@@ -50,12 +56,30 @@ def _unexpected(error: Exception) -> Outcome:
     return Outcome(Status.UNREADABLE, reason, 0.0)
 
 
+def run_downstream(
+    stage: str, clips: Iterable[Mapping[str, np.ndarray]], config: Config
+) -> Iterator[StageResult]:
+    """What a stage that reads another stage's arrays stores of clips, in their order.
+
+    Args:
+        stage: name of the stage; one with a stage upstream.
+        clips: arrays by field that the stage upstream stored of each clip; they may be memory maps.
+        config: settings.
+    """
+    spec = get_stage(stage)
+    return iter(import_function(spec.work)(clips, spec.section(config), *loaded_models(spec, config)))
+
+
+def inherited(stage: str, outcome: Outcome) -> StageResult:
+    """The result of a clip that the stage upstream has no arrays of: that stage's outcome and reason."""
+    upstream = get_stage(stage).upstream
+    lacking = get_stage(upstream).product if upstream else "arrays"
+    return StageResult(Outcome(outcome.status, f"no {lacking}: {outcome.reason}", 0.0))
+
+
 def load_models(stage: str, config: Config) -> None:
     """Load what a stage needs into this process, so that missing or wrong weights end a run at its start."""
-    if stage == "faces":
-        _detector(to_yaml(config))
-    elif stage == "flow":
-        flow_engine(config)
+    loaded_models(get_stage(stage), config)
 
 
 @lru_cache(maxsize=2)
@@ -64,23 +88,21 @@ def load_settings(settings: str) -> Config:
     return parse_config(settings)
 
 
-@lru_cache(maxsize=1)
-def _detector(settings: str) -> Any:
-    from deiii.pipeline.faces.stage import load_detector
-
-    return load_detector(load_settings(settings).faces)
+_loaded: dict[str, tuple[str, Any]] = {}  # by stage: settings and the models loaded for them
+_loading = threading.Lock()
 
 
-def flow_engine(config: Config) -> Any:
-    """The flow engine of these settings, loaded once a process."""
-    return _engine(to_yaml(config))
-
-
-@lru_cache(maxsize=1)
-def _engine(settings: str) -> Any:
-    from deiii.pipeline.flow.stage import load_engine
-
-    return load_engine(load_settings(settings).flow)
+def loaded_models(stage: Stage, config: Config) -> tuple[Any, ...]:
+    """A stage's models under these settings, loaded once a process; nothing where it has none."""
+    if stage.models is None:
+        return ()
+    section = stage.section(config)
+    with _loading:
+        held = _loaded.get(stage.name)
+        if held is None or held[0] != repr(section):
+            _loaded.pop(stage.name, None)  # the old models' memory is free before new ones are loaded
+            held = _loaded[stage.name] = repr(section), import_function(stage.models)(section)
+    return (held[1],)
 
 
 def settle_process() -> None:

@@ -7,7 +7,7 @@ process.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +16,19 @@ from deiii.data.cache.outcomes import MACHINE_TROUBLE, Outcome, StageResult, Sta
 from deiii.data.cache.recipes import Recipe
 from deiii.data.cache.shard_plan import ShardPlan
 from deiii.data.cache.shard_writer import ShardWriter
-from deiii.data.cache.shards import Shard, open_shard
+from deiii.data.cache.shards import open_shard
+from deiii.data.cache.stages import get_stage
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Clip
 from deiii.data.tools.atomic_files import file_sha256
-from deiii.pipeline.flow.stage import FaceClip
-from deiii.pipeline.stages.clip import flow_engine, load_models, load_settings, run_clip, settle_process
+from deiii.pipeline.stages.clip import (
+    inherited,
+    load_models,
+    load_settings,
+    run_clip,
+    run_downstream,
+    settle_process,
+)
 from deiii.pipeline.stages.limits import memory_limit, time_limit
 
 
@@ -54,19 +61,22 @@ def run_shard(task: ShardTask) -> ShardRecord:
     Raises:
         OSError: where the cache's disk is full, read-only or gone; clips' own troubles become
             outcomes instead.
-        data.weights.WeightsError: where the stage's weights cannot be had or are not what they must be.
+        data.tools.weights.WeightsError: where the stage's weights cannot be had or are not what they must be.
+        ConfigError: where the stage's work returns other arrays than the stage declares.
     """
     settle_process()
+    stage = get_stage(task.recipe.stage)
     config = load_settings(task.settings)
     if not task.isolate:
-        load_models(task.recipe.stage, config)  # what is wrong with them is no clip's fault
+        load_models(stage.name, config)  # fail here, so that bad weights are not recorded as clip failures
     path = Path(task.folder) / f"{task.plan.name}.h5"
     sources = [source_digest(Path(task.root) / clip.path) for clip in task.plan.clips]
-    with ShardWriter(path, task.recipe.stage, task.recipe.key, task.recipe.provenance) as writer:
+    with ShardWriter(path, stage.name, task.recipe.key, task.recipe.provenance) as writer:
         results = _results(task, config)
         for clip, source, result in zip(task.plan.clips, sources, results, strict=True):
             # A file that went between its digest and its decoding counts as changed when it is back.
             gone = result.outcome.status is Status.MISSING
+            stage.check(result.arrays, config)
             writer.add(clip.id, result.outcome, result.arrays, "" if gone else source)
     return record_shard(path)
 
@@ -82,10 +92,8 @@ def source_digest(path: Path) -> str:
 
 
 def _results(task: ShardTask, config: Config) -> Iterator[StageResult]:
-    if task.recipe.stage == "flow":
-        assert task.upstream is not None
-        faces = open_shard(Path(task.upstream) / f"{task.plan.name}.h5")
-        yield from _flow_results(faces, task.plan.clips, config)
+    if task.upstream is not None:
+        yield from _downstream_results(task, task.upstream, config)
         return
     for clip in task.plan.clips:
         path = str(Path(task.root) / clip.path)
@@ -99,19 +107,14 @@ def _results(task: ShardTask, config: Config) -> Iterator[StageResult]:
         yield _with_note(result, clip)
 
 
-def _flow_results(faces: Shard, clips: Iterable[Clip], config: Config) -> Iterator[StageResult]:
-    """Flow of the clips that have faces; the others inherit the outcome of their faces."""
-    from deiii.pipeline.flow.stage import compute_flow
-
-    outcomes = [(c.id, faces.outcome(c.id)) for c in clips]
-    usable = (faces.clip(i) for i, outcome in outcomes if outcome.usable)
-    inputs = (FaceClip(a["frames"], a["time"], a["valid"]) for a in usable)
-    computed = compute_flow(inputs, config.flow, flow_engine(config))
+def _downstream_results(task: ShardTask, upstream: str, config: Config) -> Iterator[StageResult]:
+    """Results of the clips that the stage upstream has arrays of; the others inherit its outcome."""
+    shard = open_shard(Path(upstream) / f"{task.plan.name}.h5")
+    outcomes = [(clip.id, shard.outcome(clip.id)) for clip in task.plan.clips]
+    usable = (shard.clip(clip_id) for clip_id, outcome in outcomes if outcome.usable)
+    computed = run_downstream(task.recipe.stage, usable, config)
     for _, outcome in outcomes:
-        if outcome.usable:
-            yield next(computed)
-        else:
-            yield StageResult(Outcome(outcome.status, f"no crops: {outcome.reason}", 0.0))
+        yield next(computed) if outcome.usable else inherited(task.recipe.stage, outcome)
 
 
 def _with_note(result: StageResult, clip: Clip) -> StageResult:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -13,6 +14,7 @@ import pytest
 from deiii.data.cache.index import CacheError
 from deiii.data.cache.integrity import verify
 from deiii.data.cache.shards import read_info
+from deiii.data.cache.stages import stages
 from deiii.data.config.load import load_config
 from deiii.data.loader.feature_set import FeatureSet
 from tests.faults.checks import check_done, check_identical, stamps
@@ -223,15 +225,12 @@ def sources(work: Workspace, case: str) -> str:
 def version(work: Workspace, case: str) -> str:
     cache = work.copy()
     config = load_config(overrides=work.words(cache))
-    from deiii.data.cache.stages import VERSIONS
-
-    was = VERSIONS["logmel"]
+    was = stages()["logmel"]
+    step = 1 if case == "an older" else -1  # so that the cache is of the version before or after
     try:
-        VERSIONS["logmel"] = was + (
-            1 if case == "an older" else -1
-        )  # so that the cache is of the version before or after
+        stages()["logmel"] = replace(was, version=was.version + step)
         with pytest.raises(CacheError, match=r"deiii preprocess.*logmel-"):
             FeatureSet.open(config, whole=True)
     finally:
-        VERSIONS["logmel"] = was
+        stages()["logmel"] = was
     check_identical(cache, work.undisturbed)

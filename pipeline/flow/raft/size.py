@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from deiii.data.config.schema import Config
+
 SMALLEST = 128  # px; below it the coarsest correlations have no two points
+
+
+def note_on_size(config: Config) -> str:
+    """`size_note` for the configured crops where RAFT is the configured method."""
+    return size_note(config.faces.size) if config.flow.method == "raft" else ""
 
 
 def working_size(size: int) -> int:

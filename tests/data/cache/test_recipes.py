@@ -2,8 +2,10 @@
 
 import pytest
 
-from deiii.data.cache.recipes import stage_keys
+from deiii.data.cache.recipes import recipes, stage_keys
+from deiii.data.cache.stages import get_stage
 from deiii.data.config.load import load_config
+from deiii.data.config.strict_yaml import ConfigError
 
 RAFT = ["flow.method=raft", "flow.model=raft_small", "flow.weights=Raft_Small_Weights.C_T_V1"]
 
@@ -31,3 +33,20 @@ def test_what_does_not_change_flow_leaves_its_key(setting):
 @pytest.mark.parametrize("setting", ["flow.model=raft_large", "flow.updates=6", "flow.precision=bfloat16"])
 def test_settings_of_raft_change_nothing_for_other_methods(setting):
     assert key("flow.method=dis", setting) == key("flow.method=dis")
+
+
+def test_the_detectors_weights_enter_the_key_by_their_digest():
+    yunet = recipes(load_config(overrides=["faces.detector=yunet"]))["faces"]
+    assert yunet.provenance["weights"].startswith("8f2383e4")
+    assert recipes(load_config())["faces"].provenance["weights"] is None
+
+
+def test_the_demos_keys_stay():
+    """Caches that were made before stages were declared in one place are still found."""
+    found = stage_keys(load_config("synthetic"))
+    assert found == {"faces": "f91fbba0a795", "flow": "0872ee5c8835", "logmel": "9a38658a1c1a"}
+
+
+def test_an_unknown_stage_is_told_with_those_that_exist():
+    with pytest.raises(ConfigError, match=r"stage 'gaze'.*faces, flow, logmel.*package installed"):
+        get_stage("gaze")

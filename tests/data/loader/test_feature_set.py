@@ -17,9 +17,10 @@ from deiii.data.cache.index import (
     write_table,
 )
 from deiii.data.cache.outcomes import Status
+from deiii.data.cache.stages import network_stages
 from deiii.data.config.schema import ModelConfig, SplitConfig
 from deiii.data.corpora.splits import make_split
-from deiii.data.loader.feature_set import FeatureSet, needed_stages
+from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.loader import Loader
 from tests.helpers.caches import CORPUS, KEYS, make_cache
 
@@ -45,8 +46,8 @@ def test_only_the_stages_that_the_network_reads_are_opened(tmp_path):
     config = make_cache(tmp_path, [3, 4], [5, 6])
     config.model.flow = False
     features = FeatureSet.open(config, KEYS)
-    assert features.has_video and features.has_audio and not features.has_flow
-    assert needed_stages(ModelConfig(video=False, audio=False)) == ["faces", "flow"]
+    assert list(features.streams) == ["faces", "logmel"]
+    assert network_stages(ModelConfig(video=False, audio=False)) == ["faces", "flow"]
     config.model.video = config.model.audio = False
     with pytest.raises(CacheError, match="none is in stages"):
         FeatureSet.open(config, KEYS)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from deiii.data.cache.stages import FACES, FLOW, LOGMEL
+from deiii.data.config.load import load_config
 from deiii.data.config.schema import LoaderConfig
 from deiii.data.loader.loader import Loader
-from deiii.data.loader.recording import empty_fields, recording
+from deiii.data.loader.recording import recording
 
 
 def test_windows_hold_the_rows_of_their_time():
@@ -21,7 +23,8 @@ def test_windows_hold_the_rows_of_their_time():
 def test_what_is_missing_is_masked():
     """Sound alone: the batch has pictures of the right size that nothing may look at."""
     time = np.arange(200) / 100
-    arrays = {s: empty_fields(s, 24, 16) for s in ("faces", "flow", "logmel")}
+    settings = load_config(overrides=["faces.size=24", "logmel.n_mels=16"])
+    arrays = {stage.name: stage.empty(settings) for stage in (FACES, FLOW, LOGMEL)}
     arrays["logmel"] = {"logmel": np.ones((200, 16), np.float16), "time": time}
     config = LoaderConfig(steps=3, audio_steps=50, crop=20, batch=2, residency="stream")
     batch = next(

@@ -36,8 +36,8 @@ def features_of(lengths: dict[str, list[int]]) -> FeatureSet:
 @pytest.mark.parametrize(
     ("lengths", "says"),
     [
-        ({"faces": [3, 3, 3], "logmel": [0, 0, 9]}, "any sound; add model.audio=false"),
-        ({"faces": [0, 0, 3], "logmel": [9, 9, 9]}, "any picture; add model.video=false model.flow=false"),
+        ({"faces": [3, 3, 3], "logmel": [0, 0, 9]}, "any audio; add model.audio=false"),
+        ({"faces": [0, 0, 3], "logmel": [9, 9, 9]}, "any crops; add model.video=false"),
         ({"faces": [3, 3, 3], "flow": [0, 0, 3], "logmel": [9, 0, 9]}, "any flow; add model.flow=false"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 
 from deiii.data.config.schema import FacesConfig
 from deiii.pipeline.faces import detectors, face
-from deiii.pipeline.faces.stage import look, weights_digest
+from deiii.pipeline.faces.stage import look
 from deiii.pipeline.media.video import read_video
 from tests.helpers.clipmaker import needs_shared, shared
 
@@ -14,11 +14,6 @@ from tests.helpers.clipmaker import needs_shared, shared
 def test_nothing_in_noise_or_emptiness():
     detect = detectors.load_detector(FacesConfig())
     assert detect(np.zeros((240, 320, 3), np.uint8)) == []
-
-
-def test_digest_names_the_cascade_and_yunet():
-    assert len(weights_digest(FacesConfig())) == 64
-    assert weights_digest(FacesConfig(detector="yunet")).startswith("8f2383e4")
 
 
 def test_shrink_bounds_the_longer_side():

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deiii.data.cache.outcomes import Status
-from deiii.data.config.schema import FacesConfig, SyntheticConfig
+from deiii.data.cache.stages import FACES
+from deiii.data.config.schema import Config, FacesConfig, SyntheticConfig
 from deiii.data.corpora.synthetic.face import landmarks, render_frames
 from deiii.data.corpora.synthetic.plan import plan_clip
 from deiii.pipeline.faces import align
@@ -39,8 +40,8 @@ def test_drawn_face(drawn, haar):
     result = extract_faces(path, FacesConfig(), haar)
     arrays = result.arrays
     assert result.outcome.status is Status.OK and len(arrays["time"]) == len(frames)
-    for name, (dtype, _) in faces.FIELDS.items():
-        assert arrays[name].dtype == dtype and len(arrays[name]) == len(frames)
+    FACES.check(arrays, Config())
+    assert all(len(array) == len(frames) for array in arrays.values())
     # Haar's points are placed by its box: an offset common to all frames is the cascade's; what
     # must be right is the motion.
     scale = 112 / 1.5 / arrays["box"][:, 2].mean()

@@ -54,11 +54,12 @@ def test_existing_cluster_makes_the_same_bytes_as_a_local_one(scheduler, tmp_pat
 
 
 def test_flow_asks_for_the_gpu_where_workers_offer_one(scheduler, tmp_path):
-    config = settings(tmp_path, f"scheduler={scheduler}", "flow.method=raft")
+    config = settings(tmp_path, f"scheduler={scheduler}", "flow.method=raft", "stages=[flow]")
     with open_cluster(config, 1) as client:
         resources = stage_resources(client, config)
         assert resources("flow") == {"GPU": 1} and resources("faces") is None
-        assert stage_resources(client, settings(tmp_path, "flow.method=dis"))("flow") is None
+        for other in ("stages=[flow]", "flow.method=dis"), ("stages=[logmel]", "flow.method=raft"):
+            assert stage_resources(client, settings(tmp_path, *other))("flow") is None
 
 
 @pytest.mark.parametrize(("lost", "what"), [("cache", "cache folder"), ("raw", "corpus in")])

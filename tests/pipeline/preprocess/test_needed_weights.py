@@ -16,7 +16,7 @@ def fetched(monkeypatch):
     names = []
     monkeypatch.setattr(needed_weights, "locate", lambda name: (None, []))
     monkeypatch.setattr(needed_weights, "resolve", lambda given, default: names.append(given or default))
-    monkeypatch.setattr(needed_weights, "load_detector", lambda config: None)
+    monkeypatch.setattr("deiii.pipeline.faces.detectors.load_detector", lambda config: None)
     return names
 
 

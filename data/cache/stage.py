@@ -1,0 +1,193 @@
+"""What a stage is: the record in which one is declared.
+
+`deiii.data.cache.stages` declares deiii's own and finds those of installed packages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from importlib import import_module
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from deiii.data.config.schema import Config, result_params
+from deiii.data.config.strict_yaml import ConfigError
+
+
+class Weights(NamedTuple):
+    """Weights that a stage needs: a path or name from its settings, and the name used where that is empty."""
+
+    given: str | None
+    default: str
+
+
+@dataclass(frozen=True)
+class Field:
+    """One array that a stage stores, with one row a video frame or audio hop.
+
+    Attributes:
+        dtype: numpy's name of its type.
+        shape: axes after the row; a number, or the dotted name of the setting that holds it.
+        use: ``large`` is the array that the network reads, mapped and copied by rows; ``small`` is read once
+            and kept by the loader; ``kept`` is stored for people and other stages.
+        optional: whether some settings store no such array.
+        dtypes: further types that a setting may choose.
+        public: its name in `deiii.pipeline.extract.Features`.
+    """
+
+    dtype: str
+    shape: tuple[int | str, ...] = ()
+    use: Literal["large", "small", "kept"] = "kept"
+    optional: bool = False
+    dtypes: tuple[str, ...] = ()
+    public: str = ""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """All that the project knows about a stage.
+
+    Attributes:
+        name: of its settings, its cache folders and its arrays; a Python identifier.
+        version: raise it whenever the code computes something else: old caches are then not found.
+        modality: what its rows lie on: video frames or audio hops. Rows of a video stage are those of the
+            stage upstream of it.
+        settings: dataclass of its settings, every field made by `deiii.data.config.schema.opt`.
+        fields: what it stores, by name: one ``large`` field, and ``time`` in s.
+        work: ``module:function``. Without ``upstream`` it takes a media file's path, the settings and the
+            models (where there are any) and returns a `StageResult`. With ``upstream`` it takes an iterator
+            over clips' arrays of that stage instead of the path, and yields a `StageResult` for each.
+        upstream: the stage whose arrays it reads; ``None`` where it reads media files.
+        models: ``module:function`` from the settings to what is loaded once a process; ``None`` for nothing.
+        load_early: whether models are also loaded before workers start, so that bad ones end a run at once.
+        product: what its large field holds, in a word, for messages.
+        hop_ms: distance of its rows, of an audio stage: ms, or the dotted name of the setting.
+        switch: setting of `ModelConfig` by which the network's own encoders read it; empty for a stage that
+            enters through ``model.extra``.
+        stream: the name under which the network's input is hidden and reported.
+        counts_when: by setting, whether it changes the result under the other settings of the section.
+        weights: the weights that the settings ask for; they enter the key.
+        known_weights: by name in the weights table, the settings that use it.
+        on_gpu: whether it runs on a GPU where there is one.
+        note: ``module:function`` from the configuration to what a person should know; may be empty.
+        decode: ``module:function`` from the stored arrays to the large field's values.
+
+    Raises:
+        ConfigError: where the declaration contradicts itself; names the stage and the attribute.
+    """
+
+    name: str
+    version: int
+    modality: Literal["video", "audio"]
+    settings: type
+    fields: Mapping[str, Field]
+    work: str
+    upstream: str | None = None
+    models: str | None = None
+    load_early: bool = False
+    product: str = ""
+    hop_ms: float | str | None = None
+    switch: str = ""
+    stream: str = ""
+    counts_when: Mapping[str, Callable[[Any], bool]] = field(default_factory=dict)
+    weights: Callable[[Any], Weights | None] = lambda section: None
+    known_weights: Mapping[str, str] = field(default_factory=dict)
+    on_gpu: Callable[[Any], bool] = lambda section: False
+    note: str | None = None
+    decode: str | None = None
+
+    def __post_init__(self) -> None:
+        large = [name for name, f in self.fields.items() if f.use == "large"]
+        told = f"stage {self.name!r}"
+        if not self.name.isidentifier():
+            raise ConfigError(f"{told}: a name is letters, digits and underscores")
+        if len(large) != 1:
+            raise ConfigError(f"{told}: fields need exactly one with use='large', not {large}")
+        if "time" not in self.fields:
+            raise ConfigError(f"{told}: fields need 'time', the time of each row in s")
+        if self.modality not in ("video", "audio"):
+            raise ConfigError(f"{told}: modality is 'video' or 'audio', not {self.modality!r}")
+        if self.modality == "audio" and (self.hop_ms is None or self.fields["time"].use != "small"):
+            raise ConfigError(f"{told}: an audio stage needs hop_ms, and 'time' with use='small'")
+        described = is_dataclass(self.settings) and all("help" in f.metadata for f in fields(self.settings))
+        if not described:
+            raise ConfigError(f"{told}: settings is a dataclass whose fields are made by schema.opt")
+        object.__setattr__(self, "product", self.product or self.name)
+        object.__setattr__(self, "stream", self.stream or self.name)
+
+    @property
+    def large(self) -> str:
+        """Name of the large field."""
+        return next(name for name, f in self.fields.items() if f.use == "large")
+
+    @property
+    def small(self) -> tuple[str, ...]:
+        """Names of the fields that the loader keeps in memory."""
+        return tuple(name for name, f in self.fields.items() if f.use == "small")
+
+    def section(self, config: Config) -> Any:
+        """The stage's settings in a configuration; its defaults where that has no such section."""
+        found = getattr(config, self.name, None)
+        return self.settings() if found is None else found
+
+    def result_params(self, config: Config) -> dict[str, Any]:
+        """The settings that change the stage's result, as they enter its key."""
+        section = self.section(config)
+        counts = lambda name: name not in self.counts_when or self.counts_when[name](section)
+        return {name: value for name, value in result_params(section).items() if counts(name)}
+
+    def shape(self, name: str, config: Config) -> tuple[int, ...]:
+        """The axes of a field after its rows under a configuration."""
+        return tuple(
+            n if isinstance(n, int) else int(self._setting(config, n)) for n in self.fields[name].shape
+        )
+
+    def row_seconds(self, config: Config) -> float:
+        """Distance of an audio stage's rows in s."""
+        hop = self.hop_ms
+        if hop is None:
+            raise ConfigError(f"rows of the stage {self.name!r} are video frames, at no fixed distance")
+        return float(self._setting(config, hop) if isinstance(hop, str) else hop) / 1000
+
+    def _setting(self, config: Config, name: str) -> Any:
+        """The value of a dotted setting."""
+        section, _, key = name.partition(".")
+        return getattr(self.section(config) if section == self.name else getattr(config, section), key)
+
+    def empty(self, config: Config) -> dict[str, np.ndarray]:
+        """The fields that the loader reads, without any row: what stands for "nothing found"."""
+        read = {name: f for name, f in self.fields.items() if f.use != "kept"}
+        return {name: np.empty((0, *self.shape(name, config)), f.dtype) for name, f in read.items()}
+
+    def check(self, arrays: Mapping[str, np.ndarray], config: Config) -> None:
+        """Refuse arrays that are not what the stage declares.
+
+        Args:
+            arrays: by field, [n, ...]; empty for a clip without a result.
+
+        Raises:
+            ConfigError: names stage, field, what was declared and what was found.
+        """
+        if not arrays:
+            return
+        wanted = {name for name, f in self.fields.items() if not f.optional}
+        if not wanted <= arrays.keys() <= self.fields.keys():
+            raise ConfigError(
+                f"stage {self.name!r} declares the fields {sorted(self.fields)}, "
+                f"its work returned {sorted(arrays)}"
+            )
+        for name, array in arrays.items():
+            f, shape = self.fields[name], self.shape(name, config)
+            if array.dtype.name not in (np.dtype(f.dtype).name, *f.dtypes) or array.shape[1:] != shape:
+                raise ConfigError(
+                    f"stage {self.name!r} declares {name!r} as {f.dtype} {['n', *shape]}, "
+                    f"its work returned {array.dtype} {list(array.shape)}"
+                )
+
+
+def import_function(path: str) -> Callable[..., Any]:
+    """The function that ``module:function`` names, imported now."""
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
