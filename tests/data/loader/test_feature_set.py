@@ -55,7 +55,7 @@ def test_only_the_stages_that_the_network_reads_are_opened(tmp_path):
 
 def test_a_missing_stage_says_what_to_run_and_what_is_there(tmp_path):
     config = make_cache(tmp_path, [3], [5])
-    with pytest.raises(CacheError, match=r"make preprocess.*flow-123.*flow-0{12}"):
+    with pytest.raises(CacheError, match=r"deiii preprocess.*flow-123.*flow-0{12}"):
         FeatureSet.open(config, {**KEYS, "flow": "123"})
 
 
