@@ -1,1 +1,1 @@
-"""Corpus adapters: each turns a folder (and its label files) into a `deiii.data.corpora.clips.Corpus`."""
+"""Corpora: clips and splits, and one adapter for each corpus that reads its folder into a `Corpus`."""

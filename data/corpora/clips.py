@@ -1,4 +1,4 @@
-"""A clip, a corpus of clips, and how a corpus is divided into shards.
+"""A clip, and a corpus of clips.
 
 >>> a = Clip(id="s1/a", path="s1/a.mp4", speaker="s1", label="happy")
 >>> Corpus("mine", "/clips", ("happy", "sad"), (a,)).speakers
@@ -17,15 +17,15 @@ class Clip:
     """One recording of one speaker.
 
     Attributes:
-        id: unique within the corpus, stable between scans.
+        id: unique within the corpus, the same in every scan.
         path: the media file, relative to the corpus root, with forward slashes.
-        speaker: who is seen and heard; splits never divide a speaker.
-        label: class name, or ``None`` where the corpus has attributes alone.
-        soft: perceived distribution over the corpus's classes (sums to 1), where raters disagree.
+        speaker: the person in the clip; a split never divides the clips of a speaker.
+        label: class name, or ``None`` if the clip has attributes only.
+        soft: distribution over the corpus's classes (sums to 1) that raters perceived, if they disagree.
         attributes: continuous labels by name (``valence``, ``arousal``, ``dominance``), in the
             corpus's own range (`Corpus.ranges`); a missing one is absent.
-        fold: the corpus's own fold or session name, where it has one.
-        note: known trouble with this clip at its source, else empty.
+        fold: the corpus's own fold or session name, if it has one.
+        note: a known defect of this clip at its source; empty if there is none.
     """
 
     id: str
@@ -40,16 +40,19 @@ class Clip:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Clips under one root, with what their labels mean.
+    """Clips below one root folder, and the meaning of their labels.
 
     Attributes:
-        name: also the cache folder's name.
+        name: also the name of the corpus's folder in a cache.
         root: folder that clip paths are relative to.
         classes: class names; a label's index in this tuple is its class number.
         clips: in a fixed order, sorted by id.
         ranges: lowest and highest possible value of each attribute.
         protocol: name of the default split protocol in ``data/corpora/protocols/``.
-        labels: whose labels these are, where the corpus has several kinds (``perceived``), else empty.
+        labels: kind of the labels, if the corpus has several (``acted``, ``perceived``); else empty.
+
+    Raises:
+        CorpusError: for two clips of one id, or a label that does not fit the classes.
     """
 
     name: str
@@ -83,8 +86,9 @@ class Corpus:
 
     @property
     def speakers(self) -> tuple[str, ...]:
+        """The names of all speakers, sorted."""
         return tuple(sorted({c.speaker for c in self.clips}))
 
 
 class CorpusError(ValueError):
-    """A corpus's folder, table or labels are not what they must be; the message says what to do."""
+    """The folder, table or labels of a corpus are not as expected; the message says what to do."""

@@ -1,24 +1,25 @@
 """CREMA-D (Cao et al. 2014, https://github.com/CheyneyComputerScience/CREMA-D).
 
-File names are ``1001_DFA_ANG_XX``: actor, sentence, acted emotion, intensity; the videos lie in
-``VideoFlash/*.flv`` (or ``VideoMP4/*.mp4`` after conversion), or without folders.
+File names are ``1001_DFA_ANG_XX``: actor, sentence, acted emotion, intensity. The videos lie in
+``VideoFlash/*.flv`` (or ``VideoMP4/*.mp4`` after conversion), or in no folder.
 
-``corpus.labels=perceived`` takes what raters saw and heard in the whole clip (the multimodal
-columns; the voice-only and face-only ratings answer another question). Two files hold them:
+``corpus.labels=perceived`` uses the ratings of the whole clip (the multimodal columns), not those of the
+audio alone or the face alone. Two files hold them:
 
 - ``processedResults/tabulatedVotes.csv`` has the number of votes for each emotion (rows
   ``100000 * 3 + clip`` are the multimodal ones): `Clip.soft` is each emotion's share of the votes.
-- ``processedResults/summaryTable.csv`` has the winners alone (``A:N`` is a tie): `Clip.soft` is
-  even between the winners. Its levels are mean intensities, not votes, and weigh nothing.
+- ``processedResults/summaryTable.csv`` has the winners only (``A:N`` is a tie): `Clip.soft` is
+  even among the winners. Its levels are mean intensities, not votes, and are not used.
 
-The first is used where it is there. A tie has no single perceived class: its label is None and its
-soft distribution trains and is scored as such.
+If both are there, the first is used. A tie has no single perceived class: its label is None, and its soft
+label is used in training and scoring.
 """
 
 from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from deiii.data.config.schema import CorpusConfig
@@ -30,7 +31,9 @@ CODES = {"ANG": "A", "DIS": "D", "FEA": "F", "HAP": "H", "NEU": "N", "SAD": "S"}
 CLASSES = tuple(LETTERS.values())
 EXAMPLE = "VideoFlash/1001_DFA_ANG_XX.flv"
 BROKEN = ("1064_IEO_DIS_MD", "1064_TIE_SAD_XX", "1076_MTI_NEU_XX", "1076_MTI_SAD_XX")
-MULTIMODAL = 3  # query type of the ratings of sound and picture together
+MULTIMODAL = 3  # query type of the ratings of audio and video together
+
+Votes = tuple[str, dict[str, float]]  # a clip's id, and the number of votes by letter
 
 _NAME = re.compile(r"(\d{4})_([A-Z]{3})_(ANG|DIS|FEA|HAP|NEU|SAD)_(XX?|LO|MD|HI)", re.IGNORECASE)
 
@@ -39,8 +42,8 @@ def scan(config: CorpusConfig) -> Corpus:
     """CREMA-D clips with acted or perceived labels.
 
     Raises:
-        CorpusError: for a folder without such files, a clip that is there twice in one format,
-            or missing or malformed rating tables where ``config.labels`` is ``perceived``.
+        CorpusError: for a folder without such files, a clip with two files of one format, or missing or
+            malformed rating tables if ``config.labels`` is ``perceived``.
     """
     root = root_folder(config.root, "crema_d", EXAMPLE)
     paths = media_files(root, VIDEO + AUDIO)
@@ -58,7 +61,11 @@ def scan(config: CorpusConfig) -> Corpus:
 
 
 def read_votes(root: Path) -> dict[str, tuple[float, ...]]:
-    """Perceived distribution over `CLASSES` by clip id, from whichever table is there."""
+    """Perceived distribution over `CLASSES` by clip id, from the first table that exists.
+
+    Raises:
+        CorpusError: if there is no table, or it is malformed; the message names the row.
+    """
     for name, parse in (("tabulatedVotes.csv", _tabulated), ("summaryTable.csv", _summary)):
         for path in (root / "processedResults" / name, root / name):
             if path.is_file():
@@ -69,7 +76,7 @@ def read_votes(root: Path) -> dict[str, tuple[float, ...]]:
     )
 
 
-def _read(path: Path, parse) -> dict[str, tuple[float, ...]]:
+def _read(path: Path, parse: Callable[[dict[str, str]], Votes | None]) -> dict[str, tuple[float, ...]]:
     votes: dict[str, tuple[float, ...]] = {}
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
@@ -92,16 +99,18 @@ def _read(path: Path, parse) -> dict[str, tuple[float, ...]]:
     return votes
 
 
-def _tabulated(row: dict) -> tuple[str, dict[str, float]] | None:
+def _tabulated(row: dict[str, str]) -> Votes | None:
+    """A row of tabulatedVotes.csv; ``None`` if it is not about audio and video together."""
     if int(row[""]) // 100_000 != MULTIMODAL:
         return None
-    counts = {letter: int(row[letter]) for letter in LETTERS}
+    counts = {letter: float(int(row[letter])) for letter in LETTERS}
     if min(counts.values()) < 0:
         raise ValueError("a negative number of votes")
     return row["fileName"].strip(), counts
 
 
-def _summary(row: dict) -> tuple[str, dict[str, float]]:
+def _summary(row: dict[str, str]) -> Votes:
+    """A row of summaryTable.csv: one vote for each winner."""
     winners = row["MultiModalVote"].strip().split(":")
     if unknown := set(winners) - set(LETTERS):
         raise ValueError(f"unknown vote {', '.join(sorted(unknown))!r} (known: {', '.join(LETTERS)})")
@@ -109,13 +118,13 @@ def _summary(row: dict) -> tuple[str, dict[str, float]]:
 
 
 def _one_file_each(paths: list[str]) -> dict[str, str]:
-    """A clip's best file: video before sound; of several formats the first in `VIDEO`."""
+    """The file of each clip: of several video formats the first in `VIDEO`; audio only without any video."""
     by_format: dict[str, dict[str, str]] = {suffix: {} for suffix in VIDEO + AUDIO}
     for path in paths:
         file = PurePosixPath(path)
         match = _NAME.fullmatch(file.stem)
         if match:
-            level = "XX" if match[4].upper() == "X" else match[4].upper()  # 1040_ITH_SAD_X
+            level = "XX" if match[4].upper() == "X" else match[4].upper()  # the release has 1040_ITH_SAD_X
             clip_id = "_".join([match[1], match[2].upper(), match[3].upper(), level])
             only_one(by_format[file.suffix.lower()], clip_id, path, "crema_d")
     video: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Finding media files under a corpus root."""
+"""Find media files below a corpus root."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ AUDIO = (".flac", ".wav")
 def root_folder(root: str, corpus: str, example: str) -> Path:
     """The corpus root as a path.
 
+    Args:
+        root: the setting ``corpus.root``.
+        corpus: the adapter's name, for messages.
+        example: path of a file that the folder should hold, for messages.
+
     Raises:
-        CorpusError: where it is not a folder.
+        CorpusError: if it is not a folder.
     """
     path = Path(root)
     if not path.is_dir():
@@ -29,10 +34,10 @@ def root_folder(root: str, corpus: str, example: str) -> Path:
 
 
 def media_files(root: Path, suffixes: Iterable[str]) -> list[str]:
-    """Files with one of the suffixes (any case), relative to the root, POSIX, sorted.
+    """Files with one of the suffixes (any case), as POSIX paths relative to the root, sorted.
 
-    Hidden files and folders are passed over: macOS leaves ``._name.mp4`` beside every file it
-    unzips, which is no video. Links to folders are not followed, so a loop cannot hang the scan.
+    Hidden files and folders are skipped: macOS writes a file ``._name.mp4``, which is not a video, beside
+    every file that it unzips. Links to folders are not followed, because they can form a loop.
     """
     wanted = tuple(s.lower() for s in suffixes)
     found = []
@@ -46,14 +51,14 @@ def media_files(root: Path, suffixes: Iterable[str]) -> list[str]:
 
 
 def examples(paths: Iterable[str], most: int = 3) -> str:
-    """The first few paths as text for a message."""
+    """The first ``most`` paths as text for a message."""
     paths = list(paths)
     more = f" and {len(paths) - most} more" if len(paths) > most else ""
     return ", ".join(paths[:most]) + more
 
 
 def only_one(found: dict[str, str], clip_id: str, path: str, corpus: str) -> None:
-    """Record a clip's file, refusing a second one under the same id."""
+    """Add a clip's file to ``found``. Raises CorpusError if the clip has a file already."""
     if clip_id in found:
         raise CorpusError(
             f"{corpus}: {clip_id} is there twice, as {found[clip_id]} and {path}; "

@@ -1,18 +1,18 @@
 """MSP-IMPROV (Busso et al. 2017, https://doi.org/10.1109/TAFFC.2016.2515617; by licence from UT Dallas).
 
 Clips lie in ``session1/S01A/P/MSP-IMPROV-S01A-F01-P-FM01.avi``: sentence and intended emotion
-(S01A), actor (F01: the woman of session 1), kind of recording (P, R, S or T) and turn. One text
-file, ``Evalution.txt`` in the release (sic), holds the ratings under names with another prefix:
+(S01A), actor (F01: the woman of session 1), kind of recording (P, R, S or T) and turn. One text file,
+named ``Evalution.txt`` in the release, holds the ratings, under names with another prefix:
 
     UTD-IMPROV-S01A-F01-P-FM01.avi; A; A:2.250000; V:2.500000; D:2.750000 ; N:3.000000;
 
-with a line for each rater below. Of the consensus letters A, H, S and N become classes; O (other)
-and X (no agreement) leave the clip without a class, with its attributes. ``A``, ``V`` and ``D``
-are means on scales from 1 to 5; naturalness (``N``) is not used.
+with a line for each rater below. The consensus letters A, H, S and N become classes. A clip with O (other)
+or X (no agreement) has no class, only attributes. ``A``, ``V`` and ``D`` are means on scales from 1 to 5;
+naturalness (``N``) is not used.
 
-`Clip.speaker` is the actor's field of the name (F01), as is usual with this corpus; what the letters
-before the turn's number mean was not at hand. Both actors of a session belong to one fold of the
-default protocol, so neither this nor a partner's voice in the background can leak.
+`Clip.speaker` is the actor in the name (F01), as is usual with this corpus; the meaning of the letters
+before the turn's number is not documented. In the default protocol both actors of a session belong to one
+fold, so neither these letters nor a partner's voice in the background can leak into training.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Rating:
-    """One clip's consensus letter and mean attributes, as the table has them."""
+    """One clip's consensus letter and mean attributes, as they are in the table."""
 
     letter: str
     attributes: dict[str, float]
@@ -52,8 +52,8 @@ class Rating:
 def scan(config: CorpusConfig) -> Corpus:
     """MSP-IMPROV clips with consensus classes and arousal, valence and dominance in 1..5.
 
-    Rated clips whose file is absent are kept (they end as ``missing``), except those of sessions
-    of which nothing is there.
+    Rated clips without a file are kept (they end as ``missing``), except those of sessions without any
+    file.
 
     Raises:
         CorpusError: for a folder without such files, or a missing or malformed rating table.
@@ -61,13 +61,13 @@ def scan(config: CorpusConfig) -> Corpus:
     root = root_folder(config.root, "msp_improv", EXAMPLE)
     paths = media_files(root, VIDEO + AUDIO)
     video: dict[str, str] = {}
-    sound: dict[str, str] = {}
+    audio: dict[str, str] = {}
     for path in paths:
         match = _NAME.fullmatch(PurePosixPath(path).stem)
         if match:
-            kind = video if path.lower().endswith(VIDEO) else sound
+            kind = video if path.lower().endswith(VIDEO) else audio
             only_one(kind, match[1].upper(), path, "msp_improv")
-    files = video or sound
+    files = video or audio
     if not files:
         got = f"found {examples(paths)}" if paths else "found no media files at all"
         raise CorpusError(f"msp_improv: no files such as {EXAMPLE} under {config.root}; {got}")
@@ -86,7 +86,11 @@ def scan(config: CorpusConfig) -> Corpus:
 
 
 def read_ratings(path: Path) -> dict[str, Rating]:
-    """Ratings by clip id (``S01A-F01-P-FM01``); attributes keep the table's letters and direction."""
+    """Ratings by clip id (``S01A-F01-P-FM01``); attributes keep the letters and direction of the table.
+
+    Raises:
+        CorpusError: for a malformed table; the message names the line.
+    """
     ratings: dict[str, Rating] = {}
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         for number, line in enumerate(file, start=1):

@@ -1,8 +1,8 @@
 """RAVDESS (Livingstone & Russo 2018, https://doi.org/10.5281/zenodo.1188976).
 
-A file name holds everything: ``MM-VC-EM-IN-ST-RE-AC.ext`` are modality, vocal channel, emotion,
-intensity, statement, repetition and actor. Folders do not matter (``Actor_01/``,
-``Video_Speech_Actor_01/Actor_01/`` as unzipped, or none at all).
+The file name ``MM-VC-EM-IN-ST-RE-AC.ext`` says everything about a clip: modality, vocal channel, emotion,
+intensity, statement, repetition and actor. Files may lie in any folders (``Actor_01/``,
+``Video_Speech_Actor_01/Actor_01/`` as unzipped, or none).
 """
 
 from __future__ import annotations
@@ -29,19 +29,22 @@ _log = logging.getLogger(__name__)
 def scan(config: CorpusConfig) -> Corpus:
     """RAVDESS clips of ``config.modality`` and ``config.channel``.
 
-    The classes are always the corpus's eight, so that class numbers mean the same in every run
-    (songs have no disgust and no surprise).
+    The classes are always all eight of the corpus, so that class numbers are the same in every run, although
+    songs have no disgust and no surprise.
 
     Raises:
-        CorpusError: for a folder without such files, a file that is there twice, or one that
-            lies in another actor's folder.
+        CorpusError: for a folder without such files, two files of one clip, or a file in another actor's
+            folder.
     """
     root = root_folder(config.root, "ravdess", EXAMPLE)
-    modality, channels = MODALITIES[config.modality], CHANNELS[config.channel]
+    modality = MODALITIES[config.modality]
+    channels = CHANNELS[config.channel]
     suffixes = AUDIO if config.modality == "audio-only" else VIDEO
     paths = media_files(root, VIDEO + AUDIO)
     found: dict[str, str] = {}
-    clips, odd, others = [], [], set()
+    clips: list[Clip] = []
+    odd: list[str] = []
+    others: set[tuple[str, str]] = set()
     for path in paths:
         fields = parse_name(path)
         if fields is None:
@@ -52,7 +55,7 @@ def scan(config: CorpusConfig) -> Corpus:
             others.add((_name(MODALITIES, fields[0]), "speech" if fields[1] == 1 else "song"))
             continue
         if not path.lower().endswith(suffixes):
-            continue  # sound that somebody extracted beside the video, or the other way round
+            continue  # not as published, such as audio that somebody extracted from the video
         clip_id = PurePosixPath(path).stem
         only_one(found, clip_id, path, "ravdess")
         clips.append(Clip(clip_id, path, f"actor-{fields[6]:02d}", CLASSES[fields[2] - 1]))
@@ -65,7 +68,7 @@ def scan(config: CorpusConfig) -> Corpus:
 
 
 def parse_name(path: str) -> tuple[int, ...] | None:
-    """The seven fields of a RAVDESS file name, or None where it is not one.
+    """The seven fields of a RAVDESS file name, or ``None`` for another name.
 
     >>> parse_name("Actor_12/01-01-06-01-02-01-12.mp4")
     (1, 1, 6, 1, 2, 1, 12)
@@ -86,13 +89,15 @@ def _check_folder(path: str, actor: int) -> None:
         )
 
 
-def _nothing_found(config: CorpusConfig, paths: list[str], odd: list[str], others: set) -> str:
+def _nothing_found(
+    config: CorpusConfig, paths: list[str], odd: list[str], others: set[tuple[str, str]]
+) -> str:
     want = f"ravdess: no {config.modality} {config.channel} files such as {EXAMPLE} under {config.root}; "
     if others:
         there = ", ".join(f"corpus.modality={m} corpus.channel={c}" for m, c in sorted(others))
         return want + f"there are files for {there}"
     if odd:
-        return want + f"names that look alike have fields out of range: {examples(odd)}"
+        return want + f"similar names have fields out of range: {examples(odd)}"
     return want + (f"found {examples(paths)}" if paths else "found no media files at all")
 
 

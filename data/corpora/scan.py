@@ -1,4 +1,4 @@
-"""The clips of a corpus: which adapter reads it, and the name of its cache folder.
+"""Read the clips of a corpus with its adapter; the name of its folder in a cache.
 
 >>> from deiii.data.config.schema import CorpusConfig
 >>> corpus = scan(CorpusConfig(name="ravdess", root="raw/ravdess"))  # doctest: +SKIP
@@ -16,7 +16,7 @@ from pathlib import Path, PurePath
 from deiii.data.config.schema import Config, CorpusConfig
 from deiii.data.corpora.clips import Corpus, CorpusError
 
-# By name, imported on first use: a scan of RAVDESS needs nothing of the drawing code.
+# Modules by name, imported on first use: a scan of RAVDESS does not need the code of the synthetic corpus.
 ADAPTERS = {
     "synthetic": "deiii.data.corpora.synthetic",
     "ravdess": "deiii.data.corpora.ravdess",
@@ -29,11 +29,11 @@ ADAPTERS = {
 def scan(config: CorpusConfig) -> Corpus:
     """The clips of the corpus that ``config.name`` and ``config.root`` name.
 
-    Nothing is decoded: a clip that cannot be used says so later, as its recorded outcome.
+    No media file is opened; a clip that cannot be decoded gets an outcome in preprocessing.
 
     Raises:
-        CorpusError: where folder, file names or label files are not as the corpus publishes them;
-            the message says what was expected and what was found, with an example.
+        CorpusError: if folder, file names or label files are not as their publisher provides them; the
+            message says what was expected, with an example, and what was found.
     """
     if config.name not in ADAPTERS:
         raise CorpusError(f"unknown corpus {config.name!r}; there are {', '.join(ADAPTERS)}")
@@ -42,10 +42,10 @@ def scan(config: CorpusConfig) -> Corpus:
 
 
 def cache_name(config: CorpusConfig) -> str:
-    """The name of a corpus's cache folder, known without the corpus at hand.
+    """The name of a corpus's folder in a cache; it depends on the settings only, not on the corpus's files.
 
-    Selections with different clips (RAVDESS's speech and song, two tables) get different folders;
-    CREMA-D's two kinds of label share one, since their clips and features are the same.
+    Selections of different clips (RAVDESS's speech and song, two tables) have different folders. CREMA-D's
+    two kinds of labels share one, because their clips and features are the same.
 
     >>> cache_name(CorpusConfig(name="ravdess", modality="audio-only"))
     'ravdess-audio-only-speech'
@@ -60,7 +60,11 @@ def cache_name(config: CorpusConfig) -> str:
 
 
 def scan_corpus(config: Config) -> Corpus:
-    """The configured corpus; the synthetic one is drawn first where it is not there."""
+    """The corpus that the settings name; the synthetic corpus is generated first if it is not complete.
+
+    Raises:
+        CorpusError: as `scan`.
+    """
     if config.corpus.name == "synthetic":
         from deiii.data.corpora.synthetic import make
 

@@ -1,14 +1,14 @@
-"""Who trains, who chooses and who tests: splits in which no speaker crosses.
+"""Speaker-independent splits: no speaker is in two of the parts train, val and test.
 
-Protocols are data (``data/corpora/protocols/*.yaml``), in three kinds:
+A protocol (``data/corpora/protocols/*.yaml``) says how a corpus is divided into folds. There are three kinds:
 
-- ``fixed``: folds are lists of speakers;
-- ``column``: folds are the clips' own `Clip.fold` (a session, say), sorted;
-- ``speakers``: the clips' own folds where they have any, else whole speakers dealt into ``folds`` folds.
+- ``fixed``: the folds are lists of speakers;
+- ``column``: the folds are the clips' own `Clip.fold`, such as a session, sorted;
+- ``speakers``: the clips' own folds if they have any, otherwise whole speakers divided among ``folds`` folds.
 
-The test fold is given; validation speakers (``validation: speakers``) or whole folds (``validation:
-folds``) are always taken from the training ones, never from the test fold. Everything follows from
-names and the seed, not from the order of clips, and a split can be saved beside a paper.
+One fold is tested. The validation part is taken from the other folds: single speakers (``validation:
+speakers``) or whole folds (``validation: folds``). A split depends on names and the seed only, not on the
+order of the clips, and can be saved as a file to publish with a paper.
 
 >>> from deiii.data.corpora.clips import Clip
 >>> clips = tuple(Clip(f"{s}{i}", f"{s}{i}.mp4", s, "a") for s in "abcde" for i in range(2))
@@ -41,30 +41,44 @@ FORMAT = "deiii-split-1"
 
 
 class SplitError(ValueError):
-    """A split cannot be made or a split file is not sound; the message says why."""
+    """A corpus cannot be split, or a split file was changed; the message says why."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a corpus is divided into folds; see the module's text for the kinds."""
+    """How a corpus is divided into folds.
+
+    Attributes:
+        name: of the file.
+        about: the protocol in a few words, for reports.
+        kind: ``fixed``, ``column`` or ``speakers``; see the module's text.
+        validation: unit of the validation part, ``speakers`` or ``folds``.
+        folds: the speakers of each fold (``fixed`` only).
+        n_folds: number of folds (``speakers`` only).
+    """
 
     name: str
     about: str
     kind: str
     validation: str = "speakers"
-    folds: int | tuple[tuple[str, ...], ...] = ()
+    folds: tuple[tuple[str, ...], ...] = ()
+    n_folds: int = 0
 
 
 @dataclass(frozen=True)
 class Split:
-    """Clip ids of the three parts of one fold.
+    """The clip ids of the three parts of one split.
 
     Attributes:
         corpus: the corpus's name.
         protocol: the protocol's name.
-        fold, n_folds: which of how many folds is tested, counted from 0.
+        fold: the fold that is tested, counted from 0.
+        n_folds: number of folds.
         train, val, test: clip ids, sorted.
         speaker_of: the speaker of every clip id.
+
+    Raises:
+        SplitError: for a clip in two parts, or a speaker with clips in two parts.
     """
 
     corpus: str
@@ -92,11 +106,11 @@ class Split:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON of everything above: two papers with one digest, one split."""
+        """SHA-256 of the canonical JSON of all attributes; equal digests mean equal splits."""
         return hashlib.sha256(canonical_json(self._content()).encode()).hexdigest()
 
     def to_json(self) -> str:
-        """A readable file with the digest: parts as ``{speaker: [clip ids]}``."""
+        """The split as JSON with its digest; each part is ``{speaker: [clip ids]}``."""
         return json.dumps({**self._content(), "digest": self.digest}, indent=1, ensure_ascii=False) + "\n"
 
     def save(self, path: str | Path) -> None:
@@ -105,10 +119,10 @@ class Split:
 
     @classmethod
     def from_json(cls, text: str) -> Split:
-        """Read `to_json` back.
+        """The split in JSON that `to_json` wrote.
 
         Raises:
-            SplitError: for other JSON, crossing speakers, or a digest that does not fit (an edited file).
+            SplitError: for other JSON, a speaker in two parts, or a wrong digest (an edited file).
         """
         try:
             tree = json.loads(text)
@@ -117,9 +131,13 @@ class Split:
             parts = {part: tuple(sorted(i for ids in tree[part].values() for i in ids)) for part in PARTS}
             speaker_of = {i: s for part in PARTS for s, ids in tree[part].items() for i in ids}
             split = cls(
-                str(tree["corpus"]), str(tree["protocol"]), int(tree["fold"]), int(tree["n_folds"]),
-                **parts, speaker_of=speaker_of,
-            )  # fmt: skip
+                corpus=str(tree["corpus"]),
+                protocol=str(tree["protocol"]),
+                fold=int(tree["fold"]),
+                n_folds=int(tree["n_folds"]),
+                **parts,
+                speaker_of=speaker_of,
+            )
             digest = tree["digest"]
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise SplitError(f"not a split file: {error!r}") from None
@@ -129,14 +147,14 @@ class Split:
 
     @classmethod
     def load(cls, path: str | Path) -> Split:
-        """Read a file that `save` wrote."""
+        """Read a file that `save` wrote. Raises SplitError as `from_json`, with the file's name."""
         try:
             return cls.from_json(Path(path).read_text(encoding="utf-8"))
         except (SplitError, UnicodeDecodeError) as error:
             raise SplitError(f"{path}: {error}") from None
 
     def check(self, corpus: Corpus) -> None:
-        """Refuse a corpus that lacks clips of the split or gives them other speakers."""
+        """Raise SplitError if the corpus lacks clips of the split, or gives them other speakers."""
         speaker_of = {c.id: c.speaker for c in corpus.clips}
         if lacking := self.speaker_of.keys() - speaker_of.keys():
             raise SplitError(f"{corpus.name} lacks {len(lacking)} clips of the split: {_some(lacking)}")
@@ -155,16 +173,15 @@ class Split:
 
 
 def make_split(corpus: Corpus, config: SplitConfig) -> Split:
-    """The split of ``config.fold`` under ``config.protocol``.
+    """The split that tests fold ``config.fold`` of protocol ``config.protocol``.
 
-    Validation is never empty where two speakers are left to train on (and so always under the
-    ``speakers`` protocol with three speakers or more).
+    The validation part is empty only if a single speaker (or fold) is left to train on.
 
     Raises:
-        SplitError: for too few speakers, a fold out of range, an unknown protocol, a speaker whose
-            clips lie in several folds, or settings out of range.
+        SplitError: for too few speakers, a fold out of range, an unknown protocol, a speaker with clips in
+            several folds, or settings out of range.
     """
-    protocol = load_protocol(corpus.protocol if config.protocol == "auto" else config.protocol)
+    protocol = _protocol_of(corpus, config)
     folds = _folds(corpus, protocol)
     if not 0 <= config.fold < len(folds):
         raise SplitError(
@@ -186,43 +203,52 @@ def make_split(corpus: Corpus, config: SplitConfig) -> Split:
         part = "test" if clip.speaker in test else "val" if clip.speaker in val else "train"
         parts[part].append(clip.id)
     return Split(
-        corpus.name, protocol.name, config.fold, len(folds),
+        corpus=corpus.name,
+        protocol=protocol.name,
+        fold=config.fold,
+        n_folds=len(folds),
         **{part: tuple(sorted(ids)) for part, ids in parts.items()},
         speaker_of={c.id: c.speaker for c in corpus.clips},
-    )  # fmt: skip
-
-
-def number_of_folds(corpus: Corpus, config: SplitConfig) -> int:
-    """How many folds the protocol has for this corpus."""
-    return len(
-        _folds(corpus, load_protocol(corpus.protocol if config.protocol == "auto" else config.protocol))
     )
 
 
+def number_of_folds(corpus: Corpus, config: SplitConfig) -> int:
+    """The number of folds that the protocol has for this corpus. Raises SplitError as `make_split`."""
+    return len(_folds(corpus, _protocol_of(corpus, config)))
+
+
 def protocol_names() -> tuple[str, ...]:
-    """The protocols that come with the project."""
+    """The names of all protocols, sorted."""
     return tuple(sorted(p.stem for p in PROTOCOLS.glob("*.yaml")))
 
 
 def load_protocol(name: str) -> Protocol:
-    """A protocol of ``data/corpora/protocols`` by name.
+    """Read a protocol of ``data/corpora/protocols``.
 
     Raises:
-        SplitError: for an unknown name or a file that is no protocol.
+        SplitError: for an unknown name or a malformed file.
+
+    >>> load_protocol("ravdess-6fold").about
+    'six folds of four consecutive actors'
     """
     if name not in protocol_names():
         raise SplitError(f"no protocol {name!r}; there are {', '.join(protocol_names())}")
     tree = yaml.safe_load((PROTOCOLS / f"{name}.yaml").read_text(encoding="utf-8"))
     try:
         folds = tree.pop("folds", ())
-        if not isinstance(folds, int):
-            folds = tuple(tuple(fold) for fold in folds)
-        protocol = Protocol(**tree, folds=folds)
+        if isinstance(folds, int):
+            protocol = Protocol(**tree, n_folds=folds)
+        else:
+            protocol = Protocol(**tree, folds=tuple(tuple(fold) for fold in folds))
     except (TypeError, AttributeError) as error:
         raise SplitError(f"{name}.yaml is not a protocol: {error}") from None
     if protocol.kind not in KINDS or protocol.validation not in ("speakers", "folds"):
         raise SplitError(f"{name}.yaml: unknown kind {protocol.kind!r} or validation {protocol.validation!r}")
     return protocol
+
+
+def _protocol_of(corpus: Corpus, config: SplitConfig) -> Protocol:
+    return load_protocol(corpus.protocol if config.protocol == "auto" else config.protocol)
 
 
 def _folds(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:
@@ -236,9 +262,10 @@ def _folds(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:
         return _fixed_folds(corpus, protocol)
     if protocol.kind == "column" or any(c.fold is not None for c in corpus.clips):
         return _column_folds(corpus, protocol)
-    n_folds = min(int(protocol.folds), len(corpus.speakers))
-    dealt = sorted(corpus.speakers, key=_rank)  # not by name: names often alternate by sex or site
-    return [tuple(sorted(dealt[i::n_folds])) for i in range(n_folds)]
+    n_folds = min(protocol.n_folds, len(corpus.speakers))
+    # In a pseudo-random order: the order of names often alternates by sex or recording site.
+    order = sorted(corpus.speakers, key=_rank)
+    return [tuple(sorted(order[i::n_folds])) for i in range(n_folds)]
 
 
 def _fixed_folds(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:
@@ -264,14 +291,12 @@ def _column_folds(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:
             f"speakers with clips in several folds: {_some(spanning)}; give each speaker one fold"
         )
     if len(speakers) < 2:
-        raise SplitError(
-            f"{corpus.name} has one fold alone, {next(iter(speakers))!r}; two or more are needed"
-        )
+        raise SplitError(f"{corpus.name} has one fold only, {next(iter(speakers))!r}; two or more are needed")
     return [tuple(sorted(speakers[fold])) for fold in sorted(speakers, key=_natural)]
 
 
 def _rank(*parts: object) -> str:
-    """A fixed pseudo-random order by name, the same in every Python."""
+    """Sort key of a fixed pseudo-random order, the same in every Python."""
     return hashlib.sha256("\0".join(str(p) for p in parts).encode()).hexdigest()
 
 

@@ -1,17 +1,16 @@
-"""Any corpus, described by a CSV table.
+"""Any corpus that a CSV table describes.
 
-Columns ``path``, ``speaker`` and ``label`` are required; ``valence``, ``arousal``, ``dominance`` and
-``fold`` are optional, and other columns are ignored. UTF-8 with or without a byte-order mark, any
-line ends. Paths are relative to ``corpus.root``, and none may leave it.
+The columns ``path``, ``speaker`` and ``label`` are required; ``valence``, ``arousal``, ``dominance`` and
+``fold`` are optional; other columns are ignored. The table is UTF-8, with or without a byte-order mark and
+with any line ends. Paths are relative to ``corpus.root`` and may not leave it.
 
-An attribute's possible range is not its observed one (which would tell the training about the test
-clips): it is the smallest of `RANGES` that holds all values of all attributes.
+The range of the attributes is the smallest of `RANGES` that holds all values of all attributes. It is not
+the observed range, which would carry information about the test clips into training.
 """
 
 from __future__ import annotations
 
 import csv
-import difflib
 import math
 import os
 import posixpath
@@ -25,6 +24,7 @@ from pathlib import Path
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import Clip, Corpus, CorpusError
 from deiii.data.corpora.files import root_folder
+from deiii.data.tools.suggest import nearest
 
 REQUIRED = ("path", "speaker", "label")
 ATTRIBUTES = ("valence", "arousal", "dominance")
@@ -36,10 +36,10 @@ EXAMPLE = "path,speaker,label\nclips/anna-01.mp4,anna,happy"
 
 
 def scan(config: CorpusConfig) -> Corpus:
-    """The clips of ``config.table``; its classes are the labels in it, sorted.
+    """The clips of ``config.table``; the classes are its labels, sorted.
 
-    Clip ids are paths without suffix, and with it where two clips differ in nothing else. A file
-    that is not there is no error (its clip ends as ``missing``), unless that is so for all.
+    Clip ids are paths without their suffix, or with it for clips that differ in nothing else. A file may be
+    missing (its clip ends as ``missing``), but not all files.
 
     Raises:
         CorpusError: for missing columns, blank or malformed cells, a clip named twice, values
@@ -63,7 +63,15 @@ def scan(config: CorpusConfig) -> Corpus:
 
 
 def find_table(name: str | None, root: Path) -> Path:
-    """The table's path: relative to the current folder, else to the root; ``clips.csv`` by default."""
+    """The path of the table: relative to the current folder, or else to the root.
+
+    Args:
+        name: the setting ``corpus.table``; ``clips.csv`` in the root if empty.
+        root: the corpus root.
+
+    Raises:
+        CorpusError: if there is no such file.
+    """
     if not name:
         name = "clips.csv"
         if not (root / name).is_file():
@@ -79,7 +87,11 @@ def find_table(name: str | None, root: Path) -> Path:
 
 
 def read_rows(table: Path, root: Root) -> Iterator[Clip]:
-    """The table's clips in order, each with its path as its id."""
+    """The clips of the table in order, each with its path as its id.
+
+    Raises:
+        CorpusError: for a malformed table; the message names the row.
+    """
     seen: dict[str, int] = {}
     with table.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file, strict=True)
@@ -118,7 +130,7 @@ def attribute_ranges(clips: list[Clip], source: object = "table") -> dict[str, t
 
 
 class Root:
-    """Checks that paths stay under a root; parents are resolved once, not once a clip."""
+    """Check that paths stay below a root; each folder is resolved once, not once for each clip."""
 
     def __init__(self, root: Path):
         self.given = os.path.abspath(root)
@@ -126,10 +138,10 @@ class Root:
         self._real_folder = lru_cache(maxsize=65536)(os.path.realpath)
 
     def relative(self, text: str) -> str:
-        """A cell as a path relative to the root, POSIX and normalised.
+        """The path in a cell as a normalised POSIX path relative to the root.
 
         Raises:
-            CorpusError: where it leads out of the root, directly or by a link.
+            CorpusError: if it leads out of the root, directly or by a link.
         """
         if _CONTROL.search(text):
             raise CorpusError(f"path {text!r} holds control characters")
@@ -160,9 +172,9 @@ def _columns(header: list[str], table: Path) -> dict[str, int]:
     if len(names) == 1 and (";" in names[0] or "\t" in names[0]):
         raise CorpusError("columns are separated by semicolons or tabs; save the table with commas")
     for name in names:
-        close = difflib.get_close_matches(name, COLUMNS, n=1, cutoff=0.8)
+        close = nearest(name, COLUMNS, cutoff=0.8)  # other columns are ignored, misspelt ones are not
         if name not in COLUMNS and close:
-            raise CorpusError(f"unknown column {name!r}; did you mean {close[0]!r}?")
+            raise CorpusError(f"unknown column {name!r}; did you mean {close!r}?")
     for name in COLUMNS:
         if names.count(name) > 1:
             raise CorpusError(f"column {name!r} is there twice")
@@ -188,7 +200,7 @@ def _row(cells: list[str], columns: dict[str, int], root: Root) -> Clip:
 
 
 def _check_speakers(clips: list[Clip], table: Path) -> None:
-    """Two spellings of one speaker would put that speaker on both sides of a split."""
+    """Refuse two spellings of one name, which would put one speaker into two parts of a split."""
     spellings: dict[str, str] = {}
     for name in sorted({clip.speaker for clip in clips}):
         other = spellings.setdefault(unicodedata.normalize("NFKC", name).casefold(), name)
@@ -207,11 +219,12 @@ def _number(name: str, text: str) -> float:
 
 
 def _name_clips(rows: list[Clip]) -> Iterator[Clip]:
+    """The clips with their ids: the path without its suffix if no other clip could have that id."""
     stems = Counter(posixpath.splitext(clip.path)[0] for clip in rows)
     paths = {clip.path for clip in rows}
     for clip in rows:
         stem = posixpath.splitext(clip.path)[0]
-        # A stem that is a path too (`a.mp4` of `a.mp4.wav`) could meet that clip's id.
+        # The stem of `a.mp4.wav` is `a.mp4`, which can be the path of another clip.
         taken = stems[stem] > 1 or stem in paths
         if taken:
             yield clip

@@ -13,7 +13,7 @@ import pytest
 from deiii.__main__ import main
 from deiii.data.config.schema import SyntheticConfig
 from deiii.data.corpora.synthetic.face import render_frames
-from deiii.data.corpora.synthetic.make import draw_clip
+from deiii.data.corpora.synthetic.make import render_clip
 from deiii.data.corpora.synthetic.plan import plan_clip
 
 DRAWN = SyntheticConfig(speakers=5, clips_per_class=1, seconds=0.8, size=128)
@@ -44,7 +44,7 @@ def mixed(tmp_path_factory):
         path = folder / f"raw/{plan.id}.mp4"
         if index % 8 == 2:
             path.parent.mkdir(parents=True, exist_ok=True)
-            draw_clip(str(folder / "raw"), DRAWN, index)
+            render_clip(str(folder / "raw"), DRAWN, index)
         else:
             silent_video(path, plan)
         rows.append([f"{plan.id}.mp4", plan.speaker.name, ("narrow", "wide")[index % 2]])

@@ -1,8 +1,8 @@
-"""The drawn corpus: faces and voices whose right answers are known.
+"""The synthetic corpus: generated faces and voices whose correct labels are known.
 
-Labels are built from independent cues, so the best accuracy that any model can reach from each
-input is known in advance; docs name the ceilings. `plan` decides what each clip holds, `face` and
-`voice` draw it, `write` makes the mp4 file, `make` draws the whole corpus:
+Labels combine independent cues, so that the best accuracy that any network can reach from each input is
+known in advance (docs/science.md). `plan` decides the content of each clip, `face` and `voice` render it,
+`write` encodes the mp4 file, and `make` generates the whole corpus:
 
     deiii synthesize corpus.root=raw/synthetic corpus.synthetic.speakers=24
 """
@@ -29,31 +29,33 @@ __all__ = ["ClipPlan", "classes", "make", "plan_clip", "scan"]
 
 
 def scan(config: CorpusConfig) -> Corpus:
-    """The drawn corpus in ``config.root``.
+    """The synthetic corpus in ``config.root``.
 
     Raises:
-        CorpusError: where nothing is drawn there yet, or with other settings than
+        CorpusError: if none is complete there, or it was generated with other settings than
             ``config.synthetic``.
 
     >>> scan(CorpusConfig(root="raw/synthetic")).name  # doctest: +SKIP
     'synthetic-cues'
     """
-    root, task = Path(config.root), config.synthetic.task
+    root = Path(config.root)
+    task = config.synthetic.task
     if not (root / DONE).is_file() or not (root / TABLE).is_file():
         raise CorpusError(
-            f"no drawn corpus in {root}; make it with `make corpus` or `deiii synthesize corpus.root={root}`"
+            f"no synthetic corpus in {root}; generate it with `deiii synthesize corpus.root={root}`"
         )
     other = differences(read_description(root / DONE), describe(config.synthetic))
     if other:
         raise CorpusError(
-            f"{root} holds a drawn corpus with other settings ({other}); "
-            "set corpus.synthetic.* to them, or draw another one into another corpus.root"
+            f"{root} holds a synthetic corpus with other settings ({other}); "
+            "set corpus.synthetic.* to them, or choose another corpus.root"
         )
     with open(root / TABLE, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     if not rows or tuple(rows[0]) != CSV_FIELDS:
         raise CorpusError(
-            f"{root / TABLE} must have the columns {', '.join(CSV_FIELDS)}; draw the corpus again"
+            f"{root / TABLE} must have the columns {', '.join(CSV_FIELDS)}; "
+            f"remove {root} and run `deiii synthesize corpus.root={root}`"
         )
     clips = [
         Clip(

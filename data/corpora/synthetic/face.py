@@ -1,33 +1,35 @@
-"""Drawn faces: a shaded head whose brows and lips alone move.
+"""Render synthetic faces: a shaded head of which only brows and lips move.
 
-What keeps still (head, hair, eyes, cheeks) is drawn once per clip in face units, brows and
-mouth are added for each frame, and the whole is placed by the frame's position, roll and scale.
-A frame depends on nothing but its own entries of the plan, so no frame carries a trace of its
-neighbours.
+Head, hair, eyes and cheeks are rendered once for a clip, in face units. For each frame, brows and mouth are
+added, and the result is placed by the frame's position, roll and scale. A frame depends only on its own
+entries of the plan, so that it carries no information about neighbouring frames.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from deiii.data.corpora.synthetic.plan import ClipPlan
 
 LEFT, RIGHT, TOP, BOTTOM = -2.2, 2.2, -2.0, 3.0  # the canvas, face units
 EYE_Y = -0.18
-EYE_OPENING = (0.058, 0.128)  # half the lids' distance by appearance bit
-CHEEK = ((0.47, 0.20), (0.52, 0.42))  # where the cheek is highest, by appearance bit
-SHIFT = 5  # OpenCV's fixed-point digits
+EYE_OPENING = (0.058, 0.128)  # half the distance of the lids, by appearance bit
+CHEEK = ((0.47, 0.20), (0.52, 0.42))  # x and y of the cheek's highest point, by appearance bit
+SHIFT = 5  # fractional bits of OpenCV's fixed-point coordinates
 
 
 def render_frames(plan: ClipPlan) -> np.ndarray:
-    """All frames of a clip.
+    """Render all frames of a clip.
 
     Returns:
         uint8 [n,size,size,3], RGB.
     """
-    unit = plan.size / 3.0  # px per face unit on the canvas; a little finer than in the picture
-    head, alpha = _head(plan, unit)
+    unit = plan.size / 3.0  # px per face unit on the canvas, a little finer than in the frame
+    head, alpha = render_head(plan, unit)
     rng = np.random.default_rng([*plan.seed, 12])
     scene = _background(plan, rng)
     light = _light(plan)
@@ -37,7 +39,7 @@ def render_frames(plan: ClipPlan) -> np.ndarray:
         face = head.copy()
         _draw_brows(face, plan, unit, plan.brow[i])
         _draw_mouth(face, plan, unit, plan.opening[i], plan.quiver[i])
-        matrix = _placement(plan, i) @ np.array([[1 / unit, 0, LEFT], [0, 1 / unit, TOP], [0, 0, 1]])
+        matrix = placement(plan, i) @ np.array([[1 / unit, 0, LEFT], [0, 1 / unit, TOP], [0, 0, 1]])
         cover = cv2.warpAffine(alpha, matrix, window, flags=cv2.INTER_LINEAR)[..., None]
         placed = cv2.warpAffine(
             face, matrix, window, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
@@ -53,11 +55,11 @@ def render_frames(plan: ClipPlan) -> np.ndarray:
 
 
 def landmarks(plan: ClipPlan) -> np.ndarray:
-    """True landmarks of every frame, in YuNet's order.
+    """The true landmarks of every frame, in YuNet's order.
 
     Returns:
         float64 [n,5,2], px (x, y): right eye, left eye, nose tip, right and left mouth corner. The
-        speaker's right is on the picture's left.
+        speaker's right is on the left of the frame.
     """
     s = plan.speaker
     corner = s.mouth_y - 0.6 * _curvature(plan)
@@ -71,12 +73,13 @@ def landmarks(plan: ClipPlan) -> np.ndarray:
         ]
     )
     points = np.concatenate([face, np.ones((5, 1))], axis=1)
-    return np.stack([points @ _placement(plan, i).T for i in range(len(plan.roll))])
+    return np.stack([points @ placement(plan, i).T for i in range(len(plan.roll))])
 
 
-def _placement(plan: ClipPlan, i: int) -> np.ndarray:
-    """[2,3]: face units to px of frame i."""
-    c, s = plan.scale[i] * np.cos(plan.roll[i]), plan.scale[i] * np.sin(plan.roll[i])
+def placement(plan: ClipPlan, i: int) -> np.ndarray:
+    """The affine transform, float64 [2,3], from face units to px of frame i."""
+    c = plan.scale[i] * np.cos(plan.roll[i])
+    s = plan.scale[i] * np.sin(plan.roll[i])
     return np.array([[c, -s, plan.centre[i, 0]], [s, c, plan.centre[i, 1]]])
 
 
@@ -84,8 +87,8 @@ def _curvature(plan: ClipPlan) -> float:
     return 0.16 * plan.valence
 
 
-def _head(plan: ClipPlan, unit: float) -> tuple[np.ndarray, np.ndarray]:
-    """What keeps still: uint8 [h,w,3] and its cover float32 [h,w]."""
+def render_head(plan: ClipPlan, unit: float) -> tuple[np.ndarray, np.ndarray]:
+    """Render the parts that do not move: uint8 [h,w,3], RGB, and its opacity float32 [h,w], on the canvas."""
     s, fine = plan.speaker, 2 * unit
     shape = round(2 * (BOTTOM - TOP) * unit / 2), round(2 * (RIGHT - LEFT) * unit / 2)
     big = np.zeros((2 * shape[0], 2 * shape[1], 4), np.uint8)
@@ -120,11 +123,11 @@ def _head(plan: ClipPlan, unit: float) -> tuple[np.ndarray, np.ndarray]:
     cap = ellipse(0, -0.25, volume, h - 0.1)
     fill(np.concatenate([fringe, cap[(sin < -0.2)][::-1] * (1, 1)]), hair)
 
-    picture = cv2.resize(big, shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float32)
-    alpha = picture[..., 3] / 255
+    rgba_canvas = cv2.resize(big, shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float32)
+    alpha = rgba_canvas[..., 3] / 255
     ys = np.arange(shape[0], dtype=np.float32)[:, None] / unit + TOP
     xs = np.arange(shape[1], dtype=np.float32)[None] / unit + LEFT
-    rgb = picture[..., :3] / np.maximum(alpha, 1e-3)[..., None]
+    rgb = rgba_canvas[..., :3] / np.maximum(alpha, 1e-3)[..., None]
     rgb *= _shading(plan, xs, ys)[..., None]
     face = np.ascontiguousarray(np.clip(rgb, 0, 255).astype(np.uint8))
     for side in (-1, 1):
@@ -202,7 +205,7 @@ def _draw_mouth(face: np.ndarray, plan: ClipPlan, unit: float, opening: float, q
     t = np.linspace(-1, 1, 21)
     arch = 1 - t**2
     x = t * s.mouth_width
-    # The corners stay where they are, so a quiver does not move the landmarks faces are aligned by.
+    # The corners do not move, so that a quiver does not move the landmarks that crops are aligned by.
     line = s.mouth_y - _curvature(plan) * (t**2 - 0.4) + quiver * arch
     gap = 0.26 * opening * arch
     inner_up, inner_down = line - 0.25 * gap, line + 0.75 * gap
@@ -222,8 +225,10 @@ def _draw_mouth(face: np.ndarray, plan: ClipPlan, unit: float, opening: float, q
         _blend(patch, _mask(patch, between(inner_up + 0.012 * arch, teeth)), (205, 200, 190))
 
 
-def _patch(face: np.ndarray, unit: float, x0: float, x1: float, y0: float, y1: float):
-    """A view of part of the canvas, and the function that turns face units into its fixed-point px."""
+def _patch(
+    face: np.ndarray, unit: float, x0: float, x1: float, y0: float, y1: float
+) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+    """A view of a part of the canvas, and the function from face units to its fixed-point px."""
     left, top = int((x0 - LEFT) * unit), int((y0 - TOP) * unit)
     right, bottom = int(np.ceil((x1 - LEFT) * unit)), int(np.ceil((y1 - TOP) * unit))
     origin = np.array([LEFT + left / unit, TOP + top / unit])
@@ -245,14 +250,14 @@ def _mask(patch: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     return mask
 
 
-def _blend(patch: np.ndarray, mask: np.ndarray, colour) -> None:
+def _blend(patch: np.ndarray, mask: np.ndarray, colour: ArrayLike) -> None:
     """Paint a colour through a mask, in place."""
     cover = mask[..., None].astype(np.float32) * (1 / 255)
     patch[:] = patch + cover * (np.asarray(colour, np.float32) - patch)
 
 
 def _background(plan: ClipPlan, rng: np.random.Generator) -> np.ndarray:
-    """A wall with soft blotches, float32 [size,size,3]."""
+    """A wall with soft blotches, float32 [size,size,3], RGB."""
     blotches = cv2.resize(
         rng.uniform(-1, 1, (5, 5)).astype(np.float32), (plan.size, plan.size), interpolation=cv2.INTER_CUBIC
     )
@@ -262,7 +267,7 @@ def _background(plan: ClipPlan, rng: np.random.Generator) -> np.ndarray:
 
 
 def _light(plan: ClipPlan) -> np.ndarray:
-    """Brightness over the picture, float32 [size,size,1]."""
+    """Brightness factor of each pixel, float32 [size,size,1]."""
     across = np.linspace(-1, 1, plan.size, dtype=np.float32)
     slope = 0.12 * (
         np.cos(plan.speaker.light_angle) * across[None] + np.sin(plan.speaker.light_angle) * across[:, None]

@@ -1,17 +1,17 @@
-"""What is drawn in each clip: labels, cues and nuisances, every one from the seed.
+"""The content of each synthetic clip: labels, cues and nuisances, all from the seed.
 
-A plan is pure data. The same settings and the same clip number give the same plan, whatever
-else is drawn and in whatever order, and a plan is also the ground truth: where the face is in
-each frame, how far the mouth is open, how the brows stand and how the pitch runs.
+A plan is pure data. Equal settings and clip numbers give equal plans, whichever other clips are generated.
+A plan is also the ground truth: the position of the face in each frame, the opening of the mouth, the
+position of the brows and the course of the pitch.
 
-Lengths in a face are in *face units*: half the face's width is 1, x points right in the
-picture, y down, and the origin lies between eyes and mouth.
+Lengths in a face are in *face units*: half the face's width is 1, x points right in the frame, y points
+down, and the origin lies between eyes and mouth.
 
-Why sampled frames cannot tell trembling from holding still
-    Let ``c`` be a clip's resting position and ``a`` its tremor amplitude, drawn alike for both
-    values of the motion bit, and ``s`` a fair coin (-1 or 1). A still clip holds ``c + s*a`` in
-    every frame; a trembling one alternates ``c + s*a``, ``c - s*a``. Frames at an even stride
-    then show one constant position whose distribution is the same in both cases. Only
+Why sampled frames cannot distinguish tremor from rest
+    Let ``c`` be a clip's resting position and ``a`` its tremor amplitude, with the same distribution for
+    both values of the motion bit, and ``s`` a fair coin (-1 or 1). A still clip has the position
+    ``c + s*a`` in every frame; a clip with tremor alternates between ``c + s*a`` and ``c - s*a``. Frames at
+    an even stride show one constant position, whose distribution is the same in both cases. Only
     neighbouring frames differ.
 """
 
@@ -46,7 +46,7 @@ def classes(task: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Speaker:
-    """What stays the same in all clips of one speaker. Colours are RGB, 0-255."""
+    """The properties of one synthetic speaker, equal in all clips. Colours are RGB, 0-255."""
 
     name: str
     skin: tuple[float, float, float]
@@ -66,8 +66,8 @@ class Speaker:
     mouth_y: float
     mouth_width: float
     openness: float
-    position: tuple[float, float]  # of the face's origin, as a share of the picture
-    scale: float  # half the face's width, as a share of the picture
+    position: tuple[float, float]  # of the face's origin, as a share of the frame
+    scale: float  # half the face's width, as a share of the frame
     light_angle: float
     pitch: float  # Hz
     formant_scale: float
@@ -76,7 +76,7 @@ class Speaker:
 
 @dataclass(frozen=True, eq=False)
 class ClipPlan:
-    """Everything a clip shows and sounds like; the ground truth for tests.
+    """Everything that a clip shows and plays; the ground truth for tests.
 
     Attributes:
         index: the clip's number in the corpus.
@@ -84,17 +84,17 @@ class ClipPlan:
         label: class name.
         valence, arousal: in [-1, 1].
         appearance, motion, voice: indices into `APPEARANCE`, `MOTION`, `VOICE`.
-        size, fps: the picture's height and width in px, frames per second.
+        size, fps: the frame's height and width in px, frames per second.
         centre: float64 [n,2], the face's origin in px (x, y; pixel centres at whole numbers).
         scale: float64 [n], px per face unit.
-        roll: float64 [n], rad, clockwise in the picture.
+        roll: float64 [n], rad, clockwise in the frame.
         brow, quiver: float64 [n], vertical displacement of brows and of the lips' middle, face units.
         opening: float64 [n], mouth opening in [0,1].
         bursts: float64 [k,2], start and end in s of the voice's bursts.
         pitch: float64 [k], Hz at the middle of each burst (geometric mean over the burst).
         slope: float64 [k], octaves from a burst's start to its end; the sign is the voice bit.
         vowels: int64 [k], row of `voice.VOWELS`.
-        gain_db, hum_db: level of voice and of background sound, dB of full scale (RMS).
+        gain_db, hum_db: level of the voice and of the background noise, dB of full scale (RMS).
         noise: camera noise, standard deviation in grey levels.
         light: brightness factor.
         quantiser: H.264's constant quantiser.
@@ -132,10 +132,10 @@ class ClipPlan:
 
 
 def check(config: SyntheticConfig) -> None:
-    """Refuse settings that cannot be drawn.
+    """Check the settings of a synthetic corpus.
 
     Raises:
-        ValueError: names the setting and its allowed values.
+        ValueError: for a value out of range; the message names the setting and its allowed values.
     """
     if config.size % 2 or not 64 <= config.size <= 2048:
         raise ValueError(f"corpus.synthetic.size is even and in 64..2048, not {config.size}")
@@ -199,22 +199,22 @@ def plan_clip(config: SyntheticConfig, index: int) -> ClipPlan:
     's00/s00-000'
 
     Raises:
-        ValueError: for settings that cannot be drawn.
-        IndexError: past the last clip.
+        ValueError: for settings out of range.
+        IndexError: for a number past the last clip.
     """
     check(config)
     if not 0 <= index < clip_count(config):
         raise IndexError(f"the corpus has {clip_count(config)} clips; there is no number {index}")
     names = classes(config.task)
     person, number = divmod(index, config.clips_per_class * len(names))
-    # Every class equally often, in an order that says nothing of the class.
+    # Every class equally often, in an order that does not depend on the class.
     order = np.repeat(np.arange(len(names)), config.clips_per_class)
     np.random.default_rng([config.seed, 2, person]).shuffle(order)
     label = int(order[number])
     speaker = plan_speaker(config, person)
 
     seed = (config.seed, 3, person, number)
-    # Each bit has a coin of its own, so that nothing else depends on which task is drawn.
+    # Each bit has a coin of its own, so that nothing else depends on the task.
     rng = np.random.default_rng(seed)
     coins = rng.integers(2, size=3)
     if config.task == "cues":
@@ -277,7 +277,7 @@ def plan_clip(config: SyntheticConfig, index: int) -> ClipPlan:
 
 
 def envelope(time: np.ndarray, bursts: np.ndarray) -> np.ndarray:
-    """How open the mouth and how loud the voice is at each time, 0 to 1.
+    """The opening of the mouth and the level of the voice at each time, 0 to 1.
 
     Args:
         time: [n] in s.
@@ -285,7 +285,7 @@ def envelope(time: np.ndarray, bursts: np.ndarray) -> np.ndarray:
     """
     start, end = bursts[:, :1], bursts[:, 1:]
     phase = (time[None] - start) / (end - start)
-    # A raised cosine with a flat middle, symmetric in time: nothing of the contour's direction.
+    # A raised cosine with a flat middle; symmetric in time, so it does not show the pitch's direction.
     edge = np.clip(np.minimum(phase, 1 - phase) / 0.35, 0, 1)
     return np.where((phase > 0) & (phase < 1), 0.5 - 0.5 * np.cos(np.pi * edge), 0.0).sum(axis=0)
 
@@ -302,22 +302,23 @@ def _timing(rng: np.random.Generator, seconds: float) -> np.ndarray:
 
 
 def _two_timings(rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, np.ndarray]:
-    """Two timings that do not go together. Neither is special.
+    """Two timings that do not correlate, each with the same distribution.
 
-    Pairs are drawn until they do not correlate. The rule is symmetric, so either member has the
-    same distribution; and every clip draws a pair, also where only the first is used.
+    Pairs are sampled until one does not correlate. The rule is symmetric, so both members have the same
+    distribution. Every clip samples a pair, even if it uses only the first.
     """
     grid = np.arange(0, seconds, 1 / ENVELOPE_RATE)
     while True:
-        pair = _timing(rng, seconds), _timing(rng, seconds)
-        if min(len(p) for p in pair) == 0:
+        first = _timing(rng, seconds)
+        second = _timing(rng, seconds)
+        if not len(first) or not len(second):
             continue
-        if np.corrcoef(*(envelope(grid, p) for p in pair))[0, 1] <= MAX_TIMING_CORRELATION:
-            return pair
+        if np.corrcoef(envelope(grid, first), envelope(grid, second))[0, 1] <= MAX_TIMING_CORRELATION:
+            return first, second
 
 
 def _drift(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:
-    """A slow wander within [-1, 1]: two sines with periods of seconds."""
+    """A slow drift within [-1, 1]: two sines with periods of seconds."""
     periods, phases = rng.uniform(1.6, 4.0, 2), rng.uniform(0, 2 * np.pi, 2)
     return (np.sin(2 * np.pi * time[:, None] / periods + phases) * [0.65, 0.35]).sum(axis=1)
 
@@ -325,4 +326,5 @@ def _drift(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:
 def _between(rng: np.random.Generator, stops: list[tuple]) -> tuple[float, float, float]:
     """A colour between two neighbouring ones of a list."""
     at = rng.uniform(0, len(stops) - 1)
-    return tuple(float(np.interp(at, np.arange(len(stops)), [s[c] for s in stops])) for c in range(3))
+    red, green, blue = (float(np.interp(at, np.arange(len(stops)), [s[c] for s in stops])) for c in range(3))
+    return red, green, blue

@@ -1,8 +1,8 @@
-"""The synthesised voice: harmonics of a gliding pitch, shaped by formants.
+"""Synthesise the voice of a clip: harmonics of a gliding pitch, filtered by formants.
 
-Source-filter synthesis after Fant (Acoustic Theory of Speech Production, 1960): a source rich
-in harmonics, then a resonator for each formant. Vowels' formants are rounded from Peterson and
-Barney (J. Acoust. Soc. Am. 24, 1952).
+Source-filter synthesis (Fant, Acoustic Theory of Speech Production, 1960): a source of many harmonics, then
+a resonator for each formant. The formants of the vowels are rounded from Peterson and Barney (J. Acoust.
+Soc. Am. 24, 1952).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from scipy.signal import lfilter
 from deiii.data.corpora.synthetic.plan import ClipPlan, envelope
 
 SAMPLE_RATE = 48000
-HIGHEST = 7000.0  # Hz, of any harmonic
+HIGHEST = 7000.0  # Hz; no harmonic is higher
 VOWELS = np.array(  # F1-F3 in Hz: i, e, a, o, u
     [[300, 2300, 3000], [530, 1850, 2500], [730, 1100, 2450], [570, 850, 2400], [310, 880, 2250]], float
 )
@@ -35,10 +35,10 @@ def pitch_contour(plan: ClipPlan, time: np.ndarray) -> np.ndarray:
 
 
 def render_voice(plan: ClipPlan) -> np.ndarray:
-    """The clip's sound.
+    """Synthesise the audio of a clip: its voice and background noise.
 
     Returns:
-        float32 [m], mono, `SAMPLE_RATE`, full scale is 1.
+        float32 [m], mono, at `SAMPLE_RATE`; full scale is 1.
     """
     time = np.arange(round(plan.seconds * SAMPLE_RATE)) / SAMPLE_RATE
     voice = np.zeros(len(time))
@@ -51,15 +51,17 @@ def render_voice(plan: ClipPlan) -> np.ndarray:
         burst *= envelope(here, plan.bursts[number : number + 1])
         voice[first:last] = burst / np.sqrt(np.mean(burst**2))
     rng = np.random.default_rng([*plan.seed, 11])
-    sound = 10 ** (plan.gain_db / 20) * voice + 10 ** (plan.hum_db / 20) * _room(rng, len(time))
-    return np.clip(sound, -0.99, 0.99).astype(np.float32)
+    audio = 10 ** (plan.gain_db / 20) * voice + 10 ** (plan.hum_db / 20) * _room(rng, len(time))
+    return np.clip(audio, -0.99, 0.99).astype(np.float32)
 
 
 def _harmonics(pitch: np.ndarray, tilt: float) -> np.ndarray:
     """All harmonics below `HIGHEST`, the k-th with amplitude k**-tilt."""
     phase = 2 * np.pi * np.cumsum(pitch) / SAMPLE_RATE
-    # sin(kx) = 2 cos(x) sin((k-1)x) - sin((k-2)x) spares a sine for each harmonic.
-    twice_cos, before, now = 2 * np.cos(phase), np.zeros_like(phase), np.sin(phase)
+    # sin(kx) = 2 cos(x) sin((k-1)x) - sin((k-2)x) saves one sine for each harmonic.
+    twice_cos = 2 * np.cos(phase)
+    before = np.zeros_like(phase)
+    now = np.sin(phase)
     total = now.copy()
     for k in range(2, int(HIGHEST / pitch.max()) + 1):
         before, now = now, twice_cos * now - before
@@ -67,14 +69,14 @@ def _harmonics(pitch: np.ndarray, tilt: float) -> np.ndarray:
     return total
 
 
-def _resonate(sound: np.ndarray, frequency: float, bandwidth: float) -> np.ndarray:
+def _resonate(audio: np.ndarray, frequency: float, bandwidth: float) -> np.ndarray:
     """A two-pole resonator with unit gain at 0 Hz."""
     radius = np.exp(-np.pi * bandwidth / SAMPLE_RATE)
     a = [1.0, -2 * radius * np.cos(2 * np.pi * frequency / SAMPLE_RATE), radius**2]
-    return lfilter([sum(a)], a, sound)
+    return lfilter([sum(a)], a, audio)
 
 
 def _room(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Background sound: low-passed noise of unit RMS."""
+    """Background noise: low-passed, of unit RMS."""
     noise = lfilter([1.0], [1.0, -0.9], rng.standard_normal(n))
     return noise / np.sqrt(np.mean(noise**2))

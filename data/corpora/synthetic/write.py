@@ -1,8 +1,8 @@
-"""One clip as an mp4 file: H.264 video and AAC sound through PyAV.
+"""Write one clip as an mp4 file: H.264 video and AAC audio, through PyAV.
 
-Every frame is coded by itself and with the clip's own constant quantiser. Prediction between
-frames would blur what moves differently from what keeps still, and so tell a sampled frame's
-neighbours apart; rate control would do the same by its choice of quantisers.
+Every frame is encoded by itself, with the constant quantiser of the clip. Prediction between frames would
+blur moving parts differently from still ones, so that a single frame would carry information about its
+neighbours; so would rate control by its choice of quantisers.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ AAC = {"aac_coder": "fast"}
 
 
 def write_clip(
-    path: str | Path, frames: np.ndarray, fps: float, sound: np.ndarray, sample_rate: int, quantiser: int = 22
+    path: str | Path, frames: np.ndarray, fps: float, audio: np.ndarray, sample_rate: int, quantiser: int = 22
 ) -> None:
-    """Write a clip under its final name once it is whole.
+    """Write a clip atomically.
 
     Args:
         path: the mp4 file; its folder exists.
         frames: uint8 [n,h,w,3], RGB; even height and width.
         fps: frames per second; frame i is shown at i / fps.
-        sound: float32 [m], mono, full scale is 1.
-        sample_rate: Hz.
-        quantiser: H.264's constant quantiser; smaller is better and larger.
+        audio: float32 [m], mono, full scale is 1.
+        sample_rate: of the audio, in Hz.
+        quantiser: H.264's constant quantiser; smaller values give better and larger videos.
     """
     rate = Fraction(fps).limit_denominator(1001)
     with atomic_path(path) as temporary:
@@ -38,11 +38,13 @@ def write_clip(
             video = container.add_stream("libx264", rate=rate, options=X264 | {"qp": str(quantiser)})
             video.height, video.width = frames.shape[1:3]
             video.pix_fmt = "yuv420p"
-            audio = container.add_stream("aac", rate=sample_rate, layout="mono", bit_rate=96_000, options=AAC)
+            track = container.add_stream("aac", rate=sample_rate, layout="mono", bit_rate=96_000, options=AAC)
             for frame in frames:
                 container.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
             container.mux(video.encode(None))
-            whole = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
-            whole.sample_rate, whole.pts, whole.time_base = sample_rate, 0, Fraction(1, sample_rate)
-            container.mux(audio.encode(whole))
-            container.mux(audio.encode(None))
+            samples = av.AudioFrame.from_ndarray(audio[None], format="fltp", layout="mono")
+            samples.sample_rate = sample_rate
+            samples.pts = 0
+            samples.time_base = Fraction(1, sample_rate)
+            container.mux(track.encode(samples))
+            container.mux(track.encode(None))

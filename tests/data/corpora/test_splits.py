@@ -60,7 +60,7 @@ def test_speakers_never_cross_by_column(folds, data):
     source = corpus(sorted(folds), folds=folds)
     config = SplitConfig(protocol=data.draw(st.sampled_from(["speakers", "msp_improv-loso"])))
     if len(set(folds.values())) < 2:
-        with pytest.raises(SplitError, match="one fold alone"):
+        with pytest.raises(SplitError, match="one fold only"):
             make_split(source, config)
         return
     for fold in range(number_of_folds(source, config)):

@@ -1,4 +1,4 @@
-"""The drawn corpus as files: from one seed, whole or absent, balanced, found by real detectors."""
+"""The synthetic corpus as files: determined by the seed, complete or absent, balanced, found by real detectors."""
 
 import csv
 import json
@@ -74,8 +74,8 @@ def test_other_settings_are_refused_and_named(drawn):
         scan(CorpusConfig(root=str(drawn), synthetic=other))
 
 
-def test_scan_without_a_corpus_says_how_to_draw_one(tmp_path):
-    with pytest.raises(CorpusError, match="make corpus"):
+def test_scan_without_a_corpus_says_how_to_generate_one(tmp_path):
+    with pytest.raises(CorpusError, match="deiii synthesize corpus.root="):
         scan(CorpusConfig(root=str(tmp_path / "none")))
 
 

@@ -1,4 +1,4 @@
-"""The drawn corpus's true motion explains what its pictures do."""
+"""The true motion of the synthetic corpus agrees with its landmarks and frames."""
 
 from dataclasses import replace
 
