@@ -1,4 +1,4 @@
-"""The synthetic corpus as files: determined by the seed, complete or absent, balanced, found by real detectors."""
+"""The synthetic corpus as files: from one seed, complete or absent, balanced, found by real detectors."""
 
 import csv
 import json

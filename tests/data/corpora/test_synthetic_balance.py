@@ -1,4 +1,4 @@
-"""The labels of the synthetic corpus: balanced and independent for every speaker, in every part of every split.
+"""The labels of the synthetic corpus: balanced and independent for every speaker, in every part of a split.
 
 All of it from plans, without drawing: what the plans say is what the clips show (`test_synthetic_cues`).
 """
