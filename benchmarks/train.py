@@ -39,7 +39,7 @@ from deiii.model.network.task import Task
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.losses import total_loss
 from deiii.model.training.run_folder import RunFolder
-from deiii.model.training.trainer import Trainer
+from deiii.model.training.trainer import Trainer, TrainingSetup
 
 
 class OneBatch:
@@ -65,7 +65,7 @@ def epoch_seconds(features: FeatureSet, config: Config, train: Loader | OneBatch
         run = RunFolder(Path(folder) / "run")
         run.create(config, {}, resume=False)
         ids = [c.id for c in features.clips]
-        trainer = Trainer(model, train, few, config, run, device, ids, {})
+        trainer = Trainer(model, TrainingSetup(train, few, config, run, device, ids, {}))
         trainer.fit(progress=False)
         return trainer.history[-1]["train_seconds"]
 

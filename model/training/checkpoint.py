@@ -1,6 +1,6 @@
-"""Checkpoints as safetensors: weights with what is needed to use them, and the state to resume.
+"""Checkpoints as safetensors files: weights with what is needed to use them, and the state to resume.
 
-Nothing in these files can execute. Each is whole or absent (`deiii.data.tools.atomic_files`).
+These files hold numbers and JSON, never code. A file is complete or absent (`deiii.data.tools.atomic_files`).
 """
 
 from __future__ import annotations
@@ -20,44 +20,44 @@ from deiii.data.tools.atomic_files import atomic_path
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is damaged or belongs to another configuration; the message says which."""
+    """A checkpoint is missing, damaged or of another configuration; the message names the file."""
 
 
 def save(path: str | Path, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
     """Write tensors and a JSON-able ``info`` atomically.
 
     Raises:
-        OSError: where there is no room; what was there under this name stays.
+        OSError: the disk is full, for example; an earlier file of this name stays.
     """
     plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     with atomic_path(path) as temporary:
         try:
             save_file(plain, str(temporary), metadata={"info": json.dumps(info, allow_nan=False)})
-        except SafetensorError as error:  # it tells the disk's troubles in words alone
+        except SafetensorError as error:  # carries the operating system's error in its text alone
             number = re.search(r"os error (\d+)", str(error))
             raise OSError(int(number[1]) if number else errno.EIO, str(error), str(path)) from None
 
 
 def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors (on the CPU) and ``info``.
+    """Return the tensors, on the CPU, and ``info``.
 
     Raises:
-        CheckpointError: the file is missing, not safetensors, or not one of ours.
+        CheckpointError: the file is missing, damaged, or not a checkpoint of this project.
     """
     if not Path(path).is_file():
-        raise CheckpointError(f"no checkpoint at {path}")
+        raise CheckpointError(f"there is no checkpoint {path}; `deiii train` writes it")
     try:
         with safe_open(str(path), framework="pt") as file:
             info = json.loads((file.metadata() or {})["info"])
             if not isinstance(info, dict):
-                raise KeyError("info is no table")
+                raise ValueError("its info is not a table")
             return {name: file.get_tensor(name) for name in file.keys()}, info
     except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, MemoryError) as error:
         raise CheckpointError(f"{path} is damaged or not a checkpoint of this project: {error}") from None
 
 
 def load_into(model: nn.Module, weights: dict[str, Tensor], source: str | Path) -> None:
-    """Load weights that must fit exactly.
+    """Load weights whose names and shapes must be those of the model.
 
     Raises:
         CheckpointError: names or shapes differ, as after a change of the model's settings.
@@ -67,18 +67,18 @@ def load_into(model: nn.Module, weights: dict[str, Tensor], source: str | Path) 
     except RuntimeError as error:
         first = str(error).splitlines()[1:2]
         raise CheckpointError(
-            f"{source} does not fit this model's settings: {' '.join(first).strip()}"
+            f"{source} does not fit the settings of the model: {' '.join(first).strip()}"
         ) from None
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state as flat tensors named ``<parameter number>.<entry>``."""
+    """Return the optimiser's state as tensors named ``<parameter number>.<entry>``."""
     state = optimizer.state_dict()["state"]
     return {f"{i}.{k}": torch.as_tensor(v) for i, entries in state.items() for k, v in entries.items()}
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Take over what `optimizer_tensors` gave, for the same parameters in the same order."""
+    """Restore what `optimizer_tensors` returned, for the same parameters in the same order."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         number, entry = name.split(".", 1)
@@ -87,10 +87,10 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor])
 
 
 def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under ``prefix/``."""
+    """Return the tensors with ``prefix/`` before their names."""
     return {f"{prefix}/{name}": t for name, t in tensors.items()}
 
 
 def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Those tensors that `prefixed` put under ``prefix/``."""
+    """Return the tensors whose names begin with ``prefix/``, without it; the inverse of `prefixed`."""
     return {n.removeprefix(prefix + "/"): t for n, t in tensors.items() if n.startswith(prefix + "/")}

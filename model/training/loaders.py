@@ -21,13 +21,26 @@ def make_loader(
     training: bool,
     ranks: Ranks | None = None,
 ) -> Loader:
-    """A loader of what the network of these settings reads; over several ranks, of this one's clips."""
-    m, ranks = config.model, ranks or Ranks()
+    """Return a loader of the inputs that the network of these settings reads.
+
+    Args:
+        features: the opened caches.
+        rows: int64 [N], rows of the feature set.
+        config: all settings.
+        device: where the batches go.
+        training: whether to augment and to shuffle.
+        ranks: the processes that share each batch; the loader gives this one's part.
+
+    Raises:
+        ConfigError: ``loader.batch`` is no multiple of the number of ranks.
+    """
+    model = config.model
+    ranks = ranks or Ranks()
     settings = replace(config.loader, batch=clips_per_rank(config.loader.batch, ranks.world))
     if not training and settings.eval_audio_steps:
         settings = replace(settings, audio_steps=settings.eval_audio_steps)
     return Loader(
         features, rows, settings, training=training, device=device, seed=config.train.seed,
         rank=ranks.rank, world=ranks.world,
-        video=m.video, flow=m.flow, audio=m.audio, attributes=m.attributes,
+        video=model.video, flow=model.flow, audio=model.audio, attributes=model.attributes,
     )  # fmt: skip

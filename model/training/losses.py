@@ -1,7 +1,10 @@
-"""L = L_F + w_V L_V + w_A L_A, each from classes, attributes or both, and w_S L_S where it is on.
+"""The training loss: L = L_F + w_V L_V + w_A L_A + w_S L_S.
 
-Rows that only fill up a batch, clips without a label and clips without a head's modality weigh
-nothing. Nothing here waits for the device.
+L_F, L_V and L_A are the losses of the fused, the video and the audio head, each from classes, attributes or
+both; L_S is `deiii.model.network.time_match.match_loss`, where it is on. Rows that only fill a batch, clips
+without a label and clips without a head's modality have no weight. No function waits for the device.
+
+Axes: B clips, C classes, A attributes, N training clips.
 """
 
 from __future__ import annotations
@@ -25,22 +28,32 @@ def total_loss(
     label_smoothing: float = 0.0,
     class_weights: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The training loss and its parts by head name (detached scalars); ``match`` is L_S."""
+    """Return the training loss, and its terms by head name (detached scalars); ``match`` is L_S.
+
+    Args:
+        outputs: of the network.
+        batch: the truth of the same clips.
+        w_video, w_audio, w_match: weights of L_V, L_A and L_S.
+        label_smoothing: share of the target that is spread over all classes, 0 to 1.
+        class_weights: float32 [C], or ``None`` for equal weights.
+
+    >>> loss, terms = total_loss(network(batch), batch)   # doctest: +SKIP
+    """
     weights = {"fused": 1.0, "video": w_video, "audio": w_audio, "match": w_match}
-    parts = {
+    terms = {
         name: head_loss(scores, batch, label_smoothing, class_weights)
         for name, scores in outputs.heads().items()
     }
     if outputs.matches is not None:
-        parts["match"] = match_loss(outputs.matches, batch.real)
-    loss = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
-    return loss, {name: part.detach() for name, part in parts.items()}
+        terms["match"] = match_loss(outputs.matches, batch.real)
+    loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+    return loss, {name: term.detach() for name, term in terms.items()}
 
 
 def head_loss(
     scores: Scores, batch: Batch | Truth, label_smoothing: float, class_weights: Tensor | None
 ) -> Tensor:
-    """Cross-entropy, the attributes' sum of 1 - CCC, or both, over the clips this head can judge."""
+    """Return one head's cross-entropy, sum of 1 - CCC, or both, over the clips that have its modality."""
     counts = batch.real & scores.present
     loss = counts.new_zeros((), dtype=torch.float32)
     if scores.logits is not None:
@@ -57,10 +70,16 @@ def class_loss(
     label_smoothing: float = 0.0,
     class_weights: Tensor | None = None,
 ) -> Tensor:
-    """Cross-entropy with soft targets, averaged over the clips that count and have a target.
+    """Return the cross-entropy with soft targets, averaged over the clips that count and have a target.
 
-    With ``class_weights`` [C] each clip weighs as much as its target's classes do on average, as in
+    With ``class_weights`` [C] each clip's weight is the mean weight of its target's classes, as in
     `torch.nn.CrossEntropyLoss`.
+
+    Args:
+        logits_BC: float [B,C].
+        soft_BC: float [B,C], target distributions; zero where a clip has no label.
+        counts_B: bool [B], the clips that count.
+        label_smoothing: share of the target that is spread over all classes, 0 to 1.
     """
     target = soft_BC.float()
     weight_B = (counts_B & (target.sum(dim=1) > 0)).float()
@@ -68,15 +87,16 @@ def class_loss(
         weight_B = weight_B * (target @ class_weights)
     target = target * (1 - label_smoothing) + label_smoothing / target.shape[1]
     each_B = -(target * logits_BC.float().log_softmax(dim=1)).sum(dim=1)
-    # where, not a product: what a row that does not count holds must not reach the loss, NaN included
+    # torch.where instead of a product: 0 * NaN is NaN, and rows that do not count may hold NaN.
     each_B = torch.where(weight_B > 0, each_B, 0.0)
     return (weight_B * each_B).sum() / weight_B.sum().clamp_min(1e-6)
 
 
 def ccc_loss(predicted_BA: Tensor, target_BA: Tensor, counts_B: Tensor) -> Tensor:
-    """Sum over the attributes of 1 - CCC (Lin 1989), each over the clips where it is known.
+    """Return the sum over the attributes of 1 - CCC (Lin 1989, Biometrics 45:255).
 
-    An attribute known for fewer than two clips of the batch adds nothing.
+    The CCC of each attribute, float [B,A], is over the clips that count where its target is not NaN. An
+    attribute that is known for fewer than two clips of the batch adds nothing.
     """
     known = counts_B[:, None] & ~target_BA.isnan()
     n = known.sum(dim=0)
@@ -92,9 +112,9 @@ def ccc_loss(predicted_BA: Tensor, target_BA: Tensor, counts_B: Tensor) -> Tenso
 
 
 def inverse_frequency(soft_NC: Tensor) -> Tensor:
-    """Class weights [C] for targets [N,C] of the training clips: inverse frequency, mean one over clips.
+    """Return class weights, float32 [C], from targets [N,C]: inverse frequency, with mean one over the clips.
 
-    A class that no clip has weighs nothing.
+    A class without clips has the weight zero.
     """
     count = soft_NC.float().sum(dim=0)
     seen = count > 0

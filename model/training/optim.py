@@ -1,4 +1,8 @@
-"""AdamW with decay on matrices alone, a cosine schedule with warm-up, and averaged weights."""
+"""Optimisation: AdamW with decay on matrices alone, a cosine schedule with warm-up, averaged weights.
+
+Sources: AdamW, Loshchilov & Hutter, arXiv 1711.05101; cosine schedule, arXiv 1608.03983; averaged weights,
+Polyak & Juditsky 1992.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from deiii.data.config.schema import TrainConfig
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.AdamW:
-    """AdamW; norms, biases, gates and other vectors are not decayed."""
+    """Return AdamW; norms, biases, gates and other vectors have no weight decay."""
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     groups = [
         {"params": [p for _, p in named if p.ndim >= 2], "weight_decay": config.weight_decay},
@@ -21,7 +25,12 @@ def make_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) 
 
 
 def learning_rate(step: int, total: int, config: TrainConfig) -> float:
-    """Linear warm-up, then a half cosine down to 1 % of the peak.
+    """Return the learning rate of a step: a linear warm-up, then a half cosine down to 1 % of the peak.
+
+    Args:
+        step: counted from 0.
+        total: steps of the whole training.
+        config: peak ``lr`` and ``warmup`` as a share of the steps.
 
     >>> learning_rate(0, 100, TrainConfig(lr=1.0, warmup=0.1))
     0.1
@@ -34,10 +43,12 @@ def learning_rate(step: int, total: int, config: TrainConfig) -> float:
 
 
 class AveragedWeights:
-    """Exponential moving average of a model's parameters and statistics, short in memory at first.
+    """Exponential moving average of a model's parameters and batch statistics.
 
     Args:
-        decay: of the average once it is warm; zero keeps no average.
+        model: whose floating-point parameters and buffers are averaged.
+        decay: of the average; smaller in the first steps, so that the initial weights lose their effect soon.
+            Zero keeps no average.
     """
 
     def __init__(self, model: nn.Module, decay: float):
@@ -48,21 +59,23 @@ class AveragedWeights:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """After optimiser step number ``step``, counted from 0."""
+        """Add the weights after optimiser step number ``step``, counted from 0."""
         if self.average:
             decay = min(self.decay, (1 + step) / (10 + step))
             torch._foreach_lerp_(list(self.average.values()), list(self.model.values()), 1 - decay)
 
     def swap(self) -> None:
-        """Exchange the model's weights and the average; call twice to be back."""
+        """Exchange the model's weights and the average; a second call restores both."""
         for name, average in self.average.items():
-            self.model[name].data, self.average[name] = average, self.model[name].data
+            current = self.model[name].data
+            self.model[name].data = average
+            self.average[name] = current
 
     def state(self) -> dict[str, Tensor]:
-        """The averages by parameter name."""
+        """Return the averages by parameter name."""
         return self.average
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take over averages that `state` gave."""
+        """Set the averages to those that `state` returned."""
         for name, value in state.items():
             self.average[name].copy_(value)

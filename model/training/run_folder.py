@@ -1,6 +1,6 @@
-"""A run folder: everything needed to trust, repeat, resume and use one training run.
+"""A run folder: everything that is needed to check, repeat, resume and use one training run.
 
-``config.yaml`` (resolved), ``run.json`` (cache keys, classes, versions, revision), ``split.json``,
+``config.yaml`` (all settings), ``run.json`` (cache keys, classes, versions, revision), ``split.json``,
 ``metrics.csv``, ``events/`` (TensorBoard), ``last.safetensors``, ``best.safetensors``,
 ``state.safetensors`` (to resume), and from evaluation ``metrics.json``, ``predictions.csv``,
 ``figures/``, ``report.html``.
@@ -29,7 +29,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "librosa", "av", "opencv-contrib-py
 
 
 class RunError(ValueError):
-    """A run folder is not what the command needs; the message says what to do."""
+    """A run folder does not hold what the command needs; the message says what to do."""
 
 
 class RunFolder:
@@ -41,18 +41,26 @@ class RunFolder:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self.config, self.info, self.split = (
-            self.path / n for n in ("config.yaml", "run.json", "split.json")
-        )
-        self.metrics_csv, self.metrics_json = self.path / "metrics.csv", self.path / "metrics.json"
-        self.last, self.best, self.state = (
-            self.path / f"{name}.safetensors" for name in ("last", "best", "state")
-        )
-        self.events, self.figures = self.path / "events", self.path / "figures"
-        self.predictions, self.report = self.path / "predictions.csv", self.path / "report.html"
+        self.config = self.path / "config.yaml"
+        self.info = self.path / "run.json"
+        self.split = self.path / "split.json"
+        self.metrics_csv = self.path / "metrics.csv"
+        self.last = self.path / "last.safetensors"
+        self.best = self.path / "best.safetensors"
+        self.state = self.path / "state.safetensors"
+        self.events = self.path / "events"
+        self.metrics_json = self.path / "metrics.json"
+        self.predictions = self.path / "predictions.csv"
+        self.figures = self.path / "figures"
+        self.report = self.path / "report.html"
 
     def create(self, config: Config, info: dict[str, Any], resume: bool) -> None:
-        """Start a run, or check that an unfinished one may go on with these settings.
+        """Start a run, or check that an existing one may continue with these settings.
+
+        Args:
+            config: all settings.
+            info: what ``run.json`` shall hold; ``keys``, ``split`` and ``classes`` must stay the same.
+            resume: whether the folder may hold a run.
 
         Raises:
             RunError: the folder holds a run and ``resume`` is off, or holds a run of other settings.
@@ -60,7 +68,7 @@ class RunFolder:
         started = self.state.exists() or self.config.exists()
         if started and not resume:
             raise RunError(
-                f"{self.path} holds a run already; go on with --resume or choose another folder "
+                f"{self.path} already holds a run; continue it with --resume, or choose another folder "
                 "with train.run=... (with make: ARGS=--resume, or RUN=...)"
             )
         self.path.mkdir(parents=True, exist_ok=True)
@@ -71,20 +79,21 @@ class RunFolder:
             changed = _differences(before_text, text)
             raise RunError(
                 f"{self.path} was started with other settings ({changed}); "
-                "resume with the same ones or choose another folder with train.run=..."
+                "resume with the same settings, or choose another folder with train.run=..."
             )
         if self.info.exists():
             before = self.read_info()
             for what in ("keys", "split", "classes"):
                 if before.get(what) != json.loads(json.dumps(info[what])):
                     raise RunError(
-                        f"{self.path} was started with other data ({what} differ); start a new run"
+                        f"{self.path} was started with other data ({what} differ); "
+                        "start a new run with train.run=..."
                     )
         write_text(self.config, text)
         write_json(self.info, info)
 
     def read_info(self) -> dict[str, Any]:
-        """What `create` recorded.
+        """Return what `create` recorded.
 
         Raises:
             RunError: the folder holds no run.
@@ -92,12 +101,12 @@ class RunFolder:
         try:
             return json.loads(self.info.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise RunError(f"{self.path} holds no run; `deiii train` makes one") from None
+            raise RunError(f"{self.path} holds no run; `deiii train` writes one") from None
 
     def read_metrics(self) -> dict[str, Any]:
-        """What evaluation recorded in ``metrics.json``.
+        """Return what evaluation recorded in ``metrics.json``.
 
-        Runs of deiii 0.1.0 and before call the audio stream "sound" there; it is returned as "audio".
+        Older runs name the audio stream "sound" there; it is returned as "audio".
 
         Raises:
             RunError: the run has not been evaluated.
@@ -113,7 +122,7 @@ class RunFolder:
         return metrics
 
     def write_history(self, rows: list[dict[str, Any]]) -> None:
-        """Rewrite ``metrics.csv`` whole, one row an epoch; undefined figures are left empty."""
+        """Write ``metrics.csv`` anew, one row an epoch; undefined figures are left empty."""
         names = list(dict.fromkeys(name for row in rows for name in row))
         text = io.StringIO()
         table = csv.DictWriter(text, names, lineterminator="\n")
@@ -122,13 +131,13 @@ class RunFolder:
         write_text(self.metrics_csv, text.getvalue())
 
     def read_history(self) -> list[dict[str, float | None]]:
-        """The rows of ``metrics.csv``."""
+        """Return the rows of ``metrics.csv``; undefined figures are ``None``."""
         with open(self.metrics_csv, encoding="utf-8", newline="") as file:
             return [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]
 
 
 def provenance() -> dict[str, Any]:
-    """Versions, the machine's kind and the source's revision, where there is one."""
+    """Return versions, the kind of machine, the source's revision where there is one, and the command."""
     return {
         "versions": package_versions("deiii", *PACKAGES),
         "platform": f"{platform.system()} {platform.machine()}",
@@ -139,7 +148,7 @@ def provenance() -> dict[str, Any]:
 
 
 def revisions(folders: Iterable[str | Path]) -> list[str]:
-    """The source's revisions that trained some runs, each once."""
+    """Return the source's revisions that trained some runs, each once."""
     return sorted({str(RunFolder(folder).read_info().get("revision")) for folder in folders})
 
 
@@ -155,4 +164,4 @@ def _settings_of(path: Path) -> str:
 def _differences(before: str, after: str) -> str:
     old, new = before.splitlines(), after.splitlines()
     lines = [line.strip() for line in new if line not in old][:3]
-    return ", ".join(lines) or "some settings are gone"
+    return ", ".join(lines) or "some settings are missing"

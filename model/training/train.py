@@ -27,7 +27,7 @@ from deiii.model.network.task import Task
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.losses import inverse_frequency
 from deiii.model.training.run_folder import RunError, RunFolder, provenance
-from deiii.model.training.trainer import Trainer
+from deiii.model.training.trainer import Trainer, TrainingSetup
 
 
 class SpeakerLeak(ValueError):
@@ -109,19 +109,19 @@ def _train(
 
     seed_all(config.train.seed)
     model = task.network(config, imagenet).to(device)
-    loaders = [
-        make_loader(features, rows[part], config, device, part == "train", ranks) for part in ("train", "val")
-    ]
+    training = make_loader(features, rows["train"], config, device, True, ranks)
+    validation = make_loader(features, rows["val"], config, device, False, ranks)
     weights = class_weights(features, rows["train"]) if config.train.class_weights and task.classes else None
-    ids = [c.id for c in features.clips]
-    trainer = Trainer(model, *loaders, config, run, device, ids, info, weights, ranks)
+    setup = TrainingSetup(
+        training, validation, config, run, device, [c.id for c in features.clips], info, weights, ranks
+    )  # fmt: skip
     if progress:
         count = sum(p.numel() for p in model.parameters())
         where = f"{device}" if ranks.world == 1 else f"{ranks.world} processes, the first on {device}"
         print(f"{count:,} parameters on {where}; {len(rows['train'])} training and {len(rows['val'])} "
               f"validation clips; run folder {run.path}")  # fmt: skip
-        print(f"data: {loaders[0].residency} ({loaders[0].why})")
-    return trainer.fit(resume=resume, progress=progress)
+        print(f"data: {training.residency} ({training.why})")
+    return Trainer(model, setup).fit(resume=resume, progress=progress)
 
 
 def check_together(config: Config, ranks: Ranks) -> None:
@@ -172,8 +172,8 @@ def check_streams(features: FeatureSet, rows: np.ndarray) -> None:
             raise ConfigError(f"no training clip of {features.corpus.name} has any {what}; add {cure}")
 
 
-def class_weights(features: FeatureSet, rows: Sequence[int]) -> torch.Tensor:
-    """Inverse-frequency weights [C] from the training clips' targets."""
+def class_weights(features: FeatureSet, rows: Sequence[int] | np.ndarray) -> torch.Tensor:
+    """Return inverse-frequency weights, float32 [C], from the targets of the training clips."""
     soft = torch.zeros(len(rows), len(features.classes))
     for i, row in enumerate(rows):
         clip = features.clips[row]

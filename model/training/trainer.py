@@ -1,18 +1,17 @@
 """The training loop: steps, validation, early stopping, checkpoints, resuming.
 
-It knows a network, two loaders and a run folder; `model.train` finds them. A loader has
-``len(loader)`` batches an epoch and ``loader.epoch(number, start)`` that yields them from batch
-``start`` on, in an order that follows from its seed and the epoch's number.
+`deiii.model.training.train` opens the features, splits the clips and builds the network; this module trains
+it.
 """
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,9 +24,11 @@ from deiii.data.config.schema import Config
 from deiii.data.loader.batch import Batch
 from deiii.data.tools.malloc import keep_freed_memory
 from deiii.data.tools.progress import progress_bar
+from deiii.data.tools.signals import stop_requests
 from deiii.model.distributed.devices import autocast, seed_all
 from deiii.model.distributed.layers import connect
 from deiii.model.distributed.ranks import Ranks
+from deiii.model.network.deiii import DEIII, Outputs
 from deiii.model.network.hide_streams import random_hide
 from deiii.model.training import checkpoint
 from deiii.model.training.gather_batch import gather_batch
@@ -36,85 +37,137 @@ from deiii.model.training.optim import AveragedWeights, learning_rate, make_opti
 from deiii.model.training.run_folder import RunFolder
 from deiii.model.training.scoring import score
 
-CHECK_EVERY = 25  # steps between two looks at the loss; a look waits for the device
+CHECK_EVERY = 25  # steps between two checks for a finite loss; a check waits for the device
 
 
 class Loader(Protocol):
-    """What training needs of a loader."""
+    """The batches of one part of the split."""
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch."""
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]: ...
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch from batch ``start`` on; seed and epoch decide their order."""
 
 
 class Diverged(ValueError):
     """The loss or a gradient became NaN or infinite."""
 
 
+@dataclass(frozen=True)
+class TrainingSetup:
+    """What a training needs beside its network.
+
+    Attributes:
+        train, val: loaders of the training and the validation clips; no test clip is in either.
+        config: all settings.
+        run: the run folder that receives checkpoints and metrics.
+        device: where the network is.
+        clip_ids: id of each row of the feature set, for messages.
+        info: what every checkpoint carries beside its weights, JSON-able.
+        class_weights: float32 [C], or ``None`` for equal weights.
+        ranks: the processes that train together. Each has loaders of its part of every batch; rank 0 writes
+            files and shows progress.
+    """
+
+    train: Loader
+    val: Loader
+    config: Config
+    run: RunFolder
+    device: torch.device
+    clip_ids: Sequence[str]
+    info: Mapping[str, Any]
+    class_weights: Tensor | None = None
+    ranks: Ranks = field(default_factory=Ranks)
+
+
 class Trainer:
     """One training run.
 
     Args:
-        model: on ``device`` already.
-        train, val: loaders; test clips never come near.
-        config: all settings.
-        run: where checkpoints and metrics go.
-        clip_ids: id of each feature-set row, for messages.
-        info: what every checkpoint carries beside its weights.
-        class_weights: float32 [C] or ``None``.
-        ranks: the processes that train together; this one alone where not given. Each has loaders of its
-            part of every batch; the first writes files and shows progress.
+        model: the network, on ``setup.device`` already.
+        setup: everything else.
+
+    Attributes:
+        step: optimiser steps done.
+        history: one row of metrics for each finished epoch.
+        best_epoch: the epoch of the best checkpoint; -1 before the first.
+
+    >>> Trainer(network, setup).fit()   # doctest: +SKIP
+    {'epoch': 24, 'val_uar': 0.91, ...}
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        train: Loader,
-        val: Loader,
-        config: Config,
-        run: RunFolder,
-        device: torch.device,
-        clip_ids: list[str],
-        info: dict[str, Any],
-        class_weights: Tensor | None = None,
-        ranks: Ranks | None = None,
-    ):
-        self.ranks = ranks or Ranks()
-        self.model, self.train, self.val, self.run, self.device = model, train, val, run, device
-        self.config, self.settings, self.clip_ids, self.info = config, config.train, clip_ids, info
-        self.class_weights = None if class_weights is None else class_weights.to(device)
+    def __init__(self, model: DEIII, setup: TrainingSetup):
+        self.model = model
+        self.train = setup.train
+        self.val = setup.val
+        self.config = setup.config
+        self.settings = setup.config.train
+        self.run = setup.run
+        self.device = setup.device
+        self.clip_ids = setup.clip_ids
+        self.info = setup.info
+        self.ranks = setup.ranks
+        weights = setup.class_weights
+        self.class_weights = None if weights is None else weights.to(self.device)
         connect(model, self.ranks)
-        self.forward = self.learner = torch.compile(model) if self.settings.compile else model
-        if self.ranks.world > 1:
-            self.learner = DistributedDataParallel(self.forward)
-        self.optimizer = make_optimizer(model, self.settings, device)
+        # scores validation clips
+        self.forward: Callable[[Batch], Outputs] = torch.compile(model) if self.settings.compile else model
+        # computes gradients
+        self.learner = DistributedDataParallel(model) if self.ranks.world > 1 else self.forward
+        self.optimizer = make_optimizer(model, self.settings, self.device)
         self.average = AveragedWeights(model, self.settings.ema)
-        self.total = self.settings.epochs * len(train)
-        self.step = 0  # optimiser steps done
+        self.total = self.settings.epochs * len(self.train)
+        self.step = 0
         self.history: list[dict[str, Any]] = []
-        self.best: list[float] | None = None
+        self.best: list[float] | None = None  # monitored figure and negative loss of the best epoch
         self.best_epoch = -1
-        self.sums: dict[str, Tensor] = {}  # of the epoch under way, on the device
-        if device.type == "cpu":
+        self.sums: dict[str, Tensor] = {}  # of the running epoch, on the device
+        if self.device.type == "cpu":
             keep_freed_memory()
 
     def fit(self, resume: bool = False, progress: bool = True) -> dict[str, Any]:
-        """Train to the end, or to early stopping; returns the best epoch's row of metrics.
+        """Train to the last epoch or to early stopping; returns the best epoch's row of metrics.
+
+        Args:
+            resume: continue from the state in the run folder, where there is one.
+            progress: show a bar and one line an epoch.
 
         Raises:
             Diverged: names the step and its clips; the last good checkpoint stays.
             KeyboardInterrupt: after Ctrl-C or SIGTERM, when the state is saved.
+            CheckpointError: the state does not fit the network or the loaders.
         """
         if resume:
             self._restore()
         progress = progress and self.ranks.first
-        with self._board() as board, _stop_requests() as stop:
+        with self._board() as board, stop_requests() as stop:
             while len(self.history) < self.settings.epochs and not self._patience_over():
                 self._epoch(len(self.history), board, stop, progress)
         return self.history[self.best_epoch]
 
     def _epoch(self, epoch: int, board: Any, stop: threading.Event, progress: bool) -> None:
+        """Train and validate one epoch, or what is left of it, and record its metrics."""
         began = time.perf_counter()
+        self._train_epoch(epoch, stop, progress)
+        trained = time.perf_counter() - began
+        row = {"epoch": epoch, "step": self.step, "lr": self.optimizer.param_groups[0]["lr"]}
+        row |= {f"train_{name}": (value / len(self.train)).item() for name, value in self.sums.items()}
+        self.sums = {}
+        row |= self._validate(epoch)
+        row |= {"train_seconds": round(trained, 3), "seconds": round(time.perf_counter() - began, 3)}
+        self.history.append(row)
+        for name, value in row.items():
+            if board is not None and value is not None and name != "epoch":
+                board.add_scalar(name.replace("_", "/", 1), value, epoch)
+        self._save_state()
+        if self.ranks.first:
+            self.run.write_history(self.history)
+        if progress:
+            tqdm.write(describe(row, best=epoch == self.best_epoch))
+
+    def _train_epoch(self, epoch: int, stop: threading.Event, progress: bool) -> None:
+        """Do the training steps of an epoch that are not done yet."""
         start = self.step - epoch * len(self.train)
         bar = progress_bar(
             desc=f"epoch {epoch}",
@@ -134,27 +187,17 @@ class Trainer:
                 if self.ranks.any_wants_to_stop(stop.is_set()):
                     self._check(pending)
                     self._save_state()
-                    self.ranks.wait()  # whoever ends first has the others ended
+                    self.ranks.wait()  # the first rank that ends makes torchrun end the others
                     raise KeyboardInterrupt
         self._check(pending)
-        trained = time.perf_counter() - began
-        row = {"epoch": epoch, "step": self.step, "lr": self.optimizer.param_groups[0]["lr"]}
-        row |= {f"train_{name}": (value / len(self.train)).item() for name, value in self.sums.items()}
-        self.sums = {}
-        row |= self._validate(epoch)
-        row |= {"train_seconds": round(trained, 3), "seconds": round(time.perf_counter() - began, 3)}
-        self.history.append(row)
-        for name, value in row.items():
-            if board is not None and value is not None and name != "epoch":
-                board.add_scalar(name.replace("_", "/", 1), value, epoch)
-        self._save_state()
-        if self.ranks.first:
-            self.run.write_history(self.history)
-        if progress:
-            tqdm.write(describe(row, best=epoch == self.best_epoch))
 
     def _train_step(self, batch: Batch) -> tuple[int, Tensor, Tensor]:
-        """One optimiser step; returns its number, whether all was finite, and its clips, unread."""
+        """Do one optimiser step.
+
+        Returns:
+            its number, whether loss and gradient are finite (bool []) and its clips' rows (int64 [B]); the
+            tensors stay on the device, so that the CPU does not wait for it.
+        """
         seed_all(self.settings.seed, self.step)
         self.model.train()
         for group in self.optimizer.param_groups:
@@ -162,9 +205,9 @@ class Trainer:
         batch = random_hide(batch, self.settings.modality_dropout, self.config.model, self.ranks)
         with autocast(self.settings.amp, self.device):
             outputs = self.learner(batch)
-        outputs, batch = gather_batch(self.ranks, outputs, batch)
-        loss, parts = total_loss(
-            outputs, batch,
+        outputs, truth = gather_batch(self.ranks, outputs, batch)
+        loss, terms = total_loss(
+            outputs, truth,
             w_video=self.settings.w_video, w_audio=self.settings.w_audio, w_match=self.settings.w_match,
             label_smoothing=self.settings.label_smoothing, class_weights=self.class_weights,
         )  # fmt: skip
@@ -173,14 +216,15 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.optimizer.step()
         self.average.update(self.step)
-        for name, value in {"loss": loss.detach(), **parts}.items():
+        for name, value in {"loss": loss.detach(), **terms}.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.step += 1
-        return self.step - 1, loss.detach().isfinite() & norm.isfinite(), batch.index
+        return self.step - 1, loss.detach().isfinite() & norm.isfinite(), truth.index
 
     def _check(self, pending: list[tuple[int, Tensor, Tensor]]) -> None:
+        """Raise Diverged where a step since the last check was not finite; empties the list."""
         for step, finite, index in pending:
-            if not finite:
+            if not finite.item():
                 names = ", ".join(self.clip_ids[i] for i in index.unique().tolist() if i >= 0)
                 raise Diverged(
                     f"loss or gradient became NaN or infinite at step {step}; clips of that batch: {names}. "
@@ -189,14 +233,14 @@ class Trainer:
         pending.clear()
 
     def _validate(self, epoch: int) -> dict[str, Any]:
-        """Validation figures under the averaged weights; keeps the best and the last weights."""
+        """Return the validation figures of the averaged weights; saves them as last, and as best if best."""
         self.average.swap()
         found = score(self.forward, self.val.epoch(0), self.device, self.settings, ranks=self.ranks)
-        row = {"val_loss": found.loss}
+        row: dict[str, Any] = {"val_loss": found.loss}
         names = tuple(self.config.model.attributes)
         row |= {f"val_{name}": value for name, value in found.figures("fused", names).items()}
         row["val_monitor"] = monitored(row, self.settings.monitor)
-        # equal results are told apart by the loss: small validation sets tie often
+        # The loss decides between equal figures, which are frequent in small validation sets.
         result = self.ranks.of_first([row["val_monitor"], -found.loss])
         weights, info = self.model.state_dict(), {**self.info, "epoch": epoch, "validation": row}
         self._save(self.run.last, weights, info)
@@ -227,14 +271,15 @@ class Trainer:
         self._save(self.run.state, tensors, progress)
 
     def _restore(self) -> None:
-        there = self.ranks.first and self.run.state.exists()
-        found = self.ranks.state_of_first(checkpoint.load(self.run.state) if there else None)
+        exists = self.ranks.first and self.run.state.exists()
+        found = self.ranks.state_of_first(checkpoint.load(self.run.state) if exists else None)
         if found is None:
             return
         tensors, progress = found
         if progress["batches"] != len(self.train):
             raise checkpoint.CheckpointError(
-                f"{self.run.state} has {progress['batches']} batches an epoch, this run {len(self.train)}"
+                f"{self.run.state} has {progress['batches']} batches an epoch, this run {len(self.train)}; "
+                "resume with the settings and the data of before, or start a new run with train.run=..."
             )
         checkpoint.load_into(self.model, checkpoint.under("model", tensors), self.run.state)
         checkpoint.load_optimizer(self.optimizer, checkpoint.under("optimizer", tensors))
@@ -247,7 +292,7 @@ class Trainer:
 
     @contextmanager
     def _board(self) -> Iterator[Any]:
-        """Rank 0's TensorBoard writer, which hides what a resumed run is about to write again."""
+        """Open rank 0's TensorBoard writer; it hides the epochs that a resumed run repeats."""
         if not self.ranks.first:
             yield None
             return
@@ -262,44 +307,35 @@ class Trainer:
 
 
 def monitored(row: dict[str, Any], monitor: str) -> float:
-    """The figure that picks the epoch; larger is better.
+    """Return the figure that selects the epoch; larger is better.
 
-    ``auto`` is UAR where classes are predicted, else the mean CCC, else the loss.
+    Args:
+        row: an epoch's metrics.
+        monitor: ``uar``, ``ccc`` (the mean over attributes), ``loss`` (negated), or ``auto``: UAR where
+            classes are predicted, else CCC, else the loss.
+
+    Raises:
+        ValueError: the validation clips do not have the labels.
     """
     cccs = [v for k, v in row.items() if k.startswith("val_ccc_") and v is not None]
-    figures = {"uar": row.get("val_uar"), "ccc": sum(cccs) / len(cccs) if cccs else None}
-    figures["loss"] = -row["val_loss"]
+    figures: dict[str, float | None] = {
+        "uar": row.get("val_uar"),
+        "ccc": sum(cccs) / len(cccs) if cccs else None,
+        "loss": -row["val_loss"],
+    }
     if monitor == "auto":
         return next(v for v in figures.values() if v is not None)
-    if figures[monitor] is None:
-        raise ValueError(f"train.monitor={monitor}, but the validation clips carry no such labels")
-    return figures[monitor]
+    figure = figures[monitor]
+    if figure is None:
+        raise ValueError(
+            f"train.monitor={monitor}, but the validation clips have no such labels; use train.monitor=auto"
+        )
+    return figure
 
 
 def describe(row: dict[str, Any], best: bool) -> str:
-    """One line on an epoch."""
+    """Return one line on an epoch."""
     names = {"train_loss": "loss", "val_loss": "val loss", "val_uar": "val UAR"}
     names |= {k: k.removeprefix("val_").replace("_", " ") for k in row if k.startswith("val_ccc_")}
-    parts = [f"{label} {row[key]:.3f}" for key, label in names.items() if row.get(key) is not None]
-    return f"epoch {row['epoch']:3d}  {'  '.join(parts)}  {row['seconds']:.1f} s{'  best' if best else ''}"
-
-
-@contextmanager
-def _stop_requests() -> Iterator[threading.Event]:
-    """Set on Ctrl-C or SIGTERM, so that a step is finished first; a second one stops at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def request(number: int, frame: Any) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    figures = [f"{label} {row[key]:.3f}" for key, label in names.items() if row.get(key) is not None]
+    return f"epoch {row['epoch']:3d}  {'  '.join(figures)}  {row['seconds']:.1f} s{'  best' if best else ''}"

@@ -18,7 +18,7 @@ from deiii.model.distributed.devices import seed_all
 from deiii.model.distributed.ranks import RankError, Ranks, joined
 from deiii.model.network.deiii import DEIII
 from deiii.model.training.run_folder import RunFolder
-from deiii.model.training.trainer import Diverged, Trainer
+from deiii.model.training.trainer import Diverged, Trainer, TrainingSetup
 from tests.helpers.model_helpers import CLASSES, MELS, MemoryLoader, random_batch, small_config, take
 
 BATCH = 8
@@ -73,7 +73,8 @@ def trainer(path: Path, ranks: Ranks, loader=PartLoader, **changes) -> Trainer:
     network = DEIII(config.model, CLASSES, 2, MELS)
     train, val = loader(clips(44, 1), True, ranks), PartLoader(clips(21, 2), False, ranks)
     weights = torch.linspace(0.5, 1.5, CLASSES)
-    return Trainer(network, train, val, config, run, ranks.device, IDS, {"corpus": "x"}, weights, ranks)
+    setup = TrainingSetup(train, val, config, run, ranks.device, IDS, {"corpus": "x"}, weights, ranks)
+    return Trainer(network, setup)
 
 
 class Poisoned(PartLoader):

@@ -12,7 +12,7 @@ from deiii.model.distributed.devices import seed_all
 from deiii.model.network.deiii import DEIII
 from deiii.model.training import checkpoint
 from deiii.model.training.run_folder import RunFolder, provenance
-from deiii.model.training.trainer import Diverged, Trainer, describe, monitored
+from deiii.model.training.trainer import Diverged, Trainer, TrainingSetup, describe, monitored
 from tests.helpers.model_helpers import CLASSES, MELS, MemoryLoader, random_batch, small_config
 
 CPU = torch.device("cpu")
@@ -36,7 +36,8 @@ def trainer(path, loader=MemoryLoader, **changes):
     seed_all(config.train.seed)
     model = DEIII(config.model, CLASSES, 0, MELS)
     train, val = loader(clips(40, 1), 8, True, seed=3), MemoryLoader(clips(20, 2), 8, False)
-    return Trainer(model, train, val, config, run, CPU, [f"clip{i}" for i in range(40)], {"corpus": "x"})
+    ids = [f"clip{i}" for i in range(40)]
+    return Trainer(model, TrainingSetup(train, val, config, run, CPU, ids, {"corpus": "x"}))
 
 
 def history(path):
