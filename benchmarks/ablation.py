@@ -1,8 +1,8 @@
-"""What each part of DE-III does, on tasks whose best reachable accuracy is known.
+"""The contribution of each part of DE-III, on tasks whose best possible accuracy is known.
 
-Every variant is trained with every seed on the drawn ``cues`` and ``sync`` corpora and scored once on
-speakers it has never seen. Differences are paired with the full network's, their intervals are over
-seeds and speakers. Finished runs are kept: run it again to go on where it stopped.
+Every variant is trained with every seed on the synthetic corpora ``cues`` and ``sync`` and scored once on
+unseen speakers. Each is compared with the full network, paired by seed and clip; intervals are over seeds
+and speakers. Finished runs are kept: run the command again to continue.
 
     python -m benchmarks.ablation             # table.md, table.json and ablation.png in runs/ablation
     python -m benchmarks.ablation --seeds 0,1,2 --jobs 2 --only cues train.epochs=30
@@ -37,7 +37,7 @@ from deiii.pipeline.preprocess.graph import preprocess
 
 @dataclass(frozen=True)
 class Variant:
-    """A change to the full network, and the best accuracy that what is left can reach."""
+    """A change to the full network, and the best accuracy that is possible with it."""
 
     about: str
     changes: tuple[str, ...]
@@ -50,8 +50,8 @@ CUES = {
     "full": Variant("every part of the network", (), 1.0),
     "no_flow": Variant("no optical flow", ("model.flow=false",), 0.5),
     "no_frames": Variant("no frames", ("model.video=false",), 0.5),
-    "no_audio": Variant("no sound", ("model.audio=false",), 0.5),
-    "audio_only": Variant("sound alone", AUDIO_ONLY, 0.25),
+    "no_audio": Variant("no audio", ("model.audio=false",), 0.5),
+    "audio_only": Variant("audio alone", AUDIO_ONLY, 0.25),
     "frames_only": Variant("frames alone", FRAMES_ONLY, 0.25),
     "ov_concat": Variant("OV replaced by concatenation", ("model.ov=concat",), 1.0),
     "no_conformer": Variant("no Conformer", ("model.conformer=false",), 1.0),
@@ -60,17 +60,17 @@ CUES = {
     "modality_dropout": Variant("modality dropout 0.1", ("train.modality_dropout=0.1",), 1.0),
 }
 SYNC = {
-    "full": Variant("frames and sound", (), 1.0),
+    "full": Variant("frames and audio", (), 1.0),
     "no_ife": Variant("no IFE", ("model.ife=false",), 1.0),
     "no_time_match": Variant("no L_S", ("model.time_match=false",), 1.0),
-    "audio_only": Variant("sound alone", AUDIO_ONLY, 0.5),
+    "audio_only": Variant("audio alone", AUDIO_ONLY, 0.5),
     "video_only": Variant("frames alone", ("model.audio=false",), 0.5),
 }
 TASKS: Mapping[str, Mapping[str, Variant]] = {"cues": CUES, "sync": SYNC}
-# sync asks how a mouth's opening goes with a voice: frames, more of them, side by side, and no flow. Without
-# L_S none of our networks found the mouth. A single stream says nothing: none is hidden and none has a head.
+# The label of sync is whether the mouth follows the audio: it needs more, contiguous frames and no flow.
+# Without L_S no network learned it. A single stream does not contain the label: none is hidden or has a head.
 SETTINGS = {
-    # The plain audio encoder found the cue of the sound in 6 to 16 epochs, or later; this one in 2 to 4.
+    # The plain audio encoder learned the audio cue in 6 to 16 epochs or later; this one in 2 to 4.
     "cues": ("corpus.root=raw/synthetic", "model.audio_channels=[8,16,32]"),
     "sync": (
         "corpus.synthetic.task=sync", "corpus.root=raw/synthetic-sync", "corpus.synthetic.clips_per_class=16",
@@ -81,7 +81,7 @@ SETTINGS = {
         "train.lr=2e-3", "train.epochs=36", "train.patience=36",
     ),
 }  # fmt: skip
-JOBS = max(2, torch.cuda.device_count())  # one for each GPU, or two on a processor
+JOBS = max(2, torch.cuda.device_count())  # one per GPU, or two on a CPU
 FILES = ["configs/synthetic.yaml", "configs/ablation.yaml"]
 HEAD = (
     "| variant | accuracy | sd over seeds | ceiling | against full | sd over seeds | "
@@ -91,7 +91,7 @@ Key = tuple[str, str, int]  # task, variant, seed
 
 
 def variant_config(folder: Path, key: Key, extra: Sequence[str]) -> Config:
-    """Settings of one run; ``extra`` overrides all but what makes the variant."""
+    """Settings of one run; ``extra`` overrides everything except the changes of the variant."""
     task, variant, seed = key
     changes = TASKS[task][variant].changes
     own = [f"train.seed={seed}", f"train.run={folder / f'{task}-{variant}-seed{seed}'}"]
@@ -99,11 +99,11 @@ def variant_config(folder: Path, key: Key, extra: Sequence[str]) -> Config:
 
 
 def collect(folder: Path, task: str, seeds: Sequence[int]) -> dict[str, Any]:
-    """The finished variants' figures, paired with the full network's where both are there."""
+    """Figures of the finished variants, with the difference from the full network if that is finished."""
     rows: dict[str, Any] = {}
-    whole = {v: _right(folder, task, v, seeds) for v in TASKS[task]}
-    whole = {v: found for v, found in whole.items() if found}
-    for variant, found in whole.items():
+    right_by_variant = {v: _right(folder, task, v, seeds) for v in TASKS[task]}
+    right_by_variant = {v: found for v, found in right_by_variant.items() if found}
+    for variant, found in right_by_variant.items():
         scores = [float(np.mean(list(f.values()))) for f in found.values()]
         rows[variant] = {
             "about": TASKS[task][variant].about, "ceiling": TASKS[task][variant].ceiling,
@@ -111,16 +111,16 @@ def collect(folder: Path, task: str, seeds: Sequence[int]) -> dict[str, Any]:
             "by_seed": dict(zip(found, scores, strict=True)),
             "without": _without(folder, task, variant, found),
         }  # fmt: skip
-        both = sorted(set(found) & set(whole.get("full", {})))
+        both = sorted(set(found) & set(right_by_variant.get("full", {})))
         if variant != "full" and both:
-            rows[variant] |= _paired(found, whole["full"], both)
+            rows[variant] |= _paired(found, right_by_variant["full"], both)
     return rows
 
 
 def _right(
     folder: Path, task: str, variant: str, seeds: Sequence[int]
 ) -> dict[int, dict[tuple[str, str], bool]]:
-    """By seed, whether each test clip (speaker, id) was classified rightly; unfinished seeds are left out."""
+    """By seed, whether each test clip (speaker, id) was classified correctly; finished seeds only."""
     found = {}
     for seed in seeds:
         run_folder = RunFolder(folder / f"{task}-{variant}-seed{seed}")
@@ -132,15 +132,18 @@ def _right(
 
 
 def _paired(found: dict, full: dict, seeds: Sequence[int]) -> dict[str, Any]:
-    """Accuracy minus the full network's, its deviation over seeds, its interval over seeds and speakers.
+    """Difference in accuracy from the full network, with sd over seeds and interval over seeds and speakers.
 
-    Both are drawn again, each on its own: other chances in training, other people in the test.
+    The bootstrap resamples seeds and speakers independently: other random numbers, other people.
     """
     clips = list(full[seeds[0]])
     gaps = np.array([[found[s][k] - float(full[s][k]) for k in clips] for s in seeds])
     rng = np.random.default_rng(1)
-    again = lambda rows: float(gaps[rng.integers(len(seeds), size=len(seeds))][:, rows].mean())
-    interval = bootstrap([speaker for speaker, _ in clips], again)
+
+    def resampled(rows):
+        return float(gaps[rng.integers(len(seeds), size=len(seeds))][:, rows].mean())
+
+    interval = bootstrap([speaker for speaker, _ in clips], resampled)
     by_seed = [float(g) for g in gaps.mean(axis=1)]
     return {
         "against_full": float(gaps.mean()), "against_full_sd": _sd(by_seed), "against_full_ci": interval
@@ -148,7 +151,7 @@ def _paired(found: dict, full: dict, seeds: Sequence[int]) -> dict[str, Any]:
 
 
 def _without(folder: Path, task: str, variant: str, seeds: Sequence[int]) -> dict[str, float]:
-    """Mean accuracy where a stream is hidden at test time only."""
+    """Mean accuracy with a stream hidden at test time only."""
     runs = [RunFolder(folder / f"{task}-{variant}-seed{s}") for s in seeds]
     tables = [run.read_metrics()["without"] for run in runs]
     return {gone: float(np.mean([t[gone]["war"] for t in tables])) for gone in tables[0]}
@@ -159,7 +162,7 @@ def _sd(values: Sequence[float]) -> float | None:
 
 
 def markdown(tables: Mapping[str, Any], notes: str) -> str:
-    """All tasks as tables for people."""
+    """The tables of all tasks as Markdown."""
     lines = ["# Ablation", "", notes, ""]
     for task, rows in tables.items():
         lines += [f"## {task}", "", HEAD, "|---" * HEAD.count(" | ") + "|---|"]
@@ -176,8 +179,8 @@ def markdown(tables: Mapping[str, Any], notes: str) -> str:
     return "\n".join(lines)
 
 
-def picture(tables: Mapping[str, Any]) -> Figure:
-    """One panel a task: mean accuracy of each variant, every seed as a dot, the ceiling as a line."""
+def draw_figure(tables: Mapping[str, Any]) -> Figure:
+    """One panel per task: mean accuracy of each variant, every seed as a dot, the ceiling as a line."""
     heights = [len(rows) for rows in tables.values()]
     figure = Figure(
         figsize=(7.5, 0.34 * sum(heights) + 1.1 * len(heights)), layout="constrained", facecolor="white"
@@ -195,12 +198,12 @@ def picture(tables: Mapping[str, Any]) -> Figure:
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_title(f"{task}: accuracy on unseen speakers", loc="left", fontsize=11, color=INK)
-    panels[-1].set_xlabel("bar: mean over seeds; dots: seeds; orange: best that is left to reach")
+    panels[-1].set_xlabel("bar: mean over seeds; dots: seeds; orange: best possible")
     return figure
 
 
 def write_tables(folder: Path, tables: Mapping[str, Any], seeds: Sequence[int]) -> None:
-    """``table.md``, ``table.json`` and ``ablation.png``."""
+    """Write ``table.md``, ``table.json`` and ``ablation.png``."""
     runs = [
         folder / f"{task}-{variant}-seed{seed}"
         for task, rows in tables.items() for variant, row in rows.items() for seed in row["by_seed"]
@@ -208,11 +211,11 @@ def write_tables(folder: Path, tables: Mapping[str, Any], seeds: Sequence[int]) 
     about, notes = origin(runs, seeds)
     write_json(folder / "table.json", about | {"tasks": tables})
     write_text(folder / "table.md", markdown(tables, notes))
-    save_png(picture(tables), folder / "ablation.png")
+    save_png(draw_figure(tables), folder / "ablation.png")
 
 
 def origin(runs: Sequence[Path], seeds: Sequence[int]) -> tuple[dict[str, Any], str]:
-    """Where a table's runs come from: seeds, machine, versions, revisions; for JSON and in words."""
+    """Seeds, machine, versions and revisions of a table's runs, for JSON and as a sentence."""
     versions, found = provenance()["versions"], revisions(runs)
     about = {"seeds": list(seeds), "hardware": machine(), "versions": versions, "revisions": found}
     about["runs"] = {run.name: RunFolder(run).read_info().get("revision") for run in runs}
@@ -221,7 +224,7 @@ def origin(runs: Sequence[Path], seeds: Sequence[int]) -> tuple[dict[str, Any], 
 
 
 def arguments(name: str, about: str | None) -> argparse.ArgumentParser:
-    """What every benchmark of many runs is asked: settings, ``--seeds``, ``--folder``, ``--jobs``."""
+    """A parser with the arguments of every benchmark of many runs: settings, seeds, folder, jobs."""
     parser = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{name}",
         description=about,
@@ -243,10 +246,10 @@ def main() -> int:
     )
     parser.add_argument("--variants", type=lambda t: t.split(","), metavar="full,no_ife", help="default: all")
     parser.add_argument(
-        "--tables", action="store_true", help="train nothing, write the tables of what is there"
+        "--tables", action="store_true", help="train nothing; write the tables of the finished runs"
     )
     args = parser.parse_args()
-    began = time.perf_counter()
+    started = time.perf_counter()
     keys = [
         (t, v, s)
         for s in args.seeds
@@ -277,7 +280,7 @@ def main() -> int:
         f"{t}/{v}": [round(x, 4) for x in (row["against_full"], *row["against_full_ci"])]
         for t, rows in tables.items() for v, row in rows.items() if row.get("against_full_ci")
     }  # fmt: skip
-    result["seconds"] = round(time.perf_counter() - began)
+    result["seconds"] = round(time.perf_counter() - started)
     print("RESULT " + json.dumps(result))
     return 0
 

@@ -1,4 +1,4 @@
-"""Face crops that the flow benchmarks run on."""
+"""Face crops for the flow benchmarks."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ from deiii.pipeline.faces.stage import extract_faces, load_detector
 
 
 def face_clips(size: int, least: int) -> tuple[str, list[np.ndarray]]:
-    """Where the crops come from, and the crops uint8 [n,size,size,3] of each clip with ``least`` frames.
+    """The name of the source, and crops uint8 [n,size,size,3] of each clip with at least ``least`` frames.
 
-    Those of the GRID clips in DEIII_TEST_DATA where it is set, else of the synthetic corpus.
+    The source is the GRID clips in DEIII_TEST_DATA if it is set, else the synthetic corpus.
     """
     shared = os.environ.get("DEIII_TEST_DATA")
     detector = "yunet" if shared else "haar"
     weights = str(Path(shared) / "weights" / "face_detection_yunet_2023mar.onnx") if shared else None
     config = FacesConfig(detector=detector, weights=weights, size=size)
     found = load_detector(config)
-    crops = lambda path: extract_faces(path, config, found).arrays.get("frames", np.empty(0))
+
+    def crops(path):
+        return extract_faces(path, config, found).arrays.get("frames", np.empty(0))
+
     if shared:
         clips = [crops(p) for p in sorted(Path(shared).glob("media/grid/*.mpg"))]
         return "GRID", [c for c in clips if len(c) >= least]
     with TemporaryDirectory() as root:
-        drawn = SyntheticConfig(speakers=2, clips_per_class=1)
-        make(root, drawn, workers=1, progress=False)
-        corpus = synthetic.scan(CorpusConfig(root=root, synthetic=drawn))
+        config_synthetic = SyntheticConfig(speakers=2, clips_per_class=1)
+        make(root, config_synthetic, workers=1, progress=False)
+        corpus = synthetic.scan(CorpusConfig(root=root, synthetic=config_synthetic))
         clips = [crops(Path(root) / clip.path) for clip in corpus.clips[:6]]
     return "synthetic", [c for c in clips if len(c) >= least]

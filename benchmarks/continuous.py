@@ -1,9 +1,10 @@
-"""Valence and arousal of the drawn corpus: the CCC reached on unseen speakers, and from which stream.
+"""Valence and arousal of the synthetic corpus: the CCC on unseen speakers, by input stream.
 
-Valence is drawn into the mouth's resting curve alone, arousal into the tremor's size and the voice's loudness
-(to within 1 dB of a range of 12), both independent of the classes. So frames alone can tell valence and
-not arousal, sound alone arousal and not valence: a CCC far from 0 where nothing is to be told is a leak.
-Finished runs are kept: run it again to go on where it stopped.
+Valence determines only the curve of the resting mouth; arousal determines the size of the tremor and the
+loudness of the audio (to within 1 dB over a range of 12). Both are independent of the classes. Frames
+alone can therefore predict valence but not arousal, audio alone arousal but not valence: a CCC far from 0
+where nothing can be predicted indicates a leak. Finished runs are kept: run the command again to
+continue.
 
     python -m benchmarks.continuous           # table.md and table.json in runs/continuous
 """
@@ -31,15 +32,18 @@ from deiii.model.training.run_folder import RunFolder
 from deiii.pipeline.preprocess.graph import preprocess
 
 NAMES = ("valence", "arousal")
-# What can be told: valence from frames; arousal from flow or sound, not from stills.
+# Predictable: valence from frames; arousal from flow or audio, not from single frames.
 VARIANTS = {
-    "full": ("frames, flow and sound", ()),
+    "full": ("frames, flow and audio", ()),
     "frames_only": ("frames alone", FRAMES_ONLY),
-    "audio_only": ("sound alone", AUDIO_ONLY),
-    # asked for an arousal that it cannot see, the network learns valence late or not at all
-    "frames_valence": ("frames alone, asked for valence alone", (*FRAMES_ONLY, "model.attributes=[valence]")),
+    "audio_only": ("audio alone", AUDIO_ONLY),
+    # trained on arousal too, which frames do not show, the network learns valence late or not at all
+    "frames_valence": (
+        "frames alone, trained on valence alone",
+        (*FRAMES_ONLY, "model.attributes=[valence]"),
+    ),
 }
-# In the ablation's 4 steps and 20 epochs one seed of three found the mouth's curve, on validation speakers.
+# With 4 steps and 20 epochs, as in the ablation, one seed of three learned valence, on validation speakers.
 TASK = (
     "model.attributes=[valence,arousal]", "model.classes=false", "loader.steps=8",
     "train.epochs=40", "train.patience=40",
@@ -53,7 +57,7 @@ def variant_config(folder: Path, variant: str, seed: int, extra: Sequence[str] =
 
 
 def run_path(folder: Path, variant: str, seed: int) -> Path:
-    """Where a run is kept."""
+    """The folder of a run."""
     return folder / f"{variant}-seed{seed}"
 
 
@@ -72,26 +76,27 @@ def figures(folder: Path, variant: str, seeds: Sequence[int]) -> dict[str, Any]:
         truth, guess = np.array([t for t, _ in pairs]), np.array([g for _, g in pairs])
         rng = np.random.default_rng(1)
         by_seed = _each(truth, guess)
-        again = lambda rows, t=truth, g=guess, rng=rng: float(
-            np.mean(_each(t[:, rows], g[:, rows])[rng.integers(len(t), size=len(t))])
-        )
+
+        def resampled(rows, t=truth, g=guess, rng=rng):
+            return float(np.mean(_each(t[:, rows], g[:, rows])[rng.integers(len(t), size=len(t))]))
+
         found[name] = {
             "ccc": float(by_seed.mean()),
             "sd": float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None,
-            "ci": bootstrap(speakers, again), "by_seed": dict(zip(seeds, by_seed.tolist(), strict=True)),
+            "ci": bootstrap(speakers, resampled), "by_seed": dict(zip(seeds, by_seed.tolist(), strict=True)),
         }  # fmt: skip
     return found
 
 
 def _each(truth_SN: np.ndarray, guess_SN: np.ndarray) -> np.ndarray:
-    """CCC of every seed, [S]; 0 where it is undefined: a constant answer agrees with nothing."""
+    """CCC of every seed, [S]; 0 where it is undefined, i.e. for a constant prediction."""
     return np.array([ccc(t, g) or 0.0 for t, g in zip(truth_SN, guess_SN, strict=True)])
 
 
 def markdown(rows: dict[str, Any], notes: str) -> str:
-    """The table for people."""
+    """The table as Markdown."""
     head = "| input | CCC valence | sd over seeds | 95 % over seeds and speakers | CCC arousal | sd | 95 % |"
-    lines = ["# Valence and arousal of the drawn corpus", "", notes, "", head, "|---" * 7 + "|"]
+    lines = ["# Valence and arousal of the synthetic corpus", "", notes, "", head, "|---" * 7 + "|"]
     for row in rows.values():
         cells = [row["about"]]
         for name in NAMES:
@@ -108,7 +113,7 @@ def markdown(rows: dict[str, Any], notes: str) -> str:
 
 def main() -> int:
     args = arguments("continuous", __doc__).parse_args()
-    began = time.perf_counter()
+    started = time.perf_counter()
     configs = {(v, s): variant_config(args.folder, v, s, args.settings) for s in args.seeds for v in VARIANTS}
     first = next(iter(configs.values()))
     preprocess(first, scan_corpus(first))
@@ -122,7 +127,7 @@ def main() -> int:
     print(markdown(rows, notes))
     result = {"bench": "continuous", "seeds": args.seeds, "hardware": machine()}
     result |= {n: {v: round(r[n]["ccc"], 4) for v, r in rows.items() if n in r} for n in NAMES}
-    result["seconds"] = round(time.perf_counter() - began)
+    result["seconds"] = round(time.perf_counter() - started)
     print("RESULT " + json.dumps(result))
     return 0
 

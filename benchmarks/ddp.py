@@ -1,11 +1,10 @@
-"""One network in one process and in two, on the CPU: how much faster, and how equal.
+"""One training in one process and in two, on the CPU: speed, and equality of the losses.
 
     python -m benchmarks.ddp
 
-Trains through the real door, `deiii train`, on a drawn corpus: one process of one thread, one of
-two threads, two processes of one thread each (Gloo). Seconds are the trainer's own, the median over epochs
-after the first. Losses are compared for several learning rates: what another order of sums does to one
-process is the yardstick.
+Runs `deiii train` on a synthetic corpus: one process of one thread, one of two threads, two processes of
+one thread each (Gloo). Seconds are the trainer's own, the median over epochs after the first. Losses are
+compared for several learning rates; the effect of another order of sums in one process is the reference.
 """
 
 from __future__ import annotations
@@ -23,19 +22,19 @@ from statistics import median
 from benchmarks.machine import describe
 
 TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-WAYS = {"one": ([], 1), "threads": ([], 2), "two": (TWO, 1)}  # words before -m model, threads
+WAYS = {"one": ([], 1), "threads": ([], 2), "two": (TWO, 1)}  # words before -m deiii, threads
 LOSSES = ("train_loss", "val_loss")
 
 
 def settings(folder: Path) -> list[str]:
-    """A drawn corpus of 96 short clips and the tiny preset."""
-    drawn = ["speakers=12", "clips_per_class=1", "seconds=0.8", "size=96"]
-    return ["configs/synthetic.yaml", "configs/tiny.yaml", *(f"corpus.synthetic.{word}" for word in drawn),
+    """A synthetic corpus of 96 short clips and the tiny preset."""
+    sizes = ["speakers=12", "clips_per_class=1", "seconds=0.8", "size=96"]
+    return ["configs/synthetic.yaml", "configs/tiny.yaml", *(f"corpus.synthetic.{word}" for word in sizes),
             f"corpus.root={folder / 'raw'}", f"cache={folder / 'cache'}"]  # fmt: skip
 
 
 def train(folder: Path, way: str, *more: str) -> list[dict[str, float]]:
-    """Train one way; returns the rows of ``metrics.csv``."""
+    """Train in one of the ways; returns the rows of ``metrics.csv``."""
     before, threads = WAYS[way]
     run = tempfile.mkdtemp(prefix=f"{way}-", dir=folder)
     words = [*settings(folder), "train.device=cpu", "train.patience=99", f"train.run={run}/run", *more]
@@ -67,7 +66,7 @@ def main() -> None:
             times = {way: median(r["train_seconds"] for r in train(folder, way, *more)[1:]) for way in WAYS}
             found["seconds"][batch] = {way: round(s, 3) for way, s in times.items()}
             found["speedup"][batch] = round(times["one"] / times["two"], 2)
-            print(f"batch {batch}: {found['seconds'][batch]} s an epoch, {found['speedup'][batch]} times")
+            print(f"batch {batch}: {found['seconds'][batch]} s per epoch, {found['speedup'][batch]} times")
         for rate in ("1e-5", "1e-4", "1e-3"):
             rows = {way: train(folder, way, "train.epochs=2", f"train.lr={rate}") for way in WAYS}
             off = {way: difference(rows["one"], rows[way]) for way in ("threads", "two")}

@@ -2,11 +2,10 @@
 
     python -m benchmarks.detectors [--runs 5] [--size 320]
 
-The same pictures (frames of the GRID and edge clips in DEIII_TEST_DATA, shrunk to ``--size``) go through
-both on one thread, and through onnxruntime on two. Each run times all pictures with every way in turn;
-medians of the ratios are compared. Differences are the largest over all boxes and landmarks, in px of
-the picture, and over all scores. The file fixes its batch at one picture, so batches cannot be compared.
-CUDA is not measured.
+Both process the same images (frames of the GRID and edge clips in DEIII_TEST_DATA, reduced to ``--size``)
+on one thread, and onnxruntime also on two. Each run times all images with every way in turn; medians of
+the ratios are compared. Differences are the largest over all boxes and landmarks, in px of the image, and
+over all scores. The file allows one image per batch, so batches cannot be compared. CUDA is not measured.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from deiii.pipeline.media.video import read_video
 MIN_SCORE, EVERY = 0.6, 10
 
 
-def pictures(folder: Path, size: int) -> list[np.ndarray]:
+def test_images(folder: Path, size: int) -> list[np.ndarray]:
     """Every tenth frame of the clips, at most ``size`` px long."""
     clips = sorted(p for kind in ("grid", "edge") for p in folder.glob(f"media/{kind}/*.m[pgo][4gv]"))
     return [shrink(rgb, size)[0] for c in clips for i, (rgb, _) in enumerate(read_video(c)) if i % EVERY == 0]
@@ -39,7 +38,7 @@ def pictures(folder: Path, size: int) -> list[np.ndarray]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--size", type=int, default=320, help="longer side of the pictures in px")
+    parser.add_argument("--size", type=int, default=320, help="longer side of the images in px")
     options = parser.parse_args()
     shared = os.environ.get("DEIII_TEST_DATA")
     if not shared:
@@ -47,7 +46,7 @@ def main() -> None:
     own = Path(shared) / "weights/face_detection_yunet_2023mar.onnx"
     path = str(resolve(str(own), YUNET)[0])
     cv2.setNumThreads(1)
-    looked_at = pictures(Path(shared), options.size)
+    images = test_images(Path(shared), options.size)
     opencv = cv2.FaceDetectorYN.create(path, "", (320, 320), MIN_SCORE, 0.3, 500)
 
     def through_opencv(rgb: np.ndarray) -> np.ndarray:
@@ -65,9 +64,9 @@ def main() -> None:
     for run in range(options.runs + 1):  # the first one warms up
         for name, way in ways.items():
             start = time.perf_counter()
-            found[name] = [way(rgb) for rgb in looked_at]
+            found[name] = [way(rgb) for rgb in images]
             if run:
-                seconds[name].append((time.perf_counter() - start) / len(looked_at) * 1000)
+                seconds[name].append((time.perf_counter() - start) / len(images) * 1000)
     places, scores, unequal, faces = [0.0], [0.0], 0, 0
     for rows, others in zip(found["opencv"], found["onnxruntime"], strict=True):
         unequal += len(rows) != len(others)
@@ -75,10 +74,13 @@ def main() -> None:
             faces += 1
             places.append(np.abs(row[:14] - np.concatenate([face.box, face.landmarks.ravel()])).max())
             scores.append(abs(row[14] - face.score))
-    pairs = lambda name: zip(seconds["opencv"], seconds[name], strict=True)
+
+    def pairs(name):
+        return zip(seconds["opencv"], seconds[name], strict=True)
+
     result = {
         "bench": "detectors",
-        "pictures": len(looked_at),
+        "pictures": len(images),
         "longer_side_px": options.size,
         "faces": faces,
         "runs": options.runs,

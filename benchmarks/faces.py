@@ -1,14 +1,14 @@
-"""Tracked faces against a detector run on every frame: speed, agreement and steadiness.
+"""Tracked faces against a detector run on every frame: speed, agreement and jitter.
 
     python -m benchmarks.faces CLIP [CLIP ...] [--detector yunet] [--runs 5]
 
 All ways decode the same clips and cut crops of 128 px; one thread.
 
 - ours: `deiii.pipeline.faces.stage.extract_faces`;
-- plain: the usual script: PyAV's RGB frames, OpenCV's detector on every one at the same size as ours,
+- plain: a usual script: PyAV's RGB frames, OpenCV's detector on every one at the same size as ours,
   a similarity from that frame's own landmarks, `cv2.warpAffine`;
-- own parts: detection on every frame, but with our decoder, detector and cropping, which shows what
-  tracking alone gives.
+- own parts: detection on every frame, but with our decoder, detector and cropping, which shows the gain of
+  tracking alone.
 
 Runs alternate and medians of the ratios are compared. Errors are in px of the crop: `landmark_rmse_px` is
 the RMS distance between ours and every-frame landmarks; jitter is the RMS second difference of the
@@ -40,7 +40,7 @@ from deiii.pipeline.media.video import read_video
 
 
 def plain(path: str, config: FacesConfig, weights: str | None) -> np.ndarray:
-    """As a script would do it: crops [n,S,S,3], black where no face is found."""
+    """The usual script: crops [n,S,S,3], black where no face is found."""
     crops = []
     net = cascade = None
     if weights:
@@ -70,7 +70,7 @@ def plain(path: str, config: FacesConfig, weights: str | None) -> np.ndarray:
 
 
 def every_frame(path: str, config: FacesConfig, detector: Detector) -> np.ndarray:
-    """Our parts without tracking: landmarks [n,5,2], NaN where there is no face. Crops are cut, too."""
+    """Our parts without tracking: landmarks [n,5,2], NaN where there is no face. Crops are cut as well."""
     crops, points = [], []
     for rgb, _ in read_video(path):
         small, _ = shrink(rgb, config.detect_size)
@@ -116,7 +116,7 @@ def still_flow(path: str, folder: Path, config: FacesConfig, detector: Detector)
 
 
 def steadiness(ours: list[dict], others: list[np.ndarray], config: FacesConfig) -> dict[str, float]:
-    """How far ours is from every-frame landmarks, and how much both jitter."""
+    """Distance of our landmarks from every-frame landmarks, and the jitter of both."""
     distances, jitter_ours, jitter_every = [], [], []
     for mine, theirs in zip(ours, others, strict=True):
         scale = config.size / (1 + 2 * config.margin) / mine["box"][:, 2]
@@ -127,7 +127,10 @@ def steadiness(ours: list[dict], others: list[np.ndarray], config: FacesConfig) 
         whole = ~np.isnan(both[0][:, 0] + both[1][:, 0])
         jitter_ours.append(both[0][whole].ravel())
         jitter_every.append(both[1][whole].ravel())
-    rms = lambda parts: float(np.sqrt(np.concatenate(parts).mean()))
+
+    def rms(parts):
+        return float(np.sqrt(np.concatenate(parts).mean()))
+
     return {
         "landmark_rmse_px": round(rms(distances), 3),
         "jitter_px": round(rms(jitter_ours), 4),
@@ -170,7 +173,10 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         still = max(still_flow(c, Path(folder), config, detector) for c in clips)
     frames = sum(len(a["time"]) for a in results["ours"])
-    ratio = lambda name: statistics.median(a / b for a, b in zip(seconds[name], seconds["ours"], strict=True))
+
+    def ratio(name):
+        return statistics.median(a / b for a, b in zip(seconds[name], seconds["ours"], strict=True))
+
     result = {
         "bench": "faces",
         "detector": options.detector,

@@ -1,8 +1,8 @@
-"""A feature cache of about any size with realistic content, for benchmarks of loading and training.
+"""A feature cache of any size with realistic content, for benchmarks of loading and training.
 
-The shards are written by the project's own writer. Content comes from a few drawn clips (frames,
-DIS flow between them, log-mel of the drawn voice); every clip is one of them, mirrored or not, with
-a brightness and camera noise of its own, so that no two clips share bytes.
+The shards are written by the project's own writer. The content comes from a few synthetic clips (frames,
+DIS flow between them, log-mel of their audio). Every clip is one of them with its own brightness, camera
+noise, level and flow scale, so that no two clips have the same bytes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from deiii.data.tools.atomic_files import write_json
 from deiii.pipeline.logmel.stage import log_mel
 
 KEYS = {"faces": "bench-faces", "flow": "bench-flow", "logmel": "bench-logmel"}
-BASE = 16  # drawn clips that all others derive from
+BASE = 16  # synthetic clips from which all others are derived
 FPS = 25.0
 EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness")
 
@@ -39,20 +39,20 @@ EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness")
 def open_cache(
     root: str | Path, clips: int, frames: int = 60, size: int = 112, speakers: int = 20
 ) -> FeatureSet:
-    """The cache in ``root``, made first where it is missing or of another size.
+    """The cache in ``root``; it is made first if it is missing or has another size.
 
     Args:
-        clips: how many; a clip of 60 frames of 112 px takes 3.8 MB.
-        frames: of each clip.
+        clips: number of clips; a clip of 60 frames of 112 px takes 3.8 MB.
+        frames: number of frames of each clip.
         size: height and width of the crops in px.
-        speakers: who share the clips evenly; shards hold one speaker and at most 16 clips.
+        speakers: number of speakers, with equal numbers of clips; a shard holds at most 16 clips of one.
     """
     root = Path(root)
     wanted = {"clips": clips, "frames": frames, "size": size, "speakers": speakers}
-    note = root / "made.json"
-    if not note.is_file() or json.loads(note.read_text(encoding="utf-8")) != wanted:
+    description = root / "made.json"
+    if not description.is_file() or json.loads(description.read_text(encoding="utf-8")) != wanted:
         _make(root, **wanted)
-        write_json(note, wanted)
+        write_json(description, wanted)
     return FeatureSet.open(load_config(overrides=[f"cache={root}"]), KEYS)
 
 
@@ -66,7 +66,7 @@ def _make(root: Path, clips: int, frames: int, size: int, speakers: int) -> None
     (root / name).mkdir(parents=True, exist_ok=True)
     corpus = Corpus(name, "/nowhere", EMOTIONS, order, {})
     write_table(root, corpus)
-    base = [_drawn(n, frames, size) for n in range(BASE)]
+    base = [_synthetic_clip(n, frames, size) for n in range(BASE)]
     records: dict[str, list] = {stage: [] for stage in KEYS}
     folders = {stage: stage_folder(root, name, stage, key) for stage, key in KEYS.items()}
     for folder in folders.values():
@@ -88,22 +88,22 @@ def _make(root: Path, clips: int, frames: int, size: int, speakers: int) -> None
         write_index(folder, StageIndex(stage, KEYS[stage], {}, records[stage]))
 
 
-def _drawn(number: int, frames: int, size: int) -> dict[str, dict[str, np.ndarray]]:
-    """One drawn clip's arrays by stage, without a detector or a codec between."""
+def _synthetic_clip(number: int, frames: int, size: int) -> dict[str, dict[str, np.ndarray]]:
+    """The arrays of one synthetic clip by stage, made without detector and codec."""
     plan = plan_clip(SyntheticConfig(seconds=max(1.6, frames / FPS), size=max(64, size), fps=FPS), number)
-    picture = np.stack([cv2.resize(p, (size, size)) for p in render_frames(plan)[:frames]])
-    picture = np.pad(picture, ((0, frames - len(picture)), (0, 0), (0, 0), (0, 0)), "edge")
-    grey = [cv2.cvtColor(p, cv2.COLOR_RGB2GRAY) for p in picture]
+    images = np.stack([cv2.resize(p, (size, size)) for p in render_frames(plan)[:frames]])
+    images = np.pad(images, ((0, frames - len(images)), (0, 0), (0, 0), (0, 0)), "edge")
+    grey = [cv2.cvtColor(p, cv2.COLOR_RGB2GRAY) for p in images]
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     flow = [dis.calc(a, b, None) for a, b in zip(grey[:-1], grey[1:], strict=True) if size >= 64]
-    flow = flow or [np.zeros((size, size, 2), np.float32)] * (frames - 1)  # DIS needs a picture to work on
-    sound = render_voice(plan)[:: SAMPLE_RATE // 16000]
+    flow = flow or [np.zeros((size, size, 2), np.float32)] * (frames - 1)  # DIS needs larger images
+    audio = render_voice(plan)[:: SAMPLE_RATE // 16000]
     time = np.arange(frames) / FPS
-    logmel = log_mel(np.ascontiguousarray(sound), LogMelConfig())
+    logmel = log_mel(np.ascontiguousarray(audio), LogMelConfig())
     valid = np.ones(frames, bool)
     return {
         "faces": {
-            "frames": picture,
+            "frames": images,
             "time": time,
             "box": np.zeros((frames, 4), np.float32),
             "landmarks": np.zeros((frames, 5, 2), np.float32),

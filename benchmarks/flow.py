@@ -1,9 +1,9 @@
-"""RAFT for clips against torchvision's RAFT, pair by pair and batched: speed and difference.
+"""Our RAFT engine against torchvision's RAFT, one pair at a time and batched: speed and difference.
 
     python -m benchmarks.flow [--runs 3] [--threads 2] [--frames 33] [--models raft_small raft_large]
 
 All three use the same weights and compute the same pairs of one clip of 128 px crops in 12 updates,
-float32 on the CPU. Repeats are interleaved; medians are compared.
+float32 on the CPU. The ways run in turn; medians are compared.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ def torchvision_pairs(network: RAFT, frames: torch.Tensor, updates: int, batch: 
 
 
 def ours(engine: RaftEngine, frames: torch.Tensor) -> torch.Tensor:
-    """The engine on batches as the flow stage makes them."""
+    """Our engine, in the batches of the flow stage."""
     batch = cpu_pairs(SIZE, SIZE) * torch.get_num_threads()
     starts = range(0, len(frames) - 1, batch)
     return torch.cat([engine.flow(frames[i : i + batch + 1], continues=i > 0) for i in starts])
 
 
 def measure(model: str, frames: torch.Tensor, runs: int) -> dict[str, float]:
-    """Medians of one model."""
+    """Medians of the three ways for one model."""
     network = network_for(model)
     engine = RaftEngine(network, UPDATES)
     ways = {
@@ -69,7 +69,10 @@ def measure(model: str, frames: torch.Tensor, runs: int) -> dict[str, float]:
             start = time.perf_counter()
             flows[name] = way()
             seconds[name].append(time.perf_counter() - start)
-    ratio = lambda name: statistics.median(a / b for a, b in zip(seconds[name], seconds["ours"], strict=True))
+
+    def ratio(name):
+        return statistics.median(a / b for a, b in zip(seconds[name], seconds["ours"], strict=True))
+
     pairs = len(frames) - 1
     return {
         "ratio_pairwise": round(ratio("pairwise"), 2),

@@ -1,10 +1,10 @@
-"""Accuracy of optical flow: ours and torchvision's RAFT, DIS and TV-L1, where the true motion is known.
+"""Accuracy of optical flow where the true motion is known: our RAFT, torchvision's RAFT, DIS and TV-L1.
 
-    python -m benchmarks.flow_accuracy [--updates 20] [--drawn 4]
+    python -m benchmarks.flow_accuracy [--updates 20] [--synthetic 4]
 
 Errors are mean end-point errors in px. With DEIII_TEST_DATA: four FlyingChairs pairs, and the Middlebury
-aloe pair (median |u + disparity|, 12 updates). Always: clips of the synthetic corpus as they are drawn,
-before compression, on the parts of the picture whose motion is known.
+aloe pair (median |u + disparity|, 12 updates). Always: clips of the synthetic corpus before compression,
+on the parts of the image whose motion is known.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ from deiii.data.corpora.synthetic.plan import plan_clip
 from deiii.pipeline.flow.engines import PairEngine
 from deiii.pipeline.flow.raft.network import MODELS, RaftEngine
 
-STEP = 4  # frames of a drawn clip between the two pictures; neighbours move by a third of a px
+STEP = 4  # frames between the two images of a synthetic clip; neighbours move by a third of a px
 Method = Callable[[np.ndarray], np.ndarray]  # frames uint8 [m,H,W,3] to flow [m-1,H,W,2]
 
 
 def methods(updates: int) -> dict[str, Method]:
-    """What is compared, by name."""
-    made: dict[str, Method] = {}
+    """The methods to compare, by name."""
+    found: dict[str, Method] = {}
     for model in MODELS:
         network = network_for(model)
         engine = RaftEngine(network, updates)
-        made[model] = lambda frames, engine=engine: engine.flow(torch.from_numpy(frames)).numpy()
-        made[f"{model}, torchvision"] = lambda frames, network=network: (
+        found[model] = lambda frames, engine=engine: engine.flow(torch.from_numpy(frames)).numpy()
+        found[f"{model}, torchvision"] = lambda frames, network=network: (
             torchvision_pairs(network, torch.from_numpy(frames), updates, 1).permute(0, 2, 3, 1).numpy()
         )
     for method in ("dis", "tvl1"):
         engine = PairEngine(method, "float16")
-        made[method] = lambda frames, engine=engine: decode_flow(
+        found[method] = lambda frames, engine=engine: decode_flow(
             engine.submit(frames, np.arange(len(frames) - 1), False)()
         )
-    made["zero flow"] = lambda frames: np.zeros((len(frames) - 1, *frames.shape[1:3], 2), np.float32)
-    return made
+    found["zero flow"] = lambda frames: np.zeros((len(frames) - 1, *frames.shape[1:3], 2), np.float32)
+    return found
 
 
 def read_flo(path: Path) -> np.ndarray:
@@ -82,20 +82,23 @@ def aloe(folder: Path, compared: dict[str, Method]) -> dict[str, float]:
     height, width = (size // 8 * 8 for size in pair.shape[1:3])
     disparity = cv2.imread(str(folder / "aloeGT.png"), cv2.IMREAD_GRAYSCALE)[:height, :width]
     pair = np.ascontiguousarray(pair[:, :height, :width])
-    error = lambda flow: np.median(np.abs(flow[0, ..., 0] + disparity)[disparity > 0])
+
+    def error(flow):
+        return np.median(np.abs(flow[0, ..., 0] + disparity)[disparity > 0])
+
     return {name: float(error(method(pair))) for name, method in compared.items()}
 
 
-def drawn(clips: int, compared: dict[str, Method]) -> dict[str, float]:
-    """Mean end-point error on drawn clips, over `STEP` frames, where their motion is known."""
+def synthetic(clips: int, compared: dict[str, Method]) -> dict[str, float]:
+    """Mean end-point error on synthetic clips, over `STEP` frames, where their motion is known."""
     config = SyntheticConfig(size=192)
     errors: dict[str, list[np.ndarray]] = {name: [] for name in compared}
     for n in range(clips):
         plan = plan_clip(config, 24 * n)  # other speakers
         truth, known = (x[::STEP] for x in true_motion(plan, STEP))
-        pictures = render_frames(plan)[::STEP]
+        images = render_frames(plan)[::STEP]
         for name, method in compared.items():
-            error = np.linalg.norm(method(pictures) - truth, axis=3)
+            error = np.linalg.norm(method(images) - truth, axis=3)
             errors[name].append(error[known])
     return {name: float(np.concatenate(e).mean()) for name, e in errors.items()}
 
@@ -103,7 +106,7 @@ def drawn(clips: int, compared: dict[str, Method]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--updates", type=int, default=20, help="RAFT's updates on FlyingChairs")
-    parser.add_argument("--drawn", type=int, default=4, help="drawn clips")
+    parser.add_argument("--synthetic", type=int, default=4, help="number of synthetic clips")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     tables: dict[str, dict[str, float]] = {}
@@ -111,7 +114,7 @@ def main() -> None:
     if shared:
         tables["flying_chairs"] = flying_chairs(Path(shared) / "flow", methods(options.updates))
         tables["aloe_u"] = aloe(Path(shared) / "flow", methods(12))
-    tables["drawn"] = drawn(options.drawn, methods(12))
+    tables["synthetic"] = synthetic(options.synthetic, methods(12))
     for title, table in tables.items():
         print(title)
         for name, error in table.items():

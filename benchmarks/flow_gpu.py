@@ -1,13 +1,13 @@
-"""RAFT for clips on a GPU: pairs a second against torchvision's, drift of each precision, and the roofline.
+"""Our RAFT engine on a GPU: pairs/s against torchvision, drift of each precision, and the roofline.
 
     python -m benchmarks.flow_gpu [--models raft_small raft_large] [--batch 256] [--runs 5]
-    python -m benchmarks.flow_gpu --arithmetic          # operations and bytes of a pair; needs no GPU
+    python -m benchmarks.flow_gpu --arithmetic          # operations and bytes per pair; needs no GPU
 
-In turn, on the same pairs of 128 px crops in 12 updates: torchvision pair by pair and batched in float32,
-ours in each precision and way of launching, and ours as the flow stage calls it, with copies and storage.
-Drift is the mean end-point error in px against torchvision's float32. The floor is what a pair takes at
-the rates measured in the same run: the larger of its operations over those of an 8192^3 matrix product,
-and its bytes over those of a large copy.
+In turn, on the same pairs of 128 px crops in 12 updates: torchvision one pair at a time and batched in
+float32, our engine in each precision and launch mode, and our engine as the flow stage calls it, with
+copies and storage. Drift is the mean end-point error in px against torchvision's float32. The floor is
+the shortest time of a pair at the rates measured in the same run: the larger of its operations over the
+rate of an 8192^3 matrix product and its bytes over the rate of a large copy.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ LAUNCHES = ("eager", "compile", "graph", "both")
 
 
 def pair_work(model: str) -> dict[str, float]:
-    """Operations (2 a multiply-add) and bytes of one pair in a long clip, as the GPU's form computes it.
+    """Operations (2 a multiply-add) and bytes of one pair in a long clip, as computed on a GPU.
 
-    Bytes count every convolution's and product's input and output once and its weights never: a batch
-    shares them. Element-wise operations in between are taken as fused.
+    Bytes include the input and output of every convolution and product once, and no weights, because a batch
+    shares them. Element-wise operations in between are assumed to be fused.
     """
     pays = raft.winograd_pays
     raft.winograd_pays = lambda device, dtype: False
@@ -57,7 +57,7 @@ def pair_work(model: str) -> dict[str, float]:
                 module.register_forward_hook(count)
     images = torch.zeros(1, 3, SIZE, SIZE)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        features = engine.features(images)  # of one frame: the other came with the pair before
+        features = engine.features(images)  # of one frame; the other is known from the pair before
         engine._pairs(images, features, features)
     points = (SIZE // 8) ** 2
     window = engine.levels * (2 * engine.radius + 1) ** 2
@@ -66,7 +66,7 @@ def pair_work(model: str) -> dict[str, float]:
 
 
 def seconds_of(function: Callable[[], object], runs: int) -> float:
-    """Median time of a call, the GPU's work included."""
+    """Median time of a call in s, including the work on the GPU."""
     function()
     times = []
     for _ in range(runs):
@@ -79,7 +79,7 @@ def seconds_of(function: Callable[[], object], runs: int) -> float:
 
 
 def device_rates() -> dict[str, float]:
-    """What this GPU reaches: operations a second of matrix products by type, bytes a second of a copy."""
+    """Rates of this GPU: operations per s of matrix products by type, bytes per s of a copy."""
     rates = {}
     for name, dtype in DTYPES.items():
         a, b = (torch.randn(8192, 8192, device="cuda").to(dtype) for _ in range(2))
@@ -90,7 +90,7 @@ def device_rates() -> dict[str, float]:
 
 
 def measure(model: str, frames: torch.Tensor, runs: int, rates: dict[str, float]) -> dict:
-    """Everything about one model."""
+    """All measurements of one model."""
     pairs, network = len(frames) - 1, network_for(model).cuda()
     there = frames.cuda()
     torch.backends.cudnn.allow_tf32 = False  # float32 in full, for the reference
@@ -139,14 +139,14 @@ def measure(model: str, frames: torch.Tensor, runs: int, rates: dict[str, float]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=list(FILES), choices=list(FILES))
-    parser.add_argument("--batch", type=int, default=256, help="pairs a batch")
+    parser.add_argument("--batch", type=int, default=256, help="pairs per batch")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--arithmetic", action="store_true", help="only count operations and bytes")
     options = parser.parse_args()
     if options.arithmetic:
         for model in options.models:
             work = pair_work(model)
-            print(f"{model}: {work['gflop']:.2f} GFLOP and {work['mvalues']:.1f} million values a pair")
+            print(f"{model}: {work['gflop']:.2f} GFLOP and {work['mvalues']:.1f} million values per pair")
         return
     if not torch.cuda.is_available():
         sys.exit(

@@ -1,16 +1,16 @@
-"""Batches from warm caches: ours against h5py with DataLoader, LitData, WebDataset and plain memcpy.
+"""Batches from warm caches: our loader against h5py with DataLoader, LitData, WebDataset and memcpy.
 
     python -m benchmarks.loader [--runs 7] [--clips 320] [--cache bench-cache/loader]
 
-Makes its own cache of about 1 GB first. All contenders deliver the same tensors of every clip (16
-random frames uint8, their int8 flow with scales, the log-mel) on the CPU, ours before casting and
-augmentation. They run in turn, and medians over the runs are compared; clips/s are of whole epochs,
-their start included. `memcpy` copies as many bytes, a clip's worth at a time, into as many buffers, by
-one or two threads, the faster of which counts: the same bytes out of the mapped shard files, and, as an
-upper bound, out of an array in memory, which the system keeps in huge pages. Its ratios are the
-median of the runs' own ratios. Cold: a fresh process whose shard files were dropped from the page cache
-reads one epoch. Opening is measured on 10,000 clips in 625 shards a stage; training then
-reads every byte once (`check=bytes`), which is not in it.
+Makes its own cache of about 1 GB first. All loaders deliver the same tensors of every clip (16 random
+frames uint8, their int8 flow with scales, the log-mel) on the CPU, ours before casting and augmentation.
+They run in turn, and medians over the runs are compared; clips/s are of whole epochs including their
+start. `memcpy` copies the same number of bytes, one clip at a time, into the same number of buffers, with
+one or two threads, of which the faster counts: once from the mapped shard files, and, as an upper limit,
+from an array in memory, for which the system uses huge pages. Its ratios are medians of the ratios of the
+runs. Cold: a fresh process whose shard files were dropped from the page cache reads one epoch. Opening is
+measured on 10,000 clips in 625 shards per stage, without the check of every byte by training
+(`check=bytes`).
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.loader import Loader
 
 STEPS, BATCH, FRAMES = 16, 32, 50
-EPOCHS = 5  # of ours in a run; one takes a few hundredths of a second
+EPOCHS = 5  # of our loader per run; one takes a few hundredths of a second
 
 
 def our_loader(features: FeatureSet) -> Loader:
-    """The loader as it ships, on the benchmark's sizes."""
+    """Our loader with the sizes of the benchmark."""
     hops = int(features.streams["logmel"].length.max())
     config = LoaderConfig(
         steps=STEPS, stride=1, audio_steps=hops, crop=112, batch=BATCH, residency="stream", threads=2
@@ -66,11 +66,11 @@ def peer_epoch(batches) -> int:
 
 
 def memcpy_rate(loader: Loader, threads: int, source: str) -> float:
-    """GB/s of plain copies of as many bytes, a clip's worth at a time, into buffers as many as the loader's.
+    """GB/s of copies of the same number of bytes, one clip at a time, into as many buffers as the loader has.
 
     Args:
-        source: ``mapped`` copies the shard files' own pages, where the loader's rows come from, one
-            stretch after the other; ``array`` copies an array in memory, which has huge pages.
+        source: ``mapped`` copies the pages of the shard files, which the loader reads, one after the
+            other; ``array`` copies an array in memory, which has huge pages.
     """
     one = loader.gather.allocate(BATCH)
     size = (one.frames.nbytes + one.flow.nbytes + one.logmel.nbytes) // BATCH
@@ -112,13 +112,13 @@ def cold_epoch(cache: Path) -> float:
 
 
 def print_cold_rate(cache: Path) -> None:
-    """What the fresh process of `cold_epoch` does."""
+    """Print the rate of one epoch; runs in the fresh process of `cold_epoch`."""
     features = open_cache(cache, **json.loads((cache / "made.json").read_text(encoding="utf-8")))
     drop_from_page_cache(features)
     loader = our_loader(features)
-    begin = time.perf_counter()
+    started = time.perf_counter()
     _, nbytes = our_epoch(loader, 0)
-    print(nbytes / (time.perf_counter() - begin) / 1e9)
+    print(nbytes / (time.perf_counter() - started) / 1e9)
 
 
 def opening_seconds(cache: Path, clips: int = 10_000) -> float:
@@ -141,7 +141,10 @@ def _many_clips(root: Path, clips: int) -> None:
     one = open_cache(small, 16, frames=8, size=8, speakers=1)
     name = one.corpus.name
     shards = clips // 16
-    rename = lambda clip, n: replace(clip, id=f"{n:04d}-{clip.id}")
+
+    def rename(clip, n):
+        return replace(clip, id=f"{n:04d}-{clip.id}")
+
     table = tuple(rename(c, n) for n in range(shards) for c in one.corpus.clips)
     (root / name).mkdir(parents=True)
     write_table(root, Corpus(name, "/nowhere", one.classes, table, {}))
@@ -169,26 +172,26 @@ def main() -> None:
         return print_cold_rate(options.cache)
     features = open_cache(options.cache, options.clips, FRAMES)
     ours = our_loader(features)
-    contenders = make_peers(features, options.cache)
+    peer_loaders = make_peers(features, options.cache)
 
-    rates: dict[str, list[float]] = {name: [] for name in ("ours", *contenders)}
+    rates: dict[str, list[float]] = {name: [] for name in ("ours", *peer_loaders)}
     copies: dict[tuple[int, str], list[float]] = {(t, s): [] for s in ("mapped", "array") for t in (1, 2)}
     gb_per_s: list[float] = []
-    for start in contenders.values():  # workers start, files enter the page cache
+    for start in peer_loaders.values():  # workers start, files enter the page cache
         peer_epoch(start())
     our_epoch(ours, 0)
     for run in range(options.runs):
-        begin = time.perf_counter()
+        started = time.perf_counter()
         done = [our_epoch(ours, 1 + run * EPOCHS + n) for n in range(EPOCHS)]
-        seconds = time.perf_counter() - begin
+        seconds = time.perf_counter() - started
         rates["ours"].append(sum(c for c, _ in done) / seconds)
         gb_per_s.append(sum(n for _, n in done) / seconds / 1e9)
         for way, found in copies.items():
             found.append(memcpy_rate(ours, *way))
-        for name, start in contenders.items():
-            begin = time.perf_counter()
+        for name, start in peer_loaders.items():
+            started = time.perf_counter()
             clips = peer_epoch(start())
-            rates[name].append(clips / (time.perf_counter() - begin))
+            rates[name].append(clips / (time.perf_counter() - started))
     middle = {name: statistics.median(r) for name, r in rates.items()}
     for name, rate in middle.items():
         low, high = min(rates[name]), max(rates[name])
@@ -231,7 +234,7 @@ def main() -> None:
 
 
 def make_peers(features: FeatureSet, cache: Path) -> dict[str, Callable]:
-    """Each contender's epochs, by name; writes the others' own formats beside our cache."""
+    """The other loaders by name; writes their own formats beside our cache."""
     made: dict[str, Callable] = {
         "h5py slab": peers.h5py_loader(features, STEPS, BATCH, slab=True),
         "h5py by frame": peers.h5py_loader(features, STEPS, BATCH, slab=False),

@@ -1,11 +1,12 @@
-"""Other loaders doing the loader benchmark's job: h5py with torch's DataLoader, LitData, WebDataset.
+"""Other loaders in the loader benchmark: h5py with torch's DataLoader, LitData, WebDataset.
 
-Each delivers batches of T random frames of every clip with their flow and scales, the clip's
-log-mel and its label, as tensors, in a shuffled order, from two worker processes. What makes each
-of them fast is used: batched fetching into shared memory, open files kept, raw buffers without decoding.
+Each delivers batches of T random frames of every clip with their flow and scales, the clip's log-mel and
+its label, as tensors, in a shuffled order, from two worker processes. Each is used in its fastest way:
+batched fetching into shared memory, files kept open, raw buffers without decoding.
 
-LitData and WebDataset store whole samples. ``whole`` clips are the same job as ours; ``sampled``
-ones hold T frames chosen once for all epochs, which is an easier job (and no augmentation in time).
+LitData and WebDataset store whole samples. ``whole`` clips are the same task as ours; ``sampled`` ones
+contain T frames selected once for all epochs, which is an easier task (and allows no augmentation in
+time).
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def empty_batch(batch: int, steps: int, like: Sample) -> dict[str, torch.Tensor]
 
 
 def fill(batch: dict[str, torch.Tensor], i: int, clip: Sample, at: np.ndarray) -> None:
-    """Put the chosen frames of one clip into place ``i`` of a batch."""
+    """Write the selected frames of one clip to position ``i`` of a batch."""
     for name in ("frames", "flow", "scale"):
         np.take(clip[name], at, axis=0, out=batch[name][i].numpy(), mode="clip")
     batch["logmel"][i].numpy()[:] = clip["logmel"]
@@ -56,8 +57,8 @@ class H5pyClips(Dataset):
     """Clips read through h5py; a worker fetches a whole batch at once and keeps its files open.
 
     Args:
-        slab: read all frames from the first to the last chosen one and pick from them in memory, or
-            read one chosen frame after the other. Which is faster depends on the clip's length.
+        slab: read all frames from the first to the last selected one and select in memory, or read the
+            selected frames one by one. Which is faster depends on the length of the clip.
     """
 
     def __init__(self, features: FeatureSet, steps: int, slab: bool):
@@ -124,7 +125,7 @@ def h5py_loader(features: FeatureSet, steps: int, batch: int, slab: bool) -> Cal
 
 
 def clip_sample(features: FeatureSet, row: int, steps: int | None) -> Sample:
-    """One clip as LitData and WebDataset store it: whole, or ``steps`` frames chosen once."""
+    """One clip as LitData and WebDataset store it: whole, or ``steps`` frames selected once."""
     arrays = features.arrays(row)
     sample = {
         "frames": arrays["faces"]["frames"],
@@ -140,7 +141,7 @@ def clip_sample(features: FeatureSet, row: int, steps: int | None) -> Sample:
 
 
 class Collate:
-    """Samples to a batch in shared memory, choosing frames on the way."""
+    """Collates samples into a batch in shared memory, and selects frames."""
 
     def __init__(self, steps: int):
         self.steps, self.rng = steps, np.random.default_rng()

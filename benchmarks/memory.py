@@ -3,9 +3,9 @@
     python -m benchmarks.memory [--frames 2000 8000]
 
 Each length is measured in a process of its own, which extracts the faces of a 3840x2160 H.264 video and
-writes them as a shard, as a worker does. The video is one second of a drawn face, enlarged and moving,
-repeated. `peak_mb` is the largest resident memory (VmHWM), pages of mapped files among it, which the
-system takes back when it needs them; `peak_anonymous_mb`, sampled every 20 ms, is what it cannot take.
+writes them as a shard, as a worker does. The video is one second of an enlarged synthetic clip, repeated.
+`peak_mb` is the largest resident memory (VmHWM), including pages of mapped files, which the system can
+reclaim; `peak_anonymous_mb`, sampled every 20 ms, excludes them.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ WIDTH, HEIGHT, FPS = 3840, 2160, 25
 
 
 def write_video(path: Path, frames: int) -> None:
-    """One second, encoded once; its packets are repeated to the wanted length."""
+    """Write a video of one encoded second whose packets are repeated to the requested length."""
     config = SyntheticConfig(speakers=1, clips_per_class=1, seconds=1.0, fps=FPS, size=270)
-    drawn = [
+    images = [
         np.hstack([f, np.full((270, 210, 3), 90, np.uint8)]) for f in render_frames(plan_clip(config, 0))
     ]
     with av.open(str(path), "w") as out:
@@ -44,21 +44,21 @@ def write_video(path: Path, frames: int) -> None:
         stream = out.add_stream("libx264", rate=FPS, options=options)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         packets = []
-        for rgb in drawn:
+        for rgb in images:
             large = cv2.resize(rgb, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
             packets += stream.encode(av.VideoFrame.from_ndarray(large, format="rgb24"))
         packets += stream.encode()
-        kept = [bytes(p) for p in packets]
+        packet_bytes = [bytes(p) for p in packets]
         for n in range(frames):
-            packet = av.Packet(kept[n % len(kept)])
+            packet = av.Packet(packet_bytes[n % len(packet_bytes)])
             packet.stream, packet.time_base = stream, Fraction(1, FPS)
             packet.pts = packet.dts = n
-            packet.is_keyframe = n % len(kept) == 0
+            packet.is_keyframe = n % len(packet_bytes) == 0
             out.mux(packet)
 
 
 def measure(path: str, folder: str) -> None:
-    """Faces of one video into a shard; prints one line of JSON."""
+    """Extract the faces of one video into a shard; prints one line of JSON."""
     config = FacesConfig()
     peak, ended = [0], threading.Event()
 
@@ -83,7 +83,7 @@ def measure(path: str, folder: str) -> None:
 
 
 def _status(name: str) -> int:
-    """A line of /proc/self/status in MB."""
+    """An entry of /proc/self/status in MB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) >> 10 for line in lines if line.startswith(name))
 

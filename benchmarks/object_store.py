@@ -1,14 +1,14 @@
-"""Which bytes of which shards a training reads: the requests that caches on an object store would see.
+"""The bytes of the shards that training reads: the requests to caches on an object store.
 
     python -m benchmarks.object_store
 
-Real shards (`benchmarks.feature_cache`) and the loader's own choice of instants over one epoch; the ranges
-are those that `deiii.data.loader.gather.Gather.copy` takes from the mapped files. No object store is
-involved: this counts requests and bytes for three ways to ask for the same clips.
+Uses real shards (`benchmarks.feature_cache`) and the loader's own sampling over one epoch; the ranges are
+those that the loader copies from the mapped files. No object store is involved: this counts requests and
+bytes for three ways to request the same clips.
 
-rows     one request for each run of neighbouring rows (two rows less than GAP bytes apart are one run)
-span     one request a clip and a field, from its first row to its last
-shard    the whole file, once an epoch, all of its clips used while it is there
+rows     one request per run of neighbouring rows (two rows less than GAP bytes apart are one run)
+span     one request per clip and field, from its first row to its last
+shard    the whole file, once per epoch, with all of its clips used
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from deiii.data.config.load import load_config
 from deiii.data.loader.gather import Sampled
 from deiii.data.loader.loader import Loader
 
-GAP = 64 * 1024  # bytes that are cheaper to read along than to ask again for
+GAP = 64 * 1024  # bytes; a smaller gap is read instead of making another request
 WAYS = ("rows", "span", "shard")
 
 
 @dataclass
 class Reads:
-    """What one way of asking costs."""
+    """Requests and bytes of one way."""
 
     sizes: list[int] = field(default_factory=list)  # bytes of each request
     wanted: int = 0  # bytes that are used
 
-    def told(self, clips: int) -> dict[str, float]:
+    def summary(self, clips: int) -> dict[str, float]:
         return {
             "requests_per_clip": round(len(self.sizes) / clips, 3),
             "kb_per_request_median": round(median(self.sizes) / 1e3, 1),
@@ -50,13 +50,13 @@ class Reads:
 
 def clip_rows(loader: Loader, sampled: Sampled, b: int) -> dict[str, np.ndarray]:
     """The rows of each large field that clip ``b`` of a batch reads, counted from the clip's start."""
-    steps = np.unique(sampled.at[b])  # a clip's masked steps point at its first frame
+    steps = np.unique(sampled.at[b])  # masked steps of a clip refer to its first frame
     hops = sampled.start[b] + np.arange(sampled.count[b])
     return {stage: hops if stage == "logmel" else steps for stage in loader.gather.large}
 
 
 def runs(rows: np.ndarray, row_bytes: int, gap: int) -> list[int]:
-    """Bytes of the requests that fetch some rows when those less than ``gap`` bytes apart are one request.
+    """Bytes of the requests for some rows, if rows less than ``gap`` bytes apart share a request.
 
     >>> runs(np.array([0, 1, 5]), row_bytes=10, gap=15)
     [20, 10]
@@ -66,7 +66,7 @@ def runs(rows: np.ndarray, row_bytes: int, gap: int) -> list[int]:
 
 
 def measure(cache: Path, clips: int, frames: int, words: list[str]) -> dict[str, object]:
-    """Requests and bytes of one epoch, by way of asking."""
+    """Requests and bytes of one epoch for each way."""
     features = open_cache(cache, clips, frames)
     config = load_config([w for w in words if w.endswith(".yaml")], [w for w in words if "=" in w])
     loader = Loader(features, np.arange(len(features.clips)), config.loader, training=True)
@@ -92,7 +92,7 @@ def measure(cache: Path, clips: int, frames: int, words: list[str]) -> dict[str,
         "frames": frames,
         "shards": len(files),
         "mb_per_clip": round(sum(found["shard"].sizes) / clips / 1e6, 3),
-        **{way: reads.told(clips) for way, reads in found.items()},
+        **{way: reads.summary(clips) for way, reads in found.items()},
     }
 
 
@@ -102,15 +102,17 @@ def main() -> None:
     )
     parser.add_argument("--clips", type=int, default=160, help="default: %(default)s, of 3.8 MB")
     parser.add_argument("--frames", type=int, default=60, help="of a clip (default: %(default)s)")
-    parser.add_argument("--cache", help="folder for the shards; a temporary one where not given")
+    parser.add_argument("--cache", help="folder for the shards (default: a temporary folder)")
     parser.add_argument("settings", nargs="*", default=["configs/base.yaml"], help="default: %(default)s")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(args.cache or folder), args.clips, args.frames, args.settings)
     for way in WAYS:
-        told = found[way]
-        asked = f"{told['requests_per_clip']:7.2f} requests a clip of {told['kb_per_request_median']:9.1f} kB"
-        print(f"{way:6} {asked}, {told['mb_read_per_clip']:6.2f} MB a clip, {told['share_used']:.0%} used")
+        row = found[way]
+        requests = (
+            f"{row['requests_per_clip']:7.2f} requests per clip of {row['kb_per_request_median']:9.1f} kB"
+        )
+        print(f"{way:6} {requests}, {row['mb_read_per_clip']:6.2f} MB per clip, {row['share_used']:.0%} used")
     print("RESULT " + json.dumps({"bench": "object_store", **found, "gap": GAP, **describe("torch", "h5py")}))
 
 

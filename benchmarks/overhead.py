@@ -1,11 +1,11 @@
-"""What scheduling costs: a simulated table of clips through the real graph, with stages that do nothing.
+"""The cost of scheduling: a simulated table of clips in the real graph, with stages that do nothing.
 
     python -c "from benchmarks.overhead import measure; measure(100_000)"
     python -c "from benchmarks.overhead import measure; measure(1_000_000, clips_per_shard=100)"
 
-`deiii.pipeline.preprocess.graph.preprocess` runs as it is (plan, keys, cluster, tasks, indices, summary),
-but for the function that makes a shard, which returns a record of the shard's clips at once and writes no
-file.
+`deiii.pipeline.preprocess.graph.preprocess` runs unchanged (plan, keys, cluster, tasks, indices,
+summary), except for the function that makes a shard: it returns a record of the shard's clips at once and
+writes no file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CLIPS_A_SPEAKER = 100
 
 
 def nothing(task: ShardTask) -> ShardRecord:
-    """The record of a shard as a worker returns it, without the work."""
+    """The record of a shard as a worker returns it, without any computation."""
     rows = tuple(ClipRow(c.id, 0, 0, "ok", "", 1.0, "") for c in task.plan.clips)
     return ShardRecord(task.plan.name, "0" * 64, 0, "0" * 64, {}, rows)
 
@@ -40,7 +40,7 @@ def table(clips: int) -> Corpus:
 
 
 def measure(clips: int, workers: int = 2, clips_per_shard: int = 16) -> None:
-    """Run and print one line of JSON: seconds, ms a clip and a task of all stages, MB of this process."""
+    """Run and print one line of JSON: seconds, ms per clip and per task, MB of this process."""
     graph.run_shard = nothing
     corpus = table(clips)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

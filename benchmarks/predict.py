@@ -1,14 +1,14 @@
-"""Prediction on a 640x360 video: how much faster than real time, and what loading costs.
+"""Prediction on a 640x360 video: real-time factor, and the cost of loading.
 
     python -m benchmarks.predict [--run runs/demo] [--runs 3] [--seconds 12]
 
-A drawn face is set into 640x360 frames at 25 fps with sound; faces by Haar, flow by DIS. Without
-``--run`` the network is an untrained one of `configs/tiny.yaml`, which computes as much as a trained one.
-`realtime_factor` is the video's length over the time of `predict_files` with its overlay written (and
-`realtime_factor_no_overlay` without), the network being loaded; `startup_s` is the time from starting
-Python until the network is ready. The alternative is a fresh process for every file (`fresh_process`),
-as scripts do that load their models per file: `ratio_fresh_process` is its time over ours for the
-same files. Runs alternate; medians are reported.
+The video is a synthetic face in 640x360 frames at 25 fps with audio; faces with Haar, flow with DIS.
+Without ``--run`` the network is an untrained one of `configs/tiny.yaml`, which takes the same time as a
+trained one. `realtime_factor` is the length of the video over the time of a prediction with its overlay
+(and `realtime_factor_no_overlay` without), with the network already loaded; `startup_s` is the time from
+the start of Python until the network is ready. The alternative is a new process for every file
+(`fresh_process`): `ratio_fresh_process` is its time over ours for the same files. The ways run in turn;
+medians are reported.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ STARTED = "from deiii import load; load({run!r}, 'cpu')"
 
 
 def untrained(folder: Path) -> Path:
-    """A run folder as training leaves it, with random weights."""
+    """A run folder like that of a training, with random weights."""
     config = load_config(["configs/synthetic.yaml", "configs/tiny.yaml"])
     classes = [f"class {i}" for i in range(8)]
     info = {
@@ -59,9 +59,9 @@ def untrained(folder: Path) -> Path:
 
 
 def wide_video(folder: Path, seconds: float) -> Path:
-    """A drawn face that moves a little in 640x360 frames, with its sound repeated."""
-    drawn = SyntheticConfig(speakers=1, clips_per_class=1, size=288, seconds=seconds)
-    make(folder / "raw", drawn, workers=1, progress=False)
+    """Write a video of a synthetic face that moves in 640x360 frames, with audio; returns its path."""
+    config = SyntheticConfig(speakers=1, clips_per_class=1, size=288, seconds=seconds)
+    make(folder / "raw", config, workers=1, progress=False)
     source = sorted((folder / "raw").rglob("*.mp4"))[0]
     path = folder / "wide.mp4"
     frames = cycle([cv2.resize(rgb, (HEIGHT, HEIGHT)) for rgb, _ in read_video(source)])
@@ -76,7 +76,7 @@ def wide_video(folder: Path, seconds: float) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", help="a trained run; an untrained network where not given")
+    parser.add_argument("--run", help="a trained run (default: an untrained network)")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument("--files", type=int, default=3, help="files for the comparison with fresh processes")
@@ -95,16 +95,19 @@ def main() -> None:
         times: dict[str, list[float]] = {"overlay": [], "plain": [], "startup": [], "ours": [], "fresh": []}
 
         def timed(kind: str, action) -> None:
-            began = time.perf_counter()
+            started = time.perf_counter()
             action()
-            times[kind].append(time.perf_counter() - began)
+            times[kind].append(time.perf_counter() - started)
 
         command = [sys.executable, "-m", "deiii", "predict", str(run), "--quiet", "--out", str(folder / "o")]
         files = [str(short)] * options.files
         several = [str(folder / f"{i}.mp4") for i in range(options.files)]
         for target, source in zip(several, files, strict=True):
             os.link(source, target)
-        call = lambda words: subprocess.run(words, check=True, capture_output=True)
+
+        def call(words):
+            return subprocess.run(words, check=True, capture_output=True)
+
         for _ in range(options.runs):
             timed("overlay", lambda: predict_loaded(
                 network, [str(video)], folder / "out", str(folder / "over.mp4"), **quiet))  # fmt: skip

@@ -1,17 +1,17 @@
-"""The whole preprocessing of a corpus with 2 workers, against a plain serial script and against 1 worker.
+"""Preprocessing of a corpus with 2 workers, against a serial script and against 1 worker.
 
     python -m benchmarks.preprocess [--runs 1] [--speakers 8] [--flow raft|dis] [--timings FILE]
 
-A synthetic corpus (8 clips a speaker, 1.6 s, 25 frames/s) is drawn first. Each run then times three whole
-commands in turn, from the start of the process to its end, each into an empty folder:
+A synthetic corpus (8 clips per speaker, 1.6 s, 25 frames/s) is made first. Each run then times three
+complete commands in turn, from the start of the process to its end, each into an empty folder:
 
-- serial: `benchmarks.serial`, which keeps the libraries' own numbers of threads;
+- serial: `benchmarks.serial`, with the libraries' default numbers of threads;
 - 1 worker and 2 workers: ``deiii preprocess``.
 
-RAFT and YuNet are used in all three where DEIII_TEST_DATA holds their weights, else DIS and Haar.
-`parallel_efficiency` is time with 1 worker over twice the time with 2. Medians of the ratios over the
-runs are reported; with ``--timings`` they include the runs that the file holds already, so a long
-measurement can be made in pieces. The cost of scheduling is measured by `benchmarks.overhead`.
+All three use RAFT and YuNet if DEIII_TEST_DATA contains their weights, else DIS and Haar.
+`parallel_efficiency` is the time with 1 worker over twice the time with 2. Medians of the ratios over the
+runs are reported; with ``--timings`` they include the runs already in the file, so a long measurement can be
+made in parts. The cost of scheduling is measured by `benchmarks.overhead`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ OVERHEAD = "from benchmarks.overhead import measure; measure({clips})"
 
 
 def timed(command: list[str]) -> float:
-    """Seconds that a command takes. Raises CalledProcessError with its words where it fails."""
+    """Seconds that a command takes. Ends this program with the command's output if it fails."""
     start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -44,9 +44,9 @@ def timed(command: list[str]) -> float:
     return time.perf_counter() - start
 
 
-def run_once(root: Path, drawn: list[str], yunet: str | None, raft: str | None) -> dict[str, float]:
-    """Seconds of the three ways, in turn."""
-    ours = [f"corpus.root={root}", *drawn, "corpus.clips_per_shard=4"]
+def run_once(root: Path, settings: list[str], yunet: str | None, raft: str | None) -> dict[str, float]:
+    """Seconds of the three commands, in turn."""
+    ours = [f"corpus.root={root}", *settings, "corpus.clips_per_shard=4"]
     ours += ["faces.detector=yunet", f"faces.weights={yunet}"] if yunet else ["faces.detector=haar"]
     ours += ["flow.method=raft", f"flow.weights={raft}"] if raft else ["flow.method=dis"]
     seconds = {}
@@ -60,7 +60,7 @@ def run_once(root: Path, drawn: list[str], yunet: str | None, raft: str | None) 
 
 
 def overhead(clips: int) -> dict[str, float]:
-    """What `benchmarks.overhead` finds, in a process of its own."""
+    """The result of `benchmarks.overhead`, in a process of its own."""
     command = [sys.executable, "-c", OVERHEAD.format(clips=clips)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.strip().splitlines()[-1])
@@ -69,7 +69,7 @@ def overhead(clips: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=1)
-    parser.add_argument("--speakers", type=int, default=8, help="each of them has 8 clips")
+    parser.add_argument("--speakers", type=int, default=8, help="number of speakers with 8 clips each")
     parser.add_argument("--flow", choices=("raft", "dis"), help="default: raft where its weights are found")
     parser.add_argument(
         "--clips", type=int, default=100_000, help="size of the simulated table; 0 leaves it out"
@@ -82,7 +82,7 @@ def main() -> None:
         parser.error("RAFT's weights are not there: set DEIII_TEST_DATA or leave out --flow")
     with_raft = raft.exists() and options.flow != "dis"
     config = SyntheticConfig(speakers=options.speakers, clips_per_class=1, seconds=SECONDS, size=FRAME)
-    drawn = [
+    settings = [
         f"corpus.synthetic.{k}={getattr(config, k)}"
         for k in ("speakers", "clips_per_class", "seconds", "size")
     ]
@@ -94,7 +94,9 @@ def main() -> None:
         setting["detector"] = "yunet" if yunet.exists() else "haar"
         runs = [
             setting
-            | run_once(root, drawn, str(yunet) if yunet.exists() else None, str(raft) if with_raft else None)
+            | run_once(
+                root, settings, str(yunet) if yunet.exists() else None, str(raft) if with_raft else None
+            )
             for _ in range(options.runs)
         ]
     if options.timings:
@@ -104,7 +106,10 @@ def main() -> None:
         runs = [run for run in kept if {k: run[k] for k in setting} == setting]
     for run in runs:
         print("run " + json.dumps({k: round(v, 2) for k, v in run.items() if k not in setting}))
-    median = lambda of: statistics.median(of(run) for run in runs)
+
+    def median(of):
+        return statistics.median(of(run) for run in runs)
+
     result = {
         "bench": "preprocess",
         "ratio_serial": round(median(lambda r: r["serial"] / r["workers_2"]), 2),

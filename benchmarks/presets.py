@@ -1,4 +1,4 @@
-"""Size, work and speed of the presets: the table in docs/presets.md.
+"""Size, operations and speed of the presets: the table in docs/presets.md.
 
 python -m benchmarks.presets                      # prints the table and RESULT
 python -m benchmarks.presets --write docs/presets.md
@@ -35,7 +35,10 @@ def blank_batch(config: Config, clips: int, device: torch.device) -> Batch:
     g = torch.Generator().manual_seed(0)
     size = s if video else 0
     label = torch.randint(CLASSES, (clips,), generator=g)
-    yes = lambda *shape: torch.ones(shape, dtype=torch.bool)
+
+    def yes(*shape):
+        return torch.ones(shape, dtype=torch.bool)
+
     batch = Batch(
         frames=torch.randn(clips, t, 3, size, size, generator=g),
         flow=torch.randn(clips, t, 2, size, size, generator=g),
@@ -51,7 +54,7 @@ def blank_batch(config: Config, clips: int, device: torch.device) -> Batch:
 
 def flops(config: Config) -> int:
     """Floating-point operations of one clip's forward pass, a multiply-add counted as two."""
-    meta = torch.device("meta")  # shapes alone: nothing is computed
+    meta = torch.device("meta")  # shapes only; nothing is computed
     with meta:
         model = DEIII(config.model, CLASSES, 0, config.logmel.n_mels).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -60,19 +63,19 @@ def flops(config: Config) -> int:
 
 
 def speed(step, clips: int, device: torch.device, runs: int) -> float:
-    """Clips a second, median of ``runs`` after one to warm up."""
+    """Clips per second, median of ``runs`` after one warm-up."""
     seconds = []
     for _ in range(runs + 1):
-        began = time.perf_counter()
+        started = time.perf_counter()
         step()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - started)
     return clips / statistics.median(seconds[1:])
 
 
 def measure(name: str, device: torch.device, clips: int, runs: int) -> dict:
-    """One preset's row; without speeds where ``runs`` is 0."""
+    """The row of one preset; without speeds if ``runs`` is 0."""
     config = load_config(f"configs/{name}.yaml")
     model = DEIII(config.model, CLASSES, 0, config.logmel.n_mels).to(device)
     batch = blank_batch(config, clips, device) if runs else None
@@ -103,26 +106,30 @@ def measure(name: str, device: torch.device, clips: int, runs: int) -> dict:
 
 
 def markdown(rows: list[dict], where: str, clips: int) -> str:
-    """The page."""
+    """The page as Markdown."""
     timed = all("clips_per_s" in r for r in rows)
-    heads = ["preset", "parameters", "GFLOPs a clip", *(["clips/s", "clips/s in training"] if timed else [])]
+    heads = [
+        "preset",
+        "parameters",
+        "GFLOPs per clip",
+        *(["clips/s", "clips/s in training"] if timed else []),
+    ]
     heads.append("input of one clip")
     lines = [
         "# Presets", "",
-        "Made by `python -m benchmarks.presets --write docs/presets.md`; do not edit by hand.", "",
+        "Written by `python -m benchmarks.presets --write docs/presets.md`; do not edit by hand.", "",
         f"| {' | '.join(heads)} |", "|" + "---|" * len(heads),
     ]  # fmt: skip
     for r in rows:
-        seen = f"{r['steps']} frames and flows of {r['crop']} px, " if r["video"] else ""
+        seen = f"{r['steps']} video frames and flow of {r['crop']} px, " if r["video"] else ""
         cells = [f"`{r['preset']}`", f"{r['parameters']:,}", f"{r['gflops_clip']:.2f}"]
         cells += [f"{r['clips_per_s']:.0f}", f"{r['clips_per_s_training']:.1f}"] if timed else []
-        lines.append(f"| {' | '.join([*cells, seen + str(r['audio_steps']) + ' log-mel hops'])} |")
-    about = (
-        "FLOPs are of one forward pass, a multiply-add counted as two; training takes about three times that."
-    )
+        lines.append(f"| {' | '.join([*cells, seen + str(r['audio_steps']) + ' log-mel rows'])} |")
+    about = "FLOPs are of one forward pass, a multiply-add counted as two; "
+    about += "training takes about three times as many."
     lines += ["", about]
     if timed:
-        lines += ["", "Speeds are the network alone in float32 (no loader, no optimiser), "
+        lines += ["", "Speeds are of the network only, in float32 (no loader, no optimiser), "
                       f"batches of {clips}, median of several: {where}, "
                       f"torch {torch.__version__.split('+')[0]}."]  # fmt: skip
     return "\n".join([*lines, ""])
@@ -135,7 +142,7 @@ def main() -> None:
     parser.add_argument("--presets", type=lambda t: t.split(","), default=list(PRESETS))
     parser.add_argument("--device", default="auto")
     parser.add_argument("--clips", type=int, default=8, help="batch size")
-    parser.add_argument("--runs", type=int, default=5, help="timed runs; 0 leaves speeds out")
+    parser.add_argument("--runs", type=int, default=5, help="timed runs; 0 omits the speeds")
     parser.add_argument("--write", type=Path)
     args = parser.parse_args()
     device = pick_device(args.device)

@@ -1,8 +1,9 @@
-"""The reference beside DE-III on RAVDESS: an RBF SVM on functionals of MFCC, log-mel, pitch and energy.
+"""The reference for DE-III on RAVDESS: an RBF SVM on functionals of MFCC, log-mel, pitch and energy.
 
-The same recordings, folds and validation actors as ``deiii crossval configs/ravdess_audio.yaml``.
-C is chosen on the validation actors of each fold, the test actors are scored once. Reported apart: each
-speaker's functionals standardised over that speaker's own unlabelled recordings, test speakers included.
+It uses the same recordings, folds and validation actors as ``deiii crossval ravdess_audio``. C is chosen
+on the validation actors of each fold; the test actors are scored once. A second result, reported
+separately, standardises the functionals of each speaker over that speaker's own unlabelled recordings,
+including test speakers.
 
     python -m benchmarks.ravdess_svm corpus.root=raw/ravdess
 """
@@ -42,7 +43,7 @@ CS = (1.0, 3.0, 10.0, 30.0)
 
 
 def functionals(path: str) -> np.ndarray:
-    """The statistics of one recording, float32: how each low-level curve is distributed and moves."""
+    """Statistics of the low-level curves of one recording and of their changes, float32 [F]."""
     samples, _, _ = read_audio(path, RATE, [])
     samples, _ = librosa.effects.trim(samples, top_db=TRIM_DB, frame_length=FFT, hop_length=HOP)
     power = librosa.feature.melspectrogram(y=samples, sr=RATE, n_fft=FFT, hop_length=HOP, n_mels=40, fmin=50)
@@ -61,20 +62,20 @@ def functionals(path: str) -> np.ndarray:
 
 
 def _spread(curves: np.ndarray) -> np.ndarray:
-    """Mean, deviation, five percentiles, skewness of each row."""
+    """Mean, standard deviation, five percentiles and skewness of each row."""
     mean, sd = curves.mean(1), curves.std(1)
     skew = ((curves - mean[:, None]) ** 3).mean(1) / np.maximum(sd, 1e-6) ** 3
     return np.stack([mean, sd, *np.percentile(curves, (5, 25, 50, 75, 95), axis=1), skew], axis=1)
 
 
 def all_functionals(corpus, cache: Path, workers: int) -> np.ndarray:
-    """[N, F] in the order of the clip table; kept in ``cache`` under a digest of this file and the clips."""
+    """[N, F] in the order of the clip table; stored in ``cache`` by a digest of this file and the clips."""
     text = Path(__file__).read_text(encoding="utf-8") + "".join(c.id for c in corpus.clips)
     path = cache / f"functionals-{hashlib.sha256(text.encode()).hexdigest()[:12]}.npy"
     if not path.exists():
         files = [str(Path(corpus.root) / c.path) for c in corpus.clips]
-        # librosa compiles at first use into a cache beside itself. A cache that was there after several
-        # processes had compiled at once made every later run crash in its pitch: one process goes first.
+        # librosa compiles into a cache beside itself on first use. When several processes compiled at once,
+        # every later run crashed in its pitch tracker; therefore one process runs first.
         functionals(files[0])
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
             rows = list(tqdm(pool.map(functionals, files, chunksize=16), "functionals", len(files)))
@@ -85,7 +86,7 @@ def all_functionals(corpus, cache: Path, workers: int) -> np.ndarray:
 
 
 def by_speaker(x: np.ndarray, speakers: np.ndarray) -> np.ndarray:
-    """Each speaker's rows with that speaker's mean and deviation taken out."""
+    """The rows of each speaker, standardised with the mean and standard deviation of that speaker."""
     out = np.empty_like(x)
     for speaker in np.unique(speakers):
         rows = speakers == speaker
@@ -101,7 +102,10 @@ def run_fold(x: np.ndarray, y: np.ndarray, rows: dict[str, np.ndarray]) -> dict:
     """Choose C on the validation rows, then score the test rows once."""
     scaler = StandardScaler().fit(x[rows["train"]])
     z = scaler.transform(x)
-    fit = lambda c: SVC(C=c, gamma="scale", class_weight="balanced").fit(z[rows["train"]], y[rows["train"]])
+
+    def fit(c):
+        return SVC(C=c, gamma="scale", class_weight="balanced").fit(z[rows["train"]], y[rows["train"]])
+
     trained = {c: fit(c) for c in CS}
     val = {c: uar(y[rows["val"]], svm.predict(z[rows["val"]])) for c, svm in trained.items()}
     best = max(val, key=val.get)
@@ -111,15 +115,15 @@ def run_fold(x: np.ndarray, y: np.ndarray, rows: dict[str, np.ndarray]) -> dict:
 
 
 def against(folder: Path, clips: Sequence[Clip], right: Mapping[str, np.ndarray]) -> dict[str, dict]:
-    """A cross-validation's UAR minus the SVM's on the same clips, by kind of SVM, with intervals.
+    """UAR of a cross-validation minus that of the SVM on the same clips, by kind of SVM, with intervals.
 
-    UAR is over all folds together: of the network's seeds on average, and apart of the mean of their
-    probabilities. Speakers are drawn again and, for the first, seeds too, each on its own.
+    UAR is over all folds together: the mean over the network's seeds, and separately that of their averaged
+    probabilities. The bootstrap resamples speakers and, for the first, seeds too, independently.
 
     Args:
-        folder: of ``deiii crossval``.
+        folder: folder of ``deiii crossval``.
         clips: all clips.
-        right: by kind of SVM, whether it classified each clip rightly, bool [N].
+        right: by kind of SVM, whether it classified each clip correctly, bool [N].
     """
     rows: dict[str, dict[str, dict[str, float]]] = {}  # by seed and clip, the probability of each class
     for path in sorted(folder.glob("fold*-seed*/predictions.csv")):
@@ -131,9 +135,12 @@ def against(folder: Path, clips: Sequence[Clip], right: Mapping[str, np.ndarray]
         raise ValueError(f"{folder} lacks folds of some seed: finish `deiii crossval` first")
     labels = np.array([c.label for c in clips])
     classes = np.unique(labels)
-    chances = np.array([[[r[c.id][k] for k in classes] for c in clips] for r in rows.values()])
-    hits = lambda p: classes[p.argmax(-1)] == labels
-    network = {"seeds": hits(chances), "ensemble": hits(chances.mean(0, keepdims=True))}
+    probabilities = np.array([[[r[c.id][k] for k in classes] for c in clips] for r in rows.values()])
+
+    def hits(p):
+        return classes[p.argmax(-1)] == labels
+
+    network = {"seeds": hits(probabilities), "ensemble": hits(probabilities.mean(0, keepdims=True))}
 
     def recall(found: np.ndarray, some: np.ndarray) -> float:
         return float(np.mean([found[..., some[labels[some] == name]].mean() for name in classes]))
@@ -142,11 +149,12 @@ def against(folder: Path, clips: Sequence[Clip], right: Mapping[str, np.ndarray]
     for kind, svm in right.items():
         for name, found in network.items():
             rng = np.random.default_rng(1)
-            again = lambda some, svm=svm, found=found, rng=rng: (
-                recall(found[rng.integers(len(found), size=len(found))], some) - recall(svm, some)
-            )
+
+            def resampled(some, svm=svm, found=found, rng=rng):
+                return recall(found[rng.integers(len(found), size=len(found))], some) - recall(svm, some)
+
             gap = recall(found, np.arange(len(clips))) - recall(svm, np.arange(len(clips)))
-            interval = [round(x, 4) for x in bootstrap([c.speaker for c in clips], again) or ()]
+            interval = [round(x, 4) for x in bootstrap([c.speaker for c in clips], resampled) or ()]
             result[f"{name} - {kind}"] = {"gap": round(gap, 4), "of": len(rows), "ci": interval}
             print(f"network ({name}) minus {kind} SVM: {gap:+.3f}, 95 % {interval}")
     return result

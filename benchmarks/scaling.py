@@ -1,10 +1,10 @@
-"""What 10^4, 10^6 and 10^8 clips take: hours, GPUs, bytes, money, and what gives way first.
+"""Costs of 10^4, 10^6 and 10^8 clips: hours, GPUs, bytes, money, and the first limit.
 
     python -m benchmarks.scaling                       # the table of docs/scaling.md
     python -m benchmarks.scaling gpu_pairs_per_s=900   # with other assumptions
 
-Rates that this project has measured come from the files in ``benchmarks/results``; everything else is an
-assumption with a name, printed with the table, to be replaced by what a reader's machines and contracts say.
+Measured rates come from the files in ``benchmarks/results``. Everything else is a named assumption,
+printed with the table, to be replaced by the figures of the reader's machines and contracts.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ HOUR = 3600.0
 
 @dataclass(frozen=True)
 class Assumed:
-    """Nothing of this was measured here. Money is in US dollars."""
+    """Assumptions, none of them measured. Money is in US dollars."""
 
     frames: float = 60  # of a clip: 2.4 s at 25 frames per second
     source_mb: float = 0.7  # of a clip's media file
     epochs: float = 60  # as in configs/base.yaml
-    logmel_ms: float = 10  # of one core, for a clip's log-mel: decoding sound and the transform
+    logmel_ms: float = 10  # of one core per clip: decoding audio and the transform
     gpu_pairs_per_s: float = 1000  # RAFT small on crops of 112 px on one GPU
     gpu_clips_per_s: float = 500  # training of the base preset on one GPU
     core_hour: float = 0.04
@@ -34,14 +34,14 @@ class Assumed:
     disk_gb_month: float = 0.08  # block storage beside the machines
     store_gb_month: float = 0.023  # object store
     store_million_gets: float = 0.4
-    cores: float = 64  # of the machine or cluster at hand, at 10^6 clips and above
+    cores: float = 64  # of the machine or cluster
     gpus: float = 8
     memory_gb: float = 64  # of the machine on which the command itself runs
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Rates from this project's benchmarks, on the machines that their files name."""
+    """Rates from the benchmarks, on the machines named in their files."""
 
     face_frames_per_core_s: float  # YuNet, tracking, crops
     flow_pairs_per_core_s: float  # RAFT small on a CPU
@@ -75,7 +75,7 @@ def last_result(folder: Path, name: str) -> dict:
     """The last RESULT line of a benchmark's newest file.
 
     Raises:
-        FileNotFoundError: it has none; says what to run.
+        FileNotFoundError: if there is none; the message says what to run.
     """
     found = sorted(folder.glob(f"{name}-[0-9]*.txt"))
     lines = found[-1].read_text(encoding="utf-8").splitlines() if found else []
@@ -88,7 +88,7 @@ def last_result(folder: Path, name: str) -> dict:
 def cost(clips: int, m: Measured, a: Assumed, clips_per_shard: int = 16) -> dict[str, float | str]:
     """Hours of work, bytes and money for one corpus, and what limits it.
 
-    Hours of cores and GPUs are work; the others are what the clock shows on ``a.cores`` and ``a.gpus``.
+    Hours of cores and GPUs are computation; the others are elapsed time with ``a.cores`` and ``a.gpus``.
     """
     faces = clips * a.frames / m.face_frames_per_core_s / HOUR
     logmel = clips * a.logmel_ms / 1000 / HOUR
@@ -148,7 +148,7 @@ def table(rows: list[dict[str, float | str]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__.splitlines()[0])
-    parser.add_argument("assumed", nargs="*", metavar="NAME=NUMBER", help="another assumption")
+    parser.add_argument("assumed", nargs="*", metavar="NAME=NUMBER", help="replace an assumption")
     args = parser.parse_args()
     names = {f.name for f in fields(Assumed)}
     changed = dict(word.split("=", 1) for word in args.assumed)
@@ -158,8 +158,8 @@ def main() -> None:
     rows = [cost(clips, measured, assumed) for clips in SCALES]
     print(table(rows))
     for title, section in (("measured", measured), ("assumed", assumed)):
-        told = ", ".join(f"{f.name} {getattr(section, f.name):.4g}" for f in fields(section))
-        print(f"\n{title}: {told}")
+        values = ", ".join(f"{f.name} {getattr(section, f.name):.4g}" for f in fields(section))
+        print(f"\n{title}: {values}")
     rounded = [{k: v if isinstance(v, str) else float(f"{v:.4g}") for k, v in r.items()} for r in rows]
     print("RESULT " + json.dumps({"bench": "scaling", "rows": rounded}))
 

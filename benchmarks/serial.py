@@ -1,11 +1,12 @@
-"""Preprocessing as a plain script does it: one clip after the other, every frame, every pair.
+"""Preprocessing by a simple script: one clip after the other, every frame, every pair.
 
     python -m benchmarks.serial CORPUS OUT YUNET|- RAFT|-
 
-PyAV decodes, a face is looked for on every frame (`cv2.FaceDetectorYN`, or OpenCV's Haar cascade), the
-crop follows from that frame alone, flow is computed pair by pair (torchvision's RAFT, or OpenCV's DIS),
-librosa makes the log-mel, h5py writes one file a clip. Libraries keep their own numbers of threads. The
-work is that of our defaults: crops of 112 px, flow at 128 px as RAFT wants it, 80 mel bands.
+PyAV decodes; a face is detected on every frame (`cv2.FaceDetectorYN`, or OpenCV's Haar cascade) and
+cropped from that frame's detection; flow is computed pair by pair (torchvision's RAFT, or OpenCV's DIS);
+librosa computes the log-mel; h5py writes one file per clip. Libraries use their default numbers of
+threads. The results have our default sizes: crops of 112 px, flow at 128 px as RAFT needs it, 80 mel
+bands.
 """
 
 from __future__ import annotations
@@ -68,12 +69,12 @@ class Script:
         with av.open(str(path)) as container:
             frames = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
         with av.open(str(path)) as container:
-            sound = [f.to_ndarray().mean(axis=0) for f in container.decode(audio=0)]
+            audio = [f.to_ndarray().mean(axis=0) for f in container.decode(audio=0)]
             rate = container.streams.audio[0].rate
         crops = [self.crop(rgb) for rgb in frames]
         crops = [c if c is not None else np.zeros((SIZE, SIZE, 3), np.uint8) for c in crops]
         flow = [self.flow(a, b) for a, b in zip(crops[:-1], crops[1:], strict=True)]
-        samples = librosa.resample(np.concatenate(sound), orig_sr=rate, target_sr=16000)
+        samples = librosa.resample(np.concatenate(audio), orig_sr=rate, target_sr=16000)
         mel = librosa.feature.melspectrogram(
             y=samples, sr=16000, n_fft=512, win_length=400, hop_length=160, n_mels=80, fmin=50, fmax=7600
         )

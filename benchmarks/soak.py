@@ -1,9 +1,9 @@
-"""Soak: does preprocessing thousands of clips keep its memory flat and leave nothing behind?
+"""Soak test: whether preprocessing thousands of clips keeps its memory constant and leaves nothing behind.
 
-Draws a few small clips, links them as a corpus of thousands, preprocesses it with the real command
-and looks at every one of its processes once a second: memory of its own, open files. Flat means that
-the median over the run's last quarter is hardly above that over its second quarter. Afterwards
-nothing of it may be left: no process, no temporary file, no file in the cache that a run did not finish.
+Makes a few small synthetic clips, links them as a corpus of thousands, preprocesses it with the real
+command and examines each of its processes once per second: own memory, open files. Memory is flat if the
+median over the last quarter of the run is hardly above that over the second quarter. Afterwards no
+process, temporary file or unfinished file in the cache may remain.
 
     python -m benchmarks.soak                    # 5,000 clips, some ten minutes on two cores
     python -m benchmarks.soak --clips 500
@@ -32,14 +32,14 @@ from deiii.data.config.schema import SyntheticConfig
 from deiii.data.corpora.synthetic import make
 
 UNIQUE = SyntheticConfig(speakers=4, clips_per_class=2, seconds=0.8, fps=12.5, size=96)  # 64 clips
-GROWTH = 0.05  # a share of memory that is noise
+GROWTH = 0.05  # share of memory below which growth is noise
 GROWTH_MB = 15
-DASKS_OWN = {"global.lock", "purge.lock"}  # of the folder that all Dask workers of a machine share
+DASKS_OWN = {"global.lock", "purge.lock"}  # in the folder that all Dask workers of a machine share
 
 
 @dataclass
-class Look:
-    """One look at one process."""
+class Sample:
+    """One sample of a process: time in s, own memory in MB, number of open files."""
 
     at: float
     megabytes: float
@@ -54,9 +54,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         root, cache, temporary = (Path(folder) / name for name in ("raw", "cache", "tmp"))
         temporary.mkdir()
-        link_corpus(Path(folder) / "drawn", root, args.clips)
+        link_corpus(Path(folder) / "synthetic", root, args.clips)
         command = preprocess_command(root, cache, args.workers)
-        looks, code, output, survivors = watch(command, args.clips, cache, temporary)
+        samples, code, output, survivors = watch(command, args.clips, cache, temporary)
         if code:
             print(output[-2000:])
             return 1
@@ -64,13 +64,13 @@ def main() -> int:
         left = [p.name for p in cache.rglob("*") if p.name.endswith((".tmp", ".damaged"))]
         left += [p.name for p in temporary.rglob("*") if p.is_file() and p.name not in DASKS_OWN]
         outcomes = sum(len(read_index(p.parent).clips) for p in cache.glob("*/*-*/index.json"))
-    return report(args, looks, checked, len(findings), outcomes, survivors, left)
+    return report(args, samples, checked, len(findings), outcomes, survivors, left)
 
 
-def link_corpus(drawn: Path, root: Path, clips: int) -> None:
-    """A corpus of many clips that are hard links to a few."""
-    make(drawn, UNIQUE)
-    unique = sorted(drawn.rglob("*.mp4"))
+def link_corpus(source: Path, root: Path, clips: int) -> None:
+    """Make a corpus of many clips that are hard links to a few."""
+    make(source, UNIQUE)
+    unique = sorted(source.rglob("*.mp4"))
     rows = []
     for n in range(clips):
         path = root / f"s{n % 50:02d}/{n:05d}.mp4"
@@ -87,20 +87,20 @@ def preprocess_command(root: Path, cache: Path, workers: int) -> list[str]:
 
 def watch(
     command: list[str], clips: int, cache: Path, temporary: Path
-) -> tuple[dict[str, list[Look]], int, str, int]:
-    """Run the command in a session of its own and look at each of its processes once a second.
+) -> tuple[dict[str, list[Sample]], int, str, int]:
+    """Run the command in a session of its own and sample each of its processes once per second.
 
     Returns:
-        looks by process (``main``, ``worker 1``, ...), exit status, output, processes that outlive it.
+        samples by process (``main``, ``worker 1``, ...), exit status, output, number of remaining processes.
     """
-    looks: dict[str, list[Look]] = defaultdict(list)
+    samples: dict[str, list[Sample]] = defaultdict(list)
     names: dict[int, str] = {}
     with tempfile.TemporaryFile("w+") as output, tqdm(total=3 * clips, unit="clip", desc="soak") as bar:
         environment = {**os.environ, "TMPDIR": str(temporary)}
         process = subprocess.Popen(
             command, stdout=output, stderr=output, start_new_session=True, env=environment
         )
-        begun, done = time.monotonic(), 0
+        started, done = time.monotonic(), 0
         while process.poll() is None:
             for one in _session(process.pid):
                 try:
@@ -111,8 +111,10 @@ def watch(
                         names.setdefault(one.pid, f"worker {len(names)}")
                     else:
                         continue
-                    look = Look(time.monotonic() - begun, one.memory_full_info().uss / 2**20, one.num_fds())
-                    looks[names[one.pid]].append(look)
+                    sample = Sample(
+                        time.monotonic() - started, one.memory_full_info().uss / 2**20, one.num_fds()
+                    )
+                    samples[names[one.pid]].append(sample)
                 except psutil.Error:
                     continue
             now = len(list(cache.glob("*/*-*/*.h5"))) * 16
@@ -121,7 +123,7 @@ def watch(
             time.sleep(1)
         time.sleep(2)
         output.seek(0)
-        return looks, process.returncode, output.read(), len(_session(process.pid))
+        return samples, process.returncode, output.read(), len(_session(process.pid))
 
 
 def _session(leader: int) -> list[psutil.Process]:
@@ -135,22 +137,22 @@ def _session(leader: int) -> list[psutil.Process]:
     return found
 
 
-def quarters(looks: list[Look]) -> tuple[Look, Look]:
-    """Medians over a process's second quarter (all is loaded by then) and over its last."""
-    n = len(looks)
-    parts = looks[n // 4 : n // 2], looks[-max(1, n // 4) :]
+def quarters(samples: list[Sample]) -> tuple[Sample, Sample]:
+    """Medians over the second quarter (when everything is loaded) and over the last quarter."""
+    n = len(samples)
+    parts = samples[n // 4 : n // 2], samples[-max(1, n // 4) :]
     medians = [
-        Look(p[-1].at, statistics.median(x.megabytes for x in p), statistics.median(x.files for x in p))
+        Sample(p[-1].at, statistics.median(x.megabytes for x in p), statistics.median(x.files for x in p))
         for p in parts
     ]
     return medians[0], medians[1]
 
 
-def report(args, looks, checked: int, findings: int, outcomes: int, survivors: int, left) -> int:
-    """The table and the last line; the exit status."""
-    print("medians       looks   MB in 2nd quarter   MB in last   files in 2nd   files in last")
+def report(args, samples, checked: int, findings: int, outcomes: int, survivors: int, left) -> int:
+    """Print the table and the RESULT line; returns the exit status."""
+    print("medians     samples   MB in 2nd quarter   MB in last   files in 2nd   files in last")
     flat, growth, seconds = True, 0.0, 0.0
-    for name, series in sorted(looks.items()):
+    for name, series in sorted(samples.items()):
         if len(series) < 8:
             continue
         early, late = quarters(series)

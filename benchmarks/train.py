@@ -1,14 +1,14 @@
-"""An epoch from the caches against the same steps on one batch kept in memory: how long the loader stalls.
+"""An epoch from the caches against the same steps on one batch in memory: the stall caused by loading.
 
     python -m benchmarks.train [--preset configs/tiny.yaml] [--clips 320] [--size 72] [--runs 5]
     python -m benchmarks.train --device cuda --preset configs/base.yaml --clips 7442 --size 112 \\
         --residency stream ram device
 
 Both ways run the trainer's own epoch (`deiii.model.training.trainer.Trainer`) with the same network, seeds
-and number of steps; they alternate, and ``stall`` is the median over the runs of the extra time's share.
-The time is that of the training steps alone, without validation. ``--variants`` also times a step in float32,
-in bfloat16, compiled, and with freed memory returned to the system (`deiii.data.tools.malloc`), on the
-batch in memory. FLOPs are counted by PyTorch, forward and backward.
+and number of steps. They alternate, and ``stall`` is the additional time as a share, median over the runs.
+Only training steps are timed, without validation. ``--variants`` also times epochs in float32, in bfloat16,
+compiled, and with freed memory returned to the system (`deiii.data.tools.malloc`), on the batch in
+memory. FLOPs are counted by PyTorch, forward and backward.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from deiii.model.training.trainer import Trainer, TrainingSetup
 
 
 class OneBatch:
-    """A loader that gives one batch again and again, from memory."""
+    """A loader that repeats one batch in memory."""
 
     def __init__(self, batch: Batch, count: int):
         self.batch, self.count = batch, count
@@ -57,7 +57,7 @@ class OneBatch:
 
 
 def epoch_seconds(features: FeatureSet, config: Config, train: Loader | OneBatch, device) -> float:
-    """Seconds of the last epoch's training steps by a fresh trainer."""
+    """Seconds of the training steps of the last epoch, by a new trainer."""
     seed_all(config.train.seed)
     model = Task.of(features, config).network(config).to(device)
     few = make_loader(features, features.rows([features.clips[0].id]), config, device, training=False)
@@ -79,14 +79,14 @@ def step_flops(features: FeatureSet, config: Config, batch: Batch) -> int:
 
 
 def compare(features: FeatureSet, config: Config, device: torch.device, runs: int) -> dict[str, float]:
-    """Medians of an epoch from the caches and of the same steps from memory, and waiting's share.
+    """Medians of an epoch from the caches and of the same steps from memory, and the stall.
 
-    A machine's speed wanders by more than the share: epochs are compared with their neighbour in time,
-    and who comes first alternates.
+    The speed of a machine varies by more than the stall. Each epoch is therefore compared with its neighbour
+    in time, and the order alternates.
     """
     loader = make_loader(features, features.rows([c.id for c in features.clips]), config, device, True)
     memory = OneBatch(next(loader.epoch(0)), len(loader))
-    epoch_seconds(features, config, loader, device)  # kernels are chosen, files enter the page cache
+    epoch_seconds(features, config, loader, device)  # selects kernels, fills the page cache
     cached, held = [], []
     for run in range(runs):
         pair = [(held, memory), (cached, loader)]
@@ -109,7 +109,7 @@ def compare(features: FeatureSet, config: Config, device: torch.device, runs: in
 
 
 def variants(features: FeatureSet, config: Config, device: torch.device, runs: int) -> dict[str, float]:
-    """Seconds of a second epoch's steps from memory, by way of computing; the first one compiles."""
+    """Seconds of the steps of the second epoch from memory, for each variant; the first epoch compiles."""
     loader = make_loader(features, features.rows([c.id for c in features.clips]), config, device, True)
     memory = OneBatch(next(loader.epoch(0)), len(loader))
     ways = {
@@ -139,11 +139,13 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=16)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--residency", nargs="+", default=["stream"])
-    parser.add_argument("--variants", action="store_true", help="also other ways of computing")
+    parser.add_argument(
+        "--variants", action="store_true", help="also time other precisions, compilation and memory settings"
+    )
     parser.add_argument("--cache", type=Path, default=Path("bench-cache"))
     options = parser.parse_args()
     if options.runs < 2:
-        parser.error("--runs: two at least, for quartiles")
+        parser.error("--runs must be at least 2, for the quartiles")
     cache = options.cache / f"train-{options.clips}-{options.frames}-{options.size}"
     features = open_cache(cache, options.clips, options.frames, options.size)
     device = pick_device(options.device)

@@ -1,11 +1,11 @@
-"""From a large video to what faces need: a small RGB picture, or the RGB of a part.
+"""From a large video to what the faces stage needs: a small RGB image, or RGB of a part.
 
     python -m benchmarks.video [--runs 3] [--frames 24]
 
-Per frame, one thread, a drawn face enlarged: ``plain`` converts the whole frame to RGB (PyAV's
-``to_ndarray``) and averages it to 640 px with OpenCV; ``bounded`` is ``read_video(longest=640)``;
-``plain_part`` converts the whole and cuts a sixth of it out, ``part`` converts that sixth alone;
-``decode`` decodes and does nothing more. Runs take turns; medians are reported.
+Times per frame, one thread, on an enlarged synthetic face: ``plain`` converts the whole frame to RGB
+(PyAV's ``to_ndarray``) and averages it to 640 px with OpenCV; ``bounded`` is ``read_video(longest=640)``;
+``plain_part`` converts the whole frame and cuts out a sixth; ``part`` converts only that sixth;
+``decode`` only decodes. The ways run in turn; medians are reported.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def plain(path: str, part: bool) -> None:
 
 
 def parts(path: str) -> None:
-    for picture, _ in read_video(path).frames():
-        picture.part(*window(*picture.shape))
+    for frame, _ in read_video(path).frames():
+        frame.part(*window(*frame.shape))
 
 
 def consume(frames) -> None:
@@ -103,7 +103,10 @@ def main() -> None:
                     start = time.perf_counter()
                     way(str(path))
                     seconds[name].append((time.perf_counter() - start) / options.frames * 1000)
-        ratio = lambda a, b: round(statistics.median(x / y for x, y in zip(a, b, strict=True)), 2)
+
+        def ratio(a, b):
+            return round(statistics.median(x / y for x, y in zip(a, b, strict=True)), 2)
+
         result[kind] = {name: round(statistics.median(s), 1) for name, s in seconds.items()} | {
             "ratio_bounded": ratio(seconds["plain"], seconds["bounded"]),
             "ratio_part": ratio(seconds["plain_part"], seconds["part"]),

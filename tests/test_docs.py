@@ -178,7 +178,10 @@ def template(tmp_path_factory):
     command.chmod(0o755)
     (folder / ".venv/bin/dask").symlink_to(Path(sys.executable).parent / "dask")
     (folder / ".venv/.installed").touch()
-    run = lambda *words: follow(shlex.join(words), folder)
+
+    def run(*words):
+        return follow(shlex.join(words), folder)
+
     run("make", "demo")
     shutil.copytree(folder / "runs/demo", folder / "runs/other")
     videos = sorted((folder / "raw/synthetic").rglob("*.mp4"))

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.ablation import TASKS, collect, markdown, picture, variant_config, write_tables
+from benchmarks.ablation import TASKS, collect, draw_figure, markdown, variant_config, write_tables
 
 CLIPS = [(f"s{s}", f"s{s}/c{n}") for s in range(4) for n in range(5)]
 
@@ -67,7 +67,7 @@ def test_tables_and_picture_are_written_of_what_is_there(runs):
     assert len(body) == 3 and all(line.count("|") == head.count("|") for line in body)
     assert json.loads((folder / "table.json").read_text())["tasks"]["cues"]["full"]["ceiling"] == 1.0
     assert (folder / "ablation.png").stat().st_size > 1000
-    assert len(picture(tables).axes) == 1 and "no optical flow" in markdown(tables, "")
+    assert len(draw_figure(tables).axes) == 1 and "no optical flow" in markdown(tables, "")
 
 
 def test_every_variant_has_settings_and_another_run_folder(tmp_path):

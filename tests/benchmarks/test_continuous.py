@@ -35,7 +35,7 @@ def test_figures_are_the_seeds_mean_and_intervals_hold_it(tmp_path):
     assert found["valence"]["ccc"] == pytest.approx((1 + shifted) / 2)
     assert found["valence"]["sd"] == pytest.approx((1 - shifted) / 2**0.5)
     low, high = found["valence"]["ci"]
-    # a quarter of the draws take the right seed twice, a quarter the shifted one
+    # a quarter of the resamples take the right seed twice, a quarter the shifted one
     assert low < shifted < found["valence"]["ccc"] and high == pytest.approx(1)
     assert found["arousal"]["ccc"] == 0 and found["arousal"]["ci"] == [0, 0]
     assert found["clips"] == len(SPEAKERS)

@@ -33,7 +33,7 @@ def write_folds(folder, seed, right):
                     writer.writerow([clip.id, clip.speaker, clip.label, guess, sure, 1 - sure])
 
 
-def test_the_gap_is_of_mean_recalls_and_its_interval_draws_seeds_and_speakers(tmp_path):
+def test_the_gap_is_of_mean_recalls_and_its_interval_resamples_seeds_and_speakers(tmp_path):
     calm = np.array([c.label == "calm" for c in CLIPS])
     write_folds(tmp_path, 0, np.ones(len(CLIPS), bool))  # UAR 1
     write_folds(tmp_path, 1, calm)  # UAR 0.5, though two thirds are right
@@ -47,7 +47,7 @@ def test_the_gap_is_of_mean_recalls_and_its_interval_draws_seeds_and_speakers(tm
     assert found["ensemble - plain"]["gap"] == pytest.approx(0) and found["ensemble - plain"]["ci"] == [0, 0]
 
 
-def test_speakers_are_drawn_whole(tmp_path):
+def test_speakers_are_resampled_as_a_whole(tmp_path):
     lucky = np.array([c.speaker in ("s0", "s1") for c in CLIPS])
     write_folds(tmp_path, 0, lucky)
     found = against(tmp_path, CLIPS, {"plain": np.zeros(len(CLIPS), bool)})["ensemble - plain"]

@@ -78,7 +78,10 @@ def faults(group: str):
                 return inject
             for case in cases:
                 is_short = case in short if isinstance(short, (set, list, tuple)) else bool(short)
-                one = lambda work, case=case: inject(work, case)
+
+                def one(work, case=case):
+                    return inject(work, case)
+
                 FAULTS.append(Fault(group, name.format(case=case), expect, one, is_short))
             return inject
 

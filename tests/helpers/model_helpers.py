@@ -30,7 +30,10 @@ def random_batch(
 ) -> Batch:
     """Everything present and valid."""
     g = torch.Generator().manual_seed(seed)
-    normal = lambda *shape: torch.randn(*shape, generator=g)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=g)
+
     label = torch.randint(classes, (clips,), generator=g)
     return Batch(
         frames=normal(clips, steps, 3, size, size),

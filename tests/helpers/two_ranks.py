@@ -29,7 +29,10 @@ def clips(n: int, seed: int):
     """Clips as they come: steps without a face or flow, short sound, none at all, no label, no attribute."""
     batch = random_batch(n, steps=3, hops=24, size=16, seed=seed)
     g = torch.Generator().manual_seed(seed + 100)
-    chance = lambda *shape: torch.rand(*shape, generator=g)
+
+    def chance(*shape):
+        return torch.rand(*shape, generator=g)
+
     batch.frames += batch.label[:, None, None, None, None] - 2.0
     batch.video_mask &= chance(n, 3) > 0.3
     batch.flow_mask &= batch.video_mask & (chance(n, 3) > 0.2)
