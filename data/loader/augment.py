@@ -1,8 +1,7 @@
-"""From a compact batch to the network's input, in batch, on the device the batch is on.
+"""Turn a stored batch into the network's input, on the device of the batch: cast, crop, augment, normalise.
 
-Casting, normalising, cropping and augmentation; every random number comes with the batch, so the
-result does not depend on the device or on the order of batches. Axes: B clips, T video steps,
-H stored size, S network's input size, L log-mel hops, M mel bands.
+Every random number comes with the batch, so the result does not depend on the device or on the order of the
+batches. Axes: B clips, T video steps, H stored size, S network's input size, L log-mel hops, M mel bands.
 """
 
 from __future__ import annotations
@@ -20,18 +19,19 @@ from deiii.data.loader.augment_video import Crop, batched, one_pass
 from deiii.data.loader.batch import Batch, ClipInfo, StoredBatch
 from deiii.data.loader.gather import DRAWS
 
-# Mean and standard deviation of ImageNet's pixels, so that pretrained encoders see what they know.
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+# Mean and standard deviation of ImageNet's pixels (RGB, 0 to 1), which pretrained encoders expect.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+LUMA = (0.299, 0.587, 0.114)  # weights of R, G, B in the luma of ITU-R BT.601
 WIDEST = 0.15  # widest SpecAugment mask, as a share of the axis
 
 
 class Augment:
-    """Makes a `Batch` of a `StoredBatch`.
+    """Turn a `StoredBatch` into a `Batch`.
 
     Args:
-        config: crop size and augmentation strengths.
-        training: augment, or only crop at the centre and normalise.
+        config: crop size and strengths of augmentation.
+        training: augment; otherwise only crop the centre and normalise.
         resident: large fields on the device, by name (``frames``, ``flow``, ``logmel``), which the
             batch's ``frame_at`` and ``hop_at`` then point into.
         levels: offset and scale of each row's mel bands (`deiii.data.loader.augment_audio.level_table`).
@@ -44,7 +44,10 @@ class Augment:
         resident: Mapping[str, torch.Tensor] | None = None,
         levels: tuple[torch.Tensor, torch.Tensor] | None = None,
     ):
-        self.config, self.training, self.resident, self.levels = config, training, resident or {}, levels
+        self.config = config
+        self.training = training
+        self.resident = resident or {}
+        self.levels = levels
 
     def __call__(self, c: StoredBatch) -> Batch:
         frames, flow, logmel = c.frames, c.flow, c.logmel
@@ -57,16 +60,17 @@ class Augment:
         flip = c.draws[:, 2] < (self.config.flip if self.training else 0.0)
         y, x = self._corner(c.draws, max(frames.shape[2], flow.shape[2]))
         colours = colour_matrix(c.draws, self.config.colour if self.training else 0.0)
-        picture = one_pass if frames.device.type == "cpu" else batched
-        frames, flow = picture(frames, flow, c.scale, Crop(y, x, flip, *colours, self.config.crop))
+        prepare = one_pass if frames.device.type == "cpu" else batched
+        frames, flow = prepare(frames, flow, c.scale, Crop(y, x, flip, *colours, self.config.crop))
         return Batch(
             frames=frames,
             flow=flow,
-            **self._sound(logmel, c),
+            **self._audio(logmel, c),
             **{n: getattr(c, n).clone() for n in CARRIED},
         )
 
     def _corner(self, draws: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Upper left corner of each clip's square, y and x, int64 [B]."""
         room = max(0, size - self.config.crop)
         if not self.training:
             middle = torch.full_like(draws[:, 0], room // 2, dtype=torch.int64)
@@ -74,9 +78,11 @@ class Augment:
         place = (draws[:, :2] * (room + 1)).long().clamp(max=room)
         return place[:, 0], place[:, 1]
 
-    def _sound(self, db: torch.Tensor, c: StoredBatch) -> dict[str, torch.Tensor]:
+    def _audio(self, db: torch.Tensor, c: StoredBatch) -> dict[str, torch.Tensor]:
         """float16 dB [B,L,M] to float32 [B,L,M], times and mask; padding and SpecAugment's masks are 0."""
-        x, time, mask = db.to(torch.float32, copy=True), c.audio_time.clone(), c.audio_mask.clone()
+        x = db.to(torch.float32, copy=True)
+        time = c.audio_time.clone()
+        mask = c.audio_mask.clone()
         if not x.shape[2]:
             return {"logmel": x, "audio_time": time, "audio_mask": mask}
         unit: float | torch.Tensor = DB_SCALE
@@ -97,16 +103,19 @@ class Augment:
         return {"logmel": x, "audio_time": time, "audio_mask": mask}
 
 
-HEARD = ("audio_time", "audio_mask")  # what warping the sound may change
-CARRIED = tuple(f.name for f in fields(ClipInfo) if f.name not in HEARD)
+WARPED = ("audio_time", "audio_mask")  # what warping the audio can change
+CARRIED = tuple(f.name for f in fields(ClipInfo) if f.name not in WARPED)
 
 
 def colour_matrix(draws: torch.Tensor, strength: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Brightness, contrast and saturation with the normalisation, as x @ matrix + offset.
+    """Brightness, contrast, saturation and normalisation of colours as one affine map, x @ matrix + offset.
+
+    Args:
+        draws: float32 [B,K] in [0,1); columns 3 to 5 are used.
+        strength: each factor lies in 1 ± strength; 0 gives the normalisation only.
 
     Returns:
-        float32 [B,3,3] and [B,1,3]; x are RGB values from 0 to 255. Each factor lies within
-        1 -+ strength; strength 0 gives the plain normalisation.
+        Matrix float32 [B,3,3] and offset float32 [B,1,3], for RGB values x from 0 to 255.
     """
     mean, std, luma, identity = _constants(draws.device)
     factor = 1 + strength * (2 * draws[:, 3:6] - 1)
@@ -119,18 +128,22 @@ def colour_matrix(draws: torch.Tensor, strength: float) -> tuple[torch.Tensor, t
 
 @cache
 def _constants(device: torch.device) -> tuple[torch.Tensor, ...]:
-    """MEAN, STD, LUMA and the identity on a device, sent there once: sending anew would wait for it."""
+    """MEAN, STD, LUMA and the identity on a device; copied once, because each copy waits for the device."""
     return (*(torch.tensor(v, device=device) for v in (MEAN, STD, LUMA)), torch.eye(3, device=device))
 
 
 def spec_masks(
     draws: torch.Tensor, lengths: torch.Tensor, hops: int, bands: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """SpecAugment (Park et al., arXiv 1904.08779): which hops and bands stay, bool [B,hops] and [B,bands].
+    """SpecAugment's masks (Park et al., arXiv 1904.08779).
 
     Args:
-        draws: float [B,4n]; place and width of n masks in time and n in frequency.
-        lengths: int [B], valid hops; masks fall within them.
+        draws: float32 [B,4n] in [0,1); place and width of n masks along time and of n along frequency.
+        lengths: int [B], number of valid hops; the masks lie within them.
+        hops, bands: L and M.
+
+    Returns:
+        The hops and the bands that are kept, bool [B,L] and [B,M].
     """
     b = draws.shape[0]
     place, width, low, high = draws.view(b, -1, 4).unbind(2)
@@ -150,4 +163,5 @@ def _within(axis: torch.Tensor, start: torch.Tensor, width: torch.Tensor) -> tor
 
 
 def _rows(whole: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    """Rows ``at`` (int64 [B,T]) of a resident field, [B,T,...]."""
     return whole.index_select(0, at.reshape(-1)).view(*at.shape, *whole.shape[1:])

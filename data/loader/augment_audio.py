@@ -1,4 +1,4 @@
-"""What is done to log-mel on its way to the network: normalisation by clip or speaker, and warping.
+"""Normalise log-mel by clip or speaker, and warp its time and mel axes in training.
 
 Axes: B clips, L log-mel hops, M mel bands, N rows of the feature set.
 """
@@ -13,17 +13,25 @@ from deiii.data.cache.stages import LOGMEL
 from deiii.data.config.schema import LoaderConfig
 from deiii.data.loader.feature_set import FeatureSet
 
-SOUND_DRAWS = 5  # tempo, shift, warp, gain and where a longer clip begins
-DB_CENTRE, DB_SCALE = -40.0, 20.0  # what becomes zero and one without normalisation
-LEAST_DB = 1.0  # a band that a speaker never moves is not blown up
+SOUND_DRAWS = 5  # random numbers: tempo, shift, warp, gain, and the begin of a clip that is cut
+DB_CENTRE = -40.0  # dB that becomes 0 without normalisation
+DB_SCALE = 20.0  # dB that become 1 without normalisation
+LEAST_DB = 1.0  # smallest deviation in dB that a band is divided by, so that a constant band stays small
 
 
 def level_table(features: FeatureSet, how: str) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Offset and scale of each clip's mel bands, float32 [N,M] in dB; ``None`` for ``how="none"``.
+    """Offset and scale that normalise the mel bands of each clip.
 
-    ``clip`` takes each clip's own mean out. ``speaker`` takes mean and deviation over all of a
-    speaker's clips, without looking at labels: for a test speaker these are the test clips, so such
-    results are to be reported apart.
+    ``clip`` subtracts the clip's own mean. ``speaker`` uses mean and standard deviation over all clips of the
+    speaker, without their labels. For a test speaker these are the test clips, so such results must be
+    reported separately.
+
+    Args:
+        features: the clips.
+        how: the setting ``loader.normalise``: ``none``, ``clip`` or ``speaker``.
+
+    Returns:
+        Offset and scale, float32 [N,M] in dB; ``None`` for ``none``.
 
     >>> offset, scale = level_table(features, "speaker")  # doctest: +SKIP
     """
@@ -38,10 +46,14 @@ def level_table(features: FeatureSet, how: str) -> tuple[torch.Tensor, torch.Ten
         if stream.length[row]:
             groups.setdefault(clip.speaker if how == "speaker" else clip.id, []).append(row)
     for rows in groups.values():
-        total, squares, count = np.zeros(bands), np.zeros(bands), 0
+        total = np.zeros(bands)
+        squares = np.zeros(bands)
+        count = 0
         for row in rows:
             values = stream.main(row).astype(np.float64)
-            total, squares, count = total + values.sum(0), squares + (values**2).sum(0), count + len(values)
+            total = total + values.sum(0)
+            squares = squares + (values**2).sum(0)
+            count += len(values)
         mean = total / count
         offset[rows] = mean
         if how == "speaker":
@@ -50,7 +62,7 @@ def level_table(features: FeatureSet, how: str) -> tuple[torch.Tensor, torch.Ten
 
 
 def warps(config: LoaderConfig) -> bool:
-    """Whether training changes tempo, mel bands or loudness."""
+    """Whether training changes tempo, mel bands or level."""
     return any((config.stretch, config.mel_shift, config.mel_warp, config.gain_db))
 
 
@@ -62,20 +74,23 @@ def warp(
     config: LoaderConfig,
     db: float | torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Change tempo, place and width of the mel bands and loudness of each clip, in one resampling.
+    """Change tempo, place and width of the mel bands, and level of each clip, in one interpolation.
 
-    Tempo as in speed perturbation (Ko et al. 2015, Interspeech), the mel axis as in vocal tract length
-    perturbation (Jaitly & Hinton 2013), both on the spectrogram. A hop keeps the instant on the media
-    clock that it shows, so sound and picture stay together.
+    Tempo follows speed perturbation (Ko et al. 2015, Interspeech), the mel axis vocal tract length
+    perturbation (Jaitly & Hinton 2013), both applied to the spectrogram. Each hop keeps its time on the media
+    clock, so audio and video stay synchronous.
 
     Args:
-        x_BLM: normalised log-mel, of which one unit is ``db`` (a number or [B,1,1]).
-        time_BL: s; mask_BL: valid hops, which come first.
-        draws: [B,SOUND_DRAWS] in [0,1).
+        x_BLM: float32, normalised log-mel.
+        time_BL: float32, s.
+        mask_BL: bool, valid hops; they come first.
+        draws: float32 [B,SOUND_DRAWS] in [0,1).
+        config: largest changes.
+        db: dB of one unit of ``x_BLM``, a number or [B,1,1].
 
     Returns:
-        Sound, times and mask of the same shapes; a faster clip is shorter, a slower one is cut where it no
-        longer fits, at a random place.
+        Log-mel, times and mask of the same shapes. A faster clip becomes shorter; a slower one that no longer
+        fits is cut, at a random place.
     """
     b, hops, bands = x_BLM.shape
     tempo, shift, wide, gain = (2 * draws[:, :4] - 1).unbind(1)
@@ -87,11 +102,10 @@ def warp(
     centre = (bands - 1) / 2
     band = torch.arange(bands, device=x_BLM.device) - centre
     band = band * (1 + wide * config.mel_warp)[:, None] + centre + (shift * config.mel_shift)[:, None]
-    unit = lambda place, size: 2 * place / max(1, size - 1) - 1
     grid = torch.stack(
         (
-            unit(band, bands)[:, None, :].expand(b, hops, bands),
-            unit(at, hops)[:, :, None].expand(b, hops, bands),
+            _grid_coordinate(band, bands)[:, None, :].expand(b, hops, bands),
+            _grid_coordinate(at, hops)[:, :, None].expand(b, hops, bands),
         ),
         dim=-1,
     )
@@ -101,3 +115,8 @@ def warp(
     near = torch.minimum(near, (length - 1).clamp_min(0)[:, None])
     x = (x + gain[:, None, None] * config.gain_db / db) * mask[:, :, None]
     return x, time_BL.gather(1, near) * mask, mask
+
+
+def _grid_coordinate(place: torch.Tensor, size: int) -> torch.Tensor:
+    """Indices 0..size-1 as coordinates -1..1 of `torch.nn.functional.grid_sample` with aligned corners."""
+    return 2 * place / max(1, size - 1) - 1

@@ -1,9 +1,9 @@
-"""Crop, mirror, colour and cast frames and flow of a batch: one result by two ways.
+"""Crop, mirror, colour and cast the frames and flow of a batch; two implementations with equal results.
 
-`batched` is a handful of tensor operations over the whole batch, what a GPU wants, and waits for
-nothing. `one_pass` is a loop compiled by Numba that reads each stored byte once and writes each
-float once; on a CPU the tensor operations would cross memory six times and take at least four times as long.
-Axes: B clips, T video steps, H stored size, S network's input size.
+`batched` is a few tensor operations over the whole batch, which suits a GPU and never waits for it.
+`one_pass` is a loop compiled by Numba that reads each stored byte once and writes each float once. On a CPU
+the tensor operations would cross memory six times and take at least four times as long. Axes: B clips,
+T video steps, H stored size, S network's input size.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ import torch
 from deiii.data.cache.flow_codec_torch import decode_tensor
 from deiii.data.tools.numba_jit import compiled
 
-PIXELS = 8  # coloured by one row of a product
+PIXELS = 8  # pixels that one row of a matrix product colours
 
 
 @dataclass(frozen=True)
 class Crop:
-    """What each clip shows of what is stored, and in which colours.
+    """The square of the stored fields that each clip shows, and its colours.
 
     Attributes:
-        y, x: int64 [B], the square's upper left corner. flip: bool [B], mirror it.
-        matrix, offset: float32 [B,3,3], [B,1,3]; colours become ``rgb @ matrix + offset``.
-        size: S; stored fields smaller than that raise ValueError.
+        y, x: int64 [B], upper left corner of the square.
+        flip: bool [B], whether the square is mirrored.
+        matrix, offset: float32 [B,3,3] and [B,1,3]; colours become ``rgb @ matrix + offset``.
+        size: S, height and width of the square; smaller stored fields raise ValueError.
     """
 
     y: torch.Tensor
@@ -41,11 +42,13 @@ class Crop:
 def batched(
     frames: torch.Tensor, flow: torch.Tensor, scale: torch.Tensor, view: Crop
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each clip's own square of frames and flow as the network reads them.
+    """The square of each clip's frames and flow, as the network reads them, by tensor operations.
 
     Args:
-        frames: uint8 [B,T,H,H,3], flow: int8 or float16 [B,T,H,H,2]; H = 0 where switched off.
+        frames: uint8 [B,T,H,H,3]; H = 0 if frames are not used.
+        flow: int8 or float16 [B,T,H,H,2]; H = 0 if flow is not used.
         scale: float32 [B,T], px per step of flow.
+        view: the squares.
 
     Returns:
         float32 [B,T,3,S,S] and [B,T,2,S,S] in px, u negated where mirrored; channels are innermost in memory.
@@ -56,11 +59,11 @@ def batched(
 def one_pass(
     frames: torch.Tensor, flow: torch.Tensor, scale: torch.Tensor, view: Crop
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What `batched` takes and returns, for tensors on the CPU."""
+    """The same as `batched`, for tensors on the CPU, by a compiled loop."""
     for field in (frames, flow):
         check_size(field, view.size)
     if flow.dtype == torch.float16:
-        flow = flow.float()  # Numba knows no half precision
+        flow = flow.float()  # Numba does not support half precision
     place = view.y.numpy(), view.x.numpy(), view.flip.numpy()
     side = [view.size if field.shape[2] else 0 for field in (frames, flow)]
     rgb = torch.empty(*frames.shape[:2], side[0], side[0], 3)
@@ -73,14 +76,14 @@ def one_pass(
 
 
 def check_size(x: torch.Tensor, size: int) -> None:
-    """Raises ValueError where fields [B,T,H,W,C] are too small to crop; those of no size are not."""
+    """Raise ValueError if fields [B,T,H,W,C] are smaller than ``size`` px; empty fields pass."""
     h, w = x.shape[2:4]
     if h and (h < size or w < size):
         raise ValueError(f"stored crops are {h}x{w} px; loader.crop={size} is larger")
 
 
 def crop(x: torch.Tensor, view: Crop) -> torch.Tensor:
-    """Each clip's own square: [B,T,H,W,C] to [B,T,S,S,C], mirrored where ``view.flip`` is true."""
+    """The square of each clip: [B,T,H,W,C] to [B,T,S,S,C], mirrored if ``view.flip`` is true."""
     b, t, h = x.shape[:3]
     if h == 0:
         return x
@@ -95,10 +98,10 @@ def crop(x: torch.Tensor, view: Crop) -> torch.Tensor:
 
 
 def colour(x: torch.Tensor, view: Crop) -> torch.Tensor:
-    """uint8 [B,T,S,S,3] to normalised float32 [B,T,3,S,S]: one colour matrix and offset a clip."""
+    """uint8 [B,T,S,S,3] to normalised float32 [B,T,3,S,S], one colour matrix and offset a clip."""
     b, t, s = x.shape[:3]
-    # Several pixels make one row, with the matrix repeated along a diagonal: products of 24 columns
-    # take a third of the time that products of 3 take.
+    # Several pixels form one row, with the matrix repeated along a diagonal: products of 24 columns take a
+    # third of the time of products of 3 columns.
     k = math.gcd(PIXELS, t * s * s)
     repeat = torch.eye(k, device=x.device)[:, None, :, None] * view.matrix[:, None, :, None, :]
     flat = x.reshape(b, t * s * s // k, 3 * k).float()
@@ -107,7 +110,7 @@ def colour(x: torch.Tensor, view: Crop) -> torch.Tensor:
 
 
 def scale_flow(flow: torch.Tensor, scale: torch.Tensor, flip: torch.Tensor) -> torch.Tensor:
-    """Compact flow [B,T,S,S,2] to px, float32 [B,T,2,S,S]; u changes its sign in a mirrored clip."""
+    """Stored flow [B,T,S,S,2] to px, float32 [B,T,2,S,S]; u changes its sign in a mirrored clip."""
     px = decode_tensor(flow, scale).permute(0, 1, 4, 2, 3)
     px[:, :, 0] *= (1.0 - 2.0 * flip)[:, None, None, None]
     return px
@@ -117,7 +120,7 @@ def scale_flow(flow: torch.Tensor, scale: torch.Tensor, flip: torch.Tensor) -> t
 def _colour(frames, y, x, flip, matrix, offset, out):
     b, t, s = out.shape[:3]
     for i in range(b):
-        # Scalars of their own stay in registers; elements of the matrix would be read for every pixel.
+        # Local scalars stay in registers; elements of the matrix would be read again for every pixel.
         (rr, rg, rb), (gr, gg, gb), (br, bg, bb) = matrix[i]
         r0, g0, b0 = offset[i]
         for k in range(t):

@@ -1,10 +1,10 @@
-"""Batches for training and evaluation, from mapped shards, several batches ahead.
+"""Load batches for training and evaluation from mapped shards, several batches in advance.
 
 >>> loader = Loader(features, rows, config.loader, training=True, device="cuda")   # doctest: +SKIP
 >>> for batch in loader.epoch(0): ...                                              # doctest: +SKIP
 
-A few threads gather compact batches into a ring of reused buffers; on a GPU a side stream copies
-them over while the step before computes; casting, normalising and augmenting happen on the device.
+A few threads gather stored batches into a ring of reused buffers. For a GPU, a side stream copies a batch
+while the training step before it computes. Casting, augmentation and normalisation happen on the device.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from deiii.data.loader.order import batch_count, epoch_order, rank_share
 from deiii.data.loader.prefetch import Prefetcher, Stuck
 from deiii.data.loader.residency import choose_residency, free_bytes, hold, remote
 
-TOGETHER = 8  # batches whose instants are chosen in one go, which takes little longer than for one
+TOGETHER = 8  # batches that are sampled in one call, which takes little longer than one batch
 
 
 @dataclass
 class Slot:
-    """A reused buffer; ``sent`` is when the GPU has fetched what was in it."""
+    """A reused buffer: a batch, NumPy views of its tensors, and when a GPU has copied it (``sent``)."""
 
     batch: StoredBatch
     arrays: dict[str, np.ndarray]
@@ -43,19 +43,23 @@ class Slot:
 class Loader:
     """Batches of some clips of a feature set.
 
+    Order, sampling and augmentation depend on the seed and the epoch only, so a resumed run sees the same
+    batches. Ranks read disjoint shares of every epoch.
+
     Args:
         features: the clips.
         indices: int [N], rows of the clips to load; see `FeatureSet.rows`.
         config: sampling, sizes, augmentation, residency, threads.
-        training: shuffle, sample at random and augment; otherwise fixed order, instants and crops.
-        device: where batches are wanted.
-        seed: with the epoch it decides order, instants and augmentation, whatever the threads.
-        rank, world: this process's share of every epoch, disjoint from the others'.
-        video, flow, audio: which inputs the batches hold; the others are empty and masked.
+        training: shuffle, sample randomly and augment; otherwise order, steps and crops are fixed.
+        device: of the batches.
+        seed: of order, sampling and augmentation.
+        rank, world: number of this process, and of all processes.
+        video, flow, audio: inputs that the batches hold; the others are empty and masked.
         attributes: continuous labels, in the order of the batch's columns.
 
     Attributes:
-        residency, why: where the data live and the reason.
+        residency: where the large fields are kept.
+        why: the reason, in words.
     """
 
     def __init__(
@@ -74,10 +78,14 @@ class Loader:
         audio: bool = True,
         attributes: Sequence[str] = (),
     ):
-        self.features, self.config, self.training = features, config, training
+        self.features = features
+        self.config = config
+        self.training = training
         self.indices = np.array(indices, np.int64).reshape(-1)
         self.device = torch.device(device)
-        self.seed, self.rank, self.world = seed, rank, world
+        self.seed = seed
+        self.rank = rank
+        self.world = world
         switches = {"video": video, "flow": flow, "audio": audio}
         self.gather = Gather(features, config, attributes, training, seed, switches)
         nbytes = sum(self.gather.streams[s].nbytes(self.indices) for s in self.gather.large)
@@ -85,49 +93,52 @@ class Loader:
         self.residency, self.why = choose_residency(
             config.residency, nbytes, self.device, *free_bytes(self.device), remote(folders)
         )
-        resident = {}
         if self.residency != "stream":
             on = self.device if self.residency == "device" else None
             self.gather.held = hold(self.gather, self.indices, on)
-            if on is not None:
-                resident = {self.gather.streams[s].field: h.array for s, h in self.gather.held.items()}
-        levels = (
-            level_table(features, config.normalise) if audio and LOGMEL.name in features.streams else None
-        )
+        resident = {
+            self.gather.streams[stage].field: held.array
+            for stage, held in self.gather.held.items()
+            if isinstance(held.array, torch.Tensor)
+        }
+        levels = None
+        if audio and LOGMEL.name in features.streams:
+            levels = level_table(features, config.normalise)
         if levels is not None:
-            levels = tuple(table.to(self.device) for table in levels)
+            levels = (levels[0].to(self.device), levels[1].to(self.device))
         self.augment = Augment(config, training, resident, levels)
         self._slots: list[Slot] = []
 
     def __len__(self) -> int:
-        """Batches an epoch on this rank."""
+        """Number of batches in an epoch on this rank."""
         return batch_count(len(self.indices), self.world, self.config.batch)
 
     def batches(self, epoch: int) -> np.ndarray:
-        """The clips' rows that each batch of an epoch holds, int64 [len(self), batch]; -1 fills."""
+        """The rows of the clips in each batch of an epoch, int64 [len(self), batch]; -1 is a filler."""
         order = self.indices
         if self.training:
             order = order[epoch_order(len(order), self.seed, epoch)]
         return rank_share(order, self.rank, self.world, self.config.batch)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, from batch ``start`` on.
+        """The batches of an epoch, from batch ``start`` on. Closing the iterator stops the threads.
 
-        Closing the iterator stops the threads. Raises what a thread met, such as `MapError` for a
-        shard that vanished, and `deiii.data.loader.prefetch.Stuck` where the disk stops answering.
+        Raises:
+            MapError: for a shard that was removed or changed its size.
+            Stuck: if no batch is ready within ``loader.timeout``.
         """
         if self.device.type == "cuda":
             return self._epoch_on_gpu(number, start)
         return self._epoch_on_cpu(number, start)
 
     def compact(self, number: int, start: int = 0) -> Iterator[StoredBatch]:
-        """The batches before casting and augmentation; each is valid until the next is asked for."""
+        """The batches as stored, before casting and augmentation; each is valid until the next one."""
         with self._ring(number, start) as ring:
             for slot in self._watched(ring):
                 yield slot.batch
 
     def _watched(self, ring: Prefetcher[Slot]) -> Iterator[Slot]:
-        """The ring's slots; a disk that answers too slowly is an error that names its folder."""
+        """The slots of the ring. Raises Stuck with the names of the folders that are read."""
         try:
             yield from ring
         except Stuck:
@@ -149,7 +160,7 @@ class Loader:
 
         def fill(slot: Slot, n: int) -> None:
             block, place = divmod(n, TOGETHER)
-            with lock:  # whoever comes first samples for all; an old block is made again if still wanted
+            with lock:  # the first thread samples for all; an old block is sampled again if still needed
                 if block not in blocks:
                     rows = plan[block * TOGETHER : (block + 1) * TOGETHER].reshape(-1)
                     blocks[block] = self.gather.sample(rows, number)
@@ -166,21 +177,21 @@ class Loader:
         with self._ring(number, start) as ring:
             for n, slot in enumerate(self._watched(ring), start):
                 batch = self.augment(slot.batch)
-                # Not earlier: a thread that starts to fill would hold Python's lock up while we want it.
+                # Not before the augmentation: a thread that starts to fill would compete for the GIL.
                 ring.release(n + 1)
                 yield batch
 
     def _epoch_on_gpu(self, number: int, start: int) -> Iterator[Batch]:
-        """One batch is on its way to the GPU while the one before computes."""
+        """Copy each batch to the GPU while the step on the batch before it computes."""
         side = torch.cuda.Stream(self.device)
-        on_way: deque[tuple[StoredBatch, torch.cuda.Event]] = deque()
+        sending: deque[tuple[StoredBatch, torch.cuda.Event]] = deque()
         with self._ring(number, start) as ring:
             for slot in self._watched(ring):
-                on_way.append(self._send(slot, side))
-                if len(on_way) > 1:
-                    yield self._receive(*on_way.popleft())
-            while on_way:
-                yield self._receive(*on_way.popleft())
+                sending.append(self._send(slot, side))
+                if len(sending) > 1:
+                    yield self._receive(*sending.popleft())
+            while sending:
+                yield self._receive(*sending.popleft())
 
     def _send(self, slot: Slot, side: torch.cuda.Stream) -> tuple[StoredBatch, torch.cuda.Event]:
         with torch.cuda.stream(side):

@@ -1,8 +1,7 @@
-"""Shard files mapped into memory, many at a time, without holding file handles.
+"""Map many shard files into memory without keeping file handles open.
 
-torch's file mapping closes the handle once the map exists (Python's own ``mmap`` keeps one each),
-so thousands of shards cost no handles. The maps are private and read-only to us, and share the
-page cache with every other process.
+PyTorch closes the handle of a file once it is mapped, while Python's ``mmap`` keeps one for each map. So
+thousands of shards need no handles. Maps are read-only and share the page cache with all other processes.
 """
 
 from __future__ import annotations
@@ -16,7 +15,9 @@ import torch
 
 from deiii.data.cache.shards import FieldLayout
 
-MOST_MAPS = 16_384  # Linux allows a process 65,530 by default
+MOST_MAPS = 16_384  # Linux allows a process 65,530 maps by default
+
+Entry = tuple[np.ndarray, dict[FieldLayout, np.ndarray]]  # a whole file, and views of its fields
 
 
 class MapError(OSError):
@@ -24,14 +25,17 @@ class MapError(OSError):
 
 
 class Maps:
-    """The most recently used file maps; safe to use from several threads.
+    """A cache of the most recently used file maps; it can be used from several threads.
+
+    Args:
+        most: number of maps to keep.
 
     >>> Maps().field(path, size, layout)[3:5]                    # doctest: +SKIP
     """
 
     def __init__(self, most: int = MOST_MAPS):
         self.most = most
-        self._maps: OrderedDict[Path, tuple[np.ndarray, dict[FieldLayout, np.ndarray]]] = OrderedDict()
+        self._maps: OrderedDict[Path, Entry] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -41,12 +45,16 @@ class Maps:
         """A whole file as uint8 [size]; stays valid for as long as the caller holds it.
 
         Raises:
-            MapError: where the file is gone or has another size.
+            MapError: if the file is missing or has another size.
         """
         return self._entry(path, size)[0]
 
     def field(self, path: Path, size: int, layout: FieldLayout) -> np.ndarray:
-        """One field of a shard as a read-only view; the same object while its file stays mapped."""
+        """A field of a shard as a read-only view; the same object for as long as its file stays mapped.
+
+        Raises:
+            MapError: if the file is missing or has another size.
+        """
         whole, views = self._entry(path, size)
         view = views.get(layout)
         if view is None:
@@ -54,21 +62,21 @@ class Maps:
             view = views[layout] = part.view(layout.dtype).reshape(layout.shape)
         return view
 
-    def _entry(self, path: Path, size: int) -> tuple[np.ndarray, dict[FieldLayout, np.ndarray]]:
+    def _entry(self, path: Path, size: int) -> Entry:
         with self._lock:
             if path in self._maps:
                 self._maps.move_to_end(path)
                 return self._maps[path]
-        fresh = map_file(path, size), {}
+        fresh: Entry = (map_file(path, size), {})
         with self._lock:
-            entry = self._maps.setdefault(path, fresh)  # another thread may have been quicker
+            entry = self._maps.setdefault(path, fresh)  # another thread may have mapped it meanwhile
             while len(self._maps) > self.most:
                 self._maps.popitem(last=False)
         return entry
 
 
 def map_file(path: Path, size: int) -> np.ndarray:
-    """Map a file read-only as uint8 [size]. Raises MapError."""
+    """Map a file read-only as uint8 [size]. Raises MapError if it is missing or has another size."""
     try:
         found = path.stat().st_size
     except OSError as error:

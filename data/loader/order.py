@@ -1,6 +1,6 @@
-"""Order and chance, as pure functions of (seed, epoch, clip).
+"""Order of clips and random numbers, as pure functions of (seed, epoch, row).
 
-Nothing here keeps state, so threads, ranks and resumed runs see the same numbers.
+Nothing here keeps state, so threads, ranks and resumed runs use the same numbers.
 
 >>> epoch_order(5, seed=1, epoch=0).tolist() == epoch_order(5, seed=1, epoch=0).tolist()
 True
@@ -21,9 +21,20 @@ def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def rank_share(order: np.ndarray, rank: int, world: int, batch: int) -> np.ndarray:
-    """What one of ``world`` ranks reads, as int64 [batches, batch]; -1 fills the last rows.
+    """The items that one of ``world`` ranks reads in an epoch.
 
-    Every rank gets the same number of batches; together they hold every item exactly once.
+    Args:
+        order: int64 [N], all items in the order of the epoch.
+        rank: of this process, counted from 0.
+        world: number of ranks.
+        batch: clips in a batch of one rank.
+
+    Returns:
+        int64 [batches, batch]; -1 fills the last batch. Every rank has the same number of batches, and all
+        ranks together have every item exactly once.
+
+    Raises:
+        ValueError: for a rank outside its world.
     """
     if not 0 <= rank < world:
         raise ValueError(f"rank {rank} is not among {world} ranks")
@@ -35,16 +46,24 @@ def rank_share(order: np.ndarray, rank: int, world: int, batch: int) -> np.ndarr
 
 
 def batch_count(count: int, world: int, batch: int) -> int:
-    """Batches an epoch on each rank."""
+    """Number of batches in an epoch on each rank, for ``count`` clips in all."""
     longest = -(-count // world)
     return -(-longest // batch)
 
 
 def uniforms(seed: int, epoch: int, rows: np.ndarray, count: int) -> np.ndarray:
-    """Uniform numbers in [0,1) that belong to clips: float64 [len(rows), count].
+    """Uniform random numbers of clips.
 
-    A clip's numbers depend on (seed, epoch, row) alone, never on its batch or rank. SplitMix64
-    (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014) on a counter.
+    The numbers of a clip depend on (seed, epoch, row) only, never on its batch or rank. They come from
+    SplitMix64 on a counter (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
+
+    Args:
+        seed, epoch: of the training.
+        rows: int64 [B], rows of the clips.
+        count: numbers for each clip.
+
+    Returns:
+        float64 [B,count] in [0,1).
     """
     with np.errstate(over="ignore"):
         start = _mix(_mix(_mix(np.array([seed], np.int64).astype(np.uint64)) + np.uint64(epoch)))

@@ -1,7 +1,7 @@
-"""A ring of slots that a few threads fill ahead of one reader, in order.
+"""Fill a ring of reused buffers in several threads, ahead of one reader, in order.
 
->>> with Prefetcher([[0], [0]], lambda slot, n: slot.__setitem__(0, n), count=3, threads=2) as ring:
-...     [slot[0] for slot in ring]
+>>> with Prefetcher([[0], [0]], lambda slot, n: slot.__setitem__(0, n), count=3, threads=2) as items:
+...     [slot[0] for slot in items]
 [0, 1, 2]
 """
 
@@ -15,22 +15,26 @@ Slot = TypeVar("Slot")
 
 
 class Stuck(OSError):
-    """No item came within the time allowed."""
+    """No item was ready within the time allowed."""
 
 
 class Prefetcher(Generic[Slot]):
-    """Fills item ``n`` into slot ``n % len(slots)`` as soon as that slot is free.
+    """Fill item ``n`` into slot ``n % len(slots)`` as soon as that slot is free.
+
+    The reader may use a slot until it calls `release` or asks for the next item. An error in a thread is
+    raised in the reader. Leaving the ``with`` block stops the threads; a thread that hangs in a read is left
+    behind (the threads are daemons).
 
     Args:
-        slots: reused buffers; one of them is with the reader.
+        slots: reused buffers; the reader uses one of them at a time.
         fill: writes item ``n`` into a slot; runs in the threads.
-        count: how many items; they are numbered from ``start``.
-        threads: how many fill; the order of the items never depends on it.
-        patience: s to wait for an item before `Stuck` is raised; ``None`` waits forever.
+        count: number after the last item; the first is ``start``.
+        threads: number of threads; the order of the items does not depend on it.
+        start: number of the first item.
+        patience: longest time in s to wait for an item; ``None`` waits forever.
 
-    A slot is the reader's until it calls `release` (or asks for the next item). An error in a
-    thread is raised to the reader. Leaving the ``with`` block stops the threads; one that hangs in a
-    read is left behind (they are daemons).
+    Raises:
+        Stuck: while iterating, if an item is not ready within ``patience``.
     """
 
     def __init__(
@@ -42,10 +46,13 @@ class Prefetcher(Generic[Slot]):
         start: int = 0,
         patience: float | None = None,
     ):
-        self.slots, self.fill, self.start, self.stop = slots, fill, start, count
+        self.slots = slots
+        self.fill = fill
+        self.start = start
+        self.stop = count
         self.patience = patience
-        self._next = start  # the item a free thread takes
-        self._released = start  # items below it have left their slots
+        self._next = start  # the item that the next free thread fills
+        self._released = start  # slots of items below this number are free
         self._done: set[int] = set()
         self._error: BaseException | None = None
         self._closing = False
@@ -70,19 +77,21 @@ class Prefetcher(Generic[Slot]):
     def __iter__(self) -> Iterator[Slot]:
         for n in range(self.start, self.stop):
             self.release(n)
-            with self._change:
-                come = self._change.wait_for(
-                    lambda n=n: n in self._done or self._error is not None, self.patience
-                )
-                if self._error is not None:
-                    raise self._error
-                if not come:
-                    raise Stuck(f"item {n} did not come within {self.patience:g} s")
-                self._done.discard(n)
+            self._wait_for(n)
             yield self.slots[n % len(self.slots)]
 
+    def _wait_for(self, n: int) -> None:
+        """Wait until item ``n`` is filled. Raises Stuck, or the error of a thread."""
+        with self._change:
+            ready = self._change.wait_for(lambda: n in self._done or self._error is not None, self.patience)
+            if self._error is not None:
+                raise self._error
+            if not ready:
+                raise Stuck(f"item {n} was not ready within {self.patience:g} s")
+            self._done.discard(n)
+
     def release(self, below: int) -> None:
-        """Give the slots of all items below this number back to the threads."""
+        """Let the threads fill the slots of all items below this number again."""
         with self._change:
             if below > self._released:
                 self._released = below
@@ -104,9 +113,10 @@ class Prefetcher(Generic[Slot]):
                 self._next += 1
             try:
                 self.fill(self.slots[n % len(self.slots)], n)
-            except BaseException as error:  # handed to the reader, whatever it is
+            except BaseException as error:  # the reader raises it, whatever it is
                 with self._change:
-                    self._error, self._closing = error, True
+                    self._error = error
+                    self._closing = True
                     self._change.notify_all()
                 return
             with self._change:

@@ -1,8 +1,8 @@
-"""Where the large fields live during training: mapped files, memory, or the GPU.
+"""Where the large fields are kept during training: mapped files, memory, or GPU memory.
 
-``stream`` maps the files and lets the system's page cache hold them, shared by every trainer on
-the machine; ``ram`` copies the chosen clips into this process, once, which pays where the files lie
-on a network file system; ``device`` puts them on the GPU, so that only indices travel.
+``stream`` maps the files and leaves them to the system's page cache, which all trainings on the machine
+share. ``ram`` copies the chosen clips into the memory of this process once, which is faster for files on a
+network file system. ``device`` copies them to the GPU, so that only indices are sent for each batch.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch
 
 from deiii.data.loader.gather import Gather, Resident
 
-DEVICE_SHARE = 0.5  # of the GPU's free memory; the rest is for the network
-RAM_SHARE = 0.5  # of the memory available; only where the files are far away
+DEVICE_SHARE = 0.5  # largest share of the GPU's free memory; the rest is for the network
+RAM_SHARE = 0.5  # largest share of the available memory, for files on a network file system
 GIB = 2**30
 REMOTE = {"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "lustre", "glusterfs", "beegfs", "afs", "gpfs"}
 
@@ -28,11 +28,11 @@ def choose_residency(
     """The residency to use and the reason, in words.
 
     Args:
-        wanted: ``auto`` or a residency.
-        nbytes: size of the chosen clips' large fields.
-        device: where training runs.
-        free_device, free_ram: free bytes.
-        remote: the network file system that the files lie on; empty for a local disk.
+        wanted: the setting ``loader.residency``.
+        nbytes: size in bytes of the large fields of the chosen clips.
+        device: that trains.
+        free_device, free_ram: free bytes of the GPU and of memory.
+        remote: type of the network file system that holds the files; empty for a local disk.
 
     >>> choose_residency("auto", 8 * GIB, torch.device("cpu"), 0, 16 * GIB)[0]
     'stream'
@@ -57,13 +57,13 @@ def choose_residency(
 
 
 def free_bytes(device: torch.device) -> tuple[int, int]:
-    """Free memory of the GPU (0 without one) and memory available to processes, in bytes."""
+    """Free memory of the device (0 for a CPU) and available memory of the machine, in bytes."""
     on_device = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
     return on_device, psutil.virtual_memory().available
 
 
 def remote(folders: Iterable[Path]) -> str:
-    """The type of the first network file system that any of the folders lies on; empty if none does."""
+    """The type of the network file system that holds one of the folders; empty if all are on local disks."""
     mounts = {Path(m.mountpoint): m.fstype for m in psutil.disk_partitions(all=True)}
     for folder in sorted(folders):
         home = next((mounts[p] for p in (folder.resolve(), *folder.resolve().parents) if p in mounts), "")
@@ -73,7 +73,16 @@ def remote(folders: Iterable[Path]) -> str:
 
 
 def hold(gather: Gather, rows: np.ndarray, device: torch.device | None) -> dict[str, Resident]:
-    """Copy the large fields of some clips into memory, or onto ``device``."""
+    """Copy the large fields of some clips into memory, or to a device.
+
+    Args:
+        gather: has the arrays of all clips.
+        rows: int64 [N], rows of the clips.
+        device: where to; ``None`` for NumPy arrays in memory.
+
+    Returns:
+        The copies by stage.
+    """
     held = {}
     rows = np.sort(rows)  # in the order of the files
     for stage in sorted(gather.large):
@@ -82,15 +91,17 @@ def hold(gather: Gather, rows: np.ndarray, device: torch.device | None) -> dict[
         lengths[rows] = stream.length[rows]
         first = np.cumsum(lengths) - lengths
         total = max(1, int(lengths.sum()))  # one row of zeros, so that masked steps can point at it
-        whole: np.ndarray | torch.Tensor
+        chosen = rows[stream.length[rows] > 0]
         if device is None:
-            whole = np.zeros((total, *stream.shape), stream.dtype)
+            array = np.zeros((total, *stream.shape), stream.dtype)
+            for row in chosen:
+                array[first[row] : first[row] + lengths[row]] = stream.main(int(row))
+            held[stage] = Resident(array, first)
         else:
             kind = torch.from_numpy(np.empty(0, stream.dtype)).dtype
-            whole = torch.zeros((total, *stream.shape), dtype=kind, device=device)
-        for row in rows[stream.length[rows] > 0]:
-            part = slice(first[row], first[row] + lengths[row])
-            values = stream.main(int(row))
-            whole[part] = values if device is None else torch.from_numpy(values.copy())
-        held[stage] = Resident(whole, first)
+            tensor = torch.zeros((total, *stream.shape), dtype=kind, device=device)
+            for row in chosen:
+                values = torch.from_numpy(stream.main(int(row)).copy())
+                tensor[first[row] : first[row] + lengths[row]] = values
+            held[stage] = Resident(tensor, first)
     return held

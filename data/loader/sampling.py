@@ -1,8 +1,7 @@
-"""Which instants of a clip the network sees: T video steps and the log-mel window around them.
+"""Choose the video steps of a clip and the log-mel window around them, for a whole batch at once.
 
-Everything works on a whole batch at once. Steps lie on a grid of every ``stride``-th frame, so
-flow between neighbouring native frames tells what the sampled frames cannot. Axes: B clips,
-T video steps, L log-mel hops.
+Steps lie on a grid of every ``stride``-th frame, while flow is computed between neighbouring native frames;
+so flow shows motion that the sampled frames do not. Axes: B clips, T video steps, L log-mel hops.
 """
 
 from __future__ import annotations
@@ -16,16 +15,19 @@ def video_steps(
     """Frame numbers of the sampled steps.
 
     Args:
-        lengths: int [B], frames of each clip; 0 where it has none.
+        lengths: int [B], number of frames of each clip; 0 if it has none.
         steps: T.
         stride: the grid is every ``stride``-th frame from an offset below ``stride``.
         how: ``segments`` takes one grid frame from each of T equal segments, ``contiguous`` T
             neighbours on the grid.
-        draws: float [B,1+T] in [0,1) in training; ``None`` takes offset 0 and the centres.
+        draws: float [B,1+T] in [0,1), random numbers in training; ``None`` takes offset 0 and the centres.
 
     Returns:
-        Frame numbers, int64 [B,T], rising within a clip, and a mask, bool [B,T]. A clip with fewer
-        than T grid frames gives them all in order; the rest is masked (and points at frame 0).
+        Frame numbers, int64 [B,T], rising within a clip, and a mask, bool [B,T]. A clip with fewer than T
+        frames on the grid gives all of them in order; the other steps are masked and have frame number 0.
+
+    Raises:
+        ValueError: for another ``how``.
 
     >>> video_steps(np.array([8, 3]), steps=4, stride=2)[0].tolist()
     [[0, 2, 4, 6], [0, 2, 0, 0]]
@@ -61,19 +63,20 @@ def audio_window(
     end: np.ndarray,
     steps: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The log-mel hops that go with the sampled frames.
+    """Choose the log-mel hops that belong to the sampled frames.
 
-    The window is centred on the middle of what the frames cover, moved so that it stays within the
-    clip, and takes the whole clip where that fits.
+    The window is centred on the middle of the time that the frames cover, and moved to lie within the clip. A
+    clip of at most L hops is taken whole.
 
     Args:
-        hops: int [B], hops of each clip; 0 where it has no sound.
-        first, period: float [B], s; time of the first hop and distance of hops.
-        begin, end: float [B], s; times of the first and last sampled frame.
+        hops: int [B], number of hops of each clip; 0 if it has no audio.
+        first: float [B], time of the first hop in s.
+        period: float [B], distance between hops in s.
+        begin, end: float [B], times of the first and the last sampled frame in s.
         steps: L.
 
     Returns:
-        First hop, int64 [B], and number of hops, int64 [B], at most L.
+        The first hop, int64 [B], and the number of hops, int64 [B], at most L.
     """
     hops = np.asarray(hops, np.int64)
     count = np.minimum(hops, steps)
