@@ -1,6 +1,6 @@
-"""What each stage's result depends on: one recipe a stage, one key a recipe.
+"""What the result of each stage depends on: one recipe for each stage, with its key.
 
-Both doors use it: preprocessing to name the folders it fills, training to find them.
+Preprocessing uses recipes to name the folders that it writes, and training to find them.
 
 >>> from deiii.data.config.load import load_config
 >>> sorted(stage_keys(load_config()))
@@ -22,7 +22,14 @@ from deiii.data.tools.weights import known_digest
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one stage's result comes about; ``provenance`` goes into every shard."""
+    """What one stage's result depends on.
+
+    Attributes:
+        stage: its name.
+        key: its key (`deiii.data.cache.keys.stage_key`).
+        provenance: what the key covers, in readable form; stored in every shard.
+        upstream: name of the stage whose result it reads, if any.
+    """
 
     stage: str
     key: str
@@ -34,8 +41,8 @@ def recipes(config: Config) -> dict[str, Recipe]:
     """The recipes of the configured stages, upstream ones included, in order of computation.
 
     Raises:
-        WeightsError: where weights given as a path are not there.
-        ConfigError: for a stage that does not exist.
+        WeightsError: for weights given as a path that does not exist.
+        ConfigError: for an unknown stage, or none.
     """
     if not config.stages:
         raise ConfigError("stages is empty: name at least one stage, e.g. stages=[faces]")
@@ -58,11 +65,11 @@ def recipes(config: Config) -> dict[str, Recipe]:
 
 
 def stage_keys(config: Config) -> dict[str, str]:
-    """Each configured stage's key."""
+    """The key of each configured stage, upstream ones included."""
     return {stage: recipe.key for stage, recipe in recipes(config).items()}
 
 
 def _identity_of_weights(stage: Stage, config: Config) -> str | None:
-    """What identifies the weights that a stage uses under a configuration; ``None`` where it uses none."""
+    """The digest of the weights that a stage uses with these settings; ``None`` if it uses none."""
     needed = stage.weights(stage.section(config))
     return None if needed is None else known_digest(needed.given, needed.default)

@@ -197,10 +197,10 @@ class FeatureSet:
 
 
 def _parts(config: Config) -> list[Config]:
-    """One configuration for each corpus of a mixture; cache and network are the first one's."""
+    """One configuration for each corpus of a mixture; all have the cache and the network of the first."""
     others = [load_config([path]) for path in config.mix]
-    shared = {"cache": config.cache, "model": config.model}
-    return [replace(config, mix=[]), *(replace(other, mix=[], **shared) for other in others)]
+    same = [replace(other, mix=[], cache=config.cache, model=config.model) for other in others]
+    return [replace(config, mix=[]), *same]
 
 
 def _index(folder: Path, around: Path, stage: str, key: str) -> StageIndex:

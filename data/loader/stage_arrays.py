@@ -113,20 +113,28 @@ class Stream:
         return self.maps.field(self.paths[shard], self.sizes[shard], self.layouts[shard][name])
 
     def small(self, name: str) -> np.ndarray | None:
-        """A small field of all clips, end to end in row order; a clip's part begins at `first`."""
-        if self._small is None:
-            self.load_small()
-        return self._small.get(name)
+        """A small field of all clips, end to end in row order; a clip's rows begin at `first`.
+
+        Returns ``None`` if the stage does not store the field.
+        """
+        return self.load_small().get(name)
 
     @property
     def first(self) -> np.ndarray:
         """int64 [N], where each clip begins when all clips lie end to end in row order."""
         return np.cumsum(self.length) - self.length
 
-    def load_small(self) -> None:
-        """Read the small fields of all clips."""
-        if self._small is not None:
-            return
+    def load_small(self) -> dict[str, np.ndarray]:
+        """The small fields of all clips by name; read from the files on the first call.
+
+        Raises:
+            CacheError: if shards lack a field.
+        """
+        if self._small is None:
+            self._small = self._read_small()
+        return self._small
+
+    def _read_small(self) -> dict[str, np.ndarray]:
         names = self.spec.small
         for name in names:
             having = [name in lay for lay in self.layouts if lay]
@@ -147,4 +155,4 @@ class Stream:
             source, target = (np.repeat(x[group], length) + step for x in (self.start, first))
             for name in self.layouts[n].keys() & set(names):
                 loaded[name][target] = self._field(n, name)[source]
-        self._small = loaded
+        return loaded

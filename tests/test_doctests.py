@@ -1,0 +1,27 @@
+"""The examples in docstrings run and print what they say."""
+
+from __future__ import annotations
+
+import doctest
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted(
+    ".".join(("deiii", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+    for room in ("data", "pipeline", "model")
+    for path in (ROOT / room).rglob("*.py")
+    if ">>>" in path.read_text(encoding="utf-8")
+)
+COMMON = {"np": np, "torch": torch}  # names that every example may use
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_run(name, tmp_path, monkeypatch):
+    module = import_module(name)
+    monkeypatch.chdir(tmp_path)  # an example that writes files must not write them into the checkout
+    assert doctest.testmod(module, extraglobs=COMMON).failed == 0
