@@ -1,4 +1,4 @@
-"""Small real media files and corpora for tests of the whole thread."""
+"""Small real media files and corpora for tests from raw clips to results."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def write_sound(path: Path, seconds: float = 0.6, hertz: float = 220.0, rate: in
 
 def sound_corpus(root: Path, speakers: int = 3, clips: int = 4) -> Corpus:
     """Tones of different pitch; classes low and high."""
-    made = []
+    found: list[Clip] = []
     for s in range(speakers):
         for n in range(clips):
             name = f"s{s}/c{n}.flac"
             write_sound(root / name, 0.4 + 0.1 * n, 200 + 60 * s + 20 * n)
-            made.append(Clip(f"s{s}/c{n}", name, f"s{s}", "low" if n % 2 else "high"))
-    return Corpus("tones", str(root), ("high", "low"), tuple(made))
+            found.append(Clip(f"s{s}/c{n}", name, f"s{s}", "low" if n % 2 else "high"))
+    return Corpus("tones", str(root), ("high", "low"), tuple(found))
 
 
 def tree_bytes(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder with its bytes, but for the lock."""
+    """The bytes of every file below a folder by its path, except the lock."""
     return {
         str(p.relative_to(folder)): p.read_bytes()
         for p in sorted(folder.rglob("*"))

@@ -1,4 +1,4 @@
-"""Corpora in miniature: the published layouts with real, tiny media files."""
+"""Tiny corpora in their published layouts, with real media files."""
 
 from __future__ import annotations
 

@@ -207,8 +207,8 @@ def test_wrong_command_lines_end_with_status_2_and_a_hint(parser, capsys, line, 
     with pytest.raises(SystemExit) as caught:
         parse_arguments(parser, line.split())
     assert caught.value.code == 2
-    told = capsys.readouterr()
-    assert message in told.err and not told.out
+    printed = capsys.readouterr()
+    assert message in printed.err and not printed.out
 
 
 def test_statuses(capsys, monkeypatch):

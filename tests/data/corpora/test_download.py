@@ -211,8 +211,8 @@ def test_media_that_are_not_what_their_pointer_says_are_refused(server, crema, t
 def test_licence_comes_first_and_must_be_accepted(server, ravdess, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("builtins.input", lambda words: "n")
     assert main(["download", "ravdess", f"corpus.root={tmp_path}"]) == 1
-    told = capsys.readouterr()
-    assert "CC BY-NC-SA 4.0" in told.out and "nothing was downloaded" in told.err and not server.hits
+    printed = capsys.readouterr()
+    assert "CC BY-NC-SA 4.0" in printed.out and "nothing was downloaded" in printed.err and not server.hits
     assert main(["download", "ravdess", f"corpus.root={tmp_path}", "--accept-licence"]) == 0
     assert "deiii preprocess ravdess corpus.root=" in capsys.readouterr().out and server.hits
 

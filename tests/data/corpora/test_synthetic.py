@@ -27,14 +27,14 @@ def contents(root):
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    root = tmp_path_factory.mktemp("drawn")
+def generated(tmp_path_factory):
+    root = tmp_path_factory.mktemp("generated")
     make(root, TINY, workers=1, progress=False)
     return root
 
 
-def test_scan_gives_every_clip_with_its_labels(drawn):
-    corpus = scan(CorpusConfig(root=str(drawn), synthetic=TINY))
+def test_scan_gives_every_clip_with_its_labels(generated):
+    corpus = scan(CorpusConfig(root=str(generated), synthetic=TINY))
     assert corpus.name == "synthetic-cues"
     assert corpus.classes == classes("cues") and len(corpus.classes) == 8
     assert [c.id for c in corpus.clips] == sorted(c.id for c in corpus.clips)
@@ -43,13 +43,13 @@ def test_scan_gives_every_clip_with_its_labels(drawn):
         assert (clip.id, clip.label, clip.speaker) == (plan.id, plan.label, plan.speaker.name)
         assert clip.attributes["valence"] == pytest.approx(plan.valence, abs=1e-6)
         assert clip.attributes["arousal"] == pytest.approx(plan.arousal, abs=1e-6)
-        assert (drawn / clip.path).is_file()
+        assert (generated / clip.path).is_file()
 
 
-def test_workers_and_a_killed_run_change_no_byte(drawn, tmp_path):
+def test_workers_and_a_killed_run_change_no_byte(generated, tmp_path):
     make(tmp_path, TINY, workers=2, progress=False)
     whole = contents(tmp_path)
-    assert whole == contents(drawn)
+    assert whole == contents(generated)
     # As a kill leaves it: clips missing, one unfinished, no description.
     (tmp_path / "corpus.json").rename(tmp_path / "drawing.json")
     (tmp_path / "s01/s01-003.mp4").unlink()
@@ -60,18 +60,18 @@ def test_workers_and_a_killed_run_change_no_byte(drawn, tmp_path):
     assert contents(tmp_path) == whole
 
 
-def test_a_second_call_touches_nothing(drawn):
-    before = {p: p.stat().st_mtime_ns for p in drawn.rglob("*")}
-    make(drawn, TINY, workers=1, progress=False)
-    assert before == {p: p.stat().st_mtime_ns for p in drawn.rglob("*")}
+def test_a_second_call_touches_nothing(generated):
+    before = {p: p.stat().st_mtime_ns for p in generated.rglob("*")}
+    make(generated, TINY, workers=1, progress=False)
+    assert before == {p: p.stat().st_mtime_ns for p in generated.rglob("*")}
 
 
-def test_other_settings_are_refused_and_named(drawn):
+def test_other_settings_are_refused_and_named(generated):
     other = SyntheticConfig(**{**TINY.__dict__, "seed": 5})
     with pytest.raises(CorpusError, match="seed=0, not 5"):
-        make(drawn, other, progress=False)
+        make(generated, other, progress=False)
     with pytest.raises(CorpusError, match="seed=0, not 5"):
-        scan(CorpusConfig(root=str(drawn), synthetic=other))
+        scan(CorpusConfig(root=str(generated), synthetic=other))
 
 
 def test_scan_without_a_corpus_says_how_to_generate_one(tmp_path):
@@ -79,17 +79,17 @@ def test_scan_without_a_corpus_says_how_to_generate_one(tmp_path):
         scan(CorpusConfig(root=str(tmp_path / "none")))
 
 
-def test_another_seed_draws_another_corpus():
+def test_another_seed_gives_another_corpus():
     one, two = (plan_clip(SyntheticConfig(seed=s), 0) for s in (0, 1))
     assert not np.allclose(one.centre, two.centre)
     assert one.speaker.skin != two.speaker.skin
 
 
-def test_the_command_draws_what_the_library_draws(drawn, tmp_path):
+def test_the_command_generates_what_the_library_generates(generated, tmp_path):
     command = [sys.executable, "-m", "deiii", "synthesize", f"corpus.root={tmp_path}", "workers=1"]
     settings = ["speakers=2", "clips_per_class=1", "seconds=0.8", "size=64"]
     subprocess.run([*command, *(f"corpus.synthetic.{s}" for s in settings)], check=True)
-    assert contents(tmp_path) == contents(drawn)
+    assert contents(tmp_path) == contents(generated)
     wrong = subprocess.run([*command, "corpus.synthetic.speekers=2"], capture_output=True, text=True)
     assert wrong.returncode == 1 and "did you mean 'corpus.synthetic.speakers'" in wrong.stderr
 
@@ -97,7 +97,7 @@ def test_the_command_draws_what_the_library_draws(drawn, tmp_path):
 @pytest.mark.parametrize(
     "change", [{"size": 65}, {"seconds": 0.1}, {"speakers": 0}, {"fps": 0}, {"seed": -1}]
 )
-def test_settings_that_cannot_be_drawn_are_refused(change, tmp_path):
+def test_settings_out_of_range_are_refused(change, tmp_path):
     with pytest.raises(ValueError, match=next(iter(change))):
         make(tmp_path, SyntheticConfig(**change), progress=False)
 
@@ -121,11 +121,11 @@ def test_class_names_say_the_bits():
         ]
 
 
-def test_tables_are_whole(drawn):
-    with open(drawn / "clips.csv", newline="") as file:
+def test_tables_are_whole(generated):
+    with open(generated / "clips.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 16
-    assert json.loads((drawn / "corpus.json").read_text())["settings"] == TINY.__dict__
-    assert not (drawn / "drawing.json").exists()
+    assert json.loads((generated / "corpus.json").read_text())["settings"] == TINY.__dict__
+    assert not (generated / "drawing.json").exists()
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """The labels of the synthetic corpus: balanced and independent for every speaker, in every part of a split.
 
-All of it from plans, without drawing: what the plans say is what the clips show (`test_synthetic_cues`).
+All tests use plans only; `test_synthetic_cues` checks that clips show what their plans say.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Every cue is readable from the input that carries it, and from no other.
+"""Every cue can be measured in the input that carries it, and in no other input.
 
-The measurements here know nothing of the network: a logistic regression on eye patches, DIS flow
-between brows, librosa's YIN. They read clips as files, decoded again.
+The measurements do not use the network: a logistic regression on eye patches, DIS flow between brows,
+librosa's YIN. They decode the clips from their files.
 """
 
 from dataclasses import replace
@@ -83,7 +83,7 @@ def unseen(clips, features, target, model=None):
 
 
 def eyes(grey):
-    """The strip of both eyes, each picture at zero mean and unit variance."""
+    """The strip of both eyes, each frame at zero mean and unit variance."""
     strip = grey[34:50, 14:82].astype(float)
     return ((strip - strip.mean()) / strip.std()).ravel()
 
@@ -138,18 +138,18 @@ def fine_print(grey):
 
 
 @pytest.mark.parametrize("name", ["motion", "voice"])
-def test_sampled_frames_say_nothing_of_motion_and_voice(clips, name):
+def test_sampled_frames_do_not_predict_motion_and_voice(clips, name):
     model = make_pipeline(PCA(20, random_state=0), StandardScaler(), LogisticRegression(max_iter=2000))
     sampled = [np.concatenate([fine_print(c[1][4]), fine_print(c[1][10])]) for c in clips]
     assert unseen(clips, sampled, bits(clips)[name], model) < CHANCE
 
 
-def test_flow_of_the_brows_says_nothing_of_the_other_bits(clips, moved):
+def test_flow_of_the_brows_does_not_predict_the_other_bits(clips, moved):
     for name in ("appearance", "voice"):
         assert unseen(clips, moved[:, None], bits(clips)[name]) < CHANCE
 
 
-def test_sound_says_nothing_of_the_other_bits(clips):
+def test_audio_does_not_predict_the_other_bits(clips):
     features = []
     for _, _, sound, _, _ in clips:
         mel = librosa.feature.melspectrogram(y=sound, sr=48000, n_fft=2048, hop_length=960, n_mels=40)
@@ -160,7 +160,7 @@ def test_sound_says_nothing_of_the_other_bits(clips):
 
 
 def nuisances(clip):
-    """What must not tell: file size, loudness, brightness, noise, the face's place and size, the drawing."""
+    """What must not predict a label: file size, level, brightness, noise, place and size of the face."""
     plan, _, sound, size, frames = clip
     fine = frames[:, :20, :20].astype(float)
     seen = [
@@ -172,17 +172,17 @@ def nuisances(clip):
         fine.std(0).mean(),
     ]
     place = [*plan.centre.mean(0), plan.scale.mean(), plan.roll.mean(), plan.noise, plan.quantiser]
-    drawn = [plan.valence, plan.arousal, len(plan.bursts), plan.opening.mean(), *plan.bursts[0]]
+    planned = [plan.valence, plan.arousal, len(plan.bursts), plan.opening.mean(), *plan.bursts[0]]
     rest = [plan.light, plan.hum_db, plan.gain_db, plan.pitch.mean() / plan.speaker.pitch]
-    return seen + place + drawn + rest
+    return seen + place + planned + rest
 
 
 @pytest.mark.parametrize("name", ["appearance", "motion", "voice"])
-def test_nuisances_say_nothing_of_any_bit(clips, name):
+def test_nuisances_do_not_predict_any_bit(clips, name):
     assert unseen(clips, [nuisances(c) for c in clips], bits(clips)[name]) < CHANCE
 
 
-def test_nuisances_say_nothing_of_whether_mouth_and_voice_match(tmp_path):
+def test_nuisances_do_not_predict_whether_mouth_and_voice_match(tmp_path):
     config = replace(SMALL, task="sync", clips_per_class=4)
     make(tmp_path, config, workers=1, progress=False)
     clips = read(tmp_path, config)
@@ -229,7 +229,7 @@ def test_matched_mouths_follow_the_voice_and_unmatched_ones_do_not():
 
 
 @pytest.mark.parametrize("stream", ["opening", "sound"])
-def test_neither_stream_alone_says_whether_they_match(stream):
+def test_neither_stream_alone_predicts_whether_they_match(stream):
     config = SyntheticConfig(task="sync", speakers=20, clips_per_class=15)
     plans = [plan_clip(config, n) for n in range(clip_count(config))]
     time = np.arange(40) / config.fps
@@ -241,11 +241,11 @@ def test_neither_stream_alone_says_whether_they_match(stream):
     assert score < 0.57  # 600 fair coins exceed it with a chance below 0.001
 
 
-def test_sound_and_picture_share_a_clock(clips):
-    """The decoded sound is the drawn one without a lag: AAC's priming is taken off."""
+def test_audio_and_video_share_a_clock(clips):
+    """The decoded audio has no lag against the synthesised one: AAC's priming is removed."""
     for plan, _, sound, _, _ in clips[:3]:
-        drawn = render_voice(plan)
-        n = min(len(drawn), len(sound))
+        synthesised = render_voice(plan)
+        n = min(len(synthesised), len(sound))
         lags = np.arange(-1100, 1101)
-        match = [np.dot(drawn[1200 : n - 1200], sound[1200 + k : n - 1200 + k]) for k in lags]
+        match = [np.dot(synthesised[1200 : n - 1200], sound[1200 + k : n - 1200 + k]) for k in lags]
         assert abs(lags[int(np.argmax(match))]) <= 2

@@ -15,7 +15,10 @@ B, T, H, S, L, M = 4, 3, 10, 6, 12, 8
 
 def compact(draws: torch.Tensor | None = None) -> StoredBatch:
     rng = np.random.default_rng(0)
-    any_of = lambda *shape: torch.from_numpy(rng.random(shape, np.float32))
+
+    def any_of(*shape: int) -> torch.Tensor:
+        return torch.from_numpy(rng.random(shape, np.float32))
+
     masks = 2
     return StoredBatch(
         frames=torch.from_numpy(rng.integers(0, 256, (B, T, H, H, 3), dtype=np.uint8)),
@@ -48,7 +51,7 @@ def test_evaluation_crops_the_centre_and_normalises():
         assert getattr(out, name).data_ptr() != getattr(c, name).data_ptr()  # the slot is reused
 
 
-def test_a_flip_mirrors_the_picture_and_negates_u():
+def test_a_flip_mirrors_the_frame_and_negates_u():
     c = compact()
     config = LoaderConfig(crop=H, colour=0, spec_masks=0)
     plain = Augment(LoaderConfig(crop=H, colour=0, spec_masks=0, flip=0), training=True)(c)

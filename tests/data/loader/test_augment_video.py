@@ -1,4 +1,4 @@
-"""Both ways of preparing pictures against a plain reading of what they promise."""
+"""Both implementations of cropping and colouring, compared with a loop over pixels."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def seen(values: list, size: int) -> list:
     return [*values[:3], Crop(*values[3:], size)]
 
 
-def plainly(frames, flow, scale, y, x, flip, matrix, offset, size) -> tuple[np.ndarray, np.ndarray]:
+def pixel_by_pixel(frames, flow, scale, y, x, flip, matrix, offset, size) -> tuple[np.ndarray, np.ndarray]:
     """The same pixel by pixel, in double precision."""
     b, t = frames.shape[:2]
     rgb, px = np.zeros((b, t, 3, size, size)), np.zeros((b, t, 2, size, size))
@@ -58,7 +58,7 @@ def test_pixel_by_pixel(way, dtype, seed, h, cut, b):
     size = max(1, h - cut)
     values = inputs(seed, b, 2, h, size, dtype)
     rgb, px = way(*seen(values, size))
-    expected = plainly(*values, size)
+    expected = pixel_by_pixel(*values, size)
     assert rgb.dtype == px.dtype == torch.float32
     np.testing.assert_allclose(rgb, expected[0], atol=1e-5)
     np.testing.assert_allclose(px, expected[1], atol=1e-4, rtol=1e-6)

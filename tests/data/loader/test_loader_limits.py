@@ -1,4 +1,4 @@
-"""What the loader takes: memory, file handles, time; and what it does when the disk does not answer."""
+"""Limits of the loader: memory, file handles, and a disk that does not answer."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ def many_shards(root: Path, shards: int):
     config = make_cache(root / "one", [2] * 4, [4] * 4)
     one = FeatureSet.open(config, KEYS)
     first = one.clips[0]
-    rename = lambda clip, n: replace(clip, id=f"{n:05d}-{first.id}")
+
+    def rename(clip, n):
+        return replace(clip, id=f"{n:05d}-{first.id}")
+
     (root / "many" / CORPUS).mkdir(parents=True)
     table = tuple(rename(first, n) for n in range(shards))
     write_table(root / "many", Corpus(CORPUS, "/nowhere", one.classes, table, one.ranges))
@@ -116,7 +119,7 @@ print(sum(float(b.frames.double().sum()) for n in range(3) for b in loader.epoch
 
 
 def test_trainers_share_a_cache(tmp_path):
-    """Two processes read one read-only cache at once and see the same."""
+    """Two processes that read one read-only cache at once get the same batches."""
     config = make_cache(tmp_path, [8] * 12, [9] * 12)
     for path in tmp_path.rglob("*.h5"):
         path.chmod(0o444)
@@ -129,5 +132,5 @@ def test_trainers_share_a_cache(tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     command = [sys.executable, "-c", READ, *words]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
-    said = [process.communicate(timeout=120)[0] for process in both]
-    assert said[0] == said[1] and np.isfinite(float(said[0]))
+    printed = [process.communicate(timeout=120)[0] for process in both]
+    assert printed[0] == printed[1] and np.isfinite(float(printed[0]))

@@ -1,4 +1,4 @@
-"""Windows of a recording in memory hold the rows of their time, and what is missing is empty."""
+"""Windows of a recording in memory hold the rows of their time; missing stages are empty."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_windows_hold_the_rows_of_their_time():
 
 
 def test_what_is_missing_is_masked():
-    """Sound alone: the batch has pictures of the right size that nothing may look at."""
+    """Audio only: the batch has frames of the right size, and all of them are masked."""
     time = np.arange(200) / 100
     settings = load_config(overrides=["faces.size=24", "logmel.n_mels=16"])
     arrays = {stage.name: stage.empty(settings) for stage in (FACES, FLOW, LOGMEL)}

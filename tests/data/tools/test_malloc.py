@@ -1,4 +1,4 @@
-"""Whether freed memory stays with the process, by the system's count of page faults."""
+"""Freed memory stays in the process: measured by the system's count of page faults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def faults(times):
         torch.full((5 << 20,), 1.0)  # 20 MiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 counts = [faults(5) for _ in range(13)]
-# The heap finds its shape at the start, and a stray block at its end can move it later: the quietest count.
+# The heap grows at first, and a block at its end can move it later, so the smallest count is reported.
 print(int(done), min(after - before for before, after in zip(counts, counts[1:])))
 """
 
@@ -29,8 +29,8 @@ def page_faults(word: str) -> tuple[bool, int]:
     return bool(known), count
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left alone")
-def test_freed_memory_is_handed_out_again_without_asking_the_system():
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="has an effect with glibc only")
+def test_freed_memory_is_reused_without_page_faults():
     known, kept = page_faults("keep")
     assert known
     _, returned = page_faults("return")

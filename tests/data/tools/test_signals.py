@@ -1,4 +1,4 @@
-"""Stopping: heard once, not heard again too soon, and never by workers."""
+"""Ctrl-C and SIGTERM: the first one interrupts, further ones wait, workers ignore Ctrl-C."""
 
 from __future__ import annotations
 
@@ -13,50 +13,53 @@ from deiii.data.tools import signals
 
 ONCE = """
 import os, signal, sys, time
-from deiii.data.config import words as cli
+from deiii.data.config.words import run
 from deiii.data.tools import signals
 signals.STOPS_WITHIN = float(sys.argv[1])
 def main():
     try:
-        print("begun", flush=True)
+        print("started", flush=True)
         time.sleep(60)
     finally:
         for _ in range(50):
             time.sleep(0.02)
-        print("tidied up", flush=True)
-sys.exit(cli.run(main))
+        print("cleaned up", flush=True)
+sys.exit(run(main))
 """
 
 
 def start(*words: str, **more) -> subprocess.Popen:
-    """Python in a process that does not ignore Ctrl-C, even where the tests run in a shell's background."""
-    hearing = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-    return subprocess.Popen([sys.executable, "-c", *words], preexec_fn=hearing, **more)
+    """Python in a process that reacts to Ctrl-C, even if the tests run as a background job of a shell."""
+
+    def react_to_ctrl_c() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return subprocess.Popen([sys.executable, "-c", *words], preexec_fn=react_to_ctrl_c, **more)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("within, tidied", [(5, True), (0, False)])
-def test_who_insists_is_not_heard_before_the_promised_time(number, within, tidied):
+@pytest.mark.parametrize("within, cleaned", [(5, True), (0, False)])
+def test_further_signals_have_no_effect_before_the_promised_time(number, within, cleaned):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with start(ONCE, str(within), **pipes) as program:
-        assert program.stdout.readline() == "begun\n"
+        assert program.stdout.readline() == "started\n"
         for _ in range(3):
             program.send_signal(number)
             time.sleep(0.1)
         out, errors = program.communicate(timeout=60)
-    assert program.returncode == signals.INTERRUPTED and ("tidied up" in out) is tidied
+    assert program.returncode == signals.INTERRUPTED and ("cleaned up" in out) is cleaned
     assert "Traceback" not in errors
 
 
-def test_children_started_in_the_block_are_deaf_and_later_ones_hear():
-    code = "import time; print('begun', flush=True); time.sleep(1)"
+def test_processes_started_in_the_block_ignore_ctrl_c_and_later_ones_do_not():
+    code = "import time; print('started', flush=True); time.sleep(1)"
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with signals.block_sigint(), start(code, **pipes) as deaf:
-        assert deaf.stdout.readline()
-        deaf.send_signal(signal.SIGINT)
-        assert deaf.wait(30) == 0
+    with signals.block_sigint(), start(code, **pipes) as blocked:
+        assert blocked.stdout.readline()
+        blocked.send_signal(signal.SIGINT)
+        assert blocked.wait(30) == 0
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    with start(code, **pipes) as hears:
-        assert hears.stdout.readline()
-        hears.send_signal(signal.SIGINT)
-        assert hears.wait(30) != 0
+    with start(code, **pipes) as unblocked:
+        assert unblocked.stdout.readline()
+        unblocked.send_signal(signal.SIGINT)
+        assert unblocked.wait(30) != 0

@@ -29,23 +29,23 @@ def held(tmp_path):
         process.kill()
 
 
-def test_a_second_writer_is_refused_or_waits_and_is_told_for_whom(held):
+def test_a_second_writer_is_refused_or_waits_and_names_the_first(held):
     folder, process = held
     with pytest.raises(Locked, match=f"process {process.pid}"), writer_lock(folder, wait=False):
         pass
     lines = []
 
-    def told(line):
+    def release(line):
         lines.append(line)
-        process.stdin.close()  # the other one lets go
+        process.stdin.close()  # the other process releases the lock
 
-    with writer_lock(folder, told):
+    with writer_lock(folder, release):
         assert f"process {process.pid}" in lines[0]
         assert (folder / ".lock").read_text().startswith(f"process {os.getpid()} on ")
     assert (folder / ".lock").read_text() == ""
 
 
-def test_a_dead_process_holds_nothing(held):
+def test_the_lock_of_a_dead_process_is_free(held):
     folder, process = held
     process.kill()
     process.wait()
@@ -53,7 +53,7 @@ def test_a_dead_process_holds_nothing(held):
         pass
 
 
-def test_what_the_lock_file_says_does_not_matter(tmp_path):
+def test_the_text_in_the_lock_file_has_no_effect(tmp_path):
     (tmp_path / ".lock").write_bytes(b"process 1 on another host \xff\x00")
     with writer_lock(tmp_path, wait=False):
         pass
