@@ -83,7 +83,13 @@ ORDER = {
         "engine",
     ],
     "pipeline/stages": ["clip limits", "isolation", "shard"],
-    "pipeline/preprocess": ["cluster_kinds needed_weights plan summary", "cluster", "shared_files", "graph"],
+    "pipeline/preprocess": [
+        "cluster_kinds media_digests needed_weights summary",
+        "cluster survey",
+        "shared_files",
+        "tasks",
+        "graph",
+    ],
     "pipeline/inspect": ["source_frames", "contact_sheet", "clip_video", "clips"],
     "model": ["metrics rendering distributed", "network", "training", "evaluation", "prediction", "commands"],
     "model/network": [

@@ -1,4 +1,4 @@
-"""Where the work runs: processes of this machine, a Dask cluster that exists already, SLURM or Kubernetes."""
+"""The Dask cluster of a run: processes of this machine, an existing cluster, SLURM or Kubernetes."""
 
 from __future__ import annotations
 
@@ -23,28 +23,30 @@ from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.signals import block_sigint
 from deiii.pipeline.preprocess.cluster_kinds import kubernetes_cluster, local_cluster, slurm_cluster
 
-# A worker that dies takes its shard's clips into quarantine at once (`deiii.pipeline.stages.isolation`), and
-# idle connections over a long GPU task are normal.
-SETTINGS = {
+# Dask settings on this machine. After a worker's first death the clips of its shard are isolated
+# (`deiii.pipeline.stages.isolation`), so Dask must not start the shard again itself. Connections may be
+# idle during a long task on a GPU.
+LOCAL_SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.pause": False,
     "distributed.comm.timeouts.connect": "30s",
     "distributed.admin.tick.limit": "60s",
-    "distributed.worker.profile.enabled": False,  # its samples are kept, an hour of them
-    # A worker of this machine that dies is seen at once; one that is silent slept, as the machine did.
+    "distributed.worker.profile.enabled": False,  # it would keep an hour of samples in memory
+    # The death of a local worker is noticed at once; one that is silent was suspended with the machine.
     "distributed.scheduler.worker-ttl": None,
 }
-# Jobs and pods come to an end for reasons that are none of the clips', and unseen.
-AWAY = {
-    **SETTINGS,
+# On other machines, jobs and pods end for reasons that have nothing to do with the clips, without notice.
+REMOTE_SETTINGS = {
+    **LOCAL_SETTINGS,
     "distributed.scheduler.allowed-failures": 3,
     "distributed.scheduler.worker-ttl": "5 minutes",
 }
 
-PATIENCE = "15s"  # for a scheduler to answer
-LEAST_FILES = 40
+CONNECT_TIMEOUT = "15s"  # for a scheduler to answer
+POLL_S = 0.02  # s between two looks for workers
+LEAST_FILES = 40  # open files that a scheduler needs
 
 
 class ClusterError(RuntimeError):
@@ -53,23 +55,25 @@ class ClusterError(RuntimeError):
 
 @contextmanager
 def open_cluster(config: Config, tasks: int) -> Iterator[Client]:
-    """A client of the configured scheduler or of a fresh cluster, closed at the end.
+    """A client of the configured scheduler or of a new cluster; both are closed at the end of the block.
 
     Args:
-        tasks: no more workers than this are started on this machine.
+        config: settings.
+        tasks: number of tasks that can start at once; no more workers are started on this machine.
 
     Raises:
-        ClusterError: nobody answers or no worker comes; also where the block raises CommClosedError: the
-            scheduler's process ended, or the way to it broke.
-        ConfigError: settings that do not go together, or an extra that is not installed.
+        ClusterError: no scheduler answers or no worker connects. Also raised in place of a CommClosedError
+            of the block: the process of the scheduler ended, or the connection to it broke.
+        ConfigError: settings that exclude each other, or an extra that is not installed.
+
+    >>> with open_cluster(config, 8) as client:  # doctest: +SKIP
+    ...     client.submit(len, "abc").result()
     """
     _silence_logs()
     if config.scheduler and (config.cluster.kind != "local" or config.cluster.adaptive):
-        raise ConfigError(
-            "scheduler= names a cluster that exists; leave out cluster.kind and cluster.adaptive"
-        )
+        raise ConfigError("scheduler= names an existing cluster; leave out cluster.kind and cluster.adaptive")
     try:
-        with _existing(config) if config.scheduler else _fresh(config, tasks) as client:
+        with _existing_cluster(config) if config.scheduler else _new_cluster(config, tasks) as client:
             yield client
     except CommClosedError:
         raise ClusterError(
@@ -79,26 +83,30 @@ def open_cluster(config: Config, tasks: int) -> Iterator[Client]:
 
 
 def _silence_logs() -> None:
-    """Troubles are told by outcomes and errors; Dask gives many of its loggers a level of their own."""
+    """Silence Dask's log messages: outcomes and errors report every problem.
+
+    Many of Dask's loggers have a level of their own, so it is not enough to set that of their parents.
+    """
     loud = {"distributed", "bokeh", "tornado", "asyncio"}
     for name in loud | {n for n in logging.root.manager.loggerDict if n.split(".")[0] in loud}:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 @contextmanager
-def _fresh(config: Config, tasks: int) -> Iterator[Client]:
-    here = config.cluster.kind == "local"
-    with dask.config.set(SETTINGS if here else AWAY), ExitStack() as closing:
-        with block_sigint():  # the threads that start here start the workers
+def _new_cluster(config: Config, tasks: int) -> Iterator[Client]:
+    """Start a cluster and its workers."""
+    local = config.cluster.kind == "local"
+    with dask.config.set(LOCAL_SETTINGS if local else REMOTE_SETTINGS), ExitStack() as closing:
+        with block_sigint():  # workers are started by threads that start here
             others = set(psutil.Process().children())
             cluster, workers = _start(config, tasks)
-            closing.push(partial(_close, cluster, others if here else None))
+            closing.push(partial(_close, cluster, others if local else None))
             client = closing.enter_context(_closed(Client(cluster)))
         if config.cluster.adaptive:
             cluster.adapt(minimum=min(config.cluster.minimum, workers), maximum=workers)
         else:
             cluster.scale(workers)
-        if not here:
+        if not local:
             _await_workers(client, config)
         elif not config.cluster.adaptive:
             _await_processes(cluster, client, workers)
@@ -106,18 +114,9 @@ def _fresh(config: Config, tasks: int) -> Iterator[Client]:
 
 
 def _start(config: Config, tasks: int) -> tuple[Any, int]:
-    """A cluster without workers, or with those beside GPUs, and how many workers it is to have."""
+    """A cluster that is not scaled yet, and the number of workers that it is to have."""
     if config.cluster.kind == "local":
-        if (most := resource.getrlimit(resource.RLIMIT_NOFILE)[0]) < LEAST_FILES:  # Dask would hang
-            raise ClusterError(
-                f"this process may have {most} open files, a scheduler needs {LEAST_FILES} and ten a worker; "
-                "allow more with `ulimit -n 1024`"
-            )
-        workers = min(config.workers or os.cpu_count() or 1, max(1, tasks))
-        gpus = gpu_count(config)
-        if gpus and config.cluster.adaptive:
-            raise ConfigError("cluster.adaptive is not for GPUs of this machine; add gpus=0 or leave it out")
-        return local_cluster(config, workers, gpus), workers + gpus
+        return _start_local(config, tasks)
     if not config.workers:
         raise ConfigError(
             f"cluster.kind={config.cluster.kind} needs workers=, the number of workers to ask for"
@@ -131,30 +130,54 @@ def _start(config: Config, tasks: int) -> tuple[Any, int]:
         raise ClusterError(f"{config.cluster.kind} did not start a cluster: {error}") from error
 
 
+def _start_local(config: Config, tasks: int) -> tuple[Any, int]:
+    """A cluster of this machine, and the number of workers that it is to have."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if most < LEAST_FILES:  # Dask would hang
+        raise ClusterError(
+            f"this process may have {most} open files, but a scheduler needs {LEAST_FILES} and ten a worker; "
+            "allow more with `ulimit -n 1024`"
+        )
+    workers = min(config.workers or os.cpu_count() or 1, max(1, tasks))
+    gpus = gpu_count(config)
+    if gpus and config.cluster.adaptive:
+        raise ConfigError("cluster.adaptive is not for GPUs of this machine; add gpus=0 or leave it out")
+    return local_cluster(config, workers, gpus), workers + gpus
+
+
 def _await_processes(cluster: Any, client: Client, wanted: int) -> None:
-    """Wait for the workers of this machine, as long as they can still come."""
-    while (there := len(client.scheduler_info(n_workers=-1)["workers"])) < wanted:
+    """Wait for the workers of this machine.
+
+    Raises:
+        ClusterError: a worker process ended while it started.
+    """
+    while (connected := len(client.scheduler_info(n_workers=-1)["workers"])) < wanted:
         if any(nanny.status in (Status.failed, Status.closed) for nanny in cluster.workers.values()):
             raise ClusterError(
-                f"{wanted - there} of {wanted} worker processes cannot be started: most likely too few open "
-                "files or processes are allowed (ulimit -n, ulimit -u), or memory is short; try fewer workers"
+                f"{wanted - connected} of {wanted} worker processes cannot be started: most likely too few "
+                "open files or processes are allowed (ulimit -n, ulimit -u), or memory is short; try fewer "
+                "workers"
             )
-        time.sleep(0.02)
+        time.sleep(POLL_S)
 
 
-def _close(cluster: Any, others: set[psutil.Process] | None, error: type[BaseException] | None, *_) -> None:
+def _close(
+    cluster: Any, others: set[psutil.Process] | None, error: type[BaseException] | None, *_: object
+) -> None:
     """Close a cluster; after an error its workers on this machine are killed.
 
-    Asked politely, a worker finishes its clip first, or is killed after four seconds. What it is at
-    is thrown away in any case: a shard that has not its final name does not exist.
+    A worker that is closed in the ordinary way finishes its clip first, or is killed after four seconds.
+    Its work is lost in any case, because a shard without its final name does not count.
 
     Args:
-        others: children of this process that are none of the workers; ``None`` where no child is one.
+        cluster: the cluster.
+        others: children of this process that are not workers; ``None`` where no child is one.
+        error: the type of the exception that ended the block.
     """
     if error and others is not None:
         for nanny in list(cluster.workers.values()):
-            nanny.close_gracefully()  # or it would start another worker
-        for child in set(psutil.Process().children()) - others:  # also those that are starting
+            nanny.close_gracefully()  # else it would start another worker
+        for child in set(psutil.Process().children()) - others:  # includes workers that are starting
             with suppress(psutil.Error):
                 child.kill()
     with suppress(TimeoutError):
@@ -171,25 +194,31 @@ def _closed(client: Client) -> Iterator[Client]:
 
 
 def _await_workers(client: Client, config: Config) -> None:
-    where = {
+    """Wait for the first worker on another machine.
+
+    Raises:
+        ClusterError: none connected within ``cluster.patience``.
+    """
+    cure = {
         "slurm": f"`squeue --me` says why jobs wait; their output is in {config.cluster.logs}",
         "kubernetes": f"`kubectl get pods -n {config.cluster.namespace}` says why pods wait",
     }
     if config.cluster.adaptive and not config.cluster.minimum:
-        return  # they come with the first tasks
+        return  # workers are started for the first tasks
     try:
         client.wait_for_workers(1, timeout=config.cluster.patience)
     except TimeoutError:
         raise ClusterError(
-            f"no worker came within cluster.patience={config.cluster.patience:g} s; "
-            f"{where[config.cluster.kind]}"
+            f"no worker connected within cluster.patience={config.cluster.patience:g} s; "
+            f"{cure[config.cluster.kind]}"
         ) from None
 
 
 @contextmanager
-def _existing(config: Config) -> Iterator[Client]:
+def _existing_cluster(config: Config) -> Iterator[Client]:
+    """Connect to the configured scheduler."""
     try:
-        client = Client(config.scheduler, timeout=PATIENCE)
+        client = Client(config.scheduler, timeout=CONNECT_TIMEOUT)
     except (OSError, ValueError) as error:
         raise ClusterError(
             f"no Dask scheduler answers at {config.scheduler} ({error}); "

@@ -1,7 +1,7 @@
-"""The Dask clusters that this project starts itself: processes of this machine, SLURM jobs, Kubernetes pods.
+"""The Dask clusters that deiii starts itself: processes of this machine, SLURM jobs, Kubernetes pods.
 
-Each function returns a cluster that is not scaled yet; `deiii.pipeline.preprocess.cluster` scales, watches
-and closes it. SLURM comes from dask-jobqueue, Kubernetes from dask-kubernetes and its operator; both are
+Each function returns a cluster without workers; `deiii.pipeline.preprocess.cluster` scales, watches and
+closes it. SLURM needs dask-jobqueue, and Kubernetes needs dask-kubernetes with its operator; both are
 optional extras.
 """
 
@@ -17,15 +17,16 @@ from distributed import LocalCluster, Nanny, Scheduler, SpecCluster
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 
-THREADS = 1  # of a worker: more workers, not more threads, share the cores
+THREADS = 1  # threads of a worker; more workers, not more threads, use the cores
 
 
 def local_cluster(config: Config, workers: int, gpus: int) -> SpecCluster:
-    """Worker processes of this machine; with GPUs one more for each, which then has the flow to itself.
+    """Worker processes of this machine, and one more for each GPU, which computes nothing but flow.
 
     Args:
-        workers: processes for what needs no GPU.
-        gpus: how many GPUs to use.
+        config: settings.
+        workers: number of processes that use no GPU.
+        gpus: number of GPUs to use.
     """
     if not gpus:
         return LocalCluster(
@@ -36,37 +37,46 @@ def local_cluster(config: Config, workers: int, gpus: int) -> SpecCluster:
             silence_logs=logging.CRITICAL,
         )
     scheduler = {"host": "127.0.0.1", "dashboard": True, "dashboard_address": config.dashboard}
-    spec = local_workers(workers, gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    cluster = SpecCluster(
-        scheduler={"cls": Scheduler, "options": scheduler}, workers=spec, silence_logs=logging.CRITICAL
+    return SpecCluster(
+        scheduler={"cls": Scheduler, "options": scheduler},
+        workers=local_workers(workers, gpus, os.environ.get("CUDA_VISIBLE_DEVICES")),
+        silence_logs=logging.CRITICAL,
     )
-    return cluster
 
 
 def local_workers(workers: int, gpus: int, visible: str | None = None) -> dict[str, dict[str, Any]]:
-    """Specifications of the workers beside and on GPUs, by name.
+    """Specifications of the workers with and without a GPU, by name.
 
-    A GPU's worker sees that GPU alone and offers ``GPU``; the others see none and offer ``CPU``.
+    The worker of a GPU sees only that GPU and offers the resource ``GPU``. The other workers see no GPU
+    and offer ``CPU``.
 
     Args:
-        visible: ``CUDA_VISIBLE_DEVICES`` of this process, where it is set.
+        workers: number of workers without a GPU.
+        gpus: number of workers with one.
+        visible: the value of ``CUDA_VISIBLE_DEVICES``, where it is set.
+
+    Raises:
+        ConfigError: ``visible`` names fewer GPUs than are asked for.
+
+    >>> list(local_workers(1, 2))
+    ['cpu-0', 'gpu-0', 'gpu-1']
     """
     devices = visible.split(",") if visible else [str(n) for n in range(gpus)]
     if len(devices) < gpus:
         raise ConfigError(f"gpus={gpus}, but CUDA_VISIBLE_DEVICES={visible} names {len(devices)}")
     common = {"nthreads": THREADS, "silence_logs": logging.CRITICAL, "dashboard": False}
-    made = {}
+    specs = {}
     for n in range(workers):
         own = {"resources": {"CPU": 1}, "env": {"CUDA_VISIBLE_DEVICES": ""}}
-        made[f"cpu-{n}"] = {"cls": Nanny, "options": {**common, **own}}
+        specs[f"cpu-{n}"] = {"cls": Nanny, "options": {**common, **own}}
     for device in devices[:gpus]:
-        own = {"resources": {"GPU": 1}, "env": {"CUDA_VISIBLE_DEVICES": device}, **near(device)}
-        made[f"gpu-{device}"] = {"cls": Nanny, "options": {**common, **own}}
-    return made
+        own = {"resources": {"GPU": 1}, "env": {"CUDA_VISIBLE_DEVICES": device}, **_affinity(device)}
+        specs[f"gpu-{device}"] = {"cls": Nanny, "options": {**common, **own}}
+    return specs
 
 
-def near(device: str) -> dict[str, Any]:
-    """Where dask-cuda is installed, its plugin that keeps a worker on the cores beside its GPU."""
+def _affinity(device: str) -> dict[str, Any]:
+    """Options that keep a worker on the CPU cores next to its GPU, where dask-cuda is installed."""
     try:
         from dask_cuda.plugins import CPUAffinity
         from dask_cuda.utils import get_cpu_affinity
@@ -78,6 +88,9 @@ def near(device: str) -> dict[str, Any]:
 def slurm_cluster(config: Config) -> Any:
     """Jobs of a SLURM cluster, through dask-jobqueue.
 
+    Raises:
+        ConfigError: dask-jobqueue is not installed, or this machine has no ``sbatch``.
+
     >>> print(slurm_cluster(config).job_script())    # doctest: +SKIP
     """
     try:
@@ -86,39 +99,43 @@ def slurm_cluster(config: Config) -> Any:
         raise ConfigError(_needs("slurm", "dask-jobqueue")) from None
     if shutil.which("sbatch") is None:
         raise ConfigError(
-            "cluster.kind=slurm, but there is no sbatch here; run it where SLURM's commands are"
+            "cluster.kind=slurm, but there is no sbatch here; run this on a machine with SLURM's commands"
         )
-    c = config.cluster
-    more: dict[str, Any] = {"worker_extra_args": ["--resources", "GPU=1"]} if c.gpu else {}
+    cluster = config.cluster
+    more: dict[str, Any] = {"worker_extra_args": ["--resources", "GPU=1"]} if cluster.gpu else {}
     return SLURMCluster(
-        queue=c.queue,
-        account=c.account,
-        walltime=c.walltime,
-        cores=c.per_job * THREADS,
-        processes=c.per_job,
-        memory=f"{c.memory_gb * c.per_job:g}GiB",
-        interface=c.interface,
-        local_directory=c.scratch,
-        log_directory=c.logs,
+        queue=cluster.queue,
+        account=cluster.account,
+        walltime=cluster.walltime,
+        cores=cluster.per_job * THREADS,
+        processes=cluster.per_job,
+        memory=f"{cluster.memory_gb * cluster.per_job:g}GiB",
+        interface=cluster.interface,
+        local_directory=cluster.scratch,
+        log_directory=cluster.logs,
         job_name="deiii",
-        job_extra_directives=list(c.directives),
-        job_script_prologue=["export OMP_NUM_THREADS=1", *c.prologue],
+        job_extra_directives=list(cluster.directives),
+        job_script_prologue=["export OMP_NUM_THREADS=1", *cluster.prologue],
         scheduler_options={"dashboard_address": config.dashboard},
         **more,
     )
 
 
 def kubernetes_cluster(config: Config) -> Any:
-    """Pods of a Kubernetes cluster on which the Dask operator is installed, through dask-kubernetes."""
+    """Pods of a Kubernetes cluster with the Dask operator, through dask-kubernetes.
+
+    Raises:
+        ConfigError: dask-kubernetes is not installed, or no image or claim is named.
+    """
     try:
         from dask_kubernetes.operator import KubeCluster
     except ImportError:
         raise ConfigError(_needs("kubernetes", "dask-kubernetes")) from None
-    c = config.cluster
+    cluster = config.cluster
     return KubeCluster(
-        namespace=c.namespace,
+        namespace=cluster.namespace,
         custom_cluster_spec=kubernetes_spec(config),
-        resource_timeout=int(c.patience),
+        resource_timeout=int(cluster.patience),
         quiet=True,
     )
 
@@ -126,35 +143,41 @@ def kubernetes_cluster(config: Config) -> Any:
 def kubernetes_spec(config: Config) -> dict[str, Any]:
     """The ``DaskCluster`` resource for the operator.
 
-    Workers mount the claim that holds corpus and caches where this process has it mounted, too; a GPU is
-    asked for by the name that NVIDIA's device plugin gives it.
+    Workers mount the claim with corpus and caches at ``cluster.mount``, where this process must have it
+    mounted, too. A GPU is requested by the name that NVIDIA's device plugin uses.
 
     Raises:
         ConfigError: no image or no claim is named.
     """
     from dask_kubernetes.operator import make_cluster_spec
 
-    c = config.cluster
+    cluster = config.cluster
     for name in ("image", "claim"):
-        if not getattr(c, name):
+        if not getattr(cluster, name):
             raise ConfigError(
                 f"cluster.kind=kubernetes needs cluster.{name}; configs/kubernetes.yaml shows how"
             )
-    most = {"cpu": str(THREADS), "memory": f"{c.memory_gb:g}Gi"}
-    if c.gpu:
-        most["nvidia.com/gpu"] = "1"
-    command = ["dask", "worker", "--nthreads", str(THREADS), *(["--resources", "GPU=1"] if c.gpu else [])]
+    limits: dict[str, str] = {"cpu": str(THREADS), "memory": f"{cluster.memory_gb:g}Gi"}
+    if cluster.gpu:
+        limits["nvidia.com/gpu"] = "1"
+    command = [
+        "dask",
+        "worker",
+        "--nthreads",
+        str(THREADS),
+        *(["--resources", "GPU=1"] if cluster.gpu else []),
+    ]
     spec = make_cluster_spec(
         name="deiii",
-        image=c.image,
+        image=cluster.image,
         n_workers=0,
-        resources={"requests": most, "limits": most},
+        resources={"requests": limits, "limits": limits},
         env={"OMP_NUM_THREADS": "1", "DASK_DISTRIBUTED__WORKER__DAEMON": "False"},
         worker_command=command,
     )
     pod = spec["spec"]["worker"]["spec"]
-    pod["volumes"] = [{"name": "deiii", "persistentVolumeClaim": {"claimName": c.claim}}]
-    pod["containers"][0]["volumeMounts"] = [{"name": "deiii", "mountPath": c.mount}]
+    pod["volumes"] = [{"name": "deiii", "persistentVolumeClaim": {"claimName": cluster.claim}}]
+    pod["containers"][0]["volumeMounts"] = [{"name": "deiii", "mountPath": cluster.mount}]
     return spec
 
 

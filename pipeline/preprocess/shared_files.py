@@ -1,4 +1,4 @@
-"""Whether workers on other machines see the files of this process: asked at once, and before every task."""
+"""Check that workers on other machines see the files of this process, at the start and before every task."""
 
 from __future__ import annotations
 
@@ -15,22 +15,26 @@ from distributed import Client, get_worker
 from deiii.data.config.schema import Config
 from deiii.pipeline.preprocess.cluster import ClusterError
 
+CURE = "put it on a file system that all workers share, under the same path, or stop that worker"
+MAX_NAMED = 3  # workers that an error message names
+
 
 @dataclass(frozen=True)
-class Shared:
-    """How a worker sees whether it shares this process's files.
+class SharedFiles:
+    """What a worker looks at to find out whether it shares the files of the main process.
 
     Attributes:
-        path, token: a file in the cache folder, and what it holds.
-        root: the corpus's folder.
+        path: a file in the cache folder.
+        token: the text that the file holds.
+        root: the folder of the corpus.
     """
 
     path: str
     token: str
     root: str
 
-    def trouble(self) -> str:
-        """What this process does not see, in words; empty where all is well."""
+    def defect(self) -> str:
+        """What this process does not see, in words; empty where it sees everything."""
         try:
             seen = Path(self.path).read_text() == self.token
         except OSError:
@@ -40,15 +44,16 @@ class Shared:
         return "" if Path(self.root).is_dir() else f"does not see the corpus in {self.root}"
 
 
-CURE = "put it on a file system that all workers share, under the same path, or stop that worker"
-
-
 @contextmanager
-def shared_files(client: Client, config: Config, root: str) -> Iterator[Shared | None]:
-    """What workers on other machines look at before every task; ``None`` where there are no others.
+def shared_files(client: Client, config: Config, root: str) -> Iterator[SharedFiles | None]:
+    """Check the workers of other machines; in the block there is a file that they can check again.
 
-    A worker that does not see the cache would write shards that nobody finds, and one without the corpus
-    would record every clip as missing. Those that are there are asked at once, later ones with their tasks.
+    A worker that does not see the cache would write shards that nobody finds, and one without the
+    corpus would record every clip as missing. Workers that are connected are checked at once, later
+    ones with their first task.
+
+    Yields:
+        what a worker checks before every task; ``None`` where all workers are on this machine.
 
     Raises:
         ClusterError: names the worker, its machine, the folder, and what to do.
@@ -59,7 +64,7 @@ def shared_files(client: Client, config: Config, root: str) -> Iterator[Shared |
     cache = Path(config.cache).resolve()
     cache.mkdir(parents=True, exist_ok=True)
     token = uuid.uuid4().hex
-    shared = Shared(str(cache / f".probe-{token}.tmp"), token, root)
+    shared = SharedFiles(str(cache / f".probe-{token}.tmp"), token, root)
     Path(shared.path).write_text(token)
     try:
         check_workers(client, shared)
@@ -68,47 +73,49 @@ def shared_files(client: Client, config: Config, root: str) -> Iterator[Shared |
         Path(shared.path).unlink(missing_ok=True)
 
 
-def check_workers(client: Client, shared: Shared) -> None:
-    """Ask every worker that is there whether it can work with our files.
+def check_workers(client: Client, shared: SharedFiles) -> None:
+    """Check every connected worker.
 
     Raises:
         ClusterError: see `shared_files`.
     """
-    troubles = []
-    for address, found in client.run(_look, shared, on_error="return").items():
-        if isinstance(found, ImportError):
+    defects = []
+    for address, answer in client.run(_worker_defect, shared, on_error="return").items():
+        if isinstance(answer, ImportError):
             raise ClusterError(
-                f"the worker at {address} cannot import this project ({found}); start workers in an "
-                "environment that has it, of the same version, e.g. from its folder with its .venv/bin/dask"
+                f"the worker at {address} cannot import deiii ({answer}); start workers in an environment "
+                "with the same version of deiii, e.g. from its folder with its .venv/bin/dask"
             )
-        if isinstance(found, BaseException):
-            troubles.append(f"the worker at {address} does not answer ({type(found).__name__}: {found})")
-        elif found:
-            troubles.append(found)
-    if troubles:
-        raise ClusterError(_told(troubles))
+        if isinstance(answer, BaseException):
+            defects.append(f"the worker at {address} does not answer ({type(answer).__name__}: {answer})")
+        elif answer:
+            defects.append(answer)
+    if defects:
+        raise ClusterError(_message(defects))
 
 
-def _told(troubles: list[str]) -> str:
-    more = f" (and {len(troubles) - 3} more)" if len(troubles) > 3 else ""
-    return f"{'; '.join(sorted(troubles)[:3])}{more}: {CURE}"
+def _message(defects: list[str]) -> str:
+    more = f" (and {len(defects) - MAX_NAMED} more)" if len(defects) > MAX_NAMED else ""
+    return f"{'; '.join(sorted(defects)[:MAX_NAMED])}{more}: {CURE}"
 
 
-def _look(shared: Shared, dask_worker: Any = None) -> str:
-    """This worker's trouble with the files, with its name and machine; empty for none."""
-    trouble = shared.trouble()
-    if not trouble:
+def _worker_defect(shared: SharedFiles, dask_worker: Any = None) -> str:
+    """What this worker does not see, with its name and machine; empty where it sees everything."""
+    defect = shared.defect()
+    if not defect:
         return ""
     worker = dask_worker or get_worker()
-    return f"worker {worker.name} on {socket.gethostname()} ({worker.address}) {trouble}"
+    return f"worker {worker.name} on {socket.gethostname()} ({worker.address}) {defect}"
 
 
-def run_shared(shared: Shared | None, run: Callable[[Any], Any], task: Any) -> Any:
-    """Run a task on a worker, if the worker shares our files.
+def run_shared(shared: SharedFiles | None, run: Callable[[Any], Any], task: Any) -> Any:
+    """Run a task on a worker that shares our files.
 
     Raises:
-        ClusterError: it does not; it may have come after `check_workers`.
+        ClusterError: the worker does not; it may have connected after `check_workers`.
     """
-    if shared is not None and (trouble := _look(shared)):
-        raise ClusterError(_told([trouble]))
+    if shared is not None:
+        defect = _worker_defect(shared)
+        if defect:
+            raise ClusterError(_message([defect]))
     return run(task)

@@ -1,4 +1,4 @@
-"""What became of every clip: a table on the screen, ``failures.csv`` beside the caches."""
+"""The outcomes of all clips after a run: a table for the terminal, and ``failures.csv`` beside the caches."""
 
 from __future__ import annotations
 
@@ -14,14 +14,24 @@ from deiii.data.corpora.clips import Corpus
 from deiii.data.tools.atomic_files import write_text
 
 FAILURES = "failures.csv"
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run such a cell
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a cell that begins with one of these
+FIRST = {"ok": 0, "ok_partial": 1}  # the columns of the table that come first
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The outcomes of a run."""
+    """The outcomes of a run.
 
-    counts: Mapping[str, Counter]
+    Attributes:
+        counts: number of clips by stage and status.
+        clips: clips of the corpus.
+        failed: clips that at least one stage failed on.
+        failures: path of ``failures.csv``.
+        seconds: duration of the run.
+        computed, reused: shards of all stages that were computed, and that were finished before.
+    """
+
+    counts: Mapping[str, Counter[str]]
     clips: int
     failed: int
     failures: Path
@@ -31,11 +41,12 @@ class Summary:
 
     @property
     def failed_share(self) -> float:
+        """Share of clips that failed, 0 to 1."""
         return self.failed / self.clips if self.clips else 0.0
 
     def table(self) -> str:
-        """Counts by stage and outcome, as text."""
-        statuses = sorted({s for c in self.counts.values() for s in c}, key=_order)
+        """Counts by stage and outcome as text, one line a stage."""
+        statuses = sorted({s for c in self.counts.values() for s in c}, key=lambda s: (FIRST.get(s, 2), s))
         width = max([6, *map(len, self.counts)])
         head = " ".join(f"{s:>{max(8, len(s))}}" for s in statuses)
         lines = [f"{'stage':<{width}} {head}"]
@@ -43,10 +54,6 @@ class Summary:
             cells = " ".join(f"{count.get(s, 0):>{max(8, len(s))}}" for s in statuses)
             lines.append(f"{stage:<{width}} {cells}")
         return "\n".join(lines)
-
-
-def _order(status: str) -> tuple[int, str]:
-    return ({"ok": 0, "ok_partial": 1}.get(status, 2), status)
 
 
 def summarise(
@@ -57,10 +64,18 @@ def summarise(
     computed: int,
     reused: int,
 ) -> Summary:
-    """Count the outcomes and write ``failures.csv`` with every clip that is not fully valid."""
+    """Count the outcomes and write ``failures.csv``: every clip that is not fully valid, with the reason.
+
+    Args:
+        cache: the cache folder.
+        corpus: the corpus.
+        indices: the index of each stage.
+        seconds, computed, reused: see `Summary`.
+    """
     counts = {stage: Counter(row.status for row in index.clips.values()) for stage, index in indices.items()}
-    rows, failed = [], set()
-    paths = {c.id: c.path for c in corpus.clips}
+    paths = {clip.id: clip.path for clip in corpus.clips}
+    rows: list[list[str]] = []
+    failed: set[str] = set()
     for stage, index in indices.items():
         for clip_id, row in index.clips.items():
             if row.status == "ok":
@@ -73,11 +88,11 @@ def summarise(
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["clip", "path", "stage", "status", "valid_share", "reason"])
-    writer.writerows([[_plain(cell) for cell in row] for row in sorted(rows)])
+    writer.writerows([[_escaped(cell) for cell in row] for row in sorted(rows)])
     path = corpus_folder(cache, corpus.name) / FAILURES
     write_text(path, text.getvalue())
     return Summary(counts, len(corpus.clips), len(failed), path, seconds, computed, reused)
 
 
-def _plain(cell: str) -> str:
+def _escaped(cell: str) -> str:
     return f"'{cell}" if cell.startswith(FORMULA) else cell

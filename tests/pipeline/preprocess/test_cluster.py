@@ -1,4 +1,4 @@
-"""An existing Dask cluster: scheduler and worker as processes of their own."""
+"""Preprocessing on an existing Dask cluster whose scheduler and worker are separate processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from distributed import Client
 from deiii.data.config.load import load_config
 from deiii.pipeline.preprocess.cluster import ClusterError, open_cluster, stage_resources
 from deiii.pipeline.preprocess.graph import preprocess
-from deiii.pipeline.preprocess.shared_files import Shared, shared_files
+from deiii.pipeline.preprocess.shared_files import SharedFiles, shared_files
 from tests.helpers.clips import sound_corpus, tree_bytes
 
 
@@ -30,8 +30,8 @@ def scheduler(tmp_path_factory):
         worker = [*base, "worker", "--scheduler-file", str(file), "--nthreads", "1", "--no-dashboard"]
         commands.append([*worker, "--resources", "GPU=1", "--local-directory", str(folder)])
         running = [subprocess.Popen(c, stdout=log, stderr=log) for c in commands]
-        begun = time.monotonic()
-        while not file.exists() and time.monotonic() - begun < 60:
+        start = time.monotonic()
+        while not written(file) and time.monotonic() - start < 60:
             time.sleep(0.1)
         try:
             yield json.loads(file.read_text())["address"]
@@ -39,6 +39,11 @@ def scheduler(tmp_path_factory):
             for process in reversed(running):
                 process.terminate()
                 process.wait(20)
+
+
+def written(file: Path) -> bool:
+    """Whether the scheduler has written its file to the end."""
+    return file.exists() and file.read_text().rstrip().endswith("}")
 
 
 def settings(cache: Path, *more: str):
@@ -53,7 +58,7 @@ def test_existing_cluster_makes_the_same_bytes_as_a_local_one(scheduler, tmp_pat
     assert tree_bytes(tmp_path / "far") == tree_bytes(tmp_path / "near")
 
 
-def test_flow_asks_for_the_gpu_where_workers_offer_one(scheduler, tmp_path):
+def test_flow_requests_the_gpu_if_workers_offer_one(scheduler, tmp_path):
     config = settings(tmp_path, f"scheduler={scheduler}", "flow.method=raft", "stages=[flow]")
     with open_cluster(config, 1) as client:
         resources = stage_resources(client, config)
@@ -64,12 +69,12 @@ def test_flow_asks_for_the_gpu_where_workers_offer_one(scheduler, tmp_path):
 
 @pytest.mark.parametrize(("lost", "what"), [("cache", "cache folder"), ("raw", "corpus in")])
 def test_workers_without_the_files_are_refused(scheduler, tmp_path, lost, what, monkeypatch):
-    """Worker, machine and folder are named. The worker is on this machine, so the folder goes instead."""
+    """The error names worker, machine and folder. The worker is on this machine, so its view is falsified."""
     config = settings(tmp_path / "cache", f"scheduler={scheduler}")
     (tmp_path / "raw").mkdir()
     token = "another" if lost == "cache" else None
     if token:
-        monkeypatch.setattr(Shared, "__reduce__", lambda s: (Shared, (s.path, token, s.root)))
+        monkeypatch.setattr(SharedFiles, "__reduce__", lambda s: (SharedFiles, (s.path, token, s.root)))
     else:
         (tmp_path / "raw").rmdir()
     with Client(scheduler) as client:
@@ -80,30 +85,30 @@ def test_workers_without_the_files_are_refused(scheduler, tmp_path, lost, what, 
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_worker_that_comes_later_is_asked_with_its_task(scheduler, tmp_path, monkeypatch):
+def test_a_worker_that_connects_later_is_checked_with_its_first_task(scheduler, tmp_path, monkeypatch):
     corpus = sound_corpus(tmp_path / "raw", speakers=1)
     monkeypatch.setattr("deiii.pipeline.preprocess.shared_files.check_workers", lambda client, shared: None)
-    monkeypatch.setattr(Shared, "__reduce__", lambda s: (Shared, (s.path, "another", s.root)))
+    monkeypatch.setattr(SharedFiles, "__reduce__", lambda s: (SharedFiles, (s.path, "another", s.root)))
     with pytest.raises(ClusterError, match="does not see the cache folder"):
         preprocess(settings(tmp_path / "cache", f"scheduler={scheduler}"), corpus, lambda line: None)
     assert not list((tmp_path / "cache").rglob("*.h5")) and not list((tmp_path / "cache").rglob("*.tmp"))
 
 
-def test_an_environment_without_this_project_is_told(scheduler, tmp_path, monkeypatch):
+def test_a_worker_environment_without_deiii_is_an_error(scheduler, tmp_path, monkeypatch):
     def missing(self, *args, **kwargs):
         return {"tcp://far:1": ModuleNotFoundError("No module named 'pipeline'")}
 
     monkeypatch.setattr(Client, "run", missing)
     with (
         Client(scheduler) as client,
-        pytest.raises(ClusterError, match="tcp://far:1 cannot import this project"),
+        pytest.raises(ClusterError, match="tcp://far:1 cannot import deiii"),
     ):
         with shared_files(client, settings(tmp_path, f"scheduler={scheduler}"), str(tmp_path)):
             pass
 
 
-def test_nobody_at_the_address(tmp_path, monkeypatch):
-    monkeypatch.setattr("deiii.pipeline.preprocess.cluster.PATIENCE", "1s")
+def test_an_address_without_a_scheduler(tmp_path, monkeypatch):
+    monkeypatch.setattr("deiii.pipeline.preprocess.cluster.CONNECT_TIMEOUT", "1s")
     config = settings(tmp_path, "scheduler=tcp://127.0.0.1:9")
     with pytest.raises(ClusterError, match="no Dask scheduler answers"), open_cluster(config, 1):
         pass

@@ -1,4 +1,4 @@
-"""Clusters that are started for preprocessing: what is asked of SLURM, of Kubernetes and of this machine."""
+"""Clusters that preprocessing starts: SLURM jobs, Kubernetes pods and processes of this machine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def config_of(name: str, *words: str):
     return load_config([CONFIGS / f"{name}.yaml"], words)
 
 
-def test_a_slurm_job_is_what_its_config_says(queue, tmp_path):
+def test_a_slurm_job_follows_its_config(queue, tmp_path):
     config = config_of(
         "slurm", "cluster.queue=short", "cluster.account=mine", "cluster.gpu=true", "cluster.per_job=2",
         "cluster.directives=['--gres=gpu:2']", "cluster.prologue=['module load gcc']",
@@ -48,7 +48,7 @@ def test_a_slurm_job_is_what_its_config_says(queue, tmp_path):
     assert "--resources GPU=1" in start and "--memory-limit 4.00GiB" in start
 
 
-def test_slurm_that_is_not_there_is_told_in_a_line(tmp_path, monkeypatch):
+def test_a_machine_without_slurm_is_an_error(tmp_path, monkeypatch):
     pytest.importorskip("dask_jobqueue")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match="no sbatch here"), open_cluster(config_of("slurm"), 1):
@@ -70,7 +70,7 @@ for job in sys.argv[1:]:
 
 @pytest.fixture
 def queue(tmp_path, monkeypatch):
-    """Stand-ins for SLURM's commands, which start a job's script at once; the rest is dask-jobqueue's own."""
+    """Replacements of SLURM's commands that start a job's script at once; the rest is dask-jobqueue."""
     pytest.importorskip("dask_jobqueue")
     (tmp_path / "bin").mkdir()
     for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
@@ -84,7 +84,7 @@ def queue(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("adaptive", ["true", pytest.param("false", marks=pytest.mark.slow)])
-def test_jobs_make_the_cache_that_this_machine_makes(queue, adaptive):
+def test_jobs_compute_the_same_cache_as_this_machine(queue, adaptive):
     corpus = sound_corpus(queue / "raw", speakers=1)
     words = ["stages=[logmel]", "corpus.clips_per_shard=2"]
     far = config_of(
@@ -98,7 +98,7 @@ def test_jobs_make_the_cache_that_this_machine_makes(queue, adaptive):
     assert tree_bytes(queue / "far") == tree_bytes(queue / "near")
 
 
-def test_a_kubernetes_cluster_is_what_its_config_says():
+def test_a_kubernetes_cluster_follows_its_config():
     pytest.importorskip("dask_kubernetes")
     config = config_of("kubernetes", "cluster.image=registry/deiii:1", "cluster.gpu=true")
     spec = kubernetes_spec(config)
@@ -111,7 +111,7 @@ def test_a_kubernetes_cluster_is_what_its_config_says():
     assert pod["volumes"] == [{"name": "deiii", "persistentVolumeClaim": {"claimName": "deiii"}}]
     words = worker["args"]
     assert words[:4] == ["dask", "worker", "--nthreads", "1"] and words[4:6] == ["--resources", "GPU=1"]
-    assert "--name" in words  # the operator tells pods apart by it
+    assert "--name" in words  # the operator identifies pods by it
 
 
 @pytest.mark.parametrize("name", ["image", "claim"])
@@ -144,23 +144,23 @@ def test_an_extra_that_is_missing_is_named(name, make, package, monkeypatch):
         (["cluster.adaptive=true", "gpus=1", "flow.method=raft"], "not for GPUs of this machine"),
     ],
 )
-def test_settings_that_do_not_go_together(words, says):
+def test_settings_that_exclude_each_other(words, says):
     with pytest.raises(ConfigError, match=says), open_cluster(load_config(overrides=words), 1):
         pass
 
 
 @pytest.mark.slow
-def test_workers_that_come_and_go_make_the_same_cache(tmp_path):
+def test_adaptive_workers_compute_the_same_cache(tmp_path):
     corpus = sound_corpus(tmp_path / "raw", speakers=1)
-    said: list[str] = []
+    lines: list[str] = []
     words = ["stages=[logmel]", "corpus.clips_per_shard=1", "workers=2"]
-    for name, more in (("fixed", []), ("moving", ["cluster.adaptive=true"])):
-        preprocess(load_config(overrides=[*words, *more, f"cache={tmp_path / name}"]), corpus, said.append)
-    assert any("0 workers (up to 2, as there is work)" in line for line in said)
-    assert tree_bytes(tmp_path / "fixed") == tree_bytes(tmp_path / "moving")
+    for name, more in (("fixed", []), ("adaptive", ["cluster.adaptive=true"])):
+        preprocess(load_config(overrides=[*words, *more, f"cache={tmp_path / name}"]), corpus, lines.append)
+    assert any("0 workers (up to 2, as there is work)" in line for line in lines)
+    assert tree_bytes(tmp_path / "fixed") == tree_bytes(tmp_path / "adaptive")
 
 
-def test_each_gpu_has_a_process_that_sees_it_alone():
+def test_each_gpu_has_a_process_that_sees_only_this_gpu():
     spec = local_workers(2, 2)
     assert list(spec) == ["cpu-0", "cpu-1", "gpu-0", "gpu-1"]
     options = {name: worker["options"] for name, worker in spec.items()}
@@ -176,8 +176,8 @@ def test_each_gpu_has_a_process_that_sees_it_alone():
         local_workers(0, 2, "3")
 
 
-def test_workers_beside_gpus_start_and_share_the_work(tmp_path):
-    """The processes are real, the GPUs are not: tasks look at what they would see."""
+def test_workers_with_and_without_a_gpu_start_and_share_the_work(tmp_path):
+    """The processes are real and the GPUs are not: tasks return the GPUs that they would see."""
     config = load_config(overrides=["gpus=2", "workers=1", "flow.method=raft"])
     with open_cluster(config, 1) as client:
         client.wait_for_workers(3, timeout=60)

@@ -1,6 +1,6 @@
-"""The Dask graph on a real local cluster: nothing lost, nothing done twice.
+"""Preprocessing on a local cluster: no clip is lost and no shard is computed twice.
 
-What it does when things are killed, damaged or full is in `tests/faults`.
+`tests/faults` tests it with killed processes, damaged files and full disks.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def settings(tmp_path: Path, *more: str):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A corpus of tones, preprocessed once."""
-    tmp_path = tmp_path_factory.mktemp("made")
+def finished(tmp_path_factory):
+    """A corpus of tones that is preprocessed once: folder, corpus, settings, summary, lines."""
+    tmp_path = tmp_path_factory.mktemp("finished")
     corpus = sound_corpus(tmp_path / "raw")
     config = settings(tmp_path)
     lines: list[str] = []
@@ -35,8 +35,8 @@ def made(tmp_path_factory):
     return tmp_path, corpus, config, summary, lines
 
 
-def test_every_clip_has_arrays_of_its_own_length(made):
-    tmp_path, corpus, config, summary, _ = made
+def test_every_clip_has_arrays_of_its_own_length(finished):
+    tmp_path, corpus, config, summary, _ = finished
     folder = stage_folder(config.cache, corpus.name, "logmel", stage_keys(config)["logmel"])
     index = read_index(folder)
     assert set(index.clips) == {c.id for c in corpus.clips}
@@ -51,35 +51,35 @@ def test_every_clip_has_arrays_of_its_own_length(made):
     assert read_table(config.cache, corpus.name) == corpus
 
 
-def test_second_run_does_nothing(made):
-    _, corpus, config, _, _ = made
+def test_a_second_run_computes_nothing(finished):
+    _, corpus, config, _, _ = finished
     before = tree_bytes(corpus_folder(config.cache, corpus.name))
     summary = preprocess(config, corpus, lambda line: None)
     assert (summary.computed, summary.reused) == (0, 6)
     assert tree_bytes(corpus_folder(config.cache, corpus.name)) == before
 
 
-def test_the_dashboards_address_is_told(made):
-    assert any("dashboard at http://127.0.0.1" in line for line in made[4])
+def test_the_address_of_the_dashboard_is_reported(finished):
+    assert any("dashboard at http://127.0.0.1" in line for line in finished[4])
 
 
-def test_one_and_two_workers_give_the_same_bytes(made, tmp_path):
-    _, corpus, config, _, _ = made
+def test_one_and_two_workers_compute_the_same_bytes(finished, tmp_path):
+    _, corpus, config, _, _ = finished
     other = replace(config, cache=str(tmp_path), workers=1)
     preprocess(other, corpus, lambda line: None)
     here = tree_bytes(corpus_folder(other.cache, corpus.name))
     assert here == tree_bytes(corpus_folder(config.cache, corpus.name))
 
 
-def test_changed_parameter_makes_another_stage_folder(made):
-    _, corpus, config, _, _ = made
+def test_a_changed_parameter_gives_another_stage_folder(finished):
+    _, corpus, config, _, _ = finished
     other = replace(config, logmel=replace(config.logmel, n_mels=40))
     assert stage_keys(other) != stage_keys(config)
     with pytest.raises(CacheError, match="deiii preprocess"):
         read_index(stage_folder(config.cache, corpus.name, "logmel", stage_keys(other)["logmel"]))
 
 
-def test_changed_and_new_files_alone_are_done_again(tmp_path):
+def test_only_shards_with_changed_files_are_computed_again(tmp_path):
     corpus = sound_corpus(tmp_path / "raw", speakers=2)
     config = settings(tmp_path)
     preprocess(config, corpus, lambda line: None)
@@ -93,7 +93,7 @@ def test_changed_and_new_files_alone_are_done_again(tmp_path):
     assert (row["clip"], row["status"]) == ("s1/c3", "missing")
 
 
-def test_a_flipped_byte_is_seen_set_aside_and_made_again_unless_sizes_are_to_do(tmp_path):
+def test_a_shard_with_a_flipped_byte_is_computed_again_unless_only_sizes_are_checked(tmp_path):
     corpus = sound_corpus(tmp_path / "raw", speakers=1)
     config = settings(tmp_path)
     preprocess(config, corpus, lambda line: None)

@@ -1,4 +1,4 @@
-"""Weights are fetched and looked at before workers start, and only those that are needed."""
+"""The weights that a run needs, and no others, are fetched and checked before workers start."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ def fetched(monkeypatch):
         ([*BOTH, "scheduler=tcp://elsewhere:8786"], ("faces", "flow"), 0),
     ],
 )
-def test_only_what_is_needed_is_fetched_and_told(fetched, settings, stages, count):
-    told = []
-    needed_weights.fetch_needed(load_config(overrides=settings), stages, told.append)
-    assert len(fetched) == len(told) == count
-    assert all(name in line for name, line in zip(fetched, told, strict=True))
+def test_only_needed_weights_are_fetched_and_reported(fetched, settings, stages, count):
+    lines = []
+    needed_weights.fetch_needed(load_config(overrides=settings), stages, lines.append)
+    assert len(fetched) == len(lines) == count
+    assert all(name in line for name, line in zip(fetched, lines, strict=True))
 
 
 @pytest.mark.parametrize("content", [b"weights", b""])
-def test_a_file_that_is_no_detector_stops_before_any_worker_starts(tmp_path, content):
+def test_a_file_that_holds_no_detector_is_an_error_before_workers_start(tmp_path, content):
     path = tmp_path / "own.onnx"
     path.write_bytes(content)
-    told = []
+    lines = []
     config = load_config(overrides=["faces.detector=yunet", f"faces.weights={path}"])
     with pytest.raises(WeightsError, match="own.onnx does not hold the face detector YuNet"):
-        needed_weights.fetch_needed(config, ("faces",), told.append)
-    assert not told  # it is here: nothing is fetched
-    needed_weights.fetch_needed(config, ("logmel",), told.append)  # which needs none
+        needed_weights.fetch_needed(config, ("faces",), lines.append)
+    assert not lines  # nothing is fetched
+    needed_weights.fetch_needed(config, ("logmel",), lines.append)  # logmel needs no weights
 
 
-def test_a_path_that_leads_nowhere_stops_before_any_worker_starts():
+def test_a_missing_file_is_an_error_before_workers_start():
     config = load_config(overrides=["faces.detector=yunet", "faces.weights=/nowhere/own.onnx"])
     with pytest.raises(WeightsError, match="no such weights file"):
         needed_weights.fetch_needed(config, ("faces",), print)

@@ -10,7 +10,8 @@ from deiii.data.cache.recipes import recipes
 from deiii.data.cache.shard_plan import plan_shards
 from deiii.data.config.load import load_config, to_yaml
 from deiii.data.tools.weights import WeightsError
-from deiii.pipeline.preprocess.plan import Sources, finished_shards
+from deiii.pipeline.preprocess.media_digests import MediaDigests
+from deiii.pipeline.preprocess.survey import finished_shards
 from deiii.pipeline.stages import shard as stages
 from tests.helpers.clips import sound_corpus
 
@@ -32,12 +33,16 @@ def test_a_clip_that_went_missing_after_its_digest_was_taken_is_made_when_it_is_
         patch.setattr(stages, "source_digest", digest)
         gone, there = stages.run_shard(task).clips
     assert (gone.status, gone.source) == ("missing", "") and there.status == "ok" and there.source
-    finished = lambda: finished_shards(tmp_path, recipe, [plan], Sources(config.cache, corpus), config)[0]
-    assert list(finished()) == [plan.name]  # as long as it stays away
+
+    def finished() -> list[str]:
+        digests = MediaDigests(config.cache, corpus)
+        return list(finished_shards(tmp_path, recipe, [plan], digests, config)[0])
+
+    assert finished() == [plan.name]  # as long as the file is missing
     media.write_bytes(content)
     assert not finished()
     assert [row.status for row in stages.run_shard(task).clips] == ["ok", "ok"]
-    assert list(finished()) == [plan.name]
+    assert finished() == [plan.name]
 
 
 @pytest.mark.parametrize("name", ["faces", "flow"])

@@ -1,0 +1,83 @@
+"""SHA-256 digests of a corpus's media files, stored so that unchanged files need not be read again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from deiii.data.cache.index import corpus_folder
+from deiii.data.corpora.clips import Corpus
+from deiii.data.tools.atomic_files import write_json
+from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
+from deiii.pipeline.stages.shard import source_digest
+
+STORE = "sources.json"
+THREADS = 4  # files that are read at the same time
+
+
+class MediaDigests:
+    """Digests of media files by path, stored in ``sources.json`` with each file's size and time.
+
+    A stored digest counts as long as the size and the modification time of its file are the same.
+
+    Args:
+        cache: the cache folder.
+        corpus: the corpus; paths are relative to its root.
+
+    >>> MediaDigests("cache", corpus).of(["anna/001.mp4"])  # doctest: +SKIP
+    {'anna/001.mp4': '9f86d081884c7d65...'}
+    """
+
+    def __init__(self, cache: str | Path, corpus: Corpus):
+        self.path = corpus_folder(cache, corpus.name) / STORE
+        self.root = Path(corpus.root)
+        self._stored = _read(self.path)
+        self._current: dict[str, list] = {}  # path: [bytes, mtime in ns, SHA-256]
+
+    def of(self, paths: Sequence[str]) -> dict[str, str]:
+        """The SHA-256 of each media file; an empty text for a file that does not exist."""
+        bar = progress_bar(
+            desc="reading media files", unit="file", total=len(paths), delay=BAR_AFTER_S, leave=False
+        )
+        digests = {}
+        with bar, ThreadPoolExecutor(THREADS) as pool:
+            for path, digest in zip(paths, pool.map(self._digest, paths), strict=True):
+                digests[path] = digest
+                bar.update()
+        return digests
+
+    def _digest(self, path: str) -> str:
+        try:
+            stat = (self.root / path).stat()
+        except OSError:
+            return ""
+        entry = self._stored.get(path)
+        if not (isinstance(entry, list) and entry[:2] == [stat.st_size, stat.st_mtime_ns]):
+            entry = [stat.st_size, stat.st_mtime_ns, source_digest(self.root / path)]
+        self._current[path] = entry
+        return entry[2]
+
+    def save(self, computed: Mapping[str, str]) -> None:
+        """Store the digests of this run; ``computed`` holds those that its shards recorded, by path."""
+        entries = dict(self._current)
+        for path, digest in computed.items():
+            if digest and path not in entries:
+                with suppress(OSError):  # deleted since it was read
+                    stat = (self.root / path).stat()
+                    entries[path] = [stat.st_size, stat.st_mtime_ns, digest]
+        entries = {path: entries[path] for path in sorted(entries)}
+        if entries != self._stored:
+            write_json(self.path, entries, indent=None)
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    """The stored entries; none where the file is missing or damaged: media files are then read again."""
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return stored if isinstance(stored, dict) else {}

@@ -1,0 +1,158 @@
+"""Shard tasks on a Dask cluster: one task a shard and a stage, submitted as their inputs are finished.
+
+A bounded number of tasks is known to the scheduler at a time, so a corpus of millions of clips needs no
+large graph.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from distributed import Client, Future, KilledWorker, as_completed
+from distributed.comm import CommClosedError
+
+from deiii.data.cache.index import ShardRecord
+from deiii.data.tools.progress import ProgressBar
+from deiii.pipeline.preprocess.shared_files import SharedFiles, run_shared
+from deiii.pipeline.stages.shard import ShardTask, run_shard
+
+POLL_S = 0.02  # s between two looks for finished tasks
+MAX_ATTEMPTS = 3  # of a shard whose worker dies; from the second one on its clips are isolated
+
+
+class PreprocessError(RuntimeError):
+    """Preprocessing cannot continue; finished shards are kept, and the message says what to do."""
+
+
+@dataclass
+class Attempt:
+    """A shard to compute, and how often it was started, this time included."""
+
+    task: ShardTask
+    number: int = 1
+
+    @property
+    def stage(self) -> str:
+        return self.task.recipe.stage
+
+    @property
+    def shard(self) -> str:
+        return self.task.plan.name
+
+
+class TaskRunner:
+    """Computes shards on a cluster.
+
+    Args:
+        client: of the cluster.
+        resources: what a stage's tasks ask of a worker (`deiii.pipeline.preprocess.cluster.stage_resources`).
+        shared: how workers check that they see the files of this process; ``None`` on one machine.
+        limit: how many tasks the scheduler knows at a time.
+        tasks: the shards to compute, in the order in which they are started.
+        done: records of finished shards by stage and shard name; those of new shards are added.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        resources: Callable[[str], Mapping[str, float] | None],
+        shared: SharedFiles | None,
+        limit: int,
+        tasks: list[ShardTask],
+        done: dict[str, dict[str, ShardRecord]],
+    ):
+        self._client = client
+        self._resources = resources
+        self._shared = shared
+        self._limit = limit
+        self._done = done
+        self._ready: deque[Attempt] = deque()
+        self._waiting: dict[tuple[str, str], list[Attempt]] = defaultdict(list)  # by upstream stage and shard
+        self._running: dict[Future, Attempt] = {}
+        # Results are fetched while others are waited for; fetching them one by one costs a round trip each.
+        self._completed = as_completed(with_results=True, raise_errors=False)
+        for task in tasks:
+            if waits(task, done):
+                self._waiting[str(task.recipe.upstream), task.plan.name].append(Attempt(task))
+            else:
+                self._ready.append(Attempt(task))
+
+    def run(self, bar: ProgressBar) -> None:
+        """Compute all shards; ``bar`` counts their clips.
+
+        Raises:
+            PreprocessError: a shard killed its worker again and again.
+            CommClosedError: the scheduler is gone.
+        """
+        self._submit()
+        for future, record in self._ended():
+            attempt = self._running.pop(future)
+            if future.status == "finished":
+                self._done[attempt.stage][attempt.shard] = record
+                bar.update(len(attempt.task.plan.clips))
+                bar.set_postfix_str(attempt.stage, refresh=False)
+                # Start the stages downstream at once, not after all shards of this stage: then a GPU has
+                # work early, and the arrays are still in the file cache.
+                for waiting in self._waiting.pop((attempt.stage, attempt.shard), []):
+                    self._ready.appendleft(waiting)
+            else:
+                self._ready.append(next_attempt(attempt, future.exception()))
+            self._submit()
+
+    def _submit(self) -> None:
+        while self._ready and len(self._running) < self._limit:
+            attempt = self._ready.popleft()
+            future = self._client.submit(
+                run_shared,
+                self._shared,
+                run_shard,
+                attempt.task,
+                # Dask keeps an entry for every key prefix it has ever seen; this makes one a stage.
+                key=(f"{attempt.stage}-{attempt.task.recipe.key}", attempt.shard, attempt.number),
+                resources=self._resources(attempt.stage),
+                priority=1 if attempt.task.upstream else 0,
+                pure=False,
+            )
+            self._running[future] = attempt
+            self._completed.add(future)
+
+    def _ended(self) -> Iterator[tuple[Future, ShardRecord]]:
+        """Yield ended futures with their results as long as any are running.
+
+        Raises:
+            CommClosedError: the scheduler is gone. Waiting on ``as_completed`` would hang then, because
+                it forgets a future whose result was on its way.
+        """
+        while self._running:
+            batch = self._completed.next_batch(block=False)
+            if self._client.status != "running" or any(future.cancelled() for future in self._running):
+                raise CommClosedError("the connection to the scheduler broke")
+            yield from batch
+            if not batch:
+                time.sleep(POLL_S)
+
+
+def waits(task: ShardTask, done: Mapping[str, Mapping[str, ShardRecord]]) -> bool:
+    """Whether the shard that a task reads is not finished yet."""
+    upstream = task.recipe.upstream
+    return upstream is not None and task.plan.name not in done[upstream]
+
+
+def next_attempt(attempt: Attempt, error: BaseException | None) -> Attempt:
+    """The same shard again with its clips isolated, if its worker died; raises ``error`` otherwise.
+
+    Raises:
+        PreprocessError: this was the last attempt.
+    """
+    if not isinstance(error, KilledWorker):
+        raise error or RuntimeError(f"{attempt.stage} of shard {attempt.shard} ended without a result")
+    if attempt.number >= MAX_ATTEMPTS:
+        raise PreprocessError(
+            f"{attempt.stage} of shard {attempt.shard} killed its worker {MAX_ATTEMPTS} times, most likely "
+            "because memory ran out; finished shards are kept: run again with fewer workers"
+        ) from error
+    isolate = attempt.task.upstream is None  # only decoding media files is isolated
+    return Attempt(replace(attempt.task, isolate=isolate), attempt.number + 1)

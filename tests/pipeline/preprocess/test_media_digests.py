@@ -1,0 +1,71 @@
+"""Digests of media files are computed once and again only for files that changed."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from deiii.data.corpora.clips import Corpus
+from deiii.pipeline.preprocess import media_digests
+from deiii.pipeline.preprocess.media_digests import MediaDigests
+
+CONTENT = {"a.mp4": b"first", "b.mp4": b"second"}
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    root = tmp_path / "raw"
+    root.mkdir()
+    for name, content in CONTENT.items():
+        (root / name).write_bytes(content)
+    (tmp_path / "cache/mine").mkdir(parents=True)
+    return Corpus("mine", str(root), ("x",), ())
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """The names of the files that were read."""
+    names = []
+    real = media_digests.source_digest
+
+    def recorded(path: Path) -> str:
+        names.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(media_digests, "source_digest", recorded)
+    return names
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_digests_are_those_of_the_files(corpus, tmp_path):
+    found = MediaDigests(tmp_path / "cache", corpus).of(["a.mp4", "b.mp4", "gone.mp4"])
+    assert found == {"a.mp4": sha256(b"first"), "b.mp4": sha256(b"second"), "gone.mp4": ""}
+
+
+def test_only_changed_files_are_read_again(corpus, tmp_path, read):
+    digests = MediaDigests(tmp_path / "cache", corpus)
+    digests.of(list(CONTENT))
+    digests.save({})
+    (Path(corpus.root) / "b.mp4").write_bytes(b"another")
+    read.clear()
+    found = MediaDigests(tmp_path / "cache", corpus).of(list(CONTENT))
+    assert read == ["b.mp4"]
+    assert found["b.mp4"] == sha256(b"another")
+
+
+def test_digests_that_shards_recorded_are_stored(corpus, tmp_path, read):
+    MediaDigests(tmp_path / "cache", corpus).save({"a.mp4": sha256(b"first"), "gone.mp4": "0" * 64})
+    found = MediaDigests(tmp_path / "cache", corpus).of(["a.mp4"])
+    assert found == {"a.mp4": sha256(b"first")} and read == []
+
+
+def test_a_damaged_store_only_costs_time(corpus, tmp_path, read):
+    digests = MediaDigests(tmp_path / "cache", corpus)
+    digests.path.write_text("[1, 2")
+    assert MediaDigests(tmp_path / "cache", corpus).of(["a.mp4"]) == {"a.mp4": sha256(b"first")}
+    assert read == ["a.mp4"]
