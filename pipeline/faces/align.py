@@ -1,11 +1,11 @@
-"""From a face's track to steady landmarks, and from landmarks to aligned crops.
+"""Steady landmarks from the track of a face, and aligned crops from landmarks.
 
-The motion between neighbouring frames is taken from sparse flow, which is exact to a fraction of a
-pixel but drifts; the place is taken from detections, which do not drift but jitter. Detections
-are carried into one frame by the motion, averaged there over time and carried back, so the crop
-follows the head without the detector's jitter. A zero-lag smoother finishes the path.
+Motion between neighbouring frames comes from sparse flow, which is accurate to a fraction of a pixel but
+drifts. Position comes from detections, which do not drift but jitter. Detections are carried into one frame
+by the motion, averaged there over time and carried back, so that the crop follows the head without the
+jitter of the detector. A zero-lag smoother is applied at the end.
 
-Landmarks are complex numbers x + iy inside, in px.
+Inside this module landmarks are complex numbers x + iy in px.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import numpy as np
 from deiii.pipeline.faces.detectors import TEMPLATE
 from deiii.pipeline.faces.tracking import Track
 
-ROLL_SETTLES_S = 2.0  # where detections carry no roll, the mean roll over this time counts as upright
+ROLL_SETTLES_S = 2.0  # if detections do not show the roll, the mean roll over this time counts as upright
 _TEMPLATE = TEMPLATE[:, 0] + 1j * TEMPLATE[:, 1]
 
 
 def landmark_path(track: Track, oriented: bool, settle_s: float, smooth_s: float) -> np.ndarray:
-    """The track's landmarks in each of its frames.
+    """The landmarks of a face in each frame of its track.
 
     Args:
-        track: with at least one detection.
-        oriented: whether detections show the face's roll; else roll comes from motion alone.
+        track: a track with at least one detection.
+        oriented: whether detections show the roll of the face; else it comes from the motion alone.
         settle_s: detections are averaged over about this time, in s.
-        smooth_s: time constant of the smoother in s; 0 leaves the path as it is.
+        smooth_s: time constant of the smoother in s; 0 turns it off.
 
     Returns:
         complex128 [n,5], px.
@@ -51,21 +51,33 @@ def landmark_path(track: Track, oriented: bool, settle_s: float, smooth_s: float
         home = smooth(home, times[seen], times[start:stop], settle_s)
         points[start:stop] = a[:, None] * home + b[:, None]
         if not oriented:
-            upright = smooth(roll[start:stop, None], times[start:stop], times[start:stop], ROLL_SETTLES_S)[
-                :, 0
-            ]
+            span = times[start:stop]
+            upright = smooth(roll[start:stop, None], span, span, ROLL_SETTLES_S)[:, 0]
             centre = points[start:stop].mean(axis=1, keepdims=True)
             points[start:stop] = centre + (points[start:stop] - centre) * np.exp(-1j * upright)[:, None]
-    points = _bridged(points, times)
+    points = _interpolated(points, times)
     return local_line(points, times, smooth_s) if smooth_s > 0 else points
 
 
 def smooth(values: np.ndarray, at: np.ndarray, wanted: np.ndarray, tau: float) -> np.ndarray:
-    """Gaussian-weighted mean over time: values [k,...] at times [k], wanted at times [n]; [n,...]."""
+    """Gaussian-weighted mean over time.
+
+    Args:
+        values: [k,...], real or complex.
+        at: float64 [k], times of the values in s, rising.
+        wanted: float64 [n], times of the results in s.
+        tau: standard deviation of the weights in s.
+
+    Returns:
+        [n,...]; where no value lies within 4 ``tau``, the nearest value.
+
+    >>> smooth(np.array([1.0, 3.0]), np.array([0.0, 1.0]), np.array([0.5]), 0.3).tolist()
+    [2.0]
+    """
     out = np.empty((len(wanted), *values.shape[1:]), values.dtype)
     for i, time in enumerate(wanted):
         low, high = np.searchsorted(at, (time - 4 * tau, time + 4 * tau))
-        if low == high:  # nothing near: the nearest one alone
+        if low == high:  # no value is near: take the nearest one
             low = int(np.abs(at - time).argmin())
             high = low + 1
         distance = (at[low:high] - time) / tau
@@ -75,10 +87,20 @@ def smooth(values: np.ndarray, at: np.ndarray, wanted: np.ndarray, tau: float) -
 
 
 def local_line(values: np.ndarray, times: np.ndarray, tau: float) -> np.ndarray:
-    """Zero-lag smoother: at each time the value of a line fitted to its neighbours.
+    """Zero-lag smoother: the value at each time of a line fitted to the neighbouring values.
 
-    Gaussian weights of width ``tau`` s. Steady motion passes unchanged, at the ends too, and
-    variable frame rates need no care. values [n,...] at times [n].
+    Steady motion passes unchanged, also at the ends and at variable frame rates.
+
+    Args:
+        values: [n,...], real or complex.
+        times: float64 [n], s, rising.
+        tau: standard deviation of the Gaussian weights in s.
+
+    Returns:
+        [n,...].
+
+    >>> local_line(np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 2.0]), 1.0).round(6).tolist()
+    [0.0, 1.0, 2.0]
     """
     out = np.empty_like(values)
     for i, time in enumerate(times):
@@ -86,7 +108,8 @@ def local_line(values: np.ndarray, times: np.ndarray, tau: float) -> np.ndarray:
         offset = times[low:high] - time
         weight = np.exp(-0.5 * (offset / tau) ** 2)
         weight /= weight.sum()
-        mean, lever = float(weight @ offset), weight * offset
+        mean = float(weight @ offset)
+        lever = weight * offset
         variance = float(lever @ offset) - mean**2
         if variance > 1e-12:
             weight = weight - mean * (lever - mean * weight) / variance
@@ -95,17 +118,17 @@ def local_line(values: np.ndarray, times: np.ndarray, tau: float) -> np.ndarray:
 
 
 def crop_transforms(points: np.ndarray, size: int, margin: float, align: str) -> np.ndarray:
-    """Similarities from source px to crop px.
+    """Similarities that map source px to crop px.
 
     Args:
-        points: complex128 [n,5], landmarks in source px of one track.
-        size: S, px of the crop.
-        margin: room around the face on each side, as a share of its box.
-        align: ``similarity`` follows place, size and roll; ``box`` place and size; ``static``
-            keeps one place and size for the track.
+        points: complex128 [n,5], landmarks of one track in source px.
+        size: height and width S of the crop in px.
+        margin: space around the face on each side, as a share of its box.
+        align: ``similarity`` follows position, size and roll; ``box`` follows position and size; ``static``
+            keeps one position and size for the track.
 
     Returns:
-        float64 [n,2,3] for pixel centres, x right and y down.
+        float64 [n,2,3] for the centres of pixels; x points right, y points down.
     """
     goal = ((_TEMPLATE + margin * (1 + 1j)) / (1 + 2 * margin)) * size - (0.5 + 0.5j)
     centred = goal - goal.mean()
@@ -128,7 +151,7 @@ def crop_transforms(points: np.ndarray, size: int, margin: float, align: str) ->
 
 
 def boxes(points: np.ndarray) -> np.ndarray:
-    """Upright square face boxes, x y w h float64 [n,4], of landmarks complex128 [n,5]."""
+    """Upright square boxes of faces, float64 [n,4] (x, y, width, height), from landmarks complex128 [n,5]."""
     centred = _TEMPLATE - _TEMPLATE.mean()
     centre = points.mean(axis=1)
     a = ((points - centre[:, None]) @ centred.conj()) / (np.abs(centred) ** 2).sum()
@@ -137,14 +160,18 @@ def boxes(points: np.ndarray) -> np.ndarray:
 
 
 def window(transform: np.ndarray, size: int, shape: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The part of a picture that a crop needs: left, top, right, bottom in px.
+    """The window of a frame that a crop is computed from.
+
+    Its sides are even numbers of px, and whole blocks of those that `crop` averages, except where the frame
+    ends.
 
     Args:
-        transform: from `crop_transforms`.
-        size: S, px of the crop.
-        shape: height and width of the picture.
+        transform: float64 [2,3] from `crop_transforms`.
+        size: height and width S of the crop in px.
+        shape: height and width of the frame in px.
 
-    Even numbers of px, and whole blocks of those that `crop` averages, but for the picture's own end.
+    Returns:
+        left, top, right and bottom in px.
     """
     unit = max(1, _block(transform))
     unit *= 1 + unit % 2
@@ -160,16 +187,19 @@ def window(transform: np.ndarray, size: int, shape: tuple[int, int]) -> tuple[in
 def crop(
     rgb: np.ndarray, transform: np.ndarray, size: int, corner: tuple[int, int] | None = None
 ) -> np.ndarray:
-    """An aligned crop uint8 [S,S,3] of a frame uint8 [H,W,3]; the border is replicated.
+    """An aligned crop of a frame; outside the frame its border is replicated.
 
-    Shrinking averages over area: whole blocks of source px first, then bilinear sampling at twice
-    the crop's resolution, then 2x2 means.
+    A crop that shrinks the frame is averaged over area: first whole blocks of source px, then bilinear
+    samples at twice the resolution of the crop, then means of 2x2 px.
 
     Args:
-        rgb: the frame, or its part in `window`.
-        transform: from source px to crop px, from `crop_transforms`.
-        size: S, px.
-        corner: left and top of the part in the frame; the whole frame where it is not given.
+        rgb: the frame uint8 [H,W,3], or the part of it in `window`.
+        transform: float64 [2,3], source px to crop px, from `crop_transforms`.
+        size: height and width S of the crop in px.
+        corner: left and top of ``rgb`` in the frame; ``None`` where ``rgb`` is the whole frame.
+
+    Returns:
+        uint8 [S,S,3].
     """
     if corner is None:
         left, top, right, bottom = window(transform, size, rgb.shape[:2])
@@ -191,7 +221,7 @@ def crop(
 
 
 def share_inside(transform: np.ndarray, size: int, width: int, height: int) -> float:
-    """Share of a crop's area that shows the frame and not its replicated border, 0 to 1."""
+    """Share of a crop's area, 0 to 1, that lies inside a frame of ``width`` x ``height`` px."""
     frame = np.array([[-0.5, -0.5], [width - 0.5, -0.5], [width - 0.5, height - 0.5], [-0.5, height - 0.5]])
     area, _ = cv2.intersectConvexConvex(
         _outline(transform, size).astype(np.float32), frame.astype(np.float32), handleNested=True
@@ -206,42 +236,44 @@ def _warp(rgb: np.ndarray, transform: np.ndarray, size: int) -> np.ndarray:
 
 
 def _block(transform: np.ndarray) -> int:
-    """Source px that fit into one of the crop; 0 where the crop enlarges."""
+    """How many source px, as a whole number, fit into the side of a crop px; 0 where the crop enlarges."""
     scale = float(np.hypot(transform[0, 0], transform[1, 0]))
     return 0 if scale >= 1 else max(1, int(1 / scale + 1e-6))
 
 
 def _outline(transform: np.ndarray, size: int) -> np.ndarray:
-    """The crop's four corners in source px, float64 [4,2]."""
+    """The corners of a crop in source px, float64 [4,2]."""
     ends = np.array([[-0.5, -0.5], [size - 0.5, -0.5], [size - 0.5, size - 0.5], [-0.5, size - 0.5]])
     return (ends - transform[:, 2]) @ np.linalg.inv(transform[:, :2]).T
 
 
 def _motion_since(track: Track, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-    """Motion from frame ``start`` to each frame before ``stop``, as complex arrays a, b."""
+    """Motion from frame ``start`` to each frame before ``stop`` as complex arrays a and b, [stop - start]."""
     a, b = np.ones(stop - start, complex), np.zeros(stop - start, complex)
     for i in range(start + 1, stop):
         step = track.steps[i]
-        assert step is not None
+        if step is None:
+            raise ValueError(f"the motion to frame {i} of the track is unknown")
         a[i - start] = step[0] * a[i - start - 1]
         b[i - start] = step[0] * b[i - start - 1] + step[1]
     return a, b
 
 
 def _landmarks(track: Track, i: int) -> np.ndarray:
+    """The landmarks detected in frame ``i`` of a track, complex128 [5]."""
     face = track.seen[i]
-    assert face is not None
+    if face is None:
+        raise ValueError(f"frame {i} of the track has no detection")
     return face.landmarks[:, 0] + 1j * face.landmarks[:, 1]
 
 
-def _bridged(points: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Frames without landmarks filled linearly in time."""
+def _interpolated(points: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Landmarks complex128 [n,5] with frames of NaN interpolated linearly in time."""
     known = ~np.isnan(points[:, 0].real)
     if known.all():
         return points
     out = points.copy()
     for j in range(points.shape[1]):
-        for part in (np.real, np.imag):
-            line = np.interp(times, times[known], part(points[known, j]))
-            part(out)[:, j] = line  # real and imag are views
+        out.real[:, j] = np.interp(times, times[known], points.real[known, j])
+        out.imag[:, j] = np.interp(times, times[known], points.imag[known, j])
     return out

@@ -1,7 +1,7 @@
 """Face detectors: YuNet (five landmarks, needs weights) and OpenCV's Haar cascade (needs none).
 
-Both see a picture of bounded size. Where YuNet finds nothing in it, it sees the same picture once
-more at twice that size, so small faces cost the second look only while there is no larger one.
+Both get images of bounded size. Where YuNet finds nothing, it searches the same image again at twice that
+size, so the second search costs time only while there is no larger face.
 
 YuNet is in `deiii.pipeline.faces.yunet`. Haar: Viola and Jones, CVPR 2001, through `cv2.CascadeClassifier`.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from cv2.data import haarcascades
 
 from deiii.data.config.schema import FacesConfig
 from deiii.data.tools import weights
@@ -19,32 +20,37 @@ from deiii.pipeline.faces.face import Detector, Face, largest_first
 
 HAAR = "haarcascade_frontalface_default.xml"
 
-# Eyes, nose and mouth corners (the picture's left first) in the unit square of a Haar box: means
-# over both detectors' findings on the same talking faces, made symmetric.
+# Eyes, nose tip and mouth corners (left in the image first) in the unit square of a Haar box: means over
+# detections of both detectors on the same talking faces, made symmetric.
 TEMPLATE = np.array([[0.325, 0.395], [0.675, 0.395], [0.5, 0.61], [0.34, 0.765], [0.66, 0.765]])
 
 
 class Haar:
-    """OpenCV's frontal Haar cascade; landmarks are placed in its upright boxes by `TEMPLATE`."""
+    """OpenCV's frontal Haar cascade; `TEMPLATE` places the landmarks in its upright boxes.
 
-    # Its false alarms outnumber the faces that a second look adds.
-    oriented, settle_s, second_look = False, 1.5, False
+    Args:
+        path: XML file of the cascade.
+    """
+
+    oriented = False
+    settle_s = 1.5
+    second_look = False  # it adds more false detections than faces
 
     def __init__(self, path: str):
         self._cascade = cv2.CascadeClassifier(path)
 
     def __call__(self, rgb: np.ndarray) -> list[Face]:
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-        boxes = self._cascade.detectMultiScale(grey, scaleFactor=1.1, minNeighbors=5, minSize=(24, 24))
-        boxes = [np.asarray(b, np.float64) for b in boxes]
+        found = self._cascade.detectMultiScale(grey, scaleFactor=1.1, minNeighbors=5, minSize=(24, 24))
+        boxes = [np.asarray(box, np.float64) for box in found]
         return largest_first([Face(b, b[:2] + TEMPLATE * b[2:], 1.0) for b in boxes])
 
 
 def load_detector(config: FacesConfig) -> Detector:
-    """The detector that the settings name; load it once per process.
+    """Load the configured detector; this is needed once per process.
 
     Raises:
-        data.weights.WeightsError: where YuNet's weights cannot be had.
+        WeightsError: the weights of YuNet cannot be found, or the file does not hold them.
 
     >>> len(load_detector(FacesConfig())(np.zeros((240, 320, 3), np.uint8)))
     0
@@ -57,4 +63,4 @@ def load_detector(config: FacesConfig) -> Detector:
 
 
 def _cascade_file(config: FacesConfig) -> str:
-    return config.weights or str(Path(cv2.data.haarcascades) / HAAR)
+    return config.weights or str(Path(haarcascades) / HAAR)

@@ -1,4 +1,4 @@
-"""A detected face, and what every detector returns."""
+"""A detected face, and the interface of detectors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-MOST_FACES = 8  # the largest ones are followed
+MOST_FACES = 8  # only so many faces, the largest ones, are tracked
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,9 @@ class Face:
 
     Attributes:
         box: float64 [4], x, y, width, height in px.
-        landmarks: float64 [5,2], px: the eyes, nose tip and mouth corners, the picture's left first.
-        score: the detector's confidence, 0 to 1 (1 from Haar).
+        landmarks: float64 [5,2], px: eyes, nose tip and mouth corners; of a pair, the one further left in
+            the image comes first.
+        score: the detector's confidence, 0 to 1 (always 1 from Haar).
     """
 
     box: np.ndarray
@@ -27,12 +28,12 @@ class Face:
 
 
 class Detector(Protocol):
-    """What `load_detector` returns.
+    """Finds faces in an image; `deiii.pipeline.faces.detectors.load_detector` returns one.
 
     Attributes:
-        oriented: whether landmarks show the face's roll.
-        settle_s: time in s over which its single findings are worth averaging.
-        second_look: whether to look again at twice the size where nothing was found.
+        oriented: whether landmarks follow the roll of the face.
+        settle_s: detections are averaged over about this time, in s.
+        second_look: whether an image without a detection is searched again at twice the size.
     """
 
     oriented: bool
@@ -40,11 +41,18 @@ class Detector(Protocol):
     second_look: bool
 
     def __call__(self, rgb: np.ndarray) -> list[Face]:
-        """Faces in a picture uint8 [H,W,3], largest first, in its px."""
+        """Detections in an image uint8 [H,W,3], largest first, in px of the image."""
 
 
 def shrink(rgb: np.ndarray, longer_side: int) -> tuple[np.ndarray, float]:
-    """The picture at most ``longer_side`` px long, averaged over area, and its scale."""
+    """Shrink an image uint8 [H,W,3] to a longer side of at most ``longer_side`` px by area means.
+
+    Returns:
+        the image and its scale, at most 1.
+
+    >>> shrink(np.zeros((100, 200, 3), np.uint8), 50)[0].shape
+    (25, 50, 3)
+    """
     scale = longer_side / max(rgb.shape[:2])
     if scale >= 1:
         return rgb, 1.0
@@ -53,6 +61,6 @@ def shrink(rgb: np.ndarray, longer_side: int) -> tuple[np.ndarray, float]:
 
 
 def largest_first(faces: list[Face]) -> list[Face]:
-    """At most `MOST_FACES` findings that make sense, the largest first."""
+    """At most `MOST_FACES` detections, the largest first, without those that have no finite place or size."""
     faces = [f for f in faces if np.isfinite(f.landmarks).all() and f.box[2] > 0 and f.box[3] > 0]
     return sorted(faces, key=lambda f: -f.box[2] * f.box[3])[:MOST_FACES]

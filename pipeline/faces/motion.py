@@ -1,9 +1,9 @@
-"""Motion of a face between pictures: sparse flow of points on it, and a similarity fitted to them.
+"""Motion of a face between video frames: sparse optical flow of points on it, and a fitted similarity.
 
-Points in the face's box are followed (pyramidal Lucas-Kanade, checked backwards) and a similarity
-is fitted to them robustly, so a mouth or brow that moves on its own does not move the face.
+Points in the box of the face are tracked (pyramidal Lucas-Kanade with a backward check). A similarity is
+fitted to them robustly, so that a moving mouth or brow does not move the face.
 
-Points are complex numbers x + iy here, and a similarity is p -> a p + b.
+Points are complex numbers x + iy, and a similarity maps p to a p + b.
 
 Sources: Bouguet, "Pyramidal implementation of the Lucas Kanade feature tracker", 2000;
 Kalal, Mikolajczyk, Matas, "Forward-backward error", ICPR 2010.
@@ -12,39 +12,45 @@ Kalal, Mikolajczyk, Matas, "Forward-backward error", ICPR 2010.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
 
-MOST_POINTS, LEAST_POINTS, LEAST_SHARE = 40, 8, 0.4
-SETTLED = 1e-5  # change of the similarity, as a share of the face's size, that ends its fitting
-BACKWARD_PX = 0.7  # a point that does not find its way back this closely is not trusted
+MOST_POINTS = 40  # points that are tracked
+LEAST_POINTS = 8  # with fewer points the motion counts as lost
+LEAST_SHARE = 0.4  # of the first points that must be left, and of these that must agree with the similarity
+SETTLED = 1e-5  # fitting ends when the similarity changes less, as a share of the face's size
+BACKWARD_PX = 0.7  # a point whose backward track ends further from its start is dropped
 
 Similarity = tuple[complex, complex]
 
 
 def follow(greys: list[np.ndarray], box: np.ndarray) -> list[Similarity | None]:
-    """Motion of a face from the first picture to each later one.
+    """Motion of a face from the first video frame to each later one.
 
     Args:
-        greys: pictures uint8 [H,W].
-        box: the face in the first one, [4] in px.
+        greys: grey frames uint8 [H,W].
+        box: box of the face in the first frame, float64 [4], px.
 
     Returns:
-        One similarity for each later picture; ``None`` from where too few points are left.
+        one similarity for each later frame; ``None`` from the frame on in which too few points are left.
+
+    >>> follow([np.zeros((64, 64), np.uint8)] * 3, np.array([8.0, 8.0, 40.0, 40.0]))  # nothing to track
+    [None, None]
     """
     greys, box, corner = _around(greys, box)
     start = _points(greys[0], box)
     lost: list[Similarity | None] = [None] * (len(greys) - 1)
     if len(start) < LEAST_POINTS:
         return lost
-    # A window that spans about a ninth of the face, whatever its size.
-    window = int(np.clip(box[2] / 9, 7, 31)) | 1
-    kept, now, path = np.arange(len(start)), start, []
-    options = {"winSize": (window, window), "maxLevel": 2, "criteria": (3, 12, 0.03)}
+    window = int(np.clip(box[2] / 9, 7, 31)) | 1  # about a ninth of the face, an odd number of px
+    kept = np.arange(len(start))
+    now = start
+    path: list[Similarity | None] = []
     for before, grey in pairwise(greys):
-        there, found, _ = cv2.calcOpticalFlowPyrLK(before, grey, now, None, **options)
-        back, returned, _ = cv2.calcOpticalFlowPyrLK(grey, before, there, None, **options)
+        there, found = _track(before, grey, now, window)
+        back, returned = _track(grey, before, there, window)
         error = np.abs(back - now).max(axis=(1, 2))
         good = (found[:, 0] > 0) & (returned[:, 0] > 0) & (error < BACKWARD_PX)
         kept, now = kept[good], there[good]
@@ -57,16 +63,35 @@ def follow(greys: list[np.ndarray], box: np.ndarray) -> list[Similarity | None]:
     return path + lost[len(path) :]
 
 
-def fit_similarity(source: np.ndarray, target: np.ndarray) -> tuple[Similarity, float]:
-    """Robust similarity from complex points to complex points.
+def _track(before: np.ndarray, after: np.ndarray, points: np.ndarray, window: int) -> tuple:
+    """Points float32 [p,1,2] of one frame in the next one, and whether each was found, uint8 [p,1]."""
+    # OpenCV's stub does not know that None makes it return a new array.
+    unknown: Any = None
+    there, found, _ = cv2.calcOpticalFlowPyrLK(
+        before, after, points, unknown, winSize=(window, window), maxLevel=2, criteria=(3, 12, 0.03)
+    )
+    return there, found
 
-    Least squares, reweighted with Geman-McClure weights whose width follows the median
-    residual, so points that move on their own count for little.
+
+def fit_similarity(source: np.ndarray, target: np.ndarray) -> tuple[Similarity, float]:
+    """Fit a similarity to pairs of complex points robustly.
+
+    Least squares are reweighted with Geman-McClure weights. Their width follows the median residual, so
+    points that move on their own have little weight.
+
+    Args:
+        source, target: complex128 [p].
 
     Returns:
-        The similarity and the share of points within three widths of it.
+        the similarity, and the share of points within three widths of it.
+
+    >>> (a, b), share = fit_similarity(np.array([0, 1, 1j]), np.array([2, 4, 2 + 2j]))
+    >>> np.round([a, b, share], 6).tolist()
+    [(2+0j), (2+0j), (1+0j)]
     """
-    weight, half, a, shift = np.ones(len(source)), len(source) // 2, 0j, 0j
+    weight = np.ones(len(source))
+    half = len(source) // 2
+    a = shift = 0j
     for _ in range(8):
         before = a, shift
         weight /= weight.sum()
@@ -84,7 +109,11 @@ def fit_similarity(source: np.ndarray, target: np.ndarray) -> tuple[Similarity, 
 
 
 def moved_box(box: np.ndarray, motion: Similarity) -> np.ndarray:
-    """An upright box after a similarity: its centre moved, its sides scaled."""
+    """An upright box float64 [4] after a similarity: its centre is moved, its sides are scaled.
+
+    >>> moved_box(np.array([0.0, 0.0, 2.0, 2.0]), (2 + 0j, 1 + 0j)).tolist()
+    [1.0, 0.0, 4.0, 4.0]
+    """
     a, b = motion
     centre = a * complex(box[0] + box[2] / 2, box[1] + box[3] / 2) + b
     size = box[2:] * abs(a)
@@ -92,8 +121,11 @@ def moved_box(box: np.ndarray, motion: Similarity) -> np.ndarray:
 
 
 def _around(greys: list[np.ndarray], box: np.ndarray) -> tuple[list[np.ndarray], np.ndarray, complex]:
-    """The pictures cut to the box and half its size around it, where flow has to look; the box and
-    the cut's corner in them."""
+    """Cut frames to the box plus half its size on each side, where the points are tracked.
+
+    Returns:
+        the cut frames, the box in them, and the corner of the cut as x + iy.
+    """
     room = box[2:].max() / 2
     height, width = greys[0].shape
     left, top = (int(np.clip(v - room, 0, m - 1)) for v, m in zip(box[:2], (width, height), strict=True))
@@ -104,7 +136,7 @@ def _around(greys: list[np.ndarray], box: np.ndarray) -> tuple[list[np.ndarray],
 
 
 def _points(grey: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Corners in the middle of the box, float32 [p,1,2]; background stays out."""
+    """Corners in the middle of the box, float32 [p,1,2]; a margin keeps the background out."""
     x, y, w, h = box
     left, right = int(max(x + 0.1 * w, 0)), int(min(x + 0.9 * w, grey.shape[1]))
     top, bottom = int(max(y + 0.05 * h, 0)), int(min(y + 0.95 * h, grey.shape[0]))
@@ -114,9 +146,10 @@ def _points(grey: np.ndarray, box: np.ndarray) -> np.ndarray:
     corners = cv2.goodFeaturesToTrack(grey[top:bottom, left:right], MOST_POINTS, 0.01, near)
     if corners is None:
         return np.zeros((0, 1, 2), np.float32)
-    return corners + np.float32([left, top])
+    return corners + np.array([left, top], np.float32)
 
 
 def _complex(points: np.ndarray) -> np.ndarray:
+    """Points float32 [p,1,2] as complex128 [p]."""
     flat = points.reshape(-1, 2).astype(np.float64)
     return flat[:, 0] + 1j * flat[:, 1]

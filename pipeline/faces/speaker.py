@@ -1,7 +1,7 @@
-"""Which of the faces in a clip is the speaker's.
+"""Choose the face of the speaker among the tracked faces of a clip.
 
-Where the speaker leaves and another face is in view, nothing is cropped: a track continues
-another only where it lies near it and has its size, or where no shot ever shows two faces.
+Where the speaker leaves and another face stays in view, nothing is cropped: one track continues another
+only if it is near and of similar size, or if no shot shows two faces at the same time.
 """
 
 from __future__ import annotations
@@ -12,35 +12,40 @@ from deiii.pipeline.faces.tracking import Track
 
 
 def pick_speaker(tracks: list[Track], pick: str, shape: tuple[float, float] | np.ndarray) -> list[Track]:
-    """The tracks that show the clip's face, none overlapping another in time, in order.
+    """The tracks of the speaker's face, in order of time; no two of them overlap in time.
 
     Args:
-        tracks: all that were followed.
-        pick: ``speaker`` (size times centrality, summed over the frames, so that lasting counts),
-            ``largest``, ``central`` or ``first``.
-        shape: height and width of the pictures in px.
+        tracks: all tracks of the clip.
+        pick: ``speaker`` (size times centrality, summed over the frames, so that a longer track counts
+            more), ``largest``, ``central`` or ``first``.
+        shape: height and width of the frames in px.
+
+    >>> pick_speaker([], "speaker", (480, 640))
+    []
     """
-    # Found once although its neighbours were searched: a false alarm.
+    # A face that was detected in one frame, although the neighbouring frames were searched, is a false
+    # detection.
     lasting = {t.shot for t in tracks if len(t.times) > 1}
     tracks = [t for t in tracks if len(t.times) > 1 or t.shot not in lasting]
-    crowded = {a.shot for a in tracks for b in tracks if a is not b and a.shot == b.shot and _together(a, b)}
+    crowded = {a.shot for a in tracks for b in tracks if a is not b and a.shot == b.shot and _overlap(a, b)}
     chosen: list[Track] = []
     for track in sorted(tracks, key=lambda t: (-_weight(t, pick, shape), t.start)):
-        if any(_together(track, c) for c in chosen):
+        if any(_overlap(track, c) for c in chosen):
             continue
         if track.shot in crowded and any(c.shot == track.shot for c in chosen):
-            if not any(c.shot == track.shot and _alike(track, c) for c in chosen):
+            if not any(c.shot == track.shot and _continues(track, c) for c in chosen):
                 continue
         chosen.append(track)
     return sorted(chosen, key=lambda t: t.start)
 
 
-def _together(one: Track, other: Track) -> bool:
+def _overlap(one: Track, other: Track) -> bool:
+    """Whether two tracks have frames in common."""
     return one.start < other.stop and other.start < one.stop
 
 
-def _alike(one: Track, other: Track) -> bool:
-    """Whether one track may continue the other: near where it ended and of its size."""
+def _continues(one: Track, other: Track) -> bool:
+    """Whether the later track may continue the earlier one: it begins near its end, with a similar size."""
     first, second = sorted((one, other), key=lambda t: t.start)
     before = next(f.box for f in reversed(first.seen) if f is not None)
     after = next(f.box for f in second.seen if f is not None)

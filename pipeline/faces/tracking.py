@@ -1,15 +1,11 @@
-"""Following faces between detections.
+"""Track faces between detections.
 
-The detector looks at every k-th frame. Between two looks a face is carried by sparse optical
-flow: points in its box are followed (pyramidal Lucas-Kanade, checked backwards) and a similarity
-is fitted to them robustly, so a mouth or brow that moves on its own does not move the face. Where
-the two ends of such an interval do not agree (a face came, went or was lost), every frame of it is
-looked at. A cut ends all tracks.
+The detector runs on every k-th video frame. Between two such frames, sparse optical flow carries a face
+from one to the next (`deiii.pipeline.faces.motion`). Where the two ends of such an interval do not agree,
+because a face appears, leaves or is lost, the detector runs on every frame of the interval. A scene cut
+ends all tracks.
 
-Points are complex numbers x + iy here, and a similarity is p -> a p + b.
-
-Sources: Bouguet, "Pyramidal implementation of the Lucas Kanade feature tracker", 2000;
-Kalal, Mikolajczyk, Matas, "Forward-backward error", ICPR 2010.
+A similarity is a pair (a, b) of complex numbers that maps a point p = x + iy to a p + b.
 """
 
 from __future__ import annotations
@@ -24,21 +20,22 @@ from deiii.pipeline.faces.face import Face
 from deiii.pipeline.faces.motion import Similarity, follow, moved_box
 from deiii.pipeline.media.scene_cuts import is_cut, thumbnail
 
-SAME_FACE = 0.3  # overlap (intersection over union) that makes two boxes one face
+Motion = list[Similarity | None]  # from the first frame of an interval to each later one
+SAME_FACE = 0.3  # boxes with at least this intersection over union belong to one face
 
 
 @dataclass(eq=False)
 class Track:
-    """One face through consecutive frames of one shot.
+    """One face in consecutive video frames of one shot.
 
     Attributes:
         shot: number of the shot, counted from 0.
-        start: index of its first frame.
-        times: of its frames, in s.
-        seen: the detection of a frame, where there is one.
-        steps: the face's motion from the frame before, where flow could tell.
-        present: whether the face is known to be there (detected, or carried to a detection).
-        box: the last known box, [4] in px.
+        start: index of the first frame.
+        times: time of each frame in s.
+        seen: the detection in each frame, ``None`` where there is none.
+        steps: motion of the face from the frame before, ``None`` where it is unknown.
+        present: whether the face is in the frame for certain: detected, or carried to a detection.
+        box: the last known box, float64 [4], px.
     """
 
     shot: int
@@ -51,10 +48,11 @@ class Track:
 
     @property
     def stop(self) -> int:
-        """Index after its last frame."""
+        """Index of the frame after the last one."""
         return self.start + len(self.times)
 
     def add(self, time: float, seen: Face | None, step: Similarity | None, present: bool) -> None:
+        """Append a frame; see the attributes."""
         self.times.append(time)
         self.seen.append(seen)
         self.steps.append(step)
@@ -65,15 +63,19 @@ class Track:
             self.box = moved_box(self.box, step)
 
     def trim(self) -> Track:
-        """Without the frames after the last one in which the face is known to be there."""
+        """Remove the frames after the last one in which the face is present; returns the track itself."""
         while self.present and not self.present[-1]:
-            for column in (self.times, self.seen, self.steps, self.present):
-                column.pop()
+            self.times.pop()
+            self.seen.pop()
+            self.steps.pop()
+            self.present.pop()
         return self
 
 
 @dataclass(eq=False)
-class _Look:
+class _Frame:
+    """A video frame of the current interval; ``faces`` is ``None`` until the detector has run on it."""
+
     index: int
     time: float
     rgb: np.ndarray
@@ -82,7 +84,12 @@ class _Look:
 
 
 class Tracker:
-    """Turns a stream of frames into tracks, holding ``every`` + 1 frames at a time.
+    """Turns a stream of video frames into tracks; holds ``every`` + 1 frames at a time.
+
+    Args:
+        detect: returns the faces in a frame uint8 [H,W,3].
+        every: the detector runs on every so many frames.
+        max_gap: a track ends when its face has not been present for more than this, in s.
 
     >>> tracker = Tracker(lambda rgb: [], every=5, max_gap=0.3)
     >>> tracker.push(np.zeros((48, 64, 3), np.uint8), 0.0)
@@ -91,114 +98,128 @@ class Tracker:
     """
 
     def __init__(self, detect: Callable[[np.ndarray], list[Face]], every: int, max_gap: float):
-        self._detect, self._every, self._max_gap = detect, max(1, every), max_gap
-        self._looks: list[_Look] = []
-        self._thumb: np.ndarray | None = None
-        self._count, self._shot = 0, 0
+        self._detect = detect
+        self._every = max(1, every)
+        self._max_gap = max_gap
+        self._frames: list[_Frame] = []  # of the current interval
+        self._thumbnail: np.ndarray | None = None  # of the last frame
+        self._count = 0
+        self._shot = 0
         self._open: list[Track] = []
         self._closed: list[Track] = []
 
     def push(self, rgb: np.ndarray, time: float) -> None:
-        """Take the next frame, uint8 [H,W,3], at its time in s."""
+        """Add the next frame, uint8 [H,W,3], with its time in s."""
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-        thumb = thumbnail(grey)
-        if self._thumb is not None and is_cut(self._thumb, thumb):
+        small = thumbnail(grey)
+        if self._thumbnail is not None and is_cut(self._thumbnail, small):
             self._end_shot()
-        self._thumb = thumb
-        self._looks.append(_Look(self._count, time, rgb, grey))
+        self._thumbnail = small
+        self._frames.append(_Frame(self._count, time, rgb, grey))
         self._count += 1
-        if len(self._looks) > self._every:
-            self._interval()
+        if len(self._frames) > self._every:
+            self._end_interval()
 
     def finish(self) -> list[Track]:
-        """All tracks, in order of their start."""
+        """End the video; returns all tracks, sorted by their first frame."""
         self._end_shot()
         return sorted(self._closed, key=lambda t: (t.start, t.stop))
 
     def _end_shot(self) -> None:
-        if self._looks:
-            self._interval()
+        if self._frames:
+            self._end_interval()
         self._close(self._open)
-        self._open, self._looks, self._shot = [], [], self._shot + 1
+        self._open = []
+        self._frames = []
+        self._shot += 1
 
     def _close(self, tracks: list[Track]) -> None:
         self._closed += [t.trim() for t in tracks]
 
-    def _faces(self, look: _Look) -> list[Face]:
-        if look.faces is None:
-            look.faces = self._detect(look.rgb)
-        return look.faces
+    def _faces(self, frame: _Frame) -> list[Face]:
+        if frame.faces is None:
+            frame.faces = self._detect(frame.rgb)
+        return frame.faces
 
-    def _interval(self) -> None:
-        """Follow all faces from the first frame held to the last one, and keep that."""
-        looks, first, last = self._looks, self._looks[0], self._looks[-1]
+    def _end_interval(self) -> None:
+        """Track all faces from the first frame of the interval to its last one; the next begins there."""
+        first = self._frames[0]
+        last = self._frames[-1]
         if first.faces is None:  # a shot begins
-            self._open += [self._new(first, face) for face in self._faces(first)]
-        if len(looks) > 1:
-            motions = {id(t): self._follow(t) for t in self._open if t.stop == first.index + 1}
-            sure: list[Track] = []
-            free = list(self._faces(last))
-            for track in self._by_weight():
-                path = motions.get(id(track))
-                if track.present[-1] and path and path[-1] is not None:
-                    face = _match(moved_box(track.box, path[-1]), free)
-                    if face is not None:
-                        free = [f for f in free if f is not face]
-                        self._carry(track, path, face)
-                        sure.append(track)
-            unsure = [t for t in self._open if t not in sure]
-            if free or any(t.present[-1] for t in unsure):
-                self._look_closely(unsure, sure, motions)
-            else:
-                self._coast(unsure, motions)
-        late = [t for t in self._open if last.time - _last_seen(t) > self._max_gap]
+            self._open += [self._new_track(first, face) for face in self._faces(first)]
+        if len(self._frames) > 1:
+            self._track_interval(first, last)
+        late = [t for t in self._open if last.time - _last_present(t) > self._max_gap]
         self._close(late)
         self._open = [t for t in self._open if t not in late]
-        self._looks = [last]
+        self._frames = [last]
 
-    def _by_weight(self) -> list[Track]:
-        return sorted(self._open, key=lambda t: (-sum(t.present), t.start))
+    def _track_interval(self, first: _Frame, last: _Frame) -> None:
+        """Extend the open tracks by the interval."""
+        motions = {id(t): self._motion(t) for t in self._open if t.stop == first.index + 1}
+        sure: list[Track] = []
+        free = list(self._faces(last))
+        for track in sorted(self._open, key=lambda t: (-sum(t.present), t.start)):
+            path = motions.get(id(track))
+            if track.present[-1] and path and path[-1] is not None:
+                face = _match(moved_box(track.box, path[-1]), free)
+                if face is not None:
+                    free = [f for f in free if f is not face]
+                    self._add_carried(track, path, face)
+                    sure.append(track)
+        unsure = [t for t in self._open if t not in sure]
+        if free or any(t.present[-1] for t in unsure):
+            self._detect_in_all_frames(unsure, sure, motions)
+        else:
+            self._add_absent(unsure, motions)
 
-    def _new(self, look: _Look, face: Face) -> Track:
-        track = Track(self._shot, look.index)
-        track.add(look.time, face, None, True)
+    def _new_track(self, frame: _Frame, face: Face) -> Track:
+        track = Track(self._shot, frame.index)
+        track.add(frame.time, face, None, True)
         return track
 
-    def _follow(self, track: Track) -> list[Similarity | None]:
-        return follow([look.grey for look in self._looks], track.box)
+    def _motion(self, track: Track) -> list[Similarity | None]:
+        """Motion of a track's face from the first frame of the interval to each later one."""
+        return follow([frame.grey for frame in self._frames], track.box)
 
-    def _carry(self, track: Track, path: list[Similarity | None], face: Face) -> None:
-        """Both ends agree: the face is in every frame between."""
-        for n, look in enumerate(self._looks[1:]):
-            track.add(look.time, face if look is self._looks[-1] else None, _step(path, n), True)
+    def _add_carried(self, track: Track, path: Motion, face: Face) -> None:
+        """Both ends of the interval agree, so the face is present in every frame between them."""
+        for n, frame in enumerate(self._frames[1:]):
+            track.add(frame.time, face if frame is self._frames[-1] else None, _step(path, n), True)
 
-    def _coast(self, tracks: list[Track], motions: dict[int, list[Similarity | None]]) -> None:
+    def _add_absent(self, tracks: list[Track], motions: dict[int, Motion]) -> None:
+        """Extend tracks whose face was absent before and is not detected at the end of the interval."""
         for track in tracks:
-            for n, look in enumerate(self._looks[1:]):
-                track.add(look.time, None, _step(motions.get(id(track)), n), False)
+            for n, frame in enumerate(self._frames[1:]):
+                track.add(frame.time, None, _step(motions.get(id(track)), n), False)
 
-    def _look_closely(self, unsure: list[Track], sure: list[Track], motions: dict) -> None:
-        """A face came, went or was lost in this interval: detect in all of its frames."""
-        begun: list[Track] = []
-        for n, look in enumerate(self._looks[1:]):
-            free = list(self._faces(look))
-            for track in sure:  # these have their frames already
-                at = look.index - track.start
-                face = _match(_box_at(track, at), free)
+    def _detect_in_all_frames(
+        self, unsure: list[Track], sure: list[Track], motions: dict[int, Motion]
+    ) -> None:
+        """Run the detector on every frame, because a face appeared, left or was lost in this interval."""
+        new: list[Track] = []
+        for n, frame in enumerate(self._frames[1:]):
+            free = list(self._faces(frame))
+            for track in sure:  # they have the frames of this interval already
+                face = _match(_box_at(track, frame.index - track.start), free)
                 free = [f for f in free if f is not face]
-            for track in unsure + begun:
+            for track in unsure + new:
                 step = _step(motions.get(id(track)), n)
-                if track in begun:
-                    step = follow([self._looks[n].grey, look.grey], track.box)[-1]
+                if track in new:
+                    step = follow([self._frames[n].grey, frame.grey], track.box)[-1]
                 face = _match(moved_box(track.box, step) if step else track.box, free)
-                track.add(look.time, face, step, face is not None)
+                track.add(frame.time, face, step, face is not None)
                 free = [f for f in free if f is not face]
-            begun += [self._new(look, face) for face in free]
-        self._open += begun
+            new += [self._new_track(frame, face) for face in free]
+        self._open += new
 
 
 def overlap(one: np.ndarray, other: np.ndarray) -> float:
-    """Intersection over union of two boxes."""
+    """Intersection over union of two boxes, [4] each.
+
+    >>> overlap(np.array([0.0, 0.0, 2.0, 2.0]), np.array([1.0, 0.0, 2.0, 2.0]))
+    0.3333333333333333
+    """
     low = np.maximum(one[:2], other[:2])
     high = np.minimum(one[:2] + one[2:], other[:2] + other[2:])
     shared = np.prod(np.maximum(high - low, 0))
@@ -206,12 +227,13 @@ def overlap(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _match(box: np.ndarray, faces: list[Face]) -> Face | None:
+    """The face that overlaps a box most, if by at least `SAME_FACE`."""
     best = max(faces, key=lambda f: overlap(box, f.box), default=None)
     return best if best is not None and overlap(box, best.box) >= SAME_FACE else None
 
 
 def _box_at(track: Track, at: int) -> np.ndarray:
-    """The track's box in one of its frames, carried back from its last one."""
+    """The box of a track in its frame number ``at``, carried back from its last frame."""
     box = track.box
     for step in reversed(track.steps[at + 1 :]):
         if step is not None:
@@ -220,18 +242,21 @@ def _box_at(track: Track, at: int) -> np.ndarray:
     return box
 
 
-def _last_seen(track: Track) -> float:
+def _last_present(track: Track) -> float:
+    """Time in s of the last frame in which the face is present."""
     return next(t for t, p in zip(reversed(track.times), reversed(track.present), strict=True) if p)
 
 
 def _step(path: list[Similarity | None] | None, n: int) -> Similarity | None:
-    """Motion from picture n to picture n + 1 out of motions from picture 0."""
-    if not path or path[n] is None:
+    """Motion from frame n to frame n + 1 of an interval, from motions that start at frame 0."""
+    motion = path[n] if path else None
+    if path is None or motion is None:
         return None
-    a, b = path[n]
+    a, b = motion
     if n == 0:
         return a, b
     before = path[n - 1]
-    assert before is not None
+    if before is None:
+        raise ValueError(f"the motion is known to frame {n + 1} but not to frame {n}")
     ratio = a / before[0]
     return ratio, b - ratio * before[1]

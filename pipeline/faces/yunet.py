@@ -1,9 +1,9 @@
 """YuNet, a face detector with five landmarks, through onnxruntime.
 
 Wu, Peng, Yu, "YuNet: A Tiny Millisecond-level Face Detector", Machine Intelligence Research 2023.
-The network answers at strides of 8, 16 and 32 px: every cell says how likely a face lies there, and
-where its box and landmarks are. OpenCV's own reader of the same file (`cv2.FaceDetectorYN`) finds the
-same faces in more than twice the time (`make bench-detectors`); the tests hold ours against it.
+The outputs have strides of 8, 16 and 32 px: for every cell the probability of a face, its box and its
+landmarks. OpenCV's reader of the same file (`cv2.FaceDetectorYN`) finds the same faces in more than twice
+the time (`make bench-detectors`); the tests compare both.
 """
 
 from __future__ import annotations
@@ -17,40 +17,44 @@ from deiii.data.tools.weights import YUNET, WeightsError
 from deiii.pipeline.faces.face import Face, largest_first
 
 STRIDES = (8, 16, 32)
-SAME_FACE = 0.3  # of two findings that overlap by more than this, the likelier one stays
-# The file fixes its input to 640x640 although nothing in the network asks for that. In ONNX's
-# encoding the two dimensions are the number 640 twice; they become the names h and w, of any size.
-FIXED_SIZE, FREE_SIZE = b"\n\x03\x08\x80\x05" * 2, b"\n\x03\x12\x01h\n\x03\x12\x01w"
+SAME_FACE = 0.3  # of two detections whose boxes overlap more, the one with the lower score is dropped
+# The file fixes its input to 640x640, although the network needs no fixed size. In ONNX's encoding the two
+# dimensions are twice the number 640; they are replaced by the names h and w, which stand for any size.
+FIXED_SIZE = b"\n\x03\x08\x80\x05" * 2
+FREE_SIZE = b"\n\x03\x12\x01h\n\x03\x12\x01w"
 
 
 class YuNet:
-    """Faces in a picture of any size; load it once per process.
+    """Finds faces in images of any size; load it once per process.
 
     Args:
-        path: ``face_detection_yunet_2023mar.onnx``.
-        min_score: lowest score that counts, 0 to 1.
-        threads: threads of the network; the findings do not depend on them.
+        path: of ``face_detection_yunet_2023mar.onnx``.
+        min_score: lowest score of a detection, 0 to 1.
+        threads: threads of the network; the detections do not depend on their number.
 
     Raises:
-        WeightsError: where the file is not this network.
+        WeightsError: the file does not hold this network.
     """
 
-    oriented, settle_s, second_look = True, 0.5, True
+    oriented = True
+    settle_s = 0.5
+    second_look = True
 
     def __init__(self, path: str | Path, min_score: float, threads: int = 1):
         import onnxruntime
 
-        onnxruntime.set_default_logger_severity(3)  # it warns where it finds no GPU
+        onnxruntime.set_default_logger_severity(3)  # no warning where there is no GPU
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 3  # the outputs' declared sizes are those of 640x640, too
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # no warning that outputs differ from their declared sizes
         model = Path(path).read_bytes().replace(FIXED_SIZE, FREE_SIZE)
         self._names = [f"{kind}_{s}" for s in STRIDES for kind in ("cls", "obj", "bbox", "kps")]
         try:
             self._net = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
             if missing := set(self._names) - {output.name for output in self._net.get_outputs()}:
                 raise ValueError(f"it has no output {min(missing)}")
-        except Exception as error:  # onnxruntime has one of its own for every way of being wrong
+        except Exception as error:  # onnxruntime raises many types, which have no common base of their own
             raise WeightsError(
                 f"{path} does not hold the face detector YuNet ({str(error).splitlines()[0]}); "
                 f"faces.weights must be empty or the path of {YUNET}"
@@ -60,19 +64,19 @@ class YuNet:
     def __call__(self, rgb: np.ndarray) -> list[Face]:
         height, width = rgb.shape[:2]
         whole = [-(-side // STRIDES[-1]) * STRIDES[-1] for side in (height, width)]
-        picture = np.zeros((1, 3, *whole), np.float32)
-        for i, channel in enumerate(cv2.split(rgb)):  # the network wants BGR, 0 to 255
-            picture[0, 2 - i, :height, :width] = channel
-        maps = self._net.run(self._names, {"input": picture})
+        image = np.zeros((1, 3, *whole), np.float32)
+        for i, channel in enumerate(cv2.split(rgb)):  # the network takes BGR, 0 to 255
+            image[0, 2 - i, :height, :width] = channel
+        maps = self._net.run(self._names, {"input": image})
         rows = [self._decode(maps[4 * i : 4 * i + 4], s, whole[1]) for i, s in enumerate(STRIDES)]
         box, points, score = (np.concatenate(part) for part in zip(*rows, strict=True))
         if len(score) > 1:
-            kept = cv2.dnn.NMSBoxes(box, score, self._min_score, SAME_FACE)
+            kept = np.asarray(cv2.dnn.NMSBoxes(box.tolist(), score.tolist(), self._min_score, SAME_FACE), int)
             box, points, score = box[kept], points[kept], score[kept]
         return largest_first([Face(b, p, float(s)) for b, p, s in zip(box, points, score, strict=True)])
 
     def _decode(self, maps: list[np.ndarray], stride: int, width: int) -> tuple[np.ndarray, ...]:
-        """Boxes [k,4], landmarks [k,5,2] and scores [k] of one stride's cells that reach the score."""
+        """Boxes [k,4], landmarks [k,5,2] and scores [k] of the cells of one stride that reach min_score."""
         cls, obj, box, points = (m[0] for m in maps)
         score = np.sqrt(np.clip(cls[:, 0], 0, 1) * np.clip(obj[:, 0], 0, 1))
         found = np.flatnonzero(score >= self._min_score)
