@@ -1,9 +1,9 @@
-"""All-pairs correlation of two feature maps, and its lookup around a moving point.
+"""All-pairs correlation of two feature maps, and samples of it in windows around moving points.
 
-The same numbers as torchvision's `CorrBlock`. All D*D samples of a window share one fraction of a px,
-so on the CPU they are a patch of (D+1)x(D+1) values, interpolated once along each axis; elsewhere the
-window's offsets are prepared once, on the device and already in the units of `grid_sample`. The
-result has the layout that the next layer reads.
+The results are those of torchvision's `CorrBlock`. All D*D samples of a window share one fraction of a px.
+On the CPU they are therefore read as a patch of (D+1)x(D+1) values, which is interpolated once along each
+axis. On other devices the offsets of the window are prepared once, in the units of `grid_sample`. The result
+has the layout that the next layer reads.
 Axes: N pairs, C channels, h and w feature map, D=2*radius+1 side of the window.
 """
 
@@ -18,26 +18,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deiii.pipeline.flow.raft.winograd import compiled, zero
+from deiii.data.tools.numba_jit import compiled
+from deiii.pipeline.flow.raft.tiles import zero
 
 
 class CorrelationPyramid:
     """Correlations of every point with every point, pooled to several scales.
 
     Args:
-        first, second: [N,C,h,w] features of each pair's frames.
+        first, second: features [N,C,h,w] of the two frames of each pair.
         levels: number of scales.
-        radius: of the looked-up window, in px of each scale.
+        radius: radius of the window in px of each scale.
+
+    Raises:
+        ValueError: the maps are too small for so many levels.
     """
 
     def __init__(self, first: Tensor, second: Tensor, levels: int, radius: int):
         n, c, h, w = first.shape
-        least = 2**levels  # the coarsest level must keep two points for its grid to have a spacing
+        least = 2**levels  # a grid needs two points, also on the coarsest level
         if min(h, w) < least:
             raise ValueError(f"RAFT needs images of at least {8 * least} px, not {8 * h}x{8 * w}")
-        rows = lambda x: x.float().permute(0, 2, 3, 1).flatten(1, 2)
-        volume = torch.matmul(rows(first), rows(second).transpose(1, 2)).mul_(c**-0.5)
-        self.shape, self.radius, self.side = (n, h, w), radius, 2 * radius + 1
+        volume = torch.matmul(_rows(first), _rows(second).transpose(1, 2)).mul_(c**-0.5)
+        self.shape = (n, h, w)
+        self.radius = radius
+        self.side = 2 * radius + 1
         self.levels = [volume.view(n * h * w, 1, h, w)]
         for _ in range(levels - 1):
             self.levels.append(F.avg_pool2d(self.levels[-1], 2, 2))
@@ -48,10 +53,10 @@ class CorrelationPyramid:
         """Bilinear samples around each point; zero outside the map.
 
         Args:
-            points: float32 [N,2,h,w], x and y of each first-frame point in the second frame's map.
+            points: float32 [N,2,h,w], x and y in the map of the second frame of each point of the first.
 
         Returns:
-            float32 [N,h,w,levels*D*D], each window row by row (torchvision's go column by column).
+            float32 [N,h,w,levels*D*D], each window row by row (torchvision's are column by column).
         """
         n, h, w = self.shape
         centre = points.permute(0, 2, 3, 1).reshape(n * h * w, 1, 1, 2)
@@ -70,35 +75,41 @@ class CorrelationPyramid:
         return torch.cat([s.view(n, h, w, self.side**2) for s in samples], dim=3)
 
 
+def _rows(x: Tensor) -> Tensor:
+    """A map [N,C,h,w] as float32 [N,h*w,C]."""
+    return x.float().permute(0, 2, 3, 1).flatten(1, 2)
+
+
 def on_cpu(x: Tensor) -> bool:
+    """Whether a tensor is in the memory of the CPU."""
     return x.device.type == "cpu"
 
 
 @lru_cache(maxsize=8)
 def windows(levels: int, radius: int, h: int, w: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
-    """Each level's window [D,D,2] and px [2] in `grid_sample`'s units, once for a size and a device."""
+    """The window [D,D,2] and the size of a px [2] of each level in the units of `grid_sample`."""
     steps = torch.arange(-radius, radius + 1, dtype=torch.float32)
     window = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1)
-    made = []
+    result = []
     for level in range(levels):
         unit = 2 / torch.tensor([(w >> level) - 1, (h >> level) - 1], dtype=torch.float32)  # x, y
-        made.append(((window * unit - 1).to(device), (unit / 2**level).to(device)))
-    return made
+        result.append(((window * unit - 1).to(device), (unit / 2**level).to(device)))
+    return result
 
 
 @lru_cache(maxsize=4)
 def sampler(radius: int) -> Callable[..., None]:
-    """The CPU's lookup for one radius, which the compiler unrolls."""
+    """The lookup on the CPU for one radius; a constant radius lets the compiler unroll its loops."""
     side = 2 * radius + 1
-    line = 16 * (side // 16 + 1)  # a row of the patch, in whole vectors
+    line = 16 * (side // 16 + 1)  # length of a row of the patch: whole vectors of 16 numbers
 
     @compiled
     def sample(volume, centre, scale, out, start):
-        """Windows of ``volume`` (values [P*h*w], h, w) around ``centre`` [P,2] * ``scale``, into ``out``."""
+        """Write windows of ``volume`` (values [P*h*w], h, w) around ``centre`` [P,2] * ``scale``."""
         values, height, width = volume
         patch, mixed = np.zeros((side + 2) * line, np.float32), np.zeros((side + 1) * line, np.float32)
         for p in range(len(centre)):
-            # Beyond this every sample is zero; it also keeps wild values out of the indices.
+            # Outside of this range every sample is zero; the bounds also keep indices small.
             x = min(max(centre[p, 0] * scale, np.float32(-radius - 2)), np.float32(width + radius + 1))
             y = min(max(centre[p, 1] * scale, np.float32(-radius - 2)), np.float32(height + radius + 1))
             left, top = int(math.floor(x)), int(math.floor(y))

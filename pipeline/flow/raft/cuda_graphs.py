@@ -1,7 +1,7 @@
-"""A function of batches recorded as a CUDA graph and replayed, so that launches cost nothing.
+"""Record a function of batches as a CUDA graph and replay it, which saves the launches of its kernels.
 
-The recording is of one shape: batches are filled up to the next power of two, and there is one recording
-for each. Source: "CUDA Graphs" in PyTorch's notes on CUDA semantics.
+A recording has one shape. Batches are therefore filled up to the next power of two, and each of these sizes
+has its own recording. Source: "CUDA Graphs" in PyTorch's notes on CUDA semantics.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-WARM_UPS = 3  # libraries choose algorithms and allocate in the first calls, which must not be recorded
+WARM_UPS = 3  # calls before a recording: libraries choose algorithms and allocate memory in the first calls
 
 
 class Recorded:
-    """A function whose rows do not depend on each other, replayed from a CUDA graph.
+    """A function that is replayed from a CUDA graph; its rows must not depend on each other.
 
     Args:
-        function: tensors [N,...] on one GPU to a tensor [N,...]; no step of it may wait for the GPU.
+        function: maps tensors [N,...] on one GPU to a tensor [N,...]; it must not wait for the GPU.
+
+    >>> encode = Recorded(network.feature_encoder)  # doctest: +SKIP
     """
 
     def __init__(self, function: Callable[..., Tensor]):
@@ -34,10 +36,10 @@ class Recorded:
         for place, x in zip(held, inputs, strict=True):
             place[:n].copy_(x)
         graph.replay()
-        return result[:n].clone()  # the next replay writes over it
+        return result[:n].clone()  # the next replay overwrites the result
 
     def forget(self) -> None:
-        """Give the recordings' memory back."""
+        """Free the recordings and their memory."""
         self._recordings.clear()
 
     def _record(self, inputs: tuple[Tensor, ...]) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor]:
@@ -56,7 +58,7 @@ class Recorded:
 
 
 def rows_for(n: int) -> int:
-    """The next power of two.
+    """The smallest power of two that is at least ``n``.
 
     >>> [rows_for(n) for n in (1, 2, 3, 64, 65)]
     [1, 2, 4, 64, 128]
@@ -65,7 +67,7 @@ def rows_for(n: int) -> int:
 
 
 def fill_up(x: Tensor, rows: int) -> Tensor:
-    """``x`` and copies of its last row, [rows,...], in the same layout."""
+    """``x`` [n,...] and copies of its last row, [rows,...], channels-last."""
     return x[torch.arange(rows, device=x.device).clamp_max(len(x) - 1)].contiguous(
         memory_format=torch.channels_last
     )

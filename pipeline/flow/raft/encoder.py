@@ -1,7 +1,7 @@
-"""RAFT's encoders made ready for inference: torchvision's modules with faster parts.
+"""RAFT's encoders prepared for inference: torchvision's modules with faster parts.
 
-Batch norms are merged into the convolutions before them, instance norms work on channels-last maps without
-changing the layout, and on the CPU stride-1 3x3 convolutions are `WinogradConv`.
+Batch norms are merged into the convolutions before them. Instance norms work on channels-last maps without
+changing their layout. On the CPU, 3x3 convolutions of stride 1 become `WinogradConv`.
 Axes: N images, C channels, H and W map.
 """
 
@@ -12,24 +12,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from deiii.pipeline.flow.raft.winograd import WinogradConv, compiled, flat_rows
+from deiii.data.tools.numba_jit import compiled
+from deiii.pipeline.flow.raft.winograd import NARROW, WinogradConv, flat_rows
 
-NARROW = 16  # with fewer channels Winograd's transforms cost more than its products save
+SHORT_SUM = 64  # points that are summed in float32 before they are added to a float64 sum
 
 
 def prepare_encoder(encoder: nn.Module, winograd: bool) -> nn.Module:
-    """Replace the parts of a torchvision encoder, in place, by ones that give the same numbers.
+    """Replace parts of a torchvision encoder, in place, by faster ones with the same results up to rounding.
 
     Args:
-        encoder: in evaluation mode.
-        winograd: use `WinogradConv` (float32 on the CPU).
+        encoder: torchvision's, in evaluation mode.
+        winograd: use `WinogradConv`, which computes in float32 on the CPU.
+
+    Returns:
+        the same encoder.
     """
     for module in encoder.modules():
         if not isinstance(module, nn.Sequential) or not isinstance(module[0], nn.Conv2d):
             continue
-        norm, relu = (module[1] if len(module) > 1 else None), len(module) > 2
+        norm = module[1] if len(module) > 1 else None
+        relu = len(module) > 2
         if isinstance(norm, nn.BatchNorm2d):
-            module[0], module[1] = fuse_conv_bn_eval(module[0], norm), nn.Identity()
+            module[0] = fuse_conv_bn_eval(module[0], norm)
+            module[1] = nn.Identity()
         elif isinstance(norm, nn.InstanceNorm2d):
             module[1] = InstanceNorm(norm.eps, relu)
             if relu:
@@ -46,14 +52,16 @@ class InstanceNorm(nn.Module):
 
     Args:
         eps: added to the variance.
-        relu: cut the result off at zero.
+        relu: apply a ReLU to the result.
     """
 
     def __init__(self, eps: float, relu: bool):
         super().__init__()
-        self.eps, self.relu = eps, relu
+        self.eps = eps
+        self.relu = relu
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise [N,C,H,W]; a float32 map on the CPU is changed in place."""
         if x.device.type == "cpu" and x.dtype == torch.float32:
             x = x.contiguous(memory_format=torch.channels_last)
             n, c, height, width = x.shape
@@ -66,36 +74,65 @@ class InstanceNorm(nn.Module):
 
 @compiled
 def normalise(x, n, points, channels, eps, relu):
-    """Instance normalisation of a flat channels-last map, in place."""
-    total, part = np.zeros(channels, np.float64), np.zeros(channels, np.float32)
-    mean, scale = np.zeros(channels, np.float32), np.zeros(channels, np.float32)
+    """Normalise a flat channels-last map in place.
+
+    Args:
+        x: float32 [n*points*channels].
+        n, points, channels: its axes: images, points of the map, channels.
+        eps: added to the variance.
+        relu: apply a ReLU to the result.
+    """
+    total = np.zeros(channels, np.float64)
+    part = np.zeros(channels, np.float32)
+    mean = np.zeros(channels, np.float32)
+    scale = np.zeros(channels, np.float32)
     for i in range(n):
-        for squares in range(2):
-            total[:] = 0
-            for start in range(0, points, 64):  # short float32 sums, long float64 ones
-                part[:] = 0
-                for p in range(start, min(start + 64, points)):
-                    at = (i * points + p) * channels
-                    row = x[at : at + channels]
-                    if squares:
-                        for c in range(channels):
-                            part[c] += (row[c] - mean[c]) * (row[c] - mean[c])
-                    else:
-                        for c in range(channels):
-                            part[c] += row[c]
-                for c in range(channels):
-                    total[c] += part[c]
+        image = x[i * points * channels : (i + 1) * points * channels]
+        _sum_values(image, points, channels, part, total)
+        for c in range(channels):
+            mean[c] = total[c] / points
+        _sum_squares(image, points, channels, mean, part, total)
+        for c in range(channels):
+            scale[c] = 1 / np.sqrt(total[c] / points + eps)
+        _rescale(image, points, channels, mean, scale, relu)
+
+
+@compiled
+def _sum_values(image, points, channels, part, total):
+    """Sum an image over its points into ``total`` [channels]; ``part`` is a work space."""
+    total[:] = 0
+    for start in range(0, points, SHORT_SUM):
+        part[:] = 0
+        for p in range(start, min(start + SHORT_SUM, points)):
+            row = image[p * channels : (p + 1) * channels]
             for c in range(channels):
-                if squares:
-                    scale[c] = 1 / np.sqrt(total[c] / points + eps)
-                else:
-                    mean[c] = total[c] / points
-        for p in range(points):
-            at = (i * points + p) * channels
-            row = x[at : at + channels]
-            if relu:
-                for c in range(channels):
-                    row[c] = max((row[c] - mean[c]) * scale[c], np.float32(0))
-            else:
-                for c in range(channels):
-                    row[c] = (row[c] - mean[c]) * scale[c]
+                part[c] += row[c]
+        for c in range(channels):
+            total[c] += part[c]
+
+
+@compiled
+def _sum_squares(image, points, channels, mean, part, total):
+    """Sum the squared differences from ``mean`` into ``total`` [channels]."""
+    total[:] = 0
+    for start in range(0, points, SHORT_SUM):
+        part[:] = 0
+        for p in range(start, min(start + SHORT_SUM, points)):
+            row = image[p * channels : (p + 1) * channels]
+            for c in range(channels):
+                part[c] += (row[c] - mean[c]) * (row[c] - mean[c])
+        for c in range(channels):
+            total[c] += part[c]
+
+
+@compiled
+def _rescale(image, points, channels, mean, scale, relu):
+    """Subtract ``mean`` and multiply by ``scale``, in place."""
+    for p in range(points):
+        row = image[p * channels : (p + 1) * channels]
+        if relu:
+            for c in range(channels):
+                row[c] = max((row[c] - mean[c]) * scale[c], np.float32(0))
+        else:
+            for c in range(channels):
+                row[c] = (row[c] - mean[c]) * scale[c]

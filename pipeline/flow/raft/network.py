@@ -1,8 +1,8 @@
-"""RAFT for clips: each frame encoded once, pairs in batches, upsampling only at the end.
+"""RAFT for clips: each frame is encoded once, pairs are computed in batches, upsampling is done at the end.
 
-torchvision's modules and weights, its numbers up to rounding. What its `forward` does for every
-pair and every update and this does once: the features of a frame that is second in one pair and first in the
-next, the coordinate grids, the context's share of the GRU, the upsampling.
+Modules and weights are torchvision's, and the results are its results up to rounding. Its `forward` repeats
+work for every pair and every update that is done once here: the features of a frame that is second in one
+pair and first in the next, the coordinate grids, the contribution of the context to the GRU, the upsampling.
 Axes: m frames, N pairs, S height and width in px, h and w feature map (S/8).
 
 >>> network = load_network("raft_small", "raft_small.pth")                       # doctest: +SKIP
@@ -21,7 +21,7 @@ from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.optical_flow import RAFT, raft_large, raft_small
 from torchvision.models.optical_flow._utils import upsample_flow
 
@@ -34,16 +34,20 @@ from deiii.pipeline.flow.raft.threads import in_parallel
 from deiii.pipeline.flow.raft.update import Update
 
 MODELS = {"raft_small": raft_small, "raft_large": raft_large}
-# What a CPU thread computes at once: enough for efficient matrix products, small enough for its caches.
-CPU_POINTS = 2048  # of feature maps, in pairs: 8 pairs of 128 px
-CPU_PIXELS = 32768  # of images to encode: 2 of 128 px
+# A CPU thread computes this much at once: enough for efficient matrix products, little enough for its caches.
+CPU_POINTS = 2048  # points of feature maps; that is 8 pairs of 128 px
+CPU_PIXELS = 32768  # pixels of images to encode; that is 2 images of 128 px
 
 
 def load_network(model: str, path: str) -> RAFT:
-    """torchvision's RAFT with weights from a file in its own key layout.
+    """torchvision's RAFT with weights from a file.
+
+    Args:
+        model: ``raft_small`` or ``raft_large``.
+        path: a state dict with torchvision's names.
 
     Raises:
-        WeightsError: where the file is not weights, or those of another network.
+        WeightsError: the file holds no weights, or those of another network.
     """
     network = MODELS[model](weights=None)
     try:
@@ -51,33 +55,36 @@ def load_network(model: str, path: str) -> RAFT:
         network.load_state_dict(state, strict=True)
     except (RuntimeError, ValueError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if isinstance(error, pickle.UnpicklingError):  # whose advice is to run what is in the file
-            reason = "it is damaged, or holds more than tensors, which is never run"
+        if isinstance(error, pickle.UnpicklingError):  # PyTorch's message recommends to execute the file
+            reason = "it is damaged, or holds more than tensors, which is never loaded"
         raise WeightsError(f"{path} does not hold weights of torchvision's {model}: {reason}") from None
     return network.eval()
 
 
 def winograd_pays(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether convolutions are `WinogradConv`; a GPU's library chooses by itself."""
+    """Whether to use `WinogradConv`; on a GPU cuDNN chooses the algorithm."""
     return device.type == "cpu" and dtype == torch.float32
 
 
 def cpu_pairs(height: int, width: int) -> int:
-    """Pairs of images that a CPU thread computes at once."""
+    """Number of pairs of images of this size in px that a CPU thread computes at once.
+
+    >>> cpu_pairs(128, 128)
+    8
+    """
     return max(1, CPU_POINTS // (height // 8 * (width // 8)))
 
 
 class RaftEngine:
-    """RAFT on a clip's frames.
+    """RAFT on the frames of a clip.
 
     Args:
         network: torchvision's RAFT; it is copied, not changed.
-        updates: refinement steps.
-        device: where it runs.
-        dtype: of the convolutions; correlations, coordinates and upsampling stay float32.
-        launch: how a GPU is given its work: ``eager`` operation by operation, ``compile`` fused by
-            torch.compile, ``graph`` recorded once and replayed (CUDA graphs), ``both``. Without a
-            GPU it means nothing.
+        updates: number of refinement steps.
+        device: device that it runs on.
+        dtype: type of the convolutions; correlations, coordinates and upsampling stay float32.
+        launch: how work is sent to a GPU: ``eager`` sends single operations, ``compile`` fuses them with
+            torch.compile, ``graph`` replays CUDA graphs, ``both`` does both. It has no effect on the CPU.
     """
 
     def __init__(
@@ -89,46 +96,56 @@ class RaftEngine:
         launch: str = "eager",
     ):
         network = copy.deepcopy(network).eval().requires_grad_(False)
-        self.updates, self.device, self.dtype = updates, torch.device(device), dtype
+        self.updates = updates
+        self.device = torch.device(device)
+        self.dtype = dtype
         self.hidden = network.update_block.hidden_state_size
-        self.levels, self.radius = network.corr_block.num_levels, network.corr_block.radius
+        self.levels = network.corr_block.num_levels
+        self.radius = network.corr_block.radius
         channels = network.context_encoder.conv.out_channels - self.hidden
         winograd = winograd_pays(self.device, dtype)
-        place = lambda module: module.to(self.device, dtype, memory_format=torch.channels_last)
-        encoders = (network.feature_encoder, network.context_encoder)
-        self.features, self.context = (place(prepare_encoder(e, winograd)) for e in encoders)
-        self.update = place(Update(network.update_block, channels, self.levels, winograd))
-        self.mask = None if network.mask_predictor is None else place(network.mask_predictor)
+        self.features = self._placed(prepare_encoder(network.feature_encoder, winograd))
+        self.context = self._placed(prepare_encoder(network.context_encoder, winograd))
+        update = Update(network.update_block, channels, self.levels, winograd)
+        self.update = self._placed(update)
+        self.context_channels = update.context
+        self.precompute = update.precompute
+        self.mask = None if network.mask_predictor is None else self._placed(network.mask_predictor)
         self._last: Tensor | None = None
-        self._encode, self._flow = self.features, self._pairs
+        self._encode: Callable[..., Tensor] = self.features
+        self._flow: Callable[..., Tensor] = self._pairs
+        self._step: Callable[..., tuple[Tensor, Tensor]] = self._update
         if self.device.type == "cuda":
             if launch in ("compile", "both"):
                 self._encode = torch.compile(self._encode)
                 self._step = torch.compile(self._step)
             if launch in ("graph", "both"):
-                self._encode, self._flow = Recorded(self._encode), Recorded(self._flow)
+                self._encode = Recorded(self._encode)
+                self._flow = Recorded(self._flow)
+
+    def _placed(self, module: nn.Module) -> nn.Module:
+        return module.to(self.device, self.dtype).to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def flow(self, frames: Tensor, first: Tensor | None = None, continues: bool = False) -> Tensor:
         """Flow from frame ``first[i]`` to the frame after it.
 
-        On the CPU a batch is cut into parts of `CPU_POINTS`, each computed by one of as many threads as
-        torch may use; the result does not depend on their number.
+        On the CPU a batch is cut into parts of `CPU_POINTS`, which as many threads compute as PyTorch may
+        use; the result does not depend on their number.
 
         Args:
             frames: uint8 [m,H,W,3] RGB, on any device; each is encoded once.
-            first: int64 [N], rows of ``frames``; all but the last where empty.
-            continues: the first frame is the last one of the call before, whose features are still
-                held.
+            first: int64 [N], rows of ``frames``; ``None`` for all but the last.
+            continues: the first frame is the last one of the call before; its features are used again.
 
         Returns:
-            float32 [N,H,W,2] on the engine's device: u right, v down, in px of the given frames.
+            float32 [N,H,W,2] on the engine's device: u to the right, v down, in px of the given frames.
         """
         first = torch.arange(len(frames) - 1) if first is None else first
         first = first.to(self.device, non_blocking=True)
         images = prepare(frames.to(self.device, non_blocking=True)).to(self.dtype)
         held = self._last if continues else None
-        # float32 means float32: left to itself, cuDNN rounds what a convolution is given to TF32.
+        # By default cuDNN rounds the inputs of float32 convolutions to TF32.
         cuda = self.device.type == "cuda"
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if cuda else nullcontext():
             step = max(1, CPU_PIXELS // images[0, 0].numel())
@@ -141,59 +158,62 @@ class RaftEngine:
         return shrink(flow.permute(0, 2, 3, 1), *frames.shape[1:3])
 
     def forget(self) -> None:
-        """Drop the features held for a following call, and recorded work with the memory it holds."""
+        """Free the features that are held for the next call, and recorded CUDA graphs with their memory."""
         self._last = None
         for function in (self._encode, self._flow):
             if isinstance(function, Recorded):
                 function.forget()
 
     def _map(self, function: Callable[..., Tensor], step: int, *inputs: Tensor) -> Tensor:
-        """A function of batches: whole on a GPU, in parts beside each other on the CPU."""
+        """Apply a function to a batch: at once on a GPU, in parallel parts of ``step`` rows on the CPU."""
         if self.device.type != "cpu":
             return function(*inputs)
         return torch.cat(in_parallel(function, list(zip(*(x.split(step) for x in inputs), strict=True))))
 
     def _pairs(self, images: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        """Flow [N,2,H,W] of pairs, from their first images and both frames' features."""
-        h, context = self.context(images).split_with_sizes([self.hidden, self.update.context], 1)
+        """Flow [N,2,H,W] of pairs, from their first images and the features of both frames."""
+        h, context = self.context(images).split_with_sizes([self.hidden, self.context_channels], 1)
         flow, h = self._refine(first, second, h.tanh(), context.relu())
         mask = None if self.mask is None else self.mask(h).float()
         return upsample_flow(flow, mask)
 
     def _refine(self, first: Tensor, second: Tensor, h: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Flow [N,2,h,w] in px of the feature map and the last hidden state."""
+        """Flow [N,2,h,w] in px of the feature map, and the last hidden state."""
         pyramid = CorrelationPyramid(first, second, self.levels, self.radius)
-        shares = self.update.precompute(context)
+        fixed = self.precompute(context)
         origin = points(*first.shape[2:], self.device)
         flow = torch.zeros(len(first), *origin.shape, device=self.device)
         for _ in range(self.updates):
-            h, flow = self._step(h, shares, pyramid.lookup(origin + flow), flow)
+            h, flow = self._step(h, fixed, pyramid.lookup(origin + flow), flow)
         return flow, h
 
-    def _step(self, h: Tensor, shares: list[Tensor], found: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-        h, change = self.update(h, shares, found.to(self.dtype), flow.to(self.dtype))
+    def _update(
+        self, h: Tensor, fixed: list[Tensor], correlation: Tensor, flow: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One refinement step: the next hidden state and flow."""
+        h, change = self.update(h, fixed, correlation.to(self.dtype), flow.to(self.dtype))
         return h, flow + change.float()
 
 
 @lru_cache(maxsize=8)
 def points(rows: int, columns: int, device: torch.device) -> Tensor:
-    """x and y of a map's points, float32 [2,rows,columns]."""
+    """The coordinates x and y of the points of a map, float32 [2,rows,columns]."""
     x = torch.arange(columns, device=device, dtype=torch.float32)
     y = torch.arange(rows, device=device, dtype=torch.float32)
     return torch.stack(torch.meshgrid(x, y, indexing="xy"))
 
 
 def prepare(frames: Tensor) -> Tensor:
-    """uint8 [m,H,W,3] to channels-last float32 [m,3,H,W] in [-1,1], enlarged where RAFT needs it."""
+    """Frames uint8 [m,H,W,3] as channels-last float32 [m,3,H,W] in [-1,1], enlarged to `working_size`."""
     images = frames.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-    size = tuple(map(working_size, images.shape[2:]))
-    if size != images.shape[2:]:
+    size = [working_size(side) for side in images.shape[2:]]
+    if size != list(images.shape[2:]):
         images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
     return images
 
 
 def shrink(flow: Tensor, height: int, width: int) -> Tensor:
-    """Flow [N,R,Q,2] of enlarged images as flow of the images of ``height`` and ``width``."""
+    """Flow [N,R,Q,2] of enlarged images as flow float32 [N,height,width,2] in px of the smaller images."""
     tall, wide = flow.shape[1:3]
     if (tall, wide) == (height, width):
         return flow.float()

@@ -1,7 +1,7 @@
-"""Parts of a batch beside each other, one core each.
+"""Compute parts of a batch in parallel, each on one core.
 
-Splitting a batch over threads scales better than splitting every operation in it: threads meet once
-a batch and not thousands of times, and each works on what is in its own core's cache.
+Splitting a batch over threads scales better than splitting each of its operations: threads wait for each
+other once a batch instead of thousands of times, and each works on data in the cache of its core.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from torch import Tensor
 
 
 def in_parallel(function: Callable[..., Tensor], parts: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
-    """``function(*part)`` of each part, in order, in inference mode.
+    """Compute ``function(*part)`` of each part in inference mode; returns the results in order.
 
-    By as many threads as torch may use, each of which runs its operations alone.
+    Uses as many threads as PyTorch may use; each of them runs single-threaded operations.
 
     >>> in_parallel(lambda x: x + 1, [(torch.zeros(1),), (torch.ones(1),)])
     [tensor([1.]), tensor([2.])]
@@ -36,5 +36,5 @@ def _alone(function: Callable[..., Tensor], part: tuple[Tensor, ...]) -> Tensor:
 
 @lru_cache(maxsize=2)
 def _pool(threads: int) -> ThreadPoolExecutor:
-    # The number of threads of an operation is a property of the thread that starts it.
+    # In PyTorch the thread that starts an operation determines how many threads the operation uses.
     return ThreadPoolExecutor(threads, "flow", initializer=torch.set_num_threads, initargs=(1,))
