@@ -77,8 +77,9 @@ ORDER = {
     "pipeline/faces": ["face motion", "tracking yunet", "detectors speaker", "align", "stage"],
     "pipeline/flow": ["engine", "raft", "engines", "stage"],
     "pipeline/flow/raft": [
-        "cuda_graphs size threads winograd",
-        "correlation encoder update",
+        "cuda_graphs size threads tiles",
+        "correlation winograd",
+        "encoder update",
         "network",
         "engine",
     ],
