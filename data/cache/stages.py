@@ -121,7 +121,7 @@ LOGMEL = Stage(
     product="audio",
     hop_ms="logmel.hop_ms",
     switch="audio",
-    stream="sound",
+    stream="audio",
     counts_when={"trim_db": _trims},
 )
 

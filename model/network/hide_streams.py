@@ -1,4 +1,7 @@
-"""Hiding a modality: for modality dropout in training and for tests of missing streams."""
+"""Hide streams of a batch: for modality dropout in training, and for evaluation without a stream.
+
+A stream is one of the network's inputs: frames, flow or audio.
+"""
 
 from __future__ import annotations
 
@@ -15,39 +18,54 @@ from deiii.model.distributed.ranks import Ranks
 STREAMS = tuple(stage.stream for stage in BUILT_IN)
 
 
-def hide(batch: Batch, **gone: Tensor | bool) -> Batch:
-    """The batch with streams masked for some clips (bool [B]) or for all (True).
+def hide(batch: Batch, **hidden: Tensor | bool) -> Batch:
+    """Return the batch with streams masked.
 
-    >>> hide(batch, sound=True)  # doctest: +SKIP
+    Args:
+        batch: stays as it is.
+        hidden: by stream, bool [B] for some clips or True for all.
+
+    Raises:
+        ValueError: there is no such stream.
+
+    >>> hide(batch, audio=True)  # doctest: +SKIP
     """
 
-    def keep(mask: Tensor, stream: str) -> Tensor:
-        which = torch.as_tensor(gone.get(stream, False), device=mask.device).reshape(-1, 1)
-        return mask & ~which
+    def visible(mask: Tensor, stream: str) -> Tensor:
+        clips = torch.as_tensor(hidden.get(stream, False), device=mask.device).reshape(-1, 1)
+        return mask & ~clips
 
-    unknown = set(gone) - set(STREAMS)
+    unknown = set(hidden) - set(STREAMS)
     if unknown:
-        raise ValueError(f"streams are {', '.join(STREAMS)}; not {', '.join(sorted(unknown))}")
+        raise ValueError(
+            f"there is no stream {', '.join(sorted(unknown))}; the streams are {', '.join(STREAMS)}"
+        )
     return replace(
         batch,
-        video_mask=keep(batch.video_mask, "frames"),
-        flow_mask=keep(batch.flow_mask, "flow"),
-        audio_mask=keep(batch.audio_mask, "sound"),
+        video_mask=visible(batch.video_mask, "frames"),
+        flow_mask=visible(batch.flow_mask, "flow"),
+        audio_mask=visible(batch.audio_mask, "audio"),
     )
 
 
 def enabled_streams(config: ModelConfig) -> tuple[str, ...]:
-    """The streams a model of these settings reads."""
+    """Return the streams that a network of these settings reads."""
     return tuple(stage.stream for stage in BUILT_IN if getattr(config, stage.switch))
 
 
 def random_hide(batch: Batch, chance: float, config: ModelConfig, ranks: Ranks | None = None) -> Batch:
-    """Hide one enabled stream, or frames and flow together, from a clip with this chance.
+    """Hide one enabled stream, or frames and flow together, from each clip with some probability.
 
-    A clip is left alone where nothing would remain: what is hidden is never all there is. Over several
-    ranks lots are drawn for the whole batch.
+    Nothing is hidden from a clip that would be left without any stream. On several ranks the random numbers
+    are those of the global batch.
+
+    Args:
+        batch: stays as it is.
+        chance: the probability, 0 to 1.
+        config: decides which streams are enabled.
+        ranks: the processes that share the batch.
     """
-    choices = [(s,) for s in enabled_streams(config)]
+    choices: list[tuple[str, ...]] = [(stream,) for stream in enabled_streams(config)]
     if len(choices) == 3:
         choices.append(("frames", "flow"))
     if chance <= 0 or len(choices) < 2:
@@ -57,14 +75,15 @@ def random_hide(batch: Batch, chance: float, config: ModelConfig, ranks: Ranks |
     happens = ranks.own(torch.rand(clips, device=device)) < chance
     which = ranks.own(torch.randint(len(choices), (clips,), device=device))
     gone = {
-        s: happens & torch.stack([which == i for i, c in enumerate(choices) if s in c]).any(dim=0)
-        for s in enabled_streams(config)
+        stream: happens
+        & torch.stack([which == i for i, some in enumerate(choices) if stream in some]).any(dim=0)
+        for stream in enabled_streams(config)
     }
     hidden = hide(batch, **gone)
     left = {
         "frames": hidden.video_mask.any(dim=1),
         "flow": hidden.flow_mask.any(dim=1),
-        "sound": hidden.audio_mask.any(dim=1),
+        "audio": hidden.audio_mask.any(dim=1),
     }
-    something = torch.stack([left[s] for s in gone]).any(dim=0)
-    return hide(batch, **{s: g & something for s, g in gone.items()})
+    something = torch.stack([left[stream] for stream in gone]).any(dim=0)
+    return hide(batch, **{stream: clips & something for stream, clips in gone.items()})

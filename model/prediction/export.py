@@ -1,8 +1,9 @@
-"""A trained network as one folder that needs neither the run nor its configs.
+"""Export a trained network as one folder that needs neither the run nor its configuration.
 
-``deiii.json`` (preprocessing, network, labels, provenance), ``model.safetensors`` (the best epoch's
-weights), ``deiii.pt2`` (the network as a `torch.export` program for any batch size, checked against
-the original) and ``README.md`` (a model card made from the run).
+The folder holds ``deiii.json`` (preprocessing, network, labels, provenance), ``model.safetensors`` (the
+weights of the best epoch), ``deiii.pt2`` (the network as a `torch.export` program for any batch size,
+compared with the original) and ``README.md`` (a model card after Mitchell et al., arXiv 1810.03993, with the
+figures of the run).
 
 >>> export("runs/latest", "exported")                              # doctest: +SKIP
 """
@@ -26,30 +27,41 @@ from deiii.data.config.schema import Config
 from deiii.data.loader.augment import DB_CENTRE, DB_SCALE, MEAN, STD
 from deiii.data.loader.batch import Batch
 from deiii.data.tools.atomic_files import atomic_path, write_json, write_text
-from deiii.model.prediction.card import model_card
+from deiii.model.metrics import figure_names
+from deiii.model.rendering import render
 from deiii.model.training.run_folder import RunFolder
 from deiii.model.training.trained import load_network
 
-MANIFEST, WEIGHTS, PROGRAM, CARD = "deiii.json", "model.safetensors", "deiii.pt2", "README.md"
+MANIFEST = "deiii.json"
+WEIGHTS = "model.safetensors"
+PROGRAM = "deiii.pt2"
+CARD = "README.md"
 FORMAT = 1
 SECTIONS = ("stages", *(stage.name for stage in BUILT_IN), "loader", "model")  # what using it depends on
 TOLERANCE = 1e-4  # largest difference between the program's outputs and the network's
-TRIALS = (1, 2, 5)  # batch sizes that are compared
+TRIALS = (1, 2, 5)  # batch sizes for which the outputs are compared
 
 
 class ExportError(ValueError):
-    """A folder holds no usable export, or the program differs from the network."""
+    """A folder holds no usable export, or the exported program differs from the network."""
 
 
 class Program(nn.Module):
-    """DE-III on plain tensors: a dictionary of outputs, one entry a head and kind."""
+    """DE-III with plain tensors as inputs and outputs, for `torch.export`."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """`Batch` fields by name to ``<head>_probabilities`` [B,C] and ``<head>_attributes`` [B,A]."""
+        """Compute the outputs of every head.
+
+        Args:
+            inputs: fields of `Batch` by name, those that `describe_inputs` lists.
+
+        Returns:
+            ``<head>_probabilities``, float32 [B,C], and ``<head>_attributes``, float32 [B,A].
+        """
         none = next(iter(inputs.values())).new_zeros(0)
         batch = Batch(**{f.name: inputs.get(f.name, none) for f in fields(Batch)})
         outputs = {}
@@ -62,16 +74,19 @@ class Program(nn.Module):
 
 
 def export(run: str | Path, folder: str | Path, program: bool = True) -> Path:
-    """Write a run's best network into a folder of its own.
+    """Write a run's best network into a folder.
 
     Args:
         run: a run folder.
-        folder: made where it is not there; files of an earlier export are replaced.
-        program: whether to write ``deiii.pt2`` too, which takes some seconds.
+        folder: is made where needed; files of an earlier export are replaced.
+        program: whether to write ``deiii.pt2``, which takes some seconds.
+
+    Returns:
+        the folder.
 
     Raises:
         RunError, CheckpointError: the run is not trained.
-        ExportError: the program's outputs are further than 1e-4 from the network's.
+        ExportError: the outputs of the program differ from those of the network by more than 1e-4.
     """
     folder = Path(folder)
     trained = load_network(run)
@@ -93,21 +108,53 @@ def export(run: str | Path, folder: str | Path, program: bool = True) -> Path:
     with atomic_path(folder / WEIGHTS) as temporary:
         save_file({n: t.contiguous().clone() for n, t in network.state_dict().items()}, str(temporary))
     write_text(folder / CARD, model_card(manifest, metrics))
-    write_json(folder / MANIFEST, manifest)  # last: an export is there when this is
+    write_json(folder / MANIFEST, manifest)  # last, because it marks a complete export
     return folder
 
 
+def model_card(manifest: dict[str, Any], metrics: dict[str, Any] | None) -> str:
+    """Return the model card as Markdown.
+
+    Args:
+        manifest: what ``deiii.json`` holds.
+        metrics: what the run's ``metrics.json`` holds; ``None`` where the run was not evaluated.
+    """
+    settings = manifest["settings"]
+    switches = {"video": "face crops", "flow": "optical flow", "audio": "log-mel spectrogram"}
+    outputs = []
+    if manifest["classes"]:
+        outputs.append("the classes " + ", ".join(manifest["classes"]))
+    if manifest["attributes"]:
+        pairs = zip(manifest["attributes"], manifest["ranges"], strict=True)
+        outputs.append("the attributes " + ", ".join(f"{n} ({lo:g} to {hi:g})" for n, (lo, hi) in pairs))
+    figures = {}
+    if metrics is not None:
+        names = figure_names(metrics["test"])
+        figures = {key: name for key, name in names.items() if metrics["test"][key] is not None}
+    return render(
+        "model_card.md.j2",
+        m=manifest,
+        s=settings,
+        inputs=[name for switch, name in switches.items() if settings["model"][switch]],
+        outputs=outputs,
+        metrics=metrics,
+        figures=figures,
+    )
+
+
 def read_export(folder: str | Path) -> tuple[Config, dict[str, Any], dict[str, Tensor], Path]:
-    """Settings, manifest, weights and where these lie.
+    """Return the settings, the manifest, the weights by name, and the path of the weights.
 
     Raises:
-        ExportError: damaged, or of another format.
+        ExportError: the folder holds no export, a damaged one, or one of another format.
     """
     path = Path(folder) / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         if manifest["format"] != FORMAT:
-            raise ExportError(f"{path} has format {manifest['format']}, this version reads {FORMAT}")
+            raise ExportError(
+                f"{path} has format {manifest['format']}, this version reads {FORMAT}; export the run again"
+            )
         config = parse_config(json.dumps(manifest["settings"]))
         weights = load_file(Path(folder) / WEIGHTS)
     except ExportError:
@@ -118,10 +165,10 @@ def read_export(folder: str | Path) -> tuple[Config, dict[str, Any], dict[str, T
 
 
 def write_program(network: nn.Module, config: Config, path: Path) -> float:
-    """Export the network for any batch size; returns the largest difference of its outputs.
+    """Write the network as a program for any batch size; returns the largest difference of its outputs.
 
     Raises:
-        ExportError: the difference passes `TOLERANCE`.
+        ExportError: the difference is above `TOLERANCE`.
     """
     program = Program(network).cpu().eval()
     shapes = {name: i["shape"] for name, i in describe_inputs(config).items()}
@@ -139,26 +186,32 @@ def write_program(network: nn.Module, config: Config, path: Path) -> float:
             found, wanted = again(inputs), program(inputs)
             worst = max(worst, *(float((found[n] - w).abs().max()) for n, w in wanted.items()))
         if not worst <= TOLERANCE:
-            raise ExportError(f"the exported program differs from the network by {worst:g}")
+            raise ExportError(
+                f"the exported program differs from the network by {worst:g}, more than {TOLERANCE:g}; "
+                "export without it: --no-program"
+            )
     return worst
 
 
 def describe_inputs(config: Config) -> dict[str, dict[str, Any]]:
-    """Name, shape (B is the batch), type and meaning of what ``deiii.pt2`` takes."""
-    c, m = config.loader, config.model
-    t, s, l = c.steps, c.crop, c.audio_steps
+    """Return shape (``B`` is the batch), dtype and meaning of each input of ``deiii.pt2``, by name."""
+    m = config.model
+    steps, size, hops = config.loader.steps, config.loader.crop, config.loader.audio_steps
+    video = m.video or m.flow
     pixels = f"RGB / 255, minus {MEAN}, divided by {STD}"
     known = {
-        "frames": (m.video, ["B", t, 3, s, s], "float32", pixels),
-        "flow": (m.flow, ["B", t, 2, s, s], "float32", "px of the crop to the next native frame; u, v"),
-        "video_time": (m.video or m.flow, ["B", t], "float32", "s"),
-        "video_mask": (m.video or m.flow, ["B", t], "bool", "true where the step shows the face"),
-        "flow_mask": (m.video or m.flow, ["B", t], "bool", "true where the step's flow is valid"),
-        "logmel": (
-            m.audio, ["B", l, config.logmel.n_mels], "float32", f"(dB - {DB_CENTRE:g}) / {DB_SCALE:g}",
+        "frames": (m.video, ["B", steps, 3, size, size], "float32", pixels),
+        "flow": (
+            m.flow, ["B", steps, 2, size, size], "float32", "px of the crop to the next native frame; u, v",
         ),
-        "audio_time": (m.audio, ["B", l], "float32", "s, same zero as video_time"),
-        "audio_mask": (m.audio, ["B", l], "bool", "true where there is sound"),
+        "video_time": (video, ["B", steps], "float32", "s"),
+        "video_mask": (video, ["B", steps], "bool", "true where the step shows the face"),
+        "flow_mask": (video, ["B", steps], "bool", "true where the step's flow is valid"),
+        "logmel": (
+            m.audio, ["B", hops, config.logmel.n_mels], "float32", f"(dB - {DB_CENTRE:g}) / {DB_SCALE:g}",
+        ),
+        "audio_time": (m.audio, ["B", hops], "float32", "s, same zero as video_time"),
+        "audio_mask": (m.audio, ["B", hops], "bool", "true where there is audio"),
     }  # fmt: skip
     return {
         name: {"shape": shape, "dtype": dtype, "meaning": meaning}
@@ -168,7 +221,7 @@ def describe_inputs(config: Config) -> dict[str, dict[str, Any]]:
 
 
 def example(config: Config, size: int, seed: int = 0) -> dict[str, Tensor]:
-    """Random inputs of a batch size; about a fifth of the mask's entries are false."""
+    """Return random inputs for a batch size; about a fifth of the entries of the masks are false."""
     g = torch.Generator().manual_seed(seed)
     inputs = {}
     for name, about in describe_inputs(config).items():
@@ -183,13 +236,20 @@ def example(config: Config, size: int, seed: int = 0) -> dict[str, Tensor]:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """The sections that matter, without what belonged to the training machine."""
-    tree = OmegaConf.to_container(OmegaConf.structured(config))
-    default = OmegaConf.to_container(OmegaConf.structured(Config()))
-    kept = {name: tree[name] for name in SECTIONS}
+    """Return the sections that using the network depends on; operational settings get their defaults."""
+    tree = _tree(config)
+    default = _tree(Config())
+    settings = {name: tree[name] for name in SECTIONS}
     for name in SECTIONS:
         section = getattr(config, name)
         for f in fields(section) if is_dataclass(section) else ():
             if f.metadata["operational"]:
-                kept[name][f.name] = default[name][f.name]
-    return kept
+                settings[name][f.name] = default[name][f.name]
+    return settings
+
+
+def _tree(config: Config) -> dict[str, Any]:
+    tree = OmegaConf.to_container(OmegaConf.structured(config))
+    if not isinstance(tree, dict):
+        raise TypeError(f"the settings are a {type(tree).__name__}, not a table")
+    return {str(name): value for name, value in tree.items()}

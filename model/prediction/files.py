@@ -1,4 +1,4 @@
-"""The command ``deiii predict``: files in, a table, JSON and pictures over the video out."""
+"""The command ``deiii predict``: a table, one JSON file and, if asked, one overlay video a media file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BAR = 24  # characters
 
 
 class MediaError(ValueError):
-    """Nothing to predict for; the message says what was looked for."""
+    """There is no media file to predict for; the message says what was looked for."""
 
 
 def predict_files(
@@ -35,15 +35,26 @@ def predict_files(
     settings: Sequence[str] = (),
     progress: bool = True,
 ) -> list[Prediction]:
-    """Judge files one after the other with one loaded network, writing ``<name>.json`` for each.
+    """Predict for files one after the other; writes ``predictions.csv`` and ``<name>.json`` for each.
 
-    ``predictions.csv`` holds a row a file. With ``overlay``, a video is drawn for each file that has
-    a picture: to this path for a single file, into a folder of this name for several.
+    Args:
+        run: a run folder or an exported folder.
+        media: files and folders of files.
+        out: folder for the results.
+        overlay: where to write overlay videos of the files that have video: a path for a single file, a
+            folder for several; ``None`` for none.
+        window_s, hop_s: length and distance of the sliding window in s; see `Predictor.predict`.
+        device: auto, cpu or cuda.
+        settings: ``key=value`` settings for this machine.
+        progress: whether to show a bar.
+
+    Returns:
+        the predictions without arrays and timelines, in the order of the files.
 
     Raises:
-        MediaError: no media files.
+        MediaError: there are no media files.
     """
-    find_media(media)  # a wrong name is told before anything is loaded
+    find_media(media)  # report a wrong name before the network is loaded
     network = load(run, device, settings)
     return predict_loaded(network, media, out, overlay, window_s, hop_s, progress)
 
@@ -56,9 +67,9 @@ def predict_loaded(
     window_s: float | None = None,
     hop_s: float | None = None,
     progress: bool = True,
-    say: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
 ) -> list[Prediction]:
-    """`predict_files` with a network that is loaded already."""
+    """Do `predict_files` with a loaded network; ``report`` receives the text on each file."""
     files, out = find_media(media), Path(out)
     out.mkdir(parents=True, exist_ok=True)
     found = []
@@ -69,20 +80,20 @@ def predict_loaded(
             prediction = network.predict(file, window_s, hop_s)
             write_json(out / f"{name}.json", prediction.tree())
             bar.clear()
-            say(describe(prediction))
+            report(describe(prediction))
             if overlay is not None:
                 target = Path(overlay) if len(files) == 1 else Path(overlay) / f"{name}.mp4"
-                say(_draw(prediction, network, target, progress))
+                report(_draw(prediction, network, target, progress))
             found.append(_light(prediction))
     write_table(out / "predictions.csv", found, network)
     return found
 
 
 def find_media(words: Sequence[str]) -> list[Path]:
-    """Files as they are named, and the media files under each folder.
+    """Return the named files, and the media files in each named folder and below it.
 
     Raises:
-        MediaError: where that is none, or a name is not there.
+        MediaError: there are none, or a name does not exist.
     """
     files: list[Path] = []
     for word in words:
@@ -95,14 +106,14 @@ def find_media(words: Sequence[str]) -> list[Path]:
         elif path.exists():
             files.append(path)
         else:
-            raise MediaError(f"there is no {path}; name media files or a folder of them")
+            raise MediaError(f"{path} does not exist; name media files, or a folder of them")
     if not files:
         raise MediaError("name at least one media file or folder: make predict RUN=runs/x MEDIA=clip.mp4")
     return list(dict.fromkeys(files))
 
 
 def unique_names(files: Sequence[Path]) -> list[str]:
-    """A name for each file's results: its stem, with folders and suffix where that is not unique.
+    """Return a name for each file's results: its stem, with folder and suffix where that is not unique.
 
     >>> unique_names([Path("a/1.mp4"), Path("b/1.mp4"), Path("b/2.mp4")])
     ['a-1.mp4', 'b-1.mp4', '2']
@@ -114,23 +125,26 @@ def unique_names(files: Sequence[Path]) -> list[str]:
 
 
 def describe(p: Prediction) -> str:
-    """A file's result for the terminal."""
+    """Return a file's prediction as text for the terminal."""
     lines = [f"{p.path}  ({p.seconds:.1f} s)"]
     for name, value in sorted(p.probabilities.items(), key=lambda item: -item[1]):
         lines.append(f"  {name:24s} {value:6.3f}  {'█' * round(BAR * value)}")
     lines += [f"  {name:24s} {value:+6.2f}" for name, value in p.attributes.items()]
-    for output, shares in p.parts.items():
-        lines.append(f"  part in {output}: " + ", ".join(f"{s} {v:+.3f}" for s, v in shares.items()))
+    for output, shares in p.contributions.items():
+        lines.append(f"  contributions to {output}: " + ", ".join(f"{s} {v:+.3f}" for s, v in shares.items()))
     if p.face:
         f = p.face
         gap = f", longest gap {f.longest_gap_s:.1f} s" if f.longest_gap_s else ""
-        where = f"in {100 * f.share:.0f} % of {f.frames} frames, {f.width_px:.0f} px wide"
+        where = f"in {100 * f.share:.0f} % of {f.frames} video frames, {f.width_px:.0f} px wide"
         lines.append(f"  face track {f.quality}: {where}{gap}")
     return "\n".join([*lines, *(f"  note: {note}" for note in p.notes)])
 
 
 def write_table(path: Path, found: Sequence[Prediction], network: Predictor) -> None:
-    """``predictions.csv``: a row a file; cells of what could not be judged stay empty."""
+    """Write ``predictions.csv`` of `deiii predict`: a row a file, with empty cells where no input is usable.
+
+    It is another table than that of an evaluated run (`deiii.model.evaluation.predictions`).
+    """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     outputs = [*(f"p_{c}" for c in network.classes), *network.attributes]
@@ -154,5 +168,5 @@ def _draw(prediction: Prediction, network: Predictor, target: Path, progress: bo
 
 
 def _light(prediction: Prediction) -> Prediction:
-    """Without the features, which are large."""
+    """Return the prediction without what is large."""
     return replace(prediction, arrays={}, timeline=None)

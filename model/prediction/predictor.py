@@ -1,12 +1,12 @@
-"""A trained network that judges media files.
+"""Predict for media files with a trained network.
 
 >>> from deiii import load                                         # doctest: +SKIP
 >>> network = load("runs/latest")                                  # doctest: +SKIP
 >>> network.predict("clip.mp4").probabilities                      # doctest: +SKIP
 {'happy': 0.91, 'sad': 0.09}
 
-A file goes through the stages that made the training's caches and through the loader that evaluation
-uses, so a clip of the corpus gets the very probabilities that its evaluation wrote down.
+A file passes the stages that computed the training's caches and the loader that evaluation uses, so that a
+clip of the corpus gets the probabilities that evaluation recorded for it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from deiii.data.cache.stages import FACES, LOGMEL, get_stage, network_stages, st
 from deiii.data.config.load import parse_config, to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.loader.batch import Batch
 from deiii.data.loader.recording import recording
 from deiii.data.tools.devices import pick_device
 from deiii.model.network.hide_streams import STREAMS, enabled_streams, hide
@@ -36,49 +37,69 @@ from deiii.model.training.scoring import Predictions, score
 from deiii.model.training.trained import build_network, load_network
 from deiii.pipeline.extract import run_stages
 
-LONGER = 1.25  # a recording this many times longer than any training clip is judged in windows
-MOST_BATCH = 16
+LONGER = 1.25  # a recording this many times longer than any training clip is predicted in windows
+HOP_S = 0.2  # default distance of sliding windows
+MOST_WINDOWS = 2000  # by default, of the sliding window
+MOST_BATCH = 16  # intervals
+
+Intervals = list[tuple[float, float]]  # begin and end in s
 
 
 class Predictor:
-    """A network with the settings it was trained with; made by `load`.
+    """A trained network with its settings; `load` makes it.
 
-    Attributes:
-        classes, attributes: what is predicted.
+    Args:
+        network: with its weights.
         config: settings of preprocessing and network.
+        task: the classes and attributes that it predicts.
+        device: where it computes.
+        seconds: the median and the longest training clip, in s.
     """
 
     def __init__(
-        self, network: nn.Module, config: Config, task: Task, device: torch.device, seconds: Sequence[float]
+        self,
+        network: nn.Module,
+        config: Config,
+        task: Task,
+        device: torch.device,
+        seconds: tuple[float, float],
     ):
-        self.network, self.config, self.task, self.device = network.to(device).eval(), config, task, device
+        self.network = network.to(device).eval()
+        self.config = config
+        self.task = task
+        self.device = device
         self.median_s, self.longest_s = seconds
         self.stages = network_stages(config.model)
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """The class names; empty where no classes are predicted."""
         return self.task.classes
 
     @property
     def attributes(self) -> tuple[str, ...]:
+        """The attribute names."""
         return self.task.attributes
 
     def predict(
         self, path: str | Path, window_s: float | None = None, hop_s: float | None = None
     ) -> Prediction:
-        """Judge one file.
+        """Predict for one media file.
 
-        A recording as long as a training clip is judged as evaluation would; a much longer one
-        is cut into windows without overlap, whose predictions are averaged.
+        A recording as long as a training clip is treated as in evaluation. A much longer one is cut into
+        windows without overlap, whose predictions are averaged.
 
         Args:
-            path: any media file; what it lacks (sound, a face) is told in the notes.
-            window_s: length of the sliding window in s; by default the median training clip's, at most
+            path: any media file; the notes of the result tell which inputs it lacks.
+            window_s: length of the sliding window in s; by default that of the median training clip, at most
                 half of the recording.
-            hop_s: distance of windows in s; by default 0.2, or more so that there are at most 2000.
+            hop_s: distance of the windows in s; by default 0.2, or more so that there are at most 2000.
 
         Raises:
-            data.weights.WeightsError: where the face detector's or RAFT's weights cannot be had.
+            WeightsError: the weights of the face detector or of RAFT cannot be found or downloaded.
+
+        >>> load("runs/latest").predict("clip.mp4").label   # doctest: +SKIP
+        'happy'
         """
         results = run_stages(path, self.config, self.stages)
         outcomes = {stage: r.outcome for stage, r in results.items()}
@@ -87,73 +108,112 @@ class Predictor:
         notes = tuple(notes_on(outcomes, enabled_streams(self.config.model)))
         if not arrays:
             return Prediction(str(path), seconds, outcomes, notes=notes)
+        units = self._units(seconds)
+        centres, window, windows = self._windows(seconds, window_s, hop_s)
+        inputs = [s for s in enabled_streams(self.config.model) if stage_of_stream(s) in arrays]
+        shown = [frozenset(c) for n in range(len(inputs), 0, -1) for c in combinations(inputs, n)]
+        # One pass over the network: the units with every combination of inputs (all inputs first), then the
+        # sliding windows.
+        hidden = [set(inputs) - some for some in shown for _ in units]
+        found = self._score(arrays, units * len(shown) + windows, hidden, inputs)
+        by_inputs = {
+            some: _Rows(found, self.task, slice(k * len(units), (k + 1) * len(units)))
+            for k, some in enumerate(shown)
+        }
+        moving = _Rows(found, self.task, slice(len(shown) * len(units), None))
+        if len(units) > 1:
+            notes += (f"longer than the training clips: the mean over {len(units)} windows",)
+        whole = self._combine(by_inputs)
+        return Prediction(
+            path=str(path),
+            seconds=seconds,
+            outcomes=outcomes,
+            probabilities=whole.probabilities,
+            attributes=whole.attributes,
+            heads=whole.heads,
+            contributions=whole.contributions,
+            face=face_track(arrays[FACES.name], self.config.faces) if FACES.name in arrays else None,
+            timeline=Timeline(
+                centres,
+                moving.values("probabilities"),
+                moving.values("attributes"),
+                moving.present(),
+                window,
+            ),
+            notes=notes,
+            arrays=arrays,
+        )
+
+    def _units(self, seconds: float) -> Intervals:
+        """Return the intervals whose mean is the prediction: the whole recording, or windows of it."""
+        if seconds <= LONGER * self.longest_s:
+            return [(0.0, seconds)]
+        edges = np.linspace(0, seconds, max(1, round(seconds / self.median_s)) + 1)
+        return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+
+    def _windows(
+        self, seconds: float, window_s: float | None, hop_s: float | None
+    ) -> tuple[np.ndarray, float, Intervals]:
+        """Return the centres (float64 [W]), the length and the intervals of the sliding window, in s."""
         window = min(self.median_s, seconds / 2) if window_s is None else min(window_s, seconds)
-        whole = seconds <= LONGER * self.longest_s
-        units = [(0.0, seconds)] if whole else _tiles(seconds, self.median_s)
-        hop = hop_s or max(0.2, seconds / 2000)
+        hop = hop_s or max(HOP_S, seconds / MOST_WINDOWS)
         centres = np.arange(hop / 2, max(seconds, hop), hop)
         begin = np.clip(centres - window / 2, 0, seconds - window)
-        slides = [(b, b + window) for b in begin.tolist()]
-        there = [s for s in enabled_streams(self.config.model) if stage_of_stream(s) in arrays]
-        some = [frozenset(c) for n in range(len(there), 0, -1) for c in combinations(there, n)]
-        # one pass: the units with every combination of inputs, all of them first, then the windows
-        found = self._score(
-            arrays, units * len(some) + slides, [set(there) - s for s in some for _ in units], there
-        )
-        parts_of = lambda k: _Found(found, self.task, slice(k * len(units), (k + 1) * len(units)))
-        moving = _Found(found, self.task, slice(len(some) * len(units), None))
-        probabilities, attributes, heads, parts = self._judge({s: parts_of(k) for k, s in enumerate(some)})
-        timeline = Timeline(
-            centres, moving.values("probabilities"), moving.values("attributes"), moving.present(), window
-        )
-        if not whole:
-            notes += (f"longer than the training clips: the mean over {len(units)} windows",)
-        face = face_track(arrays[FACES.name], self.config.faces) if FACES.name in arrays else None
-        return Prediction(
-            str(path), seconds, outcomes, probabilities, attributes, heads, parts, face, timeline,
-            notes, arrays,
-        )  # fmt: skip
+        return centres, window, [(b, b + window) for b in begin.tolist()]
 
-    def _judge(self, by_inputs: Mapping[frozenset[str], _Found]) -> tuple[dict, dict, dict, dict]:
-        """Means over the units: probabilities, attributes, the heads' own, and parts.
+    def _combine(self, by_inputs: Mapping[frozenset[str], _Rows]) -> _Whole:
+        """Average over the units, and compute the contributions of the inputs.
 
         Args:
-            by_inputs: what is found from some of the inputs, from all of them first.
+            by_inputs: the units' predictions from some of the inputs, from all of them first.
         """
-        full, whole = next(iter(by_inputs.items()))
-        keep = whole.present()
-        if not keep.any():
-            return {}, {}, {}, {}
-        p, a = whole.mean(keep)
-        named = lambda p, a: (
-            dict(zip(self.classes, p.tolist(), strict=True)),
-            dict(zip(self.attributes, a.tolist(), strict=True)),
-        )
+        all_inputs, full = next(iter(by_inputs.items()))
+        rows = full.present()
+        if not rows.any():
+            return _Whole({}, {}, {}, {})
+        p, a = full.mean(rows)
         heads = {}
         for head in ("video", "audio"):
-            if whole.present(head).any():
-                own = named(*whole.mean(whole.present(head), head))
-                heads[head] = own[0] | own[1]
+            own = full.present(head)
+            if own.any():
+                probabilities, attributes = full.mean(own, head)
+                heads[head] = self._by_class(probabilities) | self._by_attribute(attributes)
         top = [int(p.argmax())] if len(p) else []
 
         def value(shown: frozenset[str]) -> np.ndarray:
-            probabilities, attributes = by_inputs[shown].mean(keep)
+            probabilities, attributes = by_inputs[shown].mean(rows)
             return np.concatenate([probabilities[top], attributes])
 
-        blank = np.array([1 / len(p)] * len(top) + [sum(r) / 2 for r in self.task.ranges])
-        shares = shapley(sorted(full, key=STREAMS.index), value, blank)
+        chance = np.array([1 / len(p)] * len(top) + [sum(r) / 2 for r in self.task.ranges])
+        shares = shapley(sorted(all_inputs, key=STREAMS.index), value, chance)
         outputs = [*(self.classes[i] for i in top), *self.attributes]
-        parts = {o: {s: float(v[k]) for s, v in shares.items()} for k, o in enumerate(outputs)}
-        return *named(p, a), heads, parts
+        contributions = {
+            output: {name: float(values[k]) for name, values in shares.items()}
+            for k, output in enumerate(outputs)
+        }
+        return _Whole(self._by_class(p), self._by_attribute(a), heads, contributions)
+
+    def _by_class(self, values: np.ndarray) -> dict[str, float]:
+        return dict(zip(self.classes, values.tolist(), strict=True))
+
+    def _by_attribute(self, values: np.ndarray) -> dict[str, float]:
+        return dict(zip(self.attributes, values.tolist(), strict=True))
 
     def _score(
         self,
-        arrays: Mapping,
+        arrays: Mapping[str, Mapping[str, np.ndarray]],
         intervals: Sequence[tuple[float, float]],
         hidden: Sequence[set[str]],
         inputs: Sequence[str],
     ) -> Predictions:
-        """Run the network on intervals; from the i-th, the inputs in ``hidden[i]`` are hidden."""
+        """Run the network on intervals of one recording.
+
+        Args:
+            arrays: by stage, what the stages computed.
+            intervals: begin and end in s.
+            hidden: the inputs to hide from the i-th interval; none beyond the list's end.
+            inputs: the inputs that occur in ``hidden``.
+        """
         empty = {name: get_stage(name).empty(self.config) for name in self.stages}
         features = recording({**empty, **arrays}, intervals, self.classes)
         loader = replace(self.config.loader, batch=min(len(intervals), MOST_BATCH), residency="stream")
@@ -163,36 +223,51 @@ class Predictor:
         for row, names in enumerate(hidden):
             for name in names:
                 gone[name][row] = True
-        change = lambda batch: hide(batch, **{s: g[batch.index] for s, g in gone.items()})
-        return score(self.network, batches.epoch(0), self.device, config.train, change)
+
+        def hide_inputs(batch: Batch) -> Batch:
+            return hide(batch, **{name: rows[batch.index] for name, rows in gone.items()})
+
+        return score(self.network, batches.epoch(0), self.device, config.train, hide_inputs)
 
 
 @dataclass(frozen=True)
-class _Found:
-    """Some rows of what a pass over the network gave."""
+class _Whole:
+    """The prediction for a whole recording; empty where no input is left."""
+
+    probabilities: dict[str, float]
+    attributes: dict[str, float]
+    heads: dict[str, dict[str, float]]
+    contributions: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Some rows of the predictions of one pass over the network."""
 
     found: Predictions
     task: Task
     rows: slice
 
     def values(self, kind: str, head: str = "fused") -> np.ndarray:
+        """Return a head's ``probabilities``, float32 [n,C], or ``attributes``, float32 [n,A]."""
         width = {"probabilities": len(self.task.classes), "attributes": len(self.task.attributes)}[kind]
-        whole = getattr(self.found, kind).get(head, np.zeros((len(self.found.index), width), np.float32))
-        return whole[self.rows]
+        every = getattr(self.found, kind).get(head, np.zeros((len(self.found.index), width), np.float32))
+        return every[self.rows]
 
     def present(self, head: str = "fused") -> np.ndarray:
-        whole = self.found.present.get(head, np.zeros(len(self.found.index), bool))
-        return whole[self.rows]
+        """Return whether each row has what the head reads, bool [n]."""
+        every = self.found.present.get(head, np.zeros(len(self.found.index), bool))
+        return every[self.rows]
 
-    def mean(self, keep: np.ndarray, head: str = "fused") -> tuple[np.ndarray, np.ndarray]:
-        return tuple(
-            self.values(kind, head)[keep].mean(axis=0, dtype=np.float64)
-            for kind in ("probabilities", "attributes")
-        )
+    def mean(self, rows: np.ndarray, head: str = "fused") -> tuple[np.ndarray, np.ndarray]:
+        """Return mean probabilities, float64 [C], and attributes, float64 [A], over a mask, bool [n]."""
+        probabilities = self.values("probabilities", head)[rows].mean(axis=0, dtype=np.float64)
+        attributes = self.values("attributes", head)[rows].mean(axis=0, dtype=np.float64)
+        return probabilities, attributes
 
 
 def load(path: str | Path, device: str = "auto", overrides: Iterable[str] = ()) -> Predictor:
-    """A trained network from a run folder or from a folder that `deiii.model.prediction.export` made.
+    """Load a trained network from a run folder, or from a folder that `deiii export` wrote.
 
     Args:
         path: the folder.
@@ -200,7 +275,12 @@ def load(path: str | Path, device: str = "auto", overrides: Iterable[str] = ()) 
         overrides: ``key=value`` settings for this machine, such as ``faces.weights=/w/yunet.onnx``.
 
     Raises:
-        RunError, CheckpointError, ConfigError: the folder is not what it should be, or a setting is not.
+        RunError, CheckpointError, ExportError: the folder holds no usable run or export.
+        ConfigError: a setting is unknown, or belongs to the trained network.
+        DeviceError: the device is not there.
+
+    >>> load("runs/latest", device="cpu").classes   # doctest: +SKIP
+    ('happy', 'sad')
     """
     folder = Path(path)
     if (folder / MANIFEST).is_file():
@@ -208,24 +288,18 @@ def load(path: str | Path, device: str = "auto", overrides: Iterable[str] = ()) 
         network, task = build_network(config, info, weights, source)
     else:
         trained = load_network(folder)
-        network, task, config, info = trained.network, trained.task, trained.config, trained.info
+        network, task, config, info = trained.network, trained.task, trained.config, dict(trained.info)
     if changes := list(overrides):
         config = _override(config, changes)
-    sound_s = config.loader.audio_steps * LOGMEL.row_seconds(config)
-    seconds = info.get("seconds") or {"median": sound_s, "longest": 2 * sound_s}
+    audio_s = config.loader.audio_steps * LOGMEL.row_seconds(config)
+    seconds = info.get("seconds") or {"median": audio_s, "longest": 2 * audio_s}
     return Predictor(network, config, task, pick_device(device), (seconds["median"], seconds["longest"]))
 
 
 def _override(config: Config, overrides: list[str]) -> Config:
-    """Settings for this machine; those that the network was built with stay as they are."""
-    heard = [name for name in network_stages(config.model) if get_stage(name).modality == "audio"]
-    fixed = [o for o in overrides if o.split("=")[0].split(".")[0] in ("model", "loader", *heard)]
+    """Apply settings for this machine; those that the network depends on may not change."""
+    audio = [name for name in network_stages(config.model) if get_stage(name).modality == "audio"]
+    fixed = [o for o in overrides if o.split("=")[0].split(".")[0] in ("model", "loader", *audio)]
     if fixed:
         raise ConfigError(f"{fixed[0]}: this setting belongs to the trained network and cannot be changed")
     return parse_config(to_yaml(config), overrides)
-
-
-def _tiles(seconds: float, window: float) -> list[tuple[float, float]]:
-    count = max(1, round(seconds / window))
-    edges = np.linspace(0, seconds, count + 1)
-    return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""What a network says about one media file, and how good its material was."""
+"""The prediction for one media file, and the quality of its inputs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from deiii.data.config.schema import FacesConfig
 
 @dataclass(frozen=True)
 class FaceTrack:
-    """How well the face was followed.
+    """Quality of a face track.
 
     Attributes:
-        frames: number of frames.
-        share: of the frames that show the face, 0 to 1.
+        frames: number of video frames.
+        share: of the video frames that show the face, 0 to 1.
         width_px: median width of the face in the source, px.
-        enlarged: how many times larger the network's crop is than the source; below 1 it is reduced.
+        enlarged: size of the network's crop divided by its size in the source; below 1 it is reduced.
         longest_gap_s: longest time without the face, s.
     """
 
@@ -33,8 +33,11 @@ class FaceTrack:
 
     @property
     def quality(self) -> str:
-        """``good``, ``fair`` or ``poor``: poor where less than 60 % of the frames show the face or
-        its crop is enlarged more than 3 times, fair below 90 % or above 1.5 times."""
+        """``good``, ``fair`` or ``poor``.
+
+        It is poor where less than 60 % of the video frames show the face or its crop is enlarged more than 3
+        times, and fair below 90 % or above 1.5 times.
+        """
         if self.share < 0.6 or self.enlarged > 3:
             return "poor"
         return "fair" if self.share < 0.9 or self.enlarged > 1.5 else "good"
@@ -45,11 +48,14 @@ class Timeline:
     """Predictions of a window that slides over the recording.
 
     Attributes:
-        time: float64 [W], centre of the stretch of time each row stands for, s.
+        time: float64 [W], s, the centre of each row's interval.
         probabilities: float32 [W,C].
         attributes: float32 [W,A].
-        present: bool [W], whether there was anything to judge.
-        window_s: length of the window.
+        present: bool [W], whether the window holds any input.
+        window_s: length of the window in s.
+
+    Raises:
+        ValueError: the arrays have different numbers of rows.
     """
 
     time: np.ndarray
@@ -58,23 +64,34 @@ class Timeline:
     present: np.ndarray
     window_s: float
 
+    def __post_init__(self) -> None:
+        arrays = (self.time, self.probabilities, self.attributes, self.present)
+        if len({len(array) for array in arrays}) > 1:
+            raise ValueError(f"a timeline needs one row a window, not {[list(a.shape) for a in arrays]}")
+
+    def __repr__(self) -> str:
+        return (
+            f"Timeline(windows={len(self.time)}, probabilities={list(self.probabilities.shape)}, "
+            f"attributes={list(self.attributes.shape)}, window_s={self.window_s:g})"
+        )
+
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network says about one file.
+    """The prediction for one media file.
 
     Attributes:
         path: the file.
-        seconds: its length.
+        seconds: its length in s.
         outcomes: of every stage that the network needs.
-        probabilities: by class; empty where there was nothing to judge, or no classes.
+        probabilities: by class; empty where no input is usable, or no classes are predicted.
         attributes: by name, in the corpus's range.
-        heads: the video and the audio head's own probabilities and attributes, where each has its input.
-        parts: by class or attribute (the predicted class, each attribute) and input; see
+        heads: probabilities and attributes of the video head and of the audio head, where each has its input.
+        contributions: by output (the predicted class, each attribute) and input; see
             `deiii.model.prediction.shapley`.
         face: the face track, where there is one.
-        timeline: the sliding window.
-        notes: what was missing and what was done about it, in words.
+        timeline: the predictions of the sliding window.
+        notes: which inputs are missing or incomplete, and what the prediction is from, as text.
         arrays: by stage, what the stages computed.
     """
 
@@ -84,7 +101,7 @@ class Prediction:
     probabilities: Mapping[str, float] = field(default_factory=dict)
     attributes: Mapping[str, float] = field(default_factory=dict)
     heads: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    parts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    contributions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     face: FaceTrack | None = None
     timeline: Timeline | None = None
     notes: tuple[str, ...] = ()
@@ -92,7 +109,7 @@ class Prediction:
 
     @property
     def usable(self) -> bool:
-        """Whether there was anything to judge."""
+        """Whether there was any usable input."""
         return bool(self.probabilities or self.attributes)
 
     @property
@@ -101,15 +118,15 @@ class Prediction:
         return max(self.probabilities, key=self.probabilities.__getitem__) if self.probabilities else None
 
     def tree(self) -> dict[str, Any]:
-        """Everything but the arrays, ready for JSON; numbers are rounded to 6 digits."""
+        """Return everything but the arrays for JSON; numbers are rounded to 6 decimals."""
         t = self.timeline
         steps = {} if t is None else {"window_s": t.window_s, "steps": [
             {
                 "time_s": at,
-                "probabilities": dict(zip(self.probabilities, p, strict=True)) if there else None,
-                "attributes": dict(zip(self.attributes, a, strict=True)) if there else None,
+                "probabilities": dict(zip(self.probabilities, p, strict=True)) if present else None,
+                "attributes": dict(zip(self.attributes, a, strict=True)) if present else None,
             }
-            for at, p, a, there in zip(
+            for at, p, a, present in zip(
                 t.time.tolist(), t.probabilities.tolist(), t.attributes.tolist(), t.present, strict=True
             )
         ]}  # fmt: skip
@@ -117,7 +134,7 @@ class Prediction:
         return _rounded({
             "file": self.path, "seconds": self.seconds, "label": self.label,
             "probabilities": self.probabilities, "attributes": self.attributes, "heads": self.heads,
-            "parts": self.parts, "face": face, "notes": self.notes,
+            "contributions": self.contributions, "face": face, "notes": self.notes,
             "outcomes": {s: {"status": str(o.status), "reason": o.reason, "valid_share": o.fraction}
                          for s, o in self.outcomes.items()},
             "timeline": steps,
@@ -125,7 +142,7 @@ class Prediction:
 
 
 def face_track(faces: Mapping[str, np.ndarray], config: FacesConfig) -> FaceTrack:
-    """Figures of a face track from what the faces stage stored."""
+    """Return the quality of a face track from the fields of the faces stage."""
     valid, time = faces["valid"], faces["time"]
     width = float(np.median(faces["box"][valid, 2])) if valid.any() else 0.0
     shown = time[valid]
@@ -137,36 +154,39 @@ def face_track(faces: Mapping[str, np.ndarray], config: FacesConfig) -> FaceTrac
 
 
 def end_s(time: np.ndarray) -> float:
-    """Time in s at which a stream's last row ends."""
+    """Return the time in s at which the last row of a stage's arrays ends; ``time`` is float64 [n], s."""
     step = float(np.median(np.diff(time))) if len(time) > 1 else 0.04
     return float(time[-1]) + step
 
 
-MATERIAL = {"video": "picture", "audio": "sound"}  # what a file lacks, in the words of its notes
-
-# Whose reasons name settings of the faces stage; a model fixes them.
+# The reasons of these outcomes name settings of the faces stage, which the trained network fixes.
 SETTING_MATTERS = (Status.NO_FACE, Status.TOO_SHORT)
+MISSING = {Status.NO_FACE: "no face", Status.NO_AUDIO: "no audio", Status.NO_VIDEO: "no video"}
 
 
 def notes_on(outcomes: Mapping[str, Outcome], streams: Sequence[str]) -> Iterator[str]:
-    """What is missing or in part, by reason, and what is left."""
-    kinds = {Status.NO_FACE: "no face", Status.NO_AUDIO: "no sound", Status.NO_VIDEO: "no picture"}
+    """Yield what is missing or incomplete, each reason once, and what the prediction is from.
+
+    Args:
+        outcomes: by stage.
+        streams: the inputs that the network reads.
+    """
     own = {stage: o for stage, o in outcomes.items() if get_stage(stage).upstream is None and o.reason}
     for reason in dict.fromkeys(o.reason for o in own.values()):
         stage, outcome = next((s, o) for s, o in own.items() if o.reason == reason)
-        source = MATERIAL[get_stage(stage).modality]
+        modality = get_stage(stage).modality
         if outcome.usable:
-            yield f"{source} in part: {reason}"
+            yield f"only part of the {modality} is usable: {reason}"
         else:
-            if get_stage(stage).modality == "video" and outcome.status in SETTING_MATTERS:
-                reason += " (in the preprocessing that a model is trained on)"
-            kind = kinds.get(outcome.status, f"{source} unusable")
+            if modality == "video" and outcome.status in SETTING_MATTERS:
+                reason += " (a trained network fixes these settings)"
+            kind = MISSING.get(outcome.status, f"{modality} unusable")
             yield reason if reason.startswith(kind) else f"{kind}: {reason}"
     left = [s for s in streams if outcomes[stage_of_stream(s)].usable]
     if left and len(left) < len(streams):
-        yield f"judged by {' and '.join(left)} alone"
+        yield f"predicted from {' and '.join(left)} alone"
     elif not left:
-        yield "nothing is left to judge"
+        yield "no prediction: no input is usable"
 
 
 def _rounded(value: Any) -> Any:

@@ -1,9 +1,9 @@
-"""How much each input contributes to a prediction.
+"""Contributions of the inputs to a prediction, as Shapley values.
 
-Shapley values (Shapley 1953; for networks Lundberg and Lee, arXiv 1705.07874): an input's part is what
-hiding it takes away, averaged over all orders in which the inputs could be hidden. With at most three
-inputs every combination is tried, so the values are exact. The network was trained with one input, or
-the whole picture, hidden at times; flow alone it has not met, so read small differences with care.
+Sources: Shapley 1953; for networks Lundberg and Lee, arXiv 1705.07874. The contribution of an input is the
+change of the prediction when it is hidden, averaged over all orders in which the inputs could be hidden. With
+at most three inputs every combination is computed, so the values are exact. In training, one input or both
+video inputs were hidden at times, but never all inputs except flow: interpret small differences with care.
 """
 
 from __future__ import annotations
@@ -16,30 +16,32 @@ import numpy as np
 
 
 def shapley(
-    inputs: Sequence[str], value: Callable[[frozenset[str]], np.ndarray], nothing: np.ndarray
+    inputs: Sequence[str], value: Callable[[frozenset[str]], np.ndarray], chance: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Each input's part of ``value`` of all of them.
+    """Return the contribution of each input to the prediction from all of them.
 
     Args:
-        inputs: names of the inputs that are there.
-        value: what is predicted from some of them, float [K]; never asked for none.
-        nothing: what is predicted from none, float [K].
+        inputs: names of the available inputs.
+        value: the prediction from some of the inputs, float [K]; is never called without any input.
+        chance: the prediction without any input, float [K].
 
     Returns:
-        float64 [K] by input; with ``nothing`` they sum to the value of all inputs.
+        float64 [K] by input; their sum with ``chance`` is the prediction from all inputs.
 
-    >>> parts = shapley(("a", "b"), lambda s: np.array([0.25 * len(s) ** 2]), np.zeros(1))
-    >>> [float(p[0]) for p in parts.values()]
+    >>> contributions = shapley(("a", "b"), lambda some: np.array([0.25 * len(some) ** 2]), np.zeros(1))
+    >>> [float(values[0]) for values in contributions.values()]
     [0.5, 0.5]
     """
     n = len(inputs)
-    worth = {frozenset(): np.asarray(nothing, np.float64)}
+    worth: dict[frozenset[str], np.ndarray] = {frozenset(): np.asarray(chance, np.float64)}
     for size in range(1, n + 1):
         for some in combinations(inputs, size):
             worth[frozenset(some)] = np.asarray(value(frozenset(some)), np.float64)
-    parts = {}
+    contributions = {}
     for name in inputs:
-        without = [s for s in worth if name not in s]
-        weight = [factorial(len(s)) * factorial(n - len(s) - 1) / factorial(n) for s in without]
-        parts[name] = sum(w * (worth[s | {name}] - worth[s]) for w, s in zip(weight, without, strict=True))
-    return parts
+        contribution = np.zeros(np.shape(chance))
+        for shown in [s for s in worth if name not in s]:
+            weight = factorial(len(shown)) * factorial(n - len(shown) - 1) / factorial(n)
+            contribution += weight * (worth[shown | {name}] - worth[shown])
+        contributions[name] = contribution
+    return contributions

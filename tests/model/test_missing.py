@@ -88,6 +88,6 @@ def test_a_network_that_would_never_hear_anything_is_refused(mixed, capsys):
 def test_a_bimodal_network_scores_silent_clips_too_and_reports_each_missing_stream(mixed):
     metrics = evaluated(*mixed, "all", "bimodal")
     assert metrics["clips"]["test"] == {"in_split": 3, "scored": 3}
-    assert set(metrics["without"]) == {"frames", "flow", "sound", "frames+flow"}
+    assert set(metrics["without"]) == {"frames", "flow", "audio", "frames+flow"}
     assert metrics["heads"]["video"]["clips"] == 3 and metrics["heads"]["audio"]["clips"] == 1
     assert all(row["war"] is not None for row in metrics["without"].values())

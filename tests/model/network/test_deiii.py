@@ -23,7 +23,7 @@ SWITCHES = {
     "no IFE": {"ife": False},
     "no conformer, no IFE": {"conformer": False, "ife": False},
     "fused head alone": {"modality_heads": False},
-    "sound alone": {"video": False, "flow": False},
+    "audio alone": {"video": False, "flow": False},
     "picture alone": {"audio": False},
     "flow alone": {"audio": False, "video": False},
     "attributes alone": {"classes": False},
@@ -120,8 +120,8 @@ class TestEverySwitch:
     def test_missing_modalities_are_finite_forward_and_backward(self, changes):
         model, batch = make(**changes), batch_for(changes, 8)
         none = torch.zeros(8, dtype=torch.bool)
-        gone = {"frames": none.clone(), "flow": none.clone(), "sound": none.clone()}
-        gone["sound"][:3] = True
+        gone = {"frames": none.clone(), "flow": none.clone(), "audio": none.clone()}
+        gone["audio"][:3] = True
         gone["frames"][2:5] = gone["flow"][2:4] = True
         batch = hide(batch, **gone)
         outputs = model(batch)
@@ -176,7 +176,7 @@ def test_ife_relates_the_streams_through_time():
 def test_a_missing_stream_leaves_the_other_head_alone():
     model, batch = make(), random_batch()
     expected = model(batch)
-    assert torch.equal(model(hide(batch, sound=True)).video.logits, expected.video.logits)
+    assert torch.equal(model(hide(batch, audio=True)).video.logits, expected.video.logits)
     gone = model(hide(batch, frames=True, flow=True))
     assert torch.equal(gone.audio.logits, expected.audio.logits)
     assert not gone.video.present.any() and gone.fused.present.all()

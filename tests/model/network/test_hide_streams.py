@@ -8,13 +8,13 @@ from tests.helpers.model_helpers import random_batch, small_config
 
 
 def left(batch) -> torch.Tensor:
-    """bool [B,3]: frames, flow, sound."""
+    """bool [B,3]: frames, flow, audio."""
     return torch.stack([m.any(1) for m in (batch.video_mask, batch.flow_mask, batch.audio_mask)], 1)
 
 
 def test_hide_some_clips_or_all():
     batch = random_batch(3)
-    assert left(hide(batch, sound=True)).tolist() == [[True, True, False]] * 3
+    assert left(hide(batch, audio=True)).tolist() == [[True, True, False]] * 3
     some = left(hide(batch, flow=torch.tensor([False, True, False])))
     assert some[:, 1].tolist() == [True, False, True] and some[:, [0, 2]].all()
     assert left(batch).all()

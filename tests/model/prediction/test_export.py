@@ -12,8 +12,7 @@ from deiii import load
 from deiii.__main__ import main
 from deiii.data.config.load import load_config
 from deiii.data.loader.loader import Loader
-from deiii.model.prediction.card import model_card
-from deiii.model.prediction.export import ExportError, describe_inputs, export, read_export
+from deiii.model.prediction.export import ExportError, describe_inputs, export, model_card, read_export
 from deiii.model.training import checkpoint
 from deiii.model.training.run_folder import RunError
 

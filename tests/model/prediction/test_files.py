@@ -1,4 +1,4 @@
-"""Prediction from files: equal to evaluation, plain about what is missing, with a video over it."""
+"""Prediction from files: equal to evaluation, with notes on missing inputs and with an overlay video."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ def test_a_clip_of_the_corpus_gets_what_evaluation_gave_it(seen_run, network):
         assert found.label == row["predicted"]
 
 
-def test_parts_add_up_to_the_prediction(seen_run, network):
+def test_contributions_add_up_to_the_prediction(seen_run, network):
     found = network.predict(seen_run / "raw/c0.mp4")
-    assert set(found.parts) == {found.label, "valence"}
-    assert set(found.parts[found.label]) == {"frames", "flow", "sound"}
-    total = sum(found.parts[found.label].values())
+    assert set(found.contributions) == {found.label, "valence"}
+    assert set(found.contributions[found.label]) == {"frames", "flow", "audio"}
+    total = sum(found.contributions[found.label].values())
     assert total + 1 / 2 == pytest.approx(found.probabilities[found.label], abs=1e-5)
     low, high = network.task.ranges[0]
-    total = sum(found.parts["valence"].values())
+    total = sum(found.contributions["valence"].values())
     assert total + (low + high) / 2 == pytest.approx(found.attributes["valence"], abs=1e-5)
 
 
-def test_heads_and_face_track_are_told(seen_run, network):
+def test_heads_and_face_track_are_returned(seen_run, network):
     found = network.predict(seen_run / "raw/c0.mp4")
     assert set(found.heads) == {"video", "audio"}
     assert found.face.frames == 20 and found.face.share == 1 and found.face.quality == "good"
@@ -62,29 +62,33 @@ def test_timeline_covers_the_recording(seen_run, network):
     assert np.allclose(np.diff(t.time), 0.1) and t.time[0] == pytest.approx(0.05)
     assert t.time[-1] + 0.05 >= found.seconds - 0.1 and t.present.all()
     assert np.allclose(t.probabilities.sum(axis=1), 1, atol=1e-5)
-    assert np.ptp(t.probabilities[:, 0]) > 0  # it moves
+    assert np.ptp(t.probabilities[:, 0]) > 0  # it changes
 
 
-def test_without_sound_the_picture_judges(tmp_path, seen_run, network):
+def test_without_audio_the_prediction_is_from_video(tmp_path, seen_run, network):
     frames = [rgb for rgb, _ in read_video(seen_run / "raw/c0.mp4")]
     found = network.predict(write(tmp_path / "mute.mp4", frames))
-    assert found.usable and set(found.parts["valence"]) == {"frames", "flow"} and "audio" not in found.heads
+    assert (
+        found.usable
+        and set(found.contributions["valence"]) == {"frames", "flow"}
+        and "audio" not in found.heads
+    )
     assert any("the file has no audio stream" in n for n in found.notes)
-    assert "judged by frames and flow alone" in found.notes
+    assert "predicted from frames and flow alone" in found.notes
 
 
-def test_without_a_face_the_sound_judges(tmp_path, network):
+def test_without_a_face_the_prediction_is_from_audio(tmp_path, network):
     found = network.predict(write(tmp_path / "wall.mp4", numbered(20), sound=tone(0.8)))
-    assert found.usable and set(found.parts["valence"]) == {"sound"} and found.face is None
-    assert found.notes[0].startswith("no face in ") and "judged by sound alone" in found.notes
-    assert found.notes[0].endswith("(in the preprocessing that a model is trained on)")
+    assert found.usable and set(found.contributions["valence"]) == {"audio"} and found.face is None
+    assert found.notes[0].startswith("no face in ") and "predicted from audio alone" in found.notes
+    assert found.notes[0].endswith("(a trained network fixes these settings)")
 
 
-def test_nothing_to_judge_is_said_and_not_guessed(tmp_path, network):
+def test_without_usable_input_there_is_no_prediction(tmp_path, network):
     (tmp_path / "page.mp4").write_text("<!doctype html><p>log in")
     found = network.predict(tmp_path / "page.mp4")
     assert not found.usable and found.label is None and found.timeline is None
-    assert "nothing is left to judge" in found.notes and "web page" in found.notes[0]
+    assert "no prediction: no input is usable" in found.notes and "web page" in found.notes[0]
 
 
 def test_a_long_recording_is_the_mean_of_windows(tmp_path, network):
@@ -103,7 +107,7 @@ def test_command_writes_table_json_and_video(tmp_path, seen_run, capsys):
     words = ["predict", str(seen_run / "run"), str(clip), "--out", str(tmp_path / "out"), "--quiet"]
     assert main([*words, "--overlay", str(tmp_path / "over.mp4")]) == 0
     told = capsys.readouterr().out
-    assert "face track good" in told and "part in" in told and "over.mp4" in told
+    assert "face track good" in told and "contributions to" in told and "over.mp4" in told
     tree = json.loads((tmp_path / "out/c1.json").read_text())
     assert tree["label"] in "ab" and sum(tree["probabilities"].values()) == pytest.approx(1, abs=1e-4)
     assert tree["timeline"]["steps"] and tree["outcomes"]["faces"]["status"] == "ok"
@@ -114,7 +118,7 @@ def test_command_writes_table_json_and_video(tmp_path, seen_run, capsys):
 
 
 def check_overlay(path, source) -> None:
-    """Same instants and sound as the source; the source's picture above, drawn panel below."""
+    """Same times and audio as the source; the source's video frames above, the panel below."""
     theirs, ours = list(read_video(source)), list(read_video(path))
     assert [t for _, t in ours] == pytest.approx([t for _, t in theirs], abs=1e-3)
     width, height = theirs[0][0].shape[1::-1]
@@ -156,7 +160,7 @@ def test_media_are_found_and_named_apart(tmp_path):
     files = find_media([str(tmp_path / "a"), str(tmp_path / "b")])
     assert [f.name for f in files] == ["1.mp4", "1.mp4", "2.webm"]
     assert unique_names(files) == ["a-1.mp4", "b-1.mp4", "2"]
-    with pytest.raises(MediaError, match="there is no"):
+    with pytest.raises(MediaError, match="does not exist"):
         find_media([str(tmp_path / "gone.mp4")])
 
 

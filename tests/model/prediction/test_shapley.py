@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from deiii.model.prediction.shapley import shapley
 
-NAMES = ("frames", "flow", "sound")
+NAMES = ("frames", "flow", "audio")
 worths = st.lists(st.floats(-1, 1), min_size=8, max_size=8)
 
 
@@ -19,7 +19,7 @@ def lookup(values):
 
 @settings(deadline=None)  # a busy machine is no failure
 @given(worths)
-def test_parts_are_the_mean_over_all_orders(values):
+def test_contributions_are_the_mean_over_all_orders(values):
     worth = lookup(values)
     found = shapley(NAMES, lambda s: np.array([worth[s]]), np.array([worth[frozenset()]]))
     for name in NAMES:
@@ -32,12 +32,12 @@ def test_parts_are_the_mean_over_all_orders(values):
 
 @settings(deadline=None)  # a busy machine is no failure
 @given(worths)
-def test_parts_and_nothing_sum_to_all(values):
+def test_contributions_and_chance_sum_to_all(values):
     worth = lookup(values)
     found = shapley(NAMES, lambda s: np.array([worth[s]]), np.array([worth[frozenset()]]))
     assert np.isclose(sum(v[0] for v in found.values()) + worth[frozenset()], worth[frozenset(NAMES)])
 
 
-def test_an_input_that_changes_nothing_has_no_part():
-    found = shapley(NAMES, lambda s: np.array([float("sound" in s)]), np.zeros(1))
-    assert found["frames"][0] == found["flow"][0] == 0 and found["sound"][0] == 1
+def test_an_input_that_changes_nothing_has_no_contribution():
+    found = shapley(NAMES, lambda s: np.array([float("audio" in s)]), np.zeros(1))
+    assert found["frames"][0] == found["flow"][0] == 0 and found["audio"][0] == 1
