@@ -67,7 +67,7 @@ def evaluated(folder, words, table, name):
     return json.loads((run / "metrics.json").read_text())
 
 
-def test_silent_videos_train_and_evaluate_without_sound(mixed):
+def test_silent_videos_train_and_evaluate_without_audio(mixed):
     folder, words = mixed
     metrics = evaluated(folder, [*words, "model.audio=false"], "silent", "video-only")
     assert metrics["test"]["uar"] is not None
@@ -75,14 +75,14 @@ def test_silent_videos_train_and_evaluate_without_sound(mixed):
     assert metrics["clips"]["test"] == {"in_split": 2, "scored": 2}
 
 
-def test_a_network_that_would_never_hear_anything_is_refused(mixed, capsys):
+def test_a_network_for_an_input_that_no_clip_has_is_refused(mixed, capsys):
     folder, words = mixed
     run = folder / "refused"
     assert (
         main(["train", *words, f"corpus.table={folder / 'silent'}.csv", f"train.run={run}", "--quiet"]) == 1
     )
-    assert "has any sound; add model.audio=false" in capsys.readouterr().err
-    assert not (run / "config.yaml").exists()  # no run was begun
+    assert "has any audio; add model.audio=false" in capsys.readouterr().err
+    assert not (run / "config.yaml").exists()  # no run was started
 
 
 def test_a_bimodal_network_scores_silent_clips_too_and_reports_each_missing_stream(mixed):
