@@ -24,7 +24,7 @@ from deiii.data.config.strict_yaml import (
     read_yaml,
     refuse_references,
 )
-from deiii.data.tools.suggest import did_you_mean
+from deiii.data.config.suggest import did_you_mean
 
 CONFIGS = Path(deiii.__file__).parent / "configs"
 PLACES = (

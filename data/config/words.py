@@ -23,8 +23,8 @@ from pathlib import Path
 from deiii.data.config.load import load_config, shipped_configs
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.config.suggest import did_you_mean
 from deiii.data.tools.signals import INTERRUPTED, install_stop_handler
-from deiii.data.tools.suggest import did_you_mean
 
 HELP = "config files, bare names of configs that come with deiii (ravdess, tiny), and KEY=VALUE settings"
 GO_ON = "run the same command again to continue"

@@ -23,6 +23,7 @@ from pathlib import Path
 import pooch
 import requests
 
+from deiii.data.config.suggest import did_you_mean
 from deiii.data.tools.atomic_files import atomic_path, write_json
 from deiii.data.tools.fetch import (
     TIMEOUT_S,
@@ -34,7 +35,6 @@ from deiii.data.tools.fetch import (
     unzip,
 )
 from deiii.data.tools.progress import progress_bar
-from deiii.data.tools.suggest import did_you_mean
 
 THREADS = 4
 FOLDER = ".download"  # below the corpus root; holds unfinished files and is removed at the end

@@ -22,9 +22,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from deiii.data.config.schema import CorpusConfig
+from deiii.data.config.suggest import nearest
 from deiii.data.corpora.clips import Clip, Corpus, CorpusError
 from deiii.data.corpora.files import root_folder
-from deiii.data.tools.suggest import nearest
 
 REQUIRED = ("path", "speaker", "label")
 ATTRIBUTES = ("valence", "arousal", "dominance")

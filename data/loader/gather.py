@@ -19,8 +19,7 @@ from deiii.data.config.schema import LoaderConfig
 from deiii.data.loader.augment_audio import SOUND_DRAWS
 from deiii.data.loader.batch import StoredBatch
 from deiii.data.loader.feature_set import FeatureSet
-from deiii.data.loader.order import uniforms
-from deiii.data.loader.sampling import audio_window, video_steps
+from deiii.data.loader.sampling import audio_window, uniforms, video_steps
 
 # Crop y, crop x, flip, brightness, contrast, saturation; then four for each SpecAugment pair and SOUND_DRAWS.
 DRAWS = 6

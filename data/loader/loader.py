@@ -24,9 +24,9 @@ from deiii.data.loader.augment_audio import level_table
 from deiii.data.loader.batch import Batch, StoredBatch
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.gather import Gather, Sampled
-from deiii.data.loader.order import batch_count, epoch_order, rank_share
 from deiii.data.loader.prefetch import Prefetcher, Stuck
 from deiii.data.loader.residency import choose_residency, free_bytes, hold, remote
+from deiii.data.loader.sampling import batch_count, epoch_order, rank_share
 
 TOGETHER = 8  # batches that are sampled in one call, which takes little longer than one batch
 

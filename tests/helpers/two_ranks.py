@@ -44,7 +44,7 @@ def clips(n: int, seed: int):
 
 
 class PartLoader(MemoryLoader):
-    """One rank's part of every batch of a `MemoryLoader`, as `deiii.data.loader.order.rank_share` divides."""
+    """One rank's part of every batch of a `MemoryLoader`, divided as by `rank_share` of the loader."""
 
     def __init__(self, clips, training: bool, ranks: Ranks):
         super().__init__(clips, BATCH, training, seed=3)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deiii.data.loader.order import batch_count, epoch_order, rank_share, uniforms
+from deiii.data.loader.sampling import batch_count, epoch_order, rank_share, uniforms
 
 
 @given(st.integers(0, 300), st.integers(0, 2**31), st.integers(0, 1000))

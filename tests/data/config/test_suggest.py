@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deiii.data.tools.suggest import did_you_mean, nearest
+from deiii.data.config.suggest import did_you_mean, nearest
 
 KNOWN = ["faces.size", "flow.batch", "train.lr"]
 
