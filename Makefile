@@ -151,4 +151,4 @@ lock: ## resolve pyproject.toml into requirements.lock (needs uv)
 		--constraint constraints.txt --output-file requirements.lock
 
 clean: ## remove corpora, caches and runs made here (the environment stays)
-	rm -rf raw cache runs bench-cache inspect predict exported opinion.mp4
+	rm -rf raw cache runs bench-cache inspect predict exported prediction.mp4
