@@ -1,15 +1,14 @@
-"""Cross-validation: every fold with every seed, from one cache, into one report.
+"""Cross-validation: train and score every fold with every seed, and write one report.
 
-Each cell of folds x seeds is an ordinary run folder, ``<train.run>/fold<f>-seed<s>``: trained, its epoch
-chosen on its validation speakers, its test speakers scored once. What is finished is not done again, what was
-interrupted goes on.
+Each pair of fold and seed has an ordinary run folder, ``<train.run>/fold<f>-seed<s>``: the network is
+trained, its epoch chosen on validation speakers, its test speakers scored once. Finished runs are not
+repeated, interrupted runs continue.
 
 >>> crossval(load_config("configs/ravdess_audio.yaml"), seeds=[0, 1])   # doctest: +SKIP
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -28,13 +27,18 @@ from deiii.model.training.run_folder import RunFolder
 
 @dataclass(frozen=True, order=True)
 class FoldSeed:
-    """One fold with one seed."""
+    """One fold with one seed.
+
+    >>> FoldSeed(0, 3).name
+    'fold0-seed3'
+    """
 
     fold: int
     seed: int
 
     @property
     def name(self) -> str:
+        """The name of the run folder."""
         return f"fold{self.fold}-seed{self.seed}"
 
 
@@ -45,54 +49,61 @@ def crossval(
     jobs: int = 0,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Run what is missing of folds x seeds and write the report.
+    """Run the missing pairs of folds and seeds, and write the report.
 
     Args:
-        config: of every run; ``split.fold`` and ``train.seed`` are set by the cell, ``train.run`` is the
-            folder of all of them.
-        seeds: `TrainConfig.seed` values.
-        folds: all of the protocol's where not given.
+        config: of every run; ``split.fold`` and ``train.seed`` are set for each, ``train.run`` is the folder
+            of all of them.
+        seeds: values of ``train.seed``.
+        folds: folds of the protocol; all where not given.
         jobs: runs at a time; see `deiii.model.evaluation.many_runs.run_all`.
 
     Returns:
         what ``crossval.json`` holds.
 
     Raises:
-        ConfigError: a fold that the protocol does not have, or a seed named twice.
+        ConfigError: the protocol does not have a fold, or a fold or a seed is named twice.
     """
     corpus = read_table(config.cache, cache_name(config.corpus))
-    there = range(number_of_folds(corpus, config.split))
-    folds = list(there) if folds is None else list(folds)
-    if odd := [f for f in folds if f not in there]:
-        raise ConfigError(f"the protocol has the folds 0 to {len(there) - 1}, not {odd}")
+    existing = range(number_of_folds(corpus, config.split))
+    folds = list(existing) if folds is None else list(folds)
+    if unknown := [f for f in folds if f not in existing]:
+        raise ConfigError(f"the protocol has the folds 0 to {len(existing) - 1}, not {unknown}")
     if len(set(seeds)) != len(seeds) or not seeds or len(set(folds)) != len(folds):
         raise ConfigError(f"seeds and folds are named once each; got seeds {list(seeds)}, folds {folds}")
     base = Path(config.train.run)
-    cells = [FoldSeed(fold, seed) for seed in seeds for fold in folds]  # a whole round of folds comes first
-    configs = {cell: cell_config(config, cell) for cell in cells}
+    pairs = [
+        FoldSeed(fold, seed) for seed in seeds for fold in folds
+    ]  # all folds of the first seed come first
+    configs = {pair: pair_config(config, pair) for pair in pairs}
     done = sum(finished(c) for c in configs.values())
     if progress and done:
-        print(f"{done} of {len(cells)} runs are finished already")
-    for number, (cell, seconds) in enumerate(run_all(configs, jobs, progress), done + 1):
-        metrics = json.loads(RunFolder(base / cell.name).metrics_json.read_text(encoding="utf-8"))
+        print(f"{done} of {len(pairs)} runs are finished already")
+    for number, (pair, seconds) in enumerate(run_all(configs, jobs, progress), done + 1):
+        metrics = RunFolder(base / pair.name).read_metrics()
         if progress:
-            head = f"[{number}/{len(cells)}] fold {cell.fold} seed {cell.seed}"
+            head = f"[{number}/{len(pairs)}] fold {pair.fold} seed {pair.seed}"
             print(f"{head}: {brief(metrics)}; {seconds:.0f} s since the start", flush=True)
-    return write_crossval(base, [(c.fold, c.seed, base / c.name) for c in cells])
+    return write_crossval(base, [(c.fold, c.seed, base / c.name) for c in pairs])
 
 
 def brief(metrics: dict[str, Any]) -> str:
-    """One line's worth of a run's figures."""
-    figures = [f"{part} {name} {metrics[part][key]:.3f}" for part in ("val", "test")
-               for key, name in (("uar", "UAR"),) if metrics[part].get(key) is not None]  # fmt: skip
-    figures += [f"{part} CCC {k[4:]} {v:.3f}" for part in ("val", "test") for k, v in metrics[part].items()
-                if k.startswith("ccc_") and isinstance(v, float)]  # fmt: skip
+    """Return a run's UAR and CCCs on validation and test clips in one line."""
+    figures = []
+    for part in ("val", "test"):
+        if metrics[part].get("uar") is not None:
+            figures.append(f"{part} UAR {metrics[part]['uar']:.3f}")
+    for part in ("val", "test"):
+        for key, value in metrics[part].items():
+            if key.startswith("ccc_") and isinstance(value, float):
+                figures.append(f"{part} CCC {key[4:]} {value:.3f}")
     return ", ".join(figures)
 
 
-def cell_config(config: Config, cell: FoldSeed) -> Config:
-    """The settings of one cell's run."""
+def pair_config(config: Config, pair: FoldSeed) -> Config:
+    """Return the settings of the run of one fold and seed."""
     own = deepcopy(config)
-    own.split.fold, own.train.seed = cell.fold, cell.seed
-    own.train.run = str(Path(config.train.run) / cell.name)
+    own.split.fold = pair.fold
+    own.train.seed = pair.seed
+    own.train.run = str(Path(config.train.run) / pair.name)
     return own

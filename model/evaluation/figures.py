@@ -1,4 +1,4 @@
-"""Training curves and the confusion matrix, as PNG files and as SVG that follows the page's colours."""
+"""Training curves and the confusion matrix, as PNG files and as SVG with the colours of the page."""
 
 from __future__ import annotations
 
@@ -10,33 +10,38 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from deiii.data.tools.atomic_files import atomic_path
 
-# In SVG these stand for the page's CSS variables, so that a figure is legible on light and dark.
-INK, GRID, FIRST, SECOND = "#1f2430", "#d0d4dd", "#2563eb", "#d97706"
+# In SVG the CSS variables of the page replace these colours, so that a figure is legible on light and dark.
+INK = "#1f2430"
+GRID = "#d0d4dd"
+FIRST = "#2563eb"
+SECOND = "#d97706"
 VARIABLES = {INK: "var(--ink)", GRID: "var(--line)", FIRST: "var(--first)", SECOND: "var(--second)"}
 
 History = list[dict[str, float | None]]
 
 
 def loss_curves(history: History, best: int) -> Figure:
-    """Training and validation loss over epochs; the chosen epoch is marked."""
+    """Draw the training and validation loss over epochs; the epoch ``best`` is marked."""
     return _curves(history, {"train_loss": "training", "val_loss": "validation"}, "loss", best)
 
 
 def figure_curves(history: History, best: int) -> Figure:
-    """The validation figures over epochs: UAR where there are classes, each attribute's CCC."""
+    """Draw the validation figures over epochs: UAR where classes are predicted, and each attribute's CCC."""
     names = {"val_uar": "UAR"} if any(row.get("val_uar") is not None for row in history) else {}
     names |= {k: f"CCC {k[8:]}" for k in history[-1] if k.startswith("val_ccc_")}
     figure = _curves(history, names, "validation", best)
-    low = min((row[k] for row in history for k in names if row.get(k) is not None), default=0.0)
+    values = [value for row in history for k in names if (value := row.get(k)) is not None]
+    low = min(values, default=0.0)
     figure.axes[0].set_ylim(min(0.0, low), 1.02)
     return figure
 
 
 def confusion_figure(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
-    """Rows are truth, shaded by the share of the row; numbers are clips."""
+    """Draw a confusion matrix, int [C,C]: rows are truth, shades the share of the row, numbers clips."""
     counts = np.asarray(matrix)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = max(3.5, 0.62 * len(classes) + 1.5)
@@ -62,7 +67,7 @@ def save_png(figure: Figure, path: Path) -> None:
 
 
 def inline_svg(figure: Figure, label: str) -> str:
-    """A figure as an ``<svg>`` element to be placed in a page, its colours as CSS variables."""
+    """Return a figure as an ``<svg>`` element for a page, with CSS variables as colours."""
     import matplotlib
 
     buffer = io.StringIO()
@@ -98,6 +103,6 @@ def _curves(history: History, names: dict[str, str], title: str, best: int) -> F
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(GRID)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     axes.legend(frameon=False, labelcolor=INK, fontsize=10)
     return figure

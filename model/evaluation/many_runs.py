@@ -1,6 +1,6 @@
-"""Many runs from one cache: one after the other, several at a time, on several GPUs or on Dask workers.
+"""Train and score many runs: one after the other, several at a time, on several GPUs or on Dask workers.
 
-A run is whole when its ``metrics.json`` is there. One that was interrupted goes on where it stopped.
+A run is finished when its ``metrics.json`` exists. An interrupted run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Name = TypeVar("Name")
 
 
 def finished(config: Config) -> bool:
-    """Whether a run has been trained and scored.
+    """Return whether a run has been trained and scored.
 
     Raises:
-        RunError: it has, but with other settings: its figures would stand for something they are not.
+        RunError: the run folder holds a finished run of other settings.
     """
     run = RunFolder(config.train.run)
     if not run.metrics_json.exists():
@@ -41,8 +41,14 @@ def finished(config: Config) -> bool:
     return True
 
 
-def run_cell(text: str, threads: int = 0, progress: bool = False) -> None:
-    """Train and score one run from its settings as YAML, its test speakers once."""
+def run_one(text: str, threads: int = 0, progress: bool = False) -> None:
+    """Train and score one run.
+
+    Args:
+        text: its settings as YAML.
+        threads: of PyTorch; 0 keeps their number.
+        progress: whether to show the epochs.
+    """
     if threads:
         torch.set_num_threads(threads)
     config = parse_config(text)
@@ -55,39 +61,46 @@ def run_cell(text: str, threads: int = 0, progress: bool = False) -> None:
 def run_all(
     configs: Mapping[Name, Config], jobs: int = 0, progress: bool = True
 ) -> Iterator[tuple[Name, float]]:
-    """Run what is not finished; yields each name as its run ends, and the seconds since the start.
+    """Run what is not finished; yields the name of each run when it ends, and the seconds since the start.
 
     Args:
-        configs: settings of each run, each with a ``train.run`` of its own; the first one's ``scheduler``
-            names a running Dask scheduler, whose workers then do it (on a file system they share).
+        configs: settings of each run, each with a ``train.run`` of its own. If the first has a ``scheduler``,
+            the address of a running Dask scheduler, its workers do the runs; they must share the file system.
         jobs: runs at a time on this machine; 0 is one for each GPU, or one on a CPU.
-        progress: show each run's own epochs, where one runs at a time.
+        progress: show the epochs, where one run goes at a time.
     """
     began = time.perf_counter()
+    for name in _run_unfinished(configs, jobs, progress):
+        yield name, time.perf_counter() - began
+
+
+def _run_unfinished(configs: Mapping[Name, Config], jobs: int, progress: bool) -> Iterator[Name]:
     todo = {name: config for name, config in configs.items() if not finished(config)}
     if not todo:
         return
     first = next(iter(todo.values()))
-    since = lambda: time.perf_counter() - began
     if first.scheduler is not None:
-        for name in _on_dask(first.scheduler, {n: to_yaml(c) for n, c in todo.items()}):
-            yield name, since()
+        yield from _on_dask(first.scheduler, {name: to_yaml(config) for name, config in todo.items()})
         return
     gpus = torch.cuda.device_count() if first.train.device in ("auto", "cuda") else 0
     jobs = min(jobs or max(1, gpus), len(todo))
     if jobs <= 1:
         for name, config in todo.items():
-            run_cell(to_yaml(config), progress=progress)
-            yield name, since()
+            run_one(to_yaml(config), progress=progress)
+            yield name
         return
     texts = {n: to_yaml(_on_gpu(c, i % gpus if gpus > 1 else None)) for i, (n, c) in enumerate(todo.items())}
+    yield from _in_processes(texts, jobs)
+
+
+def _in_processes(texts: Mapping[Name, str], jobs: int) -> Iterator[Name]:
     threads = max(1, (os.cpu_count() or 1) // jobs)
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        under_way = {pool.submit(run_cell, text, threads): name for name, text in texts.items()}
+        running = {pool.submit(run_one, text, threads): name for name, text in texts.items()}
         try:
-            for done in as_completed(under_way):
+            for done in as_completed(running):
                 done.result()
-                yield under_way[done], since()
+                yield running[done]
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -102,7 +115,7 @@ def _on_gpu(config: Config, gpu: int | None) -> Config:
 
 
 def _on_dask(address: str, texts: Mapping[Name, str]) -> Iterator[Name]:
-    """One task a run; a worker with a GPU resource gives it to one run at a time."""
+    """Run one task for each run; a worker with a GPU resource does one run at a time."""
     from distributed import Client
     from distributed import as_completed as finished_first
 
@@ -111,7 +124,7 @@ def _on_dask(address: str, texts: Mapping[Name, str]) -> Iterator[Name]:
             "GPU" in w.get("resources", {}) for w in client.scheduler_info(n_workers=-1)["workers"].values()
         )
         resources = {"GPU": 1} if gpu else None
-        futures = {client.submit(run_cell, t, pure=False, resources=resources): n for n, t in texts.items()}
+        futures = {client.submit(run_one, t, pure=False, resources=resources): n for n, t in texts.items()}
         for future in finished_first(futures):
             future.result()
             yield futures[future]

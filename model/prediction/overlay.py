@@ -1,12 +1,14 @@
-"""A video with what the network sees and says: face box, flow colours, label bars over time, sound.
+"""The overlay video of one prediction: face box, flow, probabilities over time, and the source's audio.
 
-Below the picture lie the flow of the face (hue is direction, saturation is length), bars with the
-probabilities of the window around the instant, and their course over the recording with a cursor.
+A panel below the video frames shows the flow of the face (hue is direction, saturation is length), the
+probabilities of the sliding window around the current time as bars, and their course over the recording with
+a cursor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,18 +19,22 @@ from PIL import Image, ImageDraw, ImageFont
 
 from deiii.data.cache.flow_codec import decode_flow
 from deiii.data.cache.stages import FACES, FLOW, LOGMEL
-from deiii.data.tools.pictures import flow_colours
+from deiii.data.tools.pictures import flow_colours, flow_saturation
 from deiii.data.tools.progress import progress_bar
 from deiii.model.prediction.predictor import Predictor
-from deiii.model.prediction.result import Prediction
+from deiii.model.prediction.result import Prediction, Timeline
 from deiii.pipeline.media.video import read_video
 from deiii.pipeline.media.video_writer import VideoWriter
 
-NARROWEST, WIDEST = 640, 1280  # px of the drawn video; larger sources are reduced
-PANEL, SQUARE, EDGE = 168, 120, 12  # px: height of the panel, side of the flow picture, margins
-BACK, INK, SOFT, TRACK = (24, 28, 36), (236, 239, 244), (150, 158, 172), (48, 55, 68)
-BOX, LOST = (120, 220, 140), (230, 110, 100)
-COLOURS = (  # Okabe and Ito's, distinct for most colour-blind people, and two greys
+NARROWEST, WIDEST = 640, 1280  # px, width of the overlay video; larger sources are reduced
+PANEL, SQUARE, EDGE = 168, 120, 12  # px: height of the panel, side of the flow tile, margins
+BACK = (24, 28, 36)
+INK = (236, 239, 244)
+SOFT = (150, 158, 172)
+TRACK = (48, 55, 68)
+BOX = (120, 220, 140)
+SATURATION_FRAMES = 100  # video frames whose flow decides on the saturation
+COLOURS = (  # Okabe and Ito's, distinct for most colour-blind people, and two more
     (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0),
     (204, 121, 167), (150, 150, 150), (110, 84, 60), (200, 200, 220),
 )  # fmt: skip
@@ -37,21 +43,23 @@ COLOURS = (  # Okabe and Ito's, distinct for most colour-blind people, and two g
 def draw_overlay(
     prediction: Prediction, network: Predictor, path: str | Path, progress: bool = False
 ) -> Path:
-    """Write the video of one prediction.
+    """Write the overlay video of one prediction; returns its path.
 
     Args:
         prediction: with its arrays and timeline.
-        network: which made it.
+        network: made the prediction.
         path: mp4 file to write.
         progress: whether to show a bar.
 
     Raises:
-        data.outcomes.ClipError: where the file has no picture.
+        ClipError: the file has no video.
+
+    >>> draw_overlay(network.predict("clip.mp4"), network, "prediction.mp4")   # doctest: +SKIP
     """
     frames = read_video(prediction.path)
     first, _ = next(iter(frames))
     faces, flow = prediction.arrays.get(FACES.name), prediction.arrays.get(FLOW.name)
-    track = _Track(faces, flow) if faces else None
+    track = _Track.of(faces, flow) if faces else None
     layout = _Layout(first.shape[1], first.shape[0])
     panel = Panel(prediction, network.task.ranges, layout.width)
     total = len(faces["time"]) if faces else None
@@ -60,57 +68,79 @@ def draw_overlay(
         progress_bar(frames, desc="overlay", unit="frame", total=total, leave=False, shown=progress) as bar,
     ):
         for rgb, time in bar:
-            picture = layout.place(rgb)
+            upper = layout.place(rgb)
+            flow_tile = None
             row = track.row(time) if track else None
-            if row is not None and track.valid[row]:
-                layout.draw_box(picture, faces["box"][row], panel.headline(time))
-            lower = panel.draw(time, track.flow_picture(row) if row is not None else None)
-            video.add(np.concatenate([picture, lower]), time)
+            if track is not None and row is not None:
+                flow_tile = track.flow_tile(row)
+                if track.valid[row]:
+                    layout.draw_box(upper, track.box[row], panel.headline(time))
+            video.add(np.concatenate([upper, panel.draw(time, flow_tile)]), time)
     return Path(path)
 
 
+@dataclass(frozen=True)
 class _Track:
-    """The rows of the face's arrays that belong to an instant."""
+    """The stored arrays of the face, by video frame.
 
-    def __init__(self, faces: Mapping[str, np.ndarray], flow: Mapping[str, np.ndarray] | None):
-        self.time, self.valid, self.flow = faces["time"], faces["valid"], flow
-        step = float(np.median(np.diff(self.time))) if len(self.time) > 1 else 0.04
-        self.reach = 0.75 * step
-        self.largest = 1.0
+    Attributes:
+        time: float64 [n], s.
+        valid: bool [n].
+        box: float32 [n,4], source px.
+        flow: the fields of the flow stage, or ``None`` where it did not run.
+        reach: largest distance in s between a time and its video frame.
+        largest: flow length in px with full saturation.
+    """
+
+    time: np.ndarray
+    valid: np.ndarray
+    box: np.ndarray
+    flow: Mapping[str, np.ndarray] | None
+    reach: float
+    largest: float
+
+    @classmethod
+    def of(cls, faces: Mapping[str, np.ndarray], flow: Mapping[str, np.ndarray] | None) -> _Track:
+        time = faces["time"]
+        step = float(np.median(np.diff(time))) if len(time) > 1 else 0.04
+        largest = 1.0
         if flow is not None and flow["valid"].any():
             some = np.flatnonzero(flow["valid"])
-            some = some[:: max(1, len(some) // 100)]
-            lengths = np.linalg.norm(self._field(some), axis=-1)
-            self.largest = max(0.5, float(np.percentile(lengths, 99)))
+            some = some[:: max(1, len(some) // SATURATION_FRAMES)]
+            largest = flow_saturation(_flow_rows(flow, some))
+        return cls(time, faces["valid"], faces["box"], flow, 0.75 * step, largest)
 
     def row(self, time: float) -> int | None:
-        """The frame at this time, where the stage kept one (it may have thinned them out)."""
+        """Return the video frame at a time; ``None`` where the faces stage left it out."""
         i = int(np.clip(np.searchsorted(self.time, time), 1, max(1, len(self.time) - 1)))
         near = min((j for j in (i - 1, i) if j < len(self.time)), key=lambda j: abs(self.time[j] - time))
         return near if abs(self.time[near] - time) <= self.reach else None
 
-    def flow_picture(self, row: int) -> np.ndarray | None:
-        """Flow colours of a frame, uint8 [SQUARE,SQUARE,3]."""
+    def flow_tile(self, row: int) -> np.ndarray | None:
+        """Return the flow colours of a video frame, uint8 [SQUARE,SQUARE,3]; ``None`` without valid flow."""
         if self.flow is None or not self.flow["valid"][row]:
             return None
-        colours = flow_colours(self._field([row])[0], self.largest)
+        colours = flow_colours(_flow_rows(self.flow, [row])[0], self.largest)
         return cv2.resize(colours, (SQUARE, SQUARE), interpolation=cv2.INTER_AREA)
 
-    def _field(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        return decode_flow({k: v[rows] for k, v in self.flow.items()})
+
+def _flow_rows(flow: Mapping[str, np.ndarray], rows: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Return some rows of the stored flow, float32 [n,S,S,2] in px."""
+    return decode_flow({name: values[rows] for name, values in flow.items()})
 
 
 class _Layout:
-    """Where the source's picture lies in the drawn video."""
+    """Where the source's video frame lies in the overlay video."""
 
     def __init__(self, width: int, height: int):
         self.scale = min(1.0, WIDEST / width)
         self.inner = round(width * self.scale), round(height * self.scale)
-        self.width, self.height = max(NARROWEST, _even(self.inner[0])), _even(self.inner[1])
+        self.width = max(NARROWEST, _even(self.inner[0]))
+        self.height = _even(self.inner[1])
         self.left = (self.width - self.inner[0]) // 2
 
     def place(self, rgb: np.ndarray) -> np.ndarray:
-        """The frame on the canvas, uint8 [height,width,3]."""
+        """Return the video frame on the canvas, uint8 [height,width,3]."""
         if rgb.shape[1::-1] != self.inner:
             rgb = cv2.resize(rgb, self.inner, interpolation=cv2.INTER_AREA)
         canvas = np.full((self.height, self.width, 3), BACK, np.uint8)
@@ -118,7 +148,7 @@ class _Layout:
         return canvas
 
     def draw_box(self, canvas: np.ndarray, box: np.ndarray, words: str) -> None:
-        """The face's box with the label at the instant."""
+        """Draw the face's box, float [4] in source px, with a label."""
         x, y, w, h = box * self.scale + np.array([self.left, 0, 0, 0])
         low, high = (round(float(x)), round(float(y))), (round(float(x + w)), round(float(y + h)))
         cv2.rectangle(canvas, low, high, BOX, 2)
@@ -130,42 +160,46 @@ class _Layout:
 
 
 class Panel:
-    """The part below the picture; what changes with the window alone is drawn once a window."""
+    """The panel below the video frames; what depends on the sliding window alone is drawn once a window."""
 
     def __init__(self, prediction: Prediction, ranges: Sequence[tuple[float, float]], width: int):
-        self.p, self.ranges, self.width = prediction, ranges, width
+        self.p = prediction
+        self.ranges = ranges
+        self.width = width
         self.names = [*prediction.probabilities, *prediction.attributes]
-        t = prediction.timeline
-        self.steps = 0 if t is None else len(t.time)
-        self.hop = 2 * float(t.time[0]) if self.steps else 1.0
+        self.timeline = prediction.timeline or _empty_timeline(prediction)
+        self.steps = len(self.timeline.time)
+        self.hop = 2 * float(self.timeline.time[0]) if self.steps else 1.0
         self.chart = (2 * EDGE + SQUARE + self._bars() + EDGE, width - EDGE)  # left and right, px
-        self._key, self._still = -2, np.zeros((PANEL, width, 3), np.uint8)
+        self._drawn = -2  # the window that `_still` shows; none yet
+        self._still = np.zeros((PANEL, width, 3), np.uint8)
         self._curves = self._draw_curves()
 
     def _bars(self) -> int:
         return max(190, round(0.3 * (self.width - SQUARE)))
 
     def step(self, time: float) -> int:
-        """The window around an instant; -1 where there is none to judge."""
+        """Return the window around a time; -1 where it holds no input."""
         i = min(int(time / self.hop), self.steps - 1)
-        return i if i >= 0 and self.p.timeline.present[i] else -1
+        return i if i >= 0 and self.timeline.present[i] else -1
 
     def headline(self, time: float) -> str:
-        """The most probable class at an instant with its probability."""
+        """Return the most probable class at a time with its probability, or the attributes."""
         i = self.step(time)
         if i < 0:
             return ""
         if not self.p.probabilities:
-            pairs = zip(self.p.attributes, self.p.timeline.attributes[i], strict=True)
+            pairs = zip(self.p.attributes, self.timeline.attributes[i], strict=True)
             return ", ".join(f"{n} {v:+.2f}" for n, v in pairs)
-        row = self.p.timeline.probabilities[i]
+        row = self.timeline.probabilities[i]
         return f"{list(self.p.probabilities)[row.argmax()]} {row.max():.2f}"
 
     def draw(self, time: float, flow: np.ndarray | None) -> np.ndarray:
-        """The panel at an instant, uint8 [PANEL,width,3]; ``flow`` as `_Track.flow_picture` gives it."""
+        """Return the panel at a time, uint8 [PANEL,width,3]; ``flow`` is what `_Track.flow_tile` returns."""
         i = self.step(time)
-        if i != self._key:
-            self._key, self._still = i, self._draw_still(i)
+        if i != self._drawn:
+            self._drawn = i
+            self._still = self._draw_still(i)
         canvas = self._still.copy()
         if flow is not None:
             canvas[EDGE : EDGE + SQUARE, EDGE : EDGE + SQUARE] = flow
@@ -179,14 +213,13 @@ class Panel:
         draw = ImageDraw.Draw(image)
         small = _font(12)
         draw.rectangle((EDGE, EDGE, EDGE + SQUARE - 1, EDGE + SQUARE - 1), fill=TRACK)
-        nothing = "no face" if FACES.name not in self.p.arrays else "no flow"
-        draw.text((EDGE + SQUARE / 2, EDGE + SQUARE / 2), nothing, SOFT, small, anchor="mm")
+        missing_flow = "no face" if FACES.name not in self.p.arrays else "no flow"
+        draw.text((EDGE + SQUARE / 2, EDGE + SQUARE / 2), missing_flow, SOFT, small, anchor="mm")
         draw.text((EDGE, EDGE + SQUARE + 6), "flow of the face", SOFT, small)
         self._draw_rows(draw, i)
         left = self.chart[0]
-        t = self.p.timeline
-        under = f"{self.p.seconds:.1f} s; window {t.window_s:.1f} s" if t else ""
-        missing = [n for n, s in (("no sound", LOGMEL.name), ("no face", FACES.name))
+        under = f"{self.p.seconds:.1f} s; window {self.timeline.window_s:.1f} s" if self.p.timeline else ""
+        missing = [n for n, s in (("no audio", LOGMEL.name), ("no face", FACES.name))
                    if s in self.p.outcomes and s not in self.p.arrays]  # fmt: skip
         draw.text((left, EDGE + SQUARE + 6), "; ".join([under, *missing]), SOFT, small)
         canvas = np.asarray(image).copy()
@@ -197,7 +230,8 @@ class Panel:
         left, width = 2 * EDGE + SQUARE, self._bars() - EDGE
         height = min(24.0, SQUARE / max(1, len(self.names)))
         font = _font(int(min(13, max(8, height - 3))))
-        t, classes = self.p.timeline, len(self.p.probabilities)
+        t = self.timeline
+        classes = len(self.p.probabilities)
         for k, name in enumerate(self.names):
             top = EDGE + k * height
             area = (left, top, left + width, top + height - 2)
@@ -217,12 +251,12 @@ class Panel:
             draw.text((left + width - 5, middle), words, INK, font, anchor="rm")
 
     def _draw_curves(self) -> np.ndarray:
-        """The course over the recording, uint8 [SQUARE,w,3]: classes stacked, else attributes as lines."""
+        """Return the course over the recording, uint8 [SQUARE,w,3]: stacked classes, or attribute lines."""
         width = self.chart[1] - self.chart[0]
         canvas = np.full((SQUARE, width, 3), TRACK, np.uint8)
         if not self.steps:
             return canvas
-        t = self.p.timeline
+        t = self.timeline
         at = np.minimum((np.arange(width) + 0.5) / width * self.p.seconds / self.hop, self.steps - 1)
         at = at.astype(int)
         if self.p.probabilities:
@@ -240,9 +274,15 @@ class Panel:
         return canvas
 
 
+def _empty_timeline(prediction: Prediction) -> Timeline:
+    """Return a timeline without any window, for a file without usable input."""
+    widths = len(prediction.probabilities), len(prediction.attributes)
+    return Timeline(np.zeros(0), np.zeros((0, widths[0])), np.zeros((0, widths[1])), np.zeros(0, bool), 0.0)
+
+
 @lru_cache(maxsize=64)
 def _label(words: str) -> np.ndarray:
-    """Words on a box's colour, uint8 [h,w,3]; nothing for no words."""
+    """Return text on the colour of the box, uint8 [h,w,3]; 2 x 2 px for no text."""
     font = _font(14)
     width = int(font.getlength(words)) + 10 if words else 2
     image = Image.new("RGB", (width, 20 if words else 2), BOX)
