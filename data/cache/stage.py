@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from importlib import import_module
@@ -115,7 +116,7 @@ class Stage:
         if not described:
             raise ConfigError(f"{told}: settings is a dataclass whose fields are made by schema.opt")
         object.__setattr__(self, "product", self.product or self.name)
-        object.__setattr__(self, "stream", self.stream or self.name)
+        object.__setattr__(self, "stream", self.stream if self.switch else self.name)
 
     @property
     def large(self) -> str:
@@ -185,6 +186,30 @@ class Stage:
                     f"stage {self.name!r} declares {name!r} as {f.dtype} {['n', *shape]}, "
                     f"its work returned {array.dtype} {list(array.shape)}"
                 )
+
+
+class ExtraInput(NamedTuple):
+    """A stage that the network reads through ``model.extra``.
+
+    Attributes:
+        name: of the stage.
+        modality: video or audio.
+        shape: axes of a row: (D,), or (L,D) for L layers.
+        per_hop: rows for each hop of the log-mel, of an audio stage; 1 otherwise.
+    """
+
+    name: str
+    modality: Literal["video", "audio"]
+    shape: tuple[int, ...]
+    per_hop: float
+
+    def rows(self, steps: int, audio_steps: int) -> int:
+        """Rows R that a batch holds of it: one a video step, or those within ``audio_steps`` hops.
+
+        >>> ExtraInput("speech", "audio", (12, 768), 0.5).rows(8, 161)
+        81
+        """
+        return steps if self.modality == "video" else max(1, math.ceil(audio_steps * self.per_hop - 1e-6))
 
 
 def import_function(path: str) -> Callable[..., Any]:

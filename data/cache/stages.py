@@ -15,15 +15,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
-from deiii.data.cache.stage import Field, Stage, Weights, import_function
+from deiii.data.cache.stage import ExtraInput, Field, Stage, Weights, import_function
 from deiii.data.config.plugins import STAGES, installed, load_plugin
-from deiii.data.config.schema import FacesConfig, FlowConfig, LogMelConfig, ModelConfig
+from deiii.data.config.schema import Config, FacesConfig, FlowConfig, LogMelConfig, ModelConfig
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.weights import YUNET
 
 __all__ = [
-    "BUILT_IN", "FACES", "FLOW", "LOGMEL", "Field", "Stage", "Weights",
-    "get_stage", "import_function", "network_stages", "stage_of_stream", "stages", "with_upstream",
+    "BUILT_IN", "FACES", "FLOW", "LOGMEL", "ExtraInput", "Field", "Stage", "Weights",
+    "extra_inputs", "get_stage", "import_function", "network_stages", "stage_of_stream", "stages",
+    "with_upstream",
 ]  # fmt: skip
 
 RAFT_WEIGHTS = {
@@ -198,8 +199,38 @@ def network_stages(model: ModelConfig) -> list[str]:
 
     Rows of a video stage are those of the faces, whose times and masks the loader samples, so these come too.
 
+    Raises:
+        ConfigError: where ``model.extra`` names what is no stage.
+
     >>> network_stages(ModelConfig(video=False, audio=False))
     ['faces', 'flow']
     """
-    wanted = [s.name for s in stages().values() if s.switch and getattr(model, s.switch)]
+    wanted = [s.name for s in stages().values() if s.switch and getattr(model, s.switch)] + model.extra
     return [name for name in with_upstream(wanted) if name in wanted or get_stage(name).modality == "video"]
+
+
+def extra_inputs(config: Config) -> tuple[ExtraInput, ...]:
+    """What the network reads beside its own inputs, in the order of ``model.extra``.
+
+    Raises:
+        ConfigError: for a stage that does not exist, has a switch of its own, is not among ``stages``, or
+            stores rows that are no vectors.
+    """
+    found = []
+    for name in config.model.extra:
+        stage = get_stage(name)
+        shape = stage.shape(stage.large, config)
+        told = f"model.extra names {name!r}"
+        if stage.switch or config.model.extra.count(name) > 1:
+            raise ConfigError(f"{told} twice; model.{stage.switch or 'extra'} has it already")
+        if name not in config.stages:
+            raise ConfigError(f"{told}, which stages lacks: add it, and run `deiii preprocess`")
+        if stage.modality == "video" and FACES.name not in with_upstream([name]):
+            raise ConfigError(
+                f"{told}, a video stage that does not read {FACES.name}: its rows must be theirs"
+            )
+        if len(shape) not in (1, 2):
+            raise ConfigError(f"{told}, whose rows are {list(shape)}: the network takes [D] or [layers, D]")
+        per_hop = LOGMEL.row_seconds(config) / stage.row_seconds(config) if stage.modality == "audio" else 1.0
+        found.append(ExtraInput(name, stage.modality, shape, per_hop))
+    return tuple(found)

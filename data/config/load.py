@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import fields, is_dataclass
+from dataclasses import field, fields, is_dataclass, make_dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 import deiii
+from deiii.data.config.plugins import STAGES, installed, load_plugin
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import (
     ConfigError,
@@ -44,7 +46,7 @@ def load_config(paths: str | Path | Iterable[str | Path] = (), overrides: Iterab
         ConfigError: for an unknown key (the message names the nearest), a wrong type or a value that is
             not among a setting's choices.
     """
-    merged = OmegaConf.structured(Config)
+    merged = OmegaConf.structured(config_class())
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
         merged = _merge(merged, read_yaml(find_config(path)), str(path))
     return _finish(merged, overrides)
@@ -56,13 +58,52 @@ def parse_config(text: str, overrides: Iterable[str] = ()) -> Config:
     Raises:
         ConfigError: as `load_config`.
     """
-    merged = _merge(OmegaConf.structured(Config), parse_yaml(text, "settings"), "settings")
+    merged = _merge(OmegaConf.structured(config_class()), parse_yaml(text, "settings"), "settings")
     return _finish(merged, overrides)
 
 
+@lru_cache(maxsize=1)
+def config_class() -> type[Config]:
+    """`Config`, with a section of settings for each stage that an installed package adds.
+
+    Raises:
+        ConfigError: for a stage whose name is that of a setting.
+        PluginError: for a stage that cannot be imported.
+    """
+    sections = []
+    for name in installed(STAGES):
+        if name in {f.name for f in fields(Config)}:
+            raise ConfigError(f"a package adds a stage {name!r}, which is a setting of deiii; rename that")
+        settings = load_plugin(STAGES, name).settings
+        sections.append((name, settings, field(default_factory=settings)))
+    return make_dataclass("Config", sections, bases=(Config,)) if sections else Config
+
+
 def to_yaml(config: Config) -> str:
-    """All settings as YAML that `load_config` and `parse_config` read back."""
-    return OmegaConf.to_yaml(OmegaConf.structured(config))
+    """All settings as YAML that `load_config` and `parse_config` read back.
+
+    Settings of a package's stage are left out where no configured stage needs them, so that installing a
+    package does not change the settings of runs that do not use it.
+    """
+    tree = OmegaConf.structured(config)
+    unused = set(installed(STAGES)) - _needed_stages(config)
+    if not unused:
+        return OmegaConf.to_yaml(tree)
+    plain = OmegaConf.to_container(tree)
+    if not isinstance(plain, dict):
+        raise TypeError(f"settings became a {type(plain).__name__}, not a dictionary")
+    return OmegaConf.to_yaml(OmegaConf.create({k: v for k, v in plain.items() if k not in unused}))
+
+
+def _needed_stages(config: Config) -> set[str]:
+    """The configured stages and, of those that packages add, the ones upstream of them."""
+    needed: set[str] = set()
+    for name in config.stages:
+        at: str | None = name
+        while at is not None and at not in needed:
+            needed.add(at)
+            at = load_plugin(STAGES, at).upstream if at in installed(STAGES) else None
+    return needed
 
 
 def check_choices(section: Any, prefix: str = "") -> None:
@@ -77,10 +118,13 @@ def check_choices(section: Any, prefix: str = "") -> None:
         if is_dataclass(value):
             check_choices(value, key + ".")
             continue
+        choices = f.metadata.get("choices")
+        group = f.metadata.get("group")
         for item in value if isinstance(value, list) else [value]:
-            if f.metadata.get("choices") and item not in f.metadata["choices"]:
-                allowed = ", ".join(str(c) for c in f.metadata["choices"])
-                raise ConfigError(f"{key} is one of {allowed}; it cannot be {item!r}")
+            if choices and item not in choices and not (group and item in installed(group)):
+                allowed = ", ".join(str(c) for c in (*choices, *(installed(group) if group else ())))
+                hint = "; what another package adds needs that package installed" if group else ""
+                raise ConfigError(f"{key} is one of {allowed}; it cannot be {item!r}{hint}")
             if isinstance(item, float) and not math.isfinite(item):
                 raise ConfigError(f"{key} must be a finite number, not {item}")
             low = f.metadata.get("low")
@@ -168,7 +212,7 @@ def _finish(merged: Any, overrides: Iterable[str]) -> Config:
 
 def _merge(base: Any, tree: dict, source: str) -> Any:
     for key in _flat_keys(tree):
-        if key not in _KEYS and not any(k.startswith(key + ".") for k in _KEYS):
+        if key not in _keys() and not any(k.startswith(key + ".") for k in _keys()):
             raise ConfigError(f"{source}: unknown setting {key!r}{_hint(key)}")
     refuse_references(tree, source)
     try:
@@ -192,9 +236,14 @@ def _flat_keys(tree: dict, prefix: str = "") -> list[str]:
 def _hint(key: str) -> str:
     """The nearest key: similar as a whole, or with the same last part in another section."""
     last = key.rsplit(".", 1)[-1]
-    same_name = [k for k in _KEYS if k.rsplit(".", 1)[-1] == last]
-    near = did_you_mean(key, _KEYS) or (same_name and did_you_mean(same_name[0], same_name))
+    same_name = [k for k in _keys() if k.rsplit(".", 1)[-1] == last]
+    near = did_you_mean(key, _keys()) or (same_name and did_you_mean(same_name[0], same_name))
+    section = key.split(".", 1)[0]
+    if not near and "." in key and section not in {f.name for f in fields(config_class())}:
+        return f"; if another package adds the stage {section!r}, install it in this environment"
     return near or "; `deiii settings` lists all settings"
 
 
-_KEYS = all_keys()
+@lru_cache(maxsize=1)
+def _keys() -> list[str]:
+    return all_keys(config_class())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from deiii.data.config.plugins import STAGES
 from deiii.data.config.schema_fields import opt, result_params
 from deiii.data.config.schema_preprocess import (
     ClusterConfig,
@@ -49,9 +50,10 @@ class Config:
     cache: str = opt("cache", "Folder of the feature caches.", operational=True)
     stages: list[str] = opt(
         ["faces", "flow", "logmel"],
-        "Stages to compute.",
+        "Stages to compute: these, and those that installed packages add.",
         choices=("faces", "flow", "logmel"),
         operational=True,
+        group=STAGES,
     )
     faces: FacesConfig = field(default_factory=FacesConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)

@@ -7,7 +7,13 @@ from typing import Any
 
 
 def opt(
-    default: Any, help: str, *, choices: tuple = (), operational: bool = False, low: float | None = None
+    default: Any,
+    help: str,
+    *,
+    choices: tuple = (),
+    operational: bool = False,
+    low: float | None = None,
+    group: str = "",
 ) -> Any:
     """Declare a setting as a dataclass field.
 
@@ -18,6 +24,8 @@ def opt(
         operational: whether it changes only how a result is computed (where, how fast), never the
             result; operational settings never enter a stage key.
         low: the lowest allowed value.
+        group: entry-point group (`deiii.data.config.plugins`); names that installed packages add to it are
+            allowed beside ``choices``.
 
     >>> from dataclasses import dataclass
     >>> @dataclass
@@ -26,7 +34,7 @@ def opt(
     >>> Section().size
     112
     """
-    meta = {"help": help, "choices": choices, "operational": operational, "low": low}
+    meta = {"help": help, "choices": choices, "operational": operational, "low": low, "group": group}
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=meta)
     return field(default=default, metadata=meta)

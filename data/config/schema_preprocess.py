@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from deiii.data.config.plugins import CORPORA
 from deiii.data.config.schema_fields import opt
 
 
@@ -33,6 +34,7 @@ class CorpusConfig:
         "synthetic",
         "Adapter that reads the corpus.",
         choices=("synthetic", "ravdess", "crema_d", "msp_improv", "table"),
+        group=CORPORA,
     )
     root: str = opt("raw/synthetic", "Folder that holds the corpus.")
     table: str | None = opt(

@@ -116,6 +116,16 @@ class ModelConfig:
         [], "Continuous labels to predict; empty for none.", choices=("valence", "arousal", "dominance")
     )
     classes: bool = opt(True, "Predict the classes.")
+    extra: list[str] = opt(
+        [],
+        "Further stages that the network reads beside, or instead of, video frames, flow and audio; they "
+        "must be in stages too.",
+    )
+    encoders: list[str] = opt(
+        [],
+        "Encoders of installed packages to use instead of the network's own, each as stage:encoder, e.g. "
+        "faces:patches.",
+    )
     imagenet: bool = opt(
         False, "Use torchvision's ResNet-18 with ImageNet weights as the start of the frame encoder."
     )

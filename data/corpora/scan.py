@@ -9,10 +9,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path, PurePath
 
+from deiii.data.config.plugins import CORPORA, installed, load_plugin
 from deiii.data.config.schema import Config, CorpusConfig
 from deiii.data.corpora.clips import Corpus, CorpusError
 
@@ -35,10 +37,19 @@ def scan(config: CorpusConfig) -> Corpus:
         CorpusError: if folder, file names or label files are not as their publisher provides them; the
             message says what was expected, with an example, and what was found.
     """
-    if config.name not in ADAPTERS:
-        raise CorpusError(f"unknown corpus {config.name!r}; there are {', '.join(ADAPTERS)}")
-    corpus = import_module(ADAPTERS[config.name]).scan(config)
-    return replace(corpus, name=cache_name(config))
+    return replace(_adapter(config.name)(config), name=cache_name(config))
+
+
+def _adapter(name: str) -> Callable[[CorpusConfig], Corpus]:
+    """The function that reads a corpus: deiii's own, or one that an installed package adds to `CORPORA`."""
+    if name in ADAPTERS:
+        return import_module(ADAPTERS[name]).scan
+    if name in installed(CORPORA):
+        return load_plugin(CORPORA, name)
+    raise CorpusError(
+        f"unknown corpus {name!r}; there are {', '.join([*ADAPTERS, *installed(CORPORA)])}. An adapter of "
+        "another package needs that package installed"
+    )
 
 
 def cache_name(config: CorpusConfig) -> str:

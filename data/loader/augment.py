@@ -16,7 +16,7 @@ from deiii.data.cache.stages import FACES, FLOW, LOGMEL
 from deiii.data.config.schema import LoaderConfig
 from deiii.data.loader.augment_audio import DB_CENTRE, DB_SCALE, SOUND_DRAWS, warp, warps
 from deiii.data.loader.augment_video import Crop, batched, one_pass
-from deiii.data.loader.batch import Batch, ClipInfo, StoredBatch
+from deiii.data.loader.batch import Batch, ClipInfo, ExtraStream, StoredBatch, StoredExtra
 from deiii.data.loader.gather import DRAWS
 
 # Mean and standard deviation of ImageNet's pixels (RGB, 0 to 1), which pretrained encoders expect.
@@ -32,8 +32,8 @@ class Augment:
     Args:
         config: crop size and strengths of augmentation.
         training: augment; otherwise only crop the centre and normalise.
-        resident: large fields on the device, by name (``frames``, ``flow``, ``logmel``), which the
-            batch's ``frame_at`` and ``hop_at`` then point into.
+        resident: large fields on the device, by stage, which the batch's ``frame_at``, ``hop_at`` and
+            ``at`` of extra streams then point into.
         levels: offset and scale of each row's mel bands (`deiii.data.loader.augment_audio.level_table`).
     """
 
@@ -51,12 +51,12 @@ class Augment:
 
     def __call__(self, c: StoredBatch) -> Batch:
         frames, flow, logmel = c.frames, c.flow, c.logmel
-        if FACES.large in self.resident:
-            frames = _rows(self.resident[FACES.large], c.frame_at)
-        if FLOW.large in self.resident:
-            flow = _rows(self.resident[FLOW.large], c.frame_at)
-        if LOGMEL.large in self.resident:
-            logmel = _rows(self.resident[LOGMEL.large], c.hop_at)
+        if FACES.name in self.resident:
+            frames = _rows(self.resident[FACES.name], c.frame_at)
+        if FLOW.name in self.resident:
+            flow = _rows(self.resident[FLOW.name], c.frame_at)
+        if LOGMEL.name in self.resident:
+            logmel = _rows(self.resident[LOGMEL.name], c.hop_at)
         flip = c.draws[:, 2] < (self.config.flip if self.training else 0.0)
         y, x = self._corner(c.draws, max(frames.shape[2], flow.shape[2]))
         colours = colour_matrix(c.draws, self.config.colour if self.training else 0.0)
@@ -67,7 +67,16 @@ class Augment:
             flow=flow,
             **self._audio(logmel, c),
             **{n: getattr(c, n).clone() for n in CARRIED},
+            extra={name: self._extra(name, stream) for name, stream in c.extra.items()},
         )
+
+    def _extra(self, name: str, stream: ExtraStream) -> ExtraStream:
+        """An extra stream as float32; it is not augmented."""
+        values = stream.values
+        if name in self.resident and isinstance(stream, StoredExtra):
+            values = _rows(self.resident[name], stream.at)
+        values = values.to(torch.float32, copy=True)
+        return ExtraStream(values=values, time=stream.time.clone(), mask=stream.mask.clone())
 
     def _corner(self, draws: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Upper left corner of each clip's square, y and x, int64 [B]."""
@@ -104,7 +113,7 @@ class Augment:
 
 
 WARPED = ("audio_time", "audio_mask")  # what warping the audio can change
-CARRIED = tuple(f.name for f in fields(ClipInfo) if f.name not in WARPED)
+CARRIED = tuple(f.name for f in fields(ClipInfo) if f.name not in (*WARPED, "extra"))
 
 
 def colour_matrix(draws: torch.Tensor, strength: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,18 +1,50 @@
-"""What the loader hands to the network, and the compact form in which it travels.
+"""What the loader hands to the network, and the compact form in which it is stored and copied.
 
-Axes: B clips, T video steps, L log-mel hops, H stored and S given crop size in px, M mel bands,
-C classes, A attributes, K random numbers.
+Axes: B clips, T video steps, L log-mel hops, R rows of an extra stream (T of a video stage), H stored and S
+given crop size in px, M mel bands, C classes, A attributes, K random numbers.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
+from torch import Tensor
+
+from deiii.data.tools.shapes import check_axes, describe_shapes
+
+Axes = Mapping[str, tuple[str | int, ...]]
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
+class ExtraStream:
+    """One stage of ``model.extra`` as the network reads it.
+
+    Attributes:
+        values: float32 [B,R,...], a vector [D] or layers [layers,D] a row.
+        time: float32 [B,R], s on the clip's media clock.
+        mask: bool [B,R], true where the row is valid.
+    """
+
+    values: Tensor
+    time: Tensor
+    mask: Tensor
+
+    def __repr__(self) -> str:
+        return describe_shapes(self)
+
+
+@dataclass(kw_only=True, repr=False)
+class StoredExtra(ExtraStream):
+    """An `ExtraStream` as stored: ``values`` of the stage's type; ``at`` int64 [B,R], resident rows."""
+
+    at: Tensor
+
+
+@dataclass(kw_only=True, repr=False)
 class ClipInfo:
     """What a batch knows of its clips beside the large fields; the same before and after augmentation.
 
@@ -21,34 +53,93 @@ class ClipInfo:
         audio_time: float32 [B,L], s on the same clock.
         video_mask: bool [B,T], true where the step holds a valid face.
         flow_mask: bool [B,T], true where the flow of the step is valid too.
-        audio_mask: bool [B,L], true where the hop holds sound.
+        audio_mask: bool [B,L], true where the hop holds audio.
         label: int64 [B], class number, -1 where unknown.
         soft: float32 [B,C], target distribution (one-hot where the corpus has none; zeros if unknown).
         attributes: float32 [B,A], in the corpus's range, NaN where missing.
         index: int64 [B], the clip's row in the feature set; -1 for a filler.
         real: bool [B], false for rows that only fill up the last batch.
+        extra: by stage, the streams that ``model.extra`` names.
+
+    Raises:
+        ValueError: where shapes do not fit together; names the field, its shape and the one expected.
     """
 
-    video_time: torch.Tensor
-    audio_time: torch.Tensor
-    video_mask: torch.Tensor
-    flow_mask: torch.Tensor
-    audio_mask: torch.Tensor
-    label: torch.Tensor
-    soft: torch.Tensor
-    attributes: torch.Tensor
-    index: torch.Tensor
-    real: torch.Tensor
+    AXES: ClassVar[Axes] = {
+        "video_time": ("B", "T"),
+        "audio_time": ("B", "L"),
+        "video_mask": ("B", "T"),
+        "flow_mask": ("B", "T"),
+        "audio_mask": ("B", "L"),
+        "label": ("B",),
+        "soft": ("B", "C"),
+        "attributes": ("B", "A"),
+        "index": ("B",),
+        "real": ("B",),
+    }
+    EXTRA: ClassVar[type[ExtraStream]] = ExtraStream
+
+    video_time: Tensor
+    audio_time: Tensor
+    video_mask: Tensor
+    flow_mask: Tensor
+    audio_mask: Tensor
+    label: Tensor
+    soft: Tensor
+    attributes: Tensor
+    index: Tensor
+    real: Tensor
+    extra: dict[str, ExtraStream] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_axes(self, self.AXES)
+        clips = self.label.shape[0]
+        for name, stream in self.extra.items():
+            rows = tuple(stream.time.shape)
+            for key, tensor in vars(stream).items():
+                if tuple(tensor.shape[:2]) != rows or rows[0] != clips:
+                    raise ValueError(
+                        f"{type(self).__name__}.extra[{name!r}].{key} has the shape {list(tensor.shape)}, "
+                        f"expected [B,R,...] with B={clips} and R of its time, {list(rows)}"
+                    )
 
     def __len__(self) -> int:
         return self.label.shape[0]
 
+    def __repr__(self) -> str:
+        return describe_shapes(self)
+
     @property
     def nbytes(self) -> int:
-        return sum(getattr(self, f.name).nbytes for f in fields(self))
+        """Bytes of all tensors."""
+        return sum(tensor.nbytes for tensor in self.tensors().values())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor by name; those of an extra stream as ``extra/<stage>/<field>``."""
+        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
+        for name, stream in self.extra.items():
+            found |= {f"extra/{name}/{key}": tensor for key, tensor in vars(stream).items()}
+        return found
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
+        """The batch of tensors named as `tensors` names them."""
+        own = {name: tensor for name, tensor in tensors.items() if "/" not in name}
+        extra: dict[str, dict[str, Tensor]] = {}
+        for name in tensors.keys() - own.keys():
+            _, stage, key = name.split("/")
+            extra.setdefault(stage, {})[key] = tensors[name]
+        return cls(**own, extra={stage: cls.EXTRA(**extra[stage]) for stage in sorted(extra)})
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The batch with every tensor changed.
+
+        >>> batch.map(lambda x: x[:4])  # doctest: +SKIP
+        """
+        return self.from_tensors({name: change(tensor) for name, tensor in self.tensors().items()})
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
 class Batch(ClipInfo):
     """One batch of clips as the network reads it, of static shape; what is missing or padding is masked.
 
@@ -59,20 +150,49 @@ class Batch(ClipInfo):
         Others: see `ClipInfo`.
     """
 
-    frames: torch.Tensor
-    flow: torch.Tensor
-    logmel: torch.Tensor
+    AXES: ClassVar[Axes] = ClipInfo.AXES | {
+        "frames": ("B", "T", 3, "S", "S"),
+        "flow": ("B", "T", 2, "U", "U"),
+        "logmel": ("B", "L", "M"),
+    }
+
+    frames: Tensor
+    flow: Tensor
+    logmel: Tensor
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch on another device; itself where it is there already."""
         if self.label.device == torch.device(device):
             return self
-        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        return self.map(lambda tensor: tensor.to(device))
+
+    @classmethod
+    def from_inputs(cls, inputs: Mapping[str, Tensor]) -> Batch:
+        """The batch of some of its tensors; the others are empty, false and zero.
+
+        Args:
+            inputs: tensors named as `tensors` names them.
+        """
+        sizes: dict[str, int] = {}
+        for name, axes in cls.AXES.items():
+            if name in inputs:
+                sizes |= {a: n for a, n in zip(axes, inputs[name].shape, strict=True) if isinstance(a, str)}
+        some = next(iter(inputs.values()))
+        sizes.setdefault("B", some.shape[0])
+        absent = {
+            name: some.new_zeros(
+                [sizes.get(a, 0) if isinstance(a, str) else a for a in axes],
+                dtype=torch.bool if name.endswith("_mask") else torch.float32,
+            )
+            for name, axes in cls.AXES.items()
+            if name not in inputs
+        }
+        return cls.from_tensors({**absent, **inputs})
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
 class StoredBatch(ClipInfo):
-    """One batch as it is stored and travels; `deiii.data.loader.augment.Augment` makes a `Batch` of it.
+    """One batch as it is stored and copied; `deiii.data.loader.augment.Augment` makes a `Batch` of it.
 
     Attributes:
         frames: uint8 [B,T,H,H,3]. flow: int8 or float16 [B,T,H,H,2]. logmel: float16 [B,L,M], dB.
@@ -80,17 +200,29 @@ class StoredBatch(ClipInfo):
         frame_at, hop_at: int64 [B,T], [B,L]; rows in the resident arrays.
         scale: float32 [B,T], px per step of int8 flow.
         draws: float32 [B,K] in [0,1), the clip's random numbers for augmentation.
+        extra: by stage, `StoredExtra`.
         Others: see `ClipInfo`.
     """
 
-    frames: torch.Tensor
-    flow: torch.Tensor
-    logmel: torch.Tensor
-    frame_at: torch.Tensor
-    hop_at: torch.Tensor
-    scale: torch.Tensor
-    draws: torch.Tensor
+    AXES: ClassVar[Axes] = ClipInfo.AXES | {
+        "frames": ("B", "T", "H", "H", 3),
+        "flow": ("B", "T", "U", "U", 2),
+        "logmel": ("B", "L", "M"),
+        "frame_at": ("B", "T"),
+        "hop_at": ("B", "L"),
+        "scale": ("B", "T"),
+        "draws": ("B", "K"),
+    }
+    EXTRA: ClassVar[type[ExtraStream]] = StoredExtra
+
+    frames: Tensor
+    flow: Tensor
+    logmel: Tensor
+    frame_at: Tensor
+    hop_at: Tensor
+    scale: Tensor
+    draws: Tensor
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """numpy views of the tensors."""
-        return {f.name: getattr(self, f.name).numpy() for f in fields(self)}
+        """numpy views of the tensors, by name."""
+        return {name: tensor.numpy() for name, tensor in self.tensors().items()}

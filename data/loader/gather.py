@@ -2,8 +2,8 @@
 
 `Gather.sample` chooses the instants of many clips at once, `Gather.copy` then copies each clip's rows
 with one call per field that holds no lock, so a few threads reach the speed of memory.
-Axes: B or N clips, T video steps, H stored size in px, L log-mel hops, M mel bands, C classes,
-A attributes, K random numbers.
+Axes: B or N clips, T video steps, H stored size in px, L log-mel hops, R rows of an extra stream, M mel
+bands, C classes, A attributes, K random numbers.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from deiii.data.cache.stages import FACES, FLOW, LOGMEL, with_upstream
+from deiii.data.cache.index import CacheError
+from deiii.data.cache.stages import FACES, FLOW, LOGMEL, ExtraInput, with_upstream
 from deiii.data.config.schema import LoaderConfig
 from deiii.data.loader.augment_audio import SOUND_DRAWS
 from deiii.data.loader.batch import StoredBatch
 from deiii.data.loader.feature_set import FeatureSet
-from deiii.data.loader.sampling import audio_window, uniforms, video_steps
+from deiii.data.loader.sampling import Window, choose_rows, pick, uniforms, video_steps
+from deiii.data.loader.stage_arrays import Stream
 
 # Crop y, crop x, flip, brightness, contrast, saturation; then four for each SpecAugment pair and SOUND_DRAWS.
 DRAWS = 6
-LARGE = (FACES.large, FLOW.large, LOGMEL.large)
+LARGE = (FACES.large, FLOW.large, LOGMEL.large)  # of the batch's own fields
 
 
 @dataclass
@@ -62,6 +64,7 @@ class Gather:
         training: random instants and augmentation, or fixed ones.
         seed: of the clips' random numbers.
         switches: which of ``video``, ``flow``, ``audio`` the batch holds.
+        extra: further stages that the batch holds.
         held: large fields that were loaded beforehand, by stage; the mapped files serve the rest.
     """
 
@@ -73,12 +76,21 @@ class Gather:
         training: bool,
         seed: int,
         switches: Mapping[str, bool],
+        extra: Sequence[ExtraInput] = (),
     ):
         self.config, self.training, self.seed = config, training, seed
         self.labels = Labels.of(features, attributes)
-        shown = [s.name for s in (FACES, FLOW, LOGMEL) if switches[s.switch]]
+        self.extra = tuple(extra)
+        shown = [s.name for s in (FACES, FLOW, LOGMEL) if switches[s.switch]] + [x.name for x in extra]
         self.streams = {s: features.streams[s] for s in with_upstream(shown) if s in features.streams}
         self.large = {s for s in self.streams if s in shown}
+        for x in self.extra:
+            stored = self.streams[x.name].shape if x.name in self.streams else ()
+            if stored not in ((), x.shape):
+                raise CacheError(
+                    f"{x.name} holds rows of {list(stored)}, the settings say {list(x.shape)}; "
+                    "run `deiii preprocess` with the same settings"
+                )
         self.first = {s: stream.first for s, stream in self.streams.items()}
         self.held: Mapping[str, Resident] = {}
         for stream in self.streams.values():
@@ -94,7 +106,7 @@ class Gather:
             tensors = {n: torch.zeros(s, dtype=d, pin_memory=True) for n, (s, d) in shapes.items()}
         else:
             tensors = {n: torch.from_numpy(np.zeros(s, _numpy(d))) for n, (s, d) in shapes.items()}
-        return StoredBatch(**tensors)
+        return StoredBatch.from_tensors(tensors)
 
     def _shapes(self, batch: int) -> dict[str, tuple[tuple, torch.dtype]]:
         """Shape and type of every field of `StoredBatch`."""
@@ -102,7 +114,14 @@ class Gather:
         b, t, l = batch, c.steps, c.audio_steps
         classes, attributes = self.labels.soft.shape[1], self.labels.attributes.shape[1]
         f32, i64, flag = torch.float32, torch.int64, torch.bool
+        extra: dict[str, tuple[tuple, torch.dtype]] = {}
+        for x in self.extra:
+            lead = (b, x.rows(t, l))
+            extra[f"extra/{x.name}/values"] = self._large(x.name, lead, torch.float16, x.shape)
+            for key, dtype in (("time", f32), ("mask", flag), ("at", i64)):
+                extra[f"extra/{x.name}/{key}"] = lead, dtype
         return {
+            **extra,
             "frames": self._large(FACES.name, (b, t), torch.uint8, (0, 0, 3)),
             "flow": self._large(FLOW.name, (b, t), torch.float16, (0, 0, 2)),
             "logmel": self._large(LOGMEL.name, (b, l), torch.float16, (0,)),
@@ -131,7 +150,8 @@ class Gather:
         real = rows >= 0
         row = np.where(real, rows, 0)
         steps, shift_at = self.config.steps, 1 + self.config.steps
-        out = {n: np.zeros(s, _numpy(d)) for n, (s, d) in self._shapes(len(rows)).items() if n not in LARGE}
+        shapes = self._shapes(len(rows))
+        out = {n: np.zeros(s, _numpy(d)) for n, (s, d) in shapes.items() if not _is_large(n)}
         chance = uniforms(self.seed, epoch, row, shift_at + 1 + out["draws"].shape[1])
         out["index"][:], out["real"][:] = rows, real
         out["draws"][:] = chance[:, shift_at + 1 :]
@@ -140,14 +160,29 @@ class Gather:
         out["attributes"][:] = np.where(real[:, None], self.labels.attributes[row], np.nan)
         at, covered = self._sample_video(out, row, real, chance[:, : 1 + steps])
         shift = (2 * chance[:, shift_at] - 1) * (self.config.time_shift if self.training else 0.0)
-        start, count = self._sample_audio(out, row, real, covered, shift, chance[:, 0])
-        return Sampled(out, row, at, start, count)
+        runs = {}
+        if LOGMEL.name in self.streams:
+            heard = self._sample_audio(out, row, real, covered, shift, chance[:, 0])
+            runs[LOGMEL.name] = heard.start, heard.count
+        else:
+            heard = None
+        for x in self.extra:
+            stream = self.streams.get(x.name)
+            if stream is None:
+                continue
+            if x.modality == "video":
+                self._sample_extra_video(out, stream, row, at)
+            else:
+                found = self._sample_extra_audio(out, stream, row, real, covered, shift, chance[:, 0], heard)
+                runs[x.name] = found.start, found.count
+        return Sampled(out, row, at, runs)
 
     def copy(self, out: Mapping[str, np.ndarray], sampled: Sampled, part: slice) -> None:
         """Write the clips ``part`` of ``sampled`` into the buffers ``out``."""
         for name, values in sampled.small.items():
             out[name][:] = values[part]
-        self._copy(out, *(x[part] for x in (sampled.row, sampled.at, sampled.start, sampled.count)))
+        runs = {stage: (start[part], count[part]) for stage, (start, count) in sampled.runs.items()}
+        self._copy(out, sampled.row[part], sampled.at[part], runs)
 
     def _sample_video(self, out, row, real, draws) -> tuple[np.ndarray, np.ndarray]:
         """Choose the steps; returns frame numbers [B,T] and what they cover, s [B,2] (NaN: nothing)."""
@@ -159,9 +194,9 @@ class Gather:
         lengths = faces.length[row] * real
         at, mask = video_steps(lengths, c.steps, c.stride, c.sampling, draws if self.training else None)
         place = np.where(mask, self.first[FACES.name][row][:, None] + at, 0)
-        time = np.where(mask, _pick(faces.small("time"), place), 0.0)
+        time = np.where(mask, pick(faces.small("time"), place), 0.0)
         out["video_time"][:] = time
-        out["video_mask"][:] = mask & _pick(faces.small("valid"), place)
+        out["video_mask"][:] = mask & pick(faces.small("valid"), place)
         covered = np.stack([time[:, 0], np.where(mask, time, -np.inf).max(1)], 1)
         covered[~mask[:, 0]] = np.nan
         flow = self.streams.get(FLOW.name)
@@ -169,50 +204,73 @@ class Gather:
         if flow is not None:
             has = mask & (flow.length[row] > 0)[:, None]
             place = np.where(has, self.first[FLOW.name][row][:, None] + at, 0)
-            out["flow_mask"][:] = has & _pick(flow.small("valid"), place) & out["video_mask"]
+            out["flow_mask"][:] = has & pick(flow.small("valid"), place) & out["video_mask"]
             scale = flow.small("scale")
-            out["scale"][:] = has if scale is None else np.where(has, _pick(scale, place), 0)
+            out["scale"][:] = has if scale is None else np.where(has, pick(scale, place), 0)
         if FACES.name in self.held:
             out["frame_at"][:] = np.where(mask, self.held[FACES.name].first[row][:, None] + at, 0)
         return at, covered
 
-    def _sample_audio(self, out, row, real, covered, shift, chance) -> tuple[np.ndarray, np.ndarray]:
-        """Choose the window around what the frames cover; anywhere where there are no frames."""
-        c, sound = self.config, self.streams.get(LOGMEL.name)
-        k = np.arange(c.audio_steps)[None]
-        if sound is None:
-            out["audio_time"][:], out["audio_mask"][:], out["hop_at"][:] = 0, False, 0
-            return np.zeros(len(row), np.int64), np.zeros(len(row), np.int64)
-        time, hops, begin = sound.small("time"), sound.length[row] * real, self.first[LOGMEL.name][row]
-        first = np.where(hops > 0, _pick(time, np.where(hops > 0, begin, 0)), 0.0)
-        last = np.where(hops > 0, _pick(time, np.where(hops > 0, begin + hops - 1, 0)), 0.0)
-        period = (last - first) / np.maximum(1, hops - 1)
-        blind = np.isnan(covered[:, 0])
-        room = np.maximum(0, hops - c.audio_steps) * period
-        somewhere = (first + last) / 2 + room * ((chance - 0.5) if self.training else 0.0)
-        low = np.where(blind, somewhere, covered[:, 0] + shift)
-        high = np.where(blind, somewhere, covered[:, 1] + shift)
-        start, count = audio_window(hops, first, period, low, high, c.audio_steps)
-        mask = k < count[:, None]
-        place = np.where(mask, begin[:, None] + start[:, None] + k, 0)
-        out["audio_mask"][:] = mask
-        out["audio_time"][:] = np.where(mask, _pick(time, place) - shift[:, None], 0.0)
-        if LOGMEL.name in self.held:
-            out["hop_at"][:] = np.where(mask, (self.held[LOGMEL.name].first[row] + start)[:, None] + k, 0)
-        return start, count
+    def _sample_extra_video(self, out, stream: Stream, row, at) -> None:
+        """Take the sampled frames' rows of a video stage."""
+        part = f"extra/{stream.stage}"
+        has = (stream.length[row] > 0)[:, None] & out["video_mask"]
+        place = np.where(has, self.first[stream.stage][row][:, None] + at, 0)
+        valid = pick(stream.small("valid"), place) if "valid" in stream.spec.small else True
+        out[f"{part}/mask"][:] = has & valid
+        out[f"{part}/time"][:] = out["video_time"]
+        if stream.stage in self.held:
+            out[f"{part}/at"][:] = np.where(has, self.held[stream.stage].first[row][:, None] + at, 0)
 
-    def _copy(self, out, row, at, start, count) -> None:
+    def _sample_audio(self, out, row, real, covered, shift, chance) -> Window:
+        """Choose the window around what the frames cover; anywhere where there are no frames."""
+        steps = self.config.audio_steps
+        found = self._window(self.streams[LOGMEL.name], row, real, covered + shift[:, None], chance, steps)
+        out["audio_mask"][:] = found.mask
+        out["audio_time"][:] = np.where(found.mask, found.time - shift[:, None], 0.0)
+        if LOGMEL.name in self.held:
+            at = (self.held[LOGMEL.name].first[row] + found.start)[:, None] + np.arange(steps)
+            out["hop_at"][:] = np.where(found.mask, at, 0)
+        return found
+
+    def _sample_extra_audio(
+        self, out, stream: Stream, row, real, covered, shift, chance, heard: Window | None
+    ) -> Window:
+        """Choose an audio stage's rows within the log-mel's window; as for log-mel where there is none."""
+        part = f"extra/{stream.stage}"
+        steps = out[f"{part}/mask"].shape[1]
+        around = covered + shift[:, None]
+        if heard is not None:
+            around = np.where(heard.count[:, None] > 0, heard.span, around)
+        found = self._window(stream, row, real, around, chance, steps)
+        mask = found.mask if heard is None else found.mask & heard.holds(found.time)
+        out[f"{part}/mask"][:] = mask
+        out[f"{part}/time"][:] = np.where(mask, found.time - shift[:, None], 0.0)
+        if stream.stage in self.held:
+            at = (self.held[stream.stage].first[row] + found.start)[:, None] + np.arange(steps)
+            out[f"{part}/at"][:] = np.where(mask, at, 0)
+        return found
+
+    def _window(self, stream: Stream, row, real, around, chance, steps: int) -> Window:
+        """The rows of an audio stage that go with ``around``, s [N,2]; NaN for anywhere."""
+        shift = chance - 0.5 if self.training else np.zeros(len(row))
+        begin, hops = self.first[stream.stage][row], stream.length[row] * real
+        return choose_rows(stream.small("time"), begin, hops, around, shift, steps)
+
+    def _copy(self, out, row, at, runs) -> None:
         """Copy the large fields, one call a clip and field; ``take`` holds no lock while it copies."""
         for stage in self.large:
             stream, held = self.streams[stage], self.held.get(stage)
-            target = out[stream.field]
+            target = out[
+                f"extra/{stage}/values" if any(x.name == stage for x in self.extra) else stream.field
+            ]
             if not target.size:
                 continue
             first = (stream.start if held is None else held.first)[row]
             has = (out["real"] & (stream.length[row] > 0)).tolist()
             shard = stream.shard[row].tolist()
-            if stream.spec.modality == "audio":
-                begin, count = (first + start).tolist(), count.tolist()
+            if stage in runs:
+                begin, count = (first + runs[stage][0]).tolist(), runs[stage][1].tolist()
             else:
                 frames = first[:, None] + at
             for b, there in enumerate(has):
@@ -220,7 +278,7 @@ class Gather:
                     target[b] = 0
                     continue
                 source = stream.whole(shard[b]) if held is None else held.array
-                if stream.spec.modality == "audio":
+                if stage in runs:
                     n = count[b]
                     target[b, :n] = source[begin[b] : begin[b] + n]
                     target[b, n:] = 0
@@ -235,14 +293,14 @@ class Sampled:
     Attributes:
         small: every field of `StoredBatch` but the large ones, N clips long.
         row: int64 [N], rows of the feature set; 0 for a filler.
-        at: int64 [N,T], frames; start, count: int64 [N], first log-mel hop and how many.
+        at: int64 [N,T], frames.
+        runs: by audio stage, int64 [N] first rows and int64 [N] how many.
     """
 
     small: dict[str, np.ndarray]
     row: np.ndarray
     at: np.ndarray
-    start: np.ndarray
-    count: np.ndarray
+    runs: Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass
@@ -253,10 +311,9 @@ class Resident:
     first: np.ndarray
 
 
+def _is_large(name: str) -> bool:
+    return name in LARGE or name.endswith("/values")
+
+
 def _numpy(kind: torch.dtype) -> np.dtype:
     return torch.empty(0, dtype=kind).numpy().dtype
-
-
-def _pick(values: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """``values[place]``; zeros where there are no values at all."""
-    return values[place] if len(values) else np.zeros(place.shape, values.dtype)

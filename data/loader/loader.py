@@ -12,12 +12,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from deiii.data.cache.stages import LOGMEL
+from deiii.data.cache.stages import LOGMEL, ExtraInput
 from deiii.data.config.schema import LoaderConfig
 from deiii.data.loader.augment import Augment
 from deiii.data.loader.augment_audio import level_table
@@ -56,6 +56,7 @@ class Loader:
         rank, world: number of this process, and of all processes.
         video, flow, audio: inputs that the batches hold; the others are empty and masked.
         attributes: continuous labels, in the order of the batch's columns.
+        extra: further stages that the batches hold.
 
     Attributes:
         residency: where the large fields are kept.
@@ -77,6 +78,7 @@ class Loader:
         flow: bool = True,
         audio: bool = True,
         attributes: Sequence[str] = (),
+        extra: Sequence[ExtraInput] = (),
     ):
         self.features = features
         self.config = config
@@ -87,7 +89,7 @@ class Loader:
         self.rank = rank
         self.world = world
         switches = {"video": video, "flow": flow, "audio": audio}
-        self.gather = Gather(features, config, attributes, training, seed, switches)
+        self.gather = Gather(features, config, attributes, training, seed, switches, extra)
         nbytes = sum(self.gather.streams[s].nbytes(self.indices) for s in self.gather.large)
         folders = {p.parent for s in self.gather.large for p in self.gather.streams[s].paths}
         self.residency, self.why = choose_residency(
@@ -97,7 +99,7 @@ class Loader:
             on = self.device if self.residency == "device" else None
             self.gather.held = hold(self.gather, self.indices, on)
         resident = {
-            self.gather.streams[stage].field: held.array
+            stage: held.array
             for stage, held in self.gather.held.items()
             if isinstance(held.array, torch.Tensor)
         }
@@ -195,15 +197,14 @@ class Loader:
 
     def _send(self, slot: Slot, side: torch.cuda.Stream) -> tuple[StoredBatch, torch.cuda.Event]:
         with torch.cuda.stream(side):
-            names = [f.name for f in fields(slot.batch)]
-            there = {n: getattr(slot.batch, n).to(self.device, non_blocking=True) for n in names}
+            there = slot.batch.map(lambda tensor: tensor.to(self.device, non_blocking=True))
             slot.sent = torch.cuda.Event()
             slot.sent.record(side)
-        return replace(slot.batch, **there), slot.sent
+        return there, slot.sent
 
     def _receive(self, batch: StoredBatch, sent: torch.cuda.Event) -> Batch:
         now = torch.cuda.current_stream(self.device)
         now.wait_event(sent)
-        for f in fields(batch):
-            getattr(batch, f.name).record_stream(now)
+        for tensor in batch.tensors().values():
+            tensor.record_stream(now)
         return self.augment(batch)

@@ -11,6 +11,8 @@ True
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
@@ -156,3 +158,59 @@ def audio_window(
     middle = ((begin + end) / 2 - first) / np.where(period > 0, period, 1.0)
     start = np.rint(middle - (count - 1) / 2).astype(np.int64)
     return np.clip(start, 0, hops - count), count
+
+
+@dataclass(frozen=True)
+class Window:
+    """A run of an audio stage's rows of N clips.
+
+    Attributes:
+        start, count: int64 [N], the first row and how many.
+        mask: bool [N,R], the first ``count`` of R.
+        time: float64 [N,R], s; zero where masked.
+        span: float64 [N,2], s; times of the first and the last row.
+        period: float64 [N], s; distance of rows.
+    """
+
+    start: np.ndarray
+    count: np.ndarray
+    mask: np.ndarray
+    time: np.ndarray
+    span: np.ndarray
+    period: np.ndarray
+
+    def holds(self, time: np.ndarray) -> np.ndarray:
+        """Whether instants, s [N,R'], lie within the rows; every instant where a clip has no row."""
+        low, high = (self.span + self.period[:, None] * np.array([-0.5, 0.5]))[..., None].transpose(1, 0, 2)
+        return (self.count == 0)[:, None] | ((time >= low) & (time < high))
+
+
+def choose_rows(
+    time: np.ndarray, begin: np.ndarray, hops: np.ndarray, around: np.ndarray, shift: np.ndarray, steps: int
+) -> Window:
+    """The rows of an audio stage that go with a stretch of time, at most ``steps`` of each clip.
+
+    Args:
+        time: float64 [rows of all clips], s.
+        begin, hops: int64 [N], each clip's first row and how many it has.
+        around: float64 [N,2], s; begin and end of the stretch, NaN where any will do.
+        shift: float64 [N], from -0.5 to 0.5; where in the clip such a window lies, 0 in the middle.
+        steps: R.
+    """
+    first = np.where(hops > 0, pick(time, np.where(hops > 0, begin, 0)), 0.0)
+    last = np.where(hops > 0, pick(time, np.where(hops > 0, begin + hops - 1, 0)), 0.0)
+    period = (last - first) / np.maximum(1, hops - 1)
+    room = np.maximum(0, hops - steps) * period
+    anywhere = (first + last) / 2 + room * shift
+    low, high = np.where(np.isnan(around[:, :1]), anywhere[:, None], around).T
+    start, count = audio_window(hops, first, period, low, high, steps)
+    k = np.arange(steps)[None]
+    mask = k < count[:, None]
+    shown = np.where(mask, pick(time, np.where(mask, (begin + start)[:, None] + k, 0)), 0.0)
+    span = np.stack([shown[:, 0], shown[np.arange(len(begin)), np.maximum(0, count - 1)]], axis=1)
+    return Window(start, count, mask, shown, span, period)
+
+
+def pick(values: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """``values[place]``; zeros where there are no values at all."""
+    return values[place] if len(values) else np.zeros(place.shape, values.dtype)

@@ -2,7 +2,8 @@
 
 ``docs/de-iii.md`` lists what follows the paper and what is this project's choice.
 
-Axes: B clips, T video steps, L log-mel hops, P spatial tokens, D width, C classes, A attributes.
+Axes: B clips, T video steps, L log-mel hops, R rows of an extra stream, P spatial tokens, D width,
+C classes, A attributes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from deiii.data.cache.stages import BUILT_IN, FACES, FLOW, LOGMEL, ExtraInput
 from deiii.data.config.schema import ModelConfig
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.loader.batch import Batch
@@ -22,6 +24,7 @@ from deiii.model.distributed.layers import Dropout, RankAware
 from deiii.model.network.attention import AttentivePool
 from deiii.model.network.audio_encoders import AudioEncoder, DeepAudioEncoder
 from deiii.model.network.conformer import Conformer
+from deiii.model.network.extra_encoders import RowEncoder, check_encoders, package_encoder
 from deiii.model.network.fusion import InterModal, VisualFusion
 from deiii.model.network.positions import ClockRotary, Rotation
 from deiii.model.network.time_match import Matches, TimeMatch
@@ -96,6 +99,8 @@ class DEIII(RankAware, nn.Module):
         n_mels: mel bands of the log-mel input.
         ranges: lowest and highest value of each attribute; [-1, 1] where not given.
         imagenet: path of the weights that a ``config.imagenet`` trunk starts from; ``None`` for random ones.
+        extra: the stages of ``config.extra`` (`deiii.data.cache.stages.extra_inputs`). Each is encoded, goes
+            through a Conformer of its own and joins the steps of its modality, at its own times.
 
     Raises:
         ConfigError: the settings contradict each other, or leave nothing to read or to predict.
@@ -113,34 +118,39 @@ class DEIII(RankAware, nn.Module):
         n_mels: int = 80,
         ranges: Sequence[tuple[float, float]] | None = None,
         imagenet: str | Path | None = None,
+        extra: Sequence[ExtraInput] = (),
     ):
         super().__init__()
         n_classes = n_classes if config.classes else 0
-        _check(config, n_classes, n_attributes)
+        _check(config, extra, n_classes, n_attributes)
         if ranges is None:
             ranges = [(-1.0, 1.0)] * n_attributes
         width, heads = config.width, config.heads
         visual, audio = config.video or config.flow, config.audio
-        both = visual and audio
+        of_modality = {m: [x.name for x in extra if x.modality == m] for m in ("video", "audio")}
+        modalities = (visual or bool(of_modality["video"])) + (audio or bool(of_modality["audio"]))
         self.config = config
         # The order of these lines decides the initial weights of a seed and the numbers of the parameters in
         # the optimiser's state: a new part goes to the end.
         self.frame_encoder = _frame_encoder(config, imagenet)
-        self.flow_encoder = ImageEncoder(2, config.channels, width, config.grid) if config.flow else None
+        self.flow_encoder = _flow_encoder(config)
         self.fusion = _fusion(config) if visual else None
         self.audio_encoder = _audio_encoder(config, n_mels)
         self.drop = Dropout(config.dropout)
         self.v_conformer = _conformer(config) if config.conformer and visual else None
         self.a_conformer = _conformer(config) if config.conformer and audio else None
-        ife_blocks = config.ife_blocks if config.ife and both else 0
+        ife_blocks = config.ife_blocks if config.ife and modalities == 2 else 0
         self.ife = nn.ModuleList(InterModal(width, heads, config.dropout) for _ in range(ife_blocks))
         self.rotary = ClockRotary(width // heads) if config.conformer or ife_blocks else None
-        self.fused_head = Head(config, visual + audio, n_classes, ranges)
+        self.fused_head = Head(config, modalities, n_classes, ranges)
         # With a single modality, its own head would read the same as the fused head.
-        own_heads = config.modality_heads and both
+        own_heads = config.modality_heads and modalities == 2
         self.video_head = Head(config, 1, n_classes, ranges) if own_heads else None
         self.audio_head = Head(config, 1, n_classes, ranges) if own_heads else None
-        self.time_match = TimeMatch(width) if config.time_match and both else None
+        self.time_match = TimeMatch(width) if config.time_match and visual and audio else None
+        self.of_modality = of_modality
+        self.extra_encoders = nn.ModuleDict({x.name: _extra_encoder(config, x) for x in extra})
+        self.extra_conformers = nn.ModuleDict({x.name: _conformer(config) for x in extra if config.conformer})
 
     def forward(self, batch: Batch) -> Outputs:
         """Return the outputs of every head.
@@ -154,6 +164,8 @@ class DEIII(RankAware, nn.Module):
             matches = self.time_match(*video, *audio)
         v = None if video is None else self._within(self.v_conformer, video)
         a = None if audio is None else self._within(self.a_conformer, audio)
+        v = self._beside(v, self.of_modality["video"], batch)
+        a = self._beside(a, self.of_modality["audio"], batch)
         # The heads of one modality read it before IFE, so that it can stand alone.
         video_scores = self.video_head([v]) if self.video_head is not None else None
         audio_scores = self.audio_head([a]) if self.audio_head is not None else None
@@ -205,6 +217,27 @@ class DEIII(RankAware, nn.Module):
         rotation = None if self.rotary is None else self.rotary(time.masked_fill(~mask, 0.0))
         return Stream(x if conformer is None else conformer(x, mask, rotation), mask, rotation)
 
+    def _beside(self, stream: Stream | None, names: Sequence[str], batch: Batch) -> Stream | None:
+        """Append the steps of a modality's extra streams to its own, which may be missing.
+
+        Attention and pooling do not depend on the order of steps, so that every row keeps its own time on
+        the media clock and no stream is resampled to another one's rate.
+        """
+        streams = [] if stream is None else [stream]
+        for name in names:
+            extra = batch.extra[name]
+            features = self.drop(self.extra_encoders[name](extra.values, extra.mask))
+            conformer = self.extra_conformers[name] if name in self.extra_conformers else None
+            streams.append(self._within(conformer, Encoded(features, extra.mask, extra.time)))
+        if len(streams) < 2:
+            return streams[0] if streams else None
+        rotations = [s.rotation for s in streams if s.rotation is not None]
+        rotation = None
+        if rotations:
+            rotation = (torch.cat([r[0] for r in rotations], 2), torch.cat([r[1] for r in rotations], 2))
+        features = torch.cat([s.features for s in streams], dim=1)
+        return Stream(features, torch.cat([s.mask for s in streams], dim=1), rotation)
+
     def _between(self, video: Stream, audio: Stream) -> tuple[Stream, Stream]:
         """Inter-modal interaction: apply the IFE blocks."""
         v, a = video.features, audio.features
@@ -213,12 +246,27 @@ class DEIII(RankAware, nn.Module):
         return video._replace(features=v), audio._replace(features=a)
 
 
-def _frame_encoder(config: ModelConfig, imagenet: str | Path | None) -> ImageEncoder | ResNetEncoder | None:
+def _frame_encoder(config: ModelConfig, imagenet: str | Path | None) -> nn.Module | None:
     if not config.video:
         return None
+    if (own := package_encoder(config, FACES.name, (3,))) is not None:
+        return own
     if config.imagenet:
         return ResNetEncoder(config.width, config.grid, imagenet)
     return ImageEncoder(3, config.channels, config.width, config.grid)
+
+
+def _flow_encoder(config: ModelConfig) -> nn.Module | None:
+    if not config.flow:
+        return None
+    if (own := package_encoder(config, FLOW.name, (2,))) is not None:
+        return own
+    return ImageEncoder(2, config.channels, config.width, config.grid)
+
+
+def _extra_encoder(config: ModelConfig, extra: ExtraInput) -> nn.Module:
+    own = package_encoder(config, extra.name, extra.shape)
+    return RowEncoder(extra.shape, config.width) if own is None else own
 
 
 def _fusion(config: ModelConfig) -> VisualFusion:
@@ -226,9 +274,11 @@ def _fusion(config: ModelConfig) -> VisualFusion:
     return VisualFusion(config.width, config.heads, config.dropout, config.video, config.flow, attention)
 
 
-def _audio_encoder(config: ModelConfig, n_mels: int) -> AudioEncoder | DeepAudioEncoder | None:
+def _audio_encoder(config: ModelConfig, n_mels: int) -> nn.Module | None:
     if not config.audio:
         return None
+    if (own := package_encoder(config, LOGMEL.name, (n_mels,))) is not None:
+        return own
     if config.audio_channels:
         return DeepAudioEncoder(n_mels, config.width, config.audio_channels, config.audio_deltas)
     return AudioEncoder(n_mels, config.width)
@@ -276,8 +326,12 @@ class Head(nn.Module):
         return Scores(logits, attributes, present)
 
 
-def _check(config: ModelConfig, n_classes: int, n_attributes: int) -> None:
-    if not (config.video or config.flow or config.audio):
+def _check(config: ModelConfig, extra: Sequence[ExtraInput], n_classes: int, n_attributes: int) -> None:
+    if [x.name for x in extra] != config.extra:
+        raise ConfigError(f"model.extra={config.extra}, but the network was given {[x.name for x in extra]}")
+    own = [stage.name for stage in BUILT_IN if getattr(config, stage.switch)]
+    check_encoders(config, [*own, *config.extra])
+    if not own and not extra:
         raise ConfigError("model.video, model.flow and model.audio are all off: switch at least one on")
     if not n_classes and not n_attributes:
         raise ConfigError(

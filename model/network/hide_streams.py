@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from deiii.data.cache.stages import BUILT_IN
+from deiii.data.cache.stages import BUILT_IN, get_stage
 from deiii.data.config.schema import ModelConfig
 from deiii.data.loader.batch import Batch
 from deiii.model.distributed.ranks import Ranks
@@ -23,7 +23,8 @@ def hide(batch: Batch, **hidden: Tensor | bool) -> Batch:
 
     Args:
         batch: stays as it is.
-        hidden: by stream, bool [B] for some clips or True for all.
+        hidden: by stream (frames, flow, audio, or a stage of ``model.extra``), bool [B] for some clips or
+            True for all.
 
     Raises:
         ValueError: there is no such stream.
@@ -35,26 +36,42 @@ def hide(batch: Batch, **hidden: Tensor | bool) -> Batch:
         clips = torch.as_tensor(hidden.get(stream, False), device=mask.device).reshape(-1, 1)
         return mask & ~clips
 
-    unknown = set(hidden) - set(STREAMS)
+    known = (*STREAMS, *batch.extra)
+    unknown = set(hidden) - set(known)
     if unknown:
         raise ValueError(
-            f"there is no stream {', '.join(sorted(unknown))}; the streams are {', '.join(STREAMS)}"
+            f"there is no stream {', '.join(sorted(unknown))}; the streams are {', '.join(known)}"
         )
     return replace(
         batch,
         video_mask=visible(batch.video_mask, "frames"),
         flow_mask=visible(batch.flow_mask, "flow"),
         audio_mask=visible(batch.audio_mask, "audio"),
+        extra={name: replace(x, mask=visible(x.mask, name)) for name, x in batch.extra.items()},
     )
 
 
 def enabled_streams(config: ModelConfig) -> tuple[str, ...]:
     """Return the streams that a network of these settings reads."""
-    return tuple(stage.stream for stage in BUILT_IN if getattr(config, stage.switch))
+    return (*(stage.stream for stage in BUILT_IN if getattr(config, stage.switch)), *config.extra)
+
+
+def hidden_together(config: ModelConfig) -> list[tuple[str, ...]]:
+    """Return the sets of streams that are hidden at once: each alone, and a modality where another remains.
+
+    Empty for a single stream, because what is hidden is never all there is.
+    """
+    streams = enabled_streams(config)
+    if len(streams) < 2:
+        return []
+    modality: dict[str, str] = {stage.stream: stage.modality for stage in BUILT_IN}
+    modality |= {name: get_stage(name).modality for name in config.extra}
+    groups = [tuple(s for s in streams if modality[s] == m) for m in ("video", "audio")]
+    return [*((s,) for s in streams), *(g for g in groups if 1 < len(g) < len(streams))]
 
 
 def random_hide(batch: Batch, chance: float, config: ModelConfig, ranks: Ranks | None = None) -> Batch:
-    """Hide one enabled stream, or frames and flow together, from each clip with some probability.
+    """Hide one of the sets of `hidden_together` from each clip with some probability.
 
     Nothing is hidden from a clip that would be left without any stream. On several ranks the random numbers
     are those of the global batch.
@@ -65,10 +82,8 @@ def random_hide(batch: Batch, chance: float, config: ModelConfig, ranks: Ranks |
         config: decides which streams are enabled.
         ranks: the processes that share the batch.
     """
-    choices: list[tuple[str, ...]] = [(stream,) for stream in enabled_streams(config)]
-    if len(choices) == 3:
-        choices.append(("frames", "flow"))
-    if chance <= 0 or len(choices) < 2:
+    choices = hidden_together(config)
+    if chance <= 0 or not choices:
         return batch
     ranks = ranks or Ranks()
     device, clips = batch.real.device, len(batch) * ranks.world
@@ -84,6 +99,7 @@ def random_hide(batch: Batch, chance: float, config: ModelConfig, ranks: Ranks |
         "frames": hidden.video_mask.any(dim=1),
         "flow": hidden.flow_mask.any(dim=1),
         "audio": hidden.audio_mask.any(dim=1),
+        **{name: x.mask.any(dim=1) for name, x in hidden.extra.items()},
     }
     something = torch.stack([left[stream] for stream in gone]).any(dim=0)
     return hide(batch, **{stream: clips & something for stream, clips in gone.items()})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deiii.data.cache.stages import extra_inputs
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.loader.feature_set import FeatureSet
@@ -67,6 +68,7 @@ class Task:
             config.logmel.n_mels,
             self.ranges,
             imagenet,
+            extra_inputs(config),
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from deiii.data.cache.stages import extra_inputs
 from deiii.data.config.schema import Config
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.loader import Loader
@@ -43,4 +44,5 @@ def make_loader(
         features, rows, settings, training=training, device=device, seed=config.train.seed,
         rank=ranks.rank, world=ranks.world,
         video=model.video, flow=model.flow, audio=model.audio, attributes=model.attributes,
+        extra=extra_inputs(config),
     )  # fmt: skip

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-
 import torch
 
 from deiii.data.config.schema import ModelConfig
@@ -55,7 +53,7 @@ def random_batch(
 def take(batch: Batch, rows) -> Batch:
     """These rows of a batch, in this order."""
     rows = torch.as_tensor(rows)
-    return replace(batch, **{f.name: getattr(batch, f.name)[rows] for f in fields(batch)})
+    return batch.map(lambda tensor: tensor[rows])
 
 
 class MemoryLoader:

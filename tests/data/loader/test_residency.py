@@ -33,7 +33,7 @@ def test_resident_rows_give_the_same_batches(tmp_path):
     stream = Loader(features, range(11), config.loader, training=True, seed=2)
     other = Loader(features, range(11), config.loader, training=True, seed=2)
     other.gather.held = hold(other.gather, other.indices, torch.device("cpu"))
-    resident = {other.gather.streams[s].field: h.array for s, h in other.gather.held.items()}
+    resident = {stage: h.array for stage, h in other.gather.held.items()}
     other.augment = Augment(config.loader, True, resident)
     for a, b in zip(stream.epoch(0), other.epoch(0), strict=True):
         for f in ("video_mask", "flow_mask", "audio_mask", "label", "index", "logmel"):

@@ -1,0 +1,94 @@
+"""Encoders of the stages that ``model.extra`` names, and of installed packages.
+
+Axes: B clips, R rows of a stage, K layers, F features of a row, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from deiii.data.config.plugins import ENCODERS, installed, load_plugin
+from deiii.data.config.schema import ModelConfig
+from deiii.data.config.strict_yaml import ConfigError
+
+Factory = Callable[[tuple[int, ...], ModelConfig], nn.Module]
+
+
+class RowEncoder(nn.Module):
+    """Vectors, or layers of vectors, to features of the network's width.
+
+    Several layers are averaged with weights that are learned, as in ELMo (Peters et al. 2018, arXiv
+    1802.05365) and SUPERB (Yang et al. 2021, arXiv 2105.01051); then layer normalisation and a projection.
+
+    Args:
+        shape: axes of a row: (F,) or (K,F).
+        width: D.
+
+    >>> mask = torch.ones(2, 5, dtype=torch.bool)
+    >>> RowEncoder((12, 768), 64)(torch.zeros(2, 5, 12, 768), mask).shape
+    torch.Size([2, 5, 64])
+    """
+
+    def __init__(self, shape: tuple[int, ...], width: int):
+        super().__init__()
+        self.layers = nn.Parameter(torch.zeros(shape[0])) if len(shape) == 2 else None
+        self.norm = nn.LayerNorm(shape[-1])
+        self.project = nn.Linear(shape[-1], width)
+
+    def forward(self, values: Tensor, mask_BR: Tensor) -> Tensor:
+        """[B,R,F] or [B,R,K,F] with the mask of valid rows to [B,R,D]; what masked rows hold has no effect."""
+        x = values.masked_fill(~mask_BR[(...,) + (None,) * (values.ndim - 2)], 0.0)
+        if self.layers is not None:
+            x = torch.einsum("brkf,k->brf", x, self.layers.softmax(dim=0).to(x.dtype))
+        return self.project(self.norm(x))
+
+
+def package_encoder(config: ModelConfig, stage: str, shape: tuple[int, ...]) -> nn.Module | None:
+    """The encoder that ``model.encoders`` names for a stage, or ``None`` where it names none.
+
+    A package adds one to the entry-point group ``deiii.encoders``: a function of the axes of a row and the
+    settings. What the module takes and returns is that of the encoder it stands in for:
+
+    ==================  ===================================  =====================
+    stage               takes                                returns
+    ==================  ===================================  =====================
+    faces, flow         images [N,C,S,S], weight [N] = None  [N,P,D]
+    logmel              [B,L,M], mask [B,L]                  [B,ceil(L/4),D]
+    of ``model.extra``  [B,R,F] or [B,R,K,F], mask [B,R]     [B,R,D]
+    ==================  ===================================  =====================
+
+    Args:
+        config: settings.
+        stage: whose features it reads.
+        shape: (C,) for images, (M,) for log-mel, (F,) or (K,F).
+
+    Raises:
+        ConfigError: for an encoder that no package adds.
+        PluginError: for one whose package cannot be imported.
+    """
+    for item in config.encoders:
+        name, _, encoder = item.partition(":")
+        if name != stage:
+            continue
+        if encoder not in installed(ENCODERS):
+            there = ", ".join(installed(ENCODERS)) or "none"
+            raise ConfigError(
+                f"model.encoders names {item!r}; encoders that installed packages add: {there}. Write "
+                "stage:encoder, and install the package that adds it"
+            )
+        factory: Factory = load_plugin(ENCODERS, encoder)
+        return factory(shape, config)
+    return None
+
+
+def check_encoders(config: ModelConfig, stages: list[str]) -> None:
+    """Refuse an encoder of a stage that the network does not read. Raises ConfigError."""
+    for item in config.encoders:
+        if item.partition(":")[0] not in stages:
+            raise ConfigError(
+                f"model.encoders names {item!r}, but the network reads {', '.join(stages)}; "
+                "write stage:encoder with one of these stages"
+            )
