@@ -95,7 +95,7 @@ ORDER = {
     "pipeline/inspect": ["source_frames", "contact_sheet", "clip_video", "clips"],
     "model": ["metrics rendering distributed", "network", "training", "evaluation", "prediction", "commands"],
     "model/network": [
-        "audio_encoders hide_streams positions time_match visual_encoders",
+        "audio_encoders extra_encoders hide_streams positions time_match visual_encoders",
         "attention",
         "conformer",
         "fusion",

@@ -120,9 +120,11 @@ def check_choices(section: Any, prefix: str = "") -> None:
             continue
         choices = f.metadata.get("choices")
         group = f.metadata.get("group")
+        if choices and group:
+            choices = (*choices, *installed(group))
         for item in value if isinstance(value, list) else [value]:
-            if choices and item not in choices and not (group and item in installed(group)):
-                allowed = ", ".join(str(c) for c in (*choices, *(installed(group) if group else ())))
+            if choices and item not in choices:
+                allowed = ", ".join(str(c) for c in choices)
                 hint = "; what another package adds needs that package installed" if group else ""
                 raise ConfigError(f"{key} is one of {allowed}; it cannot be {item!r}{hint}")
             if isinstance(item, float) and not math.isfinite(item):

@@ -39,7 +39,7 @@ class RowEncoder(nn.Module):
         self.project = nn.Linear(shape[-1], width)
 
     def forward(self, values: Tensor, mask_BR: Tensor) -> Tensor:
-        """[B,R,F] or [B,R,K,F] with the mask of valid rows to [B,R,D]; what masked rows hold has no effect."""
+        """[B,R,F] or [B,R,K,F] and the mask of valid rows to [B,R,D]; masked values have no effect."""
         x = values.masked_fill(~mask_BR[(...,) + (None,) * (values.ndim - 2)], 0.0)
         if self.layers is not None:
             x = torch.einsum("brkf,k->brf", x, self.layers.softmax(dim=0).to(x.dtype))

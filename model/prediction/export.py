@@ -62,10 +62,8 @@ class Program(nn.Module):
         Returns:
             ``<head>_probabilities``, float32 [B,C], and ``<head>_attributes``, float32 [B,A].
         """
-        none = next(iter(inputs.values())).new_zeros(0)
-        batch = Batch(**{f.name: inputs.get(f.name, none) for f in fields(Batch)})
         outputs = {}
-        for head, scores in self.network(batch).heads().items():
+        for head, scores in self.network(Batch.from_inputs(inputs)).heads().items():
             if scores.logits is not None:
                 outputs[f"{head}_probabilities"] = scores.logits.softmax(dim=1)
             if scores.attributes is not None:
