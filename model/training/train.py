@@ -1,4 +1,4 @@
-"""Set up and run a training: features, split, loaders, network, run folder.
+"""Set up a training and run it: open the features, split the clips, build loaders, network and run folder.
 
 >>> train(load_config("configs/tiny.yaml"))                       # doctest: +SKIP
 """
@@ -35,16 +35,23 @@ class SpeakerLeak(ValueError):
 
 
 def train(config: Config, resume: bool = False, progress: bool = True) -> dict[str, Any]:
-    """Train on the split's training speakers, choose on its validation speakers.
+    """Train on the training speakers of the split and select the epoch on its validation speakers.
 
-    Under `torchrun` every process calls it: they train one network together, of which rank 0 writes the run.
+    Under `torchrun` every process calls this function: they train one network together, and rank 0 writes the
+    run.
+
+    Args:
+        config: all settings; ``train.run`` is the run folder.
+        resume: continue the run in this folder, where there is one.
+        progress: show bars and one line an epoch.
 
     Returns:
         the best epoch's metrics; everything else is in the run folder (`deiii.model.training.run_folder`).
 
     Raises:
+        ConfigError: the settings, the caches and the split do not allow a training.
         Locked: another training writes to the run folder.
-        RunError: no room for a checkpoint; those written before are kept.
+        RunError: the folder holds another run, or the disk is full; checkpoints written before are kept.
         RankError: the processes do not fit together, or one of them ended.
         WeightsError: the ImageNet weights of ``model.imagenet`` cannot be found or are damaged.
     """
@@ -61,13 +68,13 @@ def train(config: Config, resume: bool = False, progress: bool = True) -> dict[s
         if error.errno not in MACHINE_TROUBLE:
             raise
         raise RunError(
-            f"{error}; {path} must be writable and have room. What it holds is whole: put it right "
-            "and go on with --resume"
+            f"{error}; {path} must be writable and on a disk with free space. The files in it are complete: "
+            "correct this, then continue with --resume"
         ) from error
 
 
 def imagenet_weights(config: Config) -> str | None:
-    """The path of the ImageNet weights that training starts from, ``None`` where it uses none.
+    """Return the path of the ImageNet weights that training starts from, ``None`` where it uses none.
 
     Raises:
         WeightsError: they cannot be found, downloaded or used; the message says what to do.
@@ -83,7 +90,7 @@ def _train(
     device = ranks.device
     check_together(config, ranks)
     make_deterministic(device)
-    if ranks.local:  # one process of a machine looks at every byte for the others
+    if ranks.local:  # one process of each machine checks every byte, the others wait for it
         ranks.wait()
     features = FeatureSet.open(config, whole=not ranks.local)
     if not ranks.local:
@@ -125,13 +132,13 @@ def _train(
 
 
 def check_together(config: Config, ranks: Ranks) -> None:
-    """Refuse what has not been tried over several processes."""
+    """Raise ConfigError for settings that are not supported on several processes."""
     if ranks.world > 1 and config.train.compile:
-        raise ConfigError("train.compile is for one process so far; leave it out under torchrun")
+        raise ConfigError("train.compile is for one process; leave it out under torchrun")
 
 
 def check_parts(features: FeatureSet, split: Split, rows: dict[str, np.ndarray]) -> None:
-    """Stop before training where a part is empty or a speaker is in two parts.
+    """Check that no part is empty and that no speaker is in two parts.
 
     Raises:
         ConfigError: no usable clip is left in a part.
@@ -150,12 +157,15 @@ def check_parts(features: FeatureSet, split: Split, rows: dict[str, np.ndarray])
 
 
 def clip_seconds(features: FeatureSet, rows: np.ndarray) -> dict[str, float]:
-    """Median and longest length of some clips in s; prediction cuts longer recordings into such windows."""
+    """Return the median and the longest length of some clips in s.
+
+    Prediction cuts longer recordings into windows of the median length.
+    """
     seconds = np.zeros(len(rows))
     for stream in features.streams.values():
         time, first, length = stream.small("time"), stream.first[rows], stream.length[rows]
         some = length > 1
-        if time is None or not len(time) or not some.any():  # flow has the frames' times
+        if time is None or not len(time) or not some.any():  # flow shares the times of the faces stage
             continue
         span = time[(first + length - 1)[some]] - time[first[some]]
         seconds[some] = np.maximum(seconds[some], span * length[some] / (length[some] - 1))
@@ -163,7 +173,7 @@ def clip_seconds(features: FeatureSet, rows: np.ndarray) -> dict[str, float]:
 
 
 def check_streams(features: FeatureSet, rows: np.ndarray) -> None:
-    """Refuse to build a network for an input that no training clip has."""
+    """Raise ConfigError where no training clip has an input that the network reads."""
     for name, stream in features.streams.items():
         if not stream.length[rows].any():
             below = [s for s in features.streams if name in with_upstream([s])]

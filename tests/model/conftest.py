@@ -1,4 +1,4 @@
-"""One thread: these networks are too small to share, and several test runs may share a machine."""
+"""Tests of the model room use one thread: several test runs may share a machine."""
 
 import csv
 import shutil
@@ -11,7 +11,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def seen_run(tmp_path_factory):
-    """Six drawn clips of six speakers through every door: folder with raw/, cache/ and the evaluated run/."""
+    """Six synthetic clips of six speakers through every command: a folder with raw/, cache/ and run/."""
     from deiii.__main__ import main
     from deiii.data.config.schema import SyntheticConfig
     from deiii.data.corpora.synthetic.make import make

@@ -1,4 +1,4 @@
-"""Continuous labels end to end, on MSP-IMPROV's layout in miniature with sound that carries them."""
+"""Continuous labels end to end, on a small corpus in MSP-IMPROV's layout whose audio depends on them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LETTERS = "AHNSOX"
 
 
 def rating(clip_id: str, letter: str, arousal: float, valence: float | None) -> str:
-    """A line of the evaluation file; its activation runs from active to passive; no dominance at all."""
+    """Return a line of the evaluation file, with activation from active to passive and without dominance."""
     parts = [f"UTD-IMPROV-{clip_id}.avi; {letter}", f"A:{6 - arousal:.6f}"]
     parts += [f"V:{'NaN' if valence is None else format(valence, '.6f')}", "D:NaN "]
     return "; ".join(parts) + ";\n"
@@ -24,7 +24,7 @@ def rating(clip_id: str, letter: str, arousal: float, valence: float | None) -> 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Six sessions of two actors; pitch says arousal, valence is what it is not, a third has no valence."""
+    """Six sessions of two actors: pitch follows arousal, valence is its opposite, a third has no valence."""
     folder, rng = tmp_path_factory.mktemp("improv"), np.random.default_rng(0)
     lines, truth = [], {}
     for session in range(1, 7):
@@ -58,11 +58,11 @@ def predictions(run):
         return list(csv.DictReader(file))
 
 
-def test_attributes_are_learnt_and_stay_within_the_corpus_range(trained):
+def test_attributes_are_learnt_and_stay_within_the_range_of_the_corpus(trained):
     run, truth = trained
     metrics = json.loads((run / "metrics.json").read_text())["test"]
     rows = predictions(run)
-    assert {r["speaker"] for r in rows} == {"F01", "M01"}  # a session that was never heard
+    assert {r["speaker"] for r in rows} == {"F01", "M01"}  # a session that was not in training
     for i, name in enumerate(("arousal", "valence")):
         guess = np.array([float(r[f"{name}_predicted"]) for r in rows])
         known = np.array([np.nan if truth[r["clip"]][i] is None else truth[r["clip"]][i] for r in rows])
@@ -71,7 +71,7 @@ def test_attributes_are_learnt_and_stay_within_the_corpus_range(trained):
         assert metrics[f"ccc_{name}"] > 0.6, name
 
 
-def test_what_nobody_rated_is_neither_a_target_nor_scored(trained):
+def test_an_unrated_attribute_is_neither_a_target_nor_scored(trained):
     run, truth = trained
     rows = predictions(run)
     assert json.loads((run / "metrics.json").read_text())["test"]["ccc_dominance"] is None
@@ -82,7 +82,7 @@ def test_what_nobody_rated_is_neither_a_target_nor_scored(trained):
             assert float(r["valence_truth"]) == pytest.approx(truth[r["clip"]][1], abs=1e-3)
         assert float(r["arousal_truth"]) == pytest.approx(
             truth[r["clip"]][0], abs=1e-3
-        )  # the right way round
+        )  # with the right sign
 
 
 def test_clips_without_a_class_keep_their_attributes(trained):

@@ -1,4 +1,4 @@
-"""The whole thread in small: preprocess, train, resume and evaluate through the real commands."""
+"""Preprocess, train, resume and evaluate a small corpus through the real commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.helpers.clips import sound_corpus
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A corpus of tones through every door, sound alone."""
+    """A corpus of tones through every command, with audio alone."""
     folder = tmp_path_factory.mktemp("doors")
     corpus = sound_corpus(folder / "raw", speakers=6)
     with open(folder / "raw/clips.csv", "w", newline="") as file:
@@ -31,7 +31,7 @@ def trained(tmp_path_factory):
     return folder, words
 
 
-def test_run_folder_holds_what_it_promises(trained):
+def test_the_run_folder_holds_all_files(trained):
     run = trained[0] / "run"
     names = {p.name for p in run.iterdir()}
     assert {
@@ -53,20 +53,20 @@ def test_speakers_do_not_cross_the_splits_of_a_run(trained):
     assert all(speakers) and sum(map(len, speakers)) == len(set.union(*speakers)) == 6
 
 
-def test_finished_run_resumes_to_itself(trained):
+def test_resuming_a_finished_run_changes_nothing(trained):
     folder, words = trained
     before = (folder / "run/last.safetensors").read_bytes()
     assert main(["train", *words, "--quiet", "--resume"]) == 0
     assert (folder / "run/last.safetensors").read_bytes() == before
 
 
-def test_a_run_that_is_there_already_says_how_to_go_on(trained, capsys):
+def test_an_existing_run_is_refused_with_the_way_to_continue(trained, capsys):
     assert main(["train", *trained[1], "--quiet"]) == 1
     told = capsys.readouterr().err
     assert "--resume" in told and "ARGS=--resume" in told
 
 
-def test_stopped_training_says_that_it_goes_on_with_resume(trained, capsys, monkeypatch):
+def test_stopped_training_says_how_to_continue(trained, capsys, monkeypatch):
     def stopped(*args, **more):
         raise KeyboardInterrupt
 
@@ -97,6 +97,6 @@ def test_training_without_caches_says_what_to_run(trained, capsys, tmp_path):
     assert "deiii preprocess" in capsys.readouterr().err
 
 
-def test_unknown_setting_is_told_in_a_line(capsys):
+def test_an_unknown_setting_is_one_line_of_error(capsys):
     assert main(["train", "train.epoch=3"]) == 1
     assert "did you mean 'train.epochs'" in capsys.readouterr().err

@@ -43,7 +43,7 @@ def test_ccc_equals_the_formula(pairs):
         assert ccc(truth, guess) == pytest.approx(formula(truth, guess), abs=1e-6)
 
 
-def test_ccc_leaves_out_missing_values_and_says_when_it_is_undefined():
+def test_ccc_leaves_out_missing_values_and_is_none_where_undefined():
     truth = np.array([0.0, 1.0, np.nan, 2.0])
     assert ccc(truth, np.array([0.0, 1.0, 99.0, 2.0])) == pytest.approx(1)
     assert ccc(truth[:1], truth[:1]) is None
@@ -51,8 +51,8 @@ def test_ccc_leaves_out_missing_values_and_says_when_it_is_undefined():
     assert ccc(np.arange(4.0), np.ones(4)) == 0
 
 
-def test_intervals_draw_speakers_not_clips():
-    """All clips of a speaker are right or all wrong: intervals must be as wide as four coins allow."""
+def test_intervals_resample_speakers_not_clips():
+    """All clips of a speaker are right or all are wrong: the interval is that of four coin tosses."""
     speakers = np.repeat(list("abcd"), 100)
     right = np.repeat([1, 0, 1, 0], 100)
     low, high = bootstrap(speakers, lambda rows: float(right[rows].mean()))
@@ -65,7 +65,10 @@ def test_intervals_draw_speakers_not_clips():
 
 def test_intervals_are_repeatable():
     speakers, x = np.repeat(list("abcdef"), 5), np.random.default_rng(0).normal(size=30)
-    figure = lambda rows: float(x[rows].mean())
+
+    def figure(rows):
+        return float(x[rows].mean())
+
     assert bootstrap(speakers, figure) == bootstrap(speakers, figure)
     assert bootstrap(speakers, figure) != bootstrap(speakers, figure, seed=1)
 

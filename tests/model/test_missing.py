@@ -1,4 +1,4 @@
-"""Corpora that lack a modality train and evaluate as such; a bimodal network says what it loses."""
+"""Corpora without a modality can be trained on and evaluated; figures without each stream are reported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DRAWN = SyntheticConfig(speakers=5, clips_per_class=1, seconds=0.8, size=128)
 
 
 def silent_video(path, plan) -> None:
-    """A drawn clip as H.264 without any sound track."""
+    """Write a synthetic clip as H.264 without an audio track."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=25, options={"crf": "18"})

@@ -1,4 +1,4 @@
-"""Who is who among several processes, what each draws and weighs, and what is refused."""
+"""The ranks of several processes, their random numbers and statistics, and refused environments."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.model.training.test_train import features_of
 TORCHRUN = dict(zip(VARIABLES, ("1", "2", "1", "2", "127.0.0.1", "29500"), strict=True))
 
 
-def test_the_door_tells_what_is_wrong_with_the_environment(tmp_path, monkeypatch, capsys):
+def test_the_command_reports_a_wrong_environment(tmp_path, monkeypatch, capsys):
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RANK", "0")
@@ -62,12 +62,12 @@ def test_a_missing_variable_is_named(name):
         ({"MASTER_PORT": "0"}, "MASTER_PORT=0 is impossible"),
     ],
 )
-def test_an_environment_that_cannot_be_is_refused(changes, says):
+def test_an_impossible_environment_is_refused(changes, says):
     with pytest.raises(RankError, match=says):
         read_environment({**TORCHRUN, **changes})
 
 
-def test_the_environment_says_who_is_who():
+def test_the_environment_gives_the_ranks():
     ranks = read_environment(TORCHRUN)
     assert (ranks.rank, ranks.world, ranks.local, ranks.local_world, ranks.first) == (1, 2, 1, 2, False)
 
@@ -109,7 +109,7 @@ def test_an_image_weighs_as_often_as_one_process_copies_it(seed):
         assert weights.tolist() == [1.0] * 17
 
 
-def test_ranks_draw_what_one_process_draws():
+def test_ranks_use_the_random_numbers_of_one_process():
     batch = random_batch(8)
     config = Config().model
     parts = []
@@ -164,7 +164,10 @@ def test_what_the_matching_loss_reads_comes_whole():
             return torch.stack([x, x])
 
     g = torch.Generator().manual_seed(0)
-    yes = lambda *shape: torch.rand(shape, generator=g) > 0.5
+
+    def yes(*shape):
+        return torch.rand(shape, generator=g) > 0.5
+
     own = Matches(torch.randn(3, 4, 4, generator=g), yes(3, 4), yes(3, 4, 4))
     found = whole_matches(Twins(world=2, clips=3), own)
     for name in ("logits", "mask", "other"):

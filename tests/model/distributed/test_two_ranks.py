@@ -30,7 +30,7 @@ def free_port() -> int:
 
 
 def start(command: list[str], world: int, logs: Path) -> list[subprocess.Popen]:
-    """One process for each rank, as torchrun starts them; each writes what it says to ``rank<n>.txt``."""
+    """Start one process for each rank, as torchrun does; each writes its output to ``rank<n>.txt``."""
     logs.mkdir(exist_ok=True)
     common = {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1"}
     common |= {"MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
@@ -45,7 +45,7 @@ def start(command: list[str], world: int, logs: Path) -> list[subprocess.Popen]:
 
 
 def ended(running: list[subprocess.Popen], logs: Path) -> tuple[list[int], list[str]]:
-    """Exit statuses and everything that was said."""
+    """Return the exit statuses and the outputs of the processes."""
     try:
         codes = [process.wait(PATIENCE) for process in running]
     finally:
@@ -72,7 +72,7 @@ def two(tmp_path_factory):
 
 
 def table(run: Path) -> list[dict]:
-    """What ``metrics.csv`` holds."""
+    """Return the rows of ``metrics.csv``."""
     with open(run / "metrics.csv", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -88,7 +88,7 @@ def close(history: list[dict], expected: list[dict], tolerance: float = 1e-5) ->
 
 
 def test_two_processes_have_the_losses_of_one(two):
-    """With dropout, hidden modalities, masked frames and sound, missing labels and a last batch not full."""
+    """With dropout, hidden streams, masked frames and audio, missing labels and an incomplete last batch."""
     _, alone, told = two
     close(told[0]["history"], alone.history)
     assert figures(told[1]["history"][-1]) == figures(told[0]["history"][-1])

@@ -1,4 +1,4 @@
-"""Comparison of runs against scikit-learn and a bootstrap written anew."""
+"""Comparison of runs against scikit-learn and an independent bootstrap."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLASSES = ["a", "b", "c"]
 
 
 def run_folder(path, seed, wrong, speakers=6, clips=9, drop=()):
-    """A run's files as evaluation leaves them; returns rows (clip, speaker, truth, predicted)."""
+    """Write the files of an evaluated run; returns rows (clip, speaker, truth, predicted)."""
     rng, rows = np.random.default_rng(seed), []
     for s in range(speakers):
         for c in range(clips):
@@ -52,18 +52,18 @@ def test_figures_and_paired_intervals(tmp_path):
     row = found["uar", str(tmp_path / "two")]
     assert float(row["value"]) == pytest.approx(uar(two), abs=1e-6)
     assert float(row["difference"]) == pytest.approx(uar(two) - uar(one), abs=1e-6)
-    # every class occurs three times with each speaker, so the UAR of drawn speakers is the mean of theirs
+    # Every class occurs three times with each speaker: the UAR of resampled speakers is the mean of theirs.
     gap = np.array([uar([r for r in two if r[1] == f"s{s}"]) for s in range(6)])
     gap -= [uar([r for r in one if r[1] == f"s{s}"]) for s in range(6)]
-    drawn = np.random.default_rng(7).integers(6, size=(20_000, 6))
-    low, high = np.quantile(gap[drawn].mean(axis=1), [0.025, 0.975])
+    sample = np.random.default_rng(7).integers(6, size=(20_000, 6))
+    low, high = np.quantile(gap[sample].mean(axis=1), [0.025, 0.975])
     assert float(row["paired_low"]) == pytest.approx(low, abs=0.04)
     assert float(row["paired_high"]) == pytest.approx(high, abs=0.04)
     assert "54 test clips of 6 speakers" in text and "CCC valence" in text
     assert (tmp_path / "out/compare.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_a_run_against_itself_differs_by_nothing(tmp_path):
+def test_a_run_has_no_difference_from_itself(tmp_path):
     run_folder(tmp_path / "one", 1, 0.3)
     run_folder(tmp_path / "same", 1, 0.3)
     compare([tmp_path / "one", tmp_path / "same"], tmp_path / "out")
@@ -76,13 +76,13 @@ def test_only_clips_in_common_count(tmp_path):
     one = run_folder(tmp_path / "one", 1, 0.2)
     run_folder(tmp_path / "two", 2, 0.2, drop=("s0/0", "s1/1"))
     text = compare([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
-    kept = [r for r in one if r[0] not in ("s0/0", "s1/1")]
+    shared = [r for r in one if r[0] not in ("s0/0", "s1/1")]
     row = read(tmp_path / "out/compare.csv")["uar", str(tmp_path / "one")]
-    assert float(row["value"]) == pytest.approx(uar(kept), abs=1e-6)
+    assert float(row["value"]) == pytest.approx(uar(shared), abs=1e-6)
     assert f"left out: 2 clips of {tmp_path / 'one'}" in text
 
 
-def test_what_cannot_be_compared_is_told(tmp_path, capsys):
+def test_runs_that_cannot_be_compared_are_refused(tmp_path, capsys):
     run_folder(tmp_path / "one", 1, 0.2)
     with pytest.raises(RunError, match="at least two"):
         compare([tmp_path / "one"], tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Cross-validation through its command: resuming, and its report against figures computed anew."""
+"""Cross-validation through its command: resuming, and its report against independent figures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.helpers.clips import sound_corpus
 
 @pytest.fixture(scope="module")
 def crossed(tmp_path_factory):
-    """Three folds with two seeds on tones."""
+    """Three folds with two seeds on a corpus of tones."""
     folder = tmp_path_factory.mktemp("crossval")
     corpus = sound_corpus(folder / "raw", speakers=6)
     with open(folder / "raw/clips.csv", "w", newline="") as file:
@@ -92,22 +92,22 @@ def test_seed_ensemble_is_the_mean_of_probabilities(crossed):
         f"95 % over speakers {found['ci'][0]:.3f} to {found['ci'][1]:.3f}"
         in (base / "crossval.md").read_text()
     )
-    # drawn again with another generator: the interval is of these answers and of whole speakers
+    # Resampled with another generator: the interval is over these predictions and whole speakers.
     rng, names, again = np.random.default_rng(7), sorted({s for s, _, _ in everyone}), []
     for _ in range(1000):
-        drawn = [row for s in rng.choice(names, len(names)) for row in everyone if row[0] == s]
-        again.append(recall_score(*zip(*[row[1:] for row in drawn], strict=True), average="macro"))
+        sample = [row for s in rng.choice(names, len(names)) for row in everyone if row[0] == s]
+        again.append(recall_score(*zip(*[row[1:] for row in sample], strict=True), average="macro"))
     assert found["ci"] == pytest.approx(np.quantile(again, [0.025, 0.975]), abs=0.05)
 
 
-def test_finished_runs_of_other_settings_are_not_passed_off_as_these(crossed, capsys):
+def test_finished_runs_of_other_settings_are_refused(crossed, capsys):
     base, words = crossed
     before = (base / "crossval.json").read_bytes()
     assert main(["crossval", *words, "--seeds", "0,3", "--quiet", "train.lr=0.5"]) == 1
-    said = capsys.readouterr().err
-    assert "train.lr: 0.001 -> 0.5" in said and "fold0-seed0" in said and "another folder" in said
+    message = capsys.readouterr().err
+    assert "train.lr: 0.001 -> 0.5" in message and "fold0-seed0" in message and "another folder" in message
     assert (base / "crossval.json").read_bytes() == before
-    # what does not change a result may change
+    # Operational settings may change.
     assert main(["crossval", *words, "--seeds", "0,3", "--quiet", "loader.threads=1"]) == 0
 
 
@@ -116,7 +116,10 @@ def test_a_figure_of_zero_counts_and_one_that_no_run_has_is_left_empty():
         (f, s): {"test": {"zero": 0.0, "never": None, "once": 0.5 if (f, s) == (0, 3) else None}}
         for f in range(2) for s in (0, 3)
     }  # fmt: skip
-    over = lambda key: _over_folds(metrics, [0, 1], [0, 3], "test", key)
+
+    def over(key):
+        return _over_folds(metrics, [0, 1], [0, 3], "test", key)
+
     assert over("zero")["mean"] == 0 and over("zero")["sd_folds"] == 0 and over("zero")["undefined"] == 0
     assert over("never")["mean"] is None and over("never")["sd_folds"] is None
     assert over("once")["mean"] == 0.5 and over("once")["undefined"] == 3
@@ -124,19 +127,19 @@ def test_a_figure_of_zero_counts_and_one_that_no_run_has_is_left_empty():
     json.dumps([over(k) for k in ("zero", "never", "once")], allow_nan=False)
 
 
-def test_a_second_call_trains_nothing_and_an_unfinished_run_goes_on(crossed, capsys):
+def test_a_second_call_trains_nothing_and_an_unfinished_run_continues(crossed, capsys):
     base, words = crossed
     before = {p: p.read_bytes() for p in base.rglob("*.safetensors")}
     metrics = base / "fold1-seed0/metrics.json"
-    kept = metrics.read_bytes()
+    expected = metrics.read_bytes()
     metrics.unlink()  # as if killed between training and scoring
     assert main(["crossval", *words, "--seeds", "0,3"]) == 0
     assert "5 of 6 runs are finished already" in capsys.readouterr().out
-    assert metrics.read_bytes() == kept
+    assert metrics.read_bytes() == expected
     assert {p: p.read_bytes() for p in base.rglob("*.safetensors")} == before
 
 
-def test_folds_that_are_not_there_are_told(crossed, capsys):
+def test_unknown_folds_are_refused(crossed, capsys):
     assert main(["crossval", *crossed[1], "--folds", "0,7"]) == 1
     assert "folds 0 to 2, not [7]" in capsys.readouterr().err
 

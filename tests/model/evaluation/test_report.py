@@ -1,4 +1,4 @@
-"""Evaluation's figures and the page, on predictions whose every number is known."""
+"""The figures of evaluation and the report, from predictions with known figures."""
 
 import csv
 import json
@@ -26,16 +26,19 @@ SPEAKERS = np.array([c.speaker for c in CLIPS])
 
 
 def predictions() -> Predictions:
-    """Speaker s0 is always wrong, the others always right; arousal is right throughout."""
+    """Return predictions: classes are wrong for all clips of speaker s0 alone, arousal is right."""
     label = np.arange(12) % 2
     guess = np.where(np.arange(12) < 4, 1 - label, label)
     p = np.eye(2, dtype=np.float32)[guess] * 0.8 + 0.1
     target = np.linspace(-1, 1, 12, dtype=np.float32)[:, None]
     target[3] = np.nan
     attributes = np.nan_to_num(target, nan=0.7)
-    heard = np.arange(12) != 5
-    present = {"fused": np.ones(12, bool), "audio": heard}
-    by_head = lambda x: {"fused": x, "audio": x}
+    has_audio = np.arange(12) != 5
+    present = {"fused": np.ones(12, bool), "audio": has_audio}
+
+    def by_head(x):
+        return {"fused": x, "audio": x}
+
     return Predictions(np.arange(12), label, target, by_head(p), by_head(attributes), present, 0.5)
 
 
@@ -55,7 +58,7 @@ def test_figures_of_all_clips_and_of_each_speaker():
     assert found["uar_ci"] == [0, 1]  # three speakers, one of them always wrong
 
 
-def test_a_modality_head_is_judged_on_clips_that_have_the_modality():
+def test_a_modality_head_is_scored_on_clips_that_have_the_modality():
     found = brief_figures(predictions(), SPEAKERS, TASK, "audio")
     assert found["clips"] == 11 and found["war"] == pytest.approx(7 / 11)
 
@@ -70,7 +73,7 @@ def test_predictions_file(tmp_path):
 
 
 class Page(HTMLParser):
-    """Collects tags and whatever a page would fetch."""
+    """Collects the tags of a page and what it would load."""
 
     def __init__(self):
         super().__init__()
@@ -105,7 +108,7 @@ def write(tmp_path):
     return run, metrics, write_report(run, metrics, run.read_info(), features())
 
 
-def test_the_page_stands_alone_and_escapes_what_it_shows(tmp_path):
+def test_the_page_loads_nothing_and_escapes_its_values(tmp_path):
     run, _, path = write(tmp_path)
     text = path.read_text(encoding="utf-8")
     page = Page()

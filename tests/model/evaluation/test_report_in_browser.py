@@ -48,7 +48,7 @@ document.getElementById("f").onload = (event) => {
 
 
 def browse(page: Path, *flags: str) -> str:
-    """What Chromium prints for a page."""
+    """Return what Chromium prints for a page."""
     profile = page.with_suffix(".profile")
     done = subprocess.run(
         [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()],
@@ -70,7 +70,7 @@ def measure(report: Path, width: int, dark: bool) -> dict:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> Path:
-    """A page with everything on it, mistakes with pictures included."""
+    """A page with every section, mistakes with images included."""
     run, metrics, _ = write(tmp_path_factory.mktemp("report"))
     rng = np.random.default_rng(0)
     arrays = {
@@ -100,7 +100,7 @@ def contrast(one: str, other: str) -> float:
 @needs_chromium
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1100])
-def test_it_fits_and_is_legible(report, width, dark):
+def test_the_page_fits_and_is_legible(report, width, dark):
     found = measure(report, width, dark)
     assert found["scroll"] <= found["width"] == width and found["wide"] == []
     assert (luminance(found["page"]) < 0.1) == dark
@@ -112,7 +112,7 @@ def test_it_fits_and_is_legible(report, width, dark):
 
 
 @needs_chromium
-def test_it_can_be_photographed(report):
+def test_a_screenshot_is_not_blank(report):
     shot = report.with_name("shot.png")
     browse(report, f"--screenshot={shot}", "--window-size=500,1600")
     import cv2

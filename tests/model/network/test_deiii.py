@@ -1,4 +1,4 @@
-"""What must hold for the network, switch by switch."""
+"""Properties of the network, for every switch."""
 
 from dataclasses import replace
 
@@ -44,7 +44,7 @@ def batch_for(changes, clips: int = 4, seed: int = 0):
 
 
 def values(outputs) -> dict[str, torch.Tensor]:
-    """Every head's logits and attributes by name."""
+    """Return every head's logits and attributes by name."""
     found = {}
     for head, scores in outputs.heads().items():
         for kind in ("logits", "attributes"):
@@ -62,7 +62,7 @@ def assert_same(a, b, tolerance=1e-5):
 
 
 def pad(batch, steps: int, hops: int, junk: float):
-    """Masked steps and hops appended; they hold junk."""
+    """Return the batch with masked steps and hops appended that hold random values."""
 
     def grow(x, count, value):
         return torch.cat([x, torch.full((len(x), count, *x.shape[2:]), value, dtype=x.dtype)], dim=1)
@@ -83,20 +83,20 @@ class TestEverySwitch:
             assert scores.attributes.shape == (4, 2)
             assert scores.attributes.abs().max() <= 1
 
-    def test_batch_mates_and_place_do_not_matter(self, changes):
+    def test_batch_mates_and_place_have_no_effect(self, changes):
         model, batch = make(**changes), batch_for(changes, 6)
         whole = values(model(batch))
         for rows in ([3], [5, 3, 0], [3, 3]):
             part = values(model(take(batch, rows)))
             assert_same(part, {n: v[rows] for n, v in whole.items()})
 
-    def test_padding_does_not_matter_whatever_it_holds(self, changes):
+    def test_padding_has_no_effect_whatever_it_holds(self, changes):
         model, batch = make(**changes), batch_for(changes)
         expected = values(model(batch))
         for junk in (1e3, float("nan")):
             assert_same(values(model(pad(batch, 3, 12, junk))), expected)
 
-    def test_masked_steps_do_not_matter_whatever_they_hold(self, changes):
+    def test_masked_steps_have_no_effect_whatever_they_hold(self, changes):
         model, batch = make(**changes), batch_for(changes)
         batch.video_mask[:, 2] = batch.flow_mask[:, 2] = False
         batch.flow_mask[:, 0] = False
@@ -147,7 +147,7 @@ def test_order_matters(changes):
         assert (turned.video.logits - expected.video.logits).abs().amax(1).min() > 1e-4
 
 
-def test_modality_heads_do_not_hear_or_see_each_other_and_the_fused_head_does_both():
+def test_modality_heads_read_one_modality_and_the_fused_head_both():
     model, batch, other = make(), random_batch(), random_batch(seed=5)
     expected = model(batch)
     deaf = model(replace(batch, logmel=other.logmel))
@@ -160,7 +160,7 @@ def test_modality_heads_do_not_hear_or_see_each_other_and_the_fused_head_does_bo
 
 
 def test_ife_relates_the_streams_through_time():
-    """Moving the sound's clock against the video's moves the fused logits and no others."""
+    """Shifting the audio's clock against the video's changes the fused logits and no others."""
     model, batch = make(), random_batch()
     for block in model.ife:
         torch.nn.init.ones_(block.v_gate)
@@ -168,7 +168,7 @@ def test_ife_relates_the_streams_through_time():
     late = model(replace(batch, audio_time=batch.audio_time + 0.2))
     assert not torch.allclose(late.fused.logits, expected.fused.logits, atol=1e-4)
     torch.testing.assert_close(late.audio.logits, expected.audio.logits, rtol=0, atol=1e-5)
-    # the same shift of both clocks is no shift at all
+    # The same shift of both clocks has no effect.
     both = replace(batch, audio_time=batch.audio_time + 0.2, video_time=batch.video_time + 0.2)
     torch.testing.assert_close(model(both).fused.logits, expected.fused.logits, rtol=0, atol=1e-5)
 

@@ -22,7 +22,7 @@ def test_hide_some_clips_or_all():
         hide(batch, smell=True)
 
 
-def test_dropout_hides_at_the_chance_asked_for_and_never_everything():
+def test_dropout_hides_with_the_given_probability_and_never_everything():
     torch.manual_seed(0)
     batch = random_batch(4000, steps=1, hops=1, size=1)
     rows = left(random_hide(batch, 0.3, small_config()))
@@ -32,7 +32,7 @@ def test_dropout_hides_at_the_chance_asked_for_and_never_everything():
     assert len(kinds) == 4 and counts.min() > 0.15 * counts.sum()
 
 
-def test_what_is_all_there_is_stays():
+def test_the_only_stream_of_a_clip_stays():
     torch.manual_seed(0)
     batch = hide(random_batch(200, 1, 1, 1), frames=True, flow=True)
     assert left(random_hide(batch, 1.0, small_config()))[:, 2].all()
@@ -40,6 +40,6 @@ def test_what_is_all_there_is_stays():
     assert left(alone)[:, 2].all()
 
 
-def test_no_chance_changes_nothing():
+def test_probability_zero_changes_nothing():
     batch = random_batch()
     assert random_hide(batch, 0.0, small_config()) is batch

@@ -12,7 +12,7 @@ from deiii.model.network.positions import ClockRotary, rotate
 from deiii.model.network.visual_encoders import ImageEncoder, _cells, only_valid
 
 
-def test_attention_equals_torchs_own():
+def test_attention_equals_torchs():
     torch.manual_seed(0)
     ours, theirs = Attention(16, 4), nn.MultiheadAttention(16, 4, bias=False, batch_first=True)
     with torch.no_grad():
@@ -35,7 +35,10 @@ def test_attention_without_any_key_adds_nothing():
 def test_rotation_depends_on_the_difference_of_times_alone():
     rotary = ClockRotary(8)
     q, k = torch.randn(1, 1, 1, 8), torch.randn(1, 1, 1, 8)
-    at = lambda x, t: rotate(x, rotary(torch.tensor([[t]])))
+
+    def at(x, t):
+        return rotate(x, rotary(torch.tensor([[t]])))
+
     dots = [(at(q, t) * at(k, t - 0.3)).sum() for t in (0.0, 0.7, 12.3)]
     torch.testing.assert_close(dots[1], dots[0])
     torch.testing.assert_close(dots[2], dots[0], rtol=0, atol=1e-4)
@@ -60,7 +63,7 @@ def test_pool_with_equal_scores_is_the_masked_mean():
     torch.testing.assert_close(pool(x, mask), expected)
 
 
-def test_pool_can_pick_one_step_per_head():
+def test_pool_can_select_one_step_per_head():
     pool = AttentivePool(4, 2)
     with torch.no_grad():
         pool.score.weight.copy_(torch.tensor([[100.0, 0, 0, 0], [-100.0, 0, 0, 0]]))
@@ -111,7 +114,7 @@ def test_no_valid_image_leaves_zeros():
     assert not only_valid(torch.ones(3, 1, 1, 1), torch.zeros(3, dtype=torch.bool)).any()
 
 
-def test_the_image_encoder_tells_how_strong_a_flow_is():
+def test_the_image_encoder_depends_on_the_strength_of_a_flow():
     """Per-image normalisation alone would make a field and its double look the same."""
     torch.manual_seed(0)
     encoder = ImageEncoder(2, [8, 16], 16, 2).eval()

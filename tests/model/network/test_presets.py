@@ -59,9 +59,10 @@ def test_batch_mates_place_and_padding_do_not_move_a_clip(preset, dtype):
     assert gap(alone, {n: v[1:2] for n, v in whole.items()}) <= tolerance
     turned = logits(model, take(batch, [2, 1, 0]), dtype)
     assert gap({n: v.flip(0) for n, v in turned.items()}, whole) <= tolerance
-    grow = lambda x, n, value: torch.cat(
-        [x, torch.full((len(x), n, *x.shape[2:]), value, dtype=x.dtype)], dim=1
-    )
+
+    def grow(x, n, value):
+        return torch.cat([x, torch.full((len(x), n, *x.shape[2:]), value, dtype=x.dtype)], dim=1)
+
     video = {n: grow(getattr(batch, n), 2, 7.0) for n in ("frames", "flow", "video_time")}
     audio = {n: grow(getattr(batch, n), 8, 7.0) for n in ("logmel", "audio_time")}
     masks = {n: grow(getattr(batch, n), 2, False) for n in ("video_mask", "flow_mask")}

@@ -1,4 +1,4 @@
-"""An exported folder stands alone and its program gives the network's outputs."""
+"""An exported folder needs no other file, and its program gives the outputs of the network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def exported(seen_run, tmp_path_factory):
     return export(seen_run / "run", tmp_path_factory.mktemp("export") / "out")
 
 
-def test_folder_holds_what_it_promises(exported):
+def test_the_folder_holds_all_files(exported):
     names = {p.name for p in exported.iterdir()}
     assert names == {"deiii.json", "model.safetensors", "deiii.pt2", "README.md"}
 
@@ -34,7 +34,7 @@ def test_weights_are_the_best_epochs(exported, seen_run):
 
 
 def test_program_equals_the_network_on_real_clips(exported, seen_run):
-    """Through the loader, for a batch size that was not tried in exporting."""
+    """Through the loader, for a batch size that the export did not compare."""
     from deiii.data.loader.feature_set import FeatureSet
     from deiii.model.prediction.export import Program
 
@@ -71,7 +71,7 @@ def test_card_has_the_runs_numbers(exported, seen_run):
     assert "has not been evaluated" in model_card(manifest, None)
 
 
-def test_damage_is_told(exported, tmp_path):
+def test_damage_is_an_error(exported, tmp_path):
     (tmp_path / "deiii.json").write_text((exported / "deiii.json").read_text())
     with pytest.raises(ExportError, match="export the run again"):
         read_export(tmp_path)
@@ -80,7 +80,7 @@ def test_damage_is_told(exported, tmp_path):
         read_export(tmp_path)
 
 
-def test_a_folder_without_a_run_is_told(tmp_path, capsys):
+def test_a_folder_without_a_run_is_an_error(tmp_path, capsys):
     assert main(["export", str(tmp_path), str(tmp_path / "out")]) == 1
     assert "holds no run" in capsys.readouterr().err
     with pytest.raises(RunError):

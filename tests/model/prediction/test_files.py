@@ -29,7 +29,7 @@ def scored(seen_run) -> list[dict]:
         return list(csv.DictReader(file))
 
 
-def test_a_clip_of_the_corpus_gets_what_evaluation_gave_it(seen_run, network):
+def test_a_clip_of_the_corpus_gets_the_prediction_of_evaluation(seen_run, network):
     for row in scored(seen_run):
         found = network.predict(seen_run / f"raw/{row['clip']}.mp4")
         for name in network.classes:
@@ -135,7 +135,10 @@ def check_overlay(path, source) -> None:
         rate = container.streams.audio[0].rate
         meant = np.concatenate([f.to_ndarray().mean(0) for f in container.decode(audio=0)])
     assert len(heard) / 48000 == pytest.approx(len(meant) / rate, abs=0.05)
-    level = lambda x, n: np.sqrt(np.mean(x[: len(x) // n * n].reshape(n, -1) ** 2, axis=1))
+
+    def level(x, n):
+        return np.sqrt(np.mean(x[: len(x) // n * n].reshape(n, -1) ** 2, axis=1))
+
     assert np.corrcoef(level(heard, 16), level(meant, 16))[0, 1] > 0.95
 
 

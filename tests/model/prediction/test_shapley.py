@@ -17,7 +17,7 @@ def lookup(values):
     return dict(zip(subsets, values, strict=True))
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None)  # a busy machine must not fail the test
 @given(worths)
 def test_contributions_are_the_mean_over_all_orders(values):
     worth = lookup(values)
@@ -30,7 +30,7 @@ def test_contributions_are_the_mean_over_all_orders(values):
         assert np.isclose(found[name][0], np.mean(gains))
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None)  # a busy machine must not fail the test
 @given(worths)
 def test_contributions_and_chance_sum_to_all(values):
     worth = lookup(values)

@@ -1,4 +1,4 @@
-"""Checkpoints come back bit for bit, damage is told, nothing half-written stays."""
+"""Checkpoints are read back bit for bit, damage is an error, a failed write leaves nothing."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def test_round_trip(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x00" * 64, b"junk", None])
-def test_damage_is_told(tmp_path, damage):
+def test_damage_is_an_error(tmp_path, damage):
     path = tmp_path / "x.safetensors"
     checkpoint.save(path, {"a": torch.randn(100)}, {})
     path.write_bytes(path.read_bytes()[:-50] if damage is None else damage)
@@ -27,7 +27,7 @@ def test_damage_is_told(tmp_path, damage):
         checkpoint.load(tmp_path / "y")
 
 
-def test_other_settings_are_told(tmp_path):
+def test_weights_of_other_settings_are_an_error(tmp_path):
     with pytest.raises(checkpoint.CheckpointError, match="does not fit"):
         checkpoint.load_into(nn.Linear(2, 2), nn.Linear(3, 2).state_dict(), "x")
 
@@ -40,7 +40,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     assert checkpoint.load(path)[0]["a"] == 1 and len(list(tmp_path.iterdir())) == 1
 
 
-def test_an_optimizer_goes_on_where_it_was():
+def test_an_optimizer_continues_where_it_stopped():
     def run(steps, model, optimizer):
         for i in range(steps):
             optimizer.zero_grad()

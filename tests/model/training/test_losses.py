@@ -1,4 +1,4 @@
-"""Losses against PyTorch's, against the formula, and blind to what does not count."""
+"""Losses against PyTorch and the formula, and without effect of rows that do not count."""
 
 from dataclasses import replace
 
@@ -47,7 +47,7 @@ def test_rows_that_do_not_count_add_nothing_even_nan():
 
 
 def formula(x, y):
-    """CCC from the correlation coefficient, as Lin wrote it; another road than the code's."""
+    """CCC from the correlation coefficient, as Lin (1989) wrote it, which is another way than the code's."""
     rho = np.corrcoef(x, y)[0, 1]
     return 2 * rho * x.std() * y.std() / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
 

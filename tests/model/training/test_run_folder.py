@@ -36,7 +36,7 @@ def test_history_round_trip(tmp_path):
     assert first == {"epoch": 0.0, "val_uar": 0.5, "val_ccc_a": None} and second["val_uar"] == 0.25
 
 
-def test_no_run_is_told(tmp_path):
+def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(RunError, match="holds no run"):
         RunFolder(tmp_path / "nothing").read_info()
 

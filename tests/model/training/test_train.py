@@ -1,4 +1,4 @@
-"""What training sets up: loaders of the network's inputs, and refusals before any step is taken."""
+"""The setup of training: loaders of the network's inputs, and errors before the first step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.helpers.clips import sound_corpus
 
 
 def features_of(lengths: dict[str, list[int]]) -> FeatureSet:
-    """A feature set of clips with so many rows in each stage; there is nothing behind them."""
+    """Return a feature set of clips with these numbers of rows in each stage, without any data."""
     count = len(next(iter(lengths.values())))
     clips = [Clip(f"c{i}", f"c{i}.mp4", f"s{i}", "a") for i in range(count)]
     streams = {}
@@ -47,7 +47,7 @@ def test_an_input_that_no_training_clip_has_is_refused(lengths, says):
     check_streams(features_of(lengths), np.array([0, 2]))  # one clip that has it is enough
 
 
-def test_evaluation_may_hear_more_than_training():
+def test_evaluation_may_read_more_audio_than_training():
     config = Config()
     config.model.video = config.model.flow = False
     config.loader.audio_steps, config.loader.eval_audio_steps, config.loader.batch = 24, 40, 2
@@ -67,7 +67,7 @@ def test_compiling_is_for_one_process():
 
 
 def test_one_seed_gives_the_same_weights_and_another_gives_others(tmp_path):
-    """Through the commands, with the loader's threads, every augmentation of sound, dropout and averaging."""
+    """Through the commands, with the loader's threads, every audio augmentation, dropout and averaging."""
     sound_corpus(tmp_path / "raw", speakers=6)
     with open(tmp_path / "raw/clips.csv", "w", newline="") as file:
         writer = csv.writer(file)

@@ -1,4 +1,4 @@
-"""Training learns, repeats itself, resumes exactly, and stops as it should."""
+"""Training learns, is reproducible, resumes exactly, and stops when it should."""
 
 import csv
 import os
@@ -20,7 +20,7 @@ TIMES = ("seconds", "train_seconds")
 
 
 def clips(n: int, seed: int):
-    """The class shows in the brightness of the frames and in one mel band."""
+    """Return clips whose class changes the brightness of the frames and one mel band."""
     batch = random_batch(n, steps=3, hops=12, size=16, seed=seed)
     batch.frames += batch.label[:, None, None, None, None] - 2.0
     batch.logmel[torch.arange(n), :, batch.label] += 3.0
@@ -47,12 +47,12 @@ def history(path):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """An unbroken run."""
+    """An uninterrupted run."""
     path = tmp_path_factory.mktemp("whole")
     return path, trainer(path).fit(progress=False)
 
 
-def test_it_learns_and_keeps_its_folder(whole):
+def test_training_learns_and_writes_its_folder(whole):
     path, best = whole
     rows = history(path)
     assert len(rows) == 4 and float(rows[-1]["train_loss"]) < 0.9 * float(rows[0]["train_loss"])
@@ -89,14 +89,14 @@ class Interrupting(MemoryLoader):
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_run_resumes_on_the_very_same_curve(whole, tmp_path, how, monkeypatch):
+def test_a_stopped_run_resumes_on_the_same_curve(whole, tmp_path, how, monkeypatch):
     monkeypatch.setattr(Interrupting, "how", how)
     with pytest.raises(KeyboardInterrupt):
         trainer(tmp_path, Interrupting).fit(progress=False)
     assert (
         checkpoint.load(tmp_path / "state.safetensors")[1]["step"] == 8
-    )  # 5 a epoch, the third of epoch 1 done
-    torch.manual_seed(99)  # what the process drew meanwhile must not matter
+    )  # 5 steps an epoch; the third of epoch 1 is done
+    torch.manual_seed(99)  # random numbers used in between have no effect
     trainer(tmp_path).fit(resume=True, progress=False)
     assert history(tmp_path) == history(whole[0])
     a, b = (checkpoint.load(p / "last.safetensors")[0] for p in (tmp_path, whole[0]))
@@ -129,13 +129,13 @@ def test_nan_stops_and_names_the_clips_and_keeps_the_last_good_weights(tmp_path)
     assert checkpoint.load(tmp_path / "state.safetensors")[1]["step"] == 5
 
 
-def test_early_stopping_waits_as_long_as_it_was_told(tmp_path):
+def test_early_stopping_waits_for_train_patience(tmp_path):
     t = trainer(tmp_path, epochs=12, patience=2, lr=1e-9, ema=0.0)
     t.fit(progress=False)
     assert len(t.history) < 12 and len(t.history) == t.best_epoch + 3
 
 
-def test_monitor_picks_what_it_should():
+def test_the_monitored_figure():
     row = {"val_loss": 2.0, "val_uar": 0.4, "val_ccc_a": 0.2, "val_ccc_b": 0.6}
     assert monitored(row, "auto") == monitored(row, "uar") == 0.4
     assert monitored(row, "ccc") == pytest.approx(0.4) and monitored(row, "loss") == -2.0
