@@ -1,8 +1,8 @@
-"""What the documentation says is so: its commands run, its Python runs, its links lead somewhere.
+"""The documentation is right: its commands run, its Python runs, its links have targets.
 
-Commands are those of the ``sh`` blocks. Quickly: each is taken apart by make and by the commands' own
-parsers. Slowly: each page is followed line by line in a sandbox, by the real make and the real commands; a
-stand-in for ``.venv/bin/python`` adds tiny settings to them, so that training takes seconds.
+Commands are the lines of the ``sh`` blocks. The fast tests parse each with make and with the parser of the
+command. The slow tests run each page line by line in a sandbox, with the real make and the real commands; a
+replacement for ``.venv/bin/python`` adds settings that make training take seconds.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [str(p.relative_to(ROOT)) for p in PAGES]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-WHOLE_TABLE = re.compile(r"^\| [^|]+ \| `(make [^`]+)` \|", re.M)  # README's table of corpora
-RUNNING = ("dask scheduler", "dask worker")  # go on until they are stopped
-HEAVY = ("make test", "make setup")  # not within themselves
-# Downloads are tested against local servers; MSP-IMPROV's layout in tests/data; conda needs the network.
-ELSEWHERE = re.compile(r"make download|conda env|MSP-IMPROV|runs/msp")
+WHOLE_TABLE = re.compile(r"^\| [^|]+ \| `(make [^`]+)` \|", re.M)  # commands in README's table of corpora
+BACKGROUND = ("dask scheduler", "dask worker")  # run until they are stopped
+NOT_NESTED = ("make test", "make setup")  # would run these tests again
+# Downloads are tested with local servers, MSP-IMPROV's layout in tests/data; conda needs the network.
+NOT_RUN_HERE = re.compile(r"make download|conda env|MSP-IMPROV|runs/msp")
 
 
 def blocks(page: Path, kind: str) -> list[str]:
-    found = re.findall(rf"^([ ]*)```{kind}\n(.*?)^\1```", page.read_text(encoding="utf-8"), re.M | re.S)
-    return [textwrap.dedent(body) for _, body in found]
+    matches = re.findall(rf"^([ ]*)```{kind}\n(.*?)^\1```", page.read_text(encoding="utf-8"), re.M | re.S)
+    return [textwrap.dedent(body) for _, body in matches]
 
 
 def commands(page: Path) -> list[str]:
@@ -48,17 +48,17 @@ def commands(page: Path) -> list[str]:
     return [line for line in lines if line] + WHOLE_TABLE.findall(page.read_text(encoding="utf-8"))
 
 
-EVERY = [(name, c) for name, page in zip(NAMES, PAGES, strict=True) for c in commands(page)]
+ALL_COMMANDS = [(name, c) for name, page in zip(NAMES, PAGES, strict=True) for c in commands(page)]
 
 
-@pytest.mark.parametrize(("page", "command"), EVERY, ids=[f"{p}: {c[:50]}" for p, c in EVERY])
-def test_command_is_understood(page, command):
-    """Make knows the target, the parser knows the words, and every setting and config file exists."""
-    for words in expanded(command):
+@pytest.mark.parametrize(("page", "command"), ALL_COMMANDS, ids=[f"{p}: {c[:50]}" for p, c in ALL_COMMANDS])
+def test_command_can_be_parsed(page, command):
+    """The make target exists, the parser accepts the words, and every setting and config file exists."""
+    for words in expand(command):
         if words[0] in ("cp", "rm", "touch") or words[0].endswith("dask") or words[:2] == ["conda", "env"]:
             continue
         if words[0].endswith("deiii"):
-            understood(words[1:])
+            check_command(words[1:])
             continue
         assert words[0] == ".venv/bin/python", words
         if words[1:3] == ["-m", "torch.distributed.run"]:  # as torchrun
@@ -66,47 +66,54 @@ def test_command_is_understood(page, command):
         if words[1] != "-m":
             assert (ROOT / words[1]).is_file()
         elif words[2] == "deiii":
-            understood(words[3:])
+            check_command(words[3:])
         else:
             assert (
                 words[2] in ("ruff", "pytest", "pip") or (ROOT / f"{words[2].replace('.', '/')}.py").is_file()
             )
 
 
-def expanded(command: str) -> list[list[str]]:
-    """A make command as the commands that it runs."""
+def expand(command: str) -> list[list[str]]:
+    """The commands that a make command runs."""
     words = shlex.split(command)
     while re.fullmatch(r"[A-Z_]+=\S*", words[0]):
         words = words[1:]
     if words[0] != "make":
         return [words]
-    alone = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    told = subprocess.run(
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    output = subprocess.run(
         [*words, "-n", "-o", ".venv/.installed"], cwd=ROOT, capture_output=True, text=True, check=True,
-        env=alone,  # under `make test` it would print the folders that it enters
+        env=environment,  # under `make test`, make would print the folders that it enters
     )  # fmt: skip
-    lines = [shlex.split(line) for line in told.stdout.replace("\\\n", " ").splitlines()]
+    lines = [shlex.split(line) for line in output.stdout.replace("\\\n", " ").splitlines()]
     return [w for w in lines if w and w[0] not in ("make:", "awk", "echo", "python3", "{")]
 
 
-def understood(words: list[str]) -> None:
-    """The command's own parser takes the words, and the settings among them exist."""
+def check_command(words: list[str]) -> None:
+    """The parser accepts the words, and the settings among them exist."""
     with contextlib.suppress(SystemExit) if "--help" in words else contextlib.nullcontext():
         args = parse_arguments(build_parser(), words)
         if args.command in ("evaluate", "download"):
             return
-        told = split_words(args.words)[1] if hasattr(args, "words") else getattr(args, "settings", [])
-        read_settings([str(ROOT / w) if w.endswith(".yaml") and not is_override(w) else w for w in told])
+        settings = split_words(args.words)[1] if hasattr(args, "words") else getattr(args, "settings", [])
+        read_settings([str(ROOT / w) if w.endswith(".yaml") and not is_override(w) else w for w in settings])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
-def test_links_lead_somewhere(page):
+def test_links_have_targets(page):
     for target in LINK.findall(page.read_text(encoding="utf-8")):
         if not target.startswith(("http", "#", "mailto:")):
             path, _, anchor = target.partition("#")
             assert (page.parent / path).exists(), target
-            heads = re.findall(r"^#+ (.*)", (page.parent / path).read_text("utf-8"), re.M) if anchor else []
-            assert not anchor or anchor in [h.lower().replace(" ", "-") for h in heads], target
+            if anchor:
+                headings = re.findall(r"^#+ (.*)", (page.parent / path).read_text("utf-8"), re.M)
+                assert anchor in [h.lower().replace(" ", "-") for h in headings], target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_page_names_no_removed_command(page):
+    removed = re.findall(r"python -m (?:pipeline|model|data)\b|make draw\b|--set\b", page.read_text("utf-8"))
+    assert not removed
 
 
 def test_reference_of_settings_is_current():
@@ -137,7 +144,7 @@ def test_picture_of_the_architecture_names_modules_that_exist():
         assert not module or (ROOT / module).is_file() and room in (module.split("/")[0], "file")
 
 
-def test_every_make_target_is_told_of_in_help_and_every_told_one_exists():
+def test_make_help_lists_every_target_and_the_pages_name_existing_ones():
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.M))
     assert targets == set(re.findall(r"^([a-z-]+):.*## \S", makefile, re.M))
@@ -160,7 +167,7 @@ os.execv({python!r}, [{python!r}, *words, *tiny(words)])
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):
-    """A checkout with media under clips/ and data/, an evaluated run and a stand-in for its python."""
+    """A checkout with media in clips/ and data/, an evaluated run, and a replacement for its python."""
     folder = tmp_path_factory.mktemp("docs") / "checkout"
     folder.mkdir()
     for name in ("configs", "data", "pipeline", "model", "benchmarks", "docs", "deiii"):
@@ -180,7 +187,7 @@ def template(tmp_path_factory):
     (folder / ".venv/.installed").touch()
 
     def run(*words):
-        return follow(shlex.join(words), folder)
+        return run_command(shlex.join(words), folder)
 
     run("make", "demo")
     shutil.copytree(folder / "runs/demo", folder / "runs/other")
@@ -190,7 +197,7 @@ def template(tmp_path_factory):
 
 
 def media(folder: Path, videos: list[Path]) -> None:
-    """Clips of six people, and corpora in miniature, in the layouts that the pages assume."""
+    """Clips of six speakers, and miniature corpora in the layouts that the pages assume."""
     rows = [["path", "speaker", "label", "valence", "arousal"]]
     people = ("anna", "ben", "cleo", "dan", "eva", "finn")
     for i, (who, video) in enumerate(zip(people, videos[::8], strict=True)):
@@ -212,13 +219,13 @@ def media(folder: Path, videos: list[Path]) -> None:
         shutil.copy(videos[0], folder / f"data/CREMA-D/VideoFlash/{actor}_DFA_ANG_XX.flv")
 
 
-def follow(command: str, folder: Path, background: list | None = None) -> str:
-    """Run a command as a reader would; returns what it printed."""
+def run_command(command: str, folder: Path, background: list | None = None) -> str:
+    """Run a command in the sandbox; returns its output."""
     path = os.pathsep.join([str(folder / ".venv/bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
     env = {**os.environ, "PATH": path, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
     env |= {"PYTHONWARNINGS": "ignore", "MPLBACKEND": "agg"}
-    if background is not None and any(r in command for r in RUNNING):
-        with open(folder / "background.log", "a") as log:  # the process has a descriptor of its own
+    if background is not None and any(r in command for r in BACKGROUND):
+        with open(folder / "background.log", "a") as log:  # the process has its own descriptor
             background.append(
                 subprocess.Popen(shlex.split(command), cwd=folder, env=env, stdout=log, stderr=log)
             )
@@ -232,7 +239,7 @@ def follow(command: str, folder: Path, background: list | None = None) -> str:
 
 
 def localised(command: str, folder: Path, port: int) -> str:
-    """Paths of the pages in the sandbox; a port that is free."""
+    """The command with the pages' paths moved into the sandbox, and with a free port."""
     command = re.sub(r"(?<![\w/.])/(clips|data)\b", rf"{folder}/\1", command)
     return command.replace("8786", str(port))
 
@@ -240,7 +247,7 @@ def localised(command: str, folder: Path, port: int) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=str)
-def test_page_can_be_followed(page, template, tmp_path):
+def test_commands_of_the_page_run(page, template, tmp_path):
     folder = tmp_path / "checkout"
     shutil.copytree(template, folder, symlinks=True)
     with socket.socket() as free:
@@ -249,9 +256,9 @@ def test_page_can_be_followed(page, template, tmp_path):
     background: list[subprocess.Popen] = []
     try:
         for command in commands(page):
-            if command in HEAVY or ELSEWHERE.search(command):
-                continue  # set-up and tests run elsewhere, downloads against local servers
-            follow(localised(command, folder, port), folder, background)
+            if command in NOT_NESTED or NOT_RUN_HERE.search(command):
+                continue  # tested elsewhere
+            run_command(localised(command, folder, port), folder, background)
     finally:
         for process in background:
             process.terminate()
@@ -269,7 +276,7 @@ PYTHON = [
 def test_python_runs(page, number, template, tmp_path):
     code = blocks(ROOT / page, "python")[number].replace("a.mp4", "clip.mp4")
     if '"exported"' in code and not (template / "exported").exists():
-        follow("make export RUN=runs/demo OUT=exported", template)
+        run_command("make export RUN=runs/demo OUT=exported", template)
     script = tmp_path / "example.py"
     script.write_text(code)
-    follow(f"{shlex.quote(sys.executable)} {shlex.quote(str(script))}", template)
+    run_command(f"{shlex.quote(sys.executable)} {shlex.quote(str(script))}", template)

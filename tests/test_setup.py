@@ -1,4 +1,4 @@
-"""The files a user sets up from agree with one another."""
+"""The files that describe the installation agree with one another."""
 
 from __future__ import annotations
 
