@@ -23,7 +23,7 @@ def full(work: Workspace, case: int) -> str:
     room = sum(p.stat().st_size for p in shards(expected)[:case]) / 2**20
     mount = work.mount(max(0.3, room))
     cache = mount / "cache"
-    message = check_error(work.preprocess(cache), "no space", "room")
+    message = check_error(work.preprocess(cache), "no space", "free space")
     kept = check_finished(cache, expected)
     assert not list(cache.rglob("*.tmp")), "temporary files left on a full disk"
     work.remount(mount, "size=64m")
