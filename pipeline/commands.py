@@ -235,9 +235,9 @@ def _synthesize(args: argparse.Namespace) -> int:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    from deiii.pipeline.doctor import examine, report
+    from deiii.pipeline.doctor import report, run_checks
 
-    return report(examine(read_settings(args.settings)))
+    return report(run_checks(read_settings(args.settings)))
 
 
 def _download(args: argparse.Namespace) -> int:

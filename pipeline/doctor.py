@@ -1,6 +1,6 @@
-"""``deiii doctor``: what this machine has, and what to do about what is missing.
+"""``deiii doctor``: check versions, devices, codecs, weights, memory and disk space of this machine.
 
-A problem keeps something from working and makes the exit status non-zero; a note is worth knowing.
+A problem keeps a part of deiii from working and makes the exit status non-zero. A note is only information.
 """
 
 from __future__ import annotations
@@ -14,20 +14,28 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Literal
 
 from deiii.data.config.schema import Config
 
 LEAST_DISK_GB, LEAST_MEMORY_GB = 5.0, 4.0
-DECODERS = {  # codec, and where it occurs
+DECODERS = {  # codecs, and where they are used
     "h264": "RAVDESS and most cameras", "flv": "CREMA-D", "mpeg4": "MSP-IMPROV and old cameras",
-    "hevc": "phones", "vp9": "webcams in browsers", "aac": "sound of mp4", "mp3": "sound of CREMA-D",
-    "flac": "sound", "pcm_s16le": "wav",
+    "hevc": "phones", "vp9": "webcams in browsers", "aac": "audio of mp4", "mp3": "audio of CREMA-D",
+    "flac": "audio", "pcm_s16le": "wav",
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing looked at: ``level`` is ``ok``, ``note`` or ``problem``; ``cure`` says what to do."""
+class Check:
+    """The result of one check.
+
+    Attributes:
+        level: ``ok``, ``note`` or ``problem``.
+        about: what was checked, in a word.
+        text: what was found.
+        cure: what to do about it; empty if nothing has to be done.
+    """
 
     level: str
     about: str
@@ -35,9 +43,13 @@ class Finding:
     cure: str = ""
 
 
-def examine(config: Config) -> Iterator[Finding]:
-    """All findings, one by one; a check that fails unexpectedly is a problem, not a crash."""
-    checks: list[Callable[[Config], Iterator[Finding]]] = [
+def run_checks(config: Config) -> Iterator[Check]:
+    """Yield the result of every check; one that raises an unexpected exception is a problem, not a crash.
+
+    >>> [c.about for c in run_checks(Config())][:2]  # doctest: +SKIP
+    ['python', 'packages']
+    """
+    checks: list[Callable[[Config], Iterator[Check]]] = [
         _python, _packages, _devices, _codecs, _detector, _weights, _memory, _disk,
     ]  # fmt: skip
     for check in checks:
@@ -45,34 +57,35 @@ def examine(config: Config) -> Iterator[Finding]:
             yield from check(config)
         except Exception as error:
             name = check.__name__.strip("_")
-            yield Finding("problem", name, f"{type(error).__name__}: {error}", "reinstall with `make setup`")
+            yield Check("problem", name, f"{type(error).__name__}: {error}", "reinstall with `make setup`")
 
 
-def report(findings: Iterator[Finding]) -> int:
-    """Print findings as they come; the exit status is 1 where there is a problem."""
+def report(results: Iterator[Check]) -> int:
+    """Print results as they arrive; returns the exit status: 1 if there is a problem, else 0."""
     counts = {"ok": 0, "note": 0, "problem": 0}
     marks = {"ok": "  ok     ", "note": "  note   ", "problem": "  PROBLEM"}
-    for f in findings:
-        counts[f.level] += 1
-        print(f"{marks[f.level]}  {f.about:<12s} {f.text}", flush=True)
-        if f.cure:
-            print(f"{'':25s}-> {f.cure}", flush=True)
+    for result in results:
+        counts[result.level] += 1
+        print(f"{marks[result.level]}  {result.about:<12s} {result.text}", flush=True)
+        if result.cure:
+            print(f"{'':25s}-> {result.cure}", flush=True)
     print(f"{counts['problem']} problems, {counts['note']} notes")
     return 1 if counts["problem"] else 0
 
 
-def _python(config: Config) -> Iterator[Finding]:
+def _python(config: Config) -> Iterator[Check]:
     version = platform.python_version()
     fits = (3, 11) <= sys.version_info[:2] <= (3, 13)
     text = f"{version} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     cure = "" if fits else "make a new environment: rm -r .venv && make setup PYTHON=python3.12"
-    yield Finding("ok" if fits else "problem", "python", text, cure)
+    yield Check("ok" if fits else "problem", "python", text, cure)
 
 
-def _packages(config: Config) -> Iterator[Finding]:
+def _packages(config: Config) -> Iterator[Check]:
     from packaging.requirements import Requirement
 
-    shown, bad = [], []
+    shown: list[str] = []
+    bad: list[str] = []
     for line in metadata.requires("deiii") or []:
         need = Requirement(line)
         if need.marker and not need.marker.evaluate({"extra": ""}):
@@ -92,38 +105,38 @@ def _packages(config: Config) -> Iterator[Finding]:
         bad.append(f"{' and '.join(opencv)} overwrite each other's files")
     cure = "make setup, or pip install -r requirements.lock in this environment"
     if bad:
-        yield Finding("problem", "packages", "; ".join(bad), cure)
+        yield Check("problem", "packages", "; ".join(bad), cure)
     else:
-        yield Finding("ok", "packages", ", ".join(shown))
+        yield Check("ok", "packages", ", ".join(shown))
 
 
-def _devices(config: Config) -> Iterator[Finding]:
+def _devices(config: Config) -> Iterator[Check]:
     import torch
 
     if torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):
             about = torch.cuda.get_device_properties(i)
             half = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no bfloat16"
-            yield Finding("ok", f"cuda:{i}", f"{about.name}, {about.total_memory / 2**30:.0f} GiB, {half}")
+            yield Check("ok", f"cuda:{i}", f"{about.name}, {about.total_memory / 2**30:.0f} GiB, {half}")
         return
     if shutil.which("nvidia-smi"):
-        yield Finding(
+        yield Check(
             "problem", "gpu", f"there is a GPU, but PyTorch {torch.__version__} cannot use it",
             "update the driver, or install the PyTorch build for it from https://pytorch.org",
         )  # fmt: skip
         return
-    yield Finding(
+    yield Check(
         "note", "gpu", f"none; PyTorch uses {torch.get_num_threads()} threads",
         "flow.method=dis and configs/tiny.yaml suit a CPU; see docs/howto-laptop.md",
     )  # fmt: skip
 
 
-def _codecs(config: Config) -> Iterator[Finding]:
+def _codecs(config: Config) -> Iterator[Check]:
     import av
     import av.codec
     import av.error
 
-    def has(name: str, mode: str) -> bool:
+    def has(name: str, mode: Literal["r", "w"]) -> bool:
         try:
             av.codec.Codec(name, mode)
             return True
@@ -133,27 +146,27 @@ def _codecs(config: Config) -> Iterator[Finding]:
     lost = [f"{name} ({where})" for name, where in DECODERS.items() if not has(name, "r")]
     cure = "install PyAV from PyPI (pip install --force-reinstall av), whose wheels bring FFmpeg"
     if lost:
-        yield Finding("problem", "decoders", f"missing: {', '.join(lost)}", cure)
+        yield Check("problem", "decoders", f"missing: {', '.join(lost)}", cure)
     else:
-        yield Finding("ok", "decoders", f"FFmpeg of PyAV {av.__version__}: {', '.join(DECODERS)}")
+        yield Check("ok", "decoders", f"FFmpeg of PyAV {av.__version__}: {', '.join(DECODERS)}")
     if has("libx264", "w") and has("aac", "w"):
-        yield Finding("ok", "encoders", "libx264, aac: drawn corpus and overlays")
+        yield Check("ok", "encoders", "libx264, aac: synthetic corpus and overlays")
     else:
-        yield Finding("problem", "encoders", "libx264 or aac is missing: no drawn corpus, no overlay", cure)
+        yield Check("problem", "encoders", "libx264 or aac is missing: no synthetic corpus, no overlay", cure)
 
 
-def _detector(config: Config) -> Iterator[Finding]:
+def _detector(config: Config) -> Iterator[Check]:
     import cv2
+    from cv2.data import haarcascades
 
-    folder = Path(cv2.data.haarcascades)
-    if (folder / "haarcascade_frontalface_default.xml").is_file() and hasattr(cv2, "optflow"):
-        yield Finding("ok", "opencv", f"{cv2.__version__} with Haar cascades, DIS and TV-L1")
+    if (Path(haarcascades) / "haarcascade_frontalface_default.xml").is_file() and hasattr(cv2, "optflow"):
+        yield Check("ok", "opencv", f"{cv2.__version__} with Haar cascades, DIS and TV-L1")
     else:
         cure = "pip install --force-reinstall opencv-contrib-python, and no other OpenCV package"
-        yield Finding("problem", "opencv", "this build lacks Haar cascades or TV-L1", cure)
+        yield Check("problem", "opencv", "this build lacks Haar cascades or TV-L1", cure)
 
 
-def _weights(config: Config) -> Iterator[Finding]:
+def _weights(config: Config) -> Iterator[Check]:
     from deiii.data.cache.stages import stages
     from deiii.data.tools.weights import WeightsError, locate
 
@@ -163,21 +176,21 @@ def _weights(config: Config) -> Iterator[Finding]:
         try:
             found, places = locate(name)
         except WeightsError as error:
-            yield Finding("problem", "weights", str(error))
+            yield Check("problem", "weights", str(error))
             continue
         if found:
-            yield Finding("ok", "weights", f"{found.name} in {found.parent}")
+            yield Check("ok", "weights", f"{found.name} in {found.parent}")
         else:
             lost.append(f"{places[0].name} (for {use})")
     if lost:
-        yield Finding(
+        yield Check(
             "note", "weights", f"not here: {', '.join(lost)}",
-            "downloaded when first needed; where there is no network, put the files into a folder and name "
-            "that folder in DEIII_WEIGHTS_DIR",
+            "downloaded when first needed; without a network, put the files into a folder and set "
+            "DEIII_WEIGHTS_DIR to it",
         )  # fmt: skip
 
 
-def _memory(config: Config) -> Iterator[Finding]:
+def _memory(config: Config) -> Iterator[Check]:
     import torch
 
     from deiii.data.loader.residency import free_bytes
@@ -185,15 +198,15 @@ def _memory(config: Config) -> Iterator[Finding]:
     free = free_bytes(torch.device("cpu"))[1] / 2**30
     text = f"{free:.1f} GiB available"
     if not free:
-        yield Finding("note", "memory", "unknown on this system")
+        yield Check("note", "memory", "unknown on this system")
     elif free < LEAST_MEMORY_GB:
         cure = "use fewer workers (workers=1) and a smaller loader.batch, or close other programs"
-        yield Finding("note", "memory", text, cure)
+        yield Check("note", "memory", text, cure)
     else:
-        yield Finding("ok", "memory", text)
+        yield Check("ok", "memory", text)
 
 
-def _disk(config: Config) -> Iterator[Finding]:
+def _disk(config: Config) -> Iterator[Check]:
     for about, folder in (("cache", Path(config.cache)), ("runs", Path(config.train.run).parent)):
         place = folder.absolute()
         while not place.exists():
@@ -204,13 +217,13 @@ def _disk(config: Config) -> Iterator[Finding]:
             with tempfile.NamedTemporaryFile(dir=place) as file:
                 file.write(b"x")
         except OSError as error:
-            yield Finding(
+            yield Check(
                 "problem", about, f"{place} cannot be written: {error.strerror}",
                 f"name another folder: {'cache=' if about == 'cache' else 'train.run='}/path",
             )  # fmt: skip
             continue
         if free < LEAST_DISK_GB:
             cure = "a frame takes about 63 kB at faces.size=112: name a larger disk with cache=/path"
-            yield Finding("note", about, text, cure)
+            yield Check("note", about, text, cure)
         else:
-            yield Finding("ok", about, text)
+            yield Check("ok", about, text)

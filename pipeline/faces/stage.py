@@ -1,11 +1,10 @@
-"""The faces stage: one clip's aligned face crops.
+"""The faces stage: aligned crops of the speaker's face in one clip.
 
-Frames are decoded, every face is tracked (`deiii.pipeline.faces.tracking`), the speaker's is chosen
-(`deiii.pipeline.faces.speaker`), its landmarks are smoothed without lag and its crops cut
-(`deiii.pipeline.faces.align`). Whose face it is and where the smooth path runs is only known at the clip's
-end, so frames wait for
-their crops: as the decoder made them where the whole clip fits `KEEP_BYTES`; else a first pass decodes
-to the size that tracking needs and a second one cuts the crops. Memory does not grow with the length.
+Video frames are decoded, every face is tracked (`deiii.pipeline.faces.tracking`), the speaker's face is
+chosen (`deiii.pipeline.faces.speaker`), its landmarks are smoothed without lag and its crops are cut
+(`deiii.pipeline.faces.align`). The choice and the smooth path are known only at the end of the clip. If the
+decoded frames of the clip fit into `KEEP_BYTES`, they are kept until then. Else a first pass decodes to the
+size that tracking needs, and a second pass cuts the crops, so memory does not grow with the length.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ from deiii.pipeline.media.video import DecodedFrame, expected_bytes, read_video
 
 __all__ = ["extract_faces", "load_detector"]
 
-KEEP_BYTES = 256 * 2**20  # decoded frames kept for their crops; a larger clip is decoded twice
-SPOOL_BYTES = 64 * 2**20  # a clip's crops; more than this wait on disk, not in memory
+KEEP_BYTES = 256 * 2**20  # decoded frames that are kept; a larger clip is decoded twice
+SPOOL_BYTES = 64 * 2**20  # crops of a clip in memory; a larger array is a temporary file
 
 T = TypeVar("T")
 
@@ -45,36 +44,39 @@ def extract_faces(path: str | os.PathLike, config: FacesConfig, detector: Detect
         detector: from `load_detector`.
 
     Returns:
-        Arrays, one row a frame (or one each 1/``fps`` s): ``frames`` uint8 [n,S,S,3] RGB; ``time``
+        Arrays with one row a frame, or one each 1/``fps`` s: ``frames`` uint8 [n,S,S,3] RGB; ``time``
         float64 [n] in s on the clock of `deiii.pipeline.media.video.read_video`; ``box`` float32 [n,4] (x,
-        y, w, h) and ``landmarks`` float32 [n,5,2] (eyes, nose, mouth corners, the picture's left first) in
-        px of the upright source; ``valid`` bool [n]; ``interpolated`` bool [n]. Rows without a face hold
-        black and NaN and are not valid; gaps up to ``max_gap`` are interpolated, valid and marked.
-        ``no_face`` where no frame shows one, ``too_short`` where less than ``min_valid`` of them do.
+        y, width, height) and ``landmarks`` float32 [n,5,2] (eyes, nose tip, mouth corners, left in the image
+        first) in px of the upright source; ``valid`` bool [n]; ``interpolated`` bool [n]. Rows without a face
+        are black, have NaN and are not valid. Gaps of at most ``max_gap`` are interpolated, valid and marked.
+        The outcome is ``no_face`` if no frame shows a face, ``too_short`` if a smaller share than
+        ``min_valid`` does.
 
     Raises:
-        data.outcomes.ClipError: where there is no video to decode.
+        ClipError: there is no video to decode.
 
     >>> config = FacesConfig()
     >>> extract_faces("clip.mp4", config, load_detector(config)).outcome  # doctest: +SKIP
     """
-    longest = 2 * config.detect_size  # as large as a second look may use
+    longest = 2 * config.detect_size  # px; the size of the detector's second search
     kept: list[DecodedFrame | np.ndarray] | None = [] if expected_bytes(path) <= KEEP_BYTES else None
     reader = read_video(path, longest if kept is None else None)
     tracker = Tracker(lambda rgb: look(detector, rgb, config.detect_size), config.every, config.max_gap)
-    times: list[float] = []  # of the frames, and of the rows that show each of them
-    rows: list[list[float]] = []
-    held, shape, small_shape = 0, (0, 0), (0, 0)
-    for picture, time, shown in resampled(reader.frames(), config.fps):
-        small = picture.rgb(longest)
-        shape, small_shape = picture.shape, small.shape[:2]
-        tracker.push(small, time)
-        times.append(time)
+    times: list[float] = []  # of the frames
+    rows: list[list[float]] = []  # times of the rows that show each frame
+    held = 0  # bytes of kept frames
+    shape = small_shape = (0, 0)
+    for frame, frame_time, shown in resampled(reader.frames(), config.fps):
+        small = frame.rgb(longest)
+        shape = frame.shape
+        small_shape = (small.shape[0], small.shape[1])
+        tracker.push(small, frame_time)
+        times.append(frame_time)
         rows.append(shown)
         if kept is not None:
-            kept.append(small if shape == small_shape else picture)
-            held += small.nbytes if shape == small_shape else picture.nbytes
-            kept = kept if held <= 2 * KEEP_BYTES else None  # the header promised less
+            kept.append(small if shape == small_shape else frame)
+            held += small.nbytes if shape == small_shape else frame.nbytes
+            kept = kept if held <= 2 * KEEP_BYTES else None  # the header declared too few frames
     tracks = pick_speaker(tracker.finish(), config.pick, small_shape)
     scale = np.array([small_shape[1] / shape[1], small_shape[0] / shape[0]])
     points, transforms, present, valid = _geometry(tracks, config, detector, scale, shape, len(times))
@@ -83,10 +85,10 @@ def extract_faces(path: str | os.PathLike, config: FacesConfig, detector: Detect
     hole = np.abs(time - np.asarray(times)[frame_of]) > config.max_gap / 2
     row_valid = valid[frame_of] & ~hole
     if not row_valid.any() or row_valid.mean() < config.min_valid:
-        return StageResult(_no_face(row_valid, present.any(), config))
+        return StageResult(_no_face(row_valid, bool(present.any()), config))
     if kept is None:
         again = resampled(read_video(path).frames(), config.fps)
-        source: Iterable[DecodedFrame | np.ndarray] = (picture for picture, _, _ in again)
+        source: Iterable[DecodedFrame | np.ndarray] = (frame for frame, _, _ in again)
     else:
         source = kept
     points[~valid] = np.nan
@@ -105,6 +107,7 @@ def extract_faces(path: str | os.PathLike, config: FacesConfig, detector: Detect
 def _outcome(
     notes: list[str], remarks: list[str], share: float, valid: np.ndarray, frame_of: np.ndarray
 ) -> Outcome:
+    """The outcome of a clip with enough valid rows; ``ok_partial`` if rows are invalid or video is lost."""
     repeats = len(frame_of) - len(np.unique(frame_of))
     if repeats:
         slow = f"{repeats} of {len(frame_of)} rows repeat a frame: the video is slower than faces.fps"
@@ -120,7 +123,11 @@ def _outcome(
 
 
 def look(detector: Detector, rgb: np.ndarray, detect_size: int) -> list[Face]:
-    """Faces in a picture, in its px: looked for at ``detect_size`` and, where none, at full size."""
+    """Detect faces in an image uint8 [H,W,3], first at ``detect_size`` px; if there are none, at full size.
+
+    Returns:
+        faces in px of the image.
+    """
     small = shrink(rgb, detect_size)[0]
     faces = detector(small)
     if small.shape == rgb.shape:
@@ -132,21 +139,30 @@ def look(detector: Detector, rgb: np.ndarray, detect_size: int) -> list[Face]:
 
 
 def resampled(frames: Iterable[tuple[T, float]], fps: float | None) -> Iterator[tuple[T, float, list[float]]]:
-    """Frames that a regular grid of times shows, each with its own time and those of the grid.
+    """Resample frames to a regular grid of times without blending.
 
-    Every instant of the grid, which starts at the first frame, shows the frame nearest to it (the
-    earlier one of two). Frames that no instant shows are left out; where the video is slower than the
-    grid a frame is shown more than once. None is blended. Without ``fps`` the grid is the frames' own.
+    The grid starts at the first frame. Each of its times shows the nearest frame, the earlier one of two
+    equally near ones. A frame that no time shows is left out; if the video is slower than the grid, a frame
+    is shown several times. Without ``fps`` the grid consists of the times of the frames.
+
+    Args:
+        frames: frames with their times in s.
+        fps: rows a second; ``None`` for the frames' own times.
+
+    Yields:
+        each frame that is shown, its own time, and the times of the grid that show it, in s.
 
     >>> [(f, grid) for f, _, grid in resampled([("a", 0.0), ("b", 0.3), ("c", 0.5)], fps=4)]
     [('a', [0.0]), ('b', [0.25]), ('c', [0.5])]
     """
-    first, count = 0.0, 0
+    if fps is None:
+        for frame, time in frames:
+            yield frame, time, [time]
+        return
+    first = 0.0
+    count = 0
     before: tuple[T, float] | None = None
     for frame, time in frames:
-        if fps is None:
-            yield frame, time, [time]
-            continue
         if before is None:
             first = time
         else:
@@ -161,7 +177,7 @@ def resampled(frames: Iterable[tuple[T, float]], fps: float | None) -> Iterator[
 
 
 def _until(end: float, first: float, count: int, fps: float) -> tuple[list[float], int]:
-    """The grid's instants from number ``count`` to ``end``, and the number after them."""
+    """The times of the grid from number ``count`` on up to ``end``, and the number of the next one."""
     stop = max(count, int(np.floor((end - first) * fps + 1e-6)) + 1)
     return [first + k / fps for k in range(count, stop)], stop
 
@@ -173,7 +189,10 @@ def _crops(
     frame_of: np.ndarray,
     size: int,
 ) -> np.ndarray:
-    """The crops of all rows, uint8 [n,S,S,3]; black where not valid. Many of them lie in a file."""
+    """Cut the crops of all rows, uint8 [n,S,S,3]; rows that are not valid are black.
+
+    More than `SPOOL_BYTES` are in a temporary file that is mapped to memory.
+    """
     item = size * size * 3
     if len(valid) * item <= SPOOL_BYTES:
         memory = None
@@ -190,7 +209,7 @@ def _crops(
         if len(wanted):
             frames[wanted] = _crop(frame, transforms[i], size)
         if memory is not None and (stop * item - filled) > SPOOL_BYTES:
-            filled = stop * item  # written pages need not stay with us
+            filled = stop * item  # give the written pages back to the system
             memory.flush()
             memory.madvise(mmap.MADV_DONTNEED)
     return frames
@@ -211,7 +230,20 @@ def _geometry(
     shape: tuple[int, int],
     n: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Landmarks (complex, source px), crop transforms, presence and validity of every frame."""
+    """Where the face is in each frame.
+
+    Args:
+        tracks: of the speaker's face.
+        config: settings.
+        detector: the detector that found the face.
+        scale: float64 [2], width and height of the tracked frames as a share of the source.
+        shape: height and width of the source in px.
+        n: number of frames.
+
+    Returns:
+        landmarks complex128 [n,5] in source px, crop transforms float64 [n,2,3], whether the face is present
+        bool [n], and whether the frame gives a valid crop bool [n].
+    """
     points = np.full((n, 5), np.nan + 0j)
     transforms, present, valid = np.zeros((n, 2, 3)), np.zeros(n, bool), np.zeros(n, bool)
     for track in tracks:
@@ -229,7 +261,7 @@ def _geometry(
 
 
 def _bridge_gaps(present: np.ndarray, times: list[float], max_gap: float) -> np.ndarray:
-    """Absences of at most ``max_gap`` s between two appearances filled in."""
+    """``present`` bool [n] with gaps of at most ``max_gap`` s filled."""
     out = present.copy()
     for left, right in pairwise(np.flatnonzero(present)):
         if times[right] - times[left] <= max_gap:
@@ -238,13 +270,15 @@ def _bridge_gaps(present: np.ndarray, times: list[float], max_gap: float) -> np.
 
 
 def _no_face(valid: np.ndarray, seen: bool, config: FacesConfig) -> Outcome:
-    found, n = int(valid.sum()), len(valid)
+    """The outcome of a clip with too few valid rows; ``seen`` says whether any frame shows a face."""
+    found = int(valid.sum())
+    n = len(valid)
     if not seen:
         cure = "lower faces.min_score" if config.detector == "yunet" else "try faces.detector=yunet"
         reason = f"no face in {n} frames; {cure}, or raise faces.detect_size for small faces"
         return Outcome(Status.NO_FACE, reason, 0.0)
     if not found:
-        reason = "a face, but less than faces.min_inside of its crop lies inside the picture"
+        reason = "a face was found, but less than faces.min_inside of its crop lies inside the frame"
         return Outcome(Status.TOO_SHORT, reason, 0.0)
     reason = f"a face in only {found} of {n} frames, fewer than faces.min_valid={config.min_valid:g}"
     return Outcome(Status.TOO_SHORT, reason, found / n)

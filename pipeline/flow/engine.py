@@ -1,4 +1,4 @@
-"""What every flow engine takes and returns."""
+"""The interface of flow engines."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from typing import Protocol
 
 import numpy as np
 
-Stored = dict[str, np.ndarray]
+Stored = dict[str, np.ndarray]  # arrays by field, as `deiii.data.cache.flow_codec` encodes them
 
 
 class Engine(Protocol):
-    """Computes flow.
+    """Computes the flow of pairs of frames.
 
     Attributes:
-        batch: pairs a call should hold.
+        batch: number of pairs that a call should have.
     """
 
     batch: int
 
     def submit(self, frames: np.ndarray, first: np.ndarray, continues: bool) -> Callable[[], Stored]:
-        """Start on the flow from each frame ``first[i]`` to the next; the result is called for.
+        """Start to compute the flow from each frame ``first[i]`` to the next frame.
 
         Args:
             frames: uint8 [m,S,S,3].
-            first: int64 [N].
-            continues: ``frames[0]`` was the last frame of the call before.
+            first: int64 [N], rows of ``frames``.
+            continues: whether ``frames[0]`` was the last frame of the call before.
 
         Returns:
-            a function that waits and gives ``flow`` [N,S,S,2], ``scale`` [N] where int8, and
-            ``finite`` bool [N].
+            a function that waits for the result and returns it: ``flow`` [N,S,S,2], ``scale`` [N] if it is
+            stored as int8, and ``finite`` bool [N].
         """
         ...

@@ -1,13 +1,14 @@
-"""The engines that compute the flow of a batch of pairs: RAFT, and OpenCV's DIS and TV-L1.
+"""Flow engines: RAFT, and OpenCV's DIS and TV-L1.
 
-Each engine takes the frames of a batch once and returns stored flow, so that only compact arrays
-leave the device. Axes: m frames, N pairs, S crop size in px.
+An engine gets each frame of a batch once and returns encoded flow, so that only small arrays leave the
+device. Axes: m frames, N pairs, S crop size in px.
 Sources: Kroeger et al. 2016 (DIS), Zach et al. 2007 (TV-L1).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,11 +19,12 @@ from deiii.pipeline.flow.engine import Engine, Stored
 
 
 def load_engine(config: FlowConfig) -> Engine:
-    """The configured method, ready to compute; once per worker.
+    """Load the configured method; this is needed once per process.
 
     Raises:
-        data.weights.WeightsError: where RAFT's weights cannot be had or are not what they must be.
-        RuntimeError: where the device or OpenCV's TV-L1 is not there.
+        WeightsError: RAFT's weights cannot be found or are damaged.
+        DeviceError: the configured device does not exist.
+        RuntimeError: the installed OpenCV has no TV-L1.
 
     >>> load_engine(FlowConfig(method="dis")).batch
     1
@@ -35,28 +37,35 @@ def load_engine(config: FlowConfig) -> Engine:
 
 
 class PairEngine:
-    """OpenCV's methods, pair by pair on grey pictures.
+    """OpenCV's methods, one pair of grey frames after the other.
 
     Args:
         method: ``dis`` or ``tvl1``.
         storage: ``int8`` or ``float16``.
+
+    Raises:
+        RuntimeError: the installed OpenCV has no TV-L1.
     """
 
     batch = 1
 
     def __init__(self, method: str, storage: str):
         self.storage = storage
+        self._method: Any
         if method == "dis":
             self._method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         elif hasattr(cv2, "optflow"):
-            self._method = cv2.optflow.DualTVL1OpticalFlow_create()
+            optflow: Any = cv2.optflow  # its stub lacks this function
+            self._method = optflow.DualTVL1OpticalFlow_create()
         else:
             raise RuntimeError(
-                "flow.method=tvl1 is part of opencv-contrib-python, which another OpenCV package hides here: "
-                "uninstall opencv-python and opencv-python-headless, then install opencv-contrib-python again"
+                "flow.method=tvl1 needs opencv-contrib-python, whose files another OpenCV package has "
+                "overwritten: uninstall opencv-python and opencv-python-headless, then install "
+                "opencv-contrib-python again"
             )
 
     def submit(self, frames: np.ndarray, first: np.ndarray, continues: bool) -> Callable[[], Stored]:
+        """See `Engine.submit`; the flow is computed before this returns."""
         greys = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
         flow = np.stack([self._method.calc(greys[i], greys[i + 1], None) for i in first])
         finite = np.isfinite(flow).all(axis=(1, 2, 3))

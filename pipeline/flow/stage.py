@@ -1,8 +1,8 @@
-"""Dense optical flow between a clip's consecutive crops, as stored by the flow stage.
+"""The flow stage: dense optical flow between consecutive crops of a clip.
 
-Pairs are batched across frames and across clips, and never cross a clip's end. A step is valid
-where both crops hold a face, no scene cut and no hole in time lies between, and its flow is
-finite; every other step, and the last of a clip, is zero and marked.
+Batches hold pairs of several frames and clips; no pair crosses the end of a clip. A step is valid if both
+crops hold a face, no scene cut and no gap in time lies between them, and its flow is finite. Every other
+step, and the last one of a clip, is zero and marked as invalid.
 
 >>> clip = FaceClip(frames, time, valid)                                # doctest: +SKIP
 >>> engine = load_engine(config.flow)                                   # doctest: +SKIP
@@ -28,8 +28,8 @@ from deiii.pipeline.media.scene_cuts import is_cut, thumbnail
 
 __all__ = ["compute_flow", "flow_of_crops", "load_engine", "usable_pairs"]
 
-IN_MEMORY = 256 << 20  # bytes of a clip's stored flow that are kept in memory: 5 minutes at 112 px
-HOLE = 2.5  # frames further apart than this many usual steps have lost frames between them
+IN_MEMORY = 256 << 20  # bytes of a clip's flow in memory, 5 minutes at 112 px; more is a temporary file
+GAP = 2.5  # between frames that are further apart than this many median steps, frames are missing
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,12 @@ class FaceClip:
 
 
 def usable_pairs(clip: FaceClip) -> np.ndarray:
-    """Which steps from frame i to i+1 can have a flow: bool [n], false at the last."""
+    """Which steps from frame i to i+1 can have flow: bool [n], false for the last frame.
+
+    >>> clip = FaceClip(np.zeros((3, 32, 32, 3), np.uint8), np.arange(3) / 25, np.array([True, True, False]))
+    >>> usable_pairs(clip).tolist()
+    [True, False, False]
+    """
     n = len(clip.time)
     usable = np.zeros(n, bool)
     if n < 2:
@@ -56,26 +61,26 @@ def usable_pairs(clip: FaceClip) -> np.ndarray:
     steps = np.diff(clip.time)
     usable[:-1] = clip.valid[:-1] & clip.valid[1:] & (steps > 0)
     if usable.any():
-        usable[:-1] &= steps <= HOLE * np.median(steps)
+        usable[:-1] &= steps <= GAP * np.median(steps)
     before = None
     for i in range(n):
         if not (usable[i] or before is not None):
             continue
-        thumb = thumbnail(clip.frames[i])
-        if before is not None and is_cut(before, thumb):
+        small = thumbnail(clip.frames[i])
+        if before is not None and is_cut(before, small):
             usable[i - 1] = False
-        before = thumb if usable[i] else None
+        before = small if usable[i] else None
     return usable
 
 
 def flow_of_crops(
     clips: Iterable[Mapping[str, np.ndarray]], config: FlowConfig, engine: Engine
 ) -> Iterator[StageResult]:
-    """The flow stage's work: `compute_flow` of clips as the faces stage stored them.
+    """The work of the flow stage: `compute_flow` of clips as the faces stage stored them.
 
     Args:
         clips: ``frames``, ``time`` and ``valid`` of each clip; other fields are ignored.
-        config: settings; those of the engine.
+        config: settings, the same as those of the engine.
         engine: from `load_engine`.
     """
     crops = (FaceClip(clip["frames"], clip["time"], clip["valid"]) for clip in clips)
@@ -83,21 +88,21 @@ def flow_of_crops(
 
 
 def compute_flow(clips: Iterable[FaceClip], config: FlowConfig, engine: Engine) -> Iterator[StageResult]:
-    """The flow of clips, in their order.
+    """Compute the flow of clips; yields the results in their order.
 
-    Memory is bounded by a batch of pairs and the stored flow of the clips in that batch, which is in
-    a temporary file where a clip is long.
+    Memory holds a batch of pairs and the flow of the clips in that batch; the flow of a long clip is in a
+    temporary file.
 
     Args:
-        clips: crops of the shard's clips; frames may be a memory map.
-        config: settings; those of the engine.
+        clips: the crops of the clips; frames may be memory maps.
+        config: settings, the same as those of the engine.
         engine: from `load_engine`.
 
     Yields:
-        Arrays with one row a frame: ``flow`` [n,S,S,2] and ``scale`` [n] as `deiii.data.cache.flow_codec`
-        stores them, in px of the crop from frame i to i+1 (u right, v down); ``valid`` bool [n]; ``time``
-        float64 [n]. ``ok``, ``ok_partial`` with the valid share of the n-1 steps, or ``too_short`` for a clip
-        of one frame, which has no step.
+        Arrays with one row a frame: ``flow`` [n,S,S,2] and ``scale`` [n] as encoded by
+        `deiii.data.cache.flow_codec`, in px of the crop from frame i to i+1 (u to the right, v down);
+        ``valid`` bool [n]; ``time`` float64 [n] in s. The outcome is ``ok``, ``ok_partial`` with the valid
+        share of the n-1 steps, or ``too_short`` for a clip of one frame, which has no step.
     """
     waiting: deque[_Work] = deque()
     batch: list[tuple[_Work, int]] = []
@@ -128,18 +133,19 @@ def compute_flow(clips: Iterable[FaceClip], config: FlowConfig, engine: Engine) 
 
 @dataclass
 class _Work:
-    """A clip, and as much of its result as there is."""
+    """A clip, and the part of its result that is computed."""
 
     clip: FaceClip
     storage: str
-    open: int = 0  # pairs handed out and not yet written
-    complete: bool = False  # all its pairs were handed out
+    open: int = 0  # pairs that are submitted or waiting for a batch
+    complete: bool = False  # no further pairs will be submitted
     usable: np.ndarray = field(init=False)
     flow: np.ndarray = field(init=False)
     scale: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        n, self.size = len(self.clip.time), self.clip.frames.shape[1]
+        n = len(self.clip.time)
+        self.size = self.clip.frames.shape[1]
         self.usable = usable_pairs(self.clip)
         self.valid = np.zeros(n, bool)
         self.flow = zeros((n, self.size, self.size, 2), np.dtype(self.storage))
@@ -159,20 +165,19 @@ class _Work:
         valid = int(self.valid.sum())
         if valid == n - 1:
             return StageResult(Outcome(Status.OK), arrays)
-        reason = (
-            f"{n - 1 - valid} of {n - 1} steps lack a face, cross a cut or a hole, or gave no finite flow"
-        )
+        reason = f"{n - 1 - valid} of {n - 1} steps lack a face, cross a cut or a gap, or have no finite flow"
         return StageResult(Outcome(Status.OK_PARTIAL, reason, valid / (n - 1)), arrays)
 
 
 @dataclass
 class _Running:
-    """A submitted batch."""
+    """A submitted batch: its pairs, and a function that waits for the result."""
 
     pairs: list[tuple[_Work, int]]
     wait: Callable[[], Stored]
 
     def collect(self) -> None:
+        """Wait for the result and write it to the clips."""
         stored = self.wait()
         for row, (work, i) in enumerate(self.pairs):
             work.flow[i] = stored["flow"][row]
@@ -188,9 +193,10 @@ def _submit(
     last: tuple[_Work, int] | None,
     running: _Running | None,
 ) -> _Running:
-    """Start a batch, then collect the one before: on a GPU the two overlap."""
-    frames, first = [], []
-    end: tuple[_Work, int] | None = None  # the frame that was added last
+    """Submit a batch, then collect the one before; on a GPU the two overlap."""
+    frames = []
+    first = []
+    end: tuple[_Work, int] | None = None  # clip and index of the frame that was added last
     for work, i in batch:
         if end is None or end[0] is not work or end[1] != i:
             frames.append(work.clip.frames[i])
@@ -205,8 +211,8 @@ def _submit(
 
 
 def zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Zeros in memory, or in a nameless temporary file where they would take more than `IN_MEMORY` bytes."""
+    """Zeros in memory, or in a temporary file without a name if they take more than `IN_MEMORY` bytes."""
     if math.prod(shape) * dtype.itemsize <= IN_MEMORY:
         return np.zeros(shape, dtype)
-    with tempfile.TemporaryFile() as file:  # the map keeps it; it is gone with the map
+    with tempfile.TemporaryFile() as file:  # the file exists as long as its memory map
         return np.memmap(file, dtype, "w+", shape=shape)

@@ -1,4 +1,4 @@
-"""A video to see and hear whether preprocessing is right: source, crop, flow and log-mel on one clock."""
+"""A video of a clip to check preprocessing: source, crop, flow and log-mel on one clock, with audio."""
 
 from __future__ import annotations
 
@@ -9,29 +9,39 @@ import cv2
 import numpy as np
 
 from deiii.data.cache.outcomes import ClipError
-from deiii.data.tools.pictures import colour_wheel, flow_colours
+from deiii.data.tools.pictures import (
+    colour_wheel,
+    flow_colours,
+    flow_saturation,
+    mel_picture,
+    paste_fitted,
+)
 from deiii.data.tools.progress import progress_bar
 from deiii.pipeline.extract import Features
-from deiii.pipeline.inspect.contact_sheet import flow_reach
 from deiii.pipeline.inspect.source_frames import source_frames
 from deiii.pipeline.media.video_writer import VideoWriter
 
 WIDTH, HEIGHT, MARGIN = 1280, 720, 16
-STAGE, SIDE = (880, 462), 223  # the source's place; sides of crop and flow, px
-STRIP = 136  # height of the log-mel, px
-SPAN_S = 4.0  # seconds of log-mel in view; now is in the middle
-STILL_FPS = 25  # frames a second where there is no picture
-PAPER, INK, FAINT = (24, 24, 28), (235, 235, 235), (120, 120, 128)
+STAGE = (880, 462)  # width and height in px of the place for the source
+SIDE = 223  # px; height and width of the crop and of the flow
+STRIP = 136  # px; height of the log-mel
+SPAN_S = 4.0  # seconds of log-mel in view; the present is in the middle
+STILL_FPS = 25  # frames a second of a clip without video
+PAPER = (24, 24, 28)
+INK = (235, 235, 235)
+FAINT = (120, 120, 128)
 
 
 def draw_video(features: Features, path: str | Path, fps: float | None = None) -> None:
-    """Write an mp4: the source with box and landmarks, its crop, the flow that leaves it, the log-mel
-    scrolling through the present, with the clip's sound.
+    """Write an mp4 of a clip with its audio.
+
+    It shows the source with box and landmarks, the crop, the flow to the next crop, and the log-mel, which
+    scrolls past the present.
 
     Args:
-        features: of the clip.
-        path: of the mp4.
-        fps: the grid that the rows lie on, ``faces.fps``.
+        features: the features of the clip.
+        path: path of the mp4.
+        fps: ``faces.fps``, the grid of the rows; ``None`` for the frames' own times.
 
     >>> draw_video(extract("a.mp4"), "a-seen.mp4")  # doctest: +SKIP
     """
@@ -44,7 +54,7 @@ def draw_video(features: Features, path: str | Path, fps: float | None = None) -
 
 
 def _rows(features: Features, fps: float | None) -> Iterator[tuple[np.ndarray | None, float]]:
-    """Annotated source frames with their times; without a picture, times alone (at least one)."""
+    """Yield annotated source frames with their times in s; without video, ``None`` with at least one time."""
     any_frame = False
     try:
         for row in source_frames(features, fps, max(STAGE)):
@@ -52,18 +62,20 @@ def _rows(features: Features, fps: float | None) -> Iterator[tuple[np.ndarray | 
             yield row
     except ClipError:
         pass
-    if not any_frame:  # of an unreadable file there is one picture, which says why
+    if not any_frame:  # an unreadable file gives one frame, which says why
         last = features.audio_time[-1] if features.audio_time is not None else 0.0
         for k in range(int(last * STILL_FPS) + 1):
             yield None, k / STILL_FPS
 
 
 class _Canvas:
-    """Draws one frame after the other on a ground that all share."""
+    """Draws the frames of a clip's video on a background that is drawn once."""
 
     def __init__(self, features: Features):
         self.features = features
-        self.reach = flow_reach(features)
+        self.largest = 1.0  # px; flow length with full saturation
+        if features.flow is not None and features.flow_valid is not None:
+            self.largest = flow_saturation(features.flow[features.flow_valid])
         self.ground = np.full((HEIGHT, WIDTH, 3), PAPER, np.uint8)
         left = STAGE[0] + 2 * MARGIN
         _write(self.ground, Path(features.path).name, (MARGIN, 26), INK, 0.6)
@@ -78,39 +90,46 @@ class _Canvas:
             wheel = colour_wheel(64)
             wheel[(wheel == 255).all(axis=2)] = PAPER
             self.ground[y + 24 : y + 88, x + SIDE + 8 : x + SIDE + 72] = wheel
-            _write(self.ground, f"edge {self.reach:.1f} px", (x + SIDE + 8, y + 106), FAINT, 0.42)
-        self.mel = None
-        if features.logmel is not None:
-            levels = features.logmel.astype(np.float32).T[::-1]
-            low, high = float(levels.min()), float(levels.max())
-            grey = ((levels - low) / max(high - low, 1e-6) * 255).astype(np.uint8)
-            self.mel = cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_MAGMA), cv2.COLOR_BGR2RGB)
+            _write(self.ground, f"edge {self.largest:.1f} px", (x + SIDE + 8, y + 106), FAINT, 0.42)
+        self.mel = None if features.logmel is None else mel_picture(features.logmel)
 
     def draw(self, row: int, rgb: np.ndarray | None, time: float) -> np.ndarray:
-        """The whole frame, uint8 [HEIGHT,WIDTH,3]."""
-        out, f = self.ground.copy(), self.features
+        """One frame of the video, uint8 [HEIGHT,WIDTH,3].
+
+        Args:
+            row: the row of the clip's features.
+            rgb: the annotated source frame; ``None`` without video.
+            time: time of the frame in s.
+        """
+        out = self.ground.copy()
         _write(out, f"{time:7.3f} s   frame {row}", (WIDTH - 260, 26), INK, 0.6)
         if rgb is None:
-            _write(out, "no picture", (MARGIN, 40 + STAGE[1] // 2), FAINT, 0.7)
+            _write(out, "no video", (MARGIN, 40 + STAGE[1] // 2), FAINT, 0.7)
         else:
-            _fit(out, rgb, (MARGIN, 40), STAGE)
-        if f.frames is not None and row < len(f.frames) and f.valid[row]:
-            _fit(out, f.frames[row], self.places[0], (SIDE, SIDE))
-            if f.flow is not None and f.flow_valid[row]:
-                _fit(out, flow_colours(f.flow[row], self.reach), self.places[1], (SIDE, SIDE))
-        else:
-            x, y = self.places[0]
-            _write(out, "no valid face", (x, y + SIDE // 2), FAINT, 0.6)
-        self._strip(out, time)
+            paste_fitted(out, rgb, (MARGIN, 40, *STAGE))
+        self._draw_face(out, row)
+        self._draw_logmel(out, time)
         return out
 
-    def _strip(self, out: np.ndarray, now: float) -> None:
+    def _draw_face(self, out: np.ndarray, row: int) -> None:
+        """Draw the crop of a row and its flow, or that there is none."""
+        f = self.features
+        if f.frames is None or f.valid is None or row >= len(f.frames) or not f.valid[row]:
+            x, y = self.places[0]
+            _write(out, "no valid face", (x, y + SIDE // 2), FAINT, 0.6)
+            return
+        paste_fitted(out, f.frames[row], (*self.places[0], SIDE, SIDE))
+        if f.flow is not None and f.flow_valid is not None and f.flow_valid[row]:
+            paste_fitted(out, flow_colours(f.flow[row], self.largest), (*self.places[1], SIDE, SIDE))
+
+    def _draw_logmel(self, out: np.ndarray, now: float) -> None:
+        """Draw the log-mel around the present, with ticks every second."""
         top = 40 + STAGE[1] + MARGIN
         strip = out[top : top + STRIP, :]
-        if self.mel is None:
-            _write(strip, "no sound", (MARGIN, STRIP // 2), FAINT, 0.7)
-            return
         times = self.features.audio_time
+        if self.mel is None or times is None:
+            _write(strip, "no audio", (MARGIN, STRIP // 2), FAINT, 0.7)
+            return
         hop = (times[-1] - times[0]) / max(1, len(times) - 1)
         per_s = WIDTH / SPAN_S
         matrix = np.array(
@@ -129,15 +148,9 @@ class _Canvas:
         strip[:, WIDTH // 2] = INK
 
 
-def _fit(out: np.ndarray, rgb: np.ndarray, place: tuple[int, int], room: tuple[int, int]) -> None:
-    """Paint a picture as large as the room allows, centred in it."""
-    scale = min(room[0] / rgb.shape[1], room[1] / rgb.shape[0])
-    width, height = round(rgb.shape[1] * scale), round(rgb.shape[0] * scale)
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    x, y = place[0] + (room[0] - width) // 2, place[1] + (room[1] - height) // 2
-    out[y : y + height, x : x + width] = cv2.resize(rgb, (width, height), interpolation=how)
-
-
-def _write(out: np.ndarray, words: str, place: tuple[int, int], colour: tuple, scale: float) -> None:
-    plain = words.encode("ascii", "replace").decode()  # OpenCV's font holds no more
+def _write(
+    out: np.ndarray, words: str, place: tuple[int, int], colour: tuple[int, int, int], scale: float
+) -> None:
+    """Write a line of text whose lower left corner is at ``place``."""
+    plain = words.encode("ascii", "replace").decode()  # OpenCV's font has no other characters
     cv2.putText(out, plain, place, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)

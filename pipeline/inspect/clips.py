@@ -1,4 +1,4 @@
-"""Looking at clips: a contact sheet and a video of each, and the worst ones of a corpus on one page."""
+"""Contact sheets and videos of clips, and an overview of the worst clips of a corpus."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from deiii.pipeline.inspect.contact_sheet import COLUMNS, draw_contact_sheet
 from deiii.pipeline.inspect.source_frames import chosen_frames
 
 OVERVIEW = "worst.png"
-PAGE = 20  # clips on one overview; more would make it too long to look at
+PAGE = 20  # clips on the overview; with more of them the image would be too long
 
 
 def draw_all(
     clips: Iterable[tuple[str, Callable[[], Features]]], config: Config, out: Path, with_video: bool
 ) -> None:
-    """A contact sheet and, where asked for, a video of each clip, with a line that names them.
+    """Draw a contact sheet and, on request, a video of each clip, and print a line about each.
 
     Args:
-        clips: names for the files, and what gives the features.
+        clips: the name of each clip's files, and a function that returns its features.
         config: settings.
-        out: folder; made where it is missing.
+        out: folder of the files; it is created if it is missing.
         with_video: draw videos, too.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -39,25 +39,33 @@ def draw_all(
     for name, get in clips:
         base = safe = re.sub(r"[^\w.-]+", "_", name) or "clip"
         n = 2
-        while base in taken:  # two clips of one name in different folders
-            base, n = f"{safe}-{n}", n + 1
+        while base in taken:  # clips in different folders may have the same name
+            base = f"{safe}-{n}"
+            n += 1
         taken.add(base)
         features = get()
-        made = [out / f"{base}.png"]
-        draw_contact_sheet(features, made[0], config.faces.fps)
+        files = [out / f"{base}.png"]
+        draw_contact_sheet(features, files[0], config.faces.fps)
         if with_video:
-            made.append(out / f"{base}.mp4")
-            draw_video(features, made[1], config.faces.fps)
-        print(f"{features.path}: {features.describe()}; {' and '.join(map(str, made))}", flush=True)
+            files.append(out / f"{base}.mp4")
+            draw_video(features, files[1], config.faces.fps)
+        print(f"{features.path}: {features.describe()}; {' and '.join(map(str, files))}", flush=True)
 
 
 def draw_worst(config: Config, corpus: Corpus, count: int, out: Path, with_video: bool) -> None:
-    """The clips whose faces are valid in the smallest share of frames, from a finished cache.
+    """Draw the clips of a preprocessed corpus with the smallest share of valid video frames.
 
-    Writes ``worst.png``, one row a clip with evenly spaced source frames, and what `draw_all` makes.
+    Writes the files of `draw_all` and ``worst.png``, which has one row of evenly spaced frames a clip.
+
+    Args:
+        config: settings.
+        corpus: the scanned corpus.
+        count: number of clips.
+        out: folder of the files; it is created if it is missing.
+        with_video: draw videos, too.
 
     Raises:
-        data.cache.CacheError: where the corpus is not preprocessed with these settings.
+        CacheError: the corpus is not preprocessed with these settings.
     """
     rows = read_indices(config, corpus)[FACES.name].clips
     order = sorted(corpus.clips, key=lambda c: (rows[c.id].fraction, c.id))[:count]
@@ -74,6 +82,7 @@ def draw_worst(config: Config, corpus: Corpus, count: int, out: Path, with_video
 
 
 def _overview(clips: list[tuple[str, Features]], config: Config, path: Path) -> None:
+    """Write a PNG with one row a clip: name, outcome, frames."""
     figure = Figure(figsize=(1.5 * COLUMNS + 3.2, 1.3 * len(clips) + 0.2), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(max(1, len(clips)), COLUMNS + 1, width_ratios=[2.0] + [1.0] * COLUMNS)

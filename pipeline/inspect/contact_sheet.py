@@ -1,4 +1,4 @@
-"""One picture to see in a minute whether preprocessing is right: crops, flow, log-mel, one clock."""
+"""Contact sheets: one image of a clip's video frames, crops, flow and log-mel, to check preprocessing."""
 
 from __future__ import annotations
 
@@ -6,38 +6,36 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
 
 from deiii.data.tools.atomic_files import atomic_path
-from deiii.data.tools.pictures import colour_wheel, flow_colours
+from deiii.data.tools.pictures import colour_wheel, flow_colours, flow_saturation
 from deiii.pipeline.extract import Features
 from deiii.pipeline.inspect.source_frames import chosen_frames, spread
 
-COLUMNS = 8
-
-
-def flow_reach(features: Features) -> float:
-    """The length in px that gets full saturation: nearly the longest of the clip's valid flow."""
-    if features.flow is None or not features.flow_valid.any():
-        return 1.0
-    lengths = np.linalg.norm(features.flow[features.flow_valid], axis=3)
-    return max(0.5, float(np.percentile(lengths, 99)))
+COLUMNS = 8  # frames of a clip that are shown
 
 
 def draw_contact_sheet(features: Features, path: str | Path, fps: float | None = None) -> None:
-    """Write a PNG: evenly spaced source frames with box and landmarks, the crops, the flow that
-    leaves them, the log-mel.
+    """Write a PNG with evenly spaced source frames, their crops, the flow to the next crop, and the log-mel.
+
+    Box and landmarks are drawn on the source frames.
 
     Args:
-        features: of the clip.
-        path: of the PNG.
-        fps: the grid that the rows lie on, ``faces.fps``.
+        features: the features of the clip.
+        path: path of the PNG.
+        fps: ``faces.fps``, the grid of the rows; ``None`` for the frames' own times.
+
+    >>> draw_contact_sheet(extract("a.mp4"), "a.png")  # doctest: +SKIP
     """
     sources = chosen_frames(features, fps, 320, COLUMNS)
     heights = [1.0, 1.0, 1.0, 1.3]
     if sources:
-        heights[0] = next(iter(sources.values()))[0].shape[0] / next(iter(sources.values()))[0].shape[1]
+        first, _ = next(iter(sources.values()))
+        heights[0] = first.shape[0] / first.shape[1]
     figure = Figure(figsize=(1.5 * COLUMNS + 1.2, 1.6 * sum(heights) + 1.0), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(4, COLUMNS + 1, height_ratios=heights)
@@ -52,42 +50,45 @@ def draw_contact_sheet(features: Features, path: str | Path, fps: float | None =
         )
         axes.set_axis_off()
     if features.frames is not None:
-        _pictures(figure, grid, features)
-    sound = figure.add_subplot(grid[3, :])
+        _draw_crops(figure, grid, features.frames)
+    if features.flow is not None and features.flow_valid is not None:
+        _draw_flow(figure, grid, features.flow, features.flow_valid)
+    audio = figure.add_subplot(grid[3, :])
     if features.logmel is not None and features.audio_time is not None:
-        _spectrogram(sound, features)
+        _draw_logmel(audio, features.logmel, features.audio_time)
     else:
-        sound.set_axis_off()
-        sound.text(0.5, 0.5, "no sound", ha="center", va="center", color="0.4")
+        audio.set_axis_off()
+        audio.text(0.5, 0.5, "no audio", ha="center", va="center", color="0.4")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")
 
 
-def _pictures(figure: Figure, grid, features: Features) -> None:
-    largest = flow_reach(features)
-    for column, i in enumerate(spread(len(features.frames), COLUMNS)):
+def _draw_crops(figure: Figure, grid: GridSpec, frames: np.ndarray) -> None:
+    for column, row in enumerate(spread(len(frames), COLUMNS)):
         axes = figure.add_subplot(grid[1, column])
-        axes.imshow(features.frames[i])
-        axes.set_axis_off()
-        if features.flow is not None:
-            axes = figure.add_subplot(grid[2, column])
-            axes.imshow(flow_colours(features.flow[i], largest))
-            axes.set_axis_off()
-    if features.flow is not None:
-        axes = figure.add_subplot(grid[2, COLUMNS])
-        axes.imshow(colour_wheel(64))
-        axes.set_title(f"edge = {largest:.1f} px", fontsize=8)
+        axes.imshow(frames[row])
         axes.set_axis_off()
 
 
-def _spectrogram(axes, features: Features) -> None:
-    time = features.audio_time
-    extent = (time[0], time[-1], 0, features.logmel.shape[1])
+def _draw_flow(figure: Figure, grid: GridSpec, flow: np.ndarray, valid: np.ndarray) -> None:
+    """Draw flow float32 [n,S,S,2] as colours, with the legend on the right."""
+    largest = flow_saturation(flow[valid])
+    for column, row in enumerate(spread(len(flow), COLUMNS)):
+        axes = figure.add_subplot(grid[2, column])
+        axes.imshow(flow_colours(flow[row], largest))
+        axes.set_axis_off()
+    axes = figure.add_subplot(grid[2, COLUMNS])
+    axes.imshow(colour_wheel(64))
+    axes.set_title(f"edge = {largest:.1f} px", fontsize=8)
+    axes.set_axis_off()
+
+
+def _draw_logmel(axes: Axes, logmel: np.ndarray, time: np.ndarray) -> None:
+    """Draw a log-mel spectrogram [m,n_mels] over its time in s, with a bar of colours in dB."""
+    extent = (float(time[0]), float(time[-1]), 0.0, float(logmel.shape[1]))
     image = axes.imshow(
-        features.logmel.astype(np.float32).T, origin="lower", aspect="auto", extent=extent, cmap="magma"
+        logmel.astype(np.float32).T, origin="lower", aspect="auto", extent=extent, cmap="magma"
     )
     axes.set_xlabel("s")
     axes.set_ylabel("mel band")
     axes.figure.colorbar(image, ax=axes, label="dB", pad=0.01)
-    if features.video_time is not None:
-        axes.set_xlim(min(time[0], features.video_time[0]), max(time[-1], features.video_time[-1]))

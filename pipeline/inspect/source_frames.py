@@ -1,4 +1,4 @@
-"""The source's frames as faces saw them, with box and landmarks drawn, for people to look at."""
+"""The video frames of a clip with the box and landmarks that the faces stage found."""
 
 from __future__ import annotations
 
@@ -16,26 +16,34 @@ FOUND, INTERPOLATED, INVALID = (60, 220, 90), (255, 170, 30), (235, 50, 50)
 
 
 def source_frames(features: Features, fps: float | None, longest: int) -> Iterator[tuple[np.ndarray, float]]:
-    """The frames of a clip's rows in order, annotated, with their times in s.
+    """Yield the annotated frames of a clip's rows in order, uint8 [H,W,3], with their times in s.
 
-    Box and landmarks are green where the face was found or followed, orange where they are
-    interpolated; a frame without a valid face has a red edge.
+    Box and landmarks are green if the face was detected or tracked, and orange if they are interpolated. A
+    frame without a valid face has a red edge.
 
     Args:
-        features: of the clip; with or without faces.
-        fps: the grid that its rows lie on, ``faces.fps``.
-        longest: the longer side of the frames in px.
+        features: the features of the clip, with or without faces.
+        fps: ``faces.fps``, the grid of the rows.
+        longest: bound of the longer side of the frames in px.
+
+    Raises:
+        ClipError: the clip has no video that can be decoded.
     """
     row = 0
-    for picture, _, times in resampled(read_video(features.path).frames(), fps):
-        rgb = picture.rgb(longest)
+    for frame, _, times in resampled(read_video(features.path).frames(), fps):
+        rgb = frame.rgb(longest)
         for time in times:
-            yield annotated(rgb, picture.shape, features, row), time
+            yield annotated(rgb, frame.shape, features, row), time
             row += 1
 
 
-def chosen_frames(features: Features, fps: float | None, longest: int, count: int) -> dict[int, tuple]:
-    """Evenly spread annotated frames, (rgb, time in s) by row; none where nothing decodes."""
+def chosen_frames(
+    features: Features, fps: float | None, longest: int, count: int
+) -> dict[int, tuple[np.ndarray, float]]:
+    """At most ``count`` evenly spaced annotated frames by row: the frame and its time in s.
+
+    The result is empty if no video can be decoded. See `source_frames` for the other arguments.
+    """
     try:
         total = len(features.video_time) if features.video_time is not None else _count(features.path, fps)
         wanted = set(spread(total, count))
@@ -46,26 +54,44 @@ def chosen_frames(features: Features, fps: float | None, longest: int, count: in
 
 
 def spread(total: int, count: int) -> list[int]:
-    """At most ``count`` rows, evenly spread; never the last one of several, which has no flow."""
+    """At most ``count`` evenly spaced rows of ``total``; not the last one of several, which has no flow.
+
+    >>> spread(10, 3)
+    [0, 4, 8]
+    """
     return np.unique(np.linspace(0, max(0, total - 2), count).round().astype(int)).tolist() if total else []
 
 
 def annotated(rgb: np.ndarray, shape: tuple[int, int], features: Features, row: int) -> np.ndarray:
-    """A copy of a picture with what faces found in this row; ``shape`` is the source's height and width."""
+    """A copy of a frame with the box and landmarks of a row drawn.
+
+    Args:
+        rgb: the frame uint8 [H,W,3].
+        shape: height and width of the source in px.
+        features: the features of the clip.
+        row: the row that shows the frame.
+    """
     rgb = rgb.copy()
     thick = max(1, round(max(rgb.shape) / 240))
     if features.valid is None or not features.valid[row]:
         cv2.rectangle(rgb, (0, 0), (rgb.shape[1] - 1, rgb.shape[0] - 1), INVALID, 3 * thick)
         return rgb
     scale = np.array([rgb.shape[1] / shape[1], rgb.shape[0] / shape[0]])
+    if features.box is None or features.landmarks is None or features.interpolated is None:
+        raise ValueError(f"{features.path}: the features have valid faces but no boxes")
     colour = INTERPOLATED if features.interpolated[row] else FOUND
-    box = features.box[row].reshape(2, 2) * scale
-    corners = [tuple(int(v) for v in p.round()) for p in (box[0], box[0] + box[1])]
-    cv2.rectangle(rgb, *corners, colour, thick, cv2.LINE_AA)
+    place, size = features.box[row].reshape(2, 2) * scale
+    cv2.rectangle(rgb, _px(place), _px(place + size), colour, thick, cv2.LINE_AA)
     for point in (features.landmarks[row] + 0.5) * scale - 0.5:
         cv2.circle(rgb, tuple(int(v) for v in (point * 16).round()), 20 * thick, colour, -1, cv2.LINE_AA, 4)
     return rgb
 
 
+def _px(point: np.ndarray) -> tuple[int, int]:
+    x, y = point.round()
+    return int(x), int(y)
+
+
 def _count(path: str, fps: float | None) -> int:
+    """The number of rows of a video."""
     return sum(len(times) for _, _, times in resampled(read_video(path).frames(), fps))

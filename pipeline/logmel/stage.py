@@ -1,4 +1,4 @@
-"""Log-mel spectrogram of a clip's sound, timed on the media clock.
+"""The logmel stage: the log-mel spectrogram of a clip's audio, timed on the media clock.
 
 The mel spectrogram is librosa's with its defaults (Hann window, Slaney mel scale and area
 normalisation, power 2), centred windows and zero padding; then ``10 log10`` of power.
@@ -15,26 +15,30 @@ from deiii.data.cache.outcomes import ClipError, Outcome, StageResult, Status
 from deiii.data.config.schema import LogMelConfig
 from deiii.pipeline.media.audio import read_audio
 
-SILENT_PEAK = 1e-4  # -80 dB of full scale: below it there is dither, not sound
-LOWEST_POWER = 1e-12  # digital zeros become -120 dB, which float16 still holds to 0.06 dB
-TRIM_MARGIN_MS = 50.0  # kept around the loud part, so that onsets and decays stay
-BLOCK = 4096  # hops computed at a time, so that an hour's spectrum is never in memory
+SILENT_PEAK = 1e-4  # -80 dB of full scale; audio below it is dither
+LOWEST_POWER = 1e-12  # digital zeros become -120 dB, which float16 stores with an error below 0.06 dB
+TRIM_MARGIN_MS = 50.0  # kept on both sides of the loud part, so that onsets and decays are not cut
+BLOCK = 4096  # hops that are computed at a time, so that the spectrum of an hour is never in memory
 
 
 def extract_logmel(path: str | os.PathLike, config: LogMelConfig) -> StageResult:
     """Log-mel spectrogram of one clip.
 
-    A sound track that is digitally silent throughout (a peak below -80 dB of full scale) says
-    nothing and ends as ``no_audio``, like a missing one; parts of silence are kept as they are.
+    Audio that is digitally silent throughout, with a peak below -80 dB of full scale, ends as ``no_audio``,
+    like missing audio. Silent parts of other audio are kept.
+
+    Args:
+        path: the media file.
+        config: settings.
 
     Returns:
-        Arrays ``logmel`` float16 [m, n_mels] in dB (0 dB is a power of 1, samples being in
-        [-1, 1]; values more than ``-floor_db`` below the clip's loudest are raised to that
-        floor) and ``time`` float64 [m] in s, the centre of each window on the clock of
-        `deiii.pipeline.media.container.read_video`. ``ok_partial`` where part of the sound is missing.
+        Arrays ``logmel`` float16 [m,n_mels] in dB (0 dB is a power of 1 for samples in [-1, 1]; lower values
+        than ``floor_db`` relative to the loudest one of the clip are raised to it) and ``time`` float64 [m]
+        in s, the centre of each window on the clock of `deiii.pipeline.media.video.read_video`. The outcome
+        is ``ok_partial`` if part of the audio is missing.
 
     Raises:
-        ClipError: where there is no sound to decode.
+        ClipError: there is no audio to decode, or it is silent or too short.
 
     >>> extract_logmel("clip.mp4", LogMelConfig()).arrays["logmel"].shape[1]  # doctest: +SKIP
     80
@@ -43,15 +47,15 @@ def extract_logmel(path: str | os.PathLike, config: LogMelConfig) -> StageResult
     samples, start, missing = read_audio(path, config.sample_rate, notes)
     peak = float(np.abs(samples).max())
     if not np.isfinite(peak):
-        raise ClipError(Status.UNREADABLE, "the sound holds samples that are not finite")
+        raise ClipError(Status.UNREADABLE, "the audio holds samples that are not finite")
     if peak < SILENT_PEAK:
         level = f"its peak is {20 * np.log10(peak):.0f} dB of full scale" if peak else "every sample is zero"
-        raise ClipError(Status.NO_AUDIO, f"the sound track is silent ({level})")
+        raise ClipError(Status.NO_AUDIO, f"the audio is silent ({level})")
     _, window, hop = _sizes(config)
     if len(samples) < window:
         raise ClipError(
             Status.TOO_SHORT,
-            f"{len(samples) / config.sample_rate:.3f} s of sound is shorter than a window",
+            f"{len(samples) / config.sample_rate:.3f} s of audio is shorter than a window",
         )
     logmel = log_mel(samples, config)
     time = start + np.arange(len(logmel)) * (hop / config.sample_rate)
@@ -67,10 +71,15 @@ def extract_logmel(path: str | os.PathLike, config: LogMelConfig) -> StageResult
 
 
 def log_mel(samples: np.ndarray, config: LogMelConfig) -> np.ndarray:
-    """Log-mel spectrogram float32 [1 + n // hop, n_mels] in dB of samples float32 [n]."""
+    """Log-mel spectrogram float32 [1 + n // hop, n_mels] in dB of samples float32 [n].
+
+    >>> log_mel(np.ones(16000, np.float32), LogMelConfig()).shape
+    (101, 80)
+    """
     n_fft, window, hop = _sizes(config)
     padded = np.pad(samples, n_fft // 2)
-    rows, blocks = 1 + len(samples) // hop, []
+    rows = 1 + len(samples) // hop
+    blocks = []
     for first in range(0, rows, BLOCK):
         last = min(first + BLOCK, rows)
         mel = librosa.feature.melspectrogram(
@@ -90,9 +99,9 @@ def log_mel(samples: np.ndarray, config: LogMelConfig) -> np.ndarray:
 
 
 def loud_part(logmel: np.ndarray, config: LogMelConfig) -> slice:
-    """The hops between the first and the last that reach ``trim_db`` below the loudest, 50 ms more each side.
+    """The hops from the first to the last one within ``trim_db`` of the loudest, plus 50 ms on each side.
 
-    A hop's level is its strongest band's, so that a hum or hiss in all bands does not count as voice.
+    The level of a hop is that of its strongest band, so hum or hiss in all bands does not count as voice.
     """
     level = logmel.max(axis=1)
     loud = np.flatnonzero(level >= level.max() - config.trim_db)
@@ -101,7 +110,7 @@ def loud_part(logmel: np.ndarray, config: LogMelConfig) -> slice:
 
 
 def _sizes(config: LogMelConfig) -> tuple[int, int, int]:
-    """FFT length (the next power of two), window and hop in samples."""
+    """Length of the FFT (the next power of two), of the window and of a hop, in samples."""
     window = max(2, round(config.window_ms * config.sample_rate / 1000))
     hop = max(1, round(config.hop_ms * config.sample_rate / 1000))
     return 1 << (window - 1).bit_length(), window, hop

@@ -235,7 +235,7 @@ def _existing_cluster(config: Config) -> Iterator[Client]:
 
 
 def gpu_count(config: Config) -> int:
-    """GPUs to use on this machine for the stages that want one: as configured, or as many as there are."""
+    """Number of GPUs of this machine for the stages that can use one: as configured, or all of them."""
     if config.gpus == 0 or not _stages_on_gpu(config):
         return 0
     if config.gpus > 0:
@@ -246,9 +246,10 @@ def gpu_count(config: Config) -> int:
 
 
 def stage_resources(client: Client, config: Config) -> Callable[[str], Mapping[str, float] | None]:
-    """What a stage's tasks ask of a worker: a GPU where the stage wants one and workers offer one.
+    """A function that maps a stage to the Dask resources that its tasks request, ``None`` for none.
 
-    The others ask for ``CPU`` where that is offered too, so that no GPU waits while its worker decodes.
+    A stage that can use a GPU requests ``GPU`` if workers offer it. The other stages then request ``CPU``,
+    if that is offered, too, so that the worker of a GPU does not spend its time with decoding.
     """
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     offered = {name for w in workers for name, n in (w.get("resources") or {}).items() if n}
@@ -257,10 +258,11 @@ def stage_resources(client: Client, config: Config) -> Callable[[str], Mapping[s
     on_gpu = _stages_on_gpu(config)
     if "GPU" not in offered or not on_gpu:
         return lambda stage: None
-    return lambda stage: {"GPU": 1} if stage in on_gpu else {"CPU": 1} if "CPU" in offered else None
+    others = {"CPU": 1} if "CPU" in offered else None
+    return lambda stage: {"GPU": 1} if stage in on_gpu else others
 
 
 def _stages_on_gpu(config: Config) -> set[str]:
-    """The configured stages that run on a GPU where there is one."""
+    """The configured stages that run on a GPU if there is one."""
     specs = [get_stage(name) for name in with_upstream(config.stages)]
     return {stage.name for stage in specs if stage.on_gpu(stage.section(config))}

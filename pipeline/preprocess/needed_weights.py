@@ -1,7 +1,7 @@
-"""Weights that preprocessing needs, fetched and looked at before its workers start.
+"""Fetch and check the weights of a run before its workers start.
 
-A worker would fetch them just as well, but where nobody sees it: the bar would stand still, for minutes
-where there is no network.
+A worker could fetch them, too, but nobody would see its progress, and without a network the progress bar
+would stop for minutes before the error.
 """
 
 from __future__ import annotations
@@ -14,15 +14,19 @@ from deiii.data.config.schema import Config
 from deiii.data.tools.weights import locate, resolve
 
 
-def fetch_needed(config: Config, stages: Collection[str], say: Callable[[str], None]) -> None:
-    """Have the weights of ``stages`` on this machine; workers on others look after themselves.
+def fetch_needed(config: Config, stages: Collection[str], report: Callable[[str], None]) -> None:
+    """Fetch the weights of ``stages`` to this machine; workers on other machines fetch their own.
 
-    Models of a stage with ``load_early`` are loaded, too, so that a file that is none ends the run before any
-    work; RAFT, which needs PyTorch, is loaded by the workers.
+    Models of a stage with ``load_early`` are loaded, too, so that a wrong file ends the run before any work.
+    RAFT needs PyTorch and is loaded by the workers only.
+
+    Args:
+        config: settings.
+        stages: names of the stages that have missing shards.
+        report: called with a line about each download.
 
     Raises:
-        WeightsError: they cannot be had or are not what they must be; the message says
-            what to do.
+        WeightsError: weights cannot be found, downloaded or loaded; the message says what to do.
     """
     if config.scheduler or config.cluster.kind != "local":
         return
@@ -33,7 +37,7 @@ def fetch_needed(config: Config, stages: Collection[str], say: Callable[[str], N
             continue
         name = needed.given or needed.default
         if not Path(name).is_file() and locate(name)[0] is None:
-            say(f"fetching {name}, which is needed once")
+            report(f"fetching {name}; this is needed only once")
         resolve(needed.given, needed.default)
     for stage in specs:
         if stage.models and stage.load_early:

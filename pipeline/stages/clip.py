@@ -1,4 +1,4 @@
-"""One clip of one stage, with the models of this process; trouble becomes the clip's outcome."""
+"""Run one stage on one clip with the models of this process; errors become the outcome of the clip."""
 
 from __future__ import annotations
 
@@ -20,12 +20,21 @@ from deiii.data.tools.malloc import keep_freed_memory
 
 
 def run_clip(stage: str, path: str, config: Config) -> StageResult:
-    """What a stage that reads media files stores of one. Trouble with the clip becomes its outcome.
+    """Run a stage that reads media files on one file.
 
     Args:
-        stage: name of the stage; one without a stage upstream.
+        stage: name of the stage; it has no stage upstream.
         path: the media file.
         config: settings.
+
+    Returns:
+        the outcome and the arrays to store; errors of the clip become its outcome.
+
+    Raises:
+        OSError: errors of the machine, such as a full disk (`deiii.data.cache.outcomes.MACHINE_TROUBLE`).
+
+    >>> run_clip("logmel", "a.mp4", Config()).outcome.status  # doctest: +SKIP
+    <Status.OK: 'ok'>
     """
     spec = get_stage(stage)
     work = import_function(spec.work)
@@ -37,19 +46,20 @@ def run_clip(stage: str, path: str, config: Config) -> StageResult:
         if isinstance(error, cv2.error) and error.code != cv2.Error.StsNoMem:
             return StageResult(_unexpected(error))
         reason = (
-            f"decoding it asked for more than {config.clip_memory_gb:g} GiB (clip_memory_gb) or than there "
-            "is; re-encode it at a smaller size, or raise the limit and run with retry=true"
+            f"decoding it needs more than {config.clip_memory_gb:g} GiB (clip_memory_gb), or more than is "
+            "free; re-encode it at a smaller size, or raise the limit and run with retry=true"
         )
         return StageResult(Outcome(Status.OUT_OF_MEMORY, reason, 0.0))
     except OSError as error:
         if error.errno in MACHINE_TROUBLE:
             raise
         return StageResult(Outcome(Status.UNREADABLE, f"{type(error).__name__}: {error}", 0.0))
-    except Exception as error:  # one strange file must not end the run; its trouble is recorded
+    except Exception as error:  # one unusual file must not end the run; the error is recorded
         return StageResult(_unexpected(error))
 
 
 def _unexpected(error: Exception) -> Outcome:
+    """The outcome of a clip for which deiii raised an unexpected exception."""
     where = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(where.filename).name}:{where.lineno}"
     reason = f"unexpected {type(error).__name__} at {place}: {error}; please report it with the file"
@@ -59,11 +69,11 @@ def _unexpected(error: Exception) -> Outcome:
 def run_downstream(
     stage: str, clips: Iterable[Mapping[str, np.ndarray]], config: Config
 ) -> Iterator[StageResult]:
-    """What a stage that reads another stage's arrays stores of clips, in their order.
+    """Run a stage that reads the arrays of another stage; yields the results of the clips in their order.
 
     Args:
-        stage: name of the stage; one with a stage upstream.
-        clips: arrays by field that the stage upstream stored of each clip; they may be memory maps.
+        stage: name of the stage; it has a stage upstream.
+        clips: the arrays by field that the stage upstream stored for each clip; they may be memory maps.
         config: settings.
     """
     spec = get_stage(stage)
@@ -71,44 +81,45 @@ def run_downstream(
 
 
 def inherited(stage: str, outcome: Outcome) -> StageResult:
-    """The result of a clip that the stage upstream has no arrays of: that stage's outcome and reason."""
+    """The result of a clip for which the stage upstream stored no arrays: its outcome and reason."""
     upstream = get_stage(stage).upstream
     lacking = get_stage(upstream).product if upstream else "arrays"
     return StageResult(Outcome(outcome.status, f"no {lacking}: {outcome.reason}", 0.0))
 
 
 def load_models(stage: str, config: Config) -> None:
-    """Load what a stage needs into this process, so that missing or wrong weights end a run at its start."""
+    """Load the models of a stage into this process, so that wrong weights end a run at its start."""
     loaded_models(get_stage(stage), config)
 
 
 @lru_cache(maxsize=2)
 def load_settings(settings: str) -> Config:
-    """The configuration from its YAML text."""
+    """Parse the settings from YAML text; the last ones are kept."""
     return parse_config(settings)
 
 
-_loaded: dict[str, tuple[str, Any]] = {}  # by stage: settings and the models loaded for them
+_loaded: dict[str, tuple[str, Any]] = {}  # by stage: the settings, and the models loaded for them
 _loading = threading.Lock()
 
 
 def loaded_models(stage: Stage, config: Config) -> tuple[Any, ...]:
-    """A stage's models under these settings, loaded once a process; nothing where it has none."""
+    """The models of a stage for these settings, loaded once per process; empty if it has none."""
     if stage.models is None:
         return ()
     section = stage.section(config)
     with _loading:
         held = _loaded.get(stage.name)
         if held is None or held[0] != repr(section):
-            _loaded.pop(stage.name, None)  # the old models' memory is free before new ones are loaded
+            _loaded.pop(stage.name, None)  # free the old models before new ones are loaded
             held = _loaded[stage.name] = repr(section), import_function(stage.models)(section)
     return (held[1],)
 
 
 def settle_process() -> None:
-    """One thread a worker process: workers share the cores, and one order of sums gives one result.
+    """Configure a worker process: OpenCV uses one thread, and freed memory stays in the process.
 
-    Freed memory stays with it, which makes flow on a CPU half as fast again.
+    Workers share the cores, and with one thread the order of sums, and so the result, is always the same.
+    Keeping freed memory makes flow on a CPU 1.5 times as fast.
     """
     cv2.setNumThreads(1)
     keep_freed_memory()

@@ -1,7 +1,7 @@
-"""One clip in a process of its own, for files on which a decoder crashes, hangs or eats memory.
+"""Run one clip in a process of its own, for files on which a decoder crashes, hangs or takes all memory.
 
-Only used after a worker died on a shard: a fresh process a clip costs about a second. Settings go in
-and the result comes out through pipes, so nothing is left on the disk whoever dies.
+This is used only after a worker died on a shard, because a new process takes about a second. Settings and
+result travel through pipes, so that nothing is left on the disk if a process dies.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import IO
+from collections.abc import Callable
+from typing import IO, Any
 
 import numpy as np
 
@@ -21,19 +22,20 @@ from deiii.data.config.load import parse_config, to_yaml
 from deiii.data.config.schema import Config
 from deiii.pipeline.stages.limits import memory_limit
 
-NO_PARENT, TROUBLE = 72, 100  # exit statuses of the child; TROUBLE + errno for the machine's own troubles
+NO_PARENT = 72  # exit status of a child whose parent is gone
+MACHINE_ERROR = 100  # plus errno: exit status of a child after an error of the machine
 AGAIN = "then, or with a higher limit, run with retry=true"
 
 
 def run_isolated(stage: str, path: str, config: Config) -> StageResult:
-    """The result of `deiii.pipeline.stages.clip.run_clip`, whatever the file does to the process.
+    """Compute the result of `deiii.pipeline.stages.clip.run_clip` in a process of its own.
 
-    Outcomes: ``timed_out`` after ``clip_timeout`` seconds, ``out_of_memory`` past
-    ``clip_memory_gb``, ``crashed_decoder`` where the process died otherwise, twice: once may be
-    the machine's doing.
+    Further outcomes are ``timed_out`` after ``clip_timeout`` seconds, ``out_of_memory`` above
+    ``clip_memory_gb``, and ``crashed_decoder`` if the process died for another reason. After the last two the
+    clip is tried once more, because the machine can be the cause.
 
     Raises:
-        OSError: for a trouble of the machine that is none of the clip's.
+        OSError: an error of the machine, such as a full disk.
     """
     result = _attempt(stage, path, config)
     if result.outcome.status in (Status.CRASHED_DECODER, Status.OUT_OF_MEMORY):
@@ -45,11 +47,13 @@ def _attempt(stage: str, path: str, config: Config) -> StageResult:
     command = [sys.executable, "-m", "deiii.pipeline.stages.isolation", stage, path]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as child:
-        assert child.stdin and child.stdout and child.stderr
-        answer, errors = _reader(child.stdout), _reader(child.stderr)
+        if child.stdin is None or child.stdout is None or child.stderr is None:
+            raise RuntimeError("the process of a clip was started without pipes")
+        answer = _read_in_background(child.stdout)
+        errors = _read_in_background(child.stderr)
         try:
             settings = to_yaml(config).encode()
-            # Our end stays open: the child ends when it closes, which is when we are gone.
+            # This end of the pipe stays open. The child ends when it closes, so that it does not outlive us.
             child.stdin.write(len(settings).to_bytes(8, "little") + settings)
             child.stdin.flush()
             child.wait(config.clip_timeout)
@@ -62,23 +66,32 @@ def _attempt(stage: str, path: str, config: Config) -> StageResult:
             return StageResult(Outcome(Status.TIMED_OUT, reason, 0.0))
         finally:
             child.kill()
-        status, content, told = child.returncode, answer(), errors().decode(errors="replace")
+        status = child.returncode
+        content = answer()
+        messages = errors().decode(errors="replace")
     if status == 0 and content:
         return _unpack(content)
-    if status - TROUBLE in MACHINE_TROUBLE:
-        raise OSError(status - TROUBLE, os.strerror(status - TROUBLE), path)
+    if status - MACHINE_ERROR in MACHINE_TROUBLE:
+        raise OSError(status - MACHINE_ERROR, os.strerror(status - MACHINE_ERROR), path)
     if status == -signal.SIGKILL:
-        reason = f"its process was killed, most likely for memory; re-encode it at a smaller size, {AGAIN}"
+        reason = (
+            "its process was killed, most likely because memory ran out; re-encode it at a smaller size, "
+            f"{AGAIN}"
+        )
         return StageResult(Outcome(Status.OUT_OF_MEMORY, reason, 0.0))
-    last = (told.strip().splitlines() or [f"exit status {status}"])[-1]
+    last = (messages.strip().splitlines() or [f"exit status {status}"])[-1]
     reason = f"decoding it ended the process ({last[:200]}); re-encode it, e.g. with ffmpeg"
     return StageResult(Outcome(Status.CRASHED_DECODER, reason, 0.0))
 
 
-def _reader(stream: IO[bytes]):
-    """Read a pipe to its end in the background; call the result to get what came."""
+def _read_in_background(stream: IO[bytes]) -> Callable[[], bytes]:
+    """Read a pipe to its end in a thread; the returned function waits for it and returns the bytes."""
     parts: list[bytes] = []
-    thread = threading.Thread(target=lambda: parts.append(stream.read()), daemon=True)
+
+    def read() -> None:
+        parts.append(stream.read())
+
+    thread = threading.Thread(target=read, daemon=True)
     thread.start()
 
     def finish() -> bytes:
@@ -89,13 +102,17 @@ def _reader(stream: IO[bytes]):
 
 
 def _pack(result: StageResult) -> bytes:
-    outcome, packed = result.outcome, io.BytesIO()
+    """A result as the bytes of an ``.npz`` file."""
+    outcome = result.outcome
     head = np.array([str(outcome.status), outcome.reason], dtype=np.str_)
-    np.savez(packed, _head=head, _fraction=np.array(outcome.fraction), **result.arrays)
+    arrays: dict[str, Any] = {"_head": head, "_fraction": np.array(outcome.fraction), **result.arrays}
+    packed = io.BytesIO()
+    np.savez(packed, **arrays)
     return packed.getvalue()
 
 
 def _unpack(content: bytes) -> StageResult:
+    """The result from the bytes that `_pack` returned."""
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         status, reason = (str(t) for t in file["_head"])
         outcome = Outcome(Status(status), reason, float(file["_fraction"]))
@@ -103,10 +120,10 @@ def _unpack(content: bytes) -> StageResult:
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that started it is gone: nobody waits for its result then."""
+    """End this process when its parent is gone, because nobody waits for the result then."""
 
     def watch() -> None:
-        while os.read(0, 4096):  # not through sys.stdin: its lock would break the end of the process
+        while os.read(0, 4096):  # sys.stdin has a lock, which would disturb the end of the process
             pass
         os._exit(NO_PARENT)
 
@@ -114,10 +131,11 @@ def _end_with_parent() -> None:
 
 
 def main(stage: str, path: str) -> int:
+    """Run one clip in this process: settings come from standard input, the result goes to standard output."""
     from deiii.pipeline.stages.clip import load_models, run_clip, settle_process
 
     answer = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no part of the answer
+    os.dup2(2, 1)  # what a library prints to standard output must not be part of the answer
     size = int.from_bytes(sys.stdin.buffer.read(8), "little")
     config = parse_config(sys.stdin.buffer.read(size).decode())
     _end_with_parent()
@@ -128,7 +146,7 @@ def main(stage: str, path: str) -> int:
             result = run_clip(stage, path, config)
     except OSError as error:
         if error.errno in MACHINE_TROUBLE:
-            return TROUBLE + error.errno
+            return MACHINE_ERROR + error.errno
         raise
     with answer:
         answer.write(_pack(result))

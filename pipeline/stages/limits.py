@@ -1,4 +1,4 @@
-"""Bounds on what one clip may take of a process: time and memory."""
+"""Limits on the time and the memory that one clip may take."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-HANGING = 70  # exit status of a process that a clip's time limit ended
+HANGING = 70  # exit status of a process that ended because a clip exceeded its time limit
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """End this process if the block takes longer: a decoder that hangs cannot be asked to stop.
+    """End this process if the block takes longer than ``seconds``: a hanging decoder cannot be stopped.
 
     The scheduler then runs the shard again with every clip in a process of its own.
     """
@@ -28,12 +28,12 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def memory_limit(gigabytes: float) -> Iterator[None]:
-    """Let this process's own memory grow by no more than this in the block.
+    """Limit how much the memory of this process may grow in the block, in GiB.
 
-    An allocation beyond it fails, in Python as a MemoryError. Holds on Linux; elsewhere the
-    kernel does not say what a process has, and nothing is limited.
+    An allocation beyond the limit fails; in Python it raises MemoryError. This works on Linux only: other
+    kernels do not report the memory of a process, and nothing is limited.
     """
-    held = _own_bytes()
+    held = _data_bytes()
     if not held:
         yield
         return
@@ -50,8 +50,8 @@ def memory_limit(gigabytes: float) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-def _own_bytes() -> int:
-    """What RLIMIT_DATA counts of this process by now; 0 where it is not known."""
+def _data_bytes() -> int:
+    """The bytes of this process that RLIMIT_DATA counts; 0 if they are not known."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:

@@ -1,8 +1,7 @@
-"""One shard of one stage: read the clips, run the stage, write the file.
+"""Compute one shard of one stage: read the clips, run the stage, write the file.
 
-`run_shard` is what a worker does. It knows no Dask: paths come in, a small record goes out, and
-the same shard gives the same bytes in any process. Detectors and networks are loaded once per
-process.
+`run_shard` is the function that workers run. It does not use Dask: it gets paths and returns a small record,
+and it writes the same bytes in any process. Detectors and networks are loaded once per process.
 """
 
 from __future__ import annotations
@@ -34,16 +33,16 @@ from deiii.pipeline.stages.limits import memory_limit, time_limit
 
 @dataclass(frozen=True)
 class ShardTask:
-    """All a worker needs to make one shard.
+    """Everything that a worker needs to compute one shard.
 
     Attributes:
         recipe: the stage and its key.
         plan: the clips.
-        root: the corpus's folder.
-        folder: the stage's folder in the cache.
-        upstream: the folder of the stage before, where there is one.
-        settings: the configuration as YAML.
-        isolate: run every clip in a process of its own (after a worker died on this shard).
+        root: folder of the corpus.
+        folder: folder of the stage in the cache.
+        upstream: folder of the stage upstream; ``None`` if there is none.
+        settings: the settings as YAML text.
+        isolate: run every clip in a process of its own, after a worker died on this shard.
     """
 
     recipe: Recipe
@@ -56,13 +55,15 @@ class ShardTask:
 
 
 def run_shard(task: ShardTask) -> ShardRecord:
-    """Make one shard file, atomically, and return its index record.
+    """Compute one shard, write its file atomically and return its index record.
 
     Raises:
-        OSError: where the cache's disk is full, read-only or gone; clips' own troubles become
-            outcomes instead.
-        data.tools.weights.WeightsError: where the stage's weights cannot be had or are not what they must be.
-        ConfigError: where the stage's work returns other arrays than the stage declares.
+        OSError: the disk of the cache is full, read-only or missing; errors of clips become outcomes.
+        WeightsError: the weights of the stage cannot be found or are damaged.
+        ConfigError: the stage returned other arrays than it declares.
+
+    >>> run_shard(task).clips[0].status  # doctest: +SKIP
+    'ok'
     """
     settle_process()
     stage = get_stage(task.recipe.stage)
@@ -74,7 +75,8 @@ def run_shard(task: ShardTask) -> ShardRecord:
     with ShardWriter(path, stage.name, task.recipe.key, task.recipe.provenance) as writer:
         results = _results(task, config)
         for clip, source, result in zip(task.plan.clips, sources, results, strict=True):
-            # A file that went between its digest and its decoding counts as changed when it is back.
+            # A file that was deleted before it was decoded gets no digest, so it counts as changed if it
+            # returns.
             gone = result.outcome.status is Status.MISSING
             stage.check(result.arrays, config)
             writer.add(clip.id, result.outcome, result.arrays, "" if gone else source)
@@ -82,7 +84,7 @@ def run_shard(task: ShardTask) -> ShardRecord:
 
 
 def source_digest(path: Path) -> str:
-    """SHA-256 of a clip's media file, empty where the file is missing or unreadable."""
+    """SHA-256 of a media file; empty if the file is missing or unreadable."""
     try:
         return file_sha256(path)
     except OSError as error:
@@ -92,6 +94,7 @@ def source_digest(path: Path) -> str:
 
 
 def _results(task: ShardTask, config: Config) -> Iterator[StageResult]:
+    """Yield the result of each clip."""
     if task.upstream is not None:
         yield from _downstream_results(task, task.upstream, config)
         return
@@ -108,7 +111,7 @@ def _results(task: ShardTask, config: Config) -> Iterator[StageResult]:
 
 
 def _downstream_results(task: ShardTask, upstream: str, config: Config) -> Iterator[StageResult]:
-    """Results of the clips that the stage upstream has arrays of; the others inherit its outcome."""
+    """Yield the results of all clips; those without arrays upstream inherit the outcome of that stage."""
     shard = open_shard(Path(upstream) / f"{task.plan.name}.h5")
     outcomes = [(clip.id, shard.outcome(clip.id)) for clip in task.plan.clips]
     usable = (shard.clip(clip_id) for clip_id, outcome in outcomes if outcome.usable)
@@ -118,7 +121,7 @@ def _downstream_results(task: ShardTask, upstream: str, config: Config) -> Itera
 
 
 def _with_note(result: StageResult, clip: Clip) -> StageResult:
-    """Add what the corpus says about a clip to the reason of a failure."""
+    """Append the note of the corpus on a clip to the reason of its failure."""
     if result.outcome.usable or not clip.note:
         return result
     outcome = result.outcome

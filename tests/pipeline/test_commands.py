@@ -1,4 +1,4 @@
-"""The pipeline's door: exit statuses and messages a person can act on."""
+"""The commands of preprocessing: exit statuses and messages that say what to do."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ def test_too_many_failures_make_the_exit_status_non_zero(tmp_path, capsys):
     words = ["preprocess", "corpus.name=table", f"corpus.root={tmp_path / 'raw'}", "stages=[logmel]"]
     words += [f"cache={tmp_path / 'cache'}", "workers=1"]
     assert main([*words, "max_failed=0.4"]) == 1
-    told = capsys.readouterr()
-    assert "1 of 2 clips failed" in told.err and "failures.csv" in told.err
+    printed = capsys.readouterr()
+    assert "1 of 2 clips failed" in printed.err and "failures.csv" in printed.err
     assert main([*words, "max_failed=0.6"]) == 0
     assert "nothing to do" in capsys.readouterr().out
 
 
-def test_errors_are_told_in_a_line(tmp_path, capsys):
+def test_errors_are_printed_in_one_line(tmp_path, capsys):
     assert main(["preprocess", "corpus.name=table", f"corpus.root={tmp_path}"]) == 1
     assert "clips.csv" in capsys.readouterr().err
     assert main(["preprocess", "faces.sise=3"]) == 1

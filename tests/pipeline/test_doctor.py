@@ -1,4 +1,4 @@
-"""The doctor finds what was broken on purpose and says what to do."""
+"""``deiii doctor`` finds problems and says what to do about them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.helpers.clipmaker import needs_shared, shared
 
 def levels(config=None) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
-    for f in doctor.examine(config or Config()):
-        found.setdefault(f.about, set()).add(f.level)
+    for result in doctor.run_checks(config or Config()):
+        found.setdefault(result.about, set()).add(result.level)
     return found
 
 
@@ -28,17 +28,17 @@ def test_this_environment_has_no_problem(capsys, monkeypatch, tmp_path):
     monkeypatch.delenv("DEIII_WEIGHTS_DIR", raising=False)
     monkeypatch.setenv("DEIII_CACHE_DIR", str(tmp_path))
     assert main(["doctor"]) == 0
-    told = capsys.readouterr().out
-    assert "0 problems" in told and "libx264" in told and "DEIII_WEIGHTS_DIR" in told
-    assert not list(tmp_path.iterdir())  # it only looks
+    printed = capsys.readouterr().out
+    assert "0 problems" in printed and "libx264" in printed and "DEIII_WEIGHTS_DIR" in printed
+    assert not list(tmp_path.iterdir())  # doctor writes nothing
 
 
 def test_an_old_package_is_a_problem(monkeypatch, capsys):
     real = metadata.version
     monkeypatch.setattr(metadata, "version", lambda name: "13.0" if name == "av" else real(name))
     assert main(["doctor"]) == 1
-    told = capsys.readouterr().out
-    assert re.search(r"av is 13\.0, needed is >=\d+", told) and "-> make setup" in told
+    printed = capsys.readouterr().out
+    assert re.search(r"av is 13\.0, needed is >=\d+", printed) and "-> make setup" in printed
 
 
 def test_a_missing_codec_is_a_problem(monkeypatch):
@@ -50,8 +50,8 @@ def test_a_missing_codec_is_a_problem(monkeypatch):
         return real(name, mode)
 
     monkeypatch.setattr(av.codec, "Codec", without_flv)
-    (finding,) = [f for f in doctor.examine(Config()) if f.about == "decoders"]
-    assert finding.level == "problem" and "CREMA-D" in finding.text and "force-reinstall av" in finding.cure
+    (result,) = [r for r in doctor.run_checks(Config()) if r.about == "decoders"]
+    assert result.level == "problem" and "CREMA-D" in result.text and "force-reinstall av" in result.cure
 
 
 def test_damaged_weights_are_a_problem(monkeypatch, tmp_path):
@@ -79,7 +79,7 @@ def test_a_small_disk_is_worth_a_note(monkeypatch):
     assert levels()["cache"] == {"note"}
 
 
-def test_a_check_that_breaks_is_told_and_the_others_go_on(monkeypatch):
+def test_a_check_that_raises_is_a_problem_and_the_others_run(monkeypatch):
     def broken(config):
         raise RuntimeError("no such thing")
         yield

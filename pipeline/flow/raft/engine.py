@@ -1,4 +1,4 @@
-"""RAFT as an engine of the flow stage: batches that fit the device, stored where they were computed.
+"""RAFT as an engine of the flow stage: batches that fit into the device, encoded on the device.
 
 Source: Teed & Deng 2020.
 """
@@ -13,68 +13,63 @@ import torch
 from deiii.data.cache.flow_codec_torch import encode_tensor
 from deiii.data.cache.stages import RAFT_WEIGHTS
 from deiii.data.config.schema import FlowConfig
+from deiii.data.tools.devices import pick_device
 from deiii.data.tools.weights import resolve
 from deiii.pipeline.flow.engine import Stored
 from deiii.pipeline.flow.raft.network import RaftEngine, cpu_pairs, load_network
 from deiii.pipeline.flow.raft.size import SMALLEST, working_size
 
-MAX_BATCH = 512  # pairs; a GPU is busy long before
+MAX_BATCH = 512  # pairs; smaller batches already use a GPU fully
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def load_raft(config: FlowConfig) -> RaftBatches:
-    """RAFT as configured; see `deiii.pipeline.flow.engines.load_engine`."""
-    device = choose_device(config.device)
+    """Load RAFT as configured; see `deiii.pipeline.flow.engines.load_engine`."""
+    device = pick_device(config.device, "flow.device")
     path, _ = resolve(config.weights, RAFT_WEIGHTS[config.model])
     network = load_network(config.model, path)
     engine = RaftEngine(network, config.updates, device, DTYPES[config.precision], config.launch)
     return RaftBatches(engine, config.storage, config.batch)
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of a ``device`` setting; ``auto`` takes a GPU where there is one."""
-    there = torch.cuda.is_available()
-    if name == "auto":
-        name = "cuda" if there else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda" and not there:
-        raise RuntimeError(f"flow.device={name}, but PyTorch finds no CUDA GPU here; use flow.device=auto")
-    return device
-
-
 def store(flow: torch.Tensor, storage: str) -> dict[str, torch.Tensor]:
-    """Flow [N,S,S,2] as `Engine.submit` gives it; pairs that are not finite become zero."""
+    """Encode flow [N,S,S,2] as `Engine.submit` returns it; flow of a pair that is not finite becomes zero."""
     finite = torch.isfinite(flow).flatten(1).all(1)
     flow = torch.where(finite[:, None, None, None], flow, 0)
     return encode_tensor(flow, storage) | {"finite": finite}
 
 
 class RaftBatches:
-    """RAFT in batches that fit the device.
+    """RAFT in batches that fit into the device.
 
-    On a GPU frames come from pinned memory and results go there, each on a stream of its own beside the
-    computation; the next batch is submitted before the last one is read. A batch that does not fit is
-    halved, for good.
+    On a GPU, frames are copied from pinned memory and results to it on streams of their own, at the same time
+    as the computation; the next batch is submitted before the result of the last one is read. A batch that
+    does not fit into memory is halved, and so are all later ones.
 
     Args:
         engine: the network.
         storage: ``int8`` or ``float16``.
-        batch: pairs a call; 0 chooses.
+        batch: pairs a call; 0 chooses by the free memory.
     """
 
     def __init__(self, engine: RaftEngine, storage: str, batch: int = 0):
-        self.engine, self.storage, self._asked = engine, storage, batch
+        self.engine = engine
+        self.storage = storage
+        self._configured = batch
         self.batch = batch or cpu_pairs(SMALLEST, SMALLEST) * torch.get_num_threads()
-        self._size = 0
+        self._size = 0  # of the crops in px, for which the batch was chosen
         if engine.device.type == "cuda":
-            self._incoming, self._outgoing = (torch.cuda.Stream(engine.device) for _ in range(2))
+            self._incoming = torch.cuda.Stream(engine.device)
+            self._outgoing = torch.cuda.Stream(engine.device)
 
     def submit(self, frames: np.ndarray, first: np.ndarray, continues: bool) -> Callable[[], Stored]:
-        sent, pairs = torch.from_numpy(frames), torch.from_numpy(first)
+        """See `deiii.pipeline.flow.engine.Engine.submit`."""
+        sent = torch.from_numpy(frames)
+        pairs = torch.from_numpy(first)
         if self.engine.device.type == "cpu":
             stored = {k: v.numpy() for k, v in self._flow(sent, pairs, continues).items()}
             return lambda: stored
-        if frames.shape[1] != self._size and not self._asked:
+        if frames.shape[1] != self._size and not self._configured:
             self._size = frames.shape[1]
             self.batch = fitting_batch(self.engine, working_size(self._size))
         with torch.cuda.device(self.engine.device):
@@ -85,7 +80,7 @@ class RaftBatches:
         with torch.cuda.stream(self._incoming):
             there = sent.to(self.engine.device, non_blocking=True)
         computing.wait_stream(self._incoming)
-        there.record_stream(computing)  # its memory is not given away while it is read
+        there.record_stream(computing)  # keeps its memory from being reused while it is read
         on_device = self._flow(there, pairs, continues)
         back = {k: torch.empty(v.shape, dtype=v.dtype, pin_memory=True) for k, v in on_device.items()}
         self._outgoing.wait_stream(computing)
@@ -108,7 +103,7 @@ class RaftBatches:
         except torch.OutOfMemoryError:
             if len(first) == 1:
                 raise
-        # Out of the except block, so that the failed attempt's tensors are gone.
+        # After the except block, so that the tensors of the failed attempt are freed.
         self.engine.forget()
         if self.engine.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -123,7 +118,7 @@ class RaftBatches:
 
 
 def fitting_batch(engine: RaftEngine, size: int) -> int:
-    """Pairs that should fit half of the GPU's free memory: a power of two, from the largest live tensors."""
+    """Number of pairs, a power of two, whose largest tensors take about half of the GPU's free memory."""
     free, _ = torch.cuda.mem_get_info(engine.device)
     points = (size // 8) ** 2
     encoder = 64 * (size // 2) ** 2 * 4 * 6  # six half-resolution maps of 64 channels

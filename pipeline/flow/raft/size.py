@@ -1,14 +1,14 @@
-"""Sizes of picture that RAFT works on. Without PyTorch, so that a run can tell them before it loads that."""
+"""Image sizes that RAFT works on. This module does not import PyTorch, so it can be used before a run."""
 
 from __future__ import annotations
 
 from deiii.data.config.schema import Config
 
-SMALLEST = 128  # px; below it the coarsest correlations have no two points
+SMALLEST = 128  # px; in smaller images the coarsest correlation map has fewer than two points a side
 
 
 def note_on_size(config: Config) -> str:
-    """`size_note` for the configured crops where RAFT is the configured method."""
+    """`size_note` for the configured size of crops; empty if the configured method is not RAFT."""
     return size_note(config.faces.size) if config.flow.method == "raft" else ""
 
 
@@ -22,10 +22,14 @@ def working_size(size: int) -> int:
 
 
 def size_note(size: int) -> str:
-    """What a person should know about RAFT on crops of ``size`` px; empty where nothing is to be said."""
+    """A note for users that RAFT enlarges crops of ``size`` px; empty if it does not.
+
+    >>> size_note(128)
+    ''
+    """
     if working_size(size) == size:
         return ""
     return (
         f"RAFT needs at least {SMALLEST} px and multiples of 8: crops of {size} px are enlarged to "
-        f"{working_size(size)} px for it, and the flow is brought back to px of the crop"
+        f"{working_size(size)} px for RAFT, and the flow is converted back to px of the crop"
     )

@@ -176,7 +176,7 @@ def test_short_gaps_are_interpolated_and_marked(drawn, haar, tmp_path):
 
 def test_a_crop_beyond_the_picture_is_not_valid(drawn, haar):
     strict = extract_faces(drawn[0], FacesConfig(margin=2.0, min_inside=0.99), haar)
-    assert strict.outcome.status is Status.TOO_SHORT and "inside the picture" in strict.outcome.reason
+    assert strict.outcome.status is Status.TOO_SHORT and "inside the frame" in strict.outcome.reason
 
 
 def test_many_crops_wait_on_disk(drawn, haar, monkeypatch):

@@ -1,8 +1,7 @@
-"""The flow stage: sign and axis, validity, order, batches, memory errors."""
+"""The flow stage: signs and axes, validity, order, batches and memory errors."""
 
 import subprocess
 import sys
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -13,17 +12,11 @@ from torchvision.models.optical_flow import raft_small
 from deiii.data.cache.flow_codec import decode_flow
 from deiii.data.cache.outcomes import Status
 from deiii.data.config.schema import FlowConfig
+from deiii.data.tools.devices import DeviceError
 from deiii.pipeline.flow.engines import PairEngine
-from deiii.pipeline.flow.raft.engine import RaftBatches, choose_device, fitting_batch
+from deiii.pipeline.flow.raft.engine import RaftBatches, fitting_batch
 from deiii.pipeline.flow.raft.network import RaftEngine
-from deiii.pipeline.flow.stage import compute_flow, load_engine, usable_pairs
-
-
-@dataclass
-class FaceClip:
-    frames: np.ndarray
-    time: np.ndarray
-    valid: np.ndarray
+from deiii.pipeline.flow.stage import FaceClip, compute_flow, load_engine, usable_pairs
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +29,7 @@ def one_thread():
 
 
 def sliding(n, size=64, u=1.0, v=0.0, seed=0):
-    """A clip of a smooth random picture that moves by (u, v) px a frame."""
+    """A clip of a smooth random image that moves by (u, v) px a frame."""
     rng = np.random.default_rng(seed)
     side = size + 64
     big = cv2.resize(rng.integers(0, 256, (side // 8, side // 8, 3)).astype(np.uint8), (side, side),
@@ -209,11 +202,10 @@ def test_the_same_clip_gives_the_same_bytes(method):
     assert all(first[k].tobytes() == second[k].tobytes() for k in first)
 
 
-def test_a_gpu_that_is_not_there_is_said_so(monkeypatch):
+def test_a_missing_gpu_is_an_error_that_names_the_setting(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert choose_device("auto").type == "cpu"
-    with pytest.raises(RuntimeError, match="flow.device=auto"):
-        choose_device("cuda")
+    with pytest.raises(DeviceError, match="flow.device=cuda"):
+        load_engine(FlowConfig(method="raft", device="cuda"))
 
 
 @pytest.mark.parametrize("free_gib,size", [(0.01, 128), (4, 128), (4, 512), (80, 128)])
@@ -247,6 +239,7 @@ import sys
 import numpy as np
 import deiii.pipeline.faces.stage, deiii.pipeline.logmel.stage, deiii.pipeline.stages.shard
 from deiii.data.config.schema import FlowConfig
+from deiii.data.tools.devices import DeviceError
 from deiii.pipeline.flow.stage import compute_flow, load_engine
 class Clip: frames, time, valid = np.zeros((2, 32, 32, 3), np.uint8), np.arange(2) / 25, np.ones(2, bool)
 config = FlowConfig(method={method!r})

@@ -1,4 +1,4 @@
-"""Pictures and videos to look at: what they show, when, and for which clips."""
+"""Contact sheets and videos: what they show, when, and for which clips."""
 
 import av
 import numpy as np
@@ -20,8 +20,8 @@ FRAMES = render_frames(plan_clip(SyntheticConfig(speakers=1, clips_per_class=1, 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """A face in all frames but the last six, with a tone that begins at 0.3 s."""
-    folder = tmp_path_factory.mktemp("seen")
+    """A clip with a face in all frames but the last six, and a tone that begins at 0.3 s."""
+    folder = tmp_path_factory.mktemp("clip")
     frames = [*FRAMES[:14], *[np.full_like(FRAMES[0], 128)] * 6]
     sound = np.concatenate([np.zeros(4800), tone(0.5, 900.0)])
     return write(folder / "a.mp4", frames, sound=sound)
@@ -36,7 +36,7 @@ def has(rgb, colour, near=40):
     return bool((np.abs(rgb.astype(int) - colour).max(axis=-1) < near).any())
 
 
-def test_source_frames_show_what_was_found(features):
+def test_source_frames_show_box_and_validity(features):
     rows = list(source_frames(features, None, 192))
     assert len(rows) == 20
     for n, (rgb, time) in enumerate(rows):
@@ -44,7 +44,7 @@ def test_source_frames_show_what_was_found(features):
         assert has(rgb, FOUND) == (n < 14) and has(rgb[:3], INVALID) == (n >= 14)
 
 
-def test_video_keeps_times_and_sound(features, tmp_path):
+def test_video_keeps_times_and_audio(features, tmp_path):
     draw_video(features, tmp_path / "a.mp4")
     with av.open(str(tmp_path / "a.mp4")) as container:
         frames = list(container.decode(video=0))
@@ -60,8 +60,8 @@ def test_video_keeps_times_and_sound(features, tmp_path):
     assert begin == pytest.approx(0.3, abs=0.03)
 
 
-def test_log_mel_passes_the_present_when_it_sounds(features, tmp_path):
-    """The strip's middle is dark before the tone begins and bright after."""
+def test_logmel_is_in_the_middle_at_its_time(features, tmp_path):
+    """The middle of the log-mel is dark before the tone begins, and bright afterwards."""
     draw_video(features, tmp_path / "a.mp4")
     with av.open(str(tmp_path / "a.mp4")) as container:
         shown = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
@@ -69,21 +69,21 @@ def test_log_mel_passes_the_present_when_it_sounds(features, tmp_path):
     assert max(columns[:6]) < 140 and min(columns[9:18]) > 180
 
 
-def test_video_without_picture_or_sound(tmp_path):
+def test_video_of_a_clip_without_video_or_audio(tmp_path):
     nothing = {"faces": Outcome(Status.NO_VIDEO, "the file has no video stream", 0.0)}
-    heard = write(tmp_path / "s.m4a", sound=tone(0.5))
-    alone = extract(heard, Config())
+    audio_only = write(tmp_path / "s.m4a", sound=tone(0.5))
+    alone = extract(audio_only, Config())
     assert alone.frames is None and alone.logmel is not None
     draw_video(alone, tmp_path / "s.mp4")
     with av.open(str(tmp_path / "s.mp4")) as container:
         assert len(list(container.decode(video=0))) == pytest.approx(13, abs=1)
-    silent = write(tmp_path / "v.mp4", FRAMES[:3])
-    draw_video(Features(silent, nothing), tmp_path / "v-seen.mp4")
+    video_only = write(tmp_path / "v.mp4", FRAMES[:3])
+    draw_video(Features(video_only, nothing), tmp_path / "v-seen.mp4")
     with av.open(str(tmp_path / "v-seen.mp4")) as container:
         assert len(list(container.decode(video=0))) == 3 and not container.streams.audio
 
 
-def test_unreadable_clip_gives_a_sheet_and_a_video_and_no_crash(tmp_path, capsys):
+def test_an_unreadable_clip_gives_a_sheet_and_a_video(tmp_path, capsys):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"\0\0\0\x18ftypmp42 and nothing more")
     assert main(["inspect", str(broken), "--out", str(tmp_path / "out")]) == 0
@@ -92,7 +92,7 @@ def test_unreadable_clip_gives_a_sheet_and_a_video_and_no_crash(tmp_path, capsys
         assert len(list(container.decode(video=0))) == 1
 
 
-def test_contact_sheet_without_face_or_sound(tmp_path):
+def test_contact_sheet_without_face_or_audio(tmp_path):
     nothing = Outcome(Status.NO_FACE, "no face in 3 frames", 0.0)
     draw_contact_sheet(Features("a.mp4", {"faces": nothing}), tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
@@ -110,13 +110,13 @@ def test_worst_clips_come_first(tmp_path, capsys):
     settings = ["corpus.name=table", f"corpus.root={root}", f"cache={tmp_path / 'cache'}", "workers=1"]
     assert main(["preprocess", *settings, "max_failed=0.5"]) == 0
     capsys.readouterr()
-    out = tmp_path / "seen"
+    out = tmp_path / "out"
     assert main(["inspect", "--worst", "3", "--out", str(out), "--no-video", *settings]) == 0
-    told = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
-    assert told == ["gone", "quarter", "half"]
+    names = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert names == ["gone", "quarter", "half"]
     assert {p.name for p in out.iterdir()} == {"worst.png", "gone.png", "quarter.png", "half.png"}
 
 
-def test_what_to_inspect_must_be_named(capsys):
+def test_inspect_without_media_is_an_error(capsys):
     assert main(["inspect"]) == 1
     assert "--worst" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""A clip in a process of its own gives what it gives here, and troubles come back as outcomes."""
+"""A clip in a process of its own gives the same result, and errors become outcomes."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from deiii.pipeline.stages.isolation import _pack, _unpack, run_isolated
 from tests.helpers.clips import write_sound
 
 
-def test_the_same_result_as_in_this_process(tmp_path):
+def test_an_isolated_clip_gives_the_same_result(tmp_path):
     path, config = str(write_sound(tmp_path / "a.flac")), load_config()
     here, there = run_clip("logmel", path, config), run_isolated("logmel", path, config)
     assert here.outcome == there.outcome and here.outcome.status is Status.OK
     assert all(np.array_equal(here.arrays[n], there.arrays[n]) for n in ("logmel", "time"))
 
 
-def test_outcomes_cross_the_pipe(tmp_path):
+def test_outcomes_pass_through_the_pipe(tmp_path):
     result = run_clip("logmel", str(tmp_path / "none.flac"), load_config())
     back = _unpack(_pack(result))
     assert back.outcome == result.outcome and back.outcome.status is Status.MISSING and not back.arrays
 
 
 @pytest.mark.parametrize("limit", [1.0])
-def test_a_clip_past_its_time_is_ended(tmp_path, limit):
-    """No Python with librosa starts and decodes within this."""
+def test_a_clip_is_ended_after_its_time_limit(tmp_path, limit):
+    """Starting Python, importing librosa and decoding take longer than the limit."""
     config = load_config(overrides=[f"clip_timeout={limit}"])
     long = write_sound(tmp_path / "a.flac", seconds=900.0)
     outcome = run_isolated("logmel", str(long), config).outcome

@@ -1,4 +1,4 @@
-"""Bounds on one clip: memory fails in words, time ends the process."""
+"""Limits of one clip: too much memory raises an error, too much time ends the process."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 
 from deiii.pipeline.stages.limits import HANGING, memory_limit, time_limit
 
-linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is limited on Linux alone")
+linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is limited on Linux only")
 
 
 @linux
-def test_memory_beyond_the_limit_fails_and_the_limit_ends_with_the_block():
+def test_memory_is_limited_inside_the_block_only():
     with memory_limit(0.25):
         np.ones(10 << 20, np.uint8)
         with pytest.raises(MemoryError):
@@ -23,12 +23,12 @@ def test_memory_beyond_the_limit_fails_and_the_limit_ends_with_the_block():
     np.ones(300 << 20, np.uint8)
 
 
-def test_time_ends_the_process():
+def test_the_process_ends_after_the_time_limit():
     code = "import time\nfrom deiii.pipeline.stages.limits import time_limit\n"
     code += "with time_limit(0.05):\n    time.sleep(60)\n"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == HANGING
 
 
-def test_a_block_in_time_goes_on():
+def test_a_block_within_the_time_limit_has_no_effect():
     with time_limit(60):
         pass

@@ -1,4 +1,4 @@
-"""What a worker does with one shard."""
+"""Computing one shard in a worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deiii.pipeline.stages import shard as stages
 from tests.helpers.clips import sound_corpus
 
 
-def test_a_clip_that_went_missing_after_its_digest_was_taken_is_made_when_it_is_back(tmp_path, monkeypatch):
+def test_a_file_that_is_deleted_after_its_digest_is_computed_again_when_it_returns(tmp_path, monkeypatch):
     corpus = sound_corpus(tmp_path / "raw", speakers=1)
     config = load_config(overrides=["stages=[logmel]", f"cache={tmp_path / 'cache'}"])
     recipe, plan = recipes(config)["logmel"], plan_shards(corpus, 2)[0]
@@ -46,7 +46,7 @@ def test_a_clip_that_went_missing_after_its_digest_was_taken_is_made_when_it_is_
 
 
 @pytest.mark.parametrize("name", ["faces", "flow"])
-def test_wrong_weights_are_no_clips_fault(tmp_path, name):
+def test_wrong_weights_are_an_error_and_not_an_outcome_of_clips(tmp_path, name):
     wrong = tmp_path / "wrong.bin"
     wrong.write_bytes(b"garbage")
     corpus = sound_corpus(tmp_path / "raw", speakers=1)
@@ -64,4 +64,4 @@ def test_wrong_weights_are_no_clips_fault(tmp_path, name):
     task = stages.ShardTask(recipe, plan, str(corpus.root), str(folder), str(tmp_path), to_yaml(config))
     with pytest.raises(WeightsError, match="wrong.bin does not hold"):
         stages.run_shard(task)
-    assert not list(folder.iterdir())  # nothing was begun, no outcome recorded
+    assert not list(folder.iterdir())  # no shard was started and no outcome recorded
