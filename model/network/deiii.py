@@ -211,7 +211,7 @@ class DEIII(RankAware, nn.Module):
         features = self.drop(self.audio_encoder(batch.logmel, batch.audio_mask))
         return Encoded(features, batch.audio_mask[:, ::HOPS_PER_STEP], batch.audio_time[:, ::HOPS_PER_STEP])
 
-    def _within(self, conformer: Conformer | None, encoded: Encoded) -> Stream:
+    def _within(self, conformer: nn.Module | None, encoded: Encoded) -> Stream:
         """Intra-modal interaction: apply the modality's own Conformer."""
         x, mask, time = encoded
         rotation = None if self.rotary is None else self.rotary(time.masked_fill(~mask, 0.0))
