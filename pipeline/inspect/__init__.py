@@ -1,1 +1,1 @@
-"""Pictures and videos that show what preprocessing made of clips."""
+"""Contact sheets and videos that show the result of preprocessing."""

@@ -1,6 +1,6 @@
 """Fetch and check the weights of a run before its workers start.
 
-A worker could fetch them, too, but nobody would see its progress, and without a network the progress bar
+A worker could fetch them, too, but its progress would not be shown, and without a network the progress bar
 would stop for minutes before the error.
 """
 

@@ -48,7 +48,7 @@ class SharedFiles:
 def shared_files(client: Client, config: Config, root: str) -> Iterator[SharedFiles | None]:
     """Check the workers of other machines; in the block there is a file that they can check again.
 
-    A worker that does not see the cache would write shards that nobody finds, and one without the
+    A worker that does not see the cache would write shards that are not found, and one without the
     corpus would record every clip as missing. Workers that are connected are checked at once, later
     ones with their first task.
 

@@ -120,7 +120,7 @@ def _unpack(content: bytes) -> StageResult:
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent is gone, because nobody waits for the result then."""
+    """End this process when its parent is gone and no process waits for the result."""
 
     def watch() -> None:
         while os.read(0, 4096):  # sys.stdin has a lock, which would disturb the end of the process

@@ -60,6 +60,15 @@ def test_damaged_weights_are_a_problem(monkeypatch, tmp_path):
     assert "problem" in levels()["weights"]
 
 
+def test_missing_weights_are_named_with_their_setting(monkeypatch, tmp_path):
+    monkeypatch.delenv("DEIII_WEIGHTS_DIR", raising=False)
+    monkeypatch.setenv("DEIII_CACHE_DIR", str(tmp_path))
+    (result,) = [r for r in doctor.run_checks(Config()) if r.about == "weights"]
+    for words in ("(for faces.detector=yunet)", "resnet18-f37072fd.pth (for model.imagenet=true)"):
+        assert words in result.text
+    assert "DEIII_WEIGHTS_DIR" in result.cure
+
+
 @needs_shared
 def test_weights_are_found(monkeypatch, tmp_path):
     monkeypatch.setenv("DEIII_WEIGHTS_DIR", shared("weights"))

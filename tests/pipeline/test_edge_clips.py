@@ -1,4 +1,4 @@
-"""Real clips that go wrong, held against what the eye sees in their frames, written down by hand."""
+"""Difficult real clips against annotations of their frames that were made by eye."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def run(name, detector):
 
 @pytest.mark.parametrize("detector", ["yunet", "haar"])
 @pytest.mark.parametrize("name", SEEN)
-def test_validity_is_what_the_eye_sees(name, detector):
+def test_validity_agrees_with_the_annotation(name, detector):
     count, stretches = SEEN[name]
     if detector == "haar":
         stretches = CLOSE_UP.get(name, stretches)
@@ -44,7 +44,9 @@ def test_validity_is_what_the_eye_sees(name, detector):
     for start, stop in stretches:
         expected[start:stop] = True
     if (name, detector) == ("several_faces_5_frames.mp4", "haar"):
-        assert valid[:3].all()  # the face is 26 px wide in the picture Haar sees, close to its smallest
+        assert valid[
+            :3
+        ].all()  # the face is 26 px wide in the image that Haar gets, close to its smallest face
         return
     changes = np.flatnonzero(np.diff(expected.astype(int)))
     doubtful = {i for c in changes for i in (c, c + 1)}
@@ -61,7 +63,7 @@ def test_no_face_at_all(detector):
     assert result.arrays == {}
 
 
-def test_sound():
+def test_audio():
     with pytest.raises(ClipError, match="silent") as caught:
         extract_logmel(shared("media/edge/silent_audio.mp4"), LogMelConfig())
     assert caught.value.outcome.status is Status.NO_AUDIO

@@ -1,4 +1,4 @@
-"""Six real talking faces through the real command: YuNet, RAFT, every frame, every value checked."""
+"""Six real talking faces through the command with YuNet and RAFT; every frame and value is checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paths and crops against known transforms."""
+"""Landmark paths and crops against known transforms."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def test_local_line_has_no_lag():
 
 @pytest.mark.parametrize("shrink", [0.3, 0.7, 2.0])
 @pytest.mark.parametrize("method", ["similarity", "box", "static"])
-def test_crops_show_the_landmarks_where_they_belong(method, shrink):
+def test_crops_have_the_landmarks_in_their_places(method, shrink):
     size, margin = 112, 0.25
     points = moving_points()[:1] / (0.66 * shrink)
     if method != "similarity":  # a face without roll

@@ -11,7 +11,7 @@ from deiii.pipeline.media.video import read_video
 from tests.helpers.clipmaker import needs_shared, shared
 
 
-def test_nothing_in_noise_or_emptiness():
+def test_no_face_in_noise_or_in_an_empty_image():
     detect = detectors.load_detector(FacesConfig())
     assert detect(np.zeros((240, 320, 3), np.uint8)) == []
 

@@ -1,4 +1,4 @@
-"""Motion of a face between pictures, against known motion."""
+"""Motion of a face between frames against known motion."""
 
 import cv2
 import numpy as np
@@ -16,7 +16,7 @@ def test_fit_ignores_points_that_move_on_their_own(turn, grow, x, seed):
     source = rng.uniform(0, 100, 60) + 1j * rng.uniform(0, 100, 60)
     a, b = grow * np.exp(1j * turn), x + 3j
     target = a * source + b
-    target[:18] += 3 * np.exp(2j)  # a mouth: a third moves together
+    target[:18] += 3 * np.exp(2j)  # a third of the points moves together, like a mouth
     (found_a, found_b), share = fit_similarity(source, target)
     assert abs(found_a - a) < 5e-3 and abs(found_a * (50 + 50j) + found_b - a * (50 + 50j) - b) < 0.15
     assert share >= 0.6
@@ -31,11 +31,11 @@ def test_follow_measures_subpixel_motion():
         assert abs(a * centre + b - centre - n * (0.7 + 0.3j)) < 0.1
 
 
-def test_flat_pictures_are_not_followed():
+def test_frames_without_texture_give_no_motion():
     assert follow([GROUND[..., 0]] * 3, np.array([80.0, 40, 60, 60])) == [None, None]
 
 
-def test_a_still_picture_gives_no_motion():
+def test_a_still_frame_gives_no_motion():
     points = np.array([1 + 1j, 5 + 2j, 3 + 9j, 8 + 8j, 2 + 6j, 7 + 3j])
     (a, b), share = fit_similarity(points, points)
     assert abs(a - 1) < 1e-9 and abs(b) < 1e-9 and share == 1

@@ -1,4 +1,4 @@
-"""The faces stage on drawn faces whose place, roll and size are known, and on a still real face."""
+"""The faces stage on synthetic faces of known position, roll and size, and on a still real face."""
 
 import subprocess
 import sys
@@ -29,14 +29,14 @@ def haar():
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
+def synthetic(tmp_path_factory):
     plan = plan_clip(CORPUS, 0)
     frames = render_frames(plan)
-    return write(tmp_path_factory.mktemp("drawn") / "a.mp4", frames), frames, landmarks(plan)
+    return write(tmp_path_factory.mktemp("synthetic") / "a.mp4", frames), frames, landmarks(plan)
 
 
-def test_drawn_face(drawn, haar):
-    path, frames, truth = drawn
+def test_synthetic_face(synthetic, haar):
+    path, frames, truth = synthetic
     result = extract_faces(path, FacesConfig(), haar)
     arrays = result.arrays
     assert result.outcome.status is Status.OK and len(arrays["time"]) == len(frames)
@@ -51,8 +51,8 @@ def test_drawn_face(drawn, haar):
     assert np.abs(error.mean(axis=0)).max() * scale < 12
 
 
-def test_same_bytes_in_another_process_and_with_threads(drawn):
-    path = drawn[0]
+def test_same_bytes_in_another_process_and_with_threads(synthetic):
+    path = synthetic[0]
     script = (
         "import sys, hashlib, cv2; cv2.setNumThreads(int(sys.argv[2]));"
         "from deiii.data.config.schema import FacesConfig; from deiii.pipeline.faces.stage import *;"
@@ -68,22 +68,22 @@ def test_same_bytes_in_another_process_and_with_threads(drawn):
     assert len(digests) == 1
 
 
-def test_second_decoding_gives_the_same(drawn, haar, monkeypatch):
-    once = extract_faces(drawn[0], FacesConfig(), haar).arrays
+def test_decoding_twice_gives_the_same_result(synthetic, haar, monkeypatch):
+    once = extract_faces(synthetic[0], FacesConfig(), haar).arrays
     monkeypatch.setattr(faces, "KEEP_BYTES", 0)
-    twice = extract_faces(drawn[0], FacesConfig(), haar).arrays
+    twice = extract_faces(synthetic[0], FacesConfig(), haar).arrays
     assert all(once[k].tobytes() == twice[k].tobytes() for k in once)
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_very_short(drawn, haar, tmp_path, count):
-    result = extract_faces(write(tmp_path / "s.mp4", drawn[1][:count]), FacesConfig(), haar)
+def test_very_short(synthetic, haar, tmp_path, count):
+    result = extract_faces(write(tmp_path / "s.mp4", synthetic[1][:count]), FacesConfig(), haar)
     assert result.outcome.status is Status.OK and result.arrays["frames"].shape == (count, 112, 112, 3)
 
 
-def test_variable_frame_rate_keeps_its_times(drawn, haar, tmp_path):
-    times = uneven(len(drawn[1]))
-    path = write(tmp_path / "v.mp4", drawn[1], times=times)
+def test_variable_frame_rate_keeps_its_times(synthetic, haar, tmp_path):
+    times = uneven(len(synthetic[1]))
+    path = write(tmp_path / "v.mp4", synthetic[1], times=times)
     arrays = extract_faces(path, FacesConfig(), haar).arrays
     np.testing.assert_allclose(arrays["time"], times, atol=1e-3)
 
@@ -93,9 +93,9 @@ def uneven(n):
 
 
 @pytest.mark.parametrize("fps", [12.5, 25.0, 60.0])
-def test_grid(drawn, haar, tmp_path, fps):
+def test_grid(synthetic, haar, tmp_path, fps):
     """Rows lie on the grid, and each holds the crop of the frame nearest in time."""
-    path = write(tmp_path / "v.mp4", drawn[1], times=uneven(len(drawn[1])))
+    path = write(tmp_path / "v.mp4", synthetic[1], times=uneven(len(synthetic[1])))
     native = extract_faces(path, FacesConfig(every=1), haar).arrays
     result = extract_faces(path, FacesConfig(every=1, fps=fps), haar)
     got, times = result.arrays, native["time"]
@@ -126,10 +126,10 @@ def test_resampling_against_brute_force(steps, fps):
         assert abs(times[n] - t) <= np.abs(times - t).min() + 1e-5
 
 
-def test_a_hole_in_a_resampled_video_is_not_valid(drawn, haar, tmp_path):
-    times = np.arange(len(drawn[1])) / 25
+def test_a_gap_in_a_resampled_video_is_not_valid(synthetic, haar, tmp_path):
+    times = np.arange(len(synthetic[1])) / 25
     times[20:] += 1.0
-    path = write(tmp_path / "h.mp4", drawn[1], times=times)
+    path = write(tmp_path / "h.mp4", synthetic[1], times=times)
     result = extract_faces(path, FacesConfig(fps=25), haar)
     time, valid = result.arrays["time"], result.arrays["valid"]
     inside = (time > times[19] + 0.15) & (time < times[20] - 0.15)
@@ -138,22 +138,22 @@ def test_a_hole_in_a_resampled_video_is_not_valid(drawn, haar, tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["static", "box", "similarity"])
-def test_align_modes(drawn, haar, mode):
-    arrays = extract_faces(drawn[0], FacesConfig(align=mode, size=64), haar).arrays
+def test_align_modes(synthetic, haar, mode):
+    arrays = extract_faces(synthetic[0], FacesConfig(align=mode, size=64), haar).arrays
     assert arrays["frames"].shape[1:] == (64, 64, 3) and arrays["valid"].all()
 
 
-def test_leaving_face_is_not_carried_on(drawn, haar, tmp_path):
-    empty = np.full_like(drawn[1][0], 128)
-    path = write(tmp_path / "l.mp4", [*drawn[1][:20], *[empty] * 20])
+def test_a_face_that_leaves_is_not_continued(synthetic, haar, tmp_path):
+    empty = np.full_like(synthetic[1][0], 128)
+    path = write(tmp_path / "l.mp4", [*synthetic[1][:20], *[empty] * 20])
     result = extract_faces(path, FacesConfig(), haar)
     assert result.outcome.status is Status.OK_PARTIAL and "20 of 40" in result.outcome.reason
     assert result.arrays["valid"].tolist() == [True] * 20 + [False] * 20
 
 
-def test_too_little_of_a_face(drawn, haar, tmp_path):
-    empty = np.full_like(drawn[1][0], 128)
-    path = write(tmp_path / "l.mp4", [*drawn[1][:4], *[empty] * 40])
+def test_too_little_of_a_face(synthetic, haar, tmp_path):
+    empty = np.full_like(synthetic[1][0], 128)
+    path = write(tmp_path / "l.mp4", [*synthetic[1][:4], *[empty] * 40])
     result = extract_faces(path, FacesConfig(min_valid=0.5), haar)
     assert result.outcome.status is Status.TOO_SHORT and "only 4 of 44" in result.outcome.reason
     assert result.arrays == {}
@@ -161,9 +161,9 @@ def test_too_little_of_a_face(drawn, haar, tmp_path):
     assert nothing.outcome.status is Status.NO_FACE and nothing.arrays == {}
 
 
-def test_short_gaps_are_interpolated_and_marked(drawn, haar, tmp_path):
-    frames = drawn[1][:30].copy()
-    for frame, points in zip(frames[12:16], drawn[2][12:16], strict=True):  # a hand before the face
+def test_short_gaps_are_interpolated_and_marked(synthetic, haar, tmp_path):
+    frames = synthetic[1][:30].copy()
+    for frame, points in zip(frames[12:16], synthetic[2][12:16], strict=True):  # a hand before the face
         (x, y), side = points.mean(axis=0).astype(int), int(np.ptp(points[:, 0]) * 1.2)
         hidden = frame[max(y - side, 0) : y + side, max(x - side, 0) : x + side]
         hidden[:] = hidden.mean(axis=(0, 1))
@@ -174,15 +174,15 @@ def test_short_gaps_are_interpolated_and_marked(drawn, haar, tmp_path):
     assert np.flatnonzero(~long["valid"]).tolist() == [12, 13, 14, 15] and not long["interpolated"].any()
 
 
-def test_a_crop_beyond_the_picture_is_not_valid(drawn, haar):
-    strict = extract_faces(drawn[0], FacesConfig(margin=2.0, min_inside=0.99), haar)
+def test_a_crop_outside_the_frame_is_not_valid(synthetic, haar):
+    strict = extract_faces(synthetic[0], FacesConfig(margin=2.0, min_inside=0.99), haar)
     assert strict.outcome.status is Status.TOO_SHORT and "inside the frame" in strict.outcome.reason
 
 
-def test_many_crops_wait_on_disk(drawn, haar, monkeypatch):
-    here = extract_faces(drawn[0], FacesConfig(), haar).arrays["frames"]
+def test_many_crops_are_kept_on_disk(synthetic, haar, monkeypatch):
+    here = extract_faces(synthetic[0], FacesConfig(), haar).arrays["frames"]
     monkeypatch.setattr(faces, "SPOOL_BYTES", 100_000)
-    np.testing.assert_array_equal(extract_faces(drawn[0], FacesConfig(), haar).arrays["frames"], here)
+    np.testing.assert_array_equal(extract_faces(synthetic[0], FacesConfig(), haar).arrays["frames"], here)
 
 
 @needs_shared

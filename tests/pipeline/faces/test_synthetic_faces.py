@@ -1,4 +1,4 @@
-"""Faces drawn at known places, sizes and rolls: errors in px, two people, cuts, turned and huge frames."""
+"""Synthetic faces of known position, size and roll: errors in px, two people, cuts, rotated and 4K frames."""
 
 import cv2
 import numpy as np
@@ -33,7 +33,7 @@ def run(detector, path, **settings):
 
 @pytest.fixture(scope="module")
 def people():
-    """Two drawn people: frames uint8 [n,192,192,3] and true landmarks [n,5,2]."""
+    """Two synthetic people: frames uint8 [n,192,192,3] and true landmarks [n,5,2]."""
     plans = [plan_clip(CORPUS, n) for n in (0, 9)]
     return [(render_frames(p), landmarks(p)) for p in plans]
 
@@ -72,7 +72,7 @@ def in_crop(arrays, truth, config):
 
 @pytest.mark.parametrize("roll", [-0.2, 0.0, 0.2])
 @pytest.mark.parametrize("scale", [0.6, 1.8])
-def test_place_size_and_roll(detector, people, tmp_path, scale, roll):
+def test_position_size_and_roll(detector, people, tmp_path, scale, roll):
     """A drifting face. A detector's landmarks are off by an amount that is its own; what alignment
     adds, the wander about that, must be small, and the crop must show the face at its place and size.
     """
@@ -91,7 +91,7 @@ def test_place_size_and_roll(detector, people, tmp_path, scale, roll):
     assert np.abs(eyes / np.linalg.norm(goal[1] - goal[0]) - 1).max() < 0.15
 
 
-def test_turning_and_growing(detector, people, tmp_path):
+def test_changing_roll_and_size(detector, people, tmp_path):
     """The head rolls by 17 degrees and grows by 40 %: the crop shows little of either."""
     frames, truth = film(people[0], 20, lambda n: ((240, 180), 1 + 0.02 * n, 0.015 * n - 0.15))
     arrays = run(detector, write(tmp_path / "a.mp4", frames), smooth=0.04).arrays
@@ -119,7 +119,7 @@ def test_pick(detector, people, tmp_path):
         assert max(off) < 20  # the people stand 220 px apart
 
 
-def test_nobody_takes_over_when_the_speaker_leaves(detector, people, tmp_path):
+def test_no_other_face_is_cropped_when_the_speaker_leaves(detector, people, tmp_path):
     frames = []
     for n in range(30):
         frames.append(canvas())
@@ -167,7 +167,7 @@ def test_portrait_video_with_rotation_metadata(detector, people, tmp_path):
 
 
 def test_non_square_pixels(detector, people, tmp_path):
-    """Stored at two thirds of the width with pixels of 3:2: landmarks and crops as of the wide picture."""
+    """Two thirds of the width with 3:2 pixels: landmarks and crops equal those of the wide frame."""
     frames, truth = film(people[0], 8, lambda n: ((240, 180), 1.1, 0.0))
     narrow = [cv2.resize(f, (320, 360), interpolation=cv2.INTER_AREA) for f in frames]
     arrays = run(detector, write(tmp_path / "sar.mp4", narrow, sar="3/2")).arrays

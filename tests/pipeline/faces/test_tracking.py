@@ -1,4 +1,4 @@
-"""Following: schedule, cuts, coming and leaving, two people."""
+"""Tracking: schedule of the detector, cuts, faces that appear and leave, two people."""
 
 import numpy as np
 
@@ -32,14 +32,14 @@ def run(script, every=5, grounds=None, calls=None, max_gap=0.3):
     return tracker.finish()
 
 
-def test_detector_runs_on_schedule_and_at_changes_alone():
+def test_the_detector_runs_on_schedule_and_at_changes_only():
     calls = []
     tracks = run([[(80 + n, 40)] for n in range(21)], calls=calls)
     assert len(tracks) == 1 and tracks[0].stop == 21 and all(tracks[0].present)
     assert calls == [0, 5, 10, 15, 20]
 
 
-def test_coming_and_leaving_to_the_frame():
+def test_tracks_begin_and_end_at_the_exact_frame():
     script = [[] for _ in range(7)] + [[(80, 40)]] * 12 + [[]] * 9
     (track,) = run(script)
     assert (track.start, track.stop) == (7, 19)
@@ -54,14 +54,14 @@ def test_two_people_keep_their_identity():
         assert np.all(np.diff(xs) > 0) or np.all(np.diff(xs) < 0)
 
 
-def test_another_person_does_not_take_over():
+def test_another_person_does_not_continue_a_track():
     script = [[(20, 20), (160, 80)]] * 12 + [[(160, 80)]] * 12
     tracks = run(script)
     first = pick_speaker(tracks, "first", (160, 240))
     assert len({t.seen[0].box[0] > 100 for t in first}) == 1
 
 
-def test_a_returning_face_is_taken_up_again():
+def test_a_returning_face_continues_its_track():
     script = [[(80, 40)]] * 10 + [[]] * 15 + [[(120, 60)]] * 10
     assert [(t.start, t.stop) for t in pick_speaker(run(script), "speaker", (160, 240))] == [
         (0, 10),

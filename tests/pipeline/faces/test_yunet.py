@@ -1,4 +1,4 @@
-"""YuNet against OpenCV's own reader of the same file."""
+"""YuNet against OpenCV's reader of the same file."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Every method against the known motion of drawn clips."""
+"""Each flow method against the known motion of synthetic clips."""
 
 import cv2
 import numpy as np
@@ -11,7 +11,7 @@ from deiii.data.corpora.synthetic.motion import true_motion
 from deiii.data.corpora.synthetic.plan import plan_clip
 from deiii.pipeline.flow.stage import load_engine
 
-STEP = 12  # frames between the two pictures
+STEP = 12  # frames between the first and the second one of a pair
 
 
 def error_share(config):
@@ -26,10 +26,10 @@ def error_share(config):
 
 
 @pytest.mark.parametrize("method", ["dis", "tvl1"])
-def test_opencvs_methods_follow_the_drawn_motion(method):
+def test_opencvs_methods_follow_the_known_motion(method):
     assert error_share(FlowConfig(method=method)) < 0.6
 
 
-def test_raft_follows_the_drawn_motion(test_data):
+def test_raft_follows_the_known_motion(test_data):
     weights = str(test_data / "weights" / "raft_small_princeton.pth")
     assert error_share(FlowConfig(method="raft", weights=weights, device="cpu")) < 0.3

@@ -1,4 +1,4 @@
-"""RAFT on a GPU against the CPU: every precision and way of launching, memory errors, overlapped copies."""
+"""RAFT on a GPU against the CPU: precisions, ways of launching, memory errors, overlapping copies."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_half_precision_stays_near(test_data, dtype):
 
 
 @pytest.mark.parametrize("launch", ["eager", "graph"])
-def test_the_stage_gives_what_the_cpu_gives(launch):
+def test_the_stage_gives_the_result_of_the_cpu(launch):
     clips = [sliding(n, 128, seed=n) for n in (5, 9, 3)]
     cpu = run(clips, RaftBatches(RaftEngine(SMALL, 2), "float16", 4), storage="float16")
     gpu = run(

@@ -1,4 +1,4 @@
-"""RAFT for clips against torchvision's own forward, pair by pair."""
+"""RAFT for clips against torchvision's forward of each pair."""
 
 import cv2
 import numpy as np
@@ -39,7 +39,7 @@ SMALL, LARGE = random_network(raft_small), random_network(raft_large)
 
 
 def drifting(frames, height, width=None, seed=0):
-    """A smooth random picture that slides by (1, 0.5) px a frame: uint8 [m,H,W,3]."""
+    """A smooth random image that moves by (1, 0.5) px a frame: uint8 [m,H,W,3]."""
     width = width or height
     rng = np.random.default_rng(seed)
     big = cv2.resize(
@@ -121,7 +121,7 @@ def test_sizes():
 
 
 @pytest.mark.parametrize("height,width", [(100, 130), (112, 112)])
-def test_other_sizes_are_enlarged_and_the_flow_brought_back(height, width):
+def test_other_sizes_are_enlarged_and_the_flow_is_converted_back(height, width):
     clip = drifting(2, height, width)
     tall, wide = working_size(height), working_size(width)
     images = F.interpolate(clip.permute(0, 3, 1, 2).float(), (tall, wide), mode="bilinear") / 127.5 - 1
@@ -140,7 +140,7 @@ def test_threads_change_nothing():
 
 
 @pytest.mark.parametrize("network", [SMALL, LARGE], ids=["small", "large"])
-def test_the_form_for_gpus_is_torchvisions_too(network, monkeypatch):
+def test_the_code_for_gpus_equals_torchvision_too(network, monkeypatch):
     """Without Winograd and the CPU's lookup: what runs on a GPU, here on the CPU."""
     monkeypatch.setattr("deiii.pipeline.flow.raft.network.winograd_pays", lambda device, dtype: False)
     monkeypatch.setattr("deiii.pipeline.flow.raft.correlation.on_cpu", lambda x: False)

@@ -1,4 +1,4 @@
-"""RAFT's parts, each against torchvision's or PyTorch's own."""
+"""Each part of RAFT against that of torchvision or PyTorch."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def test_lookup_is_torchvisions(monkeypatch, cpu, radius, height, width, reach):
     assert (found - expected).abs().max() <= 1e-3 * max(1.0, reach / 50)
 
 
-def test_wild_points_are_zero_not_a_crash():
+def test_points_far_outside_give_zeros():
     pyramid = CorrelationPyramid(torch.ones(1, 4, 16, 16), torch.ones(1, 4, 16, 16), 4, 3)
     for wild in (1e30, -1e30, float("inf"), float("nan")):
         found = pyramid.lookup(torch.full((1, 2, 16, 16), wild))
@@ -69,7 +69,7 @@ def test_instance_norm(relu, dtype):
     assert (y - expected).abs().max() <= (1e-4 if dtype == torch.float32 else 0.02)
 
 
-def test_parts_come_back_in_order_whatever_the_threads():
+def test_results_are_in_order_for_any_number_of_threads():
     before = torch.get_num_threads()
     try:
         for threads in (1, 2, 3):

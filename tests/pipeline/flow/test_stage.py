@@ -90,7 +90,7 @@ def test_a_missing_face_makes_both_its_steps_zero_and_invalid():
     assert result.outcome.status == Status.OK_PARTIAL and result.outcome.fraction == 3 / 5
 
 
-def test_no_flow_across_a_cut_or_a_hole_in_time():
+def test_no_flow_across_a_cut_or_a_gap_in_time():
     one, other = sliding(4, seed=1), sliding(4, seed=2)
     cut = FaceClip(np.concatenate([one.frames, other.frames]), np.arange(8) / 25.0, np.ones(8, bool))
     assert usable_pairs(cut).tolist() == [True] * 3 + [False] + [True] * 3 + [False]

@@ -1,4 +1,4 @@
-"""Winograd's convolutions against the direct ones in float64."""
+"""Winograd's convolutions against direct convolutions in float64."""
 
 import pytest
 import torch
@@ -66,7 +66,7 @@ def test_input_in_parts_slices_and_an_addend(kernel):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_parts_are_used_again_only_where_they_are_still_there(kernel):
+def test_transforms_are_used_again_only_if_they_are_still_in_memory(kernel):
     gates, one, _ = layer(48, 32, kernel)
     candidate, other, bias = layer(48, 16, kernel, seed=1)
     h, changed, motion = (torch.randn(2, c, 8, 8) for c in (16, 16, 32))
@@ -77,13 +77,13 @@ def test_parts_are_used_again_only_where_they_are_still_there(kernel):
     assert (candidate(changed, motion, fresh=1) - expected).abs().max() <= 2e-4
 
 
-def test_large_maps_in_stretches():
+def test_large_maps_are_computed_in_several_steps():
     conv, weight, bias = layer(16, 16, (3, 3))
     x = torch.randn(1, 16, 70, 66)
     assert (conv(x) - direct(x, weight, bias)).abs().max() <= 2e-4
 
 
-def test_what_it_cannot_do_is_refused():
+def test_other_kernels_and_channels_are_refused():
     with pytest.raises(ValueError, match="3x3, 1x5 or 5x1, not 7x7"):
         WinogradConv(torch.zeros(4, 4, 7, 7))
     with pytest.raises(ValueError, match="8 channels are expected"):

@@ -1,4 +1,4 @@
-"""Log-mel: against a direct computation, its clock, and sound tracks with nothing in them."""
+"""Log-mel: against a direct computation, its clock, and audio without content."""
 
 import librosa
 import numpy as np
@@ -40,10 +40,10 @@ def test_against_a_direct_computation(monkeypatch):
     np.testing.assert_allclose(log_mel(samples, config), expected, atol=2e-3)
 
 
-def test_a_click_lies_where_the_video_shows_it(tmp_path):
+def test_a_click_has_the_time_of_its_video_frame(tmp_path):
     frames = [np.full((48, 64, 3), 250 if i == 20 else 10, np.uint8) for i in range(50)]
     click = 0.001 * np.random.default_rng(0).standard_normal(16000)
-    click[4800:4960] = 0.9  # at 0.3 s of a sound that begins at 0.5 s: with the flash of frame 20
+    click[4800:4960] = 0.9  # 0.3 s after the start of the audio at 0.5 s, like the flash in frame 20
     path = write(tmp_path / "a.mkv", frames, sound=click, sound_at=0.5)
     arrays = extract_logmel(path, LogMelConfig()).arrays
     loud = arrays["time"][arrays["logmel"].astype(np.float32).mean(axis=1).argmax()]
@@ -53,22 +53,22 @@ def test_a_click_lies_where_the_video_shows_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "sound", "status"),
+    ("seconds", "amplitude", "status"),
     [
         (0.5, 0.0, Status.NO_AUDIO),
         (0.5, 1e-5, Status.NO_AUDIO),
         (0.005, 0.5, Status.TOO_SHORT),
     ],
 )
-def test_nothing_to_hear(tmp_path, seconds, sound, status):
-    samples = np.full(round(seconds * 16000), sound)
+def test_silent_and_short_audio(tmp_path, seconds, amplitude, status):
+    samples = np.full(round(seconds * 16000), amplitude)
     path = write(tmp_path / "a.wav", sound=samples, audio_codec="pcm_f32le")
     with pytest.raises(ClipError) as caught:
         extract_logmel(path, LogMelConfig())
     assert caught.value.outcome.status is status and caught.value.outcome.reason
 
 
-def test_no_track(tmp_path):
+def test_no_audio_stream(tmp_path):
     with pytest.raises(ClipError) as caught:
         extract_logmel(write(tmp_path / "a.mp4", numbered(3)), LogMelConfig())
     assert caught.value.outcome.status is Status.NO_AUDIO
