@@ -136,7 +136,10 @@ class Stage:
     def result_params(self, config: Config) -> dict[str, Any]:
         """The settings that change the stage's result, as they enter its key."""
         section = self.section(config)
-        counts = lambda name: name not in self.counts_when or self.counts_when[name](section)
+
+        def counts(name):
+            return name not in self.counts_when or self.counts_when[name](section)
+
         return {name: value for name, value in result_params(section).items() if counts(name)}
 
     def shape(self, name: str, config: Config) -> tuple[int, ...]:

@@ -178,13 +178,19 @@ def test_accuracy_on_flying_chairs_and_aloe_is_torchvisions(test_data, model):
     file = {"raft_small": "raft_small_princeton", "raft_large": "raft_large_princeton_sintel"}[model]
     network = load_network(model, str(test_data / "weights" / f"{file}.pth"))
     engine = RaftEngine(network, 12)
-    read = lambda path: cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+
+    def read(path):
+        return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+
     errors = []
     for n in range(4):
         stem = str(test_data / "flow" / f"{n:07d}")
         pair = torch.from_numpy(np.stack([read(f"{stem}-img0.ppm"), read(f"{stem}-img1.ppm")]))
         truth = torch.from_numpy(read_flo(test_data / "flow" / f"{n:07d}-gt.flo").copy())
-        epe = lambda flow, truth=truth: float((flow[0] - truth).norm(dim=-1).mean())
+
+        def epe(flow, truth=truth):
+            return float((flow[0] - truth).norm(dim=-1).mean())
+
         errors.append((epe(engine.flow(pair)), epe(torchvision_flow(network, pair, 12))))
     ours, theirs = np.mean(errors, axis=0)
     assert abs(ours - theirs) <= 0.01 and ours < 2.5
@@ -193,6 +199,9 @@ def test_accuracy_on_flying_chairs_and_aloe_is_torchvisions(test_data, model):
     height, width = min(views.shape[1], 640), min(views.shape[2], 640)
     views = views[:, :height, :width]
     disparity = cv2.imread(str(test_data / "flow" / "aloeGT.png"), cv2.IMREAD_GRAYSCALE)[:height, :width]
-    u = lambda flow: np.median(np.abs(flow[0, ..., 0].numpy() + disparity)[disparity > 0])
+
+    def u(flow):
+        return np.median(np.abs(flow[0, ..., 0].numpy() + disparity)[disparity > 0])
+
     one, other = u(engine.flow(views)), u(torchvision_flow(network, views, 12))
     assert abs(one - other) <= 0.01 and one < 1.5
