@@ -7,9 +7,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -27,9 +28,12 @@ from deiii.data.cache.recipes import stage_keys
 from deiii.data.cache.stages import network_stages
 from deiii.data.config.load import load_config
 from deiii.data.config.schema import Config
+from deiii.data.config.words import read_settings
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.scan import cache_name
 from deiii.data.loader.stage_arrays import Stream
+
+V = TypeVar("V")
 
 
 @dataclass
@@ -78,7 +82,7 @@ class FeatureSet:
         if corpus.labels and corpus.labels != config.corpus.labels:
             raise CacheError(
                 f"{corpus.name} was last preprocessed with corpus.labels={corpus.labels}; run "
-                f"`make preprocess` with corpus.labels={config.corpus.labels} first: "
+                f"`deiii preprocess` with corpus.labels={config.corpus.labels} first: "
                 "it takes seconds, the features are kept"
             )
         keys = stage_keys(config) if keys is None else keys
@@ -123,7 +127,7 @@ class FeatureSet:
             if odd.size:
                 raise CacheError(
                     f"{ids[odd[0]]}: {stream.length[odd[0]]} rows of {stage} for {above.length[odd[0]]} "
-                    f"{above.field}; run `make preprocess` to rebuild the {stage}"
+                    f"{above.field}; run `deiii preprocess` to rebuild the {stage}"
                 )
         return cls(corpus, kept, keys, streams, outcomes, left_out)
 
@@ -136,31 +140,16 @@ class FeatureSet:
         """
         if not sets:
             raise ValueError("a mixture needs at least one feature set")
-        classes = tuple(dict.fromkeys(c for s in sets for c in s.classes))
-        ranges: dict[str, tuple[float, float]] = {}
-        for s in sets:
-            for name, limits in s.ranges.items():
-                if ranges.setdefault(name, limits) != limits:
-                    raise CacheError(
-                        f"{name!r} has the range {limits} in {s.corpus.name}, elsewhere {ranges[name]}"
-                    )
-        clips = [_renamed(c, s.corpus, classes) for s in sets for c in s.clips]
-        table = tuple(_renamed(c, s.corpus, classes) for s in sets for c in s.corpus.clips)
-        name = "+".join(s.corpus.name for s in sets)
-        protocol = sets[0].corpus.protocol if len(sets) == 1 else "speakers"
-        corpus = Corpus(name, "", classes, table, ranges, protocol)
-        stages = list(dict.fromkeys(stage for s in sets for stage in s.streams))
-        streams = {
-            stage: Stream.concat([s.streams.get(stage) or Stream.empty(stage, len(s.clips)) for s in sets])
-            for stage in stages
-        }
-        keys = {st: "+".join(s.keys.get(st, "-") for s in sets) for st in stages}
-        outcomes = {
-            st: {_prefixed(s.corpus, i): o for s in sets for i, o in s.outcomes.get(st, {}).items()}
-            for st in stages
-        }
-        left_out = {_prefixed(s.corpus, i): why for s in sets for i, why in s.left_out.items()}
-        return cls(corpus, clips, keys, streams, outcomes, left_out)
+        corpus = _join_corpora([s.corpus for s in sets])
+        stages = dict.fromkeys(stage for s in sets for stage in s.streams)
+        return cls(
+            corpus,
+            clips=[_renamed(c, s.corpus, corpus.classes) for s in sets for c in s.clips],
+            keys={stage: "+".join(s.keys.get(stage, "-") for s in sets) for stage in stages},
+            streams={stage: Stream.concat([s.stream(stage) for s in sets]) for stage in stages},
+            outcomes={stage: _merge(sets, lambda s, st=stage: s.outcomes.get(st, {})) for stage in stages},
+            left_out=_merge(sets, lambda s: s.left_out),
+        )
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -172,6 +161,10 @@ class FeatureSet:
     @property
     def ranges(self) -> Mapping[str, tuple[float, float]]:
         return self.corpus.ranges
+
+    def stream(self, stage: str) -> Stream:
+        """A stage's arrays; a stream that has nothing for any clip where the stage is not opened."""
+        return self.streams.get(stage) or Stream.empty(stage, len(self.clips))
 
     def usable(self, row: int) -> dict[str, bool]:
         """Which of the opened stages have arrays for a clip."""
@@ -191,9 +184,36 @@ class FeatureSet:
                 raise KeyError(f"{self.corpus.name} has no clip {i!r}")
         return np.array(known, np.int64)
 
+    def clip(self, clip_id: str) -> dict[str, dict[str, np.ndarray]]:
+        """A clip's stored arrays by stage and field; nothing for a clip that was left out.
+
+        Raises:
+            KeyError: for an id that the corpus does not have.
+        """
+        return {stage: arrays for row in self.rows([clip_id]) for stage, arrays in self.arrays(row).items()}
+
     def arrays(self, row: int) -> dict[str, dict[str, np.ndarray]]:
         """A clip's stored arrays by stage and field, as read-only views of the files."""
         return {stage: s.clip(row) for stage, s in self.streams.items() if s.length[row]}
+
+
+def open_features(*words: str) -> FeatureSet:
+    """The finished features that a command with the same words would train on.
+
+    Args:
+        words: YAML files, names of configs that come with deiii, and ``key=value``, in order.
+
+    Raises:
+        ConfigError: for a word that is no setting.
+        CacheError: where a stage is not preprocessed with these settings.
+
+    >>> features = open_features("ravdess", "cache=/data/cache")         # doctest: +SKIP
+    >>> len(features)                                                   # doctest: +SKIP
+    1440
+    >>> features.clip(features.clips[0].id)["logmel"]["logmel"].shape   # doctest: +SKIP
+    (329, 80)
+    """
+    return FeatureSet.open(read_settings(words))
 
 
 def _parts(config: Config) -> list[Config]:
@@ -211,6 +231,31 @@ def _index(folder: Path, around: Path, stage: str, key: str) -> StageIndex:
         raise CacheError(
             f"{error} (settings ask for {stage}-{key}; finished: {', '.join(there) or 'none'})"
         ) from None
+
+
+def _join_corpora(corpora: Sequence[Corpus]) -> Corpus:
+    """One clip table of several; a protocol of its own has only a single corpus.
+
+    Raises:
+        CacheError: where an attribute's range differs.
+    """
+    classes = tuple(dict.fromkeys(name for corpus in corpora for name in corpus.classes))
+    ranges: dict[str, tuple[float, float]] = {}
+    for corpus in corpora:
+        for name, limits in corpus.ranges.items():
+            if ranges.setdefault(name, limits) != limits:
+                raise CacheError(
+                    f"{name!r} has the range {limits} in {corpus.name}, elsewhere {ranges[name]}; give the "
+                    "corpora one range, or leave one of them out of mix"
+                )
+    clips = tuple(_renamed(clip, corpus, classes) for corpus in corpora for clip in corpus.clips)
+    protocol = corpora[0].protocol if len(corpora) == 1 else "speakers"
+    return Corpus("+".join(c.name for c in corpora), "", classes, clips, ranges, protocol)
+
+
+def _merge(sets: Sequence[FeatureSet], get: Callable[[FeatureSet], Mapping[str, V]]) -> dict[str, V]:
+    """The entries by clip id of several sets, under the mixture's ids."""
+    return {_prefixed(s.corpus, clip_id): value for s in sets for clip_id, value in get(s).items()}
 
 
 def _prefixed(corpus: Corpus, text: str) -> str:

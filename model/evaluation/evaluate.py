@@ -23,7 +23,7 @@ from deiii.model.evaluation.predictions import PredictionTable, write_prediction
 from deiii.model.evaluation.report import write_report
 from deiii.model.metrics import bootstrap, ccc, class_intervals, class_report, figure_names
 from deiii.model.network.deiii import DEIII
-from deiii.model.network.hide_streams import enabled_streams, hide
+from deiii.model.network.hide_streams import hidden_together, hide
 from deiii.model.network.task import Task
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.run_folder import RunError, RunFolder
@@ -69,7 +69,7 @@ def evaluate(
         "heads": {head: brief_figures(test, speakers, task, head) for head in _modality_heads(test)},
         "without": {
             "+".join(hidden): brief_figures(scorer.predict("test", hidden), speakers, task)
-            for hidden in hidden_streams(config)
+            for hidden in hidden_together(config.model)
         },
         "epoch": trained.epoch,
         "clips": {
@@ -208,17 +208,3 @@ def summary(metrics: dict[str, Any]) -> str:
 
 def _modality_heads(found: Predictions) -> list[str]:
     return [head for head in ("video", "audio") if head in found.present]
-
-
-def hidden_streams(config: Config) -> list[tuple[str, ...]]:
-    """Return the streams to hide in turn: each alone, and frames with flow where audio is left.
-
-    A network of a single stream has none to hide.
-    """
-    streams = enabled_streams(config.model)
-    if len(streams) < 2:
-        return []
-    hidden: list[tuple[str, ...]] = [(stream,) for stream in streams]
-    if len(streams) == 3:
-        hidden.append(("frames", "flow"))
-    return hidden

@@ -11,6 +11,7 @@ figures of the run).
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from deiii.data.cache.stages import BUILT_IN
-from deiii.data.config.load import parse_config
+from deiii.data.cache.stages import BUILT_IN, extra_inputs, get_stage, with_upstream
+from deiii.data.config.load import config_class, parse_config
 from deiii.data.config.schema import Config
 from deiii.data.loader.augment import DB_CENTRE, DB_SCALE, MEAN, STD
 from deiii.data.loader.batch import Batch
@@ -37,7 +38,7 @@ WEIGHTS = "model.safetensors"
 PROGRAM = "deiii.pt2"
 CARD = "README.md"
 FORMAT = 1
-SECTIONS = ("stages", *(stage.name for stage in BUILT_IN), "loader", "model")  # what using it depends on
+EXTRA_FIELDS = ("values", "time", "mask")  # of an extra stream, as inputs of the program
 TOLERANCE = 1e-4  # largest difference between the program's outputs and the network's
 TRIALS = (1, 2, 5)  # batch sizes for which the outputs are compared
 
@@ -49,9 +50,10 @@ class ExportError(ValueError):
 class Program(nn.Module):
     """DE-III with plain tensors as inputs and outputs, for `torch.export`."""
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: nn.Module, extra: Sequence[str] = ()):
         super().__init__()
         self.network = network
+        self.extra = tuple(extra)
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Compute the outputs of every head.
@@ -62,8 +64,10 @@ class Program(nn.Module):
         Returns:
             ``<head>_probabilities``, float32 [B,C], and ``<head>_attributes``, float32 [B,A].
         """
+        extra = {f"{name}_{key}": f"extra/{name}/{key}" for name in self.extra for key in EXTRA_FIELDS}
+        batch = Batch.from_inputs({extra.get(name, name): tensor for name, tensor in inputs.items()})
         outputs = {}
-        for head, scores in self.network(Batch.from_inputs(inputs)).heads().items():
+        for head, scores in self.network(batch).heads().items():
             if scores.logits is not None:
                 outputs[f"{head}_probabilities"] = scores.logits.softmax(dim=1)
             if scores.attributes is not None:
@@ -168,7 +172,7 @@ def write_program(network: nn.Module, config: Config, path: Path) -> float:
     Raises:
         ExportError: the difference is above `TOLERANCE`.
     """
-    program = Program(network).cpu().eval()
+    program = Program(network, config.model.extra).cpu().eval()
     shapes = {name: i["shape"] for name, i in describe_inputs(config).items()}
     batch = torch.export.Dim("batch", min=1, max=4096)
     dynamic = {"inputs": {name: {0: batch} for name in shapes}}
@@ -211,6 +215,13 @@ def describe_inputs(config: Config) -> dict[str, dict[str, Any]]:
         "audio_time": (m.audio, ["B", hops], "float32", "s, same zero as video_time"),
         "audio_mask": (m.audio, ["B", hops], "bool", "true where there is audio"),
     }  # fmt: skip
+    for x in extra_inputs(config):
+        rows = x.rows(steps, hops)
+        known |= {
+            f"{x.name}_values": (True, ["B", rows, *x.shape], "float32", f"rows of the stage {x.name}"),
+            f"{x.name}_time": (True, ["B", rows], "float32", "s, same zero as the other times"),
+            f"{x.name}_mask": (True, ["B", rows], "bool", "true where the row is valid"),
+        }
     return {
         name: {"shape": shape, "dtype": dtype, "meaning": meaning}
         for name, (used, shape, dtype, meaning) in known.items()
@@ -236,9 +247,11 @@ def example(config: Config, size: int, seed: int = 0) -> dict[str, Tensor]:
 def _settings(config: Config) -> dict[str, Any]:
     """Return the sections that using the network depends on; operational settings get their defaults."""
     tree = _tree(config)
-    default = _tree(Config())
-    settings = {name: tree[name] for name in SECTIONS}
-    for name in SECTIONS:
+    default = _tree(config_class()())
+    added = [name for name in with_upstream(config.model.extra) if get_stage(name) not in BUILT_IN]
+    sections = ("stages", *(stage.name for stage in BUILT_IN), *added, "loader", "model")
+    settings = {name: tree[name] for name in sections}
+    for name in sections:
         section = getattr(config, name)
         for f in fields(section) if is_dataclass(section) else ():
             if f.metadata["operational"]:

@@ -12,7 +12,7 @@ clip of the corpus gets the probabilities that evaluation recorded for it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.loader.batch import Batch
 from deiii.data.loader.recording import recording
 from deiii.data.tools.devices import pick_device
-from deiii.model.network.hide_streams import STREAMS, enabled_streams, hide
+from deiii.model.network.hide_streams import enabled_streams, hide
 from deiii.model.network.task import Task
 from deiii.model.prediction.export import MANIFEST, read_export
 from deiii.model.prediction.result import Prediction, Timeline, end_s, face_track, notes_on
@@ -185,7 +185,7 @@ class Predictor:
             return np.concatenate([probabilities[top], attributes])
 
         chance = np.array([1 / len(p)] * len(top) + [sum(r) / 2 for r in self.task.ranges])
-        shares = shapley(sorted(all_inputs, key=STREAMS.index), value, chance)
+        shares = shapley(sorted(all_inputs, key=enabled_streams(self.config.model).index), value, chance)
         outputs = [*(self.classes[i] for i in top), *self.attributes]
         contributions = {
             output: {name: float(values[k]) for name, values in shares.items()}
@@ -298,8 +298,19 @@ def load(path: str | Path, device: str = "auto", overrides: Iterable[str] = ()) 
 
 def _override(config: Config, overrides: list[str]) -> Config:
     """Apply settings for this machine; those that the network depends on may not change."""
-    audio = [name for name in network_stages(config.model) if get_stage(name).modality == "audio"]
-    fixed = [o for o in overrides if o.split("=")[0].split(".")[0] in ("model", "loader", *audio)]
+    fixed = [o for o in overrides if _is_fixed(config, o.split("=")[0])]
     if fixed:
         raise ConfigError(f"{fixed[0]}: this setting belongs to the trained network and cannot be changed")
     return parse_config(to_yaml(config), overrides)
+
+
+def _is_fixed(config: Config, key: str) -> bool:
+    """Return whether a network depends on a setting: of itself, the loader or a stage that it reads."""
+    section, _, name = key.partition(".")
+    if section in ("model", "loader"):
+        return True
+    if section not in network_stages(config.model):
+        return False
+    stage = get_stage(section)
+    operational = any(f.name == name and f.metadata["operational"] for f in fields(stage.settings))
+    return not operational and (stage.modality == "audio" or section in config.model.extra)

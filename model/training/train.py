@@ -177,9 +177,17 @@ def check_streams(features: FeatureSet, rows: np.ndarray) -> None:
     for name, stream in features.streams.items():
         if not stream.length[rows].any():
             below = [s for s in features.streams if name in with_upstream([s])]
-            cure = " ".join(f"model.{get_stage(s).switch}=false" for s in stages() if s in below)
+            cure = " ".join(_without(s, features) for s in stages() if s in below)
             what = get_stage(name).product
             raise ConfigError(f"no training clip of {features.corpus.name} has any {what}; add {cure}")
+
+
+def _without(stage: str, features: FeatureSet) -> str:
+    """Return the setting that keeps a stage out of the network."""
+    if get_stage(stage).switch:
+        return f"model.{get_stage(stage).switch}=false"
+    others = [name for name in features.streams if not get_stage(name).switch and name != stage]
+    return f"model.extra=[{','.join(others)}]"
 
 
 def class_weights(features: FeatureSet, rows: Sequence[int] | np.ndarray) -> torch.Tensor:
