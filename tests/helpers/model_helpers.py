@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from deiii.data.cache.stages import ExtraInput
 from deiii.data.config.schema import ModelConfig
-from deiii.data.loader.batch import Batch
+from deiii.data.loader.batch import Batch, ExtraStream
+from tests.helpers.extra_stages import EXTRA
 
 CLASSES, MELS = 5, 24
 
@@ -25,6 +27,7 @@ def random_batch(
     attributes: int = 2,
     mels: int = MELS,
     seed: int = 0,
+    extra: bool = False,
 ) -> Batch:
     """Everything present and valid."""
     g = torch.Generator().manual_seed(seed)
@@ -47,6 +50,18 @@ def random_batch(
         attributes=torch.rand(clips, attributes, generator=g) * 2 - 1,
         index=torch.arange(clips),
         real=torch.ones(clips, dtype=torch.bool),
+        extra={x.name: random_extra(x, clips, steps, hops, g) for x in EXTRA.values()} if extra else {},
+    )
+
+
+def random_extra(x: ExtraInput, clips: int, steps: int, hops: int, g: torch.Generator) -> ExtraStream:
+    """All rows of an extra stream valid; an audio stage's lie between the hops."""
+    rows = x.rows(steps, hops)
+    time = 0.08 * torch.arange(rows) if x.modality == "video" else 0.003 + 0.02 * torch.arange(rows)
+    return ExtraStream(
+        values=torch.randn(clips, rows, *x.shape, generator=g),
+        time=time.expand(clips, rows).clone(),
+        mask=torch.ones(clips, rows, dtype=torch.bool),
     )
 
 

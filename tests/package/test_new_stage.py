@@ -1,4 +1,4 @@
-"""The page on new stages: its package is installed, and the real commands preprocess, train and predict with it."""
+"""The page on new stages: its package is installed, and the real commands compute and use its stage."""
 
 from __future__ import annotations
 

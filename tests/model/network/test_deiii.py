@@ -7,11 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deiii.data.cache.stages import stages
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.loader.batch import ExtraStream
 from deiii.model.network.audio_encoders import MaskedBatchNorm
 from deiii.model.network.deiii import DEIII
 from deiii.model.network.hide_streams import hide
 from deiii.model.training.losses import total_loss
+from tests.helpers.extra_stages import APPEARANCE, EXTRA, SPEECH
 from tests.helpers.model_helpers import CLASSES, MELS, random_batch, small_config, take
 
 SWITCHES = {
@@ -30,17 +33,34 @@ SWITCHES = {
     "ImageNet trunk": {"imagenet": True},
     "time match": {"time_match": True},
     "residual audio encoder": {"audio_channels": [8, 8, 12], "audio_deltas": True},
-}
+    "extra streams": {"extra": ["speech", "appearance"]},
+    "extra streams alone": {
+        "extra": ["speech", "appearance"], "video": False, "flow": False, "audio": False,
+    },
+    "extra audio instead of log-mel": {"extra": ["speech"], "audio": False},
+    "extra video beside audio, no conformer": {
+        "extra": ["appearance"], "video": False, "flow": False, "conformer": False,
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def packages(monkeypatch):
+    """The stages of another package, as if it were installed."""
+    for stage in (SPEECH, APPEARANCE):
+        monkeypatch.setitem(stages(), stage.name, stage)
 
 
 def make(attributes: int = 2, seed: int = 0, **changes) -> DEIII:
     torch.manual_seed(seed)
-    return DEIII(small_config(**changes), CLASSES, attributes, MELS).eval()
+    extra = [EXTRA[name] for name in changes.get("extra", [])]
+    return DEIII(small_config(**changes), CLASSES, attributes, MELS, extra=extra).eval()
 
 
 def batch_for(changes, clips: int = 4, seed: int = 0):
     """ResNet-18 divides the resolution by 16, the small encoder by 8."""
-    return random_batch(clips, size=32 if changes.get("imagenet") else 16, seed=seed)
+    size = 32 if changes.get("imagenet") else 16
+    return random_batch(clips, size=size, seed=seed, extra=bool(changes.get("extra")))
 
 
 def values(outputs) -> dict[str, torch.Tensor]:
@@ -70,7 +90,14 @@ def pad(batch, steps: int, hops: int, junk: float):
     video = {n: grow(getattr(batch, n), steps, junk) for n in ("frames", "flow", "video_time")}
     audio = {n: grow(getattr(batch, n), hops, junk) for n in ("logmel", "audio_time")}
     masks = {n: grow(getattr(batch, n), steps, False) for n in ("video_mask", "flow_mask")}
-    return replace(batch, **video, **audio, **masks, audio_mask=grow(batch.audio_mask, hops, False))
+    extra = {}
+    for name, x in batch.extra.items():
+        rows = EXTRA[name].rows(steps, hops)
+        extra[name] = ExtraStream(
+            values=grow(x.values, rows, junk), time=grow(x.time, rows, junk), mask=grow(x.mask, rows, False)
+        )
+    masks["audio_mask"] = grow(batch.audio_mask, hops, False)
+    return replace(batch, **video, **audio, **masks, extra=extra)
 
 
 @pytest.mark.parametrize("changes", SWITCHES.values(), ids=SWITCHES.keys())
@@ -107,6 +134,12 @@ class TestEverySwitch:
         )
         junk.frames[:, 2], junk.flow[:, [0, 2]] = other.frames[:, 2], other.flow[:, [0, 2]]
         junk.logmel[:, 8:15], junk.video_time[:, 2] = other.logmel[:, 8:15], 77.0
+        junk.extra = {}
+        for name, x in batch.extra.items():
+            x.mask[:, 1:3] = False
+            held = ExtraStream(values=x.values.clone(), time=x.time.clone(), mask=x.mask)
+            held.values[:, 1:3], held.time[:, 1:3] = other.extra[name].values[:, 1:3], 77.0
+            junk.extra[name] = held
         assert_same(values(model(junk)), values(model(batch)))
 
     def test_every_parameter_gets_a_gradient(self, changes):

@@ -1,0 +1,118 @@
+"""Stages of ``model.extra`` in the network: order, time, modality, hiding, layers, encoders of packages."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.metadata import EntryPoint
+
+import pytest
+import torch
+from torch import nn
+
+from deiii.data.cache.stages import stages
+from deiii.data.config import plugins
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.model.network.deiii import DEIII
+from deiii.model.network.hide_streams import hidden_together, hide, random_hide
+from tests.helpers.extra_stages import APPEARANCE, EXTRA, SPEECH
+from tests.helpers.model_helpers import CLASSES, MELS, random_batch, small_config
+
+
+@pytest.fixture(autouse=True)
+def packages(monkeypatch):
+    """The stages of another package, as if it were installed."""
+    for stage in (SPEECH, APPEARANCE):
+        monkeypatch.setitem(stages(), stage.name, stage)
+
+
+def make(names: list[str], **changes) -> DEIII:
+    torch.manual_seed(0)
+    config = small_config(extra=names, **changes)
+    return DEIII(config, CLASSES, 2, MELS, extra=[EXTRA[name] for name in names]).eval()
+
+
+@pytest.mark.parametrize("name", ["speech", "appearance"])
+@pytest.mark.parametrize("conformer", [True, False])
+def test_order_and_time_matter(name, conformer):
+    model, batch = make([name], conformer=conformer), random_batch(extra=True)
+    for p in model.parameters():  # away from the start, where branches and gates are small
+        p.data += 0.3 * torch.randn_like(p)
+    x, before = batch.extra[name], model(batch)
+    head = "audio" if name == "speech" else "video"
+    reversed_order = replace(x, values=x.values.flip(1))
+    later = replace(x, time=x.time + 0.2)
+    for changed in (reversed_order, later):
+        after = model(replace(batch, extra={**batch.extra, name: changed}))
+        assert (after.fused.logits - before.fused.logits).abs().amax(1).min() > 1e-5
+        if conformer and changed is reversed_order:
+            difference = getattr(after, head).logits - getattr(before, head).logits
+            assert difference.abs().amax(1).min() > 1e-4
+
+
+@pytest.mark.parametrize("name", ["speech", "appearance"])
+def test_stream_stays_in_its_modality_and_can_be_hidden(name):
+    model, batch, other = make([name]), random_batch(extra=True), random_batch(extra=True, seed=5)
+    before = model(batch)
+    own, foreign = ("audio", "video") if name == "speech" else ("video", "audio")
+    after = model(replace(batch, extra={**batch.extra, name: other.extra[name]}))
+    assert torch.equal(getattr(after, foreign).logits, getattr(before, foreign).logits)
+    assert not torch.allclose(getattr(after, own).logits, getattr(before, own).logits, atol=1e-4)
+    others = {"frames": True, "flow": True} if name == "appearance" else {"audio": True}
+    assert getattr(model(hide(batch, **others)), own).present.all()  # from the extra stream alone
+    assert not getattr(model(hide(batch, **others, **{name: True})), own).present.any()
+
+
+def test_layers_are_averaged_with_learned_weights():
+    encoder = make(["speech"]).extra_encoders["speech"]
+    x, mask = torch.randn(2, 4, 3, 6), torch.ones(2, 4, dtype=torch.bool)
+    encoder.layers.data[:] = torch.log(torch.tensor([1.0, 2.0, 5.0]))
+    mean = (x * torch.tensor([1, 2, 5])[:, None] / 8).sum(dim=2)
+    normal = (mean - mean.mean(-1, keepdim=True)) / (mean.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+    expected = normal @ encoder.project.weight.T + encoder.project.bias
+    torch.testing.assert_close(encoder(x, mask), expected)
+
+
+def test_without_extra_streams_nothing_changes():
+    """The same parameters in the same order from the same random numbers, and the same hidden streams."""
+    plain, batch = make([]), random_batch()
+    names = [name for name, _ in plain.named_parameters()]
+    both = dict(make(["speech", "appearance"]).named_parameters())
+    assert list(both)[: len(names)] == names  # so the initial weights are the same too
+    assert all(torch.equal(both[name], p) for name, p in plain.named_parameters())
+    assert hidden_together(plain.config) == [("frames",), ("flow",), ("audio",), ("frames", "flow")]
+    assert torch.equal(plain(batch).fused.logits, plain(random_batch(extra=True)).fused.logits)
+
+
+def test_whole_modalities_are_hidden_with_their_extra_streams():
+    config = small_config(extra=["speech", "appearance"])
+    assert hidden_together(config)[5:] == [("frames", "flow", "appearance"), ("audio", "speech")]
+    torch.manual_seed(0)
+    hidden = random_hide(random_batch(400, extra=True), 1.0, config)
+    masks = {"speech": hidden.extra["speech"].mask, "audio": hidden.audio_mask}
+    gone = {name: ~mask.any(dim=1) for name, mask in masks.items()}
+    assert (gone["speech"] & gone["audio"]).any() and (gone["speech"] & ~gone["audio"]).any()
+
+
+class Doubled(nn.Module):
+    """An encoder of a package: the first features of a row, twice."""
+
+    def __init__(self, shape, config):
+        super().__init__()
+        self.width = config.width
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, values, mask):
+        return self.scale * nn.functional.pad(values, (0, self.width - values.shape[-1]))
+
+
+def test_a_package_adds_an_encoder(monkeypatch):
+    entry = EntryPoint("doubled", f"{__name__}:Doubled", plugins.ENCODERS)
+    monkeypatch.setattr(plugins, "installed", lambda group: {"doubled": entry})
+    monkeypatch.setattr("deiii.model.network.extra_encoders.installed", plugins.installed)
+    model = make(["appearance"], encoders=["appearance:doubled"])
+    assert type(model.extra_encoders["appearance"]).__name__ == "Doubled"
+    assert model(random_batch(extra=True)).fused.logits.isfinite().all()
+    with pytest.raises(ConfigError, match="encoders that installed packages add: doubled"):
+        make(["appearance"], encoders=["appearance:tripled"])
+    with pytest.raises(ConfigError, match="the network reads faces, flow, logmel"):
+        make([], encoders=["appearance:doubled"])
