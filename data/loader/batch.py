@@ -16,7 +16,7 @@ from torch import Tensor
 
 from deiii.data.tools.shapes import check_axes, describe_shapes
 
-Axes = Mapping[str, tuple[str | int, ...]]
+Axes = dict[str, tuple[str | int, ...]]
 
 
 @dataclass(kw_only=True, repr=False)

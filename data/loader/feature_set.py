@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -147,8 +147,8 @@ class FeatureSet:
             clips=[_renamed(c, s.corpus, corpus.classes) for s in sets for c in s.clips],
             keys={stage: "+".join(s.keys.get(stage, "-") for s in sets) for stage in stages},
             streams={stage: Stream.concat([s.stream(stage) for s in sets]) for stage in stages},
-            outcomes={stage: _merge(sets, lambda s, st=stage: s.outcomes.get(st, {})) for stage in stages},
-            left_out=_merge(sets, lambda s: s.left_out),
+            outcomes={stage: _merge(sets, [s.outcomes.get(stage, {}) for s in sets]) for stage in stages},
+            left_out=_merge(sets, [s.left_out for s in sets]),
         )
 
     def __len__(self) -> int:
@@ -253,9 +253,10 @@ def _join_corpora(corpora: Sequence[Corpus]) -> Corpus:
     return Corpus("+".join(c.name for c in corpora), "", classes, clips, ranges, protocol)
 
 
-def _merge(sets: Sequence[FeatureSet], get: Callable[[FeatureSet], Mapping[str, V]]) -> dict[str, V]:
-    """The entries by clip id of several sets, under the mixture's ids."""
-    return {_prefixed(s.corpus, clip_id): value for s in sets for clip_id, value in get(s).items()}
+def _merge(sets: Sequence[FeatureSet], tables: Sequence[Mapping[str, V]]) -> dict[str, V]:
+    """Each set's entries by clip id in one table, under the mixture's ids."""
+    pairs = zip(sets, tables, strict=True)
+    return {_prefixed(s.corpus, clip_id): value for s, table in pairs for clip_id, value in table.items()}
 
 
 def _prefixed(corpus: Corpus, text: str) -> str:

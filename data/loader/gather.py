@@ -40,7 +40,7 @@ class Labels:
     def of(cls, features: FeatureSet, attributes: Sequence[str]) -> Labels:
         number = {name: n for n, name in enumerate(features.classes)}
         count, classes = len(features.clips), len(features.classes)
-        label = np.array([number.get(c.label, -1) for c in features.clips], np.int64).reshape(count)
+        label = np.array([number.get(c.label or "", -1) for c in features.clips], np.int64).reshape(count)
         soft = np.zeros((count, classes), np.float32)
         known = label >= 0
         soft[np.flatnonzero(known), label[known]] = 1
@@ -117,7 +117,9 @@ class Gather:
         extra: dict[str, tuple[tuple, torch.dtype]] = {}
         for x in self.extra:
             lead = (b, x.rows(t, l))
-            extra[f"extra/{x.name}/values"] = self._large(x.name, lead, torch.float16, x.shape)
+            extra[f"extra/{x.name}/values"] = self._large(
+                x.name, lead, torch.float16, (0,) if self._on_device(x.name) else x.shape
+            )
             for key, dtype in (("time", f32), ("mask", flag), ("at", i64)):
                 extra[f"extra/{x.name}/{key}"] = lead, dtype
         return {
@@ -136,10 +138,13 @@ class Gather:
     def _large(self, stage: str, lead: tuple, dtype: torch.dtype, tail: tuple) -> tuple[tuple, torch.dtype]:
         """Shape and type of a large field's buffer; of no size where the field does not travel."""
         stream = self.streams.get(stage)
-        on_device = stage in self.held and isinstance(self.held[stage].array, torch.Tensor)
-        if stage not in self.large or on_device or not stream.shape:
+        if stream is None or stage not in self.large or self._on_device(stage) or not stream.shape:
             return (*lead, *tail), dtype
         return (*lead, *stream.shape), torch.from_numpy(np.empty(0, stream.dtype)).dtype
+
+    def _on_device(self, stage: str) -> bool:
+        """Whether a stage's large field is resident on a GPU, so that only row numbers are copied."""
+        return stage in self.held and isinstance(self.held[stage].array, torch.Tensor)
 
     def fill(self, out: Mapping[str, np.ndarray], rows: np.ndarray, epoch: int) -> None:
         """Write the clips ``rows`` (int64 [B], -1 for a filler) into the buffers ``out``."""
@@ -194,9 +199,9 @@ class Gather:
         lengths = faces.length[row] * real
         at, mask = video_steps(lengths, c.steps, c.stride, c.sampling, draws if self.training else None)
         place = np.where(mask, self.first[FACES.name][row][:, None] + at, 0)
-        time = np.where(mask, pick(faces.small("time"), place), 0.0)
+        time = np.where(mask, pick(faces.required("time"), place), 0.0)
         out["video_time"][:] = time
-        out["video_mask"][:] = mask & pick(faces.small("valid"), place)
+        out["video_mask"][:] = mask & pick(faces.required("valid"), place)
         covered = np.stack([time[:, 0], np.where(mask, time, -np.inf).max(1)], 1)
         covered[~mask[:, 0]] = np.nan
         flow = self.streams.get(FLOW.name)
@@ -204,7 +209,7 @@ class Gather:
         if flow is not None:
             has = mask & (flow.length[row] > 0)[:, None]
             place = np.where(has, self.first[FLOW.name][row][:, None] + at, 0)
-            out["flow_mask"][:] = has & pick(flow.small("valid"), place) & out["video_mask"]
+            out["flow_mask"][:] = has & pick(flow.required("valid"), place) & out["video_mask"]
             scale = flow.small("scale")
             out["scale"][:] = has if scale is None else np.where(has, pick(scale, place), 0)
         if FACES.name in self.held:
@@ -216,7 +221,7 @@ class Gather:
         part = f"extra/{stream.stage}"
         has = (stream.length[row] > 0)[:, None] & out["video_mask"]
         place = np.where(has, self.first[stream.stage][row][:, None] + at, 0)
-        valid = pick(stream.small("valid"), place) if "valid" in stream.spec.small else True
+        valid = pick(stream.required("valid"), place) if "valid" in stream.spec.small else True
         out[f"{part}/mask"][:] = has & valid
         out[f"{part}/time"][:] = out["video_time"]
         if stream.stage in self.held:
@@ -255,16 +260,14 @@ class Gather:
         """The rows of an audio stage that go with ``around``, s [N,2]; NaN for anywhere."""
         shift = chance - 0.5 if self.training else np.zeros(len(row))
         begin, hops = self.first[stream.stage][row], stream.length[row] * real
-        return choose_rows(stream.small("time"), begin, hops, around, shift, steps)
+        return choose_rows(stream.required("time"), begin, hops, around, shift, steps)
 
     def _copy(self, out, row, at, runs) -> None:
         """Copy the large fields, one call a clip and field; ``take`` holds no lock while it copies."""
         for stage in self.large:
             stream, held = self.streams[stage], self.held.get(stage)
-            target = out[
-                f"extra/{stage}/values" if any(x.name == stage for x in self.extra) else stream.field
-            ]
-            if not target.size:
+            target = out[stream.field if stream.spec.switch else f"extra/{stage}/values"]
+            if not target.size or self._on_device(stage):
                 continue
             first = (stream.start if held is None else held.first)[row]
             has = (out["real"] & (stream.length[row] > 0)).tolist()
@@ -277,7 +280,7 @@ class Gather:
                 if not there:
                     target[b] = 0
                     continue
-                source = stream.whole(shard[b]) if held is None else held.array
+                source = stream.whole(shard[b]) if held is None else np.asarray(held.array)
                 if stage in runs:
                     n = count[b]
                     target[b, :n] = source[begin[b] : begin[b] + n]

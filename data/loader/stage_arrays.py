@@ -112,6 +112,19 @@ class Stream:
     def _field(self, shard: int, name: str) -> np.ndarray:
         return self.maps.field(self.paths[shard], self.sizes[shard], self.layouts[shard][name])
 
+    def required(self, name: str) -> np.ndarray:
+        """A small field of all clips, as `small` returns it.
+
+        Raises:
+            CacheError: if the stage does not store the field.
+        """
+        values = self.small(name)
+        if values is None:
+            raise CacheError(
+                f"stage {self.stage!r} stores no field {name!r}; run `deiii preprocess` to compute it again"
+            )
+        return values
+
     def small(self, name: str) -> np.ndarray | None:
         """A small field of all clips, end to end in row order; a clip's rows begin at `first`.
 

@@ -29,7 +29,10 @@ def features(with_audio: bool = True):
     """Four seconds; every row holds its own time in ms, so that a batch tells which rows it took."""
     frame_time, hop_time, state_time = np.arange(100) / 25, np.arange(400) / 100, 0.005 + np.arange(200) / 50
     valid = np.arange(100) % 7 > 0
-    rows = lambda time, shape: np.round(1000 * time)[(..., *(None,) * len(shape))] * np.ones(shape)
+
+    def rows(time, shape):
+        return np.round(1000 * time)[(..., *(None,) * len(shape))] * np.ones(shape)
+
     arrays = {
         "faces": {"frames": np.zeros((100, 8, 8, 3), np.uint8), "time": frame_time, "valid": valid},
         "appearance": {"vector": rows(frame_time, (5,)).astype(np.float32), "time": frame_time},
