@@ -15,7 +15,7 @@ WORST  ?=
 SEEDS  ?= 0,1,2,3,4
 ARGS   ?=
 
-SETTINGS = $(CONFIG) $(if $(ROOT),corpus.root=$(ROOT)) $(ARGS)
+SETTINGS = $(CONFIG) $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS)
 DEFAULTED = $(if $(filter file,$(origin CONFIG)),$(warning no CONFIG= given; using the synthetic corpus: $(CONFIG)))
 
 .DEFAULT_GOAL := help
@@ -75,27 +75,27 @@ preprocess: $(STAMP) ## compute the feature caches of a corpus [CONFIG= ROOT= AR
 	$(DEFAULTED)$(PY) -m deiii preprocess $(SETTINGS)
 
 train: $(STAMP) ## train a network on the caches [CONFIG= ROOT= RUN= ARGS=]
-	$(DEFAULTED)$(PY) -m deiii train $(SETTINGS) train.run=$(RUN)
+	$(DEFAULTED)$(PY) -m deiii train $(SETTINGS) "train.run=$(RUN)"
 
 evaluate: $(STAMP) ## score a run on its test speakers [RUN=]
-	$(PY) -m deiii evaluate $(RUN)
+	$(PY) -m deiii evaluate "$(RUN)"
 
 inspect: $(STAMP) ## picture and video of clips [MEDIA=clip.mp4 or WORST=20]
 	$(PY) -m deiii inspect $(MEDIA) $(if $(WORST),--worst $(WORST)) $(SETTINGS)
 
 predict: $(STAMP) ## predict the emotion in media files [RUN= MEDIA= OUT=video.mp4]
 	$(if $(MEDIA),,$(error name files or folders: make predict RUN=runs/demo MEDIA=clip.mp4))
-	$(PY) -m deiii predict $(RUN) $(MEDIA) $(if $(OUT),--overlay $(OUT)) $(ARGS)
+	$(PY) -m deiii predict "$(RUN)" $(MEDIA) $(if $(OUT),--overlay "$(OUT)") $(ARGS)
 
 compare: $(STAMP) ## compare runs, with paired intervals [RUNS="runs/a runs/b"]
 	$(if $(RUNS),,$(error name two runs or more: make compare RUNS="runs/a runs/b"))
 	$(PY) -m deiii compare $(RUNS) $(ARGS)
 
 export: $(STAMP) ## write a run as one folder for use elsewhere [RUN= OUT=folder]
-	$(PY) -m deiii export $(RUN) $(or $(OUT),$(RUN)/export) $(ARGS)
+	$(PY) -m deiii export "$(RUN)" "$(or $(OUT),$(RUN)/export)" $(ARGS)
 
 download: $(STAMP) ## download a corpus [CORPUS=ravdess|crema_d ROOT= ARGS=]
-	$(PY) -m deiii download $(CORPUS) $(if $(ROOT),corpus.root=$(ROOT)) $(ARGS)
+	$(PY) -m deiii download $(CORPUS) $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS)
 
 doctor: $(STAMP) ## check versions, devices, codecs, weights, memory and disk
 	$(PY) -m deiii doctor $(ARGS)
@@ -105,15 +105,15 @@ docs: $(STAMP) ## write the reference of settings and the picture of the archite
 	$(PY) docs/make_architecture.py
 
 crossval: $(STAMP) ## train and score every fold with every seed [CONFIG= RUN= ARGS="... --seeds 0,1"]
-	$(PY) -m deiii crossval $(SETTINGS) train.run=$(RUN)
+	$(PY) -m deiii crossval $(SETTINGS) "train.run=$(RUN)"
 
 ablation: $(STAMP) ## remove the parts of DE-III in turn, on the synthetic corpus [ARGS=]
 	$(PY) -m benchmarks.ablation $(ARGS)
 
 ravdess: $(STAMP) ## RAVDESS audio, 6 folds, and an SVM for comparison [ROOT= SEEDS=0 ARGS=]
-	$(PY) -m deiii preprocess configs/ravdess_audio.yaml $(if $(ROOT),corpus.root=$(ROOT)) $(ARGS)
-	$(PY) -m deiii crossval configs/ravdess_audio.yaml $(if $(ROOT),corpus.root=$(ROOT)) train.run=runs/ravdess_audio $(ARGS) --seeds $(SEEDS)
-	$(PY) -m benchmarks.ravdess_svm $(if $(ROOT),corpus.root=$(ROOT)) --against runs/ravdess_audio --out runs/ravdess_audio/svm.json
+	$(PY) -m deiii preprocess configs/ravdess_audio.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS)
+	$(PY) -m deiii crossval configs/ravdess_audio.yaml $(if $(ROOT),"corpus.root=$(ROOT)") train.run=runs/ravdess_audio $(ARGS) --seeds $(SEEDS)
+	$(PY) -m benchmarks.ravdess_svm $(if $(ROOT),"corpus.root=$(ROOT)") --against runs/ravdess_audio --out runs/ravdess_audio/svm.json
 
 corpus: $(STAMP) ## make the synthetic corpus only
 	$(PY) -m deiii synthesize $(SETTINGS)

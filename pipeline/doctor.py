@@ -5,7 +5,6 @@ A problem keeps a part of deiii from working and makes the exit status non-zero.
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from deiii.data.config.schema import Config
+from deiii.data.tools.machine import usable_cores
 
 LEAST_DISK_GB, LEAST_MEMORY_GB = 5.0, 4.0
 DECODERS = {  # codecs, and where they are used
@@ -76,7 +76,7 @@ def report(results: Iterator[Check]) -> int:
 def _python(config: Config) -> Iterator[Check]:
     version = platform.python_version()
     fits = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    text = f"{version} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    text = f"{version} on {platform.system()} {platform.machine()}, {usable_cores()} usable cores"
     cure = "" if fits else "make a new environment: rm -r .venv && make setup PYTHON=python3.12"
     yield Check("ok" if fits else "problem", "python", text, cure)
 

@@ -34,6 +34,7 @@ class Status(StrEnum):
     CRASHED_DECODER = "crashed_decoder"
     TIMED_OUT = "timed_out"
     OUT_OF_MEMORY = "out_of_memory"
+    FAILED = "failed"  # an error that nothing explains; the next run tries the clip again
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import field, fields, is_dataclass, make_dataclass
 from functools import lru_cache
@@ -48,7 +49,7 @@ def load_config(paths: str | Path | Iterable[str | Path] = (), overrides: Iterab
     """
     merged = OmegaConf.structured(config_class())
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
-        merged = _merge(merged, read_yaml(find_config(path)), str(path))
+        merged = _merge(merged, read_yaml(find_config(path), _text_keys() | _list_keys()), str(path))
     return _finish(merged, overrides)
 
 
@@ -58,7 +59,8 @@ def parse_config(text: str, overrides: Iterable[str] = ()) -> Config:
     Raises:
         ConfigError: as `load_config`.
     """
-    merged = _merge(OmegaConf.structured(config_class()), parse_yaml(text, "settings"), "settings")
+    tree = parse_yaml(text, "settings", _text_keys() | _list_keys())
+    merged = _merge(OmegaConf.structured(config_class()), tree, "settings")
     return _finish(merged, overrides)
 
 
@@ -151,6 +153,41 @@ def all_keys(section: type | Any = Config, prefix: str = "") -> list[str]:
     return names
 
 
+def text_keys(section: type | Any = Config, prefix: str = "", lists: bool = False) -> list[str]:
+    """The dotted names of the settings whose values are text; with ``lists``, lists of text.
+
+    >>> "corpus.root" in text_keys(), "faces.size" in text_keys(), "mix" in text_keys(lists=True)
+    (True, False, True)
+    """
+    kinds = ("list[str]", list[str]) if lists else ("str", "str | None", str)
+    names: list[str] = []
+    instance = section() if isinstance(section, type) else section
+    for f in fields(instance):
+        value = getattr(instance, f.name)
+        if is_dataclass(value):
+            names += text_keys(value, f"{prefix}{f.name}.", lists)
+        elif f.type in kinds:
+            names.append(prefix + f.name)
+    return names
+
+
+def expand_home(section: Any) -> None:
+    """Put the home folder in place of a leading ``~`` in every setting that names a file or folder."""
+    for f in fields(section):
+        value = getattr(section, f.name)
+        if is_dataclass(value):
+            expand_home(value)
+        elif f.metadata.get("path") and isinstance(value, str):
+            setattr(section, f.name, _at_home(value))
+        elif f.metadata.get("path") and isinstance(value, list):
+            setattr(section, f.name, [_at_home(item) for item in value])
+
+
+def _at_home(path: str) -> str:
+    """The path with the home folder for a leading ``~``; nothing else is expanded, not even ``~user``."""
+    return os.path.expanduser(path) if path == "~" or path.startswith("~/") else path
+
+
 def changed_settings(before: Any, after: Any, prefix: str = "") -> list[str]:
     """The settings that differ and change a result, as ``key: old -> new``.
 
@@ -204,11 +241,12 @@ def _finish(merged: Any, overrides: Iterable[str]) -> Config:
         key, sep, value = item.partition("=")
         if not sep or not key:
             raise ConfigError(f"an override has the form key=value, not {item!r}")
-        merged = _merge(merged, parse_override(key, value), f"override {item!r}")
+        merged = _merge(merged, parse_override(key, value, _text_keys(), _list_keys()), f"override {item!r}")
     config = OmegaConf.to_object(merged)
     if not isinstance(config, Config):
         raise TypeError(f"merged settings became a {type(config).__name__}, not a Config")
     check_choices(config)
+    expand_home(config)
     return config
 
 
@@ -249,3 +287,13 @@ def _hint(key: str) -> str:
 @lru_cache(maxsize=1)
 def _keys() -> list[str]:
     return all_keys(config_class())
+
+
+@lru_cache(maxsize=1)
+def _text_keys() -> frozenset[str]:
+    return frozenset(text_keys(config_class()))
+
+
+@lru_cache(maxsize=1)
+def _list_keys() -> frozenset[str]:
+    return frozenset(text_keys(config_class(), lists=True))

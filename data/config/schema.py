@@ -46,8 +46,9 @@ class Config:
     mix: list[str] = opt(
         [],
         "Configs of further corpora to train and test on together with this one; classes are joined by name.",
+        path=True,
     )
-    cache: str = opt("cache", "Folder of the feature caches.", operational=True)
+    cache: str = opt("cache", "Folder of the feature caches.", operational=True, path=True)
     stages: list[str] = opt(
         ["faces", "flow", "logmel"],
         "Stages to compute: these, and those that installed packages add.",
@@ -86,7 +87,8 @@ class Config:
     )
     retry: bool = opt(
         False,
-        "Compute shards again in which a clip ended as timed_out, out_of_memory or crashed_decoder.",
+        "Compute shards again in which a clip ended as timed_out, out_of_memory or crashed_decoder. "
+        "Clips that ended as failed are tried again by every run.",
         operational=True,
     )
     check: str = opt(

@@ -14,6 +14,7 @@ def opt(
     operational: bool = False,
     low: float | None = None,
     group: str = "",
+    path: bool = False,
 ) -> Any:
     """Declare a setting as a dataclass field.
 
@@ -26,6 +27,8 @@ def opt(
         low: the lowest allowed value.
         group: entry-point group (`deiii.data.config.plugins`); names that installed packages add to it are
             allowed beside ``choices``.
+        path: whether it names a file or folder (each item, for a list); a leading ``~`` is then the home
+            folder.
 
     >>> from dataclasses import dataclass
     >>> @dataclass
@@ -35,6 +38,7 @@ def opt(
     112
     """
     meta = {"help": help, "choices": choices, "operational": operational, "low": low, "group": group}
+    meta["path"] = path
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=meta)
     return field(default=default, metadata=meta)

@@ -36,11 +36,12 @@ class CorpusConfig:
         choices=("synthetic", "ravdess", "crema_d", "msp_improv", "table"),
         group=CORPORA,
     )
-    root: str = opt("raw/synthetic", "Folder that holds the corpus.")
+    root: str = opt("raw/synthetic", "Folder that holds the corpus.", path=True)
     table: str | None = opt(
         None,
         "Path of the CSV file with the columns path, speaker, label and optionally valence, arousal, "
         "dominance, fold; root/clips.csv if empty. Used if corpus.name=table.",
+        path=True,
     )
     modality: str = opt(
         "audio-video",
@@ -70,6 +71,7 @@ class FacesConfig:
         None,
         "Path of the detector's weights; if empty, they are found or downloaded by their name.",
         operational=True,
+        path=True,
     )
     size: int = opt(112, "Height and width of the stored crop in px.")
     align: str = opt(
@@ -124,6 +126,7 @@ class FlowConfig:
         None,
         "RAFT weights: a path or the name of a torchvision weights enum; torchvision's default if empty.",
         operational=True,
+        path=True,
     )
     updates: int = opt(
         12, "Number of RAFT's refinement steps; more are slower and more accurate up to about 12.", low=1
@@ -208,9 +211,9 @@ class ClusterConfig:
     )
     interface: str | None = opt(None, "Network interface between SLURM nodes, e.g. ib0.", operational=True)
     scratch: str | None = opt(
-        None, "Local folder of a SLURM node for Dask's temporary files.", operational=True
+        None, "Local folder of a SLURM node for Dask's temporary files.", operational=True, path=True
     )
-    logs: str = opt("slurm", "Folder for the output of SLURM jobs.", operational=True)
+    logs: str = opt("slurm", "Folder for the output of SLURM jobs.", operational=True, path=True)
     namespace: str = opt("default", "Kubernetes namespace.", operational=True)
     image: str | None = opt(
         None, "Container image in which deiii is installed (Kubernetes).", operational=True

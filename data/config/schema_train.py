@@ -133,6 +133,7 @@ class ModelConfig:
         None,
         "Path of the ImageNet weights of ResNet-18; if empty, resnet18-f37072fd.pth is taken from "
         "DEIII_WEIGHTS_DIR, or downloaded once.",
+        path=True,
     )
 
 
@@ -169,7 +170,7 @@ class TrainConfig:
         "auto", "Device to train on: cpu, cuda, or auto for a GPU if there is one.", operational=True
     )
     seed: int = opt(0, "Seed of the initial weights, shuffling, augmentation and dropout.")
-    run: str = opt("runs/latest", "Run folder to write.", operational=True)
+    run: str = opt("runs/latest", "Run folder to write.", operational=True, path=True)
     monitor: str = opt(
         "auto",
         "Validation score that chooses the best epoch; auto is uar if classes are predicted, else ccc.",

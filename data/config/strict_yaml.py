@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ class ConfigError(ValueError):
     """A setting is unknown, of the wrong type or out of range; the message says how to correct it."""
 
 
-def read_yaml(path: Path) -> dict:
-    """Read a config file.
+def read_yaml(path: Path, text_keys: Collection[str] = ()) -> dict:
+    """Read a config file; ``text_keys`` as in `parse_yaml`.
 
     Raises:
         ConfigError: if it is larger than `MAX_YAML_BYTES`, is not UTF-8, or is not a mapping in safe YAML.
@@ -27,17 +28,26 @@ def read_yaml(path: Path) -> dict:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from None
-    return parse_yaml(text, str(path))
+    return parse_yaml(text, str(path), text_keys)
 
 
-def parse_yaml(text: str, source: str) -> dict:
-    """Parse YAML text that holds sections of settings; ``source`` names it in messages.
+def parse_yaml(text: str, source: str, text_keys: Collection[str] = ()) -> dict:
+    """Parse YAML text that holds sections of settings.
+
+    Args:
+        text: the YAML.
+        source: its name in messages.
+        text_keys: dotted names of the settings whose values are text. Their values stay as they are
+            written: a folder ``no`` or ``1.10`` is neither a boolean nor a number.
 
     Raises:
-        ConfigError: if it is not a mapping in safe YAML.
+        ConfigError: if it is not a mapping in safe YAML, or if a value that is text is cut by a ``#``.
+
+    >>> parse_yaml("corpus: {root: no}", "a.yaml", ["corpus.root"])
+    {'corpus': {'root': 'no'}}
     """
     try:
-        tree = _load(text)
+        tree = _load(text, text_keys)
     except yaml.YAMLError as error:
         raise ConfigError(f"{source} is not valid YAML: {error}") from None
     if tree is None:
@@ -47,17 +57,27 @@ def parse_yaml(text: str, source: str) -> dict:
     return tree
 
 
-def parse_override(key: str, value: str) -> dict:
+def parse_override(
+    key: str, value: str, text_keys: Collection[str] = (), list_keys: Collection[str] = ()
+) -> dict:
     """One setting as a tree; the value is read as safe YAML, or as text if it is not valid YAML.
+
+    The value of a setting in ``text_keys`` is taken as it is written; ``null`` and nothing mean none.
+    The items of a list in ``list_keys`` stay text.
 
     >>> parse_override("faces.size", "96")
     {'faces': {'size': 96}}
+    >>> parse_override("corpus.root", "/data/Set #1", ["corpus.root"])
+    {'corpus': {'root': '/data/Set #1'}}
     """
     tree: Any
-    try:
-        tree = _load(value)
-    except yaml.YAMLError:
-        tree = value
+    if key in text_keys:
+        tree = None if value in ("null", "") else value
+    else:
+        try:
+            tree = _load(value, list_keys, key)
+        except yaml.YAMLError:
+            tree = value
     for part in reversed(key.split(".")):
         tree = {part: tree}
     return tree
@@ -110,8 +130,37 @@ _StrictLoader.add_implicit_resolver(
 )
 
 
-def _load(text: str) -> Any:
+def _load(text: str, text_keys: Collection[str] = (), key: str = "") -> Any:
+    """The value of YAML text; ``key`` is the setting that the whole text is the value of."""
+    loader = _StrictLoader(text)
     try:
-        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _keep_text(node, key, text_keys, text)
+        return loader.construct_document(node)
     except RecursionError:
         raise yaml.YAMLError("nested too deeply") from None
+    finally:
+        loader.dispose()
+
+
+def _keep_text(node: yaml.Node, key: str, text_keys: Collection[str], text: str) -> None:
+    """Let the plain values of settings in ``text_keys``, and the items of their lists, stay text."""
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            if isinstance(name, yaml.ScalarNode):
+                _keep_text(value, f"{key}.{name.value}".lstrip("."), text_keys, text)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _keep_text(item, key, text_keys, text)
+    elif isinstance(node, yaml.ScalarNode) and key in text_keys and node.style is None:
+        # YAML takes " #1" for a comment. People write comments as " # text".
+        if re.match(r"[ \t]+#[^\s#]", text[node.end_mark.index :]):
+            line = node.start_mark.line + 1
+            raise yaml.YAMLError(f"line {line}: {key} is cut at ' #'; write the value in quotes")
+        if node.tag in _NOT_TEXT:
+            node.tag = "tag:yaml.org,2002:str"
+
+
+_NOT_TEXT = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float"))

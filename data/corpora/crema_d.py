@@ -24,7 +24,7 @@ from pathlib import Path, PurePosixPath
 
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import Clip, Corpus, CorpusError
-from deiii.data.corpora.files import AUDIO, VIDEO, examples, media_files, only_one, root_folder
+from deiii.data.corpora.files import AUDIO, VIDEO, media_files, nothing_there, only_one, root_folder
 
 LETTERS = {"A": "angry", "D": "disgust", "F": "fearful", "H": "happy", "N": "neutral", "S": "sad"}
 CODES = {"ANG": "A", "DIS": "D", "FEA": "F", "HAP": "H", "NEU": "N", "SAD": "S"}
@@ -49,8 +49,8 @@ def scan(config: CorpusConfig) -> Corpus:
     paths = media_files(root, VIDEO + AUDIO)
     found = _one_file_each(paths)
     if not found:
-        got = f"found {examples(paths)}" if paths else "found no media files at all"
-        raise CorpusError(f"crema_d: no files such as {EXAMPLE} under {config.root}; {got}")
+        there = nothing_there(root, paths)
+        raise CorpusError(f"crema_d: no files such as {EXAMPLE} under {config.root}; {there}")
     votes = read_votes(root) if config.labels == "perceived" else {}
     clips = tuple(_clip(i, p, config.labels, votes.get(i)) for i, p in sorted(found.items()))
     if config.labels == "perceived" and not any(c.soft for c in clips):
@@ -130,7 +130,10 @@ def _one_file_each(paths: list[str]) -> dict[str, str]:
     video: dict[str, str] = {}
     for suffix in reversed(VIDEO):
         video |= by_format[suffix]
-    return video or by_format[".wav"] | by_format[".flac"]
+    audio: dict[str, str] = {}
+    for suffix in reversed(AUDIO):
+        audio |= by_format[suffix]
+    return video or audio
 
 
 def _clip(clip_id: str, path: str, labels: str, soft: tuple[float, ...] | None) -> Clip:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from deiii.data.corpora.clips import CorpusError
 
-VIDEO = (".mp4", ".mov", ".avi", ".mkv", ".flv", ".mpg")
-AUDIO = (".flac", ".wav")
+# All suffixes that count as recordings, for every corpus and for prediction. Where a corpus has a clip in
+# several formats, the first in this order is taken.
+VIDEO = (
+    ".mp4", ".mov", ".avi", ".mkv", ".flv", ".mpg",
+    ".mpeg", ".m4v", ".webm", ".wmv", ".asf", ".mts", ".m2ts", ".ts", ".vob",
+    ".3gp", ".3g2", ".ogv", ".mxf", ".dv",
+)  # fmt: skip
+AUDIO = (
+    ".flac", ".wav",
+    ".mp3", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".wma",
+    ".aif", ".aiff", ".aifc", ".au", ".sph", ".amr", ".caf",
+)  # fmt: skip
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 
 
 def root_folder(root: str, corpus: str, example: str) -> Path:
@@ -37,17 +49,53 @@ def media_files(root: Path, suffixes: Iterable[str]) -> list[str]:
     """Files with one of the suffixes (any case), as POSIX paths relative to the root, sorted.
 
     Hidden files and folders are skipped: macOS writes a file ``._name.mp4``, which is not a video, beside
-    every file that it unzips. Links to folders are not followed, because they can form a loop.
+    every file that it unzips. Links to folders are followed. A folder that several paths lead to is
+    listed once, by a path without links where there is one, so that a loop of links ends.
     """
     wanted = tuple(s.lower() for s in suffixes)
-    found = []
-    for folder, folders, names in os.walk(root):
-        folders[:] = [f for f in folders if not f.startswith((".", "__MACOSX"))]
-        relative = Path(folder).relative_to(root)
-        for name in names:
-            if name.lower().endswith(wanted) and not name.startswith("."):
-                found.append((relative / name).as_posix())
-    return sorted(found)
+    return sorted(path.as_posix() for path in _walk(root) if path.name.lower().endswith(wanted))
+
+
+def passed_over(root: Path) -> str:
+    """A sentence that counts the files under the root that are no recordings, by suffix; empty without any.
+
+    >>> passed_over(Path("raw/ravdess"))  # doctest: +SKIP
+    'also there: 24 .zip (unpack them first), 1 .csv'
+    """
+    counts = Counter(path.suffix.lower() for path in _walk(root))
+    others = [(suffix, n) for suffix, n in counts.most_common() if suffix and suffix not in VIDEO + AUDIO]
+    others.sort(key=lambda pair: pair[0] not in ARCHIVES)
+    words = [f"{n} {s}{' (unpack them first)' if s in ARCHIVES else ''}" for s, n in others]
+    return f"also there: {examples(words, 5)}" if words else ""
+
+
+def nothing_there(root: Path, paths: Sequence[str]) -> str:
+    """What a folder holds in place of a corpus's files, for the end of a message."""
+    found = f"found {examples(paths)}" if paths else "found no media files at all"
+    others = passed_over(root)
+    return f"{found}; {others}" if others else found
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Every visible file under the root, relative to it; each real folder once."""
+    seen: set[str] = set()
+    links: list[str] = [str(root)]
+    while links:  # folders without a link in their path come first, so that they keep their own names
+        further: list[str] = []
+        for start in links:
+            for folder, folders, names in os.walk(start):
+                real = os.path.realpath(folder)
+                if real in seen:
+                    folders.clear()
+                    continue
+                seen.add(real)
+                visible = [f for f in sorted(folders) if not f.startswith((".", "__MACOSX"))]
+                linked = [f for f in visible if os.path.islink(os.path.join(folder, f))]
+                further += [os.path.join(folder, f) for f in linked]
+                folders[:] = [f for f in visible if f not in linked]
+                relative = Path(folder).relative_to(root)
+                yield from (relative / name for name in names if not name.startswith("."))
+        links = further
 
 
 def examples(paths: Iterable[str], most: int = 3) -> str:

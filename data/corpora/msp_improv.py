@@ -25,7 +25,7 @@ from pathlib import Path, PurePosixPath
 
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import Clip, Corpus, CorpusError
-from deiii.data.corpora.files import AUDIO, VIDEO, examples, media_files, only_one, root_folder
+from deiii.data.corpora.files import AUDIO, VIDEO, examples, media_files, nothing_there, only_one, root_folder
 
 LETTERS = {"A": "angry", "H": "happy", "N": "neutral", "S": "sad"}
 CLASSES = tuple(LETTERS.values())
@@ -69,8 +69,8 @@ def scan(config: CorpusConfig) -> Corpus:
             only_one(kind, match[1].upper(), path, "msp_improv")
     files = video or audio
     if not files:
-        got = f"found {examples(paths)}" if paths else "found no media files at all"
-        raise CorpusError(f"msp_improv: no files such as {EXAMPLE} under {config.root}; {got}")
+        there = nothing_there(root, paths)
+        raise CorpusError(f"msp_improv: no files such as {EXAMPLE} under {config.root}; {there}")
     table = _find_table(root)
     ratings = read_ratings(table)
     if not ratings.keys() & files.keys():

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import Clip, Corpus, CorpusError
-from deiii.data.corpora.files import AUDIO, VIDEO, examples, media_files, only_one, root_folder
+from deiii.data.corpora.files import AUDIO, VIDEO, examples, media_files, nothing_there, only_one, root_folder
 
 CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 MODALITIES = {"audio-video": 1, "video-only": 2, "audio-only": 3}
@@ -98,7 +98,7 @@ def _nothing_found(
         return want + f"there are files for {there}"
     if odd:
         return want + f"similar names have fields out of range: {examples(odd)}"
-    return want + (f"found {examples(paths)}" if paths else "found no media files at all")
+    return want + nothing_there(Path(config.root), paths)
 
 
 def _name(table: dict[str, int], number: int) -> str:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from pathlib import Path, PurePath
 from deiii.data.config.plugins import CORPORA, installed, load_plugin
 from deiii.data.config.schema import Config, CorpusConfig
 from deiii.data.corpora.clips import Corpus, CorpusError
+from deiii.data.corpora.files import passed_over
 
 # Modules by name, imported on first use: a scan of RAVDESS does not need the code of the synthetic corpus.
 ADAPTERS = {
@@ -26,6 +28,9 @@ ADAPTERS = {
     "msp_improv": "deiii.data.corpora.msp_improv",
     "table": "deiii.data.corpora.table",
 }
+
+PUBLISHED_AS_ARCHIVES = ("ravdess", "crema_d", "msp_improv")  # some of which may still be packed
+_log = logging.getLogger(__name__)
 
 
 def scan(config: CorpusConfig) -> Corpus:
@@ -37,7 +42,11 @@ def scan(config: CorpusConfig) -> Corpus:
         CorpusError: if folder, file names or label files are not as their publisher provides them; the
             message says what was expected, with an example, and what was found.
     """
-    return replace(_adapter(config.name)(config), name=cache_name(config))
+    corpus = _adapter(config.name)(config)
+    others = passed_over(Path(config.root)) if config.name in PUBLISHED_AS_ARCHIVES else ""
+    if "unpack" in others:
+        _log.warning("%s: %d clips under %s; %s", config.name, len(corpus.clips), config.root, others)
+    return replace(corpus, name=cache_name(config))
 
 
 def _adapter(name: str) -> Callable[[CorpusConfig], Corpus]:

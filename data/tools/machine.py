@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import subprocess
@@ -9,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 CPU_INFO = Path("/proc/cpuinfo")  # Linux; elsewhere Python's own words are used
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
 SOURCE = Path(__file__).resolve().parents[2]  # holds data/, model/ and pipeline/
 
 
@@ -26,8 +29,60 @@ def processor() -> str:
 
 
 def machine() -> str:
-    """Return the processor and the number of its logical cores as text."""
-    return f"{processor()}, {os.cpu_count()} cores"
+    """Return the processor and the number of cores that this process may use as text."""
+    cores = usable_cores()
+    return f"{processor()}, {cores} core{'s' if cores > 1 else ''}"
+
+
+def usable_cores(root: Path = CGROUPS) -> int:
+    """Return the number of processor cores that this process may keep busy, at least 1.
+
+    ``os.cpu_count()`` counts all cores of the machine. ``taskset``, SLURM and Docker's ``--cpuset-cpus``
+    restrict a process to some of them (its affinity); Docker's ``--cpus`` and Kubernetes' limits give
+    it a share of time (the cgroup's quota), which is rounded up to whole cores.
+
+    Args:
+        root: where Linux shows control groups.
+
+    >>> 1 <= usable_cores() <= os.cpu_count()
+    True
+    """
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):  # not Linux
+        cores = os.cpu_count() or 1
+    quotas = [quota for folder in _cgroup_folders(root) if (quota := _cgroup_quota(folder)) is not None]
+    return max(1, min([cores, *(math.ceil(quota) for quota in quotas)]))
+
+
+def _cgroup_folders(root: Path) -> list[Path]:
+    """The folders of this process's control groups and of their parents; each may hold a quota."""
+    folders = [root, root / "cpu", root / "cpu,cpuacct"]
+    try:
+        lines = OWN_CGROUP.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return folders
+    for line in lines:  # "0::/docker/ab12" (version 2), "4:cpu,cpuacct:/docker/ab12" (version 1)
+        _, _, rest = line.partition(":")
+        controllers, _, group = rest.partition(":")
+        base = root / controllers if controllers else root
+        inner = base / group.lstrip("/")
+        folders += [inner, *(p for p in inner.parents if base in p.parents)]
+    return folders
+
+
+def _cgroup_quota(folder: Path) -> float | None:
+    """The cores' worth of time that a control group may use; ``None`` without a limit."""
+    try:
+        if (folder / "cpu.max").is_file():
+            quota, period = (folder / "cpu.max").read_text().split()[:2]
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text().strip()
+            period = (folder / "cpu.cfs_period_us").read_text().strip()
+        cores = int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):  # "max", no such file, no such controller
+        return None
+    return cores if cores > 0 else None  # version 1 writes -1 for no limit
 
 
 def package_versions(*packages: str) -> dict[str, str]:

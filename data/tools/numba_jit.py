@@ -2,10 +2,45 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
+
+
+def use_writable_cache(package: Path) -> None:
+    """Give Numba a folder for the machine code of an installed package, if its usual ones cannot be written.
+
+    librosa asks for a cache when it is imported and fails without one: in a container with a read-only
+    file system, or for a user without a home folder. `NUMBA_CACHE_DIR` is left as it is where it is set.
+
+    Args:
+        package: a folder of the package.
+
+    >>> use_writable_cache(Path(numba.__file__).parent)
+    """
+    if os.environ.get("NUMBA_CACHE_DIR"):
+        return
+    home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "numba"
+    if _can_write(package / "__pycache__") or _can_write(home):
+        return
+    folder = Path(tempfile.gettempdir()) / f"deiii-numba-{os.getuid()}"
+    if _can_write(folder) and folder.stat().st_uid == os.getuid():  # another user's code must not be run
+        os.chmod(folder, 0o700)
+        os.environ["NUMBA_CACHE_DIR"] = str(folder)  # for the processes that this one starts
+        numba.config.reload_config()
+
+
+def _can_write(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# What flock answers where a file system offers no locks: NFS without lockd, some FUSE file systems.
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
 
 
 class Locked(ValueError):
@@ -21,11 +25,12 @@ def writer_lock(
     """Hold the lock of a folder in the block; wait for another process that holds it.
 
     The kernel releases the lock of a process that ends, however it ends. The text in the lock file only
-    tells people which process holds it.
+    tells people which process holds it. Where the file system has no locks, the block runs without one,
+    and ``waiting`` is told so.
 
     Args:
         folder: the folder; created if it does not exist.
-        waiting: called once with a line that names the other process, before waiting for it.
+        waiting: called with a line to show: which other process is waited for, or that there are no locks.
         wait: if false, raise instead of waiting.
 
     Raises:
@@ -39,7 +44,16 @@ def writer_lock(
     with open(folder / ".lock", "a+", encoding="utf-8", errors="replace") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                waiting(
+                    f"the file system of {folder} has no file locks ({error.strerror}); "
+                    "make sure that no other run writes to it"
+                )
+                yield
+                return
+            if not isinstance(error, BlockingIOError):
+                raise
             file.seek(0)
             told = f"another run is writing to {folder} ({file.read().strip() or 'unknown'})"
             if not wait:

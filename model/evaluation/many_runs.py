@@ -6,7 +6,6 @@ A run is finished when its ``metrics.json`` exists. An interrupted run continues
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -17,6 +16,7 @@ import torch
 
 from deiii.data.config.load import changed_settings, load_config, parse_config, to_yaml
 from deiii.data.config.schema import Config
+from deiii.data.tools.machine import usable_cores
 from deiii.model.evaluation.evaluate import evaluate
 from deiii.model.training.run_folder import RunError, RunFolder
 from deiii.model.training.train import train
@@ -94,7 +94,7 @@ def _run_unfinished(configs: Mapping[Name, Config], jobs: int, progress: bool) -
 
 
 def _in_processes(texts: Mapping[Name, str], jobs: int) -> Iterator[Name]:
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = max(1, usable_cores() // jobs)
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         running = {pool.submit(run_one, text, threads): name for name, text in texts.items()}
         try:

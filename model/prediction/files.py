@@ -16,7 +16,7 @@ from deiii.data.tools.progress import progress_bar
 from deiii.model.prediction.predictor import Predictor, load
 from deiii.model.prediction.result import Prediction
 
-SUFFIXES = VIDEO + AUDIO + (".webm", ".m4v", ".mpeg", ".3gp", ".wmv", ".mp3", ".m4a", ".ogg", ".opus")
+SUFFIXES = VIDEO + AUDIO
 BAR = 24  # characters
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -20,6 +20,8 @@ from distributed.core import Status
 from deiii.data.cache.stages import get_stage, with_upstream
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.tools import main_guard
+from deiii.data.tools.machine import usable_cores
 from deiii.data.tools.signals import block_sigint
 from deiii.pipeline.preprocess.cluster_kinds import kubernetes_cluster, local_cluster, slurm_cluster
 
@@ -97,6 +99,7 @@ def _new_cluster(config: Config, tasks: int) -> Iterator[Client]:
     """Start a cluster and its workers."""
     local = config.cluster.kind == "local"
     with dask.config.set(LOCAL_SETTINGS if local else REMOTE_SETTINGS), ExitStack() as closing:
+        mark = closing.enter_context(main_guard.watch_workers())
         with block_sigint():  # workers are started by threads that start here
             others = set(psutil.Process().children())
             cluster, workers = _start(config, tasks)
@@ -109,7 +112,7 @@ def _new_cluster(config: Config, tasks: int) -> Iterator[Client]:
         if not local:
             _await_workers(client, config)
         elif not config.cluster.adaptive:
-            _await_processes(cluster, client, workers)
+            _await_processes(cluster, client, workers, mark)
         yield client
 
 
@@ -138,20 +141,22 @@ def _start_local(config: Config, tasks: int) -> tuple[Any, int]:
             f"this process may have {most} open files, but a scheduler needs {LEAST_FILES} and ten a worker; "
             "allow more with `ulimit -n 1024`"
         )
-    workers = min(config.workers or os.cpu_count() or 1, max(1, tasks))
+    workers = min(config.workers or usable_cores(), max(1, tasks))
     gpus = gpu_count(config)
     if gpus and config.cluster.adaptive:
         raise ConfigError("cluster.adaptive is not for GPUs of this machine; add gpus=0 or leave it out")
     return local_cluster(config, workers, gpus), workers + gpus
 
 
-def _await_processes(cluster: Any, client: Client, wanted: int) -> None:
+def _await_processes(cluster: Any, client: Client, wanted: int, mark: Path) -> None:
     """Wait for the workers of this machine.
 
     Raises:
         ClusterError: a worker process ended while it started.
+        UnguardedMain: the script that runs here starts workers at its top level.
     """
     while (connected := len(client.scheduler_info(n_workers=-1)["workers"])) < wanted:
+        main_guard.check(mark)
         if any(nanny.status in (Status.failed, Status.closed) for nanny in cluster.workers.values()):
             raise ClusterError(
                 f"{wanted - connected} of {wanted} worker processes cannot be started: most likely too few "

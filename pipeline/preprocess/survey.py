@@ -28,6 +28,7 @@ from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
 from deiii.pipeline.preprocess.media_digests import MediaDigests
 
 # Outcomes that a busy machine can cause; retry=true computes shards with such clips again.
+TRIED_AGAIN = {Status.FAILED}  # by every run
 RETRIED = {Status.TIMED_OUT, Status.OUT_OF_MEMORY, Status.CRASHED_DECODER}
 
 
@@ -105,19 +106,17 @@ def finished_shards(
     """The shards of a stage that need no work.
 
     A shard is finished if its file is undamaged, was computed by this recipe, and its clips' media
-    files have not changed since. With ``config.retry``, shards with a clip that ran into a limit are
-    left out.
+    files have not changed since. Shards with a clip that failed by an unexpected error are left
+    out; with ``config.retry``, also those with a clip that ran into a limit.
 
     Returns:
         the records by shard name, and a line about each damaged shard, which is renamed.
     """
     undamaged, notes = _undamaged_shards(folder, recipe, plans, config)
-    if config.retry:
-        undamaged = [
-            (plan, record)
-            for plan, record in undamaged
-            if not any(row.status in RETRIED for row in record.clips)
-        ]
+    again = TRIED_AGAIN | (RETRIED if config.retry else set())
+    undamaged = [
+        (plan, record) for plan, record in undamaged if not any(row.status in again for row in record.clips)
+    ]
     current = digests.of([clip.path for plan, _ in undamaged for clip in plan.clips])
     done = {}
     for plan, record in undamaged:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import av.error
 import cv2
 import numpy as np
 
@@ -17,6 +19,16 @@ from deiii.data.cache.stages import Stage, get_stage, import_function
 from deiii.data.config.load import parse_config
 from deiii.data.config.schema import Config
 from deiii.data.tools.malloc import keep_freed_memory
+from deiii.pipeline.stages.first_clips import MachineFault
+
+# Errors of the system that a disk or network can cause as well as a file. FFmpeg reports damaged files with
+# some of the same numbers, so its own errors are left out.
+MAYBE_MACHINE = frozenset(
+    {
+        errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH,
+        errno.ENETUNREACH, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EAGAIN,
+    }
+)  # fmt: skip
 
 
 def run_clip(stage: str, path: str, config: Config) -> StageResult:
@@ -53,7 +65,11 @@ def run_clip(stage: str, path: str, config: Config) -> StageResult:
     except OSError as error:
         if error.errno in MACHINE_TROUBLE:
             raise
-        return StageResult(Outcome(Status.UNREADABLE, f"{type(error).__name__}: {error}", 0.0))
+        text = f"{type(error).__name__}: {error}"
+        if error.errno in MAYBE_MACHINE and not isinstance(error, av.error.FFmpegError):
+            again = "the disk or the network may be at fault; the next run tries again"
+            return StageResult(Outcome(Status.FAILED, f"{text}; {again}", 0.0))
+        return StageResult(Outcome(Status.UNREADABLE, text, 0.0))
     except Exception as error:  # one unusual file must not end the run; the error is recorded
         return StageResult(_unexpected(error))
 
@@ -62,8 +78,11 @@ def _unexpected(error: Exception) -> Outcome:
     """The outcome of a clip for which deiii raised an unexpected exception."""
     where = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(where.filename).name}:{where.lineno}"
-    reason = f"unexpected {type(error).__name__} at {place}: {error}; please report it with the file"
-    return Outcome(Status.UNREADABLE, reason, 0.0)
+    reason = (
+        f"unexpected {type(error).__name__} at {place}: {error}; the next run tries again; "
+        "if it stays, please report it with the file"
+    )
+    return Outcome(Status.FAILED, reason, 0.0)
 
 
 def run_downstream(
@@ -88,8 +107,21 @@ def inherited(stage: str, outcome: Outcome) -> StageResult:
 
 
 def load_models(stage: str, config: Config) -> None:
-    """Load the models of a stage into this process, so that wrong weights end a run at its start."""
-    loaded_models(get_stage(stage), config)
+    """Load the models of a stage into this process, so that wrong weights end a run at its start.
+
+    Raises:
+        MachineFault: if the stage's code cannot be imported.
+    """
+    spec = get_stage(stage)
+    try:
+        import_function(spec.work)
+    except (ImportError, OSError, RuntimeError) as error:
+        raise MachineFault(
+            f"stage {stage} cannot start: {type(error).__name__}: {error}; this is a fault of the "
+            "installation or the machine, not of a clip: `deiii doctor` looks for it; "
+            "where no folder for compiled code can be written, set NUMBA_CACHE_DIR to one that can"
+        ) from error
+    loaded_models(spec, config)
 
 
 @lru_cache(maxsize=2)

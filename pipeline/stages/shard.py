@@ -28,6 +28,7 @@ from deiii.pipeline.stages.clip import (
     run_downstream,
     settle_process,
 )
+from deiii.pipeline.stages.first_clips import watch_first_clips
 from deiii.pipeline.stages.limits import memory_limit, time_limit
 
 
@@ -107,6 +108,8 @@ def _results(task: ShardTask, config: Config) -> Iterator[StageResult]:
         else:
             with time_limit(config.clip_timeout), memory_limit(config.clip_memory_gb):
                 result = run_clip(task.recipe.stage, path, config)
+            if config.max_failed < 1:
+                watch_first_clips(task.recipe.stage, result.outcome)
         yield _with_note(result, clip)
 
 

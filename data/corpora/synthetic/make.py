@@ -11,8 +11,8 @@ import csv
 import io
 import json
 import multiprocessing
-import os
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,9 @@ from deiii.data.corpora.synthetic.face import render_frames
 from deiii.data.corpora.synthetic.plan import ClipPlan, check, clip_count, plan_clip
 from deiii.data.corpora.synthetic.voice import SAMPLE_RATE, render_voice
 from deiii.data.corpora.synthetic.write import write_clip
+from deiii.data.tools import main_guard
 from deiii.data.tools.atomic_files import remove_temporary, write_json, write_text
+from deiii.data.tools.machine import usable_cores
 from deiii.data.tools.progress import progress_bar
 from deiii.data.tools.signals import block_sigint
 
@@ -52,6 +54,7 @@ def make(root: str | Path, config: SyntheticConfig, workers: int = 0, progress: 
 
     >>> make("raw/synthetic", SyntheticConfig(speakers=4))  # doctest: +SKIP
     """
+    main_guard.refuse_in_worker()
     root = Path(root)
     check(config)
     settings = describe(config)
@@ -68,7 +71,7 @@ def make(root: str | Path, config: SyntheticConfig, workers: int = 0, progress: 
     write_json(root / STARTED, settings)
     (root / DONE).unlink(missing_ok=True)
     render = partial(render_clip, str(root), config)
-    workers = min(workers or len(os.sched_getaffinity(0)), len(missing))
+    workers = min(workers or usable_cores(), len(missing))
     with progress_bar(desc="synthetic corpus", unit="clip", total=len(missing), shown=progress) as bar:
         if workers <= 1:
             for n in missing:
@@ -77,13 +80,20 @@ def make(root: str | Path, config: SyntheticConfig, workers: int = 0, progress: 
         else:
             # Spawned, not forked: the calling process may have threads (PyTorch, Dask).
             spawn = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(
-                workers, mp_context=spawn, initializer=cv2.setNumThreads, initargs=(1,)
-            ) as pool:
+            with (
+                main_guard.watch_workers() as mark,
+                ProcessPoolExecutor(
+                    workers, mp_context=spawn, initializer=cv2.setNumThreads, initargs=(1,)
+                ) as pool,
+            ):
                 with block_sigint():
                     rendered = pool.map(render, missing)
-                for _ in rendered:
-                    bar.update()
+                try:
+                    for _ in rendered:
+                        bar.update()
+                except BrokenProcessPool:
+                    main_guard.check(mark)
+                    raise
 
     write_text(root / TABLE, _table(plans))
     write_json(root / DONE, settings)

@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,8 @@ def test_the_processor_comes_from_the_system(tmp_path, monkeypatch):
     info.write_text("processor\t: 0\nmodel name\t: Some CPU @ 2.0 GHz: fast\nmodel name\t: other\n")
     monkeypatch.setattr(machine, "CPU_INFO", info)
     assert machine.processor() == "Some CPU @ 2.0 GHz: fast"
-    assert machine.machine() == f"Some CPU @ 2.0 GHz: fast, {os.cpu_count()} cores"
+    monkeypatch.setattr(machine, "usable_cores", lambda: 2)
+    assert machine.machine() == f"Some CPU @ 2.0 GHz: fast, {machine.usable_cores()} cores"
 
 
 def test_without_cpuinfo_the_architecture_is_named(tmp_path, monkeypatch):
@@ -81,3 +83,52 @@ def test_no_repository_and_no_git_give_no_revision(tmp_path, checkout, monkeypat
     assert machine.source_revision(tmp_path / "nowhere") is None
     monkeypatch.setenv("PATH", str(tmp_path))
     assert machine.source_revision(checkout) is None
+
+
+@pytest.fixture
+def own_group(tmp_path, monkeypatch):
+    """A function that fills a stand-in for /sys/fs/cgroup, on a machine with 8 cores."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    monkeypatch.setattr(machine, "OWN_CGROUP", tmp_path / "own")
+
+    def fill(own: str, files: dict[str, str]) -> Path:
+        (tmp_path / "own").write_text(own)
+        for name, text in files.items():
+            (tmp_path / "fs" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "fs" / name).write_text(text)
+        return tmp_path / "fs"
+
+    return fill
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "cores"),
+    [
+        ("0::/\n", {"cpu.max": "max 100000\n"}, 8),
+        ("0::/\n", {"cpu.max": "150000 100000\n"}, 2),
+        ("0::/\n", {"cpu.max": "50000 100000\n"}, 1),
+        ("0::/a/b\n", {"a/cpu.max": "300000 100000\n", "a/b/cpu.max": "max 100000\n"}, 3),
+        ("0::/a/b\n", {"a/cpu.max": "max 100000\n", "a/b/cpu.max": "400000 100000\n"}, 4),
+        (
+            "4:cpu,cpuacct:/docker/x\n",
+            {
+                "cpu,cpuacct/docker/x/cpu.cfs_quota_us": "200000\n",
+                "cpu,cpuacct/docker/x/cpu.cfs_period_us": "100000\n",
+            },
+            2,
+        ),
+        ("", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+        ("nonsense", {"cpu.max": ""}, 8),
+    ],
+)
+def test_a_containers_share_of_time_bounds_the_cores(own_group, own, files, cores):
+    assert machine.usable_cores(own_group(own, files)) == cores
+
+
+def test_affinity_bounds_the_cores():
+    code = "from deiii.data.tools.machine import usable_cores; print(usable_cores())"
+    first = min(os.sched_getaffinity(0))
+    command = ["taskset", "-c", str(first), sys.executable, "-c", code]
+    if shutil.which("taskset") is None:
+        pytest.skip("needs taskset")
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -56,4 +57,26 @@ def test_the_lock_of_a_dead_process_is_free(held):
 def test_the_text_in_the_lock_file_has_no_effect(tmp_path):
     (tmp_path / ".lock").write_bytes(b"process 1 on another host \xff\x00")
     with writer_lock(tmp_path, wait=False):
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_told_of_and_used(tmp_path, monkeypatch, number):
+    def refuse(file, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("deiii.data.tools.writer_lock.fcntl.flock", refuse)
+    lines = []
+    with writer_lock(tmp_path, lines.append):
+        (tmp_path / "done").touch()
+    assert (tmp_path / "done").exists() and len(lines) == 1
+    assert "no file locks" in lines[0] and str(tmp_path) in lines[0] and "no other run" in lines[0]
+
+
+def test_another_error_of_the_lock_is_raised(tmp_path, monkeypatch):
+    def refuse(file, operation):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("deiii.data.tools.writer_lock.fcntl.flock", refuse)
+    with pytest.raises(OSError, match="Input/output"), writer_lock(tmp_path, pytest.fail):
         pass

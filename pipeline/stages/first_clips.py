@@ -1,0 +1,65 @@
+"""The first clips of a worker, watched for one error that hits them all alike.
+
+An unexpected error is recorded as the outcome of its clip, because one strange file must not end a run.
+If the same error meets every one of the first clips, the clips are not its cause, but the machine or the
+installation: a folder that cannot be written, a library that is missing. Then the run ends with that
+error, before it has recorded it for the whole corpus.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from deiii.data.cache.outcomes import Outcome, Status
+
+FIRST = 5  # clips
+
+
+class MachineFault(RuntimeError):
+    """The machine or the installation keeps a stage from working; the message says what to do."""
+
+
+@dataclass
+class FirstClips:
+    """The errors of a stage's first clips in this process.
+
+    Attributes:
+        stage: name of the stage.
+        errors: kind and place of each error so far, without its details.
+        over: whether some clip ended in another way, so that nothing is left to watch.
+
+    >>> first = FirstClips("logmel")
+    >>> first.add(Outcome(Status.OK))
+    >>> first.over
+    True
+    """
+
+    stage: str
+    errors: list[str] = field(default_factory=list)
+    over: bool = False
+
+    def add(self, outcome: Outcome) -> None:
+        """Take note of a clip's outcome.
+
+        Raises:
+            MachineFault: if it is the `FIRST`-th clip, and all ended with the same unexpected error.
+        """
+        if self.over:
+            return
+        kind = outcome.reason.partition(": ")[0]
+        self.over = outcome.status is not Status.FAILED or (bool(self.errors) and kind != self.errors[0])
+        self.errors.append(kind)
+        if not self.over and len(self.errors) == FIRST:
+            raise MachineFault(
+                f"the first {FIRST} clips of stage {self.stage} in a worker all ended alike: "
+                f"{outcome.reason}. This is most likely a fault of the machine or the "
+                "installation, which `deiii doctor` looks for. If the clips themselves cause it, max_failed=1 goes on and records it for each"
+            )
+
+
+_first: dict[str, FirstClips] = {}
+
+
+def watch_first_clips(stage: str, outcome: Outcome) -> None:
+    """Take note of an outcome in this process; see `FirstClips.add`."""
+    _first.setdefault(stage, FirstClips(stage)).add(outcome)

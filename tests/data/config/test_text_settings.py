@@ -1,0 +1,91 @@
+"""Paths and other text settings keep every character, on the command line and in YAML files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deiii.data.config.load import load_config, parse_config, text_keys, to_yaml
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.config.words import read_settings
+
+# What neither a path nor a command line can hold, and OmegaConf's references, which are refused.
+PATHS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(
+    lambda text: "${" not in text and text not in ("???", "null", "~") and not text.startswith("~/")
+)
+
+
+@given(PATHS)
+def test_any_path_comes_out_as_it_was_given(path):
+    config = read_settings([f"corpus.root={path}", f"cache={path}", f"train.run={path}"])
+    assert config.corpus.root == config.cache == config.train.run == path
+    assert parse_config(to_yaml(config)) == config
+
+
+@given(path=PATHS)
+def test_any_path_in_a_yaml_file_comes_out_as_it_was_written(path, tmp_path_factory):
+    file = tmp_path_factory.mktemp("config") / "a.yaml"
+    file.write_text(yaml.safe_dump({"cache": path, "mix": [path]}, allow_unicode=True), encoding="utf-8")
+    config = load_config(file)
+    assert config.cache == path and config.mix == [path]
+
+
+@pytest.mark.parametrize("value", ["no", "off", "1.10", "010", "1e3", "2024-01-01", "1:30", "0x10", "True"])
+def test_plain_values_of_text_settings_stay_text(value, tmp_path):
+    (tmp_path / "a.yaml").write_text(f"cache: {value}\ncorpus:\n  root: {value}\nmix: [{value}]\n")
+    config = load_config(tmp_path / "a.yaml")
+    assert config.cache == config.corpus.root == value and config.mix == [value]
+    assert load_config(overrides=[f"mix=[{value}, b]"]).mix == [value, "b"]
+
+
+def test_a_path_cut_by_a_comment_is_refused_and_a_comment_is_not(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("corpus:\n  root: /data/Set #1\n")
+    with pytest.raises(ConfigError, match="a.yaml.*line 2: corpus.root is cut at ' #'.*in quotes"):
+        load_config(file)
+    file.write_text("corpus:\n  root: /data/Set  # where the clips are\n")
+    assert load_config(file).corpus.root == "/data/Set"
+    file.write_text("corpus:\n  root: '/data/Set #1'\n")
+    assert load_config(file).corpus.root == "/data/Set #1"
+
+
+def test_only_the_home_folder_is_expanded(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/anna")
+    words = ["cache=~/cache", "corpus.root=~", "train.run=~ben/run", "mix=[~/a.yaml]", "cluster.queue=~/x"]
+    config = load_config(overrides=words)
+    assert (config.cache, config.corpus.root) == ("/home/anna/cache", "/home/anna")
+    assert config.train.run == "~ben/run" and config.mix == ["/home/anna/a.yaml"]
+    assert config.cluster.queue == "~/x"  # no path
+
+
+def test_a_config_below_a_folder_that_looks_like_a_setting_is_a_config(tmp_path):
+    file = tmp_path / "lr=0.1" / "a.yaml"
+    file.parent.mkdir()
+    file.write_text("workers: 3\n")
+    assert read_settings([str(file)]).workers == 3
+
+
+def test_every_setting_that_names_a_place_is_a_path():
+    from dataclasses import fields, is_dataclass
+
+    from deiii.data.config.schema import Config
+
+    def paths(section, prefix=""):
+        for f in fields(section):
+            value = getattr(section, f.name)
+            if is_dataclass(value):
+                yield from paths(value, f"{prefix}{f.name}.")
+            elif f.metadata["path"]:
+                yield prefix + f.name
+
+    named = set(paths(Config()))
+    assert {"corpus.root", "corpus.table", "cache", "train.run", "faces.weights", "flow.weights"} <= named
+    assert named <= {*text_keys(), *text_keys(lists=True)}
+
+
+def test_a_relative_path_stays_relative():
+    assert not Path(load_config(overrides=["cache=a/b"]).cache).is_absolute()

@@ -1,0 +1,46 @@
+"""A script that starts workers at its top level is told how to guard them, instead of waiting for ever."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers.clips import sound_corpus
+
+PREPROCESS = """
+from deiii.data.config.load import load_config
+from deiii.data.corpora.scan import scan_corpus
+from deiii.pipeline.preprocess.graph import preprocess
+words = ["corpus.name=table", "corpus.root={root}", "cache={folder}/cache", "stages=[logmel]", "workers=2"]
+config = load_config(overrides=words)
+{guard}preprocess(config, scan_corpus(config))
+"""
+SYNTHESIZE = """
+from deiii.data.config.schema import SyntheticConfig
+from deiii.data.corpora.synthetic.make import make
+{guard}make("{folder}/raw", SyntheticConfig(speakers=2, clips_per_class=1, seconds=0.8, size=64), workers=2)
+"""
+GUARD = 'if __name__ == "__main__":\n    '
+
+
+@pytest.mark.parametrize("script", [PREPROCESS, SYNTHESIZE], ids=["preprocess", "synthesize"])
+@pytest.mark.parametrize("guard", ["", GUARD], ids=["without", "with"])
+def test_script_with_and_without_a_main_guard(tmp_path, script, guard):
+    root = tmp_path / "corpus"
+    corpus = sound_corpus(root, speakers=2)
+    rows = [f"{clip.path},{clip.speaker},{clip.label}" for clip in corpus.clips]
+    (root / "clips.csv").write_text("path,speaker,label\n" + "\n".join(rows) + "\n")
+    (tmp_path / "script.py").write_text(script.format(root=root, folder=tmp_path, guard=guard))
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py")], capture_output=True, text=True, timeout=120,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    if guard:
+        assert done.returncode == 0, done.stderr
+        return
+    assert done.returncode == 1
+    assert "script.py starts worker processes at its top level" in done.stderr
+    assert 'if __name__ == "__main__":' in done.stderr
