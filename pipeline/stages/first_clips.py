@@ -42,18 +42,19 @@ class FirstClips:
         """Take note of a clip's outcome.
 
         Raises:
-            MachineFault: if it is the `FIRST`-th clip, and all ended with the same unexpected error.
+            MachineFault: if at least `FIRST` clips have ended, all with the same unexpected error.
         """
         if self.over:
             return
         kind = outcome.reason.partition(": ")[0]
         self.over = outcome.status is not Status.FAILED or (bool(self.errors) and kind != self.errors[0])
         self.errors.append(kind)
-        if not self.over and len(self.errors) == FIRST:
+        if not self.over and len(self.errors) >= FIRST:
             raise MachineFault(
                 f"the first {FIRST} clips of stage {self.stage} in a worker all ended alike: "
-                f"{outcome.reason}. This is most likely a fault of the machine or the "
-                "installation, which `deiii doctor` looks for. If the clips themselves cause it, max_failed=1 goes on and records it for each"
+                f"{outcome.reason}. "
+                "This is most likely a fault of the machine or the installation; `deiii doctor` looks for it. "
+                "If the clips themselves cause it, max_failed=1 goes on and records it for each"
             )
 
 
