@@ -53,7 +53,7 @@ class FirstClips:
             raise MachineFault(
                 f"the first {FIRST} clips of stage {self.stage} in a worker all ended alike: "
                 f"{outcome.reason}. "
-                "This is most likely a fault of the machine or the installation; `deiii doctor` looks for it. "
+                "This is most likely a fault of the machine or the installation: see `deiii doctor`. "
                 "If the clips themselves cause it, max_failed=1 goes on and records it for each"
             )
 
