@@ -20,9 +20,8 @@ from distributed.core import Status
 from deiii.data.cache.stages import get_stage, with_upstream
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.tools import main_guard
 from deiii.data.tools.machine import usable_cores
-from deiii.data.tools.signals import block_sigint
+from deiii.data.tools.signals import block_sigint, check_main_guard, watch_workers
 from deiii.pipeline.preprocess.cluster_kinds import kubernetes_cluster, local_cluster, slurm_cluster
 
 # Dask settings on this machine. After a worker's first death the clips of its shard are isolated
@@ -99,7 +98,7 @@ def _new_cluster(config: Config, tasks: int) -> Iterator[Client]:
     """Start a cluster and its workers."""
     local = config.cluster.kind == "local"
     with dask.config.set(LOCAL_SETTINGS if local else REMOTE_SETTINGS), ExitStack() as closing:
-        mark = closing.enter_context(main_guard.watch_workers())
+        mark = closing.enter_context(watch_workers())
         with block_sigint():  # workers are started by threads that start here
             others = set(psutil.Process().children())
             cluster, workers = _start(config, tasks)
@@ -156,7 +155,7 @@ def _await_processes(cluster: Any, client: Client, wanted: int, mark: Path) -> N
         UnguardedMain: the script that runs here starts workers at its top level.
     """
     while (connected := len(client.scheduler_info(n_workers=-1)["workers"])) < wanted:
-        main_guard.check(mark)
+        check_main_guard(mark)
         if any(nanny.status in (Status.failed, Status.closed) for nanny in cluster.workers.values()):
             raise ClusterError(
                 f"{wanted - connected} of {wanted} worker processes cannot be started: most likely too few "

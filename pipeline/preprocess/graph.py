@@ -15,8 +15,8 @@ from deiii.data.cache.stages import get_stage, import_function
 from deiii.data.config.load import to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
-from deiii.data.tools import main_guard
 from deiii.data.tools.progress import progress_bar
+from deiii.data.tools.signals import refuse_in_worker
 from deiii.data.tools.writer_lock import writer_lock
 from deiii.pipeline.preprocess.cluster import open_cluster, stage_resources
 from deiii.pipeline.preprocess.needed_weights import fetch_needed
@@ -53,7 +53,7 @@ def preprocess(config: Config, corpus: Corpus, report: Callable[[str], None] = p
     >>> preprocess(config, scan_corpus(config)).failed  # doctest: +SKIP
     0
     """
-    main_guard.refuse_in_worker()
+    refuse_in_worker()
     start = time.monotonic()
     try:
         with writer_lock(corpus_folder(config.cache, corpus.name), report):

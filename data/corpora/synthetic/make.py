@@ -26,11 +26,10 @@ from deiii.data.corpora.synthetic.face import render_frames
 from deiii.data.corpora.synthetic.plan import ClipPlan, check, clip_count, plan_clip
 from deiii.data.corpora.synthetic.voice import SAMPLE_RATE, render_voice
 from deiii.data.corpora.synthetic.write import write_clip
-from deiii.data.tools import main_guard
 from deiii.data.tools.atomic_files import remove_temporary, write_json, write_text
 from deiii.data.tools.machine import usable_cores
 from deiii.data.tools.progress import progress_bar
-from deiii.data.tools.signals import block_sigint
+from deiii.data.tools.signals import block_sigint, check_main_guard, refuse_in_worker, watch_workers
 
 FORMAT = 1  # raised when the same settings give other clips
 CSV_FIELDS = ("id", "path", "speaker", "label", "valence", "arousal")
@@ -54,7 +53,7 @@ def make(root: str | Path, config: SyntheticConfig, workers: int = 0, progress: 
 
     >>> make("raw/synthetic", SyntheticConfig(speakers=4))  # doctest: +SKIP
     """
-    main_guard.refuse_in_worker()
+    refuse_in_worker()
     root = Path(root)
     check(config)
     settings = describe(config)
@@ -81,7 +80,7 @@ def make(root: str | Path, config: SyntheticConfig, workers: int = 0, progress: 
             # Spawned, not forked: the calling process may have threads (PyTorch, Dask).
             spawn = multiprocessing.get_context("spawn")
             with (
-                main_guard.watch_workers() as mark,
+                watch_workers() as mark,
                 ProcessPoolExecutor(
                     workers, mp_context=spawn, initializer=cv2.setNumThreads, initargs=(1,)
                 ) as pool,
@@ -92,7 +91,7 @@ def make(root: str | Path, config: SyntheticConfig, workers: int = 0, progress: 
                     for _ in rendered:
                         bar.update()
                 except BrokenProcessPool:
-                    main_guard.check(mark)
+                    check_main_guard(mark)
                     raise
 
     write_text(root / TABLE, _table(plans))
