@@ -84,7 +84,7 @@ ORDER = {
         "network",
         "engine",
     ],
-    "pipeline/stages": ["first_clips clip limits", "isolation", "shard"],
+    "pipeline/stages": ["first_clips limits", "clip", "isolation", "shard"],
     "pipeline/preprocess": [
         "cluster_kinds media_digests needed_weights summary",
         "cluster survey",
