@@ -41,7 +41,7 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP) ## synthetic corpus, preprocessing, training, evaluation on unseen speakers
 	$(PY) -m deiii preprocess configs/synthetic.yaml
 	$(PY) -m deiii train configs/synthetic.yaml configs/tiny.yaml train.run=runs/demo --resume
-	$(PY) -m deiii evaluate runs/demo
+	$(PY) -m deiii evaluate runs/demo --keep
 	@echo 'open the report in a browser; next: "Your own clips" in README.md'
 
 test: $(STAMP) ## lint and the tests without the slow ones (a few minutes)
@@ -77,8 +77,8 @@ preprocess: $(STAMP) ## compute the feature caches of a corpus [CONFIG= ROOT= AR
 train: $(STAMP) ## train a network on the caches [CONFIG= ROOT= RUN= ARGS=]
 	$(DEFAULTED)$(PY) -m deiii train $(SETTINGS) "train.run=$(RUN)"
 
-evaluate: $(STAMP) ## score a run on its test speakers [RUN=]
-	$(PY) -m deiii evaluate "$(RUN)"
+evaluate: $(STAMP) ## score a run on its test speakers [RUN= ARGS=--again]
+	$(PY) -m deiii evaluate "$(RUN)" $(ARGS)
 
 inspect: $(STAMP) ## picture and video of clips [MEDIA=clip.mp4 or WORST=20]
 	$(PY) -m deiii inspect $(MEDIA) $(if $(WORST),--worst $(WORST)) $(SETTINGS)

@@ -58,7 +58,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         help="score a run on its test speakers",
         description="Score the best checkpoint of a run on its test speakers; write metrics.json, "
         "predictions.csv, figures and report.html into the run folder. The settings are those "
-        "stored with the run.",
+        "stored with the run. A run is scored once.",
         examples=["evaluate runs/latest", "evaluate runs/latest cache=/data/cache train.device=cpu"],
     )
     sub.add_argument("run", metavar="RUN", help="run folder, e.g. runs/latest")
@@ -68,6 +68,13 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         default=[],
         metavar="cache=FOLDER|train.device=DEVICE",
         help="the folder of the caches, if they were moved since training; another device",
+    )
+    twice = sub.add_mutually_exclusive_group()
+    twice.add_argument(
+        "--again", action="store_true", help="score a run that was scored before, and record that"
+    )
+    twice.add_argument(
+        "--keep", action="store_true", help="if the run was scored before, print that result; else score it"
     )
 
 
@@ -207,9 +214,16 @@ def _numbers(text: str) -> list[int]:
 
 def _evaluate(args: argparse.Namespace) -> int:
     from deiii.model.evaluation.evaluate import evaluate, summary
+    from deiii.model.training.run_folder import RunFolder
 
     given = take_overrides(args.settings, ["cache", "train.device"], "evaluate")
-    metrics, report = evaluate(args.run, cache=given.get("cache"), device=given.get("train.device"))
+    run = RunFolder(args.run)
+    if args.keep and run.metrics_json.exists():
+        metrics, report = run.read_metrics(), run.report
+    else:
+        metrics, report = evaluate(
+            args.run, cache=given.get("cache"), device=given.get("train.device"), again=args.again
+        )
     print(summary(metrics))
     print(f"report: {report}")
     return 0

@@ -267,13 +267,16 @@ def _inspect(args: argparse.Namespace) -> int:
     from deiii.data.corpora.scan import scan_corpus
     from deiii.pipeline.extract import extract
     from deiii.pipeline.inspect.clips import draw_all, draw_worst
+    from deiii.pipeline.preprocess.claim import own_folder
 
     media, settings = split_words(args.words)
     config = read_settings(settings)
     if not media and args.worst < 1:
         raise ConfigError("name media files, or give --worst N and the settings of a preprocessed corpus")
     if args.worst > 0:
-        draw_worst(config, scan_corpus(config), args.worst, Path(args.out), not args.no_video)
+        draw_worst(
+            config, own_folder(config, scan_corpus(config)), args.worst, Path(args.out), not args.no_video
+        )
     if media:
         clips = ((Path(path).stem, lambda path=path: extract(path, config)) for path in media)
         draw_all(clips, config, Path(args.out), not args.no_video)

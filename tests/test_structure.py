@@ -44,17 +44,18 @@ ORDER = {
     ],
     "data/corpora": [
         "clips download",
-        "files splits synthetic",
+        "differences files splits spelling synthetic",
         "crema_d msp_improv ravdess table",
         "scan",
     ],
     "data/corpora/synthetic": ["plan write", "face voice", "motion make", "__init__"],
     "data/cache": [
-        "flow_codec keys outcomes shard_plan stage",
+        "flow_codec outcomes shard_plan stage",
         "flow_codec_torch shards stages",
         "recipes",
         "index shard_writer",
-        "integrity packed",
+        "identity integrity",
+        "packed",
     ],
     "data/loader": [
         "augment_video batch mapped_files prefetch sampling",
@@ -86,7 +87,7 @@ ORDER = {
     ],
     "pipeline/stages": ["first_clips limits", "clip", "isolation", "shard"],
     "pipeline/preprocess": [
-        "cluster_kinds media_digests needed_weights summary",
+        "claim cluster_kinds media_digests needed_weights summary",
         "cluster survey",
         "shared_files",
         "tasks",
@@ -104,8 +105,8 @@ ORDER = {
     ],
     "model/distributed": ["devices", "ranks", "layers"],
     "model/training": [
-        "checkpoint gather_batch loaders optim run_folder",
-        "losses trained",
+        "checkpoint gather_batch loaders optim parts run_folder",
+        "losses origin trained",
         "scoring",
         "trainer",
         "train",

@@ -20,6 +20,7 @@ import numpy as np
 from deiii.data.cache.outcomes import Status
 from deiii.data.cache.shards import KINDS, ClipRow, FieldLayout, Shard, ShardInfo, read_info
 from deiii.data.corpora.clips import Clip, Corpus
+from deiii.data.corpora.differences import clip_digest, label_digest
 from deiii.data.tools.atomic_files import file_sha256, write_text
 
 INDEX = "index.json"
@@ -76,7 +77,7 @@ class StageIndex:
 
     Attributes:
         stage: its name.
-        key: its key (`deiii.data.cache.keys`).
+        key: its key (`deiii.data.cache.recipes`).
         provenance: the settings that it was computed with.
         shards: its finished shards.
     """
@@ -225,8 +226,7 @@ def _shard_from(tree: Mapping[str, Any]) -> ShardRecord:
 
 def write_table(cache: str | Path, corpus: Corpus) -> None:
     """Write the clip table of a corpus beside its features."""
-    tree = {"format": FORMAT, **asdict(corpus)}
-    write_sealed(corpus_folder(cache, corpus.name) / TABLE, tree)
+    save_corpus(corpus_folder(cache, corpus.name) / TABLE, corpus)
 
 
 def read_table(cache: str | Path, corpus_name: str) -> Corpus:
@@ -235,7 +235,23 @@ def read_table(cache: str | Path, corpus_name: str) -> Corpus:
     Raises:
         CacheError: if there is none, or it is damaged; the message says what to run.
     """
-    path = corpus_folder(cache, corpus_name) / TABLE
+    return load_corpus(corpus_folder(cache, corpus_name) / TABLE)
+
+
+def save_corpus(path: Path, corpus: Corpus) -> None:
+    """Write a clip table as sealed JSON, with the digests of its clips and of its labels."""
+    tree = {"format": FORMAT, **asdict(corpus)}
+    del tree["notes"]
+    tree |= {"clip_digest": clip_digest(corpus), "label_digest": label_digest(corpus)}
+    write_sealed(path, tree)
+
+
+def load_corpus(path: Path) -> Corpus:
+    """Read the clip table that `save_corpus` wrote.
+
+    Raises:
+        CacheError: if there is none, or it is damaged; the message says what to run.
+    """
     try:
         tree = read_sealed(path)
         clips = tuple(
@@ -249,6 +265,7 @@ def read_table(cache: str | Path, corpus_name: str) -> Corpus:
             ranges={name: (low, high) for name, (low, high) in tree["ranges"].items()},
             protocol=tree["protocol"],
             labels=tree["labels"],
+            base=tree.get("base", ""),
         )
     except FileNotFoundError:
         raise CacheError(f"no clip table {path}; run `deiii preprocess` first") from None

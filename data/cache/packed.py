@@ -20,6 +20,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from deiii.data.cache.identity import IDENTITY
 from deiii.data.cache.index import (
     INDEX,
     PACKED,
@@ -72,9 +73,7 @@ def pack(cache: str | Path, archive: str | Path, progress: bool = True) -> tuple
             }
             tree["shards"] = [{"name": s.name, "digest": s.digest} for s in index.shards]
             write_json(target.parent / PACKED, tree)
-    for table in cache.glob(f"*/{TABLE}"):
-        with atomic_path(archive / table.relative_to(cache)) as temporary:
-            shutil.copyfile(table, temporary)
+    _copy_tables(cache, archive)
     return before, after
 
 
@@ -105,10 +104,16 @@ def unpack(archive: str | Path, cache: str | Path, progress: bool = True) -> int
         if shard is index.shards[-1]:
             write_index(target.parent, StageIndex(index.stage, index.key, index.provenance, records))
             records = []
-    for table in archive.glob(f"*/{TABLE}"):
-        with atomic_path(cache / table.relative_to(archive)) as temporary:
-            shutil.copyfile(table, temporary)
+    _copy_tables(archive, cache)
     return total
+
+
+def _copy_tables(source: Path, target: Path) -> None:
+    """Copy the clip tables and the records of whose they are."""
+    for name in (TABLE, IDENTITY):
+        for path in source.glob(f"*/{name}"):
+            with atomic_path(target / path.relative_to(source)) as temporary:
+                shutil.copyfile(path, temporary)
 
 
 def _each(

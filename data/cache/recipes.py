@@ -9,14 +9,15 @@ Preprocessing uses recipes to name the folders that it writes, and training to f
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from deiii.data.cache.keys import stage_key
 from deiii.data.cache.stages import Stage, get_stage, with_upstream
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.tools.canonical_json import canonical_json
 from deiii.data.tools.weights import known_digest
 
 
@@ -26,7 +27,7 @@ class Recipe:
 
     Attributes:
         stage: its name.
-        key: its key (`deiii.data.cache.keys.stage_key`).
+        key: its key (`stage_key`).
         provenance: what the key covers, in readable form; stored in every shard.
         upstream: name of the stage whose result it reads, if any.
     """
@@ -73,3 +74,37 @@ def _identity_of_weights(stage: Stage, config: Config) -> str | None:
     """The digest of the weights that a stage uses with these settings; ``None`` if it uses none."""
     needed = stage.weights(stage.section(config))
     return None if needed is None else known_digest(needed.given, needed.default)
+
+
+def stage_key(
+    stage: str,
+    version: int,
+    params: Mapping[str, Any],
+    weights: str | None = None,
+    upstream: str | None = None,
+) -> str:
+    """The key of a stage's result: the first 12 hex digits of the SHA-256 of canonical JSON.
+
+    Args:
+        stage: the stage's name.
+        version: of the stage's code; raised when the same settings give another result.
+        params: the settings that change the result.
+        weights: digest of the weights, if the stage has any.
+        upstream: key of the stage whose result this one reads, if any.
+
+    Raises:
+        TypeError, ValueError: for parameters that canonical JSON cannot hold.
+
+    >>> stage_key("logmel", 1, {"n_mels": 80}) == stage_key("logmel", 1, {"n_mels": 80.0})
+    True
+    """
+    text = canonical_json(
+        {
+            "stage": stage,
+            "version": version,
+            "params": params,
+            "weights": weights,
+            "upstream": upstream,
+        }
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import field, fields, is_dataclass, make_dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,10 +30,8 @@ from deiii.data.config.strict_yaml import (
 from deiii.data.config.suggest import did_you_mean
 
 CONFIGS = Path(deiii.__file__).parent / "configs"
-PLACES = (
-    "corpus.root",
-    "corpus.clips_per_shard",
-)  # where clips lie and how they are grouped
+# Where clips lie and how they are grouped; clips, labels and stage keys are compared by their digests.
+PLACES = ("corpus.root", "corpus.table", "corpus.clips_per_shard", "mix")
 
 
 def load_config(paths: str | Path | Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> Config:
@@ -188,24 +186,39 @@ def _at_home(path: str) -> str:
     return os.path.expanduser(path) if path == "~" or path.startswith("~/") else path
 
 
-def changed_settings(before: Any, after: Any, prefix: str = "") -> list[str]:
+def result_settings(section: Any, prefix: str = "") -> dict[str, Any]:
+    """The settings that can change a result, by dotted name; operational settings and `PLACES` are left out.
+
+    >>> "train.lr" in result_settings(Config()), "workers" in result_settings(Config())
+    (True, False)
+    """
+    found: dict[str, Any] = {}
+    for f in fields(section):
+        key = prefix + f.name
+        value = getattr(section, f.name)
+        if is_dataclass(value):
+            found |= result_settings(value, f"{key}.")
+        elif not f.metadata["operational"] and key not in PLACES:
+            found[key] = value
+    return found
+
+
+def changed_settings(before: Config, after: Config, but: Sequence[str] = ()) -> list[str]:
     """The settings that differ and change a result, as ``key: old -> new``.
 
-    Operational settings and `PLACES` are left out.
+    Args:
+        before, after: the settings.
+        but: sections that are left out, such as that of a stage whose key is compared.
 
     >>> changed_settings(Config(), load_config(overrides=["train.lr=0.5", "workers=3"]))
     ['train.lr: 0.001 -> 0.5']
     """
-    found: list[str] = []
-    for f in fields(after):
-        key = prefix + f.name
-        old = getattr(before, f.name)
-        new = getattr(after, f.name)
-        if is_dataclass(new):
-            found += changed_settings(old, new, f"{key}.")
-        elif old != new and not f.metadata["operational"] and key not in PLACES:
-            found.append(f"{key}: {old} -> {new}")
-    return found
+    old = result_settings(before)
+    return [
+        f"{key}: {old.get(key)} -> {value}"
+        for key, value in result_settings(after).items()
+        if old.get(key) != value and key.split(".")[0] not in but
+    ]
 
 
 def shipped_configs() -> dict[str, Path]:

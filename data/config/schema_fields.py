@@ -45,5 +45,5 @@ def opt(
 
 
 def result_params(section: Any) -> dict[str, Any]:
-    """The settings of a section that change its result, for `deiii.data.cache.keys.stage_key`."""
+    """The settings of a section that change its result, for `deiii.data.cache.recipes.stage_key`."""
     return {f.name: getattr(section, f.name) for f in fields(section) if not f.metadata["operational"]}

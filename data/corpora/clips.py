@@ -50,6 +50,8 @@ class Corpus:
         ranges: lowest and highest possible value of each attribute.
         protocol: name of the default split protocol in ``data/corpora/protocols/``.
         labels: kind of the labels, if the corpus has several (``acted``, ``perceived``); else empty.
+        base: the name without the digest that tells two corpora of one name apart; empty if it has none.
+        notes: lines for people on how the table was read; not stored.
 
     Raises:
         CorpusError: for two clips of one id, or a label that does not fit the classes.
@@ -62,6 +64,8 @@ class Corpus:
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     protocol: str = "speakers"
     labels: str = ""
+    base: str = ""
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         seen: set[str] = set()

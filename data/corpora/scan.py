@@ -61,6 +61,27 @@ def _adapter(name: str) -> Callable[[CorpusConfig], Corpus]:
     )
 
 
+def scan_again(config: CorpusConfig) -> Corpus | None:
+    """The clips of a corpus that was preprocessed before; ``None`` where it is not there any more.
+
+    Labels come from the corpus as it is now; media files need not be there.
+
+    Raises:
+        CorpusError: the table is there and cannot be read.
+    """
+    if config.name not in ADAPTERS or not Path(config.root).is_dir():
+        return None
+    adapter = import_module(ADAPTERS[config.name])
+    try:
+        if config.name == "table":
+            adapter.find_table(config.table, Path(config.root))
+        else:
+            return replace(adapter.scan(config), name=cache_name(config))
+    except CorpusError:
+        return None  # nothing to compare with
+    return replace(adapter.scan(config, media=False), name=cache_name(config))
+
+
 def cache_name(config: CorpusConfig) -> str:
     """The name of a corpus's folder in a cache; it depends on the settings only, not on the corpus's files.
 

@@ -203,7 +203,7 @@ def make_split(corpus: Corpus, config: SplitConfig) -> Split:
         part = "test" if clip.speaker in test else "val" if clip.speaker in val else "train"
         parts[part].append(clip.id)
     return Split(
-        corpus=corpus.name,
+        corpus=corpus.base or corpus.name,
         protocol=protocol.name,
         fold=config.fold,
         n_folds=len(folds),

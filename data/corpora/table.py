@@ -15,9 +15,9 @@ import math
 import os
 import posixpath
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,6 +25,14 @@ from deiii.data.config.schema import CorpusConfig
 from deiii.data.config.suggest import nearest
 from deiii.data.corpora.clips import Clip, Corpus, CorpusError
 from deiii.data.corpora.files import root_folder
+from deiii.data.corpora.spelling import (
+    MOST_NAMED,
+    NamesOnDisk,
+    check_spellings,
+    clean,
+    fold_labels,
+    require_values,
+)
 
 REQUIRED = ("path", "speaker", "label")
 ATTRIBUTES = ("valence", "arousal", "dominance")
@@ -35,31 +43,52 @@ _DRIVE = re.compile(r"[A-Za-z]:")  # a Windows path from another machine
 EXAMPLE = "path,speaker,label\nclips/anna-01.mp4,anna,happy"
 
 
-def scan(config: CorpusConfig) -> Corpus:
+def scan(config: CorpusConfig, media: bool = True) -> Corpus:
     """The clips of ``config.table``; the classes are its labels, sorted.
 
     Clip ids are paths without their suffix, or with it for clips that differ in nothing else. A file may be
-    missing (its clip ends as ``missing``), but not all files.
+    missing (its clip ends as ``missing``), but not all files. Spellings of one label that differ in case,
+    blanks, invisible characters or number format are one class; `Corpus.notes` has a line for each.
+
+    Args:
+        config: names the table and the root.
+        media: if false, accept a table of which no media file exists, as after preprocessing.
 
     Raises:
-        CorpusError: for missing columns, blank or malformed cells, a clip named twice, values
-            outside every range, or paths that leave the root; the message names the row.
+        CorpusError: for missing columns, blank or malformed cells, cells such as ``nan``, a clip
+            named twice, values outside every range, speakers or folds in several spellings, or
+            paths that leave the root; the message names the row.
     """
     root = root_folder(config.root, "table", "clips/anna-01.mp4")
     table = find_table(config.table, root)
-    rows = list(read_rows(table, Root(root)))
+    numbered = list(read_rows(table, Root(root)))
+    rows = [clip for _, clip, _ in numbered]
     if not rows:
         raise CorpusError(f"{table} has no rows below its header; a table looks like\n{EXAMPLE}")
-    if not any(os.path.exists(root / clip.path) for clip in rows):
+    if media and not any(os.path.exists(root / clip.path) for clip in rows):
         raise CorpusError(
             f"{table}: none of its {len(rows)} files exists, first {root / rows[0].path}; "
             "paths are relative to corpus.root"
         )
-    _check_speakers(rows, table)
-    clips = sorted(_name_clips(rows), key=lambda c: c.id)
+    try:
+        for column in ("label", "speaker", "fold"):
+            require_values(column, ((row, getattr(clip, column) or "") for row, clip, _ in numbered))
+        check_spellings("speakers", _first_rows((row, clip.speaker) for row, clip, _ in numbered))
+        check_spellings("folds", _first_rows((row, clip.fold) for row, clip, _ in numbered if clip.fold))
+        folded, notes = fold_labels((row, clip.label) for row, clip, _ in numbered if clip.label is not None)
+    except CorpusError as error:
+        raise CorpusError(f"{table}: {error}") from None
+    named = [replace(clip, label=folded.get(clip.label or "", None)) for clip in _name_clips(rows)]
+    clips = sorted(named, key=lambda c: c.id)
     classes = tuple(sorted({c.label for c in clips if c.label is not None}))
     name = "table-" + re.sub(r"[^A-Za-z0-9_-]+", "_", table.stem)  # two tables, two caches
-    return Corpus(name, str(root), classes, tuple(clips), attribute_ranges(clips, table))
+    ranges = attribute_ranges(clips, table)
+    said = [f"{table}: label {note}" for note in notes]
+    cleaned = _first_rows(
+        (row, f"{given!a} is read as {clip.speaker!r}") for row, clip, given in numbered if given
+    )
+    said += [f"{table}: speaker {words} (row {row})" for words, row in list(cleaned.items())[:MOST_NAMED]]
+    return Corpus(name, str(root), classes, tuple(clips), ranges, notes=tuple(said))
 
 
 def find_table(name: str | None, root: Path) -> Path:
@@ -86,8 +115,11 @@ def find_table(name: str | None, root: Path) -> Path:
     )
 
 
-def read_rows(table: Path, root: Root) -> Iterator[Clip]:
-    """The clips of the table in order, each with its path as its id.
+def read_rows(table: Path, root: Root) -> Iterator[tuple[int, Clip, str]]:
+    """The clips of the table in order, each after its row number.
+
+    The id of a clip is its path as the table has it, its path the one on the disk; labels are as in the
+    table. The third item is the speaker's cell if it holds invisible characters, else empty.
 
     Raises:
         CorpusError: for a malformed table; the message names the row.
@@ -104,7 +136,9 @@ def read_rows(table: Path, root: Root) -> Iterator[Clip]:
                 if clip.path in seen:
                     raise CorpusError(f"{clip.path} is named before, in row {seen[clip.path]}")
                 seen[clip.path] = reader.line_num
-                yield clip
+                given = cells[columns["speaker"]].strip()
+                odd = "" if " ".join(given.split()) == clip.speaker else given
+                yield reader.line_num, clip, odd
         except UnicodeDecodeError as error:
             raise CorpusError(f"{table} is not UTF-8 ({error.reason}); save it as CSV UTF-8") from None
         except (csv.Error, CorpusError) as error:
@@ -136,6 +170,16 @@ class Root:
         self.given = os.path.abspath(root)
         self.real = os.path.realpath(root)
         self._real_folder = lru_cache(maxsize=65536)(os.path.realpath)
+        self._names = NamesOnDisk(self.real)
+
+    def on_disk(self, path: str) -> str:
+        """The spelling on the disk of a path that `relative` returned; the same path if there is no file.
+
+        Raises:
+            CorpusError: where the file is a link out of the root.
+        """
+        found = self._names.find(path)
+        return path if found == path else self.relative(found)
 
     def relative(self, text: str) -> str:
         """The path in a cell as a normalised POSIX path relative to the root.
@@ -186,7 +230,8 @@ def _columns(header: list[str], table: Path) -> dict[str, int]:
 def _row(cells: list[str], columns: dict[str, int], root: Root) -> Clip:
     if len(cells) <= max(columns.values()):
         raise CorpusError(f"{len(cells)} cells, too few for the header; quote cells that hold commas")
-    cell = {name: cells[index].strip() for name, index in columns.items()}
+    cell = {name: clean(cells[index]) for name, index in columns.items() if name != "path"}
+    cell["path"] = cells[columns["path"]].strip()
     for name in ("path", "speaker"):
         if not cell[name]:
             raise CorpusError(f"{name} is blank")
@@ -194,18 +239,16 @@ def _row(cells: list[str], columns: dict[str, int], root: Root) -> Clip:
     if not cell["label"] and not attributes:
         raise CorpusError("label is blank and there are no attributes")
     path = root.relative(cell["path"])
-    return Clip(
-        path, path, cell["speaker"], cell["label"] or None, None, attributes, cell.get("fold") or None
-    )
+    label = cells[columns["label"]].strip() if cell["label"] else None
+    fold = cell.get("fold") or None
+    return Clip(path, root.on_disk(path), cell["speaker"], label, None, attributes, fold)
 
 
-def _check_speakers(clips: list[Clip], table: Path) -> None:
-    """Refuse two spellings of one name, which would put one speaker into two parts of a split."""
-    spellings: dict[str, str] = {}
-    for name in sorted({clip.speaker for clip in clips}):
-        other = spellings.setdefault(unicodedata.normalize("NFKC", name).casefold(), name)
-        if other != name:
-            raise CorpusError(f"{table}: speakers {other!r} and {name!r} differ in spelling alone; use one")
+def _first_rows(cells: Iterable[tuple[int, str]]) -> dict[str, int]:
+    first: dict[str, int] = {}
+    for row, text in cells:
+        first.setdefault(text, row)
+    return first
 
 
 def _number(name: str, text: str) -> float:
@@ -220,13 +263,10 @@ def _number(name: str, text: str) -> float:
 
 def _name_clips(rows: list[Clip]) -> Iterator[Clip]:
     """The clips with their ids: the path without its suffix if no other clip could have that id."""
-    stems = Counter(posixpath.splitext(clip.path)[0] for clip in rows)
-    paths = {clip.path for clip in rows}
+    stems = Counter(posixpath.splitext(clip.id)[0] for clip in rows)
+    paths = {clip.id for clip in rows}
     for clip in rows:
-        stem = posixpath.splitext(clip.path)[0]
+        stem = posixpath.splitext(clip.id)[0]
         # The stem of `a.mp4.wav` is `a.mp4`, which can be the path of another clip.
         taken = stems[stem] > 1 or stem in paths
-        if taken:
-            yield clip
-        else:
-            yield Clip(stem, clip.path, clip.speaker, clip.label, None, clip.attributes, clip.fold)
+        yield clip if taken else replace(clip, id=stem)

@@ -14,12 +14,12 @@ from typing import TypeVar
 
 import numpy as np
 
+from deiii.data.cache.identity import find_corpus
 from deiii.data.cache.index import (
     CacheError,
     StageIndex,
     corpus_folder,
     read_index,
-    read_table,
     stage_folder,
 )
 from deiii.data.cache.integrity import require_whole
@@ -30,7 +30,6 @@ from deiii.data.config.load import load_config
 from deiii.data.config.schema import Config
 from deiii.data.config.words import read_settings
 from deiii.data.corpora.clips import Clip, Corpus
-from deiii.data.corpora.scan import cache_name
 from deiii.data.loader.stage_arrays import Stream
 
 V = TypeVar("V")
@@ -62,7 +61,12 @@ class FeatureSet:
 
     @classmethod
     def open(
-        cls, config: Config, keys: Mapping[str, str] | None = None, *, whole: bool = False
+        cls,
+        config: Config,
+        keys: Mapping[str, str] | None = None,
+        *,
+        whole: bool = False,
+        folder: str | None = None,
     ) -> FeatureSet:
         """Open the stages that the network needs, from their indices and the sizes of their files alone.
 
@@ -72,13 +76,14 @@ class FeatureSet:
             keys: each stage's key; found from the settings where not given.
             whole: look at every byte of the files first, unless ``config.check`` is content with
                 sizes; what training and evaluation do.
+            folder: the corpus's folder in the cache, if it is known; not for a mixture.
 
         Raises:
             CacheError: where a stage is missing, unfinished or damaged; says what to run and what is there.
         """
         if config.mix:
             return cls.mix([cls.open(part, whole=whole) for part in _parts(config)])
-        corpus = read_table(config.cache, cache_name(config.corpus))
+        corpus = find_corpus(config, folder)
         if corpus.labels and corpus.labels != config.corpus.labels:
             raise CacheError(
                 f"{corpus.name} was last preprocessed with corpus.labels={corpus.labels}; run "

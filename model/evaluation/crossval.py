@@ -11,17 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deiii.data.cache.index import read_table
+from deiii.data.cache.identity import find_corpus
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.corpora.scan import cache_name
-from deiii.data.corpora.splits import number_of_folds
+from deiii.data.corpora.clips import Corpus
+from deiii.data.corpora.splits import PARTS, make_split, number_of_folds
+from deiii.data.loader.feature_set import FeatureSet
 from deiii.model.evaluation.crossval_report import write_crossval
 from deiii.model.evaluation.many_runs import finished, run_all
+from deiii.model.training.parts import check_parts
 from deiii.model.training.run_folder import RunFolder
 
 
@@ -62,9 +64,11 @@ def crossval(
         what ``crossval.json`` holds.
 
     Raises:
-        ConfigError: the protocol does not have a fold, or a fold or a seed is named twice.
+        ConfigError: the protocol does not have a fold, a fold or a seed is named twice, or a part of a fold
+            is empty.
+        RunError: a finished run was made from other settings, clips or labels.
     """
-    corpus = read_table(config.cache, cache_name(config.corpus))
+    corpus = FeatureSet.open(config).corpus if config.mix else find_corpus(config)
     existing = range(number_of_folds(corpus, config.split))
     folds = list(existing) if folds is None else list(folds)
     if unknown := [f for f in folds if f not in existing]:
@@ -76,15 +80,32 @@ def crossval(
         FoldSeed(fold, seed) for seed in seeds for fold in folds
     ]  # all folds of the first seed come first
     configs = {pair: pair_config(config, pair) for pair in pairs}
-    done = sum(finished(c) for c in configs.values())
+    tables: dict[str, Corpus] = {}
+    todo = [pair for pair, own in configs.items() if not finished(own, tables)]
+    done = len(pairs) - len(todo)
     if progress and done:
         print(f"{done} of {len(pairs)} runs are finished already")
+    check_folds(config, sorted({pair.fold for pair in todo}))
     for number, (pair, seconds) in enumerate(run_all(configs, jobs, progress), done + 1):
         metrics = RunFolder(base / pair.name).read_metrics()
         if progress:
             head = f"[{number}/{len(pairs)}] fold {pair.fold} seed {pair.seed}"
             print(f"{head}: {brief(metrics)}; {seconds:.0f} s since the start", flush=True)
     return write_crossval(base, [(c.fold, c.seed, base / c.name) for c in pairs])
+
+
+def check_folds(config: Config, folds: Sequence[int]) -> None:
+    """Refuse folds that cannot be trained or scored, before the first one is trained.
+
+    Raises:
+        ConfigError: a part of a fold is empty or has no labels.
+    """
+    if not folds:
+        return
+    features = FeatureSet.open(config)
+    for fold in folds:
+        split = make_split(features.corpus, replace(config.split, fold=fold))
+        check_parts(features, split, {part: features.rows(getattr(split, part)) for part in PARTS}, config)
 
 
 def brief(metrics: dict[str, Any]) -> str:

@@ -48,6 +48,9 @@ def write_crossval(base: Path, runs: Runs) -> dict[str, Any]:
         "revisions": revisions(p for _, _, p in runs),
         "keys": info["keys"],
     }  # fmt: skip
+    again = [RunFolder(p).path.name for f, s, p in runs if metrics[f, s].get("evaluations", 1) > 1]
+    if again:
+        result["scored_again"] = again
     if classes and len(seeds) > 1:
         result["seed_ensemble"] = _ensemble(tables, folds, seeds, classes)
     for fold, _, path in runs:
@@ -78,6 +81,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         "pooled": {**result["pooled"], **pooled},
         "without": without,
         "seed_ensemble": result.get("seed_ensemble"),
+        "scored_again": result.get("scored_again", []),
     }
     return render("crossval.md.j2", **values)
 

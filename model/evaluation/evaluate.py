@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from deiii.data.cache.identity import latest_corpus
 from deiii.data.config.schema import Config
 from deiii.data.corpora.splits import Split
 from deiii.data.loader.feature_set import FeatureSet
@@ -26,30 +28,45 @@ from deiii.model.network.deiii import DEIII
 from deiii.model.network.hide_streams import hidden_together, hide
 from deiii.model.network.task import Task
 from deiii.model.training.loaders import make_loader
+from deiii.model.training.origin import check_origin
 from deiii.model.training.run_folder import RunError, RunFolder
 from deiii.model.training.scoring import Predictions, score
 from deiii.model.training.trained import load_network
 
+EVALUATE_CURE = (
+    "Its figures would be about other labels than those it learned. To go on, train a new run, or put back "
+    "what it was trained on and run `deiii preprocess`"
+)
+
 
 def evaluate(
-    path: str | Path, cache: str | None = None, device: str | None = None
+    path: str | Path, cache: str | None = None, device: str | None = None, again: bool = False
 ) -> tuple[dict[str, Any], Path]:
-    """Score a run; writes ``metrics.json``, ``predictions.csv``, ``figures/`` and ``report.html``.
+    """Score a run, once; writes ``metrics.json``, ``predictions.csv``, ``figures/`` and ``report.html``.
 
     Args:
         path: a run folder that training made.
         cache: where the feature caches are now; as in training where not given.
         device: auto, cpu or cuda; as in training where not given.
+        again: score a run that was scored before. ``run.json``, ``metrics.json`` and the report then say how
+            often the test speakers were scored.
 
     Returns:
         what ``metrics.json`` holds, and the path of the report.
 
     Raises:
-        RunError: the caches are not those that the run was trained on.
+        RunError: the run was scored before, or caches, clips or labels are not those of its training.
         CheckpointError: no usable best checkpoint.
         DeviceError: the device is not there.
     """
     run = RunFolder(path)
+    earlier = run.evaluations()
+    if earlier and not again:
+        raise RunError(
+            f"the test speakers of {run.path} were scored before (time: {earlier[-1]['time']}), and they are "
+            f"scored once: what is chosen after looking at them is not tested by them. {run.report} has the "
+            "result, `deiii evaluate RUN --keep` prints it; --again scores anew and records that"
+        )
     trained = load_network(path)
     config, task, info = trained.config, trained.task, dict(trained.info)
     if cache is not None:
@@ -76,15 +93,25 @@ def evaluate(
             part: {"in_split": len(getattr(split, part)), "scored": len(predictions.index)}
             for part, predictions in (("test", test), ("val", validation))
         },
+        "evaluations": len(earlier) + 1,
     }
-    write_json(run.metrics_json, metrics)
     write_predictions(run.predictions, prediction_table(test, features, task))
-    return metrics, write_report(run, metrics, info, features, worst_mistakes(test, features, task))
+    report = write_report(run, metrics, info, features, worst_mistakes(test, features, task))
+    write_json(run.metrics_json, metrics)  # last: with it the run counts as scored
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    known = [] if "evaluations" in info else earlier  # an earlier version did not record it
+    for entry in [*known, {"time": now, "epoch": trained.epoch, "device": str(target)}]:
+        run.add_evaluation(entry)
+    return metrics, report
 
 
 def _open_features(run: RunFolder, config: Config, task: Task, info: dict[str, Any]) -> FeatureSet:
-    """Open the caches and check that they are those of the training."""
-    features = FeatureSet.open(config, whole=True)
+    """Open the caches and check that they, and clips and labels, are those of the training."""
+    folder = None if config.mix else info["corpus"]
+    if not config.mix:
+        check_origin(run, latest_corpus(config, folder), EVALUATE_CURE)
+    features = FeatureSet.open(config, whole=True, folder=folder)
+    check_origin(run, features.corpus, EVALUATE_CURE)
     if dict(features.keys) != info["keys"]:
         raise RunError(
             f"{run.path} was trained on caches with the keys {info['keys']}, but {config.cache} has "
@@ -203,6 +230,8 @@ def summary(metrics: dict[str, Any]) -> str:
         f"{counts['scored']} of {counts['in_split']} test clips, {len(test['per_speaker'])} speakers; "
         "95 % intervals are over speakers"
     )
+    if metrics.get("evaluations", 1) > 1:
+        lines.append(f"the test speakers were scored {metrics['evaluations']} times")
     return "\n".join(lines)
 
 

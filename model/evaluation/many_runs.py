@@ -14,30 +14,48 @@ from typing import TypeVar
 
 import torch
 
-from deiii.data.config.load import changed_settings, load_config, parse_config, to_yaml
+from deiii.data.cache.identity import find_corpus
+from deiii.data.cache.recipes import stage_keys
+from deiii.data.config.load import parse_config, to_yaml
 from deiii.data.config.schema import Config
+from deiii.data.corpora.clips import Corpus
+from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.machine import usable_cores
 from deiii.model.evaluation.evaluate import evaluate
-from deiii.model.training.run_folder import RunError, RunFolder
+from deiii.model.training.origin import check_origin, check_settings
+from deiii.model.training.run_folder import RunFolder
 from deiii.model.training.train import train
 
 Name = TypeVar("Name")
 
+REUSE_CURE = "choose another folder with train.run=... (benchmarks: --folder), or remove that run"
 
-def finished(config: Config) -> bool:
+
+def finished(config: Config, tables: dict[str, Corpus] | None = None) -> bool:
     """Return whether a run has been trained and scored.
 
+    Args:
+        config: the settings of the run.
+        tables: clip tables that were read for other runs; takes the one of this run.
+
     Raises:
-        RunError: the run folder holds a finished run of other settings.
+        RunError: the run folder holds a finished run of other settings, clips or labels.
+        CacheError: the corpus is not in the cache, or was changed since it was preprocessed.
     """
     run = RunFolder(config.train.run)
     if not run.metrics_json.exists():
         return False
-    if changed := changed_settings(load_config(run.config), config):
-        raise RunError(
-            f"{run.path} was trained with other settings ({'; '.join(changed[:3])}); "
-            "choose another folder with train.run=... (benchmarks: --folder), or remove that run"
-        )
+    which = repr((config.corpus, config.mix, config.cache))
+    tables = {} if tables is None else tables
+    if config.mix:
+        features = FeatureSet.open(config)
+        keys, tables[which] = features.keys, features.corpus
+    else:
+        keys = stage_keys(config)
+        if which not in tables:
+            tables[which] = find_corpus(config)
+    check_settings(run, config, keys, REUSE_CURE)
+    check_origin(run, tables[which], REUSE_CURE)
     return True
 
 
@@ -75,7 +93,8 @@ def run_all(
 
 
 def _run_unfinished(configs: Mapping[Name, Config], jobs: int, progress: bool) -> Iterator[Name]:
-    todo = {name: config for name, config in configs.items() if not finished(config)}
+    tables: dict[str, Corpus] = {}
+    todo = {name: config for name, config in configs.items() if not finished(config, tables)}
     if not todo:
         return
     first = next(iter(todo.values()))

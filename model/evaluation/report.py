@@ -59,6 +59,7 @@ def write_report(
         "corpus": info["corpus"],
         "run": run.path.resolve().name,
         "epoch": metrics["epoch"],
+        "evaluations": metrics.get("evaluations", 1),
         "classes": info["classes"],
         "clips": metrics["clips"]["test"],
         "n_speakers": len(test["per_speaker"]),

@@ -1,6 +1,7 @@
 """A run folder: everything that is needed to check, repeat, resume and use one training run.
 
-``config.yaml`` (all settings), ``run.json`` (cache keys, classes, versions, revision), ``split.json``,
+``config.yaml`` (all settings), ``run.json`` (cache keys, classes, digests of clips and labels, versions,
+revision, evaluations), ``split.json``, ``clips.json`` (the clip table),
 ``metrics.csv``, ``events/`` (TensorBoard), ``last.safetensors``, ``best.safetensors``,
 ``state.safetensors`` (to resume), and from evaluation ``metrics.json``, ``predictions.csv``,
 ``figures/``, ``report.html``.
@@ -13,19 +14,24 @@ import io
 import json
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from deiii.data.config.load import parse_config, to_yaml
+from deiii.data.cache.stages import stages
+from deiii.data.config.load import changed_settings, parse_config, to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.atomic_files import remove_temporary, write_json, write_text
 from deiii.data.tools.machine import package_versions, source_revision
 
 PACKAGES = ("torch", "torchvision", "numpy", "librosa", "av", "opencv-contrib-python", "h5py", "dask")
+
+
+COMPARED = ("keys", "split", "classes", "clip_digest", "label_digest")  # in run.json, when a run goes on
+KEPT = ("evaluations",)  # in run.json, when a run goes on
 
 
 class RunError(ValueError):
@@ -62,6 +68,9 @@ class RunFolder:
             info: what ``run.json`` shall hold; ``keys``, ``split`` and ``classes`` must stay the same.
             resume: whether the folder may hold a run.
 
+        Settings that change no result (devices, threads, the folder of the caches) may differ, and so may
+        those of a stage that is not used or whose key is the same; the new ones are recorded.
+
         Raises:
             RunError: the folder holds a run and ``resume`` is off, or holds a run of other settings.
         """
@@ -74,23 +83,31 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         remove_temporary(self.path)
         text = to_yaml(config)
-        before_text = _settings_of(self.config) if self.config.exists() else text
-        if before_text != text:
-            changed = _differences(before_text, text)
-            raise RunError(
-                f"{self.path} was started with other settings ({changed}); "
-                "resume with the same settings, or choose another folder with train.run=..."
-            )
-        if self.info.exists():
-            before = self.read_info()
-            for what in ("keys", "split", "classes"):
-                if before.get(what) != json.loads(json.dumps(info[what])):
-                    raise RunError(
-                        f"{self.path} was started with other data ({what} differ); "
-                        "start a new run with train.run=..."
-                    )
+        before = self.read_info() if self.info.exists() else {}
+        if self.config.exists():
+            keys = before.get("keys", {})
+            same = [stage for stage in stages() if info["keys"].get(stage) == keys.get(stage)]
+            changed = _changed(self.config, config, same)
+            if changed:
+                raise RunError(
+                    f"{self.path} was started with other settings ({'; '.join(changed[:3])}); "
+                    "resume with the same ones or choose another folder with train.run=..."
+                )
+        for what in COMPARED:
+            if what in before and before[what] != json.loads(json.dumps(info.get(what))):
+                raise RunError(f"{self.path} was started with other data ({what} differ); start a new run")
         write_text(self.config, text)
-        write_json(self.info, info)
+        write_json(self.info, {**info, **{name: before[name] for name in KEPT if name in before}})
+
+    def add_evaluation(self, entry: dict[str, Any]) -> None:
+        """Record in ``run.json`` that the test speakers were scored."""
+        info = self.read_info()
+        write_json(self.info, {**info, "evaluations": [*info.get("evaluations", []), entry]})
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """When the test speakers were scored; a run that an earlier version evaluated does not say when."""
+        recorded = self.read_info().get("evaluations", [])
+        return recorded or ([{"time": "unknown"}] if self.metrics_json.exists() else [])
 
     def read_info(self) -> dict[str, Any]:
         """Return what `create` recorded.
@@ -152,16 +169,15 @@ def revisions(folders: Iterable[str | Path]) -> list[str]:
     return sorted({str(RunFolder(folder).read_info().get("revision")) for folder in folders})
 
 
-def _settings_of(path: Path) -> str:
-    """The settings of a stored run; one that an older version did not have yet has its default value."""
+def _changed(path: Path, config: Config, same: Sequence[str]) -> list[str]:
+    """Settings that differ from a stored run's and change its result; the stages in ``same`` are left out.
+
+    A setting that an older version did not have yet has its default value.
+    """
     text = path.read_text(encoding="utf-8")
     try:
-        return to_yaml(parse_config(text))
+        return changed_settings(parse_config(text), config, but=same)
     except ConfigError:  # a setting that is gone, or a damaged file: compare the file as it is
-        return text
-
-
-def _differences(before: str, after: str) -> str:
-    old, new = before.splitlines(), after.splitlines()
-    lines = [line.strip() for line in new if line not in old][:3]
-    return ", ".join(lines) or "some settings are missing"
+        old = text.splitlines()
+        lines = [line.strip() for line in to_yaml(config).splitlines() if line not in old]
+        return lines or ["some settings are gone"]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -14,10 +15,10 @@ import torch
 
 from deiii.data.cache.outcomes import MACHINE_TROUBLE
 from deiii.data.cache.stages import get_stage, stages, with_upstream
-from deiii.data.config.load import to_yaml
+from deiii.data.config.load import result_settings
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.corpora.splits import Split, make_split
+from deiii.data.corpora.splits import make_split
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.weights import RESNET18, digest, resolve
 from deiii.data.tools.writer_lock import writer_lock
@@ -26,12 +27,15 @@ from deiii.model.distributed.ranks import Ranks, joined
 from deiii.model.network.task import Task
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.losses import inverse_frequency
+from deiii.model.training.origin import check_origin, digests, save_origin
+from deiii.model.training.parts import check_parts
 from deiii.model.training.run_folder import RunError, RunFolder, provenance
 from deiii.model.training.trainer import Trainer, TrainingSetup
 
-
-class SpeakerLeak(ValueError):
-    """A speaker is in two parts of a split; a score on the test part would mean nothing."""
+RESUME_CURE = (
+    "To go on with this run, put back what it was trained on and run `deiii preprocess`; "
+    "to use the new ones, train a new run with train.run=..."
+)
 
 
 def train(config: Config, resume: bool = False, progress: bool = True) -> dict[str, Any]:
@@ -98,7 +102,7 @@ def _train(
     split = make_split(features.corpus, config.split)
     task = Task.of(features, config)
     rows = {part: features.rows(getattr(split, part)) for part in ("train", "val", "test")}
-    check_parts(features, split, rows)
+    notes = check_parts(features, split, rows, config)
     check_streams(features, rows["train"])
     run = RunFolder(config.train.run)
     info = {
@@ -106,13 +110,18 @@ def _train(
         "classes": list(task.classes), "attributes": list(task.attributes),
         "ranges": [list(r) for r in task.ranges],
         "clips": {part: len(r) for part, r in rows.items()},
-        "seconds": clip_seconds(features, rows["train"]),
+        "seconds": clip_seconds(features, rows["train"]), **digests(features.corpus),
     }  # fmt: skip
     if ranks.first:
+        for note in notes:
+            print(note, file=sys.stderr)
+        if resume:
+            check_origin(run, features.corpus, RESUME_CURE)
         origin = {"imagenet": digest(imagenet)} if imagenet else {}
         run.create(config, {**info, **provenance(), **origin, "processes": ranks.world}, resume)
         split.save(run.split)
-    ranks.check_same({"settings": to_yaml(config), "data": info})
+        save_origin(run, features.corpus)
+    ranks.check_same({"settings": result_settings(config), "data": info})
 
     seed_all(config.train.seed)
     model = task.network(config, imagenet).to(device)
@@ -135,25 +144,6 @@ def check_together(config: Config, ranks: Ranks) -> None:
     """Raise ConfigError for settings that are not supported on several processes."""
     if ranks.world > 1 and config.train.compile:
         raise ConfigError("train.compile is for one process; leave it out under torchrun")
-
-
-def check_parts(features: FeatureSet, split: Split, rows: dict[str, np.ndarray]) -> None:
-    """Check that no part is empty and that no speaker is in two parts.
-
-    Raises:
-        ConfigError: no usable clip is left in a part.
-        SpeakerLeak: names the speakers.
-    """
-    for part in ("train", "val"):
-        if not len(rows[part]):
-            raise ConfigError(f"no usable clip is left in the {part} part of the split")
-    speakers = {part: {features.clips[i].speaker for i in r} for part, r in rows.items()}
-    for one, other in (("train", "test"), ("val", "test"), ("train", "val")):
-        if shared := sorted(speakers[one] & speakers[other]):
-            raise SpeakerLeak(
-                f"speakers are in both the {one} and the {other} part of the split: {', '.join(shared[:5])}; "
-                "nothing was trained. Check the corpus's speakers and the protocol that split.protocol names"
-            )
 
 
 def clip_seconds(features: FeatureSet, rows: np.ndarray) -> dict[str, float]:

@@ -18,6 +18,7 @@ from deiii.data.corpora.clips import Corpus
 from deiii.data.tools.progress import progress_bar
 from deiii.data.tools.signals import refuse_in_worker
 from deiii.data.tools.writer_lock import writer_lock
+from deiii.pipeline.preprocess.claim import claim_folder, shared_recordings
 from deiii.pipeline.preprocess.cluster import open_cluster, stage_resources
 from deiii.pipeline.preprocess.needed_weights import fetch_needed
 from deiii.pipeline.preprocess.shared_files import shared_files
@@ -55,7 +56,10 @@ def preprocess(config: Config, corpus: Corpus, report: Callable[[str], None] = p
     """
     refuse_in_worker()
     start = time.monotonic()
+    for note in corpus.notes:
+        report(note)
     try:
+        corpus = claim_folder(config, corpus, report)
         with writer_lock(corpus_folder(config.cache, corpus.name), report):
             found = survey(config, corpus, report)
             reused = found.finished()
@@ -65,6 +69,8 @@ def preprocess(config: Config, corpus: Corpus, report: Callable[[str], None] = p
             if missing:
                 _compute_missing(config, corpus, found, report)
             indices = _publish(config, corpus, found)
+            for line in shared_recordings(corpus, indices):
+                report(line)
             seconds = time.monotonic() - start
             return summarise(config.cache, corpus, indices, seconds, missing, reused)
     except OSError as error:

@@ -66,8 +66,9 @@ def make_cache(
         write_index(folder, StageIndex(stage, key, {}, records))
     return load_config(
         overrides=[
-            f"corpus.name={adapter}", f"cache={root}", "loader.steps=4", "loader.stride=2",
-            "loader.audio_steps=20", f"loader.crop={size - 4}", "loader.batch=5", "loader.residency=stream",
+            f"corpus.name={adapter}", "corpus.root=/nowhere", f"cache={root}",
+            "loader.steps=4", "loader.stride=2", "loader.audio_steps=20", f"loader.crop={size - 4}",
+            "loader.batch=5", "loader.residency=stream",
         ]
     )  # fmt: skip
 

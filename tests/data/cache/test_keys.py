@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deiii.data.cache.keys import stage_key
+from deiii.data.cache.recipes import stage_key
 from deiii.data.config.schema import FacesConfig, FlowConfig, LogMelConfig, result_params
 from deiii.data.tools.canonical_json import canonical_json
 
@@ -89,7 +89,7 @@ def test_other_types(value):
 
 def test_another_process_agrees():
     tree = "{'b': [0.1, 'ü'], 'a': {'d': 1, 'c': None}}"
-    code = f"from deiii.data.cache.keys import stage_key; print(stage_key('s', 1, {tree}))"
+    code = f"from deiii.data.cache.recipes import stage_key; print(stage_key('s', 1, {tree}))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == stage_key("s", 1, {"a": {"c": None, "d": 1}, "b": [0.1, "ü"]})
 

@@ -70,7 +70,7 @@ def test_spreadsheet_spellings(root, encoding, end):
         ("a/one.mp4,anna", "row 2: 2 cells"),
         ("a/one.mp4,anna,happy\na/one.mp4,bea,sad", "row 3: a/one.mp4 is named before, in row 2"),
         ("a/one.mp4,anna,happy\n./a//one.mp4,bea,sad", "row 3: a/one.mp4 is named before, in row 2"),
-        ("a/one.mp4,anna,happy\nb.mp4,Anna,sad", "'Anna' and 'anna' differ in spelling"),
+        ("a/one.mp4,anna,happy\nb.mp4,Anna,sad", r"'anna' \(row 2\) and 'Anna' \(row 3\) differ in spelling"),
         ("../one.mp4,anna,happy", "row 2: path"),
         ("a/../../one.mp4,anna,happy", "row 2: path"),
         ("/etc/passwd,anna,happy", "row 2: .*outside corpus.root"),

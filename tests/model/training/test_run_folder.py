@@ -23,7 +23,7 @@ def test_resuming_with_other_settings_or_data_is_refused(tmp_path):
     run.create(Config(), INFO, resume=False)
     changed = Config()
     changed.train.lr = 0.5
-    with pytest.raises(RunError, match=r"lr: 0\.5"):
+    with pytest.raises(RunError, match=r"train\.lr: 0\.001 -> 0\.5"):
         run.create(changed, INFO, resume=True)
     with pytest.raises(RunError, match="keys"):
         run.create(Config(), {**INFO, "keys": {"faces": "xyz"}}, resume=True)

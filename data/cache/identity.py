@@ -1,0 +1,210 @@
+"""Which corpus a cache folder belongs to: two corpora of one name get two folders.
+
+``cache/<corpus>/corpus.json`` is written before the first shard. It names the folder's corpus by its place
+(root and table) and by the digest of its clips. A corpus is the same if it is at the same place, whatever was
+edited there, or if it has the same clips and media files at another place
+(`deiii.pipeline.preprocess.claim` compares them). The first corpus of a name gets the plain folder,
+``table-clips``; another one gets ``table-clips-1a2b3c4d``.
+
+>>> from deiii.data.config.load import load_config
+>>> find_corpus(load_config("ravdess")).name                     # doctest: +SKIP
+'ravdess-audio-video-speech'
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from deiii.data.cache.index import (
+    CacheError,
+    corpus_folder,
+    read_sealed,
+    read_table,
+    write_sealed,
+)
+from deiii.data.config.schema import Config, CorpusConfig
+from deiii.data.corpora.clips import Corpus, CorpusError
+from deiii.data.corpora.differences import clip_digest, differences
+from deiii.data.corpora.scan import cache_name, scan_again
+from deiii.data.corpora.table import find_table
+
+IDENTITY = "corpus.json"
+FORMAT = 2  # as of index and clip table
+SUFFIX = re.compile(r"-[0-9a-f]{8}")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Where a corpus is, and which clips it has.
+
+    Attributes:
+        root: absolute path without links.
+        table: absolute path of the CSV without links; empty for a corpus that has none, or if unknown.
+        clips: `clip_digest` of the corpus; empty if unknown.
+    """
+
+    root: str
+    table: str = ""
+    clips: str = ""
+
+    def same_place(self, other: Identity) -> bool:
+        """Whether root and table are the same; an unknown table counts as the same."""
+        tables = {self.table, other.table} - {""}
+        return self.root == other.root and len(tables) < 2
+
+
+def place_of(config: CorpusConfig, root: str | None = None) -> Identity:
+    """The place that settings name, without its clips; ``root`` instead of ``config.root`` where given."""
+    folder = Path(config.root if root is None else root)
+    table = ""
+    if config.name == "table":
+        try:
+            table = os.path.realpath(find_table(config.table, folder))
+        except CorpusError:
+            pass  # it is not on this machine
+    return Identity(os.path.realpath(folder), table)
+
+
+def identity_of(config: CorpusConfig, corpus: Corpus) -> Identity:
+    """The identity of a scanned corpus."""
+    return replace(place_of(config, corpus.root), clips=clip_digest(corpus))
+
+
+def write_identity(cache: str | Path, name: str, identity: Identity) -> None:
+    """Record whose the folder is."""
+    folder = corpus_folder(cache, name)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_sealed(folder / IDENTITY, {"format": FORMAT, **asdict(identity)})
+
+
+def recorded_identity(cache: str | Path, name: str) -> Identity | None:
+    """What ``corpus.json`` of a folder says; ``None`` if there is none or it is damaged."""
+    try:
+        tree = read_sealed(corpus_folder(cache, name) / IDENTITY)
+        return Identity(str(tree["root"]), str(tree["table"]), str(tree["clips"]))
+    except (CacheError, ValueError, KeyError, TypeError, RecursionError, OSError):
+        return None
+
+
+def read_identity(cache: str | Path, name: str) -> Identity | None:
+    """Whose the folder is; ``None`` if nothing in it says so.
+
+    A cache of an earlier version has no ``corpus.json``; its clip table names the root as it was given.
+    """
+    if found := recorded_identity(cache, name):
+        return found
+    try:
+        corpus = read_table(cache, name)
+    except CacheError:
+        return None
+    return Identity(os.path.realpath(corpus.root), "", clip_digest(corpus))
+
+
+def folders_of(cache: str | Path, base: str) -> list[str]:
+    """The folders in which corpora of one name may be, the plain one first."""
+    others = [p.name for p in Path(cache).glob(f"{base}-*") if SUFFIX.fullmatch(p.name[len(base) :])]
+    return [name for name in [base, *sorted(others)] if (Path(cache) / name).is_dir()]
+
+
+def owners(cache: str | Path, base: str) -> dict[str, Identity]:
+    """Whose the folders of one name are; folders that do not say so are left out."""
+    found = {name: read_identity(cache, name) for name in folders_of(cache, base)}
+    return {name: identity for name, identity in found.items() if identity is not None}
+
+
+def find_corpus(config: Config, folder: str | None = None) -> Corpus:
+    """The clip table of the preprocessed corpus that the settings name.
+
+    Where the corpus is on this machine, its labels and clips as they are now are compared with those in the
+    cache. Where it is not, as on a machine for training, the cache is enough.
+
+    Args:
+        config: names the corpus and the cache.
+        folder: the folder in the cache, if it is known, as for a run; it is then not looked for.
+
+    Raises:
+        CacheError: the corpus is not in the cache, several might be meant, or it was changed since it was
+            preprocessed; says what changed and what to run.
+        CorpusError: the corpus's table cannot be read any more.
+    """
+    name, identity = _located(config, folder)
+    corpus = read_table(config.cache, name)
+    now = _current(config, identity, corpus)
+    if now is None or now.labels != corpus.labels:  # other labels of the same clips are told of elsewhere
+        return corpus
+    if changed := differences(corpus, now):
+        raise CacheError(
+            f"{identity.table or identity.root} was changed since it was preprocessed: "
+            f"{'; '.join(changed)}. Run `deiii preprocess` with the same settings; features that do not "
+            "depend on the change are kept"
+        )
+    return corpus
+
+
+def latest_corpus(config: Config, folder: str | None = None) -> Corpus:
+    """The clips and labels as they are now, or as in the cache where the corpus is not on this machine.
+
+    Arguments and errors are those of `find_corpus`, but for a corpus that was changed.
+    """
+    name, identity = _located(config, folder)
+    corpus = read_table(config.cache, name)
+    return _current(config, identity, corpus) or corpus
+
+
+def _located(config: Config, folder: str | None) -> tuple[str, Identity]:
+    base = cache_name(config.corpus)
+    held = owners(config.cache, base)
+    if not held:
+        read_table(config.cache, base)  # raises: it is not there or damaged
+    name = folder if folder in held else _choose(config, held)
+    return name, held[name]
+
+
+def _current(config: Config, identity: Identity, cached: Corpus) -> Corpus | None:
+    """The corpus as it is now; ``None`` where the one of that identity is not on this machine."""
+    here = place_of(config.corpus)
+    if not identity.same_place(here) or not os.path.isdir(here.root):
+        return None
+    now = scan_again(config.corpus)
+    if now is None or config.corpus.name == "table":
+        return now
+    # These corpora are lists of their media files, which may be deleted once they are preprocessed.
+    there = {clip.id for clip in now.clips}
+    gone = (clip for clip in cached.clips if clip.id not in there)
+    return replace(now, clips=tuple(sorted([*now.clips, *gone], key=lambda clip: clip.id)))
+
+
+def _choose(config: Config, held: Mapping[str, Identity]) -> str:
+    here = place_of(config.corpus)
+    same = [name for name, identity in held.items() if identity.same_place(here)]
+    if same:
+        exact = [name for name in same if held[name].table == here.table]
+        return (exact or same)[0]
+    known = ", ".join(f"{i.table or i.root} ({config.cache}/{name})" for name, i in held.items())
+    if os.path.isdir(here.root):
+        for name in held:
+            if _relative_root(config.cache, name, here.root):
+                return name
+        raise CacheError(
+            f"{here.table or here.root} is not preprocessed in {config.cache}, which has {known}; run "
+            "`deiii preprocess` with the same settings (a corpus that was moved keeps its features)"
+        )
+    if len(held) == 1:
+        return next(iter(held))
+    raise CacheError(
+        f"{config.cache} has several corpora of this name: {known}. There is nothing at "
+        f"corpus.root={config.corpus.root} to tell which is meant; set corpus.root (and "
+        "corpus.table) to one of them"
+    )
+
+
+def _relative_root(cache: str | Path, name: str, root: str) -> bool:
+    """Whether a cache of an earlier version names a root like this one relative to an unknown folder."""
+    if (corpus_folder(cache, name) / IDENTITY).exists():
+        return False
+    given = read_table(cache, name).root
+    return not os.path.isabs(given) and root.endswith(os.sep + os.path.normpath(given))

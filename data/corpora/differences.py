@@ -1,0 +1,83 @@
+"""Digests of a clip table, and what differs between two of them in words.
+
+>>> from deiii.data.corpora.clips import Clip
+>>> old = Corpus("mine", ".", ("happy", "sad"), (Clip("a", "a.mp4", "anna", "happy"),))
+>>> new = Corpus("mine", ".", ("happy", "sad"), (Clip("a", "a.mp4", "anna", "sad"),))
+>>> differences(old, new)
+['the label of 1 clip (a: happy -> sad)']
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Iterable
+from typing import Any
+
+from deiii.data.corpora.clips import Clip, Corpus
+
+# What a clip's features do not depend on.
+ANSWERS = {"label": "label", "soft": "soft label", "attributes": "attributes", "fold": "fold"}
+
+
+def clip_digest(corpus: Corpus) -> str:
+    """SHA-256 over ids, paths and speakers of all clips, which are what shards are made from."""
+    return _digest([[_nfc(c.id), _nfc(c.path), c.speaker] for c in _ordered(corpus)])
+
+
+def label_digest(corpus: Corpus) -> str:
+    """SHA-256 over what is to be predicted: labels, attributes, classes and ranges; and folds."""
+    rows = [[_nfc(c.id), c.label, c.soft, dict(c.attributes), c.fold] for c in _ordered(corpus)]
+    ranges = {name: list(limits) for name, limits in corpus.ranges.items()}
+    return _digest([list(corpus.classes), ranges, corpus.labels, rows])
+
+
+def differences(before: Corpus, after: Corpus) -> list[str]:
+    """What differs between two versions of a clip table, one phrase for each kind; empty if nothing does."""
+    old = {_nfc(c.id): c for c in before.clips}
+    new = {_nfc(c.id): c for c in after.clips}
+    found = []
+    if gone := sorted(old.keys() - new.keys()):
+        found.append(f"{_count(gone)} gone ({_some(gone)})")
+    if added := sorted(new.keys() - old.keys()):
+        found.append(f"{_count(added)} added ({_some(added)})")
+    both = sorted(old.keys() & new.keys())
+    for name, words in {"speaker": "speaker", "path": "path", **ANSWERS}.items():
+        changed = [i for i in both if _value(old[i], name) != _value(new[i], name)]
+        if changed:
+            pairs = (f"{i}: {_value(old[i], name)} -> {_value(new[i], name)}" for i in changed)
+            found.append(f"the {words} of {_count(changed)} ({_some(pairs)})")
+    if before.classes != after.classes:
+        found.append(f"the classes ({', '.join(before.classes)} -> {', '.join(after.classes)})")
+    if dict(before.ranges) != dict(after.ranges):
+        found.append(f"the ranges of attributes ({dict(before.ranges)} -> {dict(after.ranges)})")
+    return found
+
+
+def _value(clip: Clip, name: str) -> Any:
+    value = getattr(clip, name)
+    return _nfc(value) if name == "path" else dict(value) if name == "attributes" else value
+
+
+def _ordered(corpus: Corpus) -> list[Clip]:
+    return sorted(corpus.clips, key=lambda clip: _nfc(clip.id))
+
+
+def _nfc(text: str) -> str:
+    """Names of files come in composed or decomposed form, depending on the system."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def _digest(tree: Any) -> str:
+    text = json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _count(items: list[str]) -> str:
+    return f"{len(items)} clip{'s' if len(items) > 1 else ''}"
+
+
+def _some(items: Iterable[str], most: int = 3) -> str:
+    items = list(items)
+    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")

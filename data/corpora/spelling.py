@@ -1,0 +1,221 @@
+"""Spellings of one word in a table: which ones mean the same, and which one stands for all of them.
+
+A table that people edit by hand has ``happy``, ``Happy`` and ``happy`` with an invisible character in it; one
+that a program wrote has ``1`` and ``1.0``. Without folding, each of them would be a class of its own.
+
+>>> fold_labels([(2, "Happy"), (3, "happy"), (4, "happy")])[0]
+{'Happy': 'happy', 'happy': 'happy'}
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+
+from deiii.data.corpora.clips import CorpusError
+
+# What programs write for a value that is missing.
+MISSING = {
+    "nan", "-nan", "na", "n/a", "#n/a", "<na>", "null", "none", "nil", "nat", "inf", "-inf", "undefined",
+    "#value!", "#ref!", "#name?", "#div/0!", "#null!", "#num!",
+}  # fmt: skip
+JOINERS = "\u200c\u200d"  # invisible, but part of the spelling in Persian and Indian scripts and in emoji
+# Invisible characters that Unicode does not class as format characters (Cf).
+BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10)))
+# Cyrillic and Greek letters that look like Latin ones.
+LOOKALIKES = str.maketrans("аеорсухіјѕԁһӏкмнтвαεικνορτυχ", "aeopcyxijsdhlkmhtbaeikvoptux")
+NUMBER = re.compile(r"[-+]?\d{1,60}([.,]\d{1,60})?")
+MOST_NAMED = 4
+
+
+def clean(text: str) -> str:
+    """A cell without invisible characters, with single blanks and composed letters (NFC).
+
+    >>> clean(" very\\u00a0 hap\\u200bpy ")
+    'very happy'
+    """
+    if text.isascii() and text.isprintable():
+        return " ".join(text.split())
+    spaced = "".join(" " if unicodedata.category(c) in ("Cc", "Zs", "Zl", "Zp") else c for c in text)
+    shown = "".join(c for c in spaced if c in JOINERS or not _invisible(c))
+    return unicodedata.normalize("NFC", " ".join(shown.split()))
+
+
+def spelling_key(text: str) -> str:
+    """What all spellings of one word share, without case, width, invisible characters and number formats.
+
+    >>> spelling_key("HAPPY") == spelling_key("hap\\u200bpy"), spelling_key("1.0")
+    (True, '1')
+    """
+    visible = "".join(c for c in unicodedata.normalize("NFKC", clean(text)) if not _invisible(c))
+    key = unicodedata.normalize("NFKC", " ".join(visible.split()).casefold())
+    if NUMBER.fullmatch(key):
+        return str(Fraction(key.replace(",", ".")))
+    return key
+
+
+def require_values(name: str, cells: Iterable[tuple[int, str]]) -> None:
+    """Refuse what programs write for a missing value: it would become a class, a speaker or a fold.
+
+    Args:
+        name: the column.
+        cells: row numbers and cells.
+
+    Raises:
+        CorpusError: names the rows.
+    """
+    found = [(row, text) for row, text in cells if spelling_key(text) in MISSING]
+    if not found:
+        return
+    cure = {
+        "label": "write the label, leave the cell blank if the row has attributes, or remove the row; "
+        "if it is a class of yours, give it another name",
+        "fold": "write the fold of every clip, or remove the column",
+    }
+    raise CorpusError(
+        f"row{'s' if len(found) > 1 else ''} {_some([row for row, _ in found])}: {name} is {found[0][1]!r}, "
+        f"which stands for a missing value; {cure.get(name, f'write the {name} or remove the row')}"
+    )
+
+
+def fold_labels(labels: Iterable[tuple[int, str]]) -> tuple[dict[str, str], list[str]]:
+    """The class of each spelling, and a line for each class that has several.
+
+    The most frequent spelling stands for all; of equally frequent ones the one in small letters, then the
+    shortest.
+
+    Args:
+        labels: row numbers and cells as they stand in the table; no blank ones.
+
+    Returns:
+        the class by cell, and the lines, which name rows.
+
+    Raises:
+        CorpusError: two labels look alike but are written in different alphabets.
+    """
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row, text in labels:
+        rows[text].append(row)
+    groups: dict[str, list[str]] = defaultdict(list)
+    for text in rows:
+        groups[spelling_key(text)].append(text)
+    _refuse_lookalikes("labels", {key: rows[texts[0]][0] for key, texts in groups.items()})
+    classes: dict[str, str] = {}
+    notes: list[str] = []
+    for texts in groups.values():
+        count: Counter[str] = Counter()
+        for text in texts:
+            count[clean(text)] += len(rows[text])
+        name = min(count, key=lambda word: (-count[word], *_preference(word)))
+        classes |= dict.fromkeys(texts, name)
+        other = {text: rows[text] for text in texts if text != name}
+        if other:
+            notes.append(f"{_spellings(other)} read as {name!r}")
+    return classes, sorted(notes)
+
+
+def _preference(word: str) -> tuple[bool, bool, int, str]:
+    """A sort key for equally frequent spellings; one with a joiner looks like the one without it."""
+    return any(c in word for c in JOINERS), word != word.lower(), len(word), word
+
+
+def check_spellings(what: str, names: Mapping[str, int]) -> None:
+    """Refuse two spellings of one speaker or fold, which would stand on both sides of a split.
+
+    Args:
+        what: ``speakers`` or ``folds``.
+        names: each name with the first row that has it.
+
+    Raises:
+        CorpusError: names both spellings and their rows.
+    """
+    seen: dict[str, str] = {}
+    for name in sorted(names, key=lambda name: names[name]):
+        other = seen.setdefault(spelling_key(name), name)
+        if other != name:
+            raise CorpusError(
+                f"{what} {other!r} (row {names[other]}) and {name!r} (row {names[name]}) differ in spelling "
+                "alone; use one"
+            )
+    _refuse_lookalikes(what, {spelling_key(name): row for name, row in names.items()})
+
+
+def _refuse_lookalikes(what: str, keys: Mapping[str, int]) -> None:
+    seen: dict[str, str] = {}
+    for key in sorted(keys, key=lambda key: keys[key]):
+        other = seen.setdefault(key.translate(LOOKALIKES), key)
+        if other != key:
+            raise CorpusError(
+                f"{what} {ascii(other)} (row {keys[other]}) and {ascii(key)} (row {keys[key]}) look alike "
+                "but have letters of different alphabets; use one"
+            )
+
+
+def _spellings(rows: Mapping[str, Sequence[int]]) -> str:
+    """``'HAPPY' (rows 4, 9) and 'Happy' (row 2) are``."""
+    named = []
+    for text, where in sorted(rows.items(), key=lambda item: item[1][0])[:MOST_NAMED]:
+        shown = repr(text) if text == clean(text) else ascii(text)
+        named.append(f"{shown} (row{'s' if len(where) > 1 else ''} {_some(where)})")
+    more = f" and {len(rows) - MOST_NAMED} more spellings" if len(rows) > MOST_NAMED else ""
+    return f"{', '.join(named)}{more} {'are' if len(rows) > 1 else 'is'}"
+
+
+def _some(rows: Sequence[int], most: int = 5) -> str:
+    return ", ".join(map(str, rows[:most])) + (f" and {len(rows) - most} more" if len(rows) > most else "")
+
+
+def _invisible(character: str) -> bool:
+    return unicodedata.category(character) == "Cf" or character in BLANK
+
+
+class NamesOnDisk:
+    """Finds files whose names differ from a table's in Unicode normalisation or invisible characters alone.
+
+    macOS hands out names in decomposed form (NFD); tables and other systems mostly have composed ones (NFC).
+
+    Args:
+        root: the folder that paths are relative to.
+    """
+
+    def __init__(self, root: str | Path):
+        self.root = str(root)
+        self._listing = lru_cache(maxsize=4096)(self._names)
+
+    def find(self, path: str) -> str:
+        """The path as it is on the disk, or the path as given if there is no such file.
+
+        Args:
+            path: relative to the root, with forward slashes.
+
+        >>> NamesOnDisk(".").find("nothing here")
+        'nothing here'
+        """
+        if path.isascii() or os.path.lexists(f"{self.root}/{path}"):
+            return path
+        found = ""
+        for part in path.split("/"):
+            if not os.path.lexists(f"{self.root}/{found}{part}"):
+                part = self._listing(found).get(_same_name(part), "")
+                if not part:
+                    return path
+            found += f"{part}/"
+        return found.rstrip("/")
+
+    def _names(self, folder: str) -> dict[str, str]:
+        try:
+            names = sorted(os.listdir(f"{self.root}/{folder}"))
+        except OSError:
+            return {}
+        count = Counter(map(_same_name, names))
+        return {_same_name(name): name for name in names if count[_same_name(name)] == 1}
+
+
+def _same_name(name: str) -> str:
+    return unicodedata.normalize("NFC", "".join(c for c in name if not _invisible(c)))

@@ -1,0 +1,130 @@
+"""Checks of what the parts of a split hold, made before training."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+
+from deiii.data.config.schema import Config
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.corpora.splits import PARTS, Split
+from deiii.data.loader.feature_set import FeatureSet
+
+WORDS = {"train": "training", "val": "validation", "test": "test"}
+CURES = {
+    "train": "add speakers, or choose another split.fold",
+    "val": "add speakers (three or more are needed), or choose another split.fold, split.seed or "
+    "split.val_share",
+    "test": "choose another split.fold, or remove the speakers without usable clips",
+}
+FAILED = "failures.csv in the cache says why its clips cannot be used"
+MOST_NAMED = 5
+
+
+class SpeakerLeak(ValueError):
+    """A speaker is in two parts of a split; a score on the test part would mean nothing."""
+
+
+def check_parts(
+    features: FeatureSet, split: Split, rows: Mapping[str, np.ndarray], config: Config
+) -> list[str]:
+    """Refuse parts with which a training cannot succeed or be scored.
+
+    Args:
+        features: the corpus.
+        split: training, validation and test.
+        rows: the usable clips of each part, int64 rows of the features.
+        config: which outputs are predicted.
+
+    Returns:
+        lines on classes that are missing where they matter.
+
+    Raises:
+        ConfigError: a part is empty or has no label, or there is one class only; says what to do.
+        SpeakerLeak: names the speakers that are in two parts.
+    """
+    for part in PARTS:
+        if not len(rows[part]):
+            count = len(getattr(split, part))
+            why = f"none of its {count} clips is usable; {FAILED}" if count else "it has no clips"
+            raise ConfigError(
+                f"the {WORDS[part]} part of fold {split.fold} of {split.protocol} is empty: {why}. "
+                f"To go on, {CURES[part]}"
+            )
+    _check_speakers(features, rows)
+    if not (config.model.classes and features.classes):
+        return []
+    counts = {part: Counter(features.clips[i].label for i in rows[part]) for part in PARTS}
+    for labels in counts.values():
+        del labels[None]
+    notes = _check_classes(features, split, rows["train"], counts, config)
+    for part in ("val", "test"):
+        if missing := sorted(counts[part].keys() - _trained(features, rows["train"])):
+            notes.append(
+                f"warning: {_some(missing)} in the {WORDS[part]} part only, so the network cannot learn "
+                f"{'it' if len(missing) == 1 else 'them'} and every such clip counts as wrong. To change "
+                "that, add speakers with such clips, choose another split.fold, or leave these clips out"
+            )
+    return notes
+
+
+def _check_speakers(features: FeatureSet, rows: Mapping[str, np.ndarray]) -> None:
+    speakers = {part: {features.clips[i].speaker for i in rows[part]} for part in PARTS}
+    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+        if both := sorted(speakers[one] & speakers[other]):
+            raise SpeakerLeak(
+                f"speakers are in both the {WORDS[one]} and the {WORDS[other]} part of the split: "
+                f"{', '.join(both[:MOST_NAMED])}; nothing was trained. Check the corpus's speakers and the "
+                "protocol that split.protocol names"
+            )
+
+
+def _check_classes(
+    features: FeatureSet,
+    split: Split,
+    train: np.ndarray,
+    counts: Mapping[str, Counter],
+    config: Config,
+) -> list[str]:
+    """Refuse a training that has nothing to tell apart; with attributes to predict, only a line says so."""
+    trained = sorted(_trained(features, train))
+    faults = []
+    if len(features.classes) == 1:
+        faults.append(f"{features.corpus.name} has one class only, {features.classes[0]!r}")
+    elif len(trained) < 2:
+        named = f"the class {trained[0]!r} only" if trained else "no label"
+        faults.append(f"the training part of fold {split.fold} has {named}")
+    faults += [
+        f"the {WORDS[part]} part of fold {split.fold} has no clip with a label"
+        for part in ("val", "test")
+        if not counts[part]
+    ]
+    if not faults:
+        return []
+    cure = "label clips of two classes or more for speakers of every part, choose another split.fold"
+    if not config.model.attributes:
+        raise ConfigError(
+            f"{'; '.join(faults)}. To go on, {cure}, or predict attributes only "
+            "(model.classes=false model.attributes=[valence])"
+        )
+    return [f"warning: {'; '.join(faults)}. To change that, {cure}, or set model.classes=false"]
+
+
+def _trained(features: FeatureSet, rows: np.ndarray) -> set[str]:
+    """The classes that the training clips show, also as a share of a soft label."""
+    found: set[str] = set()
+    for row in rows:
+        clip = features.clips[row]
+        if clip.soft is not None:
+            found |= {name for name, share in zip(features.classes, clip.soft, strict=True) if share > 0}
+        elif clip.label is not None:
+            found.add(clip.label)
+    return found
+
+
+def _some(classes: list[str]) -> str:
+    named = ", ".join(map(repr, classes[:MOST_NAMED]))
+    more = f" and {len(classes) - MOST_NAMED} more" if len(classes) > MOST_NAMED else ""
+    return f"the class {named} is" if len(classes) == 1 else f"the classes {named}{more} are"

@@ -1,0 +1,163 @@
+"""The cache folder of a corpus: found, or taken, before the first shard is written.
+
+>>> claim_folder(load_config("table"), corpus, print).name       # doctest: +SKIP
+'table-clips-1a2b3c4d'
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from deiii.data.cache.identity import (
+    Identity,
+    folders_of,
+    identity_of,
+    owners,
+    read_identity,
+    recorded_identity,
+    write_identity,
+)
+from deiii.data.cache.index import INDEX, CacheError, StageIndex, corpus_folder, read_index
+from deiii.data.cache.shards import ShardError, read_info
+from deiii.data.config.schema import Config
+from deiii.data.corpora.clips import Clip, Corpus
+from deiii.data.tools.writer_lock import writer_lock
+from deiii.pipeline.stages.shard import source_digest
+
+THREADS = 4  # that read media files
+AT_ONCE = 32  # files between two looks whether one differs
+
+
+def claim_folder(config: Config, corpus: Corpus, say: Callable[[str], None] = print) -> Corpus:
+    """The corpus with the name of its own cache folder, which is recorded as this corpus's.
+
+    Args:
+        config: names the cache, and the table of the corpus if it has one.
+        corpus: as scanned; its name is that of the folder if no other corpus has it.
+        say: takes a line if the corpus was moved, or gets another folder than one of its name.
+    """
+    base, mine = corpus.name, identity_of(config.corpus, corpus)
+    with writer_lock(config.cache, say):
+        name = _own_folder(config, corpus, mine, say) or _free_folder(config.cache, base, mine)
+        if recorded_identity(config.cache, name) != mine:
+            write_identity(config.cache, name, mine)
+    if name == base:
+        return corpus
+    return replace(corpus, name=name, base=base)
+
+
+def own_folder(config: Config, corpus: Corpus) -> Corpus:
+    """The corpus with the name of the folder that `claim_folder` gave it, without claiming one."""
+    mine = identity_of(config.corpus, corpus)
+    for name, identity in owners(config.cache, corpus.name).items():
+        if identity.same_place(mine):
+            return corpus if name == corpus.name else replace(corpus, name=name, base=corpus.name)
+    return corpus
+
+
+def _own_folder(config: Config, corpus: Corpus, mine: Identity, say: Callable[[str], None]) -> str | None:
+    """The folder that is this corpus's already."""
+    held = owners(config.cache, corpus.name)
+    same = [name for name, identity in held.items() if identity.same_place(mine)]
+    exact = [name for name in same if held[name].table == mine.table]
+    if same:
+        return (exact or same)[0]
+    for name, identity in held.items():
+        if identity.clips != mine.clips:
+            continue
+        if identity.root == mine.root or _same_media(config.cache, name, identity, corpus):
+            say(
+                f"{mine.table or mine.root} has the clips of {identity.table or identity.root}: "
+                f"the features in {corpus_folder(config.cache, name)} are used"
+            )
+            return name
+    if held:
+        taken = ", ".join(f"{config.cache}/{n} is of {i.table or i.root}" for n, i in held.items())
+        say(f"another corpus has this one's name: {taken}")
+    return None
+
+
+def _free_folder(cache: str | Path, base: str, mine: Identity) -> str:
+    """The plain name, or one with a digest of clips and place where another corpus has that."""
+    there = folders_of(cache, base)
+    if base not in there or read_identity(cache, base) is None:
+        return base
+    for number in itertools.count():
+        text = "\n".join([mine.clips, mine.root, mine.table, str(number)])
+        name = f"{base}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        if name not in there:
+            return name
+    raise AssertionError("endless")
+
+
+def _same_media(cache: str | Path, name: str, other: Identity, corpus: Corpus) -> bool:
+    """Whether the media files are those of the corpus that a folder belongs to.
+
+    They are compared with what the folder's shards record, else with the files at the other corpus's root.
+    Files that are missing say nothing. Where nothing is known, the corpus counts as moved if its former root
+    is gone.
+    """
+    recorded = recorded_sources(corpus_folder(cache, name))
+    former = Path(other.root)
+    known: list[tuple[Path, str | Path]] = []
+    for clip in corpus.clips:
+        before = recorded.get(clip.id) or (former / clip.path if former.is_dir() else "")
+        if before:
+            known.append((Path(corpus.root) / clip.path, before))
+    equal = 0
+    with ThreadPoolExecutor(THREADS) as pool:
+        for start in range(0, len(known), AT_ONCE):
+            for before, now in pool.map(_both_digests, known[start : start + AT_ONCE]):
+                if before and now and now != before:
+                    return False
+                equal += bool(before and now)
+    return equal > 0 or not recorded and not former.is_dir()
+
+
+def _both_digests(pair: tuple[Path, str | Path]) -> tuple[str, str]:
+    path, before = pair
+    return source_digest(before) if isinstance(before, Path) else before, source_digest(path)
+
+
+def recorded_sources(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each clip's media file, by clip id, as the shards of a corpus's folder record it."""
+    found: dict[str, str] = {}
+    for stage in sorted(path for path in folder.glob("*-*") if path.is_dir()):
+        if (stage / INDEX).is_file():
+            with suppress(CacheError):
+                found |= {i: row.source for i, row in read_index(stage).clips.items() if row.source}
+                continue
+        for path in sorted(stage.glob("*.h5")):  # a run that was cut off
+            with suppress(ShardError, OSError):
+                found |= {row.id: row.source for row in read_info(path).clips if row.source}
+    return found
+
+
+def shared_recordings(corpus: Corpus, indices: Mapping[str, StageIndex]) -> list[str]:
+    """A line for each media file that stands in the corpus under several speakers or labels.
+
+    Args:
+        corpus: the clips.
+        indices: the finished stages by name; they record the SHA-256 of each clip's media file.
+    """
+    sources = {i: row.source for index in indices.values() for i, row in index.clips.items()}
+    by_digest: dict[str, list[Clip]] = {}
+    for clip in corpus.clips:
+        if digest := sources.get(clip.id):
+            by_digest.setdefault(digest, []).append(clip)
+    lines = []
+    for clips in by_digest.values():
+        speakers = {clip.speaker for clip in clips}
+        labels = {clip.label for clip in clips}
+        if len(speakers) > 1 or len(labels) > 1:
+            named = ", ".join(f"{c.path} (speaker {c.speaker}, label {c.label})" for c in clips[:4])
+            more = f" and {len(clips) - 4} more" if len(clips) > 4 else ""
+            what = "speakers" if len(speakers) > 1 else "labels"
+            lines.append(f"one recording under several {what}: {named}{more}")
+    return lines

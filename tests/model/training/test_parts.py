@@ -1,0 +1,96 @@
+"""What the parts of a split lack is told before training, through the real commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deiii.__main__ import main
+from tests.helpers.tables import tone_rows, words_for, write_rows
+
+HEADER = ("path", "speaker", "label", "fold", "valence")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Five speakers in five folds, preprocessed; fold n tests speaker n. The last one's files are broken."""
+    base = tmp_path_factory.mktemp("parts")
+    rows = [[*row, f"f{row[1][1:]}", "0.5"] for row in tone_rows(base / "raw", speakers=6)]
+    for path in (base / "raw/s5").iterdir():
+        path.write_bytes(b"no media")
+    write_rows(base / "raw", rows, HEADER)
+    assert main(["preprocess", *words_for(base / "raw", base / "cache"), "max_failed=1"]) == 0
+    return base, rows
+
+
+@pytest.fixture
+def train(made, tmp_path, capsys):
+    """Writes another table for the same files and trains; returns status and messages."""
+    base, rows = made
+
+    def run(change, *more: str, command: str = "train", broken: bool = False) -> tuple[int, str]:
+        whole = [list(row) for row in rows if broken or row[1] != "s5"]
+        write_rows(base / "raw", [row for row in map(change, whole) if row], HEADER)
+        words = words_for(base / "raw", base / "cache", tmp_path / "run")
+        assert main(["preprocess", *words, "max_failed=1"]) == 0
+        assert "nothing to do" in capsys.readouterr().out
+        status = main([command, *words, "--quiet", *more])
+        return status, capsys.readouterr().err
+
+    return run
+
+
+def labelled(speakers: str, label: str):
+    """A change of the rows of some speakers."""
+    return lambda row: [*row[:2], label, *row[3:]] if row[1] in speakers.split() else row
+
+
+def without(*speakers: str):
+    return lambda row: row if row[1] not in speakers else []
+
+
+def test_a_class_in_the_test_part_only(train, tmp_path):
+    status, told = train(labelled("s0", "rare"))
+    assert status == 0 and "the class 'rare' is in the test part only" in told
+    assert "choose another split.fold" in told
+
+
+def test_one_class(train, tmp_path):
+    status, told = train(labelled("s0 s1 s2 s3 s4", "same"))
+    assert status == 1 and "has one class only, 'same'" in told and "model.classes=false" in told
+    assert not (tmp_path / "run/config.yaml").exists()
+
+
+def test_one_class_in_the_training_part(train):
+    status, told = train(lambda row: [*row[:2], "high" if row[1] != "s0" else row[2], *row[3:]])
+    assert status == 1 and "the training part of fold 0 has the class 'high' only" in told
+
+
+def test_attributes_may_be_predicted_where_there_is_one_class(train):
+    status, told = train(labelled("s0 s1 s2 s3 s4", "same"), "model.attributes=[valence]")
+    assert status == 0 and "warning: table-clips has one class only" in told
+
+
+def test_an_empty_validation_part(train, tmp_path):
+    status, told = train(without("s2", "s3", "s4"))
+    assert status == 1 and "the validation part of fold 0" in told and "it has no clips" in told
+    assert "three or more" in told and not Path(tmp_path / "run/config.yaml").exists()
+
+
+def test_an_empty_test_part(train, tmp_path):
+    status, told = train(lambda row: row, "split.fold=5", broken=True)
+    assert status == 1 and "the test part of fold 5" in told
+    assert "none of its 2 clips is usable" in told and "failures.csv" in told
+    assert not (tmp_path / "run/config.yaml").exists()
+
+
+def test_a_part_without_labels(train):
+    status, told = train(labelled("s0", ""))
+    assert status == 1 and "the test part of fold 0 has no clip with a label" in told
+
+
+def test_a_cross_validation_is_refused_before_its_first_run(train, tmp_path):
+    status, told = train(lambda row: row, "--folds", "1,5", command="crossval", broken=True)
+    assert status == 1 and "the test part of fold 5" in told
+    assert not list((tmp_path / "run").glob("fold*"))
