@@ -44,8 +44,9 @@ demo: $(STAMP) ## synthetic corpus, preprocessing, training, evaluation on unsee
 	$(PY) -m deiii evaluate runs/demo --keep
 	@echo 'open the report in a browser; next: "Your own clips" in README.md'
 
-test: $(STAMP) ## lint and the tests without the slow ones (a few minutes)
+test: $(STAMP) ## style, types and the tests without the slow ones (a few minutes)
 	$(PY) -m ruff check .
+	$(PY) -m mypy
 	$(PY) -m pytest -m "not slow and not gpu"
 
 test-all: $(STAMP) ## all tests
@@ -63,9 +64,10 @@ test-cluster: $(STAMP) ## preprocessing and training on several simulated machin
 soak: $(STAMP) ## preprocess 5,000 small clips and check for memory growth and leftovers
 	$(PY) -m benchmarks.soak $(ARGS)
 
-lint: $(STAMP) ## check style
+lint: $(STAMP) ## check style and types
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m mypy
 
 format: $(STAMP) ## format the code
 	$(PY) -m ruff check --fix .

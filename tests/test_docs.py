@@ -69,7 +69,8 @@ def test_command_can_be_parsed(page, command):
             check_command(words[3:])
         else:
             assert (
-                words[2] in ("ruff", "pytest", "pip") or (ROOT / f"{words[2].replace('.', '/')}.py").is_file()
+                words[2] in ("ruff", "mypy", "pytest", "pip")
+                or (ROOT / f"{words[2].replace('.', '/')}.py").is_file()
             )
 
 
@@ -157,7 +158,7 @@ import os, sys
 sys.path.insert(0, {tests!r})
 from tests.helpers.tiny_settings import tiny
 words = sys.argv[1:]
-if words[:1] == ["-m"] and words[1] in ("ruff", "pytest", "pip"):
+if words[:1] == ["-m"] and words[1] in ("ruff", "mypy", "pytest", "pip"):
     sys.exit(0)
 if words[:1] == ["-m"] and words[1].startswith("benchmarks."):
     words.append("--help")
