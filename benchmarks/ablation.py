@@ -1,8 +1,9 @@
 """The contribution of each part of DE-III, on tasks whose best possible accuracy is known.
 
-Every variant is trained with every seed on the synthetic corpora ``cues`` and ``sync`` and scored once on
-unseen speakers. Each is compared with the full network, paired by seed and clip; intervals are over seeds
-and speakers. Finished runs are kept: run the command again to continue.
+Every variant is trained with every seed (five) on the synthetic corpora ``cues`` and ``sync`` and scored once
+on unseen speakers. Each is compared with the full network, paired by seed and clip; intervals are t intervals
+over seeds and speakers (`deiii.model.intervals`), p-values are corrected for the number of variants (Holm).
+Finished runs are kept: run the command again to continue.
 
     python -m benchmarks.ablation             # table.md, table.json and ablation.png in runs/ablation
     python -m benchmarks.ablation --seeds 0,1,2 --jobs 2 --only cues train.epochs=30
@@ -30,7 +31,7 @@ from deiii.data.tools.machine import machine
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png
 from deiii.model.evaluation.many_runs import finished, run_all
 from deiii.model.evaluation.predictions import read_predictions
-from deiii.model.metrics import bootstrap
+from deiii.model.intervals import OVER_SEEDS_AND_SPEAKERS, estimate, holm
 from deiii.model.training.run_folder import RunFolder, provenance, revisions
 from deiii.pipeline.preprocess.graph import preprocess
 
@@ -85,7 +86,7 @@ JOBS = max(2, torch.cuda.device_count())  # one per GPU, or two on a CPU
 FILES = ["configs/synthetic.yaml", "configs/ablation.yaml"]
 HEAD = (
     "| variant | accuracy | sd over seeds | ceiling | against full | sd over seeds | "
-    "95 % over seeds and speakers | with a stream hidden at test |"
+    "95 % t over seeds and speakers | p, Holm | with a stream hidden at test |"
 )
 Key = tuple[str, str, int]  # task, variant, seed
 
@@ -114,6 +115,9 @@ def collect(folder: Path, task: str, seeds: Sequence[int]) -> dict[str, Any]:
         both = sorted(set(found) & set(right_by_variant.get("full", {})))
         if variant != "full" and both:
             rows[variant] |= _paired(found, right_by_variant["full"], both)
+    tested = [row for row in rows.values() if row.get("against_full_p") is not None]
+    for row, p in zip(tested, holm([row["against_full_p"] for row in tested]), strict=True):
+        row["against_full_p_holm"] = p
     return rows
 
 
@@ -134,19 +138,15 @@ def _right(
 def _paired(found: dict, full: dict, seeds: Sequence[int]) -> dict[str, Any]:
     """Difference in accuracy from the full network, with sd over seeds and interval over seeds and speakers.
 
-    The bootstrap resamples seeds and speakers independently: other random numbers, other people.
+    The p-value is of the hypothesis that there is no difference; `collect` corrects it.
     """
     clips = list(full[seeds[0]])
     gaps = np.array([[found[s][k] - float(full[s][k]) for k in clips] for s in seeds])
-    rng = np.random.default_rng(1)
-
-    def resampled(rows):
-        return float(gaps[rng.integers(len(seeds), size=len(seeds))][:, rows].mean())
-
-    interval = bootstrap([speaker for speaker, _ in clips], resampled)
+    found_gap = estimate([speaker for speaker, _ in clips], lambda rows: gaps[:, rows].mean(axis=1).tolist())
     by_seed = [float(g) for g in gaps.mean(axis=1)]
     return {
-        "against_full": float(gaps.mean()), "against_full_sd": _sd(by_seed), "against_full_ci": interval
+        "against_full": float(gaps.mean()), "against_full_sd": _sd(by_seed),
+        "against_full_ci": found_gap and found_gap.interval, "against_full_p": found_gap and found_gap.p,
     }  # fmt: skip
 
 
@@ -173,10 +173,22 @@ def markdown(tables: Mapping[str, Any], notes: str) -> str:
             hidden = ", ".join(f"{k} {v:.3f}" for k, v in row["without"].items())
             sd = "–" if row["sd"] is None else f"{row['sd']:.3f}"
             gap_sd = "" if row.get("against_full_sd") is None else f"{row['against_full_sd']:.3f}"
+            p = row.get("against_full_p_holm")
             cells = [f"`{variant}`: {row['about']}", f"{row['accuracy']:.3f}", sd, f"{row['ceiling']:.2f}"]
-            lines.append(f"| {' | '.join([*cells, gap, gap_sd, span, hidden])} |")
+            lines.append(f"| {' | '.join([*cells, gap, gap_sd, span, _p(p), hidden])} |")
         lines.append("")
     return "\n".join(lines)
+
+
+def _p(value: float | None) -> str:
+    """A p-value as text; empty where there is none.
+
+    >>> _p(0.0004), _p(0.0321)
+    ('< 0.001', '0.032')
+    """
+    if value is None:
+        return ""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def draw_figure(tables: Mapping[str, Any]) -> Figure:
@@ -218,6 +230,7 @@ def origin(runs: Sequence[Path], seeds: Sequence[int]) -> tuple[dict[str, Any], 
     """Seeds, machine, versions and revisions of a table's runs, for JSON and as a sentence."""
     versions, found = provenance()["versions"], revisions(runs)
     about = {"seeds": list(seeds), "hardware": machine(), "versions": versions, "revisions": found}
+    about["interval"] = OVER_SEEDS_AND_SPEAKERS
     about["runs"] = {run.name: RunFolder(run).read_info().get("revision") for run in runs}
     words = f"Seeds {', '.join(map(str, seeds))}; revisions {', '.join(found)}; {machine()}; "
     return about, words + f"torch {versions['torch']}."
@@ -232,7 +245,7 @@ def arguments(name: str, about: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="overrides for every run")
     parser.add_argument(
-        "--seeds", type=lambda t: [int(w) for w in t.split(",")], default=[0, 1, 2], metavar="0,1,2"
+        "--seeds", type=lambda t: [int(w) for w in t.split(",")], default=[0, 1, 2, 3, 4], metavar="0,1,2"
     )
     parser.add_argument("--folder", type=Path, default=Path("runs") / name)
     parser.add_argument("--jobs", type=int, default=JOBS, help=f"runs at a time (default here: {JOBS})")

@@ -27,7 +27,8 @@ from deiii.data.tools.atomic_files import write_json, write_text
 from deiii.data.tools.machine import machine
 from deiii.model.evaluation.many_runs import run_all
 from deiii.model.evaluation.predictions import read_predictions
-from deiii.model.metrics import bootstrap, ccc
+from deiii.model.intervals import CCC_LIMITS, estimate
+from deiii.model.metrics import ccc
 from deiii.model.training.run_folder import RunFolder
 from deiii.pipeline.preprocess.graph import preprocess
 
@@ -74,16 +75,14 @@ def figures(folder: Path, variant: str, seeds: Sequence[int]) -> dict[str, Any]:
     for name in (n for n in NAMES if n in tables[0].attributes):
         pairs = [table.attribute_pair(name) for table in tables]
         truth, guess = np.array([t for t, _ in pairs]), np.array([g for _, g in pairs])
-        rng = np.random.default_rng(1)
         by_seed = _each(truth, guess)
-
-        def resampled(rows, t=truth, g=guess, rng=rng):
-            return float(np.mean(_each(t[:, rows], g[:, rows])[rng.integers(len(t), size=len(t))]))
-
+        found_ci = estimate(
+            speakers, lambda rows, t=truth, g=guess: _each(t[:, rows], g[:, rows]).tolist(), CCC_LIMITS
+        )
         found[name] = {
             "ccc": float(by_seed.mean()),
             "sd": float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None,
-            "ci": bootstrap(speakers, resampled), "by_seed": dict(zip(seeds, by_seed.tolist(), strict=True)),
+            "ci": found_ci and found_ci.interval, "by_seed": dict(zip(seeds, by_seed.tolist(), strict=True)),
         }  # fmt: skip
     return found
 
@@ -95,7 +94,9 @@ def _each(truth_SN: np.ndarray, guess_SN: np.ndarray) -> np.ndarray:
 
 def markdown(rows: dict[str, Any], notes: str) -> str:
     """The table as Markdown."""
-    head = "| input | CCC valence | sd over seeds | 95 % over seeds and speakers | CCC arousal | sd | 95 % |"
+    head = (
+        "| input | CCC valence | sd over seeds | 95 % t over seeds and speakers | CCC arousal | sd | 95 % |"
+    )
     lines = ["# Valence and arousal of the synthetic corpus", "", notes, "", head, "|---" * 7 + "|"]
     for row in rows.values():
         cells = [row["about"]]

@@ -34,7 +34,7 @@ from deiii.data.corpora.splits import make_split, number_of_folds
 from deiii.data.tools.atomic_files import atomic_path, write_json
 from deiii.data.tools.machine import machine
 from deiii.model.evaluation.predictions import read_predictions
-from deiii.model.metrics import bootstrap
+from deiii.model.intervals import estimate
 from deiii.pipeline.media.audio import read_audio
 
 RATE, HOP, FFT = 16000, 160, 512
@@ -118,7 +118,7 @@ def against(folder: Path, clips: Sequence[Clip], right: Mapping[str, np.ndarray]
     """UAR of a cross-validation minus that of the SVM on the same clips, by kind of SVM, with intervals.
 
     UAR is over all folds together: the mean over the network's seeds, and separately that of their averaged
-    probabilities. The bootstrap resamples speakers and, for the first, seeds too, independently.
+    probabilities. Intervals are 95 % t over speakers and, for the first, over seeds too.
 
     Args:
         folder: folder of ``deiii crossval``.
@@ -148,13 +148,13 @@ def against(folder: Path, clips: Sequence[Clip], right: Mapping[str, np.ndarray]
     result = {}
     for kind, svm in right.items():
         for name, found in network.items():
-            rng = np.random.default_rng(1)
 
-            def resampled(some, svm=svm, found=found, rng=rng):
-                return recall(found[rng.integers(len(found), size=len(found))], some) - recall(svm, some)
+            def gaps(some: np.ndarray, svm: np.ndarray = svm, found: np.ndarray = found) -> list[float]:
+                return [recall(of_seed, some) - recall(svm, some) for of_seed in found]
 
-            gap = recall(found, np.arange(len(clips))) - recall(svm, np.arange(len(clips)))
-            interval = [round(x, 4) for x in bootstrap([c.speaker for c in clips], resampled) or ()]
+            gap = float(np.mean(gaps(np.arange(len(clips)))))
+            difference = estimate([c.speaker for c in clips], gaps)
+            interval = [round(x, 4) for x in difference.interval] if difference else []
             result[f"{name} - {kind}"] = {"gap": round(gap, 4), "of": len(rows), "ci": interval}
             print(f"network ({name}) minus {kind} SVM: {gap:+.3f}, 95 % {interval}")
     return result

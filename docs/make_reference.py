@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deiii.data.config.schema import Config
+from deiii.data.config.schema_fields import describe_range
 
 TARGET = Path(__file__).parent / "reference.md"
 HEAD = """# Every setting
@@ -50,6 +51,8 @@ def _table(section: Any, prefix: str) -> str:
         meaning = f.metadata["help"]
         if f.metadata["choices"]:
             meaning += " Choices: " + ", ".join(f"`{c}`" for c in f.metadata["choices"]) + "."
+        if limits := describe_range(f.metadata):
+            meaning += f" Limits: {limits}."
         rows.append(f"| `{prefix}{f.name}`{mark} | {_show(value)} | {meaning} |")
     return "\n".join(rows) + "\n"
 

@@ -141,6 +141,17 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--overlay", metavar="MP4", help="also draw the prediction over the video; a folder for several files"
     )
+    sub.add_argument(
+        "--same-speaker",
+        action="store_true",
+        help="all files are of one speaker: a network trained with loader.normalise=speaker then uses the "
+        "levels of all of them, as evaluation does",
+    )
+    sub.add_argument(
+        "--change-preprocessing",
+        action="store_true",
+        help="allow settings that change what a stage computes, although the network was trained without",
+    )
     sub.add_argument("--window", type=float, metavar="S", help="length of the sliding window in s")
     sub.add_argument("--hop", type=float, metavar="S", help="distance between windows in s (default: 0.2)")
     sub.add_argument("--quiet", action="store_true", help="show no progress bars")
@@ -153,8 +164,8 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:
         _single_process(_compare),
         help="compare the scores of several runs",
         description="Compare evaluated runs on the test clips that all of them scored: the scores of each "
-        "run and its difference from the first, with 95 % intervals from a paired bootstrap "
-        "over speakers. Writes a table and figures.",
+        "run and its difference from the first, with 95 % t intervals over "
+        "speakers, paired. Writes a table and figures.",
         examples=["compare runs/base runs/changed --out runs/compare"],
     )
     sub.add_argument("runs", metavar="RUN", nargs="+", help="run folders; the first is the reference")
@@ -239,7 +250,8 @@ def _predict(args: argparse.Namespace) -> int:
         device = word.partition("=")[2]
     found = predict_files(
         args.run, media, args.out, args.overlay, args.window, args.hop, device, settings,
-        progress=not args.quiet,
+        progress=not args.quiet, same_speaker=args.same_speaker,
+        change_preprocessing=args.change_preprocessing,
     )  # fmt: skip
     print(f"results: {args.out}/predictions.csv, and <name>.json for each file")
     lost = [p.path for p in found if not p.usable]

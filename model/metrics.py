@@ -7,11 +7,13 @@ float, or ``None`` where it is undefined. Recall, F1 and confusion come from sci
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import confusion_matrix, f1_score, recall_score
+
+from deiii.model.intervals import speaker_interval
 
 CLASS_FIGURES = {"uar": "UAR", "war": "WAR", "macro_f1": "macro-F1"}  # key: usual name
 
@@ -67,7 +69,7 @@ def class_figures(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
 def matrix_figures(confusion: np.ndarray) -> dict[str, float]:
     """Return `class_figures` from a confusion matrix, int [C,C] (rows are truth).
 
-    It is fast enough for the rounds of a bootstrap.
+    It is fast enough to be computed once for each speaker that is left out.
     """
     hits = np.diag(confusion)
     support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
@@ -80,16 +82,29 @@ def matrix_figures(confusion: np.ndarray) -> dict[str, float]:
 
 
 def class_intervals(
-    truth: np.ndarray, predicted: np.ndarray, speakers: Sequence[str] | np.ndarray, n_classes: int
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    speakers: Sequence[str] | np.ndarray,
+    n_classes: int,
+    clips: int | None = None,
 ) -> dict[str, list[float] | None]:
-    """Return the `bootstrap` interval of each of the `class_figures`, by ``<name>_ci``."""
+    """Return the `speaker_interval` of each of the `class_figures`, by ``<name>_ci``.
+
+    Args:
+        truth, predicted: class numbers, int [N].
+        speakers: the speaker of each prediction.
+        n_classes: number of classes.
+        clips: number of different clips, where several predictions are of one clip; N where not given.
+    """
 
     def interval(name: str) -> list[float] | None:
-        def figure(rows: np.ndarray) -> float:
+        def figure(rows: np.ndarray) -> float | None:
+            if not len(rows):
+                return None
             pairs = np.bincount(truth[rows] * n_classes + predicted[rows], minlength=n_classes**2)
             return matrix_figures(pairs.reshape(n_classes, n_classes))[name]
 
-        return bootstrap(speakers, figure)
+        return speaker_interval(speakers, figure, clips=clips)
 
     return {f"{name}_ci": interval(name) for name in CLASS_FIGURES}
 
@@ -112,41 +127,3 @@ def class_report(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str
         },
         "confusion": confusion_matrix(truth, predicted, labels=numbers).tolist(),
     }
-
-
-def bootstrap(
-    speakers: Sequence[str] | np.ndarray,
-    figure: Callable[[np.ndarray], float | None],
-    rounds: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> list[float] | None:
-    """Return the percentile interval of a figure over resampled *speakers* (cluster bootstrap).
-
-    Clips of one speaker are not independent: resampling clips would make intervals too narrow.
-
-    Args:
-        speakers: the speaker of each of N clips.
-        figure: maps row numbers, int64 [n], to a figure, or to ``None`` where it is undefined.
-        rounds: how often the speakers are resampled.
-        level: probability that the interval covers, 0 to 1.
-        seed: of the resampling; the same seed gives the same speakers for every figure.
-
-    Returns:
-        ``[low, high]``, or ``None`` with fewer than two speakers.
-    """
-    names, owner = np.unique(np.asarray(speakers), return_inverse=True)
-    if len(names) < 2:
-        return None
-    rows = [np.flatnonzero(owner == i) for i in range(len(names))]
-    rng = np.random.default_rng(seed)
-    values = []
-    for _ in range(rounds):
-        sample = rng.integers(len(names), size=len(names))
-        value = figure(np.concatenate([rows[i] for i in sample]))
-        if value is not None:
-            values.append(value)
-    if not values:
-        return None
-    tail = (1 - level) / 2
-    return [float(v) for v in np.quantile(values, [tail, 1 - tail])]

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.helpers.intervals import recall_interval
+
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 ARCHIVES = sorted(RESULTS.glob("*/predictions.tar.xz"))
 
@@ -57,3 +59,20 @@ def test_stored_test_speakers_are_those_of_the_report(archive):
     report = json.loads((archive.parent / "crossval.json").read_text(encoding="utf-8"))
     for (fold, _), rows in stored_tables(archive).items():
         assert {row["speaker"] for row in rows} == set(report["splits"][str(fold)]["test"])
+
+
+@pytest.mark.parametrize("archive", ARCHIVES, ids=[a.parent.name for a in ARCHIVES])
+def test_stored_predictions_give_the_reported_interval(archive):
+    report = json.loads((archive.parent / "crossval.json").read_text(encoding="utf-8"))
+    tables = stored_tables(archive).values()
+    rows = [(r["speaker"], r["truth"], r["predicted"]) for table in tables for r in table]
+    clips = len({r["clip"] for table in tables for r in table})
+    assert report["interval"] == "t interval over speakers"
+    assert report["pooled"]["uar_ci"] == pytest.approx(recall_interval(rows, clips), abs=1e-6)
+    low, high = report["pooled"]["uar_ci"]
+    assert f"[{low:.3f}, {high:.3f}]" in (archive.parent / "crossval.md").read_text(encoding="utf-8")
+
+
+def test_tables_that_carry_bootstrap_intervals_say_so():
+    for name in ("ablation-2026-11-24", "continuous-2026-11-24"):
+        assert "percentile bootstrap" in (RESULTS / name / "table.md").read_text(encoding="utf-8")

@@ -94,7 +94,15 @@ ORDER = {
         "graph",
     ],
     "pipeline/inspect": ["source_frames", "contact_sheet", "clip_video", "clips"],
-    "model": ["metrics rendering distributed", "network", "training", "evaluation", "prediction", "commands"],
+    "model": [
+        "intervals rendering distributed",
+        "metrics",
+        "network",
+        "training",
+        "evaluation",
+        "prediction",
+        "commands",
+    ],
     "model/network": [
         "audio_encoders extra_encoders hide_streams positions time_match visual_encoders",
         "attention",
@@ -105,7 +113,7 @@ ORDER = {
     ],
     "model/distributed": ["devices", "ranks", "layers"],
     "model/training": [
-        "checkpoint gather_batch loaders optim parts run_folder",
+        "checkpoint gather_batch loaders monitor optim parts run_folder",
         "losses origin trained",
         "scoring",
         "trainer",
@@ -118,7 +126,7 @@ ORDER = {
         "many_runs",
         "crossval",
     ],
-    "model/prediction": ["result shapley", "export", "predictor", "overlay", "files"],
+    "model/prediction": ["result settings shapley", "export", "predictor", "overlay", "files"],
 }
 
 

@@ -20,6 +20,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 import deiii
 from deiii.data.config.plugins import STAGES, installed, load_plugin
 from deiii.data.config.schema import Config
+from deiii.data.config.schema_fields import describe_range, in_range
 from deiii.data.config.strict_yaml import (
     ConfigError,
     parse_override,
@@ -32,6 +33,17 @@ from deiii.data.config.suggest import did_you_mean
 CONFIGS = Path(deiii.__file__).parent / "configs"
 # Where clips lie and how they are grouped; clips, labels and stage keys are compared by their digests.
 PLACES = ("corpus.root", "corpus.table", "corpus.clips_per_shard", "mix")
+
+# What a setting that came later was in effect before it: the value for runs and exports that do not record
+# it.
+BEFORE: dict[str, Any] = {"loader.flow_per_second": False}
+HINTS = {
+    "train.warmup": "; it is a share of all steps, not their number",
+    "train.modality_dropout": "; it is a probability",
+    "model.dropout": "; with 1 nothing would be left",
+    "train.label_smoothing": "; with 1 all classes would be alike",
+    "loader.stretch": "; it is a share, e.g. 0.15",
+}
 
 
 def load_config(paths: str | Path | Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> Config:
@@ -79,6 +91,43 @@ def config_class() -> type[Config]:
     return make_dataclass("Config", sections, bases=(Config,)) if sections else Config
 
 
+def parse_stored(text: str) -> Config:
+    """The configuration that a run or an export recorded, from YAML or JSON text.
+
+    A setting that an older version did not have yet gets the value that does what that version did
+    (`BEFORE`), so that an old network predicts as before.
+
+    Raises:
+        ConfigError: as `load_config`.
+
+    >>> parse_stored("loader: {steps: 4}").loader.flow_per_second, Config().loader.flow_per_second
+    (False, True)
+    """
+    return _stored(parse_yaml(text, "settings"), "settings")
+
+
+def load_stored(path: str | Path) -> Config:
+    """`parse_stored` of a run's ``config.yaml``.
+
+    Raises:
+        ConfigError: if there is no such file, or as `load_config`.
+    """
+    if not Path(path).is_file():
+        raise ConfigError(f"no such config file: {path}; is its folder a run that `deiii train` made?")
+    return _stored(read_yaml(Path(path)), str(path))
+
+
+def _stored(tree: dict, source: str) -> Config:
+    """A stored tree with what `BEFORE` says of settings that it does not record."""
+    for key, value in BEFORE.items():
+        section, name = key.split(".")
+        if isinstance(tree.get(section), dict):
+            tree[section].setdefault(name, value)
+        else:
+            tree.setdefault(section, {name: value})
+    return _finish(_merge(OmegaConf.structured(config_class()), tree, source), ())
+
+
 def to_yaml(config: Config) -> str:
     """All settings as YAML that `load_config` and `parse_config` read back.
 
@@ -110,7 +159,8 @@ def check_choices(section: Any, prefix: str = "") -> None:
     """Check a section's values, and the items of its lists, against their limits.
 
     Raises:
-        ConfigError: for a value outside the setting's choices or below its lowest, NaN and infinities.
+        ConfigError: for a value outside the setting's choices or limits, NaN and infinities, and an empty
+            list where one item is needed.
     """
     for f in fields(section):
         value = getattr(section, f.name)
@@ -122,6 +172,8 @@ def check_choices(section: Any, prefix: str = "") -> None:
         group = f.metadata.get("group")
         if choices and group:
             choices = (*choices, *installed(group))
+        if f.metadata.get("nonempty") and not value:
+            raise ConfigError(f"{key} needs at least one item")
         for item in value if isinstance(value, list) else [value]:
             if choices and item not in choices:
                 allowed = ", ".join(str(c) for c in choices)
@@ -129,9 +181,9 @@ def check_choices(section: Any, prefix: str = "") -> None:
                 raise ConfigError(f"{key} is one of {allowed}; it cannot be {item!r}{hint}")
             if isinstance(item, float) and not math.isfinite(item):
                 raise ConfigError(f"{key} must be a finite number, not {item}")
-            low = f.metadata.get("low")
-            if low is not None and item is not None and item < low:
-                raise ConfigError(f"{key} must be at least {low:g}, not {item}")
+            if isinstance(item, (int, float)) and not in_range(item, f.metadata):
+                hint = HINTS.get(key, "")
+                raise ConfigError(f"{key} must be {describe_range(f.metadata)}, not {item}{hint}")
 
 
 def all_keys(section: type | Any = Config, prefix: str = "") -> list[str]:
@@ -260,6 +312,10 @@ def _finish(merged: Any, overrides: Iterable[str]) -> Config:
         raise TypeError(f"merged settings became a {type(config).__name__}, not a Config")
     check_choices(config)
     expand_home(config)
+    if config.logmel.fmin >= config.logmel.fmax:
+        raise ConfigError(
+            f"logmel.fmin={config.logmel.fmin:g} must be less than logmel.fmax={config.logmel.fmax:g}"
+        )
     return config
 
 

@@ -59,14 +59,22 @@ class Config:
     faces: FacesConfig = field(default_factory=FacesConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     logmel: LogMelConfig = field(default_factory=LogMelConfig)
-    workers: int = opt(0, "Number of worker processes; 0 starts one for each core.", operational=True, low=0)
+    workers: int = opt(
+        0, "Number of worker processes; 0 starts one for each core.", operational=True, low=0, high=100_000
+    )
     scheduler: str | None = opt(
         None,
         "Address of a running Dask scheduler, e.g. tcp://host:8786; if empty, a cluster is started.",
         operational=True,
     )
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
-    gpus: int = opt(-1, "Number of GPUs that compute flow; -1 uses all that are found.", operational=True)
+    gpus: int = opt(
+        -1,
+        "Number of GPUs that compute flow; -1 uses all that are found.",
+        operational=True,
+        low=-1,
+        high=1024,
+    )
     dashboard: str = opt(
         "127.0.0.1:0", "Address of Dask's dashboard; port 0 picks a free port.", operational=True
     )
@@ -75,15 +83,21 @@ class Config:
         "Largest share of clips that may fail; if more fail, preprocessing ends with exit status 1.",
         operational=True,
         low=0,
+        high=1,
     )
     clip_timeout: float = opt(
-        600.0, "Longest time in s that one clip may take; then it ends as timed_out.", operational=True, low=1
+        600.0,
+        "Longest time in s that one clip may take; then it ends as timed_out.",
+        operational=True,
+        low=1,
+        high=1e7,
     )
     clip_memory_gb: float = opt(
         8.0,
         "Most memory in GiB that one clip may use; then it ends as out_of_memory.",
         operational=True,
         low=0.1,
+        high=100_000,
     )
     retry: bool = opt(
         False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from deiii.data.config.plugins import CORPORA
-from deiii.data.config.schema_fields import opt
+from deiii.data.config.schema_fields import MOST_SEED, opt
 
 
 @dataclass
@@ -18,12 +18,14 @@ class SyntheticConfig:
         "and audio are synchronous.",
         choices=("cues", "sync"),
     )
-    speakers: int = opt(24, "Number of synthetic speakers.")
-    clips_per_class: int = opt(3, "Number of clips of each class by each speaker.")
-    seconds: float = opt(1.6, "Length of a clip in s.")
-    size: int = opt(192, "Height and width of the video in px.")
-    fps: float = opt(25.0, "Frames per second of the video.")
-    seed: int = opt(0, "Seed of all speakers and clips; another seed gives another corpus.")
+    speakers: int = opt(24, "Number of synthetic speakers.", low=1, high=10_000)
+    clips_per_class: int = opt(3, "Number of clips of each class by each speaker.", low=1, high=10_000)
+    seconds: float = opt(1.6, "Length of a clip in s.", low=0.1, high=600)
+    size: int = opt(192, "Height and width of the video in px.", low=64, high=4096)
+    fps: float = opt(25.0, "Frames per second of the video.", low=1, high=240)
+    seed: int = opt(
+        0, "Seed of all speakers and clips; another seed gives another corpus.", low=0, high=MOST_SEED
+    )
 
 
 @dataclass
@@ -55,7 +57,10 @@ class CorpusConfig:
         choices=("acted", "perceived"),
     )
     clips_per_shard: int = opt(
-        16, "Largest number of clips in one shard; larger shards mean fewer files and fewer tasks.", low=1
+        16,
+        "Largest number of clips in one shard; larger shards mean fewer files and fewer tasks.",
+        low=1,
+        high=100_000,
     )
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
 
@@ -73,7 +78,7 @@ class FacesConfig:
         operational=True,
         path=True,
     )
-    size: int = opt(112, "Height and width of the stored crop in px.")
+    size: int = opt(112, "Height and width of the stored crop in px.", low=16, high=1024)
     align: str = opt(
         "similarity",
         "How crops follow the face: static uses one box for the clip, box moves and scales with the face, "
@@ -86,31 +91,49 @@ class FacesConfig:
         "duration together, the others use one criterion.",
         choices=("speaker", "largest", "central", "first"),
     )
-    margin: float = opt(0.25, "Margin around the face on each side, as a share of the face's box.")
+    margin: float = opt(
+        0.25, "Margin around the face on each side, as a share of the face's box.", low=0, high=2
+    )
     every: int = opt(
         8,
         "Number of frames between two detections; the face is tracked in between. Larger values are faster. "
         "The detector also runs where tracking is uncertain.",
         low=1,
+        high=1000,
     )
     detect_size: int = opt(
         320,
         "Longer side in px of the frame that the detector sees; larger values find smaller faces, slower.",
         low=32,
+        high=4096,
     )
-    min_score: float = opt(0.6, "Lowest score of a detection that counts, from 0 to 1 (yunet only).")
-    max_gap: float = opt(0.3, "Longest gap in s without a face that is filled by interpolation.")
-    min_valid: float = opt(0.1, "Lowest share of frames with a valid face for a clip to be usable.")
+    min_score: float = opt(
+        0.6, "Lowest score of a detection that counts, from 0 to 1 (yunet only).", low=0, high=1
+    )
+    max_gap: float = opt(
+        0.3, "Longest gap in s without a face that is filled by interpolation.", low=0, high=60
+    )
+    min_valid: float = opt(
+        0.1, "Lowest share of frames with a valid face for a clip to be usable.", low=0, high=1
+    )
     min_inside: float = opt(
-        0.6, "Lowest share of a crop that must lie inside the video frame for the crop to be valid."
+        0.6,
+        "Lowest share of a crop that must lie inside the video frame for the crop to be valid.",
+        low=0,
+        high=1,
     )
     smooth: float = opt(
         0.12,
         "Time constant in s of the landmark smoother; larger values give steadier crops that follow more "
         "slowly, 0 turns it off.",
+        low=0,
+        high=10,
     )
     fps: float | None = opt(
-        None, "Frames per second of a regular grid to resample to; if empty, every native frame is kept."
+        None,
+        "Frames per second of a regular grid to resample to; if empty, every native frame is kept.",
+        low=1,
+        high=1000,
     )
 
 
@@ -129,7 +152,10 @@ class FlowConfig:
         path=True,
     )
     updates: int = opt(
-        12, "Number of RAFT's refinement steps; more are slower and more accurate up to about 12.", low=1
+        12,
+        "Number of RAFT's refinement steps; more are slower and more accurate up to about 12.",
+        low=1,
+        high=100,
     )
     storage: str = opt(
         "int8",
@@ -156,6 +182,7 @@ class FlowConfig:
         "Frame pairs in one batch; larger batches use more memory. 0 chooses from the device's free memory.",
         operational=True,
         low=0,
+        high=65_536,
     )
 
 
@@ -163,18 +190,25 @@ class FlowConfig:
 class LogMelConfig:
     """Log-mel spectrogram."""
 
-    sample_rate: int = opt(16000, "Sample rate in Hz that audio is resampled to.", low=1000)
-    window_ms: float = opt(25.0, "Length of the analysis window in ms.")
-    hop_ms: float = opt(10.0, "Hop between neighbouring windows in ms; smaller hops give more rows.")
-    n_mels: int = opt(80, "Number of mel bands.", low=1)
-    fmin: float = opt(50.0, "Lowest frequency of the mel bands in Hz.")
-    fmax: float = opt(7600.0, "Highest frequency of the mel bands in Hz.")
+    sample_rate: int = opt(16000, "Sample rate in Hz that audio is resampled to.", low=1000, high=192_000)
+    window_ms: float = opt(25.0, "Length of the analysis window in ms.", low=1, high=1000)
+    hop_ms: float = opt(
+        10.0, "Hop between neighbouring windows in ms; smaller hops give more rows.", low=1, high=1000
+    )
+    n_mels: int = opt(80, "Number of mel bands.", low=1, high=512)
+    fmin: float = opt(50.0, "Lowest frequency of the mel bands in Hz.", low=0, high=96_000)
+    fmax: float = opt(7600.0, "Highest frequency of the mel bands in Hz.", low=1, high=96_000)
     floor_db: float = opt(
-        -80.0, "Level in dB, relative to the loudest value of the clip, to which lower values are raised."
+        -80.0,
+        "Level in dB, relative to the loudest value of the clip, to which lower values are raised.",
+        low=-200,
+        high=-1,
     )
     trim_db: float = opt(
         0.0,
         "Silence at both ends that is more than this many dB below the loudest hop is cut off; 0 keeps it.",
+        low=0,
+        high=200,
     )
 
 
@@ -194,17 +228,27 @@ class ClusterConfig:
         operational=True,
     )
     minimum: int = opt(
-        0, "Number of workers that an adaptive cluster keeps without work.", operational=True, low=0
+        0,
+        "Number of workers that an adaptive cluster keeps without work.",
+        operational=True,
+        low=0,
+        high=100_000,
     )
     gpu: bool = opt(False, "Whether each job or pod has a GPU, which then computes flow.", operational=True)
-    memory_gb: float = opt(8.0, "Memory of a worker in GiB.", operational=True, low=0.5)
+    memory_gb: float = opt(8.0, "Memory of a worker in GiB.", operational=True, low=0.5, high=100_000)
     patience: float = opt(
-        3600.0, "Longest time in s to wait for the first job or pod to start.", operational=True, low=1
+        3600.0,
+        "Longest time in s to wait for the first job or pod to start.",
+        operational=True,
+        low=1,
+        high=1e7,
     )
     queue: str | None = opt(None, "SLURM partition.", operational=True)
     account: str | None = opt(None, "SLURM account.", operational=True)
     walltime: str = opt("04:00:00", "SLURM time limit of a job, as hh:mm:ss.", operational=True)
-    per_job: int = opt(1, "Number of workers in one SLURM job; each has one core.", operational=True, low=1)
+    per_job: int = opt(
+        1, "Number of workers in one SLURM job; each has one core.", operational=True, low=1, high=1024
+    )
     directives: list[str] = opt([], "Further #SBATCH options, e.g. --gres=gpu:1.", operational=True)
     prologue: list[str] = opt(
         [], "Shell lines to run at the start of a SLURM job, e.g. module load.", operational=True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deiii.data.config.schema_fields import opt
+from deiii.data.config.schema_fields import MOST_SEED, opt
 
 
 @dataclass
@@ -14,32 +14,51 @@ class SplitConfig:
     protocol: str = opt(
         "auto", "Name of a split protocol in data/corpora/protocols; auto uses the corpus's own."
     )
-    fold: int = opt(0, "Fold that is tested, counted from 0.")
-    val_share: float = opt(0.15, "Share of the training speakers that are kept for validation.")
-    seed: int = opt(0, "Seed that chooses the validation speakers; the test fold does not depend on it.")
+    fold: int = opt(0, "Fold that is tested, counted from 0.", low=0, high=10_000)
+    val_share: float = opt(
+        0.15, "Share of the training speakers that are kept for validation.", above=0, below=1
+    )
+    seed: int = opt(
+        0,
+        "Seed that chooses the validation speakers; the test fold does not depend on it.",
+        low=0,
+        high=MOST_SEED,
+    )
 
 
 @dataclass
 class LoaderConfig:
     """From caches to batches."""
 
-    steps: int = opt(8, "Number T of video steps (frames with their flow) sampled from a clip.", low=1)
-    stride: int = opt(2, "Steps are sampled from every stride-th frame.", low=1)
+    steps: int = opt(
+        8, "Number T of video steps (frames with their flow) sampled from a clip.", low=1, high=4096
+    )
+    stride: int = opt(2, "Steps are sampled from every stride-th frame.", low=1, high=10_000)
+    flow_per_second: bool = opt(
+        True,
+        "Divide flow by the time to the next frame: px in 1/25 s, whatever the frame rate. Off: px "
+        "to the next frame, as in runs made before this setting.",
+    )
     sampling: str = opt(
         "segments",
         "How steps are sampled: one in each of T equal segments of the clip, or T neighbours on the grid.",
         choices=("segments", "contiguous"),
     )
-    audio_steps: int = opt(160, "Number L of log-mel hops given to the network.", low=1)
+    audio_steps: int = opt(160, "Number L of log-mel hops given to the network.", low=1, high=100_000)
     eval_audio_steps: int = opt(
-        0, "Number of log-mel hops in validation and test; 0 uses the same number as in training.", low=0
+        0,
+        "Number of log-mel hops in validation and test; 0 uses the same number as in training.",
+        low=0,
+        high=100_000,
     )
     crop: int = opt(
         96,
         "Height and width in px of the square given to the network; its place is random in training, the "
         "centre otherwise.",
+        low=8,
+        high=1024,
     )
-    batch: int = opt(32, "Number of clips in a batch.", low=1)
+    batch: int = opt(32, "Number of clips in a batch.", low=1, high=65_536)
     residency: str = opt(
         "auto",
         "Where frames, flow and log-mel are kept during training: in mapped files, memory or GPU memory; "
@@ -47,54 +66,76 @@ class LoaderConfig:
         choices=("auto", "stream", "ram", "device"),
         operational=True,
     )
-    threads: int = opt(2, "Number of threads that fill batches.", operational=True, low=1)
-    ahead: int = opt(3, "Number of batches prepared in advance.", operational=True, low=1)
+    threads: int = opt(2, "Number of threads that fill batches.", operational=True, low=1, high=1024)
+    ahead: int = opt(3, "Number of batches prepared in advance.", operational=True, low=1, high=1024)
     timeout: float = opt(
         300.0,
         "Time in s without a batch after which training stops, because the disk does not answer.",
         operational=True,
         low=1,
+        high=1e7,
     )
-    flip: float = opt(0.5, "Probability of a horizontal flip in training; it negates the flow's u component.")
+    flip: float = opt(
+        0.5, "Probability of a horizontal flip in training; it negates the flow's u component.", low=0, high=1
+    )
     colour: float = opt(
-        0.2, "Strength of random brightness, contrast and saturation in training; factors lie in 1 ± colour."
+        0.2,
+        "Strength of random brightness, contrast and saturation in training; factors lie in 1 ± colour.",
+        low=0,
+        below=1,
     )
-    spec_masks: int = opt(2, "Number of SpecAugment masks along time, and along frequency, in training.")
-    time_shift: float = opt(0.0, "Largest random shift in s of audio against video in training.")
+    spec_masks: int = opt(
+        2, "Number of SpecAugment masks along time, and along frequency, in training.", low=0, high=100
+    )
+    time_shift: float = opt(
+        0.0, "Largest random shift in s of audio against video in training.", low=0, high=60
+    )
     normalise: str = opt(
         "none",
         "Normalisation of each mel band: none; the clip's mean; or mean and standard deviation over the "
         "speaker's clips, which uses the unlabelled clips of test speakers too.",
         choices=("none", "clip", "speaker"),
     )
-    stretch: float = opt(0.0, "Largest random change of tempo in training, as a share.")
-    mel_shift: float = opt(0.0, "Largest random shift along the mel axis in training, in bands.")
-    mel_warp: float = opt(0.0, "Largest random stretching of the mel axis in training, as a share.")
-    gain_db: float = opt(0.0, "Largest random change of the level in training, in dB.")
+    stretch: float = opt(0.0, "Largest random change of tempo in training, as a share.", low=0, high=3)
+    mel_shift: float = opt(
+        0.0, "Largest random shift along the mel axis in training, in bands.", low=0, high=512
+    )
+    mel_warp: float = opt(
+        0.0, "Largest random stretching of the mel axis in training, as a share.", low=0, below=1
+    )
+    gain_db: float = opt(0.0, "Largest random change of the level in training, in dB.", low=0, high=100)
 
 
 @dataclass
 class ModelConfig:
     """The DE-III network and the switches of its ablation."""
 
-    width: int = opt(64, "Feature width D of the network.", low=1)
-    blocks: int = opt(2, "Number N of Conformer blocks in each modality.")
-    ife_blocks: int = opt(2, "Number K of inter-modal feature enhancement blocks.")
-    heads: int = opt(4, "Number of attention heads; it must divide width.", low=1)
-    conv_kernel: int = opt(9, "Kernel of the Conformer's depthwise convolution, in steps.", low=1)
+    width: int = opt(64, "Feature width D of the network.", low=1, high=16_384)
+    blocks: int = opt(2, "Number N of Conformer blocks in each modality.", low=0, high=1000)
+    ife_blocks: int = opt(2, "Number K of inter-modal feature enhancement blocks.", low=0, high=1000)
+    heads: int = opt(4, "Number of attention heads; it must divide width.", low=1, high=1024)
+    conv_kernel: int = opt(9, "Kernel of the Conformer's depthwise convolution, in steps.", low=1, high=1001)
     channels: list[int] = opt(
-        [16, 32, 64], "Channels of the convolutional stages of the frame and flow encoders."
+        [16, 32, 64],
+        "Channels of the convolutional stages of the frame and flow encoders.",
+        low=1,
+        high=16_384,
+        nonempty=True,
     )
     audio_channels: list[int] = opt(
         [],
         "Channels of a residual audio encoder, its stem first; if empty, two convolutions are used instead.",
+        low=1,
+        high=16_384,
     )
     audio_deltas: bool = opt(
         False, "Give the residual audio encoder the change of each mel band over time too."
     )
-    grid: int = opt(3, "The visual encoders keep grid x grid spatial tokens of each step.", low=1)
-    dropout: float = opt(0.1, "Dropout rate of the network.")
-    flow_scale: float = opt(0.5, "Factor that flow in px is multiplied by before its encoder.")
+    grid: int = opt(3, "The visual encoders keep grid x grid spatial tokens of each step.", low=1, high=64)
+    dropout: float = opt(0.1, "Dropout rate of the network.", low=0, below=1)
+    flow_scale: float = opt(
+        0.5, "Factor that flow in px is multiplied by before its encoder.", above=0, high=1000
+    )
     video: bool = opt(True, "Use video frames.")
     flow: bool = opt(True, "Use optical flow.")
     audio: bool = opt(True, "Use audio.")
@@ -141,24 +182,39 @@ class ModelConfig:
 class TrainConfig:
     """Training."""
 
-    epochs: int = opt(30, "Largest number of epochs.", low=1)
-    lr: float = opt(1e-3, "Peak learning rate of AdamW.", low=0)
-    weight_decay: float = opt(0.05, "Weight decay of AdamW.")
+    epochs: int = opt(30, "Largest number of epochs.", low=1, high=1_000_000)
+    lr: float = opt(1e-3, "Peak learning rate of AdamW.", above=0, high=10)
+    weight_decay: float = opt(0.05, "Weight decay of AdamW.", low=0, high=10)
     warmup: float = opt(
-        0.1, "Share of all steps in which the learning rate rises; then it falls to 1 % of its peak."
+        0.1,
+        "Share of all steps in which the learning rate rises; then it falls to 1 % of its peak.",
+        low=0,
+        high=1,
     )
-    clip_norm: float = opt(1.0, "Norm to which larger gradients are scaled down.", low=0)
+    clip_norm: float = opt(
+        1.0, "Norm to which larger gradients are scaled down; 0 turns it off.", low=0, high=1e9
+    )
     patience: int = opt(
-        10, "Number of epochs without a better validation score after which training stops.", low=0
+        10,
+        "Number of epochs without a better validation score after which training stops; 0 turns it off.",
+        low=0,
+        high=1_000_000,
     )
-    label_smoothing: float = opt(0.05, "Label smoothing of the class loss.")
+    label_smoothing: float = opt(0.05, "Label smoothing of the class loss.", low=0, below=1)
     class_weights: bool = opt(False, "Weight classes by their inverse frequency.")
-    modality_dropout: float = opt(0.1, "Probability that one modality of a clip is hidden in training.")
-    w_video: float = opt(0.3, "Weight of the video head's loss L_V.")
-    w_audio: float = opt(0.3, "Weight of the audio head's loss L_A.")
-    w_match: float = opt(0.5, "Weight of the matching loss L_S (used if model.time_match is on).")
+    modality_dropout: float = opt(
+        0.1, "Probability that one modality of a clip is hidden in training.", low=0, high=1
+    )
+    w_video: float = opt(0.3, "Weight of the video head's loss L_V.", low=0, high=1000)
+    w_audio: float = opt(0.3, "Weight of the audio head's loss L_A.", low=0, high=1000)
+    w_match: float = opt(
+        0.5, "Weight of the matching loss L_S (used if model.time_match is on).", low=0, high=1000
+    )
     ema: float = opt(
-        0.0, "Decay per step of the moving average of the weights, which is then scored; 0 turns it off."
+        0.0,
+        "Decay per step of the moving average of the weights, which is then scored; 0 turns it off.",
+        low=0,
+        below=1,
     )
     amp: str = opt(
         "auto",
@@ -169,7 +225,9 @@ class TrainConfig:
     device: str = opt(
         "auto", "Device to train on: cpu, cuda, or auto for a GPU if there is one.", operational=True
     )
-    seed: int = opt(0, "Seed of the initial weights, shuffling, augmentation and dropout.")
+    seed: int = opt(
+        0, "Seed of the initial weights, shuffling, augmentation and dropout.", low=0, high=MOST_SEED
+    )
     run: str = opt("runs/latest", "Run folder to write.", operational=True, path=True)
     monitor: str = opt(
         "auto",

@@ -5,6 +5,8 @@ Axes: B clips, L log-mel hops, M mel bands, N rows of the feature set.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -17,6 +19,30 @@ SOUND_DRAWS = 5  # random numbers: tempo, shift, warp, gain, and the begin of a 
 DB_CENTRE = -40.0  # dB that becomes 0 without normalisation
 DB_SCALE = 20.0  # dB that become 1 without normalisation
 LEAST_DB = 1.0  # smallest deviation in dB that a band is divided by, so that a constant band stays small
+
+
+Levels = tuple[np.ndarray, np.ndarray]  # mean and deviation of the mel bands, float64 [M] in dB
+
+
+def band_levels(clips: Sequence[np.ndarray]) -> Levels:
+    """Mean and standard deviation of the mel bands over all hops of some clips.
+
+    Args:
+        clips: log-mel of each clip, [L,M] in dB; at least one hop in all.
+
+    Returns:
+        float64 [M] each, in dB; the deviation is at least `LEAST_DB`.
+    """
+    total = np.zeros(clips[0].shape[1])
+    squares = np.zeros_like(total)
+    count = 0
+    for clip in clips:
+        values = clip.astype(np.float64)
+        total = total + values.sum(0)
+        squares = squares + (values**2).sum(0)
+        count += len(values)
+    mean = total / count
+    return mean, np.maximum(LEAST_DB, np.sqrt(np.maximum(0.0, squares / count - mean**2)))
 
 
 def level_table(features: FeatureSet, how: str) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -46,19 +72,17 @@ def level_table(features: FeatureSet, how: str) -> tuple[torch.Tensor, torch.Ten
         if stream.length[row]:
             groups.setdefault(clip.speaker if how == "speaker" else clip.id, []).append(row)
     for rows in groups.values():
-        total = np.zeros(bands)
-        squares = np.zeros(bands)
-        count = 0
-        for row in rows:
-            values = stream.main(row).astype(np.float64)
-            total = total + values.sum(0)
-            squares = squares + (values**2).sum(0)
-            count += len(values)
-        mean = total / count
+        mean, deviation = band_levels([stream.main(row) for row in rows])
         offset[rows] = mean
         if how == "speaker":
-            scale[rows] = np.maximum(LEAST_DB, np.sqrt(np.maximum(0.0, squares / count - mean**2)))
+            scale[rows] = deviation
     return torch.from_numpy(offset), torch.from_numpy(scale)
+
+
+def rows_of(levels: Levels, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same levels for ``count`` clips, in the form of `level_table`."""
+    offset, scale = (torch.from_numpy(values.astype(np.float32)).expand(count, -1) for values in levels)
+    return offset, scale
 
 
 def warps(config: LoaderConfig) -> bool:

@@ -145,7 +145,8 @@ class Batch(ClipInfo):
 
     Attributes:
         frames: float32 [B,T,3,S,S], RGB, about zero mean and unit variance.
-        flow: float32 [B,T,2,S,S], px per native frame step in crop pixels; u right, v down.
+        flow: float32 [B,T,2,S,S], px of the crop in 1/25 s (to the next frame
+            where ``loader.flow_per_second`` is off); u right, v down.
         logmel: float32 [B,L,M], about zero mean and unit variance.
         Others: see `ClipInfo`.
     """

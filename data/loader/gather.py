@@ -25,6 +25,8 @@ from deiii.data.loader.stage_arrays import Stream
 
 # Crop y, crop x, flip, brightness, contrast, saturation; then four for each SpecAugment pair and SOUND_DRAWS.
 DRAWS = 6
+FLOW_UNIT_S = 0.04  # flow is given in px in this time, the step of the usual 25 frames per second
+SHORTEST_STEP_S = 0.002  # of 500 frames per second; closer times are errors of a file, not motion
 LARGE = (FACES.large, FLOW.large, LOGMEL.large)  # of the batch's own fields
 
 
@@ -212,9 +214,26 @@ class Gather:
             out["flow_mask"][:] = has & pick(flow.required("valid"), place) & out["video_mask"]
             scale = flow.small("scale")
             out["scale"][:] = has if scale is None else np.where(has, pick(scale, place), 0)
+            if c.flow_per_second:
+                out["scale"] *= FLOW_UNIT_S / self._step_s(row, at)
         if FACES.name in self.held:
             out["frame_at"][:] = np.where(mask, self.held[FACES.name].first[row][:, None] + at, 0)
         return at, covered
+
+    def _step_s(self, row: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """Time in s from each chosen frame to the next one, float64 [B,T]; for the last, from the one before.
+
+        The frames' own times are read, so it is right for native frames, for the regular grid of `faces.fps`,
+        and for frames at irregular times.
+        """
+        faces = self.streams[FACES.name]
+        length, first = faces.length[row], self.first[FACES.name][row]
+        time = faces.required("time")
+        after = np.minimum(at + 1, np.maximum(0, length - 1)[:, None])
+        before = np.maximum(0, after - 1)
+        place = np.where((length > 1)[:, None], first[:, None], 0)
+        step = pick(time, place + after) - pick(time, place + before)
+        return np.where((length > 1)[:, None], np.maximum(step, SHORTEST_STEP_S), FLOW_UNIT_S)
 
     def _sample_extra_video(self, out, stream: Stream, row, at) -> None:
         """Take the sampled frames' rows of a video stage."""

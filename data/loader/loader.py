@@ -20,7 +20,7 @@ import torch
 from deiii.data.cache.stages import LOGMEL, ExtraInput
 from deiii.data.config.schema import LoaderConfig
 from deiii.data.loader.augment import Augment
-from deiii.data.loader.augment_audio import level_table
+from deiii.data.loader.augment_audio import Levels, level_table, rows_of
 from deiii.data.loader.batch import Batch, StoredBatch
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.gather import Gather, Sampled
@@ -57,6 +57,7 @@ class Loader:
         video, flow, audio: inputs that the batches hold; the others are empty and masked.
         attributes: continuous labels, in the order of the batch's columns.
         extra: further stages that the batches hold.
+        levels: mean and deviation of the mel bands for all clips, in place of ``config.normalise``.
 
     Attributes:
         residency: where the large fields are kept.
@@ -79,6 +80,7 @@ class Loader:
         audio: bool = True,
         attributes: Sequence[str] = (),
         extra: Sequence[ExtraInput] = (),
+        levels: Levels | None = None,
     ):
         self.features = features
         self.config = config
@@ -103,12 +105,14 @@ class Loader:
             for stage, held in self.gather.held.items()
             if isinstance(held.array, torch.Tensor)
         }
-        levels = None
+        table = None
         if audio and LOGMEL.name in features.streams:
-            levels = level_table(features, config.normalise)
-        if levels is not None:
-            levels = (levels[0].to(self.device), levels[1].to(self.device))
-        self.augment = Augment(config, training, resident, levels)
+            table = (
+                level_table(features, config.normalise) if levels is None else rows_of(levels, len(features))
+            )
+        if table is not None:
+            table = (table[0].to(self.device), table[1].to(self.device))
+        self.augment = Augment(config, training, resident, table)
         self._slots: list[Slot] = []
 
     def __len__(self) -> int:

@@ -2,9 +2,8 @@
 
 >>> print(compare(["runs/a", "runs/b"], "runs/compare"))           # doctest: +SKIP
 
-Differences are paired: every round of the bootstrap resamples the same speakers for both runs, so what
-makes a speaker hard for both does not widen the interval (Efron and Tibshirani, "An Introduction to the
-Bootstrap", 1993).
+Differences are paired: the jackknife leaves the same speaker out of both runs, so what makes a speaker hard
+for both does not widen the t interval (`deiii.model.intervals`).
 """
 
 from __future__ import annotations
@@ -22,7 +21,8 @@ from matplotlib.figure import Figure
 from deiii.data.tools.atomic_files import write_text
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
-from deiii.model.metrics import CLASS_FIGURES, bootstrap, ccc, figure_names, matrix_figures
+from deiii.model.intervals import CCC_LIMITS, OVER_SPEAKERS, speaker_interval
+from deiii.model.metrics import CLASS_FIGURES, ccc, figure_names, matrix_figures
 from deiii.model.training.run_folder import RunError, RunFolder
 
 Figures = dict[str, Callable[[np.ndarray], float | None]]  # by name, a function of row numbers
@@ -170,7 +170,9 @@ def _row(
     first: Callable[[np.ndarray], float | None] | None,
 ) -> Row:
     every, speakers = np.arange(len(run.table)), run.table.speakers
-    value, interval = figure(every), bootstrap(speakers, figure)
+    known = _known_clips(run.table, name)
+    limits = CCC_LIMITS if name.startswith("ccc_") else (0.0, 1.0)
+    value, interval = figure(every), speaker_interval(speakers, figure, limits, known)
     if first is None:
         return Row(run.name, name, value, interval)
 
@@ -178,12 +180,21 @@ def _row(
         own, base = figure(rows), first(rows)
         return None if own is None or base is None else own - base
 
-    return Row(run.name, name, value, interval, difference(every), bootstrap(speakers, difference))
+    paired = speaker_interval(speakers, difference, None, known)
+    return Row(run.name, name, value, interval, difference(every), paired)
+
+
+def _known_clips(table: PredictionTable, figure: str) -> int:
+    """Return the number of clips whose truth a figure can use."""
+    if figure.startswith("ccc_"):
+        truth, _ = table.attribute_pair(figure.removeprefix("ccc_"))
+        return int((~np.isnan(truth)).sum())
+    return sum(label != "" for label in table.truth)
 
 
 def _describe_clips(runs: Sequence[EvaluatedRun], shared: PredictionTable) -> str:
     speakers = len(set(shared.speakers))
-    note = f"{len(shared)} test clips of {speakers} speakers that all runs scored; intervals over speakers"
+    note = f"{len(shared)} test clips of {speakers} speakers that all runs scored; 95 % {OVER_SPEAKERS}"
     left_out = [(len(run.table) - len(shared), run.name) for run in runs if len(run.table) > len(shared)]
     if left_out:
         note += "; left out: " + ", ".join(f"{count} clips of {name}" for count, name in left_out)

@@ -16,7 +16,8 @@ from deiii.data.tools.atomic_files import write_json, write_text
 from deiii.data.tools.machine import machine
 from deiii.model.evaluation.figures import confusion_figure, save_png
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
-from deiii.model.metrics import CLASS_FIGURES, bootstrap, ccc, class_figures, class_intervals, class_report
+from deiii.model.intervals import CCC_LIMITS, OVER_SPEAKERS, kind_of_interval, speaker_interval
+from deiii.model.metrics import CLASS_FIGURES, ccc, class_figures, class_intervals, class_report
 from deiii.model.rendering import render
 from deiii.model.training.run_folder import RunFolder, revisions
 
@@ -41,7 +42,7 @@ def write_crossval(base: Path, runs: Runs) -> dict[str, Any]:
         "corpus": info["corpus"], "classes": classes, "attributes": attributes, "folds": len(folds),
         "seeds": seeds, "figures": {k: _over_folds(metrics, folds, seeds, "test", k) for k in figures},
         "validation": {k: _over_folds(metrics, folds, seeds, "val", k) for k in figures},
-        "pooled": _pooled(list(tables.values()), classes, attributes),
+        "pooled": _pooled(list(tables.values()), classes, attributes), "interval": OVER_SPEAKERS,
         "without": _without(metrics, figures),
         "runs": [_run(f, s, RunFolder(p), metrics[f, s], figures) for f, s, p in runs],
         "splits": {}, "hardware": machine(), "versions": info["versions"],
@@ -82,6 +83,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         "without": without,
         "seed_ensemble": result.get("seed_ensemble"),
         "scored_again": result.get("scored_again", []),
+        "interval": kind_of_interval(result),
     }
     return render("crossval.md.j2", **values)
 
@@ -126,23 +128,32 @@ def _pooled(
         known = truth >= 0
         owners = [speaker for speaker, labelled in zip(speakers, known, strict=True) if labelled]
         found |= class_report(truth[known], predicted[known], classes)
-        found |= class_intervals(truth[known], predicted[known], owners, len(classes))
+        clips = _different(tables, known)
+        found |= class_intervals(truth[known], predicted[known], owners, len(classes), clips)
     for name in attributes:
         pairs = [table.attribute_pair(name) for table in tables]
         truth, predicted = (np.concatenate(column) for column in zip(*pairs, strict=True))
         known = ~np.isnan(truth)
         owners = [speaker for speaker, rated in zip(speakers, known, strict=True) if rated]
-        found |= _pooled_attribute(name, truth[known], predicted[known], owners)
+        clips = _different(tables, known)
+        found |= _pooled_attribute(name, truth[known], predicted[known], owners, clips)
     return found
 
 
+def _different(tables: Sequence[PredictionTable], known: np.ndarray) -> int:
+    """Return the number of different clips among the known predictions, bool [N]; seeds repeat clips."""
+    clips = [clip for table in tables for clip in table.clips]
+    return len({clip for clip, labelled in zip(clips, known, strict=True) if labelled})
+
+
 def _pooled_attribute(
-    name: str, truth: np.ndarray, predicted: np.ndarray, speakers: Sequence[str]
+    name: str, truth: np.ndarray, predicted: np.ndarray, speakers: Sequence[str], clips: int
 ) -> dict[str, Any]:
-    def resampled(rows: np.ndarray) -> float | None:
+    def figure(rows: np.ndarray) -> float | None:
         return ccc(truth[rows], predicted[rows])
 
-    return {f"ccc_{name}": ccc(truth, predicted), f"ccc_{name}_ci": bootstrap(speakers, resampled)}
+    interval = speaker_interval(speakers, figure, CCC_LIMITS, clips)
+    return {f"ccc_{name}": ccc(truth, predicted), f"ccc_{name}_ci": interval}
 
 
 def _without(metrics: Metrics, figures: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -23,14 +23,15 @@ from deiii.data.tools.devices import pick_device
 from deiii.model.evaluation.mistakes import worst_mistakes
 from deiii.model.evaluation.predictions import PredictionTable, write_predictions
 from deiii.model.evaluation.report import write_report
-from deiii.model.metrics import bootstrap, ccc, class_intervals, class_report, figure_names
+from deiii.model.intervals import CCC_LIMITS, FEWEST, OVER_SPEAKERS, kind_of_interval, speaker_interval
+from deiii.model.metrics import ccc, class_intervals, class_report, figure_names
 from deiii.model.network.deiii import DEIII
 from deiii.model.network.hide_streams import hidden_together, hide
 from deiii.model.network.task import Task
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.origin import check_origin
 from deiii.model.training.run_folder import RunError, RunFolder
-from deiii.model.training.scoring import Predictions, score
+from deiii.model.training.scoring import Predictions, in_full_precision, score
 from deiii.model.training.trained import load_network
 
 EVALUATE_CURE = (
@@ -80,6 +81,16 @@ def evaluate(
     speakers = np.array([clip.speaker for clip in features.clips])
     test = scorer.predict("test")
     validation = scorer.predict("val")
+    counts = {
+        part: count_clips(len(getattr(split, part)), predictions, task)
+        for part, predictions in (("test", test), ("val", validation))
+    }
+    if not counts["test"]["scored"]:
+        raise RunError(
+            f"{run.path} has no test clip to score: of {counts['test']['in_split']} in the split, "
+            f"{counts['test']['unlabelled']} have no label and the others no features; add labels, look at "
+            "failures.csv in the cache, or train with another split.fold"
+        )
     metrics = {
         "test": full_figures(test, speakers, task),
         "val": full_figures(validation, speakers, task),
@@ -89,10 +100,8 @@ def evaluate(
             for hidden in hidden_together(config.model)
         },
         "epoch": trained.epoch,
-        "clips": {
-            part: {"in_split": len(getattr(split, part)), "scored": len(predictions.index)}
-            for part, predictions in (("test", test), ("val", validation))
-        },
+        "interval": OVER_SPEAKERS,
+        "clips": counts,
         "evaluations": len(earlier) + 1,
     }
     write_predictions(run.predictions, prediction_table(test, features, task))
@@ -140,9 +149,21 @@ class _Scorer:
         rows = self.features.rows(getattr(self.split, part))
         loader = make_loader(self.features, rows, self.config, self.device, training=False)
         return score(
-            self.network, loader.epoch(0), self.device, self.config.train,
+            self.network, loader.epoch(0), self.device, in_full_precision(self.config.train),
             lambda batch: hide(batch, **dict.fromkeys(hidden, True)),
         )  # fmt: skip
+
+
+def count_clips(in_split: int, found: Predictions, task: Task) -> dict[str, int]:
+    """Return how many clips a part of the split has, how many are scored and how many have no label.
+
+    A clip whose raters tie has no single label: a prediction is made, but no figure can use it.
+    """
+    known = (found.label >= 0) & bool(task.classes)
+    if task.attributes:
+        known = known | ~np.isnan(found.target).all(axis=1)
+    scored = int(known.sum())
+    return {"in_split": in_split, "scored": scored, "unlabelled": len(found.index) - scored}
 
 
 def full_figures(found: Predictions, speakers: np.ndarray, task: Task) -> dict[str, Any]:
@@ -177,10 +198,11 @@ def attribute_figures(
 ) -> dict[str, Any]:
     """Return one attribute's CCC and its interval; truth (NaN where unknown) and prediction: float [N]."""
 
-    def resampled(rows: np.ndarray) -> float | None:
+    def figure(rows: np.ndarray) -> float | None:
         return ccc(truth[rows], predicted[rows])
 
-    return {f"ccc_{name}": ccc(truth, predicted), f"ccc_{name}_ci": bootstrap(speakers, resampled)}
+    interval = speaker_interval(speakers, figure, CCC_LIMITS, clips=int((~np.isnan(truth)).sum()))
+    return {f"ccc_{name}": ccc(truth, predicted), f"ccc_{name}_ci": interval}
 
 
 def brief_figures(
@@ -226,13 +248,19 @@ def summary(metrics: dict[str, Any]) -> str:
             line = f"test {label:12s} {test[key]:.3f}"
             lines.append(line + (f"  [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""))
     counts = metrics["clips"]["test"]
-    lines.append(
-        f"{counts['scored']} of {counts['in_split']} test clips, {len(test['per_speaker'])} speakers; "
-        "95 % intervals are over speakers"
-    )
+    clips = f"{counts['scored']} of {counts['in_split']} test clips"
+    if counts.get("unlabelled"):
+        clips += f" ({counts['unlabelled']} have no label, such as a tie, and are not scored)"
+    lines.append(f"{clips}, {len(test['per_speaker'])} speakers; {_about_interval(metrics)}")
     if metrics.get("evaluations", 1) > 1:
         lines.append(f"the test speakers were scored {metrics['evaluations']} times")
     return "\n".join(lines)
+
+
+def _about_interval(metrics: dict[str, Any]) -> str:
+    if len(metrics["test"]["per_speaker"]) < FEWEST:
+        return f"no intervals: they need {FEWEST} speakers"
+    return f"95 % {kind_of_interval(metrics)}"
 
 
 def _modality_heads(found: Predictions) -> list[str]:

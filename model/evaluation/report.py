@@ -25,6 +25,7 @@ from deiii.model.evaluation.figures import (
     save_png,
 )
 from deiii.model.evaluation.mistakes import Mistake
+from deiii.model.intervals import kind_of_interval
 from deiii.model.metrics import figure_names
 from deiii.model.rendering import number, render, span
 from deiii.model.training.run_folder import RunFolder
@@ -61,7 +62,8 @@ def write_report(
         "epoch": metrics["epoch"],
         "evaluations": metrics.get("evaluations", 1),
         "classes": info["classes"],
-        "clips": metrics["clips"]["test"],
+        "clips": {"unlabelled": 0, **metrics["clips"]["test"]},
+        "interval": kind_of_interval(metrics),
         "n_speakers": len(test["per_speaker"]),
         "tiles": [
             {"label": label, "value": test[key], "interval": test.get(f"{key}_ci")}

@@ -23,13 +23,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from deiii.data.cache.stages import BUILT_IN, extra_inputs, get_stage, with_upstream
-from deiii.data.config.load import config_class, parse_config
+from deiii.data.config.load import config_class, parse_stored
 from deiii.data.config.schema import Config
-from deiii.data.loader.augment import DB_CENTRE, DB_SCALE, MEAN, STD
+from deiii.data.loader.augment import MEAN, STD
+from deiii.data.loader.augment_audio import DB_CENTRE, DB_SCALE, LEAST_DB
 from deiii.data.loader.batch import Batch
 from deiii.data.tools.atomic_files import atomic_path, write_json, write_text
+from deiii.model.intervals import kind_of_interval
 from deiii.model.metrics import figure_names
 from deiii.model.rendering import render
+from deiii.model.training.loaders import evaluation_hops
 from deiii.model.training.run_folder import RunFolder
 from deiii.model.training.trained import load_network
 
@@ -141,6 +144,7 @@ def model_card(manifest: dict[str, Any], metrics: dict[str, Any] | None) -> str:
         outputs=outputs,
         metrics=metrics,
         figures=figures,
+        interval=kind_of_interval(metrics or {}),
     )
 
 
@@ -157,7 +161,7 @@ def read_export(folder: str | Path) -> tuple[Config, dict[str, Any], dict[str, T
             raise ExportError(
                 f"{path} has format {manifest['format']}, this version reads {FORMAT}; export the run again"
             )
-        config = parse_config(json.dumps(manifest["settings"]))
+        config = parse_stored(json.dumps(manifest["settings"]))
         weights = load_file(Path(folder) / WEIGHTS)
     except ExportError:
         raise
@@ -195,22 +199,34 @@ def write_program(network: nn.Module, config: Config, path: Path) -> float:
     return worst
 
 
+_FLOW = {
+    True: "px of the crop in 1/25 s: flow to the next frame times 0.04 s over the time to it in s; u, v",
+    False: "px of the crop to the next native frame; u, v",
+}
+_LOGMEL = {
+    "none": f"(dB - {DB_CENTRE:g}) / {DB_SCALE:g}",
+    "clip": f"(dB - mean of the band over the clip's hops) / {DB_SCALE:g}; 0 where masked",
+    "speaker": "(dB - mean of the band over all hops of the speaker's clips) / their deviation, which is "
+    f"at least {LEAST_DB:g} dB; 0 where masked",
+}
+
+
 def describe_inputs(config: Config) -> dict[str, dict[str, Any]]:
     """Return shape (``B`` is the batch), dtype and meaning of each input of ``deiii.pt2``, by name."""
     m = config.model
-    steps, size, hops = config.loader.steps, config.loader.crop, config.loader.audio_steps
+    steps, size, hops = config.loader.steps, config.loader.crop, evaluation_hops(config.loader)
     video = m.video or m.flow
     pixels = f"RGB / 255, minus {MEAN}, divided by {STD}"
     known = {
         "frames": (m.video, ["B", steps, 3, size, size], "float32", pixels),
         "flow": (
-            m.flow, ["B", steps, 2, size, size], "float32", "px of the crop to the next native frame; u, v",
+            m.flow, ["B", steps, 2, size, size], "float32", _FLOW[config.loader.flow_per_second],
         ),
         "video_time": (video, ["B", steps], "float32", "s"),
         "video_mask": (video, ["B", steps], "bool", "true where the step shows the face"),
         "flow_mask": (video, ["B", steps], "bool", "true where the step's flow is valid"),
         "logmel": (
-            m.audio, ["B", hops, config.logmel.n_mels], "float32", f"(dB - {DB_CENTRE:g}) / {DB_SCALE:g}",
+            m.audio, ["B", hops, config.logmel.n_mels], "float32", _LOGMEL[config.loader.normalise],
         ),
         "audio_time": (m.audio, ["B", hops], "float32", "s, same zero as video_time"),
         "audio_mask": (m.audio, ["B", hops], "bool", "true where there is audio"),

@@ -34,6 +34,8 @@ def predict_files(
     device: str = "auto",
     settings: Sequence[str] = (),
     progress: bool = True,
+    same_speaker: bool = False,
+    change_preprocessing: bool = False,
 ) -> list[Prediction]:
     """Predict for files one after the other; writes ``predictions.csv`` and ``<name>.json`` for each.
 
@@ -47,6 +49,9 @@ def predict_files(
         device: auto, cpu or cuda.
         settings: ``key=value`` settings for this machine.
         progress: whether to show a bar.
+        same_speaker: whether all files are of one speaker; a network that normalises by speaker then uses
+            the levels of all of them, as evaluation does.
+        change_preprocessing: see `load`.
 
     Returns:
         the predictions without arrays and timelines, in the order of the files.
@@ -55,8 +60,8 @@ def predict_files(
         MediaError: there are no media files.
     """
     find_media(media)  # report a wrong name before the network is loaded
-    network = load(run, device, settings)
-    return predict_loaded(network, media, out, overlay, window_s, hop_s, progress)
+    network = load(run, device, settings, change_preprocessing)
+    return predict_loaded(network, media, out, overlay, window_s, hop_s, progress, same_speaker=same_speaker)
 
 
 def predict_loaded(
@@ -68,16 +73,18 @@ def predict_loaded(
     hop_s: float | None = None,
     progress: bool = True,
     report: Callable[[str], None] = print,
+    same_speaker: bool = False,
 ) -> list[Prediction]:
     """Do `predict_files` with a loaded network; ``report`` receives the text on each file."""
     files, out = find_media(media), Path(out)
     out.mkdir(parents=True, exist_ok=True)
     found = []
+    levels = network.speaker_levels(files) if same_speaker else None
     names = unique_names(files)
     with progress_bar(files, desc="predicting", unit="file", leave=False, shown=progress) as bar:
         for file, name in zip(bar, names, strict=True):
             bar.set_postfix_str(file.name)
-            prediction = network.predict(file, window_s, hop_s)
+            prediction = network.predict(file, window_s, hop_s, levels)
             write_json(out / f"{name}.json", prediction.tree())
             bar.clear()
             report(describe(prediction))

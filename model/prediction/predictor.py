@@ -12,7 +12,7 @@ clip of the corpus gets the probabilities that evaluation recorded for it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -21,9 +21,8 @@ import torch
 from torch import nn
 
 from deiii.data.cache.stages import FACES, LOGMEL, get_stage, network_stages, stage_of_stream
-from deiii.data.config.load import parse_config, to_yaml
 from deiii.data.config.schema import Config
-from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.loader.augment_audio import Levels, band_levels
 from deiii.data.loader.batch import Batch
 from deiii.data.loader.recording import recording
 from deiii.data.tools.devices import pick_device
@@ -31,9 +30,10 @@ from deiii.model.network.hide_streams import enabled_streams, hide
 from deiii.model.network.task import Task
 from deiii.model.prediction.export import MANIFEST, read_export
 from deiii.model.prediction.result import Prediction, Timeline, end_s, face_track, notes_on
+from deiii.model.prediction.settings import override_settings, speaker_note, stage_notes
 from deiii.model.prediction.shapley import shapley
 from deiii.model.training.loaders import make_loader
-from deiii.model.training.scoring import Predictions, score
+from deiii.model.training.scoring import Predictions, in_full_precision, score
 from deiii.model.training.trained import build_network, load_network
 from deiii.pipeline.extract import run_stages
 
@@ -54,6 +54,7 @@ class Predictor:
         task: the classes and attributes that it predicts.
         device: where it computes.
         seconds: the median and the longest training clip, in s.
+        notes: on how preprocessing differs from training, for every prediction.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Predictor:
         task: Task,
         device: torch.device,
         seconds: tuple[float, float],
+        notes: tuple[str, ...] = (),
     ):
         self.network = network.to(device).eval()
         self.config = config
@@ -70,6 +72,7 @@ class Predictor:
         self.device = device
         self.median_s, self.longest_s = seconds
         self.stages = network_stages(config.model)
+        self.notes = notes
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -82,7 +85,11 @@ class Predictor:
         return self.task.attributes
 
     def predict(
-        self, path: str | Path, window_s: float | None = None, hop_s: float | None = None
+        self,
+        path: str | Path,
+        window_s: float | None = None,
+        hop_s: float | None = None,
+        levels: Levels | None = None,
     ) -> Prediction:
         """Predict for one media file.
 
@@ -94,6 +101,8 @@ class Predictor:
             window_s: length of the sliding window in s; by default that of the median training clip, at most
                 half of the recording.
             hop_s: distance of the windows in s; by default 0.2, or more so that there are at most 2000.
+            levels: of the speaker's mel bands, from `speaker_levels`; used where the network was trained with
+                ``loader.normalise=speaker``, whose levels otherwise come from this file alone.
 
         Raises:
             WeightsError: the weights of the face detector or of RAFT cannot be found or downloaded.
@@ -105,9 +114,13 @@ class Predictor:
         outcomes = {stage: r.outcome for stage, r in results.items()}
         arrays = {stage: r.arrays for stage, r in results.items() if r.arrays}
         seconds = max((end_s(a["time"]) for a in arrays.values()), default=0.0)
-        notes = tuple(notes_on(outcomes, enabled_streams(self.config.model)))
+        notes = (*self.notes, *notes_on(outcomes, enabled_streams(self.config.model)))
         if not arrays:
             return Prediction(str(path), seconds, outcomes, notes=notes)
+        if LOGMEL.name in arrays:
+            notes += speaker_note(self.config, levels is not None)
+        if self._by_speaker and levels is None and LOGMEL.name in arrays:
+            levels = band_levels([arrays[LOGMEL.name][LOGMEL.large]])
         units = self._units(seconds)
         centres, window, windows = self._windows(seconds, window_s, hop_s)
         inputs = [s for s in enabled_streams(self.config.model) if stage_of_stream(s) in arrays]
@@ -115,7 +128,7 @@ class Predictor:
         # One pass over the network: the units with every combination of inputs (all inputs first), then the
         # sliding windows.
         hidden = [set(inputs) - some for some in shown for _ in units]
-        found = self._score(arrays, units * len(shown) + windows, hidden, inputs)
+        found = self._score(arrays, units * len(shown) + windows, hidden, inputs, levels)
         by_inputs = {
             some: _Rows(found, self.task, slice(k * len(units), (k + 1) * len(units)))
             for k, some in enumerate(shown)
@@ -143,6 +156,25 @@ class Predictor:
             notes=notes,
             arrays=arrays,
         )
+
+    @property
+    def _by_speaker(self) -> bool:
+        return self.config.model.audio and self.config.loader.normalise == "speaker"
+
+    def speaker_levels(self, paths: Iterable[str | Path]) -> Levels | None:
+        """Return the levels of the mel bands over all files of one speaker, as evaluation computes them.
+
+        Args:
+            paths: the speaker's media files; those without usable audio are left out.
+
+        Returns:
+            for `predict`; ``None`` where the network does not normalise by speaker, or no file has audio.
+        """
+        if not self._by_speaker:
+            return None
+        found = [run_stages(path, self.config, [LOGMEL.name])[LOGMEL.name].arrays for path in paths]
+        clips = [arrays[LOGMEL.large] for arrays in found if arrays]
+        return band_levels(clips) if clips else None
 
     def _units(self, seconds: float) -> Intervals:
         """Return the intervals whose mean is the prediction: the whole recording, or windows of it."""
@@ -205,6 +237,7 @@ class Predictor:
         intervals: Sequence[tuple[float, float]],
         hidden: Sequence[set[str]],
         inputs: Sequence[str],
+        levels: Levels | None,
     ) -> Predictions:
         """Run the network on intervals of one recording.
 
@@ -213,12 +246,15 @@ class Predictor:
             intervals: begin and end in s.
             hidden: the inputs to hide from the i-th interval; none beyond the list's end.
             inputs: the inputs that occur in ``hidden``.
+            levels: of the mel bands, where the network normalises by speaker.
         """
         empty = {name: get_stage(name).empty(self.config) for name in self.stages}
         features = recording({**empty, **arrays}, intervals, self.classes)
         loader = replace(self.config.loader, batch=min(len(intervals), MOST_BATCH), residency="stream")
         config = replace(self.config, loader=loader)
-        batches = make_loader(features, np.arange(len(intervals)), config, self.device, training=False)
+        rows = np.arange(len(intervals))
+        own = levels if self._by_speaker else None
+        batches = make_loader(features, rows, config, self.device, training=False, levels=own)
         gone = {s: torch.zeros(len(intervals), dtype=torch.bool, device=self.device) for s in inputs}
         for row, names in enumerate(hidden):
             for name in names:
@@ -227,7 +263,8 @@ class Predictor:
         def hide_inputs(batch: Batch) -> Batch:
             return hide(batch, **{name: rows[batch.index] for name, rows in gone.items()})
 
-        return score(self.network, batches.epoch(0), self.device, config.train, hide_inputs)
+        train = in_full_precision(config.train)
+        return score(self.network, batches.epoch(0), self.device, train, hide_inputs)
 
 
 @dataclass(frozen=True)
@@ -266,13 +303,19 @@ class _Rows:
         return probabilities, attributes
 
 
-def load(path: str | Path, device: str = "auto", overrides: Iterable[str] = ()) -> Predictor:
+def load(
+    path: str | Path,
+    device: str = "auto",
+    overrides: Iterable[str] = (),
+    change_preprocessing: bool = False,
+) -> Predictor:
     """Load a trained network from a run folder, or from a folder that `deiii export` wrote.
 
     Args:
         path: the folder.
         device: auto, cpu or cuda.
         overrides: ``key=value`` settings for this machine, such as ``faces.weights=/w/yunet.onnx``.
+        change_preprocessing: allow ``overrides`` that change what a stage computes; predictions carry a note.
 
     Raises:
         RunError, CheckpointError, ExportError: the folder holds no usable run or export.
@@ -289,28 +332,10 @@ def load(path: str | Path, device: str = "auto", overrides: Iterable[str] = ()) 
     else:
         trained = load_network(folder)
         network, task, config, info = trained.network, trained.task, trained.config, dict(trained.info)
-    if changes := list(overrides):
-        config = _override(config, changes)
+    config, notes = override_settings(config, list(overrides), change_preprocessing)
+    if not notes:
+        notes = stage_notes(config, info["keys"])
     audio_s = config.loader.audio_steps * LOGMEL.row_seconds(config)
     seconds = info.get("seconds") or {"median": audio_s, "longest": 2 * audio_s}
-    return Predictor(network, config, task, pick_device(device), (seconds["median"], seconds["longest"]))
-
-
-def _override(config: Config, overrides: list[str]) -> Config:
-    """Apply settings for this machine; those that the network depends on may not change."""
-    fixed = [o for o in overrides if _is_fixed(config, o.split("=")[0])]
-    if fixed:
-        raise ConfigError(f"{fixed[0]}: this setting belongs to the trained network and cannot be changed")
-    return parse_config(to_yaml(config), overrides)
-
-
-def _is_fixed(config: Config, key: str) -> bool:
-    """Return whether a network depends on a setting: of itself, the loader or a stage that it reads."""
-    section, _, name = key.partition(".")
-    if section in ("model", "loader"):
-        return True
-    if section not in network_stages(config.model):
-        return False
-    stage = get_stage(section)
-    operational = any(f.name == name and f.metadata["operational"] for f in fields(stage.settings))
-    return not operational and (stage.modality == "audio" or section in config.model.extra)
+    lengths = (seconds["median"], seconds["longest"])
+    return Predictor(network, config, task, pick_device(device), lengths, notes)

@@ -8,10 +8,16 @@ import numpy as np
 import torch
 
 from deiii.data.cache.stages import extra_inputs
-from deiii.data.config.schema import Config
+from deiii.data.config.schema import Config, LoaderConfig
+from deiii.data.loader.augment_audio import Levels
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.loader import Loader
 from deiii.model.distributed.ranks import Ranks, clips_per_rank
+
+
+def evaluation_hops(settings: LoaderConfig) -> int:
+    """Return the number of log-mel hops that the network gets in validation, test and prediction."""
+    return settings.eval_audio_steps or settings.audio_steps
 
 
 def make_loader(
@@ -21,6 +27,7 @@ def make_loader(
     device: torch.device,
     training: bool,
     ranks: Ranks | None = None,
+    levels: Levels | None = None,
 ) -> Loader:
     """Return a loader of the inputs that the network of these settings reads.
 
@@ -31,6 +38,7 @@ def make_loader(
         device: where the batches go.
         training: whether to augment and to shuffle.
         ranks: the processes that share each batch; the loader gives this one's part.
+        levels: of the mel bands of all clips, where they come from elsewhere; see `Loader`.
 
     Raises:
         ConfigError: ``loader.batch`` is no multiple of the number of ranks.
@@ -38,11 +46,12 @@ def make_loader(
     model = config.model
     ranks = ranks or Ranks()
     settings = replace(config.loader, batch=clips_per_rank(config.loader.batch, ranks.world))
-    if not training and settings.eval_audio_steps:
-        settings = replace(settings, audio_steps=settings.eval_audio_steps)
+    if not training:
+        settings = replace(settings, audio_steps=evaluation_hops(settings))
     return Loader(
         features, rows, settings, training=training, device=device, seed=config.train.seed,
         rank=ranks.rank, world=ranks.world,
         video=model.video, flow=model.flow, audio=model.audio, attributes=model.attributes,
         extra=extra_inputs(config),
+        levels=levels,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from deiii.data.cache.index import TABLE, load_corpus, save_corpus
 from deiii.data.cache.stages import stages
-from deiii.data.config.load import changed_settings, load_config
+from deiii.data.config.load import changed_settings, load_stored
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
 from deiii.data.corpora.differences import clip_digest, differences, label_digest
@@ -67,7 +67,7 @@ def check_settings(run: RunFolder, config: Config, keys: Mapping[str, str], cure
     """
     recorded = run.read_info()["keys"]
     same = [s for s in stages() if s not in recorded or keys.get(s, recorded[s]) == recorded[s]]
-    changed = changed_settings(load_config(run.config), config, but=same)
+    changed = changed_settings(load_stored(run.config), config, but=same)
     changed += [f"key of {s}: {k} -> {keys[s]}" for s, k in recorded.items() if s not in same]
     if changed:
         raise RunError(f"{run.path} was trained with other settings ({'; '.join(changed[:3])}); {cure}")

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from deiii.data.cache.stages import stages
-from deiii.data.config.load import changed_settings, parse_config, to_yaml
+from deiii.data.config.load import changed_settings, parse_stored, to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.atomic_files import remove_temporary, write_json, write_text
@@ -74,7 +74,8 @@ class RunFolder:
         Raises:
             RunError: the folder holds a run and ``resume`` is off, or holds a run of other settings.
         """
-        started = self.state.exists() or self.config.exists()
+        # Without a checkpoint nothing was trained: a command that failed early can be repeated as it is.
+        started = any(path.exists() for path in (self.state, self.last, self.best, self.metrics_json))
         if started and not resume:
             raise RunError(
                 f"{self.path} already holds a run; continue it with --resume, or choose another folder "
@@ -176,7 +177,7 @@ def _changed(path: Path, config: Config, same: Sequence[str]) -> list[str]:
     """
     text = path.read_text(encoding="utf-8")
     try:
-        return changed_settings(parse_config(text), config, but=same)
+        return changed_settings(parse_stored(text), config, but=same)
     except ConfigError:  # a setting that is gone, or a damaged file: compare the file as it is
         old = text.splitlines()
         lines = [line.strip() for line in to_yaml(config).splitlines() if line not in old]

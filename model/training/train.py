@@ -27,6 +27,7 @@ from deiii.model.distributed.ranks import Ranks, joined
 from deiii.model.network.task import Task
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.losses import inverse_frequency
+from deiii.model.training.monitor import check_monitor
 from deiii.model.training.origin import check_origin, digests, save_origin
 from deiii.model.training.parts import check_parts
 from deiii.model.training.run_folder import RunError, RunFolder, provenance
@@ -104,6 +105,8 @@ def _train(
     rows = {part: features.rows(getattr(split, part)) for part in ("train", "val", "test")}
     notes = check_parts(features, split, rows, config)
     check_streams(features, rows["train"])
+    check_monitor(config, features, rows["val"])
+    check_sizes(config)
     run = RunFolder(config.train.run)
     info = {
         "keys": dict(features.keys), "split": split.digest, "corpus": features.corpus.name,
@@ -144,6 +147,22 @@ def check_together(config: Config, ranks: Ranks) -> None:
     """Raise ConfigError for settings that are not supported on several processes."""
     if ranks.world > 1 and config.train.compile:
         raise ConfigError("train.compile is for one process; leave it out under torchrun")
+
+
+def check_sizes(config: Config) -> None:
+    """Refuse sizes that do not go together, before anything is loaded or written.
+
+    Raises:
+        ConfigError: names both settings.
+    """
+    m = config.model
+    if (m.video or m.flow) and config.loader.crop > config.faces.size:
+        raise ConfigError(
+            f"loader.crop={config.loader.crop} is larger than the crops, faces.size={config.faces.size}; "
+            "use a smaller loader.crop, or preprocess with a larger faces.size"
+        )
+    if m.conformer and m.conv_kernel % 2 == 0:
+        raise ConfigError(f"model.conv_kernel must be odd, not {m.conv_kernel}")
 
 
 def clip_seconds(features: FeatureSet, rows: np.ndarray) -> dict[str, float]:

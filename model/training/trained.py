@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from deiii.data.config.load import load_config
+from deiii.data.config.load import load_stored
 from deiii.data.config.schema import Config
 from deiii.model.network.deiii import DEIII
 from deiii.model.network.task import Task
@@ -49,7 +49,7 @@ def load_network(run: str | Path) -> TrainedNetwork:
     """
     folder = RunFolder(run)
     info = folder.read_info()
-    config = load_config([folder.config])
+    config = load_stored(folder.config)
     weights, saved = checkpoint.load(folder.best)
     network, task = build_network(config, info, weights, folder.best)
     return TrainedNetwork(network, task, config, info, saved["epoch"])

@@ -6,6 +6,7 @@ it.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import warnings
@@ -33,10 +34,12 @@ from deiii.model.network.hide_streams import random_hide
 from deiii.model.training import checkpoint
 from deiii.model.training.gather_batch import gather_batch
 from deiii.model.training.losses import total_loss
+from deiii.model.training.monitor import describe, monitored
 from deiii.model.training.optim import AveragedWeights, learning_rate, make_optimizer
 from deiii.model.training.run_folder import RunFolder
 from deiii.model.training.scoring import score
 
+SHARES = "shares"  # sum of the shares of real clips in the batches of the running epoch
 CHECK_EVERY = 25  # steps between two checks for a finite loss; a check waits for the device
 
 
@@ -152,7 +155,9 @@ class Trainer:
         self._train_epoch(epoch, stop, progress)
         trained = time.perf_counter() - began
         row = {"epoch": epoch, "step": self.step, "lr": self.optimizer.param_groups[0]["lr"]}
-        row |= {f"train_{name}": (value / len(self.train)).item() for name, value in self.sums.items()}
+        shares = self.sums.pop(SHARES, None)
+        count = len(self.train) if shares is None else shares  # a state of an older version has none
+        row |= {f"train_{name}": float(value / count) for name, value in self.sums.items()}
         self.sums = {}
         row |= self._validate(epoch)
         row |= {"train_seconds": round(trained, 3), "seconds": round(time.perf_counter() - began, 3)}
@@ -211,13 +216,20 @@ class Trainer:
             w_video=self.settings.w_video, w_audio=self.settings.w_audio, w_match=self.settings.w_match,
             label_smoothing=self.settings.label_smoothing, class_weights=self.class_weights,
         )  # fmt: skip
+        # The last batch of an epoch may hold few clips: without this factor each of them would weigh more.
+        # Dropping them would waste clips. No difference was measurable (synthetic corpus, audio alone,
+        # batches of 47, the last of 8): mean validation loss 1.440 so and 1.444 without the factor over three
+        # seeds, 1.436 with the rest dropped over two, where the seeds differ by 0.04.
+        share = truth.real.float().mean()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        (loss * share).backward()
+        largest = self.settings.clip_norm or float("inf")
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), largest)
         self.optimizer.step()
         self.average.update(self.step)
         for name, value in {"loss": loss.detach(), **terms}.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.sums[name] = self.sums.get(name, 0.0) + value * share
+        self.sums[SHARES] = self.sums.get(SHARES, 0.0) + share
         self.step += 1
         return self.step - 1, loss.detach().isfinite() & norm.isfinite(), truth.index
 
@@ -237,6 +249,12 @@ class Trainer:
         self.average.swap()
         found = score(self.forward, self.val.epoch(0), self.device, self.settings, ranks=self.ranks)
         row: dict[str, Any] = {"val_loss": found.loss}
+        if not math.isfinite(found.loss):
+            raise Diverged(
+                f"the validation loss became {found.loss} in epoch {epoch}, but the training loss is finite; "
+                f"checkpoints of earlier epochs stay in {self.run.path}; try a smaller train.lr, or "
+                "train.amp=off where bfloat16 is on"
+            )
         names = tuple(self.config.model.attributes)
         row |= {f"val_{name}": value for name, value in found.figures("fused", names).items()}
         row["val_monitor"] = monitored(row, self.settings.monitor)
@@ -251,7 +269,8 @@ class Trainer:
         return row
 
     def _patience_over(self) -> bool:
-        return len(self.history) - 1 - self.best_epoch >= self.settings.patience
+        waited = len(self.history) - 1 - self.best_epoch
+        return 0 < self.settings.patience <= waited
 
     def _save(self, path: Path, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
         if self.ranks.first:
@@ -304,38 +323,3 @@ class Trainer:
             yield writer
         finally:
             writer.close()
-
-
-def monitored(row: dict[str, Any], monitor: str) -> float:
-    """Return the figure that selects the epoch; larger is better.
-
-    Args:
-        row: an epoch's metrics.
-        monitor: ``uar``, ``ccc`` (the mean over attributes), ``loss`` (negated), or ``auto``: UAR where
-            classes are predicted, else CCC, else the loss.
-
-    Raises:
-        ValueError: the validation clips do not have the labels.
-    """
-    cccs = [v for k, v in row.items() if k.startswith("val_ccc_") and v is not None]
-    figures: dict[str, float | None] = {
-        "uar": row.get("val_uar"),
-        "ccc": sum(cccs) / len(cccs) if cccs else None,
-        "loss": -row["val_loss"],
-    }
-    if monitor == "auto":
-        return next(v for v in figures.values() if v is not None)
-    figure = figures[monitor]
-    if figure is None:
-        raise ValueError(
-            f"train.monitor={monitor}, but the validation clips have no such labels; use train.monitor=auto"
-        )
-    return figure
-
-
-def describe(row: dict[str, Any], best: bool) -> str:
-    """Return one line on an epoch."""
-    names = {"train_loss": "loss", "val_loss": "val loss", "val_uar": "val UAR"}
-    names |= {k: k.removeprefix("val_").replace("_", " ") for k in row if k.startswith("val_ccc_")}
-    figures = [f"{label} {row[key]:.3f}" for key, label in names.items() if row.get(key) is not None]
-    return f"epoch {row['epoch']:3d}  {'  '.join(figures)}  {row['seconds']:.1f} s{'  best' if best else ''}"

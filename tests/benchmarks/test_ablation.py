@@ -51,6 +51,11 @@ def test_figures_are_paired_with_the_full_network_by_seed_and_clip(runs):
     assert rows["no_flow"]["against_full_sd"] == pytest.approx(np.std(gaps, ddof=1))
     low, high = rows["no_flow"]["against_full_ci"]
     assert low <= rows["no_flow"]["against_full"] <= high
+    # two comparisons: Holm doubles the smaller p-value, and the larger one is at least that
+    p = {v: rows[v]["against_full_p"] for v in ("no_flow", "no_ife")}
+    small, large = sorted(p, key=p.get)
+    assert rows[small]["against_full_p_holm"] == pytest.approx(min(1, 2 * p[small]))
+    assert rows[large]["against_full_p_holm"] == pytest.approx(max(p[large], min(1, 2 * p[small])))
     assert rows["no_ife"]["by_seed"] == {0: pytest.approx(means["no_ife", 0])}
     assert rows["no_ife"]["against_full"] == pytest.approx(means["no_ife", 0] - means["full", 0])
     assert rows["full"]["without"] == {"audio": pytest.approx(0.375)}

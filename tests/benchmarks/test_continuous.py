@@ -35,9 +35,9 @@ def test_figures_are_the_seeds_mean_and_intervals_hold_it(tmp_path):
     assert found["valence"]["ccc"] == pytest.approx((1 + shifted) / 2)
     assert found["valence"]["sd"] == pytest.approx((1 - shifted) / 2**0.5)
     low, high = found["valence"]["ci"]
-    # a quarter of the resamples take the right seed twice, a quarter the shifted one
-    assert low < shifted < found["valence"]["ccc"] and high == pytest.approx(1)
-    assert found["arousal"]["ccc"] == 0 and found["arousal"]["ci"] == [0, 0]
+    # two seeds that differ leave one degree of freedom; nothing is beyond the limits of a CCC
+    assert -1 <= low < shifted < found["valence"]["ccc"] < high <= 1
+    assert found["arousal"]["ccc"] == 0 and found["arousal"]["ci"][0] < 0 < found["arousal"]["ci"][1]
     assert found["clips"] == len(SPEAKERS)
     line = markdown({"full": found}, "notes").splitlines()[-1]
     assert line.count("|") == 8 and f"{(1 + shifted) / 2:.3f}" in line and "0.000" in line

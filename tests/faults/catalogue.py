@@ -15,6 +15,7 @@ from tests.faults import training  # noqa: F401
 from tests.faults import downloads  # noqa: F401
 from tests.faults import loopback  # noqa: F401
 from tests.faults import identity  # noqa: F401
+from tests.faults import impossible_settings  # noqa: F401
 from tests.faults.harness import FAULTS
 
 __all__ = ["FAULTS"]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score
 
-from deiii.model.metrics import bootstrap, ccc, class_figures, class_intervals, class_report, matrix_figures
+from deiii.model.metrics import ccc, class_figures, class_intervals, class_report, matrix_figures
 from tests.model.training.test_losses import formula
 
 TRUTH = np.array([0, 0, 0, 1, 1, 2])
@@ -49,28 +49,6 @@ def test_ccc_leaves_out_missing_values_and_is_none_where_undefined():
     assert ccc(truth[:1], truth[:1]) is None
     assert ccc(np.ones(4), np.ones(4)) is None
     assert ccc(np.arange(4.0), np.ones(4)) == 0
-
-
-def test_intervals_resample_speakers_not_clips():
-    """All clips of a speaker are right or all are wrong: the interval is that of four coin tosses."""
-    speakers = np.repeat(list("abcd"), 100)
-    right = np.repeat([1, 0, 1, 0], 100)
-    low, high = bootstrap(speakers, lambda rows: float(right[rows].mean()))
-    assert low == 0.0 and high == 1.0
-    even = np.tile([0, 1], 200)
-    assert bootstrap(speakers, lambda rows: float(even[rows].mean())) == [0.5, 0.5]
-    assert bootstrap(["a", "a"], lambda rows: 1.0) is None
-    assert bootstrap(speakers, lambda rows: None) is None
-
-
-def test_intervals_are_repeatable():
-    speakers, x = np.repeat(list("abcdef"), 5), np.random.default_rng(0).normal(size=30)
-
-    def figure(rows):
-        return float(x[rows].mean())
-
-    assert bootstrap(speakers, figure) == bootstrap(speakers, figure)
-    assert bootstrap(speakers, figure) != bootstrap(speakers, figure, seed=1)
 
 
 @settings(max_examples=50, deadline=None)

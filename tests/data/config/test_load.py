@@ -146,7 +146,7 @@ def test_empty_file_and_byte_order_mark(tmp_path):
 
 @settings(max_examples=20)
 @given(
-    st.builds(dict, size=st.integers(1, 999), margin=st.floats(0, 1), fps=st.none() | st.floats(1, 99)),
+    st.builds(dict, size=st.integers(16, 999), margin=st.floats(0, 1), fps=st.none() | st.floats(1, 99)),
     st.text("ab1:-/ .ä#'\"{", min_size=1, max_size=12),
     st.lists(st.sampled_from(["faces", "flow", "logmel"])),
 )

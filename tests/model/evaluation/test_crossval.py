@@ -13,6 +13,7 @@ from deiii.__main__ import main
 from deiii.data.corpora.splits import Split
 from deiii.model.evaluation.crossval_report import _over_folds
 from tests.helpers.clips import sound_corpus
+from tests.helpers.intervals import recall_interval
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +68,10 @@ def test_figures_are_those_of_the_predictions(crossed):
     for row in pooled:
         confusion[report["classes"].index(row["truth"]), report["classes"].index(row["predicted"])] += 1
     assert report["pooled"]["confusion"] == confusion.tolist()
-    low, high = report["pooled"]["uar_ci"]
-    assert low <= report["pooled"]["uar"] <= high
+    rows = [(r["speaker"], r["truth"], r["predicted"]) for r in pooled]
+    clips = len({r["clip"] for r in pooled})
+    assert report["pooled"]["uar_ci"] == pytest.approx(recall_interval(rows, clips), abs=1e-6)
+    assert "95 % t interval over speakers" in (base / "crossval.md").read_text()
     assert "ccc_valence" in report["figures"] and report["pooled"]["ccc_valence_ci"] is not None
     for f in range(3):
         assert report["splits"][str(f)]["digest"] == Split.load(base / f"splits/fold{f}.json").digest
@@ -92,12 +95,7 @@ def test_seed_ensemble_is_the_mean_of_probabilities(crossed):
         f"95 % over speakers {found['ci'][0]:.3f} to {found['ci'][1]:.3f}"
         in (base / "crossval.md").read_text()
     )
-    # Resampled with another generator: the interval is over these predictions and whole speakers.
-    rng, names, again = np.random.default_rng(7), sorted({s for s, _, _ in everyone}), []
-    for _ in range(1000):
-        sample = [row for s in rng.choice(names, len(names)) for row in everyone if row[0] == s]
-        again.append(recall_score(*zip(*[row[1:] for row in sample], strict=True), average="macro"))
-    assert found["ci"] == pytest.approx(np.quantile(again, [0.025, 0.975]), abs=0.05)
+    assert found["ci"] == pytest.approx(recall_interval(everyone), abs=1e-6)
 
 
 def test_finished_runs_of_other_settings_are_refused(crossed, capsys):

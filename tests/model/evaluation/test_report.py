@@ -18,6 +18,7 @@ from deiii.model.evaluation.report import write_report
 from deiii.model.network.task import Task
 from deiii.model.training.run_folder import RunFolder, provenance
 from deiii.model.training.scoring import Predictions
+from tests.helpers.intervals import recall_interval
 
 CLASSES = ("calm", "<b>angry</b>")
 TASK = Task(CLASSES, ("arousal",), ((-1.0, 1.0),))
@@ -42,6 +43,12 @@ def predictions() -> Predictions:
     return Predictions(np.arange(12), label, target, by_head(p), by_head(attributes), present, 0.5)
 
 
+def labels():
+    """True and predicted class numbers."""
+    found = predictions()
+    return found.label, found.probabilities["fused"].argmax(axis=1)
+
+
 def features():
     outcome = {c.id: Outcome(Status.OK) for c in CLIPS}
     outcome["s0/0"] = Outcome(Status.NO_FACE, "no face in <75> frames")
@@ -55,7 +62,8 @@ def test_figures_of_all_clips_and_of_each_speaker():
     assert found["confusion"] == [[4, 2], [2, 4]]
     assert found["ccc_arousal"] == pytest.approx(1)
     assert [s["uar"] for s in found["per_speaker"].values()] == [0, 1, 1]
-    assert found["uar_ci"] == [0, 1]  # three speakers, one of them always wrong
+    rows = [(s, CLASSES[t], CLASSES[g]) for s, t, g in zip(SPEAKERS, *labels(), strict=True)]
+    assert found["uar_ci"] == pytest.approx(recall_interval(rows))  # three speakers, one of them always wrong
 
 
 def test_a_modality_head_is_scored_on_clips_that_have_the_modality():

@@ -12,6 +12,8 @@ INFO = {"keys": {"faces": "abc"}, "split": "d1", "classes": ["a", "b"]}
 def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
     run = RunFolder(tmp_path / "r")
     run.create(Config(), INFO, resume=False)
+    run.create(Config(), INFO, resume=False)  # nothing was trained yet
+    run.state.touch()
     with pytest.raises(RunError, match="--resume"):
         run.create(Config(), INFO, resume=False)
     run.create(Config(), INFO, resume=True)
@@ -21,6 +23,7 @@ def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
 def test_resuming_with_other_settings_or_data_is_refused(tmp_path):
     run = RunFolder(tmp_path)
     run.create(Config(), INFO, resume=False)
+    run.state.touch()
     changed = Config()
     changed.train.lr = 0.5
     with pytest.raises(RunError, match=r"train\.lr: 0\.001 -> 0\.5"):

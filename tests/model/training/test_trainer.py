@@ -11,8 +11,9 @@ from deiii.data.config.schema import Config, TrainConfig
 from deiii.model.distributed.devices import seed_all
 from deiii.model.network.deiii import DEIII
 from deiii.model.training import checkpoint
+from deiii.model.training.monitor import describe, monitored
 from deiii.model.training.run_folder import RunFolder, provenance
-from deiii.model.training.trainer import Diverged, Trainer, TrainingSetup, describe, monitored
+from deiii.model.training.trainer import Diverged, Trainer, TrainingSetup
 from tests.helpers.model_helpers import CLASSES, MELS, MemoryLoader, random_batch, small_config
 
 CPU = torch.device("cpu")

@@ -1,0 +1,193 @@
+"""Confidence intervals over speakers, and over seeds and speakers.
+
+Clips of one speaker are not independent, so the unit is the speaker. A figure is turned into one pseudo-value
+for each speaker by the jackknife (Tukey 1958; Efron and Tibshirani, An Introduction to the Bootstrap, 1993,
+chapter 11): what the figure would lose if that speaker were left out. Their mean and variance give a t
+interval with P - 1 degrees of freedom for P speakers. A percentile bootstrap over speakers, in contrast,
+covers 0.82 of 0.95 with 5 speakers as different as those of RAVDESS (`tests/model/test_intervals.py` repeats
+that simulation).
+
+Figures with limits (UAR: 0 and 1) get Wilson's form of the interval (Wilson 1927) with an effective number of
+clips, as Korn and Graubard (1998) proposed for surveys: the number of independent clips that would give the
+variance found over speakers, at most the real number. It stays within the limits, and all clips right does
+not mean certainty.
+
+Over seeds and speakers both are random: each seed's pseudo-values form a table [S,P], and the variance of its
+mean follows from the mean squares of rows, columns and rest (Dorfman, Berbaum and Metz 1992, where readers
+are the seeds and cases are the speakers), with Satterthwaite's degrees of freedom.
+
+Axes: N clips, P speakers, S seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student
+
+FEWEST = 3  # speakers; two give a t quantile of 12.7, and nobody could check the variance
+LEVEL = 0.95
+CCC_LIMITS = (-1.0, 1.0)
+OVER_SPEAKERS = "t interval over speakers"
+OVER_SEEDS_AND_SPEAKERS = "t interval over seeds and speakers"
+BOOTSTRAP = "percentile bootstrap over speakers"  # in results that were stored before t intervals
+
+Limits = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its interval.
+
+    Attributes:
+        value: the figure of all clips.
+        low, high: the interval.
+        p: two-sided p-value of the hypothesis that the figure is 0; for differences.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def interval(self) -> list[float]:
+        return [self.low, self.high]
+
+
+def speaker_interval(
+    speakers: Sequence[str] | np.ndarray,
+    figure: Callable[[np.ndarray], float | None],
+    limits: Limits | None = (0.0, 1.0),
+    clips: int | None = None,
+) -> list[float] | None:
+    """Return the 95 % t interval over speakers of a figure.
+
+    Args:
+        speakers: the speaker of each of N predictions.
+        figure: maps row numbers, int64 [n], to a figure, or to ``None`` where it is undefined.
+        limits: lowest and highest possible value of the figure; ``None`` for a difference of two figures.
+        clips: number of different clips, where several predictions are of one clip (several seeds);
+            N where not given.
+
+    Returns:
+        ``[low, high]``, or ``None`` with fewer than three speakers or where the figure is undefined for
+        all clips or without one of the speakers.
+
+    >>> right = np.array([1, 1, 0, 1, 1, 1, 1, 0, 1])
+    >>> found = speaker_interval(list("aaabbbccc"), lambda rows: float(right[rows].mean()))
+    >>> [round(x, 2) for x in found]
+    [0.2, 0.98]
+    """
+
+    def one_seed(rows: np.ndarray) -> list[float] | None:
+        value = figure(rows)
+        return None if value is None else [value]
+
+    found = estimate(speakers, one_seed, limits, clips)
+    return None if found is None else found.interval
+
+
+def estimate(
+    speakers: Sequence[str] | np.ndarray,
+    figures: Callable[[np.ndarray], Sequence[float] | None],
+    limits: Limits | None = None,
+    clips: int | None = None,
+) -> Estimate | None:
+    """Return the mean over seeds of a figure, with its 95 % t interval over seeds and speakers.
+
+    One seed gives the interval over speakers.
+
+    Args:
+        speakers: the speaker of each of N predictions.
+        figures: maps row numbers, int64 [n], to the figure of each of S seeds, or to ``None``.
+        limits, clips: as in `speaker_interval`.
+
+    >>> gaps = np.array([[0, 1, 0, 1, 1, 0], [1, 1, 0, 0, 1, 0]])
+    >>> found = estimate(list("aabbcc"), lambda rows: gaps[:, rows].mean(axis=1))
+    >>> round(found.value, 2), found.p > 0.05
+    (0.5, True)
+    """
+    names, owner = np.unique(np.asarray(speakers), return_inverse=True)
+    people = len(names)
+    whole = figures(np.arange(len(owner)))
+    if people < FEWEST or whole is None:
+        return None
+    without = [figures(np.flatnonzero(owner != i)) for i in range(people)]
+    if any(found is None for found in without):
+        return None
+    whole_S1 = np.asarray(whole, np.float64)[:, None]
+    pseudo_SP = people * whole_S1 - (people - 1) * np.asarray(without, np.float64).T
+    value = float(whole_S1.mean())
+    variance, freedom = _variance(pseudo_SP)
+    trials = len(owner) if clips is None else clips
+    quantile = float(student.ppf((1 + LEVEL) / 2, freedom))
+    if limits is None:
+        # Without any disagreement Bonett and Price (2012) add one clip to each side of the difference.
+        deviation = math.sqrt(max(variance, 2 / (trials + 2) ** 2))
+        low, high = value - quantile * deviation, value + quantile * deviation
+    else:
+        deviation = math.sqrt(variance)
+        low, high = _wilson(value, variance, trials, quantile, limits)
+    p = 2 * float(student.sf(abs(value) / deviation, freedom)) if deviation else float(value == 0)
+    return Estimate(value, low, high, p)
+
+
+def kind_of_interval(results: Mapping[str, Any]) -> str:
+    """Return which interval ``metrics.json`` or ``crossval.json`` carries; files made before do not say it.
+
+    >>> kind_of_interval({})
+    'percentile bootstrap over speakers'
+    """
+    return str(results.get("interval", BOOTSTRAP))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for their number (Holm 1979), in the order given.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    count, largest = len(p_values), 0.0
+    adjusted = [0.0] * count
+    for rank, place in enumerate(sorted(range(count), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (count - rank) * p_values[place]))
+        adjusted[place] = largest
+    return adjusted
+
+
+def _variance(pseudo_SP: np.ndarray) -> tuple[float, float]:
+    """Variance of the mean of a table of pseudo-values, and its degrees of freedom."""
+    seeds, people = pseudo_SP.shape
+    if seeds == 1:
+        return float(pseudo_SP[0].var(ddof=1)) / people, people - 1
+    mean_S1, mean_P = pseudo_SP.mean(axis=1, keepdims=True), pseudo_SP.mean(axis=0)
+    rest_SP = pseudo_SP - mean_S1 - mean_P + pseudo_SP.mean()
+    of_seeds = people * float(mean_S1.var(ddof=1))
+    of_people = seeds * float(mean_P.var(ddof=1))
+    of_rest = float((rest_SP**2).sum()) / ((seeds - 1) * (people - 1))
+    # Each factor's mean square contains the rest once; without a factor's own variance the rest remains.
+    squares = of_seeds + of_people - of_rest
+    if of_seeds <= of_rest or of_people <= of_rest:
+        squares = max(of_seeds, of_people)
+    spread = of_seeds**2 / (seeds - 1) + of_people**2 / (people - 1)
+    freedom = min(squares**2 / spread, seeds * people - 1) if spread else people - 1
+    return squares / (seeds * people), max(1.0, freedom)
+
+
+def _wilson(
+    value: float, variance: float, clips: int, quantile: float, limits: Limits
+) -> tuple[float, float]:
+    """Wilson's interval of a figure between limits, with the effective number of clips."""
+    low, high = limits
+    share = min(1.0, max(0.0, (value - low) / (high - low)))
+    spread = variance / (high - low) ** 2
+    number = min(clips, share * (1 - share) / spread) if spread > 0 else clips
+    added = quantile**2 / max(number, 1e-9)
+    centre = (share + added / 2) / (1 + added)
+    half = math.sqrt(added * share * (1 - share) + added**2 / 4) / (1 + added)
+    return low + (high - low) * max(0.0, centre - half), low + (high - low) * min(1.0, centre + half)

@@ -1,0 +1,86 @@
+"""Settings that may differ between training and prediction, and notes on what does differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from deiii.data.cache.recipes import stage_keys
+from deiii.data.cache.stages import network_stages
+from deiii.data.config.load import changed_settings, parse_config, to_yaml
+from deiii.data.config.schema import Config
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.tools.weights import WeightsError
+
+OPTION = "--change-preprocessing"
+
+
+def override_settings(
+    config: Config, overrides: Sequence[str], change_preprocessing: bool = False
+) -> tuple[Config, tuple[str, ...]]:
+    """Apply ``key=value`` settings of this machine to those of a trained network.
+
+    Devices, workers and paths of weights may change. Settings of the network and its loader may not. Settings
+    that change what a stage computes may change only on request: the network has not seen such features.
+
+    Args:
+        config: settings of the training.
+        overrides: ``key=value``.
+        change_preprocessing: whether settings of stages may change what the stage computes.
+
+    Returns:
+        the settings, and a note for every prediction on each change of preprocessing.
+
+    Raises:
+        ConfigError: a setting is unknown or may not change.
+
+    >>> override_settings(Config(), ["flow.device=cpu"])[1]
+    ()
+    """
+    changed = parse_config(to_yaml(config), overrides)
+    stages = network_stages(config.model)
+    notes = []
+    for change in changed_settings(config, changed):
+        section = change.split(".")[0]
+        if section in ("model", "loader"):
+            raise ConfigError(f"{change}: this setting belongs to the trained network and cannot be changed")
+        if section not in stages:
+            raise ConfigError(f"{change}: this setting has no effect on predictions; leave it out")
+        if not change_preprocessing:
+            raise ConfigError(
+                f"{change}: the network was trained on features with the first value; leave the setting out, "
+                f"or add {OPTION} to predict from features that it has not seen"
+            )
+        notes.append(f"preprocessing differs from training: {change}")
+    return changed, tuple(notes)
+
+
+def stage_notes(config: Config, keys: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a note on each stage that is not the one of the training, by its key.
+
+    The key differs where weights, the version of the stage or its settings are others.
+
+    Args:
+        config: settings of the prediction.
+        keys: by stage, the keys of the training; of a mixture of corpora they are joined and not compared.
+    """
+    try:
+        here = stage_keys(config)
+    except WeightsError:
+        return ()  # the stage itself reports missing weights, with their cure
+    return tuple(
+        f"the stage {stage} is not the one of the training (key {here[stage]}, then {keys[stage]}): other "
+        "weights, another version of deiii or other settings"
+        for stage in network_stages(config.model)
+        if stage in here and stage in keys and "+" not in keys[stage] and here[stage] != keys[stage]
+    )
+
+
+def speaker_note(config: Config, given: bool) -> tuple[str, ...]:
+    """Return a note where a network normalises by speaker, but a file is predicted alone."""
+    if given or not config.model.audio or config.loader.normalise != "speaker":
+        return ()
+    return (
+        "the network normalises audio by speaker: here by this file alone, in evaluation by all clips of the "
+        "speaker; give the files of one speaker together with --same-speaker",
+    )

@@ -1,0 +1,76 @@
+"""The validation figure that selects the epoch, and what can be checked of it before training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from deiii.data.config.schema import Config
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.loader.feature_set import FeatureSet
+
+
+def check_monitor(config: Config, features: FeatureSet, val: np.ndarray) -> None:
+    """Refuse a ``train.monitor`` that the validation clips cannot give.
+
+    Args:
+        config: all settings.
+        features: the clips.
+        val: rows of the validation clips, int64 [N].
+
+    Raises:
+        ConfigError: says which labels are missing and what to do.
+    """
+    monitor, names = config.train.monitor, config.model.attributes
+    clips = [features.clips[row] for row in val]
+    labelled = config.model.classes and any(clip.label is not None for clip in clips)
+    rated = [n for n in names if sum(clip.attributes.get(n) is not None for clip in clips) > 1]
+    if monitor == "ccc" and not rated:
+        reason = (
+            f"the validation clips have no ratings of {', '.join(names)}"
+            if names
+            else "model.attributes is empty"
+        )
+        raise ConfigError(
+            f"train.monitor=ccc, but {reason}; use train.monitor=auto, or name attributes of the "
+            "corpus, e.g. model.attributes=[valence,arousal]"
+        )
+    if monitor == "uar" and not labelled:
+        reason = "the validation clips have no labels" if config.model.classes else "model.classes is off"
+        raise ConfigError(f"train.monitor=uar, but {reason}; use train.monitor=auto")
+
+
+def monitored(row: dict[str, Any], monitor: str) -> float:
+    """Return the figure that selects the epoch; larger is better.
+
+    Args:
+        row: an epoch's metrics.
+        monitor: ``uar``, ``ccc`` (the mean over attributes), ``loss`` (negated), or ``auto``: UAR where
+            classes are predicted, else CCC, else the loss.
+
+    Raises:
+        ValueError: the validation clips do not have the labels.
+    """
+    cccs = [v for k, v in row.items() if k.startswith("val_ccc_") and v is not None]
+    figures: dict[str, float | None] = {
+        "uar": row.get("val_uar"),
+        "ccc": sum(cccs) / len(cccs) if cccs else None,
+        "loss": -row["val_loss"],
+    }
+    if monitor == "auto":
+        return next(v for v in figures.values() if v is not None)
+    figure = figures[monitor]
+    if figure is None:
+        raise ValueError(
+            f"train.monitor={monitor}, but the validation clips have no such labels; use train.monitor=auto"
+        )
+    return figure
+
+
+def describe(row: dict[str, Any], best: bool) -> str:
+    """Return one line on an epoch."""
+    names = {"train_loss": "loss", "val_loss": "val loss", "val_uar": "val UAR"}
+    names |= {k: k.removeprefix("val_").replace("_", " ") for k in row if k.startswith("val_ccc_")}
+    figures = [f"{label} {row[key]:.3f}" for key, label in names.items() if row.get(key) is not None]
+    return f"epoch {row['epoch']:3d}  {'  '.join(figures)}  {row['seconds']:.1f} s{'  best' if best else ''}"
