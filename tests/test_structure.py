@@ -39,6 +39,7 @@ ORDER = {
         "plugins schema_fields strict_yaml suggest",
         "schema_preprocess schema_train",
         "schema",
+        "keys",
         "load",
         "words",
     ],

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import field, fields, is_dataclass, make_dataclass
 from functools import lru_cache
@@ -18,6 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 import deiii
+from deiii.data.config.keys import all_keys, expand_home, text_keys
 from deiii.data.config.plugins import STAGES, installed, load_plugin
 from deiii.data.config.schema import Config
 from deiii.data.config.schema_fields import describe_range, in_range
@@ -184,58 +184,6 @@ def check_choices(section: Any, prefix: str = "") -> None:
             if isinstance(item, (int, float)) and not in_range(item, f.metadata):
                 hint = HINTS.get(key, "")
                 raise ConfigError(f"{key} must be {describe_range(f.metadata)}, not {item}{hint}")
-
-
-def all_keys(section: type | Any = Config, prefix: str = "") -> list[str]:
-    """The dotted name of every setting.
-
-    >>> all_keys()[0]
-    'corpus.name'
-    """
-    names: list[str] = []
-    instance = section() if isinstance(section, type) else section
-    for f in fields(instance):
-        value = getattr(instance, f.name)
-        if is_dataclass(value):
-            names += all_keys(value, f"{prefix}{f.name}.")
-        else:
-            names.append(prefix + f.name)
-    return names
-
-
-def text_keys(section: type | Any = Config, prefix: str = "", lists: bool = False) -> list[str]:
-    """The dotted names of the settings whose values are text; with ``lists``, lists of text.
-
-    >>> "corpus.root" in text_keys(), "faces.size" in text_keys(), "mix" in text_keys(lists=True)
-    (True, False, True)
-    """
-    kinds = ("list[str]", list[str]) if lists else ("str", "str | None", str)
-    names: list[str] = []
-    instance = section() if isinstance(section, type) else section
-    for f in fields(instance):
-        value = getattr(instance, f.name)
-        if is_dataclass(value):
-            names += text_keys(value, f"{prefix}{f.name}.", lists)
-        elif f.type in kinds:
-            names.append(prefix + f.name)
-    return names
-
-
-def expand_home(section: Any) -> None:
-    """Put the home folder in place of a leading ``~`` in every setting that names a file or folder."""
-    for f in fields(section):
-        value = getattr(section, f.name)
-        if is_dataclass(value):
-            expand_home(value)
-        elif f.metadata.get("path") and isinstance(value, str):
-            setattr(section, f.name, _at_home(value))
-        elif f.metadata.get("path") and isinstance(value, list):
-            setattr(section, f.name, [_at_home(item) for item in value])
-
-
-def _at_home(path: str) -> str:
-    """The path with the home folder for a leading ``~``; nothing else is expanded, not even ``~user``."""
-    return os.path.expanduser(path) if path == "~" or path.startswith("~/") else path
 
 
 def result_settings(section: Any, prefix: str = "") -> dict[str, Any]:

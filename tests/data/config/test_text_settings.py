@@ -9,7 +9,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deiii.data.config.load import load_config, parse_config, text_keys, to_yaml
+from deiii.data.config.keys import text_keys
+from deiii.data.config.load import load_config, parse_config, to_yaml
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import read_settings
 
