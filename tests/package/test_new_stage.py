@@ -101,7 +101,7 @@ def test_settings_of_the_stage_are_strict_and_listed(folder):
 
 
 def test_without_the_package_the_run_names_what_is_missing(folder):
-    words = [sys.executable, "-m", "deiii", "evaluate", "runs/grid"]
+    words = [sys.executable, "-m", "deiii", "predict", "runs/grid", "raw/synthetic/s01/s01-000.mp4"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 1 and "adds the stage 'cropgrid', install it" in done.stderr
