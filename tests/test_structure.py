@@ -76,7 +76,14 @@ ORDER = {
         "commands",
     ],
     "pipeline/logmel": ["stage"],
-    "pipeline/media": ["container scene_cuts video_writer", "audio video"],
+    "pipeline/media": [
+        "colour container levels orientation scene_cuts timestamps",
+        "clock frame",
+        "joins",
+        "survey",
+        "audio video",
+        "video_writer",
+    ],
     "pipeline/faces": ["face motion", "tracking yunet", "detectors speaker", "align", "stage"],
     "pipeline/flow": ["engine", "raft", "engines", "stage"],
     "pipeline/flow/raft": [

@@ -59,7 +59,7 @@ def _trims(logmel: LogMelConfig) -> bool:
 
 FACES = Stage(
     name="faces",
-    version=3,
+    version=4,
     modality="video",
     settings=FacesConfig,
     fields={
@@ -111,7 +111,7 @@ FLOW = Stage(
 
 LOGMEL = Stage(
     name="logmel",
-    version=2,
+    version=3,
     modality="audio",
     settings=LogMelConfig,
     fields={

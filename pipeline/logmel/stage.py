@@ -16,6 +16,7 @@ from deiii.data.cache.outcomes import ClipError, Outcome, StageResult, Status
 from deiii.data.config.schema import LogMelConfig
 from deiii.data.tools.numba_jit import use_writable_cache
 from deiii.pipeline.media.audio import read_audio
+from deiii.pipeline.media.levels import SILENT_PEAK, audible_peak
 
 _spec = importlib.util.find_spec("librosa")
 if _spec is not None and _spec.origin:
@@ -27,7 +28,6 @@ import librosa  # noqa: E402
 import librosa.core  # noqa: E402
 import librosa.feature  # noqa: E402
 
-SILENT_PEAK = 1e-4  # -80 dB of full scale; audio below it is dither
 LOWEST_POWER = 1e-12  # digital zeros become -120 dB, which float16 stores with an error below 0.06 dB
 TRIM_MARGIN_MS = 50.0  # kept on both sides of the loud part, so that onsets and decays are not cut
 BLOCK = 4096  # hops that are computed at a time, so that the spectrum of an hour is never in memory
@@ -56,19 +56,22 @@ def extract_logmel(path: str | os.PathLike, config: LogMelConfig) -> StageResult
     80
     """
     notes: list[str] = []
-    samples, start, missing = read_audio(path, config.sample_rate, notes)
-    peak = float(np.abs(samples).max())
+    remarks: list[str] = []
+    samples, start, missing = read_audio(path, config.sample_rate, notes, remarks)
+    peak = audible_peak(samples)
     if not np.isfinite(peak):
-        raise ClipError(Status.UNREADABLE, "the audio holds samples that are not finite")
-    if peak < SILENT_PEAK:
-        level = f"its peak is {20 * np.log10(peak):.0f} dB of full scale" if peak else "every sample is zero"
-        raise ClipError(Status.NO_AUDIO, f"the audio is silent ({level})")
+        raise ClipError(Status.UNREADABLE, "the sound holds samples that are not finite")
     _, window, hop = _sizes(config)
     if len(samples) < window:
         raise ClipError(
             Status.TOO_SHORT,
             f"{len(samples) / config.sample_rate:.3f} s of audio is shorter than a window",
         )
+    if peak < SILENT_PEAK:
+        level = "every sample is zero" if not samples.any() else "it holds nothing but a constant offset"
+        if peak:
+            level = f"its peak is {20 * np.log10(peak):.0f} dB of full scale"
+        raise ClipError(Status.NO_AUDIO, "; ".join([f"the audio is silent ({level})", *remarks]))
     logmel = log_mel(samples, config)
     time = start + np.arange(len(logmel)) * (hop / config.sample_rate)
     if config.trim_db:
@@ -76,9 +79,11 @@ def extract_logmel(path: str | os.PathLike, config: LogMelConfig) -> StageResult
         logmel, time = logmel[kept], time[kept]
     if notes:
         fraction = 1.0 - missing * config.sample_rate / len(samples)
-        outcome = Outcome(Status.OK_PARTIAL, "; ".join(notes), float(np.clip(fraction, 0.0, 1.0)))
+        outcome = Outcome(
+            Status.OK_PARTIAL, "; ".join([*notes, *remarks]), float(np.clip(fraction, 0.0, 1.0))
+        )
     else:
-        outcome = Outcome(Status.OK)
+        outcome = Outcome(Status.OK, "; ".join(remarks))
     return StageResult(outcome, {"logmel": logmel.astype(np.float16), "time": time})
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import av
 import av.error
@@ -11,36 +13,44 @@ import librosa
 import numpy as np
 
 from deiii.data.cache.outcomes import ClipError, Status
+from deiii.pipeline.media.clock import Clock, clock_remarks
 from deiii.pipeline.media.container import (
+    MATROSKA,
     MAX_SECONDS,
-    clock_zero,
-    declared_seconds,
+    MP4,
+    appended_recording,
+    cut_off,
     decode,
-    is_cut_off,
     open_media,
 )
+from deiii.pipeline.media.levels import Levels
+from deiii.pipeline.media.survey import audio_stream, survey
 
-MAX_SAMPLE_RATE = 768_000  # Hz
-MAX_CHANNELS = 64
 JITTER_S = 0.03  # timestamps of compressed audio vary by less than this; a larger step is a gap
+HELD_FRAMES = 48  # decoded frames that may wait for the timestamps of later ones
 
 # Containers whose header states the duration of the audio; in others FFmpeg estimates it.
-STATES_DURATION = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flac", "wav"})
+STATES_DURATION = frozenset({MP4, MATROSKA, "flac", "wav"})
 
 
 def read_audio(
-    path: str | os.PathLike, sample_rate: int, notes: list[str] | None = None
+    path: str | os.PathLike,
+    sample_rate: int,
+    notes: list[str] | None = None,
+    remarks: list[str] | None = None,
 ) -> tuple[np.ndarray, float, float]:
-    """Read the first audio stream as mono samples.
+    """Read an audio stream, the default or best one of the file, as mono samples.
 
-    Samples follow the timestamps of the stream: gaps longer than 30 ms are filled with zeros (and
-    noted), overlapping samples are dropped. Channels are averaged. Resampling uses soxr's
-    high-quality filter through librosa.
+    Samples follow the timestamps of the stream (`deiii.pipeline.media.clock`): gaps longer than 30 ms are
+    filled with zeros (and noted), overlapping samples are dropped. Channels are averaged; where they cancel
+    each other the strongest one is used alone. The number of channels and the sample rate may change in
+    mid-stream. Resampling uses soxr's high-quality filter through librosa.
 
     Args:
         path: the media file.
         sample_rate: wanted rate in Hz.
         notes: a list to which defects are added that leave the audio usable.
+        remarks: a list to which properties are added that were handled without loss.
 
     Returns:
         ``(samples float32 [n] in about [-1, 1], t0_s float, missing_s float)``: ``t0_s`` is the time
@@ -53,89 +63,179 @@ def read_audio(
     >>> samples, t0_s, missing_s = read_audio("clip.mp4", 16000)  # doctest: +SKIP
     """
     path = os.fspath(path)
-    notes = [] if notes is None else notes
-    with open_media(path) as container:
-        stream = _audio_stream(container)
-        rate = stream.codec_context.sample_rate
-        # Packed samples ("flt"): for planar audio with 8 channels PyAV reads a ninth plane and crashes.
-        resampler = av.AudioResampler(format="flt", rate=rate)
-        timeline = _Timeline(rate, clock_zero(container))
-        declared = declared_seconds(stream) if container.format.name in STATES_DURATION else 0.0
-        for frame in decode(container, stream, notes):
-            if frame.sample_rate != rate:
-                notes.append("the sample rate of the audio changes; the rest was left out")
-                break
-            time = frame.time
-            for piece in resampler.resample(frame):
-                timeline.add(piece.to_ndarray().reshape(-1, piece.layout.nb_channels).T.mean(axis=0), time)
-    if not timeline.total:
-        raise ClipError(Status.UNREADABLE, "nothing of the audio stream can be decoded")
-    seconds = timeline.total / rate
-    missing = timeline.missing / rate
-    if missing:
-        notes.append(f"{missing:.2f} s of audio are missing and were filled with silence")
-    if is_cut_off(seconds, declared):
-        notes.append(f"the audio ends after {seconds:.2f} of {declared:.2f} s: the file is cut off")
-    samples = np.concatenate(timeline.pieces)
-    if rate != sample_rate:
-        samples = librosa.resample(samples, orig_sr=rate, target_sr=sample_rate, res_type="soxr_hq")
-    return samples.astype(np.float32, copy=False), timeline.start, missing
-
-
-def _audio_stream(container: av.container.InputContainer) -> av.AudioStream:
-    """The first audio stream. Raises ClipError where there is none or its header is damaged."""
-    stream = next(iter(container.streams.audio), None)
-    if stream is None or stream.codec_context is None:
-        raise ClipError(Status.NO_AUDIO, "the file has no audio stream")
-    rate, channels = stream.codec_context.sample_rate, stream.codec_context.channels
-    if not 1000 <= rate <= MAX_SAMPLE_RATE or not 1 <= channels <= MAX_CHANNELS:
-        raise ClipError(
-            Status.UNREADABLE,
-            f"the header declares audio of {rate} Hz and {channels} channels: it is damaged",
+    found = _decode(path, {})
+    picks = found.levels.cancelled()
+    if picks:
+        found = _decode(path, picks)
+        found.remarks.append(
+            "the channels cancel each other (opposite phase); the strongest one was used alone"
         )
-    return stream
+    if not found.pieces:
+        raise ClipError(Status.UNREADABLE, "nothing of the audio stream can be decoded")
+    scale, words = found.levels.scale()
+    if words:
+        found.remarks.append(words)
+    if notes is not None:
+        notes += found.notes
+    if remarks is not None:
+        remarks += found.remarks
+    samples = found.resampled(sample_rate)
+    return (samples / np.float32(scale) if scale != 1.0 else samples), found.start, found.missing
+
+
+class _Block(NamedTuple):
+    """Samples of one decoded frame, mixed to mono, float32 [n], and their rate in Hz."""
+
+    samples: np.ndarray
+    rate: int
 
 
 @dataclass
-class _Timeline:
-    """Joins decoded samples according to their timestamps.
+class _Piece:
+    """Samples of one rate, without a gap between them.
 
     Attributes:
-        rate: sample rate in Hz.
-        zero: time 0 of the clip on the container's clock, in s.
-        start: time of the first sample on the clip's clock, in s.
-        total: samples so far.
-        missing: how many of them fill gaps.
-        pieces: float32 arrays to be joined.
+        rate: Hz.
+        start: time of the first sample, s.
+        arrays: float32, to be joined.
+        total: how many samples they hold.
     """
 
     rate: int
-    zero: float
-    start: float = 0.0
+    start: float
+    arrays: list[np.ndarray] = field(default_factory=list)
     total: int = 0
-    missing: int = 0
-    pieces: list[np.ndarray] = field(default_factory=list)
 
-    def add(self, samples: np.ndarray, time: float | None) -> None:
-        """Append samples float32 [n] that begin at ``time`` s; without a time they follow the last ones.
+
+@dataclass
+class _Track:
+    """The audio of a file, joined according to its times.
+
+    Attributes:
+        pieces: of one sample rate each.
+        missing: seconds that were filled with zeros.
+        levels: of the channels.
+        notes, remarks: as `read_audio` returns them.
+    """
+
+    pieces: list[_Piece] = field(default_factory=list)
+    missing: float = 0.0
+    levels: Levels = field(default_factory=Levels)
+    notes: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def start(self) -> float:
+        """Time of the first sample, s."""
+        return float(self.pieces[0].start)
+
+    @property
+    def seconds(self) -> float:
+        """Duration from the first sample to the last, s."""
+        last = self.pieces[-1]
+        return last.start + last.total / last.rate - self.start
+
+    def add(self, block: _Block, time: float) -> None:
+        """Append samples that begin at ``time`` s.
 
         Raises:
             ClipError: the audio is longer than `MAX_SECONDS`.
         """
+        samples, rate = block
         if not self.pieces:
-            self.start = float(time - self.zero) if time is not None else 0.0
-        at = round((time - self.zero - self.start) * self.rate) if time is not None else self.total
-        gap = at - self.total
-        if gap > JITTER_S * self.rate:
-            _check_length(at / self.rate)
-            self.missing += gap
-            self.pieces.append(np.zeros(gap, np.float32))
-            self.total = at
-        elif -gap > JITTER_S * self.rate:
+            self.pieces.append(_Piece(rate, time))
+        piece = self.pieces[-1]
+        if piece.rate != rate:
+            end = piece.start + piece.total / piece.rate
+            piece = _Piece(rate, end)
+            self.pieces.append(piece)
+        gap = round((time - piece.start) * rate) - piece.total
+        if gap > JITTER_S * rate:
+            _check_length(time - self.start)
+            self.missing += gap / rate
+            piece.arrays.append(np.zeros(gap, np.float32))
+            piece.total += gap
+        elif -gap > JITTER_S * rate:
             samples = samples[-gap:]
-        self.pieces.append(samples)
-        self.total += len(samples)
-        _check_length(self.total / self.rate)
+        piece.arrays.append(samples)
+        piece.total += len(samples)
+        _check_length(self.seconds)
+
+    def resampled(self, sample_rate: int) -> np.ndarray:
+        """All samples at one rate, float32 [n]."""
+        parts = []
+        for piece in self.pieces:
+            samples = np.concatenate(piece.arrays)
+            if piece.rate != sample_rate:
+                samples = librosa.resample(
+                    samples, orig_sr=piece.rate, target_sr=sample_rate, res_type="soxr_hq"
+                )
+            parts.append(samples.astype(np.float32, copy=False))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _decode(path: str, picks: Mapping[int, int]) -> _Track:
+    """Decode the audio stream of a file; ``picks`` names, by number of channels, one to use alone."""
+    track = _Track()
+    times = survey(path)
+    with open_media(path) as container:
+        stream, remark = audio_stream(container)
+        if times.audio is None:  # the file changed meanwhile
+            raise ClipError(Status.UNREADABLE, "the file changed while it was read")
+        if remark:
+            track.remarks.append(remark)
+        clock: Clock[_Block] = times.audio.clock(JITTER_S, HELD_FRAMES, reorder=False)
+        for block, time in _timed(clock, decode(container, stream, track.notes), track, picks):
+            track.add(block, time)
+        if not track.pieces:
+            return track
+        track.remarks += clock_remarks(clock, "audio")
+        rates = [piece.rate for piece in track.pieces]
+        if len(rates) > 1:
+            track.remarks.append(f"the sample rate of the audio changes ({len(set(rates))} rates in Hz: "
+                                 f"{', '.join(map(str, dict.fromkeys(rates)))})")  # fmt: skip
+        counts = track.levels.channel_counts
+        if len(counts) > 1:
+            track.remarks.append(
+                f"the number of audio channels changes ({', '.join(map(str, counts))}); all were mixed down"
+            )
+        appended = appended_recording(path, container)
+        if appended:
+            track.notes.append(appended)
+        if track.missing:
+            track.notes.append(f"{track.missing:.2f} s of audio are missing and were filled with silence")
+        if container.format.name in STATES_DURATION and not clock.restarts and clock.end is not None:
+            reach = max(t.end or 0.0 for t in (times.video, times.audio) if t)
+            short = cut_off(container, stream, clock.end, reach)
+            if short:
+                track.notes.append(
+                    f"the audio ends after {short[0]:.2f} of {short[1]:.2f} s: the file is cut off"
+                )
+    return track
+
+
+def _timed(
+    clock: Clock[_Block], frames: Iterator[av.AudioFrame], track: _Track, picks: Mapping[int, int]
+) -> Iterator[tuple[_Block, float]]:
+    """Yield the frames' samples, mixed to mono, with the times that the clock gives them."""
+    kind: tuple[str, str, int] | None = None
+    resampler: av.AudioResampler | None = None
+    for frame in frames:
+        now = frame.format.name, frame.layout.name, frame.sample_rate
+        if resampler is None or now != kind:
+            # Packed samples ("flt"): for planar audio with 8 channels PyAV reads a ninth plane and crashes.
+            resampler = av.AudioResampler(format="flt", rate=frame.sample_rate)
+            kind = now
+        time = frame.time
+        for piece in resampler.resample(frame):
+            channels = piece.to_ndarray().reshape(-1, piece.layout.nb_channels).T
+            track.levels.add(channels, is_float=frame.format.name.startswith(("flt", "dbl")))
+            pick = picks.get(len(channels))
+            samples = channels.mean(axis=0) if pick is None else channels[pick].copy()
+            rate = frame.sample_rate
+            yield from clock.add(_Block(samples, rate), time, len(samples) / rate)
+            time = None if time is None else time + len(samples) / rate
+    yield from clock.finish()
 
 
 def _check_length(seconds: float) -> None:

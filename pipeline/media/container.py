@@ -1,8 +1,6 @@
 """Media files: checking, opening and decoding them.
 
-Times of both streams count from one zero, the container's start time (the earliest first timestamp
-of its streams, as FFmpeg reports it). Audio that starts after the video therefore has a later first
-time. What does not decode is skipped and noted. A clip from which nothing can be decoded raises
+What does not decode is skipped and noted. A clip from which nothing can be decoded raises
 `ClipError` with the outcome to record.
 
 >>> samples, t0_s, missing_s = read_audio("clip.mp4", 16000)  # doctest: +SKIP
@@ -11,6 +9,7 @@ time. What does not decode is skipped and noted. A clip from which nothing can b
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Any, overload
 
@@ -22,6 +21,8 @@ from deiii.data.cache.outcomes import MACHINE_TROUBLE, ClipError, Status
 MAX_SECONDS = 3600.0  # cut longer recordings into clips; this also bounds every allocation
 MAX_PIXELS = 8192 * 8192
 MAX_ERRORS = 200  # after so many damaged packets the rest of a stream is skipped
+MATROSKA = "matroska,webm"
+MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
 IMAGE_FORMATS = frozenset({"image2", "gif", "apng", "ico", "webp_pipe"})
 SIGNATURES = (
     (b"version https://git-lfs", "is a Git LFS pointer, not the media itself; run `git lfs pull`"),
@@ -37,21 +38,63 @@ SIGNATURES = (
 )
 
 
-def declared_seconds(stream: av.stream.Stream) -> float:
-    """The duration in s that the header of a stream declares; 0 where it declares none."""
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    words = stream.metadata.get("DURATION", "").split(":")  # FFmpeg's tag in Matroska files, "hh:mm:ss.s"
-    try:
-        hours, minutes, seconds = map(float, words)
-    except ValueError:
-        return 0.0
-    return 3600 * hours + 60 * minutes + seconds
+def cut_off(
+    container: av.container.InputContainer, stream: av.stream.Stream, end: float, reach: float
+) -> tuple[float, float] | None:
+    """Decoded and declared duration in s of a stream that ends clearly before its header says; else None.
+
+    Args:
+        container: of the stream.
+        stream: which was decoded.
+        end: where its last frame ends, on the file's timestamps, s.
+        reach: where the last packet of all streams ends, s.
+    """
+    start = float((stream.start_time or 0) * (stream.time_base or 0))
+    declared = 0.0
+    if container.format.name == MATROSKA:
+        # FFmpeg's tag, "hh:mm:ss.s", is the end on the file's clock, also of a stream that starts late.
+        # Without it only the longest stream's end is known.
+        words = stream.metadata.get("DURATION", "").split(":")
+        try:
+            hours, minutes, seconds = map(float, words)
+            declared = 3600 * hours + 60 * minutes + seconds
+        except ValueError:
+            declared = ((container.start_time or 0) + (container.duration or 0)) / av.time_base
+            end = max(end, reach)
+    elif stream.duration and stream.time_base:
+        declared = start + float(stream.duration * stream.time_base)
+    short = 0 < declared - start <= MAX_SECONDS and declared - end > max(0.25, 0.05 * (declared - start))
+    return (max(0.0, end - start), declared - start) if short else None
 
 
-def is_cut_off(seconds: float, declared: float) -> bool:
-    """Whether a stream of ``seconds`` is clearly shorter than its header declares."""
-    return 0 < declared <= MAX_SECONDS and declared - seconds > max(0.25, 0.05 * declared)
+def appended_recording(path: str, container: av.container.InputContainer) -> str:
+    """A note on a second recording behind the first one, which FFmpeg does not read; "" where there is none.
+
+    Files of these formats say where they end, so that what `cat` appended to them stays unread.
+    """
+    name = container.format.name
+    second = 0
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if name == "wav" and file.read(4) == b"RIFF":
+            at = 8 + int.from_bytes(file.read(4), "little")
+            for place in (at, at + at % 2):
+                file.seek(place)
+                second = second or (place if file.read(4) == b"RIFF" else 0)
+        elif name == MP4:
+            at = 0
+            while at + 8 <= size and not second:
+                file.seek(at)
+                head = file.read(16)
+                length, kind = int.from_bytes(head[:4], "big"), head[4:8]
+                length = int.from_bytes(head[8:16], "big") if length == 1 else length or size - at
+                second = at if kind == b"ftyp" and at else 0
+                at += max(8, length)
+    if not second:
+        return ""
+    return (
+        f"a second recording begins at byte {second}; it was not read; join recordings with ffmpeg's concat"
+    )
 
 
 @contextlib.contextmanager
@@ -110,27 +153,6 @@ def _check_file(path: str) -> None:
         )
 
 
-def video_stream(container: av.container.InputContainer) -> av.VideoStream:
-    """The first video stream that is not cover art. Raises ClipError where there is none."""
-    streams = [s for s in container.streams.video if s.codec_context is not None]
-    cover_art = getattr(av.stream.Disposition, "attached_pic", 0)
-    streams = [s for s in streams if not s.disposition & cover_art]
-    if not streams:
-        raise ClipError(Status.NO_VIDEO, "the file has no video stream")
-    stream = streams[0]
-    if stream.width < 1 or stream.height < 1 or stream.width * stream.height > MAX_PIXELS:
-        raise ClipError(
-            Status.UNREADABLE,
-            f"the header declares frames of {stream.width}x{stream.height} px: it is damaged",
-        )
-    return stream
-
-
-def clock_zero(container: av.container.InputContainer) -> float:
-    """The time in s on the container's clock that is time 0 of the clip."""
-    return (container.start_time or 0) / av.time_base
-
-
 @overload
 def decode(
     container: av.container.InputContainer, stream: av.VideoStream, notes: list[str]
@@ -153,6 +175,8 @@ def decode(container: av.container.InputContainer, stream: Any, notes: list[str]
             errors += 1
             reason = _reason(error)
             break
+        if not packet.size and packet.dts is not None:
+            continue  # a dropped frame; the decoder would take it for the end of the stream
         try:
             frames = packet.decode()
         except av.error.EOFError:

@@ -1,8 +1,7 @@
 """A video's frames with their times on the media clock, one at a time.
 
-Frames come upright (rotation metadata applied), with square pixels and without combs (interlaced
-frames go through FFmpeg's bwdif filter). A decoded frame keeps the decoder's pixel format until RGB is
-requested; then only the requested part is converted: the whole frame, a smaller one, or a window.
+Frames come upright (turned and mirrored as the display matrix says), with square pixels, in SDR colours
+and without combs (interlaced frames go through FFmpeg's bwdif filter).
 
 >>> for rgb, time_s in read_video("clip.mp4"):  # doctest: +SKIP
 ...     print(rgb.shape, time_s)
@@ -12,125 +11,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
 
 import av
+import av.error
 import av.filter
-import cv2
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import VideoReformatter
 
 from deiii.data.cache.outcomes import ClipError, Status
 from deiii.pipeline.media import container as media
+from deiii.pipeline.media.clock import Clock, clock_remarks
+from deiii.pipeline.media.colour import ColourSpace, colour_space
+from deiii.pipeline.media.frame import DecodedFrame
+from deiii.pipeline.media.orientation import Orientation, orientation
+from deiii.pipeline.media.survey import survey, video_stream
+
+__all__ = ["DecodedFrame", "VideoReader", "expected_bytes", "read_video"]
 
 LOWRES = {"mjpeg": 3}  # codecs that can decode at a lower resolution, and how many halvings they allow
-PLANAR = {"yuv420p", "yuvj420p"}  # formats whose planes are processed one by one
-HALVES = (1, 2, 2)  # by how much each of these planes is smaller than the frame
-LEAST_GAIN = 4  # a window is converted alone where the frame has this many times more pixels
-
-
-@dataclass(frozen=True)
-class DecodedFrame:
-    """One video frame before its conversion to RGB.
-
-    Attributes:
-        raw: the frame as PyAV decoded it.
-        size: width and height in px with square pixels, before rotation.
-        turns: quarter turns counter-clockwise that make the frame upright.
-    """
-
-    raw: av.VideoFrame
-    size: tuple[int, int]
-    turns: int
-    _converters: dict[tuple[int, int], VideoReformatter] = field(repr=False)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Height and width of the upright frame in px."""
-        width, height = self.size
-        return (width, height) if self.turns % 2 else (height, width)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of memory that the decoded planes take."""
-        return sum(plane.buffer_size for plane in self.raw.planes)
-
-    def rgb(self, longest: int | None = None) -> np.ndarray:
-        """The upright frame as uint8 [H,W,3].
-
-        Args:
-            longest: bound of the longer side in px; a larger frame is averaged down over area.
-        """
-        size = self._bounded_size(longest)
-        raw = self.raw
-        smaller = size[0] <= raw.width and size[1] <= raw.height
-        if smaller and size != (raw.width, raw.height) and raw.format.name in PLANAR:
-            # Averaging the three planes with OpenCV is faster than FFmpeg's scaler and than averaging RGB.
-            raw = self._packed(
-                [
-                    cv2.resize(plane, (size[0] // half, size[1] // half), interpolation=cv2.INTER_AREA)
-                    for plane, half in zip(self._planes(), HALVES, strict=True)
-                ]
-            )
-        how = Interpolation.AREA if smaller else Interpolation.BILINEAR
-        return self._upright(self._convert(raw, size, how))
-
-    def _bounded_size(self, longest: int | None) -> tuple[int, int]:
-        """Width and height after scaling to ``longest``; even numbers, because chroma has half the size."""
-        if not longest or max(self.size) <= longest:
-            return self.size
-        width, height = (max(2, 2 * round(side * longest / max(self.size) / 2)) for side in self.size)
-        return width, height
-
-    def part(self, left: int, top: int, right: int, bottom: int) -> np.ndarray:
-        """A window of the upright frame as RGB, uint8 [bottom-top,right-left,3]; arguments in px."""
-        window = self._stored(left, top, right, bottom)
-        alone = self.raw.format.name in PLANAR and self.size == (self.raw.width, self.raw.height)
-        alone = alone and not any(side % 2 for side in window)  # chroma has half the resolution
-        if not alone or (right - left) * (bottom - top) * LEAST_GAIN > self.size[0] * self.size[1]:
-            return self.rgb()[top:bottom, left:right]
-        left, top, right, bottom = window
-        cut = self._packed(
-            [
-                plane[top // half : bottom // half, left // half : right // half]
-                for plane, half in zip(self._planes(), HALVES, strict=True)
-            ]
-        )
-        return self._upright(self._convert(cut, (cut.width, cut.height), Interpolation.BILINEAR))
-
-    def _stored(self, left: int, top: int, right: int, bottom: int) -> tuple[int, int, int, int]:
-        """Left, top, right, bottom of an upright window in the frame as stored, before its rotation."""
-        width, height = self.size
-        return {
-            0: (left, top, right, bottom),
-            1: (width - bottom, left, width - top, right),
-            2: (width - right, height - bottom, width - left, height - top),
-            3: (top, height - right, bottom, height - left),
-        }[self.turns % 4]
-
-    def _upright(self, rgb: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(np.rot90(rgb, self.turns)) if self.turns % 4 else rgb
-
-    def _planes(self) -> list[np.ndarray]:
-        """Views of the decoder's memory: luma, and the two chroma planes at half the size."""
-        # A plane offers the buffer protocol, but its stub does not say so before Python 3.12.
-        return [
-            np.frombuffer(memoryview(p), np.uint8).reshape(-1, p.line_size)[: p.height, : p.width]
-            for p in self.raw.planes
-        ]
-
-    def _packed(self, planes: list[np.ndarray]) -> av.VideoFrame:
-        joined = np.concatenate([np.ascontiguousarray(plane).ravel() for plane in planes])
-        joined = joined.reshape(-1, planes[0].shape[1])
-        frame = av.VideoFrame.from_ndarray(joined, format=self.raw.format.name)
-        frame.colorspace, frame.color_range = self.raw.colorspace, self.raw.color_range
-        return frame
-
-    def _convert(self, frame: av.VideoFrame, size: tuple[int, int], how: Interpolation) -> np.ndarray:
-        # One converter is kept for each size, because creating it takes longer than converting a small
-        # frame. One thread, because workers share the cores.
-        converter = self._converters.setdefault(size, VideoReformatter())
-        return converter.reformat(frame, *size, "rgb24", interpolation=how, threads=1).to_ndarray()
+HELD_BYTES = 96 * 2**20  # of decoded frames that wait for the timestamps of later ones
+HELD_FRAMES = (8, 32)  # fewest and most of them
+GAP_S = 1.0  # a longer time without a frame is noted
+MOST_GAPS = 3  # such notes
 
 
 class VideoReader:
@@ -159,49 +64,63 @@ class VideoReader:
         self.notes = []
         self.remarks = []
         self.share = 1.0
+        times = survey(self.path)
         with media.open_media(self.path) as container:
-            stream = media.video_stream(container)
+            stream, remark = video_stream(container)
+            if times.video is None:  # the file changed meanwhile
+                raise ClipError(Status.UNREADABLE, "the file changed while it was read")
+            if remark:
+                self.remarks.append(remark)
             # With more threads, damaged frames are concealed differently from run to run.
             stream.codec_context.thread_count = 1
             stream.codec_context.thread_type = "NONE"
-            size = _display_size(stream)
+            views = _Views(stream)
             if self.longest and stream.codec_context.name in LOWRES:
-                halvings = _halvings(size, self.longest, LOWRES[stream.codec_context.name])
-                stream.codec_context.options = {"lowres": str(halvings)}
-            zero = media.clock_zero(container)
-            rate = float(stream.average_rate or stream.guessed_rate or 25)
-            step = 1.0 / rate
-            previous: float | None = None
-            converters: dict[tuple[int, int], VideoReformatter] = {}
+                views.halvings = _halvings(views.size, self.longest, LOWRES[stream.codec_context.name])
+                stream.codec_context.options = {"lowres": str(views.halvings)}
             counts = _Counts()
-            decoded = counts.count(media.decode(container, stream, self.notes))
-            for frame in _deinterlaced(decoded):
-                time = frame.time - zero if frame.time is not None else None
-                if time is None or (previous is not None and time <= previous):
-                    time = 0.0 if previous is None else previous + step
+            decoded = _deinterlaced(counts.count(media.decode(container, stream, self.notes)))
+            clock = times.video.clock(0.25 * times.video.step + 0.002, _window(stream), reorder=True)
+            previous: float | None = None
+            late = 0
+            for frame, time in _timed(clock, decoded):
                 if time > media.MAX_SECONDS:
                     self.notes.append(
                         f"the video goes on beyond {media.MAX_SECONDS:.0f} s; the rest was left out"
                     )
                     break
+                if previous is not None and time <= previous:
+                    late += 1  # the stream overlaps itself
+                    continue
                 previous = time
-                yield DecodedFrame(frame, size, round(frame.rotation / 90) % 4, converters), time
+                yield views.view(frame), time
             if previous is None:
                 raise ClipError(Status.UNREADABLE, "no frame of the video can be decoded")
+            appended = media.appended_recording(self.path, container)
+            if appended:
+                self.notes.append(appended)
             if counts.corrupt:
                 self.notes.append(f"{counts.corrupt} of {counts.all} frames are damaged")
             if counts.interlaced:
                 self.remarks.append(
                     f"{counts.interlaced} of {counts.all} frames are interlaced and were deinterlaced (bwdif)"
                 )
-            first = float((stream.start_time or 0) * (stream.time_base or 0)) - zero
-            self._check_end(stream, previous - first + step)
-
-    def _check_end(self, stream: av.VideoStream, seconds: float) -> None:
-        declared = media.declared_seconds(stream)
-        if media.is_cut_off(seconds, declared):
-            self.share = max(0.0, min(1.0, float(seconds) / declared))
-            self.notes.append(f"the video ends after {seconds:.2f} of {declared:.2f} s: the file is cut off")
+            if late:
+                self.remarks.append(f"{late} frames with the times of others were left out")
+            self.remarks += [*views.remarks, *clock_remarks(clock, "video")]
+            self.remarks += [
+                f"there is no video frame from {start:.2f} to {end:.2f} s"
+                for start, end in clock.gaps
+                if end - start > GAP_S
+            ][:MOST_GAPS]
+            if not clock.restarts and clock.end is not None:
+                reach = max(t.end or 0.0 for t in (times.video, times.audio) if t)
+                short = media.cut_off(container, stream, clock.end, reach)
+                if short:
+                    self.share = float(short[0] / short[1])
+                    self.notes.append(
+                        f"the video ends after {short[0]:.2f} of {short[1]:.2f} s: the file is cut off"
+                    )
 
 
 def read_video(path: str | os.PathLike, longest: int | None = None) -> VideoReader:
@@ -231,7 +150,7 @@ def expected_bytes(path: str | os.PathLike) -> float:
     True
     """
     with media.open_media(os.fspath(path)) as container:
-        stream = media.video_stream(container)
+        stream, _ = video_stream(container)
         rate = float(stream.average_rate or stream.guessed_rate or 0)
         if stream.duration and stream.time_base:
             seconds = float(stream.duration * stream.time_base)
@@ -303,11 +222,96 @@ def _drain(graph: av.filter.Graph, frame: av.VideoFrame | None) -> Iterator[av.V
             return
 
 
-def _display_size(stream: av.VideoStream) -> tuple[int, int]:
-    """Width and height in square pixels; the sample aspect ratio scales the width."""
-    sar = stream.sample_aspect_ratio
-    ratio = float(sar) if sar and 0.1 < sar < 10 else 1.0
-    return max(1, round(stream.width * ratio)), stream.height
+def _timed(
+    clock: Clock[av.VideoFrame], frames: Iterator[av.VideoFrame]
+) -> Iterator[tuple[av.VideoFrame, float]]:
+    """Yield frames with the times that the clock gives them."""
+    for frame in frames:
+        seconds = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else None
+        yield from clock.add(frame, frame.time, seconds)
+    yield from clock.finish()
+
+
+def _window(stream: av.VideoStream) -> int:
+    """How many decoded frames may wait: as many as fit the memory for them."""
+    fewest, most = HELD_FRAMES
+    return max(fewest, min(most, HELD_BYTES // max(1, stream.width * stream.height * 3 // 2)))
+
+
+class _Views:
+    """Size, orientation and colours of a stream's frames, which may change in mid-stream.
+
+    Attributes:
+        size: width and height in square pixels of the frames that the header declares, px.
+        halvings: how often decoding halves the resolution.
+        remarks: what was unusual, complete after the last frame.
+    """
+
+    def __init__(self, stream: av.VideoStream):
+        self.halvings = 0
+        self._stream = stream
+        self._declared = (stream.width, stream.height)
+        self._ratio = _ratio(stream.sample_aspect_ratio)
+        self._first_ratio: float | None = None  # that the codec says of the first frame
+        self.size = self._square(*self._declared)
+        self._canvas: tuple[int, int] | None = None
+        self._now: tuple[tuple[int, int], Orientation, ColourSpace] | None = None
+        self._raw_size = (0, 0)
+        self._converters: dict[tuple[int, int, str], VideoReformatter] = {}
+        self._remarks: dict[str, None] = {}  # in order, each once
+        self._others: dict[tuple[int, int], int] = {}
+
+    @property
+    def remarks(self) -> list[str]:
+        sizes = ", ".join(f"{n} of {w}x{h}" for (w, h), n in list(self._others.items())[:MOST_GAPS])
+        width, height = self._canvas or (0, 0)
+        changed = f"the frame size changes ({sizes} px); these frames were fitted into {width}x{height} px"
+        return [*self._remarks, *([changed] if sizes else [])]
+
+    def view(self, raw: av.VideoFrame) -> DecodedFrame:
+        """The frame with all that its RGB depends on."""
+        # All of it changes at key frames alone; asking PyAV for it costs as much as a small conversion.
+        if self._now is None or raw.key_frame or (raw.width, raw.height) != self._raw_size:
+            self._now = self._look(raw)
+            self._raw_size = (raw.width, raw.height)
+        size, turned, colours = self._now
+        upright = turned.size(*size)
+        if self._canvas is None:
+            self._canvas = upright
+        if upright != self._canvas:
+            self._others[upright] = self._others.get(upright, 0) + 1
+        return DecodedFrame(raw, size, turned, colours, self._canvas, self._converters)
+
+    def _look(self, raw: av.VideoFrame) -> tuple[tuple[int, int], Orientation, ColourSpace]:
+        """Size, orientation and colours of a frame; remarks on them are kept."""
+        matrix: Any = raw.side_data.get("DISPLAYMATRIX")
+        turned, odd_angle = orientation(bytes(matrix) if matrix is not None else None)
+        colours = colour_space(raw.color_trc, raw.color_primaries, raw.colorspace)
+        for remark in (odd_angle, "" if colours.is_sdr else colours.remark):
+            if remark:
+                self._remarks[remark] = None
+        return self._size(raw), turned, colours
+
+    def _size(self, raw: av.VideoFrame) -> tuple[int, int]:
+        """Width and height of a frame in square pixels."""
+        ratio = _ratio(self._stream.codec_context.sample_aspect_ratio)
+        if self._first_ratio is None:
+            self._first_ratio = ratio
+        if ratio != self._first_ratio:  # until then the container's word counts
+            self._ratio = self._first_ratio = ratio
+        declared = tuple(-(-side >> self.halvings) for side in self._declared)
+        if (raw.width, raw.height) == declared:
+            return self._square(*self._declared)
+        return self._square(raw.width << self.halvings, raw.height << self.halvings)
+
+    def _square(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height in square pixels; the sample aspect ratio scales the width."""
+        return max(1, round(width * self._ratio)), height
+
+
+def _ratio(ratio: Fraction | None) -> float:
+    """A sample aspect ratio; 1 where it is unknown or absurd."""
+    return float(ratio) if ratio and 0.1 < ratio < 10 else 1.0
 
 
 def _halvings(size: tuple[int, int], longest: int, most: int) -> int:

@@ -18,25 +18,27 @@ import av.codec
 import av.error
 import numpy as np
 
+from deiii.data.cache.outcomes import ClipError
 from deiii.data.tools.atomic_files import atomic_path
+from deiii.pipeline.media.audio import read_audio
 
 CLOCK = 90_000  # ticks a second; the frame times of every common frame rate are whole ticks
 AUDIO_RATE = 48_000  # Hz
 AUDIO_FRAME = 1024  # samples in one AAC frame
-GAP_S = 0.03  # a later start than this after the preceding audio is a gap
 
 
 class VideoWriter:
     """Write an mp4 file with H.264 video and AAC audio.
 
     The file gets its final name when the block ends without an error; else nothing is left. Frames
-    keep their times, also at variable frame rates. Audio is encoded again, because mp4 does not allow
-    every codec. Where the source has no audio that can be decoded, the video has none.
+    keep their times, also at variable frame rates. The audio is what `deiii.pipeline.media.audio.read_audio`
+    returns, so that people hear what the cache holds. Where the source has no audio that can be decoded, the
+    video has none.
 
     Args:
         path: of the file to write.
         width, height: of the frames in px, even numbers.
-        audio: a media file whose first audio stream is added on the same clock.
+        audio: a media file whose audio is added on the same clock.
 
     Raises:
         ValueError: the width or height is odd.
@@ -110,38 +112,18 @@ def _video_stream(out: Any, size: tuple[int, int]) -> Any:
 
 
 def _audio_frames(path: str | Path | None) -> Generator[av.AudioFrame, None, None]:
-    """Yield the audio of a file as frames for AAC, timed on the clock of `read_video`."""
+    """Yield what `read_audio` returns as frames for AAC, on the clock of `read_video`."""
     if path is None:
         return
-    with contextlib.suppress(av.error.FFmpegError, OSError), av.open(str(path)) as container:
-        stream = next((s for s in container.streams.audio if s.codec_context is not None), None)
-        if stream is None:
-            return
-        zero = Fraction(container.start_time or 0, av.time_base)
-        layout = "mono" if stream.codec_context.channels == 1 else "stereo"
-        resampler = av.AudioResampler("fltp", layout, AUDIO_RATE, AUDIO_FRAME)
-        expected: int | None = None  # where the next frame begins if there is no gap, in samples
-        start = sent = 0  # where the audio after the last gap begins, and how many samples of it were sent
-        for frame in container.decode(stream):
-            begin = expected
-            if frame.pts is not None and frame.time_base is not None:
-                begin = round((frame.pts * frame.time_base - zero) * AUDIO_RATE)
-            if expected is None or (begin is not None and begin - expected > GAP_S * AUDIO_RATE):
-                expected = start = max(0, begin or 0)
-                sent = 0
-            expected += round(frame.samples * AUDIO_RATE / frame.sample_rate)
-            frame.pts = None
-            for piece in resampler.resample(frame):
-                sent = _place(piece, start, sent)
-                yield piece
-        if expected is not None:
-            for piece in resampler.resample(None):
-                sent = _place(piece, start, sent)
-                yield piece
-
-
-def _place(piece: av.AudioFrame, start: int, sent: int) -> int:
-    """Set the time of a frame; returns how many samples were sent with it."""
-    piece.pts = start + sent
-    piece.time_base = Fraction(1, AUDIO_RATE)
-    return sent + piece.samples
+    try:
+        samples, start, _ = read_audio(path, AUDIO_RATE)
+    except ClipError:
+        return
+    first = round(start * AUDIO_RATE)
+    for at in range(max(0, -first), len(samples), AUDIO_FRAME):
+        block = np.ascontiguousarray(samples[None, at : at + AUDIO_FRAME])
+        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
+        frame.sample_rate = AUDIO_RATE
+        frame.pts = first + at
+        frame.time_base = Fraction(1, AUDIO_RATE)
+        yield frame

@@ -64,7 +64,7 @@ def summarise(
     computed: int,
     reused: int,
 ) -> Summary:
-    """Count the outcomes and write ``failures.csv``: every clip that is not fully valid, with the reason.
+    """Count the outcomes and write ``failures.csv``: every clip that is not fully valid or has a note.
 
     Args:
         cache: the cache folder.
@@ -78,7 +78,7 @@ def summarise(
     failed: set[str] = set()
     for stage, index in indices.items():
         for clip_id, row in index.clips.items():
-            if row.status == "ok":
+            if row.status == "ok" and not row.reason:
                 continue
             if not row.outcome.usable:
                 failed.add(clip_id)

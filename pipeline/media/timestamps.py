@@ -1,0 +1,166 @@
+"""What the timestamps of successive items mean: which of them can be used, and where they start again.
+
+`Window` looks at the timestamps of the items that a `deiii.pipeline.media.clock.Clock` holds back, and finds
+the cheapest of these explanations:
+
+- a gap: the timestamps go on rising from a later one. They are used as they are.
+- outliers: a few items do not fit between their neighbours, which fit each other. They are not used.
+- a restart: the timestamps go back and rise from there.
+- another order: the timestamps are those of their neighbours, in decoding order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+# Costs of the explanations. One outlier costs less than a restart, and a long run of them costs more,
+# unless the timestamps return to where they would be without the run.
+GAP = 0.6
+OUTLIER = 1.0
+RUN = 0.05  # of each further outlier of a run after which the timestamps return
+INSIDE = 0.3  # more, of an outlier that lies between its neighbours
+RESTART = 2.2
+KNOWN = 0.5  # of a restart that is a join of all streams
+
+
+class Joins(Protocol):
+    """Knows the breaks that all streams of a file share; `deiii.pipeline.media.joins.JoinFinder` is one."""
+
+    def peek(self, end: float, start: float) -> bool:
+        """Whether a join lies between the end of what came before and the timestamp after it, s."""
+        ...
+
+    def use(self, end: float, start: float) -> float | None:
+        """The whole shift of what follows a join, s; None if there is none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Window:
+    """Successive items that do not follow from what came before.
+
+    Attributes:
+        stamps: their timestamps, s; None where an item has none.
+        seconds: their durations, s.
+        last: timestamp of the item before them, s; None at the start of a stream.
+        predicted: where the first of them is expected, s; None at the start of a stream.
+        step, jitter, reorder, sort, joins: as in `deiii.pipeline.media.clock.Clock`.
+
+    >>> w = Window([9.0, 2.0, 3.0], [1.0] * 3, 0.0, 1.0, 1.0, 0.1)
+    >>> w.cheapest()  # the timestamps of items 1 and 2 are used, item 0 is an outlier
+    [(1, False), (2, False)]
+    """
+
+    stamps: Sequence[float | None]
+    seconds: Sequence[float]
+    last: float | None
+    predicted: float | None
+    step: float
+    jitter: float
+    reorder: bool = False
+    sort: bool = False
+    joins: Joins | None = None
+
+    @property
+    def known(self) -> dict[int, float]:
+        """The timestamps that are there, by number of the item."""
+        return {i: stamp for i, stamp in enumerate(self.stamps) if stamp is not None}
+
+    def ordered(self) -> int:
+        """How many held items have each other's timestamps and follow the last one; 0 for none."""
+        stamps = list(self.known.values())
+        if not (self.reorder or self.sort) or self.predicted is None or self.last is None:
+            return 0
+        if len(stamps) < len(self.stamps):
+            return 0
+        if all(b > a for a, b in pairwise(stamps)) or min(stamps) <= self.last:
+            return 0
+        for n in range(2, len(stamps) + 1):
+            block = sorted(stamps[:n])
+            if self.sort:
+                closed = n < len(stamps) and block[-1] < min(stamps[n:])
+                if (closed or n == len(stamps)) and all(b > a for a, b in pairwise(block)):
+                    return n if block != stamps[:n] else 0
+            else:
+                steps = [b - a for a, b in pairwise([self.predicted - self.step, *block])]
+                if all(0.4 * self.step < s < 1.6 * self.step for s in steps):
+                    if block != stamps[:n]:
+                        return n
+        return 0
+
+    def rising(self) -> list[tuple[int, bool]]:
+        """All held items, where their timestamps rise."""
+        last = float("-inf") if self.last is None else self.last
+        for stamp in self.known.values():
+            if stamp <= last:
+                return []
+            last = stamp
+        return [(i, False) for i in self.known]
+
+    def cheapest(self) -> list[tuple[int, bool]]:
+        """The items whose timestamps are used, with whether the timestamps start again there.
+
+        Dynamic programming over the held items: a chain of items that rise, each of which costs what its
+        distance from the one before says.
+        """
+        offsets = [0.0]
+        for seconds in self.seconds:
+            offsets.append(offsets[-1] + seconds)
+        costs: dict[int, float] = {}
+        parents: dict[int, tuple[int, bool]] = {}
+        known = self.known
+        for i in known:
+            for before in (-1, *(k for k in known if k < i)):
+                if before >= 0 and before not in costs:
+                    continue
+                base = costs[before] if before >= 0 else 0.0
+                for restart in (False, True):
+                    cost = base + self._cost(known, offsets, before, i, restart)
+                    if cost < costs.get(i, float("inf")):
+                        costs[i], parents[i] = cost, (before, restart)
+        if not costs:
+            return []
+        left = {i: sum(k > i for k in known) for i in costs}
+        at = min(costs, key=lambda i: (costs[i] + OUTLIER * left[i], i))
+        path = []
+        while at >= 0:
+            before, restart = parents[at]
+            path.append((at, restart))
+            at = before
+        return path[::-1]
+
+    def _cost(
+        self, stamps: dict[int, float], offsets: list[float], before: int, at: int, restart: bool
+    ) -> float:
+        """What it costs that item ``at`` is the next one used after ``before`` (-1: the last placed one)."""
+        never = float("inf")
+        skipped = [stamps[i] for i in range(before + 1, at) if i in stamps]
+        if before >= 0:
+            last = stamps[before]
+            predicted = last + offsets[at] - offsets[before]
+        elif self.predicted is not None and self.last is not None:
+            last, predicted = self.last, self.predicted + offsets[at]
+        else:  # the stream's start: later timestamps before earlier ones are wrong
+            return never if restart or any(s < stamps[at] for s in skipped) else OUTLIER * len(skipped)
+        miss = stamps[at] - predicted
+        tolerance = max(self.jitter, 0.6 * self.step if self.reorder else 0.0)
+        count = last + (at - before) * self.step
+        fits = abs(miss) <= tolerance or (self.reorder and abs(stamps[at] - count) <= tolerance)
+        if restart:
+            if miss >= -self.jitter:
+                return never
+            known = self.joins is not None and self.joins.peek(predicted, stamps[at])
+            return (KNOWN if known else RESTART) + OUTLIER * len(skipped)
+        if stamps[at] <= last:
+            return never
+        inside = sum(last < s < stamps[at] for s in skipped)
+        if inside and (inside == len(skipped) or not fits):
+            return never
+        cost = 0.0 if fits else GAP
+        if skipped:
+            n = len(skipped)
+            cost += (OUTLIER + RUN * (n - 1) if fits else OUTLIER * n) + INSIDE * inside
+        return cost

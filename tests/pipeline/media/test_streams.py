@@ -1,0 +1,177 @@
+"""Streams: which one is used, and what changes in the middle of one."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from av.stream import Disposition
+
+from deiii.data.cache.outcomes import Status
+from deiii.pipeline.media.audio import read_audio
+from deiii.pipeline.media.video import read_video
+from deiii.pipeline.media.video_writer import VideoWriter
+from tests.helpers.clipmaker import level, numbered, outcome_of, tone, write
+
+
+def audio_frames(samples, layout="mono", rate=16000):
+    """Frames of 1000 samples of int16 audio float [c,n]."""
+    for start in range(0, samples.shape[1], 1000):
+        block = np.round(samples[:, start : start + 1000].T * 32767).astype(np.int16).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="s16", layout=layout)
+        frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
+        yield frame
+
+
+def tracks(path, audio=(), video=()):
+    """Write audio tracks (samples [c,n], layout, default) and video tracks (frames, default)."""
+    with av.open(str(path), "w") as out:
+        pairs = []
+        for frames, default in video:
+            stream = out.add_stream("libx264", rate=25, options={"crf": "12"})
+            stream.height, stream.width = frames[0].shape[:2]
+            stream.pix_fmt = "yuv420p"
+            stream.disposition = Disposition.default if default else Disposition(0)
+            pairs.append((stream, [av.VideoFrame.from_ndarray(f, format="rgb24") for f in frames]))
+        for samples, layout, default in audio:
+            stream = out.add_stream("pcm_s16le", rate=16000, layout=layout)
+            stream.disposition = Disposition.default if default else Disposition(0)
+            pairs.append((stream, list(audio_frames(samples, layout))))
+        for stream, frames in pairs:
+            for frame in frames:
+                out.mux(stream.encode(frame))
+            out.mux(stream.encode())
+    return str(path)
+
+
+QUIET, LOUD = 0.1 * tone(1.0)[None], tone(1.0)[None]
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mov"])
+@pytest.mark.parametrize(
+    ("audio", "used"),
+    [
+        ([(QUIET, "mono", False), (LOUD, "mono", True)], "number 2 was used, the default one"),
+        ([(LOUD, "mono", True), (QUIET, "mono", False)], "number 1 was used, the default one"),
+        ([(QUIET, "mono", True), (np.repeat(LOUD, 2, 0), "stereo", True)], "number 2 was used, the best one"),
+    ],
+)
+def test_audio_tracks(tmp_path, audio, used, suffix):
+    remarks = []
+    samples, _, _ = read_audio(tracks(tmp_path / f"a.{suffix}", audio), 16000, None, remarks)
+    assert np.abs(samples).max() == pytest.approx(0.3, abs=0.01)
+    assert remarks == [f"the file has 2 audio streams; {used}"]
+
+
+@pytest.mark.parametrize(("defaults", "used"), [((False, True), 2), ((True, False), 1), ((False, False), 2)])
+def test_video_tracks(tmp_path, defaults, used):
+    small, large = numbered(5, 48, 64), numbered(7, 96, 128)
+    reader = read_video(tracks(tmp_path / "v.mkv", (), zip((small, large), defaults, strict=True)))
+    assert len(list(reader)) == (5, 7)[used - 1]
+    assert f"number {used} was used" in reader.remarks[0]
+
+
+def test_cover_art_is_no_video(tmp_path):
+    path = tmp_path / "cover.m4a"
+    with av.open(str(path), "w", format="mp4") as out:
+        audio = out.add_stream("aac", rate=16000, layout="mono")
+        art = out.add_stream("mjpeg", rate=25)
+        art.width, art.height, art.pix_fmt, art.disposition = 64, 48, "yuvj420p", Disposition.attached_pic
+        picture = av.VideoFrame.from_ndarray(numbered(1)[0], format="rgb24")
+        out.mux(art.encode(picture))
+        out.mux(art.encode())
+        for frame in audio_frames(LOUD):
+            out.mux(audio.encode(frame))
+        out.mux(audio.encode())
+    assert outcome_of(read_video, path).status is Status.NO_VIDEO
+    assert np.abs(read_audio(path, 16000)[0]).max() > 0.2
+
+
+def stream_of(folder, name, **content):
+    """The bytes of an MPEG transport stream."""
+    return Path(write(folder / f"{name}.ts", **content)).read_bytes()
+
+
+def test_frame_sizes_that_change_keep_their_shape(tmp_path):
+    """A square on frames of 128x96, then of 60x96 px: it stays square, and the canvas stays 128x96."""
+    frames = []
+    for width in (128, 60):
+        frame = np.full((96, width, 3), 40, np.uint8)
+        frame[30:62, 14:46] = 220
+        frames.append(frame)
+    data = b"".join(stream_of(tmp_path, str(i), frames=[f] * 10) for i, f in enumerate(frames))
+    (tmp_path / "c.ts").write_bytes(data)
+    reader = read_video(tmp_path / "c.ts")
+    seen = list(reader.frames())
+    assert len(seen) == 20 and {f.shape for f, _ in seen} == {(96, 128)}
+    assert "10 of 60x96 px" in "; ".join(reader.remarks)
+    first, last = seen[0][0].rgb(), seen[-1][0].rgb()
+    assert last.shape == (96, 128, 3) and last[:, :30].max() == 0 and last[:, -30:].max() == 0
+    for rgb in (first, last):
+        bright = rgb.mean(axis=-1) > 130
+        assert bright.any(axis=0).sum() == pytest.approx(32, abs=2) == bright.any(axis=1).sum()
+    np.testing.assert_array_equal(seen[-1][0].part(40, 20, 80, 60), last[20:60, 40:80])
+    assert seen[-1][0].rgb(64).shape == (48, 64, 3)
+
+
+def mp2_part(path, rate, layout):
+    """One second of MP2 in a transport stream with a tone from 0.5 to 0.7 s, as bytes."""
+    wave = np.zeros((1, rate))
+    wave[0, rate // 2 : rate * 7 // 10] = tone(0.2, 440, rate)
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mp2", rate=rate, layout=layout)
+        resampler = av.AudioResampler(stream.codec_context.format.name, layout, rate, 1152)
+        for frame in [*audio_frames(wave, "mono", rate), None]:
+            for piece in resampler.resample(frame):
+                out.mux(stream.encode(piece))
+        out.mux(stream.encode())
+    return path.read_bytes()
+
+
+def test_rates_and_channels_that_change(tmp_path):
+    kinds = [(48000, "mono"), (48000, "stereo"), (32000, "stereo")]
+    parts = [mp2_part(tmp_path / f"{i}.ts", *kind) for i, kind in enumerate(kinds)]
+    (tmp_path / "c.ts").write_bytes(b"".join(parts))
+    remarks = []
+    samples, _, _ = read_audio(tmp_path / "c.ts", 16000, None, remarks)
+    loud = np.flatnonzero(np.abs(samples) > 0.1)
+    onsets = loud[np.diff(loud, prepend=-9999) > 1600] / 16000
+    assert np.diff(onsets) == pytest.approx([1.0, 1.0], abs=0.06)
+    words = "; ".join(remarks)
+    assert "number of audio channels changes (1, 2)" in words and "48000, 32000" in words
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "sar"), [(48, 64, "40/41"), (48, 64, "512/513"), (50, 66, "99/65")]
+)
+@pytest.mark.parametrize("longest", [None, 40])
+def test_odd_displayed_widths(tmp_path, height, width, sar, longest):
+    path = write(tmp_path / "o.mp4", numbered(3, height, width), sar=sar)
+    displayed = round(width * float(Fraction(sar)))
+    frames = [rgb for rgb, _ in read_video(path, longest)]
+    assert [level(rgb) for rgb in frames] == [0, 1, 2]
+    if longest is None:
+        assert frames[0].shape == (height, displayed, 3)
+    else:
+        assert max(frames[0].shape) == longest
+    frame, _ = next(read_video(path).frames())
+    np.testing.assert_array_equal(frame.part(5, 7, 30, 31), frame.rgb()[7:31, 5:30])
+
+
+@pytest.mark.parametrize("size", [(47, 63), (1, 1), (33, 2)])
+def test_odd_stored_sizes(tmp_path, size):
+    path = write(tmp_path / "o.mkv", numbered(3, *size), codec="ffv1", pixels="yuv444p")
+    assert [rgb.shape for rgb, _ in read_video(path)] == [(*size, 3)] * 3
+    assert next(iter(read_video(path, 32)))[0].size > 0
+
+
+def test_the_written_video_has_the_audio_that_is_cached(tmp_path):
+    """Opposite channels in the second of two tracks: people hear what the stage gets."""
+    both = np.concatenate([LOUD, -LOUD])
+    source = tracks(tmp_path / "s.mkv", [(0 * LOUD, "mono", False), (both, "stereo", True)])
+    with VideoWriter(tmp_path / "out.mp4", 64, 48, audio=source) as video:
+        for i, rgb in enumerate(numbered(25)):
+            video.add(rgb, i / 25)
+    heard, start, _ = read_audio(tmp_path / "out.mp4", 16000)
+    assert np.abs(heard).max() == pytest.approx(0.3, abs=0.1) and abs(start) < 0.05
