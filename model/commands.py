@@ -241,7 +241,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from deiii.model.prediction.files import predict_files
+    from deiii.model.prediction.files import NO_OVERLAY, predict_files
 
     media, settings = split_words(args.words)
     device = "auto"
@@ -258,7 +258,10 @@ def _predict(args: argparse.Namespace) -> int:
     if lost:
         print(f"error: no prediction for {len(lost)} of {len(found)} files: {', '.join(lost[:5])}",
               file=sys.stderr)  # fmt: skip
-    return 1 if lost else 0
+    undrawn = [p.path for p in found if any(note.startswith(NO_OVERLAY) for note in p.notes)]
+    if undrawn:
+        print(f"error: {NO_OVERLAY} of {', '.join(undrawn[:5])}", file=sys.stderr)
+    return 1 if lost or undrawn else 0
 
 
 def _compare(args: argparse.Namespace) -> int:

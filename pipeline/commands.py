@@ -279,7 +279,10 @@ def _inspect(args: argparse.Namespace) -> int:
         )
     if media:
         clips = ((Path(path).stem, lambda path=path: extract(path, config)) for path in media)
-        draw_all(clips, config, Path(args.out), not args.no_video)
+        if failed := draw_all(clips, config, Path(args.out), not args.no_video):
+            print(f"error: {len(failed)} of {len(media)} files could not be drawn: {', '.join(failed[:5])}",
+                  file=sys.stderr)  # fmt: skip
+            return 1
     return 0
 
 

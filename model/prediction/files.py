@@ -8,14 +8,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from deiii.data.cache.outcomes import ClipError
+from deiii.data.cache.outcomes import MACHINE_TROUBLE, ClipError, Outcome, Status
 from deiii.data.corpora.files import AUDIO, VIDEO, media_files
 from deiii.data.tools.atomic_files import write_json, write_text
 from deiii.data.tools.progress import progress_bar
 from deiii.model.prediction.predictor import Predictor, load
 from deiii.model.prediction.result import Prediction
 
+NO_OVERLAY = "no overlay video"  # begins the note of a file whose overlay could not be drawn
 SUFFIXES = VIDEO + AUDIO
 BAR = 24  # characters
 
@@ -84,16 +86,43 @@ def predict_loaded(
     with progress_bar(files, desc="predicting", unit="file", leave=False, shown=progress) as bar:
         for file, name in zip(bar, names, strict=True):
             bar.set_postfix_str(file.name)
-            prediction = network.predict(file, window_s, hop_s, levels)
+            prediction = _predict_one(network, file, window_s, hop_s, levels)
             write_json(out / f"{name}.json", prediction.tree())
             bar.clear()
             report(describe(prediction))
             if overlay is not None:
                 target = Path(overlay) if len(files) == 1 else Path(overlay) / f"{name}.mp4"
-                report(_draw(prediction, network, target, progress))
+                prediction = _with_overlay(prediction, network, target, progress, report)
             found.append(_light(prediction))
     write_table(out / "predictions.csv", found, network)
     return found
+
+
+def _predict_one(network: Predictor, file: Path, *settings: Any) -> Prediction:
+    """The prediction for a file; one without an output if an unexpected error keeps deiii from making it."""
+    try:
+        return network.predict(file, *settings)
+    except Exception as error:  # one unusual file must not end the run; the error is recorded
+        if isinstance(error, OSError) and error.errno in MACHINE_TROUBLE:
+            raise
+        reason = f"unexpected {type(error).__name__}: {error}; please report it with the file"
+        outcomes = {stage: Outcome(Status.FAILED, reason, 0.0) for stage in network.stages}
+        return Prediction(str(file), 0.0, outcomes, notes=(f"no prediction: {reason}",))
+
+
+def _with_overlay(
+    prediction: Prediction, network: Predictor, target: Path, progress: bool, report: Callable[[str], None]
+) -> Prediction:
+    """Draw the overlay video; if that fails, report it and return the prediction with a note of it."""
+    try:
+        report(_draw(prediction, network, target, progress))
+    except Exception as error:  # the other files' results are worth more than this video
+        if isinstance(error, OSError) and error.errno in MACHINE_TROUBLE:
+            raise
+        note = f"{NO_OVERLAY}: {type(error).__name__}: {error}"
+        report(f"{prediction.path}: {note}")
+        return replace(prediction, notes=(*prediction.notes, note))
+    return prediction
 
 
 def find_media(words: Sequence[str]) -> list[Path]:

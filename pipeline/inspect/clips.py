@@ -10,6 +10,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from deiii.data.cache.outcomes import MACHINE_TROUBLE
 from deiii.data.cache.stages import FACES
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
@@ -25,16 +26,22 @@ PAGE = 20  # clips on the overview; with more of them the image would be too lon
 
 def draw_all(
     clips: Iterable[tuple[str, Callable[[], Features]]], config: Config, out: Path, with_video: bool
-) -> None:
+) -> list[str]:
     """Draw a contact sheet and, on request, a video of each clip, and print a line about each.
+
+    A clip that cannot be drawn does not keep the others from being drawn.
 
     Args:
         clips: the name of each clip's files, and a function that returns its features.
         config: settings.
         out: folder of the files; it is created if it is missing.
         with_video: draw videos, too.
+
+    Returns:
+        the names of clips that could not be drawn.
     """
     out.mkdir(parents=True, exist_ok=True)
+    failed: list[str] = []
     taken: set[str] = set()
     for name, get in clips:
         base = safe = re.sub(r"[^\w.-]+", "_", name) or "clip"
@@ -43,13 +50,23 @@ def draw_all(
             base = f"{safe}-{n}"
             n += 1
         taken.add(base)
-        features = get()
-        files = [out / f"{base}.png"]
-        draw_contact_sheet(features, files[0], config.faces.fps)
-        if with_video:
-            files.append(out / f"{base}.mp4")
-            draw_video(features, files[1], config.faces.fps)
+        files: list[Path] = []
+        try:
+            features = get()
+            draw_contact_sheet(features, out / f"{base}.png", config.faces.fps)
+            files.append(out / f"{base}.png")
+            if with_video:
+                draw_video(features, out / f"{base}.mp4", config.faces.fps)
+                files.append(out / f"{base}.mp4")
+        except Exception as error:  # one unusual file must not keep the others from being drawn
+            if isinstance(error, OSError) and error.errno in MACHINE_TROUBLE:
+                raise
+            failed.append(name)
+            drawn = f"; drawn: {files[0]}" if files else ""
+            print(f"{name}: cannot be drawn ({type(error).__name__}: {error}){drawn}", flush=True)
+            continue
         print(f"{features.path}: {features.describe()}; {' and '.join(map(str, files))}", flush=True)
+    return failed
 
 
 def draw_worst(config: Config, corpus: Corpus, count: int, out: Path, with_video: bool) -> None:

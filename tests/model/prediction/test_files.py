@@ -13,7 +13,7 @@ import pytest
 from deiii import load
 from deiii.__main__ import main
 from deiii.model.prediction.export import export
-from deiii.model.prediction.files import MediaError, find_media, unique_names
+from deiii.model.prediction.files import MediaError, find_media, predict_loaded, unique_names
 from deiii.pipeline.media.video import read_video
 from tests.helpers.clipmaker import numbered, tone, write
 from tests.helpers.clips import write_sound
@@ -97,7 +97,8 @@ def test_a_long_recording_is_the_mean_of_windows(tmp_path, network):
     assert any("mean over" in n for n in found.notes)
     length = found.seconds / round(found.seconds / network.median_s)
     edges = np.arange(round(found.seconds / length) + 1) * length
-    each = [network._score(found.arrays, [pair], [], []) for pair in zip(edges[:-1], edges[1:], strict=True)]
+    pairs = zip(edges[:-1], edges[1:], strict=True)
+    each = [network._score(found.arrays, [pair], [], [], None) for pair in pairs]
     mean = np.mean([e.probabilities["fused"][0] for e in each], axis=0)
     assert list(found.probabilities.values()) == pytest.approx(mean.tolist(), abs=1e-5)
 
@@ -178,3 +179,35 @@ def test_exported_folder_predicts_the_same(tmp_path, seen_run, network):
     shutil.move(str(folder), str(tmp_path / "elsewhere"))
     again = load(tmp_path / "elsewhere", device="cpu").predict(seen_run / "raw/c0.mp4")
     assert again.probabilities == network.predict(seen_run / "raw/c0.mp4").probabilities
+
+
+def test_an_unexpected_error_costs_only_its_file(tmp_path, network, monkeypatch):
+    (tmp_path / "a.mp4").touch()
+    write(tmp_path / "b.mkv", [np.zeros((48, 64, 3), np.uint8)] * 30, sound=tone(1.2))
+    real = type(network).predict
+
+    def strange(self, file, *more):
+        if file.name == "a.mp4":
+            raise KeyError("a geometry that nobody thought of")
+        return real(self, file, *more)
+
+    monkeypatch.setattr(type(network), "predict", strange)
+    lines = []
+    found = predict_loaded(network, [str(tmp_path)], tmp_path / "out", progress=False, report=lines.append)
+    assert [p.usable for p in found] == [False, True]
+    assert all(o.status == "failed" and "nobody thought of" in o.reason for o in found[0].outcomes.values())
+    rows = (tmp_path / "out/predictions.csv").read_text().splitlines()
+    assert len(rows) == 3 and (tmp_path / "out/a.json").is_file()
+
+
+def test_an_overlay_that_cannot_be_drawn_is_reported(tmp_path, seen_run, capsys, monkeypatch):
+    def broken(*words):
+        raise ValueError("odd width")
+
+    monkeypatch.setattr("deiii.model.prediction.files._draw", broken)
+    words = [str(seen_run / "raw/c0.mp4"), str(seen_run / "raw/c1.mp4"), "--out", str(tmp_path / "out")]
+    code = main(["predict", str(seen_run / "run"), *words, "--overlay", str(tmp_path / "videos"), "--quiet"])
+    told = capsys.readouterr()
+    assert code == 1 and told.err.count("no overlay video") == 1 and "c1.mp4" in told.err
+    assert told.out.count("no overlay video: ValueError: odd width") == 2
+    assert len((tmp_path / "out/predictions.csv").read_text().splitlines()) == 3

@@ -120,3 +120,29 @@ def test_worst_clips_come_first(tmp_path, capsys):
 def test_inspect_without_media_is_an_error(capsys):
     assert main(["inspect"]) == 1
     assert "--worst" in capsys.readouterr().err
+
+
+def test_a_clip_that_cannot_be_drawn_does_not_end_the_command(tmp_path, capsys, monkeypatch):
+    from deiii.pipeline import extract as module
+
+    real = module.extract
+
+    def strange(path, config):
+        if "bad" in str(path):
+            raise KeyError("a geometry that nobody thought of")
+        return real(path, config)
+
+    monkeypatch.setattr("deiii.pipeline.extract.extract", strange)
+    write(tmp_path / "good.mkv", [np.zeros((48, 64, 3), np.uint8)] * 10, sound=tone(0.4))
+    (tmp_path / "bad.mp4").touch()
+    words = [
+        str(tmp_path / "bad.mp4"),
+        str(tmp_path / "good.mkv"),
+        "--out",
+        str(tmp_path / "out"),
+        "--no-video",
+    ]
+    assert main(["inspect", *words]) == 1
+    told = capsys.readouterr()
+    assert "bad: cannot be drawn (KeyError" in told.out and "1 of 2 files could not be drawn: bad" in told.err
+    assert (tmp_path / "out/good.png").is_file()
