@@ -51,7 +51,8 @@ class Reads:
 def clip_rows(loader: Loader, sampled: Sampled, b: int) -> dict[str, np.ndarray]:
     """The rows of each large field that clip ``b`` of a batch reads, counted from the clip's start."""
     steps = np.unique(sampled.at[b])  # masked steps of a clip refer to its first frame
-    hops = sampled.start[b] + np.arange(sampled.count[b])
+    start, count = sampled.runs["logmel"]
+    hops = start[b] + np.arange(count[b])
     return {stage: hops if stage == "logmel" else steps for stage in loader.gather.large}
 
 
