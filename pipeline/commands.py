@@ -279,7 +279,7 @@ def _inspect(args: argparse.Namespace) -> int:
         )
     if media:
         clips = ((Path(path).stem, lambda path=path: extract(path, config)) for path in media)
-        if failed := draw_all(clips, config, Path(args.out), not args.no_video):
+        if failed := draw_all(clips, config, Path(args.out), not args.no_video, media):
             print(f"error: {len(failed)} of {len(media)} files could not be drawn: {', '.join(failed[:5])}",
                   file=sys.stderr)  # fmt: skip
             return 1

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -87,3 +87,18 @@ def remove_temporary(folder: str | Path) -> int:
     for path in stale:
         path.unlink(missing_ok=True)
     return len(stale)
+
+
+def refuse_input_as_output(target: str | Path, inputs: Iterable[str | Path]) -> None:
+    """Refuse to write a file over one of the files that a command reads, also by another name or link.
+
+    Raises:
+        FileExistsError: names the file.
+
+    >>> refuse_input_as_output("out/a.mp4", ["a.mp4"])
+    """
+    real = os.path.realpath(target)
+    for path in inputs:
+        same = os.path.realpath(path) == real
+        if same or (os.path.exists(real) and os.path.exists(path) and os.path.samefile(real, path)):
+            raise FileExistsError(f"{target} is an input file and is not overwritten; name another file")

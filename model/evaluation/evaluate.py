@@ -18,7 +18,7 @@ from deiii.data.cache.identity import latest_corpus
 from deiii.data.config.schema import Config
 from deiii.data.corpora.splits import Split
 from deiii.data.loader.feature_set import FeatureSet
-from deiii.data.tools.atomic_files import write_json
+from deiii.data.tools.atomic_files import file_sha256, write_json
 from deiii.data.tools.devices import pick_device
 from deiii.model.evaluation.mistakes import worst_mistakes
 from deiii.model.evaluation.predictions import PredictionTable, write_predictions
@@ -100,6 +100,7 @@ def evaluate(
             for hidden in hidden_together(config.model)
         },
         "epoch": trained.epoch,
+        "weights": file_sha256(run.best),
         "interval": OVER_SPEAKERS,
         "clips": counts,
         "evaluations": len(earlier) + 1,

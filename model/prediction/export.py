@@ -91,9 +91,16 @@ def export(run: str | Path, folder: str | Path, program: bool = True) -> Path:
 
     Raises:
         RunError, CheckpointError: the run is not trained.
-        ExportError: the outputs of the program differ from those of the network by more than 1e-4.
+        ExportError: the folder holds other files, or the outputs of the program differ from those of the
+            network by more than 1e-4.
     """
     folder = Path(folder)
+    if folder.exists() and not (folder / MANIFEST).is_file():
+        if not folder.is_dir() or any(folder.iterdir()):
+            raise ExportError(
+                f"{folder} exists and holds no export (no {MANIFEST}), so its files are not overwritten; "
+                "name a new or empty folder"
+            )
     trained = load_network(run)
     network, config, info = trained.network, trained.config, trained.info
     files = RunFolder(run)

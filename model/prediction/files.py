@@ -12,7 +12,7 @@ from typing import Any
 
 from deiii.data.cache.outcomes import MACHINE_TROUBLE, ClipError, Outcome, Status
 from deiii.data.corpora.files import AUDIO, VIDEO, media_files
-from deiii.data.tools.atomic_files import write_json, write_text
+from deiii.data.tools.atomic_files import refuse_input_as_output, write_json, write_text
 from deiii.data.tools.progress import progress_bar
 from deiii.model.prediction.predictor import Predictor, load
 from deiii.model.prediction.result import Prediction
@@ -81,8 +81,11 @@ def predict_loaded(
     files, out = find_media(media), Path(out)
     out.mkdir(parents=True, exist_ok=True)
     found = []
-    levels = network.speaker_levels(files) if same_speaker else None
     names = unique_names(files)
+    targets = [_overlay_target(overlay, name, len(files)) for name in names] if overlay is not None else []
+    for target in targets:
+        refuse_input_as_output(target, files)
+    levels = network.speaker_levels(files) if same_speaker else None
     with progress_bar(files, desc="predicting", unit="file", leave=False, shown=progress) as bar:
         for file, name in zip(bar, names, strict=True):
             bar.set_postfix_str(file.name)
@@ -91,11 +94,16 @@ def predict_loaded(
             bar.clear()
             report(describe(prediction))
             if overlay is not None:
-                target = Path(overlay) if len(files) == 1 else Path(overlay) / f"{name}.mp4"
+                target = _overlay_target(overlay, name, len(files))
                 prediction = _with_overlay(prediction, network, target, progress, report)
             found.append(_light(prediction))
     write_table(out / "predictions.csv", found, network)
     return found
+
+
+def _overlay_target(overlay: str, name: str, count: int) -> Path:
+    """Where a file's overlay video goes: ``overlay`` itself for a single file, a file in it for several."""
+    return Path(overlay) if count == 1 else Path(overlay) / f"{name}.mp4"
 
 
 def _predict_one(network: Predictor, file: Path, *settings: Any) -> Prediction:

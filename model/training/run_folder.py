@@ -24,7 +24,7 @@ from deiii.data.cache.stages import stages
 from deiii.data.config.load import changed_settings, parse_stored, to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.tools.atomic_files import remove_temporary, write_json, write_text
+from deiii.data.tools.atomic_files import file_sha256, remove_temporary, write_json, write_text
 from deiii.data.tools.machine import package_versions, source_revision
 
 PACKAGES = ("torch", "torchvision", "numpy", "librosa", "av", "opencv-contrib-python", "h5py", "dask")
@@ -84,8 +84,8 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         remove_temporary(self.path)
         text = to_yaml(config)
-        before = self.read_info() if self.info.exists() else {}
-        if self.config.exists():
+        before = self.read_info() if started and self.info.exists() else {}
+        if started and self.config.exists():
             keys = before.get("keys", {})
             same = [stage for stage in stages() if info["keys"].get(stage) == keys.get(stage)]
             changed = _changed(self.config, config, same)
@@ -127,14 +127,21 @@ class RunFolder:
         Older runs name the audio stream "sound" there; it is returned as "audio".
 
         Raises:
-            RunError: the run has not been evaluated.
+            RunError: the run has not been evaluated, or other weights of it have: training went on
+                after the evaluation.
         """
         try:
             metrics = json.loads(self.metrics_json.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RunError(
-                f"{self.path} has not been evaluated; run `make evaluate RUN={self.path}` first"
+                f"{self.path} has not been evaluated; run `deiii evaluate {self.path}` first"
             ) from None
+        scored = metrics.get("weights")  # older files do not record it
+        if scored and self.best.exists() and scored != file_sha256(self.best):
+            raise RunError(
+                f"{self.metrics_json} is about other weights than {self.best}, because training went on "
+                f"after the evaluation; `deiii evaluate {self.path} --again` scores the present ones"
+            )
         if "sound" in metrics.get("without", {}):
             metrics["without"]["audio"] = metrics["without"].pop("sound")
         return metrics

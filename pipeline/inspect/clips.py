@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -14,7 +14,7 @@ from deiii.data.cache.outcomes import MACHINE_TROUBLE
 from deiii.data.cache.stages import FACES
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
-from deiii.data.tools.atomic_files import atomic_path
+from deiii.data.tools.atomic_files import atomic_path, refuse_input_as_output
 from deiii.pipeline.extract import Features, read_cached, read_indices
 from deiii.pipeline.inspect.clip_video import draw_video
 from deiii.pipeline.inspect.contact_sheet import COLUMNS, draw_contact_sheet
@@ -25,7 +25,11 @@ PAGE = 20  # clips on the overview; with more of them the image would be too lon
 
 
 def draw_all(
-    clips: Iterable[tuple[str, Callable[[], Features]]], config: Config, out: Path, with_video: bool
+    clips: Iterable[tuple[str, Callable[[], Features]]],
+    config: Config,
+    out: Path,
+    with_video: bool,
+    inputs: Sequence[str] = (),
 ) -> list[str]:
     """Draw a contact sheet and, on request, a video of each clip, and print a line about each.
 
@@ -36,6 +40,7 @@ def draw_all(
         config: settings.
         out: folder of the files; it is created if it is missing.
         with_video: draw videos, too.
+        inputs: media files, which are not overwritten.
 
     Returns:
         the names of clips that could not be drawn.
@@ -53,6 +58,8 @@ def draw_all(
         files: list[Path] = []
         try:
             features = get()
+            for target in (out / f"{base}.png", out / f"{base}.mp4"):
+                refuse_input_as_output(target, [*inputs, features.path])
             draw_contact_sheet(features, out / f"{base}.png", config.faces.fps)
             files.append(out / f"{base}.png")
             if with_video:

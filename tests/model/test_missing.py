@@ -72,7 +72,7 @@ def test_silent_videos_train_and_evaluate_without_audio(mixed):
     metrics = evaluated(folder, [*words, "model.audio=false"], "silent", "video-only")
     assert metrics["test"]["uar"] is not None
     assert set(metrics["without"]) == {"frames", "flow"}
-    assert metrics["clips"]["test"] == {"in_split": 2, "scored": 2}
+    assert metrics["clips"]["test"] == {"in_split": 2, "scored": 2, "unlabelled": 0}
 
 
 def test_a_network_for_an_input_that_no_clip_has_is_refused(mixed, capsys):
@@ -87,7 +87,7 @@ def test_a_network_for_an_input_that_no_clip_has_is_refused(mixed, capsys):
 
 def test_a_bimodal_network_scores_silent_clips_too_and_reports_each_missing_stream(mixed):
     metrics = evaluated(*mixed, "all", "bimodal")
-    assert metrics["clips"]["test"] == {"in_split": 3, "scored": 3}
+    assert metrics["clips"]["test"] == {"in_split": 3, "scored": 3, "unlabelled": 0}
     assert set(metrics["without"]) == {"frames", "flow", "audio", "frames+flow"}
     assert metrics["heads"]["video"]["clips"] == 3 and metrics["heads"]["audio"]["clips"] == 1
     assert all(row["war"] is not None for row in metrics["without"].values())

@@ -88,7 +88,7 @@ def test_a_test_part_without_labels_is_an_error(seen_run, tmp_path, capsys):
     try:
         module.count_clips = lambda n, found, task: {"in_split": n, "scored": 0, "unlabelled": n}
         before = (seen_run / "run/metrics.json").read_bytes()
-        assert main(["evaluate", str(seen_run / "run")]) == 1
+        assert main(["evaluate", str(seen_run / "run"), "--again"]) == 1
     finally:
         module.count_clips = original
     assert "no test clip to score" in capsys.readouterr().err

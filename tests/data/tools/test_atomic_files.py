@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from deiii.data.tools.atomic_files import atomic_path, write_json
+from deiii.data.tools.atomic_files import atomic_path, refuse_input_as_output, write_json
 
 
 def mode(path) -> int:
@@ -52,3 +52,13 @@ def test_a_failed_write_leaves_nothing(tmp_path):
         with atomic_path(tmp_path / "b"):
             pass  # nothing was written, so there is nothing to publish
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_input_file_is_not_taken_for_the_output(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "a.mp4")
+    os.link(tmp_path / "a.mp4", tmp_path / "hard.mp4")
+    for name in ("a.mp4", "link.mp4", "hard.mp4"):
+        with pytest.raises(FileExistsError, match=f"{name} is an input file"):
+            refuse_input_as_output(tmp_path / name, [tmp_path / "b.mp4", tmp_path / "a.mp4"])
+    refuse_input_as_output(tmp_path / "c.mp4", [tmp_path / "a.mp4"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -85,3 +86,24 @@ def test_a_folder_without_a_run_is_an_error(tmp_path, capsys):
     assert "holds no run" in capsys.readouterr().err
     with pytest.raises(RunError):
         load(tmp_path)
+
+
+def test_a_folder_with_other_files_is_not_overwritten(seen_run, tmp_path, capsys):
+    (tmp_path / "README.md").write_text("mine")
+    assert main(["export", str(seen_run / "run"), str(tmp_path), "--no-program"]) == 1
+    assert "holds no export" in capsys.readouterr().err and (tmp_path / "README.md").read_text() == "mine"
+    for _ in range(2):  # an earlier export is replaced
+        assert main(["export", str(seen_run / "run"), str(tmp_path / "new"), "--no-program"]) == 0
+
+
+def test_figures_of_other_weights_are_not_reported(seen_run, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(seen_run / "run", run)
+    shutil.copy(run / "last.safetensors", run / "best.safetensors")
+    with open(run / "best.safetensors", "r+b") as file:
+        file.seek(-1, 2)
+        byte = file.read(1)
+        file.seek(-1, 2)
+        file.write(bytes([byte[0] ^ 1]))
+    assert main(["evaluate", str(run), "--keep"]) == 1
+    assert "about other weights" in capsys.readouterr().err

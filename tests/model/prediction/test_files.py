@@ -211,3 +211,14 @@ def test_an_overlay_that_cannot_be_drawn_is_reported(tmp_path, seen_run, capsys,
     assert code == 1 and told.err.count("no overlay video") == 1 and "c1.mp4" in told.err
     assert told.out.count("no overlay video: ValueError: odd width") == 2
     assert len((tmp_path / "out/predictions.csv").read_text().splitlines()) == 3
+
+
+def test_an_overlay_does_not_replace_the_recording(tmp_path, seen_run, capsys):
+    shutil.copy(seen_run / "raw/c0.mp4", tmp_path / "a.mp4")
+    before = (tmp_path / "a.mp4").read_bytes()
+    for overlay in (tmp_path / "a.mp4", tmp_path / "." / "a.mp4"):
+        words = ["predict", str(seen_run / "run"), str(tmp_path / "a.mp4"), "--overlay", str(overlay)]
+        assert main([*words, "--out", str(tmp_path / "out")]) == 1
+        assert "is an input file" in capsys.readouterr().err
+    assert main(["inspect", str(tmp_path / "a.mp4"), "--out", str(tmp_path)]) == 1
+    assert (tmp_path / "a.mp4").read_bytes() == before
