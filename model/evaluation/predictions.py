@@ -131,7 +131,7 @@ def read_predictions(path: str | Path) -> PredictionTable:
     """
     path = Path(path)
     if not path.is_file():
-        raise RunError(f"{path.parent} has not been evaluated; run `make evaluate RUN={path.parent}` first")
+        raise RunError(f"{path.parent} has not been evaluated; run `deiii evaluate {path.parent}` first")
     with open(path, encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         header = list(reader.fieldnames or [])
@@ -144,7 +144,7 @@ def read_predictions(path: str | Path) -> PredictionTable:
         needed += ["truth", "predicted"]
     missing = [name for name in needed if name not in header]
     if missing:
-        raise RunError(f"{path} lacks the columns {', '.join(missing)}; run `make evaluate` again")
+        raise RunError(f"{path} lacks the columns {', '.join(missing)}; run `deiii evaluate RUN --again`")
     try:
         return PredictionTable(
             clips=tuple(row["clip"] for row in rows),
@@ -158,7 +158,7 @@ def read_predictions(path: str | Path) -> PredictionTable:
             attribute_predicted=_numbers(rows, [a + sides[1] for a in attributes]),
         )
     except (ValueError, TypeError) as error:  # a cell that is no number, or a row that is cut off
-        raise RunError(f"{path} is damaged ({error}); run `make evaluate` again") from None
+        raise RunError(f"{path} is damaged ({error}); run `deiii evaluate RUN --again`") from None
 
 
 def _take(values: Sequence[str], rows: np.ndarray) -> tuple[str, ...]:

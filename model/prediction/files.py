@@ -152,7 +152,7 @@ def find_media(words: Sequence[str]) -> list[Path]:
         else:
             raise MediaError(f"{path} does not exist; name media files, or a folder of them")
     if not files:
-        raise MediaError("name at least one media file or folder: make predict RUN=runs/x MEDIA=clip.mp4")
+        raise MediaError("name at least one media file or folder: deiii predict runs/x clip.mp4")
     return list(dict.fromkeys(files))
 
 
