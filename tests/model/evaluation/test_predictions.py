@@ -70,7 +70,7 @@ def test_shapes_that_do_not_fit_are_refused():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (TEXT.replace("speaker", "who"), "lacks the columns speaker; run `make evaluate` again"),
+        (TEXT.replace("speaker", "who"), "lacks the columns speaker; run `deiii evaluate RUN --again`"),
         (TEXT.replace("0.7500", "much"), "is damaged .*much"),
         (TEXT[:-25], "is damaged"),
         ("", "lacks the columns clip, speaker"),
@@ -83,5 +83,5 @@ def test_a_damaged_file_is_refused(tmp_path, text, message):
 
 
 def test_a_run_without_the_file_was_not_evaluated(tmp_path):
-    with pytest.raises(RunError, match="has not been evaluated; run `make evaluate RUN="):
+    with pytest.raises(RunError, match="has not been evaluated; run `deiii evaluate "):
         read_predictions(tmp_path / "predictions.csv")
