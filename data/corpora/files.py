@@ -69,6 +69,11 @@ def passed_over(root: Path) -> str:
     return f"also there: {examples(words, 5)}" if words else ""
 
 
+def holds_archives(root: Path) -> bool:
+    """Whether an archive that may hold recordings lies under the root."""
+    return any(path.suffix.lower() in ARCHIVES for path in _walk(root))
+
+
 def nothing_there(root: Path, paths: Sequence[str]) -> str:
     """What a folder holds in place of a corpus's files, for the end of a message."""
     found = f"found {examples(paths)}" if paths else "found no media files at all"

@@ -18,7 +18,7 @@ from pathlib import Path, PurePath
 from deiii.data.config.plugins import CORPORA, installed, load_plugin
 from deiii.data.config.schema import Config, CorpusConfig
 from deiii.data.corpora.clips import Corpus, CorpusError
-from deiii.data.corpora.files import passed_over
+from deiii.data.corpora.files import holds_archives, passed_over
 
 # Modules by name, imported on first use: a scan of RAVDESS does not need the code of the synthetic corpus.
 ADAPTERS = {
@@ -43,9 +43,9 @@ def scan(config: CorpusConfig) -> Corpus:
             message says what was expected, with an example, and what was found.
     """
     corpus = _adapter(config.name)(config)
-    others = passed_over(Path(config.root)) if config.name in PUBLISHED_AS_ARCHIVES else ""
-    if "unpack" in others:
-        _log.warning("%s: %d clips under %s; %s", config.name, len(corpus.clips), config.root, others)
+    root = Path(config.root)
+    if config.name in PUBLISHED_AS_ARCHIVES and holds_archives(root):
+        _log.warning("%s: %d clips under %s; %s", config.name, len(corpus.clips), root, passed_over(root))
     return replace(corpus, name=cache_name(config))
 
 
