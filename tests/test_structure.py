@@ -45,7 +45,9 @@ ORDER = {
     ],
     "data/corpora": [
         "clips download",
-        "differences files splits spelling synthetic",
+        "differences files spelling synthetic",
+        "protocol",
+        "splits",
         "crema_d msp_improv ravdess table",
         "scan",
     ],

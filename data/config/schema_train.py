@@ -12,7 +12,10 @@ class SplitConfig:
     """Which speakers are trained on, validated on and tested on. No speaker is in two parts."""
 
     protocol: str = opt(
-        "auto", "Name of a split protocol in data/corpora/protocols; auto uses the corpus's own."
+        "auto",
+        "Name of a split protocol that comes with deiii, or the path of one in YAML; auto uses the corpus's "
+        "own.",
+        path=True,
     )
     fold: int = opt(0, "Fold that is tested, counted from 0.", low=0, high=10_000)
     val_share: float = opt(
@@ -23,6 +26,12 @@ class SplitConfig:
         "Seed that chooses the validation speakers; the test fold does not depend on it.",
         low=0,
         high=MOST_SEED,
+    )
+    leaks: str = opt(
+        "refuse",
+        "Whether to train on a list of clips whose audit finds speakers, takes or recordings that its parts "
+        "share: refuse, or allow, which the report then says.",
+        choices=("refuse", "allow"),
     )
 
 

@@ -1,14 +1,10 @@
 """Speaker-independent splits: no speaker is in two of the parts train, val and test.
 
-A protocol (``data/corpora/protocols/*.yaml``) says how a corpus is divided into folds. There are three kinds:
-
-- ``fixed``: the folds are lists of speakers;
-- ``column``: the folds are the clips' own `Clip.fold`, such as a session, sorted;
-- ``speakers``: the clips' own folds if they have any, otherwise whole speakers divided among ``folds`` folds.
-
-One fold is tested. The validation part is taken from the other folds: single speakers (``validation:
-speakers``) or whole folds (``validation: folds``). A split depends on names and the seed only, not on the
-order of the clips, and can be saved as a file to publish with a paper.
+A protocol (`deiii.data.corpora.protocol`) says how a corpus is divided into folds. One fold is tested. The
+validation part is listed by the protocol, or taken from the other folds: single speakers (``validation:
+speakers``) or whole folds (``validation: folds``). Lists of clips that somebody else published may share
+speakers; such a split is refused unless ``split.leaks=allow``. A split depends on names and the seed only,
+not on the order of the clips, and can be saved as a file to publish with a paper.
 
 >>> from deiii.data.corpora.clips import Clip
 >>> clips = tuple(Clip(f"{s}{i}", f"{s}{i}.mp4", s, "a") for s in "abcde" for i in range(2))
@@ -22,47 +18,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from deiii.data.config.schema import SplitConfig
 from deiii.data.corpora.clips import Corpus
+from deiii.data.corpora.protocol import PARTS, Protocol, SplitError, load_protocol, match_clips, some
 from deiii.data.tools.atomic_files import write_text
 from deiii.data.tools.canonical_json import canonical_json
 
-PARTS = ("train", "val", "test")
-PROTOCOLS = Path(__file__).parent / "protocols"
-KINDS = {"fixed", "column", "speakers"}
 FORMAT = "deiii-split-1"
-
-
-class SplitError(ValueError):
-    """A corpus cannot be split, or a split file was changed; the message says why."""
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How a corpus is divided into folds.
-
-    Attributes:
-        name: of the file.
-        about: the protocol in a few words, for reports.
-        kind: ``fixed``, ``column`` or ``speakers``; see the module's text.
-        validation: unit of the validation part, ``speakers`` or ``folds``.
-        folds: the speakers of each fold (``fixed`` only).
-        n_folds: number of folds (``speakers`` only).
-    """
-
-    name: str
-    about: str
-    kind: str
-    validation: str = "speakers"
-    folds: tuple[tuple[str, ...], ...] = ()
-    n_folds: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,9 +44,10 @@ class Split:
         n_folds: number of folds.
         train, val, test: clip ids, sorted.
         speaker_of: the speaker of every clip id.
+        leaks: whether clips and speakers may be in two parts, which somebody asked for (``split.leaks``).
 
     Raises:
-        SplitError: for a clip in two parts, or a speaker with clips in two parts.
+        SplitError: for a clip in two parts, or a speaker with clips in two parts, unless ``leaks``.
     """
 
     corpus: str
@@ -89,14 +58,20 @@ class Split:
     val: tuple[str, ...]
     test: tuple[str, ...]
     speaker_of: Mapping[str, str]
+    leaks: bool = False
 
     def __post_init__(self) -> None:
         ids = [*self.train, *self.val, *self.test]
-        if len(set(ids)) != len(ids) or set(ids) != set(self.speaker_of):
-            raise SplitError("every clip belongs to exactly one part and has one speaker")
+        if set(ids) != set(self.speaker_of):
+            raise SplitError("every clip of a split has one speaker")
+        if self.leaks:
+            return
+        if len(set(ids)) != len(ids):
+            twice = {i for i, n in Counter(ids).items() if n > 1}
+            raise SplitError(f"{len(twice)} clips are in two parts of the split: {some(twice)}")
         for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
             if both := set(self.speakers(a)) & set(self.speakers(b)):
-                raise SplitError(f"speakers cross between {a} and {b}: {_some(both)}")
+                raise SplitError(f"speakers cross between {a} and {b}: {some(both)}")
 
     def speakers(self, part: str) -> tuple[str, ...]:
         """The speakers of ``train``, ``val`` or ``test``, sorted."""
@@ -137,6 +112,7 @@ class Split:
                 n_folds=int(tree["n_folds"]),
                 **parts,
                 speaker_of=speaker_of,
+                leaks=bool(tree.get("leaks", False)),
             )
             digest = tree["digest"]
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
@@ -157,13 +133,15 @@ class Split:
         """Raise SplitError if the corpus lacks clips of the split, or gives them other speakers."""
         speaker_of = {c.id: c.speaker for c in corpus.clips}
         if lacking := self.speaker_of.keys() - speaker_of.keys():
-            raise SplitError(f"{corpus.name} lacks {len(lacking)} clips of the split: {_some(lacking)}")
+            raise SplitError(f"{corpus.name} lacks {len(lacking)} clips of the split: {some(lacking)}")
         if wrong := {i for i, s in self.speaker_of.items() if speaker_of[i] != s}:
-            raise SplitError(f"clips with other speakers than in the split: {_some(wrong)}")
+            raise SplitError(f"clips with other speakers than in the split: {some(wrong)}")
 
     def _content(self) -> dict[str, Any]:
         content: dict[str, Any] = {"format": FORMAT, "corpus": self.corpus, "protocol": self.protocol}
         content |= {"fold": self.fold, "n_folds": self.n_folds}
+        if self.leaks:  # left out otherwise, so that the digests of published splits stay
+            content["leaks"] = True
         for part in PARTS:
             by_speaker: dict[str, list[str]] = {s: [] for s in self.speakers(part)}
             for clip_id in getattr(self, part):
@@ -179,85 +157,112 @@ def make_split(corpus: Corpus, config: SplitConfig) -> Split:
 
     Raises:
         SplitError: for too few speakers, a fold out of range, an unknown protocol, a speaker with clips in
-            several folds, or settings out of range.
+            several folds, settings out of range, or a list of clips that shares speakers or clips between
+            parts while ``config.leaks`` is ``refuse``.
     """
-    protocol = _protocol_of(corpus, config)
-    folds = _folds(corpus, protocol)
-    if not 0 <= config.fold < len(folds):
+    protocol = load_protocol(_name_of(corpus, config))
+    n_folds = _count(corpus, protocol)
+    if not 0 <= config.fold < n_folds:
         raise SplitError(
-            f"split.fold={config.fold}, but {protocol.name} has the folds 0 to {len(folds) - 1} here"
+            f"split.fold={config.fold}, but {protocol.name} has the folds 0 to {n_folds - 1} here"
         )
     if not 0 < config.val_share < 1:
         raise SplitError(f"split.val_share must lie between 0 and 1, not {config.val_share}")
-    test = set(folds[config.fold])
-    rest = [fold for i, fold in enumerate(folds) if i != config.fold and fold]
+    if protocol.kind == "clips":
+        parts = _listed_clips(corpus, protocol, config)
+    else:
+        part_of = _speaker_parts(corpus, protocol, config)
+        parts = {part: [c.id for c in corpus.clips if part_of.get(c.speaker) == part] for part in PARTS}
+    inside = {i for ids in parts.values() for i in ids}
+    try:
+        return Split(
+            corpus=corpus.base or corpus.name,
+            protocol=protocol.name,
+            fold=config.fold,
+            n_folds=n_folds,
+            train=tuple(sorted(parts["train"])),
+            val=tuple(sorted(parts["val"])),
+            test=tuple(sorted(parts["test"])),
+            speaker_of={c.id: c.speaker for c in corpus.clips if c.id in inside},
+            leaks=protocol.foreign and config.leaks == "allow",
+        )
+    except SplitError as error:
+        cure = "; `deiii audit` lists what is shared. To train on it as it is, set split.leaks=allow"
+        raise SplitError(f"{protocol.name}: {error}{cure if protocol.foreign else ''}") from None
+
+
+def _speaker_parts(corpus: Corpus, protocol: Protocol, config: SplitConfig) -> dict[str, str]:
+    """The part of every speaker."""
+    rest: list[tuple[str, ...]]
+    if protocol.kind == "parts":
+        _check_speakers(corpus)
+        given = protocol.parts[config.fold]
+        test = set(given["test"]) & set(corpus.speakers)
+        val = set(given.get("val", ())) & set(corpus.speakers)
+        others = set(given.get("train", corpus.speakers)) & set(corpus.speakers)
+        rest = [(s,) for s in sorted(others - test - val)]
+    else:
+        folds = _folds(corpus, protocol)
+        test, val = set(folds[config.fold]), set()
+        rest = [fold for i, fold in enumerate(folds) if i != config.fold and fold]
     if not test or not rest:
         what = "test" if not test else "train"
         raise SplitError(f"{protocol.name}: no speaker of {corpus.name} to {what} with fold {config.fold}")
-    units = rest if protocol.validation == "folds" and len(rest) > 1 else [(s,) for f in rest for s in f]
+    if not val:
+        val = _draw(rest, protocol, config)
+    trained = {speaker for fold in rest for speaker in fold}
+    return dict.fromkeys(trained, "train") | dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
+
+
+def _draw(rest: Sequence[tuple[str, ...]], protocol: Protocol, config: SplitConfig) -> set[str]:
+    """Validation speakers out of the folds that are not tested; empty where one unit is left."""
+    whole = protocol.validation == "folds" and len(rest) > 1
+    units = list(rest) if whole else [(speaker,) for fold in rest for speaker in fold]
     n_val = min(max(1, round(config.val_share * len(units))), len(units) - 1)
     order = sorted(units, key=lambda unit: _rank(config.seed, config.fold, *sorted(unit)))
-    val = {speaker for unit in order[:n_val] for speaker in unit}
-    parts: dict[str, list[str]] = {part: [] for part in PARTS}
-    for clip in corpus.clips:
-        part = "test" if clip.speaker in test else "val" if clip.speaker in val else "train"
-        parts[part].append(clip.id)
-    return Split(
-        corpus=corpus.base or corpus.name,
-        protocol=protocol.name,
-        fold=config.fold,
-        n_folds=len(folds),
-        **{part: tuple(sorted(ids)) for part, ids in parts.items()},
-        speaker_of={c.id: c.speaker for c in corpus.clips},
-    )
+    return {speaker for unit in order[:n_val] for speaker in unit}
+
+
+def _listed_clips(corpus: Corpus, protocol: Protocol, config: SplitConfig) -> dict[str, list[str]]:
+    """The ids of the clips that a list names; without a validation list, training speakers are drawn."""
+    clips = match_clips(corpus, protocol, config.fold)
+    parts = {part: [c.id for c in clips.get(part, ())] for part in PARTS}
+    for part in ("train", "test"):
+        if not parts[part]:
+            raise SplitError(f"{protocol.name}: {corpus.name} has no clip that its {part} list names")
+    if "val" not in protocol.parts[config.fold]:
+        speakers = [(s,) for s in sorted({c.speaker for c in clips["train"]})]
+        drawn = _draw(speakers, protocol, config)
+        parts["val"] = [c.id for c in clips["train"] if c.speaker in drawn]
+        parts["train"] = [c.id for c in clips["train"] if c.speaker not in drawn]
+    return parts
 
 
 def number_of_folds(corpus: Corpus, config: SplitConfig) -> int:
     """The number of folds that the protocol has for this corpus. Raises SplitError as `make_split`."""
-    return len(_folds(corpus, _protocol_of(corpus, config)))
+    return _count(corpus, load_protocol(_name_of(corpus, config)))
 
 
-def protocol_names() -> tuple[str, ...]:
-    """The names of all protocols, sorted."""
-    return tuple(sorted(p.stem for p in PROTOCOLS.glob("*.yaml")))
+def _name_of(corpus: Corpus, config: SplitConfig) -> str:
+    return corpus.protocol if config.protocol == "auto" else config.protocol
 
 
-def load_protocol(name: str) -> Protocol:
-    """Read a protocol of ``data/corpora/protocols``.
-
-    Raises:
-        SplitError: for an unknown name or a malformed file.
-
-    >>> load_protocol("ravdess-6fold").about
-    'six folds of four consecutive actors'
-    """
-    if name not in protocol_names():
-        raise SplitError(f"no protocol {name!r}; there are {', '.join(protocol_names())}")
-    tree = yaml.safe_load((PROTOCOLS / f"{name}.yaml").read_text(encoding="utf-8"))
-    try:
-        folds = tree.pop("folds", ())
-        if isinstance(folds, int):
-            protocol = Protocol(**tree, n_folds=folds)
-        else:
-            protocol = Protocol(**tree, folds=tuple(tuple(fold) for fold in folds))
-    except (TypeError, AttributeError) as error:
-        raise SplitError(f"{name}.yaml is not a protocol: {error}") from None
-    if protocol.kind not in KINDS or protocol.validation not in ("speakers", "folds"):
-        raise SplitError(f"{name}.yaml: unknown kind {protocol.kind!r} or validation {protocol.validation!r}")
-    return protocol
+def _count(corpus: Corpus, protocol: Protocol) -> int:
+    """The number of folds."""
+    return len(protocol.parts) or len(_folds(corpus, protocol))
 
 
-def _protocol_of(corpus: Corpus, config: SplitConfig) -> Protocol:
-    return load_protocol(corpus.protocol if config.protocol == "auto" else config.protocol)
-
-
-def _folds(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:
-    """The speakers of each fold."""
+def _check_speakers(corpus: Corpus) -> None:
     if len(corpus.speakers) < 2:
         raise SplitError(
             f"{corpus.name} has {len(corpus.speakers)} speaker(s); a speaker-independent split needs two "
             "or more, and three for a validation part"
         )
+
+
+def _folds(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:
+    """The speakers of each fold."""
+    _check_speakers(corpus)
     if protocol.kind == "fixed":
         return _fixed_folds(corpus, protocol)
     if protocol.kind == "column" or any(c.fold is not None for c in corpus.clips):
@@ -274,7 +279,7 @@ def _fixed_folds(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:
     if len(set(listed)) != len(listed):
         raise SplitError(f"protocol {protocol.name} names a speaker in two folds")
     if unknown := here - set(listed):
-        raise SplitError(f"protocol {protocol.name} does not know the speakers {_some(unknown)}")
+        raise SplitError(f"protocol {protocol.name} does not know the speakers {some(unknown)}")
     return [tuple(s for s in fold if s in here) for fold in protocol.folds]
 
 
@@ -288,7 +293,7 @@ def _column_folds(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:
         folds_of.setdefault(clip.speaker, set()).add(clip.fold)
     if spanning := {s for s, folds in folds_of.items() if len(folds) > 1}:
         raise SplitError(
-            f"speakers with clips in several folds: {_some(spanning)}; give each speaker one fold"
+            f"speakers with clips in several folds: {some(spanning)}; give each speaker one fold"
         )
     if len(speakers) < 2:
         raise SplitError(f"{corpus.name} has one fold only, {next(iter(speakers))!r}; two or more are needed")
@@ -303,8 +308,3 @@ def _rank(*parts: object) -> str:
 def _natural(text: str) -> list[tuple[int, int, str]]:
     """Sort key with ``session2`` before ``session10``."""
     return [(0, int(t), t) if t.isdecimal() else (1, 0, t) for t in re.split(r"(\d+)", text) if t]
-
-
-def _some(names: Iterable[str], most: int = 5) -> str:
-    names = sorted(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

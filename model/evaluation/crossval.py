@@ -19,7 +19,8 @@ from deiii.data.cache.identity import find_corpus
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.corpora.clips import Corpus
-from deiii.data.corpora.splits import PARTS, make_split, number_of_folds
+from deiii.data.corpora.protocol import PARTS
+from deiii.data.corpora.splits import make_split, number_of_folds
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.model.evaluation.crossval_report import write_crossval
 from deiii.model.evaluation.many_runs import finished, run_all

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from deiii.data.config.load import all_keys, changed_settings, load_config, parse_config, to_yaml
 from deiii.data.config.schema import Config, result_params
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.corpora.splits import load_protocol
+from deiii.data.corpora.protocol import load_protocol
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 

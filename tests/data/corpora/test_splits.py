@@ -11,15 +11,8 @@ from hypothesis import strategies as st
 
 from deiii.data.config.schema import SplitConfig
 from deiii.data.corpora.clips import Clip, Corpus
-from deiii.data.corpora.splits import (
-    PARTS,
-    Split,
-    SplitError,
-    load_protocol,
-    make_split,
-    number_of_folds,
-    protocol_names,
-)
+from deiii.data.corpora.protocol import PARTS, SplitError, load_protocol
+from deiii.data.corpora.splits import Split, make_split, number_of_folds
 
 
 def corpus(speakers, per_speaker=2, protocol="speakers", folds=None) -> Corpus:
@@ -103,10 +96,10 @@ def test_ravdess_folds_are_four_consecutive_actors():
 def test_crema_d_folds_are_consecutive():
     sizes = [len(make_split(CREMA_D, SplitConfig(fold=f)).speakers("test")) for f in range(5)]
     assert sizes == [18, 18, 18, 18, 19]
-    old = [make_split(CREMA_D, SplitConfig(fold=f, protocol="crema_d-5fold-19first")) for f in range(5)]
-    assert [len(split.speakers("test")) for split in old] == [19, 18, 18, 18, 18]
     listed = [s for fold in load_protocol("crema_d-5fold").folds for s in fold]
     assert listed == [str(i) for i in range(1001, 1092)]
+    old = [make_split(CREMA_D, SplitConfig(fold=f, protocol="crema_d-5fold-19first")) for f in range(5)]
+    assert [len(split.speakers("test")) for split in old] == [19, 18, 18, 18, 18]
 
 
 def test_fixed_folds_stay_where_actors_are_absent():
@@ -239,15 +232,10 @@ def test_other_files_are_refused(text):
 
 
 def test_a_clip_in_two_parts_is_refused():
-    with pytest.raises(SplitError, match="exactly one part"):
+    with pytest.raises(SplitError, match="1 clips are in two parts of the split: a"):
         Split("mine", "p", 0, 2, ("a",), (), ("a",), {"a": "s"})
 
 
 def test_parts_have_names():
     with pytest.raises(ValueError, match="train, val, test"):
         make_split(RAVDESS, SplitConfig()).speakers("dev")
-
-
-@pytest.mark.parametrize("name", protocol_names())
-def test_protocols_load(name):
-    assert load_protocol(name).name == name

@@ -17,7 +17,8 @@ from sklearn.preprocessing import StandardScaler
 
 from deiii.data.config.schema import SplitConfig, SyntheticConfig
 from deiii.data.corpora.clips import Clip, Corpus
-from deiii.data.corpora.splits import PARTS, make_split, number_of_folds
+from deiii.data.corpora.protocol import PARTS
+from deiii.data.corpora.splits import make_split, number_of_folds
 from deiii.data.corpora.synthetic.plan import SYNC, classes, clip_count, plan_clip
 
 BITS = ("appearance", "motion", "voice")

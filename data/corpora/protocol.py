@@ -1,0 +1,209 @@
+"""Split protocols: how a corpus is divided into folds, as data.
+
+A protocol is a YAML file: one of ``data/corpora/protocols/``, or a file of yours, such as one that
+`deiii splits import` wrote. There are five kinds:
+
+- ``fixed``: the folds are lists of speakers;
+- ``parts``: each fold lists the speakers of ``test``, and optionally of ``val`` and ``train``;
+- ``clips``: each fold lists the clips of ``train``, ``test`` and optionally ``val`` by file name;
+- ``column``: the folds are the clips' own `Clip.fold`, such as a session, sorted;
+- ``speakers``: the clips' own folds if they have any, otherwise whole speakers divided among ``folds`` folds.
+
+``source`` says where the lists come from (repository, commit, files and the SHA-256 of those files one after
+the other), ``known_for`` what a reader of its figures should know.
+
+>>> load_protocol("ravdess-6fold").about
+'six folds of four consecutive actors'
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from deiii.data.corpora.clips import Clip, Corpus
+from deiii.data.corpora.files import AUDIO, VIDEO
+
+PROTOCOLS = Path(__file__).parent / "protocols"
+KINDS = ("fixed", "parts", "clips", "column", "speakers")
+VALIDATION = ("speakers", "folds", "given")
+PARTS = ("train", "val", "test")
+MAX_BYTES = 64_000_000  # lists of a million clips in five folds would be larger than any protocol
+SUFFIXES = frozenset((*VIDEO, *AUDIO, ".npy", ".npz", ".pt", ".h5", ".pkl"))  # of clips in published lists
+_RAVDESS = re.compile(r"\d\d((?:-\d\d){6})")
+
+
+class SplitError(ValueError):
+    """A corpus cannot be split, or a split file was changed; the message says why."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a corpus is divided into folds.
+
+    Attributes:
+        name: of the file.
+        about: the protocol in a few words, for reports.
+        kind: one of `KINDS`; see the module's text.
+        validation: what the validation part is made of: drawn ``speakers``, drawn ``folds``, or ``given``.
+        folds: the speakers of each fold (``fixed`` only).
+        n_folds: number of folds (``speakers`` only).
+        parts: for each fold the speakers (``parts``) or the clips' names (``clips``) by part.
+        source: where the lists come from.
+        known_for: what a reader of its figures should know.
+    """
+
+    name: str
+    about: str
+    kind: str
+    validation: str = "speakers"
+    folds: tuple[tuple[str, ...], ...] = ()
+    n_folds: int = 0
+    parts: tuple[Mapping[str, tuple[str, ...]], ...] = ()
+    source: Mapping[str, str] = field(default_factory=dict)
+    known_for: str = ""
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it divides clips, so that nothing but an audit keeps speakers apart."""
+        return self.kind == "clips"
+
+
+def protocol_names() -> tuple[str, ...]:
+    """The names of the protocols that come with deiii, sorted."""
+    return tuple(sorted(p.stem for p in PROTOCOLS.glob("*.yaml")))
+
+
+def load_protocol(name: str) -> Protocol:
+    """Read a protocol: one that comes with deiii by its name, or a YAML file by its path.
+
+    Raises:
+        SplitError: for an unknown name, a missing or a malformed file.
+    """
+    if name in protocol_names():
+        path = PROTOCOLS / f"{name}.yaml"
+    elif name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not path.is_file():
+            raise SplitError(f"no protocol file {name}; `deiii splits import` writes one from lists of clips")
+    else:
+        raise SplitError(
+            f"no protocol {name!r}; there are {', '.join(protocol_names())}, and the paths of YAML files"
+        )
+    if path.stat().st_size > MAX_BYTES:
+        raise SplitError(f"{path} is larger than {MAX_BYTES} bytes, which no protocol is")
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), _loader())  # noqa: S506  a safe loader
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise SplitError(f"{path} is not a protocol: {error}") from None
+    return _protocol(tree, path)
+
+
+def _loader() -> Any:
+    """PyYAML's safe loader in C where it was built with it; lists of 7,000 clips take seconds in Python."""
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _protocol(tree: Any, path: Path) -> Protocol:
+    try:
+        kind = tree.get("kind")
+        folds = tree.pop("folds", ())
+        if isinstance(folds, int) and not isinstance(folds, bool):
+            found = Protocol(**tree, n_folds=folds)
+        elif kind in ("parts", "clips"):
+            found = Protocol(**tree, parts=tuple(_parts(fold) for fold in folds))
+        else:
+            found = Protocol(**tree, folds=tuple(_names(fold) for fold in folds))
+        if not all(isinstance(text, str) for text in (found.name, found.about, found.known_for)):
+            raise TypeError("name, about and known_for are text")
+        found = Protocol(**{**vars(found), "source": {str(k): str(v) for k, v in found.source.items()}})
+    except (TypeError, AttributeError, ValueError, KeyError) as error:
+        raise SplitError(f"{path} is not a protocol: {error}") from None
+    if found.kind not in KINDS or found.validation not in VALIDATION:
+        raise SplitError(f"{path}: unknown kind {found.kind!r} or validation {found.validation!r}")
+    if found.kind in ("parts", "clips") and not found.parts or found.kind == "fixed" and not found.folds:
+        raise SplitError(f"{path}: a protocol of the kind {found.kind} needs a list of folds")
+    if found.kind == "speakers" and found.n_folds < 2:
+        raise SplitError(f"{path}: folds is the number of folds, 2 or more")
+    return found
+
+
+def _parts(fold: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    if unknown := sorted(map(str, set(fold) - set(PARTS))):
+        raise ValueError(f"a fold has the parts {', '.join(PARTS)}, not {', '.join(unknown)}")
+    if not fold.get("test"):
+        raise ValueError("a fold has no test part")
+    return {part: _names(fold[part]) for part in PARTS if fold.get(part)}
+
+
+def _names(items: Any) -> tuple[str, ...]:
+    if not isinstance(items, list) or not all(isinstance(item, (str, int)) for item in items):
+        raise TypeError("a fold is a list of names")
+    return tuple(str(item) for item in items)
+
+
+def clip_key(name: str) -> str:
+    """What two names of one clip share: no folder, no suffix, no case; of RAVDESS no modality.
+
+    The files 01, 02 and 03 of one RAVDESS code are one take: with picture and sound, picture alone, sound
+    alone.
+
+    >>> clip_key("AudioWAV/1001_DFA_ANG_XX.wav"), clip_key("Actor_01/03-01-06-01-02-01-01.wav")
+    ('1001_dfa_ang_xx', '-01-06-01-02-01-01')
+    """
+    last = PurePosixPath(name.replace("\\", "/")).name
+    stem, dot, suffix = last.rpartition(".")
+    stem = stem if dot and f".{suffix.lower()}" in SUFFIXES else last
+    found = _RAVDESS.fullmatch(stem)
+    return found[1] if found else stem.casefold()
+
+
+def match_clips(corpus: Corpus, protocol: Protocol, fold: int) -> dict[str, list[Clip]]:
+    """The clips of a corpus that each part of a fold names; names without a clip are left out.
+
+    Raises:
+        SplitError: for a name that fits several clips.
+    """
+    known: dict[str, dict[str, Clip]] = defaultdict(dict)
+    for clip in corpus.clips:
+        for name in (clip.id, clip.path):
+            known[clip_key(name)][clip.id] = clip
+    found: dict[str, list[Clip]] = {}
+    for part, names in protocol.parts[fold].items():
+        clips: dict[str, Clip] = {}
+        for name in names:
+            fitting = list(known.get(clip_key(name), {}).values())
+            if len(fitting) > 1:
+                fitting = _closest(name, fitting)
+            if len(fitting) > 1:
+                raise SplitError(
+                    f"{protocol.name}: {name!r} fits several clips of {corpus.name}: "
+                    f"{some(c.id for c in fitting)}; name them with their folders"
+                )
+            clips |= {c.id: c for c in fitting}
+        found[part] = list(clips.values())
+    return found
+
+
+def _closest(name: str, clips: Sequence[Clip]) -> list[Clip]:
+    """The clips whose paths share the most folders at their end with a name."""
+    wanted = name.replace("\\", "/").split("/")[-2::-1]
+
+    def shared(clip: Clip) -> int:
+        pairs = zip(wanted, clip.path.split("/")[-2::-1], strict=False)
+        return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(wanted), clip.path.count("/")))
+
+    best = max(shared(clip) for clip in clips)
+    return [clip for clip in clips if shared(clip) == best]
+
+
+def some(names: Iterable[str], most: int = 5) -> str:
+    """The first names of a sorted list for a message."""
+    names = sorted(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
