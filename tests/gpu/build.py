@@ -1,0 +1,77 @@
+"""Build the fake GPU and say how a process uses it.
+
+    python -m tests.gpu.build /tmp/fake     # needs g++ and PyTorch's CUDA build; a minute
+
+prints the environment of a process that runs on the fake GPU. README.md says what it can show.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+SOURCE = Path(__file__).parent / "fake"
+FLAGS = ["-O1", "-w", "-std=c++17", "-shared", "-fPIC"]
+
+
+def missing() -> str | None:
+    """Return why the fake GPU cannot be built here, or ``None`` where it can be."""
+    import torch
+
+    if torch.version.cuda is None:
+        return f"needs PyTorch's CUDA build; this is {torch.__version__}"
+    if torch.cuda.is_available():
+        return "needs a machine without a GPU; the tests marked gpu use the real one"
+    if shutil.which("g++") is None:
+        return "needs a C++ compiler, g++"
+    if not headers().is_dir():
+        return f"needs the CUDA headers that Triton brings; {headers()} does not exist"
+    return None
+
+
+def headers() -> Path:
+    """Return the folder of ``cuda_runtime_api.h`` in the installed Triton."""
+    found = importlib.util.find_spec("triton")
+    root = Path(found.origin).parent if found is not None and found.origin else Path("triton")
+    return root / "backends/nvidia/include"
+
+
+def build(folder: Path) -> dict[str, str]:
+    """Compile the libraries into a folder; returns the environment variables of a process that uses them.
+
+    Raises:
+        subprocess.CalledProcessError: the compiler refuses the source.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    runtime = folder / "libfakegpu.so"
+    sources = [SOURCE / "runtime.cpp", SOURCE / "libraries.cpp"]
+    compile_library(runtime, sources, [f"-I{headers()}"], ["-ldl", "-lpthread"])
+    driver = folder / "libcuda.so.1"
+    compile_library(driver, [SOURCE / "driver.cpp"], [], ["-ldl", f"-Wl,-soname,{driver.name}"])
+    return {
+        "LD_PRELOAD": str(runtime),
+        "LD_LIBRARY_PATH": str(folder),
+        "FAKE_GPU": str(runtime),
+        "TRITON_LIBCUDA_PATH": str(folder),
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",
+    }
+
+
+def compile_library(target: Path, sources: list[Path], before: list[str], after: list[str]) -> None:
+    """Compile C++ sources as one shared library."""
+    subprocess.run(["g++", *FLAGS, *before, *map(str, sources), "-o", str(target), *after], check=True)
+
+
+def main() -> None:
+    reason = missing()
+    if reason is not None:
+        sys.exit(reason)
+    for name, value in build(Path(sys.argv[1] if len(sys.argv) > 1 else "fake-gpu").resolve()).items():
+        print(f"export {name}={value}")
+
+
+if __name__ == "__main__":
+    main()

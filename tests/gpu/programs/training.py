@@ -1,0 +1,69 @@
+"""Training steps of a preset on the fake GPU: launches, waits and memory."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from benchmarks.feature_cache import open_cache
+from deiii.data.config.load import load_config
+from deiii.data.config.schema import Config
+from deiii.data.loader.feature_set import FeatureSet
+from deiii.model.distributed.devices import make_deterministic, seed_all
+from deiii.model.network.task import Task
+from deiii.model.training.loaders import make_loader
+from deiii.model.training.run_folder import RunFolder
+from deiii.model.training.trainer import Trainer, TrainingSetup
+from tests.gpu.fake_gpu import recorded
+
+CLIPS, FRAMES, SIZE = 80, 40, 112
+WARM_UP = 4  # steps before the first that is counted: the allocator's blocks, lazy loading, a capture
+
+
+def make_trainer(features: FeatureSet, config: Config, folder: Path) -> Trainer:
+    """Return a trainer that is set up as ``deiii train`` sets it up, on the fake GPU."""
+    device = torch.device("cuda", 0)
+    make_deterministic(device)
+    seed_all(config.train.seed)
+    model = Task.of(features, config).network(config).to(device)
+    rows = features.rows([clip.id for clip in features.clips])
+    loaders = [make_loader(features, rows, config, device, training) for training in (True, False)]
+    run = RunFolder(folder / "run")
+    run.create(config, {}, resume=False)
+    ids = [clip.id for clip in features.clips]
+    return Trainer(model, TrainingSetup(*loaders, config, run, device, ids, {}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("preset")
+    parser.add_argument("settings", nargs="*")
+    parser.add_argument("--most", action="store_true", help="print the most frequent launches")
+    options = parser.parse_args()
+    config = load_config([f"configs/{options.preset}.yaml"], ["loader.batch=8", *options.settings])
+    with TemporaryDirectory() as folder:
+        features = open_cache(Path(folder) / "cache", CLIPS, FRAMES, SIZE)
+        trainer = make_trainer(features, config, Path(folder))
+        batches = trainer.train.epoch(0)
+        for _ in range(WARM_UP):
+            trainer._train_step(next(batches))
+        batch = next(batches)
+        with recorded() as log:
+            began = time.perf_counter()
+            trainer._train_step(batch)
+            host = time.perf_counter() - began
+        if options.most:
+            for line in log.most(60):
+                print(*line)
+        allocations = [call.name for call in log.of("malloc", "hostalloc", "free")]
+        result = {"launches": log.launches, "syncs": log.syncs, "allocations": allocations}
+        print(json.dumps({**result, "host_ms": round(1e3 * host, 3)}))
+
+
+if __name__ == "__main__":
+    main()

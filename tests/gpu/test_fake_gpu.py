@@ -1,0 +1,18 @@
+"""The fake GPU counts what is known, and its knobs work."""
+
+
+def test_counts_are_the_known_ones(fake_gpu):
+    found = fake_gpu.run("basics")
+    assert (found["sums"], found["sums_syncs"]) == (2, [])  # one kernel, one call of cuBLAS
+    assert (found["sends"], found["sends_syncs"]) == (1, [])
+    assert found["blocking_syncs"] >= 1  # a pageable copy
+    assert found["item_syncs"] >= 1
+    assert (found["captured_launches"], found["captured_forbidden"]) == (0, [])
+    assert found["captured_nodes"][0] in (2, 3)  # two kernels; newer PyTorch also fills the generator's seed
+    assert found["replay"] == 1
+    assert found["refused"]  # .item() inside a capture
+
+
+def test_knobs_describe_another_card(fake_gpu):
+    found = fake_gpu.run("basics", FAKE_GPU_GB="16", FAKE_GPU_CAPABILITY="75", FAKE_GPU_COUNT="2")
+    assert (found["memory_gb"], found["capability"], found["devices"]) == (16.0, [7, 5], 2)
