@@ -28,7 +28,7 @@ ROOM_IMPORTS = {
 
 # Folder: its modules and folders, one level a string, the lowest level first.
 ORDER = {
-    "data": ["tools", "config", "corpora", "cache", "loader"],
+    "data": ["tools", "config", "corpora encoders", "cache", "loader"],
     "data/tools": [
         "canonical_json devices machine malloc numba_jit pictures progress signals writer_lock",
         "atomic_files shapes",
@@ -37,7 +37,7 @@ ORDER = {
     ],
     "data/config": [
         "plugins schema_fields strict_yaml suggest",
-        "schema_preprocess schema_train",
+        "schema_encoders schema_preprocess schema_train",
         "schema",
         "keys",
         "load",
@@ -52,6 +52,7 @@ ORDER = {
         "scan",
     ],
     "data/corpora/synthetic": ["plan write", "face voice", "motion make", "__init__"],
+    "data/encoders": ["record", "table", "chosen"],
     "data/cache": [
         "flow_codec outcomes shard_plan stage",
         "flow_codec_torch shards stages",
@@ -70,14 +71,22 @@ ORDER = {
         "loader",
     ],
     "pipeline": [
-        "media",
-        "faces flow logmel",
+        "encoders media",
+        "appearance faces flow logmel speech",
         "stages",
         "extract preprocess",
         "doctor inspect",
         "commands",
     ],
     "pipeline/logmel": ["stage"],
+    "pipeline/encoders": [
+        "onnx_graph windows whisper_mel",
+        "onnx_session",
+        "onnx_faces resemblyzer smart_turn",
+        "load",
+    ],
+    "pipeline/speech": ["stage"],
+    "pipeline/appearance": ["stage"],
     "pipeline/media": [
         "colour container levels orientation scene_cuts timestamps",
         "clock frame",

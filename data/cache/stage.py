@@ -30,7 +30,8 @@ class Field:
 
     Attributes:
         dtype: numpy's name of its type.
-        shape: axes after the row; a number, or the dotted name of the setting that holds it.
+        shape: axes after the row; a number, the dotted name of the setting that holds it, or a name in the
+            stage's ``sizes``.
         use: ``large`` is the array that the network reads, mapped and copied by rows; ``small`` is read once
             and kept by the loader; ``kept`` is stored for people and other stages.
         optional: whether some settings store no such array.
@@ -64,7 +65,8 @@ class Stage:
         models: ``module:function`` from the settings to what is loaded once a process; ``None`` for nothing.
         load_early: whether models are also loaded before workers start, so that bad ones end a run at once.
         product: what its large field holds, in a word, for messages.
-        hop_ms: distance of its rows, of an audio stage: ms, or the dotted name of the setting.
+        hop_ms: distance of its rows, of an audio stage: ms, the dotted name of the setting, or a
+            name in ``sizes``.
         switch: setting of `ModelConfig` by which the network's own encoders read it; empty for a stage that
             enters through ``model.extra``.
         stream: the name under which the network's input is hidden and reported.
@@ -74,6 +76,9 @@ class Stage:
         on_gpu: whether it runs on a GPU where there is one.
         note: ``module:function`` from the configuration to what a person should know; may be empty.
         decode: ``module:function`` from the stored arrays to the large field's values.
+        sizes: numbers that follow from the settings, by name; shapes and ``hop_ms`` may name them.
+        identity: what stands in the key in place of some settings, by name, where their values do not say
+            which result they give (a path, a default that is looked up).
 
     Raises:
         ConfigError: where the declaration contradicts itself; names the stage and the attribute.
@@ -98,6 +103,8 @@ class Stage:
     on_gpu: Callable[[Any], bool] = lambda section: False
     note: str | None = None
     decode: str | None = None
+    sizes: Callable[[Any], Mapping[str, float]] = lambda section: {}
+    identity: Callable[[Any], Mapping[str, Any]] = lambda section: {}
 
     def __post_init__(self) -> None:
         large = [name for name, f in self.fields.items() if f.use == "large"]
@@ -140,7 +147,8 @@ class Stage:
         def counts(name):
             return name not in self.counts_when or self.counts_when[name](section)
 
-        return {name: value for name, value in result_params(section).items() if counts(name)}
+        given = {name: value for name, value in result_params(section).items() if counts(name)}
+        return given | dict(self.identity(section))
 
     def shape(self, name: str, config: Config) -> tuple[int, ...]:
         """The axes of a field after its rows under a configuration."""
@@ -156,8 +164,10 @@ class Stage:
         return float(self._setting(config, hop) if isinstance(hop, str) else hop) / 1000
 
     def _setting(self, config: Config, name: str) -> Any:
-        """The value of a dotted setting."""
+        """The value of a dotted setting, or of a number in ``sizes``."""
         section, _, key = name.partition(".")
+        if not key:
+            return self.sizes(self.section(config))[name]
         return getattr(self.section(config) if section == self.name else getattr(config, section), key)
 
     def empty(self, config: Config) -> dict[str, np.ndarray]:

@@ -17,12 +17,22 @@ from functools import lru_cache
 
 from deiii.data.cache.stage import ExtraInput, Field, Stage, Weights, import_function
 from deiii.data.config.plugins import STAGES, installed, load_plugin
-from deiii.data.config.schema import Config, FacesConfig, FlowConfig, LogMelConfig, ModelConfig
+from deiii.data.config.schema import (
+    AppearanceConfig,
+    Config,
+    FacesConfig,
+    FlowConfig,
+    LogMelConfig,
+    ModelConfig,
+    SpeechConfig,
+)
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.encoders.chosen import chosen, identity, sizes
+from deiii.data.encoders.table import OWN
 from deiii.data.tools.weights import YUNET
 
 __all__ = [
-    "BUILT_IN", "FACES", "FLOW", "LOGMEL", "ExtraInput", "Field", "Stage", "Weights",
+    "APPEARANCE", "BUILT_IN", "FACES", "FLOW", "LOGMEL", "SPEECH", "ExtraInput", "Field", "Stage", "Weights",
     "extra_inputs", "get_stage", "import_function", "network_stages", "stage_of_stream", "stages",
     "with_upstream",
 ]  # fmt: skip
@@ -126,7 +136,64 @@ LOGMEL = Stage(
     counts_when={"trim_db": _trims},
 )
 
-BUILT_IN = (FACES, FLOW, LOGMEL)
+
+def _encoder_weights(section: SpeechConfig | AppearanceConfig) -> Weights | None:
+    name = chosen(section).encoder.weights
+    return Weights(section.weights, name) if name else None
+
+
+def _encoder_on_gpu(section: SpeechConfig | AppearanceConfig) -> bool:
+    return section.device != "cpu"
+
+
+def _known_encoders(stage: str) -> dict[str, str]:
+    return {e.weights: f"{stage}.encoder={e.name}" for e in OWN if e.modality == stage and e.weights}
+
+
+SPEECH = Stage(
+    name="speech",
+    version=1,
+    modality="audio",
+    settings=SpeechConfig,
+    fields={
+        "states": Field("float16", ("layers", "width"), "large"),
+        "time": Field("float64", (), "small"),
+    },
+    work="deiii.pipeline.speech.stage:encode_speech",
+    models="deiii.pipeline.encoders.load:load_encoder",
+    load_early=True,
+    product="speech features",
+    hop_ms="hop_ms",
+    weights=_encoder_weights,
+    known_weights=_known_encoders("speech"),
+    on_gpu=_encoder_on_gpu,
+    sizes=sizes,
+    identity=identity,
+)
+
+APPEARANCE = Stage(
+    name="appearance",
+    version=1,
+    modality="video",
+    settings=AppearanceConfig,
+    fields={
+        "states": Field("float16", ("layers", "width"), "large"),
+        "valid": Field("bool"),
+        "time": Field("float64"),
+    },
+    work="deiii.pipeline.appearance.stage:encode_crops",
+    upstream="faces",
+    models="deiii.pipeline.encoders.load:load_encoder",
+    load_early=True,
+    product="appearance features",
+    weights=_encoder_weights,
+    known_weights=_known_encoders("appearance"),
+    on_gpu=_encoder_on_gpu,
+    sizes=sizes,
+    identity=identity,
+)
+
+BUILT_IN = (FACES, FLOW, LOGMEL)  # those that the network reads by a switch of its own
 
 
 @lru_cache(maxsize=1)
@@ -137,7 +204,7 @@ def stages() -> dict[str, Stage]:
         ConfigError: for an installed stage that declares itself wrongly.
         PluginError: for one whose package cannot be imported.
     """
-    found = {stage.name: stage for stage in BUILT_IN}
+    found = {stage.name: stage for stage in (*BUILT_IN, SPEECH, APPEARANCE)}
     waiting = {name: load_plugin(STAGES, name) for name in installed(STAGES)}
     for name, stage in waiting.items():
         if not isinstance(stage, Stage) or stage.name != name or name in found:

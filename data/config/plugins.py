@@ -1,7 +1,8 @@
 """What installed packages add to deiii, found through Python's entry points.
 
 A package names in its metadata what it adds: a stage (group ``deiii.stages``), an encoder of the network
-(``deiii.encoders``) or a corpus adapter (``deiii.corpora``). Nothing is imported before it is used.
+(``deiii.encoders``), a frozen encoder (``deiii.pretrained``) or a corpus adapter (``deiii.corpora``). Nothing
+is imported before it is used.
 
 Source: https://packaging.python.org/en/latest/specifications/entry-points/
 
@@ -16,6 +17,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 STAGES, ENCODERS, CORPORA = "deiii.stages", "deiii.encoders", "deiii.corpora"
+PRETRAINED = "deiii.pretrained"
 
 
 class PluginError(ValueError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from deiii.data.config.plugins import STAGES
+from deiii.data.config.schema_encoders import AppearanceConfig, SpeechConfig
 from deiii.data.config.schema_fields import opt, result_params
 from deiii.data.config.schema_preprocess import (
     ClusterConfig,
@@ -22,6 +23,7 @@ from deiii.data.config.schema_preprocess import (
 from deiii.data.config.schema_train import LoaderConfig, ModelConfig, SplitConfig, TrainConfig
 
 __all__ = [
+    "AppearanceConfig",
     "ClusterConfig",
     "Config",
     "CorpusConfig",
@@ -30,6 +32,7 @@ __all__ = [
     "LoaderConfig",
     "LogMelConfig",
     "ModelConfig",
+    "SpeechConfig",
     "SplitConfig",
     "SyntheticConfig",
     "TrainConfig",
@@ -52,13 +55,15 @@ class Config:
     stages: list[str] = opt(
         ["faces", "flow", "logmel"],
         "Stages to compute: these, and those that installed packages add.",
-        choices=("faces", "flow", "logmel"),
+        choices=("faces", "flow", "logmel", "speech", "appearance"),
         operational=True,
         group=STAGES,
     )
     faces: FacesConfig = field(default_factory=FacesConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     logmel: LogMelConfig = field(default_factory=LogMelConfig)
+    speech: SpeechConfig = field(default_factory=SpeechConfig)
+    appearance: AppearanceConfig = field(default_factory=AppearanceConfig)
     workers: int = opt(
         0, "Number of worker processes; 0 starts one for each core.", operational=True, low=0, high=100_000
     )

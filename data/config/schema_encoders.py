@@ -1,0 +1,96 @@
+"""Settings of the stages that keep what frozen encoders give: ``speech`` and ``appearance``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deiii.data.config.schema_fields import opt
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+@dataclass
+class SpeechConfig:
+    """Features of a frozen speech encoder."""
+
+    encoder: str = opt("smart-turn", "Name of the encoder.")
+    weights: str | None = opt(
+        None,
+        "Path of the encoder's weights; if empty, they are found or downloaded by their name.",
+        operational=True,
+        path=True,
+    )
+    layers: list[int] = opt(
+        [], "Numbers of the layers to store, 1 for the first; if empty, all of them.", low=0, high=1000
+    )
+    rate: float = opt(
+        25.0,
+        "Rows a second; neighbouring rows of the encoder are averaged. Its own rate (50 or 100, by the "
+        "encoder) must be a multiple; 0 keeps that.",
+        low=0,
+        high=1000,
+    )
+    window: float = opt(
+        0.0,
+        "Audio in s that the encoder reads at a time; a longer clip is read in overlapping windows. "
+        "0 uses the encoder's own value.",
+        low=0,
+        high=600,
+    )
+    step: float = opt(
+        0.0,
+        "Distance in s between two windows of a longer clip; a larger one is faster and gives less context. "
+        "0 uses the encoder's own value.",
+        low=0,
+        high=600,
+    )
+    precision: str = opt(
+        "float32",
+        "Type of the encoder's computation; bfloat16 and float16 are for GPUs.",
+        choices=PRECISIONS,
+    )
+    device: str = opt(
+        "auto",
+        "Device of the encoder: cpu, cuda, or auto for a GPU if there is one.",
+        operational=True,
+    )
+    batch: int = opt(
+        0,
+        "Windows in one call of the encoder; 0 chooses 1 on a CPU and 16 on a GPU.",
+        operational=True,
+        low=0,
+        high=4096,
+    )
+
+
+@dataclass
+class AppearanceConfig:
+    """Features of a frozen encoder of face crops."""
+
+    encoder: str = opt("faceres-deep", "Name of the encoder.")
+    weights: str | None = opt(
+        None,
+        "Path of the encoder's weights; if empty, they are found or downloaded by their name.",
+        operational=True,
+        path=True,
+    )
+    layers: list[int] = opt(
+        [], "Numbers of the layers to store, 1 for the first; if empty, all of them.", low=0, high=1000
+    )
+    precision: str = opt(
+        "float32",
+        "Type of the encoder's computation; bfloat16 and float16 are for GPUs.",
+        choices=PRECISIONS,
+    )
+    device: str = opt(
+        "auto",
+        "Device of the encoder: cpu, cuda, or auto for a GPU if there is one.",
+        operational=True,
+    )
+    batch: int = opt(
+        0,
+        "Crops in one call of the encoder; 0 chooses 8 on a CPU and 64 on a GPU.",
+        operational=True,
+        low=0,
+        high=65_536,
+    )

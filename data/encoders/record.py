@@ -1,0 +1,91 @@
+"""What a frozen encoder is: one record for each, and what loads it gets.
+
+A record says what the encoder reads and gives, and what a paper must say of it. Its ``load`` function makes
+the network in the process that uses it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+SAMPLE_RATE = 16_000  # Hz of every speech encoder
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A frozen encoder of speech or of face crops.
+
+    Attributes:
+        name: value of ``speech.encoder`` or ``appearance.encoder``.
+        modality: ``speech`` or ``appearance``.
+        load: ``module:function`` from a `Request` to the network. That of speech maps windows float32 [B,n]
+            of samples in [-1,1] to float32 [B,R,L,D]; that of appearance maps RGB crops uint8 [B,S,S,3] to
+            float32 [B,L,D].
+        width: features of a layer, D.
+        layers: numbers of the layers that it can give.
+        weights: its weights' name in the table of `deiii.data.tools.weights`; empty where a path is needed.
+        parameters: how many it has; 0 where nobody counted.
+        licence: of the weights.
+        input: what it reads, in words.
+        trained_on: the data of its training.
+        emotion: emotion corpora that its training saw, which a paper must state; empty for none, ``unknown``
+            where nobody says so.
+        source: address of its publication.
+        version: raise it when the code of ``load`` computes something else; it enters the stage key.
+        hop: samples between two rows of speech.
+        first: samples from the start of a window to the centre of its first row.
+        shortest: the least samples that give a row.
+        window: s of audio that it reads at a time; shorter clips are read whole.
+        step: s between two windows of longer audio.
+        batched: whether several windows or crops in one call give what each gives alone.
+        default_layers: the layers that are stored where the setting names none; empty for all.
+    """
+
+    name: str
+    modality: Literal["speech", "appearance"]
+    load: str
+    width: int
+    layers: tuple[int, ...]
+    weights: str = ""
+    parameters: int = 0
+    licence: str = "unknown"
+    input: str = ""
+    trained_on: str = "unknown"
+    emotion: str = "unknown"
+    source: str = ""
+    version: int = 1
+    hop: int = 320
+    first: int = 0
+    shortest: int = 400
+    window: float = 10.0
+    step: float = 5.0
+    batched: bool = True
+    default_layers: tuple[int, ...] = ()
+
+    @property
+    def rate(self) -> float:
+        """Rows a second of speech.
+
+        >>> Encoder("mine", "speech", "package:load", 8, (1,), hop=160).rate
+        100.0
+        """
+        return SAMPLE_RATE / self.hop
+
+
+class Request(NamedTuple):
+    """What a ``load`` function gets.
+
+    Attributes:
+        path: of the weights: a file, or a folder of transformers; empty for an encoder without weights.
+        layers: numbers of the layers to return, in this order.
+        device: ``cpu``, or a CUDA device.
+        precision: type of the computation: float32, bfloat16 or float16.
+        outputs: names of an ONNX file's outputs, where the settings name them.
+    """
+
+    path: str
+    layers: tuple[int, ...]
+    device: str = "cpu"
+    precision: str = "float32"
+    outputs: tuple[str, ...] = ()

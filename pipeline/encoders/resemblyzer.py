@@ -1,0 +1,69 @@
+"""Resemblyzer's speaker encoder: the outputs of its three LSTM layers.
+
+Source: https://github.com/resemble-ai/Resemblyzer 0.1.4 (audio.py, hparams.py, voice_encoder.py); Wan et al.
+2018, arXiv 1710.10467.
+"""
+
+from __future__ import annotations
+
+import librosa.feature
+import numpy as np
+import torch
+from torch import nn
+
+from deiii.data.encoders.record import Request
+from deiii.data.tools.weights import WeightsError
+
+SAMPLE_RATE, N_FFT, HOP, BANDS, WIDTH, LAYERS = 16_000, 400, 160, 40, 256, 3
+
+
+def mel_power(samples: np.ndarray) -> np.ndarray:
+    """Mel power float32 [1 + n // 160, 40] of samples float32 [n], without a logarithm."""
+    mel = librosa.feature.melspectrogram(y=samples, sr=SAMPLE_RATE, n_fft=N_FFT, hop_length=HOP, n_mels=BANDS)
+    return mel.T.astype(np.float32)
+
+
+class Resemblyzer:
+    """Three LSTM layers, each with its outputs; see `load`."""
+
+    def __init__(self, layers: list[nn.LSTM], wanted: tuple[int, ...], device: str, precision: torch.dtype):
+        self._layers = layers
+        self._wanted = wanted
+        self._device = device
+        self._precision = precision
+
+    @torch.inference_mode()
+    def __call__(self, windows: np.ndarray) -> np.ndarray:
+        """Windows float32 [B,n] to float32 [B,ceil(n/160),L,256]; the layers start without memory."""
+        rows = -(-windows.shape[1] // HOP)
+        mels = np.stack([mel_power(window)[:rows] for window in windows])
+        x = torch.from_numpy(mels).to(self._device, self._precision)
+        states = {}
+        for number, layer in enumerate(self._layers, 1):
+            x = layer(x)[0]
+            states[number] = x
+        return torch.stack([states[n] for n in self._wanted], dim=2).float().cpu().numpy()
+
+
+def load(request: Request) -> Resemblyzer:
+    """Load the LSTM layers up to the highest one that is requested (1 to 3).
+
+    Raises:
+        WeightsError: the file does not hold this network.
+    """
+    try:
+        stored = torch.load(request.path, weights_only=True, map_location="cpu")["model_state"]
+        layers = []
+        for i in range(max(request.layers)):
+            layer = nn.LSTM(BANDS if i == 0 else WIDTH, WIDTH, batch_first=True)
+            names = {
+                f"{kind}_l0": f"lstm.{kind}_l{i}" for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            }
+            layer.load_state_dict({own: stored[name] for own, name in names.items()})
+            layers.append(layer.eval().to(request.device, getattr(torch, request.precision)))
+    except Exception as error:  # torch raises many types for a damaged file
+        raise WeightsError(
+            f"{request.path} does not hold Resemblyzer's encoder ({str(error).splitlines()[0]:.200}); "
+            "give the file pretrained.pt of Resemblyzer 0.1.4"
+        ) from None
+    return Resemblyzer(layers, request.layers, request.device, getattr(torch, request.precision))

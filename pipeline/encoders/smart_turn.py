@@ -1,0 +1,59 @@
+"""smart-turn: Whisper tiny's encoder, tuned to tell whether a speaker has finished; states of four layers.
+
+It reads windows of 8 s; the audio stands at the end of the window, after zeros, with mean 0 and variance 1.
+Source: https://github.com/pipecat-ai/smart-turn (inference.py).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from deiii.data.encoders.record import Request
+from deiii.data.tools.weights import WeightsError
+from deiii.pipeline.encoders.onnx_graph import read_nodes
+from deiii.pipeline.encoders.onnx_session import OnnxNetwork
+from deiii.pipeline.encoders.whisper_mel import whisper_mel
+
+HOP, WINDOW = 320, 128_000  # samples
+NORMS = 10  # LayerNormalization nodes: two in each of four layers, one after them, one in the classifier
+
+
+class SmartTurn:
+    """States after chosen layers, normalised by the layer that follows; see `load`."""
+
+    def __init__(self, network: OnnxNetwork):
+        self._network = network
+
+    def __call__(self, windows: np.ndarray) -> np.ndarray:
+        """Windows float32 [B,n] of at most 128,000 samples to float32 [B,ceil(n/320),L,384]."""
+        return np.stack([self._encode(window) for window in windows])
+
+    def _encode(self, samples: np.ndarray) -> np.ndarray:
+        rows = -(-len(samples) // HOP)
+        values = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
+        padded = np.zeros(WINDOW, np.float32)
+        start = WINDOW - rows * HOP
+        padded[start : start + len(values)] = values
+        states = self._network(whisper_mel(padded)[None])
+        return np.stack([layer[0, -rows:] for layer in states], axis=1)
+
+
+def load(request: Request) -> SmartTurn:
+    """Load the network with the outputs of the requested layers (1 to 4).
+
+    Raises:
+        WeightsError: the file does not hold this network.
+    """
+    try:
+        with open(request.path, "rb") as file:
+            nodes = read_nodes(file.read())
+    except ValueError as error:
+        raise WeightsError(f"{request.path} is no ONNX file: {error}") from None
+    norms = [node.outputs[0] for node in nodes if node.kind == "LayerNormalization"]
+    if len(norms) != NORMS:
+        raise WeightsError(
+            f"{request.path} does not hold smart-turn v3.2: it has {len(norms)} layer normalisations, "
+            f"not {NORMS}"
+        )
+    network = OnnxNetwork(request.path, [norms[2 * layer] for layer in request.layers], request.device)
+    return SmartTurn(network)
