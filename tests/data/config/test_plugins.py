@@ -71,7 +71,7 @@ def test_settings_of_a_stage_are_validated_like_all_others(package):
         ("gaze.point=2", "did you mean 'gaze.points'"),
         ("gaze.points=0", "gaze.points must be at least 1"),
         ("gaze.points=x", "gaze.points"),
-        ("stages=[gase]", "faces, flow, logmel, gaze; it cannot be 'gase'"),
+        ("stages=[gase]", "appearance, gaze; it cannot be 'gase'"),
     ):
         with pytest.raises(ConfigError, match=says):
             load_config(overrides=[word])
