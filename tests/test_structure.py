@@ -134,10 +134,11 @@ ORDER = {
     "model/training": [
         "checkpoint gather_batch loaders monitor optim parts run_folder",
         "losses origin trained",
-        "scoring",
+        "scoring step",
         "trainer",
         "train",
     ],
+    "model/training/step": ["launch sums", "step", "graphs"],
     "model/evaluation": [
         "figures mistakes predictions",
         "compare crossval_report report",

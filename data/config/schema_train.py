@@ -227,10 +227,17 @@ class TrainConfig:
     )
     amp: str = opt(
         "auto",
-        "Autocast to bfloat16: on, off, or auto for GPUs that support it.",
+        "Autocast to bfloat16: on, off, or auto for GPUs that compute it without emulation.",
         choices=("auto", "bfloat16", "off"),
     )
-    compile: bool = opt(False, "Compile the network with torch.compile.", operational=True)
+    launch: str = opt(
+        "auto",
+        "How training steps are launched: eager (one kernel after the other), compile (torch.compile), graph "
+        "(a CUDA graph: a whole step at once), or auto for a graph on one NVIDIA GPU and eager elsewhere.",
+        choices=("auto", "eager", "compile", "graph"),
+        operational=True,
+    )
+    compile: bool = opt(False, "The same as train.launch=compile, for older files.", operational=True)
     device: str = opt(
         "auto", "Device to train on: cpu, cuda, or auto for a GPU if there is one.", operational=True
     )

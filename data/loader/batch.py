@@ -6,6 +6,7 @@ given crop size in px, M mel bands, C classes, A attributes, K random numbers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import ClassVar, Self
@@ -227,3 +228,38 @@ class StoredBatch(ClipInfo):
     def arrays(self) -> dict[str, np.ndarray]:
         """numpy views of the tensors, by name."""
         return {name: tensor.numpy() for name, tensor in self.tensors().items()}
+
+
+ALIGNMENT = 256  # bytes; CUDA's kernels read fields that begin at multiples of 16 fastest, copies of 256
+Shapes = Mapping[str, tuple[tuple[int, ...], torch.dtype]]  # shape and type of each field, by name
+
+
+def slab_bytes(shapes: Shapes) -> int:
+    """Bytes of one block that holds all fields, each at a multiple of `ALIGNMENT`."""
+    return max(1, sum(_aligned(shape, dtype) for shape, dtype in shapes.values()))
+
+
+def slab_fields(slab: Tensor, shapes: Shapes) -> dict[str, Tensor]:
+    """Views of a block of bytes as the fields of a batch; they share its memory.
+
+    A batch in one block goes to the GPU in one copy, whatever the number of its fields.
+
+    Args:
+        slab: uint8 [`slab_bytes`].
+        shapes: of the fields, the same on both sides of a copy.
+
+    >>> shapes = {"label": ((2,), torch.int64), "mask": ((2, 3), torch.bool)}
+    >>> slab = torch.zeros(slab_bytes(shapes), dtype=torch.uint8)
+    >>> slab_fields(slab, shapes)["label"]
+    tensor([0, 0])
+    """
+    found, begin = {}, 0
+    for name, (shape, dtype) in shapes.items():
+        size = math.prod(shape) * dtype.itemsize
+        found[name] = slab[begin : begin + size].view(dtype).view(shape)
+        begin += _aligned(shape, dtype)
+    return found
+
+
+def _aligned(shape: tuple[int, ...], dtype: torch.dtype) -> int:
+    return -(-math.prod(shape) * dtype.itemsize // ALIGNMENT) * ALIGNMENT

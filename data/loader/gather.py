@@ -98,19 +98,16 @@ class Gather:
         for stream in self.streams.values():
             stream.load_small()
 
-    def allocate(self, batch: int, pinned: bool = False) -> StoredBatch:
-        """Buffers for one batch, in page-locked memory where a GPU will fetch it.
+    def allocate(self, batch: int) -> StoredBatch:
+        """Buffers for one batch.
 
-        Others come from numpy, which asks the system for huge pages: copies into them are faster.
+        They come from numpy, which asks the system for huge pages: copies into them are faster.
         """
-        shapes = self._shapes(batch)
-        if pinned:
-            tensors = {n: torch.zeros(s, dtype=d, pin_memory=True) for n, (s, d) in shapes.items()}
-        else:
-            tensors = {n: torch.from_numpy(np.zeros(s, _numpy(d))) for n, (s, d) in shapes.items()}
+        shapes = self.shapes(batch)
+        tensors = {n: torch.from_numpy(np.zeros(s, _numpy(d))) for n, (s, d) in shapes.items()}
         return StoredBatch.from_tensors(tensors)
 
-    def _shapes(self, batch: int) -> dict[str, tuple[tuple, torch.dtype]]:
+    def shapes(self, batch: int) -> dict[str, tuple[tuple, torch.dtype]]:
         """Shape and type of every field of `StoredBatch`."""
         c = self.config
         b, t, l = batch, c.steps, c.audio_steps
@@ -157,7 +154,7 @@ class Gather:
         real = rows >= 0
         row = np.where(real, rows, 0)
         steps, shift_at = self.config.steps, 1 + self.config.steps
-        shapes = self._shapes(len(rows))
+        shapes = self.shapes(len(rows))
         out = {n: np.zeros(s, _numpy(d)) for n, (s, d) in shapes.items() if not _is_large(n)}
         chance = uniforms(self.seed, epoch, row, shift_at + 1 + out["draws"].shape[1])
         out["index"][:], out["real"][:] = rows, real

@@ -3,8 +3,9 @@
 >>> loader = Loader(features, rows, config.loader, training=True, device="cuda")   # doctest: +SKIP
 >>> for batch in loader.epoch(0): ...                                              # doctest: +SKIP
 
-A few threads gather stored batches into a ring of reused buffers. For a GPU, a side stream copies a batch
-while the training step before it computes. Casting, augmentation and normalisation happen on the device.
+A few threads gather stored batches into a ring of reused buffers. For a GPU, a side stream copies a batch, in
+one piece, while the training step before it computes. Casting, augmentation and normalisation happen on the
+device.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ from deiii.data.cache.stages import LOGMEL, ExtraInput
 from deiii.data.config.schema import LoaderConfig
 from deiii.data.loader.augment import Augment
 from deiii.data.loader.augment_audio import Levels, level_table, rows_of
-from deiii.data.loader.batch import Batch, StoredBatch
+from deiii.data.loader.batch import Batch, StoredBatch, slab_bytes, slab_fields
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.gather import Gather, Sampled
 from deiii.data.loader.prefetch import Prefetcher, Stuck
@@ -33,11 +35,33 @@ TOGETHER = 8  # batches that are sampled in one call, which takes little longer 
 
 @dataclass
 class Slot:
-    """A reused buffer: a batch, NumPy views of its tensors, and when a GPU has copied it (``sent``)."""
+    """A reused buffer of one batch.
+
+    Attributes:
+        batch: the batch, in memory.
+        arrays: NumPy views of its tensors.
+        transfer: how it gets to a GPU; ``None`` for a CPU.
+    """
 
     batch: StoredBatch
     arrays: dict[str, np.ndarray]
-    sent: torch.cuda.Event | None = None
+    transfer: Transfer | None = None
+
+
+@dataclass
+class Transfer:
+    """A batch as one block of bytes in page-locked memory and on the GPU.
+
+    Attributes:
+        here, there: uint8 [n], the same fields (`deiii.data.loader.batch.slab_fields`).
+        sent: the copy is complete; ``here`` may be filled again.
+        read: the last reader of ``there`` is done; it may be copied to again.
+    """
+
+    here: torch.Tensor
+    there: torch.Tensor
+    sent: torch.cuda.Event
+    read: torch.cuda.Event
 
 
 class Loader:
@@ -158,8 +182,7 @@ class Loader:
     def _ring(self, number: int, start: int) -> Prefetcher[Slot]:
         plan = self.batches(number)
         while len(self._slots) < max(1, self.config.ahead) + 1:
-            batch = self.gather.allocate(self.config.batch, pinned=self.device.type == "cuda")
-            self._slots.append(Slot(batch, batch.arrays()))
+            self._slots.append(self._slot())
 
         blocks: dict[int, Sampled] = {}
         lock = threading.Lock()
@@ -172,8 +195,8 @@ class Loader:
                     blocks[block] = self.gather.sample(rows, number)
                     blocks.pop(block - 2, None)
                 sampled = blocks[block]
-            if slot.sent is not None:
-                slot.sent.synchronize()
+            if slot.transfer is not None:
+                slot.transfer.sent.synchronize()
             batch = self.config.batch
             self.gather.copy(slot.arrays, sampled, slice(place * batch, (place + 1) * batch))
 
@@ -187,28 +210,70 @@ class Loader:
                 ring.release(n + 1)
                 yield batch
 
+    def _slot(self) -> Slot:
+        if self.device.type != "cuda":
+            batch = self.gather.allocate(self.config.batch)
+            return Slot(batch, batch.arrays())
+        size = slab_bytes(self.shapes)
+        here = torch.zeros(size, dtype=torch.uint8, pin_memory=True)
+        there = torch.zeros(size, dtype=torch.uint8, device=self.device)
+        batch = StoredBatch.from_tensors(slab_fields(here, self.shapes))
+        return Slot(batch, batch.arrays(), Transfer(here, there, torch.cuda.Event(), torch.cuda.Event()))
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        """Shape and type of every field of a stored batch."""
+        return self.gather.shapes(self.config.batch)
+
+    @cached_property
+    def _side(self) -> torch.cuda.Stream:
+        """The stream of the copies. A stream an epoch would each keep its own memory."""
+        return torch.cuda.Stream(self.device)
+
+    def slabs(self, number: int, start: int = 0) -> Iterator[torch.Tensor]:
+        """The batches of an epoch on the GPU, each as one block of bytes for `unpack`.
+
+        A block may be read by operations that are started before the next one is asked for; later its memory
+        holds another batch. For a training step that is recorded as a graph, which reads every batch from the
+        same memory.
+
+        Raises:
+            As `epoch`; and ValueError for a loader whose device is no GPU.
+        """
+        if self.device.type != "cuda":
+            raise ValueError(f"batches in one block are for a GPU, this loader's device is {self.device}")
+        return self._slabs(number, start)
+
+    def unpack(self, slab: torch.Tensor) -> Batch:
+        """The batch in a block of `slabs`, cast, augmented and normalised; shares no memory with it."""
+        return self.augment(StoredBatch.from_tensors(slab_fields(slab, self.shapes)))
+
     def _epoch_on_gpu(self, number: int, start: int) -> Iterator[Batch]:
+        for slab in self._slabs(number, start):
+            yield self.unpack(slab)
+
+    def _slabs(self, number: int, start: int) -> Iterator[torch.Tensor]:
         """Copy each batch to the GPU while the step on the batch before it computes."""
-        side = torch.cuda.Stream(self.device)
-        sending: deque[tuple[StoredBatch, torch.cuda.Event]] = deque()
+        sending: deque[Transfer] = deque()
         with self._ring(number, start) as ring:
             for slot in self._watched(ring):
-                sending.append(self._send(slot, side))
+                if slot.transfer is not None:
+                    sending.append(self._send(slot.transfer))
                 if len(sending) > 1:
-                    yield self._receive(*sending.popleft())
+                    yield from self._receive(sending.popleft())
             while sending:
-                yield self._receive(*sending.popleft())
+                yield from self._receive(sending.popleft())
 
-    def _send(self, slot: Slot, side: torch.cuda.Stream) -> tuple[StoredBatch, torch.cuda.Event]:
-        with torch.cuda.stream(side):
-            there = slot.batch.map(lambda tensor: tensor.to(self.device, non_blocking=True))
-            slot.sent = torch.cuda.Event()
-            slot.sent.record(side)
-        return there, slot.sent
+    def _send(self, transfer: Transfer) -> Transfer:
+        with torch.cuda.stream(self._side):
+            self._side.wait_event(transfer.read)
+            transfer.there.copy_(transfer.here, non_blocking=True)
+            transfer.sent.record(self._side)
+        return transfer
 
-    def _receive(self, batch: StoredBatch, sent: torch.cuda.Event) -> Batch:
-        now = torch.cuda.current_stream(self.device)
-        now.wait_event(sent)
-        for tensor in batch.tensors().values():
-            tensor.record_stream(now)
-        return self.augment(batch)
+    def _receive(self, transfer: Transfer) -> Iterator[torch.Tensor]:
+        torch.cuda.current_stream(self.device).wait_event(transfer.sent)
+        try:
+            yield transfer.there
+        finally:  # also where the reader leaves the epoch
+            transfer.read.record(torch.cuda.current_stream(self.device))

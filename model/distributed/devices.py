@@ -8,17 +8,32 @@ import random
 
 import numpy as np
 import torch
+import torch.utils.deterministic
 
 
 def autocast(amp: str, device: torch.device) -> contextlib.AbstractContextManager:
-    """Return the context of mixed precision; ``auto`` is bfloat16 on GPUs that support it, never on a CPU."""
-    on = amp == "bfloat16" or (amp == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported())
+    """Return the context of mixed precision.
+
+    ``auto`` is bfloat16 on GPUs that compute it themselves, and float32 on others and on the CPU: before
+    compute capability 8 PyTorch emulates bfloat16, which is slower than float32.
+    """
+    on = amp == "bfloat16" or (amp == "auto" and has_bfloat16(device))
     return torch.autocast(device.type, dtype=torch.bfloat16) if on else contextlib.nullcontext()
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Return whether the device is a GPU that multiplies bfloat16 without emulation."""
+    if device.type != "cuda":
+        return False
+    return torch.version.hip is not None or torch.cuda.get_device_capability(device)[0] >= 8
 
 
 def make_deterministic(device: torch.device) -> None:
     """Make CUDA use deterministic algorithms; those of the CPU already are."""
     if device.type == "cuda":
+        # Otherwise PyTorch fills every new tensor with NaN, to show reads of uninitialised memory; it takes
+        # two of five launches of a training step.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(True, warn_only=True)

@@ -33,8 +33,10 @@ def hide(batch: Batch, **hidden: Tensor | bool) -> Batch:
     """
 
     def visible(mask: Tensor, stream: str) -> Tensor:
-        clips = torch.as_tensor(hidden.get(stream, False), device=mask.device).reshape(-1, 1)
-        return mask & ~clips
+        clips = hidden.get(stream, False)
+        if isinstance(clips, Tensor):
+            return mask & ~clips.reshape(-1, 1)
+        return torch.zeros_like(mask) if clips else mask  # a bool that went to a GPU would make the host wait
 
     known = (*STREAMS, *batch.extra)
     unknown = set(hidden) - set(known)

@@ -15,13 +15,35 @@ from deiii.data.config.schema import TrainConfig
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.AdamW:
-    """Return AdamW; norms, biases, gates and other vectors have no weight decay."""
+    """Return AdamW; norms, biases, gates and other vectors have no weight decay.
+
+    On a GPU the learning rate is a tensor there, so that a recorded step reads each step's own; see
+    `set_learning_rate`.
+    """
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     groups = [
         {"params": [p for _, p in named if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for _, p in named if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), fused=device.type in ("cuda", "cpu"))
+    on_gpu = device.type == "cuda"
+    fused = device.type in ("cuda", "cpu")
+    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), fused=fused, capturable=on_gpu)
+    if on_gpu:
+        rate = torch.full((), config.lr, device=device)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+    return optimizer
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all parameters, in place where it is a tensor."""
+    shared = {id(group["lr"]): group["lr"] for group in optimizer.param_groups}
+    for held in shared.values():
+        if isinstance(held, Tensor):
+            held.fill_(rate)
+    for group in optimizer.param_groups:
+        if not isinstance(group["lr"], Tensor):
+            group["lr"] = rate
 
 
 def learning_rate(step: int, total: int, config: TrainConfig) -> float:
@@ -56,13 +78,31 @@ class AveragedWeights:
         moving = (*model.named_parameters(), *model.named_buffers())
         self.model = {n: t for n, t in moving if t.is_floating_point()}
         self.average = {n: p.detach().clone() for n, p in self.model.items()} if decay else {}
+        some = next(iter(self.model.values()), torch.zeros(0))
+        # On a GPU a tensor there, so that a recorded step reads each step's own.
+        self.weight: float | Tensor = torch.zeros((), device=some.device) if some.is_cuda else 0.0
+
+    def prepare(self, step: int) -> None:
+        """Set the weight that `update` gives to the weights after optimiser step ``step``, counted from 0."""
+        if self.average:
+            weight = 1 - min(self.decay, (1 + step) / (10 + step))
+            if isinstance(self.weight, Tensor):
+                self.weight.fill_(weight)
+            else:
+                self.weight = weight
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Add the weights after optimiser step number ``step``, counted from 0."""
-        if self.average:
-            decay = min(self.decay, (1 + step) / (10 + step))
-            torch._foreach_lerp_(list(self.average.values()), list(self.model.values()), 1 - decay)
+    def update(self) -> None:
+        """Add the model's weights; `prepare` comes before it."""
+        if not self.average:
+            return
+        averages, models = list(self.average.values()), list(self.model.values())
+        if isinstance(self.weight, Tensor):
+            change = torch._foreach_sub(models, averages)
+            torch._foreach_mul_(change, self.weight)
+            torch._foreach_add_(averages, change)
+        else:
+            torch._foreach_lerp_(averages, models, self.weight)
 
     def swap(self) -> None:
         """Exchange the model's weights and the average; a second call restores both."""

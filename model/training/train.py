@@ -31,6 +31,7 @@ from deiii.model.training.monitor import check_monitor
 from deiii.model.training.origin import check_origin, digests, save_origin
 from deiii.model.training.parts import check_parts
 from deiii.model.training.run_folder import RunError, RunFolder, provenance
+from deiii.model.training.step.launch import choose_launch
 from deiii.model.training.trainer import Trainer, TrainingSetup
 
 RESUME_CURE = (
@@ -93,7 +94,7 @@ def _train(
     config: Config, ranks: Ranks, imagenet: str | None, resume: bool, progress: bool
 ) -> dict[str, Any]:
     device = ranks.device
-    check_together(config, ranks)
+    choose_launch(config.train, device, ranks)  # refuse an impossible one before anything is read
     make_deterministic(device)
     if ranks.local:  # one process of each machine checks every byte, the others wait for it
         ranks.wait()
@@ -141,12 +142,6 @@ def _train(
               f"validation clips; run folder {run.path}")  # fmt: skip
         print(f"data: {training.residency} ({training.why})")
     return Trainer(model, setup).fit(resume=resume, progress=progress)
-
-
-def check_together(config: Config, ranks: Ranks) -> None:
-    """Raise ConfigError for settings that are not supported on several processes."""
-    if ranks.world > 1 and config.train.compile:
-        raise ConfigError("train.compile is for one process; leave it out under torchrun")
 
 
 def check_sizes(config: Config) -> None:

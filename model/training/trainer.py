@@ -11,13 +11,13 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
@@ -26,20 +26,18 @@ from deiii.data.loader.batch import Batch
 from deiii.data.tools.malloc import keep_freed_memory
 from deiii.data.tools.progress import progress_bar
 from deiii.data.tools.signals import stop_requests
-from deiii.model.distributed.devices import autocast, seed_all
 from deiii.model.distributed.layers import connect
 from deiii.model.distributed.ranks import Ranks
 from deiii.model.network.deiii import DEIII, Outputs
-from deiii.model.network.hide_streams import random_hide
 from deiii.model.training import checkpoint
-from deiii.model.training.gather_batch import gather_batch
-from deiii.model.training.losses import total_loss
 from deiii.model.training.monitor import describe, monitored
-from deiii.model.training.optim import AveragedWeights, learning_rate, make_optimizer
 from deiii.model.training.run_folder import RunFolder
 from deiii.model.training.scoring import score
+from deiii.model.training.step.graphs import StepGraphs
+from deiii.model.training.step.launch import choose_launch
+from deiii.model.training.step.step import TrainingStep
+from deiii.model.training.step.sums import SHARES
 
-SHARES = "shares"  # sum of the shares of real clips in the batches of the running epoch
 CHECK_EVERY = 25  # steps between two checks for a finite loss; a check waits for the device
 
 
@@ -51,6 +49,17 @@ class Loader(Protocol):
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from batch ``start`` on; seed and epoch decide their order."""
+
+
+@runtime_checkable
+class SlabLoader(Protocol):
+    """A loader that also hands over batches as blocks of bytes; see `deiii.data.loader.loader.Loader`."""
+
+    def slabs(self, number: int, start: int = 0) -> Iterator[Tensor]:
+        """Yield the batches of an epoch, each as one block of bytes on the GPU."""
+
+    def unpack(self, slab: Tensor) -> Batch:
+        """Return the batch in a block."""
 
 
 class Diverged(ValueError):
@@ -114,18 +123,24 @@ class Trainer:
         weights = setup.class_weights
         self.class_weights = None if weights is None else weights.to(self.device)
         connect(model, self.ranks)
+        self.launch = choose_launch(self.settings, self.device, self.ranks)
         # scores validation clips
-        self.forward: Callable[[Batch], Outputs] = torch.compile(model) if self.settings.compile else model
-        # computes gradients
-        self.learner = DistributedDataParallel(model) if self.ranks.world > 1 else self.forward
-        self.optimizer = make_optimizer(model, self.settings, self.device)
-        self.average = AveragedWeights(model, self.settings.ema)
-        self.total = self.settings.epochs * len(self.train)
+        self.forward: Callable[[Batch], Outputs] = torch.compile(model) if self.launch == "compile" else model
+        # No buffer needs a broadcast: statistics are over all ranks, and all ranks begin with the same ones.
+        learner = (
+            DistributedDataParallel(model, broadcast_buffers=False) if self.ranks.world > 1 else self.forward
+        )
+        total = self.settings.epochs * len(self.train)
+        self.training_step = TrainingStep(
+            model, learner, self.config, self.device, total, self.class_weights, self.ranks
+        )
+        self.graphs: StepGraphs | None = None
+        if self.launch == "graph":
+            self.graphs = StepGraphs(self.training_step, self.device, strict=self.settings.launch == "graph")
         self.step = 0
         self.history: list[dict[str, Any]] = []
         self.best: list[float] | None = None  # monitored figure and negative loss of the best epoch
         self.best_epoch = -1
-        self.sums: dict[str, Tensor] = {}  # of the running epoch, on the device
         if self.device.type == "cpu":
             keep_freed_memory()
 
@@ -144,7 +159,9 @@ class Trainer:
         if resume:
             self._restore()
         progress = progress and self.ranks.first
-        with self._board() as board, stop_requests() as stop:
+        # Steps are recorded on a stream of their own, and what they share with other work is then on it too.
+        stream = nullcontext() if self.graphs is None else own_stream(self.graphs.stream)
+        with self._board() as board, stop_requests() as stop, stream:
             while len(self.history) < self.settings.epochs and not self._patience_over():
                 self._epoch(len(self.history), board, stop, progress)
         return self.history[self.best_epoch]
@@ -154,11 +171,12 @@ class Trainer:
         began = time.perf_counter()
         self._train_epoch(epoch, stop, progress)
         trained = time.perf_counter() - began
-        row = {"epoch": epoch, "step": self.step, "lr": self.optimizer.param_groups[0]["lr"]}
-        shares = self.sums.pop(SHARES, None)
+        row = {"epoch": epoch, "step": self.step, "lr": self.training_step.rate}
+        sums = self.training_step.sums.named()
+        shares = sums.pop(SHARES, None)
         count = len(self.train) if shares is None else shares  # a state of an older version has none
-        row |= {f"train_{name}": float(value / count) for name, value in self.sums.items()}
-        self.sums = {}
+        row |= {f"train_{name}": float(value / count) for name, value in sums.items()}
+        self.training_step.sums.reset()
         row |= self._validate(epoch)
         row |= {"train_seconds": round(trained, 3), "seconds": round(time.perf_counter() - began, 3)}
         self.history.append(row)
@@ -182,10 +200,12 @@ class Trainer:
             leave=False,
             shown=progress,
         )
-        pending: list[tuple[int, Tensor, Tensor]] = []
+        pending: list[tuple[int, Tensor]] = []
+        self.model.train()
+        batches, unpack = self._batches(epoch, start)
         with bar:
-            for batch in self.train.epoch(epoch, start):
-                pending.append(self._train_step(batch.to(self.device)))
+            for batch in batches:
+                pending.append((self.step, self._train_step(batch, unpack)))
                 bar.update()
                 if len(pending) == CHECK_EVERY:
                     self._check(pending)
@@ -196,48 +216,32 @@ class Trainer:
                     raise KeyboardInterrupt
         self._check(pending)
 
-    def _train_step(self, batch: Batch) -> tuple[int, Tensor, Tensor]:
-        """Do one optimiser step.
+    def _batches(self, epoch: int, start: int) -> tuple[Iterator[Any], Callable[[Any], Batch]]:
+        """Return the batches of an epoch, and the function that makes the network's input of one.
 
-        Returns:
-            its number, whether loss and gradient are finite (bool []) and its clips' rows (int64 [B]); the
-            tensors stay on the device, so that the CPU does not wait for it.
+        Where steps are recorded, this function is a part of them, if the loader can hand over batches that
+        are not yet augmented.
         """
-        seed_all(self.settings.seed, self.step)
-        self.model.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.total, self.settings)
-        batch = random_hide(batch, self.settings.modality_dropout, self.config.model, self.ranks)
-        with autocast(self.settings.amp, self.device):
-            outputs = self.learner(batch)
-        outputs, truth = gather_batch(self.ranks, outputs, batch)
-        loss, terms = total_loss(
-            outputs, truth,
-            w_video=self.settings.w_video, w_audio=self.settings.w_audio, w_match=self.settings.w_match,
-            label_smoothing=self.settings.label_smoothing, class_weights=self.class_weights,
-        )  # fmt: skip
-        # The last batch of an epoch may hold few clips: without this factor each of them would weigh more.
-        # Dropping them would waste clips. No difference was measurable (synthetic corpus, audio alone,
-        # batches of 47, the last of 8): mean validation loss 1.440 so and 1.444 without the factor over three
-        # seeds, 1.436 with the rest dropped over two, where the seeds differ by 0.04.
-        share = truth.real.float().mean()
-        self.optimizer.zero_grad(set_to_none=True)
-        (loss * share).backward()
-        largest = self.settings.clip_norm or float("inf")
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), largest)
-        self.optimizer.step()
-        self.average.update(self.step)
-        for name, value in {"loss": loss.detach(), **terms}.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value * share
-        self.sums[SHARES] = self.sums.get(SHARES, 0.0) + share
-        self.step += 1
-        return self.step - 1, loss.detach().isfinite() & norm.isfinite(), truth.index
+        if self.graphs is not None and isinstance(self.train, SlabLoader):
+            return self.train.slabs(epoch, start), self.train.unpack
+        return self.train.epoch(epoch, start), self._as_it_is
 
-    def _check(self, pending: list[tuple[int, Tensor, Tensor]]) -> None:
+    def _as_it_is(self, batch: Batch) -> Batch:
+        return batch.to(self.device)
+
+    def _train_step(self, batch: Any, unpack: Callable[[Any], Batch]) -> Tensor:
+        """Do one optimiser step; returns its status on the device, see `TrainingStep`."""
+        self.training_step.prepare(self.step)
+        status = self.training_step(unpack(batch)) if self.graphs is None else self.graphs(batch, unpack)
+        self.step += 1
+        return status
+
+    def _check(self, pending: list[tuple[int, Tensor]]) -> None:
         """Raise Diverged where a step since the last check was not finite; empties the list."""
-        for step, finite, index in pending:
-            if not finite.item():
-                names = ", ".join(self.clip_ids[i] for i in index.unique().tolist() if i >= 0)
+        for step, status in pending:
+            finite, *rows = status.tolist()
+            if not finite:
+                names = ", ".join(self.clip_ids[i] for i in sorted(set(rows)) if i >= 0)
                 raise Diverged(
                     f"loss or gradient became NaN or infinite at step {step}; clips of that batch: {names}. "
                     f"The last good checkpoint stays in {self.run.path}; try a smaller train.lr"
@@ -246,7 +250,7 @@ class Trainer:
 
     def _validate(self, epoch: int) -> dict[str, Any]:
         """Return the validation figures of the averaged weights; saves them as last, and as best if best."""
-        self.average.swap()
+        self.training_step.average.swap()
         found = score(self.forward, self.val.epoch(0), self.device, self.settings, ranks=self.ranks)
         row: dict[str, Any] = {"val_loss": found.loss}
         if not math.isfinite(found.loss):
@@ -265,7 +269,7 @@ class Trainer:
         if self.best is None or result > self.best:
             self.best, self.best_epoch = result, epoch
             self._save(self.run.best, weights, info)
-        self.average.swap()
+        self.training_step.average.swap()
         return row
 
     def _patience_over(self) -> bool:
@@ -279,9 +283,9 @@ class Trainer:
     def _save_state(self) -> None:
         tensors = {
             **checkpoint.prefixed("model", self.model.state_dict()),
-            **checkpoint.prefixed("average", self.average.state()),
-            **checkpoint.prefixed("optimizer", checkpoint.optimizer_tensors(self.optimizer)),
-            **checkpoint.prefixed("sums", self.sums),
+            **checkpoint.prefixed("average", self.training_step.average.state()),
+            **checkpoint.prefixed("optimizer", checkpoint.optimizer_tensors(self.training_step.optimizer)),
+            **checkpoint.prefixed("sums", self.training_step.sums.named()),
         }
         progress = {
             "step": self.step, "history": self.history, "best": self.best, "best_epoch": self.best_epoch,
@@ -301,9 +305,9 @@ class Trainer:
                 "resume with the settings and the data of before, or start a new run with train.run=..."
             )
         checkpoint.load_into(self.model, checkpoint.under("model", tensors), self.run.state)
-        checkpoint.load_optimizer(self.optimizer, checkpoint.under("optimizer", tensors))
-        self.average.load(checkpoint.under("average", tensors))
-        self.sums = {n: t.to(self.device) for n, t in checkpoint.under("sums", tensors).items()}
+        checkpoint.load_optimizer(self.training_step.optimizer, checkpoint.under("optimizer", tensors))
+        self.training_step.average.load(checkpoint.under("average", tensors))
+        self.training_step.sums.load(checkpoint.under("sums", tensors))
         self.step, self.history = progress["step"], progress["history"]
         self.best, self.best_epoch = progress["best"], progress["best_epoch"]
         if self.ranks.first:
@@ -323,3 +327,12 @@ class Trainer:
             yield writer
         finally:
             writer.close()
+
+
+@contextmanager
+def own_stream(stream: torch.cuda.Stream) -> Iterator[None]:
+    """Do the block's work on a stream, after what was started before and before what follows."""
+    stream.wait_stream(torch.cuda.current_stream(stream.device))
+    with torch.cuda.stream(stream):
+        yield
+    torch.cuda.current_stream(stream.device).wait_stream(stream)

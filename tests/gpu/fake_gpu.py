@@ -11,6 +11,7 @@ import ctypes
 import functools
 import os
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,6 +52,7 @@ class Log:
     """The calls made inside `recorded`; complete when its block is left."""
 
     calls: list[Call] = field(default_factory=list)
+    reader: int = field(default_factory=threading.get_native_id)
 
     def of(self, *kinds: str) -> list[Call]:
         """Return the calls of these kinds."""
@@ -64,9 +66,14 @@ class Log:
 
     @property
     def syncs(self) -> list[str]:
-        """Names of the calls in which the host waits for the device."""
-        waits = [call.name for call in self.of("SYNC")]
-        return waits + [call.name for call in self.of("copy") if call.name in PAGEABLE]
+        """Names of the calls in which the reader's thread waits for the device; others may wait."""
+        waits = [call for call in self.calls if call.kind == "SYNC" or call.name in PAGEABLE]
+        return [call.name for call in waits if call.thread in (self.reader, *self.backward)]
+
+    @property
+    def backward(self) -> set[int]:
+        """Numbers of the threads that start kernels, such as those of the backward pass."""
+        return {call.thread for call in self.of("kernel")}
 
     @property
     def forbidden(self) -> list[str]:

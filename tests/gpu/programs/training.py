@@ -18,11 +18,12 @@ from deiii.model.distributed.devices import make_deterministic, seed_all
 from deiii.model.network.task import Task
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.run_folder import RunFolder
-from deiii.model.training.trainer import Trainer, TrainingSetup
+from deiii.model.training.trainer import Trainer, TrainingSetup, own_stream
 from tests.gpu.fake_gpu import recorded
 
 CLIPS, FRAMES, SIZE = 80, 40, 112
-WARM_UP = 4  # steps before the first that is counted: the allocator's blocks, lazy loading, a capture
+WARM_UP = 5  # steps before the first that is counted: the allocator's blocks, lazy loading, a capture
+COUNTED = 4  # steps that are counted, with their loading
 
 
 def make_trainer(features: FeatureSet, config: Config, folder: Path) -> Trainer:
@@ -49,20 +50,32 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         features = open_cache(Path(folder) / "cache", CLIPS, FRAMES, SIZE)
         trainer = make_trainer(features, config, Path(folder))
-        batches = trainer.train.epoch(0)
-        for _ in range(WARM_UP):
-            trainer._train_step(next(batches))
-        batch = next(batches)
-        with recorded() as log:
-            began = time.perf_counter()
-            trainer._train_step(batch)
-            host = time.perf_counter() - began
+        stream = trainer.graphs.stream if trainer.graphs is not None else torch.cuda.current_stream()
+        with own_stream(stream):
+            trainer.model.train()
+            batches, unpack = trainer._batches(0, 0)
+            with recorded() as before:
+                for _ in range(WARM_UP):
+                    trainer._train_step(next(batches), unpack)
+            with recorded() as log:
+                began = time.perf_counter()
+                for _ in range(COUNTED):
+                    trainer._train_step(next(batches), unpack)
+                host = (time.perf_counter() - began) / COUNTED
         if options.most:
             for line in log.most(60):
                 print(*line)
         allocations = [call.name for call in log.of("malloc", "hostalloc", "free")]
-        result = {"launches": log.launches, "syncs": log.syncs, "allocations": allocations}
-        print(json.dumps({**result, "host_ms": round(1e3 * host, 3)}))
+        result = {
+            "launch": trainer.launch,
+            "launches": log.launches / COUNTED,
+            "syncs": log.syncs,
+            "allocations": allocations,
+            "nodes": before.nodes,
+            "forbidden": before.forbidden,
+            "host_ms": round(1e3 * host, 3),
+        }
+        print(json.dumps(result))
 
 
 if __name__ == "__main__":

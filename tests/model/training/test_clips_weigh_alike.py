@@ -60,11 +60,11 @@ def test_a_clip_of_a_short_last_batch_has_the_gradient_of_any_other(tmp_path):
     found.model.train = lambda mode=True: (
         found.model
     )  # stays in evaluation mode: no dropout, fixed statistics
-    found.optimizer.step = lambda: gradients.append(
+    found.training_step.optimizer.step = lambda: gradients.append(
         torch.cat([p.grad.flatten() for p in found.model.parameters() if p.grad is not None]).clone()
     )
     for batch in found.train.epoch(0):
-        found._train_step(batch)
+        found.training_step(batch)
         seen.append(int(batch.real.sum()))
     assert seen == [8, 8, 3]
     found.model.zero_grad()

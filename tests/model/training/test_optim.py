@@ -33,7 +33,8 @@ def test_average_follows_and_swaps():
     expected = 0.0
     for step in range(200):
         model.weight.data.fill_(1.0)
-        average.update(step)
+        average.prepare(step)
+        average.update()
         decay = min(0.9, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * 1.0
     assert average.state()["weight"].item() == pytest.approx(expected, abs=1e-6)
@@ -45,6 +46,7 @@ def test_average_follows_and_swaps():
 
 def test_no_decay_keeps_no_average():
     average = AveragedWeights(nn.Linear(1, 1), 0.0)
-    average.update(0)
+    average.prepare(0)
+    average.update()
     average.swap()
     assert average.state() == {}

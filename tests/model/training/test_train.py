@@ -14,10 +14,9 @@ from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.stage_arrays import Stream
-from deiii.model.distributed.ranks import Ranks
 from deiii.model.training.checkpoint import load
 from deiii.model.training.loaders import make_loader
-from deiii.model.training.train import check_streams, check_together
+from deiii.model.training.train import check_streams
 from tests.helpers.clips import sound_corpus
 
 
@@ -56,14 +55,6 @@ def test_evaluation_may_read_more_audio_than_training():
         loader = make_loader(features, np.arange(3), config, torch.device("cpu"), training)
         assert next(iter(loader.epoch(0))).audio_mask.shape == (2, steps)
     assert config.loader.audio_steps == 24
-
-
-def test_compiling_is_for_one_process():
-    config = Config()
-    config.train.compile = True
-    check_together(config, Ranks())
-    with pytest.raises(ConfigError, match="train.compile is for one process"):
-        check_together(config, Ranks(world=2))
 
 
 def test_one_seed_gives_the_same_weights_and_another_gives_others(tmp_path):

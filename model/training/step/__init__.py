@@ -1,0 +1,1 @@
+"""One optimiser step, and the ways to launch it on a GPU."""

@@ -1,0 +1,135 @@
+"""Training steps as CUDA graphs: a step is recorded once and then launched as a whole.
+
+A step of the preset ``base`` starts some two thousand kernels, and the processor takes longer to start them
+than the GPU to run them. A graph starts all with one call. It reads its batch from memory that stays the
+same, into which every batch is copied first.
+
+Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deiii.data.loader.batch import Batch
+
+WARM_UP = 3  # eager steps before a recording: libraries make their handles and the optimiser its state
+MOST_GRAPHS = 4  # batches of further shapes run eagerly; batches of one loader have one shape
+
+Shape = tuple[tuple[str, torch.Size, torch.dtype], ...]
+
+
+class GraphError(ValueError):
+    """A training step cannot be recorded as a CUDA graph."""
+
+
+@dataclass
+class Recorded:
+    """One graph: the memory that it reads, and what it writes."""
+
+    graph: torch.cuda.CUDAGraph
+    inputs: dict[str, Tensor]
+    status: Tensor
+
+
+class StepGraphs:
+    """Runs a step function, recorded where it can be.
+
+    Everything runs on ``stream``; enter it with `torch.cuda.stream` around the training.
+
+    Args:
+        step: takes a batch and returns the step's status, a tensor on the device. It must not wait for the
+            device or read numbers that change from step to step from Python.
+        device: a CUDA device.
+        strict: raise where a step cannot be recorded, instead of running it eagerly.
+
+    Attributes:
+        why_eager: the reason, where steps cannot be recorded.
+
+    >>> graphs = StepGraphs(step, device, strict=False)   # doctest: +SKIP
+    >>> with torch.cuda.stream(graphs.stream): graphs(slab, loader.unpack)   # doctest: +SKIP
+    """
+
+    def __init__(self, step: Callable[[Batch], Tensor], device: torch.device, strict: bool):
+        self.step = step
+        self.device = device
+        self.strict = strict
+        self.stream = torch.cuda.Stream(device)
+        self.why_eager = ""
+        self.recorded: dict[Shape, Recorded] = {}
+        self.seen: dict[Shape, int] = {}
+        self.pool: Any = None  # one pool of memory: graphs run one after the other
+
+    def __call__(self, item: Any, unpack: Callable[[Any], Batch]) -> Tensor:
+        """Do the step of a batch.
+
+        Args:
+            item: the batch, or a tensor that ``unpack`` makes a batch of.
+            unpack: becomes part of the graph; ``item`` itself may be reused after the call.
+        """
+        inputs = tensors_of(item)
+        shape = tuple((name, x.shape, x.dtype) for name, x in inputs.items())
+        known = self.recorded.get(shape)
+        if known is None and not self.why_eager:
+            known = self._record(shape, item, unpack)
+        if known is None:
+            return self.step(unpack(item))
+        for name, value in inputs.items():
+            known.inputs[name].copy_(value, non_blocking=True)
+        known.graph.replay()
+        return known.status.clone()
+
+    def _record(self, shape: Shape, item: Any, unpack: Callable[[Any], Batch]) -> Recorded | None:
+        """Return the graph for batches of this shape; ``None`` while it warms up, or if it cannot be made."""
+        if len(self.recorded) >= MOST_GRAPHS:
+            return None
+        self.seen[shape] = self.seen.get(shape, 0) + 1
+        if self.seen[shape] <= WARM_UP:
+            return None
+        held = copy_of(item)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # Threads of the loader go on meanwhile; what they call does not belong to the graph.
+            with torch.cuda.graph(
+                graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"
+            ):
+                status = self.step(unpack(held))
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[0][:200]
+            if self.strict:
+                raise GraphError(
+                    f"train.launch=graph: the training step cannot be recorded ({reason}); use "
+                    "train.launch=auto or eager, or take out what waits for the GPU, for example in a "
+                    "package's encoder"
+                ) from error
+            self._run_eagerly(reason)
+            return None
+        self.pool = graph.pool()
+        self.recorded[shape] = Recorded(graph, tensors_of(held), status)
+        return self.recorded[shape]
+
+    def _run_eagerly(self, reason: str) -> None:
+        """Record no more steps, because one could not be recorded."""
+        self.why_eager = reason
+        print(f"training steps run one kernel after the other, which is slower: {reason}", file=sys.stderr)
+        # A recording that failed leaves the generator waiting for its end.
+        generator = torch.cuda.default_generators[torch.cuda.current_device()]
+        fresh = torch.Generator(device=generator.device)
+        fresh.manual_seed(generator.initial_seed())
+        generator.graphsafe_set_state(fresh.graphsafe_get_state())
+
+
+def tensors_of(item: Tensor | Batch) -> dict[str, Tensor]:
+    """Return the tensors of a batch by name, or of a block of bytes."""
+    return {"slab": item} if isinstance(item, Tensor) else item.tensors()
+
+
+def copy_of(item: Any) -> Any:
+    """Return a batch, or a block of bytes, in memory of its own."""
+    return item.clone() if isinstance(item, Tensor) else item.map(torch.clone)

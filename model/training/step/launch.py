@@ -1,0 +1,41 @@
+"""Choose how training steps are launched: one kernel after the other, compiled, or as a recorded graph."""
+
+from __future__ import annotations
+
+import torch
+
+from deiii.data.config.schema import TrainConfig
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.model.distributed.ranks import Ranks
+
+
+def choose_launch(settings: TrainConfig, device: torch.device, ranks: Ranks) -> str:
+    """Return ``eager``, ``compile`` or ``graph`` for ``train.launch`` on a device.
+
+    ``auto`` is a graph on one NVIDIA GPU, else eager. ``train.compile=true`` is an older way to write
+    ``train.launch=compile``.
+
+    Raises:
+        ConfigError: the launch is not possible on this device or with several processes.
+
+    >>> choose_launch(TrainConfig(), torch.device("cpu"), Ranks())
+    'eager'
+    """
+    wanted, setting = settings.launch, f"train.launch={settings.launch}"
+    if settings.compile:
+        if wanted not in ("auto", "compile"):
+            raise ConfigError(f"train.compile=true and {setting} exclude each other; leave one out")
+        wanted, setting = "compile", "train.compile"
+    if wanted == "compile" and ranks.world > 1:
+        raise ConfigError(f"{setting} is for one process; leave it out under torchrun")
+    graphs = device.type == "cuda" and torch.version.cuda is not None
+    if wanted == "graph":
+        if not graphs:
+            raise ConfigError(
+                f"train.launch=graph needs an NVIDIA GPU, and the device is {device}; use train.launch=auto"
+            )
+        if ranks.world > 1:
+            raise ConfigError("train.launch=graph is for one process; use train.launch=auto under torchrun")
+    if wanted == "auto":
+        return "graph" if graphs and ranks.world == 1 else "eager"
+    return wanted

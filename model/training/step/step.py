@@ -1,0 +1,105 @@
+"""One optimiser step: forward, loss, backward, clipping, AdamW, averaged weights, sums of the epoch.
+
+The step reads and writes tensors alone and never waits for the device, so that a CUDA graph can record it.
+What changes from step to step (random seed, learning rate, weight of the average) is set by `prepare` before
+it, from the number of the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from deiii.data.config.schema import Config
+from deiii.data.loader.batch import Batch
+from deiii.model.distributed.devices import autocast, seed_all
+from deiii.model.distributed.ranks import Ranks
+from deiii.model.network.deiii import DEIII, Outputs
+from deiii.model.network.hide_streams import random_hide
+from deiii.model.training.gather_batch import gather_batch
+from deiii.model.training.losses import total_loss
+from deiii.model.training.optim import AveragedWeights, learning_rate, make_optimizer, set_learning_rate
+from deiii.model.training.step.sums import EpochSums
+
+
+class TrainingStep:
+    """The state of a training and the function that advances it by one batch.
+
+    Args:
+        model: the network, on ``device``.
+        learner: computes gradients: the network, compiled or distributed or as it is.
+        config: all settings.
+        device: where the network is.
+        total: steps of the whole training.
+        class_weights: float32 [C] on the device, or ``None`` for equal weights.
+        ranks: the processes that train together.
+
+    Attributes:
+        optimizer, average: AdamW and the averaged weights.
+        sums: of the running epoch.
+        rate: learning rate of the latest step.
+    """
+
+    def __init__(
+        self,
+        model: DEIII,
+        learner: Callable[[Batch], Outputs],
+        config: Config,
+        device: torch.device,
+        total: int,
+        class_weights: Tensor | None,
+        ranks: Ranks,
+    ):
+        self.model = model
+        self.learner = learner
+        self.config = config
+        self.settings = config.train
+        self.device = device
+        self.total = total
+        self.class_weights = class_weights
+        self.ranks = ranks
+        self.optimizer = make_optimizer(model, self.settings, device)
+        self.average = AveragedWeights(model, self.settings.ema)
+        self.sums = EpochSums(device)
+        self.rate = self.settings.lr
+
+    def prepare(self, step: int) -> None:
+        """Set random seed, learning rate and averaging weight of a step, counted from 0."""
+        seed_all(self.settings.seed, step)
+        self.rate = learning_rate(step, self.total, self.settings)
+        set_learning_rate(self.optimizer, self.rate)
+        self.average.prepare(step)
+        self.sums.begun = True
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Do the step.
+
+        Returns:
+            int64 [1+N] on the device: 1 where loss and gradient are finite, else 0; then the rows of the
+            batch's clips, -1 for fillers.
+        """
+        batch = random_hide(batch, self.settings.modality_dropout, self.config.model, self.ranks)
+        with autocast(self.settings.amp, self.device):
+            outputs = self.learner(batch)
+        outputs, truth = gather_batch(self.ranks, outputs, batch)
+        loss, terms = total_loss(
+            outputs, truth,
+            w_video=self.settings.w_video, w_audio=self.settings.w_audio, w_match=self.settings.w_match,
+            label_smoothing=self.settings.label_smoothing, class_weights=self.class_weights,
+        )  # fmt: skip
+        # The last batch of an epoch may hold few clips: without this factor each of them would weigh more.
+        # Dropping them would waste clips. No difference was measurable (synthetic corpus, audio alone,
+        # batches of 47, the last of 8): mean validation loss 1.440 so and 1.444 without the factor over three
+        # seeds, 1.436 with the rest dropped over two, where the seeds differ by 0.04.
+        share = truth.real.float().mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        (loss * share).backward()
+        largest = self.settings.clip_norm or float("inf")
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), largest)
+        self.optimizer.step()
+        self.average.update()
+        self.sums.add({"loss": loss.detach(), **terms}, share)
+        finite = loss.detach().isfinite() & norm.isfinite()
+        return torch.cat((finite.long()[None], truth.index))
