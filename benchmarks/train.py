@@ -2,7 +2,7 @@
 
     python -m benchmarks.train [--preset configs/tiny.yaml] [--clips 320] [--size 72] [--runs 5]
     python -m benchmarks.train --device cuda --preset configs/base.yaml --clips 7442 --size 112 \\
-        --residency stream ram device
+        --residency stream ram device [--set train.launch=eager]
 
 Both ways run the trainer's own epoch (`deiii.model.training.trainer.Trainer`) with the same network, seeds
 and number of steps. They alternate, and ``stall`` is the additional time as a share, median over the runs.
@@ -34,11 +34,13 @@ from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.loader import Loader
 from deiii.data.tools.devices import pick_device
 from deiii.data.tools.malloc import keep_freed_memory
-from deiii.model.distributed.devices import seed_all
+from deiii.model.distributed.devices import make_deterministic, seed_all
+from deiii.model.distributed.ranks import Ranks
 from deiii.model.network.task import Task
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.losses import total_loss
 from deiii.model.training.run_folder import RunFolder
+from deiii.model.training.step.launch import choose_launch
 from deiii.model.training.trainer import Trainer, TrainingSetup
 
 
@@ -57,7 +59,13 @@ class OneBatch:
 
 
 def epoch_seconds(features: FeatureSet, config: Config, train: Loader | OneBatch, device) -> float:
-    """Seconds of the training steps of the last epoch, by a new trainer."""
+    """Seconds of the training steps of the last epoch, by a new trainer, set up as ``deiii train`` does.
+
+    On a GPU the second epoch is timed: in the first, libraries choose kernels and the step is recorded.
+    """
+    make_deterministic(device)
+    if device.type == "cuda":
+        config = replace(config, train=replace(config.train, epochs=max(2, config.train.epochs)))
     seed_all(config.train.seed)
     model = Task.of(features, config).network(config).to(device)
     few = make_loader(features, features.rows([features.clips[0].id]), config, device, training=False)
@@ -98,6 +106,7 @@ def compare(features: FeatureSet, config: Config, device: torch.device, runs: in
     flops = step_flops(features, config, memory.batch) * len(loader)
     return {
         "residency": loader.residency,
+        "launch": choose_launch(config.train, device, Ranks()),
         "stall": round(stall, 4),
         "stall_quartiles": [round(low, 4), round(high, 4)],
         "clips_per_s": round(len(features) / seconds, 1),
@@ -143,13 +152,14 @@ def main() -> None:
         "--variants", action="store_true", help="also time other precisions, compilation and memory settings"
     )
     parser.add_argument("--cache", type=Path, default=Path("bench-cache"))
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="further settings")
     options = parser.parse_args()
     if options.runs < 2:
         parser.error("--runs must be at least 2, for the quartiles")
     cache = options.cache / f"train-{options.clips}-{options.frames}-{options.size}"
     features = open_cache(cache, options.clips, options.frames, options.size)
     device = pick_device(options.device)
-    config = load_config([options.preset], ["train.epochs=1"])
+    config = load_config([options.preset], ["train.epochs=1", *options.set])
     found = []
     for residency in options.residency:
         config.loader.residency = residency
@@ -160,6 +170,7 @@ def main() -> None:
         **found[0],
         "others": found[1:],
         "preset": options.preset,
+        "set": options.set,
         "clips": options.clips,
         "runs": options.runs,
         **describe("torch"),

@@ -35,7 +35,7 @@ class FakeGpu:
             arguments: of its command line.
             knobs: more environment variables, such as FAKE_GPU_GB; see README.md.
         """
-        command = [sys.executable, "-W", "ignore", "-m", f"tests.gpu.programs.{module}", *arguments]
+        command = [sys.executable, "-m", f"tests.gpu.programs.{module}", *arguments]
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         limits = {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
         environment = {**os.environ, **limits, **self.environment, **knobs}

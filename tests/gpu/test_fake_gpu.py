@@ -13,6 +13,13 @@ def test_counts_are_the_known_ones(fake_gpu):
     assert found["refused"]  # .item() inside a capture
 
 
+def test_waits_are_refused_in_their_block_alone(fake_gpu):
+    found = fake_gpu.run("waits")
+    assert not found["add"]
+    assert found["item"] and found["to_host"] and found["from_list"]
+    assert found["mode"] == 0  # PyTorch's default
+
+
 def test_knobs_describe_another_card(fake_gpu):
     found = fake_gpu.run("basics", FAKE_GPU_GB="16", FAKE_GPU_CAPABILITY="75", FAKE_GPU_COUNT="2")
     assert (found["memory_gb"], found["capability"], found["devices"]) == (16.0, [7, 5], 2)
