@@ -64,6 +64,8 @@ def _show(value: Any) -> str:
         return f"`{str(value).lower()}`"
     if isinstance(value, list):
         return f"`[{', '.join(map(str, value))}]`"
+    if isinstance(value, dict) and not value:
+        return "`{}`"
     return f"`{value}`"
 
 

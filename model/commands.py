@@ -59,15 +59,26 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         description="Score the best checkpoint of a run on its test speakers; write metrics.json, "
         "predictions.csv, figures and report.html into the run folder. The settings are those "
         "stored with the run. A run is scored once.",
-        examples=["evaluate runs/latest", "evaluate runs/latest cache=/data/cache train.device=cpu"],
+        examples=[
+            "evaluate runs/latest",
+            "evaluate runs/latest cache=/data/cache train.device=cpu",
+            "evaluate runs/ravdess --on crema_d corpus.root=/data/CREMA-D",
+        ],
     )
     sub.add_argument("run", metavar="RUN", help="run folder, e.g. runs/latest")
     sub.add_argument(
         "settings",
         nargs="*",
         default=[],
-        metavar="cache=FOLDER|train.device=DEVICE",
-        help="the folder of the caches, if they were moved since training; another device",
+        metavar="KEY=VALUE",
+        help="cache=FOLDER, if the caches were moved since training; train.device=DEVICE; with --on also "
+        "corpus.KEY=VALUE",
+    )
+    sub.add_argument(
+        "--on",
+        metavar="CONFIG",
+        help="score the run on another corpus, which the config names and which was preprocessed with the "
+        "run's stage settings; results lie in RUN/on-CORPUS",
     )
     twice = sub.add_mutually_exclusive_group()
     twice.add_argument(
@@ -227,6 +238,8 @@ def _evaluate(args: argparse.Namespace) -> int:
     from deiii.model.evaluation.evaluate import evaluate, summary
     from deiii.model.training.run_folder import RunFolder
 
+    if args.on:
+        return _evaluate_on(args)
     given = take_overrides(args.settings, ["cache", "train.device"], "evaluate")
     run = RunFolder(args.run)
     if args.keep and run.metrics_json.exists():
@@ -237,6 +250,20 @@ def _evaluate(args: argparse.Namespace) -> int:
         )
     print(summary(metrics))
     print(f"report: {report}")
+    return 0
+
+
+def _evaluate_on(args: argparse.Namespace) -> int:
+    from deiii.model.evaluation.other_corpus import evaluate_on, summary
+
+    of_corpus = [word for word in args.settings if word.startswith("corpus.")]
+    others = [word for word in args.settings if word not in of_corpus]
+    given = take_overrides(others, ["cache", "train.device"], "evaluate --on")
+    metrics, folder = evaluate_on(
+        args.run, [args.on, *of_corpus], given.get("cache"), given.get("train.device"), again=args.again
+    )
+    print(summary(metrics))
+    print(f"results: {folder}/metrics.json, {folder}/predictions.csv")
     return 0
 
 

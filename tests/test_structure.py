@@ -45,12 +45,13 @@ ORDER = {
     ],
     "data/corpora": [
         "clips download",
-        "differences files spelling synthetic",
+        "differences files spelling synthetic targets",
         "protocol",
         "splits",
         "crema_d msp_improv ravdess table",
         "scan",
     ],
+    "data/corpora/targets": ["classes"],
     "data/corpora/synthetic": ["plan write", "face voice", "motion make", "__init__"],
     "data/encoders": ["record", "table", "chosen"],
     "data/cache": [
@@ -143,7 +144,7 @@ ORDER = {
         "figures mistakes predictions",
         "compare crossval_report report",
         "evaluate",
-        "many_runs",
+        "many_runs other_corpus",
         "crossval",
     ],
     "model/prediction": ["result settings shapley", "export", "predictor", "overlay", "files"],

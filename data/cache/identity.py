@@ -31,6 +31,7 @@ from deiii.data.corpora.clips import Corpus, CorpusError
 from deiii.data.corpora.differences import clip_digest, differences
 from deiii.data.corpora.scan import cache_name, scan_again
 from deiii.data.corpora.table import find_table
+from deiii.data.corpora.targets.classes import map_classes
 
 IDENTITY = "corpus.json"
 FORMAT = 2  # as of index and clip table
@@ -117,7 +118,7 @@ def owners(cache: str | Path, base: str) -> dict[str, Identity]:
 
 
 def find_corpus(config: Config, folder: str | None = None) -> Corpus:
-    """The clip table of the preprocessed corpus that the settings name.
+    """The clip table of the preprocessed corpus that the settings name, with its classes mapped.
 
     Where the corpus is on this machine, its labels and clips as they are now are compared with those in the
     cache. Where it is not, as on a machine for training, the cache is enough.
@@ -129,20 +130,20 @@ def find_corpus(config: Config, folder: str | None = None) -> Corpus:
     Raises:
         CacheError: the corpus is not in the cache, several might be meant, or it was changed since it was
             preprocessed; says what changed and what to run.
-        CorpusError: the corpus's table cannot be read any more.
+        CorpusError: the corpus's table cannot be read any more, or ``corpus.classes`` does not fit it.
     """
     name, identity = _located(config, folder)
     corpus = read_table(config.cache, name)
     now = _current(config, identity, corpus)
     if now is None or now.labels != corpus.labels:  # other labels of the same clips are told of elsewhere
-        return corpus
+        return map_classes(corpus, config.corpus.classes)
     if changed := differences(corpus, now):
         raise CacheError(
             f"{identity.table or identity.root} was changed since it was preprocessed: "
             f"{'; '.join(changed)}. Run `deiii preprocess` with the same settings; features that do not "
             "depend on the change are kept"
         )
-    return corpus
+    return map_classes(corpus, config.corpus.classes)
 
 
 def latest_corpus(config: Config, folder: str | None = None) -> Corpus:
@@ -152,7 +153,7 @@ def latest_corpus(config: Config, folder: str | None = None) -> Corpus:
     """
     name, identity = _located(config, folder)
     corpus = read_table(config.cache, name)
-    return _current(config, identity, corpus) or corpus
+    return map_classes(_current(config, identity, corpus) or corpus, config.corpus.classes)
 
 
 def _located(config: Config, folder: str | None) -> tuple[str, Identity]:

@@ -255,7 +255,14 @@ def load_corpus(path: Path) -> Corpus:
     try:
         tree = read_sealed(path)
         clips = tuple(
-            Clip(**{**c, "soft": tuple(c["soft"]) if c["soft"] is not None else None}) for c in tree["clips"]
+            Clip(
+                **{
+                    **c,
+                    "soft": tuple(c["soft"]) if c["soft"] is not None else None,
+                    "votes": {channel: tuple(votes) for channel, votes in c.get("votes", {}).items()},
+                }
+            )
+            for c in tree["clips"]
         )
         return Corpus(
             name=tree["name"],
@@ -265,6 +272,7 @@ def load_corpus(path: Path) -> Corpus:
             ranges={name: (low, high) for name, (low, high) in tree["ranges"].items()},
             protocol=tree["protocol"],
             labels=tree["labels"],
+            votes=tree.get("votes", ""),
             base=tree.get("base", ""),
         )
     except FileNotFoundError:

@@ -44,6 +44,23 @@ def text_keys(section: type | Any = Config, prefix: str = "", lists: bool = Fals
     return names
 
 
+def mapping_keys(section: type | Any = Config, prefix: str = "") -> list[str]:
+    """The dotted names of the settings that map text to text.
+
+    >>> mapping_keys()
+    ['corpus.classes']
+    """
+    names: list[str] = []
+    instance = section() if isinstance(section, type) else section
+    for f in fields(instance):
+        value = getattr(instance, f.name)
+        if is_dataclass(value):
+            names += mapping_keys(value, f"{prefix}{f.name}.")
+        elif isinstance(value, dict):
+            names.append(prefix + f.name)
+    return names
+
+
 def expand_home(section: Any) -> None:
     """Put the home folder in place of a leading ``~`` in every setting that names a file or folder."""
     for f in fields(section):

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 import deiii
-from deiii.data.config.keys import all_keys, expand_home, text_keys
+from deiii.data.config.keys import all_keys, expand_home, mapping_keys, text_keys
 from deiii.data.config.plugins import STAGES, installed, load_plugin
 from deiii.data.config.schema import Config
 from deiii.data.config.schema_fields import describe_range, in_range
@@ -271,6 +271,8 @@ def _merge(base: Any, tree: dict, source: str) -> Any:
     for key in _flat_keys(tree):
         if key not in _keys() and not any(k.startswith(key + ".") for k in _keys()):
             raise ConfigError(f"{source}: unknown setting {key!r}{_hint(key)}")
+    for key in _mapping_keys():
+        _check_mapping(key, tree, source)
     refuse_references(tree, source)
     try:
         return OmegaConf.merge(base, OmegaConf.create(tree))
@@ -281,12 +283,25 @@ def _merge(base: Any, tree: dict, source: str) -> Any:
         raise ConfigError(f"{source}{where}: {str(error).splitlines()[0]}") from None
 
 
+def _check_mapping(key: str, tree: dict, source: str) -> None:
+    """Raise ConfigError where a tree has another value for a setting that maps text to text."""
+    value: Any = tree
+    for part in key.split("."):
+        value = value.get(part, {}) if isinstance(value, dict) else {}
+    if isinstance(value, dict) and all(v is None or isinstance(v, str) for v in value.values()):
+        return
+    raise ConfigError(
+        f"{source}: {key} maps names to names, e.g. {{calm: neutral, happy: null}}, not {value!r}"
+    )
+
+
 def _flat_keys(tree: dict, prefix: str = "") -> list[str]:
     """The dotted names of all leaves of a tree; an empty section counts as a leaf."""
     names: list[str] = []
     for key, value in tree.items():
         name = f"{prefix}{key}"
-        names += _flat_keys(value, name + ".") if isinstance(value, dict) and value else [name]
+        section = isinstance(value, dict) and value and name not in _mapping_keys()
+        names += _flat_keys(value, name + ".") if section else [name]
     return names
 
 
@@ -313,4 +328,9 @@ def _text_keys() -> frozenset[str]:
 
 @lru_cache(maxsize=1)
 def _list_keys() -> frozenset[str]:
-    return frozenset(text_keys(config_class(), lists=True))
+    return frozenset(text_keys(config_class(), lists=True)) | _mapping_keys()
+
+
+@lru_cache(maxsize=1)
+def _mapping_keys() -> frozenset[str]:
+    return frozenset(mapping_keys(config_class()))

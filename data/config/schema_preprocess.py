@@ -53,8 +53,14 @@ class CorpusConfig:
     channel: str = opt("speech", "Vocal channel of the RAVDESS files.", choices=("speech", "song", "both"))
     labels: str = opt(
         "acted",
-        "CREMA-D labels: the emotion that the actor was asked for, or the one that raters perceived.",
-        choices=("acted", "perceived"),
+        "CREMA-D labels: the emotion that the actor was asked for, or the votes of raters who heard the "
+        "voice, saw the face, or both. perceived is the old name of multimodal.",
+        choices=("acted", "voice", "face", "multimodal", "perceived"),
+    )
+    classes: dict[str, str | None] = opt(
+        {},
+        "Classes to join or to drop: a class and its new name, e.g. {calm: neutral}; null drops it. Classes "
+        "that are not named stay. It needs no preprocessing.",
     )
     clips_per_shard: int = opt(
         16,

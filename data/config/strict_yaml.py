@@ -149,7 +149,10 @@ def _keep_text(node: yaml.Node, key: str, text_keys: Collection[str], text: str)
     """Let the plain values of settings in ``text_keys``, and the items of their lists, stay text."""
     if isinstance(node, yaml.MappingNode):
         for name, value in node.value:
-            if isinstance(name, yaml.ScalarNode):
+            if key in text_keys:  # a setting that maps text to text
+                _keep_text(name, key, text_keys, text)
+                _keep_text(value, key, text_keys, text)
+            elif isinstance(name, yaml.ScalarNode):
                 _keep_text(value, f"{key}.{name.value}".lstrip("."), text_keys, text)
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:

@@ -26,6 +26,9 @@ class Clip:
             corpus's own range (`Corpus.ranges`); a missing one is absent.
         fold: the corpus's own fold or session name, if it has one.
         note: a known defect of this clip at its source; empty if there is none.
+        votes: what raters chose, by what they saw or heard (``voice``, ``face``, ``multimodal``): the number
+            of votes for each class, or 1 for each winner where only winners are published
+            (`Corpus.votes`). They set the ceiling that is printed beside a result.
     """
 
     id: str
@@ -36,6 +39,7 @@ class Clip:
     attributes: Mapping[str, float] = field(default_factory=dict)
     fold: str | None = None
     note: str = ""
+    votes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,9 @@ class Corpus:
         clips: in a fixed order, sorted by id.
         ranges: lowest and highest possible value of each attribute.
         protocol: name of the default split protocol in ``data/corpora/protocols/``.
-        labels: kind of the labels, if the corpus has several (``acted``, ``perceived``); else empty.
+        labels: kind of the labels, if the corpus has several (``acted``, ``voice``, ``face``,
+            ``multimodal``); else empty.
+        votes: whether `Clip.votes` are ``counts`` of raters or only the ``winners``; empty without any.
         base: the name without the digest that tells two corpora of one name apart; empty if it has none.
         notes: lines for people on how the table was read; not stored.
 
@@ -64,6 +70,7 @@ class Corpus:
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     protocol: str = "speakers"
     labels: str = ""
+    votes: str = ""
     base: str = ""
     notes: tuple[str, ...] = field(default=(), compare=False)
 

@@ -3,21 +3,24 @@
 File names are ``1001_DFA_ANG_XX``: actor, sentence, acted emotion, intensity. The videos lie in
 ``VideoFlash/*.flv`` (or ``VideoMP4/*.mp4`` after conversion), or in no folder.
 
-``corpus.labels=perceived`` uses the ratings of the whole clip (the multimodal columns), not those of the
-audio alone or the face alone. Two files hold them:
+``corpus.labels`` is ``acted``, or what raters chose who heard the voice alone (``voice``), saw the face alone
+(``face``), or both (``multimodal``; ``perceived`` is its old name). Two files hold the ratings:
 
-- ``processedResults/tabulatedVotes.csv`` has the number of votes for each emotion (rows
-  ``100000 * 3 + clip`` are the multimodal ones): `Clip.soft` is each emotion's share of the votes.
+- ``processedResults/tabulatedVotes.csv`` has the number of votes for each emotion. Rows ``100000 + clip``
+  are about the voice, ``200000 + clip`` about the face, ``300000 + clip`` about both: `Clip.soft` is each
+  emotion's share of the votes.
 - ``processedResults/summaryTable.csv`` has the winners only (``A:N`` is a tie): `Clip.soft` is
   even among the winners. Its levels are mean intensities, not votes, and are not used.
 
-If both are there, the first is used. A tie has no single perceived class: its label is None, and its soft
-label is used in training and scoring.
+If both are there, the first is used. A tie has no single class: its label is None, its soft label is used in
+training, and it is not scored. `Corpus.notes` counts the ties. With acted labels the tables are optional;
+where they are there, the votes are kept, because they set the ceiling that is printed beside a result.
 """
 
 from __future__ import annotations
 
 import csv
+import logging
 import re
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -25,25 +28,30 @@ from pathlib import Path, PurePosixPath
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import Clip, Corpus, CorpusError
 from deiii.data.corpora.files import AUDIO, VIDEO, media_files, nothing_there, only_one, root_folder
+from deiii.data.corpora.targets.classes import winner
 
 LETTERS = {"A": "angry", "D": "disgust", "F": "fearful", "H": "happy", "N": "neutral", "S": "sad"}
 CODES = {"ANG": "A", "DIS": "D", "FEA": "F", "HAP": "H", "NEU": "N", "SAD": "S"}
 CLASSES = tuple(LETTERS.values())
 EXAMPLE = "VideoFlash/1001_DFA_ANG_XX.flv"
 BROKEN = ("1064_IEO_DIS_MD", "1064_TIE_SAD_XX", "1076_MTI_NEU_XX", "1076_MTI_SAD_XX")
-MULTIMODAL = 3  # query type of the ratings of audio and video together
+CHANNELS = {"voice": "VoiceVote", "face": "FaceVote", "multimodal": "MultiModalVote"}  # in summaryTable.csv
+QUERIES = {1: "voice", 2: "face", 3: "multimodal"}  # in tabulatedVotes.csv
+PERCEIVED = {"perceived": "multimodal"}  # names of earlier versions
 
-Votes = tuple[str, dict[str, float]]  # a clip's id, and the number of votes by letter
+Row = tuple[str, dict[str, dict[str, float]]]  # a clip's id, and by channel the votes by letter
+Votes = dict[str, dict[str, tuple[float, ...]]]  # by clip id and channel, the votes for each of `CLASSES`
 
 _NAME = re.compile(r"(\d{4})_([A-Z]{3})_(ANG|DIS|FEA|HAP|NEU|SAD)_(XX?|LO|MD|HI)", re.IGNORECASE)
+_log = logging.getLogger(__name__)
 
 
 def scan(config: CorpusConfig) -> Corpus:
-    """CREMA-D clips with acted or perceived labels.
+    """CREMA-D clips with acted labels or those of raters.
 
     Raises:
         CorpusError: for a folder without such files, a clip with two files of one format, or missing or
-            malformed rating tables if ``config.labels`` is ``perceived``.
+            malformed rating tables if ``config.labels`` is not ``acted``.
     """
     root = root_folder(config.root, "crema_d", EXAMPLE)
     paths = media_files(root, VIDEO + AUDIO)
@@ -51,47 +59,71 @@ def scan(config: CorpusConfig) -> Corpus:
     if not found:
         there = nothing_there(root, paths)
         raise CorpusError(f"crema_d: no files such as {EXAMPLE} under {config.root}; {there}")
-    votes = read_votes(root) if config.labels == "perceived" else {}
-    clips = tuple(_clip(i, p, config.labels, votes.get(i)) for i, p in sorted(found.items()))
-    if config.labels == "perceived" and not any(c.soft for c in clips):
-        raise CorpusError(
-            f"crema_d: the rating tables name none of the {len(clips)} clips, such as {clips[0].id}"
+    channel = PERCEIVED.get(config.labels, config.labels)
+    kind, votes = _optional_votes(root) if channel == "acted" else read_votes(root)
+    clips = tuple(_clip(i, p, channel, votes.get(i, {})) for i, p in sorted(found.items()))
+    notes: tuple[str, ...] = ()
+    if channel != "acted":
+        rated = sum(c.soft is not None for c in clips)
+        if not rated:
+            raise CorpusError(
+                f"crema_d: the rating tables name none of the {len(clips)} clips, such as {clips[0].id}"
+            )
+        ties = sum(c.soft is not None and c.label is None for c in clips)
+        notes = (
+            f"crema_d: raters tie in {ties} of {rated} clips (corpus.labels={config.labels}); these are "
+            "trained on with the shares of the votes, and not scored",
         )
-    return Corpus("crema_d", str(root), CLASSES, clips, protocol="crema_d-5fold", labels=config.labels)
+    return Corpus(
+        "crema_d", str(root), CLASSES, clips,
+        protocol="crema_d-5fold", labels=config.labels, votes=kind if votes else "", notes=notes,
+    )  # fmt: skip
 
 
-def read_votes(root: Path) -> dict[str, tuple[float, ...]]:
-    """Perceived distribution over `CLASSES` by clip id, from the first table that exists.
+def read_votes(root: Path) -> tuple[str, Votes]:
+    """The votes by clip and channel, from the first table that exists, and what they are.
+
+    Returns:
+        ``counts`` (of raters) or ``winners`` (1 for each winner), and the votes for `CLASSES`.
 
     Raises:
         CorpusError: if there is no table, or it is malformed; the message names the row.
     """
-    for name, parse in (("tabulatedVotes.csv", _tabulated), ("summaryTable.csv", _summary)):
+    tables = (("tabulatedVotes.csv", "counts", _tabulated), ("summaryTable.csv", "winners", _summary))
+    for name, kind, parse in tables:
         for path in (root / "processedResults" / name, root / name):
             if path.is_file():
-                return _read(path, parse)
+                return kind, _read(path, parse)
     raise CorpusError(
-        f"crema_d: corpus.labels=perceived needs processedResults/tabulatedVotes.csv or summaryTable.csv "
-        f"under {root}; both come with the corpus's repository"
+        f"crema_d: corpus.labels other than acted needs processedResults/tabulatedVotes.csv or "
+        f"summaryTable.csv under {root}; both come with the corpus's repository"
     )
 
 
-def _read(path: Path, parse: Callable[[dict[str, str]], Votes | None]) -> dict[str, tuple[float, ...]]:
-    votes: dict[str, tuple[float, ...]] = {}
+def _optional_votes(root: Path) -> tuple[str, Votes]:
+    """`read_votes`; nothing where no table can be read, because acted labels need none."""
+    try:
+        return read_votes(root)
+    except CorpusError as error:
+        if any(root.glob("processedResults/*.csv")):
+            _log.warning("crema_d: no human ceiling is printed, because %s", error)
+        return "", {}
+
+
+def _read(path: Path, parse: Callable[[dict[str, str]], Row]) -> Votes:
+    votes: Votes = {}
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         try:
             for row in reader:
-                entry = parse(row)
-                if entry is None:
-                    continue
-                clip_id, counts = entry
-                if clip_id in votes:
-                    raise ValueError(f"{clip_id} is there twice")
-                total = sum(counts.values())
-                if total <= 0:
-                    raise ValueError(f"no votes for {clip_id}")
-                votes[clip_id] = tuple(counts[letter] / total for letter in LETTERS)
+                clip_id, channels = parse(row)
+                own = votes.setdefault(clip_id, {})
+                for channel, counts in channels.items():
+                    if channel in own:
+                        raise ValueError(f"{clip_id} is there twice")
+                    if sum(counts.values()) <= 0:
+                        raise ValueError(f"no votes for {clip_id}")
+                    own[channel] = tuple(counts[letter] for letter in LETTERS)
         except KeyError as error:
             raise CorpusError(f"{path} has no column {error}; is it a Git LFS pointer?") from None
         except (ValueError, TypeError, AttributeError, csv.Error) as error:
@@ -99,22 +131,26 @@ def _read(path: Path, parse: Callable[[dict[str, str]], Votes | None]) -> dict[s
     return votes
 
 
-def _tabulated(row: dict[str, str]) -> Votes | None:
-    """A row of tabulatedVotes.csv; ``None`` if it is not about audio and video together."""
-    if int(row[""]) // 100_000 != MULTIMODAL:
-        return None
+def _tabulated(row: dict[str, str]) -> Row:
+    """A row of tabulatedVotes.csv: the votes of one channel."""
+    query = int(row[""]) // 100_000
+    if query not in QUERIES:
+        raise ValueError(f"the row number {row['']} is of none of the queries {', '.join(map(str, QUERIES))}")
     counts = {letter: float(int(row[letter])) for letter in LETTERS}
     if min(counts.values()) < 0:
         raise ValueError("a negative number of votes")
-    return row["fileName"].strip(), counts
+    return row["fileName"].strip(), {QUERIES[query]: counts}
 
 
-def _summary(row: dict[str, str]) -> Votes:
-    """A row of summaryTable.csv: one vote for each winner."""
-    winners = row["MultiModalVote"].strip().split(":")
-    if unknown := set(winners) - set(LETTERS):
-        raise ValueError(f"unknown vote {', '.join(sorted(unknown))!r} (known: {', '.join(LETTERS)})")
-    return row["FileName"].strip(), {letter: float(letter in winners) for letter in LETTERS}
+def _summary(row: dict[str, str]) -> Row:
+    """A row of summaryTable.csv: one vote for each winner of each channel."""
+    channels = {}
+    for channel, column in CHANNELS.items():
+        winners = row[column].strip().split(":")
+        if unknown := set(winners) - set(LETTERS):
+            raise ValueError(f"unknown vote {', '.join(sorted(unknown))!r} (known: {', '.join(LETTERS)})")
+        channels[channel] = {letter: float(letter in winners) for letter in LETTERS}
+    return row["FileName"].strip(), channels
 
 
 def _one_file_each(paths: list[str]) -> dict[str, str]:
@@ -136,12 +172,17 @@ def _one_file_each(paths: list[str]) -> dict[str, str]:
     return video or audio
 
 
-def _clip(clip_id: str, path: str, labels: str, soft: tuple[float, ...] | None) -> Clip:
+def _clip(clip_id: str, path: str, channel: str, votes: dict[str, tuple[float, ...]]) -> Clip:
     speaker, _, code, _ = clip_id.split("_")
     notes = ["known to be faulty at its source"] if clip_id in BROKEN else []
     label: str | None = LETTERS[CODES[code]]
-    if labels == "perceived":
-        top = [c for c, share in zip(CLASSES, soft or (), strict=False) if share == max(soft or (0,))]
-        label = top[0] if len(top) == 1 else None
-        notes += [] if soft else ["the rating tables do not name it"]
-    return Clip(clip_id, path, speaker, label, soft, note="; ".join(notes))
+    soft = None
+    if channel != "acted":
+        label = None
+        counts = votes.get(channel)
+        if counts is None:
+            notes += ["the rating tables do not name it"]
+        else:
+            soft = tuple(count / sum(counts) for count in counts)
+            label = winner(CLASSES, soft)
+    return Clip(clip_id, path, speaker, label, soft, note="; ".join(notes), votes=votes)

@@ -29,6 +29,7 @@ ADAPTERS = {
     "table": "deiii.data.corpora.table",
 }
 
+WITH_RATERS = ("crema_d",)  # corpora with several kinds of labels
 PUBLISHED_AS_ARCHIVES = ("ravdess", "crema_d", "msp_improv")  # some of which may still be packed
 _log = logging.getLogger(__name__)
 
@@ -42,6 +43,11 @@ def scan(config: CorpusConfig) -> Corpus:
         CorpusError: if folder, file names or label files are not as their publisher provides them; the
             message says what was expected, with an example, and what was found.
     """
+    if config.labels != "acted" and config.name in ADAPTERS and config.name not in WITH_RATERS:
+        raise CorpusError(
+            f"corpus.labels={config.labels} is for {', '.join(WITH_RATERS)}; {config.name} has labels of one "
+            "kind, leave corpus.labels out"
+        )
     corpus = _adapter(config.name)(config)
     root = Path(config.root)
     if config.name in PUBLISHED_AS_ARCHIVES and holds_archives(root):

@@ -1,4 +1,4 @@
-"""CREMA-D: layouts, acted labels, and perceived ones from either rating table."""
+"""CREMA-D: layouts, acted labels, and those of raters from either rating table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import CorpusError
-from deiii.data.corpora.crema_d import BROKEN, CLASSES, read_votes
+from deiii.data.corpora.crema_d import BROKEN, CLASSES
 from deiii.data.corpora.scan import scan
 from tests.helpers.layouts import place
 
@@ -154,15 +154,57 @@ def test_refusals(tmp_path):
         scan(config(tmp_path))
 
 
-def test_the_published_summary(test_data):
-    folder = test_data / "media" / "crema_d_tables"
-    votes = read_votes(folder)
-    with (folder / "summaryTable.csv").open(newline="") as file:
-        winners = {r["FileName"]: r["MultiModalVote"].split(":") for r in csv.DictReader(file)}
-    assert len(votes) == len(winners) == 7442
-    letters = "ADFHNS"
-    for clip_id, soft in votes.items():
-        assert sum(soft) == pytest.approx(1)
-        assert {letters[i] for i, share in enumerate(soft) if share} == set(winners[clip_id])
-    assert sum(max(s) < 1 for s in votes.values()) == 420  # ties
-    assert len(CLASSES) == 6
+@pytest.mark.parametrize(
+    ("labels", "column", "agreement", "ties"),
+    [
+        ("voice", "VoiceVote", 41.6, 644),
+        ("face", "FaceVote", 66.3, 470),
+        ("multimodal", "MultiModalVote", 72.2, 420),
+        ("perceived", "MultiModalVote", 72.2, 420),
+    ],
+)
+def test_the_published_summary(test_data, tmp_path, labels, column, agreement, ties):
+    """The majority's agreement with the acted emotion, and the ties, as published figures give them."""
+    table = test_data / "media/crema_d_tables/summaryTable.csv"
+    with table.open(newline="") as file:
+        winners = {r["FileName"]: r[column].split(":") for r in csv.DictReader(file)}
+    assert len(winners) == 7442
+    (tmp_path / "summaryTable.csv").symlink_to(table)
+    (tmp_path / "AudioWAV").mkdir()
+    for name in winners:
+        (tmp_path / f"AudioWAV/{name}.wav").touch()
+    corpus = scan(config(tmp_path, labels))
+    letters = dict(zip(CLASSES, "ADFHNS", strict=True))
+    for clip in corpus.clips:
+        assert sum(clip.soft) == pytest.approx(1)
+        shown = {letters[name] for name, share in zip(CLASSES, clip.soft, strict=True) if share}
+        assert shown == set(winners[clip.id])
+    acted = {c.id: c.label for c in scan(config(tmp_path)).clips}
+    same = sum(c.label == acted[c.id] for c in corpus.clips)
+    assert round(100 * same / 7442, 1) == agreement
+    assert sum(c.label is None for c in corpus.clips) == ties
+    assert f"raters tie in {ties} of 7442 clips" in corpus.notes[0]
+    assert round(100 * 420 / 7442, 1) == 5.6
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"), [("voice", "neutral"), ("face", "disgust"), ("multimodal", "happy")]
+)
+def test_each_channel_has_its_own_votes(tmp_path, labels, expected):
+    place(tmp_path, "VideoFlash/1001_DFA_ANG_XX.flv")
+    write(tmp_path, "summaryTable.csv", SUMMARY + '"1","1001_DFA_ANG_XX","N","66","D","54","H","60"\n')
+    corpus = scan(config(tmp_path, labels))
+    assert corpus.clips[0].label == expected
+    assert corpus.votes == "winners" and set(corpus.clips[0].votes) == {"voice", "face", "multimodal"}
+
+
+def test_acted_labels_need_no_table_and_keep_the_votes_of_one(tmp_path, caplog):
+    place(tmp_path, "VideoFlash/1001_DFA_ANG_XX.flv")
+    write(tmp_path, "summaryTable.csv", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    corpus = scan(config(tmp_path))
+    assert corpus.clips[0].label == "angry" and not corpus.votes
+    assert "Git LFS" in caplog.text
+    write(tmp_path, "summaryTable.csv", SUMMARY + '"1","1001_DFA_ANG_XX","N","66","D","54","H","60"\n')
+    corpus = scan(config(tmp_path))
+    assert corpus.clips[0].soft is None
+    assert corpus.clips[0].votes["face"] == (0, 1, 0, 0, 0, 0)

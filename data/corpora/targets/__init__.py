@@ -1,0 +1,1 @@
+"""What is to be predicted: classes joined or dropped, and what raters chose."""

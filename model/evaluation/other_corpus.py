@@ -1,0 +1,266 @@
+"""Score a run on another corpus, with the preprocessing and the network of its training.
+
+The clips are all those of the other corpus that have a class, or an attribute, that the network predicts;
+those of speakers on whom it was trained or validated are left out. Results lie in ``<run>/on-<corpus>/``.
+
+>>> metrics, folder = evaluate_on("runs/ravdess", ["urdu.yaml"])      # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deiii.data.cache.index import CacheError
+from deiii.data.config.schema import Config, CorpusConfig
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.config.words import read_settings
+from deiii.data.corpora.clips import Clip, Corpus
+from deiii.data.corpora.splits import Split
+from deiii.data.corpora.targets.classes import winner
+from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.tools.atomic_files import file_sha256, write_json
+from deiii.data.tools.devices import pick_device
+from deiii.model.evaluation.evaluate import full_figures, prediction_table
+from deiii.model.evaluation.predictions import write_predictions
+from deiii.model.intervals import OVER_SPEAKERS
+from deiii.model.metrics import class_intervals, class_report, figure_names
+from deiii.model.network.task import Task
+from deiii.model.training.loaders import make_loader
+from deiii.model.training.origin import digests
+from deiii.model.training.run_folder import RunError, RunFolder
+from deiii.model.training.scoring import Predictions, in_full_precision, score
+from deiii.model.training.trained import load_network
+
+NAMED_ALIKE = ("table", "pattern")  # corpora of different people whose speakers may have the same names
+FIGURES = ("uar", "war", "macro_f1")
+
+
+def evaluate_on(
+    path: str | Path,
+    words: Sequence[str],
+    cache: str | None = None,
+    device: str | None = None,
+    again: bool = False,
+) -> tuple[dict[str, Any], Path]:
+    """Score a run on another corpus; writes ``metrics.json`` and ``predictions.csv``.
+
+    Args:
+        path: a run folder that training made.
+        words: a config and ``corpus.key=value`` settings that name the other corpus; only its corpus is used,
+            all other settings are those of the run.
+        cache: where the other corpus is cached; in the run's cache where not given.
+        device: auto, cpu or cuda; as in training where not given.
+        again: score a corpus again that the run was scored on before.
+
+    Returns:
+        what ``metrics.json`` holds, and the folder.
+
+    Raises:
+        RunError: the corpus was scored before, has no class and attribute in common with the run, or only
+            speakers of its training.
+        CacheError: the corpus is not preprocessed with the run's settings; says what to run.
+        ConfigError: a setting is unknown, or names several corpora.
+    """
+    run = RunFolder(path)
+    trained = load_network(path)
+    config = _with_corpus(trained.config, words, cache)
+    features, rows, notes = _open(run, config, trained.config, trained.task)
+    folder = run.path / f"on-{features.corpus.name}"
+    if (folder / "metrics.json").exists() and not again:
+        raise RunError(
+            f"{run.path} was scored on {features.corpus.name} before: {folder}/metrics.json. Each corpus is "
+            "scored once; --again scores it anew and records that"
+        )
+    target = pick_device(device or config.train.device)
+    batches = make_loader(features, rows, config, target, training=False)
+    train = in_full_precision(config.train)
+    found = score(trained.network.to(target), batches.epoch(0), target, train)
+    metrics = _figures(found, features, trained.task, notes)
+    metrics |= {"epoch": trained.epoch, "weights": file_sha256(run.best), "interval": OVER_SPEAKERS}
+    entry = {
+        "corpus": features.corpus.name,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": str(target),
+        **notes.digests,
+    }
+    folder.mkdir(exist_ok=True)
+    write_predictions(folder / "predictions.csv", prediction_table(found, features, trained.task))
+    info = run.read_info()
+    write_json(run.info, {**info, "other_corpora": [*info.get("other_corpora", []), entry]})
+    write_json(folder / "metrics.json", metrics)
+    return metrics, folder
+
+
+def summary(metrics: Mapping[str, Any]) -> str:
+    """Return the figures as lines for the terminal."""
+    on, counts, test = metrics["corpus"], metrics["clips"], metrics["test"]
+    lines = []
+    for title, figures in (("", test), (" among the common classes", metrics.get("common", {}))):
+        for key, label in figure_names(figures).items():
+            if figures.get(key) is not None:
+                span = figures.get(f"{key}_ci")
+                line = f"{label}{title} {figures[key]:.3f}"
+                lines.append(line + (f"  [{span[0]:.3f}, {span[1]:.3f}]" if span else ""))
+    if metrics["classes"]:
+        lines.append(f"common classes: {', '.join(metrics['classes'])}")
+    lines.append(
+        f"{counts['scored']} of {counts['in_corpus']} clips of {on}, {len(test['per_speaker'])} speakers; "
+        f"95 % {metrics['interval']}"
+    )
+    lines += [f"{count} clips left out: {why}" for why, count in counts["left_out"].items() if count]
+    return "\n".join([*lines, *metrics["notes"]])
+
+
+@dataclass(frozen=True)
+class _Notes:
+    """What was left out of the other corpus, and how it was read."""
+
+    in_corpus: int
+    digests: dict[str, str]
+    common: tuple[str, ...]
+    left_out: dict[str, int]
+    notes: tuple[str, ...]
+
+
+def _with_corpus(config: Config, words: Sequence[str], cache: str | None) -> Config:
+    """The settings of the run with another corpus."""
+    other = read_settings(words)
+    if other.mix:
+        raise ConfigError("--on takes one corpus; evaluate on each corpus of mix in turn")
+    own = deepcopy(config)
+    own.corpus, own.mix = other.corpus, []
+    own.cache = cache or own.cache
+    return own
+
+
+def _open(
+    run: RunFolder, config: Config, before: Config, task: Task
+) -> tuple[FeatureSet, np.ndarray, _Notes]:
+    """The other corpus with the classes of the network, the rows to score, and what was left out."""
+    try:
+        features = FeatureSet.open(config, whole=True)
+    except CacheError as error:
+        words = " ".join(_changed(config.corpus, before.corpus))
+        raise CacheError(
+            f"{error}. The other corpus needs the run's own preprocessing: "
+            f"`deiii preprocess {run.config} cache={config.cache} {words}`"
+        ) from None
+    keys = run.read_info()["keys"]
+    for stage, key in features.keys.items():
+        if key not in keys.get(stage, "").split("+"):
+            raise RunError(
+                f"{features.corpus.name} has the {stage} key {key}, the run's is {keys.get(stage)}; "
+                "another version or other weights computed it"
+            )
+    corpus, left_out, notes = _as_task(features.corpus, task)
+    trained = _trained_speakers(run, config, before)
+    known = {c.id for c in corpus.clips if c.speaker in trained}
+    kept = {c.id: c for c in corpus.clips if c.id not in known}
+    left_out["their speakers were in its training or validation part"] = len(known)
+    places = np.array([row for row, c in enumerate(features.clips) if c.id in kept], np.int64)
+    if not len(places):
+        why = "; ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
+        raise RunError(
+            f"{features.corpus.name} has no clip that {run.path} can be scored on "
+            f"({why or 'none is usable'}); the run predicts "
+            f"{', '.join((*task.classes, *task.attributes))}. corpus.classes={{theirs: ours}} gives classes "
+            "other names"
+        )
+    left_out["no stage is usable"] = len(kept) - len(places)
+    common = tuple(name for name in task.classes if name in features.corpus.classes)
+    said = _Notes(len(features.corpus.clips), digests(features.corpus), common, left_out, notes)
+    clips = [
+        kept.get(c.id, replace(c, label=None, soft=None, attributes={}, votes={})) for c in features.clips
+    ]
+    return replace(features, corpus=corpus, clips=clips), places, said
+
+
+def _as_task(corpus: Corpus, task: Task) -> tuple[Corpus, dict[str, int], tuple[str, ...]]:
+    """The corpus with the classes and attributes of the network, how many clips it lacks, and notes."""
+    scale, notes = {}, []
+    for name, (low, high) in zip(task.attributes, task.ranges, strict=True):
+        if name not in corpus.ranges:
+            continue
+        own_low, own_high = corpus.ranges[name]
+        factor = (high - low) / (own_high - own_low)
+        scale[name] = (factor, low - factor * own_low)
+        if (own_low, own_high) != (low, high):
+            notes.append(f"{name} from {own_low:g}..{own_high:g} is rescaled to {low:g}..{high:g}")
+    clips, lost = [], 0
+    for clip in corpus.clips:
+        own = _as_clip(clip, corpus.classes, task, scale)
+        known = (task.classes and own.label is not None) or own.attributes
+        lost += not known
+        clips += [own] if known else []
+    ranges = dict(zip(task.attributes, task.ranges, strict=True))
+    changed = replace(corpus, classes=task.classes, clips=tuple(clips), ranges=ranges)
+    return changed, {"they have no label that the network predicts": lost}, tuple(notes)
+
+
+def _as_clip(
+    clip: Clip, classes: Sequence[str], task: Task, scale: Mapping[str, tuple[float, float]]
+) -> Clip:
+    label, soft = clip.label if clip.label in task.classes else None, None
+    if clip.soft is not None:
+        shares = dict(zip(classes, clip.soft, strict=True))
+        inside = tuple(shares.get(name, 0.0) for name in task.classes)
+        if sum(inside) > 0 and label is not None:
+            soft = tuple(share / sum(inside) for share in inside)
+            label = winner(task.classes, soft)
+    values = {
+        name: factor * clip.attributes[name] + shift
+        for name, (factor, shift) in scale.items()
+        if name in clip.attributes
+    }
+    return replace(clip, label=label, soft=soft, attributes=values, votes={})
+
+
+def _trained_speakers(run: RunFolder, config: Config, before: Config) -> set[str]:
+    """Speakers of the run's training and validation, where the other corpus is of the same people."""
+    same = config.corpus.name == before.corpus.name
+    if same and config.corpus.name in NAMED_ALIKE:
+        same = Path(config.corpus.root).resolve() == Path(before.corpus.root).resolve()
+    if not same:
+        return set()
+    split = Split.load(run.split)
+    names = {*split.speakers("train"), *split.speakers("val")}
+    return names | {name.split(":", 1)[-1] for name in names}  # a mixture puts the corpus in front
+
+
+def _figures(found: Predictions, features: FeatureSet, task: Task, notes: _Notes) -> dict[str, Any]:
+    speakers = np.array([clip.speaker for clip in features.clips])
+    metrics: dict[str, Any] = {
+        "corpus": features.corpus.name,
+        "classes": list(notes.common),
+        "notes": list(notes.notes),
+        "test": full_figures(found, speakers, task),
+        "clips": {"in_corpus": notes.in_corpus, "scored": len(found.index), "left_out": notes.left_out},
+    }
+    if 1 < len(notes.common) < len(task.classes):
+        columns = np.array([task.classes.index(name) for name in notes.common])
+        known = np.isin(found.label, columns)
+        truth = np.searchsorted(columns, found.label[known])
+        predicted = found.probabilities["fused"][known][:, columns].argmax(axis=1)
+        owner = speakers[found.index[known]]
+        report = class_report(truth, predicted, notes.common)
+        metrics["common"] = report | class_intervals(truth, predicted, owner, len(columns))
+    return metrics
+
+
+def _changed(corpus: CorpusConfig, before: CorpusConfig) -> list[str]:
+    """The words that turn the corpus settings of the run into those of the other corpus."""
+    words = []
+    for f in fields(corpus):
+        value = getattr(corpus, f.name)
+        if f.name != "synthetic" and value != getattr(before, f.name) and value is not None:
+            text = json.dumps(value) if isinstance(value, dict) else str(value)
+            words.append(f"'corpus.{f.name}={text}'")
+    return words
