@@ -23,8 +23,9 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from deiii.data.command_line.door import Command, run
 from deiii.data.config.schema import Config
-from deiii.data.config.words import read_settings, run
+from deiii.data.config.words import read_settings
 from deiii.data.corpora.scan import scan_corpus
 from deiii.data.tools.atomic_files import write_json, write_text
 from deiii.data.tools.machine import machine
@@ -239,6 +240,7 @@ def origin(runs: Sequence[Path], seeds: Sequence[int]) -> tuple[dict[str, Any], 
 def arguments(name: str, about: str | None) -> argparse.ArgumentParser:
     """A parser with the arguments of every benchmark of many runs: settings, seeds, folder, jobs."""
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog=f"python -m benchmarks.{name}",
         description=about,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -299,4 +301,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run(main))
+    raise SystemExit(run(lambda: Command(main)))

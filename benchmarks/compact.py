@@ -30,7 +30,7 @@ def clip_flow(method: str, frames: np.ndarray, engine: RaftEngine | None) -> np.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--method", default="raft", choices=("raft", "dis"))
     parser.add_argument("--frames", type=int, default=33)
     options = parser.parse_args()

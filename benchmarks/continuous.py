@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ablation import AUDIO_ONLY, FILES, FRAMES_ONLY, SETTINGS, arguments, origin
+from deiii.data.command_line.door import Command, run
 from deiii.data.config.schema import Config
-from deiii.data.config.words import read_settings, run
+from deiii.data.config.words import read_settings
 from deiii.data.corpora.scan import scan_corpus
 from deiii.data.tools.atomic_files import write_json, write_text
 from deiii.data.tools.machine import machine
@@ -134,4 +135,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run(main))
+    raise SystemExit(run(lambda: Command(main)))

@@ -53,7 +53,9 @@ def difference(rows: list[dict[str, float]], others: list[dict[str, float]]) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ddp", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="python -m benchmarks.ddp", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--epochs", type=int, default=6, help="of a timed run (default: %(default)s)")
     args = parser.parse_args()
     found: dict[str, dict] = {"seconds": {}, "speedup": {}, "loss_difference": {}}

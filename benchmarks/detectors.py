@@ -36,7 +36,7 @@ def test_images(folder: Path, size: int) -> list[np.ndarray]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--size", type=int, default=320, help="longer side of the images in px")
     options = parser.parse_args()

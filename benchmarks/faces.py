@@ -139,7 +139,7 @@ def steadiness(ours: list[dict], others: list[np.ndarray], config: FacesConfig) 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument(
         "clips", nargs="*", help="media files; DEIII_TEST_DATA's GRID clips where none is given"
     )

@@ -104,7 +104,7 @@ def synthetic(clips: int, compared: dict[str, Method]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--updates", type=int, default=20, help="RAFT's updates on FlyingChairs")
     parser.add_argument("--synthetic", type=int, default=4, help="number of synthetic clips")
     options = parser.parse_args()

@@ -137,7 +137,7 @@ def measure(model: str, frames: torch.Tensor, runs: int, rates: dict[str, float]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=list(FILES), choices=list(FILES))
     parser.add_argument("--batch", type=int, default=256, help="pairs per batch")
     parser.add_argument("--runs", type=int, default=5)

@@ -162,7 +162,7 @@ def _many_clips(root: Path, clips: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--clips", type=int, default=320)
     parser.add_argument("--cache", type=Path, default=Path("bench-cache/loader"))

@@ -89,7 +89,7 @@ def _status(name: str) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=int, nargs="+", default=[2000, 8000])
     options = parser.parse_args()
     found = []

@@ -99,7 +99,7 @@ def measure(cache: Path, clips: int, frames: int, words: list[str]) -> dict[str,
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.object_store", description=__doc__.split("\n")[0]
+        allow_abbrev=False, prog="python -m benchmarks.object_store", description=__doc__.split("\n")[0]
     )
     parser.add_argument("--clips", type=int, default=160, help="default: %(default)s, of 3.8 MB")
     parser.add_argument("--frames", type=int, default=60, help="of a clip (default: %(default)s)")

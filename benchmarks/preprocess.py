@@ -67,7 +67,7 @@ def overhead(clips: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--speakers", type=int, default=8, help="number of speakers with 8 clips each")
     parser.add_argument("--flow", choices=("raft", "dis"), help="default: raft where its weights are found")

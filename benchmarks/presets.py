@@ -137,7 +137,7 @@ def markdown(rows: list[dict], where: str, clips: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--presets", type=lambda t: t.split(","), default=list(PRESETS))
     parser.add_argument("--device", default="auto")

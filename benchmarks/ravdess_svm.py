@@ -162,7 +162,7 @@ def against(folder: Path, clips: Sequence[Clip], right: Mapping[str, np.ndarray]
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("settings", nargs="*", default=[], metavar="KEY=VALUE")
     parser.add_argument("--workers", type=int, default=2)

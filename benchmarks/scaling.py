@@ -147,7 +147,9 @@ def table(rows: list[dict[str, float | str]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="python -m benchmarks.scaling", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("assumed", nargs="*", metavar="NAME=NUMBER", help="replace an assumption")
     args = parser.parse_args()
     names = {f.name for f in fields(Assumed)}

@@ -7,7 +7,7 @@
 Both ways run the trainer's own epoch (`deiii.model.training.trainer.Trainer`) with the same network, seeds
 and number of steps. They alternate, and ``stall`` is the additional time as a share, median over the runs.
 Only training steps are timed, without validation. ``--variants`` also times epochs in float32, in bfloat16,
-compiled, and with freed memory returned to the system (`deiii.data.tools.malloc`), on the batch in
+compiled, and with freed memory returned to the system (`deiii.data.tools.processes.malloc`), on the batch in
 memory. FLOPs are counted by PyTorch, forward and backward.
 """
 
@@ -33,7 +33,7 @@ from deiii.data.loader.batch import Batch
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.loader import Loader
 from deiii.data.tools.devices import pick_device
-from deiii.data.tools.malloc import keep_freed_memory
+from deiii.data.tools.processes.malloc import keep_freed_memory
 from deiii.model.distributed.devices import make_deterministic, seed_all
 from deiii.model.distributed.ranks import Ranks
 from deiii.model.network.task import Task
@@ -140,7 +140,7 @@ def variants(features: FeatureSet, config: Config, device: torch.device, runs: i
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--preset", default="configs/tiny.yaml")
     parser.add_argument("--clips", type=int, default=640)
     parser.add_argument("--frames", type=int, default=40)

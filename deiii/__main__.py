@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
+from importlib.metadata import version
 
-from deiii.data.config.words import parse_arguments, run
-from deiii.model import commands as model_commands
-from deiii.pipeline import commands as pipeline_commands
+from deiii.data.command_line.door import Command, run
 
 DESCRIPTION = """deiii turns raw clips into cached features and trains an emotion classifier on them.
 
@@ -16,30 +16,35 @@ DESCRIPTION = """deiii turns raw clips into cached features and trains an emotio
 
 CONFIG     a YAML file, or the bare name of a config that comes with deiii (ravdess, tiny)
 KEY=VALUE  one setting, e.g. faces.size=128; `deiii settings` lists all of them
---OPTION   what is not a setting; `deiii COMMAND --help` lists a command's options
+--OPTION   what is not a setting; `deiii help COMMAND` lists a command's options
 """
 EPILOG = """example, from nothing to an evaluated network:
   deiii preprocess synthetic
   deiii train synthetic tiny train.run=runs/demo
   deiii evaluate runs/demo"""
-GROUPS = (("Preprocessing", pipeline_commands), ("Training and prediction", model_commands))
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``deiii``; each of its commands sets ``action``, the function that runs it."""
+    from deiii.model.commands import add_commands as add_model_commands
+    from deiii.pipeline.commands import add_commands as add_pipeline_commands
+
     parser = argparse.ArgumentParser(
         prog="deiii",
         usage="deiii COMMAND ...",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"deiii {version('deiii')}")
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", help=argparse.SUPPRESS, prog="deiii"
     )
+    groups = (("Preprocessing", add_pipeline_commands), ("Training and prediction", add_model_commands))
     listing = ""
-    for title, group in GROUPS:
+    for title, add_commands in groups:
         before = set(commands.choices)
-        group.add_commands(commands)
+        add_commands(commands)
         listing += f"\n{title}:\n"
         for choice in commands._choices_actions:
             if choice.dest not in before:
@@ -50,8 +55,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status: 0 done, 1 an error, 130 interrupted by Ctrl-C or SIGTERM."""
+    return run(partial(_parse, argv))
+
+
+def _parse(argv: Sequence[str] | None) -> Command:
+    # Imported here, where `run` handles Ctrl-C already.
+    from deiii.data.config.words import parse_arguments
+
     args = parse_arguments(build_parser(), argv)
-    return run(lambda: args.action(args), args.go_on)
+    return Command(partial(args.action, args), args.when_stopped, args.debug)
 
 
 if __name__ == "__main__":

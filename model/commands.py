@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
+from deiii.data.command_line.numbers import seconds, whole_number, whole_numbers
+from deiii.data.config.schema_fields import MOST_SEED
 from deiii.data.config.words import (
     add_command,
     add_settings,
@@ -13,9 +16,11 @@ from deiii.data.config.words import (
     split_words,
     take_overrides,
 )
-from deiii.data.tools.signals import INTERRUPTED
+from deiii.data.tools.processes.signals import INTERRUPTED
 
-RESUME = "add --resume to the same command to continue (with make: ARGS=--resume)"
+RESUME = "finished work is kept: add --resume to the same command to continue (with make: ARGS=--resume)"
+MOST_RUNS = 1000  # folds, and runs at a time
+LONGEST_WINDOW_S = 3600.0
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -41,13 +46,13 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
             "train ravdess base train.run=runs/ravdess",
             "train ravdess base train.run=runs/ravdess --resume",
         ],
+        when_stopped=RESUME,
     )
     add_settings(sub)
     sub.add_argument(
         "--resume", action="store_true", help="continue the run in train.run; start it if there is none"
     )
     sub.add_argument("--quiet", action="store_true", help="show no progress bars")
-    sub.set_defaults(go_on=RESUME)
 
 
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:
@@ -58,12 +63,13 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         help="score a run on its test speakers",
         description="Score the best checkpoint of a run on its test speakers; write metrics.json, "
         "predictions.csv, figures and report.html into the run folder. The settings are those "
-        "stored with the run. A run is scored once.",
+        "stored with the run. A run is scored once, when its training has come to its end.",
         examples=[
             "evaluate runs/latest",
             "evaluate runs/latest cache=/data/cache train.device=cpu",
             "evaluate runs/ravdess --on crema_d corpus.root=/data/CREMA-D",
         ],
+        when_stopped="this evaluation was not recorded: run the same command again",
     )
     sub.add_argument("run", metavar="RUN", help="run folder, e.g. runs/latest")
     sub.add_argument(
@@ -87,6 +93,11 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     twice.add_argument(
         "--keep", action="store_true", help="if the run was scored before, print that result; else score it"
     )
+    sub.add_argument(
+        "--unfinished",
+        action="store_true",
+        help="score a run whose training was interrupted by its best epoch so far, and record that",
+    )
 
 
 def _add_crossval(commands: argparse._SubParsersAction) -> None:
@@ -99,16 +110,28 @@ def _add_crossval(commands: argparse._SubParsersAction) -> None:
         "for each, crossval.json, crossval.md and confusion.png into train.run. Finished runs "
         "are kept, so the same command continues a stopped cross-validation.",
         examples=["crossval ravdess_audio train.run=runs/ravdess_audio --seeds 0,1,2"],
+        when_stopped="finished runs are kept: run the same command again to continue",
     )
     add_settings(sub)
     sub.add_argument(
-        "--seeds", type=_numbers, default=[0], metavar="0,1,2", help="seeds of the runs (default: 0)"
+        "--seeds",
+        type=whole_numbers(0, MOST_SEED),
+        default=[0],
+        metavar="0,1,2",
+        help="seeds of the runs (default: 0)",
     )
     sub.add_argument(
-        "--folds", type=_numbers, metavar="0,1", help="test folds (default: all of the protocol)"
+        "--folds",
+        type=whole_numbers(0, MOST_RUNS),
+        metavar="0,1",
+        help="test folds (default: all of the protocol)",
     )
     sub.add_argument(
-        "--jobs", type=int, default=0, metavar="N", help="runs at a time (default: one for each GPU, else 1)"
+        "--jobs",
+        type=whole_number(0, MOST_RUNS),
+        default=0,
+        metavar="N",
+        help="runs at a time (default: one for each GPU, else 1)",
     )
     sub.add_argument("--quiet", action="store_true", help="show no progress bars")
 
@@ -139,11 +162,13 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
         "probabilities, attributes, the contribution of each input and the quality of the face "
         "track. Prints a table; writes <name>.json for each file and predictions.csv.",
         examples=["predict runs/latest clip.mp4", "predict runs/latest folder/ --overlay overlays/"],
+        when_stopped="JSON files of finished media are kept; the same command predicts for all media again",
     )
     sub.add_argument("run", metavar="RUN", help="run folder or exported folder, e.g. runs/latest")
     sub.add_argument(
         "words",
-        nargs="+",
+        nargs="*",
+        default=[],
         metavar="MEDIA|KEY=VALUE",
         help="media files, or folders that hold some; settings of this machine, e.g. train.device=cpu or "
         "faces.weights=/w/face_detection_yunet_2023mar.onnx",
@@ -163,8 +188,9 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="allow settings that change what a stage computes, although the network was trained without",
     )
-    sub.add_argument("--window", type=float, metavar="S", help="length of the sliding window in s")
-    sub.add_argument("--hop", type=float, metavar="S", help="distance between windows in s (default: 0.2)")
+    time = seconds(LONGEST_WINDOW_S)
+    sub.add_argument("--window", type=time, metavar="S", help="length of the sliding window in s")
+    sub.add_argument("--hop", type=time, metavar="S", help="distance between windows in s (default: 0.2)")
     sub.add_argument("--quiet", action="store_true", help="show no progress bars")
 
 
@@ -178,6 +204,7 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:
         "run and its difference from the first, with 95 % t intervals over "
         "speakers, paired. Writes a table and figures.",
         examples=["compare runs/base runs/changed --out runs/compare"],
+        when_stopped="run the same command again",
     )
     sub.add_argument("runs", metavar="RUN", nargs="+", help="run folders; the first is the reference")
     sub.add_argument("--out", default="runs/compare", help="folder to write (default: %(default)s)")
@@ -192,6 +219,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
         description="Write the weights of a run, its preprocessing, labels, a model card and a torch.export "
         "program into one folder that can be used without the caches.",
         examples=["export runs/latest exported"],
+        when_stopped="the exported folder is not complete: run the same command again",
     )
     sub.add_argument("run", metavar="RUN", help="run folder, e.g. runs/latest")
     sub.add_argument("folder", metavar="FOLDER", help="folder to write")
@@ -230,24 +258,16 @@ def _crossval(args: argparse.Namespace) -> int:
     return 0
 
 
-def _numbers(text: str) -> list[int]:
-    return [int(word) for word in text.split(",")]
-
-
 def _evaluate(args: argparse.Namespace) -> int:
     from deiii.model.evaluation.evaluate import evaluate, summary
-    from deiii.model.training.run_folder import RunFolder
 
     if args.on:
         return _evaluate_on(args)
     given = take_overrides(args.settings, ["cache", "train.device"], "evaluate")
-    run = RunFolder(args.run)
-    if args.keep and run.metrics_json.exists():
-        metrics, report = run.read_metrics(), run.report
-    else:
-        metrics, report = evaluate(
-            args.run, cache=given.get("cache"), device=given.get("train.device"), again=args.again
-        )
+    metrics, report = evaluate(
+        args.run, cache=given.get("cache"), device=given.get("train.device"),
+        again=args.again, keep=args.keep, unfinished=args.unfinished,
+    )  # fmt: skip
     print(summary(metrics))
     print(f"report: {report}")
     return 0
@@ -269,7 +289,14 @@ def _evaluate_on(args: argparse.Namespace) -> int:
 
 def _predict(args: argparse.Namespace) -> int:
     from deiii.model.prediction.files import NO_OVERLAY, predict_files
+    from deiii.model.training.run_folder import RunError
 
+    if not Path(args.run).is_dir():
+        what = "a file" if Path(args.run).exists() else "not there"
+        raise RunError(
+            f"{args.run} is {what}; the first word names a run folder or an exported folder, the others name "
+            "media files: deiii predict RUN clip.mp4"
+        )
     media, settings = split_words(args.words)
     device = "auto"
     for word in [word for word in settings if word.startswith("train.device=")]:

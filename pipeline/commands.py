@@ -9,6 +9,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from deiii.data.command_line.door import NOTHING_DONE
+from deiii.data.command_line.numbers import whole_number
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import (
     HELP,
@@ -48,6 +50,7 @@ def _add_preprocess(commands: argparse._SubParsersAction) -> None:
             "preprocess ravdess corpus.root=/data/RAVDESS workers=8",
             "preprocess table tiny corpus.root=/clips corpus.table=/clips/clips.csv",
         ],
+        when_stopped="finished shards are kept: run the same command again to continue",
     )
     add_settings(sub)
 
@@ -62,6 +65,7 @@ def _add_verify(commands: argparse._SubParsersAction) -> None:
         "digests. Nothing is changed. The exit status is 1 if a file is damaged, missing or not "
         "listed.",
         examples=["verify cache=/data/cache"],
+        when_stopped=NOTHING_DONE,
     )
     add_settings(sub)
 
@@ -76,6 +80,7 @@ def _add_synthesize(commands: argparse._SubParsersAction) -> None:
         "table of their labels, in corpus.root. A stopped run continues; finished clips are "
         "kept.",
         examples=["synthesize corpus.root=raw/synthetic corpus.synthetic.speakers=24"],
+        when_stopped="finished clips are kept: run the same command again to continue",
     )
     add_settings(sub)
 
@@ -89,6 +94,7 @@ def _add_settings_list(commands: argparse._SubParsersAction) -> None:
         description="Print every setting with its value after the given configs and KEY=VALUE words, and "
         "its meaning.",
         examples=["settings", "settings ravdess base"],
+        when_stopped=NOTHING_DONE,
     )
     add_settings(sub)
 
@@ -103,6 +109,7 @@ def _add_pack(commands: argparse._SubParsersAction) -> None:
         "The cache is kept. An archive cannot be trained on; `deiii unpack` restores it. A "
         "stopped run continues. Needs hdf5plugin: pip install 'deiii[archive]'.",
         examples=["pack cache archive"],
+        when_stopped="finished shards are kept: run the same command again to continue",
     )
     sub.add_argument("cache", metavar="CACHE", help="folder of the cache to read")
     sub.add_argument("archive", metavar="ARCHIVE", help="folder to write")
@@ -117,6 +124,7 @@ def _add_unpack(commands: argparse._SubParsersAction) -> None:
         description="Restore the cache that `deiii pack` compressed, and check each shard against its "
         "digest. The archive is kept. A stopped run continues.",
         examples=["unpack archive cache"],
+        when_stopped="finished shards are kept: run the same command again to continue",
     )
     sub.add_argument("archive", metavar="ARCHIVE", help="folder of the archive to read")
     sub.add_argument("cache", metavar="CACHE", help="folder to write")
@@ -133,13 +141,18 @@ def _add_inspect(commands: argparse._SubParsersAction) -> None:
         "its audio. With --worst, draw instead the clips of a preprocessed corpus that have the "
         "smallest share of frames with a valid face.",
         examples=["inspect clip.mp4 faces.size=128", "inspect --worst 20 ravdess cache=/data/cache"],
+        when_stopped="finished pictures and videos are kept; the same command draws all of them again",
     )
     sub.add_argument(
-        "words", nargs="*", default=[], metavar="MEDIA|CONFIG|KEY=VALUE", help=f"media files; {HELP}"
+        "words",
+        nargs="*",
+        default=[],
+        metavar="MEDIA|CONFIG|KEY=VALUE",
+        help=f"media files, or folders that hold some; {HELP}",
     )
     sub.add_argument(
         "--worst",
-        type=int,
+        type=whole_number(1, 10_000),
         default=0,
         metavar="N",
         help="draw the N worst clips of the preprocessed corpus that the settings name",
@@ -160,6 +173,7 @@ def _add_download(commands: argparse._SubParsersAction) -> None:
             "download ravdess corpus.root=/data/RAVDESS",
             "download crema_d corpus.root=/data/CREMA-D --part audio --accept-licence",
         ],
+        when_stopped="finished files are kept: run the same command again to continue",
     )
     sub.add_argument("corpus", metavar="CORPUS", help="ravdess or crema_d")
     sub.add_argument(
@@ -187,15 +201,18 @@ def _add_doctor(commands: argparse._SubParsersAction) -> None:
         "codecs, weights, memory and disk. Each problem is printed with its cure. The exit "
         "status is 1 if there is one.",
         examples=["doctor", "doctor ravdess corpus.root=/data/RAVDESS"],
+        when_stopped=NOTHING_DONE,
     )
     add_settings(sub)
 
 
 def _preprocess(args: argparse.Namespace) -> int:
     from deiii.data.corpora.scan import scan_corpus
+    from deiii.data.tools.atomic_files import writable_folder
     from deiii.pipeline.preprocess.graph import preprocess
 
     config = read_settings(args.settings)
+    writable_folder(config.cache)  # before a synthetic corpus is generated
     summary = preprocess(config, scan_corpus(config))
     print(summary.table())
     if summary.computed:
@@ -264,25 +281,23 @@ def _download(args: argparse.Namespace) -> int:
 
 
 def _inspect(args: argparse.Namespace) -> int:
+    from deiii.data.corpora.files import expand_folders
     from deiii.data.corpora.scan import scan_corpus
-    from deiii.pipeline.extract import extract
-    from deiii.pipeline.inspect.clips import draw_all, draw_worst
+    from deiii.pipeline.inspect.clips import draw_all, draw_worst, extract_for_drawing
     from deiii.pipeline.preprocess.claim import own_folder
 
     media, settings = split_words(args.words)
     config = read_settings(settings)
-    if not media and args.worst < 1:
+    if not media and not args.worst:
         raise ConfigError("name media files, or give --worst N and the settings of a preprocessed corpus")
-    if args.worst > 0:
+    if args.worst:
         draw_worst(
             config, own_folder(config, scan_corpus(config)), args.worst, Path(args.out), not args.no_video
         )
     if media:
-        clips = ((Path(path).stem, lambda path=path: extract(path, config)) for path in media)
-        if failed := draw_all(clips, config, Path(args.out), not args.no_video, media):
-            print(f"error: {len(failed)} of {len(media)} files could not be drawn: {', '.join(failed[:5])}",
-                  file=sys.stderr)  # fmt: skip
-            return 1
+        files = expand_folders(media)
+        clips = ((path, lambda path=path: extract_for_drawing(path, config)) for path in files)
+        return 1 if draw_all(clips, config, Path(args.out), not args.no_video, files) else 0
     return 0
 
 

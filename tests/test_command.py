@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
@@ -78,16 +79,35 @@ def test_a_reader_that_closes_the_pipe_ends_the_command_quietly():
     ("words", "cure"),
     [
         (["train", "train.run=runs/none"], "add --resume to the same command"),
-        (["settings"], "run the same command again"),
+        (["preprocess"], "finished shards are kept: run the same command again"),
+        (["settings"], "nothing was changed"),
     ],
 )
 def test_ctrl_c_says_how_to_continue(words, cure, capsys, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("deiii.data.config.words.install_stop_handler", lambda: None)
     monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.setattr("deiii.model.commands.read_settings", interrupt)
     monkeypatch.setattr("deiii.pipeline.commands.read_settings", interrupt)
     assert main(words) == 130
     assert cure in capsys.readouterr().err
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"deiii {metadata.version('deiii')}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_options_are_not_abbreviated_and_help_is_a_command(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--hel"])
+    assert caught.value.code == 2
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        main(["help", command])
+    assert caught.value.code == 0
+    assert f"deiii {command}" in capsys.readouterr().out

@@ -213,11 +213,13 @@ def media(folder: Path, videos: list[Path]) -> None:
     for actor in range(1, 25):
         ravdess = folder / f"data/RAVDESS/Actor_{actor:02d}"
         ravdess.mkdir(parents=True)
-        shutil.copy(videos[0], ravdess / f"01-01-03-01-01-01-{actor:02d}.mp4")
-        place(ravdess, f"03-01-03-01-01-01-{actor:02d}.wav")
+        for emotion in ("03", "04"):
+            shutil.copy(videos[0], ravdess / f"01-01-{emotion}-01-01-01-{actor:02d}.mp4")
+            place(ravdess, f"03-01-{emotion}-01-01-01-{actor:02d}.wav")
     for actor in range(1001, 1092, 4):
         (folder / "data/CREMA-D/VideoFlash").mkdir(parents=True, exist_ok=True)
-        shutil.copy(videos[0], folder / f"data/CREMA-D/VideoFlash/{actor}_DFA_ANG_XX.flv")
+        for emotion in ("ANG", "SAD"):
+            shutil.copy(videos[0], folder / f"data/CREMA-D/VideoFlash/{actor}_DFA_{emotion}_XX.flv")
 
 
 def run_command(command: str, folder: Path, background: list | None = None) -> str:

@@ -28,13 +28,15 @@ ROOM_IMPORTS = {
 
 # Folder: its modules and folders, one level a string, the lowest level first.
 ORDER = {
-    "data": ["tools", "config", "corpora encoders", "cache", "loader"],
+    "data": ["tools", "config", "command_line corpora encoders", "cache", "loader"],
+    "data/command_line": ["door numbers"],
     "data/tools": [
-        "canonical_json devices machine malloc numba_jit pictures progress signals writer_lock",
+        "canonical_json counts devices machine numba_jit os_errors pictures progress writer_lock",
         "atomic_files shapes",
-        "fetch",
+        "fetch processes",
         "weights",
     ],
+    "data/tools/processes": ["main_guard malloc signals", "pool"],
     "data/config": [
         "plugins schema_fields strict_yaml suggest",
         "schema_encoders schema_preprocess schema_train",
@@ -133,8 +135,9 @@ ORDER = {
     ],
     "model/distributed": ["devices", "ranks", "layers"],
     "model/training": [
-        "checkpoint gather_batch loaders monitor optim parts run_folder",
-        "losses origin trained",
+        "checkpoint gather_batch loaders monitor optim parts",
+        "losses run_folder",
+        "origin trained",
         "scoring step",
         "trainer",
         "train",
@@ -142,8 +145,9 @@ ORDER = {
     "model/training/step": ["launch sums", "step", "graphs"],
     "model/evaluation": [
         "figures mistakes predictions",
-        "compare crossval_report report",
+        "crossval_report report",
         "evaluate",
+        "compare",
         "many_runs other_corpus",
         "crossval",
     ],

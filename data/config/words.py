@@ -1,4 +1,4 @@
-"""The grammar that all commands share: runs or media files, then settings; errors are printed in one line.
+"""The grammar that all commands share: runs or media files, then settings.
 
     deiii COMMAND [RUN | MEDIA ...] [CONFIG | KEY=VALUE ...] [--OPTION ...]
 
@@ -11,10 +11,7 @@ A CONFIG is the path of a YAML file, or the bare name of a config that comes wit
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import select
-import signal
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -24,10 +21,8 @@ from deiii.data.config.load import load_config, shipped_configs
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.suggest import did_you_mean
-from deiii.data.tools.signals import INTERRUPTED, install_stop_handler
 
 HELP = "config files, bare names of configs that come with deiii (ravdess, tiny), and KEY=VALUE settings"
-GO_ON = "run the same command again to continue"
 OPEN_ENDED = ("settings", "words", "runs")  # positional arguments that take any number of words
 YAML = (".yaml", ".yml")
 OVERRIDE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*=")
@@ -41,6 +36,7 @@ def add_command(
     help: str,
     description: str,
     examples: Sequence[str],
+    when_stopped: str,
 ) -> argparse.ArgumentParser:
     """Add a command to ``deiii``.
 
@@ -51,6 +47,7 @@ def add_command(
         help: one line for the list of all commands.
         description: what the command reads, does and writes.
         examples: command lines without ``deiii``, shown at the end of the command's help.
+        when_stopped: printed after Ctrl-C: what is kept, and how to continue.
 
     Returns:
         The command's parser, to which its arguments are added.
@@ -62,8 +59,10 @@ def add_command(
         description=textwrap.fill(description, 79),
         epilog=f"examples:\n{lines}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    parser.set_defaults(action=action)
+    parser.set_defaults(action=action, when_stopped=when_stopped)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
@@ -80,17 +79,19 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None 
         argv: the words after ``deiii``; those of this process where not given.
 
     Returns:
-        The arguments of the command, with ``go_on``, the advice to print after Ctrl-C.
+        The arguments of the command, with ``action`` and ``when_stopped`` as `add_command` was given them.
 
     Raises:
         SystemExit: with status 2 and a message on stderr for an unknown command or option, and for words
-            that the command does not take; with status 0 after ``--help``.
+            that the command does not take; with status 0 after ``--help``, ``--version`` and ``help``.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words:
         parser.print_help(sys.stderr)
         parser.exit(2, "\nerror: name a command\n")
     commands = _commands(parser)
+    if words[0] == "help":
+        words = [*words[1:2], "--help"]
     if not words[0].startswith("-") and words[0] not in commands:
         hint = did_you_mean(words[0], commands)
         parser.exit(2, f"error: unknown command {words[0]!r}{hint}\n`deiii --help` lists all commands\n")
@@ -106,7 +107,6 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None 
         if name is None:
             command.error(f"too many words: {' '.join(rest)}")
         setattr(args, name, [*getattr(args, name), *rest])
-    args.go_on = getattr(args, "go_on", GO_ON)
     return args
 
 
@@ -196,42 +196,3 @@ def take_overrides(words: Sequence[str], allowed: Sequence[str], command: str) -
             raise ConfigError(f"{word!r} has no value; write {key}=VALUE or leave it out")
         found[key] = value
     return found
-
-
-def run(main: Callable[[], int], go_on: str = GO_ON) -> int:
-    """Run a command: print its errors in one line, and end alike after Ctrl-C and SIGTERM.
-
-    Args:
-        main: the command.
-        go_on: advice to print after Ctrl-C or SIGTERM.
-
-    Returns:
-        The exit status: the command's own; 1 for an error, which is printed in one line; 130 after
-        Ctrl-C or SIGTERM. Plain ValueError and RuntimeError are defects of the program and are raised.
-    """
-    install_stop_handler()
-    try:
-        status = main()
-        sys.stdout.flush()  # here, so that a reader that went away is noticed
-        return status
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python's own shutdown must not be interrupted
-        print(f"\nstopped; finished work is kept: {go_on}", file=sys.stderr)
-        return INTERRUPTED
-    except (ValueError, OSError, RuntimeError) as error:
-        if isinstance(error, BrokenPipeError) and _stdout_is_closed():
-            return 1
-        if type(error) in (ValueError, RuntimeError):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-
-
-def _stdout_is_closed() -> bool:
-    """Whether the reader of stdout went away, as ``head`` does; if so, discard what is left to print."""
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)
-    closed = any(event & select.POLLERR for _, event in poll.poll(0))
-    if closed:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return closed

@@ -56,6 +56,31 @@ def media_files(root: Path, suffixes: Iterable[str]) -> list[str]:
     return sorted(path.as_posix() for path in _walk(root) if path.name.lower().endswith(wanted))
 
 
+class MediaError(ValueError):
+    """There is no media file to work on; the message says what was looked for."""
+
+
+def expand_folders(words: Iterable[str]) -> list[str]:
+    """Replace each folder by the media files in it and below it; other words, also missing files, stay.
+
+    Raises:
+        MediaError: a folder holds no media files.
+
+    >>> expand_folders(["a.mp4", "a.mp4"])
+    ['a.mp4']
+    """
+    files: list[str] = []
+    for word in words:
+        if not os.path.isdir(word):
+            files.append(word)
+            continue
+        inside = media_files(Path(word), VIDEO + AUDIO)
+        if not inside:
+            raise MediaError(f"{word} holds no media files ({', '.join(VIDEO + AUDIO)})")
+        files += [str(Path(word) / name) for name in inside]
+    return list(dict.fromkeys(files))
+
+
 def passed_over(root: Path) -> str:
     """A sentence that counts the files under the root that are no recordings, by suffix; empty without any.
 

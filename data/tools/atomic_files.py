@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,6 +88,24 @@ def remove_temporary(folder: str | Path) -> int:
     for path in stale:
         path.unlink(missing_ok=True)
     return len(stale)
+
+
+def writable_folder(path: str | Path) -> Path:
+    """Make a folder, and check that files can be written into it; call it before work whose results go there.
+
+    Raises:
+        OSError: the folder cannot be made or written; the error names it.
+
+    >>> writable_folder("out").is_dir()  # doctest: +SKIP
+    True
+    """
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryFile(dir=path, prefix=".", suffix=TEMPORARY):
+            return path
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def refuse_input_as_output(target: str | Path, inputs: Iterable[str | Path]) -> None:

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from deiii.data.tools.atomic_files import write_text
+from deiii.data.tools.atomic_files import writable_folder, write_text
+from deiii.data.tools.counts import counted
+from deiii.model.evaluation.evaluate import unfinished_training
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
 from deiii.model.intervals import CCC_LIMITS, OVER_SPEAKERS, speaker_interval
@@ -38,11 +41,13 @@ class EvaluatedRun:
         name: the path of the run folder, as it was given.
         classes: class names, in the order that training numbered them.
         table: the predictions.
+        unfinished: a sentence on a run that was scored before the end of its training, else empty.
     """
 
     name: str
     classes: tuple[str, ...]
     table: PredictionTable
+    unfinished: str = ""
 
     @classmethod
     def read(cls, path: str | Path) -> EvaluatedRun:
@@ -53,12 +58,13 @@ class EvaluatedRun:
         """
         run = RunFolder(path)
         classes = tuple(run.read_info()["classes"])
-        return cls(str(path), classes, read_predictions(run.predictions))
+        unfinished = unfinished_training(run.read_metrics())
+        return cls(str(path), classes, read_predictions(run.predictions), unfinished)
 
     def select(self, clips: Sequence[str]) -> EvaluatedRun:
         """Return the run with some of its clips, in the given order."""
         place = {clip: row for row, clip in enumerate(self.table.clips)}
-        return EvaluatedRun(self.name, self.classes, self.table.select([place[clip] for clip in clips]))
+        return replace(self, table=self.table.select([place[clip] for clip in clips]))
 
     def figures(self) -> Figures:
         """Return each figure as a function of row numbers."""
@@ -118,14 +124,34 @@ def compare(runs: Sequence[str | Path], out: str | Path) -> str:
         RunError: fewer than two runs, one that was not evaluated, no test clip or figure in common, or
             clips whose labels differ.
     """
-    if len(runs) < 2:
-        raise RunError("name at least two runs to compare, e.g. runs/a runs/b")
-    rows, note = tabulate([EvaluatedRun.read(run) for run in runs])
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_names(runs)
+    evaluated = [EvaluatedRun.read(run) for run in runs]
+    folder = writable_folder(out)
+    rows, note = tabulate(evaluated)
     write_text(folder / "compare.csv", _csv(rows))
     save_png(draw(rows), folder / "compare.png")
     return f"{_text(rows)}\n{note}\ntable: {folder / 'compare.csv'}; figure: {folder / 'compare.png'}"
+
+
+def check_names(runs: Sequence[str | Path]) -> None:
+    """Refuse what cannot be compared.
+
+    Raises:
+        RunError: fewer than two runs, a run that is named twice, or a folder without a run.
+    """
+    seen: dict[str, str | Path] = {}
+    for run in runs:
+        RunFolder(run).read_info()
+        real = os.path.realpath(run)
+        if real in seen:
+            raise RunError(f"{run} is named twice{'' if seen[real] == run else f', also as {seen[real]}'}; "
+                           "name different runs")  # fmt: skip
+        seen[real] = run
+    if len(runs) < 2:
+        raise RunError(
+            f"only {', '.join(map(str, runs)) or 'no run'} is named; name two runs or more: "
+            "deiii compare runs/a runs/b"
+        )
 
 
 def tabulate(runs: Sequence[EvaluatedRun]) -> tuple[list[Row], str]:
@@ -197,8 +223,8 @@ def _describe_clips(runs: Sequence[EvaluatedRun], shared: PredictionTable) -> st
     note = f"{len(shared)} test clips of {speakers} speakers that all runs scored; 95 % {OVER_SPEAKERS}"
     left_out = [(len(run.table) - len(shared), run.name) for run in runs if len(run.table) > len(shared)]
     if left_out:
-        note += "; left out: " + ", ".join(f"{count} clips of {name}" for count, name in left_out)
-    return note
+        note += "; left out: " + ", ".join(f"{counted(n, 'clip')} of {name}" for n, name in left_out)
+    return "\n".join([note, *(f"{run.name}: {run.unfinished}" for run in runs if run.unfinished)])
 
 
 def draw(rows: Sequence[Row]) -> Figure:

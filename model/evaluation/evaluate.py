@@ -20,6 +20,7 @@ from deiii.data.corpora.splits import Split
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.atomic_files import file_sha256, write_json
 from deiii.data.tools.devices import pick_device
+from deiii.data.tools.writer_lock import writer_lock
 from deiii.model.evaluation.mistakes import worst_mistakes
 from deiii.model.evaluation.predictions import PredictionTable, write_predictions
 from deiii.model.evaluation.report import write_report
@@ -41,7 +42,12 @@ EVALUATE_CURE = (
 
 
 def evaluate(
-    path: str | Path, cache: str | None = None, device: str | None = None, again: bool = False
+    path: str | Path,
+    cache: str | None = None,
+    device: str | None = None,
+    again: bool = False,
+    keep: bool = False,
+    unfinished: bool = False,
 ) -> tuple[dict[str, Any], Path]:
     """Score a run, once; writes ``metrics.json``, ``predictions.csv``, ``figures/`` and ``report.html``.
 
@@ -51,16 +57,31 @@ def evaluate(
         device: auto, cpu or cuda; as in training where not given.
         again: score a run that was scored before. ``run.json``, ``metrics.json`` and the report then say how
             often the test speakers were scored.
+        keep: return the stored result of a run that was scored before.
+        unfinished: score a run whose training did not come to its end. ``metrics.json`` and the report then
+            say so.
 
     Returns:
         what ``metrics.json`` holds, and the path of the report.
 
     Raises:
-        RunError: the run was scored before, or caches, clips or labels are not those of its training.
+        RunError: the run was scored before, its training is not finished, or caches, clips or labels are not
+            those of its training.
+        Locked: the training of the run goes on, or another process scores it.
         CheckpointError: no usable best checkpoint.
         DeviceError: the device is not there.
     """
     run = RunFolder(path)
+    if keep and run.metrics_json.exists():
+        return run.read_metrics(), run.report
+    run.read_info()  # refuses a folder without a run, before the lock writes into it
+    with writer_lock(run.path, wait=False):
+        return _evaluate(run, cache, device, again, unfinished)
+
+
+def _evaluate(
+    run: RunFolder, cache: str | None, device: str | None, again: bool, unfinished: bool
+) -> tuple[dict[str, Any], Path]:
     earlier = run.evaluations()
     if earlier and not again:
         raise RunError(
@@ -68,8 +89,15 @@ def evaluate(
             f"scored once: what is chosen after looking at them is not tested by them. {run.report} has the "
             "result, `deiii evaluate RUN --keep` prints it; --again scores anew and records that"
         )
-    trained = load_network(path)
+    trained = load_network(run.path)
     config, task, info = trained.config, trained.task, dict(trained.info)
+    state = run.training_state(config)
+    if not (state.finished or unfinished):
+        raise RunError(
+            f"the training of {run.path} was interrupted after {state}: a later epoch may be better, and the "
+            "test speakers are scored once. Finish it with `deiii train ... --resume`, or score the best "
+            "epoch so far with --unfinished, which is recorded"
+        )
     if cache is not None:
         config.cache = cache
     target = pick_device(device or config.train.device)
@@ -104,6 +132,7 @@ def evaluate(
         "interval": OVER_SPEAKERS,
         "clips": counts,
         "evaluations": len(earlier) + 1,
+        "training": {"finished": state.finished, "epochs": state.epochs, "planned": state.planned},
     }
     write_predictions(run.predictions, prediction_table(test, features, task))
     report = write_report(run, metrics, info, features, worst_mistakes(test, features, task))
@@ -255,7 +284,22 @@ def summary(metrics: dict[str, Any]) -> str:
     lines.append(f"{clips}, {len(test['per_speaker'])} speakers; {_about_interval(metrics)}")
     if metrics.get("evaluations", 1) > 1:
         lines.append(f"the test speakers were scored {metrics['evaluations']} times")
+    if words := unfinished_training(metrics):
+        lines.append(words)
     return "\n".join(lines)
+
+
+def unfinished_training(metrics: dict[str, Any]) -> str:
+    """Return a sentence on a run that was scored before the end of its training; empty for others.
+
+    >>> unfinished_training({"training": {"finished": False, "epochs": 3, "planned": 25}})
+    'the run was scored before the end of its training, after 3 of 25 epochs'
+    """
+    state = metrics.get("training")  # older files do not record it
+    if not state or state["finished"]:
+        return ""
+    done = f"{state['epochs']} of {state['planned']} epochs"
+    return f"the run was scored before the end of its training, after {done}"
 
 
 def _about_interval(metrics: dict[str, Any]) -> str:

@@ -5,11 +5,11 @@ A run is finished when its ``metrics.json`` exists. An interrupted run continues
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from copy import deepcopy
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -21,12 +21,15 @@ from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.machine import usable_cores
-from deiii.model.evaluation.evaluate import evaluate
+from deiii.data.tools.processes.pool import start_tasks, worker_pool
+from deiii.model.evaluation.evaluate import evaluate, unfinished_training
 from deiii.model.training.origin import check_origin, check_settings
-from deiii.model.training.run_folder import RunFolder
+from deiii.model.training.run_folder import RunError, RunFolder
 from deiii.model.training.train import train
 
 Name = TypeVar("Name")
+
+SAVES_WITHIN = 30.0  # s that a stopped training has to end its step and save its state
 
 REUSE_CURE = "choose another folder with train.run=... (benchmarks: --folder), or remove that run"
 
@@ -39,7 +42,8 @@ def finished(config: Config, tables: dict[str, Corpus] | None = None) -> bool:
         tables: clip tables that were read for other runs; takes the one of this run.
 
     Raises:
-        RunError: the run folder holds a finished run of other settings, clips or labels.
+        RunError: the run folder holds a finished run of other settings, clips or labels, or one that was
+            scored before the end of its training.
         CacheError: the corpus is not in the cache, or was changed since it was preprocessed.
     """
     run = RunFolder(config.train.run)
@@ -56,6 +60,11 @@ def finished(config: Config, tables: dict[str, Corpus] | None = None) -> bool:
             tables[which] = find_corpus(config)
     check_settings(run, config, keys, REUSE_CURE)
     check_origin(run, tables[which], REUSE_CURE)
+    if unfinished_training(run.read_metrics()) or not run.training_state(config).finished:
+        raise RunError(
+            f"{run.path} was scored before the end of its training, so it does not count as finished; remove "
+            "that folder, and the same command trains and scores the run anew"
+        )
     return True
 
 
@@ -114,15 +123,12 @@ def _run_unfinished(configs: Mapping[Name, Config], jobs: int, progress: bool) -
 
 def _in_processes(texts: Mapping[Name, str], jobs: int) -> Iterator[Name]:
     threads = max(1, usable_cores() // jobs)
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        running = {pool.submit(run_one, text, threads): name for name, text in texts.items()}
-        try:
-            for done in as_completed(running):
-                done.result()
-                yield running[done]
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    with worker_pool(jobs, grace_s=SAVES_WITHIN) as pool:
+        running = start_tasks(pool, partial(run_one, threads=threads), texts.values())
+        names = dict(zip(running, texts, strict=True))
+        for done in as_completed(running):
+            done.result()
+            yield names[done]
 
 
 def _on_gpu(config: Config, gpu: int | None) -> Config:

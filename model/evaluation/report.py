@@ -61,6 +61,7 @@ def write_report(
         "run": run.path.resolve().name,
         "epoch": metrics["epoch"],
         "evaluations": metrics.get("evaluations", 1),
+        "training": metrics.get("training", {"finished": True}),
         "classes": info["classes"],
         "clips": {"unlabelled": 0, **metrics["clips"]["test"]},
         "interval": kind_of_interval(metrics),

@@ -28,7 +28,7 @@ from deiii.data.config.schema import Config
 from deiii.data.loader.augment import MEAN, STD
 from deiii.data.loader.augment_audio import DB_CENTRE, DB_SCALE, LEAST_DB
 from deiii.data.loader.batch import Batch
-from deiii.data.tools.atomic_files import atomic_path, write_json, write_text
+from deiii.data.tools.atomic_files import atomic_path, writable_folder, write_json, write_text
 from deiii.model.intervals import kind_of_interval
 from deiii.model.metrics import figure_names
 from deiii.model.rendering import render
@@ -102,6 +102,7 @@ def export(run: str | Path, folder: str | Path, program: bool = True) -> Path:
                 "name a new or empty folder"
             )
     trained = load_network(run)
+    writable_folder(folder)
     network, config, info = trained.network, trained.config, trained.info
     files = RunFolder(run)
     metrics = files.read_metrics() if files.metrics_json.is_file() else None
@@ -114,7 +115,6 @@ def export(run: str | Path, folder: str | Path, program: bool = True) -> Path:
         "versions": info["versions"], "revision": info["revision"],
         "parameters": sum(p.numel() for p in network.parameters()),
     }  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
     if program:
         manifest["program_difference"] = write_program(network.eval(), config, folder / PROGRAM)
     with atomic_path(folder / WEIGHTS) as temporary:

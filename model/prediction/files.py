@@ -11,19 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from deiii.data.cache.outcomes import MACHINE_TROUBLE, ClipError, Outcome, Status
-from deiii.data.corpora.files import AUDIO, VIDEO, media_files
-from deiii.data.tools.atomic_files import refuse_input_as_output, write_json, write_text
+from deiii.data.corpora.files import MediaError, expand_folders
+from deiii.data.tools.atomic_files import refuse_input_as_output, writable_folder, write_json, write_text
 from deiii.data.tools.progress import progress_bar
 from deiii.model.prediction.predictor import Predictor, load
 from deiii.model.prediction.result import Prediction
 
 NO_OVERLAY = "no overlay video"  # begins the note of a file whose overlay could not be drawn
-SUFFIXES = VIDEO + AUDIO
 BAR = 24  # characters
-
-
-class MediaError(ValueError):
-    """There is no media file to predict for; the message says what was looked for."""
 
 
 def predict_files(
@@ -62,6 +57,7 @@ def predict_files(
         MediaError: there are no media files.
     """
     find_media(media)  # report a wrong name before the network is loaded
+    writable_folder(out)
     network = load(run, device, settings, change_preprocessing)
     return predict_loaded(network, media, out, overlay, window_s, hop_s, progress, same_speaker=same_speaker)
 
@@ -78,8 +74,7 @@ def predict_loaded(
     same_speaker: bool = False,
 ) -> list[Prediction]:
     """Do `predict_files` with a loaded network; ``report`` receives the text on each file."""
-    files, out = find_media(media), Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    files, out = find_media(media), writable_folder(out)
     found = []
     names = unique_names(files)
     targets = [_overlay_target(overlay, name, len(files)) for name in names] if overlay is not None else []
@@ -139,21 +134,13 @@ def find_media(words: Sequence[str]) -> list[Path]:
     Raises:
         MediaError: there are none, or a name does not exist.
     """
-    files: list[Path] = []
-    for word in words:
-        path = Path(word)
-        if path.is_dir():
-            inside = [path / name for name in media_files(path, SUFFIXES)]
-            if not inside:
-                raise MediaError(f"{path} holds no media files ({', '.join(SUFFIXES)})")
-            files += inside
-        elif path.exists():
-            files.append(path)
-        else:
+    files = [Path(word) for word in expand_folders(words)]
+    for path in files:
+        if not path.exists():
             raise MediaError(f"{path} does not exist; name media files, or a folder of them")
     if not files:
-        raise MediaError("name at least one media file or folder: deiii predict runs/x clip.mp4")
-    return list(dict.fromkeys(files))
+        raise MediaError("name at least one media file or folder: deiii predict RUN clip.mp4")
+    return files
 
 
 def unique_names(files: Sequence[Path]) -> list[str]:

@@ -1,12 +1,15 @@
-"""The validation figure that selects the epoch, and what can be checked of it before training."""
+"""The validation figure that selects the epoch and ends a training, and what can be checked of it before."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from deiii.data.config.schema import Config
+from deiii.data.config.schema_train import TrainConfig
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.loader.feature_set import FeatureSet
 
@@ -66,6 +69,46 @@ def monitored(row: dict[str, Any], monitor: str) -> float:
             f"train.monitor={monitor}, but the validation clips have no such labels; use train.monitor=auto"
         )
     return figure
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """How far a training came.
+
+    Attributes:
+        epochs: epochs that were trained and validated.
+        planned: ``train.epochs``.
+        waited: epochs since the best one.
+        patience: ``train.patience``; 0 trains all planned epochs.
+
+    >>> TrainingState(3, 25, 1, 0).finished, str(TrainingState(3, 25, 1, 0))
+    (False, '3 of 25 epochs')
+    """
+
+    epochs: int
+    planned: int
+    waited: int
+    patience: int
+
+    @property
+    def finished(self) -> bool:
+        """Whether the training came to its last epoch or to early stopping."""
+        return self.epochs >= self.planned or 0 < self.patience <= self.waited
+
+    def __str__(self) -> str:
+        return f"{self.epochs} of {self.planned} epochs"
+
+
+def training_state(rows: Sequence[Mapping[str, float | None]], settings: TrainConfig) -> TrainingState:
+    """Return how far a training came.
+
+    Args:
+        rows: the metrics of its epochs in order, as ``metrics.csv`` has them.
+        settings: of the training.
+    """
+    results = [(row["val_monitor"], -(row["val_loss"] or 0.0)) for row in rows]
+    best = max(range(len(rows)), key=lambda epoch: (results[epoch], -epoch), default=-1)
+    return TrainingState(len(rows), settings.epochs, len(rows) - 1 - best, settings.patience)
 
 
 def describe(row: dict[str, Any], best: bool) -> str:

@@ -14,7 +14,7 @@ import io
 import json
 import platform
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,10 @@ from deiii.data.cache.stages import stages
 from deiii.data.config.load import changed_settings, parse_stored, to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.config.suggest import did_you_mean
 from deiii.data.tools.atomic_files import file_sha256, remove_temporary, write_json, write_text
 from deiii.data.tools.machine import package_versions, source_revision
+from deiii.model.training.monitor import TrainingState, training_state
 
 PACKAGES = ("torch", "torchvision", "numpy", "librosa", "av", "opencv-contrib-python", "h5py", "dask")
 
@@ -116,10 +118,44 @@ class RunFolder:
         Raises:
             RunError: the folder holds no run.
         """
+        return self._read_json(self.info, self._no_run)
+
+    def _no_run(self) -> str:
+        """Say that the folder holds no run, and where one may be."""
+        if self.path.is_file():
+            return f"{self.path} is a file; a run is a folder, which `deiii train` writes"
+        if not self.path.exists():
+            beside = [folder.name for folder in self.path.parent.glob("*") if (folder / "run.json").is_file()]
+            hint = did_you_mean(self.path.name, beside)
+            return f"there is no run folder {self.path}{hint}; `deiii train` writes one"
+        inside = sorted(folder.name for folder in self.path.glob("*") if (folder / "run.json").is_file())
+        hint = f", but runs are in it: {', '.join(inside[:5])}" if inside else "; `deiii train` writes one"
+        return f"{self.path} holds no run{hint}"
+
+    def _read_json(self, path: Path, missing: Callable[[], str]) -> dict[str, Any]:
+        """Return a JSON file of the run.
+
+        Raises:
+            RunError: there is no such file, with the text of ``missing``, or it is damaged.
+        """
         try:
-            return json.loads(self.info.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RunError(f"{self.path} holds no run; `deiii train` writes one") from None
+            tree = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunError(missing()) from None
+        except ValueError as error:
+            raise RunError(f"{path} is damaged ({error}); train the run again, in a new folder") from None
+        if not isinstance(tree, dict):
+            raise RunError(f"{path} is damaged (no JSON object); train the run again, in a new folder")
+        return tree
+
+    def training_state(self, config: Config) -> TrainingState:
+        """Return how far the training of this run came, by ``metrics.csv``.
+
+        Args:
+            config: the settings of the run.
+        """
+        rows = self.read_history() if self.metrics_csv.exists() else []
+        return training_state(rows, config.train)
 
     def read_metrics(self) -> dict[str, Any]:
         """Return what evaluation recorded in ``metrics.json``.
@@ -130,12 +166,10 @@ class RunFolder:
             RunError: the run has not been evaluated, or other weights of it have: training went on
                 after the evaluation.
         """
-        try:
-            metrics = json.loads(self.metrics_json.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RunError(
-                f"{self.path} has not been evaluated; run `deiii evaluate {self.path}` first"
-            ) from None
+        metrics = self._read_json(
+            self.metrics_json,
+            lambda: f"{self.path} has not been evaluated; run `deiii evaluate {self.path}` first",
+        )
         scored = metrics.get("weights")  # older files do not record it
         if scored and self.best.exists() and scored != file_sha256(self.best):
             raise RunError(

@@ -20,6 +20,7 @@ from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.corpora.splits import make_split
 from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.tools.os_errors import explain
 from deiii.data.tools.weights import RESNET18, digest, resolve
 from deiii.data.tools.writer_lock import writer_lock
 from deiii.model.distributed.devices import make_deterministic, seed_all
@@ -74,8 +75,8 @@ def train(config: Config, resume: bool = False, progress: bool = True) -> dict[s
         if error.errno not in MACHINE_TROUBLE:
             raise
         raise RunError(
-            f"{error}; {path} must be writable and on a disk with free space. The files in it are complete: "
-            "correct this, then continue with --resume"
+            f"{explain(error)}. {path} must be writable and on a disk with free space; the files in it are "
+            "complete: correct this, then continue with --resume"
         ) from error
 
 

@@ -23,14 +23,14 @@ from tqdm import tqdm
 
 from deiii.data.config.schema import Config
 from deiii.data.loader.batch import Batch
-from deiii.data.tools.malloc import keep_freed_memory
+from deiii.data.tools.processes.malloc import keep_freed_memory
+from deiii.data.tools.processes.signals import stop_requests
 from deiii.data.tools.progress import progress_bar
-from deiii.data.tools.signals import stop_requests
 from deiii.model.distributed.layers import connect
 from deiii.model.distributed.ranks import Ranks
 from deiii.model.network.deiii import DEIII, Outputs
 from deiii.model.training import checkpoint
-from deiii.model.training.monitor import describe, monitored
+from deiii.model.training.monitor import TrainingState, describe, monitored
 from deiii.model.training.run_folder import RunFolder
 from deiii.model.training.scoring import score
 from deiii.model.training.step.graphs import StepGraphs
@@ -158,11 +158,15 @@ class Trainer:
         """
         if resume:
             self._restore()
+        if self.history and self.ranks.first:
+            state = self._state()
+            what = f"finished after {state}; nothing is left to train"
+            print(f"{self.run.path}: {what if state.finished else f'continues after {state}'}")
         progress = progress and self.ranks.first
         # Steps are recorded on a stream of their own, and what they share with other work is then on it too.
         stream = nullcontext() if self.graphs is None else own_stream(self.graphs.stream)
         with self._board() as board, stop_requests() as stop, stream:
-            while len(self.history) < self.settings.epochs and not self._patience_over():
+            while not self._state().finished:
                 self._epoch(len(self.history), board, stop, progress)
         return self.history[self.best_epoch]
 
@@ -272,9 +276,9 @@ class Trainer:
         self.training_step.average.swap()
         return row
 
-    def _patience_over(self) -> bool:
-        waited = len(self.history) - 1 - self.best_epoch
-        return 0 < self.settings.patience <= waited
+    def _state(self) -> TrainingState:
+        done, train = len(self.history), self.settings
+        return TrainingState(done, train.epochs, done - 1 - self.best_epoch, train.patience)
 
     def _save(self, path: Path, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
         if self.ranks.first:

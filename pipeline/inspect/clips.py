@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -11,17 +12,34 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from deiii.data.cache.outcomes import MACHINE_TROUBLE
-from deiii.data.cache.stages import FACES
+from deiii.data.cache.stages import FACES, get_stage
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
-from deiii.data.tools.atomic_files import atomic_path, refuse_input_as_output
-from deiii.pipeline.extract import Features, read_cached, read_indices
+from deiii.data.tools.atomic_files import atomic_path, refuse_input_as_output, writable_folder
+from deiii.pipeline.extract import Features, extract, read_cached, read_indices
 from deiii.pipeline.inspect.clip_video import draw_video
 from deiii.pipeline.inspect.contact_sheet import COLUMNS, draw_contact_sheet
 from deiii.pipeline.inspect.source_frames import chosen_frames
 
 OVERVIEW = "worst.png"
 PAGE = 20  # clips on the overview; with more of them the image would be too long
+
+
+class NothingToDraw(ValueError):
+    """A file has neither video frames nor audio that can be decoded; the message says why."""
+
+
+def extract_for_drawing(path: str | Path, config: Config) -> Features:
+    """Compute the features of a media file of which something can be drawn.
+
+    Raises:
+        NothingToDraw: no frame and no audio can be decoded, because the file is missing or is no media file.
+    """
+    features = extract(path, config)
+    if features.frames is None and features.logmel is None and not chosen_frames(features, None, 64, 1):
+        reasons = [o.reason for stage, o in features.outcomes.items() if get_stage(stage).upstream is None]
+        raise NothingToDraw("; ".join(dict.fromkeys(reasons)))
+    return features
 
 
 def draw_all(
@@ -33,10 +51,11 @@ def draw_all(
 ) -> list[str]:
     """Draw a contact sheet and, on request, a video of each clip, and print a line about each.
 
-    A clip that cannot be drawn does not keep the others from being drawn.
+    A clip that cannot be drawn does not keep the others from being drawn; its line goes to standard error.
 
     Args:
-        clips: the name of each clip's files, and a function that returns its features.
+        clips: the name of each clip, and a function that returns its features. The clip's files are named
+            after the last part of its name, without the suffix of a media file.
         config: settings.
         out: folder of the files; it is created if it is missing.
         with_video: draw videos, too.
@@ -45,11 +64,12 @@ def draw_all(
     Returns:
         the names of clips that could not be drawn.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    writable_folder(out)
     failed: list[str] = []
     taken: set[str] = set()
     for name, get in clips:
-        base = safe = re.sub(r"[^\w.-]+", "_", name) or "clip"
+        stem = Path(name).stem if name in inputs else name
+        base = safe = re.sub(r"[^\w.-]+", "_", stem) or "clip"
         n = 2
         while base in taken:  # clips in different folders may have the same name
             base = f"{safe}-{n}"
@@ -70,7 +90,8 @@ def draw_all(
                 raise
             failed.append(name)
             drawn = f"; drawn: {files[0]}" if files else ""
-            print(f"{name}: cannot be drawn ({type(error).__name__}: {error}){drawn}", flush=True)
+            what = "" if isinstance(error, NothingToDraw) else f"{type(error).__name__}: "
+            print(f"error: {name} cannot be drawn: {what}{error}{drawn}", file=sys.stderr, flush=True)
             continue
         print(f"{features.path}: {features.describe()}; {' and '.join(map(str, files))}", flush=True)
     return failed
@@ -93,7 +114,7 @@ def draw_worst(config: Config, corpus: Corpus, count: int, out: Path, with_video
     """
     rows = read_indices(config, corpus)[FACES.name].clips
     order = sorted(corpus.clips, key=lambda c: (rows[c.id].fraction, c.id))[:count]
-    out.mkdir(parents=True, exist_ok=True)
+    writable_folder(out)
     features = [read_cached(config, corpus, clip) for clip in order[:PAGE]]
     _overview([(c.id, f) for c, f in zip(order, features, strict=False)], config, out / OVERVIEW)
     print(f"the {len(order)} clips of {corpus.name} with the smallest share of valid frames:")

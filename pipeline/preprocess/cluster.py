@@ -21,7 +21,8 @@ from deiii.data.cache.stages import get_stage, with_upstream
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.machine import usable_cores
-from deiii.data.tools.signals import block_sigint, check_main_guard, watch_workers
+from deiii.data.tools.processes.main_guard import check_main_guard, watch_workers
+from deiii.data.tools.processes.signals import block_sigint
 from deiii.pipeline.preprocess.cluster_kinds import kubernetes_cluster, local_cluster, slurm_cluster
 
 # Dask settings on this machine. After a worker's first death the clips of its shard are isolated

@@ -15,8 +15,9 @@ from deiii.data.cache.stages import get_stage, import_function
 from deiii.data.config.load import to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
+from deiii.data.tools.os_errors import explain
+from deiii.data.tools.processes.main_guard import refuse_in_worker
 from deiii.data.tools.progress import progress_bar
-from deiii.data.tools.signals import refuse_in_worker
 from deiii.data.tools.writer_lock import writer_lock
 from deiii.pipeline.preprocess.claim import claim_folder, shared_recordings
 from deiii.pipeline.preprocess.cluster import open_cluster, stage_resources
@@ -75,8 +76,8 @@ def preprocess(config: Config, corpus: Corpus, report: Callable[[str], None] = p
             return summarise(config.cache, corpus, indices, seconds, missing, reused)
     except OSError as error:
         raise PreprocessError(
-            f"{error}; the cache folder {config.cache} must be writable and have free space. Finished "
-            "shards are kept: repair this and run the same command again"
+            f"{explain(error)}. The cache folder {config.cache} must be writable and have free space; "
+            "finished shards are kept: correct this, then run the same command again"
         ) from error
 
 

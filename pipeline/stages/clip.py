@@ -18,7 +18,7 @@ from deiii.data.cache.outcomes import MACHINE_TROUBLE, ClipError, Outcome, Stage
 from deiii.data.cache.stages import Stage, get_stage, import_function
 from deiii.data.config.load import parse_config
 from deiii.data.config.schema import Config
-from deiii.data.tools.malloc import keep_freed_memory
+from deiii.data.tools.processes.malloc import keep_freed_memory
 from deiii.pipeline.stages.first_clips import MachineFault
 
 # Errors of the system that a disk or network can cause as well as a file. FFmpeg reports damaged files with

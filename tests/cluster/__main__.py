@@ -24,7 +24,9 @@ INSIDE = "DEIII_TEST_CLUSTER"  # set when this process has a network of its own
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.cluster", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="python -m tests.cluster", description=__doc__.splitlines()[0]
+    )
     parser.add_argument(
         "--short", action="store_true", help="only the scenario of a worker without the shared files"
     )

@@ -21,7 +21,9 @@ from tests.faults.workspace import open_workspace
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="python -m tests.faults", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--short", action="store_true", help="only the short form, as in `make test`")
     parser.add_argument("--group", nargs="+", type=int, help="numbers of groups, 1 to 12")
     parser.add_argument("--only", help="faults whose name contains this text")

@@ -10,7 +10,7 @@ import pytest
 
 from deiii.__main__ import main
 from deiii.data.corpora.splits import Split
-from deiii.data.tools.signals import INTERRUPTED
+from deiii.data.tools.processes.signals import INTERRUPTED
 from tests.helpers.clips import sound_corpus
 
 

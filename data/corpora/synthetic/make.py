@@ -10,8 +10,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from functools import partial
@@ -28,8 +26,9 @@ from deiii.data.corpora.synthetic.voice import SAMPLE_RATE, render_voice
 from deiii.data.corpora.synthetic.write import write_clip
 from deiii.data.tools.atomic_files import remove_temporary, write_json, write_text
 from deiii.data.tools.machine import usable_cores
+from deiii.data.tools.processes.main_guard import check_main_guard, refuse_in_worker, watch_workers
+from deiii.data.tools.processes.pool import start_tasks, worker_pool
 from deiii.data.tools.progress import progress_bar
-from deiii.data.tools.signals import block_sigint, check_main_guard, refuse_in_worker, watch_workers
 
 FORMAT = 1  # raised when the same settings give other clips
 CSV_FIELDS = ("id", "path", "speaker", "label", "valence", "arousal")
@@ -77,18 +76,10 @@ def make(root: str | Path, config: SyntheticConfig, workers: int = 0, progress: 
                 render(n)
                 bar.update()
         else:
-            # Spawned, not forked: the calling process may have threads (PyTorch, Dask).
-            spawn = multiprocessing.get_context("spawn")
-            with (
-                watch_workers() as mark,
-                ProcessPoolExecutor(
-                    workers, mp_context=spawn, initializer=cv2.setNumThreads, initargs=(1,)
-                ) as pool,
-            ):
-                with block_sigint():
-                    rendered = pool.map(render, missing)
+            with watch_workers() as mark, worker_pool(workers, cv2.setNumThreads, (1,)) as pool:
                 try:
-                    for _ in rendered:
+                    for clip in start_tasks(pool, render, missing):
+                        clip.result()
                         bar.update()
                 except BrokenProcessPool:
                     check_main_guard(mark)

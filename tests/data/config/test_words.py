@@ -9,18 +9,15 @@ import pytest
 
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import (
-    GO_ON,
     add_command,
     add_settings,
     is_config,
     is_override,
     parse_arguments,
     read_settings,
-    run,
     split_words,
     take_overrides,
 )
-from deiii.data.tools.signals import INTERRUPTED
 
 
 @pytest.fixture
@@ -147,7 +144,7 @@ def parser() -> argparse.ArgumentParser:
     """Three commands: settings only; media and settings; a fixed number of words."""
     whole = argparse.ArgumentParser(prog="deiii")
     commands = whole.add_subparsers(dest="command", required=True)
-    texts = {"help": "h", "description": "d", "examples": ["x"]}
+    texts = {"help": "h", "description": "d", "examples": ["x"], "when_stopped": "start again"}
     train = add_command(commands, "train", lambda args: 0, **texts)
     add_settings(train)
     train.add_argument("--resume", action="store_true")
@@ -175,7 +172,7 @@ def parser() -> argparse.ArgumentParser:
 def test_options_may_stand_between_words(parser, line):
     args = parse_arguments(parser, line.split())
     assert args.settings == ["a", "b=1"] and args.resume and args.out == "here"
-    assert args.go_on == GO_ON and args.action(args) == 0
+    assert args.when_stopped == "start again" and args.action(args) == 0
 
 
 @pytest.mark.parametrize("line", ["predict run a --out here b", "predict --out here run a b"])
@@ -198,6 +195,8 @@ def test_a_command_line_leaves_nothing_behind_for_the_next(parser):
         ("train --rezume", "unknown option --rezume; did you mean '--resume'?"),
         ("train a --zzz", "unknown option --zzz\n"),
         ("train --ouut=3", "unknown option --ouut=3; did you mean '--out'?"),
+        ("train --resum", "unknown option --resum; did you mean '--resume'?"),
+        ("train --ou=3", "unknown option --ou=3; did you mean '--out'?"),
         ("pack a b c", "too many words: c"),
         ("pack a", "required: archive"),
         ("", "name a command"),
@@ -211,21 +210,16 @@ def test_wrong_command_lines_end_with_status_2_and_a_hint(parser, capsys, line, 
     assert message in printed.err and not printed.out
 
 
-def test_statuses(capsys, monkeypatch):
-    monkeypatch.setattr("deiii.data.config.words.install_stop_handler", lambda: None)
-    monkeypatch.setattr("signal.signal", lambda *_: None)
+@pytest.mark.parametrize(("line", "shown"), [("help", "usage: deiii"), ("help train", "usage: deiii train")])
+def test_help_is_a_word_too(parser, capsys, line, shown):
+    with pytest.raises(SystemExit) as caught:
+        parse_arguments(parser, line.split())
+    assert caught.value.code == 0
+    assert shown in capsys.readouterr().out
 
-    def fail(error: BaseException):
-        raise error
 
-    assert run(lambda: 0) == 0
-    assert run(lambda: 7) == 7
-    assert run(lambda: fail(ConfigError("faces.size is wrong"))) == 1
-    assert capsys.readouterr().err == "error: faces.size is wrong\n"
-    assert run(lambda: fail(OSError("disk full"))) == 1
-    assert capsys.readouterr().err == "error: disk full\n"
-    assert run(lambda: fail(KeyboardInterrupt()), "add --resume") == INTERRUPTED == 130
-    assert "finished work is kept: add --resume" in capsys.readouterr().err
-    for defect in (ValueError("a defect"), RuntimeError("a defect"), KeyError("a defect")):
-        with pytest.raises(type(defect)):
-            run(lambda defect=defect: fail(defect))
+def test_help_for_an_unknown_command_names_the_nearest(parser, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse_arguments(parser, ["help", "tarin"])
+    assert caught.value.code == 2
+    assert "did you mean 'train'" in capsys.readouterr().err

@@ -28,6 +28,7 @@ def run_folder(path, seed, wrong, speakers=6, clips=9, drop=()):
     rows = [r for r in rows if r[0] not in drop]
     path.mkdir()
     (path / "run.json").write_text(json.dumps({"classes": CLASSES, "attributes": ["valence"]}))
+    (path / "metrics.json").write_text("{}")
     with open(path / "predictions.csv", "w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["clip", "speaker", "truth", "predicted", "valence_truth", "valence_predicted"])
@@ -85,7 +86,7 @@ def test_only_clips_in_common_count(tmp_path):
 
 def test_runs_that_cannot_be_compared_are_refused(tmp_path, capsys):
     run_folder(tmp_path / "one", 1, 0.2)
-    with pytest.raises(RunError, match="at least two"):
+    with pytest.raises(RunError, match="name two runs or more"):
         compare([tmp_path / "one"], tmp_path / "out")
     run_folder(tmp_path / "two", 1, 0.2)
     (tmp_path / "two/predictions.csv").unlink()

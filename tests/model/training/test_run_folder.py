@@ -40,7 +40,7 @@ def test_history_round_trip(tmp_path):
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    with pytest.raises(RunError, match="holds no run"):
+    with pytest.raises(RunError, match="there is no run folder"):
         RunFolder(tmp_path / "nothing").read_info()
 
 

@@ -1,5 +1,7 @@
 """Contact sheets and videos: what they show, when, and for which clips."""
 
+from pathlib import Path
+
 import av
 import numpy as np
 import pytest
@@ -83,13 +85,32 @@ def test_video_of_a_clip_without_video_or_audio(tmp_path):
         assert len(list(container.decode(video=0))) == 3 and not container.streams.audio
 
 
-def test_an_unreadable_clip_gives_a_sheet_and_a_video(tmp_path, capsys):
-    broken = tmp_path / "broken.mp4"
-    broken.write_bytes(b"\0\0\0\x18ftypmp42 and nothing more")
-    assert main(["inspect", str(broken), "--out", str(tmp_path / "out")]) == 0
-    assert "unreadable" in capsys.readouterr().out
-    with av.open(str(tmp_path / "out/broken.mp4")) as container:
-        assert len(list(container.decode(video=0))) == 1
+@pytest.mark.parametrize("kind", ["missing", "damaged", "text", "empty", "page", "archive"])
+def test_a_file_without_media_gives_one_line_and_no_picture(tmp_path, capsys, kind):
+    content = {
+        "damaged": b"\0\0\0\x18ftypmp42 and nothing more", "text": b"no media\n", "empty": b"",
+        "page": b"<!DOCTYPE html><html></html>", "archive": b"PK\x03\x04" + bytes(60),
+    }  # fmt: skip
+    path = tmp_path / f"{kind}.mp4"
+    if kind in content:
+        path.write_bytes(content[kind])
+    assert main(["inspect", str(path), "--out", str(tmp_path / "out")]) == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"error: {path} cannot be drawn: ") and printed.err.count("\n") == 1
+    reason = printed.err.split(": ", 2)[2]
+    assert reason.strip() and reason.count(reason[:20]) == 1 and len(reason) < 300, reason
+    assert not printed.out and not list((tmp_path / "out").iterdir())
+
+
+def test_files_of_a_folder_are_drawn(clip, tmp_path, capsys):
+    (tmp_path / "clips/deep").mkdir(parents=True)
+    (tmp_path / "clips/deep/a.mp4").write_bytes(Path(clip).read_bytes())
+    (tmp_path / "clips/notes.txt").write_text("no clip")
+    assert main(["inspect", str(tmp_path / "clips"), "--out", str(tmp_path / "out"), "--no-video"]) == 0
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.png"]
+    (tmp_path / "none").mkdir()
+    assert main(["inspect", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 1
+    assert "holds no media files" in capsys.readouterr().err
 
 
 def test_contact_sheet_without_face_or_audio(tmp_path):
@@ -132,7 +153,7 @@ def test_a_clip_that_cannot_be_drawn_does_not_end_the_command(tmp_path, capsys, 
             raise KeyError("a geometry that nobody thought of")
         return real(path, config)
 
-    monkeypatch.setattr("deiii.pipeline.extract.extract", strange)
+    monkeypatch.setattr("deiii.pipeline.inspect.clips.extract", strange)
     write(tmp_path / "good.mkv", [np.zeros((48, 64, 3), np.uint8)] * 10, sound=tone(0.4))
     (tmp_path / "bad.mp4").touch()
     words = [
@@ -144,5 +165,5 @@ def test_a_clip_that_cannot_be_drawn_does_not_end_the_command(tmp_path, capsys, 
     ]
     assert main(["inspect", *words]) == 1
     told = capsys.readouterr()
-    assert "bad: cannot be drawn (KeyError" in told.out and "1 of 2 files could not be drawn: bad" in told.err
+    assert f"error: {tmp_path / 'bad.mp4'} cannot be drawn: KeyError" in told.err
     assert (tmp_path / "out/good.png").is_file()

@@ -10,7 +10,7 @@ import pytest
 
 FAULTS = """
 import resource, sys, torch
-from deiii.data.tools.malloc import keep_freed_memory
+from deiii.data.tools.processes.malloc import keep_freed_memory
 done = keep_freed_memory()
 keep_freed_memory(sys.argv[1] == "keep")
 def faults(times):

@@ -9,12 +9,12 @@ import time
 
 import pytest
 
-from deiii.data.tools import signals
+from deiii.data.tools.processes import signals
 
 ONCE = """
 import os, signal, sys, time
-from deiii.data.config.words import run
-from deiii.data.tools import signals
+from deiii.data.command_line.door import Command, run
+from deiii.data.tools.processes import signals
 signals.STOPS_WITHIN = float(sys.argv[1])
 def main():
     try:
@@ -24,7 +24,7 @@ def main():
         for _ in range(50):
             time.sleep(0.02)
         print("cleaned up", flush=True)
-sys.exit(run(main))
+sys.exit(run(lambda: Command(main)))
 """
 
 

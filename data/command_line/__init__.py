@@ -1,0 +1,1 @@
+"""The command line as all commands share it: errors in one line, Ctrl-C, options that are numbers."""

@@ -1,0 +1,96 @@
+"""Run a command: its errors are printed in one line, and it ends alike after Ctrl-C and SIGTERM.
+
+This module imports little: the program begins here, so that Ctrl-C is handled while the rest is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from deiii.data.tools.os_errors import explain
+from deiii.data.tools.processes.signals import INTERRUPTED, StopHandler, ignore_stop_signals
+
+NOTHING_DONE = "nothing was changed"
+GO_ON = "finished work is kept: run the same command again to continue"
+DEFECT = "this is a defect of deiii: please report it with the command and the text above"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line that was parsed.
+
+    Attributes:
+        action: runs the command and returns its exit status.
+        when_stopped: what to print after Ctrl-C or SIGTERM: what is kept, and how to continue.
+        debug: show the traceback of an error.
+    """
+
+    action: Callable[[], int]
+    when_stopped: str = GO_ON
+    debug: bool = False
+
+
+def run(parse: Callable[[], Command]) -> int:
+    """Parse a command line and run its command.
+
+    Args:
+        parse: returns the command; may end the program with SystemExit, as `argparse` does.
+
+    Returns:
+        The exit status: the command's own; 1 for an error, which is printed in one line (`explain` for errors
+        of the operating system); 130 after Ctrl-C or SIGTERM. Plain ValueError and RuntimeError, and all
+        other exceptions, are defects of the program and are raised.
+
+    >>> run(lambda: Command(lambda: 0))
+    0
+    """
+    handler = StopHandler()
+    handler.install()
+    command = Command(lambda: 0, NOTHING_DONE)
+    try:
+        command = parse()
+        status = command.action()
+        sys.stdout.flush()  # here, so that a reader that went away is noticed
+    except SystemExit:
+        raise
+    except BaseException as error:
+        # Code that is interrupted while it is imported may raise an error of its own.
+        if isinstance(error, KeyboardInterrupt) or handler.first is not None:
+            return _stopped(command)
+        if isinstance(error, BrokenPipeError) and _stdout_is_closed():
+            return 1
+        if not isinstance(error, (ValueError, OSError, RuntimeError)) or type(error) in (
+            ValueError,
+            RuntimeError,
+        ):
+            error.add_note(DEFECT)
+            raise
+        if command.debug:
+            raise
+        print(f"error: {explain(error) if isinstance(error, OSError) else error}", file=sys.stderr)
+        return 1
+    ignore_stop_signals()
+    return status
+
+
+def _stopped(command: Command) -> int:
+    ignore_stop_signals()
+    print(f"\nstopped; {command.when_stopped}", file=sys.stderr)
+    # If Ctrl-C came while a text was compiled, as for a dataclass, CPython would end by that signal although
+    # the exception was caught; running another text clears this.
+    exec("pass")
+    return INTERRUPTED
+
+
+def _stdout_is_closed() -> bool:
+    """Whether the reader of stdout went away, as ``head`` does; if so, discard what is left to print."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    closed = any(event & select.POLLERR for _, event in poll.poll(0))
+    if closed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return closed

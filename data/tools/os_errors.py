@@ -1,0 +1,98 @@
+"""Errors of the operating system as a message that names the file, the reason and the cure.
+
+>>> explain(FileNotFoundError(2, "No such file or directory", "clips/a.mp4"))
+'clips/a.mp4: no such file or folder; check the path'
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+READ_OR_WRITE = "allow this user to use it (chmod, chown), or name another file or folder"
+SPACE = "free some space, or name a folder on another disk"
+DEVICE = "check the disk or the network connection, then run the command again"
+
+# Reason and cure by number. An empty reason is replaced by that of the system.
+EXPLAINED: dict[int, tuple[str, str]] = {
+    errno.ENOENT: ("no such file or folder", "check the path"),
+    errno.EACCES: ("permission denied", READ_OR_WRITE),
+    errno.EPERM: ("permission denied", READ_OR_WRITE),
+    errno.EROFS: ("its file system is read-only", "name a folder on a disk that can be written"),
+    errno.ENOSPC: ("no space left on its disk", SPACE),
+    errno.EDQUOT: ("the quota of this user is used up", SPACE),
+    errno.EFBIG: ("the file became larger than its disk or this user's limits allow", SPACE),
+    errno.EISDIR: ("is a folder, where a file is needed", "name a file"),
+    errno.ENOTDIR: ("is a file, where a folder is needed", "name another folder"),
+    errno.EEXIST: ("exists already", "name another one, or remove it"),
+    errno.ENOTEMPTY: ("the folder is not empty", "name another folder"),
+    errno.ENAMETOOLONG: ("the name is too long", "use a shorter one"),
+    errno.ELOOP: ("its links lead in a circle", "correct the links"),
+    errno.EMFILE: ("too many open files in this process", "allow more (ulimit -n), or use fewer workers"),
+    errno.ENFILE: ("this machine has too many open files", "end other programs"),
+    errno.ENOMEM: ("memory ran out", "use fewer workers, or end other programs"),
+    errno.EIO: ("the disk reports an error", DEVICE),
+    errno.ESTALE: ("the network file system has lost it", DEVICE),
+    errno.EADDRINUSE: (
+        "the network port is used by another program",
+        "end that program or name another port (dashboard=)",
+    ),
+    errno.ECONNREFUSED: ("nothing answers there", "check the address and that its program runs"),
+}  # fmt: skip
+
+
+def explain(error: OSError) -> str:
+    """The message for an error of the operating system: ``file: reason; cure``.
+
+    An error that deiii or a library raised with a text of its own, without a number, keeps that text.
+
+    >>> explain(OSError("the disk of cache/ is full; free some space"))
+    'the disk of cache/ is full; free some space'
+    """
+    if error.errno is None or error.strerror is None:
+        return str(error) or type(error).__name__
+    number, path = error.errno, error.filename
+    if isinstance(path, bytes):
+        path = os.fsdecode(path)
+    if not isinstance(path, (str, os.PathLike)):  # some errors name no file, or a descriptor
+        reason, cure = EXPLAINED.get(number, ("", ""))
+        return "; ".join(text for text in (reason or error.strerror, cure) if text)
+    place = Path(path)
+    if number in (errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
+        stop = file_on_the_way(place)
+        if stop is not None and (stop != place or number == errno.ENOTDIR):
+            return f"{place}: {stop} is a file, not a folder; name another folder"
+    if number in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS) and (holder := pseudo_folder(place)):
+        return f"{place}: {holder} belongs to the system and holds no files of users; name another folder"
+    reason, cure = EXPLAINED.get(number, ("", ""))
+    return "; ".join(text for text in (f"{place}: {reason or error.strerror}", cure) if text)
+
+
+def file_on_the_way(path: Path) -> Path | None:
+    """The first part of a path that exists and is no folder; ``None`` if there is none.
+
+    >>> file_on_the_way(Path(__file__) / "x") == Path(__file__)
+    True
+    """
+    for part in [*reversed(path.parents), path]:
+        try:
+            if os.path.lexists(part) and not part.is_dir():
+                return part
+        except OSError:
+            return None
+    return None
+
+
+def pseudo_folder(path: Path) -> Path | None:
+    """The nearest existing folder of a path if it is the kernel's, such as ``/proc``; else ``None``.
+
+    File systems of the kernel have no blocks; those of a disk, of memory and of a network have some.
+    """
+    place = path.absolute()
+    while not place.is_dir() and place != place.parent:
+        place = place.parent
+    try:
+        return place if os.statvfs(place).f_blocks == 0 and place.parent != place else None
+    except OSError:
+        return None

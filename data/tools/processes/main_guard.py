@@ -1,0 +1,62 @@
+"""A script that starts worker processes without a main guard is told so.
+
+Worker processes of this machine start by importing the script that started them (the ``spawn`` method
+of multiprocessing). Without ``if __name__ == "__main__":`` that import starts workers again, in every
+worker: each call of `preprocess` would wait for the others without end.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+MARK = "DEIII_MAIN_GUARD"  # environment variable: the file that a worker writes to
+GUARD_EXAMPLE = """\
+put the call under a main guard:
+
+    from deiii.pipeline.preprocess.graph import preprocess
+
+    if __name__ == "__main__":
+        preprocess(config, corpus)
+"""
+
+
+class UnguardedMain(RuntimeError):
+    """The script calls `preprocess` at its top level; the message shows the guard that it needs."""
+
+
+def refuse_in_worker() -> None:
+    """End this process if it is a worker that is importing the script of its parent.
+
+    Returns at once in every other process. The worker leaves a mark for its parent first (`watch_workers`).
+    """
+    # multiprocessing sets the flag while a new process imports its parent's script.
+    if not getattr(multiprocessing.current_process(), "_inheriting", False):
+        return
+    if mark := os.environ.get(MARK):
+        Path(mark).write_text("x")
+    os._exit(1)  # an exception would print a trace for every worker
+
+
+@contextmanager
+def watch_workers() -> Iterator[Path]:
+    """Yield the file that exists as soon as a worker started in the block has called `refuse_in_worker`."""
+    with tempfile.TemporaryDirectory(prefix="deiii-") as folder:
+        mark = Path(folder) / "unguarded"
+        os.environ[MARK] = str(mark)
+        try:
+            yield mark
+        finally:
+            del os.environ[MARK]
+
+
+def check_main_guard(mark: Path) -> None:
+    """Raise UnguardedMain if a worker has left its mark."""
+    if mark.exists():
+        script = getattr(sys.modules["__main__"], "__file__", None) or "the script"
+        raise UnguardedMain(f"{script} starts worker processes at its top level; {GUARD_EXAMPLE}")

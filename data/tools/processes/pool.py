@@ -1,0 +1,73 @@
+"""A pool of worker processes that ends quietly and at once after an error, Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from deiii.data.tools.processes.signals import INTERRUPTED, block_sigint
+
+
+@contextmanager
+def worker_pool(
+    workers: int,
+    initializer: Callable[..., object] | None = None,
+    initargs: tuple[Any, ...] = (),
+    grace_s: float = 0.0,
+) -> Iterator[ProcessPoolExecutor]:
+    """Yield a pool whose workers are spawned; after an exception in the block they are ended.
+
+    Workers ignore Ctrl-C (`start_tasks`). After an exception they get SIGTERM, and SIGKILL after ``grace_s``
+    seconds; tasks that did not end by then are lost. Do not cancel tasks in the block, and so do not use
+    ``pool.map``: when the workers of a pool end, Python 3.11 reports an InvalidStateError for each cancelled
+    task.
+
+    Args:
+        workers: number of processes.
+        initializer, initargs: run in each worker first.
+        grace_s: how long a worker may take to end after SIGTERM, in s.
+
+    >>> with worker_pool(2) as pool:  # doctest: +SKIP
+    ...     for task in start_tasks(pool, abs, [-1, 2]):
+    ...         task.result()
+    """
+    before = set(multiprocessing.active_children())
+    # Spawned, not forked: the calling process may have threads (PyTorch, Dask).
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer, initargs)
+    try:
+        yield pool
+    except BaseException:
+        _end(set(multiprocessing.active_children()) - before, grace_s)
+        pool.shutdown()  # its tasks fail now, and nobody asks for their results
+        raise
+    pool.shutdown()
+
+
+def _end(workers: set[Any], grace_s: float) -> None:
+    """End worker processes: SIGTERM, then SIGKILL for those that are left after ``grace_s`` seconds."""
+    for worker in workers:
+        worker.terminate()
+    until = time.monotonic() + grace_s
+    for worker in workers:
+        worker.join(max(0.0, until - time.monotonic()))
+    for worker in workers:
+        worker.kill()
+
+
+def start_tasks(pool: ProcessPoolExecutor, function: Callable[..., Any], items: Iterable[Any]) -> list[Any]:
+    """Start one task for each item, in workers that ignore Ctrl-C; returns the tasks in their order."""
+    with block_sigint():  # the first task starts the workers
+        return [pool.submit(end_when_stopped, function, item) for item in items]
+
+
+def end_when_stopped(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function in a worker; KeyboardInterrupt ends the worker, so that it starts no other task."""
+    try:
+        return function(*args)
+    except KeyboardInterrupt:
+        os._exit(INTERRUPTED)

@@ -1,0 +1,101 @@
+"""Ctrl-C and SIGTERM: the main process turns both into one KeyboardInterrupt; workers ignore Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from types import FrameType
+
+INTERRUPTED = 130  # exit status of an interrupted command, as shells give it
+STOPS_WITHIN = 5.0  # s that an interrupted command has to end by itself
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopHandler:
+    """Raises KeyboardInterrupt in the main thread for the first Ctrl-C or SIGTERM.
+
+    Further signals have no effect for `STOPS_WITHIN` seconds, so that the command can finish its clean-up;
+    after that, another signal ends the process at once with status `INTERRUPTED`.
+
+    Attributes:
+        first: when the first signal came, by `time.monotonic`; ``None`` before it.
+
+    >>> StopHandler().first is None
+    True
+    """
+
+    def __init__(self) -> None:
+        self.first: float | None = None
+
+    def install(self) -> None:
+        """React to Ctrl-C and SIGTERM from now on; Ctrl-C stays ignored where a shell asked for that."""
+        signal.signal(signal.SIGTERM, self._stop)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # shells set this for background jobs
+            signal.signal(signal.SIGINT, self._stop)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.first is None:
+            self.first = now
+            raise KeyboardInterrupt
+        if now - self.first > STOPS_WITHIN:
+            os.write(2, b"\nstopped at once\n")  # print() may be what was interrupted
+            os._exit(INTERRUPTED)
+
+
+def ignore_stop_signals() -> None:
+    """Ignore Ctrl-C and SIGTERM: the command has ended, and Python's own end must not be interrupted."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def block_sigint() -> Iterator[None]:
+    """Let processes started in the block ignore Ctrl-C, and those started by threads of the block too.
+
+    A terminal sends Ctrl-C to every process of its group. Without the block each worker would print a
+    traceback; with it, the main process alone reacts and ends its workers.
+
+    >>> with block_sigint():  # doctest: +SKIP
+    ...     process.start()
+    """
+    # multiprocessing starts its resource tracker on demand and unblocks SIGINT then; start it before.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def stop_requests() -> Iterator[threading.Event]:
+    """Yield an event that the first Ctrl-C or SIGTERM in the block sets, so that a step can be finished.
+
+    A second one raises KeyboardInterrupt at once. In another thread than the main one nothing sets the event.
+
+    >>> with stop_requests() as stop:
+    ...     stop.is_set()
+    False
+    """
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def request(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {s: signal.signal(s, request) for s in STOP_SIGNALS}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

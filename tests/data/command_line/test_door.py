@@ -1,0 +1,101 @@
+"""Exit statuses and messages of all commands: errors in one line, defects with their traceback, Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from deiii.data.command_line.door import DEFECT, NOTHING_DONE, Command, run
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.tools.processes.signals import INTERRUPTED, STOP_SIGNALS
+
+
+@pytest.fixture(autouse=True)
+def own_signals():
+    """`run` changes the process's reaction to Ctrl-C; put it back."""
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def ending(error: BaseException, **more) -> int:
+    """The exit status of a command that raises an error."""
+
+    def fail() -> int:
+        raise error
+
+    return run(lambda: Command(fail, **more))
+
+
+@pytest.mark.parametrize("status", [0, 7])
+def test_the_status_is_that_of_the_command(status):
+    assert run(lambda: Command(lambda: status)) == status
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ConfigError("faces.size is wrong"), "error: faces.size is wrong"),
+        (OSError("the disk is full; free some space"), "error: the disk is full; free some space"),
+        (PermissionError(13, "Permission denied", "/x"), "error: /x: permission denied; allow this user"),
+        (
+            FileNotFoundError(2, "No such file", "a.csv"),
+            "error: a.csv: no such file or folder; check the path",
+        ),
+    ],
+)
+def test_an_error_is_one_line_without_a_traceback(error, line, capsys):
+    assert ending(error) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith(line) and printed.count("\n") == 1
+
+
+def test_debug_shows_the_traceback():
+    with pytest.raises(PermissionError):
+        ending(PermissionError(13, "Permission denied", "/x"), debug=True)
+
+
+@pytest.mark.parametrize("defect", [ValueError("a"), RuntimeError("a"), KeyError("a"), TypeError("a")])
+def test_a_defect_is_raised_with_a_request_to_report_it(defect):
+    with pytest.raises(type(defect)) as caught:
+        ending(defect)
+    assert DEFECT in caught.value.__notes__
+
+
+def test_ctrl_c_tells_what_the_command_keeps(capsys):
+    assert ending(KeyboardInterrupt(), when_stopped="add --resume") == INTERRUPTED == 130
+    assert capsys.readouterr().err == "\nstopped; add --resume\n"
+
+
+def test_ctrl_c_before_the_command_is_known_changes_nothing(capsys):
+    def interrupted() -> Command:
+        raise KeyboardInterrupt
+
+    assert run(interrupted) == INTERRUPTED
+    assert NOTHING_DONE in capsys.readouterr().err
+
+
+def test_an_import_that_turns_ctrl_c_into_another_error_is_stopped_as_well(capsys):
+    def importing() -> int:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise ImportError("half a library") from None
+        return 0
+
+    assert run(lambda: Command(importing)) == INTERRUPTED
+    assert "stopped" in capsys.readouterr().err
+
+
+def test_ctrl_c_after_the_command_has_ended_does_nothing():
+    assert run(lambda: Command(lambda: 0)) == 0
+    for number in STOP_SIGNALS:
+        signal.raise_signal(number)
+
+
+def test_argparse_may_end_the_program():
+    with pytest.raises(SystemExit) as caught:
+        ending(SystemExit(2))
+    assert caught.value.code == 2

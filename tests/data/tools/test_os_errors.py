@@ -1,0 +1,67 @@
+"""Errors of the operating system, raised by the system itself, as ``file: reason; cure``."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from deiii.data.tools.os_errors import EXPLAINED, explain
+
+
+def told(action) -> str:
+    """The explanation of the error that an action raises."""
+    with pytest.raises(OSError) as caught:
+        action()
+    return explain(caught.value)
+
+
+def test_a_missing_file(tmp_path):
+    path = tmp_path / "clips.csv"
+    assert told(path.read_text) == f"{path}: no such file or folder; check the path"
+
+
+def test_a_folder_in_place_of_a_file(tmp_path):
+    assert told(tmp_path.read_text) == f"{tmp_path}: is a folder, where a file is needed; name a file"
+
+
+@pytest.mark.parametrize("below", ["", "deeper/still"])
+def test_a_part_of_the_path_is_a_file(tmp_path, below):
+    (tmp_path / "file").touch()
+    path = tmp_path / "file/cache" / below
+    message = told(lambda: path.mkdir(parents=True))
+    assert f"{tmp_path / 'file'} is a file, not a folder; name another folder" in message
+
+
+def test_a_folder_is_to_be_made_where_a_file_is(tmp_path):
+    (tmp_path / "runs").touch()
+    message = told(lambda: os.makedirs(tmp_path / "runs/a"))
+    assert f"{tmp_path / 'runs'} is a file" in message
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux")
+@pytest.mark.parametrize("path", ["/proc/x", "/proc/x/y", "/sys/x"])
+def test_a_folder_of_the_kernel(path):
+    message = told(lambda: Path(path).mkdir(parents=True))
+    assert f"{Path(path).parents[-2]} belongs to the system" in message and "another folder" in message
+
+
+@pytest.mark.parametrize("number", sorted(EXPLAINED))
+def test_every_known_error_names_file_reason_and_cure(number, tmp_path):
+    message = explain(OSError(number, os.strerror(number), str(tmp_path)))
+    assert message.startswith(f"{tmp_path}: ") and ";" in message
+    assert not message.startswith(f"{tmp_path}: [Errno")
+
+
+def test_an_unknown_error_keeps_the_words_of_the_system(tmp_path):
+    error = OSError(errno.ENOTTY, os.strerror(errno.ENOTTY), str(tmp_path))
+    assert explain(error) == f"{tmp_path}: {os.strerror(errno.ENOTTY)}"
+
+
+def test_errors_without_a_file_or_a_number():
+    assert explain(OSError(errno.EMFILE, os.strerror(errno.EMFILE))).startswith("too many open files")
+    assert explain(OSError("a library says so")) == "a library says so"
+    assert explain(OSError()) == "OSError"
+    assert explain(PermissionError(errno.EACCES, "no", b"/x")).startswith("/x: permission denied")
