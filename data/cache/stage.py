@@ -71,6 +71,8 @@ class Stage:
             enters through ``model.extra``.
         stream: the name under which the network's input is hidden and reported.
         counts_when: by setting, whether it changes the result under the other settings of the section.
+        settled: by setting that may be ``auto``, a function from the configuration to the value that it stands
+            for on this machine; that value enters the key, and workers compute with it.
         weights: the weights that the settings ask for; they enter the key.
         known_weights: by name in the weights table, the settings that use it.
         on_gpu: whether it runs on a GPU where there is one.
@@ -98,6 +100,7 @@ class Stage:
     switch: str = ""
     stream: str = ""
     counts_when: Mapping[str, Callable[[Any], bool]] = field(default_factory=dict)
+    settled: Mapping[str, Callable[[Config], Any]] = field(default_factory=dict)
     weights: Callable[[Any], Weights | None] = lambda section: None
     known_weights: Mapping[str, str] = field(default_factory=dict)
     on_gpu: Callable[[Any], bool] = lambda section: False
@@ -143,12 +146,22 @@ class Stage:
     def result_params(self, config: Config) -> dict[str, Any]:
         """The settings that change the stage's result, as they enter its key."""
         section = self.section(config)
+        found = {name: value for name, value in result_params(section).items() if self._counts(name, section)}
+        found |= {name: value for name, value in self.settle(config).items() if name in found}
+        return found | dict(self.identity(section))
 
-        def counts(name):
-            return name not in self.counts_when or self.counts_when[name](section)
+    def settle(self, config: Config) -> dict[str, Any]:
+        """What each setting that is ``auto`` stands for on this machine, by name; only those that count."""
+        section = self.section(config)
+        return {
+            name: choose(config)
+            for name, choose in self.settled.items()
+            if getattr(section, name) == "auto" and self._counts(name, section)
+        }
 
-        given = {name: value for name, value in result_params(section).items() if counts(name)}
-        return given | dict(self.identity(section))
+    def _counts(self, name: str, section: Any) -> bool:
+        """Whether a setting changes the result under the others of its section."""
+        return name not in self.counts_when or self.counts_when[name](section)
 
     def shape(self, name: str, config: Config) -> tuple[int, ...]:
         """The axes of a field after its rows under a configuration."""

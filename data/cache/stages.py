@@ -29,6 +29,7 @@ from deiii.data.config.schema import (
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.encoders.chosen import chosen, identity, sizes
 from deiii.data.encoders.table import OWN
+from deiii.data.tools.devices import has_fast_float16
 from deiii.data.tools.weights import YUNET
 
 __all__ = [
@@ -61,6 +62,16 @@ def _raft(flow: FlowConfig) -> Weights | None:
 
 def _runs_on_gpu(flow: FlowConfig) -> bool:
     return _uses_raft(flow) and flow.device != "cpu"
+
+
+def _precision(config: Config) -> str:
+    """The type that ``flow.precision=auto`` stands for: that of the GPUs which this run uses, if any."""
+    elsewhere = config.cluster.kind != "local"
+    if not _runs_on_gpu(config.flow) or (config.gpus == 0 and not config.scheduler and not elsewhere):
+        return "float32"
+    if elsewhere:
+        return "float16" if config.cluster.gpu else "float32"
+    return "float16" if has_fast_float16() else "float32"
 
 
 def _trims(logmel: LogMelConfig) -> bool:
@@ -109,6 +120,7 @@ FLOW = Stage(
     switch="flow",
     stream="flow",
     counts_when={"model": _uses_raft, "updates": _uses_raft, "precision": _uses_raft},
+    settled={"precision": _precision},
     weights=_raft,
     known_weights={
         RAFT_WEIGHTS["raft_small"]: "flow.method=raft",

@@ -172,15 +172,16 @@ class FlowConfig:
         "auto", "Device that computes RAFT: cpu, cuda, or auto for a GPU if there is one.", operational=True
     )
     precision: str = opt(
-        "float32",
-        "Type of RAFT's convolutions; bfloat16 and float16 are for GPUs.",
-        choices=("float32", "bfloat16", "float16"),
+        "auto",
+        "Type of RAFT's convolutions; auto is float16 on a GPU that computes faster in it, and float32 elsewhere. "
+        "The stage key holds the type itself, so caches made on other machines are told apart.",
+        choices=("auto", "float32", "float16", "bfloat16"),
     )
     launch: str = opt(
         "eager",
-        "How RAFT's operations reach a GPU: one by one, fused by torch.compile, replayed as a CUDA graph, "
-        "or fused and replayed.",
-        choices=("eager", "compile", "graph", "both"),
+        "How RAFT's operations reach a GPU: one by one, or fused by torch.compile, which is faster after half a "
+        "minute of compilation.",
+        choices=("eager", "compile"),
         operational=True,
     )
     batch: int = opt(

@@ -44,3 +44,17 @@ def pick_device(name: str, setting: str = "train.device") -> torch.device:
                 f"{setting}={name}, but PyTorch finds {found} CUDA devices; use {setting}=cuda:{found - 1}"
             )
     return device
+
+
+FAST_FLOAT16 = (7, 0)  # compute capability from which GPUs have tensor cores for float16
+
+
+def has_fast_float16(device: int = 0) -> bool:
+    """Whether PyTorch finds a CUDA device that computes faster in float16 than in float32.
+
+    >>> has_fast_float16() in (True, False)
+    True
+    """
+    import torch
+
+    return torch.cuda.is_available() and torch.cuda.get_device_capability(device) >= FAST_FLOAT16

@@ -2,8 +2,8 @@
 
 The results are those of torchvision's `CorrBlock`. All D*D samples of a window share one fraction of a px.
 On the CPU they are therefore read as a patch of (D+1)x(D+1) values, which is interpolated once along each
-axis. On other devices the offsets of the window are prepared once, in the units of `grid_sample`. The result
-has the layout that the next layer reads.
+axis. On a GPU one Triton kernel reads all levels. Where that is missing, `grid_sample` reads them, and the
+offsets of the window are prepared once, in its units. The result has the layout that the next layer reads.
 Axes: N pairs, C channels, h and w feature map, D=2*radius+1 side of the window.
 """
 
@@ -12,6 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import pairwise
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -29,36 +31,56 @@ class CorrelationPyramid:
         first, second: features [N,C,h,w] of the two frames of each pair.
         levels: number of scales.
         radius: radius of the window in px of each scale.
+        kernels: `deiii.pipeline.flow.raft.kernels` where it runs.
 
     Raises:
         ValueError: the maps are too small for so many levels.
     """
 
-    def __init__(self, first: Tensor, second: Tensor, levels: int, radius: int):
+    def __init__(
+        self, first: Tensor, second: Tensor, levels: int, radius: int, kernels: ModuleType | None = None
+    ):
         n, c, h, w = first.shape
         least = 2**levels  # a grid needs two points, also on the coarsest level
         if min(h, w) < least:
             raise ValueError(f"RAFT needs images of at least {8 * least} px, not {8 * h}x{8 * w}")
-        volume = torch.matmul(_rows(first), _rows(second).transpose(1, 2)).mul_(c**-0.5)
         self.shape = (n, h, w)
         self.radius = radius
         self.side = 2 * radius + 1
-        self.levels = [volume.view(n * h * w, 1, h, w)]
-        for _ in range(levels - 1):
-            self.levels.append(F.avg_pool2d(self.levels[-1], 2, 2))
-        if not on_cpu(first):
+        self.kernels = kernels
+        if on_cpu(first):
+            volume = torch.matmul(_rows(first), _rows(second).transpose(1, 2)).mul_(c**-0.5)
+            self.levels = [volume.view(n * h * w, 1, h, w)]
+            for _ in range(levels - 1):
+                self.levels.append(F.avg_pool2d(self.levels[-1], 2, 2))
+            return
+        # All levels lie in one array, so that one kernel can read them; each is written in its place.
+        sizes = [(h >> level, w >> level) for level in range(levels)]
+        self.pyramid = torch.empty(n * h * w * sum(a * b for a, b in sizes), device=first.device)
+        parts = self.pyramid.split([n * h * w * a * b for a, b in sizes])
+        self.levels = [part.view(n * h * w, 1, *size) for part, size in zip(parts, sizes, strict=True)]
+        volume = self.levels[0].view(n, h * w, h * w)
+        torch.baddbmm(
+            volume, _rows(first), _rows(second).transpose(1, 2), beta=0, alpha=c**-0.5, out=volume
+        )
+        for finer, coarser in pairwise(self.levels):
+            torch.ops.aten.avg_pool2d.out(finer, [2, 2], [2, 2], out=coarser)
+        if kernels is None:
             self.windows = windows(levels, radius, h, w, first.device)
 
-    def lookup(self, points: Tensor) -> Tensor:
+    def lookup(self, points: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Bilinear samples around each point; zero outside the map.
 
         Args:
             points: float32 [N,2,h,w], x and y in the map of the second frame of each point of the first.
+            dtype: of the result, away from the CPU; the samples are computed in float32.
 
         Returns:
-            float32 [N,h,w,levels*D*D], each window row by row (torchvision's are column by column).
+            [N,h,w,levels*D*D], each window row by row (torchvision's are column by column); float32 on the CPU.
         """
         n, h, w = self.shape
+        if self.kernels is not None:
+            return self.kernels.lookup(self.pyramid, points, len(self.levels), self.radius, dtype)
         centre = points.permute(0, 2, 3, 1).reshape(n * h * w, 1, 1, 2)
         if on_cpu(points):
             out = torch.empty(n * h * w, len(self.levels) * self.side**2)
@@ -68,11 +90,13 @@ class CorrelationPyramid:
                 values = (volume.view(-1).numpy(), *volume.shape[2:])
                 sample(values, flat, np.float32(0.5**i), out.numpy(), i * self.side**2)
             return out.view(n, h, w, -1)
-        samples = [
-            F.grid_sample(volume, torch.addcmul(window, centre, scale), align_corners=True)
-            for volume, (window, scale) in zip(self.levels, self.windows, strict=True)
-        ]
-        return torch.cat([s.view(n, h, w, self.side**2) for s in samples], dim=3)
+        # cuDNN's sampler refuses more than 262,140 rows of 49 samples (196,605 of 81); PyTorch's own has no limit.
+        with torch.backends.cudnn.flags(enabled=False):
+            samples = [
+                F.grid_sample(volume, torch.addcmul(window, centre, scale), align_corners=True)
+                for volume, (window, scale) in zip(self.levels, self.windows, strict=True)
+            ]
+        return torch.cat([s.view(n, h, w, self.side**2) for s in samples], dim=3).to(dtype)
 
 
 def _rows(x: Tensor) -> Tensor:

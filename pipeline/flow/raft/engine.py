@@ -13,13 +13,15 @@ import torch
 from deiii.data.cache.flow_codec_torch import encode_tensor
 from deiii.data.cache.stages import RAFT_WEIGHTS
 from deiii.data.config.schema import FlowConfig
-from deiii.data.tools.devices import pick_device
+from deiii.data.tools.devices import has_fast_float16, pick_device
 from deiii.data.tools.weights import resolve
 from deiii.pipeline.flow.engine import Stored
 from deiii.pipeline.flow.raft.network import RaftEngine, cpu_pairs, load_network
 from deiii.pipeline.flow.raft.size import SMALLEST, working_size
 
 MAX_BATCH = 512  # pairs; smaller batches already use a GPU fully
+CALM = 16  # full batches that fit before a larger one is tried; twice as many after each failure
+MOST_CALM = 4096
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -28,7 +30,10 @@ def load_raft(config: FlowConfig) -> RaftBatches:
     device = pick_device(config.device, "flow.device")
     path, _ = resolve(config.weights, RAFT_WEIGHTS[config.model])
     network = load_network(config.model, path)
-    engine = RaftEngine(network, config.updates, device, DTYPES[config.precision], config.launch)
+    precision = config.precision
+    if precision == "auto":  # as `deiii.data.cache.stages` says, from which the key is made
+        precision = "float16" if device.type == "cuda" and has_fast_float16() else "float32"
+    engine = RaftEngine(network, config.updates, device, DTYPES[precision], config.launch)
     return RaftBatches(engine, config.storage, config.batch)
 
 
@@ -44,7 +49,8 @@ class RaftBatches:
 
     On a GPU, frames are copied from pinned memory and results to it on streams of their own, at the same time
     as the computation; the next batch is submitted before the result of the last one is read. A batch that
-    does not fit into memory is halved, and so are all later ones.
+    does not fit into memory is halved. Later batches are smaller, too, if it was a full one; they grow again
+    after `CALM` full batches, because the memory may have been another process's for a while.
 
     Args:
         engine: the network.
@@ -57,6 +63,9 @@ class RaftBatches:
         self.storage = storage
         self._configured = batch
         self.batch = batch or cpu_pairs(SMALLEST, SMALLEST) * torch.get_num_threads()
+        self._most = self.batch  # pairs a call while all batches fit
+        self._calm = 0  # full batches since the last one that did not fit
+        self._patience = CALM
         self._size = 0  # of the crops in px, for which the batch was chosen
         if engine.device.type == "cuda":
             self._incoming = torch.cuda.Stream(engine.device)
@@ -67,23 +76,18 @@ class RaftBatches:
         sent = torch.from_numpy(frames)
         pairs = torch.from_numpy(first)
         if self.engine.device.type == "cpu":
-            stored = {k: v.numpy() for k, v in self._flow(sent, pairs, continues).items()}
+            stored = {k: v.numpy() for k, v in self._compute(sent, pairs, continues).items()}
             return lambda: stored
         if frames.shape[1] != self._size and not self._configured:
             self._size = frames.shape[1]
-            self.batch = fitting_batch(self.engine, working_size(self._size))
+            self.batch = self._most = fitting_batch(self.engine, working_size(self._size))
         with torch.cuda.device(self.engine.device):
-            return self._submit(sent.pin_memory(), pairs.pin_memory(), continues)
+            return self._submit(sent.pin_memory(), pairs, continues)
 
     def _submit(self, sent: torch.Tensor, pairs: torch.Tensor, continues: bool) -> Callable[[], Stored]:
-        computing = torch.cuda.current_stream()
-        with torch.cuda.stream(self._incoming):
-            there = sent.to(self.engine.device, non_blocking=True)
-        computing.wait_stream(self._incoming)
-        there.record_stream(computing)  # keeps its memory from being reused while it is read
-        on_device = self._flow(there, pairs, continues)
+        on_device = self._compute(sent, pairs, continues)
         back = {k: torch.empty(v.shape, dtype=v.dtype, pin_memory=True) for k, v in on_device.items()}
-        self._outgoing.wait_stream(computing)
+        self._outgoing.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._outgoing):
             for name, tensor in on_device.items():
                 back[name].copy_(tensor, non_blocking=True)
@@ -97,9 +101,13 @@ class RaftBatches:
 
         return collect
 
-    def _flow(self, frames: torch.Tensor, first: torch.Tensor, continues: bool) -> dict[str, torch.Tensor]:
+    def _compute(self, frames: torch.Tensor, first: torch.Tensor, continues: bool) -> dict[str, torch.Tensor]:
+        """The stored flow of a batch, on the device; the batch is halved until it fits."""
         try:
-            return store(self.engine.flow(frames, first, continues), self.storage)
+            flow = self.engine.flow(self._sent(frames), self._sent(first), continues)
+            stored = store(flow, self.storage)
+            self._fitted(len(first))
+            return stored
         except torch.OutOfMemoryError:
             if len(first) == 1:
                 raise
@@ -108,13 +116,40 @@ class RaftBatches:
         if self.engine.device.type == "cuda":
             torch.cuda.empty_cache()
         half = len(first) // 2
-        self.batch = max(1, min(self.batch, half))
+        self._did_not_fit(len(first))
         split = int(first[half])
         parts = [
-            self._flow(frames[: int(first[half - 1]) + 2], first[:half], False),
-            self._flow(frames[split:], first[half:] - split, False),
+            self._compute(frames[: int(first[half - 1]) + 2], first[:half], False),
+            self._compute(frames[split:], first[half:] - split, False),
         ]
         return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
+
+    def _sent(self, x: torch.Tensor) -> torch.Tensor:
+        """A copy on the device, made while that computes; from pinned memory, so that the host does not wait."""
+        if self.engine.device.type == "cpu":
+            return x
+        computing = torch.cuda.current_stream()
+        with torch.cuda.stream(self._incoming):
+            there = (x if x.is_pinned() else x.pin_memory()).to(self.engine.device, non_blocking=True)
+        computing.wait_stream(self._incoming)
+        there.record_stream(computing)  # keeps its memory from being reused while it is read
+        return there
+
+    def _did_not_fit(self, pairs: int) -> None:
+        """Halve the batches to come, unless only a short last one failed."""
+        if pairs >= self.batch:
+            self.batch = max(1, pairs // 2)
+            self._patience = min(2 * self._patience, MOST_CALM)
+        self._calm = 0
+
+    def _fitted(self, pairs: int) -> None:
+        """Double the batches to come after enough full ones that fitted, up to the size before any failure."""
+        if self.batch >= self._most or pairs < self.batch:
+            return
+        self._calm += 1
+        if self._calm >= self._patience:
+            self.batch = min(self._most, 2 * self.batch)
+            self._calm = 0
 
 
 def fitting_batch(engine: RaftEngine, size: int) -> int:

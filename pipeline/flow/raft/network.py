@@ -15,23 +15,25 @@ from __future__ import annotations
 
 import copy
 import pickle
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import lru_cache
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.optical_flow import RAFT, raft_large, raft_small
-from torchvision.models.optical_flow._utils import upsample_flow
 
 from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.flow.raft.correlation import CorrelationPyramid
-from deiii.pipeline.flow.raft.cuda_graphs import Recorded
+from deiii.pipeline.flow.raft.compiled import Compiled
 from deiii.pipeline.flow.raft.encoder import prepare_encoder
 from deiii.pipeline.flow.raft.size import working_size
 from deiii.pipeline.flow.raft.threads import in_parallel
 from deiii.pipeline.flow.raft.update import Update
+from deiii.pipeline.flow.raft.upsampling import upsample
 
 MODELS = {"raft_small": raft_small, "raft_large": raft_large}
 # A CPU thread computes this much at once: enough for efficient matrix products, little enough for its caches.
@@ -66,6 +68,36 @@ def winograd_pays(device: torch.device, dtype: torch.dtype) -> bool:
     return device.type == "cpu" and dtype == torch.float32
 
 
+@lru_cache(maxsize=8)
+def gpu_kernels(device: torch.device) -> ModuleType | None:
+    """`deiii.pipeline.flow.raft.kernels`, or ``None`` where Triton is missing or does not work.
+
+    PyTorch's operations then take their place, with the same results up to rounding. Triton comes with
+    PyTorch's builds for CUDA; it needs a C compiler the first time that it runs.
+    """
+    if device.type != "cuda":
+        return None
+    try:
+        from deiii.pipeline.flow.raft import kernels
+
+        with torch.inference_mode():
+            at = torch.zeros(1, 2, 2, 2, device=device)
+            kernels.lookup(torch.zeros(16, device=device), at, 1, 3, torch.float32)
+            kernels.upsample(at, torch.zeros(1, 576, 2, 2, device=device))
+    except ImportError:
+        return None
+    except Exception as error:  # Triton raises errors of its own, of the compiler and of the driver
+        reason = (str(error).splitlines() or [""])[0]
+        warnings.warn(
+            f"RAFT runs without Triton's kernels, which do not work here ({type(error).__name__}: {reason:.200}); "
+            "Triton needs a C compiler such as gcc",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+    return kernels
+
+
 def cpu_pairs(height: int, width: int) -> int:
     """Number of pairs of images of this size in px that a CPU thread computes at once.
 
@@ -84,7 +116,8 @@ class RaftEngine:
         device: device that it runs on.
         dtype: type of the convolutions; correlations, coordinates and upsampling stay float32.
         launch: how work is sent to a GPU: ``eager`` sends single operations, ``compile`` fuses them with
-            torch.compile, ``graph`` replays CUDA graphs, ``both`` does both. It has no effect on the CPU.
+            torch.compile, which takes about a minute. It has no effect on the CPU.
+        fused: whether to use Triton's kernels; ``None`` where they work.
     """
 
     def __init__(
@@ -94,6 +127,7 @@ class RaftEngine:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         launch: str = "eager",
+        fused: bool | None = None,
     ):
         network = copy.deepcopy(network).eval().requires_grad_(False)
         self.updates = updates
@@ -111,17 +145,15 @@ class RaftEngine:
         self.context_channels = update.context
         self.precompute = update.precompute
         self.mask = None if network.mask_predictor is None else self._placed(network.mask_predictor)
+        self.kernels = None if fused is False else gpu_kernels(self.device)
         self._last: Tensor | None = None
         self._encode: Callable[..., Tensor] = self.features
-        self._flow: Callable[..., Tensor] = self._pairs
-        self._step: Callable[..., tuple[Tensor, Tensor]] = self._update
-        if self.device.type == "cuda":
-            if launch in ("compile", "both"):
-                self._encode = torch.compile(self._encode)
-                self._step = torch.compile(self._step)
-            if launch in ("graph", "both"):
-                self._encode = Recorded(self._encode)
-                self._flow = Recorded(self._flow)
+        self._start: Callable[..., list[Tensor]] = self._first_state
+        self._step: Callable[..., tuple[Tensor, Tensor, Tensor]] = self._update
+        if self.device.type == "cuda" and launch == "compile":
+            self._encode = Compiled(self._encode)
+            self._start = Compiled(self._start)
+            self._step = Compiled(self._step)
 
     def _placed(self, module: nn.Module) -> nn.Module:
         return module.to(self.device, self.dtype).to(memory_format=torch.channels_last)
@@ -154,15 +186,12 @@ class RaftEngine:
                 features = torch.cat([held, features])
             self._last = features[-1:].clone()
             step = cpu_pairs(*images.shape[2:])
-            flow = self._map(self._flow, step, images[first], features[first], features[first + 1])
+            flow = self._map(self._pairs, step, images[first], features[first], features[first + 1])
         return shrink(flow.permute(0, 2, 3, 1), *frames.shape[1:3])
 
     def forget(self) -> None:
-        """Free the features that are held for the next call, and recorded CUDA graphs with their memory."""
+        """Free the features that are held for the next call."""
         self._last = None
-        for function in (self._encode, self._flow):
-            if isinstance(function, Recorded):
-                function.forget()
 
     def _map(self, function: Callable[..., Tensor], step: int, *inputs: Tensor) -> Tensor:
         """Apply a function to a batch: at once on a GPU, in parallel parts of ``step`` rows on the CPU."""
@@ -172,27 +201,31 @@ class RaftEngine:
 
     def _pairs(self, images: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """Flow [N,2,H,W] of pairs, from their first images and the features of both frames."""
-        h, context = self.context(images).split_with_sizes([self.hidden, self.context_channels], 1)
-        flow, h = self._refine(first, second, h.tanh(), context.relu())
-        mask = None if self.mask is None else self.mask(h).float()
-        return upsample_flow(flow, mask)
+        h, *fixed = self._start(images)
+        flow, h = self._refine(first, second, h, fixed)
+        return upsample(flow, None if self.mask is None else self.mask(h), self.kernels)
 
-    def _refine(self, first: Tensor, second: Tensor, h: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+    def _first_state(self, images: Tensor) -> list[Tensor]:
+        """The first hidden state, and what each GRU computes from the context."""
+        h, context = self.context(images).split_with_sizes([self.hidden, self.context_channels], 1)
+        return [h.tanh(), *self.precompute(context.relu())]
+
+    def _refine(self, first: Tensor, second: Tensor, h: Tensor, fixed: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Flow [N,2,h,w] in px of the feature map, and the last hidden state."""
-        pyramid = CorrelationPyramid(first, second, self.levels, self.radius)
-        fixed = self.precompute(context)
+        pyramid = CorrelationPyramid(first, second, self.levels, self.radius, self.kernels)
         origin = points(*first.shape[2:], self.device)
         flow = torch.zeros(len(first), *origin.shape, device=self.device)
+        at = origin + flow
         for _ in range(self.updates):
-            h, flow = self._step(h, fixed, pyramid.lookup(origin + flow), flow)
+            h, flow, at = self._step(h, *fixed, pyramid.lookup(at, self.dtype), flow, origin)
         return flow, h
 
-    def _update(
-        self, h: Tensor, fixed: list[Tensor], correlation: Tensor, flow: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """One refinement step: the next hidden state and flow."""
+    def _update(self, h: Tensor, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One refinement step: the next hidden state and flow, and the points that the flow leads to."""
+        *fixed, correlation, flow, origin = given
         h, change = self.update(h, fixed, correlation.to(self.dtype), flow.to(self.dtype))
-        return h, flow + change.float()
+        flow = flow + change.float()
+        return h, flow, origin + flow
 
 
 @lru_cache(maxsize=8)
@@ -218,5 +251,7 @@ def shrink(flow: Tensor, height: int, width: int) -> Tensor:
     if (tall, wide) == (height, width):
         return flow.float()
     size, moved = (height, width), flow.permute(0, 3, 1, 2).float()
-    small = F.interpolate(moved, size=size, mode="bilinear", align_corners=False)
-    return small.permute(0, 2, 3, 1) * flow.new_tensor([width / wide, height / tall], dtype=torch.float32)
+    small = F.interpolate(moved, size=size, mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
+    small[..., 0].mul_(width / wide)  # a number needs no copy to the GPU, for which the host would wait
+    small[..., 1].mul_(height / tall)
+    return small

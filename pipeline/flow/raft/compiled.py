@@ -1,0 +1,34 @@
+"""Functions of batches through torch.compile, compiled once for all sizes of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Compiled:
+    """A function of tensors [N,...] that torch.compile fuses, once for all N.
+
+    A single row is computed without compilation, because torch.compile would compile once more for it.
+
+    Args:
+        function: takes tensors; those whose first axis is as long as that of the first one are batches.
+
+    >>> encode = Compiled(network.feature_encoder)  # doctest: +SKIP
+    """
+
+    def __init__(self, function: Callable[..., Any]):
+        self.function = function
+        self.compiled = torch.compile(function)
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        n = len(inputs[0])
+        if n == 1:
+            return self.function(*inputs)
+        for x in inputs:
+            if len(x) == n:
+                torch._dynamo.maybe_mark_dynamic(x, 0)
+        return self.compiled(*inputs)
