@@ -26,7 +26,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[1]
 PARTS = {  # name: seconds at most; in the order of worth, so that a lease cut short still tells the most
-    "machine": 40, "flow": 110, "train": 130, "stage": 40, "tests": 60, "profile": 40, "preprocess": 60,
+    "machine": 40, "kernels": 30, "flow": 150, "train": 130, "stage": 40, "tests": 60, "profile": 40, "preprocess": 60,
     "ranks": 25, "compile": 90,
 }  # fmt: skip
 DATA = Path(os.environ.get("DEIII_TEST_DATA", "/nowhere"))
@@ -223,10 +223,16 @@ def part_flow() -> None:
         torch.cuda.empty_cache()
         for dtype, launch, batch in (
             (torch.float32, "eager", many), (torch.float16, "eager", many), (torch.bfloat16, "eager", many),
-            (torch.bfloat16, "graph", many), (torch.bfloat16, "eager", 64), (torch.bfloat16, "graph", 64),
-            (torch.bfloat16, "eager", 8), (torch.bfloat16, "graph", 8),
+            (torch.float16, "eager", 64), (torch.float16, "eager", 8), (torch.float16, "without Triton", many),
+            (torch.float16, "compile", many), (torch.float16, "compile", 64), (torch.float16, "compile", 8),
+            (torch.float32, "compile", many),
         ):  # fmt: skip
-            engine = RaftEngine(net, 12, "cuda", dtype, launch)
+            way = "eager" if launch == "without Triton" else launch
+            engine = RaftEngine(net, 12, "cuda", dtype, way, fused=None if way == launch else False)
+            find(model=model, launch=launch, batch=batch, triton=engine.kernels is not None)
+            began = time.perf_counter()
+            engine.flow(there[: batch + 1])
+            find(model=model, launch=launch, batch=batch, first_s=round(time.perf_counter() - began, 1))
             part = there[: batch + 1]
             torch.cuda.reset_peak_memory_stats()
             try:
@@ -247,7 +253,7 @@ def part_flow() -> None:
             192,
             224,
         ):  # as the stage calls it: copies, storage, and the batch it would choose
-            engine = RaftEngine(net, 12, "cuda", torch.bfloat16)
+            engine = RaftEngine(net, 12, "cuda", torch.float16)
             batches = RaftBatches(engine, "int8", 0)
             host = np.ascontiguousarray(
                 np.resize(frames, (many + 1, size, size, 3)) if size != 128 else frames
@@ -274,6 +280,48 @@ def part_flow() -> None:
             torch.cuda.empty_cache()
 
 
+def part_kernels() -> None:
+    """Triton's kernels of the flow engine against PyTorch's operations: error and time."""
+    import torch
+
+    from deiii.pipeline.flow.raft.correlation import CorrelationPyramid
+    from deiii.pipeline.flow.raft.network import gpu_kernels
+    from deiii.pipeline.flow.raft.upsampling import convex
+
+    device = torch.device("cuda")
+    kernels = gpu_kernels(device)
+    if kernels is None:
+        raise RuntimeError("Triton's kernels do not work here")
+    generator = torch.Generator(device).manual_seed(0)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator, device=device)
+
+    with torch.inference_mode():
+        for pairs, side, radius in ((512, 16, 4), (512, 16, 3), (320, 28, 4)):
+            first, second = draw(pairs, 64, side, side), draw(pairs, 64, side, side)
+            at = 8 + 6 * draw(pairs, 2, side, side)
+            fused = CorrelationPyramid(first, second, 4, radius, kernels)
+            plain = CorrelationPyramid(first, second, 4, radius)
+            exact = plain.lookup(at)
+            find(
+                kernel="lookup", pairs=pairs, side=side, radius=radius,
+                error=float((fused.lookup(at) - exact).abs().max()), largest=float(exact.abs().max()),
+                error_float16=float((fused.lookup(at, torch.float16).float() - exact).abs().max()),
+                ms=round(1e3 * seconds(lambda f=fused, a=at: f.lookup(a, torch.float16), 20), 3),
+                pytorch_ms=round(1e3 * seconds(lambda p=plain, a=at: p.lookup(a, torch.float16), 20), 3),
+            )  # fmt: skip
+        flow, mask = draw(512, 2, 16, 16), 3 * draw(512, 576, 16, 16).half()
+        mask = mask.contiguous(memory_format=torch.channels_last)
+        exact = convex(flow, mask.float()).permute(0, 2, 3, 1)
+        find(
+            kernel="upsample", pairs=512, error=float((kernels.upsample(flow, mask) - exact).abs().max()),
+            largest=float(exact.abs().max()),
+            ms=round(1e3 * seconds(lambda: kernels.upsample(flow, mask), 20), 3),
+            pytorch_ms=round(1e3 * seconds(lambda: convex(flow, mask.float()), 20), 3),
+        )  # fmt: skip
+
+
 def cache(clips: int):
     from benchmarks.feature_cache import open_cache
 
@@ -296,8 +344,9 @@ def part_stage() -> None:
     by_id = {c.id: c for c in features.corpus.clips}
     for words in (
         ["flow.precision=float32"],
-        ["flow.precision=bfloat16"],
-        ["flow.precision=bfloat16", "flow.model=raft_large"],
+        ["flow.precision=float16"],
+        ["flow.precision=float16", "flow.model=raft_large"],
+        ["flow.precision=float16", "flow.model=raft_large", "flow.launch=compile"],
     ):
         model = "raft_large_princeton_sintel" if "flow.model=raft_large" in words else "raft_small_princeton"
         config = load_config(
@@ -390,7 +439,7 @@ def part_preprocess() -> None:
     w = DATA / "weights"
     words = ["configs/table.yaml", f"corpus.root={root}", f"cache={WORK / 'pre'}", "faces.detector=yunet", "flow.method=raft",
              f"faces.weights={w}/face_detection_yunet_2023mar.onnx", f"flow.weights={w}/raft_small_princeton.pth",
-             "flow.precision=bfloat16", f"workers={max(1, (os.cpu_count() or 2) - 1)}", "gpus=-1"]  # fmt: skip
+             f"workers={max(1, (os.cpu_count() or 2) - 1)}", "gpus=-1"]  # fmt: skip
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "deiii", "preprocess", *words], cwd=HERE, capture_output=True, text=True
@@ -435,27 +484,13 @@ def part_ranks() -> None:
 
 
 def part_compile() -> None:
-    """torch.compile: last, since it takes longest; flow's two functions, then the network."""
+    """torch.compile of the network: last, since it takes longest. (`part_flow` compiles the flow engine.)"""
     import torch
 
     from benchmarks.train import OneBatch, epoch_seconds
     from deiii.data.config.load import load_config
     from deiii.model.training.loaders import make_loader
-    from deiii.pipeline.flow.raft.network import RaftEngine
 
-    many = 64 if small() else 512
-    there = torch.from_numpy(crops(128, many + 1)[0]).cuda()
-    for model in ("raft_small", "raft_large"):
-        engine = RaftEngine(network(model)[0], 12, "cuda", torch.bfloat16, "compile")
-        start = time.perf_counter()
-        engine.flow(there)
-        first = time.perf_counter() - start
-        find(
-            model=model,
-            launch="compile",
-            first_s=round(first, 1),
-            pairs_per_s=round(many / seconds(lambda e=engine: e.flow(there)), 1),
-        )
     words = [
         sys.executable,
         "-m",
@@ -471,6 +506,7 @@ def part_compile() -> None:
     ]
     done = subprocess.run(words, cwd=HERE, capture_output=True, text=True)
     find(compile_tests=done.returncode, summary=done.stdout.strip().splitlines()[-1:])
+    print(done.stdout[-4000:])
     features, device = cache(64 if small() else 512), torch.device("cuda")
     for words in ([], ["train.compile=true"]):
         config = load_config(

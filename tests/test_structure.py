@@ -101,7 +101,7 @@ ORDER = {
     "pipeline/faces": ["face motion", "tracking yunet", "detectors speaker", "align", "stage"],
     "pipeline/flow": ["engine", "raft", "engines", "stage"],
     "pipeline/flow/raft": [
-        "cuda_graphs size threads tiles",
+        "compiled kernels size threads tiles upsampling",
         "correlation winograd",
         "encoder update",
         "network",

@@ -71,8 +71,8 @@ class Stage:
             enters through ``model.extra``.
         stream: the name under which the network's input is hidden and reported.
         counts_when: by setting, whether it changes the result under the other settings of the section.
-        settled: by setting that may be ``auto``, a function from the configuration to the value that it stands
-            for on this machine; that value enters the key, and workers compute with it.
+        settled: by setting that may be ``auto``, a function from the configuration to the value that it
+            stands for on this machine; that value enters the key, and workers compute with it.
         weights: the weights that the settings ask for; they enter the key.
         known_weights: by name in the weights table, the settings that use it.
         on_gpu: whether it runs on a GPU where there is one.

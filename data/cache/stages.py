@@ -13,6 +13,7 @@ worker imports the function when it runs the stage.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 from deiii.data.cache.stage import ExtraInput, Field, Stage, Weights, import_function
@@ -34,7 +35,7 @@ from deiii.data.tools.weights import YUNET
 
 __all__ = [
     "APPEARANCE", "BUILT_IN", "FACES", "FLOW", "LOGMEL", "SPEECH", "ExtraInput", "Field", "Stage", "Weights",
-    "extra_inputs", "get_stage", "import_function", "network_stages", "stage_of_stream", "stages",
+    "extra_inputs", "get_stage", "import_function", "network_stages", "settled", "stage_of_stream", "stages",
     "with_upstream",
 ]  # fmt: skip
 
@@ -232,6 +233,21 @@ def stages() -> dict[str, Stage]:
         for stage in ready:
             found[stage.name] = waiting.pop(stage.name)
     return found
+
+
+def settled(config: Config) -> Config:
+    """The configuration with the values that ``auto`` stands for on this machine (`Stage.settled`).
+
+    Workers on other machines compute with these, so that their results are what the keys say.
+
+    >>> settled(Config()).flow.precision  # of a method that has no precision
+    'auto'
+    """
+    for name in with_upstream(config.stages):
+        stage = get_stage(name)
+        if values := stage.settle(config):
+            config = replace(config, **{name: replace(stage.section(config), **values)})
+    return config
 
 
 def get_stage(name: str) -> Stage:

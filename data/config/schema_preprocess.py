@@ -173,14 +173,14 @@ class FlowConfig:
     )
     precision: str = opt(
         "auto",
-        "Type of RAFT's convolutions; auto is float16 on a GPU that computes faster in it, and float32 elsewhere. "
+        "Type of RAFT's convolutions; auto is float16 on a GPU that is faster in it, float32 elsewhere. "
         "The stage key holds the type itself, so caches made on other machines are told apart.",
         choices=("auto", "float32", "float16", "bfloat16"),
     )
     launch: str = opt(
         "eager",
-        "How RAFT's operations reach a GPU: one by one, or fused by torch.compile, which is faster after half a "
-        "minute of compilation.",
+        "How RAFT's operations reach a GPU: one by one, or fused by torch.compile, which is faster after "
+        "half a minute of compilation.",
         choices=("eager", "compile"),
         operational=True,
     )

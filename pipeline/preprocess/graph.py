@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from deiii.data.cache.index import INDEX, StageIndex, corpus_folder, write_index, write_table
-from deiii.data.cache.stages import get_stage, import_function
+from deiii.data.cache.stages import get_stage, import_function, settled
 from deiii.data.config.load import to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
@@ -115,7 +115,7 @@ def _compute_missing(config: Config, corpus: Corpus, found: Survey, report: Call
 def _run_tasks(config: Config, corpus: Corpus, found: Survey, report: Callable[[str], None]) -> None:
     """Start a cluster, or connect to one, and run a task for every missing shard."""
     root = str(Path(corpus.root).resolve())
-    tasks = _tasks(found, root, to_yaml(config))
+    tasks = _tasks(found, root, to_yaml(settled(config)))
     startable = sum(not waits(task, found.done) for task in tasks)
     with open_cluster(config, startable) as client, shared_files(client, config, root) as shared:
         workers = len(client.scheduler_info(n_workers=-1)["workers"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -31,4 +32,7 @@ class Compiled:
         for x in inputs:
             if len(x) == n:
                 torch._dynamo.maybe_mark_dynamic(x, 0)
-        return self.compiled(*inputs)
+        with warnings.catch_warnings():
+            # It recommends TF32 for products in float32, whose rounding is not that of float32.
+            warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
+            return self.compiled(*inputs)

@@ -60,9 +60,7 @@ class CorrelationPyramid:
         parts = self.pyramid.split([n * h * w * a * b for a, b in sizes])
         self.levels = [part.view(n * h * w, 1, *size) for part, size in zip(parts, sizes, strict=True)]
         volume = self.levels[0].view(n, h * w, h * w)
-        torch.baddbmm(
-            volume, _rows(first), _rows(second).transpose(1, 2), beta=0, alpha=c**-0.5, out=volume
-        )
+        torch.baddbmm(volume, _rows(first), _rows(second).transpose(1, 2), beta=0, alpha=c**-0.5, out=volume)
         for finer, coarser in pairwise(self.levels):
             torch.ops.aten.avg_pool2d.out(finer, [2, 2], [2, 2], out=coarser)
         if kernels is None:
@@ -76,7 +74,8 @@ class CorrelationPyramid:
             dtype: of the result, away from the CPU; the samples are computed in float32.
 
         Returns:
-            [N,h,w,levels*D*D], each window row by row (torchvision's are column by column); float32 on the CPU.
+            [N,h,w,levels*D*D], each window row by row (torchvision's are column by column); float32 on the
+            CPU.
         """
         n, h, w = self.shape
         if self.kernels is not None:
@@ -90,7 +89,7 @@ class CorrelationPyramid:
                 values = (volume.view(-1).numpy(), *volume.shape[2:])
                 sample(values, flat, np.float32(0.5**i), out.numpy(), i * self.side**2)
             return out.view(n, h, w, -1)
-        # cuDNN's sampler refuses more than 262,140 rows of 49 samples (196,605 of 81); PyTorch's own has no limit.
+        # cuDNN's sampler refuses more than 262,140 rows of 49 samples (196,605 of 81); PyTorch's takes all.
         with torch.backends.cudnn.flags(enabled=False):
             samples = [
                 F.grid_sample(volume, torch.addcmul(window, centre, scale), align_corners=True)

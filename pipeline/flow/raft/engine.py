@@ -6,6 +6,7 @@ Source: Teed & Deng 2020.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from deiii.data.config.schema import FlowConfig
 from deiii.data.tools.devices import has_fast_float16, pick_device
 from deiii.data.tools.weights import resolve
 from deiii.pipeline.flow.engine import Stored
+from deiii.pipeline.flow.raft.compiled import Compiled
 from deiii.pipeline.flow.raft.network import RaftEngine, cpu_pairs, load_network
 from deiii.pipeline.flow.raft.size import SMALLEST, working_size
 
@@ -61,6 +63,9 @@ class RaftBatches:
     def __init__(self, engine: RaftEngine, storage: str, batch: int = 0):
         self.engine = engine
         self.storage = storage
+        self._store: Callable[..., dict[str, torch.Tensor]] = partial(store, storage=storage)
+        if engine.compiles:
+            self._store = Compiled(self._store)
         self._configured = batch
         self.batch = batch or cpu_pairs(SMALLEST, SMALLEST) * torch.get_num_threads()
         self._most = self.batch  # pairs a call while all batches fit
@@ -105,7 +110,7 @@ class RaftBatches:
         """The stored flow of a batch, on the device; the batch is halved until it fits."""
         try:
             flow = self.engine.flow(self._sent(frames), self._sent(first), continues)
-            stored = store(flow, self.storage)
+            stored = self._store(flow)
             self._fitted(len(first))
             return stored
         except torch.OutOfMemoryError:
@@ -125,7 +130,7 @@ class RaftBatches:
         return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
 
     def _sent(self, x: torch.Tensor) -> torch.Tensor:
-        """A copy on the device, made while that computes; from pinned memory, so that the host does not wait."""
+        """A copy on the device, made while that computes; from pinned memory, so the host does not wait."""
         if self.engine.device.type == "cpu":
             return x
         computing = torch.cuda.current_stream()
@@ -143,7 +148,7 @@ class RaftBatches:
         self._calm = 0
 
     def _fitted(self, pairs: int) -> None:
-        """Double the batches to come after enough full ones that fitted, up to the size before any failure."""
+        """Double the batches to come after enough full ones that fitted, up to the first size."""
         if self.batch >= self._most or pairs < self.batch:
             return
         self._calm += 1

@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from torchvision.models.optical_flow import RAFT, raft_large, raft_small
 
 from deiii.data.tools.weights import WeightsError
-from deiii.pipeline.flow.raft.correlation import CorrelationPyramid
 from deiii.pipeline.flow.raft.compiled import Compiled
+from deiii.pipeline.flow.raft.correlation import CorrelationPyramid
 from deiii.pipeline.flow.raft.encoder import prepare_encoder
 from deiii.pipeline.flow.raft.size import working_size
 from deiii.pipeline.flow.raft.threads import in_parallel
@@ -89,8 +89,8 @@ def gpu_kernels(device: torch.device) -> ModuleType | None:
     except Exception as error:  # Triton raises errors of its own, of the compiler and of the driver
         reason = (str(error).splitlines() or [""])[0]
         warnings.warn(
-            f"RAFT runs without Triton's kernels, which do not work here ({type(error).__name__}: {reason:.200}); "
-            "Triton needs a C compiler such as gcc",
+            f"RAFT runs without Triton's kernels, which do not work here ({type(error).__name__}: "
+            f"{reason:.200}); Triton needs a C compiler such as gcc",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -147,13 +147,18 @@ class RaftEngine:
         self.mask = None if network.mask_predictor is None else self._placed(network.mask_predictor)
         self.kernels = None if fused is False else gpu_kernels(self.device)
         self._last: Tensor | None = None
+        self._prepare: Callable[..., Tensor] = self._images
         self._encode: Callable[..., Tensor] = self.features
         self._start: Callable[..., list[Tensor]] = self._first_state
         self._step: Callable[..., tuple[Tensor, Tensor, Tensor]] = self._update
-        if self.device.type == "cuda" and launch == "compile":
+        self._weigh: Callable[..., Tensor] | None = self.mask
+        self.compiles = self.device.type == "cuda" and launch == "compile"
+        if self.compiles:
+            self._prepare = Compiled(self._prepare)
             self._encode = Compiled(self._encode)
             self._start = Compiled(self._start)
             self._step = Compiled(self._step)
+            self._weigh = None if self.mask is None else Compiled(self.mask)
 
     def _placed(self, module: nn.Module) -> nn.Module:
         return module.to(self.device, self.dtype).to(memory_format=torch.channels_last)
@@ -175,7 +180,7 @@ class RaftEngine:
         """
         first = torch.arange(len(frames) - 1) if first is None else first
         first = first.to(self.device, non_blocking=True)
-        images = prepare(frames.to(self.device, non_blocking=True)).to(self.dtype)
+        images = self._prepare(frames.to(self.device, non_blocking=True))
         held = self._last if continues else None
         # By default cuDNN rounds the inputs of float32 convolutions to TF32.
         cuda = self.device.type == "cuda"
@@ -203,7 +208,11 @@ class RaftEngine:
         """Flow [N,2,H,W] of pairs, from their first images and the features of both frames."""
         h, *fixed = self._start(images)
         flow, h = self._refine(first, second, h, fixed)
-        return upsample(flow, None if self.mask is None else self.mask(h), self.kernels)
+        return upsample(flow, None if self._weigh is None else self._weigh(h), self.kernels)
+
+    def _images(self, frames: Tensor) -> Tensor:
+        """Frames as the encoders take them; see `prepare`."""
+        return prepare(frames).to(self.dtype)
 
     def _first_state(self, images: Tensor) -> list[Tensor]:
         """The first hidden state, and what each GRU computes from the context."""

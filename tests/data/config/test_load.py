@@ -164,7 +164,7 @@ def test_every_setting_has_a_help_text_and_its_default_is_allowed():
 
 
 def test_workers_and_devices_enter_no_key():
-    config = load_config(overrides=["flow.device=cpu", "flow.batch=3", "flow.launch=graph"])
+    config = load_config(overrides=["flow.device=cpu", "flow.batch=3", "flow.launch=compile"])
     assert result_params(config.flow) == result_params(Config().flow)
 
 

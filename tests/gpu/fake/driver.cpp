@@ -39,6 +39,11 @@ EXPORT int cuCtxGetCurrent(void** context) {
   return 0;
 }
 
+EXPORT int cuCtxGetDevice(int* device) {
+  *device = 0;
+  return 0;
+}
+
 EXPORT int cuDeviceGet(int* device, int ordinal) {
   *device = ordinal;
   return 0;
@@ -85,8 +90,8 @@ EXPORT int cuModuleGetFunction(void** function, void*, const char* name) {
   return 0;
 }
 
-EXPORT int cuFuncGetAttribute(int* value, int, void*) {
-  *value = 0;
+EXPORT int cuFuncGetAttribute(int* value, int attribute, void*) {
+  *value = attribute == 0 ? 1024 : 0;  // CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK
   return 0;
 }
 

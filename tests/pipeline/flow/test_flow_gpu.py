@@ -16,14 +16,16 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("network", [SMALL, LARGE], ids=["small", "large"])
-@pytest.mark.parametrize("launch", ["eager", "compile", "graph", "both"])
-def test_float32_is_torchvisions(network, launch):
+@pytest.mark.parametrize("launch", ["eager", "compile"])
+@pytest.mark.parametrize("fused", [True, False], ids=["triton", "pytorch"])
+def test_float32_is_torchvisions(network, launch, fused):
     clip = drifting(6, 128)
     expected = torchvision_flow(network, clip, 3)
-    engine = RaftEngine(network, 3, "cuda", launch=launch)
-    for _ in range(2):  # the second call replays
+    engine = RaftEngine(network, 3, "cuda", launch=launch, fused=None if fused else False)
+    assert (engine.kernels is not None) == fused
+    for _ in range(2):
         assert (engine.flow(clip).cpu() - expected).abs().max() <= 1e-3 * max(1, float(expected.abs().max()))
-    some = engine.flow(clip[:3]).cpu()  # another batch, in another recording
+    some = engine.flow(clip[:3]).cpu()  # another size of batch
     assert (some - expected[:2]).abs().max() <= 1e-3 * max(1, float(expected.abs().max()))
 
 
@@ -38,7 +40,7 @@ def test_half_precision_stays_near(test_data, dtype):
     assert (rough - exact).norm(dim=-1).mean() <= 0.02
 
 
-@pytest.mark.parametrize("launch", ["eager", "graph"])
+@pytest.mark.parametrize("launch", ["eager", "compile"])
 def test_the_stage_gives_the_result_of_the_cpu(launch):
     clips = [sliding(n, 128, seed=n) for n in (5, 9, 3)]
     cpu = run(clips, RaftBatches(RaftEngine(SMALL, 2), "float16", 4), storage="float16")
@@ -54,8 +56,8 @@ def test_a_gpu_out_of_memory_halves_the_batch():
     engine = RaftEngine(SMALL, 1, "cuda")
     whole = torch.cuda.get_device_properties(0).total_memory
     batches = RaftBatches(engine, "float16", 64)
-    torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction(min(1.0, 0.4e9 / whole))
+    torch.cuda.empty_cache()  # of other tests; what is still held counts, so the limit comes on top of it
+    torch.cuda.set_per_process_memory_fraction(min(1.0, (torch.cuda.memory_reserved() + 0.3e9) / whole))
     try:
         (result,) = run([sliding(65, 128)], batches, storage="float16")
     finally:
