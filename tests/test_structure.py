@@ -55,7 +55,12 @@ ORDER = {
     ],
     "data/corpora/targets": ["classes"],
     "data/corpora/synthetic": ["plan write", "face voice", "motion make", "__init__"],
-    "data/encoders": ["record", "table", "chosen"],
+    "data/encoders": [
+        "known onnx_graph record",
+        "hub onnx_session table",
+        "onnx_file transformers_folder",
+        "chosen",
+    ],
     "data/cache": [
         "flow_codec outcomes shard_plan stage",
         "flow_codec_torch shards stages",
@@ -83,9 +88,9 @@ ORDER = {
     ],
     "pipeline/logmel": ["stage"],
     "pipeline/encoders": [
-        "onnx_graph windows whisper_mel",
-        "onnx_session",
-        "onnx_faces resemblyzer smart_turn",
+        "images torch_network whisper_mel windows",
+        "onnx_faces onnx_speech resemblyzer smart_turn torchvision_faces transformers_appearance "
+        "transformers_speech",
         "load",
     ],
     "pipeline/speech": ["stage"],

@@ -29,6 +29,7 @@ from deiii.data.config.schema import (
 )
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.encoders.chosen import chosen, identity, sizes
+from deiii.data.encoders.onnx_session import has_gpu
 from deiii.data.encoders.table import OWN
 from deiii.data.tools.devices import has_fast_float16
 from deiii.data.tools.weights import YUNET
@@ -151,12 +152,26 @@ LOGMEL = Stage(
 
 
 def _encoder_weights(section: SpeechConfig | AppearanceConfig) -> Weights | None:
-    name = chosen(section).encoder.weights
-    return Weights(section.weights, name) if name else None
+    choice = chosen(section)
+    named = choice.path or choice.encoder.weights
+    return Weights(choice.path or None, choice.encoder.weights) if named else None
 
 
 def _encoder_on_gpu(section: SpeechConfig | AppearanceConfig) -> bool:
-    return section.device != "cpu"
+    on_cpu = chosen(section).encoder.runtime == "onnx" and not has_gpu()
+    return section.device != "cpu" and not on_cpu
+
+
+def _names_outputs(section: SpeechConfig | AppearanceConfig) -> bool:
+    return bool(section.outputs)
+
+
+def _has_grid(section: AppearanceConfig) -> bool:
+    return section.grid > 0
+
+
+def _reads_pixels(section: AppearanceConfig) -> bool:
+    return chosen(section).encoder.name == "onnx"
 
 
 def _known_encoders(stage: str) -> dict[str, str]:
@@ -178,6 +193,7 @@ SPEECH = Stage(
     product="speech features",
     hop_ms="hop_ms",
     weights=_encoder_weights,
+    counts_when={"outputs": _names_outputs},
     known_weights=_known_encoders("speech"),
     on_gpu=_encoder_on_gpu,
     sizes=sizes,
@@ -200,6 +216,7 @@ APPEARANCE = Stage(
     load_early=True,
     product="appearance features",
     weights=_encoder_weights,
+    counts_when={"outputs": _names_outputs, "grid": _has_grid, "pixels": _reads_pixels},
     known_weights=_known_encoders("appearance"),
     on_gpu=_encoder_on_gpu,
     sizes=sizes,

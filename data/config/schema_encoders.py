@@ -7,21 +7,37 @@ from dataclasses import dataclass
 from deiii.data.config.schema_fields import opt
 
 PRECISIONS = ("float32", "bfloat16", "float16")
+PIXELS = ("imagenet", "0..255", "0..1", "-1..1")  # values of the images that an ONNX file reads
 
 
 @dataclass
 class SpeechConfig:
     """Features of a frozen speech encoder."""
 
-    encoder: str = opt("smart-turn", "Name of the encoder.")
+    encoder: str = opt(
+        "smart-turn",
+        "Encoder: a name of the table (`deiii encoders`), the path of an ONNX file, a folder of "
+        "transformers, or owner/name of one on the Hugging Face Hub.",
+    )
     weights: str | None = opt(
         None,
-        "Path of the encoder's weights; if empty, they are found or downloaded by their name.",
+        "Path of the encoder's weights, a file or a folder of transformers; if empty, they are found or "
+        "downloaded by their name.",
         operational=True,
         path=True,
     )
+    revision: str = opt(
+        "main", "Revision of an encoder on the Hugging Face Hub: a branch, tag or commit.", operational=True
+    )
+    outputs: list[str] = opt(
+        [], "Names of the values that an ONNX file gives as layers; if empty, its last suitable output."
+    )
     layers: list[int] = opt(
-        [], "Numbers of the layers to store, 1 for the first; if empty, all of them.", low=0, high=1000
+        [],
+        "Numbers of the layers to store, 1 for the first; 0 is the input of the first layer of transformers. "
+        "If empty, all of them.",
+        low=0,
+        high=1000,
     )
     rate: float = opt(
         25.0,
@@ -67,16 +83,39 @@ class SpeechConfig:
 class AppearanceConfig:
     """Features of a frozen encoder of face crops."""
 
-    encoder: str = opt("faceres-deep", "Name of the encoder.")
+    encoder: str = opt(
+        "faceres-deep",
+        "Encoder: a name of the table (`deiii encoders`), the path of an ONNX file, a folder of "
+        "transformers, or owner/name of one on the Hugging Face Hub.",
+    )
     weights: str | None = opt(
         None,
-        "Path of the encoder's weights; if empty, they are found or downloaded by their name.",
+        "Path of the encoder's weights, a file or a folder of transformers; if empty, they are found or "
+        "downloaded by their name.",
         operational=True,
         path=True,
     )
-    layers: list[int] = opt(
-        [], "Numbers of the layers to store, 1 for the first; if empty, all of them.", low=0, high=1000
+    revision: str = opt(
+        "main", "Revision of an encoder on the Hugging Face Hub: a branch, tag or commit.", operational=True
     )
+    outputs: list[str] = opt(
+        [], "Names of the values that an ONNX file gives as layers; if empty, its last suitable output."
+    )
+    layers: list[int] = opt(
+        [],
+        "Numbers of the layers to store, 1 for the first; 0 is the input of the first layer of transformers. "
+        "If empty, all of them.",
+        low=0,
+        high=1000,
+    )
+    grid: int = opt(
+        0,
+        "Cells along each side of the crop to which an encoder's tokens are averaged; each cell is stored as "
+        "a layer of its own. 0 stores one vector of the whole crop.",
+        low=0,
+        high=16,
+    )
+    pixels: str = opt("imagenet", "Values of the images that an ONNX file reads.", choices=PIXELS)
     precision: str = opt(
         "float32",
         "Type of the encoder's computation; bfloat16 and float16 are for GPUs.",

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from deiii.data.config.schema import AppearanceConfig, SpeechConfig
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.encoders.hub import hub_folder, is_folder, is_hub_name
+from deiii.data.encoders.onnx_file import describe_onnx
+from deiii.data.encoders.onnx_session import has_gpu
 from deiii.data.encoders.record import SAMPLE_RATE, Encoder
-from deiii.data.encoders.table import find_encoder
+from deiii.data.encoders.table import encoders, find_encoder
+from deiii.data.encoders.transformers_folder import describe_folder
+from deiii.data.tools.devices import pick_device
 
 
 class Choice(NamedTuple):
@@ -16,6 +22,7 @@ class Choice(NamedTuple):
 
     Attributes:
         encoder: its record.
+        path: of its weights where the settings name one; empty where they are found by the encoder's name.
         layers: numbers of the stored layers.
         pool: rows of the encoder that are averaged into one (speech).
         window: samples that it reads at a time (speech).
@@ -23,6 +30,7 @@ class Choice(NamedTuple):
     """
 
     encoder: Encoder
+    path: str
     layers: tuple[int, ...]
     pool: int = 1
     window: int = 0
@@ -34,12 +42,13 @@ def chosen(config: SpeechConfig | AppearanceConfig) -> Choice:
 
     Raises:
         ConfigError: for an unknown encoder, a layer that it lacks, or a rate or windows that do not fit it.
+        WeightsError: for an ONNX file or a folder of transformers that cannot be read.
 
     >>> chosen(SpeechConfig(layers=[2])).layers, chosen(SpeechConfig()).pool
     ((2,), 2)
     """
     modality = "speech" if isinstance(config, SpeechConfig) else "appearance"
-    encoder = find_encoder(modality, config.encoder)
+    encoder, path = _found(modality, config)
     layers = tuple(config.layers) or encoder.default_layers or encoder.layers
     for layer in layers:
         if layer not in encoder.layers or layers.count(layer) > 1:
@@ -49,16 +58,51 @@ def chosen(config: SpeechConfig | AppearanceConfig) -> Choice:
                 "name each at most once"
             )
     if not isinstance(config, SpeechConfig):
-        return Choice(encoder, layers)
+        if config.grid and not encoder.tokens:
+            raise ConfigError(
+                f"appearance.grid={config.grid}: the encoder {encoder.name} gives one vector of a crop; "
+                "use grid=0"
+            )
+        return Choice(encoder, path, layers)
     pool = _pool(config, encoder)
     window = round((config.window or encoder.window) * SAMPLE_RATE / encoder.hop) * encoder.hop
     step = round((config.step or encoder.step) * SAMPLE_RATE / encoder.hop) * encoder.hop
-    if not encoder.hop * pool <= step <= window or window < encoder.shortest:
+    if not encoder.hop * pool <= step <= window - encoder.shortest:
+        longest = (window - encoder.shortest) / SAMPLE_RATE
         raise ConfigError(
             f"speech.window={window / SAMPLE_RATE:g} and speech.step={step / SAMPLE_RATE:g}: a step must be "
-            "at least one row and at most one window"
+            f"at least one row and at most {longest:g} s, so that windows overlap"
         )
-    return Choice(encoder, layers, pool, window, step)
+    return Choice(encoder, path, layers, pool, window, step)
+
+
+def _found(modality: str, config: SpeechConfig | AppearanceConfig) -> tuple[Encoder, str]:
+    """The record of the encoder that the settings name, and the path of its weights where they name one."""
+    name = config.encoder
+    path = config.weights or ""
+    if name in encoders():
+        return find_encoder(modality, name), path
+    if name == "onnx" or name.endswith(".onnx"):
+        path = path or (name if name != "onnx" else "")
+        return describe_onnx(modality, path, tuple(config.outputs)), path
+    if is_folder(name):
+        return describe_folder(modality, name), name
+    if is_hub_name(name) and not os.path.exists(name):
+        path = path or hub_folder(name, config.revision)
+        return describe_folder(modality, path, name), path
+    return find_encoder(modality, name), path
+
+
+def device_of(config: SpeechConfig | AppearanceConfig) -> str:
+    """The device that computes the configured encoder: ``cpu``, or a CUDA device.
+
+    Raises:
+        DeviceError: the configured device does not exist.
+    """
+    encoder = chosen(config).encoder
+    if config.device == "auto" and encoder.runtime == "onnx" and not has_gpu():
+        return "cpu"
+    return str(pick_device(config.device, f"{encoder.modality}.device"))
 
 
 def _pool(config: SpeechConfig, encoder: Encoder) -> int:
@@ -82,7 +126,8 @@ def sizes(config: SpeechConfig | AppearanceConfig) -> Mapping[str, float]:
     {'layers': 4, 'width': 384, 'hop_ms': 40.0}
     """
     found = chosen(config)
-    numbers: dict[str, float] = {"layers": len(found.layers), "width": found.encoder.width}
+    cells = 1 if isinstance(config, SpeechConfig) else max(1, config.grid**2)
+    numbers: dict[str, float] = {"layers": len(found.layers) * cells, "width": found.encoder.width}
     if isinstance(config, SpeechConfig):
         numbers["hop_ms"] = 1000 * found.pool / found.encoder.rate
     return numbers

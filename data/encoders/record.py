@@ -38,6 +38,8 @@ class Encoder:
         shortest: the least samples that give a row.
         window: s of audio that it reads at a time; shorter clips are read whole.
         step: s between two windows of longer audio.
+        tokens: whether it keeps the places of a crop, so that ``appearance.grid`` can be set.
+        runtime: what computes it: ``torch`` or ``onnx``.
         batched: whether several windows or crops in one call give what each gives alone.
         default_layers: the layers that are stored where the setting names none; empty for all.
     """
@@ -60,6 +62,8 @@ class Encoder:
     shortest: int = 400
     window: float = 10.0
     step: float = 5.0
+    tokens: bool = False
+    runtime: Literal["torch", "onnx"] = "torch"
     batched: bool = True
     default_layers: tuple[int, ...] = ()
 
@@ -77,15 +81,21 @@ class Request(NamedTuple):
     """What a ``load`` function gets.
 
     Attributes:
+        name: of the encoder's record.
         path: of the weights: a file, or a folder of transformers; empty for an encoder without weights.
         layers: numbers of the layers to return, in this order.
         device: ``cpu``, or a CUDA device.
         precision: type of the computation: float32, bfloat16 or float16.
         outputs: names of an ONNX file's outputs, where the settings name them.
+        pixels: values of an ONNX file's images (`deiii.data.config.schema_encoders.PIXELS`).
+        grid: cells along each side to which tokens of a crop are averaged; 0 for one vector.
     """
 
+    name: str
     path: str
     layers: tuple[int, ...]
     device: str = "cpu"
     precision: str = "float32"
     outputs: tuple[str, ...] = ()
+    pixels: str = "imagenet"
+    grid: int = 0

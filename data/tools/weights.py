@@ -7,6 +7,7 @@ the download cache. A file under a known name is used only if its SHA-256 is the
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -73,6 +74,10 @@ SOURCES: dict[str, WeightsSource] = {
             ("Raft_Large_Weights.C_T_SKHT_K_V1", "raft_large_C_T_SKHT_K_V1", "4a6a5039"),
             ("Raft_Large_Weights.C_T_SKHT_K_V2", "raft_large_C_T_SKHT_K_V2", "b5c70766"),
             (RESNET18, "resnet18", "f37072fd"),
+            ("ResNet50_Weights.IMAGENET1K_V2", "resnet50", "11ad3fa6"),
+            ("EfficientNet_B0_Weights.IMAGENET1K_V1", "efficientnet_b0_rwightman", "7f5810bc"),
+            ("MobileNet_V3_Large_Weights.IMAGENET1K_V2", "mobilenet_v3_large", "5c1a4163"),
+            ("ConvNeXt_Tiny_Weights.IMAGENET1K_V1", "convnext_tiny", "983f1562"),
         )
     },
     SMART_TURN: WeightsSource(
@@ -104,6 +109,8 @@ ALIASES = {
 }
 MOST_BYTES = 1 << 30  # larger than any weights in SOURCES
 PARTS = ".download-"  # prefix of a folder that a download is written into
+# What is read of a folder of transformers: nothing that could hold code.
+FOLDER_FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
 
 
 def resolve(name_or_path: str | None, default: str) -> tuple[str, str]:
@@ -124,6 +131,8 @@ def resolve(name_or_path: str | None, default: str) -> tuple[str, str]:
     name = name_or_path or default
     if Path(name).is_file():
         return str(name), digest(name)
+    if Path(name).is_dir():
+        return weights_folder(name), digest(name)
     source = _source(name)
     for folder in _folders():
         path = folder / source.file
@@ -159,11 +168,18 @@ def known_digest(name_or_path: str | None, default: str) -> str:
     '01064c6d'
     """
     name = name_or_path or default
-    return digest(name) if Path(name).is_file() else _source(name).sha256
+    return digest(name) if Path(name).exists() else _source(name).sha256
 
 
 def digest(path: str | Path) -> str:
-    """SHA-256 of a file as 64 hex digits, cached by path, size and modification time."""
+    """SHA-256 of a file as 64 hex digits, cached by path, size and modification time.
+
+    That of a folder is over the names and digests of `FOLDER_FILES` in it.
+    """
+    if Path(path).is_dir():
+        files = sorted({p for pattern in FOLDER_FILES for p in Path(path).glob(pattern)})
+        lines = "".join(f"{file.name} {digest(file)}\n" for file in files)
+        return hashlib.sha256(lines.encode()).hexdigest()
     stat = os.stat(path)
     return _digest(os.path.abspath(path), stat.st_size, stat.st_mtime_ns)
 
@@ -171,6 +187,24 @@ def digest(path: str | Path) -> str:
 @lru_cache(maxsize=256)
 def _digest(path: str, size: int, mtime_ns: int) -> str:
     return file_sha256(path)
+
+
+def weights_folder(path: str | Path) -> str:
+    """The path of a folder of transformers.
+
+    Raises:
+        WeightsError: it lacks its settings or safetensors.
+    """
+    folder = Path(path)
+    if not (folder / "config.json").is_file():
+        raise WeightsError(f"{folder} holds no config.json: it is no folder of transformers")
+    if not any(folder.glob("*.safetensors")):
+        raise WeightsError(
+            f"{folder} holds no safetensors. Other files of weights are not loaded, because they may run "
+            "code: save them with save_pretrained(folder) of transformers, or name a revision that has "
+            "safetensors"
+        )
+    return str(folder)
 
 
 def cache_folder() -> Path:

@@ -10,9 +10,8 @@ import numpy as np
 
 from deiii.data.config.schema import AppearanceConfig, SpeechConfig
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.encoders.chosen import Choice, chosen
+from deiii.data.encoders.chosen import Choice, chosen, device_of
 from deiii.data.encoders.record import Request
-from deiii.data.tools.devices import pick_device
 from deiii.data.tools.weights import resolve
 
 CPU_BATCH = {"speech": 1, "appearance": 8}
@@ -44,15 +43,16 @@ def load_encoder(config: SpeechConfig | AppearanceConfig) -> Loaded:
     """
     choice = chosen(config)
     encoder = choice.encoder
-    device = str(pick_device(config.device, f"{encoder.modality}.device"))
+    device = device_of(config)
     if config.precision != "float32" and device == "cpu":
         raise ConfigError(
             f"{encoder.modality}.precision={config.precision} is for GPUs; a CPU needs precision=float32"
         )
-    path = resolve(config.weights, encoder.weights)[0] if encoder.weights else config.weights or ""
+    path = resolve(choice.path, encoder.weights)[0] if choice.path or encoder.weights else ""
+    more = (config.pixels, config.grid) if isinstance(config, AppearanceConfig) else ()
     module, _, name = encoder.load.partition(":")
     network = getattr(importlib.import_module(module), name)(
-        Request(path, choice.layers, device, config.precision)
+        Request(encoder.name, path, choice.layers, device, config.precision, tuple(config.outputs), *more)
     )
     usual = CPU_BATCH if device == "cpu" else GPU_BATCH
     return Loaded(choice, network, config.batch or usual[encoder.modality])

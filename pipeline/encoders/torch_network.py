@@ -1,0 +1,56 @@
+"""What encoders of PyTorch share: networks of transformers from safetensors, without code of their own."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+
+from deiii.data.encoders.record import Request
+from deiii.data.tools.weights import WeightsError
+
+# Parameters that a network for other tasks may lack: what masks its input in training, and a pooled output.
+NEEDLESS = ("masked_spec_embed", "mask_token", "pooler.", "projector.", "classifier.")
+
+
+def load_pretrained(request: Request) -> Any:
+    """The network of a folder of transformers, for inference.
+
+    Every parameter must come from the folder's safetensors. Pickles and code of the folder are never loaded.
+
+    Raises:
+        WeightsError: the folder is damaged, or lacks parameters.
+    """
+    from transformers import AutoModel
+
+    told = logging.getLogger("transformers")
+    level = told.level
+    told.setLevel(logging.ERROR)  # parameters that are not used, such as a classifier's, are no news
+    try:
+        network, found = AutoModel.from_pretrained(
+            request.path,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # transformers raises many types for a damaged folder
+        raise WeightsError(
+            f"{request.path} cannot be loaded by transformers ({str(error).splitlines()[0]:.200}); "
+            "download it again"
+        ) from None
+    finally:
+        told.setLevel(level)
+    lacking = [key for key in found["missing_keys"] if not any(word in key for word in NEEDLESS)]
+    if lacking:
+        raise WeightsError(
+            f"{request.path} lacks {len(lacking)} parameters of its network, {sorted(lacking)[0]} among "
+            "them: it is damaged, or config.json belongs to another network"
+        )
+    return network.eval().requires_grad_(False)
+
+
+def placed(network: torch.nn.Module, request: Request) -> Any:
+    """The network on the device and in the type of a request."""
+    return network.to(request.device, getattr(torch, request.precision))

@@ -1,0 +1,50 @@
+"""Networks of torchvision that were trained on ImageNet, without their classifiers."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+from torchvision import models
+
+from deiii.data.encoders.record import Request
+from deiii.data.tools.weights import WeightsError
+from deiii.pipeline.encoders.images import resized, scaled
+
+SIZE = 224  # px
+
+
+class TorchvisionFaces:
+    """A network of torchvision whose classifier is cut off; see `load`."""
+
+    def __init__(self, network: nn.Module, request: Request):
+        self._network = network
+        self._device = request.device
+        self._dtype = getattr(torch, request.precision)
+
+    @torch.inference_mode()
+    def __call__(self, crops: np.ndarray) -> np.ndarray:
+        """RGB crops uint8 [B,S,S,3] to float32 [B,1,D]."""
+        images = np.stack([scaled(resized(crop, SIZE), "imagenet") for crop in crops])
+        x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+        return self._network(x.to(self._device, self._dtype)).flatten(1)[:, None].float().cpu().numpy()
+
+
+def load(request: Request) -> TorchvisionFaces:
+    """A network of torchvision from its published weights.
+
+    Raises:
+        WeightsError: the file does not hold this network.
+    """
+    network = models.get_model(request.name, weights=None)
+    try:
+        network.load_state_dict(torch.load(request.path, weights_only=True, map_location="cpu"))
+    except Exception as error:  # torch raises many types for a damaged file
+        raise WeightsError(
+            f"{request.path} does not hold torchvision's {request.name} ({str(error).splitlines()[0]:.200})"
+        ) from None
+    for part in ("fc", "classifier"):  # its features are what the last linear layer, or the classifier, reads
+        if hasattr(network, part):
+            setattr(network, part, nn.Identity())
+    network.eval().requires_grad_(False).to(request.device, getattr(torch, request.precision))
+    return TorchvisionFaces(network, request)

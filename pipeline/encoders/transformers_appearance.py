@@ -1,0 +1,70 @@
+"""Image encoders of transformers on face crops: DINOv2, CLIP's image network, ViT and others with tokens.
+
+Sources: Oquab et al. 2023 (arXiv 2304.07193), Radford et al. 2021 (2103.00020), Dosovitskiy et al. 2021
+(2010.11929).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import adaptive_avg_pool2d
+
+from deiii.data.encoders.record import Request
+from deiii.pipeline.encoders.images import resized, scaled
+from deiii.pipeline.encoders.torch_network import load_pretrained, placed
+
+
+class ImageNetwork:
+    """A network of transformers that reads images as tokens; see `load`."""
+
+    def __init__(self, network: Any, processor: Any, size: int, request: Request):
+        self._network = network
+        self._processor = processor
+        self._size = size  # px, without a processor
+        self._layers = request.layers
+        self._grid = request.grid
+        self._dtype = getattr(torch, request.precision)
+
+    @torch.inference_mode()
+    def __call__(self, crops: np.ndarray) -> np.ndarray:
+        """RGB crops uint8 [B,S,S,3] to float32 [B,L,D], the first token of each layer, or [B,L*G*G,D]."""
+        images = self._images(crops).to(self._network.device, self._dtype)
+        states = self._network(images, output_hidden_states=True).hidden_states
+        chosen = [states[layer] for layer in self._layers]
+        if self._grid:
+            chosen = [cells for state in chosen for cells in self._cells(state, images)]
+        else:
+            chosen = [state[:, 0] for state in chosen]
+        return torch.stack(chosen, dim=1).float().cpu().numpy()
+
+    def _images(self, crops: np.ndarray) -> torch.Tensor:
+        if self._processor is not None:
+            return self._processor(list(crops), return_tensors="pt")["pixel_values"]
+        images = np.stack([scaled(resized(crop, self._size), "imagenet") for crop in crops])
+        return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+
+    def _cells(self, state: torch.Tensor, images: torch.Tensor) -> list[torch.Tensor]:
+        """Means of the tokens in each cell of the grid, row by row: G*G tensors [B,D]."""
+        patch = self._network.config.patch_size
+        rows, columns = images.shape[2] // patch, images.shape[3] // patch
+        tokens = state[:, -rows * columns :]  # after the class token, and registers where there are any
+        grid = tokens.transpose(1, 2).unflatten(2, (rows, columns))
+        return list(adaptive_avg_pool2d(grid.float(), self._grid).flatten(2).unbind(2))
+
+
+def load(request: Request) -> ImageNetwork:
+    """An image encoder from a folder of transformers. Raises WeightsError."""
+    network = load_pretrained(request)
+    network = getattr(network, "vision_model", network)
+    processor = None
+    if os.path.isfile(os.path.join(request.path, "preprocessor_config.json")):
+        from transformers import AutoImageProcessor
+
+        processor = AutoImageProcessor.from_pretrained(
+            request.path, trust_remote_code=False, local_files_only=True
+        )
+    return ImageNetwork(placed(network, request), processor, network.config.image_size, request)

@@ -1,0 +1,64 @@
+"""Speech encoders of transformers: wav2vec 2.0, HuBERT, WavLM and others on samples, and Whisper's encoder.
+
+Sources: Baevski et al. 2020 (arXiv 2006.11477), Hsu et al. 2021 (2106.07447), Chen et al. 2022 (2110.13900),
+Radford et al. 2022 (2212.04356).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+
+from deiii.data.encoders.record import SAMPLE_RATE, Request
+from deiii.data.encoders.transformers_folder import WHISPER_HOP
+from deiii.pipeline.encoders.torch_network import load_pretrained, placed
+
+
+class SpeechNetwork:
+    """A network of transformers that reads samples or Whisper's log-mel; see `load`."""
+
+    def __init__(self, network: Any, extractor: Any, request: Request, padded: int):
+        self._network = network
+        self._extractor = extractor
+        self._layers = request.layers
+        self._padded = padded  # samples to which windows are padded; 0 for none
+
+    @torch.inference_mode()
+    def __call__(self, windows: np.ndarray) -> np.ndarray:
+        """Windows float32 [B,n] to hidden states float32 [B,R,L,D]."""
+        how: dict[str, Any] = {"sampling_rate": SAMPLE_RATE, "return_tensors": "pt"}
+        if self._padded:
+            how |= {"padding": "max_length", "max_length": self._padded, "truncation": True}
+        inputs = self._extractor(list(windows), **how)
+        values = next(iter(inputs.values())).to(self._network.device, self._network.dtype)
+        states = self._network(values, output_hidden_states=True).hidden_states
+        chosen = torch.stack([states[layer] for layer in self._layers], dim=2)
+        if self._padded:
+            chosen = chosen[:, : -(-windows.shape[1] // WHISPER_HOP)]
+        return chosen.float().cpu().numpy()
+
+
+def load(request: Request) -> SpeechNetwork:
+    """A speech encoder from a folder of transformers. Raises WeightsError."""
+    network = load_pretrained(request)
+    config = network.config
+    whisper = hasattr(config, "max_source_positions")
+    if whisper:
+        network = network.get_encoder()
+    extractor = _extractor(request.path, config)
+    padded = config.max_source_positions * WHISPER_HOP if whisper else 0
+    return SpeechNetwork(placed(network, request), extractor, request, padded)
+
+
+def _extractor(folder: str, config: Any) -> Any:
+    """What prepares samples: as the folder says, else as the kind of network usually does."""
+    from transformers import AutoFeatureExtractor, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
+
+    if os.path.isfile(os.path.join(folder, "preprocessor_config.json")):
+        return AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    if hasattr(config, "max_source_positions"):
+        return WhisperFeatureExtractor(feature_size=config.num_mel_bins)
+    return Wav2Vec2FeatureExtractor(sampling_rate=SAMPLE_RATE, do_normalize=True)
