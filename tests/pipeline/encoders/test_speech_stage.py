@@ -70,24 +70,22 @@ def test_no_seam_where_windows_meet(weights, minute, tmp_path, encoder):
         [np.arange(int((k * 5 + 1.0) * rate), int((k * 5 + 2.0) * rate)) for k in range(1, 5)]
     )
     rest = np.setdiff1d(np.arange(len(step)), seams)
-    assert np.median(step[seams]) < 1.5 * np.median(step[rest])
     assert step[seams].max() <= step[rest].max()
+    assert np.percentile(step[seams], 90) <= np.percentile(step[rest], 90)
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
-def test_rows_answer_to_the_sound_at_their_time(weights, tmp_path, encoder):
-    """Noise begins at 1.5 s of 3 s: no earlier row of the recurrent layers changes; rows after it do."""
-    rng = np.random.default_rng(0)
-    quiet = rng.normal(scale=1e-2, size=48000).astype(np.float32)
-    loud = quiet.copy()
-    loud[24000:] += rng.normal(scale=0.3, size=24000).astype(np.float32)
+def test_rows_answer_to_the_sound_at_their_time(weights, minute, tmp_path, encoder):
+    """A burst of 60 ms at 1.5 s changes the rows there most; in a recurrent network, none before it."""
+    clip = minute[16000 * 10 : 16000 * 13].copy()
+    burst = clip.copy()
+    burst[24000:24960] += np.random.default_rng(0).normal(scale=0.1, size=960).astype(np.float32)
     words = f"speech.encoder={encoder}", "speech.rate=0", "speech.layers=[1]"
-    a, b = encode(quiet, tmp_path, *words), encode(loud, tmp_path, *words)
+    a, b = encode(clip, tmp_path, *words), encode(burst, tmp_path, *words)
     change = np.abs(a["states"].astype(float) - b["states"].astype(float)).mean(axis=(1, 2))
-    before, after = change[a["time"] < 1.45], change[a["time"] > 1.6]
-    assert after.mean() > 2 * before.mean()
-    if encoder == "resemblyzer":  # a recurrent network does not look ahead
-        assert before.max() < 1e-3
+    assert 1.48 < a["time"][change.argmax()] < 1.62
+    if encoder == "resemblyzer":
+        assert change[a["time"] < 1.48].max() == 0
 
 
 def test_the_same_bytes_on_repeat_and_layers_in_their_order(weights, minute, tmp_path):
@@ -132,7 +130,10 @@ def test_lstm_is_that_of_torch_in_one_piece(weights, test_data, minute):
 
     from deiii.pipeline.encoders.resemblyzer import mel_power
 
-    stored = torch.load(test_data / "weights/resemblyzer_pretrained.pt", weights_only=True)["model_state"]
+    stored = torch.load(
+        test_data / "weights/resemblyzer_pretrained.pt", weights_only=True, map_location="cpu"
+    )
+    stored = stored["model_state"]
     lstm = torch.nn.LSTM(40, 256, 3, batch_first=True)
     lstm.load_state_dict({k[5:]: v for k, v in stored.items() if k.startswith("lstm.")})
     clip = minute[: 16000 * 3]

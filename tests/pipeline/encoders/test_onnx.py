@@ -1,0 +1,123 @@
+"""ONNX files as encoders: nodes and outputs without the package onnx, and any file with named outputs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from deiii.data.cache.recipes import recipes, stage_keys
+from deiii.data.config.load import load_config
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.encoders.onnx_graph import read_nodes, with_outputs
+from deiii.data.encoders.onnx_session import OnnxNetwork
+from deiii.data.tools.weights import WeightsError
+from deiii.pipeline.encoders.load import load_encoder
+from tests.helpers.onnx_maker import image_file, node, speech_file, value, write
+
+FILTERS = np.random.default_rng(0).normal(size=(6, 1, 320)).astype(np.float32)
+
+
+def encoder_of(stage: str, path: str, *words: str):
+    config = load_config(overrides=[f"stages=[{stage}]", f"{stage}.encoder={path}", *words])
+    return config, load_encoder(getattr(config, stage))
+
+
+def test_nodes_are_read_and_inner_values_become_outputs(tmp_path):
+    path = speech_file(tmp_path / "a.onnx", FILTERS)
+    model = (tmp_path / "a.onnx").read_bytes()
+    assert [(n.kind, n.outputs) for n in read_nodes(model)] == [
+        ("Unsqueeze", ("channel",)), ("Conv", ("columns",)), ("Transpose", ("rows",)), ("Abs", ("louder",)),
+    ]  # fmt: skip
+    samples = np.random.default_rng(1).normal(size=(2, 3200)).astype(np.float32)
+    rows, louder = OnnxNetwork(path, ["rows", "louder"])(samples)
+    expected = np.einsum("brk,dk->brd", samples.reshape(2, 10, 320), FILTERS[:, 0])
+    np.testing.assert_allclose(rows, expected, atol=1e-4)
+    np.testing.assert_allclose(louder, np.abs(expected), atol=1e-4)
+    assert len(read_nodes(with_outputs(model, ["rows"]))) == 4
+
+
+@pytest.mark.parametrize("cut", [1, 5, 40, 200])
+def test_a_cut_file_is_an_error_not_a_wrong_graph(tmp_path, cut):
+    path = speech_file(tmp_path / "a.onnx", FILTERS)
+    (tmp_path / "a.onnx").write_bytes((tmp_path / "a.onnx").read_bytes()[:-cut])
+    with pytest.raises(WeightsError, match="a.onnx"):
+        OnnxNetwork(path, ["rows"])
+
+
+def test_names_of_outputs_are_layers(tmp_path):
+    path = speech_file(tmp_path / "a.onnx", FILTERS)
+    config, encoder = encoder_of("speech", path, "speech.outputs=[rows,louder]", "speech.rate=0")
+    assert (encoder.choice.encoder.width, encoder.choice.layers, encoder.choice.encoder.hop) == (
+        6,
+        (1, 2),
+        320,
+    )
+    samples = np.random.default_rng(2).normal(size=(1, 3200)).astype(np.float32)
+    found = encoder.network(samples)
+    np.testing.assert_allclose(np.abs(found[:, :, 0]), found[:, :, 1], atol=1e-5)
+    _, second = encoder_of("speech", path, "speech.outputs=[rows,louder]", "speech.layers=[2]")
+    np.testing.assert_array_equal(second.network(samples)[:, :, 0], found[:, :, 1])
+    _, last = encoder_of("speech", path)
+    np.testing.assert_array_equal(last.network(samples)[:, :, 0], found[:, :, 1])
+    params = recipes(config)["speech"].provenance["params"]
+    assert params["encoder"] == "onnx" and params["outputs"] == ["rows", "louder"]
+
+
+def test_a_file_of_fixed_length_gets_zeros_at_the_end(tmp_path):
+    path = speech_file(tmp_path / "fixed.onnx", FILTERS, 32000)
+    _, encoder = encoder_of("speech", path, "speech.rate=0")
+    assert encoder.choice.window == 32000
+    samples = np.random.default_rng(3).normal(size=(1, 16000)).astype(np.float32)
+    free = encoder_of("speech", speech_file(tmp_path / "free.onnx", FILTERS))[1]
+    np.testing.assert_allclose(encoder.network(samples), free.network(samples), atol=1e-4)
+
+
+def test_key_is_that_of_the_file_wherever_it_lies(tmp_path):
+    def key(path, *words):
+        return stage_keys(load_config(overrides=["stages=[speech]", f"speech.encoder={path}", *words]))[
+            "speech"
+        ]
+
+    a = speech_file(tmp_path / "a.onnx", FILTERS)
+    b = speech_file(tmp_path / "b.onnx", FILTERS)
+    assert key(a) == key(b) == key("onnx", f"speech.weights={a}")
+    assert key(a, "speech.outputs=[rows]") != key(a)
+    assert key(speech_file(tmp_path / "c.onnx", FILTERS + 1)) != key(a)
+
+
+@pytest.mark.parametrize("channels_first", [True, False])
+def test_images_reach_a_file_at_its_size_and_in_the_pixels_named(tmp_path, channels_first):
+    path = image_file(tmp_path / "i.onnx", 8, channels_first)
+    crops = np.zeros((2, 16, 16, 3), np.uint8)
+    crops[1] = [255, 51, 0]
+    words = "appearance.outputs=[means,squares]", "appearance.pixels=-1..1"
+    config, encoder = encoder_of("appearance", path, *words)
+    found = encoder.network(crops)
+    np.testing.assert_allclose(found[:, 0], [[-1, -1, -1], [1, -0.6, -1]], atol=1e-6)
+    np.testing.assert_allclose(found[:, 1], found[:, 0] ** 2, atol=1e-6)
+    other = load_config(overrides=["stages=[appearance]", f"appearance.encoder={path}"])
+    assert stage_keys(other)["appearance"] != stage_keys(config)["appearance"]
+
+
+def test_files_that_are_no_encoders_are_refused_with_a_reason(tmp_path):
+    audio = speech_file(tmp_path / "a.onnx", FILTERS)
+    image = image_file(tmp_path / "i.onnx", 8, True)
+    flat = write(
+        tmp_path / "flat.onnx",
+        [node("Abs", ["x"], ["y"])],
+        [],
+        value("x", ["B", "n"]),
+        [value("y", ["B", "n"])],
+    )
+    for stage, path, words, says in (
+        ("speech", image, [], "takes samples"),
+        ("appearance", audio, [], "images are"),
+        ("speech", flat, [], r"layers are outputs \[B,rows,D\]"),
+        ("speech", audio, ["speech.outputs=[rows,nothing]"], "computes no value 'nothing'"),
+        ("speech", str(tmp_path / "none.onnx"), [], "no such ONNX file"),
+        ("speech", "onnx", [], "set speech.weights"),
+    ):
+        with pytest.raises(WeightsError, match=says):
+            encoder_of(stage, path, *words)
+    with pytest.raises(ConfigError, match="one vector of a crop"):
+        encoder_of("appearance", image, "appearance.grid=2")
