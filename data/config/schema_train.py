@@ -237,7 +237,12 @@ class TrainConfig:
         choices=("auto", "eager", "compile", "graph"),
         operational=True,
     )
-    compile: bool = opt(False, "The same as train.launch=compile, for older files.", operational=True)
+    compile: bool = opt(
+        False,
+        "Compile the network with torch.compile; with train.launch=graph the compiled step is recorded, "
+        "otherwise the same as train.launch=compile.",
+        operational=True,
+    )
     device: str = opt(
         "auto", "Device to train on: cpu, cuda, or auto for a GPU if there is one.", operational=True
     )

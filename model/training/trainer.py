@@ -34,7 +34,7 @@ from deiii.model.training.monitor import TrainingState, describe, monitored
 from deiii.model.training.run_folder import RunFolder
 from deiii.model.training.scoring import score
 from deiii.model.training.step.graphs import StepGraphs
-from deiii.model.training.step.launch import choose_launch
+from deiii.model.training.step.launch import choose_launch, compiles
 from deiii.model.training.step.step import TrainingStep
 from deiii.model.training.step.sums import SHARES
 
@@ -125,7 +125,7 @@ class Trainer:
         connect(model, self.ranks)
         self.launch = choose_launch(self.settings, self.device, self.ranks)
         # scores validation clips
-        self.forward: Callable[[Batch], Outputs] = torch.compile(model) if self.launch == "compile" else model
+        self.forward: Callable[[Batch], Outputs] = torch.compile(model) if compiles(self.settings) else model
         # No buffer needs a broadcast: statistics are over all ranks, and all ranks begin with the same ones.
         learner = (
             DistributedDataParallel(model, broadcast_buffers=False) if self.ranks.world > 1 else self.forward

@@ -17,16 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.loader.batch import Batch
 
 WARM_UP = 3  # eager steps before a recording: libraries make their handles and the optimiser its state
 MOST_GRAPHS = 4  # batches of further shapes run eagerly; batches of one loader have one shape
 
 Shape = tuple[tuple[str, torch.Size, torch.dtype], ...]
-
-
-class GraphError(ValueError):
-    """A training step cannot be recorded as a CUDA graph."""
 
 
 @dataclass
@@ -101,9 +98,12 @@ class StepGraphs:
             ):
                 status = self.step(unpack(held))
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[0][:200]
+            first: BaseException = error  # the end of the recording fails too, and hides what was refused
+            while first.__context__ is not None:
+                first = first.__context__
+            reason = str(first).strip().splitlines()[0][:200]
             if self.strict:
-                raise GraphError(
+                raise ConfigError(
                     f"train.launch=graph: the training step cannot be recorded ({reason}); use "
                     "train.launch=auto or eager, or take out what waits for the GPU, for example in a "
                     "package's encoder"

@@ -12,8 +12,7 @@ from deiii.model.distributed.ranks import Ranks
 def choose_launch(settings: TrainConfig, device: torch.device, ranks: Ranks) -> str:
     """Return ``eager``, ``compile`` or ``graph`` for ``train.launch`` on a device.
 
-    ``auto`` is a graph on one NVIDIA GPU, else eager. ``train.compile=true`` is an older way to write
-    ``train.launch=compile``.
+    ``auto`` is a graph on one NVIDIA GPU, else eager; the network is compiled first where `compiles` says so.
 
     Raises:
         ConfigError: the launch is not possible on this device or with several processes.
@@ -21,12 +20,9 @@ def choose_launch(settings: TrainConfig, device: torch.device, ranks: Ranks) -> 
     >>> choose_launch(TrainConfig(), torch.device("cpu"), Ranks())
     'eager'
     """
-    wanted, setting = settings.launch, f"train.launch={settings.launch}"
-    if settings.compile:
-        if wanted not in ("auto", "compile"):
-            raise ConfigError(f"train.compile=true and {setting} exclude each other; leave one out")
-        wanted, setting = "compile", "train.compile"
-    if wanted == "compile" and ranks.world > 1:
+    wanted = settings.launch
+    if compiles(settings) and ranks.world > 1:
+        setting = "train.compile" if settings.compile else "train.launch=compile"
         raise ConfigError(f"{setting} is for one process; leave it out under torchrun")
     graphs = device.type == "cuda" and torch.version.cuda is not None
     if wanted == "graph":
@@ -36,6 +32,11 @@ def choose_launch(settings: TrainConfig, device: torch.device, ranks: Ranks) -> 
             )
         if ranks.world > 1:
             raise ConfigError("train.launch=graph is for one process; use train.launch=auto under torchrun")
-    if wanted == "auto":
+    if wanted == "auto" and not settings.compile:
         return "graph" if graphs and ranks.world == 1 else "eager"
-    return wanted
+    return "compile" if settings.compile and wanted != "graph" else wanted
+
+
+def compiles(settings: TrainConfig) -> bool:
+    """Return whether the network is compiled; a graph then records the compiled step."""
+    return settings.compile or settings.launch == "compile"

@@ -116,6 +116,7 @@ static thread_local int current_device = 0;
 static thread_local cudaStreamCaptureMode thread_mode = cudaStreamCaptureModeGlobal;
 struct Graph {
   size_t nodes = 0;
+  bool valid = true;
 };
 struct Capture {
   Graph* graph;
@@ -151,20 +152,24 @@ static void record(const char* kind, const char* name, uintptr_t s = 0, uintptr_
   }
   records().push_back({kind, name, s, o, n, thread_id(), c, current_device, g.x, g.y, g.z, bx});
 }
-// Log a call that CUDA refuses during a capture: in global mode from every thread, in thread-local mode from
-// the capturing one; a thread that has exchanged its mode for relaxed may call anything.
-static void illegal(const char* what) {
-  if (!capturing || thread_mode == cudaStreamCaptureModeRelaxed) return;
+// Returns whether CUDA refuses a call during a capture, logs it, and makes the capture invalid. In global
+// mode calls of every thread are refused, in thread-local mode those of the capturing one; a thread that has
+// exchanged its mode for relaxed may call anything.
+static bool illegal(const char* what) {
+  if (!capturing || thread_mode == cudaStreamCaptureModeRelaxed) return false;
   bool refused = false;
   {
     std::lock_guard<std::mutex> l(mutex());
     for (auto& k : captures()) {
-      const Capture& c = k.second;
-      refused |= c.mode == cudaStreamCaptureModeGlobal ||
-                 (c.mode == cudaStreamCaptureModeThreadLocal && c.thread == thread_id());
+      Capture& c = k.second;
+      bool concerns = c.mode == cudaStreamCaptureModeGlobal ||
+                      (c.mode == cudaStreamCaptureModeThreadLocal && c.thread == thread_id());
+      if (concerns) c.graph->valid = false;
+      refused |= concerns;
     }
   }
   if (refused) record("ILLEGAL-IN-CAPTURE", what);
+  return refused;
 }
 // Take the time that a launch takes on a real card (FAKE_GPU_LAUNCH_US).
 static void busy() {
@@ -347,7 +352,7 @@ EXPORT cudaError_t cudaDeviceGetPCIBusId(char* s, int n, int d) {
 }
 
 EXPORT cudaError_t cudaDeviceSynchronize() {
-  illegal("cudaDeviceSynchronize");
+  if (illegal("cudaDeviceSynchronize")) return cudaErrorStreamCaptureUnsupported;
   record("SYNC", "cudaDeviceSynchronize");
   return cudaSuccess;
 }
@@ -407,7 +412,7 @@ EXPORT cudaError_t cudaMalloc(void** p, size_t n) {
     record("OOM", "cudaMalloc", 0, 0, n);
     return cudaErrorMemoryAllocation;
   }
-  illegal("cudaMalloc");
+  if (illegal("cudaMalloc")) return cudaErrorStreamCaptureUnsupported;
   *p = grab(n, 0);
   {
     static int fill = [] {
@@ -423,14 +428,14 @@ EXPORT cudaError_t cudaMalloc(void** p, size_t n) {
 
 EXPORT cudaError_t cudaFree(void* p) {
   if (!p) return cudaSuccess;
-  illegal("cudaFree");
+  if (illegal("cudaFree")) return cudaErrorStreamCaptureUnsupported;
   record("free", "cudaFree", 0, (uintptr_t)p);
   drop(p);
   return cudaSuccess;
 }
 
 EXPORT cudaError_t cudaHostAlloc(void** p, size_t n, unsigned) {
-  illegal("cudaHostAlloc");
+  if (illegal("cudaHostAlloc")) return cudaErrorStreamCaptureUnsupported;
   *p = grab(n, 1);
   record("hostalloc", "cudaHostAlloc", 0, (uintptr_t)*p, n);
   return cudaSuccess;
@@ -489,7 +494,7 @@ static void move(void* d, const void* s, size_t n, const char* k) {
 }
 
 EXPORT cudaError_t cudaMemcpy(void* d, const void* s, size_t n, cudaMemcpyKind k) {
-  illegal("cudaMemcpy");
+  if (illegal("cudaMemcpy")) return cudaErrorStreamCaptureUnsupported;
   auto m = kindname(d, s, k);
   record("SYNC", "cudaMemcpy", 0, 0, n);
   move(d, s, n, m);
@@ -499,7 +504,7 @@ EXPORT cudaError_t cudaMemcpy(void* d, const void* s, size_t n, cudaMemcpyKind k
 EXPORT cudaError_t cudaMemcpyAsync(void* d, const void* s, size_t n, cudaMemcpyKind k, cudaStream_t st) {
   auto m = kindname(d, s, k);
   if (strstr(m, "PAGEABLE")) {
-    if (capturing) illegal("pageable cudaMemcpyAsync");
+    if (illegal("pageable cudaMemcpyAsync")) return cudaErrorStreamCaptureUnsupported;
   }
   record("copy", m, (uintptr_t)st, 0, n);
   busy();
@@ -568,12 +573,12 @@ EXPORT cudaError_t cudaStreamGetPriority(cudaStream_t, int* p) {
 }
 
 EXPORT cudaError_t cudaStreamQuery(cudaStream_t) {
-  illegal("cudaStreamQuery");
+  if (illegal("cudaStreamQuery")) return cudaErrorStreamCaptureUnsupported;
   return cudaSuccess;
 }
 
 EXPORT cudaError_t cudaStreamSynchronize(cudaStream_t s) {
-  illegal("cudaStreamSynchronize");
+  if (illegal("cudaStreamSynchronize")) return cudaErrorStreamCaptureUnsupported;
   record("SYNC", "cudaStreamSynchronize", (uintptr_t)s);
   return cudaSuccess;
 }
@@ -606,12 +611,12 @@ EXPORT cudaError_t cudaEventRecordWithFlags(cudaEvent_t e, cudaStream_t s, unsig
 }
 
 EXPORT cudaError_t cudaEventQuery(cudaEvent_t e) {
-  illegal("cudaEventQuery");
+  if (illegal("cudaEventQuery")) return cudaErrorStreamCaptureUnsupported;
   return cudaSuccess;
 }
 
 EXPORT cudaError_t cudaEventSynchronize(cudaEvent_t e) {
-  illegal("cudaEventSynchronize");
+  if (illegal("cudaEventSynchronize")) return cudaErrorStreamCaptureUnsupported;
   record("SYNC", "cudaEventSynchronize", 0, (uintptr_t)e);
   return cudaSuccess;
 }
@@ -633,7 +638,8 @@ EXPORT cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned) 
     }
     from_outside = waits_in_capture && it != event_captures().end() && it->second == OUTSIDE;
   }
-  if (from_outside) record("ILLEGAL-IN-CAPTURE", "cudaStreamWaitEvent on an event from outside the capture");
+  if (from_outside && illegal("cudaStreamWaitEvent on an event from outside the capture"))
+    return cudaErrorStreamCaptureIsolation;
   record("wait-event", "", (uintptr_t)s, (uintptr_t)e);
   busy();
   return cudaSuccess;
@@ -708,7 +714,11 @@ EXPORT cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t* g) {
   }
   capturing--;
   if (g) *g = (cudaGraph_t)x;
-  record("capture-end", "", (uintptr_t)s, (uintptr_t)x, x->nodes);
+  record("capture-end", x->valid ? "" : "invalid", (uintptr_t)s, (uintptr_t)x, x->nodes);
+  if (!x->valid) {
+    if (g) *g = nullptr;
+    return cudaErrorStreamCaptureInvalidated;
+  }
   return cudaSuccess;
 }
 

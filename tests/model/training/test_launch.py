@@ -6,7 +6,7 @@ import torch
 from deiii.data.config.schema import TrainConfig
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.model.distributed.ranks import Ranks
-from deiii.model.training.step.launch import choose_launch
+from deiii.model.training.step.launch import choose_launch, compiles
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -50,9 +50,13 @@ def test_a_gpu_of_another_maker_runs_eagerly(monkeypatch):
     assert choose_launch(TrainConfig(), GPU, Ranks()) == "eager"
 
 
-def test_the_older_setting_compiles():
+def test_compile_alone_is_launch_compile():
     assert choose_launch(TrainConfig(compile=True), CPU, Ranks()) == "compile"
     with pytest.raises(ConfigError, match="train.compile is for one process"):
         choose_launch(TrainConfig(compile=True), GPU, Ranks(world=2))
-    with pytest.raises(ConfigError, match="exclude each other"):
-        choose_launch(TrainConfig(compile=True, launch="eager"), CPU, Ranks())
+
+
+def test_a_compiled_step_can_be_recorded():
+    assert choose_launch(TrainConfig(compile=True, launch="graph"), GPU, Ranks()) == "graph"
+    assert compiles(TrainConfig(compile=True, launch="graph"))
+    assert not compiles(TrainConfig(launch="graph"))
