@@ -131,7 +131,7 @@ def _add_crossval(commands: argparse._SubParsersAction) -> None:
         type=whole_number(0, MOST_RUNS),
         default=0,
         metavar="N",
-        help="runs at a time (default: one for each GPU, else 1)",
+        help="runs at a time (default: 1 on a CPU; on GPUs as many as fit by the memory of the first run)",
     )
     sub.add_argument("--quiet", action="store_true", help="show no progress bars")
 

@@ -29,7 +29,7 @@ def connect(model: nn.Module, ranks: Ranks) -> None:
     """Give a network's layers the ranks, so that they act on the global batch."""
     for module in model.modules():
         if isinstance(module, RankAware):
-            module.ranks = ranks if ranks.world > 1 else None
+            module.ranks = None if ranks.alone else ranks
 
 
 class Dropout(RankAware, nn.Dropout):

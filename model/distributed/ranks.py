@@ -24,7 +24,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.tools.devices import pick_device
+from deiii.data.tools.devices import make_current, pick_device
 
 TIMEOUT = timedelta(minutes=30)  # for a rank that runs but does not answer; an ended one is noticed at once
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -44,6 +44,8 @@ class Ranks:
         local, local_world: the same among those of this machine.
         device: where this process computes.
         clips: B, the same on every rank in every step.
+        group: whether a single process exchanges with itself as several would: torchrun started one on a GPU.
+            One GPU can test the exchange so.
     """
 
     rank: int = 0
@@ -52,6 +54,7 @@ class Ranks:
     local_world: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     clips: int = 0
+    group: bool = False
     _stopping: tuple[Any, Tensor] | None = field(default=None, repr=False)
 
     @property
@@ -59,9 +62,14 @@ class Ranks:
         """Whether this process writes files and prints messages."""
         return self.rank == 0
 
+    @property
+    def alone(self) -> bool:
+        """Whether there is nothing to exchange."""
+        return self.world == 1 and not self.group
+
     def gather(self, x: Tensor) -> Tensor:
         """Return what every rank holds, [W,*x.shape]; gradients flow back to the rank that holds x."""
-        if self.world == 1:
+        if self.alone:
             return x[None]
         if x.dtype == torch.bool:  # not every backend can send it
             return self.gather(x.byte()).bool()
@@ -69,17 +77,17 @@ class Ranks:
 
     def whole(self, x: Tensor) -> Tensor:
         """Return the ranks' clips [B,...] in the order of the global batch, [B*W,...]."""
-        return x if self.world == 1 else self.gather(x).transpose(0, 1).flatten(0, 1)
+        return x if self.alone else self.gather(x).transpose(0, 1).flatten(0, 1)
 
     def own(self, x: Tensor) -> Tensor:
         """Return this rank's part [B*k,...] of a tensor [B*W*k,...] with k rows for each clip."""
-        if self.world == 1:
+        if self.alone:
             return x
         return x.unflatten(0, (self.clips, self.world, -1))[:, self.rank].flatten(0, 1)
 
     def sum_(self, x: Tensor) -> Tensor:
         """Sum a tensor over all ranks, in place, without gradients."""
-        if self.world > 1:
+        if not self.alone:
             dist.all_reduce(x)
         return x
 
@@ -93,7 +101,7 @@ class Ranks:
         Signals reach ranks at different times, and no rank may leave while another waits for it. The exchange
         runs while the next step computes, therefore the answer is one call late.
         """
-        if self.world == 1:
+        if self.alone:
             return this
         if self._stopping is not None:
             work, flag = self._stopping
@@ -107,7 +115,7 @@ class Ranks:
 
     def of_first(self, numbers: list[float]) -> list[float]:
         """Return rank 0's numbers, so that all ranks take the same decision."""
-        if self.world == 1:
+        if self.alone:
             return numbers
         sent = torch.tensor(numbers, dtype=torch.float64)
         dist.broadcast(sent, 0)
@@ -117,7 +125,7 @@ class Ranks:
         self, found: tuple[dict[str, Tensor], dict[str, Any]] | None
     ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Return the tensors and the JSON-able table of rank 0; the others need no access to its files."""
-        if self.world == 1:
+        if self.alone:
             return found
         head: dict[str, Any] | None = None
         if self.first and found is not None:
@@ -154,7 +162,7 @@ class Ranks:
         Raises:
             RankError: names the rank, its machine and what differs; the same on every rank.
         """
-        if self.world == 1:
+        if self.alone:
             return
         digests = [hashlib.sha256(json.dumps(v).encode()).digest() for v in what.values()]
         mine = torch.frombuffer(bytearray(b"".join(digests)), dtype=torch.uint8).view(len(what), -1)
@@ -252,7 +260,7 @@ def device_of(ranks: Ranks, name: str) -> torch.device:
     """
     device = pick_device(name)
     if ranks.world == 1 or device.type != "cuda":
-        return device
+        return make_current(device)
     if device.index is not None:
         raise ConfigError(f"train.device={name}: several processes take a GPU each; use train.device=cuda")
     count = torch.cuda.device_count()
@@ -261,8 +269,7 @@ def device_of(ranks: Ranks, name: str) -> torch.device:
             f"{ranks.local_world} processes on {socket.gethostname()}, which has {count} GPUs; "
             f"use --nproc-per-node {count}, or train.device=cpu"
         )
-    torch.cuda.set_device(ranks.local)
-    return torch.device("cuda", ranks.local)
+    return make_current(torch.device("cuda", ranks.local))
 
 
 @contextmanager
@@ -280,11 +287,15 @@ def joined(batch: int, device: str) -> Iterator[Ranks]:
     ranks = read_environment()
     ranks.clips = clips_per_rank(batch, ranks.world)
     ranks.device = device_of(ranks, device)
-    if ranks.world == 1:
+    started = all(os.environ.get(name) for name in VARIABLES)
+    ranks.group = ranks.world > 1 or (started and ranks.device.type == "cuda")
+    if ranks.alone:
         yield ranks
         return
     backend = "cpu:gloo,cuda:nccl" if ranks.device.type == "cuda" else "gloo"
-    device_id = ranks.device if ranks.device.type == "cuda" else None
+    device_id = None
+    if ranks.device.type == "cuda":
+        device_id = torch.device("cuda", torch.cuda.current_device())
     try:
         dist.init_process_group(
             backend, timeout=TIMEOUT, rank=ranks.rank, world_size=ranks.world, device_id=device_id

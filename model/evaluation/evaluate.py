@@ -19,7 +19,7 @@ from deiii.data.config.schema import Config
 from deiii.data.corpora.splits import Split
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.atomic_files import file_sha256, write_json
-from deiii.data.tools.devices import pick_device
+from deiii.data.tools.devices import make_current, pick_device
 from deiii.data.tools.writer_lock import writer_lock
 from deiii.model.evaluation.mistakes import worst_mistakes
 from deiii.model.evaluation.predictions import PredictionTable, write_predictions
@@ -100,7 +100,7 @@ def _evaluate(
         )
     if cache is not None:
         config.cache = cache
-    target = pick_device(device or config.train.device)
+    target = make_current(pick_device(device or config.train.device))
     features = _open_features(run, config, task, info)
     split = Split.load(run.split)
     split.check(features.corpus)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import as_completed
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -30,8 +31,23 @@ from deiii.model.training.train import train
 Name = TypeVar("Name")
 
 SAVES_WITHIN = 30.0  # s that a stopped training has to end its step and save its state
-
+GIB = 2**30
+MEMORY_SHARE = 0.9  # of a GPU's free memory that the runs of a cross-validation take together
+CONTEXT = GIB  # GPU memory that a process takes beside what PyTorch reserves: CUDA's context, libraries' code
 REUSE_CURE = "choose another folder with train.run=... (benchmarks: --folder), or remove that run"
+
+
+@dataclass(frozen=True)
+class GpuMemory:
+    """GPU memory of one run, in bytes.
+
+    Attributes:
+        peak: most that PyTorch reserved.
+        available: what other processes left free.
+    """
+
+    peak: int = 0
+    available: int = 0
 
 
 def finished(config: Config, tables: dict[str, Corpus] | None = None) -> bool:
@@ -68,8 +84,8 @@ def finished(config: Config, tables: dict[str, Corpus] | None = None) -> bool:
     return True
 
 
-def run_one(text: str, threads: int = 0, progress: bool = False) -> None:
-    """Train and score one run.
+def run_one(text: str, threads: int = 0, progress: bool = False) -> GpuMemory:
+    """Train and score one run; returns the GPU memory that it took.
 
     Args:
         text: its settings as YAML.
@@ -80,9 +96,29 @@ def run_one(text: str, threads: int = 0, progress: bool = False) -> None:
         torch.set_num_threads(threads)
     config = parse_config(text)
     if finished(config):
-        return
+        return GpuMemory()
     train(config, resume=RunFolder(config.train.run).config.exists(), progress=progress)
     evaluate(config.train.run)
+    if not torch.cuda.is_initialized():
+        return GpuMemory()
+    return GpuMemory(
+        torch.cuda.max_memory_reserved(), torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
+    )
+
+
+def jobs_that_fit(memory: GpuMemory, gpus: int, cores: int) -> int:
+    """Return how many runs go at a time on GPUs that they share.
+
+    Args:
+        memory: of one run.
+        gpus: number of equal GPUs.
+        cores: processor cores; each run needs one to launch its steps.
+
+    >>> jobs_that_fit(GpuMemory(peak=6 * GIB, available=79 * GIB), gpus=1, cores=16)
+    10
+    """
+    fit = int(MEMORY_SHARE * memory.available / (memory.peak + CONTEXT))
+    return max(gpus, min(gpus * fit, cores))
 
 
 def run_all(
@@ -93,7 +129,8 @@ def run_all(
     Args:
         configs: settings of each run, each with a ``train.run`` of its own. If the first has a ``scheduler``,
             the address of a running Dask scheduler, its workers do the runs; they must share the file system.
-        jobs: runs at a time on this machine; 0 is one for each GPU, or one on a CPU.
+        jobs: runs at a time on this machine. 0 is one on a CPU; on GPUs, the first run goes alone, and then
+            as many at a time as fit beside each other by the memory that it took.
         progress: show the epochs, where one run goes at a time.
     """
     began = time.perf_counter()
@@ -111,6 +148,14 @@ def _run_unfinished(configs: Mapping[Name, Config], jobs: int, progress: bool) -
         yield from _on_dask(first.scheduler, {name: to_yaml(config) for name, config in todo.items()})
         return
     gpus = torch.cuda.device_count() if first.train.device in ("auto", "cuda") else 0
+    if not jobs and gpus and len(todo) > gpus:
+        name, config = next(iter(todo.items()))
+        del todo[name]
+        ((_, memory),) = _in_processes({name: to_yaml(config)}, 1, progress)
+        yield name
+        jobs = jobs_that_fit(memory, gpus, usable_cores())
+        if progress:
+            print(f"the first run took {memory.peak / GIB:.1f} GiB of GPU memory; {jobs} runs at a time now")
     jobs = min(jobs or max(1, gpus), len(todo))
     if jobs <= 1:
         for name, config in todo.items():
@@ -118,17 +163,20 @@ def _run_unfinished(configs: Mapping[Name, Config], jobs: int, progress: bool) -
             yield name
         return
     texts = {n: to_yaml(_on_gpu(c, i % gpus if gpus > 1 else None)) for i, (n, c) in enumerate(todo.items())}
-    yield from _in_processes(texts, jobs)
+    for name, _ in _in_processes(texts, jobs):
+        yield name
 
 
-def _in_processes(texts: Mapping[Name, str], jobs: int) -> Iterator[Name]:
+def _in_processes(
+    texts: Mapping[Name, str], jobs: int, progress: bool = False
+) -> Iterator[tuple[Name, GpuMemory]]:
+    """Yield the name of each run when it ends, with what `run_one` returned."""
     threads = max(1, usable_cores() // jobs)
     with worker_pool(jobs, grace_s=SAVES_WITHIN) as pool:
-        running = start_tasks(pool, partial(run_one, threads=threads), texts.values())
+        running = start_tasks(pool, partial(run_one, threads=threads, progress=progress), texts.values())
         names = dict(zip(running, texts, strict=True))
         for done in as_completed(running):
-            done.result()
-            yield names[done]
+            yield names[done], done.result()
 
 
 def _on_gpu(config: Config, gpu: int | None) -> Config:

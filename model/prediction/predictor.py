@@ -25,7 +25,7 @@ from deiii.data.config.schema import Config
 from deiii.data.loader.augment_audio import Levels, band_levels
 from deiii.data.loader.batch import Batch
 from deiii.data.loader.recording import recording
-from deiii.data.tools.devices import pick_device
+from deiii.data.tools.devices import make_current, pick_device
 from deiii.model.network.hide_streams import enabled_streams, hide
 from deiii.model.network.task import Task
 from deiii.model.prediction.export import MANIFEST, read_export
@@ -338,4 +338,4 @@ def load(
     audio_s = config.loader.audio_steps * LOGMEL.row_seconds(config)
     seconds = info.get("seconds") or {"median": audio_s, "longest": 2 * audio_s}
     lengths = (seconds["median"], seconds["longest"])
-    return Predictor(network, config, task, pick_device(device), lengths, notes)
+    return Predictor(network, config, task, make_current(pick_device(device)), lengths, notes)

@@ -61,7 +61,7 @@ def gather_batch(ranks: Ranks, outputs: Outputs, batch: Batch) -> tuple[Outputs,
 
     It takes two exchanges between the ranks, three with L_S. A single process exchanges nothing.
     """
-    if ranks.world == 1:
+    if ranks.alone:
         return outputs, truth_of(batch)
     columns: list[Tensor] = [batch.real[:, None], batch.soft, batch.attributes]
     for scores in outputs.heads().values():

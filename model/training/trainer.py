@@ -128,7 +128,7 @@ class Trainer:
         self.forward: Callable[[Batch], Outputs] = torch.compile(model) if compiles(self.settings) else model
         # No buffer needs a broadcast: statistics are over all ranks, and all ranks begin with the same ones.
         learner = (
-            DistributedDataParallel(model, broadcast_buffers=False) if self.ranks.world > 1 else self.forward
+            DistributedDataParallel(model, broadcast_buffers=False) if not self.ranks.alone else self.forward
         )
         total = self.settings.epochs * len(self.train)
         self.training_step = TrainingStep(

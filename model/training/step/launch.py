@@ -21,7 +21,7 @@ def choose_launch(settings: TrainConfig, device: torch.device, ranks: Ranks) -> 
     'eager'
     """
     wanted = settings.launch
-    if compiles(settings) and ranks.world > 1:
+    if compiles(settings) and not ranks.alone:
         setting = "train.compile" if settings.compile else "train.launch=compile"
         raise ConfigError(f"{setting} is for one process; leave it out under torchrun")
     graphs = device.type == "cuda" and torch.version.cuda is not None
@@ -30,10 +30,10 @@ def choose_launch(settings: TrainConfig, device: torch.device, ranks: Ranks) -> 
             raise ConfigError(
                 f"train.launch=graph needs an NVIDIA GPU, and the device is {device}; use train.launch=auto"
             )
-        if ranks.world > 1:
+        if not ranks.alone:
             raise ConfigError("train.launch=graph is for one process; use train.launch=auto under torchrun")
     if wanted == "auto" and not settings.compile:
-        return "graph" if graphs and ranks.world == 1 else "eager"
+        return "graph" if graphs and ranks.alone else "eager"
     return "compile" if settings.compile and wanted != "graph" else wanted
 
 

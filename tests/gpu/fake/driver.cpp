@@ -21,12 +21,13 @@ static int log_launch(void* kernel, void* stream) {
 }
 
 // ---- calls that succeed and change nothing
-#define QUIET_CALLS(F)                                                                                 \
-  F(cuCtxSetCurrent)                                                                                   \
-  F(cuCtxGetLimit)                                                                                     \
-  F(cuCtxSetLimit) F(cuDevicePrimaryCtxRetain) F(cuFuncSetAttribute) F(cuFuncSetCacheConfig) F(cuInit) \
-      F(cuLinkAddData_v2) F(cuLinkComplete) F(cuLinkCreate_v2) F(cuModuleLoad) F(cuModuleLoadData)     \
-          F(cuModuleLoadDataEx) F(cuModuleUnload) F(cuTensorMapEncodeTiled)
+#define QUIET_CALLS(F)                                                                                    \
+  F(cuCtxSetCurrent)                                                                                      \
+  F(cuCtxGetLimit)                                                                                        \
+  F(cuCtxSetLimit)                                                                                        \
+  F(cuDevicePrimaryCtxRetain) F(cuFuncSetAttribute) F(cuFuncSetCacheConfig) F(cuInit) F(cuLinkAddData_v2) \
+      F(cuLinkComplete) F(cuLinkCreate_v2) F(cuModuleLoad) F(cuModuleLoadData) F(cuModuleLoadDataEx)      \
+          F(cuModuleUnload) F(cuTensorMapEncodeTiled) F(cuTensorMapEncodeIm2col)
 #define QUIET_CALL(name) \
   EXPORT int name() {    \
     return 0;            \
@@ -40,8 +41,10 @@ EXPORT int cuCtxGetCurrent(void** context) {
 }
 
 EXPORT int cuCtxGetDevice(int* device) {
+  using Current = int (*)(int*);
+  static Current ask = runtime<Current>("cudaGetDevice");
   *device = 0;
-  return 0;
+  return ask ? ask(device) : 0;
 }
 
 EXPORT int cuDeviceGet(int* device, int ordinal) {
@@ -97,6 +100,15 @@ EXPORT int cuFuncGetAttribute(int* value, int attribute, void*) {
 
 EXPORT int cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, void*, int, size_t) {
   *blocks = 2;
+  return 0;
+}
+
+EXPORT int cuOccupancyMaxActiveClusters(int* clusters, void*, const void*) {
+  *clusters = 2;
+  return 0;
+}
+
+EXPORT int cuPointerGetAttributes(unsigned, int*, void**, uint64_t) {
   return 0;
 }
 

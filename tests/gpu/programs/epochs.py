@@ -9,7 +9,6 @@ import argparse
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import SimpleNamespace
 from unittest import mock
 
 import torch
@@ -18,7 +17,7 @@ from benchmarks.feature_cache import open_cache
 from deiii.data.config.load import load_config
 from deiii.model.training.trainer import Trainer
 from tests.gpu.fake_gpu import recorded
-from tests.gpu.programs.training import CLIPS, FRAMES, SIZE, make_trainer
+from tests.gpu.programs.training import CLIPS, FRAMES, SIZE, make_trainer, without_checks
 
 
 def main() -> None:
@@ -37,9 +36,8 @@ def main() -> None:
 
     with (
         TemporaryDirectory() as folder,
-        mock.patch.object(Trainer, "_check", lambda self, pending: pending.clear()),
+        without_checks(),
         mock.patch.object(Trainer, "_validate", noting),
-        mock.patch("deiii.model.training.trainer.math", SimpleNamespace(isfinite=lambda number: True)),
     ):
         features = open_cache(Path(folder) / "cache", CLIPS, FRAMES, SIZE)
         trainer = make_trainer(features, config, Path(folder))

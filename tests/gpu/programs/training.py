@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from unittest import mock
 
 import torch
 
@@ -15,6 +19,7 @@ from deiii.data.config.load import load_config
 from deiii.data.config.schema import Config
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.model.distributed.devices import make_deterministic, seed_all
+from deiii.model.distributed.ranks import Ranks
 from deiii.model.network.task import Task
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.run_folder import RunFolder
@@ -26,18 +31,29 @@ WARM_UP = 5  # steps before the first that is counted: the allocator's blocks, l
 COUNTED = 4  # steps that are counted, with their loading
 
 
-def make_trainer(features: FeatureSet, config: Config, folder: Path) -> Trainer:
+@contextmanager
+def without_checks() -> Iterator[None]:
+    """Train on meaningless values: the checks of the losses do nothing."""
+    with (
+        mock.patch.object(Trainer, "_check", lambda self, pending: pending.clear()),
+        mock.patch("deiii.model.training.trainer.math", SimpleNamespace(isfinite=lambda number: True)),
+    ):
+        yield
+
+
+def make_trainer(features: FeatureSet, config: Config, folder: Path, ranks: Ranks | None = None) -> Trainer:
     """Return a trainer that is set up as ``deiii train`` sets it up, on the fake GPU."""
-    device = torch.device("cuda", 0)
+    ranks = ranks or Ranks(device=torch.device("cuda", 0))
+    device = ranks.device
     make_deterministic(device)
     seed_all(config.train.seed)
     model = Task.of(features, config).network(config).to(device)
     rows = features.rows([clip.id for clip in features.clips])
-    loaders = [make_loader(features, rows, config, device, training) for training in (True, False)]
+    loaders = [make_loader(features, rows, config, device, training, ranks) for training in (True, False)]
     run = RunFolder(folder / "run")
     run.create(config, {}, resume=False)
     ids = [clip.id for clip in features.clips]
-    return Trainer(model, TrainingSetup(*loaders, config, run, device, ids, {}))
+    return Trainer(model, TrainingSetup(*loaders, config, run, device, ids, {}, None, ranks))
 
 
 def main() -> None:

@@ -1,0 +1,25 @@
+"""Which card a process uses, and the exchange of one process with itself."""
+
+import pytest
+
+
+@pytest.mark.slow
+def test_a_training_on_the_second_card_leaves_the_first_alone(fake_gpu):
+    found = fake_gpu.run("second_card", FAKE_GPU_COUNT="2")
+    for kind, cards in found.items():
+        assert cards in ([1], []), f"{kind} on the cards {cards}"
+    assert found["kernel"] and found["hostalloc"] and found["graph-launch"]
+
+
+@pytest.mark.slow
+def test_one_process_under_torchrun_exchanges_through_nccl(fake_gpu, free_port):
+    started = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+    found = fake_gpu.run("one_rank", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port), **started)
+    assert "nccl" in found["backend"] and found["launch"] == "eager"
+    assert found["steps"] == 6 and found["exchanges"] > found["steps"]
+
+
+@pytest.mark.slow
+def test_one_process_without_torchrun_exchanges_nothing(fake_gpu):
+    found = fake_gpu.run("one_rank")
+    assert found["backend"] == "" and found["exchanges"] == 0 and found["launch"] == "graph"
