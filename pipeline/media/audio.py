@@ -19,12 +19,12 @@ from deiii.pipeline.media.container import (
     MAX_SECONDS,
     MP4,
     appended_recording,
+    audio_stream,
     cut_off,
     decode,
-    open_media,
 )
 from deiii.pipeline.media.levels import Levels
-from deiii.pipeline.media.survey import audio_stream, survey
+from deiii.pipeline.media.survey import open_surveyed
 
 JITTER_S = 0.03  # timestamps of compressed audio vary by less than this; a larger step is a gap
 HELD_FRAMES = 48  # decoded frames that may wait for the timestamps of later ones
@@ -63,13 +63,7 @@ def read_audio(
     >>> samples, t0_s, missing_s = read_audio("clip.mp4", 16000)  # doctest: +SKIP
     """
     path = os.fspath(path)
-    found = _decode(path, {})
-    picks = found.levels.cancelled()
-    if picks:
-        found = _decode(path, picks)
-        found.remarks.append(
-            "the channels cancel each other (opposite phase); the strongest one was used alone"
-        )
+    found = _decode_mixed(path)
     if not found.pieces:
         raise ClipError(Status.UNREADABLE, "nothing of the audio stream can be decoded")
     scale, words = found.levels.scale()
@@ -174,18 +168,36 @@ class _Track:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
+def _decode_mixed(path: str) -> _Track:
+    """Decode an audio stream; where its channels cancel each other, the strongest one alone."""
+    found = _decode(path, {})
+    picks = found.levels.cancelled()
+    if picks:
+        found = _decode(path, picks)
+        found.remarks.append(
+            "the channels cancel each other (opposite phase); the strongest one was used alone"
+        )
+    return found
+
+
 def _decode(path: str, picks: Mapping[int, int]) -> _Track:
-    """Decode the audio stream of a file; ``picks`` names, by number of channels, one to use alone."""
+    """Decode an audio stream of a file.
+
+    Args:
+        path: the media file.
+        picks: by number of channels, the number of one channel to use alone.
+    """
     track = _Track()
-    times = survey(path)
-    with open_media(path) as container:
+    with open_surveyed(path, "audio") as opened:
+        container, times = opened.container, opened.times
         stream, remark = audio_stream(container)
         if times.audio is None:  # the file changed meanwhile
             raise ClipError(Status.UNREADABLE, "the file changed while it was read")
         if remark:
             track.remarks.append(remark)
         clock: Clock[_Block] = times.audio.clock(JITTER_S, HELD_FRAMES, reorder=False)
-        for block, time in _timed(clock, decode(container, stream, track.notes), track, picks):
+        frames = decode(container, stream, track.notes, opened.packets)
+        for block, time in _timed(clock, frames, track, picks):
             track.add(block, time)
         if not track.pieces:
             return track

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
-from typing import Any, overload
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar, overload
 
 import av
 import av.error
@@ -20,6 +20,9 @@ from deiii.data.cache.outcomes import MACHINE_TROUBLE, ClipError, Status
 
 MAX_SECONDS = 3600.0  # cut longer recordings into clips; this also bounds every allocation
 MAX_PIXELS = 8192 * 8192
+MAX_SAMPLE_RATE = 768_000  # Hz
+MAX_CHANNELS = 64
+FEWEST_FPS = 5.0  # a slower track is a slide show beside the video
 MAX_ERRORS = 200  # after so many damaged packets the rest of a stream is skipped
 MATROSKA = "matroska,webm"
 MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
@@ -36,6 +39,13 @@ SIGNATURES = (
     (b"BM", "is an image (BMP), not a recording"),
     (b"GIF8", "is an image (GIF), not a recording"),
 )
+T = TypeVar("T", av.VideoStream, av.AudioStream)
+Disposition = av.stream.Disposition
+NO_RECORDING = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+SECONDARY = (
+    Disposition.comment | Disposition.visual_impaired | Disposition.hearing_impaired | Disposition.karaoke
+    | Disposition.descriptions | Disposition.clean_effects | Disposition.dub
+)  # fmt: skip
 
 
 def cut_off(
@@ -153,19 +163,105 @@ def _check_file(path: str) -> None:
         )
 
 
+def video_stream(container: av.container.InputContainer) -> tuple[av.VideoStream, str]:
+    """The video stream to use, and a remark where there are several ("" else).
+
+    Cover art and thumbnails are no video. The stream that the file marks as its default is used;
+    where none or several are, the one with the most pixels that is no slide show.
+
+    Raises:
+        ClipError: there is none, or its header is damaged.
+    """
+    streams = [
+        s for s in container.streams.video if s.codec_context is not None and not s.disposition & NO_RECORDING
+    ]
+    if not streams:
+        raise ClipError(Status.NO_VIDEO, "the file has no video stream")
+
+    def rank(stream: av.VideoStream) -> tuple[bool, int]:
+        return float(stream.average_rate or 25) >= FEWEST_FPS, stream.width * stream.height
+
+    stream, remark = _choose(streams, [rank(s) for s in streams], "video")
+    if stream.width < 1 or stream.height < 1 or stream.width * stream.height > MAX_PIXELS:
+        raise ClipError(
+            Status.UNREADABLE,
+            f"the header declares frames of {stream.width}x{stream.height} px: it is damaged",
+        )
+    return stream, remark
+
+
+def audio_stream(container: av.container.InputContainer) -> tuple[av.AudioStream, str]:
+    """The audio stream to use, and a remark where there are several ("" else).
+
+    The stream that the file marks as its default is used; where none or several are, the one with the
+    most channels, then the highest sample rate.
+
+    Raises:
+        ClipError: there is none, or its header is damaged.
+    """
+    streams = [s for s in container.streams.audio if s.codec_context is not None]
+    if not streams:
+        raise ClipError(Status.NO_AUDIO, "the file has no audio stream")
+    ranks = [(s.codec_context.channels, s.codec_context.sample_rate) for s in streams]
+    stream, remark = _choose(streams, ranks, "audio")
+    rate, channels = stream.codec_context.sample_rate, stream.codec_context.channels
+    if not 1000 <= rate <= MAX_SAMPLE_RATE or not 1 <= channels <= MAX_CHANNELS:
+        raise ClipError(
+            Status.UNREADABLE,
+            f"the header declares audio of {rate} Hz and {channels} channels: it is damaged",
+        )
+    return stream, remark
+
+
+def _choose(streams: Sequence[T], ranks: Sequence[tuple], kind: str) -> tuple[T, str]:
+    """One of the streams: no commentary, a default one, the highest rank, the first."""
+    if len(streams) == 1:
+        return streams[0], ""
+    marks = [
+        (
+            not stream.disposition & SECONDARY,
+            bool(stream.disposition & Disposition.default),
+            rank,
+        )
+        for stream, rank in zip(streams, ranks, strict=True)
+    ]
+    best = max(range(len(streams)), key=lambda i: (marks[i], -i))
+    defaults = sum(is_default for _, is_default, _ in marks)
+    why = "the default one" if marks[best][1] and defaults == 1 else "the best one"
+    return streams[best], f"the file has {len(streams)} {kind} streams; number {best + 1} was used, {why}"
+
+
 @overload
 def decode(
-    container: av.container.InputContainer, stream: av.VideoStream, notes: list[str]
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    notes: list[str],
+    packets: Iterator[av.Packet] | None = None,
 ) -> Iterator[av.VideoFrame]: ...
 @overload
 def decode(
-    container: av.container.InputContainer, stream: av.AudioStream, notes: list[str]
+    container: av.container.InputContainer,
+    stream: av.AudioStream,
+    notes: list[str],
+    packets: Iterator[av.Packet] | None = None,
 ) -> Iterator[av.AudioFrame]: ...
-def decode(container: av.container.InputContainer, stream: Any, notes: list[str]) -> Iterator[Any]:
-    """Yield the frames of one stream; damaged packets are skipped, and their number is added to ``notes``."""
+def decode(
+    container: av.container.InputContainer,
+    stream: Any,
+    notes: list[str],
+    packets: Iterator[av.Packet] | None = None,
+) -> Iterator[Any]:
+    """Yield the frames of one stream; damaged packets are skipped, and their number is added to ``notes``.
+
+    Args:
+        container: the open file.
+        stream: of the container.
+        notes: gets a line on damaged packets.
+        packets: all packets of the stream, if they were read before.
+    """
     errors = 0
     reason = ""
-    packets = container.demux(stream)
+    packets = container.demux(stream) if packets is None else packets
     while errors < MAX_ERRORS:
         try:
             packet = next(packets)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 from deiii.pipeline.media.clock import JUMP_S, Clock, Restart
@@ -156,6 +157,9 @@ class JoinFinder:
 def _breaks(packets: Sequence[Packet], step: float) -> list[Restart]:
     """Where a stream's packets go back or jump, in the order of decoding."""
     decoded = all(packet.decoded is not None for packet in packets)
+    times = [packet.decoded if decoded else packet.stamp for packet in packets]
+    if all(a is not None and b is not None and 0 <= b - a < JUMP_S for a, b in pairwise(times)):
+        return []
     jitter = 0.03 if decoded else max(0.03, 0.6 * step)
     clock: Clock[None] = Clock(step, jitter, window=64, reorder=not decoded)
     for packet in packets:

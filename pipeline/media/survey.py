@@ -1,7 +1,8 @@
 """A survey of a media file before anything of it is decoded: which streams to use, and their clocks.
 
 One pass over the packets finds what single frames cannot tell: where time 0 lies although the first timestamp
-is wrong, where recordings were joined, how long a frame lasts. It costs about as much as opening the file.
+is wrong, where recordings were joined, how long a frame lasts. The packets are then decoded; only those of a
+large file are read again.
 
 >>> survey("clip.mp4").video.step  # doctest: +SKIP
 0.04
@@ -9,35 +10,25 @@ is wrong, where recordings were joined, how long a frame lasts. It costs about a
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
-from typing import TypeVar
 
 import av
 import av.error
 
-from deiii.data.cache.outcomes import ClipError, Status
+from deiii.data.cache.outcomes import ClipError
 from deiii.pipeline.media.clock import Clock
-from deiii.pipeline.media.container import MAX_PIXELS, open_media
+from deiii.pipeline.media.container import audio_stream, open_media, video_stream
 from deiii.pipeline.media.joins import Join, JoinFinder, Packet, find_joins
 
 MAX_PACKETS = 500_000  # of a file that are looked at: more than an hour of audio and video has
-MAX_SAMPLE_RATE = 768_000  # Hz
-MAX_CHANNELS = 64
+KEPT_BYTES = 64 * 2**20  # of a stream's packets that are kept for decoding; a larger file is read twice
+KEPT_SURVEYS = 4  # of the files that were surveyed last
 WRONG_ZERO_S = 0.2  # a file that begins this much after its streams has a wrong first timestamp
-FEWEST_FPS = 5.0  # a slower track is a slide show beside the video
-
-T = TypeVar("T", av.VideoStream, av.AudioStream)
-Disposition = av.stream.Disposition
-NO_RECORDING = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
-SECONDARY = (
-    Disposition.comment | Disposition.visual_impaired | Disposition.hearing_impaired | Disposition.karaoke
-    | Disposition.descriptions | Disposition.clean_effects | Disposition.dub
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -80,77 +71,163 @@ class Survey:
     audio: StreamTimes | None
 
 
+@dataclass
+class Surveyed:
+    """A media file that was surveyed and is open for decoding.
+
+    Attributes:
+        container: the open file.
+        times: the streams to use and their times.
+        packets: of the stream to decode, in order; ``None`` where they must be read from the file.
+    """
+
+    container: av.container.InputContainer
+    times: Survey
+    packets: Iterator[av.Packet] | None
+
+
 def survey(path: str) -> Survey:
     """Survey a media file. The last few results are kept for as long as the file stays the same.
 
     Raises:
         ClipError: the file is missing, unreadable or not a recording.
     """
-    try:
+    with open_surveyed(path) as found:
+        return found.times
+
+
+@contextlib.contextmanager
+def open_surveyed(path: str, kind: str = "") -> Iterator[Surveyed]:
+    """Open a media file to decode one of its streams; it is surveyed first unless that was done before.
+
+    Args:
+        path: the media file.
+        kind: "video" or "audio": what will be decoded.
+
+    Raises:
+        ClipError: the file is missing, unreadable or not a recording.
+    """
+    state: tuple[object, ...] = ()
+    with contextlib.suppress(OSError):  # opening the file says what is wrong with it
         found = os.stat(path)
-    except OSError:
-        return _survey.__wrapped__(path, 0, 0, 0)  # says what is wrong with the file
-    return _survey(path, found.st_size, found.st_mtime_ns, found.st_ino)
-
-
-@lru_cache(maxsize=4)
-def _survey(path: str, size: int, changed: int, inode: int) -> Survey:
+        state = (path, found.st_size, found.st_mtime_ns, found.st_ino)
+    known = _surveys.get(state)
+    if known is not None:
+        with open_media(path) as container:
+            yield Surveyed(container, known, None)
+        return
     with open_media(path) as container:
-        chosen: list[av.VideoStream | av.AudioStream] = []
-        for find in (video_stream, audio_stream):
-            try:
-                chosen.append(find(container)[0])
-            except ClipError:
-                continue
-        sorted_times = "avi" in container.format.name.split(",")
-        packets = _packets(container, chosen)
-        steps = [_step(stream, found) for stream, found in zip(chosen, packets, strict=True)]
-        joins = tuple(find_joins(packets, steps))
-        zero = _zero(container, packets, steps)
-        times: dict[str, StreamTimes] = {}
-        for position, (stream, found, step) in enumerate(zip(chosen, packets, steps, strict=True)):
-            stamps = [(p.stamp, p.stamp + p.seconds) for p in found if p.stamp is not None]
-            offset = 0.0
-            if sorted_times and stream.type == "video":
-                offset = next(
-                    (p.stamp - p.decoded for p in found if p.stamp is not None and p.decoded is not None), 0.0
-                )
-            times[stream.type] = StreamTimes(
-                stream.index,
-                step,
-                min((begin for begin, _ in stamps), default=None),
-                max((end for _, end in stamps), default=None),
-                offset,
-                sorted_times and stream.type == "video",
-                joins,
-                position,
-                zero,
+        kept = _Kept(kind)
+        times = _survey(container, kept)
+        _surveys[state] = times
+        for old in list(_surveys)[:-KEPT_SURVEYS]:
+            _surveys.pop(old, None)
+        if kept.complete:
+            yield Surveyed(container, times, iter(kept))
+            return
+    with open_media(path) as container:
+        yield Surveyed(container, times, None)
+
+
+_surveys: dict[tuple[object, ...], Survey] = {}
+
+
+@dataclass
+class _Kept:
+    """Packets that are kept for decoding.
+
+    Attributes:
+        kind: type of their stream; empty to keep none.
+        complete: whether all packets of the stream are kept.
+    """
+
+    kind: str
+    complete: bool = True
+    _packets: list[av.Packet] = field(default_factory=list)
+    _bytes: int = 0
+    _error: Exception | None = None
+
+    def watch(self, packets: Iterable[av.Packet]) -> Iterator[av.Packet]:
+        """Yield the packets and keep those of the stream; ends where the file cannot be read further."""
+        try:
+            for packet in packets:
+                if self.complete and packet.stream.type == self.kind:
+                    self._packets.append(packet)
+                    self._bytes += packet.size
+                    if self._bytes > KEPT_BYTES:
+                        self.drop()
+                yield packet
+        except (av.error.FFmpegError, OSError) as error:
+            if isinstance(error, MemoryError):
+                raise
+            self._error = error  # decoding notes the damage
+
+    def drop(self) -> None:
+        """Keep nothing."""
+        self.complete = False
+        self._packets = []
+
+    def __iter__(self) -> Iterator[av.Packet]:
+        """Yield each packet, which is freed then; ends with the error that ended the reading."""
+        packets = self._packets[::-1]
+        self._packets = []
+        while packets:
+            yield packets.pop()
+        if self._error is not None:
+            raise self._error
+
+
+def _survey(container: av.container.InputContainer, kept: _Kept) -> Survey:
+    chosen: list[av.VideoStream | av.AudioStream] = []
+    with contextlib.suppress(ClipError):
+        chosen.append(video_stream(container)[0])
+    with contextlib.suppress(ClipError):
+        chosen.append(audio_stream(container)[0])
+    sorted_times = "avi" in container.format.name.split(",")
+    packets = _packets(container, chosen, kept)
+    steps = [_step(stream, found) for stream, found in zip(chosen, packets, strict=True)]
+    joins = tuple(find_joins(packets, steps))
+    zero = _zero(container, packets, steps)
+    times: dict[str, StreamTimes] = {}
+    for position, (stream, found, step) in enumerate(zip(chosen, packets, steps, strict=True)):
+        stamps = [(p.stamp, p.stamp + p.seconds) for p in found if p.stamp is not None]
+        offset = 0.0
+        if sorted_times and stream.type == "video":
+            offset = next(
+                (p.stamp - p.decoded for p in found if p.stamp is not None and p.decoded is not None), 0.0
             )
+        times[stream.type] = StreamTimes(
+            stream.index,
+            step,
+            min((begin for begin, _ in stamps), default=None),
+            max((end for _, end in stamps), default=None),
+            offset,
+            sorted_times and stream.type == "video",
+            joins,
+            position,
+            zero,
+        )
     return Survey(times.get("video"), times.get("audio"))
 
 
 def _packets(
-    container: av.container.InputContainer, streams: Sequence[av.stream.Stream]
+    container: av.container.InputContainer, streams: Sequence[av.stream.Stream], kept: _Kept
 ) -> list[list[Packet]]:
     """The packets of some streams; those that are only decoded for others (edit lists) are left out."""
     found: dict[int, list[Packet]] = {stream.index: [] for stream in streams}
     bases = {stream.index: float(stream.time_base or 0) for stream in streams}
     order = 0
-    try:
-        for packet in container.demux(list(streams)) if streams else ():
-            if not packet.size or packet.is_discard:
-                continue
-            base = bases[packet.stream_index]
-            stamp = None if packet.pts is None else packet.pts * base
-            decoded = None if packet.dts is None else packet.dts * base
-            found[packet.stream_index].append(Packet(order, stamp, decoded, (packet.duration or 0) * base))
-            order += 1
-            if order > MAX_PACKETS:
-                break
-    except (av.error.FFmpegError, OSError) as error:
-        if isinstance(error, MemoryError):
-            raise
-        # The rest of a damaged file is not looked at; decoding notes the damage.
+    for packet in kept.watch(container.demux(list(streams)) if streams else ()):
+        if not packet.size or packet.is_discard:
+            continue
+        base = bases[packet.stream_index]
+        stamp = None if packet.pts is None else packet.pts * base
+        decoded = None if packet.dts is None else packet.dts * base
+        found[packet.stream_index].append(Packet(order, stamp, decoded, (packet.duration or 0) * base))
+        order += 1
+        if order > MAX_PACKETS:
+            kept.drop()
+            break
     return list(found.values())
 
 
@@ -185,67 +262,3 @@ def _zero(
         placed = [one for packet in found for one in clock.add(None, packet.stamp, packet.seconds)]
         starts += [time for _, time in placed + clock.finish()]
     return min(starts) if zero - min(starts) > WRONG_ZERO_S else zero
-
-
-def video_stream(container: av.container.InputContainer) -> tuple[av.VideoStream, str]:
-    """The video stream to use, and a remark where there are several ("" else).
-
-    Cover art and thumbnails are no video. The stream that the file marks as its default is used;
-    where none or several are, the one with the most pixels that is no slide show.
-
-    Raises:
-        ClipError: there is none, or its header is damaged.
-    """
-    streams = [
-        s for s in container.streams.video if s.codec_context is not None and not s.disposition & NO_RECORDING
-    ]
-    if not streams:
-        raise ClipError(Status.NO_VIDEO, "the file has no video stream")
-
-    def rank(stream: av.VideoStream) -> tuple[bool, int]:
-        return float(stream.average_rate or 25) >= FEWEST_FPS, stream.width * stream.height
-
-    stream, remark = _choose(streams, [rank(s) for s in streams], "video")
-    if stream.width < 1 or stream.height < 1 or stream.width * stream.height > MAX_PIXELS:
-        raise ClipError(
-            Status.UNREADABLE,
-            f"the header declares frames of {stream.width}x{stream.height} px: it is damaged",
-        )
-    return stream, remark
-
-
-def audio_stream(container: av.container.InputContainer) -> tuple[av.AudioStream, str]:
-    """The audio stream to use, and a remark where there are several ("" else).
-
-    The stream that the file marks as its default is used; where none or several are, the one with the
-    most channels, then the highest sample rate.
-
-    Raises:
-        ClipError: there is none, or its header is damaged.
-    """
-    streams = [s for s in container.streams.audio if s.codec_context is not None]
-    if not streams:
-        raise ClipError(Status.NO_AUDIO, "the file has no audio stream")
-    ranks = [(s.codec_context.channels, s.codec_context.sample_rate) for s in streams]
-    stream, remark = _choose(streams, ranks, "audio")
-    rate, channels = stream.codec_context.sample_rate, stream.codec_context.channels
-    if not 1000 <= rate <= MAX_SAMPLE_RATE or not 1 <= channels <= MAX_CHANNELS:
-        raise ClipError(
-            Status.UNREADABLE,
-            f"the header declares audio of {rate} Hz and {channels} channels: it is damaged",
-        )
-    return stream, remark
-
-
-def _choose(streams: Sequence[T], ranks: Sequence[tuple], kind: str) -> tuple[T, str]:
-    """One of the streams: a default one, no commentary, the highest rank, the first."""
-    if len(streams) == 1:
-        return streams[0], ""
-    marks = [
-        (not stream.disposition & SECONDARY, bool(stream.disposition & Disposition.default), rank)
-        for stream, rank in zip(streams, ranks, strict=True)
-    ]
-    best = max(range(len(streams)), key=lambda i: (marks[i], -i))
-    defaults = sum(is_default for _, is_default, _ in marks)
-    why = "the default one" if marks[best][1] and defaults == 1 else "the best one"
-    return streams[best], f"the file has {len(streams)} {kind} streams; number {best + 1} was used, {why}"

@@ -27,7 +27,7 @@ from deiii.pipeline.media.clock import Clock, clock_remarks
 from deiii.pipeline.media.colour import ColourSpace, colour_space
 from deiii.pipeline.media.frame import DecodedFrame
 from deiii.pipeline.media.orientation import Orientation, orientation
-from deiii.pipeline.media.survey import survey, video_stream
+from deiii.pipeline.media.survey import open_surveyed
 
 __all__ = ["DecodedFrame", "VideoReader", "expected_bytes", "read_video"]
 
@@ -64,9 +64,9 @@ class VideoReader:
         self.notes = []
         self.remarks = []
         self.share = 1.0
-        times = survey(self.path)
-        with media.open_media(self.path) as container:
-            stream, remark = video_stream(container)
+        with open_surveyed(self.path, "video") as opened:
+            container, times = opened.container, opened.times
+            stream, remark = media.video_stream(container)
             if times.video is None:  # the file changed meanwhile
                 raise ClipError(Status.UNREADABLE, "the file changed while it was read")
             if remark:
@@ -79,7 +79,7 @@ class VideoReader:
                 views.halvings = _halvings(views.size, self.longest, LOWRES[stream.codec_context.name])
                 stream.codec_context.options = {"lowres": str(views.halvings)}
             counts = _Counts()
-            decoded = _deinterlaced(counts.count(media.decode(container, stream, self.notes)))
+            decoded = _deinterlaced(counts.count(media.decode(container, stream, self.notes, opened.packets)))
             clock = times.video.clock(0.25 * times.video.step + 0.002, _window(stream), reorder=True)
             previous: float | None = None
             late = 0
@@ -150,7 +150,7 @@ def expected_bytes(path: str | os.PathLike) -> float:
     True
     """
     with media.open_media(os.fspath(path)) as container:
-        stream, _ = video_stream(container)
+        stream, _ = media.video_stream(container)
         rate = float(stream.average_rate or stream.guessed_rate or 0)
         if stream.duration and stream.time_base:
             seconds = float(stream.duration * stream.time_base)
