@@ -96,8 +96,8 @@ ORDER = {
     "pipeline/speech": ["stage"],
     "pipeline/appearance": ["stage"],
     "pipeline/media": [
-        "colour container levels orientation scene_cuts timestamps",
-        "clock frame",
+        "colour container levels orientation timestamps",
+        "clock frame lengths",
         "joins",
         "survey",
         "audio video",

@@ -82,7 +82,7 @@ def _trims(logmel: LogMelConfig) -> bool:
 
 FACES = Stage(
     name="faces",
-    version=4,
+    version=5,
     modality="video",
     settings=FacesConfig,
     fields={
@@ -135,7 +135,7 @@ FLOW = Stage(
 
 LOGMEL = Stage(
     name="logmel",
-    version=3,
+    version=4,
     modality="audio",
     settings=LogMelConfig,
     fields={

@@ -18,7 +18,7 @@ import numpy as np
 
 from deiii.pipeline.faces.face import Face
 from deiii.pipeline.faces.motion import Similarity, follow, moved_box
-from deiii.pipeline.media.scene_cuts import is_cut, thumbnail
+from deiii.pipeline.media.frame import is_cut, thumbnail
 
 Motion = list[Similarity | None]  # from the first frame of an interval to each later one
 SAME_FACE = 0.3  # boxes with at least this intersection over union belong to one face

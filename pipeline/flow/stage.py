@@ -24,7 +24,7 @@ from deiii.data.cache.outcomes import Outcome, StageResult, Status
 from deiii.data.config.schema import FlowConfig
 from deiii.pipeline.flow.engine import Engine, Stored
 from deiii.pipeline.flow.engines import load_engine
-from deiii.pipeline.media.scene_cuts import is_cut, thumbnail
+from deiii.pipeline.media.frame import is_cut, thumbnail
 
 __all__ = ["compute_flow", "flow_of_crops", "load_engine", "usable_pairs"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,12 +18,12 @@ from deiii.pipeline.media.container import (
     MATROSKA,
     MAX_SECONDS,
     MP4,
-    appended_recording,
     audio_stream,
-    cut_off,
     decode,
+    number_of_recordings,
 )
-from deiii.pipeline.media.levels import Levels
+from deiii.pipeline.media.lengths import cut_off, defects_of_length
+from deiii.pipeline.media.levels import SILENT_PEAK, Levels, audible_peak
 from deiii.pipeline.media.survey import open_surveyed
 
 JITTER_S = 0.03  # timestamps of compressed audio vary by less than this; a larger step is a gap
@@ -44,7 +44,8 @@ def read_audio(
     Samples follow the timestamps of the stream (`deiii.pipeline.media.clock`): gaps longer than 30 ms are
     filled with zeros (and noted), overlapping samples are dropped. Channels are averaged; where they cancel
     each other the strongest one is used alone. The number of channels and the sample rate may change in
-    mid-stream. Resampling uses soxr's high-quality filter through librosa.
+    mid-stream. Where the stream has no sound, another one that has some is used. Resampling uses soxr's
+    high-quality filter through librosa.
 
     Args:
         path: the media file.
@@ -63,7 +64,7 @@ def read_audio(
     >>> samples, t0_s, missing_s = read_audio("clip.mp4", 16000)  # doctest: +SKIP
     """
     path = os.fspath(path)
-    found = _decode_mixed(path)
+    found = _decode_audible(path)
     if not found.pieces:
         raise ClipError(Status.UNREADABLE, "nothing of the audio stream can be decoded")
     scale, words = found.levels.scale()
@@ -110,6 +111,8 @@ class _Track:
         missing: seconds that were filled with zeros.
         levels: of the channels.
         notes, remarks: as `read_audio` returns them.
+        index: of the stream in the file.
+        streams: number of audio streams in the file, without commentaries and the like.
     """
 
     pieces: list[_Piece] = field(default_factory=list)
@@ -117,6 +120,14 @@ class _Track:
     levels: Levels = field(default_factory=Levels)
     notes: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    index: int = 0
+    streams: int = 1
+
+    @property
+    def is_audible(self) -> bool:
+        """Whether it holds any sound."""
+        peaks = [audible_peak(np.concatenate(piece.arrays)) for piece in self.pieces]
+        return any(not peak < SILENT_PEAK for peak in peaks)
 
     @property
     def start(self) -> float:
@@ -168,37 +179,53 @@ class _Track:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _decode_mixed(path: str) -> _Track:
+def _decode_audible(path: str) -> _Track:
+    """Decode the audio stream of a file, or another one where that has no sound."""
+    first = found = _decode_mixed(path, ())
+    useless: list[int] = []
+    while len(useless) < found.streams - 1 and not found.is_audible:
+        useless.append(found.index)
+        try:
+            found = _decode_mixed(path, useless)
+        except ClipError:
+            return first
+    return first if useless and not found.is_audible else found
+
+
+def _decode_mixed(path: str, useless: Sequence[int]) -> _Track:
     """Decode an audio stream; where its channels cancel each other, the strongest one alone."""
-    found = _decode(path, {})
+    found = _decode(path, {}, useless)
     picks = found.levels.cancelled()
     if picks:
-        found = _decode(path, picks)
+        found = _decode(path, picks, useless)
         found.remarks.append(
             "the channels cancel each other (opposite phase); the strongest one was used alone"
         )
     return found
 
 
-def _decode(path: str, picks: Mapping[int, int]) -> _Track:
+def _decode(path: str, picks: Mapping[int, int], useless: Sequence[int]) -> _Track:
     """Decode an audio stream of a file.
 
     Args:
         path: the media file.
         picks: by number of channels, the number of one channel to use alone.
+        useless: as in `deiii.pipeline.media.container.audio_stream`.
     """
     track = _Track()
-    with open_surveyed(path, "audio") as opened:
+    with open_surveyed(path, "audio", useless) as opened:
         container, times = opened.container, opened.times
-        stream, remark = audio_stream(container)
+        stream, remark = audio_stream(container, useless)
         if times.audio is None:  # the file changed meanwhile
             raise ClipError(Status.UNREADABLE, "the file changed while it was read")
-        if remark:
-            track.remarks.append(remark)
+        track.index, track.streams = stream.index, number_of_recordings(container)
+        track.remarks += [words for words in (remark, times.audio.remark) if words]
         clock: Clock[_Block] = times.audio.clock(JITTER_S, HELD_FRAMES, reorder=False)
         frames = decode(container, stream, track.notes, opened.packets)
         for block, time in _timed(clock, frames, track, picks):
-            track.add(block, time)
+            early = round(-time * block.rate) if times.audio.primed and time < 0 else 0
+            if early < len(block.samples):
+                track.add(_Block(block.samples[early:], block.rate), time + early / block.rate)
         if not track.pieces:
             return track
         track.remarks += clock_remarks(clock, "audio")
@@ -211,9 +238,7 @@ def _decode(path: str, picks: Mapping[int, int]) -> _Track:
             track.remarks.append(
                 f"the number of audio channels changes ({', '.join(map(str, counts))}); all were mixed down"
             )
-        appended = appended_recording(path, container)
-        if appended:
-            track.notes.append(appended)
+        track.notes += defects_of_length(path, container, track.seconds)
         if track.missing:
             track.notes.append(f"{track.missing:.2f} s of audio are missing and were filled with silence")
         if container.format.name in STATES_DURATION and not clock.restarts and clock.end is not None:

@@ -9,7 +9,6 @@ What does not decode is skipped and noted. A clip from which nothing can be deco
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar, overload
 
@@ -46,65 +45,6 @@ SECONDARY = (
     Disposition.comment | Disposition.visual_impaired | Disposition.hearing_impaired | Disposition.karaoke
     | Disposition.descriptions | Disposition.clean_effects | Disposition.dub
 )  # fmt: skip
-
-
-def cut_off(
-    container: av.container.InputContainer, stream: av.stream.Stream, end: float, reach: float
-) -> tuple[float, float] | None:
-    """Decoded and declared duration in s of a stream that ends clearly before its header says; else None.
-
-    Args:
-        container: of the stream.
-        stream: which was decoded.
-        end: where its last frame ends, on the file's timestamps, s.
-        reach: where the last packet of all streams ends, s.
-    """
-    start = float((stream.start_time or 0) * (stream.time_base or 0))
-    declared = 0.0
-    if container.format.name == MATROSKA:
-        # FFmpeg's tag, "hh:mm:ss.s", is the end on the file's clock, also of a stream that starts late.
-        # Without it only the longest stream's end is known.
-        words = stream.metadata.get("DURATION", "").split(":")
-        try:
-            hours, minutes, seconds = map(float, words)
-            declared = 3600 * hours + 60 * minutes + seconds
-        except ValueError:
-            declared = ((container.start_time or 0) + (container.duration or 0)) / av.time_base
-            end = max(end, reach)
-    elif stream.duration and stream.time_base:
-        declared = start + float(stream.duration * stream.time_base)
-    short = 0 < declared - start <= MAX_SECONDS and declared - end > max(0.25, 0.05 * (declared - start))
-    return (max(0.0, end - start), declared - start) if short else None
-
-
-def appended_recording(path: str, container: av.container.InputContainer) -> str:
-    """A note on a second recording behind the first one, which FFmpeg does not read; "" where there is none.
-
-    Files of these formats say where they end, so that what `cat` appended to them stays unread.
-    """
-    name = container.format.name
-    second = 0
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if name == "wav" and file.read(4) == b"RIFF":
-            at = 8 + int.from_bytes(file.read(4), "little")
-            for place in (at, at + at % 2):
-                file.seek(place)
-                second = second or (place if file.read(4) == b"RIFF" else 0)
-        elif name == MP4:
-            at = 0
-            while at + 8 <= size and not second:
-                file.seek(at)
-                head = file.read(16)
-                length, kind = int.from_bytes(head[:4], "big"), head[4:8]
-                length = int.from_bytes(head[8:16], "big") if length == 1 else length or size - at
-                second = at if kind == b"ftyp" and at else 0
-                at += max(8, length)
-    if not second:
-        return ""
-    return (
-        f"a second recording begins at byte {second}; it was not read; join recordings with ffmpeg's concat"
-    )
 
 
 @contextlib.contextmanager
@@ -190,11 +130,17 @@ def video_stream(container: av.container.InputContainer) -> tuple[av.VideoStream
     return stream, remark
 
 
-def audio_stream(container: av.container.InputContainer) -> tuple[av.AudioStream, str]:
+def audio_stream(
+    container: av.container.InputContainer, useless: Sequence[int] = ()
+) -> tuple[av.AudioStream, str]:
     """The audio stream to use, and a remark where there are several ("" else).
 
     The stream that the file marks as its default is used; where none or several are, the one with the
     most channels, then the highest sample rate.
+
+    Args:
+        container: the open file.
+        useless: indices of streams that were tried: silent ones, or ones that cannot be decoded.
 
     Raises:
         ClipError: there is none, or its header is damaged.
@@ -203,7 +149,7 @@ def audio_stream(container: av.container.InputContainer) -> tuple[av.AudioStream
     if not streams:
         raise ClipError(Status.NO_AUDIO, "the file has no audio stream")
     ranks = [(s.codec_context.channels, s.codec_context.sample_rate) for s in streams]
-    stream, remark = _choose(streams, ranks, "audio")
+    stream, remark = _choose(streams, ranks, "audio", useless)
     rate, channels = stream.codec_context.sample_rate, stream.codec_context.channels
     if not 1000 <= rate <= MAX_SAMPLE_RATE or not 1 <= channels <= MAX_CHANNELS:
         raise ClipError(
@@ -213,12 +159,20 @@ def audio_stream(container: av.container.InputContainer) -> tuple[av.AudioStream
     return stream, remark
 
 
-def _choose(streams: Sequence[T], ranks: Sequence[tuple], kind: str) -> tuple[T, str]:
-    """One of the streams: no commentary, a default one, the highest rank, the first."""
+def number_of_recordings(container: av.container.InputContainer) -> int:
+    """How many audio streams may be the recording: all but commentaries and the like."""
+    return sum(s.codec_context is not None and not s.disposition & SECONDARY for s in container.streams.audio)
+
+
+def _choose(
+    streams: Sequence[T], ranks: Sequence[tuple], kind: str, useless: Sequence[int] = ()
+) -> tuple[T, str]:
+    """One of the streams: none that is useless, no commentary, a default one, the highest rank, the first."""
     if len(streams) == 1:
         return streams[0], ""
     marks = [
         (
+            stream.index not in useless,
             not stream.disposition & SECONDARY,
             bool(stream.disposition & Disposition.default),
             rank,
@@ -226,9 +180,13 @@ def _choose(streams: Sequence[T], ranks: Sequence[tuple], kind: str) -> tuple[T,
         for stream, rank in zip(streams, ranks, strict=True)
     ]
     best = max(range(len(streams)), key=lambda i: (marks[i], -i))
-    defaults = sum(is_default for _, is_default, _ in marks)
-    why = "the default one" if marks[best][1] and defaults == 1 else "the best one"
-    return streams[best], f"the file has {len(streams)} {kind} streams; number {best + 1} was used, {why}"
+    defaults = sum(is_default for *_, is_default, _ in marks)
+    why = "the default one" if marks[best][2] and defaults == 1 else "the best one"
+    tried = [str(i + 1) for i, stream in enumerate(streams) if stream.index in useless]
+    silent = f"number {', '.join(tried)} has no sound; " if tried else ""
+    return streams[best], (
+        f"the file has {len(streams)} {kind} streams; {silent}number {best + 1} was used, {why}"
+    )
 
 
 @overload

@@ -21,14 +21,19 @@ import av
 import av.error
 
 from deiii.data.cache.outcomes import ClipError
-from deiii.pipeline.media.clock import Clock
-from deiii.pipeline.media.container import audio_stream, open_media, video_stream
-from deiii.pipeline.media.joins import Join, JoinFinder, Packet, find_joins
+from deiii.pipeline.media.clock import JUMP_S, Clock
+from deiii.pipeline.media.container import MATROSKA, audio_stream, open_media, video_stream
+from deiii.pipeline.media.joins import LOOK, Join, JoinFinder, Packet, find_joins
 
 MAX_PACKETS = 500_000  # of a file that are looked at: more than an hour of audio and video has
 KEPT_BYTES = 64 * 2**20  # of a stream's packets that are kept for decoding; a larger file is read twice
 KEPT_SURVEYS = 4  # of the files that were surveyed last
 WRONG_ZERO_S = 0.2  # a file that begins this much after its streams has a wrong first timestamp
+# Encoders put some samples of silence before the audio. These containers do not say how many, so that video
+# and all that is heard are late by them; they start at most this many samples before the video.
+PRIMED = frozenset({"flv", "mpegts", "mpeg", MATROSKA})
+PRIMING = {"aac": 2112, "mp3": 1152, "mp3float": 1152, "mp2": 1152, "mp2float": 1152, "ac3": 256, "eac3": 256}
+ROUNDING_S = 0.002  # of timestamps in ms
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class StreamTimes:
         joins: of the file.
         position: of this stream in each join.
         zero: time 0 of the clip on the timestamps, s.
+        primed: whether what lies before time 0 is silence that the encoder added.
+        remark: what is unusual, in words; empty if nothing is.
     """
 
     index: int
@@ -55,6 +62,8 @@ class StreamTimes:
     joins: tuple[Join, ...]
     position: int
     zero: float
+    primed: bool = False
+    remark: str = ""
 
     def clock(self, jitter: float, window: int, reorder: bool) -> Clock:
         """A clock for the frames of the stream; their times count from the clip's time 0."""
@@ -97,12 +106,13 @@ def survey(path: str) -> Survey:
 
 
 @contextlib.contextmanager
-def open_surveyed(path: str, kind: str = "") -> Iterator[Surveyed]:
+def open_surveyed(path: str, kind: str = "", useless: Sequence[int] = ()) -> Iterator[Surveyed]:
     """Open a media file to decode one of its streams; it is surveyed first unless that was done before.
 
     Args:
         path: the media file.
         kind: "video" or "audio": what will be decoded.
+        useless: as in `audio_stream`.
 
     Raises:
         ClipError: the file is missing, unreadable or not a recording.
@@ -110,7 +120,7 @@ def open_surveyed(path: str, kind: str = "") -> Iterator[Surveyed]:
     state: tuple[object, ...] = ()
     with contextlib.suppress(OSError):  # opening the file says what is wrong with it
         found = os.stat(path)
-        state = (path, found.st_size, found.st_mtime_ns, found.st_ino)
+        state = (path, found.st_size, found.st_mtime_ns, found.st_ino, *useless)
     known = _surveys.get(state)
     if known is not None:
         with open_media(path) as container:
@@ -118,7 +128,7 @@ def open_surveyed(path: str, kind: str = "") -> Iterator[Surveyed]:
         return
     with open_media(path) as container:
         kept = _Kept(kind)
-        times = _survey(container, kept)
+        times = _survey(container, kept, useless)
         _surveys[state] = times
         for old in list(_surveys)[:-KEPT_SURVEYS]:
             _surveys.pop(old, None)
@@ -177,17 +187,19 @@ class _Kept:
             raise self._error
 
 
-def _survey(container: av.container.InputContainer, kept: _Kept) -> Survey:
+def _survey(container: av.container.InputContainer, kept: _Kept, useless: Sequence[int]) -> Survey:
     chosen: list[av.VideoStream | av.AudioStream] = []
     with contextlib.suppress(ClipError):
         chosen.append(video_stream(container)[0])
     with contextlib.suppress(ClipError):
-        chosen.append(audio_stream(container)[0])
+        chosen.append(audio_stream(container, useless)[0])
     sorted_times = "avi" in container.format.name.split(",")
     packets = _packets(container, chosen, kept)
     steps = [_step(stream, found) for stream, found in zip(chosen, packets, strict=True)]
     joins = tuple(find_joins(packets, steps))
     zero = _zero(container, packets, steps)
+    priming = _priming(container, chosen, packets, zero)
+    late = _late(packets, zero, joins)
     times: dict[str, StreamTimes] = {}
     for position, (stream, found, step) in enumerate(zip(chosen, packets, steps, strict=True)):
         stamps = [(p.stamp, p.stamp + p.seconds) for p in found if p.stamp is not None]
@@ -196,6 +208,8 @@ def _survey(container: av.container.InputContainer, kept: _Kept) -> Survey:
             offset = next(
                 (p.stamp - p.decoded for p in found if p.stamp is not None and p.decoded is not None), 0.0
             )
+        elif late[position]:
+            offset = late[position]
         times[stream.type] = StreamTimes(
             stream.index,
             step,
@@ -205,7 +219,12 @@ def _survey(container: av.container.InputContainer, kept: _Kept) -> Survey:
             sorted_times and stream.type == "video",
             joins,
             position,
-            zero,
+            zero + priming,
+            priming > 0,
+            f"the timestamps of the {stream.type} lie {offset:.0f} s behind those of the other stream, which "
+            "has ended by then; both were placed at the beginning"
+            if late[position]
+            else "",
         )
     return Survey(times.get("video"), times.get("audio"))
 
@@ -262,3 +281,34 @@ def _zero(
         placed = [one for packet in found for one in clock.add(None, packet.stamp, packet.seconds)]
         starts += [time for _, time in placed + clock.finish()]
     return min(starts) if zero - min(starts) > WRONG_ZERO_S else zero
+
+
+def _late(packets: Sequence[list[Packet]], zero: float, joins: Sequence[Join]) -> list[float]:
+    """By how much each stream is late that begins long after the other one has ended, s.
+
+    Such streams were stamped by different clocks.
+    """
+    spans = [[(p.stamp, p.stamp + p.seconds) for p in found if p.stamp is not None] for found in packets]
+    if len(spans) != 2 or not all(spans) or joins:
+        return [0.0] * len(spans)
+    starts, ends = ([min(s for s, _ in span) for span in spans], [max(e for _, e in span) for span in spans])
+    return [starts[i] - zero if starts[i] - ends[1 - i] > JUMP_S else 0.0 for i in (0, 1)]
+
+
+def _priming(
+    container: av.container.InputContainer,
+    streams: Sequence[av.stream.Stream],
+    packets: Sequence[list[Packet]],
+    zero: float,
+) -> float:
+    """How much of the audio before the video is silence that the encoder added, s."""
+    starts = {
+        stream.type: min((p.stamp for p in found[:LOOK] if p.stamp is not None), default=None)
+        for stream, found in zip(streams, packets, strict=True)
+    }
+    seen, heard = starts.get("video"), starts.get("audio")
+    if container.format.name not in PRIMED or seen is None or heard is None:
+        return 0.0
+    audio = next(s.codec_context for s in streams if isinstance(s, av.AudioStream))
+    most = PRIMING.get(audio.name, 0) / max(1000, audio.sample_rate) + ROUNDING_S
+    return seen - zero if abs(heard - zero) < ROUNDING_S < seen - zero <= most else 0.0

@@ -26,6 +26,7 @@ from deiii.pipeline.media import container as media
 from deiii.pipeline.media.clock import Clock, clock_remarks
 from deiii.pipeline.media.colour import ColourSpace, colour_space
 from deiii.pipeline.media.frame import DecodedFrame
+from deiii.pipeline.media.lengths import cut_off, defects_of_length
 from deiii.pipeline.media.orientation import Orientation, orientation
 from deiii.pipeline.media.survey import open_surveyed
 
@@ -69,8 +70,7 @@ class VideoReader:
             stream, remark = media.video_stream(container)
             if times.video is None:  # the file changed meanwhile
                 raise ClipError(Status.UNREADABLE, "the file changed while it was read")
-            if remark:
-                self.remarks.append(remark)
+            self.remarks += [words for words in (remark, times.video.remark) if words]
             # With more threads, damaged frames are concealed differently from run to run.
             stream.codec_context.thread_count = 1
             stream.codec_context.thread_type = "NONE"
@@ -96,9 +96,7 @@ class VideoReader:
                 yield views.view(frame), time
             if previous is None:
                 raise ClipError(Status.UNREADABLE, "no frame of the video can be decoded")
-            appended = media.appended_recording(self.path, container)
-            if appended:
-                self.notes.append(appended)
+            self.notes += defects_of_length(self.path, container, previous)
             if counts.corrupt:
                 self.notes.append(f"{counts.corrupt} of {counts.all} frames are damaged")
             if counts.interlaced:
@@ -115,7 +113,7 @@ class VideoReader:
             ][:MOST_GAPS]
             if not clock.restarts and clock.end is not None:
                 reach = max(t.end or 0.0 for t in (times.video, times.audio) if t)
-                short = media.cut_off(container, stream, clock.end, reach)
+                short = cut_off(container, stream, clock.end, reach)
                 if short:
                     self.share = float(short[0] / short[1])
                     self.notes.append(

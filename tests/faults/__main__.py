@@ -25,7 +25,7 @@ def main() -> int:
         allow_abbrev=False, prog="python -m tests.faults", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--short", action="store_true", help="only the short form, as in `make test`")
-    parser.add_argument("--group", nargs="+", type=int, help="numbers of groups, 1 to 12")
+    parser.add_argument("--group", nargs="+", type=int, help="numbers of groups, 1 to 19")
     parser.add_argument("--only", help="faults whose name contains this text")
     parser.add_argument("--list", action="store_true", help="list the faults without injecting them")
     args = parser.parse_args()

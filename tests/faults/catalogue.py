@@ -16,6 +16,12 @@ from tests.faults import downloads  # noqa: F401
 from tests.faults import loopback  # noqa: F401
 from tests.faults import identity  # noqa: F401
 from tests.faults import impossible_settings  # noqa: F401
+from tests.faults.recordings import times as recorded_times  # noqa: F401
+from tests.faults.recordings import streams as recorded_streams  # noqa: F401
+from tests.faults.recordings import pictures as recorded_pictures  # noqa: F401
+from tests.faults.recordings import levels as recorded_levels  # noqa: F401
+from tests.faults.recordings import labels as recorded_labels  # noqa: F401
+from tests.faults.recordings import places as recorded_places  # noqa: F401
 from tests.faults.harness import FAULTS
 
 __all__ = ["FAULTS"]

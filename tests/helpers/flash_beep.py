@@ -17,21 +17,20 @@ FPS, RATE = 25, 48_000
 EVENTS = (0.48, 1.28, 2.48)  # s: when a flash and a beep begin
 SECONDS = 3.2
 FLASH_S = 0.12
-# Suffix: video codec (None: audio alone), audio codec, how late the codec makes the audio although nothing is
-# wrong, s (its encoder's delay, which these containers do not store).
-CONTAINERS: dict[str, tuple[str | None, str, float]] = {
-    "mp4": ("libx264", "aac", 0.0),
-    "mov": ("libx264", "pcm_s16le", 0.0),
-    "mkv": ("libx264", "aac", 0.022),
-    "webm": ("libvpx", "libopus", 0.0),
-    "avi": ("libx264", "pcm_s16le", 0.0),
-    "flv": ("libx264", "aac", 0.022),
-    "ts": ("libx264", "aac", 0.022),
-    "mpg": ("mpeg1video", "mp2", 0.011),
-    "wav": (None, "pcm_s16le", 0.0),
-    "flac": (None, "flac", 0.0),
-    "mp3": (None, "libmp3lame", 0.024),
-    "ogg": (None, "libopus", 0.0),
+# Suffix: video codec (None: audio alone) and audio codec.
+CONTAINERS: dict[str, tuple[str | None, str]] = {
+    "mp4": ("libx264", "aac"),
+    "mov": ("libx264", "pcm_s16le"),
+    "mkv": ("libx264", "aac"),
+    "webm": ("libvpx", "libopus"),
+    "avi": ("libx264", "pcm_s16le"),
+    "flv": ("libx264", "aac"),
+    "ts": ("libx264", "aac"),
+    "mpg": ("mpeg1video", "mp2"),
+    "wav": (None, "pcm_s16le"),
+    "flac": (None, "flac"),
+    "mp3": (None, "libmp3lame"),
+    "ogg": (None, "libopus"),
 }
 
 
@@ -45,6 +44,7 @@ class Clip:
         b_frames: between two others.
         video_gap, audio_gap: start and end of what is left out, s.
         outliers: number of a frame and by how much its presentation time is wrong, s.
+        codecs: of video and audio, in place of the suffix's.
     """
 
     suffix: str
@@ -53,12 +53,13 @@ class Clip:
     video_gap: tuple[float, float] | None = None
     audio_gap: tuple[float, float] | None = None
     outliers: dict[int, float] = field(default_factory=dict)
+    codecs: tuple[str | None, str] | None = None
 
 
 def write_clip(folder: Path, clip: Clip, name: str = "clip") -> Path:
     """Write the clip; its flashes and beeps begin at `EVENTS`."""
     path = folder / f"{name}.{clip.suffix}"
-    video_codec, audio_codec, _ = CONTAINERS[clip.suffix]
+    video_codec, audio_codec = clip.codecs or CONTAINERS[clip.suffix]
     with av.open(str(path), "w") as out:
         video: Any = None
         if video_codec:

@@ -6,7 +6,7 @@ from deiii.pipeline.faces.detectors import TEMPLATE
 from deiii.pipeline.faces.face import Face
 from deiii.pipeline.faces.speaker import pick_speaker
 from deiii.pipeline.faces.tracking import Tracker, overlap
-from deiii.pipeline.media.scene_cuts import is_cut
+from deiii.pipeline.media.frame import is_cut
 from tests.helpers.clipmaker import GROUND, picture
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deiii.data.cache.outcomes import Status
-from deiii.pipeline.media import audio, survey
+from deiii.pipeline.media import audio
 from deiii.pipeline.media import container as media
 from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.media.video import read_video
@@ -160,7 +160,7 @@ def test_damage_is_concealed_the_same_way_every_time(tmp_path):
 def test_impossible_headers_are_refused(tmp_path, monkeypatch):
     path = write(tmp_path / "a.mp4", numbered(30), sound=tone(1.2))
     with monkeypatch.context() as patch:
-        patch.setattr(survey, "MAX_PIXELS", 1000)
+        patch.setattr(media, "MAX_PIXELS", 1000)
         assert "64x48" in outcome_of(read_video, write(tmp_path / "b.mp4", numbered(3))).reason
     for module in (media, audio):
         monkeypatch.setattr(module, "MAX_SECONDS", 0.5)

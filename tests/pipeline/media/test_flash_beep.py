@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from deiii.pipeline.media.audio import read_audio
 from tests.helpers.flash_beep import (
     CONTAINERS,
     EVENTS,
@@ -86,7 +87,6 @@ def spoil(data, fault, numbers):
 def check(case):
     clip, fault, numbers = case
     video = CONTAINERS[clip.suffix][0] is not None
-    delay = CONTAINERS[clip.suffix][2]
     with tempfile.TemporaryDirectory() as folder:
         times = list(EVENTS)
         if fault == "joined":
@@ -101,7 +101,7 @@ def check(case):
     assert len(seen.beeps) == len(times), seen
     for n, time in enumerate(times):
         # A joined part may begin up to two frames of audio later, for the rest of the encoder's last one.
-        late = delay + (0.06 if n >= len(EVENTS) else 0.0)
+        late = 0.06 if n >= len(EVENTS) else 0.0
         if video:
             assert time - FRAME <= seen.flashes[n] <= time + late + FRAME, seen
             assert abs(seen.beeps[n] - seen.flashes[n]) <= FRAME + BEEP, seen
@@ -129,6 +129,37 @@ def test_flashes_and_beeps_keep_their_times(case):
 @given(clips())
 def test_flashes_and_beeps_keep_their_times_in_many_clips(case):
     check(case)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "video", "audio"),
+    [
+        ("flv", "libx264", "aac"),
+        ("flv", "flv1", "libmp3lame"),
+        ("ts", "libx264", "aac"),
+        ("ts", "libx264", "libmp3lame"),
+        ("ts", "mpeg2video", "mp2"),
+        ("ts", "libx264", "ac3"),
+        ("mpg", "mpeg1video", "mp2"),
+        ("vob", "mpeg2video", "ac3"),
+        ("mkv", "libx264", "libmp3lame"),
+        ("mp4", "libx264", "libmp3lame"),
+    ],
+)
+def test_the_delay_of_an_encoder_is_left_out(tmp_path, suffix, video, audio):
+    """Also in containers that cannot store it: the silence before the video is no part of the clip."""
+    seen = look_and_listen(write_clip(tmp_path, Clip(suffix, codecs=(video, audio))))
+    assert seen.flashes == pytest.approx(EVENTS, abs=0.002)
+    assert seen.beeps == pytest.approx(EVENTS, abs=0.002)
+    assert seen.words == ""
+
+
+def test_audio_that_leads_by_more_than_an_encoders_delay_stays(tmp_path):
+    """The video begins 0.2 s after the audio: nothing is left out, and time 0 is where the audio begins."""
+    path = write_clip(tmp_path, Clip("ts", video_gap=(0.0, 0.2)))
+    seen = look_and_listen(path)
+    assert seen.flashes == pytest.approx([t + 0.021 for t in EVENTS], abs=0.002)
+    assert read_audio(path, 16000)[1] == pytest.approx(0, abs=1e-4)
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "wav"])

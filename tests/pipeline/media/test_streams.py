@@ -13,36 +13,13 @@ from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.media.video import read_video
 from deiii.pipeline.media.video_writer import VideoWriter
 from tests.helpers.clipmaker import level, numbered, outcome_of, tone, write
-
-
-def audio_frames(samples, layout="mono", rate=16000):
-    """Frames of 1000 samples of int16 audio float [c,n]."""
-    for start in range(0, samples.shape[1], 1000):
-        block = np.round(samples[:, start : start + 1000].T * 32767).astype(np.int16).reshape(1, -1)
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="s16", layout=layout)
-        frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
-        yield frame
+from tests.helpers.tracks import audio_frames, audio_part, write_tracks
 
 
 def tracks(path, audio=(), video=()):
     """Write audio tracks (samples [c,n], layout, default) and video tracks (frames, default)."""
-    with av.open(str(path), "w") as out:
-        pairs = []
-        for frames, default in video:
-            stream = out.add_stream("libx264", rate=25, options={"crf": "12"})
-            stream.height, stream.width = frames[0].shape[:2]
-            stream.pix_fmt = "yuv420p"
-            stream.disposition = Disposition.default if default else Disposition(0)
-            pairs.append((stream, [av.VideoFrame.from_ndarray(f, format="rgb24") for f in frames]))
-        for samples, layout, default in audio:
-            stream = out.add_stream("pcm_s16le", rate=16000, layout=layout)
-            stream.disposition = Disposition.default if default else Disposition(0)
-            pairs.append((stream, list(audio_frames(samples, layout))))
-        for stream, frames in pairs:
-            for frame in frames:
-                out.mux(stream.encode(frame))
-            out.mux(stream.encode())
-    return str(path)
+    marked = [(samples, layout, "default" if default else "") for samples, layout, default in audio]
+    return write_tracks(path, marked, [(frames, "default" if default else "") for frames, default in video])
 
 
 QUIET, LOUD = 0.1 * tone(1.0)[None], tone(1.0)[None]
@@ -62,6 +39,19 @@ def test_audio_tracks(tmp_path, audio, used, suffix):
     samples, _, _ = read_audio(tracks(tmp_path / f"a.{suffix}", audio), 16000, None, remarks)
     assert np.abs(samples).max() == pytest.approx(0.3, abs=0.01)
     assert remarks == [f"the file has 2 audio streams; {used}"]
+
+
+def test_a_silent_default_track_gives_way_to_one_with_sound(tmp_path):
+    silent = 0 * LOUD
+    remarks = []
+    path = tracks(tmp_path / "a.mkv", [(silent, "mono", True), (LOUD, "mono", False)])
+    samples, _, _ = read_audio(path, 16000, None, remarks)
+    assert np.abs(samples).max() == pytest.approx(0.3, abs=0.01)
+    assert remarks == ["the file has 2 audio streams; number 1 has no sound; number 2 was used, the best one"]
+    path = tracks(tmp_path / "b.mkv", [(silent, "mono", False), (silent, "mono", True)])
+    remarks.clear()
+    assert not read_audio(path, 16000, None, remarks)[0].any()
+    assert remarks == ["the file has 2 audio streams; number 2 was used, the default one"]
 
 
 @pytest.mark.parametrize(("defaults", "used"), [((False, True), 2), ((True, False), 1), ((False, False), 2)])
@@ -115,23 +105,9 @@ def test_frame_sizes_that_change_keep_their_shape(tmp_path):
     assert seen[-1][0].rgb(64).shape == (48, 64, 3)
 
 
-def mp2_part(path, rate, layout):
-    """One second of MP2 in a transport stream with a tone from 0.5 to 0.7 s, as bytes."""
-    wave = np.zeros((1, rate))
-    wave[0, rate // 2 : rate * 7 // 10] = tone(0.2, 440, rate)
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("mp2", rate=rate, layout=layout)
-        resampler = av.AudioResampler(stream.codec_context.format.name, layout, rate, 1152)
-        for frame in [*audio_frames(wave, "mono", rate), None]:
-            for piece in resampler.resample(frame):
-                out.mux(stream.encode(piece))
-        out.mux(stream.encode())
-    return path.read_bytes()
-
-
 def test_rates_and_channels_that_change(tmp_path):
     kinds = [(48000, "mono"), (48000, "stereo"), (32000, "stereo")]
-    parts = [mp2_part(tmp_path / f"{i}.ts", *kind) for i, kind in enumerate(kinds)]
+    parts = [audio_part(tmp_path / f"{i}.ts", "mp2", *kind) for i, kind in enumerate(kinds)]
     (tmp_path / "c.ts").write_bytes(b"".join(parts))
     remarks = []
     samples, _, _ = read_audio(tmp_path / "c.ts", 16000, None, remarks)

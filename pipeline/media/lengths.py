@@ -1,0 +1,203 @@
+"""How much of a recording a file should hold, and how much it holds.
+
+FFmpeg reads what is there. Where a copy or a recorder was stopped, the header of most formats still says how
+long the recording was; where `cat` put two recordings into one file, most formats end with the first.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import av
+
+from deiii.pipeline.media.container import MATROSKA, MAX_SECONDS, MP4
+
+CURE = "it was not read; join recordings with ffmpeg's concat"
+SHORTEST_S = 0.25  # that must be missing to be noted
+SHARE = 0.05  # of the recording that must be missing to be noted
+UNKNOWN_BYTES = 0x7FFF0000  # sizes from here on stand for "unknown" where a recorder could not go back
+W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
+ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+EBML = b"\x1a\x45\xdf\xa3"
+SEGMENTS_READ = 2  # of a Matroska file, by FFmpeg
+
+
+def cut_off(
+    container: av.container.InputContainer, stream: av.stream.Stream, end: float, reach: float
+) -> tuple[float, float] | None:
+    """Decoded and declared duration in s of a stream that ends clearly before its header says; else None.
+
+    Args:
+        container: of the stream.
+        stream: which was decoded.
+        end: where its last frame ends, on the file's timestamps, s.
+        reach: where the last packet of all streams ends, s.
+    """
+    start = float((stream.start_time or 0) * (stream.time_base or 0))
+    declared = 0.0
+    if container.format.name == MATROSKA:
+        # FFmpeg's tag, "hh:mm:ss.s", is the end on the file's clock, also of a stream that starts late.
+        # Without it only the longest stream's end is known.
+        words = stream.metadata.get("DURATION", "").split(":")
+        try:
+            hours, minutes, seconds = map(float, words)
+            declared = 3600 * hours + 60 * minutes + seconds
+        except ValueError:
+            declared = ((container.start_time or 0) + (container.duration or 0)) / av.time_base
+            end = max(end, reach)
+    elif stream.duration and stream.time_base:
+        declared = start + float(stream.duration * stream.time_base)
+    short = 0 < declared - start <= MAX_SECONDS and declared - end > max(
+        SHORTEST_S, SHARE * (declared - start)
+    )
+    return (max(0.0, end - start), declared - start) if short else None
+
+
+def defects_of_length(path: str, container: av.container.InputContainer, seconds: float) -> list[str]:
+    """What is wrong with a file's length according to its own sizes, in words.
+
+    Args:
+        path: the file.
+        container: of the file.
+        seconds: how much of it was decoded.
+    """
+    found = []
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        ends = list(_recordings(file, size, container.format.name))
+    if not ends:
+        return []
+    end, second = ends[0]
+    missing = end - size
+    if 0 < missing and seconds * missing / size > max(SHORTEST_S, SHARE * seconds * end / size):
+        found.append(f"the header declares {end} bytes, the file has {size}: the file is cut off")
+    if second:
+        found.append(
+            f"{'a second' if second > 0 else 'a third'} recording begins at byte {abs(second)}; {CURE}"
+        )
+    return found
+
+
+def _recordings(file: BinaryIO, size: int, name: str) -> Iterator[tuple[int, int]]:
+    """Where the recording should end, and where another one begins that FFmpeg does not read.
+
+    The second is 0 where there is none, and negative for the third recording of a file.
+    """
+    head = file.read(128)
+    if name == MP4:
+        second = _second_mp4(file, size)
+        if second:
+            yield size, second
+    elif name == MATROSKA:
+        second = _third_matroska(file, size)
+        if second:
+            yield size, -second
+    elif name == "flv" and head.startswith(b"FLV"):
+        second = _second_flv(file, size)
+        if second:
+            yield size, second
+    elif name == "mp3":
+        if end := _declared_mp3(file, head):
+            yield end, 0
+    elif end := _declared_end(file, head):
+        signature = ASF_HEADER if name == "asf" else head[:4]
+        again = [place for place in (end, end + end % 2) if _starts(file, place, signature)]
+        yield end, again[0] if again and name != "avi" else 0
+
+
+def _starts(file: BinaryIO, place: int, signature: bytes) -> bool:
+    file.seek(place)
+    return file.read(len(signature)) == signature
+
+
+def _declared_mp3(file: BinaryIO, head: bytes) -> int:
+    """Where an MP3 file ends according to the size in its Xing header; 0 where it has none."""
+    at = 0
+    if head.startswith(b"ID3"):  # its size has 7 bits a byte
+        at = 10 + sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+    file.seek(at)
+    frame = file.read(256)
+    place = max(frame.find(b"Xing"), frame.find(b"Info"))
+    flags = int.from_bytes(frame[place + 4 : place + 8], "big")
+    if place < 0 or not flags & 2:
+        return 0
+    place += 12 if flags & 1 else 8
+    length = int.from_bytes(frame[place : place + 4], "big")
+    return at + length if 0 < length < UNKNOWN_BYTES else 0
+
+
+def _declared_end(file: BinaryIO, head: bytes) -> int:
+    """Where a file's header says that its recording ends; 0 where it does not say so."""
+    kind = head[:4]
+    if kind == b"RIFF":
+        length = int.from_bytes(head[4:8], "little")
+        return 8 + length if 4 < length < UNKNOWN_BYTES else 0
+    if kind == b"FORM":
+        length = int.from_bytes(head[4:8], "big")
+        return 8 + length if 4 < length < UNKNOWN_BYTES else 0
+    if kind == b".snd":
+        start, length = int.from_bytes(head[4:8], "big"), int.from_bytes(head[8:12], "big")
+        return start + length if 0 < length < UNKNOWN_BYTES else 0
+    if head.startswith(W64_RIFF):
+        return int.from_bytes(head[16:24], "little")
+    if kind == b"caff":
+        at = 8
+        for _ in range(64):
+            file.seek(at)
+            chunk = file.read(12)
+            length = int.from_bytes(chunk[4:12], "big", signed=True)
+            if len(chunk) < 12 or length < 0:
+                return 0
+            at += 12 + length
+            if chunk[:4] == b"data":
+                return at
+    if head.startswith(ASF_HEADER):
+        file.seek(0)
+        header = file.read(4096)
+        place = header.find(ASF_FILE)
+        if place >= 0:
+            return int.from_bytes(header[place + 40 : place + 48], "little")
+    return 0
+
+
+def _second_mp4(file: BinaryIO, size: int) -> int:
+    at = 0
+    while at + 8 <= size:
+        file.seek(at)
+        head = file.read(16)
+        length, kind = int.from_bytes(head[:4], "big"), head[4:8]
+        length = int.from_bytes(head[8:16], "big") if length == 1 else length or size - at
+        if kind == b"ftyp" and at:
+            return at
+        at += max(8, length)
+    return 0
+
+
+def _second_flv(file: BinaryIO, size: int) -> int:
+    at = 13
+    while at + 11 <= size:
+        file.seek(at)
+        head = file.read(11)
+        if head.startswith(b"FLV\x01"):
+            return at
+        if head[0] not in (8, 9, 18):
+            return 0
+        at += 15 + int.from_bytes(head[1:4], "big")
+    return 0
+
+
+def _third_matroska(file: BinaryIO, size: int) -> int:
+    """Where the third recording of a Matroska file begins; FFmpeg reads two."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        found = 0
+        at = data.find(EBML)
+        while at >= 0:
+            found += b"\x42\x82" in data[at : at + 64]  # the element that names the type of document
+            if found > SEGMENTS_READ:
+                return at
+            at = data.find(EBML, at + 4)
+    return 0
