@@ -13,11 +13,14 @@ edited there, or if it has the same clips and media files at another place
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from deiii.data.cache.index import (
     CacheError,
@@ -27,13 +30,17 @@ from deiii.data.cache.index import (
     write_sealed,
 )
 from deiii.data.config.schema import Config, CorpusConfig
-from deiii.data.corpora.clips import Corpus, CorpusError
+from deiii.data.corpora.clips import Clip, Corpus, CorpusError
 from deiii.data.corpora.differences import clip_digest, differences
 from deiii.data.corpora.scan import cache_name, scan_again
 from deiii.data.corpora.table import find_table
 from deiii.data.corpora.targets.classes import map_classes
+from deiii.data.tools.atomic_files import file_sha256
 
 IDENTITY = "corpus.json"
+SOURCES = "sources.json"  # size, time of change and SHA-256 of each media file
+READ_BYTES = 2 * 2**30  # of media files that are read to see whether they are the same
+THREADS = 8  # that look at media files
 FORMAT = 2  # as of index and clip table
 SUFFIX = re.compile(r"-[0-9a-f]{8}")
 
@@ -135,6 +142,8 @@ def find_corpus(config: Config, folder: str | None = None) -> Corpus:
     name, identity = _located(config, folder)
     corpus = read_table(config.cache, name)
     now = _current(config, identity, corpus)
+    if now is not None:
+        _refuse_replaced_media(config.cache, name, now)
     if now is None or now.labels != corpus.labels:  # other labels of the same clips are told of elsewhere
         return map_classes(corpus, config.corpus.classes)
     if changed := differences(corpus, now):
@@ -161,7 +170,12 @@ def _located(config: Config, folder: str | None) -> tuple[str, Identity]:
     held = owners(config.cache, base)
     if not held:
         read_table(config.cache, base)  # raises: it is not there or damaged
-    name = folder if folder in held else _choose(config, held)
+    if folder in held:
+        return folder, held[folder]
+    name = _choose(config, held)
+    here = place_of(config.corpus)
+    if name in held and os.path.isdir(here.root):  # it may have been moved
+        return name, replace(held[name], root=here.root, table=here.table)
     return name, held[name]
 
 
@@ -190,9 +204,12 @@ def _choose(config: Config, held: Mapping[str, Identity]) -> str:
         for name in held:
             if _relative_root(config.cache, name, here.root):
                 return name
+        if name := _moved(config, held):
+            return name
         raise CacheError(
             f"{here.table or here.root} is not preprocessed in {config.cache}, which has {known}; run "
-            "`deiii preprocess` with the same settings (a corpus that was moved keeps its features)"
+            "`deiii preprocess` with the same settings. If the corpus was moved or copied, that compares the "
+            "files and computes only what differs: a corpus that was moved keeps its features"
         )
     if len(held) == 1:
         return next(iter(held))
@@ -201,6 +218,82 @@ def _choose(config: Config, held: Mapping[str, Identity]) -> str:
         f"corpus.root={config.corpus.root} to tell which is meant; set corpus.root (and "
         "corpus.table) to one of them"
     )
+
+
+def _moved(config: Config, held: Mapping[str, Identity]) -> str:
+    """The folder of the corpus that was moved to where it is now: the same clips and media; empty if none."""
+    now = scan_again(config.corpus)
+    if now is None:
+        return ""
+    for name, identity in held.items():
+        if identity.clips == clip_digest(now):
+            same, replaced, unknown = compare_media(config.cache, name, now.root, now.clips)
+            if same and not replaced and not unknown:
+                return name
+    return ""
+
+
+def compare_media(
+    cache: str | Path, name: str, root: str | Path, clips: Iterable[Clip]
+) -> tuple[int, list[str], list[str]]:
+    """Compare media files with what preprocessing recorded of them.
+
+    A file with the same size and time of change is the same; one with another size is another. Of the others
+    the SHA-256 is compared, as long as they have at most 2 GiB together. Files that are missing say nothing.
+
+    Args:
+        cache: the cache folder.
+        name: of the corpus's folder in it.
+        root: where the files are now.
+        clips: which files.
+
+    Returns:
+        how many are the same, the paths of those that were replaced, and of those that were not read.
+    """
+    recorded = recorded_media(cache, name)
+    paths = [clip.path for clip in clips if clip.path in recorded]
+
+    def look(path: str) -> os.stat_result | None:
+        try:
+            return os.stat(os.path.join(root, path))
+        except OSError:
+            return None
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = dict(zip(paths, pool.map(look, paths), strict=True))
+    there = {path: stat for path, stat in found.items() if stat is not None}
+    replaced = [path for path, stat in there.items() if stat.st_size != recorded[path][0]]
+    touched = [p for p, s in there.items() if p not in replaced and s.st_mtime_ns != recorded[p][1]]
+    if sum(there[path].st_size for path in touched) > READ_BYTES:
+        return len(there) - len(replaced) - len(touched), replaced, touched
+    replaced += [p for p in touched if file_sha256(os.path.join(root, p)) != recorded[p][2]]
+    return len(there) - len(replaced), replaced, []
+
+
+def recorded_media(cache: str | Path, name: str) -> dict[str, list[Any]]:
+    """Size, time of change in ns and SHA-256 of a preprocessed corpus's media files, by path.
+
+    There are none where nothing is recorded.
+    """
+    try:
+        tree = json.loads((corpus_folder(cache, name) / SOURCES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    entries = tree.items() if isinstance(tree, dict) else ()
+    return {str(p): e for p, e in entries if isinstance(e, list) and len(e) == 3}
+
+
+def _refuse_replaced_media(cache: str | Path, name: str, now: Corpus) -> None:
+    _, replaced, unknown = compare_media(cache, name, now.root, now.clips)
+    changed = replaced or unknown
+    if changed:
+        some = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+        what = "replaced" if replaced else "changed or copied"
+        raise CacheError(
+            f"{len(changed)} media file{'s' if len(changed) > 1 else ''} of {now.root} "
+            f"{'were' if len(changed) > 1 else 'was'} {what} since preprocessing ({some}). Run "
+            "`deiii preprocess` with the same settings; it computes again only what differs"
+        )
 
 
 def _relative_root(cache: str | Path, name: str, root: str) -> bool:

@@ -75,17 +75,16 @@ def scan_again(config: CorpusConfig) -> Corpus | None:
     Raises:
         CorpusError: the table is there and cannot be read.
     """
-    if config.name not in ADAPTERS or not Path(config.root).is_dir():
+    if not Path(config.root).is_dir():
         return None
-    adapter = import_module(ADAPTERS[config.name])
     try:
-        if config.name == "table":
-            adapter.find_table(config.table, Path(config.root))
-        else:
-            return replace(adapter.scan(config), name=cache_name(config))
+        if config.name != "table":
+            return replace(_adapter(config.name)(config), name=cache_name(config))
+        table = import_module(ADAPTERS["table"])
+        table.find_table(config.table, Path(config.root))
     except CorpusError:
         return None  # nothing to compare with
-    return replace(adapter.scan(config, media=False), name=cache_name(config))
+    return replace(table.scan(config, media=False), name=cache_name(config))
 
 
 def cache_name(config: CorpusConfig) -> str:

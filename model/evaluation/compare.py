@@ -3,7 +3,8 @@
 >>> print(compare(["runs/a", "runs/b"], "runs/compare"))           # doctest: +SKIP
 
 Differences are paired: the jackknife leaves the same speaker out of both runs, so what makes a speaker hard
-for both does not widen the t interval (`deiii.model.intervals`).
+for both does not widen the t interval (`deiii.model.intervals`). With more than two runs, the p-values of
+each figure are corrected for the number of comparisons (Holm 1979).
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from deiii.data.tools.counts import counted
 from deiii.model.evaluation.evaluate import unfinished_training
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
-from deiii.model.intervals import CCC_LIMITS, OVER_SPEAKERS, speaker_interval
+from deiii.model.intervals import CCC_LIMITS, OVER_SPEAKERS, estimate, holm, speaker_interval
 from deiii.model.metrics import CLASS_FIGURES, ccc, figure_names, matrix_figures
+from deiii.model.training.origin import other_recordings
 from deiii.model.training.run_folder import RunError, RunFolder
 
 Figures = dict[str, Callable[[np.ndarray], float | None]]  # by name, a function of row numbers
@@ -107,6 +109,7 @@ class Row:
         figure: the figure's key, as in ``metrics.json``.
         value, interval: the figure and its 95 % interval; ``None`` where undefined.
         difference, paired: the difference from the first run and its 95 % interval; ``None`` for the first.
+        p: two-sided p-value of no difference, corrected for the number of runs that are compared.
     """
 
     run: str
@@ -115,6 +118,7 @@ class Row:
     interval: list[float] | None
     difference: float | None = None
     paired: list[float] | None = None
+    p: float | None = None
 
 
 def compare(runs: Sequence[str | Path], out: str | Path) -> str:
@@ -122,10 +126,16 @@ def compare(runs: Sequence[str | Path], out: str | Path) -> str:
 
     Raises:
         RunError: fewer than two runs, one that was not evaluated, no test clip or figure in common, or
-            clips whose labels differ.
+            clips whose labels or recordings differ.
     """
     check_names(runs)
     evaluated = [EvaluatedRun.read(run) for run in runs]
+    for run in runs[1:]:
+        if other := other_recordings(RunFolder(runs[0]), RunFolder(run)):
+            raise RunError(
+                f"{runs[0]} and {run} are of different recordings: {len(other)} media files of the same path "
+                f"differ ({', '.join(other[:3])}); compare runs of one corpus"
+            )
     folder = writable_folder(out)
     rows, note = tabulate(evaluated)
     write_text(folder / "compare.csv", _csv(rows))
@@ -163,12 +173,18 @@ def tabulate(runs: Sequence[EvaluatedRun]) -> tuple[list[Row], str]:
     names = [name for name in figures[0] if all(name in found for found in figures)]
     if not names:
         raise RunError("the runs predict different things: they have no figure in common")
-    rows = [
-        _row(run, name, found[name], None if n == 0 else figures[0][name])
-        for name in names
-        for n, (run, found) in enumerate(zip(same, figures, strict=True))
-    ]
-    return rows, _describe_clips(runs, same[0].table)
+    rows = []
+    for name in names:
+        of_figure = [
+            _row(run, name, found[name], None if n == 0 else figures[0][name])
+            for n, (run, found) in enumerate(zip(same, figures, strict=True))
+        ]
+        corrected = iter(holm([row.p for row in of_figure if row.p is not None]))
+        rows += [row if row.p is None else replace(row, p=next(corrected)) for row in of_figure]
+    note = _describe_clips(runs, same[0].table)
+    if len(runs) > 2:
+        note += f"; p corrected for {len(runs) - 1} comparisons (Holm)"
+    return rows, note
 
 
 def _shared_clips(runs: Sequence[EvaluatedRun]) -> list[str]:
@@ -202,12 +218,16 @@ def _row(
     if first is None:
         return Row(run.name, name, value, interval)
 
-    def difference(rows: np.ndarray) -> float | None:
+    def difference(rows: np.ndarray) -> list[float] | None:
         own, base = figure(rows), first(rows)
-        return None if own is None or base is None else own - base
+        return None if own is None or base is None else [own - base]
 
-    paired = speaker_interval(speakers, difference, None, known)
-    return Row(run.name, name, value, interval, difference(every), paired)
+    found = estimate(speakers, difference, None, known)
+    gap = difference(every)
+    return Row(
+        run.name, name, value, interval, gap[0] if gap else None,
+        found.interval if found else None, found.p if found else None,
+    )  # fmt: skip
 
 
 def _known_clips(table: PredictionTable, figure: str) -> int:
@@ -271,11 +291,15 @@ def _point(axes: Axes, y: float, value: float | None, interval: list[float] | No
 def _text(rows: Sequence[Row]) -> str:
     labels = figure_names({r.figure: r.value for r in rows})
     width = max(len(r.run) for r in rows)
-    lines = [f"{'figure':14s} {'run':{width}s}  value  95 % interval     difference  95 % interval, paired"]
+    lines = [
+        f"{'figure':14s} {'run':{width}s}  value  95 % interval     difference  95 % interval, paired  p"
+    ]
     for r in rows:
         value = "    –" if r.value is None else f"{r.value:5.3f}"
         interval = _span(r.interval, ".3f")
-        difference = "" if r.difference is None else f"{r.difference:+10.3f}  {_span(r.paired, '+.3f')}"
+        p = "" if r.p is None else f"{r.p:.3f}"
+        paired = f"{_span(r.paired, '+.3f'):21s}  {p}"
+        difference = "" if r.difference is None else f"{r.difference:+10.3f}  {paired}"
         line = f"{labels[r.figure]:14s} {r.run:{width}s}  {value}  {interval:16s}  {difference}"
         lines.append(line.rstrip())
     return "\n".join(lines)
@@ -288,8 +312,8 @@ def _span(interval: list[float] | None, form: str) -> str:
 def _csv(rows: Sequence[Row]) -> str:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["figure", "run", "value", "low", "high", "difference", "paired_low", "paired_high"])
+    table.writerow(["figure", "run", "value", "low", "high", "difference", "paired_low", "paired_high", "p"])
     for r in rows:
-        cells = [r.value, *(r.interval or (None, None)), r.difference, *(r.paired or (None, None))]
+        cells = [r.value, *(r.interval or (None, None)), r.difference, *(r.paired or (None, None)), r.p]
         table.writerow([r.figure, r.run, *("" if c is None else f"{c:.6f}" for c in cells)])
     return text.getvalue()

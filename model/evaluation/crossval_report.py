@@ -5,7 +5,8 @@ Everything is read from the finished run folders, so the report can be written a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,21 @@ from deiii.data.tools.atomic_files import write_json, write_text
 from deiii.data.tools.machine import machine
 from deiii.model.evaluation.figures import confusion_figure, save_png
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
-from deiii.model.intervals import CCC_LIMITS, OVER_SPEAKERS, kind_of_interval, speaker_interval
-from deiii.model.metrics import CLASS_FIGURES, ccc, class_figures, class_intervals, class_report
+from deiii.model.intervals import (
+    CCC_LIMITS,
+    OVER_SEEDS_AND_SPEAKERS,
+    OVER_SPEAKERS,
+    estimate,
+    kind_of_interval,
+)
+from deiii.model.metrics import (
+    CLASS_FIGURES,
+    ccc,
+    class_figures,
+    class_intervals,
+    class_report,
+    matrix_figures,
+)
 from deiii.model.rendering import render
 from deiii.model.training.run_folder import RunFolder, revisions
 
@@ -42,7 +56,8 @@ def write_crossval(base: Path, runs: Runs) -> dict[str, Any]:
         "corpus": info["corpus"], "classes": classes, "attributes": attributes, "folds": len(folds),
         "seeds": seeds, "figures": {k: _over_folds(metrics, folds, seeds, "test", k) for k in figures},
         "validation": {k: _over_folds(metrics, folds, seeds, "val", k) for k in figures},
-        "pooled": _pooled(list(tables.values()), classes, attributes), "interval": OVER_SPEAKERS,
+        "pooled": _pooled([tables[f, s] for s in seeds for f in folds], classes, attributes, len(seeds)),
+        "interval": OVER_SPEAKERS if len(seeds) == 1 else OVER_SEEDS_AND_SPEAKERS,
         "without": _without(metrics, figures),
         "runs": [_run(f, s, RunFolder(p), metrics[f, s], figures) for f, s, p in runs],
         "splits": {}, "hardware": machine(), "versions": info["versions"],
@@ -117,43 +132,81 @@ def _sd(values: Iterable[float | None]) -> float | None:
 
 
 def _pooled(
-    tables: Sequence[PredictionTable], classes: Sequence[str], attributes: Sequence[str]
+    tables: Sequence[PredictionTable], classes: Sequence[str], attributes: Sequence[str], seeds: int
 ) -> dict[str, Any]:
-    """Return the figures of all predictions together, with intervals over speakers."""
+    """Return the figures of all predictions together, with intervals over speakers and seeds.
+
+    Args:
+        tables: of every run, all folds of the first seed first.
+        classes, attributes: what was predicted.
+        seeds: their number.
+    """
     speakers = [speaker for table in tables for speaker in table.speakers]
     found: dict[str, Any] = {"clips": len(speakers), "speakers": len(set(speakers))}
     if classes:
         pairs = [table.class_numbers(classes) for table in tables]
         truth, predicted = (np.concatenate(column) for column in zip(*pairs, strict=True))
         known = truth >= 0
-        owners = [speaker for speaker, labelled in zip(speakers, known, strict=True) if labelled]
         found |= class_report(truth[known], predicted[known], classes)
-        clips = _different(tables, known)
-        found |= class_intervals(truth[known], predicted[known], owners, len(classes), clips)
+        n = len(classes)
+
+        def matrices(rows: np.ndarray, name: str) -> float | None:
+            if not len(rows):
+                return None
+            pairs = np.bincount(truth[rows] * n + predicted[rows], minlength=n**2)
+            return matrix_figures(pairs.reshape(n, n))[name]
+
+        for name in CLASS_FIGURES:
+            found[f"{name}_ci"] = _interval(tables, known, seeds, partial(matrices, name=name), (0.0, 1.0))
     for name in attributes:
         pairs = [table.attribute_pair(name) for table in tables]
         truth, predicted = (np.concatenate(column) for column in zip(*pairs, strict=True))
         known = ~np.isnan(truth)
-        owners = [speaker for speaker, rated in zip(speakers, known, strict=True) if rated]
-        clips = _different(tables, known)
-        found |= _pooled_attribute(name, truth[known], predicted[known], owners, clips)
+        found[f"ccc_{name}"] = ccc(truth[known], predicted[known])
+
+        def agreement(
+            rows: np.ndarray, truth: np.ndarray = truth, predicted: np.ndarray = predicted
+        ) -> float | None:
+            return ccc(truth[rows], predicted[rows])
+
+        found[f"ccc_{name}_ci"] = _interval(tables, known, seeds, agreement, CCC_LIMITS)
     return found
 
 
-def _different(tables: Sequence[PredictionTable], known: np.ndarray) -> int:
-    """Return the number of different clips among the known predictions, bool [N]; seeds repeat clips."""
-    clips = [clip for table in tables for clip in table.clips]
-    return len({clip for clip, labelled in zip(clips, known, strict=True) if labelled})
+def _interval(
+    tables: Sequence[PredictionTable],
+    known: np.ndarray,
+    seeds: int,
+    figure: Callable[[np.ndarray], float | None],
+    limits: tuple[float, float],
+) -> list[float] | None:
+    """Return the 95 % interval of a figure over speakers, and over seeds where there are several.
 
+    Args:
+        tables: predictions of every run, all folds of the first seed first.
+        known: which predictions have a truth, bool [N], in the order of the tables.
+        seeds: their number.
+        figure: maps row numbers among all predictions to a figure.
+        limits: of the figure.
+    """
+    speakers = np.array([speaker for table in tables for speaker in table.speakers])
+    folds = len(tables) // seeds
+    clips = [(run % folds, clip) for run, table in enumerate(tables) for clip in table.clips]
+    seed = np.repeat(np.arange(len(tables)) // folds, [len(table.clips) for table in tables])
+    rows = np.flatnonzero(known)
+    # The clips that every seed predicted, in one order.
+    places = [{clips[row]: row for row in rows[seed[rows] == number]} for number in range(seeds)]
+    shared = [clip for clip in places[0] if all(clip in place for place in places)]
+    rows_SN = np.array([[place[clip] for clip in shared] for place in places], np.int64).reshape(seeds, -1)
+    if not shared:
+        return None
 
-def _pooled_attribute(
-    name: str, truth: np.ndarray, predicted: np.ndarray, speakers: Sequence[str], clips: int
-) -> dict[str, Any]:
-    def figure(rows: np.ndarray) -> float | None:
-        return ccc(truth[rows], predicted[rows])
+    def figures(which: np.ndarray) -> list[float] | None:
+        values = [figure(own[which]) for own in rows_SN]
+        return None if any(value is None for value in values) else [v for v in values if v is not None]
 
-    interval = speaker_interval(speakers, figure, CCC_LIMITS, clips)
-    return {f"ccc_{name}": ccc(truth, predicted), f"ccc_{name}_ci": interval}
+    found = estimate(speakers[rows_SN[0]], figures, limits, len(shared))
+    return None if found is None else found.interval
 
 
 def _without(metrics: Metrics, figures: Sequence[str]) -> dict[str, dict[str, float]]:

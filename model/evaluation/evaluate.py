@@ -36,7 +36,7 @@ from deiii.model.training.scoring import Predictions, in_full_precision, score
 from deiii.model.training.trained import load_network
 
 EVALUATE_CURE = (
-    "Its figures would be about other labels than those it learned. To go on, train a new run, or put back "
+    "Its figures would be about other data than those it learned. To go on, train a new run, or put back "
     "what it was trained on and run `deiii preprocess`"
 )
 
@@ -150,7 +150,7 @@ def _open_features(run: RunFolder, config: Config, task: Task, info: dict[str, A
     if not config.mix:
         check_origin(run, latest_corpus(config, folder), EVALUATE_CURE)
     features = FeatureSet.open(config, whole=True, folder=folder)
-    check_origin(run, features.corpus, EVALUATE_CURE)
+    check_origin(run, features.corpus, EVALUATE_CURE, config.cache)
     if dict(features.keys) != info["keys"]:
         raise RunError(
             f"{run.path} was trained on caches with the keys {info['keys']}, but {config.cache} has "

@@ -75,7 +75,7 @@ def finished(config: Config, tables: dict[str, Corpus] | None = None) -> bool:
         if which not in tables:
             tables[which] = find_corpus(config)
     check_settings(run, config, keys, REUSE_CURE)
-    check_origin(run, tables[which], REUSE_CURE)
+    check_origin(run, tables[which], REUSE_CURE, config.cache)
     if unfinished_training(run.read_metrics()) or not run.training_state(config).finished:
         raise RunError(
             f"{run.path} was scored before the end of its training, so it does not count as finished; remove "

@@ -1,23 +1,29 @@
-"""The clips and labels that a run was made from, kept in its folder and compared before they are used again.
+"""The clips, labels and media that a run was made from, kept in its folder and compared before they are used
+again.
 
-``clips.json`` in a run folder is the clip table of its training, in the form of the cache's. With it, a
-message can say what changed, not only that something did.
+``clips.json`` in a run folder is the clip table of its training, in the form of the cache's; ``media.json``
+has the SHA-256 of each media file. With them, a message can say what changed, not only that something did.
 
 >>> check_origin(RunFolder("runs/latest"), features.corpus, "train a new run")      # doctest: +SKIP
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 
+from deiii.data.cache.identity import recorded_media
 from deiii.data.cache.index import TABLE, load_corpus, save_corpus
 from deiii.data.cache.stages import stages
 from deiii.data.config.load import changed_settings, load_stored
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
 from deiii.data.corpora.differences import clip_digest, differences, label_digest
+from deiii.data.tools.atomic_files import write_json
 from deiii.model.training.run_folder import RunError, RunFolder
 
+MEDIA = "media.json"
 DIGESTS = {"clip_digest": clip_digest, "label_digest": label_digest}  # in run.json and in the clip table
 
 
@@ -26,31 +32,61 @@ def digests(corpus: Corpus) -> dict[str, str]:
     return {name: digest(corpus) for name, digest in DIGESTS.items()}
 
 
-def save_origin(run: RunFolder, corpus: Corpus) -> None:
-    """Keep the clip table in the run folder."""
+def save_origin(run: RunFolder, corpus: Corpus, cache: str | Path) -> None:
+    """Keep the clip table in the run folder, and the SHA-256 of the media files as the cache records them."""
     save_corpus(run.path / TABLE, corpus)
+    write_json(run.path / MEDIA, _media(cache, corpus), indent=None)
 
 
-def check_origin(run: RunFolder, corpus: Corpus, cure: str) -> None:
-    """Refuse clips or labels that are not those of a run's training.
+def check_origin(run: RunFolder, corpus: Corpus, cure: str, cache: str | Path | None = None) -> None:
+    """Refuse clips, labels or media that are not those of a run's training.
 
-    A run of a version that kept no clip table is not checked.
+    What a run of an earlier version did not keep is not checked.
 
     Args:
         run: the run.
         corpus: the clip table that is to be used.
         cure: how to go on.
+        cache: the cache folder; ``None`` to leave the media out.
 
     Raises:
-        RunError: names the clips, labels or classes that changed.
+        RunError: names the clips, labels, classes or media files that changed.
     """
     recorded = run.read_info() if run.info.exists() else {}
-    if all(recorded.get(name, value) == value for name, value in digests(corpus).items()):
-        return
-    path = run.path / TABLE
-    changed = differences(load_corpus(path), corpus) if path.is_file() else []
-    what = "; ".join(changed) or "its digests differ"
-    raise RunError(f"{run.path} was trained on another clip table of {corpus.name}: {what}. {cure}")
+    if any(recorded.get(name, value) != value for name, value in digests(corpus).items()):
+        path = run.path / TABLE
+        changed = differences(load_corpus(path), corpus) if path.is_file() else []
+        what = "; ".join(changed) or "its digests differ"
+        raise RunError(f"{run.path} was trained on another clip table of {corpus.name}: {what}. {cure}")
+    before = _stored_media(run.path / MEDIA) if cache is not None else {}
+    now = _media(cache, corpus) if before and cache is not None else {}
+    other = [path for path, digest in before.items() if now.get(path, digest) != digest]
+    if other:
+        some = ", ".join(other[:3]) + (f" and {len(other) - 3} more" if len(other) > 3 else "")
+        raise RunError(
+            f"{run.path} was trained on other recordings of {corpus.name}: {len(other)} media "
+            f"file{'s were' if len(other) > 1 else ' was'} replaced since ({some}). {cure}"
+        )
+
+
+def other_recordings(first: RunFolder, second: RunFolder) -> list[str]:
+    """Paths that name different recordings in the corpora of two runs, as far as the runs recorded them."""
+    one, two = (_stored_media(run.path / MEDIA) for run in (first, second))
+    return [path for path, digest in one.items() if two.get(path, digest) != digest]
+
+
+def _media(cache: str | Path, corpus: Corpus) -> dict[str, str]:
+    """The SHA-256 of each media file by path, as preprocessing recorded it."""
+    recorded = recorded_media(cache, corpus.name)
+    return {clip.path: recorded[clip.path][2] for clip in corpus.clips if clip.path in recorded}
+
+
+def _stored_media(path: Path) -> dict[str, str]:
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return tree if isinstance(tree, dict) else {}
 
 
 def check_settings(run: RunFolder, config: Config, keys: Mapping[str, str], cure: str) -> None:

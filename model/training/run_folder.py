@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from deiii.data.cache.stages import stages
-from deiii.data.config.load import changed_settings, parse_stored, to_yaml
+from deiii.data.config.load import BEFORE, changed_settings, parse_stored, to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.suggest import did_you_mean
@@ -94,7 +94,7 @@ class RunFolder:
             if changed:
                 raise RunError(
                     f"{self.path} was started with other settings ({'; '.join(changed[:3])}); "
-                    "resume with the same ones or choose another folder with train.run=..."
+                    f"resume with the same ones{_older(changed)}, or choose another folder with train.run=..."
                 )
         for what in COMPARED:
             if what in before and before[what] != json.loads(json.dumps(info.get(what))):
@@ -209,6 +209,16 @@ def provenance() -> dict[str, Any]:
 def revisions(folders: Iterable[str | Path]) -> list[str]:
     """Return the source's revisions that trained some runs, each once."""
     return sorted({str(RunFolder(folder).read_info().get("revision")) for folder in folders})
+
+
+def _older(changed: Sequence[str]) -> str:
+    """The words that give a run of an earlier version its settings back."""
+    words = [
+        f"{key}={str(value).lower()}"
+        for key, value in BEFORE.items()
+        if any(setting.startswith(f"{key}: {value} -> ") for setting in changed)
+    ]
+    return f", here with {' '.join(words)}" if words else ""
 
 
 def _changed(path: Path, config: Config, same: Sequence[str]) -> list[str]:

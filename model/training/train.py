@@ -121,11 +121,11 @@ def _train(
         for note in notes:
             print(note, file=sys.stderr)
         if resume:
-            check_origin(run, features.corpus, RESUME_CURE)
+            check_origin(run, features.corpus, RESUME_CURE, config.cache)
         origin = {"imagenet": digest(imagenet)} if imagenet else {}
         run.create(config, {**info, **provenance(), **origin, "processes": ranks.world}, resume)
         split.save(run.split)
-        save_origin(run, features.corpus)
+        save_origin(run, features.corpus, config.cache)
     ranks.check_same({"settings": result_settings(config), "data": info})
 
     seed_all(config.train.seed)

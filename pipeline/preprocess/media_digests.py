@@ -9,13 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from deiii.data.cache.identity import SOURCES
 from deiii.data.cache.index import corpus_folder
 from deiii.data.corpora.clips import Corpus
 from deiii.data.tools.atomic_files import write_json
 from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
 from deiii.pipeline.stages.shard import source_digest
 
-STORE = "sources.json"
 THREADS = 4  # files that are read at the same time
 
 
@@ -33,7 +33,7 @@ class MediaDigests:
     """
 
     def __init__(self, cache: str | Path, corpus: Corpus):
-        self.path = corpus_folder(cache, corpus.name) / STORE
+        self.path = corpus_folder(cache, corpus.name) / SOURCES
         self.root = Path(corpus.root)
         self._stored = _read(self.path)
         self._current: dict[str, list] = {}  # path: [bytes, mtime in ns, SHA-256]

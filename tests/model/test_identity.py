@@ -11,6 +11,7 @@ import pytest
 from deiii.__main__ import main
 from deiii.data.cache.identity import IDENTITY
 from deiii.data.cache.index import TABLE, read_table
+from tests.helpers.clips import write_sound
 from tests.helpers.tables import read_rows, tone_rows, words_for, write_rows
 
 
@@ -109,19 +110,60 @@ def test_a_corpus_that_begins_takes_its_folder_before_its_first_shard(one, tmp_p
 
 
 def test_a_moved_corpus_keeps_its_features(one, tmp_path, capsys):
+    """Copied files have another time of change, but the same content."""
     root, cache, _ = one
     root.rename(tmp_path / "moved")
     for path in (tmp_path / "moved").rglob("*.flac"):
         shutil.copyfile(path, path.with_suffix(".tmp"))  # another time of change
         path.with_suffix(".tmp").replace(path)
     words = words_for(tmp_path / "moved", cache)
-    assert main(["train", *words, f"train.run={tmp_path / 'run'}", "--quiet"]) == 1
-    assert "a corpus that was moved keeps its features" in capsys.readouterr().err
+    assert main(["train", *words, f"train.run={tmp_path / 'run'}", "--quiet"]) == 0  # without preprocess
     assert main(["preprocess", *words]) == 0
     assert "nothing to do" in capsys.readouterr().out
     assert folders(cache) == ["table-clips"]
     assert json.loads((cache / "table-clips" / IDENTITY).read_text())["root"] == str(tmp_path / "moved")
-    assert main(["train", *words, f"train.run={tmp_path / 'run'}", "--quiet"]) == 0
+    assert main(["train", *words, f"train.run={tmp_path / 'again'}", "--quiet"]) == 0
+
+
+def test_a_moved_corpus_with_other_recordings_is_another_corpus(one, tmp_path, capsys):
+    root, cache, rows = one
+    root.rename(tmp_path / "moved")
+    write_sound(tmp_path / "moved" / rows[3][0], 0.4, 3000.0)
+    words = words_for(tmp_path / "moved", cache)
+    assert main(["train", *words, f"train.run={tmp_path / 'run'}", "--quiet"]) == 1
+    told = capsys.readouterr().err
+    assert "is not preprocessed" in told and "compares the files" in told
+
+
+def test_labels_edited_in_a_moved_corpus_are_noticed(one, tmp_path, capsys):
+    root, cache, rows = one
+    root.rename(tmp_path / "moved")
+    write_rows(tmp_path / "moved", swapped(rows))
+    assert main(["train", *words_for(tmp_path / "moved", cache, tmp_path / "run"), "--quiet"]) == 1
+    assert "the label of 2 clips" in capsys.readouterr().err
+
+
+def test_media_replaced_in_place_are_noticed(one, tmp_path, capsys):
+    root, cache, rows = one
+    base, run = words_for(root, cache), tmp_path / "run"
+    words = [*base, f"train.run={run}", "--quiet"]
+    assert main(["train", *words]) == 0
+    (root / rows[0][0]).touch()  # another time of change is no other recording
+    assert main(["train", *base, f"train.run={tmp_path / 'touched'}", "--quiet"]) == 0
+    write_sound(root / rows[0][0], 0.4, 3000.0)
+    for command in (["evaluate", str(run)], ["train", *words, "--resume"]):
+        capsys.readouterr()
+        assert main(command) == 1
+        told = capsys.readouterr().err
+        assert f"1 media file of {root} was replaced since preprocessing ({rows[0][0]})" in told
+        assert "deiii preprocess" in told
+    assert main(["preprocess", *base]) == 0
+    for command in (["evaluate", str(run)], ["train", *words, "--resume"]):
+        capsys.readouterr()
+        assert main(command) == 1
+        assert f"1 media file was replaced since ({rows[0][0]})" in capsys.readouterr().err
+    assert main(["train", *base, f"train.run={tmp_path / 'fresh'}", "--quiet"]) == 0
+    assert main(["evaluate", str(tmp_path / "fresh")]) == 0
 
 
 def test_a_table_that_grows_keeps_its_folder_and_its_features(one, capsys):

@@ -64,6 +64,22 @@ def test_figures_and_paired_intervals(tmp_path):
     assert (tmp_path / "out/compare.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_p_values_of_several_runs_are_corrected(tmp_path):
+    """Three comparisons: Holm's adjusted p-values of the t tests over speakers."""
+    rows = [run_folder(tmp_path / f"r{i}", i, wrong) for i, wrong in enumerate((0.1, 0.4, 0.15, 0.5))]
+    text = compare([tmp_path / f"r{i}" for i in range(4)], tmp_path / "out")
+    found = read(tmp_path / "out/compare.csv")
+    uars = np.array([[uar([r for r in run if r[1] == f"s{s}"]) for s in range(6)] for run in rows])
+    plain = [stats.ttest_1samp(own - uars[0], 0).pvalue for own in uars[1:]]
+    order = np.argsort(plain)
+    expected = np.empty(3)
+    expected[order] = np.minimum(1, np.maximum.accumulate([3, 2, 1] * np.array(plain)[order]))
+    printed = [float(found["uar", str(tmp_path / f"r{i}")]["p"]) for i in (1, 2, 3)]
+    assert printed == pytest.approx(expected, abs=1e-6)
+    assert found["uar", str(tmp_path / "r0")]["p"] == ""
+    assert "p corrected for 3 comparisons (Holm)" in text
+
+
 def test_a_run_against_itself_differs_by_nothing_and_54_clips_do_not_prove_more(tmp_path):
     run_folder(tmp_path / "one", 1, 0.3)
     run_folder(tmp_path / "same", 1, 0.3)
@@ -82,6 +98,16 @@ def test_only_clips_in_common_count(tmp_path):
     row = read(tmp_path / "out/compare.csv")["uar", str(tmp_path / "one")]
     assert float(row["value"]) == pytest.approx(uar(shared), abs=1e-6)
     assert f"left out: 2 clips of {tmp_path / 'one'}" in text
+
+
+def test_runs_of_other_recordings_of_the_same_names_are_refused(tmp_path):
+    for n, name in enumerate(("one", "two", "same")):
+        run_folder(tmp_path / name, 1, 0.2)
+        digest = "ab" if name != "two" else "cd"
+        (tmp_path / name / "media.json").write_text(json.dumps({"s0/0.wav": digest, f"{n}.wav": "ef"}))
+    with pytest.raises(RunError, match=r"different recordings: 1 media files .*s0/0\.wav"):
+        compare([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
+    compare([tmp_path / "one", tmp_path / "same"], tmp_path / "out")
 
 
 def test_runs_that_cannot_be_compared_are_refused(tmp_path, capsys):

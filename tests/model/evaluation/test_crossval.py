@@ -13,7 +13,7 @@ from deiii.__main__ import main
 from deiii.data.corpora.splits import Split
 from deiii.model.evaluation.crossval_report import _over_folds
 from tests.helpers.clips import sound_corpus
-from tests.helpers.intervals import recall_interval
+from tests.helpers.intervals import recall_interval, recall_interval_over_seeds
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +53,14 @@ def test_every_fold_has_every_seed_and_every_speaker_is_tested(crossed):
 def test_figures_are_those_of_the_predictions(crossed):
     base, _ = crossed
     report = json.loads((base / "crossval.json").read_text())
-    table, pooled = np.zeros((3, 2)), []
+    table, pooled, of_seeds = np.zeros((3, 2)), [], ([], [])
     for f in range(3):
         for i, s in enumerate((0, 3)):
             rows = read(base / f"fold{f}-seed{s}/predictions.csv")
             truth, guess = [r["truth"] for r in rows], [r["predicted"] for r in rows]
             table[f, i] = recall_score(truth, guess, average="macro", zero_division=0)
             pooled += rows
+            of_seeds[i].extend((r["speaker"], r["truth"], r["predicted"]) for r in rows)
     found = report["figures"]["uar"]
     assert found["mean"] == pytest.approx(table.mean())
     assert found["sd_folds"] == pytest.approx(table.mean(1).std(ddof=1))
@@ -68,10 +69,9 @@ def test_figures_are_those_of_the_predictions(crossed):
     for row in pooled:
         confusion[report["classes"].index(row["truth"]), report["classes"].index(row["predicted"])] += 1
     assert report["pooled"]["confusion"] == confusion.tolist()
-    rows = [(r["speaker"], r["truth"], r["predicted"]) for r in pooled]
-    clips = len({r["clip"] for r in pooled})
-    assert report["pooled"]["uar_ci"] == pytest.approx(recall_interval(rows, clips), abs=1e-6)
-    assert "95 % t interval over speakers" in (base / "crossval.md").read_text()
+    expected = recall_interval_over_seeds(of_seeds)
+    assert report["pooled"]["uar_ci"] == pytest.approx(expected, abs=1e-6)
+    assert "95 % t interval over seeds and speakers" in (base / "crossval.md").read_text()
     assert "ccc_valence" in report["figures"] and report["pooled"]["ccc_valence_ci"] is not None
     for f in range(3):
         assert report["splits"][str(f)]["digest"] == Split.load(base / f"splits/fold{f}.json").digest

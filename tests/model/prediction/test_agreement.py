@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import json
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -149,10 +150,16 @@ def inputs_by_manifest(manifest: dict, features: FeatureSet, row: int) -> dict[s
     }
 
 
+@lru_cache(maxsize=1)
+def exported_program(path: Path) -> torch.nn.Module:
+    """The `torch.export` program of a network; loading it takes longer than running it."""
+    return torch.export.load(path).module()
+
+
 def run_exported_program(folder: Path, inputs: dict[str, torch.Tensor]) -> np.ndarray:
     """Probabilities of the `torch.export` program."""
     with torch.no_grad():
-        found = torch.export.load(folder / "deiii.pt2").module()(inputs)
+        found = exported_program(folder / "deiii.pt2")(inputs)
     return found["fused_probabilities"][0].numpy()
 
 
