@@ -5,12 +5,14 @@ Axes: B clips (or clips x steps), Q queries, S keys, D width, H heads.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deiii.model.distributed.layers import RankAware, dropout_mask
-from deiii.model.distributed.ranks import Ranks
 from deiii.model.network.positions import Rotation, rotate
+
+MOST_SCORES = 2**27  # scores that plain attention keeps for its backward pass: 512 MB in float32
 
 
 class Attention(RankAware, nn.Module):
@@ -62,23 +64,38 @@ class Attention(RankAware, nn.Module):
             # A row without any key would give NaN, so it attends to all and is zeroed below.
             attend = (mask_BS | ~some[:, None])[:, None, None, :]
         dropout = self.dropout if self.training else 0.0
-        if dropout and self.ranks is not None:
-            x = self._attend(q, k, v, attend, self.ranks)
+        if (dropout and self.ranks is not None) or learns_on_gpu(q, k):
+            x = self._attend(q, k, v, attend, dropout)
         else:
             x = F.scaled_dot_product_attention(q, k, v, attn_mask=attend, dropout_p=dropout)
         x = self.out(x.transpose(1, 2).flatten(2))
         return x if some is None else x * some[:, None, None]
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, attend: Tensor | None, ranks: Ranks) -> Tensor:
-        """Attend with the dropout mask of the global batch, which the fused kernels do not accept."""
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, attend: Tensor | None, dropout: float) -> Tensor:
+        """Attend in plain operations: all are deterministic, and take the dropout mask of a global batch."""
         score = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
         if attend is not None:
             score = score.masked_fill(~attend, float("-inf"))
         weight = score.softmax(dim=-1)
-        return (weight * dropout_mask(weight, self.dropout, ranks)).to(v.dtype) @ v
+        if dropout and self.ranks is not None:
+            weight = weight * dropout_mask(weight, dropout, self.ranks)
+        elif dropout:
+            weight = F.dropout(weight, dropout)
+        return weight.to(v.dtype) @ v
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def learns_on_gpu(q_BHQK: Tensor, k_BHSK: Tensor) -> bool:
+    """Return whether attention needs gradients on a GPU, where plain operations serve better.
+
+    The backward passes of the fused kernels are not deterministic, and for the few steps of a clip they save
+    nothing. Beyond `MOST_SCORES` the scores would take too much memory, and the fused kernels are used.
+    """
+    if not (q_BHQK.is_cuda and torch.is_grad_enabled() and q_BHQK.requires_grad):
+        return False
+    return q_BHQK.shape[0] * q_BHQK.shape[1] * q_BHQK.shape[2] * k_BHSK.shape[2] <= MOST_SCORES
 
 
 class AttentivePool(nn.Module):

@@ -24,7 +24,7 @@ class ClockRotary(nn.Module):
 
     >>> cos, sin = ClockRotary(8)(torch.zeros(2, 5))
     >>> cos.shape
-    torch.Size([2, 1, 5, 4])
+    torch.Size([2, 1, 5, 8])
     """
 
     omega: Tensor  # float32 [head_width/2], rad/s
@@ -37,13 +37,17 @@ class ClockRotary(nn.Module):
         self.register_buffer("omega", 2 * math.pi / periods, persistent=False)
 
     def forward(self, time_BT: Tensor) -> Rotation:
-        """Return cosines and sines, float32 [B,1,T,head_width/2], of times in s."""
+        """Return factors of both halves of the features, float32 [B,1,T,head_width], for times in s.
+
+        The first factor is the cosine twice; the second is the negative sine, then the sine. See `rotate`.
+        """
         angle = time_BT.float()[:, None, :, None] * self.omega
-        return angle.cos(), angle.sin()
+        cos, sin = angle.cos(), angle.sin()
+        return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
 
 
 def rotate(x_BHTK: Tensor, rotation: Rotation) -> Tensor:
     """Rotate the pairs of features (k, k + K/2) of x by the angles of their steps; the shape stays."""
-    cos, sin = rotation
-    a, b = x_BHTK.float().chunk(2, dim=-1)
-    return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1).to(x_BHTK.dtype)
+    cos, signed_sin = rotation
+    x = x_BHTK.float()
+    return (x * cos + x.roll(x.shape[-1] // 2, dims=-1) * signed_sin).to(x_BHTK.dtype)

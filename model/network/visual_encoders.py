@@ -78,6 +78,20 @@ def times_taken(mask_N: Tensor) -> Tensor:
     return torch.where(mask_N.any(), torch.where(mask_N, 1 + copies[place], 0.0), 1.0)
 
 
+class HalvingPool(nn.AvgPool2d):
+    """The mean of each 2x2 square; on a GPU by a plain mean.
+
+    The backward pass of the pooling kernels took 9 % of a training step on an NVIDIA H200 (preset base).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = x.shape[-2:]
+        if not x.is_cuda or rows % 2 or columns % 2:
+            return super().forward(x)
+        x = x.permute(0, 2, 3, 1).unflatten(2, (columns // 2, 2)).unflatten(1, (rows // 2, 2))
+        return x.mean(dim=(2, 4)).permute(0, 3, 1, 2)
+
+
 class Residual(nn.Module):
     """Two 3x3 convolutions beside a pooled 1x1 shortcut; halves the resolution."""
 
@@ -91,7 +105,7 @@ class Residual(nn.Module):
             BatchNorm2d(outputs),
         )
         self.shortcut = nn.Sequential(
-            nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False), nn.Conv2d(inputs, outputs, 1)
+            HalvingPool(2, ceil_mode=True, count_include_pad=False), nn.Conv2d(inputs, outputs, 1)
         )
 
     def forward(self, x: Tensor, weight_N: Tensor | None = None) -> Tensor:

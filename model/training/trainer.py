@@ -242,8 +242,7 @@ class Trainer:
 
     def _check(self, pending: list[tuple[int, Tensor]]) -> None:
         """Raise Diverged where a step since the last check was not finite; empties the list."""
-        for step, status in pending:
-            finite, *rows = status.tolist()
+        for step, (finite, *rows) in read_together(pending):
             if not finite:
                 names = ", ".join(self.clip_ids[i] for i in sorted(set(rows)) if i >= 0)
                 raise Diverged(
@@ -331,6 +330,15 @@ class Trainer:
             yield writer
         finally:
             writer.close()
+
+
+def read_together(pending: list[tuple[int, Tensor]]) -> list[tuple[int, list[int]]]:
+    """Return the numbers of tensors on the device, int64 [...], in one transfer; their shapes may differ."""
+    if not pending:
+        return []
+    sizes = [len(status) for _, status in pending]
+    parts = torch.cat([status for _, status in pending]).cpu().split(sizes)
+    return [(step, part.tolist()) for (step, _), part in zip(pending, parts, strict=True)]
 
 
 @contextmanager

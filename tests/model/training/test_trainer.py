@@ -13,7 +13,7 @@ from deiii.model.network.deiii import DEIII
 from deiii.model.training import checkpoint
 from deiii.model.training.monitor import describe, monitored
 from deiii.model.training.run_folder import RunFolder, provenance
-from deiii.model.training.trainer import Diverged, Trainer, TrainingSetup
+from deiii.model.training.trainer import Diverged, Trainer, TrainingSetup, read_together
 from tests.helpers.model_helpers import CLASSES, MELS, MemoryLoader, random_batch, small_config
 
 CPU = torch.device("cpu")
@@ -146,3 +146,9 @@ def test_the_monitored_figure():
         monitored({"val_loss": 2.0}, "uar")
     line = describe({"epoch": 3, "train_loss": 1.0, "seconds": 2.0, **row}, best=True)
     assert "val UAR 0.400" in line and line.endswith("best")
+
+
+def test_statuses_are_read_together_whatever_their_sizes():
+    pending = [(3, torch.tensor([1, 7, -1])), (4, torch.tensor([0, 2])), (5, torch.tensor([1]))]
+    assert read_together(pending) == [(3, [1, 7, -1]), (4, [0, 2]), (5, [1])]
+    assert read_together([]) == []
