@@ -180,7 +180,7 @@ def _known_encoders(stage: str) -> dict[str, str]:
 
 SPEECH = Stage(
     name="speech",
-    version=1,
+    version=2,  # 2: time 0 is the first video frame, as for logmel
     modality="audio",
     settings=SpeechConfig,
     fields={
