@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=3, help="files for the comparison with fresh processes")
     options = parser.parse_args()
     from deiii.model.prediction.files import predict_loaded
-    from deiii.model.prediction.predictor import load
+    from deiii.model.prediction.loading import load
 
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deiii.data.loader.feature_set import open_features
-    from deiii.model.prediction.predictor import load
+    from deiii.model.prediction.loading import from_pretrained, load
     from deiii.pipeline.extract import Features, extract
 
-__all__ = ["Features", "extract", "load", "open_features"]
+__all__ = ["Features", "extract", "from_pretrained", "load", "open_features"]
 
 _HOMES = {
     "Features": "deiii.pipeline.extract",
     "extract": "deiii.pipeline.extract",
-    "load": "deiii.model.prediction.predictor",
+    "from_pretrained": "deiii.model.prediction.loading",
+    "load": "deiii.model.prediction.loading",
     "open_features": "deiii.data.loader.feature_set",
 }
 

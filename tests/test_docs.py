@@ -278,8 +278,8 @@ PYTHON = [
 @pytest.mark.parametrize(("page", "number"), PYTHON, ids=[f"{p}-{n}" for p, n in PYTHON])
 def test_python_runs(page, number, template, tmp_path):
     code = blocks(ROOT / page, "python")[number].replace("a.mp4", "clip.mp4")
-    if '"exported"' in code and not (template / "exported").exists():
-        run_command("make export RUN=runs/demo OUT=exported", template)
+    if '"exported"' in code and not (template / "exported/model.onnx").exists():
+        run_command("make export RUN=runs/demo OUT=exported ARGS=--onnx", template)
     script = tmp_path / "example.py"
     script.write_text(code)
     run_command(f"{shlex.quote(sys.executable)} {shlex.quote(str(script))}", template)

@@ -28,7 +28,7 @@ ROOM_IMPORTS = {
 
 # Folder: its modules and folders, one level a string, the lowest level first.
 ORDER = {
-    "data": ["tools", "config", "command_line corpora encoders", "cache", "loader"],
+    "data": ["tools", "config", "command_line corpora encoders", "cache", "loader pages"],
     "data/command_line": ["door numbers"],
     "data/tools": [
         "canonical_json counts devices machine numba_jit os_errors pictures progress writer_lock",
@@ -69,6 +69,7 @@ ORDER = {
         "identity integrity",
         "packed",
     ],
+    "data/pages": ["rendering strips"],
     "data/loader": [
         "augment_video batch mapped_files prefetch sampling",
         "stage_arrays",
@@ -122,23 +123,24 @@ ORDER = {
     ],
     "pipeline/inspect": ["source_frames", "contact_sheet", "clip_video", "clips"],
     "model": [
-        "intervals rendering distributed",
+        "intervals distributed",
         "metrics",
         "network",
         "training",
         "evaluation",
         "prediction",
+        "prediction_commands",
         "commands",
     ],
     "model/network": [
-        "audio_encoders extra_encoders hide_streams positions time_match visual_encoders",
-        "attention",
+        "audio_encoders extra_encoders positions streams time_match visual_encoders",
+        "attention hide_streams",
         "conformer",
         "fusion",
         "deiii",
         "task",
     ],
-    "model/distributed": ["devices", "ranks", "layers"],
+    "model/distributed": ["devices launch", "ranks", "layers"],
     "model/training": [
         "checkpoint gather_batch loaders monitor optim parts",
         "losses run_folder",
@@ -156,7 +158,15 @@ ORDER = {
         "many_runs other_corpus",
         "crossval",
     ],
-    "model/prediction": ["result settings shapley", "export", "predictor", "overlay", "files"],
+    "model/prediction": [
+        "manifest result settings shapley",
+        "hub onnx_file",
+        "export",
+        "predictor",
+        "with_onnx with_torch",
+        "loading overlay",
+        "files",
+    ],
 }
 
 

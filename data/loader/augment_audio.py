@@ -5,8 +5,6 @@ Axes: B clips, L log-mel hops, M mel bands, N rows of the feature set.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -14,35 +12,11 @@ import torch.nn.functional as F
 from deiii.data.cache.stages import LOGMEL
 from deiii.data.config.schema import LoaderConfig
 from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.loader.stage_arrays import Levels, band_levels
 
 SOUND_DRAWS = 5  # random numbers: tempo, shift, warp, gain, and the begin of a clip that is cut
 DB_CENTRE = -40.0  # dB that becomes 0 without normalisation
 DB_SCALE = 20.0  # dB that become 1 without normalisation
-LEAST_DB = 1.0  # smallest deviation in dB that a band is divided by, so that a constant band stays small
-
-
-Levels = tuple[np.ndarray, np.ndarray]  # mean and deviation of the mel bands, float64 [M] in dB
-
-
-def band_levels(clips: Sequence[np.ndarray]) -> Levels:
-    """Mean and standard deviation of the mel bands over all hops of some clips.
-
-    Args:
-        clips: log-mel of each clip, [L,M] in dB; at least one hop in all.
-
-    Returns:
-        float64 [M] each, in dB; the deviation is at least `LEAST_DB`.
-    """
-    total = np.zeros(clips[0].shape[1])
-    squares = np.zeros_like(total)
-    count = 0
-    for clip in clips:
-        values = clip.astype(np.float64)
-        total = total + values.sum(0)
-        squares = squares + (values**2).sum(0)
-        count += len(values)
-    mean = total / count
-    return mean, np.maximum(LEAST_DB, np.sqrt(np.maximum(0.0, squares / count - mean**2)))
 
 
 def level_table(features: FeatureSet, how: str) -> tuple[torch.Tensor, torch.Tensor] | None:

@@ -11,7 +11,6 @@ from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from deiii.data.cache.shards import FieldLayout
 
@@ -77,6 +76,8 @@ class Maps:
 
 def map_file(path: Path, size: int) -> np.ndarray:
     """Map a file read-only as uint8 [size]. Raises MapError if it is missing or has another size."""
+    import torch  # here, because features in memory are read without PyTorch (`deiii.runtime`)
+
     try:
         found = path.stat().st_size
     except OSError as error:

@@ -17,6 +17,9 @@ from deiii.data.cache.shards import FieldLayout
 from deiii.data.cache.stages import get_stage
 from deiii.data.loader.mapped_files import Maps
 
+Levels = tuple[np.ndarray, np.ndarray]  # mean and deviation of the mel bands, float64 [M] in dB
+LEAST_DB = 1.0  # smallest deviation in dB that a band is divided by, so that a constant band stays small
+
 
 @dataclass
 class Stream:
@@ -169,3 +172,24 @@ class Stream:
             for name in self.layouts[n].keys() & set(names):
                 loaded[name][target] = self._field(n, name)[source]
         return loaded
+
+
+def band_levels(clips: Sequence[np.ndarray]) -> Levels:
+    """Mean and standard deviation of the mel bands over all hops of some clips.
+
+    Args:
+        clips: log-mel of each clip, [L,M] in dB; at least one hop in all.
+
+    Returns:
+        float64 [M] each, in dB; the deviation is at least `LEAST_DB`.
+    """
+    total = np.zeros(clips[0].shape[1])
+    squares = np.zeros_like(total)
+    count = 0
+    for clip in clips:
+        values = clip.astype(np.float64)
+        total = total + values.sum(0)
+        squares = squares + (values**2).sum(0)
+        count += len(values)
+    mean = total / count
+    return mean, np.maximum(LEAST_DB, np.sqrt(np.maximum(0.0, squares / count - mean**2)))

@@ -1,16 +1,32 @@
 """Pictures of features for people: flow as colours, log-mel as colours, tiles that fit into a place.
 
-Used by contact sheets, clip videos, prediction overlays and the report.
+Used by contact sheets, clip videos, prediction overlays, the overview of a corpus and the report. Nothing
+here needs PyTorch: `deiii.runtime` draws overlays without it.
 """
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
-import torch
-from torchvision.utils import flow_to_image
 
 LEAST_SATURATION = 0.5  # px; shorter flow is mostly noise and must not get full colours
+
+
+def _wheel() -> np.ndarray:
+    """The hues of a full turn, float64 [55,3] in 0 to 1: red, yellow, green, cyan, blue, magenta (Baker)."""
+    steps = (15, 6, 4, 11, 13, 6)
+    rising = ((0, 1), (1, 0), (1, 2), (2, 1), (2, 0), (0, 2))  # (channel that is full, channel that changes)
+    parts = []
+    for n, (count, (full, moving)) in enumerate(zip(steps, rising, strict=True)):
+        ramp = np.floor(255 * np.arange(count) / count) / 255
+        part = np.zeros((count, 3))
+        part[:, full] = 1
+        part[:, moving] = ramp if n % 2 == 0 else 1 - ramp
+        parts.append(part)
+    return np.concatenate(parts)
+
+
+WHEEL = _wheel()
 
 
 def flow_colours(flow: np.ndarray, largest: float) -> np.ndarray:
@@ -23,14 +39,15 @@ def flow_colours(flow: np.ndarray, largest: float) -> np.ndarray:
     Returns:
         uint8 [H,W,3], RGB.
     """
-    length = np.linalg.norm(flow, axis=2, keepdims=True)
-    shown = flow * np.minimum(1, largest / np.maximum(length, 1e-9))
-    height, width = flow.shape[:2]
-    padded = np.zeros((height + 1, width, 2), np.float32)  # flow_to_image scales by the largest
-    padded[:height] = shown
-    padded[height, 0] = (largest, 0)
-    image = flow_to_image(torch.from_numpy(padded).permute(2, 0, 1).contiguous())
-    return image[:, :height].permute(1, 2, 0).numpy()
+    u, v = np.moveaxis(np.asarray(flow, np.float32), 2, 0) / max(largest, 1e-9)
+    length = np.hypot(u, v)
+    share = np.minimum(1, length)[..., None]
+    # Of the wheel's colours, the two nearest to the direction are mixed.
+    place = (np.arctan2(-v, -u) / np.pi + 1) / 2 * (len(WHEEL) - 1)
+    low = np.floor(place).astype(int)
+    part = (place - low)[..., None]
+    hue = (1 - part) * WHEEL[low] + part * WHEEL[(low + 1) % len(WHEEL)]
+    return np.floor(255 * (1 - share * (1 - hue))).astype(np.uint8)
 
 
 def colour_wheel(size: int) -> np.ndarray:

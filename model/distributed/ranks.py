@@ -25,14 +25,11 @@ from torch import Tensor
 
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.devices import make_current, pick_device
+from deiii.model.distributed.launch import RankError, launched
 
 TIMEOUT = timedelta(minutes=30)  # for a rank that runs but does not answer; an ended one is noticed at once
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 START = "torchrun --standalone --nproc-per-node 2 -m deiii train ..."
-
-
-class RankError(ValueError):
-    """The processes of one training do not fit together, or one of them has ended."""
 
 
 @dataclass
@@ -193,11 +190,6 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         return ctx.ranks.sum_(grad.contiguous().clone())[ctx.ranks.rank], None
-
-
-def launched(environ: Mapping[str, str] = os.environ) -> bool:
-    """Return whether several processes were started for one training."""
-    return any(environ.get(name) for name in ("RANK", "WORLD_SIZE")) and environ.get("WORLD_SIZE") != "1"
 
 
 def read_environment(environ: Mapping[str, str] = os.environ) -> Ranks:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from deiii.data.corpora.splits import Split
+from deiii.data.pages.rendering import render
 from deiii.data.tools.atomic_files import write_json, write_text
 from deiii.data.tools.machine import machine
 from deiii.model.evaluation.figures import confusion_figure, save_png
@@ -32,7 +33,6 @@ from deiii.model.metrics import (
     class_report,
     matrix_figures,
 )
-from deiii.model.rendering import render
 from deiii.model.training.run_folder import RunFolder, revisions
 
 Runs = Sequence[tuple[int, int, Path]]  # fold, seed, folder

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
-from deiii.data.cache.flow_codec import decode_flow
-from deiii.data.cache.stages import FACES, FLOW, LOGMEL
-from deiii.data.tools.pictures import flow_colours, flow_saturation, mel_picture, resized
+from deiii.data.pages.strips import strip
 from deiii.model.training.scoring import Predictions
 
 if TYPE_CHECKING:
@@ -19,9 +15,6 @@ if TYPE_CHECKING:
     from deiii.model.network.task import Task
 
 MOST = 6  # clips
-COLUMNS = 8  # crops in a strip
-TILE, MEL_HEIGHT = 72, 56  # px: side of a crop, height of the log-mel
-QUALITY = 82  # of the JPEG: a strip takes about 30 kB
 
 
 @dataclass(frozen=True)
@@ -70,30 +63,6 @@ def _attribute_errors(found: Predictions, task: Task) -> np.ndarray:
     width = np.array([high - low for low, high in task.ranges])
     share = np.abs(found.attributes["fused"] - found.target) / width
     return np.where(np.isnan(share).all(axis=1), -1.0, np.nan_to_num(share).max(axis=1, initial=0))
-
-
-def strip(arrays: Mapping[str, Mapping[str, np.ndarray]]) -> bytes | None:
-    """Return crops, flow and log-mel of a clip as one JPEG file, or ``None`` where there are none.
-
-    Args:
-        arrays: by stage, what the caches hold of the clip.
-    """
-    rows = []
-    faces, flow, audio = (arrays.get(stage) for stage in (FACES.name, FLOW.name, LOGMEL.name))
-    if faces is not None:
-        last = max(0, len(faces["time"]) - 2)  # the last video frame has no flow
-        shown = np.linspace(0, last, COLUMNS).round().astype(int)
-        rows.append(np.hstack([resized(faces["frames"][i], TILE, TILE) for i in shown]))
-        if flow is not None:
-            field = decode_flow({name: np.asarray(values)[shown] for name, values in flow.items()})
-            largest = flow_saturation(field)
-            rows.append(np.hstack([resized(flow_colours(f, largest), TILE, TILE) for f in field]))
-    if audio is not None:
-        rows.append(resized(mel_picture(audio[LOGMEL.large]), COLUMNS * TILE, MEL_HEIGHT))
-    if not rows:
-        return None
-    image = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
 
 
 def _describe(found: Predictions, n: int, task: Task) -> str:

@@ -1,6 +1,6 @@
 """Write ``report.html``: one page about one run that needs nothing but itself.
 
-This module collects what the page shows; ``model/templates/report.html.j2`` and ``report.css`` say how.
+This module collects what the page shows; ``data/pages/templates/report.html.j2`` and ``page.css`` say how.
 The page runs no scripts and loads no outside files. It is readable on a phone, and dark where the reader's
 system is.
 """
@@ -16,6 +16,7 @@ from typing import Any
 from markupsafe import Markup
 
 from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.pages.rendering import number, render, span
 from deiii.data.tools.atomic_files import write_text
 from deiii.model.evaluation.figures import (
     confusion_figure,
@@ -27,7 +28,6 @@ from deiii.model.evaluation.figures import (
 from deiii.model.evaluation.mistakes import Mistake
 from deiii.model.intervals import kind_of_interval
 from deiii.model.metrics import figure_names
-from deiii.model.rendering import number, render, span
 from deiii.model.training.run_folder import RunFolder
 
 MOST_FAILURES = 25  # clips without features that are listed

@@ -14,6 +14,7 @@ from deiii.data.cache.stages import BUILT_IN, get_stage
 from deiii.data.config.schema import ModelConfig
 from deiii.data.loader.batch import Batch
 from deiii.model.distributed.ranks import Ranks
+from deiii.model.network.streams import enabled_streams
 
 STREAMS = tuple(stage.stream for stage in BUILT_IN)
 
@@ -51,11 +52,6 @@ def hide(batch: Batch, **hidden: Tensor | bool) -> Batch:
         audio_mask=visible(batch.audio_mask, "audio"),
         extra={name: replace(x, mask=visible(x.mask, name)) for name, x in batch.extra.items()},
     )
-
-
-def enabled_streams(config: ModelConfig) -> tuple[str, ...]:
-    """Return the streams that a network of these settings reads."""
-    return (*(stage.stream for stage in BUILT_IN if getattr(config, stage.switch)), *config.extra)
 
 
 def hidden_together(config: ModelConfig) -> list[tuple[str, ...]]:

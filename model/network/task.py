@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deiii.data.cache.stages import extra_inputs
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.loader.feature_set import FeatureSet
-from deiii.model.network.deiii import DEIII
+
+if TYPE_CHECKING:
+    from deiii.model.network.deiii import DEIII
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Task:
 
     def network(self, config: Config, imagenet: str | Path | None = None) -> DEIII:
         """Return a new DE-III with these outputs; see `DEIII` for ``imagenet``."""
+        from deiii.model.network.deiii import DEIII  # here, because `deiii.runtime` has no PyTorch
+
         return DEIII(
             config.model,
             len(self.classes),

@@ -2,52 +2,65 @@
 
 The folder holds ``deiii.json`` (preprocessing, network, labels, provenance), ``model.safetensors`` (the
 weights of the best epoch), ``deiii.pt2`` (the network as a `torch.export` program for any batch size,
-compared with the original) and ``README.md`` (a model card after Mitchell et al., arXiv 1810.03993, with the
-figures of the run).
+compared with the original), on request ``model.onnx`` (the network for onnxruntime, for any batch size and
+length, compared too; `deiii.runtime` predicts with it without PyTorch), and ``README.md`` (a model card after
+Mitchell et al., arXiv 1810.03993, with the figures of the run and the licence of the corpus).
 
 >>> export("runs/latest", "exported")                              # doctest: +SKIP
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from deiii.data.cache.stages import BUILT_IN, extra_inputs, get_stage, with_upstream
-from deiii.data.config.load import config_class, parse_stored
+from deiii.data.cache.stages import extra_inputs
 from deiii.data.config.schema import Config
 from deiii.data.loader.augment import MEAN, STD
-from deiii.data.loader.augment_audio import DB_CENTRE, DB_SCALE, LEAST_DB
+from deiii.data.loader.augment_audio import DB_CENTRE, DB_SCALE
 from deiii.data.loader.batch import Batch
+from deiii.data.loader.gather import FLOW_UNIT_S, SHORTEST_STEP_S
+from deiii.data.loader.stage_arrays import LEAST_DB
+from deiii.data.pages.rendering import render
 from deiii.data.tools.atomic_files import atomic_path, writable_folder, write_json, write_text
 from deiii.model.intervals import kind_of_interval
 from deiii.model.metrics import figure_names
-from deiii.model.rendering import render
+from deiii.model.prediction.manifest import (
+    CARD,
+    FORMAT,
+    LICENCES,
+    MANIFEST,
+    ONNX,
+    PROGRAM,
+    WEIGHTS,
+    ExportError,
+    check_target,
+    known_licence,
+    portable_settings,
+    read_manifest,
+    unusable,
+)
+from deiii.model.prediction.onnx_file import check_packages, write_onnx
 from deiii.model.training.loaders import evaluation_hops
 from deiii.model.training.run_folder import RunFolder
 from deiii.model.training.trained import load_network
 
-MANIFEST = "deiii.json"
-WEIGHTS = "model.safetensors"
-PROGRAM = "deiii.pt2"
-CARD = "README.md"
-FORMAT = 1
 EXTRA_FIELDS = ("values", "time", "mask")  # of an extra stream, as inputs of the program
 TOLERANCE = 1e-4  # largest difference between the program's outputs and the network's
 TRIALS = (1, 2, 5)  # batch sizes for which the outputs are compared
 
 
-class ExportError(ValueError):
-    """A folder holds no usable export, or the exported program differs from the network."""
+# Numbers by which the inputs are made from the stored features; `deiii.runtime` reads them.
+PREPARATION = {
+    "mean": MEAN, "std": STD, "db_centre": DB_CENTRE, "db_scale": DB_SCALE,
+    "flow_unit_s": FLOW_UNIT_S, "shortest_step_s": SHORTEST_STEP_S,
+}  # fmt: skip
 
 
 class Program(nn.Module):
@@ -65,7 +78,8 @@ class Program(nn.Module):
             inputs: fields of `Batch` by name, those that `describe_inputs` lists.
 
         Returns:
-            ``<head>_probabilities``, float32 [B,C], and ``<head>_attributes``, float32 [B,A].
+            ``<head>_probabilities``, float32 [B,C], ``<head>_attributes``, float32 [B,A], and
+            ``<head>_present``, bool [B], whether the clip has what the head reads.
         """
         extra = {f"{name}_{key}": f"extra/{name}/{key}" for name in self.extra for key in EXTRA_FIELDS}
         batch = Batch.from_inputs({extra.get(name, name): tensor for name, tensor in inputs.items()})
@@ -75,32 +89,35 @@ class Program(nn.Module):
                 outputs[f"{head}_probabilities"] = scores.logits.softmax(dim=1)
             if scores.attributes is not None:
                 outputs[f"{head}_attributes"] = scores.attributes
+            outputs[f"{head}_present"] = scores.present
         return outputs
 
 
-def export(run: str | Path, folder: str | Path, program: bool = True) -> Path:
+def export(
+    run: str | Path, folder: str | Path, program: bool = True, onnx: bool = False, licence: str | None = None
+) -> Path:
     """Write a run's best network into a folder.
 
     Args:
         run: a run folder.
         folder: is made where needed; files of an earlier export are replaced.
         program: whether to write ``deiii.pt2``, which takes some seconds.
+        onnx: whether to write ``model.onnx``, which takes longer.
+        licence: under which the corpus may be used; by default that of RAVDESS, CREMA-D or MSP-IMPROV where
+            the corpus is one of them, else the card says that it is not known.
 
     Returns:
         the folder.
 
     Raises:
         RunError, CheckpointError: the run is not trained.
-        ExportError: the folder holds other files, or the outputs of the program differ from those of the
-            network by more than 1e-4.
+        ExportError: the folder holds other files, the packages that write ONNX are missing, or the outputs
+            of a program differ from those of the network by more than 1e-4.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder / MANIFEST).is_file():
-        if not folder.is_dir() or any(folder.iterdir()):
-            raise ExportError(
-                f"{folder} exists and holds no export (no {MANIFEST}), so its files are not overwritten; "
-                "name a new or empty folder"
-            )
+    check_target(folder)
+    if onnx:
+        check_packages()  # before the work
     trained = load_network(run)
     writable_folder(folder)
     network, config, info = trained.network, trained.config, trained.info
@@ -110,13 +127,21 @@ def export(run: str | Path, folder: str | Path, program: bool = True) -> Path:
         "format": FORMAT,
         "corpus": info["corpus"], "classes": info["classes"], "attributes": info["attributes"],
         "ranges": info["ranges"], "seconds": info.get("seconds"), "epoch": trained.epoch,
-        "settings": _settings(config), "inputs": describe_inputs(config),
+        "licence": licence or known_licence(info["corpus"]),
+        "settings": portable_settings(config), "inputs": describe_inputs(config),
+        "preparation": PREPARATION,
         "keys": info["keys"], "split": info["split"], "clips": info["clips"],
         "versions": info["versions"], "revision": info["revision"],
         "parameters": sum(p.numel() for p in network.parameters()),
     }  # fmt: skip
     if program:
         manifest["program_difference"] = write_program(network.eval(), config, folder / PROGRAM)
+    else:
+        (folder / PROGRAM).unlink(missing_ok=True)  # of an earlier export
+    if onnx:
+        manifest["onnx_difference"] = write_onnx_program(network.eval(), config, folder / ONNX)
+    else:
+        (folder / ONNX).unlink(missing_ok=True)
     with atomic_path(folder / WEIGHTS) as temporary:
         save_file({n: t.contiguous().clone() for n, t in network.state_dict().items()}, str(temporary))
     write_text(folder / CARD, model_card(manifest, metrics))
@@ -152,7 +177,21 @@ def model_card(manifest: dict[str, Any], metrics: dict[str, Any] | None) -> str:
         metrics=metrics,
         figures=figures,
         interval=kind_of_interval(metrics or {}),
+        hub=_hub_metadata(manifest),
     )
+
+
+def _hub_metadata(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return licence, task and tags in the Hugging Face Hub's words."""
+    words, licence = LICENCES.get(manifest["corpus"], ("", "other"))
+    model = manifest["settings"]["model"]
+    seen = model["video"] or model["flow"]
+    tags = [tag for tag, on in (("video", seen), ("audio", model["audio"])) if on]
+    return {
+        "license": licence if words == manifest["licence"] else "other",
+        "task": "video-classification" if seen else "audio-classification",
+        "tags": tags,
+    }
 
 
 def read_export(folder: str | Path) -> tuple[Config, dict[str, Any], dict[str, Tensor], Path]:
@@ -161,20 +200,12 @@ def read_export(folder: str | Path) -> tuple[Config, dict[str, Any], dict[str, T
     Raises:
         ExportError: the folder holds no export, a damaged one, or one of another format.
     """
-    path = Path(folder) / MANIFEST
+    config, manifest = read_manifest(folder)
+    path = Path(folder) / WEIGHTS
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["format"] != FORMAT:
-            raise ExportError(
-                f"{path} has format {manifest['format']}, this version reads {FORMAT}; export the run again"
-            )
-        config = parse_stored(json.dumps(manifest["settings"]))
-        weights = load_file(Path(folder) / WEIGHTS)
-    except ExportError:
-        raise
-    except (OSError, KeyError, ValueError, TypeError, SafetensorError) as error:
-        raise ExportError(f"{path.parent} holds no usable export ({error}); export the run again") from None
-    return config, manifest, weights, Path(folder) / WEIGHTS
+        return config, manifest, load_file(path), path
+    except (OSError, ValueError, SafetensorError) as error:
+        raise unusable(path.parent, error) from None
 
 
 def write_program(network: nn.Module, config: Config, path: Path) -> float:
@@ -197,12 +228,42 @@ def write_program(network: nn.Module, config: Config, path: Path) -> float:
         for size in TRIALS:
             inputs = example(config, size, seed=size)
             found, wanted = again(inputs), program(inputs)
-            worst = max(worst, *(float((found[n] - w).abs().max()) for n, w in wanted.items()))
+            worst = max(
+                worst, *(float((found[n].float() - w.float()).abs().max()) for n, w in wanted.items())
+            )
         if not worst <= TOLERANCE:
             raise ExportError(
                 f"the exported program differs from the network by {worst:g}, more than {TOLERANCE:g}; "
                 "export without it: --no-program"
             )
+    return worst
+
+
+def write_onnx_program(network: nn.Module, config: Config, path: Path) -> float:
+    """Write the network for onnxruntime; returns the largest difference of its outputs.
+
+    Raises:
+        ExportError: the packages that write ONNX are missing, or the difference is above `TOLERANCE`.
+    """
+    program = Program(network, config.model.extra).cpu().eval()
+    audio = {x.name for x in extra_inputs(config) if x.modality == "audio"}
+    lengths = {}
+    for name in describe_inputs(config):
+        stage = name.rpartition("_")[0]
+        if stage in audio:
+            lengths[name] = f"{stage}_rows"
+        else:
+            lengths[name] = "hops" if name == "logmel" or name.startswith("audio_") else "steps"
+    whole, half = example(config, 1, seed=1), example(config, 2, seed=2)
+    half = {name: x[:, : -(-x.shape[1] // 2)].contiguous() for name, x in half.items()}
+    twice = {name: torch.cat((x, x), dim=1) for name, x in example(config, 3, seed=3).items()}
+    worst = write_onnx(program, example(config, 2), lengths, (whole, half, twice), path)
+    if not worst <= TOLERANCE:
+        path.unlink()
+        raise ExportError(
+            f"the ONNX program differs from the network by {worst:g}, more than {TOLERANCE:g}; "
+            "export without it: leave out --onnx"
+        )
     return worst
 
 
@@ -265,25 +326,3 @@ def example(config: Config, size: int, seed: int = 0) -> dict[str, Tensor]:
         else:
             inputs[name] = torch.randn(shape, generator=g)
     return inputs
-
-
-def _settings(config: Config) -> dict[str, Any]:
-    """Return the sections that using the network depends on; operational settings get their defaults."""
-    tree = _tree(config)
-    default = _tree(config_class()())
-    added = [name for name in with_upstream(config.model.extra) if get_stage(name) not in BUILT_IN]
-    sections = ("stages", *(stage.name for stage in BUILT_IN), *added, "loader", "model")
-    settings = {name: tree[name] for name in sections}
-    for name in sections:
-        section = getattr(config, name)
-        for f in fields(section) if is_dataclass(section) else ():
-            if f.metadata["operational"]:
-                settings[name][f.name] = default[name][f.name]
-    return settings
-
-
-def _tree(config: Config) -> dict[str, Any]:
-    tree = OmegaConf.to_container(OmegaConf.structured(config))
-    if not isinstance(tree, dict):
-        raise TypeError(f"the settings are a {type(tree).__name__}, not a table")
-    return {str(name): value for name, value in tree.items()}

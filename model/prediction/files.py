@@ -14,7 +14,8 @@ from deiii.data.cache.outcomes import MACHINE_TROUBLE, ClipError, Outcome, Statu
 from deiii.data.corpora.files import MediaError, expand_folders
 from deiii.data.tools.atomic_files import refuse_input_as_output, writable_folder, write_json, write_text
 from deiii.data.tools.progress import progress_bar
-from deiii.model.prediction.predictor import Predictor, load
+from deiii.model.prediction.loading import load
+from deiii.model.prediction.predictor import Predictor
 from deiii.model.prediction.result import Prediction
 
 NO_OVERLAY = "no overlay video"  # begins the note of a file whose overlay could not be drawn
@@ -33,11 +34,12 @@ def predict_files(
     progress: bool = True,
     same_speaker: bool = False,
     change_preprocessing: bool = False,
+    backend: str = "auto",
 ) -> list[Prediction]:
     """Predict for files one after the other; writes ``predictions.csv`` and ``<name>.json`` for each.
 
     Args:
-        run: a run folder or an exported folder.
+        run: a run folder, an exported folder or ``hub:user/name``.
         media: files and folders of files.
         out: folder for the results.
         overlay: where to write overlay videos of the files that have video: a path for a single file, a
@@ -48,7 +50,7 @@ def predict_files(
         progress: whether to show a bar.
         same_speaker: whether all files are of one speaker; a network that normalises by speaker then uses
             the levels of all of them, as evaluation does.
-        change_preprocessing: see `load`.
+        change_preprocessing, backend: see `load`.
 
     Returns:
         the predictions without arrays and timelines, in the order of the files.
@@ -58,7 +60,7 @@ def predict_files(
     """
     find_media(media)  # report a wrong name before the network is loaded
     writable_folder(out)
-    network = load(run, device, settings, change_preprocessing)
+    network = load(run, device, settings, change_preprocessing, backend)
     return predict_loaded(network, media, out, overlay, window_s, hop_s, progress, same_speaker=same_speaker)
 
 

@@ -6,41 +6,45 @@
 {'happy': 0.91, 'sad': 0.09}
 
 A file passes the stages that computed the training's caches and the loader that evaluation uses, so that a
-clip of the corpus gets the probabilities that evaluation recorded for it.
+clip of the corpus gets the probabilities that evaluation recorded for it. The network runs in PyTorch
+(`deiii.model.prediction.with_torch`) or in onnxruntime (`deiii.model.prediction.with_onnx`); this module
+needs neither.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
-from deiii.data.cache.stages import FACES, LOGMEL, get_stage, network_stages, stage_of_stream
+from deiii.data.cache.stages import FACES, LOGMEL, network_stages, stage_of_stream
 from deiii.data.config.schema import Config
-from deiii.data.loader.augment_audio import Levels, band_levels
-from deiii.data.loader.batch import Batch
-from deiii.data.loader.recording import recording
-from deiii.data.tools.devices import make_current, pick_device
-from deiii.model.network.hide_streams import enabled_streams, hide
+from deiii.data.loader.stage_arrays import Levels, band_levels
+from deiii.model.network.streams import enabled_streams
 from deiii.model.network.task import Task
-from deiii.model.prediction.export import MANIFEST, read_export
-from deiii.model.prediction.result import Prediction, Timeline, end_s, face_track, notes_on
+from deiii.model.prediction.hub import upload
+from deiii.model.prediction.manifest import MANIFEST, copy_export
+from deiii.model.prediction.result import (
+    HeadOutputs,
+    Prediction,
+    Scorer,
+    Timeline,
+    end_s,
+    face_track,
+    notes_on,
+)
 from deiii.model.prediction.settings import override_settings, speaker_note, stage_notes
 from deiii.model.prediction.shapley import shapley
-from deiii.model.training.loaders import make_loader
-from deiii.model.training.scoring import Predictions, in_full_precision, score
-from deiii.model.training.trained import build_network, load_network
 from deiii.pipeline.extract import run_stages
 
 LONGER = 1.25  # a recording this many times longer than any training clip is predicted in windows
 HOP_S = 0.2  # default distance of sliding windows
 MOST_WINDOWS = 2000  # by default, of the sliding window
-MOST_BATCH = 16  # intervals
 
 Intervals = list[tuple[float, float]]  # begin and end in s
 
@@ -49,30 +53,60 @@ class Predictor:
     """A trained network with its settings; `load` makes it.
 
     Args:
-        network: with its weights.
+        scorer: runs the network.
         config: settings of preprocessing and network.
         task: the classes and attributes that it predicts.
-        device: where it computes.
         seconds: the median and the longest training clip, in s.
         notes: on how preprocessing differs from training, for every prediction.
+        source: the folder of the run or of the export.
     """
 
     def __init__(
         self,
-        network: nn.Module,
+        scorer: Scorer,
         config: Config,
         task: Task,
-        device: torch.device,
         seconds: tuple[float, float],
         notes: tuple[str, ...] = (),
+        source: str | Path = "",
     ):
-        self.network = network.to(device).eval()
+        self.scorer = scorer
         self.config = config
         self.task = task
-        self.device = device
         self.median_s, self.longest_s = seconds
         self.stages = network_stages(config.model)
         self.notes = notes
+        self.source = Path(source)
+
+    @classmethod
+    def of(
+        cls,
+        scorer: Scorer,
+        config: Config,
+        info: Mapping[str, Any],
+        overrides: Iterable[str],
+        change_preprocessing: bool,
+        source: str | Path,
+    ) -> Predictor:
+        """Return the predictor of a network under settings of this machine.
+
+        Args:
+            info: what ``run.json`` or ``deiii.json`` holds.
+            overrides, change_preprocessing: see `deiii.model.prediction.loading.load`.
+            Others: as above.
+        """
+        config, notes = override_settings(config, list(overrides), change_preprocessing)
+        if not notes:
+            notes = stage_notes(config, info["keys"])
+        audio_s = config.loader.audio_steps * LOGMEL.row_seconds(config)
+        seconds = info.get("seconds") or {"median": audio_s, "longest": 2 * audio_s}
+        lengths = (seconds["median"], seconds["longest"])
+        return cls(scorer, config, Task.from_info(info), lengths, notes, source)
+
+    @property
+    def network(self) -> Any:
+        """The network as a PyTorch module; AttributeError where onnxruntime runs it."""
+        return self.scorer.network  # type: ignore[attr-defined]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -128,7 +162,8 @@ class Predictor:
         # One pass over the network: the units with every combination of inputs (all inputs first), then the
         # sliding windows.
         hidden = [set(inputs) - some for some in shown for _ in units]
-        found = self._score(arrays, units * len(shown) + windows, hidden, inputs, levels)
+        own = levels if self._by_speaker else None
+        found = self.scorer(arrays, units * len(shown) + windows, hidden, own)
         by_inputs = {
             some: _Rows(found, self.task, slice(k * len(units), (k + 1) * len(units)))
             for k, some in enumerate(shown)
@@ -231,40 +266,36 @@ class Predictor:
     def _by_attribute(self, values: np.ndarray) -> dict[str, float]:
         return dict(zip(self.attributes, values.tolist(), strict=True))
 
-    def _score(
-        self,
-        arrays: Mapping[str, Mapping[str, np.ndarray]],
-        intervals: Sequence[tuple[float, float]],
-        hidden: Sequence[set[str]],
-        inputs: Sequence[str],
-        levels: Levels | None,
-    ) -> Predictions:
-        """Run the network on intervals of one recording.
+    def save_pretrained(self, folder: str | Path, **options: Any) -> Path:
+        """Write the network as an exported folder, which `deiii.load` reads and `push_to_hub` uploads.
 
         Args:
-            arrays: by stage, what the stages computed.
-            intervals: begin and end in s.
-            hidden: the inputs to hide from the i-th interval; none beyond the list's end.
-            inputs: the inputs that occur in ``hidden``.
-            levels: of the mel bands, where the network normalises by speaker.
+            folder: is made where needed; an earlier export in it is replaced.
+            options: of `deiii.model.prediction.export.export`, where the network comes from a run folder.
+
+        Raises:
+            ExportError: the folder holds other files.
         """
-        empty = {name: get_stage(name).empty(self.config) for name in self.stages}
-        features = recording({**empty, **arrays}, intervals, self.classes)
-        loader = replace(self.config.loader, batch=min(len(intervals), MOST_BATCH), residency="stream")
-        config = replace(self.config, loader=loader)
-        rows = np.arange(len(intervals))
-        own = levels if self._by_speaker else None
-        batches = make_loader(features, rows, config, self.device, training=False, levels=own)
-        gone = {s: torch.zeros(len(intervals), dtype=torch.bool, device=self.device) for s in inputs}
-        for row, names in enumerate(hidden):
-            for name in names:
-                gone[name][row] = True
+        if (self.source / MANIFEST).is_file():
+            return copy_export(self.source, Path(folder))
+        from deiii.model.prediction.export import export  # needs PyTorch
 
-        def hide_inputs(batch: Batch) -> Batch:
-            return hide(batch, **{name: rows[batch.index] for name, rows in gone.items()})
+        return export(self.source, folder, **options)
 
-        train = in_full_precision(config.train)
-        return score(self.network, batches.epoch(0), self.device, train, hide_inputs)
+    def push_to_hub(self, name: str, private: bool = True, **options: Any) -> str:
+        """Upload the network to the Hugging Face Hub as an exported folder; returns the address.
+
+        Args:
+            name: ``user/name`` of the repository, which is created where it does not exist.
+            private: whether a new repository is visible to its owner alone. The licence of the corpus decides
+                whether a network may be passed on.
+            options: as for `save_pretrained`.
+
+        Raises:
+            HubError: huggingface_hub is not installed, or the Hub refuses the upload.
+        """
+        with tempfile.TemporaryDirectory() as temporary:
+            return upload(self.save_pretrained(Path(temporary) / "export", **options), name, private)
 
 
 @dataclass(frozen=True)
@@ -281,19 +312,19 @@ class _Whole:
 class _Rows:
     """Some rows of the predictions of one pass over the network."""
 
-    found: Predictions
+    found: HeadOutputs
     task: Task
     rows: slice
 
     def values(self, kind: str, head: str = "fused") -> np.ndarray:
         """Return a head's ``probabilities``, float32 [n,C], or ``attributes``, float32 [n,A]."""
         width = {"probabilities": len(self.task.classes), "attributes": len(self.task.attributes)}[kind]
-        every = getattr(self.found, kind).get(head, np.zeros((len(self.found.index), width), np.float32))
+        every = getattr(self.found, kind).get(head, np.zeros((self.found.count, width), np.float32))
         return every[self.rows]
 
     def present(self, head: str = "fused") -> np.ndarray:
         """Return whether each row has what the head reads, bool [n]."""
-        every = self.found.present.get(head, np.zeros(len(self.found.index), bool))
+        every = self.found.present.get(head, np.zeros(self.found.count, bool))
         return every[self.rows]
 
     def mean(self, rows: np.ndarray, head: str = "fused") -> tuple[np.ndarray, np.ndarray]:
@@ -301,41 +332,3 @@ class _Rows:
         probabilities = self.values("probabilities", head)[rows].mean(axis=0, dtype=np.float64)
         attributes = self.values("attributes", head)[rows].mean(axis=0, dtype=np.float64)
         return probabilities, attributes
-
-
-def load(
-    path: str | Path,
-    device: str = "auto",
-    overrides: Iterable[str] = (),
-    change_preprocessing: bool = False,
-) -> Predictor:
-    """Load a trained network from a run folder, or from a folder that `deiii export` wrote.
-
-    Args:
-        path: the folder.
-        device: auto, cpu or cuda.
-        overrides: ``key=value`` settings for this machine, such as ``faces.weights=/w/yunet.onnx``.
-        change_preprocessing: allow ``overrides`` that change what a stage computes; predictions carry a note.
-
-    Raises:
-        RunError, CheckpointError, ExportError: the folder holds no usable run or export.
-        ConfigError: a setting is unknown, or belongs to the trained network.
-        DeviceError: the device is not there.
-
-    >>> load("runs/latest", device="cpu").classes   # doctest: +SKIP
-    ('happy', 'sad')
-    """
-    folder = Path(path)
-    if (folder / MANIFEST).is_file():
-        config, info, weights, source = read_export(folder)
-        network, task = build_network(config, info, weights, source)
-    else:
-        trained = load_network(folder)
-        network, task, config, info = trained.network, trained.task, trained.config, dict(trained.info)
-    config, notes = override_settings(config, list(overrides), change_preprocessing)
-    if not notes:
-        notes = stage_notes(config, info["keys"])
-    audio_s = config.loader.audio_steps * LOGMEL.row_seconds(config)
-    seconds = info.get("seconds") or {"median": audio_s, "longest": 2 * audio_s}
-    lengths = (seconds["median"], seconds["longest"])
-    return Predictor(network, config, task, make_current(pick_device(device)), lengths, notes)

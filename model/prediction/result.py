@@ -1,16 +1,55 @@
-"""The prediction for one media file, and the quality of its inputs."""
+"""The outputs of a network, the prediction for one media file, and the quality of its inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from deiii.data.cache.outcomes import Outcome, Status
 from deiii.data.cache.stages import get_stage, stage_of_stream
 from deiii.data.config.schema import FacesConfig
+from deiii.data.loader.stage_arrays import Levels
+
+
+@dataclass(frozen=True)
+class HeadOutputs:
+    """Outputs of every head for N intervals of a recording; C classes, A attributes.
+
+    Attributes:
+        count: N.
+        probabilities: by head, float32 [N,C]; empty where no classes are predicted.
+        attributes: by head, float32 [N,A]; empty where no attributes are predicted.
+        present: by head, bool [N], whether the interval has what the head reads.
+    """
+
+    count: int
+    probabilities: Mapping[str, np.ndarray]
+    attributes: Mapping[str, np.ndarray]
+    present: Mapping[str, np.ndarray]
+
+
+class Scorer(Protocol):
+    """Runs a network on intervals of one recording."""
+
+    def __call__(
+        self,
+        arrays: Mapping[str, Mapping[str, np.ndarray]],
+        intervals: Sequence[tuple[float, float]],
+        hidden: Sequence[set[str]],
+        levels: Levels | None,
+    ) -> HeadOutputs:
+        """Return the outputs for each interval.
+
+        Args:
+            arrays: by stage, what the stages computed.
+            intervals: begin and end in s.
+            hidden: the inputs to hide from the i-th interval; none beyond the list's end.
+            levels: of the mel bands, where the network normalises by speaker.
+        """
+        ...
 
 
 @dataclass(frozen=True)

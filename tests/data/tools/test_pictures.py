@@ -5,6 +5,8 @@ from __future__ import annotations
 import matplotlib
 import numpy as np
 import pytest
+import torch
+from torchvision.utils import flow_to_image
 
 from deiii.data.tools.pictures import (
     colour_wheel,
@@ -63,3 +65,11 @@ def test_paste_fitted_keeps_the_ratio_and_the_centre(shape, rows, columns):
     painted = np.zeros((60, 80), bool)
     painted[slice(*rows), slice(*columns)] = True
     np.testing.assert_array_equal(canvas.any(axis=2), painted)
+
+
+def test_flow_colours_equal_those_of_torchvision():
+    """Within one level: torchvision computes in float32, and scales by the longest flow of the image."""
+    flow = np.random.default_rng(0).normal(size=(40, 50, 2)).astype(np.float32)
+    largest = float(np.linalg.norm(flow, axis=2).max())
+    wanted = flow_to_image(torch.from_numpy(flow).permute(2, 0, 1).contiguous()).permute(1, 2, 0).numpy()
+    assert np.abs(flow_colours(flow, largest).astype(int) - wanted).max() <= 1

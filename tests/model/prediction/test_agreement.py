@@ -9,11 +9,13 @@ lists the exported forms; another one (ONNX) is added there.
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -33,6 +35,7 @@ from deiii.model.training.run_folder import RunFolder, provenance
 from deiii.model.training.train import clip_seconds
 
 SAME = 1e-4
+WITH_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript"))
 PRESETS = ("tiny", "ablation", "base", "large", "ravdess_audio")
 SLOW = ("base", "large", "ablation")  # wide networks, and one like tiny; the others go through the same code
 # Crops and bands as the shared corpus stores them; the rest is the preset's.
@@ -163,7 +166,16 @@ def run_exported_program(folder: Path, inputs: dict[str, torch.Tensor]) -> np.nd
     return found["fused_probabilities"][0].numpy()
 
 
-PROGRAMS = {"torch.export": run_exported_program}  # by name, from folder and inputs to probabilities [C]
+def run_onnx(folder: Path, inputs: dict[str, torch.Tensor]) -> np.ndarray:
+    """Probabilities of the ONNX program."""
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    return session.run(["fused_probabilities"], {name: x.numpy() for name, x in inputs.items()})[0][0]
+
+
+PROGRAMS = {
+    "torch.export": run_exported_program,
+    "onnx": run_onnx,
+}  # by name, from folder and inputs to probabilities [C]
 
 
 @pytest.mark.parametrize(("preset", "how"), CASES)
@@ -172,14 +184,15 @@ def test_evaluation_prediction_and_export_agree(seen_run, tmp_path, preset, how)
     wanted = evaluated(run)
     config = load_stored(run.config)
     features = FeatureSet.open(config)
-    folder = export(run.path, tmp_path / "exported")
+    folder = export(run.path, tmp_path / "exported", onnx=WITH_ONNX)
     manifest = json.loads((folder / "deiii.json").read_text())
     assert len(wanted) >= 1
     by_speaker: dict[str, list[str]] = {}
     for clip in features.clips:
         by_speaker.setdefault(clip.speaker, []).append(str(seen_run / "raw" / clip.path))
-    for source in (run.path, folder):
-        network = load(source, device="cpu")
+    backends = [(run.path, "torch"), (folder, "torch"), *([(folder, "onnx")] if WITH_ONNX else [])]
+    for source, backend in backends:
+        network = load(source, device="cpu", backend=backend)
         for row, clip in enumerate(features.clips):
             if clip.id in wanted:
                 speaker, probabilities = wanted[clip.id]
@@ -189,6 +202,8 @@ def test_evaluation_prediction_and_export_agree(seen_run, tmp_path, preset, how)
                 assert list(found.probabilities.values()) == pytest.approx(probabilities, abs=SAME)
                 inputs = inputs_by_manifest(manifest, features, row)
                 for name, program in PROGRAMS.items():
+                    if name == "onnx" and not WITH_ONNX:
+                        continue
                     assert program(folder, inputs) == pytest.approx(probabilities, abs=SAME), name
 
 

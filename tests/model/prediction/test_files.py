@@ -98,7 +98,7 @@ def test_a_long_recording_is_the_mean_of_windows(tmp_path, network):
     length = found.seconds / round(found.seconds / network.median_s)
     edges = np.arange(round(found.seconds / length) + 1) * length
     pairs = zip(edges[:-1], edges[1:], strict=True)
-    each = [network._score(found.arrays, [pair], [], [], None) for pair in pairs]
+    each = [network.scorer(found.arrays, [pair], [], None) for pair in pairs]
     mean = np.mean([e.probabilities["fused"][0] for e in each], axis=0)
     assert list(found.probabilities.values()) == pytest.approx(mean.tolist(), abs=1e-5)
 

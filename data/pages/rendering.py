@@ -1,4 +1,4 @@
-"""Render the templates in ``model/templates/``: the report, its style sheet, Markdown pages.
+"""Render the templates in ``data/pages/templates/``: the report, the overview of a corpus, Markdown pages.
 
 Values in HTML templates are escaped; Markdown templates take them as they are. A name that a template uses
 and that was not given is an error.
@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent / "templates"
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a template of ``model/templates/`` filled with values.
+    """Return a template of ``data/pages/templates/`` filled with values.
 
     Raises:
         jinja2.UndefinedError: the template uses a value that is not given.

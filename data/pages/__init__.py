@@ -1,0 +1,1 @@
+"""Pages and cards: templates, their style, and pictures of clips for them."""

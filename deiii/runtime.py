@@ -1,0 +1,25 @@
+"""Predict with an exported network in onnxruntime, without PyTorch.
+
+>>> from deiii.runtime import load                                 # doctest: +SKIP
+>>> load("exported").predict("clip.mp4").probabilities             # doctest: +SKIP
+{'happy': 0.91, 'sad': 0.09}
+
+``deiii export RUN exported --onnx`` writes the folder. Preprocessing needs PyAV and OpenCV; faces by Haar
+cascades or YuNet and flow by DIS or TV-L1 work without PyTorch, flow by RAFT does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from deiii.model.prediction.loading import load as _load
+from deiii.model.prediction.predictor import Predictor
+from deiii.model.prediction.result import Prediction
+
+__all__ = ["Prediction", "Predictor", "load"]
+
+
+def load(path: str | Path, overrides: Iterable[str] = (), change_preprocessing: bool = False) -> Predictor:
+    """Load an exported folder, or ``hub:user/name``; see `deiii.model.prediction.loading.load`."""
+    return _load(path, "cpu", overrides, change_preprocessing, backend="onnx")

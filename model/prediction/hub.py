@@ -1,0 +1,93 @@
+"""Exported folders on the Hugging Face Hub, through huggingface_hub (``pip install 'deiii[hub]'``).
+
+A repository has the layout of an exported folder: ``deiii.json``, ``model.safetensors``, ``model.onnx``,
+``README.md`` with the Hub's metadata. Only these files are downloaded, and none of them is executed. The
+address of another server is taken from ``HF_ENDPOINT``, the token from ``HF_TOKEN`` or ``hf auth login``.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from deiii.model.prediction.manifest import CARD, FILES, MANIFEST, ONNX, WEIGHTS
+
+PREFIX = "hub:"
+NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+INSTALL = "pip install 'deiii[hub]'"
+DOWNLOADED = (MANIFEST, WEIGHTS, ONNX, CARD)  # not the torch.export program, which `deiii.load` does not read
+
+
+class HubError(OSError):
+    """The Hub does not give or take the files; the message says what to do."""
+
+
+def download(name: str) -> Path:
+    """Return the folder of a repository's files in the local cache, downloaded where they are missing.
+
+    Args:
+        name: ``user/name`` or ``user/name@revision``; a branch, a tag or a commit.
+
+    Raises:
+        HubError: huggingface_hub is not installed, there is no such repository, or it holds no export.
+    """
+    repository, _, revision = _checked(name).partition("@")
+    hub = _library()
+    try:
+        folder = hub.snapshot_download(repository, revision=revision or None, allow_patterns=list(DOWNLOADED))
+    except Exception as error:  # the library and its HTTP client raise many types
+        raise HubError(f"{PREFIX}{name} cannot be downloaded: {_brief(error)}") from None
+    if not (Path(folder) / MANIFEST).is_file():
+        raise HubError(f"{PREFIX}{name} holds no {MANIFEST}, so it is no network of deiii")
+    return Path(folder)
+
+
+def upload(folder: Path, name: str, private: bool = True) -> str:
+    """Upload an exported folder in one commit; returns the address of the repository.
+
+    Args:
+        folder: an exported folder.
+        name: ``user/name``; the repository is created where it does not exist.
+        private: whether a new repository is visible to its owner alone.
+
+    Raises:
+        HubError: huggingface_hub is not installed, or the Hub refuses the upload.
+    """
+    repository, _, revision = _checked(name).partition("@")
+    if revision:
+        raise HubError(f"{name}: name the repository without a revision to upload to it")
+    hub = _library()
+    try:
+        hub.create_repo(repository, private=private, exist_ok=True)
+        hub.upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            allow_patterns=list(FILES),
+            commit_message="Network exported by deiii",
+        )
+        return f"{hub.constants.ENDPOINT}/{repository}"
+    except Exception as error:  # the library and its HTTP client raise many types
+        raise HubError(f"{name} cannot be uploaded: {_brief(error)}") from None
+
+
+def _checked(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise HubError(f"{name!r} names no repository of the Hub; write user/name or user/name@revision")
+    return name
+
+
+def _library() -> Any:
+    try:
+        import huggingface_hub
+        import huggingface_hub.constants
+    except ImportError:
+        raise HubError(f"the Hugging Face Hub needs the package huggingface_hub: {INSTALL}") from None
+    return huggingface_hub
+
+
+def _brief(error: Exception) -> str:
+    """The first lines of a library's message, in one line."""
+    words = " ".join(str(error).split())
+    cure = ". Log in with `hf auth login`, or set HF_TOKEN" if re.search(r"\b40[13]\b", words) else ""
+    return f"{type(error).__name__}: {words[:300]}{cure}"

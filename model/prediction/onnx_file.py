@@ -1,0 +1,78 @@
+"""Write a network as an ONNX file for onnxruntime, and compare the two.
+
+PyTorch's exporter needs the packages onnx and onnxscript (``pip install 'deiii[onnx]'``). Predicting with
+the file needs onnxruntime alone.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from deiii.data.tools.atomic_files import atomic_path
+from deiii.model.prediction.manifest import ExportError
+
+NEEDED = ("onnx", "onnxscript")
+INSTALL = "pip install 'deiii[onnx]'"
+
+
+def check_packages() -> None:
+    """Raise ExportError where a package that the exporter needs is missing; the message says what to run."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ExportError(f"writing ONNX needs the package {' and '.join(missing)}: {INSTALL}")
+
+
+def write_onnx(
+    program: nn.Module,
+    inputs: Mapping[str, Tensor],
+    lengths: Mapping[str, str],
+    trials: Iterable[Mapping[str, Tensor]],
+    path: Path,
+) -> float:
+    """Write a program whose first two axes of every input are free; return the largest difference.
+
+    Args:
+        program: takes a dictionary of tensors and returns one; in evaluation mode, on the CPU.
+        inputs: an example by name, [B,R,...].
+        lengths: by input, the name of its second axis; inputs with one name have one length.
+        trials: inputs for which the outputs of onnxruntime are compared with those of the program.
+        path: of the file; the weights lie within it.
+
+    Raises:
+        ExportError: a package is missing.
+    """
+    check_packages()
+    with torch.no_grad():
+        outputs = list(program(dict(inputs)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the exporter, about its own parts
+            written = torch.onnx.export(
+                program,
+                kwargs={"inputs": dict(inputs)},
+                dynamo=True,
+                verbose=False,
+                input_names=list(inputs),
+                output_names=outputs,
+                dynamic_shapes={"inputs": {name: {0: "batch", 1: lengths[name]} for name in inputs}},
+                external_data=False,
+            )
+        if written is None:
+            raise ExportError("PyTorch returned no ONNX program")
+        with atomic_path(path) as temporary:
+            written.save(temporary, external_data=False)
+            session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
+            worst = 0.0
+            for trial in trials:
+                wanted = program(dict(trial))
+                found = session.run(list(wanted), {name: tensor.numpy() for name, tensor in trial.items()})
+                for values, tensor in zip(found, wanted.values(), strict=True):
+                    worst = max(worst, float(np.abs(values - tensor.float().numpy()).max(initial=0)))
+    return worst

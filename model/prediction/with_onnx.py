@@ -1,0 +1,240 @@
+"""Run an exported network in onnxruntime, on what the stages computed for one recording, without PyTorch.
+
+The inputs are those that the loader makes in evaluation; here NumPy makes them, because the loader needs
+PyTorch. ``tests/model/prediction/test_agreement.py`` holds the two to 1e-4.
+
+Axes: B intervals, T video steps, S crop size, L log-mel hops, M mel bands.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from deiii.data.cache.flow_codec import decode_flow
+from deiii.data.cache.stages import FACES, FLOW, LOGMEL
+from deiii.data.config.schema import Config
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.loader.recording import SLACK_S
+from deiii.data.loader.sampling import choose_rows, pick, video_steps
+from deiii.data.loader.stage_arrays import Levels, band_levels
+from deiii.model.prediction.manifest import MANIFEST, ONNX, ExportError, has_torch, read_manifest
+from deiii.model.prediction.predictor import Predictor
+from deiii.model.prediction.result import HeadOutputs
+
+MOST_BATCH = 16  # intervals
+KINDS = ("probabilities", "attributes", "present")
+MASKS = {"frames": "video_mask", "flow": "flow_mask", "audio": "audio_mask"}  # of each stream
+
+Arrays = Mapping[str, Mapping[str, np.ndarray]]
+
+
+class OnnxScorer:
+    """Scores intervals of a recording with ``model.onnx``; see `deiii.model.prediction.result.Scorer`.
+
+    Args:
+        session: of onnxruntime.
+        config: settings of loader and network.
+        manifest: what ``deiii.json`` holds.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession, config: Config, manifest: Mapping[str, Any]):
+        self.session = session
+        self.config = config
+        self.inputs: Mapping[str, Any] = manifest["inputs"]
+        self.numbers: Mapping[str, Any] = manifest["preparation"]
+        self.outputs = [output.name for output in session.get_outputs()]
+
+    def __call__(
+        self,
+        arrays: Arrays,
+        intervals: Sequence[tuple[float, float]],
+        hidden: Sequence[set[str]],
+        levels: Levels | None,
+    ) -> HeadOutputs:
+        """Return the outputs of every head for each interval."""
+        columns: dict[str, list[np.ndarray]] = {name: [] for name in self.outputs}
+        for first in range(0, len(intervals), MOST_BATCH):
+            part = slice(first, first + MOST_BATCH)
+            inputs = self.prepare(arrays, intervals[part], levels)
+            for row, streams in enumerate(hidden[part]):
+                for stream in streams:
+                    inputs[MASKS[stream]][row] = False
+            for name, values in zip(self.outputs, self.session.run(self.outputs, inputs), strict=True):
+                columns[name].append(values)
+        found: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in KINDS}
+        for name, parts in columns.items():
+            head, _, kind = name.partition("_")
+            found[kind][head] = np.concatenate(parts)
+        return HeadOutputs(len(intervals), **found)
+
+    def prepare(
+        self, arrays: Arrays, intervals: Sequence[tuple[float, float]], levels: Levels | None
+    ) -> dict[str, np.ndarray]:
+        """Return the network's inputs for intervals, by name, as ``inputs`` of the manifest lists them.
+
+        Args:
+            arrays: by stage, what the stages computed.
+            intervals: begin and end in s.
+            levels: of the mel bands, where the network normalises by speaker.
+        """
+        made: dict[str, np.ndarray] = {}
+        covered = np.full((len(intervals), 2), np.nan)
+        if "video_time" in self.inputs:
+            covered = self._video(made, arrays, intervals)
+        if "logmel" in self.inputs:
+            self._audio(made, arrays, intervals, covered, levels)
+        return {
+            name: np.ascontiguousarray(made[name], dtype=about["dtype"])
+            for name, about in self.inputs.items()
+        }
+
+    def _video(self, made: dict[str, np.ndarray], arrays: Arrays, intervals: Sequence) -> np.ndarray:
+        """Make frames, flow, times and masks; returns what the steps cover, s [B,2], NaN where nothing."""
+        loader, faces, flow = self.config.loader, arrays.get(FACES.name), arrays.get(FLOW.name)
+        steps, shape = self.inputs["video_time"]["shape"][1], (len(intervals), loader.steps)
+        nothing = np.zeros(0)
+        time = nothing if faces is None else faces["time"]
+        start, length = _rows(time, intervals)
+        at, mask = video_steps(length, steps, loader.stride, loader.sampling)
+        place = np.where(mask, start[:, None] + at, 0)
+        shown = np.where(mask, pick(time, place), 0.0)
+        valid = np.zeros(0, bool) if faces is None else faces["valid"]
+        made["video_time"], made["video_mask"] = shown, mask & pick(valid, place)
+        made["flow_mask"] = np.zeros(shape, bool)
+        if "frames" in self.inputs:
+            made["frames"] = self._images("frames", faces, FACES.large, place)
+            made["frames"] -= np.array(self.numbers["mean"], np.float32)[:, None, None]
+            made["frames"] /= np.array(self.numbers["std"], np.float32)[:, None, None]
+        if "flow" in self.inputs:
+            first, rows = _rows(nothing if flow is None else flow["time"], intervals)
+            has = mask & (rows > 0)[:, None]
+            where = np.where(has, first[:, None] + at, 0)
+            if flow is not None:
+                made["flow_mask"] = has & pick(flow["valid"], where) & made["video_mask"]
+            made["flow"] = self._images("flow", flow, FLOW.large, where)
+            if loader.flow_per_second:
+                made["flow"] *= self._per_second(time, start, length, at)[:, :, None, None, None]
+        covered = np.stack([shown[:, 0], np.where(mask, shown, -np.inf).max(axis=1)], axis=1)
+        covered[~mask[:, 0]] = np.nan
+        return covered
+
+    def _images(
+        self, name: str, fields: Mapping[str, np.ndarray] | None, large: str, place: np.ndarray
+    ) -> np.ndarray:
+        """Return the centre crops of rows [B,T] of a stage, float32 [B,T,C,S,S]: RGB in 0 to 1, or px."""
+        size = self.config.loader.crop
+        channels = self.inputs[name]["shape"][2]
+        if fields is None or not len(fields[large]):
+            return np.zeros((*place.shape, channels, size, size), np.float32)
+        corner = (fields[large].shape[1] - size) // 2
+        window = fields[large][:, corner : corner + size, corner : corner + size][place.ravel()]
+        if name == "flow":
+            scale = {"scale": fields["scale"][place.ravel()]} if "scale" in fields else {}
+            values = decode_flow({"flow": window, **scale})
+        else:
+            values = window.astype(np.float32) / 255
+        return values.reshape(*place.shape, size, size, channels).transpose(0, 1, 4, 2, 3)
+
+    def _per_second(
+        self, time: np.ndarray, start: np.ndarray, length: np.ndarray, at: np.ndarray
+    ) -> np.ndarray:
+        """Return what turns flow to the next frame into flow in the unit of time, float32 [B,T]."""
+        unit, shortest = self.numbers["flow_unit_s"], self.numbers["shortest_step_s"]
+        after = np.minimum(at + 1, np.maximum(0, length - 1)[:, None])
+        before = np.maximum(0, after - 1)
+        several = (length > 1)[:, None]
+        first = np.where(several, start[:, None], 0)
+        step = pick(time, np.where(several, first + after, 0)) - pick(
+            time, np.where(several, first + before, 0)
+        )
+        return (unit / np.where(several, np.maximum(step, shortest), unit)).astype(np.float32)
+
+    def _audio(
+        self,
+        made: dict[str, np.ndarray],
+        arrays: Arrays,
+        intervals: Sequence,
+        covered: np.ndarray,
+        levels: Levels | None,
+    ) -> None:
+        """Make log-mel, times and mask of the hops around what the video steps cover."""
+        _, hops, bands = self.inputs["logmel"]["shape"]
+        values = np.zeros((len(intervals), hops, bands), np.float32)
+        fields = arrays.get(LOGMEL.name)
+        time = np.zeros(0) if fields is None else fields["time"]
+        start, length = _rows(time, intervals)
+        window = choose_rows(time, start, length, covered, np.zeros(len(intervals)), hops)
+        if fields is not None:
+            for row in np.flatnonzero(length):
+                whole = fields[LOGMEL.large][start[row] : start[row] + length[row]].astype(np.float32)
+                part = whole[window.start[row] : window.start[row] + window.count[row]]
+                values[row, : len(part)] = self._normalised(part, whole, levels)
+        made["logmel"], made["audio_time"], made["audio_mask"] = values, window.time, window.mask
+
+    def _normalised(self, part: np.ndarray, whole: np.ndarray, levels: Levels | None) -> np.ndarray:
+        """Normalise hops, dB [n,M], as ``loader.normalise`` says; ``whole`` are all hops of the interval."""
+        how = self.config.loader.normalise
+        if how == "none":
+            return (part - self.numbers["db_centre"]) / self.numbers["db_scale"]
+        if how == "clip":
+            return (part - band_levels([whole])[0].astype(np.float32)) / self.numbers["db_scale"]
+        if levels is None:
+            raise ValueError("a network that normalises by speaker needs the levels of the speaker")
+        return (part - levels[0].astype(np.float32)) / levels[1].astype(np.float32)
+
+
+def _rows(time: np.ndarray, intervals: Sequence[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return first row and number of rows of a stage in each interval [begin, end), int64 [B]."""
+    borders = np.asarray(intervals, np.float64).reshape(-1, 2) - SLACK_S
+    start, stop = np.searchsorted(time, borders).T
+    return start.astype(np.int64), (stop - start).astype(np.int64)
+
+
+def load_folder(
+    folder: Path, overrides: Iterable[str] = (), change_preprocessing: bool = False, threads: int = 0
+) -> Predictor:
+    """Load an exported folder that holds ``model.onnx``.
+
+    Args:
+        folder: the folder.
+        overrides, change_preprocessing: see `deiii.model.prediction.loading.load`.
+        threads: of onnxruntime; 0 for as many as the process may use.
+
+    Raises:
+        ExportError: the folder holds no usable export, or one without ``model.onnx``.
+        ConfigError: the network reads stages of ``model.extra`` or, where PyTorch is missing, flow of RAFT.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise ExportError(
+            f"{folder} holds no export (no {MANIFEST}); without PyTorch only a folder that "
+            "`deiii export RUN FOLDER --onnx` wrote can be used"
+        )
+    config, manifest = read_manifest(folder)
+    if not (folder / ONNX).is_file() or "preparation" not in manifest:
+        raise ExportError(f"{folder} holds no {ONNX}; export the run again: deiii export RUN {folder} --onnx")
+    if config.model.extra:
+        raise ConfigError(
+            f"{folder}: the network reads {', '.join(config.model.extra)}; such networks need PyTorch"
+        )
+    if config.model.flow and config.flow.method == "raft" and not has_torch():
+        raise ConfigError(
+            f"{folder}: the network reads flow of RAFT, which needs PyTorch; install it, or train a network "
+            "with flow.method=dis"
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    providers = ["CPUExecutionProvider"]
+    try:
+        session = onnxruntime.InferenceSession(str(folder / ONNX), options, providers=providers)
+    except Exception as error:  # onnxruntime raises types of its own
+        raise ExportError(
+            f"{folder / ONNX} cannot be read ({str(error)[:200]}); export the run again"
+        ) from None
+    scorer = OnnxScorer(session, config, manifest)
+    return Predictor.of(scorer, config, manifest, overrides, change_preprocessing, folder)

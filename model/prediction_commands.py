@@ -1,0 +1,161 @@
+"""Commands that use trained networks: predict, compare and export. Prediction needs no PyTorch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from deiii.data.command_line.numbers import seconds
+from deiii.data.config.words import add_command, split_words
+from deiii.model.distributed.launch import single_process
+
+LONGEST_WINDOW_S = 3600.0
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Add the commands of prediction, comparison and export to ``deiii``'s parser."""
+    _add_predict(commands)
+    _add_compare(commands)
+    _add_export(commands)
+
+
+def _add_predict(commands: argparse._SubParsersAction) -> None:
+    sub = add_command(
+        commands,
+        "predict",
+        single_process(_predict),
+        help="predict the emotion in media files",
+        description="Preprocess media files in memory and predict their emotion with a trained network: "
+        "probabilities, attributes, the contribution of each input and the quality of the face "
+        "track. Prints a table; writes <name>.json for each file and predictions.csv.",
+        examples=["predict runs/latest clip.mp4", "predict runs/latest folder/ --overlay overlays/"],
+        when_stopped="JSON files of finished media are kept; the same command predicts for all media again",
+    )
+    sub.add_argument(
+        "run", metavar="RUN", help="run folder, exported folder or hub:user/name, e.g. runs/latest"
+    )
+    sub.add_argument(
+        "words",
+        nargs="*",
+        default=[],
+        metavar="MEDIA|KEY=VALUE",
+        help="media files, or folders that hold some; settings of this machine, e.g. train.device=cpu or "
+        "faces.weights=/w/face_detection_yunet_2023mar.onnx",
+    )
+    sub.add_argument("--out", default="predict", help="folder to write (default: %(default)s)")
+    sub.add_argument(
+        "--overlay", metavar="MP4", help="also draw the prediction over the video; a folder for several files"
+    )
+    sub.add_argument(
+        "--same-speaker",
+        action="store_true",
+        help="all files are of one speaker: a network trained with loader.normalise=speaker then uses the "
+        "levels of all of them, as evaluation does",
+    )
+    sub.add_argument(
+        "--change-preprocessing",
+        action="store_true",
+        help="allow settings that change what a stage computes, although the network was trained without",
+    )
+    time = seconds(LONGEST_WINDOW_S)
+    sub.add_argument("--window", type=time, metavar="S", help="length of the sliding window in s")
+    sub.add_argument("--hop", type=time, metavar="S", help="distance between windows in s (default: 0.2)")
+    sub.add_argument(
+        "--backend",
+        choices=("auto", "torch", "onnx"),
+        default="auto",
+        help="what runs the network: PyTorch, or onnxruntime with the model.onnx of an exported folder; auto "
+        "takes PyTorch where it is installed",
+    )
+    sub.add_argument("--quiet", action="store_true", help="show no progress bars")
+
+
+def _add_compare(commands: argparse._SubParsersAction) -> None:
+    sub = add_command(
+        commands,
+        "compare",
+        single_process(_compare),
+        help="compare the scores of several runs",
+        description="Compare evaluated runs on the test clips that all of them scored: the scores of each "
+        "run and its difference from the first, with 95 % t intervals over "
+        "speakers, paired. Writes a table and figures.",
+        examples=["compare runs/base runs/changed --out runs/compare"],
+        when_stopped="run the same command again",
+    )
+    sub.add_argument("runs", metavar="RUN", nargs="+", help="run folders; the first is the reference")
+    sub.add_argument("--out", default="runs/compare", help="folder to write (default: %(default)s)")
+
+
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    sub = add_command(
+        commands,
+        "export",
+        single_process(_export),
+        help="write a trained network as one folder",
+        description="Write the weights of a run, its preprocessing, labels, a model card and a torch.export "
+        "program into one folder that can be used without the caches. With --onnx the folder can "
+        "also be used without PyTorch.",
+        examples=["export runs/latest exported", "export runs/latest exported --onnx"],
+        when_stopped="the exported folder is not complete: run the same command again",
+    )
+    sub.add_argument("run", metavar="RUN", help="run folder, e.g. runs/latest")
+    sub.add_argument("folder", metavar="FOLDER", help="folder to write")
+    sub.add_argument("--no-program", action="store_true", help="leave out the torch.export program")
+    sub.add_argument(
+        "--onnx",
+        action="store_true",
+        help="also write model.onnx for onnxruntime; needs pip install 'deiii[onnx]'",
+    )
+    sub.add_argument(
+        "--licence",
+        metavar="TEXT",
+        help="licence of the corpus for the model card (default: that of RAVDESS, CREMA-D, MSP-IMPROV)",
+    )
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from deiii.model.prediction.files import NO_OVERLAY, predict_files
+    from deiii.model.prediction.hub import PREFIX
+    from deiii.model.prediction.manifest import ExportError
+
+    if not args.run.startswith(PREFIX) and not Path(args.run).is_dir():
+        what = "a file" if Path(args.run).exists() else "not there"
+        raise ExportError(
+            f"{args.run} is {what}; the first word names a run folder or an exported folder, the others name "
+            "media files: deiii predict RUN clip.mp4"
+        )
+    media, settings = split_words(args.words)
+    device = "auto"
+    for word in [word for word in settings if word.startswith("train.device=")]:
+        settings.remove(word)
+        device = word.partition("=")[2]
+    found = predict_files(
+        args.run, media, args.out, args.overlay, args.window, args.hop, device, settings,
+        progress=not args.quiet, same_speaker=args.same_speaker,
+        change_preprocessing=args.change_preprocessing, backend=args.backend,
+    )  # fmt: skip
+    print(f"results: {args.out}/predictions.csv, and <name>.json for each file")
+    lost = [p.path for p in found if not p.usable]
+    if lost:
+        print(f"error: no prediction for {len(lost)} of {len(found)} files: {', '.join(lost[:5])}",
+              file=sys.stderr)  # fmt: skip
+    undrawn = [p.path for p in found if any(note.startswith(NO_OVERLAY) for note in p.notes)]
+    if undrawn:
+        print(f"error: {NO_OVERLAY} of {', '.join(undrawn[:5])}", file=sys.stderr)
+    return 1 if lost or undrawn else 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from deiii.model.evaluation.compare import compare
+
+    print(compare(args.runs, args.out))
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from deiii.model.prediction.export import export
+
+    folder = export(args.run, args.folder, not args.no_program, args.onnx, args.licence)
+    print(f"exported to {folder}; how to use it: {folder / 'README.md'}")
+    return 0
