@@ -20,6 +20,7 @@ from deiii.data.config.words import (
     split_words,
     take_overrides,
 )
+from deiii.pipeline.encoders.command import add_encoders_command
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -29,6 +30,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     _add_inspect(commands)
     _add_synthesize(commands)
     _add_settings_list(commands)
+    add_encoders_command(commands)
     _add_pack(commands)
     _add_unpack(commands)
     _add_download(commands)

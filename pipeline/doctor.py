@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from deiii.data.config.schema import Config
+from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.machine import usable_cores
 
 LEAST_DISK_GB, LEAST_MEMORY_GB = 5.0, 4.0
@@ -50,7 +51,7 @@ def run_checks(config: Config) -> Iterator[Check]:
     ['python', 'packages']
     """
     checks: list[Callable[[Config], Iterator[Check]]] = [
-        _python, _packages, _devices, _codecs, _detector, _weights, _memory, _disk,
+        _python, _packages, _devices, _codecs, _detector, _weights, _encoders, _memory, _disk,
     ]  # fmt: skip
     for check in checks:
         try:
@@ -189,6 +190,36 @@ def _weights(config: Config) -> Iterator[Check]:
             "downloaded when first needed; without a network, put the files into a folder and set "
             "DEIII_WEIGHTS_DIR to it",
         )  # fmt: skip
+
+
+def _encoders(config: Config) -> Iterator[Check]:
+    """Frozen encoders of the configured stages, and the package that loads those of the Hub."""
+    from deiii.data.cache.stages import get_stage
+    from deiii.data.encoders.statement import used_encoders
+    from deiii.data.tools.weights import WeightsError, locate
+
+    try:
+        yield Check("ok", "transformers", metadata.version("transformers"))
+    except metadata.PackageNotFoundError:
+        yield Check(
+            "note", "transformers", "not installed; only encoders of the Hugging Face Hub need it",
+            "pip install 'deiii[encoders]'",
+        )  # fmt: skip
+    for name in ("speech", "appearance"):
+        if name not in config.stages:
+            continue
+        stage = get_stage(name)
+        try:
+            told = used_encoders(config, [name])[0]
+            needed = stage.weights(stage.section(config))
+            if needed and not needed.given and locate(needed.default)[0] is None:
+                cure = "downloaded when first needed; without a network, set DEIII_WEIGHTS_DIR to its folder"
+                yield Check("note", name, f"{needed.default} of the encoder {told.name} is not here", cure)
+                continue
+        except (WeightsError, ConfigError) as error:
+            yield Check("problem", name, str(error), f"set {name}.encoder or {name}.weights")
+            continue
+        yield Check("ok", name, f"{told.name}; emotion corpora in its training: {told.emotion}")
 
 
 def _memory(config: Config) -> Iterator[Check]:

@@ -60,6 +60,7 @@ ORDER = {
         "hub onnx_session table",
         "onnx_file transformers_folder",
         "chosen",
+        "statement",
     ],
     "data/cache": [
         "flow_codec outcomes shard_plan stage",
@@ -92,7 +93,7 @@ ORDER = {
         "images torch_network whisper_mel windows",
         "onnx_faces onnx_speech resemblyzer smart_turn torchvision_faces transformers_appearance "
         "transformers_speech",
-        "load",
+        "command load",
     ],
     "pipeline/speech": ["stage"],
     "pipeline/appearance": ["stage"],

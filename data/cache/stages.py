@@ -30,7 +30,6 @@ from deiii.data.config.schema import (
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.encoders.chosen import chosen, identity, sizes
 from deiii.data.encoders.onnx_session import has_gpu
-from deiii.data.encoders.table import OWN
 from deiii.data.tools.devices import has_fast_float16
 from deiii.data.tools.weights import YUNET
 
@@ -174,10 +173,6 @@ def _reads_pixels(section: AppearanceConfig) -> bool:
     return chosen(section).encoder.name == "onnx"
 
 
-def _known_encoders(stage: str) -> dict[str, str]:
-    return {e.weights: f"{stage}.encoder={e.name}" for e in OWN if e.modality == stage and e.weights}
-
-
 SPEECH = Stage(
     name="speech",
     version=2,  # 2: time 0 is the first video frame, as for logmel
@@ -194,7 +189,6 @@ SPEECH = Stage(
     hop_ms="hop_ms",
     weights=_encoder_weights,
     counts_when={"outputs": _names_outputs},
-    known_weights=_known_encoders("speech"),
     on_gpu=_encoder_on_gpu,
     sizes=sizes,
     identity=identity,
@@ -217,7 +211,6 @@ APPEARANCE = Stage(
     product="appearance features",
     weights=_encoder_weights,
     counts_when={"outputs": _names_outputs, "grid": _has_grid, "pixels": _reads_pixels},
-    known_weights=_known_encoders("appearance"),
     on_gpu=_encoder_on_gpu,
     sizes=sizes,
     identity=identity,

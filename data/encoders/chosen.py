@@ -79,17 +79,16 @@ def chosen(config: SpeechConfig | AppearanceConfig) -> Choice:
 def _found(modality: str, config: SpeechConfig | AppearanceConfig) -> tuple[Encoder, str]:
     """The record of the encoder that the settings name, and the path of its weights where they name one."""
     name = config.encoder
-    path = config.weights or ""
+    path = config.weights or ""  # it may have moved since the encoder was named by its path
     if name in encoders():
         return find_encoder(modality, name), path
     if name == "onnx" or name.endswith(".onnx"):
         path = path or (name if name != "onnx" else "")
         return describe_onnx(modality, path, tuple(config.outputs)), path
-    if is_folder(name):
-        return describe_folder(modality, name), name
-    if is_hub_name(name) and not os.path.exists(name):
-        path = path or hub_folder(name, config.revision)
-        return describe_folder(modality, path, name), path
+    on_hub = is_hub_name(name) and not os.path.exists(name)
+    if on_hub or is_folder(path or name):
+        path = path or (hub_folder(name, config.revision) if on_hub else name)
+        return describe_folder(modality, path, name if on_hub else ""), path
     return find_encoder(modality, name), path
 
 

@@ -67,6 +67,7 @@ OWN = (
         trained_on="LibriSpeech-other, VoxCeleb1 and VoxCeleb2, to tell speakers apart",
         emotion="",
         source="https://github.com/resemble-ai/Resemblyzer",
+        version=2,  # 1 left quiet audio as it is
         hop=160,
         first=0,
         shortest=160,

@@ -175,4 +175,16 @@ def _provenance(info: Values) -> dict[str, str]:
         "versions": ", ".join(f"{name} {version}" for name, version in info["versions"].items()),
         "trained on": f"{info['platform']}, {info['gpu'] or 'no GPU'}",
         "command": info["command"],
+        **{f"frozen encoder of {e['stage']}": encoder_text(e) for e in info.get("encoders", ())},
     }
+
+
+def encoder_text(encoder: Values) -> str:
+    """What a paper must say of a frozen encoder that ``run.json`` lists."""
+    size = f"{encoder['parameters']:,} parameters, " if encoder["parameters"] else ""
+    layers = ", ".join(map(str, encoder["layers"]))
+    return (
+        f"{encoder['name']} (layers {layers}; {size}licence {encoder['licence']}; SHA-256 "
+        f"{encoder['sha256']}); trained on {encoder['trained_on']}; "
+        f"emotion corpora in its training: {encoder['emotion']}"
+    )

@@ -131,7 +131,7 @@ def export(
         "settings": portable_settings(config), "inputs": describe_inputs(config),
         "preparation": PREPARATION,
         "keys": info["keys"], "split": info["split"], "clips": info["clips"],
-        "versions": info["versions"], "revision": info["revision"],
+        "versions": info["versions"], "revision": info["revision"], "encoders": info.get("encoders", []),
         "parameters": sum(p.numel() for p in network.parameters()),
     }  # fmt: skip
     if program:
@@ -172,7 +172,8 @@ def model_card(manifest: dict[str, Any], metrics: dict[str, Any] | None) -> str:
         "model_card.md.j2",
         m=manifest,
         s=settings,
-        inputs=[name for switch, name in switches.items() if settings["model"][switch]],
+        inputs=[name for switch, name in switches.items() if settings["model"][switch]]
+        + [f"features of {e['name']}" for e in manifest.get("encoders", ())],
         outputs=outputs,
         metrics=metrics,
         figures=figures,

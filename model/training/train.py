@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from deiii.data.config.load import result_settings
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.corpora.splits import make_split
+from deiii.data.encoders.statement import used_encoders
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.os_errors import explain
 from deiii.data.tools.weights import RESNET18, digest, resolve
@@ -122,7 +124,11 @@ def _train(
             print(note, file=sys.stderr)
         if resume:
             check_origin(run, features.corpus, RESUME_CURE, config.cache)
-        origin = {"imagenet": digest(imagenet)} if imagenet else {}
+        origin: dict[str, Any] = {"imagenet": digest(imagenet)} if imagenet else {}
+        if encoders := used_encoders(config, features.streams):
+            origin["encoders"] = [asdict(encoder) for encoder in encoders]
+        for encoder in encoders:
+            print(f"{encoder.stage} from {encoder.name}; emotion corpora in its training: {encoder.emotion}")
         run.create(config, {**info, **provenance(), **origin, "processes": ranks.world}, resume)
         split.save(run.split)
         save_origin(run, features.corpus, config.cache)

@@ -36,7 +36,7 @@ def fetch_needed(config: Config, stages: Collection[str], report: Callable[[str]
         if needed is None:
             continue
         name = needed.given or needed.default
-        if not Path(name).is_file() and locate(name)[0] is None:
+        if not Path(name).exists() and locate(name)[0] is None:
             report(f"fetching {name}; this is needed only once")
         resolve(needed.given, needed.default)
     for stage in specs:

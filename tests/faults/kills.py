@@ -85,6 +85,23 @@ def _killed(work: Workspace, run: Running, cache: Path, expected: Path, sent: in
     return f"{kept} of {len(shards(expected))} shards kept"
 
 
+@kill(
+    "SIGKILL of the main process in the speech stage, after {case} shards", RESUMES, cases=(1, 4), short={1}
+)
+def in_the_speech_stage(work: Workspace, case: int) -> str:
+    expected, cache = work.speech_cache, work.folder()
+    words = work.speech_words(cache)
+    run = work.start("preprocess", *words)
+    wait_until(lambda: len(shards(cache)) >= case, run)
+    run.kill(signal.SIGKILL)
+    run.process.wait(20)
+    left = run.remaining(20)
+    assert not left, f"processes survive their run: {left}"
+    kept = check_finished(cache, expected)
+    check_resumed(work, words, cache, expected)
+    return f"{kept} of {len(shards(expected))} shards kept"
+
+
 HOWS = ("SIGTERM", "SIGINT", "Ctrl-C in a terminal")
 
 

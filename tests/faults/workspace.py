@@ -15,9 +15,12 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from tests.faults.harness import NotAvailable
 from tests.faults.processes import ROOT, Ended, Running, wait_until
 from tests.helpers.clips import sound_corpus
+from tests.helpers.onnx_maker import speech_file
 
 SLOW_DISK = """
 import os, time
@@ -169,6 +172,22 @@ class Workspace:
             "corpus.name=table", f"corpus.root={self.tones}", f"cache={cache}", "stages=[logmel]",
             "corpus.clips_per_shard=2", "workers=1", *more,
         ]  # fmt: skip
+
+    def speech_words(self, cache: Path, *more: str) -> list[str]:
+        """Settings for the tones: features of a small random encoder in an ONNX file, 12 shards."""
+        encoder = self.home / "encoder.onnx"
+        if not encoder.exists():
+            filters = np.random.default_rng(0).normal(size=(16, 1, 320)).astype(np.float32)
+            speech_file(encoder, filters)
+        words = [f"speech.encoder={encoder}", "speech.outputs=[rows,louder]", "stages=[speech]"]
+        return self.tone_words(cache, *words, *more)
+
+    @cached_property
+    def speech_cache(self) -> Path:
+        """The cache of the tones' speech features, made by an undisturbed run."""
+        done = self.run("preprocess", *self.speech_words(self.home / "speech_cache"))
+        assert done.code == 0, done.text
+        return self.home / "speech_cache"
 
     @cached_property
     def tone_cache(self) -> Path:

@@ -76,16 +76,16 @@ def test_no_seam_where_windows_meet(weights, minute, tmp_path, encoder):
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_rows_answer_to_the_sound_at_their_time(weights, minute, tmp_path, encoder):
-    """A burst of 60 ms at 1.5 s changes the rows there most; in a recurrent network, none before it."""
+    """A burst of 60 ms at 1.5 s changes the rows there most, and earlier ones by its share of the level."""
     clip = minute[16000 * 10 : 16000 * 13].copy()
     burst = clip.copy()
-    burst[24000:24960] += np.random.default_rng(0).normal(scale=0.1, size=960).astype(np.float32)
+    burst[24000:24960] += np.random.default_rng(0).normal(scale=0.02, size=960).astype(np.float32)
     words = f"speech.encoder={encoder}", "speech.rate=0", "speech.layers=[1]"
     a, b = encode(clip, tmp_path, *words), encode(burst, tmp_path, *words)
     change = np.abs(a["states"].astype(float) - b["states"].astype(float)).mean(axis=(1, 2))
     assert 1.48 < a["time"][change.argmax()] < 1.62
-    if encoder == "resemblyzer":
-        assert change[a["time"] < 1.48].max() == 0
+    if encoder == "resemblyzer":  # a recurrent network does not look ahead
+        assert change[a["time"] < 1.48].max() < 0.2 * change.max()
 
 
 def test_the_same_bytes_on_repeat_and_layers_in_their_order(weights, minute, tmp_path):
@@ -137,8 +137,10 @@ def test_lstm_is_that_of_torch_in_one_piece(weights, test_data, minute):
     lstm = torch.nn.LSTM(40, 256, 3, batch_first=True)
     lstm.load_state_dict({k[5:]: v for k, v in stored.items() if k.startswith("lstm.")})
     clip = minute[: 16000 * 3]
+    gain = 10 ** (-30 / 20) / np.sqrt((clip.astype(float) ** 2).mean())
+    assert gain > 1  # a quiet recording, which Resemblyzer raises to -30 dB
     with torch.no_grad():
-        expected = lstm(torch.from_numpy(mel_power(clip)[None]))[0].numpy()
+        expected = lstm(torch.from_numpy(mel_power((clip * gain).astype(np.float32))[None]))[0].numpy()
     section = config_of("speech.encoder=resemblyzer", "speech.layers=[3]").speech
     found = load_encoder(section).network(clip[None])[:, :, 0]
     np.testing.assert_allclose(found, expected[:, : found.shape[1]], atol=1e-5)

@@ -1,0 +1,32 @@
+"""``deiii encoders``: list the frozen encoders that a name stands for."""
+
+from __future__ import annotations
+
+import argparse
+
+from deiii.data.command_line.door import NOTHING_DONE
+from deiii.data.config.words import add_command
+
+
+def add_encoders_command(commands: argparse._SubParsersAction) -> None:
+    """Add ``encoders`` to ``deiii``'s parser."""
+    add_command(
+        commands,
+        "encoders",
+        _encoders,
+        help="list the frozen encoders of speech and face crops",
+        description="Print the encoders that speech.encoder and appearance.encoder can name, those of "
+        "installed packages included: size, licence, what they read, what they were trained on, and whether "
+        "that training saw an emotion corpus. Beside these names, both settings take the path of an ONNX "
+        "file, a folder of transformers, or owner/name of one on the Hugging Face Hub.",
+        examples=["encoders"],
+        when_stopped=NOTHING_DONE,
+    )
+
+
+def _encoders(args: argparse.Namespace) -> int:
+    from deiii.data.encoders.statement import describe_table
+    from deiii.data.encoders.table import encoders
+
+    print(describe_table(list(encoders().values())))
+    return 0
