@@ -148,6 +148,9 @@ bench-scaling: $(STAMP) ## costs of 10^4 to 10^8 clips [ARGS="gpu_hour=1.8 ..."]
 bench-train: $(STAMP) ## training: an epoch from caches against one from memory
 	$(PY) -m benchmarks.train $(ARGS)
 
+audit-known: $(STAMP) ## the audit of splits on known leaks and on clean splits [ARGS="--emobox FOLDER"]
+	$(PY) -m benchmarks.audit $(ARGS)
+
 verify: $(STAMP) ## check every byte of the caches [CONFIG= ARGS=]
 	$(PY) -m deiii verify $(SETTINGS)
 

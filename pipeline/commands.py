@@ -20,6 +20,7 @@ from deiii.data.config.words import (
     split_words,
     take_overrides,
 )
+from deiii.pipeline import split_commands
 from deiii.pipeline.encoders.command import add_encoders_command
 
 
@@ -35,6 +36,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     _add_unpack(commands)
     _add_download(commands)
     _add_doctor(commands)
+    split_commands.add_commands(commands)
 
 
 def _add_preprocess(commands: argparse._SubParsersAction) -> None:

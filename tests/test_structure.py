@@ -28,8 +28,9 @@ ROOM_IMPORTS = {
 
 # Folder: its modules and folders, one level a string, the lowest level first.
 ORDER = {
-    "data": ["tools", "config", "command_line corpora encoders", "cache", "loader pages"],
+    "data": ["tools", "config", "command_line corpora encoders", "cache", "loader pages", "audit"],
     "data/command_line": ["door numbers"],
+    "data/audit": ["fingerprints lists names", "audit", "run"],
     "data/tools": [
         "canonical_json counts devices machine numba_jit os_errors pictures progress writer_lock",
         "atomic_files shapes",
@@ -86,6 +87,7 @@ ORDER = {
         "stages",
         "extract preprocess",
         "doctor inspect",
+        "split_commands",
         "commands",
     ],
     "pipeline/logmel": ["stage"],

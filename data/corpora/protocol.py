@@ -36,7 +36,8 @@ VALIDATION = ("speakers", "folds", "given")
 PARTS = ("train", "val", "test")
 MAX_BYTES = 64_000_000  # lists of a million clips in five folds would be larger than any protocol
 SUFFIXES = frozenset((*VIDEO, *AUDIO, ".npy", ".npz", ".pt", ".h5", ".pkl"))  # of clips in published lists
-_RAVDESS = re.compile(r"\d\d((?:-\d\d){6})")
+_RAVDESS = re.compile(r"(?<![\d-])\d\d((?:-\d\d){6})(?![\d-])")
+_MSP_IMPROV = re.compile(r"(?:MSP|UTD)-IMPROV-(S\d{2}[AHNS]-[FM]\d{2}-[PRST]-[FM]{2}\d{2,3})", re.IGNORECASE)
 
 
 class SplitError(ValueError):
@@ -160,8 +161,8 @@ def clip_key(name: str) -> str:
     last = PurePosixPath(name.replace("\\", "/")).name
     stem, dot, suffix = last.rpartition(".")
     stem = stem if dot and f".{suffix.lower()}" in SUFFIXES else last
-    found = _RAVDESS.fullmatch(stem)
-    return found[1] if found else stem.casefold()
+    found = _RAVDESS.search(stem) or _MSP_IMPROV.search(stem)
+    return (found[1] if found else stem).casefold()
 
 
 def match_clips(corpus: Corpus, protocol: Protocol, fold: int) -> dict[str, list[Clip]]:

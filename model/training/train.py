@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from deiii.data.audit.run import check_foreign
 from deiii.data.cache.outcomes import MACHINE_TROUBLE
 from deiii.data.cache.stages import get_stage, stages, with_upstream
 from deiii.data.config.load import result_settings
@@ -105,6 +106,7 @@ def _train(
     if not ranks.local:
         ranks.wait()
     split = make_split(features.corpus, config.split)
+    findings = check_foreign(split, features, config)
     task = Task.of(features, config)
     rows = {part: features.rows(getattr(split, part)) for part in ("train", "val", "test")}
     notes = check_parts(features, split, rows, config)
@@ -120,7 +122,7 @@ def _train(
         "seconds": clip_seconds(features, rows["train"]), **digests(features.corpus),
     }  # fmt: skip
     if ranks.first:
-        for note in notes:
+        for note in [*notes, *findings.splitlines()]:
             print(note, file=sys.stderr)
         if resume:
             check_origin(run, features.corpus, RESUME_CURE, config.cache)

@@ -1,0 +1,250 @@
+"""What the parts of a split share, and what that does to a result.
+
+Leaks make a score on the test part mean less than it seems: the same clips or recordings in two parts, shared
+speakers. Notes tell of properties that a reader should know: shared sentences, unlike shares of classes
+or sexes.
+
+>>> a = Facts("1", "1", "anna", label="sad")
+>>> b = Facts("2", "2", "anna", label="sad")
+>>> [finding.text for finding in audit_parts({"train": [a], "test": [b]}).leaks]
+['1 of 1 speakers of test are in train too: anna']
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from deiii.data.audit.fingerprints import (
+    SoundPrint,
+    face_print,
+    same_face,
+    same_sound,
+    sound_print,
+)
+from deiii.data.audit.names import Facts, facts_of_clip
+from deiii.data.cache.stages import FACES, LOGMEL
+from deiii.data.corpora.protocol import PARTS, some
+from deiii.data.corpora.splits import Split
+from deiii.data.loader.feature_set import FeatureSet
+
+PAIRS = (("train", "val"), ("train", "test"), ("val", "test"))
+UNLIKE = 0.1  # total variation of two distributions of classes, or difference of the shares of women
+EFFECTS = {
+    "equal": "the epoch is chosen on the test part, so the score is the best of many epochs",
+    "clips": "the network was trained on the very clips it is scored on",
+    "speakers": "the network can recognise voices and faces that it was trained on; the score says little "
+    "about other people",
+    "takes": "one recording is trained on and scored, in another file",
+    "sound": "one recording is trained on and scored under another name",
+    "face": "one video is trained on and scored under another name",
+    "sentences": "every part has the same words; the score says nothing about other sentences. This is "
+    "usual where actors read a few sentences",
+    "classes": "accuracy (WAR) depends on these shares; UAR does not",
+    "unseen": "the network cannot learn these classes; every such clip counts as wrong",
+    "sex": "a difference between women and men moves the score",
+    "one sex": "the score is of one sex only",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found.
+
+    Attributes:
+        kind: a key of `EFFECTS`.
+        count: how many clips, speakers or classes it is about.
+        text: a sentence with names.
+        leak: whether it makes a score on the test part invalid.
+    """
+
+    kind: str
+    count: int
+    text: str
+    leak: bool
+
+    @property
+    def effect(self) -> str:
+        """What it does to a result."""
+        return EFFECTS[self.kind]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found, and what it looked at.
+
+    Attributes:
+        findings: leaks and notes.
+        looked: sentences on what was compared.
+    """
+
+    findings: tuple[Finding, ...]
+    looked: tuple[str, ...] = ()
+
+    @property
+    def leaks(self) -> tuple[Finding, ...]:
+        """The findings that make a score invalid."""
+        return tuple(finding for finding in self.findings if finding.leak)
+
+    def text(self) -> str:
+        """All findings as lines, leaks first."""
+        lines = []
+        for finding in sorted(self.findings, key=lambda finding: not finding.leak):
+            lines.append(f"{'LEAK' if finding.leak else 'note'}: {finding.text}")
+            lines.append(f"      effect: {finding.effect}")
+        if not self.leaks:
+            lines.append("no leak found")
+        return "\n".join([*lines, *self.looked])
+
+
+@dataclass(frozen=True)
+class Prints:
+    """Fingerprints by clip id.
+
+    Attributes:
+        sound: of recordings with sound.
+        face: movements of faces.
+    """
+
+    sound: Mapping[str, SoundPrint] = field(default_factory=dict)
+    face: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, features: FeatureSet, ids: Sequence[str] | None = None) -> Prints:
+        """The prints of cached clips; of all where no ids are given."""
+        wanted = None if ids is None else set(ids)
+        sound: dict[str, SoundPrint] = {}
+        face: dict[str, np.ndarray] = {}
+        for row, clip in enumerate(features.clips):
+            if wanted is not None and clip.id not in wanted:
+                continue
+            arrays = features.arrays(row)
+            if LOGMEL.name in arrays:
+                of_sound = sound_print(arrays[LOGMEL.name][LOGMEL.large], arrays[LOGMEL.name]["time"])
+                if of_sound is not None:
+                    sound[clip.id] = of_sound
+            if FACES.name in arrays:
+                of_face = face_print(arrays[FACES.name]["frames"], arrays[FACES.name]["valid"])
+                if of_face is not None:
+                    face[clip.id] = of_face
+        return cls(sound, face)
+
+
+def audit_split(split: Split, features: FeatureSet, corpus: str) -> Audit:
+    """Audit a split of a cached corpus, by names, sound and faces.
+
+    Args:
+        split: of the corpus.
+        features: the opened caches.
+        corpus: the adapter's name, which tells what file names mean.
+    """
+    by_id = {clip.id: clip for clip in features.corpus.clips}
+    parts = {part: [facts_of_clip(by_id[i], corpus) for i in getattr(split, part)] for part in PARTS}
+    return audit_parts(parts, Prints.of(features, [i for part in PARTS for i in getattr(split, part)]))
+
+
+def audit_parts(parts: Mapping[str, Sequence[Facts]], prints: Prints | None = None) -> Audit:
+    """Audit the clips of the parts of one fold.
+
+    Args:
+        parts: the clips of ``train``, ``test`` and optionally ``val``.
+        prints: fingerprints of some of these clips; without them, recordings are compared by name only.
+    """
+    findings: list[Finding] = []
+    for one, other in PAIRS:
+        if parts.get(one) and parts.get(other):
+            findings += _shared(one, parts[one], other, parts[other], prints or Prints())
+    findings += _balance(parts)
+    looked = [", ".join(f"{part}: {len(parts[part])} clips" for part in PARTS if parts.get(part))]
+    nameless = sum(not facts.speaker for clips in parts.values() for facts in clips)
+    if nameless:
+        looked.append(f"the speaker of {nameless} clips is not known; these were not compared")
+    if prints is None:
+        looked.append("names were compared; sound and faces were not, because no features were at hand")
+    else:
+        looked.append(
+            f"compared by sound: {len(prints.sound)} clips; by the face's movement: {len(prints.face)}"
+        )
+    return Audit(tuple(findings), tuple(looked))
+
+
+def _shared(
+    one: str, these: Sequence[Facts], other: str, those: Sequence[Facts], prints: Prints
+) -> list[Finding]:
+    """What two parts share."""
+    found: list[Finding] = []
+    here, there = {f.id: f for f in these}, {f.id: f for f in those}
+    both = here.keys() & there.keys()
+    if here.keys() == there.keys():
+        return [Finding("equal", len(both), f"{one} and {other} are the same {len(both)} clips", True)]
+    if both:
+        found.append(
+            Finding("clips", len(both), f"{len(both)} clips are in {one} and {other}: {some(both)}", True)
+        )
+    takes = {f.take for f in these if f.take} & {f.take for f in those if f.take}
+    takes -= {here[i].take for i in both}
+    if takes:
+        text = f"{len(takes)} takes have files in {one} and {other}: {some(takes)}"
+        found.append(Finding("takes", len(takes), text, True))
+    speakers = {f.speaker for f in these if f.speaker} & {f.speaker for f in those if f.speaker}
+    if speakers:
+        total = len({f.speaker for f in those})
+        text = f"{len(speakers)} of {total} speakers of {other} are in {one} too: {some(speakers)}"
+        found.append(Finding("speakers", len(speakers), text, True))
+    kinds = (
+        ("sound", "sound", list(same_sound(_of(prints.sound, here), _of(prints.sound, there)))),
+        ("face", "movement of the face", list(same_face(_of(prints.face, here), _of(prints.face, there)))),
+    )
+    for kind, what, pairs in kinds:
+        new = [(a, b, like) for a, b, like in pairs if not here[a].take or here[a].take != there[b].take]
+        if new:
+            named = some(f"{a} = {b} ({like:.3f})" for a, b, like in new)
+            text = f"{len(new)} pairs of clips in {one} and {other} have the same {what}: {named}"
+            found.append(Finding(kind, len(new), text, True))
+    sentences = {f.sentence for f in these if f.sentence} & {f.sentence for f in those if f.sentence}
+    if sentences and other == "test":
+        text = f"{len(sentences)} sentences are in {one} and {other}: {some(sentences)}"
+        found.append(Finding("sentences", len(sentences), text, False))
+    return found
+
+
+def _of(prints: Mapping[str, object], clips: Mapping[str, Facts]) -> dict:
+    return {i: prints[i] for i in clips if i in prints}
+
+
+def _balance(parts: Mapping[str, Sequence[Facts]]) -> list[Finding]:
+    """How classes and sexes differ between training and test."""
+    train, test = parts.get("train", ()), parts.get("test", ())
+    found: list[Finding] = []
+    before, after = (Counter(f.label for f in clips if f.label) for clips in (train, test))
+    if before and after:
+        if unseen := sorted(after.keys() - before.keys()):
+            text = f"{len(unseen)} classes are in test and not in train: {some(unseen)}"
+            found.append(Finding("unseen", len(unseen), text, False))
+        names = before.keys() | after.keys()
+        apart = {n: after[n] / after.total() - before[n] / before.total() for n in names}
+        if sum(map(abs, apart.values())) / 2 > UNLIKE:
+            most = max(apart, key=lambda name: abs(apart[name]))
+            text = (
+                f"the classes have other shares in test than in train: {most} has "
+                f"{after[most] / after.total():.0%}, in train {before[most] / before.total():.0%}"
+            )
+            found.append(Finding("classes", len(names), text, False))
+    women = {}
+    for part, clips in (("train", train), ("test", test)):
+        sexes = dict({f.speaker: f.sex for f in clips if f.sex})
+        if sexes:
+            women[part] = sum(sex == "female" for sex in sexes.values()) / len(sexes)
+    if len(women) == 2:
+        if women["test"] in (0, 1):
+            text = f"all test speakers are {'women' if women['test'] else 'men'}"
+            found.append(Finding("one sex", 1, text, False))
+        elif abs(women["test"] - women["train"]) > UNLIKE:
+            text = (
+                f"{women['test']:.0%} of the test speakers are women, {women['train']:.0%} of those of train"
+            )
+            found.append(Finding("sex", 1, text, False))
+    return found

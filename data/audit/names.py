@@ -1,0 +1,79 @@
+"""What the file names of a few corpora say about a clip: speaker, sentence, take and sex.
+
+>>> facts_of("AudioWAV/1001_DFA_ANG_XX.wav", "crema_d").speaker
+'1001'
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from deiii.data.corpora.clips import Clip, Corpus
+from deiii.data.corpora.protocol import Protocol, clip_key
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a clip; empty text where it is not.
+
+    Attributes:
+        id: of the clip.
+        take: what the names of all files of one recording share.
+        speaker, sentence, label: names.
+        sex: ``female`` or ``male``.
+    """
+
+    id: str
+    take: str = ""
+    speaker: str = ""
+    sentence: str = ""
+    label: str = ""
+    sex: str = ""
+
+
+_CREMA_D = re.compile(r"(?P<speaker>\d{4})_(?P<sentence>[A-Z]{3})_(?P<label>[A-Z]{3})_(?:XX?|LO|MD|HI)", re.I)
+_RAVDESS = re.compile(
+    r"(?<![\d-])\d\d-\d\d-(?P<label>\d\d)-\d\d-(?P<sentence>\d\d)-\d\d-(?P<speaker>\d\d)(?![\d-])"
+)
+_MSP_IMPROV = re.compile(
+    r"(?P<sentence>S\d\d)(?P<label>[AHNS])-(?P<speaker>[FM]\d\d)-[PRST]-[FM]{2}\d{2,3}", re.I
+)
+PATTERNS = {"crema_d": _CREMA_D, "ravdess": _RAVDESS, "msp_improv": _MSP_IMPROV}
+
+
+def facts_of(name: str, corpus: str) -> Facts:
+    """The facts in a file name; only the id where the corpus's names are not known."""
+    stem = name.replace("\\", "/").rsplit("/", 1)[-1]
+    found = PATTERNS[corpus].search(stem) if corpus in PATTERNS else None
+    if found is None:
+        return Facts(name)
+    speaker, sex = found["speaker"].upper(), ""
+    if corpus == "ravdess":
+        sex = "female" if int(speaker) % 2 == 0 else "male"  # even numbers are women
+        speaker = f"actor-{speaker}"
+    elif corpus == "msp_improv":
+        sex = {"F": "female", "M": "male"}[speaker[0]]
+    return Facts(name, clip_key(name), speaker, found["sentence"].upper(), found["label"].upper(), sex)
+
+
+def facts_of_clip(clip: Clip, corpus: str) -> Facts:
+    """The facts of a scanned clip: speaker and label from the corpus, the others from its file's name."""
+    named = facts_of(clip.path, corpus)
+    return Facts(clip.id, named.take, clip.speaker, named.sentence, clip.label or "", named.sex)
+
+
+def corpus_of_names(protocol: Protocol, corpus: str) -> Corpus | None:
+    """A corpus made of the names in a protocol's lists, for an audit without the corpus's files.
+
+    ``None`` where some name does not say who speaks.
+    """
+    facts: dict[str, Facts] = {}
+    for fold in protocol.parts:
+        for names in fold.values():
+            for name in names:
+                facts.setdefault(clip_key(name), facts_of(name, corpus))
+    if not facts or not all(f.speaker for f in facts.values()):
+        return None
+    clips = tuple(Clip(key, f.id, f.speaker, f.label) for key, f in sorted(facts.items()))
+    return Corpus(corpus, "", tuple(sorted({f.label for f in facts.values()})), clips)

@@ -1,0 +1,129 @@
+"""Audit a protocol or a split file against a corpus, and stop a training on a split that leaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from deiii.data.audit.audit import Audit, Prints, audit_parts, audit_split
+from deiii.data.audit.lists import SUFFIXES, read_lists
+from deiii.data.audit.names import Facts, corpus_of_names, facts_of_clip
+from deiii.data.cache.identity import find_corpus
+from deiii.data.cache.index import CacheError
+from deiii.data.config.schema import Config, SplitConfig
+from deiii.data.corpora.clips import Corpus, CorpusError
+from deiii.data.corpora.protocol import PARTS, Protocol, SplitError, load_protocol, match_clips
+from deiii.data.corpora.scan import scan
+from deiii.data.corpora.splits import Split, make_split, number_of_folds
+from deiii.data.loader.feature_set import FeatureSet
+
+MOST_FOLDS = 100
+
+
+def audit(source: str, config: Config, fold: int | None = None) -> Iterator[tuple[int, Audit]]:
+    """Audit every fold of a split.
+
+    Args:
+        source: the name of a protocol that comes with deiii, a protocol's YAML, a ``split.json`` of a run, or
+            a folder or table of lists as `deiii splits import` reads it.
+        config: names the corpus; clips are compared by sound and face if it is preprocessed with these
+            settings, and by name otherwise.
+        fold: one fold, counted from 0; all where not given.
+
+    Yields:
+        The fold and what was found.
+
+    Raises:
+        SplitError, CorpusError: the split or the corpus cannot be read.
+    """
+    split = Split.load(source) if source.endswith("split.json") else None
+    protocol = None if split is not None else _load(source)
+    corpus, features = _corpus(config, protocol)
+    prints = Prints.of(features) if features is not None else None
+    name = config.corpus.name
+    if split is not None:
+        split.check(corpus)
+        by_id = {clip.id: clip for clip in corpus.clips}
+        parts = {part: [facts_of_clip(by_id[i], name) for i in getattr(split, part)] for part in PARTS}
+        yield split.fold, audit_parts(parts, prints)
+        return
+    if protocol is None:
+        raise SplitError(f"{source} is no protocol")
+    settings = replace(config.split, protocol=source, leaks="allow")
+    count = len(protocol.parts) or number_of_folds(corpus, settings)
+    if fold is not None and not 0 <= fold < count:
+        raise SplitError(f"--fold {fold}: {protocol.name} has the folds 0 to {count - 1}")
+    for number in range(min(count, MOST_FOLDS)) if fold is None else [fold]:
+        own = _parts(protocol, corpus, replace(settings, fold=number), name)
+        missing = _missing(protocol, number, own)
+        found = audit_parts(own, prints)
+        yield number, Audit(found.findings, (*found.looked, *missing))
+
+
+def check_foreign(split: Split, features: FeatureSet, config: Config) -> str:
+    """Audit a split before a training; returns the findings as text, empty for deiii's own protocols.
+
+    Raises:
+        SplitError: it leaks, and ``split.leaks`` is ``refuse``.
+    """
+    name = features.corpus.protocol if config.split.protocol == "auto" else config.split.protocol
+    if not load_protocol(name).foreign:
+        return ""
+    found = audit_split(split, features, config.corpus.name)
+    if found.leaks and config.split.leaks != "allow":
+        raise SplitError(
+            f"the split {split.protocol} leaks, so nothing was trained:\n{found.text()}\n"
+            "To train on it as it is, set split.leaks=allow"
+        )
+    return found.text()
+
+
+def _load(source: str) -> Protocol:
+    path = Path(source)
+    if path.is_dir() or path.suffix.lower() in SUFFIXES and path.is_file():
+        return read_lists(path)
+    return load_protocol(source)
+
+
+def _parts(
+    protocol: Protocol, corpus: Corpus, settings: SplitConfig, name: str
+) -> Mapping[str, Sequence[Facts]]:
+    """The clips of the parts; of lists as they are, before any validation speakers are drawn."""
+    if protocol.foreign:
+        listed = match_clips(corpus, protocol, settings.fold)
+        return {part: [facts_of_clip(clip, name) for clip in clips] for part, clips in listed.items()}
+    split = make_split(corpus, settings)
+    by_id = {clip.id: clip for clip in corpus.clips}
+    return {part: [facts_of_clip(by_id[i], name) for i in getattr(split, part)] for part in PARTS}
+
+
+def _missing(protocol: Protocol, fold: int, parts: Mapping[str, Sequence[Facts]]) -> list[str]:
+    if not protocol.foreign:
+        return []
+    listed = sum(len(names) for names in protocol.parts[fold].values())
+    found = sum(len(clips) for clips in parts.values())
+    return [f"{listed - found} of {listed} listed names have no clip in the corpus"] if found < listed else []
+
+
+def _corpus(config: Config, protocol: Protocol | None) -> tuple[Corpus, FeatureSet | None]:
+    """The corpus with its features, the corpus alone, or one made of the names in the lists."""
+    try:
+        features = FeatureSet.open(config)
+        return features.corpus, features
+    except (CacheError, CorpusError):
+        pass
+    try:
+        return find_corpus(config), None
+    except (CacheError, CorpusError):
+        pass
+    try:
+        return scan(config.corpus), None
+    except CorpusError as error:
+        made = corpus_of_names(protocol, config.corpus.name) if protocol is not None else None
+        if made is None:
+            raise CorpusError(
+                f"{error}. Without the corpus, an audit needs lists of clips whose names tell the speaker "
+                "(crema_d, ravdess, msp_improv)"
+            ) from None
+        return made, None

@@ -1,0 +1,108 @@
+"""Commands on splits: read foreign lists into a protocol, list protocols, audit a split."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.config.words import add_command, add_settings, read_settings
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Add the commands on splits to ``deiii``'s parser."""
+    _add_splits(commands)
+    _add_audit(commands)
+
+
+def _add_splits(commands: argparse._SubParsersAction) -> None:
+    sub = add_command(
+        commands,
+        "splits",
+        _splits,
+        help="list split protocols; import one that others published",
+        description="list prints the protocols that come with deiii, with their sources. import reads lists "
+        "of file names (train, val, test; CSV, text, JSON or JSON Lines; a folder or one table with a column "
+        "that names the part) into a protocol in YAML, for split.protocol=FILE. Audit it before you train.",
+        examples=["splits list", "splits import EmoBox/data/cremad --out cremad-emobox.yaml"],
+    )
+    sub.add_argument("what", choices=("list", "import"), metavar="list|import", help="what to do")
+    sub.add_argument("lists", nargs="?", metavar="FOLDER|FILE", help="the lists to import")
+    sub.add_argument("--out", metavar="YAML", help="file to write (default: the lists' name with .yaml)")
+    sub.add_argument("--name", help="name of the protocol (default: that of the file to write)")
+
+
+def _add_audit(commands: argparse._SubParsersAction) -> None:
+    sub = add_command(
+        commands,
+        "audit",
+        _audit,
+        help="find what the parts of a split share",
+        description="Compare training, validation and test part of every fold of a split: clips, takes, "
+        "speakers and sentences by name, recordings by sound and by the face's movement where the corpus is "
+        "preprocessed, shares of classes and sexes; say what each finding does to a result. The exit status "
+        "is 1 if there is a leak.",
+        examples=[
+            "audit crema_d-5fold --corpus crema_d corpus.root=/data/CREMA-D",
+            "audit EmoBox/data/cremad --corpus crema_d",
+            "audit runs/latest/split.json --corpus table corpus.root=/clips",
+        ],
+    )
+    sub.add_argument(
+        "split",
+        metavar="SPLIT",
+        help="name of a protocol, its YAML, a run's split.json, or a folder or table of lists",
+    )
+    add_settings(sub)
+    sub.add_argument("--corpus", metavar="CONFIG", help="config of the corpus that the split is of")
+    sub.add_argument("--fold", type=int, metavar="N", help="one fold, counted from 0 (default: all)")
+    sub.add_argument("--json", metavar="FILE", help="also write the findings as JSON")
+
+
+def _splits(args: argparse.Namespace) -> int:
+    from deiii.data.audit.lists import read_lists, write_protocol
+    from deiii.data.corpora.protocol import load_protocol, protocol_names
+
+    if args.what == "list":
+        for name in protocol_names():
+            protocol = load_protocol(name)
+            print(f"{name}: {protocol.about}")
+            if protocol.source:
+                print(f"    source: {protocol.source['repository']} at {protocol.source['commit'][:12]}")
+            if protocol.known_for:
+                print(f"    known for: {protocol.known_for}")
+        return 0
+    if not args.lists:
+        raise ConfigError("name the folder or file of the lists: deiii splits import FOLDER")
+    out = Path(args.out or f"{Path(args.lists).resolve().stem}.yaml")
+    if out.suffix not in (".yaml", ".yml"):
+        raise ConfigError(f"--out {out}: a protocol is a .yaml file")
+    if out.exists():
+        raise ConfigError(f"{out} exists; name another file with --out, or remove it")
+    protocol = read_lists(args.lists, args.name or out.stem)
+    write_protocol(out, protocol)
+    for number, parts in enumerate(protocol.parts):
+        print(f"fold {number}: {', '.join(f'{part} {len(names)}' for part, names in parts.items())} clips")
+    if protocol.validation != "given":
+        print("the lists have no validation part; its speakers will be drawn from the training part")
+    print(f"{out}: {protocol.about}; next: deiii audit {out} --corpus CONFIG, then split.protocol={out}")
+    return 0
+
+
+def _audit(args: argparse.Namespace) -> int:
+    from deiii.data.audit.run import audit
+    from deiii.data.tools.atomic_files import write_json
+
+    config = read_settings([*([args.corpus] if args.corpus else []), *args.settings])
+    tree: list[dict[str, object]] = []
+    leaks = 0
+    for fold, found in audit(args.split, config, args.fold):
+        print(f"fold {fold}")
+        print("\n".join(f"  {line}" for line in found.text().splitlines()))
+        leaks += len(found.leaks)
+        for f in found.findings:
+            about = {"fold": fold, "kind": f.kind, "count": f.count, "leak": f.leak}
+            tree.append({**about, "text": f.text, "effect": f.effect})
+    if args.json:
+        write_json(args.json, tree)
+    return 1 if leaks else 0

@@ -1,0 +1,176 @@
+"""The audit finds each kind of leak and no other; EmoBox's CREMA-D fold shares 91 of 91 actors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deiii.data.audit.audit import Prints, audit_parts
+from deiii.data.audit.fingerprints import face_print, sound_likeness, sound_print
+from deiii.data.audit.names import Facts, corpus_of_names, facts_of
+from deiii.data.audit.run import audit
+from deiii.data.config.load import load_config
+from deiii.data.corpora.protocol import SplitError
+from tests.helpers.caches import KEYS, make_cache
+
+
+def facts(*rows) -> list[Facts]:
+    return [Facts(i, i, speaker, sentence, label, sex) for i, speaker, sentence, label, sex in rows]
+
+
+A = facts(("1", "anna", "S1", "sad", "female"), ("2", "ben", "S2", "happy", "male"))
+B = facts(("3", "carl", "S3", "sad", "male"), ("4", "dora", "S4", "happy", "female"))
+
+
+def kinds(found) -> list[str]:
+    return [finding.kind for finding in found.findings]
+
+
+def test_a_clean_split_has_no_finding():
+    assert kinds(audit_parts({"train": A, "test": B})) == []
+    assert "no leak found" in audit_parts({"train": A, "test": B}).text()
+
+
+def test_each_leak_is_named():
+    assert kinds(audit_parts({"train": A, "val": B, "test": B})) == ["equal"]
+    speaker = facts(("5", "anna", "S9", "sad", "female"), ("6", "emil", "S9", "happy", "male"))
+    (found,) = audit_parts({"train": A, "test": speaker}).findings
+    assert (found.kind, found.count, found.leak) == ("speakers", 1, True)
+    assert "1 of 2 speakers of test are in train too: anna" in found.text
+    both = [A[0], B[1]]
+    assert kinds(audit_parts({"train": A, "test": both})) == ["clips", "speakers", "sentences", "one sex"]
+    take = [facts_of("03-01-06-01-02-01-12.wav", "ravdess")]
+    other = [facts_of("Actor_12/01-01-06-01-02-01-12.mp4", "ravdess")]
+    assert "takes" in kinds(audit_parts({"train": take, "test": other}))
+
+
+def test_notes_are_no_leaks():
+    train = facts(*((str(i), f"s{i}", "S1", "sad" if i < 8 else "happy", "female") for i in range(10)))
+    test = facts(*((str(i), f"s{i}", "S1", "angry" if i == 10 else "happy", "male") for i in range(10, 20)))
+    found = audit_parts({"train": train, "test": test})
+    assert kinds(found) == ["sentences", "unseen", "classes", "one sex"]
+    assert not found.leaks
+    assert "sad has 0%, in train 80%" in found.text()
+
+
+@given(st.lists(st.sampled_from("abcdef"), min_size=2, max_size=30), st.data())
+def test_the_number_of_shared_speakers_is_right(speakers, data):
+    clips = [Facts(str(i), str(i), s) for i, s in enumerate(speakers)]
+    side = data.draw(st.lists(st.booleans(), min_size=len(clips), max_size=len(clips)))
+    parts = {
+        "train": [c for c, t in zip(clips, side, strict=True) if t],
+        "test": [c for c, t in zip(clips, side, strict=True) if not t],
+    }
+    shared = {c.speaker for c in parts["train"]} & {c.speaker for c in parts["test"]}
+    found = {f.kind: f.count for f in audit_parts(parts).findings}
+    assert found.get("speakers", 0) == len(shared)
+
+
+def test_the_published_crema_d_fold_shares_all_actors():
+    ((fold, found),) = audit("crema_d-emobox", load_config("crema_d", ["corpus.root=/nowhere"]))
+    assert fold == 0
+    (leak,) = found.leaks
+    assert (leak.kind, leak.count) == ("speakers", 91)
+    assert "91 of 91 speakers" in leak.text
+
+
+def test_names_without_a_speaker_need_the_corpus():
+    from deiii.data.corpora.protocol import Protocol
+
+    lists = Protocol("p", "", "clips", parts=({"train": ("a",), "test": ("b",)},))
+    assert corpus_of_names(lists, "crema_d") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "corpus", "speaker", "sentence", "sex"),
+    [
+        ("x/1001_DFA_ANG_XX.flv", "crema_d", "1001", "DFA", ""),
+        ("01-01-06-01-02-01-12.mp4", "ravdess", "actor-12", "02", "female"),
+        ("MSP-IMPROV-S01A-F06-P-FM02_aligned", "msp_improv", "F06", "S01", "female"),
+        ("whatever.wav", "table", "", "", ""),
+    ],
+)
+def test_facts_in_names(name, corpus, speaker, sentence, sex):
+    found = facts_of(name, corpus)
+    assert (found.speaker, found.sentence, found.sex) == (speaker, sentence, sex)
+
+
+def melody(seed: int, hops: int = 250) -> np.ndarray:
+    """A log-mel spectrogram that changes as speech does: syllables with formants."""
+    rng = np.random.default_rng(seed)
+    steps = np.repeat(rng.normal(-35, 12, (hops // 10, 40)), 10, axis=0)
+    return steps.astype(np.float32)
+
+
+def of(logmel: np.ndarray):
+    return sound_print(logmel, np.arange(len(logmel)) * 0.01)
+
+
+@given(st.integers(0, 50), st.integers(-20, 20), st.floats(-15, 15))
+def test_one_sound_is_found_at_any_shift_level_and_colour(seed, shift, level):
+    whole = melody(seed)
+    rng = np.random.default_rng(seed)
+    other = whole + level + rng.normal(0, 1, 40)[None] + rng.normal(0, 1, whole.shape)
+    cut = other[max(0, shift) :] if shift >= 0 else np.vstack([np.repeat(other[:1], -shift, axis=0), other])
+    assert sound_likeness(of(whole), of(cut)) > 0.95
+
+
+@given(st.integers(0, 50))
+def test_two_sounds_are_not(seed):
+    assert sound_likeness(of(melody(seed)), of(melody(seed + 100))) < 0.8
+
+
+def test_silence_and_still_faces_have_no_print():
+    assert of(np.full((300, 40), -80.0)) is None
+    assert of(melody(0)[:20]) is None
+    frames = np.full((50, 24, 24, 3), 128, np.uint8)
+    assert face_print(frames, np.ones(50, bool)) is None
+    assert face_print(frames, np.zeros(50, bool)) is None
+
+
+def test_recordings_under_other_names_are_leaks():
+    sound, other = of(melody(1)), of(melody(2))
+    prints = Prints({"1": sound, "2": other, "3": sound}, {})
+    (found,) = audit_parts({"train": A, "test": B}, prints).leaks
+    assert (found.kind, found.count) == ("sound", 1)
+    assert "1 = 3" in found.text
+
+
+def test_folds_of_a_cached_corpus(tmp_path, monkeypatch):
+    config = make_cache(tmp_path, [6] * 16, [30] * 16)
+    monkeypatch.setattr("deiii.data.loader.feature_set.stage_keys", lambda config: KEYS)
+    found = list(audit("speakers", config))
+    assert [fold for fold, _ in found] == [0, 1, 2, 3]
+    assert not any(one.leaks for _, one in found)
+    assert any("compared by sound" in line for line in found[0][1].looked)
+    with pytest.raises(SplitError, match="--fold 9"):
+        list(audit("speakers", config, 9))
+
+
+def test_ravdess_takes_are_found_by_sound(test_data):
+    """01 and 03 of one code, and two files of actor 07 that are equal sample by sample."""
+    from deiii.pipeline.extract import run_stages
+
+    config = load_config("ravdess_audio")
+    speech = test_data / "media/ravdess_speech_16k"
+    files = {
+        "video": test_data / "media/ravdess_video/01-01-01-01-01-01-01.mp4",
+        "video2": test_data / "media/ravdess_video/01-01-08-02-02-02-01.mp4",
+        "sound": speech / "03-01-01-01-01-01-01.flac",
+        "sound2": speech / "03-01-08-02-02-02-01.flac",
+        "other take": speech / "03-01-01-01-01-02-01.flac",
+        "happy 1": speech / "03-01-03-01-02-01-07.flac",
+        "happy 2": speech / "03-01-03-01-02-02-07.flac",
+    }
+    prints = {}
+    for name, file in files.items():
+        arrays = run_stages(file, config, ["logmel"])["logmel"].arrays
+        prints[name] = sound_print(arrays["logmel"], arrays["time"])
+    train = [Facts(name, name, f"speaker of {name}") for name in ("video", "video2", "happy 1")]
+    test = [Facts(name, name, f"speaker of {name}") for name in ("sound", "sound2", "other take", "happy 2")]
+    (found,) = audit_parts({"train": train, "test": test}, Prints(prints)).leaks
+    assert found.kind == "sound" and found.count == 3
+    for pair in ("video = sound", "video2 = sound2", "happy 1 = happy 2"):
+        assert pair in found.text

@@ -1,0 +1,137 @@
+"""Foreign lists: every published form gives the same protocol; what cannot be read is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from deiii.data.audit.lists import fold_of, part_of, read_lists, write_protocol
+from deiii.data.corpora.protocol import SplitError, load_protocol
+
+TRAIN, VAL, TEST = ["a-1", "a-2", "b-1"], ["c-1"], ["d-1", "d-2"]
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def plain(names, separator=" "):
+    return "".join(f"/data/x/{name}.wav{separator}3\n" for name in names)
+
+
+def headed(names):
+    return "label,FileName\n" + "".join(f"sad,{name}.wav\n" for name in names)
+
+
+def jsonl(names):
+    return "".join(json.dumps({"key": f"set-{n}", "wav": f"a/{n}.wav", "emo": "x"}) + "\n" for n in names)
+
+
+def by_key(names):
+    return json.dumps({f"set-{n}": {"wav": f"a/{n}.wav"} for n in names})
+
+
+FORMS = {
+    "csv with blanks": ("{part}.csv", plain),
+    "csv with commas": ("{part}.csv", lambda names: plain(names, ",")),
+    "csv with semicolons": ("my_{part}_list.csv", lambda names: plain(names, ";")),
+    "tsv": ("{part}.tsv", lambda names: plain(names, "\t")),
+    "text": ("{part}.txt", lambda names: "\n".join(names)),
+    "header": ("split_{part}.csv", headed),
+    "json lines": ("{part}/data.jsonl", jsonl),
+    "json of objects": ("{part}.json", by_key),
+    "json of names": ("{part}.json", json.dumps),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("words", [("train", "val", "test"), ("training", "dev", "testing")])
+def test_a_list_for_each_part(tmp_path, form, words):
+    name, text = FORMS[form]
+    for word, names in zip(words, (TRAIN, VAL, TEST), strict=True):
+        write(tmp_path / "lists" / name.format(part=word), text(names))
+    found = read_lists(tmp_path / "lists")
+    assert found.validation == "given" and found.kind == "clips"
+    short = [
+        [c.split("/")[-1].removesuffix(".wav") for c in found.parts[0][p]] for p in ("train", "val", "test")
+    ]
+    assert short == [TRAIN, VAL, TEST]
+    write_protocol(tmp_path / "p.yaml", found)
+    assert load_protocol(str(tmp_path / "p.yaml")) == found
+
+
+def test_folds_in_folders_and_in_names(tmp_path):
+    for fold in (1, 2, 10):
+        write(tmp_path / f"a/fold_{fold}/train.csv", plain([f"t{fold}"]))
+        write(tmp_path / f"a/fold_{fold}/test.csv", plain([f"s{fold}"]))
+        write(tmp_path / f"b/x_train_fold{fold}.csv", plain([f"t{fold}"]))
+        write(tmp_path / f"b/x_test_fold{fold}.csv", plain([f"s{fold}"]))
+    for folder in "ab":
+        found = read_lists(tmp_path / folder)
+        assert [fold["test"][0][-6:] for fold in found.parts] == ["s1.wav", "s2.wav", "10.wav"]
+        assert found.validation == "speakers"
+
+
+def test_a_table_with_a_column_for_the_part(tmp_path):
+    rows = [(n, p) for names, p in ((TRAIN, "Train"), (VAL, "Development"), (TEST, "Test")) for n in names]
+    text = "FileName,angry,Split_Set\n" + "".join(f"{n}.wav,0.5,{p}\n" for n, p in rows)
+    for fold in (1, 2):
+        write(tmp_path / f"lists/labels_consensus_{fold}.csv", text)
+    found = read_lists(tmp_path / "lists")
+    assert len(found.parts) == 2
+    assert found.parts[1]["val"] == ("c-1.wav",)
+    write(tmp_path / "one.csv", text)
+    assert read_lists(tmp_path / "one.csv").parts == found.parts[:1]
+
+
+def test_a_column_for_the_fold(tmp_path):
+    write(tmp_path / "all.csv", "path,split,fold\na,train,0\nb,test,0\nb,train,1\na,test,1\n")
+    assert [fold["test"] for fold in read_lists(tmp_path / "all.csv").parts] == [("b",), ("a",)]
+
+
+def test_two_forms_of_one_list_agree_or_are_refused(tmp_path):
+    write(tmp_path / "l/fold_1/train.json", by_key(TRAIN))
+    write(tmp_path / "l/fold_1/train.jsonl", jsonl(TRAIN))
+    write(tmp_path / "l/fold_1/test.jsonl", jsonl(TEST))
+    assert len(read_lists(tmp_path / "l").parts) == 1
+    write(tmp_path / "l/fold_1/train.json", by_key(TRAIN[:2]))
+    with pytest.raises(SplitError, match=r"train\.json and .*train\.jsonl list different clips"):
+        read_lists(tmp_path / "l")
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "has no lists"),
+        ({"readme.txt": "hello"}, "1 lists .* name a part"),
+        ({"train.csv": "a\n"}, "no test part"),
+        ({"train.csv": "a\n", "test.csv": ""}, "no test part"),
+        ({"train.json": "{", "test.csv": "a\n"}, "train.json cannot be read as a list"),
+        ({"train.json": "[[1]]", "test.csv": "a\n"}, "neither a name nor an object"),
+        ({"train.json": "3", "test.csv": "a\n"}, "neither a list nor an object"),
+    ],
+)
+def test_what_is_no_split_is_refused(tmp_path, files, message):
+    (tmp_path / "l").mkdir()
+    for name, text in files.items():
+        write(tmp_path / "l" / name, text)
+    with pytest.raises(SplitError, match=message):
+        read_lists(tmp_path / "l")
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("train.csv", "train"), ("x_Test_fold_1.jsonl", "test"), ("dev-2.txt", "val"), ("contest.csv", None)],
+)
+def test_names_of_parts(name, part):
+    assert part_of(name) == part
+
+
+@pytest.mark.parametrize(
+    ("path", "fold"),
+    [("fold_1/train.csv", 1), ("a/split03/test.csv", 3), ("label_consensus_5.csv", 5), ("train.csv", None)],
+)
+def test_numbers_of_folds(path, fold):
+    assert fold_of(path) == fold
