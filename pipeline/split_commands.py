@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from deiii.data.command_line.door import NOTHING_DONE
+from deiii.data.command_line.numbers import whole_number
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import add_command, add_settings, read_settings
 
@@ -24,6 +26,7 @@ def _add_splits(commands: argparse._SubParsersAction) -> None:
         description="list prints the protocols that come with deiii, with their sources. import reads lists "
         "of file names (train, val, test; CSV, text, JSON or JSON Lines; a folder or one table with a column "
         "that names the part) into a protocol in YAML, for split.protocol=FILE. Audit it before you train.",
+        when_stopped=NOTHING_DONE,
         examples=["splits list", "splits import EmoBox/data/cremad --out cremad-emobox.yaml"],
     )
     sub.add_argument("what", choices=("list", "import"), metavar="list|import", help="what to do")
@@ -42,6 +45,7 @@ def _add_audit(commands: argparse._SubParsersAction) -> None:
         "speakers and sentences by name, recordings by sound and by the face's movement where the corpus is "
         "preprocessed, shares of classes and sexes; say what each finding does to a result. The exit status "
         "is 1 if there is a leak.",
+        when_stopped=NOTHING_DONE,
         examples=[
             "audit crema_d-5fold --corpus crema_d corpus.root=/data/CREMA-D",
             "audit EmoBox/data/cremad --corpus crema_d",
@@ -55,7 +59,9 @@ def _add_audit(commands: argparse._SubParsersAction) -> None:
     )
     add_settings(sub)
     sub.add_argument("--corpus", metavar="CONFIG", help="config of the corpus that the split is of")
-    sub.add_argument("--fold", type=int, metavar="N", help="one fold, counted from 0 (default: all)")
+    sub.add_argument(
+        "--fold", type=whole_number(0, 10_000), metavar="N", help="one fold, counted from 0 (default: all)"
+    )
     sub.add_argument("--json", metavar="FILE", help="also write the findings as JSON")
 
 

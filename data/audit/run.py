@@ -18,7 +18,7 @@ from deiii.data.corpora.scan import scan
 from deiii.data.corpora.splits import Split, make_split, number_of_folds
 from deiii.data.loader.feature_set import FeatureSet
 
-MOST_FOLDS = 100
+MOST_FOLDS = 10_000
 
 
 def audit(source: str, config: Config, fold: int | None = None) -> Iterator[tuple[int, Audit]]:
