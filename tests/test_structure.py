@@ -136,9 +136,10 @@ ORDER = {
         "commands",
     ],
     "model/network": [
-        "audio_encoders extra_encoders positions streams time_match visual_encoders",
+        "audio_encoders positions streams time_match visual_encoders",
         "attention hide_streams",
-        "conformer",
+        "conformer heads",
+        "extra_encoders",
         "fusion",
         "deiii",
         "task",

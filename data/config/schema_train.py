@@ -171,6 +171,18 @@ class ModelConfig:
         "Further stages that the network reads beside, or instead of, video frames, flow and audio; they "
         "must be in stages too.",
     )
+    join: str = opt(
+        "separate",
+        "Where the rows of the stages in model.extra enter: a Conformer of their own, whose steps join their "
+        "modality before IFE (separate); the Conformer of their modality, in the order of the media clock "
+        "(conformer); or as conformer, with video rows as tokens beside the frames in OV (fusion).",
+        choices=("separate", "conformer", "fusion"),
+    )
+    pool: str = opt(
+        "attention",
+        "Pooling over time in the heads: attentive mean, or attentive mean and standard deviation.",
+        choices=("attention", "statistics"),
+    )
     encoders: list[str] = opt(
         [],
         "Encoders of installed packages to use instead of the network's own, each as stage:encoder, e.g. "

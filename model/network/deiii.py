@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,35 +20,16 @@ from deiii.data.config.schema import ModelConfig
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.loader.batch import Batch
 from deiii.model.distributed.layers import Dropout, RankAware
-from deiii.model.network.attention import AttentivePool
 from deiii.model.network.audio_encoders import AudioEncoder, DeepAudioEncoder
 from deiii.model.network.conformer import Conformer
-from deiii.model.network.extra_encoders import RowEncoder, check_encoders, package_encoder
+from deiii.model.network.extra_encoders import RowEncoder, check_encoders, interleave, package_encoder
 from deiii.model.network.fusion import InterModal, VisualFusion
-from deiii.model.network.positions import ClockRotary, Rotation
+from deiii.model.network.heads import Encoded, Head, Scores, Stream
+from deiii.model.network.positions import ClockRotary
 from deiii.model.network.time_match import Matches, TimeMatch
 from deiii.model.network.visual_encoders import ImageEncoder, ResNetEncoder, only_valid, times_taken
 
 HOPS_PER_STEP = 4  # log-mel hops per step of the audio encoders
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Outputs of one head.
-
-    Attributes:
-        logits: float32 [B,C], or ``None`` where no classes are predicted.
-        attributes: float32 [B,A] within the corpus's ranges, or ``None`` where none are predicted.
-        present: bool [B], whether the clip has what this head reads.
-    """
-
-    logits: Tensor | None
-    attributes: Tensor | None
-    present: Tensor
-
-    def __repr__(self) -> str:
-        shapes = {n: None if x is None else list(x.shape) for n, x in vars(self).items()}
-        return f"Scores({', '.join(f'{name}={shape}' for name, shape in shapes.items())})"
 
 
 @dataclass(frozen=True)
@@ -73,22 +53,6 @@ class Outputs:
         return {name: scores for name, scores in named.items() if scores is not None}
 
 
-class Encoded(NamedTuple):
-    """One modality after its encoder: features [B,T,D], mask bool [B,T], times float32 [B,T] in s."""
-
-    features: Tensor
-    mask: Tensor
-    time: Tensor
-
-
-class Stream(NamedTuple):
-    """One modality after its Conformer: features [B,T,D], mask bool [B,T], rotations of the steps."""
-
-    features: Tensor
-    mask: Tensor
-    rotation: Rotation | None
-
-
 class DEIII(RankAware, nn.Module):
     """DE-III for face crops, optical flow and log-mel spectrograms, or for some of them.
 
@@ -99,8 +63,8 @@ class DEIII(RankAware, nn.Module):
         n_mels: mel bands of the log-mel input.
         ranges: lowest and highest value of each attribute; [-1, 1] where not given.
         imagenet: path of the weights that a ``config.imagenet`` trunk starts from; ``None`` for random ones.
-        extra: the stages of ``config.extra`` (`deiii.data.cache.stages.extra_inputs`). Each is encoded, goes
-            through a Conformer of its own and joins the steps of its modality, at its own times.
+        extra: the stages of ``config.extra`` (`deiii.data.cache.stages.extra_inputs`). Each is encoded and
+            joins the steps of its modality at its own times, where ``config.join`` says.
 
     Raises:
         ConfigError: the settings contradict each other, or leave nothing to read or to predict.
@@ -126,19 +90,26 @@ class DEIII(RankAware, nn.Module):
         if ranges is None:
             ranges = [(-1.0, 1.0)] * n_attributes
         width, heads = config.width, config.heads
-        visual, audio = config.video or config.flow, config.audio
         of_modality = {m: [x.name for x in extra if x.modality == m] for m in ("video", "audio")}
+        # The stages whose rows are encoder outputs of their modality like any other.
+        inside = of_modality if config.join != "separate" else {"video": [], "audio": []}
+        as_tokens = inside["video"] if config.join == "fusion" else []
+        visual, audio = config.video or config.flow or bool(as_tokens), config.audio
         modalities = (visual or bool(of_modality["video"])) + (audio or bool(of_modality["audio"]))
         self.config = config
+        self.as_tokens = as_tokens
+        self.among_steps = {m: [n for n in names if n not in as_tokens] for m, names in inside.items()}
+        self.beside = {m: [n for n in names if n not in inside[m]] for m, names in of_modality.items()}
         # The order of these lines decides the initial weights of a seed and the numbers of the parameters in
         # the optimiser's state: a new part goes to the end.
         self.frame_encoder = _frame_encoder(config, imagenet)
         self.flow_encoder = _flow_encoder(config)
-        self.fusion = _fusion(config) if visual else None
+        self.fusion = _fusion(config, len(as_tokens)) if visual else None
         self.audio_encoder = _audio_encoder(config, n_mels)
         self.drop = Dropout(config.dropout)
-        self.v_conformer = _conformer(config) if config.conformer and visual else None
-        self.a_conformer = _conformer(config) if config.conformer and audio else None
+        own = {"video": visual or inside["video"], "audio": audio or inside["audio"]}
+        self.v_conformer = _conformer(config) if config.conformer and own["video"] else None
+        self.a_conformer = _conformer(config) if config.conformer and own["audio"] else None
         ife_blocks = config.ife_blocks if config.ife and modalities == 2 else 0
         self.ife = nn.ModuleList(InterModal(width, heads, config.dropout) for _ in range(ife_blocks))
         self.rotary = ClockRotary(width // heads) if config.conformer or ife_blocks else None
@@ -148,9 +119,14 @@ class DEIII(RankAware, nn.Module):
         self.video_head = Head(config, 1, n_classes, ranges) if own_heads else None
         self.audio_head = Head(config, 1, n_classes, ranges) if own_heads else None
         self.time_match = TimeMatch(width) if config.time_match and visual and audio else None
-        self.of_modality = of_modality
         self.extra_encoders = nn.ModuleDict({x.name: _extra_encoder(config, x) for x in extra})
-        self.extra_conformers = nn.ModuleDict({x.name: _conformer(config) for x in extra if config.conformer})
+        self.extra_conformers = nn.ModuleDict(
+            {
+                x.name: _conformer(config)
+                for x in extra
+                if config.conformer and x.name in self.beside[x.modality]
+            }
+        )
 
     def forward(self, batch: Batch) -> Outputs:
         """Return the outputs of every head.
@@ -162,10 +138,8 @@ class DEIII(RankAware, nn.Module):
         matches = None
         if self.time_match is not None and self.training and video is not None and audio is not None:
             matches = self.time_match(*video, *audio)
-        v = None if video is None else self._within(self.v_conformer, video)
-        a = None if audio is None else self._within(self.a_conformer, audio)
-        v = self._beside(v, self.of_modality["video"], batch)
-        a = self._beside(a, self.of_modality["audio"], batch)
+        v = self._modality("video", self.v_conformer, video, batch)
+        a = self._modality("audio", self.a_conformer, audio, batch)
         # The heads of one modality read it before IFE, so that it can stand alone.
         video_scores = self.video_head([v]) if self.video_head is not None else None
         audio_scores = self.audio_head([a]) if self.audio_head is not None else None
@@ -179,9 +153,12 @@ class DEIII(RankAware, nn.Module):
         if self.fusion is None:
             return None
         v_mask, o_mask = batch.video_mask, batch.flow_mask
-        v = o = None
+        v = o = tokens = None
         if self.frame_encoder is not None:
             v = self._encode_images(self.frame_encoder, batch.frames, v_mask)
+        if self.as_tokens:
+            v, tokens = self._add_tokens(v, v_mask, batch)
+            v_mask = tokens.any(dim=2)
         if self.flow_encoder is not None:
             o = self._encode_images(self.flow_encoder, batch.flow * self.config.flow_scale, o_mask)
         if v is None:
@@ -190,7 +167,21 @@ class DEIII(RankAware, nn.Module):
             mask = v_mask
         else:
             mask = v_mask | o_mask
-        return Encoded(self.drop(self.fusion(v, o, v_mask, o_mask)), mask, batch.video_time)
+        return Encoded(self.drop(self.fusion(v, o, v_mask, o_mask, tokens)), mask, batch.video_time)
+
+    def _add_tokens(self, v_BTPD: Tensor | None, v_mask: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Append the vectors of pretrained encoders to the frame tokens of their step.
+
+        Returns:
+            the tokens [B,T,P,D] and the mask of each, bool [B,T,P].
+        """
+        tokens = [] if v_BTPD is None else [v_BTPD]
+        masks = [] if v_BTPD is None else [v_mask[..., None].expand(v_BTPD.shape[:3])]
+        for name in self.as_tokens:
+            extra = batch.extra[name]
+            tokens.append(self.extra_encoders[name](extra.values, extra.mask)[:, :, None])
+            masks.append(extra.mask[..., None])
+        return torch.cat(tokens, dim=2), torch.cat(masks, dim=2)
 
     def _encode_images(self, encoder: nn.Module, images: Tensor, mask_BT: Tensor) -> Tensor:
         """Encode images [B,T,C,S,S] as tokens [B,T,P,D]; what masked images hold has no effect."""
@@ -211,32 +202,39 @@ class DEIII(RankAware, nn.Module):
         features = self.drop(self.audio_encoder(batch.logmel, batch.audio_mask))
         return Encoded(features, batch.audio_mask[:, ::HOPS_PER_STEP], batch.audio_time[:, ::HOPS_PER_STEP])
 
-    def _within(self, conformer: nn.Module | None, encoded: Encoded) -> Stream:
-        """Intra-modal interaction: apply the modality's own Conformer."""
-        x, mask, time = encoded
-        rotation = None if self.rotary is None else self.rotary(time.masked_fill(~mask, 0.0))
-        return Stream(x if conformer is None else conformer(x, mask, rotation), mask, rotation)
+    def _modality(
+        self, modality: str, conformer: nn.Module | None, encoded: Encoded | None, batch: Batch
+    ) -> Stream | None:
+        """Apply the Conformer of a modality and add its extra streams; ``None`` where it has no input.
 
-    def _beside(self, stream: Stream | None, names: Sequence[str], batch: Batch) -> Stream | None:
-        """Append the steps of a modality's extra streams to its own, which may be missing.
-
-        Attention and pooling do not depend on the order of steps, so that every row keeps its own time on
-        the media clock and no stream is resampled to another one's rate.
+        Every row keeps its own time on the media clock: no stream is resampled to another one's rate.
         """
-        streams = [] if stream is None else [stream]
-        for name in names:
-            extra = batch.extra[name]
-            features = self.drop(self.extra_encoders[name](extra.values, extra.mask))
-            conformer = self.extra_conformers[name] if name in self.extra_conformers else None
-            streams.append(self._within(conformer, Encoded(features, extra.mask, extra.time)))
+        parts = [] if encoded is None else [encoded]
+        parts += [self._encode_extra(name, batch) for name in self.among_steps[modality]]
+        streams = [self._within(conformer, interleave(parts))] if parts else []
+        for name in self.beside[modality]:
+            own = self.extra_conformers[name] if name in self.extra_conformers else None
+            streams.append(self._within(own, self._encode_extra(name, batch)))
         if len(streams) < 2:
             return streams[0] if streams else None
+        # Attention and pooling do not depend on the order of steps.
         rotations = [s.rotation for s in streams if s.rotation is not None]
         rotation = None
         if rotations:
             rotation = (torch.cat([r[0] for r in rotations], 2), torch.cat([r[1] for r in rotations], 2))
         features = torch.cat([s.features for s in streams], dim=1)
         return Stream(features, torch.cat([s.mask for s in streams], dim=1), rotation)
+
+    def _encode_extra(self, name: str, batch: Batch) -> Encoded:
+        """Encode the rows of a stage of ``model.extra``."""
+        extra = batch.extra[name]
+        return Encoded(self.drop(self.extra_encoders[name](extra.values, extra.mask)), extra.mask, extra.time)
+
+    def _within(self, conformer: nn.Module | None, encoded: Encoded) -> Stream:
+        """Intra-modal interaction: apply a Conformer over the steps of one stream."""
+        x, mask, time = encoded
+        rotation = None if self.rotary is None else self.rotary(time.masked_fill(~mask, 0.0))
+        return Stream(x if conformer is None else conformer(x, mask, rotation), mask, rotation)
 
     def _between(self, video: Stream, audio: Stream) -> tuple[Stream, Stream]:
         """Inter-modal interaction: apply the IFE blocks."""
@@ -269,9 +267,17 @@ def _extra_encoder(config: ModelConfig, extra: ExtraInput) -> nn.Module:
     return RowEncoder(extra.shape, config.width) if own is None else own
 
 
-def _fusion(config: ModelConfig) -> VisualFusion:
-    attention = config.ov == "attention"
-    return VisualFusion(config.width, config.heads, config.dropout, config.video, config.flow, attention)
+def _fusion(config: ModelConfig, vectors: int) -> VisualFusion:
+    """OV of the frame encoder's tokens, of ``vectors`` vectors a step beside or instead of them, and flow."""
+    return VisualFusion(
+        config.width,
+        config.heads,
+        config.dropout,
+        frames=config.video or vectors > 0,
+        flow=config.flow,
+        attention=config.ov == "attention",
+        one_token=not config.video and vectors == 1,
+    )
 
 
 def _audio_encoder(config: ModelConfig, n_mels: int) -> nn.Module | None:
@@ -286,44 +292,6 @@ def _audio_encoder(config: ModelConfig, n_mels: int) -> nn.Module | None:
 
 def _conformer(config: ModelConfig) -> Conformer:
     return Conformer(config.width, config.blocks, config.heads, config.conv_kernel, config.dropout)
-
-
-class Head(nn.Module):
-    """Masked attentive pooling of one or two modalities, then classes and bounded attributes.
-
-    A modality that a clip lacks is pooled to zero; modality dropout trains the head for that case.
-
-    Args:
-        config: widths.
-        streams: number of modalities.
-        n_classes: C; zero for none.
-        ranges: the lowest and the highest value of each of the A attributes.
-    """
-
-    ranges: Tensor  # float32 [A,2]
-
-    def __init__(
-        self, config: ModelConfig, streams: int, n_classes: int, ranges: Sequence[tuple[float, float]]
-    ):
-        super().__init__()
-        width = config.width
-        self.pools = nn.ModuleList(AttentivePool(width, config.heads) for _ in range(streams))
-        self.mix = nn.Sequential(nn.Linear(streams * width, width), nn.SiLU(), Dropout(config.dropout))
-        self.classes = nn.Linear(width, n_classes) if n_classes else None
-        self.attributes = nn.Linear(width, len(ranges)) if ranges else None
-        self.register_buffer("ranges", torch.tensor(ranges, dtype=torch.float32).reshape(-1, 2))
-
-    def forward(self, streams: Sequence[Stream]) -> Scores:
-        """Return the head's outputs for the modalities, in the order of the pools."""
-        pooled = [pool(s.features, s.mask) for pool, s in zip(self.pools, streams, strict=True)]
-        present = torch.stack([s.mask.any(dim=1) for s in streams]).any(dim=0)
-        x = self.mix(torch.cat(pooled, dim=-1))
-        logits = None if self.classes is None else self.classes(x).float()
-        attributes = None
-        if self.attributes is not None:
-            low, high = self.ranges.unbind(dim=1)
-            attributes = low + (high - low) * self.attributes(x).float().sigmoid()
-        return Scores(logits, attributes, present)
 
 
 def _check(config: ModelConfig, extra: Sequence[ExtraInput], n_classes: int, n_attributes: int) -> None:

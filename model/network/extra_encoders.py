@@ -5,7 +5,7 @@ Axes: B clips, R rows of a stage, K layers, F features of a row, D width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from deiii.data.config.plugins import ENCODERS, installed, load_plugin
 from deiii.data.config.schema import ModelConfig
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.model.network.heads import Encoded
 
 Factory = Callable[[tuple[int, ...], ModelConfig], nn.Module]
 
@@ -44,6 +45,25 @@ class RowEncoder(nn.Module):
         if self.layers is not None:
             x = torch.einsum("brkf,k->brf", x, self.layers.softmax(dim=0).to(x.dtype))
         return self.project(self.norm(x))
+
+
+def interleave(streams: Sequence[Encoded]) -> Encoded:
+    """Merge the steps of several streams into one, in the order of the media clock.
+
+    A Conformer over the merged steps then sees at each instant what all streams hold there, whatever their
+    rates. Masked steps go to the end, where they are padding; at equal times the first stream comes first.
+
+    >>> mask, time = torch.ones(2, 5, dtype=torch.bool), torch.arange(5.0).expand(2, 5)
+    >>> steps = Encoded(torch.zeros(2, 5, 8), mask, time)
+    >>> interleave([steps, steps]).time[0, :4].tolist()
+    [0.0, 0.0, 1.0, 1.0]
+    """
+    if len(streams) == 1:
+        return streams[0]
+    features, mask, time = (torch.cat(part, dim=1) for part in zip(*streams, strict=True))
+    order = time.masked_fill(~mask, torch.inf).argsort(dim=1, stable=True)
+    features = features.gather(1, order[..., None].expand(-1, -1, features.shape[2]))
+    return Encoded(features, mask.gather(1, order), time.gather(1, order))
 
 
 def package_encoder(config: ModelConfig, stage: str, shape: tuple[int, ...]) -> nn.Module | None:

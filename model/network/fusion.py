@@ -18,7 +18,8 @@ class VisualFusion(nn.Module):
 
     With ``attention``, frame tokens first attend to the flow tokens of their step and flow tokens to the
     frame tokens (OV); without, both are only pooled and concatenated. Either input may be switched off, or be
-    missing at a step; it then adds nothing there.
+    missing at a step; it then adds nothing there. Frame tokens are those of the frame encoder, of the vectors
+    of pretrained encoders that enter here (``model.join=fusion``), or of both.
 
     Args:
         width: D.
@@ -26,49 +27,92 @@ class VisualFusion(nn.Module):
         dropout: of the attention weights.
         frames, flow: the inputs that are on.
         attention: whether to use OV attention.
+        one_token: whether a step has a single frame token, so that nothing is to be weighed among them.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float, frames: bool, flow: bool, attention: bool):
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        dropout: float,
+        frames: bool,
+        flow: bool,
+        attention: bool,
+        one_token: bool = False,
+    ):
         super().__init__()
-        self.v_pool = AttentivePool(width, heads) if frames else None
+        v_pool = OnlyToken(width) if one_token else AttentivePool(width, heads)
+        self.v_pool = v_pool if frames else None
         self.o_pool = AttentivePool(width, heads) if flow else None
-        self.cross = PairAttention(width, heads, dropout) if frames and flow and attention else None
+        crossed = frames and flow and attention
+        self.cross = PairAttention(width, heads, dropout, one_token) if crossed else None
         self.project = nn.Linear(width * (frames + flow), width)
         self.norm = nn.LayerNorm(width)
 
     def forward(
-        self, v_BTPD: Tensor | None, o_BTPD: Tensor | None, v_mask_BT: Tensor, o_mask_BT: Tensor
+        self,
+        v_BTPD: Tensor | None,
+        o_BTPD: Tensor | None,
+        v_mask_BT: Tensor,
+        o_mask_BT: Tensor,
+        tokens_BTP: Tensor | None = None,
     ) -> Tensor:
-        """Fuse tokens (``None`` where switched off) with their masks, bool, to features [B,T,D]."""
+        """Fuse tokens (``None`` where switched off) with their masks, bool, to features [B,T,D].
+
+        ``tokens_BTP`` masks single frame tokens; ``v_mask_BT`` must be true where any of a step's is.
+        """
         steps = v_mask_BT.shape
+        tokens = None if tokens_BTP is None else tokens_BTP.flatten(0, 1)
         v_ok, o_ok = v_mask_BT.flatten(), o_mask_BT.flatten()
         v, o = (None if x is None else x.flatten(0, 1) for x in (v_BTPD, o_BTPD))
         if self.cross is not None:
-            v, o = self.cross(v, o, v_ok, o_ok)
+            v, o = self.cross(v, o, v_ok, o_ok, tokens)
         pooled = []
         if self.v_pool is not None:
-            pooled.append(self.v_pool(v).masked_fill(~v_ok[:, None], 0.0))
+            pooled.append(self.v_pool(v, tokens).masked_fill(~v_ok[:, None], 0.0))
         if self.o_pool is not None:
             pooled.append(self.o_pool(o).masked_fill(~o_ok[:, None], 0.0))
         return self.norm(self.project(torch.cat(pooled, dim=-1))).unflatten(0, steps)
 
 
-class PairAttention(nn.Module):
-    """v' = v + MHA(LN v; LN o, LN o) and o' = o + MHA(LN o; LN v, LN v), both from the values before."""
+class OnlyToken(nn.Module):
+    """Layer normalisation in place of pooling where each step has one token; [N,1,D] to [N,D]."""
 
-    def __init__(self, width: int, heads: int, dropout: float):
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x_N1D: Tensor, mask_N1: Tensor | None = None) -> Tensor:
+        x_ND = self.norm(x_N1D.squeeze(1))
+        return x_ND if mask_N1 is None else x_ND * mask_N1
+
+
+class PairAttention(nn.Module):
+    """v' = v + MHA(LN v; LN o, LN o) and o' = o + MHA(LN o; LN v, LN v), both from the values before.
+
+    Attention to a single token has no weights to choose, so ``one_token`` leaves its value projection of it.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float, one_token: bool = False):
         super().__init__()
         self.v_norm, self.o_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.v_from_o = Attention(width, heads, dropout)
-        self.o_from_v = Attention(width, heads, dropout)
+        self.one_token = one_token
+        self.o_from_v = nn.Linear(width, width, bias=False) if one_token else Attention(width, heads, dropout)
         start_small(self.v_from_o.out)
-        start_small(self.o_from_v.out)
+        start_small(self.o_from_v if isinstance(self.o_from_v, nn.Linear) else self.o_from_v.out)
 
-    def forward(self, v_NPD: Tensor, o_NPD: Tensor, v_ok: Tensor, o_ok: Tensor) -> tuple[Tensor, Tensor]:
-        """Return new tokens; where ``v_ok`` or ``o_ok``, bool [N], is false, that input adds nothing."""
+    def forward(
+        self, v_NPD: Tensor, o_NPD: Tensor, v_ok: Tensor, o_ok: Tensor, v_tokens_NP: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return new tokens; where ``v_ok`` or ``o_ok``, bool [N], is false, that input adds nothing.
+
+        Nor do frame tokens for which ``v_tokens_NP``, bool [N,P], is false.
+        """
         v, o = self.v_norm(v_NPD), self.o_norm(o_NPD)
         to_v = self.v_from_o(v, o).masked_fill(~o_ok[:, None, None], 0.0)
-        to_o = self.o_from_v(o, v).masked_fill(~v_ok[:, None, None], 0.0)
+        from_v = self.o_from_v(v) if self.one_token else self.o_from_v(o, v, v_tokens_NP)
+        to_o = from_v.masked_fill(~v_ok[:, None, None], 0.0)
         return v_NPD + to_v, o_NPD + to_o
 
 

@@ -41,6 +41,32 @@ SWITCHES = {
     "extra video beside audio, no conformer": {
         "extra": ["appearance"], "video": False, "flow": False, "conformer": False,
     },
+    "statistics pooling": {"pool": "statistics", "extra": ["speech"]},
+}  # fmt: skip
+# Encoders beside the trained ones, instead of them, and alone, at each place where they can enter.
+INPUTS = {
+    "beside": {},
+    "instead of log-mel": {"audio": False},
+    "instead of frames": {"video": False},
+    "instead of frames and flow": {"video": False, "flow": False},
+    "instead of all": {"video": False, "flow": False, "audio": False},
+}
+BOTH = ["speech", "appearance"]
+SWITCHES |= {
+    f"{name}, {join}{'' if conformer else ', no conformer'}": {
+        **inputs, "extra": BOTH, "join": join, "conformer": conformer
+    }
+    for name, inputs in INPUTS.items()
+    for join in ("conformer", "fusion")
+    for conformer in (True, False)
+} | {
+    "fusion by concatenation": {"extra": BOTH, "join": "fusion", "ov": "concat", "pool": "statistics"},
+    "speech in the Conformer of audio alone": {
+        "extra": ["speech"], "join": "conformer", "video": False, "flow": False,
+    },
+    "appearance tokens alone": {
+        "extra": ["appearance"], "join": "fusion", "video": False, "flow": False, "audio": False,
+    },
 }  # fmt: skip
 
 

@@ -7,12 +7,17 @@ from importlib.metadata import EntryPoint
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from deiii.data.cache.stages import stages
 from deiii.data.config import plugins
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.model.network.attention import StatisticsPool
 from deiii.model.network.deiii import DEIII
+from deiii.model.network.extra_encoders import interleave
+from deiii.model.network.heads import Encoded
 from deiii.model.network.hide_streams import hidden_together, hide, random_hide
 from tests.helpers.extra_stages import APPEARANCE, EXTRA, SPEECH
 from tests.helpers.model_helpers import CLASSES, MELS, random_batch, small_config
@@ -33,15 +38,17 @@ def make(names: list[str], **changes) -> DEIII:
 
 @pytest.mark.parametrize("name", ["speech", "appearance"])
 @pytest.mark.parametrize("conformer", [True, False])
-def test_order_and_time_matter(name, conformer):
-    model, batch = make([name], conformer=conformer), random_batch(extra=True)
+@pytest.mark.parametrize("join", ["separate", "conformer", "fusion"])
+def test_order_and_time_matter(name, conformer, join):
+    model, batch = make([name], conformer=conformer, join=join), random_batch(extra=True)
     for p in model.parameters():  # away from the start, where branches and gates are small
         p.data += 0.3 * torch.randn_like(p)
     x, before = batch.extra[name], model(batch)
     head = "audio" if name == "speech" else "video"
     reversed_order = replace(x, values=x.values.flip(1))
     later = replace(x, time=x.time + 0.2)
-    for changed in (reversed_order, later):
+    # Tokens in OV belong to their video step, and have its time.
+    for changed in (reversed_order,) if (name, join) == ("appearance", "fusion") else (reversed_order, later):
         after = model(replace(batch, extra={**batch.extra, name: changed}))
         assert (after.fused.logits - before.fused.logits).abs().amax(1).min() > 1e-5
         if conformer and changed is reversed_order:
@@ -50,8 +57,10 @@ def test_order_and_time_matter(name, conformer):
 
 
 @pytest.mark.parametrize("name", ["speech", "appearance"])
-def test_stream_stays_in_its_modality_and_can_be_hidden(name):
-    model, batch, other = make([name]), random_batch(extra=True), random_batch(extra=True, seed=5)
+@pytest.mark.parametrize("join", ["separate", "conformer", "fusion"])
+def test_stream_stays_in_its_modality_and_can_be_hidden(name, join):
+    model = make([name], join=join)
+    batch, other = random_batch(extra=True), random_batch(extra=True, seed=5)
     before = model(batch)
     own, foreign = ("audio", "video") if name == "speech" else ("video", "audio")
     after = model(replace(batch, extra={**batch.extra, name: other.extra[name]}))
@@ -116,3 +125,45 @@ def test_a_package_adds_an_encoder(monkeypatch):
         make(["appearance"], encoders=["appearance:tripled"])
     with pytest.raises(ConfigError, match="the network reads faces, flow, logmel"):
         make([], encoders=["appearance:doubled"])
+
+
+@given(st.integers(1, 4), st.lists(st.integers(1, 6), min_size=2, max_size=3), st.integers(0, 1000))
+def test_steps_are_merged_in_the_order_of_the_clock(clips, lengths, seed):
+    """Against a sort of Python tuples, clip by clip."""
+    random = torch.Generator().manual_seed(seed)
+    streams = [
+        Encoded(
+            torch.randn(clips, n, 3, generator=random),
+            torch.rand(clips, n, generator=random) < 0.7,
+            torch.randint(4, (clips, n), generator=random).float(),
+        )
+        for n in lengths
+    ]
+    merged = interleave(streams)
+    assert merged.mask.sum() == sum(int(s.mask.sum()) for s in streams)
+    for clip in range(clips):
+        rows = [
+            (float(s.time[clip, i]), place, i)
+            for place, s in enumerate(streams)
+            for i in range(s.mask.shape[1])
+            if s.mask[clip, i]
+        ]
+        expected = [streams[place].features[clip, i] for _, place, i in sorted(rows)]
+        valid = torch.arange(sum(lengths)) < len(rows)
+        assert torch.equal(merged.mask[clip], valid)
+        assert torch.equal(merged.features[clip][valid], torch.stack(expected) if rows else torch.zeros(0, 3))
+
+
+def test_statistics_pool_equals_weighted_moments():
+    torch.manual_seed(0)
+    pool, x = StatisticsPool(8, 2), torch.randn(3, 5, 8)
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 0, 1, 0, 0], [0, 0, 0, 0, 0]]).bool()
+    pooled = pool(x, mask)
+    normal = nn.functional.layer_norm(x, (8,), pool.norm.weight, pool.norm.bias)
+    for clip in (0, 1):
+        kept = normal[clip, mask[clip]]
+        weight = (kept @ pool.score.weight.T).softmax(dim=0).repeat_interleave(4, dim=1)
+        mean = (weight * kept).sum(dim=0)
+        deviation = ((weight * kept.square()).sum(dim=0) - mean.square() + pool.LEAST_VARIANCE).sqrt()
+        torch.testing.assert_close(pooled[clip], torch.cat((mean, deviation)), rtol=1e-4, atol=1e-4)
+    assert not pooled[2].any()

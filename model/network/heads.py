@@ -1,0 +1,94 @@
+"""The heads of the network: masked pooling of one or two modalities, then classes and bounded attributes.
+
+Axes: B clips, T steps, C classes, A attributes, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from deiii.data.config.schema import ModelConfig
+from deiii.model.distributed.layers import Dropout
+from deiii.model.network.attention import AttentivePool, StatisticsPool
+from deiii.model.network.positions import Rotation
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Outputs of one head.
+
+    Attributes:
+        logits: float32 [B,C], or ``None`` where no classes are predicted.
+        attributes: float32 [B,A] within the corpus's ranges, or ``None`` where none are predicted.
+        present: bool [B], whether the clip has what this head reads.
+    """
+
+    logits: Tensor | None
+    attributes: Tensor | None
+    present: Tensor
+
+    def __repr__(self) -> str:
+        shapes = {n: None if x is None else list(x.shape) for n, x in vars(self).items()}
+        return f"Scores({', '.join(f'{name}={shape}' for name, shape in shapes.items())})"
+
+
+class Encoded(NamedTuple):
+    """One modality after its encoder: features [B,T,D], mask bool [B,T], times float32 [B,T] in s."""
+
+    features: Tensor
+    mask: Tensor
+    time: Tensor
+
+
+class Stream(NamedTuple):
+    """One modality after its Conformer: features [B,T,D], mask bool [B,T], rotations of the steps."""
+
+    features: Tensor
+    mask: Tensor
+    rotation: Rotation | None
+
+
+class Head(nn.Module):
+    """Masked pooling of one or two modalities (``config.pool``), then classes and bounded attributes.
+
+    A modality that a clip lacks is pooled to zero; modality dropout trains the head for that case.
+
+    Args:
+        config: widths.
+        streams: number of modalities.
+        n_classes: C; zero for none.
+        ranges: the lowest and the highest value of each of the A attributes.
+    """
+
+    ranges: Tensor  # float32 [A,2]
+
+    def __init__(
+        self, config: ModelConfig, streams: int, n_classes: int, ranges: Sequence[tuple[float, float]]
+    ):
+        super().__init__()
+        width = config.width
+        statistics = config.pool == "statistics"
+        pool = StatisticsPool if statistics else AttentivePool
+        self.pools = nn.ModuleList(pool(width, config.heads) for _ in range(streams))
+        pooled = streams * width * (2 if statistics else 1)
+        self.mix = nn.Sequential(nn.Linear(pooled, width), nn.SiLU(), Dropout(config.dropout))
+        self.classes = nn.Linear(width, n_classes) if n_classes else None
+        self.attributes = nn.Linear(width, len(ranges)) if ranges else None
+        self.register_buffer("ranges", torch.tensor(ranges, dtype=torch.float32).reshape(-1, 2))
+
+    def forward(self, streams: Sequence[Stream]) -> Scores:
+        """Return the head's outputs for the modalities, in the order of the pools."""
+        pooled = [pool(s.features, s.mask) for pool, s in zip(self.pools, streams, strict=True)]
+        present = torch.stack([s.mask.any(dim=1) for s in streams]).any(dim=0)
+        x = self.mix(torch.cat(pooled, dim=-1))
+        logits = None if self.classes is None else self.classes(x).float()
+        attributes = None
+        if self.attributes is not None:
+            low, high = self.ranges.unbind(dim=1)
+            attributes = low + (high - low) * self.attributes(x).float().sigmoid()
+        return Scores(logits, attributes, present)
