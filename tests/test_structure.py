@@ -41,7 +41,7 @@ ORDER = {
     "data/config": [
         "plugins schema_fields strict_yaml suggest",
         "schema_encoders schema_preprocess schema_train",
-        "schema",
+        "schema streams",
         "keys",
         "load",
         "words",

@@ -21,6 +21,7 @@ from deiii.data.config.keys import all_keys, expand_home, mapping_keys, text_key
 from deiii.data.config.plugins import STAGES, installed, load_plugin
 from deiii.data.config.schema import Config
 from deiii.data.config.schema_fields import describe_range, in_range
+from deiii.data.config.streams import expand_lists
 from deiii.data.config.strict_yaml import (
     ConfigError,
     parse_override,
@@ -274,6 +275,7 @@ def _merge(base: Any, tree: dict, source: str) -> Any:
     for key in _mapping_keys():
         _check_mapping(key, tree, source)
     refuse_references(tree, source)
+    tree = expand_lists(tree, list(base.model.extra), source)
     try:
         return OmegaConf.merge(base, OmegaConf.create(tree))
     except ConfigKeyError as error:

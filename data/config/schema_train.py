@@ -145,9 +145,15 @@ class ModelConfig:
     flow_scale: float = opt(
         0.5, "Factor that flow in px is multiplied by before its encoder.", above=0, high=1000
     )
-    video: bool = opt(True, "Use video frames.")
+    video: bool = opt(
+        True,
+        "Use video frames. A list says all video inputs at once: [frames,flow,appearance] sets video, flow "
+        "and extra.",
+    )
     flow: bool = opt(True, "Use optical flow.")
-    audio: bool = opt(True, "Use audio.")
+    audio: bool = opt(
+        True, "Use log-mel. A list says all audio inputs at once: [logmel,speech] sets audio and extra."
+    )
     ov: str = opt(
         "attention",
         "Fusion of frames and flow: attention between them, or concatenation.",
@@ -178,10 +184,23 @@ class ModelConfig:
         "(conformer); or as conformer, with video rows as tokens beside the frames in OV (fusion).",
         choices=("separate", "conformer", "fusion"),
     )
+    standardise: bool = opt(
+        False,
+        "Standardise every feature of the stages in model.extra by its mean and deviation over the training "
+        "clips.",
+    )
     pool: str = opt(
         "attention",
-        "Pooling over time in the heads: attentive mean, or attentive mean and standard deviation.",
+        "Pooling over time in the heads: a mean with learned weights, or mean and standard deviation.",
         choices=("attention", "statistics"),
+    )
+    head: str = opt(
+        "hidden",
+        "What follows the pooling: a hidden layer, or nothing but the linear outputs.",
+        choices=("hidden", "linear"),
+    )
+    head_dropout: float | None = opt(
+        None, "Dropout rate before the outputs of the heads; if empty, model.dropout.", low=0, below=1
     )
     encoders: list[str] = opt(
         [],

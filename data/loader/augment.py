@@ -14,7 +14,7 @@ import torch
 
 from deiii.data.cache.stages import FACES, FLOW, LOGMEL
 from deiii.data.config.schema import LoaderConfig
-from deiii.data.loader.augment_audio import DB_CENTRE, DB_SCALE, SOUND_DRAWS, warp, warps
+from deiii.data.loader.augment_audio import DB_CENTRE, DB_SCALE, SOUND_DRAWS, SpeakerLevels, warp, warps
 from deiii.data.loader.augment_video import Crop, batched, one_pass
 from deiii.data.loader.batch import Batch, ClipInfo, ExtraStream, StoredBatch, StoredExtra
 from deiii.data.loader.gather import DRAWS
@@ -35,6 +35,7 @@ class Augment:
         resident: large fields on the device, by stage, which the batch's ``frame_at``, ``hop_at`` and
             ``at`` of extra streams then point into.
         levels: offset and scale of each row's mel bands (`deiii.data.loader.augment_audio.level_table`).
+        by_speaker: by extra stream, what standardises it.
     """
 
     def __init__(
@@ -43,11 +44,13 @@ class Augment:
         training: bool,
         resident: Mapping[str, torch.Tensor] | None = None,
         levels: tuple[torch.Tensor, torch.Tensor] | None = None,
+        by_speaker: Mapping[str, SpeakerLevels] | None = None,
     ):
         self.config = config
         self.training = training
         self.resident = resident or {}
         self.levels = levels
+        self.by_speaker = by_speaker or {}
 
     def __call__(self, c: StoredBatch) -> Batch:
         frames, flow, logmel = c.frames, c.flow, c.logmel
@@ -67,15 +70,17 @@ class Augment:
             flow=flow,
             **self._audio(logmel, c),
             **{n: getattr(c, n).clone() for n in CARRIED},
-            extra={name: self._extra(name, stream) for name, stream in c.extra.items()},
+            extra={name: self._extra(name, stream, c.index) for name, stream in c.extra.items()},
         )
 
-    def _extra(self, name: str, stream: ExtraStream) -> ExtraStream:
+    def _extra(self, name: str, stream: ExtraStream, index: torch.Tensor) -> ExtraStream:
         """An extra stream as float32; it is not augmented."""
         values = stream.values
         if name in self.resident and isinstance(stream, StoredExtra):
             values = _rows(self.resident[name], stream.at)
         values = values.to(torch.float32, copy=True)
+        if name in self.by_speaker:
+            values = self.by_speaker[name].apply(values, index)
         return ExtraStream(values=values, time=stream.time.clone(), mask=stream.mask.clone())
 
     def _corner(self, draws: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:

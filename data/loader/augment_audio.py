@@ -1,9 +1,11 @@
-"""Normalise log-mel by clip or speaker, and warp its time and mel axes in training.
+"""Normalise log-mel by clip or speaker, other stages by speaker, and warp log-mel in training.
 
-Axes: B clips, L log-mel hops, M mel bands, N rows of the feature set.
+Axes: B clips, L log-mel hops, M mel bands, N rows of the feature set, S speakers.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ import torch.nn.functional as F
 from deiii.data.cache.stages import LOGMEL
 from deiii.data.config.schema import LoaderConfig
 from deiii.data.loader.feature_set import FeatureSet
-from deiii.data.loader.stage_arrays import Levels, band_levels
+from deiii.data.loader.stage_arrays import LEAST_DEVIATION, Levels, band_levels, valid_rows
 
 SOUND_DRAWS = 5  # random numbers: tempo, shift, warp, gain, and the begin of a clip that is cut
 DB_CENTRE = -40.0  # dB that becomes 0 without normalisation
@@ -51,6 +53,46 @@ def level_table(features: FeatureSet, how: str) -> tuple[torch.Tensor, torch.Ten
         if how == "speaker":
             scale[rows] = deviation
     return torch.from_numpy(offset), torch.from_numpy(scale)
+
+
+@dataclass
+class SpeakerLevels:
+    """What standardises the rows of a stage of ``model.extra`` by speaker.
+
+    Attributes:
+        speaker: int64 [N], number of each clip's speaker.
+        offset, scale: float32 [S,...], mean and deviation of the speaker's rows.
+    """
+
+    speaker: torch.Tensor
+    offset: torch.Tensor
+    scale: torch.Tensor
+
+    def to(self, device: torch.device) -> SpeakerLevels:
+        return SpeakerLevels(*(x.to(device) for x in (self.speaker, self.offset, self.scale)))
+
+    def apply(self, values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Standardise rows [B,R,...] of the clips ``index``, int64 [B]."""
+        speaker = self.speaker[index.clamp_min(0)]
+        return (values - self.offset[speaker][:, None]) / self.scale[speaker][:, None]
+
+
+def speaker_levels(features: FeatureSet, stage: str) -> SpeakerLevels:
+    """The levels of a stage's rows over all clips of each speaker, without their labels."""
+    stream = features.streams[stage]
+    groups: dict[str, list[int]] = {}
+    for row, clip in enumerate(features.clips):
+        groups.setdefault(clip.speaker, []).append(row)
+    number = torch.zeros(len(features), dtype=torch.int64)
+    offset = torch.zeros(len(groups), *stream.shape)
+    scale = torch.ones_like(offset)
+    for speaker, rows in enumerate(groups.values()):
+        number[rows] = speaker
+        clips = valid_rows(stream, rows)
+        if clips:
+            mean, deviation = band_levels(clips, LEAST_DEVIATION)
+            offset[speaker], scale[speaker] = torch.from_numpy(mean), torch.from_numpy(deviation)
+    return SpeakerLevels(number, offset, scale)
 
 
 def rows_of(levels: Levels, count: int) -> tuple[torch.Tensor, torch.Tensor]:

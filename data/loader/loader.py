@@ -22,7 +22,13 @@ import torch
 from deiii.data.cache.stages import LOGMEL, ExtraInput
 from deiii.data.config.schema import LoaderConfig
 from deiii.data.loader.augment import Augment
-from deiii.data.loader.augment_audio import Levels, level_table, rows_of
+from deiii.data.loader.augment_audio import (
+    Levels,
+    SpeakerLevels,
+    level_table,
+    rows_of,
+    speaker_levels,
+)
 from deiii.data.loader.batch import Batch, StoredBatch, slab_bytes, slab_fields
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.gather import Gather, Sampled
@@ -129,15 +135,27 @@ class Loader:
             for stage, held in self.gather.held.items()
             if isinstance(held.array, torch.Tensor)
         }
-        table = None
-        if audio and LOGMEL.name in features.streams:
-            table = (
-                level_table(features, config.normalise) if levels is None else rows_of(levels, len(features))
-            )
-        if table is not None:
-            table = (table[0].to(self.device), table[1].to(self.device))
-        self.augment = Augment(config, training, resident, table)
+        self.augment = Augment(
+            config, training, resident, self._band_table(audio, levels), self._by_speaker()
+        )
         self._slots: list[Slot] = []
+
+    def _band_table(self, audio: bool, levels: Levels | None) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Offset and scale of the mel bands of each clip, on the device of the batches."""
+        if not audio or LOGMEL.name not in self.features.streams:
+            return None
+        if levels is None:
+            table = level_table(self.features, self.config.normalise)
+        else:
+            table = rows_of(levels, len(self.features))
+        return None if table is None else (table[0].to(self.device), table[1].to(self.device))
+
+    def _by_speaker(self) -> dict[str, SpeakerLevels]:
+        """What standardises the further stages by speaker, on the device of the batches."""
+        if self.config.normalise != "speaker":
+            return {}
+        names = [x.name for x in self.gather.extra if x.name in self.features.streams]
+        return {name: speaker_levels(self.features, name).to(self.device) for name in names}
 
     def __len__(self) -> int:
         """Number of batches in an epoch on this rank."""

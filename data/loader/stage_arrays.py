@@ -19,6 +19,7 @@ from deiii.data.loader.mapped_files import Maps
 
 Levels = tuple[np.ndarray, np.ndarray]  # mean and deviation of the mel bands, float64 [M] in dB
 LEAST_DB = 1.0  # smallest deviation in dB that a band is divided by, so that a constant band stays small
+LEAST_DEVIATION = 1e-3  # the same for the features of pretrained encoders
 
 
 @dataclass
@@ -174,16 +175,16 @@ class Stream:
         return loaded
 
 
-def band_levels(clips: Sequence[np.ndarray]) -> Levels:
+def band_levels(clips: Sequence[np.ndarray], least: float = LEAST_DB) -> Levels:
     """Mean and standard deviation of the mel bands over all hops of some clips.
 
     Args:
         clips: log-mel of each clip, [L,M] in dB; at least one hop in all.
 
     Returns:
-        float64 [M] each, in dB; the deviation is at least `LEAST_DB`.
+        float64 [M] each, in dB; the deviation is at least ``least``.
     """
-    total = np.zeros(clips[0].shape[1])
+    total = np.zeros(clips[0].shape[1:])
     squares = np.zeros_like(total)
     count = 0
     for clip in clips:
@@ -192,4 +193,18 @@ def band_levels(clips: Sequence[np.ndarray]) -> Levels:
         squares = squares + (values**2).sum(0)
         count += len(values)
     mean = total / count
-    return mean, np.maximum(LEAST_DB, np.sqrt(np.maximum(0.0, squares / count - mean**2)))
+    return mean, np.maximum(least, np.sqrt(np.maximum(0.0, squares / count - mean**2)))
+
+
+def valid_rows(stream: Stream, clips: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+    """The rows of a stage of some clips, without those that hold nothing; clips without any are left out."""
+    first = stream.first
+    valid = stream.small("valid") if "valid" in stream.spec.small else None
+    found = []
+    for clip in clips:
+        values = stream.main(int(clip)) if stream.length[clip] else np.zeros((0, *stream.shape), stream.dtype)
+        if valid is not None:
+            values = values[valid[first[clip] : first[clip] + len(values)]]
+        if len(values):
+            found.append(values)
+    return found

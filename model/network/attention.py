@@ -113,26 +113,22 @@ class AttentivePool(nn.Module):
     def forward(self, x_BSD: Tensor, mask_BS: Tensor | None = None) -> Tensor:
         """Pool [B,S,D] with an optional mask, bool [B,S], to [B,D]."""
         x_BSD = self.norm(x_BSD)
-        weight_BSH1 = self._weights(x_BSD, mask_BS)
-        pooled = (weight_BSH1 * x_BSD.unflatten(-1, (self.heads, -1))).sum(dim=1).flatten(1)
-        return pooled if mask_BS is None else pooled * mask_BS.any(dim=1)[:, None]
-
-    def _weights(self, x_BSD: Tensor, mask_BS: Tensor | None) -> Tensor:
-        """Weights of the entries, [B,S,H,1]; those of a clip sum to one, masked ones are zero."""
         score_BSH = self.score(x_BSD).float()
         if mask_BS is not None:
             some = mask_BS.any(dim=1)[:, None]
             score_BSH = score_BSH.masked_fill(~(mask_BS | ~some)[:, :, None], float("-inf"))
-        return score_BSH.softmax(dim=1).to(x_BSD.dtype)[..., None]
+        weight_BSH = score_BSH.softmax(dim=1).to(x_BSD.dtype)
+        pooled = (weight_BSH[..., None] * x_BSD.unflatten(-1, (self.heads, -1))).sum(dim=1).flatten(1)
+        return pooled if mask_BS is None else pooled * some
 
 
-class StatisticsPool(AttentivePool):
-    """`AttentivePool` with the weighted standard deviation beside the weighted mean.
+class StatisticsPool(nn.Module):
+    """Mean and standard deviation over the last-but-one axis; every valid entry has the same weight.
 
-    How much a voice or a face varies carries emotion as its mean does. Source: attentive statistics pooling
-    (Okabe et al. 2018, Interspeech, arXiv 1803.10963).
+    How much a voice or a face varies carries emotion as its mean does. Source: the statistics pooling of
+    x-vectors (Snyder et al. 2018, ICASSP, doi 10.1109/ICASSP.2018.8461375).
 
-    >>> StatisticsPool(16, 2)(torch.zeros(3, 5, 16)).shape
+    >>> StatisticsPool()(torch.zeros(3, 5, 16)).shape
     torch.Size([3, 32])
     """
 
@@ -140,11 +136,12 @@ class StatisticsPool(AttentivePool):
 
     def forward(self, x_BSD: Tensor, mask_BS: Tensor | None = None) -> Tensor:
         """Pool [B,S,D] with an optional mask, bool [B,S], to [B,2D]; zero where all entries are masked."""
-        x_BSD = self.norm(x_BSD)
-        weight_BSH1 = self._weights(x_BSD, mask_BS)
-        x_BSHD = x_BSD.unflatten(-1, (self.heads, -1))
-        mean = (weight_BSH1 * x_BSHD).sum(dim=1)
-        variance = (weight_BSH1 * (x_BSHD - mean[:, None]).square()).sum(dim=1)
-        deviation = (variance + self.LEAST_VARIANCE).sqrt()
-        pooled = torch.cat((mean.flatten(1), deviation.flatten(1)), dim=1)
-        return pooled if mask_BS is None else pooled * mask_BS.any(dim=1)[:, None]
+        if mask_BS is None:
+            mask_BS = torch.ones(x_BSD.shape[:2], dtype=torch.bool, device=x_BSD.device)
+        valid = mask_BS[..., None]
+        count = valid.sum(dim=1).clamp_min(1)
+        x = x_BSD.float()
+        mean = torch.where(valid, x, 0.0).sum(dim=1) / count
+        variance = torch.where(valid, x - mean[:, None], 0.0).square().sum(dim=1) / count
+        pooled = torch.cat((mean, (variance + self.LEAST_VARIANCE).sqrt()), dim=1).to(x_BSD.dtype)
+        return pooled * valid.any(dim=1)

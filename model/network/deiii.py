@@ -264,7 +264,7 @@ def _flow_encoder(config: ModelConfig) -> nn.Module | None:
 
 def _extra_encoder(config: ModelConfig, extra: ExtraInput) -> nn.Module:
     own = package_encoder(config, extra.name, extra.shape)
-    return RowEncoder(extra.shape, config.width) if own is None else own
+    return RowEncoder(extra.shape, config.width, config.standardise) if own is None else own
 
 
 def _fusion(config: ModelConfig, vectors: int) -> VisualFusion:

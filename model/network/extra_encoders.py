@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from deiii.data.config.plugins import ENCODERS, installed, load_plugin
 from deiii.data.config.schema import ModelConfig
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.loader.stage_arrays import LEAST_DEVIATION, band_levels
 from deiii.model.network.heads import Encoded
 
 Factory = Callable[[tuple[int, ...], ModelConfig], nn.Module]
@@ -27,24 +29,43 @@ class RowEncoder(nn.Module):
     Args:
         shape: axes of a row: (F,) or (K,F).
         width: D.
+        standardise: first standardise every feature with the mean and the deviation that `fit` takes from
+            the training clips. Features of pretrained encoders differ in scale by orders of magnitude, and
+            layer normalisation alone leaves the largest to decide.
 
     >>> mask = torch.ones(2, 5, dtype=torch.bool)
     >>> RowEncoder((12, 768), 64)(torch.zeros(2, 5, 12, 768), mask).shape
     torch.Size([2, 5, 64])
     """
 
-    def __init__(self, shape: tuple[int, ...], width: int):
+    offset: Tensor  # float32 with the axes of a row
+    scale: Tensor
+
+    def __init__(self, shape: tuple[int, ...], width: int, standardise: bool = False):
         super().__init__()
+        self.standardise = standardise
+        if standardise:
+            self.register_buffer("offset", torch.zeros(shape))
+            self.register_buffer("scale", torch.ones(shape))
         self.layers = nn.Parameter(torch.zeros(shape[0])) if len(shape) == 2 else None
         self.norm = nn.LayerNorm(shape[-1])
         self.project = nn.Linear(shape[-1], width)
 
     def forward(self, values: Tensor, mask_BR: Tensor) -> Tensor:
         """[B,R,F] or [B,R,K,F] and the mask of valid rows to [B,R,D]; masked values have no effect."""
-        x = values.masked_fill(~mask_BR[(...,) + (None,) * (values.ndim - 2)], 0.0)
+        masked = ~mask_BR[(...,) + (None,) * (values.ndim - 2)]
+        x = (values - self.offset) / self.scale if self.standardise else values
+        x = x.masked_fill(masked, 0.0)
         if self.layers is not None:
             x = torch.einsum("brkf,k->brf", x, self.layers.softmax(dim=0).to(x.dtype))
         return self.project(self.norm(x))
+
+    def fit(self, rows: Sequence[np.ndarray]) -> None:
+        """Take mean and deviation of each feature from the rows of the training clips, [R,...] each."""
+        if self.standardise and len(rows):
+            mean, deviation = band_levels(rows, LEAST_DEVIATION)
+            self.offset.copy_(torch.from_numpy(mean))
+            self.scale.copy_(torch.from_numpy(deviation))
 
 
 def interleave(streams: Sequence[Encoded]) -> Encoded:

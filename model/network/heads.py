@@ -73,12 +73,18 @@ class Head(nn.Module):
         super().__init__()
         width = config.width
         statistics = config.pool == "statistics"
-        pool = StatisticsPool if statistics else AttentivePool
-        self.pools = nn.ModuleList(pool(width, config.heads) for _ in range(streams))
+        dropout = Dropout(config.dropout if config.head_dropout is None else config.head_dropout)
+        self.pools = nn.ModuleList(
+            StatisticsPool() if statistics else AttentivePool(width, config.heads) for _ in range(streams)
+        )
         pooled = streams * width * (2 if statistics else 1)
-        self.mix = nn.Sequential(nn.Linear(pooled, width), nn.SiLU(), Dropout(config.dropout))
-        self.classes = nn.Linear(width, n_classes) if n_classes else None
-        self.attributes = nn.Linear(width, len(ranges)) if ranges else None
+        if config.head == "hidden":
+            self.mix = nn.Sequential(nn.Linear(pooled, width), nn.SiLU(), dropout)
+            pooled = width
+        else:
+            self.mix = nn.Sequential(dropout)
+        self.classes = nn.Linear(pooled, n_classes) if n_classes else None
+        self.attributes = nn.Linear(pooled, len(ranges)) if ranges else None
         self.register_buffer("ranges", torch.tensor(ranges, dtype=torch.float32).reshape(-1, 2))
 
     def forward(self, streams: Sequence[Stream]) -> Scores:

@@ -23,11 +23,14 @@ from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.corpora.splits import make_split
 from deiii.data.encoders.statement import used_encoders
 from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.loader.stage_arrays import valid_rows
 from deiii.data.tools.os_errors import explain
 from deiii.data.tools.weights import RESNET18, digest, resolve
 from deiii.data.tools.writer_lock import writer_lock
 from deiii.model.distributed.devices import make_deterministic, seed_all
 from deiii.model.distributed.ranks import Ranks, joined
+from deiii.model.network.deiii import DEIII
+from deiii.model.network.extra_encoders import RowEncoder
 from deiii.model.network.task import Task
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.losses import inverse_frequency
@@ -137,7 +140,9 @@ def _train(
     ranks.check_same({"settings": result_settings(config), "data": info})
 
     seed_all(config.train.seed)
-    model = task.network(config, imagenet).to(device)
+    model = task.network(config, imagenet)
+    fit_encoders(model, features, rows["train"], config)
+    model = model.to(device)
     training = make_loader(features, rows["train"], config, device, True, ranks)
     validation = make_loader(features, rows["val"], config, device, False, ranks)
     weights = class_weights(features, rows["train"]) if config.train.class_weights and task.classes else None
@@ -151,6 +156,15 @@ def _train(
               f"validation clips; run folder {run.path}")  # fmt: skip
         print(f"data: {training.residency} ({training.why})")
     return Trainer(model, setup).fit(resume=resume, progress=progress)
+
+
+def fit_encoders(model: DEIII, features: FeatureSet, rows: np.ndarray, config: Config) -> None:
+    """Give the encoders of extra streams mean and deviation of the features of the training clips."""
+    if config.loader.normalise == "speaker":
+        return  # the loader standardises them already
+    for name, encoder in model.extra_encoders.items():
+        if isinstance(encoder, RowEncoder) and name in features.streams:
+            encoder.fit(valid_rows(features.streams[name], rows))
 
 
 def check_sizes(config: Config) -> None:

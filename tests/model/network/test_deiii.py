@@ -41,7 +41,9 @@ SWITCHES = {
     "extra video beside audio, no conformer": {
         "extra": ["appearance"], "video": False, "flow": False, "conformer": False,
     },
-    "statistics pooling": {"pool": "statistics", "extra": ["speech"]},
+    "statistics pooling": {"pool": "statistics", "extra": ["speech"], "standardise": True},
+    "statistics pooling, linear head": {"pool": "statistics", "head": "linear"},
+    "linear head of one modality": {"head": "linear", "head_dropout": 0.5, "video": False, "flow": False},
 }  # fmt: skip
 # Encoders beside the trained ones, instead of them, and alone, at each place where they can enter.
 INPUTS = {
