@@ -184,6 +184,11 @@ class ModelConfig:
         "(conformer); or as conformer, with video rows as tokens beside the frames in OV (fusion).",
         choices=("separate", "conformer", "fusion"),
     )
+    within_logmel: bool = opt(
+        False,
+        "Read rows of the audio stages in model.extra only within the times of log-mel, also where "
+        "model.audio is off: logmel.trim_db then leaves out silence at both ends of them too.",
+    )
     standardise: bool = opt(
         False,
         "Standardise every feature of the stages in model.extra by its mean and deviation over the training "

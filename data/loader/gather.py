@@ -86,6 +86,9 @@ class Gather:
         shown = [s.name for s in (FACES, FLOW, LOGMEL) if switches[s.switch]] + [x.name for x in extra]
         self.streams = {s: features.streams[s] for s in with_upstream(shown) if s in features.streams}
         self.large = {s for s in self.streams if s in shown}
+        if LOGMEL.name in features.streams and any(x.modality == "audio" for x in self.extra):
+            # Its times bound the rows of the extra streams (model.within_logmel); its values do not travel.
+            self.streams[LOGMEL.name] = features.streams[LOGMEL.name]
         for x in self.extra:
             stored = self.streams[x.name].shape if x.name in self.streams else ()
             if stored not in ((), x.shape):
@@ -167,7 +170,8 @@ class Gather:
         runs = {}
         if LOGMEL.name in self.streams:
             heard = self._sample_audio(out, row, real, covered, shift, chance[:, 0])
-            runs[LOGMEL.name] = heard.start, heard.count
+            if LOGMEL.name in self.large:
+                runs[LOGMEL.name] = heard.start, heard.count
         else:
             heard = None
         for x in self.extra:
@@ -247,6 +251,8 @@ class Gather:
         """Choose the window around what the frames cover; anywhere where there are no frames."""
         steps = self.config.audio_steps
         found = self._window(self.streams[LOGMEL.name], row, real, covered + shift[:, None], chance, steps)
+        if LOGMEL.name not in self.large:
+            return found
         out["audio_mask"][:] = found.mask
         out["audio_time"][:] = np.where(found.mask, found.time - shift[:, None], 0.0)
         if LOGMEL.name in self.held:
