@@ -302,8 +302,8 @@ def with_upstream(names: Iterable[str]) -> list[str]:
 def network_stages(model: ModelConfig) -> list[str]:
     """The stages whose arrays a network with these settings reads.
 
-    Rows of a video stage are those of the faces, whose times and masks the loader samples, so these come too;
-    so does log-mel for its times where ``model.within_logmel`` is on.
+    Faces, whose times and masks the loader samples, come with every video stage; with ``model.within_logmel``
+    log-mel comes for its times.
 
     Raises:
         ConfigError: where ``model.extra`` names what is no stage.
@@ -312,8 +312,7 @@ def network_stages(model: ModelConfig) -> list[str]:
     ['faces', 'flow']
     """
     wanted = [s.name for s in stages().values() if s.switch and getattr(model, s.switch)] + model.extra
-    if model.within_logmel:
-        wanted.append(LOGMEL.name)
+    wanted += [LOGMEL.name] * model.within_logmel
     return [name for name in with_upstream(wanted) if name in wanted or get_stage(name).modality == "video"]
 
 
