@@ -132,6 +132,9 @@ bench-detectors: $(STAMP) ## YuNet: onnxruntime against OpenCV
 bench-preprocess: $(STAMP) ## preprocessing: 2 workers against a serial script and 1 worker
 	$(PY) -m benchmarks.preprocess
 
+bench-gpu-launches: $(STAMP) ## launches of a training step and a flow batch, counted on a fake GPU (needs g++) [ARGS=--short]
+	$(PY) -m benchmarks.gpu_launches $(ARGS)
+
 gpu-check: $(STAMP) ## everything that needs a real GPU, measured in under 9 minutes [ARGS="--only flow train"]
 	$(PY) -m benchmarks.gpu_check $(ARGS)
 

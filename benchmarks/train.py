@@ -2,7 +2,7 @@
 
     python -m benchmarks.train [--preset configs/tiny.yaml] [--clips 320] [--size 72] [--runs 5]
     python -m benchmarks.train --device cuda --preset configs/base.yaml --clips 7442 --size 112 \\
-        --residency stream ram device [--set train.launch=eager]
+        --residency stream ram device [--settings train.launch=eager]
 
 Both ways run the trainer's own epoch (`deiii.model.training.trainer.Trainer`) with the same network, seeds
 and number of steps. They alternate, and ``stall`` is the additional time as a share, median over the runs.
@@ -152,7 +152,9 @@ def main() -> None:
         "--variants", action="store_true", help="also time other precisions, compilation and memory settings"
     )
     parser.add_argument("--cache", type=Path, default=Path("bench-cache"))
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="further settings")
+    parser.add_argument(
+        "--settings", "--set", dest="set", nargs="+", default=[], metavar="KEY=VALUE", help="further settings"
+    )
     options = parser.parse_args()
     if options.runs < 2:
         parser.error("--runs must be at least 2, for the quartiles")

@@ -8,13 +8,45 @@ prints the environment of a process that runs on the fake GPU. README.md says wh
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+ROOT = Path(__file__).parents[2]
 SOURCE = Path(__file__).parent / "fake"
 FLAGS = ["-O1", "-w", "-std=c++17", "-shared", "-fPIC"]
+
+
+@dataclass(frozen=True)
+class FakeGpu:
+    """A machine with a fake GPU.
+
+    Attributes:
+        environment: variables of the processes that use it.
+    """
+
+    environment: dict[str, str]
+
+    def run(self, module: str, *arguments: str, **knobs: str) -> dict[str, Any]:
+        """Run ``tests.gpu.programs.<module>`` on the fake GPU; returns the JSON of its last line.
+
+        Args:
+            module: the program's name.
+            arguments: of its command line.
+            knobs: more environment variables, such as FAKE_GPU_GB; see README.md.
+        """
+        command = [sys.executable, "-m", f"tests.gpu.programs.{module}", *arguments]
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        limits = {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+        environment = {**os.environ, **limits, **self.environment, **knobs}
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        return json.loads(done.stdout.splitlines()[-1])
 
 
 def missing() -> str | None:

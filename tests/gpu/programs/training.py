@@ -18,7 +18,7 @@ from benchmarks.feature_cache import open_cache
 from deiii.data.config.load import load_config
 from deiii.data.config.schema import Config
 from deiii.data.loader.feature_set import FeatureSet
-from deiii.model.distributed.devices import make_deterministic, seed_all
+from deiii.model.distributed.devices import autocast, make_deterministic, seed_all
 from deiii.model.distributed.ranks import Ranks
 from deiii.model.network.task import Task
 from deiii.model.training.loaders import make_loader
@@ -78,6 +78,14 @@ def main() -> None:
                 for _ in range(COUNTED):
                     trainer._train_step(next(batches), unpack)
                 host = (time.perf_counter() - began) / COUNTED
+            batches.close()
+            trainer.model.eval()
+            scored = trainer.val.epoch(0)
+            with torch.no_grad(), autocast(config.train.amp, trainer.device):
+                trainer.forward(next(scored))
+                with recorded() as evaluation:
+                    trainer.forward(next(scored))
+            scored.close()
         if options.most:
             for line in log.most(60):
                 print(*line)
@@ -89,6 +97,8 @@ def main() -> None:
             "allocations": allocations,
             "nodes": before.nodes,
             "forbidden": before.forbidden,
+            "evaluation": evaluation.launches,
+            "evaluation_syncs": evaluation.syncs,
             "host_ms": round(1e3 * host, 3),
         }
         print(json.dumps(result))
