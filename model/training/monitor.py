@@ -106,7 +106,7 @@ def training_state(rows: Sequence[Mapping[str, float | None]], settings: TrainCo
         rows: the metrics of its epochs in order, as ``metrics.csv`` has them.
         settings: of the training.
     """
-    results = [(row["val_monitor"], -(row["val_loss"] or 0.0)) for row in rows]
+    results = [(row.get("val_monitor") or 0.0, -(row.get("val_loss") or 0.0)) for row in rows]
     best = max(range(len(rows)), key=lambda epoch: (results[epoch], -epoch), default=-1)
     return TrainingState(len(rows), settings.epochs, len(rows) - 1 - best, settings.patience)
 

@@ -11,7 +11,8 @@ from sklearn.metrics import recall_score
 
 from deiii.__main__ import main
 from deiii.data.corpora.splits import Split
-from deiii.model.evaluation.crossval_report import _over_folds
+from deiii.model.evaluation.crossval_report import _over_folds, _pooled
+from deiii.model.evaluation.predictions import PredictionTable
 from tests.helpers.clips import sound_corpus
 from tests.helpers.intervals import recall_interval, recall_interval_over_seeds
 
@@ -164,3 +165,30 @@ def test_dask_workers_give_the_same_numbers(crossed):
         assert main(["crossval", *words, "--seeds", "0,3", "--quiet"]) == 0
     a, b = (json.loads((base.parent / n / "crossval.json").read_text()) for n in ("cv", "cv3"))
     assert a["figures"] == b["figures"] and a["pooled"] == b["pooled"]
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 4])
+def test_pooled_intervals_are_over_seeds_and_speakers(seeds):
+    """Random predictions of two folds with four speakers each, whose speakers and seeds differ."""
+    rng = np.random.default_rng(seeds)
+    tables, of_seeds = [], [[] for _ in range(seeds)]
+    for seed in range(seeds):
+        for fold in range(2):
+            rows = []
+            for speaker in range(4):
+                for clip in range(12):
+                    truth = "ab"[clip % 2]
+                    right = rng.random() < 0.9 - 0.12 * speaker - 0.05 * seed
+                    rows.append((f"s{fold}{speaker}", truth, truth if right else "ab"[1 - clip % 2]))
+            of_seeds[seed] += rows
+            nothing = np.zeros((len(rows), 0))
+            tables.append(
+                PredictionTable(
+                    tuple(f"{row[0]}/{n}" for n, row in enumerate(rows)), tuple(row[0] for row in rows),
+                    ("a", "b"), tuple(row[1] for row in rows), tuple(row[2] for row in rows),
+                    np.full((len(rows), 2), 0.5), (), nothing, nothing,
+                )
+            )  # fmt: skip
+    found = _pooled(tables, ["a", "b"], [], seeds)["uar_ci"]
+    one = recall_interval(of_seeds[0])
+    assert found == pytest.approx(recall_interval_over_seeds(of_seeds) if seeds > 1 else one, abs=1e-6)

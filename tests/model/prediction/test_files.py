@@ -222,3 +222,17 @@ def test_an_overlay_does_not_replace_the_recording(tmp_path, seen_run, capsys):
         assert "is an input file" in capsys.readouterr().err
     assert main(["inspect", str(tmp_path / "a.mp4"), "--out", str(tmp_path)]) == 1
     assert (tmp_path / "a.mp4").read_bytes() == before
+
+
+@pytest.mark.parametrize("wider", [-1, 1])
+def test_an_overlay_of_a_video_of_odd_displayed_width(tmp_path, seen_run, capsys, wider):
+    frames = [rgb for rgb, _ in read_video(seen_run / "raw/c0.mp4")]
+    stored = frames[0].shape[1]
+    sar = f"{stored + wider}/{stored}"
+    path = write(tmp_path / "odd.mp4", frames, sound=tone(len(frames) / 25), sar=sar)
+    height, width, _ = next(iter(read_video(path)))[0].shape
+    assert width % 2
+    words = ["predict", str(seen_run / "run"), path, "--out", str(tmp_path / "out"), "--quiet"]
+    assert main([*words, "--overlay", str(tmp_path / "over.mp4")]) == 0, capsys.readouterr().err
+    drawn = [rgb for rgb, _ in read_video(tmp_path / "over.mp4")]
+    assert len(drawn) > 1 and drawn[0].std() > 1
