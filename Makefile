@@ -117,6 +117,15 @@ ravdess: $(STAMP) ## RAVDESS audio, 6 folds, and an SVM for comparison [ROOT= SE
 	$(PY) -m deiii crossval configs/ravdess_audio.yaml $(if $(ROOT),"corpus.root=$(ROOT)") train.run=runs/ravdess_audio $(ARGS) --seeds $(SEEDS)
 	$(PY) -m benchmarks.ravdess_svm $(if $(ROOT),"corpus.root=$(ROOT)") --against runs/ravdess_audio --out runs/ravdess_audio/svm.json
 
+ravdess-speech: $(STAMP) ## RAVDESS voices with a frozen encoder, 6 folds, and simple models on the same features [ROOT= SEEDS= ARGS=]
+	$(PY) -m deiii preprocess configs/ravdess_speech.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS)
+	$(PY) -m deiii crossval configs/ravdess_speech.yaml $(if $(ROOT),"corpus.root=$(ROOT)") train.run=runs/ravdess_speech $(ARGS) --seeds $(SEEDS)
+	$(PY) -m benchmarks.encoder_reference configs/ravdess_speech.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS) --against runs/ravdess_speech --out runs/ravdess_speech/reference.json
+
+emotional-av: $(STAMP) ## emotional video clips of few speakers (clips.csv): audio, video and both, one speaker out [ROOT= SEEDS= ARGS=]
+	$(PY) -m deiii preprocess configs/emotional_av.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS)
+	$(PY) -m benchmarks.emotional_av configs/emotional_av.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS) --seeds $(SEEDS)
+
 corpus: $(STAMP) ## make the synthetic corpus only
 	$(PY) -m deiii synthesize $(SETTINGS)
 

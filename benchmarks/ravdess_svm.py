@@ -156,7 +156,7 @@ def against(folder: Path, clips: Sequence[Clip], right: Mapping[str, np.ndarray]
             difference = estimate([c.speaker for c in clips], gaps)
             interval = [round(x, 4) for x in difference.interval] if difference else []
             result[f"{name} - {kind}"] = {"gap": round(gap, 4), "of": len(rows), "ci": interval}
-            print(f"network ({name}) minus {kind} SVM: {gap:+.3f}, 95 % {interval}")
+            print(f"network ({name}) minus {kind}: {gap:+.3f}, 95 % {interval}")
     return result
 
 

@@ -1,0 +1,119 @@
+"""The reference for networks on frozen encoders: logistic regression and an SVM on the same cached features.
+
+Each clip is the mean and the standard deviation over time of every layer of the ``speech`` or ``appearance``
+rows that the network reads. Folds and validation speakers are the network's; the strength of the
+regularisation is chosen on the validation speakers of each fold, the test speakers are scored once.
+
+    python -m benchmarks.encoder_reference configs/ravdess_speech.yaml --against runs/ravdess_speech
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sklearn
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from benchmarks.ravdess_svm import against, by_speaker, uar
+from deiii.data.cache.stages import LOGMEL, get_stage
+from deiii.data.config.words import read_settings
+from deiii.data.corpora.splits import PARTS, make_split, number_of_folds
+from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.tools.atomic_files import write_json
+from deiii.data.tools.machine import machine
+
+MODELS: dict[str, tuple[Callable[[float], Any], tuple[float, ...]]] = {
+    "logistic_regression": (lambda c: LogisticRegression(C=c, max_iter=500), (0.001, 0.003, 0.01)),
+    "svm": (lambda c: SVC(C=c, gamma="scale"), (3.0, 10.0, 30.0)),
+}
+
+
+def moments(features: FeatureSet, stage: str) -> np.ndarray:
+    """Mean and standard deviation of a stage's rows, float32 [N,2F]; zero for clips without any.
+
+    Rows of an audio stage outside the times of log-mel are left out, as the network leaves them out.
+    """
+    spec = get_stage(stage)
+    found = []
+    for row in range(len(features)):
+        arrays = features.arrays(row)
+        values = arrays[stage][spec.large].astype(np.float32) if stage in arrays else None
+        if values is not None and spec.modality == "audio" and LOGMEL.name in arrays:
+            heard, time = arrays[LOGMEL.name]["time"], arrays[stage]["time"]
+            values = values[(time >= heard[0]) & (time <= heard[-1])]
+        elif values is not None and "valid" in arrays[stage]:
+            values = values[arrays[stage]["valid"]]
+        if values is None or not len(values):
+            found.append(None)
+            continue
+        found.append(np.concatenate((values.mean(axis=0).ravel(), values.std(axis=0).ravel())))
+    width = next(len(x) for x in found if x is not None)
+    return np.stack([np.zeros(width, np.float32) if x is None else x for x in found])
+
+
+def run_fold(model: str, x: np.ndarray, y: np.ndarray, rows: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Choose the strength on the validation rows, then score the test rows once."""
+    make, strengths = MODELS[model]
+    train, val, test = (rows[part] for part in PARTS)
+    trained = {c: make_pipeline(StandardScaler(), make(c)).fit(x[train], y[train]) for c in strengths}
+    scores = {c: uar(y[val], own.predict(x[val])) for c, own in trained.items()}
+    best = max(scores, key=lambda c: scores[c])
+    guess = trained[best].predict(x[test])
+    return {"C": best, "val_uar": round(scores[best], 4), "test_uar": round(uar(y[test], guess), 4),
+            "guess": guess}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("settings", nargs="+", metavar="CONFIG or KEY=VALUE")
+    parser.add_argument("--out", help="JSON file for the result")
+    parser.add_argument("--against", type=Path, metavar="FOLDER", help="a finished crossval to compare with")
+    args = parser.parse_args()
+    config = read_settings(args.settings)
+    features = FeatureSet.open(config)
+    clips, classes = features.clips, features.classes
+    x = np.concatenate([moments(features, stage) for stage in config.model.extra], axis=1)
+    y = np.array([classes.index(c.label or "") for c in clips])
+    speakers = np.array([c.speaker for c in clips])
+    result: dict[str, Any] = {
+        "bench": "encoder_reference", "stages": config.model.extra, "features": x.shape[1],
+        "sklearn": sklearn.__version__, "python": platform.python_version(), "machine": machine(),
+    }  # fmt: skip
+    right: dict[str, np.ndarray] = {}
+    for kind, values in (("", x), (" by speaker", by_speaker(x, speakers))):
+        for model in MODELS:
+            name, folds = f"{model}{kind}", []
+            right[name] = np.zeros(len(y), bool)
+            for fold in range(number_of_folds(features.corpus, config.split)):
+                config.split.fold = fold
+                split = make_split(features.corpus, config.split)
+                rows = {part: features.rows(getattr(split, part)) for part in PARTS}
+                found = run_fold(model, values, y, rows)
+                right[name][rows["test"]] = found.pop("guess") == y[rows["test"]]
+                folds.append({"fold": fold, "split": split.digest[:12], **found})
+            scores = [f["test_uar"] for f in folds]
+            result[name] = {"uar": round(float(np.mean(scores)), 4),
+                            "sd": round(float(np.std(scores, ddof=1)), 4), "folds": folds}  # fmt: skip
+            print(
+                f"{name}: UAR {np.mean(scores):.3f}, sd {np.std(scores, ddof=1):.3f} over folds", flush=True
+            )
+    if args.against:
+        result["network_minus"] = against(args.against, clips, right)
+    if args.out:
+        write_json(args.out, result)
+    print("RESULT " + json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
