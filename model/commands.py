@@ -6,12 +6,14 @@ import argparse
 
 from deiii.data.command_line.numbers import whole_number, whole_numbers
 from deiii.data.config.schema_fields import MOST_SEED
+from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import (
     add_command,
     add_settings,
     read_settings,
     take_overrides,
 )
+from deiii.data.tools.counts import counted
 from deiii.data.tools.processes.signals import INTERRUPTED
 from deiii.model.distributed.launch import single_process
 from deiii.model.prediction_commands import add_commands as add_prediction_commands
@@ -157,7 +159,7 @@ def _crossval(args: argparse.Namespace) -> int:
     for name, figure in result["figures"].items():
         sd = figure["sd_folds"]
         mean = "undefined" if figure["mean"] is None else f"{figure['mean']:.3f}"
-        print(f"{name}: mean {mean} over {result['folds']} folds"
+        print(f"{name}: mean {mean} over {counted(result['folds'], 'fold')}"
               + (f", sd {sd:.3f}" if sd is not None else ""))  # fmt: skip
     print(f"report: {config.train.run}/crossval.md")
     return 0
@@ -166,6 +168,8 @@ def _crossval(args: argparse.Namespace) -> int:
 def _evaluate(args: argparse.Namespace) -> int:
     from deiii.model.evaluation.evaluate import evaluate, summary
 
+    if args.on and args.keep:
+        raise ConfigError("--keep is not for --on; RUN/on-CORPUS/metrics.json holds the result of before")
     if args.on:
         return _evaluate_on(args)
     given = take_overrides(args.settings, ["cache", "train.device"], "evaluate")
@@ -185,8 +189,9 @@ def _evaluate_on(args: argparse.Namespace) -> int:
     others = [word for word in args.settings if word not in of_corpus]
     given = take_overrides(others, ["cache", "train.device"], "evaluate --on")
     metrics, folder = evaluate_on(
-        args.run, [args.on, *of_corpus], given.get("cache"), given.get("train.device"), again=args.again
-    )
+        args.run, [args.on, *of_corpus], given.get("cache"), given.get("train.device"),
+        again=args.again, unfinished=args.unfinished,
+    )  # fmt: skip
     print(summary(metrics))
     print(f"results: {folder}/metrics.json, {folder}/predictions.csv")
     return 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deiii.data.command_line.numbers import seconds
 from deiii.data.config.words import add_command, split_words
+from deiii.data.tools.counts import counted
 from deiii.model.distributed.launch import single_process
 
 LONGEST_WINDOW_S = 3600.0
@@ -138,7 +139,7 @@ def _predict(args: argparse.Namespace) -> int:
     print(f"results: {args.out}/predictions.csv, and <name>.json for each file")
     lost = [p.path for p in found if not p.usable]
     if lost:
-        print(f"error: no prediction for {len(lost)} of {len(found)} files: {', '.join(lost[:5])}",
+        print(f"error: no prediction for {len(lost)} of {counted(len(found), 'file')}: {', '.join(lost[:5])}",
               file=sys.stderr)  # fmt: skip
     undrawn = [p.path for p in found if any(note.startswith(NO_OVERLAY) for note in p.notes)]
     if undrawn:

@@ -20,6 +20,7 @@ from deiii.data.config.words import (
     split_words,
     take_overrides,
 )
+from deiii.data.tools.counts import counted
 from deiii.pipeline import split_commands
 from deiii.pipeline.encoders.command import add_encoders_command
 
@@ -111,7 +112,7 @@ def _add_pack(commands: argparse._SubParsersAction) -> None:
         help="compress a cache into an archive folder",
         description="Compress every finished stage of a cache into an archive folder, to store or copy it. "
         "The cache is kept. An archive cannot be trained on; `deiii unpack` restores it. A "
-        "stopped run continues. Needs hdf5plugin: pip install 'deiii[archive]'.",
+        "stopped run continues. Needs hdf5plugin: pip install hdf5plugin.",
         examples=["pack cache archive"],
         when_stopped="finished shards are kept: run the same command again to continue",
     )
@@ -221,15 +222,17 @@ def _preprocess(args: argparse.Namespace) -> int:
     print(summary.table())
     if summary.computed:
         rate = summary.clips / summary.seconds
-        print(f"{summary.clips} clips in {summary.seconds:.1f} s ({rate:.2g} clips/s)")
+        print(f"{counted(summary.clips, 'clip')} in {summary.seconds:.1f} s ({rate:.2g} a second)")
     else:
-        print(f"nothing to do: all {summary.reused} shards were finished ({summary.seconds:.1f} s)")
+        shards = counted(summary.reused, "shard was", "shards were")
+        print(f"nothing to do: {shards} finished before ({summary.seconds:.1f} s)")
     if any(status != "ok" for count in summary.counts.values() for status in count):
         print(f"clips that are not fully valid, with reasons: {summary.failures}")
     if summary.failed_share > config.max_failed:
-        share = f"{summary.failed} of {summary.clips} clips failed"
-        print(f"error: {share}, more than max_failed={config.max_failed:g} allows; see {summary.failures}",
-              file=sys.stderr)  # fmt: skip
+        share = f"{summary.failed} of {counted(summary.clips, 'clip')} failed"
+        print(f"error: {share}, more than max_failed={config.max_failed:g} allows; {summary.failures} has "
+              "the reasons. The features of the other clips are complete: correct the clips and run the same "
+              "command again, or train on the other clips", file=sys.stderr)  # fmt: skip
         return 1
     return 0
 
@@ -241,7 +244,7 @@ def _verify(args: argparse.Namespace) -> int:
     checked, defects = verify(cache)
     for defect in defects:
         print(f"{defect.path}: {defect.defect}")
-    print(f"{checked} shards checked in {cache}, {len(defects)} defects")
+    print(f"{counted(checked, 'shard')} checked in {cache}, {counted(len(defects), 'defect')}")
     if defects:
         print("`deiii preprocess` with the same settings computes damaged and missing shards again")
     return 1 if defects else 0
@@ -251,7 +254,8 @@ def _synthesize(args: argparse.Namespace) -> int:
     from deiii.data.corpora.scan import scan_corpus
 
     corpus = scan_corpus(read_settings(args.settings))
-    print(f"{len(corpus.clips)} clips of {len(corpus.speakers)} speakers in {corpus.root}")
+    speakers = counted(len(corpus.speakers), "speaker")
+    print(f"{counted(len(corpus.clips), 'clip')} of {speakers} in {corpus.root}")
     return 0
 
 
@@ -279,7 +283,7 @@ def _download(args: argparse.Namespace) -> int:
     given = take_overrides(args.settings, ["corpus.root"], "download")
     root = given.get("corpus.root") or read_settings([args.corpus]).corpus.root
     count = download(args.corpus, root, args.part)
-    print(f"{count} files downloaded, all others were complete")
+    print(f"{counted(count, 'file')} downloaded, all others were complete")
     print(f"next: deiii preprocess {args.corpus} corpus.root={root}")
     return 0
 

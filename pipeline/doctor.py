@@ -17,8 +17,10 @@ from typing import Literal
 
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.tools.counts import counted
 from deiii.data.tools.machine import usable_cores
 
+REINSTALL = "reinstall deiii and the packages that it needs in this environment"
 LEAST_DISK_GB, LEAST_MEMORY_GB = 5.0, 4.0
 DECODERS = {  # codecs, and where they are used
     "h264": "RAVDESS and most cameras", "flv": "CREMA-D", "mpeg4": "MSP-IMPROV and old cameras",
@@ -58,7 +60,7 @@ def run_checks(config: Config) -> Iterator[Check]:
             yield from check(config)
         except Exception as error:
             name = check.__name__.strip("_")
-            yield Check("problem", name, f"{type(error).__name__}: {error}", "reinstall with `make setup`")
+            yield Check("problem", name, f"{type(error).__name__}: {error}", REINSTALL)
 
 
 def report(results: Iterator[Check]) -> int:
@@ -70,7 +72,7 @@ def report(results: Iterator[Check]) -> int:
         print(f"{marks[result.level]}  {result.about:<12s} {result.text}", flush=True)
         if result.cure:
             print(f"{'':25s}-> {result.cure}", flush=True)
-    print(f"{counts['problem']} problems, {counts['note']} notes")
+    print(f"{counted(counts['problem'], 'problem')}, {counted(counts['note'], 'note')}")
     return 1 if counts["problem"] else 0
 
 
@@ -78,7 +80,7 @@ def _python(config: Config) -> Iterator[Check]:
     version = platform.python_version()
     fits = (3, 11) <= sys.version_info[:2] <= (3, 13)
     text = f"{version} on {platform.system()} {platform.machine()}, {usable_cores()} usable cores"
-    cure = "" if fits else "make a new environment: rm -r .venv && make setup PYTHON=python3.12"
+    cure = "" if fits else "install deiii in an environment with Python 3.11, 3.12 or 3.13"
     yield Check("ok" if fits else "problem", "python", text, cure)
 
 
@@ -87,6 +89,7 @@ def _packages(config: Config) -> Iterator[Check]:
 
     shown: list[str] = []
     bad: list[str] = []
+    wanted: list[str] = []
     for line in metadata.requires("deiii") or []:
         need = Requirement(line)
         if need.marker and not need.marker.evaluate({"extra": ""}):
@@ -95,17 +98,22 @@ def _packages(config: Config) -> Iterator[Check]:
             have = metadata.version(need.name)
         except metadata.PackageNotFoundError:
             bad.append(f"{need.name} is missing")
+            wanted.append(f"'{need.name}{need.specifier}'")
             continue
         shown.append(f"{need.name} {have}")
         if not need.specifier.contains(have, prereleases=True):
             bad.append(f"{need.name} is {have}, needed is {need.specifier}")
+            wanted.append(f"'{need.name}{need.specifier}'")
     opencv = sorted(
         {d.metadata["Name"] for d in metadata.distributions() if d.metadata["Name"].startswith("opencv")}
     )
     if len(opencv) > 1:
         bad.append(f"{' and '.join(opencv)} overwrite each other's files")
-    cure = "make setup, or pip install -r requirements.lock in this environment"
+        wanted.append("--force-reinstall opencv-contrib-python")
     if bad:
+        others = [name for name in opencv if name != "opencv-contrib-python"] if len(opencv) > 1 else []
+        cure = f"pip install {' '.join(wanted)}"
+        cure = f"pip uninstall --yes {' '.join(others)} && {cure}" if others else cure
         yield Check("problem", "packages", "; ".join(bad), cure)
     else:
         yield Check("ok", "packages", ", ".join(shown))
@@ -128,7 +136,7 @@ def _devices(config: Config) -> Iterator[Check]:
         return
     yield Check(
         "note", "gpu", f"none; PyTorch uses {torch.get_num_threads()} threads",
-        "flow.method=dis and configs/tiny.yaml suit a CPU; see docs/howto-laptop.md",
+        "flow.method=dis and the preset tiny suit a CPU; `deiii settings tiny` lists what it sets",
     )  # fmt: skip
 
 

@@ -88,7 +88,7 @@ def _splits(args: argparse.Namespace) -> int:
     protocol = read_lists(args.lists, args.name or out.stem)
     write_protocol(out, protocol)
     for number, parts in enumerate(protocol.parts):
-        print(f"fold {number}: {', '.join(f'{part} {len(names)}' for part, names in parts.items())} clips")
+        print(f"fold {number}, clips: {', '.join(f'{part} {len(names)}' for part, names in parts.items())}")
     if protocol.validation != "given":
         print("the lists have no validation part; its speakers will be drawn from the training part")
     print(f"{out}: {protocol.about}; next: deiii audit {out} --corpus CONFIG, then split.protocol={out}")

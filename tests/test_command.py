@@ -9,7 +9,7 @@ from importlib import metadata
 import pytest
 
 from deiii.__main__ import build_parser, main
-from deiii.data.config.words import split_words
+from deiii.data.config.words import parse_arguments, split_words
 
 COMMANDS = (
     "preprocess verify inspect synthesize settings pack unpack download doctor "
@@ -43,7 +43,7 @@ def test_every_command_has_a_description_and_an_example_that_parses(command, cap
     assert examples
     for words in examples:
         assert words[:2] == ["deiii", command]
-        args = build_parser().parse_args(words[1:])
+        args = parse_arguments(build_parser(), words[1:])
         assert all(split_words([word])[1] for word in getattr(args, "settings", []))
 
 

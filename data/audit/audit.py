@@ -30,6 +30,7 @@ from deiii.data.cache.stages import FACES, LOGMEL
 from deiii.data.corpora.protocol import PARTS, some
 from deiii.data.corpora.splits import Split
 from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.tools.counts import counted
 
 PAIRS = (("train", "val"), ("train", "test"), ("val", "test"))
 UNLIKE = 0.1  # total variation of two distributions of classes, or difference of the shares of women
@@ -158,15 +159,16 @@ def audit_parts(parts: Mapping[str, Sequence[Facts]], prints: Prints | None = No
         if parts.get(one) and parts.get(other):
             findings += _shared(one, parts[one], other, parts[other], prints or Prints())
     findings += _balance(parts)
-    looked = [", ".join(f"{part}: {len(parts[part])} clips" for part in PARTS if parts.get(part))]
+    looked = [", ".join(f"{part}: {counted(len(parts[part]), 'clip')}" for part in PARTS if parts.get(part))]
     nameless = sum(not facts.speaker for clips in parts.values() for facts in clips)
     if nameless:
-        looked.append(f"the speaker of {nameless} clips is not known; these were not compared")
+        looked.append(f"the speaker of {counted(nameless, 'clip')} is not known; they were not compared")
     if prints is None:
         looked.append("names were compared; sound and faces were not, because no features were at hand")
     else:
         looked.append(
-            f"compared by sound: {len(prints.sound)} clips; by the face's movement: {len(prints.face)}"
+            f"compared by sound: {counted(len(prints.sound), 'clip')}; "
+            f"by the face's movement: {len(prints.face)}"
         )
     return Audit(tuple(findings), tuple(looked))
 
@@ -179,10 +181,17 @@ def _shared(
     here, there = {f.id: f for f in these}, {f.id: f for f in those}
     both = here.keys() & there.keys()
     if here.keys() == there.keys():
-        return [Finding("equal", len(both), f"{one} and {other} are the same {len(both)} clips", True)]
+        return [
+            Finding("equal", len(both), f"{one} and {other} are the same: {counted(len(both), 'clip')}", True)
+        ]
     if both:
         found.append(
-            Finding("clips", len(both), f"{len(both)} clips are in {one} and {other}: {some(both)}", True)
+            Finding(
+                "clips",
+                len(both),
+                f"{counted(len(both), 'clip is', 'clips are')} in {one} and {other}: {some(both)}",
+                True,
+            )
         )
     takes = {f.take for f in these if f.take} & {f.take for f in those if f.take}
     takes -= {here[i].take for i in both}
@@ -192,7 +201,7 @@ def _shared(
     speakers = {f.speaker for f in these if f.speaker} & {f.speaker for f in those if f.speaker}
     if speakers:
         total = len({f.speaker for f in those})
-        text = f"{len(speakers)} of {total} speakers of {other} are in {one} too: {some(speakers)}"
+        text = f"{len(speakers)} of {counted(total, 'speaker')} of {other} are in {one} too: {some(speakers)}"
         found.append(Finding("speakers", len(speakers), text, True))
     kinds = (
         ("sound", "sound", list(same_sound(_of(prints.sound, here), _of(prints.sound, there)))),
@@ -202,7 +211,7 @@ def _shared(
         new = [(a, b, like) for a, b, like in pairs if not here[a].take or here[a].take != there[b].take]
         if new:
             named = some(f"{a} = {b} ({like:.3f})" for a, b, like in new)
-            text = f"{len(new)} pairs of clips in {one} and {other} have the same {what}: {named}"
+            text = f"{counted(len(new), 'pair')} of clips in {one} and {other} have the same {what}: {named}"
             found.append(Finding(kind, len(new), text, True))
     sentences = {f.sentence for f in these if f.sentence} & {f.sentence for f in those if f.sentence}
     if sentences and other == "test":

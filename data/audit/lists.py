@@ -24,6 +24,7 @@ from typing import Any
 
 from deiii.data.corpora.protocol import PARTS, Protocol, SplitError, clip_key
 from deiii.data.tools.atomic_files import write_text
+from deiii.data.tools.counts import counted
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".lst", ".list", ".json", ".jsonl")
 MAX_BYTES = 256_000_000
@@ -141,7 +142,7 @@ def _protocol(
     clips = len({clip_key(c) for fold in parts for names in fold.values() for c in names})
     return Protocol(
         name=name,
-        about=f"{len(parts)} foreign {'fold' if len(parts) == 1 else 'folds'} of {clips} clips",
+        about=f"{counted(len(parts), 'foreign fold')} of {counted(clips, 'clip')}",
         kind="clips",
         validation="given" if given else "speakers",
         parts=tuple(parts),

@@ -45,11 +45,13 @@ class Outcome:
         status: how it ended.
         reason: why, and what to do about it; empty for ``ok``.
         fraction: share of the clip's rows (frames or hops) that are valid, 0 to 1.
+        error: kind and place of the exception behind ``failed``; empty for other outcomes. It is not stored.
     """
 
     status: Status
     reason: str = ""
     fraction: float = 1.0
+    error: str = field(default="", compare=False)
 
     @property
     def usable(self) -> bool:

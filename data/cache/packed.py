@@ -191,7 +191,5 @@ def _plugin() -> ModuleType:
     try:
         import hdf5plugin
     except ImportError:
-        raise CacheError(
-            "the packed form needs hdf5plugin: pip install 'deiii[archive]' (or pip install hdf5plugin)"
-        ) from None
+        raise CacheError("the packed form needs hdf5plugin: pip install hdf5plugin") from None
     return hdf5plugin

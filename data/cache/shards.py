@@ -21,6 +21,7 @@ import numpy as np
 
 from deiii.data.cache.outcomes import Outcome, Status
 from deiii.data.tools.canonical_json import canonical_json
+from deiii.data.tools.counts import counted
 
 FORMAT = 1
 COLUMNS = ("offsets", "clip_id", "status", "reason", "fraction", "source")  # one entry for each clip
@@ -185,7 +186,7 @@ def _clip_rows(path: Path, columns: Mapping[str, np.ndarray]) -> tuple[ClipRow, 
     offsets = columns["offsets"]
     count = len(columns["clip_id"])
     if offsets.shape != (count + 1,) or offsets[0] != 0 or np.any(np.diff(offsets) < 0):
-        raise ShardError(f"{path}: its offsets do not rise from 0 over {count} clips")
+        raise ShardError(f"{path}: its offsets do not rise from 0 over {counted(count, 'clip')}")
     if any(len(columns[n]) != count for n in COLUMNS[1:]):
         raise ShardError(f"{path}: its columns have different lengths")
     return tuple(

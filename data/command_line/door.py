@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from deiii.data.tools.os_errors import explain
-from deiii.data.tools.processes.signals import INTERRUPTED, StopHandler, ignore_stop_signals
+from deiii.data.tools.processes.signals import INTERRUPTED, StopHandler
 
 NOTHING_DONE = "nothing was changed"
 GO_ON = "finished work is kept: run the same command again to continue"
@@ -60,6 +60,7 @@ def run(parse: Callable[[], Command]) -> int:
     except BaseException as error:
         # Code that is interrupted while it is imported may raise an error of its own.
         if isinstance(error, KeyboardInterrupt) or handler.first is not None:
+            handler.end()
             return _stopped(command)
         if isinstance(error, BrokenPipeError) and _stdout_is_closed():
             return 1
@@ -73,12 +74,11 @@ def run(parse: Callable[[], Command]) -> int:
             raise
         print(f"error: {explain(error) if isinstance(error, OSError) else error}", file=sys.stderr)
         return 1
-    ignore_stop_signals()
+    handler.end()
     return status
 
 
 def _stopped(command: Command) -> int:
-    ignore_stop_signals()
     print(f"\nstopped; {command.when_stopped}", file=sys.stderr)
     # If Ctrl-C came while a text was compiled, as for a dataclass, CPython would end by that signal although
     # the exception was caught; running another text clears this.

@@ -29,6 +29,7 @@ from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import Clip, Corpus, CorpusError
 from deiii.data.corpora.files import AUDIO, VIDEO, media_files, nothing_there, only_one, root_folder
 from deiii.data.corpora.targets.classes import winner
+from deiii.data.tools.counts import counted
 
 LETTERS = {"A": "angry", "D": "disgust", "F": "fearful", "H": "happy", "N": "neutral", "S": "sad"}
 CODES = {"ANG": "A", "DIS": "D", "FEA": "F", "HAP": "H", "NEU": "N", "SAD": "S"}
@@ -67,12 +68,12 @@ def scan(config: CorpusConfig) -> Corpus:
         rated = sum(c.soft is not None for c in clips)
         if not rated:
             raise CorpusError(
-                f"crema_d: the rating tables name none of the {len(clips)} clips, such as {clips[0].id}"
+                f"crema_d: the rating tables name no clip of the {len(clips)}, such as {clips[0].id}"
             )
         ties = sum(c.soft is not None and c.label is None for c in clips)
         notes = (
-            f"crema_d: raters tie in {ties} of {rated} clips (corpus.labels={config.labels}); these are "
-            "trained on with the shares of the votes, and not scored",
+            f"crema_d: raters tie in {ties} of {counted(rated, 'clip')} (corpus.labels={config.labels}); "
+            "these are trained on with the shares of the votes, and not scored",
         )
     return Corpus(
         "crema_d", str(root), CLASSES, clips,

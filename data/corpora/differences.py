@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from deiii.data.corpora.clips import Clip, Corpus
+from deiii.data.tools.counts import counted
 
 # What a clip's features do not depend on.
 ANSWERS = {"label": "label", "soft": "soft label", "attributes": "attributes", "fold": "fold"}
@@ -39,15 +40,15 @@ def differences(before: Corpus, after: Corpus) -> list[str]:
     new = {_nfc(c.id): c for c in after.clips}
     found = []
     if gone := sorted(old.keys() - new.keys()):
-        found.append(f"{_count(gone)} gone ({_some(gone)})")
+        found.append(f"{counted(len(gone), 'clip')} gone ({_some(gone)})")
     if added := sorted(new.keys() - old.keys()):
-        found.append(f"{_count(added)} added ({_some(added)})")
+        found.append(f"{counted(len(added), 'clip')} added ({_some(added)})")
     both = sorted(old.keys() & new.keys())
     for name, words in {"speaker": "speaker", "path": "path", **ANSWERS}.items():
         changed = [i for i in both if _value(old[i], name) != _value(new[i], name)]
         if changed:
             pairs = (f"{i}: {_value(old[i], name)} -> {_value(new[i], name)}" for i in changed)
-            found.append(f"the {words} of {_count(changed)} ({_some(pairs)})")
+            found.append(f"the {words} of {counted(len(changed), 'clip')} ({_some(pairs)})")
     if before.classes != after.classes:
         found.append(f"the classes ({', '.join(before.classes)} -> {', '.join(after.classes)})")
     if dict(before.ranges) != dict(after.ranges):
@@ -72,10 +73,6 @@ def _nfc(text: str) -> str:
 def _digest(tree: Any) -> str:
     text = json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _count(items: list[str]) -> str:
-    return f"{len(items)} clip{'s' if len(items) > 1 else ''}"
 
 
 def _some(items: Iterable[str], most: int = 3) -> str:

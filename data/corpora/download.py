@@ -90,7 +90,8 @@ ELSEWHERE = {
     "msp_improv": "UT Dallas sends MSP-IMPROV after signing its licence: "
     "https://ecs.utdallas.edu/research/researchlabs/msp-lab/MSP-Improv.html",
     "synthetic": "the synthetic corpus is generated, not downloaded: run `deiii synthesize`",
-    "table": "a table describes clips that you have already; see docs/howto-own-corpus.md",
+    "table": "a table describes clips that you have already: write clips.csv with the columns path, speaker "
+    "and label into their folder, then run `deiii preprocess table corpus.root=FOLDER`",
 }
 
 

@@ -74,7 +74,7 @@ def scan(config: CorpusConfig) -> Corpus:
     table = _find_table(root)
     ratings = read_ratings(table)
     if not ratings.keys() & files.keys():
-        raise CorpusError(f"msp_improv: {table} rates none of the {len(files)} clips, such as {min(files)}")
+        raise CorpusError(f"msp_improv: {table} rates no clip of the {len(files)}, such as {min(files)}")
     sessions = {_session(i) for i in files}
     absent = {i for i in ratings.keys() - files.keys() if _session(i) in sessions}
     if absent:

@@ -92,7 +92,7 @@ def _check_folder(path: str, actor: int) -> None:
 def _nothing_found(
     config: CorpusConfig, paths: list[str], odd: list[str], others: set[tuple[str, str]]
 ) -> str:
-    want = f"ravdess: no {config.modality} {config.channel} files such as {EXAMPLE} under {config.root}; "
+    want = f"ravdess: no file such as {EXAMPLE} ({config.modality}, {config.channel}) under {config.root}; "
     if others:
         there = ", ".join(f"corpus.modality={m} corpus.channel={c}" for m, c in sorted(others))
         return want + f"there are files for {there}"

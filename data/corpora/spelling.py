@@ -115,7 +115,8 @@ def fold_labels(labels: Iterable[tuple[int, str]]) -> tuple[dict[str, str], list
         name = min(count, key=lambda word: (-count[word], *_preference(word)))
         classes |= dict.fromkeys(texts, name)
         other = {text: rows[text] for text in texts if text != name}
-        if other:
+        # Blanks around a label are worth a line only where rows differ in them.
+        if other and (len(texts) > 1 or " ".join(texts[0].split()) != name):
             notes.append(f"{_spellings(other)} read as {name!r}")
     return classes, sorted(notes)
 

@@ -29,6 +29,7 @@ from deiii.data.corpora.clips import Corpus
 from deiii.data.corpora.protocol import PARTS, Protocol, SplitError, load_protocol, match_clips, some
 from deiii.data.tools.atomic_files import write_text
 from deiii.data.tools.canonical_json import canonical_json
+from deiii.data.tools.counts import counted
 
 FORMAT = "deiii-split-1"
 
@@ -68,7 +69,9 @@ class Split:
             return
         if len(set(ids)) != len(ids):
             twice = {i for i, n in Counter(ids).items() if n > 1}
-            raise SplitError(f"{len(twice)} clips are in two parts of the split: {some(twice)}")
+            raise SplitError(
+                f"{counted(len(twice), 'clip is', 'clips are')} in two parts of the split: {some(twice)}"
+            )
         for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
             if both := set(self.speakers(a)) & set(self.speakers(b)):
                 raise SplitError(f"speakers cross between {a} and {b}: {some(both)}")
@@ -133,7 +136,9 @@ class Split:
         """Raise SplitError if the corpus lacks clips of the split, or gives them other speakers."""
         speaker_of = {c.id: c.speaker for c in corpus.clips}
         if lacking := self.speaker_of.keys() - speaker_of.keys():
-            raise SplitError(f"{corpus.name} lacks {len(lacking)} clips of the split: {some(lacking)}")
+            raise SplitError(
+                f"{corpus.name} lacks {counted(len(lacking), 'clip')} of the split: {some(lacking)}"
+            )
         if wrong := {i for i, s in self.speaker_of.items() if speaker_of[i] != s}:
             raise SplitError(f"clips with other speakers than in the split: {some(wrong)}")
 

@@ -67,7 +67,7 @@ def scan(config: CorpusConfig, media: bool = True) -> Corpus:
         raise CorpusError(f"{table} has no rows below its header; a table looks like\n{EXAMPLE}")
     if media and not any(os.path.exists(root / clip.path) for clip in rows):
         raise CorpusError(
-            f"{table}: none of its {len(rows)} files exists, first {root / rows[0].path}; "
+            f"{table}: none of its files exists, first {root / rows[0].path}; "
             "paths are relative to corpus.root"
         )
     try:
@@ -84,8 +84,12 @@ def scan(config: CorpusConfig, media: bool = True) -> Corpus:
     name = "table-" + re.sub(r"[^A-Za-z0-9_-]+", "_", table.stem)  # two tables, two caches
     ranges = attribute_ranges(clips, table)
     said = [f"{table}: label {note}" for note in notes]
+    plain = {clip.speaker for _, clip, given in numbered if not given}
     cleaned = _first_rows(
-        (row, f"{given!a} is read as {clip.speaker!r}") for row, clip, given in numbered if given
+        (row, f"{given!a} is read as {clip.speaker!r}")
+        for row, clip, given in numbered
+        # Blanks around a name are worth a line only where other rows have the name without them.
+        if given and (clip.speaker in plain or " ".join(given.split()) != clip.speaker)
     )
     said += [f"{table}: speaker {words} (row {row})" for words, row in list(cleaned.items())[:MOST_NAMED]]
     return Corpus(name, str(root), classes, tuple(clips), ranges, notes=tuple(said))
@@ -119,7 +123,7 @@ def read_rows(table: Path, root: Root) -> Iterator[tuple[int, Clip, str]]:
     """The clips of the table in order, each after its row number.
 
     The id of a clip is its path as the table has it, its path the one on the disk; labels are as in the
-    table. The third item is the speaker's cell if it holds invisible characters, else empty.
+    table. The third item is the speaker's cell if it differs from the speaker's name, else empty.
 
     Raises:
         CorpusError: for a malformed table; the message names the row.
@@ -136,9 +140,8 @@ def read_rows(table: Path, root: Root) -> Iterator[tuple[int, Clip, str]]:
                 if clip.path in seen:
                     raise CorpusError(f"{clip.path} is named before, in row {seen[clip.path]}")
                 seen[clip.path] = reader.line_num
-                given = cells[columns["speaker"]].strip()
-                odd = "" if " ".join(given.split()) == clip.speaker else given
-                yield reader.line_num, clip, odd
+                given = cells[columns["speaker"]]
+                yield reader.line_num, clip, "" if given == clip.speaker else given
         except UnicodeDecodeError as error:
             raise CorpusError(f"{table} is not UTF-8 ({error.reason}); save it as CSV UTF-8") from None
         except (csv.Error, CorpusError) as error:
@@ -239,7 +242,7 @@ def _row(cells: list[str], columns: dict[str, int], root: Root) -> Clip:
     if not cell["label"] and not attributes:
         raise CorpusError("label is blank and there are no attributes")
     path = root.relative(cell["path"])
-    label = cells[columns["label"]].strip() if cell["label"] else None
+    label = cells[columns["label"]] if cell["label"] else None
     fold = cell.get("fold") or None
     return Clip(path, root.on_disk(path), cell["speaker"], label, None, attributes, fold)
 

@@ -41,7 +41,7 @@ def _describe(modality: str, folder: str, name: str, size: int, mtime_ns: int) -
     if not width or not count or not _reads(modality, config):
         raise WeightsError(
             f"{folder} holds a network of the kind {kind}, which is no encoder of {modality} with layers of "
-            "one width; write a load function for it (docs/howto-encoder.md)"
+            "one width; write a load function for it"
         )
     told = KNOWN.get(name, {})
     rows: dict[str, Any] = {}

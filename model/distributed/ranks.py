@@ -237,7 +237,7 @@ def clips_per_rank(batch: int, world: int) -> int:
     if batch % world:
         near = max(1, round(batch / world)) * world
         raise ConfigError(
-            f"loader.batch={batch} clips cannot be divided among {world} processes; loader.batch={near} can, "
+            f"loader.batch={batch} cannot be divided among {world} processes; loader.batch={near} can, "
             "or start another number of processes"
         )
     return batch // world

@@ -240,7 +240,8 @@ def _known_clips(table: PredictionTable, figure: str) -> int:
 
 def _describe_clips(runs: Sequence[EvaluatedRun], shared: PredictionTable) -> str:
     speakers = len(set(shared.speakers))
-    note = f"{len(shared)} test clips of {speakers} speakers that all runs scored; 95 % {OVER_SPEAKERS}"
+    clips, people = counted(len(shared), "test clip"), counted(speakers, "speaker")
+    note = f"{clips} of {people} that all runs scored; 95 % {OVER_SPEAKERS}"
     left_out = [(len(run.table) - len(shared), run.name) for run in runs if len(run.table) > len(shared)]
     if left_out:
         note += "; left out: " + ", ".join(f"{counted(n, 'clip')} of {name}" for n, name in left_out)

@@ -22,6 +22,7 @@ from deiii.data.corpora.clips import Corpus
 from deiii.data.corpora.protocol import PARTS
 from deiii.data.corpora.splits import make_split, number_of_folds
 from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.tools.counts import counted
 from deiii.model.evaluation.crossval_report import write_crossval
 from deiii.model.evaluation.many_runs import finished, run_all
 from deiii.model.training.parts import check_parts
@@ -85,7 +86,7 @@ def crossval(
     todo = [pair for pair, own in configs.items() if not finished(own, tables)]
     done = len(pairs) - len(todo)
     if progress and done:
-        print(f"{done} of {len(pairs)} runs are finished already")
+        print(f"finished before: {done} of {counted(len(pairs), 'run')}")
     check_folds(config, sorted({pair.fold for pair in todo}))
     for number, (pair, seconds) in enumerate(run_all(configs, jobs, progress), done + 1):
         metrics = RunFolder(base / pair.name).read_metrics()

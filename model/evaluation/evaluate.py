@@ -19,6 +19,7 @@ from deiii.data.config.schema import Config
 from deiii.data.corpora.splits import Split
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.atomic_files import file_sha256, write_json
+from deiii.data.tools.counts import counted
 from deiii.data.tools.devices import make_current, pick_device
 from deiii.data.tools.writer_lock import writer_lock
 from deiii.model.evaluation.mistakes import worst_mistakes
@@ -30,6 +31,7 @@ from deiii.model.network.deiii import DEIII
 from deiii.model.network.hide_streams import hidden_together, hide
 from deiii.model.network.task import Task
 from deiii.model.training.loaders import make_loader
+from deiii.model.training.monitor import TrainingState
 from deiii.model.training.origin import check_origin
 from deiii.model.training.run_folder import RunError, RunFolder
 from deiii.model.training.scoring import Predictions, in_full_precision, score
@@ -91,13 +93,7 @@ def _evaluate(
         )
     trained = load_network(run.path)
     config, task, info = trained.config, trained.task, dict(trained.info)
-    state = run.training_state(config)
-    if not (state.finished or unfinished):
-        raise RunError(
-            f"the training of {run.path} was interrupted after {state}: a later epoch may be better, and the "
-            "test speakers are scored once. Finish it with `deiii train ... --resume`, or score the best "
-            "epoch so far with --unfinished, which is recorded"
-        )
+    state = require_finished(run, config, unfinished)
     if cache is not None:
         config.cache = cache
     target = make_current(pick_device(device or config.train.device))
@@ -132,7 +128,7 @@ def _evaluate(
         "interval": OVER_SPEAKERS,
         "clips": counts,
         "evaluations": len(earlier) + 1,
-        "training": {"finished": state.finished, "epochs": state.epochs, "planned": state.planned},
+        "training": state.record(),
     }
     write_predictions(run.predictions, prediction_table(test, features, task))
     report = write_report(run, metrics, info, features, worst_mistakes(test, features, task))
@@ -142,6 +138,27 @@ def _evaluate(
     for entry in [*known, {"time": now, "epoch": trained.epoch, "device": str(target)}]:
         run.add_evaluation(entry)
     return metrics, report
+
+
+def require_finished(run: RunFolder, config: Config, unfinished: bool) -> TrainingState:
+    """Return how far the training of a run came.
+
+    Args:
+        run: the run folder.
+        config: its settings.
+        unfinished: whether a training that did not come to its end is accepted.
+
+    Raises:
+        RunError: the training did not come to its end; says what to do.
+    """
+    state = run.training_state(config)
+    if not (state.finished or unfinished):
+        raise RunError(
+            f"the training of {run.path} was interrupted after {state}: a later epoch may be better, and the "
+            "test speakers are scored once. Finish it with `deiii train ... --resume`, or score the best "
+            "epoch so far with --unfinished, which is recorded"
+        )
+    return state
 
 
 def _open_features(run: RunFolder, config: Config, task: Task, info: dict[str, Any]) -> FeatureSet:
@@ -278,10 +295,12 @@ def summary(metrics: dict[str, Any]) -> str:
             line = f"test {label:12s} {test[key]:.3f}"
             lines.append(line + (f"  [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""))
     counts = metrics["clips"]["test"]
-    clips = f"{counts['scored']} of {counts['in_split']} test clips"
+    clips = f"{counts['scored']} of {counted(counts['in_split'], 'test clip')}"
     if counts.get("unlabelled"):
-        clips += f" ({counts['unlabelled']} have no label, such as a tie, and are not scored)"
-    lines.append(f"{clips}, {len(test['per_speaker'])} speakers; {_about_interval(metrics)}")
+        lacking = counted(counts["unlabelled"], "has", "have")
+        scored = "is" if counts["unlabelled"] == 1 else "are"
+        clips += f" ({lacking} no label, such as a tie, and {scored} not scored)"
+    lines.append(f"{clips}, {counted(len(test['per_speaker']), 'speaker')}; {_about_interval(metrics)}")
     if metrics.get("evaluations", 1) > 1:
         lines.append(f"the test speakers were scored {metrics['evaluations']} times")
     if words := unfinished_training(metrics):
@@ -304,7 +323,7 @@ def unfinished_training(metrics: dict[str, Any]) -> str:
 
 def _about_interval(metrics: dict[str, Any]) -> str:
     if len(metrics["test"]["per_speaker"]) < FEWEST:
-        return f"no intervals: they need {FEWEST} speakers"
+        return f"no intervals: they need {counted(FEWEST, 'speaker')}"
     return f"95 % {kind_of_interval(metrics)}"
 
 

@@ -21,6 +21,7 @@ from deiii.data.config.load import parse_config, to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
 from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.tools.counts import counted
 from deiii.data.tools.machine import usable_cores
 from deiii.data.tools.processes.pool import start_tasks, worker_pool
 from deiii.model.evaluation.evaluate import evaluate, unfinished_training
@@ -155,7 +156,8 @@ def _run_unfinished(configs: Mapping[Name, Config], jobs: int, progress: bool) -
         yield name
         jobs = jobs_that_fit(memory, gpus, usable_cores())
         if progress:
-            print(f"the first run took {memory.peak / GIB:.1f} GiB of GPU memory; {jobs} runs at a time now")
+            at_a_time = counted(jobs, "run")
+            print(f"the first run took {memory.peak / GIB:.1f} GiB of GPU memory; {at_a_time} at a time now")
     jobs = min(jobs or max(1, gpus), len(todo))
     if jobs <= 1:
         for name, config in todo.items():

@@ -27,8 +27,14 @@ from deiii.data.corpora.splits import Split
 from deiii.data.corpora.targets.classes import winner
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.atomic_files import file_sha256, write_json
+from deiii.data.tools.counts import counted
 from deiii.data.tools.devices import pick_device
-from deiii.model.evaluation.evaluate import full_figures, prediction_table
+from deiii.model.evaluation.evaluate import (
+    full_figures,
+    prediction_table,
+    require_finished,
+    unfinished_training,
+)
 from deiii.model.evaluation.predictions import write_predictions
 from deiii.model.intervals import OVER_SPEAKERS
 from deiii.model.metrics import class_intervals, class_report, figure_names
@@ -49,6 +55,7 @@ def evaluate_on(
     cache: str | None = None,
     device: str | None = None,
     again: bool = False,
+    unfinished: bool = False,
 ) -> tuple[dict[str, Any], Path]:
     """Score a run on another corpus; writes ``metrics.json`` and ``predictions.csv``.
 
@@ -59,6 +66,7 @@ def evaluate_on(
         cache: where the other corpus is cached; in the run's cache where not given.
         device: auto, cpu or cuda; as in training where not given.
         again: score a corpus again that the run was scored on before.
+        unfinished: score a run whose training did not come to its end; ``metrics.json`` then says so.
 
     Returns:
         what ``metrics.json`` holds, and the folder.
@@ -71,6 +79,7 @@ def evaluate_on(
     """
     run = RunFolder(path)
     trained = load_network(path)
+    state = require_finished(run, trained.config, unfinished)
     config = _with_corpus(trained.config, words, cache)
     features, rows, notes = _open(run, config, trained.config, trained.task)
     folder = run.path / f"on-{features.corpus.name}"
@@ -85,6 +94,7 @@ def evaluate_on(
     found = score(trained.network.to(target), batches.epoch(0), target, train)
     metrics = _figures(found, features, trained.task, notes)
     metrics |= {"epoch": trained.epoch, "weights": file_sha256(run.best), "interval": OVER_SPEAKERS}
+    metrics["training"] = state.record()
     entry = {
         "corpus": features.corpus.name,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -112,11 +122,14 @@ def summary(metrics: Mapping[str, Any]) -> str:
     if metrics["classes"]:
         lines.append(f"common classes: {', '.join(metrics['classes'])}")
     lines.append(
-        f"{counts['scored']} of {counts['in_corpus']} clips of {on}, {len(test['per_speaker'])} speakers; "
+        f"{counts['scored']} of {counted(counts['in_corpus'], 'clip')} of {on}, "
+        f"{counted(len(test['per_speaker']), 'speaker')}; "
         f"95 % {metrics['interval']}"
     )
-    lines += [f"{count} clips left out: {why}" for why, count in counts["left_out"].items() if count]
-    return "\n".join([*lines, *metrics["notes"]])
+    lines += [
+        f"{counted(count, 'clip')} left out: {why}" for why, count in counts["left_out"].items() if count
+    ]
+    return "\n".join([*lines, *metrics["notes"], *filter(None, [unfinished_training(metrics)])])
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from deiii.data.tools.atomic_files import write_text
+from deiii.data.tools.counts import counted
 from deiii.model.training.run_folder import RunError
 
 
@@ -54,7 +55,7 @@ class PredictionTable:
         n = len(self.clips)
         if len(self.speakers) != n or len(self.truth) != len(self.predicted) or len(self.truth) not in (0, n):
             raise ValueError(
-                f"{n} clips, {len(self.speakers)} speakers, {len(self.truth)} true and "
+                f"{counted(n, 'clip')}, {counted(len(self.speakers), 'speaker')}, {len(self.truth)} true and "
                 f"{len(self.predicted)} predicted classes do not fit together"
             )
         wanted = {

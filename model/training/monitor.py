@@ -95,6 +95,10 @@ class TrainingState:
         """Whether the training came to its last epoch or to early stopping."""
         return self.epochs >= self.planned or 0 < self.patience <= self.waited
 
+    def record(self) -> dict[str, Any]:
+        """Return what ``metrics.json`` records of it."""
+        return {"finished": self.finished, "epochs": self.epochs, "planned": self.planned}
+
     def __str__(self) -> str:
         return f"{self.epochs} of {self.planned} epochs"
 

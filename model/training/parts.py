@@ -12,6 +12,7 @@ from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.corpora.protocol import PARTS
 from deiii.data.corpora.splits import Split
 from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.tools.counts import counted
 
 WORDS = {"train": "training", "val": "validation", "test": "test"}
 CURES = {
@@ -49,7 +50,8 @@ def check_parts(
     for part in PARTS:
         if not len(rows[part]):
             count = len(getattr(split, part))
-            why = f"none of its {count} clips is usable; {FAILED}" if count else "it has no clips"
+            none = "its only clip is not" if count == 1 else f"none of its {counted(count, 'clip')} is"
+            why = f"{none} usable; {FAILED}" if count else "it has no clips"
             raise ConfigError(
                 f"the {WORDS[part]} part of fold {split.fold} of {split.protocol} is empty: {why}. "
                 f"To go on, {CURES[part]}"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from deiii.data.config.schema import TrainConfig
 from deiii.data.loader.batch import Batch
+from deiii.data.tools.counts import counted
 from deiii.model.distributed.devices import autocast
 from deiii.model.distributed.ranks import Ranks
 from deiii.model.metrics import ccc, class_figures
@@ -50,7 +51,9 @@ class Predictions:
             named |= {f"{kind}[{head!r}]": values for head, values in getattr(self, kind).items()}
         for name, values in named.items():
             if len(values) != len(self.index):
-                raise ValueError(f"{name} has the shape {list(values.shape)} for {len(self.index)} clips")
+                raise ValueError(
+                    f"{name} has the shape {list(values.shape)} for {counted(len(self.index), 'clip')}"
+                )
 
     def __repr__(self) -> str:
         heads = {head: list(values.shape) for head, values in self.probabilities.items()}

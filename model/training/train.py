@@ -17,13 +17,14 @@ import torch
 from deiii.data.audit.run import check_foreign
 from deiii.data.cache.outcomes import MACHINE_TROUBLE
 from deiii.data.cache.stages import get_stage, stages, with_upstream
-from deiii.data.config.load import result_settings
+from deiii.data.config.load import load_config, result_settings
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.corpora.splits import make_split
 from deiii.data.encoders.statement import used_encoders
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.stage_arrays import valid_rows
+from deiii.data.tools.counts import counted
 from deiii.data.tools.os_errors import explain
 from deiii.data.tools.weights import RESNET18, digest, resolve
 from deiii.data.tools.writer_lock import writer_lock
@@ -41,6 +42,7 @@ from deiii.model.training.run_folder import RunError, RunFolder, provenance
 from deiii.model.training.step.launch import choose_launch
 from deiii.model.training.trainer import Trainer, TrainingSetup
 
+PRESETS = ("tiny", "base", "large")  # configs that come with deiii and describe a network
 RESUME_CURE = (
     "To go on with this run, put back what it was trained on and run `deiii preprocess`; "
     "to use the new ones, train a new run with train.run=..."
@@ -152,8 +154,8 @@ def _train(
     if progress:
         count = sum(p.numel() for p in model.parameters())
         where = f"{device}" if ranks.world == 1 else f"{ranks.world} processes, the first on {device}"
-        print(f"{count:,} parameters on {where}; {len(rows['train'])} training and {len(rows['val'])} "
-              f"validation clips; run folder {run.path}")  # fmt: skip
+        clips = counted(len(rows["train"]), "training clip"), counted(len(rows["val"]), "validation clip")
+        print(f"{count:,} parameters on {where}; {' and '.join(clips)}; run folder {run.path}")
         print(f"data: {training.residency} ({training.why})")
     return Trainer(model, setup).fit(resume=resume, progress=progress)
 
@@ -177,10 +179,17 @@ def check_sizes(config: Config) -> None:
     if (m.video or m.flow) and config.loader.crop > config.faces.size:
         raise ConfigError(
             f"loader.crop={config.loader.crop} is larger than the crops, faces.size={config.faces.size}; "
-            "use a smaller loader.crop, or preprocess with a larger faces.size"
+            f"{_fitting_preset(config.faces.size)}use a smaller loader.crop, or preprocess with a larger "
+            "faces.size"
         )
     if m.conformer and m.conv_kernel % 2 == 0:
         raise ConfigError(f"model.conv_kernel must be odd, not {m.conv_kernel}")
+
+
+def _fitting_preset(size: int) -> str:
+    """Advice to name a preset of the network that fits crops of a size in px; empty where none does."""
+    fitting = [name for name in PRESETS if load_config(name).loader.crop <= size]
+    return f"name a preset of the network that fits, {' or '.join(fitting)}, or " if fitting else ""
 
 
 def clip_seconds(features: FeatureSet, rows: np.ndarray) -> dict[str, float]:

@@ -16,6 +16,7 @@ from deiii.data.cache.stages import FACES, get_stage
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
 from deiii.data.tools.atomic_files import atomic_path, refuse_input_as_output, writable_folder
+from deiii.data.tools.counts import counted
 from deiii.pipeline.extract import Features, extract, read_cached, read_indices
 from deiii.pipeline.inspect.clip_video import draw_video
 from deiii.pipeline.inspect.contact_sheet import COLUMNS, draw_contact_sheet
@@ -117,7 +118,8 @@ def draw_worst(config: Config, corpus: Corpus, count: int, out: Path, with_video
     writable_folder(out)
     features = [read_cached(config, corpus, clip) for clip in order[:PAGE]]
     _overview([(c.id, f) for c, f in zip(order, features, strict=False)], config, out / OVERVIEW)
-    print(f"the {len(order)} clips of {corpus.name} with the smallest share of valid frames:")
+    shown = counted(len(order), "clip")
+    print(f"{shown} of {corpus.name}, those with the smallest share of valid frames:")
     for clip in order:
         row = rows[clip.id]
         print(f"  {row.fraction:7.1%}  {clip.id}  {row.status}{f': {row.reason}' if row.reason else ''}")

@@ -155,7 +155,8 @@ def kubernetes_spec(config: Config) -> dict[str, Any]:
     for name in ("image", "claim"):
         if not getattr(cluster, name):
             raise ConfigError(
-                f"cluster.kind=kubernetes needs cluster.{name}; configs/kubernetes.yaml shows how"
+                f"cluster.kind=kubernetes needs cluster.{name}; name both: deiii preprocess ... kubernetes "
+                "cluster.image=IMAGE cluster.claim=CLAIM"
             )
     limits: dict[str, str] = {"cpu": str(THREADS), "memory": f"{cluster.memory_gb:g}Gi"}
     if cluster.gpu:
@@ -182,4 +183,4 @@ def kubernetes_spec(config: Config) -> dict[str, Any]:
 
 
 def _needs(extra: str, package: str) -> str:
-    return f"cluster.kind={extra} needs {package}: .venv/bin/python -m pip install '.[{extra}]'"
+    return f"cluster.kind={extra} needs {package}: pip install {package}"

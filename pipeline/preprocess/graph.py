@@ -15,6 +15,7 @@ from deiii.data.cache.stages import get_stage, import_function, settled
 from deiii.data.config.load import to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
+from deiii.data.tools.counts import counted
 from deiii.data.tools.os_errors import explain
 from deiii.data.tools.processes.main_guard import refuse_in_worker
 from deiii.data.tools.progress import progress_bar
@@ -88,9 +89,9 @@ def _opening_lines(config: Config, corpus: Corpus, found: Survey) -> list[str]:
         for stage, recipe in found.recipes.items()
     )
     lines = [
-        f"{corpus.name}: {len(corpus.clips)} clips of {len(corpus.speakers)} speakers in "
-        f"{len(found.plans)} shards",
-        f"shards finished: {finished}; a step below is one clip in one stage",
+        f"{corpus.name}: {counted(len(corpus.clips), 'clip')} of {counted(len(corpus.speakers), 'speaker')} "
+        f"in {counted(len(found.plans), 'shard')}",
+        f"shards finished: {finished}",
     ]
     for stage in found.recipes:
         note = get_stage(stage).note
@@ -119,12 +120,12 @@ def _run_tasks(config: Config, corpus: Corpus, found: Survey, report: Callable[[
     startable = sum(not waits(task, found.done) for task in tasks)
     with open_cluster(config, startable) as client, shared_files(client, config, root) as shared:
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
-        report(f"{workers} workers{_more_workers(config)}, dashboard at {client.dashboard_link}")
+        report(f"{counted(workers, 'worker')}{_more_workers(config)}, dashboard at {client.dashboard_link}")
         limit = max(IN_FLIGHT, 2 * max(workers, config.workers))
         resources = stage_resources(client, config)
         runner = TaskRunner(client, resources, shared, limit, tasks, found.done)
         total = sum(len(task.plan.clips) for task in tasks)
-        with progress_bar(desc="preprocess", unit="step", total=total) as bar:
+        with progress_bar(desc="preprocess (a step: one clip in one stage)", unit="step", total=total) as bar:
             runner.run(bar)
 
 

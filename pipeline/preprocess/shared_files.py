@@ -84,7 +84,7 @@ def check_workers(client: Client, shared: SharedFiles) -> None:
         if isinstance(answer, ImportError):
             raise ClusterError(
                 f"the worker at {address} cannot import deiii ({answer}); start workers in an environment "
-                "with the same version of deiii, e.g. from its folder with its .venv/bin/dask"
+                "with the same version of deiii, with the command `dask worker` of that environment"
             )
         if isinstance(answer, BaseException):
             defects.append(f"the worker at {address} does not answer ({type(answer).__name__}: {answer})")

@@ -68,7 +68,9 @@ def run_clip(stage: str, path: str, config: Config) -> StageResult:
         text = f"{type(error).__name__}: {error}"
         if error.errno in MAYBE_MACHINE and not isinstance(error, av.error.FFmpegError):
             again = "the disk or the network may be at fault; the next run tries again"
-            return StageResult(Outcome(Status.FAILED, f"{text}; {again}", 0.0))
+            return StageResult(
+                Outcome(Status.FAILED, f"{text}; {again}", 0.0, f"{type(error).__name__} {error.errno}")
+            )
         return StageResult(Outcome(Status.UNREADABLE, text, 0.0))
     except Exception as error:  # one unusual file must not end the run; the error is recorded
         return StageResult(_unexpected(error))
@@ -82,7 +84,7 @@ def _unexpected(error: Exception) -> Outcome:
         f"unexpected {type(error).__name__} at {place}: {error}; the next run tries again; "
         "if it stays, please report it with the file"
     )
-    return Outcome(Status.FAILED, reason, 0.0)
+    return Outcome(Status.FAILED, reason, 0.0, f"{type(error).__name__} at {where.filename}:{where.lineno}")
 
 
 def run_downstream(

@@ -8,7 +8,7 @@ error, before it has recorded it for the whole corpus.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from deiii.data.cache.outcomes import Outcome, Status
 
@@ -25,7 +25,8 @@ class FirstClips:
 
     Attributes:
         stage: name of the stage.
-        errors: kind and place of each error so far, without its details.
+        error: kind and place of the error of all clips so far (`Outcome.error`); empty before the first.
+        count: number of clips so far.
         over: whether some clip ended in another way, so that nothing is left to watch.
 
     >>> first = FirstClips("logmel")
@@ -35,7 +36,8 @@ class FirstClips:
     """
 
     stage: str
-    errors: list[str] = field(default_factory=list)
+    error: str = ""
+    count: int = 0
     over: bool = False
 
     def add(self, outcome: Outcome) -> None:
@@ -46,10 +48,10 @@ class FirstClips:
         """
         if self.over:
             return
-        kind = outcome.reason.partition(": ")[0]
-        self.over = outcome.status is not Status.FAILED or (bool(self.errors) and kind != self.errors[0])
-        self.errors.append(kind)
-        if not self.over and len(self.errors) >= FIRST:
+        self.count += 1
+        self.error = self.error or outcome.error
+        self.over = outcome.status is not Status.FAILED or not outcome.error or outcome.error != self.error
+        if not self.over and self.count >= FIRST:
             raise MachineFault(
                 f"the first {FIRST} clips of stage {self.stage} in a worker all ended alike: "
                 f"{outcome.reason}. "

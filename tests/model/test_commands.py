@@ -9,6 +9,7 @@ import signal
 import pytest
 
 from deiii.__main__ import main
+from deiii.data.config.load import load_config
 from deiii.data.corpora.splits import Split
 from deiii.data.tools.processes.signals import INTERRUPTED
 from tests.helpers.clips import sound_corpus
@@ -100,3 +101,12 @@ def test_training_without_caches_says_what_to_run(trained, capsys, tmp_path):
 def test_an_unknown_setting_is_one_line_of_error(capsys):
     assert main(["train", "train.epoch=3"]) == 1
     assert "did you mean 'train.epochs'" in capsys.readouterr().err
+
+
+def test_a_network_without_a_preset_for_small_crops_is_told_which_preset_fits():
+    from deiii.data.config.strict_yaml import ConfigError
+    from deiii.model.training.train import check_sizes
+
+    with pytest.raises(ConfigError, match="name a preset of the network that fits, tiny, or use a smaller"):
+        check_sizes(load_config("synthetic"))
+    check_sizes(load_config(["synthetic", "tiny"]))

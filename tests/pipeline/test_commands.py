@@ -14,6 +14,8 @@ def test_too_many_failures_make_the_exit_status_non_zero(tmp_path, capsys):
     assert main([*words, "max_failed=0.4"]) == 1
     printed = capsys.readouterr()
     assert "1 of 2 clips failed" in printed.err and "failures.csv" in printed.err
+    assert "features of the other clips are complete" in printed.err
+    assert "2 clips of 1 speaker in 1 shard\n" in printed.out and "step" not in printed.out
     assert main([*words, "max_failed=0.6"]) == 0
     assert "nothing to do" in capsys.readouterr().out
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deiii.data.config.schema import SyntheticConfig
+from deiii.data.tools.counts import counted
 
 APPEARANCE = ("narrow", "wide")
 MOTION = ("still", "tremor")
@@ -204,7 +205,7 @@ def plan_clip(config: SyntheticConfig, index: int) -> ClipPlan:
     """
     check(config)
     if not 0 <= index < clip_count(config):
-        raise IndexError(f"the corpus has {clip_count(config)} clips; there is no number {index}")
+        raise IndexError(f"the corpus has {counted(clip_count(config), 'clip')}; there is no number {index}")
     names = classes(config.task)
     person, number = divmod(index, config.clips_per_class * len(names))
     # Every class equally often, in an order that does not depend on the class.

@@ -19,6 +19,7 @@ from dataclasses import replace
 
 from deiii.data.config.suggest import did_you_mean
 from deiii.data.corpora.clips import Clip, Corpus, CorpusError
+from deiii.data.tools.counts import counted
 
 
 def map_classes(corpus: Corpus, mapping: Mapping[str, str | None]) -> Corpus:
@@ -49,7 +50,9 @@ def map_classes(corpus: Corpus, mapping: Mapping[str, str | None]) -> Corpus:
     mapped = (_mapped(clip, corpus.classes, new_names, classes) for clip in corpus.clips)
     kept = tuple(clip for clip in mapped if clip is not None)
     dropped = len(corpus.clips) - len(kept)
-    notes = (f"corpus.classes leaves out {dropped} of {len(corpus.clips)} clips",) if dropped else ()
+    notes = (
+        (f"corpus.classes leaves out {dropped} of {counted(len(corpus.clips), 'clip')}",) if dropped else ()
+    )
     return replace(corpus, classes=classes, clips=kept, notes=(*corpus.notes, *notes))
 
 

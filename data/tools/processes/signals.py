@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
@@ -22,8 +23,12 @@ class StopHandler:
     Further signals have no effect for `STOPS_WITHIN` seconds, so that the command can finish its clean-up;
     after that, another signal ends the process at once with status `INTERRUPTED`.
 
+    After `end` signals have no effect for as long: the command is complete, and Python's own end must not be
+    interrupted.
+
     Attributes:
         first: when the first signal came, by `time.monotonic`; ``None`` before it.
+        ended: when the command ended; ``None`` before that.
 
     >>> StopHandler().first is None
     True
@@ -31,6 +36,7 @@ class StopHandler:
 
     def __init__(self) -> None:
         self.first: float | None = None
+        self.ended: float | None = None
 
     def install(self) -> None:
         """React to Ctrl-C and SIGTERM from now on; Ctrl-C stays ignored where a shell asked for that."""
@@ -40,16 +46,23 @@ class StopHandler:
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if self.first is None:
+        if self.ended is not None and now - self.ended <= STOPS_WITHIN:
+            return
+        if self.first is None or self.ended is not None:
             self.first = now
             raise KeyboardInterrupt
         if now - self.first > STOPS_WITHIN:
             os.write(2, b"\nstopped at once\n")  # print() may be what was interrupted
             os._exit(INTERRUPTED)
 
+    def end(self) -> None:
+        """Take note that the command has ended; call it in the main thread."""
+        self.ended = time.monotonic()
+        atexit.unregister(_ignore_stop_signals)
+        atexit.register(_ignore_stop_signals)
 
-def ignore_stop_signals() -> None:
-    """Ignore Ctrl-C and SIGTERM: the command has ended, and Python's own end must not be interrupted."""
+
+def _ignore_stop_signals() -> None:
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 

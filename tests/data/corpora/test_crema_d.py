@@ -121,7 +121,7 @@ def test_perceived_from_the_votes_are_shares_of_the_multimodal_ones(tmp_path):
         ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS"),
         (SUMMARY + '"1","1001_DFA_ANG_XX","N","1","N","1","Q","1"\n', "row 2: unknown vote 'Q'"),
         (SUMMARY + '"1","1001_DFA_ANG_XX"\n', "row 2"),
-        (SUMMARY + '"1","1099_DFA_ANG_XX","N","1","N","1","N","1"\n', "none of the 1 clips"),
+        (SUMMARY + '"1","1099_DFA_ANG_XX","N","1","N","1","N","1"\n', "name no clip of the 1"),
         (
             SUMMARY + '"1","1001_DFA_ANG_XX","N","1","N","1","N","1"\n' * 2,
             "row 3: .* is there twice",

@@ -105,7 +105,7 @@ def test_activation_runs_from_active_to_passive(tmp_path):
         (line("S01A-F01-P-FM01", a="inf"), "outside 1 to 5"),
         (line("S01A-F01-P-FM01", v="high"), "line 1"),
         (line("S01A-F01-P-FM01") + line("S01A-F01-P-FM01", "S"), "line 5: a second, different"),
-        (line("S01A-F01-P-FM09"), "rates none of the 1 clips"),
+        (line("S01A-F01-P-FM09"), "rates no clip of the 1,"),
     ],
 )
 def test_bad_tables(tmp_path, text, message):

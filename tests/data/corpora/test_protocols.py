@@ -142,7 +142,7 @@ def test_lists_without_validation_get_speakers_of_training(tmp_path):
     ("folds", "message"),
     [
         ("  - {train: [a-0, b-0], val: [c-0], test: [a-1]}\n", "speakers cross between train and test: a"),
-        ("  - {train: [a-0], val: [c-0], test: [c-0]}\n", "1 clips are in two parts of the split: c-0"),
+        ("  - {train: [a-0], val: [c-0], test: [c-0]}\n", "1 clip is in two parts of the split: c-0"),
     ],
 )
 def test_shared_speakers_and_clips_are_refused_unless_allowed(tmp_path, folds, message):

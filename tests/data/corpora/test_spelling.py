@@ -172,3 +172,22 @@ def test_a_file_found_by_its_normalised_name_may_not_lead_out_of_the_root(tmp_pa
     write_rows(tmp_path / "raw", [["\u00e9.flac", "a", "x"]])
     with pytest.raises(CorpusError, match="row 2: .*outside corpus.root"):
         scan(CorpusConfig(name="table", root=str(tmp_path / "raw")))
+
+
+def test_blanks_around_a_label_that_make_one_class_of_two_are_reported(tmp_path):
+    corpus = table(
+        tmp_path, [["", "s1", "happy"], ["", "s2", "happy "], ["", "s3", "\tsad"], ["", "s4", "\tsad"]]
+    )
+    assert corpus.classes == ("happy", "sad")
+    assert [note.partition(": ")[2] for note in corpus.notes] == ["label 'happy ' (row 3) is read as 'happy'"]
+
+
+def test_blanks_around_a_speaker_that_make_one_of_two_are_reported(tmp_path):
+    corpus = table(
+        tmp_path, [["", "anna", "a"], ["", " anna", "b"], ["", " ben", "a"], ["", "\u200bcleo", "a"]]
+    )
+    assert corpus.speakers == ("anna", "ben", "cleo")
+    assert [note.partition(": ")[2] for note in corpus.notes] == [
+        "speaker ' anna' is read as 'anna' (row 3)",
+        "speaker '\\u200bcleo' is read as 'cleo' (row 5)",
+    ]

@@ -232,7 +232,7 @@ def test_other_files_are_refused(text):
 
 
 def test_a_clip_in_two_parts_is_refused():
-    with pytest.raises(SplitError, match="1 clips are in two parts of the split: a"):
+    with pytest.raises(SplitError, match="1 clip is in two parts of the split: a"):
         Split("mine", "p", 0, 2, ("a",), (), ("a",), {"a": "s"})
 
 

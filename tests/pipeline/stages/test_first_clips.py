@@ -16,13 +16,13 @@ from deiii.pipeline.preprocess.graph import preprocess
 from deiii.pipeline.stages.first_clips import FIRST, FirstClips, MachineFault
 from tests.helpers.clips import sound_corpus
 
-ALIKE = Outcome(Status.FAILED, "unexpected RuntimeError at a.py:3: cannot cache x", 0.0)
+ALIKE = Outcome(Status.FAILED, "cannot cache x", 0.0, "RuntimeError at a.py:3")
 
 
 def test_one_error_at_all_first_clips_ends_the_run():
     first = FirstClips("logmel")
     for n in range(FIRST - 1):
-        first.add(Outcome(Status.FAILED, f"unexpected RuntimeError at a.py:3: clip {n}", 0.0))
+        first.add(Outcome(Status.FAILED, f"clip {n}: text with: colons", 0.0, ALIKE.error))
     with pytest.raises(MachineFault, match=r"first 5 clips of stage logmel.*cannot cache x.*deiii doctor"):
         first.add(ALIKE)
 
@@ -32,7 +32,8 @@ def test_one_error_at_all_first_clips_ends_the_run():
     [
         Outcome(Status.OK),
         Outcome(Status.UNREADABLE, "damaged", 0.0),
-        Outcome(Status.FAILED, "unexpected KeyError at b.py:9: x", 0.0),
+        Outcome(Status.FAILED, ALIKE.reason, 0.0, "KeyError at b.py:9"),
+        Outcome(Status.FAILED, ALIKE.reason, 0.0),  # a stage's own failure, without an exception
     ],
 )
 def test_clips_that_end_otherwise_end_the_watch(other):

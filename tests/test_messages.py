@@ -1,0 +1,68 @@
+"""Messages of the three rooms name nothing that an installed package lacks, and numbers fit their nouns."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deiii.__main__ import build_parser
+from tests.test_structure import ROOMS, modules, parsed
+
+# A wheel has neither make nor docs/, and configs are named without their folder.
+NOT_IN_A_WHEEL = re.compile(r"\bmake [a-z]+\b(?= |`|$)|`make\b|\bdocs/|\.venv|configs/|requirements\.lock")
+ORDINARY = re.compile(r"\bmake (of|sure|a|it)\b|what you make of it")
+COUNTED = re.compile(
+    r"^ (test |training |validation )?(clip|shard|run|file|speaker|fold|problem|note|defect|worker)s\b"
+)
+# Reasons that stages store in the caches: another text would change the bytes of shards.
+STORED = ("pipeline/media", "pipeline/faces", "pipeline/flow", "pipeline/logmel", "pipeline/stages")
+
+
+def texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """The line and text of every string that is no docstring."""
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.lineno, node.value
+
+
+@pytest.mark.parametrize("path", modules(*ROOMS), ids=str)
+def test_no_message_names_what_a_wheel_lacks(path):
+    for line, text in texts(parsed(path)):
+        assert not NOT_IN_A_WHEEL.search(ORDINARY.sub("", text)), f"{path}:{line}: {text}"
+
+
+def test_comments_of_shipped_configs_name_deiii():
+    root = Path(__file__).parents[1]
+    for path in sorted((root / "configs").glob("*.yaml")):
+        comments = "\n".join(re.findall(r"#.*", path.read_text()))
+        assert not re.search(r"CONFIG=|`make\b|#\s+make ", comments), path
+
+
+@pytest.mark.parametrize("path", modules(*ROOMS), ids=str)
+def test_numbers_of_things_are_counted_by_the_helper(path):
+    if str(path).startswith(STORED):
+        return
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.JoinedStr):
+            for number, after in zip(node.values, node.values[1:], strict=False):
+                if isinstance(number, ast.FormattedValue) and isinstance(after, ast.Constant):
+                    assert not COUNTED.match(after.value), f"{path}:{node.lineno}: use counted()"
+
+
+def test_every_command_that_a_message_names_exists():
+    commands = set(build_parser()._subparsers._group_actions[0].choices) | {"help"}
+    for path in modules(*ROOMS):
+        for line, text in texts(parsed(path)):
+            for command in re.findall(r"`deiii ([a-z_]+)", text):
+                assert command in commands, f"{path}:{line}: {text}"
