@@ -1,0 +1,133 @@
+"""Networks travel: saved to folders, uploaded to a stand-in of the Hugging Face Hub, and loaded again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from deiii import from_pretrained, load
+from deiii.model.prediction.export import export
+from deiii.model.prediction.hub import HubError, download, upload
+from deiii.model.prediction.manifest import LICENCES, ExportError
+from tests.helpers.hub_server import running_hub
+
+ROOT = Path(__file__).parents[3]
+pytest.importorskip("huggingface_hub", reason="needs huggingface_hub: pip install 'deiii[hub]'")
+
+IN_A_PROCESS = """
+import sys
+from deiii import from_pretrained, load
+from deiii.model.prediction.hub import HubError
+try:
+    exec(sys.argv[1])
+except HubError as error:
+    sys.exit(f"HubError: {error}")
+"""
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """A stand-in that runs; `call(code)` runs Python in a process that uses it."""
+    with running_hub() as (address, repositories):
+
+        def call(code: str, token: str = "hf_test") -> subprocess.CompletedProcess:
+            import os
+
+            env = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": token}
+            env |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1", "PYTHONPATH": str(ROOT)}
+            return subprocess.run(
+                [sys.executable, "-c", IN_A_PROCESS, code], env=env, capture_output=True, text=True
+            )
+
+        yield call, repositories
+
+
+def test_a_network_comes_back_from_the_hub_bit_for_bit(hub, seen_run, tmp_path):
+    call, repositories = hub
+    done = call(f"print(load({str(seen_run / 'run')!r}, 'cpu').push_to_hub('user/name', program=False))")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("/user/name") and repositories.private["user/name"]
+    _, files = repositories.commits["user/name"][-1]
+    assert {"deiii.json", "model.safetensors", "README.md"} <= files.keys()
+    target = tmp_path / "back"
+    done = call(f"from_pretrained('user/name', device='cpu').save_pretrained({str(target)!r})")
+    assert done.returncode == 0, done.stderr
+    for name in ("deiii.json", "model.safetensors", "README.md"):
+        assert (target / name).read_bytes() == files[name]
+    one, other = load(seen_run / "run", device="cpu"), load(target, device="cpu")
+    for a, b in zip(one.network.state_dict().values(), other.network.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    clip = seen_run / "raw/c0.mp4"
+    assert one.predict(clip).probabilities == other.predict(clip).probabilities
+
+
+def test_only_files_of_an_export_are_downloaded(hub, seen_run, tmp_path):
+    call, repositories = hub
+    folder = export(seen_run / "run", tmp_path / "out", program=False)
+    files = {p.name: p.read_bytes() for p in folder.iterdir()}
+    repositories.commit("some/one", {**files, "deiii.pt2": b"program", "code.py": b"raise SystemExit(3)"})
+    first = repositories.commits["some/one"][-1][0]
+    repositories.commit("some/one", {"deiii.json": b"{}"})
+    code = f"print(sorted(p.name for p in load('hub:some/one@{first}', 'cpu').source.iterdir()))"
+    done = call(code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "['README.md', 'deiii.json', 'model.safetensors']"
+
+
+def test_faults_are_one_line_with_a_cure(hub, seen_run):
+    call, repositories = hub
+    repositories.commit("some/other", {"README.md": b"no network"})
+    for code, token, words in (
+        ("load('hub:no/where')", "hf_test", "cannot be downloaded"),
+        ("load('hub:some/other')", "hf_test", "no network of deiii"),
+        (f"load({str(seen_run / 'run')!r}, 'cpu').push_to_hub('user/x', program=False)", "wrong", "HF_TOKEN"),
+    ):
+        done = call(code, token)
+        assert done.returncode == 1 and words in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("name", ["", "name", "../x/y", "a/b/c", "https://host/a/b", "user/na me"])
+def test_what_names_no_repository_is_refused(name, tmp_path):
+    for action in (download, lambda n: upload(tmp_path, n)):
+        with pytest.raises(HubError, match="user/name"):
+            action(name)
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(HubError, match=r"pip install 'deiii\[hub\]'"):
+        load("hub:user/name")
+
+
+def test_saving_replaces_exports_and_nothing_else(seen_run, tmp_path):
+    network = load(seen_run / "run", device="cpu")
+    folder = network.save_pretrained(tmp_path / "a", program=False)
+    again = load(folder, device="cpu").save_pretrained(tmp_path / "b")
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {
+        p.name: p.read_bytes() for p in again.iterdir()
+    }
+    assert load(folder).save_pretrained(folder) == folder
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("keep")
+    with pytest.raises(ExportError, match="holds no export"):
+        load(folder).save_pretrained(tmp_path / "mine")
+    assert np.array_equal(from_pretrained(folder).classes, network.classes)
+
+
+def test_card_has_the_hubs_metadata_and_the_licence(seen_run, tmp_path):
+    text = (export(seen_run / "run", tmp_path / "a", program=False, licence="by Anna: ask")).joinpath
+    card = text("README.md").read_text()
+    meta = yaml.safe_load(card.split("---")[1])
+    assert meta["license"] == "other" and meta["library_name"] == "deiii" and "by Anna: ask" in card
+    metrics = json.loads((seen_run / "run/metrics.json").read_text())
+    values = {m["type"]: m["value"] for m in meta["model-index"][0]["results"][0]["metrics"]}
+    assert values["uar"] == metrics["test"]["uar"]
+    assert json.loads(text("deiii.json").read_text())["licence"] == "by Anna: ask"
+    assert all(words and name for words, name in LICENCES.values())
