@@ -147,6 +147,9 @@ bench-gpu-launches: $(STAMP) ## launches of a training step and a flow batch, co
 gpu-check: $(STAMP) ## everything that needs a real GPU, measured in under 9 minutes [ARGS="--only flow train"]
 	$(PY) -m benchmarks.gpu_check $(ARGS)
 
+bench-stage-host: $(STAMP) ## pairs/s that the host work of a GPU worker allows
+	$(PY) -m benchmarks.stage_host $(ARGS)
+
 bench-flow: $(STAMP) ## flow: deiii against torchvision's RAFT
 	$(PY) -m benchmarks.flow $(ARGS)
 

@@ -104,10 +104,13 @@ def stage_folder(cache: str | Path, corpus_name: str, stage: str, key: str) -> P
 
 
 def record_shard(path: str | Path) -> ShardRecord:
-    """The index entry of a finished shard file."""
-    path = Path(path)
-    info = read_info(path)
-    return ShardRecord(path.stem, file_sha256(path), info.bytes, info.digest, info.fields, info.clips)
+    """The index entry of a finished shard file, which is read."""
+    return record_of(path, read_info(path), file_sha256(path))
+
+
+def record_of(path: str | Path, info: ShardInfo, sha256: str) -> ShardRecord:
+    """The index entry of a shard file of which everything is known."""
+    return ShardRecord(Path(path).stem, sha256, info.bytes, info.digest, info.fields, info.clips)
 
 
 def write_index(folder: str | Path, index: StageIndex) -> None:

@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import io
 import math
 import os
 import re
@@ -24,7 +26,7 @@ import h5py
 import numpy as np
 
 from deiii.data.cache.outcomes import Outcome
-from deiii.data.cache.shards import FORMAT, KINDS, ClipRow, ShardError, content_digest, read_info
+from deiii.data.cache.shards import FORMAT, KINDS, ClipRow, ShardError, ShardInfo, digest_of, read_info
 from deiii.data.tools.atomic_files import TEMPORARY, publish
 from deiii.data.tools.canonical_json import canonical_json
 
@@ -41,6 +43,10 @@ class ShardWriter:
         path: final name of the file.
         stage, key: the stage that the arrays come from, and its key.
         provenance: settings of the stage, stored as canonical JSON in an attribute of the file.
+
+    Attributes:
+        info: what the published file holds.
+        sha256: of the published file.
     """
 
     path: Path
@@ -55,6 +61,8 @@ class ShardWriter:
         self._specs: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
         self._clips: list[ClipRow] = []
         self._rows = 0
+        self.info: ShardInfo | None = None
+        self.sha256 = ""
 
     def add(self, clip_id: str, outcome: Outcome, arrays: Mapping[str, np.ndarray], source: str) -> None:
         """Append a clip.
@@ -120,9 +128,9 @@ class ShardWriter:
                 with _disk_errors(self._temporary):
                     self._write()
                 info = read_info(self._temporary)
-                if content_digest(self._temporary, info) != info.digest:
-                    raise ShardError(f"{self.path}: written bytes read back differently; check the disk")
+                self.sha256 = self._read_back(info)
                 publish(self._temporary, self.path)
+                self.info = info
         finally:
             for spool in self._spools.values():
                 spool.close()
@@ -151,7 +159,43 @@ class ShardWriter:
             file.flush()
         info = read_info(self._temporary, with_digest=False)
         with h5py.File(self._temporary, "r+") as file:
-            file.attrs["digest"] = content_digest(self._temporary, info)
+            file.attrs["digest"] = digest_of(info, self._blocks(info))
+
+    def _blocks(self, info: ShardInfo) -> Iterator[bytes]:
+        """The bytes of all fields as they were given, field by field in the order of their names."""
+        for name in sorted(info.fields):
+            spool = self._spools[name]
+            spool.seek(0)
+            while block := spool.read(BLOCK_BYTES):
+                yield block
+
+    def _read_back(self, info: ShardInfo) -> str:
+        """The SHA-256 of the written file, which is read once and compared with the bytes that were given.
+
+        Raises:
+            ShardError: the file holds other bytes.
+        """
+        whole = hashlib.sha256()
+        changed = ShardError(f"{self.path}: written bytes read back differently; check the disk")
+        with open(self._temporary, "rb", buffering=0) as file:
+
+            def read(size: int) -> bytes:
+                block = b"".join(_pieces(file, size))
+                whole.update(block)
+                return block
+
+            for name, layout in sorted(info.fields.items(), key=lambda item: item[1].offset):
+                if not layout.nbytes:
+                    continue
+                read(layout.offset - file.tell())
+                spool = self._spools[name]
+                spool.seek(0)
+                while given := spool.read(BLOCK_BYTES):
+                    if read(len(given)) != given:
+                        raise changed
+            while read(BLOCK_BYTES):
+                pass
+        return whole.hexdigest()
 
     def _write_field(self, file: h5py.File, name: str) -> None:
         dtype, tail = self._specs[name]
@@ -178,6 +222,13 @@ class ShardWriter:
             length = max([1, *map(len, encoded)])
             file.create_dataset(name, data=np.array(encoded, f"S{length}"))
         file["fraction"] = np.array([c.fraction for c in clips], np.float64)
+
+
+def _pieces(file: io.FileIO, size: int) -> Iterator[bytes]:
+    """Read ``size`` bytes, or as many as are left; one call may return fewer."""
+    while size > 0 and (piece := file.read(size)):
+        yield piece
+        size -= len(piece)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ HDF5 viewer can open the file. `deiii.data.cache.shard_writer` writes shards.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -216,11 +216,22 @@ def content_digest(path: str | Path, info: ShardInfo) -> str:
     Raises:
         ShardError: if the file ends too early.
     """
+    return digest_of(info, _field_blocks(Path(path), info))
+
+
+def digest_of(info: ShardInfo, blocks: Iterable[bytes]) -> str:
+    """See `content_digest`; ``blocks`` are the bytes of all fields, field by field in the order of names."""
     digest = hashlib.sha256()
     head: list[Any] = [info.stage, info.key, info.provenance]
     head += [[c.id, c.start, c.stop, c.status, c.reason, c.fraction, c.source] for c in info.clips]
     head += [[n, f.dtype, f.shape] for n, f in sorted(info.fields.items())]
     digest.update(canonical_json(head).encode())
+    for block in blocks:
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _field_blocks(path: Path, info: ShardInfo) -> Iterator[bytes]:
     with open(path, "rb", buffering=0) as file:
         for _, layout in sorted(info.fields.items()):
             file.seek(layout.offset)
@@ -229,9 +240,8 @@ def content_digest(path: str | Path, info: ShardInfo) -> str:
                 block = file.read(min(left, 8 << 20))
                 if not block:
                     raise ShardError(f"{path}: the file ends too early; run `deiii preprocess` to rebuild it")
-                digest.update(block)
+                yield block
                 left -= len(block)
-    return digest.hexdigest()
 
 
 class Shard:

@@ -76,6 +76,8 @@ class Stage:
         weights: the weights that the settings ask for; they enter the key.
         known_weights: by name in the weights table, the settings that use it.
         on_gpu: whether it runs on a GPU where there is one.
+        at_once: how many shards of it one process with a GPU computes at a time, each in a thread of its own;
+            more than 1 needs models that several threads may use, and a stage upstream.
         note: ``module:function`` from the configuration to what a person should know; may be empty.
         decode: ``module:function`` from the stored arrays to the large field's values.
         sizes: numbers that follow from the settings, by name; shapes and ``hop_ms`` may name them.
@@ -104,6 +106,7 @@ class Stage:
     weights: Callable[[Any], Weights | None] = lambda section: None
     known_weights: Mapping[str, str] = field(default_factory=dict)
     on_gpu: Callable[[Any], bool] = lambda section: False
+    at_once: int = 1
     note: str | None = None
     decode: str | None = None
     sizes: Callable[[Any], Mapping[str, float]] = lambda section: {}

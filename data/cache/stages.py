@@ -128,6 +128,7 @@ FLOW = Stage(
         RAFT_WEIGHTS["raft_large"]: "flow.method=raft flow.model=raft_large",
     },
     on_gpu=_runs_on_gpu,
+    at_once=3,
     note="deiii.pipeline.flow.raft.size:note_on_size",
     decode="deiii.data.cache.flow_codec:decode_flow",
 )
@@ -257,6 +258,23 @@ def settled(config: Config) -> Config:
         stage = get_stage(name)
         if values := stage.settle(config):
             config = replace(config, **{name: replace(stage.section(config), **values)})
+    return config
+
+
+def placed(config: Config, device: str) -> Config:
+    """The configuration in which stages with ``device=auto`` that can use a GPU have a device.
+
+    Args:
+        device: ``cuda`` for workers that must have a GPU, ``cpu`` for those that must not use one.
+
+    >>> placed(Config(flow=FlowConfig(method="raft")), "cpu").flow.device
+    'cpu'
+    """
+    for name in with_upstream(config.stages):
+        stage = get_stage(name)
+        section = stage.section(config)
+        if stage.on_gpu(section) and getattr(section, "device", "") == "auto":
+            config = replace(config, **{name: replace(section, device=device)})
     return config
 
 

@@ -19,13 +19,19 @@ class Engine(Protocol):
 
     batch: int
 
+    def buffer(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Memory for the frames of a batch, uint8; a GPU copies from memory of its own kind faster."""
+        ...
+
     def submit(self, frames: np.ndarray, first: np.ndarray, continues: bool) -> Callable[[], Stored]:
         """Start to compute the flow from each frame ``first[i]`` to the next frame.
 
+        Several threads may call this at a time, each for clips of its own.
+
         Args:
-            frames: uint8 [m,S,S,3].
+            frames: uint8 [m,S,S,3], most quickly from `buffer`; it must not be changed afterwards.
             first: int64 [N], rows of ``frames``.
-            continues: whether ``frames[0]`` was the last frame of the call before.
+            continues: whether ``frames[0]`` was the last frame of this thread's call before.
 
         Returns:
             a function that waits for the result and returns it: ``flow`` [N,S,S,2], ``scale`` [N] if it is

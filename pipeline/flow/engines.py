@@ -64,6 +64,10 @@ class PairEngine:
                 "opencv-contrib-python again"
             )
 
+    def buffer(self, shape: tuple[int, ...]) -> np.ndarray:
+        """See `Engine.buffer`."""
+        return np.empty(shape, np.uint8)
+
     def submit(self, frames: np.ndarray, first: np.ndarray, continues: bool) -> Callable[[], Stored]:
         """See `Engine.submit`; the flow is computed before this returns."""
         greys = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]

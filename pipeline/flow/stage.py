@@ -24,7 +24,7 @@ from deiii.data.cache.outcomes import Outcome, StageResult, Status
 from deiii.data.config.schema import FlowConfig
 from deiii.pipeline.flow.engine import Engine, Stored
 from deiii.pipeline.flow.engines import load_engine
-from deiii.pipeline.media.frame import is_cut, thumbnail
+from deiii.pipeline.media.frame import cuts, thumbnail
 
 __all__ = ["compute_flow", "flow_of_crops", "load_engine", "usable_pairs"]
 
@@ -62,15 +62,19 @@ def usable_pairs(clip: FaceClip) -> np.ndarray:
     usable[:-1] = clip.valid[:-1] & clip.valid[1:] & (steps > 0)
     if usable.any():
         usable[:-1] &= steps <= GAP * np.median(steps)
-    before = None
-    for i in range(n):
-        if not (usable[i] or before is not None):
-            continue
-        small = thumbnail(clip.frames[i])
-        if before is not None and is_cut(before, small):
-            usable[i - 1] = False
-        before = small if usable[i] else None
+    for start, stop in runs(usable):
+        usable[start:stop] &= ~cuts([thumbnail(frame) for frame in clip.frames[start : stop + 1]])
     return usable
+
+
+def runs(chosen: np.ndarray) -> list[tuple[int, int]]:
+    """The stretches of true values, each as its first row and the row after its last one.
+
+    >>> runs(np.array([True, True, False, True]))
+    [(0, 2), (3, 4)]
+    """
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], chosen, [False]]).astype(np.int8)))
+    return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def flow_of_crops(
@@ -105,21 +109,25 @@ def compute_flow(clips: Iterable[FaceClip], config: FlowConfig, engine: Engine) 
         share of the n-1 steps, or ``too_short`` for a clip of one frame, which has no step.
     """
     waiting: deque[_Work] = deque()
-    batch: list[tuple[_Work, int]] = []
+    batch: list[_Part] = []
     running: _Running | None = None
-    last: tuple[_Work, int] | None = None
+    last: _Part | None = None
     for clip in clips:
         work = _Work(clip, config.storage)
         waiting.append(work)
-        for i in np.flatnonzero(work.usable):
-            if batch and work.size != batch[0][0].size:
-                running, last = _submit(engine, batch, last, running), batch[-1]
-                batch = []
-            batch.append((work, int(i)))
-            work.open += 1
-            if len(batch) >= engine.batch:
-                running, last = _submit(engine, batch, last, running), batch[-1]
-                batch = []
+        if batch and work.size != batch[0].work.size:
+            running, last = _submit(engine, batch, last, running), batch[-1]
+            batch = []
+        for start, stop in runs(work.usable):
+            while start < stop:
+                room = engine.batch - sum(part.pairs for part in batch)
+                part = _Part(work, start, min(stop, start + max(1, room)))
+                batch.append(part)
+                work.open += part.pairs
+                start = part.stop
+                if part.pairs >= room:
+                    running, last = _submit(engine, batch, last, running), part
+                    batch = []
         work.complete = True
         while waiting and waiting[0].done:
             yield waiting.popleft().result()
@@ -170,41 +178,51 @@ class _Work:
 
 
 @dataclass
-class _Running:
-    """A submitted batch: its pairs, and a function that waits for the result."""
+class _Part:
+    """Consecutive steps of a clip: those from the frames ``start`` to ``stop - 1``."""
 
-    pairs: list[tuple[_Work, int]]
+    work: _Work
+    start: int
+    stop: int
+
+    @property
+    def pairs(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass
+class _Running:
+    """A submitted batch: its parts, and a function that waits for the result."""
+
+    parts: list[_Part]
     wait: Callable[[], Stored]
 
     def collect(self) -> None:
         """Wait for the result and write it to the clips."""
         stored = self.wait()
-        for row, (work, i) in enumerate(self.pairs):
-            work.flow[i] = stored["flow"][row]
-            work.valid[i] = stored["finite"][row]
+        row = 0
+        for part in self.parts:
+            rows, steps = slice(row, row + part.pairs), slice(part.start, part.stop)
+            part.work.flow[steps] = stored["flow"][rows]
+            part.work.valid[steps] = stored["finite"][rows]
             if "scale" in stored:
-                work.scale[i] = stored["scale"][row]
-            work.open -= 1
+                part.work.scale[steps] = stored["scale"][rows]
+            part.work.open -= part.pairs
+            row += part.pairs
 
 
-def _submit(
-    engine: Engine,
-    batch: list[tuple[_Work, int]],
-    last: tuple[_Work, int] | None,
-    running: _Running | None,
-) -> _Running:
+def _submit(engine: Engine, batch: list[_Part], last: _Part | None, running: _Running | None) -> _Running:
     """Submit a batch, then collect the one before; on a GPU the two overlap."""
-    frames = []
+    size = batch[0].work.size
+    frames = engine.buffer((sum(part.pairs + 1 for part in batch), size, size, 3))
     first = []
-    end: tuple[_Work, int] | None = None  # clip and index of the frame that was added last
-    for work, i in batch:
-        if end is None or end[0] is not work or end[1] != i:
-            frames.append(work.clip.frames[i])
-        first.append(len(frames) - 1)
-        frames.append(work.clip.frames[i + 1])
-        end = (work, i + 1)
-    continues = last is not None and last[0] is batch[0][0] and last[1] + 1 == batch[0][1]
-    started = _Running(batch, engine.submit(np.stack(frames), np.array(first, np.int64), continues))
+    row = 0
+    for part in batch:
+        frames[row : row + part.pairs + 1] = part.work.clip.frames[part.start : part.stop + 1]
+        first.append(np.arange(row, row + part.pairs))
+        row += part.pairs + 1
+    continues = last is not None and last.work is batch[0].work and last.stop == batch[0].start
+    started = _Running(batch, engine.submit(frames, np.concatenate(first), continues))
     if running is not None:
         running.collect()
     return started

@@ -7,6 +7,8 @@ before.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dataclasses import dataclass, field
 
 import av
@@ -156,6 +158,19 @@ def is_cut(before: np.ndarray, after: np.ndarray) -> bool:
     other = after - after.mean()
     power = float(np.sqrt((one**2).sum() * (other**2).sum()))
     return float((one * other).sum()) < CUT_CORRELATION * power or power < before.size
+
+
+def cuts(thumbnails: Sequence[np.ndarray]) -> np.ndarray:
+    """Where a new shot begins between consecutive thumbnails [n]: bool [n-1]; see `is_cut`.
+
+    >>> cuts([np.zeros((32, 32), np.float32), np.full((32, 32), 200, np.float32)]).tolist()
+    [True]
+    """
+    stacked = np.stack(thumbnails)
+    found = np.abs(stacked[1:] - stacked[:-1]).reshape(len(stacked) - 1, -1).mean(1) > CUT_LEVELS
+    for i in np.flatnonzero(found):  # few change so much that the correlation matters
+        found[i] = is_cut(stacked[i], stacked[i + 1])
+    return found
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:

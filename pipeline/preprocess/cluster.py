@@ -17,7 +17,7 @@ from distributed import Client
 from distributed.comm import CommClosedError
 from distributed.core import Status
 
-from deiii.data.cache.stages import get_stage, with_upstream
+from deiii.data.cache.stages import get_stage, placed, with_upstream
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.machine import usable_cores
@@ -48,6 +48,7 @@ REMOTE_SETTINGS = {
 
 CONNECT_TIMEOUT = "15s"  # for a scheduler to answer
 POLL_S = 0.02  # s between two looks for workers
+MAX_NAMED = 3  # workers that an error message names
 LEAST_FILES = 40  # open files that a scheduler needs
 
 
@@ -241,13 +242,73 @@ def _existing_cluster(config: Config) -> Iterator[Client]:
 
 def gpu_count(config: Config) -> int:
     """Number of GPUs of this machine for the stages that can use one: as configured, or all of them."""
-    if config.gpus == 0 or not _stages_on_gpu(config):
+    stages = _stages_on_gpu(config)
+    if config.gpus == 0:
+        for stage in sorted(stages):
+            device = getattr(get_stage(stage).section(config), "device", "auto")
+            if device not in ("auto", "cpu"):
+                raise ConfigError(
+                    f"gpus=0 leaves GPUs alone, but {stage}.device={device} asks for one; leave one of them out"
+                )
+    if config.gpus == 0 or not stages:
         return 0
     if config.gpus > 0:
         return config.gpus
     import torch
 
     return torch.cuda.device_count()
+
+
+def with_devices(client: Client, config: Config) -> Config:
+    """The settings for workers: ``device=auto`` becomes what this run gives them.
+
+    A worker that was to have a GPU and finds none then fails, instead of computing for days on its CPU; and
+    with ``gpus=0`` no worker uses a GPU that it happens to see.
+    """
+    if config.scheduler:
+        return placed(config, "cuda") if _gpu_workers(client) else config
+    gpus = config.cluster.gpu if config.cluster.kind != "local" else gpu_count(config) > 0
+    return placed(config, "cuda" if gpus else "cpu")
+
+
+def device_lines(client: Client, config: Config) -> list[str]:
+    """A line on the devices of the stages that can use a GPU; none where no stage can.
+
+    Raises:
+        ClusterError: a worker that offers a GPU finds none.
+    """
+    stages = sorted(_stages_on_gpu(config))
+    if not stages:
+        return []
+    named = {}
+    for address, name in _gpu_workers(client).items():
+        named[name] = client.submit(_gpu_name, workers=[address], pure=False)
+    found = {name: future.result() for name, future in named.items()}
+    if lacking := sorted(name for name, gpu in found.items() if not gpu):
+        raise ClusterError(
+            f"{', '.join(lacking[:MAX_NAMED])} offers a GPU, but PyTorch finds none there: see `deiii doctor` on "
+            "that machine, start the worker without --resources GPU=1, or use gpus=0"
+        )
+    if found:
+        return [
+            f"{', '.join(stages)} on {', '.join(f'{gpu} ({name})' for name, gpu in sorted(found.items()))}"
+        ]
+    if config.cluster.gpu or config.scheduler:
+        return []  # workers that are not connected yet
+    return [f"{', '.join(stages)} on the CPU"]
+
+
+def _gpu_workers(client: Client) -> dict[str, str]:
+    """The names of the connected workers that offer a GPU, by address."""
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    return {a: str(w.get("name", a)) for a, w in workers.items() if (w.get("resources") or {}).get("GPU")}
+
+
+def _gpu_name() -> str:
+    """The GPU that this process would use, as PyTorch names it; empty if it finds none."""
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
 
 
 def stage_resources(client: Client, config: Config) -> Callable[[str], Mapping[str, float] | None]:
@@ -265,6 +326,11 @@ def stage_resources(client: Client, config: Config) -> Callable[[str], Mapping[s
         return lambda stage: None
     others = {"CPU": 1} if "CPU" in offered else None
     return lambda stage: {"GPU": 1} if stage in on_gpu else others
+
+
+def runs_on_gpu(config: Config, stage: str) -> bool:
+    """Whether a stage can use a GPU with these settings."""
+    return stage in _stages_on_gpu(config)
 
 
 def _stages_on_gpu(config: Config) -> set[str]:

@@ -18,6 +18,9 @@ from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 
 THREADS = 1  # threads of a worker; more workers, not more threads, use the cores
+GPU_THREADS = (
+    3  # of the worker of a GPU: as many shards at a time, so that files are written while it computes
+)
 
 
 def local_cluster(config: Config, workers: int, gpus: int) -> SpecCluster:
@@ -35,6 +38,7 @@ def local_cluster(config: Config, workers: int, gpus: int) -> SpecCluster:
             processes=True,
             dashboard_address=config.dashboard,
             silence_logs=logging.CRITICAL,
+            env={"CUDA_VISIBLE_DEVICES": ""},
         )
     scheduler = {"host": "127.0.0.1", "dashboard": True, "dashboard_address": config.dashboard}
     return SpecCluster(
@@ -64,14 +68,16 @@ def local_workers(workers: int, gpus: int, visible: str | None = None) -> dict[s
     devices = visible.split(",") if visible else [str(n) for n in range(gpus)]
     if len(devices) < gpus:
         raise ConfigError(f"gpus={gpus}, but CUDA_VISIBLE_DEVICES={visible} names {len(devices)}")
-    common = {"nthreads": THREADS, "silence_logs": logging.CRITICAL, "dashboard": False}
+    common = {"silence_logs": logging.CRITICAL, "dashboard": False}
     specs = {}
     for n in range(workers):
         own = {"resources": {"CPU": 1}, "env": {"CUDA_VISIBLE_DEVICES": ""}}
-        specs[f"cpu-{n}"] = {"cls": Nanny, "options": {**common, **own}}
+        specs[f"cpu-{n}"] = {"cls": Nanny, "options": {"nthreads": THREADS, **common, **own}}
     for device in devices[:gpus]:
         own = {"resources": {"GPU": 1}, "env": {"CUDA_VISIBLE_DEVICES": device}, **_affinity(device)}
-        specs[f"gpu-{device}"] = {"cls": Nanny, "options": {**common, **own}}
+        # CUDA and page-locked buffers take more than a core's share of the memory, Dask's default limit.
+        more = {"nthreads": GPU_THREADS, "memory_limit": 0}
+        specs[f"gpu-{device}"] = {"cls": Nanny, "options": {**more, **common, **own}}
     return specs
 
 
@@ -102,7 +108,11 @@ def slurm_cluster(config: Config) -> Any:
             "cluster.kind=slurm, but there is no sbatch here; run this on a machine with SLURM's commands"
         )
     cluster = config.cluster
-    more: dict[str, Any] = {"worker_extra_args": ["--resources", "GPU=1"]} if cluster.gpu else {}
+    more: dict[str, Any] = {}
+    if cluster.gpu:
+        more["worker_extra_args"] = ["--resources", "GPU=1"]
+        if cluster.per_job > 1:  # else all workers of a job would use its first GPU
+            more["worker_extra_args"] += ["--preload", "deiii.pipeline.preprocess.own_gpu"]
     return SLURMCluster(
         queue=cluster.queue,
         account=cluster.account,

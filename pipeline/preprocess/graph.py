@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from deiii.data.cache.index import INDEX, StageIndex, corpus_folder, write_index, write_table
@@ -21,7 +22,13 @@ from deiii.data.tools.processes.main_guard import refuse_in_worker
 from deiii.data.tools.progress import progress_bar
 from deiii.data.tools.writer_lock import writer_lock
 from deiii.pipeline.preprocess.claim import claim_folder, shared_recordings
-from deiii.pipeline.preprocess.cluster import open_cluster, stage_resources
+from deiii.pipeline.preprocess.cluster import (
+    device_lines,
+    open_cluster,
+    runs_on_gpu,
+    stage_resources,
+    with_devices,
+)
 from deiii.pipeline.preprocess.needed_weights import fetch_needed
 from deiii.pipeline.preprocess.shared_files import shared_files
 from deiii.pipeline.preprocess.summary import Summary, summarise
@@ -116,11 +123,15 @@ def _compute_missing(config: Config, corpus: Corpus, found: Survey, report: Call
 def _run_tasks(config: Config, corpus: Corpus, found: Survey, report: Callable[[str], None]) -> None:
     """Start a cluster, or connect to one, and run a task for every missing shard."""
     root = str(Path(corpus.root).resolve())
-    tasks = _tasks(found, root, to_yaml(settled(config)))
+    tasks = _tasks(found, root)
     startable = sum(not waits(task, found.done) for task in tasks)
     with open_cluster(config, startable) as client, shared_files(client, config, root) as shared:
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
         report(f"{counted(workers, 'worker')}{_more_workers(config)}, dashboard at {client.dashboard_link}")
+        for line in [*device_lines(client, config), *_misused_gpus(config, tasks)]:
+            report(line)
+        settings = to_yaml(with_devices(client, settled(config)))
+        tasks = [replace(task, settings=settings) for task in tasks]
         limit = max(IN_FLIGHT, 2 * max(workers, config.workers))
         resources = stage_resources(client, config)
         runner = TaskRunner(client, resources, shared, limit, tasks, found.done)
@@ -129,14 +140,27 @@ def _run_tasks(config: Config, corpus: Corpus, found: Survey, report: Callable[[
             runner.run(bar)
 
 
-def _tasks(found: Survey, root: str, settings: str) -> list[ShardTask]:
-    """A task for every missing shard, shard by shard."""
+def _misused_gpus(config: Config, tasks: list[ShardTask]) -> list[str]:
+    """A note where jobs or pods with a GPU would decode media, while their GPU waits."""
+    if not config.cluster.gpu:
+        return []
+    others = {task.recipe.stage for task in tasks if not runs_on_gpu(config, task.recipe.stage)}
+    if not others:
+        return []
+    return [
+        f"jobs with a GPU will compute {', '.join(sorted(others))}, too, which use no GPU: "
+        "to keep GPUs busy, run these stages without cluster.gpu first"
+    ]
+
+
+def _tasks(found: Survey, root: str) -> list[ShardTask]:
+    """A task for every missing shard, shard by shard; settings are added when the workers are known."""
     tasks = []
     for stage, plan in found.missing():
         recipe = found.recipes[stage]
         upstream = str(found.folders[recipe.upstream].resolve()) if recipe.upstream else None
         folder = str(found.folders[stage].resolve())
-        tasks.append(ShardTask(recipe, plan, root, folder, upstream, settings))
+        tasks.append(ShardTask(recipe, plan, root, folder, upstream, settings=""))
     return tasks
 
 

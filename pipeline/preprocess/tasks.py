@@ -15,6 +15,7 @@ from distributed import Client, Future, KilledWorker, as_completed
 from distributed.comm import CommClosedError
 
 from deiii.data.cache.index import ShardRecord
+from deiii.data.cache.stages import get_stage
 from deiii.data.tools.progress import ProgressBar
 from deiii.pipeline.preprocess.shared_files import SharedFiles, run_shared
 from deiii.pipeline.stages.shard import ShardTask, run_shard
@@ -112,7 +113,7 @@ class TaskRunner:
                 attempt.task,
                 # Dask keeps an entry for every key prefix it has ever seen; this makes one a stage.
                 key=(f"{attempt.stage}-{attempt.task.recipe.key}", attempt.shard, attempt.number),
-                resources=self._resources(attempt.stage),
+                resources=share(attempt.stage, self._resources(attempt.stage)),
                 priority=1 if attempt.task.upstream else 0,
                 pure=False,
             )
@@ -133,6 +134,21 @@ class TaskRunner:
             yield from batch
             if not batch:
                 time.sleep(POLL_S)
+
+
+def share(stage: str, wanted: Mapping[str, float] | None) -> Mapping[str, float] | None:
+    """What one shard asks of a worker: a part of a GPU where several shards of the stage share one.
+
+    Their files are read and written while the GPU computes others; a worker with fewer threads takes fewer.
+
+    >>> share("flow", {"GPU": 1})["GPU"] <= 1 / 3
+    True
+    """
+    at_once = get_stage(stage).at_once
+    if at_once < 2 or not wanted or "GPU" not in wanted:
+        return wanted
+    parts = 1 << (at_once - 1).bit_length()  # a power of two, so that sums of parts are exact
+    return {**wanted, "GPU": wanted["GPU"] / parts}
 
 
 def waits(task: ShardTask, done: Mapping[str, Mapping[str, ShardRecord]]) -> bool:

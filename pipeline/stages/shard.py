@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from deiii.data.cache.index import ShardRecord, record_shard
+from deiii.data.cache.index import ShardRecord, record_of
 from deiii.data.cache.outcomes import MACHINE_TROUBLE, Outcome, StageResult, Status
 from deiii.data.cache.recipes import Recipe
 from deiii.data.cache.shard_plan import ShardPlan
@@ -81,7 +81,9 @@ def run_shard(task: ShardTask) -> ShardRecord:
             gone = result.outcome.status is Status.MISSING
             stage.check(result.arrays, config)
             writer.add(clip.id, result.outcome, result.arrays, "" if gone else source)
-    return record_shard(path)
+    if writer.info is None:
+        raise RuntimeError(f"{path} was not published")
+    return record_of(path, writer.info, writer.sha256)
 
 
 def source_digest(path: Path) -> str:

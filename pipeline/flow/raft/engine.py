@@ -5,6 +5,7 @@ Source: Teed & Deng 2020.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import partial
 
@@ -72,12 +73,25 @@ class RaftBatches:
         self._calm = 0  # full batches since the last one that did not fit
         self._patience = CALM
         self._size = 0  # of the crops in px, for which the batch was chosen
+        self._turn = threading.Lock()
+        self._caller = 0  # the thread of the last call
         if engine.device.type == "cuda":
             self._incoming = torch.cuda.Stream(engine.device)
             self._outgoing = torch.cuda.Stream(engine.device)
 
+    def buffer(self, shape: tuple[int, ...]) -> np.ndarray:
+        """See `deiii.pipeline.flow.engine.Engine.buffer`; page-locked for a GPU."""
+        return torch.empty(shape, dtype=torch.uint8, pin_memory=self.engine.device.type == "cuda").numpy()
+
     def submit(self, frames: np.ndarray, first: np.ndarray, continues: bool) -> Callable[[], Stored]:
-        """See `deiii.pipeline.flow.engine.Engine.submit`."""
+        """See `deiii.pipeline.flow.engine.Engine.submit`; threads take turns."""
+        with self._turn:
+            if self._caller != threading.get_ident():  # the features that are held are another thread's
+                continues = False
+            self._caller = threading.get_ident()
+            return self._start(frames, first, continues)
+
+    def _start(self, frames: np.ndarray, first: np.ndarray, continues: bool) -> Callable[[], Stored]:
         sent = torch.from_numpy(frames)
         pairs = torch.from_numpy(first)
         if self.engine.device.type == "cpu":
@@ -87,7 +101,7 @@ class RaftBatches:
             self._size = frames.shape[1]
             self.batch = self._most = fitting_batch(self.engine, working_size(self._size))
         with torch.cuda.device(self.engine.device):
-            return self._submit(sent.pin_memory(), pairs, continues)
+            return self._submit(sent, pairs, continues)
 
     def _submit(self, sent: torch.Tensor, pairs: torch.Tensor, continues: bool) -> Callable[[], Stored]:
         on_device = self._compute(sent, pairs, continues)
@@ -100,8 +114,8 @@ class RaftBatches:
             done = torch.cuda.Event()
             done.record()
 
-        def collect() -> Stored:
-            done.synchronize()
+        def collect(kept: torch.Tensor = sent) -> Stored:
+            done.synchronize()  # until then the frames are kept, since a copy of them may not have started
             return {k: v.numpy() for k, v in back.items()}
 
         return collect
