@@ -64,13 +64,11 @@ def tasks_of(root: Path, clips: int) -> tuple[list[ShardTask], int]:
     clip._loaded["flow"] = (repr(get_stage("flow").section(config)), NoEngine())
     by_id = {c.id: c for c in features.corpus.clips}
     out = root / "flow"
-    tasks = [
-        ShardTask(
-            recipes(config)["flow"], ShardPlan(shard.name, tuple(by_id[row.id] for row in shard.clips)), "/nowhere",
-            str(out), str(folder), to_yaml(config),
-        )
-        for shard in read_index(folder).shards
-    ]  # fmt: skip
+    recipe, settings = recipes(config)["flow"], to_yaml(config)
+    tasks = []
+    for shard in read_index(folder).shards:
+        plan = ShardPlan(shard.name, tuple(by_id[row.id] for row in shard.clips))
+        tasks.append(ShardTask(recipe, plan, "/nowhere", str(out), str(folder), settings))
     return tasks, clips * (FRAMES - 1)
 
 
@@ -102,7 +100,8 @@ def main() -> None:
     rates = {threads: pairs / statistics.median(times) for threads, times in took.items()}
     for threads, rate in rates.items():
         print(
-            f"{threads} shards at a time: {rate:,.0f} pairs/s, {1e3 * pairs / len(tasks) / rate:.1f} ms a shard"
+            f"{threads} shards at a time: {rate:,.0f} pairs/s, "
+            f"{1e3 * pairs / len(tasks) / rate:.1f} ms a shard"
         )
     result = {
         "bench": "stage_host",

@@ -118,7 +118,7 @@ ORDER = {
     ],
     "pipeline/stages": ["first_clips limits", "clip", "isolation", "shard"],
     "pipeline/preprocess": [
-        "claim cluster_kinds media_digests needed_weights own_gpu summary",
+        "claim cluster_kinds media_digests needed_weights own_gpu summary worker_settings",
         "cluster survey",
         "shared_files",
         "tasks",

@@ -13,7 +13,6 @@ worker imports the function when it runs the stage.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from functools import lru_cache
 
 from deiii.data.cache.stage import ExtraInput, Field, Stage, Weights, import_function
@@ -35,7 +34,7 @@ from deiii.data.tools.weights import YUNET
 
 __all__ = [
     "APPEARANCE", "BUILT_IN", "FACES", "FLOW", "LOGMEL", "SPEECH", "ExtraInput", "Field", "Stage", "Weights",
-    "extra_inputs", "get_stage", "import_function", "network_stages", "settled", "stage_of_stream", "stages",
+    "extra_inputs", "get_stage", "import_function", "network_stages", "stage_of_stream", "stages",
     "with_upstream",
 ]  # fmt: skip
 
@@ -244,38 +243,6 @@ def stages() -> dict[str, Stage]:
         for stage in ready:
             found[stage.name] = waiting.pop(stage.name)
     return found
-
-
-def settled(config: Config) -> Config:
-    """The configuration with the values that ``auto`` stands for on this machine (`Stage.settled`).
-
-    Workers on other machines compute with these, so that their results are what the keys say.
-
-    >>> settled(Config()).flow.precision  # of a method that has no precision
-    'auto'
-    """
-    for name in with_upstream(config.stages):
-        stage = get_stage(name)
-        if values := stage.settle(config):
-            config = replace(config, **{name: replace(stage.section(config), **values)})
-    return config
-
-
-def placed(config: Config, device: str) -> Config:
-    """The configuration in which stages with ``device=auto`` that can use a GPU have a device.
-
-    Args:
-        device: ``cuda`` for workers that must have a GPU, ``cpu`` for those that must not use one.
-
-    >>> placed(Config(flow=FlowConfig(method="raft")), "cpu").flow.device
-    'cpu'
-    """
-    for name in with_upstream(config.stages):
-        stage = get_stage(name)
-        section = stage.section(config)
-        if stage.on_gpu(section) and getattr(section, "device", "") == "auto":
-            config = replace(config, **{name: replace(section, device=device)})
-    return config
 
 
 def get_stage(name: str) -> Stage:

@@ -17,13 +17,14 @@ from distributed import Client
 from distributed.comm import CommClosedError
 from distributed.core import Status
 
-from deiii.data.cache.stages import get_stage, placed, with_upstream
+from deiii.data.cache.stages import get_stage, with_upstream
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.machine import usable_cores
 from deiii.data.tools.processes.main_guard import check_main_guard, watch_workers
 from deiii.data.tools.processes.signals import block_sigint
 from deiii.pipeline.preprocess.cluster_kinds import kubernetes_cluster, local_cluster, slurm_cluster
+from deiii.pipeline.preprocess.worker_settings import placed
 
 # Dask settings on this machine. After a worker's first death the clips of its shard are isolated
 # (`deiii.pipeline.stages.isolation`), so Dask must not start the shard again itself. Connections may be
@@ -248,7 +249,7 @@ def gpu_count(config: Config) -> int:
             device = getattr(get_stage(stage).section(config), "device", "auto")
             if device not in ("auto", "cpu"):
                 raise ConfigError(
-                    f"gpus=0 leaves GPUs alone, but {stage}.device={device} asks for one; leave one of them out"
+                    f"gpus=0 leaves GPUs alone, but {stage}.device={device} asks for one: leave one out"
                 )
     if config.gpus == 0 or not stages:
         return 0
@@ -286,8 +287,8 @@ def device_lines(client: Client, config: Config) -> list[str]:
     found = {name: future.result() for name, future in named.items()}
     if lacking := sorted(name for name, gpu in found.items() if not gpu):
         raise ClusterError(
-            f"{', '.join(lacking[:MAX_NAMED])} offers a GPU, but PyTorch finds none there: see `deiii doctor` on "
-            "that machine, start the worker without --resources GPU=1, or use gpus=0"
+            f"{', '.join(lacking[:MAX_NAMED])} offers a GPU, but PyTorch finds none there: see "
+            "`deiii doctor` on that machine, start the worker without --resources GPU=1, or use gpus=0"
         )
     if found:
         return [

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deiii.data.cache.index import INDEX, StageIndex, corpus_folder, write_index, write_table
-from deiii.data.cache.stages import get_stage, import_function, settled
+from deiii.data.cache.stages import get_stage, import_function
 from deiii.data.config.load import to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
@@ -34,6 +34,7 @@ from deiii.pipeline.preprocess.shared_files import shared_files
 from deiii.pipeline.preprocess.summary import Summary, summarise
 from deiii.pipeline.preprocess.survey import Survey, survey
 from deiii.pipeline.preprocess.tasks import PreprocessError, TaskRunner, waits
+from deiii.pipeline.preprocess.worker_settings import settled
 from deiii.pipeline.stages.shard import ShardTask
 
 __all__ = ["PreprocessError", "preprocess"]

@@ -3,9 +3,10 @@
 import pytest
 
 from deiii.data.cache.recipes import recipes, stage_keys
-from deiii.data.cache.stages import get_stage, settled
+from deiii.data.cache.stages import get_stage
 from deiii.data.config.load import load_config
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.pipeline.preprocess.worker_settings import settled
 
 RAFT = ["flow.method=raft", "flow.model=raft_small", "flow.weights=Raft_Small_Weights.C_T_V1"]
 

@@ -6,6 +6,10 @@ import h5py
 import numpy as np
 import pytest
 
+from deiii.data.cache import shard_writer
+from deiii.data.cache.index import record_of, record_shard
+from deiii.data.cache.outcomes import Outcome, Status
+from deiii.data.cache.shard_writer import ShardWriter
 from deiii.data.cache.shards import ShardError, content_digest, map_field, read_info
 from tests.helpers.small_shards import frames, write
 
@@ -18,6 +22,41 @@ def test_any_flipped_array_byte_changes_the_digest(tmp_path):
         for at in (layout.offset, layout.offset + layout.nbytes - 1):
             path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
             assert content_digest(path, info) != info.digest
+
+
+def test_the_writer_knows_the_record_of_its_file(tmp_path):
+    path, values = tmp_path / "a.h5", np.arange(5000.0)
+    with ShardWriter(path, "logmel", "key", {"a": 1}) as writer:
+        writer.add("one", Outcome(Status.OK), {"time": values, "valid": values > 9}, "ab")
+        writer.add("two", Outcome(Status.FAILED, "why", 0.0), {}, "")
+        writer.add("three", Outcome(Status.OK), {"time": values[:0], "valid": values[:0] > 9}, "cd")
+    assert writer.info is not None
+    assert record_of(path, writer.info, writer.sha256) == record_shard(path)
+    assert content_digest(path, read_info(path)) == writer.info.digest
+
+
+@pytest.mark.parametrize("place", ["first", "last", "cut off"])
+def test_bytes_that_read_back_differently_are_not_published(tmp_path, monkeypatch, place):
+    """The disk returns another byte than was written."""
+    write_file = ShardWriter._write
+
+    def write_badly(self):
+        write_file(self)
+        layout = read_info(self._temporary).fields["time"]
+        at = layout.offset + (0 if place == "first" else layout.nbytes - 1)
+        content = self._temporary.read_bytes()
+        broken = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+        self._temporary.write_bytes(broken)
+        if place == "cut off":
+            info = read_info(self._temporary)
+            monkeypatch.setattr(shard_writer, "read_info", lambda path: info)
+            self._temporary.write_bytes(content[:at])
+
+    monkeypatch.setattr(ShardWriter, "_write", write_badly)
+    with pytest.raises(ShardError, match=r"a\.h5: written bytes read back differently; check the disk"):
+        with ShardWriter(tmp_path / "a.h5", "logmel", "key") as writer:
+            writer.add("one", Outcome(Status.OK), {"time": np.arange(5000.0)}, "ab")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])

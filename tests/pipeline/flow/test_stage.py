@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torchvision.models.optical_flow import raft_small
 
 from deiii.data.cache.flow_codec import decode_flow
@@ -182,6 +185,102 @@ def test_a_batch_that_does_not_fit_is_halved(network):
 
     with pytest.raises(torch.OutOfMemoryError):
         run(clips, RaftBatches(Hopeless(network, 1), "int8", 4))
+
+
+def test_a_short_batch_that_does_not_fit_leaves_the_others_as_they_are(network):
+    class Sometimes(RaftEngine):
+        full = False
+
+        def flow(self, frames, first=None, continues=False):
+            if self.full and len(first) > 1:
+                raise torch.OutOfMemoryError("injected")
+            return super().flow(frames, first, continues)
+
+    engine = RaftBatches(Sometimes(network, 1), "float16", 4)
+    frames = np.zeros((5, 128, 128, 3), np.uint8)
+    engine.engine.full = True
+    engine.submit(frames[:4], np.arange(3), False)()
+    assert engine.batch == 4
+    engine.submit(frames, np.arange(4), False)()
+    assert engine.batch == 1
+
+
+def test_batches_grow_again_when_memory_is_free_again(network, monkeypatch):
+    class Twice(RaftEngine):
+        left = 2
+
+        def flow(self, frames, first=None, continues=False):
+            if self.left and len(first) > 1:
+                self.left -= 1
+                raise torch.OutOfMemoryError("injected")
+            return torch.zeros(len(first), *frames.shape[1:3], 2)
+
+    engine = RaftBatches(Twice(network, 1), "float16", 4)
+    frames = np.zeros((5, 128, 128, 3), np.uint8)
+    sizes = []
+    for _ in range(200):
+        sizes.append(engine.batch)
+        engine.submit(frames[: engine.batch + 1], np.arange(engine.batch), False)()
+    assert sizes[0] == 4 and sizes[1] == 1 and 2 in sizes and sizes[-1] == 4
+
+
+def test_threads_share_an_engine(network):
+    """Each thread has clips of its own; the features that the engine holds are never another thread's."""
+    clips = [[sliding(n, 128, seed=10 * k + n) for n in (5, 7, 3)] for k in range(3)]
+    alone = [run(c, RaftBatches(RaftEngine(network, 1), "float16", 2), storage="float16") for c in clips]
+    engine = RaftBatches(RaftEngine(network, 1), "float16", 2)
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda c: run(c, engine, storage="float16"), clips))
+    for a, b in zip(alone, together, strict=True):
+        for one, other in zip(a, b, strict=True):
+            np.testing.assert_allclose(one.arrays["flow"], other.arrays["flow"], atol=1e-2, rtol=1e-3)
+
+
+class Recording(PairEngine):
+    """Flow of a pair is the sum of its first frame and twice that of its second."""
+
+    def __init__(self, batch):
+        super().__init__("dis", "float16")
+        self.batch, self.sizes = batch, []
+
+    def submit(self, frames, first, continues):
+        self.sizes.append(len(first))
+        sums = frames[first].astype(int).mean((1, 2, 3)) + 2 * frames[first + 1].astype(int).mean((1, 2, 3))
+        flow = np.zeros((len(first), *frames.shape[1:3], 2), np.float16) + sums[:, None, None, None]
+        return lambda: {"flow": flow.astype(np.float16), "finite": np.ones(len(first), bool)}
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    lengths=st.lists(st.integers(0, 9), min_size=1, max_size=6),
+    sizes=st.lists(st.sampled_from([8, 16]), min_size=6, max_size=6),
+    batch=st.integers(1, 7),
+    gaps=st.sets(st.integers(0, 60)),
+)
+def test_every_usable_step_is_computed_once_and_lands_in_its_place(lengths, sizes, batch, gaps):
+    clips, frame = [], 0
+    for n, size in zip(lengths, sizes, strict=False):
+        levels = np.arange(frame, frame + n) % 200
+        frames = np.zeros((n, size, size, 3), np.uint8) + levels[:, None, None, None].astype(np.uint8)
+        valid = np.array([frame + i not in gaps for i in range(n)], bool)
+        clips.append(FaceClip(frames, np.arange(n) / 25, valid))
+        frame += n
+    engine = Recording(batch)
+    results = run(clips, engine, storage="float16")
+    expected = 0
+    for clip, result in zip(clips, results, strict=True):
+        n = len(clip.time)
+        if n < 2:
+            continue
+        for i in range(n):
+            usable = i + 1 < n and clip.valid[i] and clip.valid[i + 1]
+            usable = usable and abs(int(clip.frames[i, 0, 0, 0]) - int(clip.frames[i + 1, 0, 0, 0])) <= 20
+            levels = clip.frames[i : i + 2, 0, 0, 0].astype(int)
+            value = levels[0] + 2 * levels[1] if usable else 0
+            assert result.arrays["valid"][i] == usable
+            assert (result.arrays["flow"][i] == np.float16(value)).all()
+            expected += usable
+    assert sum(engine.sizes) == expected and all(size <= batch for size in engine.sizes)
 
 
 def test_flow_that_is_not_finite_is_zero_and_invalid(network):

@@ -5,13 +5,21 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from distributed import Nanny
 
+from deiii.data.cache.stages import get_stage
 from deiii.data.config.load import load_config
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.pipeline.preprocess.cluster import open_cluster, stage_resources
+from deiii.pipeline.preprocess.cluster import (
+    ClusterError,
+    device_lines,
+    open_cluster,
+    stage_resources,
+    with_devices,
+)
 from deiii.pipeline.preprocess.cluster_kinds import (
     kubernetes_cluster,
     kubernetes_spec,
@@ -19,6 +27,8 @@ from deiii.pipeline.preprocess.cluster_kinds import (
     slurm_cluster,
 )
 from deiii.pipeline.preprocess.graph import preprocess
+from deiii.pipeline.preprocess.own_gpu import dask_setup, own_gpu
+from deiii.pipeline.preprocess.tasks import share
 from tests.helpers.clips import sound_corpus, tree_bytes
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -45,6 +55,7 @@ def test_a_slurm_job_follows_its_config(queue, tmp_path):
     assert (
         "distributed.cli.dask_worker tcp://" in start and "--nthreads 1 " in start and "--nworkers 2" in start
     )
+    assert "--preload deiii.pipeline.preprocess.own_gpu" in start
     assert "--resources GPU=1" in start and "--memory-limit 4.00GiB" in start
 
 
@@ -174,6 +185,67 @@ def test_each_gpu_has_a_process_that_sees_only_this_gpu():
     assert list(local_workers(0, 2, "3,GPU-5")) == ["gpu-3", "gpu-GPU-5"]
     with pytest.raises(ConfigError, match="CUDA_VISIBLE_DEVICES=3 names 1"):
         local_workers(0, 2, "3")
+
+
+def test_a_gpus_worker_computes_several_shards_at_a_time_without_a_limit_of_memory():
+    """Dask's default limit is the machine's memory divided by its cores, less than CUDA alone takes."""
+    options = {name: worker["options"] for name, worker in local_workers(1, 1).items()}
+    assert options["gpu-0"]["nthreads"] >= get_stage("flow").at_once > 1
+    assert options["gpu-0"]["memory_limit"] == 0 and "memory_limit" not in options["cpu-0"]
+    assert options["cpu-0"]["nthreads"] == 1
+    part = share("flow", {"GPU": 1})
+    assert part is not None and part["GPU"] * get_stage("flow").at_once <= 1
+    assert share("faces", {"CPU": 1}) == {"CPU": 1} and share("flow", None) is None
+
+
+def test_gpus_0_leaves_gpus_alone(tmp_path):
+    config = load_config(overrides=["gpus=0", "workers=1", "flow.method=raft"])
+    with open_cluster(config, 1) as client:
+        client.wait_for_workers(1, timeout=60)
+        assert client.submit(_visible, 0).result() == ""
+        assert with_devices(client, config).flow.device == "cpu"
+        assert device_lines(client, config) == ["flow on the CPU"]
+    asked = load_config(overrides=["gpus=0", "flow.method=raft", "flow.device=cuda"])
+    with (
+        pytest.raises(ConfigError, match="gpus=0 leaves GPUs alone, but flow.device=cuda"),
+        open_cluster(asked, 1),
+    ):
+        pass
+
+
+def test_a_gpus_worker_that_finds_no_gpu_is_an_error(tmp_path):
+    config = load_config(overrides=["gpus=1", "workers=1", "flow.method=raft"])
+    with open_cluster(config, 1) as client:
+        client.wait_for_workers(2, timeout=60)
+        assert with_devices(client, config).flow.device == "cuda"
+        with pytest.raises(ClusterError, match="gpu-0 offers a GPU, but PyTorch finds none"):
+            device_lines(client, config)
+
+
+@pytest.mark.parametrize("settings,device", [
+    (["cluster.kind=slurm", "cluster.gpu=true"], "cuda"), (["cluster.kind=slurm"], "cpu"),
+    (["gpus=2"], "cuda"), (["gpus=2", "flow.device=cpu"], "cpu"), (["gpus=0"], "cpu"),
+])  # fmt: skip
+def test_workers_are_told_the_device(settings, device):
+    config = load_config(overrides=["flow.method=raft", *settings])
+    assert with_devices(None, config).flow.device == device
+    assert with_devices(None, load_config(overrides=settings)).flow == load_config(overrides=settings).flow
+
+
+@pytest.mark.parametrize("name,visible,expected", [
+    ("SLURMCluster-0-0", "4,5", "4"), ("SLURMCluster-3-1", "4,5", "5"), ("SLURMCluster-3-1", None, "1"),
+])  # fmt: skip
+def test_each_worker_of_a_job_has_a_gpu_of_its_own(name, visible, expected, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible or "")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    dask_setup(SimpleNamespace(name=name))
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == expected
+
+
+def test_a_job_with_too_few_gpus_is_an_error():
+    with pytest.raises(RuntimeError, match="number 3 of its job, which has 2 GPUs"):
+        own_gpu("SLURMCluster-0-2", "0,1")
 
 
 def test_workers_with_and_without_a_gpu_start_and_share_the_work(tmp_path):

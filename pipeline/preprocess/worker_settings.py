@@ -1,0 +1,40 @@
+"""Settings with the values that this machine or this run gives to ``auto``, for the workers of a run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from deiii.data.cache.stages import get_stage, with_upstream
+from deiii.data.config.schema import Config
+
+
+def settled(config: Config) -> Config:
+    """The configuration with the values that ``auto`` stands for on this machine (`Stage.settled`).
+
+    Workers on other machines compute with these, so that their results are what the keys say.
+
+    >>> settled(Config()).flow.precision  # of a method that has no precision
+    'auto'
+    """
+    for name in with_upstream(config.stages):
+        stage = get_stage(name)
+        if values := stage.settle(config):
+            config = replace(config, **{name: replace(stage.section(config), **values)})
+    return config
+
+
+def placed(config: Config, device: str) -> Config:
+    """The configuration in which stages with ``device=auto`` that can use a GPU have a device.
+
+    Args:
+        device: ``cuda`` for workers that must have a GPU, ``cpu`` for those that must not use one.
+
+    >>> placed(Config(), "cpu").flow.device  # of a method that uses no GPU
+    'auto'
+    """
+    for name in with_upstream(config.stages):
+        stage = get_stage(name)
+        section = stage.section(config)
+        if stage.on_gpu(section) and getattr(section, "device", "") == "auto":
+            config = replace(config, **{name: replace(section, device=device)})
+    return config
