@@ -8,7 +8,6 @@ before.
 from __future__ import annotations
 
 from collections.abc import Sequence
-
 from dataclasses import dataclass, field
 
 import av
