@@ -138,6 +138,9 @@ bench-faces: $(STAMP) ## faces: deiii against detection on every frame
 bench-detectors: $(STAMP) ## YuNet: onnxruntime against OpenCV
 	$(PY) -m benchmarks.detectors
 
+bench-encoders: $(STAMP) ## frozen encoders: deiii against the libraries called clip by clip [ARGS=]
+	$(PY) -m benchmarks.encoders $(ARGS)
+
 bench-preprocess: $(STAMP) ## preprocessing: 2 workers against a serial script and 1 worker
 	$(PY) -m benchmarks.preprocess
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from deiii.data.encoders.record import Request
 from deiii.data.tools.weights import WeightsError
+from deiii.pipeline.encoders.torch_network import exact
 
 SAMPLE_RATE, N_FFT, HOP, BANDS, WIDTH = 16_000, 400, 160, 40, 256
 QUIETEST = 10 ** (-30 / 20)  # root mean square, -30 dB of full scale, to which quieter audio is raised
@@ -53,7 +54,8 @@ class Resemblyzer:
         x = torch.from_numpy(mels).to(self._device, self._precision)
         states = {}
         for number, layer in enumerate(self._layers, 1):
-            x = layer(x)[0]
+            with exact():
+                x = layer(x)[0]
             states[number] = x
         return torch.stack([states[n] for n in self._wanted], dim=2).float().cpu().numpy()
 

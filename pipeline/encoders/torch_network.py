@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -49,6 +50,11 @@ def load_pretrained(request: Request) -> Any:
             "them: it is damaged, or config.json belongs to another network"
         )
     return network.eval().requires_grad_(False)
+
+
+def exact() -> AbstractContextManager[None]:
+    """A context in which convolutions on a GPU repeat their results, and float32 is not rounded to TF32."""
+    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
 
 
 def placed(network: torch.nn.Module, request: Request) -> Any:

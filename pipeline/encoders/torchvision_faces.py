@@ -10,6 +10,7 @@ from torchvision import models
 from deiii.data.encoders.record import Request
 from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.encoders.images import resized, scaled
+from deiii.pipeline.encoders.torch_network import exact
 
 SIZE = 224  # px
 
@@ -27,7 +28,9 @@ class TorchvisionFaces:
         """RGB crops uint8 [B,S,S,3] to float32 [B,1,D]."""
         images = np.stack([scaled(resized(crop, SIZE), "imagenet") for crop in crops])
         x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
-        return self._network(x.to(self._device, self._dtype)).flatten(1)[:, None].float().cpu().numpy()
+        with exact():
+            features = self._network(x.to(self._device, self._dtype))
+        return features.flatten(1)[:, None].float().cpu().numpy()
 
 
 def load(request: Request) -> TorchvisionFaces:

@@ -15,7 +15,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from deiii.data.encoders.record import Request
 from deiii.pipeline.encoders.images import resized, scaled
-from deiii.pipeline.encoders.torch_network import load_pretrained, placed
+from deiii.pipeline.encoders.torch_network import exact, load_pretrained, placed
 
 
 class ImageNetwork:
@@ -33,7 +33,8 @@ class ImageNetwork:
     def __call__(self, crops: np.ndarray) -> np.ndarray:
         """RGB crops uint8 [B,S,S,3] to float32 [B,L,D], the first token of each layer, or [B,L*G*G,D]."""
         images = self._images(crops).to(self._network.device, self._dtype)
-        states = self._network(images, output_hidden_states=True).hidden_states
+        with exact():
+            states = self._network(images, output_hidden_states=True).hidden_states
         chosen = [states[layer] for layer in self._layers]
         if self._grid:
             chosen = [cells for state in chosen for cells in self._cells(state, images)]

@@ -14,7 +14,7 @@ import torch
 
 from deiii.data.encoders.record import SAMPLE_RATE, Request
 from deiii.data.encoders.transformers_folder import WHISPER_HOP
-from deiii.pipeline.encoders.torch_network import load_pretrained, placed
+from deiii.pipeline.encoders.torch_network import exact, load_pretrained, placed
 
 
 class SpeechNetwork:
@@ -34,7 +34,8 @@ class SpeechNetwork:
             how |= {"padding": "max_length", "max_length": self._padded, "truncation": True}
         inputs = self._extractor(list(windows), **how)
         values = next(iter(inputs.values())).to(self._network.device, self._network.dtype)
-        states = self._network(values, output_hidden_states=True).hidden_states
+        with exact():
+            states = self._network(values, output_hidden_states=True).hidden_states
         chosen = torch.stack([states[layer] for layer in self._layers], dim=2)
         if self._padded:
             chosen = chosen[:, : -(-windows.shape[1] // WHISPER_HOP)]

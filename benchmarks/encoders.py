@@ -1,0 +1,191 @@
+"""Frozen encoders: seconds of work for a second of audio or video, beside the libraries called clip by clip.
+
+    python -m benchmarks.encoders [--runs 5] [--device cpu] [--folder wavlm=/weights/wavlm-base-plus ...]
+
+"deiii" is the stage's own function on files of DEIII_TEST_DATA (RAVDESS voices, GRID faces): reading,
+windows, all layers, float16. "plain" does the same for each clip with the library alone, as its README shows: for
+smart-turn librosa, transformers' WhisperFeatureExtractor and one onnxruntime session; for Resemblyzer librosa
+and one LSTM of PyTorch; for folders of transformers AutoModel with all hidden states; for face encoders one
+session call for each crop. Each run times both in turn on one thread; medians of the ratios are compared. The
+factor is seconds of work for one second of audio, or for one second of video at 25 frames.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import librosa
+import numpy as np
+import onnxruntime
+import torch
+
+from benchmarks.machine import describe
+from deiii.data.config.load import load_config
+from deiii.data.encoders.onnx_graph import read_nodes, with_outputs
+from deiii.pipeline.appearance.stage import encode_crops
+from deiii.pipeline.encoders.images import resized
+from deiii.pipeline.encoders.load import Loaded, load_encoder
+from deiii.pipeline.media.video import read_video
+from deiii.pipeline.speech.stage import encode_speech
+
+CLIPS, FRAMES, SIZE, FPS = 24, 75, 112, 25
+RATE = 16_000
+Way = Callable[[Any], object]
+
+
+def plain_smart_turn(path: str, layers: tuple[int, ...]) -> Way:
+    """The model card's way, with the layers' states as outputs; Whisper's log-mel is transformers'."""
+    from transformers import WhisperFeatureExtractor
+
+    model = Path(path).read_bytes()
+    norms = [n.outputs[0] for n in read_nodes(model) if n.kind == "LayerNormalization"]
+    names = [norms[2 * layer] for layer in layers]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(with_outputs(model, names), options)
+    extractor = WhisperFeatureExtractor(chunk_length=8)
+
+    def encode(file: str) -> object:
+        samples = librosa.load(file, sr=RATE)[0][-8 * RATE :]
+        samples = np.pad(samples, (8 * RATE - len(samples), 0))
+        mel = extractor(samples, sampling_rate=RATE, return_tensors="np", do_normalize=True)["input_features"]
+        return session.run(names, {"input_features": mel.astype(np.float32)})
+
+    return encode
+
+
+def plain_resemblyzer(path: str) -> Way:
+    """librosa's mel and one LSTM of three layers, which gives the last layer only."""
+    stored = torch.load(path, weights_only=True, map_location="cpu")["model_state"]
+    lstm = torch.nn.LSTM(40, 256, 3, batch_first=True)
+    lstm.load_state_dict({k[5:]: v for k, v in stored.items() if k.startswith("lstm.")})
+
+    @torch.inference_mode()
+    def encode(file: str) -> object:
+        samples = librosa.load(file, sr=RATE)[0]
+        mel = librosa.feature.melspectrogram(y=samples, sr=RATE, n_fft=400, hop_length=160, n_mels=40)
+        return lstm(torch.from_numpy(mel.T.astype(np.float32))[None])[0].numpy()
+
+    return encode
+
+
+def plain_transformers(folder: str, device: str) -> Way:
+    """AutoModel with all hidden states, one clip in a call."""
+    from transformers import AutoFeatureExtractor, AutoModel
+
+    model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval().to(device)
+    model = model.get_encoder() if model.config.is_encoder_decoder else model
+    extractor = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
+
+    @torch.inference_mode()
+    def encode(file: str) -> object:
+        inputs = extractor(librosa.load(file, sr=RATE)[0], sampling_rate=RATE, return_tensors="pt")
+        values = next(iter(inputs.values())).to(device)
+        return [state.cpu().numpy() for state in model(values, output_hidden_states=True).hidden_states]
+
+    return encode
+
+
+def plain_faceres(path: str) -> Way:
+    """One call of the session for each crop."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options)
+
+    def encode(clip: dict[str, np.ndarray]) -> object:
+        images = [resized(crop, 224).astype(np.float32)[None] for crop in clip["frames"]]
+        return [session.run(["embedding"], {"images": image}) for image in images]
+
+    return encode
+
+
+def loaded(stage: str, *words: str) -> tuple[Any, Loaded]:
+    """The settings and the encoder that words choose."""
+    config = getattr(load_config(overrides=[f"stages=[{stage}]", *words]), stage)
+    return config, load_encoder(config)
+
+
+def measure(ways: dict[str, Way], clips: list[Any], seconds: float, runs: int) -> dict[str, float]:
+    """Real-time factor of each way, and the median ratio of the plain one to deiii's."""
+    spent: dict[str, list[float]] = {name: [] for name in ways}
+    for run in range(runs + 1):  # the first one warms up
+        for name, way in ways.items():
+            start = time.perf_counter()
+            for clip in clips:
+                way(clip)
+            if run:
+                spent[name].append(time.perf_counter() - start)
+    ratio = statistics.median(p / d for p, d in zip(spent["plain"], spent["deiii"], strict=True))
+    found = {f"factor_{name}": float(f"{statistics.median(s) / seconds:.3g}") for name, s in spent.items()}
+    return {**found, "plain_to_deiii": round(ratio, 2)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--folder", action="append", default=[], metavar="NAME=FOLDER", help="of transformers"
+    )
+    options = parser.parse_args()
+    shared = os.environ.get("DEIII_TEST_DATA")
+    if not shared:
+        parser.error("set DEIII_TEST_DATA to the folder of real clips and weights")
+    torch.set_num_threads(1)
+    weights = Path(shared) / "weights"
+    voices = sorted(map(str, (Path(shared) / "media/ravdess_speech_16k").glob("*.flac")))[:: 1440 // CLIPS]
+    voice_s = sum(librosa.get_duration(path=file) for file in voices)
+    device = f"speech.device={options.device}"
+    table = {}
+    speech = {
+        "smart-turn": (
+            [f"speech.weights={weights / 'smart-turn-v3.2-cpu.onnx'}"],
+            lambda: plain_smart_turn(str(weights / "smart-turn-v3.2-cpu.onnx"), (1, 2, 3, 4)),
+        ),
+        "resemblyzer": (
+            [f"speech.weights={weights / 'resemblyzer_pretrained.pt'}"],
+            lambda: plain_resemblyzer(str(weights / "resemblyzer_pretrained.pt")),
+        ),
+    }
+    for item in options.folder:
+        name, _, folder = item.partition("=")
+        speech[name] = (
+            [f"speech.encoder={folder}"], lambda folder=folder: plain_transformers(folder, options.device)
+        )  # fmt: skip
+    for name, (words, plain) in speech.items():
+        chosen = [] if words[0].startswith("speech.encoder") else [f"speech.encoder={name}"]
+        config, encoder = loaded("speech", *chosen, *words, *([device] if name != "smart-turn" else []))
+        ways: dict[str, Way] = {
+            "deiii": lambda file, c=config, e=encoder: encode_speech(file, c, e), "plain": plain(),
+        }  # fmt: skip
+        table[name] = measure(ways, voices, voice_s, options.runs)
+        print(name, json.dumps(table[name]), flush=True)
+    frames = [rgb for rgb, _ in read_video(sorted((Path(shared) / "media/grid").iterdir())[0])][:FRAMES]
+    crops = np.stack(
+        [resized(frame[: min(frame.shape[:2]), : min(frame.shape[:2])], SIZE) for frame in frames]
+    )
+    clip = {"frames": crops, "valid": np.ones(len(crops), bool), "time": np.arange(len(crops)) / FPS}
+    config, encoder = loaded("appearance", f"appearance.weights={weights / 'faceres_deep.onnx'}")
+    ways = {
+        "deiii": lambda c: list(encode_crops([c], config, encoder)),
+        "plain": plain_faceres(str(weights / "faceres_deep.onnx")),
+    }
+    table["faceres-deep"] = measure(ways, [clip], len(crops) / FPS, options.runs)
+    print("faceres-deep", json.dumps(table["faceres-deep"]), flush=True)
+    result = {
+        "bench": "encoders", "runs": options.runs, "device": options.device, "threads": 1,
+        "clips": len(voices), "audio_s": round(voice_s, 1), "frames": len(crops), "encoders": table,
+        **describe("onnxruntime", "torch", "transformers", "librosa"),
+    }  # fmt: skip
+    print("RESULT " + json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
