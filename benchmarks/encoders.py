@@ -3,11 +3,11 @@
     python -m benchmarks.encoders [--runs 5] [--device cpu] [--folder wavlm=/weights/wavlm-base-plus ...]
 
 "deiii" is the stage's own function on files of DEIII_TEST_DATA (RAVDESS voices, GRID faces): reading,
-windows, all layers, float16. "plain" does the same for each clip with the library alone, as its README shows: for
-smart-turn librosa, transformers' WhisperFeatureExtractor and one onnxruntime session; for Resemblyzer librosa
-and one LSTM of PyTorch; for folders of transformers AutoModel with all hidden states; for face encoders one
-session call for each crop. Each run times both in turn on one thread; medians of the ratios are compared. The
-factor is seconds of work for one second of audio, or for one second of video at 25 frames.
+windows, all layers, float16. "plain" does the same for each clip with the library alone, as its README shows:
+for smart-turn librosa, transformers' WhisperFeatureExtractor and one onnxruntime session; for Resemblyzer
+librosa and one LSTM of PyTorch; for folders of transformers AutoModel with all hidden states; for face
+encoders one session call for each crop. Each run times both in turn on one thread; medians of the ratios are
+compared. The factor is seconds of work for one second of audio, or for one second of video at 25 frames.
 """
 
 from __future__ import annotations

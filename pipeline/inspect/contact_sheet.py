@@ -17,12 +17,14 @@ from deiii.pipeline.extract import Features
 from deiii.pipeline.inspect.source_frames import chosen_frames, spread
 
 COLUMNS = 8  # frames of a clip that are shown
+SHOWN = 24  # features of a layer that are shown
 
 
 def draw_contact_sheet(features: Features, path: str | Path, fps: float | None = None) -> None:
     """Write a PNG with evenly spaced source frames, their crops, the flow to the next crop, and the log-mel.
 
-    Box and landmarks are drawn on the source frames.
+    Below them is a row for each frozen encoder: its features over time, by layer. Box and landmarks are drawn
+    on the source frames.
 
     Args:
         features: the features of the clip.
@@ -32,13 +34,14 @@ def draw_contact_sheet(features: Features, path: str | Path, fps: float | None =
     >>> draw_contact_sheet(extract("a.mp4"), "a.png")  # doctest: +SKIP
     """
     sources = chosen_frames(features, fps, 320, COLUMNS)
-    heights = [1.0, 1.0, 1.0, 1.3]
+    encoders = {name: more for name, more in features.more.items() if "states" in more}
+    heights = [1.0, 1.0, 1.0, 1.3, *[1.3] * len(encoders)]
     if sources:
         first, _ = next(iter(sources.values()))
         heights[0] = first.shape[0] / first.shape[1]
     figure = Figure(figsize=(1.5 * COLUMNS + 1.2, 1.6 * sum(heights) + 1.0), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(4, COLUMNS + 1, height_ratios=heights)
+    grid = figure.add_gridspec(len(heights), COLUMNS + 1, height_ratios=heights)
     title = f"{Path(features.path).name}\n{features.describe()}"
     figure.suptitle("\n".join(textwrap.wrap(title, 150, replace_whitespace=False)), fontsize=9)
     for column, (row, (rgb, time)) in enumerate(sources.items()):
@@ -59,6 +62,8 @@ def draw_contact_sheet(features: Features, path: str | Path, fps: float | None =
     else:
         audio.set_axis_off()
         audio.text(0.5, 0.5, "no audio", ha="center", va="center", color="0.4")
+    for row, (name, arrays) in enumerate(encoders.items(), 4):
+        _draw_states(figure.add_subplot(grid[row, :]), name, arrays["states"], arrays["time"])
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")
 
@@ -81,6 +86,19 @@ def _draw_flow(figure: Figure, grid: GridSpec, flow: np.ndarray, valid: np.ndarr
     axes.imshow(colour_wheel(64))
     axes.set_title(f"edge = {largest:.1f} px", fontsize=8)
     axes.set_axis_off()
+
+
+def _draw_states(axes: Axes, name: str, states: np.ndarray, time: np.ndarray) -> None:
+    """Draw the first `SHOWN` features of each layer of [n,L,D], each in units of its deviation over time."""
+    values = states[:, :, :SHOWN].astype(np.float32)
+    values = (values - values.mean(axis=0)) / (values.std(axis=0) + 1e-6)
+    rows = values.reshape(len(values), -1).T
+    extent = (float(time[0]), float(time[-1]), float(len(rows)), 0.0)
+    image = axes.imshow(rows, aspect="auto", extent=extent, cmap="coolwarm", vmin=-3, vmax=3)
+    axes.set_yticks(np.arange(values.shape[1]) * values.shape[2], range(1, values.shape[1] + 1))
+    axes.set_xlabel("s")
+    axes.set_ylabel(f"{name}, layer")
+    axes.figure.colorbar(image, ax=axes, label="deviations", pad=0.01)
 
 
 def _draw_logmel(axes: Axes, logmel: np.ndarray, time: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -167,3 +168,18 @@ def test_a_clip_that_cannot_be_drawn_does_not_end_the_command(tmp_path, capsys, 
     told = capsys.readouterr()
     assert f"error: {tmp_path / 'bad.mp4'} cannot be drawn: KeyError" in told.err
     assert (tmp_path / "out/good.png").is_file()
+
+
+def test_contact_sheet_shows_what_frozen_encoders_give(tmp_path):
+    """A feature that rises over the clip turns from blue to red; without encoders the picture is shorter."""
+    rising = np.linspace(-1, 1, 50)[:, None, None] * np.ones((50, 2, 30))
+    more = {"speech": {"states": rising.astype(np.float16), "time": np.arange(50) * 0.04}}
+    fine = Outcome(Status.OK)
+    draw_contact_sheet(Features("a.mp4", {"speech": fine}, more=more), tmp_path / "a.png")
+    draw_contact_sheet(Features("a.mp4", {"speech": fine}), tmp_path / "b.png")
+    with_row, without = (cv2.imread(str(tmp_path / f"{n}.png"))[..., ::-1].astype(int) for n in "ab")
+    assert with_row.shape[0] > without.shape[0]
+    row = with_row[-with_row.shape[0] // 6]  # RGB of a line of pixels through the last picture
+    difference = row[:, 0] - row[:, 2]
+    coloured = np.flatnonzero(np.abs(difference) > 60)
+    assert difference[coloured[0]] < 0 < difference[coloured[len(coloured) // 2 + 50]]
