@@ -178,10 +178,10 @@ class FlowConfig:
         choices=("auto", "float32", "float16", "bfloat16"),
     )
     launch: str = opt(
-        "eager",
+        "auto",
         "How RAFT's operations reach a GPU: one by one, or fused by torch.compile, which is faster after "
-        "half a minute of compilation.",
-        choices=("eager", "compile"),
+        "some seconds of compilation; auto compiles where flow of at least 1,500 clips is to be computed.",
+        choices=("auto", "eager", "compile"),
         operational=True,
     )
     batch: int = opt(

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deiii.data.cache.index import INDEX, StageIndex, corpus_folder, write_index, write_table
-from deiii.data.cache.stages import get_stage, import_function
+from deiii.data.cache.stages import FLOW, get_stage, import_function
 from deiii.data.config.load import to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
@@ -34,7 +34,7 @@ from deiii.pipeline.preprocess.shared_files import shared_files
 from deiii.pipeline.preprocess.summary import Summary, summarise
 from deiii.pipeline.preprocess.survey import Survey, survey
 from deiii.pipeline.preprocess.tasks import PreprocessError, TaskRunner, waits
-from deiii.pipeline.preprocess.worker_settings import settled
+from deiii.pipeline.preprocess.worker_settings import launched, settled
 from deiii.pipeline.stages.shard import ShardTask
 
 __all__ = ["PreprocessError", "preprocess"]
@@ -131,7 +131,8 @@ def _run_tasks(config: Config, corpus: Corpus, found: Survey, report: Callable[[
         report(f"{counted(workers, 'worker')}{_more_workers(config)}, dashboard at {client.dashboard_link}")
         for line in [*device_lines(client, config), *_misused_gpus(config, tasks)]:
             report(line)
-        settings = to_yaml(with_devices(client, settled(config)))
+        clips = sum(len(task.plan.clips) for task in tasks if task.recipe.stage == FLOW.name)
+        settings = to_yaml(launched(with_devices(client, settled(config)), clips))
         tasks = [replace(task, settings=settings) for task in tasks]
         limit = max(IN_FLIGHT, 2 * max(workers, config.workers))
         resources = stage_resources(client, config)

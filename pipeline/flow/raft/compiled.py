@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,16 +24,28 @@ class Compiled:
 
     def __init__(self, function: Callable[..., Any]):
         self.function = function
-        self.compiled = torch.compile(function)
+        with _quiet():
+            self.compiled = torch.compile(function)
 
     def __call__(self, *inputs: Tensor) -> Any:
         n = len(inputs[0])
         if n == 1:
             return self.function(*inputs)
-        for x in inputs:
-            if len(x) == n:
-                torch._dynamo.maybe_mark_dynamic(x, 0)
-        with warnings.catch_warnings():
-            # It recommends TF32 for products in float32, whose rounding is not that of float32.
-            warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
+        with _quiet():
+            for x in inputs:
+                if len(x) == n:
+                    torch._dynamo.maybe_mark_dynamic(x, 0)
             return self.compiled(*inputs)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide what torch.compile tells those who develop PyTorch, and its advice to use TF32.
+
+    TF32 rounds the products of float32 to fewer bits. Version 2.11 uses functions that it deprecates itself.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
+        yield
