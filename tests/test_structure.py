@@ -51,7 +51,7 @@ ORDER = {
         "differences files spelling synthetic targets",
         "protocol",
         "splits",
-        "crema_d msp_improv ravdess table",
+        "crema_d msp_improv pattern ravdess table",
         "scan",
     ],
     "data/corpora/targets": ["classes"],
@@ -155,7 +155,7 @@ ORDER = {
     ],
     "model/training/step": ["launch sums", "step", "graphs"],
     "model/evaluation": [
-        "figures mistakes predictions",
+        "ceiling figures mistakes predictions",
         "crossval_report report",
         "evaluate",
         "compare",

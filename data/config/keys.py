@@ -48,7 +48,7 @@ def mapping_keys(section: type | Any = Config, prefix: str = "") -> list[str]:
     """The dotted names of the settings that map text to text.
 
     >>> mapping_keys()
-    ['corpus.classes']
+    ['corpus.codes', 'corpus.classes']
     """
     names: list[str] = []
     instance = section() if isinstance(section, type) else section

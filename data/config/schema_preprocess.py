@@ -35,7 +35,7 @@ class CorpusConfig:
     name: str = opt(
         "synthetic",
         "Adapter that reads the corpus.",
-        choices=("synthetic", "ravdess", "crema_d", "msp_improv", "table"),
+        choices=("synthetic", "ravdess", "crema_d", "msp_improv", "table", "pattern"),
         group=CORPORA,
     )
     root: str = opt("raw/synthetic", "Folder that holds the corpus.", path=True)
@@ -44,6 +44,17 @@ class CorpusConfig:
         "Path of the CSV file with the columns path, speaker, label and optionally valence, arousal, "
         "dominance, fold; root/clips.csv if empty. Used if corpus.name=table.",
         path=True,
+    )
+    title: str = opt("corpus", "Name of the corpus in caches and reports. Used if corpus.name=pattern.")
+    pattern: str | None = opt(
+        None,
+        "Regular expression with the groups speaker and label that is searched for in each recording's path "
+        "without its suffix. Used if corpus.name=pattern.",
+    )
+    codes: dict[str, str | None] = opt(
+        {},
+        "The class of each label in a file name, e.g. {an: angry}; null leaves such recordings out. Used if "
+        "corpus.name=pattern.",
     )
     modality: str = opt(
         "audio-video",

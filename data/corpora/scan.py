@@ -27,6 +27,7 @@ ADAPTERS = {
     "crema_d": "deiii.data.corpora.crema_d",
     "msp_improv": "deiii.data.corpora.msp_improv",
     "table": "deiii.data.corpora.table",
+    "pattern": "deiii.data.corpora.pattern",
 }
 
 WITH_RATERS = ("crema_d",)  # corpora with several kinds of labels
@@ -102,6 +103,8 @@ def cache_name(config: CorpusConfig) -> str:
         return f"ravdess-{config.modality}-{config.channel}"
     if config.name == "table":
         return "table-" + re.sub(r"[^A-Za-z0-9_-]+", "_", PurePath(config.table or "clips.csv").stem)
+    if config.name == "pattern":
+        return "pattern-" + re.sub(r"[^A-Za-z0-9_-]+", "_", config.title)
     return config.name
 
 

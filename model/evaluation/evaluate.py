@@ -22,6 +22,7 @@ from deiii.data.tools.atomic_files import file_sha256, write_json
 from deiii.data.tools.counts import counted
 from deiii.data.tools.devices import make_current, pick_device
 from deiii.data.tools.writer_lock import writer_lock
+from deiii.model.evaluation.ceiling import ceiling_lines, human_ceilings
 from deiii.model.evaluation.mistakes import worst_mistakes
 from deiii.model.evaluation.predictions import PredictionTable, write_predictions
 from deiii.model.evaluation.report import write_report
@@ -127,6 +128,12 @@ def _evaluate(
         "weights": file_sha256(run.best),
         "interval": OVER_SPEAKERS,
         "clips": counts,
+        "ceilings": human_ceilings(
+            [features.clips[row] for row in test.index],
+            task.classes,
+            features.corpus.labels,
+            features.corpus.votes,
+        ),
         "evaluations": len(earlier) + 1,
         "training": state.record(),
     }
@@ -301,6 +308,7 @@ def summary(metrics: dict[str, Any]) -> str:
         scored = "is" if counts["unlabelled"] == 1 else "are"
         clips += f" ({lacking} no label, such as a tie, and {scored} not scored)"
     lines.append(f"{clips}, {counted(len(test['per_speaker']), 'speaker')}; {_about_interval(metrics)}")
+    lines += ceiling_lines(metrics.get("ceilings", {}))
     if metrics.get("evaluations", 1) > 1:
         lines.append(f"the test speakers were scored {metrics['evaluations']} times")
     if words := unfinished_training(metrics):

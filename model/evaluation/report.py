@@ -18,6 +18,7 @@ from markupsafe import Markup
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.pages.rendering import number, render, span
 from deiii.data.tools.atomic_files import write_text
+from deiii.model.evaluation.ceiling import ceiling_lines
 from deiii.model.evaluation.figures import (
     confusion_figure,
     figure_curves,
@@ -65,6 +66,7 @@ def write_report(
         "classes": info["classes"],
         "clips": {"unlabelled": 0, **metrics["clips"]["test"]},
         "interval": kind_of_interval(metrics),
+        "ceilings": ceiling_lines(metrics.get("ceilings", {})),
         "n_speakers": len(test["per_speaker"]),
         "tiles": [
             {"label": label, "value": test[key], "interval": test.get(f"{key}_ci")}

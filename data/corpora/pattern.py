@@ -1,0 +1,99 @@
+"""Corpora whose file names tell speaker and label, described by a regular expression instead of code.
+
+``corpus.pattern`` is searched for in each recording's path below ``corpus.root``, with forward slashes and
+without its suffix; capital and small letters are the same. It has the groups ``speaker`` and ``label``.
+``corpus.codes`` names the class of each label, e.g. ``{an: angry, ha: happy}``; a code with ``null`` leaves
+its recordings out. Without codes, the labels are the classes.
+
+>>> from deiii.data.corpora.pattern import compile_pattern
+>>> found = compile_pattern(r"s(?P<speaker>\\d+)_(?P<label>an|ha)_").search("subject 1/s1_an_2")
+>>> found["speaker"], found["label"]
+('1', 'an')
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path, PurePosixPath
+
+from deiii.data.config.schema import CorpusConfig
+from deiii.data.corpora.clips import Clip, Corpus, CorpusError
+from deiii.data.corpora.files import AUDIO, VIDEO, examples, media_files, nothing_there, root_folder
+
+ORDER = (*VIDEO, *AUDIO)
+GROUPS = ("speaker", "label")
+_log = logging.getLogger(__name__)
+
+
+def scan(config: CorpusConfig) -> Corpus:
+    """The recordings whose paths match ``config.pattern``.
+
+    A clip's id is its path without suffix. Of several files with one id (a video and its sound) the first in
+    the order of formats is taken, videos first.
+
+    Raises:
+        CorpusError: for a pattern that is no regular expression or lacks a group, no match, or a label
+            without a code; shows examples.
+    """
+    root = root_folder(config.root, "pattern", "a recording")
+    pattern = compile_pattern(config.pattern)
+    codes = {code.casefold(): name for code, name in config.codes.items()}
+    paths = media_files(root, ORDER)
+    clips: dict[str, Clip] = {}
+    rank: dict[str, int] = {}
+    others: list[str] = []
+    for path in paths:
+        clip_id = str(PurePosixPath(path).with_suffix(""))
+        found = pattern.search(clip_id)
+        if found is None or not found["speaker"] or not found["label"]:
+            others.append(path)
+            continue
+        label: str | None = found["label"]
+        if codes:
+            if found["label"].casefold() not in codes:
+                raise CorpusError(
+                    f"pattern: {path} has the label {found['label']!r}, which corpus.codes does not name "
+                    f"({', '.join(codes)}); add it, with null to leave such recordings out"
+                )
+            label = codes[found["label"].casefold()]
+        place = ORDER.index(PurePosixPath(path).suffix.lower())
+        if label is None or rank.get(clip_id, len(ORDER)) < place:
+            continue
+        rank[clip_id] = place
+        clips[clip_id] = Clip(clip_id, path, found["speaker"].casefold(), label)
+    if not clips:
+        raise CorpusError(
+            f"pattern: no path under {config.root} matches corpus.pattern={config.pattern}; "
+            f"{nothing_there(Path(config.root), paths)}"
+        )
+    if others:
+        _log.warning("pattern: %d files left out, they do not match: %s", len(others), examples(others))
+    classes = (
+        dict.fromkeys(codes.values())
+        if codes
+        else dict.fromkeys(sorted(c.label or "" for c in clips.values()))
+    )
+    names = tuple(name for name in classes if name)
+    return Corpus("pattern", str(root), names, tuple(clips[i] for i in sorted(clips)))
+
+
+def compile_pattern(text: str | None) -> re.Pattern[str]:
+    """The regular expression of ``corpus.pattern``.
+
+    Raises:
+        CorpusError: it is empty, no regular expression, or lacks a group.
+    """
+    if not text:
+        raise CorpusError(
+            "corpus.name=pattern needs corpus.pattern, a regular expression with the groups speaker and "
+            "label, "
+            r"e.g. '(?P<speaker>s\d+)_(?P<label>[a-z]+)_'"
+        )
+    try:
+        pattern = re.compile(text, re.IGNORECASE)
+    except re.error as error:
+        raise CorpusError(f"corpus.pattern={text} is no regular expression: {error}") from None
+    if lacking := [name for name in GROUPS if name not in pattern.groupindex]:
+        raise CorpusError(f"corpus.pattern={text} has no group (?P<{lacking[0]}>...)")
+    return pattern

@@ -1,0 +1,84 @@
+"""Corpora by pattern: the configs on miniature layouts, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from deiii.data.config.load import load_config
+from deiii.data.config.schema import CorpusConfig
+from deiii.data.corpora.clips import CorpusError
+from deiii.data.corpora.scan import scan
+
+LAYOUTS = {
+    "savee": {
+        "AudioVisualClip/DC/sa01.avi": ("dc", "sad"),
+        "AudioVisualClip/KL/a15.avi": ("kl", "angry"),
+        "JE_su03.wav": ("je", "surprised"),
+        "AnnotatedText.wav": None,
+    },
+    "enterface": {
+        "subject 19/anger/sentence 4/s19_an_4.avi": ("s19", "angry"),
+        "subject 6/sadness/s6_sa_1.avi": ("s6", "sad"),
+    },
+    "emodb": {"wav/03a01Fa.wav": ("03", "happy"), "wav/16b10Wb.wav": ("16", "angry")},
+    "tess": {
+        "OAF_angry/OAF_back_angry.wav": ("oa", "angry"),
+        "OAF_neutral/OA_bite_neutral.wav": ("oa", "neutral"),
+        "YAF_pleasant_surprised/YAF_chair_ps.wav": ("ya", "surprised"),
+    },
+    "mead": {
+        "M003/video/front/angry/level_1/001.mp4": ("m003", "angry"),
+        "W009/video/front/neutral/level_1/030.mp4": ("w009", "neutral"),
+        "W009/video/left_30/neutral/level_1/030.mp4": None,
+    },
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_configs_read_their_layouts(tmp_path, name):
+    for path in LAYOUTS[name]:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    corpus = scan(load_config(name, [f"corpus.root={tmp_path}"]).corpus)
+    found = {clip.path: (clip.speaker, clip.label) for clip in corpus.clips}
+    assert found == {path: what for path, what in LAYOUTS[name].items() if what}
+    assert corpus.name == f"pattern-{name}"
+
+
+def corpus_of(root, files, **more):
+    for path in files:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+    return CorpusConfig(name="pattern", root=str(root), **more)
+
+
+SIMPLE = r"(?P<speaker>s\d)_(?P<label>[a-z]+)$"
+
+
+def test_labels_without_codes_are_classes(tmp_path):
+    config = corpus_of(tmp_path, ["s1_sad.mp4", "s1_sad.wav", "s2_glad.wav"], pattern=SIMPLE)
+    corpus = scan(config)
+    assert corpus.classes == ("glad", "sad")
+    assert [clip.path for clip in corpus.clips] == ["s1_sad.mp4", "s2_glad.wav"]
+
+
+def test_a_code_can_leave_recordings_out(tmp_path):
+    config = corpus_of(
+        tmp_path, ["s1_sad.mp4", "s2_glad.wav"], pattern=SIMPLE, codes={"SAD": "sad", "glad": None}
+    )
+    assert [clip.label for clip in scan(config).clips] == ["sad"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "codes", "message"),
+    [
+        (None, {}, "needs corpus.pattern"),
+        ("(", {}, "is no regular expression"),
+        (r"(?P<speaker>s\d)", {}, "has no group .*label"),
+        ("(?P<speaker>x)(?P<label>y)", {}, "no path .* matches"),
+        (SIMPLE, {"glad": "happy"}, "'sad', which corpus.codes does not name"),
+    ],
+)
+def test_refusals(tmp_path, pattern, codes, message):
+    with pytest.raises(CorpusError, match=message):
+        scan(corpus_of(tmp_path, ["s1_sad.mp4"], pattern=pattern, codes=codes))
