@@ -7,7 +7,7 @@ or sexes.
 >>> a = Facts("1", "1", "anna", label="sad")
 >>> b = Facts("2", "2", "anna", label="sad")
 >>> [finding.text for finding in audit_parts({"train": [a], "test": [b]}).leaks]
-['1 of 1 speakers of test are in train too: anna']
+['1 of 1 speaker of test are in train too: anna']
 """
 
 from __future__ import annotations
