@@ -16,6 +16,9 @@ MEL_HOP = 160  # samples between two columns of Whisper's log-mel
 MEL_BANDS = (80, 128)
 PROBE_S = 4.0  # length of the windows that are tried where the file takes any
 ROWS = 80  # samples: distances of rows are multiples of 5 ms
+COUPLED = (
+    "DynamicQuantizeLinear"  # scales all windows or crops of a call together, so each needs its own call
+)
 FREE_SIDE = 224  # px of an image where the file takes any
 
 
@@ -43,11 +46,20 @@ def describe_onnx(modality: str, path: str, outputs: tuple[str, ...]) -> Encoder
 def _describe(modality: str, path: str, outputs: tuple[str, ...], size: int, mtime_ns: int) -> Encoder:
     network = OnnxNetwork(path, outputs)
     rank = 3 if modality == "speech" else 2
-    if modality == "speech":
-        rows, window, found = _speech(network, path)
-    else:
-        rows, window, found = {}, 10.0, network(np.zeros((2, *image_shape(network, path)), np.float32))
-        found = [v.reshape(len(v), -1) if v.ndim > 2 and not outputs else v for v in found]
+    rows: dict[str, Any] = {}
+    window = 10.0
+    try:
+        if modality == "speech":
+            rows, window, found = _speech(network, path)
+        else:
+            found = network(np.zeros((1, *image_shape(network, path)), np.float32))
+    except WeightsError:
+        raise
+    except Exception as error:  # onnxruntime raises many types, which have no common base of their own
+        raise WeightsError(
+            f"{path} does not run on {'4 s of silence' if modality == 'speech' else 'a black image'} "
+            f"({str(error).splitlines()[0]:.200}); an encoder takes one input, samples or images"
+        ) from None
     shapes = [value.shape for value in found]
     if not shapes or any(len(shape) != rank or shape[-1] != shapes[0][-1] for shape in shapes):
         axes = "[B,rows,D]" if modality == "speech" else "[B,D]"
@@ -63,7 +75,7 @@ def _describe(modality: str, path: str, outputs: tuple[str, ...], size: int, mti
         layers=tuple(range(1, len(shapes) + 1)),
         input=f"{network.input_shape}",
         runtime="onnx",
-        batched=False,  # nobody knows whether its operations scale the windows of a call together
+        batched=COUPLED not in network.kinds and not isinstance(network.input_shape[0], int),
         window=window,
         step=window / 2,
         **rows,

@@ -53,7 +53,8 @@ class OnnxNetwork:
             providers = [("CUDAExecutionProvider", {"device_id": number}), *providers]
         try:
             model = Path(path).read_bytes()
-            names = {name for node in read_nodes(model) for name in node.outputs if name}
+            nodes = read_nodes(model)
+            names = {name for node in nodes for name in node.outputs if name}
             if missing := [name for name in outputs if name not in names]:
                 last = ", ".join(sorted(names)[-8:])
                 raise ValueError(f"it computes no value {missing[0]!r}; it computes {last} and others")
@@ -72,8 +73,13 @@ class OnnxNetwork:
         self._net = plain
         self.outputs = list(outputs)
         self._input = plain.get_inputs()[0].name
+        self.kinds = {node.kind for node in nodes}
         self.input_shape = tuple(plain.get_inputs()[0].shape)
 
     def __call__(self, values: np.ndarray) -> list[np.ndarray]:
-        """The outputs for an input, in the order of their names."""
+        """The outputs for an input, in the order of their names.
+
+        Attributes of the network: ``outputs``, the names; ``kinds``, the types of its operations;
+        ``input_shape``, whose free axes are texts.
+        """
         return self._net.run(self.outputs, {self._input: values})

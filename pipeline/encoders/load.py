@@ -55,4 +55,5 @@ def load_encoder(config: SpeechConfig | AppearanceConfig) -> Loaded:
         Request(encoder.name, path, choice.layers, device, config.precision, tuple(config.outputs), *more)
     )
     usual = CPU_BATCH if device == "cpu" else GPU_BATCH
-    return Loaded(choice, network, config.batch or usual[encoder.modality])
+    batch = (config.batch or usual[encoder.modality]) if encoder.batched else 1
+    return Loaded(choice, network, batch)

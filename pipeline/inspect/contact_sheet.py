@@ -95,7 +95,8 @@ def _draw_states(axes: Axes, name: str, states: np.ndarray, time: np.ndarray) ->
     rows = values.reshape(len(values), -1).T
     extent = (float(time[0]), float(time[-1]), float(len(rows)), 0.0)
     image = axes.imshow(rows, aspect="auto", extent=extent, cmap="coolwarm", vmin=-3, vmax=3)
-    axes.set_yticks(np.arange(values.shape[1]) * values.shape[2], range(1, values.shape[1] + 1))
+    names = [str(number + 1) for number in range(values.shape[1])]
+    axes.set_yticks(np.arange(values.shape[1]) * values.shape[2], names)
     axes.set_xlabel("s")
     axes.set_ylabel(f"{name}, layer")
     axes.figure.colorbar(image, ax=axes, label="deviations", pad=0.01)

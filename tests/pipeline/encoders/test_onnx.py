@@ -8,11 +8,12 @@ import pytest
 from deiii.data.cache.recipes import recipes, stage_keys
 from deiii.data.config.load import load_config
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.encoders.onnx_file import describe_onnx
 from deiii.data.encoders.onnx_graph import read_nodes, with_outputs
 from deiii.data.encoders.onnx_session import OnnxNetwork
 from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.encoders.load import load_encoder
-from tests.helpers.onnx_maker import image_file, node, speech_file, value, write
+from tests.helpers.onnx_maker import image_file, node, speech_file, tensor, value, write
 
 FILTERS = np.random.default_rng(0).normal(size=(6, 1, 320)).astype(np.float32)
 
@@ -97,6 +98,26 @@ def test_images_reach_a_file_at_its_size_and_in_the_pixels_named(tmp_path, chann
     np.testing.assert_allclose(found[:, 1], found[:, 0] ** 2, atol=1e-6)
     other = load_config(overrides=["stages=[appearance]", f"appearance.encoder={path}"])
     assert stage_keys(other)["appearance"] != stage_keys(config)["appearance"]
+
+
+def test_files_that_couple_the_windows_of_a_call_get_one_at_a_time(tmp_path):
+    """Dynamic quantisation takes its scale from the whole call; a file may also fix the batch to one."""
+    free = encoder_of("speech", speech_file(tmp_path / "free.onnx", FILTERS), "speech.batch=5")[1]
+    assert free.batch == 5 and free.choice.encoder.batched
+    scaled = [
+        node("DynamicQuantizeLinear", ["samples"], ["q", "scale", "zero"]),
+        node("DequantizeLinear", ["q", "scale", "zero"], ["rounded"]),
+        node("Unsqueeze", ["rounded", "one"], ["rows"]),
+    ]
+    one = [tensor("one", np.array([2], np.int64))]
+    given, out = value("samples", ["B", "n"]), [value("rows", ["B", "n", 1])]
+    path = write(tmp_path / "scaled.onnx", scaled, one, given, out)
+    samples = np.stack([np.full(3200, 0.01, np.float32), np.full(3200, 1.0, np.float32)])
+    found = OnnxNetwork(path, ["rows"])(samples)[0], OnnxNetwork(path, ["rows"])(samples[:1])[0]
+    assert abs(found[0][0] - found[1][0]).max() > 1e-4  # the reason
+    assert not describe_onnx("speech", path, ()).batched
+    alone = write(tmp_path / "one.onnx", scaled[2:], one, value("rounded", [1, "n"]), out)
+    assert not describe_onnx("speech", alone, ()).batched
 
 
 def test_files_that_are_no_encoders_are_refused_with_a_reason(tmp_path):
