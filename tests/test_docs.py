@@ -234,7 +234,7 @@ def run_command(command: str, folder: Path, background: list | None = None) -> s
             )
         return ""
     done = subprocess.run(
-        command, shell=True, cwd=folder, env=env, capture_output=True, text=True, timeout=280,
+        command, shell=True, cwd=folder, env=env, capture_output=True, text=True, timeout=900,
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
