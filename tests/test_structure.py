@@ -32,8 +32,8 @@ ORDER = {
     "data/command_line": ["door numbers"],
     "data/audit": ["fingerprints lists names", "audit", "run"],
     "data/tools": [
-        "canonical_json counts devices machine numba_jit os_errors pictures progress writer_lock",
-        "atomic_files shapes",
+        "canonical_json counts machine numba_jit os_errors pictures progress writer_lock",
+        "atomic_files devices shapes",
         "fetch processes",
         "weights",
     ],

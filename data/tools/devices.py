@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from deiii.data.tools.machine import usable_cores
+
 if TYPE_CHECKING:
     import torch
 
@@ -71,3 +73,26 @@ def make_current(device: torch.device) -> torch.device:
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
     return device
+
+
+def limit_threads() -> None:
+    """Give PyTorch no more threads than processor cores that this process may keep busy.
+
+    PyTorch counts the cores of the machine. A container with a limit would run that many threads in its share
+    of the time, and each step would wait for threads that are not scheduled.
+    """
+    import torch
+
+    cores = usable_cores()
+    if torch.get_num_threads() > cores:
+        torch.set_num_threads(cores)
+
+
+def use_device(name: str, setting: str = "train.device") -> torch.device:
+    """Return the device of a setting, ready for use: current, and with threads for the cores that there are.
+
+    Raises:
+        DeviceError: as `pick_device`.
+    """
+    limit_threads()
+    return make_current(pick_device(name, setting))

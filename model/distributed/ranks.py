@@ -24,7 +24,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.tools.devices import make_current, pick_device
+from deiii.data.tools.devices import limit_threads, make_current, pick_device
 from deiii.model.distributed.launch import RankError, launched
 
 TIMEOUT = timedelta(minutes=30)  # for a rank that runs but does not answer; an ended one is noticed at once
@@ -250,6 +250,7 @@ def device_of(ranks: Ranks, name: str) -> torch.device:
         ConfigError: there are fewer GPUs than processes.
         DeviceError: the device is not there.
     """
+    limit_threads()
     device = pick_device(name)
     if ranks.world == 1 or device.type != "cuda":
         return make_current(device)

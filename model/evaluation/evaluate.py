@@ -20,7 +20,7 @@ from deiii.data.corpora.splits import Split
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.atomic_files import file_sha256, write_json
 from deiii.data.tools.counts import counted
-from deiii.data.tools.devices import make_current, pick_device
+from deiii.data.tools.devices import use_device
 from deiii.data.tools.writer_lock import writer_lock
 from deiii.model.evaluation.ceiling import ceiling_lines, human_ceilings
 from deiii.model.evaluation.mistakes import worst_mistakes
@@ -97,7 +97,7 @@ def _evaluate(
     state = require_finished(run, config, unfinished)
     if cache is not None:
         config.cache = cache
-    target = make_current(pick_device(device or config.train.device))
+    target = use_device(device or config.train.device)
     features = _open_features(run, config, task, info)
     split = Split.load(run.split)
     split.check(features.corpus)

@@ -28,7 +28,7 @@ from deiii.data.corpora.targets.classes import winner
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.atomic_files import file_sha256, write_json
 from deiii.data.tools.counts import counted
-from deiii.data.tools.devices import pick_device
+from deiii.data.tools.devices import use_device
 from deiii.model.evaluation.evaluate import (
     full_figures,
     prediction_table,
@@ -88,7 +88,7 @@ def evaluate_on(
             f"{run.path} was scored on {features.corpus.name} before: {folder}/metrics.json. Each corpus is "
             "scored once; --again scores it anew and records that"
         )
-    target = pick_device(device or config.train.device)
+    target = use_device(device or config.train.device)
     batches = make_loader(features, rows, config, target, training=False)
     train = in_full_precision(config.train)
     found = score(trained.network.to(target), batches.epoch(0), target, train)

@@ -19,7 +19,7 @@ from deiii.data.config.schema import Config
 from deiii.data.loader.batch import Batch
 from deiii.data.loader.recording import recording
 from deiii.data.loader.stage_arrays import Levels
-from deiii.data.tools.devices import make_current, pick_device
+from deiii.data.tools.devices import use_device
 from deiii.model.network.hide_streams import hide
 from deiii.model.network.streams import enabled_streams
 from deiii.model.prediction.export import read_export
@@ -89,5 +89,5 @@ def load_folder(
     else:
         trained = load_network(folder)
         network, task, config, info = trained.network, trained.task, trained.config, dict(trained.info)
-    scorer = TorchScorer(network, config, task.classes, make_current(pick_device(device)))
+    scorer = TorchScorer(network, config, task.classes, use_device(device))
     return Predictor.of(scorer, config, info, overrides, change_preprocessing, folder)

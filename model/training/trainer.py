@@ -126,10 +126,10 @@ class Trainer:
         self.launch = choose_launch(self.settings, self.device, self.ranks)
         # scores validation clips
         self.forward: Callable[[Batch], Outputs] = torch.compile(model) if compiles(self.settings) else model
-        # No buffer needs a broadcast: statistics are over all ranks, and all ranks begin with the same ones.
-        learner = (
-            DistributedDataParallel(model, broadcast_buffers=False) if not self.ranks.alone else self.forward
-        )
+        learner: Callable[[Batch], Outputs] = self.forward
+        if not self.ranks.alone:
+            # The network's own statistics are over all ranks; those of a package's encoder are rank 0's.
+            learner = DistributedDataParallel(model, broadcast_buffers=bool(self.config.model.encoders))
         total = self.settings.epochs * len(self.train)
         self.training_step = TrainingStep(
             model, learner, self.config, self.device, total, self.class_weights, self.ranks

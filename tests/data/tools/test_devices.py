@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from deiii.data.tools import devices
 from deiii.data.tools.devices import DeviceError, pick_device
 
 
@@ -43,3 +44,13 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
 def test_importing_the_module_loads_no_torch():
     code = "import sys, deiii.data.tools.devices; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(("threads", "cores", "left"), [(8, 2, 2), (2, 8, 2), (4, 4, 4)])
+def test_no_more_threads_than_cores_that_may_be_used(monkeypatch, threads, cores, left):
+    held = [threads]
+    monkeypatch.setattr(devices, "usable_cores", lambda: cores)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: held[-1])
+    monkeypatch.setattr(torch, "set_num_threads", held.append)
+    assert devices.use_device("cpu") == torch.device("cpu")
+    assert held[-1] == left
