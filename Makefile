@@ -82,6 +82,9 @@ train: $(STAMP) ## train a network on the caches [CONFIG= ROOT= RUN= ARGS=]
 evaluate: $(STAMP) ## score a run on its test speakers [RUN= ARGS=--again]
 	$(PY) -m deiii evaluate "$(RUN)" $(ARGS)
 
+overview: $(STAMP) ## page about a preprocessed corpus [CONFIG= ROOT= ARGS=]
+	$(DEFAULTED)$(PY) -m deiii overview $(SETTINGS)
+
 inspect: $(STAMP) ## picture and video of clips [MEDIA=clip.mp4 or WORST=20]
 	$(PY) -m deiii inspect $(MEDIA) $(if $(WORST),--worst $(WORST)) $(SETTINGS)
 

@@ -23,6 +23,7 @@ from deiii.data.config.words import (
 from deiii.data.tools.counts import counted
 from deiii.pipeline import split_commands
 from deiii.pipeline.encoders.command import add_encoders_command
+from deiii.pipeline.overview.command import add_overview, print_overview
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -30,6 +31,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     _add_preprocess(commands)
     _add_verify(commands)
     _add_inspect(commands)
+    add_overview(commands)
     _add_synthesize(commands)
     _add_settings_list(commands)
     add_encoders_command(commands)
@@ -218,7 +220,8 @@ def _preprocess(args: argparse.Namespace) -> int:
 
     config = read_settings(args.settings)
     writable_folder(config.cache)  # before a synthetic corpus is generated
-    summary = preprocess(config, scan_corpus(config))
+    corpus = scan_corpus(config)
+    summary = preprocess(config, corpus)
     print(summary.table())
     if summary.computed:
         rate = summary.clips / summary.seconds
@@ -228,6 +231,7 @@ def _preprocess(args: argparse.Namespace) -> int:
         print(f"nothing to do: {shards} finished before ({summary.seconds:.1f} s)")
     if any(status != "ok" for count in summary.counts.values() for status in count):
         print(f"clips that are not fully valid, with reasons: {summary.failures}")
+    print_overview(config, corpus)
     if summary.failed_share > config.max_failed:
         share = f"{summary.failed} of {counted(summary.clips, 'clip')} failed"
         print(f"error: {share}, more than max_failed={config.max_failed:g} allows; {summary.failures} has "

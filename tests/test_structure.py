@@ -86,7 +86,7 @@ ORDER = {
         "appearance faces flow logmel speech",
         "stages",
         "extract preprocess",
-        "doctor inspect",
+        "doctor inspect overview",
         "split_commands",
         "commands",
     ],
@@ -124,6 +124,7 @@ ORDER = {
         "tasks",
         "graph",
     ],
+    "pipeline/overview": ["choice figures", "page", "command"],
     "pipeline/inspect": ["source_frames", "contact_sheet", "clip_video", "clips"],
     "model": [
         "intervals distributed",

@@ -1,0 +1,55 @@
+"""The command ``deiii overview``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from deiii.data.command_line.door import NOTHING_DONE
+from deiii.data.config.schema import Config
+from deiii.data.config.words import add_command, add_settings, read_settings
+from deiii.data.corpora.clips import Corpus
+
+
+def add_overview(commands: argparse._SubParsersAction) -> None:
+    """Add the command to ``deiii``'s parser."""
+    sub = add_command(
+        commands,
+        "overview",
+        _overview,
+        help="write a page about a preprocessed corpus",
+        description="Write one HTML page about a preprocessed corpus: outcomes with reasons, distributions "
+        "of length, frame rate, face width, loudness and flow, speakers and labels, duplicates, and "
+        "pictures of random, badly tracked and unusual clips that can be filtered. It needs no server. "
+        "`deiii preprocess` writes it, too.",
+        examples=[
+            "overview ravdess cache=/data/cache",
+            "overview table tiny corpus.root=/clips --out a.html",
+        ],
+        when_stopped=NOTHING_DONE,
+    )
+    add_settings(sub)
+    sub.add_argument("--out", metavar="HTML", help="file to write (default: overview.html in the cache)")
+
+
+def _overview(args: argparse.Namespace) -> int:
+    from deiii.data.corpora.scan import scan_corpus
+    from deiii.pipeline.overview.page import write_overview
+    from deiii.pipeline.preprocess.claim import own_folder
+
+    config = read_settings(args.settings)
+    corpus = own_folder(config, scan_corpus(config))
+    print(f"overview: {write_overview(config, corpus, Path(args.out) if args.out else None)}")
+    return 0
+
+
+def print_overview(config: Config, corpus: Corpus) -> None:
+    """Write the page about the corpus and print its path; a page that cannot be written is no failure."""
+    from deiii.pipeline.overview.page import write_overview
+    from deiii.pipeline.preprocess.claim import own_folder
+
+    try:
+        print(f"overview: {write_overview(config, own_folder(config, corpus))}")
+    except Exception as error:  # the caches are complete; a page about them must not make the run fail
+        print(f"the overview was not written: {type(error).__name__}: {error}", file=sys.stderr)

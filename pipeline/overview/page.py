@@ -1,0 +1,277 @@
+"""Write ``overview.html``: one page about a preprocessed corpus that needs nothing but itself.
+
+This module collects what the page shows; ``data/pages/templates/overview.html.j2`` says how. The page has one
+script of its own, which filters clips; browsers are told its digest and run no other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from base64 import b64encode
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from deiii.data.cache.index import StageIndex, corpus_folder, stage_folder
+from deiii.data.cache.shards import ClipRow
+from deiii.data.config.schema import Config
+from deiii.data.corpora.clips import Clip, Corpus
+from deiii.data.pages.rendering import FOLDER, render
+from deiii.data.pages.strips import StripStyle, strip
+from deiii.data.tools.atomic_files import write_text
+from deiii.pipeline.extract import read_indices
+from deiii.pipeline.overview.choice import by_chance, unusual, worst
+from deiii.pipeline.overview.figures import FIGURES, measure
+
+PAGE = "overview.html"
+MOST_CLIPS = 10_000  # that are measured and listed; outcomes count all
+MOST_SHOWN = 18  # pictures of each kind
+MOST_REASONS = 40
+MOST_DUPLICATES = 50
+MOST_SPEAKERS = 300  # rows of the table of speakers and labels
+BINS = 24
+STYLE = StripStyle(columns=6, tile=56, mel_height=36, suffix=".webp", quality=60)
+UNLABELLED = "no label"
+
+Values = dict[str, Any]
+Rows = Mapping[str, Mapping[str, ClipRow]]  # by stage and clip id
+
+
+def write_overview(config: Config, corpus: Corpus, path: Path | None = None) -> Path:
+    """Write the page about a corpus.
+
+    Args:
+        config: settings of the preprocessing.
+        corpus: the clips, as `deiii.pipeline.preprocess.claim.own_folder` returns them.
+        path: of the page; by default ``overview.html`` in the corpus's folder of the cache.
+
+    Returns:
+        the path.
+
+    Raises:
+        CacheError: the corpus is not preprocessed with these settings, or a shard is damaged.
+    """
+    indices = read_indices(config, corpus)
+    folders = {s: stage_folder(config.cache, corpus.name, s, index.key) for s, index in indices.items()}
+    clips = {clip.id: clip for clip in corpus.clips}
+    ids = sorted(by_chance(clips, MOST_CLIPS))
+    figures = measure(corpus, indices, folders, ids)
+    rows = {stage: index.clips for stage, index in indices.items()}
+    outcomes = {i: _outcome(i, rows) for i in clips}
+    script = (FOLDER / "overview.js").read_text(encoding="utf-8")
+    digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    values = {
+        "corpus": corpus.name,
+        "n_clips": len(clips),
+        "n_listed": len(ids),
+        "n_speakers": len(corpus.speakers),
+        "classes": corpus.classes,
+        "tiles": _tiles(outcomes, figures),
+        "outcomes": _outcomes(rows),
+        "reasons": _reasons(rows),
+        "histograms": _histograms(figures),
+        "labels": _labels(corpus),
+        "duplicates": _duplicates(corpus, rows),
+        "groups": _pictures(clips, figures, outcomes, indices, folders),
+        "provenance": {stage: index.key for stage, index in indices.items()},
+        "columns": [FIGURES[name] for name in FIGURES],
+        "data": Markup(_data(ids, clips, figures, outcomes)),
+        "script": Markup(script),
+        "script_digest": digest,
+    }
+    path = path or corpus_folder(config.cache, corpus.name) / PAGE
+    write_text(path, render("overview.html.j2", **values))
+    return path
+
+
+def _outcome(clip_id: str, rows: Rows) -> str:
+    """Return the worst outcome of a clip over the stages: one that is not usable, else partial, else ok."""
+    found = [by_id[clip_id] for by_id in rows.values() if clip_id in by_id]
+    lost = [row.status for row in found if not row.outcome.usable]
+    return lost[0] if lost else ("ok_partial" if any(r.status != "ok" for r in found) else "ok")
+
+
+def _tiles(outcomes: Mapping[str, str], figures: Mapping[str, Mapping[str, float]]) -> list[Values]:
+    count = Counter(outcomes.values())
+    usable = count["ok"] + count["ok_partial"]
+    lengths = [values["length"] for values in figures.values() if "length" in values]
+    tiles = [
+        {"label": "usable in every stage", "value": f"{usable:,}", "note": f"of {len(outcomes):,} clips"},
+        {"label": "partly valid", "value": f"{count['ok_partial']:,}", "note": "clips, with reasons below"},
+        {"label": "not usable", "value": f"{len(outcomes) - usable:,}", "note": "clips, with reasons below"},
+    ]
+    if lengths:
+        hours = sum(lengths) / 3600
+        shown = f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.1f} min"
+        note = f"median clip {np.median(lengths):.1f} s"
+        tiles.append({"label": "recorded time", "value": shown, "note": note})
+    return tiles
+
+
+def _outcomes(rows: Rows) -> Values:
+    statuses = list(dict.fromkeys(row.status for by_id in rows.values() for row in by_id.values()))
+    statuses.sort(key=lambda s: (s != "ok", s != "ok_partial", s))
+    table = []
+    for stage, by_id in rows.items():
+        count = Counter(row.status for row in by_id.values())
+        table.append((stage, *(f"{count[status]:,}" for status in statuses)))
+    return {"header": ("stage", *statuses), "rows": table}
+
+
+def _reasons(rows: Rows) -> list[tuple[str, str, str, str, str]]:
+    """Return stage, outcome, count, reason and an example of each kind of reason, the frequent ones first.
+
+    Reasons that differ in numbers only are one kind.
+    """
+    kinds: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for stage, by_id in rows.items():
+        for clip_id, row in by_id.items():
+            if row.reason:
+                kinds[stage, row.status, re.sub(r"\d+(\.\d+)?", "n", row.reason)].append(clip_id)
+    order = sorted(kinds.items(), key=lambda item: (-len(item[1]), item[0]))[:MOST_REASONS]
+    found = []
+    for (stage, status, _), ids in order:
+        example = min(ids)
+        found.append((stage, status, f"{len(ids):,}", rows[stage][example].reason, example))
+    return found
+
+
+def _histograms(figures: Mapping[str, Mapping[str, float]]) -> list[Values]:
+    """Return bars and captions of each figure that is known; values beyond the axis are in its last bars."""
+    found = []
+    for name, about in FIGURES.items():
+        values = np.array([row[name] for row in figures.values() if name in row])
+        if not len(values):
+            continue
+        low, high = np.percentile(values, [0.5, 99.5])
+        if high - low < 1e-9:
+            low, high = low - 0.5, high + 0.5
+        counts, _ = np.histogram(values.clip(low, high), BINS, (low, high))
+        d = about.decimals
+        found.append({
+            "name": about.name, "unit": about.unit, "n": f"{len(values):,}",
+            "bars": [round(100 * n / max(1, counts.max()), 1) for n in counts.tolist()],
+            "low": _text(low, d), "high": _text(high, d), "least": _text(values.min(), d),
+            "median": _text(np.median(values), d), "most": _text(values.max(), d),
+        })  # fmt: skip
+    return found
+
+
+def _text(value: float, decimals: int) -> str:
+    """Return a number with some decimals, and zero without a sign."""
+    return f"{round(float(value), decimals) + 0:.{decimals}f}"
+
+
+def _labels(corpus: Corpus) -> Values:
+    """Return clips by speaker and label, with the speakers that lack a label first."""
+    count: dict[str, Counter[str]] = defaultdict(Counter)
+    for clip in corpus.clips:
+        count[clip.speaker][clip.label or UNLABELLED] += 1
+    names = list(corpus.classes)
+    if any(UNLABELLED in c for c in count.values()):
+        names.append(UNLABELLED)
+    lacking = {s: sum(not c[name] for name in corpus.classes) for s, c in count.items()}
+    speakers = sorted(count, key=lambda s: (-lacking[s], s))
+    rows = [
+        (speaker, [count[speaker][name] for name in names], sum(count[speaker].values()))
+        for speaker in speakers[:MOST_SPEAKERS]
+    ]
+    totals = [sum(c[name] for c in count.values()) for name in names]
+    return {
+        "names": names, "rows": rows, "totals": totals, "gaps": sum(n > 0 for n in lacking.values()),
+        "more": len(speakers) - len(rows),
+    }  # fmt: skip
+
+
+def _duplicates(corpus: Corpus, rows: Rows) -> Values:
+    """Return the groups of clips whose media files are equal byte for byte."""
+    groups: dict[str, list[Clip]] = defaultdict(list)
+    for clip in corpus.clips:
+        sources = (by_id[clip.id].source for by_id in rows.values() if clip.id in by_id)
+        if source := next((s for s in sources if s), ""):
+            groups[source].append(clip)
+    same = sorted((g for g in groups.values() if len(g) > 1), key=lambda g: g[0].id)
+    listed = [[f"{c.path} (speaker {c.speaker}, {c.label or UNLABELLED})" for c in g] for g in same]
+    return {"count": len(same), "groups": listed[:MOST_DUPLICATES]}
+
+
+def _pictures(
+    clips: Mapping[str, Clip],
+    figures: Mapping[str, Mapping[str, float]],
+    outcomes: Mapping[str, str],
+    indices: Mapping[str, StageIndex],
+    folders: Mapping[str, Path],
+) -> list[Values]:
+    """Return the groups of pictures: random clips, the worst tracked ones, those with unusual figures."""
+    usable = [i for i, values in figures.items() if values]
+    valid = {i: figures[i]["valid"] for i in usable if "valid" in figures[i]}
+    odd = unusual(figures, FIGURES, MOST_SHOWN)
+    kinds = {
+        "Random clips": ("", dict.fromkeys(by_chance(usable, MOST_SHOWN), "")),
+        "Fewest valid frames": (
+            "Look for faces that are lost, small or covered.",
+            {i: f"{valid[i]:.0f} % of the frames are valid" for i in worst(valid, MOST_SHOWN)},
+        ),
+        "Unusual clips": (
+            "One figure is far from that of the other clips.",
+            {i: _says(name, figures[i][name]) for i, name in odd.items()},
+        ),
+    }
+    wanted = {i for _, chosen in kinds.values() for i in chosen}
+    images = _draw(wanted, indices, folders)
+    groups = []
+    for title, (about, chosen) in kinds.items():
+        shown = [
+            {
+                "id": i, "speaker": clips[i].speaker, "label": clips[i].label or UNLABELLED,
+                "outcome": outcomes[i], "note": note, "image": images[i],
+            }
+            for i, note in chosen.items() if images.get(i)
+        ]  # fmt: skip
+        if shown:
+            groups.append({"title": title, "about": about, "clips": shown})
+    return groups
+
+
+def _says(name: str, value: float) -> str:
+    about = FIGURES[name]
+    return f"{about.name}: {_text(value, about.decimals)} {about.unit}"
+
+
+def _draw(
+    ids: Collection[str], indices: Mapping[str, StageIndex], folders: Mapping[str, Path]
+) -> dict[str, str]:
+    """Return the strip of each clip that has arrays, as base64."""
+    arrays: dict[str, dict[str, Mapping[str, np.ndarray]]] = {i: {} for i in ids}
+    for stage, index in indices.items():
+        for record in index.shards:
+            for row in record.clips:
+                if row.id in arrays and row.outcome.usable:
+                    arrays[row.id][stage] = record.open(folders[stage]).clip(row.id)
+    pictures = {i: strip(found, STYLE) for i, found in arrays.items()}
+    return {i: b64encode(picture).decode() for i, picture in pictures.items() if picture}
+
+
+def _data(
+    ids: Sequence[str],
+    clips: Mapping[str, Clip],
+    figures: Mapping[str, Mapping[str, float]],
+    outcomes: Mapping[str, str],
+) -> str:
+    """Return the listed clips as JSON that may stand in a page: [id, speaker, label, outcome, figures...]."""
+    listed = []
+    for i in ids:
+        values: list[float | None] = []
+        for name, about in FIGURES.items():
+            value = figures[i].get(name)
+            values.append(None if value is None else round(value, about.decimals))
+        clip = clips[i]
+        listed.append([i, clip.speaker, clip.label or UNLABELLED, outcomes[i], *values])
+    text = json.dumps(listed, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
