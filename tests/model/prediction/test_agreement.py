@@ -46,6 +46,7 @@ FIT = (
     "logmel.trim_db=0",
     "stages=[faces,flow,logmel]",
 )
+GRIDS = dict.fromkeys(("base", "large"), ("model.grid=2",))  # crops of 56 px give two rows of features
 CASES = [
     pytest.param(
         preset,
@@ -66,6 +67,7 @@ def untrained_run(folder: Path, seen_run: Path, preset: str, how: str) -> RunFol
         f"configs/{preset}.yaml", "corpus.name=table", f"corpus.root={base.corpus.root}",
         "corpus.table=clips.csv", f"cache={base.cache}", f"train.run={folder}", "train.device=cpu",
         "split.protocol=speakers", "split.val_share=0.2", f"loader.normalise={how}", "train.epochs=1", *FIT,
+        *GRIDS.get(preset, ()),
     ]  # fmt: skip
     config = load_config(words[:1], words[1:])
     features = FeatureSet.open(config)
