@@ -136,9 +136,7 @@ def test_prediction_and_export_read_the_encoder(folder):
 def test_encoders_of_packages_are_listed_and_wrong_ones_named(folder):
     listed = run(["-m", "deiii", "encoders"], folder)
     assert "speech.encoder=bands" in listed and "FER-2013" in listed
-    said = run(
-        ["-m", "deiii", "preprocess", "synthetic", "stages=[speech]", "speech.encoder=band"], folder, 1
-    )
+    said = run(["-m", "deiii", "doctor", "stages=[speech]", "speech.encoder=band"], folder, 1)
     assert "choose one of smart-turn, resemblyzer, bands" in said
     lost = run(["-m", "deiii", "doctor", "stages=[speech]", "speech.encoder=gone.onnx"], folder, 1)
     assert "no such ONNX file: gone.onnx" in lost
