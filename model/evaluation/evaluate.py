@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -316,7 +316,7 @@ def summary(metrics: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def unfinished_training(metrics: dict[str, Any]) -> str:
+def unfinished_training(metrics: Mapping[str, Any]) -> str:
     """Return a sentence on a run that was scored before the end of its training; empty for others.
 
     >>> unfinished_training({"training": {"finished": False, "epochs": 3, "planned": 25}})
