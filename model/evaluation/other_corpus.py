@@ -109,7 +109,7 @@ def evaluate_on(
     return metrics, folder
 
 
-def summary(metrics: Mapping[str, Any]) -> str:
+def summary(metrics: dict[str, Any]) -> str:
     """Return the figures as lines for the terminal."""
     on, counts, test = metrics["corpus"], metrics["clips"], metrics["test"]
     lines = []
