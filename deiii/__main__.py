@@ -6,9 +6,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
-from importlib.metadata import version
 
 from deiii.data.command_line.door import Command, run
+from deiii.data.tools.machine import package_versions
 
 DESCRIPTION = """deiii turns raw clips into cached features and trains an emotion classifier on them.
 
@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"deiii {version('deiii')}")
+    parser.add_argument("--version", action="version", version=f"deiii {package_versions('deiii')['deiii']}")
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", help=argparse.SUPPRESS, prog="deiii"
     )

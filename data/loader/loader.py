@@ -236,7 +236,10 @@ class Loader:
         here = torch.zeros(size, dtype=torch.uint8, pin_memory=True)
         there = torch.zeros(size, dtype=torch.uint8, device=self.device)
         batch = StoredBatch.from_tensors(slab_fields(here, self.shapes))
-        return Slot(batch, batch.arrays(), Transfer(here, there, torch.cuda.Event(), torch.cuda.Event()))
+        transfer = Transfer(here, there, torch.cuda.Event(), torch.cuda.Event())
+        # The stream of the copies must not write before the zeros are written, or they replace the batch.
+        transfer.read.record(torch.cuda.current_stream(self.device))
+        return Slot(batch, batch.arrays(), transfer)
 
     @cached_property
     def shapes(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:

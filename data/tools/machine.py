@@ -6,12 +6,18 @@ import math
 import os
 import platform
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 CPU_INFO = Path("/proc/cpuinfo")  # Linux; elsewhere Python's own words are used
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
+OPENCV_PACKAGES = (  # each of them is the module cv2
+    "opencv-contrib-python",
+    "opencv-python",
+    "opencv-contrib-python-headless",
+    "opencv-python-headless",
+)
 SOURCE = Path(__file__).resolve().parents[2]  # holds data/, model/ and pipeline/
 
 
@@ -86,15 +92,26 @@ def _cgroup_quota(folder: Path) -> float | None:
 
 
 def package_versions(*packages: str) -> dict[str, str]:
-    """Return the versions of Python and of installed packages, by name.
+    """Return the versions of Python and of packages, by name.
 
-    Raises:
-        importlib.metadata.PackageNotFoundError: a package is not installed.
+    A package that has no metadata, as in a source tree that is on ``PYTHONPATH`` and not installed, is
+    ``unknown``: a missing version is no reason to end a run. Where another of OpenCV's packages is installed,
+    its name follows the version.
 
     >>> sorted(package_versions("numpy"))
     ['numpy', 'python']
     """
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    return {"python": platform.python_version(), **{name: _version(name) for name in packages}}
+
+
+def _version(package: str) -> str:
+    others = [name for name in OPENCV_PACKAGES if name != package] if package in OPENCV_PACKAGES else []
+    for name in (package, *others):
+        try:
+            return version(name) if name == package else f"{version(name)} ({name})"
+        except PackageNotFoundError:
+            continue
+    return "unknown"
 
 
 def source_revision(source: Path = SOURCE) -> str | None:

@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,18 @@ def test_affinity_bounds_the_cores():
     if shutil.which("taskset") is None:
         pytest.skip("needs taskset")
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "1"
+
+
+def test_a_package_without_metadata_is_unknown_and_no_error(monkeypatch):
+    """A source tree on PYTHONPATH has no metadata, and OpenCV comes in four packages."""
+    installed = {"numpy": "2.1", "opencv-python-headless": "4.12"}
+
+    def version(name):
+        if name not in installed:
+            raise PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(machine, "version", version)
+    found = machine.package_versions("deiii", "numpy", "opencv-contrib-python")
+    assert found["deiii"] == "unknown" and found["numpy"] == "2.1"
+    assert found["opencv-contrib-python"] == "4.12 (opencv-python-headless)"
