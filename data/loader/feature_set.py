@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from deiii.data.cache.index import (
 from deiii.data.cache.integrity import require_whole
 from deiii.data.cache.outcomes import Outcome
 from deiii.data.cache.recipes import stage_keys
-from deiii.data.cache.stages import network_stages
+from deiii.data.cache.stages import get_stage, network_stages
 from deiii.data.config.load import load_config
 from deiii.data.config.schema import Config
 from deiii.data.config.words import read_settings
@@ -98,9 +98,7 @@ class FeatureSet:
         indices, folders = {}, {}
         for stage in wanted:
             folders[stage] = stage_folder(config.cache, corpus.name, stage, keys[stage])
-            indices[stage] = _index(
-                folders[stage], corpus_folder(config.cache, corpus.name), stage, keys[stage]
-            )
+            indices[stage] = _index(folders[stage], corpus_folder(config.cache, corpus.name), stage, config)
         shards = [(folders[s], r) for s in wanted for r in indices[s].shards]
         require_whole(shards, every_byte=whole and config.check == "bytes")
         return cls._join(corpus, {s: keys[s] for s in wanted}, indices, folders)
@@ -228,14 +226,36 @@ def _parts(config: Config) -> list[Config]:
     return [replace(config, mix=[]), *same]
 
 
-def _index(folder: Path, around: Path, stage: str, key: str) -> StageIndex:
+def _index(folder: Path, around: Path, stage: str, config: Config) -> StageIndex:
     try:
         return read_index(folder)
     except CacheError as error:
-        there = sorted(p.parent.name for p in around.glob(f"{stage}-*/index.json"))
+        asked = get_stage(stage).result_params(config)
+        there = [
+            f"{path.parent.name}{_differences(path.parent, asked)}"
+            for path in sorted(around.glob(f"{stage}-*/index.json"))
+        ]
         raise CacheError(
-            f"{error} (settings ask for {stage}-{key}; finished: {', '.join(there) or 'none'})"
+            f"{error} (settings ask for {folder.name}; finished: {', '.join(there) or 'none'})"
         ) from None
+
+
+def _differences(folder: Path, asked: Mapping[str, Any]) -> str:
+    """The settings of the stage with which a finished cache was made, where they differ from those asked for.
+
+    One of them may be ``auto``, which stands for another value on another machine: naming it is the cure.
+    """
+    try:
+        found = read_index(folder).provenance.get("params", {})
+    except CacheError:
+        return ""
+    stage = folder.name.partition("-")[0]
+    words = [
+        f"{stage}.{name}={found[name]}"
+        for name in sorted(asked)
+        if found.get(name, asked[name]) != asked[name]
+    ]
+    return f" with {' '.join(words)}" if words else ""
 
 
 def _join_corpora(corpora: Sequence[Corpus]) -> Corpus:

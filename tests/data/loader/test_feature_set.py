@@ -59,6 +59,17 @@ def test_a_missing_stage_says_what_to_run_and_what_is_there(tmp_path):
         FeatureSet.open(config, {**KEYS, "flow": "123"})
 
 
+def test_a_missing_stage_names_the_settings_of_the_finished_ones(tmp_path):
+    """A cache from a GPU has the precision that ``auto`` stands for there."""
+    config = make_cache(tmp_path, [3], [5])
+    config.flow.method = "raft"
+    folder = stage_folder(tmp_path, CORPUS, "flow", KEYS["flow"])
+    params = {"method": "raft", "precision": "float16", "storage": config.flow.storage}
+    write_index(folder, replace(read_index(folder), provenance={"params": params}))
+    with pytest.raises(CacheError, match=r"finished: flow-0{12} with flow\.precision=float16\)"):
+        FeatureSet.open(config, {**KEYS, "flow": "123"})
+
+
 def test_flow_of_another_length_is_refused(tmp_path):
     config = make_cache(tmp_path, [3], [5])
     folder = stage_folder(tmp_path, CORPUS, "flow", KEYS["flow"])
