@@ -219,8 +219,10 @@ def _preprocess(args: argparse.Namespace) -> int:
     from deiii.pipeline.preprocess.graph import preprocess
 
     config = read_settings(args.settings)
-    writable_folder(config.cache)  # before a synthetic corpus is generated
-    corpus = scan_corpus(config)
+    if config.corpus.name == "synthetic":
+        writable_folder(config.cache)  # before the corpus is generated
+    corpus = scan_corpus(config)  # a table that is refused leaves no folder behind
+    writable_folder(config.cache)
     summary = preprocess(config, corpus)
     print(summary.table())
     if summary.computed:

@@ -95,7 +95,7 @@ REFUSED: dict[str, tuple] = {
     "one speaker in two spellings": (HEAD + GOOD + "b.flac,Anna,sad\n", ("spelling",)),
     "an HTML page": ("<!DOCTYPE html><html>log in</html>", ("path,speaker,label",)),
     "a cell of 10 MB": (HEAD + "a.flac,anna," + "x" * 10_000_000 + "\n", ("row 2",)),
-    "none of its files existing": (HEAD + "x.mp4,anna,happy\n", ("none of its 1 files exists",)),
+    "none of its files existing": (HEAD + "x.mp4,anna,happy\n", ("none of its files exists",)),
 }
 
 
