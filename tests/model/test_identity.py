@@ -238,7 +238,7 @@ def test_edited_labels_are_noticed_everywhere(one, tmp_path, capsys):
     assert main(["evaluate", str(run)]) == 0
     capsys.readouterr()
     assert main([*cross[:-3], "--folds", "0"]) == 0  # without --quiet
-    assert "1 of 1 runs are finished already" in capsys.readouterr().out
+    assert "finished before: 1 of 1 run" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

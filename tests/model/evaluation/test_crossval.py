@@ -135,7 +135,7 @@ def test_a_second_call_trains_nothing_and_an_unfinished_run_continues(crossed, c
     run = metrics.with_name("run.json")
     run.write_text(json.dumps({k: v for k, v in json.loads(run.read_text()).items() if k != "evaluations"}))
     assert main(["crossval", *words, "--seeds", "0,3"]) == 0
-    assert "5 of 6 runs are finished already" in capsys.readouterr().out
+    assert "finished before: 5 of 6 runs" in capsys.readouterr().out
     assert metrics.read_bytes() == expected
     assert {p: p.read_bytes() for p in base.rglob("*.safetensors")} == before
 

@@ -63,7 +63,7 @@ def test_selected_rows_and_class_numbers():
 def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"probabilities has the shape \[2, 1\], not \[2, 2\]"):
         replace(TABLE, probabilities=np.zeros((2, 1)))
-    with pytest.raises(ValueError, match="2 clips, 1 speakers"):
+    with pytest.raises(ValueError, match="2 clips, 1 speaker"):
         replace(TABLE, speakers=("s0",))
 
 
