@@ -25,6 +25,7 @@ from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.pages.rendering import FOLDER, render
 from deiii.data.pages.strips import StripStyle, strip
 from deiii.data.tools.atomic_files import write_text
+from deiii.data.tools.counts import counted
 from deiii.pipeline.extract import read_indices
 from deiii.pipeline.overview.choice import by_chance, unusual, worst
 from deiii.pipeline.overview.figures import FIGURES, measure
@@ -102,9 +103,21 @@ def _tiles(outcomes: Mapping[str, str], figures: Mapping[str, Mapping[str, float
     usable = count["ok"] + count["ok_partial"]
     lengths = [values["length"] for values in figures.values() if "length" in values]
     tiles = [
-        {"label": "usable in every stage", "value": f"{usable:,}", "note": f"of {len(outcomes):,} clips"},
-        {"label": "partly valid", "value": f"{count['ok_partial']:,}", "note": "clips, with reasons below"},
-        {"label": "not usable", "value": f"{len(outcomes) - usable:,}", "note": "clips, with reasons below"},
+        {
+            "label": "usable in every stage",
+            "value": f"{usable:,}",
+            "note": f"of {counted(len(outcomes), 'clip')}",
+        },
+        {
+            "label": "partly valid",
+            "value": f"{count['ok_partial']:,}",
+            "note": "of the clips, with reasons below",
+        },
+        {
+            "label": "not usable",
+            "value": f"{len(outcomes) - usable:,}",
+            "note": "of the clips, with reasons below",
+        },
     ]
     if lengths:
         hours = sum(lengths) / 3600

@@ -7,7 +7,7 @@ MODELS = ["raft_small", "raft_large"]
 LAUNCHES = {"raft_small": 780, "raft_large": 860}
 
 
-@pytest.mark.parametrize("storage", ["int8", "float16"])
+@pytest.mark.parametrize("storage", ["int8", pytest.param("float16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("triton", [True, False])
 @pytest.mark.parametrize("model", MODELS)
 def test_no_batch_waits_or_allocates(fake_gpu, model, triton, storage):
@@ -25,6 +25,7 @@ def test_no_batch_waits_or_allocates(fake_gpu, model, triton, storage):
             assert seen["launches"] <= LAUNCHES[model]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model,pairs,size", [
     ("raft_small", 1024, 128), ("raft_large", 768, 128), ("raft_large", 492, 160), ("raft_small", 496, 184),
     ("raft_large", 372, 184), ("raft_small", 335, 224), ("raft_large", 251, 224),

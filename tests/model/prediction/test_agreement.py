@@ -38,6 +38,7 @@ SAME = 1e-4
 WITH_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript"))
 PRESETS = ("tiny", "ablation", "base", "large", "ravdess_audio")
 SLOW = ("base", "large", "ablation")  # wide networks, and one like tiny; the others go through the same code
+LONG = {("tiny", "clip"), ("tiny", "speaker"), ("ravdess_audio", "clip"), ("ravdess_audio", "speaker")}
 # Crops and bands as the shared corpus stores them; the rest is the preset's.
 FIT = (
     "faces.size=64",
@@ -51,7 +52,7 @@ CASES = [
     pytest.param(
         preset,
         how,
-        marks=pytest.mark.slow if preset in SLOW or (preset, how) == ("tiny", "clip") else (),
+        marks=pytest.mark.slow if preset in SLOW or (preset, how) in LONG else (),
         id=f"{preset}-{how}",
     )
     for preset in PRESETS
