@@ -74,7 +74,7 @@ def test_wheel_has_one_top_level_name(wheel):
 
 def test_wheel_holds_every_file_of_the_rooms(wheel):
     """Modules, shipped configs, protocols, templates and style sheets."""
-    expected = {f"deiii/{name}" for name in ("__init__.py", "__main__.py")}
+    expected = {f"deiii/{name}" for name in ("__init__.py", "__main__.py", "runtime.py")}
     for room in SHIPPED:
         for path in (ROOT / room).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
