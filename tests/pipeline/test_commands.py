@@ -21,13 +21,14 @@ def test_too_many_failures_make_the_exit_status_non_zero(tmp_path, capsys):
 
 
 def test_errors_are_printed_in_one_line(tmp_path, capsys):
-    assert main(["preprocess", "corpus.name=table", f"corpus.root={tmp_path}"]) == 1
+    cache = f"cache={tmp_path / 'cache'}"
+    assert main(["preprocess", "corpus.name=table", f"corpus.root={tmp_path}", cache]) == 1
     assert "clips.csv" in capsys.readouterr().err
     assert main(["preprocess", "faces.sise=3"]) == 1
     assert "did you mean 'faces.size'" in capsys.readouterr().err
     words = ["flow.method=raft", "flow.weights=/gone/raft.pth", f"corpus.root={tmp_path}", "workers=1"]
     small = ["corpus.synthetic.speakers=1", "corpus.synthetic.clips_per_class=1"]
-    assert main(["preprocess", *words, *small]) == 1
+    assert main(["preprocess", *words, *small, cache]) == 1
     assert "no such weights file: /gone/raft.pth" in capsys.readouterr().err
 
 

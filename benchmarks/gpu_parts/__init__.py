@@ -1,0 +1,1 @@
+"""The parts of `benchmarks.gpu_check`; `python -m benchmarks.gpu_parts NAME` runs one."""

@@ -1,0 +1,65 @@
+"""Parts about training: epochs, compilation, and one process of a distributed training."""
+
+from __future__ import annotations
+
+import os
+
+from benchmarks.gpu_parts.common import HERE, cache, find, gpu_tests, seconds, small
+
+
+def part_train() -> None:
+    """Epochs from caches against a batch in memory, by residency and launch, with the product's settings."""
+    import torch
+
+    from benchmarks.train import compare
+    from deiii.data.config.load import load_config
+
+    features, device = cache(64 if small() else 512), torch.device("cuda")
+    for launch, residency in (("auto", "device"), ("auto", "stream"), ("auto", "ram"), ("eager", "device")):
+        words = ["train.epochs=1", f"loader.residency={residency}", f"train.launch={launch}"]
+        got = compare(features, load_config([str(HERE / "configs/base.yaml")], words), device, 2)
+        find(**got, epoch_s_of_7442=round(7442 / got["clips_per_s"], 2))
+
+
+def part_compile() -> None:
+    """torch.compile of the network: last, since it takes longest. (`part_flow` compiles the flow engine.)"""
+    import torch
+
+    from benchmarks.train import OneBatch, epoch_seconds
+    from deiii.data.config.load import load_config
+    from deiii.model.training.loaders import make_loader
+
+    code, last, text = gpu_tests("-x", "tests/pipeline/flow/test_flow_gpu.py", "-k", "compile and small")
+    find(compile_tests=code, summary=last)
+    print(text)
+    features, device = cache(64 if small() else 512), torch.device("cuda")
+    rows = features.rows([c.id for c in features.clips])
+    for compiled in ("false", "true"):
+        words = ["train.epochs=2", "loader.residency=device", f"train.compile={compiled}"]
+        config = load_config([str(HERE / "configs/base.yaml")], words)
+        loader = make_loader(features, rows, config, device, True)
+        memory = OneBatch(next(loader.epoch(0)), len(loader))
+        took = epoch_seconds(features, config, memory, device)
+        find(compiled=compiled, second_epoch_ms_a_step=round(1e3 * took / len(loader), 2))
+
+
+def part_ranks() -> None:
+    """NCCL with one process: it starts, DDP steps, and what the small exchanges of a step cost."""
+    import torch
+    import torch.distributed as dist
+
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29511")
+    device = torch.device("cuda", 0)
+    torch.cuda.set_device(device)
+    dist.init_process_group("cpu:gloo,cuda:nccl", rank=0, world_size=1, device_id=device)
+    x = torch.ones(257, device=device)
+    out = x.new_empty((1, 257))
+    gather = seconds(lambda: [dist.all_gather(list(out.unbind()), x) for _ in range(100)])
+    reduce = seconds(lambda: [dist.all_reduce(x) for _ in range(100)])
+    find(all_gather_us=round(1e4 * gather, 1), all_reduce_us=round(1e4 * reduce, 1))
+    net = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(8, 8).to(device))
+    net(torch.ones(4, 8, device=device)).sum().backward()
+    flag = torch.zeros(1)
+    dist.all_reduce(flag, async_op=True).wait()
+    find(ddp="stepped", gloo="answered")
+    dist.destroy_process_group()

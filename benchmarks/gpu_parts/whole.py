@@ -1,0 +1,106 @@
+"""Parts about the machine and the whole program: its rates, the tests, preprocessing."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from benchmarks.gpu_parts.common import DATA, HERE, WEIGHTS, WORK, find, gpu_tests, seconds, small
+from deiii.data.tools.machine import usable_cores
+
+
+def part_machine() -> None:
+    """What it is, and the two ceilings."""
+    import torch
+
+    try:
+        subprocess.run(["nvidia-smi"], check=False)
+    except OSError as error:
+        print(error)
+    p = torch.cuda.get_device_properties(0)
+    find(
+        gpu=p.name, gib=round(p.total_memory / 2**30, 1), sms=p.multi_processor_count,
+        torch=torch.__version__, cudnn=torch.backends.cudnn.version(),
+        python=sys.version.split()[0], cores=usable_cores(),
+    )  # fmt: skip
+    n = 1024 if small() else 8192
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        a, b = (torch.randn(n, n, device="cuda").to(dtype) for _ in range(2))
+        find(matmul=str(dtype)[6:], tflops=round(2 * n**3 / seconds(lambda a=a, b=b: a @ b, 10) / 1e12, 1))
+    x = torch.randn(1 << (20 if small() else 28), device="cuda")
+    y = torch.empty_like(x)
+    find(copy_tb_per_s=round(2 * x.nbytes / seconds(lambda: y.copy_(x), 10) / 1e12, 2))
+    host = torch.empty(1 << 26, dtype=torch.uint8, pin_memory=True)
+    there = host.cuda()
+    find(h2d_gb_per_s=round(host.nbytes / seconds(lambda: there.copy_(host, non_blocking=True)) / 1e9, 1))
+    z = torch.zeros(1, device="cuda")
+    find(launch_us=round(1e6 * seconds(lambda: [z.add_(1) for _ in range(1000)]) / 1000, 2))
+
+
+def part_tests() -> None:
+    """Each file in a process of its own: one that leaves the device in a bad way spoils no other."""
+    for file in (
+        "tests/pipeline/flow/test_flow_gpu.py",
+        "tests/data/loader/test_loader.py",
+        "tests/model/training/test_no_sync.py",
+        "tests/model/training/test_graph_gpu.py",
+    ):
+        code, last, text = gpu_tests(file, "-k", "not compile")  # `part_compile` runs those
+        find(file=file, code=code, summary=last)
+        print(text)
+
+
+def part_preprocess() -> None:
+    """The command itself, GRID clips many times over, a GPU worker beside CPU workers."""
+    clips = sorted((DATA / "media/grid").glob("*.mpg"))
+    if not clips:
+        sys.exit("no clips: DEIII_TEST_DATA is not set")
+    root = WORK / "raw"
+    root.mkdir(parents=True, exist_ok=True)
+    copies = 2 if small() else 128
+    rows = ["path,speaker,label"]
+    for i in range(copies):
+        for k, clip in enumerate(clips):
+            (root / f"{i:02d}-{k}.mpg").write_bytes(clip.read_bytes())
+            rows.append(f"{i:02d}-{k}.mpg,s{k},{'ab'[i % 2]}")
+    (root / "clips.csv").write_text("\n".join(rows) + "\n")
+    weights = DATA / "weights"
+    words = [
+        "configs/table.yaml", f"corpus.root={root}", f"cache={WORK / 'pre'}", "faces.detector=yunet",
+        f"faces.weights={weights / 'face_detection_yunet_2023mar.onnx'}", "flow.method=raft",
+        f"flow.weights={weights / WEIGHTS['raft_small']}", f"workers={max(1, usable_cores() - 1)}", "gpus=-1",
+    ]  # fmt: skip
+    with gpu_use() as busy:
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "deiii", "preprocess", *words], cwd=HERE, capture_output=True, text=True
+        )
+        took = time.perf_counter() - start
+    print(done.stdout[-1500:], done.stderr[-1500:])
+    mean = round(statistics.mean(busy), 1) if busy else None
+    find(clips=len(rows) - 1, seconds=round(took, 1), code=done.returncode, gpu_busy_mean=mean)
+    sys.exit(done.returncode)
+
+
+@contextmanager
+def gpu_use() -> Iterator[list[int]]:
+    """Collect the use of the GPU in %, five times a second; complete when the block is left."""
+    busy: list[int] = []
+    if shutil.which("nvidia-smi") is None:
+        yield busy
+        return
+    query = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "200"]
+    with open(WORK / "smi.csv", "w+", encoding="utf-8") as file:
+        watch = subprocess.Popen(query, stdout=file, stderr=subprocess.DEVNULL)
+        try:
+            yield busy
+        finally:
+            watch.terminate()
+            watch.wait()
+            file.seek(0)
+            busy += [int(line) for line in file if line.strip().isdigit()]
