@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from deiii.data.config.schema_fields import opt
 
@@ -10,35 +11,74 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 PIXELS = ("imagenet", "0..255", "0..1", "-1..1")  # values of the images that an ONNX file reads
 
 
-@dataclass
-class SpeechConfig:
-    """Features of a frozen speech encoder."""
+# Settings that both stages have. Each call makes a field of its own, as a dataclass needs it.
 
-    encoder: str = opt(
-        "smart-turn",
+
+def _encoder(default: str) -> Any:
+    return opt(
+        default,
         "Encoder: a name of the table (`deiii encoders`), the path of an ONNX file, a folder of "
         "transformers, or owner/name of one on the Hugging Face Hub.",
     )
-    weights: str | None = opt(
+
+
+def _weights() -> Any:
+    return opt(
         None,
         "Path of the encoder's weights, a file or a folder of transformers; if empty, they are found or "
         "downloaded by their name.",
         operational=True,
         path=True,
     )
-    revision: str = opt(
+
+
+def _revision() -> Any:
+    return opt(
         "main", "Revision of an encoder on the Hugging Face Hub: a branch, tag or commit.", operational=True
     )
-    outputs: list[str] = opt(
+
+
+def _outputs() -> Any:
+    return opt(
         [], "Names of the values that an ONNX file gives as layers; if empty, its last suitable output."
     )
-    layers: list[int] = opt(
+
+
+def _layers() -> Any:
+    return opt(
         [],
         "Numbers of the layers to store, 1 for the first; 0 is the input of the first layer of transformers. "
         "If empty, all of them.",
         low=0,
         high=1000,
     )
+
+
+def _precision() -> Any:
+    return opt(
+        "float32",
+        "Type of the encoder's computation; bfloat16 and float16 are for GPUs.",
+        choices=PRECISIONS,
+    )
+
+
+def _device() -> Any:
+    return opt(
+        "auto",
+        "Device of the encoder: cpu, cuda, or auto for a GPU if there is one.",
+        operational=True,
+    )
+
+
+@dataclass
+class SpeechConfig:
+    """Features of a frozen speech encoder."""
+
+    encoder: str = _encoder("smart-turn")
+    weights: str | None = _weights()
+    revision: str = _revision()
+    outputs: list[str] = _outputs()
+    layers: list[int] = _layers()
     rate: float = opt(
         25.0,
         "Rows a second; neighbouring rows of the encoder are averaged. Its own rate (50 or 100, by the "
@@ -60,16 +100,8 @@ class SpeechConfig:
         low=0,
         high=600,
     )
-    precision: str = opt(
-        "float32",
-        "Type of the encoder's computation; bfloat16 and float16 are for GPUs.",
-        choices=PRECISIONS,
-    )
-    device: str = opt(
-        "auto",
-        "Device of the encoder: cpu, cuda, or auto for a GPU if there is one.",
-        operational=True,
-    )
+    precision: str = _precision()
+    device: str = _device()
     batch: int = opt(
         0,
         "Windows in one call of the encoder; 0 chooses 1 on a CPU and 16 on a GPU.",
@@ -83,31 +115,11 @@ class SpeechConfig:
 class AppearanceConfig:
     """Features of a frozen encoder of face crops."""
 
-    encoder: str = opt(
-        "faceres-deep",
-        "Encoder: a name of the table (`deiii encoders`), the path of an ONNX file, a folder of "
-        "transformers, or owner/name of one on the Hugging Face Hub.",
-    )
-    weights: str | None = opt(
-        None,
-        "Path of the encoder's weights, a file or a folder of transformers; if empty, they are found or "
-        "downloaded by their name.",
-        operational=True,
-        path=True,
-    )
-    revision: str = opt(
-        "main", "Revision of an encoder on the Hugging Face Hub: a branch, tag or commit.", operational=True
-    )
-    outputs: list[str] = opt(
-        [], "Names of the values that an ONNX file gives as layers; if empty, its last suitable output."
-    )
-    layers: list[int] = opt(
-        [],
-        "Numbers of the layers to store, 1 for the first; 0 is the input of the first layer of transformers. "
-        "If empty, all of them.",
-        low=0,
-        high=1000,
-    )
+    encoder: str = _encoder("faceres-deep")
+    weights: str | None = _weights()
+    revision: str = _revision()
+    outputs: list[str] = _outputs()
+    layers: list[int] = _layers()
     grid: int = opt(
         0,
         "Cells along each side of the crop to which an encoder's tokens are averaged; each cell is stored as "
@@ -116,16 +128,8 @@ class AppearanceConfig:
         high=16,
     )
     pixels: str = opt("imagenet", "Values of the images that an ONNX file reads.", choices=PIXELS)
-    precision: str = opt(
-        "float32",
-        "Type of the encoder's computation; bfloat16 and float16 are for GPUs.",
-        choices=PRECISIONS,
-    )
-    device: str = opt(
-        "auto",
-        "Device of the encoder: cpu, cuda, or auto for a GPU if there is one.",
-        operational=True,
-    )
+    precision: str = _precision()
+    device: str = _device()
     batch: int = opt(
         0,
         "Crops in one call of the encoder; 0 chooses 8 on a CPU and 64 on a GPU.",
