@@ -106,7 +106,7 @@ def clean_protocols() -> Iterator[tuple[str, Audit]]:
         kind = name.split("-")[0]
         clips = [
             Clip(f"{s}-{i}", f"{s}-{i}.mp4", s, "ab"[i], fold=s[1:] if kind == "msp_improv" else None)
-            for s in SPEAKERS[kind]
+            for s in SPEAKERS.get(kind, SPEAKERS["speakers"])  # others are for any corpus
             for i in range(2)
         ]
         corpus = Corpus(kind, ".", ("a", "b"), tuple(clips), protocol=name)

@@ -20,7 +20,7 @@ from deiii.data.cache.outcomes import Outcome, Status
 from deiii.data.cache.shard_plan import plan_shards
 from deiii.data.cache.shard_writer import ShardWriter
 from deiii.data.config.load import load_config
-from deiii.data.config.schema import LogMelConfig, SyntheticConfig
+from deiii.data.config.schema import Config, LogMelConfig, SyntheticConfig
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.scan import cache_name
 from deiii.data.corpora.synthetic.face import render_frames
@@ -33,6 +33,7 @@ from deiii.pipeline.logmel.stage import log_mel
 KEYS = {"faces": "bench-faces", "flow": "bench-flow", "logmel": "bench-logmel"}
 BASE = 16  # synthetic clips from which all others are derived
 FPS = 25.0
+MADE_FROM = "/nowhere"  # the corpus has no media files
 EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness")
 
 
@@ -53,7 +54,12 @@ def open_cache(
     if not description.is_file() or json.loads(description.read_text(encoding="utf-8")) != wanted:
         _make(root, **wanted)
         write_json(description, wanted)
-    return FeatureSet.open(load_config(overrides=[f"cache={root}"]), KEYS)
+    return FeatureSet.open(cache_settings(root), KEYS)
+
+
+def cache_settings(root: str | Path) -> Config:
+    """Settings that find the cache, also beside a synthetic corpus of the current folder."""
+    return load_config(overrides=[f"cache={root}", f"corpus.root={MADE_FROM}"])
 
 
 def _make(root: Path, clips: int, frames: int, size: int, speakers: int) -> None:
@@ -64,7 +70,7 @@ def _make(root: Path, clips: int, frames: int, size: int, speakers: int) -> None
     )
     order = tuple(sorted(table, key=lambda c: c.id))
     (root / name).mkdir(parents=True, exist_ok=True)
-    corpus = Corpus(name, "/nowhere", EMOTIONS, order, {})
+    corpus = Corpus(name, MADE_FROM, EMOTIONS, order, {})
     write_table(root, corpus)
     base = [_synthetic_clip(n, frames, size) for n in range(BASE)]
     records: dict[str, list] = {stage: [] for stage in KEYS}

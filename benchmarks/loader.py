@@ -30,10 +30,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import loader_peers as peers
-from benchmarks.feature_cache import KEYS, open_cache
+from benchmarks.feature_cache import KEYS, MADE_FROM, cache_settings, open_cache
 from benchmarks.machine import describe
 from deiii.data.cache.index import read_index, stage_folder, write_index, write_table
-from deiii.data.config.load import load_config
 from deiii.data.config.schema import LoaderConfig
 from deiii.data.corpora.clips import Corpus
 from deiii.data.loader.feature_set import FeatureSet
@@ -126,7 +125,7 @@ def opening_seconds(cache: Path, clips: int = 10_000) -> float:
     root = cache.with_name(f"{cache.name}-{clips}")
     if not root.is_dir():
         _many_clips(root, clips)
-    config = load_config(overrides=[f"cache={root}"])
+    config = cache_settings(root)
     start = time.perf_counter()
     features = FeatureSet.open(config, KEYS)
     loader = Loader(features, range(len(features)), LoaderConfig(crop=8), training=True)
@@ -147,7 +146,7 @@ def _many_clips(root: Path, clips: int) -> None:
 
     table = tuple(rename(c, n) for n in range(shards) for c in one.corpus.clips)
     (root / name).mkdir(parents=True)
-    write_table(root, Corpus(name, "/nowhere", one.classes, table, {}))
+    write_table(root, Corpus(name, MADE_FROM, one.classes, table, {}))
     for stage, key in KEYS.items():
         source, target = (stage_folder(r, name, stage, key) for r in (small, root))
         target.mkdir()
