@@ -100,7 +100,7 @@ def main() -> None:
     rates = {threads: pairs / statistics.median(times) for threads, times in took.items()}
     for threads, rate in rates.items():
         print(
-            f"{threads} shards at a time: {rate:,.0f} pairs/s, "
+            f"{counted(threads, 'shard')} at a time: {rate:,.0f} pairs/s, "
             f"{1e3 * pairs / len(tasks) / rate:.1f} ms a shard"
         )
     result = {
