@@ -30,6 +30,7 @@ from deiii.data.cache.recipes import recipes
 from deiii.data.cache.shard_plan import ShardPlan
 from deiii.data.cache.stages import get_stage
 from deiii.data.config.load import load_config, to_yaml
+from deiii.data.tools.counts import counted
 from deiii.pipeline.flow.engine import Stored
 from deiii.pipeline.preprocess.cluster_kinds import GPU_THREADS
 from deiii.pipeline.stages import clip
