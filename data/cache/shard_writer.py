@@ -26,7 +26,16 @@ import h5py
 import numpy as np
 
 from deiii.data.cache.outcomes import Outcome
-from deiii.data.cache.shards import FORMAT, KINDS, ClipRow, ShardError, ShardInfo, digest_of, read_info
+from deiii.data.cache.shards import (
+    FORMAT,
+    KINDS,
+    ClipRow,
+    FieldLayout,
+    ShardError,
+    ShardInfo,
+    digest_of,
+    read_info,
+)
 from deiii.data.tools.atomic_files import TEMPORARY, publish
 from deiii.data.tools.canonical_json import canonical_json
 
@@ -128,6 +137,7 @@ class ShardWriter:
                 with _disk_errors(self._temporary):
                     self._write()
                 info = read_info(self._temporary)
+                self._compare(info)
                 self.sha256 = self._read_back(info)
                 publish(self._temporary, self.path)
                 self.info = info
@@ -157,17 +167,35 @@ class ShardWriter:
             file.attrs["key"] = self.key
             file.attrs["provenance"] = canonical_json(dict(self.provenance))
             file.flush()
-        info = read_info(self._temporary, with_digest=False)
         with h5py.File(self._temporary, "r+") as file:
-            file.attrs["digest"] = digest_of(info, self._blocks(info))
+            file.attrs["digest"] = digest_of(self._given(), self._blocks())
 
-    def _blocks(self, info: ShardInfo) -> Iterator[bytes]:
+    def _given(self) -> ShardInfo:
+        """What the file is to hold; the places of the fields and the digest are not known yet."""
+        fields = {
+            name: FieldLayout(0, dtype.str, (self._rows, *tail))
+            for name, (dtype, tail) in self._specs.items()
+        }
+        provenance = canonical_json(dict(self.provenance))
+        return ShardInfo(self.stage, self.key, provenance, "", 0, fields, tuple(self._clips))
+
+    def _blocks(self) -> Iterator[bytes]:
         """The bytes of all fields as they were given, field by field in the order of their names."""
-        for name in sorted(info.fields):
+        for name in sorted(self._specs):
             spool = self._spools[name]
             spool.seek(0)
             while block := spool.read(BLOCK_BYTES):
                 yield block
+
+    def _compare(self, info: ShardInfo) -> None:
+        """Raise ShardError if the written file says anything else than what was given."""
+        read = [info.stage, info.key, info.provenance, info.clips]
+        read.append({name: (layout.dtype, layout.shape) for name, layout in info.fields.items()})
+        given = self._given()
+        wanted = [given.stage, given.key, given.provenance, given.clips]
+        wanted.append({name: (layout.dtype, layout.shape) for name, layout in given.fields.items()})
+        if read != wanted:
+            raise ShardError(f"{self.path}: written settings or clips read back differently; check the disk")
 
     def _read_back(self, info: ShardInfo) -> str:
         """The SHA-256 of the written file, which is read once and compared with the bytes that were given.

@@ -59,6 +59,29 @@ def test_bytes_that_read_back_differently_are_not_published(tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("what", ["key", "reason", "offsets"])
+def test_columns_and_settings_that_read_back_differently_are_not_published(tmp_path, monkeypatch, what):
+    write_file = ShardWriter._write
+
+    def write_badly(self):
+        write_file(self)
+        with h5py.File(self._temporary, "r+") as file:
+            if what == "key":
+                file.attrs["key"] = "kex"
+            elif what == "reason":
+                file["reason"][1] = b"whz"
+            else:
+                file["offsets"][1] = 6
+
+    monkeypatch.setattr(ShardWriter, "_write", write_badly)
+    with pytest.raises(ShardError, match=r"a\.h5: written settings or clips read back differently; check"):
+        with ShardWriter(tmp_path / "a.h5", "logmel", "key") as writer:
+            writer.add("one", Outcome(Status.OK), {"time": np.arange(5.0)}, "ab")
+            writer.add("two", Outcome(Status.FAILED, "why", 0.0), {}, "cd")
+            writer.add("three", Outcome(Status.OK), {"time": np.arange(5.0)}, "ef")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
 def test_cut_files_are_refused(tmp_path, share):
     path = write(tmp_path / "a.h5", {"x": frames(300)})
