@@ -73,6 +73,9 @@ format: $(STAMP) ## format the code
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
+init: $(STAMP) ## look at a folder of recordings and write its config and table [ROOT=/clips ARGS=--yes]
+	$(PY) -m deiii init $(if $(ROOT),"$(ROOT)") $(ARGS)
+
 preprocess: $(STAMP) ## compute the feature caches of a corpus [CONFIG= ROOT= ARGS=]
 	$(DEFAULTED)$(PY) -m deiii preprocess $(SETTINGS)
 

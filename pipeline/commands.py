@@ -23,11 +23,13 @@ from deiii.data.config.words import (
 from deiii.data.tools.counts import counted
 from deiii.pipeline import split_commands
 from deiii.pipeline.encoders.command import add_encoders_command
+from deiii.pipeline.init.command import add_init
 from deiii.pipeline.overview.command import add_overview, print_overview
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add the commands of preprocessing to ``deiii``'s parser."""
+    add_init(commands)
     _add_preprocess(commands)
     _add_verify(commands)
     _add_inspect(commands)

@@ -12,7 +12,7 @@ from deiii.__main__ import build_parser, main
 from deiii.data.config.words import parse_arguments, split_words
 
 COMMANDS = (
-    "preprocess verify inspect synthesize settings pack unpack download doctor "
+    "init preprocess verify inspect synthesize settings pack unpack download doctor "
     "train evaluate predict compare export crossval"
 ).split()
 

@@ -86,7 +86,7 @@ ORDER = {
         "appearance faces flow logmel speech",
         "stages",
         "extract preprocess",
-        "doctor inspect overview",
+        "doctor init inspect overview",
         "split_commands",
         "commands",
     ],
@@ -125,6 +125,13 @@ ORDER = {
         "graph",
     ],
     "pipeline/overview": ["choice figures", "page", "command"],
+    "pipeline/init": [
+        "found vocabulary",
+        "table_text",
+        "folders foreign_table known",
+        "look write",
+        "command",
+    ],
     "pipeline/inspect": ["source_frames", "contact_sheet", "clip_video", "clips"],
     "model": [
         "intervals distributed",

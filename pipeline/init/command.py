@@ -1,0 +1,125 @@
+"""The command ``deiii init``: four questions, or none with a folder and --yes."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deiii.data.command_line.door import NOTHING_DONE
+from deiii.data.config.words import add_command
+
+if TYPE_CHECKING:
+    from deiii.pipeline.init.found import Found
+
+PRESETS = {"cpu": "tiny", "gpu": "base"}
+
+
+def add_init(commands: argparse._SubParsersAction) -> None:
+    """Add the command to ``deiii``'s parser."""
+    sub = add_command(
+        commands,
+        "init",
+        _init,
+        help="look at a folder of recordings and write its config and table",
+        description="Find out what the recordings in a folder are: a corpus that deiii knows, a table "
+        "with any separator, encoding and usual column names, or folders and file names such as "
+        "speaker/label/clip. Write a config (YAML) and the table clips.csv, and print the next commands. In "
+        "a terminal, four questions are asked; --yes accepts what was found. No recording is opened.",
+        examples=[
+            "init",
+            "init /clips --yes",
+            "init /clips --yes --layout label/speaker/clip",
+            r"init /clips --yes --speaker '([a-z]+)_\d+'",
+        ],
+        when_stopped=NOTHING_DONE,
+    )
+    sub.add_argument("folder", nargs="?", metavar="FOLDER", help="folder of the recordings")
+    sub.add_argument("--yes", action="store_true", help="accept what was found, ask nothing")
+    sub.add_argument("--force", action="store_true", help="overwrite the config and clips.csv")
+    sub.add_argument(
+        "--config", metavar="YAML", help="file to write (default: the folder's name, in the current folder)"
+    )
+    how = sub.add_mutually_exclusive_group()
+    how.add_argument("--table", metavar="FILE", help="table to read (default: the best that is there)")
+    how.add_argument(
+        "--layout",
+        help="where speaker and label stand in the paths, e.g. speaker/label/clip or, for "
+        "names such as anna_happy_01.mp4, speaker_label_clip",
+    )
+    sub.add_argument(
+        "--speaker",
+        metavar="REGEX",
+        help="regular expression that finds the speaker in a path below FOLDER: its group, or all of it",
+    )
+
+
+def _init(args: argparse.Namespace) -> int:
+    from deiii.pipeline.init.found import InitError
+    from deiii.pipeline.init.look import look
+    from deiii.pipeline.init.write import file_name
+
+    gpu = "gpu" if shutil.which("nvidia-smi") else "cpu"
+    if args.yes:
+        if args.folder is None:
+            raise InitError("name the folder of the recordings: deiii init FOLDER --yes")
+        found = look(args.folder, args.table, args.layout, args.speaker)
+        return _write(args, Path(args.folder), found, gpu, args.config or file_name(Path(args.folder)))
+    if not sys.stdin.isatty():
+        raise InitError("there is no terminal to ask in; deiii init FOLDER --yes accepts what was found")
+    folder = Path(args.folder or _ask("1/4  Which folder holds the recordings?", ".")).expanduser()
+    found = _agreed(args, folder)
+    device = _ask("3/4  Will this computer train on a gpu, or on its cpu?", gpu, tuple(PRESETS))
+    config = _ask("4/4  Which config file is to be written?", args.config or file_name(folder))
+    return _write(args, folder, found, device, config)
+
+
+def _write(args: argparse.Namespace, folder: Path, found: Found, device: str, config: str) -> int:
+    from deiii.pipeline.init.write import write
+
+    preset = "" if found.config in ("ravdess_audio",) else PRESETS[device]  # has sizes of its own
+    print("\n".join(write(found, folder, Path(config), preset, args.force)))
+    return 0
+
+
+def _agreed(args: argparse.Namespace, folder: Path) -> Found:
+    """What the folder holds, as the person at the terminal agrees."""
+    from deiii.pipeline.init.found import InitError, listed
+    from deiii.pipeline.init.look import look
+
+    table, layout = args.table, args.layout
+    while True:
+        found = None
+        try:
+            found = look(folder, table, layout, args.speaker)
+            print(f"     found: {found.how}")
+            if found.rows:
+                print(f"     speakers: {listed((row.speaker for row in found.rows), 3)}")
+                print(f"     labels: {listed((row.label for row in found.rows), 8)}")
+            for note in found.notes:
+                print(f"     note: {note}")
+        except InitError as error:
+            print(f"     {error}")
+        answer = _ask(
+            "2/4  Is that right? Else type a layout such as speaker/label/clip, or the path of a table.",
+            "yes" if found else "",
+        )
+        if found and answer.lower() in ("y", "yes", "j", "ja"):
+            args.table = table
+            return found
+        is_table = Path(answer).is_file() or (folder / answer).is_file()
+        table, layout = (answer, None) if is_table else (None, answer)
+
+
+def _ask(question: str, default: str, choices: tuple[str, ...] = ()) -> str:
+    """An answer from the terminal; the default for an empty one."""
+    while True:
+        try:
+            answer = input(f"{question} {f'[{default}] ' if default else ''}").strip() or default
+        except EOFError:
+            raise KeyboardInterrupt from None
+        if answer and (not choices or answer in choices):
+            return answer
+        print(f"     type {' or '.join(choices) or 'an answer'}")

@@ -1,0 +1,255 @@
+"""A table with other column names, separators or encodings than deiii's, as deiii's table."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from deiii.data.audit.lists import part_of
+from deiii.data.corpora.files import examples
+from deiii.data.tools.counts import counted
+from deiii.pipeline.init.found import Found, InitError, Row
+from deiii.pipeline.init.table_text import decode, read_table
+from deiii.pipeline.init.vocabulary import COLUMNS, column_of, is_emotion
+
+SUFFIXES = (".csv", ".tsv", ".txt", ".tab")
+MAX_BYTES = 256_000_000
+MOST_DEEP = 2  # folders above a table
+NUMBERS = ("valence", "arousal", "dominance")
+_COMMA = re.compile(r"[-+]?\d+,\d+")
+
+
+class Media:
+    """Finds the recording that a cell of a table means.
+
+    Args:
+        paths: the recordings below the corpus's folder, relative to it.
+        root: the corpus's folder.
+    """
+
+    def __init__(self, paths: Sequence[str], root: Path):
+        self.root = root
+        self.paths = set(paths)
+        self._by_key: dict[str, list[str]] = defaultdict(list)
+        for path in paths:
+            pure = PurePosixPath(path)
+            stem = pure.with_suffix("").as_posix()
+            for key in {path, stem, pure.name, pure.stem}:
+                self._by_key[key.casefold()].append(path)
+
+    def find(self, cell: str, folder: str = "") -> str | None:
+        """The recording, or ``None`` where there is none.
+
+        The cell is a path relative to the corpus's folder or to the table's, an absolute one below the
+        corpus's folder or from another machine, or a name with or without suffix; with ``/`` or ``\\``.
+
+        Raises:
+            InitError: a name that several recordings have.
+        """
+        text = cell.replace("\\", "/").removeprefix("./")
+        root = f"{self.root.as_posix().rstrip('/')}/"
+        if text.startswith(root):
+            text = text[len(root) :]
+        pieces = [piece for piece in text.split("/") if piece and not re.fullmatch(r"[A-Za-z]:", piece)]
+        tries = ([[*folder.split("/"), *pieces]] if folder else []) + [pieces[n:] for n in range(len(pieces))]
+        for words in tries:
+            if found := self._one("/".join(words), cell):
+                return found
+        return None
+
+    def _one(self, key: str, cell: str) -> str | None:
+        if key in self.paths:
+            return key
+        found = self._by_key.get(key.casefold(), [])
+        stems = {PurePosixPath(path).with_suffix("") for path in found}
+        if len(stems) > 1:
+            raise InitError(f"{cell!r} may be {examples(sorted(found))}; write the folders of each file too")
+        return found[0] if found else None
+
+
+def tables_in(root: Path) -> list[Path]:
+    """Files that may be tables, at most `MOST_DEEP` folders below the root, sorted."""
+    found = []
+    for depth in range(MOST_DEEP + 1):
+        found += [
+            path
+            for path in root.glob("*/" * depth + "*")
+            if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+        ]
+    return sorted(found)
+
+
+def read_foreign(table: Path, media: Media) -> Found:
+    """The rows of one table, as deiii's table has them.
+
+    Columns are found by their names (`COLUMNS`); without a header, by what they hold. Files that are not
+    there stay in the table and are named in a note; numbers with a decimal comma get a point.
+
+    Raises:
+        InitError: it is no table of recordings, or names few that are there; names the table.
+    """
+    if table.stat().st_size > MAX_BYTES:
+        raise InitError(f"{table} is larger than {MAX_BYTES} bytes, which no table of clips is")
+    try:
+        text, encoding = decode(table.read_bytes())
+        rows = read_table(text)
+        folder = table.parent.relative_to(media.root).as_posix() if _below(table, media.root) else ""
+        folder = "" if folder == "." else folder
+        columns, start = _columns(rows, media, folder)
+        made, notes = _rows(rows[start:], columns, media, folder, start + 1)
+    except (InitError, csv.Error) as error:
+        raise InitError(f"{table}: {error}") from None
+    words = ", ".join(f"{name} from {shown!r}" for name, (_, shown) in columns.items() if shown != name)
+    how = (
+        f"table {table}" + (f" ({encoding})" if encoding != "UTF-8" else "") + (f": {words}" if words else "")
+    )
+    if encoding == "Windows-1252":
+        notes.insert(0, f"{table} is not UTF-8 and was read as Windows-1252; check letters such as é and ü")
+    return Found(how, tuple(made), notes=tuple(notes), sources=(table,))
+
+
+def read_best(tables: Sequence[Path], media: Media) -> tuple[Found | None, list[str]]:
+    """The table that names the most recordings, with the parts of a split (train.csv, test.csv) joined.
+
+    Returns:
+        what it holds, or ``None`` where no table is one of recordings; and why the others are none.
+    """
+    found: dict[Path, Found] = {}
+    why: list[str] = []
+    for table in tables:
+        try:
+            found[table] = read_foreign(table, media)
+        except InitError as error:
+            why.append(str(error))
+    if not found:
+        return None, why
+    best = max(
+        found, key=lambda table: (len(found[table].rows), table.name == "clips.csv", -len(table.parts))
+    )
+    parts = [table for table in found if part_of(table.name) and table.parent == best.parent]
+    if best not in parts or len(parts) < 2:
+        return found[best], why
+    rows = {row.path: row for table in parts for row in found[table].rows}
+    names = ", ".join(table.name for table in parts)
+    notes = [note for table in parts for note in found[table].notes]
+    notes.append(
+        f"{names} were joined: deiii divides the corpus itself, by speaker; `deiii splits import "
+        f"{best.parent}` keeps their parts"
+    )
+    joined = Found(f"tables {names}", tuple(rows.values()), notes=tuple(notes), sources=tuple(parts))
+    return joined, why
+
+
+def _below(path: Path, root: Path) -> bool:
+    return root in path.parents
+
+
+def _columns(rows: list[list[str]], media: Media, folder: str) -> tuple[dict[str, tuple[int, str]], int]:
+    """The number and the name of each column that is used, and the number of the first row of clips."""
+    header = {column_of(name): number for number, name in reversed(list(enumerate(rows[0])))}
+    columns: dict[str, tuple[int, str]] = {}
+    for wanted, names in COLUMNS.items():
+        for name in names:
+            if name in header and header[name] not in {number for number, _ in columns.values()}:
+                if wanted == "path" and not _holds_media(rows[1:], header[name], media, folder):
+                    continue
+                columns[wanted] = header[name], rows[0][header[name]]
+                break
+    if "path" in columns and ("label" in columns or "valence" in columns or "arousal" in columns):
+        return columns, 1
+    if "path" not in columns and _any_media(rows[0], media, folder):
+        return _by_content(rows, media, folder), 0
+    lacking = [name for name in ("path", "label") if name not in columns]
+    raise InitError(
+        f"no column for {' and '.join(lacking)} among {', '.join(rows[0][:8])}; a column for the path "
+        f"({', '.join(COLUMNS['path'][:3])}) has to name recordings below {media.root}; one for the label is "
+        f"called {', '.join(COLUMNS['label'][:3])}"
+    )
+
+
+def _holds_media(rows: list[list[str]], number: int, media: Media, folder: str) -> bool:
+    some = rows[:: max(1, len(rows) // 20)]
+    found = [row for row in some if number < len(row) and _is_media(row[number], media, folder)]
+    return 2 * len(found) >= len(some) > 0
+
+
+def _is_media(cell: str, media: Media, folder: str) -> bool:
+    try:
+        return bool(cell) and media.find(cell, folder) is not None
+    except InitError:
+        return True  # it means several
+
+
+def _any_media(cells: list[str], media: Media, folder: str) -> bool:
+    return any("." in cell and _is_media(cell, media, folder) for cell in cells)
+
+
+def _by_content(rows: list[list[str]], media: Media, folder: str) -> dict[str, tuple[int, str]]:
+    """The columns of a table without a header: recordings, then emotions, then the only other one."""
+    width = min(map(len, rows))
+    cells = {number: [row[number] for row in rows] for number in range(width)}
+    path = next(n for n in cells if _holds_media(rows, n, media, folder))
+    emotions = [n for n in cells if n != path and sum(map(is_emotion, cells[n])) >= 0.5 * len(rows)]
+    others = [n for n in cells if n != path and n not in emotions and len(set(cells[n])) < len(rows)]
+    if len(emotions) != 1:
+        raise InitError(
+            "it has no header, and not exactly one column of emotions; write path,speaker,label above it"
+        )
+    columns = {"path": (path, f"column {path + 1}"), "label": (emotions[0], f"column {emotions[0] + 1}")}
+    if len(others) == 1:
+        columns["speaker"] = others[0], f"column {others[0] + 1}"
+    return columns
+
+
+def _rows(
+    rows: list[list[str]], columns: dict[str, tuple[int, str]], media: Media, folder: str, first: int
+) -> tuple[list[Row], list[str]]:
+    made: dict[str, Row] = {}
+    absent: list[str] = []
+    twice: list[str] = []
+    numbers = {name: number for name, (number, _) in columns.items()}
+    for at, cells in enumerate(rows, first):
+        if len(cells) <= max(numbers.values()):
+            raise InitError(f"row {at} has {counted(len(cells), 'cell')}, fewer than the header; quote cells "
+                            "that hold the separator")  # fmt: skip
+        cell = {name: cells[number] for name, number in numbers.items()}
+        if not cell["path"]:
+            raise InitError(f"row {at} has no path")
+        try:
+            path = media.find(cell["path"], folder)
+        except InitError as error:
+            raise InitError(f"row {at}: {error}") from None
+        if path is None:
+            absent.append(cell["path"])
+            path = cell["path"]
+        more = {name: _number(cell[name]) for name in NUMBERS if cell.get(name)}
+        if cell.get("fold"):
+            more["fold"] = cell["fold"]
+        row = Row(path, cell.get("speaker", ""), cell.get("label", ""), more)
+        if path in made:
+            if row != made[path]:
+                raise InitError(f"row {at} names {path} again, with another speaker, label or value")
+            twice.append(path)
+        made[path] = row
+    if len(absent) > 0.5 * len(rows):
+        raise InitError(
+            f"{len(absent)} of {counted(len(rows), 'row')} name files that are not below {media.root}: "
+            f"{examples(absent)}"
+        )
+    notes = []
+    if absent:
+        notes.append(f"{counted(len(absent), 'file')} of the table not there: {examples(absent)}")
+    if twice:
+        notes.append(f"{counted(len(twice), 'row')} left out, the same as one before: {examples(twice)}")
+    listed = Counter(made)
+    left = sorted(media.paths - set(listed))
+    if left:
+        notes.append(f"{counted(len(left), 'recording')} not in the table, and not used: {examples(left)}")
+    return list(made.values()), notes
+
+
+def _number(text: str) -> str:
+    return text.replace(",", ".") if _COMMA.fullmatch(text) else text

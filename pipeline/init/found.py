@@ -1,0 +1,104 @@
+"""What a look at a folder of recordings found."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+UNKNOWN = "unknown-"
+NO_SPEAKER = (
+    "the speaker of a clip is not known, so each clip counts as a speaker of its own: one person's clips may "
+    "be both trained on and tested on, and the scores are then too high for people that the network has not "
+    "met. Write the speakers into the table, or give --speaker REGEX"
+)
+
+
+class InitError(ValueError):
+    """A folder or table that `deiii init` cannot make sense of; the message says what to give."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recording: the columns of deiii's table. Attributes and fold are in ``more``."""
+
+    path: str
+    speaker: str
+    label: str
+    more: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A proposal for the config and the table.
+
+    Attributes:
+        how: how speaker and label are known, in words.
+        rows: of the table to write; empty for a corpus that deiii knows.
+        config: the name of the config of a corpus that deiii knows; else empty.
+        corpus: settings of the corpus that differ from those of this config, or all that are needed.
+        notes: what a person should check.
+        table: the table that is in deiii's form already, which is used as it is; else empty.
+        sources: tables that the rows were read from; they are never overwritten.
+    """
+
+    how: str
+    rows: tuple[Row, ...] = ()
+    config: str = ""
+    corpus: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    table: str = ""
+    sources: tuple[Path, ...] = ()
+
+
+def with_speakers(found: Found, speaker_of: Callable[[str], str | None] | None) -> Found:
+    """The proposal with the speakers that a function of the path tells, and unknown ones numbered.
+
+    Args:
+        found: its rows may have empty speakers.
+        speaker_of: the speaker in a path, or ``None`` where the path has none; it wins over the rows.
+
+    Raises:
+        InitError: the function tells the speaker of some recordings only.
+    """
+    rows = found.rows
+    if speaker_of is not None:
+        named = [replace(row, speaker=speaker_of(row.path) or "") for row in rows]
+        if lacking := [row.path for row in named if not row.speaker]:
+            raise InitError(
+                f"--speaker finds nothing in {len(lacking)} of {len(rows)} paths, first {lacking[0]}; change "
+                "the regular expression so that it fits all of them"
+            )
+        rows = tuple(named)
+    unknown = [row for row in rows if not row.speaker]
+    if not unknown:
+        return replace(found, rows=rows)
+    note = NO_SPEAKER
+    if len(unknown) < len(rows):
+        note = f"{len(unknown)} of {len(rows)} recordings have no speaker, first {unknown[0].path}: {note}"
+    rows = tuple(row if row.speaker else replace(row, speaker=unknown_speaker(row.path)) for row in rows)
+    return replace(found, rows=rows, notes=(*found.notes, note))
+
+
+def unknown_speaker(path: str) -> str:
+    """A name for the unknown speaker of a recording; it depends on the path without suffix alone.
+
+    >>> unknown_speaker("happy/1.mp4") == unknown_speaker("happy/1.wav")
+    True
+    """
+    stem = PurePosixPath(path).with_suffix("").as_posix()
+    return UNKNOWN + hashlib.sha256(stem.encode(errors="surrogateescape")).hexdigest()[:12]
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """Names with their numbers of occurrences, the most frequent first.
+
+    >>> listed(["sad", "happy", "sad"])
+    'sad 2, happy 1'
+    """
+    count = sorted(Counter(names).items(), key=lambda pair: (-pair[1], pair[0]))
+    words = ", ".join(f"{name} {number}" for name, number in count[:most])
+    return words + (f" and {len(count) - most} more" if len(count) > most else "")

@@ -1,0 +1,72 @@
+"""Words by which columns, folders and parts of file names are recognised."""
+
+from __future__ import annotations
+
+import re
+
+# Names of emotions in folders, tables and file names: the words of published corpora, and their short forms.
+EMOTIONS = frozenset(
+    """
+    neutral neu neutrality calm cal happy hap happiness joy joyful amused amusement sad sadness angry anger
+    ang furious rage fear fearful fea afraid anxious anxiety panic disgust dis disgusted surprise surprised
+    surprised_pleasant pleasant_surprise pleasant_surprised ps sur contempt contemptuous bored boredom excited
+    excitement exc frustrated frustration fru pride proud shame guilt relief relieved interest interested
+    confused confusion love desire despair worried worry serious other unknown_emotion positive negative
+    freude wut aerger trauer angst ekel langeweile ueberraschung traurig froh wuetend
+    alegria tristeza enojo ira miedo asco sorpresa joie tristesse colere peur degout neutre
+    felicidade raiva medo nojo gioia rabbia paura disgusto sorpresa
+    """.split()
+)
+SHORT_FORMS = frozenset("an ha sa di fe su ne hp sd ag fr sp dg".split())
+PARTS = frozenset(
+    "train training trn val valid validation dev devel test testing tst eval evaluation".split()
+)  # of splits
+# s1, spk-03, speaker12, Actor_01, subject 4, F07, id10270
+SPEAKER = re.compile(
+    r"(?:s|sp|spk|spkr|speaker|actor|actress|act|sub|subj|subject|p|pid|part|participant|person|per|user|"
+    r"talker|id|vp|m|f|w)[-_ ]?\d{1,6}",
+    re.IGNORECASE,
+)
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "path": (
+        "path", "file", "filename", "file_name", "filepath", "file_path", "full_path", "relative_path",
+        "wav", "wav_path", "wav_file", "audio", "audio_path", "audio_file", "video", "video_path",
+        "video_file", "clip", "clip_path", "clip_name", "media", "media_path", "recording", "name",
+        "clip_id", "utterance", "utterance_id", "utt_id", "utt", "id", "key", "datei", "dateiname", "pfad",
+    ),
+    "speaker": (
+        "speaker", "speaker_id", "speakerid", "spk", "spk_id", "spkid", "actor", "actor_id", "actorid",
+        "actress", "subject", "subject_id", "subjectid", "subj", "participant", "participant_id", "person",
+        "person_id", "personid", "talker", "talker_id", "user", "user_id", "client_id", "performer",
+        "sprecher", "proband", "vp",
+    ),
+    "label": (
+        "label", "labels", "emotion", "emotions", "emotion_label", "emotion_name", "emotional_state", "emo",
+        "class", "class_name", "category", "target", "affect", "expression", "mood", "y", "klasse",
+    ),
+    "valence": ("valence", "val", "v", "pleasure", "evaluation", "valence_mean", "mean_valence"),
+    "arousal": ("arousal", "aro", "a", "act", "activation", "arousal_mean", "mean_arousal"),
+    "dominance": ("dominance", "dom", "d", "power", "control", "dominance_mean", "mean_dominance"),
+    "fold": ("fold", "folds", "fold_id", "cv_fold"),
+}  # fmt: skip
+
+
+def is_emotion(word: str, short: bool = False) -> bool:
+    """Whether a word names an emotion; with ``short``, also by two letters as in file names.
+
+    >>> is_emotion("Angry"), is_emotion("OAF_angry"), is_emotion("an", short=True)
+    (True, False, True)
+    """
+    plain = re.sub(r"[^a-z]+", "_", word.casefold()).strip("_")
+    return plain in EMOTIONS or (short and plain in SHORT_FORMS)
+
+
+def column_of(name: str) -> str:
+    """The name of a column without case, blanks and signs.
+
+    >>> column_of(" File Name "), column_of("speakerID"), column_of("Actor-ID")
+    ('file_name', 'speaker_id', 'actor_id')
+    """
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip())
+    return re.sub(r"[^a-z0-9]+", "_", spaced.casefold()).strip("_")

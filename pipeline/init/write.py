@@ -1,0 +1,194 @@
+"""Write the config and the table that `deiii init` proposes, and say what they hold."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import shlex
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from deiii.data.config.load import find_config, load_config
+from deiii.data.corpora.clips import Corpus, CorpusError
+from deiii.data.corpora.files import AUDIO
+from deiii.data.corpora.scan import scan
+from deiii.data.corpora.table import ATTRIBUTES
+from deiii.data.tools.atomic_files import writable_folder, write_text
+from deiii.data.tools.counts import counted
+from deiii.pipeline.init.found import UNKNOWN, Found, InitError, Row, listed
+
+HEAD = """# {how}.
+#   deiii preprocess {name} {preset}
+# Licence: yours. Check that the people in the clips agreed to this use.
+"""
+
+
+def file_name(folder: Path) -> str:
+    """The name of the config for a folder of recordings.
+
+    >>> file_name(Path("/data/My clips"))
+    'My_clips.yaml'
+    """
+    return (re.sub(r"[^A-Za-z0-9_-]+", "_", folder.resolve().name).strip("_") or "corpus") + ".yaml"
+
+
+def write(found: Found, folder: Path, config: Path, preset: str, force: bool = False) -> list[str]:
+    """Write the config and, where one is needed, the table; both are checked before either is written.
+
+    Args:
+        found: what `look` found.
+        folder: of the recordings.
+        config: YAML file to write.
+        preset: bare name of the config that the printed commands name.
+        force: overwrite the two files.
+
+    Returns:
+        lines for people: what the corpus holds, what was written, which commands come next.
+
+    Raises:
+        InitError: a file exists, or deiii would refuse the corpus; nothing was written.
+    """
+    root = folder.resolve()
+    config = config if config.suffix in (".yaml", ".yml") else config.with_name(f"{config.name}.yaml")
+    table = _table_path(root, config, found.sources) if found.rows else None
+    taken = [path for path in (table, config) if path is not None and path.exists()]
+    if taken and not force:
+        raise InitError(
+            f"{' and '.join(map(str, taken))} {'exists' if len(taken) == 1 else 'exist'}; add --force to "
+            "overwrite, or name another config with --config"
+        )
+    text = _table_text(found.rows)
+    with tempfile.TemporaryDirectory() as trial:
+        trial_table = Path(trial) / "clips.csv"
+        if table is not None:
+            write_text(trial_table, text)
+        corpus = _scan(found, config, root, trial_table if table else None, preset, Path(trial))
+    settings = _settings(found, corpus, config, root, table, preset)
+    writable_folder(config.parent)
+    if table is not None:
+        write_text(table, text)
+    write_text(config, settings)  # last: it names the table
+    wrote = ", ".join(str(path) for path in (table, config) if path is not None)
+    return [*_about(found, corpus), f"wrote {wrote}", *_next(config, preset)]
+
+
+def _table_path(root: Path, config: Path, sources: Sequence[Path]) -> Path:
+    """``clips.csv`` beside the recordings; another name where a source has it, another folder where it is
+    read-only."""
+    name = "clips.csv"
+    if any(os.path.realpath(root / name) == os.path.realpath(source) for source in sources):
+        name = "clips-deiii.csv"
+    if os.access(root, os.W_OK):
+        return root / name
+    return config.absolute().with_name(f"{config.stem}-clips.csv")
+
+
+def _table_text(rows: Sequence[Row]) -> str:
+    more = [name for name in (*ATTRIBUTES, "fold") if any(name in row.more for row in rows)]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["path", "speaker", "label", *more])
+    for row in rows:
+        writer.writerow([row.path, row.speaker, row.label, *(row.more.get(name, "") for name in more)])
+    return buffer.getvalue()
+
+
+def _scan(found: Found, config: Path, root: Path, table: Path | None, preset: str, trial: Path) -> Corpus:
+    """The corpus as deiii will read it. Raises InitError where it refuses it."""
+    text = _settings(found, None, config, root, table, preset)
+    path = trial / "config.yaml"
+    write_text(path, text)
+    try:
+        return scan(load_config(path).corpus)
+    except CorpusError as error:
+        words = str(error).replace(str(table), f"the table made of {found.how}") if table else str(error)
+        raise InitError(f"deiii refuses this corpus: {words}") from None
+
+
+def _settings(
+    found: Found, corpus: Corpus | None, config: Path, root: Path, table: Path | None, preset: str
+) -> str:
+    """The text of the config."""
+    if found.config:
+        text = find_config(found.config).read_text(encoding="utf-8")
+        for key, value in {"root": str(root), **found.corpus}.items():
+            before, mark, after = text.partition(f"\n  {key}: ")
+            text = f"{before}{mark}{_text(value)}\n{after.partition(chr(10))[2]}"
+        return text
+    lines = [
+        "corpus:",
+        "  name: table",
+        f"  root: {_text(str(root))}",
+        f"  table: {_text(str(table or found.table))}",
+        "split:",
+        "  protocol: speakers",
+    ]
+    if corpus is not None:
+        lines += _inputs(corpus)
+        if any(clip.speaker.startswith(UNKNOWN) for clip in corpus.clips):
+            lines.insert(4, "  # Unknown speakers: each such clip counts as a speaker of its own.")
+    head = HEAD.format(how=found.how[:1].upper() + found.how[1:], name=config.name, preset=preset)
+    return head + "\n".join(lines) + "\n"
+
+
+def _inputs(corpus: Corpus) -> list[str]:
+    """Stages and parts of the network, as far as the recordings and labels ask for others than usual."""
+    lines: list[str] = []
+    model: list[str] = []
+    if all(clip.path.lower().endswith(AUDIO) for clip in corpus.clips):
+        lines.append("stages: [logmel]")
+        model += ["  video: false", "  flow: false"]
+    if corpus.ranges:
+        model.append(f"  attributes: [{', '.join(sorted(corpus.ranges))}]")
+    if not corpus.classes:
+        model.append("  classes: false")
+    return lines + (["model:", *model] if model else [])
+
+
+def _text(value: str) -> str:
+    """JSON, which is YAML too."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _about(found: Found, corpus: Corpus) -> list[str]:
+    clips = corpus.clips
+    sound = sum(clip.path.lower().endswith(AUDIO) for clip in clips)
+    kinds = {"video": len(clips) - sound, "sound file": sound}
+    words = " and ".join(counted(number, kind) for kind, number in kinds.items() if number)
+    known = {clip.speaker for clip in clips if not clip.speaker.startswith(UNKNOWN)}
+    lines = [f"{words}, {found.how}"]
+    if known:
+        each = Counter(clip.speaker for clip in clips)
+        lines.append(
+            f"speakers: {len(known)} ({listed((c.speaker for c in clips if c.speaker in known), 3)})"
+        )
+        if len(each) < 3:
+            lines.append(
+                f"note: {counted(len(each), 'speaker')} cannot be divided into training, validation and "
+                "test; three are needed, ten or more are usual"
+            )
+    labels = [clip.label for clip in clips if clip.label is not None]
+    if labels:
+        lines.append(f"labels: {len(set(labels))} ({listed(labels, 8)})")
+    if corpus.ranges:
+        lines.append(f"attributes: {', '.join(sorted(corpus.ranges))}")
+    if len(set(labels)) == 1 and not corpus.ranges:
+        lines.append("note: all clips have one label; a network cannot learn to tell anything from it")
+    return lines + [f"note: {note}" for note in (*corpus.notes, *found.notes)]
+
+
+def _next(config: Path, preset: str) -> list[str]:
+    name = shlex.quote(str(config))
+    words = f"{name} {preset}".strip()
+    run = shlex.quote(f"runs/{config.stem}")
+    return [
+        "next:",
+        f"  deiii preprocess {words}",
+        f"  deiii train {words} train.run={run}",
+        f"  deiii evaluate {run}",
+    ]

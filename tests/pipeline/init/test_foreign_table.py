@@ -1,0 +1,198 @@
+"""Tables with other separators, encodings and column names become deiii's table."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deiii.pipeline.init.found import UNKNOWN, InitError
+from deiii.pipeline.init.look import look
+from deiii.pipeline.init.table_text import decode, read_table
+from tests.pipeline.init.test_folders import touch
+
+CLIPS = [
+    ("anna/1.mp4", "anna", "happy"),
+    ("anna/2.mp4", "anna", "sad"),
+    ("ben/3.mp4", "ben", "happy"),
+    ("ben/4.mp4", "ben", "sad"),
+]
+
+
+@pytest.fixture
+def root(tmp_path):
+    return touch(tmp_path, *[path for path, *_ in CLIPS])
+
+
+def table(rows, separator=",", ends="\n") -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, delimiter=separator, lineterminator=ends).writerows(rows)
+    return buffer.getvalue()
+
+
+def triples(found) -> list[tuple[str, str, str]]:
+    return [(row.path, row.speaker, row.label) for row in found.rows]
+
+
+ENCODINGS = {
+    "UTF-8": "utf-8", "BOM": "utf-8-sig", "UTF-16": "utf-16", "UTF-16 without mark": "utf-16-le",
+    "big-endian": "utf-16-be", "UTF-32": "utf-32",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", sorted(ENCODINGS)[:5])
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+def test_separator_encoding_and_line_ends(separator, encoding, ends, root):
+    rows = [("File", "Actor", "Emotion"), *CLIPS]
+    (root / "labels.csv").write_bytes(table(rows, separator, ends).encode(ENCODINGS[encoding]))
+    assert triples(look(root)) == CLIPS
+
+
+def test_windows_letters_are_read_and_named(tmp_path):
+    touch(tmp_path, "a.mp4", "b.mp4")
+    rows = [("file", "speaker", "emotion"), ("a.mp4", "André", "happy"), ("b.mp4", "Jürgen", "sad")]
+    (tmp_path / "t.csv").write_bytes(table(rows, ";").encode("cp1252"))
+    found = look(tmp_path)
+    assert [row.speaker for row in found.rows] == ["André", "Jürgen"]
+    assert "Windows-1252" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("path", "speaker", "label"), ("file", "actor", "emotion"), ("filename", "subject", "emotion"),
+        ("File Name", "Speaker ID", "Class"), ("filePath", "speakerID", "Emotion_Label"),
+        ("wav_path", "spk_id", "emo"), ("Datei", "Sprecher", "Klasse"), (" PATH ", "Participant", "category"),
+    ],
+)  # fmt: skip
+def test_names_of_columns(header, root):
+    (root / "meta.csv").write_text(table([(*header, "notes"), *[(*row, "x") for row in CLIPS]]))
+    assert triples(look(root)) == CLIPS
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda root, path: str(root / path),
+        lambda root, path: path.replace("/", "\\"),
+        lambda root, path: f"./{path}",
+        lambda root, path: path.split("/")[-1],
+        lambda root, path: path.split("/")[-1].removesuffix(".mp4"),
+        lambda root, path: f"C:\\data\\corpus\\{path}".replace("/", "\\"),
+        lambda root, path: f"/home/somebody/corpus/{path}",
+        lambda root, path: path.upper(),
+    ],
+)
+def test_paths_as_others_write_them(written, root):
+    rows = [(written(root.resolve(), path), speaker, label) for path, speaker, label in CLIPS]
+    (root / "meta.csv").write_text(table([("file", "actor", "emotion"), *rows]))
+    assert triples(look(root)) == CLIPS
+
+
+def test_paths_relative_to_the_folder_of_the_table(tmp_path):
+    touch(tmp_path, "wavs/a.wav", "wavs/b.wav", "old/a.wav")
+    (tmp_path / "wavs/meta.csv").write_text("file,actor,emotion\na.wav,x,happy\nb.wav,y,sad\n")
+    assert [row.path for row in look(tmp_path).rows] == ["wavs/a.wav", "wavs/b.wav"]
+
+
+def test_a_name_that_several_files_have_is_refused(tmp_path):
+    touch(tmp_path, "a/1.wav", "b/1.wav")
+    (tmp_path / "meta.csv").write_text("file,emotion\n1.wav,happy\n1.wav,sad\n")
+    with pytest.raises(InitError, match=r"row 2: '1.wav' may be a/1.wav, b/1.wav"):
+        look(tmp_path, table="meta.csv")
+
+
+def test_attributes_with_a_decimal_comma_and_a_fold(root):
+    rows = [("file", "actor", "V", "A", "fold", "emotion")]
+    rows += [(p, s, "0,5", "-0.25", f"f{s}", e) for p, s, e in CLIPS]
+    (root / "meta.csv").write_text(table(rows, ";"))
+    assert [dict(row.more) for row in look(root).rows][:1] == [
+        {"valence": "0.5", "arousal": "-0.25", "fold": "fanna"}
+    ]
+
+
+def test_without_a_speaker_column_speakers_are_unknown(root):
+    (root / "meta.csv").write_text(table([("file", "emotion"), *[(p, e) for p, _, e in CLIPS]]))
+    found = look(root)
+    assert all(row.speaker.startswith(UNKNOWN) for row in found.rows)
+    assert "speaker of a clip is not known" in found.notes[-1]
+    assert triples(look(root, speaker="^[^/]+")) == CLIPS
+
+
+def test_without_a_header_emotions_and_files_are_found(root):
+    (root / "meta.csv").write_text(table([(s, p, e) for p, s, e in CLIPS]))
+    assert triples(look(root)) == CLIPS
+
+
+def test_lists_of_parts_are_joined(root):
+    for part, rows in (("train", CLIPS[:2]), ("test", CLIPS[2:])):
+        (root / f"{part}.csv").write_text(table([("file", "actor", "emotion"), *rows]))
+    found = look(root)
+    assert sorted(triples(found)) == CLIPS
+    assert "deiii splits import" in found.notes[-1]
+
+
+def test_files_that_are_absent_and_recordings_not_listed_are_named(root):
+    rows = [("file", "actor", "emotion"), *CLIPS[:3], ("gone.mp4", "cleo", "sad")]
+    (root / "meta.csv").write_text(table(rows))
+    notes = " ".join(look(root).notes)
+    assert "1 file of the table not there: gone.mp4" in notes
+    assert "1 recording not in the table, and not used: ben/4.mp4" in notes
+
+
+def test_a_row_that_contradicts_another_is_refused_and_a_repeated_one_left_out(root):
+    rows = [("file", "actor", "emotion"), *CLIPS, CLIPS[0]]
+    (root / "meta.csv").write_text(table(rows))
+    assert triples(look(root)) == CLIPS
+    (root / "meta.csv").write_text(table([*rows, ("anna/1.mp4", "anna", "sad")]))
+    with pytest.raises(InitError, match="row 7 names anna/1.mp4 again"):
+        look(root, table="meta.csv")
+
+
+@pytest.mark.parametrize("text", ["", "hello\n", 'path;label\n"open;x\n', "a,b\n1,2\n"])
+def test_what_is_no_table_of_recordings_is_passed_over(text, root):
+    (root / "readme.txt").write_text(text)
+    (root / "meta.csv").write_text(table([("file", "actor", "emotion"), *CLIPS]))
+    assert triples(look(root)) == CLIPS
+    with pytest.raises(InitError, match="readme.txt"):
+        look(root, table="readme.txt")
+
+
+def test_a_table_that_deiii_reads_is_left_alone(root):
+    (root / "clips.csv").write_text(table([("path", "speaker", "label"), *CLIPS]))
+    found = look(root)
+    assert found.table == str((root / "clips.csv").resolve()) and not found.rows
+
+
+cells = st.text(st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=["Cc", "Cs", "Zs"]),
+                min_size=1, max_size=6)  # fmt: skip
+
+
+@given(
+    st.lists(st.tuples(cells, cells, cells), min_size=2, max_size=6),
+    st.sampled_from([",", ";", "\t", "|"]),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]),
+)
+def test_any_cells_survive(rows, separator, encoding):
+    """A table that the csv module wrote is read as it was, whatever its cells hold."""
+    if encoding == "utf-8" and rows[0][0].startswith("\ufeff"):
+        return  # that is a byte-order mark
+    if any(sign in cell for row in rows for cell in row for sign in ",;\t|\u2028\u2029\x85"):
+        return  # which of two signs is the separator is then a guess
+    data = table([("path", "speaker", "label"), *rows], separator).encode(encoding)
+    text, _ = decode(data)
+    stripped = [[cell.strip() for cell in row] for row in rows]
+    assert read_table(text)[1:] == [row for row in stripped if any(row)]
+
+
+def test_marks_are_not_confused():
+    for mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF32_LE):
+        name = "utf-16-le" if mark == codecs.BOM_UTF16_LE else "utf-32-le"
+        assert decode(mark + "pfad".encode(name))[0] == "pfad"
+    with pytest.raises(InitError, match="zero bytes"):
+        decode(b"abc\0def and more text that is Latin")
