@@ -189,10 +189,10 @@ class ShardWriter:
 
     def _compare(self, info: ShardInfo) -> None:
         """Raise ShardError if the written file says anything else than what was given."""
-        read = [info.stage, info.key, info.provenance, info.clips]
+        read: list[object] = [info.stage, info.key, info.provenance, info.clips]
         read.append({name: (layout.dtype, layout.shape) for name, layout in info.fields.items()})
         given = self._given()
-        wanted = [given.stage, given.key, given.provenance, given.clips]
+        wanted: list[object] = [given.stage, given.key, given.provenance, given.clips]
         wanted.append({name: (layout.dtype, layout.shape) for name, layout in given.fields.items()})
         if read != wanted:
             raise ShardError(f"{self.path}: written settings or clips read back differently; check the disk")
