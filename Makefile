@@ -132,6 +132,10 @@ emotional-av: $(STAMP) ## emotional video clips of few speakers (clips.csv): aud
 	$(PY) -m deiii preprocess configs/emotional_av.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS)
 	$(PY) -m benchmarks.emotional_av configs/emotional_av.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS) --seeds $(SEEDS)
 
+peers: $(STAMP) ## DE-III and other networks with one recipe, all folds and seeds, paired [CONFIG= ROOT= SEEDS= ARGS=]
+	$(PY) -m deiii preprocess $(SETTINGS)
+	$(PY) -m benchmarks.peers $(SETTINGS) --seeds $(SEEDS)
+
 corpus: $(STAMP) ## make the synthetic corpus only
 	$(PY) -m deiii synthesize $(SETTINGS)
 

@@ -18,6 +18,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 import deiii
 from deiii.data.config.keys import all_keys, expand_home, mapping_keys, text_keys
+from deiii.data.config.networks import check_network
 from deiii.data.config.plugins import STAGES, installed, load_plugin
 from deiii.data.config.schema import Config
 from deiii.data.config.schema_fields import describe_range, in_range
@@ -251,15 +252,18 @@ def find_config(name: str | Path) -> Path:
 
 def _finish(merged: Any, overrides: Iterable[str]) -> Config:
     """Merge the overrides and check all values."""
+    named: list[str] = []
     for item in overrides:
         key, sep, value = item.partition("=")
         if not sep or not key:
             raise ConfigError(f"an override has the form key=value, not {item!r}")
-        merged = _merge(merged, parse_override(key, value, _text_keys(), _list_keys()), f"override {item!r}")
+        tree = parse_override(key, value, _text_keys(), _list_keys())
+        merged, named = _merge(merged, tree, f"override {item!r}"), [*named, *_flat_keys(tree)]
     config = OmegaConf.to_object(merged)
     if not isinstance(config, Config):
         raise TypeError(f"merged settings became a {type(config).__name__}, not a Config")
     check_choices(config)
+    check_network(config.model, named)
     expand_home(config)
     if config.logmel.fmin >= config.logmel.fmax:
         raise ConfigError(

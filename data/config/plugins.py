@@ -1,8 +1,8 @@
 """What installed packages add to deiii, found through Python's entry points.
 
 A package names in its metadata what it adds: a stage (group ``deiii.stages``), an encoder of the network
-(``deiii.encoders``), a frozen encoder (``deiii.pretrained``) or a corpus adapter (``deiii.corpora``). Nothing
-is imported before it is used.
+(``deiii.encoders``), a frozen encoder (``deiii.pretrained``), a whole network (``deiii.networks``) or a
+corpus adapter (``deiii.corpora``). Nothing is imported before it is used.
 
 Source: https://packaging.python.org/en/latest/specifications/entry-points/
 
@@ -18,6 +18,7 @@ from typing import Any
 
 STAGES, ENCODERS, CORPORA = "deiii.stages", "deiii.encoders", "deiii.corpora"
 PRETRAINED = "deiii.pretrained"
+NETWORKS = "deiii.networks"
 
 
 class PluginError(ValueError):

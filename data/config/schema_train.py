@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from deiii.data.config.networks import DEFAULT, NETWORKS
+from deiii.data.config.plugins import NETWORKS as NETWORK_GROUP
 from deiii.data.config.schema_fields import MOST_SEED, opt
 
 
@@ -117,8 +119,14 @@ class LoaderConfig:
 
 @dataclass
 class ModelConfig:
-    """The DE-III network and the switches of its ablation."""
+    """The network: DE-III with the switches of its ablation, or a peer to compare it with."""
 
+    name: str = opt(
+        DEFAULT,
+        "Network: DE-III, or a peer that reads the same inputs and has the same outputs (docs/peers.md).",
+        choices=tuple(NETWORKS),
+        group=NETWORK_GROUP,
+    )
     width: int = opt(64, "Feature width D of the network.", low=1, high=16_384)
     blocks: int = opt(2, "Number N of Conformer blocks in each modality.", low=0, high=1000)
     ife_blocks: int = opt(2, "Number K of inter-modal feature enhancement blocks.", low=0, high=1000)
@@ -220,6 +228,11 @@ class ModelConfig:
         "Path of the ImageNet weights of ResNet-18; if empty, resnet18-f37072fd.pth is taken from "
         "DEIII_WEIGHTS_DIR, or downloaded once.",
         path=True,
+    )
+    batch_axis: bool = opt(
+        False,
+        "Let the Conformers of model.name=vavl run along the clips of the batch, as its published code does, "
+        "to measure what that costs; the prediction of a clip then depends on the others in its batch.",
     )
 
 

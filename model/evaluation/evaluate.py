@@ -28,8 +28,8 @@ from deiii.model.evaluation.predictions import PredictionTable, write_prediction
 from deiii.model.evaluation.report import write_report
 from deiii.model.intervals import CCC_LIMITS, FEWEST, OVER_SPEAKERS, kind_of_interval, speaker_interval
 from deiii.model.metrics import ccc, class_intervals, class_report, figure_names
-from deiii.model.network.deiii import DEIII
 from deiii.model.network.hide_streams import hidden_together, hide
+from deiii.model.network.inputs.network import Network
 from deiii.model.network.task import Task
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.monitor import TrainingState
@@ -192,7 +192,7 @@ def _open_features(run: RunFolder, config: Config, task: Task, info: dict[str, A
 class _Scorer:
     """A network with the clips that it is scored on."""
 
-    network: DEIII
+    network: Network
     features: FeatureSet
     split: Split
     config: Config

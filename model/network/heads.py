@@ -16,6 +16,7 @@ from deiii.data.config.schema import ModelConfig
 from deiii.model.distributed.layers import Dropout
 from deiii.model.network.attention import AttentivePool, StatisticsPool
 from deiii.model.network.positions import Rotation
+from deiii.model.network.time_match import Matches
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,27 @@ class Scores:
     def __repr__(self) -> str:
         shapes = {n: None if x is None else list(x.shape) for n, x in vars(self).items()}
         return f"Scores({', '.join(f'{name}={shape}' for name, shape in shapes.items())})"
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Outputs of the network.
+
+    Attributes:
+        fused: the head that reads all modalities.
+        video, audio: the heads of one modality, or ``None`` where they are off.
+        matches: what L_S reads, in training alone.
+    """
+
+    fused: Scores
+    video: Scores | None = None
+    audio: Scores | None = None
+    matches: Matches | None = None
+
+    def heads(self) -> dict[str, Scores]:
+        """Return the heads that exist, by name."""
+        named = {"fused": self.fused, "video": self.video, "audio": self.audio}
+        return {name: scores for name, scores in named.items() if scores is not None}
 
 
 class Encoded(NamedTuple):

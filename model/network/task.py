@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deiii.data.cache.stages import extra_inputs
+from deiii.data.cache.stages import extra_inputs, import_function
+from deiii.data.config.networks import NETWORKS, network_names
+from deiii.data.config.plugins import NETWORKS as GROUP
+from deiii.data.config.plugins import load_plugin
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.loader.feature_set import FeatureSet
 
 if TYPE_CHECKING:
-    from deiii.model.network.deiii import DEIII
+    from deiii.model.network.inputs.network import Network
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,14 @@ class Task:
         ranges = tuple(_range(pair) for pair in info["ranges"])
         return cls(tuple(info["classes"]), tuple(info["attributes"]), ranges)
 
-    def network(self, config: Config, imagenet: str | Path | None = None) -> DEIII:
-        """Return a new DE-III with these outputs; see `DEIII` for ``imagenet``."""
-        from deiii.model.network.deiii import DEIII  # here, because `deiii.runtime` has no PyTorch
+    def network(self, config: Config, imagenet: str | Path | None = None) -> Network:
+        """Return a new network of ``model.name`` with these outputs; see `DEIII` for ``imagenet``.
 
-        return DEIII(
+        Raises:
+            ConfigError: there is no such network, or its settings contradict each other.
+            PluginError: the network of an installed package cannot be imported.
+        """
+        return network_class(config.model.name)(
             config.model,
             len(self.classes),
             len(self.attributes),
@@ -74,6 +80,35 @@ class Task:
             imagenet,
             extra_inputs(config),
         )
+
+
+def network_class(name: str) -> type[Network]:
+    """Return the class of a network: one of deiii (`deiii.data.config.networks`), or of an installed package.
+
+    A package adds one to the entry-point group ``deiii.networks``: a subclass of
+    `deiii.model.network.inputs.network.Network` whose constructor takes what that of `DEIII` takes.
+
+    Raises:
+        ConfigError: there is no such network, or a package's is no `Network`.
+        PluginError: its package cannot be imported.
+
+    >>> network_class("late").__name__
+    'Late'
+    """
+    from deiii.model.network.inputs.network import Network  # here, because `deiii.runtime` has no PyTorch
+
+    if name in NETWORKS:
+        own: Any = import_function(NETWORKS[name].factory)
+        return own
+    if name not in network_names():
+        raise ConfigError(f"model.name is one of {', '.join(network_names())}; it cannot be {name!r}")
+    found = load_plugin(GROUP, name)
+    if not (isinstance(found, type) and issubclass(found, Network)):
+        raise ConfigError(
+            f"the entry point {name!r} of {GROUP} must name a subclass of "
+            f"deiii.model.network.inputs.network.Network; it names {found!r:.80}"
+        )
+    return found
 
 
 def _range(pair: Any) -> tuple[float, float]:

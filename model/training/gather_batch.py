@@ -12,7 +12,7 @@ from torch import Tensor
 
 from deiii.data.loader.batch import Batch
 from deiii.model.distributed.ranks import Ranks
-from deiii.model.network.deiii import Outputs, Scores
+from deiii.model.network.heads import Outputs, Scores
 from deiii.model.network.time_match import Matches
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from deiii.data.loader.batch import Batch
-from deiii.model.network.deiii import Outputs, Scores
+from deiii.model.network.heads import Outputs, Scores
 from deiii.model.network.time_match import match_loss
 from deiii.model.training.gather_batch import Truth
 

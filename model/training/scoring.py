@@ -15,7 +15,7 @@ from deiii.data.tools.counts import counted
 from deiii.model.distributed.devices import autocast
 from deiii.model.distributed.ranks import Ranks
 from deiii.model.metrics import ccc, class_figures
-from deiii.model.network.deiii import Outputs, Scores
+from deiii.model.network.heads import Outputs, Scores
 from deiii.model.training.gather_batch import Truth, gather_batch
 from deiii.model.training.losses import total_loss
 

@@ -30,8 +30,8 @@ from deiii.data.tools.weights import RESNET18, digest, resolve
 from deiii.data.tools.writer_lock import writer_lock
 from deiii.model.distributed.devices import make_deterministic, seed_all
 from deiii.model.distributed.ranks import Ranks, joined
-from deiii.model.network.deiii import DEIII
 from deiii.model.network.extra_encoders import RowEncoder
+from deiii.model.network.inputs.network import Network
 from deiii.model.network.task import Task
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.losses import inverse_frequency
@@ -160,7 +160,7 @@ def _train(
     return Trainer(model, setup).fit(resume=resume, progress=progress)
 
 
-def fit_encoders(model: DEIII, features: FeatureSet, rows: np.ndarray, config: Config) -> None:
+def fit_encoders(model: Network, features: FeatureSet, rows: np.ndarray, config: Config) -> None:
     """Give the encoders of extra streams mean and deviation of the features of the training clips."""
     if config.loader.normalise == "speaker":
         return  # the loader standardises them already

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deiii.data.config.load import load_stored
 from deiii.data.config.schema import Config
-from deiii.model.network.deiii import DEIII
+from deiii.model.network.inputs.network import Network
 from deiii.model.network.task import Task
 from deiii.model.training import checkpoint
 from deiii.model.training.run_folder import RunFolder
@@ -29,7 +29,7 @@ class TrainedNetwork:
         epoch: the epoch of the weights, counted from 0.
     """
 
-    network: DEIII
+    network: Network
     task: Task
     config: Config
     info: Mapping[str, Any]
@@ -57,7 +57,7 @@ def load_network(run: str | Path) -> TrainedNetwork:
 
 def build_network(
     config: Config, info: Mapping[str, Any], weights: dict[str, Tensor], source: str | Path
-) -> tuple[DEIII, Task]:
+) -> tuple[Network, Task]:
     """Build the network that a run or an export describes, and load its weights.
 
     Args:

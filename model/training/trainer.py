@@ -28,7 +28,7 @@ from deiii.data.tools.processes.signals import stop_requests
 from deiii.data.tools.progress import progress_bar
 from deiii.model.distributed.layers import connect
 from deiii.model.distributed.ranks import Ranks
-from deiii.model.network.deiii import DEIII, Outputs
+from deiii.model.network.inputs.network import Network, Outputs
 from deiii.model.training import checkpoint
 from deiii.model.training.monitor import TrainingState, describe, monitored
 from deiii.model.training.run_folder import RunFolder
@@ -109,7 +109,7 @@ class Trainer:
     {'epoch': 24, 'val_uar': 0.91, ...}
     """
 
-    def __init__(self, model: DEIII, setup: TrainingSetup):
+    def __init__(self, model: Network, setup: TrainingSetup):
         self.model = model
         self.train = setup.train
         self.val = setup.val

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from deiii.data.loader.batch import ExtraStream
-from deiii.model.network.deiii import DEIII
+from deiii.model.network.task import network_class
 from tests.helpers.extra_stages import EXTRA
 from tests.helpers.model_helpers import CLASSES, MELS, random_batch, small_config
 
@@ -66,10 +67,12 @@ SWITCHES |= {
 }  # fmt: skip
 
 
-def make(attributes: int = 2, seed: int = 0, **changes) -> DEIII:
+def make(attributes: int = 2, seed: int = 0, **changes) -> Any:
+    """Return the network of ``model.name``, DE-III where it is not given, in evaluation mode."""
     torch.manual_seed(seed)
     extra = [EXTRA[name] for name in changes.get("extra", [])]
-    return DEIII(small_config(**changes), CLASSES, attributes, MELS, extra=extra).eval()
+    network = network_class(changes.get("name", "deiii"))
+    return network(small_config(**changes), CLASSES, attributes, MELS, extra=extra).eval()
 
 
 def batch_for(changes, clips: int = 4, seed: int = 0):

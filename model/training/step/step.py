@@ -16,8 +16,9 @@ from deiii.data.config.schema import Config
 from deiii.data.loader.batch import Batch
 from deiii.model.distributed.devices import autocast, seed_all
 from deiii.model.distributed.ranks import Ranks
-from deiii.model.network.deiii import DEIII, Outputs
+from deiii.model.network.heads import Outputs
 from deiii.model.network.hide_streams import random_hide
+from deiii.model.network.inputs.network import Network
 from deiii.model.training.gather_batch import gather_batch
 from deiii.model.training.losses import total_loss
 from deiii.model.training.optim import AveragedWeights, learning_rate, make_optimizer, set_learning_rate
@@ -44,7 +45,7 @@ class TrainingStep:
 
     def __init__(
         self,
-        model: DEIII,
+        model: Network,
         learner: Callable[[Batch], Outputs],
         config: Config,
         device: torch.device,

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from deiii.model.network.deiii import Outputs, Scores
+from deiii.model.network.heads import Outputs, Scores
 from deiii.model.training.losses import ccc_loss, class_loss, inverse_frequency, total_loss
 from tests.helpers.model_helpers import CLASSES, random_batch
 

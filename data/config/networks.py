@@ -1,0 +1,129 @@
+"""The networks that ``model.name`` chooses from, and the settings of the network that each of them reads.
+
+This is the one table of networks: a new one of deiii is a file in ``model/peers/`` and an entry here. An
+installed package adds a network through the entry-point group ``deiii.networks``.
+
+Settings that are not in `OWN` (streams, encoders, width, heads, dropout, outputs) are read by all networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from deiii.data.config.plugins import NETWORKS as GROUP
+from deiii.data.config.plugins import installed
+from deiii.data.config.strict_yaml import ConfigError
+
+
+@dataclass(frozen=True)
+class NetworkEntry:
+    """One network of deiii.
+
+    Attributes:
+        about: what it is, in a few words.
+        factory: ``module:class``, imported when it is needed.
+        reads: the settings among `OWN` that it reads.
+        needs: those among them that must be at least 1.
+    """
+
+    about: str
+    factory: str
+    reads: frozenset[str]
+    needs: frozenset[str] = frozenset()
+
+
+# Settings of the section ``model`` that not every network reads.
+OWN = frozenset(
+    ("blocks", "ife_blocks", "conv_kernel", "ov", "conformer", "ife", "modality_heads", "time_match")
+) | {"batch_axis"}
+DEFAULT = "deiii"
+NETWORKS = {
+    "deiii": NetworkEntry("DE-III", "deiii.model.network.deiii:DEIII", OWN - {"batch_axis"}),
+    "late": NetworkEntry(
+        "late fusion: averaged logits of one Conformer a modality",
+        "deiii.model.peers.late:Late",
+        frozenset(("blocks", "conv_kernel", "conformer", "modality_heads")),
+    ),
+    "gru": NetworkEntry(
+        "concatenation and a GRU",
+        "deiii.model.peers.gru:ConcatGRU",
+        frozenset(("blocks",)),
+        needs=frozenset(("blocks",)),
+    ),
+    "mult": NetworkEntry(
+        "MulT, crossmodal transformers",
+        "deiii.model.peers.mult:MulT",
+        frozenset(("blocks", "ife_blocks")),
+        needs=frozenset(("ife_blocks",)),
+    ),
+    "attention": NetworkEntry(
+        "two streams that weigh each other's steps",
+        "deiii.model.peers.attention:TwoStreamAttention",
+        frozenset(),
+    ),
+    "vavl": NetworkEntry(
+        "VAVL, shared Conformer layers",
+        "deiii.model.peers.vavl:VAVL",
+        frozenset(("blocks", "ife_blocks", "conv_kernel", "modality_heads", "batch_axis")),
+        needs=frozenset(("ife_blocks",)),
+    ),
+    "mbt": NetworkEntry(
+        "MBT, attention bottlenecks",
+        "deiii.model.peers.mbt:BottleneckTransformer",
+        frozenset(("blocks", "ife_blocks")),
+        needs=frozenset(("ife_blocks",)),
+    ),
+}
+
+
+def network_names() -> list[str]:
+    """Return the networks of deiii, then those of installed packages.
+
+    >>> network_names()[:2]
+    ['deiii', 'late']
+    """
+    return [*NETWORKS, *(name for name in installed(GROUP) if name not in NETWORKS)]
+
+
+def check_network(model: Any, named: Iterable[str] = ()) -> None:
+    """Refuse settings that the network of ``model.name`` does not read.
+
+    Configuration files describe recipes for several networks, so what they say about the parts of another
+    network is left aside. A setting that a command names, and a value that asks for what the network cannot
+    do, is refused. Networks of packages are free to read any setting.
+
+    Args:
+        model: the section ``model`` of the settings.
+        named: the dotted names of the settings that a command names.
+
+    Raises:
+        ConfigError: says which setting has no effect, and what to do.
+    """
+    entry = NETWORKS.get(model.name)
+    if entry is None:
+        return
+    unread = sorted(name for name in OWN - entry.reads if f"model.{name}" in set(named))
+    unread += [
+        name for name in ("time_match", "batch_axis") if getattr(model, name) and name not in entry.reads
+    ]
+    if unread:
+        name = unread[0]
+        readers = " and ".join(n for n, other in NETWORKS.items() if name in other.reads)
+        own = ", ".join(f"model.{n}" for n in sorted(entry.reads))
+        raise ConfigError(
+            f"model.{name}={_written(getattr(model, name))} has no effect on model.name={model.name} "
+            f"({entry.about}), only on {readers}; leave it out. "
+            + (f"Of its own, {model.name} reads {own}" if own else f"{model.name} has no settings of its own")
+        )
+    for name in sorted(entry.needs):
+        if getattr(model, name) < 1:
+            raise ConfigError(
+                f"model.{name}={getattr(model, name)}: model.name={model.name} ({entry.about}) needs at "
+                "least 1"
+            )
+
+
+def _written(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

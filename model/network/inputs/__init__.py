@@ -1,0 +1,1 @@
+"""From a batch to features: what DE-III and its peers have in common."""

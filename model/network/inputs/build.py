@@ -1,0 +1,93 @@
+"""The encoders that the settings ask for, and the check that inputs and outputs go together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from deiii.data.cache.stages import BUILT_IN, FACES, FLOW, LOGMEL, ExtraInput
+from deiii.data.config.networks import check_network
+from deiii.data.config.schema import ModelConfig
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.model.network.audio_encoders import AudioEncoder, DeepAudioEncoder
+from deiii.model.network.extra_encoders import RowEncoder, check_encoders, package_encoder
+from deiii.model.network.fusion import VisualFusion
+from deiii.model.network.visual_encoders import ImageEncoder, ResNetEncoder
+
+
+def frame_encoder(config: ModelConfig, imagenet: str | Path | None) -> nn.Module | None:
+    """Return the encoder of face crops, ``None`` where they are off; see `ResNetEncoder` for ``imagenet``."""
+    if not config.video:
+        return None
+    if (own := package_encoder(config, FACES.name, (3,))) is not None:
+        return own
+    if config.imagenet:
+        return ResNetEncoder(config.width, config.grid, imagenet)
+    return ImageEncoder(3, config.channels, config.width, config.grid)
+
+
+def flow_encoder(config: ModelConfig) -> nn.Module | None:
+    """Return the encoder of optical flow, ``None`` where it is off."""
+    if not config.flow:
+        return None
+    if (own := package_encoder(config, FLOW.name, (2,))) is not None:
+        return own
+    return ImageEncoder(2, config.channels, config.width, config.grid)
+
+
+def extra_encoder(config: ModelConfig, extra: ExtraInput) -> nn.Module:
+    """Return the encoder of a stage of ``model.extra``."""
+    own = package_encoder(config, extra.name, extra.shape)
+    return RowEncoder(extra.shape, config.width, config.standardise) if own is None else own
+
+
+def visual_fusion(config: ModelConfig, vectors: int, attention: bool) -> VisualFusion:
+    """Return the fusion of frame tokens, ``vectors`` vectors a step beside or instead of them, and flow."""
+    return VisualFusion(
+        config.width,
+        config.heads,
+        config.dropout,
+        frames=config.video or vectors > 0,
+        flow=config.flow,
+        attention=attention,
+        one_token=not config.video and vectors == 1,
+    )
+
+
+def audio_encoder(config: ModelConfig, n_mels: int) -> nn.Module | None:
+    """Return the encoder of log-mel, ``None`` where it is off."""
+    if not config.audio:
+        return None
+    if (own := package_encoder(config, LOGMEL.name, (n_mels,))) is not None:
+        return own
+    if config.audio_channels:
+        return DeepAudioEncoder(n_mels, config.width, config.audio_channels, config.audio_deltas)
+    return AudioEncoder(n_mels, config.width)
+
+
+def check_inputs(config: ModelConfig, extra: Sequence[ExtraInput], n_classes: int, n_attributes: int) -> None:
+    """Refuse settings that contradict each other, or leave nothing to read or to predict.
+
+    Raises:
+        ConfigError: names the settings.
+    """
+    check_network(config)
+    if [x.name for x in extra] != config.extra:
+        raise ConfigError(f"model.extra={config.extra}, but the network was given {[x.name for x in extra]}")
+    own = [stage.name for stage in BUILT_IN if getattr(config, stage.switch)]
+    check_encoders(config, [*own, *config.extra])
+    if not own and not extra:
+        raise ConfigError("model.video, model.flow and model.audio are all off: switch at least one on")
+    if not n_classes and not n_attributes:
+        raise ConfigError(
+            "there is nothing to predict: switch model.classes on (the corpus needs labels), "
+            "or name attributes in model.attributes"
+        )
+    if len(config.audio_channels) == 1:
+        raise ConfigError(f"model.audio_channels={config.audio_channels}: give no number, or two or more")
+    if config.width % config.heads or (config.width // config.heads) % 2:
+        raise ConfigError(
+            f"model.width={config.width} must divide into model.heads={config.heads} heads of even width"
+        )

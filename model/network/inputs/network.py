@@ -1,0 +1,109 @@
+"""Base of all networks: the encoding of a batch's streams.
+
+Axes: B clips, T video steps, L log-mel hops, R rows of an extra stream, P spatial tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from deiii.data.config.schema import ModelConfig
+from deiii.data.loader.batch import Batch
+from deiii.model.distributed.layers import RankAware
+from deiii.model.network.fusion import VisualFusion
+from deiii.model.network.heads import Encoded, Outputs
+from deiii.model.network.visual_encoders import only_valid, times_taken
+
+HOPS_PER_STEP = 4  # log-mel hops per step of the audio encoders
+
+
+class Network(RankAware, nn.Module):
+    """What training, evaluation and export expect of a network: `forward` from `Batch` to `Outputs`.
+
+    A subclass makes the encoders in its constructor (`deiii.model.network.inputs.build`), in the order that
+    decides the initial weights of a seed. Every network keeps these laws, which tests check: the place of a
+    clip in the batch and its batch mates have no effect in evaluation, nor has what masked steps hold; a
+    clip that lacks a stream, or all of them, gives finite outputs and gradients.
+
+    Attributes:
+        config: the settings.
+        as_tokens: stages of ``model.extra`` whose rows are tokens beside those of the frames.
+        frame_encoder, flow_encoder, fusion, audio_encoder: ``None`` where their input is off.
+        extra_encoders: by stage of ``model.extra``.
+        drop: dropout of encoded features.
+    """
+
+    config: ModelConfig
+    as_tokens: Sequence[str]
+    frame_encoder: nn.Module | None
+    flow_encoder: nn.Module | None
+    fusion: VisualFusion | None
+    audio_encoder: nn.Module | None
+    extra_encoders: nn.ModuleDict
+    drop: nn.Module
+
+    def forward(self, batch: Batch) -> Outputs:
+        """Return the outputs of every head."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def encode_video(self, batch: Batch) -> Encoded | None:
+        """Encode and fuse frames and flow; the mask is true for steps that hold either."""
+        if self.fusion is None:
+            return None
+        v_mask, o_mask = batch.video_mask, batch.flow_mask
+        v = o = tokens = None
+        if self.frame_encoder is not None:
+            v = self._encode_images(self.frame_encoder, batch.frames, v_mask)
+        if self.as_tokens:
+            v, tokens = self._add_tokens(v, v_mask, batch)
+            v_mask = tokens.any(dim=2)
+        if self.flow_encoder is not None:
+            o = self._encode_images(self.flow_encoder, batch.flow * self.config.flow_scale, o_mask)
+        if v is None:
+            mask = o_mask
+        elif o is None:
+            mask = v_mask
+        else:
+            mask = v_mask | o_mask
+        return Encoded(self.drop(self.fusion(v, o, v_mask, o_mask, tokens)), mask, batch.video_time)
+
+    def encode_audio(self, batch: Batch) -> Encoded | None:
+        """Encode log-mel [B,L,M] as features [B,ceil(L/4),D]."""
+        if self.audio_encoder is None:
+            return None
+        features = self.drop(self.audio_encoder(batch.logmel, batch.audio_mask))
+        return Encoded(features, batch.audio_mask[:, ::HOPS_PER_STEP], batch.audio_time[:, ::HOPS_PER_STEP])
+
+    def encode_extra(self, name: str, batch: Batch) -> Encoded:
+        """Encode the rows of a stage of ``model.extra``."""
+        extra = batch.extra[name]
+        return Encoded(self.drop(self.extra_encoders[name](extra.values, extra.mask)), extra.mask, extra.time)
+
+    def _add_tokens(self, v_BTPD: Tensor | None, v_mask: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Append the vectors of pretrained encoders to the frame tokens of their step.
+
+        Returns:
+            the tokens [B,T,P,D] and the mask of each, bool [B,T,P].
+        """
+        tokens = [] if v_BTPD is None else [v_BTPD]
+        masks = [] if v_BTPD is None else [v_mask[..., None].expand(v_BTPD.shape[:3])]
+        for name in self.as_tokens:
+            extra = batch.extra[name]
+            tokens.append(self.extra_encoders[name](extra.values, extra.mask)[:, :, None])
+            masks.append(extra.mask[..., None])
+        return torch.cat(tokens, dim=2), torch.cat(masks, dim=2)
+
+    def _encode_images(self, encoder: nn.Module, images: Tensor, mask_BT: Tensor) -> Tensor:
+        """Encode images [B,T,C,S,S] as tokens [B,T,P,D]; what masked images hold has no effect."""
+        images, mask = images.flatten(0, 1), mask_BT.flatten()
+        images = images.masked_fill(~mask[:, None, None, None], 0.0)
+        if not self.training:
+            return encoder(images).unflatten(0, mask_BT.shape)
+        if self.ranks is None:
+            return encoder(only_valid(images, mask)).unflatten(0, mask_BT.shape)
+        # A copy may be of another rank's image: images weigh as often as one process would copy them.
+        weight = self.ranks.own(times_taken(self.ranks.whole(mask_BT).flatten()))
+        return encoder(images, weight).unflatten(0, mask_BT.shape)
