@@ -5,6 +5,7 @@ This module imports little: the program begins here, so that Ctrl-C is handled w
 
 from __future__ import annotations
 
+import io
 import os
 import select
 import sys
@@ -50,6 +51,9 @@ def run(parse: Callable[[], Command]) -> int:
     """
     handler = StopHandler()
     handler.install()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # File names of other systems, and terminals without Unicode, must not end a command.
+        sys.stdout.reconfigure(errors="backslashreplace")
     command = Command(lambda: 0, NOTHING_DONE)
     try:
         command = parse()

@@ -63,21 +63,25 @@ class MediaError(ValueError):
 def expand_folders(words: Iterable[str]) -> list[str]:
     """Replace each folder by the media files in it and below it; other words, also missing files, stay.
 
+    A folder without media files stays where it is one of several words, as in ``clips/*``: it then gets an
+    outcome like any file that is no recording.
+
     Raises:
-        MediaError: a folder holds no media files.
+        MediaError: the only word is a folder that holds no media files.
 
     >>> expand_folders(["a.mp4", "a.mp4"])
     ['a.mp4']
     """
     files: list[str] = []
+    words = list(words)
     for word in words:
         if not os.path.isdir(word):
             files.append(word)
             continue
         inside = media_files(Path(word), VIDEO + AUDIO)
-        if not inside:
+        if not inside and len(words) == 1:
             raise MediaError(f"{word} holds no media files ({', '.join(VIDEO + AUDIO)})")
-        files += [str(Path(word) / name) for name in inside]
+        files += [str(Path(word) / name) for name in inside] or [word]
     return list(dict.fromkeys(files))
 
 

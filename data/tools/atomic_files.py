@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 TEMPORARY = ".tmp"  # suffix of every unfinished file
+LONGEST_NAME = 190  # bytes; file systems allow 255, with a suffix and what a temporary name adds
 
 
 @contextmanager
@@ -66,9 +67,13 @@ def _new_file_mode(probe: Path) -> int:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file atomically (UTF-8)."""
+    """Write a text file atomically (UTF-8).
+
+    Bytes of a file name that are not UTF-8, which Python keeps as surrogates, are written as ``\\udcXX``;
+    JSON reads them back.
+    """
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def write_json(path: str | Path, value: Any, indent: int | None = 1) -> None:
@@ -80,6 +85,21 @@ def file_sha256(path: str | Path) -> str:
     """SHA-256 of a file's bytes, as 64 hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def short_name(name: str, most: int = LONGEST_NAME) -> str:
+    """The name of a file without a suffix, cut so that a suffix and a temporary name fit the file system.
+
+    Args:
+        name: the name.
+        most: longest in bytes of UTF-8.
+
+    >>> short_name("ü" * 300) == "ü" * 95
+    True
+    """
+    while len(os.fsencode(name)) > most:
+        name = name[:-1]
+    return name
 
 
 def remove_temporary(folder: str | Path) -> int:

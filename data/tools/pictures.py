@@ -12,6 +12,15 @@ import numpy as np
 LEAST_SATURATION = 0.5  # px; shorter flow is mostly noise and must not get full colours
 
 
+def figure_text(text: str) -> str:
+    """Text such as a file's name as Matplotlib draws it literally: no formulas, no bytes that are not UTF-8.
+
+    >>> figure_text("a$b$c")
+    'a\\\\$b\\\\$c'
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("$", r"\$")
+
+
 def _wheel() -> np.ndarray:
     """The hues of a full turn, float64 [55,3] in 0 to 1: red, yellow, green, cyan, blue, magenta (Baker)."""
     steps = (15, 6, 4, 11, 13, 6)

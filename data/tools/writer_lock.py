@@ -6,12 +6,17 @@ import errno
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-# What flock answers where a file system offers no locks: NFS without lockd, some FUSE file systems.
-NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
+# What flock answers where a file system offers no locks: NFS without lockd, some FUSE and 9p file systems.
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
+# What it answers where another process holds the lock; CIFS, and NFS on old servers, answer EACCES.
+HELD = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES})
+POLL_S = 0.5  # between two attempts where the kernel does not wait for the lock itself
 
 
 class Locked(ValueError):
@@ -35,6 +40,7 @@ def writer_lock(
 
     Raises:
         Locked: if another process holds the lock and ``wait`` is false.
+        OSError: the folder cannot be written, or the lock fails in another way; names the lock file.
 
     >>> with writer_lock("cache/mine"):          # doctest: +SKIP
     ...     ...
@@ -42,24 +48,22 @@ def writer_lock(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "a+", encoding="utf-8", errors="replace") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in NO_LOCKS:
-                waiting(
-                    f"the file system of {folder} has no file locks ({error.strerror}); "
-                    "make sure that no other run writes to it"
-                )
-                yield
-                return
-            if not isinstance(error, BlockingIOError):
-                raise
+        answer = _try_lock(file)
+        if answer in NO_LOCKS:
+            waiting(
+                f"the file system of {folder} has no file locks ({os.strerror(answer)}); "
+                "make sure that no other run writes to it"
+            )
+            yield
+            return
+        if answer:
             file.seek(0)
             told = f"another run is writing to {folder} ({file.read().strip() or 'unknown'})"
             if not wait:
-                raise Locked(f"{told}; wait for it or choose another folder") from None
+                raise Locked(f"{told}; wait for it or choose another folder")
             waiting(f"{told}; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
+            while _try_lock(file) in HELD:
+                time.sleep(POLL_S)
         try:
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -67,3 +71,14 @@ def writer_lock(
             yield
         finally:
             file.truncate(0)
+
+
+def _try_lock(file: IO[str]) -> int:
+    """Take the lock if it is free; returns 0, or the number that says why it was not taken."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in NO_LOCKS | HELD:
+            return error.errno or errno.EAGAIN
+        raise OSError(error.errno, error.strerror, file.name) from None
+    return 0

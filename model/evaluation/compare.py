@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 
 from deiii.data.tools.atomic_files import writable_folder, write_text
 from deiii.data.tools.counts import counted
+from deiii.data.tools.pictures import figure_text
 from deiii.model.evaluation.evaluate import unfinished_training
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
@@ -259,7 +260,7 @@ def draw(rows: Sequence[Row]) -> Figure:
     y = 0.0
     for name, label in labels.items():
         for row in (r for r in rows if r.figure == name):
-            ticks.append((y, f"{Path(row.run).name}  {label}"))
+            ticks.append((y, f"{figure_text(Path(row.run).name)}  {label}"))
             _point(left, y, row.value, row.interval, FIRST)
             _point(right, y, row.difference, row.paired, SECOND)
             y += 1
@@ -268,7 +269,7 @@ def draw(rows: Sequence[Row]) -> Figure:
     left.set_yticks([t for t, _ in ticks], [t for _, t in ticks], fontsize=9, color=INK)
     left.invert_yaxis()
     left.set_title("test speakers", fontsize=11, loc="left", color=INK)
-    right.set_title(f"difference from {Path(runs[0]).name}", fontsize=11, loc="left", color=INK)
+    right.set_title(f"difference from {figure_text(Path(runs[0]).name)}", fontsize=11, loc="left", color=INK)
     for axes in (left, right):
         low, high = axes.get_xlim()
         if high - low < NARROWEST:

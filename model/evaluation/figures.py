@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from deiii.data.tools.atomic_files import atomic_path
+from deiii.data.tools.pictures import figure_text
 
 # In SVG the CSS variables of the page replace these colours, so that a figure is legible on light and dark.
 INK = "#1f2430"
@@ -48,8 +49,9 @@ def confusion_figure(matrix: Sequence[Sequence[int]], classes: Sequence[str]) ->
     figure = Figure(figsize=(side, side), layout="constrained", facecolor="white")
     axes = figure.add_subplot()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
-    axes.set_yticks(range(len(classes)), classes)
+    names = [figure_text(name) for name in classes]
+    axes.set_xticks(range(len(classes)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(classes)), names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("truth")
     for (i, j), n in np.ndenumerate(counts):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,7 +13,13 @@ from typing import Any
 
 from deiii.data.cache.outcomes import MACHINE_TROUBLE, ClipError, Outcome, Status
 from deiii.data.corpora.files import MediaError, expand_folders
-from deiii.data.tools.atomic_files import refuse_input_as_output, writable_folder, write_json, write_text
+from deiii.data.tools.atomic_files import (
+    refuse_input_as_output,
+    short_name,
+    writable_folder,
+    write_json,
+    write_text,
+)
 from deiii.data.tools.progress import progress_bar
 from deiii.model.prediction.loading import load
 from deiii.model.prediction.predictor import Predictor
@@ -138,7 +145,7 @@ def find_media(words: Sequence[str]) -> list[Path]:
     """
     files = [Path(word) for word in expand_folders(words)]
     for path in files:
-        if not path.exists():
+        if not os.path.lexists(path):  # a link to a file that is gone gets an outcome of its own
             raise MediaError(f"{path} does not exist; name media files, or a folder of them")
     if not files:
         raise MediaError("name at least one media file or folder: deiii predict RUN clip.mp4")
@@ -153,6 +160,7 @@ def unique_names(files: Sequence[Path]) -> list[str]:
     """
     stems = Counter(f.stem for f in files)
     names = [f.stem if stems[f.stem] == 1 else "-".join(f.parts[-2:]).strip("/") for f in files]
+    names = [short_name(name) for name in names]
     again = Counter(names)
     return [n if again[n] == 1 else f"{i:03d}-{n}" for i, n in enumerate(names)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -15,8 +16,14 @@ from deiii.data.cache.outcomes import MACHINE_TROUBLE
 from deiii.data.cache.stages import FACES, get_stage
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
-from deiii.data.tools.atomic_files import atomic_path, refuse_input_as_output, writable_folder
+from deiii.data.tools.atomic_files import (
+    atomic_path,
+    refuse_input_as_output,
+    short_name,
+    writable_folder,
+)
 from deiii.data.tools.counts import counted
+from deiii.data.tools.pictures import figure_text
 from deiii.pipeline.extract import Features, extract, read_cached, read_indices
 from deiii.pipeline.inspect.clip_video import draw_video
 from deiii.pipeline.inspect.contact_sheet import COLUMNS, draw_contact_sheet
@@ -70,7 +77,7 @@ def draw_all(
     taken: set[str] = set()
     for name, get in clips:
         stem = Path(name).stem if name in inputs else name
-        base = safe = re.sub(r"[^\w.-]+", "_", stem) or "clip"
+        base = safe = short_name(re.sub(r"[^\w.-]+", "_", stem)) or "clip"
         n = 2
         while base in taken:  # clips in different folders may have the same name
             base = f"{safe}-{n}"
@@ -135,10 +142,12 @@ def _overview(clips: list[tuple[str, Features]], config: Config, path: Path) -> 
     grid = figure.add_gridspec(max(1, len(clips)), COLUMNS + 1, width_ratios=[2.0] + [1.0] * COLUMNS)
     for i, (name, features) in enumerate(clips):
         outcome = features.outcomes[FACES.name]
-        words = textwrap.wrap(f"{outcome.status} {outcome.fraction:.0%} {outcome.reason}", 38)
+        words = textwrap.wrap(figure_text(f"{outcome.status} {outcome.fraction:.0%} {outcome.reason}"), 38)
         axes = figure.add_subplot(grid[i, 0])
         axes.set_axis_off()
-        axes.text(0, 1, name[-38:], va="top", fontsize=9, fontweight="bold", transform=axes.transAxes)
+        axes.text(
+            0, 1, figure_text(name[-38:]), va="top", fontsize=9, fontweight="bold", transform=axes.transAxes
+        )
         axes.text(0, 0.8, "\n".join(words[:6]), va="top", fontsize=8, transform=axes.transAxes)
         for column, (rgb, time) in enumerate(
             chosen_frames(features, config.faces.fps, 240, COLUMNS).values()
@@ -148,4 +157,6 @@ def _overview(clips: list[tuple[str, Features]], config: Config, path: Path) -> 
             axes.set_title(f"{time:.2f} s", fontsize=7, pad=2)
             axes.set_axis_off()
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph")  # names in scripts that the font does not have
+            figure.savefig(temporary, format="png")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 
 from deiii.data.tools.atomic_files import atomic_path
-from deiii.data.tools.pictures import colour_wheel, flow_colours, flow_saturation
+from deiii.data.tools.pictures import colour_wheel, figure_text, flow_colours, flow_saturation
 from deiii.pipeline.extract import Features
 from deiii.pipeline.inspect.source_frames import chosen_frames, spread
 
@@ -43,7 +44,8 @@ def draw_contact_sheet(features: Features, path: str | Path, fps: float | None =
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(len(heights), COLUMNS + 1, height_ratios=heights)
     title = f"{Path(features.path).name}\n{features.describe()}"
-    figure.suptitle("\n".join(textwrap.wrap(title, 150, replace_whitespace=False)), fontsize=9)
+    lines = textwrap.wrap(figure_text(title), 150, replace_whitespace=False)
+    figure.suptitle("\n".join(lines), fontsize=9)
     for column, (row, (rgb, time)) in enumerate(sources.items()):
         axes = figure.add_subplot(grid[0, column])
         axes.imshow(rgb)
@@ -65,7 +67,9 @@ def draw_contact_sheet(features: Features, path: str | Path, fps: float | None =
     for row, (name, arrays) in enumerate(encoders.items(), 4):
         _draw_states(figure.add_subplot(grid[row, :]), name, arrays["states"], arrays["time"])
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph")  # names in scripts that the font does not have
+            figure.savefig(temporary, format="png")
 
 
 def _draw_crops(figure: Figure, grid: GridSpec, frames: np.ndarray) -> None:

@@ -9,7 +9,10 @@ What does not decode is skipped and noted. A clip from which nothing can be deco
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
 
 import av
@@ -23,6 +26,7 @@ MAX_SAMPLE_RATE = 768_000  # Hz
 MAX_CHANNELS = 64
 FEWEST_FPS = 5.0  # a slower track is a slide show beside the video
 MAX_ERRORS = 200  # after so many damaged packets the rest of a stream is skipped
+KEPT_BYTES = 64 * 2**20  # of a stream's packets that are kept for decoding; a larger file is read twice
 MATROSKA = "matroska,webm"
 MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
 IMAGE_FORMATS = frozenset({"image2", "gif", "apng", "ico", "webp_pipe"})
@@ -59,8 +63,10 @@ def open_media(path: str) -> Iterator[av.container.InputContainer]:
     """
     _check_file(path)
     try:
-        # Local files only: a playlist in a data set must not make FFmpeg open URLs or other files.
-        container = av.open(path, options={"protocol_whitelist": "file"}, metadata_errors="replace")
+        # Local files only: a playlist in a data set must not make FFmpeg open URLs or other files. An
+        # absolute path, because FFmpeg takes the start of a relative one such as 12:30/a.mp4 for a protocol.
+        options = {"protocol_whitelist": "file"}
+        container = av.open(os.path.abspath(path), options=options, metadata_errors="replace")
     except MemoryError:  # PyAV's MemoryError is an FFmpegError, too
         raise
     except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -82,6 +88,10 @@ def open_media(path: str) -> Iterator[av.container.InputContainer]:
 def _check_file(path: str) -> None:
     """Raise ClipError for files that are not media, because FFmpeg may open them as some odd format."""
     try:
+        kind = os.stat(path).st_mode
+        if not stat.S_ISREG(kind):  # opening a pipe would wait for a writer without end
+            what = "a folder" if stat.S_ISDIR(kind) else "a pipe, a socket or a device"
+            raise ClipError(Status.UNREADABLE, f"it is {what}, not a media file")
         with open(path, "rb") as file:
             head = file.read(512)
     except FileNotFoundError:
@@ -187,6 +197,51 @@ def _choose(
     return streams[best], (
         f"the file has {len(streams)} {kind} streams; {silent}number {best + 1} was used, {why}"
     )
+
+
+@dataclass
+class KeptPackets:
+    """Packets that are kept for decoding.
+
+    Attributes:
+        kind: type of their stream; empty to keep none.
+        complete: whether all packets of the stream are kept.
+    """
+
+    kind: str
+    complete: bool = True
+    _packets: list[av.Packet] = field(default_factory=list)
+    _bytes: int = 0
+    _error: Exception | None = None
+
+    def watch(self, packets: Iterable[av.Packet]) -> Iterator[av.Packet]:
+        """Yield the packets and keep those of the stream; ends where the file cannot be read further."""
+        try:
+            for packet in packets:
+                if self.complete and packet.stream.type == self.kind:
+                    self._packets.append(packet)
+                    self._bytes += packet.size
+                    if self._bytes > KEPT_BYTES:
+                        self.drop()
+                yield packet
+        except (av.error.FFmpegError, OSError) as error:
+            if isinstance(error, MemoryError):
+                raise
+            self._error = error  # decoding notes the damage
+
+    def drop(self) -> None:
+        """Keep nothing."""
+        self.complete = False
+        self._packets = []
+
+    def __iter__(self) -> Iterator[av.Packet]:
+        """Yield each packet, which is freed then; ends with the error that ended the reading."""
+        packets = self._packets[::-1]
+        self._packets = []
+        while packets:
+            yield packets.pop()
+        if self._error is not None:
+            raise self._error
 
 
 @overload

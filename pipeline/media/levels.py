@@ -110,8 +110,11 @@ def audible_peak(samples: np.ndarray) -> float:
     if not np.isfinite(peak) or peak < SILENT_PEAK:
         return peak
     whole = len(samples) // BLOCK * BLOCK
-    blocks = [*samples[:whole].reshape(-1, BLOCK), samples[whole:]]
-    swings = np.array([np.ptp(block) / 2 if len(block) else 0.0 for block in blocks])
-    loud = int((swings >= SILENT_PEAK).sum())
-    offset = any(s < SILENT_PEAK <= abs(b.mean()) for s, b in zip(swings, blocks, strict=True) if len(b))
+    offset = False
+    loud = 0
+    for blocks in (samples[:whole].reshape(-1, BLOCK), samples[None, whole:]):
+        if blocks.size:
+            is_quiet = (blocks.max(axis=1) - blocks.min(axis=1)) / 2 < SILENT_PEAK
+            loud += int((~is_quiet).sum())
+            offset |= bool((np.abs(blocks[is_quiet].mean(axis=1)) >= SILENT_PEAK).any())
     return 0.0 if offset and loud <= EDGES else peak

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
@@ -57,7 +58,8 @@ class VideoWriter:
         try:
             temporary = self._stack.enter_context(atomic_path(self.path))
             options = {"movflags": "+faststart"}
-            self._out = self._stack.enter_context(av.open(str(temporary), "w", format="mp4", options=options))
+            name = os.path.abspath(temporary)  # FFmpeg takes a relative path with a colon for a protocol
+            self._out = self._stack.enter_context(av.open(name, "w", format="mp4", options=options))
             self._video = _video_stream(self._out, self.size)
             self._audio_frames = self._stack.enter_context(contextlib.closing(_audio_frames(self.source)))
             self._next: av.AudioFrame | None = next(self._audio_frames, None)

@@ -5,6 +5,7 @@ The arrays are sampled: every fourth hop of log-mel, and four flow fields of a c
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -134,7 +135,7 @@ def _add_headers(corpus: Corpus, found: Mapping[str, dict[str, float]]) -> None:
 def _header(path: Path) -> dict[str, float]:
     """Return height in px and frames per second that a file's header names; nothing where it is not there."""
     try:
-        with av.open(str(path)) as container:
+        with av.open(os.path.abspath(path)) as container:
             stream = container.streams.video[0]
             rate = {"fps": float(stream.average_rate)} if stream.average_rate else {}
             return {"height": float(stream.height), **rate}

@@ -7,6 +7,7 @@ neighbours; so would rate control by its choice of quantisers.
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def write_clip(
     """
     rate = Fraction(fps).limit_denominator(1001)
     with atomic_path(path) as temporary:
-        with av.open(str(temporary), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+        name = os.path.abspath(temporary)  # FFmpeg takes a relative path with a colon for a protocol
+        with av.open(name, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
             video = container.add_stream("libx264", rate=rate, options=X264 | {"qp": str(quantiser)})
             video.height, video.width = frames.shape[1:3]
             video.pix_fmt = "yuv420p"

@@ -60,7 +60,7 @@ def test_the_text_in_the_lock_file_has_no_effect(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL])
 def test_a_file_system_without_locks_is_told_of_and_used(tmp_path, monkeypatch, number):
     def refuse(file, operation):
         raise OSError(number, os.strerror(number))
@@ -78,5 +78,27 @@ def test_another_error_of_the_lock_is_raised(tmp_path, monkeypatch):
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr("deiii.data.tools.writer_lock.fcntl.flock", refuse)
-    with pytest.raises(OSError, match="Input/output"), writer_lock(tmp_path, pytest.fail):
+    with pytest.raises(OSError, match="Input/output") as error, writer_lock(tmp_path, pytest.fail):
+        pass
+    assert error.value.filename == str(tmp_path / ".lock")
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.EACCES])
+def test_both_answers_for_a_lock_that_is_held_are_waited_for(tmp_path, monkeypatch, number):
+    """EACCES is what CIFS answers; it says nothing about the rights of the user."""
+    answers = [number, number, 0]
+
+    def answer(file, operation):
+        found = answers.pop(0)
+        if found:
+            raise OSError(found, os.strerror(found))
+
+    monkeypatch.setattr("deiii.data.tools.writer_lock.fcntl.flock", answer)
+    monkeypatch.setattr("deiii.data.tools.writer_lock.POLL_S", 0)
+    lines = []
+    with writer_lock(tmp_path, lines.append):
+        pass
+    assert len(lines) == 1 and "another run is writing" in lines[0] and not answers
+    answers.append(number)
+    with pytest.raises(Locked, match="wait for it"), writer_lock(tmp_path, wait=False):
         pass
