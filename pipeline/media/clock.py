@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Generic, TypeVar
 
-from deiii.pipeline.media.timestamps import Joins, Window
+from deiii.pipeline.media.timestamps import Joins, Rounding, Window, fit_line
 
 T = TypeVar("T")
 
@@ -55,6 +55,8 @@ class Clock(Generic[T]):
         shift: what to add to the timestamps, s.
         joins: where all streams of the file go on with other timestamps, and the shift of what follows;
             None if nothing is known of other streams.
+        rounding: how the timestamps were rounded; None if they were not. Rounded ones say between which times
+            an item begins: within these, items follow each other without gaps.
 
     Attributes:
         outliers: how many timestamps were put right.
@@ -82,10 +84,13 @@ class Clock(Generic[T]):
         sort: bool = False,
         shift: float = 0.0,
         joins: Joins | None = None,
+        rounding: Rounding | None = None,
     ):
         if not step > 0:
             raise ValueError(f"an item's duration must be more than 0 s, not {step}")
-        self.step, self.jitter, self.window = step, jitter, max(4, window)
+        self._slack = rounding.unit / 2 if rounding else 0.0  # how far an item may lie from its timestamp, s
+        self._start = rounding.start if rounding else None
+        self.step, self.jitter, self.window = step, jitter + self._slack, max(4, window)
         self.reorder, self.sort, self.joins = reorder, sort, joins
         self.outliers, self.unordered = 0, 0
         self.restarts: list[tuple[float, float]] = []
@@ -136,8 +141,10 @@ class Clock(Generic[T]):
         """The first held item's timestamp where nothing speaks against it, else None."""
         _, stamp, seconds = self._held[0]
         if self._next is not None and self._last is not None:
-            stamp = self._next if stamp is None else stamp
+            stamp = self._next if stamp is None else self._unrounded(stamp, self._next)
             return stamp if abs(stamp - self._next) <= self.jitter and stamp > self._last else None
+        if self._start is not None:
+            return None  # all that may be held say together where the stream begins
         stamps = [s for _, s, _ in self._held[:3] if s is not None]  # of the stream's first items
         if len(stamps) < 3:
             return None
@@ -146,6 +153,36 @@ class Clock(Generic[T]):
             for (a, b), (*_, seconds) in zip(pairwise(stamps), self._held, strict=False)
         )
         return stamp if follow else None
+
+    def _unrounded(self, stamp: float, predicted: float) -> float:
+        """The time nearest to the predicted one that may have been rounded to a timestamp near it, s."""
+        if not self._slack or abs(stamp - predicted) > self.jitter:
+            return stamp
+        nearest = max(stamp - self._slack, min(predicted, stamp + self._slack))
+        return nearest if self._last is None or nearest > self._last else predicted
+
+    def _line(self, held: Sequence[tuple[T, float | None, float]]) -> float | None:
+        """When the first of some items begins, as their rounded timestamps say together, s."""
+        begins = list(accumulate((seconds for *_, seconds in held[:-1]), initial=0.0))
+        pairs = [(s, b) for (_, s, _), b in zip(held, begins, strict=True) if s is not None]
+        return fit_line([s for s, _ in pairs], [b for _, b in pairs], 2 * self._slack)
+
+    def _stamps(self) -> list[float | None]:
+        """The timestamps of the held items; rounded ones are moved to the times that the others predict."""
+        if not self._slack or self._next is None:
+            return [stamp for _, stamp, _ in self._held]
+        found: list[float | None] = []
+        predicted = [self._next]  # after what came before, and after each timestamp that does not follow
+        for i, (_, stamp, seconds) in enumerate(self._held):
+            if stamp is not None:
+                near = next((k for k, p in enumerate(predicted) if abs(stamp - p) <= self.jitter), None)
+                if near is None:
+                    near, start = len(predicted), self._line(self._held[i:])
+                    predicted.append(stamp if start is None else start)
+                stamp = predicted[near] = self._unrounded(stamp, predicted[near])
+            found.append(stamp)
+            predicted = [p + seconds for p in predicted]
+        return found
 
     def _taken(self) -> list[tuple[T, float]]:
         out, self._out = self._out, []
@@ -159,13 +196,17 @@ class Clock(Generic[T]):
 
     def _resolve(self, count: int) -> None:
         """Place about the first ``count`` held items, all of which are known to the decision."""
+        if self._next is None and self._start is not None:
+            start = self._line(self._held)
+            self._next = self._start if start is None else start
+            self._last = self._next - self.step
         if self._next is None:
             if all(stamp is None for _, stamp, _ in self._held):
                 self._last, self._next = -self.step, 0.0
             else:
                 count = 1  # what follows is judged by what it follows
         window = Window(
-            [stamp for _, stamp, _ in self._held],
+            self._stamps(),
             [seconds for *_, seconds in self._held],
             self._last,
             self._next,

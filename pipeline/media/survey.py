@@ -12,21 +12,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
 import av
-import av.error
 
 from deiii.data.cache.outcomes import ClipError
 from deiii.pipeline.media.clock import JUMP_S, Clock
-from deiii.pipeline.media.container import MATROSKA, audio_stream, open_media, video_stream
+from deiii.pipeline.media.container import MATROSKA, KeptPackets, audio_stream, open_media, video_stream
 from deiii.pipeline.media.joins import LOOK, Join, JoinFinder, Packet, find_joins
+from deiii.pipeline.media.timestamps import LOOKED_AT, Rounding, find_rounding
 
 MAX_PACKETS = 500_000  # of a file that are looked at: more than an hour of audio and video has
-KEPT_BYTES = 64 * 2**20  # of a stream's packets that are kept for decoding; a larger file is read twice
 KEPT_SURVEYS = 4  # of the files that were surveyed last
 WRONG_ZERO_S = 0.2  # a file that begins this much after its streams has a wrong first timestamp
 # Encoders put some samples of silence before the audio. These containers do not say how many, so that video
@@ -51,6 +50,7 @@ class StreamTimes:
         zero: time 0 of the clip on the timestamps, s.
         primed: whether what lies before time 0 is silence that the encoder added.
         remark: what is unusual, in words; empty if nothing is.
+        rounding: how the timestamps were rounded; None if they were not.
     """
 
     index: int
@@ -64,12 +64,13 @@ class StreamTimes:
     zero: float
     primed: bool = False
     remark: str = ""
+    rounding: Rounding | None = None
 
     def clock(self, jitter: float, window: int, reorder: bool) -> Clock:
         """A clock for the frames of the stream; their times count from the clip's time 0."""
         shift = -self.zero - self.offset
         joins = JoinFinder(self.joins, self.position, self.step, shift)
-        return Clock(self.step, jitter, window, reorder, self.sorted, shift, joins)
+        return Clock(self.step, jitter, window, reorder, self.sorted, shift, joins, self.rounding)
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def open_surveyed(path: str, kind: str = "", useless: Sequence[int] = ()) -> Ite
             yield Surveyed(container, known, None)
         return
     with open_media(path) as container:
-        kept = _Kept(kind)
+        kept = KeptPackets(kind)
         times = _survey(container, kept, useless)
         _surveys[state] = times
         for old in list(_surveys)[:-KEPT_SURVEYS]:
@@ -142,52 +143,7 @@ def open_surveyed(path: str, kind: str = "", useless: Sequence[int] = ()) -> Ite
 _surveys: dict[tuple[object, ...], Survey] = {}
 
 
-@dataclass
-class _Kept:
-    """Packets that are kept for decoding.
-
-    Attributes:
-        kind: type of their stream; empty to keep none.
-        complete: whether all packets of the stream are kept.
-    """
-
-    kind: str
-    complete: bool = True
-    _packets: list[av.Packet] = field(default_factory=list)
-    _bytes: int = 0
-    _error: Exception | None = None
-
-    def watch(self, packets: Iterable[av.Packet]) -> Iterator[av.Packet]:
-        """Yield the packets and keep those of the stream; ends where the file cannot be read further."""
-        try:
-            for packet in packets:
-                if self.complete and packet.stream.type == self.kind:
-                    self._packets.append(packet)
-                    self._bytes += packet.size
-                    if self._bytes > KEPT_BYTES:
-                        self.drop()
-                yield packet
-        except (av.error.FFmpegError, OSError) as error:
-            if isinstance(error, MemoryError):
-                raise
-            self._error = error  # decoding notes the damage
-
-    def drop(self) -> None:
-        """Keep nothing."""
-        self.complete = False
-        self._packets = []
-
-    def __iter__(self) -> Iterator[av.Packet]:
-        """Yield each packet, which is freed then; ends with the error that ended the reading."""
-        packets = self._packets[::-1]
-        self._packets = []
-        while packets:
-            yield packets.pop()
-        if self._error is not None:
-            raise self._error
-
-
-def _survey(container: av.container.InputContainer, kept: _Kept, useless: Sequence[int]) -> Survey:
+def _survey(container: av.container.InputContainer, kept: KeptPackets, useless: Sequence[int]) -> Survey:
     chosen: list[av.VideoStream | av.AudioStream] = []
     with contextlib.suppress(ClipError):
         chosen.append(video_stream(container)[0])
@@ -195,10 +151,25 @@ def _survey(container: av.container.InputContainer, kept: _Kept, useless: Sequen
         chosen.append(audio_stream(container, useless)[0])
     sorted_times = "avi" in container.format.name.split(",")
     packets = _packets(container, chosen, kept)
-    steps = [_step(stream, found) for stream, found in zip(chosen, packets, strict=True)]
+    roundings = [
+        None if sorted_times else _rounding(stream, found)  # AVI counts frames or bytes
+        for stream, found in zip(chosen, packets, strict=True)
+    ]
+    steps = [
+        rounding.step if rounding else _step(stream, found)
+        for stream, found, rounding in zip(chosen, packets, roundings, strict=True)
+    ]
     joins = tuple(find_joins(packets, steps))
+    starts = [
+        rounding.start
+        if rounding
+        else min((p.stamp for p in found[:LOOK] if p.stamp is not None), default=None)
+        for found, rounding in zip(packets, roundings, strict=True)
+    ]
     zero = _zero(container, packets, steps)
-    priming = _priming(container, chosen, packets, zero)
+    if any(roundings):
+        zero = min(start for start in starts if start is not None)
+    priming = _priming(container, chosen, starts, zero, max((r.unit for r in roundings if r), default=0.0))
     late = _late(packets, zero, joins)
     times: dict[str, StreamTimes] = {}
     for position, (stream, found, step) in enumerate(zip(chosen, packets, steps, strict=True)):
@@ -225,12 +196,13 @@ def _survey(container: av.container.InputContainer, kept: _Kept, useless: Sequen
             "has ended by then; both were placed at the beginning"
             if late[position]
             else "",
+            roundings[position],
         )
     return Survey(times.get("video"), times.get("audio"))
 
 
 def _packets(
-    container: av.container.InputContainer, streams: Sequence[av.stream.Stream], kept: _Kept
+    container: av.container.InputContainer, streams: Sequence[av.stream.Stream], kept: KeptPackets
 ) -> list[list[Packet]]:
     """The packets of some streams; those that are only decoded for others (edit lists) are left out."""
     found: dict[int, list[Packet]] = {stream.index: [] for stream in streams}
@@ -261,6 +233,25 @@ def _step(stream: av.stream.Stream, packets: list[Packet]) -> float:
         return usual if usual > 0 and not fields and not 0.75 < usual / step < 1.5 else step
     rate = stream.codec_context.sample_rate if isinstance(stream, av.AudioStream) else 0
     return usual or 1024 / max(1000, rate)
+
+
+def _rounding(stream: av.stream.Stream, packets: list[Packet]) -> Rounding | None:
+    """How the timestamps of a stream with frames of one length were rounded; None if they were not."""
+    stamps: list[float] = []
+    for packet in packets[:LOOKED_AT]:
+        if packet.stamp is not None:
+            if stamps and packet.stamp < max(stamps[-LOOK:]) - 1.0:  # they start again
+                break
+            stamps.append(packet.stamp)
+    steps: list[float] = []
+    if isinstance(stream, av.VideoStream):
+        rate = float(stream.average_rate or 0)
+        steps = [1 / rate] if rate > 0 else []
+    elif isinstance(stream, av.AudioStream):
+        samples, rate = stream.codec_context.frame_size, stream.codec_context.sample_rate
+        # The decoder of HE-AAC gives twice as many samples as the header says.
+        steps = [samples / rate, 2 * samples / rate] if samples > 0 and rate > 0 else []
+    return find_rounding(sorted(stamps), float(stream.time_base or 0), steps)
 
 
 def _zero(
@@ -298,17 +289,24 @@ def _late(packets: Sequence[list[Packet]], zero: float, joins: Sequence[Join]) -
 def _priming(
     container: av.container.InputContainer,
     streams: Sequence[av.stream.Stream],
-    packets: Sequence[list[Packet]],
+    starts: Sequence[float | None],
     zero: float,
+    unit: float,
 ) -> float:
-    """How much of the audio before the video is silence that the encoder added, s."""
-    starts = {
-        stream.type: min((p.stamp for p in found[:LOOK] if p.stamp is not None), default=None)
-        for stream, found in zip(streams, packets, strict=True)
-    }
-    seen, heard = starts.get("video"), starts.get("audio")
+    """How much of the audio before the video is silence that the encoder added, s.
+
+    Args:
+        container: of the streams.
+        streams: the video stream and the audio stream to use.
+        starts: when each of them begins, s.
+        zero: time 0, s.
+        unit: to what the timestamps were rounded, s; 0 if they were not.
+    """
+    found = {stream.type: start for stream, start in zip(streams, starts, strict=True)}
+    seen, heard = found.get("video"), found.get("audio")
     if container.format.name not in PRIMED or seen is None or heard is None:
         return 0.0
     audio = next(s.codec_context for s in streams if isinstance(s, av.AudioStream))
-    most = PRIMING.get(audio.name, 0) / max(1000, audio.sample_rate) + ROUNDING_S
-    return seen - zero if abs(heard - zero) < ROUNDING_S < seen - zero <= most else 0.0
+    rounding = ROUNDING_S + 0.1 * unit
+    most = PRIMING.get(audio.name, 0) / max(1000, audio.sample_rate) + rounding
+    return seen - zero if abs(heard - zero) < rounding < seen - zero <= most else 0.0

@@ -7,10 +7,14 @@ the cheapest of these explanations:
 - outliers: a few items do not fit between their neighbours, which fit each other. They are not used.
 - a restart: the timestamps go back and rise from there.
 - another order: the timestamps are those of their neighbours, in decoding order.
+
+`find_rounding` recognises timestamps that a container or a recorder rounded to 10 or 100 ms.
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,6 +29,13 @@ INSIDE = 0.3  # more, of an outlier that lies between its neighbours
 RESTART = 2.2
 KNOWN = 0.5  # of a restart that is a join of all streams
 
+# Timestamps that were rounded.
+LEAST_UNIT_S = 0.005  # rounding to less needs no treatment
+RUN_ITEMS = 16  # fewest items that must fit one line
+LOOKED_AT = 256  # items at the start of a stream
+SHARE = 0.02  # of all distances that one must have to count
+UNLIKE = 0.4  # of the unit by which the timestamps must differ from the line; exact ones do not
+
 
 class Joins(Protocol):
     """Knows the breaks that all streams of a file share; `deiii.pipeline.media.joins.JoinFinder` is one."""
@@ -36,6 +47,105 @@ class Joins(Protocol):
     def use(self, end: float, start: float) -> float | None:
         """The whole shift of what follows a join, s; None if there is none."""
         ...
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """How the timestamps of a stream were rounded.
+
+    Attributes:
+        unit: they are multiples of this, s.
+        start: when the first item begins, as all of them say together, on the timestamps, s.
+        step: duration of an item, s.
+    """
+
+    unit: float
+    start: float
+    step: float
+
+
+def find_rounding(stamps: Sequence[float], tick: float, steps: Sequence[float]) -> Rounding | None:
+    """How the timestamps of equally long items were rounded; None if they are not, or by less than 5 ms.
+
+    Timestamps that are multiples of a unit, lie within half of it around a line and do not lie on that line
+    were rounded. Those of items whose duration is a multiple of the unit are exact.
+
+    Args:
+        stamps: timestamps in the order of presentation, s.
+        tick: the stream's time base, s.
+        steps: durations that an item may have, s, the likeliest first; they should be exact to 1 in 1000. The
+            mean distance of the timestamps is tried last.
+
+    >>> stamps = [round(0.7 * i) * 1.0 for i in range(40)]
+    >>> find_rounding(stamps, 0.001, [0.7]).unit
+    1.0
+    >>> find_rounding([0.04 * i for i in range(40)], 0.001, [0.04]) is None
+    True
+    """
+    stamps = stamps[:LOOKED_AT]
+    unit = _unit(stamps, tick)
+    if unit < LEAST_UNIT_S:
+        return None
+    for step in (*steps, _slope(stamps)):
+        for first in range(4):  # the first timestamps may be wrong
+            begins = [step * i for i in range(len(stamps))]
+            start = fit_line(stamps[first:], begins[first:], unit)
+            if start is not None:
+                return Rounding(unit, start, step)
+    return None
+
+
+def _unit(stamps: Sequence[float], tick: float) -> float:
+    """The largest number of s of which nearly all distances between timestamps are multiples.
+
+    It is 0 where all distances are alike: such timestamps are not rounded.
+    """
+    if not tick > 0 or len(stamps) < RUN_ITEMS:
+        return 0.0
+    counts = Counter(round((b - a) / tick) for a, b in pairwise(stamps))
+    least = max(2.0, SHARE * len(stamps))
+    usual = [distance for distance, count in counts.items() if count >= least]
+    return math.gcd(*usual) * tick if len(usual) > 1 else 0.0
+
+
+def _slope(stamps: Sequence[float]) -> float:
+    """The mean distance of timestamps, by least squares, s."""
+    middle = (len(stamps) - 1) / 2
+    squares = sum((i - middle) ** 2 for i in range(len(stamps)))
+    return sum((i - middle) * stamp for i, stamp in enumerate(stamps)) / squares
+
+
+def fit_line(stamps: Sequence[float], begins: Sequence[float], unit: float) -> float | None:
+    """What to add to the times at which items begin, so that their first timestamps are rounded from them, s.
+
+    Args:
+        stamps: timestamps of the items, s.
+        begins: when each item begins, from any zero, s.
+        unit: to what the timestamps were rounded, s.
+
+    Returns:
+        the middle of what is possible; None if fewer than 16 timestamps fit, or if they are exact.
+
+    >>> begins = [0.7 * i for i in range(40)]
+    >>> round(fit_line([round(0.25 + begin) for begin in begins], begins, 1.0), 2)
+    0.25
+    """
+    half = 0.5 * unit + 0.02 * unit + 0.001
+    low, high = float("-inf"), float("inf")
+    starts: list[float] = []
+    left_out = in_a_row = 0
+    for stamp, begin in zip(stamps, begins, strict=True):
+        start = stamp - begin
+        if start + half < low or start - half > high:
+            left_out, in_a_row = left_out + 1, in_a_row + 1
+            if in_a_row > 4:  # a gap, or another line
+                break
+            continue
+        in_a_row = 0
+        low, high = max(low, start - half), min(high, start + half)
+        starts.append(start)
+    fits = len(starts) >= RUN_ITEMS and len(starts) >= 4 * (left_out - in_a_row)
+    return (low + high) / 2 if fits and max(starts) - min(starts) > UNLIKE * unit else None
 
 
 @dataclass(frozen=True)
