@@ -47,9 +47,9 @@ from deiii.data.tools.atomic_files import atomic_path, write_json, write_text
 from deiii.data.tools.machine import machine
 from deiii.data.tools.progress import progress_bar
 from deiii.model.evaluation.crossval import FoldSeed, crossval
-from deiii.model.evaluation.evaluate import prediction_table
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png
 from deiii.model.evaluation.predictions import read_predictions, write_predictions
+from deiii.model.evaluation.results import prediction_table
 from deiii.model.intervals import Estimate, estimate, holm
 from deiii.model.metrics import matrix_figures
 from deiii.model.network.task import Task

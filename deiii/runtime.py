@@ -10,7 +10,7 @@ cascades or YuNet and flow by DIS or TV-L1 work without PyTorch, flow by RAFT do
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from deiii.model.prediction.loading import load as _load
@@ -20,6 +20,8 @@ from deiii.model.prediction.result import Prediction
 __all__ = ["Prediction", "Predictor", "load"]
 
 
-def load(path: str | Path, overrides: Iterable[str] = (), change_preprocessing: bool = False) -> Predictor:
+def load(
+    path: str | Path | Sequence[str | Path], overrides: Iterable[str] = (), change_preprocessing: bool = False
+) -> Predictor:
     """Load an exported folder, or ``hub:user/name``; see `deiii.model.prediction.loading.load`."""
     return _load(path, "cpu", overrides, change_preprocessing, backend="onnx")

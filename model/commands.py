@@ -57,24 +57,30 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         commands,
         "evaluate",
         single_process(_evaluate),
-        help="score a run on its test speakers",
+        help="score a run, or several as one ensemble, on test speakers",
         description="Score the best checkpoint of a run on its test speakers; write metrics.json, "
         "predictions.csv, figures and report.html into the run folder. The settings are those "
-        "stored with the run. A run is scored once, when its training has come to its end.",
+        "stored with the run. A run is scored once, when its training has come to its end. Several runs "
+        "of one split are scored as one ensemble, the mean of their probabilities.",
         examples=[
             "evaluate runs/latest",
+            "evaluate runs/cv/fold0-seed0 runs/cv/fold0-seed1 --out runs/both",
+            "evaluate runs/cv/fold0 (all its seeds; writes runs/cv/fold0-ensemble)",
             "evaluate runs/latest cache=/data/cache train.device=cpu",
             "evaluate runs/ravdess --on crema_d corpus.root=/data/CREMA-D",
         ],
         when_stopped="this evaluation was not recorded: run the same command again",
     )
-    sub.add_argument("run", metavar="RUN", help="run folder, e.g. runs/latest")
+    sub.add_argument(
+        "run", metavar="RUN", help="run folder, e.g. runs/latest, or a folder that holds several runs"
+    )
     sub.add_argument(
         "settings",
         nargs="*",
         default=[],
-        metavar="KEY=VALUE",
-        help="cache=FOLDER, if the caches were moved since training; train.device=DEVICE; with --on also "
+        metavar="RUN|KEY=VALUE",
+        help="more runs, to score all as one ensemble; cache=FOLDER, if the caches were moved since "
+        "training; train.device=DEVICE; with --on also "
         "corpus.KEY=VALUE",
     )
     sub.add_argument(
@@ -82,6 +88,12 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         metavar="CONFIG",
         help="score the run on another corpus, which the config names and which was preprocessed with the "
         "run's stage settings; results lie in RUN/on-CORPUS",
+    )
+    sub.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="where to write the results of an ensemble (default: RUN-ensemble for one name, "
+        "runs/ensemble for several)",
     )
     twice = sub.add_mutually_exclusive_group()
     twice.add_argument(
@@ -166,17 +178,31 @@ def _crossval(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from deiii.model.evaluation.evaluate import evaluate, summary
+    from deiii.model.evaluation.evaluate import evaluate
+    from deiii.model.evaluation.results import summary
+    from deiii.model.members import find_members, names_network
 
-    if args.on and args.keep:
-        raise ConfigError("--keep is not for --on; RUN/on-CORPUS/metrics.json holds the result of before")
+    runs = [args.run, *(word for word in args.settings if names_network(word))]
+    args.settings = [word for word in args.settings if word not in runs[1:]]
+    several = len(find_members(runs)) > 1
+    if args.on and (args.keep or several):
+        raise ConfigError(
+            "--on takes one run" if several else
+            "--keep is not for --on; RUN/on-CORPUS/metrics.json holds the result of before"
+        )  # fmt: skip
+    if args.out and not several:
+        raise ConfigError(f"--out is for an ensemble; the results of one run lie in its folder {args.run}")
     if args.on:
         return _evaluate_on(args)
     given = take_overrides(args.settings, ["cache", "train.device"], "evaluate")
-    metrics, report = evaluate(
-        args.run, cache=given.get("cache"), device=given.get("train.device"),
-        again=args.again, keep=args.keep, unfinished=args.unfinished,
-    )  # fmt: skip
+    cache, device = given.get("cache"), given.get("train.device")
+    how = (cache, device, args.again, args.keep, args.unfinished)
+    if several:
+        from deiii.model.evaluation.ensemble import evaluate_ensemble, folder_of
+
+        metrics, report = evaluate_ensemble(runs, args.out or folder_of(runs), *how)
+    else:
+        metrics, report = evaluate(args.run, *how)
     print(summary(metrics))
     print(f"report: {report}")
     return 0

@@ -30,7 +30,11 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
         description="Preprocess media files in memory and predict their emotion with a trained network: "
         "probabilities, attributes, the contribution of each input and the quality of the face "
         "track. Prints a table; writes <name>.json for each file and predictions.csv.",
-        examples=["predict runs/latest clip.mp4", "predict runs/latest folder/ --overlay overlays/"],
+        examples=[
+            "predict runs/latest clip.mp4",
+            "predict runs/latest folder/ --overlay overlays/",
+            "predict runs/a runs/b clip.mp4 (the mean of two networks)",
+        ],
         when_stopped="JSON files of finished media are kept; the same command predicts for all media again",
     )
     sub.add_argument(
@@ -41,7 +45,8 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
         nargs="*",
         default=[],
         metavar="MEDIA|KEY=VALUE",
-        help="media files, or folders that hold some; settings of this machine, e.g. train.device=cpu or "
+        help="more runs, to predict with the mean of all; media files, or folders that hold some; "
+        "settings of this machine, e.g. train.device=cpu or "
         "faces.weights=/w/face_detection_yunet_2023mar.onnx",
     )
     sub.add_argument("--out", default="predict", help="folder to write (default: %(default)s)")
@@ -97,10 +102,16 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
         description="Write the weights of a run, its preprocessing, labels, a model card and a torch.export "
         "program into one folder that can be used without the caches. With --onnx the folder can "
         "also be used without PyTorch.",
-        examples=["export runs/latest exported", "export runs/latest exported --onnx"],
+        examples=[
+            "export runs/latest exported",
+            "export runs/latest exported --onnx",
+            "export runs/a runs/b exported (an ensemble)",
+        ],
         when_stopped="the exported folder is not complete: run the same command again",
     )
-    sub.add_argument("run", metavar="RUN", help="run folder, e.g. runs/latest")
+    sub.add_argument(
+        "members", metavar="RUN", nargs="+", help="run folder, e.g. runs/latest; several are one ensemble"
+    )
     sub.add_argument("folder", metavar="FOLDER", help="folder to write")
     sub.add_argument("--no-program", action="store_true", help="leave out the torch.export program")
     sub.add_argument(
@@ -116,23 +127,26 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
 
 
 def _predict(args: argparse.Namespace) -> int:
+    from deiii.model.members import names_network
     from deiii.model.prediction.files import NO_OVERLAY, predict_files
     from deiii.model.prediction.hub import PREFIX
     from deiii.model.prediction.manifest import ExportError
 
-    if not args.run.startswith(PREFIX) and not Path(args.run).is_dir():
+    if not args.run.startswith(PREFIX) and not Path(args.run).is_dir() and not names_network(args.run):
         what = "a file" if Path(args.run).exists() else "not there"
         raise ExportError(
             f"{args.run} is {what}; the first word names a run folder or an exported folder, the others name "
             "media files: deiii predict RUN clip.mp4"
         )
-    media, settings = split_words(args.words)
+    words = [word for word in args.words if word.startswith(PREFIX) or names_network(word)]
+    runs = [args.run, *words]
+    media, settings = split_words([word for word in args.words if word not in words])
     device = "auto"
     for word in [word for word in settings if word.startswith("train.device=")]:
         settings.remove(word)
         device = word.partition("=")[2]
     found = predict_files(
-        args.run, media, args.out, args.overlay, args.window, args.hop, device, settings,
+        runs, media, args.out, args.overlay, args.window, args.hop, device, settings,
         progress=not args.quiet, same_speaker=args.same_speaker,
         change_preprocessing=args.change_preprocessing, backend=args.backend,
     )  # fmt: skip
@@ -155,8 +169,14 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
+    from deiii.model.members import find_members
+    from deiii.model.prediction.ensemble.folder import export_ensemble
     from deiii.model.prediction.export import export
 
-    folder = export(args.run, args.folder, not args.no_program, args.onnx, args.licence)
+    options = (args.folder, not args.no_program, args.onnx, args.licence)
+    if len(find_members(args.members)) > 1:
+        folder = export_ensemble(args.members, *options)
+    else:
+        folder = export(args.members[0], *options)
     print(f"exported to {folder}; how to use it: {folder / 'README.md'}")
     return 0

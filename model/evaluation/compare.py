@@ -23,9 +23,9 @@ from matplotlib.figure import Figure
 from deiii.data.tools.atomic_files import writable_folder, write_text
 from deiii.data.tools.counts import counted
 from deiii.data.tools.pictures import figure_text
-from deiii.model.evaluation.evaluate import unfinished_training
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
+from deiii.model.evaluation.results import unfinished_training
 from deiii.model.intervals import CCC_LIMITS, OVER_SPEAKERS, estimate, holm, speaker_interval
 from deiii.model.metrics import CLASS_FIGURES, ccc, figure_names, matrix_figures
 from deiii.model.training.origin import other_recordings

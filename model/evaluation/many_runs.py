@@ -24,7 +24,8 @@ from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.counts import counted
 from deiii.data.tools.machine import usable_cores
 from deiii.data.tools.processes.pool import start_tasks, worker_pool
-from deiii.model.evaluation.evaluate import evaluate, unfinished_training
+from deiii.model.evaluation.evaluate import evaluate
+from deiii.model.evaluation.results import unfinished_training
 from deiii.model.training.origin import check_origin, check_settings
 from deiii.model.training.run_folder import RunError, RunFolder
 from deiii.model.training.train import train

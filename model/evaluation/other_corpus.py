@@ -29,13 +29,9 @@ from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.atomic_files import file_sha256, write_json
 from deiii.data.tools.counts import counted
 from deiii.data.tools.devices import use_device
-from deiii.model.evaluation.evaluate import (
-    full_figures,
-    prediction_table,
-    require_finished,
-    unfinished_training,
-)
+from deiii.model.evaluation.evaluate import require_finished
 from deiii.model.evaluation.predictions import write_predictions
+from deiii.model.evaluation.results import full_figures, prediction_table, unfinished_training
 from deiii.model.intervals import OVER_SPEAKERS
 from deiii.model.metrics import class_intervals, class_report, figure_names
 from deiii.model.network.task import Task

@@ -18,7 +18,6 @@ from markupsafe import Markup
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.pages.rendering import number, render, span
 from deiii.data.tools.atomic_files import write_text
-from deiii.model.evaluation.ceiling import ceiling_lines
 from deiii.model.evaluation.figures import (
     confusion_figure,
     figure_curves,
@@ -26,7 +25,8 @@ from deiii.model.evaluation.figures import (
     loss_curves,
     save_png,
 )
-from deiii.model.evaluation.mistakes import Mistake
+from deiii.model.evaluation.sections.ceiling import ceiling_lines
+from deiii.model.evaluation.sections.mistakes import Mistake
 from deiii.model.intervals import kind_of_interval
 from deiii.model.metrics import figure_names
 from deiii.model.training.run_folder import RunFolder
@@ -43,15 +43,17 @@ def write_report(
     info: Values,
     features: FeatureSet,
     mistakes: Sequence[Mistake] = (),
+    settings: str | None = None,
 ) -> Path:
     """Write the figures and the page of an evaluated run.
 
     Args:
-        run: with ``config.yaml`` and ``metrics.csv``.
+        run: with ``config.yaml`` and ``metrics.csv``, except for an ensemble.
         metrics: what ``metrics.json`` holds.
         info: what ``run.json`` holds.
         features: the corpus with its preprocessing outcomes.
         mistakes: what `worst_mistakes` found.
+        settings: as YAML; those in ``config.yaml`` where not given.
 
     Returns:
         the page's path.
@@ -61,6 +63,8 @@ def write_report(
         "corpus": info["corpus"],
         "run": run.path.resolve().name,
         "epoch": metrics["epoch"],
+        "members": metrics.get("members", ()),
+        "member_rows": [(m["run"], m["seed"], m["epoch"]) for m in metrics.get("members", ())],
         "evaluations": metrics.get("evaluations", 1),
         "training": metrics.get("training", {"finished": True}),
         "classes": info["classes"],
@@ -78,7 +82,7 @@ def write_report(
         "per_speaker": _per_speaker(test),
         "mistakes": [_mistake(m) for m in mistakes],
         "ablation": _ablation(metrics),
-        "settings": run.config.read_text(encoding="utf-8"),
+        "settings": run.config.read_text(encoding="utf-8") if settings is None else settings,
         "provenance": _provenance(info),
         **_preprocessing(features),
     }
@@ -87,9 +91,11 @@ def write_report(
 
 
 def _save_figures(run: RunFolder, metrics: Values, classes: Sequence[str]) -> list[Markup]:
-    """Save the figures as PNG files; returns the training curves as SVG for the page."""
-    history, best = run.read_history(), metrics["epoch"]
-    curves = {"loss": loss_curves(history, best), "validation": figure_curves(history, best)}
+    """Save the figures as PNG files; returns the training curves of a run as SVG for the page."""
+    curves = {}
+    if "members" not in metrics:
+        history, best = run.read_history(), metrics["epoch"]
+        curves = {"loss": loss_curves(history, best), "validation": figure_curves(history, best)}
     for name, figure in curves.items():
         save_png(figure, run.figures / f"{name}.png")
     if classes:

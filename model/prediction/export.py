@@ -44,6 +44,7 @@ from deiii.model.prediction.manifest import (
     known_licence,
     portable_settings,
     read_manifest,
+    remove_members,
     unusable,
 )
 from deiii.model.prediction.onnx_file import check_packages, write_onnx
@@ -120,6 +121,7 @@ def export(
         check_packages()  # before the work
     trained = load_network(run)
     writable_folder(folder)
+    remove_members(folder)
     network, config, info = trained.network, trained.config, trained.info
     files = RunFolder(run)
     metrics = files.read_metrics() if files.metrics_json.is_file() else None

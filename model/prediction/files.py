@@ -30,7 +30,7 @@ BAR = 24  # characters
 
 
 def predict_files(
-    run: str,
+    run: str | Sequence[str],
     media: Sequence[str],
     out: str | Path = "predict",
     overlay: str | None = None,
@@ -46,7 +46,7 @@ def predict_files(
     """Predict for files one after the other; writes ``predictions.csv`` and ``<name>.json`` for each.
 
     Args:
-        run: a run folder, an exported folder or ``hub:user/name``.
+        run: a run folder, an exported folder or ``hub:user/name``; several are one ensemble.
         media: files and folders of files.
         out: folder for the results.
         overlay: where to write overlay videos of the files that have video: a path for a single file, a

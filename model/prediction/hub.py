@@ -8,10 +8,11 @@ address of another server is taken from ``HF_ENDPOINT``, the token from ``HF_TOK
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from deiii.model.prediction.manifest import CARD, FILES, MANIFEST, ONNX, WEIGHTS
+from deiii.model.prediction.manifest import CARD, FILES, MANIFEST, MEMBER, ONNX, WEIGHTS
 
 PREFIX = "hub:"
 NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
@@ -35,7 +36,9 @@ def download(name: str) -> Path:
     repository, _, revision = _checked(name).partition("@")
     hub = _library()
     try:
-        folder = hub.snapshot_download(repository, revision=revision or None, allow_patterns=list(DOWNLOADED))
+        folder = hub.snapshot_download(
+            repository, revision=revision or None, allow_patterns=_with_members(DOWNLOADED)
+        )
     except Exception as error:  # the library and its HTTP client raise many types
         raise HubError(f"{PREFIX}{name} cannot be downloaded: {_brief(error)}") from None
     if not (Path(folder) / MANIFEST).is_file():
@@ -63,12 +66,17 @@ def upload(folder: Path, name: str, private: bool = True) -> str:
         hub.upload_folder(
             repo_id=repository,
             folder_path=folder,
-            allow_patterns=list(FILES),
+            allow_patterns=_with_members(FILES),
             commit_message="Network exported by deiii",
         )
         return f"{hub.constants.ENDPOINT}/{repository}"
     except Exception as error:  # the library and its HTTP client raise many types
         raise HubError(f"{name} cannot be uploaded: {_brief(error)}") from None
+
+
+def _with_members(files: Iterable[str]) -> list[str]:
+    """The patterns of files of one network, and of those of each member of an ensemble."""
+    return [pattern for name in files for pattern in (name, f"{MEMBER}*/{name}")]
 
 
 def _checked(name: str) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from deiii.model.members import check_members, find_members
+from deiii.model.prediction.ensemble.average import AverageScorer
 from deiii.model.prediction.hub import PREFIX, download
 from deiii.model.prediction.manifest import ExportError, has_torch
 from deiii.model.prediction.predictor import Predictor
@@ -13,7 +17,7 @@ BACKENDS = ("auto", "torch", "onnx")
 
 
 def load(
-    path: str | Path,
+    path: str | Path | Sequence[str | Path],
     device: str = "auto",
     overrides: Iterable[str] = (),
     change_preprocessing: bool = False,
@@ -22,7 +26,8 @@ def load(
     """Load a trained network from a run folder, from a folder that `deiii export` wrote, or from the Hub.
 
     Args:
-        path: the folder, or ``hub:user/name`` or ``hub:user/name@revision`` of the Hugging Face Hub.
+        path: the folder, or ``hub:user/name`` or ``hub:user/name@revision`` of the Hugging Face Hub. Several,
+            or a folder that holds several networks, are one ensemble: the mean of their outputs.
         device: auto, cpu or cuda.
         overrides: ``key=value`` settings for this machine, such as ``faces.weights=/w/yunet.onnx``.
         change_preprocessing: allow ``overrides`` that change what a stage computes; predictions carry a note.
@@ -31,6 +36,7 @@ def load(
 
     Raises:
         RunError, CheckpointError, ExportError: the folder holds no usable run or export.
+        EnsembleError: the networks cannot be averaged (`deiii.model.members.check_members`).
         ConfigError: a setting is unknown, or belongs to the trained network.
         DeviceError: the device is not there.
         HubError: the Hub does not give the files.
@@ -40,8 +46,24 @@ def load(
     """
     if backend not in BACKENDS:
         raise ExportError(f"backend={backend!r}: it is one of {', '.join(BACKENDS)}")
-    name = str(path)
-    folder = download(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else Path(path)
+    names = [path] if isinstance(path, (str, Path)) else list(path)
+    if not names:
+        raise ExportError("name at least one run folder or exported folder")
+    members = find_members([_local(str(name)) for name in names])
+    options = (device, tuple(overrides), change_preprocessing, backend)
+    found = [_load_one(member, *options) for member in members]
+    return found[0] if len(found) == 1 else ensemble_of(found, members)
+
+
+def _local(name: str) -> Path:
+    """The folder of a name; of a repository on the Hub, where its files were downloaded."""
+    return download(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else Path(name)
+
+
+def _load_one(
+    folder: Path, device: str, overrides: Sequence[str], change_preprocessing: bool, backend: str
+) -> Predictor:
+    """Load one network."""
     if backend == "onnx" or (backend == "auto" and not has_torch()):
         from deiii.model.prediction.with_onnx import load_folder as load_onnx
 
@@ -51,6 +73,27 @@ def load(
     from deiii.model.prediction.with_torch import load_folder
 
     return load_folder(folder, device, overrides, change_preprocessing)
+
+
+def ensemble_of(members: Sequence[Predictor], names: Sequence[str | Path]) -> Predictor:
+    """Return the predictor that averages the outputs of others.
+
+    Args:
+        members: two or more, loaded with the same settings of this machine.
+        names: of their folders.
+
+    Raises:
+        EnsembleError: they cannot be averaged.
+    """
+    check_members(names, [m.config for m in members], [m.info for m in members])
+    first = members[0]
+    notes = dict.fromkeys(note for member in members for note in member.notes)
+    lengths = (float(np.median([m.median_s for m in members])), max(m.longest_s for m in members))
+    scorer = AverageScorer(tuple(member.scorer for member in members))
+    return Predictor(
+        scorer, first.config, first.task, lengths, tuple(notes), names[0],
+        info=first.info, members=tuple(map(Path, names)),
+    )  # fmt: skip
 
 
 def from_pretrained(name: str | Path, **options) -> Predictor:

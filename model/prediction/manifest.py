@@ -26,6 +26,8 @@ ONNX = "model.onnx"
 CARD = "README.md"
 FILES = (MANIFEST, WEIGHTS, PROGRAM, ONNX, CARD)
 FORMAT = 1
+SEVERAL = 2  # the format of the manifest of an ensemble; an earlier version refuses it
+MEMBER = "member"  # begins the name of a member's folder
 
 # By corpus: the licence of its recordings in words, and its name in the metadata of the Hugging Face Hub.
 LICENCES = {
@@ -116,6 +118,7 @@ def copy_export(source: Path, folder: Path) -> Path:
         return folder
     check_target(folder)
     writable_folder(folder)
+    remove_members(folder)
     for name in (*(n for n in FILES if n != MANIFEST), MANIFEST):  # last, because it marks a complete export
         if (source / name).is_file():
             with atomic_path(folder / name) as temporary:
@@ -123,6 +126,16 @@ def copy_export(source: Path, folder: Path) -> Path:
         else:
             (folder / name).unlink(missing_ok=True)
     return folder
+
+
+def remove_members(folder: Path) -> None:
+    """Remove the members of an ensemble that was exported into a folder before."""
+    for member in folder.glob(f"{MEMBER}[0-9]*"):
+        if (member / MANIFEST).is_file():
+            for name in FILES:
+                (member / name).unlink(missing_ok=True)
+            if not any(member.iterdir()):
+                member.rmdir()
 
 
 def portable_settings(config: Config) -> dict[str, Any]:

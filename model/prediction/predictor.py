@@ -59,6 +59,8 @@ class Predictor:
         seconds: the median and the longest training clip, in s.
         notes: on how preprocessing differs from training, for every prediction.
         source: the folder of the run or of the export.
+        info: what its ``run.json`` or ``deiii.json`` holds.
+        members: of an ensemble, the folders of all its networks.
     """
 
     def __init__(
@@ -69,6 +71,8 @@ class Predictor:
         seconds: tuple[float, float],
         notes: tuple[str, ...] = (),
         source: str | Path = "",
+        info: Mapping[str, Any] | None = None,
+        members: tuple[Path, ...] = (),
     ):
         self.scorer = scorer
         self.config = config
@@ -77,6 +81,8 @@ class Predictor:
         self.stages = network_stages(config.model)
         self.notes = notes
         self.source = Path(source)
+        self.info = info or {}
+        self.members = members
 
     @classmethod
     def of(
@@ -101,11 +107,11 @@ class Predictor:
         audio_s = config.loader.audio_steps * LOGMEL.row_seconds(config)
         seconds = info.get("seconds") or {"median": audio_s, "longest": 2 * audio_s}
         lengths = (seconds["median"], seconds["longest"])
-        return cls(scorer, config, Task.from_info(info), lengths, notes, source)
+        return cls(scorer, config, Task.from_info(info), lengths, notes, source, info)
 
     @property
     def network(self) -> Any:
-        """The network as a PyTorch module; AttributeError where onnxruntime runs it."""
+        """The network as a PyTorch module; AttributeError for onnxruntime and for an ensemble."""
         return self.scorer.network  # type: ignore[attr-defined]
 
     @property
@@ -276,6 +282,10 @@ class Predictor:
         Raises:
             ExportError: the folder holds other files.
         """
+        if self.members:
+            from deiii.model.prediction.ensemble.folder import export_ensemble
+
+            return export_ensemble(self.members, folder, **options)
         if (self.source / MANIFEST).is_file():
             return copy_export(self.source, Path(folder))
         from deiii.model.prediction.export import export  # needs PyTorch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -83,6 +83,52 @@ class Predictions:
             for i, name in enumerate(names):
                 found[f"ccc_{name}"] = ccc(self.target[rows, i], self.attributes[head][rows, i])
         return found
+
+
+def average(found: Sequence[Predictions]) -> Predictions:
+    """Return the mean of the predictions of several networks for the same clips: their ensemble.
+
+    Args:
+        found: of each network; one is returned as it is.
+
+    Returns:
+        mean probabilities and attributes of the heads that all networks have. A head is present where it is
+        in all of them. ``loss`` is the mean of the networks' losses, not the loss of the mean.
+
+    Raises:
+        ValueError: the predictions are for different clips.
+    """
+    first, *others = found
+    if not others:
+        return first
+    aligned = [first]
+    for one in others:
+        place = {row: at for at, row in enumerate(one.index.tolist())}
+        if len(one.index) != len(first.index) or any(row not in place for row in first.index.tolist()):
+            raise ValueError("the networks of an ensemble predicted for different clips")
+        aligned.append(one.select(np.array([place[row] for row in first.index.tolist()], np.int64)))
+
+    def mean(kind: str) -> dict[str, np.ndarray]:
+        own = [getattr(one, kind) for one in aligned]
+        return {
+            head: np.stack([one[head] for one in own]).mean(axis=0, dtype=np.float64).astype(np.float32)
+            for head in own[0]
+            if all(head in one for one in own)
+        }
+
+    present = {
+        head: np.logical_and.reduce([one.present[head] for one in aligned])
+        for head in first.present
+        if all(head in one.present for one in aligned)
+    }
+    loss = float(np.mean([one.loss for one in found]))
+    return replace(
+        first,
+        probabilities=mean("probabilities"),
+        attributes=mean("attributes"),
+        present=present,
+        loss=loss,
+    )
 
 
 def in_full_precision(config: TrainConfig) -> TrainConfig:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deiii.__main__ import main
-from deiii.model.evaluation.evaluate import count_clips, summary
+from deiii.model.evaluation.results import count_clips, summary
 from deiii.model.network.task import Task
 from deiii.model.training.run_folder import RunFolder
 from tests.model.evaluation.test_report import predictions

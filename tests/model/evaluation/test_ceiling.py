@@ -7,7 +7,7 @@ import pytest
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import Clip
 from deiii.data.corpora.scan import scan
-from deiii.model.evaluation.ceiling import ceiling_lines, human_ceilings
+from deiii.model.evaluation.sections.ceiling import ceiling_lines, human_ceilings
 
 CLASSES = ("happy", "sad")
 

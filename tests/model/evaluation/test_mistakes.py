@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from deiii.data.pages.strips import strip
-from deiii.model.evaluation.mistakes import worst_mistakes
+from deiii.model.evaluation.sections.mistakes import worst_mistakes
 from tests.model.evaluation.test_report import TASK, features, predictions
 
 

@@ -12,9 +12,9 @@ import pytest
 from deiii.data.cache.outcomes import Outcome, Status
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Clip, Corpus
-from deiii.model.evaluation.evaluate import brief_figures, full_figures, prediction_table, summary
 from deiii.model.evaluation.predictions import write_predictions
 from deiii.model.evaluation.report import write_report
+from deiii.model.evaluation.results import brief_figures, full_figures, prediction_table, summary
 from deiii.model.network.task import Task
 from deiii.model.training.run_folder import RunFolder, provenance
 from deiii.model.training.scoring import Predictions

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from deiii.data.cache.flow_codec import encode_flow
-from deiii.model.evaluation.evaluate import full_figures
-from deiii.model.evaluation.mistakes import worst_mistakes
 from deiii.model.evaluation.report import write_report
+from deiii.model.evaluation.results import full_figures
+from deiii.model.evaluation.sections.mistakes import worst_mistakes
 from tests.model.evaluation.test_report import SPEAKERS, TASK, features, predictions, write
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -1,0 +1,151 @@
+"""The figures of predictions with intervals, as ``metrics.json`` holds them, and their summary as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.tools.counts import counted
+from deiii.model.evaluation.predictions import PredictionTable
+from deiii.model.evaluation.sections.ceiling import ceiling_lines
+from deiii.model.intervals import CCC_LIMITS, FEWEST, kind_of_interval, speaker_interval
+from deiii.model.metrics import ccc, class_intervals, class_report, figure_names
+from deiii.model.network.task import Task
+from deiii.model.training.scoring import Predictions
+
+
+def count_clips(in_split: int, found: Predictions, task: Task) -> dict[str, int]:
+    """Return how many clips a part of the split has, how many are scored and how many have no label.
+
+    A clip whose raters tie has no single label: a prediction is made, but no figure can use it.
+    """
+    known = (found.label >= 0) & bool(task.classes)
+    if task.attributes:
+        known = known | ~np.isnan(found.target).all(axis=1)
+    scored = int(known.sum())
+    return {"in_split": in_split, "scored": scored, "unlabelled": len(found.index) - scored}
+
+
+def full_figures(found: Predictions, speakers: np.ndarray, task: Task) -> dict[str, Any]:
+    """Return the fused head's figures with intervals, also for each class and each speaker.
+
+    Args:
+        found: predictions for N clips.
+        speakers: the speaker of every row of the feature set.
+        task: the classes and attributes.
+    """
+    result: dict[str, Any] = {"loss": found.loss}
+    owner = speakers[found.index]
+    if task.classes:
+        rows = found.label >= 0
+        truth, predicted = found.label[rows], found.probabilities["fused"][rows].argmax(axis=1)
+        result |= class_report(truth, predicted, task.classes)
+        result |= class_intervals(truth, predicted, owner[rows], len(task.classes))
+    for i, name in enumerate(task.attributes):
+        result |= attribute_figures(name, found.target[:, i], found.attributes["fused"][:, i], owner)
+    result["per_speaker"] = {
+        str(s): {
+            "clips": int((owner == s).sum()),
+            **found.select(owner == s).figures("fused", task.attributes),
+        }
+        for s in np.unique(owner)
+    }
+    return result
+
+
+def attribute_figures(
+    name: str, truth: np.ndarray, predicted: np.ndarray, speakers: Sequence[str] | np.ndarray
+) -> dict[str, Any]:
+    """Return one attribute's CCC and its interval; truth (NaN where unknown) and prediction: float [N]."""
+
+    def figure(rows: np.ndarray) -> float | None:
+        return ccc(truth[rows], predicted[rows])
+
+    interval = speaker_interval(speakers, figure, CCC_LIMITS, clips=int((~np.isnan(truth)).sum()))
+    return {f"ccc_{name}": ccc(truth, predicted), f"ccc_{name}_ci": interval}
+
+
+def brief_figures(
+    found: Predictions, speakers: np.ndarray, task: Task, head: str = "fused"
+) -> dict[str, Any]:
+    """Return one head's figures with intervals over the clips that have what the head reads."""
+    result: dict[str, Any] = {
+        "clips": int(found.present[head].sum()),
+        **found.figures(head, task.attributes),
+    }
+    if "uar" in result:
+        rows = (found.label >= 0) & found.present[head]
+        truth, predicted = found.label[rows], found.probabilities[head][rows].argmax(axis=1)
+        result |= class_intervals(truth, predicted, speakers[found.index][rows], len(task.classes))
+    return result
+
+
+def prediction_table(found: Predictions, features: FeatureSet, task: Task) -> PredictionTable:
+    """Return the fused head's predictions in the form of ``predictions.csv``."""
+    clips = [features.clips[row] for row in found.index]
+    nothing = np.zeros((len(clips), 0))
+    probabilities = found.probabilities["fused"] if task.classes else nothing
+    return PredictionTable(
+        clips=tuple(clip.id for clip in clips),
+        speakers=tuple(clip.speaker for clip in clips),
+        classes=task.classes,
+        truth=tuple(clip.label or "" for clip in clips) if task.classes else (),
+        predicted=tuple(task.classes[row.argmax()] for row in probabilities) if task.classes else (),
+        probabilities=probabilities,
+        attributes=task.attributes,
+        attribute_truth=found.target if task.attributes else nothing,
+        attribute_predicted=found.attributes["fused"] if task.attributes else nothing,
+    )
+
+
+def summary(metrics: dict[str, Any]) -> str:
+    """Return the test figures as a few lines for the terminal."""
+    test = metrics["test"]
+    lines = []
+    if members := metrics.get("members"):
+        lines.append(f"ensemble of {', '.join(str(member['run']) for member in members)}")
+    for key, label in figure_names(test).items():
+        if test.get(key) is not None:
+            interval = test.get(f"{key}_ci")
+            line = f"test {label:12s} {test[key]:.3f}"
+            lines.append(line + (f"  [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""))
+    counts = metrics["clips"]["test"]
+    clips = f"{counts['scored']} of {counted(counts['in_split'], 'test clip')}"
+    if counts.get("unlabelled"):
+        lacking = counted(counts["unlabelled"], "has", "have")
+        scored = "is" if counts["unlabelled"] == 1 else "are"
+        clips += f" ({lacking} no label, such as a tie, and {scored} not scored)"
+    lines.append(f"{clips}, {counted(len(test['per_speaker']), 'speaker')}; {_about_interval(metrics)}")
+    lines += ceiling_lines(metrics.get("ceilings", {}))
+    if metrics.get("evaluations", 1) > 1:
+        lines.append(f"the test speakers were scored {metrics['evaluations']} times")
+    if words := unfinished_training(metrics):
+        lines.append(words)
+    return "\n".join(lines)
+
+
+def unfinished_training(metrics: Mapping[str, Any]) -> str:
+    """Return a sentence on a run that was scored before the end of its training; empty for others.
+
+    >>> unfinished_training({"training": {"finished": False, "epochs": 3, "planned": 25}})
+    'the run was scored before the end of its training, after 3 of 25 epochs'
+    """
+    state = metrics.get("training")  # older files do not record it
+    if not state or state["finished"]:
+        return ""
+    done = f"{state['epochs']} of {state['planned']} epochs"
+    return f"the run was scored before the end of its training, after {done}"
+
+
+def _about_interval(metrics: dict[str, Any]) -> str:
+    if len(metrics["test"]["per_speaker"]) < FEWEST:
+        return f"no intervals: they need {counted(FEWEST, 'speaker')}"
+    return f"95 % {kind_of_interval(metrics)}"
+
+
+def modality_heads(found: Predictions) -> list[str]:
+    """Return the heads beside the fused one."""
+    return [head for head in ("video", "audio") if head in found.present]

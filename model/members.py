@@ -1,0 +1,137 @@
+"""Which networks are the members of an ensemble, and whether they can be averaged.
+
+An ensemble is named by its members, or by one folder: one that holds runs, one that `deiii evaluate RUN RUN`
+or `deiii export RUN RUN` wrote, or the common beginning of the seeds of a cross-validation's fold
+(``runs/cv/fold0`` for ``runs/cv/fold0-seed0``, ``runs/cv/fold0-seed1``, ...). Nothing here needs PyTorch.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deiii.data.cache.stages import network_stages
+from deiii.data.config.schema import Config
+from deiii.model.network.streams import enabled_streams
+
+RUN = "run.json"  # in a run folder
+EXPORT = "deiii.json"  # in an exported folder
+MEMBERS = "members"  # in either file, of an ensemble: its members' folders, relative to its own
+
+
+class EnsembleError(ValueError):
+    """Networks that are named together cannot be averaged; the message says why and what to do."""
+
+
+def is_network(folder: str | Path) -> bool:
+    """Return whether a folder holds a run, an export, or an ensemble."""
+    return any((Path(folder) / name).is_file() for name in (RUN, EXPORT))
+
+
+def names_network(word: str | Path) -> bool:
+    """Return whether a word of a command names a network or an ensemble, and not a folder of media files."""
+    return any(is_network(folder) for folder in _members_of(Path(word)))
+
+
+def find_members(names: Sequence[str | Path]) -> list[Path]:
+    """Return the folders of the networks that some names stand for, each once, in the order of the names.
+
+    A name that stands for nothing is returned as it is; opening it tells what is wrong with it.
+
+    Raises:
+        EnsembleError: a network is named twice.
+    """
+    found: dict[str, Path] = {}
+    for name in names:
+        for folder in _members_of(Path(name)):
+            real = os.path.realpath(folder)
+            if real in found:
+                raise EnsembleError(
+                    f"{folder} is named twice, also as {found[real]}; name each member of an ensemble once"
+                )
+            found[real] = folder
+    return list(found.values())
+
+
+def own_members(folder: Path) -> list[Path]:
+    """Return the members that an ensemble's own folder lists; empty for a folder of another kind."""
+    for name in (RUN, EXPORT):
+        try:
+            listed = json.loads((folder / name).read_text(encoding="utf-8"))[MEMBERS]
+            return [Path(os.path.normpath(folder / member)) for member in listed]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # no such file, or one of another kind; whoever opens it says what is wrong with it
+    return []
+
+
+def check_members(names: Sequence[str | Path], configs: Sequence[Config], infos: Sequence[Mapping]) -> None:
+    """Refuse networks whose predictions cannot be averaged, or whose test speakers differ.
+
+    Args:
+        names: of the members, for messages.
+        configs: their settings.
+        infos: what their ``run.json`` or ``deiii.json`` hold.
+
+    Raises:
+        EnsembleError: classes, attributes, inputs, stages, normalisation, labels or splits differ.
+    """
+    first, *others = [_facts(config, info) for config, info in zip(configs, infos, strict=True)]
+    for name, facts in zip(names[1:], others, strict=True):
+        for what, value in facts.items():
+            if value != first[what] and None not in (value, first[what]):
+                raise EnsembleError(
+                    f"{name} cannot be averaged with {names[0]}: their {what} differ ({_brief(value)} and "
+                    f"{_brief(first[what])}). The members of an ensemble are runs of one corpus, one "
+                    "preprocessing and one split, such as the seeds of one fold: runs/cv/fold0-seed0 "
+                    "runs/cv/fold0-seed1"
+                )
+
+
+def _facts(config: Config, info: Mapping[str, Any]) -> dict[str, Any]:
+    """What the members of an ensemble have in common; ``None`` where an earlier version did not record it."""
+    keys = info.get("keys", {})
+    return {
+        "classes": list(info["classes"]),
+        "attributes": list(info["attributes"]),
+        "ranges of attributes": [list(limits) for limits in info["ranges"]],
+        "inputs": [*enabled_streams(config.model), *config.model.extra],
+        "stages": {name: keys[name] for name in network_stages(config.model) if name in keys},
+        "splits": info.get("split"),
+        "clips": info.get("clip_digest"),
+        "labels": info.get("label_digest"),
+        "settings loader.normalise": config.loader.normalise,
+    }
+
+
+def _members_of(name: Path) -> list[Path]:
+    """The networks that one name stands for."""
+    if listed := own_members(name):
+        return listed
+    if is_network(name):
+        return [name]
+    if name.is_dir():
+        inside = [folder for folder in sorted(name.iterdir(), key=_by_number) if is_network(folder)]
+        return [folder for folder in inside if not own_members(folder)] or [name]
+    if not name.exists():
+        seeds = sorted(map(Path, glob.glob(f"{glob.escape(str(name))}-seed*")), key=_by_number)
+        return [folder for folder in seeds if is_network(folder)] or [name]
+    return [name]
+
+
+def _by_number(folder: Path) -> tuple[int, str]:
+    """A key that sorts seed2 before seed10."""
+    return len(folder.name), folder.name
+
+
+def _brief(value: Any) -> str:
+    """A value in a message, not longer than a line."""
+    if isinstance(value, (list, tuple)):
+        value = ", ".join(map(str, value)) or "none"
+    elif isinstance(value, Mapping):
+        value = ", ".join(f"{name} {key}" for name, key in value.items())
+    text = str(value)
+    return text if len(text) <= 120 else text[:117] + "..."

@@ -1,0 +1,1 @@
+"""Several networks that predict as one: their outputs averaged, and the folder that holds them all."""

@@ -1,0 +1,46 @@
+"""Average the outputs of several networks; needs no PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from deiii.data.loader.stage_arrays import Levels
+from deiii.model.prediction.result import HeadOutputs, Scorer
+
+
+@dataclass(frozen=True)
+class AverageScorer:
+    """Scores intervals with several networks; see `deiii.model.prediction.result.Scorer`.
+
+    Attributes:
+        scorers: of the members.
+    """
+
+    scorers: tuple[Scorer, ...]
+
+    def __call__(
+        self,
+        arrays: Mapping[str, Mapping[str, np.ndarray]],
+        intervals: Sequence[tuple[float, float]],
+        hidden: Sequence[set[str]],
+        levels: Levels | None,
+    ) -> HeadOutputs:
+        """Return the mean outputs of the heads that all members have, for each interval."""
+        found = [scorer(arrays, intervals, hidden, levels) for scorer in self.scorers]
+        heads = [head for head in found[0].present if all(head in one.present for one in found)]
+
+        def mean(kind: str) -> dict[str, np.ndarray]:
+            columns = [getattr(one, kind) for one in found]
+            return {
+                head: np.stack([one[head] for one in columns])
+                .mean(axis=0, dtype=np.float64)
+                .astype(np.float32)
+                for head in heads
+                if all(head in one for one in columns)
+            }
+
+        present = {head: np.logical_and.reduce([one.present[head] for one in found]) for head in heads}
+        return HeadOutputs(len(intervals), mean("probabilities"), mean("attributes"), present)

@@ -1,0 +1,112 @@
+"""One exported folder that holds all members of an ensemble.
+
+``deiii.json`` lists them, ``README.md`` is the card of the ensemble, and each ``member<i>/`` is an exported
+folder that can be used alone. `deiii.load` and `deiii.runtime.load` read the whole.
+
+>>> export_ensemble(["runs/cv/fold0"], "exported")                 # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from deiii.data.config.load import load_stored
+from deiii.data.tools.atomic_files import writable_folder, write_json, write_text
+from deiii.model.members import MEMBERS, RUN, check_members, find_members, own_members
+from deiii.model.prediction.export import export, model_card
+from deiii.model.prediction.manifest import (
+    CARD,
+    FILES,
+    MANIFEST,
+    MEMBER,
+    SEVERAL,
+    ExportError,
+    check_target,
+    copy_export,
+    read_manifest,
+    remove_members,
+)
+from deiii.model.training.run_folder import RunFolder
+
+
+def export_ensemble(
+    names: Sequence[str | Path],
+    folder: str | Path,
+    program: bool = True,
+    onnx: bool = False,
+    licence: str | None = None,
+) -> Path:
+    """Write the networks of several runs or exports into one folder.
+
+    Args:
+        names: run folders or exported folders, or a name that stands for several (`deiii.model.members`).
+        folder, program, onnx, licence: as for `deiii.model.prediction.export.export`; members that are
+            exported folders are copied as they are.
+
+    Returns:
+        the folder.
+
+    Raises:
+        EnsembleError: the networks cannot be averaged.
+        RunError, CheckpointError, ExportError: as for `export`.
+    """
+    folder = Path(folder)
+    check_target(folder)
+    members = find_members(names)
+    if inside := [member for member in members if member.resolve().parent == folder.resolve()]:
+        if len(inside) == len(members) and find_members([folder]) == members:
+            return folder  # the export itself
+        raise ExportError(f"{inside[0]} would be replaced; name a folder that holds none of the members")
+    _check(members)
+    writable_folder(folder)
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)  # of an earlier export of one network
+    remove_members(folder)
+    for number, member in enumerate(members):
+        target = folder / f"{MEMBER}{number}"
+        if (member / MANIFEST).is_file():
+            copy_export(member, target)
+        else:
+            export(member, target, program, onnx, licence)
+    manifest = _manifest(folder, len(members))
+    write_text(folder / CARD, model_card(manifest, _metrics(names)))
+    write_json(folder / MANIFEST, manifest)  # last, because it marks a complete export
+    return folder
+
+
+def _check(members: Sequence[Path]) -> None:
+    """Refuse members that cannot be averaged, before anything is written."""
+    configs, infos = [], []
+    for member in members:
+        if (member / MANIFEST).is_file():
+            config, info = read_manifest(member)
+        else:
+            run = RunFolder(member)
+            info, config = run.read_info(), load_stored(run.config)
+        configs.append(config)
+        infos.append(info)
+    check_members(members, configs, infos)
+
+
+def _manifest(folder: Path, count: int) -> dict[str, Any]:
+    """What ``deiii.json`` of the ensemble holds: what its members share, and their names."""
+    names = [f"{MEMBER}{number}" for number in range(count)]
+    each = [json.loads((folder / name / MANIFEST).read_text(encoding="utf-8")) for name in names]
+    differences = ("program_difference", "onnx_difference")
+    worst = {name: max(own[name] for own in each) for name in differences if all(name in own for own in each)}
+    shared = {name: value for name, value in each[0].items() if name not in (*differences, "temperature")}
+    return {
+        **shared, **worst, "format": SEVERAL, MEMBERS: names,
+        "epoch": [own["epoch"] for own in each], "parameters": sum(own["parameters"] for own in each),
+    }  # fmt: skip
+
+
+def _metrics(names: Sequence[str | Path]) -> dict[str, Any] | None:
+    """The figures of an ensemble that was evaluated, where its own folder is what is exported."""
+    if len(names) != 1 or not own_members(Path(names[0])) or not (Path(names[0]) / RUN).is_file():
+        return None
+    run = RunFolder(names[0])
+    return run.read_metrics() if run.metrics_json.is_file() else None

@@ -1,0 +1,198 @@
+"""An ensemble is the mean of its members, the same through evaluate, predict, export and ONNX."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deiii import load, runtime
+from deiii.__main__ import main
+from deiii.model.evaluation.ensemble import evaluate_ensemble, folder_of
+from deiii.model.evaluation.evaluate import evaluate
+from deiii.model.members import EnsembleError, find_members, names_network
+from deiii.model.prediction.ensemble.folder import export_ensemble
+from deiii.model.prediction.export import export
+from deiii.model.prediction.manifest import ExportError, read_manifest
+from deiii.model.training.run_folder import RunError
+from tests.helpers.sibling_runs import sibling_run
+
+SAME = 1e-6
+WITH_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript"))
+
+
+@pytest.fixture(scope="module")
+def runs(seen_run, tmp_path_factory) -> list[Path]:
+    """Three runs named as the seeds of a fold."""
+    folder = tmp_path_factory.mktemp("cv")
+    return [sibling_run(seen_run / "run", folder / f"fold0-seed{s}", s) for s in (0, 2, 10)]
+
+
+@pytest.fixture(scope="module")
+def evaluated(runs) -> tuple[dict, Path]:
+    folder = runs[0].parent / "fold0-ensemble"
+    metrics, _ = evaluate_ensemble([runs[0].parent / "fold0"], folder)
+    return metrics, folder
+
+
+def probabilities(path: Path) -> dict[str, list[float]]:
+    with open(path, newline="") as file:
+        return {
+            row["clip"]: [float(v) for k, v in row.items() if k.startswith("p_")]
+            for row in csv.DictReader(file)
+        }
+
+
+def test_names_of_ensembles(runs, evaluated):
+    cell = runs[0].parent / "fold0"
+    assert find_members([cell]) == runs
+    assert find_members([runs[0].parent]) == sorted(runs, key=lambda p: (len(p.name), p.name))
+    assert find_members([runs[1], runs[0]]) == [runs[1], runs[0]]
+    assert find_members([evaluated[1]]) == runs
+    assert names_network(cell) and names_network(runs[0]) and not names_network(runs[0] / "absent")
+    assert folder_of([cell]) == runs[0].parent / "fold0-ensemble"
+    with pytest.raises(EnsembleError, match="named twice"):
+        find_members([cell, runs[0]])
+
+
+def test_evaluation_scores_the_mean_of_the_members(runs, evaluated, tmp_path, seen_run):
+    metrics, folder = evaluated
+    members = []
+    for i, run in enumerate(runs):
+        own = sibling_run(run, tmp_path / f"m{i}", 0)
+        (own / "best.safetensors").write_bytes((run / "best.safetensors").read_bytes())
+        evaluate(own)
+        members.append(probabilities(own / "predictions.csv"))
+    found = probabilities(folder / "predictions.csv")
+    assert len(found) >= 1
+    for clip, values in found.items():
+        wanted = np.mean([own[clip] for own in members], axis=0)
+        assert values == pytest.approx(wanted, abs=1.01e-4)  # four decimals in the table
+    assert [m["run"] for m in metrics["members"]] == [str(run) for run in runs]
+    page = (folder / "report.html").read_text()
+    assert "the mean of 3 networks" in page and "fold0-seed10" in page
+
+
+def test_an_ensemble_is_scored_once_also_under_another_name(runs, evaluated, tmp_path, capsys):
+    words = ["evaluate", *map(str, runs), "--out", str(tmp_path / "again")]
+    assert main(words) == 1
+    assert "was scored before" in capsys.readouterr().err
+    assert main(["evaluate", *map(str, runs[:2]), "--out", str(evaluated[1])]) == 1
+    assert "name another folder with --out" in capsys.readouterr().err
+    assert main([*words, "--again"]) == 0
+    said = capsys.readouterr().out
+    assert "ensemble of" in said and "scored 2 times" in said
+    recorded = json.loads((runs[1] / "run.json").read_text())
+    assert [Path(entry["folder"]).name for entry in recorded["ensembles"]] == ["fold0-ensemble", "again"]
+    assert main(["evaluate", str(evaluated[1]), "--keep"]) == 0
+
+
+def test_prediction_is_the_mean_to_the_last_digit(runs, evaluated, seen_run):
+    clip = seen_run / "raw/c1.mp4"
+    each = [load(run, device="cpu").predict(clip) for run in runs]
+    for names in ([*runs], runs[0].parent / "fold0", evaluated[1]):
+        found = load(names, device="cpu").predict(clip)
+        for name, value in found.probabilities.items():
+            assert value == pytest.approx(np.mean([p.probabilities[name] for p in each]), abs=SAME)
+        for name, value in found.attributes.items():
+            assert value == pytest.approx(np.mean([p.attributes[name] for p in each]), abs=SAME)
+        for head in found.heads:
+            wanted = np.mean([list(p.heads[head].values()) for p in each], axis=0)
+            assert list(found.heads[head].values()) == pytest.approx(wanted, abs=SAME)
+        wanted = np.mean([p.timeline.probabilities for p in each], axis=0)
+        assert found.timeline.probabilities == pytest.approx(wanted, abs=SAME)
+        shares = found.contributions[found.label]
+        assert sum(shares.values()) == pytest.approx(found.probabilities[found.label] - 0.5, abs=SAME)
+
+
+def test_the_evaluated_probabilities_are_those_of_prediction(evaluated, seen_run):
+    network = load(evaluated[1], device="cpu")
+    for clip, values in probabilities(evaluated[1] / "predictions.csv").items():
+        found = network.predict(seen_run / f"raw/{clip}.mp4")
+        assert list(found.probabilities.values()) == pytest.approx(values, abs=1.5e-4)
+
+
+def test_one_exported_folder_holds_all_members(runs, evaluated, seen_run, tmp_path, capsys):
+    clip, folder = seen_run / "raw/c0.mp4", tmp_path / "exported"
+    wanted = dict(load(runs, device="cpu").predict(clip).probabilities)
+    assert main(["export", str(evaluated[1]), str(folder), "--no-program"]) == 0
+    network = load(folder, device="cpu")
+    assert network.predict(clip).probabilities == pytest.approx(wanted, abs=SAME)
+    card = (folder / "README.md").read_text()
+    assert "The mean of 3 audio-visual" in card and "| UAR |" in card
+    with pytest.raises(ExportError, match="format 2"):  # as an earlier version would say
+        read_manifest(folder)
+    copied = network.save_pretrained(tmp_path / "copy")
+    assert load(copied, device="cpu").predict(clip).probabilities == pytest.approx(wanted, abs=SAME)
+    assert network.save_pretrained(folder) == folder  # onto itself: nothing to do
+    export(runs[0], folder, program=False)  # a single network replaces the ensemble
+    assert not list(folder.glob("member*")) and load(folder, device="cpu").members == ()
+
+
+@pytest.mark.slow  # writing two ONNX files takes long
+@pytest.mark.timeout(1500)
+@pytest.mark.skipif(not WITH_ONNX, reason="needs onnx and onnxscript: pip install 'deiii[onnx]'")
+def test_onnx_predicts_the_mean_of_the_members(runs, seen_run, tmp_path):
+    clip = seen_run / "raw/c0.mp4"
+    folder = export_ensemble(runs[:2], tmp_path / "exported", program=False, onnx=True)
+    found = runtime.load(folder).predict(clip).probabilities
+    each = [runtime.load(folder / f"member{i}").predict(clip).probabilities for i in range(2)]
+    for name, value in found.items():
+        assert value == pytest.approx(np.mean([p[name] for p in each]), abs=SAME)
+    in_torch = load(runs[:2], device="cpu").predict(clip).probabilities
+    assert found == pytest.approx(dict(in_torch), abs=1e-4)
+
+
+def test_runs_among_the_words_of_predict_are_members(runs, seen_run, tmp_path):
+    clip, out = seen_run / "raw/c0.mp4", tmp_path / "out"
+    assert main(["predict", *map(str, runs[:2]), str(clip), "--out", str(out), "--quiet"]) == 0
+    wanted = load(runs[:2], device="cpu").predict(clip).probabilities
+    tree = json.loads((out / "c0.json").read_text())
+    assert tree["probabilities"] == pytest.approx(dict(wanted), abs=SAME)
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        ({"classes": ["a", "c"]}, r"their classes differ \(a, c and a, b\)"),
+        ({"split": "0123"}, "their splits differ"),
+        ({"label_digest": "0123"}, "their labels differ"),
+        ({"keys": {"faces": "1", "flow": "2", "logmel": "3"}}, "their stages differ"),
+        ({"attributes": [], "ranges": []}, "their attributes differ"),
+    ],
+)
+def test_members_that_cannot_be_averaged_are_refused(runs, seen_run, tmp_path, changed, what):
+    """The files of weights fit, what they mean does not."""
+    odd = sibling_run(seen_run / "run", tmp_path / "odd", 5, **changed)
+    with pytest.raises(EnsembleError, match=what):
+        export_ensemble([runs[0], odd], tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()
+    if "attributes" not in changed:
+        with pytest.raises(EnsembleError, match=what):
+            load([runs[0], odd], device="cpu")
+        with pytest.raises(EnsembleError, match=what):
+            evaluate_ensemble([runs[0], odd], tmp_path / "ensemble")
+
+
+def test_other_inputs_are_refused(runs, seen_run, tmp_path):
+    odd = sibling_run(seen_run / "run", tmp_path / "odd", 5)
+    config = (odd / "config.yaml").read_text()
+    assert "flow: true" in config
+    (odd / "config.yaml").write_text(config.replace("flow: true", "flow: false"))
+    with pytest.raises(EnsembleError, match=r"their inputs differ \(frames, audio and frames, flow, audio\)"):
+        export_ensemble([runs[0], odd], tmp_path / "exported")
+
+
+def test_messages(runs, tmp_path, capsys):
+    assert main(["evaluate", str(runs[0]), "--out", str(tmp_path)]) == 1
+    assert "--out is for an ensemble" in capsys.readouterr().err
+    assert main(["evaluate", *map(str, runs[:2]), "--on", "ravdess"]) == 1
+    assert "--on takes one run" in capsys.readouterr().err
+    assert main(["evaluate", str(runs[0].parent / "fold7")]) == 1
+    assert "there is no run folder" in capsys.readouterr().err
+    with pytest.raises(RunError, match="has not|holds no|no run"):
+        evaluate_ensemble([runs[0], tmp_path], tmp_path / "out")
