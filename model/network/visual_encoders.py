@@ -170,6 +170,21 @@ class GridTokens(nn.Module):
         return self.norm(self.project(x) + self.place)
 
 
+def feature_rows(crop: int, channels: list[int] | None) -> int:
+    """Rows of the feature map of a square image of ``crop`` px.
+
+    Args:
+        crop: side of the image in px.
+        channels: of `ImageEncoder`, whose stem and stages halve the resolution; ``None`` for `ResNetEncoder`,
+            which ends at a sixteenth of it.
+
+    >>> feature_rows(96, [16, 32, 64]), feature_rows(97, None)
+    (6, 7)
+    """
+    halvings = 4 if channels is None else 1 + len(channels)
+    return -(-crop // 2**halvings)
+
+
 def _cells(length: int, cells: int, like: Tensor) -> Tensor:
     """Return the matrix [cells,length] that averages entries into equal, possibly overlapping, cells."""
     if length < cells:

@@ -31,6 +31,7 @@ from deiii.data.tools.writer_lock import writer_lock
 from deiii.model.distributed.devices import make_deterministic, seed_all
 from deiii.model.distributed.ranks import Ranks, joined
 from deiii.model.network.extra_encoders import RowEncoder
+from deiii.model.network.inputs.build import check_grid
 from deiii.model.network.inputs.network import Network
 from deiii.model.network.task import Task
 from deiii.model.training.loaders import make_loader
@@ -182,6 +183,7 @@ def check_sizes(config: Config) -> None:
             f"{_fitting_preset(config.faces.size)}use a smaller loader.crop, or preprocess with a larger "
             "faces.size"
         )
+    check_grid(m, config.loader.crop)
     if m.conformer and m.conv_kernel % 2 == 0:
         raise ConfigError(f"model.conv_kernel must be odd, not {m.conv_kernel}")
 

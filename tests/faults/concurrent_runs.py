@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import signal
 import time
 
@@ -93,11 +94,11 @@ def lock_folder(work: Workspace) -> str:
 def readers(work: Workspace) -> str:
     expected, cache = work.undisturbed, work.folder()
     run = work.start_preprocessing(cache, 1)
-    message = check_error(
-        work.run("train", "configs/tiny.yaml", *work.words(cache), f"train.run={work.folder()}"),
-        "deiii preprocess",
-    )
+    os.killpg(run.pid, signal.SIGSTOP)  # otherwise it may end before training has started
+    words = [*work.words(cache), "loader.crop=32", f"train.run={work.folder()}"]
+    message = check_error(work.run("train", "configs/tiny.yaml", *words), "deiii preprocess")
     assert "Traceback" not in work.run("verify", *work.words(cache)).text
+    os.killpg(run.pid, signal.SIGCONT)
     assert run.wait().code == 0
     check_finished(cache, expected)
     check_identical(cache, expected)

@@ -76,7 +76,7 @@ def read_only(work: Workspace) -> str:
     cache = mount / "cache"
     cache.mkdir()
     work.remount(mount, "ro")
-    message = check_error(work.preprocess(cache), "read-only", "writable")
+    message = check_error(work.preprocess(cache), "read-only", "can be written")
     work.remount(mount, "rw")
     check_resumed(work, work.words(cache), cache, expected)
     return message[:80]
@@ -189,5 +189,8 @@ def few_files(work: Workspace, case: int) -> str:
         message = check_error(done, "open files")
         check_resumed(work, work.words(cache), cache, expected)
         return message[:80]
+    page = "the overview was not written: OSError: [Errno 24] Too many open files"
+    if page in done.text:  # the caches are complete; the page about them is made by its own command
+        assert work.run("overview", *work.words(cache)).code == 0
     check_identical(cache, expected)
-    return "done"
+    return page if page in done.text else "done"

@@ -190,7 +190,7 @@ def scheduler(work: Workspace, case: int) -> str:
     expected, cache = work.undisturbed, work.folder()
     with _cluster(work.folder()) as cluster:
         run = work.start("preprocess", *work.words(cache), f"scheduler={cluster.address}")
-        wait_until(lambda: len(shards(cache)) >= case and "workers, dashboard" in run.output.read_text(), run)
+        wait_until(lambda: len(shards(cache)) >= case and "dashboard at" in run.output.read_text(), run)
         return _without_scheduler(work, run, cluster, cache, expected)
 
 

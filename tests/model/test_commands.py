@@ -7,6 +7,7 @@ import json
 import signal
 
 import pytest
+import torch
 
 from deiii.__main__ import main
 from deiii.data.config.load import load_config
@@ -110,3 +111,26 @@ def test_a_network_without_a_preset_for_small_crops_is_told_which_preset_fits():
     with pytest.raises(ConfigError, match="name a preset of the network that fits, tiny, or use a smaller"):
         check_sizes(load_config("synthetic"))
     check_sizes(load_config(["synthetic", "tiny"]))
+
+
+@pytest.mark.parametrize("crop", [16, 28, 31, 32, 33, 40, 48, 63])
+@pytest.mark.parametrize("words", [["model.flow=false"], ["model.video=false"], ["model.imagenet=true"]])
+def test_a_crop_too_small_for_the_grid_is_refused_before_training(crop, words):
+    """The check agrees with the encoders themselves."""
+    from deiii.data.config.strict_yaml import ConfigError
+    from deiii.model.network.inputs.build import flow_encoder, frame_encoder
+    from deiii.model.training.train import check_sizes
+
+    config = load_config(["synthetic", "tiny"], [*words, f"loader.crop={crop}", "model.grid=3"])
+    fits = True
+    for encoder, channels in ((frame_encoder(config.model, None), 3), (flow_encoder(config.model), 2)):
+        try:
+            if encoder is not None:
+                encoder.eval()(torch.zeros(1, channels, crop, crop))
+        except ValueError:
+            fits = False
+    if fits:
+        check_sizes(config)
+    else:
+        with pytest.raises(ConfigError, match=f"loader.crop={crop} gives . rows? of features"):
+            check_sizes(config)

@@ -11,10 +11,11 @@ from deiii.data.cache.stages import BUILT_IN, FACES, FLOW, LOGMEL, ExtraInput
 from deiii.data.config.networks import check_network
 from deiii.data.config.schema import ModelConfig
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.tools.counts import counted
 from deiii.model.network.audio_encoders import AudioEncoder, DeepAudioEncoder
 from deiii.model.network.extra_encoders import RowEncoder, check_encoders, package_encoder
 from deiii.model.network.fusion import VisualFusion
-from deiii.model.network.visual_encoders import ImageEncoder, ResNetEncoder
+from deiii.model.network.visual_encoders import ImageEncoder, ResNetEncoder, feature_rows
 
 
 def frame_encoder(config: ModelConfig, imagenet: str | Path | None) -> nn.Module | None:
@@ -35,6 +36,25 @@ def flow_encoder(config: ModelConfig) -> nn.Module | None:
     if (own := package_encoder(config, FLOW.name, (2,))) is not None:
         return own
     return ImageEncoder(2, config.channels, config.width, config.grid)
+
+
+def check_grid(config: ModelConfig, crop: int) -> None:
+    """Refuse crops of ``crop`` px that give an image encoder fewer rows of features than ``model.grid``.
+
+    Raises:
+        ConfigError: names the settings.
+    """
+    rows = []
+    if config.video and package_encoder(config, FACES.name, (3,)) is None:
+        rows.append(feature_rows(crop, None if config.imagenet else config.channels))
+    if config.flow and package_encoder(config, FLOW.name, (2,)) is None:
+        rows.append(feature_rows(crop, config.channels))
+    if rows and min(rows) < config.grid:
+        raise ConfigError(
+            f"loader.crop={crop} gives {counted(min(rows), 'row')} of features, fewer than "
+            f"model.grid={config.grid}; use a larger loader.crop, a smaller model.grid or fewer "
+            "model.channels"
+        )
 
 
 def extra_encoder(config: ModelConfig, extra: ExtraInput) -> nn.Module:
