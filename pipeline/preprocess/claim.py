@@ -1,6 +1,10 @@
 """The cache folder of a corpus: found, or taken, before the first shard is written.
 
->>> claim_folder(load_config("table"), corpus, print).name       # doctest: +SKIP
+A folder belongs to the corpus that its ``corpus.json`` names. A folder without any result belongs to no
+corpus, unless a run holds its lock: the run that wrote its ``corpus.json`` was killed before its first shard.
+
+>>> with claimed_folder(load_config("table"), corpus) as mine:       # doctest: +SKIP
+...     mine.name
 'table-clips-1a2b3c4d'
 """
 
@@ -8,43 +12,73 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from deiii.data.cache.identity import (
+    IDENTITY,
     Identity,
-    folders_of,
     identity_of,
     owners,
-    read_identity,
     recorded_identity,
     write_identity,
 )
-from deiii.data.cache.index import INDEX, CacheError, StageIndex, corpus_folder, read_index
+from deiii.data.cache.index import INDEX, TABLE, CacheError, StageIndex, corpus_folder, read_index
 from deiii.data.cache.shards import ShardError, read_info
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Clip, Corpus
-from deiii.data.tools.writer_lock import writer_lock
+from deiii.data.tools.writer_lock import Locked, writer_lock
 from deiii.pipeline.stages.shard import source_digest
 
 THREADS = 4  # that read media files
 AT_ONCE = 32  # files between two looks whether one differs
 
 
-def claim_folder(config: Config, corpus: Corpus, say: Callable[[str], None] = print) -> Corpus:
-    """The corpus with the name of its own cache folder, which is recorded as this corpus's.
+@contextmanager
+def claimed_folder(config: Config, corpus: Corpus, report: Callable[[str], None] = print) -> Iterator[Corpus]:
+    """Hold the cache folder of a corpus in the block; the folder is recorded as this corpus's.
+
+    If the block ends with an error before the folder has any result, the record is removed, so that another
+    corpus of this name can have the folder.
 
     Args:
         config: names the cache, and the table of the corpus if it has one.
-        corpus: as scanned; its name is that of the folder if no other corpus has it.
-        say: takes a line if the corpus was moved, or gets another folder than one of its name.
+        corpus: as scanned.
+        report: called with a line if the corpus was moved, gets another folder than one of its name, or if
+            another run must end first.
+
+    Yields:
+        the corpus with the name of its folder.
     """
-    base, mine = corpus.name, identity_of(config.corpus, corpus)
-    with writer_lock(config.cache, say):
-        name = _own_folder(config, corpus, mine, say) or _free_folder(config.cache, base, mine)
+    mine = identity_of(config.corpus, corpus)
+    while True:
+        found = _claim(config, corpus, mine, report)
+        folder = corpus_folder(config.cache, found.name)
+        with writer_lock(folder, report):
+            if recorded_identity(config.cache, found.name) != mine:
+                continue  # another run took the folder between the two locks
+            try:
+                yield found
+            except BaseException:
+                if not _has_results(folder):
+                    (folder / IDENTITY).unlink(missing_ok=True)
+                raise
+            return
+
+
+def _claim(config: Config, corpus: Corpus, mine: Identity, report: Callable[[str], None]) -> Corpus:
+    """The corpus with the name of its own cache folder, which is recorded as this corpus's."""
+    base = corpus.name
+    with writer_lock(config.cache, report):
+        held = {
+            name: identity
+            for name, identity in owners(config.cache, base).items()
+            if identity.same_place(mine) or _in_use(corpus_folder(config.cache, name))
+        }
+        name = _own_folder(config, corpus, mine, held, report) or _free_folder(held, base, mine)
         if recorded_identity(config.cache, name) != mine:
             write_identity(config.cache, name, mine)
     if name == base:
@@ -52,8 +86,28 @@ def claim_folder(config: Config, corpus: Corpus, say: Callable[[str], None] = pr
     return replace(corpus, name=name, base=base)
 
 
+def _has_results(folder: Path) -> bool:
+    """Whether a corpus's folder has a shard, an index, a clip table, or a damaged one that was set aside."""
+    found = itertools.chain(
+        folder.glob(f"{TABLE}*"), *(folder.glob(f"*-*/{name}") for name in ("*.h5", "*.damaged", INDEX))
+    )
+    return next(found, None) is not None
+
+
+def _in_use(folder: Path) -> bool:
+    """Whether a corpus's folder has results, or a run holds it; a file system without locks cannot tell."""
+    if _has_results(folder):
+        return True
+    without_locks: list[str] = []
+    try:
+        with writer_lock(folder, without_locks.append, wait=False):
+            return bool(without_locks)
+    except Locked:
+        return True
+
+
 def own_folder(config: Config, corpus: Corpus) -> Corpus:
-    """The corpus with the name of the folder that `claim_folder` gave it, without claiming one."""
+    """The corpus with the name of the folder that `claimed_folder` gave it, without claiming one."""
     mine = identity_of(config.corpus, corpus)
     for name, identity in owners(config.cache, corpus.name).items():
         if identity.same_place(mine):
@@ -61,9 +115,14 @@ def own_folder(config: Config, corpus: Corpus) -> Corpus:
     return corpus
 
 
-def _own_folder(config: Config, corpus: Corpus, mine: Identity, say: Callable[[str], None]) -> str | None:
-    """The folder that is this corpus's already."""
-    held = owners(config.cache, corpus.name)
+def _own_folder(
+    config: Config,
+    corpus: Corpus,
+    mine: Identity,
+    held: Mapping[str, Identity],
+    report: Callable[[str], None],
+) -> str | None:
+    """Which of the folders that belong to a corpus is this corpus's; ``None`` if none is."""
     same = [name for name, identity in held.items() if identity.same_place(mine)]
     exact = [name for name in same if held[name].table == mine.table]
     if same:
@@ -72,26 +131,25 @@ def _own_folder(config: Config, corpus: Corpus, mine: Identity, say: Callable[[s
         if identity.clips != mine.clips:
             continue
         if identity.root == mine.root or _same_media(config.cache, name, identity, corpus):
-            say(
+            report(
                 f"{mine.table or mine.root} has the clips of {identity.table or identity.root}: "
                 f"the features in {corpus_folder(config.cache, name)} are used"
             )
             return name
     if held:
         taken = ", ".join(f"{config.cache}/{n} is of {i.table or i.root}" for n, i in held.items())
-        say(f"another corpus has this one's name: {taken}")
+        report(f"another corpus has this one's name: {taken}. This corpus gets a folder of its own")
     return None
 
 
-def _free_folder(cache: str | Path, base: str, mine: Identity) -> str:
-    """The plain name, or one with a digest of clips and place where another corpus has that."""
-    there = folders_of(cache, base)
-    if base not in there or read_identity(cache, base) is None:
+def _free_folder(held: Mapping[str, Identity], base: str, mine: Identity) -> str:
+    """The plain name, or one with a digest of clips and place if another corpus has the plain one."""
+    if base not in held:
         return base
     for number in itertools.count():
         text = "\n".join([mine.clips, mine.root, mine.table, str(number)])
         name = f"{base}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-        if name not in there:
+        if name not in held:
             return name
     raise AssertionError("endless")
 

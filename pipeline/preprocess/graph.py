@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from deiii.data.cache.index import INDEX, StageIndex, corpus_folder, write_index, write_table
+from deiii.data.cache.index import INDEX, StageIndex, write_index, write_table
 from deiii.data.cache.stages import FLOW, get_stage, import_function
 from deiii.data.config.load import to_yaml
 from deiii.data.config.schema import Config
@@ -20,8 +20,7 @@ from deiii.data.tools.counts import counted
 from deiii.data.tools.os_errors import explain
 from deiii.data.tools.processes.main_guard import refuse_in_worker
 from deiii.data.tools.progress import progress_bar
-from deiii.data.tools.writer_lock import writer_lock
-from deiii.pipeline.preprocess.claim import claim_folder, shared_recordings
+from deiii.pipeline.preprocess.claim import claimed_folder, shared_recordings
 from deiii.pipeline.preprocess.cluster import (
     device_lines,
     open_cluster,
@@ -69,8 +68,7 @@ def preprocess(config: Config, corpus: Corpus, report: Callable[[str], None] = p
     for note in corpus.notes:
         report(note)
     try:
-        corpus = claim_folder(config, corpus, report)
-        with writer_lock(corpus_folder(config.cache, corpus.name), report):
+        with claimed_folder(config, corpus, report) as corpus:
             found = survey(config, corpus, report)
             reused = found.finished()
             missing = len(found.missing())
