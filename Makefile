@@ -112,6 +112,9 @@ docs: $(STAMP) ## write the reference of settings and the picture of the archite
 	$(PY) docs/make_reference.py
 	$(PY) docs/make_architecture.py
 
+sweep: $(STAMP) ## try settings, ranked by validation scores [CONFIG= RUN= ARGS="train.lr=[1e-3,2e-3]"]
+	$(PY) -m deiii sweep $(SETTINGS) "train.run=$(RUN)"
+
 crossval: $(STAMP) ## train and score every fold with every seed [CONFIG= RUN= ARGS="... --seeds 0,1"]
 	$(PY) -m deiii crossval $(SETTINGS) "train.run=$(RUN)"
 

@@ -17,6 +17,7 @@ from deiii.data.tools.counts import counted
 from deiii.data.tools.processes.signals import INTERRUPTED
 from deiii.model.distributed.launch import single_process
 from deiii.model.prediction_commands import add_commands as add_prediction_commands
+from deiii.model.sweep.command import add_sweep
 
 RESUME = "finished work is kept: add --resume to the same command to continue (with make: ARGS=--resume)"
 MOST_RUNS = 1000  # folds, and runs at a time
@@ -28,6 +29,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     _add_evaluate(commands)
     add_prediction_commands(commands)
     _add_crossval(commands)
+    add_sweep(commands)
 
 
 def _add_train(commands: argparse._SubParsersAction) -> None:

@@ -13,7 +13,7 @@ from deiii.data.config.words import parse_arguments, split_words
 
 COMMANDS = (
     "init preprocess verify inspect synthesize settings pack unpack download doctor "
-    "train evaluate predict compare export crossval"
+    "train evaluate predict compare export crossval sweep"
 ).split()
 
 

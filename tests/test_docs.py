@@ -24,6 +24,7 @@ import pytest
 from deiii.__main__ import build_parser
 from deiii.data.config.load import load_config
 from deiii.data.config.words import is_override, parse_arguments, read_settings, split_words
+from deiii.model.sweep.space import split_space
 from tests.helpers.layouts import place
 
 ROOT = Path(__file__).parents[1]
@@ -97,6 +98,7 @@ def check_command(words: list[str]) -> None:
         if args.command in ("evaluate", "download"):
             return
         settings = split_words(args.words)[1] if hasattr(args, "words") else getattr(args, "settings", [])
+        settings = split_space(settings)[1] if args.command == "sweep" else settings
         read_settings([str(ROOT / w) if w.endswith(".yaml") and not is_override(w) else w for w in settings])
 
 

@@ -142,7 +142,7 @@ ORDER = {
         "members",
         "training",
         "evaluation",
-        "prediction",
+        "prediction sweep",
         "prediction_commands",
         "commands",
     ],
@@ -162,11 +162,13 @@ ORDER = {
     "model/training": [
         "checkpoint gather_batch loaders monitor optim parts",
         "losses run_folder",
+        "logs",
         "origin trained",
         "scoring step",
         "trainer",
         "train",
     ],
+    "model/training/logs": ["cost writers", "open_logs"],
     "model/training/step": ["launch sums", "step", "graphs"],
     "model/evaluation/sections": ["ceiling mistakes"],
     "model/evaluation": [
@@ -179,6 +181,7 @@ ORDER = {
         "crossval",
     ],
     "model/prediction/ensemble": ["average folder"],
+    "model/sweep": ["space", "proposals results", "sweep", "command"],
     "model/prediction": [
         "manifest result settings shapley",
         "hub onnx_file",

@@ -299,6 +299,13 @@ class TrainConfig:
         0, "Seed of the initial weights, shuffling, augmentation and dropout.", low=0, high=MOST_SEED
     )
     run: str = opt("runs/latest", "Run folder to write.", operational=True, path=True)
+    log: list[str] = opt(
+        ["tensorboard"],
+        "Where the figures of each epoch are recorded beside metrics.csv: tensorboard, in the run folder; "
+        "wandb and mlflow, extras of deiii, in local files until their own variables name a server.",
+        choices=("tensorboard", "wandb", "mlflow"),
+        operational=True,
+    )
     monitor: str = opt(
         "auto",
         "Validation score that chooses the best epoch; auto is uar if classes are predicted, else ccc.",

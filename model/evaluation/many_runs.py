@@ -6,7 +6,7 @@ A run is finished when its ``metrics.json`` exists. An interrupted run continues
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import as_completed
 from copy import deepcopy
 from dataclasses import dataclass
@@ -31,6 +31,7 @@ from deiii.model.training.run_folder import RunError, RunFolder
 from deiii.model.training.train import train
 
 Name = TypeVar("Name")
+Work = Callable[..., "GpuMemory"]
 
 SAVES_WITHIN = 30.0  # s that a stopped training has to end its step and save its state
 GIB = 2**30
@@ -52,12 +53,13 @@ class GpuMemory:
     available: int = 0
 
 
-def finished(config: Config, tables: dict[str, Corpus] | None = None) -> bool:
+def finished(config: Config, tables: dict[str, Corpus] | None = None, scored: bool = True) -> bool:
     """Return whether a run has been trained and scored.
 
     Args:
         config: the settings of the run.
         tables: clip tables that were read for other runs; takes the one of this run.
+        scored: if false, a run that has been trained to its end is finished.
 
     Raises:
         RunError: the run folder holds a finished run of other settings, clips or labels, or one that was
@@ -65,7 +67,7 @@ def finished(config: Config, tables: dict[str, Corpus] | None = None) -> bool:
         CacheError: the corpus is not in the cache, or was changed since it was preprocessed.
     """
     run = RunFolder(config.train.run)
-    if not run.metrics_json.exists():
+    if not (run.metrics_json if scored else run.state).exists():
         return False
     which = repr((config.corpus, config.mix, config.cache))
     tables = {} if tables is None else tables
@@ -78,6 +80,8 @@ def finished(config: Config, tables: dict[str, Corpus] | None = None) -> bool:
             tables[which] = find_corpus(config)
     check_settings(run, config, keys, REUSE_CURE)
     check_origin(run, tables[which], REUSE_CURE, config.cache)
+    if not scored:
+        return run.training_state(config).finished
     if unfinished_training(run.read_metrics()) or not run.training_state(config).finished:
         raise RunError(
             f"{run.path} was scored before the end of its training, so it does not count as finished; remove "
@@ -86,21 +90,23 @@ def finished(config: Config, tables: dict[str, Corpus] | None = None) -> bool:
     return True
 
 
-def run_one(text: str, threads: int = 0, progress: bool = False) -> GpuMemory:
+def run_one(text: str, threads: int = 0, progress: bool = False, scored: bool = True) -> GpuMemory:
     """Train and score one run; returns the GPU memory that it took.
 
     Args:
         text: its settings as YAML.
         threads: of PyTorch; 0 keeps their number.
         progress: whether to show the epochs.
+        scored: if false, the run is trained only; its test speakers are not read.
     """
     if threads:
         torch.set_num_threads(threads)
     config = parse_config(text)
-    if finished(config):
+    if finished(config) if scored else finished(config, scored=False):
         return GpuMemory()
     train(config, resume=RunFolder(config.train.run).config.exists(), progress=progress)
-    evaluate(config.train.run)
+    if scored:
+        evaluate(config.train.run)
     if not torch.cuda.is_initialized():
         return GpuMemory()
     return GpuMemory(
@@ -124,7 +130,11 @@ def jobs_that_fit(memory: GpuMemory, gpus: int, cores: int) -> int:
 
 
 def run_all(
-    configs: Mapping[Name, Config], jobs: int = 0, progress: bool = True
+    configs: Mapping[Name, Config],
+    jobs: int = 0,
+    progress: bool = True,
+    work: Work | None = None,
+    is_finished: Callable[[Config, dict[str, Corpus]], bool] | None = None,
 ) -> Iterator[tuple[Name, float]]:
     """Run what is not finished; yields the name of each run when it ends, and the seconds since the start.
 
@@ -134,26 +144,28 @@ def run_all(
         jobs: runs at a time on this machine. 0 is one on a CPU; on GPUs, the first run goes alone, and then
             as many at a time as fit beside each other by the memory that it took.
         progress: show the epochs, where one run goes at a time.
+        work: does one run, as `run_one`, the default; a function that other processes can import.
+        is_finished: whether a run needs no work; `finished` where not given.
     """
     began = time.perf_counter()
-    for name in _run_unfinished(configs, jobs, progress):
+    tables: dict[str, Corpus] = {}
+    todo = {name: config for name, config in configs.items() if not (is_finished or finished)(config, tables)}
+    for name in _run(todo, jobs, progress, work or run_one):
         yield name, time.perf_counter() - began
 
 
-def _run_unfinished(configs: Mapping[Name, Config], jobs: int, progress: bool) -> Iterator[Name]:
-    tables: dict[str, Corpus] = {}
-    todo = {name: config for name, config in configs.items() if not finished(config, tables)}
+def _run(todo: dict[Name, Config], jobs: int, progress: bool, work: Work) -> Iterator[Name]:
     if not todo:
         return
     first = next(iter(todo.values()))
     if first.scheduler is not None:
-        yield from _on_dask(first.scheduler, {name: to_yaml(config) for name, config in todo.items()})
+        yield from _on_dask(first.scheduler, {name: to_yaml(config) for name, config in todo.items()}, work)
         return
     gpus = torch.cuda.device_count() if first.train.device in ("auto", "cuda") else 0
     if not jobs and gpus and len(todo) > gpus:
         name, config = next(iter(todo.items()))
         del todo[name]
-        ((_, memory),) = _in_processes({name: to_yaml(config)}, 1, progress)
+        ((_, memory),) = _in_processes({name: to_yaml(config)}, 1, work, progress)
         yield name
         jobs = jobs_that_fit(memory, gpus, usable_cores())
         if progress:
@@ -162,21 +174,21 @@ def _run_unfinished(configs: Mapping[Name, Config], jobs: int, progress: bool) -
     jobs = min(jobs or max(1, gpus), len(todo))
     if jobs <= 1:
         for name, config in todo.items():
-            run_one(to_yaml(config), progress=progress)
+            work(to_yaml(config), progress=progress)
             yield name
         return
     texts = {n: to_yaml(_on_gpu(c, i % gpus if gpus > 1 else None)) for i, (n, c) in enumerate(todo.items())}
-    for name, _ in _in_processes(texts, jobs):
+    for name, _ in _in_processes(texts, jobs, work):
         yield name
 
 
 def _in_processes(
-    texts: Mapping[Name, str], jobs: int, progress: bool = False
+    texts: Mapping[Name, str], jobs: int, work: Work, progress: bool = False
 ) -> Iterator[tuple[Name, GpuMemory]]:
     """Yield the name of each run when it ends, with what `run_one` returned."""
     threads = max(1, usable_cores() // jobs)
     with worker_pool(jobs, grace_s=SAVES_WITHIN) as pool:
-        running = start_tasks(pool, partial(run_one, threads=threads, progress=progress), texts.values())
+        running = start_tasks(pool, partial(work, threads=threads, progress=progress), texts.values())
         names = dict(zip(running, texts, strict=True))
         for done in as_completed(running):
             yield names[done], done.result()
@@ -190,7 +202,7 @@ def _on_gpu(config: Config, gpu: int | None) -> Config:
     return own
 
 
-def _on_dask(address: str, texts: Mapping[Name, str]) -> Iterator[Name]:
+def _on_dask(address: str, texts: Mapping[Name, str], work: Work) -> Iterator[Name]:
     """Run one task for each run; a worker with a GPU resource does one run at a time."""
     from distributed import Client
     from distributed import as_completed as finished_first
@@ -200,7 +212,7 @@ def _on_dask(address: str, texts: Mapping[Name, str]) -> Iterator[Name]:
             "GPU" in w.get("resources", {}) for w in client.scheduler_info(n_workers=-1)["workers"].values()
         )
         resources = {"GPU": 1} if gpu else None
-        futures = {client.submit(run_one, t, pure=False, resources=resources): n for n, t in texts.items()}
+        futures = {client.submit(work, t, pure=False, resources=resources): n for n, t in texts.items()}
         for future in finished_first(futures):
             future.result()
             yield futures[future]

@@ -29,6 +29,7 @@ from deiii.model.evaluation.sections.ceiling import ceiling_lines
 from deiii.model.evaluation.sections.mistakes import Mistake
 from deiii.model.intervals import kind_of_interval
 from deiii.model.metrics import figure_names
+from deiii.model.training.logs.cost import cost_text
 from deiii.model.training.run_folder import RunFolder
 
 MOST_FAILURES = 25  # clips without features that are listed
@@ -182,6 +183,7 @@ def _provenance(info: Values) -> dict[str, str]:
         "clips": ", ".join(f"{n} {part}" for part, n in info["clips"].items()),
         "versions": ", ".join(f"{name} {version}" for name, version in info["versions"].items()),
         "trained on": f"{info['platform']}, {info['gpu'] or 'no GPU'}",
+        **({"training took": cost_text(info["cost"])} if "cost" in info else {}),
         "command": info["command"],
         **{f"frozen encoder of {e['stage']}": encoder_text(e) for e in info.get("encoders", ())},
     }

@@ -33,7 +33,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "librosa", "av", "opencv-contrib-py
 
 
 COMPARED = ("keys", "split", "classes", "clip_digest", "label_digest")  # in run.json, when a run goes on
-KEPT = ("evaluations", "ensembles")  # in run.json, when a run goes on
+KEPT = ("evaluations", "ensembles", "record", "cost")  # in run.json, when a run goes on
 
 
 class RunError(ValueError):
@@ -102,10 +102,15 @@ class RunFolder:
         write_text(self.config, text)
         write_json(self.info, {**info, **{name: before[name] for name in KEPT if name in before}})
 
+    def add(self, **entries: Any) -> dict[str, Any]:
+        """Record entries in ``run.json``, where there is one; returns them."""
+        if self.info.exists():
+            write_json(self.info, {**self.read_info(), **entries})
+        return entries
+
     def add_evaluation(self, entry: dict[str, Any]) -> None:
         """Record in ``run.json`` that the test speakers were scored."""
-        info = self.read_info()
-        write_json(self.info, {**info, "evaluations": [*info.get("evaluations", []), entry]})
+        self.add(evaluations=[*self.read_info().get("evaluations", []), entry])
 
     def evaluations(self) -> list[dict[str, Any]]:
         """When the test speakers were scored; a run that an earlier version evaluated does not say when."""

@@ -35,6 +35,7 @@ from deiii.model.network.inputs.build import check_grid
 from deiii.model.network.inputs.network import Network
 from deiii.model.network.task import Task
 from deiii.model.training.loaders import make_loader
+from deiii.model.training.logs.open_logs import check_logs
 from deiii.model.training.losses import inverse_frequency
 from deiii.model.training.monitor import check_monitor
 from deiii.model.training.origin import check_origin, digests, save_origin
@@ -65,13 +66,15 @@ def train(config: Config, resume: bool = False, progress: bool = True) -> dict[s
         the best epoch's metrics; everything else is in the run folder (`deiii.model.training.run_folder`).
 
     Raises:
-        ConfigError: the settings, the caches and the split do not allow a training.
+        ConfigError: the settings, the caches and the split do not allow a training, or a package that
+            ``train.log`` needs is not installed.
         Locked: another training writes to the run folder.
         RunError: the folder holds another run, or the disk is full; checkpoints written before are kept.
         RankError: the processes do not fit together, or one of them ended.
         WeightsError: the ImageNet weights of ``model.imagenet`` cannot be found or are damaged.
     """
     path = config.train.run
+    check_logs(config.train.log)
     try:
         with joined(config.loader.batch, config.train.device) as ranks:
             # Before the run folder is made. The other ranks get the weights of rank 0, and a resumed run

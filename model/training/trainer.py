@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -30,6 +29,8 @@ from deiii.model.distributed.layers import connect
 from deiii.model.distributed.ranks import Ranks
 from deiii.model.network.inputs.network import Network, Outputs
 from deiii.model.training import checkpoint
+from deiii.model.training.logs.cost import Cost, joined_cost
+from deiii.model.training.logs.open_logs import Logs, open_logs
 from deiii.model.training.monitor import TrainingState, describe, monitored
 from deiii.model.training.run_folder import RunFolder
 from deiii.model.training.scoring import score
@@ -165,12 +166,24 @@ class Trainer:
         progress = progress and self.ranks.first
         # Steps are recorded on a stream of their own, and what they share with other work is then on it too.
         stream = nullcontext() if self.graphs is None else own_stream(self.graphs.stream)
-        with self._board() as board, stop_requests() as stop, stream:
+        first = self.ranks.first
+        record = open_logs(self.config, self.run, len(self.history)) if first else nullcontext(Logs({}))
+        with self._measured(), record as logs, stop_requests() as stop, stream:
             while not self._state().finished:
-                self._epoch(len(self.history), board, stop, progress)
+                self._epoch(len(self.history), logs, stop, progress)
         return self.history[self.best_epoch]
 
-    def _epoch(self, epoch: int, board: Any, stop: threading.Event, progress: bool) -> None:
+    @contextmanager
+    def _measured(self) -> Iterator[None]:
+        """Record in ``run.json`` what the block took, also where it is stopped."""
+        cost = Cost(self.device, self.ranks.world)
+        try:
+            yield
+        finally:
+            if self.ranks.first and self.run.info.exists():
+                self.run.add(cost=joined_cost(self.run.read_info().get("cost"), cost.so_far()))
+
+    def _epoch(self, epoch: int, logs: Logs, stop: threading.Event, progress: bool) -> None:
         """Train and validate one epoch, or what is left of it, and record its metrics."""
         began = time.perf_counter()
         self._train_epoch(epoch, stop, progress)
@@ -184,9 +197,7 @@ class Trainer:
         row |= self._validate(epoch)
         row |= {"train_seconds": round(trained, 3), "seconds": round(time.perf_counter() - began, 3)}
         self.history.append(row)
-        for name, value in row.items():
-            if board is not None and value is not None and name != "epoch":
-                board.add_scalar(name.replace("_", "/", 1), value, epoch)
+        logs.epoch(row)
         self._save_state()
         if self.ranks.first:
             self.run.write_history(self.history)
@@ -315,21 +326,6 @@ class Trainer:
         self.best, self.best_epoch = progress["best"], progress["best_epoch"]
         if self.ranks.first:
             self.run.write_history(self.history)
-
-    @contextmanager
-    def _board(self) -> Iterator[Any]:
-        """Open rank 0's TensorBoard writer; it hides the epochs that a resumed run repeats."""
-        if not self.ranks.first:
-            yield None
-            return
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # TensorBoard's imports warn about its own dependencies
-            from torch.utils.tensorboard import SummaryWriter
-        writer = SummaryWriter(str(self.run.events), purge_step=len(self.history) or None)
-        try:
-            yield writer
-        finally:
-            writer.close()
 
 
 def read_together(pending: list[tuple[int, Tensor]]) -> list[tuple[int, list[int]]]:

@@ -19,4 +19,4 @@ def tiny(words: list[str]) -> list[str]:
         return sizes
     if command == ["deiii", "inspect"]:
         return sizes[5:]
-    return sizes + fast if command == ["deiii", "train"] else []
+    return sizes + fast if command in (["deiii", "train"], ["deiii", "sweep"]) else []

@@ -39,7 +39,7 @@ def calls(monkeypatch):
     """Run nothing: note the texts and the number of processes of each round."""
     noted = []
 
-    def in_processes(texts, jobs, progress=False):
+    def in_processes(texts, jobs, work=None, progress=False):
         noted.append((list(texts), jobs))
         for name in texts:
             yield name, GpuMemory(6 * GIB, 79 * GIB)

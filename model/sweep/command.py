@@ -1,0 +1,69 @@
+"""The command ``deiii sweep``."""
+
+from __future__ import annotations
+
+import argparse
+
+from deiii.data.command_line.numbers import whole_number, whole_numbers
+from deiii.data.config.schema_fields import MOST_SEED
+from deiii.data.config.words import add_command, add_settings
+from deiii.model.distributed.launch import single_process
+
+
+def add_sweep(commands: argparse._SubParsersAction) -> None:
+    """Add the command to ``deiii``'s parser."""
+    sub = add_command(
+        commands,
+        "sweep",
+        single_process(_sweep),
+        help="try settings and rank them by their validation scores",
+        description="Train with many settings and seeds and rank them by their mean validation score; test "
+        "speakers are not read. KEY=[a,b] tries each value; 'KEY=log(a,b)', 'KEY=uniform(a,b)' and "
+        "'KEY=int(a,b)' draw from a range (in quotes, for the shell) through Optuna, an extra of deiii. "
+        "Without a range, all combinations are tried. The folder train.run receives a run folder for each, "
+        "sweep.md, sweep.png and best.yaml. With scheduler=, Dask workers do the runs.",
+        examples=[
+            "sweep ravdess_audio train.lr=[1e-3,2e-3] model.width=[32,64] train.run=runs/sweep",
+            "sweep ravdess_audio train.lr=log(1e-4,1e-2) train.run=runs/lr --trials 30",
+        ],
+        when_stopped="finished runs are kept: run the same command again to continue",
+    )
+    add_settings(sub)
+    sub.add_argument(
+        "--seeds",
+        type=whole_numbers(0, MOST_SEED),
+        default=[0],
+        metavar="0,1,2",
+        help="seeds of the runs of each combination (default: 0)",
+    )
+    sub.add_argument(
+        "--trials",
+        type=whole_number(1, 100_000),
+        default=20,
+        metavar="N",
+        help="combinations to try in all, where there is a range (default: 20)",
+    )
+    sub.add_argument(
+        "--jobs",
+        type=whole_number(0, 1000),
+        default=0,
+        metavar="N",
+        help="runs at a time (default: 1 on a CPU; on GPUs as many as fit by the memory of the first run)",
+    )
+    sub.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def _sweep(args: argparse.Namespace) -> int:
+    from deiii.model.sweep.space import split_space
+    from deiii.model.sweep.sweep import sweep
+
+    axes, words = split_space(args.settings)
+    best, folder = sweep(words, axes, args.seeds, args.trials, args.jobs, not args.quiet)
+    print(f"table: {folder}/sweep.md")
+    if best is None:
+        print("every combination failed; the table says why")
+        return 1
+    configs = " ".join(word for word in words if not word.startswith("train.run="))
+    print((folder / "best.yaml").read_text(encoding="utf-8"), end="")
+    print(f"next: deiii train {configs} {folder}/best.yaml train.run=runs/best")
+    return 0

@@ -1,0 +1,105 @@
+"""Where the combinations come from: a whole grid at once, or Optuna's proposals in rounds.
+
+Optuna keeps its proposals and their scores in a journal file, so that a sweep goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.model.sweep.space import Axis, text
+from deiii.model.training.run_folder import RunError
+
+JOURNAL = "optuna-journal.log"
+INSTALL = "pip install 'deiii[sweep]'"
+
+
+class Proposals:
+    """Combinations that Optuna's tree-structured Parzen estimator proposes.
+
+    Args:
+        base: the sweep's folder, which holds the journal.
+        axes: what is varied.
+        most: combinations in all, those of earlier calls included.
+
+    Raises:
+        ConfigError: Optuna is not installed.
+        RunError: the journal is of a sweep over other settings.
+    """
+
+    def __init__(self, base: Path, axes: Sequence[Axis], most: int):
+        try:
+            import optuna
+            from optuna.storages import JournalStorage
+            from optuna.storages.journal import JournalFileBackend
+        except ImportError:
+            raise ConfigError(
+                f"ranges such as log(a,b) need Optuna: {INSTALL}; with a list for every setting, all "
+                "combinations are tried without it"
+            ) from None
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._optuna = optuna
+        self.axes, self.most = list(axes), most
+        storage = JournalStorage(JournalFileBackend(str(base / JOURNAL)))
+        self.study = optuna.create_study(
+            storage=storage, study_name="sweep", direction="maximize", load_if_exists=True
+        )
+        space = [str(axis) for axis in axes]
+        known = self.study.user_attrs.get("space")
+        if known not in (None, space):
+            raise RunError(
+                f"{base / JOURNAL} is of a sweep over {' '.join(known)}; choose another folder with "
+                "train.run=..."
+            )
+        self.study.set_user_attr("space", space)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # constant_liar is marked as experimental
+            # A seed by the number of earlier trials: a sweep that goes on draws other points than before.
+            self.study.sampler = optuna.samplers.TPESampler(
+                seed=len(self.study.trials), constant_liar=True, n_startup_trials=min(10, max(4, most // 3))
+            )
+
+    def next(self, size: int) -> dict[int, dict[str, Any]]:
+        """The settings of the next round by number: first those that were stopped, then new ones."""
+        state = self._optuna.trial.TrialState
+        stopped = [t for t in self.study.get_trials(deepcopy=False) if t.state == state.RUNNING]
+        found = {t.number: self._settings(t.params) for t in stopped}
+        while len(found) < size and len(self.study.get_trials(deepcopy=False)) < self.most:
+            trial = self.study.ask(self._distributions())
+            found[trial.number] = self._settings(trial.params)
+        return found
+
+    def tell(self, number: int, score: float) -> None:
+        """Record the score of a combination; minus infinity is a failure."""
+        if math.isfinite(score):
+            self.study.tell(number, score)
+        else:
+            self.study.tell(number, state=self._optuna.trial.TrialState.FAIL)
+
+    def all(self) -> dict[int, dict[str, Any]]:
+        """The settings of all combinations that were proposed, by number."""
+        return {t.number: self._settings(t.params) for t in self.study.get_trials(deepcopy=False)}
+
+    def _distributions(self) -> dict[str, Any]:
+        made = self._optuna.distributions
+        found: dict[str, Any] = {}
+        for axis in self.axes:
+            if not axis.kind:
+                found[axis.key] = made.CategoricalDistribution([text(value) for value in axis.values])
+            elif axis.whole:
+                found[axis.key] = made.IntDistribution(int(axis.low), int(axis.high), log=axis.kind == "log")
+            else:
+                found[axis.key] = made.FloatDistribution(axis.low, axis.high, log=axis.kind == "log")
+        return found
+
+    def _settings(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        values = {axis.key: {text(value): value for value in axis.values} for axis in self.axes}
+        return {
+            axis.key: params[axis.key] if axis.kind else values[axis.key][params[axis.key]]
+            for axis in self.axes
+        }

@@ -1,0 +1,182 @@
+"""Results of a sweep: the score of each setting, a table, a picture and the best settings as YAML."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from deiii.data.tools.atomic_files import write_json, write_text
+from deiii.data.tools.counts import counted
+from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png
+from deiii.model.sweep.space import Axis, text
+from deiii.model.training.run_folder import RunFolder
+
+FAILED = "failed.json"  # in the folder of a run that cannot be trained
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One combination of settings.
+
+    Attributes:
+        settings: value by dotted name.
+        folders: of its runs, one for each seed.
+    """
+
+    settings: Mapping[str, Any]
+    folders: tuple[Path, ...]
+
+    @property
+    def words(self) -> str:
+        """The settings as they are typed."""
+        return " ".join(f"{key}={text(value)}" for key, value in self.settings.items())
+
+
+@dataclass(frozen=True)
+class Result:
+    """The validation scores of a combination, one for each seed; ``problem`` says why there are none."""
+
+    trial: Trial
+    scores: tuple[float, ...] = ()
+    seconds: float = 0.0
+    problem: str = ""
+
+    @property
+    def mean(self) -> float:
+        """The mean over the seeds; minus infinity where a run failed."""
+        return statistics.fmean(self.scores) if self.scores else -math.inf
+
+    @property
+    def deviation(self) -> float | None:
+        """The standard deviation over the seeds; ``None`` for one seed."""
+        return statistics.stdev(self.scores) if len(self.scores) > 1 else None
+
+
+def read_result(trial: Trial) -> Result:
+    """The scores of the runs of a combination: of each run, that of its best epoch."""
+    from deiii.data.config.strict_yaml import read_yaml
+
+    scores: list[float] = []
+    seconds = 0.0
+    for folder in trial.folders:
+        if (folder / FAILED).exists():
+            return Result(trial, problem=str(read_yaml(folder / FAILED)["error"]))
+        rows = RunFolder(folder).read_history()
+        scores.append(max(row["val_monitor"] or -math.inf for row in rows))
+        seconds += sum(row["seconds"] or 0.0 for row in rows)
+    return Result(trial, tuple(scores), seconds)
+
+
+def ranked(results: Sequence[Result]) -> list[Result]:
+    """The results by their mean score, the best first; equal ones in the order of their settings."""
+    return sorted(results, key=lambda result: (-result.mean, result.trial.words))
+
+
+def write_results(
+    base: Path, axes: Sequence[Axis], results: Sequence[Result], seeds: Sequence[int]
+) -> Result | None:
+    """Write ``sweep.json``, ``sweep.md``, ``sweep.png`` and ``best.yaml``; returns the best result.
+
+    Returns:
+        ``None`` where every combination failed; there is no picture and no ``best.yaml`` then.
+    """
+    order = ranked(results)
+    best = next((result for result in order if result.scores), None)
+    rows = [
+        {
+            "settings": dict(result.trial.settings),
+            "mean": result.mean if result.scores else None,
+            "sd": result.deviation,
+            "scores": list(result.scores),
+            "seconds": round(result.seconds, 1),
+            "problem": result.problem,
+            "runs": [folder.name for folder in result.trial.folders],
+        }
+        for result in order
+    ]
+    write_json(base / "sweep.json", {"axes": [str(a) for a in axes], "seeds": list(seeds), "results": rows})
+    write_text(base / "sweep.md", _table(order, axes, seeds))
+    if best is None:
+        return None
+    save_png(draw(axes, order), base / "sweep.png")
+    write_text(base / "best.yaml", best_yaml(best, len(order)))
+    return best
+
+
+def best_yaml(best: Result, tried: int) -> str:
+    """The settings of a result as a config."""
+    tree: dict[str, dict[str, str]] = {}
+    for key, value in best.trial.settings.items():
+        section, _, name = key.rpartition(".")
+        tree.setdefault(section, {})[name] = text(value)
+    lines = [
+        f"# The best of {counted(tried, 'combination')} by the mean validation score, {best.mean:.4f}.",
+        "# A score that was chosen as the best of many is too high; the test speakers tell how good it is.",
+    ]
+    for section, values in tree.items():
+        indent = ""
+        for part in section.split(".") if section else ():
+            lines.append(f"{indent}{part}:")
+            indent += "  "
+        lines += [f"{indent}{name}: {value}" for name, value in values.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _table(order: Sequence[Result], axes: Sequence[Axis], seeds: Sequence[int]) -> str:
+    keys = [axis.key for axis in axes]
+    lines = [
+        f"# Sweep: {counted(len(order), 'combination')}, {counted(len(seeds), 'seed')}",
+        "",
+        "Mean validation score (of the figure that `train.monitor` names) over the seeds; test speakers were "
+        "not read. The best of many scores is too high by chance: score the chosen settings once with "
+        "`deiii evaluate`.",
+        "",
+        f"| {' | '.join(keys)} | validation | sd over seeds | s |",
+        f"|{'---|' * (len(keys) + 3)}",
+    ]
+    for result in order:
+        cells = [text(result.trial.settings[key]) for key in keys]
+        mean = f"{result.mean:.4f}" if result.scores else f"failed: {result.problem}".replace("|", "/")
+        sd = "" if result.deviation is None else f"{result.deviation:.4f}"
+        lines.append(f"| {' | '.join(cells)} | {mean} | {sd} | {result.seconds:.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(axes: Sequence[Axis], order: Sequence[Result]) -> Figure:
+    """Draw the score over each setting that was varied; the best combination is marked."""
+    shown = [result for result in order if result.scores]
+    columns = min(3, len(axes))
+    lines = math.ceil(len(axes) / columns)
+    figure = Figure(figsize=(3.4 * columns + 0.6, 2.9 * lines), layout="constrained", facecolor="white")
+    for number, axis in enumerate(axes):
+        panel = figure.add_subplot(lines, columns, number + 1)
+        values = [result.trial.settings[axis.key] for result in shown]
+        numeric = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+        if axis.kind or (numeric and len(set(values)) > 6):
+            places = [float(value) for value in values]
+        else:
+            names = [text(v) for v in axis.values]
+            places = [float(names.index(text(value))) for value in values]
+            panel.set_xticks(range(len(names)), names, rotation=30 if max(map(len, names)) > 6 else 0)
+        if axis.kind == "log":
+            panel.set_xscale("log")
+        errors = [result.deviation or 0.0 for result in shown]
+        means = [result.mean for result in shown]
+        panel.errorbar(places, means, errors, fmt="o", ms=4, color=FIRST, ecolor=GRID)
+        panel.plot(places[0], means[0], "D", ms=8, mfc="none", mec=SECOND, mew=2)
+        panel.set_xlabel(axis.key, color=INK)
+        if number % columns == 0:
+            panel.set_ylabel("validation score", color=INK)
+        panel.grid(color=GRID, lw=0.6)
+        panel.tick_params(colors=INK)
+        for side, spine in panel.spines.items():
+            spine.set_visible(side in ("left", "bottom"))
+            spine.set_color(GRID)
+    figure.suptitle("each point: one combination, mean and sd over seeds; diamond: the best", fontsize=9)
+    return figure

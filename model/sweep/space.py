@@ -1,0 +1,191 @@
+"""The settings that a sweep tries: ``KEY=[a,b]`` tries each value, ``KEY=log(a,b)`` draws from a range.
+
+>>> space, rest = split_space(["tiny", "train.lr=log(1e-4,1e-2)", "model.width=[32,64]", "train.epochs=5"])
+>>> [str(axis) for axis in space], rest
+(['train.lr=log(0.0001,0.01)', 'model.width=[32,64]'], ['tiny', 'train.epochs=5'])
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from deiii.data.config.load import config_class
+from deiii.data.config.schema_fields import describe_range, in_range
+from deiii.data.config.strict_yaml import ConfigError, parse_override
+from deiii.data.config.suggest import did_you_mean
+from deiii.data.config.words import is_config, is_override
+
+KINDS = ("log", "uniform", "int")
+NOT_SWEPT = ("train.run", "train.seed", "train.log", "cache", "scheduler", "split.fold", "split.seed")
+_RANGE = re.compile(rf"({'|'.join(KINDS)})\(([^,()]+),([^,()]+)\)")
+_CALL = re.compile(r"([a-z_]+)\(.*\)")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One setting and what is tried of it.
+
+    Attributes:
+        key: dotted name of the setting.
+        values: to try, as YAML reads them; empty for a range.
+        kind: ``log`` (uniform in the logarithm), ``uniform`` or ``int``; empty for values.
+        low, high: ends of the range, both included.
+        whole: whether the range is of whole numbers.
+    """
+
+    key: str
+    values: tuple[Any, ...] = ()
+    kind: str = ""
+    low: float = 0.0
+    high: float = 0.0
+    whole: bool = False
+
+    def __str__(self) -> str:
+        if self.kind:
+            return f"{self.key}={self.kind}({self.low:g},{self.high:g})"
+        return f"{self.key}=[{','.join(text(value) for value in self.values)}]"
+
+
+def split_space(words: Sequence[str]) -> tuple[list[Axis], list[str]]:
+    """The settings to vary, and the words that are ordinary settings.
+
+    A list is what to try where the setting is no list itself; of a setting that is a list, such as
+    model.channels, a list of lists is.
+
+    Raises:
+        ConfigError: a key that is unknown, ambiguous or not to be varied, one that is named twice, or a
+            range that the setting does not allow.
+    """
+    axes: list[Axis] = []
+    rest: list[str] = []
+    for word in words:
+        if not is_override(word) or is_config(word):
+            rest.append(word)
+            continue
+        key, _, value = word.partition("=")
+        axis = _axis(key, value.strip())
+        if axis is None:
+            rest.append(word)
+        elif axis.key in {other.key for other in axes}:
+            raise ConfigError(f"{axis.key} is varied twice; name all its values in one list")
+        else:
+            axes.append(axis)
+    return axes, rest
+
+
+def grid(axes: Sequence[Axis]) -> Iterator[dict[str, Any]]:
+    """All combinations of the values of axes without ranges; the last axis changes fastest."""
+    for values in itertools.product(*(axis.values for axis in axes)):
+        yield {axis.key: value for axis, value in zip(axes, values, strict=True)}
+
+
+def text(value: Any) -> str:
+    """A value as it is typed after ``KEY=``.
+
+    >>> text(True), text([16, 32]), text(None), text(0.001)
+    ('true', '[16,32]', 'null', '0.001')
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(text, value))}]"
+    return "null" if value is None else repr(value) if isinstance(value, float) else str(value)
+
+
+def _axis(key: str, value: str) -> Axis | None:
+    """The axis that a word describes; ``None`` where it is an ordinary setting."""
+    call, listed = _CALL.fullmatch(value), value.startswith("[")
+    if not call and not listed:
+        return None
+    settings = _settings()
+    name = _full_name(key, settings)
+    if name is None:
+        return None  # `load_config` says what is wrong with it
+    kind, metadata = settings[name]
+    if listed:
+        values: Any = parse_override(
+            name, value, (), (name,) if kind is None or isinstance(kind, str) else ()
+        )
+        for part in name.split("."):
+            values = values[part]
+        if not isinstance(values, list):
+            return None
+        if not _is_choice(values, kind):
+            return None
+        axis = Axis(name, tuple(values))
+    else:
+        axis = _range(name, value, kind, metadata)
+    if name in NOT_SWEPT or metadata.get("operational"):
+        raise ConfigError(f"{name} changes no result, or is set by the sweep itself; it cannot be varied")
+    if len(set(map(text, axis.values))) != len(axis.values):
+        raise ConfigError(f"{name} names a value twice: {value}")
+    return axis
+
+
+def _is_choice(values: list[Any], kind: Any) -> bool:
+    """Whether a list holds values to try, rather than being the value of a setting."""
+    if not values:
+        return False
+    if isinstance(kind, list):
+        return all(isinstance(item, list) for item in values)
+    if isinstance(kind, bool):  # model.video=[frames,flow] is one value
+        return all(isinstance(item, bool) for item in values)
+    return not isinstance(kind, dict)
+
+
+def _range(name: str, value: str, kind: Any, metadata: Any) -> Axis:
+    found = _RANGE.fullmatch(value.replace(" ", ""))
+    if found is None:
+        raise ConfigError(f"{name}={value}: a range is log(a,b), uniform(a,b) or int(a,b)")
+    try:
+        low, high = float(found[2]), float(found[3])
+    except ValueError:
+        raise ConfigError(f"{name}={value}: the ends of a range are two numbers") from None
+    whole = isinstance(kind, int) and not isinstance(kind, bool)
+    if not (whole or isinstance(kind, float)):
+        raise ConfigError(f"{name} is no number; name the values to try, {name}=[a,b]")
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ConfigError(f"{name}={value}: the first end has to be less than the second")
+    if found[1] == "log" and low <= 0:
+        raise ConfigError(f"{name}={value}: a logarithmic range begins above 0")
+    if (found[1] == "int" or whole) and not (low.is_integer() and high.is_integer()):
+        raise ConfigError(f"{name}={value}: the ends of a range of whole numbers are whole numbers")
+    if found[1] == "int" and not whole:
+        raise ConfigError(f"{name} takes any number; use uniform(a,b) or log(a,b)")
+    for end in (low, high):
+        if not in_range(end, metadata):
+            raise ConfigError(f"{name}={value}: {name} must be {describe_range(metadata)}")
+    return Axis(name, (), found[1], low, high, whole)
+
+
+def _full_name(key: str, settings: dict[str, tuple[Any, Any]]) -> str | None:
+    """The dotted name of a setting; its last part is enough where it is the only one (``lr``)."""
+    if key in settings:
+        return key
+    same = [name for name in settings if name.rsplit(".", 1)[-1] == key]
+    trained = [name for name in same if name.split(".")[0] in ("train", "model", "loader")]
+    for found in (same, trained):
+        if len(found) == 1:
+            return found[0]
+    if same:
+        raise ConfigError(f"{key} may be {', '.join(same)}; write the whole name")
+    raise ConfigError(f"unknown setting {key!r}{did_you_mean(key, settings) or ''}")
+
+
+def _settings(section: Any = None, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Default and metadata of every setting by dotted name; an optional number has the default 0.0."""
+    section = config_class()() if section is None else section
+    found: dict[str, tuple[Any, Any]] = {}
+    for f in fields(section):
+        value = getattr(section, f.name)
+        if is_dataclass(value):
+            found |= _settings(value, f"{prefix}{f.name}.")
+        else:
+            optional_number = value is None and "float" in str(f.type)
+            found[prefix + f.name] = (0.0 if optional_number else value), f.metadata
+    return found

@@ -1,0 +1,184 @@
+"""Train every combination of settings with every seed, and rank them by their validation scores.
+
+Each pair of a combination and a seed has an ordinary run folder, whose name is a digest of the settings that
+are varied. It is trained only: the test speakers are not read. Finished runs are not repeated, interrupted
+runs continue; a run that cannot be trained is recorded with its reason.
+
+>>> sweep(["ravdess_audio", "train.run=runs/lr"], split_space(["train.lr=[1e-3,2e-3]"])[0])  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deiii.data.cache.recipes import stage_keys
+from deiii.data.cache.stages import stages
+from deiii.data.config.load import parse_config
+from deiii.data.config.schema import Config
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.config.words import read_settings
+from deiii.data.corpora.clips import Corpus
+from deiii.data.tools.atomic_files import write_json
+from deiii.data.tools.canonical_json import canonical_json
+from deiii.data.tools.counts import counted
+from deiii.model.evaluation.crossval import check_folds
+from deiii.model.evaluation.many_runs import GpuMemory, finished, run_all, run_one
+from deiii.model.sweep.proposals import Proposals
+from deiii.model.sweep.results import FAILED, Result, Trial, read_result, write_results
+from deiii.model.sweep.space import Axis, grid, text
+from deiii.model.training.trainer import Diverged
+
+MOST_GRID = 10_000
+
+
+def sweep(
+    words: Sequence[str],
+    axes: Sequence[Axis],
+    seeds: Sequence[int] = (0,),
+    trials: int = 20,
+    jobs: int = 0,
+    progress: bool = True,
+) -> tuple[Result | None, Path]:
+    """Try the settings and write the results into ``train.run``.
+
+    Args:
+        words: configs and settings of every run, as a command takes them; ``train.run`` is the folder of all.
+            With ``scheduler``, the workers of a Dask cluster do the runs.
+        axes: what is varied (`split_space`). Without a range, all combinations are tried.
+        seeds: values of ``train.seed``; a combination's score is the mean over them.
+        trials: combinations to try in all, where there is a range.
+        jobs: runs at a time; see `deiii.model.evaluation.many_runs.run_all`.
+        progress: show what is done.
+
+    Returns:
+        the best result, ``None`` where all failed, and the folder.
+
+    Raises:
+        ConfigError: nothing is varied, a combination is not allowed, features are missing, or a range needs
+            Optuna, which is not installed.
+        RunError: the folder holds runs or a journal of other settings.
+    """
+    base = read_settings(words)
+    if not axes:
+        raise ConfigError("nothing is varied; name what to try, such as train.lr=[1e-3,2e-3] or "
+                          "'train.lr=log(1e-4,1e-2)'")  # fmt: skip
+    if len(set(seeds)) != len(seeds) or not seeds:
+        raise ConfigError(f"seeds are named once each, not {list(seeds)}")
+    check_ranges(axes)
+    folder = Path(base.train.run)
+    one_by_one = any(axis.kind for axis in axes)
+    if one_by_one:
+        check_folds(base, [base.split.fold])
+        folder.mkdir(parents=True, exist_ok=True)
+        proposals = Proposals(folder, axes, trials)
+        size = jobs or _workers(base)
+        while found := proposals.next(size):
+            tried = {number: _trial(folder, settings, seeds) for number, settings in found.items()}
+            for _ in _runs(words, tried.values(), seeds, jobs, progress, f"of at most {trials}"):
+                pass
+            for number, trial in tried.items():
+                proposals.tell(number, read_result(trial).mean)
+        done = [_trial(folder, settings, seeds) for settings in proposals.all().values()]
+    else:
+        done = [_trial(folder, settings, seeds) for settings in _grid(axes)]
+        _check_grid(words, done)
+        for _ in _runs(words, done, seeds, jobs, progress, ""):
+            pass
+    unique = {trial.words: trial for trial in done}
+    best = write_results(folder, axes, [read_result(trial) for trial in unique.values()], seeds)
+    return best, folder
+
+
+def check_ranges(axes: Sequence[Axis]) -> None:
+    """Refuse a range over a setting that needs preprocessing for each value."""
+    for axis in axes:
+        section = axis.key.split(".")[0]
+        if axis.kind and (section in stages() or section == "corpus"):
+            raise ConfigError(
+                f"{axis.key} needs preprocessing for each value; name the values that are preprocessed, "
+                f"{axis.key}=[a,b]"
+            )
+
+
+def _grid(axes: Sequence[Axis]) -> list[dict[str, Any]]:
+    count = 1
+    for axis in axes:
+        count *= len(axis.values)
+    if count > MOST_GRID:
+        raise ConfigError(f"{count} combinations are too many to try all; use ranges, or fewer values")
+    return list(grid(axes))
+
+
+def _check_grid(words: Sequence[str], trials: Sequence[Trial]) -> None:
+    """Refuse combinations that are not allowed or lack features, before any is trained."""
+    seen: set[str] = set()
+    for trial in trials:
+        config = read_settings([*words, *trial.words.split(" ")])
+        which = canonical_json(stage_keys(config)) + repr((config.split, config.model, config.corpus))
+        if which not in seen:
+            seen.add(which)
+            check_folds(config, [config.split.fold])
+
+
+def _trial(folder: Path, settings: Mapping[str, Any], seeds: Sequence[int]) -> Trial:
+    name = hashlib.sha256(canonical_json({k: text(v) for k, v in settings.items()}).encode()).hexdigest()[:10]
+    return Trial(settings, tuple(folder / f"{name}-seed{seed}" for seed in seeds))
+
+
+def _runs(
+    words: Sequence[str],
+    trials: Any,
+    seeds: Sequence[int],
+    jobs: int,
+    progress: bool,
+    beside: str,
+) -> Iterator[Path]:
+    """Do the runs that are missing; yields the folder of each."""
+    configs: dict[Path, Config] = {}
+    about: dict[Path, str] = {}
+    for trial in trials:
+        for seed, folder in zip(seeds, trial.folders, strict=True):
+            own = [*words, *trial.words.split(" "), f"train.seed={seed}", f"train.run={folder}"]
+            configs[folder] = read_settings(own)
+            about[folder] = f"{trial.words} seed {seed}"
+    tables: dict[str, Corpus] = {}
+    before = sum(is_tried(config, tables) for config in configs.values())
+    if progress and before:
+        print(f"finished before: {before} of {counted(len(configs), 'run')}")
+    runs = run_all(configs, jobs, progress, try_one, is_tried)
+    for number, (folder, seconds) in enumerate(runs, before + 1):
+        if progress:
+            result = read_result(Trial({}, (folder,)))
+            what = f"validation {result.mean:.4f}" if result.scores else f"failed: {result.problem}"
+            head = f"[{number}/{len(configs)}{f', {beside}' if beside else ''}]"
+            print(f"{head} {about[folder]}: {what}; {seconds:.0f} s since the start", flush=True)
+        yield folder
+
+
+def _workers(config: Config) -> int:
+    """Combinations in a round: one for each worker of the Dask cluster, else one."""
+    if config.scheduler is None:
+        return 1
+    from distributed import Client
+
+    with Client(config.scheduler) as client:
+        return max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+
+
+def is_tried(config: Config, tables: dict[str, Corpus]) -> bool:
+    """Whether a run was trained to its end, or cannot be trained."""
+    return (Path(config.train.run) / FAILED).exists() or finished(config, tables, scored=False)
+
+
+def try_one(setting_text: str, threads: int = 0, progress: bool = False) -> GpuMemory:
+    """Train one run, as `run_one`; where its settings do not allow that, record the reason in its folder."""
+    try:
+        return run_one(setting_text, threads, progress, scored=False)
+    except (Diverged, ConfigError) as error:
+        folder = Path(parse_config(setting_text).train.run)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / FAILED, {"error": str(error)})
+        return GpuMemory()

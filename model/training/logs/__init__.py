@@ -1,0 +1,1 @@
+"""Records of a training beside ``metrics.csv``: TensorBoard, Weights & Biases, MLflow, and what it cost."""

@@ -1,0 +1,121 @@
+"""The hook of the training loop: ``train.log`` opens writers, and each gets a row after every epoch."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from deiii.data.config.load import to_yaml
+from deiii.data.config.schema import Config
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.model.training.logs.writers import MlflowWriter, TensorBoardWriter, WandbWriter, Writer
+from deiii.model.training.run_folder import RunFolder
+
+# By the name in ``train.log``: what is imported, the command that installs it, the writer.
+KINDS: dict[str, tuple[str, str, type[Any]]] = {
+    "tensorboard": ("tensorboard", "pip install tensorboard", TensorBoardWriter),
+    "wandb": ("wandb", "pip install 'deiii[wandb]'", WandbWriter),
+    "mlflow": ("mlflow", "pip install 'deiii[mlflow]'", MlflowWriter),
+}
+
+
+def check_logs(names: Sequence[str]) -> None:
+    """Refuse a ``train.log`` whose packages are not installed, before anything is read or trained.
+
+    Raises:
+        ConfigError: names the package and the command that installs it.
+    """
+    for name in names:
+        module, install, _ = KINDS[name]
+        if find_spec(module) is None:
+            raise ConfigError(f"train.log={name} needs the package {module}: {install}")
+
+
+class Logs:
+    """The open writers of a run. A writer that fails is closed with one message; the training goes on.
+
+    Args:
+        writers: by name.
+    """
+
+    def __init__(self, writers: Mapping[str, Writer]):
+        self.writers = dict(writers)
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """Record an epoch's row of metrics; undefined figures are left out."""
+        figures = {
+            name.replace("_", "/", 1): float(value)
+            for name, value in row.items()
+            if value is not None and name != "epoch"
+        }
+        for name, writer in list(self.writers.items()):
+            try:
+                writer.write(int(row["epoch"]), figures)
+            except Exception as error:  # a service that is full or away must not end hours of training
+                del self.writers[name]
+                print(f"train.log={name} stopped: {error}; metrics.csv has all figures", file=sys.stderr)
+
+    def close(self, finished: bool) -> None:
+        """Close all writers."""
+        for name, writer in self.writers.items():
+            try:
+                writer.close(finished)
+            except Exception as error:
+                print(f"train.log={name} was not closed: {error}", file=sys.stderr)
+
+
+@contextmanager
+def open_logs(config: Config, run: RunFolder, done: int) -> Iterator[Logs]:
+    """Open what ``train.log`` names for the time of a training.
+
+    Args:
+        config: all settings.
+        run: the run folder; its ``run.json`` gets the identity of the record.
+        done: epochs that were trained before.
+
+    >>> with open_logs(config, run, 0) as logs:  # doctest: +SKIP
+    ...     logs.epoch({"epoch": 0, "val_uar": 0.5})
+    """
+    record = record_id(run)
+    settings = flat(OmegaConf.to_container(OmegaConf.create(to_yaml(config))))
+    name = run.path.resolve().name
+    logs = Logs({})
+    finished = False
+    try:
+        for kind in dict.fromkeys(config.train.log):
+            _, install, writer = KINDS[kind]
+            try:
+                logs.writers[kind] = writer(run.path, name, record, settings, done)
+            except ImportError as error:
+                raise ConfigError(f"train.log={kind} cannot be imported ({error}): {install}") from None
+        yield logs
+        finished = True
+    finally:
+        logs.close(finished)
+
+
+def record_id(run: RunFolder) -> str:
+    """The identity of a run's records, 32 hex digits; made once, kept in ``run.json`` where there is one."""
+    info = run.read_info() if run.info.exists() else {}
+    return info.get("record") or run.add(record=uuid.uuid4().hex)["record"]
+
+
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """The leaves of nested dictionaries by dotted name.
+
+    >>> flat({"a": {"b": 1}, "c": [2]})
+    {'a.b': 1, 'c': [2]}
+    """
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found

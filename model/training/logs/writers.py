@@ -1,0 +1,122 @@
+"""One writer for each service that can record a training; each works without a network.
+
+A writer is opened once for a run, gets a row of figures after each epoch, and is closed at the end. A resumed
+run writes on where the earlier part ended.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+Figures = Mapping[str, float]  # by name, such as val/uar
+
+
+class Writer(Protocol):
+    """What the training calls."""
+
+    def write(self, epoch: int, figures: Figures) -> None:
+        """Record the figures of an epoch."""
+
+    def close(self, finished: bool) -> None:
+        """Flush and end the record; ``finished`` is false for a training that was stopped or failed."""
+
+
+class TensorBoardWriter:
+    """Event files in ``events/`` of the run folder.
+
+    Args:
+        folder: of the run.
+        name: of the run.
+        record: its identity, the same when it is resumed.
+        settings: of the run, by dotted name.
+        done: epochs that an earlier part of the run recorded; events of later ones are hidden.
+    """
+
+    def __init__(self, folder: Path, name: str, record: str, settings: Mapping[str, Any], done: int):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # TensorBoard's imports warn about its own dependencies
+            from torch.utils.tensorboard import SummaryWriter
+        self._board = SummaryWriter(str(folder / "events"), purge_step=done or None)
+
+    def write(self, epoch: int, figures: Figures) -> None:
+        for key, value in figures.items():
+            self._board.add_scalar(key, value, epoch)
+
+    def close(self, finished: bool) -> None:
+        self._board.close()
+
+
+class WandbWriter:
+    """Files in ``wandb/`` of the run folder, which ``wandb sync`` uploads.
+
+    ``WANDB_MODE=online`` uploads during the training; ``WANDB_PROJECT`` names the project (deiii).
+    Arguments as of `TensorBoardWriter`.
+    """
+
+    def __init__(self, folder: Path, name: str, record: str, settings: Mapping[str, Any], done: int):
+        os.environ.setdefault("WANDB_SILENT", "true")
+        import wandb
+
+        self._done = done
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "deiii"),
+            name=name,
+            id=record,
+            resume="allow",
+            config=dict(settings),
+            dir=str(folder.resolve()),
+            mode=os.environ.get("WANDB_MODE", "offline"),  # type: ignore[arg-type]
+        )
+
+    def write(self, epoch: int, figures: Figures) -> None:
+        self._run.log({**figures, "epoch": epoch}, step=epoch)
+
+    def close(self, finished: bool) -> None:
+        self._run.finish(exit_code=0 if finished else 1)
+
+
+class MlflowWriter:
+    """An MLflow run in the folder ``mlflow`` beside the run folders, unless ``MLFLOW_TRACKING_URI`` is set.
+
+    ``MLFLOW_EXPERIMENT_NAME`` names the experiment (deiii). Arguments as of `TensorBoardWriter`.
+    """
+
+    def __init__(self, folder: Path, name: str, record: str, settings: Mapping[str, Any], done: int):
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # MLflow's imports warn about its own dependencies
+            from mlflow.tracking import MlflowClient
+
+            uri = os.environ.get("MLFLOW_TRACKING_URI") or local_store(folder.resolve().parent / "mlflow")
+            self._client = MlflowClient(tracking_uri=uri)
+        experiment = self._experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", "deiii"))
+        before = self._client.search_runs([experiment], f"tags.deiii_run = '{record}'", max_results=1)
+        if before:
+            self._run = before[0].info.run_id
+            self._client.update_run(self._run, status="RUNNING")
+            return
+        made = self._client.create_run(experiment, run_name=name, tags={"deiii_run": record})
+        self._run = made.info.run_id
+        for key, value in settings.items():
+            self._client.log_param(self._run, key, value)
+
+    def _experiment(self, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        return found.experiment_id if found else self._client.create_experiment(name)
+
+    def write(self, epoch: int, figures: Figures) -> None:
+        for key, value in figures.items():
+            self._client.log_metric(self._run, key, value, step=epoch)
+
+    def close(self, finished: bool) -> None:
+        self._client.set_terminated(self._run, "FINISHED" if finished else "KILLED")
+
+
+def local_store(folder: Path) -> str:
+    """The address of MLflow's store in a local folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{folder / 'mlflow.db'}"

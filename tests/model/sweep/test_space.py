@@ -1,0 +1,81 @@
+"""Which words of `deiii sweep` are varied, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.model.sweep.space import grid, split_space
+
+
+@pytest.mark.parametrize(
+    ("word", "values"),
+    [
+        ("train.lr=[1e-3,0.002]", (0.001, 0.002)),
+        ("lr=[1e-3,0.002]", (0.001, 0.002)),
+        ("model.width=[32]", (32,)),
+        ("model.conformer=[true,false]", (True, False)),
+        ("model.ov=[attention,concat]", ("attention", "concat")),
+        ("train.amp=[auto,off]", ("auto", "off")),  # off is no boolean here
+        ("model.channels=[[8,16],[16,32]]", ([8, 16], [16, 32])),
+        ("model.attributes=[[valence],[valence,arousal]]", (["valence"], ["valence", "arousal"])),
+        ("model.head_dropout=[null,0.5]", (None, 0.5)),
+        ("model.video=[true,false]", (True, False)),
+    ],
+)
+def test_a_list_of_values_is_varied(word, values):
+    (axis,), rest = split_space(["tiny", word])
+    assert axis.values == values and rest == ["tiny"]
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["model.channels=[8,16]", "stages=[logmel]", "model.video=[frames,flow]", "model.audio=[logmel,speech]",
+     "corpus.codes={an: angry}", "train.lr=0.1", "corpus.root=/a/[b]", "model.attributes=[]"],
+)  # fmt: skip
+def test_a_list_that_is_one_value_is_a_setting(word):
+    assert split_space([word]) == ([], [word])
+
+
+@pytest.mark.parametrize(
+    ("word", "kind", "low", "high", "whole"),
+    [
+        ("train.lr=log(1e-4,1e-2)", "log", 1e-4, 1e-2, False),
+        ("train.label_smoothing=uniform(0, 0.3)", "uniform", 0, 0.3, False),
+        ("model.blocks=int(1,4)", "int", 1, 4, True),
+        ("model.width=log(16,128)", "log", 16, 128, True),
+    ],
+)
+def test_ranges(word, kind, low, high, whole):
+    (axis,), _ = split_space([word])
+    assert (axis.kind, axis.low, axis.high, axis.whole) == (kind, low, high, whole)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["lr=log(1e-2,1e-4)"], "less than the second"),
+        (["lr=log(0,1)"], "begins above 0"),
+        (["lr=log(1e-4,99)"], "train.lr must be more than 0 and at most 10"),
+        (["lr=lag(1,2)"], r"log\(a,b\), uniform\(a,b\) or int\(a,b\)"),
+        (["lr=int(1,2)"], "takes any number"),
+        (["model.blocks=int(1,2.5)"], "whole numbers"),
+        (["model.ov=uniform(0,1)"], "is no number"),
+        (["seed=[1,2]"], "it cannot be varied"),
+        (["train.device=[cpu,cuda]"], "it cannot be varied"),
+        (["lr=[1e-3,1e-3]"], "names a value twice"),
+        (["lr=[1e-3]", "train.lr=[1e-2]"], "varied twice"),
+        (["train.lrr=[1,2]"], "did you mean 'train.lr'"),
+        (["channels=[1,2]", "fps=[1,2]"], "may be"),
+    ],
+)
+def test_what_is_refused(words, says):
+    with pytest.raises(ConfigError, match=says):
+        split_space(words)
+
+
+def test_the_grid_has_every_combination_once():
+    axes, _ = split_space(["model.width=[16,32]", "train.lr=[1,2,3]", "model.ov=[attention,concat]"])
+    found = list(grid(axes))
+    assert len(found) == 12 == len({tuple(settings.items()) for settings in found})
+    assert found[0] == {"model.width": 16, "train.lr": 1, "model.ov": "attention"}

@@ -1,0 +1,172 @@
+"""`deiii sweep` on tones: validation only, resumable, with failures recorded; with and without Optuna."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+
+import pytest
+
+from deiii.__main__ import main
+from deiii.data.config.load import load_config
+from deiii.model.sweep import proposals
+from deiii.model.sweep.results import Result, Trial, draw, ranked
+from deiii.model.sweep.space import split_space
+from deiii.model.training.run_folder import RunFolder
+from tests.helpers.tables import tone_rows, words_for, write_rows
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    """Settings of a preprocessed corpus of tones."""
+    folder = tmp_path_factory.mktemp("sweep")
+    write_rows(folder / "raw", tone_rows(folder / "raw", speakers=4))
+    found = words_for(folder / "raw", folder / "cache")
+    assert main(["preprocess", *found]) == 0
+    return found
+
+
+@pytest.fixture(scope="module")
+def swept(words, tmp_path_factory):
+    """A grid of three widths, one of which cannot be divided among the heads, with two seeds."""
+    base = tmp_path_factory.mktemp("grid") / "sweep"
+    own = [*words, f"train.run={base}", "model.width=[16,18,32]", "--seeds", "0,1", "--quiet"]
+    assert main(["sweep", *own]) == 0
+    return base, own
+
+
+def test_each_score_is_the_best_validation_figure_of_its_runs(swept):
+    base, _ = swept
+    results = json.loads((base / "sweep.json").read_text())["results"]
+    assert {r["settings"]["model.width"] for r in results} == {16, 18, 32}
+    good = [r for r in results if not r["problem"]]
+    for result in good:
+        histories = [RunFolder(base / name).read_history() for name in result["runs"]]
+        scores = [max(row["val_monitor"] for row in history) for history in histories]
+        assert result["scores"] == scores and result["mean"] == pytest.approx(sum(scores) / 2)
+        for name, seed in zip(result["runs"], (0, 1), strict=True):
+            config = load_config(base / name / "config.yaml")
+            assert config.train.seed == seed and config.model.width == result["settings"]["model.width"]
+    assert [r["mean"] for r in good] == sorted((r["mean"] for r in good), reverse=True)
+
+
+def test_the_test_speakers_are_never_scored(swept):
+    base, _ = swept
+    runs = [folder for folder in base.iterdir() if (folder / "run.json").exists()]
+    assert len(runs) >= 4
+    for folder in runs:
+        assert not (folder / "metrics.json").exists() and not (folder / "predictions.csv").exists()
+        assert "evaluations" not in RunFolder(folder).read_info()
+
+
+def test_settings_that_cannot_be_trained_are_recorded_with_the_reason(swept):
+    base, _ = swept
+    (failed,) = [r for r in json.loads((base / "sweep.json").read_text())["results"] if r["problem"]]
+    assert failed["settings"]["model.width"] == 18 and "heads" in failed["problem"]
+    assert failed["problem"] in (base / "sweep.md").read_text()
+
+
+def test_best_yaml_is_a_config_with_the_best_settings_alone(swept):
+    base, _ = swept
+    best = json.loads((base / "sweep.json").read_text())["results"][0]
+    assert load_config(base / "best.yaml").model.width == best["settings"]["model.width"]
+    text = [line for line in (base / "best.yaml").read_text().splitlines() if not line.startswith("#")]
+    assert text == ["model:", f"  width: {best['settings']['model.width']}"]
+    assert (base / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_second_call_trains_nothing_and_an_interrupted_run_continues(swept, monkeypatch, capsys):
+    base, own = swept
+    before = (base / "sweep.json").read_bytes()
+    trained = []
+    real = sys.modules["deiii.model.evaluation.many_runs"].train
+    monkeypatch.setattr(
+        "deiii.model.evaluation.many_runs.train", lambda c, **k: trained.append(c.train.run) or real(c, **k)
+    )
+    assert main(["sweep", *own]) == 0
+    assert trained == [] and (base / "sweep.json").read_bytes() == before
+    victim = base / json.loads(before)["results"][0]["runs"][0]
+    shutil.rmtree(victim)
+    assert main(["sweep", *own]) == 0
+    assert trained == [str(victim)]
+    scores = [r["scores"] for r in json.loads((base / "sweep.json").read_text())["results"]]
+    assert scores == [r["scores"] for r in json.loads(before)["results"]]
+
+
+def test_other_settings_in_the_same_folder_are_refused(swept, capsys):
+    base, own = swept
+    assert main(["sweep", *own, "train.weight_decay=0.5"]) == 1
+    err = capsys.readouterr().err
+    assert "train.weight_decay" in err and "choose another folder" in err
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ([], "nothing is varied"),
+        (["train.lr=[1e-3,99]"], "train.lr"),
+        (["logmel.n_mels=[40,80]"], "run `deiii preprocess`"),
+        (["logmel.n_mels=int(40,80)"], "needs preprocessing for each value"),
+    ],
+)
+def test_impossible_sweeps_are_refused_before_training(more, says, words, tmp_path, capsys):
+    assert main(["sweep", *words, f"train.run={tmp_path}/s", *more]) == 1
+    assert says in capsys.readouterr().err
+    assert not list(tmp_path.glob("s/*-seed*"))
+
+
+def test_a_range_without_optuna_names_the_command_that_installs_it(words, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert main(["sweep", *words, f"train.run={tmp_path}/s", "lr=log(1e-4,1e-2)"]) == 1
+    assert "pip install 'deiii[sweep]'" in capsys.readouterr().err
+
+
+def test_optuna_proposes_within_the_range_and_goes_on_where_it_was_stopped(words, tmp_path, monkeypatch):
+    pytest.importorskip("optuna")
+    base = tmp_path / "s"
+    own = [*words, f"train.run={base}", "lr=log(1e-4,1e-2)", "model.conformer=[true,false]", "--quiet"]
+    real = proposals.Proposals.tell
+    told = []
+
+    def stop(self, number, score):
+        if told:
+            raise KeyboardInterrupt
+        told.append(number)
+        real(self, number, score)
+
+    monkeypatch.setattr(proposals.Proposals, "tell", stop)
+    assert main(["sweep", *own, "--trials", "3"]) == 130
+    monkeypatch.undo()
+    folders = {p.name for p in base.glob("*-seed0")}
+    assert main(["sweep", *own, "--trials", "3"]) == 0
+    results = json.loads((base / "sweep.json").read_text())["results"]
+    assert len(results) == 3 and folders <= {name for r in results for name in r["runs"]}
+    rates = [r["settings"]["train.lr"] for r in results]
+    assert len(set(rates)) == 3 and all(1e-4 <= rate <= 1e-2 for rate in rates)
+    for r in results:
+        config = load_config(base / r["runs"][0] / "config.yaml")
+        assert config.train.lr == pytest.approx(r["settings"]["train.lr"])
+    assert main(["sweep", *words, f"train.run={base}", "lr=log(1e-3,1e-2)", "--quiet"]) == 1
+
+
+def trial(**settings) -> Trial:
+    return Trial(settings, ())
+
+
+def test_the_order_is_by_the_mean_and_failures_come_last():
+    results = [Result(trial(a=1), (0.5, 0.7)), Result(trial(a=2), problem="no"), Result(trial(a=3), (0.9,))]
+    assert [r.trial.settings["a"] for r in ranked(results)] == [3, 1, 2]
+    assert results[0].mean == pytest.approx(0.6) and results[0].deviation == pytest.approx(0.1 * 2**0.5)
+
+
+def test_the_picture_has_a_panel_for_each_setting():
+    axes, _ = split_space(["lr=log(1e-4,1e-2)", "model.ov=[attention,concat]"])
+    results = [
+        Result(Trial({"train.lr": rate, "model.ov": ov}, ()), (score,))
+        for rate, ov, score in ((1e-3, "attention", 0.6), (3e-3, "concat", 0.5))
+    ]
+    figure = draw(axes, ranked(results))
+    first, second = figure.axes
+    assert first.get_xscale() == "log" and second.get_xscale() == "linear"
+    assert [label.get_text() for label in second.get_xticklabels()] == ["attention", "concat"]
