@@ -207,10 +207,10 @@ def _on_dask(address: str, texts: Mapping[Name, str], work: Work) -> Iterator[Na
     from distributed import Client
     from distributed import as_completed as finished_first
 
+    from deiii.pipeline.preprocess.cluster import workers_of
+
     with Client(address) as client:
-        gpu = any(
-            "GPU" in w.get("resources", {}) for w in client.scheduler_info(n_workers=-1)["workers"].values()
-        )
+        gpu = any("GPU" in w.get("resources", {}) for w in workers_of(client).values())
         resources = {"GPU": 1} if gpu else None
         futures = {client.submit(work, t, pure=False, resources=resources): n for n, t in texts.items()}
         for future in finished_first(futures):

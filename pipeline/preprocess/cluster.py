@@ -157,7 +157,7 @@ def _await_processes(cluster: Any, client: Client, wanted: int, mark: Path) -> N
         ClusterError: a worker process ended while it started.
         UnguardedMain: the script that runs here starts workers at its top level.
     """
-    while (connected := len(client.scheduler_info(n_workers=-1)["workers"])) < wanted:
+    while (connected := len(workers_of(client))) < wanted:
         check_main_guard(mark)
         if any(nanny.status in (Status.failed, Status.closed) for nanny in cluster.workers.values()):
             raise ClusterError(
@@ -301,7 +301,7 @@ def device_lines(client: Client, config: Config) -> list[str]:
 
 def _gpu_workers(client: Client) -> dict[str, str]:
     """The names of the connected workers that offer a GPU, by address."""
-    workers = client.scheduler_info(n_workers=-1)["workers"]
+    workers = workers_of(client)
     return {a: str(w.get("name", a)) for a, w in workers.items() if (w.get("resources") or {}).get("GPU")}
 
 
@@ -312,13 +312,21 @@ def _gpu_name() -> str:
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
 
 
+def workers_of(client: Client) -> dict[str, Any]:
+    """What the scheduler knows of each worker, by address. Raises CommClosedError if it is gone."""
+    known: dict[str, Any] | None = client.scheduler_info(n_workers=-1).get("workers")
+    if known is None:  # Dask's client forgets everything when the connection breaks
+        raise CommClosedError("the scheduler is gone")
+    return known
+
+
 def stage_resources(client: Client, config: Config) -> Callable[[str], Mapping[str, float] | None]:
     """A function that maps a stage to the Dask resources that its tasks request, ``None`` for none.
 
     A stage that can use a GPU requests ``GPU`` if workers offer it. The other stages then request ``CPU``,
     if that is offered, too, so that the worker of a GPU does not spend its time with decoding.
     """
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    workers = workers_of(client).values()
     offered = {name for w in workers for name, n in (w.get("resources") or {}).items() if n}
     if config.cluster.gpu:
         offered.add("GPU")

@@ -27,6 +27,7 @@ from deiii.pipeline.preprocess.cluster import (
     runs_on_gpu,
     stage_resources,
     with_devices,
+    workers_of,
 )
 from deiii.pipeline.preprocess.needed_weights import fetch_needed
 from deiii.pipeline.preprocess.shared_files import shared_files
@@ -125,7 +126,7 @@ def _run_tasks(config: Config, corpus: Corpus, found: Survey, report: Callable[[
     tasks = _tasks(found, root)
     startable = sum(not waits(task, found.done) for task in tasks)
     with open_cluster(config, startable) as client, shared_files(client, config, root) as shared:
-        workers = len(client.scheduler_info(n_workers=-1)["workers"])
+        workers = len(workers_of(client))
         report(f"{counted(workers, 'worker')}{_more_workers(config)}, dashboard at {client.dashboard_link}")
         for line in [*device_lines(client, config), *_misused_gpus(config, tasks)]:
             report(line)

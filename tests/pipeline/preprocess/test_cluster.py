@@ -112,3 +112,17 @@ def test_an_address_without_a_scheduler(tmp_path, monkeypatch):
     config = settings(tmp_path, "scheduler=tcp://127.0.0.1:9")
     with pytest.raises(ClusterError, match="no Dask scheduler answers"), open_cluster(config, 1):
         pass
+
+
+def test_a_client_that_lost_its_scheduler_says_so():
+    """Dask's client then knows no workers at all, not an empty list of them."""
+    from distributed.comm.core import CommClosedError
+
+    from deiii.pipeline.preprocess.cluster import workers_of
+
+    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
+        assert len(workers_of(client)) == 1
+        client._scheduler_identity = {}
+        client.scheduler = None
+        with pytest.raises(CommClosedError, match="the scheduler is gone"):
+            workers_of(client)
