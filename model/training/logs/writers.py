@@ -69,7 +69,7 @@ class WandbWriter:
             resume="allow",
             config=dict(settings),
             dir=str(folder.resolve()),
-            mode=os.environ.get("WANDB_MODE", "offline"),  # type: ignore[arg-type]
+            mode=os.environ.get("WANDB_MODE", "offline"),
         )
 
     def write(self, epoch: int, figures: Figures) -> None:
