@@ -21,7 +21,10 @@ __all__ = ["Prediction", "Predictor", "load"]
 
 
 def load(
-    path: str | Path | Sequence[str | Path], overrides: Iterable[str] = (), change_preprocessing: bool = False
+    path: str | Path | Sequence[str | Path],
+    overrides: Iterable[str] = (),
+    change_preprocessing: bool = False,
+    calibrated: bool = False,
 ) -> Predictor:
     """Load an exported folder, or ``hub:user/name``; see `deiii.model.prediction.loading.load`."""
-    return _load(path, "cpu", overrides, change_preprocessing, backend="onnx")
+    return _load(path, "cpu", overrides, change_preprocessing, backend="onnx", calibrated=calibrated)

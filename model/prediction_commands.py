@@ -64,6 +64,12 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="allow settings that change what a stage computes, although the network was trained without",
     )
+    sub.add_argument(
+        "--calibrated",
+        action="store_true",
+        help="use the temperature that evaluation found on validation speakers; without it, "
+        "probabilities are those of the evaluation",
+    )
     time = seconds(LONGEST_WINDOW_S)
     sub.add_argument("--window", type=time, metavar="S", help="length of the sliding window in s")
     sub.add_argument("--hop", type=time, metavar="S", help="distance between windows in s (default: 0.2)")
@@ -148,7 +154,7 @@ def _predict(args: argparse.Namespace) -> int:
     found = predict_files(
         runs, media, args.out, args.overlay, args.window, args.hop, device, settings,
         progress=not args.quiet, same_speaker=args.same_speaker,
-        change_preprocessing=args.change_preprocessing, backend=args.backend,
+        change_preprocessing=args.change_preprocessing, backend=args.backend, calibrated=args.calibrated,
     )  # fmt: skip
     print(f"results: {args.out}/predictions.csv, and <name>.json for each file")
     lost = [p.path for p in found if not p.usable]

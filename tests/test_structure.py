@@ -135,7 +135,7 @@ ORDER = {
     ],
     "pipeline/inspect": ["source_frames", "contact_sheet", "clip_video", "clips"],
     "model": [
-        "intervals distributed",
+        "calibration intervals distributed",
         "metrics",
         "network",
         "peers",
@@ -170,7 +170,7 @@ ORDER = {
     ],
     "model/training/logs": ["cost writers", "open_logs"],
     "model/training/step": ["launch sums", "step", "graphs"],
-    "model/evaluation/sections": ["ceiling mistakes"],
+    "model/evaluation/sections": ["calibration ceiling mistakes"],
     "model/evaluation": [
         "figures predictions",
         "sections",

@@ -16,6 +16,7 @@ from deiii.data.corpora.splits import Split
 from deiii.data.pages.rendering import render
 from deiii.data.tools.atomic_files import write_json, write_text
 from deiii.data.tools.machine import machine
+from deiii.model.calibration import brier, ece, nll, tempered
 from deiii.model.evaluation.figures import confusion_figure, save_png
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
 from deiii.model.intervals import (
@@ -67,6 +68,8 @@ def write_crossval(base: Path, runs: Runs) -> dict[str, Any]:
     again = [RunFolder(p).path.name for f, s, p in runs if metrics[f, s].get("evaluations", 1) > 1]
     if again:
         result["scored_again"] = again
+    if classes:
+        result["calibration"] = _calibration(list(tables.values()), list(metrics.values()), classes)
     if classes and len(seeds) > 1:
         result["seed_ensemble"] = _ensemble(tables, folds, seeds, classes)
     for fold, _, path in runs:
@@ -97,6 +100,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         "pooled": {**result["pooled"], **pooled},
         "without": without,
         "seed_ensemble": result.get("seed_ensemble"),
+        "calibration": result.get("calibration"),
         "scored_again": result.get("scored_again", []),
         "interval": kind_of_interval(result),
     }
@@ -207,6 +211,39 @@ def _interval(
 
     found = estimate(speakers[rows_SN[0]], figures, limits, len(shared))
     return None if found is None else found.interval
+
+
+def _calibration(
+    tables: Sequence[PredictionTable], metrics: Sequence[dict[str, Any]], classes: Sequence[str]
+) -> dict[str, Any]:
+    """Return the calibration of all predictions together, each run with its own temperature.
+
+    Runs that an earlier version scored have none; with one of them there are no figures under temperatures.
+    """
+    raw, own, labels, temperatures = [], [], [], []
+    for table, found in zip(tables, metrics, strict=True):
+        truth, _ = table.class_numbers(classes)
+        p = table.probabilities[truth >= 0]
+        t = found.get("calibration", {}).get("temperature")
+        raw.append(p)
+        own.append(tempered(p, t or 1.0))
+        labels.append(truth[truth >= 0])
+        temperatures.append(t)
+    label = np.concatenate(labels)
+    if not len(label):
+        return {}
+    versions = {"raw": np.concatenate(raw)}
+    if None not in temperatures:
+        versions["tempered"] = np.concatenate(own)
+    return {
+        "temperatures": temperatures,
+        "clips": len(label),
+        **{
+            name: {"ece": ece(p, label), "ece_equal_mass": ece(p, label, equal_mass=True),
+                   "brier": brier(p, label), "nll": nll(p, label)}
+            for name, p in versions.items()
+        },
+    }  # fmt: skip
 
 
 def _without(metrics: Metrics, figures: Sequence[str]) -> dict[str, dict[str, float]]:

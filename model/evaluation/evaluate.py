@@ -30,6 +30,7 @@ from deiii.model.evaluation.results import (
     modality_heads,
     prediction_table,
 )
+from deiii.model.evaluation.sections.calibration import calibration_of
 from deiii.model.evaluation.sections.ceiling import human_ceilings
 from deiii.model.evaluation.sections.mistakes import worst_mistakes
 from deiii.model.intervals import OVER_SPEAKERS
@@ -186,6 +187,7 @@ def score_parts(scorer: Scorer, name: str | Path) -> tuple[dict[str, Any], Predi
         },
         "interval": OVER_SPEAKERS,
         "clips": counts,
+        "calibration": calibration_of(test, validation),
         "ceilings": human_ceilings(
             [features.clips[row] for row in test.index],
             task.classes,

@@ -25,6 +25,7 @@ from deiii.model.evaluation.figures import (
     loss_curves,
     save_png,
 )
+from deiii.model.evaluation.sections.calibration import calibration_figures, calibration_values
 from deiii.model.evaluation.sections.ceiling import ceiling_lines
 from deiii.model.evaluation.sections.mistakes import Mistake
 from deiii.model.intervals import kind_of_interval
@@ -78,6 +79,7 @@ def write_report(
             for key, label in figure_names(test).items()
         ],
         "curves": _save_figures(run, metrics, info["classes"]),
+        "calibration": _calibration(run, metrics.get("calibration", {})),
         "confusion": _confusion(test, info["classes"]),
         "per_class": _per_class(test) if info["classes"] else None,
         "per_speaker": _per_speaker(test),
@@ -102,6 +104,17 @@ def _save_figures(run: RunFolder, metrics: Values, classes: Sequence[str]) -> li
     if classes:
         save_png(confusion_figure(metrics["test"]["confusion"], classes), run.figures / "confusion.png")
     return [Markup(inline_svg(figure, name)) for name, figure in curves.items()]
+
+
+def _calibration(run: RunFolder, found: Values) -> Values | None:
+    """Save the pictures of the calibration as PNG files; returns what the page shows."""
+    if not found:
+        return None
+    curves = []
+    for name, figure in calibration_figures(found).items():
+        save_png(figure, run.figures / f"{name}.png")
+        curves.append(Markup(inline_svg(figure, name)))
+    return {**calibration_values(found), "curves": curves}
 
 
 def _confusion(test: Values, classes: Sequence[str]) -> list[Values]:

@@ -10,6 +10,7 @@ import numpy as np
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.counts import counted
 from deiii.model.evaluation.predictions import PredictionTable
+from deiii.model.evaluation.sections.calibration import calibration_lines
 from deiii.model.evaluation.sections.ceiling import ceiling_lines
 from deiii.model.intervals import CCC_LIMITS, FEWEST, kind_of_interval, speaker_interval
 from deiii.model.metrics import ccc, class_intervals, class_report, figure_names
@@ -119,6 +120,7 @@ def summary(metrics: dict[str, Any]) -> str:
         scored = "is" if counts["unlabelled"] == 1 else "are"
         clips += f" ({lacking} no label, such as a tie, and {scored} not scored)"
     lines.append(f"{clips}, {counted(len(test['per_speaker']), 'speaker')}; {_about_interval(metrics)}")
+    lines += calibration_lines(metrics.get("calibration", {}))
     lines += ceiling_lines(metrics.get("ceilings", {}))
     if metrics.get("evaluations", 1) > 1:
         lines.append(f"the test speakers were scored {metrics['evaluations']} times")

@@ -29,6 +29,7 @@ from deiii.data.loader.gather import FLOW_UNIT_S, SHORTEST_STEP_S
 from deiii.data.loader.stage_arrays import LEAST_DB
 from deiii.data.pages.rendering import render
 from deiii.data.tools.atomic_files import atomic_path, writable_folder, write_json, write_text
+from deiii.model.calibration import stored_temperature
 from deiii.model.intervals import kind_of_interval
 from deiii.model.metrics import figure_names
 from deiii.model.prediction.manifest import (
@@ -134,6 +135,7 @@ def export(
         "preparation": PREPARATION,
         "keys": info["keys"], "split": info["split"], "clips": info["clips"],
         "versions": info["versions"], "revision": info["revision"], "encoders": info.get("encoders", []),
+        "temperature": stored_temperature(run),
         "parameters": sum(p.numel() for p in network.parameters()),
     }  # fmt: skip
     if program:

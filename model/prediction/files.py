@@ -42,6 +42,7 @@ def predict_files(
     same_speaker: bool = False,
     change_preprocessing: bool = False,
     backend: str = "auto",
+    calibrated: bool = False,
 ) -> list[Prediction]:
     """Predict for files one after the other; writes ``predictions.csv`` and ``<name>.json`` for each.
 
@@ -57,7 +58,7 @@ def predict_files(
         progress: whether to show a bar.
         same_speaker: whether all files are of one speaker; a network that normalises by speaker then uses
             the levels of all of them, as evaluation does.
-        change_preprocessing, backend: see `load`.
+        change_preprocessing, backend, calibrated: see `load`.
 
     Returns:
         the predictions without arrays and timelines, in the order of the files.
@@ -67,7 +68,7 @@ def predict_files(
     """
     find_media(media)  # report a wrong name before the network is loaded
     writable_folder(out)
-    network = load(run, device, settings, change_preprocessing, backend)
+    network = load(run, device, settings, change_preprocessing, backend, calibrated)
     return predict_loaded(network, media, out, overlay, window_s, hop_s, progress, same_speaker=same_speaker)
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from deiii.model.calibration import CalibrationError, stored_temperature
 from deiii.model.members import check_members, find_members
-from deiii.model.prediction.ensemble.average import AverageScorer
+from deiii.model.prediction.ensemble.average import AverageScorer, TemperedScorer
 from deiii.model.prediction.hub import PREFIX, download
 from deiii.model.prediction.manifest import ExportError, has_torch
 from deiii.model.prediction.predictor import Predictor
@@ -22,6 +23,7 @@ def load(
     overrides: Iterable[str] = (),
     change_preprocessing: bool = False,
     backend: str = "auto",
+    calibrated: bool = False,
 ) -> Predictor:
     """Load a trained network from a run folder, from a folder that `deiii export` wrote, or from the Hub.
 
@@ -33,9 +35,12 @@ def load(
         change_preprocessing: allow ``overrides`` that change what a stage computes; predictions carry a note.
         backend: ``torch``, ``onnx`` for onnxruntime with the folder's ``model.onnx``, or ``auto`` for PyTorch
             where it is installed.
+        calibrated: divide the logits by the temperature that evaluation found on validation speakers; without
+            it, probabilities are those of the evaluation.
 
     Raises:
         RunError, CheckpointError, ExportError: the folder holds no usable run or export.
+        CalibrationError: ``calibrated``, but no temperature is stored.
         EnsembleError: the networks cannot be averaged (`deiii.model.members.check_members`).
         ConfigError: a setting is unknown, or belongs to the trained network.
         DeviceError: the device is not there.
@@ -52,7 +57,22 @@ def load(
     members = find_members([_local(str(name)) for name in names])
     options = (device, tuple(overrides), change_preprocessing, backend)
     found = [_load_one(member, *options) for member in members]
-    return found[0] if len(found) == 1 else ensemble_of(found, members)
+    network = found[0] if len(found) == 1 else ensemble_of(found, members)
+    return _calibrated(network, names) if calibrated else network
+
+
+def _calibrated(network: Predictor, names: Sequence[str | Path]) -> Predictor:
+    """The network with the temperature that is stored in its folder."""
+    temperature = stored_temperature(_local(str(names[0]))) if len(names) == 1 else None
+    if temperature is None:
+        raise CalibrationError(
+            f"no temperature is stored with {', '.join(map(str, names))}: `deiii evaluate` finds one on "
+            "validation speakers and stores it in the run, or in the folder of an ensemble; an export has it "
+            "if the run was evaluated before"
+        )
+    network.scorer = TemperedScorer(network.scorer, temperature)
+    network.notes = (*network.notes, f"probabilities with the temperature {temperature:.3f}")
+    return network
 
 
 def _local(name: str) -> Path:

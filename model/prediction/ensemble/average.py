@@ -1,13 +1,14 @@
-"""Average the outputs of several networks; needs no PyTorch."""
+"""Change the outputs of networks: their average, and calibrated probabilities; needs no PyTorch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from deiii.data.loader.stage_arrays import Levels
+from deiii.model.calibration import tempered
 from deiii.model.prediction.result import HeadOutputs, Scorer
 
 
@@ -44,3 +45,30 @@ class AverageScorer:
 
         present = {head: np.logical_and.reduce([one.present[head] for one in found]) for head in heads}
         return HeadOutputs(len(intervals), mean("probabilities"), mean("attributes"), present)
+
+
+@dataclass(frozen=True)
+class TemperedScorer:
+    """Scores intervals with calibrated probabilities of the fused head.
+
+    Attributes:
+        scorer: of the network or the ensemble.
+        temperature: found on validation speakers (`deiii.model.calibration`).
+    """
+
+    scorer: Scorer
+    temperature: float
+
+    def __call__(
+        self,
+        arrays: Mapping[str, Mapping[str, np.ndarray]],
+        intervals: Sequence[tuple[float, float]],
+        hidden: Sequence[set[str]],
+        levels: Levels | None,
+    ) -> HeadOutputs:
+        """Return the outputs for each interval; other heads than the fused one stay as they are."""
+        found = self.scorer(arrays, intervals, hidden, levels)
+        if "fused" not in found.probabilities:
+            return found
+        fused = tempered(found.probabilities["fused"], self.temperature)
+        return replace(found, probabilities={**found.probabilities, "fused": fused})

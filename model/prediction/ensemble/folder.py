@@ -71,8 +71,9 @@ def export_ensemble(
             copy_export(member, target)
         else:
             export(member, target, program, onnx, licence)
-    manifest = _manifest(folder, len(members))
-    write_text(folder / CARD, model_card(manifest, _metrics(names)))
+    manifest, metrics = _manifest(folder, len(members)), _metrics(names)
+    manifest["temperature"] = (metrics or {}).get("calibration", {}).get("temperature")
+    write_text(folder / CARD, model_card(manifest, metrics))
     write_json(folder / MANIFEST, manifest)  # last, because it marks a complete export
     return folder
 

@@ -12,6 +12,7 @@ import pytest
 
 from deiii import load, runtime
 from deiii.__main__ import main
+from deiii.model.calibration import tempered
 from deiii.model.evaluation.ensemble import evaluate_ensemble, folder_of
 from deiii.model.evaluation.evaluate import evaluate
 from deiii.model.members import EnsembleError, find_members, names_network
@@ -185,6 +186,21 @@ def test_other_inputs_are_refused(runs, seen_run, tmp_path):
     (odd / "config.yaml").write_text(config.replace("flow: true", "flow: false"))
     with pytest.raises(EnsembleError, match=r"their inputs differ \(frames, audio and frames, flow, audio\)"):
         export_ensemble([runs[0], odd], tmp_path / "exported")
+
+
+def test_calibrated_probabilities_are_asked_for(runs, evaluated, seen_run, tmp_path, capsys):
+    clip = seen_run / "raw/c0.mp4"
+    temperature = evaluated[0]["calibration"]["temperature"]
+    raw, found = (load(evaluated[1], device="cpu", calibrated=c).predict(clip) for c in (False, True))
+    wanted = tempered(np.array([list(raw.probabilities.values())]), temperature)[0]
+    assert list(found.probabilities.values()) == pytest.approx(wanted, abs=1e-5)
+    assert any("temperature" in note for note in found.notes) and found.label == raw.label
+    folder = export_ensemble([evaluated[1]], tmp_path / "exported", program=False)
+    exported = load(folder, device="cpu", calibrated=True).predict(clip)
+    assert exported.probabilities == pytest.approx(dict(found.probabilities), abs=1e-5)
+    words = ["predict", str(runs[0]), str(clip), "--out", str(tmp_path / "out"), "--calibrated"]
+    assert main(words) == 1
+    assert "no temperature is stored" in capsys.readouterr().err
 
 
 def test_messages(runs, tmp_path, capsys):

@@ -1,0 +1,204 @@
+"""Calibration: how well the stated probabilities agree with how often they are right.
+
+Conventions. The *confidence* of a prediction is the largest of its C probabilities. The expected calibration
+error (ECE) is the mean over bins of the absolute difference between accuracy and mean confidence, weighted by
+the clips in each bin (Naeini et al. 2015; Guo et al. 2017, arXiv 1706.04599): `BINS` bins of equal width over
+0 to 1, or as many bins with equal numbers of clips (Nixon et al. 2019, arXiv 1904.01685). An ECE of few clips
+is too large, because noise in a bin counts as an error. The Brier score (Brier 1950) is the mean squared
+distance of the probabilities from the truth, 0 to 2. NLL is the mean of -log of the true class's probability.
+
+A *temperature* T (Guo et al.) turns probabilities p into p^(1/T), scaled to sum 1, which is the softmax of
+the logits divided by T: above 1 the network is less confident, and the most probable class stays the same.
+
+Axes: N clips, C classes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from deiii.data.tools.atomic_files import file_sha256
+
+BINS = 15
+LIMITS = (0.05, 20.0)  # of a temperature; outside, validation clips are nearly all right or nearly all wrong
+SMALLEST = 1e-12  # probability in a logarithm
+COVERAGES = 100  # points of a curve that is stored
+
+
+class CalibrationError(ValueError):
+    """No temperature is stored with a network; the message says how one is found."""
+
+
+def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Return probabilities, float [...,C], under a temperature; the type stays the same.
+
+    >>> tempered(np.array([0.8, 0.2]), 2.0).round(3).tolist()
+    [0.667, 0.333]
+    """
+    p = np.asarray(probabilities)
+    logits = np.log(np.maximum(p.astype(np.float64), SMALLEST)) / temperature
+    raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return (raised / raised.sum(axis=-1, keepdims=True)).astype(p.dtype)
+
+
+def find_temperature(probabilities: np.ndarray, label: np.ndarray) -> float | None:
+    """Return the temperature with the smallest NLL, within `LIMITS`.
+
+    The NLL has one minimum, because it is convex in 1/T; Brent's bounded search over log T finds it.
+
+    Args:
+        probabilities: float [N,C], of validation clips.
+        label: int [N]; clips with -1 are left out.
+
+    Returns:
+        the temperature; ``None`` without a labelled clip or with fewer than two classes.
+    """
+    known = label >= 0
+    if not known.any() or probabilities.shape[1] < 2:
+        return None
+    p, truth = probabilities[known], label[known]
+    found = minimize_scalar(
+        lambda log_t: nll(tempered(p.astype(np.float64), float(np.exp(log_t))), truth),
+        bounds=tuple(np.log(LIMITS)),
+        method="bounded",
+        options={"xatol": 1e-4},
+    )
+    return float(np.exp(found.x))
+
+
+def nll(probabilities: np.ndarray, label: np.ndarray) -> float:
+    """Return the mean negative log-likelihood, in nats."""
+    own = probabilities[np.arange(len(label)), label].astype(np.float64)
+    return float(-np.log(np.maximum(own, SMALLEST)).mean())
+
+
+def brier(probabilities: np.ndarray, label: np.ndarray) -> float:
+    """Return the Brier score over all classes, 0 to 2.
+
+    >>> round(brier(np.array([[0.8, 0.2]]), np.array([0])), 3)
+    0.08
+    """
+    truth = np.eye(probabilities.shape[1])[label]
+    return float(((probabilities.astype(np.float64) - truth) ** 2).sum(axis=1).mean())
+
+
+def reliability(
+    probabilities: np.ndarray, label: np.ndarray, bins: int = BINS, equal_mass: bool = False
+) -> list[dict[str, Any]]:
+    """Return clips, mean confidence and accuracy of each bin that holds a clip, by rising confidence.
+
+    Args:
+        probabilities: float [N,C].
+        label: int [N], 0 to C-1.
+        bins: number of bins.
+        equal_mass: bins with equal numbers of clips instead of equal width.
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == label
+    order = np.argsort(confidence, kind="stable")
+    if equal_mass:
+        groups = np.array_split(order, bins)
+    else:  # a bin holds its upper edge, as in Guo et al.
+        place = np.clip(np.ceil(confidence[order] * bins).astype(int) - 1, 0, bins - 1)
+        groups = [order[place == number] for number in range(bins)]
+    return [
+        {
+            "clips": len(rows),
+            "confidence": float(confidence[rows].mean()),
+            "accuracy": float(right[rows].mean()),
+        }
+        for rows in groups
+        if len(rows)
+    ]
+
+
+def ece(
+    probabilities: np.ndarray, label: np.ndarray, bins: int = BINS, equal_mass: bool = False
+) -> float | None:
+    """Return the expected calibration error, 0 to 1; ``None`` without clips. Arguments as `reliability`.
+
+    >>> round(ece(np.array([[0.9, 0.1], [0.9, 0.1]]), np.array([0, 1])), 3)
+    0.4
+    """
+    found = reliability(probabilities, label, bins, equal_mass)
+    if not found:
+        return None
+    gaps = sum(b["clips"] * abs(b["accuracy"] - b["confidence"]) for b in found)
+    return float(gaps / len(label))
+
+
+def risk_coverage(probabilities: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return how often predictions are wrong if only the most confident clips are decided.
+
+    The order of clips with equal confidence is not known; each of them counts with their mean error.
+
+    Returns:
+        ``coverage``, the share of decided clips, and ``risk``, the share of these that are wrong, float64 [N]
+        each (El-Yaniv and Wiener 2010).
+
+    >>> p = np.array([[0.9, 0.1], [0.6, 0.4], [0.7, 0.3]])
+    >>> risk_coverage(p, np.array([0, 1, 0]))[1].round(3).tolist()
+    [0.0, 0.0, 0.333]
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    wrong = (probabilities.argmax(axis=1) != label).astype(np.float64)
+    _, group = np.unique(-confidence, return_inverse=True)
+    shared = np.bincount(group, wrong) / np.bincount(group)
+    order = np.argsort(group, kind="stable")
+    decided = np.arange(1, len(label) + 1)
+    return decided / max(1, len(label)), np.cumsum(shared[group[order]]) / decided
+
+
+def calibration(probabilities: np.ndarray, label: np.ndarray, temperature: float | None) -> dict[str, Any]:
+    """Return what ``metrics.json`` holds on the calibration of test predictions.
+
+    Args:
+        probabilities: float [N,C], raw.
+        label: int [N], 0 to C-1.
+        temperature: found on validation speakers; ``None`` where there is none.
+
+    Returns:
+        ``temperature``; and for ``raw`` and ``tempered`` probabilities ``ece`` (`BINS` bins of equal width),
+        ``ece_equal_mass``, ``brier``, ``nll``, ``aurc`` (mean risk over all coverages), ``bins`` and ``risk``
+        (pairs of coverage and risk, at most `COVERAGES`).
+    """
+    found: dict[str, Any] = {"temperature": temperature, "bins": BINS, "clips": len(label)}
+    versions = {"raw": probabilities}
+    if temperature is not None:
+        versions["tempered"] = tempered(probabilities, temperature)
+    for name, p in versions.items():
+        coverage, risk = risk_coverage(p, label)
+        some = np.unique(np.linspace(0, len(label) - 1, min(COVERAGES, len(label))).round().astype(int))
+        found[name] = {
+            "ece": ece(p, label),
+            "ece_equal_mass": ece(p, label, equal_mass=True),
+            "brier": brier(p, label),
+            "nll": nll(p, label),
+            "aurc": float(risk.mean()),
+            "bins": reliability(p, label),
+            "risk": [[round(float(coverage[i]), 4), round(float(risk[i]), 4)] for i in some],
+        }
+    return found
+
+
+def stored_temperature(folder: str | Path) -> float | None:
+    """Return the temperature that is stored with a run, an export or an ensemble; ``None`` without one.
+
+    Figures of other weights than the folder's, because training went on after the evaluation, do not count.
+    """
+    folder = Path(folder)
+    try:
+        if (folder / "deiii.json").is_file():
+            return json.loads((folder / "deiii.json").read_text(encoding="utf-8")).get("temperature")
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        best = folder / "best.safetensors"
+        if best.is_file() and metrics.get("weights") not in (None, file_sha256(best)):
+            return None
+        return metrics["calibration"]["temperature"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # not evaluated, or by an earlier version

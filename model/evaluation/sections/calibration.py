@@ -1,0 +1,127 @@
+"""The calibration of a run: its figures on test speakers, two pictures, and what the page shows of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from deiii.data.pages.rendering import number
+from deiii.model.calibration import LIMITS, calibration, find_temperature
+from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND
+from deiii.model.training.scoring import Predictions
+
+Values = dict[str, Any]
+
+VERSIONS = {"raw": "as predicted", "tempered": "with the temperature"}
+COLOURS = {"raw": FIRST, "tempered": SECOND}
+FIGURES = {
+    "ece": "ECE, bins of equal width",
+    "ece_equal_mass": "ECE, bins of equal numbers",
+    "brier": "Brier score",
+    "nll": "NLL",
+    "aurc": "AURC",
+}
+NEAR_LIMIT = 1.01
+
+
+def calibration_of(test: Predictions, validation: Predictions) -> Values:
+    """Return the calibration of the fused head on test speakers, for ``metrics.json``.
+
+    The temperature is found on validation speakers alone.
+
+    Returns:
+        see `deiii.model.calibration.calibration`; empty where no labelled test clip has probabilities.
+    """
+    if "fused" not in test.probabilities:
+        return {}
+    known = (test.label >= 0) & test.present["fused"]
+    if not known.any():
+        return {}
+    temperature = None
+    if "fused" in validation.probabilities:
+        chosen = (validation.label >= 0) & validation.present["fused"]
+        temperature = find_temperature(validation.probabilities["fused"][chosen], validation.label[chosen])
+    return calibration(test.probabilities["fused"][known], test.label[known], temperature)
+
+
+def calibration_lines(found: Values) -> list[str]:
+    """Return lines for the terminal; none where nothing is known.
+
+    >>> calibration_lines({})
+    []
+    """
+    if not found:
+        return []
+    if "tempered" not in found:
+        return [f"ECE {found['raw']['ece']:.3f}; no temperature: there are no labelled validation clips"]
+    return [
+        f"ECE {found['raw']['ece']:.3f}, {found['tempered']['ece']:.3f} with the temperature "
+        f"{found['temperature']:.2f} of the validation speakers; AURC {found['raw']['aurc']:.3f}"
+    ]
+
+
+def calibration_values(found: Values) -> Values:
+    """Return what the template shows: rows of a table and a sentence on the temperature."""
+    versions = [name for name in VERSIONS if name in found]
+    rows = [(label, *(number(found[name][key]) for name in versions)) for key, label in FIGURES.items()]
+    t = found["temperature"]
+    about = "There are no labelled validation clips, so no temperature was found."
+    if t is not None:
+        about = f"The temperature {t:.3f} was found on validation speakers."
+        if not LIMITS[0] * NEAR_LIMIT < t < LIMITS[1] / NEAR_LIMIT:
+            about += (
+                " It lies at the limit of the search: validation clips are nearly all right or all wrong."
+            )
+    header = ("", *(VERSIONS[name] for name in versions))
+    return {"header": header, "rows": rows, "about": about, "bins": found["bins"]}
+
+
+def calibration_figures(found: Values) -> dict[str, Figure]:
+    """Return the reliability picture and the abstention curve by file name."""
+    return {"reliability": _reliability(found), "abstention": _abstention(found)}
+
+
+def _reliability(found: Values) -> Figure:
+    figure = Figure(figsize=(4.4, 3.4), layout="constrained", facecolor="white")
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color=INK, lw=0.8, ls=":")
+    for name, label in VERSIONS.items():
+        if name in found:
+            bins = found[name]["bins"]
+            most = max(b["clips"] for b in bins)
+            x, y = [b["confidence"] for b in bins], [b["accuracy"] for b in bins]
+            axes.plot(x, y, color=COLOURS[name], lw=1.2, alpha=0.6)
+            sizes = [6 + 60 * b["clips"] / most for b in bins]
+            axes.scatter(x, y, s=sizes, color=COLOURS[name], label=label, zorder=3)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(-0.02, 1.02)
+    _style(axes, "reliability", "confidence (larger dot: more clips)", "accuracy")
+    return figure
+
+
+def _abstention(found: Values) -> Figure:
+    figure = Figure(figsize=(4.4, 3.4), layout="constrained", facecolor="white")
+    axes = figure.add_subplot()
+    for name, label in VERSIONS.items():
+        if name in found:
+            coverage, risk = zip(*found[name]["risk"], strict=True)
+            style = "-" if name == "raw" else "--"
+            axes.plot(coverage, risk, style, color=COLOURS[name], lw=1.8, label=label)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(bottom=0)
+    _style(axes, "abstention", "share of clips decided, most confident first", "share of these that is wrong")
+    return figure
+
+
+def _style(axes: Axes, title: str, x: str, y: str) -> None:
+    axes.set_title(title, color=INK, fontsize=11, loc="left")
+    axes.set_xlabel(x, color=INK, fontsize=10)
+    axes.set_ylabel(y, color=INK, fontsize=10)
+    axes.tick_params(colors=INK, labelsize=10)
+    axes.grid(color=GRID, lw=0.6)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(GRID)
+    axes.legend(frameon=False, labelcolor=INK, fontsize=10)
