@@ -88,14 +88,24 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:
         commands,
         "compare",
         single_process(_compare),
-        help="compare the scores of several runs",
+        help="compare the scores of several runs or cross-validations",
         description="Compare evaluated runs on the test clips that all of them scored: the scores of each "
         "run and its difference from the first, with 95 % t intervals over "
-        "speakers, paired. Writes a table and figures.",
-        examples=["compare runs/base runs/changed --out runs/compare"],
+        "speakers, paired. Folders of finished cross-validations with the same folds are compared over "
+        "folds, seeds and speakers. p-values of several comparisons are corrected (Holm). "
+        "Writes a table and a figure.",
+        examples=[
+            "compare runs/base runs/changed --out runs/compare",
+            "compare runs/crossval-a runs/crossval-b runs/crossval-c",
+        ],
         when_stopped="run the same command again",
     )
-    sub.add_argument("runs", metavar="RUN", nargs="+", help="run folders; the first is the reference")
+    sub.add_argument(
+        "runs",
+        metavar="RUN",
+        nargs="+",
+        help="run folders, or folders of cross-validations; the first is the reference",
+    )
     sub.add_argument("--out", default="runs/compare", help="folder to write (default: %(default)s)")
 
 
@@ -169,8 +179,10 @@ def _predict(args: argparse.Namespace) -> int:
 
 def _compare(args: argparse.Namespace) -> int:
     from deiii.model.evaluation.compare import compare
+    from deiii.model.evaluation.compare_crossval import compare_crossvals, is_crossval
 
-    print(compare(args.runs, args.out))
+    crossed = any(map(is_crossval, args.runs))
+    print(compare_crossvals(args.runs, args.out) if crossed else compare(args.runs, args.out))
     return 0
 
 

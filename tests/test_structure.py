@@ -177,6 +177,7 @@ ORDER = {
         "crossval_report report results",
         "evaluate",
         "compare ensemble",
+        "compare_crossval",
         "many_runs other_corpus",
         "crossval",
     ],

@@ -129,6 +129,8 @@ def compare(runs: Sequence[str | Path], out: str | Path) -> str:
         RunError: fewer than two runs, one that was not evaluated, no test clip or figure in common, or
             clips whose labels or recordings differ.
     """
+    for run in runs:
+        RunFolder(run).read_info()
     check_names(runs)
     evaluated = [EvaluatedRun.read(run) for run in runs]
     for run in runs[1:]:
@@ -139,20 +141,20 @@ def compare(runs: Sequence[str | Path], out: str | Path) -> str:
             )
     folder = writable_folder(out)
     rows, note = tabulate(evaluated)
+    return write_comparison(rows, note, folder)
+
+
+def write_comparison(rows: Sequence[Row], note: str, folder: Path) -> str:
+    """Write ``compare.csv`` and ``compare.png`` into a folder; returns the table as text."""
     write_text(folder / "compare.csv", _csv(rows))
     save_png(draw(rows), folder / "compare.png")
     return f"{_text(rows)}\n{note}\ntable: {folder / 'compare.csv'}; figure: {folder / 'compare.png'}"
 
 
 def check_names(runs: Sequence[str | Path]) -> None:
-    """Refuse what cannot be compared.
-
-    Raises:
-        RunError: fewer than two runs, a run that is named twice, or a folder without a run.
-    """
+    """Refuse what cannot be compared: fewer than two folders, or one that is named twice (RunError)."""
     seen: dict[str, str | Path] = {}
     for run in runs:
-        RunFolder(run).read_info()
         real = os.path.realpath(run)
         if real in seen:
             raise RunError(f"{run} is named twice{'' if seen[real] == run else f', also as {seen[real]}'}; "
@@ -167,9 +169,9 @@ def check_names(runs: Sequence[str | Path]) -> None:
 
 def tabulate(runs: Sequence[EvaluatedRun]) -> tuple[list[Row], str]:
     """Return rows by figure and run over the clips in common, and a sentence on these clips."""
-    clips = _shared_clips(runs)
+    clips = shared_clips(runs)
     same = [run.select(clips) for run in runs]
-    _check_labels(same)
+    check_labels(same)
     figures = [run.figures() for run in same]
     names = [name for name in figures[0] if all(name in found for found in figures)]
     if not names:
@@ -180,22 +182,28 @@ def tabulate(runs: Sequence[EvaluatedRun]) -> tuple[list[Row], str]:
             _row(run, name, found[name], None if n == 0 else figures[0][name])
             for n, (run, found) in enumerate(zip(same, figures, strict=True))
         ]
-        corrected = iter(holm([row.p for row in of_figure if row.p is not None]))
-        rows += [row if row.p is None else replace(row, p=next(corrected)) for row in of_figure]
+        rows += corrected(of_figure)
     note = _describe_clips(runs, same[0].table)
     if len(runs) > 2:
         note += f"; p corrected for {len(runs) - 1} comparisons (Holm)"
     return rows, note
 
 
-def _shared_clips(runs: Sequence[EvaluatedRun]) -> list[str]:
+def corrected(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of one figure with p-values corrected for their number (Holm)."""
+    adjusted = iter(holm([row.p for row in rows if row.p is not None]))
+    return [row if row.p is None else replace(row, p=next(adjusted)) for row in rows]
+
+
+def shared_clips(runs: Sequence[EvaluatedRun]) -> list[str]:
+    """Return the clips that all runs scored, in the order of the first; RunError where there is none."""
     shared = set(runs[0].table.clips).intersection(*(run.table.clips for run in runs[1:]))
     if not shared:
         raise RunError(f"{', '.join(run.name for run in runs)} have no test clip in common")
     return [clip for clip in runs[0].table.clips if clip in shared]
 
 
-def _check_labels(runs: Sequence[EvaluatedRun]) -> None:
+def check_labels(runs: Sequence[EvaluatedRun]) -> None:
     """Raise RunError where two runs that predict classes have different labels for a clip."""
     first = runs[0]
     for other in runs[1:]:
@@ -213,7 +221,7 @@ def _row(
     first: Callable[[np.ndarray], float | None] | None,
 ) -> Row:
     every, speakers = np.arange(len(run.table)), run.table.speakers
-    known = _known_clips(run.table, name)
+    known = known_clips(run.table, name)
     limits = CCC_LIMITS if name.startswith("ccc_") else (0.0, 1.0)
     value, interval = figure(every), speaker_interval(speakers, figure, limits, known)
     if first is None:
@@ -231,7 +239,7 @@ def _row(
     )  # fmt: skip
 
 
-def _known_clips(table: PredictionTable, figure: str) -> int:
+def known_clips(table: PredictionTable, figure: str) -> int:
     """Return the number of clips whose truth a figure can use."""
     if figure.startswith("ccc_"):
         truth, _ = table.attribute_pair(figure.removeprefix("ccc_"))
