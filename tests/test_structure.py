@@ -37,7 +37,7 @@ ORDER = {
         "fetch processes",
         "weights",
     ],
-    "data/tools/processes": ["main_guard malloc signals", "pool"],
+    "data/tools/processes": ["dask_workers main_guard malloc signals", "pool"],
     "data/config": [
         "plugins schema_fields strict_yaml suggest",
         "networks schema_encoders schema_preprocess",

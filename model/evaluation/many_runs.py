@@ -23,6 +23,7 @@ from deiii.data.corpora.clips import Corpus
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.counts import counted
 from deiii.data.tools.machine import usable_cores
+from deiii.data.tools.processes.dask_workers import workers_of
 from deiii.data.tools.processes.pool import start_tasks, worker_pool
 from deiii.model.evaluation.evaluate import evaluate
 from deiii.model.evaluation.results import unfinished_training
@@ -206,8 +207,6 @@ def _on_dask(address: str, texts: Mapping[Name, str], work: Work) -> Iterator[Na
     """Run one task for each run; a worker with a GPU resource does one run at a time."""
     from distributed import Client
     from distributed import as_completed as finished_first
-
-    from deiii.pipeline.preprocess.cluster import workers_of
 
     with Client(address) as client:
         gpu = any("GPU" in w.get("resources", {}) for w in workers_of(client).values())

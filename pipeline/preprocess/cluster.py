@@ -21,6 +21,7 @@ from deiii.data.cache.stages import get_stage, with_upstream
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.machine import usable_cores
+from deiii.data.tools.processes.dask_workers import workers_of
 from deiii.data.tools.processes.main_guard import check_main_guard, watch_workers
 from deiii.data.tools.processes.signals import block_sigint
 from deiii.pipeline.preprocess.cluster_kinds import kubernetes_cluster, local_cluster, slurm_cluster
@@ -310,14 +311,6 @@ def _gpu_name() -> str:
     import torch
 
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
-
-
-def workers_of(client: Client) -> dict[str, Any]:
-    """What the scheduler knows of each worker, by address. Raises CommClosedError if it is gone."""
-    known: dict[str, Any] | None = client.scheduler_info(n_workers=-1).get("workers")
-    if known is None:  # Dask's client forgets everything when the connection breaks
-        raise CommClosedError("the scheduler is gone")
-    return known
 
 
 def stage_resources(client: Client, config: Config) -> Callable[[str], Mapping[str, float] | None]:
