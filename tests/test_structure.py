@@ -56,7 +56,7 @@ ORDER = {
         "scan",
     ],
     "data/corpora/targets": ["classes"],
-    "data/corpora/synthetic": ["plan write", "face voice", "motion make", "__init__"],
+    "data/corpora/synthetic": ["tasks write", "plan skin", "face voice", "motion make", "__init__"],
     "data/encoders": [
         "known onnx_graph record",
         "hub onnx_session table",

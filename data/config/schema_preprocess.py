@@ -14,9 +14,10 @@ class SyntheticConfig:
 
     task: str = opt(
         "cues",
-        "Question that the labels answer: which combination of three cues a clip shows, or whether mouth "
-        "and audio are synchronous.",
-        choices=("cues", "sync"),
+        "Question that the labels answer: which combination of three cues a clip shows (cues), whether mouth "
+        "and audio are synchronous (sync), which of two syllables comes first (order), which of two colours "
+        "of freckles trembles (binding), or one bit that audio and, faintly, frames tell (told).",
+        choices=("cues", "sync", "order", "binding", "told"),
     )
     speakers: int = opt(24, "Number of synthetic speakers.", low=1, high=10_000)
     clips_per_class: int = opt(3, "Number of clips of each class by each speaker.", low=1, high=10_000)

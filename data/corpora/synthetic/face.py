@@ -1,8 +1,8 @@
-"""Render synthetic faces: a shaded head of which only brows and lips move.
+"""Render synthetic faces: a shaded head of which only brows, lips and freckles move.
 
-Head, hair, eyes and cheeks are rendered once for a clip, in face units. For each frame, brows and mouth are
-added, and the result is placed by the frame's position, roll and scale. A frame depends only on its own
-entries of the plan, so that it carries no information about neighbouring frames.
+Head, hair, eyes and cheeks are rendered once for a clip, in face units. For each frame, freckles, brows and
+mouth are added, and the result is placed by the frame's position, roll and scale. A frame depends only on
+its own entries of the plan, so that it carries no information about neighbouring frames.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from deiii.data.corpora.synthetic.plan import ClipPlan
+from deiii.data.corpora.synthetic.skin import BLUSH, cheeks, freckled, tinted
 
 LEFT, RIGHT, TOP, BOTTOM = -2.2, 2.2, -2.0, 3.0  # the canvas, face units
 EYE_Y = -0.18
 EYE_OPENING = (0.058, 0.128)  # half the distance of the lids, by appearance bit
 CHEEK = ((0.47, 0.20), (0.52, 0.42))  # x and y of the cheek's highest point, by appearance bit
+FLUSHED = (0.50, 0.31)  # x and y of the middle of a cheek that flushes
 SHIFT = 5  # fractional bits of OpenCV's fixed-point coordinates
 
 
@@ -33,10 +35,12 @@ def render_frames(plan: ClipPlan) -> np.ndarray:
     rng = np.random.default_rng([*plan.seed, 12])
     scene = _background(plan, rng)
     light = _light(plan)
+    xs, ys = _face_units(unit, head.shape[:2])
+    bare = _freckled_skin(plan, xs, ys)
     frames = np.empty((len(plan.roll), plan.size, plan.size, 3), np.uint8)
     window = (plan.size, plan.size)
     for i, out in enumerate(frames):
-        face = head.copy()
+        face = head.copy() if plan.freckles is None else freckled(head, plan.freckles, i, xs, ys, bare)
         _draw_brows(face, plan, unit, plan.brow[i])
         _draw_mouth(face, plan, unit, plan.opening[i], plan.quiver[i])
         matrix = placement(plan, i) @ np.array([[1 / unit, 0, LEFT], [0, 1 / unit, TOP], [0, 0, 1]])
@@ -125,14 +129,31 @@ def render_head(plan: ClipPlan, unit: float) -> tuple[np.ndarray, np.ndarray]:
 
     rgba_canvas = cv2.resize(big, shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float32)
     alpha = rgba_canvas[..., 3] / 255
-    ys = np.arange(shape[0], dtype=np.float32)[:, None] / unit + TOP
-    xs = np.arange(shape[1], dtype=np.float32)[None] / unit + LEFT
+    xs, ys = _face_units(unit, shape)
     rgb = rgba_canvas[..., :3] / np.maximum(alpha, 1e-3)[..., None]
     rgb *= _shading(plan, xs, ys)[..., None]
+    if plan.blush:
+        rgb = tinted(rgb, plan.blush * BLUSH * cheeks(*FLUSHED, xs, ys))
     face = np.ascontiguousarray(np.clip(rgb, 0, 255).astype(np.uint8))
     for side in (-1, 1):
         _draw_eye(face, plan, unit, side)
     return face, alpha
+
+
+def _face_units(unit: float, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The columns and the rows of the canvas in face units, float32 [1,w] and [h,1]."""
+    xs = np.arange(shape[1], dtype=np.float32)[None] / unit + LEFT
+    ys = np.arange(shape[0], dtype=np.float32)[:, None] / unit + TOP
+    return xs, ys
+
+
+def _freckled_skin(plan: ClipPlan, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
+    """Where freckles show, 0 or 1, float32 [h,w]: everywhere but on the eyes."""
+    free = np.ones(np.broadcast_shapes(xs.shape, ys.shape), np.float32)
+    for side in (-1, 1):
+        x = side * plan.speaker.eye_distance
+        free[((xs - x) / 0.27) ** 2 + ((ys - EYE_Y) / 0.17) ** 2 < 1] = 0
+    return free
 
 
 def _shading(plan: ClipPlan, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:

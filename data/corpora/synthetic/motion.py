@@ -1,7 +1,7 @@
 """The true motion of a synthetic clip, the reference for optical flow.
 
 The head moves rigidly, by the plan's position, roll and scale; the background does not move. The motion of
-brows, mouth and noise, and along the border of the head, is not known.
+brows, mouth, freckles and noise, and along the border of the head, is not known.
 
 >>> flow, known = true_motion(plan_clip(SyntheticConfig(), 0))  # doctest: +SKIP
 """
@@ -34,6 +34,8 @@ def true_motion(plan: ClipPlan, step: int = 1) -> tuple[np.ndarray, np.ndarray]:
         left, right = (round((x - LEFT) * unit) for x in (x0, x1))
         top, bottom = (round((y - TOP) * unit) for y in (y0, y1))
         moving[top:bottom, left:right] = 1
+    if plan.freckles is not None:
+        moving[:] = 1  # they lie all over the face
     canvas = np.array([[1 / unit, 0, LEFT], [0, 1 / unit, TOP], [0, 0, 1]])
     at = np.stack([*np.meshgrid(np.arange(size), np.arange(size)), np.ones((size, size))], -1).astype(float)
     flow = np.zeros((n - step, size, size, 2), np.float32)

@@ -17,18 +17,21 @@ Why sampled frames cannot distinguish tremor from rest
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
 
 from deiii.data.config.schema import SyntheticConfig
+from deiii.data.corpora.synthetic.tasks import (
+    CLASSES,
+    SHORTEST_ORDER,
+    Freckles,
+    blush_of,
+    draw_freckles,
+    two_syllables,
+    vowels_of,
+)
 from deiii.data.tools.counts import counted
-
-APPEARANCE = ("narrow", "wide")
-MOTION = ("still", "tremor")
-VOICE = ("rising", "falling")
-SYNC = ("matched", "unmatched")
 
 ENVELOPE_RATE = 100  # Hz, at which two timings are compared
 MAX_TIMING_CORRELATION = 0.1
@@ -40,9 +43,7 @@ def classes(task: str) -> tuple[str, ...]:
     >>> classes("cues")[0]
     'narrow-still-rising'
     """
-    if task == "sync":
-        return SYNC
-    return tuple("-".join(bits) for bits in itertools.product(APPEARANCE, MOTION, VOICE))
+    return CLASSES[task]
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ class ClipPlan:
         light: brightness factor.
         quantiser: H.264's constant quantiser.
         seed: for noise and background texture.
+        blush: colour of the cheeks, -1 (pale) to 1 (flushed); 0 except in the task ``told``.
+        freckles: those of the task ``binding``.
     """
 
     index: int
@@ -130,6 +133,8 @@ class ClipPlan:
     light: float
     quantiser: int
     seed: tuple[int, ...]
+    blush: float = 0.0
+    freckles: Freckles | None = None
 
 
 def check(config: SyntheticConfig) -> None:
@@ -140,8 +145,12 @@ def check(config: SyntheticConfig) -> None:
     """
     if config.size % 2 or not 64 <= config.size <= 2048:
         raise ValueError(f"corpus.synthetic.size is even and in 64..2048, not {config.size}")
-    if not 0.8 <= config.seconds <= 60:
-        raise ValueError(f"corpus.synthetic.seconds is in 0.8..60, not {config.seconds}")
+    shortest = SHORTEST_ORDER if config.task == "order" else 0.8
+    if not shortest <= config.seconds <= 60:
+        raise ValueError(
+            f"corpus.synthetic.seconds is in {shortest:g}..60 for corpus.synthetic.task={config.task}, "
+            f"not {config.seconds}"
+        )
     if not 10 <= config.fps <= 120:
         raise ValueError(f"corpus.synthetic.fps is in 10..120, not {config.fps}")
     for name in ("speakers", "clips_per_class"):
@@ -227,6 +236,9 @@ def plan_clip(config: SyntheticConfig, index: int) -> ClipPlan:
     n = max(2, round(config.seconds * config.fps))
     time = np.arange(n) / config.fps
     heard, other = _two_timings(rng, config.seconds)
+    own = np.random.default_rng([*seed, 13])  # for what only this task has
+    if config.task == "order":
+        heard = two_syllables(own, n / config.fps)
     seen = other if config.task == "sync" and label == 1 else heard
     k = len(heard)
     amplitude = 0.030 + 0.008 * arousal
@@ -267,13 +279,15 @@ def plan_clip(config: SyntheticConfig, index: int) -> ClipPlan:
         bursts=heard,
         pitch=speaker.pitch * 2.0 ** (rng.uniform(-0.12, 0.12) + rng.uniform(-0.08, 0.08, k)),
         slope=(1 - 2 * voice) * rng.uniform(0.7, 0.95, k),
-        vowels=rng.integers(5, size=k),
+        vowels=vowels_of(config.task, label, rng.integers(5, size=k)),
         gain_db=-24.0 + 6.0 * arousal + rng.uniform(-1, 1),
         hum_db=rng.uniform(-58, -48),
         noise=rng.uniform(1.0, 3.0),
         light=rng.uniform(0.88, 1.1),
         quantiser=int(rng.integers(20, 27)),
         seed=seed,
+        blush=blush_of(config.task, label),
+        freckles=draw_freckles(own, n, label) if config.task == "binding" else None,
     )
 
 
