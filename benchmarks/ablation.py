@@ -1,21 +1,23 @@
 """The contribution of each part of DE-III, on tasks whose best possible accuracy is known.
 
-Every variant is trained with every seed (five) on the synthetic corpora ``cues`` and ``sync`` and scored once
-on unseen speakers. Each is compared with the full network, paired by seed and clip; intervals are t intervals
-over seeds and speakers (`deiii.model.intervals`), p-values are corrected for the number of variants (Holm).
-Finished runs are kept: run the command again to continue.
+Every variant is trained with every seed (five) on the tasks of the synthetic corpus (`ablation_tasks`) and
+scored once on unseen speakers. Each is compared with the full network, paired by seed and clip; intervals are
+t intervals over seeds and speakers (`deiii.model.intervals`), p-values are corrected for the number of
+variants (Holm). Finished runs are kept: run the command again to continue. Tables, a picture and every
+prediction (``predictions.tar.xz``) are written into runs/ablation.
 
-    python -m benchmarks.ablation             # table.md, table.json and ablation.png in runs/ablation
+    python -m benchmarks.ablation
     python -m benchmarks.ablation --seeds 0,1,2 --jobs 2 --only cues train.epochs=30
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import tarfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,12 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from benchmarks.ablation_tasks import SETTINGS, TASKS
 from deiii.data.command_line.door import Command, run
 from deiii.data.config.schema import Config
 from deiii.data.config.words import read_settings
 from deiii.data.corpora.scan import scan_corpus
-from deiii.data.tools.atomic_files import write_json, write_text
+from deiii.data.tools.atomic_files import atomic_path, write_json, write_text
 from deiii.data.tools.machine import machine
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png
 from deiii.model.evaluation.many_runs import finished, run_all
@@ -36,53 +39,6 @@ from deiii.model.intervals import OVER_SEEDS_AND_SPEAKERS, estimate, holm
 from deiii.model.training.run_folder import RunFolder, provenance, revisions
 from deiii.pipeline.preprocess.graph import preprocess
 
-
-@dataclass(frozen=True)
-class Variant:
-    """A change to the full network, and the best accuracy that is possible with it."""
-
-    about: str
-    changes: tuple[str, ...]
-    ceiling: float
-
-
-AUDIO_ONLY = ("model.video=false", "model.flow=false")
-FRAMES_ONLY = ("model.flow=false", "model.audio=false")
-CUES = {
-    "full": Variant("every part of the network", (), 1.0),
-    "no_flow": Variant("no optical flow", ("model.flow=false",), 0.5),
-    "no_frames": Variant("no frames", ("model.video=false",), 0.5),
-    "no_audio": Variant("no audio", ("model.audio=false",), 0.5),
-    "audio_only": Variant("audio alone", AUDIO_ONLY, 0.25),
-    "frames_only": Variant("frames alone", FRAMES_ONLY, 0.25),
-    "ov_concat": Variant("OV replaced by concatenation", ("model.ov=concat",), 1.0),
-    "no_conformer": Variant("no Conformer", ("model.conformer=false",), 1.0),
-    "no_ife": Variant("no IFE", ("model.ife=false",), 1.0),
-    "fused_head_only": Variant("no L_V, no L_A", ("model.modality_heads=false",), 1.0),
-    "modality_dropout": Variant("modality dropout 0.1", ("train.modality_dropout=0.1",), 1.0),
-}
-SYNC = {
-    "full": Variant("frames and audio", (), 1.0),
-    "no_ife": Variant("no IFE", ("model.ife=false",), 1.0),
-    "no_time_match": Variant("no L_S", ("model.time_match=false",), 1.0),
-    "audio_only": Variant("audio alone", AUDIO_ONLY, 0.5),
-    "video_only": Variant("frames alone", ("model.audio=false",), 0.5),
-}
-TASKS: Mapping[str, Mapping[str, Variant]] = {"cues": CUES, "sync": SYNC}
-# The label of sync is whether the mouth follows the audio: it needs more, contiguous frames and no flow.
-# Without L_S no network learned it. A single stream does not contain the label: none is hidden or has a head.
-SETTINGS = {
-    # The plain audio encoder learned the audio cue in 6 to 16 epochs or later; this one in 2 to 4.
-    "cues": ("corpus.root=raw/synthetic", "model.audio_channels=[8,16,32]"),
-    "sync": (
-        "corpus.synthetic.task=sync", "corpus.root=raw/synthetic-sync", "corpus.synthetic.clips_per_class=16",
-        "loader.steps=16", "loader.sampling=contiguous", "loader.batch=32", "loader.colour=0",
-        "loader.spec_masks=0", "model.channels=[8,16,32]", "model.flow=false", "model.dropout=0",
-        "model.modality_heads=false",
-        "model.time_match=true", "train.w_match=1", "train.modality_dropout=0", "train.label_smoothing=0",
-        "train.lr=2e-3", "train.epochs=36", "train.patience=36",
-    ),
-}  # fmt: skip
 JOBS = max(2, torch.cuda.device_count())  # one per GPU, or two on a CPU
 FILES = ["configs/synthetic.yaml", "configs/ablation.yaml"]
 HEAD = (
@@ -216,7 +172,7 @@ def draw_figure(tables: Mapping[str, Any]) -> Figure:
 
 
 def write_tables(folder: Path, tables: Mapping[str, Any], seeds: Sequence[int]) -> None:
-    """Write ``table.md``, ``table.json`` and ``ablation.png``."""
+    """Write ``table.md``, ``table.json``, ``ablation.png`` and ``predictions.tar.xz``."""
     runs = [
         folder / f"{task}-{variant}-seed{seed}"
         for task, rows in tables.items() for variant, row in rows.items() for seed in row["by_seed"]
@@ -225,6 +181,17 @@ def write_tables(folder: Path, tables: Mapping[str, Any], seeds: Sequence[int]) 
     write_json(folder / "table.json", about | {"tasks": tables})
     write_text(folder / "table.md", markdown(tables, notes))
     save_png(draw_figure(tables), folder / "ablation.png")
+    pack_predictions(folder / "predictions.tar.xz", runs)
+
+
+def pack_predictions(path: Path, runs: Sequence[Path]) -> None:
+    """Write ``predictions-<run>.csv`` of every run into one archive; equal predictions give equal bytes."""
+    with atomic_path(path) as temporary, tarfile.open(temporary, "w:xz") as archive:
+        for run_folder in sorted(runs):
+            data = RunFolder(run_folder).predictions.read_bytes()
+            entry = tarfile.TarInfo(f"predictions-{run_folder.name}.csv")
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
 
 
 def origin(runs: Sequence[Path], seeds: Sequence[int]) -> tuple[dict[str, Any], str]:
@@ -257,7 +224,11 @@ def arguments(name: str, about: str | None) -> argparse.ArgumentParser:
 def main() -> int:
     parser = arguments("ablation", __doc__)
     parser.add_argument(
-        "--only", type=lambda t: t.split(","), default=list(TASKS), metavar="TASK", help="cues or sync"
+        "--only",
+        type=lambda t: t.split(","),
+        default=list(TASKS),
+        metavar="TASK",
+        help=f"some of {', '.join(TASKS)}",
     )
     parser.add_argument("--variants", type=lambda t: t.split(","), metavar="full,no_ife", help="default: all")
     parser.add_argument(

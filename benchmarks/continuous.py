@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ablation import AUDIO_ONLY, FILES, FRAMES_ONLY, SETTINGS, arguments, origin
+from benchmarks.ablation import FILES, arguments, origin
+from benchmarks.ablation_tasks import AUDIO_ONLY, FRAMES_ONLY, SETTINGS
 from deiii.data.command_line.door import Command, run
 from deiii.data.config.schema import Config
 from deiii.data.config.words import read_settings

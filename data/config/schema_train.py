@@ -29,6 +29,11 @@ class SplitConfig:
         low=0,
         high=MOST_SEED,
     )
+    hide: list[str] = opt(
+        [],
+        "Streams that are hidden from validation and test clips, as if they lacked them, e.g. [audio]; "
+        "training has them. For a network that must do without an input that it learned from.",
+    )
     leaks: str = opt(
         "refuse",
         "Whether to train on a list of clips whose audit finds speakers, takes or recordings that its parts "

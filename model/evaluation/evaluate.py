@@ -34,7 +34,7 @@ from deiii.model.evaluation.sections.calibration import calibration_of
 from deiii.model.evaluation.sections.ceiling import human_ceilings
 from deiii.model.evaluation.sections.mistakes import worst_mistakes
 from deiii.model.intervals import OVER_SPEAKERS
-from deiii.model.network.hide_streams import hidden_together, hide
+from deiii.model.network.hide_streams import further_hidden, hide_in_scoring
 from deiii.model.network.task import Task
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.monitor import TrainingState
@@ -140,7 +140,7 @@ class Scorer:
     device: torch.device
 
     def predict(self, part: str, hidden: tuple[str, ...] = ()) -> Predictions:
-        """Predict for one part of the split, with some streams hidden from every clip."""
+        """Predict for one part of the split; streams are hidden beside those of ``split.hide``."""
         rows = self.features.rows(getattr(self.split, part))
         found = []
         for trained in self.networks:
@@ -148,7 +148,7 @@ class Scorer:
             found.append(score(
                 trained.network.to(self.device), loader.epoch(0), self.device,
                 in_full_precision(trained.config.train),
-                lambda batch: hide(batch, **dict.fromkeys(hidden, True)),
+                hide_in_scoring(trained.config, hidden),
             ))  # fmt: skip
         return average(found)
 
@@ -164,6 +164,7 @@ def score_parts(scorer: Scorer, name: str | Path) -> tuple[dict[str, Any], Predi
         RunError: there is no test clip to score.
     """
     features, split, task = scorer.features, scorer.split, scorer.networks[0].task
+    config = scorer.networks[0].config
     speakers = np.array([clip.speaker for clip in features.clips])
     test = scorer.predict("test")
     validation = scorer.predict("val")
@@ -183,8 +184,9 @@ def score_parts(scorer: Scorer, name: str | Path) -> tuple[dict[str, Any], Predi
         "heads": {head: brief_figures(test, speakers, task, head) for head in modality_heads(test)},
         "without": {
             "+".join(hidden): brief_figures(scorer.predict("test", hidden), speakers, task)
-            for hidden in hidden_together(scorer.networks[0].config.model)
+            for hidden in further_hidden(config)
         },
+        "hidden": list(config.split.hide),
         "interval": OVER_SPEAKERS,
         "clips": counts,
         "calibration": calibration_of(test, validation),

@@ -34,6 +34,7 @@ from deiii.model.evaluation.predictions import write_predictions
 from deiii.model.evaluation.results import full_figures, prediction_table, unfinished_training
 from deiii.model.intervals import OVER_SPEAKERS
 from deiii.model.metrics import class_intervals, class_report, figure_names
+from deiii.model.network.hide_streams import hide_in_scoring
 from deiii.model.network.task import Task
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.origin import digests
@@ -87,7 +88,8 @@ def evaluate_on(
     target = use_device(device or config.train.device)
     batches = make_loader(features, rows, config, target, training=False)
     train = in_full_precision(config.train)
-    found = score(trained.network.to(target), batches.epoch(0), target, train)
+    change = hide_in_scoring(config)
+    found = score(trained.network.to(target), batches.epoch(0), target, train, change)
     metrics = _figures(found, features, trained.task, notes)
     metrics |= {"epoch": trained.epoch, "weights": file_sha256(run.best), "interval": OVER_SPEAKERS}
     metrics["training"] = state.record()

@@ -154,11 +154,10 @@ def _mistake(mistake: Mistake) -> Values:
 def _ablation(metrics: Values) -> Values:
     test = metrics["test"]
     names = {key: name for key, name in figure_names(test).items() if key not in ("war", "macro_f1")}
-    found = {"fused head, all inputs": test}
+    inputs = f"{' and '.join(hidden)} hidden" if (hidden := metrics.get("hidden")) else "all inputs"
+    found = {f"fused head, {inputs}": test}
     found |= {f"{head} head alone": r for head, r in metrics["heads"].items()}
-    found |= {
-        f"fused head without {hidden.replace('+', ' and ')}": r for hidden, r in metrics["without"].items()
-    }
+    found |= {f"fused head without {gone.replace('+', ' and ')}": r for gone, r in metrics["without"].items()}
     rows = [
         (what, *(number(r.get(key)) for key in names), *([span(r.get("uar_ci"))] if "uar" in names else []))
         for what, r in found.items()

@@ -122,6 +122,8 @@ def summary(metrics: dict[str, Any]) -> str:
     lines.append(f"{clips}, {counted(len(test['per_speaker']), 'speaker')}; {_about_interval(metrics)}")
     lines += calibration_lines(metrics.get("calibration", {}))
     lines += ceiling_lines(metrics.get("ceilings", {}))
+    if metrics.get("hidden"):
+        lines.append(f"hidden from these clips (split.hide): {', '.join(metrics['hidden'])}")
     if metrics.get("evaluations", 1) > 1:
         lines.append(f"the test speakers were scored {metrics['evaluations']} times")
     if words := unfinished_training(metrics):

@@ -5,13 +5,15 @@ A stream is one of the network's inputs: frames, flow or audio.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from deiii.data.cache.stages import BUILT_IN, get_stage
-from deiii.data.config.schema import ModelConfig
+from deiii.data.config.schema import Config, ModelConfig
+from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.loader.batch import Batch
 from deiii.model.distributed.ranks import Ranks
 from deiii.model.network.streams import enabled_streams
@@ -66,6 +68,41 @@ def hidden_together(config: ModelConfig) -> list[tuple[str, ...]]:
     modality |= {name: get_stage(name).modality for name in config.extra}
     groups = [tuple(s for s in streams if modality[s] == m) for m in ("video", "audio")]
     return [*((s,) for s in streams), *(g for g in groups if 1 < len(g) < len(streams))]
+
+
+def check_hidden(config: Config) -> None:
+    """Check the streams of ``split.hide``.
+
+    Raises:
+        ConfigError: the network does not read one of them, or nothing else.
+    """
+    streams = enabled_streams(config.model)
+    if unknown := [name for name in config.split.hide if name not in streams]:
+        raise ConfigError(
+            f"split.hide names {', '.join(unknown)}, but the network reads {', '.join(streams)}; name some "
+            "of these, or leave split.hide empty"
+        )
+    if set(config.split.hide) == set(streams):
+        raise ConfigError(
+            f"split.hide=[{','.join(config.split.hide)}] hides all that the network reads, and nothing is "
+            "left to score; name fewer streams"
+        )
+
+
+def hide_in_scoring(config: Config, more: Sequence[str] = ()) -> Callable[[Batch], Batch]:
+    """Return the function that hides the streams of ``split.hide``, and ``more``, from a batch."""
+    hidden = dict.fromkeys((*config.split.hide, *more), True)
+
+    def change(batch: Batch) -> Batch:
+        return hide(batch, **hidden) if hidden else batch
+
+    return change
+
+
+def further_hidden(config: Config) -> list[tuple[str, ...]]:
+    """Return the sets of `hidden_together` that hide more than ``split.hide`` does, but not everything."""
+    before, streams = set(config.split.hide), set(enabled_streams(config.model))
+    return [some for some in hidden_together(config.model) if before < before | set(some) < streams]
 
 
 def random_hide(batch: Batch, chance: float, config: ModelConfig, ranks: Ranks | None = None) -> Batch:

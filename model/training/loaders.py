@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from deiii.data.cache.stages import extra_inputs
 from deiii.data.config.schema import Config, LoaderConfig
 from deiii.data.loader.augment_audio import Levels
+from deiii.data.loader.batch import Batch
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.loader import Loader
 from deiii.model.distributed.ranks import Ranks, clips_per_rank
@@ -55,3 +57,22 @@ def make_loader(
         extra=extra_inputs(config),
         levels=levels,
     )  # fmt: skip
+
+
+class ChangedLoader:
+    """A loader each of whose batches is changed by a function.
+
+    Args:
+        loader: gives the batches.
+        change: for example `deiii.model.network.hide_streams.hide_in_scoring`.
+    """
+
+    def __init__(self, loader: Loader, change: Callable[[Batch], Batch]):
+        self.loader, self.change = loader, change
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the changed batches of an epoch from batch ``start`` on."""
+        return map(self.change, self.loader.epoch(number, start))

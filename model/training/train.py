@@ -31,10 +31,11 @@ from deiii.data.tools.writer_lock import writer_lock
 from deiii.model.distributed.devices import make_deterministic, seed_all
 from deiii.model.distributed.ranks import Ranks, joined
 from deiii.model.network.extra_encoders import RowEncoder
+from deiii.model.network.hide_streams import check_hidden, hide_in_scoring
 from deiii.model.network.inputs.build import check_grid
 from deiii.model.network.inputs.network import Network
 from deiii.model.network.task import Task
-from deiii.model.training.loaders import make_loader
+from deiii.model.training.loaders import ChangedLoader, make_loader
 from deiii.model.training.logs.open_logs import check_logs
 from deiii.model.training.losses import inverse_frequency
 from deiii.model.training.monitor import check_monitor
@@ -108,6 +109,7 @@ def _train(
 ) -> dict[str, Any]:
     device = ranks.device
     choose_launch(config.train, device, ranks)  # refuse an impossible one before anything is read
+    check_hidden(config)
     make_deterministic(device)
     if ranks.local:  # one process of each machine checks every byte, the others wait for it
         ranks.wait()
@@ -150,7 +152,9 @@ def _train(
     fit_encoders(model, features, rows["train"], config)
     model = model.to(device)
     training = make_loader(features, rows["train"], config, device, True, ranks)
-    validation = make_loader(features, rows["val"], config, device, False, ranks)
+    validation = ChangedLoader(
+        make_loader(features, rows["val"], config, device, False, ranks), hide_in_scoring(config)
+    )
     weights = class_weights(features, rows["train"]) if config.train.class_weights and task.classes else None
     setup = TrainingSetup(
         training, validation, config, run, device, [c.id for c in features.clips], info, weights, ranks

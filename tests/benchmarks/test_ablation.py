@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import tarfile
 
 import numpy as np
 import pytest
 
-from benchmarks.ablation import TASKS, collect, draw_figure, markdown, variant_config, write_tables
+from benchmarks.ablation import collect, draw_figure, markdown, variant_config, write_tables
+from benchmarks.ablation_tasks import TASKS
+from deiii.data.corpora.synthetic.plan import check
 
 CLIPS = [(f"s{s}", f"s{s}/c{n}") for s in range(4) for n in range(5)]
 
@@ -73,6 +76,12 @@ def test_tables_and_picture_are_written_of_what_is_there(runs):
     assert json.loads((folder / "table.json").read_text())["tasks"]["cues"]["full"]["ceiling"] == 1.0
     assert (folder / "ablation.png").stat().st_size > 1000
     assert len(draw_figure(tables).axes) == 1 and "no optical flow" in markdown(tables, "")
+    with tarfile.open(folder / "predictions.tar.xz") as archive:
+        kept = {entry.name: archive.extractfile(entry).read() for entry in archive}
+    assert kept == {
+        f"predictions-cues-{v}-seed{s}.csv": (folder / f"cues-{v}-seed{s}/predictions.csv").read_bytes()
+        for v, s in (("full", 0), ("full", 1), ("no_flow", 0), ("no_flow", 1), ("no_ife", 0))
+    }
 
 
 def test_every_variant_has_settings_and_another_run_folder(tmp_path):
@@ -82,6 +91,7 @@ def test_every_variant_has_settings_and_another_run_folder(tmp_path):
             config = variant_config(tmp_path, (task, variant, 1), ["train.epochs=2"])
             assert config.train.epochs == 2 and config.train.seed == 1
             assert config.corpus.synthetic.task == task
+            check(config.corpus.synthetic)
             streams = config.model.video + config.model.flow + config.model.audio
             if task == "cues":  # each of three independent bits that is out of reach halves the accuracy
                 assert what.ceiling == 2.0 ** (streams - 3)

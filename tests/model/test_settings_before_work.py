@@ -26,6 +26,9 @@ def words(seen_run, run):
         (["train.monitor=uar", "model.classes=false"], "model.classes is off; use train.monitor=auto"),
         (["loader.crop=96"], "loader.crop=96 is larger than the crops, faces.size=64"),
         (["model.conv_kernel=4"], "model.conv_kernel must be odd"),
+        (["split.hide=[sound]"], "split.hide names sound, but the network reads frames, flow, audio"),
+        (["split.hide=[flow]", "model.flow=false"], "split.hide names flow, but the network reads frames, a"),
+        (["split.hide=[audio,flow,frames]"], "hides all that the network reads"),
     ],
 )
 def test_training_refuses_what_does_not_go_together(seen_run, tmp_path, capsys, changes, reason):

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from deiii.model.network.hide_streams import hide, random_hide
+from deiii.data.config.schema import Config, SplitConfig
+from deiii.model.network.hide_streams import further_hidden, hide, hide_in_scoring, random_hide
 from tests.helpers.model_helpers import random_batch, small_config
 
 
@@ -43,3 +44,23 @@ def test_the_only_stream_of_a_clip_stays():
 def test_probability_zero_changes_nothing():
     batch = random_batch()
     assert random_hide(batch, 0.0, small_config()) is batch
+
+
+def test_streams_that_scoring_hides():
+    batch = random_batch(2)
+    assert left(hide_in_scoring(Config())(batch)).all()
+    config = Config(split=SplitConfig(hide=["audio"]))
+    assert left(hide_in_scoring(config)(batch)).tolist() == [[True, True, False]] * 2
+    assert left(hide_in_scoring(config, ("flow",))(batch)).tolist() == [[True, False, False]] * 2
+
+
+@pytest.mark.parametrize(
+    ("before", "more"),
+    [
+        ([], [("frames",), ("flow",), ("audio",), ("frames", "flow")]),
+        (["audio"], [("frames",), ("flow",)]),  # without frames and flow too nothing would be left
+        (["frames", "flow"], []),
+    ],
+)
+def test_scoring_hides_further_streams_but_not_all(before, more):
+    assert further_hidden(Config(split=SplitConfig(hide=before))) == more

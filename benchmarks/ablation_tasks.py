@@ -1,0 +1,103 @@
+"""The tasks of the ablation: variants of the network, the best accuracy possible with each, and settings.
+
+docs/science.md gives the reason of every ceiling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A change to the full network, and the best accuracy that is possible with it."""
+
+    about: str
+    changes: tuple[str, ...]
+    ceiling: float
+
+
+AUDIO_ONLY = ("model.video=false", "model.flow=false")
+FRAMES_ONLY = ("model.flow=false", "model.audio=false")
+CUES = {
+    "full": Variant("every part of the network", (), 1.0),
+    "no_flow": Variant("no optical flow", ("model.flow=false",), 0.5),
+    "no_frames": Variant("no frames", ("model.video=false",), 0.5),
+    "no_audio": Variant("no audio", ("model.audio=false",), 0.5),
+    "audio_only": Variant("audio alone", AUDIO_ONLY, 0.25),
+    "frames_only": Variant("frames alone", FRAMES_ONLY, 0.25),
+    "ov_concat": Variant("OV replaced by concatenation", ("model.ov=concat",), 1.0),
+    "no_conformer": Variant("no Conformer", ("model.conformer=false",), 1.0),
+    "no_ife": Variant("no IFE", ("model.ife=false",), 1.0),
+    "fused_head_only": Variant("no L_V, no L_A", ("model.modality_heads=false",), 1.0),
+    "modality_dropout": Variant("modality dropout 0.1", ("train.modality_dropout=0.1",), 1.0),
+}
+SYNC = {
+    "full": Variant("frames and audio", (), 1.0),
+    "no_ife": Variant("no IFE", ("model.ife=false",), 1.0),
+    "no_time_match": Variant("no L_S", ("model.time_match=false",), 1.0),
+    "audio_only": Variant("audio alone", AUDIO_ONLY, 0.5),
+    "video_only": Variant("frames alone", ("model.audio=false",), 0.5),
+}
+# Without the Conformer, audio alone is a bag of windows that are shorter than the syllables' distance.
+ORDER = {
+    "full": Variant("audio alone", (), 1.0),
+    "no_conformer": Variant("no Conformer", ("model.conformer=false",), 0.5),
+}
+BINDING = {
+    "full": Variant("frames and flow", (), 1.0),
+    "ov_concat": Variant("OV replaced by concatenation", ("model.ov=concat",), 1.0),
+    "frames_only": Variant("frames alone", ("model.flow=false",), 0.5),
+    "flow_only": Variant("flow alone", ("model.video=false",), 0.5),
+}
+TOLD = {
+    "full": Variant("L_V, L_A and modality dropout", (), 1.0),
+    "no_modality_dropout": Variant("no modality dropout", ("train.modality_dropout=0",), 1.0),
+    "fused_head_only": Variant("no L_V, no L_A", ("model.modality_heads=false",), 1.0),
+    "neither": Variant("neither", ("train.modality_dropout=0", "model.modality_heads=false"), 1.0),
+}
+TASKS: Mapping[str, Mapping[str, Variant]] = {
+    "cues": CUES,
+    "sync": SYNC,
+    "order": ORDER,
+    "binding": BINDING,
+    "told": TOLD,
+}
+# The label of sync is whether the mouth follows the audio: it needs more, contiguous frames and no flow.
+# Without L_S no network learned it. A single stream does not contain the label: none is hidden or has a head.
+SETTINGS = {
+    # The plain audio encoder learned the audio cue in 6 to 16 epochs or later; this one in 2 to 4.
+    "cues": ("corpus.root=raw/synthetic", "model.audio_channels=[8,16,32]"),
+    "sync": (
+        "corpus.synthetic.task=sync", "corpus.root=raw/synthetic-sync", "corpus.synthetic.clips_per_class=16",
+        "loader.steps=16", "loader.sampling=contiguous", "loader.batch=32", "loader.colour=0",
+        "loader.spec_masks=0", "model.channels=[8,16,32]", "model.flow=false", "model.dropout=0",
+        "model.modality_heads=false",
+        "model.time_match=true", "train.w_match=1", "train.modality_dropout=0", "train.label_smoothing=0",
+        "train.lr=2e-3", "train.epochs=36", "train.patience=36",
+    ),
+    "order": (
+        "corpus.synthetic.task=order", "corpus.root=raw/synthetic-order",
+        "corpus.synthetic.clips_per_class=16", "corpus.synthetic.size=64", "corpus.synthetic.fps=10",
+        "stages=[logmel]",
+        "loader.spec_masks=0", "loader.batch=32", "model.video=false", "model.flow=false", "model.width=32",
+        "model.dropout=0", "train.label_smoothing=0", "train.epochs=20", "train.patience=20",
+    ),
+    "binding": (
+        "corpus.synthetic.task=binding", "corpus.root=raw/synthetic-binding",
+        "corpus.synthetic.clips_per_class=40", "corpus.synthetic.seconds=0.8", "corpus.synthetic.fps=12.5",
+        "stages=[faces,flow]", "faces.size=96", "loader.crop=72", "loader.steps=2", "loader.colour=0",
+        "model.audio=false", "model.channels=[16,32]", "model.width=32", "model.dropout=0",
+        "train.label_smoothing=0", "train.lr=2e-3", "train.epochs=30", "train.patience=30",
+    ),
+    # The audio is hidden from validation and test clips.
+    "told": (
+        "corpus.synthetic.task=told", "corpus.root=raw/synthetic-told", "corpus.synthetic.clips_per_class=10",
+        "corpus.synthetic.seconds=0.8", "corpus.synthetic.fps=10", "corpus.synthetic.size=128",
+        "stages=[faces,logmel]", "split.hide=[audio]", "faces.size=64", "loader.crop=48", "loader.steps=2",
+        "loader.audio_steps=80", "loader.colour=0", "loader.spec_masks=0",
+        "model.flow=false", "model.channels=[8,16]", "model.width=32", "model.dropout=0",
+        "train.modality_dropout=0.3", "train.label_smoothing=0", "train.epochs=20", "train.patience=20",
+    ),
+}  # fmt: skip
