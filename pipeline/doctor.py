@@ -213,7 +213,7 @@ def _encoders(config: Config) -> Iterator[Check]:
             "note", "transformers", "not installed; only encoders of the Hugging Face Hub need it",
             "pip install 'deiii[encoders]'",
         )  # fmt: skip
-    for name in ("speech", "appearance"):
+    for name in ("speech", "speech2", "appearance"):
         if name not in config.stages:
             continue
         stage = get_stage(name)

@@ -13,6 +13,7 @@ worker imports the function when it runs the stage.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 from deiii.data.cache.stage import ExtraInput, Field, Stage, Weights, import_function
@@ -24,6 +25,7 @@ from deiii.data.config.schema import (
     FlowConfig,
     LogMelConfig,
     ModelConfig,
+    Speech2Config,
     SpeechConfig,
 )
 from deiii.data.config.strict_yaml import ConfigError
@@ -33,8 +35,8 @@ from deiii.data.tools.devices import has_fast_float16
 from deiii.data.tools.weights import YUNET
 
 __all__ = [
-    "APPEARANCE", "BUILT_IN", "FACES", "FLOW", "LOGMEL", "SPEECH", "ExtraInput", "Field", "Stage", "Weights",
-    "extra_inputs", "get_stage", "import_function", "network_stages", "stage_of_stream", "stages",
+    "APPEARANCE", "BUILT_IN", "FACES", "FLOW", "LOGMEL", "SPEECH", "SPEECH2", "ExtraInput", "Field", "Stage",
+    "Weights", "extra_inputs", "get_stage", "import_function", "network_stages", "stage_of_stream", "stages",
     "with_upstream",
 ]  # fmt: skip
 
@@ -194,6 +196,8 @@ SPEECH = Stage(
     identity=identity,
 )
 
+SPEECH2 = replace(SPEECH, name="speech2", settings=Speech2Config, product="features of the second encoder")
+
 APPEARANCE = Stage(
     name="appearance",
     version=1,
@@ -227,7 +231,7 @@ def stages() -> dict[str, Stage]:
         ConfigError: for an installed stage that declares itself wrongly.
         PluginError: for one whose package cannot be imported.
     """
-    found = {stage.name: stage for stage in (*BUILT_IN, SPEECH, APPEARANCE)}
+    found = {stage.name: stage for stage in (*BUILT_IN, SPEECH, SPEECH2, APPEARANCE)}
     waiting = {name: load_plugin(STAGES, name) for name in installed(STAGES)}
     for name, stage in waiting.items():
         if not isinstance(stage, Stage) or stage.name != name or name in found:

@@ -117,6 +117,11 @@ def check_network(model: Any, named: Iterable[str] = ()) -> None:
             f"({entry.about}), only on {readers}; leave it out. "
             + (f"Of its own, {model.name} reads {own}" if own else f"{model.name} has no settings of its own")
         )
+    if model.join == "pooled" and model.name != DEFAULT:
+        raise ConfigError(
+            f"model.join=pooled is not for model.name={model.name} ({entry.about}), which compares steps "
+            f"over time, only on {DEFAULT}; use model.join=separate"
+        )
     for name in sorted(entry.needs):
         if getattr(model, name) < 1:
             raise ConfigError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from deiii.data.config.plugins import STAGES
-from deiii.data.config.schema_encoders import AppearanceConfig, SpeechConfig
+from deiii.data.config.schema_encoders import AppearanceConfig, Speech2Config, SpeechConfig
 from deiii.data.config.schema_fields import opt, result_params
 from deiii.data.config.schema_preprocess import (
     ClusterConfig,
@@ -32,6 +32,7 @@ __all__ = [
     "LoaderConfig",
     "LogMelConfig",
     "ModelConfig",
+    "Speech2Config",
     "SpeechConfig",
     "SplitConfig",
     "SyntheticConfig",
@@ -55,7 +56,7 @@ class Config:
     stages: list[str] = opt(
         ["faces", "flow", "logmel"],
         "Stages to compute: these, and those that installed packages add.",
-        choices=("faces", "flow", "logmel", "speech", "appearance"),
+        choices=("faces", "flow", "logmel", "speech", "speech2", "appearance"),
         operational=True,
         group=STAGES,
     )
@@ -63,6 +64,7 @@ class Config:
     flow: FlowConfig = field(default_factory=FlowConfig)
     logmel: LogMelConfig = field(default_factory=LogMelConfig)
     speech: SpeechConfig = field(default_factory=SpeechConfig)
+    speech2: Speech2Config = field(default_factory=Speech2Config)
     appearance: AppearanceConfig = field(default_factory=AppearanceConfig)
     workers: int = opt(
         0, "Number of worker processes; 0 starts one for each core.", operational=True, low=0, high=100_000

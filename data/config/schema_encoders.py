@@ -1,4 +1,4 @@
-"""Settings of the stages that keep what frozen encoders give: ``speech`` and ``appearance``."""
+"""Settings of the stages that keep what frozen encoders give: ``speech``, ``speech2`` and ``appearance``."""
 
 from __future__ import annotations
 
@@ -109,6 +109,13 @@ class SpeechConfig:
         low=0,
         high=4096,
     )
+
+
+@dataclass
+class Speech2Config(SpeechConfig):
+    """Features of a second frozen speech encoder, beside those of the first."""
+
+    encoder: str = _encoder("resemblyzer")
 
 
 @dataclass

@@ -194,8 +194,9 @@ class ModelConfig:
         "separate",
         "Where the rows of the stages in model.extra enter: a Conformer of their own, whose steps join their "
         "modality before IFE (separate); the Conformer of their modality, in the order of the media clock "
-        "(conformer); or as conformer, with video rows as tokens beside the frames in OV (fusion).",
-        choices=("separate", "conformer", "fusion"),
+        "(conformer); as conformer, with video rows as tokens beside the frames in OV (fusion); or the heads "
+        "alone, as mean and standard deviation over the clip of every feature of every layer (pooled).",
+        choices=("separate", "conformer", "fusion", "pooled"),
     )
     within_logmel: bool = opt(
         False,
@@ -205,7 +206,7 @@ class ModelConfig:
     standardise: bool = opt(
         False,
         "Standardise every feature of the stages in model.extra by its mean and deviation over the training "
-        "clips.",
+        "clips; with model.join=pooled also the pooled features.",
     )
     pool: str = opt(
         "attention",
@@ -246,8 +247,14 @@ class TrainConfig:
     """Training."""
 
     epochs: int = opt(30, "Largest number of epochs.", low=1, high=1_000_000)
-    lr: float = opt(1e-3, "Peak learning rate of AdamW.", above=0, high=10)
-    weight_decay: float = opt(0.05, "Weight decay of AdamW.", low=0, high=10)
+    lr: float = opt(1e-3, "Peak learning rate.", above=0, high=10)
+    weight_decay: float = opt(0.05, "Weight decay of the optimiser.", low=0, high=10)
+    optimizer: str = opt(
+        "adamw",
+        "Optimiser: adamw, or sgd with a Nesterov momentum of 0.9, with which a linear head comes to what "
+        "logistic regression finds.",
+        choices=("adamw", "sgd"),
+    )
     warmup: float = opt(
         0.1,
         "Share of all steps in which the learning rate rises; then it falls to 1 % of its peak.",
@@ -313,6 +320,7 @@ class TrainConfig:
     )
     monitor: str = opt(
         "auto",
-        "Validation score that chooses the best epoch; auto is uar if classes are predicted, else ccc.",
-        choices=("auto", "uar", "ccc", "loss"),
+        "Validation score that chooses the best epoch; auto is uar if classes are predicted, else ccc; last "
+        "takes the last epoch without a choice, for validation sets too small to choose by.",
+        choices=("auto", "uar", "ccc", "loss", "last"),
     )

@@ -15,7 +15,8 @@ from deiii.data.config.strict_yaml import ConfigError
 
 # By modality, the inputs that have a switch of their own, and the switch.
 SWITCHES = {"audio": {"logmel": "audio"}, "video": {"frames": "video", "flow": "flow"}}
-EXTRA = {"speech": "audio", "appearance": "video"}  # modality of the stages that enter through model.extra
+# Modality of the stages that enter through model.extra.
+EXTRA = {"speech": "audio", "speech2": "audio", "appearance": "video"}
 
 
 def expand_lists(tree: dict[str, Any], extra: list[str], source: str) -> dict[str, Any]:

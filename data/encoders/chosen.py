@@ -1,4 +1,4 @@
-"""What the settings of ``speech`` and ``appearance`` choose: the encoder, its layers, rate and windows."""
+"""What the settings of ``speech``, ``speech2`` and ``appearance`` choose: encoder, layers, windows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from deiii.data.config.schema import AppearanceConfig, SpeechConfig
+from deiii.data.config.schema import AppearanceConfig, Speech2Config, SpeechConfig
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.encoders.hub import hub_folder, is_folder, is_hub_name
 from deiii.data.encoders.onnx_file import describe_onnx
@@ -37,6 +37,17 @@ class Choice(NamedTuple):
     step: int = 0
 
 
+def section_of(config: SpeechConfig | AppearanceConfig) -> str:
+    """The name of a section of settings, for messages.
+
+    >>> section_of(SpeechConfig())
+    'speech'
+    """
+    if isinstance(config, SpeechConfig):
+        return "speech2" if isinstance(config, Speech2Config) else "speech"
+    return "appearance"
+
+
 def chosen(config: SpeechConfig | AppearanceConfig) -> Choice:
     """The encoder that the settings name, with its layers, rate and windows.
 
@@ -54,8 +65,8 @@ def chosen(config: SpeechConfig | AppearanceConfig) -> Choice:
         if layer not in encoder.layers or layers.count(layer) > 1:
             there = ", ".join(map(str, encoder.layers))
             raise ConfigError(
-                f"{modality}.layers={list(layers)}: the encoder {encoder.name} has the layers {there}; "
-                "name each at most once"
+                f"{section_of(config)}.layers={list(layers)}: the encoder {encoder.name} has the layers "
+                f"{there}; name each at most once"
             )
     if not isinstance(config, SpeechConfig):
         if config.grid and not encoder.tokens:
@@ -70,8 +81,9 @@ def chosen(config: SpeechConfig | AppearanceConfig) -> Choice:
     if not encoder.hop * pool <= step <= window - encoder.shortest:
         longest = (window - encoder.shortest) / SAMPLE_RATE
         raise ConfigError(
-            f"speech.window={window / SAMPLE_RATE:g} and speech.step={step / SAMPLE_RATE:g}: a step must be "
-            f"at least one row and at most {longest:g} s, so that windows overlap"
+            f"{section_of(config)}.window={window / SAMPLE_RATE:g} and {section_of(config)}.step="
+            f"{step / SAMPLE_RATE:g}: a step must be at least one row and at most {longest:g} s, so that "
+            "windows overlap"
         )
     return Choice(encoder, path, layers, pool, window, step)
 
@@ -101,7 +113,7 @@ def device_of(config: SpeechConfig | AppearanceConfig) -> str:
     encoder = chosen(config).encoder
     if config.device == "auto" and encoder.runtime == "onnx" and not has_gpu():
         return "cpu"
-    return str(pick_device(config.device, f"{encoder.modality}.device"))
+    return str(pick_device(config.device, f"{section_of(config)}.device"))
 
 
 def _pool(config: SpeechConfig, encoder: Encoder) -> int:
@@ -112,8 +124,8 @@ def _pool(config: SpeechConfig, encoder: Encoder) -> int:
     if pool < 1 or abs(pool * config.rate - encoder.rate) > 1e-6 * encoder.rate:
         rates = ", ".join(f"{encoder.rate / n:g}" for n in (1, 2, 4, 5))
         raise ConfigError(
-            f"speech.rate={config.rate:g}: the encoder {encoder.name} gives {encoder.rate:g} rows a second, "
-            f"which must be a multiple: {rates} would do, and 0 means {encoder.rate:g}"
+            f"{section_of(config)}.rate={config.rate:g}: the encoder {encoder.name} gives {encoder.rate:g} "
+            f"rows a second, which must be a multiple: {rates} would do, and 0 means {encoder.rate:g}"
         )
     return pool
 

@@ -28,7 +28,7 @@ class Statement:
     """One frozen encoder of a run.
 
     Attributes:
-        stage: speech or appearance.
+        stage: speech, speech2 or appearance.
         name: as the settings give it.
         layers: numbers of the stored layers.
         sha256: of its weights, as far as they are known; empty for none.
@@ -56,7 +56,7 @@ def used_encoders(config: Config, stages: Collection[str]) -> list[Statement]:
         stages: names of the stages.
     """
     sections: dict[str, SpeechConfig | AppearanceConfig] = {
-        "speech": config.speech, "appearance": config.appearance,
+        "speech": config.speech, "speech2": config.speech2, "appearance": config.appearance,
     }  # fmt: skip
     return [_statement(name, section) for name, section in sections.items() if name in stages]
 

@@ -46,6 +46,8 @@ class FeatureSet:
         streams: each opened stage's arrays.
         outcomes: by stage, every clip's outcome, also of the clips that are left out.
         left_out: reason by id, for clips that are usable in no stage.
+        resident: large fields of all clips in memory, by stage, which the loaders of this feature set share;
+            ``None`` where each loader has copies of its own clips. See `deiii.data.loader.residency`.
     """
 
     corpus: Corpus
@@ -54,6 +56,7 @@ class FeatureSet:
     streams: Mapping[str, Stream]
     outcomes: Mapping[str, Mapping[str, Outcome]]
     left_out: Mapping[str, str]
+    resident: dict[str, Any] | None = field(default=None, repr=False)
     _row: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

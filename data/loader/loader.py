@@ -33,7 +33,7 @@ from deiii.data.loader.batch import Batch, StoredBatch, slab_bytes, slab_fields
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.gather import Gather, Sampled
 from deiii.data.loader.prefetch import Prefetcher, Stuck
-from deiii.data.loader.residency import choose_residency, free_bytes, hold, remote
+from deiii.data.loader.residency import choose_residency, free_bytes, hold, hold_shared, remote
 from deiii.data.loader.sampling import batch_count, epoch_order, rank_share
 
 TOGETHER = 8  # batches that are sampled in one call, which takes little longer than one batch
@@ -127,7 +127,9 @@ class Loader:
         self.residency, self.why = choose_residency(
             config.residency, nbytes, self.device, *free_bytes(self.device), remote(folders)
         )
-        if self.residency != "stream":
+        if self.residency == "ram" and features.resident is not None:
+            self.gather.held = hold_shared(features, self.gather)
+        elif self.residency != "stream":
             on = self.device if self.residency == "device" else None
             self.gather.held = hold(self.gather, self.indices, on)
         resident = {

@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import torch
 
+from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.gather import Gather, Resident
 
 DEVICE_SHARE = 0.5  # largest share of the GPU's free memory; the rest is for the network
@@ -72,20 +73,23 @@ def remote(folders: Iterable[Path]) -> str:
     return ""
 
 
-def hold(gather: Gather, rows: np.ndarray, device: torch.device | None) -> dict[str, Resident]:
+def hold(
+    gather: Gather, rows: np.ndarray, device: torch.device | None, stages: Iterable[str] | None = None
+) -> dict[str, Resident]:
     """Copy the large fields of some clips into memory, or to a device.
 
     Args:
         gather: has the arrays of all clips.
         rows: int64 [N], rows of the clips.
         device: where to; ``None`` for NumPy arrays in memory.
+        stages: which fields; all that the batches hold where not given.
 
     Returns:
         The copies by stage.
     """
     held = {}
     rows = np.sort(rows)  # in the order of the files
-    for stage in sorted(gather.large):
+    for stage in sorted(gather.large if stages is None else stages):
         stream = gather.streams[stage]
         lengths = np.zeros_like(stream.length)
         lengths[rows] = stream.length[rows]
@@ -105,3 +109,15 @@ def hold(gather: Gather, rows: np.ndarray, device: torch.device | None) -> dict[
                 tensor[first[row] : first[row] + lengths[row]] = values
             held[stage] = Resident(tensor, first)
     return held
+
+
+def hold_shared(features: FeatureSet, gather: Gather) -> dict[str, Resident]:
+    """The large fields of all clips in memory, copied once for all loaders of a feature set.
+
+    Args:
+        features: with a table in ``resident``, which receives what it lacks.
+        gather: of the loader that asks.
+    """
+    table = {} if features.resident is None else features.resident
+    table |= hold(gather, np.arange(len(features)), None, gather.large - table.keys())
+    return {stage: table[stage] for stage in gather.large}

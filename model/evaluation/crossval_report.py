@@ -1,4 +1,4 @@
-"""Write the report on a cross-validation: ``crossval.json``, ``crossval.md``, ``confusion.png``, ``splits/``.
+"""Write the report on a cross-validation: ``crossval.json`` and ``.md``, figures, ``splits/``.
 
 Everything is read from the finished run folders, so the report can be written again at any time.
 """
@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from deiii.data.config.load import load_stored
 from deiii.data.corpora.splits import Split
 from deiii.data.pages.rendering import render
 from deiii.data.tools.atomic_files import write_json, write_text
 from deiii.data.tools.machine import machine
 from deiii.model.calibration import brier, ece, nll, tempered
-from deiii.model.evaluation.figures import confusion_figure, save_png
+from deiii.model.evaluation.figures import confusion_figure, layer_bars, save_png
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
+from deiii.model.evaluation.sections.layers import mean_weights
 from deiii.model.intervals import (
     CCC_LIMITS,
     OVER_SEEDS_AND_SPEAKERS,
@@ -63,8 +65,11 @@ def write_crossval(base: Path, runs: Runs) -> dict[str, Any]:
         "runs": [_run(f, s, RunFolder(p), metrics[f, s], figures) for f, s, p in runs],
         "splits": {}, "hardware": machine(), "versions": info["versions"],
         "revisions": revisions(p for _, _, p in runs),
-        "keys": info["keys"],
+        "keys": info["keys"], "monitor": load_stored(RunFolder(runs[0][2]).config).train.monitor,
     }  # fmt: skip
+    if layers := mean_weights(metrics.values()):
+        result["layers"] = layers
+        save_png(layer_bars(layers), base / "layers.png")
     again = [RunFolder(p).path.name for f, s, p in runs if metrics[f, s].get("evaluations", 1) > 1]
     if again:
         result["scored_again"] = again
@@ -102,6 +107,8 @@ def markdown(result: Mapping[str, Any]) -> str:
         "seed_ensemble": result.get("seed_ensemble"),
         "calibration": result.get("calibration"),
         "scored_again": result.get("scored_again", []),
+        "layers": result.get("layers", {}),
+        "chosen": result.get("monitor") != "last",
         "interval": kind_of_interval(result),
     }
     return render("crossval.md.j2", **values)

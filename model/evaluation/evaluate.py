@@ -32,6 +32,7 @@ from deiii.model.evaluation.results import (
 )
 from deiii.model.evaluation.sections.calibration import calibration_of
 from deiii.model.evaluation.sections.ceiling import human_ceilings
+from deiii.model.evaluation.sections.layers import layer_weights
 from deiii.model.evaluation.sections.mistakes import worst_mistakes
 from deiii.model.intervals import OVER_SPEAKERS
 from deiii.model.network.hide_streams import further_hidden, hide_in_scoring
@@ -56,6 +57,7 @@ def evaluate(
     again: bool = False,
     keep: bool = False,
     unfinished: bool = False,
+    features: FeatureSet | None = None,
 ) -> tuple[dict[str, Any], Path]:
     """Score a run, once; writes ``metrics.json``, ``predictions.csv``, ``figures/`` and ``report.html``.
 
@@ -68,6 +70,7 @@ def evaluate(
         keep: return the stored result of a run that was scored before.
         unfinished: score a run whose training did not come to its end. ``metrics.json`` and the report then
             say so.
+        features: the features of its training, opened and checked before; opened here where not given.
 
     Returns:
         what ``metrics.json`` holds, and the path of the report.
@@ -84,11 +87,16 @@ def evaluate(
         return run.read_metrics(), run.report
     run.read_info()  # refuses a folder without a run, before the lock writes into it
     with writer_lock(run.path, wait=False):
-        return _evaluate(run, cache, device, again, unfinished)
+        return _evaluate(run, cache, device, again, unfinished, features)
 
 
 def _evaluate(
-    run: RunFolder, cache: str | None, device: str | None, again: bool, unfinished: bool
+    run: RunFolder,
+    cache: str | None,
+    device: str | None,
+    again: bool,
+    unfinished: bool,
+    features: FeatureSet | None,
 ) -> tuple[dict[str, Any], Path]:
     earlier = run.evaluations()
     if earlier and not again:
@@ -103,13 +111,14 @@ def _evaluate(
     if cache is not None:
         config.cache = cache
     target = use_device(device or config.train.device)
-    features = open_features(run, config, task, info)
+    features = open_features(run, config, task, info, features)
     split = Split.load(run.split)
     split.check(features.corpus)
     scorer = Scorer((trained,), features, split, target)
     metrics, test = score_parts(scorer, run.path)
     metrics |= {
         "epoch": trained.epoch,
+        "layers": layer_weights(trained.network, {e["stage"]: e["layers"] for e in info.get("encoders", ())}),
         "weights": file_sha256(run.best),
         "evaluations": len(earlier) + 1,
         "training": state.record(),
@@ -226,7 +235,9 @@ def require_finished(run: RunFolder, config: Config, unfinished: bool) -> Traini
     return state
 
 
-def open_features(run: RunFolder, config: Config, task: Task, info: dict[str, Any]) -> FeatureSet:
+def open_features(
+    run: RunFolder, config: Config, task: Task, info: dict[str, Any], features: FeatureSet | None = None
+) -> FeatureSet:
     """Open the caches and check that they, and clips and labels, are those of the training.
 
     Args:
@@ -234,6 +245,7 @@ def open_features(run: RunFolder, config: Config, task: Task, info: dict[str, An
         config: its settings.
         task: what its network predicts.
         info: what ``run.json`` holds.
+        features: opened and checked before; opened here where not given.
 
     Raises:
         RunError: caches, clips, labels or classes are others.
@@ -241,7 +253,8 @@ def open_features(run: RunFolder, config: Config, task: Task, info: dict[str, An
     folder = None if config.mix else info["corpus"]
     if not config.mix:
         check_origin(run, latest_corpus(config, folder), EVALUATE_CURE)
-    features = FeatureSet.open(config, whole=True, folder=folder)
+    if features is None:
+        features = FeatureSet.open(config, whole=True, folder=folder)
     check_origin(run, features.corpus, EVALUATE_CURE, config.cache)
     if dict(features.keys) != info["keys"]:
         raise RunError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,31 @@ def confusion_figure(matrix: Sequence[Sequence[int]], classes: Sequence[str]) ->
         if n:
             colour = "white" if share[i, j] > 0.55 else INK
             axes.text(j, i, str(n), ha="center", va="center", color=colour)
+    return figure
+
+
+def layer_bars(weights: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> Figure:
+    """Draw the weight of each layer of each frozen encoder, with its deviation over runs where there is one.
+
+    Args:
+        weights: by stage and layer, ``mean`` and ``sd``.
+    """
+    figure = Figure(figsize=(2.2 + 2.4 * len(weights), 2.9), layout="constrained", facecolor="white")
+    for n, (stage, layers) in enumerate(weights.items(), 1):
+        axes = figure.add_subplot(1, len(weights), n)
+        means = [layer["mean"] or 0.0 for layer in layers.values()]
+        spread = [layer["sd"] or 0.0 for layer in layers.values()]
+        axes.bar(
+            list(layers), means, yerr=spread if any(spread) else None, color=FIRST, ecolor=INK, capsize=3
+        )
+        axes.axhline(1 / len(layers), color=INK, lw=0.8, ls=":")
+        axes.set_title(stage, color=INK, fontsize=11, loc="left")
+        axes.set_xlabel("layer (dotted: equal weights)", color=INK, fontsize=10)
+        axes.set_ylim(0, None)
+        axes.tick_params(colors=INK, labelsize=10)
+        for side, spine in axes.spines.items():
+            spine.set_visible(side in ("left", "bottom"))
+            spine.set_color(GRID)
     return figure
 
 

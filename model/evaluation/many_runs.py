@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import as_completed
 from copy import deepcopy
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from typing import TypeVar
 
 import torch
@@ -18,7 +18,7 @@ import torch
 from deiii.data.cache.identity import find_corpus
 from deiii.data.cache.recipes import stage_keys
 from deiii.data.config.load import parse_config, to_yaml
-from deiii.data.config.schema import Config
+from deiii.data.config.schema import Config, LoaderConfig, SplitConfig, TrainConfig
 from deiii.data.corpora.clips import Corpus
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.counts import counted
@@ -91,7 +91,25 @@ def finished(config: Config, tables: dict[str, Corpus] | None = None, scored: bo
     return True
 
 
-def run_one(text: str, threads: int = 0, progress: bool = False, scored: bool = True) -> GpuMemory:
+def shared_features(config: Config) -> FeatureSet:
+    """Return the features of a run, opened, checked and loaded once a process.
+
+    Folds, seeds and training settings choose among the same features. Clips, labels and media that change in
+    between are noticed where a run is scored (`deiii.model.training.origin.check_origin`).
+    """
+    return _opened(to_yaml(replace(config, split=SplitConfig(), loader=LoaderConfig(), train=TrainConfig())))
+
+
+@lru_cache(maxsize=1)  # runs with the same features come one after the other
+def _opened(text: str) -> FeatureSet:
+    features = FeatureSet.open(parse_config(text), whole=True)
+    features.resident = {}
+    return features
+
+
+def run_one(
+    text: str, threads: int = 0, progress: bool = False, scored: bool = True, share: bool = False
+) -> GpuMemory:
     """Train and score one run; returns the GPU memory that it took.
 
     Args:
@@ -99,15 +117,18 @@ def run_one(text: str, threads: int = 0, progress: bool = False, scored: bool = 
         threads: of PyTorch; 0 keeps their number.
         progress: whether to show the epochs.
         scored: if false, the run is trained only; its test speakers are not read.
+        share: use `shared_features`; for processes that end with the last run.
     """
     if threads:
         torch.set_num_threads(threads)
     config = parse_config(text)
     if finished(config) if scored else finished(config, scored=False):
         return GpuMemory()
-    train(config, resume=RunFolder(config.train.run).config.exists(), progress=progress)
+    features = shared_features(config) if share else None
+    resume = RunFolder(config.train.run).config.exists()
+    train(config, resume=resume, progress=progress, features=features)
     if scored:
-        evaluate(config.train.run)
+        evaluate(config.train.run, features=features)
     if not torch.cuda.is_initialized():
         return GpuMemory()
     return GpuMemory(
@@ -174,9 +195,12 @@ def _run(todo: dict[Name, Config], jobs: int, progress: bool, work: Work) -> Ite
             print(f"the first run took {memory.peak / GIB:.1f} GiB of GPU memory; {at_a_time} at a time now")
     jobs = min(jobs or max(1, gpus), len(todo))
     if jobs <= 1:
-        for name, config in todo.items():
-            work(to_yaml(config), progress=progress)
-            yield name
+        try:
+            for name, config in todo.items():
+                work(to_yaml(config), progress=progress, share=True)
+                yield name
+        finally:
+            _opened.cache_clear()
         return
     texts = {n: to_yaml(_on_gpu(c, i % gpus if gpus > 1 else None)) for i, (n, c) in enumerate(todo.items())}
     for name, _ in _in_processes(texts, jobs, work):
@@ -189,7 +213,8 @@ def _in_processes(
     """Yield the name of each run when it ends, with what `run_one` returned."""
     threads = max(1, usable_cores() // jobs)
     with worker_pool(jobs, grace_s=SAVES_WITHIN) as pool:
-        running = start_tasks(pool, partial(work, threads=threads, progress=progress), texts.values())
+        own = partial(work, threads=threads, progress=progress, share=True)
+        running = start_tasks(pool, own, texts.values())
         names = dict(zip(running, texts, strict=True))
         for done in as_completed(running):
             yield names[done], done.result()

@@ -15,6 +15,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from deiii.data.config.load import load_stored
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.pages.rendering import number, render, span
 from deiii.data.tools.atomic_files import write_text
@@ -22,11 +23,13 @@ from deiii.model.evaluation.figures import (
     confusion_figure,
     figure_curves,
     inline_svg,
+    layer_bars,
     loss_curves,
     save_png,
 )
 from deiii.model.evaluation.sections.calibration import calibration_figures, calibration_values
 from deiii.model.evaluation.sections.ceiling import ceiling_lines
+from deiii.model.evaluation.sections.layers import mean_weights
 from deiii.model.evaluation.sections.mistakes import Mistake
 from deiii.model.intervals import kind_of_interval
 from deiii.model.metrics import figure_names
@@ -80,6 +83,8 @@ def write_report(
         ],
         "curves": _save_figures(run, metrics, info["classes"]),
         "calibration": _calibration(run, metrics.get("calibration", {})),
+        "layers": _save_layers(run, metrics),
+        "chosen": load_stored(run.config).train.monitor != "last",
         "confusion": _confusion(test, info["classes"]),
         "per_class": _per_class(test) if info["classes"] else None,
         "per_speaker": _per_speaker(test),
@@ -115,6 +120,16 @@ def _calibration(run: RunFolder, found: Values) -> Values | None:
         save_png(figure, run.figures / f"{name}.png")
         curves.append(Markup(inline_svg(figure, name)))
     return {**calibration_values(found), "curves": curves}
+
+
+def _save_layers(run: RunFolder, metrics: Values) -> Markup | None:
+    """Save the weights of the frozen encoders' layers as PNG; returns them as SVG, or ``None``."""
+    weights = mean_weights([metrics])
+    if not weights:
+        return None
+    figure = layer_bars(weights)
+    save_png(figure, run.figures / "layers.png")
+    return Markup(inline_svg(figure, "layers"))
 
 
 def _confusion(test: Values, classes: Sequence[str]) -> list[Values]:

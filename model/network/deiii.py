@@ -18,16 +18,18 @@ from deiii.data.cache.stages import ExtraInput
 from deiii.data.config.schema import ModelConfig
 from deiii.data.loader.batch import Batch
 from deiii.model.distributed.layers import Dropout
+from deiii.model.network.attention import StatisticsPool
 from deiii.model.network.conformer import Conformer
-from deiii.model.network.extra_encoders import interleave
+from deiii.model.network.extra_encoders import PooledEncoder, interleave
 from deiii.model.network.fusion import InterModal
-from deiii.model.network.heads import Encoded, Head, Outputs, Stream
+from deiii.model.network.heads import Encoded, Head, Outputs, Stream, Vector
 from deiii.model.network.inputs.build import (
     audio_encoder,
     check_inputs,
     extra_encoder,
     flow_encoder,
     frame_encoder,
+    pooled_width,
     visual_fusion,
 )
 from deiii.model.network.inputs.network import Network
@@ -46,7 +48,7 @@ class DEIII(Network):
         ranges: lowest and highest value of each attribute; [-1, 1] where not given.
         imagenet: path of the weights that a ``config.imagenet`` trunk starts from; ``None`` for random ones.
         extra: the stages of ``config.extra`` (`deiii.data.cache.stages.extra_inputs`). Each is encoded and
-            joins the steps of its modality at its own times, where ``config.join`` says.
+            joins the steps of its modality at its own times, or the heads, as ``config.join`` says.
 
     Raises:
         ConfigError: the settings contradict each other, or leave nothing to read or to predict.
@@ -73,15 +75,20 @@ class DEIII(Network):
             ranges = [(-1.0, 1.0)] * n_attributes
         width, heads = config.width, config.heads
         of_modality = {m: [x.name for x in extra if x.modality == m] for m in ("video", "audio")}
+        none: dict[str, list[str]] = {"video": [], "audio": []}
         # The stages whose rows are encoder outputs of their modality like any other.
-        inside = of_modality if config.join != "separate" else {"video": [], "audio": []}
+        inside = of_modality if config.join in ("conformer", "fusion") else none
         as_tokens = inside["video"] if config.join == "fusion" else []
         visual, audio = config.video or config.flow or bool(as_tokens), config.audio
-        modalities = (visual or bool(of_modality["video"])) + (audio or bool(of_modality["audio"]))
         self.config = config
         self.as_tokens = as_tokens
         self.among_steps = {m: [n for n in names if n not in as_tokens] for m, names in inside.items()}
-        self.beside = {m: [n for n in names if n not in inside[m]] for m, names in of_modality.items()}
+        self.beside = of_modality if config.join == "separate" else none
+        self.pooled = of_modality if config.join == "pooled" else none
+        own = {"video": visual or bool(inside["video"]), "audio": audio or bool(inside["audio"])}
+        steps = {m: own[m] or bool(self.beside[m]) for m in own}  # whether a modality has steps over time
+        modalities = sum(steps[m] or bool(self.pooled[m]) for m in own)
+        vectors = {m: sum(pooled_width(config, x) for x in extra if x.name in self.pooled[m]) for m in own}
         # The order of these lines decides the initial weights of a seed and the numbers of the parameters in
         # the optimiser's state: a new part goes to the end.
         self.frame_encoder = frame_encoder(config, imagenet)
@@ -89,17 +96,17 @@ class DEIII(Network):
         self.fusion = visual_fusion(config, len(as_tokens), config.ov == "attention") if visual else None
         self.audio_encoder = audio_encoder(config, n_mels)
         self.drop = Dropout(config.dropout)
-        own = {"video": visual or inside["video"], "audio": audio or inside["audio"]}
         self.v_conformer = _conformer(config) if config.conformer and own["video"] else None
         self.a_conformer = _conformer(config) if config.conformer and own["audio"] else None
-        ife_blocks = config.ife_blocks if config.ife and modalities == 2 else 0
+        ife_blocks = config.ife_blocks if config.ife and all(steps.values()) else 0
         self.ife = nn.ModuleList(InterModal(width, heads, config.dropout) for _ in range(ife_blocks))
         self.rotary = ClockRotary(width // heads) if config.conformer or ife_blocks else None
-        self.fused_head = Head(config, modalities, n_classes, ranges)
+        self.fused_head = Head(config, sum(steps.values()), n_classes, ranges, sum(vectors.values()))
         # With a single modality, its own head would read the same as the fused head.
         own_heads = config.modality_heads and modalities == 2
-        self.video_head = Head(config, 1, n_classes, ranges) if own_heads else None
-        self.audio_head = Head(config, 1, n_classes, ranges) if own_heads else None
+        self.video_head, self.audio_head = (
+            Head(config, int(steps[m]), n_classes, ranges, vectors[m]) if own_heads else None for m in own
+        )
         self.time_match = TimeMatch(width) if config.time_match and visual and audio else None
         self.extra_encoders = nn.ModuleDict({x.name: extra_encoder(config, x) for x in extra})
         self.extra_conformers = nn.ModuleDict(
@@ -123,11 +130,12 @@ class DEIII(Network):
         v = self._modality("video", self.v_conformer, video, batch)
         a = self._modality("audio", self.a_conformer, audio, batch)
         # The heads of one modality read it before IFE, so that it can stand alone.
-        video_scores = self.video_head([v]) if self.video_head is not None else None
-        audio_scores = self.audio_head([a]) if self.audio_head is not None else None
+        of_video, of_audio = ([self._vector(n, batch) for n in self.pooled[m]] for m in ("video", "audio"))
+        video_scores = self.video_head(existing(v), of_video) if self.video_head is not None else None
+        audio_scores = self.audio_head(existing(a), of_audio) if self.audio_head is not None else None
         if v is not None and a is not None:
             v, a = self._between(v, a)
-        fused = self.fused_head([stream for stream in (v, a) if stream is not None])
+        fused = self.fused_head(existing(v, a), [*of_video, *of_audio])
         return Outputs(fused, video_scores, audio_scores, matches)
 
     def _modality(
@@ -153,6 +161,14 @@ class DEIII(Network):
         features = torch.cat([s.features for s in streams], dim=1)
         return Stream(features, torch.cat([s.mask for s in streams], dim=1), rotation)
 
+    def _vector(self, name: str, batch: Batch) -> Vector:
+        """Pool the rows of a stage of ``model.extra`` over the clip."""
+        extra, encoder = batch.extra[name], self.extra_encoders[name]
+        vector = encoder(extra.values, extra.mask)
+        if not isinstance(encoder, PooledEncoder):  # a package's encoder gives rows
+            vector = StatisticsPool()(vector, extra.mask)
+        return Vector(self.drop(vector), extra.mask.any(dim=1))
+
     def _within(self, conformer: nn.Module | None, encoded: Encoded) -> Stream:
         """Intra-modal interaction: apply a Conformer over the steps of one stream."""
         x, mask, time = encoded
@@ -165,6 +181,11 @@ class DEIII(Network):
         for block in self.ife:
             v, a = block(v, a, video.mask, audio.mask, video.rotation, audio.rotation)
         return video._replace(features=v), audio._replace(features=a)
+
+
+def existing(*streams: Stream | None) -> list[Stream]:
+    """Return the streams that the network has."""
+    return [stream for stream in streams if stream is not None]
 
 
 def _conformer(config: ModelConfig) -> Conformer:

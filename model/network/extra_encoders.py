@@ -5,6 +5,7 @@ Axes: B clips, R rows of a stage, K layers, F features of a row, D width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -66,6 +67,86 @@ class RowEncoder(nn.Module):
             mean, deviation = band_levels(rows, LEAST_DEVIATION)
             self.offset.copy_(torch.from_numpy(mean))
             self.scale.copy_(torch.from_numpy(deviation))
+
+
+class PooledEncoder(nn.Module):
+    """Mean and standard deviation over the clip of every feature of every layer, as one vector.
+
+    With a linear head this is what logistic regression on frozen features reads: layers are not mixed, and
+    nothing is projected before the pooling.
+
+    Args:
+        shape: axes of a row: (F,) or (K,F).
+        standardise: standardise the features of a row, and then those of the vector, with means and
+            deviations over the training clips; see `fit`.
+
+    Attributes:
+        layers: K; 1 for rows without layers.
+        width: number of features of the vector, 2F or 2KF; the means come first.
+
+    >>> mask = torch.ones(2, 5, dtype=torch.bool)
+    >>> PooledEncoder((12, 768))(torch.zeros(2, 5, 12, 768), mask).shape
+    torch.Size([2, 18432])
+    """
+
+    LEAST_VARIANCE = 1e-6
+
+    offset: Tensor  # float32 [width/2], of a row
+    scale: Tensor
+    vector_offset: Tensor  # float32 [width]
+    vector_scale: Tensor
+
+    def __init__(self, shape: tuple[int, ...], standardise: bool = False):
+        super().__init__()
+        features = math.prod(shape)
+        self.layers = shape[0] if len(shape) == 2 else 1
+        self.width = 2 * features
+        self.standardise = standardise
+        if standardise:
+            self.register_buffer("offset", torch.zeros(features))
+            self.register_buffer("scale", torch.ones(features))
+            self.register_buffer("vector_offset", torch.zeros(2 * features))
+            self.register_buffer("vector_scale", torch.ones(2 * features))
+
+    def forward(self, values: Tensor, mask_BR: Tensor) -> Tensor:
+        """[B,R,F] or [B,R,K,F] and the mask of valid rows to [B,width]; zero where no row is valid."""
+        vector = self._vector(*row_moments(values, mask_BR))
+        if self.standardise:
+            vector = (vector - self.vector_offset) / self.vector_scale
+        return vector * mask_BR.any(dim=1)[:, None]
+
+    def _vector(self, mean: Tensor, variance: Tensor) -> Tensor:
+        """Moments of the rows of clips, [B,width/2] each, as vectors before their own standardisation."""
+        if self.standardise:
+            mean, variance = (mean - self.offset) / self.scale, variance / self.scale.square()
+        return torch.cat((mean, (variance + self.LEAST_VARIANCE).sqrt()), dim=1)
+
+    @torch.no_grad()
+    def fit(self, mean_NF: Tensor, variance_NF: Tensor) -> None:
+        """Take means and deviations from the `row_moments` of the training clips; every clip counts once."""
+        if not self.standardise or not len(mean_NF):
+            return
+        offset = mean_NF.mean(dim=0)
+        self.offset.copy_(offset)
+        spread = (variance_NF + (mean_NF - offset).square()).mean(dim=0).sqrt()
+        self.scale.copy_(spread.clamp_min(LEAST_DEVIATION))
+        vectors = self._vector(mean_NF, variance_NF)
+        self.vector_offset.copy_(vectors.mean(dim=0))
+        self.vector_scale.copy_(vectors.std(dim=0, correction=0).clamp_min(LEAST_DEVIATION))
+
+
+def row_moments(values: Tensor, mask_BR: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance over the valid rows of each clip, of rows [B,R,...]; float32 [B,F] each.
+
+    Zero where no row is valid; masked values have no effect.
+    """
+    with torch.autocast(values.device.type, enabled=False):
+        x = values.float().flatten(2).masked_fill(~mask_BR[..., None], 0.0)
+        # Sums over rows as products of matrices, which need no second copy of the rows.
+        weight = (mask_BR / mask_BR.sum(dim=1, keepdim=True).clamp_min(1)).float()[:, None]
+        mean = weight @ x
+        variance = weight @ (x - mean).square()
+        return mean[:, 0], variance[:, 0]
 
 
 def interleave(streams: Sequence[Encoded]) -> Encoded:

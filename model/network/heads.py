@@ -67,6 +67,13 @@ class Encoded(NamedTuple):
     time: Tensor
 
 
+class Vector(NamedTuple):
+    """A stage that enters a head pooled: features [B,F], and whether the clip has any rows, bool [B]."""
+
+    features: Tensor
+    present: Tensor
+
+
 class Stream(NamedTuple):
     """One modality after its Conformer: features [B,T,D], mask bool [B,T], rotations of the steps."""
 
@@ -76,21 +83,27 @@ class Stream(NamedTuple):
 
 
 class Head(nn.Module):
-    """Masked pooling of one or two modalities (``config.pool``), then classes and bounded attributes.
+    """Masked pooling of up to two modalities (``config.pool``), then classes and bounded attributes.
 
     A modality that a clip lacks is pooled to zero; modality dropout trains the head for that case.
 
     Args:
         config: widths.
-        streams: number of modalities.
+        streams: number of modalities that have steps over time.
         n_classes: C; zero for none.
         ranges: the lowest and the highest value of each of the A attributes.
+        vectors: number of features of the stages that enter pooled.
     """
 
     ranges: Tensor  # float32 [A,2]
 
     def __init__(
-        self, config: ModelConfig, streams: int, n_classes: int, ranges: Sequence[tuple[float, float]]
+        self,
+        config: ModelConfig,
+        streams: int,
+        n_classes: int,
+        ranges: Sequence[tuple[float, float]],
+        vectors: int = 0,
     ):
         super().__init__()
         width = config.width
@@ -99,7 +112,7 @@ class Head(nn.Module):
         self.pools = nn.ModuleList(
             StatisticsPool() if statistics else AttentivePool(width, config.heads) for _ in range(streams)
         )
-        pooled = streams * width * (2 if statistics else 1)
+        pooled = streams * width * (2 if statistics else 1) + vectors
         if config.head == "hidden":
             self.mix = nn.Sequential(nn.Linear(pooled, width), nn.SiLU(), dropout)
             pooled = width
@@ -109,10 +122,17 @@ class Head(nn.Module):
         self.attributes = nn.Linear(pooled, len(ranges)) if ranges else None
         self.register_buffer("ranges", torch.tensor(ranges, dtype=torch.float32).reshape(-1, 2))
 
-    def forward(self, streams: Sequence[Stream]) -> Scores:
-        """Return the head's outputs for the modalities, in the order of the pools."""
+    def first_layer(self) -> nn.Linear:
+        """Return the layer that reads the pooled features: of streams, then of stages that enter pooled."""
+        layers = (*self.mix, self.classes, self.attributes)
+        return next(layer for layer in layers if isinstance(layer, nn.Linear))
+
+    def forward(self, streams: Sequence[Stream], vectors: Sequence[Vector] = ()) -> Scores:
+        """Return the head's outputs for the modalities, in the order of the pools, and for pooled stages."""
         pooled = [pool(s.features, s.mask) for pool, s in zip(self.pools, streams, strict=True)]
-        present = torch.stack([s.mask.any(dim=1) for s in streams]).any(dim=0)
+        pooled += [vector.features for vector in vectors]
+        some = [s.mask.any(dim=1) for s in streams] + [vector.present for vector in vectors]
+        present = torch.stack(some).any(dim=0)
         x = self.mix(torch.cat(pooled, dim=-1))
         logits = None if self.classes is None else self.classes(x).float()
         attributes = None

@@ -49,8 +49,9 @@ def monitored(row: dict[str, Any], monitor: str) -> float:
 
     Args:
         row: an epoch's metrics.
-        monitor: ``uar``, ``ccc`` (the mean over attributes), ``loss`` (negated), or ``auto``: UAR where
-            classes are predicted, else CCC, else the loss.
+        monitor: ``uar``, ``ccc`` (the mean over attributes), ``loss`` (negated), ``last`` (the number of the
+            epoch, so that nothing is chosen), or ``auto``: UAR where classes are predicted, else CCC, else
+            the loss.
 
     Raises:
         ValueError: the validation clips do not have the labels.
@@ -60,6 +61,7 @@ def monitored(row: dict[str, Any], monitor: str) -> float:
         "uar": row.get("val_uar"),
         "ccc": sum(cccs) / len(cccs) if cccs else None,
         "loss": -row["val_loss"],
+        "last": float(row["epoch"]) if monitor == "last" else None,
     }
     if monitor == "auto":
         return next(v for v in figures.values() if v is not None)

@@ -1,4 +1,4 @@
-"""Optimisation: AdamW with decay on matrices alone, a cosine schedule with warm-up, averaged weights.
+"""Optimisation: AdamW or SGD with decay on matrices alone, a cosine schedule with warm-up, averaged weights.
 
 Sources: AdamW, Loshchilov & Hutter, arXiv 1711.05101; cosine schedule, arXiv 1608.03983; averaged weights,
 Polyak & Juditsky 1992.
@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from deiii.data.config.schema import TrainConfig
 
+MOMENTUM = 0.9  # of SGD, Nesterov's
 
-def make_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.AdamW:
-    """Return AdamW; norms, biases, gates and other vectors have no weight decay.
+
+def make_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
+    """Return AdamW or SGD; norms, biases, gates and other vectors have no weight decay.
 
     On a GPU the learning rate is a tensor there, so that a recorded step reads each step's own; see
     `set_learning_rate`.
@@ -27,7 +29,11 @@ def make_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) 
     ]
     on_gpu = device.type == "cuda"
     fused = device.type in ("cuda", "cpu")
-    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), fused=fused, capturable=on_gpu)
+    optimizer: torch.optim.Optimizer
+    if config.optimizer == "sgd":
+        optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=MOMENTUM, nesterov=True, fused=fused)
+    else:
+        optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), fused=fused, capturable=on_gpu)
     if on_gpu:
         rate = torch.full((), config.lr, device=device)
         for group in optimizer.param_groups:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
@@ -30,7 +30,7 @@ from deiii.data.tools.weights import RESNET18, digest, resolve
 from deiii.data.tools.writer_lock import writer_lock
 from deiii.model.distributed.devices import make_deterministic, seed_all
 from deiii.model.distributed.ranks import Ranks, joined
-from deiii.model.network.extra_encoders import RowEncoder
+from deiii.model.network.extra_encoders import PooledEncoder, RowEncoder, row_moments
 from deiii.model.network.hide_streams import check_hidden, hide_in_scoring
 from deiii.model.network.inputs.build import check_grid
 from deiii.model.network.inputs.network import Network
@@ -52,7 +52,13 @@ RESUME_CURE = (
 )
 
 
-def train(config: Config, resume: bool = False, progress: bool = True) -> dict[str, Any]:
+def train(
+    config: Config,
+    resume: bool = False,
+    progress: bool = True,
+    features: FeatureSet | None = None,
+    trainer: Callable[[Network, TrainingSetup], Trainer] = Trainer,
+) -> dict[str, Any]:
     """Train on the training speakers of the split and select the epoch on its validation speakers.
 
     Under `torchrun` every process calls this function: they train one network together, and rank 0 writes the
@@ -62,6 +68,8 @@ def train(config: Config, resume: bool = False, progress: bool = True) -> dict[s
         config: all settings; ``train.run`` is the run folder.
         resume: continue the run in this folder, where there is one.
         progress: show bars and one line an epoch.
+        features: the features of these settings, opened and checked before; opened here where not given.
+        trainer: makes the trainer; for experiments that record more than `Trainer` does.
 
     Returns:
         the best epoch's metrics; everything else is in the run folder (`deiii.model.training.run_folder`).
@@ -83,7 +91,7 @@ def train(config: Config, resume: bool = False, progress: bool = True) -> dict[s
             starts = ranks.first and not RunFolder(path).state.exists()
             imagenet = imagenet_weights(config) if starts else None
             with writer_lock(path, wait=False) if ranks.first else nullcontext():
-                return _train(config, ranks, imagenet, resume, progress and ranks.first)
+                return _train(config, ranks, imagenet, resume, progress and ranks.first, features, trainer)
     except OSError as error:
         if error.errno not in MACHINE_TROUBLE:
             raise
@@ -105,7 +113,13 @@ def imagenet_weights(config: Config) -> str | None:
 
 
 def _train(
-    config: Config, ranks: Ranks, imagenet: str | None, resume: bool, progress: bool
+    config: Config,
+    ranks: Ranks,
+    imagenet: str | None,
+    resume: bool,
+    progress: bool,
+    features: FeatureSet | None,
+    trainer: Callable[[Network, TrainingSetup], Trainer],
 ) -> dict[str, Any]:
     device = ranks.device
     choose_launch(config.train, device, ranks)  # refuse an impossible one before anything is read
@@ -113,7 +127,8 @@ def _train(
     make_deterministic(device)
     if ranks.local:  # one process of each machine checks every byte, the others wait for it
         ranks.wait()
-    features = FeatureSet.open(config, whole=not ranks.local)
+    if features is None:
+        features = FeatureSet.open(config, whole=not ranks.local)
     if not ranks.local:
         ranks.wait()
     split = make_split(features.corpus, config.split)
@@ -165,16 +180,29 @@ def _train(
         clips = counted(len(rows["train"]), "training clip"), counted(len(rows["val"]), "validation clip")
         print(f"{count:,} parameters on {where}; {' and '.join(clips)}; run folder {run.path}")
         print(f"data: {training.residency} ({training.why})")
-    return Trainer(model, setup).fit(resume=resume, progress=progress)
+    return trainer(model, setup).fit(resume=resume, progress=progress)
 
 
 def fit_encoders(model: Network, features: FeatureSet, rows: np.ndarray, config: Config) -> None:
     """Give the encoders of extra streams mean and deviation of the features of the training clips."""
-    if config.loader.normalise == "speaker":
-        return  # the loader standardises them already
-    for name, encoder in model.extra_encoders.items():
-        if isinstance(encoder, RowEncoder) and name in features.streams:
+    encoders = {name: e for name, e in model.extra_encoders.items() if name in features.streams}
+    for name, encoder in encoders.items():
+        # With normalise=speaker the loader standardises the rows already.
+        if isinstance(encoder, RowEncoder) and config.loader.normalise != "speaker":
             encoder.fit(valid_rows(features.streams[name], rows))
+    pooled = {name: e for name, e in encoders.items() if isinstance(e, PooledEncoder) and e.standardise}
+    if not pooled:
+        return
+    # From the rows that the network reads in validation, after the loader left out silence, for example.
+    found: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {name: [] for name in pooled}
+    for batch in make_loader(features, rows, config, torch.device("cpu"), training=False).epoch(0):
+        for name in pooled:
+            extra = batch.extra[name]
+            some = batch.real & extra.mask.any(dim=1)
+            found[name].append(row_moments(extra.values[some], extra.mask[some]))
+    for name, moments in found.items():
+        means, variances = (torch.cat(parts) for parts in zip(*moments, strict=True))
+        pooled[name].fit(means, variances)
 
 
 def check_sizes(config: Config) -> None:

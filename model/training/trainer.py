@@ -275,7 +275,7 @@ class Trainer:
             )
         names = tuple(self.config.model.attributes)
         row |= {f"val_{name}": value for name, value in found.figures("fused", names).items()}
-        row["val_monitor"] = monitored(row, self.settings.monitor)
+        row["val_monitor"] = monitored({"epoch": epoch, **row}, self.settings.monitor)
         # The loss decides between equal figures, which are frequent in small validation sets.
         result = self.ranks.of_first([row["val_monitor"], -found.loss])
         weights, info = self.model.state_dict(), {**self.info, "epoch": epoch, "validation": row}

@@ -1,4 +1,4 @@
-"""Load the encoder that the settings of ``speech`` or ``appearance`` choose; once a process."""
+"""Load the encoder that the settings of ``speech``, ``speech2`` or ``appearance`` choose; once a process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from deiii.data.config.schema import AppearanceConfig, SpeechConfig
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.encoders.chosen import Choice, chosen, device_of
+from deiii.data.encoders.chosen import Choice, chosen, device_of, section_of
 from deiii.data.encoders.record import Request
 from deiii.data.tools.weights import resolve
 
@@ -46,7 +46,7 @@ def load_encoder(config: SpeechConfig | AppearanceConfig) -> Loaded:
     device = device_of(config)
     if config.precision != "float32" and device == "cpu":
         raise ConfigError(
-            f"{encoder.modality}.precision={config.precision} is for GPUs; a CPU needs precision=float32"
+            f"{section_of(config)}.precision={config.precision} is for GPUs; a CPU needs precision=float32"
         )
     path = resolve(choice.path, encoder.weights)[0] if choice.path or encoder.weights else ""
     more = (config.pixels, config.grid) if isinstance(config, AppearanceConfig) else ()

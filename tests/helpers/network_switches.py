@@ -57,6 +57,12 @@ SWITCHES |= {
     for join in ("conformer", "fusion")
     for conformer in (True, False)
 } | {
+    f"{name}, pooled": {**inputs, "extra": BOTH, "join": "pooled"} for name, inputs in INPUTS.items()
+} | {
+    "pooled speech alone, linear head": {
+        "extra": ["speech"], "join": "pooled", "head": "linear", "standardise": True,
+        "video": False, "flow": False, "audio": False,
+    },
     "fusion by concatenation": {"extra": BOTH, "join": "fusion", "ov": "concat", "pool": "statistics"},
     "speech in the Conformer of audio alone": {
         "extra": ["speech"], "join": "conformer", "video": False, "flow": False,

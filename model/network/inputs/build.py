@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,12 @@ from deiii.data.config.schema import ModelConfig
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.counts import counted
 from deiii.model.network.audio_encoders import AudioEncoder, DeepAudioEncoder
-from deiii.model.network.extra_encoders import RowEncoder, check_encoders, package_encoder
+from deiii.model.network.extra_encoders import (
+    PooledEncoder,
+    RowEncoder,
+    check_encoders,
+    package_encoder,
+)
 from deiii.model.network.fusion import VisualFusion
 from deiii.model.network.visual_encoders import ImageEncoder, ResNetEncoder, feature_rows
 
@@ -60,7 +66,15 @@ def check_grid(config: ModelConfig, crop: int) -> None:
 def extra_encoder(config: ModelConfig, extra: ExtraInput) -> nn.Module:
     """Return the encoder of a stage of ``model.extra``."""
     own = package_encoder(config, extra.name, extra.shape)
+    if own is None and config.join == "pooled":
+        return PooledEncoder(extra.shape, config.standardise)
     return RowEncoder(extra.shape, config.width, config.standardise) if own is None else own
+
+
+def pooled_width(config: ModelConfig, extra: ExtraInput) -> int:
+    """Return the number of features with which a stage enters the heads under ``model.join=pooled``."""
+    own = any(item.partition(":")[0] == extra.name for item in config.encoders)
+    return 2 * (config.width if own else math.prod(extra.shape))
 
 
 def visual_fusion(config: ModelConfig, vectors: int, attention: bool) -> VisualFusion:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -40,6 +41,23 @@ def test_resident_rows_give_the_same_batches(tmp_path):
             assert torch.equal(getattr(a, f), getattr(b, f)), f
         assert torch.equal(a.frames[a.video_mask], b.frames[b.video_mask])
         assert torch.equal(a.flow[a.flow_mask], b.flow[b.flow_mask])
+
+
+def test_loaders_of_one_feature_set_share_one_copy(tmp_path):
+    """The same batches as from mapped files; the fields are copied once."""
+    config = make_cache(tmp_path, [30, 20, 0, 3, 50, 9], [40, 15, 30, 0, 60, 20])
+    alone, shared = FeatureSet.open(config, KEYS), FeatureSet.open(config, KEYS)
+    shared.resident = {}
+    settings = replace(config.loader, residency="ram")
+    copies = []
+    for rows in ([0, 1, 4], [2, 3, 5], range(6)):
+        stream = Loader(alone, rows, config.loader, training=True, seed=2)
+        other = Loader(shared, rows, settings, training=True, seed=2)
+        assert all(held is shared.resident[stage] for stage, held in other.gather.held.items())
+        for a, b in zip(stream.epoch(0), other.epoch(0), strict=True):
+            assert all(torch.equal(x, b.tensors()[name]) for name, x in a.tensors().items())
+        copies.append(dict(shared.resident))
+    assert all(held is copies[0][stage] for later in copies for stage, held in later.items())
 
 
 def test_auto_copies_from_a_network_file_system():

@@ -10,6 +10,7 @@ import pytest
 from sklearn.metrics import recall_score
 
 from deiii.__main__ import main
+from deiii.data.cache.integrity import require_whole
 from deiii.data.corpora.splits import Split
 from deiii.model.evaluation.crossval_report import _over_folds, _pooled
 from deiii.model.evaluation.predictions import PredictionTable
@@ -138,6 +139,27 @@ def test_a_second_call_trains_nothing_and_an_unfinished_run_continues(crossed, c
     assert "finished before: 5 of 6 runs" in capsys.readouterr().out
     assert metrics.read_bytes() == expected
     assert {p: p.read_bytes() for p in base.rglob("*.safetensors")} == before
+
+
+def test_features_are_opened_and_checked_once_for_all_runs(crossed, monkeypatch, tmp_path):
+    """Runs that share features predict what runs with features of their own do."""
+    base, words = crossed
+    opened = []
+
+    def count(shards, every_byte):
+        opened.append(every_byte)
+        return require_whole(shards, every_byte)
+
+    monkeypatch.setattr("deiii.data.loader.feature_set.require_whole", count)
+    own = [w for w in words if not w.startswith("train.run")] + ["loader.residency=ram"]
+    assert main(["crossval", *own, f"train.run={tmp_path / 'cv'}", "--folds", "0,2", "--quiet"]) == 0
+    assert opened.count(True) == 1
+    one = tmp_path / "one"
+    assert main(["train", *own, "split.fold=2", f"train.run={one}", "--quiet"]) == 0
+    assert main(["evaluate", str(one)]) == 0
+    assert (one / "predictions.csv").read_bytes() == (
+        tmp_path / "cv/fold2-seed0/predictions.csv"
+    ).read_bytes()
 
 
 def test_unknown_folds_are_refused(crossed, capsys):

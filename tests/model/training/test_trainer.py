@@ -141,6 +141,7 @@ def test_the_monitored_figure():
     assert monitored(row, "auto") == monitored(row, "uar") == 0.4
     assert monitored(row, "ccc") == pytest.approx(0.4) and monitored(row, "loss") == -2.0
     assert monitored({"val_loss": 2.0}, "auto") == -2.0
+    assert monitored({"val_loss": 9.0, "val_uar": 0.1, "epoch": 7}, "last") == 7
     assert monitored({"val_loss": 2.0, "val_ccc_a": 0.1}, "auto") == 0.1
     with pytest.raises(ValueError, match="no such labels"):
         monitored({"val_loss": 2.0}, "uar")
