@@ -160,7 +160,11 @@ def _train(args: argparse.Namespace) -> int:
         return INTERRUPTED
     if not ranks.first:
         return 0
-    print(f"best epoch {best['epoch']}: validation {best['val_monitor']:.3f}; "
+    if config.train.monitor == "last":
+        which = f"last epoch {best['epoch']}: validation loss {best['val_loss']:.3f}"
+    else:
+        which = f"best epoch {best['epoch']}: validation {best['val_monitor']:.3f}"
+    print(f"{which}; "
           f"next: deiii evaluate {config.train.run}")  # fmt: skip
     return 0
 
