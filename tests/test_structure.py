@@ -86,12 +86,12 @@ ORDER = {
         "encoders media",
         "appearance faces flow logmel speech",
         "stages",
-        "extract preprocess",
+        "extract preprocess streaming",
         "doctor init inspect overview",
         "split_commands",
         "commands",
     ],
-    "pipeline/logmel": ["stage"],
+    "pipeline/logmel": ["stage", "stream"],
     "pipeline/encoders": [
         "images torch_network whisper_mel windows",
         "onnx_faces onnx_speech resemblyzer smart_turn torchvision_faces transformers_appearance "
@@ -106,10 +106,12 @@ ORDER = {
         "joins",
         "survey",
         "audio video",
+        "streaming",
         "video_writer",
     ],
-    "pipeline/faces": ["face motion", "tracking yunet", "detectors speaker", "align", "stage"],
-    "pipeline/flow": ["engine", "raft", "engines", "stage"],
+    "pipeline/media/streaming": ["audio"],
+    "pipeline/faces": ["face motion", "tracking yunet", "detectors speaker", "align", "stage", "stream"],
+    "pipeline/flow": ["engine", "raft", "engines", "stage", "stream"],
     "pipeline/flow/raft": [
         "compiled kernels size threads tiles upsampling",
         "correlation winograd",
@@ -125,6 +127,7 @@ ORDER = {
         "tasks",
         "graph",
     ],
+    "pipeline/streaming": ["rows", "file"],
     "pipeline/overview": ["choice figures", "page", "command"],
     "pipeline/init": [
         "found vocabulary",
@@ -187,12 +190,13 @@ ORDER = {
         "manifest result settings shapley",
         "hub onnx_file",
         "export",
-        "ensemble",
+        "ensemble windows",
         "predictor",
         "with_onnx with_torch",
         "loading overlay",
         "files",
     ],
+    "model/prediction/windows": ["combine", "moments", "recording"],
 }
 
 

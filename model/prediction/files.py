@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from deiii.data.cache.outcomes import MACHINE_TROUBLE, ClipError, Outcome, Status
 from deiii.data.corpora.files import MediaError, expand_folders
+from deiii.data.loader.stage_arrays import Levels
 from deiii.data.tools.atomic_files import (
     refuse_input_as_output,
     short_name,
@@ -20,10 +21,11 @@ from deiii.data.tools.atomic_files import (
     write_json,
     write_text,
 )
-from deiii.data.tools.progress import progress_bar
+from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
 from deiii.model.prediction.loading import load
-from deiii.model.prediction.predictor import Predictor
+from deiii.model.prediction.predictor import LONG_S, Predictor
 from deiii.model.prediction.result import Prediction
+from deiii.pipeline.streaming.file import declared_seconds
 
 NO_OVERLAY = "no overlay video"  # begins the note of a file whose overlay could not be drawn
 BAR = 24  # characters
@@ -94,13 +96,13 @@ def predict_loaded(
     with progress_bar(files, desc="predicting", unit="file", leave=False, shown=progress) as bar:
         for file, name in zip(bar, names, strict=True):
             bar.set_postfix_str(file.name)
-            prediction = _predict_one(network, file, window_s, hop_s, levels)
+            drawn = None if overlay is None else _overlay_target(overlay, name, len(files))
+            prediction = _predict_one(network, file, window_s, hop_s, levels, drawn, progress)
             write_json(out / f"{name}.json", prediction.tree())
             bar.clear()
             report(describe(prediction))
-            if overlay is not None:
-                target = _overlay_target(overlay, name, len(files))
-                prediction = _with_overlay(prediction, network, target, progress, report)
+            if drawn is not None:
+                prediction = _with_overlay(prediction, network, drawn, progress, report)
             found.append(_light(prediction))
     write_table(out / "predictions.csv", found, network)
     return found
@@ -111,16 +113,43 @@ def _overlay_target(overlay: str, name: str, count: int) -> Path:
     return Path(overlay) if count == 1 else Path(overlay) / f"{name}.mp4"
 
 
-def _predict_one(network: Predictor, file: Path, *settings: Any) -> Prediction:
+def _predict_one(
+    network: Predictor,
+    file: Path,
+    window_s: float | None,
+    hop_s: float | None,
+    levels: Levels | None,
+    overlay: Path | None,
+    progress: bool,
+) -> Prediction:
     """The prediction for a file; one without an output if an unexpected error keeps deiii from making it."""
+    keep_flow = None
+    if overlay is not None:
+        with contextlib.suppress(OSError):  # drawing the video says what is wrong with its folder
+            keep_flow = writable_folder(overlay.parent)
     try:
-        return network.predict(file, *settings)
+        with _seconds_bar(file, progress) as advance:
+            return network.predict(file, window_s, hop_s, levels, keep_flow, advance)
     except Exception as error:  # one unusual file must not end the run; the error is recorded
         if isinstance(error, OSError) and error.errno in MACHINE_TROUBLE:
             raise
         reason = f"unexpected {type(error).__name__}: {error}; please report it with the file"
         outcomes = {stage: Outcome(Status.FAILED, reason, 0.0) for stage in network.stages}
         return Prediction(str(file), 0.0, outcomes, notes=(f"no prediction: {reason}",))
+
+
+@contextlib.contextmanager
+def _seconds_bar(file: Path, progress: bool) -> Iterator[Callable[[float], None]]:
+    """Show a bar for a file that is read in order; yields what takes the time in s that is done."""
+    seconds = declared_seconds(file)
+    shown = progress and LONG_S < seconds < float("inf")
+    with progress_bar(desc=file.name, unit="s", total=round(max(1.0, seconds)) if shown else None,
+                      delay=BAR_AFTER_S, leave=False, shown=shown) as bar:  # fmt: skip
+
+        def advance(done_s: float) -> None:
+            bar.update(max(0, round(done_s) - round(bar.n)))
+
+        yield advance
 
 
 def _with_overlay(

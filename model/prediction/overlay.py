@@ -23,6 +23,7 @@ from deiii.data.tools.pictures import flow_colours, flow_saturation
 from deiii.data.tools.progress import progress_bar
 from deiii.model.prediction.predictor import Predictor
 from deiii.model.prediction.result import Prediction, Timeline
+from deiii.pipeline.media.streaming.audio import LONGEST_S
 from deiii.pipeline.media.video import read_video
 from deiii.pipeline.media.video_writer import VideoWriter
 
@@ -46,7 +47,8 @@ def draw_overlay(
     """Write the overlay video of one prediction; returns its path.
 
     Args:
-        prediction: with its arrays and timeline.
+        prediction: with its arrays and timeline. The flow of a long recording is shown where `predict` was
+            given ``keep_flow``.
         network: made the prediction.
         path: mp4 file to write.
         progress: whether to show a bar.
@@ -56,9 +58,11 @@ def draw_overlay(
 
     >>> draw_overlay(network.predict("clip.mp4"), network, "prediction.mp4")   # doctest: +SKIP
     """
-    frames = read_video(prediction.path)
+    frames = read_video(prediction.path, most_s=LONGEST_S)
     first, _ = next(iter(frames))
     faces, flow = prediction.arrays.get(FACES.name), prediction.arrays.get(FLOW.name)
+    if flow is not None and FLOW.large not in flow:
+        flow = None  # of a long recording, predicted without ``keep_flow``
     track = _Track.of(faces, flow) if faces else None
     layout = _Layout(first.shape[1], first.shape[0])
     panel = Panel(prediction, network.task.ranges, layout.width)
@@ -126,7 +130,7 @@ class _Track:
 
 def _flow_rows(flow: Mapping[str, np.ndarray], rows: Sequence[int] | np.ndarray) -> np.ndarray:
     """Return some rows of the stored flow, float32 [n,S,S,2] in px."""
-    return decode_flow({name: values[rows] for name, values in flow.items()})
+    return decode_flow({name: flow[name][rows] for name in ("flow", "scale") if name in flow})
 
 
 class _Layout:

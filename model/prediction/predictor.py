@@ -14,9 +14,7 @@ needs neither.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from itertools import combinations
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ import numpy as np
 
 from deiii.data.cache.stages import FACES, LOGMEL, network_stages, stage_of_stream
 from deiii.data.config.schema import Config
-from deiii.data.loader.stage_arrays import Levels, band_levels
+from deiii.data.loader.stage_arrays import LEAST_DB, Levels, band_levels
 from deiii.model.network.streams import enabled_streams
 from deiii.model.network.task import Task
 from deiii.model.prediction.hub import upload
@@ -39,14 +37,17 @@ from deiii.model.prediction.result import (
     notes_on,
 )
 from deiii.model.prediction.settings import override_settings, speaker_note, stage_notes
-from deiii.model.prediction.shapley import shapley
+from deiii.model.prediction.windows.combine import Rows, combine
+from deiii.model.prediction.windows.moments import Moment, moments
+from deiii.model.prediction.windows.recording import Found, Intervals, combinations_of, score_long
 from deiii.pipeline.extract import run_stages
+from deiii.pipeline.streaming.file import FileStream, can_stream, declared_seconds
 
 LONGER = 1.25  # a recording this many times longer than any training clip is predicted in windows
 HOP_S = 0.2  # default distance of sliding windows
 MOST_WINDOWS = 2000  # by default, of the sliding window
-
-Intervals = list[tuple[float, float]]  # begin and end in s
+STREAM_HOP_S = 0.5  # default distance of the windows of `Predictor.stream`
+LONG_S = 30.0  # a longer file is read in order, so that its crops are never in memory at once
 
 
 class Predictor:
@@ -130,11 +131,14 @@ class Predictor:
         window_s: float | None = None,
         hop_s: float | None = None,
         levels: Levels | None = None,
+        keep_flow: str | Path | None = None,
+        progress: Callable[[float], None] = lambda done_s: None,
     ) -> Prediction:
         """Predict for one media file.
 
         A recording as long as a training clip is treated as in evaluation. A much longer one is cut into
-        windows without overlap, whose predictions are averaged.
+        windows without overlap, whose predictions are averaged. A file of more than half a minute is read in
+        order: memory does not grow with its length, and ``arrays`` of the result hold no crops.
 
         Args:
             path: any media file; the notes of the result tell which inputs it lacks.
@@ -143,6 +147,9 @@ class Predictor:
             hop_s: distance of the windows in s; by default 0.2, or more so that there are at most 2000.
             levels: of the speaker's mel bands, from `speaker_levels`; used where the network was trained with
                 ``loader.normalise=speaker``, whose levels otherwise come from this file alone.
+            keep_flow: for `draw_overlay`, a folder for a temporary file with the flow of a file that is read
+                in order.
+            progress: receives the time in s up to which such a file is done.
 
         Raises:
             WeightsError: the weights of the face detector or of RAFT cannot be found or downloaded.
@@ -150,37 +157,27 @@ class Predictor:
         >>> load("runs/latest").predict("clip.mp4").label   # doctest: +SKIP
         'happy'
         """
-        results = run_stages(path, self.config, self.stages)
-        outcomes = {stage: r.outcome for stage, r in results.items()}
-        arrays = {stage: r.arrays for stage, r in results.items() if r.arrays}
-        seconds = max((end_s(a["time"]) for a in arrays.values()), default=0.0)
+        found = None
+        if self._is_long(path):
+            found = self._found_in_long(path, window_s, hop_s, levels, keep_flow, progress)
+        found = found or self._found_at_once(path, window_s, hop_s, levels)
+        outcomes, arrays = found.outcomes, found.arrays
         notes = (*self.notes, *notes_on(outcomes, enabled_streams(self.config.model)))
-        if not arrays:
-            return Prediction(str(path), seconds, outcomes, notes=notes)
+        if not found.shown:
+            return Prediction(str(path), found.seconds, outcomes, notes=notes)
         if LOGMEL.name in arrays:
             notes += speaker_note(self.config, levels is not None)
-        if self._by_speaker and levels is None and LOGMEL.name in arrays:
-            levels = band_levels([arrays[LOGMEL.name][LOGMEL.large]])
-        units = self._units(seconds)
-        centres, window, windows = self._windows(seconds, window_s, hop_s)
-        inputs = [s for s in enabled_streams(self.config.model) if stage_of_stream(s) in arrays]
-        shown = [frozenset(c) for n in range(len(inputs), 0, -1) for c in combinations(inputs, n)]
-        # One pass over the network: the units with every combination of inputs (all inputs first), then the
-        # sliding windows.
-        hidden = [set(inputs) - some for some in shown for _ in units]
-        own = levels if self._by_speaker else None
-        found = self.scorer(arrays, units * len(shown) + windows, hidden, own)
+        n, shown = found.units, found.shown
         by_inputs = {
-            some: _Rows(found, self.task, slice(k * len(units), (k + 1) * len(units)))
-            for k, some in enumerate(shown)
+            some: Rows(found.outputs, self.task, slice(k * n, (k + 1) * n)) for k, some in enumerate(shown)
         }
-        moving = _Rows(found, self.task, slice(len(shown) * len(units), None))
-        if len(units) > 1:
-            notes += (f"longer than the training clips: the mean over {len(units)} windows",)
-        whole = self._combine(by_inputs)
+        moving = Rows(found.outputs, self.task, slice(len(shown) * n, None))
+        if n > 1:
+            notes += (f"longer than the training clips: the mean over {n} windows",)
+        whole = combine(by_inputs, self.task, enabled_streams(self.config.model))
         return Prediction(
             path=str(path),
-            seconds=seconds,
+            seconds=found.seconds,
             outcomes=outcomes,
             probabilities=whole.probabilities,
             attributes=whole.attributes,
@@ -188,15 +185,101 @@ class Predictor:
             contributions=whole.contributions,
             face=face_track(arrays[FACES.name], self.config.faces) if FACES.name in arrays else None,
             timeline=Timeline(
-                centres,
+                found.centres,
                 moving.values("probabilities"),
                 moving.values("attributes"),
                 moving.present(),
-                window,
+                found.window,
             ),
             notes=notes,
             arrays=arrays,
         )
+
+    def stream(
+        self, path: str | Path, window_s: float | None = None, hop_s: float = STREAM_HOP_S
+    ) -> Iterator[Moment]:
+        """Yield the predictions of a window that slides over a file, while the file is read.
+
+        Memory does not grow with the length of the file. A window's prediction is that of `predict` for the
+        same window; only the choice between several faces may differ, because it does not know what comes
+        later.
+
+        Args:
+            path: any media file.
+            window_s: length of the window in s; by default that of the median training clip, at most half of
+                the recording.
+            hop_s: distance of the windows in s.
+
+        Raises:
+            ConfigError: the network reads a stage that needs the whole file.
+            ClipError: the file cannot be opened as media.
+
+        >>> for moment in load("runs/latest").stream("long.mp4"):   # doctest: +SKIP
+        ...     print(moment.time_s, moment.label)
+        """
+        with FileStream(path, self.config, self.stages) as source:
+            if source.error is not None:
+                raise source.error
+            window, _ = self._window(source.expected_s(), window_s, hop_s)
+            yield from moments(source, self.scorer, self.task, window, hop_s, self._levels(source, None))
+
+    def _is_long(self, path: str | Path) -> bool:
+        """Whether a file is read in order: it is much longer than those of the training."""
+        return declared_seconds(path) > max(LONG_S, LONGER * self.longest_s) and can_stream(
+            self.stages, self.config
+        )
+
+    def _found_in_long(
+        self,
+        path: str | Path,
+        window_s: float | None,
+        hop_s: float | None,
+        levels: Levels | None,
+        keep_flow: str | Path | None,
+        progress: Callable[[float], None],
+    ) -> Found | None:
+        """What is found in a long file; ``None`` where it is shorter than its header says."""
+        with FileStream(path, self.config, self.stages, keep_flow) as source:
+            seconds = source.expected_s()
+            if seconds <= max(LONG_S, LONGER * self.longest_s):
+                return None
+            window, hop = self._window(seconds, window_s, hop_s)
+            streams, own = enabled_streams(self.config.model), self._levels(source, levels)
+            units = self._units(seconds)
+            return score_long(source, self.scorer, streams, units, window, hop, own, progress)
+
+    def _found_at_once(
+        self, path: str | Path, window_s: float | None, hop_s: float | None, levels: Levels | None
+    ) -> Found:
+        """What is found in a file whose features fit into memory."""
+        results = run_stages(path, self.config, self.stages)
+        outcomes = {stage: r.outcome for stage, r in results.items()}
+        arrays = {stage: r.arrays for stage, r in results.items() if r.arrays}
+        seconds = max((end_s(a["time"]) for a in arrays.values()), default=0.0)
+        inputs = [s for s in enabled_streams(self.config.model) if stage_of_stream(s) in arrays]
+        shown = combinations_of(inputs)
+        if not arrays:
+            nothing = HeadOutputs(0, {}, {}, {})
+            return Found(outcomes, seconds, arrays, nothing, 0, (), np.zeros(0), 0.0)
+        if self._by_speaker and levels is None and LOGMEL.name in arrays:
+            levels = band_levels([arrays[LOGMEL.name][LOGMEL.large]])
+        units = self._units(seconds)
+        window, hop = self._window(seconds, window_s, hop_s)
+        centres = np.arange(hop / 2, max(seconds, hop), hop)
+        begin = np.clip(centres - window / 2, 0, seconds - window)
+        windows = [(b, b + window) for b in begin.tolist()]
+        # One pass over the network: the units with every combination of inputs (all inputs first), then the
+        # sliding windows.
+        hidden = [set(inputs) - some for some in shown for _ in units]
+        own = levels if self._by_speaker else None
+        outputs = self.scorer(arrays, units * len(shown) + windows, hidden, own)
+        return Found(outcomes, seconds, arrays, outputs, len(units), shown, centres, window)
+
+    def _levels(self, source: FileStream, given: Levels | None) -> Levels | None:
+        """The levels of the speaker for a file that is read in order."""
+        if not self._by_speaker:
+            return None
+        return given if given is not None else source.levels(LEAST_DB)
 
     @property
     def _by_speaker(self) -> bool:
@@ -224,53 +307,10 @@ class Predictor:
         edges = np.linspace(0, seconds, max(1, round(seconds / self.median_s)) + 1)
         return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
 
-    def _windows(
-        self, seconds: float, window_s: float | None, hop_s: float | None
-    ) -> tuple[np.ndarray, float, Intervals]:
-        """Return the centres (float64 [W]), the length and the intervals of the sliding window, in s."""
+    def _window(self, seconds: float, window_s: float | None, hop_s: float | None) -> tuple[float, float]:
+        """Return the length and the distance of the sliding windows, in s."""
         window = min(self.median_s, seconds / 2) if window_s is None else min(window_s, seconds)
-        hop = hop_s or max(HOP_S, seconds / MOST_WINDOWS)
-        centres = np.arange(hop / 2, max(seconds, hop), hop)
-        begin = np.clip(centres - window / 2, 0, seconds - window)
-        return centres, window, [(b, b + window) for b in begin.tolist()]
-
-    def _combine(self, by_inputs: Mapping[frozenset[str], _Rows]) -> _Whole:
-        """Average over the units, and compute the contributions of the inputs.
-
-        Args:
-            by_inputs: the units' predictions from some of the inputs, from all of them first.
-        """
-        all_inputs, full = next(iter(by_inputs.items()))
-        rows = full.present()
-        if not rows.any():
-            return _Whole({}, {}, {}, {})
-        p, a = full.mean(rows)
-        heads = {}
-        for head in ("video", "audio"):
-            own = full.present(head)
-            if own.any():
-                probabilities, attributes = full.mean(own, head)
-                heads[head] = self._by_class(probabilities) | self._by_attribute(attributes)
-        top = [int(p.argmax())] if len(p) else []
-
-        def value(shown: frozenset[str]) -> np.ndarray:
-            probabilities, attributes = by_inputs[shown].mean(rows)
-            return np.concatenate([probabilities[top], attributes])
-
-        chance = np.array([1 / len(p)] * len(top) + [sum(r) / 2 for r in self.task.ranges])
-        shares = shapley(sorted(all_inputs, key=enabled_streams(self.config.model).index), value, chance)
-        outputs = [*(self.classes[i] for i in top), *self.attributes]
-        contributions = {
-            output: {name: float(values[k]) for name, values in shares.items()}
-            for k, output in enumerate(outputs)
-        }
-        return _Whole(self._by_class(p), self._by_attribute(a), heads, contributions)
-
-    def _by_class(self, values: np.ndarray) -> dict[str, float]:
-        return dict(zip(self.classes, values.tolist(), strict=True))
-
-    def _by_attribute(self, values: np.ndarray) -> dict[str, float]:
-        return dict(zip(self.attributes, values.tolist(), strict=True))
+        return window, hop_s or max(HOP_S, seconds / MOST_WINDOWS)
 
     def save_pretrained(self, folder: str | Path, **options: Any) -> Path:
         """Write the network as an exported folder, which `deiii.load` reads and `push_to_hub` uploads.
@@ -306,39 +346,3 @@ class Predictor:
         """
         with tempfile.TemporaryDirectory() as temporary:
             return upload(self.save_pretrained(Path(temporary) / "export", **options), name, private)
-
-
-@dataclass(frozen=True)
-class _Whole:
-    """The prediction for a whole recording; empty where no input is left."""
-
-    probabilities: dict[str, float]
-    attributes: dict[str, float]
-    heads: dict[str, dict[str, float]]
-    contributions: dict[str, dict[str, float]]
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Some rows of the predictions of one pass over the network."""
-
-    found: HeadOutputs
-    task: Task
-    rows: slice
-
-    def values(self, kind: str, head: str = "fused") -> np.ndarray:
-        """Return a head's ``probabilities``, float32 [n,C], or ``attributes``, float32 [n,A]."""
-        width = {"probabilities": len(self.task.classes), "attributes": len(self.task.attributes)}[kind]
-        every = getattr(self.found, kind).get(head, np.zeros((self.found.count, width), np.float32))
-        return every[self.rows]
-
-    def present(self, head: str = "fused") -> np.ndarray:
-        """Return whether each row has what the head reads, bool [n]."""
-        every = self.found.present.get(head, np.zeros(self.found.count, bool))
-        return every[self.rows]
-
-    def mean(self, rows: np.ndarray, head: str = "fused") -> tuple[np.ndarray, np.ndarray]:
-        """Return mean probabilities, float64 [C], and attributes, float64 [A], over a mask, bool [n]."""
-        probabilities = self.values("probabilities", head)[rows].mean(axis=0, dtype=np.float64)
-        attributes = self.values("attributes", head)[rows].mean(axis=0, dtype=np.float64)
-        return probabilities, attributes

@@ -25,8 +25,8 @@ def pick_speaker(tracks: list[Track], pick: str, shape: tuple[float, float] | np
     """
     # A face that was detected in one frame, although the neighbouring frames were searched, is a false
     # detection.
-    lasting = {t.shot for t in tracks if len(t.times) > 1}
-    tracks = [t for t in tracks if len(t.times) > 1 or t.shot not in lasting]
+    lasting = {t.shot for t in tracks if t.length > 1}
+    tracks = [t for t in tracks if t.length > 1 or t.shot not in lasting]
     crowded = {a.shot for a in tracks for b in tracks if a is not b and a.shot == b.shot and _overlap(a, b)}
     chosen: list[Track] = []
     for track in sorted(tracks, key=lambda t: (-_weight(t, pick, shape), t.start)):
@@ -60,8 +60,8 @@ def _weight(track: Track, pick: str, shape: tuple[float, float] | np.ndarray) ->
     offset = (middle - [shape[1] / 2, shape[0] / 2]) / max(shape)
     central = float(np.exp(-4 * (offset**2).sum(axis=1)).mean())
     return {
-        "speaker": side * central * sum(track.present),
+        "speaker": side * central * track.present_frames,
         "largest": side,
         "central": central,
-        "first": -float(track.start),
+        "first": -float(track.start - track.dropped),
     }[pick]

@@ -79,13 +79,13 @@ def extract_faces(path: str | os.PathLike, config: FacesConfig, detector: Detect
             kept = kept if held <= 2 * KEEP_BYTES else None  # the header declared too few frames
     tracks = pick_speaker(tracker.finish(), config.pick, small_shape)
     scale = np.array([small_shape[1] / shape[1], small_shape[0] / shape[0]])
-    points, transforms, present, valid = _geometry(tracks, config, detector, scale, shape, len(times))
+    points, transforms, present, valid = geometry(tracks, config, detector, scale, shape, len(times))
     frame_of = np.repeat(np.arange(len(times)), [len(r) for r in rows])
     time = np.array([t for r in rows for t in r], np.float64)
     hole = np.abs(time - np.asarray(times)[frame_of]) > config.max_gap / 2
     row_valid = valid[frame_of] & ~hole
     if not row_valid.any() or row_valid.mean() < config.min_valid:
-        return StageResult(_no_face(row_valid, bool(present.any()), config))
+        return StageResult(no_face(row_valid, bool(present.any()), config))
     if kept is None:
         again = resampled(read_video(path).frames(), config.fps)
         source: Iterable[DecodedFrame | np.ndarray] = (frame for frame, _, _ in again)
@@ -101,10 +101,10 @@ def extract_faces(path: str | os.PathLike, config: FacesConfig, detector: Detect
         "valid": row_valid,
         "interpolated": row_valid & ~present[frame_of],
     }
-    return StageResult(_outcome(reader.notes, reader.remarks, reader.share, row_valid, frame_of), arrays)
+    return StageResult(faces_outcome(reader.notes, reader.remarks, reader.share, row_valid, frame_of), arrays)
 
 
-def _outcome(
+def faces_outcome(
     notes: list[str], remarks: list[str], share: float, valid: np.ndarray, frame_of: np.ndarray
 ) -> Outcome:
     """The outcome of a clip with enough valid rows; ``ok_partial`` if rows are invalid or video is lost."""
@@ -207,7 +207,7 @@ def _crops(
     for i, (frame, start, stop) in enumerate(zip(source, ends[:-1], ends[1:], strict=False)):
         wanted = np.flatnonzero(valid[start:stop]) + start
         if len(wanted):
-            frames[wanted] = _crop(frame, transforms[i], size)
+            frames[wanted] = cut(frame, transforms[i], size)
         if memory is not None and (stop * item - filled) > SPOOL_BYTES:
             filled = stop * item  # give the written pages back to the system
             memory.flush()
@@ -215,14 +215,14 @@ def _crops(
     return frames
 
 
-def _crop(frame: DecodedFrame | np.ndarray, transform: np.ndarray, size: int) -> np.ndarray:
+def cut(frame: DecodedFrame | np.ndarray, transform: np.ndarray, size: int) -> np.ndarray:
     if isinstance(frame, np.ndarray):
         return align.crop(frame, transform, size)
     window = align.window(transform, size, frame.shape)
     return align.crop(frame.part(*window), transform, size, window[:2])
 
 
-def _geometry(
+def geometry(
     tracks: list[Track],
     config: FacesConfig,
     detector: Detector,
@@ -269,7 +269,7 @@ def _bridge_gaps(present: np.ndarray, times: list[float], max_gap: float) -> np.
     return out
 
 
-def _no_face(valid: np.ndarray, seen: bool, config: FacesConfig) -> Outcome:
+def no_face(valid: np.ndarray, seen: bool, config: FacesConfig) -> Outcome:
     """The outcome of a clip with too few valid rows; ``seen`` says whether any frame shows a face."""
     found = int(valid.sum())
     n = len(valid)

@@ -10,7 +10,7 @@ A similarity is a pair (a, b) of complex numbers that maps a point p = x + iy to
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import cv2
@@ -36,6 +36,7 @@ class Track:
         steps: motion of the face from the frame before, ``None`` where it is unknown.
         present: whether the face is in the frame for certain: detected, or carried to a detection.
         box: the last known box, float64 [4], px.
+        dropped, dropped_present: number of frames that `drop` removed, and in how many the face was present.
     """
 
     shot: int
@@ -45,6 +46,18 @@ class Track:
     steps: list[Similarity | None] = field(default_factory=list)
     present: list[bool] = field(default_factory=list)
     box: np.ndarray = field(default_factory=lambda: np.zeros(4))
+    dropped: int = 0
+    dropped_present: int = 0
+
+    @property
+    def length(self) -> int:
+        """Number of frames, those that were removed included."""
+        return self.dropped + len(self.times)
+
+    @property
+    def present_frames(self) -> int:
+        """Number of frames in which the face is present, those that were removed included."""
+        return self.dropped_present + sum(self.present)
 
     @property
     def stop(self) -> int:
@@ -70,6 +83,23 @@ class Track:
             self.steps.pop()
             self.present.pop()
         return self
+
+    def drop(self, before: int) -> None:
+        """Remove the frames before an index; the last detection and what follows stay."""
+        last = next((i for i in reversed(range(len(self.seen))) if self.seen[i] is not None), 0)
+        n = max(0, min(before - self.start, last))
+        self.dropped += n
+        self.dropped_present += sum(self.present[:n])
+        self.start += n
+        for values in (self.times, self.seen, self.steps, self.present):
+            del values[:n]
+
+    def part(self, first: int, stop: int, shift: int = 0) -> Track:
+        """A copy of the frames ``first`` to ``stop`` - 1, with ``shift`` added to their indices."""
+        rows = slice(max(0, first - self.start), max(0, stop - self.start))
+        start = max(first, self.start) + shift
+        lists = (self.times[rows], self.seen[rows], self.steps[rows], self.present[rows])
+        return Track(self.shot, start, *lists, self.box)
 
 
 @dataclass(eq=False)
@@ -120,6 +150,28 @@ class Tracker:
         if len(self._frames) > self._every:
             self._end_interval()
 
+    @property
+    def settled(self) -> int:
+        """Number of frames that have been tracked; those of the interval in progress are not."""
+        if not self._frames:
+            return self._count
+        return self._frames[0].index + (self._frames[0].faces is not None)
+
+    def tracks(self) -> list[Track]:
+        """The tracks up to the last settled frame, sorted by their first frame; open ones go on to grow."""
+        return sorted(self._closed + self._open, key=lambda t: (t.start, t.stop))
+
+    def forget(self, before: int, keep: Collection[Track] = ()) -> None:
+        """Free what is known of the frames before an index.
+
+        Args:
+            before: index of the first frame that is still needed.
+            keep: closed tracks of which the last detection stays, too.
+        """
+        self._closed = [t for t in self._closed if t.stop > before or t in keep]
+        for track in self._closed + self._open:
+            track.drop(before)
+
     def finish(self) -> list[Track]:
         """End the video; returns all tracks, sorted by their first frame."""
         self._end_shot()
@@ -159,7 +211,7 @@ class Tracker:
         motions = {id(t): self._motion(t) for t in self._open if t.stop == first.index + 1}
         sure: list[Track] = []
         free = list(self._faces(last))
-        for track in sorted(self._open, key=lambda t: (-sum(t.present), t.start)):
+        for track in sorted(self._open, key=lambda t: (-t.present_frames, t.start)):
             path = motions.get(id(track))
             if track.present[-1] and path and path[-1] is not None:
                 face = _match(moved_box(track.box, path[-1]), free)

@@ -140,6 +140,17 @@ def compute_flow(clips: Iterable[FaceClip], config: FlowConfig, engine: Engine) 
         yield waiting.popleft().result()
 
 
+def flow_outcome(valid: np.ndarray) -> Outcome:
+    """The outcome of a clip of n frames of which the steps in ``valid``, bool [n], have flow."""
+    n, found = len(valid), int(valid.sum())
+    if n < 2:
+        return Outcome(Status.TOO_SHORT, f"{n} frame; flow needs two", 0.0)
+    if found == n - 1:
+        return Outcome(Status.OK)
+    reason = f"{n - 1 - found} of {n - 1} steps lack a face, cross a cut or a gap, or have no finite flow"
+    return Outcome(Status.OK_PARTIAL, reason, found / (n - 1))
+
+
 @dataclass
 class _Work:
     """A clip, and the part of its result that is computed."""
@@ -165,17 +176,12 @@ class _Work:
         return self.complete and self.open == 0
 
     def result(self) -> StageResult:
-        n = len(self.valid)
-        if n < 2:
-            return StageResult(Outcome(Status.TOO_SHORT, f"{n} frame; flow needs two", 0.0))
+        if len(self.valid) < 2:
+            return StageResult(flow_outcome(self.valid))
         arrays = {"flow": self.flow, "valid": self.valid, "time": np.asarray(self.clip.time, np.float64)}
         if self.storage == "int8":
             arrays["scale"] = self.scale
-        valid = int(self.valid.sum())
-        if valid == n - 1:
-            return StageResult(Outcome(Status.OK), arrays)
-        reason = f"{n - 1 - valid} of {n - 1} steps lack a face, cross a cut or a gap, or have no finite flow"
-        return StageResult(Outcome(Status.OK_PARTIAL, reason, valid / (n - 1)), arrays)
+        return StageResult(flow_outcome(self.valid), arrays)
 
 
 @dataclass

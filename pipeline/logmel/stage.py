@@ -59,32 +59,51 @@ def extract_logmel(path: str | os.PathLike, config: LogMelConfig) -> StageResult
     remarks: list[str] = []
     samples, start, missing = read_audio(path, config.sample_rate, notes, remarks)
     peak = audible_peak(samples)
+    outcome = audio_outcome(peak, bool(samples.any()), len(samples), missing, notes, remarks, config)
+    logmel = log_mel(samples, config)
+    time = start + np.arange(len(logmel)) * row_seconds(config)
+    if config.trim_db:
+        kept = loud_part(logmel.max(axis=1), config)
+        logmel, time = logmel[kept], time[kept]
+    return StageResult(outcome, {"logmel": logmel.astype(np.float16), "time": time})
+
+
+def audio_outcome(
+    peak: float,
+    sounds: bool,
+    count: int,
+    missing: float,
+    notes: list[str],
+    remarks: list[str],
+    config: LogMelConfig,
+) -> Outcome:
+    """The outcome of a clip's audio.
+
+    Args:
+        peak: `deiii.pipeline.media.levels.audible_peak` of the samples.
+        sounds: whether any sample is not zero.
+        count: of samples.
+        missing: of them, how much was filled with silence, s.
+        notes, remarks: of `deiii.pipeline.media.audio.read_audio`.
+        config: settings.
+
+    Raises:
+        ClipError: the audio is silent, too short or not finite.
+    """
     if not np.isfinite(peak):
         raise ClipError(Status.UNREADABLE, "the sound holds samples that are not finite")
-    _, window, hop = _sizes(config)
-    if len(samples) < window:
-        raise ClipError(
-            Status.TOO_SHORT,
-            f"{len(samples) / config.sample_rate:.3f} s of audio is shorter than a window",
-        )
+    if count < sizes(config)[1]:
+        seconds = count / config.sample_rate
+        raise ClipError(Status.TOO_SHORT, f"{seconds:.3f} s of audio is shorter than a window")
     if peak < SILENT_PEAK:
-        level = "every sample is zero" if not samples.any() else "it holds nothing but a constant offset"
+        level = "it holds nothing but a constant offset" if sounds else "every sample is zero"
         if peak:
             level = f"its peak is {20 * np.log10(peak):.0f} dB of full scale"
         raise ClipError(Status.NO_AUDIO, "; ".join([f"the audio is silent ({level})", *remarks]))
-    logmel = log_mel(samples, config)
-    time = start + np.arange(len(logmel)) * (hop / config.sample_rate)
-    if config.trim_db:
-        kept = loud_part(logmel, config)
-        logmel, time = logmel[kept], time[kept]
-    if notes:
-        fraction = 1.0 - missing * config.sample_rate / len(samples)
-        outcome = Outcome(
-            Status.OK_PARTIAL, "; ".join([*notes, *remarks]), float(np.clip(fraction, 0.0, 1.0))
-        )
-    else:
-        outcome = Outcome(Status.OK, "; ".join(remarks))
-    return StageResult(outcome, {"logmel": logmel.astype(np.float16), "time": time})
+    if not notes:
+        return Outcome(Status.OK, "; ".join(remarks))
+    fraction = 1.0 - missing * config.sample_rate / count
+    return Outcome(Status.OK_PARTIAL, "; ".join([*notes, *remarks]), float(np.clip(fraction, 0.0, 1.0)))
 
 
 def log_mel(samples: np.ndarray, config: LogMelConfig) -> np.ndarray:
@@ -93,40 +112,53 @@ def log_mel(samples: np.ndarray, config: LogMelConfig) -> np.ndarray:
     >>> log_mel(np.ones(16000, np.float32), LogMelConfig()).shape
     (101, 80)
     """
-    n_fft, window, hop = _sizes(config)
+    n_fft, _, hop = sizes(config)
     padded = np.pad(samples, n_fft // 2)
     rows = 1 + len(samples) // hop
     blocks = []
     for first in range(0, rows, BLOCK):
         last = min(first + BLOCK, rows)
-        mel = librosa.feature.melspectrogram(
-            y=padded[first * hop : (last - 1) * hop + n_fft],
-            sr=config.sample_rate,
-            n_fft=n_fft,
-            hop_length=hop,
-            win_length=window,
-            center=False,
-            n_mels=config.n_mels,
-            fmin=config.fmin,
-            fmax=min(config.fmax, config.sample_rate / 2),
-        )
-        blocks.append(librosa.power_to_db(mel, ref=1.0, amin=LOWEST_POWER, top_db=None).T)
+        blocks.append(mel_rows(padded[first * hop : (last - 1) * hop + n_fft], config))
     db = np.concatenate(blocks)
     return np.maximum(db, db.max() + config.floor_db)
 
 
-def loud_part(logmel: np.ndarray, config: LogMelConfig) -> slice:
+def mel_rows(samples: np.ndarray, config: LogMelConfig) -> np.ndarray:
+    """Log-mel of the hops whose windows lie in samples float32 [n], float32 [m,n_mels] in dB, no floor."""
+    n_fft, window, hop = sizes(config)
+    mel = librosa.feature.melspectrogram(
+        y=samples,
+        sr=config.sample_rate,
+        n_fft=n_fft,
+        hop_length=hop,
+        win_length=window,
+        center=False,
+        n_mels=config.n_mels,
+        fmin=config.fmin,
+        fmax=min(config.fmax, config.sample_rate / 2),
+    )
+    return librosa.power_to_db(mel, ref=1.0, amin=LOWEST_POWER, top_db=None).T
+
+
+def loud_part(level: np.ndarray, config: LogMelConfig) -> slice:
     """The hops from the first to the last one within ``trim_db`` of the loudest, plus 50 ms on each side.
 
-    The level of a hop is that of its strongest band, so hum or hiss in all bands does not count as voice.
+    Args:
+        level: of each hop, that of its strongest band in dB, float32 [m], so that hum or hiss in all bands
+            does not count as voice.
+        config: settings.
     """
-    level = logmel.max(axis=1)
     loud = np.flatnonzero(level >= level.max() - config.trim_db)
     margin = round(TRIM_MARGIN_MS / config.hop_ms)
     return slice(max(0, loud[0] - margin), loud[-1] + margin + 1)
 
 
-def _sizes(config: LogMelConfig) -> tuple[int, int, int]:
+def row_seconds(config: LogMelConfig) -> float:
+    """Distance of the hops in s, a whole number of samples."""
+    return sizes(config)[2] / config.sample_rate
+
+
+def sizes(config: LogMelConfig) -> tuple[int, int, int]:
     """Length of the FFT (the next power of two), of the window and of a hop, in samples."""
     window = max(2, round(config.window_ms * config.sample_rate / 1000))
     hop = max(1, round(config.hop_ms * config.sample_rate / 1000))

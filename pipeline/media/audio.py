@@ -78,7 +78,7 @@ def read_audio(
     return (samples / np.float32(scale) if scale != 1.0 else samples), found.start, found.missing
 
 
-class _Block(NamedTuple):
+class Block(NamedTuple):
     """Samples of one decoded frame, mixed to mono, float32 [n], and their rate in Hz."""
 
     samples: np.ndarray
@@ -103,7 +103,7 @@ class _Piece:
 
 
 @dataclass
-class _Track:
+class AudioTrack:
     """The audio of a file, joined according to its times.
 
     Attributes:
@@ -113,6 +113,7 @@ class _Track:
         notes, remarks: as `read_audio` returns them.
         index: of the stream in the file.
         streams: number of audio streams in the file, without commentaries and the like.
+        most_s: longest audio in s that is read; ``None`` for `MAX_SECONDS`.
     """
 
     pieces: list[_Piece] = field(default_factory=list)
@@ -122,6 +123,7 @@ class _Track:
     remarks: list[str] = field(default_factory=list)
     index: int = 0
     streams: int = 1
+    most_s: float | None = None
 
     @property
     def is_audible(self) -> bool:
@@ -140,12 +142,17 @@ class _Track:
         last = self.pieces[-1]
         return last.start + last.total / last.rate - self.start
 
-    def add(self, block: _Block, time: float) -> None:
+    def add(self, block: Block, time: float) -> None:
         """Append samples that begin at ``time`` s.
 
         Raises:
-            ClipError: the audio is longer than `MAX_SECONDS`.
+            ClipError: the audio is longer than ``most_s``.
         """
+        found = self.place(block, time)
+        self.pieces[-1].arrays += found
+
+    def place(self, block: Block, time: float) -> list[np.ndarray]:
+        """Return what `add` appends to the last piece, without keeping it: silence for a gap, the samples."""
         samples, rate = block
         if not self.pieces:
             self.pieces.append(_Piece(rate, time))
@@ -155,16 +162,25 @@ class _Track:
             piece = _Piece(rate, end)
             self.pieces.append(piece)
         gap = round((time - piece.start) * rate) - piece.total
+        found: list[np.ndarray] = []
         if gap > JITTER_S * rate:
-            _check_length(time - self.start)
+            self._check_length(time - self.start)
             self.missing += gap / rate
-            piece.arrays.append(np.zeros(gap, np.float32))
-            piece.total += gap
+            second = np.zeros(rate, np.float32)  # the same array many times: a gap may last hours
+            found += [second] * (gap // rate) + [second[: gap % rate]]
         elif -gap > JITTER_S * rate:
             samples = samples[-gap:]
-        piece.arrays.append(samples)
-        piece.total += len(samples)
-        _check_length(self.seconds)
+        found.append(samples)
+        piece.total += sum(map(len, found))
+        self._check_length(self.seconds)
+        return found
+
+    def _check_length(self, seconds: float) -> None:
+        most = self.most_s or MAX_SECONDS
+        if seconds > most:
+            raise ClipError(
+                Status.UNREADABLE, f"the file holds more than {most:.0f} s of audio; cut it into clips"
+            )
 
     def resampled(self, sample_rate: int) -> np.ndarray:
         """All samples at one rate, float32 [n]."""
@@ -179,7 +195,7 @@ class _Track:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _decode_audible(path: str) -> _Track:
+def _decode_audible(path: str) -> AudioTrack:
     """Decode the audio stream of a file, or another one where that has no sound."""
     first = found = _decode_mixed(path, ())
     useless: list[int] = []
@@ -192,7 +208,7 @@ def _decode_audible(path: str) -> _Track:
     return first if useless and not found.is_audible else found
 
 
-def _decode_mixed(path: str, useless: Sequence[int]) -> _Track:
+def _decode_mixed(path: str, useless: Sequence[int]) -> AudioTrack:
     """Decode an audio stream; where its channels cancel each other, the strongest one alone."""
     found = _decode(path, {}, useless)
     picks = found.levels.cancelled()
@@ -204,7 +220,7 @@ def _decode_mixed(path: str, useless: Sequence[int]) -> _Track:
     return found
 
 
-def _decode(path: str, picks: Mapping[int, int], useless: Sequence[int]) -> _Track:
+def _decode(path: str, picks: Mapping[int, int], useless: Sequence[int]) -> AudioTrack:
     """Decode an audio stream of a file.
 
     Args:
@@ -212,7 +228,22 @@ def _decode(path: str, picks: Mapping[int, int], useless: Sequence[int]) -> _Tra
         picks: by number of channels, the number of one channel to use alone.
         useless: as in `deiii.pipeline.media.container.audio_stream`.
     """
-    track = _Track()
+    track = AudioTrack()
+    for block, time in mixed_blocks(path, picks, useless, track):
+        track.add(block, time)
+    return track
+
+
+def mixed_blocks(
+    path: str, picks: Mapping[int, int], useless: Sequence[int], track: AudioTrack
+) -> Iterator[tuple[Block, float]]:
+    """Yield the samples of an audio stream with their times in s; the caller adds each block to ``track``.
+
+    Args:
+        path: the media file.
+        picks, useless: as in `_decode`.
+        track: gets the levels of the channels, notes and remarks.
+    """
     with open_surveyed(path, "audio", useless) as opened:
         container, times = opened.container, opened.times
         stream, remark = audio_stream(container, useless)
@@ -220,14 +251,14 @@ def _decode(path: str, picks: Mapping[int, int], useless: Sequence[int]) -> _Tra
             raise ClipError(Status.UNREADABLE, "the file changed while it was read")
         track.index, track.streams = stream.index, number_of_recordings(container)
         track.remarks += [words for words in (remark, times.audio.remark) if words]
-        clock: Clock[_Block] = times.audio.clock(JITTER_S, HELD_FRAMES, reorder=False)
+        clock: Clock[Block] = times.audio.clock(JITTER_S, HELD_FRAMES, reorder=False)
         frames = decode(container, stream, track.notes, opened.packets)
         for block, time in _timed(clock, frames, track, picks):
             early = round(-time * block.rate) if times.audio.primed and time < 0 else 0
             if early < len(block.samples):
-                track.add(_Block(block.samples[early:], block.rate), time + early / block.rate)
+                yield Block(block.samples[early:], block.rate), time + early / block.rate
         if not track.pieces:
-            return track
+            return
         track.remarks += clock_remarks(clock, "audio")
         rates = [piece.rate for piece in track.pieces]
         if len(rates) > 1:
@@ -248,12 +279,11 @@ def _decode(path: str, picks: Mapping[int, int], useless: Sequence[int]) -> _Tra
                 track.notes.append(
                     f"the audio ends after {short[0]:.2f} of {short[1]:.2f} s: the file is cut off"
                 )
-    return track
 
 
 def _timed(
-    clock: Clock[_Block], frames: Iterator[av.AudioFrame], track: _Track, picks: Mapping[int, int]
-) -> Iterator[tuple[_Block, float]]:
+    clock: Clock[Block], frames: Iterator[av.AudioFrame], track: AudioTrack, picks: Mapping[int, int]
+) -> Iterator[tuple[Block, float]]:
     """Yield the frames' samples, mixed to mono, with the times that the clock gives them."""
     kind: tuple[str, str, int] | None = None
     resampler: av.AudioResampler | None = None
@@ -271,13 +301,6 @@ def _timed(
             pick = picks.get(len(channels))
             samples = channels.mean(axis=0) if pick is None else channels[pick].copy()
             rate = frame.sample_rate
-            yield from clock.add(_Block(samples, rate), time, len(samples) / rate)
+            yield from clock.add(Block(samples, rate), time, len(samples) / rate)
             time = None if time is None else time + len(samples) / rate
     yield from clock.finish()
-
-
-def _check_length(seconds: float) -> None:
-    if seconds > MAX_SECONDS:
-        raise ClipError(
-            Status.UNREADABLE, f"the file holds more than {MAX_SECONDS:.0f} s of audio; cut it into clips"
-        )

@@ -8,10 +8,12 @@ and every stream moves by the same amount.
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 from deiii.pipeline.media.clock import JUMP_S, Clock, Restart
 
@@ -27,6 +29,45 @@ class Packet(NamedTuple):
     stamp: float | None
     decoded: float | None
     seconds: float
+
+
+class PacketTable(Sequence[Packet]):
+    """Packets of one stream in 32 bytes each; an hour has about 250,000 packets.
+
+    >>> table = PacketTable()
+    >>> table.append(Packet(0, None, 0.5, 0.04))
+    >>> table[0]
+    Packet(order=0, stamp=None, decoded=0.5, seconds=0.04)
+    """
+
+    def __init__(self) -> None:
+        self._orders = array("q")
+        self._times = array("d")  # of each packet: stamp, decoded and seconds; NaN for None
+
+    def append(self, packet: Packet) -> None:
+        """Add a packet behind the others."""
+        self._orders.append(packet.order)
+        stamp, decoded = (math.nan if t is None else t for t in (packet.stamp, packet.decoded))
+        self._times.extend((stamp, decoded, packet.seconds))
+
+    def __len__(self) -> int:
+        return len(self._orders)
+
+    @overload
+    def __getitem__(self, at: int) -> Packet: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Packet]: ...
+    def __getitem__(self, at: int | slice) -> Packet | list[Packet]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(len(self)))]
+        i = range(len(self))[at]
+        stamp, decoded, seconds = self._times[3 * i : 3 * i + 3]
+        return Packet(
+            self._orders[i],
+            None if math.isnan(stamp) else stamp,
+            None if math.isnan(decoded) else decoded,
+            seconds,
+        )
 
 
 @dataclass(frozen=True)

@@ -118,3 +118,45 @@ def audible_peak(samples: np.ndarray) -> float:
             loud += int((~is_quiet).sum())
             offset |= bool((np.abs(blocks[is_quiet].mean(axis=1)) >= SILENT_PEAK).any())
     return 0.0 if offset and loud <= EDGES else peak
+
+
+class PeakMeter:
+    """`audible_peak` of samples that come in parts.
+
+    >>> meter = PeakMeter()
+    >>> meter.add(np.full(4000, 0.05, np.float32))
+    >>> meter.value()
+    0.0
+    """
+
+    def __init__(self) -> None:
+        self._peak = np.float32(0.0)
+        self._loud = 0  # blocks
+        self._offset = False
+        self._rest = np.zeros(0, np.float32)
+
+    def add(self, samples: np.ndarray) -> None:
+        """Take the next samples, float32 [n]."""
+        if len(samples):
+            self._peak = np.maximum(self._peak, np.abs(samples).max())  # NaN stays
+        joined = np.concatenate([self._rest, samples])
+        whole = len(joined) // BLOCK * BLOCK
+        self._rest = joined[whole:].copy()
+        self._count(joined[:whole].reshape(-1, BLOCK))
+
+    def value(self) -> float:
+        """The peak of all samples; 0 where they hold nothing but a constant offset."""
+        if len(self._rest):
+            self._count(self._rest[None])
+            self._rest = self._rest[:0]
+        peak = float(self._peak)
+        if not np.isfinite(peak) or peak < SILENT_PEAK:
+            return peak
+        return 0.0 if self._offset and self._loud <= EDGES else peak
+
+    def _count(self, blocks: np.ndarray) -> None:
+        if not len(blocks):
+            return
+        swings = np.ptp(blocks, axis=1) / 2
+        self._loud += int((swings >= SILENT_PEAK).sum())
+        self._offset |= bool(((swings < SILENT_PEAK) & (np.abs(blocks.mean(axis=1)) >= SILENT_PEAK)).any())

@@ -11,10 +11,11 @@ large file are read again.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from statistics import median
 
 import av
@@ -22,7 +23,7 @@ import av
 from deiii.data.cache.outcomes import ClipError
 from deiii.pipeline.media.clock import JUMP_S, Clock
 from deiii.pipeline.media.container import MATROSKA, KeptPackets, audio_stream, open_media, video_stream
-from deiii.pipeline.media.joins import LOOK, Join, JoinFinder, Packet, find_joins
+from deiii.pipeline.media.joins import LOOK, Join, JoinFinder, Packet, PacketTable, find_joins
 from deiii.pipeline.media.timestamps import LOOKED_AT, Rounding, find_rounding
 
 MAX_PACKETS = 500_000  # of a file that are looked at: more than an hour of audio and video has
@@ -173,7 +174,7 @@ def _survey(container: av.container.InputContainer, kept: KeptPackets, useless: 
     late = _late(packets, zero, joins)
     times: dict[str, StreamTimes] = {}
     for position, (stream, found, step) in enumerate(zip(chosen, packets, steps, strict=True)):
-        stamps = [(p.stamp, p.stamp + p.seconds) for p in found if p.stamp is not None]
+        span = _span(found)
         offset = 0.0
         if sorted_times and stream.type == "video":
             offset = next(
@@ -184,8 +185,8 @@ def _survey(container: av.container.InputContainer, kept: KeptPackets, useless: 
         times[stream.type] = StreamTimes(
             stream.index,
             step,
-            min((begin for begin, _ in stamps), default=None),
-            max((end for _, end in stamps), default=None),
+            span[0] if span else None,
+            span[1] if span else None,
             offset,
             sorted_times and stream.type == "video",
             joins,
@@ -203,9 +204,9 @@ def _survey(container: av.container.InputContainer, kept: KeptPackets, useless: 
 
 def _packets(
     container: av.container.InputContainer, streams: Sequence[av.stream.Stream], kept: KeptPackets
-) -> list[list[Packet]]:
+) -> list[PacketTable]:
     """The packets of some streams; those that are only decoded for others (edit lists) are left out."""
-    found: dict[int, list[Packet]] = {stream.index: [] for stream in streams}
+    found = {stream.index: PacketTable() for stream in streams}
     bases = {stream.index: float(stream.time_base or 0) for stream in streams}
     order = 0
     for packet in kept.watch(container.demux(list(streams)) if streams else ()):
@@ -222,7 +223,16 @@ def _packets(
     return list(found.values())
 
 
-def _step(stream: av.stream.Stream, packets: list[Packet]) -> float:
+def _span(packets: Iterable[Packet]) -> tuple[float, float] | None:
+    """The first timestamp and the latest end of packets, s; None where no packet has a timestamp."""
+    first, last = math.inf, -math.inf
+    for _, stamp, _, seconds in packets:
+        if stamp is not None:
+            first, last = min(first, stamp), max(last, stamp + seconds)
+    return (first, last) if first <= last else None
+
+
+def _step(stream: av.stream.Stream, packets: Sequence[Packet]) -> float:
     """How long a frame of the stream lasts, s: what the header says, unless the packets say otherwise."""
     stamps = sorted({p.stamp for p in packets[:512] if p.stamp is not None})
     distances = [b - a for a, b in pairwise(stamps)]
@@ -235,7 +245,7 @@ def _step(stream: av.stream.Stream, packets: list[Packet]) -> float:
     return usual or 1024 / max(1000, rate)
 
 
-def _rounding(stream: av.stream.Stream, packets: list[Packet]) -> Rounding | None:
+def _rounding(stream: av.stream.Stream, packets: Sequence[Packet]) -> Rounding | None:
     """How the timestamps of a stream with frames of one length were rounded; None if they were not."""
     stamps: list[float] = []
     for packet in packets[:LOOKED_AT]:
@@ -255,7 +265,7 @@ def _rounding(stream: av.stream.Stream, packets: list[Packet]) -> Rounding | Non
 
 
 def _zero(
-    container: av.container.InputContainer, packets: Sequence[list[Packet]], steps: Sequence[float]
+    container: av.container.InputContainer, packets: Sequence[Sequence[Packet]], steps: Sequence[float]
 ) -> float:
     """The timestamp in s that is time 0 of the clip.
 
@@ -263,7 +273,7 @@ def _zero(
     wrong first timestamp made that too late, it is the earliest start of the streams used.
     """
     zero = (container.start_time or 0) / av.time_base
-    first = [[p for p in found if p.stamp is not None][:64] for found in packets]
+    first = [list(islice((p for p in found if p.stamp is not None), 64)) for found in packets]
     if all(zero - p.stamp <= WRONG_ZERO_S for found in first for p in found if p.stamp is not None):
         return zero
     starts = []
@@ -274,15 +284,15 @@ def _zero(
     return min(starts) if zero - min(starts) > WRONG_ZERO_S else zero
 
 
-def _late(packets: Sequence[list[Packet]], zero: float, joins: Sequence[Join]) -> list[float]:
+def _late(packets: Sequence[Sequence[Packet]], zero: float, joins: Sequence[Join]) -> list[float]:
     """By how much each stream is late that begins long after the other one has ended, s.
 
     Such streams were stamped by different clocks.
     """
-    spans = [[(p.stamp, p.stamp + p.seconds) for p in found if p.stamp is not None] for found in packets]
-    if len(spans) != 2 or not all(spans) or joins:
-        return [0.0] * len(spans)
-    starts, ends = ([min(s for s, _ in span) for span in spans], [max(e for _, e in span) for span in spans])
+    spans = [span for span in map(_span, packets) if span]
+    if len(packets) != 2 or len(spans) != 2 or joins:
+        return [0.0] * len(packets)
+    starts, ends = zip(*spans, strict=True)
     return [starts[i] - zero if starts[i] - ends[1 - i] > JUMP_S else 0.0 for i in (0, 1)]
 
 

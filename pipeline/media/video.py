@@ -50,8 +50,8 @@ class VideoReader:
         share: decoded share of the duration that the header declares, 0 to 1.
     """
 
-    def __init__(self, path: str, longest: int | None = None):
-        self.path, self.longest = path, longest
+    def __init__(self, path: str, longest: int | None = None, most_s: float | None = None):
+        self.path, self.longest, self.most_s = path, longest, most_s
         self.notes: list[str] = []
         self.remarks: list[str] = []
         self.share = 1.0
@@ -83,11 +83,10 @@ class VideoReader:
             clock = times.video.clock(0.25 * times.video.step + 0.002, _window(stream), reorder=True)
             previous: float | None = None
             late = 0
+            most = self.most_s or media.MAX_SECONDS
             for frame, time in _timed(clock, decoded):
-                if time > media.MAX_SECONDS:
-                    self.notes.append(
-                        f"the video goes on beyond {media.MAX_SECONDS:.0f} s; the rest was left out"
-                    )
+                if time > most:
+                    self.notes.append(f"the video goes on beyond {most:.0f} s; the rest was left out")
                     break
                 if previous is not None and time <= previous:
                     late += 1  # the stream overlaps itself
@@ -121,7 +120,9 @@ class VideoReader:
                     )
 
 
-def read_video(path: str | os.PathLike, longest: int | None = None) -> VideoReader:
+def read_video(
+    path: str | os.PathLike, longest: int | None = None, most_s: float | None = None
+) -> VideoReader:
     """Open a video; iterating yields ``(rgb uint8 [H,W,3], time_s float)`` one frame at a time.
 
     Times come from the timestamps of the stream, also at variable frame rates, and rise strictly.
@@ -131,11 +132,12 @@ def read_video(path: str | os.PathLike, longest: int | None = None) -> VideoRead
         path: the media file.
         longest: bound of the longer side in px; larger frames are averaged down while they are decoded
             or converted, so that no large RGB frame is allocated.
+        most_s: what lies behind this time in s is left out; ``None`` for `media.MAX_SECONDS`.
 
     Raises:
         ClipError: on iteration, where no frame can be decoded.
     """
-    return VideoReader(os.fspath(path), longest)
+    return VideoReader(os.fspath(path), longest, most_s)
 
 
 def expected_bytes(path: str | os.PathLike) -> float:
@@ -147,16 +149,29 @@ def expected_bytes(path: str | os.PathLike) -> float:
     >>> expected_bytes("clip.mp4") < 256 << 20  # doctest: +SKIP
     True
     """
+    a_second, seconds = declared_size(path)
+    size = a_second * seconds
+    return size if size > 0 else float("inf")  # 0 times inf is no number
+
+
+def declared_size(path: str | os.PathLike) -> tuple[float, float]:
+    """How many bytes the decoded frames of a second take, and the duration in s, from the header.
+
+    Returns:
+        bytes a second, 0 if unknown, and s, inf if unknown.
+
+    Raises:
+        ClipError: the file has no video stream.
+    """
     with media.open_media(os.fspath(path)) as container:
         stream, _ = media.video_stream(container)
         rate = float(stream.average_rate or stream.guessed_rate or 0)
+        seconds = float("inf")
         if stream.duration and stream.time_base:
             seconds = float(stream.duration * stream.time_base)
         elif container.duration:
             seconds = container.duration / av.time_base
-        else:
-            return float("inf")
-        return 1.5 * stream.width * stream.height * seconds * rate or float("inf")
+        return 1.5 * stream.width * stream.height * rate, seconds
 
 
 @dataclass

@@ -21,7 +21,7 @@ import numpy as np
 
 from deiii.data.cache.outcomes import ClipError
 from deiii.data.tools.atomic_files import atomic_path
-from deiii.pipeline.media.audio import read_audio
+from deiii.pipeline.media.streaming.audio import settled_reader
 
 CLOCK = 90_000  # ticks a second; the frame times of every common frame rate are whole ticks
 AUDIO_RATE = 48_000  # Hz
@@ -33,8 +33,8 @@ class VideoWriter:
 
     The file gets its final name when the block ends without an error; else nothing is left. Frames
     keep their times, also at variable frame rates. The audio is what `deiii.pipeline.media.audio.read_audio`
-    returns, so that people hear what the cache holds. Where the source has no audio that can be decoded, the
-    video has none.
+    returns, in parts, so that people hear what the cache holds. Where the source has no audio that can be
+    decoded, the video has none.
 
     Args:
         path: of the file to write.
@@ -114,18 +114,31 @@ def _video_stream(out: Any, size: tuple[int, int]) -> Any:
 
 
 def _audio_frames(path: str | Path | None) -> Generator[av.AudioFrame, None, None]:
-    """Yield what `read_audio` returns as frames for AAC, on the clock of `read_video`."""
+    """Yield the audio of a file as frames for AAC, on the clock of `read_video`; a second is in memory."""
     if path is None:
         return
+    held = np.zeros(0, np.float32)
+    at: int | None = None  # number of the first held sample on the clock
     try:
-        samples, start, _ = read_audio(path, AUDIO_RATE)
+        reader = settled_reader(path, AUDIO_RATE)
+        for samples in reader:
+            if at is None:
+                at = round(reader.track.start * AUDIO_RATE)
+            held = np.concatenate([held, samples])
+            early = min(len(held), max(0, -at))
+            held, at = held[early:], at + early
+            while len(held) >= AUDIO_FRAME:
+                yield _audio_frame(held[:AUDIO_FRAME], at)
+                held, at = held[AUDIO_FRAME:], at + AUDIO_FRAME
     except ClipError:
         return
-    first = round(start * AUDIO_RATE)
-    for at in range(max(0, -first), len(samples), AUDIO_FRAME):
-        block = np.ascontiguousarray(samples[None, at : at + AUDIO_FRAME])
-        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
-        frame.sample_rate = AUDIO_RATE
-        frame.pts = first + at
-        frame.time_base = Fraction(1, AUDIO_RATE)
-        yield frame
+    if len(held) and at is not None:
+        yield _audio_frame(held, at)
+
+
+def _audio_frame(samples: np.ndarray, at: int) -> av.AudioFrame:
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="fltp", layout="mono")
+    frame.sample_rate = AUDIO_RATE
+    frame.pts = at
+    frame.time_base = Fraction(1, AUDIO_RATE)
+    return frame

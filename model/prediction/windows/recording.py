@@ -1,0 +1,163 @@
+"""All that the prediction for a recording is made from: outputs for its windows, outcomes and features.
+
+A recording as long as a clip is computed at once, as in evaluation. A long one is read in order, with memory
+that does not grow with its length.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from deiii.data.cache.outcomes import Outcome
+from deiii.data.cache.stages import FACES, FLOW, LOGMEL, stage_of_stream
+from deiii.data.loader.stage_arrays import Levels
+from deiii.model.prediction.result import HeadOutputs, Scorer
+from deiii.model.prediction.windows.moments import Job, Scored, score_in_order, sliding
+from deiii.pipeline.streaming.file import FileStream
+
+Intervals = list[tuple[float, float]]  # begin and end in s
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in one recording.
+
+    Attributes:
+        outcomes: of every stage.
+        seconds: length in s.
+        arrays: by stage, what the stages computed; of a long recording, fields with little data per row.
+        outputs: for the units with every combination of inputs (all inputs first), then the sliding windows.
+        units: number of intervals whose mean is the prediction.
+        shown: the combinations of inputs.
+        centres: of the sliding windows, float64 [W], s.
+        window: length of the sliding windows, s.
+    """
+
+    outcomes: Mapping[str, Outcome]
+    seconds: float
+    arrays: Mapping[str, Mapping[str, Any]]
+    outputs: HeadOutputs
+    units: int
+    shown: Sequence[frozenset[str]]
+    centres: np.ndarray
+    window: float
+
+
+def combinations_of(inputs: Sequence[str]) -> list[frozenset[str]]:
+    """Every choice of at least one input; all inputs come first.
+
+    >>> [sorted(some) for some in combinations_of(("a", "b"))]
+    [['a', 'b'], ['a'], ['b']]
+    """
+    return [frozenset(c) for n in range(len(inputs), 0, -1) for c in combinations(inputs, n)]
+
+
+def score_long(
+    source: FileStream,
+    scorer: Scorer,
+    streams: Sequence[str],
+    units: Intervals,
+    window_s: float,
+    hop_s: float,
+    levels: Levels | None,
+    progress: Callable[[float], None] = lambda done_s: None,
+) -> Found:
+    """Read a long recording once and score its windows.
+
+    Where it ends too early, or where too few of its video frames show a face, as `predict` knows of a short
+    recording before it scores, the windows are scored again from audio alone.
+
+    Args:
+        source: of the features.
+        scorer: runs the network.
+        streams: the inputs that the network reads.
+        units: the intervals whose mean is the prediction.
+        window_s, hop_s: length and distance of the sliding windows in s.
+        levels: of the speaker, where the network normalises by speaker.
+        progress: receives the time in s up to which the recording is scored.
+    """
+    heard = source.audio() is not None
+    inputs = [s for s in streams if (heard if stage_of_stream(s) == LOGMEL.name else source.has_video)]
+    found = _score(source, scorer, inputs, units, window_s, hop_s, levels, progress)
+    outcomes = source.outcomes()
+    usable = [s for s in inputs if outcomes[stage_of_stream(s)].usable]
+    if usable != inputs:
+        inputs = usable
+        source.leave_out_video()
+        found = _score(source, scorer, inputs, units, window_s, hop_s, levels, progress)
+    outputs, centres = found
+    arrays: dict[str, Mapping[str, Any]] = {}
+    if FACES.name in outcomes and outcomes[FACES.name].usable:
+        arrays[FACES.name] = source.track()
+        if FLOW.name in outcomes and outcomes[FLOW.name].usable:
+            arrays[FLOW.name] = source.flow()
+    if heard:
+        arrays[LOGMEL.name] = {}
+    shown = combinations_of(inputs)
+    return Found(outcomes, source.end_s, arrays, outputs, len(units), shown, centres, window_s)
+
+
+def _score(
+    source: FileStream,
+    scorer: Scorer,
+    inputs: Sequence[str],
+    units: Intervals,
+    window_s: float,
+    hop_s: float,
+    levels: Levels | None,
+    progress: Callable[[float], None],
+) -> tuple[HeadOutputs, np.ndarray]:
+    """The outputs for the units with every combination of inputs, then for the windows, and their centres."""
+    shown = combinations_of(inputs)
+    rows = _OutputRows(len(units) * len(shown))
+    centres = []
+    longest = max([window_s, *(end - begin for begin, end in units)])
+
+    def fixed() -> Iterator[Job]:
+        for i, (begin, end) in enumerate(units):
+            for k, some in enumerate(shown):
+                yield Job(begin, end, k * len(units) + i, frozenset(inputs) - some)
+
+    if not shown:
+        return HeadOutputs(0, {}, {}, {}), np.zeros(0)
+    jobs = heapq.merge(fixed(), sliding(source, window_s, hop_s), key=lambda job: job.end)
+    for scored in score_in_order(source, scorer, jobs, longest, hop_s, levels):
+        rows.put(scored)
+        if scored.job.centre is not None:
+            centres.append(scored.job.centre)
+        progress(scored.job.end)
+    return rows.outputs(), np.array(centres, np.float64)
+
+
+class _OutputRows:
+    """Outputs of jobs, put in order: those with a place of their own, then those of the sliding windows."""
+
+    def __init__(self, places: int):
+        self._places = places
+        self._rows: dict[tuple[str, str], dict[int, np.ndarray]] = {}
+        self._count = places
+
+    def put(self, scored: Scored) -> None:
+        job, outputs = scored.job, scored.outputs
+        place = job.key if job.centre is None else self._places + job.key
+        self._count = max(self._count, place + 1)
+        for kind in ("probabilities", "attributes", "present"):
+            for head, values in getattr(outputs, kind).items():
+                self._rows.setdefault((kind, head), {})[place] = values[scored.row]
+
+    def outputs(self) -> HeadOutputs:
+        """Return all rows; those that no job gave are zero and not present."""
+        found: dict[str, dict[str, np.ndarray]] = {"probabilities": {}, "attributes": {}, "present": {}}
+        for (kind, head), rows in self._rows.items():
+            some = np.asarray(next(iter(rows.values())))
+            values = np.zeros((self._count, *some.shape), some.dtype)
+            for place, row in rows.items():
+                values[place] = row
+            found[kind][head] = values
+        return HeadOutputs(self._count, **found)

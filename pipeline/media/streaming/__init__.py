@@ -1,0 +1,1 @@
+"""Long recordings, read in order with bounded memory."""

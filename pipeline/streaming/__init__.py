@@ -1,0 +1,1 @@
+"""Features of recordings that are read in order, with bounded memory."""
