@@ -194,7 +194,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.on and (args.keep or several):
         raise ConfigError(
             "--on takes one run" if several else
-            "--keep is not for --on; RUN/on-CORPUS/metrics.json holds the result of before"
+            "--keep is not for --on; RUN/on-CORPUS/metrics.json contains the earlier result"
         )  # fmt: skip
     if args.out and not several:
         raise ConfigError(f"--out is for an ensemble; the results of one run lie in its folder {args.run}")

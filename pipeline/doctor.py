@@ -102,7 +102,7 @@ def _packages(config: Config) -> Iterator[Check]:
             continue
         shown.append(f"{need.name} {have}")
         if not need.specifier.contains(have, prereleases=True):
-            bad.append(f"{need.name} is {have}, needed is {need.specifier}")
+            bad.append(f"{need.name} is {have}, but {need.specifier} is needed")
             wanted.append(f"'{need.name}{need.specifier}'")
     opencv = sorted(
         {d.metadata["Name"] for d in metadata.distributions() if d.metadata["Name"].startswith("opencv")}

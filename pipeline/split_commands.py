@@ -1,4 +1,4 @@
-"""Commands on splits: read foreign lists into a protocol, list protocols, audit a split."""
+"""Commands on splits: read published lists into a protocol, list protocols, audit a split."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Foreign splits: read from the lists that others publish, and audited for what their parts share."""
+"""Published splits: read from lists of files, and checked for clips and speakers that their parts share."""

@@ -1,4 +1,4 @@
-"""What the parts of a split share, and what that does to a result.
+"""Find clips, recordings and speakers that the parts of a split share, and state the effect on a result.
 
 Leaks make a score on the test part mean less than it seems: the same clips or recordings in two parts, shared
 speakers. Notes tell of properties that a reader should know: shared sentences, unlike shares of classes
@@ -69,13 +69,13 @@ class Finding:
 
     @property
     def effect(self) -> str:
-        """What it does to a result."""
+        """Its effect on a result."""
         return EFFECTS[self.kind]
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found, and what it looked at.
+    """The findings of an audit, and what was compared.
 
     Attributes:
         findings: leaks and notes.
@@ -176,7 +176,7 @@ def audit_parts(parts: Mapping[str, Sequence[Facts]], prints: Prints | None = No
 def _shared(
     one: str, these: Sequence[Facts], other: str, those: Sequence[Facts], prints: Prints
 ) -> list[Finding]:
-    """What two parts share."""
+    """Return findings on what two parts share."""
     found: list[Finding] = []
     here, there = {f.id: f for f in these}, {f.id: f for f in those}
     both = here.keys() & there.keys()
@@ -225,7 +225,7 @@ def _of(prints: Mapping[str, object], clips: Mapping[str, Facts]) -> dict:
 
 
 def _balance(parts: Mapping[str, Sequence[Facts]]) -> list[Finding]:
-    """How classes and sexes differ between training and test."""
+    """Return findings on classes and sexes whose shares differ between training and test."""
     train, test = parts.get("train", ()), parts.get("test", ())
     found: list[Finding] = []
     before, after = (Counter(f.label for f in clips if f.label) for clips in (train, test))

@@ -36,7 +36,7 @@ BLOCK = 1024
 
 @dataclass(frozen=True)
 class SoundPrint:
-    """What tells a sound recording from others.
+    """The fingerprint of a sound recording.
 
     Attributes:
         steps_TF: float16 [T,F], dB in steps of 10 ms, smoothed over 50 ms, without the mean of each band.

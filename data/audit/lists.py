@@ -88,7 +88,7 @@ def read_lists(path: str | Path, name: str | None = None) -> Protocol:
             if {clip_key(c) for c in before} != {clip_key(c) for c in clips}:
                 raise SplitError(
                     f"{other} and {file} list different clips for the part {part}"
-                    f"{'' if fold is None else f' of fold {fold}'}; import a folder with one of them"
+                    f"{'' if fold is None else f' of fold {fold}'}; keep one of them in the folder"
                 )
         if found:
             digest.update(file.read_bytes())
@@ -96,8 +96,8 @@ def read_lists(path: str | Path, name: str | None = None) -> Protocol:
     if not folds:
         looked = f"{len(files)} lists" if files else "no lists"
         raise SplitError(
-            f"{root} has {looked} ({', '.join(SUFFIXES)}) that name a part: files are called train, val and "
-            f"test, or tables have a column {', '.join(SPLITS[:3])}"
+            f"{root} has {looked} ({', '.join(SUFFIXES)}) that name a part of a split: call the files train, "
+            f"val and test, or use a table with a column {', '.join(SPLITS[:3])}"
         )
     return _protocol(root, name or root.stem, folds, used, digest.hexdigest())
 
@@ -162,7 +162,7 @@ def _files(root: Path) -> list[Path]:
 def _entries(file: Path, root: Path) -> Iterator[Entry]:
     """The clips of one file with their parts and folds; nothing from a file that names no part."""
     if file.stat().st_size > MAX_BYTES:
-        raise SplitError(f"{file} is larger than {MAX_BYTES} bytes, which no list is")
+        raise SplitError(f"{file} is larger than {MAX_BYTES} bytes, the limit for a list")
     relative = file.name if file == root else file.relative_to(root).as_posix()
     part, fold = part_of(file.name), fold_of(relative)
     if part is None and file != root:

@@ -1,4 +1,4 @@
-"""What the file names of a few corpora say about a clip: speaker, sentence, take and sex.
+"""Read speaker, sentence, take and sex of a clip from the file names of a few corpora.
 
 >>> facts_of("AudioWAV/1001_DFA_ANG_XX.wav", "crema_d").speaker
 '1001'
@@ -15,7 +15,7 @@ from deiii.data.corpora.protocol import Protocol, clip_key
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a clip; empty text where it is not.
+    """Known facts on a clip; empty text where a fact is not known.
 
     Attributes:
         id: of the clip.

@@ -47,7 +47,7 @@ SUFFIX = re.compile(r"-[0-9a-f]{8}")
 
 @dataclass(frozen=True)
 class Identity:
-    """Where a corpus is, and which clips it has.
+    """The place and the clips of a corpus.
 
     Attributes:
         root: absolute path without links.
@@ -83,14 +83,14 @@ def identity_of(config: CorpusConfig, corpus: Corpus) -> Identity:
 
 
 def write_identity(cache: str | Path, name: str, identity: Identity) -> None:
-    """Record whose the folder is."""
+    """Record the corpus that a folder belongs to."""
     folder = corpus_folder(cache, name)
     folder.mkdir(parents=True, exist_ok=True)
     write_sealed(folder / IDENTITY, {"format": FORMAT, **asdict(identity)})
 
 
 def recorded_identity(cache: str | Path, name: str) -> Identity | None:
-    """What ``corpus.json`` of a folder says; ``None`` if there is none or it is damaged."""
+    """Return the identity in a folder's ``corpus.json``; ``None`` if there is none or it is damaged."""
     try:
         tree = read_sealed(corpus_folder(cache, name) / IDENTITY)
         return Identity(str(tree["root"]), str(tree["table"]), str(tree["clips"]))
@@ -99,7 +99,7 @@ def recorded_identity(cache: str | Path, name: str) -> Identity | None:
 
 
 def read_identity(cache: str | Path, name: str) -> Identity | None:
-    """Whose the folder is; ``None`` if nothing in it says so.
+    """Return the identity of the corpus that a folder belongs to; ``None`` if it is not recorded.
 
     A cache of an earlier version has no ``corpus.json``; its clip table names the root as it was given.
     """
@@ -119,7 +119,7 @@ def folders_of(cache: str | Path, base: str) -> list[str]:
 
 
 def owners(cache: str | Path, base: str) -> dict[str, Identity]:
-    """Whose the folders of one name are; folders that do not say so are left out."""
+    """Return the identities of the folders of one name; folders without a record are left out."""
     found = {name: read_identity(cache, name) for name in folders_of(cache, base)}
     return {name: identity for name, identity in found.items() if identity is not None}
 
@@ -208,14 +208,14 @@ def _choose(config: Config, held: Mapping[str, Identity]) -> str:
             return name
         raise CacheError(
             f"{here.table or here.root} is not preprocessed in {config.cache}, which has {known}; run "
-            "`deiii preprocess` with the same settings. If the corpus was moved or copied, that compares the "
-            "files and computes only what differs: a corpus that was moved keeps its features"
+            "`deiii preprocess` with the same settings. If the corpus was moved or copied, this compares the "
+            "media files, keeps the features of files that are the same, and computes the others"
         )
     if len(held) == 1:
         return next(iter(held))
     raise CacheError(
         f"{config.cache} has several corpora of this name: {known}. There is nothing at "
-        f"corpus.root={config.corpus.root} to tell which is meant; set corpus.root (and "
+        f"corpus.root={config.corpus.root}, so it is not clear which one is meant; set corpus.root (and "
         "corpus.table) to one of them"
     )
 

@@ -58,7 +58,7 @@ def find_defects(shards: Sequence[tuple[Path, ShardRecord]], every_byte: bool) -
 
 
 def shard_defect(folder: Path, record: ShardRecord, every_byte: bool = True) -> str:
-    """How a shard differs from its index record, in words; empty where it does not differ."""
+    """Describe how a shard differs from its index record; empty if it does not differ."""
     path = folder / f"{record.name}.h5"
     try:
         size = path.stat().st_size

@@ -20,7 +20,7 @@ MACHINE_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFI
 
 
 class Status(StrEnum):
-    """How a stage ended for one clip."""
+    """The kinds of outcomes of a stage for one clip."""
 
     OK = "ok"
     OK_PARTIAL = "ok_partial"  # usable, but some rows of the clip are marked invalid
@@ -39,7 +39,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one stage ended for one clip.
+    """The outcome of one stage for one clip.
 
     Attributes:
         status: how it ended.

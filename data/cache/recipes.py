@@ -23,7 +23,7 @@ from deiii.data.tools.weights import known_digest
 
 @dataclass(frozen=True)
 class Recipe:
-    """What one stage's result depends on.
+    """Everything that the result of one stage depends on.
 
     Attributes:
         stage: its name.

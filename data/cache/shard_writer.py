@@ -188,7 +188,7 @@ class ShardWriter:
                 yield block
 
     def _compare(self, info: ShardInfo) -> None:
-        """Raise ShardError if the written file says anything else than what was given."""
+        """Raise ShardError if the written file differs from the values that were given."""
         read: list[object] = [info.stage, info.key, info.provenance, info.clips]
         read.append({name: (layout.dtype, layout.shape) for name, layout in info.fields.items()})
         given = self._given()

@@ -35,7 +35,7 @@ class ShardError(ValueError):
 
 @dataclass(frozen=True)
 class FieldLayout:
-    """Where the bytes of a field lie in the file.
+    """The place of a field's bytes in the file.
 
     Attributes:
         offset: of the first byte.
@@ -80,7 +80,7 @@ class ClipRow:
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """What is known of a shard without reading its arrays.
+    """The description of a shard, without its arrays.
 
     Attributes:
         stage, key: the stage's name and key.
@@ -154,20 +154,20 @@ def _read_info(path: Path, file: h5py.File, size: int, with_digest: bool) -> Sha
 def _plain_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
     """An array of the file that holds its own data and a type that shards may hold."""
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise ShardError(f"{path}: {name!r} is a link to elsewhere; shards hold their own data")
+        raise ShardError(f"{path}: {name!r} is a link, which shards may not contain")
     item = file[name]
     if not isinstance(item, h5py.Dataset):
         raise ShardError(f"{path}: {name!r} is not an array")
     if item.external or item.is_virtual:
-        raise ShardError(f"{path}: {name!r} keeps its data in another file, which is refused")
+        raise ShardError(f"{path}: {name!r} has its data in another file, which shards may not have")
     kinds = "S" if name in TEXT_COLUMNS else KINDS
     if item.dtype.kind not in kinds:
-        raise ShardError(f"{path}: {name!r} has the type {item.dtype}, which shards do not hold")
+        raise ShardError(f"{path}: {name!r} has the type {item.dtype}, which shards may not have")
     return item
 
 
 def _layout(path: Path, name: str, dataset: h5py.Dataset, size: int) -> FieldLayout:
-    """Where an array lies in a file of ``size`` bytes."""
+    """Return the place of an array in a file of ``size`` bytes."""
     if dataset.chunks is not None:
         raise ShardError(
             f"{path}: {name!r} is stored in chunks, which cannot be mapped; "

@@ -1,4 +1,4 @@
-"""What a stage is: the record in which one is declared.
+"""The record in which a stage is declared.
 
 `deiii.data.cache.stages` declares deiii's own and finds those of installed packages.
 """
@@ -49,7 +49,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Stage:
-    """All that the project knows about a stage.
+    """The declaration of a stage.
 
     Attributes:
         name: of its settings, its cache folders and its arrays; a Python identifier.

@@ -306,7 +306,7 @@ def network_stages(model: ModelConfig) -> list[str]:
 
 
 def extra_inputs(config: Config) -> tuple[ExtraInput, ...]:
-    """What the network reads beside its own inputs, in the order of ``model.extra``.
+    """Return the stages of ``model.extra`` that the network reads, in their order.
 
     Raises:
         ConfigError: for a stage that does not exist, has a switch of its own, is not among ``stages``, or

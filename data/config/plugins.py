@@ -1,4 +1,4 @@
-"""What installed packages add to deiii, found through Python's entry points.
+"""Find what installed packages add to deiii, through Python's entry points.
 
 A package names in its metadata what it adds: a stage (group ``deiii.stages``), an encoder of the network
 (``deiii.encoders``), a frozen encoder (``deiii.pretrained``), a whole network (``deiii.networks``) or a

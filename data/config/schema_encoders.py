@@ -1,4 +1,4 @@
-"""Settings of the stages that keep what frozen encoders give: ``speech``, ``speech2`` and ``appearance``."""
+"""Settings of the stages that store features of frozen encoders: ``speech``, ``speech2``, ``appearance``."""
 
 from __future__ import annotations
 

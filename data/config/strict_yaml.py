@@ -23,7 +23,7 @@ def read_yaml(path: Path, text_keys: Collection[str] = ()) -> dict:
         ConfigError: if it is larger than `MAX_YAML_BYTES`, is not UTF-8, or is not a mapping in safe YAML.
     """
     if path.stat().st_size > MAX_YAML_BYTES:
-        raise ConfigError(f"{path} is larger than {MAX_YAML_BYTES} bytes, which no config is")
+        raise ConfigError(f"{path} is larger than {MAX_YAML_BYTES} bytes, the limit for a configuration file")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

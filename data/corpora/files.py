@@ -104,7 +104,7 @@ def holds_archives(root: Path) -> bool:
 
 
 def nothing_there(root: Path, paths: Sequence[str]) -> str:
-    """What a folder holds in place of a corpus's files, for the end of a message."""
+    """Describe the content of a folder without files of the corpus, for the end of a message."""
     found = f"found {examples(paths)}" if paths else "found no media files at all"
     others = passed_over(root)
     return f"{found}; {others}" if others else found

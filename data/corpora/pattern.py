@@ -1,4 +1,4 @@
-"""Corpora whose file names tell speaker and label, described by a regular expression instead of code.
+"""Corpora whose file names contain speaker and label, described by a regular expression.
 
 ``corpus.pattern`` is searched for in each recording's path below ``corpus.root``, with forward slashes and
 without its suffix; capital and small letters are the same. It has the groups ``speaker`` and ``label``.

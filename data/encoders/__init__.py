@@ -1,1 +1,1 @@
-"""The table of frozen encoders: what each one is, reads, gives and was trained on."""
+"""The table of frozen encoders: inputs, outputs, weights and training data of each."""

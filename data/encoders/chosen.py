@@ -1,4 +1,4 @@
-"""What the settings of ``speech``, ``speech2`` and ``appearance`` choose: encoder, layers, windows."""
+"""Find encoder, layers, rate and windows in the settings of ``speech``, ``speech2`` and ``appearance``."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def device_of(config: SpeechConfig | AppearanceConfig) -> str:
 
 
 def _pool(config: SpeechConfig, encoder: Encoder) -> int:
-    """How many rows of the encoder make one stored row."""
+    """Return the number of encoder rows that are averaged for one stored row."""
     if not config.rate:
         return 1
     pool = round(encoder.rate / config.rate)

@@ -1,4 +1,4 @@
-"""What a paper must say of well-known encoders on the Hugging Face Hub, by their names.
+"""Facts on well-known encoders of the Hugging Face Hub that a paper must state, by their names.
 
 Figures and licences are those of the publications and model cards. ``emotion`` names emotion corpora that the
 training saw; the field stays "unknown" for every encoder that is not listed here.

@@ -1,4 +1,4 @@
-"""What an ONNX file gives as an encoder: width, layers and rows, found by running it on zeros."""
+"""Find width, layers and rows of an encoder in an ONNX file by running it on zeros."""
 
 from __future__ import annotations
 

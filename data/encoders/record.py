@@ -1,4 +1,4 @@
-"""What a frozen encoder is: one record for each, and what loads it gets.
+"""The record that describes a frozen encoder, and the arguments of the function that loads it.
 
 A record says what the encoder reads and gives, and what a paper must say of it. Its ``load`` function makes
 the network in the process that uses it.
@@ -78,7 +78,7 @@ class Encoder:
 
 
 class Request(NamedTuple):
-    """What a ``load`` function gets.
+    """The argument of a ``load`` function.
 
     Attributes:
         name: of the encoder's record.

@@ -1,4 +1,4 @@
-"""What a paper must say of the frozen encoders behind a network: training data, size, licence and digest."""
+"""Facts on the frozen encoders of a network that a paper must state: training data, size, licence, digest."""
 
 from __future__ import annotations
 

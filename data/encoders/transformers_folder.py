@@ -1,4 +1,4 @@
-"""What a folder of transformers gives: width, layers and rows, read from its settings."""
+"""Find width, layers and rows of an encoder in a folder of transformers from its settings."""
 
 from __future__ import annotations
 

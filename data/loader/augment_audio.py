@@ -57,7 +57,7 @@ def level_table(features: FeatureSet, how: str) -> tuple[torch.Tensor, torch.Ten
 
 @dataclass
 class SpeakerLevels:
-    """What standardises the rows of a stage of ``model.extra`` by speaker.
+    """Statistics that standardise the rows of a stage of ``model.extra`` by speaker.
 
     Attributes:
         speaker: int64 [N], number of each clip's speaker.

@@ -47,7 +47,7 @@ class StoredExtra(ExtraStream):
 
 @dataclass(kw_only=True, repr=False)
 class ClipInfo:
-    """What a batch knows of its clips beside the large fields; the same before and after augmentation.
+    """The small fields of a batch's clips; the same before and after augmentation.
 
     Attributes:
         video_time: float32 [B,T], s on the clip's media clock.

@@ -173,7 +173,7 @@ class FeatureSet:
         return self.streams.get(stage) or Stream.empty(stage, len(self.clips))
 
     def usable(self, row: int) -> dict[str, bool]:
-        """Which of the opened stages have arrays for a clip."""
+        """Return the opened stages that have arrays for a clip."""
         return {stage: bool(s.length[row]) for stage, s in self.streams.items()}
 
     def rows(self, ids: Iterable[str]) -> np.ndarray:

@@ -32,7 +32,7 @@ LARGE = (FACES.large, FLOW.large, LOGMEL.large)  # of the batch's own fields
 
 @dataclass
 class Labels:
-    """What is known about each clip: label int64 [N], soft float32 [N,C], attributes float32 [N,A]."""
+    """Labels of each clip: label int64 [N], soft float32 [N,C], attributes float32 [N,A]."""
 
     label: np.ndarray
     soft: np.ndarray

@@ -153,7 +153,7 @@ class Loader:
         return None if table is None else (table[0].to(self.device), table[1].to(self.device))
 
     def _by_speaker(self) -> dict[str, SpeakerLevels]:
-        """What standardises the further stages by speaker, on the device of the batches."""
+        """Return statistics by speaker of the stages of ``model.extra``, on the device of the batches."""
         if self.config.normalise != "speaker":
             return {}
         names = [x.name for x in self.gather.extra if x.name in self.features.streams]

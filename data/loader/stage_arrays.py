@@ -1,4 +1,4 @@
-"""Where one stage's arrays lie for every clip of a feature set.
+"""Find the arrays of one stage for every clip of a feature set.
 
 The large field (frames, flow, log-mel) stays in the mapped files; the small ones (times, masks,
 scales) are read once and kept, so that a batch's sampling is a handful of array operations.

@@ -29,7 +29,7 @@ class WeightsError(RuntimeError):
 
 @dataclass(frozen=True)
 class WeightsSource:
-    """Where named weights can be downloaded.
+    """The place from which named weights can be downloaded.
 
     Attributes:
         url: the publisher's address; its last part is the file's name on disk.

@@ -1,4 +1,4 @@
-"""Whether this process is one of several that train together. Nothing here needs PyTorch."""
+"""Find out whether this process is one of several that train together, without importing PyTorch."""
 
 from __future__ import annotations
 

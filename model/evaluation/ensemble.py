@@ -162,7 +162,7 @@ def _info(
     networks: Sequence[TrainedNetwork],
     evaluations: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
-    """What ``run.json`` of the ensemble holds."""
+    """Return the content of the ensemble's ``run.json``."""
     first = networks[0].info
     return {
         MEMBERS: [os.path.relpath(member, folder.path) for member in members],

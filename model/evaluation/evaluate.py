@@ -102,8 +102,9 @@ def _evaluate(
     if earlier and not again:
         raise RunError(
             f"the test speakers of {run.path} were scored before (time: {earlier[-1]['time']}), and they are "
-            f"scored once: what is chosen after looking at them is not tested by them. {run.report} has the "
-            "result, `deiii evaluate RUN --keep` prints it; --again scores anew and records that"
+            "scored once: settings that are chosen after a look at test results are not tested on unseen "
+            f"speakers. {run.report} has the result, `deiii evaluate RUN --keep` prints it; --again scores "
+            "again and records that"
         )
     trained = load_network(run.path)
     config, task, info = trained.config, trained.task, dict(trained.info)

@@ -192,7 +192,10 @@ def _run(todo: dict[Name, Config], jobs: int, progress: bool, work: Work) -> Ite
         jobs = jobs_that_fit(memory, gpus, usable_cores())
         if progress:
             at_a_time = counted(jobs, "run")
-            print(f"the first run took {memory.peak / GIB:.1f} GiB of GPU memory; {at_a_time} at a time now")
+            print(
+                f"the first run took {memory.peak / GIB:.1f} GiB of GPU memory; "
+                f"from now on {at_a_time} at the same time"
+            )
     jobs = min(jobs or max(1, gpus), len(todo))
     if jobs <= 1:
         try:

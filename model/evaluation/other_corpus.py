@@ -132,7 +132,7 @@ def summary(metrics: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class _Notes:
-    """What was left out of the other corpus, and how it was read."""
+    """Notes on clips of the other corpus that were left out, and on how it was read."""
 
     in_corpus: int
     digests: dict[str, str]

@@ -1,4 +1,4 @@
-"""Write ``report.html``: one page about one run that needs nothing but itself.
+"""Write ``report.html``: a page about one run, in a single file.
 
 This module collects what the page shows; ``data/pages/templates/report.html.j2`` and ``page.css`` say how.
 The page runs no scripts and loads no outside files. It is readable on a phone, and dark where the reader's
@@ -217,7 +217,7 @@ def _provenance(info: Values) -> dict[str, str]:
 
 
 def encoder_text(encoder: Values) -> str:
-    """What a paper must say of a frozen encoder that ``run.json`` lists."""
+    """Return the facts on a frozen encoder of ``run.json`` that a paper must state."""
     size = f"{encoder['parameters']:,} parameters, " if encoder["parameters"] else ""
     layers = ", ".join(map(str, encoder["layers"]))
     return (

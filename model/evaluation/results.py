@@ -151,5 +151,5 @@ def _about_interval(metrics: dict[str, Any]) -> str:
 
 
 def modality_heads(found: Predictions) -> list[str]:
-    """Return the heads beside the fused one."""
+    """Return the heads other than the fused one."""
     return [head for head in ("video", "audio") if head in found.present]

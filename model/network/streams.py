@@ -1,4 +1,4 @@
-"""The inputs (streams) of a network by its settings. Nothing here needs PyTorch."""
+"""The inputs (streams) of a network by its settings. This module does not import PyTorch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a network predicts: classes and continuous attributes."""
+"""The outputs that a network predicts: classes and continuous attributes."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def _flow_rows(flow: Mapping[str, np.ndarray], rows: Sequence[int] | np.ndarray)
 
 
 class _Layout:
-    """Where the source's video frame lies in the overlay video."""
+    """The place of the source's video frame in the overlay video."""
 
     def __init__(self, width: int, height: int):
         self.scale = min(1.0, WIDEST / width)

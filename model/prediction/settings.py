@@ -49,7 +49,7 @@ def override_settings(
         if not change_preprocessing:
             raise ConfigError(
                 f"{change}: the network was trained on features with the first value; leave the setting out, "
-                f"or add {OPTION} to predict from features that it has not seen"
+                f"or add {OPTION} to predict from features that differ from them"
             )
         notes.append(f"preprocessing differs from training: {change}")
     return changed, tuple(notes)

@@ -185,7 +185,7 @@ class OnnxScorer:
         if how == "clip":
             return (part - band_levels([whole])[0].astype(np.float32)) / self.numbers["db_scale"]
         if levels is None:
-            raise ValueError("a network that normalises by speaker needs the levels of the speaker")
+            raise ValueError("a network that normalises by speaker needs the statistics of the speaker")
         return (part - levels[0].astype(np.float32)) / levels[1].astype(np.float32)
 
 

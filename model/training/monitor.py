@@ -75,7 +75,7 @@ def monitored(row: dict[str, Any], monitor: str) -> float:
 
 @dataclass(frozen=True)
 class TrainingState:
-    """How far a training came.
+    """The progress of a training.
 
     Attributes:
         epochs: epochs that were trained and validated.

@@ -28,7 +28,7 @@ DIGESTS = {"clip_digest": clip_digest, "label_digest": label_digest}  # in run.j
 
 
 def digests(corpus: Corpus) -> dict[str, str]:
-    """What ``run.json`` records of a clip table."""
+    """Return the digests of a clip table that ``run.json`` records."""
     return {name: digest(corpus) for name, digest in DIGESTS.items()}
 
 

@@ -1,4 +1,4 @@
-"""Checks of what the parts of a split hold, made before training."""
+"""Check the clips of each part of a split before training."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _check_classes(
     counts: Mapping[str, Counter],
     config: Config,
 ) -> list[str]:
-    """Refuse a training that has nothing to tell apart; with attributes to predict, only a line says so."""
+    """Refuse a training with fewer than two classes; if attributes are predicted, return a note instead."""
     trained = sorted(_trained(features, train))
     faults = []
     if len(features.classes) == 1:

@@ -37,7 +37,7 @@ KEPT = ("evaluations", "ensembles", "record", "cost")  # in run.json, when a run
 
 
 class RunError(ValueError):
-    """A run folder does not hold what the command needs; the message says what to do."""
+    """A run folder lacks something that the command needs; the message says what to do."""
 
 
 class RunFolder:
@@ -113,7 +113,7 @@ class RunFolder:
         self.add(evaluations=[*self.read_info().get("evaluations", []), entry])
 
     def evaluations(self) -> list[dict[str, Any]]:
-        """When the test speakers were scored; a run that an earlier version evaluated does not say when."""
+        """Return the times at which the test speakers were scored; an earlier version recorded no time."""
         recorded = self.read_info().get("evaluations", [])
         return recorded or ([{"time": "unknown"}] if self.metrics_json.exists() else [])
 
@@ -179,7 +179,7 @@ class RunFolder:
         if scored and self.best.exists() and scored != file_sha256(self.best):
             raise RunError(
                 f"{self.metrics_json} is about other weights than {self.best}, because training went on "
-                f"after the evaluation; `deiii evaluate {self.path} --again` scores the present ones"
+                f"after the evaluation; `deiii evaluate {self.path} --again` scores the present weights"
             )
         if "sound" in metrics.get("without", {}):
             metrics["without"]["audio"] = metrics["without"].pop("sound")

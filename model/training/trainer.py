@@ -69,7 +69,7 @@ class Diverged(ValueError):
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """What a training needs beside its network.
+    """The inputs of a training other than its network.
 
     Attributes:
         train, val: loaders of the training and the validation clips; no test clip is in either.
@@ -316,7 +316,7 @@ class Trainer:
         if progress["batches"] != len(self.train):
             raise checkpoint.CheckpointError(
                 f"{self.run.state} has {progress['batches']} batches an epoch, this run {len(self.train)}; "
-                "resume with the settings and the data of before, or start a new run with train.run=..."
+                "resume with the earlier settings and data, or start a new run with train.run=..."
             )
         checkpoint.load_into(self.model, checkpoint.under("model", tensors), self.run.state)
         checkpoint.load_optimizer(self.training_step.optimizer, checkpoint.under("optimizer", tensors))

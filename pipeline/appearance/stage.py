@@ -1,4 +1,4 @@
-"""The appearance stage: what a frozen encoder makes of each face crop.
+"""The appearance stage: features of a frozen encoder for each face crop.
 
 Batches hold crops of several clips. A row without a face is zero and marked as invalid.
 """

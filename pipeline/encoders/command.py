@@ -1,4 +1,4 @@
-"""``deiii encoders``: list the frozen encoders that a name stands for."""
+"""``deiii encoders``: list the frozen encoders that have a name in deiii."""
 
 from __future__ import annotations
 

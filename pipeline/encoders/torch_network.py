@@ -1,4 +1,4 @@
-"""What encoders of PyTorch share: networks of transformers from safetensors, without code of their own."""
+"""Common parts of PyTorch encoders: networks of transformers from safetensors, without their code."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def load(request: Request) -> SpeechNetwork:
 
 
 def _extractor(folder: str, config: Any) -> Any:
-    """What prepares samples: as the folder says, else as the kind of network usually does."""
+    """Return the feature extractor of the folder, or else the usual one of this kind of network."""
     from transformers import AutoFeatureExtractor, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 
     if os.path.isfile(os.path.join(folder, "preprocessor_config.json")):

@@ -230,7 +230,7 @@ def geometry(
     shape: tuple[int, int],
     n: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Where the face is in each frame.
+    """The place of the face in each frame.
 
     Args:
         tracks: of the speaker's face.

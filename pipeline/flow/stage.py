@@ -48,7 +48,7 @@ class FaceClip:
 
 
 def usable_pairs(clip: FaceClip) -> np.ndarray:
-    """Which steps from frame i to i+1 can have flow: bool [n], false for the last frame.
+    """Return whether each step from frame i to i+1 can have flow: bool [n], false for the last frame.
 
     >>> clip = FaceClip(np.zeros((3, 32, 32, 3), np.uint8), np.arange(3) / 25, np.array([True, True, False]))
     >>> usable_pairs(clip).tolist()

@@ -85,7 +85,7 @@ def _write(args: argparse.Namespace, folder: Path, found: Found, device: str, co
 
 
 def _agreed(args: argparse.Namespace, folder: Path) -> Found:
-    """What the folder holds, as the person at the terminal agrees."""
+    """Return the proposal for the folder after the user's answers."""
     from deiii.pipeline.init.found import InitError, listed
     from deiii.pipeline.init.look import look
 

@@ -92,7 +92,7 @@ def read_foreign(table: Path, media: Media) -> Found:
         InitError: it is no table of recordings, or names few that are there; names the table.
     """
     if table.stat().st_size > MAX_BYTES:
-        raise InitError(f"{table} is larger than {MAX_BYTES} bytes, which no table of clips is")
+        raise InitError(f"{table} is larger than {MAX_BYTES} bytes, the limit for a table of clips")
     try:
         text, encoding = decode(table.read_bytes())
         rows = read_table(text)

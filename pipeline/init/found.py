@@ -1,4 +1,4 @@
-"""What a look at a folder of recordings found."""
+"""The result of examining a folder of recordings."""
 
 from __future__ import annotations
 

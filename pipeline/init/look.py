@@ -1,4 +1,4 @@
-"""Look at a folder of recordings: a corpus that deiii knows, a table, or folders and names that tell all."""
+"""Examine a folder of recordings: a known corpus, a table, or speaker and label in folder and file names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from deiii.pipeline.init.known import known_corpus
 def look(
     folder: str | Path, table: str | None = None, layout: str | None = None, speaker: str | None = None
 ) -> Found:
-    """What a folder holds, without opening a recording.
+    """Examine a folder without opening a recording.
 
     Args:
         folder: of the recordings.

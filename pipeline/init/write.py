@@ -1,4 +1,4 @@
-"""Write the config and the table that `deiii init` proposes, and say what they hold."""
+"""Write the config and the table that `deiii init` proposes, and print a summary of them."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def _about(found: Found, corpus: Corpus) -> list[str]:
     if corpus.ranges:
         lines.append(f"attributes: {', '.join(sorted(corpus.ranges))}")
     if len(set(labels)) == 1 and not corpus.ranges:
-        lines.append("note: all clips have one label; a network cannot learn to tell anything from it")
+        lines.append("note: all clips have the same label, so a network cannot learn to classify them")
     return lines + [f"note: {note}" for note in (*corpus.notes, *found.notes)]
 
 

@@ -29,7 +29,7 @@ JUMP_S = 10.0  # a jump ahead of all streams by more than this is no pause of th
 
 @dataclass(frozen=True)
 class Restart:
-    """Where a stream's timestamps stop following from each other.
+    """A place at which a stream's timestamps start again or jump.
 
     Attributes:
         index: number of the first item after it.
@@ -283,7 +283,7 @@ class Clock(Generic[T]):
 
 
 def clock_remarks(clock: Clock, kind: str) -> list[str]:
-    """What a clock put right, in words.
+    """Describe what a clock corrected.
 
     Args:
         clock: of a whole stream.

@@ -52,7 +52,7 @@ class ColourSpace(NamedTuple):
 
     @property
     def remark(self) -> str:
-        """What is done to its frames."""
+        """Describe the conversion of its frames."""
         if self.transfer in (PQ, HLG):
             return f"HDR video ({NAMES[self.transfer]}) was tone-mapped to SDR"
         name = WIDE.get(self.primaries) or NAMES[self.transfer]

@@ -196,7 +196,7 @@ class JoinFinder:
 
 
 def _breaks(packets: Sequence[Packet], step: float) -> list[Restart]:
-    """Where a stream's packets go back or jump, in the order of decoding."""
+    """Return the places where a stream's packets go back or jump, in the order of decoding."""
     decoded = all(packet.decoded is not None for packet in packets)
     times = [packet.decoded if decoded else packet.stamp for packet in packets]
     if all(a is not None and b is not None and 0 <= b - a < JUMP_S for a, b in pairwise(times)):

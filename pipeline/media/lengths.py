@@ -1,4 +1,4 @@
-"""How much of a recording a file should hold, and how much it holds.
+"""Compare the length that a file declares with the length that it contains.
 
 FFmpeg reads what is there. Where a copy or a recorder was stopped, the header of most formats still says how
 long the recording was; where `cat` put two recordings into one file, most formats end with the first.
@@ -58,7 +58,7 @@ def cut_off(
 
 
 def defects_of_length(path: str, container: av.container.InputContainer, seconds: float) -> list[str]:
-    """What is wrong with a file's length according to its own sizes, in words.
+    """Describe what is wrong with a file's length according to the sizes in its header.
 
     Args:
         path: the file.
@@ -83,7 +83,7 @@ def defects_of_length(path: str, container: av.container.InputContainer, seconds
 
 
 def _recordings(file: BinaryIO, size: int, name: str) -> Iterator[tuple[int, int]]:
-    """Where the recording should end, and where another one begins that FFmpeg does not read.
+    """Return the end of the recording, and the start of another recording that FFmpeg does not read.
 
     The second is 0 where there is none, and negative for the third recording of a file.
     """
@@ -115,7 +115,7 @@ def _starts(file: BinaryIO, place: int, signature: bytes) -> bool:
 
 
 def _declared_mp3(file: BinaryIO, head: bytes) -> int:
-    """Where an MP3 file ends according to the size in its Xing header; 0 where it has none."""
+    """Return the end of an MP3 file according to the size in its Xing header; 0 if it has none."""
     at = 0
     if head.startswith(b"ID3"):  # its size has 7 bits a byte
         at = 10 + sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
@@ -131,7 +131,7 @@ def _declared_mp3(file: BinaryIO, head: bytes) -> int:
 
 
 def _declared_end(file: BinaryIO, head: bytes) -> int:
-    """Where a file's header says that its recording ends; 0 where it does not say so."""
+    """Return the end of the recording according to the file's header; 0 if it is not stated."""
     kind = head[:4]
     if kind == b"RIFF":
         length = int.from_bytes(head[4:8], "little")
@@ -191,7 +191,7 @@ def _second_flv(file: BinaryIO, size: int) -> int:
 
 
 def _third_matroska(file: BinaryIO, size: int) -> int:
-    """Where the third recording of a Matroska file begins; FFmpeg reads two."""
+    """Return the start of the third recording of a Matroska file; FFmpeg reads two."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         found = 0
         at = data.find(EBML)

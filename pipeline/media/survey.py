@@ -38,7 +38,7 @@ ROUNDING_S = 0.002  # of timestamps in ms
 
 @dataclass(frozen=True)
 class StreamTimes:
-    """What the packets of one stream say about its times.
+    """The times of one stream according to its packets.
 
     Attributes:
         index: of the stream in the file.
@@ -303,7 +303,7 @@ def _priming(
     zero: float,
     unit: float,
 ) -> float:
-    """How much of the audio before the video is silence that the encoder added, s.
+    """Return the length of the silence before the video that the encoder of the audio added, s.
 
     Args:
         container: of the streams.

@@ -1,4 +1,4 @@
-"""What the timestamps of successive items mean: which of them can be used, and where they start again.
+"""Decide which timestamps of successive items can be used, and where they start again.
 
 `Window` looks at the timestamps of the items that a `deiii.pipeline.media.clock.Clock` holds back, and finds
 the cheapest of these explanations:

@@ -246,7 +246,7 @@ def _timed(
 
 
 def _window(stream: av.VideoStream) -> int:
-    """How many decoded frames may wait: as many as fit the memory for them."""
+    """Return the number of decoded frames that may wait: as many as fit into the memory for them."""
     fewest, most = HELD_FRAMES
     return max(fewest, min(most, HELD_BYTES // max(1, stream.width * stream.height * 3 // 2)))
 

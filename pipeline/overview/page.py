@@ -1,4 +1,4 @@
-"""Write ``overview.html``: one page about a preprocessed corpus that needs nothing but itself.
+"""Write ``overview.html``: a page about a preprocessed corpus, in a single file.
 
 This module collects what the page shows; ``data/pages/templates/overview.html.j2`` says how. The page has one
 script of its own, which filters clips; browsers are told its digest and run no other.

@@ -122,7 +122,7 @@ def _own_folder(
     held: Mapping[str, Identity],
     report: Callable[[str], None],
 ) -> str | None:
-    """Which of the folders that belong to a corpus is this corpus's; ``None`` if none is."""
+    """Return the folder that is this corpus's already; ``None`` if there is none."""
     same = [name for name, identity in held.items() if identity.same_place(mine)]
     exact = [name for name in same if held[name].table == mine.table]
     if same:
@@ -198,7 +198,7 @@ def recorded_sources(folder: Path) -> dict[str, str]:
 
 
 def shared_recordings(corpus: Corpus, indices: Mapping[str, StageIndex]) -> list[str]:
-    """A line for each media file that stands in the corpus under several speakers or labels.
+    """Return a line for each media file that is in the corpus under several speakers or labels.
 
     Args:
         corpus: the clips.

@@ -250,7 +250,7 @@ def gpu_count(config: Config) -> int:
             device = getattr(get_stage(stage).section(config), "device", "auto")
             if device not in ("auto", "cpu"):
                 raise ConfigError(
-                    f"gpus=0 leaves GPUs alone, but {stage}.device={device} asks for one: leave one out"
+                    f"gpus=0 uses no GPU, but {stage}.device={device} needs one: leave out one of the two"
                 )
     if config.gpus == 0 or not stages:
         return 0

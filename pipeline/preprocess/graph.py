@@ -90,7 +90,7 @@ def preprocess(config: Config, corpus: Corpus, report: Callable[[str], None] = p
 
 
 def _opening_lines(config: Config, corpus: Corpus, found: Survey) -> list[str]:
-    """What there is, how much of it is finished, and notes on settings."""
+    """Return lines on the size of the corpus, on finished shards and on settings."""
     finished = ", ".join(
         f"{stage}-{recipe.key} {len(found.done[stage])}/{len(found.plans)}"
         for stage, recipe in found.recipes.items()

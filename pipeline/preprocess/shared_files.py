@@ -21,7 +21,7 @@ MAX_NAMED = 3  # workers that an error message names
 
 @dataclass(frozen=True)
 class SharedFiles:
-    """What a worker looks at to find out whether it shares the files of the main process.
+    """Files that a worker examines to find out whether it shares the files of the main process.
 
     Attributes:
         path: a file in the cache folder.
@@ -34,7 +34,7 @@ class SharedFiles:
     root: str
 
     def defect(self) -> str:
-        """What this process does not see, in words; empty where it sees everything."""
+        """Describe what this process does not see; empty if it sees everything."""
         try:
             seen = Path(self.path).read_text() == self.token
         except OSError:
@@ -100,7 +100,7 @@ def _message(defects: list[str]) -> str:
 
 
 def _worker_defect(shared: SharedFiles, dask_worker: Any = None) -> str:
-    """What this worker does not see, with its name and machine; empty where it sees everything."""
+    """Describe what this worker does not see, with its name and machine; empty if it sees everything."""
     defect = shared.defect()
     if not defect:
         return ""

@@ -1,4 +1,4 @@
-"""What the cache of a corpus holds before a run: finished shards, stale ones, missing ones."""
+"""Find the finished, stale and missing shards in the cache of a corpus before a run."""
 
 from __future__ import annotations
 

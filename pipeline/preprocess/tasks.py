@@ -137,7 +137,7 @@ class TaskRunner:
 
 
 def share(stage: str, wanted: Mapping[str, float] | None) -> Mapping[str, float] | None:
-    """What one shard asks of a worker: a part of a GPU where several shards of the stage share one.
+    """Return the resources that one shard needs: a part of a GPU if several shards of the stage share one.
 
     Their files are read and written while the GPU computes others; a worker with fewer threads takes fewer.
 

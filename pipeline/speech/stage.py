@@ -1,4 +1,4 @@
-"""The speech stage: what a frozen encoder makes of a clip's audio, on the media clock.
+"""The speech stage: features of a frozen encoder for a clip's audio, on the media clock.
 
 The audio is read as 16 kHz mono. A clip that is longer than the encoder's window is read in overlapping
 windows (`deiii.pipeline.encoders.windows`). One pass of the encoder gives all chosen layers.

@@ -1,1 +1,1 @@
-"""What a worker does: one shard of one stage, clip by clip, within limits."""
+"""The work of a worker: one shard of one stage, clip by clip, within limits."""

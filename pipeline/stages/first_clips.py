@@ -1,4 +1,4 @@
-"""The first clips of a worker, watched for one error that hits them all alike.
+"""Stop a worker if its first clips all fail with the same error.
 
 An unexpected error is recorded as the outcome of its clip, because one strange file must not end a run.
 If the same error meets every one of the first clips, the clips are not its cause, but the machine or the
@@ -53,10 +53,10 @@ class FirstClips:
         self.over = outcome.status is not Status.FAILED or not outcome.error or outcome.error != self.error
         if not self.over and self.count >= FIRST:
             raise MachineFault(
-                f"the first {FIRST} clips of stage {self.stage} in a worker all ended alike: "
+                f"the first {FIRST} clips of stage {self.stage} in a worker all failed with the same error: "
                 f"{outcome.reason}. "
                 "This is most likely a fault of the machine or the installation: see `deiii doctor`. "
-                "If the clips themselves cause it, max_failed=1 goes on and records it for each"
+                "If the clips themselves cause it, set max_failed=1 to continue and to record each failure"
             )
 
 

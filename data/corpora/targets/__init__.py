@@ -1,1 +1,1 @@
-"""What is to be predicted: classes joined or dropped, and what raters chose."""
+"""The targets of prediction: classes that are joined or dropped, and the votes of raters."""

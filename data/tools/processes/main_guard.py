@@ -1,4 +1,4 @@
-"""A script that starts worker processes without a main guard is told so.
+"""Refuse to start worker processes from a script without a main guard.
 
 Worker processes of this machine start by importing the script that started them (the ``spawn`` method
 of multiprocessing). Without ``if __name__ == "__main__":`` that import starts workers again, in every

@@ -1,1 +1,1 @@
-"""What the page of an evaluated run shows, one file for each section that computes something."""
+"""Sections of the page about an evaluated run, one file for each section that computes something."""

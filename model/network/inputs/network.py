@@ -21,7 +21,7 @@ HOPS_PER_STEP = 4  # log-mel hops per step of the audio encoders
 
 
 class Network(RankAware, nn.Module):
-    """What training, evaluation and export expect of a network: `forward` from `Batch` to `Outputs`.
+    """The interface of networks for training, evaluation and export: `forward` from `Batch` to `Outputs`.
 
     A subclass makes the encoders in its constructor (`deiii.model.network.inputs.build`), in the order that
     decides the initial weights of a seed. Every network keeps these laws, which tests check: the place of a

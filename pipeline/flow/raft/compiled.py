@@ -40,7 +40,7 @@ class Compiled:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide what torch.compile tells those who develop PyTorch, and its advice to use TF32.
+    """Hide messages of torch.compile for PyTorch's developers, and its advice to use TF32.
 
     TF32 rounds the products of float32 to fewer bits. Version 2.11 uses functions that it deprecates itself.
     """

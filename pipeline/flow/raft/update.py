@@ -140,7 +140,7 @@ class Update(nn.Module):
             self.head2 = convert(head.conv2, relu=False)
 
     def precompute(self, context: Tensor) -> list[Tensor]:
-        """What each GRU computes from the context [N,C,h,w], the same for all updates."""
+        """Compute the part of each GRU that depends on the context [N,C,h,w] alone, once for all updates."""
         return [cast(SplitGRU, gru).fixed(context) for gru in self.grus]
 
     def forward(

@@ -38,7 +38,7 @@ def upsample(flow: Tensor, mask: Tensor | None, kernels: ModuleType | None = Non
 
 
 def convex(flow: Tensor, mask: Tensor) -> Tensor:
-    """What `upsample` computes from a mask, in operations of whole batches: float32 [N,2,H,W]."""
+    """Upsample with a mask as `upsample` does, in operations of whole batches: float32 [N,2,H,W]."""
     n, _, h, w = flow.shape
     weights = mask.view(n, 1, 9, FACTOR, FACTOR, h, w).softmax(2)
     around = F.pad(FACTOR * flow, (1, 1, 1, 1)).unfold(2, 3, 1).unfold(3, 3, 1)  # [N,2,h,w,3,3]

@@ -207,7 +207,7 @@ def test_gpus_0_leaves_gpus_alone(tmp_path):
         assert device_lines(client, config) == ["flow on the CPU"]
     asked = load_config(overrides=["gpus=0", "flow.method=raft", "flow.device=cuda"])
     with (
-        pytest.raises(ConfigError, match="gpus=0 leaves GPUs alone, but flow.device=cuda"),
+        pytest.raises(ConfigError, match="gpus=0 uses no GPU, but flow.device=cuda"),
         open_cluster(asked, 1),
     ):
         pass
