@@ -128,7 +128,7 @@ class ModelConfig:
 
     name: str = opt(
         DEFAULT,
-        "Network: DE-III, or a peer that reads the same inputs and has the same outputs (docs/peers.md).",
+        "Network: DE-III, or a peer that reads the same inputs and has the same outputs.",
         choices=tuple(NETWORKS),
         group=NETWORK_GROUP,
     )
