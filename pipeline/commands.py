@@ -321,9 +321,7 @@ def _pack(args: argparse.Namespace) -> int:
     from deiii.data.cache.packed import pack
 
     before, after = pack(args.cache, args.archive)
-    print(
-        f"{args.archive}: {after / 1e6:.1f} MB for the {before / 1e6:.1f} MB of {args.cache}, which is kept"
-    )
+    print(f"{args.archive}: {after / 1e6:.1f} MB; {args.cache} ({before / 1e6:.1f} MB) is kept")
     return 0
 
 
