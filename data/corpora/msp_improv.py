@@ -10,6 +10,12 @@ with a line for each rater below. The consensus letters A, H, S and N become cla
 or X (no agreement) has no class, only attributes. ``A``, ``V`` and ``D`` are means on scales from 1 to 5;
 naturalness (``N``) is not used.
 
+Which end of the activation scale is active is not documented, and published attributes do not settle it: of
+S01A-F01-P-FM01 they are activation 2.0, valence 2.8, dominance 2.8. The table decides: people who are angry
+or happy are more active than people who are sad, so the end at which angry and happy clips lie is the active
+one (`activation_direction`). Where the table is too small to decide, high values are taken as passive, as in
+earlier versions. `Corpus.notes` says what was found; nothing is turned around without it.
+
 `Clip.speaker` is the actor in the name (F01), as is usual with this corpus; the meaning of the letters
 before the turn's number is not documented. In the default protocol both actors of a session belong to one
 fold, so neither these letters nor a partner's voice in the background can leak into training.
@@ -20,8 +26,10 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from statistics import fmean, variance
 
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import Clip, Corpus, CorpusError
@@ -32,6 +40,10 @@ CLASSES = tuple(LETTERS.values())
 NO_CLASS = ("O", "X")
 ATTRIBUTES = {"A": "arousal", "V": "valence", "D": "dominance"}
 LOW, HIGH = 1.0, 5.0
+PUBLISHED = ("S01A-F01-P-FM01", {"A": 2.0, "V": 2.8, "D": 2.8})  # in label sets of other projects
+FEWEST = 10  # clips of a kind that are needed to compare means
+ERRORS = 3.0  # standard errors by which two means must differ
+ROUNDING = 0.051  # of a published value
 EXAMPLE = "session1/S01A/P/MSP-IMPROV-S01A-F01-P-FM01.avi"
 TABLES = ("Evalution.txt", "Evaluation.txt")
 
@@ -80,9 +92,11 @@ def scan(config: CorpusConfig) -> Corpus:
     if absent:
         _log.warning("msp_improv: %d rated clips have no file: %s", len(absent), examples(sorted(absent)))
     files |= {i: _expected_path(i) for i in absent}
-    clips = tuple(_clip(i, path, ratings.get(i)) for i, path in sorted(files.items()))
+    turned, words = activation_direction(ratings)
+    clips = tuple(_clip(i, path, ratings.get(i), turned) for i, path in sorted(files.items()))
     ranges = {name: (LOW, HIGH) for name in ATTRIBUTES.values()}
-    return Corpus("msp_improv", str(root), CLASSES, clips, ranges, protocol="msp_improv-loso")
+    notes = (f"msp_improv: {table.name}: {words}",)
+    return Corpus("msp_improv", str(root), CLASSES, clips, ranges, protocol="msp_improv-loso", notes=notes)
 
 
 def read_ratings(path: Path) -> dict[str, Rating]:
@@ -112,6 +126,57 @@ def read_ratings(path: Path) -> dict[str, Rating]:
     return ratings
 
 
+def activation_direction(ratings: Mapping[str, Rating]) -> tuple[bool, str]:
+    """Return whether low values of the table's activation are active, and what was found in words.
+
+    Args:
+        ratings: by clip id, of the whole table.
+
+    >>> low = {f"S01A-F01-P-FM{i:02d}": Rating("A", {"A": 2.0 + i / 50}) for i in range(10)}
+    >>> low |= {f"S01S-F01-P-FM{i:02d}": Rating("S", {"A": 4.0 - i / 50}) for i in range(10)}
+    >>> activation_direction(low)[0]
+    True
+    """
+    active = [r.attributes["A"] for r in ratings.values() if r.letter in "AH" and "A" in r.attributes]
+    calm = [r.attributes["A"] for r in ratings.values() if r.letter == "S" and "A" in r.attributes]
+    published = _compare_published(ratings)
+    turned_words = {True: "arousal is 6 - A", False: "arousal is A"}
+    if min(len(active), len(calm)) < FEWEST:
+        return True, (
+            f"the direction of activation is not checked, because it rates only {len(active)} angry or happy "
+            f"and {len(calm)} sad clips; low values are taken as active, {turned_words[True]}; {published}"
+        )
+    gap = fmean(active) - fmean(calm)
+    error = math.sqrt(variance(active) / len(active) + variance(calm) / len(calm))
+    means = f"activation is {fmean(active):.2f} for angry and happy clips and {fmean(calm):.2f} for sad ones"
+    if abs(gap) <= ERRORS * error:
+        return True, f"{means}, which does not tell its direction; low values are taken as active, " + (
+            f"{turned_words[True]}; {published}"
+        )
+    turned = gap < 0
+    end = "low" if turned else "high"
+    return turned, f"{means}, so {end} values are active: {turned_words[turned]}; {published}"
+
+
+def _compare_published(ratings: Mapping[str, Rating]) -> str:
+    """Compare the table with what is published of one clip."""
+    clip, wanted = PUBLISHED
+    said = ", ".join(f"{name} {value:.1f}" for name, value in wanted.items())
+    if clip not in ratings:
+        return f"{clip}, of which {said} is published, is not in it"
+    own = ratings[clip].attributes
+    found = ", ".join(f"{name} {own[name]:.2f}" for name in wanted if name in own) or "nothing"
+    same = {name for name, value in wanted.items() if name in own and abs(own[name] - value) <= ROUNDING}
+    opposite = "A" in own and abs(LOW + HIGH - own["A"] - wanted["A"]) <= ROUNDING
+    if same == set(wanted):
+        kind = "the published values have the table's direction"
+    elif same >= {"V", "D"} and opposite:
+        kind = "the published activation runs the other way"
+    else:
+        kind = "the two are not the same ratings"
+    return f"{clip} has {found} there, published is {said}: {kind}"
+
+
 def _rating(text: str) -> Rating:
     letter, *pairs = [part.strip() for part in text.strip().rstrip(";").split(";")]
     if letter not in LETTERS and letter not in NO_CLASS:
@@ -132,12 +197,12 @@ def _rating(text: str) -> Rating:
     return Rating(letter, attributes)
 
 
-def _clip(clip_id: str, path: str, rating: Rating | None) -> Clip:
+def _clip(clip_id: str, path: str, rating: Rating | None, turned: bool) -> Clip:
     speaker, session = clip_id.split("-")[1], _session(clip_id)
     if rating is None:
         return Clip(clip_id, path, speaker, fold=session, note="the evaluation file does not rate it")
     values = {ATTRIBUTES[name]: value for name, value in rating.attributes.items()}
-    if "arousal" in values:  # the table's activation runs from active to passive
+    if turned and "arousal" in values:  # the table's activation runs from active to passive
         values["arousal"] = LOW + HIGH - values["arousal"]
     return Clip(clip_id, path, speaker, LETTERS.get(rating.letter), attributes=values, fold=session)
 

@@ -18,6 +18,7 @@ from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
 from deiii.data.tools.counts import counted
 from deiii.data.tools.os_errors import explain
+from deiii.data.tools.processes.dask_workers import workers_of
 from deiii.data.tools.processes.main_guard import refuse_in_worker
 from deiii.data.tools.progress import progress_bar
 from deiii.pipeline.preprocess.claim import claimed_folder, shared_recordings
@@ -27,7 +28,6 @@ from deiii.pipeline.preprocess.cluster import (
     runs_on_gpu,
     stage_resources,
     with_devices,
-    workers_of,
 )
 from deiii.pipeline.preprocess.needed_weights import fetch_needed
 from deiii.pipeline.preprocess.shared_files import shared_files

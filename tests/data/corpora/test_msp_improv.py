@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,69 @@ def test_one_session_is_left_out_and_sessions_stay_whole(tmp_path):
         for part in ("train", "val"):
             sessions = [s[1:] for s in split.speakers(part)]
             assert all(sessions.count(s) == 2 for s in sessions)
+
+
+def table_of(active: float, sad: float, published: str = "") -> str:
+    """A table of 24 clips whose angry and happy clips have one mean activation and sad ones another."""
+    rows = [
+        line(f"S{n:02d}A-F01-P-FM02", "AH"[n % 2], a=f"{active + 0.1 * (-1) ** n:.3f}") for n in range(1, 13)
+    ]
+    rows += [line(f"S{n:02d}S-F01-P-FM02", "S", a=f"{sad + 0.1 * (-1) ** n:.3f}") for n in range(1, 13)]
+    return "".join(rows) + published
+
+
+@pytest.mark.parametrize(
+    ("active", "sad", "arousal", "words"),
+    [
+        (
+            2.0,
+            3.5,
+            4.0,
+            "is 2.00 for angry and happy clips and 3.50 for sad ones, so low values are",
+        ),
+        (3.9, 2.2, 3.9, "so high values are active: arousal is A;"),
+        (
+            3.0,
+            3.01,
+            3.0,
+            "does not tell its direction; low values are taken as active, arousal is 6 - A",
+        ),
+    ],
+)
+def test_direction_of_activation_is_that_of_angry_happy_and_sad_clips(tmp_path, active, sad, arousal, words):
+    place(tmp_path, path_of("S02A-F01-P-FM02"))
+    (tmp_path / "Evalution.txt").write_text(table_of(active, sad))
+    corpus = scan(config(tmp_path))
+    (note,) = corpus.notes
+    assert (
+        words in note and "S01A-F01-P-FM01, of which A 2.0, V 2.8, D 2.8 is published, is not in it" in note
+    )
+    clip = next(c for c in corpus.clips if c.id == "S02A-F01-P-FM02")
+    offset = 0.1 if "arousal is A;" in note else -0.1
+    assert clip.attributes["arousal"] == pytest.approx(arousal + offset)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (
+            ("2.000000", "2.800000", "2.800000"),
+            "A 2.00, V 2.80, D 2.80 there, .*have the table's direction",
+        ),
+        (("4.000000", "2.800000", "2.800000"), "the published activation runs the other way"),
+        (("2.250000", "2.500000", "2.750000"), "are not the same ratings"),
+        (("NaN", "2.800000", "2.800000"), "has V 2.80, D 2.80 there.*are not the same ratings"),
+    ],
+)
+def test_the_published_clip_is_compared(tmp_path, values, words):
+    clip_id = "S01A-F01-P-FM01"
+    place(tmp_path, path_of(clip_id))
+    (tmp_path / "Evalution.txt").write_text(table_of(2.0, 3.5, line(clip_id, "A", *values)))
+    (note,) = scan(config(tmp_path)).notes
+    assert re.search(words, note)
+
+
+def test_a_small_table_says_that_nothing_was_checked(tmp_path):
+    build(tmp_path, {"S01A-F01-P-FM01": line("S01A-F01-P-FM01")})
+    (note,) = scan(config(tmp_path)).notes
+    assert "is not checked, because it rates only 1 angry or happy and 0 sad clips" in note

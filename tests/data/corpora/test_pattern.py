@@ -26,6 +26,12 @@ LAYOUTS = {
         "OAF_neutral/OA_bite_neutral.wav": ("oa", "neutral"),
         "YAF_pleasant_surprised/YAF_chair_ps.wav": ("ya", "surprised"),
     },
+    "cafe": {
+        "Colère/Fort/01-C-2-3.wav": ("01", "angry"),
+        "Neutre/12-N-1-6.wav": ("12", "neutral"),
+        "08-T-1-1.wav": ("08", "sad"),
+        "CaFE_192k_1/Readme.wav": None,
+    },
     "mead": {
         "M003/video/front/angry/level_1/001.mp4": ("m003", "angry"),
         "W009/video/front/neutral/level_1/030.mp4": ("w009", "neutral"),

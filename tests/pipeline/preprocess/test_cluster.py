@@ -118,7 +118,7 @@ def test_a_client_that_lost_its_scheduler_says_so():
     """Dask's client then knows no workers at all, not an empty list of them."""
     from distributed.comm.core import CommClosedError
 
-    from deiii.pipeline.preprocess.cluster import workers_of
+    from deiii.data.tools.processes.dask_workers import workers_of
 
     with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
         assert len(workers_of(client)) == 1
