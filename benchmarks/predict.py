@@ -1,13 +1,16 @@
-"""Prediction on a 640x360 video: real-time factor, and the cost of loading.
+"""Prediction: real-time factor on a 640x360 video, the cost of loading, and memory for 1 to 60 minutes.
 
-    python -m benchmarks.predict [--run runs/demo] [--runs 3] [--seconds 12]
+    python -m benchmarks.predict [--run runs/demo] [--runs 3] [--seconds 12] [--minutes 1,10,60]
 
 The video is a synthetic face in 640x360 frames at 25 fps with audio; faces with Haar, flow with DIS.
 Without ``--run`` the network is an untrained one of `configs/tiny.yaml`, which takes the same time as a
 trained one. `realtime_factor` is the length of the video over the time of a prediction with its overlay
 (and `realtime_factor_no_overlay` without), with the network already loaded; `startup_s` is the time from
-the start of Python until the network is ready. The alternative is a new process for every file
-(`fresh_process`): `ratio_fresh_process` is its time over ours for the same files. The ways run in turn;
+the start of Python until the network is ready, and `runtime_startup_s` the same with onnxruntime and without
+PyTorch. `growth_mb_60min` is the difference of the peak memory of two processes that predict an hour and a
+minute of video, with overlay: a synthetic face of 128x128 px at 8 fps, repeated, and windows 10 s apart, so
+that the hour takes a few minutes; `peak_mb` lists all lengths. The alternative is a new process for every
+file (`fresh_process`): `ratio_fresh_process` is its time over ours for the same files. The ways run in turn;
 medians are reported.
 """
 
@@ -20,10 +23,14 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from fractions import Fraction
 from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import av
 import cv2
 import numpy as np
 import torch
@@ -33,13 +40,30 @@ from deiii.data.config.schema import SyntheticConfig
 from deiii.data.corpora.synthetic.make import make
 from deiii.data.tools.machine import machine, package_versions
 from deiii.model.network.task import Task
+from deiii.model.prediction.export import export
 from deiii.model.training import checkpoint
 from deiii.model.training.run_folder import RunFolder, provenance
+from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.media.video import read_video
 from deiii.pipeline.media.video_writer import VideoWriter
 
 WIDTH, HEIGHT, FPS = 640, 360, 25
 STARTED = "from deiii import load; load({run!r}, 'cpu')"
+STARTED_ONNX = "from deiii.runtime import load; load({run!r})"
+SMALL, SMALL_FPS, RATE = 128, 8, 16000  # px, frames a second and Hz of the long videos
+HOP_S = 10.0  # of the windows over them
+PEAK = """
+import resource, sys
+from deiii import load
+from deiii.model.prediction.files import predict_loaded
+run, video, out, overlay, hop = sys.argv[1:]
+network = load(run, "cpu")
+network.median_s = network.longest_s = 10.0
+found = predict_loaded(
+    network, [video], out, overlay, hop_s=float(hop), progress=False, report=lambda words: None
+)
+print(found[0].seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
 
 
 def untrained(folder: Path) -> Path:
@@ -74,11 +98,76 @@ def wide_video(folder: Path, seconds: float) -> Path:
     return path
 
 
+def long_video(folder: Path, minutes: float) -> Path:
+    """Write a small video of a synthetic face with audio, repeated by copying packets; returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    once, path = folder / "once.mp4", folder / f"{minutes:g}.mp4"
+    if not once.exists():
+        config = SyntheticConfig(speakers=1, clips_per_class=1, size=SMALL, seconds=8.0)
+        make(folder / "raw", config, workers=1, progress=False)
+        encode_small(sorted((folder / "raw").rglob("*.mp4"))[0], once)
+    with av.open(str(path), "w") as out:
+        copies: dict[int, Any] = {}
+        at: dict[int, Fraction] = {}  # where the next packet of each stream begins, s
+        while not at or min(at.values()) < 60 * minutes:
+            with av.open(str(once)) as copy:
+                copies = copies or {s.index: out.add_stream_from_template(s) for s in copy.streams}
+                for packet in copy.demux():
+                    index, base = packet.stream_index, packet.time_base
+                    if not packet.size or at.get(index, 0) >= 60 * minutes:
+                        continue
+                    packet.pts = packet.dts = int(at.get(index, Fraction()) / base)
+                    at[index] = at.get(index, Fraction()) + packet.duration * base
+                    packet.stream = copies[index]
+                    out.mux(packet)
+    return path
+
+
+def encode_small(source: Path, target: Path) -> None:
+    """Encode a video whose packets can be repeated: no frame refers to a later one."""
+    frames = [rgb for rgb, _ in read_video(source)]
+    samples, _, _ = read_audio(source, RATE)
+    with av.open(str(target), "w") as out:
+        video: Any = out.add_stream("libx264", rate=SMALL_FPS, options={"bf": "0", "crf": "20"})
+        video.width, video.height, video.pix_fmt = SMALL, SMALL, "yuv420p"
+        audio: Any = out.add_stream("aac", rate=RATE, layout="mono")
+        for i in range(len(frames) * SMALL_FPS // FPS):
+            out.mux(video.encode(av.VideoFrame.from_ndarray(frames[i * FPS // SMALL_FPS], format="rgb24")))
+        out.mux(video.encode())
+        for start in range(0, len(samples), 1024):
+            block = np.ascontiguousarray(samples[None, start : start + 1024])
+            frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = RATE, start, Fraction(1, RATE)
+            out.mux(audio.encode(frame))
+        out.mux(audio.encode())
+
+
+def peaks(folder: Path, run: Path, minutes: Sequence[float]) -> dict[float, float]:
+    """Peak memory in MB of a process that predicts a video of each length with its overlay."""
+    found = {}
+    for length in minutes:
+        video = long_video(folder, length)
+        words = [str(run), str(video), str(folder / "out"), str(folder / "over.mp4"), str(HOP_S)]
+        started = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", PEAK, *words], check=True, capture_output=True, text=True
+        )
+        seconds, peak = map(float, done.stdout.split())
+        found[length] = peak
+        print(
+            f"{seconds / 60:.1f} min of video: {time.perf_counter() - started:.0f} s, peak {peak:.0f} MB",
+            flush=True,
+        )
+        video.unlink()
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--run", help="a trained run (default: an untrained network)")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=12.0)
+    parser.add_argument("--minutes", default="1,10,60", help="lengths for the memory, the first is compared")
     parser.add_argument("--files", type=int, default=3, help="files for the comparison with fresh processes")
     options = parser.parse_args()
     from deiii.model.prediction.files import predict_loaded
@@ -90,9 +179,16 @@ def main() -> None:
         video = wide_video(folder, options.seconds)
         short = wide_video(folder / "short", 2.0)
         network = load(run, "cpu")
-        quiet = {"progress": False, "say": lambda words: None}
+        quiet = {"progress": False, "report": lambda words: None}
         predict_loaded(network, [str(short)], folder / "out", **quiet)  # loads the detector
-        times: dict[str, list[float]] = {"overlay": [], "plain": [], "startup": [], "ours": [], "fresh": []}
+        times: dict[str, list[float]] = {
+            "overlay": [],
+            "plain": [],
+            "startup": [],
+            "ours": [],
+            "fresh": [],
+            "runtime": [],
+        }
 
         def timed(kind: str, action) -> None:
             started = time.perf_counter()
@@ -115,6 +211,11 @@ def main() -> None:
             timed("startup", lambda: call([sys.executable, "-c", STARTED.format(run=str(run))]))
             timed("ours", lambda: call([*command, *several]))
             timed("fresh", lambda: [call([*command, one]) for one in several])
+        exported = export(run, folder / "exported", program=False, onnx=True)
+        for _ in range(options.runs):
+            timed("runtime", lambda: call([sys.executable, "-c", STARTED_ONNX.format(run=str(exported))]))
+        lengths = [float(word) for word in options.minutes.split(",")]
+        found = peaks(folder / "long", run, lengths)
         middle = {kind: statistics.median(values) for kind, values in times.items()}
         for kind, values in times.items():
             print(f"{kind:8s} " + " ".join(f"{v:.2f}" for v in values) + " s")
@@ -123,6 +224,9 @@ def main() -> None:
             "realtime_factor": round(options.seconds / middle["overlay"], 2),
             "realtime_factor_no_overlay": round(options.seconds / middle["plain"], 2),
             "startup_s": round(middle["startup"], 2),
+            "runtime_startup_s": round(middle["runtime"], 2),
+            "growth_mb_60min": round(found[lengths[-1]] - found[lengths[0]], 1),
+            "peak_mb": {f"{length:g} min": round(peak) for length, peak in found.items()},
             "ratio_fresh_process": round(middle["fresh"] / middle["ours"], 2),
             "video": f"{WIDTH}x{HEIGHT}, {FPS} fps, {options.seconds:g} s",
             "detector": network.config.faces.detector,

@@ -80,6 +80,12 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
         help="what runs the network: PyTorch, or onnxruntime with the model.onnx of an exported folder; auto "
         "takes PyTorch where it is installed",
     )
+    sub.add_argument("--vtt", action="store_true", help="also write subtitles <name>.vtt (WebVTT)")
+    sub.add_argument(
+        "--timeline",
+        action="store_true",
+        help="also write <name>.tsv, a table of begin, end and label that ELAN imports",
+    )
     sub.add_argument("--quiet", action="store_true", help="show no progress bars")
 
 
@@ -164,6 +170,7 @@ def _predict(args: argparse.Namespace) -> int:
     found = predict_files(
         runs, media, args.out, args.overlay, args.window, args.hop, device, settings,
         progress=not args.quiet, same_speaker=args.same_speaker,
+        texts=["vtt"] * args.vtt + ["tsv"] * args.timeline,
         change_preprocessing=args.change_preprocessing, backend=args.backend, calibrated=args.calibrated,
     )  # fmt: skip
     print(f"results: {args.out}/predictions.csv, and <name>.json for each file")

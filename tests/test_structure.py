@@ -196,7 +196,7 @@ ORDER = {
         "loading overlay",
         "files",
     ],
-    "model/prediction/windows": ["combine", "moments", "recording"],
+    "model/prediction/windows": ["combine timelines", "moments", "recording"],
 }
 
 

@@ -7,7 +7,7 @@ import csv
 import io
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,10 +25,12 @@ from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
 from deiii.model.prediction.loading import load
 from deiii.model.prediction.predictor import LONG_S, Predictor
 from deiii.model.prediction.result import Prediction
+from deiii.model.prediction.windows.timelines import annotations, spans, webvtt
 from deiii.pipeline.streaming.file import declared_seconds
 
 NO_OVERLAY = "no overlay video"  # begins the note of a file whose overlay could not be drawn
 BAR = 24  # characters
+TEXTS = {"vtt": webvtt, "tsv": annotations}  # by suffix, the course of a prediction as text
 
 
 def predict_files(
@@ -42,6 +44,7 @@ def predict_files(
     settings: Sequence[str] = (),
     progress: bool = True,
     same_speaker: bool = False,
+    texts: Collection[str] = (),
     change_preprocessing: bool = False,
     backend: str = "auto",
     calibrated: bool = False,
@@ -60,6 +63,7 @@ def predict_files(
         progress: whether to show a bar.
         same_speaker: whether all files are of one speaker; a network that normalises by speaker then uses
             the levels of all of them, as evaluation does.
+        texts: which of `TEXTS` to write for each file, too.
         change_preprocessing, backend, calibrated: see `load`.
 
     Returns:
@@ -71,7 +75,9 @@ def predict_files(
     find_media(media)  # report a wrong name before the network is loaded
     writable_folder(out)
     network = load(run, device, settings, change_preprocessing, backend, calibrated)
-    return predict_loaded(network, media, out, overlay, window_s, hop_s, progress, same_speaker=same_speaker)
+    return predict_loaded(
+        network, media, out, overlay, window_s, hop_s, progress, same_speaker=same_speaker, texts=texts
+    )
 
 
 def predict_loaded(
@@ -84,6 +90,7 @@ def predict_loaded(
     progress: bool = True,
     report: Callable[[str], None] = print,
     same_speaker: bool = False,
+    texts: Collection[str] = (),
 ) -> list[Prediction]:
     """Do `predict_files` with a loaded network; ``report`` receives the text on each file."""
     files, out = find_media(media), writable_folder(out)
@@ -99,6 +106,8 @@ def predict_loaded(
             drawn = None if overlay is None else _overlay_target(overlay, name, len(files))
             prediction = _predict_one(network, file, window_s, hop_s, levels, drawn, progress)
             write_json(out / f"{name}.json", prediction.tree())
+            for kind in texts:
+                write_text(out / f"{name}.{kind}", TEXTS[kind](spans(prediction)))
             bar.clear()
             report(describe(prediction))
             if drawn is not None:
