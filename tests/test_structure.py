@@ -173,7 +173,7 @@ ORDER = {
     ],
     "model/training/logs": ["cost writers", "open_logs"],
     "model/training/step": ["launch sums", "step", "graphs"],
-    "model/evaluation/sections": ["calibration ceiling layers mistakes"],
+    "model/evaluation/sections": ["calibration ceiling gaps layers mistakes"],
     "model/evaluation": [
         "figures predictions",
         "sections",

@@ -32,6 +32,17 @@ class Facts:
     sex: str = ""
 
 
+# By corpus: the sex of speakers that names do not tell, as the corpora publish it.
+SEXES = {
+    "pattern-savee": dict.fromkeys(("dc", "je", "jk", "kl"), "male"),
+    "pattern-tess": dict.fromkeys(("oa", "ya"), "female"),
+    "pattern-emodb": {
+        **dict.fromkeys(("03", "10", "11", "12", "15"), "male"),
+        **dict.fromkeys(("08", "09", "13", "14", "16"), "female"),
+    },
+    "pattern-cafe": {f"{n:02d}": "female" if n % 2 == 0 else "male" for n in range(1, 13)},
+}
+
 _CREMA_D = re.compile(r"(?P<speaker>\d{4})_(?P<sentence>[A-Z]{3})_(?P<label>[A-Z]{3})_(?:XX?|LO|MD|HI)", re.I)
 _RAVDESS = re.compile(
     r"(?<![\d-])\d\d-\d\d-(?P<label>\d\d)-\d\d-(?P<sentence>\d\d)-\d\d-(?P<speaker>\d\d)(?![\d-])"
@@ -57,10 +68,19 @@ def facts_of(name: str, corpus: str) -> Facts:
     return Facts(name, clip_key(name), speaker, found["sentence"].upper(), found["label"].upper(), sex)
 
 
+def sex_of(clip: Clip, corpus: str) -> str:
+    """The sex of a clip's speaker: from the corpus's table, the file's name, or what the corpus publishes.
+
+    >>> sex_of(Clip("a", "Actor_02/03-01-01-01-01-01-02.wav", "actor-02"), "ravdess")
+    'female'
+    """
+    return clip.sex or facts_of(clip.path, corpus).sex or SEXES.get(corpus, {}).get(clip.speaker, "")
+
+
 def facts_of_clip(clip: Clip, corpus: str) -> Facts:
     """The facts of a scanned clip: speaker and label from the corpus, the others from its file's name."""
     named = facts_of(clip.path, corpus)
-    return Facts(clip.id, named.take, clip.speaker, named.sentence, clip.label or "", named.sex)
+    return Facts(clip.id, named.take, clip.speaker, named.sentence, clip.label or "", sex_of(clip, corpus))
 
 
 def corpus_of_names(protocol: Protocol, corpus: str) -> Corpus | None:

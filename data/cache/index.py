@@ -245,6 +245,9 @@ def save_corpus(path: Path, corpus: Corpus) -> None:
     """Write a clip table as sealed JSON, with the digests of its clips and of its labels."""
     tree = {"format": FORMAT, **asdict(corpus)}
     del tree["notes"]
+    for clip in tree["clips"]:
+        if not clip["sex"]:  # as in tables that earlier versions wrote
+            del clip["sex"]
     tree |= {"clip_digest": clip_digest(corpus), "label_digest": label_digest(corpus)}
     write_sealed(path, tree)
 

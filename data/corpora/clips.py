@@ -29,6 +29,7 @@ class Clip:
         votes: what raters chose, by what they saw or heard (``voice``, ``face``, ``multimodal``): the number
             of votes for each class, or 1 for each winner where only winners are published
             (`Corpus.votes`). They set the ceiling that is printed beside a result.
+        sex: ``female`` or ``male`` where a table of the corpus says it of the speaker; else empty.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Clip:
     fold: str | None = None
     note: str = ""
     votes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    sex: str = ""
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ EXAMPLE = "VideoFlash/1001_DFA_ANG_XX.flv"
 BROKEN = ("1064_IEO_DIS_MD", "1064_TIE_SAD_XX", "1076_MTI_NEU_XX", "1076_MTI_SAD_XX")
 CHANNELS = {"voice": "VoiceVote", "face": "FaceVote", "multimodal": "MultiModalVote"}  # in summaryTable.csv
 QUERIES = {1: "voice", 2: "face", 3: "multimodal"}  # in tabulatedVotes.csv
+SEXES = {"female": "female", "male": "male"}
 PERCEIVED = {"perceived": "multimodal"}  # names of earlier versions
 
 Row = tuple[str, dict[str, dict[str, float]]]  # a clip's id, and by channel the votes by letter
@@ -62,7 +63,8 @@ def scan(config: CorpusConfig) -> Corpus:
         raise CorpusError(f"crema_d: no files such as {EXAMPLE} under {config.root}; {there}")
     channel = PERCEIVED.get(config.labels, config.labels)
     kind, votes = _optional_votes(root) if channel == "acted" else read_votes(root)
-    clips = tuple(_clip(i, p, channel, votes.get(i, {})) for i, p in sorted(found.items()))
+    sexes = _sexes(root)
+    clips = tuple(_clip(i, p, channel, votes.get(i, {}), sexes) for i, p in sorted(found.items()))
     notes: tuple[str, ...] = ()
     if channel != "acted":
         rated = sum(c.soft is not None for c in clips)
@@ -173,7 +175,19 @@ def _one_file_each(paths: list[str]) -> dict[str, str]:
     return video or audio
 
 
-def _clip(clip_id: str, path: str, channel: str, votes: dict[str, tuple[float, ...]]) -> Clip:
+def _sexes(root: Path) -> dict[str, str]:
+    """The sex of each actor by ``VideoDemographics.csv``; empty where that is not there or cannot be read."""
+    try:
+        with (root / "VideoDemographics.csv").open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+        return {row["ActorID"].strip(): SEXES.get(row["Sex"].strip().lower(), "") for row in rows}
+    except (OSError, KeyError, AttributeError, UnicodeError, csv.Error):
+        return {}
+
+
+def _clip(
+    clip_id: str, path: str, channel: str, votes: dict[str, tuple[float, ...]], sexes: dict[str, str]
+) -> Clip:
     speaker, _, code, _ = clip_id.split("_")
     notes = ["known to be faulty at its source"] if clip_id in BROKEN else []
     label: str | None = LETTERS[CODES[code]]
@@ -186,4 +200,5 @@ def _clip(clip_id: str, path: str, channel: str, votes: dict[str, tuple[float, .
         else:
             soft = tuple(count / sum(counts) for count in counts)
             label = winner(CLASSES, soft)
-    return Clip(clip_id, path, speaker, label, soft, note="; ".join(notes), votes=votes)
+    note = "; ".join(notes)
+    return Clip(clip_id, path, speaker, label, soft, note=note, votes=votes, sex=sexes.get(speaker, ""))

@@ -1,8 +1,9 @@
 """Any corpus that a CSV table describes.
 
-The columns ``path``, ``speaker`` and ``label`` are required; ``valence``, ``arousal``, ``dominance`` and
-``fold`` are optional; other columns are ignored. The table is UTF-8, with or without a byte-order mark and
-with any line ends. Paths are relative to ``corpus.root`` and may not leave it.
+The columns ``path``, ``speaker`` and ``label`` are required; ``valence``, ``arousal``, ``dominance``,
+``fold`` and ``sex`` (of the speaker, for the report) are optional; other columns are ignored. The table is
+UTF-8, with or without a byte-order mark and with any line ends. Paths are relative to ``corpus.root`` and may
+not leave it.
 
 The range of the attributes is the smallest of `RANGES` that holds all values of all attributes. It is not
 the observed range, which would carry information about the test clips into training.
@@ -36,7 +37,9 @@ from deiii.data.corpora.spelling import (
 
 REQUIRED = ("path", "speaker", "label")
 ATTRIBUTES = ("valence", "arousal", "dominance")
-COLUMNS = (*REQUIRED, *ATTRIBUTES, "fold")
+COLUMNS = (*REQUIRED, *ATTRIBUTES, "fold", "sex")
+SEXES = {"f": "female", "female": "female", "w": "female", "woman": "female",
+         "m": "male", "male": "male", "man": "male"}  # other words are unknown  # fmt: skip
 RANGES = ((0.0, 1.0), (-1.0, 1.0), (1.0, 5.0), (1.0, 7.0), (1.0, 9.0))
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DRIVE = re.compile(r"[A-Za-z]:")  # a Windows path from another machine
@@ -244,7 +247,8 @@ def _row(cells: list[str], columns: dict[str, int], root: Root) -> Clip:
     path = root.relative(cell["path"])
     label = cells[columns["label"]] if cell["label"] else None
     fold = cell.get("fold") or None
-    return Clip(path, root.on_disk(path), cell["speaker"], label, None, attributes, fold)
+    sex = SEXES.get((cell.get("sex") or "").casefold(), "")
+    return Clip(path, root.on_disk(path), cell["speaker"], label, None, attributes, fold, sex=sex)
 
 
 def _first_rows(cells: Iterable[tuple[int, str]]) -> dict[str, int]:

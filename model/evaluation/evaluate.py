@@ -32,6 +32,7 @@ from deiii.model.evaluation.results import (
 )
 from deiii.model.evaluation.sections.calibration import calibration_of
 from deiii.model.evaluation.sections.ceiling import human_ceilings
+from deiii.model.evaluation.sections.gaps import gaps_of
 from deiii.model.evaluation.sections.layers import layer_weights
 from deiii.model.evaluation.sections.mistakes import worst_mistakes
 from deiii.model.intervals import OVER_SPEAKERS
@@ -200,6 +201,7 @@ def score_parts(scorer: Scorer, name: str | Path) -> tuple[dict[str, Any], Predi
         "interval": OVER_SPEAKERS,
         "clips": counts,
         "calibration": calibration_of(test, validation),
+        "gaps": gaps_of(test, [features.clips[row] for row in test.index], _name_of(features), task),
         "ceilings": human_ceilings(
             [features.clips[row] for row in test.index],
             task.classes,
@@ -208,6 +210,11 @@ def score_parts(scorer: Scorer, name: str | Path) -> tuple[dict[str, Any], Predi
         ),
     }
     return metrics, test
+
+
+def _name_of(features: FeatureSet) -> str:
+    """The name of the corpus without the digest that tells two of one name apart."""
+    return features.corpus.base or features.corpus.name
 
 
 def now() -> str:

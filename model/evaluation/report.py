@@ -29,6 +29,7 @@ from deiii.model.evaluation.figures import (
 )
 from deiii.model.evaluation.sections.calibration import calibration_figures, calibration_values
 from deiii.model.evaluation.sections.ceiling import ceiling_lines
+from deiii.model.evaluation.sections.gaps import gap_values
 from deiii.model.evaluation.sections.layers import mean_weights
 from deiii.model.evaluation.sections.mistakes import Mistake
 from deiii.model.intervals import kind_of_interval
@@ -87,7 +88,8 @@ def write_report(
         "chosen": load_stored(run.config).train.monitor != "last",
         "confusion": _confusion(test, info["classes"]),
         "per_class": _per_class(test) if info["classes"] else None,
-        "per_speaker": _per_speaker(test),
+        "per_speaker": _per_speaker(test, metrics.get("gaps", {}).get("speaker_sex", {})),
+        "gaps": gap_values(metrics["gaps"]) if "gaps" in metrics else None,
         "mistakes": [_mistake(m) for m in mistakes],
         "ablation": _ablation(metrics),
         "settings": run.config.read_text(encoding="utf-8") if settings is None else settings,
@@ -149,14 +151,17 @@ def _per_class(test: Values) -> Values:
     }
 
 
-def _per_speaker(test: Values) -> Values:
+def _per_speaker(test: Values, sexes: Values) -> Values:
     found = test["per_speaker"]
     some: Values = next(iter(found.values()), {})
     names = {key: label for key, label in figure_names(some).items() if key != "macro_f1"}
     first = next(iter(names), "")
     return {
-        "header": ("speaker", "clips", *names.values()),
-        "rows": [(s, r["clips"], *(number(r.get(key)) for key in names)) for s, r in found.items()],
+        "header": ("speaker", *(["sex"] if sexes else []), "clips", *names.values()),
+        "rows": [
+            (s, *([sexes.get(s, "–")] if sexes else []), r["clips"], *(number(r.get(key)) for key in names))
+            for s, r in found.items()
+        ],
         "bars": [r.get(first) for r in found.values()],
     }
 

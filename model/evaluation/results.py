@@ -12,6 +12,7 @@ from deiii.data.tools.counts import counted
 from deiii.model.evaluation.predictions import PredictionTable
 from deiii.model.evaluation.sections.calibration import calibration_lines
 from deiii.model.evaluation.sections.ceiling import ceiling_lines
+from deiii.model.evaluation.sections.gaps import gap_lines
 from deiii.model.intervals import CCC_LIMITS, FEWEST, kind_of_interval, speaker_interval
 from deiii.model.metrics import ccc, class_intervals, class_report, figure_names
 from deiii.model.network.task import Task
@@ -120,6 +121,7 @@ def summary(metrics: dict[str, Any]) -> str:
         scored = "is" if counts["unlabelled"] == 1 else "are"
         clips += f" ({lacking} no label, such as a tie, and {scored} not scored)"
     lines.append(f"{clips}, {counted(len(test['per_speaker']), 'speaker')}; {_about_interval(metrics)}")
+    lines += gap_lines(metrics.get("gaps", {}))
     lines += calibration_lines(metrics.get("calibration", {}))
     lines += ceiling_lines(metrics.get("ceilings", {}))
     if metrics.get("hidden"):

@@ -1,0 +1,182 @@
+"""How much the figures differ between women and men, and among speakers.
+
+The difference between women and men has a Welch t interval: the variance of each side is that over its own
+speakers by the jackknife (`deiii.model.intervals`), because no speaker is on both sides. The deviation among
+speakers has a chi-square interval; it holds chance too: a speaker with few clips differs by chance alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from deiii.data.audit.names import sex_of
+from deiii.data.corpora.clips import Clip
+from deiii.data.pages.rendering import number, span
+from deiii.model.intervals import CCC_LIMITS, FEWEST, LEVEL, estimate, speaker_interval
+from deiii.model.metrics import ccc, figure_names
+from deiii.model.network.task import Task
+from deiii.model.training.scoring import Predictions
+
+SEXES = {"female": "women", "male": "men"}
+Values = dict[str, Any]
+Figure = Callable[[np.ndarray], float | None]
+
+
+def gaps_of(found: Predictions, clips: Sequence[Clip], corpus: str, task: Task) -> Values:
+    """Return what ``metrics.json`` holds on gaps.
+
+    Args:
+        found: predictions for N test clips.
+        clips: their clips, N.
+        corpus: the name of the corpus.
+        task: the classes and attributes.
+
+    Returns:
+        ``sex``: by sex the figures with intervals, clips and speakers, and ``difference``, women minus men;
+        empty where not every test speaker's sex is known or all are of one sex. ``speaker_sex``: by speaker.
+        ``speakers``: by figure the worst and best speaker and the deviation among them, with an interval.
+    """
+    owner = np.array([clip.speaker for clip in clips])
+    sexes = {clip.speaker: sex_of(clip, corpus) for clip in clips}
+    figures = _figures(found, task)
+    return {
+        "speaker_sex": {speaker: sex for speaker, sex in sorted(sexes.items()) if sex},
+        "sex": _between_sexes(figures, owner, np.array([sexes[s] for s in owner])),
+        "speakers": _among_speakers(figures, owner),
+    }
+
+
+def gap_lines(found: Values) -> list[str]:
+    """Return lines for the terminal; none where nothing is known."""
+    lines = []
+    for key, label in figure_names(found.get("sex", {}).get("difference", {})).items():
+        gap = found["sex"]["difference"]
+        if gap[key] is not None:
+            ci = gap[f"{key}_ci"]
+            words = f" [{ci[0]:+.3f}, {ci[1]:+.3f}]" if ci else ""
+            lines.append(f"{label}, women minus men: {gap[key]:+.3f}{words}")
+    for key, spread in found.get("speakers", {}).items():
+        label = figure_names({key: 0}).get(key, key)
+        lines.append(
+            f"{label} by speaker: {spread['worst']:.3f} ({spread['worst_speaker']}) to {spread['best']:.3f} "
+            f"({spread['best_speaker']}), sd {spread['sd']:.3f}"
+        )
+    return lines
+
+
+def gap_values(found: Values) -> Values:
+    """Return the rows of the page's table and its header."""
+    some = found["speakers"] or found["sex"].get("difference", {})
+    names = figure_names({key: 0 for key in some if not key.endswith("_ci")})
+    rows = []
+    for key, label in names.items():
+        for sex, word in SEXES.items():
+            if sex in found["sex"]:
+                own = found["sex"][sex]
+                who = f"{word}, {own['speakers']} speakers, {own['clips']} clips"
+                rows.append((label, who, number(own[key]), span(own[f"{key}_ci"], "–")))
+        if gap := found["sex"].get("difference"):
+            rows.append((label, "women minus men", number(gap[key]), span(gap[f"{key}_ci"], "–")))
+        if spread := found["speakers"].get(key):
+            rows.append((label, f"worst speaker, {spread['worst_speaker']}", number(spread["worst"]), ""))
+            rows.append((label, f"best speaker, {spread['best_speaker']}", number(spread["best"]), ""))
+            sd = (label, "deviation among speakers", number(spread["sd"]), span(spread["sd_ci"], "–"))
+            rows.append(sd)
+    return {"header": ("figure", "", "value", "95 % interval"), "rows": rows}
+
+
+def _figures(found: Predictions, task: Task) -> dict[str, Figure]:
+    """UAR where classes are predicted, and each attribute's CCC, as functions of rows."""
+    figures: dict[str, Figure] = {}
+    if task.classes:
+        truth, predicted = found.label, found.probabilities["fused"].argmax(axis=1)
+
+        def uar(rows: np.ndarray) -> float | None:
+            rows = rows[truth[rows] >= 0]
+            right = truth[rows] == predicted[rows]
+            recalls = [float(right[truth[rows] == label].mean()) for label in np.unique(truth[rows])]
+            return float(np.mean(recalls)) if recalls else None
+
+        figures["uar"] = uar
+    for i, name in enumerate(task.attributes):
+        target, values = found.target[:, i], found.attributes["fused"][:, i]
+
+        def agreement(
+            rows: np.ndarray, target: np.ndarray = target, values: np.ndarray = values
+        ) -> float | None:
+            return ccc(target[rows], values[rows])
+
+        figures[f"ccc_{name}"] = agreement
+    return figures
+
+
+def _between_sexes(figures: Mapping[str, Figure], owner: np.ndarray, sex: np.ndarray) -> Values:
+    if set(sex) != set(SEXES):
+        return {}
+    found: Values = {"difference": {}}
+    for side in SEXES:
+        rows = np.flatnonzero(sex == side)
+        found[side] = {"clips": len(rows), "speakers": len(set(owner[rows]))}
+    for name, figure in figures.items():
+        limits = CCC_LIMITS if name.startswith("ccc_") else (0.0, 1.0)
+        sides = []
+        for side in SEXES:
+            rows = np.flatnonzero(sex == side)
+
+            def own(which: np.ndarray, rows: np.ndarray = rows, figure: Figure = figure) -> float | None:
+                return figure(rows[which])
+
+            value = own(np.arange(len(rows)))
+            found[side] |= {name: value, f"{name}_ci": speaker_interval(owner[rows], own, limits)}
+            sides.append((value, *_deviation(own, owner[rows])))
+        found["difference"] |= _welch(name, *sides)
+    return found
+
+
+def _deviation(figure: Figure, owner: np.ndarray) -> tuple[float | None, int]:
+    """The standard error of a figure over speakers, and their number less one."""
+
+    def one(rows: np.ndarray) -> list[float] | None:
+        value = figure(rows)
+        return None if value is None else [value]
+
+    freedom = len(set(owner)) - 1
+    found = estimate(owner, one, None)
+    if found is None:
+        return None, freedom
+    return (found.high - found.low) / 2 / float(stats.t.ppf((1 + LEVEL) / 2, freedom)), freedom
+
+
+def _welch(name: str, one: tuple, two: tuple) -> Values:
+    """The difference of two sides (value, standard error, degrees of freedom) with its interval."""
+    if one[0] is None or two[0] is None:
+        return {name: None, f"{name}_ci": None}
+    gap, interval = one[0] - two[0], None
+    if one[1] and two[1]:
+        error = math.hypot(one[1], two[1])
+        freedom = error**4 / (one[1] ** 4 / one[2] + two[1] ** 4 / two[2])
+        half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
+        interval = [gap - half, gap + half]
+    return {name: gap, f"{name}_ci": interval}
+
+
+def _among_speakers(figures: Mapping[str, Figure], owner: np.ndarray) -> Values:
+    found = {}
+    for name, figure in figures.items():
+        own = {str(s): figure(np.flatnonzero(owner == s)) for s in np.unique(owner)}
+        known = {speaker: value for speaker, value in own.items() if value is not None}
+        if len(known) < FEWEST:
+            continue
+        worst, best = min(known, key=lambda s: known[s]), max(known, key=lambda s: known[s])
+        n, sd = len(known), float(np.std(list(known.values()), ddof=1))
+        many, few = stats.chi2.ppf([(1 + LEVEL) / 2, (1 - LEVEL) / 2], n - 1)
+        found[name] = {
+            "worst": known[worst], "worst_speaker": worst, "best": known[best], "best_speaker": best,
+            "sd": sd, "sd_ci": [sd * math.sqrt((n - 1) / many), sd * math.sqrt((n - 1) / few)],
+        }  # fmt: skip
+    return found
