@@ -82,7 +82,7 @@ SETTINGS = {
         "corpus.synthetic.clips_per_class=16", "corpus.synthetic.size=64", "corpus.synthetic.fps=10",
         "stages=[logmel]",
         "loader.spec_masks=0", "loader.batch=32", "model.video=false", "model.flow=false", "model.width=32",
-        "model.dropout=0", "train.label_smoothing=0", "train.epochs=20", "train.patience=20",
+        "model.dropout=0", "train.label_smoothing=0", "train.epochs=30", "train.patience=30",
     ),
     "binding": (
         "corpus.synthetic.task=binding", "corpus.root=raw/synthetic-binding",
@@ -94,10 +94,10 @@ SETTINGS = {
     # The audio is hidden from validation and test clips.
     "told": (
         "corpus.synthetic.task=told", "corpus.root=raw/synthetic-told", "corpus.synthetic.clips_per_class=10",
-        "corpus.synthetic.seconds=0.8", "corpus.synthetic.fps=10", "corpus.synthetic.size=128",
+        "corpus.synthetic.seconds=0.8", "corpus.synthetic.fps=10", "corpus.synthetic.size=96",
         "stages=[faces,logmel]", "split.hide=[audio]", "faces.size=64", "loader.crop=48", "loader.steps=2",
         "loader.audio_steps=80", "loader.colour=0", "loader.spec_masks=0",
         "model.flow=false", "model.channels=[8,16]", "model.width=32", "model.dropout=0",
-        "train.modality_dropout=0.3", "train.label_smoothing=0", "train.epochs=20", "train.patience=20",
+        "train.modality_dropout=0.3", "train.label_smoothing=0", "train.epochs=36", "train.patience=36",
     ),
 }  # fmt: skip
