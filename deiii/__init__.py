@@ -15,11 +15,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from deiii.data.loader.feature_set import open_features
+    from deiii.data.loader.feature_set import open_features, open_split
     from deiii.model.prediction.loading import from_pretrained, load
     from deiii.pipeline.extract import Features, extract
 
-__all__ = ["Features", "extract", "from_pretrained", "load", "open_features"]
+__all__ = ["Features", "extract", "from_pretrained", "load", "open_features", "open_split"]
 
 _HOMES = {
     "Features": "deiii.pipeline.extract",
@@ -27,6 +27,7 @@ _HOMES = {
     "from_pretrained": "deiii.model.prediction.loading",
     "load": "deiii.model.prediction.loading",
     "open_features": "deiii.data.loader.feature_set",
+    "open_split": "deiii.data.loader.feature_set",
 }
 
 

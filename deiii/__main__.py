@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
         listing += f"\n{title}:\n"
         for choice in commands._choices_actions:
             if choice.dest not in before:
-                listing += f"  {choice.dest:<12} {choice.help}\n"
+                listing += f"  {choice.dest:<15} {choice.help}\n"
     parser.description = DESCRIPTION + listing
     return parser
 

@@ -21,7 +21,7 @@ from deiii.data.config.words import (
     take_overrides,
 )
 from deiii.data.tools.counts import counted
-from deiii.pipeline import split_commands
+from deiii.pipeline import sharing_commands, split_commands
 from deiii.pipeline.encoders.command import add_encoders_command
 from deiii.pipeline.init.command import add_init
 from deiii.pipeline.overview.command import add_overview, print_overview
@@ -37,8 +37,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     _add_synthesize(commands)
     _add_settings_list(commands)
     add_encoders_command(commands)
-    _add_pack(commands)
-    _add_unpack(commands)
+    sharing_commands.add_commands(commands)
     _add_download(commands)
     _add_doctor(commands)
     split_commands.add_commands(commands)
@@ -106,37 +105,6 @@ def _add_settings_list(commands: argparse._SubParsersAction) -> None:
         when_stopped=NOTHING_DONE,
     )
     add_settings(sub)
-
-
-def _add_pack(commands: argparse._SubParsersAction) -> None:
-    sub = add_command(
-        commands,
-        "pack",
-        _pack,
-        help="compress a cache into an archive folder",
-        description="Compress every finished stage of a cache into an archive folder, to store or copy it. "
-        "The cache is kept. An archive cannot be trained on; `deiii unpack` restores it. A "
-        "stopped run continues. Needs hdf5plugin: pip install hdf5plugin.",
-        examples=["pack cache archive"],
-        when_stopped="finished shards are kept: run the same command again to continue",
-    )
-    sub.add_argument("cache", metavar="CACHE", help="folder of the cache to read")
-    sub.add_argument("archive", metavar="ARCHIVE", help="folder to write")
-
-
-def _add_unpack(commands: argparse._SubParsersAction) -> None:
-    sub = add_command(
-        commands,
-        "unpack",
-        _unpack,
-        help="restore a cache from an archive folder",
-        description="Restore the cache that `deiii pack` compressed, and check each shard against its "
-        "digest. The archive is kept. A stopped run continues.",
-        examples=["unpack archive cache"],
-        when_stopped="finished shards are kept: run the same command again to continue",
-    )
-    sub.add_argument("archive", metavar="ARCHIVE", help="folder of the archive to read")
-    sub.add_argument("cache", metavar="CACHE", help="folder to write")
 
 
 def _add_inspect(commands: argparse._SubParsersAction) -> None:
@@ -314,21 +282,6 @@ def _inspect(args: argparse.Namespace) -> int:
         files = expand_folders(media)
         clips = ((path, lambda path=path: extract_for_drawing(path, config)) for path in files)
         return 1 if draw_all(clips, config, Path(args.out), not args.no_video, files) else 0
-    return 0
-
-
-def _pack(args: argparse.Namespace) -> int:
-    from deiii.data.cache.packed import pack
-
-    before, after = pack(args.cache, args.archive)
-    print(f"{args.archive}: {after / 1e6:.1f} MB; {args.cache} ({before / 1e6:.1f} MB) is kept")
-    return 0
-
-
-def _unpack(args: argparse.Namespace) -> int:
-    from deiii.data.cache.packed import unpack
-
-    print(f"{args.cache}: {unpack(args.archive, args.cache) / 1e6:.1f} MB, checked against their digests")
     return 0
 
 

@@ -12,8 +12,8 @@ from deiii.__main__ import build_parser, main
 from deiii.data.config.words import parse_arguments, split_words
 
 COMMANDS = (
-    "init preprocess verify inspect synthesize settings pack unpack download doctor "
-    "train evaluate predict compare export crossval sweep"
+    "init preprocess verify inspect synthesize settings pack unpack download doctor fetch-cache "
+    "export-features train evaluate predict compare export crossval sweep"
 ).split()
 
 

@@ -28,7 +28,8 @@ ROOM_IMPORTS = {
 
 # Folder: its modules and folders, one level a string, the lowest level first.
 ORDER = {
-    "data": ["tools", "config", "command_line corpora encoders", "cache", "loader pages", "audit"],
+    "data": ["tools", "config", "command_line corpora encoders", "cache", "loader pages", "audit sharing"],
+    "data/sharing": ["clips licences", "card formats", "archive export"],
     "data/command_line": ["door numbers"],
     "data/audit": ["fingerprints lists names", "audit", "run"],
     "data/tools": [
@@ -88,7 +89,7 @@ ORDER = {
         "stages",
         "extract preprocess streaming",
         "doctor init inspect overview",
-        "split_commands",
+        "sharing_commands split_commands",
         "commands",
     ],
     "pipeline/logmel": ["stage", "stream"],

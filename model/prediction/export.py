@@ -28,6 +28,7 @@ from deiii.data.loader.batch import Batch
 from deiii.data.loader.gather import FLOW_UNIT_S, SHORTEST_STEP_S
 from deiii.data.loader.stage_arrays import LEAST_DB
 from deiii.data.pages.rendering import render
+from deiii.data.sharing.licences import licence_of
 from deiii.data.tools.atomic_files import atomic_path, writable_folder, write_json, write_text
 from deiii.model.calibration import stored_temperature
 from deiii.model.intervals import kind_of_interval
@@ -35,7 +36,6 @@ from deiii.model.metrics import figure_names
 from deiii.model.prediction.manifest import (
     CARD,
     FORMAT,
-    LICENCES,
     MANIFEST,
     ONNX,
     PROGRAM,
@@ -188,7 +188,7 @@ def model_card(manifest: dict[str, Any], metrics: dict[str, Any] | None) -> str:
 
 def _hub_metadata(manifest: dict[str, Any]) -> dict[str, Any]:
     """Return licence, task and tags in the Hugging Face Hub's words."""
-    words, licence = LICENCES.get(manifest["corpus"], ("", "other"))
+    words, licence = licence_of(manifest["corpus"])
     model = manifest["settings"]["model"]
     seen = model["video"] or model["flow"]
     tags = [tag for tag, on in (("video", seen), ("audio", model["audio"])) if on]

@@ -13,9 +13,10 @@ import torch
 import yaml
 
 from deiii import from_pretrained, load
+from deiii.data.sharing.licences import LICENCES
 from deiii.model.prediction.export import export
 from deiii.model.prediction.hub import HubError, download, upload
-from deiii.model.prediction.manifest import LICENCES, ExportError
+from deiii.model.prediction.manifest import ExportError, known_licence
 from tests.helpers.hub_server import running_hub
 
 ROOT = Path(__file__).parents[3]
@@ -131,3 +132,4 @@ def test_card_has_the_hubs_metadata_and_the_licence(seen_run, tmp_path):
     assert values["uar"] == metrics["test"]["uar"]
     assert json.loads(text("deiii.json").read_text())["licence"] == "by Anna: ask"
     assert all(words and name for words, name in LICENCES.values())
+    assert known_licence("ravdess-audio-only-speech") == LICENCES["ravdess"][0]  # the name in a cache

@@ -1,0 +1,1 @@
+"""Features for other people: in formats that need no deiii, and as archives with a card."""

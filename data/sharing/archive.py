@@ -1,0 +1,174 @@
+"""Archives that `deiii pack` made, to publish and to fetch: a card, and a list of all files with digests.
+
+``archive.json`` lists every file of the archive with its size and SHA-256, and is written last. Whoever
+publishes the archive says the digest of that file, and so vouches for all of them.
+
+>>> fetch_archive("https://example.org/features", "archive")     # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import requests
+
+from deiii.data.cache.index import INDEX, read_index, read_table
+from deiii.data.sharing.card import CARD, card_text, corpus_facts
+from deiii.data.sharing.formats import megabytes
+from deiii.data.tools.atomic_files import TEMPORARY, file_sha256, publish, write_json, write_text
+from deiii.data.tools.fetch import DownloadError, check_disk, stream
+from deiii.data.tools.progress import progress_bar
+
+LIST = "archive.json"
+FORMAT = 1
+MOST_LIST_BYTES = 256_000_000
+# Folders of corpora and stages, as `deiii pack` names them; nothing hidden, nothing outside.
+NAME = re.compile(r"(?!\.)[^/\\\x00-\x1f]+(?:/(?!\.)[^/\\\x00-\x1f]+){0,2}")
+WITH_DEIII = """
+deiii fetch-cache URL-OF-THIS-FOLDER archive
+deiii unpack archive cache
+deiii train {corpus} cache=cache          # with the settings of the recipe below
+"""
+WITHOUT = """
+import h5py, hdf5plugin  # the second decompresses
+file = h5py.File("{shard}")
+first = file["{field}"][file["offsets"][0]:file["offsets"][1]]  # of the clip file["clip_id"][0]
+"""
+
+
+def describe_archive(cache: str | Path, archive: str | Path) -> str:
+    """Write the card and the list of an archive that `pack` made of a cache.
+
+    Returns:
+        the SHA-256 of ``archive.json``.
+    """
+    cache, archive = Path(cache), Path(archive)
+    facts = []
+    example = ("", "")
+    for corpus in sorted({path.parents[1] for path in cache.glob(f"*/*/{INDEX}")}):
+        indices = [read_index(path.parent) for path in sorted(corpus.glob(f"*/{INDEX}"))]
+        facts.append(corpus_facts(read_table(cache, corpus.name), indices))
+        if not example[0] and indices[0].shards:
+            stage = f"{corpus.name}/{indices[0].stage}-{indices[0].key}"
+            shard = indices[0].shards[0]
+            example = f"{stage}/{shard.name}.h5", next(iter(shard.fields), "clip_id")
+    text = card_text(
+        facts,
+        f"Features of {', '.join(f['corpus'] for f in facts)}",
+        "A packed feature cache: HDF5 files in the folders CORPUS/STAGE-KEY, losslessly compressed with "
+        f"Blosc2; `{LIST}` has the size and SHA-256 of every file.",
+        WITH_DEIII.format(corpus="CONFIG"),
+        WITHOUT.format(shard=example[0], field=example[1]),
+    )
+    write_text(archive / CARD, text)
+    files = [
+        path
+        for path in sorted(archive.rglob("*"))
+        if path.is_file() and path.name != LIST and not path.name.startswith(".")
+    ]
+    listed = [
+        {
+            "path": path.relative_to(archive).as_posix(),
+            "bytes": path.stat().st_size,
+            "sha256": file_sha256(path),
+        }
+        for path in files
+    ]
+    write_json(archive / LIST, {"format": FORMAT, "files": listed})
+    return file_sha256(archive / LIST)
+
+
+def fetch_archive(
+    url: str, archive: str | Path, sha256: str | None = None, progress: bool = True
+) -> tuple[int, int]:
+    """Download an archive; files that are there and right are kept, unfinished ones are continued.
+
+    Args:
+        url: of the archive's folder, or of its ``archive.json``; HTTP or HTTPS.
+        archive: folder to write.
+        sha256: of ``archive.json``, as its publisher states it; other lists are refused.
+        progress: show a bar.
+
+    Returns:
+        the number of files downloaded, and of all files.
+
+    Raises:
+        DownloadError: the address is no archive, the list has another digest, a file is not what the list
+            says, or the server refuses; the message says what to do.
+    """
+    archive = Path(archive)
+    base = url.removesuffix(LIST).rstrip("/") + "/"
+    if urlsplit(base).scheme not in ("http", "https"):
+        raise DownloadError(f"{url}: an address begins with https:// or http://")
+    try:
+        listed = _list(base, archive, sha256)
+        missing = {name: f for name, f in listed.items() if not _is_right(archive / name, f)}
+        archive.mkdir(parents=True, exist_ok=True)
+        check_disk(archive, sum(f["bytes"] for f in missing.values()))
+        total = sum(f["bytes"] for f in missing.values())
+        with progress_bar(desc="fetch", unit="B", total=total, scale=True, shown=progress) as bar:
+            for name, wanted in missing.items():
+                _get(base, archive / name, name, wanted)
+                bar.update(wanted["bytes"])
+    except (requests.RequestException, OSError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DownloadError(f"{first}; run the same command again to continue") from None
+    # The list appears last, as in the archive that was published.
+    (archive / f".{LIST}{TEMPORARY}").replace(archive / LIST)
+    return len(missing), len(listed)
+
+
+def _list(base: str, archive: Path, sha256: str | None) -> dict[str, dict[str, Any]]:
+    """The files of the archive by name; the list itself is kept under a temporary name."""
+    archive.mkdir(parents=True, exist_ok=True)
+    part = archive / f".{LIST}{TEMPORARY}"
+    try:
+        stream(base + LIST, part, None, "", resume=False, most=MOST_LIST_BYTES)
+    except requests.HTTPError as error:
+        raise DownloadError(
+            f"{base} holds no archive ({error}); the address is that of a folder with {LIST}, which "
+            "`deiii pack` writes"
+        ) from None
+    data = part.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if sha256 is not None and found != sha256.lower():
+        raise DownloadError(
+            f"{base}{LIST} has the SHA-256 {found}, not {sha256}; it is another archive, or a changed one"
+        )
+    try:
+        tree = json.loads(data)
+        if tree["format"] != FORMAT:
+            raise DownloadError(f"{base}{LIST} has format {tree['format']}; this version reads {FORMAT}")
+        files = {f["path"]: {"bytes": int(f["bytes"]), "sha256": str(f["sha256"])} for f in tree["files"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DownloadError(f"{base}{LIST} is no list of an archive ({error})") from None
+    for name, wanted in files.items():
+        if not NAME.fullmatch(name) or wanted["bytes"] < 0 or name == LIST:
+            raise DownloadError(f"{base}{LIST} lists {name!r}, which is no file of an archive")
+    return files
+
+
+def _is_right(path: Path, wanted: Mapping[str, Any]) -> bool:
+    return path.is_file() and path.stat().st_size == wanted["bytes"] and file_sha256(path) == wanted["sha256"]
+
+
+def _get(base: str, path: Path, name: str, wanted: Mapping[str, Any]) -> None:
+    """Download one file, check it, and only then give it its name."""
+    part = path.with_name(f".{path.name}{TEMPORARY}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if wanted["bytes"] == 0:
+        part.write_bytes(b"")
+    stream(base + quote(name), part, wanted["bytes"], "")
+    if file_sha256(part) != wanted["sha256"]:
+        part.unlink()
+        raise DownloadError(
+            f"{base}{name} is not what {LIST} says ({megabytes(wanted['bytes'])}, SHA-256 "
+            f"{wanted['sha256'][:12]}...); run the command again; if that does not help, tell its publisher"
+        )
+    publish(part, path)

@@ -1,0 +1,80 @@
+"""Clips with everything that others need to train on them: arrays as they are stored, labels, speaker, part.
+
+The name of an array is that of its stage and its field, such as ``faces_frames`` or ``logmel_time``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deiii.data.config.schema import Config
+from deiii.data.corpora.protocol import PARTS
+from deiii.data.corpora.splits import Split, SplitError, make_split
+from deiii.data.loader.feature_set import FeatureSet
+
+# In one column of a table; attributes follow.
+COLUMNS = ("id", "speaker", "label", "label_number", "part", "fold")
+
+
+@dataclass(frozen=True)
+class SharedClip:
+    """One clip.
+
+    Attributes:
+        number: its row in the feature set.
+        facts: by name, what `COLUMNS` and the attributes say; ``None`` for what is not known.
+        soft: distribution over the classes; empty where there is none.
+        arrays: by name, as they are stored; empty for a stage that could not use the clip.
+    """
+
+    number: int
+    facts: Mapping[str, Any]
+    soft: tuple[float, ...]
+    arrays: Mapping[str, np.ndarray]
+
+
+def split_of(features: FeatureSet, config: Config) -> Split | None:
+    """The split that the settings name; ``None`` where the corpus cannot be divided."""
+    try:
+        return make_split(features.corpus, config.split)
+    except SplitError:
+        return None
+
+
+def shared_clips(features: FeatureSet, split: Split | None, part: str | None = None) -> Iterator[SharedClip]:
+    """The clips in the order of their rows; of one part of the split if it is named."""
+    parts = {i: name for name in PARTS for i in getattr(split, name)} if split else {}
+    number = {name: n for n, name in enumerate(features.classes)}
+    for row, clip in enumerate(features.clips):
+        where = parts.get(clip.id)
+        if part is not None and where != part:
+            continue
+        facts = {
+            "id": clip.id,
+            "speaker": clip.speaker,
+            "label": clip.label,
+            "label_number": None if clip.label is None else number[clip.label],
+            "part": where,
+            "fold": clip.fold,
+            **{name: clip.attributes.get(name) for name in sorted(features.ranges)},
+        }
+        arrays = {
+            f"{stage}_{name}": array
+            for stage, fields in features.arrays(row).items()
+            for name, array in fields.items()
+        }
+        yield SharedClip(row, facts, tuple(clip.soft or ()), arrays)
+
+
+def array_kinds(features: FeatureSet) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Type and shape after the first axis of each array that some clip has, by name."""
+    kinds: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for stage, stream in features.streams.items():
+        for layouts in stream.layouts:
+            for name, layout in layouts.items():
+                kinds[f"{stage}_{name}"] = np.dtype(layout.dtype).name, tuple(layout.shape[1:])
+    return kinds

@@ -1,0 +1,128 @@
+"""Write the features of a corpus in a format that is read without deiii, with a card.
+
+>>> export_features(load_config("ravdess"), "ravdess-features", "webdataset")      # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from deiii.data.cache.index import read_index, stage_folder
+from deiii.data.config.schema import Config
+from deiii.data.corpora.protocol import PARTS
+from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.sharing.card import CARD, card_text, corpus_facts
+from deiii.data.sharing.clips import SharedClip, array_kinds, shared_clips, split_of
+from deiii.data.sharing.formats import HUB_PARTS, WRITERS, SharingError, parts_of, require_pyarrow
+from deiii.data.tools.atomic_files import writable_folder, write_json, write_text
+from deiii.data.tools.counts import counted
+from deiii.data.tools.progress import progress_bar
+
+FACTS = "features.json"
+LOAD = {
+    "npz": """
+import csv, numpy, pathlib
+rows = list(csv.DictReader(pathlib.Path("clips.csv").read_text(encoding="utf-8").splitlines()))
+arrays = numpy.load(rows[0]["file"])  # arrays["{array}"]
+""",
+    "parquet": """
+import glob, numpy, pyarrow.parquet
+row = pyarrow.parquet.ParquetFile(sorted(glob.glob("*.parquet"))[0]).read_row_group(0).to_pylist()[0]
+array = numpy.frombuffer(row["{array}"], "{dtype}").reshape(row["{array}_shape"])
+""",
+    "webdataset": """
+import glob, webdataset
+samples = webdataset.WebDataset(sorted(glob.glob("*.tar")), shardshuffle=False).decode()
+sample = next(iter(samples))  # sample["json"]["label"], sample["{array}.npy"]
+""",
+    "hf": """
+import datasets, numpy
+row = datasets.load_dataset(".", split="train")[0]
+array = numpy.frombuffer(row["{array}"], "{dtype}").reshape(row["{array}_shape"])
+""",
+}
+
+
+def export_features(config: Config, out: str | Path, kind: str, progress: bool = True) -> tuple[int, int]:
+    """Write every clip with features: arrays, labels, speaker and part of the split.
+
+    Args:
+        config: names the corpus, the cache, the stages that the network reads, and the split.
+        out: a new or empty folder; its card is written last.
+        kind: ``npz``, ``parquet``, ``webdataset`` or ``hf``.
+        progress: show a bar.
+
+    Returns:
+        the number of clips, and the size of the files in bytes.
+
+    Raises:
+        SharingError: the folder holds files, a package is missing, or the corpus is a mixture.
+        CacheError: features are missing or damaged.
+    """
+    if config.mix:
+        raise SharingError("mix= joins corpora for training; export each corpus by itself")
+    check_new(out, kind)
+    return write_features(FeatureSet.open(config, whole=True), config, out, kind, progress)
+
+
+def check_new(out: str | Path, kind: str) -> None:
+    """Raise SharingError where the folder holds files, or a package that the format needs is missing."""
+    if Path(out).exists() and (not Path(out).is_dir() or any(Path(out).iterdir())):
+        raise SharingError(f"{out} exists and is not empty; name a new folder")
+    if kind in ("parquet", "hf"):
+        require_pyarrow()
+
+
+def write_features(
+    features: FeatureSet, config: Config, out: str | Path, kind: str, progress: bool = True
+) -> tuple[int, int]:
+    """`export_features` of features that are open."""
+    out = Path(out)
+    check_new(out, kind)
+    split = split_of(features, config)
+    parts, kinds = parts_of(split), array_kinds(features)
+    writable_folder(out)
+    seen: set[int] = set()
+    with progress_bar(desc=kind, unit="clip", total=len(features), shown=progress) as bar:
+
+        def clips(part: str | None) -> Iterator[SharedClip]:
+            for clip in shared_clips(features, split, part):
+                if clip.number not in seen:  # a format may look at all clips before it writes them
+                    seen.add(clip.number)
+                    bar.update()
+                yield clip
+
+        WRITERS[kind](out, clips, kinds, parts)
+    indices = [
+        read_index(stage_folder(config.cache, features.corpus.name, stage, key))
+        for stage, key in features.keys.items()
+    ]
+    facts: dict[str, Any] = corpus_facts(features.corpus, indices)
+    facts["arrays"] = {
+        name: {"dtype": dtype, "shape": ["rows", *shape]} for name, (dtype, shape) in kinds.items()
+    }
+    facts["split"] = (
+        None
+        if split is None
+        else {
+            "protocol": split.protocol, "fold": split.fold, "folds": split.n_folds, "digest": split.digest,
+            "clips": {part: len(getattr(split, part)) for part in PARTS},
+        }
+    )  # fmt: skip
+    write_json(out / FACTS, facts)
+    array = next(iter(kinds))
+    front = {"license": facts["hub_licence"], "splits": [HUB_PARTS[part] for part in parts]}
+    text = card_text(
+        [facts],
+        f"Features of {features.corpus.name}",
+        f"{counted(len(features), 'clip')} in the format {kind}, with labels, speakers, times and parts"
+        + (f" of fold {split.fold} of the split {split.protocol}." if split else "; no split."),
+        "",
+        LOAD[kind].format(array=array, dtype=kinds[array][0]),
+        front if kind == "hf" else None,
+        kinds,
+    )
+    write_text(out / CARD, text)
+    return len(features), sum(path.stat().st_size for path in out.rglob("*") if path.is_file())

@@ -1,0 +1,217 @@
+"""Writers of clips in formats that are read without deiii: npz, Parquet, WebDataset, a folder for the Hub.
+
+Arrays are written with the bits that the cache holds. A file appears under its final name when it is whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deiii.data.corpora.protocol import PARTS
+from deiii.data.sharing.clips import SharedClip
+from deiii.data.tools.atomic_files import atomic_path, write_text
+
+SHARD_BYTES = 256_000_000  # of arrays in one tar or Parquet file
+GROUP_BYTES = 32_000_000  # of arrays in one row group of Parquet, which a reader holds in memory
+HUB_PARTS = {"train": "train", "val": "validation", "test": "test", None: "train"}
+
+Clips = Callable[[str | None], Iterator[SharedClip]]  # the clips of a part; all for None
+
+
+class SharingError(ValueError):
+    """Features cannot be written in a format; the message says what to do."""
+
+
+def write_npz(out: Path, clips: Clips, kinds: Mapping[str, Any], parts: Sequence[str | None]) -> None:
+    """One ``clips/000012.npz`` for each clip, and the table ``clips.csv``.
+
+    Args:
+        out: folder to write.
+        clips: gives the clips.
+        kinds: type and shape of each array by name (`array_kinds`).
+        parts: of the split; ``[None]`` without one.
+    """
+    (out / "clips").mkdir(parents=True, exist_ok=True)
+    table = io.StringIO()
+    writer: Any = None
+    for clip in clips(None):
+        name = f"clips/{clip.number:06d}.npz"
+        with atomic_path(out / name) as temporary, open(temporary, "wb") as file:
+            np.savez(file, allow_pickle=False, **clip.arrays)
+        if writer is None:
+            writer = csv.DictWriter(table, ["file", *clip.facts, "soft"], lineterminator="\n")
+            writer.writeheader()
+        soft = " ".join(map(repr, clip.soft))
+        known = {key: "" if value is None else value for key, value in clip.facts.items()}
+        writer.writerow({"file": name, **known, "soft": soft})
+    write_text(out / "clips.csv", table.getvalue())
+
+
+def write_webdataset(out: Path, clips: Clips, kinds: Mapping[str, Any], parts: Sequence[str | None]) -> None:
+    """Tar files ``train-000000.tar``: for each clip ``000012.json`` and ``000012.faces_frames.npy``."""
+    out.mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        for number, shard in enumerate(_shards(clips(part), SHARD_BYTES)):
+            with (
+                atomic_path(out / f"{part or 'all'}-{number:06d}.tar") as temporary,
+                tarfile.open(temporary, "w") as tar,
+            ):
+                for clip in shard:
+                    facts = json.dumps({**clip.facts, "soft": clip.soft}, ensure_ascii=False)
+                    _add(tar, f"{clip.number:06d}.json", facts.encode())
+                    for name, array in clip.arrays.items():
+                        data = io.BytesIO()
+                        np.save(data, np.ascontiguousarray(array), allow_pickle=False)
+                        _add(tar, f"{clip.number:06d}.{name}.npy", data.getvalue())
+
+
+def write_parquet(out: Path, clips: Clips, kinds: Mapping[str, Any], parts: Sequence[str | None]) -> None:
+    """Files ``train-00000.parquet``, a row for each clip: its facts, and bytes and shape of each array."""
+    _write_tables(out, clips, kinds, parts, lambda part, n, count: f"{part or 'all'}-{n:05d}.parquet")
+
+
+def write_hub(out: Path, clips: Clips, kinds: Mapping[str, Any], parts: Sequence[str | None]) -> None:
+    """The same tables as ``data/train-00000-of-00003.parquet``, which `datasets.load_dataset` reads."""
+    _write_tables(
+        out / "data",
+        clips,
+        kinds,
+        parts,
+        lambda part, n, count: f"{HUB_PARTS[part]}-{n:05d}-of-{count:05d}.parquet",
+    )
+
+
+WRITERS: dict[str, Callable[[Path, Clips, Mapping[str, Any], Sequence[str | None]], None]] = {
+    "npz": write_npz,
+    "parquet": write_parquet,
+    "webdataset": write_webdataset,
+    "hf": write_hub,
+}
+
+
+def require_pyarrow() -> Any:
+    """PyArrow. Raises SharingError with the command that installs it."""
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise SharingError(
+            "Parquet needs PyArrow: pip install 'deiii[parquet]'; --to npz and --to webdataset need nothing"
+        ) from None
+    return pyarrow
+
+
+def _write_tables(
+    out: Path,
+    clips: Clips,
+    kinds: Mapping[str, Any],
+    parts: Sequence[str | None],
+    name: Callable[[str | None, int, int], str],
+) -> None:
+    pyarrow = require_pyarrow()
+    out.mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        first = next(iter(clips(part)), None)
+        if first is None:
+            continue
+        schema = _schema(pyarrow, first, kinds)
+        count = sum(1 for _ in _groups(clips(part), SHARD_BYTES))
+        for number, shard in enumerate(_shards(clips(part), SHARD_BYTES)):
+            with ExitStack() as stack:
+                temporary = stack.enter_context(atomic_path(out / name(part, number, count)))
+                # Arrays of numbers hardly compress without bitshuffling, and uncompressed ones are mapped.
+                writer = stack.enter_context(
+                    pyarrow.parquet.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=False)
+                )
+                for group in _shards(shard, GROUP_BYTES):
+                    rows = [_row(clip, kinds) for clip in group]
+                    writer.write_table(pyarrow.Table.from_pylist(rows, schema))
+
+
+def _schema(pyarrow: Any, clip: SharedClip, kinds: Mapping[str, Any]) -> Any:
+    kind = {"label_number": pyarrow.int32()}
+    texts = {"id", "speaker", "label", "part", "fold"}
+    fields = [
+        (key, pyarrow.string() if key in texts else kind.get(key, pyarrow.float64())) for key in clip.facts
+    ]
+    fields.append(("soft", pyarrow.list_(pyarrow.float64())))
+    for name in kinds:
+        fields += [(name, pyarrow.binary()), (f"{name}_shape", pyarrow.list_(pyarrow.int32()))]
+    about = {name: {"dtype": dtype, "shape": ["rows", *shape]} for name, (dtype, shape) in kinds.items()}
+    return pyarrow.schema(fields).with_metadata({"deiii_arrays": json.dumps(about)})
+
+
+def _row(clip: SharedClip, kinds: Mapping[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {**clip.facts, "soft": list(clip.soft)}
+    for name in kinds:
+        array = clip.arrays.get(name)
+        row[name] = None if array is None else np.ascontiguousarray(array).tobytes()
+        row[f"{name}_shape"] = None if array is None else list(array.shape)
+    return row
+
+
+def _nbytes(clip: SharedClip) -> int:
+    return sum(array.nbytes for array in clip.arrays.values())
+
+
+def _groups(clips: Iterator[SharedClip], most: int) -> Iterator[int]:
+    """The number of clips in each group that `_shards` makes of the same clips."""
+    count, size = 0, 0
+    for clip in clips:
+        if count and size + _nbytes(clip) > most:
+            yield count
+            count, size = 0, 0
+        count, size = count + 1, size + _nbytes(clip)
+    if count:
+        yield count
+
+
+def _shards(clips: Iterator[SharedClip], most: int) -> Iterator[Iterator[SharedClip]]:
+    """Consecutive clips in groups of at most ``most`` bytes of arrays, one clip at least; each is used up in
+    turn."""
+    clips = iter(clips)
+    held: list[SharedClip] = []
+
+    def group(first: SharedClip) -> Iterator[SharedClip]:
+        size = _nbytes(first)
+        yield first
+        for clip in clips:
+            if size + _nbytes(clip) > most:
+                held.append(clip)
+                return
+            size += _nbytes(clip)
+            yield clip
+
+    for first in clips:
+        held.append(first)
+        while held:
+            yield group(held.pop())
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)  # with time 0 and owner 0: equal features give equal archives
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
+
+
+def parts_of(split: Any) -> list[str | None]:
+    """The parts of a split that have clips; ``[None]`` without a split."""
+    return [part for part in PARTS if getattr(split, part)] if split else [None]
+
+
+def megabytes(count: int) -> str:
+    """A size as text.
+
+    >>> megabytes(1_234_567)
+    '1.2 MB'
+    """
+    return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{math.floor(count / 1e8) / 10:.1f} GB"

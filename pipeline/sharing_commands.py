@@ -1,0 +1,125 @@
+"""Commands that share features: archives, and other formats."""
+
+from __future__ import annotations
+
+import argparse
+
+from deiii.data.config.words import HELP, add_command, read_settings
+from deiii.data.tools.counts import counted
+
+KINDS = ("npz", "parquet", "webdataset", "hf")
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Add the commands that share features to ``deiii``'s parser."""
+    _add_pack(commands)
+    _add_unpack(commands)
+    _add_fetch(commands)
+    _add_export(commands)
+
+
+def _add_pack(commands: argparse._SubParsersAction) -> None:
+    sub = add_command(
+        commands,
+        "pack",
+        _pack,
+        help="compress a cache into an archive folder",
+        description="Compress every finished stage of a cache into an archive folder, to store or copy it. "
+        "The cache is kept. A card (recipe, licence, outcomes, how to load) and a list of digests make it "
+        "ready to publish, where the corpus's licence allows that. An archive cannot be trained on; "
+        "`deiii unpack` restores it. A stopped run continues. Needs hdf5plugin: pip install hdf5plugin.",
+        examples=["pack cache archive"],
+        when_stopped="finished shards are kept: run the same command again to continue",
+    )
+    sub.add_argument("cache", metavar="CACHE", help="folder of the cache to read")
+    sub.add_argument("archive", metavar="ARCHIVE", help="folder to write")
+
+
+def _add_unpack(commands: argparse._SubParsersAction) -> None:
+    sub = add_command(
+        commands,
+        "unpack",
+        _unpack,
+        help="restore a cache from an archive folder",
+        description="Restore the cache that `deiii pack` compressed, and check each shard against its "
+        "digest. The archive is kept. A stopped run continues.",
+        examples=["unpack archive cache"],
+        when_stopped="finished shards are kept: run the same command again to continue",
+    )
+    sub.add_argument("archive", metavar="ARCHIVE", help="folder of the archive to read")
+    sub.add_argument("cache", metavar="CACHE", help="folder to write")
+
+
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    sub = add_command(
+        commands,
+        "export-features",
+        _export,
+        help="write features as npz, Parquet, WebDataset or for the Hub",
+        description="Write the features of a preprocessed corpus for people who train elsewhere: every clip "
+        "with its arrays as stored, label, speaker, times and part of the split, and a card. npz and "
+        "webdataset (tar files) need nothing; parquet and hf (a folder for the Hugging Face Hub) need "
+        "pip install 'deiii[parquet]'.",
+        examples=[
+            "export-features features ravdess --to npz",
+            "export-features features ravdess cache=/data/cache --to webdataset",
+        ],
+        when_stopped="the folder is unfinished: it has no README.md; remove it and run the command again",
+    )
+    sub.add_argument("out", metavar="OUT", help="new folder to write")
+    sub.add_argument("settings", nargs="*", default=[], metavar="CONFIG|KEY=VALUE", help=HELP)
+    sub.add_argument("--to", required=True, choices=KINDS, help="the format")
+
+
+def _add_fetch(commands: argparse._SubParsersAction) -> None:
+    sub = add_command(
+        commands,
+        "fetch-cache",
+        _fetch,
+        help="download an archive of features and check every file",
+        description="Download an archive that `deiii pack` made and somebody published as a folder on a web "
+        "server. Every file is checked against the list of the archive; with --sha256, the list itself is "
+        "checked against what its publisher states. A stopped download continues; `deiii unpack` then "
+        "restores the cache.",
+        examples=["fetch-cache https://example.org/ravdess-features archive"],
+        when_stopped="finished files are kept: run the same command again to continue",
+    )
+    sub.add_argument("url", metavar="URL", help="address of the archive's folder, or of its archive.json")
+    sub.add_argument("archive", metavar="ARCHIVE", help="folder to write")
+    sub.add_argument("--sha256", metavar="DIGEST", help="of archive.json, as its publisher states it")
+
+
+def _pack(args: argparse.Namespace) -> int:
+    from deiii.data.cache.packed import pack
+    from deiii.data.sharing.archive import describe_archive
+
+    before, after = pack(args.cache, args.archive)
+    digest = describe_archive(args.cache, args.archive)
+    print(f"{args.archive}: {after / 1e6:.1f} MB; {args.cache} ({before / 1e6:.1f} MB) is kept")
+    print(f"card: {args.archive}/README.md; SHA-256 of archive.json, to publish beside it: {digest}")
+    return 0
+
+
+def _unpack(args: argparse.Namespace) -> int:
+    from deiii.data.cache.packed import unpack
+
+    print(f"{args.cache}: {unpack(args.archive, args.cache) / 1e6:.1f} MB, checked against their digests")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from deiii.data.sharing.export import export_features
+    from deiii.data.sharing.formats import megabytes
+
+    clips, size = export_features(read_settings(args.settings), args.out, args.to)
+    print(f"{args.out}: {counted(clips, 'clip')}, {megabytes(size)}; README.md says how to load them")
+    return 0
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    from deiii.data.sharing.archive import fetch_archive
+
+    new, count = fetch_archive(args.url, args.archive, args.sha256)
+    print(f"{args.archive}: {counted(count, 'file')}, {new} of them new, all as the list says")
+    print(f"next: deiii unpack {args.archive} cache")
+    return 0

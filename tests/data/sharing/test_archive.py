@@ -1,0 +1,223 @@
+"""Archives are fetched from a server whole and right, or not at all."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import json
+import shutil
+import threading
+
+import pytest
+
+from deiii.__main__ import main
+from deiii.data.sharing import archive as module
+from deiii.data.sharing.archive import describe_archive, fetch_archive
+from deiii.data.sharing.licences import LICENCES, licence_of
+from deiii.data.tools.atomic_files import file_sha256
+from deiii.data.tools.fetch import DownloadError
+from tests.helpers.caches import make_cache
+from tests.helpers.clips import tree_bytes
+
+pytest.importorskip("hdf5plugin")
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A packed cache with its card, and the digest of its list."""
+    folder = tmp_path_factory.mktemp("published")
+    make_cache(folder / "cache", [9, 5, 0, 3], [40, 15, 30, 0])
+    assert main(["pack", str(folder / "cache"), str(folder / "archive")]) == 0
+    return folder, file_sha256(folder / "archive/archive.json")
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves a folder, with ranges; breaks off after ``breaks`` bytes of a file where that is set."""
+
+    def __init__(self, folder):
+        self.asked: list[tuple[str, str | None]] = []
+        self.breaks: int | None = None
+        super().__init__(("127.0.0.1", 0), functools.partial(Handler, folder))
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def __init__(self, folder, *args):
+        self.folder = folder
+        super().__init__(*args)
+
+    def do_GET(self):
+        span = self.headers.get("Range")
+        self.server.asked.append((self.path, span))
+        path = self.folder / self.path.lstrip("/")
+        if not path.is_file():
+            return self.send_error(404)
+        data = path.read_bytes()
+        start = int(span.split("=")[1].rstrip("-")) if span else 0
+        self.send_response(206 if span else 200)
+        self.send_header("Content-Length", str(len(data) - start))
+        if span:
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.end_headers()
+        most = None if self.path.endswith(".json") or self.server.breaks is None else self.server.breaks
+        self.wfile.write(data[start:][:most])
+        self.close_connection = True
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server(published, monkeypatch):
+    monkeypatch.setattr("deiii.data.tools.fetch.PAUSE_S", 0.01)
+    with Server(published[0] / "archive") as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def test_fetched_and_unpacked_it_is_the_cache_that_was_packed(server, published, tmp_path, capsys):
+    folder, digest = published
+    words = ["fetch-cache", f"{server.url}/", str(tmp_path / "got"), "--sha256", digest]
+    assert main(words) == 0
+    assert tree_bytes(tmp_path / "got") == tree_bytes(folder / "archive")
+    assert f"deiii unpack {tmp_path / 'got'} cache" in capsys.readouterr().out
+    assert main(["unpack", str(tmp_path / "got"), str(tmp_path / "cache")]) == 0
+    kept = {name: data for name, data in tree_bytes(folder / "cache").items()}
+    assert tree_bytes(tmp_path / "cache") == kept
+    server.asked.clear()
+    assert main(words) == 0  # nothing but the list is asked for again
+    assert [path for path, _ in server.asked] == ["/archive.json"]
+
+
+def test_the_address_may_be_that_of_the_list(server, published, tmp_path):
+    new, count = fetch_archive(f"{server.url}/archive.json", tmp_path / "got", progress=False)
+    assert new == count == len(tree_bytes(published[0] / "archive")) - 1
+
+
+def test_a_broken_connection_is_continued_within_the_file(server, published, tmp_path, monkeypatch):
+    monkeypatch.setattr("deiii.data.tools.fetch.CHUNK", 512)  # what a broken connection loses at most
+    server.breaks = max(path.stat().st_size for path in (published[0] / "archive").rglob("*.h5")) // 3 + 1
+    fetch_archive(server.url, tmp_path / "got", progress=False)
+    assert tree_bytes(tmp_path / "got") == tree_bytes(published[0] / "archive")
+    assert any(span and span != "bytes=0-" for _, span in server.asked)
+
+
+def test_a_stopped_fetch_keeps_whole_files_and_goes_on(server, published, tmp_path, monkeypatch):
+    real = module._get
+    got = []
+
+    def stop(base, path, name, wanted):
+        if len(got) == 3:
+            raise KeyboardInterrupt
+        got.append(name)
+        real(base, path, name, wanted)
+
+    monkeypatch.setattr(module, "_get", stop)
+    with pytest.raises(KeyboardInterrupt):
+        fetch_archive(server.url, tmp_path / "got", progress=False)
+    assert not (tmp_path / "got/archive.json").exists()  # so that nobody takes it for whole
+    monkeypatch.undo()
+    server.asked.clear()
+    fetch_archive(server.url, tmp_path / "got", progress=False)
+    assert not {f"/{name}" for name in got} & {path for path, _ in server.asked}
+    assert tree_bytes(tmp_path / "got") == tree_bytes(published[0] / "archive")
+
+
+def test_a_changed_file_is_refused_and_not_kept(published, tmp_path, monkeypatch):
+    shutil.copytree(published[0] / "archive", tmp_path / "bad")
+    victim = sorted((tmp_path / "bad").rglob("*.h5"))[0]
+    data = bytearray(victim.read_bytes())
+    data[-1] ^= 1
+    victim.write_bytes(data)
+    with Server(tmp_path / "bad") as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        with pytest.raises(DownloadError, match="is not what archive.json says"):
+            fetch_archive(running.url, tmp_path / "got", progress=False)
+        running.shutdown()
+        thread.join()
+    name = victim.relative_to(tmp_path / "bad")
+    assert not (tmp_path / "got" / name).exists() and not (tmp_path / "got/archive.json").exists()
+
+
+def test_another_list_than_the_publisher_states_is_refused(server, tmp_path):
+    with pytest.raises(DownloadError, match="another archive, or a changed one"):
+        fetch_archive(server.url, tmp_path / "got", "0" * 64, progress=False)
+    assert [path for path, _ in server.asked] == ["/archive.json"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../x.h5",
+        "/etc/x",
+        "a/../../x",
+        "a\\b",
+        ".hidden",
+        "a/.b/c.h5",
+        "a/b/c/d.h5",
+        "archive.json",
+        "",
+        "a//b",
+    ],
+)
+def test_a_list_cannot_name_files_elsewhere(path, tmp_path):
+    (tmp_path / "evil").mkdir()
+    entry = {"path": path, "bytes": 0, "sha256": hashlib.sha256(b"").hexdigest()}
+    (tmp_path / "evil/archive.json").write_text(json.dumps({"format": 1, "files": [entry]}))
+    with Server(tmp_path / "evil") as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        with pytest.raises(DownloadError, match="which is no file of an archive"):
+            fetch_archive(running.url, tmp_path / "got/deep", progress=False)
+        running.shutdown()
+        thread.join()
+    assert [p.name for p in (tmp_path / "got").rglob("*") if p.is_file()] == [".archive.json.tmp"]
+
+
+@pytest.mark.parametrize(("url", "says"), [("ftp://x/y", "begins with https"), ("data", "begins with https")])
+def test_other_addresses_are_refused(url, says, tmp_path):
+    with pytest.raises(DownloadError, match=says):
+        fetch_archive(url, tmp_path / "got")
+
+
+def test_an_address_without_an_archive_says_what_is_expected(server, tmp_path):
+    with pytest.raises(DownloadError, match="`deiii pack` writes"):
+        fetch_archive(f"{server.url}/nothing", tmp_path / "got")
+
+
+def test_the_card_names_every_stage_with_its_outcomes(published):
+    card = (published[0] / "archive/README.md").read_text()
+    assert "deiii fetch-cache" in card and "import h5py, hdf5plugin" in card
+    for stage in ("faces", "flow", "logmel"):
+        assert f"| {stage} | `" in card
+    assert describe_archive(published[0] / "cache", published[0] / "archive") == published[1]
+
+
+def test_the_lines_without_deiii_read_the_first_clip(published, monkeypatch):
+    import h5py
+
+    folder, _ = published
+    code = (folder / "archive/README.md").read_text().split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(folder / "archive")
+    space: dict = {}
+    exec(code, space)
+    file = space["file"]
+    with h5py.File(folder / "cache" / file.filename) as plain:
+        end = plain["offsets"][1]
+        name = next(n for n in plain if n in code)
+        assert (space["first"] == plain[name][:end]).all()
+    file.close()
+
+
+def test_licences_by_the_name_in_a_cache():
+    assert licence_of("crema_d-1a2b3c4d") == LICENCES["crema_d"]
+    assert licence_of("ravdess-video-only-song") == LICENCES["ravdess"]
+    assert licence_of("table-ravdess")[1] == "other" and licence_of("ravdessy")[1] == "other"
