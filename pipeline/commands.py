@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from deiii.data.command_line.completion import add_completion
 from deiii.data.command_line.door import NOTHING_DONE
 from deiii.data.command_line.numbers import whole_number
 from deiii.data.config.strict_yaml import ConfigError
@@ -41,6 +42,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     _add_download(commands)
     _add_doctor(commands)
     split_commands.add_commands(commands)
+    add_completion(commands)
 
 
 def _add_preprocess(commands: argparse._SubParsersAction) -> None:

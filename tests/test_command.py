@@ -12,7 +12,7 @@ from deiii.__main__ import build_parser, main
 from deiii.data.config.words import parse_arguments, split_words
 
 COMMANDS = (
-    "init preprocess verify inspect synthesize settings pack unpack download doctor fetch-cache "
+    "init preprocess verify inspect synthesize settings pack unpack download doctor completion fetch-cache "
     "export-features train evaluate predict compare export crossval sweep"
 ).split()
 

@@ -11,11 +11,14 @@ import select
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TextIO
 
 from deiii.data.tools.os_errors import explain
 from deiii.data.tools.processes.signals import INTERRUPTED, StopHandler
 
 NOTHING_DONE = "nothing was changed"
+RED = "1;31"  # ANSI: bold, red
+YELLOW = "33"
 GO_ON = "finished work is kept: run the same command again to continue"
 DEFECT = "this is a defect of deiii: please report it with the command and the text above"
 
@@ -76,14 +79,29 @@ def run(parse: Callable[[], Command]) -> int:
             raise
         if command.debug:
             raise
-        print(f"error: {explain(error) if isinstance(error, OSError) else error}", file=sys.stderr)
+        message = explain(error) if isinstance(error, OSError) else error
+        print(f"{coloured('error:', RED, sys.stderr)} {message}", file=sys.stderr)
         return 1
     handler.end()
     return status
 
 
+def coloured(text: str, colour: str, stream: TextIO) -> str:
+    """The text in a colour where a stream is a terminal that shows colours; else the text as it is.
+
+    ``NO_COLOR`` with any value (https://no-color.org) and ``TERM=dumb`` turn colours off.
+
+    Args:
+        text: to show.
+        colour: number of an ANSI attribute, such as `RED`.
+        stream: where it is written.
+    """
+    shows = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+    return f"\x1b[{colour}m{text}\x1b[0m" if shows else text
+
+
 def _stopped(command: Command) -> int:
-    print(f"\nstopped; {command.when_stopped}", file=sys.stderr)
+    print(f"\n{coloured('stopped;', YELLOW, sys.stderr)} {command.when_stopped}", file=sys.stderr)
     # If Ctrl-C came while a text was compiled, as for a dataclass, CPython would end by that signal although
     # the exception was caught; running another text clears this.
     exec("pass")

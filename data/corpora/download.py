@@ -10,15 +10,18 @@ they stopped, and every file is checked.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
 import tarfile
+import threading
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pooch
 import requests
@@ -28,6 +31,7 @@ from deiii.data.tools.atomic_files import atomic_path, write_json
 from deiii.data.tools.fetch import (
     TIMEOUT_S,
     DownloadError,
+    QuotaError,
     check_disk,
     fetch,
     inside,
@@ -39,6 +43,7 @@ from deiii.data.tools.progress import progress_bar
 THREADS = 4
 FOLDER = ".download"  # below the corpus root; holds unfinished files and is removed at the end
 RECORD = "downloaded.json"  # names and checksums of the archives that were unpacked
+_log = logging.getLogger(__name__)
 POINTER = re.compile(rb"version https://git-lfs\S*\n(?:.*\n)*?oid sha256:([0-9a-f]{64})\nsize (\d+)\n?\Z")
 
 
@@ -50,13 +55,16 @@ class CorpusSource:
         index: address of the list of its files: a Zenodo record, or the archive of a repository.
         parts: regular expression of file names by part; the first part is the default.
         licence: shown before anything is downloaded.
-        media: address of a file of the repository, with ``{path}`` for its path; empty for Zenodo.
+        media: addresses of a file of the repository, with ``{path}`` for its path; empty for Zenodo. The
+            next one is used from when one says that its quota is spent.
+        clone: what to clone where no address answers.
     """
 
     index: str
     parts: dict[str, str]
     licence: str
-    media: str = ""
+    media: tuple[str, ...] = ()
+    clone: str = ""
 
 
 SOURCES = {
@@ -82,7 +90,12 @@ SOURCES = {
         "and adapt it if you name its source and keep adapted databases open, under the same licence.\n"
         "Full text: https://opendatacommons.org/licenses/odbl/1-0/ and\n"
         "https://opendatacommons.org/licenses/dbcl/1-0/",
-        "https://media.githubusercontent.com/media/CheyneyComputerScience/CREMA-D/master/{path}",
+        # The LFS budget of the first was spent in 2025 (its issue 15); there its author names the second.
+        (
+            "https://media.githubusercontent.com/media/CheyneyComputerScience/CREMA-D/master/{path}",
+            "https://gitlab.com/cs-cooper-lab/crema-d-mirror/-/raw/HEAD/{path}",
+        ),
+        "https://gitlab.com/cs-cooper-lab/crema-d-mirror",
     ),
 }
 TABLES = r"processedResults/[^/]+\.csv|VideoDemographics\.csv|SentenceFilenames\.csv|LICENSE\.txt|README\.md"
@@ -264,12 +277,16 @@ def _download_objects(
     progress: bool,
 ) -> None:
     """Download the objects of all pointers in several threads; right files are left alone."""
-    store = pooch.create(
-        root,
-        base_url="",
-        registry={path: f"sha256:{p.sha256}" for path, p in pointers.items()},
-        urls={path: source.media.format(path=path) for path in pointers},
-    )
+    stores = [
+        pooch.create(
+            root,
+            base_url="",
+            registry={path: f"sha256:{p.sha256}" for path, p in pointers.items()},
+            urls={path: address.format(path=path) for path in pointers},
+        )
+        for address in source.media
+    ]
+    spent = _Spent(source)
     for parent in {(root / path).parent for path in pointers}:
         parent.mkdir(parents=True, exist_ok=True)  # here, because pooch's threads would race for it
     total = sum(missing.values())
@@ -277,7 +294,13 @@ def _download_objects(
     with bar, ThreadPoolExecutor(THREADS) as pool:
 
         def get(path: str) -> None:
-            fetch(store, path, pointers[path].size)
+            while True:
+                at = spent.at
+                try:
+                    fetch(stores[at], path, pointers[path].size)
+                    break
+                except QuotaError as error:
+                    spent.next(at, error)
             bar.update(missing.get(path, 0))
 
         waiting = [pool.submit(get, path) for path in pointers]
@@ -288,6 +311,29 @@ def _download_objects(
             for one in waiting:
                 one.cancel()
             raise
+
+
+class _Spent:
+    """Which address of a repository is in use; several threads go on to the next one together."""
+
+    def __init__(self, source: CorpusSource):
+        self.source = source
+        self.at = 0
+        self._lock = threading.Lock()
+
+    def next(self, at: int, error: QuotaError) -> None:
+        """Use the address after ``at`` from now on. Raises DownloadError where there is none."""
+        with self._lock:
+            if self.at > at:
+                return  # another thread was first
+            if at + 1 == len(self.source.media):
+                hosts = " and ".join(urlsplit(address).netloc for address in self.source.media)
+                raise DownloadError(
+                    f"{error}. {hosts} gave no file; finished files are kept, and the same command "
+                    f"continues. With Git LFS: git clone {self.source.clone}"
+                ) from None
+            self.at = at + 1
+            _log.warning("%s; going on with %s", error, urlsplit(self.source.media[self.at]).netloc)
 
 
 def _holds_media(root: Path, pattern: re.Pattern) -> bool:

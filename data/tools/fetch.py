@@ -20,11 +20,16 @@ TIMEOUT_S = 30  # s to wait for data
 ATTEMPTS = 5
 PAUSE_S = 1.0  # s before the second attempt; doubles with every further one
 CHUNK = 1 << 16  # bytes that a broken connection loses at most
+MOST_POINTER_BYTES = 1024
 MOST_BYTES = 1 << 40  # larger than any corpus file
 
 
 class DownloadError(RuntimeError):
     """A file cannot be downloaded; the message says why and what to do."""
+
+
+class QuotaError(DownloadError):
+    """A server refuses because its quota is used up; another server may have the file."""
 
 
 def fetch(store: pooch.Pooch, name: str, size: int, label: str = "") -> str:
@@ -118,6 +123,8 @@ def _stream_once(url: str, part: Path, size: int | None, label: str, most: int) 
             f"bytes {have}-"
         )
         total = size or int(reply.headers.get("Content-Length") or 0) + have or None
+        if resumes and _is_pointer(part):
+            resumes = False
         with (
             open(part, "ab" if resumes else "wb") as file,
             progress_bar(
@@ -134,6 +141,19 @@ def _stream_once(url: str, part: Path, size: int | None, label: str, most: int) 
                     raise DownloadError(f"{url} sends more than the {most} bytes expected at most")
                 file.write(chunk)
                 bar.update(len(chunk))
+    if size != part.stat().st_size and _is_pointer(part):
+        part.unlink()
+        raise QuotaError(
+            f"{url} answers with a Git LFS pointer instead of the file: the repository's Git LFS budget is "
+            "spent; try again next month"
+        )
+
+
+def _is_pointer(part: Path) -> bool:
+    """Whether a file holds the text that stands for another file in a repository with Git LFS."""
+    if not part.is_file() or part.stat().st_size > MOST_POINTER_BYTES:
+        return False
+    return part.read_bytes().startswith(b"version https://git-lfs")
 
 
 def _check_status(url: str, reply: requests.Response) -> None:
@@ -141,9 +161,9 @@ def _check_status(url: str, reply: requests.Response) -> None:
     if reply.status_code >= 500:
         raise requests.ConnectionError(f"{url} answers {reply.status_code} {reply.reason}")
     if reply.status_code in (403, 429):
-        raise DownloadError(
-            f"{url} answers {reply.status_code}: too many requests, or its quota is used up; try again "
-            "later, or clone the repository with Git LFS"
+        raise QuotaError(
+            f"{url} answers {reply.status_code}: too many requests, or the server's quota (of a repository: "
+            "its Git LFS budget) is spent; try again later, or next month"
         )
     reply.raise_for_status()
 

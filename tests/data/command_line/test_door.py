@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -99,3 +104,31 @@ def test_argparse_may_end_the_program():
     with pytest.raises(SystemExit) as caught:
         ending(SystemExit(2))
     assert caught.value.code == 2
+
+
+def in_terminal(words, **environment):
+    """What a command shows in a pseudo-terminal."""
+    main_end, other_end = pty.openpty()
+    own = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "TERM")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deiii", *words], stdin=subprocess.DEVNULL, stdout=other_end,
+        stderr=other_end, env={**own, **environment},
+    )  # fmt: skip
+    os.close(other_end)
+    shown = b""
+    with contextlib.suppress(OSError):  # Linux reports an error when the other end is closed
+        while data := os.read(main_end, 4096):
+            shown += data
+    os.close(main_end)
+    assert process.wait() == 1
+    return shown.decode()
+
+
+def test_errors_are_coloured_in_a_terminal_that_shows_colours():
+    shown = in_terminal(["settings", "faces.sise=3"], TERM="xterm")
+    assert shown.startswith("\x1b[1;31merror:\x1b[0m ") and shown.count("\x1b") == 2
+
+
+@pytest.mark.parametrize("environment", [{"TERM": "xterm", "NO_COLOR": "1"}, {"TERM": "dumb"}, {}])
+def test_no_colour_where_none_is_wanted(environment):
+    assert in_terminal(["settings", "faces.sise=3"], **environment).startswith("error: ")

@@ -52,6 +52,7 @@ class Server:
         self.files: dict[str, bytes] = {}
         self.cut: dict[str, list[int]] = {}
         self.hits: list[tuple[str, str]] = []
+        self.refused: dict[str, int] = {}
         self.ranges = True
         server = self
 
@@ -59,6 +60,9 @@ class Server:
             def do_GET(self):
                 wanted = self.headers.get("Range") or ""
                 server.hits.append((self.path, wanted))
+                if self.path in server.refused:
+                    self.send_error(server.refused[self.path])
+                    return
                 if self.path not in server.files:
                     self.send_error(404)
                     return
@@ -182,7 +186,8 @@ def crema(server, monkeypatch):
     source = module.SOURCES["crema_d"]
     monkeypatch.setitem(
         module.SOURCES, "crema_d",
-        CorpusSource(f"{server.url}/archive", source.parts, source.licence, f"{server.url}/media/{{path}}"),
+        CorpusSource(f"{server.url}/archive", source.parts, source.licence,
+                     (f"{server.url}/media/{{path}}", f"{server.url}/second/{{path}}"), "git://mirror"),
     )  # fmt: skip
     return clips | tables
 
@@ -231,3 +236,60 @@ def test_a_full_disk_is_told_before_anything_is_fetched(server, ravdess, tmp_pat
     with pytest.raises(DownloadError, match="another disk"):
         download("ravdess", tmp_path, progress=False)
     assert [path for path, _ in server.hits] == ["/record"]
+
+
+CLIPS = [f"/VideoFlash/{n}_DFA_ANG_XX.flv" for n in (1001, 1002, 1003)]
+
+
+def spend(server, how, folder="/media"):
+    """Let a server's address answer as one whose Git LFS budget is spent."""
+    for path in CLIPS:
+        if how == "pointer":
+            server.files[f"{folder}{path}"] = pointer(server.files[f"/media{path}"])
+        else:
+            server.refused[f"{folder}{path}"] = how
+
+
+@pytest.mark.parametrize("how", [403, 429, "pointer"])
+def test_a_spent_budget_leads_to_the_second_address(how, server, crema, tmp_path, caplog):
+    server.files |= {f"/second{path}": server.files[f"/media{path}"] for path in CLIPS}
+    spend(server, how)
+    assert download("crema_d", tmp_path, progress=False) == 3
+    for path in CLIPS:
+        assert (tmp_path / path[1:]).read_bytes() == server.files[f"/second{path}"]
+    (said,) = {record.getMessage() for record in caplog.records}
+    assert "Git LFS budget" in said and "; going on with 127.0.0.1" in said
+
+
+@pytest.mark.parametrize("how", [403, 429, "pointer"])
+def test_where_every_budget_is_spent_one_line_says_so(how, server, crema, tmp_path, capsys):
+    server.files |= {f"/second{path}": server.files[f"/media{path}"] for path in CLIPS}
+    spend(server, how)
+    spend(server, how, "/second") if how != "pointer" else server.files.update(
+        {f"/second{path}": server.files[f"/media{path}"] for path in CLIPS}
+    )
+    words = ["download", "crema_d", f"corpus.root={tmp_path}", "--accept-licence"]
+    assert main(words) == 1
+    err = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert len(err) == 1 and "Git LFS budget" in err[0] and "git clone git://mirror" in err[0]
+    assert not list((tmp_path / "VideoFlash").glob("*.flv"))
+    server.refused.clear()
+    server.files |= {f"/media{path}": server.files[f"/second{path}"] for path in CLIPS}
+
+
+def test_other_errors_do_not_change_the_address(server, crema, tmp_path):
+    server.files |= {f"/second{path}": server.files[f"/media{path}"] for path in CLIPS}
+    del server.files[f"/media{CLIPS[0]}"]  # answers 404
+    with pytest.raises(DownloadError, match="404"):
+        download("crema_d", tmp_path, progress=False)
+    assert not any(path.startswith("/second") for path, _ in server.hits)
+
+
+def test_a_file_that_begins_like_a_pointer_is_a_file(server, tmp_path):
+    server.files["/a"] = pointer(b"x")
+    fetch.stream(f"{server.url}/a", tmp_path / "a", len(server.files["/a"]), "")
+    assert (tmp_path / "a").read_bytes() == server.files["/a"]
+
+
+def test_the_second_address_is_that_which_the_author_names():
+    assert module.SOURCES["crema_d"].media[1].startswith("https://gitlab.com/cs-cooper-lab/crema-d-mirror/")

@@ -1,0 +1,278 @@
+"""Completion of ``deiii``'s words in bash, zsh and fish, generated from the parsers of its commands.
+
+A script holds all commands, options, bare names of configs, settings and their choices, so that the shell
+starts no program while somebody types.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
+from typing import Any
+
+from deiii.data.command_line.door import NOTHING_DONE
+from deiii.data.config.load import config_class, shipped_configs
+from deiii.data.config.plugins import installed
+from deiii.data.config.words import OPEN_ENDED, add_command
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+def add_completion(commands: argparse._SubParsersAction) -> None:
+    """Add the command to ``deiii``'s parser."""
+    sub = add_command(
+        commands,
+        "completion",
+        partial(_print, commands),
+        help="print a script that completes commands in your shell",
+        description="Print a script for bash, zsh or fish that completes commands, options, configs, "
+        "settings and values. The script is complete in itself: print it again after an update of deiii.",
+        examples=["completion bash", "completion zsh", "completion fish"],
+        when_stopped=NOTHING_DONE,
+    )
+    sub.description = f"{sub.description}\n\nto use it:\n{HOW}"
+    sub.add_argument("shell", choices=SHELLS, help="your shell")
+
+
+HOW = """  bash: deiii completion bash > ~/.local/share/bash-completion/completions/deiii
+  zsh:  deiii completion zsh > "${fpath[1]}/_deiii"
+  fish: deiii completion fish > ~/.config/fish/completions/deiii.fish"""
+
+
+@dataclass(frozen=True)
+class Words:
+    """What can be completed.
+
+    Attributes:
+        commands: help by name.
+        options: by command, help by option.
+        choices: by command, the values of its options and of its first word.
+        settings: commands that take configs and settings.
+        configs: bare names.
+        keys: values of every setting by name; empty for a number or text.
+    """
+
+    commands: Mapping[str, str]
+    options: Mapping[str, Mapping[str, str]]
+    choices: Mapping[str, Mapping[str, tuple[str, ...]]]
+    settings: tuple[str, ...]
+    configs: tuple[str, ...]
+    keys: Mapping[str, tuple[str, ...]]
+
+
+def words_of(commands: argparse._SubParsersAction) -> Words:
+    """All words of the commands, their options and the settings."""
+    options: dict[str, dict[str, str]] = {}
+    choices: dict[str, dict[str, tuple[str, ...]]] = {}
+    settings = []
+    for name, parser in commands.choices.items():
+        options[name] = {}
+        choices[name] = {}
+        for action in parser._actions:
+            values = tuple(map(str, action.choices)) if action.choices else ()
+            for option in action.option_strings:
+                if option.startswith("--"):
+                    options[name][option] = (action.help or "").replace("%(default)s", str(action.default))
+                if values:
+                    choices[name][option] = values
+            if not action.option_strings:
+                if values:
+                    choices[name][""] = values
+                if action.dest in OPEN_ENDED:
+                    settings.append(name)
+    helps = {choice.dest: choice.help or "" for choice in commands._choices_actions}
+    helps["help"] = "explain a command"
+    return Words(helps, options, choices, tuple(settings), tuple(shipped_configs()), setting_values())
+
+
+def setting_values(section: Any = None, prefix: str = "") -> dict[str, tuple[str, ...]]:
+    """The values of every setting that has few, by dotted name; empty for the others.
+
+    >>> setting_values()["flow.method"]
+    ('dis', 'raft', 'tvl1')
+    """
+    section = config_class()() if section is None else section
+    found: dict[str, tuple[str, ...]] = {}
+    for f in fields(section):
+        value = getattr(section, f.name)
+        name = f"{prefix}{f.name}"
+        if is_dataclass(value):
+            found |= setting_values(value, f"{name}.")
+        elif isinstance(value, bool):
+            found[name] = ("true", "false")
+        else:
+            group = f.metadata.get("group")
+            found[name] = tuple(map(str, [*f.metadata["choices"], *(installed(group) if group else ())]))
+    return found
+
+
+def script(shell: str, words: Words) -> str:
+    """The completion script for a shell."""
+    return {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell](words)
+
+
+def _print(commands: argparse._SubParsersAction, args: argparse.Namespace) -> int:
+    print(script(args.shell, words_of(commands)), end="")
+    return 0
+
+
+def _cases(table: Mapping[str, Any], indent: str = "        ") -> str:
+    """Lines of a ``case`` that print the words of each name that has any."""
+    lines = [
+        f"{indent}{shlex.quote(name)}) echo {shlex.quote(' '.join(found))} ;;"
+        for name, found in table.items()
+        if found
+    ]
+    return "\n".join(lines)
+
+
+def _tables(words: Words) -> str:
+    """Functions that both bash and zsh read."""
+    chosen = {f"{c}:{o}": v for c, by_option in words.choices.items() for o, v in by_option.items()}
+    return f"""_deiii_options() {{
+    case "$1" in
+{_cases(words.options)}
+    esac
+}}
+_deiii_choices() {{
+    case "$1" in
+{_cases(chosen)}
+    esac
+}}
+_deiii_values() {{
+    case "$1" in
+{_cases(words.keys)}
+    esac
+}}
+_deiii_takes_settings() {{
+    case "$1" in {"|".join(words.settings)}) return 0 ;; esac
+    return 1
+}}
+"""
+
+
+def _bash(words: Words) -> str:
+    return (
+        f"""# bash completion of deiii, made by `deiii completion bash`
+{_tables(words)}_deiii_keys={shlex.quote(" ".join(f"{key}=" for key in words.keys))}
+_deiii_configs={shlex.quote(" ".join(words.configs))}
+_deiii_commands={shlex.quote(" ".join(words.commands))}
+"""
+        + r"""
+_deiii() {
+    local line="${COMP_LINE:0:COMP_POINT}"
+    local cur="${line##*[[:space:]]}" rest="${line%[[:space:]]*}"
+    local previous="${rest##*[[:space:]]}"
+    local command="${COMP_WORDS[1]}"
+    COMPREPLY=()
+    if [[ $COMP_CWORD -eq 1 || ( "$command" == help && $COMP_CWORD -eq 2 ) ]]; then
+        COMPREPLY=($(compgen -W "$_deiii_commands" -- "$cur"))
+        return
+    fi
+    local chosen
+    chosen="$(_deiii_choices "$command:$previous")"
+    if [[ "$previous" == "$command" ]]; then
+        chosen="$(_deiii_choices "$command:")"
+    fi
+    if [[ -n "$chosen" ]]; then
+        COMPREPLY=($(compgen -W "$chosen" -- "$cur"))
+    elif [[ "$cur" == -* ]]; then
+        COMPREPLY=($(compgen -W "$(_deiii_options "$command")" -- "$cur"))
+    elif _deiii_takes_settings "$command"; then
+        if [[ "$cur" == *=* ]]; then
+            # Readline takes the part after "=" for the word.
+            COMPREPLY=($(compgen -W "$(_deiii_values "${cur%%=*}")" -- "${cur#*=}"))
+        else
+            COMPREPLY=($(compgen -W "$_deiii_configs $_deiii_keys" -- "$cur") $(compgen -f -- "$cur"))
+            if [[ ${#COMPREPLY[@]} -eq 1 && "${COMPREPLY[0]}" == *= ]]; then
+                compopt -o nospace 2>/dev/null
+            fi
+        fi
+    fi
+}
+complete -o bashdefault -o default -F _deiii deiii
+"""
+    )
+
+
+def _zsh(words: Words) -> str:
+    described = "\n".join(
+        "    " + shlex.quote(f"{name}:{text.replace(':', ' ')}") for name, text in words.commands.items()
+    )
+    return (
+        f"""#compdef deiii
+# zsh completion of deiii, made by `deiii completion zsh`
+{_tables(words)}_deiii_keys=({" ".join(shlex.quote(f"{key}=") for key in words.keys)})
+_deiii_configs=({" ".join(map(shlex.quote, words.configs))})
+_deiii_commands=(
+{described}
+)
+"""
+        + r"""
+_deiii() {
+    local command="$words[2]" cur="$words[CURRENT]" previous="$words[CURRENT-1]" chosen
+    if (( CURRENT == 2 )) || [[ "$command" == help ]]; then
+        _describe command _deiii_commands
+        return
+    fi
+    chosen="$(_deiii_choices "$command:$previous")"
+    [[ "$previous" == "$command" ]] && chosen="$(_deiii_choices "$command:")"
+    if [[ -n "$chosen" ]]; then
+        compadd -- ${=chosen}
+    elif [[ "$cur" == -* ]]; then
+        compadd -- $(_deiii_options "$command")
+    elif _deiii_takes_settings "$command"; then
+        if [[ "$cur" == *=* ]]; then
+            compset -P '*='
+            compadd -- $(_deiii_values "${cur%%=*}")
+            _files
+        else
+            compadd -S '' -- $_deiii_keys
+            compadd -- $_deiii_configs
+            _files
+        fi
+    else
+        _files
+    fi
+}
+if [[ "$funcstack[1]" == _deiii ]]; then
+    _deiii "$@"
+else
+    compdef _deiii deiii
+fi
+"""
+    )
+
+
+def _fish(words: Words) -> str:
+    lines = ["# fish completion of deiii, made by `deiii completion fish`"]
+    for name, text in words.commands.items():
+        lines.append(
+            f"complete -c deiii -f -n __fish_use_subcommand -a {_fish_text(name)} -d {_fish_text(text)}"
+        )
+    for name, options in words.options.items():
+        seen = _fish_text(f"__fish_seen_subcommand_from {name}")
+        for option, text in options.items():
+            values = words.choices[name].get(option)
+            more = f" -x -a {_fish_text(' '.join(values))}" if values else ""
+            lines.append(f"complete -c deiii -n {seen} -l {option[2:]} -d {_fish_text(text)}{more}")
+        if first := words.choices[name].get(""):
+            lines.append(f"complete -c deiii -f -n {seen} -a {_fish_text(' '.join(first))}")
+    taking = _fish_text(f"__fish_seen_subcommand_from {' '.join(words.settings)}")
+    typed = [*words.configs]
+    for key, values in words.keys.items():
+        typed += [f"{key}={value}" for value in values] or [f"{key}="]
+    lines.append(f"complete -c deiii -n {taking} -a {_fish_text(' '.join(typed))}")
+    return "\n".join(lines) + "\n"
+
+
+def _fish_text(text: str) -> str:
+    r"""A text as fish reads it in single quotes.
+
+    >>> print(_fish_text("a cat's"))
+    'a cat\'s'
+    """
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

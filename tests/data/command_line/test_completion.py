@@ -1,0 +1,112 @@
+"""Completion scripts: in a real bash they complete commands, options, settings and values."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from deiii.__main__ import build_parser
+from deiii.data.command_line.completion import SHELLS, script, setting_values, words_of
+from deiii.data.config.keys import all_keys
+from deiii.data.config.words import _commands
+
+ASK = r"""
+source "$1"
+COMP_LINE="$2"; COMP_POINT=${#COMP_LINE}
+read -ra COMP_WORDS <<< "$COMP_LINE"
+[[ "$COMP_LINE" == *" " ]] && COMP_WORDS+=("")
+COMP_CWORD=$(( ${#COMP_WORDS[@]} - 1 ))
+_deiii
+printf '%s\n' "${COMPREPLY[@]}"
+"""
+
+
+def words():
+    parser = build_parser()
+    (commands,) = [a for a in parser._actions if hasattr(a, "_choices_actions")]
+    return words_of(commands)
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scripts")
+    for shell in SHELLS:
+        (folder / shell).write_text(script(shell, words()), encoding="utf-8")
+    return folder
+
+
+def completed(scripts, line: str, cwd=None) -> set[str]:
+    """What bash proposes at the end of a line."""
+    command = ["bash", "--noprofile", "--norc", "-c", ASK, "ask", str(scripts / "bash"), line]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    return set(done.stdout.split())
+
+
+bash = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+
+
+@bash
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("deiii tr", {"train"}),
+        ("deiii pre", {"preprocess", "predict"}),
+        ("deiii help cross", {"crossval"}),
+        ("deiii train --res", {"--resume"}),
+        ("deiii train ravd", {"ravdess", "ravdess_audio", "ravdess_speech"}),
+        ("deiii train tiny faces.si", {"faces.size="}),
+        ("deiii train tiny flow.method=", {"dis", "raft", "tvl1"}),
+        ("deiii preprocess flow.method=r", {"raft"}),
+        ("deiii train model.conformer=", {"true", "false"}),
+        ("deiii completion ", {"bash", "zsh", "fish"}),
+        ("deiii completion b", {"bash"}),
+        ("deiii export-features out tiny --to w", {"webdataset"}),
+        ("deiii splits ", {"list", "import"}),
+        ("deiii train train.lr=", set()),
+    ],
+)
+def test_bash(line, expected, scripts, tmp_path):
+    assert completed(scripts, line, tmp_path) == expected
+
+
+@bash
+def test_bash_proposes_files_beside_settings(scripts, tmp_path):
+    (tmp_path / "mine.yaml").touch()
+    assert "mine.yaml" in completed(scripts, "deiii train mi", tmp_path)
+
+
+@bash
+def test_bash_knows_every_command_and_setting(scripts, tmp_path):
+    assert completed(scripts, "deiii ", tmp_path) == {*_commands(build_parser()), "help"}
+    assert {f"{key}=" for key in all_keys()} <= completed(scripts, "deiii settings ", tmp_path)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_script_is_read_without_an_error(shell, scripts):
+    if shutil.which(shell) is None:
+        pytest.skip(f"needs {shell}")
+    done = subprocess.run([shell, "-n", str(scripts / shell)], capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+def test_every_shell_names_every_command(scripts):
+    for shell in SHELLS:
+        text = (scripts / shell).read_text()
+        assert all(name in text for name in _commands(build_parser()))
+
+
+def test_values_are_those_that_settings_allow():
+    values = setting_values()
+    assert set(values) >= set(all_keys())
+    assert values["train.launch"] == ("auto", "eager", "compile", "graph") and values["train.lr"] == ()
+
+
+def test_printing_a_script_loads_nothing_slow():
+    check = "import sys\nfrom deiii.__main__ import main\nassert main(['completion', 'bash']) == 0\n"
+    check += "slow = {'torch', 'cv2', 'numba', 'dask', 'h5py', 'av'} & set(sys.modules)\nassert not slow\n"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
