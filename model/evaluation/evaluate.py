@@ -40,7 +40,7 @@ from deiii.model.network.hide_streams import further_hidden, hide_in_scoring
 from deiii.model.network.task import Task
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.monitor import TrainingState
-from deiii.model.training.origin import check_origin
+from deiii.model.training.origin import check_origin, keys_of_training
 from deiii.model.training.run_folder import RunError, RunFolder
 from deiii.model.training.scoring import Predictions, average, in_full_precision, score
 from deiii.model.training.trained import TrainedNetwork, load_network
@@ -262,7 +262,7 @@ def open_features(
     if not config.mix:
         check_origin(run, latest_corpus(config, folder), EVALUATE_CURE)
     if features is None:
-        features = FeatureSet.open(config, whole=True, folder=folder)
+        features = FeatureSet.open(config, keys_of_training(run, config), whole=True, folder=folder)
     check_origin(run, features.corpus, EVALUATE_CURE, config.cache)
     if dict(features.keys) != info["keys"]:
         raise RunError(

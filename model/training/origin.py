@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deiii.data.cache.identity import recorded_media
-from deiii.data.cache.index import TABLE, load_corpus, save_corpus
+from deiii.data.cache.index import INDEX, TABLE, load_corpus, save_corpus, stage_folder
+from deiii.data.cache.recipes import stage_keys
 from deiii.data.cache.stages import stages
 from deiii.data.config.load import changed_settings, load_stored
 from deiii.data.config.schema import Config
@@ -67,6 +68,41 @@ def check_origin(run: RunFolder, corpus: Corpus, cure: str, cache: str | Path | 
             f"{run.path} was trained on other recordings of {corpus.name}: {len(other)} media "
             f"file{'s were' if len(other) > 1 else ' was'} replaced since ({some}). {cure}"
         )
+
+
+def keys_of_training(run: RunFolder, config: Config) -> dict[str, str] | None:
+    """The keys of the features that a run was trained on, where a newer deiii would compute others.
+
+    A newer version gives the same settings other stage keys. A run goes on with, and is scored on, the
+    features that it was trained on, which are as good as they were.
+
+    Args:
+        run: a run folder; it may be empty.
+        config: the settings of the run, with the cache to use.
+
+    Returns:
+        the keys of all stages; None where those of the settings are the run's.
+
+    Raises:
+        RunError: the run's features are not in the cache.
+    """
+    if config.mix or not run.info.exists():
+        return None
+    info, asked = run.read_info(), stage_keys(config)
+    recorded = info["keys"]
+    other = [stage for stage, key in recorded.items() if asked.get(stage) != key]
+    if not other:
+        return None
+    folders = {s: stage_folder(config.cache, info["corpus"], s, recorded[s]) for s in other}
+    lost = [stage for stage, folder in folders.items() if not (folder / INDEX).is_file()]
+    if lost:
+        names = ", ".join(f"{stage}-{recorded[stage]}, now {stage}-{asked.get(stage)}" for stage in lost)
+        raise RunError(
+            f"{run.path} was trained on features that this version of deiii, or other weights, would not "
+            f"compute ({names}), and {config.cache} does not hold them: name the folder that does with "
+            "cache=..., or preprocess and train a new run"
+        )
+    return {**asked, **recorded}
 
 
 def other_recordings(first: RunFolder, second: RunFolder) -> list[str]:

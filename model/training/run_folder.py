@@ -14,7 +14,7 @@ import io
 import json
 import platform
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,15 +87,8 @@ class RunFolder:
         remove_temporary(self.path)
         text = to_yaml(config)
         before = self.read_info() if started and self.info.exists() else {}
-        if started and self.config.exists():
-            keys = before.get("keys", {})
-            same = [stage for stage in stages() if info["keys"].get(stage) == keys.get(stage)]
-            changed = _changed(self.config, config, same)
-            if changed:
-                raise RunError(
-                    f"{self.path} was started with other settings ({'; '.join(changed[:3])}); "
-                    f"resume with the same ones{_older(changed)}, or choose another folder with train.run=..."
-                )
+        if started:
+            self.check_settings(config, info["keys"])
         for what in COMPARED:
             if what in before and before[what] != json.loads(json.dumps(info.get(what))):
                 raise RunError(f"{self.path} was started with other data ({what} differ); start a new run")
@@ -107,6 +100,28 @@ class RunFolder:
         if self.info.exists():
             write_json(self.info, {**self.read_info(), **entries})
         return entries
+
+    def check_settings(self, config: Config, keys: Mapping[str, str]) -> None:
+        """Check that the run in the folder, if there is one, may continue with these settings.
+
+        Args:
+            config: all settings.
+            keys: of the stages with these settings. The settings of a stage whose key is that of the run
+                are not compared.
+
+        Raises:
+            RunError: settings that change a result differ; names them.
+        """
+        if not self.config.exists():
+            return
+        before = self.read_info().get("keys", {}) if self.info.exists() else {}
+        same = [stage for stage in stages() if keys.get(stage) == before.get(stage)]
+        changed = _changed(self.config, config, same)
+        if changed:
+            raise RunError(
+                f"{self.path} was started with other settings ({'; '.join(changed[:3])}); "
+                f"resume with the same ones{_older(changed)}, or choose another folder with train.run=..."
+            )
 
     def add_evaluation(self, entry: dict[str, Any]) -> None:
         """Record in ``run.json`` that the test speakers were scored."""
@@ -217,10 +232,11 @@ def revisions(folders: Iterable[str | Path]) -> list[str]:
 
 
 def _older(changed: Sequence[str]) -> str:
-    """The words that give a run of an earlier version its settings back."""
+    """The words that give a run of an earlier version, which had other defaults, its settings back."""
+    older = {**BEFORE, "flow.precision": "float32"}
     words = [
         f"{key}={str(value).lower()}"
-        for key, value in BEFORE.items()
+        for key, value in older.items()
         if any(setting.startswith(f"{key}: {value} -> ") for setting in changed)
     ]
     return f", here with {' '.join(words)}" if words else ""

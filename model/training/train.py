@@ -16,6 +16,7 @@ import torch
 
 from deiii.data.audit.run import check_foreign
 from deiii.data.cache.outcomes import MACHINE_TROUBLE
+from deiii.data.cache.recipes import stage_keys
 from deiii.data.cache.stages import get_stage, stages, with_upstream
 from deiii.data.config.load import load_config, result_settings
 from deiii.data.config.schema import Config
@@ -39,7 +40,7 @@ from deiii.model.training.loaders import ChangedLoader, make_loader
 from deiii.model.training.logs.open_logs import check_logs
 from deiii.model.training.losses import inverse_frequency
 from deiii.model.training.monitor import check_monitor
-from deiii.model.training.origin import check_origin, digests, save_origin
+from deiii.model.training.origin import check_origin, digests, keys_of_training, save_origin
 from deiii.model.training.parts import check_parts
 from deiii.model.training.run_folder import RunError, RunFolder, provenance
 from deiii.model.training.step.launch import choose_launch
@@ -127,8 +128,13 @@ def _train(
     make_deterministic(device)
     if ranks.local:  # one process of each machine checks every byte, the others wait for it
         ranks.wait()
+    run = RunFolder(config.train.run)
     if features is None:
-        features = FeatureSet.open(config, whole=not ranks.local)
+        keys = None
+        if resume and not config.mix:
+            run.check_settings(config, stage_keys(config))
+            keys = keys_of_training(run, config)
+        features = FeatureSet.open(config, keys, whole=not ranks.local)
     if not ranks.local:
         ranks.wait()
     split = make_split(features.corpus, config.split)
@@ -139,7 +145,6 @@ def _train(
     check_streams(features, rows["train"])
     check_monitor(config, features, rows["val"])
     check_sizes(config)
-    run = RunFolder(config.train.run)
     info = {
         "keys": dict(features.keys), "split": split.digest, "corpus": features.corpus.name,
         "classes": list(task.classes), "attributes": list(task.attributes),
