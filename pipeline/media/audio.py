@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby, islice
 from typing import NamedTuple
 
 import av
@@ -28,6 +29,7 @@ from deiii.pipeline.media.survey import open_surveyed
 
 JITTER_S = 0.03  # timestamps of compressed audio vary by less than this; a larger step is a gap
 HELD_FRAMES = 48  # decoded frames that may wait for the timestamps of later ones
+BATCH = 64  # decoded frames that are mixed together
 
 # Containers whose header states the duration of the audio; in others FFmpeg estimates it.
 STATES_DURATION = frozenset({MP4, MATROSKA, "flac", "wav"})
@@ -285,22 +287,43 @@ def _timed(
     clock: Clock[Block], frames: Iterator[av.AudioFrame], track: AudioTrack, picks: Mapping[int, int]
 ) -> Iterator[tuple[Block, float]]:
     """Yield the frames' samples, mixed to mono, with the times that the clock gives them."""
-    kind: tuple[str, str, int] | None = None
-    resampler: av.AudioResampler | None = None
-    for frame in frames:
-        now = frame.format.name, frame.layout.name, frame.sample_rate
-        if resampler is None or now != kind:
-            # Packed samples ("flt"): for planar audio with 8 channels PyAV reads a ninth plane and crashes.
-            resampler = av.AudioResampler(format="flt", rate=frame.sample_rate)
-            kind = now
-        time = frame.time
-        for piece in resampler.resample(frame):
-            # Contiguous, because sums over every second value take several times as long.
-            channels = np.ascontiguousarray(piece.to_ndarray().reshape(-1, piece.layout.nb_channels).T)
-            track.levels.add(channels, is_float=frame.format.name.startswith(("flt", "dbl")))
-            pick = picks.get(len(channels))
-            samples = channels.mean(axis=0) if pick is None else channels[pick].copy()
-            rate = frame.sample_rate
-            yield from clock.add(Block(samples, rate), time, len(samples) / rate)
-            time = None if time is None else time + len(samples) / rate
+    for batch in _batches(frames):
+        track.levels.add(batch.channels, batch.is_float)
+        pick = picks.get(len(batch.channels))
+        mono = batch.channels.mean(axis=0) if pick is None else batch.channels[pick].copy()
+        at = 0
+        for n, time in zip(batch.lengths, batch.times, strict=True):
+            yield from clock.add(Block(mono[at : at + n], batch.rate), time, n / batch.rate)
+            at += n
     yield from clock.finish()
+
+
+class _Batch(NamedTuple):
+    """Samples float32 [channels,n] of successive frames of one format, and each frame's length and time."""
+
+    channels: np.ndarray
+    is_float: bool  # whether the file stores its samples as floats
+    rate: int
+    lengths: list[int]
+    times: list[float | None]
+
+
+def _batches(frames: Iterator[av.AudioFrame]) -> Iterator[_Batch]:
+    """Join the samples of frames of one format: for each alone NumPy's calls take longer than the sums."""
+    for (form, _, rate), same in groupby(frames, lambda f: (f.format.name, f.layout.name, f.sample_rate)):
+        # Packed samples ("flt"): for planar audio with 8 channels PyAV reads a ninth plane and crashes.
+        resampler = av.AudioResampler(format="flt", rate=rate)
+        while some := list(islice(same, BATCH)):
+            found: list[tuple[np.ndarray, int, float | None]] = []
+            for frame in some:
+                time = frame.time
+                for piece in resampler.resample(frame):
+                    count = piece.samples * piece.layout.nb_channels
+                    packed = np.frombuffer(memoryview(piece.planes[0]), np.float32, count)
+                    found.append((packed.reshape(piece.samples, -1), piece.samples, time))
+                    time = None if time is None else time + piece.samples / rate
+            if found:
+                # Contiguous, because sums over every second value take several times as long.
+                channels = np.ascontiguousarray(np.concatenate([packed for packed, *_ in found]).T)
+                lengths, times = [n for _, n, _ in found], [time for *_, time in found]
+                yield _Batch(channels, form.startswith(("flt", "dbl")), rate, lengths, times)
