@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, overload
@@ -59,14 +59,24 @@ class PacketTable(Sequence[Packet]):
     def __getitem__(self, at: slice) -> list[Packet]: ...
     def __getitem__(self, at: int | slice) -> Packet | list[Packet]:
         if isinstance(at, slice):
-            return [self[i] for i in range(*at.indices(len(self)))]
+            first, end, step = at.indices(len(self))
+            if step != 1:
+                return [self[i] for i in range(first, end, step)]
+            return list(_packets(self._orders[first:end], self._times[3 * first : 3 * end]))
         i = range(len(self))[at]
-        stamp, decoded, seconds = self._times[3 * i : 3 * i + 3]
-        return Packet(
-            self._orders[i],
-            None if math.isnan(stamp) else stamp,
-            None if math.isnan(decoded) else decoded,
-            seconds,
+        return next(_packets(self._orders[i : i + 1], self._times[3 * i : 3 * i + 3]))
+
+    def __iter__(self) -> Iterator[Packet]:
+        return _packets(self._orders, self._times)
+
+
+def _packets(orders: Sequence[int], times: Sequence[float]) -> Iterator[Packet]:
+    """Yield the packets that the arrays of a table hold."""
+    each = iter(times)
+    for order, stamp, decoded, seconds in zip(orders, each, each, each, strict=True):
+        # NaN is unlike itself.
+        yield Packet(
+            order, None if stamp != stamp else stamp, None if decoded != decoded else decoded, seconds
         )
 
 
