@@ -25,12 +25,12 @@ from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
 from deiii.model.prediction.loading import load
 from deiii.model.prediction.predictor import LONG_S, Predictor
 from deiii.model.prediction.result import Prediction
-from deiii.model.prediction.windows.timelines import annotations, spans, webvtt
+from deiii.model.prediction.windows.timelines import elan_table, spans, webvtt
 from deiii.pipeline.streaming.file import declared_seconds
 
 NO_OVERLAY = "no overlay video"  # begins the note of a file whose overlay could not be drawn
 BAR = 24  # characters
-TEXTS = {"vtt": webvtt, "tsv": annotations}  # by suffix, the course of a prediction as text
+TEXTS = {"vtt": webvtt, "tsv": elan_table}  # by suffix, the course of a prediction as text
 
 
 def predict_files(

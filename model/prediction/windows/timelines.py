@@ -107,7 +107,7 @@ def _clock(seconds: float) -> str:
     return f"{ms // 3_600_000:02d}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d}.{ms % 1000:03d}"
 
 
-def annotations(found: Sequence[Span]) -> str:
+def elan_table(found: Sequence[Span]) -> str:
     """Return spans as a table with tabs: tier, begin and end in s, annotation, value."""
     text = io.StringIO()
     table = csv.writer(text, delimiter="\t", lineterminator="\n")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deiii.model.prediction.result import Prediction, Timeline
-from deiii.model.prediction.windows.timelines import Span, annotations, spans, webvtt
+from deiii.model.prediction.windows.timelines import Span, elan_table, spans, webvtt
 
 CUE = re.compile(r"(\d\d):(\d\d):(\d\d)\.(\d{3}) --> (\d\d):(\d\d):(\d\d)\.(\d{3})\n(.*)\n")
 
@@ -50,7 +50,7 @@ def test_subtitles_say_for_each_window_its_class(rows):
 
 def test_table_has_one_tier_for_classes_and_one_for_each_attribute():
     p = prediction([0, 0, 2], [True, True, True], attributes=("valence", "arousal"))
-    rows = list(csv.DictReader(io.StringIO(annotations(spans(p))), delimiter="\t"))
+    rows = list(csv.DictReader(io.StringIO(elan_table(spans(p))), delimiter="\t"))
     assert [(r["tier"], r["begin_s"], r["end_s"], r["annotation"]) for r in rows[:2]] == [
         ("emotion", "0.000", "1.000", "sad"),
         ("emotion", "1.000", "1.400", "happy"),
@@ -62,7 +62,7 @@ def test_table_has_one_tier_for_classes_and_one_for_each_attribute():
 def test_hours_and_odd_names():
     text = webvtt([Span("emotion", 3599.9996, 7322.5, "so\nso", 0.5)])
     assert text == "WEBVTT\n\n01:00:00.000 --> 02:02:02.500\nso so 0.50\n"
-    assert annotations([Span("emotion", 0, 1, "tab\there", 0.5)]).splitlines()[1].split("\t")[3] == "tab here"
+    assert elan_table([Span("emotion", 0, 1, "tab\there", 0.5)]).splitlines()[1].split("\t")[3] == "tab here"
 
 
 def test_without_classes_subtitles_show_the_attributes():
@@ -72,4 +72,4 @@ def test_without_classes_subtitles_show_the_attributes():
 
 def test_nothing_usable_gives_empty_files():
     assert spans(Prediction("a.mp4", 0.0, {})) == []
-    assert webvtt([]) == "WEBVTT\n" and annotations([]).count("\n") == 1
+    assert webvtt([]) == "WEBVTT\n" and elan_table([]).count("\n") == 1
