@@ -62,7 +62,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         help="score a run, or several as one ensemble, on test speakers",
         description="Score the best checkpoint of a run on its test speakers; write metrics.json, "
         "predictions.csv, figures and report.html into the run folder. The settings are those "
-        "stored with the run. A run is scored once, when its training has come to its end. Several runs "
+        "stored with the run. A run is scored once, after its training is finished. Several runs "
         "of one split are scored as one ensemble, the mean of their probabilities.",
         examples=[
             "evaluate runs/latest",
@@ -89,7 +89,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         "--on",
         metavar="CONFIG",
         help="score the run on another corpus, which the config names and which was preprocessed with the "
-        "run's stage settings; results lie in RUN/on-CORPUS",
+        "run's stage settings; results are written to RUN/on-CORPUS",
     )
     sub.add_argument(
         "--out",
@@ -197,7 +197,7 @@ def _evaluate(args: argparse.Namespace) -> int:
             "--keep is not for --on; RUN/on-CORPUS/metrics.json contains the earlier result"
         )  # fmt: skip
     if args.out and not several:
-        raise ConfigError(f"--out is for an ensemble; the results of one run lie in its folder {args.run}")
+        raise ConfigError(f"--out is for an ensemble; the results of one run are in its folder {args.run}")
     if args.on:
         return _evaluate_on(args)
     given = take_overrides(args.settings, ["cache", "train.device"], "evaluate")

@@ -58,7 +58,7 @@ def _add_audit(commands: argparse._SubParsersAction) -> None:
         help="name of a protocol, its YAML, a run's split.json, or a folder or table of lists",
     )
     add_settings(sub)
-    sub.add_argument("--corpus", metavar="CONFIG", help="config of the corpus that the split is of")
+    sub.add_argument("--corpus", metavar="CONFIG", help="config of the corpus that is split")
     sub.add_argument(
         "--fold", type=whole_number(0, 10_000), metavar="N", help="one fold, counted from 0 (default: all)"
     )
