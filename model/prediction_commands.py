@@ -80,6 +80,12 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
         help="what runs the network: PyTorch, or onnxruntime with the model.onnx of an exported folder; auto "
         "takes PyTorch where it is installed",
     )
+    sub.add_argument(
+        "--live",
+        metavar="SOURCE",
+        help="predict twice a second from a camera (its number, e.g. 0), a network stream (rtsp://, http://) "
+        "or a file played in real time, until Ctrl-C; writes live.jsonl",
+    )
     sub.add_argument("--vtt", action="store_true", help="also write subtitles <name>.vtt (WebVTT)")
     sub.add_argument(
         "--timeline",
@@ -167,6 +173,17 @@ def _predict(args: argparse.Namespace) -> int:
     for word in [word for word in settings if word.startswith("train.device=")]:
         settings.remove(word)
         device = word.partition("=")[2]
+    if args.live is not None:
+        from deiii.model.prediction.live.show import predict_live
+
+        if media:
+            raise ExportError(f"--live takes no media files beside its source; leave {', '.join(media)} out")
+        predict_live(
+            runs, args.live, args.out, args.window, args.hop,
+            device=device, overrides=settings, calibrated=args.calibrated, backend=args.backend,
+            change_preprocessing=args.change_preprocessing,
+        )  # fmt: skip
+        return 0
     found = predict_files(
         runs, media, args.out, args.overlay, args.window, args.hop, device, settings,
         progress=not args.quiet, same_speaker=args.same_speaker,

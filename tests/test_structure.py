@@ -110,7 +110,7 @@ ORDER = {
         "streaming",
         "video_writer",
     ],
-    "pipeline/media/streaming": ["audio"],
+    "pipeline/media/streaming": ["audio live"],
     "pipeline/faces": ["face motion", "tracking yunet", "detectors speaker", "align", "stage", "stream"],
     "pipeline/flow": ["engine", "raft", "engines", "stage", "stream"],
     "pipeline/flow/raft": [
@@ -128,7 +128,7 @@ ORDER = {
         "tasks",
         "graph",
     ],
-    "pipeline/streaming": ["rows", "file"],
+    "pipeline/streaming": ["rows", "file", "live"],
     "pipeline/overview": ["choice figures", "page", "command"],
     "pipeline/init": [
         "found vocabulary",
@@ -195,8 +195,9 @@ ORDER = {
         "predictor",
         "with_onnx with_torch",
         "loading overlay",
-        "files",
+        "files live",
     ],
+    "model/prediction/live": ["moments", "show"],
     "model/prediction/windows": ["combine timelines", "moments", "recording"],
 }
 

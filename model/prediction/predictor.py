@@ -261,7 +261,7 @@ class Predictor:
         if not arrays:
             nothing = HeadOutputs(0, {}, {}, {})
             return Found(outcomes, seconds, arrays, nothing, 0, (), np.zeros(0), 0.0)
-        if self._by_speaker and levels is None and LOGMEL.name in arrays:
+        if self.by_speaker and levels is None and LOGMEL.name in arrays:
             levels = band_levels([arrays[LOGMEL.name][LOGMEL.large]])
         units = self._units(seconds)
         window, hop = self._window(seconds, window_s, hop_s)
@@ -271,18 +271,19 @@ class Predictor:
         # One pass over the network: the units with every combination of inputs (all inputs first), then the
         # sliding windows.
         hidden = [set(inputs) - some for some in shown for _ in units]
-        own = levels if self._by_speaker else None
+        own = levels if self.by_speaker else None
         outputs = self.scorer(arrays, units * len(shown) + windows, hidden, own)
         return Found(outcomes, seconds, arrays, outputs, len(units), shown, centres, window)
 
     def _levels(self, source: FileStream, given: Levels | None) -> Levels | None:
         """The levels of the speaker for a file that is read in order."""
-        if not self._by_speaker:
+        if not self.by_speaker:
             return None
         return given if given is not None else source.levels(LEAST_DB)
 
     @property
-    def _by_speaker(self) -> bool:
+    def by_speaker(self) -> bool:
+        """Whether the network normalises audio by speaker."""
         return self.config.model.audio and self.config.loader.normalise == "speaker"
 
     def speaker_levels(self, paths: Iterable[str | Path]) -> Levels | None:
@@ -294,7 +295,7 @@ class Predictor:
         Returns:
             for `predict`; ``None`` where the network does not normalise by speaker, or no file has audio.
         """
-        if not self._by_speaker:
+        if not self.by_speaker:
             return None
         found = [run_stages(path, self.config, [LOGMEL.name])[LOGMEL.name].arrays for path in paths]
         clips = [arrays[LOGMEL.large] for arrays in found if arrays]

@@ -74,7 +74,7 @@ class VideoReader:
             # With more threads, damaged frames are concealed differently from run to run.
             stream.codec_context.thread_count = 1
             stream.codec_context.thread_type = "NONE"
-            views = _Views(stream)
+            views = Views(stream)
             if self.longest and stream.codec_context.name in LOWRES:
                 views.halvings = _halvings(views.size, self.longest, LOWRES[stream.codec_context.name])
                 stream.codec_context.options = {"lowres": str(views.halvings)}
@@ -251,7 +251,7 @@ def _window(stream: av.VideoStream) -> int:
     return max(fewest, min(most, HELD_BYTES // max(1, stream.width * stream.height * 3 // 2)))
 
 
-class _Views:
+class Views:
     """Size, orientation and colours of a stream's frames, which may change in mid-stream.
 
     Attributes:

@@ -58,6 +58,7 @@ class Moment:
         probabilities: by class; empty where the window holds no usable input, or no classes are predicted.
         attributes: by name, in the corpus's range.
         face_share: of the window's video frames that show the face, 0 to 1; ``None`` without video.
+        delay_s: of a live source, from the arrival of the window's newest frame to the result, s.
     """
 
     time_s: float
@@ -66,6 +67,7 @@ class Moment:
     probabilities: Mapping[str, float]
     attributes: Mapping[str, float]
     face_share: float | None = None
+    delay_s: float | None = None
 
     @property
     def usable(self) -> bool:
@@ -79,8 +81,9 @@ class Moment:
 
     def tree(self) -> dict[str, Any]:
         """Return everything for JSON; times are rounded to 1 ms, other numbers to 6 decimals."""
-        share = self.face_share
-        return {
+        share, delay = self.face_share, self.delay_s
+        more = {} if delay is None else {"delay_s": round(delay, 4)}
+        return more | {
             "time_s": round(self.time_s, 3), "begin_s": round(self.begin_s, 3), "end_s": round(self.end_s, 3),
             "label": self.label,
             "probabilities": {name: round(value, 6) for name, value in self.probabilities.items()},
@@ -188,17 +191,22 @@ def moments(
     """
     jobs = sliding(source, window_s, hop_s)
     for found in score_in_order(source, scorer, jobs, window_s, hop_s, levels):
-        job = found.job
-        rows = Rows(found.outputs, task, slice(found.row, found.row + 1))
-        names: tuple[dict[str, float], dict[str, float]] = {}, {}
-        if rows.present().any():
-            probabilities, attributes = rows.values("probabilities")[0], rows.values("attributes")[0]
-            names = (
-                dict(zip(task.classes, probabilities.tolist(), strict=True)),
-                dict(zip(task.attributes, attributes.tolist(), strict=True)),
-            )
-        centre = (job.begin + job.end) / 2 if job.centre is None else job.centre
-        yield Moment(centre, job.begin, job.end, *names, _face_share(found.arrays, job.begin, job.end))
+        yield moment_of(found, task)
+
+
+def moment_of(found: Scored, task: Task) -> Moment:
+    """Return the prediction of one scored window."""
+    job = found.job
+    rows = Rows(found.outputs, task, slice(found.row, found.row + 1))
+    names: tuple[dict[str, float], dict[str, float]] = {}, {}
+    if rows.present().any():
+        probabilities, attributes = rows.values("probabilities")[0], rows.values("attributes")[0]
+        names = (
+            dict(zip(task.classes, probabilities.tolist(), strict=True)),
+            dict(zip(task.attributes, attributes.tolist(), strict=True)),
+        )
+    centre = (job.begin + job.end) / 2 if job.centre is None else job.centre
+    return Moment(centre, job.begin, job.end, *names, _face_share(found.arrays, job.begin, job.end))
 
 
 def _face_share(arrays: Mapping[str, Mapping[str, np.ndarray]], begin: float, end: float) -> float | None:

@@ -1,0 +1,88 @@
+"""The command ``deiii predict RUN --live SOURCE``: a line for each prediction, and JSON lines in a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from deiii.data.tools.atomic_files import writable_folder
+from deiii.model.prediction.live.moments import LiveMoments
+from deiii.model.prediction.loading import load
+from deiii.model.prediction.predictor import STREAM_HOP_S
+from deiii.model.prediction.windows.moments import Moment
+
+LINES = "live.jsonl"
+BAR = 24  # characters
+
+
+def predict_live(
+    runs: Sequence[str],
+    source: str,
+    out: str | Path,
+    window_s: float | None = None,
+    hop_s: float | None = None,
+    report: Callable[[str], None] = print,
+    **options: Any,
+) -> dict[str, Any]:
+    """Predict for a live source until it ends or Ctrl-C is pressed.
+
+    Args:
+        runs: run folders, exported folders or ``hub:user/name``; several are one ensemble.
+        source: number of a camera, URL or file.
+        out: folder for ``live.jsonl``, one line a prediction and the summary as the last one.
+        window_s, hop_s: length and distance of the windows in s.
+        report: receives the text of each prediction.
+        options: of `deiii.model.prediction.loading.load`.
+
+    Returns:
+        the summary; see `LiveMoments.summary`.
+
+    Raises:
+        LiveError: the source cannot be opened.
+    """
+    path = writable_folder(out) / LINES
+    network = load(list(runs), **options)
+    with LiveMoments(network, source, window_s, hop_s or STREAM_HOP_S) as live, open(path, "w") as lines:
+        report(f"{source}: window {live.window_s:g} s; Ctrl-C ends")
+        try:
+            for moment in live:
+                report(line(moment, live.features.reader.dropped))
+                lines.write(json.dumps(moment.tree()) + "\n")
+                lines.flush()
+        except KeyboardInterrupt:
+            report("stopped")
+        found = live.summary()
+        lines.write(json.dumps({"summary": found}) + "\n")
+    report(describe(found))
+    report(f"results: {path}")
+    return found
+
+
+def line(moment: Moment, dropped: int) -> str:
+    """Return a prediction as one line for the terminal."""
+    words = f"{moment.time_s:8.1f} s"
+    if not moment.usable:
+        return f"{words}  no usable input"
+    if moment.label is not None:
+        value = moment.probabilities[moment.label]
+        words += f"  {moment.label:16s} {value:.2f} {'█' * round(BAR * value):{BAR}s}"
+    words += "".join(f"  {name} {value:+.2f}" for name, value in moment.attributes.items())
+    delay = f"  delay {1000 * moment.delay_s:.0f} ms" if moment.delay_s is not None else ""
+    face = "" if moment.face_share is None else f"  face {100 * moment.face_share:.0f} %"
+    return f"{words}{face}{delay}" + (f"  {dropped} frames dropped" if dropped else "")
+
+
+def describe(found: dict[str, Any]) -> str:
+    """Return the summary as text for the terminal."""
+    lines = [
+        f"{found['seconds']:.1f} s, {found['predictions']} predictions, {found['frames']} video frames, "
+        f"{found['dropped']} of them dropped, connected {found['connections']} times"
+    ]
+    if found["delay_median_s"] is not None:
+        median, worst = (1000 * found[f"delay_{kind}_s"] for kind in ("median", "worst"))
+        lines.append(f"delay: median {median:.0f} ms, worst {worst:.0f} ms")
+    for name, value in sorted(found["probabilities"].items(), key=lambda item: -item[1]):
+        lines.append(f"  {name:24s} {value:6.3f}")
+    return "\n".join(lines)

@@ -1,0 +1,171 @@
+"""The features of a live source, computed as its frames arrive.
+
+What `deiii.pipeline.streaming.file.FileStream` knows of the whole file is known here of the past alone: faces
+are smoothed by what came before, the floor of the log-mel follows the loudest sound so far, channels are
+averaged, and ``logmel.trim_db`` has no effect.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from deiii.data.cache.stages import FACES, FLOW, LOGMEL, get_stage, with_upstream
+from deiii.data.config.schema import Config
+from deiii.pipeline.faces.stream import FaceStream
+from deiii.pipeline.flow.stream import FlowStream
+from deiii.pipeline.logmel.stage import row_seconds
+from deiii.pipeline.logmel.stream import Levels, MelStream
+from deiii.pipeline.media.frame import DecodedFrame
+from deiii.pipeline.media.streaming.audio import Resampler
+from deiii.pipeline.media.streaming.live import LiveReader, Picture, Sound
+from deiii.pipeline.stages.clip import loaded_models
+from deiii.pipeline.streaming.file import refuse_unstreamed
+from deiii.pipeline.streaming.rows import Recent, Rows
+
+EVERY = 4  # frames between two detections at most, because rows wait for the next detection
+BEHIND_S = 3.0  # of video from which the path of the face is smoothed
+SOUND_S = 0.1  # of audio that is resampled at a time
+GAP_S = 0.3  # of audio that is missing; the log-mel then begins anew
+
+
+class LiveStream:
+    """Features of a live source, in order; see `deiii.model.prediction.windows.moments.Source`.
+
+    Args:
+        source: number of a camera, URL or file; see `deiii.pipeline.media.streaming.live.address`.
+        config: settings.
+        stages: names of the stages to compute.
+
+    Attributes:
+        reader: of the source.
+        ready_s: newest row of the video, or of the audio where there is no video, s.
+        ended: whether the source has ended.
+
+    Raises:
+        ConfigError: a stage needs the whole recording.
+        LiveError: the source cannot be opened.
+    """
+
+    def __init__(self, source: str, config: Config, stages: Collection[str]):
+        self.stages = with_upstream(stages)
+        refuse_unstreamed(self.stages, config)
+        self.config = config
+        self.ready_s = 0.0
+        self.ended = False
+        # Loaded before the source is opened, so that no frame waits for it.
+        self._faces = self._flow = None
+        if FACES.name in self.stages:
+            faces = replace(config.faces, every=min(config.faces.every, EVERY))
+            (detector,) = loaded_models(get_stage(FACES.name), config)
+            self._faces = FaceStream(faces, detector, ahead_s=0.0, behind_s=BEHIND_S, block_s=0.0)
+        if FLOW.name in self.stages:
+            self._flow = FlowStream(config.flow, *loaded_models(get_stage(FLOW.name), config))
+        self._recent = {name: Recent() for name in self.stages}
+        self._arrived: deque[tuple[float, float]] = deque(maxlen=200)  # of video frames: time, arrival
+        self._sums = np.zeros((2, config.logmel.n_mels))
+        self._hops = 0
+        self._loudest = -math.inf
+        self._resampler: Resampler | None = None
+        self._mel: MelStream | None = None
+        self._mel_at = self._sound_end = 0.0
+        self.reader = LiveReader(source, sound=LOGMEL.name in self.stages)
+        self.reader.start()
+        with_video = self._faces is not None and self.reader.has_video
+        self._steps = self._read_video() if with_video else self._read_audio()
+
+    def close(self) -> None:
+        """End the reading."""
+        self.reader.close()
+
+    @property
+    def end_s(self) -> float:
+        """The newest row, s."""
+        return self.ready_s
+
+    def advance(self) -> bool:
+        """Wait for more rows; False where the source has ended."""
+        found = next(self._steps, None)
+        self.ended = found is None
+        self.ready_s = self.ready_s if found is None else max(self.ready_s, found)
+        return not self.ended
+
+    def arrived(self, time_s: float) -> float:
+        """When the last frame up to a time arrived, s on `time.monotonic`."""
+        return next((a for t, a in reversed(self._arrived) if t <= time_s + 1e-6), time.monotonic())
+
+    def arrays(self, begin_s: float, end_s: float) -> dict[str, Rows]:
+        """By stage, the rows that are kept."""
+        found = {name: rows for name, recent in self._recent.items() if (rows := recent.rows())}
+        if LOGMEL.name in found:
+            floor = self._loudest + self.config.logmel.floor_db
+            rows = found[LOGMEL.name]
+            found[LOGMEL.name] = {**rows, "logmel": np.maximum(rows["logmel"], floor).astype(np.float16)}
+        return found
+
+    def forget(self, before_s: float) -> None:
+        """Free rows before a time in s."""
+        for recent in self._recent.values():
+            recent.forget(before_s)
+
+    def levels(self, least: float) -> Levels | None:
+        """Mean and deviation of the mel bands over all audio so far; ``None`` without audio."""
+        if not self._hops:
+            return None
+        mean, square = self._sums / self._hops
+        return mean, np.maximum(least, np.sqrt(np.maximum(0.0, square - mean**2)))
+
+    def _read_video(self) -> Iterator[float]:
+        if self._faces is None:
+            return
+        for rows in self._faces.run(self._pictures()):
+            self._recent[FACES.name].add({n: v for n, v in rows.items() if n != "frame"})
+            known = rows["time"]
+            if self._flow is not None:
+                flow = self._flow.push(rows)
+                known = np.zeros(0) if flow is None else flow["time"]
+                if flow is not None:
+                    self._recent[FLOW.name].add(flow)
+            if len(known):  # the flow of the newest frame needs the next one
+                yield float(known[-1])
+
+    def _pictures(self) -> Iterator[tuple[DecodedFrame, float]]:
+        for item in self.reader:
+            if isinstance(item, Picture):
+                self._arrived.append((item.time_s, item.arrived))
+                yield item.frame, item.time_s
+            else:
+                self._hear(item)
+
+    def _read_audio(self) -> Iterator[float]:
+        for item in self.reader:
+            if isinstance(item, Sound):
+                self._arrived.append((item.time_s, time.monotonic()))
+                before = self._mel_at
+                self._hear(item)
+                if self._mel_at > before:
+                    yield self._mel_at
+
+    def _hear(self, item: Sound) -> None:
+        """Add audio to the log-mel; after a gap it begins anew."""
+        config = self.config.logmel
+        if self._resampler is None or self._mel is None or abs(item.time_s - self._sound_end) > GAP_S:
+            self._resampler = Resampler(item.rate, config.sample_rate, SOUND_S)
+            self._mel = MelStream(config, least_rows=1)
+            self._mel_at = max(item.time_s, self._mel_at)
+            self._sound_end = item.time_s
+        self._sound_end += len(item.samples) / item.rate
+        rows = self._mel.push(self._resampler.push(item.samples))
+        if not len(rows):
+            return
+        time_s = self._mel_at + np.arange(len(rows)) * row_seconds(config)
+        self._mel_at = float(time_s[-1]) + row_seconds(config)
+        self._recent[LOGMEL.name].add({"logmel": rows, "time": time_s})
+        self._loudest = max(self._loudest, float(rows.max()))
+        self._sums += np.stack([rows.sum(0, dtype=np.float64), np.square(rows, dtype=np.float64).sum(0)])
+        self._hops += len(rows)
