@@ -115,6 +115,10 @@ docs: $(STAMP) ## write the reference of settings and the picture of the archite
 sweep: $(STAMP) ## try settings, ranked by validation scores [CONFIG= RUN= ARGS="train.lr=[1e-3,2e-3]"]
 	$(PY) -m deiii sweep $(SETTINGS) "train.run=$(RUN)"
 
+site: $(STAMP) ## documentation as a site in site/, links checked (installs mkdocs-material)
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable .[site]
+	$(PY) -m mkdocs build --strict --quiet
+
 crossval: $(STAMP) ## train and score every fold with every seed [CONFIG= RUN= ARGS="... --seeds 0,1"]
 	$(PY) -m deiii crossval $(SETTINGS) "train.run=$(RUN)"
 

@@ -1,0 +1,70 @@
+"""The documentation site: its pages exist, no link leaves it, and mkdocs builds it without a warning."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def hooks():
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        import site_hooks
+    finally:
+        sys.path.pop(0)
+    return site_hooks
+
+
+def pages(nav) -> list[str]:
+    return [page for section in nav for listed in section.values() for page in listed]
+
+
+def test_the_navigation_names_pages_that_exist_once():
+    listed = pages(SETTINGS["nav"])
+    assert len(set(listed)) == len(listed)
+    assert all((ROOT / "docs" / page).is_file() for page in listed)
+
+
+def test_pages_that_nobody_listed_are_on_the_site(hooks):
+    config = hooks.on_config({"nav": [{"Start": ["README.md"]}]})
+    listed = set(pages(config["nav"]))
+    assert listed == {p.relative_to(ROOT / "docs").as_posix() for p in (ROOT / "docs").rglob("*.md")}
+
+
+@pytest.mark.parametrize(
+    ("link", "source", "expected"),
+    [
+        ("[it](../configs/a.yaml)", "faq.md", "it (`configs/a.yaml` in the repository)"),
+        ("[`data/x.py`](../data/x.py#part)", "faq.md", "`data/x.py` in the repository"),
+        ("[science](../science.md)", "results/README.md", "[science](../science.md)"),
+        ("[out](../../model/a.py)", "results/README.md", "out (`model/a.py` in the repository)"),
+        ("[page](science.md#x)", "faq.md", "[page](science.md#x)"),
+        ("![picture](../outside.png)", "faq.md", "![picture](../outside.png)"),
+    ],
+)
+def test_links_out_of_the_documentation(link, source, expected, hooks):
+    assert hooks.without_links_out(link, source) == expected
+
+
+def test_nothing_is_loaded_from_elsewhere():
+    assert SETTINGS["theme"]["font"] is False and "extra_javascript" not in SETTINGS
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning(tmp_path):
+    pytest.importorskip("material")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", f"{tmp_path}/site"],
+        cwd=ROOT, capture_output=True, text=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0 and not done.stderr.strip(), done.stderr
+    assert (tmp_path / "site/howto-own-corpus/index.html").is_file()
