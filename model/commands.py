@@ -70,6 +70,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
             "evaluate runs/cv/fold0 (all its seeds; writes runs/cv/fold0-ensemble)",
             "evaluate runs/latest cache=/data/cache train.device=cpu",
             "evaluate runs/ravdess --on crema_d corpus.root=/data/CREMA-D",
+            "evaluate runs/latest --corrupt noise=20 noise=10 noise=0 blur=2 occlude=0.3 compress=40",
         ],
         when_stopped="this evaluation was not recorded: run the same command again",
     )
@@ -96,6 +97,14 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         metavar="FOLDER",
         help="where to write the results of an ensemble (default: RUN-ensemble for one name, "
         "runs/ensemble for several)",
+    )
+    sub.add_argument(
+        "--corrupt",
+        metavar="KIND=NUMBER",
+        nargs="+",
+        action="extend",
+        help="score the run on corrupted test recordings: noise=DB (signal-to-noise ratio), blur=PERCENT and "
+        "occlude=SHARE (of the face), compress=CRF (H.264); results lie in RUN/robustness",
     )
     twice = sub.add_mutually_exclusive_group()
     twice.add_argument(
@@ -198,6 +207,10 @@ def _evaluate(args: argparse.Namespace) -> int:
         )  # fmt: skip
     if args.out and not several:
         raise ConfigError(f"--out is for an ensemble; the results of one run are in its folder {args.run}")
+    if args.corrupt:
+        if args.on or args.keep or args.unfinished or several:
+            raise ConfigError("--corrupt takes one evaluated run, without --on, --keep and --unfinished")
+        return _evaluate_corrupted(args)
     if args.on:
         return _evaluate_on(args)
     given = take_overrides(args.settings, ["cache", "train.device"], "evaluate")
@@ -211,6 +224,22 @@ def _evaluate(args: argparse.Namespace) -> int:
         metrics, report = evaluate(args.run, *how)
     print(summary(metrics))
     print(f"report: {report}")
+    return 0
+
+
+def _evaluate_corrupted(args: argparse.Namespace) -> int:
+    from deiii.model.robustness.corrupted import evaluate_corrupted
+    from deiii.model.robustness.report import summary
+
+    # argparse gives an option every word up to the next one; settings may be among them.
+    among = [word for word in args.corrupt if word.startswith(("cache=", "train."))]
+    words = [word for word in args.corrupt if word not in among]
+    given = take_overrides([*args.settings, *among], ["cache", "train.device"], "evaluate --corrupt")
+    found, folder = evaluate_corrupted(
+        args.run, words, given.get("cache"), given.get("train.device"), again=args.again
+    )
+    print(summary(found))
+    print(f"results: {folder}/robustness.json, {folder}/robustness.csv, {folder}/robustness.png")
     return 0
 
 

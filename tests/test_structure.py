@@ -24,6 +24,7 @@ ROOM_IMPORTS = {
     "pipeline": {"data"},
     "model": {"data"},
     "model/prediction": {"data", "pipeline"},
+    "model/robustness": {"data", "pipeline"},
 }
 
 # Folder: its modules and folders, one level a string, the lowest level first.
@@ -85,7 +86,7 @@ ORDER = {
     ],
     "pipeline": [
         "encoders media",
-        "appearance faces flow logmel speech",
+        "appearance corrupt faces flow logmel speech",
         "stages",
         "extract preprocess streaming",
         "doctor init inspect overview",
@@ -101,6 +102,7 @@ ORDER = {
     ],
     "pipeline/speech": ["stage"],
     "pipeline/appearance": ["stage"],
+    "pipeline/corrupt": ["kinds", "write"],
     "pipeline/media": [
         "colour container levels orientation timestamps",
         "clock frame lengths",
@@ -147,6 +149,7 @@ ORDER = {
         "training",
         "evaluation",
         "prediction sweep",
+        "robustness",
         "prediction_commands",
         "commands",
     ],
@@ -185,6 +188,7 @@ ORDER = {
         "many_runs other_corpus",
         "crossval",
     ],
+    "model/robustness": ["features report", "corrupted"],
     "model/prediction/ensemble": ["average folder"],
     "model/sweep": ["space", "proposals results", "sweep", "command"],
     "model/prediction": [

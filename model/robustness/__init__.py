@@ -1,0 +1,1 @@
+"""How much noise, blur, occlusion and compression of test recordings a trained network bears."""

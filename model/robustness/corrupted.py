@@ -1,0 +1,231 @@
+"""Score a run on corrupted test recordings, from the media files through the stages of the run.
+
+``RUN/robustness/`` receives ``<corruption>.csv`` (predictions), ``robustness.json``, ``robustness.csv`` and
+``robustness.png``. The clean result, ``RUN/metrics.json``, stays as it is.
+
+>>> evaluate_corrupted("runs/latest", ["noise=20", "noise=10", "noise=0"])     # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deiii.data.cache.stages import FACES, LOGMEL, get_stage
+from deiii.data.config.load import to_yaml
+from deiii.data.corpora.clips import Clip
+from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.loader.stage_arrays import Levels, band_levels
+from deiii.data.tools.atomic_files import file_sha256, write_json
+from deiii.data.tools.machine import usable_cores
+from deiii.data.tools.progress import ProgressBar, progress_bar
+from deiii.data.tools.writer_lock import writer_lock
+from deiii.model.evaluation.evaluate import now, open_features
+from deiii.model.evaluation.predictions import PredictionTable, read_predictions, write_predictions
+from deiii.model.members import own_members
+from deiii.model.prediction.loading import load
+from deiii.model.prediction.predictor import Predictor
+from deiii.model.prediction.result import HeadOutputs, end_s
+from deiii.model.robustness.features import Made, Work, make_all, workers
+from deiii.model.robustness.report import condition_figures, write_report
+from deiii.model.training.run_folder import RunError, RunFolder
+from deiii.model.training.trained import load_network
+from deiii.pipeline.corrupt.kinds import Corruption, CorruptionError, parse_corruptions
+from deiii.pipeline.corrupt.write import NOWHERE, FaceBoxes
+
+FOLDER = "robustness"
+RESULT = "robustness.json"
+
+
+def evaluate_corrupted(
+    path: str | Path,
+    words: Sequence[str],
+    cache: str | None = None,
+    device: str | None = None,
+    again: bool = False,
+    seed: int = 0,
+    jobs: int = 0,
+    progress: bool = True,
+) -> tuple[dict[str, Any], Path]:
+    """Score a run under corruptions; those that were scored before with these weights and seed are kept.
+
+    Args:
+        path: a run folder that was evaluated.
+        words: corruptions (`deiii.pipeline.corrupt.kinds`).
+        cache: where the feature caches are now; as in training where not given.
+        device: of the network.
+        again: score all anew.
+        seed: of noise and places of rectangles.
+        jobs: processes that decode, corrupt and run the stages; one for each core where 0.
+        progress: whether to show a bar.
+
+    Returns:
+        what ``robustness.json`` holds, and the folder.
+
+    Raises:
+        CorruptionError: a corruption is unknown, or of a stream that the network does not read.
+        RunError: the run was not evaluated, is an ensemble, or the media files are not there.
+    """
+    corruptions = parse_corruptions(words)
+    run = RunFolder(path)
+    run.read_info()
+    if own_members(run.path):
+        raise RunError(f"{run.path} is an ensemble; corruptions are scored for one run at a time")
+    run.read_metrics()  # refuses a run that was not evaluated, or whose weights changed
+    trained = load_network(run.path)
+    if cache is not None:
+        trained.config.cache = cache
+    features = open_features(run, trained.config, trained.task, dict(trained.info))
+    clean = read_predictions(run.predictions)
+    network = load(run.path, device or trained.config.train.device)
+    _check_streams(network, corruptions)
+    clips = _clips(features, clean)
+    _check_media(features, clips, run)
+    folder = run.path / FOLDER
+    identity = {"seed": seed, "weights": file_sha256(run.best)}
+    result = _earlier(folder / RESULT, identity)
+    kept = [] if again else [c for c in corruptions if str(c) in result["conditions"]]
+    todo = [c for c in corruptions if c not in kept]
+    test = _Test(network, features, clips, clean, seed)
+    folder.mkdir(exist_ok=True)
+    bar = progress_bar(
+        total=len(todo) * len(clips), desc="corrupted test clips", unit="clip", shown=progress and bool(todo)
+    )
+    with (
+        writer_lock(folder, wait=False),
+        closing(bar),
+        workers(min(jobs or usable_cores(), len(clips))) as pool,
+    ):
+        for corruption in todo:
+            bar.set_postfix_str(str(corruption))
+            table = test.predict(pool, corruption, bar)
+            write_predictions(folder / f"{corruption.name}.csv", table)
+            run.add_evaluation({"time": now(), "epoch": trained.epoch, "corruption": str(corruption)})
+            result["conditions"][str(corruption)] = condition_figures(corruption, table, clean)
+            result["notes"] = list(network.notes)
+            write_report(folder, result, clean)
+            write_json(folder / RESULT, result)  # last: with it the corruption counts as scored
+    return result, folder
+
+
+@dataclass(frozen=True)
+class _Test:
+    """The test clips of a run, and its network.
+
+    Attributes:
+        network: the network with the settings of its stages.
+        features: the clean features; the faces' boxes are taken from them.
+        clips: rows of the feature set and clips, in the order of ``clean``.
+        clean: the predictions of the evaluation.
+        seed: of the random numbers.
+    """
+
+    network: Predictor
+    features: FeatureSet
+    clips: Sequence[tuple[int, Clip]]
+    clean: PredictionTable
+    seed: int
+
+    def predict(self, pool: Any, corruption: Corruption | None, bar: ProgressBar) -> PredictionTable:
+        """Return the predictions under a corruption; a clip without a prediction has NaN and no class."""
+        config = self.network.config
+        by_speaker = config.model.audio and config.loader.normalise == "speaker"
+        probabilities = np.full(self.clean.probabilities.shape, np.nan)
+        attributes = np.full(self.clean.attribute_predicted.shape, np.nan)
+        speakers = dict.fromkeys(self.clean.speakers) if by_speaker else {"": None}
+        for speaker in speakers:
+            rows = [n for n, who in enumerate(self.clean.speakers) if not by_speaker or who == speaker]
+            made = self._made(pool, corruption, rows, bar)
+            levels = None
+            if by_speaker:
+                made = list(made)
+                mel = [m.arrays[LOGMEL.name][LOGMEL.large] for m in made if LOGMEL.name in m.arrays]
+                levels = band_levels(mel) if mel else None
+            for row, one in zip(rows, made, strict=True):
+                found = self._score(one, levels)
+                if found is not None:
+                    if self.clean.classes:
+                        probabilities[row] = found.probabilities["fused"][0]
+                    if self.clean.attributes:
+                        attributes[row] = found.attributes["fused"][0]
+        predicted = tuple(
+            "" if np.isnan(p).any() else self.clean.classes[int(p.argmax())] for p in probabilities
+        ) if self.clean.classes else ()  # fmt: skip
+        return replace(
+            self.clean, predicted=predicted, probabilities=probabilities, attribute_predicted=attributes
+        )
+
+    def _made(
+        self, pool: Any, corruption: Corruption | None, rows: Sequence[int], bar: ProgressBar
+    ) -> Iterator[Made]:
+        settings = to_yaml(self.network.config)
+        works = []
+        for n in rows:
+            row, clip = self.clips[n]
+            path = str(Path(self.features.corpus.root) / clip.path)
+            faces = NOWHERE
+            if corruption is not None and corruption.kind in ("blur", "occlude"):
+                faces = self._faces(row)
+            stages = tuple(self.network.stages)
+            works.append(Work(path, clip.id, corruption, self.seed, settings, stages, faces))
+        for made in make_all(pool, works):
+            bar.update()
+            yield made
+
+    def _faces(self, row: int) -> FaceBoxes:
+        stored = self.features.arrays(row).get(FACES.name, {})
+        if "box" not in stored or not len(stored["box"]):
+            return NOWHERE
+        return FaceBoxes(np.asarray(stored["time"]), np.asarray(stored["box"]))
+
+    def _score(self, made: Made, levels: Levels | None) -> HeadOutputs | None:
+        """The outputs for one whole clip; ``None`` where no input is usable."""
+        if not made.arrays:
+            return None
+        seconds = max(end_s(arrays["time"]) for arrays in made.arrays.values())
+        found = self.network.scorer(made.arrays, [(0.0, seconds)], [], levels)
+        return found if found.present["fused"][0] else None
+
+
+def _check_streams(network: Predictor, corruptions: Sequence[Corruption]) -> None:
+    """Refuse a corruption of a stream that the network does not read."""
+    read = {get_stage(name).modality for name in network.stages}
+    for corruption in corruptions:
+        if corruption.about.stream not in read:
+            raise CorruptionError(
+                f"{corruption}: the network reads no {corruption.about.stream}, so this changes nothing"
+            )
+
+
+def _clips(features: FeatureSet, clean: PredictionTable) -> list[tuple[int, Clip]]:
+    """Row and clip of each prediction of the clean test."""
+    place = {clip.id: (row, clip) for row, clip in enumerate(features.clips)}
+    return [place[name] for name in clean.clips]
+
+
+def _check_media(features: FeatureSet, clips: Sequence[tuple[int, Clip]], run: RunFolder) -> None:
+    root = Path(features.corpus.root)
+    missing = [clip.path for _, clip in clips if not (root / clip.path).is_file()]
+    if missing:
+        raise RunError(
+            f"corruptions are made from the media files, but {len(missing)} of {len(clips)} test files of "
+            f"{run.path} are not in {root}, such as {missing[0]}; put them there, where they were when they "
+            "were preprocessed"
+        )
+
+
+def _earlier(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    """The stored result of the same weights and seed, else an empty one."""
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if all(stored[name] == value for name, value in identity.items()):
+            return stored
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # nothing was scored, or by other weights
+    return {**identity, "conditions": {}}

@@ -1,0 +1,201 @@
+"""Write a corrupted copy of a media file, with the frames, samples and times that the stages read from it.
+
+>>> write_corrupted("a.mp4", "b", Corruption("noise", 20.0), seed=0, clip="a")      # doctest: +SKIP
+PosixPath('b.mov')
+
+Everything but the corruption is kept: video is stored without loss (H.264 in RGB at CRF 0), audio as float
+samples at its own rate, both on the clock of `read_video` and `read_audio`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.codec
+import av.error
+import numpy as np
+
+from deiii.data.cache.outcomes import ClipError
+from deiii.data.tools.atomic_files import atomic_path
+from deiii.pipeline.corrupt.kinds import Corruption, CorruptionError, add_noise, blur, generator, occlude
+from deiii.pipeline.media.audio import read_audio
+from deiii.pipeline.media.video import read_video
+
+CLOCK = 90_000  # ticks a second; the frame times of every common frame rate are whole ticks
+BLOCK = 4096  # audio samples in a packet
+LOSSLESS = {"crf": "0", "preset": "ultrafast"}
+NO_BOX = 1 / 3  # of a frame's height: the face's width where no face was found
+
+
+class FaceBoxes:
+    """The boxes of a clip's face at any time.
+
+    Args:
+        time: float64 [n], s.
+        box: float32 [n,4], x, y, width and height in px; NaN without a face.
+    """
+
+    def __init__(self, time: np.ndarray, box: np.ndarray):
+        known = ~np.isnan(box).any(axis=1)
+        self.time, self.box = time[known], box[known]
+
+    def at(self, time: float) -> np.ndarray | None:
+        """Return the box of the nearest time with a face; ``None`` for a clip without."""
+        if not len(self.time):
+            return None
+        return self.box[int(np.abs(self.time - time).argmin())]
+
+    def width(self, height: int) -> float:
+        """Return the median width in px; a third of the frame's height for a clip without a face."""
+        return float(np.median(self.box[:, 2])) if len(self.box) else NO_BOX * height
+
+
+NOWHERE = FaceBoxes(np.zeros(0), np.zeros((0, 4), np.float32))
+
+
+def write_corrupted(
+    source: str | Path,
+    target: str | Path,
+    corruption: Corruption | None,
+    seed: int = 0,
+    clip: str = "",
+    faces: FaceBoxes = NOWHERE,
+) -> Path:
+    """Write a corrupted copy of a recording.
+
+    Args:
+        source: the media file.
+        target: of the copy, without suffix.
+        corruption: what is done to it; ``None`` writes a copy without loss.
+        seed, clip: the random numbers depend on them and on the corruption alone.
+        faces: where the face is, for ``blur`` and ``occlude``.
+
+    Returns:
+        the path of the copy: ``.mov``, or ``.wav`` for a recording without video.
+
+    Raises:
+        ClipError: neither video nor audio can be decoded.
+        CorruptionError: FFmpeg was built without libx264, which video needs.
+    """
+    rng = generator(seed, clip, corruption) if corruption else np.random.default_rng(0)
+    sound = _sound(source, corruption, rng)
+    frames = iter(read_video(source))
+    try:
+        first = next(frames)
+    except ClipError:
+        if sound is None:
+            raise
+        return _write_wav(Path(target).with_suffix(".wav"), *sound)
+    except StopIteration:
+        first = None
+    path = Path(f"{target}.mov")
+    place = (float(rng.random()), float(rng.random()))
+    with atomic_path(path) as temporary, av.open(str(temporary), "w", format="mov") as out:
+        video: Any = None
+        audio = _audio_stream(out, sound[1]) if sound else None
+        for rgb, time in _chain(first, frames):
+            changed = _changed(rgb, time, corruption, faces, place)
+            if video is None:
+                video = _video_stream(out, changed, corruption)
+            changed = changed[: video.height, : video.width]
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(changed), format="rgb24")
+            frame.pts, frame.time_base = round(time * CLOCK), Fraction(1, CLOCK)
+            out.mux(video.encode(frame))
+        if video is not None:
+            out.mux(video.encode())
+        if audio is not None and sound is not None:
+            for packet in _packets(audio, *sound):
+                out.mux(packet)
+    return path
+
+
+def _chain(first: Any, frames: Any) -> Any:
+    if first is not None:
+        yield first
+    yield from frames
+
+
+def _changed(
+    rgb: np.ndarray, time: float, corruption: Corruption | None, faces: FaceBoxes, place: tuple[float, float]
+) -> np.ndarray:
+    """A frame after the corruption; compression happens in the encoder."""
+    if corruption is None or corruption.kind not in ("blur", "occlude"):
+        return rgb
+    if corruption.kind == "blur":
+        return blur(rgb, corruption.value, faces.width(rgb.shape[0]))
+    box = faces.at(time)
+    return rgb if box is None else occlude(rgb, corruption.value, box, place)
+
+
+def _sound(
+    source: str | Path, corruption: Corruption | None, rng: np.random.Generator
+) -> tuple[np.ndarray, int, float] | None:
+    """Samples, float32 [n], their rate in Hz and the time of the first in s; ``None`` without audio."""
+    rate = _audio_rate(source)
+    if rate is None:
+        return None
+    try:
+        samples, start, _ = read_audio(source, rate)
+    except ClipError:
+        return None
+    if corruption is not None and corruption.kind == "noise":
+        samples = add_noise(samples, corruption.value, rng)
+    return samples, rate, start
+
+
+def _audio_rate(source: str | Path) -> int | None:
+    """The sample rate of the audio in Hz; ``None`` where the file has none."""
+    with contextlib.suppress(av.error.FFmpegError, OSError), av.open(str(source)) as container:
+        streams = [s for s in container.streams.audio if s.rate]
+        return int(max(s.rate for s in streams)) if streams else None
+    return None
+
+
+def _video_stream(out: Any, rgb: np.ndarray, corruption: Corruption | None) -> Any:
+    compressed = corruption is not None and corruption.kind == "compress"
+    name = "libx264" if compressed else "libx264rgb"
+    try:
+        av.codec.Codec(name, "w")
+    except (av.error.FFmpegError, ValueError):
+        raise CorruptionError(
+            f"this build of FFmpeg has no {name}; install PyAV from PyPI: pip install av"
+        ) from None
+    options = {"crf": f"{corruption.value:g}", "preset": "medium"} if compressed and corruption else LOSSLESS
+    stream = out.add_stream(name, rate=25, options=options)
+    height, width = rgb.shape[:2]
+    # yuv420p has a quarter of the colour samples: it needs even sizes.
+    stream.height, stream.width = (height - height % 2, width - width % 2) if compressed else (height, width)
+    stream.pix_fmt = "yuv420p" if compressed else "rgb24"
+    stream.codec_context.time_base = Fraction(1, CLOCK)
+    stream.codec_context.thread_count = 1
+    return stream
+
+
+def _audio_stream(out: Any, rate: int) -> Any:
+    stream = out.add_stream("pcm_f32le", rate=rate, layout="mono")
+    stream.codec_context.time_base = Fraction(1, rate)
+    return stream
+
+
+def _packets(stream: Any, samples: np.ndarray, rate: int, start: float) -> Any:
+    """The packets of an audio stream whose first sample has the time ``start``."""
+    first = round(start * rate)
+    for at in range(max(0, -first), len(samples), BLOCK):
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(samples[None, at : at + BLOCK]), format="flt", layout="mono"
+        )
+        frame.sample_rate, frame.pts, frame.time_base = rate, first + at, Fraction(1, rate)
+        yield from stream.encode(frame)
+    yield from stream.encode()
+
+
+def _write_wav(path: Path, samples: np.ndarray, rate: int, start: float) -> Path:
+    """Write a recording without video; its time begins at 0, as that of every WAV file."""
+    with atomic_path(path) as temporary, av.open(str(temporary), "w", format="wav") as out:
+        for packet in _packets(_audio_stream(out, rate), samples, rate, 0.0):
+            out.mux(packet)
+    return path

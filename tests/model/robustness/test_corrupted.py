@@ -1,0 +1,130 @@
+"""A run on corrupted test clips: copies without corruption give the clean result, nothing is overwritten."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.metrics import recall_score
+
+from deiii.__main__ import main
+from deiii.data.config.load import load_stored
+from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.tools.progress import progress_bar
+from deiii.model.evaluation.predictions import PredictionTable, read_predictions
+from deiii.model.prediction.loading import load
+from deiii.model.robustness.corrupted import _check_streams, _clips, _Test, evaluate_corrupted
+from deiii.model.robustness.report import condition_figures, draw, figures_of, summary, write_report
+from deiii.model.training.run_folder import RunError
+from deiii.pipeline.corrupt.kinds import Corruption, CorruptionError
+
+
+@pytest.fixture(scope="module")
+def run(seen_run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("robust") / "run"
+    shutil.copytree(seen_run / "run", folder)
+    return folder
+
+
+def test_copies_without_corruption_have_the_clean_probabilities(run):
+    features = FeatureSet.open(load_stored(run / "config.yaml"), whole=True)
+    clean = read_predictions(run / "predictions.csv")
+    test = _Test(load(run, "cpu"), features, _clips(features, clean), clean, 0)
+    with progress_bar(desc="", unit="clip", shown=False) as bar:
+        found = test.predict(None, None, bar)
+    assert found.probabilities == pytest.approx(clean.probabilities, abs=1.5e-4)
+    assert found.attribute_predicted == pytest.approx(clean.attribute_predicted, abs=1.5e-4)
+    assert found.predicted == clean.predicted and found.clips == clean.clips
+
+
+def looks(run) -> list[dict]:
+    return json.loads((run / "run.json").read_text())["evaluations"]
+
+
+def test_the_clean_result_stays_and_the_look_is_recorded(run, capsys):
+    before, first = (run / "metrics.json").read_bytes(), len(looks(run))
+    result, folder = evaluate_corrupted(run, ["occlude=0.9", "noise=-10"], jobs=1, progress=False)
+    assert list(result["conditions"]) == ["noise=-10", "occlude=0.9"]
+    assert (run / "metrics.json").read_bytes() == before
+    assert [entry["corruption"] for entry in looks(run)[first:]] == ["noise=-10", "occlude=0.9"]
+    noisy = read_predictions(folder / "noise--10.csv")
+    clean = read_predictions(run / "predictions.csv")
+    assert noisy.clips == clean.clips and np.abs(noisy.probabilities - clean.probabilities).max() > 1e-4
+    with open(folder / "robustness.csv", newline="") as file:
+        rows = {row["corruption"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["clean", "noise=-10", "occlude=0.9"]
+    assert float(rows["clean"]["uar"]) == pytest.approx(json.loads(before)["test"]["uar"])
+    # The same command keeps what was scored.
+    assert main(["evaluate", str(run), "--corrupt", "noise=-10", "train.device=cpu"]) == 0
+    assert "occlude=0.9" in capsys.readouterr().out
+    assert len(looks(run)) == first + 2
+    again, _ = evaluate_corrupted(run, ["noise=-10"], again=True, jobs=1, progress=False)
+    assert again["conditions"]["noise=-10"] == result["conditions"]["noise=-10"]
+    assert np.array_equal(read_predictions(folder / "noise--10.csv").probabilities, noisy.probabilities)
+    assert len(looks(run)) == first + 3
+
+
+def test_messages(run, tmp_path, capsys):
+    assert main(["evaluate", str(run), "--corrupt", "rain=3"]) == 1
+    assert "is no corruption; there are noise=" in capsys.readouterr().err
+    assert main(["evaluate", str(run), "--corrupt", "noise=3", "--keep"]) == 1
+    assert "--corrupt takes one evaluated run" in capsys.readouterr().err
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run/metrics.json").unlink()
+    with pytest.raises(RunError, match="has not been evaluated"):
+        evaluate_corrupted(tmp_path / "run", ["noise=3"], progress=False)
+    network = load(run, "cpu")
+    network.stages = ["logmel"]
+    with pytest.raises(CorruptionError, match="reads no video"):
+        _check_streams(network, [Corruption("blur", 2.0)])
+
+
+def drawn(wrong: float, lost: int = 0, seed: int = 0) -> PredictionTable:
+    """Predictions for 6 speakers with 10 clips of two classes; the first ``lost`` clips have none."""
+    rng = np.random.default_rng(seed)
+    truth = np.arange(60) % 2
+    guess = np.where(rng.random(60) < wrong, 1 - truth, truth)
+    p = np.eye(2)[guess]
+    p[:lost] = np.nan
+    nothing = np.zeros((60, 0))
+    return PredictionTable(
+        tuple(f"c{i}" for i in range(60)), tuple(f"s{i // 10}" for i in range(60)), ("a", "b"),
+        tuple("ab"[t] for t in truth), tuple("" if i < lost else "ab"[g] for i, g in enumerate(guess)), p,
+        (), nothing, nothing,
+    )  # fmt: skip
+
+
+def test_a_clip_without_a_prediction_counts_as_wrong():
+    table = drawn(0.2, lost=7)
+    truth, predicted = table.class_numbers(("a", "b"))
+    uar = figures_of(table)["uar"](np.arange(60))
+    assert uar == pytest.approx(recall_score(truth, predicted, labels=[0, 1], average="macro"))
+    whole = figures_of(drawn(0.2))["uar"](np.arange(60))
+    assert uar < whole
+    found = condition_figures(Corruption("noise", 0.0), table, drawn(0.2))
+    assert found["lost"] == 7 and found["uar_difference"] == pytest.approx(uar - whole)
+
+
+def test_the_report_of_drawn_conditions(tmp_path):
+    clean = drawn(0.05)
+    result = {"seed": 0, "weights": "w", "conditions": {}}
+    for n, corruption in enumerate(
+        [Corruption("noise", 20.0), Corruption("noise", 0.0), Corruption("blur", 4.0)]
+    ):
+        table = drawn(0.1 + 0.15 * n, lost=n, seed=n)
+        result["conditions"][str(corruption)] = condition_figures(corruption, table, clean)
+    write_report(tmp_path, result, clean)
+    json.dumps(result, allow_nan=False)
+    assert (tmp_path / "robustness.png").stat().st_size > 1000
+    panels = draw(result).axes
+    assert len(panels) == 2 and panels[0].xaxis_inverted() and not panels[1].xaxis_inverted()
+    low, high = result["conditions"]["noise=0"]["uar_ci"]
+    assert low < result["conditions"]["noise=0"]["uar"] < high
+    text = summary(result)
+    assert "noise=0" in text and "60 test clips" in text
+    same = condition_figures(Corruption("blur", 1.0), replace(clean), clean)
+    assert same["uar_difference"] == 0 and same["uar_difference_ci"][0] < 0 < same["uar_difference_ci"][1]
