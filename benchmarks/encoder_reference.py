@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +37,12 @@ MODELS: dict[str, tuple[Callable[[float], Any], tuple[float, ...]]] = {
 }
 
 
-def moments(features: FeatureSet, stage: str) -> np.ndarray:
-    """Mean and standard deviation of a stage's rows, float32 [N,2F]; zero for clips without any.
+def rows_of_clips(features: FeatureSet, stage: str) -> Iterator[np.ndarray | None]:
+    """Each clip's rows of a stage, float32 [n,...]; ``None`` for a clip without any.
 
     Rows of an audio stage outside the times of log-mel are left out, as the network leaves them out.
     """
     spec = get_stage(stage)
-    found = []
     for row in range(len(features)):
         arrays = features.arrays(row)
         values = arrays[stage][spec.large].astype(np.float32) if stage in arrays else None
@@ -52,10 +51,15 @@ def moments(features: FeatureSet, stage: str) -> np.ndarray:
             values = values[(time >= heard[0]) & (time <= heard[-1])]
         elif values is not None and "valid" in arrays[stage]:
             values = values[arrays[stage]["valid"]]
-        if values is None or not len(values):
-            found.append(None)
-            continue
-        found.append(np.concatenate((values.mean(axis=0).ravel(), values.std(axis=0).ravel())))
+        yield None if values is None or not len(values) else values
+
+
+def moments(features: FeatureSet, stage: str) -> np.ndarray:
+    """Mean and standard deviation of a stage's rows, float32 [N,2F]; zero for clips without any."""
+    found = [
+        None if x is None else np.concatenate((x.mean(axis=0).ravel(), x.std(axis=0).ravel()))
+        for x in rows_of_clips(features, stage)
+    ]
     width = next(len(x) for x in found if x is not None)
     return np.stack([np.zeros(width, np.float32) if x is None else x for x in found])
 

@@ -195,7 +195,8 @@ def main() -> None:
         "bench": "epoch_choice", "hardware": machine(), "revision": source_revision(),
         "versions": package_versions("deiii", "torch", "numpy"),
     }  # fmt: skip
-    write_json(args.out / "table.json", {**found, "settings": args.settings})
+    words = [word for word in args.settings if not word.startswith(("corpus.root=", "cache="))]
+    write_json(args.out / "table.json", {**found, "settings": words})
     name = Path(next(word for word in args.settings if "=" not in word)).stem
     write_text(args.out / "table.md", markdown(found, name))
     print("RESULT " + json.dumps(found))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.helpers.intervals import recall_interval
+from tests.helpers.intervals import recall_interval, recall_interval_over_seeds
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 ARCHIVES = sorted(
@@ -67,11 +67,17 @@ def test_stored_test_speakers_are_those_of_the_report(archive):
 @pytest.mark.parametrize("archive", ARCHIVES, ids=[a.parent.name for a in ARCHIVES])
 def test_stored_predictions_give_the_reported_interval(archive):
     report = json.loads((archive.parent / "crossval.json").read_text(encoding="utf-8"))
-    tables = stored_tables(archive).values()
-    rows = [(r["speaker"], r["truth"], r["predicted"]) for table in tables for r in table]
-    clips = len({r["clip"] for table in tables for r in table})
-    assert report["interval"] == "t interval over speakers"
-    assert report["pooled"]["uar_ci"] == pytest.approx(recall_interval(rows, clips), abs=1e-6)
+    tables = stored_tables(archive)
+    of_seeds: dict[int, list[tuple[str, str, str]]] = defaultdict(list)
+    for (_, seed), table in sorted(tables.items()):
+        of_seeds[seed] += [(r["speaker"], r["truth"], r["predicted"]) for r in table]
+    if report["interval"] == "t interval over speakers":
+        clips = len({r["clip"] for table in tables.values() for r in table})
+        expected = recall_interval([row for rows in of_seeds.values() for row in rows], clips)
+    else:
+        assert report["interval"] == "t interval over seeds and speakers"
+        expected = recall_interval_over_seeds(list(of_seeds.values()))
+    assert report["pooled"]["uar_ci"] == pytest.approx(expected, abs=1e-6)
     low, high = report["pooled"]["uar_ci"]
     assert f"[{low:.3f}, {high:.3f}]" in (archive.parent / "crossval.md").read_text(encoding="utf-8")
 
