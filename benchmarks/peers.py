@@ -37,7 +37,7 @@ from matplotlib.figure import Figure
 from benchmarks.ablation import arguments, origin
 from deiii.data.cache.identity import find_corpus
 from deiii.data.command_line.door import Command, run
-from deiii.data.config.networks import NETWORKS, check_network, network_names
+from deiii.data.config.networks import check_network, described, network_names
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import read_settings
@@ -93,11 +93,6 @@ class Variant:
     trained: bool = True
 
 
-def about_network(name: str) -> str:
-    """Return a network in words; one of an installed package has its name alone."""
-    return NETWORKS[name].about if name in NETWORKS else name
-
-
 def variants(base: Config, folder: Path, only: Sequence[str], task: Task, match: bool) -> list[Variant]:
     """Return the rows of the table, DE-III first.
 
@@ -122,7 +117,8 @@ def variants(base: Config, folder: Path, only: Sequence[str], task: Task, match:
         own.model.time_match = own.model.time_match and name == FIRST_NETWORK
         own.train.run = str(folder / name)
         check_network(own.model)
-        about = "VAVL, along the batch as published" if name == BATCH_AXIS else about_network(name)
+        title = described(own.model.name)[0]
+        about = f"{title} along the batch, as published" if name == BATCH_AXIS else title
         found.append(Variant(name, about, own))
         if name == BATCH_AXIS:
             found.append(Variant(name + ALONE, f"{about}; one clip at a time", own, ALONE_FILE, False))
@@ -197,7 +193,9 @@ def collect(
             "by_seed": dict(zip(own, uar, strict=True)), "clips": len(clips),
             "speakers": len(set(speakers)),
         }  # fmt: skip
-        if variant.name != FIRST_NETWORK and (gap := difference(own, data[FIRST_NETWORK], task.classes)):
+        if variant.name != FIRST_NETWORK and (
+            gap := difference(own, data.get(FIRST_NETWORK, {}), task.classes)
+        ):
             rows[variant.name] |= {"gap": gap.value, "gap_ci": gap.interval, "p": gap.p}
     tested = [row for row in rows.values() if "p" in row]
     for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):

@@ -22,12 +22,14 @@ class NetworkEntry:
     """One network of deiii.
 
     Attributes:
+        title: its name in reports.
         about: what it is, in a few words.
         factory: ``module:class``, imported when it is needed.
         reads: the settings among `OWN` that it reads.
         needs: those among them that must be at least 1.
     """
 
+    title: str
     about: str
     factory: str
     reads: frozenset[str]
@@ -40,37 +42,45 @@ OWN = frozenset(
 ) | {"batch_axis"}
 DEFAULT = "deiii"
 NETWORKS = {
-    "deiii": NetworkEntry("DE-III", "deiii.model.network.deiii:DEIII", OWN - {"batch_axis"}),
+    "deiii": NetworkEntry(
+        "DE-III", "arXiv 2405.16701", "deiii.model.network.deiii:DEIII", OWN - {"batch_axis"}
+    ),
     "late": NetworkEntry(
-        "late fusion: averaged logits of one Conformer a modality",
+        "Late fusion",
+        "averaged logits of one Conformer a modality",
         "deiii.model.peers.late:Late",
         frozenset(("blocks", "conv_kernel", "conformer", "modality_heads")),
     ),
     "gru": NetworkEntry(
-        "concatenation and a GRU",
+        "GRU",
+        "after concatenation of all streams",
         "deiii.model.peers.gru:ConcatGRU",
         frozenset(("blocks",)),
         needs=frozenset(("blocks",)),
     ),
     "mult": NetworkEntry(
-        "MulT, crossmodal transformers",
+        "MulT",
+        "crossmodal transformers, arXiv 1906.00295",
         "deiii.model.peers.mult:MulT",
         frozenset(("blocks", "ife_blocks")),
         needs=frozenset(("ife_blocks",)),
     ),
     "attention": NetworkEntry(
-        "two streams that weigh each other's steps",
+        "Two-stream attention",
+        "modalities weigh each other's steps, arXiv 2201.11095",
         "deiii.model.peers.attention:TwoStreamAttention",
         frozenset(),
     ),
     "vavl": NetworkEntry(
-        "VAVL, shared Conformer layers",
+        "VAVL",
+        "Conformers that modalities share, arXiv 2305.07216",
         "deiii.model.peers.vavl:VAVL",
         frozenset(("blocks", "ife_blocks", "conv_kernel", "modality_heads", "batch_axis")),
         needs=frozenset(("ife_blocks",)),
     ),
     "mbt": NetworkEntry(
-        "MBT, attention bottlenecks",
+        "MBT",
+        "attention bottlenecks, arXiv 2107.00135",
         "deiii.model.peers.mbt:BottleneckTransformer",
         frozenset(("blocks", "ife_blocks")),
         needs=frozenset(("ife_blocks",)),
@@ -85,6 +95,16 @@ def network_names() -> list[str]:
     ['deiii', 'late']
     """
     return [*NETWORKS, *(name for name in installed(GROUP) if name not in NETWORKS)]
+
+
+def described(name: str) -> tuple[str, str]:
+    """Return a network's name in reports, and what it is; that of a package has its name alone.
+
+    >>> described("mbt")[0]
+    'MBT'
+    """
+    entry = NETWORKS.get(name)
+    return (name, "of another package") if entry is None else (entry.title, entry.about)
 
 
 def check_network(model: Any, named: Iterable[str] = ()) -> None:
@@ -114,18 +134,18 @@ def check_network(model: Any, named: Iterable[str] = ()) -> None:
         own = ", ".join(f"model.{n}" for n in sorted(entry.reads))
         raise ConfigError(
             f"model.{name}={_written(getattr(model, name))} has no effect on model.name={model.name} "
-            f"({entry.about}), only on {readers}; leave it out. "
+            f"({entry.title}), only on {readers}; leave it out. "
             + (f"Of its own, {model.name} reads {own}" if own else f"{model.name} has no settings of its own")
         )
     if model.join == "pooled" and model.name != DEFAULT:
         raise ConfigError(
-            f"model.join=pooled is not for model.name={model.name} ({entry.about}), which compares steps "
+            f"model.join=pooled is not for model.name={model.name} ({entry.title}), which compares steps "
             f"over time, only on {DEFAULT}; use model.join=separate"
         )
     for name in sorted(entry.needs):
         if getattr(model, name) < 1:
             raise ConfigError(
-                f"model.{name}={getattr(model, name)}: model.name={model.name} ({entry.about}) needs at "
+                f"model.{name}={getattr(model, name)}: model.name={model.name} ({entry.title}) needs at "
                 "least 1"
             )
 

@@ -16,6 +16,7 @@ from typing import Any
 from markupsafe import Markup
 
 from deiii.data.config.load import load_stored
+from deiii.data.config.networks import described
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.pages.rendering import number, render, span
 from deiii.data.tools.atomic_files import write_text
@@ -66,6 +67,7 @@ def write_report(
     """
     test = metrics["test"]
     values = {
+        "network": described(load_stored(run.config).model.name)[0],
         "corpus": info["corpus"],
         "run": run.path.resolve().name,
         "epoch": metrics["epoch"],

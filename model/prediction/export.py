@@ -11,6 +11,7 @@ Mitchell et al., arXiv 1810.03993, with the figures of the run and the licence o
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from deiii.data.cache.stages import extra_inputs
+from deiii.data.config.networks import DEFAULT, described
 from deiii.data.config.schema import Config
 from deiii.data.loader.augment import MEAN, STD
 from deiii.data.loader.augment_audio import DB_CENTRE, DB_SCALE
@@ -66,7 +68,7 @@ PREPARATION = {
 
 
 class Program(nn.Module):
-    """DE-III with plain tensors as inputs and outputs, for `torch.export`."""
+    """A network with plain tensors as inputs and outputs, for `torch.export`."""
 
     def __init__(self, network: nn.Module, extra: Sequence[str] = ()):
         super().__init__()
@@ -172,8 +174,11 @@ def model_card(manifest: dict[str, Any], metrics: dict[str, Any] | None) -> str:
     if metrics is not None:
         names = figure_names(metrics["test"])
         figures = {key: name for key, name in names.items() if metrics["test"][key] is not None}
+    title, about = described(settings["model"].get("name", DEFAULT))  # older exports are DE-III
     return render(
         "model_card.md.j2",
+        title=title,
+        about=about,
         m=manifest,
         s=settings,
         inputs=[name for switch, name in switches.items() if settings["model"][switch]]
@@ -224,7 +229,10 @@ def write_program(network: nn.Module, config: Config, path: Path) -> float:
     batch = torch.export.Dim("batch", min=1, max=4096)
     dynamic = {"inputs": {name: {0: batch} for name in shapes}}
     with torch.no_grad(), atomic_path(path) as temporary:
-        exported = torch.export.export(program, (example(config, 2),), dynamic_shapes=dynamic)
+        with warnings.catch_warnings():
+            # A GRU collects its weights in a list while it is exported; the outputs are compared below.
+            warnings.filterwarnings("ignore", "The tensor attributes .*_flat_weights", UserWarning)
+            exported = torch.export.export(program, (example(config, 2),), dynamic_shapes=dynamic)
         with open(temporary, "wb") as file:
             torch.export.save(exported, file)
         with open(temporary, "rb") as file:

@@ -47,23 +47,29 @@ def write_onnx(
         path: of the file; the weights lie within it.
 
     Raises:
-        ExportError: a package is missing.
+        ExportError: a package is missing, or PyTorch cannot write such a network.
     """
     check_packages()
     with torch.no_grad():
         outputs = list(program(dict(inputs)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the exporter, about its own parts
-            written = torch.onnx.export(
-                program,
-                kwargs={"inputs": dict(inputs)},
-                dynamo=True,
-                verbose=False,
-                input_names=list(inputs),
-                output_names=outputs,
-                dynamic_shapes={"inputs": {name: {0: "batch", 1: lengths[name]} for name in inputs}},
-                external_data=False,
-            )
+            try:
+                written = torch.onnx.export(
+                    program,
+                    kwargs={"inputs": dict(inputs)},
+                    dynamo=True,
+                    verbose=False,
+                    input_names=list(inputs),
+                    output_names=outputs,
+                    dynamic_shapes={"inputs": {name: {0: "batch", 1: lengths[name]} for name in inputs}},
+                    external_data=False,
+                )
+            except torch.onnx.OnnxExporterError as error:
+                raise ExportError(
+                    f"PyTorch cannot write this network for onnxruntime ({str(error).splitlines()[-1]}); "
+                    "export it without --onnx"
+                ) from error
         if written is None:
             raise ExportError("PyTorch returned no ONNX program")
         with atomic_path(path) as temporary:
