@@ -13,7 +13,7 @@ the width at which it has about as many parameters as DE-III.
 VAVL is trained twice: as its paper describes it, and with ``model.batch_axis=true`` as its published code
 runs. The latter's predictions depend on which clips share a batch, so it is also scored one clip at a time.
 
-    python -m benchmarks.peers configs/ravdess_speech.yaml corpus.root=/data/ravdess --seeds 0,1
+    python -m benchmarks.peers configs/ravdess_audio.yaml corpus.root=/data/ravdess --seeds 0,1
     python -m benchmarks.peers configs/synthetic.yaml configs/tiny.yaml --only late,mbt --folds 0 --match
 """
 
