@@ -104,3 +104,27 @@ def test_stored_predictions_give_the_accuracy_of_each_run_of_the_ablation(archiv
             )
             found[entry.name] = float(np.mean([row["truth"] == row["predicted"] for row in rows]))
     assert found == pytest.approx(reported)
+
+
+COMPARISONS = sorted(RESULTS.glob("*/peers.tar.xz"))
+
+
+@pytest.mark.parametrize("archive", COMPARISONS, ids=[a.parent.name for a in COMPARISONS])
+def test_stored_predictions_of_every_network_give_the_reported_recall(archive):
+    """Also that the test speakers of each fold are those of the report, the same for all networks."""
+    report = json.loads((archive.parent / "table.json").read_text(encoding="utf-8"))
+    found = defaultdict(list)
+    with tarfile.open(archive) as tar:
+        for entry in tar:
+            name = re.fullmatch(r"(.+)/fold(\d+)-seed(\d+)\.csv", entry.name)
+            stream = tar.extractfile(entry) if name else None
+            if name and stream:
+                rows = list(csv.DictReader(io.TextIOWrapper(stream, encoding="utf-8", newline="")))
+                assert {row["speaker"] for row in rows} == set(report["splits"][name[2]]["test"])
+                found[name[1], name[3]] += rows
+    text = (archive.parent / "table.md").read_text(encoding="utf-8")
+    for network, row in report["networks"].items():
+        for seed, uar in row["by_seed"].items():
+            assert recall(found[network, seed]) == pytest.approx(uar, abs=1e-9)
+        assert np.mean(list(row["by_seed"].values())) == pytest.approx(row["uar"], abs=1e-9)
+        assert f"| {row['parameters']:,} | {row['uar']:.3f} |" in text
