@@ -9,9 +9,10 @@ trained one. `realtime_factor` is the length of the video over the time of a pre
 the start of Python until the network is ready, and `runtime_startup_s` the same with onnxruntime and without
 PyTorch. `growth_mb_60min` is the difference of the peak memory of two processes that predict an hour and a
 minute of video, with overlay: a synthetic face of 128x128 px at 8 fps, repeated, and windows 10 s apart, so
-that the hour takes a few minutes; `peak_mb` lists all lengths. The alternative is a new process for every
-file (`fresh_process`): `ratio_fresh_process` is its time over ours for the same files. The ways run in turn;
-medians are reported.
+that the hour takes a few minutes; `peak_mb` lists all lengths. `delay_ms` is the median time from the arrival
+of a window's newest frame to its prediction, with the video played in real time; `dropped` counts frames. The
+alternative is a new process for every file (`fresh_process`): `ratio_fresh_process` is its time over ours for
+the same files. The ways run in turn; medians are reported.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from deiii.data.corpora.synthetic.make import make
 from deiii.data.tools.machine import machine, package_versions
 from deiii.model.network.task import Task
 from deiii.model.prediction.export import export
+from deiii.model.prediction.live.moments import LiveMoments
 from deiii.model.training import checkpoint
 from deiii.model.training.run_folder import RunFolder, provenance
 from deiii.pipeline.media.audio import read_audio
@@ -214,6 +216,9 @@ def main() -> None:
         exported = export(run, folder / "exported", program=False, onnx=True)
         for _ in range(options.runs):
             timed("runtime", lambda: call([sys.executable, "-c", STARTED_ONNX.format(run=str(exported))]))
+        with LiveMoments(network, str(video)) as live:
+            delays = [moment.delay_s or 0.0 for moment in live]
+            dropped = live.features.reader.dropped
         lengths = [float(word) for word in options.minutes.split(",")]
         found = peaks(folder / "long", run, lengths)
         middle = {kind: statistics.median(values) for kind, values in times.items()}
@@ -226,6 +231,9 @@ def main() -> None:
             "startup_s": round(middle["startup"], 2),
             "runtime_startup_s": round(middle["runtime"], 2),
             "growth_mb_60min": round(found[lengths[-1]] - found[lengths[0]], 1),
+            "delay_ms": round(1000 * statistics.median(delays), 1),
+            "delay_worst_ms": round(1000 * max(delays), 1),
+            "dropped": dropped,
             "peak_mb": {f"{length:g} min": round(peak) for length, peak in found.items()},
             "ratio_fresh_process": round(middle["fresh"] / middle["ours"], 2),
             "video": f"{WIDTH}x{HEIGHT}, {FPS} fps, {options.seconds:g} s",

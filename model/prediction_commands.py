@@ -86,6 +86,11 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
         help="predict twice a second from a camera (its number, e.g. 0), a network stream (rtsp://, http://) "
         "or a file played in real time, until Ctrl-C; writes live.jsonl",
     )
+    sub.add_argument(
+        "--segments",
+        choices=("speech",),
+        help="predict for each stretch of speech (silero-vad) and leave silence out",
+    )
     sub.add_argument("--vtt", action="store_true", help="also write subtitles <name>.vtt (WebVTT)")
     sub.add_argument(
         "--timeline",
@@ -187,7 +192,7 @@ def _predict(args: argparse.Namespace) -> int:
     found = predict_files(
         runs, media, args.out, args.overlay, args.window, args.hop, device, settings,
         progress=not args.quiet, same_speaker=args.same_speaker,
-        texts=["vtt"] * args.vtt + ["tsv"] * args.timeline,
+        segments=args.segments or "", texts=["vtt"] * args.vtt + ["tsv"] * args.timeline,
         change_preprocessing=args.change_preprocessing, backend=args.backend, calibrated=args.calibrated,
     )  # fmt: skip
     print(f"results: {args.out}/predictions.csv, and <name>.json for each file")

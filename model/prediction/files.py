@@ -27,6 +27,7 @@ from deiii.model.prediction.predictor import LONG_S, Predictor
 from deiii.model.prediction.result import Prediction
 from deiii.model.prediction.windows.timelines import elan_table, spans, webvtt
 from deiii.pipeline.streaming.file import declared_seconds
+from deiii.pipeline.streaming.voice import VoiceDetector, speech_segments
 
 NO_OVERLAY = "no overlay video"  # begins the note of a file whose overlay could not be drawn
 BAR = 24  # characters
@@ -45,6 +46,7 @@ def predict_files(
     progress: bool = True,
     same_speaker: bool = False,
     texts: Collection[str] = (),
+    segments: str = "",
     change_preprocessing: bool = False,
     backend: str = "auto",
     calibrated: bool = False,
@@ -64,6 +66,7 @@ def predict_files(
         same_speaker: whether all files are of one speaker; a network that normalises by speaker then uses
             the levels of all of them, as evaluation does.
         texts: which of `TEXTS` to write for each file, too.
+        segments: ``speech`` to predict for each stretch of speech, and to leave silence out.
         change_preprocessing, backend, calibrated: see `load`.
 
     Returns:
@@ -76,8 +79,9 @@ def predict_files(
     writable_folder(out)
     network = load(run, device, settings, change_preprocessing, backend, calibrated)
     return predict_loaded(
-        network, media, out, overlay, window_s, hop_s, progress, same_speaker=same_speaker, texts=texts
-    )
+        network, media, out, overlay, window_s, hop_s, progress,
+        same_speaker=same_speaker, texts=texts, segments=segments,
+    )  # fmt: skip
 
 
 def predict_loaded(
@@ -91,6 +95,7 @@ def predict_loaded(
     report: Callable[[str], None] = print,
     same_speaker: bool = False,
     texts: Collection[str] = (),
+    segments: str = "",
 ) -> list[Prediction]:
     """Do `predict_files` with a loaded network; ``report`` receives the text on each file."""
     files, out = find_media(media), writable_folder(out)
@@ -99,12 +104,13 @@ def predict_loaded(
     targets = [_overlay_target(overlay, name, len(files)) for name in names] if overlay is not None else []
     for target in targets:
         refuse_input_as_output(target, files)
+    detector = VoiceDetector() if segments == "speech" else None
     levels = network.speaker_levels(files) if same_speaker else None
     with progress_bar(files, desc="predicting", unit="file", leave=False, shown=progress) as bar:
         for file, name in zip(bar, names, strict=True):
             bar.set_postfix_str(file.name)
             drawn = None if overlay is None else _overlay_target(overlay, name, len(files))
-            prediction = _predict_one(network, file, window_s, hop_s, levels, drawn, progress)
+            prediction = _predict_one(network, file, window_s, hop_s, levels, detector, drawn, progress)
             write_json(out / f"{name}.json", prediction.tree())
             for kind in texts:
                 write_text(out / f"{name}.{kind}", TEXTS[kind](spans(prediction)))
@@ -128,6 +134,7 @@ def _predict_one(
     window_s: float | None,
     hop_s: float | None,
     levels: Levels | None,
+    detector: VoiceDetector | None,
     overlay: Path | None,
     progress: bool,
 ) -> Prediction:
@@ -138,7 +145,8 @@ def _predict_one(
             keep_flow = writable_folder(overlay.parent)
     try:
         with _seconds_bar(file, progress) as advance:
-            return network.predict(file, window_s, hop_s, levels, keep_flow, advance)
+            speech = None if detector is None else speech_segments(file, detector)
+            return network.predict(file, window_s, hop_s, levels, speech, keep_flow, advance)
     except Exception as error:  # one unusual file must not end the run; the error is recorded
         if isinstance(error, OSError) and error.errno in MACHINE_TROUBLE:
             raise
@@ -210,6 +218,11 @@ def describe(p: Prediction) -> str:
     for name, value in sorted(p.probabilities.items(), key=lambda item: -item[1]):
         lines.append(f"  {name:24s} {value:6.3f}  {'█' * round(BAR * value)}")
     lines += [f"  {name:24s} {value:+6.2f}" for name, value in p.attributes.items()]
+    for s in p.segments:
+        best = max(s.probabilities.items(), key=lambda item: item[1], default=None)
+        words = [] if best is None else [f"{best[0]} {best[1]:.2f}"]
+        words += [f"{name} {value:+.2f}" for name, value in s.attributes.items()]
+        lines.append(f"  {s.begin_s:7.2f} to {s.end_s:7.2f} s  {', '.join(words) or 'no usable input'}")
     for output, shares in p.contributions.items():
         lines.append(f"  contributions to {output}: " + ", ".join(f"{s} {v:+.3f}" for s, v in shares.items()))
     if p.face:

@@ -39,13 +39,11 @@ from deiii.model.prediction.result import (
 from deiii.model.prediction.settings import override_settings, speaker_note, stage_notes
 from deiii.model.prediction.windows.combine import Rows, combine
 from deiii.model.prediction.windows.moments import Moment, moments
-from deiii.model.prediction.windows.recording import Found, Intervals, combinations_of, score_long
+from deiii.model.prediction.windows.recording import Found, combinations_of, score_long
+from deiii.model.prediction.windows.units import LONGER, Intervals, joined_note, sliding_window, units_of
 from deiii.pipeline.extract import run_stages
 from deiii.pipeline.streaming.file import FileStream, can_stream, declared_seconds
 
-LONGER = 1.25  # a recording this many times longer than any training clip is predicted in windows
-HOP_S = 0.2  # default distance of sliding windows
-MOST_WINDOWS = 2000  # by default, of the sliding window
 STREAM_HOP_S = 0.5  # default distance of the windows of `Predictor.stream`
 LONG_S = 30.0  # a longer file is read in order, so that its crops are never in memory at once
 
@@ -131,6 +129,7 @@ class Predictor:
         window_s: float | None = None,
         hop_s: float | None = None,
         levels: Levels | None = None,
+        speech: Intervals | None = None,
         keep_flow: str | Path | None = None,
         progress: Callable[[float], None] = lambda done_s: None,
     ) -> Prediction:
@@ -147,6 +146,8 @@ class Predictor:
             hop_s: distance of the windows in s; by default 0.2, or more so that there are at most 2000.
             levels: of the speaker's mel bands, from `speaker_levels`; used where the network was trained with
                 ``loader.normalise=speaker``, whose levels otherwise come from this file alone.
+            speech: stretches of speech in s, from `deiii.pipeline.streaming.voice.speech_segments`; the
+                prediction is then their mean, and each has its own.
             keep_flow: for `draw_overlay`, a folder for a temporary file with the flow of a file that is read
                 in order.
             progress: receives the time in s up to which such a file is done.
@@ -159,21 +160,20 @@ class Predictor:
         """
         found = None
         if self._is_long(path):
-            found = self._found_in_long(path, window_s, hop_s, levels, keep_flow, progress)
-        found = found or self._found_at_once(path, window_s, hop_s, levels)
+            found = self._found_in_long(path, window_s, hop_s, levels, speech, keep_flow, progress)
+        found = found or self._found_at_once(path, window_s, hop_s, levels, speech)
         outcomes, arrays = found.outcomes, found.arrays
         notes = (*self.notes, *notes_on(outcomes, enabled_streams(self.config.model)))
         if not found.shown:
             return Prediction(str(path), found.seconds, outcomes, notes=notes)
         if LOGMEL.name in arrays:
             notes += speaker_note(self.config, levels is not None)
-        n, shown = found.units, found.shown
+        n, shown = len(found.units.intervals), found.shown
         by_inputs = {
             some: Rows(found.outputs, self.task, slice(k * n, (k + 1) * n)) for k, some in enumerate(shown)
         }
         moving = Rows(found.outputs, self.task, slice(len(shown) * n, None))
-        if n > 1:
-            notes += (f"longer than the training clips: the mean over {n} windows",)
+        notes += tuple(joined_note(found.units))
         whole = combine(by_inputs, self.task, enabled_streams(self.config.model))
         return Prediction(
             path=str(path),
@@ -188,9 +188,10 @@ class Predictor:
                 found.centres,
                 moving.values("probabilities"),
                 moving.values("attributes"),
-                moving.present(),
+                moving.present() & found.units.heard(found.centres),
                 found.window,
             ),
+            segments=found.units.segments(by_inputs[shown[0]]),
             notes=notes,
             arrays=arrays,
         )
@@ -220,7 +221,7 @@ class Predictor:
         with FileStream(path, self.config, self.stages) as source:
             if source.error is not None:
                 raise source.error
-            window, _ = self._window(source.expected_s(), window_s, hop_s)
+            window, _ = sliding_window(source.expected_s(), self.median_s, window_s, hop_s)
             yield from moments(source, self.scorer, self.task, window, hop_s, self._levels(source, None))
 
     def _is_long(self, path: str | Path) -> bool:
@@ -235,6 +236,7 @@ class Predictor:
         window_s: float | None,
         hop_s: float | None,
         levels: Levels | None,
+        speech: Intervals | None,
         keep_flow: str | Path | None,
         progress: Callable[[float], None],
     ) -> Found | None:
@@ -243,13 +245,18 @@ class Predictor:
             seconds = source.expected_s()
             if seconds <= max(LONG_S, LONGER * self.longest_s):
                 return None
-            window, hop = self._window(seconds, window_s, hop_s)
+            window, hop = sliding_window(seconds, self.median_s, window_s, hop_s)
             streams, own = enabled_streams(self.config.model), self._levels(source, levels)
-            units = self._units(seconds)
+            units = units_of(seconds, self.median_s, self.longest_s, speech)
             return score_long(source, self.scorer, streams, units, window, hop, own, progress)
 
     def _found_at_once(
-        self, path: str | Path, window_s: float | None, hop_s: float | None, levels: Levels | None
+        self,
+        path: str | Path,
+        window_s: float | None,
+        hop_s: float | None,
+        levels: Levels | None,
+        speech: Intervals | None,
     ) -> Found:
         """What is found in a file whose features fit into memory."""
         results = run_stages(path, self.config, self.stages)
@@ -260,20 +267,21 @@ class Predictor:
         shown = combinations_of(inputs)
         if not arrays:
             nothing = HeadOutputs(0, {}, {}, {})
-            return Found(outcomes, seconds, arrays, nothing, 0, (), np.zeros(0), 0.0)
+            nowhere = units_of(0.0, 1.0, 1.0, [])
+            return Found(outcomes, seconds, arrays, nothing, nowhere, (), np.zeros(0), 0.0)
         if self.by_speaker and levels is None and LOGMEL.name in arrays:
             levels = band_levels([arrays[LOGMEL.name][LOGMEL.large]])
-        units = self._units(seconds)
-        window, hop = self._window(seconds, window_s, hop_s)
+        units = units_of(seconds, self.median_s, self.longest_s, speech)
+        window, hop = sliding_window(seconds, self.median_s, window_s, hop_s)
         centres = np.arange(hop / 2, max(seconds, hop), hop)
         begin = np.clip(centres - window / 2, 0, seconds - window)
         windows = [(b, b + window) for b in begin.tolist()]
         # One pass over the network: the units with every combination of inputs (all inputs first), then the
         # sliding windows.
-        hidden = [set(inputs) - some for some in shown for _ in units]
+        hidden = [set(inputs) - some for some in shown for _ in units.intervals]
         own = levels if self.by_speaker else None
-        outputs = self.scorer(arrays, units * len(shown) + windows, hidden, own)
-        return Found(outcomes, seconds, arrays, outputs, len(units), shown, centres, window)
+        outputs = self.scorer(arrays, units.intervals * len(shown) + windows, hidden, own)
+        return Found(outcomes, seconds, arrays, outputs, units, shown, centres, window)
 
     def _levels(self, source: FileStream, given: Levels | None) -> Levels | None:
         """The levels of the speaker for a file that is read in order."""
@@ -300,18 +308,6 @@ class Predictor:
         found = [run_stages(path, self.config, [LOGMEL.name])[LOGMEL.name].arrays for path in paths]
         clips = [arrays[LOGMEL.large] for arrays in found if arrays]
         return band_levels(clips) if clips else None
-
-    def _units(self, seconds: float) -> Intervals:
-        """Return the intervals whose mean is the prediction: the whole recording, or windows of it."""
-        if seconds <= LONGER * self.longest_s:
-            return [(0.0, seconds)]
-        edges = np.linspace(0, seconds, max(1, round(seconds / self.median_s)) + 1)
-        return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
-
-    def _window(self, seconds: float, window_s: float | None, hop_s: float | None) -> tuple[float, float]:
-        """Return the length and the distance of the sliding windows, in s."""
-        window = min(self.median_s, seconds / 2) if window_s is None else min(window_s, seconds)
-        return window, hop_s or max(HOP_S, seconds / MOST_WINDOWS)
 
     def save_pretrained(self, folder: str | Path, **options: Any) -> Path:
         """Write the network as an exported folder, which `deiii.load` reads and `push_to_hub` uploads.

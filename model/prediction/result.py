@@ -116,6 +116,28 @@ class Timeline:
 
 
 @dataclass(frozen=True)
+class Segment:
+    """The prediction for one stretch of speech.
+
+    Attributes:
+        begin_s, end_s: in s.
+        probabilities: by class; empty where it holds no usable input.
+        attributes: by name.
+    """
+
+    begin_s: float
+    end_s: float
+    probabilities: dict[str, float]
+    attributes: dict[str, float]
+
+    def tree(self) -> dict[str, Any]:
+        """Return everything for JSON."""
+        label = max(self.probabilities, key=self.probabilities.__getitem__) if self.probabilities else None
+        return {"begin_s": self.begin_s, "end_s": self.end_s, "label": label,
+                "probabilities": self.probabilities, "attributes": self.attributes}  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Prediction:
     """The prediction for one media file.
 
@@ -130,6 +152,7 @@ class Prediction:
             `deiii.model.prediction.shapley`.
         face: the face track, where there is one.
         timeline: the predictions of the sliding window.
+        segments: the predictions for stretches of speech, where they were asked for.
         notes: which inputs are missing or incomplete, and what the prediction is from, as text.
         arrays: by stage, what the stages computed.
     """
@@ -143,6 +166,7 @@ class Prediction:
     contributions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     face: FaceTrack | None = None
     timeline: Timeline | None = None
+    segments: tuple[Segment, ...] = ()
     notes: tuple[str, ...] = ()
     arrays: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict, repr=False)
 
@@ -176,7 +200,7 @@ class Prediction:
             "contributions": self.contributions, "face": face, "notes": self.notes,
             "outcomes": {s: {"status": str(o.status), "reason": o.reason, "valid_share": o.fraction}
                          for s, o in self.outcomes.items()},
-            "timeline": steps,
+            "timeline": steps, "segments": [segment.tree() for segment in self.segments],
         })  # fmt: skip
 
 

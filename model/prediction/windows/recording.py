@@ -19,9 +19,8 @@ from deiii.data.cache.stages import FACES, FLOW, LOGMEL, stage_of_stream
 from deiii.data.loader.stage_arrays import Levels
 from deiii.model.prediction.result import HeadOutputs, Scorer
 from deiii.model.prediction.windows.moments import Job, Scored, score_in_order, sliding
+from deiii.model.prediction.windows.units import Units
 from deiii.pipeline.streaming.file import FileStream
-
-Intervals = list[tuple[float, float]]  # begin and end in s
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Found:
         seconds: length in s.
         arrays: by stage, what the stages computed; of a long recording, fields with little data per row.
         outputs: for the units with every combination of inputs (all inputs first), then the sliding windows.
-        units: number of intervals whose mean is the prediction.
+        units: the intervals whose mean is the prediction.
         shown: the combinations of inputs.
         centres: of the sliding windows, float64 [W], s.
         window: length of the sliding windows, s.
@@ -43,7 +42,7 @@ class Found:
     seconds: float
     arrays: Mapping[str, Mapping[str, Any]]
     outputs: HeadOutputs
-    units: int
+    units: Units
     shown: Sequence[frozenset[str]]
     centres: np.ndarray
     window: float
@@ -62,7 +61,7 @@ def score_long(
     source: FileStream,
     scorer: Scorer,
     streams: Sequence[str],
-    units: Intervals,
+    units: Units,
     window_s: float,
     hop_s: float,
     levels: Levels | None,
@@ -100,14 +99,14 @@ def score_long(
     if heard:
         arrays[LOGMEL.name] = {}
     shown = combinations_of(inputs)
-    return Found(outcomes, source.end_s, arrays, outputs, len(units), shown, centres, window_s)
+    return Found(outcomes, source.end_s, arrays, outputs, units, shown, centres, window_s)
 
 
 def _score(
     source: FileStream,
     scorer: Scorer,
     inputs: Sequence[str],
-    units: Intervals,
+    units: Units,
     window_s: float,
     hop_s: float,
     levels: Levels | None,
@@ -115,14 +114,15 @@ def _score(
 ) -> tuple[HeadOutputs, np.ndarray]:
     """The outputs for the units with every combination of inputs, then for the windows, and their centres."""
     shown = combinations_of(inputs)
-    rows = _OutputRows(len(units) * len(shown))
+    intervals = units.intervals
+    rows = _OutputRows(len(intervals) * len(shown))
     centres = []
-    longest = max([window_s, *(end - begin for begin, end in units)])
+    longest = max([window_s, *(end - begin for begin, end in intervals)])
 
     def fixed() -> Iterator[Job]:
-        for i, (begin, end) in enumerate(units):
+        for i, (begin, end) in enumerate(intervals):
             for k, some in enumerate(shown):
-                yield Job(begin, end, k * len(units) + i, frozenset(inputs) - some)
+                yield Job(begin, end, k * len(intervals) + i, frozenset(inputs) - some)
 
     if not shown:
         return HeadOutputs(0, {}, {}, {}), np.zeros(0)

@@ -1,0 +1,104 @@
+"""The intervals whose mean is the prediction for a recording: all of it, windows of it, or of its speech."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from deiii.model.prediction.result import Segment
+from deiii.model.prediction.windows.combine import Rows
+
+LONGER = 1.25  # a recording this many times longer than any training clip is predicted in windows
+HOP_S = 0.2  # default distance of sliding windows
+MOST_WINDOWS = 2000  # by default, of the sliding window
+
+Intervals = list[tuple[float, float]]  # begin and end in s
+
+
+@dataclass(frozen=True)
+class Units:
+    """Intervals, and the stretches of speech that they are parts of.
+
+    Attributes:
+        intervals: in order.
+        speech: the stretches; ``None`` where all of the recording counts.
+        owner: int64 [n], the stretch of each interval.
+    """
+
+    intervals: Intervals
+    speech: Intervals | None
+    owner: np.ndarray
+
+    def heard(self, time: np.ndarray) -> np.ndarray:
+        """Whether each time, float64 [W] in s, lies in speech; all do where all of the recording counts."""
+        if self.speech is None:
+            return np.ones(len(time), bool)
+        found = np.zeros(len(time), bool)
+        for begin, end in self.speech:
+            found |= (time >= begin) & (time < end)
+        return found
+
+    def segments(self, full: Rows) -> tuple[Segment, ...]:
+        """Return the prediction for each stretch of speech, the mean over its intervals.
+
+        Args:
+            full: the outputs for the intervals, from all inputs.
+        """
+        found = []
+        for k, (begin, end) in enumerate(self.speech or ()):
+            own = full.present() & (self.owner == k)
+            p, a = full.mean(own) if own.any() else (np.zeros(0), np.zeros(0))
+            probabilities = dict(zip(full.task.classes, p.tolist(), strict=False))
+            attributes = dict(zip(full.task.attributes, a.tolist(), strict=False))
+            found.append(Segment(begin, end, probabilities, attributes))
+        return tuple(found)
+
+
+def units_of(seconds: float, median_s: float, longest_s: float, speech: Intervals | None = None) -> Units:
+    """Return the intervals whose mean is the prediction.
+
+    Args:
+        seconds: length of the recording, s.
+        median_s, longest_s: the median and the longest training clip, s.
+        speech: stretches of speech, to which the prediction is restricted.
+
+    >>> units_of(2.0, 1.0, 2.0).intervals
+    [(0.0, 2.0)]
+    >>> units_of(9.0, 2.0, 2.0, [(1.0, 2.0), (4.0, 8.0)]).intervals
+    [(1.0, 2.0), (4.0, 6.0), (6.0, 8.0)]
+    """
+    if speech is not None:
+        speech = [(begin, min(end, seconds)) for begin, end in speech if begin < seconds]
+    intervals: Intervals = []
+    owner: list[int] = []
+    for k, (begin, end) in enumerate([(0.0, seconds)] if speech is None else speech):
+        parts = [(begin, end)]
+        if end - begin > LONGER * longest_s:
+            edges = np.linspace(begin, end, max(1, round((end - begin) / median_s)) + 1)
+            parts = list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+        intervals += parts
+        owner += [k] * len(parts)
+    return Units(intervals, speech, np.array(owner, np.int64))
+
+
+def sliding_window(
+    seconds: float, median_s: float, window_s: float | None, hop_s: float | None
+) -> tuple[float, float]:
+    """Return the length and the distance of the sliding windows of a recording, in s."""
+    window = min(median_s, seconds / 2) if window_s is None else min(window_s, seconds)
+    return window, hop_s or max(HOP_S, seconds / MOST_WINDOWS)
+
+
+def joined_note(units: Units) -> Sequence[str]:
+    """Return a note on what the prediction is the mean of."""
+    n = len(units.intervals)
+    if units.speech is None:
+        return [f"longer than the training clips: the mean over {n} windows"] if n > 1 else []
+    if not units.speech:
+        return ["no speech was found, and silence is not judged"]
+    seconds = sum(end - begin for begin, end in units.speech)
+    count = len(units.speech)
+    segments = f"{count} segment{'s' * (count > 1)}"
+    return [f"silence is not judged: the mean over {seconds:.1f} s of speech in {segments}"]

@@ -1,0 +1,64 @@
+"""Prediction for stretches of speech: each has its own, and silence counts for nothing."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from deiii import load
+from deiii.model.prediction import files, predictor
+from deiii.model.prediction.files import predict_loaded
+from tests.helpers.clips import write_sound
+
+SPEECH = [(0.2, 1.0), (2.0, 2.4), (3.1, 9.0)]
+
+
+@pytest.fixture(scope="module")
+def network(seen_run):
+    return load(seen_run / "run", device="cpu")
+
+
+@pytest.mark.parametrize("in_order", [False, True], ids=["at-once", "in-order"])
+def test_each_segment_is_the_mean_of_its_windows(network, tmp_path, monkeypatch, in_order):
+    sound = write_sound(tmp_path / "a.flac", seconds=4.0)
+    monkeypatch.setattr(predictor, "LONG_S", 2.0 if in_order else 100.0)
+    arrays = predictor.run_stages(sound, network.config, ["logmel"])
+    arrays = {"logmel": arrays["logmel"].arrays}
+    found = network.predict(sound, window_s=0.5, hop_s=0.1, speech=SPEECH)
+    meant = []
+    for begin, end in [(0.2, 1.0), (2.0, 2.4), (3.1, found.seconds)]:
+        parts = [(begin, end)]
+        if end - begin > 1.25 * network.longest_s:
+            edges = np.linspace(begin, end, round((end - begin) / network.median_s) + 1)
+            parts = list(zip(edges[:-1], edges[1:], strict=True))
+        outputs = network.scorer(arrays, parts, [], None)
+        meant.append(outputs.probabilities["fused"])
+    assert [(s.begin_s, s.end_s) for s in found.segments[:2]] == SPEECH[:2]
+    for segment, rows in zip(found.segments, meant, strict=True):
+        assert list(segment.probabilities.values()) == pytest.approx(rows.mean(axis=0).tolist(), abs=1e-4)
+    whole = np.concatenate(meant).mean(axis=0)
+    assert list(found.probabilities.values()) == pytest.approx(whole.tolist(), abs=1e-4)
+    t = found.timeline
+    heard = ((t.time >= 0.2) & (t.time < 1.0)) | ((t.time >= 2.0) & (t.time < 2.4)) | (t.time >= 3.1)
+    assert t.present.tolist() == heard.tolist()
+    assert any("silence is not judged" in note and "3 segments" in note for note in found.notes)
+
+
+def test_a_file_without_speech_has_no_prediction(network, tmp_path, monkeypatch):
+    sound = write_sound(tmp_path / "a.flac", seconds=1.0)
+    found = network.predict(sound, speech=[])
+    assert not found.usable and found.segments == () and not found.timeline.present.any()
+    assert any("no speech" in note for note in found.notes)
+
+
+def test_command_writes_segments(network, tmp_path, monkeypatch):
+    sound = write_sound(tmp_path / "a.flac", seconds=2.0)
+    monkeypatch.setattr(files, "VoiceDetector", object)
+    monkeypatch.setattr(files, "speech_segments", lambda path, detector: [(0.5, 1.25)])
+    told = []
+    predict_loaded(network, [str(sound)], tmp_path, progress=False, report=told.append, segments="speech")
+    (segment,) = json.loads((tmp_path / "a.json").read_text())["segments"]
+    assert (segment["begin_s"], segment["end_s"]) == (0.5, 1.25) and segment["label"] in "ab"
+    assert "0.50 to    1.25 s" in told[0]
