@@ -1,4 +1,4 @@
-"""Which networks are the members of an ensemble, and whether they can be averaged.
+"""Find the members of an ensemble, and check that they can be averaged.
 
 An ensemble is named by its members, or by one folder: one that holds runs, one that `deiii evaluate RUN RUN`
 or `deiii export RUN RUN` wrote, or the common beginning of the seeds of a cross-validation's fold
@@ -92,7 +92,7 @@ def check_members(names: Sequence[str | Path], configs: Sequence[Config], infos:
 
 
 def _facts(config: Config, info: Mapping[str, Any]) -> dict[str, Any]:
-    """What the members of an ensemble have in common; ``None`` where an earlier version did not record it."""
+    """Return the facts that the members must share; ``None`` if an earlier version did not record one."""
     keys = info.get("keys", {})
     return {
         "classes": list(info["classes"]),
@@ -108,7 +108,7 @@ def _facts(config: Config, info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _members_of(name: Path) -> list[Path]:
-    """The networks that one name stands for."""
+    """Return the networks that one path names."""
     if listed := own_members(name):
         return listed
     if is_network(name):

@@ -18,7 +18,7 @@ FLOW = "Flow in px is `flow_flow.astype('float32') * flow_scale[:, None, None, N
 
 
 def corpus_facts(corpus: Corpus, indices: Sequence[StageIndex]) -> dict[str, Any]:
-    """What a card says about a corpus and its stages, JSON-able.
+    """Return the facts on a corpus and its stages for a card, as JSON values.
 
     Args:
         corpus: the clip table.

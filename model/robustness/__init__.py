@@ -1,1 +1,1 @@
-"""How much noise, blur, occlusion and compression of test recordings a trained network bears."""
+"""Scores of a trained network on test recordings with noise, blur, occlusion and compression."""

@@ -1,4 +1,4 @@
-"""What the stages make of corrupted recordings, in worker processes and with temporary files."""
+"""Compute the features of corrupted recordings, in worker processes and with temporary files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Made:
-    """What the stages made of one corrupted clip.
+    """The features of one corrupted clip.
 
     Attributes:
         arrays: by stage, where it is usable.

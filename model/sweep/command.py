@@ -61,7 +61,7 @@ def _sweep(args: argparse.Namespace) -> int:
     best, folder = sweep(words, axes, args.seeds, args.trials, args.jobs, not args.quiet)
     print(f"table: {folder}/sweep.md")
     if best is None:
-        print("every combination failed; the table says why")
+        print("every combination failed; the table gives the reasons")
         return 1
     configs = " ".join(word for word in words if not word.startswith("train.run="))
     print((folder / "best.yaml").read_text(encoding="utf-8"), end="")

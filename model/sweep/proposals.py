@@ -1,4 +1,4 @@
-"""Where the combinations come from: a whole grid at once, or Optuna's proposals in rounds.
+"""Propose combinations of settings: a whole grid at once, or Optuna's proposals in rounds.
 
 Optuna keeps its proposals and their scores in a journal file, so that a sweep goes on where it was stopped.
 """

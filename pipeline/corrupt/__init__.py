@@ -1,1 +1,1 @@
-"""Copies of media files with noise, blur, occlusion or compression, to test how much a network bears."""
+"""Copies of media files with noise, blur, occlusion or compression, to test the robustness of a network."""

@@ -1,4 +1,4 @@
-"""What can be done to a recording: the kinds of corruption, their severities and what each does to a signal.
+"""The kinds of corruption of a recording, their severities, and the effect of each on a signal.
 
 ==========  ============================================================================  =================
 kind        the number after ``=``                                                        harder

@@ -38,7 +38,7 @@ Frames = Iterable[tuple[DecodedFrame, float]]
 
 
 def settle_s(config: FacesConfig, detector: Detector) -> float:
-    """How much later than a frame the last detection lies that its crop depends on, in s."""
+    """The time in s from a frame to the last detection on which its crop depends."""
     times = [detector.settle_s] + ([] if detector.oriented else [align.ROLL_SETTLES_S])
     return SIGMAS * max(times) + SIGMAS * config.smooth + config.max_gap + 0.1
 

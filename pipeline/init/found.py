@@ -18,7 +18,7 @@ NO_SPEAKER = (
 
 
 class InitError(ValueError):
-    """A folder or table that `deiii init` cannot make sense of; the message says what to give."""
+    """A folder or table that `deiii init` cannot interpret; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Found:
 
 
 def with_speakers(found: Found, speaker_of: Callable[[str], str | None] | None) -> Found:
-    """The proposal with the speakers that a function of the path tells, and unknown ones numbered.
+    """Return the proposal with the speakers that a function of the path returns, and unknown ones numbered.
 
     Args:
         found: its rows may have empty speakers.

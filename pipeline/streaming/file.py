@@ -138,7 +138,7 @@ class FileStream:
         self._spool.close()
 
     def expected_s(self) -> float:
-        """Duration in s as the packets tell it; 0 where nothing can be read."""
+        """Duration in s according to the packets; 0 if nothing can be read."""
         ends = []
         if self.has_video and self._times.video is not None:
             ends.append(_end(self._times.video, self.config.faces.fps))
@@ -195,7 +195,7 @@ class FileStream:
 
     @property
     def end_s(self) -> float:
-        """Where the last row ends, s; right at the end of the file."""
+        """The end of the last row, s; exact at the end of the file."""
         ends = [0.0]
         time = self.track()["time"]
         if len(time):
@@ -278,7 +278,7 @@ class FileStream:
 
 
 def declared_seconds(path: str | Path) -> float:
-    """Duration of a file in s as its header tells it; inf if unknown, 0 where the file cannot be read."""
+    """Duration of a file in s according to its header; inf if unknown, 0 if the file cannot be read."""
     try:
         with open_media(os.fspath(path)) as container:
             return container.duration / 1e6 if container.duration else math.inf
@@ -287,7 +287,7 @@ def declared_seconds(path: str | Path) -> float:
 
 
 def _end(times: StreamTimes, fps: float | None) -> float:
-    """Where the last row of the faces stage ends, s, as the packets of the video tell it."""
+    """The end of the last row of the faces stage, s, according to the packets of the video."""
     if times.start is None or times.end is None:
         return 0.0
     moved = (times.joins[-1].shift if times.joins else 0.0) - times.zero - times.offset

@@ -152,7 +152,7 @@ class LiveStream:
                     yield self._mel_at
 
     def _hear(self, item: Sound) -> None:
-        """Add audio to the log-mel; after a gap it begins anew."""
+        """Add audio to the log-mel; after a gap, start a new log-mel."""
         config = self.config.logmel
         if self._resampler is None or self._mel is None or abs(item.time_s - self._sound_end) > GAP_S:
             self._resampler = Resampler(item.rate, config.sample_rate, SOUND_S)

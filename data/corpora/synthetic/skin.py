@@ -59,7 +59,7 @@ def freckled(
 
 
 def cheeks(x: float, y: float, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
-    """How far each point of a face flushes, 0 to 1, float32 [h,w].
+    """The strength of the flush at each point of a face, 0 to 1, float32 [h,w].
 
     Args:
         x, y: the middle of the cheek on the right of the frame, face units; the other one mirrors it.

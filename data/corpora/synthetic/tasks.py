@@ -1,4 +1,4 @@
-"""What the labels of each task of the synthetic corpus say, and the parts of a plan that only one task has.
+"""The labels of each task of the synthetic corpus, and the parts of a plan that only one task has.
 
 ``cues`` and ``sync`` are planned in `plan`; this module plans the events of three tasks of two classes each,
 every one of which needs one part of the network:
@@ -74,7 +74,7 @@ class Freckles:
 
 
 def two_syllables(rng: np.random.Generator, seconds: float) -> np.ndarray:
-    """Start and end in s of two syllables, float64 [2,2]; what they say is not drawn here."""
+    """Start and end in s of two syllables, float64 [2,2], without their vowels."""
     last = seconds - ORDER_EDGE - SYLLABLE[1]
     distances = [k * ORDER_GRID for k in ORDER_STEPS if ORDER_EDGE + k * ORDER_GRID < last]
     distance = float(rng.choice(distances))

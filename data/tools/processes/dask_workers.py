@@ -1,4 +1,4 @@
-"""What a Dask scheduler knows of its workers."""
+"""The workers of a Dask scheduler."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def workers_of(client: Client) -> dict[str, Any]:
-    """What the scheduler knows of each worker, by address. Raises CommClosedError if it is gone."""
+    """Return the scheduler's record of each worker, by address. Raises CommClosedError if it is gone."""
     from distributed.comm import CommClosedError
 
     known: dict[str, Any] | None = client.scheduler_info(n_workers=-1).get("workers")

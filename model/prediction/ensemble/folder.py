@@ -93,7 +93,7 @@ def _check(members: Sequence[Path]) -> None:
 
 
 def _manifest(folder: Path, count: int) -> dict[str, Any]:
-    """What ``deiii.json`` of the ensemble holds: what its members share, and their names."""
+    """Return the content of the ensemble's ``deiii.json``: facts that its members share, and their names."""
     names = [f"{MEMBER}{number}" for number in range(count)]
     each = [json.loads((folder / name / MANIFEST).read_text(encoding="utf-8")) for name in names]
     differences = ("program_difference", "onnx_difference")

@@ -85,7 +85,7 @@ class LiveMoments:
         return replace(found, time_s=end, end_s=end, delay_s=delay)
 
     def summary(self) -> dict[str, Any]:
-        """What was seen so far, for people and for JSON."""
+        """Return a summary of the source so far, as text and for JSON."""
         reader = self.features.reader
         mean = self._sums / max(1, self._count)
         worst = max(self.delays, default=0.0)

@@ -32,7 +32,7 @@ class Source(Protocol):
 
     @property
     def end_s(self) -> float:
-        """Where the last row ends, s."""
+        """The end of the last row, s."""
         ...
 
     def advance(self) -> bool:

@@ -1,4 +1,4 @@
-"""All that the prediction for a recording is made from: outputs for its windows, outcomes and features.
+"""Compute the outputs for the windows of a recording, its outcomes and features, for its prediction.
 
 A recording as long as a clip is computed at once, as in evaluation. A long one is read in order, with memory
 that does not grow with its length.
@@ -25,7 +25,7 @@ from deiii.pipeline.streaming.file import FileStream
 
 @dataclass(frozen=True)
 class Found:
-    """What was found in one recording.
+    """The outputs, outcomes and features of one recording.
 
     Attributes:
         outcomes: of every stage.

@@ -1,4 +1,4 @@
-"""What a training took: time, processor and GPU time. Energy is these times the machine's power."""
+"""The cost of a training: time, processor time and GPU time. Energy is not measured."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ Figures = Mapping[str, float]  # by name, such as val/uar
 
 
 class Writer(Protocol):
-    """What the training calls."""
+    """The interface that the training calls."""
 
     def write(self, epoch: int, figures: Figures) -> None:
         """Record the figures of an epoch."""

@@ -32,7 +32,7 @@ KEPT_FACTS = 4  # of the files that were read last
 
 @dataclass(frozen=True)
 class AudioFacts:
-    """What only a whole recording tells about its audio.
+    """Facts on the audio of a recording that depend on all of it.
 
     Attributes:
         picks: by number of channels, the number of one channel that is used alone.

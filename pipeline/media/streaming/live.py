@@ -61,7 +61,7 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class Address:
-    """What FFmpeg opens.
+    """The address of a live source, as FFmpeg opens it.
 
     Attributes:
         url: a path, a URL or the name of a device.
@@ -77,7 +77,7 @@ class Address:
 
 
 def address(source: str) -> Address:
-    """What a word of the command line means: a number is a camera, a URL a stream, else a device or a file.
+    """Return the address for a word of the command line: a camera's number, a URL, a device or a file.
 
     Raises:
         LiveError: there is no such file, or this system's cameras need another word.
