@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from deiii.data.cache.stages import stages
+from deiii.model.evaluation.sections.layers import layer_weights
 from deiii.model.network.deiii import DEIII
 from deiii.model.network.extra_encoders import PooledEncoder, row_moments
 from deiii.model.network.hide_streams import hide
@@ -97,3 +98,28 @@ def test_order_of_rows_has_no_effect_and_each_modality_keeps_its_own():
     assert not torch.allclose(after.audio.logits, before.audio.logits, atol=1e-3)
     assert network(hide(batch, audio=True)).audio.present.all()
     assert not network(hide(batch, audio=True, speech=True)).audio.present.any()
+
+
+def test_layer_weights_are_those_of_the_average_or_of_the_first_matrix():
+    torch.manual_seed(0)
+    names = ["speech", "appearance"]
+    made = [EXTRA[n] for n in names]
+    averaged = DEIII(small_config(extra=names), 5, 0, MELS, extra=made)
+    averaged.extra_encoders["speech"].layers.data[:] = torch.log(torch.tensor([1.0, 2.0, 5.0]))
+    found = layer_weights(averaged, {"speech": [3, 6, 9]})
+    assert found == {
+        "speech": {"3": pytest.approx(1 / 8), "6": pytest.approx(2 / 8), "9": pytest.approx(5 / 8)}
+    }
+
+    for head in ("linear", "hidden"):
+        config = small_config(extra=names, join="pooled", standardise=True, head=head, pool="statistics")
+        network = DEIII(config, 5, 0, MELS, extra=made)
+        first = network.fused_head.first_layer()
+        # Streams first: video and audio, 2 x width each; then appearance (5 features) and speech (3 x 6).
+        assert first.in_features == 2 * 2 * config.width + 2 * 5 + 2 * 18
+        first.weight.data.zero_()
+        speech = first.weight.data[:, -36:].view(-1, 2, 3, 6)
+        speech[:, :, 0], speech[:, :, 2] = 1.0, 2.0
+        assert layer_weights(network, {})["speech"] == {
+            "1": pytest.approx(0.2), "2": 0.0, "3": pytest.approx(0.8)
+        }  # fmt: skip

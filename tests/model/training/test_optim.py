@@ -1,7 +1,9 @@
 """Schedule, decay groups and averaged weights."""
 
+import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from deiii.data.config.schema import TrainConfig
@@ -50,3 +52,23 @@ def test_no_decay_keeps_no_average():
     average.update()
     average.swap()
     assert average.state() == {}
+
+
+def test_sgd_brings_a_linear_layer_to_logistic_regression():
+    """On correlated features, with the decay that corresponds to scikit-learn's C."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 90)
+    x = rng.normal(size=(90, 1)) + rng.normal(size=(90, 12)) + np.eye(3)[labels] @ rng.normal(size=(3, 12))
+    decay = 0.2
+    reference = LogisticRegression(C=1 / (decay * len(x)), tol=1e-8, max_iter=2000).fit(x, labels)
+    model = nn.Linear(12, 3)
+    optimizer = make_optimizer(
+        model, TrainConfig(optimizer="sgd", lr=0.05, weight_decay=decay), torch.device("cpu")
+    )
+    features, target = torch.from_numpy(x).float(), torch.from_numpy(labels)
+    for _ in range(500):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(features), target).backward()
+        optimizer.step()
+    found = model(features).softmax(dim=1).detach().numpy()
+    np.testing.assert_allclose(found, reference.predict_proba(x), atol=1e-3)
