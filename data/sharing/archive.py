@@ -145,7 +145,9 @@ def _list(base: str, archive: Path, sha256: str | None) -> dict[str, dict[str, A
         tree = json.loads(data)
         if tree["format"] != FORMAT:
             raise DownloadError(f"{base}{LIST} has format {tree['format']}; this version reads {FORMAT}")
-        files = {f["path"]: {"bytes": int(f["bytes"]), "sha256": str(f["sha256"])} for f in tree["files"]}
+        files: dict[str, dict[str, Any]] = {
+            f["path"]: {"bytes": int(f["bytes"]), "sha256": str(f["sha256"])} for f in tree["files"]
+        }
     except (ValueError, KeyError, TypeError) as error:
         raise DownloadError(f"{base}{LIST} is no list of an archive ({error})") from None
     for name, wanted in files.items():

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -141,11 +141,11 @@ class _Test:
         speakers = dict.fromkeys(self.clean.speakers) if by_speaker else {"": None}
         for speaker in speakers:
             rows = [n for n, who in enumerate(self.clean.speakers) if not by_speaker or who == speaker]
-            made = self._made(pool, corruption, rows, bar)
+            made: Iterable[Made] = self._made(pool, corruption, rows, bar)
             levels = None
             if by_speaker:
-                made = list(made)
-                mel = [m.arrays[LOGMEL.name][LOGMEL.large] for m in made if LOGMEL.name in m.arrays]
+                made = kept = list(made)
+                mel = [m.arrays[LOGMEL.name][LOGMEL.large] for m in kept if LOGMEL.name in m.arrays]
                 levels = band_levels(mel) if mel else None
             for row, one in zip(rows, made, strict=True):
                 found = self._score(one, levels)
