@@ -163,7 +163,8 @@ def draw(axes: Sequence[Axis], order: Sequence[Result]) -> Figure:
         else:
             names = [text(v) for v in axis.values]
             places = [float(names.index(text(value))) for value in values]
-            panel.set_xticks(range(len(names)), names, rotation=30 if max(map(len, names)) > 6 else 0)
+            panel.set_xticks(range(len(names)), names, rotation=30 if max(map(len, names)) > 12 else 0)
+            panel.set_xlim(-0.5, len(names) - 0.5)
         if axis.kind == "log":
             panel.set_xscale("log")
         errors = [result.deviation or 0.0 for result in shown]

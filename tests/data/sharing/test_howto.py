@@ -28,7 +28,7 @@ def space(tmp_path_factory):
     assert main(["preprocess", *words]) == 0
     code = (
         block("python")
-        .replace('["synthetic", "tiny"]', repr(words))
+        .replace('["runs/demo/config.yaml"]', repr(words))
         .replace("num_workers=2", "num_workers=0")
     )
     found: dict = {"__name__": "page"}

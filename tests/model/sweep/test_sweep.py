@@ -170,3 +170,19 @@ def test_the_picture_has_a_panel_for_each_setting():
     first, second = figure.axes
     assert first.get_xscale() == "log" and second.get_xscale() == "linear"
     assert [label.get_text() for label in second.get_xticklabels()] == ["attention", "concat"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("space", [["train.lr=[1e-3,2e-3]"], ["lr=log(1e-4,1e-2)", "--trials", "3"]])
+def test_dask_workers_do_the_runs(space, words, tmp_path):
+    from distributed import LocalCluster
+
+    if "--trials" in space:
+        pytest.importorskip("optuna")
+    base = tmp_path / "s"
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        own = [*words, f"train.run={base}", f"scheduler={cluster.scheduler_address}", "--quiet"]
+        assert main(["sweep", *own, *space]) == 0
+    results = json.loads((base / "sweep.json").read_text())["results"]
+    assert len(results) == (3 if "--trials" in space else 2)
+    assert all(r["scores"] and not r["problem"] for r in results)
