@@ -128,3 +128,25 @@ def test_stored_predictions_of_every_network_give_the_reported_recall(archive):
             assert recall(found[network, seed]) == pytest.approx(uar, abs=1e-9)
         assert np.mean(list(row["by_seed"].values())) == pytest.approx(row["uar"], abs=1e-9)
         assert f"| {row['parameters']:,} | {row['uar']:.3f} |" in text
+
+
+CALIBRATED = [a for a in ARCHIVES if '"temperatures"' in (a.parent / "crossval.json").read_text("utf-8")]
+
+
+@pytest.mark.parametrize("archive", CALIBRATED, ids=[a.parent.name for a in CALIBRATED])
+def test_stored_predictions_give_the_reported_calibration(archive):
+    report = json.loads((archive.parent / "crossval.json").read_text(encoding="utf-8"))
+    tables, classes = stored_tables(archive), report["classes"]
+    raw, own, right = [], [], []
+    pairs = [(run["fold"], run["seed"]) for run in report["runs"]]
+    for pair, temperature in zip(pairs, report["calibration"]["temperatures"], strict=True):
+        for row in tables[pair]:
+            p = np.array([float(row[f"p_{name}"]) for name in classes])
+            q = np.maximum(p, 1e-12) ** (1 / temperature)
+            raw.append(p.max())
+            own.append(q.max() / q.sum())
+            right.append(classes[int(p.argmax())] == row["truth"])
+    for name, confidence in (("raw", raw), ("tempered", own)):
+        bins = np.ceil(np.array(confidence) * 15).clip(1, 15)
+        gaps = [abs(np.sum((np.array(right, float) - confidence)[bins == b])) for b in range(1, 16)]
+        assert sum(gaps) / len(right) == pytest.approx(report["calibration"][name]["ece"], abs=1e-6)

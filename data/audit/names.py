@@ -53,10 +53,21 @@ _MSP_IMPROV = re.compile(
 PATTERNS = {"crema_d": _CREMA_D, "ravdess": _RAVDESS, "msp_improv": _MSP_IMPROV}
 
 
+def known_corpora(name: str) -> list[str]:
+    """The corpora of known names in the name of a cached corpus, which adds modality, labels and the like.
+
+    >>> known_corpora("ravdess-audio-only-speech+crema_d-voice")
+    ['ravdess', 'crema_d']
+    """
+    parts = [part.split("-")[0] for part in name.split("+")]
+    return [part for part in parts if part in PATTERNS]
+
+
 def facts_of(name: str, corpus: str) -> Facts:
     """The facts in a file name; only the id where the corpus's names are not known."""
     stem = name.replace("\\", "/").rsplit("/", 1)[-1]
-    found = PATTERNS[corpus].search(stem) if corpus in PATTERNS else None
+    named = {known: PATTERNS[known].search(stem) for known in known_corpora(corpus)}
+    corpus, found = next(((known, match) for known, match in named.items() if match), (corpus, None))
     if found is None:
         return Facts(name)
     speaker, sex = found["speaker"].upper(), ""

@@ -90,6 +90,8 @@ def test_few_speakers_of_a_side_give_no_interval():
     ("corpus", "path", "speaker", "sex"),
     [
         ("ravdess", "Actor_01/03-01-01-01-01-01-01.wav", "actor-01", "male"),
+        ("ravdess-audio-only-speech", "Actor_02/03-01-01-01-01-01-02.wav", "actor-02", "female"),
+        ("crema_d-voice+ravdess", "Actor_02/03-01-01-01-01-01-02.wav", "ravdess:actor-02", "female"),
         ("msp_improv", "session1/S01A/P/MSP-IMPROV-S01A-F01-P-FM01.avi", "F01", "female"),
         ("pattern-savee", "DC/a01.avi", "dc", "male"),
         ("pattern-emodb", "wav/08a01Fa.wav", "08", "female"),
