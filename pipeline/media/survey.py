@@ -34,6 +34,18 @@ WRONG_ZERO_S = 0.2  # a file that begins this much after its streams has a wrong
 PRIMED = frozenset({"flv", "mpegts", "mpeg", MATROSKA})
 PRIMING = {"aac": 2112, "mp3": 1152, "mp3float": 1152, "mp2": 1152, "mp2float": 1152, "ac3": 256, "eac3": 256}
 ROUNDING_S = 0.002  # of timestamps in ms
+# By how many samples coding and decoding delay audio at least, whatever the encoder: the overlap of the
+# transforms and the filterbank (LAME's FAQ on MP3: 528 + 1 + 528). AVI cannot say that audio begins before
+# the video, so the video does not wait for it.
+LEAST_DELAY = {
+    "aac": 1024,
+    "mp3": 1057,
+    "mp3float": 1057,
+    "mp2": 481,
+    "mp2float": 481,
+    "ac3": 256,
+    "eac3": 256,
+}
 
 
 @dataclass(frozen=True)
@@ -175,13 +187,15 @@ def _survey(container: av.container.InputContainer, kept: KeptPackets, useless: 
     times: dict[str, StreamTimes] = {}
     for position, (stream, found, step) in enumerate(zip(chosen, packets, steps, strict=True)):
         span = _span(found)
-        offset = 0.0
+        offset = delay = 0.0
         if sorted_times and stream.type == "video":
             offset = next(
                 (p.stamp - p.decoded for p in found if p.stamp is not None and p.decoded is not None), 0.0
             )
         elif late[position]:
             offset = late[position]
+        elif sorted_times and len(chosen) == 2 and isinstance(stream, av.AudioStream):
+            offset = delay = _least_delay(stream) if starts[position] == zero else 0.0
         times[stream.type] = StreamTimes(
             stream.index,
             step,
@@ -192,7 +206,7 @@ def _survey(container: av.container.InputContainer, kept: KeptPackets, useless: 
             joins,
             position,
             zero + priming,
-            priming > 0,
+            priming > 0 or delay > 0,
             f"the timestamps of the {stream.type} lie {offset:.0f} s behind those of the other stream, which "
             "has ended by then; both were placed at the beginning"
             if late[position]
@@ -294,6 +308,12 @@ def _late(packets: Sequence[Sequence[Packet]], zero: float, joins: Sequence[Join
         return [0.0] * len(packets)
     starts, ends = zip(*spans, strict=True)
     return [starts[i] - zero if starts[i] - ends[1 - i] > JUMP_S else 0.0 for i in (0, 1)]
+
+
+def _least_delay(stream: av.AudioStream) -> float:
+    """By how much a stream's audio is late at least because it was encoded and decoded, s."""
+    codec = stream.codec_context
+    return LEAST_DELAY.get(codec.name, 0) / max(1000, codec.sample_rate)
 
 
 def _priming(

@@ -144,6 +144,11 @@ def test_flashes_and_beeps_keep_their_times_in_many_clips(case):
         ("vob", "mpeg2video", "ac3"),
         ("mkv", "libx264", "libmp3lame"),
         ("mp4", "libx264", "libmp3lame"),
+        ("avi", "libx264", "aac"),
+        ("avi", "libx264", "libmp3lame"),
+        ("avi", "mpeg4", "mp2"),
+        ("avi", "mpeg4", "ac3"),
+        ("avi", "mpeg4", "pcm_s16le"),
     ],
 )
 def test_the_delay_of_an_encoder_is_left_out(tmp_path, suffix, video, audio):
