@@ -138,17 +138,18 @@ class _Layout:
 
     def __init__(self, width: int, height: int):
         self.scale = min(1.0, WIDEST / width)
-        self.inner = round(width * self.scale), round(height * self.scale)
+        self.inner = max(1, round(width * self.scale)), max(1, round(height * self.scale))
         self.width = max(NARROWEST, _even(self.inner[0]))
         self.height = _even(self.inner[1])
-        self.left = (self.width - self.inner[0]) // 2
+        self.left = max(0, (self.width - self.inner[0]) // 2)
 
     def place(self, rgb: np.ndarray) -> np.ndarray:
         """Return the video frame on the canvas, uint8 [height,width,3]."""
         if rgb.shape[1::-1] != self.inner:
             rgb = cv2.resize(rgb, self.inner, interpolation=cv2.INTER_AREA)
         canvas = np.full((self.height, self.width, 3), BACK, np.uint8)
-        canvas[: self.inner[1], self.left : self.left + self.inner[0]] = rgb[: self.height]
+        rgb = rgb[: self.height, : self.width]  # the last column or row of an odd size
+        canvas[: len(rgb), self.left : self.left + rgb.shape[1]] = rgb
         return canvas
 
     def draw_box(self, canvas: np.ndarray, box: np.ndarray, words: str) -> None:
