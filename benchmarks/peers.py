@@ -37,6 +37,7 @@ from matplotlib.figure import Figure
 from benchmarks.ablation import arguments, origin
 from deiii.data.cache.identity import find_corpus
 from deiii.data.command_line.door import Command, run
+from deiii.data.config.load import load_stored, result_settings
 from deiii.data.config.networks import check_network, described, network_names
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
@@ -280,7 +281,7 @@ def draw_figure(rows: Mapping[str, Mapping[str, Any]], chance: float) -> Figure:
     right.axvline(0.0, color=FIRST, lw=1)
     names = [f"{row['about']}\n{row['parameters']:,} parameters" for row in rows.values()]
     left.set_yticks(range(len(rows)), names, fontsize=7.5)
-    left.invert_yaxis()
+    left.set_ylim(len(rows) - 0.5, -0.5)
     left.set_xlabel("UAR on unseen speakers (dots: seeds; dotted: chance)", fontsize=8.5)
     right.set_xlabel("difference from DE-III, paired (95 %)", fontsize=8.5)
     for axes in (left, right):
@@ -299,7 +300,8 @@ def keep_predictions(found: Sequence[Variant], folder: Path) -> None:
             for path in sorted(base.glob(f"fold*-seed*/{variant.file}")):
                 _add(tar, f"{variant.name}/{path.parent.name}.csv", path.read_bytes())
             if variant.trained and (some := sorted(base.glob("fold*-seed*/config.yaml"))):
-                _add(tar, f"{variant.name}/config.yaml", some[0].read_bytes())
+                settings = result_settings(load_stored(some[0]))  # without the folders of this machine
+                _add(tar, f"{variant.name}/settings.json", json.dumps(settings, indent=1).encode())
         for path in sorted(Path(found[0].config.train.run).glob("splits/fold*.json")):
             _add(tar, f"splits/{path.name}", path.read_bytes())
 

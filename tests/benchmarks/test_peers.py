@@ -135,7 +135,7 @@ def test_tables_picture_and_every_prediction_are_written(made):
                 stored = io.TextIOWrapper(tar.extractfile(entry), encoding="utf-8")
                 for row in csv.DictReader(stored):
                     seen[variant, int(run[-5]), row["clip"]] = row["predicted"]
-    assert seen == guesses and "late/config.yaml" in names
+    assert seen == guesses and "late/settings.json" in names
     before = (folder / "peers.tar.xz").read_bytes()
     write_tables(found, collect(found, FOLDS, SEEDS, TASK), FOLDS, SEEDS, TASK)
     assert (folder / "peers.tar.xz").read_bytes() == before
