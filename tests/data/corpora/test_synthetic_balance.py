@@ -19,7 +19,8 @@ from deiii.data.config.schema import SplitConfig, SyntheticConfig
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.protocol import PARTS
 from deiii.data.corpora.splits import make_split, number_of_folds
-from deiii.data.corpora.synthetic.plan import SYNC, classes, clip_count, plan_clip
+from deiii.data.corpora.synthetic.plan import classes, clip_count, plan_clip
+from deiii.data.corpora.synthetic.tasks import SYNC
 
 BITS = ("appearance", "motion", "voice")
 CUES = SyntheticConfig()  # the demo's: 24 speakers, 3 clips of each of 8 classes
