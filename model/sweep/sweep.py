@@ -173,10 +173,10 @@ def is_tried(config: Config, tables: dict[str, Corpus]) -> bool:
     return (Path(config.train.run) / FAILED).exists() or finished(config, tables, scored=False)
 
 
-def try_one(setting_text: str, threads: int = 0, progress: bool = False) -> GpuMemory:
+def try_one(setting_text: str, threads: int = 0, progress: bool = False, share: bool = False) -> GpuMemory:
     """Train one run, as `run_one`; where its settings do not allow that, record the reason in its folder."""
     try:
-        return run_one(setting_text, threads, progress, scored=False)
+        return run_one(setting_text, threads, progress, scored=False, share=share)
     except (Diverged, ConfigError) as error:
         folder = Path(parse_config(setting_text).train.run)
         folder.mkdir(parents=True, exist_ok=True)

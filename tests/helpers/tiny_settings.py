@@ -15,7 +15,7 @@ def tiny(words: list[str]) -> list[str]:
     if words[1] == "torch.distributed.run":
         words = words[words.index("-m", 2) :]
     command = words[1:3]
-    if command in (["deiii", "preprocess"], ["deiii", "synthesize"], ["deiii", "verify"]):
+    if command[:1] == ["deiii"] and command[1] in ("preprocess", "synthesize", "verify", "export-features"):
         return sizes
     if command == ["deiii", "inspect"]:
         return sizes[5:]
