@@ -26,19 +26,25 @@ def all_keys(section: type | Any = Config, prefix: str = "") -> list[str]:
     return names
 
 
-def text_keys(section: type | Any = Config, prefix: str = "", lists: bool = False) -> list[str]:
+def text_keys(
+    section: type | Any = Config, prefix: str = "", lists: bool = False, optional: bool = False
+) -> list[str]:
     """The dotted names of the settings whose values are text; with ``lists``, lists of text.
+
+    With ``optional``, those that may have no value.
 
     >>> "corpus.root" in text_keys(), "faces.size" in text_keys(), "mix" in text_keys(lists=True)
     (True, False, True)
     """
-    kinds = ("list[str]", list[str]) if lists else ("str", "str | None", str)
+    kinds: tuple[object, ...] = ("str", "str | None", str)
+    if lists or optional:
+        kinds = ("list[str]", list[str]) if lists else ("str | None",)
     names: list[str] = []
     instance = section() if isinstance(section, type) else section
     for f in fields(instance):
         value = getattr(instance, f.name)
         if is_dataclass(value):
-            names += text_keys(value, f"{prefix}{f.name}.", lists)
+            names += text_keys(value, f"{prefix}{f.name}.", lists, optional)
         elif f.type in kinds:
             names.append(prefix + f.name)
     return names

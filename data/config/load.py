@@ -257,7 +257,7 @@ def _finish(merged: Any, overrides: Iterable[str]) -> Config:
         key, sep, value = item.partition("=")
         if not sep or not key:
             raise ConfigError(f"an override has the form key=value, not {item!r}")
-        tree = parse_override(key, value, _text_keys(), _list_keys())
+        tree = parse_override(key, value, _text_keys(), _list_keys(), _optional_keys())
         merged, named = _merge(merged, tree, f"override {item!r}"), [*named, *_flat_keys(tree)]
     config = OmegaConf.to_object(merged)
     if not isinstance(config, Config):
@@ -330,6 +330,11 @@ def _keys() -> list[str]:
 @lru_cache(maxsize=1)
 def _text_keys() -> frozenset[str]:
     return frozenset(text_keys(config_class()))
+
+
+@lru_cache(maxsize=1)
+def _optional_keys() -> frozenset[str]:
+    return frozenset(text_keys(config_class(), optional=True))
 
 
 @lru_cache(maxsize=1)

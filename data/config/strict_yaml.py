@@ -58,12 +58,20 @@ def parse_yaml(text: str, source: str, text_keys: Collection[str] = ()) -> dict:
 
 
 def parse_override(
-    key: str, value: str, text_keys: Collection[str] = (), list_keys: Collection[str] = ()
+    key: str,
+    value: str,
+    text_keys: Collection[str] = (),
+    list_keys: Collection[str] = (),
+    optional_keys: Collection[str] | None = None,
 ) -> dict:
     """One setting as a tree; the value is read as safe YAML, or as text if it is not valid YAML.
 
-    The value of a setting in ``text_keys`` is taken as it is written; ``null`` and nothing mean none.
-    The items of a list in ``list_keys`` stay text.
+    The value of a setting in ``text_keys`` is taken as it is written; ``null`` and nothing mean none for
+    those that may be empty, ``optional_keys`` (all of them where not given). For the others ``null`` is a
+    name like any other. The items of a list in ``list_keys`` stay text.
+
+    Raises:
+        ConfigError: if a setting that may not be empty is given no value.
 
     >>> parse_override("faces.size", "96")
     {'faces': {'size': 96}}
@@ -71,7 +79,11 @@ def parse_override(
     {'corpus': {'root': '/data/Set #1'}}
     """
     tree: Any
-    if key in text_keys:
+    if key in text_keys and optional_keys is not None and key not in optional_keys:
+        if not value:
+            raise ConfigError(f"'{key}=' has no value; write {key}=VALUE or leave it out")
+        tree = value
+    elif key in text_keys:
         tree = None if value in ("null", "") else value
     else:
         try:

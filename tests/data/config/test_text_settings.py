@@ -43,6 +43,15 @@ def test_plain_values_of_text_settings_stay_text(value, tmp_path):
     assert load_config(overrides=[f"mix=[{value}, b]"]).mix == [value, "b"]
 
 
+def test_null_and_nothing_are_no_value_only_where_none_is_allowed():
+    config = load_config(overrides=["corpus.table=null", "faces.weights=", "corpus.root=null", "cache=~null"])
+    assert config.corpus.table is None and config.faces.weights is None
+    assert config.corpus.root == "null" and config.cache == "~null"
+    for key in ("corpus.root", "cache", "train.run"):
+        with pytest.raises(ConfigError, match=f"'{key}=' has no value"):
+            load_config(overrides=[f"{key}="])
+
+
 def test_a_path_cut_by_a_comment_is_refused_and_a_comment_is_not(tmp_path):
     file = tmp_path / "a.yaml"
     file.write_text("corpus:\n  root: /data/Set #1\n")
