@@ -44,6 +44,8 @@ def statistics(features: FeatureSet, stages: list[str]) -> Features:
     found: Features = {}
     for stage in stages:
         clips = [rows.reshape(len(rows), -1) for rows in rows_of_clips(features, stage) if rows is not None]
+        if len(clips) < len(features):
+            raise ValueError(f"{len(features) - len(clips)} clips have no {stage} features; leave them out")
         found[f"{stage} mean"] = np.stack([x.mean(axis=0) for x in clips])
         found[f"{stage} deviation"] = np.stack([x.std(axis=0) for x in clips])
         found[f"{stage} change"] = np.stack([np.diff(x, axis=0).std(axis=0) for x in clips])
