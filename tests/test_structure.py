@@ -113,7 +113,14 @@ ORDER = {
         "video_writer",
     ],
     "pipeline/media/streaming": ["audio live"],
-    "pipeline/faces": ["face motion", "tracking yunet", "detectors speaker", "align", "stage", "stream"],
+    "pipeline/faces": [
+        "face motion mouth",
+        "tracking yunet",
+        "detectors speaker",
+        "align",
+        "stage",
+        "stream",
+    ],
     "pipeline/flow": ["engine", "raft", "engines", "stage", "stream"],
     "pipeline/flow/raft": [
         "compiled kernels size threads tiles upsampling",

@@ -106,8 +106,9 @@ class FacesConfig:
     pick: str = opt(
         "speaker",
         "Which face to crop if there are several: speaker weighs size, distance from the centre and "
-        "duration together, the others use one criterion.",
-        choices=("speaker", "largest", "central", "first"),
+        "duration together, active takes the face whose mouth follows the sound, the others use one "
+        "criterion.",
+        choices=("speaker", "largest", "central", "first", "active"),
     )
     margin: float = opt(
         0.25, "Margin around the face on each side, as a share of the face's box.", low=0, high=2

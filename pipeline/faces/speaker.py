@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import numpy as np
 
+from deiii.pipeline.faces.mouth import Envelope, follows_sound
 from deiii.pipeline.faces.tracking import Track
 
 
-def pick_speaker(tracks: list[Track], pick: str, shape: tuple[float, float] | np.ndarray) -> list[Track]:
+def pick_speaker(
+    tracks: list[Track],
+    pick: str,
+    shape: tuple[float, float] | np.ndarray,
+    sound: Envelope | None = None,
+) -> list[Track]:
     """The tracks of the speaker's face, in order of time; no two of them overlap in time.
 
     Args:
         tracks: all tracks of the clip.
         pick: ``speaker`` (size times centrality, summed over the frames, so that a longer track counts
-            more), ``largest``, ``central`` or ``first``.
+            more), ``largest``, ``central``, ``first`` or ``active`` (how well the mouth follows the sound; as
+            ``speaker`` where there is no sound).
         shape: height and width of the frames in px.
+        sound: level of the sound, for ``active``.
 
     >>> pick_speaker([], "speaker", (480, 640))
     []
@@ -29,7 +37,7 @@ def pick_speaker(tracks: list[Track], pick: str, shape: tuple[float, float] | np
     tracks = [t for t in tracks if t.length > 1 or t.shot not in lasting]
     crowded = {a.shot for a in tracks for b in tracks if a is not b and a.shot == b.shot and _overlap(a, b)}
     chosen: list[Track] = []
-    for track in sorted(tracks, key=lambda t: (-_weight(t, pick, shape), t.start)):
+    for track in sorted(tracks, key=lambda t: (-_weight(t, pick, shape, sound), t.start)):
         if any(_overlap(track, c) for c in chosen):
             continue
         if track.shot in crowded and any(c.shot == track.shot for c in chosen):
@@ -53,7 +61,17 @@ def _continues(one: Track, other: Track) -> bool:
     return bool(0.5 < after[2] / before[2] < 2 and apart < 1.5 * max(before[2], after[2]))
 
 
-def _weight(track: Track, pick: str, shape: tuple[float, float] | np.ndarray) -> float:
+def _weight(
+    track: Track, pick: str, shape: tuple[float, float] | np.ndarray, sound: Envelope | None
+) -> float:
+    if pick == "active":
+        usual = _weight(track, "speaker", shape, None)
+        if sound is None:
+            return usual
+        times = dict(enumerate(track.times, track.start))
+        follows = follows_sound(track.mouth, times, sound)
+        # A short track follows the sound by chance; the usual weight decides between equals.
+        return max(0.0, follows) * track.present_frames + 1e-6 * usual
     seen = np.array([f.box for f in track.seen if f is not None])
     side = float(np.sqrt(seen[:, 2] * seen[:, 3]).mean())
     middle = seen[:, :2] + seen[:, 2:] / 2

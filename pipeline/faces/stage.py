@@ -23,6 +23,7 @@ from deiii.data.config.schema import FacesConfig
 from deiii.pipeline.faces import align
 from deiii.pipeline.faces.detectors import load_detector
 from deiii.pipeline.faces.face import Detector, Face, shrink
+from deiii.pipeline.faces.mouth import sound_envelope
 from deiii.pipeline.faces.speaker import pick_speaker
 from deiii.pipeline.faces.tracking import Track, Tracker
 from deiii.pipeline.media.video import DecodedFrame, expected_bytes, read_video
@@ -61,7 +62,10 @@ def extract_faces(path: str | os.PathLike, config: FacesConfig, detector: Detect
     longest = 2 * config.detect_size  # px; the size of the detector's second search
     kept: list[DecodedFrame | np.ndarray] | None = [] if expected_bytes(path) <= KEEP_BYTES else None
     reader = read_video(path, longest if kept is None else None)
-    tracker = Tracker(lambda rgb: look(detector, rgb, config.detect_size), config.every, config.max_gap)
+    active = config.pick == "active"
+    tracker = Tracker(
+        lambda rgb: look(detector, rgb, config.detect_size), config.every, config.max_gap, active
+    )
     times: list[float] = []  # of the frames
     rows: list[list[float]] = []  # times of the rows that show each frame
     held = 0  # bytes of kept frames
@@ -77,7 +81,8 @@ def extract_faces(path: str | os.PathLike, config: FacesConfig, detector: Detect
             kept.append(small if shape == small_shape else frame)
             held += small.nbytes if shape == small_shape else frame.nbytes
             kept = kept if held <= 2 * KEEP_BYTES else None  # the header declared too few frames
-    tracks = pick_speaker(tracker.finish(), config.pick, small_shape)
+    sound = sound_envelope(path) if active else None
+    tracks = pick_speaker(tracker.finish(), config.pick, small_shape, sound)
     scale = np.array([small_shape[1] / shape[1], small_shape[0] / shape[0]])
     points, transforms, present, valid = geometry(tracks, config, detector, scale, shape, len(times))
     frame_of = np.repeat(np.arange(len(times)), [len(r) for r in rows])

@@ -24,6 +24,7 @@ import numpy as np
 from deiii.data.config.schema import FacesConfig
 from deiii.pipeline.faces import align
 from deiii.pipeline.faces.face import Detector
+from deiii.pipeline.faces.mouth import Envelope
 from deiii.pipeline.faces.speaker import pick_speaker
 from deiii.pipeline.faces.stage import cut, geometry, look, resampled
 from deiii.pipeline.faces.tracking import Track, Tracker
@@ -53,6 +54,7 @@ class FaceStream:
             crops those of the whole clip. 0 cuts at once, from smoothing of the past alone.
         behind_s: how much earlier video counts; by default as much as counts in the whole clip.
         block_s: length of the blocks in s.
+        sound: level of the sound, for ``pick=active``.
 
     Attributes:
         seen: whether any frame showed a face.
@@ -67,7 +69,9 @@ class FaceStream:
         ahead_s: float | None = None,
         behind_s: float | None = None,
         block_s: float = BLOCK_S,
+        sound: Envelope | None = None,
     ):
+        self.sound = sound
         self.config, self.detector = config, detector
         whole = settle_s(config, detector)
         self.ahead_s = whole if ahead_s is None else ahead_s
@@ -78,7 +82,10 @@ class FaceStream:
         self.shape = self._small = (0, 0)
         self.chosen: list[Track] = []
         self.tracker = Tracker(
-            lambda rgb: look(detector, rgb, config.detect_size), config.every, config.max_gap
+            lambda rgb: look(detector, rgb, config.detect_size),
+            config.every,
+            config.max_gap,
+            mouths=config.pick == "active" and sound is not None,
         )
         self._times: list[float] = []  # of the frames from number `_base` on
         self._shown: deque[list[float]] = deque()  # times of the rows of each frame that waits
@@ -150,7 +157,7 @@ class FaceStream:
         """The rows of the frames from the next one to ``stop`` - 1."""
         first = self._next
         config = self.config
-        tracks = pick_speaker(self.tracker.tracks(), config.pick, self._small)
+        tracks = pick_speaker(self.tracker.tracks(), config.pick, self._small, self.sound)
         self.chosen = tracks
         end = self._base + len(self._times)
         parts = [t.part(self._base, end, -self._base) for t in tracks if t.stop > first and t.start < stop]

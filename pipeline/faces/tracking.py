@@ -18,6 +18,7 @@ import numpy as np
 
 from deiii.pipeline.faces.face import Face
 from deiii.pipeline.faces.motion import Similarity, follow, moved_box
+from deiii.pipeline.faces.mouth import mouth_patch, mouth_state
 from deiii.pipeline.media.frame import is_cut, thumbnail
 
 Motion = list[Similarity | None]  # from the first frame of an interval to each later one
@@ -36,6 +37,8 @@ class Track:
         steps: motion of the face from the frame before, ``None`` where it is unknown.
         present: whether the face is in the frame for certain: detected, or carried to a detection.
         box: the last known box, float64 [4], px.
+        mouth: by index of the frame, what `deiii.pipeline.faces.mouth.mouth_state` tells, if it is asked for.
+        patch: the region of the mouth in the last frame.
         dropped, dropped_present: number of frames that `drop` removed, and in how many the face was present.
     """
 
@@ -48,6 +51,8 @@ class Track:
     box: np.ndarray = field(default_factory=lambda: np.zeros(4))
     dropped: int = 0
     dropped_present: int = 0
+    mouth: dict[int, tuple[float, float, float]] = field(default_factory=dict)
+    patch: np.ndarray | None = None
 
     @property
     def length(self) -> int:
@@ -93,6 +98,7 @@ class Track:
         self.start += n
         for values in (self.times, self.seen, self.steps, self.present):
             del values[:n]
+        self.mouth = {i: state for i, state in self.mouth.items() if i >= self.start}
 
     def part(self, first: int, stop: int, shift: int = 0) -> Track:
         """A copy of the frames ``first`` to ``stop`` - 1, with ``shift`` added to their indices."""
@@ -120,6 +126,7 @@ class Tracker:
         detect: returns the faces in a frame uint8 [H,W,3].
         every: the detector runs on every so many frames.
         max_gap: a track ends when its face has not been present for more than this, in s.
+        mouths: whether to measure the mouth of every face in every frame.
 
     >>> tracker = Tracker(lambda rgb: [], every=5, max_gap=0.3)
     >>> tracker.push(np.zeros((48, 64, 3), np.uint8), 0.0)
@@ -127,7 +134,14 @@ class Tracker:
     []
     """
 
-    def __init__(self, detect: Callable[[np.ndarray], list[Face]], every: int, max_gap: float):
+    def __init__(
+        self,
+        detect: Callable[[np.ndarray], list[Face]],
+        every: int,
+        max_gap: float,
+        mouths: bool = False,
+    ):
+        self._mouths = mouths
         self._detect = detect
         self._every = max(1, every)
         self._max_gap = max_gap
@@ -201,6 +215,8 @@ class Tracker:
             self._open += [self._new_track(first, face) for face in self._faces(first)]
         if len(self._frames) > 1:
             self._track_interval(first, last)
+            if self._mouths:
+                self._measure_mouths()
         late = [t for t in self._open if last.time - _last_present(t) > self._max_gap]
         self._close(late)
         self._open = [t for t in self._open if t not in late]
@@ -224,6 +240,16 @@ class Tracker:
             self._detect_in_all_frames(unsure, sure, motions)
         else:
             self._add_absent(unsure, motions)
+
+    def _measure_mouths(self) -> None:
+        """Measure the mouths in the frames of the interval, in which all open tracks have their places."""
+        for track in self._open:
+            for frame in self._frames[1:]:
+                at = frame.index - track.start
+                if 0 <= at < len(track.times) and track.present[at]:
+                    patch = mouth_patch(frame.grey, _box_at(track, at))
+                    track.mouth[frame.index] = mouth_state(patch, track.patch)
+                    track.patch = patch
 
     def _new_track(self, frame: _Frame, face: Face) -> Track:
         track = Track(self._shot, frame.index)

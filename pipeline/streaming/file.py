@@ -25,6 +25,7 @@ from deiii.data.cache.outcomes import ClipError, Outcome
 from deiii.data.cache.stages import FACES, FLOW, LOGMEL, get_stage, with_upstream
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.pipeline.faces.mouth import sound_envelope
 from deiii.pipeline.faces.stage import faces_outcome, no_face
 from deiii.pipeline.faces.stream import BLOCK_S, FaceStream
 from deiii.pipeline.flow.stage import flow_outcome
@@ -231,7 +232,8 @@ class FileStream:
         """Compute faces and flow; yields the time in s up to which they are known."""
         config = self.config
         (detector,) = loaded_models(get_stage(FACES.name), config)
-        faces = FaceStream(config.faces, detector)
+        sound = sound_envelope(self.path) if config.faces.pick == "active" else None
+        faces = FaceStream(config.faces, detector, sound=sound)
         flow = None
         if FLOW.name in self.stages:
             flow = FlowStream(config.flow, *loaded_models(get_stage(FLOW.name), config))

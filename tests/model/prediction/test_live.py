@@ -125,15 +125,13 @@ def test_words_for_sources(monkeypatch, tmp_path):
 def test_ctrl_c_ends_with_the_summary(seen_run, face, tmp_path):
     long = repeated(str(face.with_name("face-once.mp4")), tmp_path / "long.mp4", 60.0)
     words = [sys.executable, "-m", "deiii", "predict", str(seen_run / "run"), "--live", str(long)]
-    process = subprocess.Popen([*words, "--out", str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if "delay" in line:
-            process.send_signal(signal.SIGINT)
-            break
-    rest = process.stdout.read()
-    assert process.wait(30) == 0
+    with subprocess.Popen([*words, "--out", str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if "delay" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stdout.read()
+        assert process.wait(60) == 0
     assert "stopped" in rest and "predictions" in rest
     last = (tmp_path / "live.jsonl").read_text().splitlines()[-1]
     assert "summary" in json.loads(last)

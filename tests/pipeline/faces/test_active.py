@@ -1,0 +1,133 @@
+"""The face whose mouth follows the sound is cropped, whoever is larger or nearer to the centre."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import pytest
+
+from deiii.data.cache.recipes import stage_keys
+from deiii.data.config.schema import Config, FacesConfig, SyntheticConfig
+from deiii.data.corpora.synthetic.face import render_frames
+from deiii.data.corpora.synthetic.plan import plan_clip
+from deiii.data.corpora.synthetic.voice import SAMPLE_RATE, render_voice
+from deiii.pipeline.faces import mouth
+from deiii.pipeline.faces.mouth import Envelope, follows_sound, sound_envelope
+from deiii.pipeline.faces.stage import extract_faces, load_detector
+from deiii.pipeline.faces.stream import FaceStream
+from deiii.pipeline.media.video import read_video
+from tests.helpers.clipmaker import numbered, tone, write
+
+DRAWN = SyntheticConfig(speakers=8, clips_per_class=1, seconds=2.4, size=160)
+SCENES = 42
+
+
+@lru_cache(maxsize=16)
+def rendered(index):
+    plan = plan_clip(DRAWN, index)
+    return np.asarray(render_frames(plan)), np.asarray(render_voice(plan), np.float32).ravel()
+
+
+def scene(folder, number, mute=False):
+    """Two faces side by side, one voice: the file, and which face speaks, 0 (left) or 1 (right)."""
+    rng = np.random.default_rng(number)
+    who = int(rng.integers(2))
+    pair = rng.choice(14, 2, replace=False) * 2
+    sides = [rendered(int(i)) for i in pair]
+    frames = [np.concatenate([a, b], axis=1) for a, b in zip(sides[0][0], sides[1][0], strict=True)]
+    if number % 2:  # the silent face is larger
+        big = [cv2.resize(f, (200, 200)) for f in sides[1 - who][0]]
+        room = [np.full((200, 160, 3), 90, np.uint8) for _ in big]
+        for canvas, small in zip(room, sides[who][0], strict=True):
+            canvas[20:180] = small
+        pairs = zip(room, big, strict=True) if who == 0 else zip(big, room, strict=True)
+        frames = [np.concatenate(both, axis=1) for both in pairs]
+    sound = None if mute else sides[who][1]
+    return write(folder / f"{number}.mp4", frames, sound=sound, rate=SAMPLE_RATE), who, frames[0].shape[1]
+
+
+def chosen(arrays, width, who):
+    """Whether the crops show the face on the speaker's side."""
+    x = arrays["box"][arrays["valid"]]
+    middle = float(np.median(x[:, 0] + x[:, 2] / 2))
+    border = {320: 160, 360: 160 if who == 0 else 200}[width]
+    return int(middle > border)
+
+
+@pytest.mark.parametrize("scenes", [8, pytest.param(SCENES, marks=pytest.mark.slow)])
+def test_the_speaking_face_is_found(tmp_path, scenes):
+    config = FacesConfig(size=32, pick="active")
+    detector = load_detector(config)
+    right, usual = [], []
+    for number in range(scenes):
+        path, who, width = scene(tmp_path, number)
+        right.append(chosen(extract_faces(path, config, detector).arrays, width, who) == who)
+        if number < 4:
+            plain = extract_faces(path, FacesConfig(size=32), detector).arrays
+            usual.append(chosen(plain, width, who) == who)
+    assert np.mean(right) >= 0.95, [i for i, good in enumerate(right) if not good]
+    assert not all(usual)  # without the sound, the larger face is taken
+
+
+def test_in_order_the_same_face_is_found(tmp_path):
+    config = FacesConfig(size=32, pick="active")
+    path, who, width = scene(tmp_path, 1)
+    stream = FaceStream(config, load_detector(config), sound=sound_envelope(path))
+    rows = list(stream.run(read_video(path).frames()))
+    arrays = {name: np.concatenate([r[name] for r in rows]) for name in rows[0]}
+    assert chosen(arrays, width, who) == who
+
+
+def test_without_sound_the_choice_is_the_usual_one(tmp_path):
+    path, _, _ = scene(tmp_path, 3, mute=True)
+    detector = load_detector(FacesConfig())
+    one, other = (
+        extract_faces(path, FacesConfig(size=32, pick=pick), detector).arrays
+        for pick in ("active", "speaker")
+    )
+    for name, values in one.items():
+        np.testing.assert_array_equal(values, other[name])
+
+
+def test_mouths_cost_one_small_patch_a_face_and_frame_and_nothing_otherwise(tmp_path, monkeypatch):
+    calls = []
+    measured = mouth.mouth_patch
+    monkeypatch.setattr(
+        "deiii.pipeline.faces.tracking.mouth_patch", lambda *a: calls.append(a) or measured(*a)
+    )
+    path, _, _ = scene(tmp_path, 0)
+    detector = load_detector(FacesConfig())
+    extract_faces(path, FacesConfig(size=32), detector)
+    assert not calls
+    extract_faces(path, FacesConfig(size=32, pick="active"), detector)
+    assert 0 < len(calls) <= 2 * 60
+
+
+def test_the_key_of_the_default_stays_and_active_has_its_own():
+    keys = {pick: stage_keys(Config(faces=FacesConfig(pick=pick)))["faces"] for pick in ("speaker", "active")}
+    assert keys["speaker"] == stage_keys(Config())["faces"] != keys["active"]
+
+
+def test_envelope_has_the_times_of_the_sound(tmp_path):
+    silence, beep = np.zeros(16000), tone(0.4)
+    path = write(tmp_path / "beep.mp4", numbered(50), sound=np.concatenate([silence, beep, silence[:9600]]))
+    found = sound_envelope(path)
+    level = found.at(np.array([0.5, 1.2, 1.8, 50.0]))
+    assert level[1] > 10 * level[0] and level[1] > 10 * level[2] and level[3] == 0
+    assert sound_envelope(write(tmp_path / "mute.mp4", numbered(5))) is None
+
+
+@pytest.mark.parametrize("lag", [-2, 0, 2])
+def test_a_mouth_that_follows_scores_high_and_another_low(lag):
+    rng = np.random.default_rng(0)
+    level = np.repeat(rng.random(120), 6).astype(np.float32)
+    sound = Envelope(0.0, level)
+    times = {i: 0.04 * i for i in range(150)}
+    heard = sound.at(np.array([t + 0.04 * lag for t in times.values()]))
+    follows = {i: (float(v), 0.1, 0.1) for i, v in enumerate(heard)}
+    other = {i: (float(v), 0.1, 0.1) for i, v in enumerate(rng.permutation(heard))}
+    assert follows_sound(follows, times, sound) > 0.99
+    assert follows_sound(other, times, sound) < 0.5
+    assert follows_sound({0: (1.0, 1.0, 1.0)}, times, sound) == 0.0
