@@ -82,7 +82,7 @@ def _trims(logmel: LogMelConfig) -> bool:
 
 FACES = Stage(
     name="faces",
-    version=5,
+    version=6,  # 6: rounded timestamps are no gaps
     modality="video",
     settings=FacesConfig,
     fields={
@@ -136,7 +136,7 @@ FLOW = Stage(
 
 LOGMEL = Stage(
     name="logmel",
-    version=4,
+    version=5,  # 5: as version 6 of faces; without the delays of encoders that files do not state
     modality="audio",
     settings=LogMelConfig,
     fields={
@@ -177,7 +177,7 @@ def _reads_pixels(section: AppearanceConfig) -> bool:
 
 SPEECH = Stage(
     name="speech",
-    version=2,  # 2: time 0 is the first video frame, as for logmel
+    version=3,  # 3: as version 5 of logmel
     modality="audio",
     settings=SpeechConfig,
     fields={
