@@ -79,7 +79,8 @@ class VideoReader:
                 views.halvings = _halvings(views.size, self.longest, LOWRES[stream.codec_context.name])
                 stream.codec_context.options = {"lowres": str(views.halvings)}
             counts = _Counts()
-            decoded = _deinterlaced(counts.count(media.decode(container, stream, self.notes, opened.packets)))
+            packets = counts.count(media.decode(container, stream, self.notes, opened.packets))
+            decoded = views.noted(_deinterlaced(packets))
             clock = times.video.clock(0.25 * times.video.step + 0.002, _window(stream), reorder=True)
             previous: float | None = None
             late = 0
@@ -273,6 +274,7 @@ class Views:
         self._converters: dict[tuple[int, int, str], VideoReformatter] = {}
         self._remarks: dict[str, None] = {}  # in order, each once
         self._others: dict[tuple[int, int], int] = {}
+        self._ratios: dict[int, float] = {}  # of frames that are decoded and not viewed yet, by identity
 
     @property
     def remarks(self) -> list[str]:
@@ -281,11 +283,21 @@ class Views:
         changed = f"the frame size changes ({sizes} px); these frames were fitted into {width}x{height} px"
         return [*self._remarks, *([changed] if sizes else [])]
 
+    def noted(self, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        """Yield frames as they are decoded, and note the sample aspect ratio of each.
+
+        PyAV tells it of the decoder alone, which may be some frames ahead when a frame is viewed.
+        """
+        for frame in frames:
+            self._ratios[id(frame)] = _ratio(self._stream.codec_context.sample_aspect_ratio)
+            yield frame
+
     def view(self, raw: av.VideoFrame) -> DecodedFrame:
         """The frame with all that its RGB depends on."""
         # All of it changes at key frames alone; asking PyAV for it costs as much as a small conversion.
+        ratio = self._ratios.pop(id(raw), None)
         if self._now is None or raw.key_frame or (raw.width, raw.height) != self._raw_size:
-            self._now = self._look(raw)
+            self._now = self._look(raw, ratio)
             self._raw_size = (raw.width, raw.height)
         size, turned, colours = self._now
         upright = turned.size(*size)
@@ -295,7 +307,9 @@ class Views:
             self._others[upright] = self._others.get(upright, 0) + 1
         return DecodedFrame(raw, size, turned, colours, self._canvas, self._converters)
 
-    def _look(self, raw: av.VideoFrame) -> tuple[tuple[int, int], Orientation, ColourSpace]:
+    def _look(
+        self, raw: av.VideoFrame, ratio: float | None
+    ) -> tuple[tuple[int, int], Orientation, ColourSpace]:
         """Size, orientation and colours of a frame; remarks on them are kept."""
         matrix: Any = raw.side_data.get("DISPLAYMATRIX")
         turned, odd_angle = orientation(bytes(matrix) if matrix is not None else None)
@@ -303,11 +317,12 @@ class Views:
         for remark in (odd_angle, "" if colours.is_sdr else colours.remark):
             if remark:
                 self._remarks[remark] = None
-        return self._size(raw), turned, colours
+        return self._size(raw, ratio), turned, colours
 
-    def _size(self, raw: av.VideoFrame) -> tuple[int, int]:
+    def _size(self, raw: av.VideoFrame, ratio: float | None) -> tuple[int, int]:
         """Width and height of a frame in square pixels."""
-        ratio = _ratio(self._stream.codec_context.sample_aspect_ratio)
+        if ratio is None:
+            ratio = _ratio(self._stream.codec_context.sample_aspect_ratio)
         if self._first_ratio is None:
             self._first_ratio = ratio
         if ratio != self._first_ratio:  # until then the container's word counts
