@@ -15,7 +15,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from deiii.data.config.load import load_stored
+from deiii.data.config.load import load_stored, parse_stored
 from deiii.data.config.networks import described
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.pages.rendering import number, render, span
@@ -66,8 +66,9 @@ def write_report(
         the page's path.
     """
     test = metrics["test"]
+    config = load_stored(run.config) if settings is None else parse_stored(settings)
     values = {
-        "network": described(load_stored(run.config).model.name)[0],
+        "network": described(config.model.name)[0],
         "corpus": info["corpus"],
         "run": run.path.resolve().name,
         "epoch": metrics["epoch"],
@@ -87,7 +88,7 @@ def write_report(
         "curves": _save_figures(run, metrics, info["classes"]),
         "calibration": _calibration(run, metrics.get("calibration", {})),
         "layers": _save_layers(run, metrics),
-        "chosen": load_stored(run.config).train.monitor != "last",
+        "chosen": config.train.monitor != "last",
         "confusion": _confusion(test, info["classes"]),
         "per_class": _per_class(test) if info["classes"] else None,
         "per_speaker": _per_speaker(test, metrics.get("gaps", {}).get("speaker_sex", {})),
