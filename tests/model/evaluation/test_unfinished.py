@@ -13,7 +13,7 @@ from deiii.__main__ import main
 from deiii.data.config.load import load_config
 from deiii.data.config.schema import Config
 from deiii.data.tools.writer_lock import Locked, writer_lock
-from deiii.model.evaluation.compare import check_names, compare
+from deiii.model.evaluation.compare import compare
 from deiii.model.evaluation.evaluate import evaluate
 from deiii.model.evaluation.many_runs import finished
 from deiii.model.training.monitor import training_state
@@ -150,7 +150,7 @@ def test_what_cannot_be_compared_is_refused(names, message, tmp_path):
     (tmp_path / "a/run.json").write_text("{}")
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match=message):
-        check_names([f"{tmp_path}/{name}" for name in names])
+        compare([f"{tmp_path}/{name}" for name in names], tmp_path / "out")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\x00"])
