@@ -132,7 +132,7 @@ def test_a_moved_corpus_with_other_recordings_is_another_corpus(one, tmp_path, c
     words = words_for(tmp_path / "moved", cache)
     assert main(["train", *words, f"train.run={tmp_path / 'run'}", "--quiet"]) == 1
     told = capsys.readouterr().err
-    assert "is not preprocessed" in told and "compares the files" in told
+    assert "is not preprocessed" in told and "compares the media files" in told
 
 
 def test_labels_edited_in_a_moved_corpus_are_noticed(one, tmp_path, capsys):
