@@ -34,6 +34,7 @@ LEAST_UNIT_S = 0.005  # rounding to less needs no treatment
 RUN_ITEMS = 16  # fewest items that must fit one line
 LOOKED_AT = 256  # items at the start of a stream
 SHARE = 0.02  # of all distances that one must have to count
+NEIGHBOURS = 0.9  # share of the distances that rounding must explain; the others are gaps and wrong ones
 UNLIKE = 0.4  # of the unit by which the timestamps must differ from the line; exact ones do not
 
 
@@ -90,9 +91,20 @@ def find_rounding(stamps: Sequence[float], tick: float, steps: Sequence[float]) 
         for first in range(4):  # the first timestamps may be wrong
             begins = [step * i for i in range(len(stamps))]
             start = fit_line(stamps[first:], begins[first:], unit)
-            if start is not None:
+            if start is not None and _neighbours(stamps[first:], step, unit):
                 return Rounding(unit, start, step)
     return None
+
+
+def _neighbours(stamps: Sequence[float], step: float, unit: float) -> bool:
+    """Whether the distances of timestamps are those of rounded ones: one of two neighbouring multiples.
+
+    Distances such as 1, 3, 1, 3 units lie around a line, too, but rounding does not give them: the frame rate
+    varies.
+    """
+    least = math.floor(step / unit)
+    near = [round((b - a) / unit) in (least, least + 1) for a, b in pairwise(stamps)]
+    return sum(near) >= NEIGHBOURS * len(near)
 
 
 def _unit(stamps: Sequence[float], tick: float) -> float:

@@ -122,7 +122,7 @@ def test_page_shows_known_figures_and_outcomes(tmp_path):
     assert rows["s5/c00005"][2] == "ok_partial" and rows["s5/c00005"][7] == 50
     assert rows["s1/c00001"][1] == "no label"
     text = page.read_text(encoding="utf-8")
-    assert "no face in 5 of 10 frames" in text and "1 media file is there more than once" in text
+    assert "no face in 5 of 10 frames" in text and "1 media file is in the corpus more than once" in text
     assert (
         text.count("no face in 3 frames") == 2
     )  # reasons that differ in numbers are one kind, for each stage
