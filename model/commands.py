@@ -67,7 +67,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         examples=[
             "evaluate runs/latest",
             "evaluate runs/cv/fold0-seed0 runs/cv/fold0-seed1 --out runs/both",
-            "evaluate runs/cv/fold0 (all its seeds; writes runs/cv/fold0-ensemble)",
+            "evaluate runs/cv/fold0",
             "evaluate runs/latest cache=/data/cache train.device=cpu",
             "evaluate runs/ravdess --on crema_d corpus.root=/data/CREMA-D",
             "evaluate runs/latest --corrupt noise=20 noise=10 noise=0 blur=2 occlude=0.3 compress=40",

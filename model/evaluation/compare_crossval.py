@@ -108,11 +108,13 @@ def check_folds(first: CrossValidation, other: CrossValidation) -> None:
             "compare cross-validations of the same folds (deiii crossval --folds)"
         )
     for fold, parts in first.folds.items():
-        for kind, mine, theirs in zip(("test", "validation"), parts, other.folds[fold], strict=True):
+        for kind, mine, theirs in zip(
+            ("test speakers", "validation speakers"), parts, other.folds[fold], strict=True
+        ):
             if set(mine) != set(theirs):
                 odd = sorted(set(mine) ^ set(theirs))
                 raise RunError(
-                    f"fold {fold} of {other.name} has other {kind} speakers than that of {first.name} "
+                    f"fold {fold} of {other.name} has other {kind} than that of {first.name} "
                     f"({', '.join(odd[:5])}); compare cross-validations of one protocol"
                 )
 

@@ -23,6 +23,7 @@ from deiii.data.corpora.clips import Clip
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.stage_arrays import Levels, band_levels
 from deiii.data.tools.atomic_files import file_sha256, write_json
+from deiii.data.tools.counts import counted
 from deiii.data.tools.machine import usable_cores
 from deiii.data.tools.progress import ProgressBar, progress_bar
 from deiii.data.tools.writer_lock import writer_lock
@@ -214,9 +215,9 @@ def _check_media(features: FeatureSet, clips: Sequence[tuple[int, Clip]], run: R
     missing = [clip.path for _, clip in clips if not (root / clip.path).is_file()]
     if missing:
         raise RunError(
-            f"corruptions are made from the media files, but {len(missing)} of {len(clips)} test files of "
-            f"{run.path} are not in {root}, such as {missing[0]}; put them there, where they were when they "
-            "were preprocessed"
+            f"corruptions are made from the media files, but {len(missing)} of "
+            f"{counted(len(clips), 'test file')} of {run.path} are not in {root}, such as {missing[0]}; put "
+            "them there, where they were when they were preprocessed"
         )
 
 

@@ -42,15 +42,14 @@ class Recent:
 class DiskRows:
     """Rows of one array in a temporary file without a name; indexed by a sequence of row numbers.
 
-        Args:
-            folder: where the file is made.
+    Args:
+        folder: where the file is made.
 
-        >>> import tempfile
-    import weakref
-        >>> rows = DiskRows(tempfile.gettempdir())
-        >>> rows.append(np.arange(6).reshape(3, 2))
-        >>> rows[[2, 0]].tolist(), len(rows)
-        ([[4, 5], [0, 1]], 3)
+    >>> import tempfile
+    >>> rows = DiskRows(tempfile.gettempdir())
+    >>> rows.append(np.arange(6).reshape(3, 2))
+    >>> rows[[2, 0]].tolist(), len(rows)
+    ([[4, 5], [0, 1]], 3)
     """
 
     def __init__(self, folder: str | os.PathLike[str]):

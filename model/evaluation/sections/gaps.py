@@ -17,6 +17,7 @@ from scipy import stats
 from deiii.data.audit.names import sex_of
 from deiii.data.corpora.clips import Clip
 from deiii.data.pages.rendering import number, span
+from deiii.data.tools.counts import counted
 from deiii.model.intervals import CCC_LIMITS, FEWEST, LEVEL, estimate, speaker_interval
 from deiii.model.metrics import ccc, figure_names
 from deiii.model.network.task import Task
@@ -78,7 +79,7 @@ def gap_values(found: Values) -> Values:
         for sex, word in SEXES.items():
             if sex in found["sex"]:
                 own = found["sex"][sex]
-                who = f"{word}, {own['speakers']} speakers, {own['clips']} clips"
+                who = f"{word}, {counted(own['speakers'], 'speaker')}, {counted(own['clips'], 'clip')}"
                 rows.append((label, who, number(own[key]), span(own[f"{key}_ci"], "–")))
         if gap := found["sex"].get("difference"):
             rows.append((label, "women minus men", number(gap[key]), span(gap[f"{key}_ci"], "–")))
