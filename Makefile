@@ -13,6 +13,7 @@ OUT    ?=
 RUNS   ?=
 WORST  ?=
 SEEDS  ?= 0,1,2,3,4
+TESTS  ?=
 ARGS   ?=
 
 SETTINGS = $(CONFIG) $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS)
@@ -44,10 +45,10 @@ demo: $(STAMP) ## synthetic corpus, preprocessing, training, evaluation on unsee
 	$(PY) -m deiii evaluate runs/demo --keep
 	@echo 'open the report in a browser; next: "Your own clips" in README.md'
 
-test: $(STAMP) ## style, types and the tests without the slow ones (a few minutes)
-	$(PY) -m ruff check .
-	$(PY) -m mypy
-	$(PY) -m pytest -m "not slow and not gpu"
+test: $(STAMP) ## style, types and the tests without the slow ones [TESTS=tests/data: these alone]
+	$(if $(TESTS),,$(PY) -m ruff check .)
+	$(if $(TESTS),,$(PY) -m mypy)
+	$(PY) -m pytest -m "not slow and not gpu" $(TESTS)
 
 test-all: $(STAMP) ## all tests
 	$(PY) -m pytest
