@@ -177,6 +177,8 @@ def check_choices(section: Any, prefix: str = "") -> None:
         if f.metadata.get("nonempty") and not value:
             raise ConfigError(f"{key} needs at least one item")
         for item in value if isinstance(value, list) else [value]:
+            if isinstance(value, list) and isinstance(item, (list, dict)):
+                raise ConfigError(f"{key} is a plain list; it cannot hold {item!r}")
             if choices and item not in choices:
                 allowed = ", ".join(str(c) for c in choices)
                 hint = "; what another package adds needs that package installed" if group else ""
@@ -284,8 +286,9 @@ def _merge(base: Any, tree: dict, source: str) -> Any:
         return OmegaConf.merge(base, OmegaConf.create(tree))
     except ConfigKeyError as error:
         raise ConfigError(f"{source}: {error.msg}") from None
-    except OmegaConfBaseException as error:
-        where = f" ({error.full_key})" if getattr(error, "full_key", None) else ""
+    except (OmegaConfBaseException, OverflowError, TypeError) as error:
+        place = getattr(error, "full_key", None)
+        where = f" ({place})" if place else ""
         raise ConfigError(f"{source}{where}: {str(error).splitlines()[0]}") from None
 
 

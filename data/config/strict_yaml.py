@@ -71,7 +71,7 @@ def parse_override(
     name like any other. The items of a list in ``list_keys`` stay text.
 
     Raises:
-        ConfigError: if a setting that may not be empty is given no value.
+        ConfigError: if a setting that may not be empty is given no value, or one that is not UTF-8.
 
     >>> parse_override("faces.size", "96")
     {'faces': {'size': 96}}
@@ -79,6 +79,13 @@ def parse_override(
     {'corpus': {'root': '/data/Set #1'}}
     """
     tree: Any
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"{ascii(key)}: the value {ascii(value)} is not UTF-8, in which settings are stored; "
+            "name a file or folder with a UTF-8 name, such as a link to it"
+        ) from None
     if key in text_keys and optional_keys is not None and key not in optional_keys:
         if not value:
             raise ConfigError(f"'{key}=' has no value; write {key}=VALUE or leave it out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +29,12 @@ def check(key: str, value: str) -> None:
         assert len(words) < 1000 and "Traceback" not in words, words
         return
     assert parse_config(to_yaml(config)) == config
+
+
+@pytest.mark.parametrize("value", ["\ud800", "\udc80", "9" * 400])
+@pytest.mark.parametrize("key", ["corpus.root", "cache", "corpus.synthetic.seconds", "train.lr"])
+def test_values_that_no_file_or_number_can_hold(key, value):
+    check(key, value)
 
 
 @settings(max_examples=250, deadline=None)
