@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from deiii.pipeline.media.audio import read_audio
@@ -51,6 +52,8 @@ def times_of(stamps, unit, step, exact=None):
 def test_items_follow_each_other_where_they_were_before_the_rounding(unit, step, start, how, count):
     right = start + step * np.arange(count)
     stamps = rounded(right, unit, how)
+    # A distance that occurs once is a gap to everybody: 24 frames/s at 40 ms have one of 80 ms in every 24.
+    assume(min(Counter(np.round(np.diff(stamps) / unit)).values()) > 1)
     found, clock, rounding = times_of(stamps, unit, step)
     assert clock_remarks(clock, "audio") == [] and clock.gaps == []
     if rounding is None:  # the timestamps are as good as exact
