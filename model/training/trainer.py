@@ -35,6 +35,7 @@ from deiii.model.training.monitor import TrainingState, describe, monitored
 from deiii.model.training.run_folder import RunFolder
 from deiii.model.training.scoring import score
 from deiii.model.training.step.graphs import StepGraphs
+from deiii.model.training.step.half_weights import HalfWeights
 from deiii.model.training.step.launch import choose_launch, compiles
 from deiii.model.training.step.step import TrainingStep
 from deiii.model.training.step.sums import SHARES
@@ -128,7 +129,9 @@ class Trainer:
         # scores validation clips
         self.forward: Callable[[Batch], Outputs] = torch.compile(model) if compiles(self.settings) else model
         learner: Callable[[Batch], Outputs] = self.forward
-        if not self.ranks.alone:
+        if self.ranks.alone and self.forward is model:
+            learner = HalfWeights(model)
+        elif not self.ranks.alone:
             # The network's own statistics are over all ranks; those of a package's encoder are rank 0's.
             learner = DistributedDataParallel(model, broadcast_buffers=bool(self.config.model.encoders))
         total = self.settings.epochs * len(self.train)
