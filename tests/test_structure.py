@@ -162,6 +162,7 @@ ORDER = {
     ],
     "model/network": [
         "audio_encoders positions streams time_match visual_encoders",
+        "gpu",
         "attention hide_streams",
         "conformer heads",
         "extra_encoders",
@@ -183,7 +184,7 @@ ORDER = {
         "train",
     ],
     "model/training/logs": ["cost writers", "open_logs"],
-    "model/training/step": ["launch sums", "step", "graphs"],
+    "model/training/step": ["half_weights launch sums", "step", "graphs"],
     "model/evaluation/sections": ["calibration ceiling gaps layers mistakes"],
     "model/evaluation": [
         "figures predictions",

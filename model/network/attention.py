@@ -5,14 +5,44 @@ Axes: B clips (or clips x steps), Q queries, S keys, D width, H heads.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deiii.model.distributed.layers import RankAware, dropout_mask
+from deiii.model.network.gpu.attention import attend
 from deiii.model.network.positions import Rotation, rotate
 
 MOST_SCORES = 2**27  # scores that plain attention keeps for its backward pass: 512 MB in float32
+
+
+class Keys(NamedTuple):
+    """A mask of keys, and what layers derive from it: made once for all layers that share it.
+
+    Attributes:
+        valid: bool [B,S], true for keys that count. hidden: bool [B,S], the others.
+        some: bool [B], whether a clip has any that counts.
+        attend: bool [B,1,1,S], the valid keys; all of a clip that has none, whose attention would be NaN.
+    """
+
+    valid: Tensor
+    hidden: Tensor
+    some: Tensor
+    attend: Tensor
+
+
+def keys_of(mask_BS: Tensor | Keys) -> Keys:
+    """Return the keys of a mask, bool [B,S]; keys are returned as they are.
+
+    >>> keys_of(torch.tensor([[True, False], [False, False]])).some
+    tensor([ True, False])
+    """
+    if isinstance(mask_BS, Keys):
+        return mask_BS
+    some = mask_BS.any(dim=1)
+    return Keys(mask_BS, ~mask_BS, some, (mask_BS | ~some[:, None])[:, None, None, :])
 
 
 class Attention(RankAware, nn.Module):
@@ -46,7 +76,7 @@ class Attention(RankAware, nn.Module):
         self,
         q_BQD: Tensor,
         kv_BSD: Tensor,
-        mask_BS: Tensor | None = None,
+        mask_BS: Tensor | Keys | None = None,
         q_rotation: Rotation | None = None,
         k_rotation: Rotation | None = None,
     ) -> Tensor:
@@ -54,22 +84,41 @@ class Attention(RankAware, nn.Module):
 
         Rotations are applied where both are given.
         """
+        keys = None if mask_BS is None else keys_of(mask_BS)
+        rotations = None
+        if q_rotation is not None and k_rotation is not None:
+            rotations = (q_rotation, k_rotation)
+        dropout = self.dropout if self.training else 0.0
+        plain = learns_on_gpu(q_BQD, kv_BSD, self.heads)
+        if plain and self.ranks is None and not torch.compiler.is_compiling():
+            return self._few_launches(q_BQD, kv_BSD, keys, rotations, dropout)
         q = self._split(self.to_q(q_BQD))
         k, v = (self._split(x) for x in self.to_kv(kv_BSD).chunk(2, dim=-1))
-        if q_rotation is not None and k_rotation is not None:
-            q, k = rotate(q, q_rotation), rotate(k, k_rotation)
-        attend = some = None
-        if mask_BS is not None:
-            some = mask_BS.any(dim=1)
-            # A row without any key would give NaN, so it attends to all and is zeroed below.
-            attend = (mask_BS | ~some[:, None])[:, None, None, :]
-        dropout = self.dropout if self.training else 0.0
-        if (dropout and self.ranks is not None) or learns_on_gpu(q, k):
-            x = self._attend(q, k, v, attend, dropout)
+        if rotations is not None:
+            q, k = rotate(q, rotations[0]), rotate(k, rotations[1])
+        open_B11S = None if keys is None else keys.attend
+        if plain or (dropout and self.ranks is not None):
+            x = self._attend(q, k, v, open_B11S, dropout)
         else:
-            x = F.scaled_dot_product_attention(q, k, v, attn_mask=attend, dropout_p=dropout)
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=open_B11S, dropout_p=dropout)
         x = self.out(x.transpose(1, 2).flatten(2))
-        return x if some is None else x * some[:, None, None]
+        return x if keys is None else x * keys.some[:, None, None]
+
+    def _few_launches(
+        self,
+        q_BQD: Tensor,
+        kv_BSD: Tensor,
+        keys: Keys | None,
+        rotations: tuple[Rotation, Rotation] | None,
+        dropout: float,
+    ) -> Tensor:
+        """Attend as `deiii.model.network.gpu.attention` does it."""
+        hidden, some = (None, None) if keys is None else (keys.hidden, keys.some)
+        if q_BQD is kv_BSD:
+            projected = F.linear(q_BQD, torch.cat((self.to_q.weight, self.to_kv.weight)))
+            return self.out(attend(projected, None, self.heads, hidden, some, rotations, dropout))
+        q, kv = self.to_q(q_BQD), self.to_kv(kv_BSD)
+        return self.out(attend(q, kv, self.heads, hidden, some, rotations, dropout))
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, attend: Tensor | None, dropout: float) -> Tensor:
         """Attend in plain operations: all are deterministic, and take the dropout mask of a global batch."""
@@ -87,15 +136,15 @@ class Attention(RankAware, nn.Module):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
-def learns_on_gpu(q_BHQK: Tensor, k_BHSK: Tensor) -> bool:
+def learns_on_gpu(q_BQD: Tensor, kv_BSD: Tensor, heads: int) -> bool:
     """Return whether attention needs gradients on a GPU, where plain operations serve better.
 
     The backward passes of the fused kernels are not deterministic, and for the few steps of a clip they save
     nothing. Beyond `MOST_SCORES` the scores would take too much memory, and the fused kernels are used.
     """
-    if not (q_BHQK.is_cuda and torch.is_grad_enabled() and q_BHQK.requires_grad):
+    if not (q_BQD.is_cuda and torch.is_grad_enabled()):
         return False
-    return q_BHQK.shape[0] * q_BHQK.shape[1] * q_BHQK.shape[2] * k_BHSK.shape[2] <= MOST_SCORES
+    return q_BQD.shape[0] * heads * q_BQD.shape[1] * kv_BSD.shape[1] <= MOST_SCORES
 
 
 class AttentivePool(nn.Module):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from deiii.model.distributed.layers import Dropout
-from deiii.model.network.attention import Attention
+from deiii.model.network.attention import Attention, Keys, keys_of
 from deiii.model.network.positions import Rotation
 
 BRANCH_START = 0.1  # factor on the initial weights of each residual branch's last layer
@@ -57,9 +57,10 @@ class Convolution(nn.Module):
             nn.LayerNorm(width), nn.SiLU(), start_small(nn.Linear(width, width)), Dropout(dropout)
         )
 
-    def forward(self, x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, mask_BT: Tensor | Keys) -> Tensor:
         """Convolve [B,T,D] with its mask, bool [B,T]; the shape stays."""
-        x = self.gate(self.norm(x_BTD)).masked_fill(~mask_BT[..., None], 0.0)
+        hidden_BT = mask_BT.hidden if isinstance(mask_BT, Keys) else ~mask_BT
+        x = self.gate(self.norm(x_BTD)).masked_fill(hidden_BT[..., None], 0.0)
         x = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
         return self.out(x)
 
@@ -78,13 +79,13 @@ class ConformerBlock(nn.Module):
         self.ffn_out = FeedForward(width, dropout)
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, x_BTD: Tensor, mask_BT: Tensor, rotation: Rotation) -> Tensor:
+    def forward(self, x_BTD: Tensor, mask_BT: Tensor | Keys, rotation: Rotation) -> Tensor:
         """Apply the block to [B,T,D] with the mask and the rotations of its steps; the shape stays."""
-        x = x_BTD + 0.5 * self.ffn_in(x_BTD)
+        x = torch.add(x_BTD, self.ffn_in(x_BTD), alpha=0.5)
         y = self.attention_norm(x)
         x = x + self.attention_drop(self.attention(y, y, mask_BT, rotation, rotation))
         x = x + self.convolution(x, mask_BT)
-        x = x + 0.5 * self.ffn_out(x)
+        x = torch.add(x, self.ffn_out(x), alpha=0.5)
         return self.norm(x)
 
 
@@ -97,6 +98,7 @@ class Conformer(nn.Module):
 
     def forward(self, x_BTD: Tensor, mask_BT: Tensor, rotation: Rotation) -> Tensor:
         """Apply all blocks to [B,T,D] with the mask and the rotations of its steps; the shape stays."""
+        keys = keys_of(mask_BT)
         for block in self.blocks:
-            x_BTD = block(x_BTD, mask_BT, rotation)
+            x_BTD = block(x_BTD, keys, rotation)
         return x_BTD

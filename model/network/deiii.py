@@ -18,7 +18,7 @@ from deiii.data.cache.stages import ExtraInput
 from deiii.data.config.schema import ModelConfig
 from deiii.data.loader.batch import Batch
 from deiii.model.distributed.layers import Dropout
-from deiii.model.network.attention import StatisticsPool
+from deiii.model.network.attention import StatisticsPool, keys_of
 from deiii.model.network.conformer import Conformer
 from deiii.model.network.extra_encoders import PooledEncoder, interleave
 from deiii.model.network.fusion import InterModal
@@ -178,8 +178,9 @@ class DEIII(Network):
     def _between(self, video: Stream, audio: Stream) -> tuple[Stream, Stream]:
         """Inter-modal interaction: apply the IFE blocks."""
         v, a = video.features, audio.features
+        v_keys, a_keys = keys_of(video.mask), keys_of(audio.mask)
         for block in self.ife:
-            v, a = block(v, a, video.mask, audio.mask, video.rotation, audio.rotation)
+            v, a = block(v, a, v_keys, a_keys, video.rotation, audio.rotation)
         return video._replace(features=v), audio._replace(features=a)
 
 

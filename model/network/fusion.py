@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from deiii.model.network.attention import Attention, AttentivePool
+from deiii.model.network.attention import Attention, AttentivePool, Keys
 from deiii.model.network.conformer import FeedForward, start_small
 from deiii.model.network.positions import Rotation
 
@@ -138,8 +138,8 @@ class InterModal(nn.Module):
         self,
         v_BTD: Tensor,
         a_BLD: Tensor,
-        v_mask_BT: Tensor,
-        a_mask_BL: Tensor,
+        v_mask_BT: Tensor | Keys,
+        a_mask_BL: Tensor | Keys,
         v_rotation: Rotation,
         a_rotation: Rotation,
     ) -> tuple[Tensor, Tensor]:
