@@ -51,12 +51,37 @@ def dropout_mask(x: Tensor, p: float, ranks: Ranks) -> Tensor:
 
 
 class BatchNorm2d(RankAware, nn.BatchNorm2d):
-    """Batch normalisation; with ``weight_N``, float32 [N], the statistics are weighted and over all ranks."""
+    """Batch normalisation; with ``weight_N``, float32 [N], the statistics are weighted and over all ranks.
+
+    Attributes:
+        counts: whether the layer counts its batches itself; see `count_together`.
+    """
+
+    counts = True
 
     def forward(self, x: Tensor, weight_N: Tensor | None = None) -> Tensor:
+        if self.training and not self.counts and self.momentum is not None and self.ranks is None:
+            return F.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, True, self.momentum, self.eps
+            )
         if self.ranks is None or weight_N is None or not self.training:
             return super().forward(x)
         return normalise(x, weight_N[:, None, None, None], self, self.ranks)
+
+
+def count_together(model: nn.Module) -> list[Tensor]:
+    """Make a network's `BatchNorm2d` no longer count their batches; returns their counters, int64 [] each.
+
+    Whoever trains the network adds one to all of them after each batch, in one launch on a GPU. The layers go
+    on to count where ranks share a batch.
+    """
+    layers = [module for module in model.modules() if isinstance(module, BatchNorm2d)]
+    counters = []
+    for layer in layers:
+        if layer.ranks is None and layer.momentum is not None and layer.num_batches_tracked is not None:
+            layer.counts = False
+            counters.append(layer.num_batches_tracked)
+    return counters
 
 
 def normalise(x: Tensor, share: Tensor, layer: nn.BatchNorm2d, ranks: Ranks) -> Tensor:

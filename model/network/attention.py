@@ -159,16 +159,17 @@ class AttentivePool(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.score = nn.Linear(width, heads, bias=False)
 
-    def forward(self, x_BSD: Tensor, mask_BS: Tensor | None = None) -> Tensor:
+    def forward(self, x_BSD: Tensor, mask_BS: Tensor | Keys | None = None) -> Tensor:
         """Pool [B,S,D] with an optional mask, bool [B,S], to [B,D]."""
         x_BSD = self.norm(x_BSD)
         score_BSH = self.score(x_BSD).float()
-        if mask_BS is not None:
-            some = mask_BS.any(dim=1)[:, None]
-            score_BSH = score_BSH.masked_fill(~(mask_BS | ~some)[:, :, None], float("-inf"))
+        keys = None if mask_BS is None else keys_of(mask_BS)
+        if keys is not None:
+            # A finite number: where all entries are masked, the weights are then equal and not NaN.
+            score_BSH = score_BSH.masked_fill_(keys.hidden[:, :, None], torch.finfo(score_BSH.dtype).min)
         weight_BSH = score_BSH.softmax(dim=1).to(x_BSD.dtype)
         pooled = (weight_BSH[..., None] * x_BSD.unflatten(-1, (self.heads, -1))).sum(dim=1).flatten(1)
-        return pooled if mask_BS is None else pooled * some
+        return pooled if keys is None else pooled * keys.some[:, None]
 
 
 class StatisticsPool(nn.Module):
@@ -183,8 +184,10 @@ class StatisticsPool(nn.Module):
 
     LEAST_VARIANCE = 1e-5  # keeps the gradient of the root finite where a feature does not change
 
-    def forward(self, x_BSD: Tensor, mask_BS: Tensor | None = None) -> Tensor:
+    def forward(self, x_BSD: Tensor, mask_BS: Tensor | Keys | None = None) -> Tensor:
         """Pool [B,S,D] with an optional mask, bool [B,S], to [B,2D]; zero where all entries are masked."""
+        if isinstance(mask_BS, Keys):
+            mask_BS = mask_BS.valid
         if mask_BS is None:
             mask_BS = torch.ones(x_BSD.shape[:2], dtype=torch.bool, device=x_BSD.device)
         valid = mask_BS[..., None]

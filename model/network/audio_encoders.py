@@ -36,7 +36,7 @@ class AudioEncoder(nn.Module):
     def forward(self, logmel_BLM: Tensor, mask_BL: Tensor) -> Tensor:
         """Encode [B,L,M] with its mask, bool [B,L], as [B,ceil(L/4),D]; step i is centred on hop 4i."""
         x = logmel_BLM.masked_fill(~mask_BL[..., None], 0.0)[:, None]
-        x = torch.relu(self.first(x)).masked_fill(~mask_BL[:, None, ::2, None], 0.0)
+        x = torch.relu(self.first(x).masked_fill_(~mask_BL[:, None, ::2, None], 0.0))
         x = torch.relu(self.second(x))
         return self.norm(self.project(x.permute(0, 2, 3, 1).flatten(2)))
 

@@ -60,7 +60,7 @@ class Convolution(nn.Module):
     def forward(self, x_BTD: Tensor, mask_BT: Tensor | Keys) -> Tensor:
         """Convolve [B,T,D] with its mask, bool [B,T]; the shape stays."""
         hidden_BT = mask_BT.hidden if isinstance(mask_BT, Keys) else ~mask_BT
-        x = self.gate(self.norm(x_BTD)).masked_fill(hidden_BT[..., None], 0.0)
+        x = self.gate(self.norm(x_BTD)).masked_fill_(hidden_BT[..., None], 0.0)
         x = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
         return self.out(x)
 
@@ -96,7 +96,7 @@ class Conformer(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(ConformerBlock(width, heads, kernel, dropout) for _ in range(blocks))
 
-    def forward(self, x_BTD: Tensor, mask_BT: Tensor, rotation: Rotation) -> Tensor:
+    def forward(self, x_BTD: Tensor, mask_BT: Tensor | Keys, rotation: Rotation) -> Tensor:
         """Apply all blocks to [B,T,D] with the mask and the rotations of its steps; the shape stays."""
         keys = keys_of(mask_BT)
         for block in self.blocks:

@@ -172,13 +172,14 @@ class DEIII(Network):
     def _within(self, conformer: nn.Module | None, encoded: Encoded) -> Stream:
         """Intra-modal interaction: apply a Conformer over the steps of one stream."""
         x, mask, time = encoded
-        rotation = None if self.rotary is None else self.rotary(time.masked_fill(~mask, 0.0))
-        return Stream(x if conformer is None else conformer(x, mask, rotation), mask, rotation)
+        keys = keys_of(mask)
+        rotation = None if self.rotary is None else self.rotary(time.masked_fill(keys.hidden, 0.0))
+        return Stream(x if conformer is None else conformer(x, keys, rotation), mask, rotation, keys)
 
     def _between(self, video: Stream, audio: Stream) -> tuple[Stream, Stream]:
         """Inter-modal interaction: apply the IFE blocks."""
         v, a = video.features, audio.features
-        v_keys, a_keys = keys_of(video.mask), keys_of(audio.mask)
+        v_keys, a_keys = video.keys, audio.keys
         for block in self.ife:
             v, a = block(v, a, v_keys, a_keys, video.rotation, audio.rotation)
         return video._replace(features=v), audio._replace(features=a)

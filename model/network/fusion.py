@@ -110,9 +110,9 @@ class PairAttention(nn.Module):
         Nor do frame tokens for which ``v_tokens_NP``, bool [N,P], is false.
         """
         v, o = self.v_norm(v_NPD), self.o_norm(o_NPD)
-        to_v = self.v_from_o(v, o).masked_fill(~o_ok[:, None, None], 0.0)
+        to_v = self.v_from_o(v, o).masked_fill_(~o_ok[:, None, None], 0.0)
         from_v = self.o_from_v(v) if self.one_token else self.o_from_v(o, v, v_tokens_NP)
-        to_o = from_v.masked_fill(~v_ok[:, None, None], 0.0)
+        to_o = from_v.masked_fill_(~v_ok[:, None, None], 0.0)
         return v_NPD + to_v, o_NPD + to_o
 
 

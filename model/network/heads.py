@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from deiii.data.config.schema import ModelConfig
 from deiii.model.distributed.layers import Dropout
-from deiii.model.network.attention import AttentivePool, StatisticsPool
+from deiii.model.network.attention import AttentivePool, Keys, StatisticsPool, keys_of
 from deiii.model.network.positions import Rotation
 from deiii.model.network.time_match import Matches
 
@@ -75,11 +75,20 @@ class Vector(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """One modality after its Conformer: features [B,T,D], mask bool [B,T], rotations of the steps."""
+    """One modality after its Conformer: features [B,T,D], mask bool [B,T], rotations of the steps.
+
+    ``derived`` is what layers derive from the mask, where it is there already; see `keys`.
+    """
 
     features: Tensor
     mask: Tensor
     rotation: Rotation | None
+    derived: Keys | None = None
+
+    @property
+    def keys(self) -> Keys:
+        """The mask with what layers derive from it."""
+        return keys_of(self.mask) if self.derived is None else self.derived
 
 
 class Head(nn.Module):
@@ -129,9 +138,10 @@ class Head(nn.Module):
 
     def forward(self, streams: Sequence[Stream], vectors: Sequence[Vector] = ()) -> Scores:
         """Return the head's outputs for the modalities, in the order of the pools, and for pooled stages."""
-        pooled = [pool(s.features, s.mask) for pool, s in zip(self.pools, streams, strict=True)]
+        keys = [s.keys for s in streams]
+        pooled = [pool(s.features, k) for pool, s, k in zip(self.pools, streams, keys, strict=True)]
         pooled += [vector.features for vector in vectors]
-        some = [s.mask.any(dim=1) for s in streams] + [vector.present for vector in vectors]
+        some = [k.some for k in keys] + [vector.present for vector in vectors]
         present = torch.stack(some).any(dim=0)
         x = self.mix(torch.cat(pooled, dim=-1))
         logits = None if self.classes is None else self.classes(x).float()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -124,17 +125,17 @@ def random_hide(batch: Batch, chance: float, config: ModelConfig, ranks: Ranks |
     device, clips = batch.real.device, len(batch) * ranks.world
     happens = ranks.own(torch.rand(clips, device=device)) < chance
     which = ranks.own(torch.randint(len(choices), (clips,), device=device))
-    gone = {
-        stream: happens
-        & torch.stack([which == i for i, some in enumerate(choices) if stream in some]).any(dim=0)
-        for stream in enabled_streams(config)
-    }
-    hidden = hide(batch, **gone)
-    left = {
-        "frames": hidden.video_mask.any(dim=1),
-        "flow": hidden.flow_mask.any(dim=1),
-        "audio": hidden.audio_mask.any(dim=1),
-        **{name: x.mask.any(dim=1) for name, x in hidden.extra.items()},
-    }
-    something = torch.stack([left[stream] for stream in gone]).any(dim=0)
-    return hide(batch, **{stream: clips & something for stream, clips in gone.items()})
+    streams = enabled_streams(config)
+    gone_BS = _members(tuple(choices), streams, device)[which] & happens[:, None]
+    masks = {"frames": batch.video_mask, "flow": batch.flow_mask, "audio": batch.audio_mask}
+    masks |= {name: x.mask for name, x in batch.extra.items()}
+    there_BS = torch.stack([masks[stream].any(dim=1) for stream in streams], dim=1)
+    something_B = (there_BS & ~gone_BS).any(dim=1)
+    hidden_BS = gone_BS & something_B[:, None]
+    return hide(batch, **dict(zip(streams, hidden_BS.unbind(1), strict=True)))
+
+
+@cache
+def _members(choices: tuple[tuple[str, ...], ...], streams: tuple[str, ...], device: torch.device) -> Tensor:
+    """Return which choice (rows) holds which stream (columns), bool; copied to a device once."""
+    return torch.tensor([[stream in some for stream in streams] for some in choices], device=device)

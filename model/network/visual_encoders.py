@@ -63,11 +63,11 @@ def only_valid(image_NCSS: Tensor, mask_N: Tensor) -> Tensor:
         image_NCSS: float [N,C,S,S].
         mask_N: bool [N], true for valid images.
     """
-    order = mask_N.int().argsort(descending=True, stable=True)  # valid images first
-    place = mask_N.cumsum(0) - 1  # of each valid image among the valid ones
-    spare = (torch.arange(len(mask_N), device=mask_N.device)) % mask_N.sum().clamp_min(1)
-    take = order[torch.where(mask_N, place, spare)]
-    return image_NCSS[take] * mask_N.any()
+    number = mask_N.cumsum(0)  # of each valid image among the valid ones, from 1
+    spare = torch.arange(len(mask_N), device=mask_N.device) % number[-1:].clamp_min(1)
+    wanted = torch.where(mask_N, number, spare.add_(1))
+    take = torch.searchsorted(number, wanted).clamp_(max=len(mask_N) - 1)  # where none is valid: the last
+    return image_NCSS[take].masked_fill_(number[-1] == 0, 0.0)
 
 
 def times_taken(mask_N: Tensor) -> Tensor:
@@ -162,12 +162,22 @@ class GridTokens(nn.Module):
         self.project = nn.Linear(channels, width)
         self.place = nn.Parameter(torch.randn(grid * grid, width) * 0.02)
         self.norm = nn.LayerNorm(width)
+        self._held: dict[tuple[int, torch.dtype, torch.device], Tensor] = {}  # made once for each size
 
     def forward(self, map_NCHW: Tensor) -> Tensor:
-        rows, cols = (_cells(n, self.grid, map_NCHW) for n in map_NCHW.shape[-2:])
+        rows, cols = (self._averaging(n, map_NCHW) for n in map_NCHW.shape[-2:])
         # A matrix product, because the backward pass of adaptive pooling is not deterministic on CUDA.
         x = torch.einsum("nchw,gh,kw->ngkc", map_NCHW, rows, cols).flatten(1, 2)
         return self.norm(self.project(x) + self.place)
+
+    def _averaging(self, length: int, like: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():  # a tensor of a traced call must not stay
+            return _cells(length, self.grid, like)
+        key = length, like.dtype, like.device
+        if key not in self._held:
+            with torch.inference_mode(False), torch.no_grad():
+                self._held[key] = _cells(length, self.grid, like)
+        return self._held[key]
 
 
 def feature_rows(crop: int, channels: list[int] | None) -> int:

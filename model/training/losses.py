@@ -9,6 +9,8 @@ Axes: B clips, C classes, A attributes, N training clips.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -40,27 +42,33 @@ def total_loss(
     >>> loss, terms = total_loss(network(batch), batch)   # doctest: +SKIP
     """
     weights = {"fused": 1.0, "video": w_video, "audio": w_audio, "match": w_match}
-    terms = {
-        name: head_loss(scores, batch, label_smoothing, class_weights)
-        for name, scores in outputs.heads().items()
-    }
+    heads = outputs.heads()
+    each_H = head_losses(list(heads.values()), batch, label_smoothing, class_weights)
+    terms = dict(zip(heads, each_H.unbind(), strict=True))
     if outputs.matches is not None:
         terms["match"] = match_loss(outputs.matches, batch.real)
     loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
     return loss, {name: term.detach() for name, term in terms.items()}
 
 
-def head_loss(
-    scores: Scores, batch: Batch | Truth, label_smoothing: float, class_weights: Tensor | None
+def head_losses(
+    heads: Sequence[Scores], batch: Batch | Truth, label_smoothing: float, class_weights: Tensor | None
 ) -> Tensor:
-    """Return one head's cross-entropy, sum of 1 - CCC, or both, over the clips that have its modality."""
-    counts = batch.real & scores.present
-    loss = counts.new_zeros((), dtype=torch.float32)
-    if scores.logits is not None:
-        loss = loss + class_loss(scores.logits, batch.soft, counts, label_smoothing, class_weights)
-    if scores.attributes is not None:
-        loss = loss + ccc_loss(scores.attributes, batch.attributes, counts)
-    return loss
+    """Return each head's cross-entropy, sum of 1 - CCC, or both, over the clips that have its modality.
+
+    All heads, which predict the same, are computed together: float32 [H].
+    """
+    counts_HB = batch.real & torch.stack([scores.present for scores in heads])
+    logits = [scores.logits for scores in heads if scores.logits is not None]
+    attributes = [scores.attributes for scores in heads if scores.attributes is not None]
+    losses = []
+    if logits:
+        losses.append(class_loss(torch.stack(logits), batch.soft, counts_HB, label_smoothing, class_weights))
+    if attributes:
+        losses.append(ccc_loss(torch.stack(attributes), batch.attributes, counts_HB))
+    if not losses:
+        return counts_HB.new_zeros(len(heads), dtype=torch.float32)
+    return losses[0] if len(losses) == 1 else losses[0] + losses[1]
 
 
 def class_loss(
@@ -76,9 +84,9 @@ def class_loss(
     `torch.nn.CrossEntropyLoss`.
 
     Args:
-        logits_BC: float [B,C].
+        logits_BC: float [B,C], or [H,B,C] of several heads, each of which has a loss of its own.
         soft_BC: float [B,C], target distributions; zero where a clip has no label.
-        counts_B: bool [B], the clips that count.
+        counts_B: bool [B] or [H,B], the clips that count.
         label_smoothing: share of the target that is spread over all classes, 0 to 1.
     """
     target = soft_BC.float()
@@ -86,29 +94,31 @@ def class_loss(
     if class_weights is not None:
         weight_B = weight_B * (target @ class_weights)
     target = target * (1 - label_smoothing) + label_smoothing / target.shape[1]
-    each_B = -(target * logits_BC.float().log_softmax(dim=1)).sum(dim=1)
+    each_B = -(target * logits_BC.float().log_softmax(dim=-1)).sum(dim=-1)
     # torch.where instead of a product: 0 * NaN is NaN, and rows that do not count may hold NaN.
     each_B = torch.where(weight_B > 0, each_B, 0.0)
-    return (weight_B * each_B).sum() / weight_B.sum().clamp_min(1e-6)
+    return (weight_B * each_B).sum(dim=-1) / weight_B.sum(dim=-1).clamp_min(1e-6)
 
 
 def ccc_loss(predicted_BA: Tensor, target_BA: Tensor, counts_B: Tensor) -> Tensor:
     """Return the sum over the attributes of 1 - CCC (Lin 1989, Biometrics 45:255).
 
     The CCC of each attribute, float [B,A], is over the clips that count where its target is not NaN. An
-    attribute that is known for fewer than two clips of the batch adds nothing.
+    attribute that is known for fewer than two clips of the batch adds nothing. Predictions [H,B,A] of several
+    heads, with ``counts_B`` [H,B], have a loss each.
     """
-    known = counts_B[:, None] & ~target_BA.isnan()
-    n = known.sum(dim=0)
+    known = counts_B[..., None] & ~target_BA.isnan()
+    n = known.sum(dim=-2)
     x = torch.where(known, predicted_BA.float(), 0.0)
     y = torch.where(known, target_BA.float(), 0.0)
     share = n.clamp_min(1)
-    mean_x, mean_y = x.sum(dim=0) / share, y.sum(dim=0) / share
-    dx, dy = torch.where(known, x - mean_x, 0.0), torch.where(known, y - mean_y, 0.0)
-    covariance = (dx * dy).sum(dim=0) / share
-    spread = (dx * dx).sum(dim=0) / share + (dy * dy).sum(dim=0) / share + (mean_x - mean_y) ** 2
+    mean_x, mean_y = x.sum(dim=-2) / share, y.sum(dim=-2) / share
+    dx = torch.where(known, x - mean_x[..., None, :], 0.0)
+    dy = torch.where(known, y - mean_y[..., None, :], 0.0)
+    covariance = (dx * dy).sum(dim=-2) / share
+    spread = (dx * dx).sum(dim=-2) / share + (dy * dy).sum(dim=-2) / share + (mean_x - mean_y) ** 2
     ccc = 2 * covariance / (spread + 1e-8)
-    return torch.where(n >= 2, 1 - ccc, 0.0).sum()
+    return torch.where(n >= 2, 1 - ccc, 0.0).sum(dim=-1)
 
 
 def inverse_frequency(soft_NC: Tensor) -> Tensor:

@@ -99,8 +99,8 @@ class Network(RankAware, nn.Module):
     def _encode_images(self, encoder: nn.Module, images: Tensor, mask_BT: Tensor) -> Tensor:
         """Encode images [B,T,C,S,S] as tokens [B,T,P,D]; what masked images hold has no effect."""
         images, mask = images.flatten(0, 1), mask_BT.flatten()
-        images = images.masked_fill(~mask[:, None, None, None], 0.0)
         if not self.training:
+            images = images.masked_fill(~mask[:, None, None, None], 0.0)
             return encoder(images).unflatten(0, mask_BT.shape)
         if self.ranks is None:
             return encoder(only_valid(images, mask)).unflatten(0, mask_BT.shape)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from deiii.data.config.schema import Config
 from deiii.data.loader.batch import Batch
 from deiii.model.distributed.devices import autocast, seed_all
+from deiii.model.distributed.layers import count_together
 from deiii.model.distributed.ranks import Ranks
 from deiii.model.network.heads import Outputs
 from deiii.model.network.hide_streams import random_hide
@@ -63,6 +64,7 @@ class TrainingStep:
         self.ranks = ranks
         self.optimizer = make_optimizer(model, self.settings, device)
         self.average = AveragedWeights(model, self.settings.ema)
+        self.batch_counters = count_together(model)
         self.sums = EpochSums(device)
         self.rate = self.settings.lr
 
@@ -101,6 +103,8 @@ class TrainingStep:
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), largest)
         self.optimizer.step()
         self.average.update()
+        if self.batch_counters:
+            torch._foreach_add_(self.batch_counters, 1)
         self.sums.add({"loss": loss.detach(), **terms}, share)
         finite = loss.detach().isfinite() & norm.isfinite()
         return torch.cat((finite.long()[None], truth.index))
