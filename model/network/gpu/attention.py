@@ -51,6 +51,11 @@ def _split(q: Tensor, kv: Tensor | None, heads: int) -> tuple[Tensor, Tensor, Te
     return query, key, value
 
 
+def _stacked(qkv_BT3D: Tensor, heads: int) -> Tensor:
+    """Return a view of queries, keys and values of one tensor, [3,B,H,T,K]."""
+    return qkv_BT3D.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+
+
 def _rotate(x: Tensor, rotation: Rotation | None, out: Tensor, sign: int) -> None:
     """Write x [...,T,K], rotated by the angles of its steps or back (``sign`` -1), into ``out``."""
     if rotation is None:
@@ -61,9 +66,10 @@ def _rotate(x: Tensor, rotation: Rotation | None, out: Tensor, sign: int) -> Non
     torch.addcmul(x * cos, halves_swapped, signed_sin, value=sign, out=out)
 
 
-def _product(a: Tensor, b: Tensor, factor: float = 1.0) -> Tensor:
-    """Return ``factor`` times the matrix product of [B,H,I,J] and [B,H,J,L]."""
-    out = a.new_empty((*a.shape[:-1], b.shape[-1]))
+def _product(a: Tensor, b: Tensor, factor: float = 1.0, out: Tensor | None = None) -> Tensor:
+    """Return ``factor`` times the matrix product of [B,H,I,J] and [B,H,J,L], in ``out`` where it is given."""
+    if out is None:
+        out = a.new_empty((*a.shape[:-1], b.shape[-1]))
     out.flatten(0, 1).baddbmm_(a.flatten(0, 1), b.flatten(0, 1), beta=0, alpha=factor)
     return out
 
@@ -73,12 +79,23 @@ class _Attend(torch.autograd.Function):
     def forward(ctx, q, kv, heads, hidden, some, rotations, dropout):
         ctx.heads, ctx.dropout, ctx.rotations = heads, dropout, rotations or (None, None)
         ctx.packed = kv is None
+        # Queries and keys of the same steps are rotated together.
+        ctx.together = ctx.packed and ctx.rotations[0] is ctx.rotations[1]
         with torch.autocast(q.device.type, enabled=False):
             parts = _split(q, kv, heads)
             ctx.scale = parts[0].shape[-1] ** -0.5
-            query, key, value = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in parts)
-            for x, rotation, out in zip(parts, (*ctx.rotations, None), (query, key, value), strict=True):
-                _rotate(x, rotation, out, 1)
+            if ctx.together:
+                seen = _stacked(q, heads)
+                inner = torch.empty_like(seen, memory_format=torch.contiguous_format)
+                _rotate(seen[:2], ctx.rotations[0], inner[:2], 1)
+                inner[2].copy_(seen[2])
+                query, key, value = inner.unbind()
+            else:
+                query, key, value = (
+                    torch.empty_like(x, memory_format=torch.contiguous_format) for x in parts
+                )
+                for x, rotation, out in zip(parts, (*ctx.rotations, None), (query, key, value), strict=True):
+                    _rotate(x, rotation, out, 1)
             score = _product(query, key.transpose(-2, -1), ctx.scale)
             if hidden is not None:
                 # A finite number: the weights of a clip without keys are then equal and not NaN.
@@ -111,12 +128,20 @@ class _Attend(torch.autograd.Function):
         if kept is not None:
             of_weight = torch.ops.aten.native_dropout_backward(of_weight, kept, 1 / (1 - ctx.dropout))
         of_score = torch.ops.aten._softmax_backward_data(of_weight, weight, -1, weight.dtype)
-        of_query = _product(of_score, key, ctx.scale)
-        of_key = _product(of_score.transpose(-2, -1), query, ctx.scale)
         width = heads * features
         q = g.new_empty((clips, steps, (3 if ctx.packed else 1) * width))
+        if ctx.together:
+            inner = g.new_empty((2, *g.shape))
+            _product(of_score, key, ctx.scale, out=inner[0])
+            _product(of_score.transpose(-2, -1), query, ctx.scale, out=inner[1])
+            seen = _stacked(q, heads)
+            _rotate(inner, ctx.rotations[0], seen[:2], -1)
+            seen[2].copy_(of_value)
+            return q, None, None, None, None, None, None
+        of_query = _product(of_score, key, ctx.scale)
+        of_key = _product(of_score.transpose(-2, -1), query, ctx.scale)
         kv = None if ctx.packed else g.new_empty((clips, key.shape[2], 2 * width))
-        inner = (of_query, of_key, of_value)
-        for x, rotation, out in zip(inner, (*ctx.rotations, None), _split(q, kv, heads), strict=True):
+        parts = (of_query, of_key, of_value)
+        for x, rotation, out in zip(parts, (*ctx.rotations, None), _split(q, kv, heads), strict=True):
             _rotate(x, rotation, out, -1)
         return q, kv, None, None, None, None, None

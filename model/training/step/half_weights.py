@@ -75,7 +75,7 @@ class _Cast(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *gradients):
         there = [i for i, gradient in enumerate(gradients) if gradient is not None]
-        found = [None] * len(gradients)
+        found: list[Tensor | None] = [None] * len(gradients)
         cast = cast_together([gradients[i] for i in there], torch.float32)
         for i, gradient in zip(there, cast, strict=True):
             found[i] = gradient

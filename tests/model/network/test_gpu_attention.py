@@ -20,7 +20,10 @@ def inputs(itself, masked, rotated, dtype=torch.float32):
     mask[0], mask[1, 0] = False, True
     at = torch.rand(B, max(5, steps), generator=generator)
     rotary = ClockRotary(K)
-    rotations = (rotary(at[:, :5]), rotary(at[:, :steps])) if rotated else (None, None)
+    rotations = (None, None)
+    if rotated:
+        of_queries = rotary(at[:, :5])
+        rotations = (of_queries, of_queries if itself else rotary(at[:, :steps]))
     return q, kv, mask if masked else None, rotations
 
 
