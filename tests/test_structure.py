@@ -171,6 +171,7 @@ ORDER = {
         "deiii",
         "task",
     ],
+    "model/network/gpu": ["attention"],
     "model/network/inputs": ["build network"],
     "model/peers": ["base layers match", "attention gru late mbt mult vavl"],
     "model/distributed": ["devices launch", "ranks", "layers"],
