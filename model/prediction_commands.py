@@ -34,6 +34,7 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
             "predict runs/latest clip.mp4",
             "predict runs/latest folder/ --overlay overlays/",
             "predict runs/a runs/b clip.mp4 (the mean of two networks)",
+            "predict runs/latest talk.mp4 --people all",
         ],
         when_stopped="JSON files of finished media are kept; the same command predicts for all media again",
     )
@@ -90,6 +91,13 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
         "--segments",
         choices=("speech",),
         help="predict for each stretch of speech (silero-vad) and leave silence out",
+    )
+    sub.add_argument(
+        "--people",
+        choices=("one", "all"),
+        default="one",
+        help="predict for the person whom faces.pick chooses, or for each person in the video, numbered in "
+        "the order in which they appear (default: %(default)s)",
     )
     sub.add_argument("--vtt", action="store_true", help="also write subtitles <name>.vtt (WebVTT)")
     sub.add_argument(
@@ -183,6 +191,8 @@ def _predict(args: argparse.Namespace) -> int:
 
         if media:
             raise ExportError(f"--live takes no media files beside its source; leave {', '.join(media)} out")
+        if args.people != "one":
+            raise ExportError("--live predicts for one person; leave --people out")
         predict_live(
             runs, args.live, args.out, args.window, args.hop,
             device=device, overrides=settings, calibrated=args.calibrated, backend=args.backend,
@@ -194,13 +204,17 @@ def _predict(args: argparse.Namespace) -> int:
         progress=not args.quiet, same_speaker=args.same_speaker,
         segments=args.segments or "", texts=["vtt"] * args.vtt + ["tsv"] * args.timeline,
         change_preprocessing=args.change_preprocessing, backend=args.backend, calibrated=args.calibrated,
+        people=args.people == "all",
     )  # fmt: skip
     print(f"results: {args.out}/predictions.csv, and <name>.json for each file")
-    lost = [p.path for p in found if not p.usable]
+    files = list(dict.fromkeys(p.path for p in found))
+    lost = [path for path in files if not any(p.usable for p in found if p.path == path)]
     if lost:
-        print(f"error: no prediction for {len(lost)} of {counted(len(found), 'file')}: {', '.join(lost[:5])}",
+        print(f"error: no prediction for {len(lost)} of {counted(len(files), 'file')}: {', '.join(lost[:5])}",
               file=sys.stderr)  # fmt: skip
-    undrawn = [p.path for p in found if any(note.startswith(NO_OVERLAY) for note in p.notes)]
+    undrawn = list(
+        dict.fromkeys(p.path for p in found if any(note.startswith(NO_OVERLAY) for note in p.notes))
+    )
     if undrawn:
         print(f"error: {NO_OVERLAY} of {', '.join(undrawn[:5])}", file=sys.stderr)
     return 1 if lost or undrawn else 0

@@ -7,20 +7,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deiii.data.cache.index import StageIndex, read_index, stage_folder
-from deiii.data.cache.outcomes import Outcome, StageResult
+from deiii.data.cache.outcomes import ClipError, Outcome, StageResult
 from deiii.data.cache.recipes import recipes
-from deiii.data.cache.stages import BUILT_IN, get_stage, import_function, with_upstream
+from deiii.data.cache.stages import BUILT_IN, FACES, get_stage, import_function, with_upstream
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.tools.shapes import check_axes, describe_shapes
+
+if TYPE_CHECKING:
+    from deiii.pipeline.faces.people import FacePerson
 
 # Axes of each field: n frames, S crop size, m hops, M mel bands.
 AXES = {
@@ -138,6 +142,45 @@ def run_stages(path: str | Path, config: Config, stages: Collection[str]) -> dic
                 else:
                     results[name] = inherited(name, before.outcome)
     return {name: results[name] for name in names}
+
+
+def run_people(
+    path: str | Path, config: Config, stages: Collection[str]
+) -> Iterator[tuple[FacePerson, dict[str, StageResult]]]:
+    """Compute the stages for each person in a media file, one person at a time.
+
+    Stages that do not depend on the face are computed once. A file without video, or without a face, yields
+    nobody.
+
+    Args:
+        path: the media file.
+        config: settings.
+        stages: names of the stages to run; faces and the stages upstream of them run, too.
+
+    Yields:
+        each person, in the order of their numbers, and the stages' results for them.
+    """
+    from deiii.pipeline.faces.people import find_people
+    from deiii.pipeline.faces.stage import crops_of
+    from deiii.pipeline.stages.clip import inherited, loaded_models, run_downstream
+
+    names = with_upstream([*stages, FACES.name])
+    (detector,) = loaded_models(FACES, config)
+    try:
+        found = find_people(path, config.faces, detector)
+    except ClipError:  # running the stages records what is wrong with the file
+        return
+    of_face = [name for name in names if FACES.name in with_upstream([name])]
+    common = run_stages(path, config, [n for n in names if n not in of_face]) if found.people else {}
+    for person in found.people:
+        results = {FACES.name: crops_of(path, found.tracked, person.tracks, config.faces, detector, own=True)}
+        for name in of_face[1:]:
+            before = results[get_stage(name).upstream or FACES.name]
+            if before.outcome.usable:
+                results[name] = next(run_downstream(name, [before.arrays], config))
+            else:
+                results[name] = inherited(name, before.outcome)
+        yield person, {name: (common | results)[name] for name in names}
 
 
 def read_cached(config: Config, corpus: Corpus, clip: Clip) -> Features:

@@ -132,7 +132,8 @@ def test_settings_named_in_the_docs_exist():
     sections = "corpus|faces|flow|logmel|split|loader|model|train"
     for page in PAGES:
         for key, value in re.findall(rf"`((?:{sections})\.[a-z_.]+)=([^`\s]*)`", page.read_text("utf-8")):
-            for one in value.split("|"):
+            lists = re.findall(r"\[[^\[\]]+\]", value) if value.startswith("[[") else []  # of a sweep
+            for one in lists or value.split("|"):
                 load_config(overrides=[f"{key}={one}"])
 
 

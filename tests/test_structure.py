@@ -114,12 +114,12 @@ ORDER = {
     ],
     "pipeline/media/streaming": ["audio live"],
     "pipeline/faces": [
-        "face motion mouth",
+        "face grid motion mouth quality",
         "tracking yunet",
         "detectors speaker",
         "align",
         "stage",
-        "stream",
+        "people stream",
     ],
     "pipeline/flow": ["engine", "raft", "engines", "stage", "stream"],
     "pipeline/flow/raft": [
@@ -211,7 +211,8 @@ ORDER = {
         "files live",
     ],
     "model/prediction/live": ["moments", "show"],
-    "model/prediction/windows": ["combine timelines", "moments units", "recording"],
+    "model/prediction/overlay": ["panel", "layout people", "video"],
+    "model/prediction/windows": ["combine timelines", "moments units", "recording", "whole"],
 }
 
 

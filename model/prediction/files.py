@@ -10,11 +10,15 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import cv2
 
 from deiii.data.cache.outcomes import MACHINE_TROUBLE, ClipError, Outcome, Status
 from deiii.data.corpora.files import MediaError, expand_folders
 from deiii.data.loader.stage_arrays import Levels
 from deiii.data.tools.atomic_files import (
+    atomic_path,
     refuse_input_as_output,
     short_name,
     writable_folder,
@@ -31,6 +35,7 @@ from deiii.pipeline.streaming.voice import VoiceDetector, speech_segments
 
 NO_OVERLAY = "no overlay video"  # begins the note of a file whose overlay could not be drawn
 BAR = 24  # characters
+PERSON_COLUMNS = ["person", "first_s", "last_s", "visible_s", "follows_sound"]
 TEXTS = {"vtt": webvtt, "tsv": elan_table}  # by suffix, the course of a prediction as text
 
 
@@ -50,6 +55,7 @@ def predict_files(
     change_preprocessing: bool = False,
     backend: str = "auto",
     calibrated: bool = False,
+    people: bool = False,
 ) -> list[Prediction]:
     """Predict for files one after the other; writes ``predictions.csv`` and ``<name>.json`` for each.
 
@@ -68,6 +74,7 @@ def predict_files(
         texts: which of `TEXTS` to write for each file, too.
         segments: ``speech`` to predict for each stretch of speech, and to leave silence out.
         change_preprocessing, backend, calibrated: see `load`.
+        people: whether to predict for each person in a file; see `Predictor.predict_people`.
 
     Returns:
         the predictions without arrays and timelines, in the order of the files.
@@ -80,7 +87,7 @@ def predict_files(
     network = load(run, device, settings, change_preprocessing, backend, calibrated)
     return predict_loaded(
         network, media, out, overlay, window_s, hop_s, progress,
-        same_speaker=same_speaker, texts=texts, segments=segments,
+        same_speaker=same_speaker, texts=texts, segments=segments, people=people,
     )  # fmt: skip
 
 
@@ -96,10 +103,11 @@ def predict_loaded(
     same_speaker: bool = False,
     texts: Collection[str] = (),
     segments: str = "",
+    people: bool = False,
 ) -> list[Prediction]:
     """Do `predict_files` with a loaded network; ``report`` receives the text on each file."""
     files, out = find_media(media), writable_folder(out)
-    found = []
+    found: list[Prediction] = []
     names = unique_names(files)
     targets = [_overlay_target(overlay, name, len(files)) for name in names] if overlay is not None else []
     for target in targets:
@@ -110,15 +118,17 @@ def predict_loaded(
         for file, name in zip(bar, names, strict=True):
             bar.set_postfix_str(file.name)
             drawn = None if overlay is None else _overlay_target(overlay, name, len(files))
-            prediction = _predict_one(network, file, window_s, hop_s, levels, detector, drawn, progress)
-            write_json(out / f"{name}.json", prediction.tree())
+            own = _predict_one(network, file, window_s, hop_s, levels, detector, drawn, progress, people)
+            write_json(out / f"{name}.json", _tree(own, out, name) if people else own[0].tree())
             for kind in texts:
-                write_text(out / f"{name}.{kind}", TEXTS[kind](spans(prediction)))
+                course = [span for prediction in own for span in spans(prediction)]
+                write_text(out / f"{name}.{kind}", TEXTS[kind](course))
             bar.clear()
-            report(describe(prediction))
+            for prediction in own:
+                report(describe(prediction))
             if drawn is not None:
-                prediction = _with_overlay(prediction, network, drawn, progress, report)
-            found.append(_light(prediction))
+                own = _with_overlay(own, network, drawn, progress, report)
+            found += [_light(prediction) for prediction in own]
     write_table(out / "predictions.csv", found, network)
     return found
 
@@ -137,8 +147,12 @@ def _predict_one(
     detector: VoiceDetector | None,
     overlay: Path | None,
     progress: bool,
-) -> Prediction:
-    """The prediction for a file; one without an output if an unexpected error keeps deiii from making it."""
+    people: bool,
+) -> list[Prediction]:
+    """The prediction for a file, or one for each person in it.
+
+    If an unexpected error keeps deiii from predicting, it is one without an output.
+    """
     keep_flow = None
     if overlay is not None:
         with contextlib.suppress(OSError):  # drawing the video says what is wrong with its folder
@@ -146,13 +160,17 @@ def _predict_one(
     try:
         with _seconds_bar(file, progress) as advance:
             speech = None if detector is None else speech_segments(file, detector)
-            return network.predict(file, window_s, hop_s, levels, speech, keep_flow, advance)
+            if people:
+                return network.predict_people(
+                    file, window_s=window_s, hop_s=hop_s, levels=levels, speech=speech, progress=advance
+                )
+            return [network.predict(file, window_s, hop_s, levels, speech, keep_flow, advance)]
     except Exception as error:  # one unusual file must not end the run; the error is recorded
         if isinstance(error, OSError) and error.errno in MACHINE_TROUBLE:
             raise
         reason = f"unexpected {type(error).__name__}: {error}; please report it with the file"
         outcomes = {stage: Outcome(Status.FAILED, reason, 0.0) for stage in network.stages}
-        return Prediction(str(file), 0.0, outcomes, notes=(f"no prediction: {reason}",))
+        return [Prediction(str(file), 0.0, outcomes, notes=(f"no prediction: {reason}",))]
 
 
 @contextlib.contextmanager
@@ -170,18 +188,18 @@ def _seconds_bar(file: Path, progress: bool) -> Iterator[Callable[[float], None]
 
 
 def _with_overlay(
-    prediction: Prediction, network: Predictor, target: Path, progress: bool, report: Callable[[str], None]
-) -> Prediction:
-    """Draw the overlay video; if that fails, report it and return the prediction with a note of it."""
+    own: list[Prediction], network: Predictor, target: Path, progress: bool, report: Callable[[str], None]
+) -> list[Prediction]:
+    """Draw the overlay video; if that fails, report it and return the predictions with a note of it."""
     try:
-        report(_draw(prediction, network, target, progress))
+        report(_draw(own, network, target, progress))
     except Exception as error:  # the other files' results are worth more than this video
         if isinstance(error, OSError) and error.errno in MACHINE_TROUBLE:
             raise
         note = f"{NO_OVERLAY}: {type(error).__name__}: {error}"
-        report(f"{prediction.path}: {note}")
-        return replace(prediction, notes=(*prediction.notes, note))
-    return prediction
+        report(f"{own[0].path}: {note}")
+        return [replace(prediction, notes=(*prediction.notes, note)) for prediction in own]
+    return own
 
 
 def find_media(words: Sequence[str]) -> list[Path]:
@@ -215,6 +233,10 @@ def unique_names(files: Sequence[Path]) -> list[str]:
 def describe(p: Prediction) -> str:
     """Return a file's prediction as text for the terminal."""
     lines = [f"{p.path}  ({p.seconds:.1f} s)"]
+    if p.person is not None:
+        lines = [f"{p.path}  person {p.person.number}  ({p.person.seconds:.1f} of {p.seconds:.1f} s)"]
+        if p.person.follows_sound is not None:
+            lines.append(f"  mouth and sound: correlation {p.person.follows_sound:.2f}")
     for name, value in sorted(p.probabilities.items(), key=lambda item: -item[1]):
         lines.append(f"  {name:24s} {value:6.3f}  {'█' * round(BAR * value)}")
     lines += [f"  {name:24s} {value:+6.2f}" for name, value in p.attributes.items()]
@@ -234,28 +256,57 @@ def describe(p: Prediction) -> str:
 
 
 def write_table(path: Path, found: Sequence[Prediction], network: Predictor) -> None:
-    """Write ``predictions.csv`` of `deiii predict`: a row a file, with empty cells where no input is usable.
+    """Write ``predictions.csv`` of `deiii predict`: a row a file or a person.
+
+    Cells are empty where no input is usable. The columns of people are there only if it was asked for them.
 
     It is another table than that of an evaluated run (`deiii.model.evaluation.predictions`).
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     outputs = [*(f"p_{c}" for c in network.classes), *network.attributes]
-    table.writerow(["file", "seconds", "label", *outputs, "face_share", "face_quality", "notes"])
+    header = ["file", "seconds", "label", *outputs, "face_share", "face_quality", "notes"]
+    people = any(p.person is not None for p in found)
+    table.writerow(header + PERSON_COLUMNS * people)
     for p in found:
         values = [p.probabilities.get(c) for c in network.classes]
         values += [p.attributes.get(a) for a in network.attributes]
         cells = ["" if v is None else f"{v:.4f}" for v in values]
         face = [f"{p.face.share:.3f}", p.face.quality] if p.face else ["", ""]
-        table.writerow([p.path, f"{p.seconds:.2f}", p.label or "", *cells, *face, "; ".join(p.notes)])
+        row = [p.path, f"{p.seconds:.2f}", p.label or "", *cells, *face, "; ".join(p.notes)]
+        table.writerow(row + _person_cells(p) * people)
     write_text(path, text.getvalue())
 
 
-def _draw(prediction: Prediction, network: Predictor, target: Path, progress: bool) -> str:
-    from deiii.model.prediction.overlay import draw_overlay
+def _person_cells(p: Prediction) -> list[str]:
+    if p.person is None:
+        return [""] * len(PERSON_COLUMNS)
+    follows = p.person.follows_sound
+    ends = [f"{p.person.stretches[0][0]:.2f}", f"{p.person.stretches[-1][1]:.2f}", f"{p.person.seconds:.2f}"]
+    return [str(p.person.number), *ends, "" if follows is None else f"{follows:.3f}"]
+
+
+def _tree(own: Sequence[Prediction], out: Path, name: str) -> dict[str, Any]:
+    """The predictions for all people for JSON; writes their thumbnails beside it."""
+    trees = []
+    for prediction in own:
+        tree = prediction.tree()
+        person = prediction.person
+        if person is not None and person.thumbnail is not None:
+            image = f"{name}-person{person.number}.png"
+            with atomic_path(out / image) as temporary:
+                bgr = cv2.cvtColor(person.thumbnail, cv2.COLOR_RGB2BGR)
+                Path(temporary).write_bytes(cv2.imencode(".png", bgr)[1].tobytes())
+            tree["person"]["thumbnail"] = image
+        trees.append(tree)
+    return {"file": own[0].path, "people": trees}
+
+
+def _draw(own: Sequence[Prediction], network: Predictor, target: Path, progress: bool) -> str:
+    from deiii.model.prediction.overlay.video import draw_overlay
 
     try:
-        return f"  overlay: {draw_overlay(prediction, network, target, progress)}"
+        return f"  overlay: {draw_overlay(own, network, target, progress)}"
     except ClipError as error:
         return f"  no overlay: {error.outcome.reason}"
 

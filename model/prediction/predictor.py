@@ -15,34 +15,29 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from deiii.data.cache.stages import FACES, LOGMEL, network_stages, stage_of_stream
+from deiii.data.cache.outcomes import StageResult
+from deiii.data.cache.stages import FACES, LOGMEL, network_stages
 from deiii.data.config.schema import Config
+from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.loader.stage_arrays import LEAST_DB, Levels, band_levels
 from deiii.model.network.streams import enabled_streams
 from deiii.model.network.task import Task
 from deiii.model.prediction.hub import upload
 from deiii.model.prediction.manifest import MANIFEST, copy_export
-from deiii.model.prediction.result import (
-    HeadOutputs,
-    Prediction,
-    Scorer,
-    Timeline,
-    end_s,
-    face_track,
-    notes_on,
-)
-from deiii.model.prediction.settings import override_settings, speaker_note, stage_notes
-from deiii.model.prediction.windows.combine import Rows, combine
+from deiii.model.prediction.result import Person, Prediction, Scorer, end_s
+from deiii.model.prediction.settings import override_settings, stage_notes
 from deiii.model.prediction.windows.moments import Moment, moments
-from deiii.model.prediction.windows.recording import Found, combinations_of, score_long
-from deiii.model.prediction.windows.units import LONGER, Intervals, joined_note, sliding_window, units_of
-from deiii.pipeline.extract import run_stages
-from deiii.pipeline.streaming.file import FileStream, can_stream, declared_seconds
+from deiii.model.prediction.windows.recording import Found, Options, score_at_once, score_long
+from deiii.model.prediction.windows.units import LONGER, Intervals, sliding_window, units_of
+from deiii.model.prediction.windows.whole import person_of, prediction_of
+from deiii.pipeline.extract import run_people, run_stages
+from deiii.pipeline.faces.people import FacePerson
+from deiii.pipeline.faces.quality import Portrait
+from deiii.pipeline.streaming.file import FileStream, can_stream, declared_seconds, people_of_long
 
 STREAM_HOP_S = 0.5  # default distance of the windows of `Predictor.stream`
 LONG_S = 30.0  # a longer file is read in order, so that its crops are never in memory at once
@@ -158,43 +153,38 @@ class Predictor:
         >>> load("runs/latest").predict("clip.mp4").label   # doctest: +SKIP
         'happy'
         """
-        found = None
-        if self._is_long(path):
-            found = self._found_in_long(path, window_s, hop_s, levels, speech, keep_flow, progress)
-        found = found or self._found_at_once(path, window_s, hop_s, levels, speech)
-        outcomes, arrays = found.outcomes, found.arrays
-        notes = (*self.notes, *notes_on(outcomes, enabled_streams(self.config.model)))
-        if not found.shown:
-            return Prediction(str(path), found.seconds, outcomes, notes=notes)
-        if LOGMEL.name in arrays:
-            notes += speaker_note(self.config, levels is not None)
-        n, shown = len(found.units.intervals), found.shown
-        by_inputs = {
-            some: Rows(found.outputs, self.task, slice(k * n, (k + 1) * n)) for k, some in enumerate(shown)
-        }
-        moving = Rows(found.outputs, self.task, slice(len(shown) * n, None))
-        notes += tuple(joined_note(found.units))
-        whole = combine(by_inputs, self.task, enabled_streams(self.config.model))
-        return Prediction(
-            path=str(path),
-            seconds=found.seconds,
-            outcomes=outcomes,
-            probabilities=whole.probabilities,
-            attributes=whole.attributes,
-            heads=whole.heads,
-            contributions=whole.contributions,
-            face=face_track(arrays[FACES.name], self.config.faces) if FACES.name in arrays else None,
-            timeline=Timeline(
-                found.centres,
-                moving.values("probabilities"),
-                moving.values("attributes"),
-                moving.present() & found.units.heard(found.centres),
-                found.window,
-            ),
-            segments=found.units.segments(by_inputs[shown[0]]),
-            notes=notes,
-            arrays=arrays,
-        )
+        options = Options(window_s, hop_s, levels, speech, keep_flow, progress)
+        found = self._found_in_long(path, options) if self._is_long(path) else None
+        found = found or self._found_at_once(run_stages(path, self.config, self.stages), options)
+        return prediction_of(path, found, self.config, self.task, self.notes, levels is not None)
+
+    def predict_people(self, path: str | Path, **options: Any) -> list[Prediction]:
+        """Predict for each person in a media file, for the time for which they are visible.
+
+        Each prediction has a `Person`, whose number depends on the file and the settings of faces alone. The
+        audio is that of the scene, whoever speaks. For a person who is visible all the time the prediction
+        is that of `predict`. Where nobody is visible, the result is the one prediction of `predict`.
+
+        Args:
+            path: any media file. One that is read in order is read once more for each person.
+            options: as for `predict`.
+
+        Raises:
+            ConfigError: the network reads no faces.
+
+        >>> [(p.person.number, p.label) for p in network.predict_people("talk.mp4")]   # doctest: +SKIP
+        [(1, 'happy'), (2, 'sad')]
+        """
+        if FACES.name not in self.stages:
+            raise ConfigError("the network reads audio alone; leave --people out")
+        chosen = Options(**options)
+        found = []
+        for person, scored in self._found_people(path, chosen):
+            whole = prediction_of(
+                path, scored, self.config, self.task, self.notes, chosen.levels is not None, person
+            )
+            found.append(whole)
+        return found or [self.predict(path, **options)]
 
     def stream(
         self, path: str | Path, window_s: float | None = None, hop_s: float = STREAM_HOP_S
@@ -231,57 +221,51 @@ class Predictor:
         )
 
     def _found_in_long(
-        self,
-        path: str | Path,
-        window_s: float | None,
-        hop_s: float | None,
-        levels: Levels | None,
-        speech: Intervals | None,
-        keep_flow: str | Path | None,
-        progress: Callable[[float], None],
+        self, path: str | Path, options: Options, face: FacePerson | None = None
     ) -> Found | None:
         """What is found in a long file; ``None`` where it is shorter than its header says."""
-        with FileStream(path, self.config, self.stages, keep_flow) as source:
+        tracks = face.tracks if face is not None else None
+        with FileStream(path, self.config, self.stages, options.keep_flow, tracks) as source:
             seconds = source.expected_s()
             if seconds <= max(LONG_S, LONGER * self.longest_s):
                 return None
-            window, hop = sliding_window(seconds, self.median_s, window_s, hop_s)
-            streams, own = enabled_streams(self.config.model), self._levels(source, levels)
-            units = units_of(seconds, self.median_s, self.longest_s, speech)
-            return score_long(source, self.scorer, streams, units, window, hop, own, progress)
+            window, hop = sliding_window(seconds, self.median_s, options.window_s, options.hop_s)
+            streams, own = enabled_streams(self.config.model), self._levels(source, options.levels)
+            visible = face.part_of(seconds) if face is not None else None
+            units = units_of(seconds, self.median_s, self.longest_s, options.speech, visible)
+            found = score_long(source, self.scorer, streams, units, window, hop, own, options.progress)
+            return replace(found, thumbnail=source.portrait.image)
 
     def _found_at_once(
-        self,
-        path: str | Path,
-        window_s: float | None,
-        hop_s: float | None,
-        levels: Levels | None,
-        speech: Intervals | None,
+        self, results: Mapping[str, StageResult], options: Options, visible: Intervals | None = None
     ) -> Found:
-        """What is found in a file whose features fit into memory."""
-        results = run_stages(path, self.config, self.stages)
-        outcomes = {stage: r.outcome for stage, r in results.items()}
-        arrays = {stage: r.arrays for stage, r in results.items() if r.arrays}
-        seconds = max((end_s(a["time"]) for a in arrays.values()), default=0.0)
-        inputs = [s for s in enabled_streams(self.config.model) if stage_of_stream(s) in arrays]
-        shown = combinations_of(inputs)
-        if not arrays:
-            nothing = HeadOutputs(0, {}, {}, {})
-            nowhere = units_of(0.0, 1.0, 1.0, [])
-            return Found(outcomes, seconds, arrays, nothing, nowhere, (), np.zeros(0), 0.0)
-        if self.by_speaker and levels is None and LOGMEL.name in arrays:
-            levels = band_levels([arrays[LOGMEL.name][LOGMEL.large]])
-        units = units_of(seconds, self.median_s, self.longest_s, speech)
-        window, hop = sliding_window(seconds, self.median_s, window_s, hop_s)
-        centres = np.arange(hop / 2, max(seconds, hop), hop)
-        begin = np.clip(centres - window / 2, 0, seconds - window)
-        windows = [(b, b + window) for b in begin.tolist()]
-        # One pass over the network: the units with every combination of inputs (all inputs first), then the
-        # sliding windows.
-        hidden = [set(inputs) - some for some in shown for _ in units.intervals]
+        """What is found in a file whose features are in memory."""
+        levels = options.levels
+        if self.by_speaker and levels is None and results[LOGMEL.name].arrays:
+            levels = band_levels([results[LOGMEL.name].arrays[LOGMEL.large]])
         own = levels if self.by_speaker else None
-        outputs = self.scorer(arrays, units.intervals * len(shown) + windows, hidden, own)
-        return Found(outcomes, seconds, arrays, outputs, units, shown, centres, window)
+        streams, clips_s = enabled_streams(self.config.model), (self.median_s, self.longest_s)
+        return score_at_once(results, self.scorer, streams, clips_s, options, own, visible)
+
+    def _found_people(self, path: str | Path, options: Options) -> Iterator[tuple[Person, Found]]:
+        """Each person in a file with what is found for them."""
+        in_order = False
+        for face in people_of_long(path, self.config) if self._is_long(path) else []:
+            found = self._found_in_long(path, options, face)
+            if found is not None:
+                in_order = True
+                yield person_of(face, found.thumbnail), found
+        if in_order:
+            return
+        for face, results in run_people(path, self.config, self.stages):
+            seconds = max((end_s(r.arrays["time"]) for r in results.values() if r.arrays), default=0.0)
+            portrait = Portrait()
+            if results[FACES.name].arrays:
+                portrait.add(results[FACES.name].arrays)
+            yield (
+                person_of(face, portrait.image),
+                self._found_at_once(results, options, face.part_of(seconds)),
+            )
 
     def _levels(self, source: FileStream, given: Levels | None) -> Levels | None:
         """The levels of the speaker for a file that is read in order."""

@@ -138,6 +138,35 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Person:
+    """One of the people in a recording.
+
+    Attributes:
+        number: 1 for the person who appears first; of several, for the one further left.
+        stretches: the times for which the person is visible, begin and end in s.
+        chosen: whether the person is the one for whom `Predictor.predict` predicts.
+        follows_sound: how well the mouth follows the sound, -1 to 1; ``None`` without sound.
+        thumbnail: the sharpest crop, uint8 [S,S,3].
+    """
+
+    number: int
+    stretches: tuple[tuple[float, float], ...]
+    chosen: bool = False
+    follows_sound: float | None = None
+    thumbnail: np.ndarray | None = field(default=None, repr=False)
+
+    @property
+    def seconds(self) -> float:
+        """How long the person is visible, s."""
+        return sum(end - begin for begin, end in self.stretches)
+
+    def tree(self) -> dict[str, Any]:
+        """Return everything but the thumbnail for JSON."""
+        return {"number": self.number, "stretches": [list(s) for s in self.stretches], "chosen": self.chosen,
+                "follows_sound": self.follows_sound}  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Prediction:
     """The prediction for one media file.
 
@@ -155,6 +184,7 @@ class Prediction:
         segments: the predictions for stretches of speech, where they were asked for.
         notes: which inputs are missing or incomplete, and what the prediction is from, as text.
         arrays: by stage, what the stages computed.
+        person: whose prediction it is, where it was asked for all people.
     """
 
     path: str
@@ -169,6 +199,7 @@ class Prediction:
     segments: tuple[Segment, ...] = ()
     notes: tuple[str, ...] = ()
     arrays: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict, repr=False)
+    person: Person | None = None
 
     @property
     def usable(self) -> bool:
@@ -194,7 +225,8 @@ class Prediction:
             )
         ]}  # fmt: skip
         face = self.face and {**vars(self.face), "quality": self.face.quality}
-        return _rounded({
+        person = {} if self.person is None else {"person": self.person.tree()}
+        return _rounded(person | {
             "file": self.path, "seconds": self.seconds, "label": self.label,
             "probabilities": self.probabilities, "attributes": self.attributes, "heads": self.heads,
             "contributions": self.contributions, "face": face, "notes": self.notes,

@@ -6,6 +6,8 @@ only if it is near and of similar size, or if no shot shows two faces at the sam
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from deiii.pipeline.faces.mouth import Envelope, follows_sound
@@ -31,28 +33,35 @@ def pick_speaker(
     >>> pick_speaker([], "speaker", (480, 640))
     []
     """
-    # A face that was detected in one frame, although the neighbouring frames were searched, is a false
-    # detection.
-    lasting = {t.shot for t in tracks if t.length > 1}
-    tracks = [t for t in tracks if t.length > 1 or t.shot not in lasting]
-    crowded = {a.shot for a in tracks for b in tracks if a is not b and a.shot == b.shot and _overlap(a, b)}
+    tracks = lasting_tracks(tracks)
+    crowded = {a.shot for a in tracks for b in tracks if a is not b and a.shot == b.shot and overlap(a, b)}
     chosen: list[Track] = []
     for track in sorted(tracks, key=lambda t: (-_weight(t, pick, shape, sound), t.start)):
-        if any(_overlap(track, c) for c in chosen):
+        if any(overlap(track, c) for c in chosen):
             continue
         if track.shot in crowded and any(c.shot == track.shot for c in chosen):
-            if not any(c.shot == track.shot and _continues(track, c) for c in chosen):
+            if not any(c.shot == track.shot and continues(track, c) for c in chosen):
                 continue
         chosen.append(track)
     return sorted(chosen, key=lambda t: t.start)
 
 
-def _overlap(one: Track, other: Track) -> bool:
+def lasting_tracks(tracks: Iterable[Track]) -> list[Track]:
+    """The tracks without false detections.
+
+    A face that was detected in one frame, although the neighbouring frames were searched, is one.
+    """
+    tracks = list(tracks)
+    lasting = {t.shot for t in tracks if t.length > 1}
+    return [t for t in tracks if t.length > 1 or t.shot not in lasting]
+
+
+def overlap(one: Track, other: Track) -> bool:
     """Whether two tracks have frames in common."""
     return one.start < other.stop and other.start < one.stop
 
 
-def _continues(one: Track, other: Track) -> bool:
+def continues(one: Track, other: Track) -> bool:
     """Whether the later track may continue the earlier one: it begins near its end, with a similar size."""
     first, second = sorted((one, other), key=lambda t: t.start)
     before = next(f.box for f in reversed(first.seen) if f is not None)

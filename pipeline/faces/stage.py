@@ -12,9 +12,9 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeVar
 
 import numpy as np
 
@@ -23,17 +23,16 @@ from deiii.data.config.schema import FacesConfig
 from deiii.pipeline.faces import align
 from deiii.pipeline.faces.detectors import load_detector
 from deiii.pipeline.faces.face import Detector, Face, shrink
+from deiii.pipeline.faces.grid import resampled
 from deiii.pipeline.faces.mouth import sound_envelope
 from deiii.pipeline.faces.speaker import pick_speaker
 from deiii.pipeline.faces.tracking import Track, Tracker
-from deiii.pipeline.media.video import DecodedFrame, expected_bytes, read_video
+from deiii.pipeline.media.video import DecodedFrame, VideoReader, expected_bytes, read_video
 
-__all__ = ["extract_faces", "load_detector"]
+__all__ = ["extract_faces", "load_detector", "resampled"]
 
 KEEP_BYTES = 256 * 2**20  # decoded frames that are kept; a larger clip is decoded twice
 SPOOL_BYTES = 64 * 2**20  # crops of a clip in memory; a larger array is a temporary file
-
-T = TypeVar("T")
 
 
 def extract_faces(path: str | os.PathLike, config: FacesConfig, detector: Detector) -> StageResult:
@@ -59,15 +58,72 @@ def extract_faces(path: str | os.PathLike, config: FacesConfig, detector: Detect
     >>> config = FacesConfig()
     >>> extract_faces("clip.mp4", config, load_detector(config)).outcome  # doctest: +SKIP
     """
-    longest = 2 * config.detect_size  # px; the size of the detector's second search
-    kept: list[DecodedFrame | np.ndarray] | None = [] if expected_bytes(path) <= KEEP_BYTES else None
-    reader = read_video(path, longest if kept is None else None)
     active = config.pick == "active"
-    tracker = Tracker(
-        lambda rgb: look(detector, rgb, config.detect_size), config.every, config.max_gap, active
+    tracked = track_faces(path, config, detector, active)
+    sound = sound_envelope(path) if active else None
+    return crops_of(
+        path, tracked, pick_speaker(tracked.tracks, config.pick, tracked.small, sound), config, detector
     )
-    times: list[float] = []  # of the frames
-    rows: list[list[float]] = []  # times of the rows that show each frame
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """Every face of a clip, and the clip's frames.
+
+    Attributes:
+        tracks: of all faces, sorted by their first frame, in px of the tracked frames.
+        times: of the frames, s.
+        rows: times of the rows that show each frame, s.
+        kept: the decoded frames; ``None`` where they are too large to be kept.
+        shape, small: height and width of the source and of the tracked frames, px.
+        reader: of the video, with its notes.
+    """
+
+    tracks: list[Track]
+    times: list[float]
+    rows: list[list[float]]
+    kept: list[DecodedFrame | np.ndarray] | None
+    shape: tuple[int, int]
+    small: tuple[int, int]
+    reader: VideoReader
+
+
+def track_faces(
+    path: str | os.PathLike,
+    config: FacesConfig,
+    detector: Detector,
+    mouths: bool,
+    keep: bool = True,
+    most_s: float | None = None,
+    seen: Callable[[np.ndarray, list[Face]], None] | None = None,
+) -> Tracked:
+    """Decode a clip and track all its faces.
+
+    Args:
+        path: the media file.
+        config: settings.
+        detector: from `load_detector`.
+        mouths: whether to measure the mouth of every face in every frame.
+        keep: whether to keep the decoded frames where they fit into `KEEP_BYTES`.
+        most_s: longest video that is read, s; by default that of `read_video`.
+        seen: receives each frame uint8 [H,W,3] in which the detector ran, and the faces in it.
+
+    Raises:
+        ClipError: there is no video to decode.
+    """
+    longest = 2 * config.detect_size  # px; the size of the detector's second search
+    kept: list[DecodedFrame | np.ndarray] | None = [] if keep and expected_bytes(path) <= KEEP_BYTES else None
+    reader = read_video(path, longest if kept is None else None, most_s)
+
+    def detect(rgb: np.ndarray) -> list[Face]:
+        faces = look(detector, rgb, config.detect_size)
+        if seen is not None:
+            seen(rgb, faces)
+        return faces
+
+    tracker = Tracker(detect, config.every, config.max_gap, mouths)
+    times: list[float] = []
+    rows: list[list[float]] = []
     held = 0  # bytes of kept frames
     shape = small_shape = (0, 0)
     for frame, frame_time, shown in resampled(reader.frames(), config.fps):
@@ -81,21 +137,46 @@ def extract_faces(path: str | os.PathLike, config: FacesConfig, detector: Detect
             kept.append(small if shape == small_shape else frame)
             held += small.nbytes if shape == small_shape else frame.nbytes
             kept = kept if held <= 2 * KEEP_BYTES else None  # the header declared too few frames
-    sound = sound_envelope(path) if active else None
-    tracks = pick_speaker(tracker.finish(), config.pick, small_shape, sound)
+    return Tracked(tracker.finish(), times, rows, kept, shape, small_shape, reader)
+
+
+def crops_of(
+    path: str | os.PathLike,
+    tracked: Tracked,
+    tracks: list[Track],
+    config: FacesConfig,
+    detector: Detector,
+    own: bool = False,
+) -> StageResult:
+    """Cut the crops of one person in a clip.
+
+    Args:
+        path: the media file, which is decoded again where its frames were not kept.
+        tracked: from `track_faces`.
+        tracks: of the person's face; no two of them overlap in time.
+        config: settings.
+        detector: the one that found the faces.
+        own: whether the outcome counts the frames of the tracks alone, not those of the whole clip.
+
+    Returns:
+        as `extract_faces`.
+    """
+    times, rows, shape, small_shape = tracked.times, tracked.rows, tracked.shape, tracked.small
     scale = np.array([small_shape[1] / shape[1], small_shape[0] / shape[0]])
     points, transforms, present, valid = geometry(tracks, config, detector, scale, shape, len(times))
     frame_of = np.repeat(np.arange(len(times)), [len(r) for r in rows])
     time = np.array([t for r in rows for t in r], np.float64)
     hole = np.abs(time - np.asarray(times)[frame_of]) > config.max_gap / 2
     row_valid = valid[frame_of] & ~hole
-    if not row_valid.any() or row_valid.mean() < config.min_valid:
-        return StageResult(no_face(row_valid, bool(present.any()), config))
-    if kept is None:
-        again = resampled(read_video(path).frames(), config.fps)
-        source: Iterable[DecodedFrame | np.ndarray] = (frame for frame, _, _ in again)
+    counted = rows_of(tracks, frame_of) if own else np.ones(len(row_valid), bool)
+    shown = row_valid[counted]
+    if not shown.any() or shown.mean() < config.min_valid:
+        return StageResult(no_face(shown, bool(present.any()), config))
+    source: Iterable[DecodedFrame | np.ndarray]
+    if tracked.kept is None:
+        source = (frame for frame, _, _ in resampled(read_video(path).frames(), config.fps))
     else:
-        source = kept
+        source = tracked.kept
     points[~valid] = np.nan
     row_points = np.where(hole[:, None], np.nan, points[frame_of])
     arrays = {
@@ -106,7 +187,18 @@ def extract_faces(path: str | os.PathLike, config: FacesConfig, detector: Detect
         "valid": row_valid,
         "interpolated": row_valid & ~present[frame_of],
     }
-    return StageResult(faces_outcome(reader.notes, reader.remarks, reader.share, row_valid, frame_of), arrays)
+    reader = tracked.reader
+    return StageResult(
+        faces_outcome(reader.notes, reader.remarks, reader.share, shown, frame_of[counted]), arrays
+    )
+
+
+def rows_of(tracks: list[Track], frame_of: np.ndarray) -> np.ndarray:
+    """Whether each row, which shows the video frame ``frame_of`` int64 [n], lies in one of the tracks."""
+    found = np.zeros(len(frame_of), bool)
+    for track in tracks:
+        found |= (frame_of >= track.start) & (frame_of < track.stop)
+    return found
 
 
 def faces_outcome(
@@ -141,50 +233,6 @@ def look(detector: Detector, rgb: np.ndarray, detect_size: int) -> list[Face]:
         return detector(rgb) if detector.second_look else []
     ratio = np.array([rgb.shape[1] / small.shape[1], rgb.shape[0] / small.shape[0]])
     return [Face(f.box * np.tile(ratio, 2), (f.landmarks + 0.5) * ratio - 0.5, f.score) for f in faces]
-
-
-def resampled(frames: Iterable[tuple[T, float]], fps: float | None) -> Iterator[tuple[T, float, list[float]]]:
-    """Resample frames to a regular grid of times without blending.
-
-    The grid starts at the first frame. Each of its times shows the nearest frame, the earlier one of two
-    equally near ones. A frame that no time shows is left out; if the video is slower than the grid, a frame
-    is shown several times. Without ``fps`` the grid consists of the times of the frames.
-
-    Args:
-        frames: frames with their times in s.
-        fps: rows a second; ``None`` for the frames' own times.
-
-    Yields:
-        each frame that is shown, its own time, and the times of the grid that show it, in s.
-
-    >>> [(f, grid) for f, _, grid in resampled([("a", 0.0), ("b", 0.3), ("c", 0.5)], fps=4)]
-    [('a', [0.0]), ('b', [0.25]), ('c', [0.5])]
-    """
-    if fps is None:
-        for frame, time in frames:
-            yield frame, time, [time]
-        return
-    first = 0.0
-    count = 0
-    before: tuple[T, float] | None = None
-    for frame, time in frames:
-        if before is None:
-            first = time
-        else:
-            grid, count = _until((before[1] + time) / 2, first, count, fps)
-            if grid:
-                yield *before, grid
-        before = frame, time
-    if before is not None:
-        grid, _ = _until(before[1], first, count, fps)
-        if grid:
-            yield *before, grid
-
-
-def _until(end: float, first: float, count: int, fps: float) -> tuple[list[float], int]:
-    """The times of the grid from number ``count`` on up to ``end``, and the number of the next one."""
-    stop = max(count, int(np.floor((end - first) * fps + 1e-6)) + 1)
-    return [first + k / fps for k in range(count, stop)], stop
 
 
 def _crops(

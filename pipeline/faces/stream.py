@@ -55,6 +55,7 @@ class FaceStream:
         behind_s: how much earlier video counts; by default as much as counts in the whole clip.
         block_s: length of the blocks in s.
         sound: level of the sound, for ``pick=active``.
+        tracks: of the person to crop, where they are known already; nothing is tracked then.
 
     Attributes:
         seen: whether any frame showed a face.
@@ -70,8 +71,10 @@ class FaceStream:
         behind_s: float | None = None,
         block_s: float = BLOCK_S,
         sound: Envelope | None = None,
+        tracks: list[Track] | None = None,
     ):
         self.sound = sound
+        self._known = tracks
         self.config, self.detector = config, detector
         whole = settle_s(config, detector)
         self.ahead_s = whole if ahead_s is None else ahead_s
@@ -130,12 +133,13 @@ class FaceStream:
         small = frame.rgb(2 * self.config.detect_size)
         self.shape, self._small = frame.shape, (small.shape[0], small.shape[1])
         self.scale = np.array([small.shape[1] / frame.shape[1], small.shape[0] / frame.shape[0]])
-        self.tracker.push(small, time)
+        if self._known is None:
+            self.tracker.push(small, time)
         self._times.append(time)
         self._shown.append(shown)
         if source is None:
             self._frames.append(small if self.shape == self._small else frame)
-        settled = self.tracker.settled
+        settled = self.tracker.settled if self._known is None else self._base + len(self._times)
         if settled <= self._next:
             return None
         last = self._times[settled - 1 - self._base]
@@ -157,7 +161,9 @@ class FaceStream:
         """The rows of the frames from the next one to ``stop`` - 1."""
         first = self._next
         config = self.config
-        tracks = pick_speaker(self.tracker.tracks(), config.pick, self._small, self.sound)
+        tracks = self._known
+        if tracks is None:
+            tracks = pick_speaker(self.tracker.tracks(), config.pick, self._small, self.sound)
         self.chosen = tracks
         end = self._base + len(self._times)
         parts = [t.part(self._base, end, -self._base) for t in tracks if t.stop > first and t.start < stop]

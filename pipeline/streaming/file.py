@@ -26,8 +26,11 @@ from deiii.data.cache.stages import FACES, FLOW, LOGMEL, get_stage, with_upstrea
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.pipeline.faces.mouth import sound_envelope
-from deiii.pipeline.faces.stage import faces_outcome, no_face
+from deiii.pipeline.faces.people import FacePerson, find_people
+from deiii.pipeline.faces.quality import Portrait
+from deiii.pipeline.faces.stage import faces_outcome, no_face, rows_of
 from deiii.pipeline.faces.stream import BLOCK_S, FaceStream
+from deiii.pipeline.faces.tracking import Track
 from deiii.pipeline.flow.stage import flow_outcome
 from deiii.pipeline.flow.stream import FlowStream
 from deiii.pipeline.logmel.stream import Levels, SpooledLogMel
@@ -79,11 +82,14 @@ class FileStream:
         config: settings.
         stages: names of the stages to compute; those upstream are computed, too.
         keep_flow: a folder for a temporary file with all flow, for an overlay video; ``None`` for none.
+        tracks: of the person whose face is cropped, from `deiii.pipeline.faces.people.find_people`; by
+            default ``faces.pick`` chooses. The outcome then counts the frames of these tracks alone.
 
     Attributes:
         ready_s: the rows of all stages up to this time are known, s.
         ended: whether all of the file was read.
         error: why the file cannot be opened; ``None`` where it can.
+        portrait: the sharpest crop so far.
 
     Raises:
         ConfigError: a stage needs the whole file.
@@ -95,6 +101,7 @@ class FileStream:
         config: Config,
         stages: Collection[str],
         keep_flow: str | os.PathLike[str] | None = None,
+        tracks: list[Track] | None = None,
     ):
         self.path, self.config = os.fspath(path), config
         self.stages = with_upstream(stages)
@@ -106,6 +113,8 @@ class FileStream:
         self._flow_valid: list[np.ndarray] = []
         self._kept_flow: dict[str, DiskRows] = {}
         self._keep_flow = keep_flow
+        self._tracks = tracks
+        self.portrait = Portrait()
         self._outcomes: dict[str, Outcome] = {}
         self._executor = ThreadPoolExecutor(1)
         self.error: ClipError | None = None
@@ -232,8 +241,9 @@ class FileStream:
         """Compute faces and flow; yields the time in s up to which they are known."""
         config = self.config
         (detector,) = loaded_models(get_stage(FACES.name), config)
-        sound = sound_envelope(self.path) if config.faces.pick == "active" else None
-        faces = FaceStream(config.faces, detector, sound=sound)
+        active = config.faces.pick == "active" and self._tracks is None
+        sound = sound_envelope(self.path) if active else None
+        faces = FaceStream(config.faces, detector, sound=sound, tracks=self._tracks)
         flow = None
         if FLOW.name in self.stages:
             flow = FlowStream(config.flow, *loaded_models(get_stage(FLOW.name), config))
@@ -246,6 +256,8 @@ class FileStream:
             for rows in faces.run(reader.frames(), again):
                 for name, values in self._summary.items():
                     values.append(rows[name])
+                if self._tracks is not None:
+                    self.portrait.add(rows)
                 self._recent[FACES.name].add({n: v for n, v in rows.items() if n != "frame"})
                 known = rows["time"]
                 if flow is not None:
@@ -273,10 +285,22 @@ class FileStream:
 
     def _faces_outcome(self, reader: VideoReader, seen: bool) -> Outcome:
         track = self.track()
+        if self._tracks is not None:
+            own = rows_of(self._tracks, track["frame"])
+            track = {name: values[own] for name, values in track.items()}
         valid = track["valid"].astype(bool)
         if not valid.any() or valid.mean() < self.config.faces.min_valid:
             return no_face(valid, seen, self.config.faces)
         return faces_outcome(reader.notes, reader.remarks, reader.share, valid, track["frame"])
+
+
+def people_of_long(path: str | Path, config: Config) -> list[FacePerson]:
+    """The people in a file, whose frames are decoded in order and not kept; none where it has no video."""
+    (detector,) = loaded_models(get_stage(FACES.name), config)
+    try:
+        return find_people(path, config.faces, detector, keep=False, most_s=LONGEST_S).people
+    except ClipError:
+        return []
 
 
 def declared_seconds(path: str | Path) -> float:

@@ -10,16 +10,17 @@ import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from deiii.data.cache.outcomes import Outcome
+from deiii.data.cache.outcomes import Outcome, StageResult
 from deiii.data.cache.stages import FACES, FLOW, LOGMEL, stage_of_stream
 from deiii.data.loader.stage_arrays import Levels
-from deiii.model.prediction.result import HeadOutputs, Scorer
+from deiii.model.prediction.result import HeadOutputs, Scorer, end_s
 from deiii.model.prediction.windows.moments import Job, Scored, score_in_order, sliding
-from deiii.model.prediction.windows.units import Units
+from deiii.model.prediction.windows.units import Intervals, Units, sliding_window, units_of
 from deiii.pipeline.streaming.file import FileStream
 
 
@@ -36,6 +37,7 @@ class Found:
         shown: the combinations of inputs.
         centres: of the sliding windows, float64 [W], s.
         window: length of the sliding windows, s.
+        thumbnail: the sharpest crop of a long recording's person, uint8 [S,S,3].
     """
 
     outcomes: Mapping[str, Outcome]
@@ -46,6 +48,7 @@ class Found:
     shown: Sequence[frozenset[str]]
     centres: np.ndarray
     window: float
+    thumbnail: np.ndarray | None = None
 
 
 def combinations_of(inputs: Sequence[str]) -> list[frozenset[str]]:
@@ -55,6 +58,59 @@ def combinations_of(inputs: Sequence[str]) -> list[frozenset[str]]:
     [['a', 'b'], ['a'], ['b']]
     """
     return [frozenset(c) for n in range(len(inputs), 0, -1) for c in combinations(inputs, n)]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to predict for one file; see `deiii.model.prediction.predictor.Predictor.predict`."""
+
+    window_s: float | None = None
+    hop_s: float | None = None
+    levels: Levels | None = None
+    speech: Intervals | None = None
+    keep_flow: str | Path | None = None
+    progress: Callable[[float], None] = lambda done_s: None
+
+
+def score_at_once(
+    results: Mapping[str, StageResult],
+    scorer: Scorer,
+    streams: Sequence[str],
+    clips_s: tuple[float, float],
+    options: Options,
+    levels: Levels | None,
+    visible: Intervals | None = None,
+) -> Found:
+    """Score the windows of a recording whose features are in memory.
+
+    Args:
+        results: of every stage.
+        scorer: runs the network.
+        streams: the inputs that the network reads.
+        clips_s: length of the median and of the longest training clip, s.
+        options: of the prediction.
+        levels: of the speaker, where the network normalises by speaker.
+        visible: see `units_of`.
+    """
+    outcomes = {stage: r.outcome for stage, r in results.items()}
+    arrays = {stage: r.arrays for stage, r in results.items() if r.arrays}
+    seconds = max((end_s(a["time"]) for a in arrays.values()), default=0.0)
+    inputs = [s for s in streams if stage_of_stream(s) in arrays]
+    shown = combinations_of(inputs)
+    if not arrays:
+        nothing = HeadOutputs(0, {}, {}, {})
+        nowhere = units_of(0.0, 1.0, 1.0, [])
+        return Found(outcomes, seconds, arrays, nothing, nowhere, (), np.zeros(0), 0.0)
+    units = units_of(seconds, *clips_s, options.speech, visible)
+    window, hop = sliding_window(seconds, clips_s[0], options.window_s, options.hop_s)
+    centres = np.arange(hop / 2, max(seconds, hop), hop)
+    begin = np.clip(centres - window / 2, 0, seconds - window)
+    windows = [(b, b + window) for b in begin.tolist()]
+    # One pass over the network: the units with every combination of inputs (all inputs first), then the
+    # sliding windows.
+    hidden = [set(inputs) - some for some in shown for _ in units.intervals]
+    outputs = scorer(arrays, units.intervals * len(shown) + windows, hidden, levels)
+    return Found(outcomes, seconds, arrays, outputs, units, shown, centres, window)
 
 
 def score_long(

@@ -35,6 +35,7 @@ class Span:
         begin_s, end_s: in s.
         label: the most probable class; for an attribute, its value as text.
         value: mean probability of the class, or value of the attribute.
+        person: number of the person, where it was asked for all people.
     """
 
     tier: str
@@ -42,6 +43,12 @@ class Span:
     end_s: float
     label: str
     value: float
+    person: int | None = None
+
+    @property
+    def who(self) -> str:
+        """``person 1 `` and so on; empty where it was not asked for all people."""
+        return "" if self.person is None else f"person {self.person} "
 
 
 def spans(prediction: Prediction) -> list[Span]:
@@ -55,6 +62,7 @@ def spans(prediction: Prediction) -> list[Span]:
     timeline = prediction.timeline
     if timeline is None or not len(timeline.time):
         return []
+    number = None if prediction.person is None else prediction.person.number
     hop = 2 * float(timeline.time[0])
     edges = np.stack(
         [timeline.time - hop / 2, np.minimum(timeline.time + hop / 2, prediction.seconds)], axis=1
@@ -66,11 +74,13 @@ def spans(prediction: Prediction) -> list[Span]:
         for first, stop in _runs(top):
             mean = float(timeline.probabilities[first:stop, top[first]].mean())
             label = names[top[first]]
-            found.append(Span(EMOTION, float(edges[first, 0]), float(edges[stop - 1, 1]), label, mean))
+            found.append(
+                Span(EMOTION, float(edges[first, 0]), float(edges[stop - 1, 1]), label, mean, number)
+            )
     for k, name in enumerate(prediction.attributes):
         for i in np.flatnonzero(timeline.present):
             value = float(timeline.attributes[i, k])
-            found.append(Span(name, float(edges[i, 0]), float(edges[i, 1]), f"{value:+.2f}", value))
+            found.append(Span(name, float(edges[i, 0]), float(edges[i, 1]), f"{value:+.2f}", value, number))
     return found
 
 
@@ -83,22 +93,31 @@ def _runs(values: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def webvtt(found: Sequence[Span]) -> str:
-    """Return spans as subtitles: the class with its mean probability; without classes, the attributes."""
+    """Return spans as subtitles: the class with its mean probability; without classes, the attributes.
+
+    The subtitles of several people begin with their numbers and are in order of time.
+    """
     blocks = ["WEBVTT\n"]
     classes = [span for span in found if span.tier == EMOTION]
-    cues = [(s.begin_s, s.end_s, f"{s.label} {s.value:.2f}") for s in classes] or list(_attribute_cues(found))
-    for begin, end, words in cues:
+    cues = [(s.begin_s, s.end_s, f"{_number(s)}{s.label} {s.value:.2f}") for s in classes]
+    cues = cues or list(_attribute_cues(found))
+    for begin, end, words in sorted(cues, key=lambda cue: cue[0]):
         text = words.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
         blocks.append(f"{_clock(begin)} --> {_clock(end)}\n{' '.join(text.split())}\n")
     return "\n".join(blocks)
 
 
 def _attribute_cues(found: Sequence[Span]) -> Iterator[tuple[float, float, str]]:
-    together: dict[tuple[float, float], list[str]] = {}
+    together: dict[tuple[float, float, str], list[str]] = {}
     for span in found:
-        together.setdefault((span.begin_s, span.end_s), []).append(f"{span.tier} {span.label}")
-    for (begin, end), words in together.items():
-        yield begin, end, ", ".join(words)
+        key = span.begin_s, span.end_s, _number(span)
+        together.setdefault(key, []).append(f"{span.tier} {span.label}")
+    for (begin, end, number), words in together.items():
+        yield begin, end, number + ", ".join(words)
+
+
+def _number(span: Span) -> str:
+    return "" if span.person is None else f"{span.person}: "
 
 
 def _clock(seconds: float) -> str:
@@ -108,11 +127,14 @@ def _clock(seconds: float) -> str:
 
 
 def elan_table(found: Sequence[Span]) -> str:
-    """Return spans as a table with tabs: tier, begin and end in s, annotation, value."""
+    """Return spans as a table with tabs: tier, begin and end in s, annotation, value.
+
+    The tiers of several people begin with ``person 1`` and so on.
+    """
     text = io.StringIO()
     table = csv.writer(text, delimiter="\t", lineterminator="\n")
     table.writerow(COLUMNS)
     for s in found:
-        row = [s.tier, f"{s.begin_s:.3f}", f"{s.end_s:.3f}", s.label, f"{s.value:.4f}"]
+        row = [s.who + s.tier, f"{s.begin_s:.3f}", f"{s.end_s:.3f}", s.label, f"{s.value:.4f}"]
         table.writerow([" ".join(cell.split()) for cell in row])
     return text.getvalue()

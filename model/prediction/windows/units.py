@@ -25,11 +25,13 @@ class Units:
         intervals: in order.
         speech: the stretches; ``None`` where all of the recording counts.
         owner: int64 [n], the stretch of each interval.
+        what: what the stretches are: ``speech``, or ``person`` where a person is visible.
     """
 
     intervals: Intervals
     speech: Intervals | None
     owner: np.ndarray
+    what: str = "speech"
 
     def heard(self, time: np.ndarray) -> np.ndarray:
         """Whether each time, float64 [W] in s, lies in speech; all do where all of the recording counts."""
@@ -56,19 +58,28 @@ class Units:
         return tuple(found)
 
 
-def units_of(seconds: float, median_s: float, longest_s: float, speech: Intervals | None = None) -> Units:
+def units_of(
+    seconds: float,
+    median_s: float,
+    longest_s: float,
+    speech: Intervals | None = None,
+    visible: Intervals | None = None,
+) -> Units:
     """Return the intervals whose mean is the prediction.
 
     Args:
         seconds: length of the recording, s.
         median_s, longest_s: the median and the longest training clip, s.
         speech: stretches of speech, to which the prediction is restricted.
+        visible: stretches for which a person is visible, to which it is restricted, too.
 
     >>> units_of(2.0, 1.0, 2.0).intervals
     [(0.0, 2.0)]
     >>> units_of(9.0, 2.0, 2.0, [(1.0, 2.0), (4.0, 8.0)]).intervals
     [(1.0, 2.0), (4.0, 6.0), (6.0, 8.0)]
     """
+    what = "speech" if speech is not None or visible is None else "person"
+    speech = in_both(speech, visible)
     if speech is not None:
         speech = [(begin, min(end, seconds)) for begin, end in speech if begin < seconds]
     intervals: Intervals = []
@@ -80,7 +91,19 @@ def units_of(seconds: float, median_s: float, longest_s: float, speech: Interval
             parts = list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
         intervals += parts
         owner += [k] * len(parts)
-    return Units(intervals, speech, np.array(owner, np.int64))
+    return Units(intervals, speech, np.array(owner, np.int64), what)
+
+
+def in_both(one: Intervals | None, other: Intervals | None) -> Intervals | None:
+    """Return the times that lie in both of two lists of stretches; ``None`` stands for all times.
+
+    >>> in_both([(0.0, 2.0), (3.0, 5.0)], [(1.0, 4.0)])
+    [(1.0, 2.0), (3.0, 4.0)]
+    """
+    if one is None or other is None:
+        return other if one is None else one
+    pairs = [(max(a[0], b[0]), min(a[1], b[1])) for a in one for b in other]
+    return sorted((begin, end) for begin, end in pairs if begin < end)
 
 
 def sliding_window(
@@ -96,6 +119,9 @@ def joined_note(units: Units) -> Sequence[str]:
     n = len(units.intervals)
     if units.speech is None:
         return [f"longer than the training clips: the mean over {n} windows"] if n > 1 else []
+    if units.what == "person":
+        seconds = sum(end - begin for begin, end in units.speech)
+        return [f"from the {seconds:.1f} s for which this person is visible"]
     if not units.speech:
         return ["no speech was found, and silence is not judged"]
     seconds = sum(end - begin for begin, end in units.speech)

@@ -14,7 +14,7 @@ from deiii import load
 from deiii.__main__ import main
 from deiii.model.prediction.export import export
 from deiii.model.prediction.files import MediaError, find_media, predict_loaded, unique_names
-from deiii.model.prediction.overlay import NARROWEST, _Layout
+from deiii.model.prediction.overlay.layout import NARROWEST, Layout
 from deiii.pipeline.media.video import read_video
 from tests.helpers.clipmaker import numbered, tone, write
 from tests.helpers.clips import write_sound
@@ -242,7 +242,7 @@ def test_an_overlay_of_a_video_of_odd_displayed_width(tmp_path, seen_run, capsys
 @pytest.mark.parametrize("size", [(1, 1), (2, 1), (16384, 2), (3, 4096), (333, 187), (1281, 1), (1279, 719)])
 def test_a_video_of_any_size_has_a_place_in_the_overlay(size):
     width, height = size
-    layout = _Layout(width, height)
+    layout = Layout(width, height)
     canvas = layout.place(np.full((height, width, 3), 255, np.uint8))
     assert canvas.shape == (layout.height, layout.width, 3)
     assert layout.width % 2 == layout.height % 2 == 0 and layout.width >= NARROWEST

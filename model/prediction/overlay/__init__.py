@@ -1,0 +1,1 @@
+"""Overlay videos: face boxes, probabilities over time, and the source's audio."""

@@ -1,0 +1,211 @@
+"""Every person in a clip: the tracks of each face, with a number.
+
+Within a shot a track continues another one as `deiii.pipeline.faces.speaker` says. A face that comes back
+later, or after a cut, is the same person if it looks alike: the mean image of its detections is nearer to
+that of the person than `ALIKE`. The distance is the root mean square difference in CIELAB of 8 x 8 fields
+plus 40 times one minus the cosine of HOG descriptors (Dalal and Triggs, CVPR 2005). On halves of 64 clips
+of 14 people, 1 % of the pairs of different people, and 92 % of the pairs of one person in other clips of
+one session, are nearer than that. So a person who turns away or whose light changes may get a second
+number, and two people seldom share one.
+
+>>> for person in find_people("talk.mp4", config, detector).people:   # doctest: +SKIP
+...     print(person.number, person.stretches())
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from deiii.data.config.schema import FacesConfig
+from deiii.pipeline.faces.face import Detector, Face
+from deiii.pipeline.faces.mouth import follows_sound, sound_envelope
+from deiii.pipeline.faces.speaker import continues, lasting_tracks, overlap, pick_speaker
+from deiii.pipeline.faces.stage import Tracked, track_faces
+from deiii.pipeline.faces.tracking import Track
+
+ALIKE = 12.5  # distance of two mean images from which on they are not the same person
+SHORTEST_S = 0.5  # a face that is seen for a shorter time is no person, except in clips shorter than 1 s
+PAUSE_S = 0.5  # shorter absences do not divide the time for which a person is visible
+SIDE = 32  # px of the images that are compared
+_HOG = cv2.HOGDescriptor((SIDE, SIDE), (16, 16), (8, 8), (8, 8), 9)
+
+
+@dataclass(eq=False)
+class FacePerson:
+    """One person of a clip.
+
+    Attributes:
+        number: 1 for the person who appears first; of several, for the one further left.
+        tracks: of the face, in order of time.
+        follows: how well the mouth follows the sound, -1 to 1; ``None`` where there is no sound.
+        chosen: whether the faces stage crops this person.
+    """
+
+    number: int
+    tracks: list[Track]
+    follows: float | None = None
+    chosen: bool = False
+    looks: list[np.ndarray] = field(default_factory=list, repr=False)
+
+    def stretches(self) -> list[tuple[float, float]]:
+        """The times for which the person is visible: begin and end in s, without absences below `PAUSE_S`."""
+        found: list[tuple[float, float]] = []
+        for track in self.tracks:
+            step = float(np.median(np.diff(track.times))) if len(track.times) > 1 else 0.04
+            begin, end = track.times[0], track.times[-1] + step
+            if found and begin - found[-1][1] < PAUSE_S:
+                found[-1] = (found[-1][0], end)
+            else:
+                found.append((begin, end))
+        return found
+
+    def part_of(self, seconds: float) -> list[tuple[float, float]] | None:
+        """The stretches; ``None`` where the person is visible all through a recording of ``seconds`` s."""
+        found = self.stretches()
+        all_through = len(found) == 1 and found[0][0] < PAUSE_S and seconds - found[0][1] < PAUSE_S
+        return None if all_through else found
+
+
+@dataclass(frozen=True)
+class People:
+    """The people of a clip, and what was tracked."""
+
+    people: list[FacePerson]
+    tracked: Tracked
+
+
+def find_people(
+    path: str | os.PathLike,
+    config: FacesConfig,
+    detector: Detector,
+    keep: bool = True,
+    most_s: float | None = None,
+) -> People:
+    """Track all faces of a clip and join the tracks of each person.
+
+    Args:
+        path: the media file.
+        config: settings; ``pick`` decides only who is marked as chosen.
+        detector: from `deiii.pipeline.faces.detectors.load_detector`.
+        keep, most_s: see `deiii.pipeline.faces.stage.track_faces`.
+
+    Returns:
+        the people in the order of their numbers; none where no face is seen.
+
+    Raises:
+        ClipError: there is no video to decode.
+    """
+    images = _Images()
+    sound = sound_envelope(path)
+    tracked = track_faces(path, config, detector, sound is not None, keep, most_s, images.add)
+    people = join_tracks(tracked.tracks, images)
+    step = float(np.median(np.diff(tracked.times))) if len(tracked.times) > 1 else 0.04
+    least = min(SHORTEST_S, (tracked.times[-1] - tracked.times[0] + step) / 2) if tracked.times else 0.0
+    people = [p for p in people if step * sum(t.present_frames for t in p.tracks) >= least]
+    people.sort(key=lambda p: (p.tracks[0].start, _left(p.tracks[0])))
+    shown = pick_speaker(tracked.tracks, config.pick, tracked.small, sound)
+    most = max((_frames_of(p.tracks, shown) for p in people), default=0)
+    for i, person in enumerate(people):
+        person.number = i + 1
+        person.chosen = most > 0 and _frames_of(person.tracks, shown) == most
+        if sound is not None:
+            states: dict[int, tuple[float, float, float]] = {}
+            times: dict[int, float] = {}
+            for track in person.tracks:
+                states |= track.mouth
+                times |= dict(enumerate(track.times, track.start))
+            person.follows = follows_sound(states, times, sound)
+    return People(people, tracked)
+
+
+class _Images:
+    """A small image of each detected face, by the face."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, tuple[Face, np.ndarray]] = {}  # the face is kept, so that its id stays its own
+
+    def add(self, rgb: np.ndarray, faces: Sequence[Face]) -> None:
+        """Cut the faces of a frame uint8 [H,W,3]."""
+        for face in faces:
+            x, y, width, height = face.box
+            move = np.array([[width / SIDE, 0, x], [0, height / SIDE, y]])
+            image = cv2.warpAffine(
+                rgb, move, (SIDE, SIDE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                borderMode=cv2.BORDER_REPLICATE,
+            )  # fmt: skip
+            self._found[id(face)] = face, image
+
+    def mean(self, tracks: Sequence[Track]) -> np.ndarray | None:
+        """The mean image of the detections of some tracks, float32 [32,32,3]; ``None`` without any."""
+        faces = [face for track in tracks for face in track.seen if face is not None]
+        images = [self._found[id(face)][1] for face in faces if id(face) in self._found]
+        return np.stack(images).mean(axis=0, dtype=np.float64).astype(np.float32) if images else None
+
+
+def join_tracks(tracks: Sequence[Track], images: _Images) -> list[FacePerson]:
+    """Join the tracks of each person; the people are not numbered yet.
+
+    Tracks that begin in the same frame are compared with all people at once, the nearest pair first, so that
+    their order does not matter.
+
+    Args:
+        tracks: of the whole clip.
+        images: of the detections.
+    """
+    people: list[FacePerson] = []
+    waiting = sorted(lasting_tracks(tracks), key=lambda t: t.start)
+    while waiting:
+        together = [t for t in waiting if t.start == waiting[0].start]
+        waiting = [t for t in waiting if t.start != together[0].start]
+        pairs = [
+            (away, k, n)
+            for k, track in enumerate(together)
+            for n, person in enumerate(people)
+            if (away := _distance(track, person, images)) < ALIKE
+        ]
+        placed: set[int] = set()
+        for _, k, n in sorted(pairs):
+            if k not in placed and not any(overlap(together[k], t) for t in people[n].tracks):
+                people[n].tracks.append(together[k])
+                placed.add(k)
+        people += [FacePerson(0, [track]) for k, track in enumerate(together) if k not in placed]
+    return people
+
+
+def _distance(track: Track, person: FacePerson, images: _Images) -> float:
+    """How much a track looks unlike a person; 0 where it continues one of the person's tracks."""
+    if any(overlap(track, t) for t in person.tracks):
+        return float("inf")
+    last = person.tracks[-1]
+    if last.shot == track.shot and continues(track, last):
+        return 0.0
+    one, other = images.mean([track]), images.mean(person.tracks)
+    return float("inf") if one is None or other is None else unlike(one, other)
+
+
+def unlike(one: np.ndarray, other: np.ndarray) -> float:
+    """The distance of two mean images of faces, float32 [32,32,3], 0 to 255; 0 for equal ones."""
+    lab, gradients = [], []
+    for image in (one, other):
+        colour = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+        lab.append(cv2.resize(colour, (8, 8), interpolation=cv2.INTER_AREA))
+        grey = cv2.cvtColor(image.round().astype(np.uint8), cv2.COLOR_RGB2GRAY)
+        found = np.asarray(_HOG.compute(grey), np.float64).ravel()
+        gradients.append(found / max(1e-9, float(np.linalg.norm(found))))
+    away = float(np.sqrt(np.square(lab[0] - lab[1]).sum(axis=-1).mean()))
+    return away + 40 * max(0.0, 1 - float(gradients[0] @ gradients[1]))
+
+
+def _left(track: Track) -> float:
+    """The left edge of the first detection, px."""
+    return float(next(f.box[0] for f in track.seen if f is not None))
+
+
+def _frames_of(tracks: Sequence[Track], others: Sequence[Track]) -> int:
+    """In how many frames the tracks that are also among others show the face."""
+    return sum(t.present_frames for t in tracks if t in others)
