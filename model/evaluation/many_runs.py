@@ -23,7 +23,7 @@ from deiii.data.corpora.clips import Corpus
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.counts import counted
 from deiii.data.tools.machine import usable_cores
-from deiii.data.tools.processes.dask_workers import workers_of
+from deiii.data.tools.processes.dask_workers import ClusterError, connect, while_connected, workers_of
 from deiii.data.tools.processes.pool import start_tasks, worker_pool
 from deiii.model.evaluation.evaluate import evaluate
 from deiii.model.evaluation.results import unfinished_training
@@ -232,14 +232,24 @@ def _on_gpu(config: Config, gpu: int | None) -> Config:
 
 
 def _on_dask(address: str, texts: Mapping[Name, str], work: Work) -> Iterator[Name]:
-    """Run one task for each run; a worker with a GPU resource does one run at a time."""
-    from distributed import Client
-    from distributed import as_completed as finished_first
+    """Run one task for each run; a worker with a GPU resource does one run at a time.
 
-    with Client(address) as client:
-        gpu = any("GPU" in w.get("resources", {}) for w in workers_of(client).values())
-        resources = {"GPU": 1} if gpu else None
-        futures = {client.submit(work, t, pure=False, resources=resources): n for n, t in texts.items()}
-        for future in finished_first(futures):
-            future.result()
-            yield futures[future]
+    Raises:
+        ClusterError: no scheduler answers, or it ended.
+    """
+    from distributed import as_completed as finished_first
+    from distributed.comm import CommClosedError
+
+    try:
+        with connect(address) as client:
+            gpu = any("GPU" in w.get("resources", {}) for w in workers_of(client).values())
+            resources = {"GPU": 1} if gpu else None
+            futures = {client.submit(work, t, pure=False, resources=resources): n for n, t in texts.items()}
+            for future in finished_first(futures):
+                while_connected(client, future.result)
+                yield futures[future]
+    except CommClosedError:
+        raise ClusterError(
+            f"the Dask scheduler at {address} is gone; finished runs are kept: start it again, with its "
+            "workers, and run the same command"
+        ) from None

@@ -24,6 +24,7 @@ from deiii.data.corpora.clips import Corpus
 from deiii.data.tools.atomic_files import write_json
 from deiii.data.tools.canonical_json import canonical_json
 from deiii.data.tools.counts import counted
+from deiii.data.tools.processes.dask_workers import connect, workers_of
 from deiii.model.evaluation.crossval import check_folds
 from deiii.model.evaluation.many_runs import GpuMemory, finished, run_all, run_one
 from deiii.model.sweep.proposals import Proposals
@@ -162,10 +163,8 @@ def _workers(config: Config) -> int:
     """Combinations in a round: one for each worker of the Dask cluster, else one."""
     if config.scheduler is None:
         return 1
-    from distributed import Client
-
-    with Client(config.scheduler) as client:
-        return max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+    with connect(config.scheduler) as client:
+        return max(1, len(workers_of(client)))
 
 
 def is_tried(config: Config, tables: dict[str, Corpus]) -> bool:

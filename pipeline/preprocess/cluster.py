@@ -21,7 +21,7 @@ from deiii.data.cache.stages import get_stage, with_upstream
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.machine import usable_cores
-from deiii.data.tools.processes.dask_workers import workers_of
+from deiii.data.tools.processes.dask_workers import ClusterError, closed, connect, while_connected, workers_of
 from deiii.data.tools.processes.main_guard import check_main_guard, watch_workers
 from deiii.data.tools.processes.signals import block_sigint
 from deiii.pipeline.preprocess.cluster_kinds import kubernetes_cluster, local_cluster, slurm_cluster
@@ -48,14 +48,9 @@ REMOTE_SETTINGS = {
     "distributed.scheduler.worker-ttl": "5 minutes",
 }
 
-CONNECT_TIMEOUT = "15s"  # for a scheduler to answer
 POLL_S = 0.02  # s between two looks for workers
 MAX_NAMED = 3  # workers that an error message names
 LEAST_FILES = 40  # open files that a scheduler needs
-
-
-class ClusterError(RuntimeError):
-    """The Dask cluster cannot do the work; the message says what to change."""
 
 
 @contextmanager
@@ -107,7 +102,7 @@ def _new_cluster(config: Config, tasks: int) -> Iterator[Client]:
             others = set(psutil.Process().children())
             cluster, workers = _start(config, tasks)
             closing.push(partial(_close, cluster, others if local else None))
-            client = closing.enter_context(_closed(Client(cluster)))
+            client = closing.enter_context(closed(Client(cluster)))
         if config.cluster.adaptive:
             cluster.adapt(minimum=min(config.cluster.minimum, workers), maximum=workers)
         else:
@@ -192,15 +187,6 @@ def _close(
         cluster.close(timeout=10)
 
 
-@contextmanager
-def _closed(client: Client) -> Iterator[Client]:
-    try:
-        yield client
-    finally:
-        with suppress(TimeoutError):
-            client.close(timeout=5)
-
-
 def _await_workers(client: Client, config: Config) -> None:
     """Wait for the first worker on another machine.
 
@@ -214,7 +200,7 @@ def _await_workers(client: Client, config: Config) -> None:
     if config.cluster.adaptive and not config.cluster.minimum:
         return  # workers are started for the first tasks
     try:
-        client.wait_for_workers(1, timeout=config.cluster.patience)
+        while_connected(client, lambda: client.wait_for_workers(1, timeout=config.cluster.patience))
     except TimeoutError:
         raise ClusterError(
             f"no worker connected within cluster.patience={config.cluster.patience:g} s; "
@@ -225,16 +211,9 @@ def _await_workers(client: Client, config: Config) -> None:
 @contextmanager
 def _existing_cluster(config: Config) -> Iterator[Client]:
     """Connect to the configured scheduler."""
-    try:
-        client = Client(config.scheduler, timeout=CONNECT_TIMEOUT)
-    except (OSError, ValueError) as error:
-        raise ClusterError(
-            f"no Dask scheduler answers at {config.scheduler} ({error}); "
-            "start one with `dask scheduler` or leave out scheduler="
-        ) from None
-    with _closed(client):
+    with connect(str(config.scheduler)) as client:
         try:
-            client.wait_for_workers(1, timeout=30)
+            while_connected(client, lambda: client.wait_for_workers(1, timeout=30))
         except TimeoutError:
             raise ClusterError(
                 f"the scheduler at {config.scheduler} has no workers; start some first"
@@ -285,7 +264,7 @@ def device_lines(client: Client, config: Config) -> list[str]:
     named = {}
     for address, name in _gpu_workers(client).items():
         named[name] = client.submit(_gpu_name, workers=[address], pure=False)
-    found = {name: future.result() for name, future in named.items()}
+    found = {name: while_connected(client, future.result) for name, future in named.items()}
     if lacking := sorted(name for name, gpu in found.items() if not gpu):
         raise ClusterError(
             f"{', '.join(lacking[:MAX_NAMED])} offers a GPU, but PyTorch finds none there: see "

@@ -13,6 +13,7 @@ from typing import Any
 from distributed import Client, get_worker
 
 from deiii.data.config.schema import Config
+from deiii.data.tools.processes.dask_workers import while_connected
 from deiii.pipeline.preprocess.cluster import ClusterError
 
 CURE = "put it on a file system that all workers share, under the same path, or stop that worker"
@@ -80,7 +81,8 @@ def check_workers(client: Client, shared: SharedFiles) -> None:
         ClusterError: see `shared_files`.
     """
     defects = []
-    for address, answer in client.run(_worker_defect, shared, on_error="return").items():
+    answers = while_connected(client, lambda: client.run(_worker_defect, shared, on_error="return"))
+    for address, answer in answers.items():
         if isinstance(answer, ImportError):
             raise ClusterError(
                 f"the worker at {address} cannot import deiii ({answer}); start workers in an environment "

@@ -1,18 +1,107 @@
-"""The workers of a Dask scheduler."""
+"""Connect to a Dask scheduler that is running, and ask one that may be gone.
+
+>>> with connect("tcp://host:8786") as client:  # doctest: +SKIP
+...     workers_of(client)
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from distributed import Client
 
+Answer = TypeVar("Answer")
+POLL_S = 0.2  # s between two looks at the connection
+CONNECT_TIMEOUT = "15s"  # for a scheduler to answer
+CLOSE_S = 5
+CANCELLED = (concurrent.futures.CancelledError, asyncio.CancelledError)  # as Dask does with all futures then
 
-def workers_of(client: Client) -> dict[str, Any]:
-    """Return the scheduler's record of each worker, by address. Raises CommClosedError if it is gone."""
+
+class ClusterError(RuntimeError):
+    """The Dask cluster cannot do the work; the message says what to change."""
+
+
+@contextmanager
+def connect(address: str) -> Iterator[Client]:
+    """Connect to the scheduler at an address, such as ``tcp://host:8786``, for the block.
+
+    Raises:
+        ClusterError: no scheduler answers.
+    """
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout=CONNECT_TIMEOUT)
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            f"no Dask scheduler answers at {address} ({error}); "
+            "start one with `dask scheduler` or leave out scheduler="
+        ) from None
+    with closed(client):
+        yield client
+
+
+@contextmanager
+def closed(client: Client) -> Iterator[Client]:
+    """Close a client at the end of the block, in limited time."""
+    try:
+        yield client
+    finally:
+        with suppress(TimeoutError):
+            client.close(timeout=CLOSE_S)
+
+
+def while_connected(client: Client, ask: Callable[[], Answer]) -> Answer:
+    """Return ``ask()``, a call that waits for the scheduler, or end as soon as the connection breaks.
+
+    Dask's own calls try to connect again until their time limit has passed; futures are cancelled.
+
+    Raises:
+        CommClosedError: the scheduler is gone.
+
+    >>> while_connected(client, lambda: client.wait_for_workers(1))  # doctest: +SKIP
+    """
     from distributed.comm import CommClosedError
 
-    known: dict[str, Any] | None = client.scheduler_info(n_workers=-1).get("workers")
+    answers: list[Answer] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            answers.append(ask())
+        except BaseException as error:
+            errors.append(error)
+
+    # A thread that still waits must not keep the process from ending.
+    thread = threading.Thread(target=run, name="scheduler", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(POLL_S)
+        if thread.is_alive() and client.status != "running":
+            raise CommClosedError("the scheduler is gone")
+    if errors and (client.status != "running" or isinstance(errors[0], CANCELLED)):
+        raise CommClosedError("the scheduler is gone") from errors[0]
+    if errors:
+        raise errors[0]
+    return answers[0]
+
+
+def workers_of(client: Client) -> dict[str, Any]:
+    """Return the scheduler's record of each worker, by address.
+
+    Raises:
+        CommClosedError: the scheduler is gone.
+    """
+    from distributed.comm import CommClosedError
+
+    info = while_connected(client, lambda: client.scheduler_info(n_workers=-1))
+    known: dict[str, Any] | None = info.get("workers")
     if known is None:  # Dask's client forgets everything when the connection breaks
         raise CommClosedError("the scheduler is gone")
     return known

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from distributed import Client
+from distributed.comm import CommClosedError
 
 from deiii.data.config.load import load_config
+from deiii.data.tools.processes.dask_workers import connect, while_connected, workers_of
+from deiii.model.evaluation.many_runs import run_all
 from deiii.pipeline.preprocess.cluster import ClusterError, open_cluster, stage_resources
 from deiii.pipeline.preprocess.graph import preprocess
 from deiii.pipeline.preprocess.shared_files import SharedFiles, shared_files
@@ -108,21 +113,68 @@ def test_a_worker_environment_without_deiii_is_an_error(scheduler, tmp_path, mon
 
 
 def test_an_address_without_a_scheduler(tmp_path, monkeypatch):
-    monkeypatch.setattr("deiii.pipeline.preprocess.cluster.CONNECT_TIMEOUT", "1s")
+    monkeypatch.setattr("deiii.data.tools.processes.dask_workers.CONNECT_TIMEOUT", "1s")
     config = settings(tmp_path, "scheduler=tcp://127.0.0.1:9")
     with pytest.raises(ClusterError, match="no Dask scheduler answers"), open_cluster(config, 1):
         pass
 
 
-def test_a_client_that_lost_its_scheduler_says_so():
-    """Dask's client then knows no workers at all, not an empty list of them."""
-    from distributed.comm.core import CommClosedError
+def test_a_scheduler_that_ends_while_it_is_asked(tmp_path):
+    """Dask's own call would go on until its time limit."""
+    with own_scheduler(tmp_path) as (address, process), connect(address) as client:
+        started = threading.Event()
 
-    from deiii.data.tools.processes.dask_workers import workers_of
+        def ask():
+            started.set()
+            client.wait_for_workers(1, timeout=300)
 
-    class Lost:
-        def scheduler_info(self, n_workers):
-            return {}
+        threading.Thread(target=lambda: started.wait(60) and process.kill(), daemon=True).start()
+        with pytest.raises(CommClosedError, match="the scheduler is gone"):
+            while_connected(client, ask)
+        with pytest.raises(CommClosedError, match="the scheduler is gone"):
+            workers_of(client)
 
-    with pytest.raises(CommClosedError, match="the scheduler is gone"):
-        workers_of(Lost())
+
+def test_runs_whose_scheduler_ends_say_so(tmp_path):
+    configs = {"a": settings(tmp_path), "b": settings(tmp_path)}
+    with own_scheduler(tmp_path) as (address, process):
+        configs["a"].scheduler = address
+        threading.Timer(2, process.kill).start()
+        with pytest.raises(ClusterError, match="is gone; finished runs are kept"):
+            list(run_all(configs, work=lambda *_, **__: time.sleep(300), is_finished=lambda *_: False))
+
+
+def test_runs_without_a_scheduler_say_how_to_start_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("deiii.data.tools.processes.dask_workers.CONNECT_TIMEOUT", "1s")
+    configs = {"a": settings(tmp_path, "scheduler=tcp://127.0.0.1:9")}
+    with pytest.raises(ClusterError, match="start one with `dask scheduler`"):
+        list(run_all(configs, is_finished=lambda *_: False))
+
+
+@contextmanager
+def own_scheduler(folder):
+    """The address and the process of a scheduler without workers."""
+    file = folder / "scheduler.json"
+    command = [
+        sys.executable,
+        "-m",
+        "dask",
+        "scheduler",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--no-dashboard",
+    ]
+    with open(folder / "log.txt", "w") as log:
+        process = subprocess.Popen(
+            [*command, "--no-dashboard", "--scheduler-file", str(file)], stdout=log, stderr=log
+        )
+    try:
+        start = time.monotonic()
+        while not written(file) and time.monotonic() - start < 60:
+            time.sleep(0.1)
+        yield json.loads(file.read_text())["address"], process
+    finally:
+        process.kill()
+        process.wait()
