@@ -198,6 +198,14 @@ class ModelConfig:
         "alone, as mean and standard deviation over the clip of every feature of every layer (pooled).",
         choices=("separate", "conformer", "fusion", "pooled"),
     )
+    balance: float = opt(
+        0.0,
+        "With model.join=pooled, how far stages of few features count as much as those of many: the total "
+        "weight of a stage of F features is proportional to F to the power of 1 - balance. 0 lets every "
+        "feature count the same, 1 every stage.",
+        low=0,
+        high=1,
+    )
     within_logmel: bool = opt(
         False,
         "Read rows of the audio stages in model.extra only within the times of log-mel, also where "

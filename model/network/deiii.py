@@ -25,6 +25,7 @@ from deiii.model.network.fusion import InterModal
 from deiii.model.network.heads import Encoded, Head, Outputs, Stream, Vector
 from deiii.model.network.inputs.build import (
     audio_encoder,
+    balance_factors,
     check_inputs,
     extra_encoder,
     flow_encoder,
@@ -88,6 +89,7 @@ class DEIII(Network):
         own = {"video": visual or bool(inside["video"]), "audio": audio or bool(inside["audio"])}
         steps = {m: own[m] or bool(self.beside[m]) for m in own}  # whether a modality has steps over time
         modalities = sum(steps[m] or bool(self.pooled[m]) for m in own)
+        self.factors = balance_factors(config, extra)
         vectors = {m: sum(pooled_width(config, x) for x in extra if x.name in self.pooled[m]) for m in own}
         # The order of these lines decides the initial weights of a seed and the numbers of the parameters in
         # the optimiser's state: a new part goes to the end.
@@ -167,6 +169,8 @@ class DEIII(Network):
         vector = encoder(extra.values, extra.mask)
         if not isinstance(encoder, PooledEncoder):  # a package's encoder gives rows
             vector = StatisticsPool()(vector, extra.mask)
+        if self.factors:
+            vector = vector * self.factors[name]
         return Vector(self.drop(vector), extra.mask.any(dim=1))
 
     def _within(self, conformer: nn.Module | None, encoded: Encoded) -> Stream:

@@ -63,6 +63,7 @@ SWITCHES |= {
         "extra": ["speech"], "join": "pooled", "head": "linear", "standardise": True,
         "video": False, "flow": False, "audio": False,
     },
+    "pooled and balanced": {"extra": BOTH, "join": "pooled", "standardise": True, "balance": 0.75},
     "fusion by concatenation": {"extra": BOTH, "join": "fusion", "ov": "concat", "pool": "statistics"},
     "speech in the Conformer of audio alone": {
         "extra": ["speech"], "join": "conformer", "video": False, "flow": False,

@@ -77,6 +77,27 @@ def pooled_width(config: ModelConfig, extra: ExtraInput) -> int:
     return 2 * (config.width if own else math.prod(extra.shape))
 
 
+def balance_factors(config: ModelConfig, extra: Sequence[ExtraInput]) -> dict[str, float]:
+    """Return the factor of each pooled stage's vector that gives the stages their weights in the heads.
+
+    The weight of a stage is the sum of the squares of its features, which are standardised: without factors
+    it is their number F. With factors it is proportional to F to the power of 1 - ``config.balance``, and the
+    sum over the stages is as without, so that learning rates keep their meaning. Source: scaling of blocks in
+    multiblock analysis (Westerhuis, Kourti & MacGregor 1998, Journal of Chemometrics 12).
+
+    >>> stages = [ExtraInput("speech", "audio", (96,), 0.25), ExtraInput("appearance", "video", (4,), 1)]
+    >>> factors = balance_factors(ModelConfig(join="pooled", balance=1.0), stages)
+    >>> [round(192 * factors["speech"] ** 2), round(8 * factors["appearance"] ** 2)]
+    [100, 100]
+    """
+    if config.join != "pooled" or not config.balance or not extra:
+        return {}
+    features = {x.name: pooled_width(config, x) for x in extra}
+    weights = {name: count ** (1 - config.balance) for name, count in features.items()}
+    unit = sum(features.values()) / sum(weights.values())
+    return {name: math.sqrt(unit * weights[name] / count) for name, count in features.items()}
+
+
 def visual_fusion(config: ModelConfig, vectors: int, attention: bool) -> VisualFusion:
     """Return the fusion of frame tokens, ``vectors`` vectors a step beside or instead of them, and flow."""
     return VisualFusion(
@@ -121,6 +142,11 @@ def check_inputs(config: ModelConfig, extra: Sequence[ExtraInput], n_classes: in
         )
     if len(config.audio_channels) == 1:
         raise ConfigError(f"model.audio_channels={config.audio_channels}: give no number, or two or more")
+    if config.balance and (config.join != "pooled" or not extra):
+        raise ConfigError(
+            f"model.balance={config.balance:g} weighs stages that enter the heads pooled, and there are "
+            "none; use model.join=pooled with stages in model.extra, or model.balance=0"
+        )
     if config.width % config.heads or (config.width // config.heads) % 2:
         raise ConfigError(
             f"model.width={config.width} must divide into model.heads={config.heads} heads of even width"

@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from deiii.data.cache.stages import stages
+from deiii.data.config.strict_yaml import ConfigError
 from deiii.model.evaluation.sections.layers import layer_weights
 from deiii.model.network.deiii import DEIII
 from deiii.model.network.extra_encoders import PooledEncoder, row_moments
@@ -80,6 +81,39 @@ def test_vectors_are_standardised_over_the_clips_of_fit():
     torch.testing.assert_close(vectors.mean(dim=0), torch.zeros(36), rtol=0, atol=1e-4)
     torch.testing.assert_close(vectors.std(dim=0, correction=0), torch.ones(36), rtol=0, atol=1e-3)
     assert not encoder(values, torch.zeros_like(mask)).any()  # a clip without rows is the mean clip
+
+
+@pytest.mark.parametrize("balance", [0.25, 0.75, 1.0])
+def test_balance_gives_stages_weights_by_a_power_of_their_features(balance):
+    """With standardised vectors the kernel of the heads is a weighted sum of the kernels of the stages."""
+    names, features = ["speech", "appearance"], {"speech": 2 * 18, "appearance": 2 * 5}
+    inputs = {"extra": names, "join": "pooled", "standardise": True, "head": "linear", "dropout": 0.0}
+    off = {"video": False, "flow": False, "audio": False}
+    made = [EXTRA[name] for name in names]
+    seen = {}
+    for value in (0.0, balance):
+        network = DEIII(small_config(**inputs, **off, balance=value), 5, 0, MELS, extra=made).eval()
+        batch = random_batch(64, extra=True)
+        for name in names:
+            encoder = network.extra_encoders[name]
+            encoder.fit(*row_moments(batch.extra[name].values, batch.extra[name].mask))
+        network.fused_head.mix.register_forward_pre_hook(lambda _, x, v=value: seen.update({v: x[0]}))
+        network(batch)
+    parts = {"appearance": slice(0, 10), "speech": slice(10, 46)}
+    share = {n: seen[balance][:, own].square().sum() / seen[0.0][:, own].square().sum()
+             for n, own in parts.items()}  # fmt: skip
+    total = sum(features.values())
+    expected = {n: f ** (1 - balance) for n, f in features.items()}
+    for name, count in features.items():
+        weight = float(share[name]) * count / total
+        assert weight == pytest.approx(expected[name] / sum(expected.values()), rel=1e-4)
+
+
+def test_balance_without_pooled_stages_is_refused():
+    for changes in ({"join": "separate", "extra": ["speech"]}, {"join": "pooled", "extra": []}):
+        made = [EXTRA[name] for name in changes["extra"]]
+        with pytest.raises(ConfigError, match=r"model\.balance=0\.5 .* use model\.join=pooled"):
+            DEIII(small_config(**changes, balance=0.5), 5, 0, MELS, extra=made)
 
 
 def test_order_of_rows_has_no_effect_and_each_modality_keeps_its_own():
