@@ -1,11 +1,13 @@
 """Audio alone, video alone and both on emotional clips of few speakers: one speaker out, paired intervals.
 
-Every variant is an ordinary ``deiii crossval`` of the given settings with other inputs, so runs that are
-finished are not repeated. Variants with ``loader.normalise=speaker`` use the unlabelled clips of the test
-speaker and are reported apart. Intervals are 95 % t intervals over speakers and seeds; with six speakers
-they are wide.
+The settings name the inputs of both modalities: frozen encoders as in configs/emotional_av.yaml, or frames,
+flow and log-mel for networks from scratch. Every variant is an ordinary ``deiii crossval`` with other inputs,
+so runs that are finished are not repeated. Variants with ``loader.normalise=speaker`` use the unlabelled
+clips of the test speaker and are reported apart. Intervals are 95 % t intervals over speakers and seeds; with
+six speakers they are wide.
 
     python -m benchmarks.emotional_av configs/emotional_av.yaml corpus.root=/clips --seeds 0,1,2,3,4
+    python -m benchmarks.emotional_av configs/emotional_av.yaml ... --against runs/emotional_av_scratch
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +27,9 @@ from deiii.model.evaluation.predictions import read_predictions
 from deiii.model.intervals import estimate
 
 INPUTS = {
-    "audio": ["model.audio=[speech]", "model.video=[]"],
-    "video": ["model.audio=[]", "model.video=[appearance]", "model.within_logmel=false"],
-    "both": ["model.audio=[speech]", "model.video=[appearance]"],
+    "audio": ["model.video=[]"],
+    "video": ["model.audio=[]", "model.within_logmel=false"],
+    "both": [],
 }
 LEVELS = {"": [], " by speaker": ["loader.normalise=speaker"]}
 
@@ -59,9 +62,28 @@ class Hits:
         return [float(np.mean([own[truth == k].mean() for k in np.unique(truth)])) for own in hits]
 
 
+def of_speakers(hits: Hits) -> dict[str, float]:
+    """UAR of each test speaker, mean of the seeds."""
+    names = np.array(hits.speaker)
+    rows = {str(name): np.flatnonzero(names == name) for name in np.unique(names)}
+    return {name: round(float(np.mean(hits.recall(own))), 4) for name, own in rows.items()}
+
+
 def interval(speakers: list[str], figures) -> list[float]:
     found = estimate(speakers, figures)
     return [round(x, 4) for x in found.interval] if found else []
+
+
+def gap(one: Hits, other: Hits) -> dict[str, Any]:
+    """Mean difference of UAR, paired by seed and clip, and its interval."""
+    if one.clips != other.clips or len(one.hits) != len(other.hits):
+        raise ValueError("the two have other clips or another number of seeds; train both with the same")
+
+    def gaps(some: np.ndarray) -> list[float]:
+        return [a - b for a, b in zip(one.recall(some), other.recall(some), strict=True)]
+
+    mean = float(np.mean(gaps(np.arange(len(one.clips)))))
+    return {"gap": round(mean, 4), "ci": interval(one.speaker, gaps)}
 
 
 def main() -> None:
@@ -71,10 +93,13 @@ def main() -> None:
     parser.add_argument("settings", nargs="+", metavar="CONFIG or KEY=VALUE")
     parser.add_argument("--seeds", default="0,1,2,3,4")
     parser.add_argument("--folder", type=Path, default=Path("runs/emotional_av"))
+    parser.add_argument("--levels", choices=("all", "clip"), default="all", help="clip: none by speaker")
+    parser.add_argument("--against", type=Path, metavar="FOLDER", help="of a finished run to compare with")
     parser.add_argument("--jobs", default="0", help="runs at a time")
     args = parser.parse_args()
     hits: dict[str, Hits] = {}
-    for level, more in LEVELS.items():
+    levels = LEVELS if args.levels == "all" else {"": LEVELS[""]}
+    for level, more in levels.items():
         for inputs, switches in INPUTS.items():
             folder = args.folder / f"{inputs}{level}".replace(" ", "_")
             words = [*args.settings, *switches, *more, f"train.run={folder}"]
@@ -92,22 +117,21 @@ def main() -> None:
             subprocess.run(command, check=True)
             hits[inputs + level] = Hits(folder)
     everything = np.arange(len(next(iter(hits.values())).clips))
-    result: dict = {"bench": "emotional_av", "seeds": args.seeds, "machine": machine()}
+    result: dict[str, Any] = {"bench": "emotional_av", "seeds": args.seeds, "machine": machine()}
     for name, own in hits.items():
         uar = float(np.mean(own.recall(everything)))
         result[name] = {"uar": round(uar, 4), "ci": interval(own.speaker, own.recall)}
+        result[name]["by_speaker"] = of_speakers(own)
         print(f"{name}: UAR {uar:.3f}, 95 % {result[name]['ci']}")
-    for level in LEVELS:
-        both = hits["both" + level]
-        for single in ("audio", "video"):
-            other = hits[single + level]
-
-            def gaps(some: np.ndarray, both: Hits = both, other: Hits = other) -> list[float]:
-                return [a - b for a, b in zip(both.recall(some), other.recall(some), strict=True)]
-
-            gap, name = float(np.mean(gaps(everything))), f"both - {single}{level}"
-            result[name] = {"gap": round(gap, 4), "ci": interval(both.speaker, gaps)}
-            print(f"{name}: {gap:+.3f}, 95 % {result[name]['ci']}")
+    pairs = [("both" + level, single + level) for level in levels for single in ("audio", "video")]
+    compared = {f"{one} - {other}": gap(hits[one], hits[other]) for one, other in pairs}
+    if args.against:
+        for name, own in hits.items():
+            if (folder := args.against / name.replace(" ", "_")).is_dir():
+                compared[f"{name} - {name} of {args.against.name}"] = gap(own, Hits(folder))
+    for name, found in compared.items():
+        result[name] = found
+        print(f"{name}: {found['gap']:+.3f}, 95 % {found['ci']}")
     write_json(args.folder / "emotional_av.json", result)
     print("RESULT " + json.dumps(result))
 

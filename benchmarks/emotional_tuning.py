@@ -1,0 +1,151 @@
+"""What was tried for emotional clips of few speakers, on training speakers alone.
+
+For every test speaker, the other speakers are validated one by one by models of the remaining ones. The test
+speaker has no part in it. Features are mean and standard deviation over time of every layer of every stage,
+as with ``model.join=pooled``; ``model.balance`` weighs the stages. Models are logistic regression and the
+linear network with SGD of `benchmarks.encoder_tuning`. With "by speaker", rows are standardised with the
+unlabelled clips of their speaker, as with ``loader.normalise=speaker``.
+
+    python -m benchmarks.emotional_tuning configs/emotional_av.yaml corpus.root=/clips --out tuning.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.encoder_reference import rows_of_clips
+from benchmarks.encoder_tuning import Part, logistic, network, principal, standardised
+from benchmarks.ravdess_svm import uar
+from deiii.data.config.words import read_settings
+from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.tools.atomic_files import write_json
+from deiii.data.tools.machine import machine, source_revision
+
+LEAST = 1e-4  # smallest deviation of a feature that it is divided by
+FACES = ("fer-emotion", "faceres-deep")
+Model = Callable[[Part], np.ndarray]
+Trial = tuple[str, tuple[str, ...], float, Model]  # what was tried, stages, balance, model
+
+
+class Rows:
+    """Moments of a stage's rows, of each clip.
+
+    Attributes:
+        count: [N] rows.
+        mean, variance: [N,F].
+    """
+
+    def __init__(self, features: FeatureSet, stage: str):
+        clips = [x for x in rows_of_clips(features, stage) if x is not None]
+        if len(clips) < len(features):
+            raise ValueError(f"{len(features) - len(clips)} clips have no {stage} features; leave them out")
+        clips = [x.reshape(len(x), -1) for x in clips]
+        self.count = np.array([len(x) for x in clips], float)
+        self.mean = np.stack([x.mean(axis=0) for x in clips])
+        self.variance = np.stack([x.var(axis=0) for x in clips])
+
+    def vectors(self, speakers: np.ndarray | None) -> np.ndarray:
+        """Mean and deviation of each clip, [N,2F]; of rows that are standardised by speaker, if given."""
+        mean, deviation = self.mean.copy(), np.sqrt(self.variance + 1e-6)
+        for name in () if speakers is None else np.unique(speakers):
+            own = speakers == name
+            weight = self.count[own] / self.count[own].sum()
+            centre = weight @ self.mean[own]
+            scale = np.sqrt(weight @ (self.variance[own] + (self.mean[own] - centre) ** 2))
+            scale = np.maximum(scale, LEAST)
+            mean[own] = (mean[own] - centre) / scale
+            deviation[own] = deviation[own] / scale
+        return np.concatenate((mean, deviation), axis=1)
+
+
+def trials() -> Iterator[Trial]:
+    """Everything that was tried."""
+    voices, faces = ("speech", "speech2"), FACES
+    usual = network(0, 0, optimizer="sgd", lr=0.01, weight_decay=0.1, epochs=30)
+    for stage in (*voices, *faces):
+        yield f"{stage} alone, SGD, 30 epochs", (stage,), 0.0, usual
+    yield "both voices, SGD, 30 epochs", voices, 0.0, usual
+    for face in faces:
+        for balance in (0.0, 0.5, 0.75, 1.0):
+            yield f"both voices and {face}, SGD, 30 epochs", (*voices, face), balance, usual
+    yield "both voices and both faces, SGD, 30 epochs", (*voices, *faces), 0.75, usual
+    best = (*voices, FACES[0])
+    for epochs in (15, 60, 120):
+        words: dict[str, Any] = {"optimizer": "sgd", "lr": 0.01, "weight_decay": 0.1, "epochs": epochs}
+        yield f"SGD, {epochs} epochs", best, 0.75, network(0, 0, **words)
+    for decay, epochs, balance in (
+        (0.03, 30, 0.75), (0.3, 30, 0.75), (0.3, 60, 0.75), (1.0, 60, 0.75), (0.3, 60, 0.5), (0.3, 60, 1.0)
+    ):  # fmt: skip
+        words = {"optimizer": "sgd", "lr": 0.01, "weight_decay": decay, "epochs": epochs}
+        yield f"SGD, {epochs} epochs, weight decay {decay:g}", best, balance, network(0, 0, **words)
+    mixed = network(0, 0, mixup=0.4, optimizer="sgd", lr=0.01, weight_decay=0.1, epochs=60)
+    yield "SGD, 60 epochs, mixup 0.4", best, 0.75, mixed
+    for strength in (0.001, 0.003, 0.01, 0.03):
+        yield f"logistic regression, C={strength:g}", best, 0.75, logistic(strength)
+
+
+def balanced(parts: list[np.ndarray], balance: float) -> np.ndarray:
+    """Standardised vectors of the stages side by side, weighed as by ``model.balance``."""
+    counts = np.array([x.shape[1] for x in parts], float)
+    weights = counts ** (1 - balance)
+    factors = np.sqrt(weights / counts * counts.sum() / weights.sum())
+    return np.concatenate([f * x for f, x in zip(factors, parts, strict=True)], axis=1)
+
+
+def validate(parts: list[np.ndarray], balance: float, model: Model, labels, speakers) -> dict[str, Any]:
+    """Mean validation UAR over the test speakers, and that of each test speaker's five (or more) models."""
+    names = np.unique(speakers)
+    found: dict[str, list[float]] = {str(name): [] for name in names}
+    for pair in itertools.combinations(names, 2):
+        # The same model validates one speaker of the pair where the other one is the test speaker.
+        train = np.flatnonzero(~np.isin(speakers, pair))
+        x = balanced([standardised(part, train) for part in parts], balance)
+        for test, validated in (pair, pair[::-1]):
+            other = np.flatnonzero(speakers == validated)
+            a, b = principal(x, train, other)
+            guess = model((a, labels[train], b)).argmax(axis=1)
+            found[str(test)].append(uar(labels[other], guess))
+    of_test = {name: round(float(np.mean(own)), 4) for name, own in found.items()}
+    return {"uar": round(float(np.mean([*of_test.values()])), 4), "by_test_speaker": of_test}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("settings", nargs="+", metavar="CONFIG or KEY=VALUE")
+    parser.add_argument("--out", help="JSON file for the result")
+    args = parser.parse_args()
+    rows: dict[str, Rows] = {}
+    for face in FACES:
+        features = FeatureSet.open(read_settings([*args.settings, f"appearance.encoder={face}"]))
+        rows[face] = Rows(features, "appearance")
+        for voice in ("speech", "speech2"):
+            rows[voice] = Rows(features, voice)
+    labels = np.array([features.classes.index(clip.label or "") for clip in features.clips])
+    speakers = np.array([clip.speaker for clip in features.clips])
+    result: dict[str, Any] = {
+        "bench": "emotional_tuning", "machine": machine(), "revision": source_revision(), "trials": [],
+    }  # fmt: skip
+    torch.set_num_threads(1)
+    for name, stages, balance, model in trials():
+        entry: dict[str, Any] = {"trial": name, "stages": stages, "balance": balance}
+        for level, own in (("clip", None), ("by speaker", speakers)):
+            parts = [rows[stage].vectors(own) for stage in stages]
+            entry[level] = validate(parts, balance, model, labels, speakers)
+        result["trials"].append(entry)
+        print(f"{entry['clip']['uar']:.3f} {entry['by speaker']['uar']:.3f} {balance} {name}", flush=True)
+        if args.out:
+            write_json(args.out, result)
+    print("RESULT " + json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
