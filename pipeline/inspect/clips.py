@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -25,6 +26,7 @@ from deiii.data.tools.atomic_files import (
 from deiii.data.tools.counts import counted
 from deiii.data.tools.pictures import figure_text
 from deiii.pipeline.extract import Features, extract, read_cached, read_indices
+from deiii.pipeline.faces.quality import describe_figures, face_figures
 from deiii.pipeline.inspect.clip_video import draw_video
 from deiii.pipeline.inspect.contact_sheet import COLUMNS, draw_contact_sheet
 from deiii.pipeline.inspect.source_frames import chosen_frames
@@ -88,7 +90,8 @@ def draw_all(
             features = get()
             for target in (out / f"{base}.png", out / f"{base}.mp4"):
                 refuse_input_as_output(target, [*inputs, features.path])
-            draw_contact_sheet(features, out / f"{base}.png", config.faces.fps)
+            quality = describe_face(features, config)
+            draw_contact_sheet(features, out / f"{base}.png", config.faces.fps, quality)
             files.append(out / f"{base}.png")
             if with_video:
                 draw_video(features, out / f"{base}.mp4", config.faces.fps)
@@ -101,8 +104,20 @@ def draw_all(
             what = "" if isinstance(error, NothingToDraw) else f"{type(error).__name__}: "
             print(f"error: {name} cannot be drawn: {what}{error}{drawn}", file=sys.stderr, flush=True)
             continue
-        print(f"{features.path}: {features.describe()}; {' and '.join(map(str, files))}", flush=True)
+        said = "; ".join(filter(None, [features.describe(), quality, " and ".join(map(str, files))]))
+        print(f"{features.path}: {said}", flush=True)
     return failed
+
+
+def describe_face(features: Features, config: Config) -> str:
+    """Return width, sharpness, brightness and direction of the face as text; empty without a face."""
+    frames, valid, box, landmarks = features.frames, features.valid, features.box, features.landmarks
+    if frames is None or valid is None or box is None or landmarks is None or not valid.any():
+        return ""
+    faces = {"frames": frames, "valid": valid, "landmarks": landmarks}
+    figures = face_figures(faces, posed=config.faces.detector == "yunet")
+    width = float(np.median(box[valid, 2]))
+    return f"face {width:.0f} px wide, {describe_figures(figures)}"
 
 
 def draw_worst(config: Config, corpus: Corpus, count: int, out: Path, with_video: bool) -> None:

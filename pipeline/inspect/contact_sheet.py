@@ -21,7 +21,9 @@ COLUMNS = 8  # frames of a clip that are shown
 SHOWN = 24  # features of a layer that are shown
 
 
-def draw_contact_sheet(features: Features, path: str | Path, fps: float | None = None) -> None:
+def draw_contact_sheet(
+    features: Features, path: str | Path, fps: float | None = None, quality: str = ""
+) -> None:
     """Write a PNG with evenly spaced source frames, their crops, the flow to the next crop, and the log-mel.
 
     Below them is a row for each frozen encoder: its features over time, by layer. Box and landmarks are drawn
@@ -31,6 +33,7 @@ def draw_contact_sheet(features: Features, path: str | Path, fps: float | None =
         features: the features of the clip.
         path: path of the PNG.
         fps: ``faces.fps``, the grid of the rows; ``None`` for the frames' own times.
+        quality: text on the face, for the title.
 
     >>> draw_contact_sheet(extract("a.mp4"), "a.png")  # doctest: +SKIP
     """
@@ -43,7 +46,7 @@ def draw_contact_sheet(features: Features, path: str | Path, fps: float | None =
     figure = Figure(figsize=(1.5 * COLUMNS + 1.2, 1.6 * sum(heights) + 1.0), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(len(heights), COLUMNS + 1, height_ratios=heights)
-    title = f"{Path(features.path).name}\n{features.describe()}"
+    title = f"{Path(features.path).name}\n{features.describe()}" + (f"\n{quality}" if quality else "")
     lines = textwrap.wrap(figure_text(title), 150, replace_whitespace=False)
     figure.suptitle("\n".join(lines), fontsize=9)
     for column, (row, (rgb, time)) in enumerate(sources.items()):

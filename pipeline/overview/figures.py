@@ -1,6 +1,6 @@
 """Figures of each clip of a preprocessed corpus, read from its caches: length, face, loudness, flow.
 
-The arrays are sampled: every fourth hop of log-mel, and four flow fields of a clip on a coarse grid.
+The arrays are sampled: every fourth hop of log-mel, four flow fields of a clip on a coarse grid, eight crops.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from deiii.data.cache.flow_codec import decode_flow
 from deiii.data.cache.index import StageIndex
 from deiii.data.cache.stages import FACES, FLOW, LOGMEL
 from deiii.data.corpora.clips import Corpus
+from deiii.pipeline.faces.quality import face_figures
 
 FLOW_FIELDS = 4  # of a clip
 FLOW_STEP = 8  # px between the places of a field that are read
@@ -43,11 +44,20 @@ FIGURES = {
     "loudness": Figure("loudness (log-mel)", "dB", 1),
     "difference": Figure("audio end minus video end", "s", 2),
     "flow": Figure("flow length", "px of the crop", 2),
+    "sharpness": Figure("sharpness of the crops", "variance of the Laplacian", 0),
+    "brightness": Figure("brightness of the crops", "grey value", 0),
+    "yaw": Figure("head yaw", "°, to the right", 0),
+    "pitch": Figure("head pitch", "°, up", 0),
+    "roll": Figure("head roll", "°, clockwise", 0),
 }
 
 
 def measure(
-    corpus: Corpus, indices: Mapping[str, StageIndex], folders: Mapping[str, Path], ids: Collection[str]
+    corpus: Corpus,
+    indices: Mapping[str, StageIndex],
+    folders: Mapping[str, Path],
+    ids: Collection[str],
+    posed: bool = False,
 ) -> dict[str, dict[str, float]]:
     """Return the figures of clips, by clip id and name in `FIGURES`; what is unknown is absent.
 
@@ -56,6 +66,7 @@ def measure(
         indices: of the finished stages, by name.
         folders: of the same stages.
         ids: of the clips to measure.
+        posed: whether the detector measured landmarks, so that they show the direction of the head.
 
     Raises:
         CacheError: a shard is missing or damaged.
@@ -70,9 +81,11 @@ def measure(
             if rows:
                 shard = record.open(folders[stage])
                 for row in rows:
-                    found[row.id] |= figures_of(shard.clip(row.id))
+                    arrays = shard.clip(row.id)
+                    found[row.id] |= figures_of(arrays)
                     if stage == FACES.name:
                         found[row.id]["valid"] = 100 * row.fraction
+                        found[row.id] |= face_figures(arrays, posed)
     for values in found.values():
         ends = [values.pop(key, None) for key in ("video_end", "audio_end")]
         known = [end for end in ends if end is not None]

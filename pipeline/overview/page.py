@@ -62,7 +62,7 @@ def write_overview(config: Config, corpus: Corpus, path: Path | None = None) -> 
     folders = {s: stage_folder(config.cache, corpus.name, s, index.key) for s, index in indices.items()}
     clips = {clip.id: clip for clip in corpus.clips}
     ids = sorted(by_chance(clips, MOST_CLIPS))
-    figures = measure(corpus, indices, folders, ids)
+    figures = measure(corpus, indices, folders, ids, posed=config.faces.detector == "yunet")
     rows = {stage: index.clips for stage, index in indices.items()}
     outcomes = {i: _outcome(i, rows) for i in clips}
     script = (FOLDER / "overview.js").read_text(encoding="utf-8")

@@ -1,5 +1,6 @@
 """Contact sheets and videos: what they show, when, and for which clips."""
 
+import re
 from pathlib import Path
 
 import av
@@ -183,3 +184,18 @@ def test_contact_sheet_shows_what_frozen_encoders_give(tmp_path):
     difference = row[:, 0] - row[:, 2]
     coloured = np.flatnonzero(np.abs(difference) > 60)
     assert difference[coloured[0]] < 0 < difference[coloured[len(coloured) // 2 + 50]]
+
+
+def test_inspect_tells_how_well_the_face_is_seen(clip, tmp_path, capsys):
+    assert main(["inspect", str(clip), "--out", str(tmp_path / "sheets")]) == 0
+    told = capsys.readouterr().out
+    found = re.search(r"; face (\d+) px wide, sharpness (\d+), brightness (\d+);", told)
+    assert found and 60 < int(found[1]) < 160 and int(found[2]) > 0 and 20 < int(found[3]) < 230
+    assert "yaw" not in told  # Haar measures no landmarks
+
+
+def test_inspect_tells_the_direction_of_a_real_face(test_data, tmp_path, capsys):
+    weights = test_data / "weights/face_detection_yunet_2023mar.onnx"
+    words = [str(test_data / "media/grid/lrwp9a.mpg"), "faces.detector=yunet", f"faces.weights={weights}"]
+    assert main(["inspect", *words, "--out", str(tmp_path)]) == 0
+    assert re.search(r"yaw [+-]\d+°, pitch [+-]\d+°, roll [+-]\d+°", capsys.readouterr().out)

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pytest
@@ -19,11 +20,13 @@ from deiii.data.cache.recipes import recipes
 from deiii.data.cache.shard_writer import ShardWriter
 from deiii.data.config.load import load_config
 from deiii.data.corpora.clips import Clip, Corpus
+from deiii.pipeline.faces.quality import brightness, laplacian_variance
 from deiii.pipeline.overview.choice import unusual, worst
 from deiii.pipeline.overview.page import write_overview
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the path")
+SAMPLED = [0, 1, 3, 4, 5, 6, 8, 9]  # eight of ten rows, evenly spaced
 HOSTILE = "</script><script>document.title='run'</script>"
 
 
@@ -104,7 +107,9 @@ def test_page_shows_known_figures_and_outcomes(tmp_path):
     assert page == tmp_path / "table/overview.html"
     rows = {row[0]: row[1:] for row in listed(page)}
     assert len(rows) == 60
-    # speaker, label, outcome, length, fps, height, face, valid, loudness, difference, flow
+    # speaker, label, outcome, length, fps, height, face, valid, loudness, difference, flow, sharpness,
+    # brightness, yaw, pitch, roll
+    crops = np.random.default_rng(0).integers(0, 256, (10, 16, 16, 3), dtype=np.uint8)[SAMPLED]
     assert rows["s4/c00004"] == [
         "s4",
         "happy",
@@ -117,6 +122,8 @@ def test_page_shows_known_figures_and_outcomes(tmp_path):
         -30.0,
         0.0,
         pytest.approx(5, abs=0.05),
+        *(round(median(f(crop) for crop in crops)) for f in (laplacian_variance, brightness)),
+        *[None] * 3,  # Haar measures no landmarks
     ]
     assert rows["s3/c00003"][2] == "no_face" and rows["s3/c00003"][4:8] == [None, None, None, None]
     assert rows["s5/c00005"][2] == "ok_partial" and rows["s5/c00005"][7] == 50
