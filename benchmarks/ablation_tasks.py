@@ -85,7 +85,7 @@ SETTINGS = {
         "model.dropout=0", "train.label_smoothing=0", "train.epochs=30", "train.patience=30",
     ),
     # DIS needs large crops to show which cells tremble: these have 47 px per half width of the face. One
-    # frame and its flow show the label. 2,520 training steps.
+    # frame and its flow show the label. 2,520 training steps; no network has learned it (docs/science.md).
     "binding": (
         "corpus.synthetic.task=binding", "corpus.root=raw/synthetic-binding",
         "corpus.synthetic.clips_per_class=60", "corpus.synthetic.seconds=0.8", "corpus.synthetic.fps=12.5",
