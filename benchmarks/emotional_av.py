@@ -69,8 +69,9 @@ def of_speakers(hits: Hits) -> dict[str, float]:
     return {name: round(float(np.mean(hits.recall(own))), 4) for name, own in rows.items()}
 
 
-def interval(speakers: list[str], figures) -> list[float]:
-    found = estimate(speakers, figures)
+def interval(speakers: list[str], figures, limits: tuple[float, float] | None = None) -> list[float]:
+    """95 % t interval over seeds and speakers, in Wilson's form within limits; empty if there is none."""
+    found = estimate(speakers, figures, limits, len(speakers))
     return [round(x, 4) for x in found.interval] if found else []
 
 
@@ -120,7 +121,7 @@ def main() -> None:
     result: dict[str, Any] = {"bench": "emotional_av", "seeds": args.seeds, "machine": machine()}
     for name, own in hits.items():
         uar = float(np.mean(own.recall(everything)))
-        result[name] = {"uar": round(uar, 4), "ci": interval(own.speaker, own.recall)}
+        result[name] = {"uar": round(uar, 4), "ci": interval(own.speaker, own.recall, (0, 1))}
         result[name]["by_speaker"] = of_speakers(own)
         print(f"{name}: UAR {uar:.3f}, 95 % {result[name]['ci']}")
     pairs = [("both" + level, single + level) for level in levels for single in ("audio", "video")]

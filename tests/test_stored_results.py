@@ -176,3 +176,33 @@ def test_every_row_of_our_own_beside_published_results_is_in_its_file():
         report = json.loads((RESULTS.parent / file).with_suffix(".json").read_text(encoding="utf-8"))
         for figure in figures:
             assert not figure or figure in headlines(report), (file, figure)
+
+
+EMOTIONAL = sorted(RESULTS.glob("emotional-av-*/predictions.tar.xz"))
+
+
+@pytest.mark.parametrize("archive", EMOTIONAL, ids=[a.parent.name for a in EMOTIONAL])
+def test_stored_predictions_of_emotional_clips_give_the_reported_recalls_and_gaps(archive):
+    report = json.loads((archive.parent / "table.json").read_text(encoding="utf-8"))
+    found = defaultdict(list)
+    with tarfile.open(archive) as tar:
+        for entry in tar:
+            name = re.fullmatch(r"(.+)/fold(\d+)-seed(\d+)\.csv", entry.name)
+            stream = tar.extractfile(entry) if name else None
+            if name and stream:
+                rows = list(csv.DictReader(io.TextIOWrapper(stream, encoding="utf-8", newline="")))
+                assert {row["speaker"] for row in rows} == set(report["splits"][name[2]]["test"])
+                found[name[1].replace("_by_speaker", " by speaker"), name[3]] += rows
+    seeds = report["seeds"].split(",")
+    uar = {v: np.mean([recall(found[v, s]) for s in seeds]) for v in {variant for variant, _ in found}}
+    text = (archive.parent / "table.md").read_text(encoding="utf-8")
+    for variant, value in uar.items():
+        assert report[variant]["uar"] == pytest.approx(value, abs=1e-4)
+        assert f"| {variant} | {value:.3f} |" in text
+        for speaker, own in report[variant]["by_speaker"].items():
+            of = [recall([r for r in found[variant, s] if r["speaker"] == speaker]) for s in seeds]
+            assert own == pytest.approx(np.mean(of), abs=1e-4)
+    for name, entry in report.items():
+        if isinstance(entry, dict) and "gap" in entry:
+            one, other = name.split(" - ")
+            assert entry["gap"] == pytest.approx(uar[one] - uar[other], abs=2e-4)
