@@ -52,7 +52,10 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
     )
     sub.add_argument("--out", default="predict", help="folder to write (default: %(default)s)")
     sub.add_argument(
-        "--overlay", metavar="MP4", help="also draw the prediction over the video; a folder for several files"
+        "--overlay",
+        metavar="MP4",
+        help="also draw the prediction over the video; a folder for several files; with --live the overlay "
+        "video has no audio",
     )
     sub.add_argument(
         "--same-speaker",
@@ -196,7 +199,7 @@ def _predict(args: argparse.Namespace) -> int:
         predict_live(
             runs, args.live, args.out, args.window, args.hop,
             device=device, overrides=settings, calibrated=args.calibrated, backend=args.backend,
-            change_preprocessing=args.change_preprocessing,
+            change_preprocessing=args.change_preprocessing, overlay=args.overlay,
         )  # fmt: skip
         return 0
     found = predict_files(

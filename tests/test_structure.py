@@ -211,7 +211,7 @@ ORDER = {
         "files live",
     ],
     "model/prediction/live": ["moments", "show"],
-    "model/prediction/overlay": ["panel", "layout people", "video"],
+    "model/prediction/overlay": ["panel", "layout people track", "live video"],
     "model/prediction/windows": ["combine timelines", "moments units", "recording", "whole"],
 }
 

@@ -41,6 +41,7 @@ class LiveStream:
         source: number of a camera, URL or file; see `deiii.pipeline.media.streaming.live.address`.
         config: settings.
         stages: names of the stages to compute.
+        keep_pictures: whether `settled_pictures` is called, which returns the video frames.
 
     Attributes:
         reader: of the source.
@@ -52,7 +53,8 @@ class LiveStream:
         LiveError: the source cannot be opened.
     """
 
-    def __init__(self, source: str, config: Config, stages: Collection[str]):
+    def __init__(self, source: str, config: Config, stages: Collection[str], keep_pictures: bool = False):
+        self._kept: deque[Picture] | None = deque() if keep_pictures else None
         self.stages = with_upstream(stages)
         refuse_unstreamed(self.stages, config)
         self.config = config
@@ -108,6 +110,13 @@ class LiveStream:
             found[LOGMEL.name] = {**rows, "logmel": np.maximum(rows["logmel"], floor).astype(np.float16)}
         return found
 
+    def settled_pictures(self) -> list[Picture]:
+        """The video frames up to the newest known row that were not returned before."""
+        found: list[Picture] = []
+        while self._kept and self._kept[0].time_s <= self.ready_s + 1e-6:
+            found.append(self._kept.popleft())
+        return found
+
     def forget(self, before_s: float) -> None:
         """Free rows before a time in s."""
         for recent in self._recent.values():
@@ -138,13 +147,20 @@ class LiveStream:
         for item in self.reader:
             if isinstance(item, Picture):
                 self._arrived.append((item.time_s, item.arrived))
+                self._keep(item)
                 yield item.frame, item.time_s
             else:
                 self._hear(item)
 
+    def _keep(self, picture: Picture) -> None:
+        if self._kept is not None:
+            self._kept.append(picture)
+
     def _read_audio(self) -> Iterator[float]:
         for item in self.reader:
-            if isinstance(item, Sound):
+            if isinstance(item, Picture):
+                self._keep(item)
+            else:
                 self._arrived.append((item.time_s, time.monotonic()))
                 before = self._mel_at
                 self._hear(item)

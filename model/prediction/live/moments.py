@@ -10,12 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from deiii.data.loader.stage_arrays import LEAST_DB
+from deiii.model.prediction.overlay.live import LiveOverlay
 from deiii.model.prediction.predictor import STREAM_HOP_S, Predictor
 from deiii.model.prediction.windows.moments import Job, Moment, Scored, moment_of
 from deiii.pipeline.streaming.live import LiveStream
@@ -31,6 +33,7 @@ class LiveMoments:
         source: number of a camera, URL or file; see `deiii.pipeline.media.streaming.live.address`.
         window_s: length of the window in s; by default that of the median training clip.
         hop_s: time between two predictions, s.
+        overlay: mp4 file for an overlay video, which is finished when the block ends; ``None`` for none.
 
     Attributes:
         delays: of each prediction, from the arrival of its newest frame to the result, s.
@@ -41,7 +44,12 @@ class LiveMoments:
     """
 
     def __init__(
-        self, network: Predictor, source: str, window_s: float | None = None, hop_s: float = STREAM_HOP_S
+        self,
+        network: Predictor,
+        source: str,
+        window_s: float | None = None,
+        hop_s: float = STREAM_HOP_S,
+        overlay: str | Path | None = None,
     ):
         self.network = network
         self.window_s = window_s or network.median_s
@@ -49,26 +57,39 @@ class LiveMoments:
         self.delays: list[float] = []
         self._sums = np.zeros(len(network.classes))
         self._count = 0
-        self.features = LiveStream(source, network.config, network.stages)
+        self.features = LiveStream(source, network.config, network.stages, overlay is not None)
+        self._overlay: LiveOverlay | None = None
+        if overlay is not None:
+            self._overlay = LiveOverlay(overlay, network.task, hop_s, self.window_s)
 
     def __enter__(self) -> LiveMoments:
+        if self._overlay is not None:
+            self._overlay.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.features.close()
+        if self._overlay is not None:
+            self._overlay.__exit__(kind, error, trace)
 
     def __iter__(self) -> Iterator[Moment]:
         features, due = self.features, self.hop_s
         while features.advance():
             end = features.ready_s
+            self._draw()
             if end < due:
                 continue
             moment = self._moment(max(0.0, end - self.window_s), end)
             features.forget(end - self.window_s - self.hop_s)
             due += self.hop_s * max(1, int((end - due) / self.hop_s) + 1)
             yield moment
+
+    def _draw(self) -> None:
+        if self._overlay is not None and (pictures := self.features.settled_pictures()):
+            begin = pictures[0].time_s
+            self._overlay.add(pictures, self.features.arrays(begin, self.features.ready_s + SLACK_S))
 
     def _moment(self, begin: float, end: float) -> Moment:
         network, features = self.network, self.features
@@ -78,6 +99,8 @@ class LiveMoments:
         outputs = network.scorer(arrays, [(job.begin, job.end)], [set()], levels)
         found = moment_of(Scored(job, outputs, 0, arrays), network.task)
         delay = time.monotonic() - features.arrived(end)
+        if self._overlay is not None:
+            self._overlay.predicted(found, arrays)
         self.delays.append(delay)
         if found.probabilities:
             self._sums += np.array(list(found.probabilities.values()))
@@ -95,6 +118,7 @@ class LiveMoments:
             "frames": reader.frames,
             "dropped": reader.dropped,
             "connections": reader.connections,
+            **({} if self._overlay is None else {"not_drawn": self._overlay.skipped}),
             "delay_median_s": round(float(np.median(self.delays)), 4) if self.delays else None,
             "delay_worst_s": round(worst, 4),
             "probabilities": dict(zip(self.network.classes, mean.round(6).tolist(), strict=True))

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from deiii.data.tools.atomic_files import writable_folder
+from deiii.data.tools.atomic_files import refuse_input_as_output, writable_folder
 from deiii.model.prediction.live.moments import LiveMoments
 from deiii.model.prediction.loading import load
 from deiii.model.prediction.predictor import STREAM_HOP_S
 from deiii.model.prediction.windows.moments import Moment
+from deiii.pipeline.media.streaming.live import LiveError
 
 LINES = "live.jsonl"
 BAR = 24  # characters
@@ -24,6 +25,7 @@ def predict_live(
     window_s: float | None = None,
     hop_s: float | None = None,
     report: Callable[[str], None] = print,
+    overlay: str | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Predict for a live source until it ends or Ctrl-C is pressed.
@@ -34,6 +36,7 @@ def predict_live(
         out: folder for ``live.jsonl``, one line a prediction and the summary as the last one.
         window_s, hop_s: length and distance of the windows in s.
         report: receives the text of each prediction.
+        overlay: mp4 file for an overlay video; ``None`` for none.
         options: of `deiii.model.prediction.loading.load`.
 
     Returns:
@@ -41,10 +44,19 @@ def predict_live(
 
     Raises:
         LiveError: the source cannot be opened.
+        ValueError: the overlay would replace the source.
     """
+    if overlay is not None:
+        refuse_input_as_output(overlay, [source])
+        writable_folder(Path(overlay).parent)
+        if Path(overlay).is_dir():
+            raise LiveError(f"--overlay {overlay} is a folder; with --live, name the file to write: live.mp4")
     path = writable_folder(out) / LINES
     network = load(list(runs), **options)
-    with LiveMoments(network, source, window_s, hop_s or STREAM_HOP_S) as live, open(path, "w") as lines:
+    with (
+        LiveMoments(network, source, window_s, hop_s or STREAM_HOP_S, overlay) as live,
+        open(path, "w") as lines,
+    ):
         report(f"{source}: window {live.window_s:g} s; Ctrl-C ends")
         try:
             for moment in live:
@@ -57,6 +69,9 @@ def predict_live(
         lines.write(json.dumps({"summary": found}) + "\n")
     report(describe(found))
     report(f"results: {path}")
+    if overlay is not None:
+        skipped = f"; {found['not_drawn']} frames were left out, because drawing was too slow"
+        report(f"overlay: {overlay}{skipped if found['not_drawn'] else ''}")
     return found
 
 

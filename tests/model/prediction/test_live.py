@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from time import sleep
 
 import numpy as np
 import pytest
 
 from deiii import load
 from deiii.__main__ import main
+from deiii.data.cache.flow_codec import encode_flow
+from deiii.model.network.task import Task
 from deiii.model.prediction.live.moments import LiveMoments
+from deiii.model.prediction.overlay import live as live_overlay
+from deiii.model.prediction.windows.moments import Moment
 from deiii.pipeline.media.streaming import live
 from deiii.pipeline.media.streaming.live import LiveError, LiveReader, Picture, Sound, address
+from deiii.pipeline.media.video import read_video
 from tests.helpers.clipmaker import level, numbered, tone, write
 from tests.helpers.long_clips import repeated
 from tests.helpers.media_server import media_server
@@ -125,6 +132,7 @@ def test_words_for_sources(monkeypatch, tmp_path):
 def test_ctrl_c_ends_with_the_summary(seen_run, face, tmp_path):
     long = repeated(str(face.with_name("face-once.mp4")), tmp_path / "long.mp4", 60.0)
     words = [sys.executable, "-m", "deiii", "predict", str(seen_run / "run"), "--live", str(long)]
+    words += ["--overlay", str(tmp_path / "live.mp4")]
     with subprocess.Popen([*words, "--out", str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
             if "delay" in line:
@@ -135,6 +143,113 @@ def test_ctrl_c_ends_with_the_summary(seen_run, face, tmp_path):
     assert "stopped" in rest and "predictions" in rest
     last = (tmp_path / "live.jsonl").read_text().splitlines()[-1]
     assert "summary" in json.loads(last)
+    assert list(read_video(tmp_path / "live.mp4")) and "overlay: " in rest
+
+
+GREEN = (120, 220, 140)  # of the box
+
+
+class Still:
+    """A decoded frame of one colour."""
+
+    def __init__(self, level):
+        self._rgb = np.full((90, 120, 3), level, np.uint8)
+        self.shape = (90, 120)
+
+    def rgb(self):
+        return self._rgb
+
+
+def moment(time_s, happy):
+    return Moment(time_s, time_s - 1, time_s, {"sad": 1 - happy, "happy": happy}, {"valence": 0.0}, 1.0)
+
+
+def test_the_overlay_shows_box_flow_and_the_last_predictions(tmp_path):
+    time = np.arange(100) / 25
+    flow = encode_flow(np.full((98, 16, 16, 2), (3.0, -4.0), np.float32), "int8")
+    box = np.tile(np.float32([30, 20, 40, 40]), (100, 1))
+    faces = {"time": time, "valid": time < 3, "box": box, "frames": np.zeros((100, 1))}
+    arrays = {"faces": faces, "flow": {**flow, "time": time[:98], "valid": np.ones(98, bool)}}
+    task = Task(("sad", "happy"), ("valence",), ((-1.0, 1.0),))
+    pictures = [Picture(Still(60), t, 0.0) for t in time]
+    with live_overlay.LiveOverlay(tmp_path / "a.mp4", task, hop_s=1.0, window_s=1.0) as overlay:
+        for second in range(4):
+            overlay.add(pictures[25 * second : 25 * second + 20], arrays)
+            while overlay._waiting:
+                sleep(0.01)
+            overlay.predicted(moment(second + 1.0, (0.0, 1.0)[second % 2]), {})
+    drawn = list(read_video(tmp_path / "a.mp4"))
+    assert overlay.skipped == 0
+    assert [t for _, t in drawn] == pytest.approx([t for t in time if t % 1 < 0.795], abs=1e-3)
+    frames = [rgb.astype(int) for rgb, _ in drawn]
+    upper = [int((np.abs(f[:90] - GREEN).max(axis=-1) < 40).sum()) for f in frames]
+    assert min(upper[:60]) > 100 and max(upper[60:]) < 20  # after 3 s there is no face
+    course = frames[-1][90 + 12 : 90 + 132, 346:628]
+    orange, blue = (
+        (np.abs(course - colour).max(axis=-1) < 60).mean(axis=0) for colour in ((230, 159, 0), (86, 180, 233))
+    )
+    width = 282 / 30  # of a prediction, px
+    for second, happy in enumerate((0, 1, 0)):
+        middle = int((second + 0.5) * width)
+        assert (blue if happy else orange)[middle + 2 : middle + 4].mean() > 0.5  # beside the cursor
+    assert orange[60:].max() < 0.1 and blue[60:].max() < 0.1
+    tile = frames[-1][90 + 12 : 90 + 132, 12:132]
+    assert np.ptp(tile.mean(axis=(0, 1))) > 30  # one direction has one hue
+
+
+def test_the_panel_scrolls_after_half_a_minute(tmp_path):
+    task = Task(("sad", "happy"), (), ())
+    overlay = live_overlay.LiveOverlay(tmp_path / "a.mp4", task, hop_s=1.0, window_s=1.0)
+    for second in range(100):
+        overlay.predicted(moment(float(second), second / 100), {})
+    panel = overlay._panel(overlay._moments, 640)
+    assert len(overlay._moments) == 30
+    assert panel.timeline.probabilities[:, 1] == pytest.approx(np.arange(70, 100) / 100, abs=1e-6)
+
+
+def test_an_overlay_of_a_file_played_in_real_time(seen_run, face, tmp_path, capsys):
+    words = ["predict", str(seen_run / "run"), "--live", str(face), "--out", str(tmp_path / "out")]
+    assert main([*words, "--window", "0.8", "--overlay", str(tmp_path / "new/live.mp4")]) == 0
+    assert f"overlay: {tmp_path / 'new/live.mp4'}" in capsys.readouterr().out
+    last = (tmp_path / "out/live.jsonl").read_text().splitlines()[-1]
+    summary = json.loads(last)["summary"]
+    drawn = [rgb for rgb, _ in read_video(tmp_path / "new/live.mp4")]
+    assert drawn[0].shape == (160 + 168, 640, 3)
+    assert summary["frames"] - summary["dropped"] - summary["not_drawn"] - len(drawn) in range(8)
+    assert max(int((np.abs(f[:160].astype(int) - GREEN).max(axis=-1) < 30).sum()) for f in drawn) > 200
+
+
+def test_an_overlay_of_a_network_stream(network, face, tmp_path):
+    ts = repeated(str(face.with_name("face-once.mp4")), tmp_path / "face.ts", 3.0)
+    with media_server(Path(ts), 3.0) as url:
+        with LiveMoments(network, url, window_s=0.8, overlay=tmp_path / "live.mp4") as source:
+            found = list(itertools.islice(source, 2))
+            summary = source.summary()
+    assert found and not list(tmp_path.glob("*.mp4.*"))
+    assert len(list(read_video(tmp_path / "live.mp4"))) > 0 and summary["not_drawn"] == 0
+
+
+def test_an_overlay_that_cannot_be_written_is_refused_before_work(seen_run, face, tmp_path, capsys):
+    words = ["predict", str(seen_run / "run"), "--live", str(face), "--out", str(tmp_path / "out")]
+    before = Path(face).read_bytes()
+    assert main([*words, "--overlay", str(face)]) == 1
+    assert "is an input file" in capsys.readouterr().err and Path(face).read_bytes() == before
+    assert main([*words, "--overlay", str(tmp_path)]) == 1
+    assert "is a folder" in capsys.readouterr().err
+
+
+def test_frames_that_cannot_be_drawn_in_time_are_counted(monkeypatch, tmp_path):
+    overlay = live_overlay.LiveOverlay(tmp_path / "a.mp4", Task(("a",), (), ()), 0.5, 1.0)
+    monkeypatch.setattr(overlay._thread, "start", lambda: None)
+    monkeypatch.setattr(live_overlay, "WAITING", 4)
+    pictures = [Picture(None, k / 25, 0.0) for k in range(10)]
+    overlay.add(pictures, {})
+    assert overlay.skipped == 6 and [job.picture.time_s for job in overlay._waiting] == [
+        k / 25 for k in (6, 7, 8, 9)
+    ]
+    overlay._error = OSError("full")
+    with pytest.raises(OSError, match="full"):
+        overlay.add(pictures, {})
 
 
 def test_times_follow_the_clock_where_timestamps_go_astray():
