@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import Clip, Corpus, CorpusError
 from deiii.data.corpora.files import AUDIO, VIDEO, examples, media_files, nothing_there, root_folder
+from deiii.data.corpora.spelling import clean, fold_labels, refuse_spellings
 
 ORDER = (*VIDEO, *AUDIO)
 GROUPS = ("speaker", "label")
@@ -38,7 +40,8 @@ def scan(config: CorpusConfig) -> Corpus:
     """
     root = root_folder(config.root, "pattern", "a recording")
     pattern = compile_pattern(config.pattern)
-    codes = {code.casefold(): name for code, name in config.codes.items()}
+    refuse_spellings("classes", filter(None, config.codes.values()), "write one of them in corpus.codes")
+    codes = {clean(code).casefold(): name for code, name in config.codes.items()}
     paths = media_files(root, ORDER)
     clips: dict[str, Clip] = {}
     rank: dict[str, int] = {}
@@ -50,23 +53,29 @@ def scan(config: CorpusConfig) -> Corpus:
             others.append(path)
             continue
         label: str | None = found["label"]
+        code = clean(found["label"]).casefold()  # macOS hands out decomposed letters
         if codes:
-            if found["label"].casefold() not in codes:
+            if code not in codes:
                 raise CorpusError(
                     f"pattern: {path} has the label {found['label']!r}, which corpus.codes does not name "
                     f"({', '.join(codes)}); add it, with null to leave such recordings out"
                 )
-            label = codes[found["label"].casefold()]
+            label = codes[code]
         place = ORDER.index(PurePosixPath(path).suffix.lower())
         if label is None or rank.get(clip_id, len(ORDER)) < place:
             continue
         rank[clip_id] = place
-        clips[clip_id] = Clip(clip_id, path, found["speaker"].casefold(), label)
+        clips[clip_id] = Clip(clip_id, path, clean(found["speaker"]).casefold(), label)
     if not clips:
         raise CorpusError(
             f"pattern: no path under {config.root} matches corpus.pattern={config.pattern}; "
             f"{nothing_there(Path(config.root), paths)}"
         )
+    notes: list[str] = []
+    if not codes:
+        labels = ((clip.path, clip.label or "") for clip in clips.values())
+        folded, notes = fold_labels(labels, "file")
+        clips = {i: replace(clip, label=folded[clip.label or ""]) for i, clip in clips.items()}
     if others:
         _log.warning("pattern: %d files left out, they do not match: %s", len(others), examples(others))
     classes = (
@@ -75,7 +84,8 @@ def scan(config: CorpusConfig) -> Corpus:
         else dict.fromkeys(sorted(c.label or "" for c in clips.values()))
     )
     names = tuple(name for name in classes if name)
-    return Corpus("pattern", str(root), names, tuple(clips[i] for i in sorted(clips)))
+    said = tuple(f"label {note}" for note in notes)
+    return Corpus("pattern", str(root), names, tuple(clips[i] for i in sorted(clips)), notes=said)
 
 
 def compile_pattern(text: str | None) -> re.Pattern[str]:

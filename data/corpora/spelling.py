@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 from deiii.data.corpora.clips import CorpusError
 
@@ -28,36 +29,73 @@ MISSING = {
 JOINERS = "\u200c\u200d"  # invisible, but part of the spelling in Persian and Indian scripts and in emoji
 # Invisible characters that Unicode does not class as format characters (Cf).
 BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10)))
-# Cyrillic and Greek letters that look like Latin ones.
-LOOKALIKES = str.maketrans("аеорсухіјѕԁһӏкмнтвαεικνορτυχ", "aeopcyxijsdhlkmhtbaeikvoptux")
-NUMBER = re.compile(r"[-+]?\d{1,60}([.,]\d{1,60})?")
+# Cyrillic and Greek letters that look like Latin ones,
+# and the Arabic ones of Persian, which Arabic keyboards write otherwise.
+LOOKALIKES = str.maketrans("аеорсухіјѕԁһӏкмнтвαεικνορτυχيىك", "aeopcyxijsdhlkmhtbaeikvoptuxییک")
+# What editors and keyboards write for one sign: dashes, quotes, the Turkish i, lengthened Arabic letters.
+VARIANTS = str.maketrans(
+    dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u00ad\uff0d\ufe63", "-")
+    | dict.fromkeys("\u2018\u2019\u201a\u201b\u02bc\u2032\u00b4`", "'")
+    | dict.fromkeys("\u201c\u201d\u201e\u201f\u2033", '"')
+    | {"\u0131": "i", "\u0640": None}
+)
+# The second form, 1.0e+00, is numpy's; 1e3 without a point may be a name.
+NUMBER = re.compile(r"[-+]?\d{1,60}([.,]\d{1,60})?|[-+]?\d{1,60}\.\d{1,60}e[-+]?\d{1,2}")
+AMBIGUOUS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")  # one thousand, or one with three decimals
+AS_TEXT = re.compile(r"=\"(.*)\"|'([-+]?\d[\d.,]*)")  # how spreadsheets keep a number as text
 MOST_NAMED = 4
+Place = TypeVar("Place", int, str)  # of a label: a row of a table, or a file
 
 
 def clean(text: str) -> str:
-    """A cell without invisible characters, with single blanks and composed letters (NFC).
+    """A cell without invisible characters and what marks a number as text, with single blanks and composed
+    letters (NFC).
 
-    >>> clean(" very\\u00a0 hap\\u200bpy ")
-    'very happy'
+    >>> clean(" very\\u00a0 hap\\u200bpy "), clean('="01"')
+    ('very happy', '01')
     """
     if text.isascii() and text.isprintable():
-        return " ".join(text.split())
+        text = " ".join(text.split())
+        found = AS_TEXT.fullmatch(text)
+        return text if found is None else (found[1] or found[2] or "").strip()
     spaced = "".join(" " if unicodedata.category(c) in ("Cc", "Zs", "Zl", "Zp") else c for c in text)
     shown = "".join(c for c in spaced if c in JOINERS or not _invisible(c))
     return unicodedata.normalize("NFC", " ".join(shown.split()))
 
 
 def spelling_key(text: str) -> str:
-    """What all spellings of one word share, without case, width, invisible characters and number formats.
+    """What all spellings of one word share, without case, width, invisible characters, forms of dashes and
+    quotes, and number formats.
 
     >>> spelling_key("HAPPY") == spelling_key("hap\\u200bpy"), spelling_key("1.0")
     (True, '1')
     """
     visible = "".join(c for c in unicodedata.normalize("NFKC", clean(text)) if not _invisible(c))
     key = unicodedata.normalize("NFKC", " ".join(visible.split()).casefold())
-    if NUMBER.fullmatch(key):
+    key = key.translate(VARIANTS).replace("i\u0307", "i")  # of the Turkish capital \u0130
+    if NUMBER.fullmatch(key) and not AMBIGUOUS.fullmatch(key):
         return str(Fraction(key.replace(",", ".")))
     return key
+
+
+def refuse_spellings(what: str, names: Iterable[str], cure: str) -> None:
+    """Refuse two names that differ in spelling alone.
+
+    Args:
+        what: what the names are of, for the message.
+        names: all names.
+        cure: how to make one name of them.
+
+    Raises:
+        CorpusError: names both.
+
+    >>> refuse_spellings("classes", ["happy", "sad"], "rename one")
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(spelling_key(name), name)
+        if other != name:
+            raise CorpusError(f"the {what} {other!r} and {name!r} differ in spelling alone; {cure}")
 
 
 def require_values(name: str, cells: Iterable[tuple[int, str]]) -> None:
@@ -84,28 +122,31 @@ def require_values(name: str, cells: Iterable[tuple[int, str]]) -> None:
     )
 
 
-def fold_labels(labels: Iterable[tuple[int, str]]) -> tuple[dict[str, str], list[str]]:
+def fold_labels(labels: Iterable[tuple[Place, str]], place: str = "row") -> tuple[dict[str, str], list[str]]:
     """The class of each spelling, and a line for each class that has several.
 
     The most frequent spelling stands for all; of equally frequent ones the one in small letters, then the
     shortest.
 
     Args:
-        labels: row numbers and cells as they stand in the table; no blank ones.
+        labels: row numbers and cells as they stand in the table; no blank ones. Elsewhere than in tables,
+            the paths of files and their labels.
+        place: what the numbers are, for the lines.
 
     Returns:
         the class by cell, and the lines, which name rows.
 
     Raises:
-        CorpusError: two labels look alike but are written in different alphabets.
+        CorpusError: two labels look alike but are written in different alphabets, or one is a number that
+            can be read as two others.
     """
-    rows: dict[str, list[int]] = defaultdict(list)
+    rows: dict[str, list[Place]] = defaultdict(list)
     for row, text in labels:
         rows[text].append(row)
     groups: dict[str, list[str]] = defaultdict(list)
     for text in rows:
         groups[spelling_key(text)].append(text)
-    _refuse_lookalikes("labels", {key: rows[texts[0]][0] for key, texts in groups.items()})
+    _refuse_lookalikes("labels", {key: rows[texts[0]][0] for key, texts in groups.items()}, place)
     classes: dict[str, str] = {}
     notes: list[str] = []
     for texts in groups.values():
@@ -117,7 +158,7 @@ def fold_labels(labels: Iterable[tuple[int, str]]) -> tuple[dict[str, str], list
         other = {text: rows[text] for text in texts if text != name}
         # Blanks around a label are worth a line only where rows differ in them.
         if other and (len(texts) > 1 or " ".join(texts[0].split()) != name):
-            notes.append(f"{_spellings(other)} read as {name!r}")
+            notes.append(f"{_spellings(other, place)} read as {name!r}")
     return classes, sorted(notes)
 
 
@@ -147,28 +188,36 @@ def check_spellings(what: str, names: Mapping[str, int]) -> None:
     _refuse_lookalikes(what, {spelling_key(name): row for name, row in names.items()})
 
 
-def _refuse_lookalikes(what: str, keys: Mapping[str, int]) -> None:
+def _refuse_lookalikes(what: str, keys: Mapping[str, Place], place: str = "row") -> None:
+    for key, row in keys.items():
+        if AMBIGUOUS.fullmatch(key):
+            readings = (key.replace(",", ""), str(Fraction(key.replace(",", "."))))
+            if both := [reading for reading in readings if reading in keys]:
+                raise CorpusError(
+                    f"{what} {key!r} ({place} {row}) can mean {' or '.join(readings)}, and {both[0]!r} "
+                    f"({place} {keys[both[0]]}) is there too; write the number without a comma"
+                )
     seen: dict[str, str] = {}
     for key in sorted(keys, key=lambda key: keys[key]):
         other = seen.setdefault(key.translate(LOOKALIKES), key)
         if other != key:
             raise CorpusError(
-                f"{what} {ascii(other)} (row {keys[other]}) and {ascii(key)} (row {keys[key]}) look alike "
-                "but have letters of different alphabets; use one"
+                f"{what} {ascii(other)} ({place} {keys[other]}) and {ascii(key)} ({place} {keys[key]}) look "
+                "alike but have letters of different alphabets; use one"
             )
 
 
-def _spellings(rows: Mapping[str, Sequence[int]]) -> str:
+def _spellings(rows: Mapping[str, Sequence[Place]], place: str) -> str:
     """``'HAPPY' (rows 4, 9) and 'Happy' (row 2) are``."""
     named = []
     for text, where in sorted(rows.items(), key=lambda item: item[1][0])[:MOST_NAMED]:
         shown = repr(text) if text == clean(text) else ascii(text)
-        named.append(f"{shown} (row{'s' if len(where) > 1 else ''} {_some(where)})")
+        named.append(f"{shown} ({place}{'s' if len(where) > 1 else ''} {_some(where)})")
     more = f" and {len(rows) - MOST_NAMED} more spellings" if len(rows) > MOST_NAMED else ""
     return f"{', '.join(named)}{more} {'are' if len(rows) > 1 else 'is'}"
 
 
-def _some(rows: Sequence[int], most: int = 5) -> str:
+def _some(rows: Sequence[Place], most: int = 5) -> str:
     return ", ".join(map(str, rows[:most])) + (f" and {len(rows) - most} more" if len(rows) > most else "")
 
 

@@ -27,6 +27,7 @@ from typing import Any
 from deiii.data.config.schema import SplitConfig
 from deiii.data.corpora.clips import Corpus
 from deiii.data.corpora.protocol import PARTS, Protocol, SplitError, load_protocol, match_clips, some
+from deiii.data.corpora.spelling import spelling_key
 from deiii.data.tools.atomic_files import write_text
 from deiii.data.tools.canonical_json import canonical_json
 from deiii.data.tools.counts import counted
@@ -201,7 +202,7 @@ def _speaker_parts(corpus: Corpus, protocol: Protocol, config: SplitConfig) -> d
     rest: list[tuple[str, ...]]
     if protocol.kind == "parts":
         _check_speakers(corpus)
-        given = protocol.parts[config.fold]
+        given = {part: _as_spelled(names, corpus) for part, names in protocol.parts[config.fold].items()}
         test = set(given["test"]) & set(corpus.speakers)
         val = set(given.get("val", ())) & set(corpus.speakers)
         others = set(given.get("train", corpus.speakers)) & set(corpus.speakers)
@@ -280,12 +281,23 @@ def _folds(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:
 
 def _fixed_folds(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:
     here = set(corpus.speakers)
-    listed = [s for fold in protocol.folds for s in fold]
+    folds = [_as_spelled(fold, corpus) for fold in protocol.folds]
+    listed = [s for fold in folds for s in fold]
     if len(set(listed)) != len(listed):
         raise SplitError(f"protocol {protocol.name} names a speaker in two folds")
     if unknown := here - set(listed):
         raise SplitError(f"protocol {protocol.name} does not know the speakers {some(unknown)}")
-    return [tuple(s for s in fold if s in here) for fold in protocol.folds]
+    return [tuple(s for s in fold if s in here) for fold in folds]
+
+
+def _as_spelled(names: Sequence[str], corpus: Corpus) -> tuple[str, ...]:
+    """Speakers of a protocol as the corpus spells them: 1 and 01, anna and Anna are one speaker."""
+    here = set(corpus.speakers)
+    if here.issuperset(names):
+        return tuple(names)
+    count = Counter(map(spelling_key, here))
+    by_key = {spelling_key(s): s for s in here if count[spelling_key(s)] == 1}
+    return tuple(name if name in here else by_key.get(spelling_key(name), name) for name in names)
 
 
 def _column_folds(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:

@@ -28,6 +28,7 @@ from deiii.data.corpora.clips import Clip, Corpus, CorpusError
 from deiii.data.corpora.files import root_folder
 from deiii.data.corpora.spelling import (
     MOST_NAMED,
+    VARIANTS,
     NamesOnDisk,
     check_spellings,
     clean,
@@ -41,6 +42,8 @@ COLUMNS = (*REQUIRED, *ATTRIBUTES, "fold", "sex")
 SEXES = {"f": "female", "female": "female", "w": "female", "woman": "female",
          "m": "male", "male": "male", "man": "male"}  # other words are unknown  # fmt: skip
 RANGES = ((0.0, 1.0), (-1.0, 1.0), (1.0, 5.0), (1.0, 7.0), (1.0, 9.0))
+SEPARATORS = ";\t|"
+SEPARATOR = "columns are separated by semicolons, tabs or bars; save the table with commas"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DRIVE = re.compile(r"[A-Za-z]:")  # a Windows path from another machine
 EXAMPLE = "path,speaker,label\nclips/anna-01.mp4,anna,happy"
@@ -135,10 +138,19 @@ def read_rows(table: Path, root: Root) -> Iterator[tuple[int, Clip, str]]:
     with table.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file, strict=True)
         try:
-            columns = _columns(next(reader, []), table)
+            header = next(reader, [])
+            columns = _columns(header)
             for cells in reader:
                 if not any(cell.strip() for cell in cells):
                     continue
+                if _names(cells) == _names(header):
+                    raise CorpusError("the header is there again, as in joined tables; remove this row")
+                if any(cell[0].isspace() and cell.lstrip()[:1] == '"' for cell in cells if cell):
+                    raise CorpusError("a quoted cell begins with a blank; remove the blanks after the commas")
+                if any(cell.strip() for cell in cells[len(header) :]):
+                    raise CorpusError(
+                        f"{len(cells)} cells, the header has {len(header)}; quote cells that hold commas"
+                    )
                 clip = _row(cells, columns, root)
                 if clip.path in seen:
                     raise CorpusError(f"{clip.path} is named before, in row {seen[clip.path]}")
@@ -148,7 +160,10 @@ def read_rows(table: Path, root: Root) -> Iterator[tuple[int, Clip, str]]:
         except UnicodeDecodeError as error:
             raise CorpusError(f"{table} is not UTF-8 ({error.reason}); save it as CSV UTF-8") from None
         except (csv.Error, CorpusError) as error:
-            raise CorpusError(f"{table} row {max(reader.line_num, 1)}: {error}") from None
+            where, why = max(reader.line_num, 1), str(error)
+            if where == 1 and isinstance(error, csv.Error):  # what a CSV with other signs begins with
+                why = f"{error}; {SEPARATOR if _other_separator(table) else 'save the table as CSV UTF-8'}"
+            raise CorpusError(f"{table} row {where}: {why}") from None
 
 
 def attribute_ranges(clips: list[Clip], source: object = "table") -> dict[str, tuple[float, float]]:
@@ -217,10 +232,27 @@ class Root:
         return normal
 
 
-def _columns(header: list[str], table: Path) -> dict[str, int]:
-    names = [name.strip().lower() for name in header]
-    if len(names) == 1 and (";" in names[0] or "\t" in names[0]):
-        raise CorpusError("columns are separated by semicolons or tabs; save the table with commas")
+def _names(cells: list[str]) -> list[str]:
+    """The names of columns in a header, without blank ones at the end."""
+    names = [clean(cell).lower() for cell in cells]
+    while names and not names[-1]:
+        names.pop()
+    return names
+
+
+def _other_separator(table: Path) -> bool:
+    with table.open(encoding="utf-8-sig", errors="replace") as file:
+        return any(sign in file.readline(4096) for sign in SEPARATORS)
+
+
+def _columns(header: list[str]) -> dict[str, int]:
+    names = _names(header)
+    if names[:1] and names[0].startswith("sep="):
+        raise CorpusError("the line sep= is for spreadsheets; remove it")
+    if len(names) == 1 and any(sign in header[0] for sign in SEPARATORS):
+        raise CorpusError(SEPARATOR)
+    if any("\0" in name for name in header) or "".join(header).startswith("PK\x03\x04"):
+        raise CorpusError("this is no text in UTF-8; save the table as CSV UTF-8")
     for name in names:
         close = nearest(name, COLUMNS, cutoff=0.8)  # other columns are ignored, misspelt ones are not
         if name not in COLUMNS and close:
@@ -259,10 +291,14 @@ def _first_rows(cells: Iterable[tuple[int, str]]) -> dict[str, int]:
 
 
 def _number(name: str, text: str) -> float:
+    text = text.translate(VARIANTS)
     try:
+        if "_" in text:  # which Python takes for a sign between digits
+            raise ValueError
         value = float(text)
     except ValueError:
-        raise CorpusError(f"{name} is {text!r}, not a number") from None
+        hint = "; write decimals with a point" if "," in text else ""
+        raise CorpusError(f"{name} is {text!r}, not a number{hint}") from None
     if not math.isfinite(value):
         raise CorpusError(f"{name} is {text}; leave the cell blank where there is no rating")
     return value

@@ -30,6 +30,7 @@ from deiii.data.config.load import load_config
 from deiii.data.config.schema import Config
 from deiii.data.config.words import read_settings
 from deiii.data.corpora.clips import Clip, Corpus
+from deiii.data.corpora.spelling import refuse_spellings
 from deiii.data.corpora.splits import Split, make_split
 from deiii.data.loader.stage_arrays import Stream
 
@@ -284,8 +285,10 @@ def _join_corpora(corpora: Sequence[Corpus]) -> Corpus:
 
     Raises:
         CacheError: where an attribute's range differs.
+        CorpusError: where two corpora spell one class differently.
     """
     classes = tuple(dict.fromkeys(name for corpus in corpora for name in corpus.classes))
+    refuse_spellings("classes", classes, "give them one name with corpus.classes in a config of mix")
     ranges: dict[str, tuple[float, float]] = {}
     for corpus in corpora:
         for name, limits in corpus.ranges.items():

@@ -18,13 +18,15 @@ from typing import Any
 
 import numpy as np
 
+from deiii.data.cache.identity import recorded_media
 from deiii.data.cache.index import CacheError
 from deiii.data.config.schema import Config, CorpusConfig
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import read_settings
 from deiii.data.corpora.clips import Clip, Corpus
+from deiii.data.corpora.spelling import spelling_key
 from deiii.data.corpora.splits import Split
-from deiii.data.corpora.targets.classes import winner
+from deiii.data.corpora.targets.classes import map_classes, winner
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.atomic_files import file_sha256, write_json
 from deiii.data.tools.counts import counted
@@ -37,7 +39,7 @@ from deiii.model.metrics import class_intervals, class_report, figure_names
 from deiii.model.network.hide_streams import hide_in_scoring
 from deiii.model.network.task import Task
 from deiii.model.training.loaders import make_loader
-from deiii.model.training.origin import digests
+from deiii.model.training.origin import digests, seen_recordings
 from deiii.model.training.run_folder import RunError, RunFolder
 from deiii.model.training.scoring import Predictions, in_full_precision, score
 from deiii.model.training.trained import load_network
@@ -172,7 +174,7 @@ def _open(
                 "another version or other weights computed it"
             )
     corpus, left_out, notes = _as_task(features.corpus, task)
-    trained = _trained_speakers(run, config, before)
+    trained = _trained_speakers(run, config, before) | _with_seen_recordings(run, config, corpus)
     known = {c.id for c in corpus.clips if c.speaker in trained}
     kept = {c.id: c for c in corpus.clips if c.id not in known}
     left_out["their speakers were in its training or validation part"] = len(known)
@@ -186,7 +188,8 @@ def _open(
             "other names"
         )
     left_out["no stage is usable"] = len(kept) - len(places)
-    common = tuple(name for name in task.classes if name in features.corpus.classes)
+    theirs = {spelling_key(name) for name in features.corpus.classes}
+    common = tuple(name for name in task.classes if spelling_key(name) in theirs)
     said = _Notes(len(features.corpus.clips), digests(features.corpus), common, left_out, notes)
     clips = [
         kept.get(c.id, replace(c, label=None, soft=None, attributes={}, votes={})) for c in features.clips
@@ -195,8 +198,16 @@ def _open(
 
 
 def _as_task(corpus: Corpus, task: Task) -> tuple[Corpus, dict[str, int], tuple[str, ...]]:
-    """The corpus with the classes and attributes of the network, how many clips it lacks, and notes."""
+    """The corpus with the classes and attributes of the network, how many clips it lacks, and notes.
+
+    Classes that the network spells differently, such as Happy and happy, are the network's.
+    """
     scale, notes = {}, []
+    ours = {spelling_key(name): name for name in task.classes}
+    spelled = {name: ours.get(spelling_key(name), name) for name in corpus.classes}
+    if spelled := {theirs: own for theirs, own in spelled.items() if theirs != own}:
+        notes += [f"its class {theirs!r} is the run's {own!r}" for theirs, own in spelled.items()]
+        corpus = map_classes(corpus, spelled)
     for name, (low, high) in zip(task.attributes, task.ranges, strict=True):
         if name not in corpus.ranges:
             continue
@@ -244,6 +255,12 @@ def _trained_speakers(run: RunFolder, config: Config, before: Config) -> set[str
     split = Split.load(run.split)
     names = {*split.speakers("train"), *split.speakers("val")}
     return names | {name.split(":", 1)[-1] for name in names}  # a mixture puts the corpus in front
+
+
+def _with_seen_recordings(run: RunFolder, config: Config, corpus: Corpus) -> set[str]:
+    """Speakers with a recording that was in the run's training or validation, under whatever name."""
+    seen, media = seen_recordings(run), recorded_media(config.cache, corpus.name)
+    return {c.speaker for c in corpus.clips if c.path in media and media[c.path][2] in seen}
 
 
 def _figures(found: Predictions, features: FeatureSet, task: Task, notes: _Notes) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from deiii.data.config.load import changed_settings, load_stored
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
 from deiii.data.corpora.differences import clip_digest, differences, label_digest
+from deiii.data.corpora.splits import Split
 from deiii.data.tools.atomic_files import write_json
 from deiii.model.training.run_folder import RunError, RunFolder
 
@@ -109,6 +110,16 @@ def other_recordings(first: RunFolder, second: RunFolder) -> list[str]:
     """Paths that name different recordings in the corpora of two runs, as far as the runs recorded them."""
     one, two = (_stored_media(run.path / MEDIA) for run in (first, second))
     return [path for path, digest in one.items() if two.get(path, digest) != digest]
+
+
+def seen_recordings(run: RunFolder) -> set[str]:
+    """The SHA-256 of each media file of a run's training and validation clips, as far as it recorded them."""
+    table, media = run.path / TABLE, _stored_media(run.path / MEDIA)
+    if not media or not table.is_file():
+        return set()
+    split = Split.load(run.split)
+    seen = {*split.train, *split.val}
+    return {media[clip.path] for clip in load_corpus(table).clips if clip.id in seen and clip.path in media}
 
 
 def _media(cache: str | Path, corpus: Corpus) -> dict[str, str]:

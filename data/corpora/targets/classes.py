@@ -19,6 +19,7 @@ from dataclasses import replace
 
 from deiii.data.config.suggest import did_you_mean
 from deiii.data.corpora.clips import Clip, Corpus, CorpusError
+from deiii.data.corpora.spelling import refuse_spellings
 from deiii.data.tools.counts import counted
 
 
@@ -47,6 +48,7 @@ def map_classes(corpus: Corpus, mapping: Mapping[str, str | None]) -> Corpus:
     classes = tuple(dict.fromkeys(name for name in new_names.values() if name))
     if not classes:
         raise CorpusError(f"corpus.classes drops all classes of {corpus.name}; keep two or more")
+    refuse_spellings("classes", classes, "write one of them in corpus.classes")
     mapped = (_mapped(clip, corpus.classes, new_names, classes) for clip in corpus.clips)
     kept = tuple(clip for clip in mapped if clip is not None)
     dropped = len(corpus.clips) - len(kept)

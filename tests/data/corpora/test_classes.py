@@ -121,3 +121,9 @@ def test_a_mapping_needs_no_preprocessing(tmp_path):
     assert stage_keys(config) == keys
     assert before.classes == ("calm", "angry", "happy") and after.classes == ("angry",)
     assert {c.label for c in after.clips} <= {"angry", None}
+
+
+@pytest.mark.parametrize("name", ["Neutral", "neu\u200btral", "NEUTRAL"])
+def test_a_new_name_that_is_another_spelling_of_a_class_is_refused(name):
+    with pytest.raises(CorpusError, match="'neutral' and .* differ in spelling alone"):
+        map_classes(corpus(Clip("a", "a", "s", "calm")), {"calm": name})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 
 from deiii.data.config.load import load_config
@@ -88,3 +90,34 @@ def test_a_code_can_leave_recordings_out(tmp_path):
 def test_refusals(tmp_path, pattern, codes, message):
     with pytest.raises(CorpusError, match=message):
         scan(corpus_of(tmp_path, ["s1_sad.mp4"], pattern=pattern, codes=codes))
+
+
+PATTERN = r"^(?P<speaker>[^_]+)_(?P<label>[^_]+)_"
+
+
+def test_spellings_of_a_label_in_names_are_one_class(tmp_path):
+    files = ["a_Happy_1.wav", "b_happy_2.wav", "c_happy_3.wav", "a_non\u2011sad_4.wav", "b_non-sad_5.wav"]
+    corpus = scan(corpus_of(tmp_path, files, pattern=PATTERN))
+    assert corpus.classes == ("happy", "non-sad")
+    assert any("'Happy' (file a_Happy_1.wav) is read as 'happy'" in note for note in corpus.notes)
+    with pytest.raises(CorpusError, match="look alike"):
+        scan(corpus_of(tmp_path, ["d_h\u0430ppy_6.wav"], pattern=PATTERN))
+
+
+@pytest.mark.parametrize(("on_disk", "in_config"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_codes_and_speakers_fit_in_either_normalisation(tmp_path, on_disk, in_config):
+    disk, config = (
+        lambda text, form=form: unicodedata.normalize(form, text) for form in (on_disk, in_config)
+    )
+    files = [
+        disk(name) for name in ("Zo\u00eb_fr\u00f6h_1.wav", "zo\u00eb_w\u00fct_2.wav", "ben_fr\u00f6h_3.wav")
+    ]
+    codes = {config("fr\u00f6h"): "happy", config("W\u00fct"): "angry"}
+    corpus = scan(corpus_of(tmp_path, files, pattern=PATTERN, codes=codes))
+    assert corpus.speakers == ("ben", "zo\u00eb")
+    assert [clip.label for clip in corpus.clips if clip.speaker == "zo\u00eb"] == ["happy", "angry"]
+
+
+def test_two_spellings_of_a_class_in_codes_are_refused(tmp_path):
+    with pytest.raises(CorpusError, match="'happy' and 'Happy' differ in spelling alone"):
+        scan(corpus_of(tmp_path, ["a_x_1.wav"], pattern=PATTERN, codes={"x": "happy", "y": "Happy"}))

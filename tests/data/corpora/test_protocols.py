@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 import pytest
 
@@ -196,3 +197,33 @@ def test_a_missing_file_and_an_unknown_name(tmp_path):
         load_protocol(str(tmp_path / "p.yaml"))
     with pytest.raises(SplitError, match="there are crema_d-5fold"):
         load_protocol("../protocols/speakers")
+
+
+@pytest.mark.parametrize("kind", ["fixed", "parts"])
+def test_speakers_that_yaml_takes_for_numbers_or_booleans_are_names(tmp_path, kind):
+    """YAML 1.1 reads 010 as 8, 07 as 7, no as false and 1:30 as 90."""
+    speakers = ["07", "08", "010", "no", "1:30", "1_0", "0x1", "null"]
+    test, rest = ", ".join(speakers[:4]), ", ".join(speakers[4:])
+    folds = f"[[{test}], [{rest}]]" if kind == "fixed" else f"[{{test: [{test}]}}, {{test: [{rest}]}}]"
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"name: mine\nabout: ours\nkind: {kind}\nfolds: {folds}\n")
+    found = parts_of(str(path), speakers)
+    assert [part[2] for part in found] == [set(speakers[:4]), set(speakers[4:])]
+
+
+def test_speakers_are_found_in_other_spellings(tmp_path):
+    """As a protocol that was written on another system, or by hand."""
+    path = tmp_path / "mine.yaml"
+    names = unicodedata.normalize("NFD", "[Zo\u00eb, 1], [anna, BEN]")
+    path.write_text(f"name: mine\nabout: ours\nkind: fixed\nfolds: [{names}]\n", encoding="utf-8")
+    assert parts_of(str(path), ["Zo\u00eb", "01", "Anna", "ben"])[0][2] == {"Zo\u00eb", "01"}
+
+
+def test_the_number_of_folds_is_a_number(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nabout: ours\nkind: speakers\nfolds: 3\n")
+    assert load_protocol(str(path)).n_folds == 3
+    for folds in ("three", "1", "yes", "2.5"):
+        path.write_text(f"name: mine\nabout: ours\nkind: speakers\nfolds: {folds}\n")
+        with pytest.raises(SplitError):
+            load_protocol(str(path))

@@ -51,6 +51,22 @@ def table(root: Path, rows, header=("path", "speaker", "label")):
         ("1e3", "1e3"),
         ("1_0", "1_0"),
         ("100000000000000000001", "100000000000000000001"),
+        ("1.000000000000000000e+00", "1"),
+        ("2.50E-01", "1/4"),
+        ('="01"', "1"),
+        ("'1", "1"),
+        ("'90s", "'90s"),
+        ("\u22121", "-1"),
+        ("\u20131.0", "-1"),
+        ("non\u2010happy", "non-happy"),
+        ("non\u2011happy", "non-happy"),
+        ("don\u2019t", "don't"),
+        ("KIZGIN", "kizgin"),
+        ("k\u0131zg\u0131n", "kizgin"),
+        ("S\u0130N\u0130RL\u0130", "sinirli"),
+        ("\u0633\u0639\u064a\u0640\u062f", "\u0633\u0639\u064a\u062f"),
+        ("1,000", "1,000"),
+        ("0,500", "1/2"),
     ],
 )
 def test_keys(text, key):
@@ -122,7 +138,16 @@ def test_a_label_of_invisible_characters_is_blank(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [("1", "1.0"), ("Fold 1", "fold 1"), ("ann", "ａｎｎ"), ("7", "07")]
+    ("first", "second"),
+    [
+        ("1", "1.0"),
+        ("Fold 1", "fold 1"),
+        ("ann", "ａｎｎ"),
+        ("7", "07"),
+        ("ann-b", "ann\u2011b"),
+        ("-1", "\u22121"),
+        ("\u0131lgaz", "ILGAZ"),
+    ],
 )
 @pytest.mark.parametrize("column", [1, 3])
 def test_two_spellings_of_a_speaker_or_fold_are_refused(tmp_path, first, second, column):
@@ -141,6 +166,24 @@ def test_invisible_characters_in_a_speaker_are_left_out_and_told(tmp_path):
 def test_letters_that_look_alike_are_refused(tmp_path):
     with pytest.raises(CorpusError, match=r"'happy' \(row 2\) and 'h\\u0430ppy' \(row 3\) look alike"):
         table(tmp_path, [["", "a", "happy"], ["", "b", "h\u0430ppy"]])
+
+
+@pytest.mark.parametrize(("first", "second"), [("\u064a", "\u06cc"), ("\u0643", "\u06a9")])
+def test_arabic_and_persian_forms_of_a_letter_are_refused(tmp_path, first, second):
+    with pytest.raises(CorpusError, match="look alike"):
+        table(tmp_path, [["", "a", f"\u0634\u0627{first}"], ["", "b", f"\u0634\u0627{second}"]])
+
+
+@pytest.mark.parametrize("other", ["1000", "1", "1.0"])
+def test_a_number_that_can_mean_two_others_is_refused(tmp_path, other):
+    with pytest.raises(CorpusError, match=r"'1,000' \(row 2\) can mean 1000 or 1, and .* \(row 3\)"):
+        table(tmp_path, [["", "a", "1,000"], ["", "b", other]])
+    assert table(tmp_path, [["", "a", "1,000"], ["", "b", "2"]]).classes == ("1,000", "2")
+
+
+def test_a_number_that_a_spreadsheet_keeps_as_text_is_that_number(tmp_path):
+    corpus = table(tmp_path, [["", "a", '="01"'], ["", "b", '="02"'], ["", "c", '="01"']])
+    assert corpus.classes == ("01", "02")
 
 
 def test_plain_tables_are_read_as_before(tmp_path):

@@ -79,6 +79,10 @@ def test_spreadsheet_spellings(root, encoding, end):
         ("a/one\0.mp4,anna,happy", "row 2"),
         ('"a/one.mp4,anna,happy', "row 2"),
         ("absent.mp4,anna,happy", "none of its files exists"),
+        ("a/one.mp4,anna,happy\npath,speaker,label\nb.mp4,b,sad", "row 3: the header is there again"),
+        ("a/one.mp4,anna,happy\n\ufeffPath, Speaker,LABEL,\nb.mp4,b,sad", "row 3: the header is there again"),
+        ("a/one.mp4,anna,very, happy", "row 2: 4 cells, the header has 3; quote cells"),
+        ('a/one.mp4, "anna, b", "happy"', "row 2: a quoted cell begins with a blank"),
         ("", "no rows"),
     ],
 )
@@ -87,7 +91,11 @@ def test_bad_rows(root, rows, message):
         scan_text(root, "path,speaker,label\n" + rows)
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999", "high", "NaN"])
+def test_empty_cells_behind_the_header_are_none(root):
+    assert len(scan_text(root, "path,speaker,label,,\na/one.mp4,anna,happy,,\na/two.flac,b,sad\n").clips) == 2
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999", "high", "NaN", "1_0", "True", '"0,5"'])
 def test_bad_numbers(root, value):
     with pytest.raises(CorpusError, match="row 2: valence"):
         scan_text(root, f"path,speaker,label,valence\na/one.mp4,anna,happy,{value}")
@@ -107,6 +115,29 @@ def test_bad_numbers(root, value):
 def test_bad_headers(root, header, message):
     with pytest.raises(CorpusError, match=message):
         scan_text(root, header + "\na/one.mp4,anna,happy\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'"path";"speaker";"label"\n"a/one.mp4";"anna";"x"\n', "separated by semicolons"),
+        (b"path|speaker|label\na/one.mp4|anna|x\n", "separated by semicolons, tabs or bars"),
+        (b"sep=,\npath,speaker,label\na/one.mp4,anna,x\n", "row 1: the line sep="),
+        (b"sep=;\npath;speaker;label\na/one.mp4;anna;x\n", "row 1: the line sep="),
+        ("path,speaker,label\na/one.mp4,anna,x\n".encode("utf-16"), "save it as CSV UTF-8"),
+        ("path,speaker,label\na/one.mp4,anna,x\n".encode("utf-16-le"), "save the table as CSV UTF-8"),
+        (b"PK\x03\x04" + bytes(60), "save the table as CSV UTF-8"),
+    ],
+)
+def test_files_that_are_no_csv_with_commas_in_utf8(root, content, message):
+    (root / "clips.csv").write_bytes(content)
+    with pytest.raises(CorpusError, match=message):
+        scan(CorpusConfig(name="table", root=str(root), table="clips.csv"))
+
+
+def test_signs_for_minus(root):
+    corpus = scan_text(root, "path,speaker,label,valence\na/one.mp4,anna,happy,\u22120.5\na/two.flac,b,x,0\n")
+    assert corpus.clips[0].attributes == {"valence": -0.5}
 
 
 def test_not_utf8(root):

@@ -19,7 +19,9 @@ from deiii.data.cache.index import (
 from deiii.data.cache.outcomes import Status
 from deiii.data.cache.stages import network_stages
 from deiii.data.config.schema import ModelConfig, SplitConfig
+from deiii.data.corpora.clips import CorpusError
 from deiii.data.corpora.splits import make_split
+from deiii.data.corpora.targets.classes import map_classes
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.loader import Loader
 from tests.helpers.caches import CORPUS, KEYS, make_cache
@@ -120,6 +122,13 @@ def test_the_settings_name_a_mixture(tmp_path, monkeypatch):
     assert len(both) == 8 and both.corpus.name == "ravdess-audio-video-speech+crema_d"
     split = make_split(both.corpus, SplitConfig(val_share=0.3))
     assert split.protocol == "speakers" and len(split.train) + len(split.val) + len(split.test) == 8
+
+
+def test_two_spellings_of_a_class_do_not_mix(tmp_path):
+    a, b = (FeatureSet.open(make_cache(tmp_path, [3], [4], name=n), KEYS) for n in ("ravdess", "crema_d"))
+    b.corpus = map_classes(b.corpus, {"happy": "Happy"})
+    with pytest.raises(CorpusError, match="'happy' and 'Happy' differ in spelling alone; .* corpus.classes"):
+        FeatureSet.mix([a, b])
 
 
 def test_corpora_of_different_crops_do_not_mix(tmp_path):

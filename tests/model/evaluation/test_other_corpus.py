@@ -23,7 +23,9 @@ def other(seen_run, tmp_path_factory):
         table = csv.writer(file)
         table.writerow(["path", "speaker", "label", "valence"])
         for i, label in enumerate(LABELS):
-            shutil.copy(seen_run / f"raw/c{i}.mp4", folder / f"d{i}.mp4")
+            # Another file with the same frames and sound, so that it does not count as seen in training.
+            content = (seen_run / f"raw/c{i}.mp4").read_bytes()
+            (folder / f"d{i}.mp4").write_bytes(content + b"\0\0\0\x08free")
             table.writerow([f"d{i}.mp4", f"s{i}", label, "" if label else 0.5])
     words = [str(seen_run / "run/config.yaml"), f"corpus.root={folder}", "corpus.table=rest.csv", "workers=1"]
     assert main(["preprocess", *words]) == 0
@@ -76,3 +78,39 @@ def test_speakers_of_the_training_are_left_out(seen_run):
     count = metrics["clips"]["left_out"]["their speakers were in its training or validation part"]
     assert count + metrics["clips"]["scored"] == 6
     assert metrics["clips"]["scored"] == len((seen_run / "run/predictions.csv").read_text().splitlines()) - 1
+
+
+def test_recordings_of_the_training_are_left_out_under_other_names(seen_run, tmp_path):
+    """As a copied or renamed corpus; the speaker of such a recording is left out with all recordings."""
+    split = json.loads((seen_run / "run/split.json").read_text())
+    tested = sorted(i for ids in split["test"].values() for i in ids)
+    rows = [["path", "speaker", "label"]]
+    for i in range(6):
+        shutil.copy(seen_run / f"raw/c{i}.mp4", tmp_path / f"renamed-{i}.mp4")
+        rows.append([f"renamed-{i}.mp4", f"person-{i}", "ab"[i % 2]])
+    seen = next(i for i in range(6) if f"c{i}" not in tested)
+    content = (tmp_path / f"renamed-{tested[0][1:]}.mp4").read_bytes()
+    (tmp_path / "more.mp4").write_bytes(content + b"\0\0\0\x08free")
+    rows.append(["more.mp4", f"person-{seen}", "a"])  # another clip of somebody who was trained on
+    with open(tmp_path / "copy.csv", "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    config = [str(seen_run / "run/config.yaml"), f"corpus.root={tmp_path}", "corpus.table=copy.csv"]
+    assert main(["preprocess", *config, "workers=1"]) == 0
+    metrics, _ = evaluate_on(seen_run / "run", config)
+    left_out = metrics["clips"]["left_out"]["their speakers were in its training or validation part"]
+    assert (left_out, metrics["clips"]["scored"]) == (7 - len(tested), len(tested))
+
+
+def test_classes_in_other_spellings_are_the_runs(seen_run, other, tmp_path):
+    """Of a protocol of another laboratory: A is the run's a."""
+    labels = ["A", "B", "A", "B", "B", "A"]
+    rows = [["path", "speaker", "label"], *([f"d{i}.mp4", f"p{i}", label] for i, label in enumerate(labels))]
+    with open(other / "capitals.csv", "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    config = [str(seen_run / "run/config.yaml"), f"corpus.root={other}", "corpus.table=capitals.csv"]
+    assert main(["preprocess", *config, "workers=1"]) == 0
+    metrics, folder = evaluate_on(seen_run / "run", config)
+    assert metrics["classes"] == ["a", "b"] and metrics["clips"]["scored"] == 6
+    assert "its class 'A' is the run's 'a'" in metrics["notes"]
+    with open(folder / "predictions.csv", newline="") as file:
+        assert [row["truth"].upper() for row in csv.DictReader(file)] == labels
