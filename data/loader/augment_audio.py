@@ -95,6 +95,12 @@ def speaker_levels(features: FeatureSet, stage: str) -> SpeakerLevels:
     return SpeakerLevels(number, offset, scale)
 
 
+def one_speaker(levels: Levels, count: int) -> SpeakerLevels:
+    """The same levels of a stage's rows for ``count`` clips."""
+    offset, scale = (torch.from_numpy(values.astype(np.float32))[None] for values in levels)
+    return SpeakerLevels(torch.zeros(count, dtype=torch.int64), offset, scale)
+
+
 def rows_of(levels: Levels, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The same levels for ``count`` clips, in the form of `level_table`."""
     offset, scale = (torch.from_numpy(values.astype(np.float32)).expand(count, -1) for values in levels)

@@ -23,9 +23,9 @@ from deiii.data.cache.stages import LOGMEL, ExtraInput
 from deiii.data.config.schema import LoaderConfig
 from deiii.data.loader.augment import Augment
 from deiii.data.loader.augment_audio import (
-    Levels,
     SpeakerLevels,
     level_table,
+    one_speaker,
     rows_of,
     speaker_levels,
 )
@@ -35,6 +35,7 @@ from deiii.data.loader.gather import Gather, Sampled
 from deiii.data.loader.prefetch import Prefetcher, Stuck
 from deiii.data.loader.residency import choose_residency, free_bytes, hold, hold_shared, remote
 from deiii.data.loader.sampling import batch_count, epoch_order, rank_share
+from deiii.data.loader.stage_arrays import StageLevels
 
 TOGETHER = 8  # batches that are sampled in one call, which takes little longer than one batch
 
@@ -87,7 +88,8 @@ class Loader:
         video, flow, audio: inputs that the batches hold; the others are empty and masked.
         attributes: continuous labels, in the order of the batch's columns.
         extra: further stages that the batches hold.
-        levels: mean and deviation of the mel bands for all clips, in place of ``config.normalise``.
+        levels: mean and deviation of the rows of stages for all clips, in place of those by which
+            ``config.normalise`` normalises.
 
     Attributes:
         residency: where the large fields are kept.
@@ -110,7 +112,7 @@ class Loader:
         audio: bool = True,
         attributes: Sequence[str] = (),
         extra: Sequence[ExtraInput] = (),
-        levels: Levels | None = None,
+        levels: StageLevels | None = None,
     ):
         self.features = features
         self.config = config
@@ -138,26 +140,34 @@ class Loader:
             if isinstance(held.array, torch.Tensor)
         }
         self.augment = Augment(
-            config, training, resident, self._band_table(audio, levels), self._by_speaker()
+            config, training, resident, self._band_table(audio, levels), self._by_speaker(levels)
         )
         self._slots: list[Slot] = []
 
-    def _band_table(self, audio: bool, levels: Levels | None) -> tuple[torch.Tensor, torch.Tensor] | None:
+    def _band_table(
+        self, audio: bool, levels: StageLevels | None
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Offset and scale of the mel bands of each clip, on the device of the batches."""
         if not audio or LOGMEL.name not in self.features.streams:
             return None
-        if levels is None:
+        if levels is None or LOGMEL.name not in levels:
             table = level_table(self.features, self.config.normalise)
         else:
-            table = rows_of(levels, len(self.features))
+            table = rows_of(levels[LOGMEL.name], len(self.features))
         return None if table is None else (table[0].to(self.device), table[1].to(self.device))
 
-    def _by_speaker(self) -> dict[str, SpeakerLevels]:
+    def _by_speaker(self, levels: StageLevels | None) -> dict[str, SpeakerLevels]:
         """Return statistics by speaker of the stages of ``model.extra``, on the device of the batches."""
         if self.config.normalise != "speaker":
             return {}
         names = [x.name for x in self.gather.extra if x.name in self.features.streams]
-        return {name: speaker_levels(self.features, name).to(self.device) for name in names}
+        found = {
+            name: one_speaker(levels[name], len(self.features))
+            if levels is not None and name in levels
+            else speaker_levels(self.features, name)
+            for name in names
+        }
+        return {name: of_speaker.to(self.device) for name, of_speaker in found.items()}
 
     def __len__(self) -> int:
         """Number of batches in an epoch on this rank."""

@@ -14,10 +14,11 @@ import numpy as np
 
 from deiii.data.cache.index import CacheError, StageIndex
 from deiii.data.cache.shards import FieldLayout
-from deiii.data.cache.stages import get_stage
+from deiii.data.cache.stages import LOGMEL, get_stage
 from deiii.data.loader.mapped_files import Maps
 
-Levels = tuple[np.ndarray, np.ndarray]  # mean and deviation of the mel bands, float64 [M] in dB
+Levels = tuple[np.ndarray, np.ndarray]  # mean and deviation of mel bands, float64 [M] in dB, or of features
+StageLevels = Mapping[str, Levels]  # by stage, of a speaker's rows
 LEAST_DB = 1.0  # smallest deviation in dB that a band is divided by, so that a constant band stays small
 LEAST_DEVIATION = 1e-3  # the same for the features of pretrained encoders
 
@@ -194,6 +195,11 @@ def band_levels(clips: Sequence[np.ndarray], least: float = LEAST_DB) -> Levels:
         count += len(values)
     mean = total / count
     return mean, np.maximum(least, np.sqrt(np.maximum(0.0, squares / count - mean**2)))
+
+
+def least_deviation(stage: str) -> float:
+    """The smallest deviation that the rows of a stage are divided by."""
+    return LEAST_DB if stage == LOGMEL.name else LEAST_DEVIATION
 
 
 def valid_rows(stream: Stream, clips: Sequence[int] | np.ndarray) -> list[np.ndarray]:

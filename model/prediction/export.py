@@ -28,7 +28,7 @@ from deiii.data.loader.augment import MEAN, STD
 from deiii.data.loader.augment_audio import DB_CENTRE, DB_SCALE
 from deiii.data.loader.batch import Batch
 from deiii.data.loader.gather import FLOW_UNIT_S, SHORTEST_STEP_S
-from deiii.data.loader.stage_arrays import LEAST_DB
+from deiii.data.loader.stage_arrays import LEAST_DB, LEAST_DEVIATION
 from deiii.data.pages.rendering import render
 from deiii.data.sharing.licences import licence_of
 from deiii.data.tools.atomic_files import atomic_path, writable_folder, write_json, write_text
@@ -292,6 +292,12 @@ _LOGMEL = {
 }
 
 
+_EXTRA_BY_SPEAKER = (
+    ", minus the mean of each feature over all rows of the speaker's clips, divided by their deviation, "
+    f"which is at least {LEAST_DEVIATION:g}"
+)
+
+
 def describe_inputs(config: Config) -> dict[str, dict[str, Any]]:
     """Return shape (``B`` is the batch), dtype and meaning of each input of ``deiii.pt2``, by name."""
     m = config.model
@@ -312,10 +318,16 @@ def describe_inputs(config: Config) -> dict[str, dict[str, Any]]:
         "audio_time": (m.audio, ["B", hops], "float32", "s, same zero as video_time"),
         "audio_mask": (m.audio, ["B", hops], "bool", "true where there is audio"),
     }  # fmt: skip
+    by_speaker = _EXTRA_BY_SPEAKER if config.loader.normalise == "speaker" else ""
     for x in extra_inputs(config):
         rows = x.rows(steps, hops)
         known |= {
-            f"{x.name}_values": (True, ["B", rows, *x.shape], "float32", f"rows of the stage {x.name}"),
+            f"{x.name}_values": (
+                True,
+                ["B", rows, *x.shape],
+                "float32",
+                f"rows of the stage {x.name}{by_speaker}",
+            ),
             f"{x.name}_time": (True, ["B", rows], "float32", "s, same zero as the other times"),
             f"{x.name}_mask": (True, ["B", rows], "bool", "true where the row is valid"),
         }

@@ -16,7 +16,7 @@ import cv2
 
 from deiii.data.cache.outcomes import MACHINE_TROUBLE, ClipError, Outcome, Status
 from deiii.data.corpora.files import MediaError, expand_folders
-from deiii.data.loader.stage_arrays import Levels
+from deiii.data.loader.stage_arrays import StageLevels
 from deiii.data.tools.atomic_files import (
     atomic_path,
     refuse_input_as_output,
@@ -143,7 +143,7 @@ def _predict_one(
     file: Path,
     window_s: float | None,
     hop_s: float | None,
-    levels: Levels | None,
+    levels: StageLevels | None,
     detector: VoiceDetector | None,
     overlay: Path | None,
     progress: bool,

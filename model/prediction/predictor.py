@@ -14,22 +14,24 @@ needs neither.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from deiii.data.cache.outcomes import StageResult
-from deiii.data.cache.stages import FACES, LOGMEL, network_stages
+from deiii.data.cache.stages import FACES, LOGMEL, get_stage, network_stages
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.loader.stage_arrays import LEAST_DB, Levels, band_levels
+from deiii.data.loader.stage_arrays import LEAST_DB, StageLevels, band_levels, least_deviation
 from deiii.model.network.streams import enabled_streams
 from deiii.model.network.task import Task
 from deiii.model.prediction.hub import upload
 from deiii.model.prediction.manifest import MANIFEST, copy_export
 from deiii.model.prediction.result import Person, Prediction, Scorer, end_s
-from deiii.model.prediction.settings import override_settings, stage_notes
+from deiii.model.prediction.settings import override_settings, stage_notes, stages_by_speaker
 from deiii.model.prediction.windows.moments import Moment, moments
 from deiii.model.prediction.windows.recording import Found, Options, score_at_once, score_long
 from deiii.model.prediction.windows.units import LONGER, Intervals, sliding_window, units_of
@@ -123,7 +125,7 @@ class Predictor:
         path: str | Path,
         window_s: float | None = None,
         hop_s: float | None = None,
-        levels: Levels | None = None,
+        levels: StageLevels | None = None,
         speech: Intervals | None = None,
         keep_flow: str | Path | None = None,
         progress: Callable[[float], None] = lambda done_s: None,
@@ -139,7 +141,7 @@ class Predictor:
             window_s: length of the sliding window in s; by default that of the median training clip, at most
                 half of the recording.
             hop_s: distance of the windows in s; by default 0.2, or more so that there are at most 2000.
-            levels: of the speaker's mel bands, from `speaker_levels`; used where the network was trained with
+            levels: of the speaker's features, from `speaker_levels`; used where the network was trained with
                 ``loader.normalise=speaker``, whose levels otherwise come from this file alone.
             speech: stretches of speech in s, from `deiii.pipeline.streaming.voice.speech_segments`; the
                 prediction is then their mean, and each has its own.
@@ -241,8 +243,8 @@ class Predictor:
     ) -> Found:
         """What is found in a file whose features are in memory."""
         levels = options.levels
-        if self.by_speaker and levels is None and results[LOGMEL.name].arrays:
-            levels = band_levels([results[LOGMEL.name].arrays[LOGMEL.large]])
+        if levels is None:
+            levels = self.levels_of([{stage: r.arrays for stage, r in results.items() if r.arrays}])
         own = levels if self.by_speaker else None
         streams, clips_s = enabled_streams(self.config.model), (self.median_s, self.longest_s)
         return score_at_once(results, self.scorer, streams, clips_s, options, own, visible)
@@ -267,31 +269,48 @@ class Predictor:
                 self._found_at_once(results, options, face.part_of(seconds)),
             )
 
-    def _levels(self, source: FileStream, given: Levels | None) -> Levels | None:
+    def _levels(self, source: FileStream, given: StageLevels | None) -> StageLevels | None:
         """The levels of the speaker for a file that is read in order."""
         if not self.by_speaker:
             return None
-        return given if given is not None else source.levels(LEAST_DB)
+        if given is not None:
+            return given
+        own = source.levels(LEAST_DB)
+        return None if own is None else {LOGMEL.name: own}
 
     @property
-    def by_speaker(self) -> bool:
-        """Whether the network normalises audio by speaker."""
-        return self.config.model.audio and self.config.loader.normalise == "speaker"
+    def by_speaker(self) -> tuple[str, ...]:
+        """The stages whose rows the network normalises by speaker."""
+        return stages_by_speaker(self.config)
 
-    def speaker_levels(self, paths: Iterable[str | Path]) -> Levels | None:
-        """Return the levels of the mel bands over all files of one speaker, as evaluation computes them.
+    def speaker_levels(self, paths: Iterable[str | Path]) -> StageLevels | None:
+        """Return the levels of the features over all files of one speaker, as evaluation computes them.
 
         Args:
-            paths: the speaker's media files; those without usable audio are left out.
+            paths: the speaker's media files; those without usable features are left out.
 
         Returns:
-            for `predict`; ``None`` where the network does not normalise by speaker, or no file has audio.
+            for `predict`, by stage; ``None`` where the network does not normalise by speaker, or no file has
+            such features.
         """
         if not self.by_speaker:
             return None
-        found = [run_stages(path, self.config, [LOGMEL.name])[LOGMEL.name].arrays for path in paths]
-        clips = [arrays[LOGMEL.large] for arrays in found if arrays]
-        return band_levels(clips) if clips else None
+        each = (run_stages(path, self.config, self.by_speaker) for path in paths)
+        rows = [{s: found[s].arrays for s in self.by_speaker if found[s].arrays} for found in each]
+        return self.levels_of(rows) or None
+
+    def levels_of(self, files: Sequence[Mapping[str, Mapping[str, np.ndarray]]]) -> StageLevels:
+        """Return the levels over files, as `speaker_levels`, given what the stages computed of each."""
+        found = {}
+        for stage in self.by_speaker:
+            rows = []
+            for arrays in files:
+                values = arrays.get(stage, {}).get(get_stage(stage).large)
+                valid = arrays.get(stage, {}).get("valid")
+                rows += [] if values is None else [values if valid is None else values[valid]]
+            if any(map(len, rows)):
+                found[stage] = band_levels(rows, least_deviation(stage))
+        return found
 
     def save_pretrained(self, folder: str | Path, **options: Any) -> Path:
         """Write the network as an exported folder, which `deiii.load` reads and `push_to_hub` uploads.

@@ -11,7 +11,7 @@ import numpy as np
 from deiii.data.cache.outcomes import Outcome, Status
 from deiii.data.cache.stages import get_stage, stage_of_stream
 from deiii.data.config.schema import FacesConfig
-from deiii.data.loader.stage_arrays import Levels
+from deiii.data.loader.stage_arrays import StageLevels
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Scorer(Protocol):
         arrays: Mapping[str, Mapping[str, np.ndarray]],
         intervals: Sequence[tuple[float, float]],
         hidden: Sequence[set[str]],
-        levels: Levels | None,
+        levels: StageLevels | None,
     ) -> HeadOutputs:
         """Return the outputs for each interval.
 
@@ -47,7 +47,7 @@ class Scorer(Protocol):
             arrays: by stage, what the stages computed.
             intervals: begin and end in s.
             hidden: the inputs to hide from the i-th interval; none beyond the list's end.
-            levels: of the mel bands, where the network normalises by speaker.
+            levels: by stage, where the network normalises by speaker.
         """
         ...
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from deiii.data.cache.recipes import stage_keys
-from deiii.data.cache.stages import network_stages
+from deiii.data.cache.stages import LOGMEL, network_stages
 from deiii.data.config.load import changed_settings, parse_config, to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
@@ -76,11 +76,22 @@ def stage_notes(config: Config, keys: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def speaker_note(config: Config, given: bool) -> tuple[str, ...]:
-    """Return a note where a network normalises by speaker, but a file is predicted alone."""
-    if given or not config.model.audio or config.loader.normalise != "speaker":
+def stages_by_speaker(config: Config) -> tuple[str, ...]:
+    """Return the stages whose rows a network normalises by speaker: log-mel and those of ``model.extra``.
+
+    >>> stages_by_speaker(Config())
+    ()
+    """
+    if config.loader.normalise != "speaker":
+        return ()
+    return (*((LOGMEL.name,) if config.model.audio else ()), *config.model.extra)
+
+
+def speaker_note(config: Config, found: Collection[str], given: bool) -> tuple[str, ...]:
+    """Return a note where a network normalises one of the found stages by speaker, but a file is alone."""
+    if given or not set(stages_by_speaker(config)) & set(found):
         return ()
     return (
-        "the network normalises audio by speaker: here by this file alone, in evaluation by all clips of the "
-        "speaker; give the files of one speaker together with --same-speaker",
+        "the network normalises features by speaker: here by this file alone, in evaluation by all clips of "
+        "the speaker; give the files of one speaker together with --same-speaker",
     )

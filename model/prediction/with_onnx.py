@@ -22,7 +22,7 @@ from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.loader.recording import SLACK_S
 from deiii.data.loader.sampling import choose_rows, pick, video_steps
-from deiii.data.loader.stage_arrays import Levels, band_levels
+from deiii.data.loader.stage_arrays import Levels, StageLevels, band_levels
 from deiii.model.prediction.manifest import MANIFEST, ONNX, ExportError, has_torch, read_manifest
 from deiii.model.prediction.predictor import Predictor
 from deiii.model.prediction.result import HeadOutputs
@@ -55,7 +55,7 @@ class OnnxScorer:
         arrays: Arrays,
         intervals: Sequence[tuple[float, float]],
         hidden: Sequence[set[str]],
-        levels: Levels | None,
+        levels: StageLevels | None,
     ) -> HeadOutputs:
         """Return the outputs of every head for each interval."""
         columns: dict[str, list[np.ndarray]] = {name: [] for name in self.outputs}
@@ -74,21 +74,21 @@ class OnnxScorer:
         return HeadOutputs(len(intervals), **found)
 
     def prepare(
-        self, arrays: Arrays, intervals: Sequence[tuple[float, float]], levels: Levels | None
+        self, arrays: Arrays, intervals: Sequence[tuple[float, float]], levels: StageLevels | None
     ) -> dict[str, np.ndarray]:
         """Return the network's inputs for intervals, by name, as ``inputs`` of the manifest lists them.
 
         Args:
             arrays: by stage, what the stages computed.
             intervals: begin and end in s.
-            levels: of the mel bands, where the network normalises by speaker.
+            levels: by stage, where the network normalises by speaker.
         """
         made: dict[str, np.ndarray] = {}
         covered = np.full((len(intervals), 2), np.nan)
         if "video_time" in self.inputs:
             covered = self._video(made, arrays, intervals)
         if "logmel" in self.inputs:
-            self._audio(made, arrays, intervals, covered, levels)
+            self._audio(made, arrays, intervals, covered, (levels or {}).get(LOGMEL.name))
         return {
             name: np.ascontiguousarray(made[name], dtype=about["dtype"])
             for name, about in self.inputs.items()

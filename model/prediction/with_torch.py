@@ -18,7 +18,7 @@ from deiii.data.cache.stages import get_stage, network_stages
 from deiii.data.config.schema import Config
 from deiii.data.loader.batch import Batch
 from deiii.data.loader.recording import recording
-from deiii.data.loader.stage_arrays import Levels
+from deiii.data.loader.stage_arrays import StageLevels
 from deiii.data.tools.devices import use_device
 from deiii.model.network.hide_streams import hide
 from deiii.model.network.streams import enabled_streams
@@ -54,7 +54,7 @@ class TorchScorer:
         arrays: Mapping[str, Mapping[str, np.ndarray]],
         intervals: Sequence[tuple[float, float]],
         hidden: Sequence[set[str]],
-        levels: Levels | None,
+        levels: StageLevels | None,
     ) -> HeadOutputs:
         """Return the outputs of every head for each interval."""
         empty = {name: get_stage(name).empty(self.config) for name in network_stages(self.config.model)}

@@ -10,10 +10,10 @@ import torch
 
 from deiii.data.cache.stages import extra_inputs
 from deiii.data.config.schema import Config, LoaderConfig
-from deiii.data.loader.augment_audio import Levels
 from deiii.data.loader.batch import Batch
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.loader import Loader
+from deiii.data.loader.stage_arrays import StageLevels
 from deiii.model.distributed.ranks import Ranks, clips_per_rank
 
 
@@ -29,7 +29,7 @@ def make_loader(
     device: torch.device,
     training: bool,
     ranks: Ranks | None = None,
-    levels: Levels | None = None,
+    levels: StageLevels | None = None,
 ) -> Loader:
     """Return a loader of the inputs that the network of these settings reads.
 
@@ -40,7 +40,7 @@ def make_loader(
         device: where the batches go.
         training: whether to augment and to shuffle.
         ranks: the processes that share each batch; the loader gives this one's part.
-        levels: of the mel bands of all clips, where they come from elsewhere; see `Loader`.
+        levels: by stage, of the rows of all clips, where they come from elsewhere; see `Loader`.
 
     Raises:
         ConfigError: ``loader.batch`` is no multiple of the number of ranks.

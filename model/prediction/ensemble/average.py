@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from deiii.data.loader.stage_arrays import Levels
+from deiii.data.loader.stage_arrays import StageLevels
 from deiii.model.calibration import tempered
 from deiii.model.prediction.result import HeadOutputs, Scorer
 
@@ -27,7 +27,7 @@ class AverageScorer:
         arrays: Mapping[str, Mapping[str, np.ndarray]],
         intervals: Sequence[tuple[float, float]],
         hidden: Sequence[set[str]],
-        levels: Levels | None,
+        levels: StageLevels | None,
     ) -> HeadOutputs:
         """Return the mean outputs of the heads that all members have, for each interval."""
         found = [scorer(arrays, intervals, hidden, levels) for scorer in self.scorers]
@@ -64,7 +64,7 @@ class TemperedScorer:
         arrays: Mapping[str, Mapping[str, np.ndarray]],
         intervals: Sequence[tuple[float, float]],
         hidden: Sequence[set[str]],
-        levels: Levels | None,
+        levels: StageLevels | None,
     ) -> HeadOutputs:
         """Return the outputs for each interval; other heads than the fused one stay as they are."""
         found = self.scorer(arrays, intervals, hidden, levels)

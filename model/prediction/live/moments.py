@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from deiii.data.cache.stages import LOGMEL
 from deiii.data.loader.stage_arrays import LEAST_DB
 from deiii.model.prediction.overlay.live import LiveOverlay
 from deiii.model.prediction.predictor import STREAM_HOP_S, Predictor
@@ -95,7 +96,7 @@ class LiveMoments:
         network, features = self.network, self.features
         job = Job(begin, end + SLACK_S, 0)
         arrays = features.arrays(job.begin, job.end)
-        levels = features.levels(LEAST_DB) if network.by_speaker else None
+        levels = {LOGMEL.name: features.levels(LEAST_DB)} if network.by_speaker else None
         outputs = network.scorer(arrays, [(job.begin, job.end)], [set()], levels)
         found = moment_of(Scored(job, outputs, 0, arrays), network.task)
         delay = time.monotonic() - features.arrived(end)

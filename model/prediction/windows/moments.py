@@ -15,7 +15,7 @@ import numpy as np
 
 from deiii.data.cache.stages import FACES
 from deiii.data.loader.recording import SLACK_S
-from deiii.data.loader.stage_arrays import Levels
+from deiii.data.loader.stage_arrays import StageLevels
 from deiii.model.network.task import Task
 from deiii.model.prediction.result import HeadOutputs, Scorer
 from deiii.model.prediction.windows.combine import Rows
@@ -132,7 +132,12 @@ def sliding(source: Source, window_s: float, hop_s: float) -> Iterator[Job]:
 
 
 def score_in_order(
-    source: Source, scorer: Scorer, jobs: Iterable[Job], longest_s: float, hop_s: float, levels: Levels | None
+    source: Source,
+    scorer: Scorer,
+    jobs: Iterable[Job],
+    longest_s: float,
+    hop_s: float,
+    levels: StageLevels | None,
 ) -> Iterator[Scored]:
     """Score intervals as soon as their features are known.
 
@@ -178,7 +183,7 @@ def score_in_order(
 
 
 def moments(
-    source: Source, scorer: Scorer, task: Task, window_s: float, hop_s: float, levels: Levels | None
+    source: Source, scorer: Scorer, task: Task, window_s: float, hop_s: float, levels: StageLevels | None
 ) -> Iterator[Moment]:
     """Yield the prediction of each sliding window as soon as its features are known.
 

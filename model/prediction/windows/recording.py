@@ -17,7 +17,7 @@ import numpy as np
 
 from deiii.data.cache.outcomes import Outcome, StageResult
 from deiii.data.cache.stages import FACES, FLOW, LOGMEL, stage_of_stream
-from deiii.data.loader.stage_arrays import Levels
+from deiii.data.loader.stage_arrays import StageLevels
 from deiii.model.prediction.result import HeadOutputs, Scorer, end_s
 from deiii.model.prediction.windows.moments import Job, Scored, score_in_order, sliding
 from deiii.model.prediction.windows.units import Intervals, Units, sliding_window, units_of
@@ -66,7 +66,7 @@ class Options:
 
     window_s: float | None = None
     hop_s: float | None = None
-    levels: Levels | None = None
+    levels: StageLevels | None = None
     speech: Intervals | None = None
     keep_flow: str | Path | None = None
     progress: Callable[[float], None] = lambda done_s: None
@@ -78,7 +78,7 @@ def score_at_once(
     streams: Sequence[str],
     clips_s: tuple[float, float],
     options: Options,
-    levels: Levels | None,
+    levels: StageLevels | None,
     visible: Intervals | None = None,
 ) -> Found:
     """Score the windows of a recording whose features are in memory.
@@ -120,7 +120,7 @@ def score_long(
     units: Units,
     window_s: float,
     hop_s: float,
-    levels: Levels | None,
+    levels: StageLevels | None,
     progress: Callable[[float], None] = lambda done_s: None,
 ) -> Found:
     """Read a long recording once and score its windows.
@@ -165,7 +165,7 @@ def _score(
     units: Units,
     window_s: float,
     hop_s: float,
-    levels: Levels | None,
+    levels: StageLevels | None,
     progress: Callable[[float], None],
 ) -> tuple[HeadOutputs, np.ndarray]:
     """The outputs for the units with every combination of inputs, then for the windows, and their centres."""

@@ -42,8 +42,7 @@ def prediction_of(
     notes = (*notes, *notes_on(outcomes, streams))
     if not found.shown:
         return Prediction(str(path), found.seconds, outcomes, notes=notes, person=person)
-    if LOGMEL.name in arrays:
-        notes += speaker_note(config, has_levels)
+    notes += speaker_note(config, arrays, has_levels)
     n, shown = len(found.units.intervals), found.shown
     by_inputs = {some: Rows(found.outputs, task, slice(k * n, (k + 1) * n)) for k, some in enumerate(shown)}
     moving = Rows(found.outputs, task, slice(len(shown) * n, None))

@@ -32,7 +32,7 @@ from deiii.model.network.task import Task
 from deiii.model.prediction.export import export
 from deiii.model.training import checkpoint
 from deiii.model.training.run_folder import RunFolder, provenance
-from deiii.model.training.train import clip_seconds
+from deiii.model.training.train import clip_seconds, fit_encoders
 
 SAME = 1e-4
 WITH_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript"))
@@ -61,14 +61,17 @@ CASES = [
 ]
 
 
-def untrained_run(folder: Path, seen_run: Path, preset: str, how: str) -> RunFolder:
-    """A run folder as training leaves it, with random weights whose outputs differ from clip to clip."""
+def untrained_run(folder: Path, seen_run: Path, preset: str, how: str, *more: str) -> RunFolder:
+    """A run folder as training leaves it, with random weights whose outputs differ from clip to clip.
+
+    ``more`` are further settings, such as another cache.
+    """
     base = load_stored(seen_run / "run/config.yaml")
     words = [
         f"configs/{preset}.yaml", "corpus.name=table", f"corpus.root={base.corpus.root}",
         "corpus.table=clips.csv", f"cache={base.cache}", f"train.run={folder}", "train.device=cpu",
         "split.protocol=speakers", "split.val_share=0.2", f"loader.normalise={how}", "train.epochs=1", *FIT,
-        *GRIDS.get(preset, ()),
+        *GRIDS.get(preset, ()), *more,
     ]  # fmt: skip
     config = load_config(words[:1], words[1:])
     features = FeatureSet.open(config)
@@ -84,6 +87,7 @@ def untrained_run(folder: Path, seen_run: Path, preset: str, how: str) -> RunFol
     split.save(run.split)
     torch.manual_seed(1)
     network = task.network(config)
+    fit_encoders(network, features, rows, config)
     with torch.no_grad():  # random heads say nearly the same of every clip; these differ
         network.fused_head.classes.weight.mul_(20)
     checkpoint.save(run.best, network.state_dict(), {"epoch": 0})

@@ -230,12 +230,13 @@ def test_inputs_equal_those_of_the_loader(data):
     intervals = [(b, b + draw(st.floats(0.01, 3.0))) for b in begins]
     levels = None
     if config.loader.normalise == "speaker" and "logmel" in arrays:
-        levels = band_levels([arrays["logmel"]["logmel"]])
+        levels = {"logmel": band_levels([arrays["logmel"]["logmel"]])}
     empty = {name: get_stage(name).empty(config) for name in ("faces", "flow", "logmel")}
     loader = replace(config.loader, batch=len(intervals), residency="stream")
     features = recording({**empty, **arrays}, intervals, ("a", "b"))
     rows = np.arange(len(intervals))
-    given_levels = levels if levels or config.loader.normalise != "speaker" else (np.zeros(5), np.ones(5))
+    unused = {"logmel": (np.zeros(5), np.ones(5))}
+    given_levels = levels if levels or config.loader.normalise != "speaker" else unused
     batch = next(make_loader(
         features, rows, replace(config, loader=loader), torch.device("cpu"), training=False,
         levels=given_levels,
