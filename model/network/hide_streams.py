@@ -75,9 +75,14 @@ def check_hidden(config: Config) -> None:
     """Check the streams of ``split.hide``.
 
     Raises:
-        ConfigError: the network does not read one of them, or nothing else.
+        ConfigError: the network does not read one of them, or nothing else, or nothing at all.
     """
     streams = enabled_streams(config.model)
+    if not streams:
+        raise ConfigError(
+            "the network reads nothing: model.video, model.flow and model.audio are off, and model.extra is "
+            "empty; turn one of them on, or name a stage in model.extra"
+        )
     if unknown := [name for name in config.split.hide if name not in streams]:
         raise ConfigError(
             f"split.hide names {', '.join(unknown)}, but the network reads {', '.join(streams)}; name some "

@@ -136,6 +136,7 @@ def export(
         "settings": portable_settings(config), "inputs": describe_inputs(config),
         "preparation": PREPARATION,
         "keys": info["keys"], "split": info["split"], "clips": info["clips"],
+        "hidden": list(config.split.hide),
         "versions": info["versions"], "revision": info["revision"], "encoders": info.get("encoders", []),
         "temperature": stored_temperature(run),
         "parameters": sum(p.numel() for p in network.parameters()),

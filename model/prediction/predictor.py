@@ -31,7 +31,7 @@ from deiii.model.network.task import Task
 from deiii.model.prediction.hub import upload
 from deiii.model.prediction.manifest import MANIFEST, copy_export
 from deiii.model.prediction.result import Person, Prediction, Scorer, end_s
-from deiii.model.prediction.settings import override_settings, stage_notes, stages_by_speaker
+from deiii.model.prediction.settings import hidden_note, override_settings, stage_notes, stages_by_speaker
 from deiii.model.prediction.windows.moments import Moment, moments
 from deiii.model.prediction.windows.recording import Found, Options, score_at_once, score_long
 from deiii.model.prediction.windows.units import LONGER, Intervals, sliding_window, units_of
@@ -100,6 +100,7 @@ class Predictor:
         config, notes = override_settings(config, list(overrides), change_preprocessing)
         if not notes:
             notes = stage_notes(config, info["keys"])
+        notes += hidden_note(info.get("hidden", config.split.hide))
         audio_s = config.loader.audio_steps * LOGMEL.row_seconds(config)
         seconds = info.get("seconds") or {"median": audio_s, "longest": 2 * audio_s}
         lengths = (seconds["median"], seconds["longest"])

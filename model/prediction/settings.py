@@ -76,6 +76,16 @@ def stage_notes(config: Config, keys: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
+def hidden_note(hidden: Sequence[str]) -> tuple[str, ...]:
+    """Return a note where evaluation hid streams that a file may have."""
+    if not hidden:
+        return ()
+    return (
+        f"validation and evaluation hid {', '.join(hidden)} from the network (split.hide); a prediction uses "
+        "all that the file has, so its figures are not those of evaluation",
+    )
+
+
 def stages_by_speaker(config: Config) -> tuple[str, ...]:
     """Return the stages whose rows a network normalises by speaker: log-mel and those of ``model.extra``.
 

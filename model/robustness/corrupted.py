@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from deiii.data.cache.stages import FACES, LOGMEL, get_stage
+from deiii.data.cache.stages import FACES, get_stage, stage_of_stream
 from deiii.data.config.load import to_yaml
 from deiii.data.corpora.clips import Clip
 from deiii.data.loader.feature_set import FeatureSet
-from deiii.data.loader.stage_arrays import Levels, band_levels
+from deiii.data.loader.stage_arrays import StageLevels
 from deiii.data.tools.atomic_files import file_sha256, write_json
 from deiii.data.tools.counts import counted
 from deiii.data.tools.machine import usable_cores
@@ -30,6 +30,7 @@ from deiii.data.tools.writer_lock import writer_lock
 from deiii.model.evaluation.evaluate import now, open_features
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions, write_predictions
 from deiii.model.members import own_members
+from deiii.model.network.streams import enabled_streams
 from deiii.model.prediction.loading import load
 from deiii.model.prediction.predictor import Predictor
 from deiii.model.prediction.result import HeadOutputs, end_s
@@ -135,8 +136,7 @@ class _Test:
 
     def predict(self, pool: Any, corruption: Corruption | None, bar: ProgressBar) -> PredictionTable:
         """Return the predictions under a corruption; a clip without a prediction has NaN and no class."""
-        config = self.network.config
-        by_speaker = config.model.audio and config.loader.normalise == "speaker"
+        by_speaker = bool(self.network.by_speaker)
         probabilities = np.full(self.clean.probabilities.shape, np.nan)
         attributes = np.full(self.clean.attribute_predicted.shape, np.nan)
         speakers = dict.fromkeys(self.clean.speakers) if by_speaker else {"": None}
@@ -146,8 +146,7 @@ class _Test:
             levels = None
             if by_speaker:
                 made = kept = list(made)
-                mel = [m.arrays[LOGMEL.name][LOGMEL.large] for m in kept if LOGMEL.name in m.arrays]
-                levels = band_levels(mel) if mel else None
+                levels = self.network.levels_of([m.arrays for m in kept])
             for row, one in zip(rows, made, strict=True):
                 found = self._score(one, levels)
                 if found is not None:
@@ -185,18 +184,21 @@ class _Test:
             return NOWHERE
         return FaceBoxes(np.asarray(stored["time"]), np.asarray(stored["box"]))
 
-    def _score(self, made: Made, levels: Levels | None) -> HeadOutputs | None:
+    def _score(self, made: Made, levels: StageLevels | None) -> HeadOutputs | None:
         """The outputs for one whole clip; ``None`` where no input is usable."""
         if not made.arrays:
             return None
         seconds = max(end_s(arrays["time"]) for arrays in made.arrays.values())
-        found = self.network.scorer(made.arrays, [(0.0, seconds)], [], levels)
+        hidden = set(self.network.config.split.hide)  # as from the clean clips
+        found = self.network.scorer(made.arrays, [(0.0, seconds)], [hidden], levels)
         return found if found.present["fused"][0] else None
 
 
 def _check_streams(network: Predictor, corruptions: Sequence[Corruption]) -> None:
     """Refuse a corruption of a stream that the network does not read."""
-    read = {get_stage(name).modality for name in network.stages}
+    config = network.config
+    shown = [name for name in enabled_streams(config.model) if name not in config.split.hide]
+    read = {get_stage(stage_of_stream(name)).modality for name in shown}
     for corruption in corruptions:
         if corruption.about.stream not in read:
             raise CorruptionError(

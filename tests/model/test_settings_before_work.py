@@ -29,6 +29,11 @@ def words(seen_run, run):
         (["split.hide=[sound]"], "split.hide names sound, but the network reads frames, flow, audio"),
         (["split.hide=[flow]", "model.flow=false"], "split.hide names flow, but the network reads frames, a"),
         (["split.hide=[audio,flow,frames]"], "hides all that the network reads"),
+        (
+            ["model.audio=false", "model.video=false", "model.flow=false"],
+            "the network reads nothing: model.v",
+        ),
+        (["model.audio=[]", "model.video=[]"], "turn one of them on, or name a stage in model.extra"),
     ],
 )
 def test_training_refuses_what_does_not_go_together(seen_run, tmp_path, capsys, changes, reason):

@@ -96,7 +96,8 @@ class LiveMoments:
         network, features = self.network, self.features
         job = Job(begin, end + SLACK_S, 0)
         arrays = features.arrays(job.begin, job.end)
-        levels = {LOGMEL.name: features.levels(LEAST_DB)} if network.by_speaker else None
+        own = features.levels(LEAST_DB) if network.by_speaker else None
+        levels = None if own is None else {LOGMEL.name: own}
         outputs = network.scorer(arrays, [(job.begin, job.end)], [set()], levels)
         found = moment_of(Scored(job, outputs, 0, arrays), network.task)
         delay = time.monotonic() - features.arrived(end)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deiii.data.cache.stages import FACES, LOGMEL
+from deiii.data.cache.stages import FACES
 from deiii.data.config.schema import Config
 from deiii.model.network.streams import enabled_streams
 from deiii.model.network.task import Task

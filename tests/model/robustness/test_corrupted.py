@@ -41,6 +41,27 @@ def test_copies_without_corruption_have_the_clean_probabilities(run):
     assert found.predicted == clean.predicted and found.clips == clean.clips
 
 
+def test_streams_that_evaluation_hides_are_hidden_from_corrupted_clips_too(seen_run, tmp_path):
+    """Copies without corruption have the probabilities of an evaluation with ``split.hide``."""
+    run = tmp_path / "run"
+    shutil.copytree(seen_run / "run", run)
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("  hide: []\n", "  hide: [audio]\n"))
+    shown = read_predictions(run / "predictions.csv")
+    assert main(["evaluate", str(run), "--again"]) == 0
+    features = FeatureSet.open(load_stored(run / "config.yaml"), whole=True)
+    clean, network = read_predictions(run / "predictions.csv"), load(run, "cpu")
+    with progress_bar(desc="", unit="clip", shown=False) as bar:
+        found = _Test(network, features, _clips(features, clean), clean, 0).predict(None, None, bar)
+    assert found.probabilities == pytest.approx(clean.probabilities, abs=1.5e-4)
+    assert clean.probabilities != pytest.approx(shown.probabilities, abs=1.5e-4)
+    with pytest.raises(CorruptionError, match="reads no audio"):
+        evaluate_corrupted(run, ["noise=0"], jobs=1, progress=False)
+    # A prediction for a file uses all that the file has, and says so.
+    (note,) = network.predict(seen_run / "raw/c0.mp4").notes
+    assert "hid audio from the network (split.hide)" in note
+
+
 def looks(run) -> list[dict]:
     return json.loads((run / "run.json").read_text())["evaluations"]
 
@@ -78,7 +99,7 @@ def test_messages(run, tmp_path, capsys):
     with pytest.raises(RunError, match="has not been evaluated"):
         evaluate_corrupted(tmp_path / "run", ["noise=3"], progress=False)
     network = load(run, "cpu")
-    network.stages = ["logmel"]
+    network.config.model.video = network.config.model.flow = False
     with pytest.raises(CorruptionError, match="reads no video"):
         _check_streams(network, [Corruption("blur", 2.0)])
 
