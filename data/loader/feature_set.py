@@ -284,11 +284,14 @@ def _join_corpora(corpora: Sequence[Corpus]) -> Corpus:
     """One clip table of several; a protocol of its own has only a single corpus.
 
     Raises:
-        CacheError: where an attribute's range differs.
+        CacheError: where an attribute's range differs, or a corpus is there twice.
         CorpusError: where two corpora spell one class differently.
     """
     classes = tuple(dict.fromkeys(name for corpus in corpora for name in corpus.classes))
     refuse_spellings("classes", classes, "give them one name with corpus.classes in a config of mix")
+    names = [corpus.name for corpus in corpora]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise CacheError(f"mix names the corpus {twice[0]} twice; name each corpus once")
     ranges: dict[str, tuple[float, float]] = {}
     for corpus in corpora:
         for name, limits in corpus.ranges.items():

@@ -152,6 +152,8 @@ def _train(
         "clips": {part: len(r) for part, r in rows.items()},
         "seconds": clip_seconds(features, rows["train"]), **digests(features.corpus),
     }  # fmt: skip
+    seed_all(config.train.seed)
+    model = task.network(config, imagenet)  # before the run folder: it refuses settings that do not fit
     if ranks.first:
         for note in [*notes, *findings.splitlines()]:
             print(note, file=sys.stderr)
@@ -167,8 +169,6 @@ def _train(
         save_origin(run, features.corpus, config.cache)
     ranks.check_same({"settings": result_settings(config), "data": info})
 
-    seed_all(config.train.seed)
-    model = task.network(config, imagenet)
     fit_encoders(model, features, rows["train"], config)
     model = model.to(device)
     training = make_loader(features, rows["train"], config, device, True, ranks)

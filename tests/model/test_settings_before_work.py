@@ -33,6 +33,9 @@ def words(seen_run, run):
             ["model.audio=false", "model.video=false", "model.flow=false"],
             "the network reads nothing: model.v",
         ),
+        (["model.heads=3"], "must divide into model.heads=3 heads"),
+        (["model.audio_channels=[4]"], "give no number, or two or more"),
+        (["model.classes=false", "model.attributes=[]"], "there is nothing to predict"),
         (["model.audio=[]", "model.video=[]"], "turn one of them on, or name a stage in model.extra"),
     ],
 )

@@ -124,6 +124,12 @@ def test_the_settings_name_a_mixture(tmp_path, monkeypatch):
     assert split.protocol == "speakers" and len(split.train) + len(split.val) + len(split.test) == 8
 
 
+def test_a_corpus_does_not_mix_with_itself(tmp_path):
+    a = FeatureSet.open(make_cache(tmp_path, [3], [4], name="ravdess"), KEYS)
+    with pytest.raises(CacheError, match="names the corpus ravdess.* twice"):
+        FeatureSet.mix([a, a])
+
+
 def test_two_spellings_of_a_class_do_not_mix(tmp_path):
     a, b = (FeatureSet.open(make_cache(tmp_path, [3], [4], name=n), KEYS) for n in ("ravdess", "crema_d"))
     b.corpus = map_classes(b.corpus, {"happy": "Happy"})
