@@ -46,6 +46,7 @@ from deiii.model.training.run_folder import RunError, RunFolder, provenance
 from deiii.model.training.step.launch import choose_launch
 from deiii.model.training.trainer import Trainer, TrainingSetup
 
+LARGE_BATCH = 1024  # clips; the empty places of smaller batches cost little
 PRESETS = ("tiny", "base", "large")  # configs that come with deiii and describe a network
 RESUME_CURE = (
     "To go on with this run, put back what it was trained on and run `deiii preprocess`; "
@@ -145,6 +146,7 @@ def _train(
     check_streams(features, rows["train"])
     check_monitor(config, features, rows["val"])
     check_sizes(config)
+    check_batch(config, len(rows["train"]))
     info = {
         "keys": dict(features.keys), "split": split.digest, "corpus": features.corpus.name,
         "classes": list(task.classes), "attributes": list(task.attributes),
@@ -226,6 +228,20 @@ def check_sizes(config: Config) -> None:
     check_grid(m, config.loader.crop)
     if m.conformer and m.conv_kernel % 2 == 0:
         raise ConfigError(f"model.conv_kernel must be odd, not {m.conv_kernel}")
+
+
+def check_batch(config: Config, clips: int) -> None:
+    """Refuse a batch that is mostly empty: all its places take memory and time, also those without a clip.
+
+    Raises:
+        ConfigError: names a size that fits.
+    """
+    batch = config.loader.batch
+    if batch > LARGE_BATCH and batch >= 2 * clips:
+        raise ConfigError(
+            f"loader.batch={batch} is larger than the {counted(clips, 'training clip')}, and the empty "
+            f"places take memory and time, too; use loader.batch={clips} for one step an epoch"
+        )
 
 
 def _fitting_preset(size: int) -> str:

@@ -33,6 +33,7 @@ def words(seen_run, run):
             ["model.audio=false", "model.video=false", "model.flow=false"],
             "the network reads nothing: model.v",
         ),
+        (["loader.batch=65536"], "is larger than the 3 training clips"),
         (["model.heads=3"], "must divide into model.heads=3 heads"),
         (["model.audio_channels=[4]"], "give no number, or two or more"),
         (["model.classes=false", "model.attributes=[]"], "there is nothing to predict"),
