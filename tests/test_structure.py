@@ -51,8 +51,8 @@ ORDER = {
     ],
     "data/corpora": [
         "clips download",
-        "differences files spelling synthetic targets",
-        "protocol",
+        "differences files spelling synthetic",
+        "protocol targets",
         "splits",
         "crema_d msp_improv pattern ravdess table",
         "scan",

@@ -134,9 +134,8 @@ def export(
         "ranges": info["ranges"], "seconds": info.get("seconds"), "epoch": trained.epoch,
         "licence": licence or known_licence(info["corpus"]),
         "settings": portable_settings(config), "inputs": describe_inputs(config),
-        "preparation": PREPARATION,
+        "preparation": PREPARATION, "hidden": list(config.split.hide),
         "keys": info["keys"], "split": info["split"], "clips": info["clips"],
-        "hidden": list(config.split.hide),
         "versions": info["versions"], "revision": info["revision"], "encoders": info.get("encoders", []),
         "temperature": stored_temperature(run),
         "parameters": sum(p.numel() for p in network.parameters()),
@@ -291,12 +290,11 @@ _LOGMEL = {
     "speaker": "(dB - mean of the band over all hops of the speaker's clips) / their deviation, which is "
     f"at least {LEAST_DB:g} dB; 0 where masked",
 }
-
-
-_EXTRA_BY_SPEAKER = (
-    ", minus the mean of each feature over all rows of the speaker's clips, divided by their deviation, "
-    f"which is at least {LEAST_DEVIATION:g}"
-)
+_ROWS = {
+    False: "rows of the stage {}",
+    True: "rows of the stage {}, minus the mean of each feature over all rows of the speaker's clips, "
+    f"divided by their deviation, which is at least {LEAST_DEVIATION:g}",
+}
 
 
 def describe_inputs(config: Config) -> dict[str, dict[str, Any]]:
@@ -319,16 +317,11 @@ def describe_inputs(config: Config) -> dict[str, dict[str, Any]]:
         "audio_time": (m.audio, ["B", hops], "float32", "s, same zero as video_time"),
         "audio_mask": (m.audio, ["B", hops], "bool", "true where there is audio"),
     }  # fmt: skip
-    by_speaker = _EXTRA_BY_SPEAKER if config.loader.normalise == "speaker" else ""
+    meaning = _ROWS[config.loader.normalise == "speaker"]
     for x in extra_inputs(config):
         rows = x.rows(steps, hops)
         known |= {
-            f"{x.name}_values": (
-                True,
-                ["B", rows, *x.shape],
-                "float32",
-                f"rows of the stage {x.name}{by_speaker}",
-            ),
+            f"{x.name}_values": (True, ["B", rows, *x.shape], "float32", meaning.format(x.name)),
             f"{x.name}_time": (True, ["B", rows], "float32", "s, same zero as the other times"),
             f"{x.name}_mask": (True, ["B", rows], "bool", "true where the row is valid"),
         }
