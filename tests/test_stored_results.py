@@ -206,3 +206,18 @@ def test_stored_predictions_of_emotional_clips_give_the_reported_recalls_and_gap
         if isinstance(entry, dict) and "gap" in entry:
             one, other = name.split(" - ")
             assert entry["gap"] == pytest.approx(uar[one] - uar[other], abs=2e-4)
+
+
+def test_stored_predictions_on_urdu_give_the_reported_recall():
+    folder = RESULTS / "urdu-2026-11-26"
+    report = json.loads((folder / "table.json").read_text(encoding="utf-8"))
+    with tarfile.open(folder / "predictions.tar.xz") as tar:
+        stream = tar.extractfile("predictions.csv")
+        assert stream is not None
+        rows = list(csv.DictReader(io.TextIOWrapper(stream, encoding="utf-8", newline="")))
+    assert len(rows) == report["clips"] and len({r["speaker"] for r in rows}) == report["speakers"]
+    assert recall(rows) == pytest.approx(report["encoders"]["all_classes"]["uar"], abs=1e-6)
+    for row in rows:
+        row["predicted"] = max(report["common_classes"], key=lambda name, r=row: float(r[f"p_{name}"]))
+    assert recall(rows) == pytest.approx(report["encoders"]["uar"], abs=1e-6)
+    assert f"| {report['encoders']['uar']:.3f} |" in (folder / "table.md").read_text(encoding="utf-8")
