@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -84,7 +85,7 @@ def check_size(x: torch.Tensor, size: int) -> None:
 
 def crop(x: torch.Tensor, view: Crop) -> torch.Tensor:
     """The square of each clip: [B,T,H,W,C] to [B,T,S,S,C], mirrored if ``view.flip`` is true."""
-    b, t, h = x.shape[:3]
+    b, t, h, w, c = x.shape
     if h == 0:
         return x
     check_size(x, view.size)
@@ -92,9 +93,8 @@ def crop(x: torch.Tensor, view: Crop) -> torch.Tensor:
     rows = view.y[:, None] + step
     columns = view.x[:, None] + step
     columns = torch.where(view.flip[:, None], columns.flip(1), columns)
-    clip = torch.arange(b, device=x.device).view(b, 1, 1, 1)
-    moment = torch.arange(t, device=x.device).view(1, t, 1, 1)
-    return x[clip, moment, rows[:, None, :, None], columns[:, None, None, :]]
+    place = (rows[:, :, None] * w + columns[:, None]).view(b, 1, -1, 1).expand(-1, t, -1, c)
+    return x.view(b, t, h * w, c).gather(2, place).view(b, t, view.size, view.size, c)
 
 
 def colour(x: torch.Tensor, view: Crop) -> torch.Tensor:
@@ -103,10 +103,16 @@ def colour(x: torch.Tensor, view: Crop) -> torch.Tensor:
     # Several pixels form one row, with the matrix repeated along a diagonal: products of 24 columns take a
     # third of the time of products of 3 columns.
     k = math.gcd(PIXELS, t * s * s)
-    repeat = torch.eye(k, device=x.device)[:, None, :, None] * view.matrix[:, None, :, None, :]
+    repeat = _identity(k, x.device)[:, None, :, None] * view.matrix[:, None, :, None, :]
     flat = x.reshape(b, t * s * s // k, 3 * k).float()
     flat = torch.baddbmm(view.offset.repeat(1, 1, k), flat, repeat.reshape(b, 3 * k, 3 * k))
     return flat.view(b, t, s, s, 3).permute(0, 1, 4, 2, 3)
+
+
+@cache
+def _identity(size: int, device: torch.device) -> torch.Tensor:
+    """The identity matrix on a device, made once."""
+    return torch.eye(size, device=device)
 
 
 def scale_flow(flow: torch.Tensor, scale: torch.Tensor, flip: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from deiii.model.distributed.layers import RankAware, dropout_mask
 from deiii.model.network.gpu.attention import attend
+from deiii.model.network.gpu.fill import fill
 from deiii.model.network.positions import Rotation, rotate
 
 MOST_SCORES = 2**27  # scores that plain attention keeps for its backward pass: 512 MB in float32
@@ -166,7 +167,7 @@ class AttentivePool(nn.Module):
         keys = None if mask_BS is None else keys_of(mask_BS)
         if keys is not None:
             # A finite number: where all entries are masked, the weights are then equal and not NaN.
-            score_BSH = score_BSH.masked_fill_(keys.hidden[:, :, None], torch.finfo(score_BSH.dtype).min)
+            score_BSH = fill(score_BSH, keys.hidden[:, :, None], torch.finfo(score_BSH.dtype).min)
         weight_BSH = score_BSH.softmax(dim=1).to(x_BSD.dtype)
         pooled = (weight_BSH[..., None] * x_BSD.unflatten(-1, (self.heads, -1))).sum(dim=1).flatten(1)
         return pooled if keys is None else pooled * keys.some[:, None]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from deiii.model.distributed.layers import RankAware, normalise, update_statistics
+from deiii.model.network.gpu.fill import fill
 
 
 class AudioEncoder(nn.Module):
@@ -36,7 +37,7 @@ class AudioEncoder(nn.Module):
     def forward(self, logmel_BLM: Tensor, mask_BL: Tensor) -> Tensor:
         """Encode [B,L,M] with its mask, bool [B,L], as [B,ceil(L/4),D]; step i is centred on hop 4i."""
         x = logmel_BLM.masked_fill(~mask_BL[..., None], 0.0)[:, None]
-        x = torch.relu(self.first(x).masked_fill_(~mask_BL[:, None, ::2, None], 0.0))
+        x = torch.relu(fill(self.first(x), ~mask_BL[:, None, ::2, None]))
         x = torch.relu(self.second(x))
         return self.norm(self.project(x.permute(0, 2, 3, 1).flatten(2)))
 

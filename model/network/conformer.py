@@ -9,11 +9,15 @@ Axes: B clips, T steps, D width.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from deiii.model.distributed.layers import Dropout
 from deiii.model.network.attention import Attention, Keys, keys_of
+from deiii.model.network.gpu.fill import fill
+from deiii.model.network.gpu.residual import add_branch
 from deiii.model.network.positions import Rotation
 
 BRANCH_START = 0.1  # factor on the initial weights of each residual branch's last layer
@@ -39,6 +43,17 @@ class FeedForward(nn.Sequential):
             Dropout(dropout),
         )
 
+    @property
+    def drop(self) -> Dropout:
+        """The last layer."""
+        return cast(Dropout, self[-1])
+
+    def before_drop(self, x: Tensor) -> Tensor:
+        """Apply all layers but the last."""
+        for layer in list(self)[:-1]:
+            x = layer(x)
+        return x
+
 
 class Convolution(nn.Module):
     """Gated pointwise convolution, depthwise convolution over time, layer norm, SiLU, pointwise convolution.
@@ -57,12 +72,25 @@ class Convolution(nn.Module):
             nn.LayerNorm(width), nn.SiLU(), start_small(nn.Linear(width, width)), Dropout(dropout)
         )
 
+    @property
+    def drop(self) -> Dropout:
+        """The last layer."""
+        return cast(Dropout, self.out[-1])
+
     def forward(self, x_BTD: Tensor, mask_BT: Tensor | Keys) -> Tensor:
         """Convolve [B,T,D] with its mask, bool [B,T]; the shape stays."""
+        return self.drop(self.before_drop(x_BTD, mask_BT))
+
+    def before_drop(self, x_BTD: Tensor, mask_BT: Tensor | Keys) -> Tensor:
+        """Apply all layers but the last."""
         hidden_BT = mask_BT.hidden if isinstance(mask_BT, Keys) else ~mask_BT
-        x = self.gate(self.norm(x_BTD)).masked_fill_(hidden_BT[..., None], 0.0)
+        x = fill(self.gate(self.norm(x_BTD)), hidden_BT[..., None])
         x = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
-        return self.out(x)
+        if x.is_cuda:  # one copy to the type and the layout that the norm reads, instead of two
+            x = x.to(torch.float32, memory_format=torch.contiguous_format)
+        for layer in list(self.out)[:-1]:
+            x = layer(x)
+        return x
 
 
 class ConformerBlock(nn.Module):
@@ -81,11 +109,11 @@ class ConformerBlock(nn.Module):
 
     def forward(self, x_BTD: Tensor, mask_BT: Tensor | Keys, rotation: Rotation) -> Tensor:
         """Apply the block to [B,T,D] with the mask and the rotations of its steps; the shape stays."""
-        x = torch.add(x_BTD, self.ffn_in(x_BTD), alpha=0.5)
+        x = add_branch(x_BTD, self.ffn_in.before_drop(x_BTD), self.ffn_in.drop, 0.5)
         y = self.attention_norm(x)
-        x = x + self.attention_drop(self.attention(y, y, mask_BT, rotation, rotation))
-        x = x + self.convolution(x, mask_BT)
-        x = torch.add(x, self.ffn_out(x), alpha=0.5)
+        x = add_branch(x, self.attention(y, y, mask_BT, rotation, rotation), self.attention_drop)
+        x = add_branch(x, self.convolution.before_drop(x, mask_BT), self.convolution.drop)
+        x = add_branch(x, self.ffn_out.before_drop(x), self.ffn_out.drop, 0.5)
         return self.norm(x)
 
 

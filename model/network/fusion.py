@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from deiii.model.network.attention import Attention, AttentivePool, Keys
 from deiii.model.network.conformer import FeedForward, start_small
+from deiii.model.network.gpu.casts import as_products_want
+from deiii.model.network.gpu.fill import fill
+from deiii.model.network.gpu.residual import add_branch
 from deiii.model.network.positions import Rotation
 
 
@@ -69,9 +72,9 @@ class VisualFusion(nn.Module):
             v, o = self.cross(v, o, v_ok, o_ok, tokens)
         pooled = []
         if self.v_pool is not None:
-            pooled.append(self.v_pool(v, tokens).masked_fill(~v_ok[:, None], 0.0))
+            pooled.append(fill(self.v_pool(v, tokens), ~v_ok[:, None]))
         if self.o_pool is not None:
-            pooled.append(self.o_pool(o).masked_fill(~o_ok[:, None], 0.0))
+            pooled.append(fill(self.o_pool(o), ~o_ok[:, None]))
         return self.norm(self.project(torch.cat(pooled, dim=-1))).unflatten(0, steps)
 
 
@@ -109,10 +112,10 @@ class PairAttention(nn.Module):
 
         Nor do frame tokens for which ``v_tokens_NP``, bool [N,P], is false.
         """
-        v, o = self.v_norm(v_NPD), self.o_norm(o_NPD)
-        to_v = self.v_from_o(v, o).masked_fill_(~o_ok[:, None, None], 0.0)
+        v, o = as_products_want(self.v_norm(v_NPD)), as_products_want(self.o_norm(o_NPD))
+        to_v = fill(self.v_from_o(v, o), ~o_ok[:, None, None])
         from_v = self.o_from_v(v) if self.one_token else self.o_from_v(o, v, v_tokens_NP)
-        to_o = from_v.masked_fill_(~v_ok[:, None, None], 0.0)
+        to_o = fill(from_v, ~v_ok[:, None, None])
         return v_NPD + to_v, o_NPD + to_o
 
 
@@ -144,7 +147,10 @@ class InterModal(nn.Module):
         a_rotation: Rotation,
     ) -> tuple[Tensor, Tensor]:
         """Apply the block to both modalities with their masks and rotations; the shapes stay."""
-        v, a = self.v_norm(v_BTD), self.a_norm(a_BLD)
+        v, a = as_products_want(self.v_norm(v_BTD)), as_products_want(self.a_norm(a_BLD))
         v_BTD = v_BTD + self.v_gate * self.v_from_a(v, a, a_mask_BL, v_rotation, a_rotation)
         a_BLD = a_BLD + self.a_gate * self.a_from_v(a, v, v_mask_BT, a_rotation, v_rotation)
-        return v_BTD + self.v_ffn(v_BTD), a_BLD + self.a_ffn(a_BLD)
+        return (
+            add_branch(v_BTD, self.v_ffn.before_drop(v_BTD), self.v_ffn.drop),
+            add_branch(a_BLD, self.a_ffn.before_drop(a_BLD), self.a_ffn.drop),
+        )

@@ -28,22 +28,24 @@ class ClockRotary(nn.Module):
     """
 
     omega: Tensor  # float32 [head_width/2], rad/s
+    both: Tensor  # float32 [head_width]: -omega, then omega
 
     def __init__(self, head_width: int):
         super().__init__()
         if head_width % 2:
             raise ValueError(f"rotary positions need an even head width, not {head_width}")
         periods = torch.logspace(math.log10(SHORTEST_S), math.log10(LONGEST_S), head_width // 2)
-        self.register_buffer("omega", 2 * math.pi / periods, persistent=False)
+        omega = 2 * math.pi / periods
+        self.register_buffer("omega", omega, persistent=False)
+        self.register_buffer("both", torch.cat((-omega, omega)), persistent=False)
 
     def forward(self, time_BT: Tensor) -> Rotation:
         """Return factors of both halves of the features, float32 [B,1,T,head_width], for times in s.
 
         The first factor is the cosine twice; the second is the negative sine, then the sine. See `rotate`.
         """
-        angle = time_BT.float()[:, None, :, None] * self.omega
-        cos, sin = angle.cos(), angle.sin()
-        return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
+        angle = time_BT.float()[:, None, :, None] * self.both  # a cosine is even, a sine is odd
+        return angle.cos(), angle.sin()
 
 
 def rotate(x_BHTK: Tensor, rotation: Rotation) -> Tensor:

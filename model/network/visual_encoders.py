@@ -162,22 +162,39 @@ class GridTokens(nn.Module):
         self.project = nn.Linear(channels, width)
         self.place = nn.Parameter(torch.randn(grid * grid, width) * 0.02)
         self.norm = nn.LayerNorm(width)
-        self._held: dict[tuple[int, torch.dtype, torch.device], Tensor] = {}  # made once for each size
+        self._held: dict[tuple[torch.Size, torch.dtype, torch.device], tuple[Tensor, Tensor, Tensor]] = {}
 
     def forward(self, map_NCHW: Tensor) -> Tensor:
-        rows, cols = (self._averaging(n, map_NCHW) for n in map_NCHW.shape[-2:])
-        # A matrix product, because the backward pass of adaptive pooling is not deterministic on CUDA.
-        x = torch.einsum("nchw,gh,kw->ngkc", map_NCHW, rows, cols).flatten(1, 2)
+        # Matrix products, because the backward pass of adaptive pooling is not deterministic on CUDA.
+        rows, cols, both = self._averaging(map_NCHW)
+        if map_NCHW.is_cuda:
+            x = one_product(map_NCHW, both)
+        else:
+            x = torch.einsum("nchw,gh,kw->ngkc", map_NCHW, rows, cols).flatten(1, 2)
         return self.norm(self.project(x) + self.place)
 
-    def _averaging(self, length: int, like: Tensor) -> Tensor:
-        if torch.compiler.is_compiling():  # a tensor of a traced call must not stay
-            return _cells(length, self.grid, like)
-        key = length, like.dtype, like.device
-        if key not in self._held:
-            with torch.inference_mode(False), torch.no_grad():
-                self._held[key] = _cells(length, self.grid, like)
-        return self._held[key]
+    def _averaging(self, map_NCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the matrices of rows, columns and both, made once for each size, type and device."""
+        key = map_NCHW.shape[-2:], map_NCHW.dtype, map_NCHW.device
+        if key in self._held:
+            return self._held[key]
+        with torch.inference_mode(False), torch.no_grad():
+            rows, cols = (_cells(n, self.grid, map_NCHW) for n in map_NCHW.shape[-2:])
+            found = rows, cols, torch.kron(rows, cols)
+        if not torch.compiler.is_compiling():  # a tensor of a traced call must not stay
+            self._held[key] = found
+        return found
+
+
+def one_product(map_NCHW: Tensor, cells_PX: Tensor) -> Tensor:
+    """Average a feature map over cells in one product of matrices, [N,P,C].
+
+    Args:
+        map_NCHW: no copy is made where channels are innermost in memory.
+        cells_PX: [P,H*W], the weight of each place in each cell.
+    """
+    places_NXC = map_NCHW.permute(0, 2, 3, 1).flatten(1, 2)
+    return torch.bmm(cells_PX.expand(len(map_NCHW), -1, -1), places_NXC)
 
 
 def feature_rows(crop: int, channels: list[int] | None) -> int:

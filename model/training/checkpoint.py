@@ -90,12 +90,19 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Restore what `optimizer_tensors` returned, for the same parameters in the same order."""
+    """Restore what `optimizer_tensors` returned, for the same parameters in the same order.
+
+    State in the shape of its parameter gets the parameter's layout in memory, which fused optimisers expect.
+    """
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         number, entry = name.split(".", 1)
         state.setdefault(int(number), {})[entry] = tensor.clone()
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for parameter, entries in optimizer.state.items():
+        for entry, tensor in entries.items():
+            if tensor.shape == parameter.shape and tensor.stride() != parameter.stride():
+                entries[entry] = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
 
 
 def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -56,6 +56,17 @@ def weights_of_products(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
                 yield own, parameter
 
 
+def channels_last(model: nn.Module) -> None:
+    """Store the weights of a network's convolutions of images with their channels innermost.
+
+    Images lie in memory so, and the libraries of a GPU would otherwise copy each weight for each use, and its
+    gradient. Shapes, names and values stay. Weights that `weights_of_products` leaves out stay as they are.
+    """
+    for _, weight in weights_of_products(model):
+        if weight.ndim == 4 and weight.shape[2:] != (1, 1):
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+
+
 def cast_together(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
     """Return copies in another type; those of one layout in memory take a few launches together."""
     copies = [torch.empty_like(x, dtype=dtype) for x in tensors]

@@ -23,6 +23,7 @@ from deiii.model.network.inputs.network import Network
 from deiii.model.training.gather_batch import gather_batch
 from deiii.model.training.losses import total_loss
 from deiii.model.training.optim import AveragedWeights, learning_rate, make_optimizer, set_learning_rate
+from deiii.model.training.step.half_weights import channels_last
 from deiii.model.training.step.sums import EpochSums
 
 
@@ -62,6 +63,8 @@ class TrainingStep:
         self.total = total
         self.class_weights = class_weights
         self.ranks = ranks
+        if device.type == "cuda" and ranks.alone:
+            channels_last(model)  # before the optimiser makes its state in the same layout
         self.optimizer = make_optimizer(model, self.settings, device)
         self.average = AveragedWeights(model, self.settings.ema)
         self.batch_counters = count_together(model)

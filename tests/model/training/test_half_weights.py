@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from deiii.model.network.deiii import DEIII
+from deiii.model.training.checkpoint import load_optimizer, optimizer_tensors
 from deiii.model.training.losses import total_loss
-from deiii.model.training.step.half_weights import HalfWeights, weights_of_products
+from deiii.model.training.step.half_weights import HalfWeights, channels_last, weights_of_products
 from tests.helpers.model_helpers import CLASSES, MELS, random_batch, small_config
 
 
@@ -81,3 +82,34 @@ def test_norms_stay_in_full_precision():
     assert all(
         isinstance(model.get_submodule(n.rpartition(".")[0]), nn.Linear | nn.Conv2d | nn.Conv1d) for n in held
     )
+
+
+def test_convolutions_with_channels_innermost_are_the_same_network():
+    torch.manual_seed(0)
+    model = DEIII(small_config(), CLASSES, 2, MELS).eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    expected = model(random_batch()).fused.logits
+    channels_last(model)
+    kernels = [p for _, p in model.named_parameters() if p.ndim == 4 and p.shape[2:] != (1, 1)]
+    assert kernels and all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    torch.testing.assert_close(model(random_batch()).fused.logits, expected)
+
+
+def test_a_resumed_optimiser_has_the_layout_of_its_weights():
+    torch.manual_seed(0)
+    states = []
+    for innermost in (False, True):
+        layer = nn.Conv2d(3, 4, 3)
+        if innermost:
+            channels_last(nn.Sequential(layer))
+        optimizer = torch.optim.AdamW(layer.parameters())
+        layer(torch.randn(2, 3, 8, 8)).sum().backward()
+        optimizer.step()
+        states.append((layer, optimizer))
+    (_, first), (layer, second) = states
+    load_optimizer(second, optimizer_tensors(first))
+    for name in ("exp_avg", "exp_avg_sq"):
+        loaded = second.state[layer.weight][name]
+        assert loaded.stride() == layer.weight.stride()
+        assert torch.equal(loaded, first.state[next(iter(first.state))][name])

@@ -1,0 +1,48 @@
+"""Fill hidden places of a tensor, in one launch forward and one backward on a GPU."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def fill(x: Tensor, hidden: Tensor, value: float = 0.0) -> Tensor:
+    """Return x with ``value`` where ``hidden``, bool and broadcastable to x, is true. x may change.
+
+    No operation may need x as it was for its gradient: layers such as `torch.nn.Linear` do not.
+
+    >>> fill(torch.ones(2), torch.tensor([True, False]))
+    tensor([0., 1.])
+    """
+    if x.is_cuda and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        return fill_by_choice(x, hidden, value)
+    return x.masked_fill_(hidden, value)
+
+
+def fill_by_choice(x: Tensor, hidden: Tensor, value: float = 0.0) -> Tensor:
+    """Do what `fill` does without a change of x."""
+    result: Tensor = _Fill.apply(x, hidden, value)
+    return result
+
+
+@cache
+def constant(value: float, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return a number as a tensor [] on a device, made once."""
+    with torch.inference_mode(False):
+        return torch.full((), value, device=device, dtype=dtype)
+
+
+class _Fill(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, hidden, value):
+        ctx.save_for_backward(hidden)
+        return torch.where(hidden, constant(value, x.device, x.dtype), x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        (hidden,) = ctx.saved_tensors
+        return torch.where(hidden, constant(0.0, gradient.device, gradient.dtype), gradient), None, None
