@@ -43,7 +43,7 @@ from deiii.model.training.monitor import check_monitor
 from deiii.model.training.origin import check_origin, digests, keys_of_training, save_origin
 from deiii.model.training.parts import check_parts
 from deiii.model.training.run_folder import RunError, RunFolder, provenance
-from deiii.model.training.step.launch import choose_launch
+from deiii.model.training.step.launch import choose_launch, launch_note
 from deiii.model.training.trainer import Trainer, TrainingSetup
 
 LARGE_BATCH = 1024  # clips; the empty places of smaller batches cost little
@@ -125,6 +125,8 @@ def _train(
 ) -> dict[str, Any]:
     device = ranks.device
     choose_launch(config.train, device, ranks)  # refuse an impossible one before anything is read
+    if ranks.first and (note := launch_note(config.train, device, ranks)):
+        print(note)
     check_hidden(config)
     make_deterministic(device)
     if ranks.local:  # one process of each machine checks every byte, the others wait for it

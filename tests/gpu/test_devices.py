@@ -20,6 +20,14 @@ def test_one_process_under_torchrun_exchanges_through_nccl(fake_gpu, free_port):
 
 
 @pytest.mark.slow
+def test_a_graph_under_torchrun_is_refused_before_the_first_step(fake_gpu, free_port):
+    started = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port)}
+    found = fake_gpu.run("one_rank", "train.launch=graph", **where, **started)
+    assert "use train.launch=auto under torchrun" in found["refused"] and "steps" not in found
+
+
+@pytest.mark.slow
 def test_one_process_without_torchrun_exchanges_nothing(fake_gpu):
     found = fake_gpu.run("one_rank")
     assert found["backend"] == "" and found["exchanges"] == 0 and found["launch"] == "graph"

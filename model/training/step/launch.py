@@ -37,6 +37,17 @@ def choose_launch(settings: TrainConfig, device: torch.device, ranks: Ranks) -> 
     return "compile" if settings.compile and wanted != "graph" else wanted
 
 
+def launch_note(settings: TrainConfig, device: torch.device, ranks: Ranks) -> str:
+    """Return a line where ``auto`` records no graph although the device could; empty elsewhere."""
+    could = choose_launch(settings, device, Ranks()) == "graph"
+    if not could or choose_launch(settings, device, ranks) == "graph":
+        return ""
+    return (
+        "training steps run one kernel after the other: under torchrun they exchange gradients and are not "
+        "recorded as CUDA graphs; one process without torchrun records them"
+    )
+
+
 def compiles(settings: TrainConfig) -> bool:
     """Return whether the network is compiled; a graph then records the compiled step."""
     return settings.compile or settings.launch == "compile"

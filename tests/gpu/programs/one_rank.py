@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch.distributed as dist
 
 from benchmarks.feature_cache import open_cache
 from deiii.data.config.load import load_config
+from deiii.data.config.strict_yaml import ConfigError
 from deiii.model.distributed.ranks import joined
 from tests.gpu.fake_gpu import recorded
 from tests.gpu.programs.training import FRAMES, SIZE, make_trainer, without_checks
 
 
 def main() -> None:
-    config = load_config(["configs/tiny.yaml"], ["loader.batch=4", "train.device=cuda", "train.epochs=1"])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("settings", nargs="*")
+    words = ["loader.batch=4", "train.device=cuda", "train.epochs=1", *parser.parse_args().settings]
+    config = load_config(["configs/tiny.yaml"], words)
+    refused = ""
     with (
         TemporaryDirectory() as folder,
         without_checks(),
@@ -25,10 +32,15 @@ def main() -> None:
     ):
         backend = str(dist.get_backend_config()) if dist.is_initialized() else ""
         features = open_cache(Path(folder) / "cache", 24, FRAMES, SIZE)
-        trainer = make_trainer(features, config, Path(folder), ranks)
-        trainer.fit(progress=False)
+        found: dict[str, Any] = {}
+        try:
+            trainer = make_trainer(features, config, Path(folder), ranks)
+            trainer.fit(progress=False)
+            found = {"launch": trainer.launch, "steps": trainer.step}
+        except ConfigError as error:
+            refused = str(error)
     exchanges = [call.name for call in log.of("lib") if call.name.startswith("nccl")]
-    found = {"backend": backend, "launch": trainer.launch, "steps": trainer.step, "exchanges": len(exchanges)}
+    found |= {"backend": backend, "exchanges": len(exchanges), "refused": refused}
     print(json.dumps({**found, "broadcasts": sum("Broadcast" in name for name in exchanges)}))
 
 

@@ -6,7 +6,7 @@ import torch
 from deiii.data.config.schema import TrainConfig
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.model.distributed.ranks import Ranks
-from deiii.model.training.step.launch import choose_launch, compiles
+from deiii.model.training.step.launch import choose_launch, compiles, launch_note
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -43,6 +43,15 @@ def test_launch_by_device_and_processes(launch, device, world, chosen):
 def test_impossible_launches_are_refused(launch, device, world, message):
     with pytest.raises(ConfigError, match=message):
         choose_launch(TrainConfig(launch=launch), device, Ranks(world=world))
+
+
+@pytest.mark.parametrize(
+    ("launch", "device", "world", "says"),
+    [("auto", GPU, 2, True), ("auto", GPU, 1, False), ("auto", CPU, 2, False), ("eager", GPU, 2, False)],
+)
+def test_several_processes_say_that_they_record_no_graph(launch, device, world, says):
+    note = launch_note(TrainConfig(launch=launch), device, Ranks(world=world))
+    assert ("not recorded as CUDA graphs" in note) == says
 
 
 def test_a_gpu_of_another_maker_runs_eagerly(monkeypatch):
