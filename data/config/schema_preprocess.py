@@ -254,7 +254,18 @@ class ClusterConfig:
         low=0,
         high=100_000,
     )
-    gpu: bool = opt(False, "Whether each job or pod has a GPU, which then computes flow.", operational=True)
+    gpu: bool = opt(
+        False,
+        "Compute flow on jobs or pods with a GPU each; others without one compute the other stages first.",
+        operational=True,
+    )
+    gpu_workers: int = opt(
+        0,
+        "Largest number of workers with a GPU; 0 for as many as workers=.",
+        operational=True,
+        low=0,
+        high=100_000,
+    )
     memory_gb: float = opt(8.0, "Memory of a worker in GiB.", operational=True, low=0.5, high=100_000)
     patience: float = opt(
         3600.0,
@@ -269,7 +280,10 @@ class ClusterConfig:
     per_job: int = opt(
         1, "Number of workers in one SLURM job; each has one core.", operational=True, low=1, high=1024
     )
-    directives: list[str] = opt([], "Further #SBATCH options, e.g. --gres=gpu:1.", operational=True)
+    directives: list[str] = opt([], "Further #SBATCH options, e.g. --constraint=avx2.", operational=True)
+    gpu_directives: list[str] = opt(
+        [], "Further #SBATCH options of jobs with a GPU, e.g. --gres=gpu:1.", operational=True
+    )
     prologue: list[str] = opt(
         [], "Shell lines to run at the start of a SLURM job, e.g. module load.", operational=True
     )

@@ -124,11 +124,16 @@ def _start(config: Config, tasks: int) -> tuple[Any, int]:
         )
     make = {"slurm": slurm_cluster, "kubernetes": kubernetes_cluster}[config.cluster.kind]
     try:
-        return make(config), config.workers
+        return make(config), wanted_workers(config)
     except (OSError, RuntimeError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
         raise ClusterError(f"{config.cluster.kind} did not start a cluster: {error}") from error
+
+
+def wanted_workers(config: Config) -> int:
+    """Number of workers that the settings name: those with a GPU where jobs or pods have one; 0 for none."""
+    return (config.cluster.gpu and config.cluster.gpu_workers) or config.workers
 
 
 def _start_local(config: Config, tasks: int) -> tuple[Any, int]:

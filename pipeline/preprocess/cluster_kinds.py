@@ -22,6 +22,9 @@ GPU_THREADS = (
     3  # of the worker of a GPU: as many shards at a time, so that files are written while it computes
 )
 
+# Dask counts CUDA's and page-locked memory as the worker's own, and would restart it; job or pod limit it.
+GPU_WORKER = ["--resources", "GPU=1", "--memory-limit", "0"]
+
 
 def local_cluster(config: Config, workers: int, gpus: int) -> SpecCluster:
     """Worker processes of this machine, and one more for each GPU, which computes nothing but flow.
@@ -109,22 +112,24 @@ def slurm_cluster(config: Config) -> Any:
         )
     cluster = config.cluster
     more: dict[str, Any] = {}
+    directives = list(cluster.directives)
     if cluster.gpu:
-        more["worker_extra_args"] = ["--resources", "GPU=1"]
+        directives += cluster.gpu_directives
+        more["worker_extra_args"] = GPU_WORKER
         if cluster.per_job > 1:  # else all workers of a job would use its first GPU
-            more["worker_extra_args"] += ["--preload", "deiii.pipeline.preprocess.own_gpu"]
+            more["worker_extra_args"] = [*GPU_WORKER, "--preload", "deiii.pipeline.preprocess.own_gpu"]
     return SLURMCluster(
         queue=cluster.queue,
         account=cluster.account,
         walltime=cluster.walltime,
-        cores=cluster.per_job * THREADS,
+        cores=cluster.per_job * (GPU_THREADS if cluster.gpu else THREADS),
         processes=cluster.per_job,
         memory=f"{cluster.memory_gb * cluster.per_job:g}GiB",
         interface=cluster.interface,
         local_directory=cluster.scratch,
         log_directory=cluster.logs,
         job_name="deiii",
-        job_extra_directives=list(cluster.directives),
+        job_extra_directives=directives,
         job_script_prologue=["export OMP_NUM_THREADS=1", *cluster.prologue],
         scheduler_options={"dashboard_address": config.dashboard},
         **more,
@@ -168,15 +173,16 @@ def kubernetes_spec(config: Config) -> dict[str, Any]:
                 f"cluster.kind=kubernetes needs cluster.{name}; name both: deiii preprocess ... kubernetes "
                 "cluster.image=IMAGE cluster.claim=CLAIM"
             )
-    limits: dict[str, str] = {"cpu": str(THREADS), "memory": f"{cluster.memory_gb:g}Gi"}
+    threads = GPU_THREADS if cluster.gpu else THREADS
+    limits: dict[str, str] = {"cpu": str(threads), "memory": f"{cluster.memory_gb:g}Gi"}
     if cluster.gpu:
         limits["nvidia.com/gpu"] = "1"
     command = [
         "dask",
         "worker",
         "--nthreads",
-        str(THREADS),
-        *(["--resources", "GPU=1"] if cluster.gpu else []),
+        str(threads),
+        *(GPU_WORKER if cluster.gpu else []),
     ]
     spec = make_cluster_spec(
         name="deiii",

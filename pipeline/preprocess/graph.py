@@ -27,6 +27,7 @@ from deiii.pipeline.preprocess.cluster import (
     open_cluster,
     runs_on_gpu,
     stage_resources,
+    wanted_workers,
     with_devices,
 )
 from deiii.pipeline.preprocess.needed_weights import fetch_needed
@@ -121,37 +122,51 @@ def _compute_missing(config: Config, corpus: Corpus, found: Survey, report: Call
 
 
 def _run_tasks(config: Config, corpus: Corpus, found: Survey, report: Callable[[str], None]) -> None:
-    """Start a cluster, or connect to one, and run a task for every missing shard."""
+    """Run a task for every missing shard, on one cluster after the other where there are two kinds."""
     root = str(Path(corpus.root).resolve())
-    tasks = _tasks(found, root)
+    for turn, tasks in turns(settled(config), _tasks(found, root)):
+        _run_turn(turn, tasks, root, found, report)
+
+
+def turns(config: Config, tasks: list[ShardTask]) -> list[tuple[Config, list[ShardTask]]]:
+    """Return the clusters that compute the tasks, one after the other, as settings with their tasks.
+
+    Jobs and pods with a GPU (``cluster.gpu``) compute only what uses one: others decode the media first, so
+    that no GPU waits for them. What reads the results of a GPU comes with these.
+    """
+    if not config.cluster.gpu or config.cluster.kind == "local":
+        return [(config, tasks)]
+
+    def needs_gpu(task: ShardTask) -> bool:
+        names = (task.recipe.stage, task.recipe.upstream)
+        return any(name is not None and runs_on_gpu(config, name) for name in names)
+
+    without = replace(config, cluster=replace(config.cluster, gpu=False))
+    parts = [(without, [t for t in tasks if not needs_gpu(t)]), (config, [t for t in tasks if needs_gpu(t)])]
+    return [(settings, part) for settings, part in parts if part]
+
+
+def _run_turn(
+    config: Config, tasks: list[ShardTask], root: str, found: Survey, report: Callable[[str], None]
+) -> None:
+    """Start a cluster, or connect to one, and run the tasks."""
     startable = sum(not waits(task, found.done) for task in tasks)
     with open_cluster(config, startable) as client, shared_files(client, config, root) as shared:
         workers = len(workers_of(client))
         report(f"{counted(workers, 'worker')}{_more_workers(config)}, dashboard at {client.dashboard_link}")
-        for line in [*device_lines(client, config), *_misused_gpus(config, tasks)]:
+        if config.cluster.kind != "local":
+            report(f"they compute {', '.join(sorted({task.recipe.stage for task in tasks}))}")
+        for line in device_lines(client, config):
             report(line)
         clips = sum(len(task.plan.clips) for task in tasks if task.recipe.stage == FLOW.name)
-        settings = to_yaml(launched(with_devices(client, settled(config)), clips))
+        settings = to_yaml(launched(with_devices(client, config), clips))
         tasks = [replace(task, settings=settings) for task in tasks]
-        limit = max(IN_FLIGHT, 2 * max(workers, config.workers))
+        limit = max(IN_FLIGHT, 2 * max(workers, wanted_workers(config)))
         resources = stage_resources(client, config)
         runner = TaskRunner(client, resources, shared, limit, tasks, found.done)
         total = sum(len(task.plan.clips) for task in tasks)
         with progress_bar(desc="preprocess (a step: one clip in one stage)", unit="step", total=total) as bar:
             runner.run(bar)
-
-
-def _misused_gpus(config: Config, tasks: list[ShardTask]) -> list[str]:
-    """A note where jobs or pods with a GPU would decode media, while their GPU waits."""
-    if not config.cluster.gpu:
-        return []
-    others = {task.recipe.stage for task in tasks if not runs_on_gpu(config, task.recipe.stage)}
-    if not others:
-        return []
-    return [
-        f"jobs with a GPU will compute {', '.join(sorted(others))}, too, which use no GPU: "
-        "to keep GPUs busy, run these stages without cluster.gpu first"
-    ]
 
 
 def _tasks(found: Survey, root: str) -> list[ShardTask]:
@@ -168,8 +183,8 @@ def _tasks(found: Survey, root: str) -> list[ShardTask]:
 def _more_workers(config: Config) -> str:
     """The end of the line on workers: how many more may come."""
     if config.cluster.adaptive:
-        return f" (up to {config.workers or 'one for each core'}, as there is work)"
-    return f" of {config.workers}" if config.cluster.kind != "local" else ""
+        return f" (up to {wanted_workers(config) or 'one for each core'}, as there is work)"
+    return f" of {wanted_workers(config)}" if config.cluster.kind != "local" else ""
 
 
 def _publish(config: Config, corpus: Corpus, found: Survey) -> dict[str, StageIndex]:

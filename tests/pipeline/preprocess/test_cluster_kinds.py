@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ from deiii.pipeline.preprocess.cluster import (
     device_lines,
     open_cluster,
     stage_resources,
+    wanted_workers,
     with_devices,
 )
 from deiii.pipeline.preprocess.cluster_kinds import (
@@ -26,7 +28,7 @@ from deiii.pipeline.preprocess.cluster_kinds import (
     local_workers,
     slurm_cluster,
 )
-from deiii.pipeline.preprocess.graph import preprocess
+from deiii.pipeline.preprocess.graph import preprocess, turns
 from deiii.pipeline.preprocess.own_gpu import dask_setup, own_gpu
 from deiii.pipeline.preprocess.tasks import share
 from tests.helpers.clips import sound_corpus, tree_bytes
@@ -41,22 +43,36 @@ def config_of(name: str, *words: str):
 def test_a_slurm_job_follows_its_config(queue, tmp_path):
     config = config_of(
         "slurm", "cluster.queue=short", "cluster.account=mine", "cluster.gpu=true", "cluster.per_job=2",
-        "cluster.directives=['--gres=gpu:2']", "cluster.prologue=['module load gcc']",
+        "cluster.directives=['--constraint=avx2']", "cluster.gpu_directives=['--gres=gpu:2']",
+        "cluster.prologue=['module load gcc']",
         f"cluster.logs={tmp_path}", "dashboard=127.0.0.1:0",
     )  # fmt: skip
     with slurm_cluster(config) as cluster:
         script = cluster.job_script()
     lines = script.splitlines()
     assert lines[0] == "#!/usr/bin/env bash"
-    for directive in ("-p short", "-A mine", "--mem=8G", "-t 04:00:00", "--gres=gpu:2", "--cpus-per-task=2"):
+    for directive in (
+        "-p short",
+        "-A mine",
+        "--mem=8G",
+        "-t 04:00:00",
+        "--gres=gpu:2",
+        "--constraint=avx2",
+        "--cpus-per-task=6",
+    ):
         assert f"#SBATCH {directive}" in lines, script
     assert lines.index("module load gcc") < len(lines) - 1 and "export OMP_NUM_THREADS=1" in lines
     start = lines[-1]
     assert (
-        "distributed.cli.dask_worker tcp://" in start and "--nthreads 1 " in start and "--nworkers 2" in start
+        "distributed.cli.dask_worker tcp://" in start and "--nthreads 3 " in start and "--nworkers 2" in start
     )
     assert "--preload deiii.pipeline.preprocess.own_gpu" in start
-    assert "--resources GPU=1" in start and "--memory-limit 4.00GiB" in start
+    assert "--resources GPU=1" in start
+    assert start.rindex("--memory-limit 0") > start.rindex("--memory-limit 4.00GiB")  # the last one counts
+    with slurm_cluster(replace(config, cluster=replace(config.cluster, gpu=False))) as cluster:
+        script = cluster.job_script()
+    assert "--gres" not in script and "GPU" not in script and "--constraint=avx2" in script
+    assert "#SBATCH --cpus-per-task=2" in script and "--memory-limit 4.00GiB" in script
 
 
 def test_a_machine_without_slurm_is_an_error(tmp_path, monkeypatch):
@@ -117,12 +133,43 @@ def test_a_kubernetes_cluster_follows_its_config():
     pod = spec["spec"]["worker"]["spec"]
     worker = pod["containers"][0]
     assert worker["image"] == "registry/deiii:1"
-    assert worker["resources"]["limits"] == {"cpu": "1", "memory": "4Gi", "nvidia.com/gpu": "1"}
+    assert worker["resources"]["limits"] == {"cpu": "3", "memory": "4Gi", "nvidia.com/gpu": "1"}
     assert worker["volumeMounts"] == [{"name": "deiii", "mountPath": "/data"}]
     assert pod["volumes"] == [{"name": "deiii", "persistentVolumeClaim": {"claimName": "deiii"}}]
     words = worker["args"]
-    assert words[:4] == ["dask", "worker", "--nthreads", "1"] and words[4:6] == ["--resources", "GPU=1"]
+    assert words[:4] == ["dask", "worker", "--nthreads", "3"]
+    assert words[4:8] == ["--resources", "GPU=1", "--memory-limit", "0"]
     assert "--name" in words  # the operator identifies pods by it
+    spec = kubernetes_spec(replace(config, cluster=replace(config.cluster, gpu=False)))
+    worker = spec["spec"]["worker"]["spec"]["containers"][0]
+    assert worker["resources"]["limits"] == {"cpu": "1", "memory": "4Gi"} and "GPU=1" not in worker["args"]
+
+
+@pytest.mark.parametrize("kind", ["slurm", "kubernetes"])
+def test_workers_with_a_gpu_compute_only_what_uses_one(kind):
+    """Others come first and compute what the GPU's stages read."""
+    words = ["flow.method=raft", "stages=[faces,flow,logmel]", "workers=64", "cluster.gpu_workers=4"]
+    config = config_of(kind, *words, "cluster.gpu=true")
+    upstream = {"faces": None, "logmel": None, "flow": "faces"}
+
+    def task(stage):
+        return SimpleNamespace(recipe=SimpleNamespace(stage=stage, upstream=upstream[stage]))
+
+    def found(config, *stages):
+        tasks = [task(stage) for stage in stages]
+        return [
+            (turn.cluster.gpu, wanted_workers(turn), [t.recipe.stage for t in part])
+            for turn, part in turns(config, tasks)
+        ]
+
+    assert found(config, "faces", "flow", "logmel", "flow") == [
+        (False, 64, ["faces", "logmel"]), (True, 4, ["flow", "flow"])
+    ]  # fmt: skip
+    assert found(config, "flow") == [(True, 4, ["flow"])]
+    assert found(config, "logmel") == [(False, 64, ["logmel"])]
+    assert found(config_of(kind, *words), "faces", "flow") == [(False, 64, ["faces", "flow"])]
+    of_cpu = config_of(kind, *words, "cluster.gpu=true", "flow.device=cpu")
+    assert found(of_cpu, "faces", "flow") == [(False, 64, ["faces", "flow"])]
 
 
 @pytest.mark.parametrize("name", ["image", "claim"])
