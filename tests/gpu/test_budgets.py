@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 SPEECH = ["stages=[faces,flow,logmel,speech]", "model.extra=[speech]"]
 # Settings; most nodes of the graph of a step, with a margin for other versions; most launches of scoring one.
 NETWORKS = {
-    "base": (["base"], 3_150, 1_000),
+    "base": (["base"], 1_950, 850),
     "large": (["large"], 3_950, 1_200),
     "without flow": (["base", "model.flow=false"], 2_700, 900),
     "video alone": (["base", "model.audio=false"], 1_700, 600),
