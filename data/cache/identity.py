@@ -170,9 +170,7 @@ def _located(config: Config, folder: str | None) -> tuple[str, Identity]:
     held = owners(config.cache, base)
     if not held:
         read_table(config.cache, base)  # raises: it is not there or damaged
-    if folder in held:
-        return folder, held[folder]
-    name = _choose(config, held)
+    name = folder if folder is not None and folder in held else _choose(config, held)
     here = place_of(config.corpus)
     if name in held and os.path.isdir(here.root):  # it may have been moved
         return name, replace(held[name], root=here.root, table=here.table)

@@ -143,6 +143,20 @@ def test_labels_edited_in_a_moved_corpus_are_noticed(one, tmp_path, capsys):
     assert "the label of 2 clips" in capsys.readouterr().err
 
 
+def test_labels_edited_in_a_corpus_that_was_moved_before_training_are_noticed(one, tmp_path, capsys):
+    """Training takes the features of the moved corpus; the cache still names the old place."""
+    root, cache, rows = one
+    root.rename(tmp_path / "moved")
+    run = tmp_path / "run"
+    words = ["train", *words_for(tmp_path / "moved", cache, run), "--quiet"]
+    assert main(words) == 0
+    write_rows(tmp_path / "moved", swapped(rows))
+    for command in (["evaluate", str(run)], [*words, "--resume"]):
+        capsys.readouterr()
+        assert main(command) == 1
+        assert "the label of 2 clips" in capsys.readouterr().err
+
+
 def test_media_replaced_in_place_are_noticed(one, tmp_path, capsys):
     root, cache, rows = one
     base, run = words_for(root, cache), tmp_path / "run"
