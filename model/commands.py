@@ -158,6 +158,7 @@ def _add_crossval(commands: argparse._SubParsersAction) -> None:
 
 def _train(args: argparse.Namespace) -> int:
     from deiii.model.distributed.ranks import read_environment
+    from deiii.model.training.monitor import describe_monitored
     from deiii.model.training.train import train
 
     config, ranks = read_settings(args.settings), read_environment()
@@ -169,12 +170,9 @@ def _train(args: argparse.Namespace) -> int:
         return INTERRUPTED
     if not ranks.first:
         return 0
-    if config.train.monitor == "last":
-        which = f"last epoch {best['epoch']}: validation loss {best['val_loss']:.3f}"
-    else:
-        which = f"best epoch {best['epoch']}: validation {best['val_monitor']:.3f}"
-    print(f"{which}; "
-          f"next: deiii evaluate {config.train.run}")  # fmt: skip
+    which = "last" if config.train.monitor == "last" else "best"
+    figure = describe_monitored(best, config.train.monitor)
+    print(f"{which} epoch {best['epoch']}: validation {figure}; next: deiii evaluate {config.train.run}")
     return 0
 
 

@@ -268,7 +268,7 @@ def _download(args: argparse.Namespace) -> int:
 
 def _inspect(args: argparse.Namespace) -> int:
     from deiii.data.corpora.files import expand_folders
-    from deiii.data.corpora.scan import scan_corpus
+    from deiii.data.corpora.scan import scan
     from deiii.pipeline.inspect.clips import draw_all, draw_worst, extract_for_drawing
     from deiii.pipeline.preprocess.claim import own_folder
 
@@ -278,7 +278,7 @@ def _inspect(args: argparse.Namespace) -> int:
         raise ConfigError("name media files, or give --worst N and the settings of a preprocessed corpus")
     if args.worst:
         draw_worst(
-            config, own_folder(config, scan_corpus(config)), args.worst, Path(args.out), not args.no_video
+            config, own_folder(config, scan(config.corpus)), args.worst, Path(args.out), not args.no_video
         )
     if media:
         files = expand_folders(media)

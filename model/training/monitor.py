@@ -73,6 +73,20 @@ def monitored(row: dict[str, Any], monitor: str) -> float:
     return figure
 
 
+def describe_monitored(row: dict[str, Any], monitor: str) -> str:
+    """Return the figure that selects the epoch with its name; the loss for ``loss`` and ``last``.
+
+    >>> describe_monitored({"epoch": 3, "val_monitor": 0.25, "val_loss": 1.5, "val_uar": 0.25}, "auto")
+    'UAR 0.250'
+    """
+    if monitor == "auto":
+        has_ccc = any(k.startswith("val_ccc_") and v is not None for k, v in row.items())
+        monitor = "uar" if row.get("val_uar") is not None else "ccc" if has_ccc else "loss"
+    if monitor in ("loss", "last"):
+        return f"loss {row['val_loss']:.3f}"
+    return f"{monitor.upper()} {row['val_monitor']:.3f}"
+
+
 @dataclass(frozen=True)
 class TrainingState:
     """The progress of a training.

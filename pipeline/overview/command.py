@@ -34,12 +34,12 @@ def add_overview(commands: argparse._SubParsersAction) -> None:
 
 
 def _overview(args: argparse.Namespace) -> int:
-    from deiii.data.corpora.scan import scan_corpus
+    from deiii.data.corpora.scan import scan
     from deiii.pipeline.overview.page import write_overview
     from deiii.pipeline.preprocess.claim import own_folder
 
     config = read_settings(args.settings)
-    corpus = own_folder(config, scan_corpus(config))
+    corpus = own_folder(config, scan(config.corpus))
     print(f"overview: {write_overview(config, corpus, Path(args.out) if args.out else None)}")
     return 0
 

@@ -42,7 +42,8 @@ def scan(config: CorpusConfig) -> Corpus:
     task = config.synthetic.task
     if not (root / DONE).is_file() or not (root / TABLE).is_file():
         raise CorpusError(
-            f"no synthetic corpus in {root}; generate it with `deiii synthesize corpus.root={root}`"
+            f"no synthetic corpus in {root}; generate it with `deiii synthesize corpus.root={root}`, or name "
+            "the config of your own corpus, e.g. `table`"
         )
     other = differences(read_description(root / DONE), describe(config.synthetic))
     if other:

@@ -47,7 +47,8 @@ def make(root: str | Path, config: SyntheticConfig, workers: int = 0, progress: 
         progress: show a progress bar on stderr.
 
     Raises:
-        CorpusError: if the folder holds a synthetic corpus with other settings. Nothing is removed.
+        CorpusError: if the folder holds a synthetic corpus with other settings, or files but no synthetic
+            corpus. Nothing is written or removed.
         ValueError: for settings out of range.
 
     >>> make("raw/synthetic", SyntheticConfig(speakers=4))  # doctest: +SKIP
@@ -145,7 +146,15 @@ def read_description(path: Path) -> Any:
 
 
 def _refuse_other(root: Path, settings: dict[str, Any]) -> None:
-    """Raise CorpusError if the folder holds a corpus with other settings."""
+    """Raise CorpusError if the folder holds a corpus with other settings, or files of somebody else."""
+    begun = any((root / name).is_file() for name in (DONE, STARTED))
+    files = (path for path in root.rglob("*") if not path.name.startswith(".") and path.is_file())
+    if not begun and (foreign := next(files, None)) is not None:
+        raise CorpusError(
+            f"{root} holds other files, such as {foreign.relative_to(root)}, and corpus.name=synthetic asks "
+            "for a synthetic corpus there; nothing was written. For recordings of your own name their "
+            "config, e.g. `table`; for the synthetic corpus choose an empty folder with corpus.root=FOLDER"
+        )
     for name in (DONE, STARTED):
         if (root / name).is_file():
             other = differences(read_description(root / name), settings)

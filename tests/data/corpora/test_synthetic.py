@@ -74,6 +74,15 @@ def test_other_settings_are_refused_and_named(generated):
         scan(CorpusConfig(root=str(generated), synthetic=other))
 
 
+def test_a_folder_of_other_files_is_refused_and_keeps_them(tmp_path):
+    table = tmp_path / "clips.csv"
+    table.write_text("path,speaker,label\nanna/001.mp4,anna,happy\n")
+    before = contents(tmp_path)
+    with pytest.raises(CorpusError, match="holds other files, such as clips.csv.*`table`"):
+        make(tmp_path, TINY, workers=1, progress=False)
+    assert contents(tmp_path) == before and list(tmp_path.iterdir()) == [table]
+
+
 def test_scan_without_a_corpus_says_how_to_generate_one(tmp_path):
     with pytest.raises(CorpusError, match="deiii synthesize corpus.root="):
         scan(CorpusConfig(root=str(tmp_path / "none")))
