@@ -203,9 +203,18 @@ def _speaker_parts(corpus: Corpus, protocol: Protocol, config: SplitConfig) -> d
     if protocol.kind == "parts":
         _check_speakers(corpus)
         given = {part: _as_spelled(names, corpus) for part, names in protocol.parts[config.fold].items()}
-        test = set(given["test"]) & set(corpus.speakers)
-        val = set(given.get("val", ())) & set(corpus.speakers)
-        others = set(given.get("train", corpus.speakers)) & set(corpus.speakers)
+        here = set(corpus.speakers)
+        lacking = {s for names in given.values() for s in names} - here
+        own = _name_of(corpus, config).endswith((".yaml", ".yml"))
+        if lacking and own and "train" not in given:
+            # A speaker of the test whose name is misspelt would be trained on with all others.
+            raise SplitError(
+                f"{protocol.name}: fold {config.fold} names speakers that {corpus.name} lacks: "
+                f"{some(lacking)}; correct the names, or list the speakers of train, too"
+            )
+        test = set(given["test"]) & here
+        val = set(given.get("val", ())) & here
+        others = set(given.get("train", here)) & here
         rest = [(s,) for s in sorted(others - test - val)]
     else:
         folds = _folds(corpus, protocol)

@@ -227,3 +227,13 @@ def test_the_number_of_folds_is_a_number(tmp_path):
         path.write_text(f"name: mine\nabout: ours\nkind: speakers\nfolds: {folds}\n")
         with pytest.raises(SplitError):
             load_protocol(str(path))
+
+
+def test_a_misspelt_test_speaker_is_not_trained_on(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nabout: mine\nkind: parts\nfolds: [{test: [ana]}]\n")
+    with pytest.raises(SplitError, match="names speakers that .* lacks: ana; correct the names"):
+        parts_of(str(path), ["anna", "ben", "cleo"])
+    path.write_text("name: mine\nabout: mine\nkind: parts\nfolds: [{test: [anna, dora], train: [ben]}]\n")
+    ((train, _, test),) = parts_of(str(path), ["anna", "ben", "cleo"])
+    assert (train, test) == ({"ben"}, {"anna"})
