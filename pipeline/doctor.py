@@ -136,7 +136,7 @@ def _devices(config: Config) -> Iterator[Check]:
         return
     yield Check(
         "note", "gpu", f"none; PyTorch uses {torch.get_num_threads()} threads",
-        "flow.method=dis and the preset tiny suit a CPU; `deiii settings tiny` lists what it sets",
+        "flow.method=dis and the preset tiny suit a CPU; `deiii settings tiny` shows all settings with it",
     )  # fmt: skip
 
 

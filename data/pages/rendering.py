@@ -30,10 +30,10 @@ def render(template: str, **values: Any) -> str:
 def number(value: float | None) -> str:
     """Return a figure with three decimals, or a dash where it is undefined.
 
-    >>> number(0.12345), number(None)
-    ('0.123', '–')
+    >>> number(0.12345), number(None), number(-0.0)
+    ('0.123', '–', '0.000')
     """
-    return "–" if value is None or value != value else f"{value:.3f}"
+    return "–" if value is None or value != value else f"{round(value, 3) + 0.0:.3f}"
 
 
 def span(interval: list[float] | None, undefined: str = "") -> str:

@@ -63,6 +63,9 @@ def gap_lines(found: Values) -> list[str]:
             lines.append(f"{label}, women minus men: {gap[key]:+.3f}{words}")
     for key, spread in found.get("speakers", {}).items():
         label = figure_names({key: 0}).get(key, key)
+        if spread["worst"] == spread["best"]:
+            lines.append(f"{label} by speaker: {spread['best']:.3f} for all")
+            continue
         lines.append(
             f"{label} by speaker: {spread['worst']:.3f} ({spread['worst_speaker']}) to {spread['best']:.3f} "
             f"({spread['best_speaker']}), sd {spread['sd']:.3f}"
