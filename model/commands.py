@@ -10,6 +10,7 @@ from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import (
     add_command,
     add_settings,
+    note_default_corpus,
     read_settings,
     take_overrides,
 )
@@ -162,6 +163,8 @@ def _train(args: argparse.Namespace) -> int:
     from deiii.model.training.train import train
 
     config, ranks = read_settings(args.settings), read_environment()
+    if ranks.first:
+        note_default_corpus(config, args.settings)
     try:
         best = train(config, resume=args.resume, progress=not args.quiet)
     except KeyboardInterrupt:
@@ -180,6 +183,7 @@ def _crossval(args: argparse.Namespace) -> int:
     from deiii.model.evaluation.crossval import crossval
 
     config = read_settings(args.settings)
+    note_default_corpus(config, args.settings)
     result = crossval(config, args.seeds, args.folds, args.jobs, progress=not args.quiet)
     for name, figure in result["figures"].items():
         sd = figure["sd_folds"]

@@ -17,6 +17,7 @@ from deiii.data.config.words import (
     HELP,
     add_command,
     add_settings,
+    note_default_corpus,
     read_settings,
     split_words,
     take_overrides,
@@ -191,6 +192,7 @@ def _preprocess(args: argparse.Namespace) -> int:
     from deiii.pipeline.preprocess.graph import preprocess
 
     config = read_settings(args.settings)
+    note_default_corpus(config, args.settings)
     if config.corpus.name == "synthetic":
         writable_folder(config.cache)  # before the corpus is generated
     corpus = scan_corpus(config)  # a table that is refused leaves no folder behind

@@ -172,6 +172,19 @@ def read_settings(words: Sequence[str]) -> Config:
     return load_config(configs, overrides)
 
 
+def note_default_corpus(config: Config, words: Sequence[str]) -> None:
+    """Say on stderr that the synthetic corpus is used where no word asks for it.
+
+    >>> note_default_corpus(read_settings(["tiny", "corpus.name=ravdess"]), ["tiny", "corpus.name=ravdess"])
+    """
+    if config.corpus.name == "synthetic" and not any("synthetic" in word for word in words):
+        print(
+            "note: no corpus is named, so the synthetic one is used; name a configuration, such as ravdess, "
+            "or table for clips of your own",
+            file=sys.stderr,
+        )
+
+
 def take_overrides(words: Sequence[str], allowed: Sequence[str], command: str) -> dict[str, str]:
     """The values of the few settings that a command accepts beside those stored with its run or corpus.
 
