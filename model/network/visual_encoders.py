@@ -178,12 +178,15 @@ class GridTokens(nn.Module):
         key = map_NCHW.shape[-2:], map_NCHW.dtype, map_NCHW.device
         if key in self._held:
             return self._held[key]
+        if torch.compiler.is_compiling():  # a tensor of a traced call must not stay, nor its grad mode
+            return self._matrices(map_NCHW)
         with torch.inference_mode(False), torch.no_grad():
-            rows, cols = (_cells(n, self.grid, map_NCHW) for n in map_NCHW.shape[-2:])
-            found = rows, cols, torch.kron(rows, cols)
-        if not torch.compiler.is_compiling():  # a tensor of a traced call must not stay
-            self._held[key] = found
-        return found
+            self._held[key] = self._matrices(map_NCHW)
+        return self._held[key]
+
+    def _matrices(self, map_NCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        rows, cols = (_cells(n, self.grid, map_NCHW) for n in map_NCHW.shape[-2:])
+        return rows, cols, torch.kron(rows, cols)
 
 
 def one_product(map_NCHW: Tensor, cells_PX: Tensor) -> Tensor:

@@ -85,7 +85,7 @@ def while_connected(client: Client, ask: Callable[[], Answer]) -> Answer:
         thread.join(POLL_S)
         if thread.is_alive() and client.status != "running":
             raise CommClosedError("the scheduler is gone")
-    if errors and (client.status != "running" or isinstance(errors[0], CANCELLED)):
+    if errors and (client.status != "running" or isinstance(errors[0], (CommClosedError, *CANCELLED))):
         raise CommClosedError("the scheduler is gone") from errors[0]
     if errors:
         raise errors[0]
