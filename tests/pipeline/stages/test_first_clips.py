@@ -135,7 +135,8 @@ def test_a_read_only_installation_without_a_home_computes_log_mel(tmp_path):
     script = READ_ONLY.format(package=package)
     path = str(tmp_path / "corpus" / corpus.clips[0].path)
     env = {**os.environ, "HOME": "/proc/none", "TMPDIR": str(tmp_path), "NUMBA_DISABLE_JIT": "0"}
-    env.pop("XDG_CACHE_HOME", None)
+    for name in ("XDG_CACHE_HOME", "NUMBA_CACHE_DIR"):
+        env.pop(name, None)
     env["PYTHONPATH"] = str(Path(__file__).parents[3])
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", script, "sh", sys.executable, "-c", code, path],
