@@ -11,7 +11,6 @@ unlabelled clips of their speaker, as with ``loader.normalise=speaker``.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks.encoder_reference import rows_of_clips
-from benchmarks.encoder_tuning import Part, logistic, network, principal, standardised
+from benchmarks.encoder_tuning import Part, arguments, logistic, network, principal, standardised
 from benchmarks.ravdess_svm import uar
 from deiii.data.config.words import read_settings
 from deiii.data.loader.feature_set import FeatureSet
@@ -117,12 +116,7 @@ def validate(parts: list[np.ndarray], balance: float, model: Model, labels, spea
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("settings", nargs="+", metavar="CONFIG or KEY=VALUE")
-    parser.add_argument("--out", help="JSON file for the result")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     rows: dict[str, Rows] = {}
     for face in FACES:
         features = FeatureSet.open(read_settings([*args.settings, f"appearance.encoder={face}"]))

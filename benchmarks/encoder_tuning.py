@@ -216,13 +216,18 @@ def splits(features: FeatureSet, config: Any, speakers: np.ndarray) -> dict[str,
     return found
 
 
-def main() -> None:
+def arguments(description: str | None) -> argparse.Namespace:
+    """The command line of a script that tries models on cached features: ``settings`` and ``out``."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("settings", nargs="+", metavar="CONFIG or KEY=VALUE")
     parser.add_argument("--out", help="JSON file for the result")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = arguments(__doc__)
     config = read_settings(args.settings)
     features = FeatureSet.open(config)
     labels = np.array([features.classes.index(clip.label or "") for clip in features.clips])

@@ -35,6 +35,23 @@ def stored_tables(archive: Path) -> dict[tuple[int, int], list[dict[str, str]]]:
     return tables
 
 
+def rows_of_variants(archive: Path, report: dict) -> dict[tuple[str, str], list[dict[str, str]]]:
+    """Rows of all folds together by variant (a network, a set of inputs) and seed.
+
+    Checks that the test speakers of each fold are those of the report, the same for all variants.
+    """
+    found = defaultdict(list)
+    with tarfile.open(archive) as tar:
+        for entry in tar:
+            name = re.fullmatch(r"(.+)/fold(\d+)-seed(\d+)\.csv", entry.name)
+            stream = tar.extractfile(entry) if name else None
+            if name and stream:
+                rows = list(csv.DictReader(io.TextIOWrapper(stream, encoding="utf-8", newline="")))
+                assert {row["speaker"] for row in rows} == set(report["splits"][name[2]]["test"])
+                found[name[1], name[3]] += rows
+    return found
+
+
 def recall(rows: list[dict[str, str]]) -> float:
     """Unweighted average recall: the mean over classes of the share of clips predicted right."""
     hits = defaultdict(list)
@@ -111,17 +128,8 @@ COMPARISONS = sorted(RESULTS.glob("*/peers.tar.xz"))
 
 @pytest.mark.parametrize("archive", COMPARISONS, ids=[a.parent.name for a in COMPARISONS])
 def test_stored_predictions_of_every_network_give_the_reported_recall(archive):
-    """Also that the test speakers of each fold are those of the report, the same for all networks."""
     report = json.loads((archive.parent / "table.json").read_text(encoding="utf-8"))
-    found = defaultdict(list)
-    with tarfile.open(archive) as tar:
-        for entry in tar:
-            name = re.fullmatch(r"(.+)/fold(\d+)-seed(\d+)\.csv", entry.name)
-            stream = tar.extractfile(entry) if name else None
-            if name and stream:
-                rows = list(csv.DictReader(io.TextIOWrapper(stream, encoding="utf-8", newline="")))
-                assert {row["speaker"] for row in rows} == set(report["splits"][name[2]]["test"])
-                found[name[1], name[3]] += rows
+    found = rows_of_variants(archive, report)
     text = (archive.parent / "table.md").read_text(encoding="utf-8")
     for network, row in report["networks"].items():
         for seed, uar in row["by_seed"].items():
@@ -178,21 +186,30 @@ def test_every_row_of_our_own_beside_published_results_is_in_its_file():
             assert not figure or figure in headlines(report), (file, figure)
 
 
+def test_intervals_in_the_notes_on_our_own_rows_are_in_their_files():
+    """They are typed by hand in science.md; the tables of the results are made by programs."""
+    text = (RESULTS.parent / "science.md").read_text(encoding="utf-8")
+    seen = 0
+    for note in re.findall(r"^- \[[a-z]\] \[[^\]]+\]\(results/.*?(?=^- )", text, re.MULTILINE | re.DOTALL):
+        file = re.search(r"\]\((results/\S+?)\)", note)
+        assert file
+        stored = (RESULTS.parent / file[1]).read_text(encoding="utf-8")
+        for low, high in re.findall(r"(\d\.\d{3}) to (\d\.\d{3})", note):
+            seen += 1
+            assert f"{low} to {high}" in stored or f"[{low}, {high}]" in stored, (file[1], low, high)
+    assert seen >= 7
+
+
 EMOTIONAL = sorted(RESULTS.glob("emotional-av-*/predictions.tar.xz"))
 
 
 @pytest.mark.parametrize("archive", EMOTIONAL, ids=[a.parent.name for a in EMOTIONAL])
 def test_stored_predictions_of_emotional_clips_give_the_reported_recalls_and_gaps(archive):
     report = json.loads((archive.parent / "table.json").read_text(encoding="utf-8"))
-    found = defaultdict(list)
-    with tarfile.open(archive) as tar:
-        for entry in tar:
-            name = re.fullmatch(r"(.+)/fold(\d+)-seed(\d+)\.csv", entry.name)
-            stream = tar.extractfile(entry) if name else None
-            if name and stream:
-                rows = list(csv.DictReader(io.TextIOWrapper(stream, encoding="utf-8", newline="")))
-                assert {row["speaker"] for row in rows} == set(report["splits"][name[2]]["test"])
-                found[name[1].replace("_by_speaker", " by speaker"), name[3]] += rows
+    of = rows_of_variants(archive, report)
+    found = {
+        (variant.replace("_by_speaker", " by speaker"), seed): rows for (variant, seed), rows in of.items()
+    }
     seeds = report["seeds"].split(",")
     uar = {v: np.mean([recall(found[v, s]) for s in seeds]) for v in {variant for variant, _ in found}}
     text = (archive.parent / "table.md").read_text(encoding="utf-8")
@@ -200,8 +217,8 @@ def test_stored_predictions_of_emotional_clips_give_the_reported_recalls_and_gap
         assert report[variant]["uar"] == pytest.approx(value, abs=1e-4)
         assert f"| {variant} | {value:.3f} |" in text
         for speaker, own in report[variant]["by_speaker"].items():
-            of = [recall([r for r in found[variant, s] if r["speaker"] == speaker]) for s in seeds]
-            assert own == pytest.approx(np.mean(of), abs=1e-4)
+            by_seed = [recall([r for r in found[variant, s] if r["speaker"] == speaker]) for s in seeds]
+            assert own == pytest.approx(np.mean(by_seed), abs=1e-4)
     for name, entry in report.items():
         if isinstance(entry, dict) and "gap" in entry:
             one, other = name.split(" - ")

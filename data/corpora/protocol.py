@@ -100,7 +100,7 @@ def load_protocol(name: str) -> Protocol:
     if path.stat().st_size > MAX_BYTES:
         raise SplitError(f"{path} is larger than {MAX_BYTES} bytes, which no protocol is")
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _loader())  # noqa: S506  it makes text alone
+        tree = yaml.load(path.read_text(encoding="utf-8"), _loader())  # noqa: S506  strings, lists and dicts alone
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise SplitError(f"{path} is not a protocol: {error}") from None
     return _protocol(tree, path)

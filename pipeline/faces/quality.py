@@ -1,9 +1,9 @@
 """How good the face of a clip is to see: direction of the head, sharpness and brightness of the crops.
 
 The direction comes from the five landmarks. A rigid face is fitted to them by least squares under scaled
-orthographic projection, and the nearest rotation is taken. The proportions of `FACE` are estimates for an
-average face (checked against MediaPipe's canonical face model). They fit no single person exactly, so the
-angles are estimates: they serve to sort clips, not to measure people.
+orthographic projection, and the nearest rotation is taken. The proportions of `FACE` were estimated
+from MediaPipe's canonical face model. They fit no single person exactly, so the angles are estimates: they
+serve to sort clips, not to measure people.
 
 Sharpness is the variance of the Laplacian (Pech-Pacheco and others, "Diatom autofocusing in brightfield
 microscopy", ICPR 2000) of a crop's grey values. It grows with contrast and falls with the enlargement of the

@@ -61,10 +61,12 @@ CASES = [
 ]
 
 
-def untrained_run(folder: Path, seen_run: Path, preset: str, how: str, *more: str) -> RunFolder:
+def untrained_run(
+    folder: Path, seen_run: Path, preset: str, how: str, *more: str, head: float = 20
+) -> RunFolder:
     """A run folder as training leaves it, with random weights whose outputs differ from clip to clip.
 
-    ``more`` are further settings, such as another cache.
+    ``more`` are further settings, such as another cache. ``head`` is a factor on the head's weights.
     """
     base = load_stored(seen_run / "run/config.yaml")
     words = [
@@ -89,7 +91,7 @@ def untrained_run(folder: Path, seen_run: Path, preset: str, how: str, *more: st
     network = task.network(config)
     fit_encoders(network, features, rows, config)
     with torch.no_grad():  # random heads say nearly the same of every clip; these differ
-        network.fused_head.classes.weight.mul_(20)
+        network.fused_head.classes.weight.mul_(head)
     checkpoint.save(run.best, network.state_dict(), {"epoch": 0})
     row = {"epoch": 0, "train_loss": 1.0, "val_loss": 1.0, "val_uar": 0.5, "val_monitor": 0.5, "seconds": 1.0}
     run.write_history([row])

@@ -22,8 +22,6 @@ from tests.helpers.onnx_maker import image_file, speech_file
 from tests.model.peers.test_laws import PEERS
 from tests.model.prediction.test_agreement import SAME, evaluated, untrained_run
 
-# Standardised features of the same few clips make an untrained network certain; its inputs do not show then.
-CERTAIN = 0.99
 AUDIO_ONLY = ("model.video=false", "model.flow=false")
 SPEECH_ONLY = ("model.audio=[speech]", *AUDIO_ONLY)
 BOTH = ("model.extra=[speech,appearance]",)
@@ -75,7 +73,9 @@ def streams(seen_run, tmp_path_factory):
     ],
 )
 def test_evaluation_prediction_and_export_agree(seen_run, streams, tmp_path, case, how):
-    run = untrained_run(tmp_path / "run", seen_run, "tiny", how, *streams, *CASES[case])
+    # Pooled statistics, standardised by few clips, are large; a larger head would be certain of a class.
+    head = 1 if {"model.join=pooled", "model.standardise=true"} <= {*CASES[case]} else 20
+    run = untrained_run(tmp_path / "run", seen_run, "tiny", how, *streams, *CASES[case], head=head)
     wanted = evaluated(run)
     features = FeatureSet.open(load_stored(run.config))
     files: dict[str, list[str]] = {}
@@ -94,11 +94,9 @@ def test_evaluation_prediction_and_export_agree(seen_run, streams, tmp_path, cas
             if how == "speaker":
                 alone = network.predict(path)
                 assert any("in evaluation by all clips of the speaker" in note for note in alone.notes)
-                if max(probabilities) < CERTAIN:
-                    assert alone.probabilities != pytest.approx(found.probabilities, abs=SAME)
+                assert alone.probabilities != pytest.approx(found.probabilities, abs=SAME)
     first, second = wanted.values()
-    if min(max(first[1]), max(second[1])) < CERTAIN:
-        assert first[1] != pytest.approx(second[1], abs=10 * SAME)
+    assert first[1] != pytest.approx(second[1], abs=10 * SAME)
 
 
 def test_the_manifest_says_how_features_are_normalised(seen_run, streams, tmp_path):
