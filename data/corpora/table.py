@@ -242,7 +242,8 @@ def _names(cells: list[str]) -> list[str]:
 
 def _other_separator(table: Path) -> bool:
     with table.open(encoding="utf-8-sig", errors="replace") as file:
-        return any(sign in file.readline(4096) for sign in SEPARATORS)
+        header = file.readline(4096)
+    return any(sign in header for sign in SEPARATORS)
 
 
 def _columns(header: list[str]) -> dict[str, int]:

@@ -13,6 +13,7 @@ from deiii.data.config.words import (
     add_settings,
     is_config,
     is_override,
+    note_default_corpus,
     parse_arguments,
     read_settings,
     split_words,
@@ -223,3 +224,21 @@ def test_help_for_an_unknown_command_names_the_nearest(parser, capsys):
         parse_arguments(parser, ["help", "tarin"])
     assert caught.value.code == 2
     assert "did you mean 'train'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], True),
+        (["tiny", "cache=x"], True),
+        (["synthetic"], False),
+        (["corpus.synthetic.speakers=3"], False),
+        (["ravdess"], False),
+        (["corpus.name=table"], False),
+    ],
+)
+def test_the_synthetic_corpus_is_noted_where_no_word_asks_for_it(words, said, capsys):
+    note_default_corpus(read_settings(words), words)
+    printed = capsys.readouterr()
+    assert printed.err.startswith("note: no corpus is named") is said and not printed.out
+    assert said or not printed.err

@@ -122,6 +122,7 @@ def test_bad_headers(root, header, message):
     [
         (b'"path";"speaker";"label"\n"a/one.mp4";"anna";"x"\n', "separated by semicolons"),
         (b"path|speaker|label\na/one.mp4|anna|x\n", "separated by semicolons, tabs or bars"),
+        (b'"path"|"speaker"|"label"\n"a/one.mp4"|"anna"|"x"\n', "separated by semicolons, tabs or bars"),
         (b"sep=,\npath,speaker,label\na/one.mp4,anna,x\n", "row 1: the line sep="),
         (b"sep=;\npath;speaker;label\na/one.mp4;anna;x\n", "row 1: the line sep="),
         ("path,speaker,label\na/one.mp4,anna,x\n".encode("utf-16"), "save it as CSV UTF-8"),
