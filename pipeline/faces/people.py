@@ -3,10 +3,9 @@
 Within a shot a track continues another one as `deiii.pipeline.faces.speaker` says. A face that comes back
 later, or after a cut, is the same person if it looks alike: the mean image of its detections is nearer to
 that of the person than `ALIKE`. The distance is the root mean square difference in CIELAB of 8 x 8 fields
-plus 40 times one minus the cosine of HOG descriptors (Dalal and Triggs, CVPR 2005). On halves of 64 clips
-of 14 people, 1 % of the pairs of different people, and 92 % of the pairs of one person in other clips of
-one session, are nearer than that. So a person who turns away or whose light changes may get a second
-number, and two people seldom share one.
+plus 40 times one minus the cosine of HOG descriptors (Dalal and Triggs, CVPR 2005). The
+threshold was set by eye on real clips of few people and was not checked on others. A person who turns away or
+whose light changes may get a second number.
 
 >>> for person in find_people("talk.mp4", config, detector).people:   # doctest: +SKIP
 ...     print(person.number, person.stretches())
