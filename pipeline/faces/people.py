@@ -4,7 +4,7 @@ Within a shot a track continues another one as `deiii.pipeline.faces.speaker` sa
 later, or after a cut, is the same person if it looks alike: the mean image of its detections is nearer to
 that of the person than `ALIKE`. The distance is the root mean square difference in CIELAB of 8 x 8 fields
 plus 40 times one minus the cosine of HOG descriptors (Dalal and Triggs, CVPR 2005). The
-threshold was set by eye on real clips of few people and was not checked on others. A person who turns away or
+threshold was chosen on real clips of few people and was not checked on others. A person who turns away or
 whose light changes may get a second number.
 
 >>> for person in find_people("talk.mp4", config, detector).people:   # doctest: +SKIP
