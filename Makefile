@@ -32,7 +32,7 @@ setup: $(STAMP) ## make the environment (.venv) from the lock file
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 		{ echo "Python 3.11, 3.12 or 3.13 is needed; name one: make setup PYTHON=python3.12"; exit 1; }
-	@echo "making $(VENV): 2 to 5 minutes and up to 7 GB, most of it PyTorch"
+	@echo "making $(VENV): some minutes and up to 7 GB, most of it PyTorch"
 	$(PYTHON) -m venv $(VENV)
 	@if [ -t 1 ]; then quiet=; else quiet=--quiet; fi; set -x; \
 		$(PY) -m pip install $$quiet --disable-pip-version-check --requirement requirements.lock
@@ -53,7 +53,7 @@ test: $(STAMP) ## style, types and the tests without the slow ones [TESTS=tests/
 test-all: $(STAMP) ## all tests
 	$(PY) -m pytest
 
-test-package: $(STAMP) ## build the wheel, install it elsewhere and run its commands (1 minute)
+test-package: $(STAMP) ## build the wheel, install it elsewhere and run its commands
 	$(PY) -m pytest tests/package
 
 test-faults: $(STAMP) ## inject faults into the real programs and check the results [ARGS=--short]
