@@ -25,7 +25,7 @@ EPILOG = """example, from nothing to an evaluated network:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of ``deiii``; each of its commands sets ``action``, the function that runs it."""
+    """Return the parser of ``deiii``; each of its commands sets ``action``, the function that runs it."""
     from deiii.model.commands import add_commands as add_model_commands
     from deiii.pipeline.commands import add_commands as add_pipeline_commands
 

@@ -161,7 +161,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _variance(pseudo_SP: np.ndarray) -> tuple[float, float]:
-    """Variance of the mean of a table of pseudo-values, and its degrees of freedom."""
+    """Return the variance of the mean of a table of pseudo-values, and its degrees of freedom."""
     seeds, people = pseudo_SP.shape
     if seeds == 1:
         return float(pseudo_SP[0].var(ddof=1)) / people, people - 1
@@ -182,7 +182,7 @@ def _variance(pseudo_SP: np.ndarray) -> tuple[float, float]:
 def _wilson(
     value: float, variance: float, clips: int, quantile: float, limits: Limits
 ) -> tuple[float, float]:
-    """Wilson's interval of a figure between limits, with the effective number of clips."""
+    """Return Wilson's interval of a figure between limits, with the effective number of clips."""
     low, high = limits
     share = min(1.0, max(0.0, (value - low) / (high - low)))
     spread = variance / (high - low) ** 2

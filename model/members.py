@@ -123,12 +123,12 @@ def _members_of(name: Path) -> list[Path]:
 
 
 def _by_number(folder: Path) -> tuple[int, str]:
-    """A key that sorts seed2 before seed10."""
+    """Return a key that sorts seed2 before seed10."""
     return len(folder.name), folder.name
 
 
 def _brief(value: Any) -> str:
-    """A value in a message, not longer than a line."""
+    """Return a value in a message, not longer than a line."""
     if isinstance(value, (list, tuple)):
         value = ", ".join(map(str, value)) or "none"
     elif isinstance(value, Mapping):

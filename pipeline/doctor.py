@@ -201,7 +201,7 @@ def _weights(config: Config) -> Iterator[Check]:
 
 
 def _encoders(config: Config) -> Iterator[Check]:
-    """Frozen encoders of the configured stages, and the package that loads those of the Hub."""
+    """Yield frozen encoders of the configured stages, and the package that loads those of the Hub."""
     from deiii.data.cache.stages import get_stage
     from deiii.data.encoders.statement import used_encoders
     from deiii.data.tools.weights import WeightsError, locate

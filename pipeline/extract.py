@@ -83,7 +83,7 @@ class Features:
         return describe_shapes(self)
 
     def describe(self) -> str:
-        """The outcomes of all stages in one line."""
+        """Return the outcomes of all stages in one line."""
         reasons = {stage: f" ({o.reason})" if o.reason else "" for stage, o in self.outcomes.items()}
         return ", ".join(f"{stage} {o.status}{reasons[stage]}" for stage, o in self.outcomes.items())
 
@@ -198,13 +198,13 @@ def read_cached(config: Config, corpus: Corpus, clip: Clip) -> Features:
 
 
 def read_indices(config: Config, corpus: Corpus) -> dict[str, StageIndex]:
-    """The index of each configured stage. Raises CacheError if one is not finished."""
+    """Return the index of each configured stage. Raises CacheError if one is not finished."""
     folders = {s: stage_folder(config.cache, corpus.name, s, r.key) for s, r in recipes(config).items()}
     return {stage: read_index(folder) for stage, folder in folders.items()}
 
 
 def _features(path: str | Path, results: Mapping[str, StageResult]) -> Features:
-    """The results of stages as `Features`; arrays of stages of other packages are in ``more``."""
+    """Return the results of stages as `Features`; arrays of stages of other packages are in ``more``."""
     named: dict[str, np.ndarray] = {}
     more: dict[str, Mapping[str, np.ndarray]] = {}
     for name, result in results.items():

@@ -91,7 +91,7 @@ class Audit:
         return tuple(finding for finding in self.findings if finding.leak)
 
     def text(self) -> str:
-        """All findings as lines, leaks first."""
+        """Return all findings as lines, leaks first."""
         lines = []
         for finding in sorted(self.findings, key=lambda finding: not finding.leak):
             lines.append(f"{'LEAK' if finding.leak else 'note'}: {finding.text}")
@@ -115,7 +115,7 @@ class Prints:
 
     @classmethod
     def of(cls, features: FeatureSet, ids: Sequence[str] | None = None) -> Prints:
-        """The prints of cached clips; of all where no ids are given."""
+        """Return the fingerprints of cached clips: of those with the given ids, or of all."""
         wanted = None if ids is None else set(ids)
         sound: dict[str, SoundPrint] = {}
         face: dict[str, np.ndarray] = {}
@@ -135,12 +135,12 @@ class Prints:
 
 
 def audit_split(split: Split, features: FeatureSet, corpus: str) -> Audit:
-    """Audit a split of a cached corpus, by names, sound and faces.
+    """Audit a split of a cached corpus by names, audio and faces.
 
     Args:
         split: of the corpus.
         features: the opened caches.
-        corpus: the adapter's name, which tells what file names mean.
+        corpus: the adapter's name, which determines the meaning of file names.
     """
     by_id = {clip.id: clip for clip in features.corpus.clips}
     parts = {part: [facts_of_clip(by_id[i], corpus) for i in getattr(split, part)] for part in PARTS}

@@ -1,12 +1,12 @@
-"""Find one recording in two files by its sound or its picture, whatever the files are called.
+"""Find one recording in two files by its audio or its face crops, whatever the files are called.
 
-A sound print is a log-mel spectrogram in 16 bands, smoothed over 50 ms, without the mean of each band, which
-is what level, microphone and codec change. Two prints are of one recording if they correlate at some shift of
-at most half a second. In 720 recordings of RAVDESS the largest likeness of two different takes is 0.957; one
-take as a lossless file and as the AAC of its video has 0.994.
+A sound print is a log-mel spectrogram in 16 bands, smoothed over 50 ms. The mean of each band is subtracted,
+because level, microphone and codec change it. Two prints are of one recording if they correlate at a shift
+of at most half a second. In 720 recordings of RAVDESS two different takes correlate by 0.957 at most; one
+take as a lossless file and as the AAC of its video correlates by 0.994.
 
-A face print is the movement in the aligned crops: the differences between 32 grey pictures of 8 x 8 px, so
-that what a person and a room look like in every clip has no part in it.
+A face print is the movement in the aligned crops: the differences between 32 grey images of 8 x 8 px. What
+stays the same in a clip, such as the person and the room, does not affect it.
 
 Axes: N clips, D numbers of a coarse print, T steps, F bands.
 """
@@ -24,7 +24,7 @@ SMOOTH = 5  # steps; finer detail differs between codecs
 BANDS = 16
 FLOOR_DB = 40.0  # below the loudest moments; noise and codecs differ there
 COARSE_STEPS = 24
-COARSE_LIKE = 0.85  # candidates
+COARSE_LIKE = 0.85  # correlation of coarse prints from which two recordings are compared in full
 SHIFT_S = 0.5
 LIKE_SOUND = 0.975
 LIKE_FACE = 0.935
@@ -48,7 +48,7 @@ class SoundPrint:
 
 
 def sound_print(logmel: np.ndarray, time: np.ndarray) -> SoundPrint | None:
-    """The print of a recording; ``None`` for one that is too short or silent.
+    """Return the sound print of a recording; ``None`` for one that is too short or silent.
 
     Args:
         logmel: float [m,M], dB.
@@ -76,7 +76,7 @@ def sound_print(logmel: np.ndarray, time: np.ndarray) -> SoundPrint | None:
 
 
 def sound_likeness(one: SoundPrint, other: SoundPrint) -> float:
-    """The largest correlation of two prints over shifts of at most half a second, -1 to 1.
+    """Return the largest correlation of two prints over shifts of at most half a second, -1 to 1.
 
     At least nine tenths of the shorter one must overlap.
     """
@@ -95,7 +95,7 @@ def sound_likeness(one: SoundPrint, other: SoundPrint) -> float:
 
 
 def face_print(frames: np.ndarray, valid: np.ndarray) -> np.ndarray | None:
-    """The movement of a face, float32 [D] of length 1; ``None`` for a still or mostly absent face.
+    """Return the movement of a face, float32 [D] of length 1; ``None`` for a still or mostly absent face.
 
     Args:
         frames: uint8 [n,S,S,3], aligned crops.
@@ -107,7 +107,7 @@ def face_print(frames: np.ndarray, valid: np.ndarray) -> np.ndarray | None:
     grey = np.asarray(frames[moments], np.float32).mean(axis=3)
     small = np.stack([cv2.resize(g, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for g in grey])
     moved = np.diff(small, axis=0)
-    moved -= moved.mean(axis=(1, 2), keepdims=True)  # brightness of the whole picture
+    moved -= moved.mean(axis=(1, 2), keepdims=True)  # brightness of the whole image
     if moved.std() < STILL:
         return None
     return (moved / np.linalg.norm(moved)).ravel()
@@ -116,7 +116,7 @@ def face_print(frames: np.ndarray, valid: np.ndarray) -> np.ndarray | None:
 def same_sound(
     here: Mapping[str, SoundPrint], there: Mapping[str, SoundPrint]
 ) -> Iterator[tuple[str, str, float]]:
-    """The pairs of clips with one sound, and their likeness; a clip is not compared with itself."""
+    """Yield the pairs of clips with the same audio, and their correlation; no clip is paired with itself."""
     for a, b in _candidates(
         {i: p.coarse_D for i, p in here.items()}, {i: p.coarse_D for i, p in there.items()}, COARSE_LIKE
     ):
@@ -128,7 +128,7 @@ def same_sound(
 def same_face(
     here: Mapping[str, np.ndarray], there: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[str, str, float]]:
-    """The pairs of clips with one movement of the face, and their likeness."""
+    """Yield the pairs of clips with the same movement of the face, and their correlation."""
     for a, b in _candidates(here, there, LIKE_FACE):
         yield a, b, float(here[a] @ there[b])
 

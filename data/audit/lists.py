@@ -47,13 +47,13 @@ Entry = tuple[int | None, str, str]  # fold, part and name of a clip
 
 
 def part_of(text: str) -> str | None:
-    """The part that a file's name, or a cell, names; ``None`` if it names none, or several."""
+    """Return the part that a file's name, or a cell, names; ``None`` if it names none, or several."""
     found = {WORDS[word] for word in re.split(r"[^a-z]+", Path(text).stem.lower()) if word in WORDS}
     return found.pop() if len(found) == 1 else None
 
 
 def fold_of(path: str) -> int | None:
-    """The number of the fold in a path, as written there; ``None`` if there is none."""
+    """Return the number of the fold in a path, as written there; ``None`` if there is none."""
     for piece in reversed(Path(path).with_suffix("").parts):
         if found := _FOLD.search(piece):
             return int(found[1])
@@ -62,7 +62,7 @@ def fold_of(path: str) -> int | None:
 
 
 def read_lists(path: str | Path, name: str | None = None) -> Protocol:
-    """The protocol in a folder of lists, or in one table.
+    """Return the protocol in a folder of lists, or in one table.
 
     Args:
         path: the folder or the file.
@@ -119,7 +119,7 @@ def write_protocol(path: str | Path, protocol: Protocol) -> None:
 
 
 def _text(value: Any) -> str:
-    """JSON, which is YAML too."""
+    """Return a value as JSON, which is also valid YAML."""
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -160,7 +160,7 @@ def _files(root: Path) -> list[Path]:
 
 
 def _entries(file: Path, root: Path) -> Iterator[Entry]:
-    """The clips of one file with their parts and folds; nothing from a file that names no part."""
+    """Yield the clips of one file with their parts and folds; nothing from a file that names no part."""
     if file.stat().st_size > MAX_BYTES:
         raise SplitError(f"{file} is larger than {MAX_BYTES} bytes, the limit for a list")
     relative = file.name if file == root else file.relative_to(root).as_posix()

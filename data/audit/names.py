@@ -54,7 +54,7 @@ PATTERNS = {"crema_d": _CREMA_D, "ravdess": _RAVDESS, "msp_improv": _MSP_IMPROV}
 
 
 def known_corpora(name: str) -> list[str]:
-    """The corpora of known names in the name of a cached corpus, which adds modality, labels and the like.
+    """Return the corpora with known file names that the name of a cached corpus contains.
 
     >>> known_corpora("ravdess-audio-only-speech+crema_d-voice")
     ['ravdess', 'crema_d']
@@ -64,7 +64,7 @@ def known_corpora(name: str) -> list[str]:
 
 
 def facts_of(name: str, corpus: str) -> Facts:
-    """The facts in a file name; only the id where the corpus's names are not known."""
+    """Return the facts in a file name; only the id where the corpus's names are not known."""
     stem = name.replace("\\", "/").rsplit("/", 1)[-1]
     named = {known: PATTERNS[known].search(stem) for known in known_corpora(corpus)}
     corpus, found = next(((known, match) for known, match in named.items() if match), (corpus, None))
@@ -80,7 +80,7 @@ def facts_of(name: str, corpus: str) -> Facts:
 
 
 def sex_of(clip: Clip, corpus: str) -> str:
-    """The sex of a clip's speaker: from the corpus's table, the file's name, or what the corpus publishes.
+    """Return the sex of a clip's speaker: from the corpus's table, the file's name, or a published list.
 
     >>> sex_of(Clip("a", "Actor_02/03-01-01-01-01-01-02.wav", "actor-02"), "ravdess")
     'female'
@@ -89,13 +89,13 @@ def sex_of(clip: Clip, corpus: str) -> str:
 
 
 def facts_of_clip(clip: Clip, corpus: str) -> Facts:
-    """The facts of a scanned clip: speaker and label from the corpus, the others from its file's name."""
+    """Return the facts of a scanned clip: speaker and label from the corpus, the others from its name."""
     named = facts_of(clip.path, corpus)
     return Facts(clip.id, named.take, clip.speaker, named.sentence, clip.label or "", sex_of(clip, corpus))
 
 
 def corpus_of_names(protocol: Protocol, corpus: str) -> Corpus | None:
-    """A corpus made of the names in a protocol's lists, for an audit without the corpus's files.
+    """Return a corpus made of the names in a protocol's lists, for an audit without the corpus's files.
 
     ``None`` where some name does not say who speaks.
     """

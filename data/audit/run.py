@@ -89,7 +89,7 @@ def _load(source: str) -> Protocol:
 def _parts(
     protocol: Protocol, corpus: Corpus, settings: SplitConfig, name: str
 ) -> Mapping[str, Sequence[Facts]]:
-    """The clips of the parts; of lists as they are, before any validation speakers are drawn."""
+    """Return the clips of the parts; of lists as they are, before any validation speakers are drawn."""
     if protocol.foreign:
         listed = match_clips(corpus, protocol, settings.fold)
         return {part: [facts_of_clip(clip, name) for clip in clips] for part, clips in listed.items()}
@@ -107,7 +107,7 @@ def _missing(protocol: Protocol, fold: int, parts: Mapping[str, Sequence[Facts]]
 
 
 def _corpus(config: Config, protocol: Protocol | None) -> tuple[Corpus, FeatureSet | None]:
-    """The corpus with its features, the corpus alone, or one made of the names in the lists."""
+    """Return the corpus with its features, the corpus alone, or one made of the names in the lists."""
     try:
         features = FeatureSet.open(config)
         return features.corpus, features

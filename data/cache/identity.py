@@ -38,10 +38,10 @@ from deiii.data.corpora.targets.classes import map_classes
 from deiii.data.tools.atomic_files import file_sha256
 
 IDENTITY = "corpus.json"
-SOURCES = "sources.json"  # size, time of change and SHA-256 of each media file
-READ_BYTES = 2 * 2**30  # of media files that are read to see whether they are the same
-THREADS = 8  # that look at media files
-FORMAT = 2  # as of index and clip table
+SOURCES = "sources.json"  # size, modification time and SHA-256 of each media file
+READ_BYTES = 2 * 2**30  # most bytes of media files that are read to compare them
+THREADS = 8  # threads that examine media files
+FORMAT = 2  # the same number as for index and clip table
 SUFFIX = re.compile(r"-[0-9a-f]{8}")
 
 
@@ -60,13 +60,13 @@ class Identity:
     clips: str = ""
 
     def same_place(self, other: Identity) -> bool:
-        """Whether root and table are the same; an unknown table counts as the same."""
+        """Return whether root and table are the same; an unknown table counts as the same."""
         tables = {self.table, other.table} - {""}
         return self.root == other.root and len(tables) < 2
 
 
 def place_of(config: CorpusConfig, root: str | None = None) -> Identity:
-    """The place that settings name, without its clips; ``root`` instead of ``config.root`` where given."""
+    """Return the place that settings name, without its clips; ``root`` replaces ``config.root``."""
     folder = Path(config.root if root is None else root)
     table = ""
     if config.name == "table":
@@ -78,7 +78,7 @@ def place_of(config: CorpusConfig, root: str | None = None) -> Identity:
 
 
 def identity_of(config: CorpusConfig, corpus: Corpus) -> Identity:
-    """The identity of a scanned corpus."""
+    """Return the identity of a scanned corpus."""
     return replace(place_of(config, corpus.root), clips=clip_digest(corpus))
 
 
@@ -113,7 +113,7 @@ def read_identity(cache: str | Path, name: str) -> Identity | None:
 
 
 def folders_of(cache: str | Path, base: str) -> list[str]:
-    """The folders in which corpora of one name may be, the plain one first."""
+    """Return the folders in which corpora of one name may be, the plain one first."""
     others = [p.name for p in Path(cache).glob(f"{base}-*") if SUFFIX.fullmatch(p.name[len(base) :])]
     return [name for name in [base, *sorted(others)] if (Path(cache) / name).is_dir()]
 
@@ -125,7 +125,7 @@ def owners(cache: str | Path, base: str) -> dict[str, Identity]:
 
 
 def find_corpus(config: Config, folder: str | None = None) -> Corpus:
-    """The clip table of the preprocessed corpus that the settings name, with its classes mapped.
+    """Return the clip table of the preprocessed corpus that the settings name, with its classes mapped.
 
     Where the corpus is on this machine, its labels and clips as they are now are compared with those in the
     cache. Where it is not, as on a machine for training, the cache is enough.
@@ -144,7 +144,7 @@ def find_corpus(config: Config, folder: str | None = None) -> Corpus:
     now = _current(config, identity, corpus)
     if now is not None:
         _refuse_replaced_media(config.cache, name, now)
-    if now is None or now.labels != corpus.labels:  # other labels of the same clips are told of elsewhere
+    if now is None or now.labels != corpus.labels:  # other functions report changed labels
         return map_classes(corpus, config.corpus.classes)
     if changed := differences(corpus, now):
         raise CacheError(
@@ -156,7 +156,7 @@ def find_corpus(config: Config, folder: str | None = None) -> Corpus:
 
 
 def latest_corpus(config: Config, folder: str | None = None) -> Corpus:
-    """The clips and labels as they are now, or as in the cache where the corpus is not on this machine.
+    """Return the clips and labels as they are now, or those in the cache if the corpus is elsewhere.
 
     Arguments and errors are those of `find_corpus`, but for a corpus that was changed.
     """
@@ -169,16 +169,16 @@ def _located(config: Config, folder: str | None) -> tuple[str, Identity]:
     base = cache_name(config.corpus)
     held = owners(config.cache, base)
     if not held:
-        read_table(config.cache, base)  # raises: it is not there or damaged
+        read_table(config.cache, base)  # raises the error for a missing or damaged table
     name = folder if folder is not None and folder in held else _choose(config, held)
     here = place_of(config.corpus)
-    if name in held and os.path.isdir(here.root):  # it may have been moved
+    if name in held and os.path.isdir(here.root):  # the corpus may have been moved
         return name, replace(held[name], root=here.root, table=here.table)
     return name, held[name]
 
 
 def _current(config: Config, identity: Identity, cached: Corpus) -> Corpus | None:
-    """The corpus as it is now; ``None`` where the one of that identity is not on this machine."""
+    """Return the corpus as it is now; ``None`` where the one of that identity is not on this machine."""
     here = place_of(config.corpus)
     if not identity.same_place(here) or not os.path.isdir(here.root):
         return None
@@ -219,7 +219,7 @@ def _choose(config: Config, held: Mapping[str, Identity]) -> str:
 
 
 def _moved(config: Config, held: Mapping[str, Identity]) -> str:
-    """The folder of the corpus that was moved to where it is now: the same clips and media; empty if none."""
+    """Return the folder of the corpus that was moved here (same clips and media); empty if there is none."""
     now = scan_again(config.corpus)
     if now is None:
         return ""
@@ -269,7 +269,7 @@ def compare_media(
 
 
 def recorded_media(cache: str | Path, name: str) -> dict[str, list[Any]]:
-    """Size, time of change in ns and SHA-256 of a preprocessed corpus's media files, by path.
+    """Return size, time of change in ns and SHA-256 of a preprocessed corpus's media files, by path.
 
     There are none where nothing is recorded.
     """
@@ -295,7 +295,7 @@ def _refuse_replaced_media(cache: str | Path, name: str, now: Corpus) -> None:
 
 
 def _relative_root(cache: str | Path, name: str, root: str) -> bool:
-    """Whether a cache of an earlier version names a root like this one relative to an unknown folder."""
+    """Return whether an earlier version recorded a root like this one relative to an unknown folder."""
     if (corpus_folder(cache, name) / IDENTITY).exists():
         return False
     given = read_table(cache, name).root

@@ -94,22 +94,22 @@ class StageIndex:
 
 
 def corpus_folder(cache: str | Path, corpus_name: str) -> Path:
-    """The folder of a corpus in a cache: ``cache/<corpus>``."""
+    """Return the folder of a corpus in a cache: ``cache/<corpus>``."""
     return Path(cache) / corpus_name
 
 
 def stage_folder(cache: str | Path, corpus_name: str, stage: str, key: str) -> Path:
-    """The folder of a stage's shards: ``cache/<corpus>/<stage>-<key>``."""
+    """Return the folder of a stage's shards: ``cache/<corpus>/<stage>-<key>``."""
     return corpus_folder(cache, corpus_name) / f"{stage}-{key}"
 
 
 def record_shard(path: str | Path) -> ShardRecord:
-    """The index entry of a finished shard file, which is read."""
+    """Return the index entry of a finished shard file, which is read."""
     return record_of(path, read_info(path), file_sha256(path))
 
 
 def record_of(path: str | Path, info: ShardInfo, sha256: str) -> ShardRecord:
-    """The index entry of a shard file of which everything is known."""
+    """Return the index entry of a shard file of which everything is known."""
     return ShardRecord(Path(path).stem, sha256, info.bytes, info.digest, info.fields, info.clips)
 
 

@@ -31,7 +31,7 @@ class CacheDefect:
 
 
 def find_defects(shards: Sequence[tuple[Path, ShardRecord]], every_byte: bool) -> list[CacheDefect]:
-    """Compare shards with their index records; at most one defect a shard, in the order of ``shards``.
+    """Compare shards with their index records; at most one defect per shard, in the order of ``shards``.
 
     Args:
         shards: the folder of the stage and the index record of each shard.
@@ -135,7 +135,7 @@ def verify(cache: str | Path) -> tuple[int, list[CacheDefect]]:
 
 
 def _unlisted(folder: Path, names: set[str]) -> Iterator[CacheDefect]:
-    """Files of a stage's folder that its index does not list."""
+    """Yield files of a stage's folder that its index does not list."""
     for path in sorted(folder.iterdir()):
         if path.name.endswith(TEMPORARY):
             yield CacheDefect(path, "left by an interrupted run; `deiii preprocess` removes it")

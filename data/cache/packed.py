@@ -109,7 +109,7 @@ def unpack(archive: str | Path, cache: str | Path, progress: bool = True) -> int
 
 
 def _copy_tables(source: Path, target: Path) -> None:
-    """Copy the clip tables and the records of whose they are."""
+    """Copy the clip tables, and the records that name the corpus of each folder."""
     for name in (TABLE, IDENTITY):
         for path in source.glob(f"*/{name}"):
             with atomic_path(target / path.relative_to(source)) as temporary:
@@ -119,7 +119,7 @@ def _copy_tables(source: Path, target: Path) -> None:
 def _each(
     stages: list[Path], read: Callable[[Path], StageIndex], progress: bool, what: str
 ) -> Iterator[tuple[Path, StageIndex, ShardRecord, ProgressBar]]:
-    """Every shard of the stages: folder of the stage, its index, the shard's record, a progress bar."""
+    """Yield every shard of the stages: folder of the stage, its index, the shard's record, a progress bar."""
     indices = [(folder, read(folder)) for folder in stages]
     count = sum(len(index.shards) for _, index in indices)
     with progress_bar(desc=what, unit="shard", total=count, shown=progress) as bar:

@@ -39,7 +39,7 @@ class Recipe:
 
 
 def recipes(config: Config) -> dict[str, Recipe]:
-    """The recipes of the configured stages, upstream ones included, in order of computation.
+    """Return the recipes of the configured stages, upstream ones included, in order of computation.
 
     Raises:
         WeightsError: for weights given as a path that does not exist.
@@ -66,12 +66,12 @@ def recipes(config: Config) -> dict[str, Recipe]:
 
 
 def stage_keys(config: Config) -> dict[str, str]:
-    """The key of each configured stage, upstream ones included."""
+    """Return the key of each configured stage, upstream ones included."""
     return {stage: recipe.key for stage, recipe in recipes(config).items()}
 
 
 def _identity_of_weights(stage: Stage, config: Config) -> str | None:
-    """The digest of the weights that a stage uses with these settings; ``None`` if it uses none."""
+    """Return the digest of the weights that a stage uses with these settings; ``None`` if it uses none."""
     needed = stage.weights(stage.section(config))
     return None if needed is None else known_digest(needed.given, needed.default)
 
@@ -83,7 +83,7 @@ def stage_key(
     weights: str | None = None,
     upstream: str | None = None,
 ) -> str:
-    """The key of a stage's result: the first 12 hex digits of the SHA-256 of canonical JSON.
+    """Return the key of a stage's result: the first 12 hex digits of the SHA-256 of canonical JSON.
 
     Args:
         stage: the stage's name.

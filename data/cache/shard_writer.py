@@ -171,7 +171,7 @@ class ShardWriter:
             file.attrs["digest"] = digest_of(self._given(), self._blocks())
 
     def _given(self) -> ShardInfo:
-        """What the file is to hold; the places of the fields and the digest are not known yet."""
+        """Return what the file is to hold; the places of the fields and the digest are not known yet."""
         fields = {
             name: FieldLayout(0, dtype.str, (self._rows, *tail))
             for name, (dtype, tail) in self._specs.items()
@@ -180,7 +180,7 @@ class ShardWriter:
         return ShardInfo(self.stage, self.key, provenance, "", 0, fields, tuple(self._clips))
 
     def _blocks(self) -> Iterator[bytes]:
-        """The bytes of all fields as they were given, field by field in the order of their names."""
+        """Yield the bytes of all fields as they were given, field by field in the order of their names."""
         for name in sorted(self._specs):
             spool = self._spools[name]
             spool.seek(0)
@@ -198,7 +198,7 @@ class ShardWriter:
             raise ShardError(f"{self.path}: written settings or clips read back differently; check the disk")
 
     def _read_back(self, info: ShardInfo) -> str:
-        """The SHA-256 of the written file, which is read once and compared with the bytes that were given.
+        """Return the SHA-256 of the written file; reads it once and compares it with the given bytes.
 
         Raises:
             ShardError: the file holds other bytes.

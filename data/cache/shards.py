@@ -152,7 +152,7 @@ def _read_info(path: Path, file: h5py.File, size: int, with_digest: bool) -> Sha
 
 
 def _plain_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
-    """An array of the file that holds its own data and a type that shards may hold."""
+    """Return an array of the file that holds its own data and a type that shards may hold."""
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise ShardError(f"{path}: {name!r} is a link, which shards may not contain")
     item = file[name]
@@ -211,7 +211,7 @@ def map_field(path: str | Path, layout: FieldLayout) -> np.ndarray:
 
 
 def content_digest(path: str | Path, info: ShardInfo) -> str:
-    """SHA-256 over a shard's settings, clip rows and array bytes; independent of the layout of the file.
+    """Return SHA-256 over a shard's settings, clip rows and array bytes, independent of the file's layout.
 
     Raises:
         ShardError: if the file ends too early.
@@ -254,11 +254,11 @@ class Shard:
         self._maps = {n: map_field(path, layout) for n, layout in info.fields.items()}
 
     def outcome(self, clip_id: str) -> Outcome:
-        """A clip's outcome. Raises KeyError for a clip that the shard does not hold."""
+        """Return a clip's outcome. Raises KeyError for a clip that the shard does not hold."""
         return self._rows[clip_id].outcome
 
     def clip(self, clip_id: str) -> dict[str, np.ndarray]:
-        """A clip's arrays by field; empty if it has none. Raises KeyError for a clip not in the shard."""
+        """Return a clip's arrays by field; empty if it has none. Raises KeyError for an unknown clip."""
         row = self._rows[clip_id]
         if not row.outcome.usable:
             return {}

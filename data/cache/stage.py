@@ -26,7 +26,7 @@ class Weights(NamedTuple):
 
 @dataclass(frozen=True)
 class Field:
-    """One array that a stage stores, with one row a video frame or audio hop.
+    """One array that a stage stores, with one row for each video frame or audio hop.
 
     Attributes:
         dtype: numpy's name of its type.
@@ -62,7 +62,7 @@ class Stage:
             models (where there are any) and returns a `StageResult`. With ``upstream`` it takes an iterator
             over clips' arrays of that stage instead of the path, and yields a `StageResult` for each.
         upstream: the stage whose arrays it reads; ``None`` where it reads media files.
-        models: ``module:function`` from the settings to what is loaded once a process; ``None`` for nothing.
+        models: ``module:function`` from the settings to what each process loads once; ``None`` for nothing.
         load_early: whether models are also loaded before workers start, so that bad ones end a run at once.
         product: what its large field holds, in a word, for messages.
         hop_ms: distance of its rows, of an audio stage: ms, the dotted name of the setting, or a
@@ -142,19 +142,19 @@ class Stage:
         return tuple(name for name, f in self.fields.items() if f.use == "small")
 
     def section(self, config: Config) -> Any:
-        """The stage's settings in a configuration; its defaults where that has no such section."""
+        """Return the stage's settings in a configuration; its defaults where that has no such section."""
         found = getattr(config, self.name, None)
         return self.settings() if found is None else found
 
     def result_params(self, config: Config) -> dict[str, Any]:
-        """The settings that change the stage's result, as they enter its key."""
+        """Return the settings that change the stage's result, as they enter its key."""
         section = self.section(config)
         found = {name: value for name, value in result_params(section).items() if self._counts(name, section)}
         found |= {name: value for name, value in self.settle(config).items() if name in found}
         return found | dict(self.identity(section))
 
     def settle(self, config: Config) -> dict[str, Any]:
-        """What each setting that is ``auto`` stands for on this machine, by name; only those that count."""
+        """Return the values that ``auto`` stands for on this machine, by setting; only those that count."""
         section = self.section(config)
         return {
             name: choose(config)
@@ -163,31 +163,31 @@ class Stage:
         }
 
     def _counts(self, name: str, section: Any) -> bool:
-        """Whether a setting changes the result under the others of its section."""
+        """Return whether a setting changes the result under the others of its section."""
         return name not in self.counts_when or self.counts_when[name](section)
 
     def shape(self, name: str, config: Config) -> tuple[int, ...]:
-        """The axes of a field after its rows under a configuration."""
+        """Return the axes of a field after its rows under a configuration."""
         return tuple(
             n if isinstance(n, int) else int(self._setting(config, n)) for n in self.fields[name].shape
         )
 
     def row_seconds(self, config: Config) -> float:
-        """Distance of an audio stage's rows in s."""
+        """Return the distance of an audio stage's rows in s."""
         hop = self.hop_ms
         if hop is None:
             raise ConfigError(f"rows of the stage {self.name!r} are video frames, at no fixed distance")
         return float(self._setting(config, hop) if isinstance(hop, str) else hop) / 1000
 
     def _setting(self, config: Config, name: str) -> Any:
-        """The value of a dotted setting, or of a number in ``sizes``."""
+        """Return the value of a dotted setting, or of a number in ``sizes``."""
         section, _, key = name.partition(".")
         if not key:
             return self.sizes(self.section(config))[name]
         return getattr(self.section(config) if section == self.name else getattr(config, section), key)
 
     def empty(self, config: Config) -> dict[str, np.ndarray]:
-        """The fields that the loader reads, without any row: what stands for "nothing found"."""
+        """Return the fields that the loader reads, without any row: what stands for "nothing found"."""
         read = {name: f for name, f in self.fields.items() if f.use != "kept"}
         return {name: np.empty((0, *self.shape(name, config)), f.dtype) for name, f in read.items()}
 
@@ -233,7 +233,7 @@ class ExtraInput(NamedTuple):
     per_hop: float
 
     def rows(self, steps: int, audio_steps: int) -> int:
-        """Rows R that a batch holds of it: one a video step, or those within ``audio_steps`` hops.
+        """Return the number of rows in a batch: one per video step, or those within ``audio_steps`` hops.
 
         >>> ExtraInput("speech", "audio", (12, 768), 0.5).rows(8, 161)
         81
@@ -242,6 +242,6 @@ class ExtraInput(NamedTuple):
 
 
 def import_function(path: str) -> Callable[..., Any]:
-    """The function that ``module:function`` names, imported now."""
+    """Return the function that ``module:function`` names, imported now."""
     module, _, name = path.partition(":")
     return getattr(import_module(module), name)

@@ -67,7 +67,7 @@ def _runs_on_gpu(flow: FlowConfig) -> bool:
 
 
 def _precision(config: Config) -> str:
-    """The type that ``flow.precision=auto`` stands for: that of the GPUs which this run uses, if any."""
+    """Return the type that ``flow.precision=auto`` stands for on the GPUs of this run, if any."""
     elsewhere = config.cluster.kind != "local"
     if not _runs_on_gpu(config.flow) or (config.gpus == 0 and not config.scheduler and not elsewhere):
         return "float32"
@@ -225,7 +225,7 @@ BUILT_IN = (FACES, FLOW, LOGMEL)  # those that the network reads by a switch of 
 
 @lru_cache(maxsize=1)
 def stages() -> dict[str, Stage]:
-    """Every stage by name, each after the one upstream of it: deiii's own, then those of installed packages.
+    """Return every stage by name, each after its upstream stage: deiii's own, then those of packages.
 
     Raises:
         ConfigError: for an installed stage that declares itself wrongly.
@@ -250,7 +250,7 @@ def stages() -> dict[str, Stage]:
 
 
 def get_stage(name: str) -> Stage:
-    """One stage by name. Raises ConfigError, which names those that exist."""
+    """Return one stage by name. Raises ConfigError, which names those that exist."""
     found = stages()
     if name not in found:
         raise ConfigError(f"there is no stage {name!r}: it {_are(found)}")
@@ -258,7 +258,7 @@ def get_stage(name: str) -> Stage:
 
 
 def stage_of_stream(stream: str) -> str:
-    """The name of the stage that an input of the network is read from.
+    """Return the name of the stage that an input of the network is read from.
 
     >>> stage_of_stream("frames")
     'faces'
@@ -274,7 +274,7 @@ def _are(found: Mapping[str, Stage]) -> str:
 
 
 def with_upstream(names: Iterable[str]) -> list[str]:
-    """Stages and all those upstream of them, in the order of `stages`.
+    """Return stages and all those upstream of them, in the order of `stages`.
 
     >>> with_upstream(["flow"])
     ['faces', 'flow']
@@ -289,7 +289,7 @@ def with_upstream(names: Iterable[str]) -> list[str]:
 
 
 def network_stages(model: ModelConfig) -> list[str]:
-    """The stages whose arrays a network with these settings reads.
+    """Return the stages whose arrays a network with these settings reads.
 
     Faces, whose times and masks the loader samples, come with every video stage; with ``model.within_logmel``
     log-mel comes for its times.

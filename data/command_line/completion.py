@@ -64,7 +64,7 @@ class Words:
 
 
 def words_of(commands: argparse._SubParsersAction) -> Words:
-    """All words of the commands, their options and the settings."""
+    """Return all words of the commands, their options and the settings."""
     options: dict[str, dict[str, str]] = {}
     choices: dict[str, dict[str, tuple[str, ...]]] = {}
     settings = []
@@ -89,7 +89,7 @@ def words_of(commands: argparse._SubParsersAction) -> Words:
 
 
 def setting_values(section: Any = None, prefix: str = "") -> dict[str, tuple[str, ...]]:
-    """The values of every setting that has few, by dotted name; empty for the others.
+    """Return the values of every setting that has few, by dotted name; empty for the others.
 
     >>> setting_values()["flow.method"]
     ('dis', 'raft', 'tvl1')
@@ -110,7 +110,7 @@ def setting_values(section: Any = None, prefix: str = "") -> dict[str, tuple[str
 
 
 def script(shell: str, words: Words) -> str:
-    """The completion script for a shell."""
+    """Return the completion script for a shell."""
     return {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell](words)
 
 
@@ -120,7 +120,7 @@ def _print(commands: argparse._SubParsersAction, args: argparse.Namespace) -> in
 
 
 def _cases(table: Mapping[str, Any], indent: str = "        ") -> str:
-    """Lines of a ``case`` that print the words of each name that has any."""
+    """Return lines of a ``case`` that print the words of each name that has any."""
     lines = [
         f"{indent}{shlex.quote(name)}) echo {shlex.quote(' '.join(found))} ;;"
         for name, found in table.items()
@@ -130,7 +130,7 @@ def _cases(table: Mapping[str, Any], indent: str = "        ") -> str:
 
 
 def _tables(words: Words) -> str:
-    """Functions that both bash and zsh read."""
+    """Return functions that both bash and zsh read."""
     chosen = {f"{c}:{o}": v for c, by_option in words.choices.items() for o, v in by_option.items()}
     return f"""_deiii_options() {{
     case "$1" in
@@ -270,7 +270,7 @@ def _fish(words: Words) -> str:
 
 
 def _fish_text(text: str) -> str:
-    r"""A text as fish reads it in single quotes.
+    r"""Return a text as fish reads it in single quotes.
 
     >>> print(_fish_text("a cat's"))
     'a cat\'s'

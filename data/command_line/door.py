@@ -61,7 +61,7 @@ def run(parse: Callable[[], Command]) -> int:
     try:
         command = parse()
         status = command.action()
-        sys.stdout.flush()  # here, so that a reader that went away is noticed
+        sys.stdout.flush()  # here, so that the error of a closed pipe is handled below
     except SystemExit:
         raise
     except BaseException as error:
@@ -87,7 +87,7 @@ def run(parse: Callable[[], Command]) -> int:
 
 
 def coloured(text: str, colour: str, stream: TextIO) -> str:
-    """The text in a colour where a stream is a terminal that shows colours; else the text as it is.
+    """Return the text in a colour where a stream is a terminal that shows colours; else the text as it is.
 
     ``NO_COLOR`` with any value (https://no-color.org) and ``TERM=dumb`` turn colours off.
 
@@ -102,14 +102,14 @@ def coloured(text: str, colour: str, stream: TextIO) -> str:
 
 def _stopped(command: Command) -> int:
     print(f"\n{coloured('stopped;', YELLOW, sys.stderr)} {command.when_stopped}", file=sys.stderr)
-    # If Ctrl-C came while a text was compiled, as for a dataclass, CPython would end by that signal although
-    # the exception was caught; running another text clears this.
+    # If Ctrl-C arrives while CPython compiles source text (each dataclass does this), CPython ends by that
+    # signal later, although the exception was caught. Compiling another text prevents this.
     exec("pass")
     return INTERRUPTED
 
 
 def _stdout_is_closed() -> bool:
-    """Whether the reader of stdout went away, as ``head`` does; if so, discard what is left to print."""
+    """Return whether the reader of stdout has closed it, as ``head`` does; then discard further output."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     closed = any(event & select.POLLERR for _, event in poll.poll(0))

@@ -15,7 +15,7 @@ from deiii.data.config.schema_fields import describe_range, in_range
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
-    """The type of an option that takes a whole number from ``low`` to ``high``, both included."""
+    """Return the type of an option that takes a whole number from ``low`` to ``high``, both included."""
 
     def read(text: str) -> int:
         return _checked(_parse(int, text, "a whole number"), text, {"low": low, "high": high})
@@ -24,7 +24,7 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
 
 
 def whole_numbers(low: int, high: int) -> Callable[[str], list[int]]:
-    """The type of an option that takes whole numbers, separated by commas.
+    """Return the type of an option that takes whole numbers, separated by commas.
 
     >>> whole_numbers(0, 9)("0,3")
     [0, 3]
@@ -34,7 +34,7 @@ def whole_numbers(low: int, high: int) -> Callable[[str], list[int]]:
 
 
 def seconds(most: float) -> Callable[[str], float]:
-    """The type of an option that takes a time in s, more than 0 and at most ``most``."""
+    """Return the type of an option that takes a time in s, more than 0 and at most ``most``."""
 
     def read(text: str) -> float:
         return _checked(_parse(float, text, "a number"), text, {"above": 0, "high": most})

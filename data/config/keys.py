@@ -10,7 +10,7 @@ from deiii.data.config.schema import Config
 
 
 def all_keys(section: type | Any = Config, prefix: str = "") -> list[str]:
-    """The dotted name of every setting.
+    """Return the dotted name of every setting.
 
     >>> all_keys()[0]
     'corpus.name'
@@ -29,7 +29,7 @@ def all_keys(section: type | Any = Config, prefix: str = "") -> list[str]:
 def text_keys(
     section: type | Any = Config, prefix: str = "", lists: bool = False, optional: bool = False
 ) -> list[str]:
-    """The dotted names of the settings whose values are text; with ``lists``, lists of text.
+    """Return the dotted names of the settings whose values are text; with ``lists``, lists of text.
 
     With ``optional``, those that may have no value.
 
@@ -51,7 +51,7 @@ def text_keys(
 
 
 def mapping_keys(section: type | Any = Config, prefix: str = "") -> list[str]:
-    """The dotted names of the settings that map text to text.
+    """Return the dotted names of the settings that map text to text.
 
     >>> mapping_keys()
     ['corpus.codes', 'corpus.classes']
@@ -80,5 +80,5 @@ def expand_home(section: Any) -> None:
 
 
 def _at_home(path: str) -> str:
-    """The path with the home folder for a leading ``~``; nothing else is expanded, not even ``~user``."""
+    """Return the path with the home folder for a leading ``~``; nothing else is expanded (no ``~user``)."""
     return os.path.expanduser(path) if path == "~" or path.startswith("~/") else path

@@ -36,8 +36,7 @@ CONFIGS = Path(deiii.__file__).parent / "configs"
 # Where clips lie and how they are grouped; clips, labels and stage keys are compared by their digests.
 PLACES = ("corpus.root", "corpus.table", "corpus.clips_per_shard", "mix")
 
-# What a setting that came later was in effect before it: the value for runs and exports that do not record
-# it.
+# Settings that were added later, with the value that runs and exports of before have in effect.
 BEFORE: dict[str, Any] = {"loader.flow_per_second": False}
 HINTS = {
     "train.warmup": "; it is a share of all steps, not their number",
@@ -49,7 +48,7 @@ HINTS = {
 
 
 def load_config(paths: str | Path | Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> Config:
-    """The defaults, changed by YAML files in order, then by ``section.key=value`` overrides in order.
+    """Return the defaults, changed by YAML files in order, then by ``section.key=value`` overrides in order.
 
     Args:
         paths: YAML files, or bare names of configs that come with deiii.
@@ -66,7 +65,7 @@ def load_config(paths: str | Path | Iterable[str | Path] = (), overrides: Iterab
 
 
 def parse_config(text: str, overrides: Iterable[str] = ()) -> Config:
-    """The configuration in YAML text that `to_yaml` wrote, changed by ``section.key=value`` overrides.
+    """Return the configuration in YAML text that `to_yaml` wrote, changed by ``section.key=value`` overrides.
 
     Raises:
         ConfigError: as `load_config`.
@@ -94,7 +93,7 @@ def config_class() -> type[Config]:
 
 
 def parse_stored(text: str) -> Config:
-    """The configuration that a run or an export recorded, from YAML or JSON text.
+    """Return the configuration that a run or an export recorded, from YAML or JSON text.
 
     A setting that an older version did not have yet gets the value that does what that version did
     (`BEFORE`), so that an old network predicts as before.
@@ -120,7 +119,7 @@ def load_stored(path: str | Path) -> Config:
 
 
 def _stored(tree: dict, source: str) -> Config:
-    """A stored tree with what `BEFORE` says of settings that it does not record."""
+    """Return a stored tree with what `BEFORE` says of settings that it does not record."""
     for key, value in BEFORE.items():
         section, name = key.split(".")
         if isinstance(tree.get(section), dict):
@@ -131,7 +130,7 @@ def _stored(tree: dict, source: str) -> Config:
 
 
 def to_yaml(config: Config) -> str:
-    """All settings as YAML that `load_config` and `parse_config` read back.
+    """Return all settings as YAML that `load_config` and `parse_config` read back.
 
     Settings of a package's stage are left out where no configured stage needs them, so that installing a
     package does not change the settings of runs that do not use it.
@@ -147,7 +146,7 @@ def to_yaml(config: Config) -> str:
 
 
 def _needed_stages(config: Config) -> set[str]:
-    """The configured stages and, of those that packages add, the ones upstream of them."""
+    """Return the configured stages and, of those that packages add, the ones upstream of them."""
     needed: set[str] = set()
     for name in config.stages:
         at: str | None = name
@@ -191,7 +190,7 @@ def check_choices(section: Any, prefix: str = "") -> None:
 
 
 def result_settings(section: Any, prefix: str = "") -> dict[str, Any]:
-    """The settings that can change a result, by dotted name; operational settings and `PLACES` are left out.
+    """Return the settings that can change a result, by dotted name: not operational, not in `PLACES`.
 
     >>> "train.lr" in result_settings(Config()), "workers" in result_settings(Config())
     (True, False)
@@ -208,7 +207,7 @@ def result_settings(section: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def changed_settings(before: Config, after: Config, but: Sequence[str] = ()) -> list[str]:
-    """The settings that differ and change a result, as ``key: old -> new``.
+    """Return the settings that differ and change a result, as ``key: old -> new``.
 
     Args:
         before, after: the settings.
@@ -226,7 +225,7 @@ def changed_settings(before: Config, after: Config, but: Sequence[str] = ()) -> 
 
 
 def shipped_configs() -> dict[str, Path]:
-    """The configs that come with deiii, by bare name.
+    """Return the configs that come with deiii, by bare name.
 
     >>> shipped_configs()["ravdess"].name
     'ravdess.yaml'
@@ -235,7 +234,7 @@ def shipped_configs() -> dict[str, Path]:
 
 
 def find_config(name: str | Path) -> Path:
-    """The file of a config, given its path or, for one that comes with deiii, its bare name.
+    """Return the file of a config, given its path or, for one that comes with deiii, its bare name.
 
     Raises:
         ConfigError: if there is no such file; the message names the nearest and all bare names.
@@ -305,7 +304,7 @@ def _check_mapping(key: str, tree: dict, source: str) -> None:
 
 
 def _flat_keys(tree: dict, prefix: str = "") -> list[str]:
-    """The dotted names of all leaves of a tree; an empty section counts as a leaf."""
+    """Return the dotted names of all leaves of a tree; an empty section counts as a leaf."""
     names: list[str] = []
     for key, value in tree.items():
         name = f"{prefix}{key}"
@@ -315,7 +314,7 @@ def _flat_keys(tree: dict, prefix: str = "") -> list[str]:
 
 
 def _hint(key: str) -> str:
-    """The nearest key: similar as a whole, or with the same last part in another section."""
+    """Return the nearest key: similar as a whole, or with the same last part in another section."""
     last = key.rsplit(".", 1)[-1]
     same_name = [k for k in _keys() if k.rsplit(".", 1)[-1] == last]
     near = did_you_mean(key, _keys()) or (same_name and did_you_mean(same_name[0], same_name))

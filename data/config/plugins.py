@@ -27,7 +27,7 @@ class PluginError(ValueError):
 
 @lru_cache(maxsize=8)
 def installed(group: str) -> dict[str, EntryPoint]:
-    """The entry points of a group by name, in the order of their names; read once a process.
+    """Return the entry points of a group by name, in the order of their names; read once per process.
 
     Raises:
         PluginError: where two packages add something under the same name.
@@ -44,7 +44,7 @@ def installed(group: str) -> dict[str, EntryPoint]:
 
 
 def load_plugin(group: str, name: str) -> Any:
-    """The object that an entry point names.
+    """Return the object that an entry point names.
 
     Raises:
         KeyError: where no package adds it.

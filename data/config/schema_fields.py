@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field, fields
 from typing import Any
 
-MOST_SEED = 2**32 - 1  # what numpy's and PyTorch's generators take alike
+MOST_SEED = 2**32 - 1  # the largest seed that the generators of both numpy and PyTorch accept
 
 
 def opt(
@@ -57,7 +57,7 @@ def opt(
 
 
 def describe_range(metadata: Mapping[str, Any]) -> str:
-    """The allowed values of a number in words; empty where there is no limit.
+    """Return the allowed values of a number in words; empty where there is no limit.
 
     >>> describe_range({"low": 0, "high": None, "above": None, "below": 1})
     'at least 0 and less than 1'
@@ -68,7 +68,7 @@ def describe_range(metadata: Mapping[str, Any]) -> str:
 
 
 def in_range(value: float, metadata: Mapping[str, Any]) -> bool:
-    """Whether a number lies within the limits that `opt` was given."""
+    """Return whether a number lies within the limits that `opt` was given."""
     low, high, above, below = (metadata.get(key) for key in ("low", "high", "above", "below"))
     return not (
         (low is not None and value < low)
@@ -79,5 +79,5 @@ def in_range(value: float, metadata: Mapping[str, Any]) -> bool:
 
 
 def result_params(section: Any) -> dict[str, Any]:
-    """The settings of a section that change its result, for `deiii.data.cache.recipes.stage_key`."""
+    """Return the settings of a section that change its result, for `deiii.data.cache.recipes.stage_key`."""
     return {f.name: getattr(section, f.name) for f in fields(section) if not f.metadata["operational"]}

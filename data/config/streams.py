@@ -20,7 +20,7 @@ EXTRA = {"speech": "audio", "speech2": "audio", "appearance": "video"}
 
 
 def expand_lists(tree: dict[str, Any], extra: list[str], source: str) -> dict[str, Any]:
-    """A tree of settings in which the lists of inputs are switches and ``model.extra``.
+    """Return a tree of settings in which the lists of inputs are switches and ``model.extra``.
 
     Args:
         tree: of one YAML file or override; stays as it is.
@@ -55,7 +55,7 @@ def expand_lists(tree: dict[str, Any], extra: list[str], source: str) -> dict[st
 
 
 def _modality(stage: str) -> str | None:
-    """The modality of a stage of ``model.extra``; ``None`` where there is no such stage."""
+    """Return the modality of a stage of ``model.extra``; ``None`` where there is no such stage."""
     if stage in EXTRA:
         return EXTRA[stage]
     return load_plugin(STAGES, stage).modality if stage in installed(STAGES) else None

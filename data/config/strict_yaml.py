@@ -64,7 +64,7 @@ def parse_override(
     list_keys: Collection[str] = (),
     optional_keys: Collection[str] | None = None,
 ) -> dict:
-    """One setting as a tree; the value is read as safe YAML, or as text if it is not valid YAML.
+    """Return one setting as a tree; the value is read as safe YAML, or as text if it is not valid YAML.
 
     The value of a setting in ``text_keys`` is taken as it is written; ``null`` and nothing mean none for
     those that may be empty, ``optional_keys`` (all of them where not given). For the others ``null`` is a
@@ -150,7 +150,7 @@ _StrictLoader.add_implicit_resolver(
 
 
 def _load(text: str, text_keys: Collection[str] = (), key: str = "") -> Any:
-    """The value of YAML text; ``key`` is the setting that the whole text is the value of."""
+    """Return the value of YAML text; ``key`` is the setting that the whole text is the value of."""
     loader = _StrictLoader(text)
     try:
         node = loader.get_single_node()

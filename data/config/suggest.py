@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The known word most similar to ``word``, or ``None`` if none is similar.
+    """Return the known word most similar to ``word``, or ``None`` if none is similar.
 
     Args:
         word: what was typed.
@@ -22,7 +22,7 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of an error message that names the nearest known word; empty if none is similar.
+    """Return the end of an error message that names the nearest known word; empty if none is similar.
 
     >>> did_you_mean("tarin", ["train", "verify"])
     "; did you mean 'train'?"

@@ -111,13 +111,13 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None 
 
 
 def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """The parser of each command by name."""
+    """Return the parser of each command by name."""
     found = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     return dict(next(found).choices)
 
 
 def is_override(word: str) -> bool:
-    """Whether a word has the form ``key=value``; a path that holds a ``=`` further on has not.
+    """Return whether a word has the form ``key=value``; a path with a ``=`` further on does not.
 
     >>> is_override("train.lr=0.1"), is_override("/x/lr=0.1/a.yaml")
     (True, False)
@@ -126,7 +126,7 @@ def is_override(word: str) -> bool:
 
 
 def is_config(word: str) -> bool:
-    """Whether a word names a config: a YAML file, or a bare name of one that comes with deiii.
+    """Return whether a word names a config: a YAML file, or a bare name of one that comes with deiii.
 
     A word such as ``lr=0.1/a.yaml`` is a file if that file exists, and a setting otherwise.
     """
@@ -153,7 +153,7 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def read_settings(words: Sequence[str]) -> Config:
-    """The configuration that ``CONFIG`` and ``KEY=VALUE`` words describe.
+    """Return the configuration that ``CONFIG`` and ``KEY=VALUE`` words describe.
 
     Configs are read first, in their order, then the overrides in theirs; later ones win.
 
@@ -186,7 +186,7 @@ def note_default_corpus(config: Config, words: Sequence[str]) -> None:
 
 
 def take_overrides(words: Sequence[str], allowed: Sequence[str], command: str) -> dict[str, str]:
-    """The values of the few settings that a command accepts beside those stored with its run or corpus.
+    """Return the values of the few settings that a command accepts beside those of its run or corpus.
 
     Args:
         words: ``KEY=VALUE`` words; a later one wins over an earlier one of the same key.

@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 
 def scan(config: CorpusConfig) -> Corpus:
-    """CREMA-D clips with acted labels or those of raters.
+    """Return CREMA-D clips with acted labels or those of raters.
 
     Raises:
         CorpusError: for a folder without such files, a clip with two files of one format, or missing or
@@ -84,7 +84,7 @@ def scan(config: CorpusConfig) -> Corpus:
 
 
 def read_votes(root: Path) -> tuple[str, Votes]:
-    """The votes by clip and channel, from the first table that exists, and what they are.
+    """Return the votes by clip and channel, from the first table that exists, and what they are.
 
     Returns:
         ``counts`` (of raters) or ``winners`` (1 for each winner), and the votes for `CLASSES`.
@@ -135,7 +135,7 @@ def _read(path: Path, parse: Callable[[dict[str, str]], Row]) -> Votes:
 
 
 def _tabulated(row: dict[str, str]) -> Row:
-    """A row of tabulatedVotes.csv: the votes of one channel."""
+    """Return a row of tabulatedVotes.csv: the votes of one channel."""
     query = int(row[""]) // 100_000
     if query not in QUERIES:
         raise ValueError(f"the row number {row['']} is of none of the queries {', '.join(map(str, QUERIES))}")
@@ -146,7 +146,7 @@ def _tabulated(row: dict[str, str]) -> Row:
 
 
 def _summary(row: dict[str, str]) -> Row:
-    """A row of summaryTable.csv: one vote for each winner of each channel."""
+    """Return a row of summaryTable.csv: one vote for each winner of each channel."""
     channels = {}
     for channel, column in CHANNELS.items():
         winners = row[column].strip().split(":")
@@ -157,7 +157,7 @@ def _summary(row: dict[str, str]) -> Row:
 
 
 def _one_file_each(paths: list[str]) -> dict[str, str]:
-    """The file of each clip: of several video formats the first in `VIDEO`; audio only without any video."""
+    """Return the file of each clip: the first of the formats in `VIDEO`, or audio if there is no video."""
     by_format: dict[str, dict[str, str]] = {suffix: {} for suffix in VIDEO + AUDIO}
     for path in paths:
         file = PurePosixPath(path)
@@ -176,7 +176,7 @@ def _one_file_each(paths: list[str]) -> dict[str, str]:
 
 
 def _sexes(root: Path) -> dict[str, str]:
-    """The sex of each actor by ``VideoDemographics.csv``; empty where that is not there or cannot be read."""
+    """Return the sex of each actor by ``VideoDemographics.csv``; empty if that cannot be read."""
     try:
         with (root / "VideoDemographics.csv").open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))

@@ -23,19 +23,19 @@ ANSWERS = {"label": "label", "soft": "soft label", "attributes": "attributes", "
 
 
 def clip_digest(corpus: Corpus) -> str:
-    """SHA-256 over ids, paths and speakers of all clips, which are what shards are made from."""
+    """Return SHA-256 over ids, paths and speakers of all clips, which are what shards are made from."""
     return _digest([[_nfc(c.id), _nfc(c.path), c.speaker] for c in _ordered(corpus)])
 
 
 def label_digest(corpus: Corpus) -> str:
-    """SHA-256 over what is to be predicted: labels, attributes, classes and ranges; and folds."""
+    """Return SHA-256 over what is to be predicted: labels, attributes, classes and ranges; and folds."""
     rows = [[_nfc(c.id), c.label, c.soft, dict(c.attributes), c.fold] for c in _ordered(corpus)]
     ranges = {name: list(limits) for name, limits in corpus.ranges.items()}
     return _digest([list(corpus.classes), ranges, corpus.labels, rows])
 
 
 def differences(before: Corpus, after: Corpus) -> list[str]:
-    """What differs between two versions of a clip table, one phrase for each kind; empty if nothing does."""
+    """Return the differences of two versions of a clip table, one phrase per kind; empty without any."""
     old = {_nfc(c.id): c for c in before.clips}
     new = {_nfc(c.id): c for c in after.clips}
     found = []
@@ -66,7 +66,7 @@ def _ordered(corpus: Corpus) -> list[Clip]:
 
 
 def _nfc(text: str) -> str:
-    """Names of files come in composed or decomposed form, depending on the system."""
+    """Return a name in composed form (NFC), because systems return composed or decomposed names."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 

@@ -188,7 +188,7 @@ def _download_archives(source: CorpusSource, root: Path, pattern: re.Pattern, pr
 
 
 def _list_archives(index: str, pattern: re.Pattern) -> list[_Archive]:
-    """The files of a Zenodo record whose names match, sorted by name."""
+    """Return the files of a Zenodo record whose names match, sorted by name."""
     reply = requests.get(index, timeout=TIMEOUT_S)
     reply.raise_for_status()
     try:
@@ -207,7 +207,7 @@ def _list_archives(index: str, pattern: re.Pattern) -> list[_Archive]:
 
 
 def _read_record(root: Path) -> dict[str, dict]:
-    """The archives that were unpacked into ``root`` before, by name."""
+    """Return the archives that were unpacked into ``root`` before, by name."""
     try:
         return json.loads((root / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -260,7 +260,7 @@ def _unpack_repository(archive: Path, root: Path, pattern: re.Pattern) -> dict[s
 
 
 def _members(archive: Path, pattern: re.Pattern) -> Iterator[tuple[str, bytes]]:
-    """The files of a repository's archive whose path, without the archive's top folder, matches."""
+    """Yield the files of a repository's archive whose path, without the archive's top folder, matches."""
     with tarfile.open(archive, "r:gz") as pack:
         for member in pack:
             _, _, path = member.name.partition("/")
@@ -337,7 +337,7 @@ class _Spent:
 
 
 def _holds_media(root: Path, pattern: re.Pattern) -> bool:
-    """Whether media files of the part are below ``root``, from a repository without pointers."""
+    """Return whether media files of the part are below ``root``, from a repository without pointers."""
     return any(
         pattern.fullmatch(path.relative_to(root).as_posix()) for path in root.rglob("*") if path.is_file()
     )

@@ -25,7 +25,7 @@ ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 
 
 def root_folder(root: str, corpus: str, example: str) -> Path:
-    """The corpus root as a path.
+    """Return the corpus root as a path.
 
     Args:
         root: the setting ``corpus.root``.
@@ -46,7 +46,7 @@ def root_folder(root: str, corpus: str, example: str) -> Path:
 
 
 def media_files(root: Path, suffixes: Iterable[str]) -> list[str]:
-    """Files with one of the suffixes (any case), as POSIX paths relative to the root, sorted.
+    """Return files with one of the suffixes (any case), as POSIX paths relative to the root, sorted.
 
     Hidden files and folders are skipped: macOS writes a file ``._name.mp4``, which is not a video, beside
     every file that it unzips. Links to folders are followed. A folder that several paths lead to is
@@ -86,7 +86,7 @@ def expand_folders(words: Iterable[str]) -> list[str]:
 
 
 def passed_over(root: Path) -> str:
-    """A sentence that counts the files under the root that are no recordings, by suffix; empty without any.
+    """Return a sentence that counts the files below the root that are no recordings; empty without any.
 
     >>> passed_over(Path("raw/ravdess"))  # doctest: +SKIP
     'also there: 24 .zip (unpack them first), 1 .csv'
@@ -99,7 +99,7 @@ def passed_over(root: Path) -> str:
 
 
 def holds_archives(root: Path) -> bool:
-    """Whether an archive that may hold recordings lies under the root."""
+    """Return whether an archive that may hold recordings lies under the root."""
     return any(path.suffix.lower() in ARCHIVES for path in _walk(root))
 
 
@@ -111,7 +111,7 @@ def nothing_there(root: Path, paths: Sequence[str]) -> str:
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    """Every visible file under the root, relative to it; each real folder once."""
+    """Yield every visible file under the root, relative to it; each real folder once."""
     seen: set[str] = set()
     links: list[str] = [str(root)]
     while links:  # folders without a link in their path come first, so that they keep their own names
@@ -133,7 +133,7 @@ def _walk(root: Path) -> Iterator[Path]:
 
 
 def examples(paths: Iterable[str], most: int = 3) -> str:
-    """The first ``most`` paths as text for a message."""
+    """Return the first ``most`` paths as text for a message."""
     paths = list(paths)
     more = f" and {len(paths) - most} more" if len(paths) > most else ""
     return ", ".join(paths[:most]) + more

@@ -62,7 +62,7 @@ class Rating:
 
 
 def scan(config: CorpusConfig) -> Corpus:
-    """MSP-IMPROV clips with consensus classes and arousal, valence and dominance in 1..5.
+    """Return MSP-IMPROV clips with consensus classes and arousal, valence and dominance in 1..5.
 
     Rated clips without a file are kept (they end as ``missing``), except those of sessions without any
     file.
@@ -100,7 +100,7 @@ def scan(config: CorpusConfig) -> Corpus:
 
 
 def read_ratings(path: Path) -> dict[str, Rating]:
-    """Ratings by clip id (``S01A-F01-P-FM01``); attributes keep the letters and direction of the table.
+    """Return ratings by clip id (``S01A-F01-P-FM01``), with the letters and direction of the table.
 
     Raises:
         CorpusError: for a malformed table; the message names the line.

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 def scan(config: CorpusConfig) -> Corpus:
-    """The recordings whose paths match ``config.pattern``.
+    """Return the recordings whose paths match ``config.pattern``.
 
     A clip's id is its path without suffix. Of several files with one id (a video and its sound) the first in
     the order of formats is taken, videos first.
@@ -89,7 +89,7 @@ def scan(config: CorpusConfig) -> Corpus:
 
 
 def compile_pattern(text: str | None) -> re.Pattern[str]:
-    """The regular expression of ``corpus.pattern``.
+    """Return the regular expression of ``corpus.pattern``.
 
     Raises:
         CorpusError: it is empty, no regular expression, or lacks a group.

@@ -77,7 +77,7 @@ class Protocol:
 
 
 def protocol_names() -> tuple[str, ...]:
-    """The names of the protocols that come with deiii, sorted."""
+    """Return the names of the protocols that come with deiii, sorted."""
     return tuple(sorted(p.stem for p in PROTOCOLS.glob("*.yaml")))
 
 
@@ -153,10 +153,9 @@ def _names(items: Any) -> tuple[str, ...]:
 
 
 def clip_key(name: str) -> str:
-    """What two names of one clip share: no folder, no suffix, no case; of RAVDESS no modality.
+    """Return a name without folder, suffix, case and RAVDESS's modality: equal for all names of one clip.
 
-    The files 01, 02 and 03 of one RAVDESS code are one take: with picture and sound, picture alone, sound
-    alone.
+    The files 01, 02 and 03 of one RAVDESS code are one take: with video and audio, video alone, audio alone.
 
     >>> clip_key("AudioWAV/1001_DFA_ANG_XX.wav"), clip_key("Actor_01/03-01-06-01-02-01-01.wav")
     ('1001_dfa_ang_xx', '-01-06-01-02-01-01')
@@ -169,7 +168,7 @@ def clip_key(name: str) -> str:
 
 
 def match_clips(corpus: Corpus, protocol: Protocol, fold: int) -> dict[str, list[Clip]]:
-    """The clips of a corpus that each part of a fold names; names without a clip are left out.
+    """Return the clips of a corpus that each part of a fold names; names without a clip are left out.
 
     Raises:
         SplitError: for a name that fits several clips.
@@ -196,7 +195,7 @@ def match_clips(corpus: Corpus, protocol: Protocol, fold: int) -> dict[str, list
 
 
 def _closest(name: str, clips: Sequence[Clip]) -> list[Clip]:
-    """The clips whose paths share the most folders at their end with a name."""
+    """Return the clips whose paths share the most folders at their end with a name."""
     wanted = name.replace("\\", "/").split("/")[-2::-1]
 
     def shared(clip: Clip) -> int:
@@ -208,6 +207,6 @@ def _closest(name: str, clips: Sequence[Clip]) -> list[Clip]:
 
 
 def some(names: Iterable[str], most: int = 5) -> str:
-    """The first names of a sorted list for a message."""
+    """Return the first names of a sorted list for a message."""
     names = sorted(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

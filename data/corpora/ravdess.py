@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 def scan(config: CorpusConfig) -> Corpus:
-    """RAVDESS clips of ``config.modality`` and ``config.channel``.
+    """Return RAVDESS clips of ``config.modality`` and ``config.channel``.
 
     The classes are always all eight of the corpus, so that class numbers are the same in every run, although
     songs have no disgust and no surprise.
@@ -68,7 +68,7 @@ def scan(config: CorpusConfig) -> Corpus:
 
 
 def parse_name(path: str) -> tuple[int, ...] | None:
-    """The seven fields of a RAVDESS file name, or ``None`` for another name.
+    """Return the seven fields of a RAVDESS file name, or ``None`` for another name.
 
     >>> parse_name("Actor_12/01-01-06-01-02-01-12.mp4")
     (1, 1, 6, 1, 2, 1, 12)

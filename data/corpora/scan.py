@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 def scan(config: CorpusConfig) -> Corpus:
-    """The clips of the corpus that ``config.name`` and ``config.root`` name.
+    """Return the clips of the corpus that ``config.name`` and ``config.root`` name.
 
     No media file is opened; a clip that cannot be decoded gets an outcome in preprocessing.
 
@@ -57,7 +57,7 @@ def scan(config: CorpusConfig) -> Corpus:
 
 
 def _adapter(name: str) -> Callable[[CorpusConfig], Corpus]:
-    """The function that reads a corpus: deiii's own, or one that an installed package adds to `CORPORA`."""
+    """Return the function that reads a corpus: deiii's own, or one that a package adds to `CORPORA`."""
     if name in ADAPTERS:
         return import_module(ADAPTERS[name]).scan
     if name in installed(CORPORA):
@@ -69,7 +69,7 @@ def _adapter(name: str) -> Callable[[CorpusConfig], Corpus]:
 
 
 def scan_again(config: CorpusConfig) -> Corpus | None:
-    """The clips of a corpus that was preprocessed before; ``None`` where it is not there any more.
+    """Return the clips of a corpus that was preprocessed before; ``None`` where it is not there any more.
 
     Labels come from the corpus as it is now; media files need not be there.
 
@@ -89,7 +89,7 @@ def scan_again(config: CorpusConfig) -> Corpus | None:
 
 
 def cache_name(config: CorpusConfig) -> str:
-    """The name of a corpus's folder in a cache; it depends on the settings only, not on the corpus's files.
+    """Return the name of a corpus's folder in a cache; it depends on settings, not on the corpus's files.
 
     Selections of different clips (RAVDESS's speech and song, two tables) have different folders. CREMA-D's
     two kinds of labels share one, because their clips and features are the same.
@@ -109,7 +109,7 @@ def cache_name(config: CorpusConfig) -> str:
 
 
 def scan_corpus(config: Config) -> Corpus:
-    """The corpus that the settings name; the synthetic corpus is generated first if it is not complete.
+    """Return the corpus that the settings name; the synthetic corpus is completed first.
 
     Raises:
         CorpusError: as `scan`.

@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from deiii.data.corpora.clips import CorpusError
 
-# What programs write for a value that is missing.
+# Words that programs write for a missing value.
 MISSING = {
     "nan", "-nan", "na", "n/a", "#n/a", "<na>", "null", "none", "nil", "nat", "inf", "-inf", "undefined",
     "#value!", "#ref!", "#name?", "#div/0!", "#null!", "#num!",
@@ -29,10 +29,10 @@ MISSING = {
 JOINERS = "\u200c\u200d"  # invisible, but part of the spelling in Persian and Indian scripts and in emoji
 # Invisible characters that Unicode does not class as format characters (Cf).
 BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10)))
-# Cyrillic and Greek letters that look like Latin ones,
-# and the Arabic ones of Persian, which Arabic keyboards write otherwise.
+# Cyrillic and Greek letters that look like Latin ones, and letters of Persian for which Arabic keyboards have
+# other code points.
 LOOKALIKES = str.maketrans("аеорсухіјѕԁһӏкмнтвαεικνορτυχيىك", "aeopcyxijsdhlkmhtbaeikvoptuxییک")
-# What editors and keyboards write for one sign: dashes, quotes, the Turkish i, lengthened Arabic letters.
+# Different characters for one sign: dashes, quotes, the Turkish i, lengthened Arabic letters.
 VARIANTS = str.maketrans(
     dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u00ad\uff0d\ufe63", "-")
     | dict.fromkeys("\u2018\u2019\u201a\u201b\u02bc\u2032\u00b4`", "'")
@@ -41,15 +41,16 @@ VARIANTS = str.maketrans(
 )
 # The second form, 1.0e+00, is numpy's; 1e3 without a point may be a name.
 NUMBER = re.compile(r"[-+]?\d{1,60}([.,]\d{1,60})?|[-+]?\d{1,60}\.\d{1,60}e[-+]?\d{1,2}")
-AMBIGUOUS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")  # one thousand, or one with three decimals
+AMBIGUOUS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")  # 1,000 may be a thousand, or 1 with three decimals
 AS_TEXT = re.compile(r"=\"(.*)\"|'([-+]?\d[\d.,]*)")  # how spreadsheets keep a number as text
 MOST_NAMED = 4
-Place = TypeVar("Place", int, str)  # of a label: a row of a table, or a file
+Place = TypeVar("Place", int, str)  # the place of a label: a row of a table, or a file
 
 
 def clean(text: str) -> str:
-    """A cell without invisible characters and what marks a number as text, with single blanks and composed
-    letters (NFC).
+    """Return the text of a cell with single blanks and composed letters (NFC).
+
+    Invisible characters are removed, and so are the signs by which spreadsheets mark a number as text.
 
     >>> clean(" very\\u00a0 hap\\u200bpy "), clean('="01"')
     ('very happy', '01')
@@ -64,8 +65,9 @@ def clean(text: str) -> str:
 
 
 def spelling_key(text: str) -> str:
-    """What all spellings of one word share, without case, width, invisible characters, forms of dashes and
-    quotes, and number formats.
+    """Return a text that is equal for all spellings of one word.
+
+    Spellings may differ in case, width, invisible characters, forms of dashes and quotes, and number formats.
 
     >>> spelling_key("HAPPY") == spelling_key("hap\\u200bpy"), spelling_key("1.0")
     (True, '1')
@@ -123,7 +125,7 @@ def require_values(name: str, cells: Iterable[tuple[int, str]]) -> None:
 
 
 def fold_labels(labels: Iterable[tuple[Place, str]], place: str = "row") -> tuple[dict[str, str], list[str]]:
-    """The class of each spelling, and a line for each class that has several.
+    """Return the class of each spelling, and a line for each class that has several.
 
     The most frequent spelling stands for all; of equally frequent ones the one in small letters, then the
     shortest.
@@ -156,19 +158,19 @@ def fold_labels(labels: Iterable[tuple[Place, str]], place: str = "row") -> tupl
         name = min(count, key=lambda word: (-count[word], *_preference(word)))
         classes |= dict.fromkeys(texts, name)
         other = {text: rows[text] for text in texts if text != name}
-        # Blanks around a label are worth a line only where rows differ in them.
+        # Blanks around a label are reported only if rows differ in them.
         if other and (len(texts) > 1 or " ".join(texts[0].split()) != name):
             notes.append(f"{_spellings(other, place)} read as {name!r}")
     return classes, sorted(notes)
 
 
 def _preference(word: str) -> tuple[bool, bool, int, str]:
-    """A sort key for equally frequent spellings; one with a joiner looks like the one without it."""
+    """Return a sort key for equally frequent spellings; those without joiners come first."""
     return any(c in word for c in JOINERS), word != word.lower(), len(word), word
 
 
 def check_spellings(what: str, names: Mapping[str, int]) -> None:
-    """Refuse two spellings of one speaker or fold, which would stand on both sides of a split.
+    """Refuse two spellings of one speaker or fold, because a split could put them into different parts.
 
     Args:
         what: ``speakers`` or ``folds``.
@@ -208,7 +210,7 @@ def _refuse_lookalikes(what: str, keys: Mapping[str, Place], place: str = "row")
 
 
 def _spellings(rows: Mapping[str, Sequence[Place]], place: str) -> str:
-    """``'HAPPY' (rows 4, 9) and 'Happy' (row 2) are``."""
+    """Return spellings with their rows, as ``'HAPPY' (rows 4, 9) and 'Happy' (row 2) are``."""
     named = []
     for text, where in sorted(rows.items(), key=lambda item: item[1][0])[:MOST_NAMED]:
         shown = repr(text) if text == clean(text) else ascii(text)
@@ -228,7 +230,7 @@ def _invisible(character: str) -> bool:
 class NamesOnDisk:
     """Finds files whose names differ from a table's in Unicode normalisation or invisible characters alone.
 
-    macOS hands out names in decomposed form (NFD); tables and other systems mostly have composed ones (NFC).
+    macOS returns names in decomposed form (NFD); tables and other systems mostly have composed ones (NFC).
 
     Args:
         root: the folder that paths are relative to.
@@ -239,7 +241,7 @@ class NamesOnDisk:
         self._listing = lru_cache(maxsize=4096)(self._names)
 
     def find(self, path: str) -> str:
-        """The path as it is on the disk, or the path as given if there is no such file.
+        """Return the path as it is on the disk, or the path as given if there is no such file.
 
         Args:
             path: relative to the root, with forward slashes.

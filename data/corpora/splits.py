@@ -78,7 +78,7 @@ class Split:
                 raise SplitError(f"speakers cross between {a} and {b}: {some(both)}")
 
     def speakers(self, part: str) -> tuple[str, ...]:
-        """The speakers of ``train``, ``val`` or ``test``, sorted."""
+        """Return the speakers of ``train``, ``val`` or ``test``, sorted."""
         if part not in PARTS:
             raise ValueError(f"a part is one of {', '.join(PARTS)}, not {part!r}")
         return tuple(sorted({self.speaker_of[i] for i in getattr(self, part)}))
@@ -89,7 +89,7 @@ class Split:
         return hashlib.sha256(canonical_json(self._content()).encode()).hexdigest()
 
     def to_json(self) -> str:
-        """The split as JSON with its digest; each part is ``{speaker: [clip ids]}``."""
+        """Return the split as JSON with its digest; each part is ``{speaker: [clip ids]}``."""
         return json.dumps({**self._content(), "digest": self.digest}, indent=1, ensure_ascii=False) + "\n"
 
     def save(self, path: str | Path) -> None:
@@ -98,7 +98,7 @@ class Split:
 
     @classmethod
     def from_json(cls, text: str) -> Split:
-        """The split in JSON that `to_json` wrote.
+        """Return the split in JSON that `to_json` wrote.
 
         Raises:
             SplitError: for other JSON, a speaker in two parts, or a wrong digest (an edited file).
@@ -146,7 +146,7 @@ class Split:
     def _content(self) -> dict[str, Any]:
         content: dict[str, Any] = {"format": FORMAT, "corpus": self.corpus, "protocol": self.protocol}
         content |= {"fold": self.fold, "n_folds": self.n_folds}
-        if self.leaks:  # left out otherwise, so that the digests of published splits stay
+        if self.leaks:  # only then, so that the digests of published splits do not change
             content["leaks"] = True
         for part in PARTS:
             by_speaker: dict[str, list[str]] = {s: [] for s in self.speakers(part)}
@@ -157,7 +157,7 @@ class Split:
 
 
 def make_split(corpus: Corpus, config: SplitConfig) -> Split:
-    """The split that tests fold ``config.fold`` of protocol ``config.protocol``.
+    """Return the split that tests fold ``config.fold`` of protocol ``config.protocol``.
 
     The validation part is empty only if a single speaker (or fold) is left to train on.
 
@@ -198,7 +198,7 @@ def make_split(corpus: Corpus, config: SplitConfig) -> Split:
 
 
 def _speaker_parts(corpus: Corpus, protocol: Protocol, config: SplitConfig) -> dict[str, str]:
-    """The part of every speaker."""
+    """Return the part of every speaker."""
     rest: list[tuple[str, ...]]
     if protocol.kind == "parts":
         _check_speakers(corpus)
@@ -207,7 +207,7 @@ def _speaker_parts(corpus: Corpus, protocol: Protocol, config: SplitConfig) -> d
         lacking = {s for names in given.values() for s in names} - here
         own = _name_of(corpus, config).endswith((".yaml", ".yml"))
         if lacking and own and "train" not in given:
-            # A speaker of the test whose name is misspelt would be trained on with all others.
+            # A test speaker whose name is misspelt would become a training speaker.
             raise SplitError(
                 f"{protocol.name}: fold {config.fold} names speakers that {corpus.name} lacks: "
                 f"{some(lacking)}; correct the names, or list the speakers of train, too"
@@ -230,7 +230,7 @@ def _speaker_parts(corpus: Corpus, protocol: Protocol, config: SplitConfig) -> d
 
 
 def _draw(rest: Sequence[tuple[str, ...]], protocol: Protocol, config: SplitConfig) -> set[str]:
-    """Validation speakers out of the folds that are not tested; empty where one unit is left."""
+    """Return validation speakers from the folds that are not tested; none if only one unit is left."""
     whole = protocol.validation == "folds" and len(rest) > 1
     units = list(rest) if whole else [(speaker,) for fold in rest for speaker in fold]
     n_val = min(max(1, round(config.val_share * len(units))), len(units) - 1)
@@ -239,7 +239,7 @@ def _draw(rest: Sequence[tuple[str, ...]], protocol: Protocol, config: SplitConf
 
 
 def _listed_clips(corpus: Corpus, protocol: Protocol, config: SplitConfig) -> dict[str, list[str]]:
-    """The ids of the clips that a list names; without a validation list, training speakers are drawn."""
+    """Return the clip ids of each part of a list; without validation, training speakers are drawn for it."""
     clips = match_clips(corpus, protocol, config.fold)
     parts = {part: [c.id for c in clips.get(part, ())] for part in PARTS}
     for part in ("train", "test"):
@@ -254,7 +254,7 @@ def _listed_clips(corpus: Corpus, protocol: Protocol, config: SplitConfig) -> di
 
 
 def number_of_folds(corpus: Corpus, config: SplitConfig) -> int:
-    """The number of folds that the protocol has for this corpus. Raises SplitError as `make_split`."""
+    """Return the number of folds that the protocol has for this corpus. Raises SplitError as `make_split`."""
     return _count(corpus, load_protocol(_name_of(corpus, config)))
 
 
@@ -263,7 +263,7 @@ def _name_of(corpus: Corpus, config: SplitConfig) -> str:
 
 
 def _count(corpus: Corpus, protocol: Protocol) -> int:
-    """The number of folds."""
+    """Return the number of folds."""
     return len(protocol.parts) or len(_folds(corpus, protocol))
 
 
@@ -276,7 +276,7 @@ def _check_speakers(corpus: Corpus) -> None:
 
 
 def _folds(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:
-    """The speakers of each fold."""
+    """Return the speakers of each fold."""
     _check_speakers(corpus)
     if protocol.kind == "fixed":
         return _fixed_folds(corpus, protocol)
@@ -300,7 +300,7 @@ def _fixed_folds(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:
 
 
 def _as_spelled(names: Sequence[str], corpus: Corpus) -> tuple[str, ...]:
-    """Speakers of a protocol as the corpus spells them: 1 and 01, anna and Anna are one speaker."""
+    """Return speakers of a protocol as the corpus spells them: 1 and 01, anna and Anna are one speaker."""
     here = set(corpus.speakers)
     if here.issuperset(names):
         return tuple(names)

@@ -50,7 +50,7 @@ EXAMPLE = "path,speaker,label\nclips/anna-01.mp4,anna,happy"
 
 
 def scan(config: CorpusConfig, media: bool = True) -> Corpus:
-    """The clips of ``config.table``; the classes are its labels, sorted.
+    """Return the clips of ``config.table``; the classes are its labels, sorted.
 
     Clip ids are paths without their suffix, or with it for clips that differ in nothing else. A file may be
     missing (its clip ends as ``missing``), but not all files. Spellings of one label that differ in case,
@@ -87,14 +87,14 @@ def scan(config: CorpusConfig, media: bool = True) -> Corpus:
     named = [replace(clip, label=folded.get(clip.label or "", None)) for clip in _name_clips(rows)]
     clips = sorted(named, key=lambda c: c.id)
     classes = tuple(sorted({c.label for c in clips if c.label is not None}))
-    name = "table-" + re.sub(r"[^A-Za-z0-9_-]+", "_", table.stem)  # two tables, two caches
+    name = "table-" + re.sub(r"[^A-Za-z0-9_-]+", "_", table.stem)  # each table gets a cache of its own
     ranges = attribute_ranges(clips, table)
     said = [f"{table}: label {note}" for note in notes]
     plain = {clip.speaker for _, clip, given in numbered if not given}
     cleaned = _first_rows(
         (row, f"{given!a} is read as {clip.speaker!r}")
         for row, clip, given in numbered
-        # Blanks around a name are worth a line only where other rows have the name without them.
+        # Blanks around a name are reported only if other rows have the name without them.
         if given and (clip.speaker in plain or " ".join(given.split()) != clip.speaker)
     )
     said += [f"{table}: speaker {words} (row {row})" for words, row in list(cleaned.items())[:MOST_NAMED]]
@@ -102,7 +102,7 @@ def scan(config: CorpusConfig, media: bool = True) -> Corpus:
 
 
 def find_table(name: str | None, root: Path) -> Path:
-    """The path of the table: relative to the current folder, or else to the root.
+    """Return the path of the table: relative to the current folder, or else to the root.
 
     Args:
         name: the setting ``corpus.table``; ``clips.csv`` in the root if empty.
@@ -126,7 +126,7 @@ def find_table(name: str | None, root: Path) -> Path:
 
 
 def read_rows(table: Path, root: Root) -> Iterator[tuple[int, Clip, str]]:
-    """The clips of the table in order, each after its row number.
+    """Yield the clips of the table in order, each after its row number.
 
     The id of a clip is its path as the table has it, its path the one on the disk; labels are as in the
     table. The third item is the speaker's cell if it differs from the speaker's name, else empty.
@@ -161,13 +161,13 @@ def read_rows(table: Path, root: Root) -> Iterator[tuple[int, Clip, str]]:
             raise CorpusError(f"{table} is not UTF-8 ({error.reason}); save it as CSV UTF-8") from None
         except (csv.Error, CorpusError) as error:
             where, why = max(reader.line_num, 1), str(error)
-            if where == 1 and isinstance(error, csv.Error):  # what a CSV with other signs begins with
+            if where == 1 and isinstance(error, csv.Error):  # usual if the file has another separator
                 why = f"{error}; {SEPARATOR if _other_separator(table) else 'save the table as CSV UTF-8'}"
             raise CorpusError(f"{table} row {where}: {why}") from None
 
 
 def attribute_ranges(clips: list[Clip], source: object = "table") -> dict[str, tuple[float, float]]:
-    """The smallest of `RANGES` holding all attribute values, for each attribute that occurs.
+    """Return the smallest of `RANGES` holding all attribute values, for each attribute that occurs.
 
     >>> attribute_ranges([Clip("a", "a.mp4", "s", attributes={"valence": 0.2, "arousal": -0.4})])
     {'valence': (-1.0, 1.0), 'arousal': (-1.0, 1.0)}
@@ -194,7 +194,7 @@ class Root:
         self._names = NamesOnDisk(self.real)
 
     def on_disk(self, path: str) -> str:
-        """The spelling on the disk of a path that `relative` returned; the same path if there is no file.
+        """Return the spelling on the disk of a path that `relative` returned, or the path if no file exists.
 
         Raises:
             CorpusError: where the file is a link out of the root.
@@ -203,7 +203,7 @@ class Root:
         return path if found == path else self.relative(found)
 
     def relative(self, text: str) -> str:
-        """The path in a cell as a normalised POSIX path relative to the root.
+        """Return the path in a cell as a normalised POSIX path relative to the root.
 
         Raises:
             CorpusError: if it leads out of the root, directly or by a link.
@@ -233,7 +233,7 @@ class Root:
 
 
 def _names(cells: list[str]) -> list[str]:
-    """The names of columns in a header, without blank ones at the end."""
+    """Return the names of columns in a header, without blank ones at the end."""
     names = [clean(cell).lower() for cell in cells]
     while names and not names[-1]:
         names.pop()
@@ -255,7 +255,7 @@ def _columns(header: list[str]) -> dict[str, int]:
     if any("\0" in name for name in header) or "".join(header).startswith("PK\x03\x04"):
         raise CorpusError("this is no text in UTF-8; save the table as CSV UTF-8")
     for name in names:
-        close = nearest(name, COLUMNS, cutoff=0.8)  # other columns are ignored, misspelt ones are not
+        close = nearest(name, COLUMNS, cutoff=0.8)  # only a misspelt column is an error
         if name not in COLUMNS and close:
             raise CorpusError(f"unknown column {name!r}; did you mean {close!r}?")
     for name in COLUMNS:
@@ -294,7 +294,7 @@ def _first_rows(cells: Iterable[tuple[int, str]]) -> dict[str, int]:
 def _number(name: str, text: str) -> float:
     text = text.translate(VARIANTS)
     try:
-        if "_" in text:  # which Python takes for a sign between digits
+        if "_" in text:  # Python would ignore it between digits
             raise ValueError
         value = float(text)
     except ValueError:
@@ -306,7 +306,7 @@ def _number(name: str, text: str) -> float:
 
 
 def _name_clips(rows: list[Clip]) -> Iterator[Clip]:
-    """The clips with their ids: the path without its suffix if no other clip could have that id."""
+    """Yield the clips with their ids: the path without its suffix if no other clip could have that id."""
     stems = Counter(posixpath.splitext(clip.id)[0] for clip in rows)
     paths = {clip.id for clip in rows}
     for clip in rows:

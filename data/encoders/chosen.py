@@ -38,7 +38,7 @@ class Choice(NamedTuple):
 
 
 def section_of(config: SpeechConfig | AppearanceConfig) -> str:
-    """The name of a section of settings, for messages.
+    """Return the name of a section of settings, for messages.
 
     >>> section_of(SpeechConfig())
     'speech'
@@ -49,7 +49,7 @@ def section_of(config: SpeechConfig | AppearanceConfig) -> str:
 
 
 def chosen(config: SpeechConfig | AppearanceConfig) -> Choice:
-    """The encoder that the settings name, with its layers, rate and windows.
+    """Return the encoder that the settings name, with its layers, rate and windows.
 
     Raises:
         ConfigError: for an unknown encoder, a layer that it lacks, or a rate or windows that do not fit it.
@@ -89,7 +89,7 @@ def chosen(config: SpeechConfig | AppearanceConfig) -> Choice:
 
 
 def _found(modality: str, config: SpeechConfig | AppearanceConfig) -> tuple[Encoder, str]:
-    """The record of the encoder that the settings name, and the path of its weights where they name one."""
+    """Return the record of the encoder that the settings name, and the path of its weights if named."""
     name = config.encoder
     path = config.weights or ""  # it may have moved since the encoder was named by its path
     if name in encoders():
@@ -105,7 +105,7 @@ def _found(modality: str, config: SpeechConfig | AppearanceConfig) -> tuple[Enco
 
 
 def device_of(config: SpeechConfig | AppearanceConfig) -> str:
-    """The device that computes the configured encoder: ``cpu``, or a CUDA device.
+    """Return the device that computes the configured encoder: ``cpu``, or a CUDA device.
 
     Raises:
         DeviceError: the configured device does not exist.
@@ -131,7 +131,7 @@ def _pool(config: SpeechConfig, encoder: Encoder) -> int:
 
 
 def sizes(config: SpeechConfig | AppearanceConfig) -> Mapping[str, float]:
-    """Numbers of layers and features, and the hop of speech rows in ms.
+    """Return numbers of layers and features, and the hop of speech rows in ms.
 
     >>> sizes(SpeechConfig())
     {'layers': 4, 'width': 384, 'hop_ms': 40.0}
@@ -145,7 +145,7 @@ def sizes(config: SpeechConfig | AppearanceConfig) -> Mapping[str, float]:
 
 
 def identity(config: SpeechConfig | AppearanceConfig) -> Mapping[str, Any]:
-    """What stands in the stage key beside the digest of the weights: everything that is looked up."""
+    """Return what the stage key contains besides settings and digest: facts that the code looks up."""
     found = chosen(config)
     key: dict[str, Any] = {
         "encoder": found.encoder.name,

@@ -17,12 +17,12 @@ INSTALL = "install the extra: pip install 'deiii[encoders]'"
 
 
 def is_folder(name: str) -> bool:
-    """Whether a name is a folder on disk that holds a network of transformers."""
+    """Return whether a name is a folder on disk that holds a network of transformers."""
     return (Path(name) / "config.json").is_file()
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether a name has the form of one on the Hub.
+    """Return whether a name has the form of one on the Hub.
 
     >>> is_hub_name("facebook/dinov2-small"), is_hub_name("smart-turn"), is_hub_name("/a/b")
     (True, False, False)
@@ -32,7 +32,7 @@ def is_hub_name(name: str) -> bool:
 
 @lru_cache(maxsize=8)
 def hub_folder(name: str, revision: str) -> str:
-    """The folder of a network on the Hub; downloads it where it is not on this machine.
+    """Return the folder of a network on the Hub; downloads it where it is not on this machine.
 
     It is looked for in ``DEIII_WEIGHTS_DIR/owner/name``, then in the cache of the Hub's own client.
 

@@ -14,16 +14,16 @@ from deiii.data.tools.weights import WeightsError
 
 MEL_HOP = 160  # samples between two columns of Whisper's log-mel
 MEL_BANDS = (80, 128)
-PROBE_S = 4.0  # length of the windows that are tried where the file takes any
+PROBE_S = 4.0  # length of the windows that are tried if the file accepts any length
 ROWS = 80  # samples: distances of rows are multiples of 5 ms
 COUPLED = (
     "DynamicQuantizeLinear"  # scales all windows or crops of a call together, so each needs its own call
 )
-FREE_SIDE = 224  # px of an image where the file takes any
+FREE_SIDE = 224  # px; side of the images that are tried if the file accepts any size
 
 
 def describe_onnx(modality: str, path: str, outputs: tuple[str, ...]) -> Encoder:
-    """The record of an ONNX file.
+    """Return the record of an ONNX file.
 
     A speech file takes samples [B,n] or Whisper's log-mel [B,80,T]; an image file takes [B,S,S,C] or
     [B,C,S,S].
@@ -83,12 +83,12 @@ def _describe(modality: str, path: str, outputs: tuple[str, ...], size: int, mti
 
 
 def takes_mel(network: OnnxNetwork) -> bool:
-    """Whether an ONNX file of speech reads Whisper's log-mel instead of samples."""
+    """Return whether an ONNX file of speech reads Whisper's log-mel instead of samples."""
     return len(network.input_shape) == 3 and network.input_shape[1] in MEL_BANDS
 
 
 def image_shape(network: OnnxNetwork, path: str) -> tuple[int, int, int]:
-    """The axes of an image that an ONNX file reads: [S,S,C] or [C,S,S].
+    """Return the axes of an image that an ONNX file reads: [S,S,C] or [C,S,S].
 
     Raises:
         WeightsError: it reads no images of one or three channels.
@@ -107,7 +107,7 @@ def image_shape(network: OnnxNetwork, path: str) -> tuple[int, int, int]:
 
 
 def _speech(network: OnnxNetwork, path: str) -> tuple[dict[str, Any], float, list[np.ndarray]]:
-    """Rows, window in s and the outputs for zeros."""
+    """Return rows, window in s and the outputs for zeros."""
     shape = network.input_shape
     mel = takes_mel(network)
     if not mel and len(shape) != 2:

@@ -27,7 +27,7 @@ class Node(NamedTuple):
 
 
 def read_nodes(model: bytes) -> list[Node]:
-    """The nodes of an ONNX file in their order.
+    """Return the nodes of an ONNX file in their order.
 
     Raises:
         ValueError: the bytes are not those of an ONNX file.
@@ -45,7 +45,7 @@ def read_nodes(model: bytes) -> list[Node]:
 
 
 def with_outputs(model: bytes, names: Iterable[str]) -> bytes:
-    """The ONNX file with further outputs; their types and shapes are inferred when it is loaded.
+    """Return the ONNX file with further outputs; their types and shapes are inferred when it is loaded.
 
     Args:
         model: bytes of the file.
@@ -59,7 +59,7 @@ def with_outputs(model: bytes, names: Iterable[str]) -> bytes:
 
 
 def _fields(message: memoryview, wanted: int) -> Iterator[memoryview]:
-    """Texts and messages of one field number in a message."""
+    """Yield texts and messages of one field number in a message."""
     at = 0
     while at < len(message):
         tag, at = _number(message, at)
@@ -80,7 +80,7 @@ def _fields(message: memoryview, wanted: int) -> Iterator[memoryview]:
 
 
 def _number(message: memoryview, at: int) -> tuple[int, int]:
-    """The number (varint) at a position, and the position after it."""
+    """Return the number (varint) at a position, and the position after it."""
     value = shift = 0
     while True:
         if at >= len(message) or shift > 63:
@@ -94,7 +94,7 @@ def _number(message: memoryview, at: int) -> tuple[int, int]:
 
 
 def _message(field: int, content: bytes) -> bytes:
-    """A field that holds text or a message."""
+    """Return a field that holds text or a message."""
     return _varint(field << 3 | BYTES) + _varint(len(content)) + content
 
 

@@ -14,14 +14,14 @@ from deiii.data.tools.weights import WeightsError
 
 
 def has_gpu() -> bool:
-    """Whether this onnxruntime can use a GPU; its usual package cannot."""
+    """Return whether this onnxruntime can use a GPU; its usual package cannot."""
     import onnxruntime
 
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
 class OnnxNetwork:
-    """An ONNX file with one input and chosen outputs; load it once a process.
+    """An ONNX file with one input and chosen outputs; load it once per process.
 
     Args:
         path: of the file.
@@ -77,7 +77,7 @@ class OnnxNetwork:
         self.input_shape = tuple(plain.get_inputs()[0].shape)
 
     def __call__(self, values: np.ndarray) -> list[np.ndarray]:
-        """The outputs for an input, in the order of their names.
+        """Return the outputs for an input, in the order of their names.
 
         Attributes of the network: ``outputs``, the names; ``kinds``, the types of its operations;
         ``input_shape``, whose free axes are texts.

@@ -12,7 +12,7 @@ from deiii.data.tools.weights import WeightsError, known_digest
 
 
 def emotion_of(encoder: Encoder) -> str:
-    """The emotion corpora that an encoder's training saw, in words.
+    """Return the emotion corpora that an encoder's training saw, in words.
 
     >>> from deiii.data.encoders.table import find_encoder
     >>> emotion_of(find_encoder("speech", "smart-turn"))
@@ -49,7 +49,7 @@ class Statement:
 
 
 def used_encoders(config: Config, stages: Collection[str]) -> list[Statement]:
-    """The frozen encoders behind the stages that a network reads.
+    """Return the frozen encoders behind the stages that a network reads.
 
     Args:
         config: settings.
@@ -82,7 +82,7 @@ def _statement(stage: str, section: SpeechConfig | AppearanceConfig) -> Statemen
 
 
 def describe_table(encoders: Collection[Encoder]) -> str:
-    """The table of encoders in text, one paragraph for each."""
+    """Return the table of encoders in text, one paragraph for each."""
     parts = []
     for e in encoders:
         size = f"{e.parameters / 1e6:.1f} million parameters" if e.parameters else "size unknown"

@@ -15,7 +15,7 @@ from deiii.data.tools.weights import FACERES, FER_EMOTION, RESEMBLYZER, RESNET18
 
 
 def _torchvision(name: str, weights: str, width: int, parameters: int) -> Encoder:
-    """A network of torchvision without its classifier."""
+    """Return a network of torchvision without its classifier."""
     return Encoder(
         name,
         "appearance",
@@ -113,7 +113,7 @@ OWN = (
 
 @lru_cache(maxsize=1)
 def encoders() -> dict[str, Encoder]:
-    """Every encoder of the table by name.
+    """Return every encoder of the table by name.
 
     Raises:
         ConfigError: for a package whose entry point names no `Encoder`, or one with another's name.
@@ -132,7 +132,7 @@ def encoders() -> dict[str, Encoder]:
 
 
 def find_encoder(modality: str, name: str) -> Encoder:
-    """The encoder that a setting names.
+    """Return the encoder that a setting names.
 
     Args:
         modality: ``speech`` or ``appearance``.

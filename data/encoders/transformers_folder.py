@@ -16,7 +16,7 @@ WHISPER_HOP = 320  # samples between two states of its encoder
 
 
 def describe_folder(modality: str, folder: str, name: str = "") -> Encoder:
-    """The record of a network of transformers in a folder.
+    """Return the record of a network of transformers in a folder.
 
     Args:
         modality: ``speech`` or ``appearance``.
@@ -62,7 +62,7 @@ def _describe(modality: str, folder: str, name: str, size: int, mtime_ns: int) -
 
 
 def read_settings(folder: str) -> Any:
-    """The settings of a network as an object of transformers. Raises WeightsError."""
+    """Return the settings of a network as an object of transformers. Raises WeightsError."""
     try:
         from transformers import AutoConfig
     except ImportError:
@@ -79,14 +79,14 @@ def read_settings(folder: str) -> Any:
 
 
 def _reads(modality: str, config: Any) -> bool:
-    """Whether a network's settings are those of an encoder of audio, or of images."""
+    """Return whether a network's settings are those of an encoder of audio, or of images."""
     if modality == "speech":
         return hasattr(config, "conv_stride") or hasattr(config, "max_source_positions")
     return hasattr(config, "image_size") and hasattr(config, "patch_size")
 
 
 def _rows(config: Any) -> dict[str, Any]:
-    """Distance and place of the rows of speech, from the convolutions that make them."""
+    """Return the distance and place of the rows of speech, from the convolutions that make them."""
     if not hasattr(config, "conv_stride"):  # Whisper
         longest = config.max_source_positions * WHISPER_HOP
         window = min(10.0, longest / SAMPLE_RATE)

@@ -74,7 +74,7 @@ class Augment:
         )
 
     def _extra(self, name: str, stream: ExtraStream, index: torch.Tensor) -> ExtraStream:
-        """An extra stream as float32; it is not augmented."""
+        """Return an extra stream as float32; it is not augmented."""
         values = stream.values
         if name in self.resident and isinstance(stream, StoredExtra):
             values = _rows(self.resident[name], stream.at)
@@ -84,7 +84,7 @@ class Augment:
         return ExtraStream(values=values, time=stream.time.clone(), mask=stream.mask.clone())
 
     def _corner(self, draws: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Upper left corner of each clip's square, y and x, int64 [B]."""
+        """Return the upper left corner of each clip's square, y and x, int64 [B]."""
         room = max(0, size - self.config.crop)
         if not self.training:
             middle = torch.full_like(draws[:, 0], room // 2, dtype=torch.int64)
@@ -149,7 +149,7 @@ def _constants(device: torch.device) -> tuple[torch.Tensor, ...]:
 def spec_masks(
     draws: torch.Tensor, lengths: torch.Tensor, hops: int, bands: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """SpecAugment's masks (Park et al., arXiv 1904.08779).
+    """Return SpecAugment's masks (Park et al., arXiv 1904.08779).
 
     Args:
         draws: float32 [B,4n] in [0,1); place and width of n masks along time and of n along frequency.
@@ -177,5 +177,5 @@ def _within(axis: torch.Tensor, start: torch.Tensor, width: torch.Tensor) -> tor
 
 
 def _rows(whole: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-    """Rows ``at`` (int64 [B,T]) of a resident field, [B,T,...]."""
+    """Return rows ``at`` (int64 [B,T]) of a resident field, [B,T,...]."""
     return whole.index_select(0, at.reshape(-1)).view(*at.shape, *whole.shape[1:])

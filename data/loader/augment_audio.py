@@ -22,7 +22,7 @@ DB_SCALE = 20.0  # dB that become 1 without normalisation
 
 
 def level_table(features: FeatureSet, how: str) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Offset and scale that normalise the mel bands of each clip.
+    """Return offset and scale that normalise the mel bands of each clip.
 
     ``clip`` subtracts the clip's own mean. ``speaker`` uses mean and standard deviation over all clips of the
     speaker, without their labels. For a test speaker these are the test clips, so such results must be
@@ -78,7 +78,7 @@ class SpeakerLevels:
 
 
 def speaker_levels(features: FeatureSet, stage: str) -> SpeakerLevels:
-    """The levels of a stage's rows over all clips of each speaker, without their labels."""
+    """Return the levels of a stage's rows over all clips of each speaker, without their labels."""
     stream = features.streams[stage]
     groups: dict[str, list[int]] = {}
     for row, clip in enumerate(features.clips):
@@ -96,19 +96,19 @@ def speaker_levels(features: FeatureSet, stage: str) -> SpeakerLevels:
 
 
 def one_speaker(levels: Levels, count: int) -> SpeakerLevels:
-    """The same levels of a stage's rows for ``count`` clips."""
+    """Return the same levels of a stage's rows for ``count`` clips."""
     offset, scale = (torch.from_numpy(values.astype(np.float32))[None] for values in levels)
     return SpeakerLevels(torch.zeros(count, dtype=torch.int64), offset, scale)
 
 
 def rows_of(levels: Levels, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same levels for ``count`` clips, in the form of `level_table`."""
+    """Return the same levels for ``count`` clips, in the form of `level_table`."""
     offset, scale = (torch.from_numpy(values.astype(np.float32)).expand(count, -1) for values in levels)
     return offset, scale
 
 
 def warps(config: LoaderConfig) -> bool:
-    """Whether training changes tempo, mel bands or level."""
+    """Return whether training changes tempo, mel bands or level."""
     return any((config.stretch, config.mel_shift, config.mel_warp, config.gain_db))
 
 
@@ -164,5 +164,5 @@ def warp(
 
 
 def _grid_coordinate(place: torch.Tensor, size: int) -> torch.Tensor:
-    """Indices 0..size-1 as coordinates -1..1 of `torch.nn.functional.grid_sample` with aligned corners."""
+    """Return indices 0..size-1 as coordinates -1..1 of `torch.nn.functional.grid_sample`, corners aligned."""
     return 2 * place / max(1, size - 1) - 1

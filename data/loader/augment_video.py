@@ -43,7 +43,7 @@ class Crop:
 def batched(
     frames: torch.Tensor, flow: torch.Tensor, scale: torch.Tensor, view: Crop
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The square of each clip's frames and flow, as the network reads them, by tensor operations.
+    """Return the square of each clip's frames and flow, as the network reads them, by tensor operations.
 
     Args:
         frames: uint8 [B,T,H,H,3]; H = 0 if frames are not used.
@@ -60,7 +60,7 @@ def batched(
 def one_pass(
     frames: torch.Tensor, flow: torch.Tensor, scale: torch.Tensor, view: Crop
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same as `batched`, for tensors on the CPU, by a compiled loop."""
+    """Return the same as `batched`, for tensors on the CPU, by a compiled loop."""
     for field in (frames, flow):
         check_size(field, view.size)
     if flow.dtype == torch.float16:
@@ -84,7 +84,7 @@ def check_size(x: torch.Tensor, size: int) -> None:
 
 
 def crop(x: torch.Tensor, view: Crop) -> torch.Tensor:
-    """The square of each clip: [B,T,H,W,C] to [B,T,S,S,C], mirrored if ``view.flip`` is true."""
+    """Return the square of each clip: [B,T,H,W,C] to [B,T,S,S,C], mirrored if ``view.flip`` is true."""
     b, t, h, w, c = x.shape
     if h == 0:
         return x
@@ -98,7 +98,7 @@ def crop(x: torch.Tensor, view: Crop) -> torch.Tensor:
 
 
 def colour(x: torch.Tensor, view: Crop) -> torch.Tensor:
-    """uint8 [B,T,S,S,3] to normalised float32 [B,T,3,S,S], one colour matrix and offset a clip."""
+    """uint8 [B,T,S,S,3] to normalised float32 [B,T,3,S,S], one colour matrix and offset per clip."""
     b, t, s = x.shape[:3]
     # Several pixels form one row, with the matrix repeated along a diagonal: products of 24 columns take a
     # third of the time of products of 3 columns.
@@ -111,12 +111,12 @@ def colour(x: torch.Tensor, view: Crop) -> torch.Tensor:
 
 @cache
 def _identity(size: int, device: torch.device) -> torch.Tensor:
-    """The identity matrix on a device, made once."""
+    """Return the identity matrix on a device, made once."""
     return torch.eye(size, device=device)
 
 
 def scale_flow(flow: torch.Tensor, scale: torch.Tensor, flip: torch.Tensor) -> torch.Tensor:
-    """Stored flow [B,T,S,S,2] to px, float32 [B,T,2,S,S]; u changes its sign in a mirrored clip."""
+    """Return stored flow [B,T,S,S,2] in px, float32 [B,T,2,S,S]; u changes its sign in a mirrored clip."""
     px = decode_tensor(flow, scale).permute(0, 1, 4, 2, 3)
     px[:, :, 0] *= (1.0 - 2.0 * flip)[:, None, None, None]
     return px

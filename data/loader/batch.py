@@ -116,7 +116,7 @@ class ClipInfo:
         return sum(tensor.nbytes for tensor in self.tensors().values())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor by name; those of an extra stream as ``extra/<stage>/<field>``."""
+        """Return every tensor by name; those of an extra stream as ``extra/<stage>/<field>``."""
         found = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
         for name, stream in self.extra.items():
             found |= {f"extra/{name}/{key}": tensor for key, tensor in vars(stream).items()}
@@ -124,7 +124,7 @@ class ClipInfo:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
-        """The batch of tensors named as `tensors` names them."""
+        """Return the batch of tensors named as `tensors` names them."""
         own = {name: tensor for name, tensor in tensors.items() if "/" not in name}
         extra: dict[str, dict[str, Tensor]] = {}
         for name in tensors.keys() - own.keys():
@@ -133,7 +133,7 @@ class ClipInfo:
         return cls(**own, extra={stage: cls.EXTRA(**extra[stage]) for stage in sorted(extra)})
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """The batch with every tensor changed.
+        """Return the batch with every tensor changed.
 
         >>> batch.map(lambda x: x[:4])  # doctest: +SKIP
         """
@@ -163,14 +163,14 @@ class Batch(ClipInfo):
     logmel: Tensor
 
     def to(self, device: torch.device | str) -> Batch:
-        """The batch on another device; itself where it is there already."""
+        """Return the batch on another device; itself where it is there already."""
         if self.label.device == torch.device(device):
             return self
         return self.map(lambda tensor: tensor.to(device))
 
     @classmethod
     def from_inputs(cls, inputs: Mapping[str, Tensor]) -> Batch:
-        """The batch of some of its tensors; the others are empty, false and zero.
+        """Return the batch of some of its tensors; the others are empty, false and zero.
 
         Args:
             inputs: tensors named as `tensors` names them.
@@ -226,7 +226,7 @@ class StoredBatch(ClipInfo):
     draws: Tensor
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """numpy views of the tensors, by name."""
+        """Return numpy views of the tensors, by name."""
         return {name: tensor.numpy() for name, tensor in self.tensors().items()}
 
 
@@ -235,12 +235,12 @@ Shapes = Mapping[str, tuple[tuple[int, ...], torch.dtype]]  # shape and type of 
 
 
 def slab_bytes(shapes: Shapes) -> int:
-    """Bytes of one block that holds all fields, each at a multiple of `ALIGNMENT`."""
+    """Return the size in bytes of one block that holds all fields, each at a multiple of `ALIGNMENT`."""
     return max(1, sum(_aligned(shape, dtype) for shape, dtype in shapes.values()))
 
 
 def slab_fields(slab: Tensor, shapes: Shapes) -> dict[str, Tensor]:
-    """Views of a block of bytes as the fields of a batch; they share its memory.
+    """Return views of a block of bytes as the fields of a batch; they share its memory.
 
     A batch in one block goes to the GPU in one copy, whatever the number of its fields.
 

@@ -141,7 +141,7 @@ class FeatureSet:
 
     @classmethod
     def mix(cls, sets: Sequence[FeatureSet]) -> FeatureSet:
-        """Several corpora as one; ids and speakers get the corpus's name in front.
+        """Return several corpora as one; ids and speakers get the corpus's name in front.
 
         Classes are joined by name; soft labels follow. Raises CacheError where the corpora's stored
         arrays differ in size or type, or an attribute's range differs.
@@ -171,7 +171,7 @@ class FeatureSet:
         return self.corpus.ranges
 
     def stream(self, stage: str) -> Stream:
-        """A stage's arrays; a stream that has nothing for any clip where the stage is not opened."""
+        """Return a stage's arrays; a stream that has nothing for any clip where the stage is not opened."""
         return self.streams.get(stage) or Stream.empty(stage, len(self.clips))
 
     def usable(self, row: int) -> dict[str, bool]:
@@ -179,7 +179,7 @@ class FeatureSet:
         return {stage: bool(s.length[row]) for stage, s in self.streams.items()}
 
     def rows(self, ids: Iterable[str]) -> np.ndarray:
-        """Row numbers of clips, int64, in the order given; ids that were left out are skipped.
+        """Return the row numbers of clips, int64, in the order given; ids that were left out are skipped.
 
         Raises:
             KeyError: for an id that the corpus does not have.
@@ -193,7 +193,7 @@ class FeatureSet:
         return np.array(known, np.int64)
 
     def clip(self, clip_id: str) -> dict[str, dict[str, np.ndarray]]:
-        """A clip's stored arrays by stage and field; nothing for a clip that was left out.
+        """Return a clip's stored arrays by stage and field; nothing for a clip that was left out.
 
         Raises:
             KeyError: for an id that the corpus does not have.
@@ -201,12 +201,12 @@ class FeatureSet:
         return {stage: arrays for row in self.rows([clip_id]) for stage, arrays in self.arrays(row).items()}
 
     def arrays(self, row: int) -> dict[str, dict[str, np.ndarray]]:
-        """A clip's stored arrays by stage and field, as read-only views of the files."""
+        """Return a clip's stored arrays by stage and field, as read-only views of the files."""
         return {stage: s.clip(row) for stage, s in self.streams.items() if s.length[row]}
 
 
 def open_features(*words: str) -> FeatureSet:
-    """The finished features that a command with the same words would train on.
+    """Return the finished features that a command with the same words would train on.
 
     Args:
         words: YAML files, names of configs that come with deiii, and ``key=value``, in order.
@@ -225,7 +225,7 @@ def open_features(*words: str) -> FeatureSet:
 
 
 def open_split(*words: str) -> Split:
-    """The split that a command with the same words would train on and score by.
+    """Return the split that a command with the same words would train on and score by.
 
     Args:
         words: as for `open_features`.
@@ -242,7 +242,7 @@ def open_split(*words: str) -> Split:
 
 
 def _parts(config: Config) -> list[Config]:
-    """One configuration for each corpus of a mixture; all have the cache and the network of the first."""
+    """Return one configuration per corpus of a mixture; cache and network are those of the first."""
     others = [load_config([path]) for path in config.mix]
     same = [replace(other, mix=[], cache=config.cache, model=config.model) for other in others]
     return [replace(config, mix=[]), *same]
@@ -263,7 +263,7 @@ def _index(folder: Path, around: Path, stage: str, config: Config) -> StageIndex
 
 
 def _differences(folder: Path, asked: Mapping[str, Any]) -> str:
-    """The settings of the stage with which a finished cache was made, where they differ from those asked for.
+    """Return the settings with which a finished cache was made, where they differ from those asked for.
 
     One of them may be ``auto``, which stands for another value on another machine: naming it is the cure.
     """
@@ -281,7 +281,7 @@ def _differences(folder: Path, asked: Mapping[str, Any]) -> str:
 
 
 def _join_corpora(corpora: Sequence[Corpus]) -> Corpus:
-    """One clip table of several; a protocol of its own has only a single corpus.
+    """Return one clip table of several; a protocol of its own has only a single corpus.
 
     Raises:
         CacheError: where an attribute's range differs, or a corpus is there twice.
@@ -306,7 +306,7 @@ def _join_corpora(corpora: Sequence[Corpus]) -> Corpus:
 
 
 def _merge(sets: Sequence[FeatureSet], tables: Sequence[Mapping[str, V]]) -> dict[str, V]:
-    """Each set's entries by clip id in one table, under the mixture's ids."""
+    """Return each set's entries by clip id in one table, under the mixture's ids."""
     pairs = zip(sets, tables, strict=True)
     return {_prefixed(s.corpus, clip_id): value for s, table in pairs for clip_id, value in table.items()}
 

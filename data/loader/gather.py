@@ -102,7 +102,7 @@ class Gather:
             stream.load_small()
 
     def allocate(self, batch: int) -> StoredBatch:
-        """Buffers for one batch.
+        """Return buffers for one batch.
 
         They come from numpy, which asks the system for huge pages: copies into them are faster.
         """
@@ -111,7 +111,7 @@ class Gather:
         return StoredBatch.from_tensors(tensors)
 
     def shapes(self, batch: int) -> dict[str, tuple[tuple, torch.dtype]]:
-        """Shape and type of every field of `StoredBatch`."""
+        """Return the shape and type of every field of `StoredBatch`."""
         c = self.config
         b, t, l = batch, c.steps, c.audio_steps
         classes, attributes = self.labels.soft.shape[1], self.labels.attributes.shape[1]
@@ -138,14 +138,14 @@ class Gather:
         }  # fmt: skip
 
     def _large(self, stage: str, lead: tuple, dtype: torch.dtype, tail: tuple) -> tuple[tuple, torch.dtype]:
-        """Shape and type of a large field's buffer; of no size where the field does not travel."""
+        """Return the shape and type of a large field's buffer; of no size where the field does not travel."""
         stream = self.streams.get(stage)
         if stream is None or stage not in self.large or self._on_device(stage) or not stream.shape:
             return (*lead, *tail), dtype
         return (*lead, *stream.shape), torch.from_numpy(np.empty(0, stream.dtype)).dtype
 
     def _on_device(self, stage: str) -> bool:
-        """Whether a stage's large field is resident on a GPU, so that only row numbers are copied."""
+        """Return whether a stage's large field is resident on a GPU, so that only row numbers are copied."""
         return stage in self.held and isinstance(self.held[stage].array, torch.Tensor)
 
     def fill(self, out: Mapping[str, np.ndarray], rows: np.ndarray, epoch: int) -> None:
@@ -222,7 +222,7 @@ class Gather:
         return at, covered
 
     def _step_s(self, row: np.ndarray, at: np.ndarray) -> np.ndarray:
-        """Time in s from each chosen frame to the next one, float64 [B,T]; for the last, from the one before.
+        """Return the time in s from each chosen frame to the next (for the last: from the one before), [B,T].
 
         The frames' own times are read, so it is right for native frames, for the regular grid of `faces.fps`,
         and for frames at irregular times.
@@ -279,13 +279,13 @@ class Gather:
         return found
 
     def _window(self, stream: Stream, row, real, around, chance, steps: int) -> Window:
-        """The rows of an audio stage that go with ``around``, s [N,2]; NaN for anywhere."""
+        """Choose rows of an audio stage around the intervals ``around``, s [N,2]; NaN allows any place."""
         shift = chance - 0.5 if self.training else np.zeros(len(row))
         begin, hops = self.first[stream.stage][row], stream.length[row] * real
         return choose_rows(stream.required("time"), begin, hops, around, shift, steps)
 
     def _copy(self, out, row, at, runs) -> None:
-        """Copy the large fields, one call a clip and field; ``take`` holds no lock while it copies."""
+        """Copy the large fields, one call per clip and field; ``take`` holds no lock while it copies."""
         for stage in self.large:
             stream, held = self.streams[stage], self.held.get(stage)
             target = out[stream.field if stream.spec.switch else f"extra/{stage}/values"]

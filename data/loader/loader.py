@@ -147,7 +147,7 @@ class Loader:
     def _band_table(
         self, audio: bool, levels: StageLevels | None
     ) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Offset and scale of the mel bands of each clip, on the device of the batches."""
+        """Return offset and scale of the mel bands of each clip, on the device of the batches."""
         if not audio or LOGMEL.name not in self.features.streams:
             return None
         if levels is None or LOGMEL.name not in levels:
@@ -170,18 +170,18 @@ class Loader:
         return {name: of_speaker.to(self.device) for name, of_speaker in found.items()}
 
     def __len__(self) -> int:
-        """Number of batches in an epoch on this rank."""
+        """Return the number of batches in an epoch on this rank."""
         return batch_count(len(self.indices), self.world, self.config.batch)
 
     def batches(self, epoch: int) -> np.ndarray:
-        """The rows of the clips in each batch of an epoch, int64 [len(self), batch]; -1 is a filler."""
+        """Return the rows of the clips of each batch of an epoch, int64 [len(self), batch]; -1: filler."""
         order = self.indices
         if self.training:
             order = order[epoch_order(len(order), self.seed, epoch)]
         return rank_share(order, self.rank, self.world, self.config.batch)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, from batch ``start`` on. Closing the iterator stops the threads.
+        """Return the batches of an epoch, from batch ``start`` on. Closing the iterator stops the threads.
 
         Raises:
             MapError: for a shard that was removed or changed its size.
@@ -192,13 +192,13 @@ class Loader:
         return self._epoch_on_cpu(number, start)
 
     def compact(self, number: int, start: int = 0) -> Iterator[StoredBatch]:
-        """The batches as stored, before casting and augmentation; each is valid until the next one."""
+        """Yield the batches as stored, before casting and augmentation; each is valid until the next one."""
         with self._ring(number, start) as ring:
             for slot in self._watched(ring):
                 yield slot.batch
 
     def _watched(self, ring: Prefetcher[Slot]) -> Iterator[Slot]:
-        """The slots of the ring. Raises Stuck with the names of the folders that are read."""
+        """Yield the slots of the ring. Raises Stuck with the names of the folders that are read."""
         try:
             yield from ring
         except Stuck:
@@ -260,11 +260,11 @@ class Loader:
 
     @cached_property
     def _side(self) -> torch.cuda.Stream:
-        """The stream of the copies. A stream an epoch would each keep its own memory."""
+        """The CUDA stream of the copies: one for all epochs, because every stream keeps memory of its own."""
         return torch.cuda.Stream(self.device)
 
     def slabs(self, number: int, start: int = 0) -> Iterator[torch.Tensor]:
-        """The batches of an epoch on the GPU, each as one block of bytes for `unpack`.
+        """Return the batches of an epoch on the GPU, each as one block of bytes for `unpack`.
 
         A block may be read by operations that are started before the next one is asked for; later its memory
         holds another batch. For a training step that is recorded as a graph, which reads every batch from the
@@ -278,7 +278,7 @@ class Loader:
         return self._slabs(number, start)
 
     def unpack(self, slab: torch.Tensor) -> Batch:
-        """The batch in a block of `slabs`, cast, augmented and normalised; shares no memory with it."""
+        """Return the batch in a block of `slabs`, cast, augmented and normalised, in memory of its own."""
         return self.augment(StoredBatch.from_tensors(slab_fields(slab, self.shapes)))
 
     def _epoch_on_gpu(self, number: int, start: int) -> Iterator[Batch]:

@@ -41,7 +41,7 @@ class Maps:
         return len(self._maps)
 
     def file(self, path: Path, size: int) -> np.ndarray:
-        """A whole file as uint8 [size]; stays valid for as long as the caller holds it.
+        """Return a whole file as uint8 [size]; stays valid for as long as the caller holds it.
 
         Raises:
             MapError: if the file is missing or has another size.
@@ -49,7 +49,7 @@ class Maps:
         return self._entry(path, size)[0]
 
     def field(self, path: Path, size: int, layout: FieldLayout) -> np.ndarray:
-        """A field of a shard as a read-only view; the same object for as long as its file stays mapped.
+        """Return a field of a shard as a read-only view; the same object while its file stays mapped.
 
         Raises:
             MapError: if the file is missing or has another size.

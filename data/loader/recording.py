@@ -39,7 +39,7 @@ class MemoryStream(Stream):
     def cut(
         cls, stage: str, arrays: Mapping[str, np.ndarray], intervals: Sequence[tuple[float, float]]
     ) -> MemoryStream:
-        """The rows whose time lies in each interval [begin, end), in s."""
+        """Return the rows whose time lies in each interval [begin, end), in s."""
         layouts = {n: FieldLayout(0, a.dtype.str, a.shape) for n, a in arrays.items()}
         borders = np.asarray(intervals, np.float64).reshape(-1, 2) - SLACK_S
         start, stop = np.searchsorted(arrays.get("time", np.zeros(0)), borders).T
@@ -56,7 +56,7 @@ def recording(
     intervals: Sequence[tuple[float, float]],
     classes: tuple[str, ...],
 ) -> FeatureSet:
-    """A feature set with one clip an interval; what a clip lacks is empty.
+    """Return a feature set with one clip per interval; what a clip lacks is empty.
 
     Args:
         arrays: by stage, the fields that the stage stores; `Stage.empty` where it found nothing.

@@ -26,7 +26,7 @@ REMOTE = {"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "lustre", "glusterfs", "b
 def choose_residency(
     wanted: str, nbytes: int, device: torch.device, free_device: int, free_ram: int, remote: str = ""
 ) -> tuple[str, str]:
-    """The residency to use and the reason, in words.
+    """Return the residency to use and the reason, in words.
 
     Args:
         wanted: the setting ``loader.residency``.
@@ -58,13 +58,13 @@ def choose_residency(
 
 
 def free_bytes(device: torch.device) -> tuple[int, int]:
-    """Free memory of the device (0 for a CPU) and available memory of the machine, in bytes."""
+    """Return free memory of the device (0 for a CPU) and available memory of the machine, in bytes."""
     on_device = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
     return on_device, psutil.virtual_memory().available
 
 
 def remote(folders: Iterable[Path]) -> str:
-    """The type of the network file system that holds one of the folders; empty if all are on local disks."""
+    """Return the type of the network file system that holds one of the folders; empty if all are local."""
     mounts = {Path(m.mountpoint): m.fstype for m in psutil.disk_partitions(all=True)}
     for folder in sorted(folders):
         home = next((mounts[p] for p in (folder.resolve(), *folder.resolve().parents) if p in mounts), "")
@@ -112,7 +112,7 @@ def hold(
 
 
 def hold_shared(features: FeatureSet, gather: Gather) -> dict[str, Resident]:
-    """The large fields of all clips in memory, copied once for all loaders of a feature set.
+    """Return the large fields of all clips in memory, copied once for all loaders of a feature set.
 
     Args:
         features: with a table in ``resident``, which receives what it lacks.

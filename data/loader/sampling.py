@@ -21,12 +21,12 @@ _MIX2 = np.uint64(0x94D049BB133111EB)
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
-    """A uniformly random permutation of ``range(count)``, int64."""
+    """Return a uniformly random permutation of ``range(count)``, int64."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch]))).permutation(count)
 
 
 def rank_share(order: np.ndarray, rank: int, world: int, batch: int) -> np.ndarray:
-    """The items that one of ``world`` ranks reads in an epoch.
+    """Return the items that one of ``world`` ranks reads in an epoch.
 
     Args:
         order: int64 [N], all items in the order of the epoch.
@@ -51,13 +51,13 @@ def rank_share(order: np.ndarray, rank: int, world: int, batch: int) -> np.ndarr
 
 
 def batch_count(count: int, world: int, batch: int) -> int:
-    """Number of batches in an epoch on each rank, for ``count`` clips in all."""
+    """Return the number of batches in an epoch on each rank, for ``count`` clips in all."""
     longest = -(-count // world)
     return -(-longest // batch)
 
 
 def uniforms(seed: int, epoch: int, rows: np.ndarray, count: int) -> np.ndarray:
-    """Uniform random numbers of clips.
+    """Return uniform random numbers of clips.
 
     The numbers of a clip depend on (seed, epoch, row) only, never on its batch or rank. They come from
     SplitMix64 on a counter (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
@@ -87,7 +87,7 @@ def _mix(z: np.ndarray) -> np.ndarray:
 def video_steps(
     lengths: np.ndarray, steps: int, stride: int, how: str = "segments", draws: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Frame numbers of the sampled steps.
+    """Return frame numbers of the sampled steps.
 
     Args:
         lengths: int [B], number of frames of each clip; 0 if it has none.
@@ -180,7 +180,7 @@ class Window:
     period: np.ndarray
 
     def holds(self, time: np.ndarray) -> np.ndarray:
-        """Whether instants, s [N,R'], lie within the rows; every instant where a clip has no row."""
+        """Return whether instants, s [N,R'], lie within the rows; every instant where a clip has no row."""
         low, high = (self.span + self.period[:, None] * np.array([-0.5, 0.5]))[..., None].transpose(1, 0, 2)
         return (self.count == 0)[:, None] | ((time >= low) & (time < high))
 
@@ -188,7 +188,7 @@ class Window:
 def choose_rows(
     time: np.ndarray, begin: np.ndarray, hops: np.ndarray, around: np.ndarray, shift: np.ndarray, steps: int
 ) -> Window:
-    """The rows of an audio stage that go with a stretch of time, at most ``steps`` of each clip.
+    """Return the rows of an audio stage that go with a stretch of time, at most ``steps`` of each clip.
 
     Args:
         time: float64 [rows of all clips], s.

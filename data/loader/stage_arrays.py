@@ -56,7 +56,7 @@ class Stream:
 
     @classmethod
     def of(cls, index: StageIndex, folder: Path, ids: Sequence[str]) -> Stream:
-        """The stream of these clips from a stage's index."""
+        """Return the stream of these clips from a stage's index."""
         place = {
             row.id: (n, row.start, row.stop - row.start)
             for n, record in enumerate(index.shards)
@@ -70,13 +70,13 @@ class Stream:
 
     @classmethod
     def empty(cls, stage: str, count: int) -> Stream:
-        """A stream that has nothing for any of ``count`` clips."""
+        """Return a stream that has nothing for any of ``count`` clips."""
         zeros = np.zeros(count, np.int64)
         return cls(stage, [], [], [], zeros - 1, zeros, zeros)
 
     @classmethod
     def concat(cls, streams: Sequence[Stream]) -> Stream:
-        """The clips of several streams of one stage, one after the other."""
+        """Return the clips of several streams of one stage, one after the other."""
         before = np.cumsum([0] + [len(s.paths) for s in streams])
         shard = [np.where(s.shard >= 0, s.shard + n, -1) for s, n in zip(streams, before, strict=False)]
         return cls(
@@ -95,19 +95,19 @@ class Stream:
         return self.dtype.itemsize * int(np.prod(self.shape, dtype=int))
 
     def nbytes(self, rows: np.ndarray) -> int:
-        """Bytes of the large field over some clips."""
+        """Return the size in bytes of the large field over some clips."""
         return int(self.length[rows].sum()) * self.row_bytes
 
     def main(self, row: int) -> np.ndarray:
-        """A clip's large field, a view of the mapped file."""
+        """Return a clip's large field, a view of the mapped file."""
         return self._part(row, self.field)
 
     def whole(self, shard: int) -> np.ndarray:
-        """The large field of a whole shard, in which a clip's rows begin at `start`."""
+        """Return the large field of a whole shard, in which a clip's rows begin at `start`."""
         return self._field(shard, self.field)
 
     def clip(self, row: int) -> dict[str, np.ndarray]:
-        """All of a clip's fields, as views of the mapped file."""
+        """Return all of a clip's fields, as views of the mapped file."""
         return {name: self._part(row, name) for name in self.layouts[self.shard[row]]}
 
     def _part(self, row: int, name: str) -> np.ndarray:
@@ -118,7 +118,7 @@ class Stream:
         return self.maps.field(self.paths[shard], self.sizes[shard], self.layouts[shard][name])
 
     def required(self, name: str) -> np.ndarray:
-        """A small field of all clips, as `small` returns it.
+        """Return a small field of all clips, as `small` returns it.
 
         Raises:
             CacheError: if the stage does not store the field.
@@ -131,7 +131,7 @@ class Stream:
         return values
 
     def small(self, name: str) -> np.ndarray | None:
-        """A small field of all clips, end to end in row order; a clip's rows begin at `first`.
+        """Return a small field of all clips, end to end in row order; a clip's rows begin at `first`.
 
         Returns ``None`` if the stage does not store the field.
         """
@@ -143,7 +143,7 @@ class Stream:
         return np.cumsum(self.length) - self.length
 
     def load_small(self) -> dict[str, np.ndarray]:
-        """The small fields of all clips by name; read from the files on the first call.
+        """Return the small fields of all clips by name; read from the files on the first call.
 
         Raises:
             CacheError: if shards lack a field.
@@ -177,7 +177,7 @@ class Stream:
 
 
 def band_levels(clips: Sequence[np.ndarray], least: float = LEAST_DB) -> Levels:
-    """Mean and standard deviation of the mel bands over all hops of some clips.
+    """Return mean and standard deviation of the mel bands over all hops of some clips.
 
     Args:
         clips: log-mel of each clip, [L,M] in dB; at least one hop in all.
@@ -198,12 +198,12 @@ def band_levels(clips: Sequence[np.ndarray], least: float = LEAST_DB) -> Levels:
 
 
 def least_deviation(stage: str) -> float:
-    """The smallest deviation that the rows of a stage are divided by."""
+    """Return the smallest deviation that the rows of a stage are divided by."""
     return LEAST_DB if stage == LOGMEL.name else LEAST_DEVIATION
 
 
 def valid_rows(stream: Stream, clips: Sequence[int] | np.ndarray) -> list[np.ndarray]:
-    """The rows of a stage of some clips, without those that hold nothing; clips without any are left out."""
+    """Yield the rows of a stage of some clips, without empty rows; clips without any rows are left out."""
     first = stream.first
     valid = stream.small("valid") if "valid" in stream.spec.small else None
     found = []

@@ -125,7 +125,7 @@ def fetch_archive(
 
 
 def _list(base: str, archive: Path, sha256: str | None) -> dict[str, dict[str, Any]]:
-    """The files of the archive by name; the list itself is kept under a temporary name."""
+    """Return the files of the archive by name; the list itself is kept under a temporary name."""
     archive.mkdir(parents=True, exist_ok=True)
     part = archive / f".{LIST}{TEMPORARY}"
     try:

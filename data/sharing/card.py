@@ -65,7 +65,7 @@ def card_text(
     front: Mapping[str, Any] | None = None,
     arrays: Mapping[str, tuple[str, tuple[int, ...]]] | None = None,
 ) -> str:
-    """The card as Markdown.
+    """Return the card as Markdown.
 
     Args:
         facts: of each corpus (`corpus_facts`).

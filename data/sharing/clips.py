@@ -38,7 +38,7 @@ class SharedClip:
 
 
 def split_of(features: FeatureSet, config: Config) -> Split | None:
-    """The split that the settings name; ``None`` where the corpus cannot be divided."""
+    """Return the split that the settings name; ``None`` where the corpus cannot be divided."""
     try:
         return make_split(features.corpus, config.split)
     except SplitError:
@@ -46,7 +46,7 @@ def split_of(features: FeatureSet, config: Config) -> Split | None:
 
 
 def shared_clips(features: FeatureSet, split: Split | None, part: str | None = None) -> Iterator[SharedClip]:
-    """The clips in the order of their rows; of one part of the split if it is named."""
+    """Yield the clips in the order of their rows; of one part of the split if it is named."""
     parts = {i: name for name in PARTS for i in getattr(split, name)} if split else {}
     number = {name: n for n, name in enumerate(features.classes)}
     for row, clip in enumerate(features.clips):
@@ -71,7 +71,7 @@ def shared_clips(features: FeatureSet, split: Split | None, part: str | None = N
 
 
 def array_kinds(features: FeatureSet) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Type and shape after the first axis of each array that some clip has, by name."""
+    """Return type and shape after the first axis of each array that some clip has, by name."""
     kinds: dict[str, tuple[str, tuple[int, ...]]] = {}
     for stage, stream in features.streams.items():
         for layouts in stream.layouts:

@@ -164,7 +164,7 @@ def _nbytes(clip: SharedClip) -> int:
 
 
 def _groups(clips: Iterator[SharedClip], most: int) -> Iterator[int]:
-    """The number of clips in each group that `_shards` makes of the same clips."""
+    """Yield the number of clips in each group that `_shards` makes of the same clips."""
     count, size = 0, 0
     for clip in clips:
         if count and size + _nbytes(clip) > most:
@@ -176,8 +176,10 @@ def _groups(clips: Iterator[SharedClip], most: int) -> Iterator[int]:
 
 
 def _shards(clips: Iterator[SharedClip], most: int) -> Iterator[Iterator[SharedClip]]:
-    """Consecutive clips in groups of at most ``most`` bytes of arrays, one clip at least; each is used up in
-    turn."""
+    """Yield groups of consecutive clips with at most ``most`` bytes of arrays, but at least one clip.
+
+    Read each group to its end before the next one.
+    """
     clips = iter(clips)
     held: list[SharedClip] = []
 
@@ -204,12 +206,12 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def parts_of(split: Any) -> list[str | None]:
-    """The parts of a split that have clips; ``[None]`` without a split."""
+    """Return the parts of a split that have clips; ``[None]`` without a split."""
     return [part for part in PARTS if getattr(split, part)] if split else [None]
 
 
 def megabytes(count: int) -> str:
-    """A size as text.
+    """Return a size as text.
 
     >>> megabytes(1_234_567)
     '1.2 MB'

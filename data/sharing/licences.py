@@ -29,7 +29,7 @@ NOT_STATED = "not stated; ask the owner of the recordings before you pass anythi
 
 
 def licence_of(corpus: str) -> tuple[str, str]:
-    """The licence of a corpus in words and in the Hub's name; `NOT_STATED` and ``other`` for an unknown one.
+    """Return the licence of a corpus in words and in the Hub's name, or `NOT_STATED` and ``other``.
 
     Args:
         corpus: its name, or that of its folder in a cache.

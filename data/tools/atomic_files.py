@@ -82,13 +82,13 @@ def write_json(path: str | Path, value: Any, indent: int | None = 1) -> None:
 
 
 def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hex digits."""
+    """Return SHA-256 of a file's bytes, as 64 hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def short_name(name: str, most: int = LONGEST_NAME) -> str:
-    """The name of a file without a suffix, cut so that a suffix and a temporary name fit the file system.
+    """Return a file's name without suffix, short enough for another suffix and a temporary name.
 
     Args:
         name: the name.

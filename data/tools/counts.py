@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
-    """A number and its noun, in the singular for 1.
+    """Return a number and its noun, in the singular for 1.
 
     Args:
         number: how many there are.

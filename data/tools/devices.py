@@ -52,7 +52,7 @@ FAST_FLOAT16 = (7, 0)  # compute capability from which GPUs have tensor cores fo
 
 
 def has_fast_float16(device: int = 0) -> bool:
-    """Whether PyTorch finds a CUDA device that computes faster in float16 than in float32.
+    """Return whether PyTorch finds a CUDA device that computes faster in float16 than in float32.
 
     >>> has_fast_float16() in (True, False)
     True

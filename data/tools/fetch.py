@@ -150,7 +150,7 @@ def _stream_once(url: str, part: Path, size: int | None, label: str, most: int) 
 
 
 def _is_pointer(part: Path) -> bool:
-    """Whether a file holds the text that stands for another file in a repository with Git LFS."""
+    """Return whether a file holds the text that stands for another file in a repository with Git LFS."""
     if not part.is_file() or part.stat().st_size > MOST_POINTER_BYTES:
         return False
     return part.read_bytes().startswith(b"version https://git-lfs")
@@ -199,7 +199,7 @@ def unzip(archive: Path, root: Path) -> list[str]:
 
 
 def inside(name: str) -> str:
-    """The name of an archive's member as a normal relative path.
+    """Return the name of an archive's member as a normal relative path.
 
     Raises:
         DownloadError: if it leads out of the folder that the archive is unpacked into.

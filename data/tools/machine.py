@@ -62,7 +62,7 @@ def usable_cores(root: Path = CGROUPS) -> int:
 
 
 def _cgroup_folders(root: Path) -> list[Path]:
-    """The folders of this process's control groups and of their parents; each may hold a quota."""
+    """Return the folders of this process's control groups and of their parents; each may hold a quota."""
     folders = [root, root / "cpu", root / "cpu,cpuacct"]
     try:
         lines = OWN_CGROUP.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -78,7 +78,7 @@ def _cgroup_folders(root: Path) -> list[Path]:
 
 
 def _cgroup_quota(folder: Path) -> float | None:
-    """The cores' worth of time that a control group may use; ``None`` without a limit."""
+    """Return the cores' worth of time that a control group may use; ``None`` without a limit."""
     try:
         if (folder / "cpu.max").is_file():
             quota, period = (folder / "cpu.max").read_text().split()[:2]

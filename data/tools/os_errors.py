@@ -43,7 +43,7 @@ EXPLAINED: dict[int, tuple[str, str]] = {
 
 
 def explain(error: OSError) -> str:
-    """The message for an error of the operating system: ``file: reason; cure``.
+    """Return the message for an error of the operating system: ``file: reason; cure``.
 
     An error that deiii or a library raised with a text of its own, without a number, keeps that text.
 
@@ -70,7 +70,7 @@ def explain(error: OSError) -> str:
 
 
 def file_on_the_way(path: Path) -> Path | None:
-    """The first part of a path that exists and is no folder; ``None`` if there is none.
+    """Return the first part of a path that exists and is no folder; ``None`` if there is none.
 
     >>> file_on_the_way(Path(__file__) / "x") == Path(__file__)
     True
@@ -85,7 +85,7 @@ def file_on_the_way(path: Path) -> Path | None:
 
 
 def pseudo_folder(path: Path) -> Path | None:
-    """The nearest existing folder of a path if it is the kernel's, such as ``/proc``; else ``None``.
+    """Return the nearest existing folder of a path if it is the kernel's, such as ``/proc``; else ``None``.
 
     File systems of the kernel have no blocks; those of a disk, of memory and of a network have some.
     """

@@ -13,7 +13,7 @@ LEAST_SATURATION = 0.5  # px; shorter flow is mostly noise and must not get full
 
 
 def figure_text(text: str) -> str:
-    """Text such as a file's name as Matplotlib draws it literally: no formulas, no bytes that are not UTF-8.
+    """Return text that Matplotlib draws literally: no formulas, no bytes that are not UTF-8.
 
     >>> figure_text("a$b$c")
     'a\\\\$b\\\\$c'
@@ -22,7 +22,7 @@ def figure_text(text: str) -> str:
 
 
 def _wheel() -> np.ndarray:
-    """The hues of a full turn, float64 [55,3] in 0 to 1: red, yellow, green, cyan, blue, magenta (Baker)."""
+    """Return hues of a full turn, float64 [55,3], 0 to 1: red, yellow, green, cyan, blue, magenta (Baker)."""
     steps = (15, 6, 4, 11, 13, 6)
     rising = ((0, 1), (1, 0), (1, 2), (2, 1), (2, 0), (0, 2))  # (channel that is full, channel that changes)
     parts = []
@@ -39,7 +39,7 @@ WHEEL = _wheel()
 
 
 def flow_colours(flow: np.ndarray, largest: float) -> np.ndarray:
-    """Flow as colours: hue is direction, saturation is length (Baker et al., 2011).
+    """Return the flow as colours: hue is direction, saturation is length (Baker et al., 2011).
 
     Args:
         flow: float32 [H,W,2], px.
@@ -60,7 +60,7 @@ def flow_colours(flow: np.ndarray, largest: float) -> np.ndarray:
 
 
 def colour_wheel(size: int) -> np.ndarray:
-    """The legend of `flow_colours`, uint8 [size,size,3]: a colour lies in its direction from the centre."""
+    """Return the legend of `flow_colours`, uint8 [size,size,3]: each colour lies in its direction."""
     axis = np.linspace(-1, 1, size, dtype=np.float32)
     u, v = np.meshgrid(axis, axis)
     wheel = flow_colours(np.stack([u, v], axis=2), 1.0)
@@ -69,7 +69,7 @@ def colour_wheel(size: int) -> np.ndarray:
 
 
 def flow_saturation(flow: np.ndarray) -> float:
-    """The flow length in px that gets full saturation: the 99th percentile, at least 0.5 px.
+    """Return the flow length in px that gets full saturation: the 99th percentile, at least 0.5 px.
 
     Args:
         flow: float32 [...,2], px; the valid flow of a clip, or a sample of it. 1.0 where it is empty.
@@ -84,7 +84,7 @@ def flow_saturation(flow: np.ndarray) -> float:
 
 
 def mel_picture(logmel: np.ndarray) -> np.ndarray:
-    """A log-mel spectrogram as colours (magma), from its lowest value to its highest.
+    """Return a log-mel spectrogram as colours (magma), from its lowest value to its highest.
 
     Args:
         logmel: [m,n_mels] in dB.
@@ -103,7 +103,7 @@ def mel_picture(logmel: np.ndarray) -> np.ndarray:
 
 
 def resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """An image uint8 [H,W,3] as uint8 [height,width,3]; area means where it shrinks, else bilinear."""
+    """Return an image uint8 [H,W,3] as uint8 [height,width,3]; area means where it shrinks, else bilinear."""
     smaller = width * height < image.shape[0] * image.shape[1]
     how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
     return cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=how)

@@ -47,7 +47,7 @@ def check_axes(record: Any, axes: Mapping[str, tuple[str | int, ...]]) -> None:
 
 
 def describe_shapes(record: Any) -> str:
-    """A dataclass in a line, with types and shapes in place of its arrays' numbers."""
+    """Return a dataclass in a line, with types and shapes in place of its arrays' numbers."""
     shown = ", ".join(f"{f.name}={_brief(getattr(record, f.name))}" for f in fields(record))
     return f"{type(record).__name__}({shown})"
 

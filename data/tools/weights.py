@@ -164,7 +164,7 @@ def locate(name: str) -> tuple[Path | None, list[Path]]:
 
 
 def known_digest(name_or_path: str | None, default: str) -> str:
-    """The digest that identifies weights in a stage key; never downloads.
+    """Return the digest that identifies weights in a stage key; never downloads.
 
     For a path it is the file's full SHA-256; for a name it is the digest in `SOURCES` (8 digits for
     torchvision's weights), so that keys can be computed on a machine without the file.
@@ -177,7 +177,7 @@ def known_digest(name_or_path: str | None, default: str) -> str:
 
 
 def digest(path: str | Path) -> str:
-    """SHA-256 of a file as 64 hex digits, cached by path, size and modification time.
+    """Return SHA-256 of a file as 64 hex digits, cached by path, size and modification time.
 
     That of a folder is over the names and digests of `FOLDER_FILES` in it.
     """
@@ -195,7 +195,7 @@ def _digest(path: str, size: int, mtime_ns: int) -> str:
 
 
 def weights_folder(path: str | Path) -> str:
-    """The path of a folder of transformers.
+    """Return the path of a folder of transformers.
 
     Raises:
         WeightsError: it lacks its settings or safetensors.
@@ -213,7 +213,7 @@ def weights_folder(path: str | Path) -> str:
 
 
 def cache_folder() -> Path:
-    """The folder of downloads: ``DEIII_CACHE_DIR`` or the platform's user cache."""
+    """Return the folder of downloads: ``DEIII_CACHE_DIR`` or the platform's user cache."""
     return Path(os.environ.get("DEIII_CACHE_DIR") or pooch.os_cache("deiii"))
 
 
@@ -232,7 +232,7 @@ def _source(name: str) -> WeightsSource:
 
 
 def _checked(path: Path, source: WeightsSource) -> str:
-    """The file's SHA-256. Raises WeightsError if it is not the known one."""
+    """Return the file's SHA-256. Raises WeightsError if it is not the known one."""
     found = digest(path)
     if not found.startswith(source.sha256):
         raise WeightsError(

@@ -152,7 +152,7 @@ def tabulate(found: Sequence[CrossValidation]) -> tuple[list[Row], str]:
 
 
 def _row(name: str, figure: str, table: PredictionTable, known: int, limits: Any, values: list) -> Row:
-    """A figure's mean over the seeds, and its interval."""
+    """Return a figure's mean over the seeds, and its interval."""
 
     def of_seeds(which: np.ndarray) -> list[float] | None:
         found = [value(which) for value in values]
@@ -165,7 +165,7 @@ def _row(name: str, figure: str, table: PredictionTable, known: int, limits: Any
 
 
 def _with_difference(row: Row, table: PredictionTable, known: int, values: list, first: list) -> Row:
-    """The row with its difference from the first cross-validation, seed by seed."""
+    """Return the row with its difference from the first cross-validation, seed by seed."""
 
     def gaps(which: np.ndarray) -> list[float] | None:
         pairs = [(mine(which), base(which)) for mine, base in zip(values, first, strict=True)]
@@ -182,7 +182,7 @@ def _with_difference(row: Row, table: PredictionTable, known: int, values: list,
 
 
 def _joined(tables: Sequence[tuple[int, PredictionTable]]) -> PredictionTable:
-    """The predictions of all folds as one table; a clip's name begins with its fold."""
+    """Return the predictions of all folds as one table; a clip's name begins with its fold."""
     first = tables[0][1]
 
     def column(name: str) -> tuple[str, ...]:

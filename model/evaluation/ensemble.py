@@ -145,7 +145,7 @@ def _check_folder(folder: RunFolder, members: Sequence[Path], weights: Sequence[
 
 
 def _earlier(members: Sequence[Path], weights: Sequence[str]) -> list[dict[str, Any]]:
-    """When the ensemble of just these weights was scored before, in whatever folder."""
+    """Return the records of earlier scorings of an ensemble of exactly these weights, in any folder."""
     entries = RunFolder(members[0]).read_info().get("ensembles", [])
     return [entry for entry in entries if entry["weights"] == weights]
 

@@ -213,12 +213,12 @@ def score_parts(scorer: Scorer, name: str | Path) -> tuple[dict[str, Any], Predi
 
 
 def _name_of(features: FeatureSet) -> str:
-    """The name of the corpus without the digest that tells two of one name apart."""
+    """Return the name of the corpus without the digest that tells two of one name apart."""
     return features.corpus.base or features.corpus.name
 
 
 def now() -> str:
-    """The time in UTC, as it is recorded with each evaluation."""
+    """Return the time in UTC, as it is recorded with each evaluation."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

@@ -92,7 +92,7 @@ def finished(config: Config, tables: dict[str, Corpus] | None = None, scored: bo
 
 
 def shared_features(config: Config) -> FeatureSet:
-    """Return the features of a run, opened, checked and loaded once a process.
+    """Return the features of a run, opened, checked and loaded once per process.
 
     Folds, seeds and training settings choose among the same features. Clips, labels and media that change in
     between are noticed where a run is scored (`deiii.model.training.origin.check_origin`).

@@ -144,7 +144,7 @@ class _Notes:
 
 
 def _with_corpus(config: Config, words: Sequence[str], cache: str | None) -> Config:
-    """The settings of the run with another corpus."""
+    """Return the settings of the run with another corpus."""
     other = read_settings(words)
     if other.mix:
         raise ConfigError("--on takes one corpus; evaluate on each corpus of mix in turn")
@@ -157,7 +157,7 @@ def _with_corpus(config: Config, words: Sequence[str], cache: str | None) -> Con
 def _open(
     run: RunFolder, config: Config, before: Config, task: Task
 ) -> tuple[FeatureSet, np.ndarray, _Notes]:
-    """The other corpus with the classes of the network, the rows to score, and what was left out."""
+    """Return the other corpus with the classes of the network, the rows to score, and what was left out."""
     try:
         features = FeatureSet.open(config, whole=True)
     except CacheError as error:
@@ -198,7 +198,7 @@ def _open(
 
 
 def _as_task(corpus: Corpus, task: Task) -> tuple[Corpus, dict[str, int], tuple[str, ...]]:
-    """The corpus with the classes and attributes of the network, how many clips it lacks, and notes.
+    """Return the corpus with the classes and attributes of the network, how many clips it lacks, and notes.
 
     Classes that the network spells differently, such as Happy and happy, are the network's.
     """
@@ -246,7 +246,7 @@ def _as_clip(
 
 
 def _trained_speakers(run: RunFolder, config: Config, before: Config) -> set[str]:
-    """Speakers of the run's training and validation, where the other corpus is of the same people."""
+    """Return the run's training and validation speakers; none if the other corpus is of other people."""
     same = config.corpus.name == before.corpus.name
     if same and config.corpus.name in NAMED_ALIKE:
         same = Path(config.corpus.root).resolve() == Path(before.corpus.root).resolve()
@@ -254,11 +254,11 @@ def _trained_speakers(run: RunFolder, config: Config, before: Config) -> set[str
         return set()
     split = Split.load(run.split)
     names = {*split.speakers("train"), *split.speakers("val")}
-    return names | {name.split(":", 1)[-1] for name in names}  # a mixture puts the corpus in front
+    return names | {name.split(":", 1)[-1] for name in names}  # a mixture puts the corpus first
 
 
 def _with_seen_recordings(run: RunFolder, config: Config, corpus: Corpus) -> set[str]:
-    """Speakers with a recording that was in the run's training or validation, under whatever name."""
+    """Return speakers with a recording that the run trained or validated on, perhaps under another name."""
     seen, media = seen_recordings(run), recorded_media(config.cache, corpus.name)
     return {c.speaker for c in corpus.clips if c.path in media and media[c.path][2] in seen}
 
@@ -284,7 +284,7 @@ def _figures(found: Predictions, features: FeatureSet, task: Task, notes: _Notes
 
 
 def _changed(corpus: CorpusConfig, before: CorpusConfig) -> list[str]:
-    """The words that turn the corpus settings of the run into those of the other corpus."""
+    """Return the words that turn the corpus settings of the run into those of the other corpus."""
     words = []
     for f in fields(corpus):
         value = getattr(corpus, f.name)

@@ -1,6 +1,6 @@
 """``predictions.csv`` of an evaluated run: the only code that writes or reads it.
 
-One row a test clip, in UTF-8 with a header:
+One row per test clip, in UTF-8 with a header:
 
 - ``clip``, ``speaker``: ids.
 - ``truth``, ``predicted``: class names (``truth`` is empty where the clip has no label), and ``p_<class>``:

@@ -116,7 +116,7 @@ class PooledEncoder(nn.Module):
         return vector * mask_BR.any(dim=1)[:, None]
 
     def _vector(self, mean: Tensor, variance: Tensor) -> Tensor:
-        """Moments of the rows of clips, [B,width/2] each, as vectors before their own standardisation."""
+        """Return the moments of the rows of clips, [B,width/2] each, before the vectors are standardised."""
         if self.standardise:
             mean, variance = (mean - self.offset) / self.scale, variance / self.scale.square()
         return torch.cat((mean, (variance + self.LEAST_VARIANCE).sqrt()), dim=1)
@@ -136,7 +136,7 @@ class PooledEncoder(nn.Module):
 
 
 def row_moments(values: Tensor, mask_BR: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance over the valid rows of each clip, of rows [B,R,...]; float32 [B,F] each.
+    """Return mean and variance over the valid rows of each clip, of rows [B,R,...]; float32 [B,F] each.
 
     Zero where no row is valid; masked values have no effect.
     """
@@ -169,7 +169,7 @@ def interleave(streams: Sequence[Encoded]) -> Encoded:
 
 
 def package_encoder(config: ModelConfig, stage: str, shape: tuple[int, ...]) -> nn.Module | None:
-    """The encoder that ``model.encoders`` names for a stage, or ``None`` where it names none.
+    """Return the encoder that ``model.encoders`` names for a stage, or ``None`` where it names none.
 
     A package adds one to the entry-point group ``deiii.encoders``: a function of the axes of a row and the
     settings. What the module takes and returns is that of the encoder it stands in for:

@@ -201,7 +201,7 @@ def one_product(map_NCHW: Tensor, cells_PX: Tensor) -> Tensor:
 
 
 def feature_rows(crop: int, channels: list[int] | None) -> int:
-    """Rows of the feature map of a square image of ``crop`` px.
+    """Return rows of the feature map of a square image of ``crop`` px.
 
     Args:
         crop: side of the image in px.

@@ -1,4 +1,4 @@
-"""Base of the peers: the encoders of DE-III, one sequence a modality, and the same heads.
+"""Base of the peers: the encoders of DE-III, one sequence per modality, and the same heads.
 
 A peer differs from DE-III in what happens between encoders and heads: no OV (frames and flow of a step are
 pooled, concatenated and projected), no IFE, and rows of the stages in ``model.extra`` join the steps of their

@@ -31,7 +31,7 @@ PLACE_S = 0.04  # time between two clips of the batch, for positions along the b
 
 
 class VAVL(Peer):
-    """A Conformer a modality, then layers that both modalities share, with a shortcut; three heads.
+    """A Conformer per modality, then layers that both modalities share, with a shortcut; three heads.
 
     ``model.blocks`` is the number of Conformer blocks of each modality (3 in the published code),
     ``model.ife_blocks`` that of the shared blocks (2).

@@ -1,4 +1,4 @@
-"""The command ``deiii predict``: a table, one JSON file and, if asked, one overlay video a media file."""
+"""The command ``deiii predict``: a table, and for each file JSON and, on request, an overlay video."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def _predict_one(
     progress: bool,
     people: bool,
 ) -> list[Prediction]:
-    """The prediction for a file, or one for each person in it.
+    """Return the prediction for a file, or one for each person in it.
 
     If an unexpected error keeps deiii from predicting, it is one without an output.
     """
@@ -256,7 +256,7 @@ def describe(p: Prediction) -> str:
 
 
 def write_table(path: Path, found: Sequence[Prediction], network: Predictor) -> None:
-    """Write ``predictions.csv`` of `deiii predict`: a row a file or a person.
+    """Write ``predictions.csv`` of `deiii predict`: one row per file or person.
 
     Cells are empty where no input is usable. The columns of people are there only if it was asked for them.
 
@@ -287,7 +287,7 @@ def _person_cells(p: Prediction) -> list[str]:
 
 
 def _tree(own: Sequence[Prediction], out: Path, name: str) -> dict[str, Any]:
-    """The predictions for all people for JSON; writes their thumbnails beside it."""
+    """Return the predictions for all people for JSON; writes their thumbnails beside it."""
     trees = []
     for prediction in own:
         tree = prediction.tree()

@@ -75,7 +75,7 @@ def upload(folder: Path, name: str, private: bool = True) -> str:
 
 
 def _with_members(files: Iterable[str]) -> list[str]:
-    """The patterns of files of one network, and of those of each member of an ensemble."""
+    """Return the patterns of files of one network, and of those of each member of an ensemble."""
     return [pattern for name in files for pattern in (name, f"{MEMBER}*/{name}")]
 
 
@@ -95,7 +95,7 @@ def _library() -> Any:
 
 
 def _brief(error: Exception) -> str:
-    """The first lines of a library's message, in one line."""
+    """Return the first lines of a library's message, in one line."""
     words = " ".join(str(error).split())
     cure = ". Log in with `hf auth login`, or set HF_TOKEN" if re.search(r"\b40[13]\b", words) else ""
     return f"{type(error).__name__}: {words[:300]}{cure}"

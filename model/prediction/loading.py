@@ -62,7 +62,7 @@ def load(
 
 
 def _calibrated(network: Predictor, names: Sequence[str | Path]) -> Predictor:
-    """The network with the temperature that is stored in its folder."""
+    """Return the network with the temperature that is stored in its folder."""
     temperature = stored_temperature(_local(str(names[0]))) if len(names) == 1 else None
     if temperature is None:
         raise CalibrationError(
@@ -76,7 +76,7 @@ def _calibrated(network: Predictor, names: Sequence[str | Path]) -> Predictor:
 
 
 def _local(name: str) -> Path:
-    """The folder of a name; of a repository on the Hub, where its files were downloaded."""
+    """Return the folder of a name; of a repository on the Hub, where its files were downloaded."""
     return download(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else Path(name)
 
 

@@ -87,7 +87,7 @@ def _known(corpus: str) -> str:
 
 
 def unusable(folder: Path, reason: Exception | str) -> ExportError:
-    """The error for a folder that holds no usable export."""
+    """Return the error for a folder that holds no usable export."""
     return ExportError(f"{folder} holds no usable export ({reason}); export the run again")
 
 

@@ -218,7 +218,7 @@ class Predictor:
             yield from moments(source, self.scorer, self.task, window, hop_s, self._levels(source, None))
 
     def _is_long(self, path: str | Path) -> bool:
-        """Whether a file is read in order: it is much longer than those of the training."""
+        """Return whether a file is read in order: it is much longer than those of the training."""
         return declared_seconds(path) > max(LONG_S, LONGER * self.longest_s) and can_stream(
             self.stages, self.config
         )
@@ -226,7 +226,7 @@ class Predictor:
     def _found_in_long(
         self, path: str | Path, options: Options, face: FacePerson | None = None
     ) -> Found | None:
-        """What is found in a long file; ``None`` where it is shorter than its header says."""
+        """Return what is found in a long file; ``None`` where it is shorter than its header says."""
         tracks = face.tracks if face is not None else None
         with FileStream(path, self.config, self.stages, options.keep_flow, tracks) as source:
             seconds = source.expected_s()
@@ -242,7 +242,7 @@ class Predictor:
     def _found_at_once(
         self, results: Mapping[str, StageResult], options: Options, visible: Intervals | None = None
     ) -> Found:
-        """What is found in a file whose features are in memory."""
+        """Return what is found in a file whose features are in memory."""
         levels = options.levels
         if levels is None:
             levels = self.levels_of([{stage: r.arrays for stage, r in results.items() if r.arrays}])
@@ -251,7 +251,7 @@ class Predictor:
         return score_at_once(results, self.scorer, streams, clips_s, options, own, visible)
 
     def _found_people(self, path: str | Path, options: Options) -> Iterator[tuple[Person, Found]]:
-        """Each person in a file with what is found for them."""
+        """Yield each person in a file with what is found for them."""
         in_order = False
         for face in people_of_long(path, self.config) if self._is_long(path) else []:
             found = self._found_in_long(path, options, face)
@@ -271,7 +271,7 @@ class Predictor:
             )
 
     def _levels(self, source: FileStream, given: StageLevels | None) -> StageLevels | None:
-        """The levels of the speaker for a file that is read in order."""
+        """Return the levels of the speaker for a file that is read in order."""
         if not self.by_speaker:
             return None
         if given is not None:

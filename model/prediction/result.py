@@ -106,7 +106,7 @@ class Timeline:
     def __post_init__(self) -> None:
         arrays = (self.time, self.probabilities, self.attributes, self.present)
         if len({len(array) for array in arrays}) > 1:
-            raise ValueError(f"a timeline needs one row a window, not {[list(a.shape) for a in arrays]}")
+            raise ValueError(f"a timeline needs one row per window, not {[list(a.shape) for a in arrays]}")
 
     def __repr__(self) -> str:
         return (

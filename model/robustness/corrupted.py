@@ -185,7 +185,7 @@ class _Test:
         return FaceBoxes(np.asarray(stored["time"]), np.asarray(stored["box"]))
 
     def _score(self, made: Made, levels: StageLevels | None) -> HeadOutputs | None:
-        """The outputs for one whole clip; ``None`` where no input is usable."""
+        """Return the outputs for one whole clip; ``None`` where no input is usable."""
         if not made.arrays:
             return None
         seconds = max(end_s(arrays["time"]) for arrays in made.arrays.values())
@@ -207,7 +207,7 @@ def _check_streams(network: Predictor, corruptions: Sequence[Corruption]) -> Non
 
 
 def _clips(features: FeatureSet, clean: PredictionTable) -> list[tuple[int, Clip]]:
-    """Row and clip of each prediction of the clean test."""
+    """Return the row and clip of each prediction of the clean test."""
     place = {clip.id: (row, clip) for row, clip in enumerate(features.clips)}
     return [place[name] for name in clean.clips]
 
@@ -224,7 +224,7 @@ def _check_media(features: FeatureSet, clips: Sequence[tuple[int, Clip]], run: R
 
 
 def _earlier(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
-    """The stored result of the same weights and seed, else an empty one."""
+    """Return the stored result of the same weights and seed, else an empty one."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         if all(stored[name] == value for name, value in identity.items()):

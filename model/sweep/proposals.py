@@ -65,7 +65,7 @@ class Proposals:
             )
 
     def next(self, size: int) -> dict[int, dict[str, Any]]:
-        """The settings of the next round by number: first those that were stopped, then new ones."""
+        """Return the settings of the next round by number: first those that were stopped, then new ones."""
         state = self._optuna.trial.TrialState
         stopped = [t for t in self.study.get_trials(deepcopy=False) if t.state == state.RUNNING]
         found = {t.number: self._settings(t.params) for t in stopped}
@@ -82,7 +82,7 @@ class Proposals:
             self.study.tell(number, state=self._optuna.trial.TrialState.FAIL)
 
     def all(self) -> dict[int, dict[str, Any]]:
-        """The settings of all combinations that were proposed, by number."""
+        """Return the settings of all combinations that were proposed, by number."""
         return {t.number: self._settings(t.params) for t in self.study.get_trials(deepcopy=False)}
 
     def _distributions(self) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Result:
 
 
 def read_result(trial: Trial) -> Result:
-    """The scores of the runs of a combination: of each run, that of its best epoch."""
+    """Return the scores of the runs of a combination: of each run, that of its best epoch."""
     from deiii.data.config.strict_yaml import read_yaml
 
     scores: list[float] = []
@@ -74,7 +74,7 @@ def read_result(trial: Trial) -> Result:
 
 
 def ranked(results: Sequence[Result]) -> list[Result]:
-    """The results by their mean score, the best first; equal ones in the order of their settings."""
+    """Return the results by their mean score, the best first; equal ones in the order of their settings."""
     return sorted(results, key=lambda result: (-result.mean, result.trial.words))
 
 
@@ -110,7 +110,7 @@ def write_results(
 
 
 def best_yaml(best: Result, tried: int) -> str:
-    """The settings of a result as a config."""
+    """Return the settings of a result as a config."""
     tree: dict[str, dict[str, str]] = {}
     for key, value in best.trial.settings.items():
         section, _, name = key.rpartition(".")

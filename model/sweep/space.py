@@ -52,7 +52,7 @@ class Axis:
 
 
 def split_space(words: Sequence[str]) -> tuple[list[Axis], list[str]]:
-    """The settings to vary, and the words that are ordinary settings.
+    """Return the settings to vary, and the words that are ordinary settings.
 
     A list is what to try where the setting is no list itself; of a setting that is a list, such as
     model.channels, a list of lists is.
@@ -79,13 +79,13 @@ def split_space(words: Sequence[str]) -> tuple[list[Axis], list[str]]:
 
 
 def grid(axes: Sequence[Axis]) -> Iterator[dict[str, Any]]:
-    """All combinations of the values of axes without ranges; the last axis changes fastest."""
+    """Yield all combinations of the values of axes without ranges; the last axis changes fastest."""
     for values in itertools.product(*(axis.values for axis in axes)):
         yield {axis.key: value for axis, value in zip(axes, values, strict=True)}
 
 
 def text(value: Any) -> str:
-    """A value as it is typed after ``KEY=``.
+    """Return a value as it is typed after ``KEY=``.
 
     >>> text(True), text([16, 32]), text(None), text(0.001)
     ('true', '[16,32]', 'null', '0.001')
@@ -98,7 +98,7 @@ def text(value: Any) -> str:
 
 
 def _axis(key: str, value: str) -> Axis | None:
-    """The axis that a word describes; ``None`` where it is an ordinary setting."""
+    """Return the axis that a word describes; ``None`` where it is an ordinary setting."""
     call, listed = _CALL.fullmatch(value), value.startswith("[")
     if not call and not listed:
         return None
@@ -128,7 +128,7 @@ def _axis(key: str, value: str) -> Axis | None:
 
 
 def _is_choice(values: list[Any], kind: Any) -> bool:
-    """Whether a list holds values to try, rather than being the value of a setting."""
+    """Return whether a list holds values to try, rather than being the value of a setting."""
     if not values:
         return False
     if isinstance(kind, list):
@@ -164,7 +164,7 @@ def _range(name: str, value: str, kind: Any, metadata: Any) -> Axis:
 
 
 def _full_name(key: str, settings: dict[str, tuple[Any, Any]]) -> str | None:
-    """The dotted name of a setting; its last part is enough where it is the only one (``lr``)."""
+    """Return the dotted name of a setting; its last part is enough where it is the only one (``lr``)."""
     if key in settings:
         return key
     same = [name for name in settings if name.rsplit(".", 1)[-1] == key]
@@ -178,7 +178,7 @@ def _full_name(key: str, settings: dict[str, tuple[Any, Any]]) -> str | None:
 
 
 def _settings(section: Any = None, prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """Default and metadata of every setting by dotted name; an optional number has the default 0.0."""
+    """Return default and metadata of every setting by dotted name; an optional number has the default 0.0."""
     section = config_class()() if section is None else section
     found: dict[str, tuple[Any, Any]] = {}
     for f in fields(section):

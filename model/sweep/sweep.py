@@ -160,7 +160,7 @@ def _runs(
 
 
 def _workers(config: Config) -> int:
-    """Combinations in a round: one for each worker of the Dask cluster, else one."""
+    """Return combinations in a round: one for each worker of the Dask cluster, else one."""
     if config.scheduler is None:
         return 1
     with connect(config.scheduler) as client:
@@ -168,7 +168,7 @@ def _workers(config: Config) -> int:
 
 
 def is_tried(config: Config, tables: dict[str, Corpus]) -> bool:
-    """Whether a run was trained to its end, or cannot be trained."""
+    """Return whether a run was trained to its end, or cannot be trained."""
     return (Path(config.train.run) / FAILED).exists() or finished(config, tables, scored=False)
 
 

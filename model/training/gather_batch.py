@@ -40,7 +40,7 @@ class Truth:
     def __post_init__(self) -> None:
         shapes = {name: list(value.shape) for name, value in vars(self).items()}
         if len({shape[0] for shape in shapes.values()}) > 1:
-            raise ValueError(f"the truth of a batch needs one row a clip in every field, not {shapes}")
+            raise ValueError(f"the truth of a batch needs one row per clip in every field, not {shapes}")
 
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name}={list(value.shape)}" for name, value in vars(self).items())

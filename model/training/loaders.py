@@ -60,7 +60,7 @@ def make_loader(
 
 
 class ChangedLoader:
-    """A loader each of whose batches is changed by a function.
+    """Changes each batch of another loader by a function.
 
     Args:
         loader: gives the batches.

@@ -1,5 +1,4 @@
-"""The clips, labels and media that a run was made from, kept in its folder and compared before they are used
-again.
+"""Record the clips, labels and media of a run's training, and compare them before the run is used again.
 
 ``clips.json`` in a run folder is the clip table of its training, in the form of the cache's; ``media.json``
 has the SHA-256 of each media file. With them, a message can say what changed, not only that something did.
@@ -72,7 +71,7 @@ def check_origin(run: RunFolder, corpus: Corpus, cure: str, cache: str | Path | 
 
 
 def keys_of_training(run: RunFolder, config: Config) -> dict[str, str] | None:
-    """The keys of the features that a run was trained on, where a newer deiii would compute others.
+    """Return the keys of the features that a run was trained on, where a newer deiii would compute others.
 
     A newer version gives the same settings other stage keys. A run goes on with, and is scored on, the
     features that it was trained on, which are as good as they were.
@@ -107,13 +106,13 @@ def keys_of_training(run: RunFolder, config: Config) -> dict[str, str] | None:
 
 
 def other_recordings(first: RunFolder, second: RunFolder) -> list[str]:
-    """Paths that name different recordings in the corpora of two runs, as far as the runs recorded them."""
+    """Return the paths that name different recordings in two runs' corpora, as far as they were recorded."""
     one, two = (_stored_media(run.path / MEDIA) for run in (first, second))
     return [path for path, digest in one.items() if two.get(path, digest) != digest]
 
 
 def seen_recordings(run: RunFolder) -> set[str]:
-    """The SHA-256 of each media file of a run's training and validation clips, as far as it recorded them."""
+    """Return the SHA-256 of the media files of training and validation clips that a run recorded."""
     table, media = run.path / TABLE, _stored_media(run.path / MEDIA)
     if not media or not table.is_file():
         return set()
@@ -123,7 +122,7 @@ def seen_recordings(run: RunFolder) -> set[str]:
 
 
 def _media(cache: str | Path, corpus: Corpus) -> dict[str, str]:
-    """The SHA-256 of each media file by path, as preprocessing recorded it."""
+    """Return the SHA-256 of each media file by path, as preprocessing recorded it."""
     recorded = recorded_media(cache, corpus.name)
     return {clip.path: recorded[clip.path][2] for clip in corpus.clips if clip.path in recorded}
 

@@ -117,7 +117,7 @@ def _check_classes(
 
 
 def _trained(features: FeatureSet, rows: np.ndarray) -> set[str]:
-    """The classes that the training clips show, also as a share of a soft label."""
+    """Return the classes that the training clips show, also as a share of a soft label."""
     found: set[str] = set()
     for row in rows:
         clip = features.clips[row]

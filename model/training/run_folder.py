@@ -201,7 +201,7 @@ class RunFolder:
         return metrics
 
     def write_history(self, rows: list[dict[str, Any]]) -> None:
-        """Write ``metrics.csv`` anew, one row an epoch; undefined figures are left empty."""
+        """Write the whole ``metrics.csv``, one row per epoch; undefined figures are left empty."""
         names = list(dict.fromkeys(name for row in rows for name in row))
         text = io.StringIO()
         table = csv.DictWriter(text, names, lineterminator="\n")
@@ -232,7 +232,7 @@ def revisions(folders: Iterable[str | Path]) -> list[str]:
 
 
 def _older(changed: Sequence[str]) -> str:
-    """The words that give a run of an earlier version, which had other defaults, its settings back."""
+    """Return the words that give a run of an earlier version, which had other defaults, its settings back."""
     older = {**BEFORE, "flow.precision": "float32"}
     words = [
         f"{key}={str(value).lower()}"
@@ -243,7 +243,7 @@ def _older(changed: Sequence[str]) -> str:
 
 
 def _changed(path: Path, config: Config, same: Sequence[str]) -> list[str]:
-    """Settings that differ from a stored run's and change its result; the stages in ``same`` are left out.
+    """Return the settings that differ from a stored run's and change its result, without stages in ``same``.
 
     A setting that an older version did not have yet has its default value.
     """

@@ -247,7 +247,7 @@ def check_batch(config: Config, clips: int) -> None:
 
 
 def _fitting_preset(size: int) -> str:
-    """Advice to name a preset of the network that fits crops of a size in px; empty where none does."""
+    """Return the advice to name a preset that fits crops of a size in px; empty where none does."""
     fitting = [name for name in PRESETS if load_config(name).loader.crop <= size]
     return f"name a preset of the network that fits, {' or '.join(fitting)}, or " if fitting else ""
 

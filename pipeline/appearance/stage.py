@@ -18,7 +18,7 @@ from deiii.pipeline.encoders.load import Loaded
 def encode_crops(
     clips: Iterable[Mapping[str, np.ndarray]], config: AppearanceConfig, encoder: Loaded
 ) -> Iterator[StageResult]:
-    """Features of the face crops of clips; yields the results in their order.
+    """Yield the features of the face crops of clips, in the order of the clips.
 
     Args:
         clips: ``frames`` uint8 [n,S,S,3], ``time`` and ``valid`` of each clip as the faces stage stored them.
@@ -26,7 +26,7 @@ def encode_crops(
         encoder: from `deiii.pipeline.encoders.load.load_encoder`.
 
     Yields:
-        Arrays with one row a frame: ``states`` float16 [n,L,D], zero where not ``valid`` bool [n], and
+        Arrays with one row per frame: ``states`` float16 [n,L,D], zero where not ``valid`` bool [n], and
         ``time`` float64 [n] in s. The outcome is ``ok_partial`` with the valid share where a row has no face.
     """
     waiting: deque[_Clip] = deque()

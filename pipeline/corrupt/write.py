@@ -122,7 +122,7 @@ def _chain(first: Any, frames: Any) -> Any:
 def _changed(
     rgb: np.ndarray, time: float, corruption: Corruption | None, faces: FaceBoxes, place: tuple[float, float]
 ) -> np.ndarray:
-    """A frame after the corruption; compression happens in the encoder."""
+    """Return a frame after the corruption; compression happens in the encoder."""
     if corruption is None or corruption.kind not in ("blur", "occlude"):
         return rgb
     if corruption.kind == "blur":
@@ -134,7 +134,7 @@ def _changed(
 def _sound(
     source: str | Path, corruption: Corruption | None, rng: np.random.Generator
 ) -> tuple[np.ndarray, int, float] | None:
-    """Samples, float32 [n], their rate in Hz and the time of the first in s; ``None`` without audio."""
+    """Return samples, float32 [n], their rate in Hz and the first one's time in s; ``None`` without audio."""
     rate = _audio_rate(source)
     if rate is None:
         return None
@@ -148,7 +148,7 @@ def _sound(
 
 
 def _audio_rate(source: str | Path) -> int | None:
-    """The sample rate of the audio in Hz; ``None`` where the file has none."""
+    """Return the sample rate of the audio in Hz; ``None`` where the file has none."""
     with contextlib.suppress(av.error.FFmpegError, OSError), av.open(str(source)) as container:
         streams = [s for s in container.streams.audio if s.rate]
         return int(max(s.rate for s in streams)) if streams else None
@@ -182,7 +182,7 @@ def _audio_stream(out: Any, rate: int) -> Any:
 
 
 def _packets(stream: Any, samples: np.ndarray, rate: int, start: float) -> Any:
-    """The packets of an audio stream whose first sample has the time ``start``."""
+    """Yield the packets of an audio stream whose first sample has the time ``start``."""
     first = round(start * rate)
     for at in range(max(0, -first), len(samples), BLOCK):
         frame = av.AudioFrame.from_ndarray(

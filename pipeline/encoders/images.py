@@ -11,7 +11,7 @@ DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 def resized(crop: np.ndarray, size: int) -> np.ndarray:
-    """A crop uint8 [S,S,C] at another size: areas are averaged where it becomes smaller."""
+    """Return a crop uint8 [S,S,C] at another size: areas are averaged where it becomes smaller."""
     if crop.shape[0] == size:
         return crop
     how = cv2.INTER_AREA if crop.shape[0] > size else cv2.INTER_LINEAR
@@ -19,12 +19,12 @@ def resized(crop: np.ndarray, size: int) -> np.ndarray:
 
 
 def grey(crop: np.ndarray) -> np.ndarray:
-    """An RGB crop uint8 [S,S,3] in grey, uint8 [S,S,1]."""
+    """Return an RGB crop uint8 [S,S,3] in grey, uint8 [S,S,1]."""
     return cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)[..., None]
 
 
 def scaled(image: np.ndarray, pixels: str) -> np.ndarray:
-    """An image uint8 [S,S,C] as float32 with the values that ``appearance.pixels`` names.
+    """Return an image uint8 [S,S,C] as float32 with the values that ``appearance.pixels`` names.
 
     >>> scaled(np.full((1, 1, 1), 255, np.uint8), "-1..1").item()
     1.0

@@ -1,4 +1,4 @@
-"""Load the encoder that the settings of ``speech``, ``speech2`` or ``appearance`` choose; once a process."""
+"""Load the encoder that ``speech``, ``speech2`` or ``appearance`` names, once in each process."""
 
 from __future__ import annotations
 

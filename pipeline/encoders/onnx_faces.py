@@ -28,19 +28,19 @@ class OnnxFaces:
         self._prepare = prepare
 
     def __call__(self, crops: np.ndarray) -> np.ndarray:
-        """RGB crops uint8 [B,S,S,3] to float32 [B,L,D]."""
+        """Encode RGB crops uint8 [B,S,S,3] as float32 [B,L,D]."""
         images = np.stack([self._prepare(crop) for crop in crops])
         return np.stack([values.reshape(len(crops), -1) for values in self._network(images)], axis=1)
 
 
 def load_faceres(request: Request) -> OnnxFaces:
-    """The face descriptor: RGB from 0 to 255 to 1,024 features. Raises WeightsError."""
+    """Return the face descriptor: RGB from 0 to 255 to 1,024 features. Raises WeightsError."""
     network = OnnxNetwork(request.path, ["embedding"], request.device)
     return OnnxFaces(network, lambda crop: scaled(resized(crop, 224), "0..255"))
 
 
 def load_fer(request: Request) -> OnnxFaces:
-    """The expression network: grey from -1 to 1 to 7 scores before the softmax. Raises WeightsError."""
+    """Return the expression network: grey from -1 to 1, 7 scores before the softmax. Raises WeightsError."""
     network = OnnxNetwork(request.path, ["embedding"], request.device)
     return OnnxFaces(network, lambda crop: scaled(grey(resized(crop, 64)), "-1..1"))
 

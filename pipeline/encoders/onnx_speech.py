@@ -39,7 +39,7 @@ class OnnxSpeech:
 
 
 def load(request: Request) -> OnnxSpeech:
-    """An ONNX file of speech with the requested outputs. Raises WeightsError."""
+    """Return an ONNX file of speech with the requested outputs. Raises WeightsError."""
     record = describe_onnx("speech", request.path, request.outputs)
     names = OnnxNetwork(request.path, request.outputs).outputs
     chosen = [names[layer - 1] for layer in request.layers]

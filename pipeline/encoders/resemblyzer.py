@@ -20,7 +20,7 @@ QUIETEST = 10 ** (-30 / 20)  # root mean square, -30 dB of full scale, to which 
 
 
 def raised(samples: np.ndarray) -> np.ndarray:
-    """Samples float32 [n] at the level that the encoder was trained with; loud ones stay as they are.
+    """Return samples float32 [n] at the level that the encoder was trained with; loud ones stay as they are.
 
     Mean and deviation over time of layer 2 with an SVM reach a UAR of 0.67 on RAVDESS with it, 0.58 without.
 
@@ -32,7 +32,7 @@ def raised(samples: np.ndarray) -> np.ndarray:
 
 
 def mel_power(samples: np.ndarray) -> np.ndarray:
-    """Mel power float32 [1 + n // 160, 40] of samples float32 [n], without a logarithm."""
+    """Return mel power float32 [1 + n // 160, 40] of samples float32 [n], without a logarithm."""
     mel = librosa.feature.melspectrogram(y=samples, sr=SAMPLE_RATE, n_fft=N_FFT, hop_length=HOP, n_mels=BANDS)
     return mel.T.astype(np.float32)
 

@@ -16,7 +16,7 @@ NEEDLESS = ("masked_spec_embed", "mask_token", "pooler.", "projector.", "classif
 
 
 def load_pretrained(request: Request) -> Any:
-    """The network of a folder of transformers, for inference.
+    """Return the network of a folder of transformers, for inference.
 
     Every parameter must come from the folder's safetensors. Pickles and code of the folder are never loaded.
 
@@ -25,9 +25,9 @@ def load_pretrained(request: Request) -> Any:
     """
     from transformers import AutoModel
 
-    told = logging.getLogger("transformers")
-    level = told.level
-    told.setLevel(logging.ERROR)  # parameters that are not used, such as a classifier's, are no news
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # no warning about parameters that are not used, such as a classifier's
     try:
         network, found = AutoModel.from_pretrained(
             request.path,
@@ -42,7 +42,7 @@ def load_pretrained(request: Request) -> Any:
             "download it again"
         ) from None
     finally:
-        told.setLevel(level)
+        logger.setLevel(level)
     lacking = [key for key in found["missing_keys"] if not any(word in key for word in NEEDLESS)]
     if lacking:
         raise WeightsError(
@@ -53,10 +53,10 @@ def load_pretrained(request: Request) -> Any:
 
 
 def exact() -> AbstractContextManager[None]:
-    """A context in which convolutions on a GPU repeat their results, and float32 is not rounded to TF32."""
+    """Return a context in which convolutions on a GPU repeat their results and do not round to TF32."""
     return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
 
 
 def placed(network: torch.nn.Module, request: Request) -> Any:
-    """The network on the device and in the type of a request."""
+    """Return the network on the device and in the type of a request."""
     return network.to(request.device, getattr(torch, request.precision))

@@ -25,7 +25,7 @@ class TorchvisionFaces:
 
     @torch.inference_mode()
     def __call__(self, crops: np.ndarray) -> np.ndarray:
-        """RGB crops uint8 [B,S,S,3] to float32 [B,1,D]."""
+        """Encode RGB crops uint8 [B,S,S,3] as float32 [B,1,D]."""
         images = np.stack([scaled(resized(crop, SIZE), "imagenet") for crop in crops])
         x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
         with exact():
@@ -34,7 +34,7 @@ class TorchvisionFaces:
 
 
 def load(request: Request) -> TorchvisionFaces:
-    """A network of torchvision from its published weights.
+    """Return a network of torchvision from its published weights.
 
     Raises:
         WeightsError: the file does not hold this network.

@@ -31,7 +31,7 @@ class ImageNetwork:
 
     @torch.inference_mode()
     def __call__(self, crops: np.ndarray) -> np.ndarray:
-        """RGB crops uint8 [B,S,S,3] to float32 [B,L,D], the first token of each layer, or [B,L*G*G,D]."""
+        """Encode RGB crops uint8 [B,S,S,3] as float32 [B,L,D], each layer's first token, or [B,L*G*G,D]."""
         images = self._images(crops).to(self._network.device, self._dtype)
         with exact():
             states = self._network(images, output_hidden_states=True).hidden_states
@@ -49,7 +49,7 @@ class ImageNetwork:
         return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
     def _cells(self, state: torch.Tensor, images: torch.Tensor) -> list[torch.Tensor]:
-        """Means of the tokens in each cell of the grid, row by row: G*G tensors [B,D]."""
+        """Return means of the tokens in each cell of the grid, row by row: G*G tensors [B,D]."""
         patch = self._network.config.patch_size
         rows, columns = images.shape[2] // patch, images.shape[3] // patch
         tokens = state[:, -rows * columns :]  # after the class token, and registers where there are any
@@ -58,7 +58,7 @@ class ImageNetwork:
 
 
 def load(request: Request) -> ImageNetwork:
-    """An image encoder from a folder of transformers. Raises WeightsError."""
+    """Return an image encoder from a folder of transformers. Raises WeightsError."""
     network = load_pretrained(request)
     network = getattr(network, "vision_model", network)
     processor = None

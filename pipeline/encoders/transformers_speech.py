@@ -43,7 +43,7 @@ class SpeechNetwork:
 
 
 def load(request: Request) -> SpeechNetwork:
-    """A speech encoder from a folder of transformers. Raises WeightsError."""
+    """Return a speech encoder from a folder of transformers. Raises WeightsError."""
     network = load_pretrained(request)
     config = network.config
     whisper = hasattr(config, "max_source_positions")

@@ -18,12 +18,12 @@ RANGE = 8.0  # tenfold steps below the loudest value of the window to which lowe
 
 @lru_cache(maxsize=2)
 def mel_filters(bands: int) -> np.ndarray:
-    """Mel filters float32 [bands,201]."""
+    """Return mel filters float32 [bands,201]."""
     return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=bands)
 
 
 def whisper_mel(samples: np.ndarray, bands: int = 80) -> np.ndarray:
-    """Whisper's log-mel float32 [bands, n // 160] of samples float32 [n]; the values lie around -1 to 1.
+    """Return Whisper's log-mel float32 [bands, n // 160] of samples float32 [n]; values are around -1 to 1.
 
     >>> whisper_mel(np.zeros(16000, np.float32)).shape
     (80, 100)

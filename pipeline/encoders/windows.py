@@ -15,7 +15,7 @@ BLEND_ROWS = 25  # rows, or half the overlap where that is less, over which one 
 
 
 def window_starts(n: int, window: int, step: int) -> list[int]:
-    """First samples of the windows that cover ``n`` samples; the last window may be shorter than the others.
+    """Return the first samples of the windows that cover ``n`` samples; the last window may be shorter.
 
     >>> window_starts(100, 40, 20), window_starts(30, 40, 20)
     ([0, 20, 40, 60], [0])
@@ -79,14 +79,14 @@ def join_windows(
 
 
 def _rise(distance: np.ndarray, half: float) -> np.ndarray:
-    """The share of a window at a distance in rows from where it takes over: 0 before, 1 after."""
+    """Return the share of a window at a distance in rows from where it takes over: 0 before, 1 after."""
     if half <= 0:
         return (distance >= 0).astype(np.float32)
     return np.clip((distance + half) / (2 * half), 0, 1).astype(np.float32)
 
 
 def averaged(rows: Iterator[np.ndarray], pool: int) -> Iterator[np.ndarray]:
-    """Means of each ``pool`` neighbouring rows; the last mean may have fewer.
+    """Yield means of each ``pool`` neighbouring rows; the last mean may have fewer.
 
     >>> list(averaged(iter([np.arange(3.0)[:, None], np.arange(3.0, 5.0)[:, None]]), 2))[0].ravel().tolist()
     [0.5]

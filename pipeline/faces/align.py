@@ -21,7 +21,7 @@ _TEMPLATE = TEMPLATE[:, 0] + 1j * TEMPLATE[:, 1]
 
 
 def landmark_path(track: Track, oriented: bool, settle_s: float, smooth_s: float) -> np.ndarray:
-    """The landmarks of a face in each frame of its track.
+    """Return the landmarks of a face in each frame of its track.
 
     Args:
         track: a track with at least one detection.
@@ -118,7 +118,7 @@ def local_line(values: np.ndarray, times: np.ndarray, tau: float) -> np.ndarray:
 
 
 def crop_transforms(points: np.ndarray, size: int, margin: float, align: str) -> np.ndarray:
-    """Similarities that map source px to crop px.
+    """Return similarities that map source px to crop px.
 
     Args:
         points: complex128 [n,5], landmarks of one track in source px.
@@ -151,7 +151,7 @@ def crop_transforms(points: np.ndarray, size: int, margin: float, align: str) ->
 
 
 def boxes(points: np.ndarray) -> np.ndarray:
-    """Upright square boxes of faces, float64 [n,4] (x, y, width, height), from landmarks complex128 [n,5]."""
+    """Return square boxes of faces, float64 [n,4] (x, y, width, height), from landmarks complex128 [n,5]."""
     centred = _TEMPLATE - _TEMPLATE.mean()
     centre = points.mean(axis=1)
     a = ((points - centre[:, None]) @ centred.conj()) / (np.abs(centred) ** 2).sum()
@@ -160,7 +160,7 @@ def boxes(points: np.ndarray) -> np.ndarray:
 
 
 def window(transform: np.ndarray, size: int, shape: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The window of a frame that a crop is computed from.
+    """Return the window of a frame that a crop is computed from.
 
     Its sides are even numbers of px, and whole blocks of those that `crop` averages, except where the frame
     ends.
@@ -187,7 +187,7 @@ def window(transform: np.ndarray, size: int, shape: tuple[int, int]) -> tuple[in
 def crop(
     rgb: np.ndarray, transform: np.ndarray, size: int, corner: tuple[int, int] | None = None
 ) -> np.ndarray:
-    """An aligned crop of a frame; outside the frame its border is replicated.
+    """Return an aligned crop of a frame; outside the frame its border is replicated.
 
     A crop that shrinks the frame is averaged over area: first whole blocks of source px, then bilinear
     samples at twice the resolution of the crop, then means of 2x2 px.
@@ -221,7 +221,7 @@ def crop(
 
 
 def share_inside(transform: np.ndarray, size: int, width: int, height: int) -> float:
-    """Share of a crop's area, 0 to 1, that lies inside a frame of ``width`` x ``height`` px."""
+    """Return the share of a crop's area, 0 to 1, that lies inside a frame of ``width`` x ``height`` px."""
     frame = np.array([[-0.5, -0.5], [width - 0.5, -0.5], [width - 0.5, height - 0.5], [-0.5, height - 0.5]])
     area, _ = cv2.intersectConvexConvex(
         _outline(transform, size).astype(np.float32), frame.astype(np.float32), handleNested=True
@@ -236,19 +236,19 @@ def _warp(rgb: np.ndarray, transform: np.ndarray, size: int) -> np.ndarray:
 
 
 def _block(transform: np.ndarray) -> int:
-    """How many source px, as a whole number, fit into the side of a crop px; 0 where the crop enlarges."""
+    """Return how many source px, a whole number, fit into the side of a crop px; 0 if the crop enlarges."""
     scale = float(np.hypot(transform[0, 0], transform[1, 0]))
     return 0 if scale >= 1 else max(1, int(1 / scale + 1e-6))
 
 
 def _outline(transform: np.ndarray, size: int) -> np.ndarray:
-    """The corners of a crop in source px, float64 [4,2]."""
+    """Return the corners of a crop in source px, float64 [4,2]."""
     ends = np.array([[-0.5, -0.5], [size - 0.5, -0.5], [size - 0.5, size - 0.5], [-0.5, size - 0.5]])
     return (ends - transform[:, 2]) @ np.linalg.inv(transform[:, :2]).T
 
 
 def _motion_since(track: Track, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-    """Motion from frame ``start`` to each frame before ``stop`` as complex arrays a and b, [stop - start]."""
+    """Return the motion from frame ``start`` to each one before ``stop``, complex a and b, [stop - start]."""
     a, b = np.ones(stop - start, complex), np.zeros(stop - start, complex)
     for i in range(start + 1, stop):
         step = track.steps[i]
@@ -260,7 +260,7 @@ def _motion_since(track: Track, start: int, stop: int) -> tuple[np.ndarray, np.n
 
 
 def _landmarks(track: Track, i: int) -> np.ndarray:
-    """The landmarks detected in frame ``i`` of a track, complex128 [5]."""
+    """Return the landmarks detected in frame ``i`` of a track, complex128 [5]."""
     face = track.seen[i]
     if face is None:
         raise ValueError(f"frame {i} of the track has no detection")
@@ -268,7 +268,7 @@ def _landmarks(track: Track, i: int) -> np.ndarray:
 
 
 def _interpolated(points: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Landmarks complex128 [n,5] with frames of NaN interpolated linearly in time."""
+    """Return landmarks complex128 [n,5] with frames of NaN interpolated linearly in time."""
     known = ~np.isnan(points[:, 0].real)
     if known.all():
         return points

@@ -41,7 +41,7 @@ class Detector(Protocol):
     second_look: bool
 
     def __call__(self, rgb: np.ndarray) -> list[Face]:
-        """Detections in an image uint8 [H,W,3], largest first, in px of the image."""
+        """Return detections in an image uint8 [H,W,3], largest first, in px of the image."""
 
 
 def shrink(rgb: np.ndarray, longer_side: int) -> tuple[np.ndarray, float]:
@@ -61,6 +61,6 @@ def shrink(rgb: np.ndarray, longer_side: int) -> tuple[np.ndarray, float]:
 
 
 def largest_first(faces: list[Face]) -> list[Face]:
-    """At most `MOST_FACES` detections, the largest first, without those that have no finite place or size."""
+    """Return at most `MOST_FACES` detections with finite place and size, the largest first."""
     faces = [f for f in faces if np.isfinite(f.landmarks).all() and f.box[2] > 0 and f.box[3] > 0]
     return sorted(faces, key=lambda f: -f.box[2] * f.box[3])[:MOST_FACES]

@@ -49,6 +49,6 @@ def resampled(frames: Iterable[tuple[T, float]], fps: float | None) -> Iterator[
 
 
 def _until(end: float, first: float, count: int, fps: float) -> tuple[list[float], int]:
-    """The times of the grid from number ``count`` on up to ``end``, and the number of the next one."""
+    """Return the times of the grid from number ``count`` on up to ``end``, and the number of the next one."""
     stop = max(count, int(np.floor((end - first) * fps + 1e-6)) + 1)
     return [first + k / fps for k in range(count, stop)], stop

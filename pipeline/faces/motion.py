@@ -27,7 +27,7 @@ Similarity = tuple[complex, complex]
 
 
 def follow(greys: list[np.ndarray], box: np.ndarray) -> list[Similarity | None]:
-    """Motion of a face from the first video frame to each later one.
+    """Return the motion of a face from the first video frame to each later one.
 
     Args:
         greys: grey frames uint8 [H,W].
@@ -64,7 +64,7 @@ def follow(greys: list[np.ndarray], box: np.ndarray) -> list[Similarity | None]:
 
 
 def _track(before: np.ndarray, after: np.ndarray, points: np.ndarray, window: int) -> tuple:
-    """Points float32 [p,1,2] of one frame in the next one, and whether each was found, uint8 [p,1]."""
+    """Return points float32 [p,1,2] of one frame in the next one, and whether each was found, uint8 [p,1]."""
     # OpenCV's stub does not know that None makes it return a new array.
     unknown: Any = None
     there, found, _ = cv2.calcOpticalFlowPyrLK(
@@ -109,7 +109,7 @@ def fit_similarity(source: np.ndarray, target: np.ndarray) -> tuple[Similarity, 
 
 
 def moved_box(box: np.ndarray, motion: Similarity) -> np.ndarray:
-    """An upright box float64 [4] after a similarity: its centre is moved, its sides are scaled.
+    """Return an upright box float64 [4] after a similarity: its centre is moved, its sides are scaled.
 
     >>> moved_box(np.array([0.0, 0.0, 2.0, 2.0]), (2 + 0j, 1 + 0j)).tolist()
     [1.0, 0.0, 4.0, 4.0]
@@ -136,7 +136,7 @@ def _around(greys: list[np.ndarray], box: np.ndarray) -> tuple[list[np.ndarray],
 
 
 def _points(grey: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Corners in the middle of the box, float32 [p,1,2]; a margin keeps the background out."""
+    """Return corners in the middle of the box, float32 [p,1,2]; a margin keeps the background out."""
     x, y, w, h = box
     left, right = int(max(x + 0.1 * w, 0)), int(min(x + 0.9 * w, grey.shape[1]))
     top, bottom = int(max(y + 0.05 * h, 0)), int(min(y + 0.95 * h, grey.shape[0]))
@@ -150,6 +150,6 @@ def _points(grey: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 
 def _complex(points: np.ndarray) -> np.ndarray:
-    """Points float32 [p,1,2] as complex128 [p]."""
+    """Return points float32 [p,1,2] as complex128 [p]."""
     flat = points.reshape(-1, 2).astype(np.float64)
     return flat[:, 0] + 1j * flat[:, 1]

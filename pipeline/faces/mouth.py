@@ -1,4 +1,4 @@
-"""How well the mouth of a tracked face follows the sound: who of several people speaks.
+"""Measure how well the mouth of a tracked face follows the audio, to find out who of several people speaks.
 
 The opening of a mouth follows the level of the voice (Chandrasekaran et al., "The natural statistics of
 audiovisual speech", PLoS Computational Biology 2009). An open mouth is darker inside than around it, and one
@@ -19,16 +19,16 @@ from deiii.data.cache.outcomes import ClipError
 from deiii.pipeline.media.streaming.audio import settled_reader
 
 RATE, HOP = 16000, 320  # Hz, samples: 20 ms
-NEAR_S = 0.04  # of sound on each side of a frame that belongs to it
-LAGS = (-2, -1, 0, 1, 2)  # frames by which the sound may be early or late
-FEWEST = 8  # frames from which a face is judged
+NEAR_S = 0.04  # s of audio on each side of a frame that belong to it
+LAGS = (-2, -1, 0, 1, 2)  # frames by which the audio may be early or late
+FEWEST = 8  # frames with a measured mouth that a score needs
 PATCH = (32, 20)  # px, width and height to which the region of the mouth is scaled
 REGION = (0.22, 0.60, 0.78, 0.98)  # of a face box: left, top, right, bottom
 
 
 @dataclass(frozen=True)
 class Envelope:
-    """The level of a recording's sound.
+    """The level of a recording's audio.
 
     Attributes:
         start_s: time of the first value, s.
@@ -39,7 +39,7 @@ class Envelope:
     level: np.ndarray
 
     def at(self, times: np.ndarray) -> np.ndarray:
-        """The level around each time, float64 [k] in s; 0 outside the recording."""
+        """Return the level around each time, float64 [k] in s; 0 outside the recording."""
         sums = np.concatenate([[0.0], np.cumsum(self.level, dtype=np.float64)])
         step = HOP / RATE
         first, stop = (
@@ -50,7 +50,7 @@ class Envelope:
 
 
 def sound_envelope(path: str | os.PathLike) -> Envelope | None:
-    """The level of a file's sound, read in parts; ``None`` where it has none."""
+    """Return the level of a file's audio, read in parts; ``None`` where it has none."""
     levels, held = [], np.zeros(0, np.float32)
     try:
         reader = settled_reader(path, RATE)
@@ -66,7 +66,7 @@ def sound_envelope(path: str | os.PathLike) -> Envelope | None:
 
 
 def mouth_patch(grey: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """The region of the mouth of a face, float32 [20,32].
+    """Return the region of the mouth of a face, float32 [20,32].
 
     Args:
         grey: the frame uint8 [H,W].
@@ -79,7 +79,7 @@ def mouth_patch(grey: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 
 def mouth_state(patch: np.ndarray, before: np.ndarray | None) -> tuple[float, float, float]:
-    """How dark the darkest tenth of a mouth's region is, how uneven it is, and how much it changed."""
+    """Return the darkness of the darkest tenth of a mouth's region, its unevenness, and its change."""
     middle = float(np.median(patch)) + 1.0
     dark = (middle - float(np.percentile(patch, 10))) / middle
     uneven = float(patch.std()) / middle
@@ -90,12 +90,12 @@ def mouth_state(patch: np.ndarray, before: np.ndarray | None) -> tuple[float, fl
 def follows_sound(
     states: Mapping[int, tuple[float, float, float]], times: Mapping[int, float], sound: Envelope
 ) -> float:
-    """How well a mouth follows the sound: the largest correlation, from -1 to 1; 0 where too little is seen.
+    """Return the largest correlation of a mouth with the audio level, -1 to 1; 0 with too few frames.
 
     Args:
         states: by frame, what `mouth_state` returned.
         times: by frame, s.
-        sound: the level of the sound.
+        sound: the level of the audio.
     """
     frames = sorted(states)
     if len(frames) < FEWEST:

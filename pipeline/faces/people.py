@@ -27,7 +27,7 @@ from deiii.pipeline.faces.speaker import continues, lasting_tracks, overlap, pic
 from deiii.pipeline.faces.stage import Tracked, track_faces
 from deiii.pipeline.faces.tracking import Track
 
-ALIKE = 12.5  # distance of two mean images from which on they are not the same person
+ALIKE = 12.5  # two mean images with this distance or more show different people
 SHORTEST_S = 0.5  # a face that is seen for a shorter time is no person, except in clips shorter than 1 s
 PAUSE_S = 0.5  # shorter absences do not divide the time for which a person is visible
 SIDE = 32  # px of the images that are compared
@@ -52,7 +52,7 @@ class FacePerson:
     looks: list[np.ndarray] = field(default_factory=list, repr=False)
 
     def stretches(self) -> list[tuple[float, float]]:
-        """The times for which the person is visible: begin and end in s, without absences below `PAUSE_S`."""
+        """Return begin and end in s of the times in which the person is visible; ignores short absences."""
         found: list[tuple[float, float]] = []
         for track in self.tracks:
             step = float(np.median(np.diff(track.times))) if len(track.times) > 1 else 0.04
@@ -64,7 +64,7 @@ class FacePerson:
         return found
 
     def part_of(self, seconds: float) -> list[tuple[float, float]] | None:
-        """The stretches; ``None`` where the person is visible all through a recording of ``seconds`` s."""
+        """Return the stretches; ``None`` if the person is visible throughout the recording."""
         found = self.stretches()
         all_through = len(found) == 1 and found[0][0] < PAUSE_S and seconds - found[0][1] < PAUSE_S
         return None if all_through else found
@@ -140,7 +140,7 @@ class _Images:
             self._found[id(face)] = face, image
 
     def mean(self, tracks: Sequence[Track]) -> np.ndarray | None:
-        """The mean image of the detections of some tracks, float32 [32,32,3]; ``None`` without any."""
+        """Return the mean image of the detections of some tracks, float32 [32,32,3]; ``None`` without any."""
         faces = [face for track in tracks for face in track.seen if face is not None]
         images = [self._found[id(face)][1] for face in faces if id(face) in self._found]
         return np.stack(images).mean(axis=0, dtype=np.float64).astype(np.float32) if images else None
@@ -177,7 +177,7 @@ def join_tracks(tracks: Sequence[Track], images: _Images) -> list[FacePerson]:
 
 
 def _distance(track: Track, person: FacePerson, images: _Images) -> float:
-    """How much a track looks unlike a person; 0 where it continues one of the person's tracks."""
+    """Return how much a track looks unlike a person; 0 where it continues one of the person's tracks."""
     if any(overlap(track, t) for t in person.tracks):
         return float("inf")
     last = person.tracks[-1]
@@ -188,7 +188,7 @@ def _distance(track: Track, person: FacePerson, images: _Images) -> float:
 
 
 def unlike(one: np.ndarray, other: np.ndarray) -> float:
-    """The distance of two mean images of faces, float32 [32,32,3], 0 to 255; 0 for equal ones."""
+    """Return the distance of two mean images of faces, float32 [32,32,3], 0 to 255; 0 for equal ones."""
     lab, gradients = [], []
     for image in (one, other):
         colour = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
@@ -201,7 +201,7 @@ def unlike(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _left(track: Track) -> float:
-    """The left edge of the first detection, px."""
+    """Return the left edge of the first detection, px."""
     return float(next(f.box[0] for f in track.seen if f is not None))
 
 

@@ -1,4 +1,4 @@
-"""How good the face of a clip is to see: direction of the head, sharpness and brightness of the crops.
+"""Measure how well the face of a clip can be seen: direction of the head, sharpness and brightness of crops.
 
 The direction comes from the five landmarks. A rigid face is fitted to them by least squares under scaled
 orthographic projection, and the nearest rotation is taken. The proportions of `FACE` were estimated
@@ -41,7 +41,7 @@ class Pose(NamedTuple):
 
 
 def head_pose(landmarks: np.ndarray) -> Pose:
-    """The direction of the head in each frame.
+    """Return the direction of the head in each frame.
 
     Args:
         landmarks: [n,5,2], px: eyes, nose tip and mouth corners, left in the image first. Those of the Haar
@@ -68,13 +68,13 @@ def head_pose(landmarks: np.ndarray) -> Pose:
 
 
 def laplacian_variance(rgb: np.ndarray) -> float:
-    """The variance of the Laplacian (4 neighbours) of the grey values of an image uint8 [H,W,3]."""
+    """Return the variance of the Laplacian (4 neighbours) of the grey values of an image uint8 [H,W,3]."""
     grey = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY)
     return float(cv2.Laplacian(grey, cv2.CV_64F).var())
 
 
 def brightness(rgb: np.ndarray) -> float:
-    """The mean grey value (Rec. 601) of an image uint8 [H,W,3], 0 to 255."""
+    """Return the mean grey value (Rec. 601) of an image uint8 [H,W,3], 0 to 255."""
     return float(cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY).mean())
 
 

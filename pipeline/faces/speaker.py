@@ -20,7 +20,7 @@ def pick_speaker(
     shape: tuple[float, float] | np.ndarray,
     sound: Envelope | None = None,
 ) -> list[Track]:
-    """The tracks of the speaker's face, in order of time; no two of them overlap in time.
+    """Return the tracks of the speaker's face, in order of time; no two of them overlap in time.
 
     Args:
         tracks: all tracks of the clip.
@@ -47,7 +47,7 @@ def pick_speaker(
 
 
 def lasting_tracks(tracks: Iterable[Track]) -> list[Track]:
-    """The tracks without false detections.
+    """Return the tracks without false detections.
 
     A face that was detected in one frame, although the neighbouring frames were searched, is one.
     """
@@ -57,12 +57,12 @@ def lasting_tracks(tracks: Iterable[Track]) -> list[Track]:
 
 
 def overlap(one: Track, other: Track) -> bool:
-    """Whether two tracks have frames in common."""
+    """Return whether two tracks have frames in common."""
     return one.start < other.stop and other.start < one.stop
 
 
 def continues(one: Track, other: Track) -> bool:
-    """Whether the later track may continue the earlier one: it begins near its end, with a similar size."""
+    """Return whether the later track may continue the earlier one: near its end, and of similar size."""
     first, second = sorted((one, other), key=lambda t: t.start)
     before = next(f.box for f in reversed(first.seen) if f is not None)
     after = next(f.box for f in second.seen if f is not None)
@@ -79,7 +79,7 @@ def _weight(
             return usual
         times = dict(enumerate(track.times, track.start))
         follows = follows_sound(track.mouth, times, sound)
-        # A short track follows the sound by chance; the usual weight decides between equals.
+        # A short track may follow the audio by chance, so long ones weigh more. The usual weight breaks ties.
         return max(0.0, follows) * track.present_frames + 1e-6 * usual
     seen = np.array([f.box for f in track.seen if f is not None])
     side = float(np.sqrt(seen[:, 2] * seen[:, 3]).mean())

@@ -44,7 +44,7 @@ def extract_faces(path: str | os.PathLike, config: FacesConfig, detector: Detect
         detector: from `load_detector`.
 
     Returns:
-        Arrays with one row a frame, or one each 1/``fps`` s: ``frames`` uint8 [n,S,S,3] RGB; ``time``
+        Arrays with one row per frame, or one each 1/``fps`` s: ``frames`` uint8 [n,S,S,3] RGB; ``time``
         float64 [n] in s on the clock of `deiii.pipeline.media.video.read_video`; ``box`` float32 [n,4] (x,
         y, width, height) and ``landmarks`` float32 [n,5,2] (eyes, nose tip, mouth corners, left in the image
         first) in px of the upright source; ``valid`` bool [n]; ``interpolated`` bool [n]. Rows without a face
@@ -194,7 +194,7 @@ def crops_of(
 
 
 def rows_of(tracks: list[Track], frame_of: np.ndarray) -> np.ndarray:
-    """Whether each row, which shows the video frame ``frame_of`` int64 [n], lies in one of the tracks."""
+    """Return whether each row, which shows video frame ``frame_of`` int64 [n], lies in one of the tracks."""
     found = np.zeros(len(frame_of), bool)
     for track in tracks:
         found |= (frame_of >= track.start) & (frame_of < track.stop)
@@ -204,7 +204,7 @@ def rows_of(tracks: list[Track], frame_of: np.ndarray) -> np.ndarray:
 def faces_outcome(
     notes: list[str], remarks: list[str], share: float, valid: np.ndarray, frame_of: np.ndarray
 ) -> Outcome:
-    """The outcome of a clip with enough valid rows; ``ok_partial`` if rows are invalid or video is lost."""
+    """Return the outcome of a clip with enough valid rows; ``ok_partial`` if some rows or video is lost."""
     repeats = len(frame_of) - len(np.unique(frame_of))
     if repeats:
         slow = f"{repeats} of {len(frame_of)} rows repeat a frame: the video is slower than faces.fps"
@@ -283,7 +283,7 @@ def geometry(
     shape: tuple[int, int],
     n: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The place of the face in each frame.
+    """Return the place of the face in each frame.
 
     Args:
         tracks: of the speaker's face.
@@ -323,7 +323,7 @@ def _bridge_gaps(present: np.ndarray, times: list[float], max_gap: float) -> np.
 
 
 def no_face(valid: np.ndarray, seen: bool, config: FacesConfig) -> Outcome:
-    """The outcome of a clip with too few valid rows; ``seen`` says whether any frame shows a face."""
+    """Return the outcome of a clip with too few valid rows; ``seen`` says whether any frame shows a face."""
     found = int(valid.sum())
     n = len(valid)
     if not seen:

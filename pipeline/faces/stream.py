@@ -39,7 +39,7 @@ Frames = Iterable[tuple[DecodedFrame, float]]
 
 
 def settle_s(config: FacesConfig, detector: Detector) -> float:
-    """The time in s from a frame to the last detection on which its crop depends."""
+    """Return the time in s from a frame to the last detection on which its crop depends."""
     times = [detector.settle_s] + ([] if detector.oriented else [align.ROLL_SETTLES_S])
     return SIGMAS * max(times) + SIGMAS * config.smooth + config.max_gap + 0.1
 
@@ -158,7 +158,7 @@ class FaceStream:
         return self._cut(stop, source) if stop > self._next else None
 
     def _cut(self, stop: int, source: Iterator[DecodedFrame | np.ndarray] | None) -> Rows:
-        """The rows of the frames from the next one to ``stop`` - 1."""
+        """Return the rows of the frames from the next one to ``stop`` - 1."""
         first = self._next
         config = self.config
         tracks = self._known

@@ -101,7 +101,7 @@ class Track:
         self.mouth = {i: state for i, state in self.mouth.items() if i >= self.start}
 
     def part(self, first: int, stop: int, shift: int = 0) -> Track:
-        """A copy of the frames ``first`` to ``stop`` - 1, with ``shift`` added to their indices."""
+        """Return a copy of the frames ``first`` to ``stop`` - 1, with ``shift`` added to their indices."""
         rows = slice(max(0, first - self.start), max(0, stop - self.start))
         start = max(first, self.start) + shift
         lists = (self.times[rows], self.seen[rows], self.steps[rows], self.present[rows])
@@ -172,7 +172,7 @@ class Tracker:
         return self._frames[0].index + (self._frames[0].faces is not None)
 
     def tracks(self) -> list[Track]:
-        """The tracks up to the last settled frame, sorted by their first frame; open ones go on to grow."""
+        """Return the tracks up to the last settled frame, sorted by first frame; open tracks grow later."""
         return sorted(self._closed + self._open, key=lambda t: (t.start, t.stop))
 
     def forget(self, before: int, keep: Collection[Track] = ()) -> None:
@@ -257,7 +257,7 @@ class Tracker:
         return track
 
     def _motion(self, track: Track) -> list[Similarity | None]:
-        """Motion of a track's face from the first frame of the interval to each later one."""
+        """Return the motion of a track's face from the first frame of the interval to each later one."""
         return follow([frame.grey for frame in self._frames], track.box)
 
     def _add_carried(self, track: Track, path: Motion, face: Face) -> None:
@@ -293,7 +293,7 @@ class Tracker:
 
 
 def overlap(one: np.ndarray, other: np.ndarray) -> float:
-    """Intersection over union of two boxes, [4] each.
+    """Return the intersection over union of two boxes, [4] each.
 
     >>> overlap(np.array([0.0, 0.0, 2.0, 2.0]), np.array([1.0, 0.0, 2.0, 2.0]))
     0.3333333333333333
@@ -305,13 +305,13 @@ def overlap(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _match(box: np.ndarray, faces: list[Face]) -> Face | None:
-    """The face that overlaps a box most, if by at least `SAME_FACE`."""
+    """Return the face that overlaps a box most, if by at least `SAME_FACE`."""
     best = max(faces, key=lambda f: overlap(box, f.box), default=None)
     return best if best is not None and overlap(box, best.box) >= SAME_FACE else None
 
 
 def _box_at(track: Track, at: int) -> np.ndarray:
-    """The box of a track in its frame number ``at``, carried back from its last frame."""
+    """Return the box of a track in its frame number ``at``, carried back from its last frame."""
     box = track.box
     for step in reversed(track.steps[at + 1 :]):
         if step is not None:
@@ -321,12 +321,12 @@ def _box_at(track: Track, at: int) -> np.ndarray:
 
 
 def _last_present(track: Track) -> float:
-    """Time in s of the last frame in which the face is present."""
+    """Return the time in s of the last frame in which the face is present."""
     return next(t for t, p in zip(reversed(track.times), reversed(track.present), strict=True) if p)
 
 
 def _step(path: list[Similarity | None] | None, n: int) -> Similarity | None:
-    """Motion from frame n to frame n + 1 of an interval, from motions that start at frame 0."""
+    """Return the motion from frame n to frame n + 1 of an interval, from motions that start at frame 0."""
     motion = path[n] if path else None
     if path is None or motion is None:
         return None

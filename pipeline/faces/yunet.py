@@ -76,7 +76,7 @@ class YuNet:
         return largest_first([Face(b, p, float(s)) for b, p, s in zip(box, points, score, strict=True)])
 
     def _decode(self, maps: list[np.ndarray], stride: int, width: int) -> tuple[np.ndarray, ...]:
-        """Boxes [k,4], landmarks [k,5,2] and scores [k] of the cells of one stride that reach min_score."""
+        """Return boxes [k,4], landmarks [k,5,2] and scores [k] of one stride's cells that reach min_score."""
         cls, obj, box, points = (m[0] for m in maps)
         score = np.sqrt(np.clip(cls[:, 0], 0, 1) * np.clip(obj[:, 0], 0, 1))
         found = np.flatnonzero(score >= self._min_score)

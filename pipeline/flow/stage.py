@@ -68,7 +68,7 @@ def usable_pairs(clip: FaceClip) -> np.ndarray:
 
 
 def runs(chosen: np.ndarray) -> list[tuple[int, int]]:
-    """The stretches of true values, each as its first row and the row after its last one.
+    """Return the stretches of true values, each as its first row and the row after its last one.
 
     >>> runs(np.array([True, True, False, True]))
     [(0, 2), (3, 4)]
@@ -80,7 +80,7 @@ def runs(chosen: np.ndarray) -> list[tuple[int, int]]:
 def flow_of_crops(
     clips: Iterable[Mapping[str, np.ndarray]], config: FlowConfig, engine: Engine
 ) -> Iterator[StageResult]:
-    """The work of the flow stage: `compute_flow` of clips as the faces stage stored them.
+    """Return the work of the flow stage: `compute_flow` of clips as the faces stage stored them.
 
     Args:
         clips: ``frames``, ``time`` and ``valid`` of each clip; other fields are ignored.
@@ -104,7 +104,7 @@ def compute_flow(clips: Iterable[FaceClip], config: FlowConfig, engine: Engine) 
         engine: from `load_engine`.
 
     Yields:
-        Arrays with one row a frame: ``flow`` [n,S,S,2] and ``scale`` [n] as encoded by
+        Arrays with one row per frame: ``flow`` [n,S,S,2] and ``scale`` [n] as encoded by
         `deiii.data.cache.flow_codec`, in px of the crop from frame i to i+1 (u to the right, v down);
         ``valid`` bool [n]; ``time`` float64 [n] in s. The outcome is ``ok``, ``ok_partial`` with the valid
         share of the n-1 steps, or ``too_short`` for a clip of one frame, which has no step.
@@ -141,7 +141,7 @@ def compute_flow(clips: Iterable[FaceClip], config: FlowConfig, engine: Engine) 
 
 
 def flow_outcome(valid: np.ndarray) -> Outcome:
-    """The outcome of a clip of n frames of which the steps in ``valid``, bool [n], have flow."""
+    """Return the outcome of a clip of n frames of which the steps in ``valid``, bool [n], have flow."""
     n, found = len(valid), int(valid.sum())
     if n < 2:
         return Outcome(Status.TOO_SHORT, f"{n} frame; flow needs two", 0.0)
@@ -236,7 +236,7 @@ def _submit(engine: Engine, batch: list[_Part], last: _Part | None, running: _Ru
 
 
 def zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Zeros in memory, or in a temporary file without a name if they take more than `IN_MEMORY` bytes."""
+    """Return zeros in memory, or in a temporary file if they take more than `IN_MEMORY` bytes."""
     if math.prod(shape) * dtype.itemsize <= IN_MEMORY:
         return np.zeros(shape, dtype)
     with tempfile.TemporaryFile() as file:  # the file exists as long as its memory map

@@ -56,7 +56,7 @@ class FlowStream:
         return found
 
     def finish(self) -> Rows | None:
-        """The row of the last frame, which has no flow."""
+        """Return the row of the last frame, which has no flow."""
         if self._last is None:
             return None
         size = self._last.frames.shape[1]

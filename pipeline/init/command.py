@@ -114,7 +114,7 @@ def _agreed(args: argparse.Namespace, folder: Path) -> Found:
 
 
 def _ask(question: str, default: str, choices: tuple[str, ...] = ()) -> str:
-    """An answer from the terminal; the default for an empty one."""
+    """Return an answer from the terminal; the default for an empty one."""
     while True:
         try:
             answer = input(f"{question} {f'[{default}] ' if default else ''}").strip() or default

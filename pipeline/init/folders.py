@@ -41,14 +41,18 @@ CURE = (
 
 @dataclass(frozen=True)
 class Place:
-    """Where a word stands in a path: a folder's level from the top, or a part of the name (negative: from
-    the end)."""
+    """The place of a word in a path.
+
+    Attributes:
+        level: of a folder, counted from the top; ``None`` for a part of the file name.
+        part: of the file name; negative numbers count from the end.
+    """
 
     level: int | None = None
     part: int | None = None
 
     def read(self, path: str) -> str | None:
-        """The word at this place of a path; ``None`` if the path has no such level or part."""
+        """Return the word at this place of a path; ``None`` if the path has no such level or part."""
         pure = PurePosixPath(path)
         words = pure.parts[:-1] if self.part is None else SIGNS.split(pure.stem)
         at = self.level if self.part is None else self.part
@@ -65,7 +69,7 @@ class Layout:
     words: str
 
     def read(self, path: str) -> tuple[str, str] | None:
-        """Speaker (empty if the layout has none) and label of a path; ``None`` if it does not fit."""
+        """Return speaker (empty if the layout has none) and label of a path; ``None`` if it does not fit."""
         if self.depth is not None and len(PurePosixPath(path).parts) - 1 != self.depth:
             return None
         label = self.label.read(path)
@@ -74,7 +78,7 @@ class Layout:
 
 
 def read_layout(text: str) -> Layout:
-    """The layout that ``--layout`` describes.
+    """Return the layout that ``--layout`` describes.
 
     Raises:
         InitError: it names no label, or one of the two words twice.
@@ -95,7 +99,7 @@ def read_layout(text: str) -> Layout:
 
 
 def from_layout(paths: Sequence[str], layout: Layout, notes: Sequence[str] = ()) -> Found:
-    """The recordings that fit a layout; those that do not are named in a note.
+    """Return the recordings that fit a layout; those that do not are named in a note.
 
     Raises:
         InitError: more than `MOST_UNFIT` of the recordings do not fit.
@@ -122,7 +126,7 @@ def from_layout(paths: Sequence[str], layout: Layout, notes: Sequence[str] = ())
 
 
 def guess(paths: Sequence[str]) -> Found:
-    """The layout that most recordings have.
+    """Return the layout that most recordings have.
 
     Folders that all recordings share and those named train, val and test are passed over. The label is the
     level whose folders are named after emotions, else the part of the names that is; else the only level of
@@ -172,7 +176,7 @@ def one_file_each(paths: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _parts_of_names(paths: Sequence[str]) -> dict[int, list[str]]:
-    """The words at each place of the names that all names have, counted from the start, else from the end."""
+    """Return the words at each place that all names have, counted from the start, else from the end."""
     split = [SIGNS.split(PurePosixPath(path).stem) for path in paths]
     least, most = min(map(len, split)), max(map(len, split))
     places = list(range(least)) + ([] if least == most else [-1 - n for n in range(least)])
@@ -182,7 +186,7 @@ def _parts_of_names(paths: Sequence[str]) -> dict[int, list[str]]:
 def _label(
     folders: dict[int, list[str]], varied: list[int], names: dict[int, list[str]], paths: Sequence[str]
 ) -> tuple[Place, str]:
-    """The place of the label, and a note where it is a guess."""
+    """Return the place of the label, and a note where it is a guess."""
     named = [level for level in varied if _share(folders[level], is_emotion) >= 0.5]
     if len(named) == 1:
         return Place(level=named[0]), ""
@@ -216,7 +220,7 @@ def _speaker(
     label: Place,
     paths: Sequence[str],
 ) -> tuple[Place | None, str]:
-    """The place of the speaker, or ``None``, and a note."""
+    """Return the place of the speaker, or ``None``, and a note."""
     levels = [level for level in levels if _share(folders[level], NO_PERSON.fullmatch) < 0.9]
     sure = [level for level in levels if _share(folders[level], SPEAKER.fullmatch) >= 0.9]
     if len(sure) == 1 or len(levels) == 1:
@@ -253,7 +257,7 @@ def _speaker(
 
 
 def _with_several(words: Sequence[str], labels: Sequence[str]) -> bool:
-    """Whether most words occur with two labels or more, as speakers do."""
+    """Return whether most words occur with two labels or more, as speakers do."""
     seen: dict[str, set[str]] = defaultdict(set)
     for word, label in zip(words, labels, strict=True):
         seen[word].add(label)
@@ -261,7 +265,7 @@ def _with_several(words: Sequence[str], labels: Sequence[str]) -> bool:
 
 
 def _share(words: Sequence[str], test: Callable[[str], object]) -> float:
-    """The share of the different words that pass a test."""
+    """Return the share of the different words that pass a test."""
     different = set(words)
     return sum(bool(test(word)) for word in different) / len(different)
 

@@ -41,7 +41,7 @@ class Media:
                 self._by_key[key.casefold()].append(path)
 
     def find(self, cell: str, folder: str = "") -> str | None:
-        """The recording, or ``None`` where there is none.
+        """Return the recording, or ``None`` where there is none.
 
         The cell is a path relative to the corpus's folder or to the table's, an absolute one below the
         corpus's folder or from another machine, or a name with or without suffix; with ``/`` or ``\\``.
@@ -71,7 +71,7 @@ class Media:
 
 
 def tables_in(root: Path) -> list[Path]:
-    """Files that may be tables, at most `MOST_DEEP` folders below the root, sorted."""
+    """Return files that may be tables, at most `MOST_DEEP` folders below the root, sorted."""
     found = []
     for depth in range(MOST_DEEP + 1):
         found += [
@@ -83,7 +83,7 @@ def tables_in(root: Path) -> list[Path]:
 
 
 def read_foreign(table: Path, media: Media) -> Found:
-    """The rows of one table, as deiii's table has them.
+    """Return the rows of one table, as deiii's table has them.
 
     Columns are found by their names (`COLUMNS`); without a header, by what they hold. Files that are not
     there stay in the table and are named in a note; numbers with a decimal comma get a point.
@@ -112,7 +112,7 @@ def read_foreign(table: Path, media: Media) -> Found:
 
 
 def read_best(tables: Sequence[Path], media: Media) -> tuple[Found | None, list[str]]:
-    """The table that names the most recordings, with the parts of a split (train.csv, test.csv) joined.
+    """Return the table that names the most recordings; the parts of a split (train.csv, test.csv) are joined.
 
     Returns:
         what it holds, or ``None`` where no table is one of recordings; and why the others are none.
@@ -148,7 +148,7 @@ def _below(path: Path, root: Path) -> bool:
 
 
 def _columns(rows: list[list[str]], media: Media, folder: str) -> tuple[dict[str, tuple[int, str]], int]:
-    """The number and the name of each column that is used, and the number of the first row of clips."""
+    """Return number and name of each column that is used, and the number of the first row of clips."""
     header = {column_of(name): number for number, name in reversed(list(enumerate(rows[0])))}
     columns: dict[str, tuple[int, str]] = {}
     for wanted, names in COLUMNS.items():
@@ -188,7 +188,7 @@ def _any_media(cells: list[str], media: Media, folder: str) -> bool:
 
 
 def _by_content(rows: list[list[str]], media: Media, folder: str) -> dict[str, tuple[int, str]]:
-    """The columns of a table without a header: recordings, then emotions, then the only other one."""
+    """Return the columns of a table without a header: recordings, then emotions, then the only other one."""
     width = min(map(len, rows))
     cells = {number: [row[number] for row in rows] for number in range(width)}
     path = next(n for n in cells if _holds_media(rows, n, media, folder))

@@ -84,7 +84,7 @@ def with_speakers(found: Found, speaker_of: Callable[[str], str | None] | None) 
 
 
 def unknown_speaker(path: str) -> str:
-    """A name for the unknown speaker of a recording; it depends on the path without suffix alone.
+    """Return a name for the unknown speaker of a recording; it depends on the path without suffix alone.
 
     >>> unknown_speaker("happy/1.mp4") == unknown_speaker("happy/1.wav")
     True
@@ -94,7 +94,7 @@ def unknown_speaker(path: str) -> str:
 
 
 def listed(names: Iterable[str], most: int = 5) -> str:
-    """Names with their numbers of occurrences, the most frequent first.
+    """Return names with their numbers of occurrences, the most frequent first.
 
     >>> listed(["sad", "happy", "sad"])
     'sad 2, happy 1'

@@ -20,7 +20,7 @@ FEW = {"mead": 0.05}  # seven cameras, of which one is used; its paths are unlik
 
 
 def known_corpus(paths: Sequence[str]) -> Found | None:
-    """The corpus of deiii whose file names most recordings have; ``None`` if there is none."""
+    """Return the corpus of deiii whose file names most recordings have; ``None`` if there is none."""
     best, share = "", 0.0
     for name, matches in _tests().items():
         here = sum(map(matches, paths)) / len(paths)
@@ -59,7 +59,7 @@ def _tests() -> dict[str, Callable[[str], bool]]:
 
 
 def _kinds(paths: Sequence[str]) -> list[tuple[str, str]]:
-    """Modalities and channels of RAVDESS files: videos with sound first, then the most frequent."""
+    """Return modalities and channels of RAVDESS files: videos with sound first, then the most frequent."""
     fields = [parsed[:2] for path in paths if (parsed := parse_name(path))]
     count = Counter(fields)
     order = sorted(count, key=lambda kind: (kind[0] != MODALITIES["audio-video"], -count[kind], kind))

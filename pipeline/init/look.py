@@ -70,7 +70,7 @@ def _by_folders(paths: list[str], layout: str | None) -> Found:
 
 
 def _reads(root: Path) -> bool:
-    """Whether the folder has a ``clips.csv`` that deiii reads as it is."""
+    """Return whether the folder has a ``clips.csv`` that deiii reads as it is."""
     try:
         own_table.scan(CorpusConfig(name="table", root=str(root)))
     except CorpusError:

@@ -26,7 +26,7 @@ MARKS = (  # UTF-32's little-endian mark begins with UTF-16's
 
 
 def decode(data: bytes) -> tuple[str, str]:
-    """The text of a file and the name of its encoding.
+    """Return the text of a file and the name of its encoding.
 
     A byte-order mark decides; then zero bytes (UTF-16 of mostly Latin text); then whether it is UTF-8; else
     it is read as Windows-1252, which older spreadsheets write.
@@ -56,7 +56,7 @@ def _strict(data: bytes, codec: str, name: str) -> str:
 
 
 def read_table(text: str) -> list[list[str]]:
-    """The rows of a table, header first, without blank rows; cells without blanks around them.
+    """Return the rows of a table, header first, without blank rows; cells without blanks around them.
 
     The separator is the one that gives the most rows as many cells as the header, and at least two. A line
     ``sep=;``, which Excel writes, says it.

@@ -53,7 +53,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 
 
 def is_emotion(word: str, short: bool = False) -> bool:
-    """Whether a word names an emotion; with ``short``, also by two letters as in file names.
+    """Return whether a word names an emotion; with ``short``, also by two letters as in file names.
 
     >>> is_emotion("Angry"), is_emotion("OAF_angry"), is_emotion("an", short=True)
     (True, False, True)
@@ -63,7 +63,7 @@ def is_emotion(word: str, short: bool = False) -> bool:
 
 
 def column_of(name: str) -> str:
-    """The name of a column without case, blanks and signs.
+    """Return the name of a column without case, blanks and signs.
 
     >>> column_of(" File Name "), column_of("speakerID"), column_of("Actor-ID")
     ('file_name', 'speaker_id', 'actor_id')

@@ -29,7 +29,7 @@ HEAD = """# {how}.
 
 
 def file_name(folder: Path) -> str:
-    """The name of the config for a folder of recordings.
+    """Return the name of the config for a folder of recordings.
 
     >>> file_name(Path("/data/My clips"))
     'My_clips.yaml'
@@ -99,7 +99,7 @@ def _table_text(rows: Sequence[Row]) -> str:
 
 
 def _scan(found: Found, config: Path, root: Path, table: Path | None, preset: str, trial: Path) -> Corpus:
-    """The corpus as deiii will read it. Raises InitError where it refuses it."""
+    """Return the corpus as deiii will read it. Raises InitError where it refuses it."""
     text = _settings(found, None, config, root, table, preset)
     path = trial / "config.yaml"
     write_text(path, text)
@@ -113,7 +113,7 @@ def _scan(found: Found, config: Path, root: Path, table: Path | None, preset: st
 def _settings(
     found: Found, corpus: Corpus | None, config: Path, root: Path, table: Path | None, preset: str
 ) -> str:
-    """The text of the config."""
+    """Return the text of the config."""
     if found.config:
         text = find_config(found.config).read_text(encoding="utf-8")
         for key, value in {"root": str(root), **found.corpus}.items():
@@ -137,7 +137,7 @@ def _settings(
 
 
 def _inputs(corpus: Corpus) -> list[str]:
-    """Stages and parts of the network, as far as the recordings and labels ask for others than usual."""
+    """Return stages and parts of the network for which the recordings and labels need unusual settings."""
     lines: list[str] = []
     model: list[str] = []
     if all(clip.path.lower().endswith(AUDIO) for clip in corpus.clips):

@@ -94,7 +94,7 @@ class _Canvas:
         self.mel = None if features.logmel is None else mel_picture(features.logmel)
 
     def draw(self, row: int, rgb: np.ndarray | None, time: float) -> np.ndarray:
-        """One frame of the video, uint8 [HEIGHT,WIDTH,3].
+        """Return one frame of the video, uint8 [HEIGHT,WIDTH,3].
 
         Args:
             row: the row of the clip's features.

@@ -151,7 +151,7 @@ def draw_worst(config: Config, corpus: Corpus, count: int, out: Path, with_video
 
 
 def _overview(clips: list[tuple[str, Features]], config: Config, path: Path) -> None:
-    """Write a PNG with one row a clip: name, outcome, frames."""
+    """Write a PNG with one row per clip: name, outcome, frames."""
     figure = Figure(figsize=(1.5 * COLUMNS + 3.2, 1.3 * len(clips) + 0.2), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(max(1, len(clips)), COLUMNS + 1, width_ratios=[2.0] + [1.0] * COLUMNS)

@@ -40,7 +40,7 @@ def source_frames(features: Features, fps: float | None, longest: int) -> Iterat
 def chosen_frames(
     features: Features, fps: float | None, longest: int, count: int
 ) -> dict[int, tuple[np.ndarray, float]]:
-    """At most ``count`` evenly spaced annotated frames by row: the frame and its time in s.
+    """Return at most ``count`` evenly spaced annotated frames by row: the frame and its time in s.
 
     The result is empty if no video can be decoded. See `source_frames` for the other arguments.
     """
@@ -54,7 +54,7 @@ def chosen_frames(
 
 
 def spread(total: int, count: int) -> list[int]:
-    """At most ``count`` evenly spaced rows of ``total``; not the last one of several, which has no flow.
+    """Return at most ``count`` evenly spaced rows of ``total``, without the last one, which has no flow.
 
     >>> spread(10, 3)
     [0, 4, 8]
@@ -63,7 +63,7 @@ def spread(total: int, count: int) -> list[int]:
 
 
 def annotated(rgb: np.ndarray, shape: tuple[int, int], features: Features, row: int) -> np.ndarray:
-    """A copy of a frame with the box and landmarks of a row drawn.
+    """Return a copy of a frame with the box and landmarks of a row drawn.
 
     Args:
         rgb: the frame uint8 [H,W,3].
@@ -93,5 +93,5 @@ def _px(point: np.ndarray) -> tuple[int, int]:
 
 
 def _count(path: str, fps: float | None) -> int:
-    """The number of rows of a video."""
+    """Return the number of rows of a video."""
     return sum(len(times) for _, _, times in resampled(read_video(path).frames(), fps))

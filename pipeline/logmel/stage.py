@@ -34,7 +34,7 @@ BLOCK = 4096  # hops that are computed at a time, so that the spectrum of an hou
 
 
 def extract_logmel(path: str | os.PathLike, config: LogMelConfig) -> StageResult:
-    """Log-mel spectrogram of one clip.
+    """Return the log-mel spectrogram of one clip.
 
     Audio that is digitally silent throughout, with a peak below -80 dB of full scale, ends as ``no_audio``,
     like missing audio. Silent parts of other audio are kept.
@@ -77,7 +77,7 @@ def audio_outcome(
     remarks: list[str],
     config: LogMelConfig,
 ) -> Outcome:
-    """The outcome of a clip's audio.
+    """Return the outcome of a clip's audio.
 
     Args:
         peak: `deiii.pipeline.media.levels.audible_peak` of the samples.
@@ -107,7 +107,7 @@ def audio_outcome(
 
 
 def log_mel(samples: np.ndarray, config: LogMelConfig) -> np.ndarray:
-    """Log-mel spectrogram float32 [1 + n // hop, n_mels] in dB of samples float32 [n].
+    """Return the log-mel spectrogram float32 [1 + n // hop, n_mels] in dB of samples float32 [n].
 
     >>> log_mel(np.ones(16000, np.float32), LogMelConfig()).shape
     (101, 80)
@@ -124,7 +124,7 @@ def log_mel(samples: np.ndarray, config: LogMelConfig) -> np.ndarray:
 
 
 def mel_rows(samples: np.ndarray, config: LogMelConfig) -> np.ndarray:
-    """Log-mel of the hops whose windows lie in samples float32 [n], float32 [m,n_mels] in dB, no floor."""
+    """Return the log-mel of the hops whose windows lie in samples float32 [n], [m,n_mels] in dB, no floor."""
     n_fft, window, hop = sizes(config)
     mel = librosa.feature.melspectrogram(
         y=samples,
@@ -141,7 +141,7 @@ def mel_rows(samples: np.ndarray, config: LogMelConfig) -> np.ndarray:
 
 
 def loud_part(level: np.ndarray, config: LogMelConfig) -> slice:
-    """The hops from the first to the last one within ``trim_db`` of the loudest, plus 50 ms on each side.
+    """Return the hops from first to last within ``trim_db`` of the loudest, plus 50 ms on each side.
 
     Args:
         level: of each hop, that of its strongest band in dB, float32 [m], so that hum or hiss in all bands
@@ -154,12 +154,12 @@ def loud_part(level: np.ndarray, config: LogMelConfig) -> slice:
 
 
 def row_seconds(config: LogMelConfig) -> float:
-    """Distance of the hops in s, a whole number of samples."""
+    """Return the distance of the hops in s, a whole number of samples."""
     return sizes(config)[2] / config.sample_rate
 
 
 def sizes(config: LogMelConfig) -> tuple[int, int, int]:
-    """Length of the FFT (the next power of two), of the window and of a hop, in samples."""
+    """Return the length of the FFT (the next power of two), of the window and of a hop, in samples."""
     window = max(2, round(config.window_ms * config.sample_rate / 1000))
     hop = max(1, round(config.hop_ms * config.sample_rate / 1000))
     return 1 << (window - 1).bit_length(), window, hop

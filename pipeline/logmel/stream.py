@@ -55,7 +55,7 @@ class MelStream:
         return self._compute(rows) if rows >= self._least else self._nothing()
 
     def finish(self) -> np.ndarray:
-        """The hops at the end, float32 [m,n_mels] in dB."""
+        """Return the hops at the end, float32 [m,n_mels] in dB."""
         self._parts.append(np.zeros(self._n_fft, np.float32))
         rows = 1 + self._count // self._hop - self._rows
         return self._compute(rows) if rows > 0 else self._nothing()
@@ -155,7 +155,7 @@ class SpooledLogMel:
         return rows.max(axis=1)
 
     def between(self, begin_s: float, end_s: float) -> dict[str, np.ndarray]:
-        """The fields of the logmel stage for the hops in [begin, end), in s."""
+        """Return the fields of the logmel stage for the hops in [begin, end), in s."""
         step = row_seconds(self.config)
         first = max(self._kept.start, int(np.floor((begin_s - SLACK_S - self._start) / step)))
         stop = min(self._kept.stop, int(np.ceil((end_s - self._start) / step)) + 1)
@@ -163,13 +163,13 @@ class SpooledLogMel:
         return {"logmel": self._read(first, len(time)), "time": time}
 
     def _read(self, first: int, count: int) -> np.ndarray:
-        """Hops from number ``first`` on, float16 [count,n_mels]."""
+        """Return hops from number ``first`` on, float16 [count,n_mels]."""
         width = 2 * self.config.n_mels
         raw = os.pread(self._file.fileno(), count * width, first * width)
         return np.maximum(np.frombuffer(raw, np.float16).reshape(-1, self.config.n_mels), self._floor)
 
     def levels(self, least: float) -> Levels:
-        """Mean and deviation of the mel bands; see `deiii.data.loader.stage_arrays.band_levels`."""
+        """Return mean and deviation of the mel bands; see `deiii.data.loader.stage_arrays.band_levels`."""
         total, squares = np.zeros(self.config.n_mels), np.zeros(self.config.n_mels)
         for first in range(self._kept.start, self._kept.stop, LEAST_ROWS):
             values = self._read(first, min(LEAST_ROWS, self._kept.stop - first)).astype(np.float64)

@@ -185,7 +185,7 @@ class AudioTrack:
             )
 
     def resampled(self, sample_rate: int) -> np.ndarray:
-        """All samples at one rate, float32 [n]."""
+        """Return all samples at one rate, float32 [n]."""
         parts = []
         for piece in self.pieces:
             samples = np.concatenate(piece.arrays)

@@ -138,13 +138,13 @@ class Clock(Generic[T]):
                 return
 
     def _regular_stamp(self) -> float | None:
-        """The first held item's timestamp where nothing speaks against it, else None."""
+        """Return the timestamp of the first held item; None if it does not agree with its neighbours."""
         _, stamp, seconds = self._held[0]
         if self._next is not None and self._last is not None:
             stamp = self._next if stamp is None else self._unrounded(stamp, self._next)
             return stamp if abs(stamp - self._next) <= self.jitter and stamp > self._last else None
         if self._start is not None:
-            return None  # all that may be held say together where the stream begins
+            return None  # only all held items together determine where the stream begins
         stamps = [s for _, s, _ in self._held[:3] if s is not None]  # of the stream's first items
         if len(stamps) < 3:
             return None
@@ -155,20 +155,20 @@ class Clock(Generic[T]):
         return stamp if follow else None
 
     def _unrounded(self, stamp: float, predicted: float) -> float:
-        """The time nearest to the predicted one that may have been rounded to a timestamp near it, s."""
+        """Return the time nearest to the predicted one that rounding could turn into this timestamp, s."""
         if not self._slack or abs(stamp - predicted) > self.jitter:
             return stamp
         nearest = max(stamp - self._slack, min(predicted, stamp + self._slack))
         return nearest if self._last is None or nearest > self._last else predicted
 
     def _line(self, held: Sequence[tuple[T, float | None, float]]) -> float | None:
-        """When the first of some items begins, as their rounded timestamps say together, s."""
+        """Return the begin in s of the first of some items, found from all their rounded timestamps."""
         begins = list(accumulate((seconds for *_, seconds in held[:-1]), initial=0.0))
         pairs = [(s, b) for (_, s, _), b in zip(held, begins, strict=True) if s is not None]
         return fit_line([s for s, _ in pairs], [b for _, b in pairs], 2 * self._slack)
 
     def _stamps(self) -> list[float | None]:
-        """The timestamps of the held items; rounded ones are moved to the times that the others predict."""
+        """Return the timestamps of the held items; rounded ones move to the times that the others predict."""
         if not self._slack or self._next is None:
             return [stamp for _, stamp, _ in self._held]
         found: list[float | None] = []
@@ -195,7 +195,7 @@ class Clock(Generic[T]):
         self._last, self._next = stamp, stamp + seconds
 
     def _resolve(self, count: int) -> None:
-        """Place about the first ``count`` held items, all of which are known to the decision."""
+        """Place about the first ``count`` held items; the decision takes all held items into account."""
         if self._next is None and self._start is not None:
             start = self._line(self._held)
             self._next = self._start if start is None else start
@@ -204,7 +204,7 @@ class Clock(Generic[T]):
             if all(stamp is None for _, stamp, _ in self._held):
                 self._last, self._next = -self.step, 0.0
             else:
-                count = 1  # what follows is judged by what it follows
+                count = 1  # the place of each later item depends on the one before it
         window = Window(
             self._stamps(),
             [seconds for *_, seconds in self._held],
@@ -251,7 +251,7 @@ class Clock(Generic[T]):
             self._next = (goal or 0.0) - length
             self._last = self._next - self.step
         scale = 1.0
-        if goal is not None and goal < self._next + length - 1e-9:  # less room than they need
+        if goal is not None and goal < self._next + length - 1e-9:  # the items are longer than the gap
             before = self._next - self._last
             start = self._last
             scale = (goal - start) / (before + length)
@@ -270,7 +270,7 @@ class Clock(Generic[T]):
             self.breaks.append(Restart(self._placed, end, stamp))
         shift = self.joins.use(end, stamp) if self.joins else None
         if shift is not None:
-            # What was decoded may last longer than its packets say.
+            # Decoded items may last longer than their packets state.
             self._shift = max(shift, end + self._shift - stamp)
             self.restarts.append((stamp + self._shift, gap))
         elif restart and gap > -OVERLAP_S and self.joins:

@@ -60,7 +60,7 @@ class ColourSpace(NamedTuple):
 
 
 def colour_space(transfer: int, primaries: int, matrix: int) -> ColourSpace:
-    """The colour space of a frame from its tags.
+    """Return the colour space of a frame from its tags.
 
     Raises:
         ClipError: its frames cannot be converted.
@@ -77,7 +77,7 @@ def colour_space(transfer: int, primaries: int, matrix: int) -> ColourSpace:
 
 
 def to_sdr(rgb: np.ndarray, space: ColourSpace) -> np.ndarray:
-    """RGB of 16 bits a channel, uint16 [H,W,3], as SDR with BT.709 primaries, uint8 [H,W,3]."""
+    """Return RGB of 16 bits per channel, uint16 [H,W,3], as SDR with BT.709 primaries, uint8 [H,W,3]."""
     light = _light_table(space.transfer)[rgb]
     if space.transfer == HLG:  # from the light of the scene to that of the display
         luma = light @ LUMA_BT2020
@@ -93,7 +93,7 @@ def to_sdr(rgb: np.ndarray, space: ColourSpace) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _light_table(transfer: int) -> np.ndarray:
-    """Light of every encoded value, float32 [65536]; 1 is white, for HLG the scene's peak."""
+    """Return the light of every encoded value, float32 [65536]; 1 is white, for HLG the scene's peak."""
     x = np.linspace(0.0, 1.0, 1 << 16)
     if transfer == PQ:
         root = x ** (32 / 2523)
@@ -111,7 +111,7 @@ def _light_table(transfer: int) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _encode_table() -> np.ndarray:
-    """Encoded values of 8 bits for even steps of the square root of light, uint8."""
+    """Return encoded values of 8 bits for even steps of the square root of light, uint8."""
     light = np.linspace(0.0, BRIGHTEST**0.5, 1 << 16) ** 2
     x = light ** (1 / GAMMA)
     room = 1.0 - KNEE

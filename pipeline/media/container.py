@@ -114,7 +114,7 @@ def _check_file(path: str) -> None:
 
 
 def video_stream(container: av.container.InputContainer) -> tuple[av.VideoStream, str]:
-    """The video stream to use, and a remark where there are several ("" else).
+    """Return the video stream to use, and a remark where there are several ("" else).
 
     Cover art and thumbnails are no video. The stream that the file marks as its default is used;
     where none or several are, the one with the most pixels that is no slide show.
@@ -143,7 +143,7 @@ def video_stream(container: av.container.InputContainer) -> tuple[av.VideoStream
 def audio_stream(
     container: av.container.InputContainer, useless: Sequence[int] = ()
 ) -> tuple[av.AudioStream, str]:
-    """The audio stream to use, and a remark where there are several ("" else).
+    """Return the audio stream to use, and a remark where there are several ("" else).
 
     The stream that the file marks as its default is used; where none or several are, the one with the
     most channels, then the highest sample rate.
@@ -170,14 +170,14 @@ def audio_stream(
 
 
 def number_of_recordings(container: av.container.InputContainer) -> int:
-    """How many audio streams may be the recording: all but commentaries and the like."""
+    """Return how many audio streams may be the recording: all but commentaries and the like."""
     return sum(s.codec_context is not None and not s.disposition & SECONDARY for s in container.streams.audio)
 
 
 def _choose(
     streams: Sequence[T], ranks: Sequence[tuple], kind: str, useless: Sequence[int] = ()
 ) -> tuple[T, str]:
-    """One of the streams: none that is useless, no commentary, a default one, the highest rank, the first."""
+    """Choose a stream: not useless, then no commentary, then default, then highest rank, then the first."""
     if len(streams) == 1:
         return streams[0], ""
     marks = [
@@ -227,7 +227,7 @@ class KeptPackets:
         except (av.error.FFmpegError, OSError) as error:
             if isinstance(error, MemoryError):
                 raise
-            self._error = error  # decoding notes the damage
+            self._error = error  # raised again when the packets are decoded, which reports the damage
 
     def drop(self) -> None:
         """Keep nothing."""

@@ -59,7 +59,7 @@ class DecodedFrame:
         return sum(plane.buffer_size for plane in self.raw.planes)
 
     def rgb(self, longest: int | None = None) -> np.ndarray:
-        """The upright frame as uint8 [H,W,3].
+        """Return the upright frame as uint8 [H,W,3].
 
         Args:
             longest: bound of the longer side in px; a larger frame is averaged down over area.
@@ -77,7 +77,7 @@ class DecodedFrame:
         return out
 
     def part(self, left: int, top: int, right: int, bottom: int) -> np.ndarray:
-        """A window of the upright frame as RGB, uint8 [bottom-top,right-left,3]; arguments in px."""
+        """Return a window of the upright frame as RGB, uint8 [bottom-top,right-left,3]; arguments in px."""
         window = (left, top, right, bottom)
         if self.orientation.size(*self.size) != self.canvas:
             return self.rgb()[top:bottom, left:right]
@@ -96,7 +96,7 @@ class DecodedFrame:
         return self._upright(self._convert(cut, (cut.width, cut.height), Interpolation.BILINEAR))
 
     def _scaled(self, size: tuple[int, int]) -> np.ndarray:
-        """The stored frame at this width and height: uint8 RGB, or uint16 where it is no SDR yet."""
+        """Return the stored frame at this width and height: uint8 RGB, or uint16 where it is no SDR yet."""
         raw = self.raw
         smaller = size[0] <= raw.width and size[1] <= raw.height
         even = not (size[0] % 2 or size[1] % 2)  # an odd size has no planes of half its size
@@ -111,11 +111,11 @@ class DecodedFrame:
         return self._convert(raw, size, Interpolation.AREA if smaller else Interpolation.BILINEAR)
 
     def _upright(self, rgb: np.ndarray) -> np.ndarray:
-        """Stored RGB of either depth as upright uint8 RGB in SDR."""
+        """Return stored RGB of either depth as upright uint8 RGB in SDR."""
         return self.orientation.apply(rgb if self.colours.is_sdr else to_sdr(rgb, self.colours))
 
     def _planes(self) -> list[np.ndarray]:
-        """Views of the decoder's memory: luma, and the two chroma planes at half the size."""
+        """Return views of the decoder's memory: luma, and the two chroma planes at half the size."""
         # A plane offers the buffer protocol, but its stub does not say so before Python 3.12.
         return [
             np.frombuffer(memoryview(p), np.uint8).reshape(-1, p.line_size)[: p.height, : p.width]
@@ -138,7 +138,7 @@ class DecodedFrame:
 
 
 def bounded_size(size: tuple[int, int], longest: int | None) -> tuple[int, int]:
-    """Width and height scaled to ``longest`` where longer; even numbers, because chroma has half the size."""
+    """Return width and height, at most ``longest``; even numbers, because chroma has half the size."""
     if not longest or max(size) <= longest:
         return size
     width, height = (max(2, 2 * round(side * longest / max(size) / 2)) for side in size)
@@ -146,7 +146,7 @@ def bounded_size(size: tuple[int, int], longest: int | None) -> tuple[int, int]:
 
 
 def is_cut(before: np.ndarray, after: np.ndarray) -> bool:
-    """Whether a new shot begins between two consecutive thumbnails, float32 [h,w].
+    """Return whether a new shot begins between two consecutive thumbnails, float32 [h,w].
 
     >>> is_cut(np.zeros((32, 32), np.float32), np.full((32, 32), 200, np.float32))
     True
@@ -173,7 +173,7 @@ def cuts(thumbnails: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:
-    """The thumbnail for `is_cut`, float32 [32,32], of an image uint8 [H,W,3] (RGB) or [H,W] (grey).
+    """Return the thumbnail for `is_cut`, float32 [32,32], of an image uint8 [H,W,3] (RGB) or [H,W] (grey).
 
     >>> thumbnail(np.zeros((48, 64, 3), np.uint8)).shape
     (32, 32)

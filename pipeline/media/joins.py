@@ -96,7 +96,7 @@ class Join:
 
 
 def find_joins(streams: Sequence[Sequence[Packet]], steps: Sequence[float]) -> list[Join]:
-    """The joins of a file, in order.
+    """Return the joins of a file, in order.
 
     A join is where one stream's timestamps go back, or all streams' jump ahead by more than 10 s, and no
     stream that has packets on both sides goes on as before. A stream that alone jumps ahead by more than
@@ -151,7 +151,7 @@ def _jumps_alone(
     starts: Sequence[float | None],
     shift: float,
 ) -> list[Join]:
-    """The joins of single streams that jump beyond the end of all others: their timestamps are wrong."""
+    """Return the joins of single streams that jump beyond the end of all others: wrong timestamps."""
     joins = []
     for stream, (end, start) in enumerate(zip(ends, starts, strict=True)):
         others = [_end(packets) for i, packets in enumerate(streams) if i != stream]
@@ -183,11 +183,11 @@ class JoinFinder:
         self._waiting = list(joins)
 
     def peek(self, end: float, start: float) -> bool:
-        """Whether a join is where the stream ends at ``end`` and goes on with the timestamp ``start``, s."""
+        """Return whether a join lies where the stream ends at ``end`` and continues at ``start``, s."""
         return self._find(end, start) is not None
 
     def use(self, end: float, start: float) -> float | None:
-        """The shift after the join that is there, s; None if none is. It and those before are used up."""
+        """Return the shift after the join there, s, or None; removes this join and those before."""
         found = self._find(end, start)
         if found is None:
             return None
@@ -220,7 +220,7 @@ def _breaks(packets: Sequence[Packet], step: float) -> list[Restart]:
 
 
 def _most_irregular(packets: Sequence[Packet], step: float, order: int) -> tuple[int, float]:
-    """Number of the packet near a place in the file that follows least from the one before; how little, s."""
+    """Return the number of the packet near a place that follows the one before least, and by how much, s."""
     index = next((i for i, packet in enumerate(packets) if packet.order >= order), len(packets))
     worst = 0.0
     for i in range(max(1, index - LOOK), min(len(packets), index + LOOK)):

@@ -29,7 +29,7 @@ SEGMENTS_READ = 2  # of a Matroska file, by FFmpeg
 def cut_off(
     container: av.container.InputContainer, stream: av.stream.Stream, end: float, reach: float
 ) -> tuple[float, float] | None:
-    """Decoded and declared duration in s of a stream that ends clearly before its header says; else None.
+    """Return decoded and declared duration in s of a stream that ends clearly too early; else None.
 
     Args:
         container: of the stream.

@@ -84,7 +84,7 @@ class Levels:
         return picks
 
     def scale(self) -> tuple[float, str]:
-        """By what to divide the samples, and a remark ("" where it is 1)."""
+        """Return the divisor of the samples, and a remark ("" where it is 1)."""
         peak = self._peak
         if not self._all_float or not np.isfinite(peak) or peak <= TOO_LOUD:
             return 1.0, ""
@@ -99,7 +99,7 @@ class Levels:
 
 
 def audible_peak(samples: np.ndarray) -> float:
-    """The peak of samples float32 [n]; 0 where they hold nothing but a constant offset.
+    """Return the peak of samples float32 [n]; 0 where they hold nothing but a constant offset.
 
     A constant is inaudible, also where it is switched on and off once.
 
@@ -145,7 +145,7 @@ class PeakMeter:
         self._count(joined[:whole].reshape(-1, BLOCK))
 
     def value(self) -> float:
-        """The peak of all samples; 0 where they hold nothing but a constant offset."""
+        """Return the peak of all samples; 0 where they hold nothing but a constant offset."""
         if len(self._rest):
             self._count(self._rest[None])
             self._rest = self._rest[:0]

@@ -27,7 +27,7 @@ class Orientation(NamedTuple):
 
     @classmethod
     def of(cls, matrix: tuple[int, ...]) -> tuple[Orientation, str]:
-        """The orientation nearest to a display matrix (nine integers by rows), and a remark ("" if exact)."""
+        """Return the orientation nearest to a display matrix (nine integers by rows); remark "" if exact."""
         # FFmpeg: x' = a x + c y, y' = b x + d y, with x to the right and y down.
         a, b, _, c, d = matrix[:5]
         m = np.array([[a, c], [b, d]], float)
@@ -50,7 +50,7 @@ class Orientation(NamedTuple):
         )
 
     def apply(self, image: np.ndarray) -> np.ndarray:
-        """The upright image [H',W',3] of a stored one [H,W,3]."""
+        """Return the upright image [H',W',3] of a stored one [H,W,3]."""
         if not any(self):
             return image
         image = image.transpose(1, 0, 2) if self.transpose else image
@@ -59,11 +59,11 @@ class Orientation(NamedTuple):
         return np.ascontiguousarray(image)
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """Upright width and height of a stored size, and the other way round."""
+        """Return upright width and height of a stored size, and the other way round."""
         return (height, width) if self.transpose else (width, height)
 
     def stored(self, window: tuple[int, int, int, int], width: int, height: int) -> tuple[int, int, int, int]:
-        """Left, top, right, bottom of an upright window in the stored frame of this width and height."""
+        """Return left, top, right, bottom of an upright window in a stored frame of this size."""
         left, top, right, bottom = window
         width, height = self.size(width, height)
         if self.flip_y:
@@ -75,7 +75,7 @@ class Orientation(NamedTuple):
 
 @lru_cache(maxsize=16)
 def orientation(matrix: bytes | None) -> tuple[Orientation, str]:
-    """The orientation that a display matrix in FFmpeg's form (9 native int32) asks for, and a remark."""
+    """Return the orientation of a display matrix in FFmpeg's form (9 native int32), and a remark."""
     if matrix is None or len(matrix) != 36:
         return Orientation(), ""
     return Orientation.of(struct.unpack("=9i", matrix))

@@ -29,13 +29,13 @@ from deiii.pipeline.media.timestamps import LOOKED_AT, Rounding, find_rounding
 MAX_PACKETS = 500_000  # of a file that are looked at: more than an hour of audio and video has
 KEPT_SURVEYS = 4  # of the files that were surveyed last
 WRONG_ZERO_S = 0.2  # a file that begins this much after its streams has a wrong first timestamp
-# Encoders put some samples of silence before the audio. These containers do not say how many, so that video
-# and all that is heard are late by them; they start at most this many samples before the video.
+# Encoders put some samples of silence before the audio. These containers do not state how many. Video and the
+# audible part are late by this silence, which begins at most this many samples before the video.
 PRIMED = frozenset({"flv", "mpegts", "mpeg", MATROSKA})
 PRIMING = {"aac": 2112, "mp3": 1152, "mp3float": 1152, "mp2": 1152, "mp2float": 1152, "ac3": 256, "eac3": 256}
 ROUNDING_S = 0.002  # of timestamps in ms
-# By how many samples coding and decoding delay audio at least, whatever the encoder: the overlap of the
-# transforms and the filterbank (LAME's FAQ on MP3: 528 + 1 + 528). AVI cannot say that audio begins before
+# Smallest delay of audio by coding and decoding, in samples, the same for every encoder: the overlap of the
+# transforms and the filterbank (LAME's FAQ on MP3: 528 + 1 + 528). AVI cannot state that audio begins before
 # the video, so the video does not wait for it.
 LEAST_DELAY = {
     "aac": 1024,
@@ -46,9 +46,9 @@ LEAST_DELAY = {
     "ac3": 256,
     "eac3": 256,
 }
-# By how many samples an mp4's audio is late where its encoder is named in the file and declares no delay.
-# Mainconcept's AAC encoder, of which Adobe's programs make use, wrote the videos of RAVDESS: their audio is
-# 1,600 samples later than in the recordings of the same takes without video, which tells its delay.
+# Delay in samples of the audio of mp4 files that name this encoder and declare no delay. Mainconcept's AAC
+# encoder, which Adobe's programs use, wrote the videos of RAVDESS: their audio is 1,600 samples later than in
+# the recordings of the same takes without video.
 UNDECLARED_DELAY = {("mainconcept", "aac"): 1600}
 
 
@@ -84,7 +84,7 @@ class StreamTimes:
     rounding: Rounding | None = None
 
     def clock(self, jitter: float, window: int, reorder: bool) -> Clock:
-        """A clock for the frames of the stream; their times count from the clip's time 0."""
+        """Return a clock for the frames of the stream; their times count from the clip's time 0."""
         shift = -self.zero - self.offset
         joins = JoinFinder(self.joins, self.position, self.step, shift)
         return Clock(self.step, jitter, window, reorder, self.sorted, shift, joins, self.rounding)
@@ -223,7 +223,7 @@ def _survey(container: av.container.InputContainer, kept: KeptPackets, useless: 
 def _packets(
     container: av.container.InputContainer, streams: Sequence[av.stream.Stream], kept: KeptPackets
 ) -> list[PacketTable]:
-    """The packets of some streams; those that are only decoded for others (edit lists) are left out."""
+    """Yield the packets of some streams, without those that are only decoded for others (edit lists)."""
     found = {stream.index: PacketTable() for stream in streams}
     bases = {stream.index: float(stream.time_base or 0) for stream in streams}
     order = 0
@@ -242,7 +242,7 @@ def _packets(
 
 
 def _span(packets: Iterable[Packet]) -> tuple[float, float] | None:
-    """The first timestamp and the latest end of packets, s; None where no packet has a timestamp."""
+    """Return the first timestamp and the latest end of packets, s; None where no packet has a timestamp."""
     first, last = math.inf, -math.inf
     for _, stamp, _, seconds in packets:
         if stamp is not None:
@@ -251,7 +251,7 @@ def _span(packets: Iterable[Packet]) -> tuple[float, float] | None:
 
 
 def _step(stream: av.stream.Stream, packets: Sequence[Packet]) -> float:
-    """How long a frame of the stream lasts, s: what the header says, unless the packets say otherwise."""
+    """Return the duration of a frame in s: what the header says, unless the packets say otherwise."""
     stamps = sorted({p.stamp for p in packets[:512] if p.stamp is not None})
     distances = [b - a for a, b in pairwise(stamps)]
     usual = median(distances) if distances else 0.0
@@ -264,7 +264,7 @@ def _step(stream: av.stream.Stream, packets: Sequence[Packet]) -> float:
 
 
 def _rounding(stream: av.stream.Stream, packets: Sequence[Packet]) -> Rounding | None:
-    """How the timestamps of a stream with frames of one length were rounded; None if they were not."""
+    """Return how the timestamps of a stream with frames of one length were rounded; None if they were not."""
     stamps: list[float] = []
     for packet in packets[:LOOKED_AT]:
         if packet.stamp is not None:
@@ -285,7 +285,7 @@ def _rounding(stream: av.stream.Stream, packets: Sequence[Packet]) -> Rounding |
 def _zero(
     container: av.container.InputContainer, packets: Sequence[Sequence[Packet]], steps: Sequence[float]
 ) -> float:
-    """The timestamp in s that is time 0 of the clip.
+    """Return the timestamp in s that is time 0 of the clip.
 
     It is the container's start, the earliest first timestamp of its streams as FFmpeg reports it; where a
     wrong first timestamp made that too late, it is the earliest start of the streams used.
@@ -303,7 +303,7 @@ def _zero(
 
 
 def _late(packets: Sequence[Sequence[Packet]], zero: float, joins: Sequence[Join]) -> list[float]:
-    """By how much each stream is late that begins long after the other one has ended, s.
+    """Return how late each stream is, in s: a stream that begins long after the end of the other one is late.
 
     Such streams were stamped by different clocks.
     """
@@ -315,7 +315,7 @@ def _late(packets: Sequence[Sequence[Packet]], zero: float, joins: Sequence[Join
 
 
 def _encoder_delay(stream: av.AudioStream, in_avi: bool) -> float:
-    """By how much a stream's audio is late because of its encoder, where the file does not say it, s."""
+    """Return the delay in s that the encoder gave a stream's audio, if the file does not state it."""
     codec = stream.codec_context
     writer = stream.metadata.get("handler_name", "").lstrip("#").split(" ")[0].lower()
     samples = LEAST_DELAY.get(codec.name, 0) if in_avi else UNDECLARED_DELAY.get((writer, codec.name), 0)

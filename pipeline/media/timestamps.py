@@ -42,11 +42,11 @@ class Joins(Protocol):
     """Knows the breaks that all streams of a file share; `deiii.pipeline.media.joins.JoinFinder` is one."""
 
     def peek(self, end: float, start: float) -> bool:
-        """Whether a join lies between the end of what came before and the timestamp after it, s."""
+        """Return whether a join lies between the end of what came before and the timestamp after it, s."""
         ...
 
     def use(self, end: float, start: float) -> float | None:
-        """The whole shift of what follows a join, s; None if there is none."""
+        """Return the whole shift of what follows a join, s; None if there is none."""
         ...
 
 
@@ -66,7 +66,7 @@ class Rounding:
 
 
 def find_rounding(stamps: Sequence[float], tick: float, steps: Sequence[float]) -> Rounding | None:
-    """How the timestamps of equally long items were rounded; None if they are not, or by less than 5 ms.
+    """Return how the timestamps of equally long items were rounded; None if by less than 5 ms or not at all.
 
     Timestamps that are multiples of a unit, lie within half of it around a line and do not lie on that line
     were rounded. Those of items whose duration is a multiple of the unit are exact.
@@ -97,7 +97,7 @@ def find_rounding(stamps: Sequence[float], tick: float, steps: Sequence[float]) 
 
 
 def _neighbours(stamps: Sequence[float], step: float, unit: float) -> bool:
-    """Whether the distances of timestamps are those of rounded ones: one of two neighbouring multiples.
+    """Return whether distances of timestamps are one of two neighbouring multiples, as rounding makes them.
 
     Distances such as 1, 3, 1, 3 units lie around a line, too, but rounding does not give them: the frame rate
     varies.
@@ -108,7 +108,7 @@ def _neighbours(stamps: Sequence[float], step: float, unit: float) -> bool:
 
 
 def _unit(stamps: Sequence[float], tick: float) -> float:
-    """The largest number of s of which nearly all distances between timestamps are multiples.
+    """Return the largest number of s of which nearly all distances between timestamps are multiples.
 
     It is 0 where all distances are alike: such timestamps are not rounded.
     """
@@ -121,14 +121,14 @@ def _unit(stamps: Sequence[float], tick: float) -> float:
 
 
 def _slope(stamps: Sequence[float]) -> float:
-    """The mean distance of timestamps, by least squares, s."""
+    """Return the mean distance of timestamps, by least squares, s."""
     middle = (len(stamps) - 1) / 2
     squares = sum((i - middle) ** 2 for i in range(len(stamps)))
     return sum((i - middle) * stamp for i, stamp in enumerate(stamps)) / squares
 
 
 def fit_line(stamps: Sequence[float], begins: Sequence[float], unit: float) -> float | None:
-    """What to add to the times at which items begin, so that their first timestamps are rounded from them, s.
+    """Return the shift in s after which rounding turns the begins of items into their first timestamps.
 
     Args:
         stamps: timestamps of the items, s.
@@ -188,11 +188,11 @@ class Window:
 
     @property
     def known(self) -> dict[int, float]:
-        """The timestamps that are there, by number of the item."""
+        """The timestamps of the items that have one, by number of the item."""
         return {i: stamp for i, stamp in enumerate(self.stamps) if stamp is not None}
 
     def ordered(self) -> int:
-        """How many held items have each other's timestamps and follow the last one; 0 for none."""
+        """Return how many first items need only sorted timestamps to follow the last one; 0 for none."""
         stamps = list(self.known.values())
         if not (self.reorder or self.sort) or self.predicted is None or self.last is None:
             return 0
@@ -214,7 +214,7 @@ class Window:
         return 0
 
     def rising(self) -> list[tuple[int, bool]]:
-        """All held items, where their timestamps rise."""
+        """Return all held items, where their timestamps rise."""
         last = float("-inf") if self.last is None else self.last
         for stamp in self.known.values():
             if stamp <= last:
@@ -223,10 +223,10 @@ class Window:
         return [(i, False) for i in self.known]
 
     def cheapest(self) -> list[tuple[int, bool]]:
-        """The items whose timestamps are used, with whether the timestamps start again there.
+        """Return the items whose timestamps are used, with whether the timestamps start again there.
 
-        Dynamic programming over the held items: a chain of items that rise, each of which costs what its
-        distance from the one before says.
+        Dynamic programming over the held items finds the cheapest chain of rising timestamps. The cost of an
+        item depends on its distance from the item before it.
         """
         offsets = [0.0]
         for seconds in self.seconds:
@@ -257,7 +257,7 @@ class Window:
     def _cost(
         self, stamps: dict[int, float], offsets: list[float], before: int, at: int, restart: bool
     ) -> float:
-        """What it costs that item ``at`` is the next one used after ``before`` (-1: the last placed one)."""
+        """Return the cost of using item ``at`` next after item ``before`` (-1: the last placed one)."""
         never = float("inf")
         skipped = [stamps[i] for i in range(before + 1, at) if i in stamps]
         if before >= 0:

@@ -156,7 +156,7 @@ def expected_bytes(path: str | os.PathLike) -> float:
 
 
 def declared_size(path: str | os.PathLike) -> tuple[float, float]:
-    """How many bytes the decoded frames of a second take, and the duration in s, from the header.
+    """Return how many bytes the decoded frames of a second take, and the duration in s, from the header.
 
     Returns:
         bytes a second, 0 if unknown, and s, inf if unknown.
@@ -213,7 +213,7 @@ def _deinterlaced(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
 
 
 def _bwdif(frame: av.VideoFrame) -> av.filter.Graph:
-    """A filter graph that deinterlaces frames of this size and format."""
+    """Return a filter graph that deinterlaces frames of this size and format."""
     graph = av.filter.Graph()
     graph.threads = 1
     graph.link_nodes(
@@ -293,8 +293,8 @@ class Views:
             yield frame
 
     def view(self, raw: av.VideoFrame) -> DecodedFrame:
-        """The frame with all that its RGB depends on."""
-        # All of it changes at key frames alone; asking PyAV for it costs as much as a small conversion.
+        """Return the frame with all that its RGB depends on."""
+        # These facts change at key frames only; reading them from PyAV takes as long as a small conversion.
         ratio = self._ratios.pop(id(raw), None)
         if self._now is None or raw.key_frame or (raw.width, raw.height) != self._raw_size:
             self._now = self._look(raw, ratio)
@@ -310,7 +310,7 @@ class Views:
     def _look(
         self, raw: av.VideoFrame, ratio: float | None
     ) -> tuple[tuple[int, int], Orientation, ColourSpace]:
-        """Size, orientation and colours of a frame; remarks on them are kept."""
+        """Return size, orientation and colours of a frame; remarks on them are kept."""
         matrix: Any = raw.side_data.get("DISPLAYMATRIX")
         turned, odd_angle = orientation(bytes(matrix) if matrix is not None else None)
         colours = colour_space(raw.color_trc, raw.color_primaries, raw.colorspace)
@@ -320,12 +320,12 @@ class Views:
         return self._size(raw, ratio), turned, colours
 
     def _size(self, raw: av.VideoFrame, ratio: float | None) -> tuple[int, int]:
-        """Width and height of a frame in square pixels."""
+        """Return the width and height of a frame in square pixels."""
         if ratio is None:
             ratio = _ratio(self._stream.codec_context.sample_aspect_ratio)
         if self._first_ratio is None:
             self._first_ratio = ratio
-        if ratio != self._first_ratio:  # until then the container's word counts
+        if ratio != self._first_ratio:  # until then the ratio in the container counts
             self._ratio = self._first_ratio = ratio
         declared = tuple(-(-side >> self.halvings) for side in self._declared)
         if (raw.width, raw.height) == declared:
@@ -333,15 +333,15 @@ class Views:
         return self._square(raw.width << self.halvings, raw.height << self.halvings)
 
     def _square(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height in square pixels; the sample aspect ratio scales the width."""
+        """Return the width and height in square pixels; the sample aspect ratio scales the width."""
         return max(1, round(width * self._ratio)), height
 
 
 def _ratio(ratio: Fraction | None) -> float:
-    """A sample aspect ratio; 1 where it is unknown or absurd."""
+    """Return a sample aspect ratio; 1 where it is unknown or absurd."""
     return float(ratio) if ratio and 0.1 < ratio < 10 else 1.0
 
 
 def _halvings(size: tuple[int, int], longest: int, most: int) -> int:
-    """How often, at most ``most`` times, a frame can be halved and stay at least ``longest`` px long."""
+    """Return how often, at most ``most`` times, a frame can be halved and keep ``longest`` px or more."""
     return next(n for n in range(most, -1, -1) if n == 0 or max(size) >> n >= longest)

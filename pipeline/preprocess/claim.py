@@ -70,7 +70,7 @@ def claimed_folder(config: Config, corpus: Corpus, report: Callable[[str], None]
 
 
 def _claim(config: Config, corpus: Corpus, mine: Identity, report: Callable[[str], None]) -> Corpus:
-    """The corpus with the name of its own cache folder, which is recorded as this corpus's."""
+    """Return the corpus with the name of its own cache folder, which is recorded as this corpus's."""
     base = corpus.name
     with writer_lock(config.cache, report):
         held = {
@@ -87,7 +87,7 @@ def _claim(config: Config, corpus: Corpus, mine: Identity, report: Callable[[str
 
 
 def _has_results(folder: Path) -> bool:
-    """Whether a corpus's folder has a shard, an index, a clip table, or a damaged one that was set aside."""
+    """Return whether a corpus's folder has a shard, an index, a clip table, or a damaged one set aside."""
     found = itertools.chain(
         folder.glob(f"{TABLE}*"), *(folder.glob(f"*-*/{name}") for name in ("*.h5", "*.damaged", INDEX))
     )
@@ -95,7 +95,7 @@ def _has_results(folder: Path) -> bool:
 
 
 def _in_use(folder: Path) -> bool:
-    """Whether a corpus's folder has results, or a run holds it; a file system without locks cannot tell."""
+    """Return whether a corpus's folder has results or a run holds it (unknown without file locks)."""
     if _has_results(folder):
         return True
     without_locks: list[str] = []
@@ -107,7 +107,7 @@ def _in_use(folder: Path) -> bool:
 
 
 def own_folder(config: Config, corpus: Corpus) -> Corpus:
-    """The corpus with the name of the folder that `claimed_folder` gave it, without claiming one."""
+    """Return the corpus with the name of the folder that `claimed_folder` gave it, without claiming one."""
     mine = identity_of(config.corpus, corpus)
     for name, identity in owners(config.cache, corpus.name).items():
         if identity.same_place(mine):
@@ -143,7 +143,7 @@ def _own_folder(
 
 
 def _free_folder(held: Mapping[str, Identity], base: str, mine: Identity) -> str:
-    """The plain name, or one with a digest of clips and place if another corpus has the plain one."""
+    """Return the plain name, or one with a digest of clips and place if another corpus has the plain one."""
     if base not in held:
         return base
     for number in itertools.count():
@@ -155,7 +155,7 @@ def _free_folder(held: Mapping[str, Identity], base: str, mine: Identity) -> str
 
 
 def _same_media(cache: str | Path, name: str, other: Identity, corpus: Corpus) -> bool:
-    """Whether the media files are those of the corpus that a folder belongs to.
+    """Return whether the media files are those of the corpus that a folder belongs to.
 
     They are compared with what the folder's shards record, else with the files at the other corpus's root.
     Files that are missing say nothing. Where nothing is known, the corpus counts as moved if its former root
@@ -184,7 +184,7 @@ def _both_digests(pair: tuple[Path, str | Path]) -> tuple[str, str]:
 
 
 def recorded_sources(folder: Path) -> dict[str, str]:
-    """The SHA-256 of each clip's media file, by clip id, as the shards of a corpus's folder record it."""
+    """Return the SHA-256 of each clip's media file, by clip id, as recorded in the shards of a folder."""
     found: dict[str, str] = {}
     for stage in sorted(path for path in folder.glob("*-*") if path.is_dir()):
         if (stage / INDEX).is_file():

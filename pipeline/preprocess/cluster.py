@@ -38,7 +38,8 @@ LOCAL_SETTINGS = {
     "distributed.comm.timeouts.connect": "30s",
     "distributed.admin.tick.limit": "60s",
     "distributed.worker.profile.enabled": False,  # it would keep an hour of samples in memory
-    # The death of a local worker is noticed at once; one that is silent was suspended with the machine.
+    # Dask notices the death of a local worker at once; a worker that does not answer was suspended with the
+    # machine.
     "distributed.scheduler.worker-ttl": None,
 }
 # On other machines, jobs and pods end for reasons that have nothing to do with the clips, without notice.
@@ -115,7 +116,7 @@ def _new_cluster(config: Config, tasks: int) -> Iterator[Client]:
 
 
 def _start(config: Config, tasks: int) -> tuple[Any, int]:
-    """A cluster that is not scaled yet, and the number of workers that it is to have."""
+    """Return a cluster that is not scaled yet, and the number of workers that it is to have."""
     if config.cluster.kind == "local":
         return _start_local(config, tasks)
     if not config.workers:
@@ -132,12 +133,12 @@ def _start(config: Config, tasks: int) -> tuple[Any, int]:
 
 
 def wanted_workers(config: Config) -> int:
-    """Number of workers that the settings name: those with a GPU where jobs or pods have one; 0 for none."""
+    """Return the number of workers in the settings: those with a GPU if jobs or pods have one; 0 for none."""
     return (config.cluster.gpu and config.cluster.gpu_workers) or config.workers
 
 
 def _start_local(config: Config, tasks: int) -> tuple[Any, int]:
-    """A cluster of this machine, and the number of workers that it is to have."""
+    """Return a cluster of this machine, and the number of workers that it is to have."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if most < LEAST_FILES:  # Dask would hang
         raise ClusterError(
@@ -227,7 +228,7 @@ def _existing_cluster(config: Config) -> Iterator[Client]:
 
 
 def gpu_count(config: Config) -> int:
-    """Number of GPUs of this machine for the stages that can use one: as configured, or all of them."""
+    """Return the number of this machine's GPUs for stages that can use one: as configured, or all."""
     stages = _stages_on_gpu(config)
     if config.gpus == 0:
         for stage in sorted(stages):
@@ -246,7 +247,7 @@ def gpu_count(config: Config) -> int:
 
 
 def with_devices(client: Client, config: Config) -> Config:
-    """The settings for workers: ``device=auto`` becomes what this run gives them.
+    """Return the settings for workers: ``device=auto`` becomes what this run gives them.
 
     A worker that was to have a GPU and finds none then fails, instead of computing for days on its CPU; and
     with ``gpus=0`` no worker uses a GPU that it happens to see.
@@ -258,7 +259,7 @@ def with_devices(client: Client, config: Config) -> Config:
 
 
 def device_lines(client: Client, config: Config) -> list[str]:
-    """A line on the devices of the stages that can use a GPU; none where no stage can.
+    """Return a line on the devices of the stages that can use a GPU; none where no stage can.
 
     Raises:
         ClusterError: a worker that offers a GPU finds none.
@@ -285,20 +286,20 @@ def device_lines(client: Client, config: Config) -> list[str]:
 
 
 def _gpu_workers(client: Client) -> dict[str, str]:
-    """The names of the connected workers that offer a GPU, by address."""
+    """Return the names of the connected workers that offer a GPU, by address."""
     workers = workers_of(client)
     return {a: str(w.get("name", a)) for a, w in workers.items() if (w.get("resources") or {}).get("GPU")}
 
 
 def _gpu_name() -> str:
-    """The GPU that this process would use, as PyTorch names it; empty if it finds none."""
+    """Return the GPU that this process would use, as PyTorch names it; empty if it finds none."""
     import torch
 
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
 
 
 def stage_resources(client: Client, config: Config) -> Callable[[str], Mapping[str, float] | None]:
-    """A function that maps a stage to the Dask resources that its tasks request, ``None`` for none.
+    """Return a function that maps a stage to the Dask resources that its tasks request, ``None`` for none.
 
     A stage that can use a GPU requests ``GPU`` if workers offer it. The other stages then request ``CPU``,
     if that is offered, too, so that the worker of a GPU does not spend its time with decoding.
@@ -315,11 +316,11 @@ def stage_resources(client: Client, config: Config) -> Callable[[str], Mapping[s
 
 
 def runs_on_gpu(config: Config, stage: str) -> bool:
-    """Whether a stage can use a GPU with these settings."""
+    """Return whether a stage can use a GPU with these settings."""
     return stage in _stages_on_gpu(config)
 
 
 def _stages_on_gpu(config: Config) -> set[str]:
-    """The configured stages that run on a GPU if there is one."""
+    """Return the configured stages that run on a GPU if there is one."""
     specs = [get_stage(name) for name in with_upstream(config.stages)]
     return {stage.name for stage in specs if stage.on_gpu(stage.section(config))}

@@ -27,7 +27,7 @@ GPU_WORKER = ["--resources", "GPU=1", "--memory-limit", "0"]
 
 
 def local_cluster(config: Config, workers: int, gpus: int) -> SpecCluster:
-    """Worker processes of this machine, and one more for each GPU, which computes nothing but flow.
+    """Return a cluster of processes of this machine, with one more for each GPU, which computes flow alone.
 
     Args:
         config: settings.
@@ -52,7 +52,7 @@ def local_cluster(config: Config, workers: int, gpus: int) -> SpecCluster:
 
 
 def local_workers(workers: int, gpus: int, visible: str | None = None) -> dict[str, dict[str, Any]]:
-    """Specifications of the workers with and without a GPU, by name.
+    """Return specifications of the workers with and without a GPU, by name.
 
     The worker of a GPU sees only that GPU and offers the resource ``GPU``. The other workers see no GPU
     and offer ``CPU``.
@@ -85,7 +85,7 @@ def local_workers(workers: int, gpus: int, visible: str | None = None) -> dict[s
 
 
 def _affinity(device: str) -> dict[str, Any]:
-    """Options that keep a worker on the CPU cores next to its GPU, where dask-cuda is installed."""
+    """Return options that keep a worker on the CPU cores next to its GPU, where dask-cuda is installed."""
     try:
         from dask_cuda.plugins import CPUAffinity
         from dask_cuda.utils import get_cpu_affinity
@@ -95,7 +95,7 @@ def _affinity(device: str) -> dict[str, Any]:
 
 
 def slurm_cluster(config: Config) -> Any:
-    """Jobs of a SLURM cluster, through dask-jobqueue.
+    """Return a Dask cluster of SLURM jobs, through dask-jobqueue.
 
     Raises:
         ConfigError: dask-jobqueue is not installed, or this machine has no ``sbatch``.
@@ -137,7 +137,7 @@ def slurm_cluster(config: Config) -> Any:
 
 
 def kubernetes_cluster(config: Config) -> Any:
-    """Pods of a Kubernetes cluster with the Dask operator, through dask-kubernetes.
+    """Return a Dask cluster of Kubernetes pods, through the Dask operator and dask-kubernetes.
 
     Raises:
         ConfigError: dask-kubernetes is not installed, or no image or claim is named.
@@ -156,7 +156,7 @@ def kubernetes_cluster(config: Config) -> Any:
 
 
 def kubernetes_spec(config: Config) -> dict[str, Any]:
-    """The ``DaskCluster`` resource for the operator.
+    """Return the ``DaskCluster`` resource for the operator.
 
     Workers mount the claim with corpus and caches at ``cluster.mount``, where this process must have it
     mounted, too. A GPU is requested by the name that NVIDIA's device plugin uses.

@@ -170,7 +170,7 @@ def _run_turn(
 
 
 def _tasks(found: Survey, root: str) -> list[ShardTask]:
-    """A task for every missing shard, shard by shard; settings are added when the workers are known."""
+    """Return a task for every missing shard, shard by shard; settings are added once workers are known."""
     tasks = []
     for stage, plan in found.missing():
         recipe = found.recipes[stage]
@@ -181,7 +181,7 @@ def _tasks(found: Survey, root: str) -> list[ShardTask]:
 
 
 def _more_workers(config: Config) -> str:
-    """The end of the line on workers: how many more may come."""
+    """Return the end of the line on workers: how many more may come."""
     if config.cluster.adaptive:
         return f" (up to {wanted_workers(config) or 'one for each core'}, as there is work)"
     return f" of {wanted_workers(config)}" if config.cluster.kind != "local" else ""

@@ -39,7 +39,7 @@ class MediaDigests:
         self._current: dict[str, list] = {}  # path: [bytes, mtime in ns, SHA-256]
 
     def of(self, paths: Sequence[str]) -> dict[str, str]:
-        """The SHA-256 of each media file; an empty text for a file that does not exist."""
+        """Return the SHA-256 of each media file; an empty text for a file that does not exist."""
         bar = progress_bar(
             desc="reading media files", unit="file", total=len(paths), delay=BAR_AFTER_S, leave=False
         )
@@ -75,7 +75,7 @@ class MediaDigests:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    """The stored entries; none where the file is missing or damaged: media files are then read again."""
+    """Return the stored entries; none if the file is missing or damaged, so media files are read again."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -11,7 +11,7 @@ from typing import Any
 
 
 def own_gpu(name: str, visible: str | None) -> str:
-    """The value of ``CUDA_VISIBLE_DEVICES`` for one of the workers of a job.
+    """Return the value of ``CUDA_VISIBLE_DEVICES`` for one of the workers of a job.
 
     Args:
         name: of the worker, which ends with its number in the job.

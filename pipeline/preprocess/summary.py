@@ -45,7 +45,7 @@ class Summary:
         return self.failed / self.clips if self.clips else 0.0
 
     def table(self) -> str:
-        """Counts by stage and outcome as text, one line a stage."""
+        """Return counts by stage and outcome as text, one line per stage."""
         statuses = sorted({s for c in self.counts.values() for s in c}, key=lambda s: (FIRST.get(s, 2), s))
         width = max([6, *map(len, self.counts)])
         head = " ".join(f"{s:>{max(8, len(s))}}" for s in statuses)

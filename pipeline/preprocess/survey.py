@@ -51,7 +51,7 @@ class Survey:
     digests: MediaDigests
 
     def missing(self) -> list[tuple[str, ShardPlan]]:
-        """Stage and plan of every shard that has to be computed, shard by shard."""
+        """Return stage and plan of every shard that has to be computed, shard by shard."""
         return [
             (stage, plan)
             for plan in self.plans
@@ -60,7 +60,7 @@ class Survey:
         ]
 
     def finished(self) -> int:
-        """The number of finished shards of all stages."""
+        """Return the number of finished shards of all stages."""
         return sum(len(records) for records in self.done.values())
 
     def remove_temporary(self) -> None:
@@ -103,7 +103,7 @@ def survey(config: Config, corpus: Corpus, report: Callable[[str], None]) -> Sur
 def finished_shards(
     folder: Path, recipe: Recipe, plans: Sequence[ShardPlan], digests: MediaDigests, config: Config
 ) -> tuple[dict[str, ShardRecord], list[str]]:
-    """The shards of a stage that need no work.
+    """Return the shards of a stage that need no work.
 
     A shard is finished if its file is undamaged, was computed by this recipe, and its clips' media
     files have not changed since. Shards with a clip that failed by an unexpected error are left
@@ -129,7 +129,7 @@ def finished_shards(
 def _undamaged_shards(
     folder: Path, recipe: Recipe, plans: Sequence[ShardPlan], config: Config
 ) -> tuple[list[tuple[ShardPlan, ShardRecord]], list[str]]:
-    """Shards whose files are undamaged, with their records, and a line about each damaged shard.
+    """Return shards whose files are undamaged, with their records, and a line about each damaged shard.
 
     A shard that the index lists must agree with the index. One that no index lists, because a run was
     interrupted, must agree with its own digest.
@@ -158,7 +158,7 @@ def _undamaged_shards(
 
 
 def adopt(path: Path, recipe: Recipe) -> tuple[ShardRecord | None, str]:
-    """The record of a shard that no index lists; ``None`` and its defect where it is damaged."""
+    """Return the record of a shard that no index lists; ``None`` and its defect where it is damaged."""
     try:
         info = read_info(path)
         if (info.stage, info.key) != (recipe.stage, recipe.key):

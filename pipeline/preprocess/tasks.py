@@ -1,4 +1,4 @@
-"""Shard tasks on a Dask cluster: one task a shard and a stage, submitted as their inputs are finished.
+"""Shard tasks on a Dask cluster: one task per shard and stage, submitted when its inputs are finished.
 
 A bounded number of tasks is known to the scheduler at a time, so a corpus of millions of clips needs no
 large graph.
@@ -152,13 +152,13 @@ def share(stage: str, wanted: Mapping[str, float] | None) -> Mapping[str, float]
 
 
 def waits(task: ShardTask, done: Mapping[str, Mapping[str, ShardRecord]]) -> bool:
-    """Whether the shard that a task reads is not finished yet."""
+    """Return whether the shard that a task reads is not finished yet."""
     upstream = task.recipe.upstream
     return upstream is not None and task.plan.name not in done[upstream]
 
 
 def next_attempt(attempt: Attempt, error: BaseException | None) -> Attempt:
-    """The same shard again with its clips isolated, if its worker died; raises ``error`` otherwise.
+    """Return the same shard again with its clips isolated, if its worker died; raises ``error`` otherwise.
 
     Raises:
         PreprocessError: this was the last attempt.

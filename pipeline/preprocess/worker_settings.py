@@ -13,7 +13,7 @@ COMPILE_FROM = 1500
 
 
 def settled(config: Config) -> Config:
-    """The configuration with the values that ``auto`` stands for on this machine (`Stage.settled`).
+    """Return the configuration with the values that ``auto`` stands for on this machine (`Stage.settled`).
 
     Workers on other machines compute with these, so that their results are what the keys say.
 
@@ -28,7 +28,7 @@ def settled(config: Config) -> Config:
 
 
 def placed(config: Config, device: str) -> Config:
-    """The configuration in which stages with ``device=auto`` that can use a GPU have a device.
+    """Return the configuration in which stages with ``device=auto`` that can use a GPU have a device.
 
     Args:
         device: ``cuda`` for workers that must have a GPU, ``cpu`` for those that must not use one.
@@ -45,7 +45,7 @@ def placed(config: Config, device: str) -> Config:
 
 
 def launched(config: Config, clips: int) -> Config:
-    """The configuration in which ``flow.launch=auto`` is what suits so many clips.
+    """Return the configuration in which ``flow.launch=auto`` is what suits so many clips.
 
     Args:
         clips: number of clips whose flow is to be computed.

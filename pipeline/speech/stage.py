@@ -21,7 +21,7 @@ from deiii.pipeline.media.levels import SILENT_PEAK, audible_peak
 
 
 def encode_speech(path: str | os.PathLike, config: SpeechConfig, encoder: Loaded) -> StageResult:
-    """Features of one clip's audio.
+    """Return features of one clip's audio.
 
     Args:
         path: the media file.

@@ -77,7 +77,7 @@ def run_clip(stage: str, path: str, config: Config) -> StageResult:
 
 
 def _unexpected(error: Exception) -> Outcome:
-    """The outcome of a clip for which deiii raised an unexpected exception."""
+    """Return the outcome of a clip for which deiii raised an unexpected exception."""
     where = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(where.filename).name}:{where.lineno}"
     reason = (
@@ -102,7 +102,7 @@ def run_downstream(
 
 
 def inherited(stage: str, outcome: Outcome) -> StageResult:
-    """The result of a clip for which the stage upstream stored no arrays: its outcome and reason."""
+    """Return the result of a clip for which the stage upstream stored no arrays: its outcome and reason."""
     upstream = get_stage(stage).upstream
     lacking = get_stage(upstream).product if upstream else "arrays"
     return StageResult(Outcome(outcome.status, f"no {lacking}: {outcome.reason}", 0.0))
@@ -137,7 +137,7 @@ _loading = threading.Lock()
 
 
 def loaded_models(stage: Stage, config: Config) -> tuple[Any, ...]:
-    """The models of a stage for these settings, loaded once per process; empty if it has none."""
+    """Return the models of a stage for these settings, loaded once per process; empty if it has none."""
     if stage.models is None:
         return ()
     section = stage.section(config)

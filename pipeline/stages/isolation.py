@@ -53,7 +53,7 @@ def _attempt(stage: str, path: str, config: Config) -> StageResult:
         errors = _read_in_background(child.stderr)
         try:
             settings = to_yaml(config).encode()
-            # This end of the pipe stays open. The child ends when it closes, so that it does not outlive us.
+            # This end of the pipe stays open. The child ends when it closes, so it ends with this process.
             child.stdin.write(len(settings).to_bytes(8, "little") + settings)
             child.stdin.flush()
             child.wait(config.clip_timeout)
@@ -102,7 +102,7 @@ def _read_in_background(stream: IO[bytes]) -> Callable[[], bytes]:
 
 
 def _pack(result: StageResult) -> bytes:
-    """A result as the bytes of an ``.npz`` file."""
+    """Return a result as the bytes of an ``.npz`` file."""
     outcome = result.outcome
     head = np.array([str(outcome.status), outcome.reason], dtype=np.str_)
     arrays: dict[str, Any] = {"_head": head, "_fraction": np.array(outcome.fraction), **result.arrays}
@@ -112,7 +112,7 @@ def _pack(result: StageResult) -> bytes:
 
 
 def _unpack(content: bytes) -> StageResult:
-    """The result from the bytes that `_pack` returned."""
+    """Return the result from the bytes that `_pack` returned."""
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         status, reason = (str(t) for t in file["_head"])
         outcome = Outcome(Status(status), reason, float(file["_fraction"]))

@@ -51,7 +51,7 @@ def memory_limit(gigabytes: float) -> Iterator[None]:
 
 
 def _data_bytes() -> int:
-    """The bytes of this process that RLIMIT_DATA counts; 0 if they are not known."""
+    """Return the bytes of this process that RLIMIT_DATA counts; 0 if they are not known."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:

@@ -87,7 +87,7 @@ def run_shard(task: ShardTask) -> ShardRecord:
 
 
 def source_digest(path: Path) -> str:
-    """SHA-256 of a media file; empty if it is missing, unreadable or no regular file."""
+    """Return SHA-256 of a media file; empty if it is missing, unreadable or no regular file."""
     try:
         return file_sha256(path) if path.is_file() else ""
     except OSError as error:

@@ -66,7 +66,7 @@ def refuse_unstreamed(stages: Collection[str], config: Config) -> None:
 
 
 def can_stream(stages: Collection[str], config: Config) -> bool:
-    """Whether `refuse_unstreamed` accepts the stages."""
+    """Return whether `refuse_unstreamed` accepts the stages."""
     try:
         refuse_unstreamed(stages, config)
     except ConfigError:
@@ -148,7 +148,7 @@ class FileStream:
         self._spool.close()
 
     def expected_s(self) -> float:
-        """Duration in s according to the packets; 0 if nothing can be read."""
+        """Return the duration in s according to the packets; 0 if nothing can be read."""
         ends = []
         if self.has_video and self._times.video is not None:
             ends.append(_end(self._times.video, self.config.faces.fps))
@@ -158,7 +158,7 @@ class FileStream:
         return max(ends, default=0.0)
 
     def audio(self) -> SpooledLogMel | None:
-        """The log-mel of the file; waits until it is computed. ``None`` where there is none."""
+        """Return the log-mel of the file; waits until it is computed. ``None`` where there is none."""
         if self._spooling is not None and self._audio is None and LOGMEL.name not in self._outcomes:
             try:
                 self._spooling.result()
@@ -174,7 +174,7 @@ class FileStream:
         return FACES.name in self.stages and self._times.video is not None
 
     def levels(self, least: float) -> Levels | None:
-        """Mean and deviation of the mel bands over the whole file; ``None`` without audio."""
+        """Return mean and deviation of the mel bands over the whole file; ``None`` without audio."""
         audio = self.audio()
         return None if audio is None else audio.levels(least)
 
@@ -217,18 +217,18 @@ class FileStream:
         return max(ends)
 
     def track(self) -> Rows:
-        """Time, box and validity of all rows of the faces stage so far; see `SUMMARY`."""
+        """Return time, box and validity of all rows of the faces stage so far; see `SUMMARY`."""
         shapes = {"box": (0, 4)}
         return {n: np.concatenate(v) if v else np.zeros(shapes.get(n, 0)) for n, v in self._summary.items()}
 
     def flow(self) -> dict[str, np.ndarray | DiskRows]:
-        """The fields of the flow stage for an overlay video: ``valid``, and those in the temporary file."""
+        """Return the fields of the flow stage for an overlay: ``valid``, and those in the temporary file."""
         if not self._flow_valid:
             return {}
         return {"valid": np.concatenate(self._flow_valid), **self._kept_flow}
 
     def outcomes(self) -> dict[str, Outcome]:
-        """The outcome of each stage, at the end of the file."""
+        """Return the outcome of each stage, at the end of the file."""
         self.audio()
         if FLOW.name in self.stages:
             faces = self._outcomes[FACES.name]
@@ -295,7 +295,7 @@ class FileStream:
 
 
 def people_of_long(path: str | Path, config: Config) -> list[FacePerson]:
-    """The people in a file, whose frames are decoded in order and not kept; none where it has no video."""
+    """Return the people in a file; frames are decoded in order and not kept. Empty without video."""
     (detector,) = loaded_models(get_stage(FACES.name), config)
     try:
         return find_people(path, config.faces, detector, keep=False, most_s=LONGEST_S).people
@@ -304,7 +304,7 @@ def people_of_long(path: str | Path, config: Config) -> list[FacePerson]:
 
 
 def declared_seconds(path: str | Path) -> float:
-    """Duration of a file in s according to its header; inf if unknown, 0 if the file cannot be read."""
+    """Return a file's duration in s by its header; inf if unknown, 0 if the file cannot be read."""
     try:
         with open_media(os.fspath(path)) as container:
             return container.duration / 1e6 if container.duration else math.inf
@@ -313,7 +313,7 @@ def declared_seconds(path: str | Path) -> float:
 
 
 def _end(times: StreamTimes, fps: float | None) -> float:
-    """The end of the last row of the faces stage, s, according to the packets of the video."""
+    """Return the end of the last row of the faces stage, s, according to the packets of the video."""
     if times.start is None or times.end is None:
         return 0.0
     moved = (times.joins[-1].shift if times.joins else 0.0) - times.zero - times.offset

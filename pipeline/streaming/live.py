@@ -98,7 +98,7 @@ class LiveStream:
         return not self.ended
 
     def arrived(self, time_s: float) -> float:
-        """When the last frame up to a time arrived, s on `time.monotonic`."""
+        """Return when the last frame up to a time arrived, s on `time.monotonic`."""
         return next((a for t, a in reversed(self._arrived) if t <= time_s + 1e-6), time.monotonic())
 
     def arrays(self, begin_s: float, end_s: float) -> dict[str, Rows]:
@@ -111,7 +111,7 @@ class LiveStream:
         return found
 
     def settled_pictures(self) -> list[Picture]:
-        """The video frames up to the newest known row that were not returned before."""
+        """Return the video frames up to the newest known row that were not returned before."""
         found: list[Picture] = []
         while self._kept and self._kept[0].time_s <= self.ready_s + 1e-6:
             found.append(self._kept.popleft())
@@ -123,7 +123,7 @@ class LiveStream:
             recent.forget(before_s)
 
     def levels(self, least: float) -> Levels | None:
-        """Mean and deviation of the mel bands over all audio so far; ``None`` without audio."""
+        """Return mean and deviation of the mel bands over all audio so far; ``None`` without audio."""
         if not self._hops:
             return None
         mean, square = self._sums / self._hops

@@ -33,7 +33,7 @@ class Recent:
             self._blocks, self._joined = kept, None
 
     def rows(self) -> Rows:
-        """All rows that are kept; empty where there are none."""
+        """Return all rows that are kept; empty where there are none."""
         if self._joined is None and self._blocks:
             self._joined = {n: np.concatenate([b[n] for b in self._blocks]) for n in self._blocks[0]}
         return self._joined or {}

@@ -29,7 +29,7 @@ __all__ = ["ClipPlan", "classes", "make", "plan_clip", "scan"]
 
 
 def scan(config: CorpusConfig) -> Corpus:
-    """The synthetic corpus in ``config.root``.
+    """Return the synthetic corpus in ``config.root``.
 
     Raises:
         CorpusError: if none is complete there, or it was generated with other settings than

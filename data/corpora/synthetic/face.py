@@ -59,7 +59,7 @@ def render_frames(plan: ClipPlan) -> np.ndarray:
 
 
 def landmarks(plan: ClipPlan) -> np.ndarray:
-    """The true landmarks of every frame, in YuNet's order.
+    """Return the true landmarks of every frame, in YuNet's order.
 
     Returns:
         float64 [n,5,2], px (x, y): right eye, left eye, nose tip, right and left mouth corner. The
@@ -81,7 +81,7 @@ def landmarks(plan: ClipPlan) -> np.ndarray:
 
 
 def placement(plan: ClipPlan, i: int) -> np.ndarray:
-    """The affine transform, float64 [2,3], from face units to px of frame i."""
+    """Return the affine transform, float64 [2,3], from face units to px of frame i."""
     c = plan.scale[i] * np.cos(plan.roll[i])
     s = plan.scale[i] * np.sin(plan.roll[i])
     return np.array([[c, -s, plan.centre[i, 0]], [s, c, plan.centre[i, 1]]])
@@ -141,7 +141,7 @@ def render_head(plan: ClipPlan, unit: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _face_units(unit: float, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """The columns and the rows of the canvas in face units, float32 [1,w] and [h,1]."""
+    """Return the columns and the rows of the canvas in face units, float32 [1,w] and [h,1]."""
     xs = np.arange(shape[1], dtype=np.float32)[None] / unit + LEFT
     ys = np.arange(shape[0], dtype=np.float32)[:, None] / unit + TOP
     return xs, ys
@@ -157,7 +157,7 @@ def _freckled_skin(plan: ClipPlan, xs: np.ndarray, ys: np.ndarray) -> np.ndarray
 
 
 def _shading(plan: ClipPlan, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
-    """Brightness over the face, [h,w]: roundness, sockets, nose, cheeks and chin."""
+    """Return the brightness over the face, [h,w]: roundness, sockets, nose, cheeks and chin."""
     s = plan.speaker
 
     def spot(x: float, y: float, a: float, b: float) -> np.ndarray:
@@ -249,7 +249,7 @@ def _draw_mouth(face: np.ndarray, plan: ClipPlan, unit: float, opening: float, q
 def _patch(
     face: np.ndarray, unit: float, x0: float, x1: float, y0: float, y1: float
 ) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-    """A view of a part of the canvas, and the function from face units to its fixed-point px."""
+    """Return a view of a part of the canvas, and the function from face units to its fixed-point px."""
     left, top = int((x0 - LEFT) * unit), int((y0 - TOP) * unit)
     right, bottom = int(np.ceil((x1 - LEFT) * unit)), int(np.ceil((y1 - TOP) * unit))
     origin = np.array([LEFT + left / unit, TOP + top / unit])
@@ -278,7 +278,7 @@ def _blend(patch: np.ndarray, mask: np.ndarray, colour: ArrayLike) -> None:
 
 
 def _background(plan: ClipPlan, rng: np.random.Generator) -> np.ndarray:
-    """A wall with soft blotches, float32 [size,size,3], RGB."""
+    """Return a wall with soft blotches, float32 [size,size,3], RGB."""
     blotches = cv2.resize(
         rng.uniform(-1, 1, (5, 5)).astype(np.float32), (plan.size, plan.size), interpolation=cv2.INTER_CUBIC
     )
@@ -288,7 +288,7 @@ def _background(plan: ClipPlan, rng: np.random.Generator) -> np.ndarray:
 
 
 def _light(plan: ClipPlan) -> np.ndarray:
-    """Brightness factor of each pixel, float32 [size,size,1]."""
+    """Return the brightness factor of each pixel, float32 [size,size,1]."""
     across = np.linspace(-1, 1, plan.size, dtype=np.float32)
     slope = 0.12 * (
         np.cos(plan.speaker.light_angle) * across[None] + np.sin(plan.speaker.light_angle) * across[:, None]

@@ -92,7 +92,7 @@ def make(root: str | Path, config: SyntheticConfig, workers: int = 0, progress: 
 
 
 def _table(plans: list[ClipPlan]) -> str:
-    """The text of ``clips.csv``."""
+    """Return the text of ``clips.csv``."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(CSV_FIELDS)
@@ -121,12 +121,12 @@ def render_clip(root: str, config: SyntheticConfig, index: int) -> None:
 
 
 def describe(config: SyntheticConfig) -> dict[str, Any]:
-    """The content of ``corpus.json`` for these settings."""
+    """Return the content of ``corpus.json`` for these settings."""
     return {"corpus": "synthetic", "format": FORMAT, "settings": asdict(config), "clips": clip_count(config)}
 
 
 def differences(found: Any, wanted: dict[str, Any]) -> str:
-    """How a ``corpus.json`` differs from the wanted one, in words; empty if it does not."""
+    """Return how a ``corpus.json`` differs from the wanted one, in words; empty if it does not."""
     if not isinstance(found, dict) or not isinstance(found.get("settings"), dict):
         return "its corpus.json does not describe a synthetic corpus"
     if found.get("format") != wanted["format"]:

@@ -19,7 +19,7 @@ BOXES = ((-0.85, -0.85, 0.85, -0.25), (-0.6, 0.3, 0.6, 1.05))  # brows, mouth: x
 
 
 def true_motion(plan: ClipPlan, step: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """The motion of each point from a frame to the frame ``step`` later.
+    """Return the motion of each point from a frame to the frame ``step`` later.
 
     Returns:
         float32 [n-step,size,size,2], u right and v down in px; and bool [n-step,size,size], true if the

@@ -38,7 +38,7 @@ MAX_TIMING_CORRELATION = 0.1
 
 
 def classes(task: str) -> tuple[str, ...]:
-    """Class names of a task, in order.
+    """Return class names of a task, in order.
 
     >>> classes("cues")[0]
     'narrow-still-rising'
@@ -161,12 +161,12 @@ def check(config: SyntheticConfig) -> None:
 
 
 def clip_count(config: SyntheticConfig) -> int:
-    """Number of clips in the corpus."""
+    """Return the number of clips in the corpus."""
     return config.speakers * config.clips_per_class * len(classes(config.task))
 
 
 def plan_speaker(config: SyntheticConfig, number: int) -> Speaker:
-    """The ``number``-th speaker, counted from 0."""
+    """Return the ``number``-th speaker, counted from 0."""
     rng = np.random.default_rng([config.seed, 1, number])
     skin = _between(rng, [(242, 205, 182), (214, 164, 132), (176, 122, 92), (132, 90, 68)])
     hair = np.array(
@@ -203,7 +203,7 @@ def plan_speaker(config: SyntheticConfig, number: int) -> Speaker:
 
 
 def plan_clip(config: SyntheticConfig, index: int) -> ClipPlan:
-    """The ``index``-th clip's plan, counted from 0.
+    """Return the ``index``-th clip's plan, counted from 0.
 
     >>> plan_clip(SyntheticConfig(), 0).id
     's00/s00-000'
@@ -224,7 +224,7 @@ def plan_clip(config: SyntheticConfig, index: int) -> ClipPlan:
     speaker = plan_speaker(config, person)
 
     seed = (config.seed, 3, person, number)
-    # Each bit has a coin of its own, so that nothing else depends on the task.
+    # All three bits are drawn for every task, so that nothing else depends on the task.
     rng = np.random.default_rng(seed)
     coins = rng.integers(2, size=3)
     if config.task == "cues":
@@ -236,7 +236,7 @@ def plan_clip(config: SyntheticConfig, index: int) -> ClipPlan:
     n = max(2, round(config.seconds * config.fps))
     time = np.arange(n) / config.fps
     heard, other = _two_timings(rng, config.seconds)
-    own = np.random.default_rng([*seed, 13])  # for what only this task has
+    own = np.random.default_rng([*seed, 13])  # for properties that only this task has
     if config.task == "order":
         heard = two_syllables(own, n / config.fps)
     seen = other if config.task == "sync" and label == 1 else heard
@@ -292,7 +292,7 @@ def plan_clip(config: SyntheticConfig, index: int) -> ClipPlan:
 
 
 def envelope(time: np.ndarray, bursts: np.ndarray) -> np.ndarray:
-    """The opening of the mouth and the level of the voice at each time, 0 to 1.
+    """Return the opening of the mouth and the level of the voice at each time, 0 to 1.
 
     Args:
         time: [n] in s.
@@ -317,7 +317,7 @@ def _timing(rng: np.random.Generator, seconds: float) -> np.ndarray:
 
 
 def _two_timings(rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, np.ndarray]:
-    """Two timings that do not correlate, each with the same distribution.
+    """Return two timings that do not correlate, each with the same distribution.
 
     Pairs are sampled until one does not correlate. The rule is symmetric, so both members have the same
     distribution. Every clip samples a pair, even if it uses only the first.
@@ -333,13 +333,13 @@ def _two_timings(rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, 
 
 
 def _drift(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:
-    """A slow drift within [-1, 1]: two sines with periods of seconds."""
+    """Return a slow drift within [-1, 1]: two sines with periods of seconds."""
     periods, phases = rng.uniform(1.6, 4.0, 2), rng.uniform(0, 2 * np.pi, 2)
     return (np.sin(2 * np.pi * time[:, None] / periods + phases) * [0.65, 0.35]).sum(axis=1)
 
 
 def _between(rng: np.random.Generator, stops: list[tuple]) -> tuple[float, float, float]:
-    """A colour between two neighbouring ones of a list."""
+    """Return a colour between two neighbouring ones of a list."""
     at = rng.uniform(0, len(stops) - 1)
     red, green, blue = (float(np.interp(at, np.arange(len(stops)), [s[c] for s in stops])) for c in range(3))
     return red, green, blue

@@ -32,7 +32,7 @@ def tinted(rgb: np.ndarray, amount: np.ndarray) -> np.ndarray:
 def freckled(
     face: np.ndarray, freckles: Freckles, frame: int, xs: np.ndarray, ys: np.ndarray, cover: np.ndarray
 ) -> np.ndarray:
-    """A face with the freckles of one frame.
+    """Return a face with the freckles of one frame.
 
     Args:
         face: uint8 [h,w,3], RGB.
@@ -59,7 +59,7 @@ def freckled(
 
 
 def cheeks(x: float, y: float, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
-    """The strength of the flush at each point of a face, 0 to 1, float32 [h,w].
+    """Return the strength of the flush at each point of a face, 0 to 1, float32 [h,w].
 
     Args:
         x, y: the middle of the cheek on the right of the frame, face units; the other one mirrors it.

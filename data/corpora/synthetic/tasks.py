@@ -84,7 +84,7 @@ def two_syllables(rng: np.random.Generator, seconds: float) -> np.ndarray:
 
 
 def draw_freckles(rng: np.random.Generator, frames: int, moving: int) -> Freckles:
-    """Freckles of which those of colour ``moving`` tremble.
+    """Return freckles of which those of colour ``moving`` tremble.
 
     A still cell is displaced by ``s * TREMBLE`` in every frame, with a fair coin ``s`` and in a random
     direction; a trembling one alternates between that place and its opposite. A frame therefore shows cells
@@ -105,7 +105,7 @@ def draw_freckles(rng: np.random.Generator, frames: int, moving: int) -> Freckle
 
 
 def vowels_of(task: str, label: int, drawn: np.ndarray) -> np.ndarray:
-    """The vowel of each syllable, int64 [k]: as ``drawn`` where the label does not decide it."""
+    """Return the vowel of each syllable, int64 [k]: as ``drawn`` where the label does not decide it."""
     pair = np.array([VOWEL_A, VOWEL_I])
     if task == "order":
         return pair[::-1] if label else pair
@@ -115,5 +115,5 @@ def vowels_of(task: str, label: int, drawn: np.ndarray) -> np.ndarray:
 
 
 def blush_of(task: str, label: int) -> float:
-    """Colour of the cheeks, -1 (pale) to 1 (flushed); 0 where the label does not decide it."""
+    """Return the colour of the cheeks, -1 (pale) to 1 (flushed); 0 where the label does not decide it."""
     return (1.0 - 2.0 * label) if task == "told" else 0.0

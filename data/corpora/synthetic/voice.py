@@ -21,7 +21,7 @@ BANDWIDTHS = (90.0, 120.0, 180.0)  # Hz
 
 
 def pitch_contour(plan: ClipPlan, time: np.ndarray) -> np.ndarray:
-    """Pitch in Hz at each time, NaN between bursts.
+    """Return the pitch in Hz at each time, NaN between bursts.
 
     Args:
         time: [n] in s.
@@ -56,7 +56,7 @@ def render_voice(plan: ClipPlan) -> np.ndarray:
 
 
 def _harmonics(pitch: np.ndarray, tilt: float) -> np.ndarray:
-    """All harmonics below `HIGHEST`, the k-th with amplitude k**-tilt."""
+    """Return all harmonics below `HIGHEST`, the k-th with amplitude k**-tilt."""
     phase = 2 * np.pi * np.cumsum(pitch) / SAMPLE_RATE
     # sin(kx) = 2 cos(x) sin((k-1)x) - sin((k-2)x) saves one sine for each harmonic.
     twice_cos = 2 * np.cos(phase)
@@ -70,13 +70,13 @@ def _harmonics(pitch: np.ndarray, tilt: float) -> np.ndarray:
 
 
 def _resonate(audio: np.ndarray, frequency: float, bandwidth: float) -> np.ndarray:
-    """A two-pole resonator with unit gain at 0 Hz."""
+    """Return a two-pole resonator with unit gain at 0 Hz."""
     radius = np.exp(-np.pi * bandwidth / SAMPLE_RATE)
     a = [1.0, -2 * radius * np.cos(2 * np.pi * frequency / SAMPLE_RATE), radius**2]
     return lfilter([sum(a)], a, audio)
 
 
 def _room(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Background noise: low-passed, of unit RMS."""
+    """Return background noise: low-passed, of unit RMS."""
     noise = lfilter([1.0], [1.0, -0.9], rng.standard_normal(n))
     return noise / np.sqrt(np.mean(noise**2))

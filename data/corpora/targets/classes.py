@@ -24,7 +24,7 @@ from deiii.data.tools.counts import counted
 
 
 def map_classes(corpus: Corpus, mapping: Mapping[str, str | None]) -> Corpus:
-    """The corpus with other classes; the same corpus for an empty mapping.
+    """Return the corpus with other classes; the same corpus for an empty mapping.
 
     Soft labels are added up. Votes for a dropped class are left out and the others scaled to sum to 1; the
     label is then the class with the most votes, and none where two have the same number. A clip of a dropped
@@ -61,7 +61,7 @@ def map_classes(corpus: Corpus, mapping: Mapping[str, str | None]) -> Corpus:
 def _mapped(
     clip: Clip, before: tuple[str, ...], new_names: Mapping[str, str | None], classes: tuple[str, ...]
 ) -> Clip | None:
-    """The clip with its new label; ``None`` if nothing is left to learn from it."""
+    """Return the clip with its new label; ``None`` if nothing is left to learn from it."""
     votes = {channel: _added(shares, before, new_names, classes) for channel, shares in clip.votes.items()}
     clip = replace(clip, votes=votes)
     if clip.soft is None:
@@ -88,7 +88,7 @@ def _added(
 
 
 def winner(classes: tuple[str, ...], shares: tuple[float, ...]) -> str | None:
-    """The class with the largest share; ``None`` for a tie, or without any.
+    """Return the class with the largest share; ``None`` for a tie, or without any.
 
     >>> winner(("happy", "sad"), (0.5, 0.5)) is None
     True

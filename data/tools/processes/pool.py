@@ -43,7 +43,7 @@ def worker_pool(
         yield pool
     except BaseException:
         _end(set(multiprocessing.active_children()) - before, grace_s)
-        pool.shutdown()  # its tasks fail now, and nobody asks for their results
+        pool.shutdown()  # its tasks fail now; their results are not used
         raise
     pool.shutdown()
 

@@ -72,7 +72,7 @@ def ceiling_lines(ceilings: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _leave_one_out(counts: np.ndarray) -> float:
-    """The chance that a rater agrees with the majority of the others; a tie of the others is no agreement."""
+    """Return the chance that a rater agrees with the majority of the others; a tie counts as disagreement."""
     total = 0.0
     for chosen in np.flatnonzero(counts):
         others = counts.copy()

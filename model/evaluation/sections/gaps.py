@@ -95,7 +95,7 @@ def gap_values(found: Values) -> Values:
 
 
 def _figures(found: Predictions, task: Task) -> dict[str, Figure]:
-    """UAR where classes are predicted, and each attribute's CCC, as functions of rows."""
+    """Return UAR where classes are predicted, and each attribute's CCC, as functions of rows."""
     figures: dict[str, Figure] = {}
     if task.classes:
         truth, predicted = found.label, found.probabilities["fused"].argmax(axis=1)
@@ -143,7 +143,7 @@ def _between_sexes(figures: Mapping[str, Figure], owner: np.ndarray, sex: np.nda
 
 
 def _deviation(figure: Figure, owner: np.ndarray) -> tuple[float | None, int]:
-    """The standard error of a figure over speakers, and their number less one."""
+    """Return the standard error of a figure over speakers, and their number less one."""
 
     def one(rows: np.ndarray) -> list[float] | None:
         value = figure(rows)
@@ -157,7 +157,7 @@ def _deviation(figure: Figure, owner: np.ndarray) -> tuple[float | None, int]:
 
 
 def _welch(name: str, one: tuple, two: tuple) -> Values:
-    """The difference of two sides (value, standard error, degrees of freedom) with its interval."""
+    """Return the difference of two sides (value, standard error, degrees of freedom) with its interval."""
     if one[0] is None or two[0] is None:
         return {name: None, f"{name}_ci": None}
     gap, interval = one[0] - two[0], None

@@ -46,7 +46,7 @@ def layer_weights(network: Network, layers: Mapping[str, Iterable[int]]) -> Weig
 
 
 def _columns(network: DEIII, name: str) -> slice:
-    """The place of a pooled stage among what the fused head reads; pooled stages are the last of it."""
+    """Return the place of a pooled stage among the inputs of the fused head; pooled stages come last."""
     first = network.fused_head.first_layer()
     start = first.in_features
     for other in reversed([*network.pooled["video"], *network.pooled["audio"]]):

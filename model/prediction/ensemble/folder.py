@@ -106,7 +106,7 @@ def _manifest(folder: Path, count: int) -> dict[str, Any]:
 
 
 def _metrics(names: Sequence[str | Path]) -> dict[str, Any] | None:
-    """The figures of an ensemble that was evaluated, where its own folder is what is exported."""
+    """Return the figures of an ensemble that was evaluated, where its own folder is what is exported."""
     if len(names) != 1 or not own_members(Path(names[0])) or not (Path(names[0]) / RUN).is_file():
         return None
     run = RunFolder(names[0])

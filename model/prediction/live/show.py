@@ -33,7 +33,7 @@ def predict_live(
     Args:
         runs: run folders, exported folders or ``hub:user/name``; several are one ensemble.
         source: number of a camera, URL or file.
-        out: folder for ``live.jsonl``, one line a prediction and the summary as the last one.
+        out: folder for ``live.jsonl``, one line per prediction and the summary as the last one.
         window_s, hop_s: length and distance of the windows in s.
         report: receives the text of each prediction.
         overlay: mp4 file for an overlay video; ``None`` for none.

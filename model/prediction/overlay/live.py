@@ -155,7 +155,7 @@ class LiveOverlay:
                 job = next(jobs, None)
 
     def _panel(self, moments: Sequence[Moment], width: int) -> Panel:
-        """The panel of the predictions so far, the newest at the right of what is filled."""
+        """Return the panel of the predictions so far, the newest at the right of what is filled."""
         classes, attributes = self._task.classes, self._task.attributes
         p = np.zeros((self._rows, len(classes)), np.float32)
         a = np.zeros((self._rows, len(attributes)), np.float32)
@@ -178,7 +178,7 @@ class LiveOverlay:
 
 
 def _same_rows(arrays: Arrays) -> dict[str, Mapping[str, np.ndarray]]:
-    """Faces and flow of a live source with the rows that both have; faces alone where there is no flow."""
+    """Return faces and flow of a live source, rows that both have; faces alone if there is no flow."""
     faces, flow = arrays.get(FACES.name), arrays.get(FLOW.name)
     if not faces:
         return {}

@@ -1,4 +1,4 @@
-"""The panel of an overlay video with several people: a row a person."""
+"""The panel of an overlay video with several people: one row per person."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOST_SHOWN = 6  # rows; of more people, those who are visible longest
 
 
 class PeoplePanel:
-    """A row a person: thumbnail, number, prediction at the current time, and its course.
+    """One row per person: thumbnail, number, prediction at the current time, and its course.
 
     Args:
         people: their predictions, each with its `Person`.
@@ -59,7 +59,7 @@ class PeoplePanel:
         return canvas
 
     def _line(self, i: int, words: str, width: int, height: int) -> np.ndarray:
-        """The prediction of a person as an image; it is drawn again only where it changes."""
+        """Return the prediction of a person as an image; it is drawn again only where it changes."""
         if i not in self._words or self._words[i][0] != words:
             image = Image.new("RGB", (width, height), BACK)
             ImageDraw.Draw(image).text((0, height / 2), words or "–", SOFT, font(13), anchor="lm")

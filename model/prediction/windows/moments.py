@@ -122,7 +122,7 @@ class Scored:
 
 
 def sliding(source: Source, window_s: float, hop_s: float) -> Iterator[Job]:
-    """Yield the windows of a recording until it ends: one a hop, centred in it where that is possible."""
+    """Yield the windows of a recording until it ends: one per hop, centred in it where that is possible."""
     k = 0
     while not source.ended or hop_s / 2 + k * hop_s < max(source.end_s, hop_s):
         centre = hop_s / 2 + k * hop_s

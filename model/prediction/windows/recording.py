@@ -52,7 +52,7 @@ class Found:
 
 
 def combinations_of(inputs: Sequence[str]) -> list[frozenset[str]]:
-    """Every choice of at least one input; all inputs come first.
+    """Return every choice of at least one input; all inputs come first.
 
     >>> [sorted(some) for some in combinations_of(("a", "b"))]
     [['a', 'b'], ['a'], ['b']]
@@ -168,7 +168,7 @@ def _score(
     levels: StageLevels | None,
     progress: Callable[[float], None],
 ) -> tuple[HeadOutputs, np.ndarray]:
-    """The outputs for the units with every combination of inputs, then for the windows, and their centres."""
+    """Return outputs for the units with every combination of inputs, then for the windows; and centres."""
     shown = combinations_of(inputs)
     intervals = units.intervals
     rows = _OutputRows(len(intervals) * len(shown))

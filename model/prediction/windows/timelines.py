@@ -85,7 +85,7 @@ def spans(prediction: Prediction) -> list[Span]:
 
 
 def _runs(values: np.ndarray) -> Iterator[tuple[int, int]]:
-    """The stretches of equal values that are not negative: the first row, and the row after the last one."""
+    """Yield the stretches of equal values that are not negative: first row, and the row after the last."""
     edges = np.flatnonzero(np.diff(values)) + 1
     for first, stop in zip([0, *edges], [*edges, len(values)], strict=True):
         if values[first] >= 0:
@@ -121,7 +121,7 @@ def _number(span: Span) -> str:
 
 
 def _clock(seconds: float) -> str:
-    """A time in s as ``hh:mm:ss.mmm``."""
+    """Return a time in s as ``hh:mm:ss.mmm``."""
     ms = round(1000 * seconds)
     return f"{ms // 3_600_000:02d}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d}.{ms % 1000:03d}"
 

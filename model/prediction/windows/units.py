@@ -34,7 +34,7 @@ class Units:
     what: str = "speech"
 
     def heard(self, time: np.ndarray) -> np.ndarray:
-        """Whether each time, float64 [W] in s, lies in speech; all do where all of the recording counts."""
+        """Return whether each time, float64 [W] in s, lies in speech; all do without segments of speech."""
         if self.speech is None:
             return np.ones(len(time), bool)
         found = np.zeros(len(time), bool)

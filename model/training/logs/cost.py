@@ -31,7 +31,7 @@ class Cost:
         self._cpu = time.process_time()
 
     def so_far(self) -> dict[str, Any]:
-        """The figures of ``cost`` in ``run.json``.
+        """Return the figures of ``cost`` in ``run.json``.
 
         ``gpu_seconds`` is the time during which the GPUs were held, times their number: a GPU that several
         runs share counts for each. ``cpu_seconds`` is the time of all threads of the first process.
@@ -53,7 +53,7 @@ class Cost:
 
 
 def joined_cost(before: Mapping[str, Any] | None, part: Mapping[str, Any]) -> dict[str, Any]:
-    """The cost of a run whose earlier parts took ``before``; the machine is the latest one's.
+    """Return the cost of a run whose earlier parts took ``before``; the machine is the latest one's.
 
     >>> joined_cost({"wall_seconds": 2.0}, {"wall_seconds": 1.5, "gpu": None})["wall_seconds"]
     3.5
@@ -64,7 +64,7 @@ def joined_cost(before: Mapping[str, Any] | None, part: Mapping[str, Any]) -> di
 
 
 def cost_text(cost: Mapping[str, Any]) -> str:
-    """The cost in one line.
+    """Return the cost in one line.
 
     >>> cost_text({"wall_seconds": 90, "cpu_seconds": 170, "gpu_seconds": 0, "processor": "x", "cores": 2})
     '90 s, 170 s of processor time (x, 2 cores)'

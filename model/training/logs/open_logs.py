@@ -101,13 +101,13 @@ def open_logs(config: Config, run: RunFolder, done: int) -> Iterator[Logs]:
 
 
 def record_id(run: RunFolder) -> str:
-    """The identity of a run's records, 32 hex digits; made once, kept in ``run.json`` where there is one."""
+    """Return the id of a run's records, 32 hex digits; made once and kept in ``run.json`` if it exists."""
     info = run.read_info() if run.info.exists() else {}
     return info.get("record") or run.add(record=uuid.uuid4().hex)["record"]
 
 
 def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """The leaves of nested dictionaries by dotted name.
+    """Return the leaves of nested dictionaries by dotted name.
 
     >>> flat({"a": {"b": 1}, "c": [2]})
     {'a.b': 1, 'c': [2]}

@@ -117,6 +117,6 @@ class MlflowWriter:
 
 
 def local_store(folder: Path) -> str:
-    """The address of MLflow's store in a local folder."""
+    """Return the address of MLflow's store in a local folder."""
     folder.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{folder / 'mlflow.db'}"

@@ -67,7 +67,7 @@ class CorrelationPyramid:
             self.windows = windows(levels, radius, h, w, first.device)
 
     def lookup(self, points: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Bilinear samples around each point; zero outside the map.
+        """Return bilinear samples around each point; zero outside the map.
 
         Args:
             points: float32 [N,2,h,w], x and y in the map of the second frame of each point of the first.
@@ -99,18 +99,18 @@ class CorrelationPyramid:
 
 
 def _rows(x: Tensor) -> Tensor:
-    """A map [N,C,h,w] as float32 [N,h*w,C]."""
+    """Return a map [N,C,h,w] as float32 [N,h*w,C]."""
     return x.float().permute(0, 2, 3, 1).flatten(1, 2)
 
 
 def on_cpu(x: Tensor) -> bool:
-    """Whether a tensor is in the memory of the CPU."""
+    """Return whether a tensor is in the memory of the CPU."""
     return x.device.type == "cpu"
 
 
 @lru_cache(maxsize=8)
 def windows(levels: int, radius: int, h: int, w: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
-    """The window [D,D,2] and the size of a px [2] of each level in the units of `grid_sample`."""
+    """Return the window [D,D,2] and the size of a px [2] of each level in the units of `grid_sample`."""
     steps = torch.arange(-radius, radius + 1, dtype=torch.float32)
     window = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1)
     result = []
@@ -122,7 +122,7 @@ def windows(levels: int, radius: int, h: int, w: int, device: torch.device) -> l
 
 @lru_cache(maxsize=4)
 def sampler(radius: int) -> Callable[..., None]:
-    """The lookup on the CPU for one radius; a constant radius lets the compiler unroll its loops."""
+    """Return the lookup on the CPU for one radius; a constant radius lets the compiler unroll its loops."""
     side = 2 * radius + 1
     line = 16 * (side // 16 + 1)  # length of a row of the patch: whole vectors of 16 numbers
 

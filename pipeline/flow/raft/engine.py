@@ -121,7 +121,7 @@ class RaftBatches:
         return collect
 
     def _compute(self, frames: torch.Tensor, first: torch.Tensor, continues: bool) -> dict[str, torch.Tensor]:
-        """The stored flow of a batch, on the device; the batch is halved until it fits."""
+        """Return the stored flow of a batch, on the device; the batch is halved until it fits."""
         try:
             flow = self.engine.flow(self._sent(frames), self._sent(first), continues)
             stored = self._store(flow)
@@ -144,7 +144,7 @@ class RaftBatches:
         return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
 
     def _sent(self, x: torch.Tensor) -> torch.Tensor:
-        """A copy on the device, made while that computes; from pinned memory, so the host does not wait."""
+        """Return a copy on the device, made while that computes; from pinned memory, so without waiting."""
         if self.engine.device.type == "cpu":
             return x
         computing = torch.cuda.current_stream()
@@ -172,7 +172,7 @@ class RaftBatches:
 
 
 def fitting_batch(engine: RaftEngine, size: int) -> int:
-    """Number of pairs, a power of two, whose largest tensors take about half of the GPU's free memory."""
+    """Return the number of pairs, a power of two, whose tensors take about half of the GPU's free memory."""
     free, _ = torch.cuda.mem_get_info(engine.device)
     points = (size // 8) ** 2
     encoder = 64 * (size // 2) ** 2 * 4 * 6  # six half-resolution maps of 64 channels

@@ -76,7 +76,7 @@ def _lookup(
 
 
 def lookup(pyramid: Tensor, points: Tensor, levels: int, radius: int, dtype: torch.dtype) -> Tensor:
-    """Bilinear samples of every level around each point; zero outside the map.
+    """Return bilinear samples of every level around each point; zero outside the map.
 
     Args:
         pyramid: float32, the levels one behind the other, each [P,h//2**level,w//2**level], contiguous.
@@ -141,7 +141,7 @@ def _upsample(
 
 
 def upsample(flow: Tensor, mask: Tensor) -> Tensor:
-    """Flow of eight times the size: each px is a convex combination of the 3x3 points around it.
+    """Return the flow of eight times the size: each px is a convex combination of the 3x3 points around it.
 
     Args:
         flow: float32 [N,2,h,w], in px of the feature map.

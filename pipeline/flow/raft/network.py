@@ -64,7 +64,7 @@ def load_network(model: str, path: str) -> RAFT:
 
 
 def winograd_pays(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether to use `WinogradConv`; on a GPU cuDNN chooses the algorithm."""
+    """Return whether to use `WinogradConv`; on a GPU cuDNN chooses the algorithm."""
     return device.type == "cpu" and dtype == torch.float32
 
 
@@ -99,7 +99,7 @@ def gpu_kernels(device: torch.device) -> ModuleType | None:
 
 
 def cpu_pairs(height: int, width: int) -> int:
-    """Number of pairs of images of this size in px that a CPU thread computes at once.
+    """Return the number of pairs of images of this size in px that a CPU thread computes at once.
 
     >>> cpu_pairs(128, 128)
     8
@@ -165,7 +165,7 @@ class RaftEngine:
 
     @torch.inference_mode()
     def flow(self, frames: Tensor, first: Tensor | None = None, continues: bool = False) -> Tensor:
-        """Flow from frame ``first[i]`` to the frame after it.
+        """Return the flow from frame ``first[i]`` to the frame after it.
 
         On the CPU a batch is cut into parts of `CPU_POINTS`, which as many threads compute as PyTorch may
         use; the result does not depend on their number.
@@ -205,22 +205,22 @@ class RaftEngine:
         return torch.cat(in_parallel(function, list(zip(*(x.split(step) for x in inputs), strict=True))))
 
     def _pairs(self, images: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        """Flow [N,2,H,W] of pairs, from their first images and the features of both frames."""
+        """Return the flow [N,2,H,W] of pairs, from their first images and the features of both frames."""
         h, *fixed = self._start(images)
         flow, h = self._refine(first, second, h, fixed)
         return upsample(flow, None if self._weigh is None else self._weigh(h), self.kernels)
 
     def _images(self, frames: Tensor) -> Tensor:
-        """Frames as the encoders take them; see `prepare`."""
+        """Return frames as the encoders take them; see `prepare`."""
         return prepare(frames).to(self.dtype)
 
     def _first_state(self, images: Tensor) -> list[Tensor]:
-        """The first hidden state, and what each GRU computes from the context."""
+        """Return the first hidden state, and what each GRU computes from the context."""
         h, context = self.context(images).split_with_sizes([self.hidden, self.context_channels], 1)
         return [h.tanh(), *self.precompute(context.relu())]
 
     def _refine(self, first: Tensor, second: Tensor, h: Tensor, fixed: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Flow [N,2,h,w] in px of the feature map, and the last hidden state."""
+        """Return the flow [N,2,h,w] in px of the feature map, and the last hidden state."""
         pyramid = CorrelationPyramid(first, second, self.levels, self.radius, self.kernels)
         origin = points(*first.shape[2:], self.device)
         flow = torch.zeros(len(first), *origin.shape, device=self.device)
@@ -230,7 +230,7 @@ class RaftEngine:
         return flow, h
 
     def _update(self, h: Tensor, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One refinement step: the next hidden state and flow, and the points that the flow leads to."""
+        """Do one refinement step: return the next hidden state and flow, and where the flow leads to."""
         *fixed, correlation, flow, origin = given
         h, change = self.update(h, fixed, correlation.to(self.dtype), flow.to(self.dtype))
         flow = flow + change.float()
@@ -239,14 +239,14 @@ class RaftEngine:
 
 @lru_cache(maxsize=8)
 def points(rows: int, columns: int, device: torch.device) -> Tensor:
-    """The coordinates x and y of the points of a map, float32 [2,rows,columns]."""
+    """Return the coordinates x and y of the points of a map, float32 [2,rows,columns]."""
     x = torch.arange(columns, device=device, dtype=torch.float32)
     y = torch.arange(rows, device=device, dtype=torch.float32)
     return torch.stack(torch.meshgrid(x, y, indexing="xy"))
 
 
 def prepare(frames: Tensor) -> Tensor:
-    """Frames uint8 [m,H,W,3] as channels-last float32 [m,3,H,W] in [-1,1], enlarged to `working_size`."""
+    """Return frames uint8 [m,H,W,3] as channels-last float32 [m,3,H,W], -1 to 1, of `working_size`."""
     images = frames.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
     size = [working_size(side) for side in images.shape[2:]]
     if size != list(images.shape[2:]):
@@ -255,7 +255,7 @@ def prepare(frames: Tensor) -> Tensor:
 
 
 def shrink(flow: Tensor, height: int, width: int) -> Tensor:
-    """Flow [N,R,Q,2] of enlarged images as flow float32 [N,height,width,2] in px of the smaller images."""
+    """Return flow [N,R,Q,2] of enlarged images as float32 [N,height,width,2] in px of the smaller images."""
     tall, wide = flow.shape[1:3]
     if (tall, wide) == (height, width):
         return flow.float()

@@ -13,7 +13,7 @@ def note_on_size(config: Config) -> str:
 
 
 def working_size(size: int) -> int:
-    """The height or width at which RAFT runs on crops of ``size`` px: a multiple of 8, 128 at least.
+    """Return the height or width at which RAFT runs on crops of ``size`` px: a multiple of 8, 128 at least.
 
     >>> working_size(112), working_size(130)
     (128, 136)
@@ -22,7 +22,7 @@ def working_size(size: int) -> int:
 
 
 def size_note(size: int) -> str:
-    """A note for users that RAFT enlarges crops of ``size`` px; empty if it does not.
+    """Return a note for users that RAFT enlarges crops of ``size`` px; empty if it does not.
 
     >>> size_note(128)
     ''

@@ -64,7 +64,7 @@ class NarrowConv(nn.Module):
 
 
 def convolution(weight: Tensor, bias: Tensor | None, relu: bool, winograd: bool) -> nn.Module:
-    """A `WinogradConv` where that is allowed and faster, else a `DirectConv`."""
+    """Return a `WinogradConv` where that is allowed and faster, else a `DirectConv`."""
     narrow = min(weight.shape[:2]) < NARROW
     if winograd and tuple(weight.shape[2:]) in KERNELS and not narrow:
         return WinogradConv(weight, bias, relu)
@@ -92,7 +92,7 @@ class SplitGRU(nn.Module):
         self.candidate = convolution(own[2], None, False, winograd)
 
     def forward(self, h: Tensor, motion: Tensor, fixed: Tensor) -> Tensor:
-        """The next hidden state [N,k,h,w]; ``fixed`` [N,3k,h,w] is ``self.fixed(context)``."""
+        """Return the next hidden state [N,k,h,w]; ``fixed`` [N,3k,h,w] is ``self.fixed(context)``."""
         gates = self.gates(h, motion, add=fixed[:, : 2 * self.hidden])
         z, r = gates.sigmoid_().chunk(2, dim=1)
         q = self.candidate(r * h, motion, add=fixed[:, 2 * self.hidden :], fresh=1).tanh_()
@@ -146,7 +146,7 @@ class Update(nn.Module):
     def forward(
         self, h: Tensor, fixed: list[Tensor], correlation: Tensor, flow: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The next hidden state and the change of the flow.
+        """Return the next hidden state and the change of the flow.
 
         Args:
             h: hidden state [N,k,h,w].
@@ -164,7 +164,7 @@ class Update(nn.Module):
 
 
 def by_rows(weight: Tensor, levels: int) -> Tensor:
-    """The weight [O,levels*D*D,1,1] of a 1x1 convolution as [O,levels*D*D] for windows stored row by row.
+    """Return the weight [O,levels*D*D,1,1] of a 1x1 convolution as [O,levels*D*D] for windows by rows.
 
     torchvision's windows are stored column by column.
     """

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models.optical_flow._utils import upsample_flow
 
-FACTOR = 8  # px of the image a point of the feature map
+FACTOR = 8  # px of the image per point of the feature map
 
 
 def upsample(flow: Tensor, mask: Tensor | None, kernels: ModuleType | None = None) -> Tensor:
-    """Flow of eight times the size.
+    """Return the flow of eight times the size.
 
     Args:
         flow: float32 [N,2,h,w], in px of the feature map.

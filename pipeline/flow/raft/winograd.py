@@ -26,7 +26,7 @@ from deiii.pipeline.flow.raft.tiles import TILE, from_lines, from_squares, to_li
 NARROW = 16  # with fewer channels the transforms cost more than the smaller products save
 KERNELS = ((3, 3), (1, 5), (5, 1))
 
-# The transform of kernel taps, one row a product (G of Lavin & Gray).
+# The transform of kernel taps, one row per product (G of Lavin & Gray).
 TAPS3 = np.array(
     [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
      [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]]
@@ -122,7 +122,7 @@ class WinogradConv(nn.Module):
 
 
 def _by_product(rows: Tensor, products: int, channels: int) -> Tensor:
-    """Rows [P,K*C+16] of a workspace as one matrix a product, [K,P,C]."""
+    """Return rows [P,K*C+16] of a workspace as one matrix per product, [K,P,C]."""
     return rows[:, : products * channels].unflatten(1, (products, channels)).transpose(0, 1)
 
 
@@ -138,7 +138,7 @@ def transform_taps(weight: Tensor, axis: int) -> Tensor:
 
 
 def flat_rows(x: Tensor) -> tuple[Tensor, int]:
-    """A channels-last map as one row of numbers, and the distance between neighbouring points.
+    """Return a channels-last map as one row of numbers, and the distance between neighbouring points.
 
     Slices of channels are not copied; other layouts are.
     """
@@ -161,7 +161,7 @@ _held = threading.local()  # workspaces of this thread, and what the one of the 
 
 
 def workspace(name: str, rows: int, columns: int) -> Tensor:
-    """A float32 array [rows,columns+16] that the next call with this name in this thread overwrites.
+    """Return a float32 array [rows,columns+16] that the next call with this name in this thread overwrites.
 
     The 16 extra columns keep different rows out of the same cache lines.
     """

@@ -187,7 +187,7 @@ def settled_passes(path: str | os.PathLike, sample_rate: int) -> Iterator[AudioR
 
 
 def settled_reader(path: str | os.PathLike, sample_rate: int) -> AudioReader:
-    """The reader with the right facts, before its pass; reads the file where they are not known yet.
+    """Return the reader with the right facts, before its pass; reads the file where they are not known yet.
 
     Raises:
         ClipError: no audio can be decoded.

@@ -277,7 +277,7 @@ class _LiveClock:
         self._zero: float | None = None  # the timestamp that is `_begin`
 
     def time(self, stamp: float | None, passed: float, paced: bool) -> float:
-        """The time of a frame in s.
+        """Return the time of a frame in s.
 
         Args:
             stamp: its timestamp in s; ``None`` where it has none.
