@@ -7,6 +7,7 @@ linear network with SGD of `benchmarks.encoder_tuning`. With "by speaker", rows 
 unlabelled clips of their speaker, as with ``loader.normalise=speaker``.
 
     python -m benchmarks.emotional_tuning configs/emotional_av.yaml corpus.root=/clips --out tuning.json
+    python -m benchmarks.emotional_tuning ... --fewer    # what one training speaker more or less changes
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.encoder_reference import rows_of_clips
+from benchmarks.encoder_reference import rows_of_clips, stage_factors
 from benchmarks.encoder_tuning import Part, arguments, logistic, network, principal, standardised
 from benchmarks.ravdess_svm import uar
 from deiii.data.config.words import read_settings
@@ -92,31 +93,49 @@ def trials() -> Iterator[Trial]:
 
 def balanced(parts: list[np.ndarray], balance: float) -> np.ndarray:
     """Standardised vectors of the stages side by side, weighed as by ``model.balance``."""
-    counts = np.array([x.shape[1] for x in parts], float)
-    weights = counts ** (1 - balance)
-    factors = np.sqrt(weights / counts * counts.sum() / weights.sum())
+    factors = stage_factors([x.shape[1] for x in parts], balance)
     return np.concatenate([f * x for f, x in zip(factors, parts, strict=True)], axis=1)
 
 
-def validate(parts: list[np.ndarray], balance: float, model: Model, labels, speakers) -> dict[str, Any]:
-    """Mean validation UAR over the test speakers, and that of each test speaker's five (or more) models."""
+def validate(
+    parts: list[np.ndarray], balance: float, model: Model, labels, speakers, spared: int = 0
+) -> dict[str, Any]:
+    """Mean validation UAR over the test speakers, and that of each test speaker's models.
+
+    Args:
+        parts: features of each stage, [N,F].
+        balance: as ``model.balance``.
+        model: trains and predicts.
+        labels, speakers: of the clips, [N].
+        spared: number of the remaining speakers that are not trained on; the mean is over all choices.
+    """
     names = np.unique(speakers)
     found: dict[str, list[float]] = {str(name): [] for name in names}
     for pair in itertools.combinations(names, 2):
-        # The same model validates one speaker of the pair where the other one is the test speaker.
-        train = np.flatnonzero(~np.isin(speakers, pair))
-        x = balanced([standardised(part, train) for part in parts], balance)
-        for test, validated in (pair, pair[::-1]):
-            other = np.flatnonzero(speakers == validated)
-            a, b = principal(x, train, other)
-            guess = model((a, labels[train], b)).argmax(axis=1)
-            found[str(test)].append(uar(labels[other], guess))
+        rest = [name for name in names if name not in pair]
+        for away in itertools.combinations(rest, spared):
+            # The same model validates one speaker of the pair where the other one is the test speaker.
+            train = np.flatnonzero(~np.isin(speakers, (*pair, *away)))
+            x = balanced([standardised(part, train) for part in parts], balance)
+            for test, validated in (pair, pair[::-1]):
+                other = np.flatnonzero(speakers == validated)
+                a, b = principal(x, train, other)
+                guess = model((a, labels[train], b)).argmax(axis=1)
+                found[str(test)].append(uar(labels[other], guess))
     of_test = {name: round(float(np.mean(own)), 4) for name, own in found.items()}
     return {"uar": round(float(np.mean([*of_test.values()])), 4), "by_test_speaker": of_test}
 
 
+def fewer_speakers() -> Iterator[Trial]:
+    """What is trained on all remaining speakers, and without one of them."""
+    best = ("speech", "speech2", FACES[0])
+    words: dict[str, Any] = {"optimizer": "sgd", "lr": 0.01, "weight_decay": 0.3, "epochs": 30}
+    yield "SGD, 30 epochs, weight decay 0.3", best, 0.75, network(0, 0, **words)
+    yield "logistic regression, C=0.003", best, 0.75, logistic(0.003)
+
+
 def main() -> None:
-    args = arguments(__doc__)
+    args = arguments(__doc__, {"fewer": "try the settings with one training speaker less, too"})
     rows: dict[str, Rows] = {}
     for face in FACES:
         features = FeatureSet.open(read_settings([*args.settings, f"appearance.encoder={face}"]))
@@ -129,11 +148,15 @@ def main() -> None:
         "bench": "emotional_tuning", "machine": machine(), "revision": source_revision(), "trials": [],
     }  # fmt: skip
     torch.set_num_threads(1)
-    for name, stages, balance, model in trials():
+    tried = [(trial, 0) for trial in trials()]
+    if args.fewer:
+        tried = [(trial, spared) for trial in fewer_speakers() for spared in (0, 1)]
+    for (name, stages, balance, model), spared in tried:
         entry: dict[str, Any] = {"trial": name, "stages": stages, "balance": balance}
+        entry["training_speakers"] = len(np.unique(speakers)) - 2 - spared
         for level, own in (("clip", None), ("by speaker", speakers)):
             parts = [rows[stage].vectors(own) for stage in stages]
-            entry[level] = validate(parts, balance, model, labels, speakers)
+            entry[level] = validate(parts, balance, model, labels, speakers, spared)
         result["trials"].append(entry)
         print(f"{entry['clip']['uar']:.3f} {entry['by speaker']['uar']:.3f} {balance} {name}", flush=True)
         if args.out:

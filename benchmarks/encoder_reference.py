@@ -1,10 +1,13 @@
 """The reference for networks on frozen encoders: logistic regression and an SVM on the same cached features.
 
-Each clip is the mean and the standard deviation over time of every layer of the ``speech`` or ``appearance``
-rows that the network reads. Folds and validation speakers are the network's; the strength of the
-regularisation is chosen on the validation speakers of each fold, the test speakers are scored once.
+Each clip is the mean and the standard deviation over time of every layer of the ``speech`` and ``appearance``
+rows that the network reads, standardised and weighed by ``model.balance`` as there. Folds and validation
+speakers are the network's; the strength of the regularisation is chosen on the validation speakers of each
+fold, the test speakers are scored once.
 
     python -m benchmarks.encoder_reference configs/ravdess_speech.yaml --against runs/ravdess_speech
+    python -m benchmarks.encoder_reference configs/emotional_av.yaml corpus.root=/clips \\
+        --against runs/emotional_av/both
 """
 
 from __future__ import annotations
@@ -12,14 +15,13 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import sklearn
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
@@ -29,7 +31,7 @@ from deiii.data.config.words import read_settings
 from deiii.data.corpora.splits import PARTS, make_split, number_of_folds
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.atomic_files import write_json
-from deiii.data.tools.machine import machine
+from deiii.data.tools.machine import machine, source_revision
 
 MODELS: dict[str, tuple[Callable[[float], Any], tuple[float, ...]]] = {
     "logistic_regression": (lambda c: LogisticRegression(C=c, max_iter=500), (0.001, 0.003, 0.01)),
@@ -64,11 +66,34 @@ def moments(features: FeatureSet, stage: str) -> np.ndarray:
     return np.stack([np.zeros(width, np.float32) if x is None else x for x in found])
 
 
-def run_fold(model: str, x: np.ndarray, y: np.ndarray, rows: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Choose the strength on the validation rows, then score the test rows once."""
+def stage_factors(counts: Sequence[int], balance: float) -> np.ndarray:
+    """Return the factor of each stage's standardised features, [stages]: ones for a ``model.balance`` of 0.
+
+    Args:
+        counts: number of features of each stage.
+        balance: a stage of F features gets a weight of F to the power of 1 - balance.
+    """
+    features = np.array(counts, float)
+    weights = features ** (1 - balance)
+    return np.sqrt(weights / features * features.sum() / weights.sum())
+
+
+def run_fold(
+    model: str, x: np.ndarray, y: np.ndarray, rows: dict[str, np.ndarray], factors: np.ndarray
+) -> dict[str, Any]:
+    """Choose the strength on the validation rows, then score the test rows once.
+
+    Args:
+        model: name in `MODELS`.
+        x: features, float32 [N,F].
+        y: class numbers, [N].
+        rows: row numbers of each part.
+        factors: of the standardised features, [F].
+    """
     make, strengths = MODELS[model]
     train, val, test = (rows[part] for part in PARTS)
-    trained = {c: make_pipeline(StandardScaler(), make(c)).fit(x[train], y[train]) for c in strengths}
+    x = StandardScaler().fit(x[train]).transform(x) * factors.astype(x.dtype)
+    trained = {c: make(c).fit(x[train], y[train]) for c in strengths}
     scores = {c: uar(y[val], own.predict(x[val])) for c, own in trained.items()}
     best = max(scores, key=lambda c: scores[c])
     guess = trained[best].predict(x[test])
@@ -87,12 +112,17 @@ def main() -> None:
     config = read_settings(args.settings)
     features = FeatureSet.open(config)
     clips, classes = features.clips, features.classes
-    x = np.concatenate([moments(features, stage) for stage in config.model.extra], axis=1)
+    parts = [moments(features, stage) for stage in config.model.extra]
+    x = np.concatenate(parts, axis=1)
+    counts = [part.shape[1] for part in parts]
+    factors = np.repeat(stage_factors(counts, config.model.balance), counts)
     y = np.array([classes.index(c.label or "") for c in clips])
     speakers = np.array([c.speaker for c in clips])
     result: dict[str, Any] = {
         "bench": "encoder_reference", "stages": config.model.extra, "features": x.shape[1],
+        "balance": config.model.balance,
         "sklearn": sklearn.__version__, "python": platform.python_version(), "machine": machine(),
+        "revision": source_revision(),
     }  # fmt: skip
     right: dict[str, np.ndarray] = {}
     for kind, values in (("", x), (" by speaker", by_speaker(x, speakers))):
@@ -103,7 +133,7 @@ def main() -> None:
                 config.split.fold = fold
                 split = make_split(features.corpus, config.split)
                 rows = {part: features.rows(getattr(split, part)) for part in PARTS}
-                found = run_fold(model, values, y, rows)
+                found = run_fold(model, values, y, rows, factors)
                 right[name][rows["test"]] = found.pop("guess") == y[rows["test"]]
                 folds.append({"fold": fold, "split": split.digest[:12], **found})
             scores = [f["test_uar"] for f in folds]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -216,13 +216,20 @@ def splits(features: FeatureSet, config: Any, speakers: np.ndarray) -> dict[str,
     return found
 
 
-def arguments(description: str | None) -> argparse.Namespace:
-    """The command line of a script that tries models on cached features: ``settings`` and ``out``."""
+def arguments(description: str | None, switches: Mapping[str, str] | None = None) -> argparse.Namespace:
+    """The command line of a script that tries models on cached features: ``settings`` and ``out``.
+
+    Args:
+        description: of the script.
+        switches: help by name of further options that are on or off.
+    """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("settings", nargs="+", metavar="CONFIG or KEY=VALUE")
     parser.add_argument("--out", help="JSON file for the result")
+    for name, words in (switches or {}).items():
+        parser.add_argument(f"--{name}", action="store_true", help=words)
     return parser.parse_args()
 
 

@@ -175,7 +175,7 @@ def _train(args: argparse.Namespace) -> int:
         return 0
     which = "last" if config.train.monitor == "last" else "best"
     figure = describe_monitored(best, config.train.monitor)
-    print(f"{which} epoch {best['epoch']}: validation {figure}; next: deiii evaluate {config.train.run}")
+    print(f"{which} epoch {best['epoch']}: {figure}; next: deiii evaluate {config.train.run}")
     return 0
 
 

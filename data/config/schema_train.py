@@ -21,7 +21,12 @@ class SplitConfig:
     )
     fold: int = opt(0, "Fold that is tested, counted from 0.", low=0, high=10_000)
     val_share: float = opt(
-        0.15, "Share of the training speakers that are kept for validation.", above=0, below=1
+        0.15,
+        "Share of the training speakers that are kept for validation. 0 keeps none and trains on all of "
+        "them; it needs train.monitor=last, because there is nothing to choose an epoch by, and no "
+        "temperature is found. Validation speakers that the protocol itself lists are kept in any case.",
+        low=0,
+        below=1,
     )
     seed: int = opt(
         0,

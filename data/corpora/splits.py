@@ -159,7 +159,8 @@ class Split:
 def make_split(corpus: Corpus, config: SplitConfig) -> Split:
     """Return the split that tests fold ``config.fold`` of protocol ``config.protocol``.
 
-    The validation part is empty only if a single speaker (or fold) is left to train on.
+    The validation part is empty if a single speaker (or fold) is left to train on, or if ``config.val_share``
+    is 0 and the protocol lists no validation speakers.
 
     Raises:
         SplitError: for too few speakers, a fold out of range, an unknown protocol, a speaker with clips in
@@ -172,8 +173,8 @@ def make_split(corpus: Corpus, config: SplitConfig) -> Split:
         raise SplitError(
             f"split.fold={config.fold}, but {protocol.name} has the folds 0 to {n_folds - 1} here"
         )
-    if not 0 < config.val_share < 1:
-        raise SplitError(f"split.val_share must lie between 0 and 1, not {config.val_share}")
+    if not 0 <= config.val_share < 1:
+        raise SplitError(f"split.val_share must be at least 0 and less than 1, not {config.val_share}")
     if protocol.kind == "clips":
         parts = _listed_clips(corpus, protocol, config)
     else:
@@ -230,7 +231,9 @@ def _speaker_parts(corpus: Corpus, protocol: Protocol, config: SplitConfig) -> d
 
 
 def _draw(rest: Sequence[tuple[str, ...]], protocol: Protocol, config: SplitConfig) -> set[str]:
-    """Return validation speakers from the folds that are not tested; none if only one unit is left."""
+    """Return validation speakers from the folds not tested; none if one unit is left or the share is 0."""
+    if config.val_share == 0:
+        return set()
     whole = protocol.validation == "folds" and len(rest) > 1
     units = list(rest) if whole else [(speaker,) for fold in rest for speaker in fold]
     n_val = min(max(1, round(config.val_share * len(units))), len(units) - 1)

@@ -178,7 +178,7 @@ def score_parts(scorer: Scorer, name: str | Path) -> tuple[dict[str, Any], Predi
     config = scorer.networks[0].config
     speakers = np.array([clip.speaker for clip in features.clips])
     test = scorer.predict("test")
-    validation = scorer.predict("val")
+    validation = scorer.predict("val") if split.val else None
     counts = {
         part: count_clips(len(getattr(split, part)), predictions, task)
         for part, predictions in (("test", test), ("val", validation))
@@ -191,7 +191,7 @@ def score_parts(scorer: Scorer, name: str | Path) -> tuple[dict[str, Any], Predi
         )
     metrics = {
         "test": full_figures(test, speakers, task),
-        "val": full_figures(validation, speakers, task),
+        "val": {} if validation is None else full_figures(validation, speakers, task),
         "heads": {head: brief_figures(test, speakers, task, head) for head in modality_heads(test)},
         "without": {
             "+".join(hidden): brief_figures(scorer.predict("test", hidden), speakers, task)

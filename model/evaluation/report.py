@@ -89,6 +89,7 @@ def write_report(
         "calibration": _calibration(run, metrics.get("calibration", {})),
         "layers": _save_layers(run, metrics),
         "chosen": config.train.monitor != "last",
+        "validated": metrics["clips"].get("val", {"in_split": 1})["in_split"] > 0,
         "confusion": _confusion(test, info["classes"]),
         "per_class": _per_class(test) if info["classes"] else None,
         "per_speaker": _per_speaker(test, metrics.get("gaps", {}).get("speaker_sex", {})),
@@ -108,7 +109,9 @@ def _save_figures(run: RunFolder, metrics: Values, classes: Sequence[str]) -> li
     curves = {}
     if "members" not in metrics:
         history, best = run.read_history(), metrics["epoch"]
-        curves = {"loss": loss_curves(history, best), "validation": figure_curves(history, best)}
+        curves = {"loss": loss_curves(history, best)}
+        if any(row.get("val_loss") is not None for row in history):
+            curves["validation"] = figure_curves(history, best)
     for name, figure in curves.items():
         save_png(figure, run.figures / f"{name}.png")
     if classes:

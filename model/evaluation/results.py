@@ -19,11 +19,13 @@ from deiii.model.network.task import Task
 from deiii.model.training.scoring import Predictions
 
 
-def count_clips(in_split: int, found: Predictions, task: Task) -> dict[str, int]:
+def count_clips(in_split: int, found: Predictions | None, task: Task) -> dict[str, int]:
     """Return how many clips a part of the split has, how many are scored and how many have no label.
 
     A clip whose raters tie has no single label: a prediction is made, but no figure can use it.
     """
+    if found is None:
+        return {"in_split": in_split, "scored": 0, "unlabelled": 0}
     known = (found.label >= 0) & bool(task.classes)
     if task.attributes:
         known = known | ~np.isnan(found.target).all(axis=1)

@@ -132,6 +132,7 @@ def export(
         "format": FORMAT,
         "corpus": info["corpus"], "classes": info["classes"], "attributes": info["attributes"],
         "ranges": info["ranges"], "seconds": info.get("seconds"), "epoch": trained.epoch,
+        "chosen": config.train.monitor != "last",  # whether the epoch was chosen on validation speakers
         "licence": licence or known_licence(info["corpus"]),
         "settings": portable_settings(config), "inputs": describe_inputs(config),
         "preparation": PREPARATION, "hidden": list(config.split.hide),

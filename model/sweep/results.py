@@ -11,10 +11,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from deiii.data.config.load import load_stored
 from deiii.data.tools.atomic_files import write_json, write_text
 from deiii.data.tools.counts import counted
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png
 from deiii.model.sweep.space import Axis, text
+from deiii.model.training.monitor import monitored
 from deiii.model.training.run_folder import RunFolder
 
 FAILED = "failed.json"  # in the folder of a run that cannot be trained
@@ -59,7 +61,7 @@ class Result:
 
 
 def read_result(trial: Trial) -> Result:
-    """Return the scores of the runs of a combination: of each run, that of its best epoch."""
+    """Return the score of each run of a combination: of its best epoch; of its last with ``monitor=last``."""
     from deiii.data.config.strict_yaml import read_yaml
 
     scores: list[float] = []
@@ -67,8 +69,12 @@ def read_result(trial: Trial) -> Result:
     for folder in trial.folders:
         if (folder / FAILED).exists():
             return Result(trial, problem=str(read_yaml(folder / FAILED)["error"]))
-        rows = RunFolder(folder).read_history()
-        scores.append(max(row["val_monitor"] or -math.inf for row in rows))
+        run = RunFolder(folder)
+        rows = run.read_history()
+        if load_stored(run.config).train.monitor == "last":  # val_monitor is then the number of the epoch
+            scores.append(monitored(rows[-1], "auto"))
+        else:
+            scores.append(max(row["val_monitor"] or -math.inf for row in rows))
         seconds += sum(row["seconds"] or 0.0 for row in rows)
     return Result(trial, tuple(scores), seconds)
 

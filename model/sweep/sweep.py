@@ -72,6 +72,7 @@ def sweep(
     folder = Path(base.train.run)
     one_by_one = any(axis.kind for axis in axes)
     if one_by_one:
+        check_scored(base)
         check_folds(base, [base.split.fold])
         folder.mkdir(parents=True, exist_ok=True)
         proposals = Proposals(folder, axes, trials)
@@ -104,6 +105,15 @@ def check_ranges(axes: Sequence[Axis]) -> None:
             )
 
 
+def check_scored(config: Config) -> None:
+    """Refuse settings that keep no speaker for validation: there is no score to rank them by."""
+    if config.split.val_share == 0:
+        raise ConfigError(
+            "split.val_share=0 keeps no speaker for validation, and a sweep ranks settings by validation "
+            "scores; set a split.val_share of more than 0, and train with split.val_share=0 afterwards"
+        )
+
+
 def _grid(axes: Sequence[Axis]) -> list[dict[str, Any]]:
     count = 1
     for axis in axes:
@@ -118,6 +128,7 @@ def _check_grid(words: Sequence[str], trials: Sequence[Trial]) -> None:
     seen: set[str] = set()
     for trial in trials:
         config = read_settings([*words, *trial.words.split(" ")])
+        check_scored(config)
         which = canonical_json(stage_keys(config)) + repr((config.split, config.model, config.corpus))
         if which not in seen:
             seen.add(which)

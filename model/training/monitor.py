@@ -44,7 +44,7 @@ def check_monitor(config: Config, features: FeatureSet, val: np.ndarray) -> None
         raise ConfigError(f"train.monitor=uar, but {reason}; use train.monitor=auto")
 
 
-def monitored(row: dict[str, Any], monitor: str) -> float:
+def monitored(row: Mapping[str, Any], monitor: str) -> float:
     """Return the figure that selects the epoch; larger is better.
 
     Args:
@@ -60,15 +60,15 @@ def monitored(row: dict[str, Any], monitor: str) -> float:
     figures: dict[str, float | None] = {
         "uar": row.get("val_uar"),
         "ccc": sum(cccs) / len(cccs) if cccs else None,
-        "loss": -row["val_loss"],
+        "loss": -row["val_loss"] if row.get("val_loss") is not None else None,
         "last": float(row["epoch"]) if monitor == "last" else None,
     }
-    if monitor == "auto":
-        return next(v for v in figures.values() if v is not None)
-    figure = figures[monitor]
+    known = [v for v in figures.values() if v is not None]
+    figure = next(iter(known), None) if monitor == "auto" else figures[monitor]
     if figure is None:
+        reason = "the validation clips have no such labels; use train.monitor=auto"
         raise ValueError(
-            f"train.monitor={monitor}, but the validation clips have no such labels; use train.monitor=auto"
+            f"train.monitor={monitor}, but {reason if known else 'there are no validation clips'}"
         )
     return figure
 
@@ -76,15 +76,19 @@ def monitored(row: dict[str, Any], monitor: str) -> float:
 def describe_monitored(row: dict[str, Any], monitor: str) -> str:
     """Return the figure that selects the epoch with its name; the loss for ``loss`` and ``last``.
 
+    Without validation clips it is the loss of training.
+
     >>> describe_monitored({"epoch": 3, "val_monitor": 0.25, "val_loss": 1.5, "val_uar": 0.25}, "auto")
-    'UAR 0.250'
+    'validation UAR 0.250'
     """
+    if row.get("val_loss") is None:
+        return f"training loss {row['train_loss']:.3f}"
     if monitor == "auto":
         has_ccc = any(k.startswith("val_ccc_") and v is not None for k, v in row.items())
         monitor = "uar" if row.get("val_uar") is not None else "ccc" if has_ccc else "loss"
     if monitor in ("loss", "last"):
-        return f"loss {row['val_loss']:.3f}"
-    return f"{monitor.upper()} {row['val_monitor']:.3f}"
+        return f"validation loss {row['val_loss']:.3f}"
+    return f"validation {monitor.upper()} {row['val_monitor']:.3f}"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ WORDS = {"train": "training", "val": "validation", "test": "test"}
 CURES = {
     "train": "add speakers, or choose another split.fold",
     "val": "add speakers (three or more are needed), or choose another split.fold, split.seed or "
-    "split.val_share",
+    "split.val_share; split.val_share=0 train.monitor=last trains without validation",
     "test": "choose another split.fold, or remove the speakers without usable clips",
 }
 FAILED = "failures.csv in the cache says why its clips cannot be used"
@@ -47,7 +47,9 @@ def check_parts(
         ConfigError: a part is empty or has no label, or there is one class only; says what to do.
         SpeakerLeak: names the speakers that are in two parts.
     """
-    for part in PARTS:
+    check_without_validation(config)
+    needed = needed_parts(split, config)
+    for part in needed:
         if not len(rows[part]):
             count = len(getattr(split, part))
             none = "its only clip is not" if count == 1 else f"none of its {counted(count, 'clip')} is"
@@ -63,7 +65,7 @@ def check_parts(
     counts = {part: Counter(features.clips[i].label for i in rows[part]) for part in PARTS}
     for labels in counts.values():
         del labels[None]
-    notes = _check_classes(features, split, rows["train"], counts, config)
+    notes = _check_classes(features, split, rows["train"], {part: counts[part] for part in needed}, config)
     for part in ("val", "test"):
         if missing := sorted(counts[part].keys() - _trained(features, rows["train"])):
             notes.append(
@@ -72,6 +74,25 @@ def check_parts(
                 "that, add speakers with such clips, choose another split.fold, or leave these clips out"
             )
     return notes
+
+
+def check_without_validation(config: Config) -> None:
+    """Refuse settings that keep no speaker for validation and choose the epoch by validation.
+
+    Raises:
+        ConfigError: names both settings.
+    """
+    if config.split.val_share == 0 and config.train.monitor != "last":
+        raise ConfigError(
+            "split.val_share=0 keeps no speaker for validation, but "
+            f"train.monitor={config.train.monitor} chooses the epoch by validation clips; set "
+            "train.monitor=last to train all epochs without a choice, or a split.val_share of more than 0"
+        )
+
+
+def needed_parts(split: Split, config: Config) -> tuple[str, ...]:
+    """Return the parts that must have clips: all; without validation if ``split.val_share=0`` leaves none."""
+    return PARTS if split.val or config.split.val_share else ("train", "test")
 
 
 def _check_speakers(features: FeatureSet, rows: Mapping[str, np.ndarray]) -> None:
@@ -103,7 +124,7 @@ def _check_classes(
     faults += [
         f"the {WORDS[part]} part of fold {split.fold} has no clip with a label"
         for part in ("val", "test")
-        if not counts[part]
+        if part in counts and not counts[part]
     ]
     if not faults:
         return []

@@ -41,7 +41,7 @@ from deiii.model.training.logs.open_logs import check_logs
 from deiii.model.training.losses import inverse_frequency
 from deiii.model.training.monitor import check_monitor
 from deiii.model.training.origin import check_origin, digests, keys_of_training, save_origin
-from deiii.model.training.parts import check_parts
+from deiii.model.training.parts import check_parts, check_without_validation
 from deiii.model.training.run_folder import RunError, RunFolder, provenance
 from deiii.model.training.step.launch import choose_launch, launch_note
 from deiii.model.training.trainer import Trainer, TrainingSetup
@@ -61,7 +61,7 @@ def train(
     features: FeatureSet | None = None,
     trainer: Callable[[Network, TrainingSetup], Trainer] = Trainer,
 ) -> dict[str, Any]:
-    """Train on the training speakers of the split and select the epoch on its validation speakers.
+    """Train on the training speakers of the split and select the epoch on its validation speakers, if any.
 
     Under `torchrun` every process calls this function: they train one network together, and rank 0 writes the
     run.
@@ -128,6 +128,7 @@ def _train(
     if ranks.first and (note := launch_note(config.train, device, ranks)):
         print(note)
     check_hidden(config)
+    check_without_validation(config)
     make_deterministic(device)
     if ranks.local:  # one process of each machine checks every byte, the others wait for it
         ranks.wait()
@@ -176,9 +177,10 @@ def _train(
     fit_encoders(model, features, rows["train"], config)
     model = model.to(device)
     training = make_loader(features, rows["train"], config, device, True, ranks)
-    validation = ChangedLoader(
-        make_loader(features, rows["val"], config, device, False, ranks), hide_in_scoring(config)
-    )
+    validation = None
+    if len(rows["val"]):
+        loader = make_loader(features, rows["val"], config, device, False, ranks)
+        validation = ChangedLoader(loader, hide_in_scoring(config))
     weights = class_weights(features, rows["train"]) if config.train.class_weights and task.classes else None
     setup = TrainingSetup(
         training, validation, config, run, device, [c.id for c in features.clips], info, weights, ranks
@@ -186,7 +188,8 @@ def _train(
     if progress:
         count = sum(p.numel() for p in model.parameters())
         where = f"{device}" if ranks.world == 1 else f"{ranks.world} processes, the first on {device}"
-        clips = counted(len(rows["train"]), "training clip"), counted(len(rows["val"]), "validation clip")
+        held = counted(len(rows["val"]), "validation clip") if validation else "no validation clips"
+        clips = counted(len(rows["train"]), "training clip"), held
         print(f"{count:,} parameters on {where}; {' and '.join(clips)}; run folder {run.path}")
         print(f"data: {training.residency} ({training.why})")
     return trainer(model, setup).fit(resume=resume, progress=progress)

@@ -34,7 +34,7 @@ from deiii.model.training.logs.open_logs import Logs, open_logs
 from deiii.model.training.monitor import TrainingState, describe, monitored
 from deiii.model.training.run_folder import RunFolder
 from deiii.model.training.scoring import score
-from deiii.model.training.step.graphs import StepGraphs
+from deiii.model.training.step.graphs import StepGraphs, own_stream
 from deiii.model.training.step.half_weights import HalfWeights
 from deiii.model.training.step.launch import choose_launch, compiles
 from deiii.model.training.step.step import TrainingStep
@@ -73,7 +73,8 @@ class TrainingSetup:
     """The inputs of a training other than its network.
 
     Attributes:
-        train, val: loaders of the training and the validation clips; no test clip is in either.
+        train, val: loaders of the training and the validation clips; no test clip is in either. Without
+            validation clips (``split.val_share=0``), ``val`` is ``None``.
         config: all settings.
         run: the run folder that receives checkpoints and metrics.
         device: where the network is.
@@ -85,7 +86,7 @@ class TrainingSetup:
     """
 
     train: Loader
-    val: Loader
+    val: Loader | None
     config: Config
     run: RunFolder
     device: torch.device
@@ -268,19 +269,10 @@ class Trainer:
     def _validate(self, epoch: int) -> dict[str, Any]:
         """Return the validation figures of the averaged weights; saves them as last, and as best if best."""
         self.training_step.average.swap()
-        found = score(self.forward, self.val.epoch(0), self.device, self.settings, ranks=self.ranks)
-        row: dict[str, Any] = {"val_loss": found.loss}
-        if not math.isfinite(found.loss):
-            raise Diverged(
-                f"the validation loss became {found.loss} in epoch {epoch}, but the training loss is finite; "
-                f"checkpoints of earlier epochs stay in {self.run.path}; try a smaller train.lr, or "
-                "train.amp=off where bfloat16 is on"
-            )
-        names = tuple(self.config.model.attributes)
-        row |= {f"val_{name}": value for name, value in found.figures("fused", names).items()}
+        row = {} if self.val is None else self._score(self.val, epoch)
         row["val_monitor"] = monitored({"epoch": epoch, **row}, self.settings.monitor)
         # The loss decides between equal figures, which are frequent in small validation sets.
-        result = self.ranks.of_first([row["val_monitor"], -found.loss])
+        result = self.ranks.of_first([row["val_monitor"], -row.get("val_loss", 0.0)])
         weights, info = self.model.state_dict(), {**self.info, "epoch": epoch, "validation": row}
         self._save(self.run.last, weights, info)
         if self.best is None or result > self.best:
@@ -288,6 +280,18 @@ class Trainer:
             self._save(self.run.best, weights, info)
         self.training_step.average.swap()
         return row
+
+    def _score(self, val: Loader, epoch: int) -> dict[str, Any]:
+        """Return the figures of the validation clips."""
+        found = score(self.forward, val.epoch(0), self.device, self.settings, ranks=self.ranks)
+        if not math.isfinite(found.loss):
+            raise Diverged(
+                f"the validation loss became {found.loss} in epoch {epoch}, but the training loss is finite; "
+                f"checkpoints of earlier epochs stay in {self.run.path}; try a smaller train.lr, or "
+                "train.amp=off where bfloat16 is on"
+            )
+        figures = found.figures("fused", tuple(self.config.model.attributes))
+        return {"val_loss": found.loss, **{f"val_{name}": value for name, value in figures.items()}}
 
     def _state(self) -> TrainingState:
         done, train = len(self.history), self.settings
@@ -338,12 +342,3 @@ def read_together(pending: list[tuple[int, Tensor]]) -> list[tuple[int, list[int
     sizes = [len(status) for _, status in pending]
     parts = torch.cat([status for _, status in pending]).cpu().split(sizes)
     return [(step, part.tolist()) for (step, _), part in zip(pending, parts, strict=True)]
-
-
-@contextmanager
-def own_stream(stream: torch.cuda.Stream) -> Iterator[None]:
-    """Do the block's work on a stream, after what was started before and before what follows."""
-    stream.wait_stream(torch.cuda.current_stream(stream.device))
-    with torch.cuda.stream(stream):
-        yield
-    torch.cuda.current_stream(stream.device).wait_stream(stream)

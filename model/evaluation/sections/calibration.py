@@ -26,10 +26,10 @@ FIGURES = {
 NEAR_LIMIT = 1.01
 
 
-def calibration_of(test: Predictions, validation: Predictions) -> Values:
+def calibration_of(test: Predictions, validation: Predictions | None) -> Values:
     """Return the calibration of the fused head on test speakers, for ``metrics.json``.
 
-    The temperature is found on validation speakers alone.
+    The temperature is found on validation speakers alone; there is none without them.
 
     Returns:
         see `deiii.model.calibration.calibration`; empty where no labelled test clip has probabilities.
@@ -40,7 +40,7 @@ def calibration_of(test: Predictions, validation: Predictions) -> Values:
     if not known.any():
         return {}
     temperature = None
-    if "fused" in validation.probabilities:
+    if validation is not None and "fused" in validation.probabilities:
         chosen = (validation.label >= 0) & validation.present["fused"]
         temperature = find_temperature(validation.probabilities["fused"][chosen], validation.label[chosen])
     return calibration(test.probabilities["fused"][known], test.label[known], temperature)

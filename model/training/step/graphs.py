@@ -10,7 +10,8 @@ Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,3 +134,12 @@ def tensors_of(item: Tensor | Batch) -> dict[str, Tensor]:
 def copy_of(item: Any) -> Any:
     """Return a batch, or a block of bytes, in memory of its own."""
     return item.clone() if isinstance(item, Tensor) else item.map(torch.clone)
+
+
+@contextmanager
+def own_stream(stream: torch.cuda.Stream) -> Iterator[None]:
+    """Do the block's work on a stream, after what was started before and before what follows."""
+    stream.wait_stream(torch.cuda.current_stream(stream.device))
+    with torch.cuda.stream(stream):
+        yield
+    torch.cuda.current_stream(stream.device).wait_stream(stream)

@@ -121,6 +121,16 @@ def test_share_of_validation_speakers(share, n):
     assert len(make_split(RAVDESS, SplitConfig(val_share=share)).speakers("val")) == n
 
 
+def test_a_share_of_zero_keeps_only_validation_speakers_that_are_listed():
+    split = make_split(RAVDESS, SplitConfig(val_share=0))
+    assert split.val == () and len(split.speakers("train")) == 20 and len(split.speakers("test")) == 4
+    assert Split.from_json(split.to_json()) == split
+    listed = "ravdess-opendr"
+    assert make_split(RAVDESS, SplitConfig(val_share=0, protocol=listed)).speakers("val") == make_split(
+        RAVDESS, SplitConfig(protocol=listed)
+    ).speakers("val")
+
+
 def test_a_known_split_does_not_drift():
     """Papers name splits by digest: a change of this value is a change of every published split."""
     split = make_split(RAVDESS, SplitConfig())
@@ -141,7 +151,7 @@ def test_sessions_sort_as_numbers():
         (corpus(""), SplitConfig(), r"0 speaker\(s\)"),
         (corpus("abcdef"), SplitConfig(fold=5), "folds 0 to 4"),
         (corpus("abcdef"), SplitConfig(fold=-1), "folds 0 to 4"),
-        (corpus("abcdef"), SplitConfig(val_share=0.0), "val_share"),
+        (corpus("abcdef"), SplitConfig(val_share=-0.1), "val_share"),
         (corpus("abcdef"), SplitConfig(val_share=1.0), "val_share"),
         (corpus("abcdef"), SplitConfig(protocol="../splits"), "there are crema_d-5fold"),
         (corpus("abcdef"), SplitConfig(protocol="msp_improv-loso"), "needs a fold for every clip"),

@@ -23,7 +23,8 @@ from deiii.model.distributed.ranks import Ranks
 from deiii.model.network.task import Task
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.run_folder import RunFolder
-from deiii.model.training.trainer import Trainer, TrainingSetup, own_stream
+from deiii.model.training.step.graphs import own_stream
+from deiii.model.training.trainer import Trainer, TrainingSetup
 from tests.gpu.fake_gpu import recorded
 
 CLIPS, FRAMES, SIZE = 80, 40, 112

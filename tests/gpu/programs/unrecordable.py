@@ -13,7 +13,7 @@ from benchmarks.feature_cache import open_cache
 from deiii.data.config.load import load_config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.loader.batch import Batch
-from deiii.model.training.trainer import own_stream
+from deiii.model.training.step.graphs import own_stream
 from tests.gpu.fake_gpu import recorded
 from tests.gpu.programs.training import FRAMES, SIZE, make_trainer
 

@@ -70,6 +70,8 @@ def test_card_has_the_runs_numbers(exported, seen_run):
     assert f"| UAR | {metrics['test']['uar']:.3f} |" in card and "the classes a, b" in card
     manifest = json.loads((exported / "deiii.json").read_text())
     assert "has not been evaluated" in model_card(manifest, None)
+    assert manifest["chosen"] and "was chosen on validation speakers" in card
+    assert "was the last of training, not chosen by a score" in model_card(manifest | {"chosen": False}, None)
 
 
 def test_damage_is_an_error(exported, tmp_path):

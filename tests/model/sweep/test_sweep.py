@@ -186,3 +186,21 @@ def test_dask_workers_do_the_runs(space, words, tmp_path):
     results = json.loads((base / "sweep.json").read_text())["results"]
     assert len(results) == (3 if "--trials" in space else 2)
     assert all(r["scores"] and not r["problem"] for r in results)
+
+
+def test_with_the_last_epoch_its_own_score_ranks(words, tmp_path):
+    """`val_monitor` is then the number of the epoch, which says nothing of the settings."""
+    own = [*words, f"train.run={tmp_path / 'sweep'}", "train.monitor=last", "train.epochs=[1,2]", "--quiet"]
+    assert main(["sweep", *own]) == 0
+    for result in json.loads((tmp_path / "sweep/sweep.json").read_text())["results"]:
+        (row,) = RunFolder(tmp_path / "sweep" / result["runs"][0]).read_history()[-1:]
+        assert row["epoch"] == result["settings"]["train.epochs"] - 1
+        assert result["scores"] == [row["val_uar"]]
+
+
+@pytest.mark.parametrize("varied", ["model.width=[16,32]", "train.lr=log(1e-4,1e-2)"])
+def test_a_sweep_needs_validation_speakers(words, tmp_path, capsys, varied):
+    own = [*words, f"train.run={tmp_path / 'sweep'}", "split.val_share=0", "train.monitor=last", varied]
+    assert main(["sweep", *own]) == 1
+    assert "a sweep ranks settings by validation scores" in capsys.readouterr().err
+    assert not (tmp_path / "sweep").exists()

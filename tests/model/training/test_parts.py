@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from deiii.__main__ import main
+from deiii.model.training.run_folder import RunFolder
 from tests.helpers.tables import tone_rows, words_for, write_rows
 
 HEADER = ("path", "speaker", "label", "fold", "valence")
@@ -94,3 +96,40 @@ def test_a_cross_validation_is_refused_before_its_first_run(train, tmp_path):
     status, told = train(lambda row: row, "--folds", "1,5", command="crossval", broken=True)
     assert status == 1 and "the test part of fold 5" in told
     assert not list((tmp_path / "run").glob("fold*"))
+
+
+def test_without_validation_speakers_all_others_are_trained_on(train, tmp_path):
+    run = tmp_path / "run"
+    status, told = train(lambda row: row, "split.val_share=0")
+    assert status == 1 and told.count("\n") == 1 and not (run / "config.yaml").exists()
+    assert "split.val_share=0" in told and "train.monitor=auto" in told and "set train.monitor=last" in told
+    status, told = train(
+        lambda row: row, "split.val_share=0", "train.monitor=last", "train.epochs=2", "train.patience=1"
+    )
+    assert status == 0
+    folder = RunFolder(run)
+    assert folder.read_info()["clips"] == {"train": 8, "val": 0, "test": 2}
+    assert [row["epoch"] for row in folder.read_history()] == [0, 1]
+    assert not any(name.startswith("val_") for name in folder.read_history()[0] if name != "val_monitor")
+    assert main(["evaluate", str(run)]) == 0
+    metrics = folder.read_metrics()
+    assert metrics["epoch"] == 1 and metrics["val"] == {} and metrics["clips"]["val"]["in_split"] == 0
+    assert metrics["calibration"]["temperature"] is None
+    page = folder.report.read_text(encoding="utf-8")
+    assert "no speakers were kept for validation" in page and "no temperature was found" in page
+    assert main(["predict", str(run), str(tmp_path), "--calibrated"]) == 1  # none is made up
+
+
+def test_two_speakers_are_enough_without_validation(train, capsys):
+    words = ("split.val_share=0", "train.monitor=last")
+    status, told = train(without("s2", "s3", "s4"), *words)
+    assert status == 0, told
+
+
+def test_a_cross_validation_without_validation_speakers_is_reported(train, tmp_path):
+    words = ("split.val_share=0", "train.monitor=last", "--folds", "0,1")
+    status, told = train(lambda row: row, *words, command="crossval")
+    assert status == 0, told
+    report = json.loads((tmp_path / "run/crossval.json").read_text(encoding="utf-8"))
+    assert report["validation"]["uar"]["mean"] is None and report["splits"]["0"]["val"] == []
+    assert "no epoch was chosen" in (tmp_path / "run/crossval.md").read_text(encoding="utf-8")

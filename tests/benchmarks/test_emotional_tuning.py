@@ -1,0 +1,56 @@
+"""The trials on emotional clips and their reference: who is trained on, and how stages are weighed."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+
+from benchmarks.emotional_tuning import validate
+from benchmarks.encoder_reference import run_fold, stage_factors
+from deiii.data.cache.stages import ExtraInput
+from deiii.data.config.schema import ModelConfig
+from deiii.model.network.inputs.build import balance_factors
+
+
+@pytest.mark.parametrize("spared", [0, 1, 2])
+def test_no_test_or_validation_speaker_is_trained_on_and_as_many_are_spared_as_asked_for(spared):
+    speakers = np.repeat(list("abcde"), 6)
+    labels = np.tile([0, 1, 2], 10)
+    own = np.array([list("abcde").index(s) for s in speakers], float)
+    # One column tells the speaker of a clip; the trials standardise it by an increasing function.
+    parts = [np.stack([own, np.random.default_rng(0).normal(size=30)], axis=1)]
+    seen = []
+
+    def model(part):
+        seen.append(len(part[0]))
+        assert len(part[1]) == len(part[0]) and len(part[2]) == 6
+        return np.eye(3)[np.tile([0, 1, 2], 2)]
+
+    found = validate(parts, 0.0, model, labels, speakers, spared)
+    assert set(seen) == {6 * (5 - 2 - spared)}
+    choices = len(list(permutations("abc", spared))) // (2 if spared == 2 else 1)
+    assert len(seen) == 5 * 4 * choices
+    assert found["uar"] == 1.0 and set(found["by_test_speaker"]) == set("abcde")
+
+
+def test_the_reference_weighs_stages_as_the_network_does():
+    stages = [ExtraInput("speech", "audio", (96,), 0.25), ExtraInput("appearance", "video", (4,), 1)]
+    for balance in (0.25, 0.75, 1.0):
+        network = balance_factors(ModelConfig(join="pooled", balance=balance), stages)
+        np.testing.assert_allclose(stage_factors([192, 8], balance), list(network.values()))
+    assert stage_factors([192, 8], 0.0).tolist() == [1.0, 1.0]
+
+
+def test_the_reference_chooses_on_validation_and_uses_the_factors():
+    """With a factor of zero for the only informative feature nothing can be learned from it."""
+    rng = np.random.default_rng(0)
+    y = np.tile([0, 1], 30)
+    x = np.stack([y + 0.1 * rng.normal(size=60), rng.normal(size=60)], axis=1).astype(np.float32)
+    rows = {"train": np.arange(30), "val": np.arange(30, 40), "test": np.arange(40, 60)}
+    for model in ("logistic_regression", "svm"):
+        good = run_fold(model, x, y, rows, np.ones(2))
+        blind = run_fold(model, x, y, rows, np.array([0.0, 1.0]))
+        assert good["test_uar"] == good["val_uar"] == 1.0 and blind["test_uar"] < 0.8
+        assert len(good["guess"]) == 20
