@@ -112,7 +112,7 @@ ORDER = {
         "streaming",
         "video_writer",
     ],
-    "pipeline/media/streaming": ["audio live"],
+    "pipeline/media/streaming": ["address audio", "live"],
     "pipeline/faces": [
         "face grid motion mouth quality",
         "tracking yunet",
@@ -212,7 +212,7 @@ ORDER = {
     ],
     "model/prediction/live": ["moments", "show"],
     "model/prediction/overlay": ["panel", "layout people track", "live video"],
-    "model/prediction/windows": ["combine timelines", "moments units", "recording", "whole"],
+    "model/prediction/windows": ["combine timelines", "moments units", "newest recording", "whole"],
 }
 
 

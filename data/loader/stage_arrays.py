@@ -6,7 +6,7 @@ scales) are read once and kept, so that a batch's sampling is a handful of array
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -200,6 +200,27 @@ def band_levels(clips: Sequence[np.ndarray], least: float = LEAST_DB) -> Levels:
 def least_deviation(stage: str) -> float:
     """Return the smallest deviation that the rows of a stage are divided by."""
     return LEAST_DB if stage == LOGMEL.name else LEAST_DEVIATION
+
+
+def levels_of(
+    stages: Collection[str], files: Sequence[Mapping[str, Mapping[str, np.ndarray]]]
+) -> StageLevels:
+    """Return the levels of the features of some stages over files.
+
+    Args:
+        stages: those that are normalised by speaker.
+        files: of each, what the stages computed.
+    """
+    found = {}
+    for stage in stages:
+        rows = []
+        for arrays in files:
+            values = arrays.get(stage, {}).get(get_stage(stage).large)
+            valid = arrays.get(stage, {}).get("valid")
+            rows += [] if values is None else [values if valid is None else values[valid]]
+        if any(map(len, rows)):
+            found[stage] = band_levels(rows, least_deviation(stage))
+    return found
 
 
 def valid_rows(stream: Stream, clips: Sequence[int] | np.ndarray) -> list[np.ndarray]:

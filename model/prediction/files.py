@@ -30,6 +30,7 @@ from deiii.model.prediction.loading import load
 from deiii.model.prediction.predictor import LONG_S, Predictor
 from deiii.model.prediction.result import Prediction
 from deiii.model.prediction.windows.timelines import elan_table, spans, webvtt
+from deiii.pipeline.media.streaming.address import shown
 from deiii.pipeline.streaming.file import declared_seconds
 from deiii.pipeline.streaming.voice import VoiceDetector, speech_segments
 
@@ -206,8 +207,14 @@ def find_media(words: Sequence[str]) -> list[Path]:
     """Return the named files, and the media files in each named folder and below it.
 
     Raises:
-        MediaError: there are none, or a name does not exist.
+        MediaError: there are none, or a name does not exist or is an address.
     """
+    for word in words:
+        if "://" in word:
+            raise MediaError(
+                f"{shown(word)} is an address, not a file; predict for a stream with --live, or download the "
+                "recording first"
+            )
     files = [Path(word) for word in expand_folders(words)]
     for path in files:
         if not os.path.lexists(path):  # a link to a file that is gone gets an outcome of its own

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from deiii.data.cache.outcomes import StageResult
-from deiii.data.cache.stages import FACES, LOGMEL, get_stage, network_stages
+from deiii.data.cache.stages import FACES, LOGMEL, network_stages
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.loader.stage_arrays import LEAST_DB, StageLevels, band_levels, least_deviation
+from deiii.data.loader.stage_arrays import LEAST_DB, StageLevels, levels_of
 from deiii.model.network.streams import enabled_streams
 from deiii.model.network.task import Task
 from deiii.model.prediction.hub import upload
@@ -33,13 +33,16 @@ from deiii.model.prediction.manifest import MANIFEST, copy_export
 from deiii.model.prediction.result import Person, Prediction, Scorer, end_s
 from deiii.model.prediction.settings import hidden_note, override_settings, stage_notes, stages_by_speaker
 from deiii.model.prediction.windows.moments import Moment, moments
+from deiii.model.prediction.windows.newest import live_moments
 from deiii.model.prediction.windows.recording import Found, Options, score_at_once, score_long
 from deiii.model.prediction.windows.units import LONGER, Intervals, sliding_window, units_of
 from deiii.model.prediction.windows.whole import person_of, prediction_of
 from deiii.pipeline.extract import run_people, run_stages
 from deiii.pipeline.faces.people import FacePerson
 from deiii.pipeline.faces.quality import Portrait
+from deiii.pipeline.media.streaming.address import is_live
 from deiii.pipeline.streaming.file import FileStream, can_stream, declared_seconds, people_of_long
+from deiii.pipeline.streaming.live import LiveStream
 
 STREAM_HOP_S = 0.5  # default distance of the windows of `Predictor.stream`
 LONG_S = 30.0  # a longer file is read in order, so that its crops are never in memory at once
@@ -192,30 +195,36 @@ class Predictor:
     def stream(
         self, path: str | Path, window_s: float | None = None, hop_s: float = STREAM_HOP_S
     ) -> Iterator[Moment]:
-        """Yield the predictions of a window that slides over a file, while the file is read.
+        """Yield the predictions of a window that slides over a recording, while it is read.
 
-        Memory does not grow with the length of the file. A window's prediction is that of `predict` for the
+        Memory does not grow with the length of a file. A window's prediction is that of `predict` for the
         same window; only the choice between several faces may differ, because it does not know what comes
-        later.
+        later. Of a camera or a network stream the newest window is predicted, until the source ends; see
+        `deiii.model.prediction.live.moments.LiveMoments` for figures on it.
 
         Args:
-            path: any media file.
+            path: any media file, a URL (``rtsp://``, ``http://``) or the number of a camera, e.g. ``"0"``.
             window_s: length of the window in s; by default that of the median training clip, at most half of
-                the recording.
+                a file.
             hop_s: distance of the windows in s.
 
         Raises:
             ConfigError: the network reads a stage that needs the whole file.
             ClipError: the file cannot be opened as media.
+            LiveError: the camera or the network stream cannot be opened.
 
         >>> for moment in load("runs/latest").stream("long.mp4"):   # doctest: +SKIP
         ...     print(moment.time_s, moment.label)
         """
-        with FileStream(path, self.config, self.stages) as source:
-            if source.error is not None:
-                raise source.error
-            window, _ = sliding_window(source.expected_s(), self.median_s, window_s, hop_s)
-            yield from moments(source, self.scorer, self.task, window, hop_s, self._levels(source, None))
+        if isinstance(path, str) and is_live(path):
+            source = LiveStream(path, self.config, self.stages)
+            yield from live_moments(source, self.scorer, self.task, window_s or self.median_s, hop_s)
+            return
+        with FileStream(path, self.config, self.stages) as file:
+            if file.error is not None:
+                raise file.error
+            window, _ = sliding_window(file.expected_s(), self.median_s, window_s, hop_s)
+            yield from moments(file, self.scorer, self.task, window, hop_s, self._levels(file, None))
 
     def _is_long(self, path: str | Path) -> bool:
         """Return whether a file is read in order: it is much longer than those of the training."""
@@ -302,16 +311,7 @@ class Predictor:
 
     def levels_of(self, files: Sequence[Mapping[str, Mapping[str, np.ndarray]]]) -> StageLevels:
         """Return the levels over files, as `speaker_levels`, given what the stages computed of each."""
-        found = {}
-        for stage in self.by_speaker:
-            rows = []
-            for arrays in files:
-                values = arrays.get(stage, {}).get(get_stage(stage).large)
-                valid = arrays.get(stage, {}).get("valid")
-                rows += [] if values is None else [values if valid is None else values[valid]]
-            if any(map(len, rows)):
-                found[stage] = band_levels(rows, least_deviation(stage))
-        return found
+        return levels_of(self.by_speaker, files)
 
     def save_pretrained(self, folder: str | Path, **options: Any) -> Path:
         """Write the network as an exported folder, which `deiii.load` reads and `push_to_hub` uploads.

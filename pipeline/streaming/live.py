@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +22,7 @@ from deiii.pipeline.flow.stream import FlowStream
 from deiii.pipeline.logmel.stage import row_seconds
 from deiii.pipeline.logmel.stream import Levels, MelStream
 from deiii.pipeline.media.frame import DecodedFrame
+from deiii.pipeline.media.streaming.address import LiveError
 from deiii.pipeline.media.streaming.audio import Resampler
 from deiii.pipeline.media.streaming.live import LiveReader, Picture, Sound
 from deiii.pipeline.stages.clip import loaded_models
@@ -38,10 +39,11 @@ class LiveStream:
     """Features of a live source, in order; see `deiii.model.prediction.windows.moments.Source`.
 
     Args:
-        source: number of a camera, URL or file; see `deiii.pipeline.media.streaming.live.address`.
+        source: number of a camera, URL or file; see `deiii.pipeline.media.streaming.address.address`.
         config: settings.
         stages: names of the stages to compute.
         keep_pictures: whether `settled_pictures` is called, which returns the video frames.
+        report: receives a line where a connection is lost, and where it is there again.
 
     Attributes:
         reader: of the source.
@@ -50,10 +52,17 @@ class LiveStream:
 
     Raises:
         ConfigError: a stage needs the whole recording.
-        LiveError: the source cannot be opened.
+        LiveError: the source cannot be opened, or has none of the streams that the stages read.
     """
 
-    def __init__(self, source: str, config: Config, stages: Collection[str], keep_pictures: bool = False):
+    def __init__(
+        self,
+        source: str,
+        config: Config,
+        stages: Collection[str],
+        keep_pictures: bool = False,
+        report: Callable[[str], None] = lambda text: None,
+    ):
         self._kept: deque[Picture] | None = deque() if keep_pictures else None
         self.stages = with_upstream(stages)
         refuse_unstreamed(self.stages, config)
@@ -76,9 +85,16 @@ class LiveStream:
         self._resampler: Resampler | None = None
         self._mel: MelStream | None = None
         self._mel_at = self._sound_end = 0.0
-        self.reader = LiveReader(source, sound=LOGMEL.name in self.stages)
+        reads_video = self._faces is not None
+        self.reader = LiveReader(source, LOGMEL.name in self.stages, reads_video or keep_pictures, report)
         self.reader.start()
-        with_video = self._faces is not None and self.reader.has_video
+        with_video = reads_video and self.reader.has_video
+        if not with_video and not self.reader.has_audio:
+            self.reader.close()
+            raise LiveError(
+                f"live source {self.reader.name} has no audio, and the network reads nothing else; name "
+                "another stream"
+            )
         self._steps = self._read_video() if with_video else self._read_audio()
 
     def close(self) -> None:

@@ -1,10 +1,11 @@
-"""A web server on this machine that sends a media file at the pace of its playback."""
+"""Web servers on this machine that send media: at the pace of playback, as a camera, or as files."""
 
 from __future__ import annotations
 
+import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,30 +19,41 @@ def media_server(path: Path, seconds: float, cut_after: float | None = None) -> 
     such page.
     """
     data = path.read_bytes()
-    state = {"at": 0, "cut": cut_after, "served": 0}
+    state = {"at": 0, "cut": cut_after}
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        if state["at"] >= len(data):
+            request.send_error(404)
+            return
+        request.send_response(200)
+        request.send_header("Content-Type", "video/mp2t")
+        request.end_headers()
+        began, first = time.monotonic(), state["at"]
+        while state["at"] < len(data):
+            passed = time.monotonic() - began
+            if state["cut"] is not None and passed > state["cut"]:
+                state["cut"] = None
+                return
+            due = min(len(data), first + int((passed + 0.1) / seconds * len(data)) // 188 * 188 + 188)
+            request.wfile.write(data[state["at"] : due])
+            request.wfile.flush()
+            state["at"] = due
+            time.sleep(0.02)
+
+    with web_server(answer) as url:
+        yield f"{url}/live.ts"
+
+
+@contextmanager
+def web_server(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
+    """A web server on this machine whose GET requests a function answers; yields its address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if state["at"] >= len(data):
-                self.send_error(404)
-                return
-            self.send_response(200)
-            self.send_header("Content-Type", "video/mp2t")
-            self.end_headers()
-            began, first = time.monotonic(), state["at"]
-            while state["at"] < len(data):
-                passed = time.monotonic() - began
-                if state["cut"] is not None and passed > state["cut"]:
-                    state["cut"] = None
-                    return
-                due = min(len(data), first + int((passed + 0.1) / seconds * len(data)) // 188 * 188 + 188)
-                try:
-                    self.wfile.write(data[state["at"] : due])
-                    self.wfile.flush()
-                except OSError:
-                    return
-                state["at"] = due
-                time.sleep(0.02)
+            try:
+                answer(self)
+            except OSError:
+                return  # the receiver hung up
 
         def log_message(self, *words) -> None:
             """Write nothing."""
@@ -51,8 +63,67 @@ def media_server(path: Path, seconds: float, cut_after: float | None = None) -> 
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/live.ts"
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def jpeg_camera(images: Sequence[bytes], fps: float) -> Iterator[str]:
+    """A camera that sends JPEG images without timestamps (multipart/x-mixed-replace), each once."""
+    state = {"next": 0}
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        if state["next"] >= len(images):
+            request.send_error(404)
+            return
+        request.send_response(200)
+        request.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        request.end_headers()
+        began = time.monotonic()
+        while state["next"] < len(images):
+            time.sleep(max(0.0, began + state["next"] / fps - time.monotonic()))
+            image = images[state["next"]]
+            request.wfile.write(
+                b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n"
+                % (len(image), image)
+            )
+            request.wfile.flush()
+            state["next"] += 1
+
+    with web_server(answer) as url:
+        yield f"{url}/video"
+
+
+@contextmanager
+def folder_server(folder: Path, cut: int | None = None) -> Iterator[str]:
+    """Serve the files of a folder, with ranges; yields its address.
+
+    Args:
+        folder: of the files.
+        cut: after this many bytes, the first answer that is longer is broken off.
+    """
+    state = {"cut": cut}
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        path = folder / request.path.lstrip("/").partition("?")[0]
+        if not path.is_file():
+            request.send_error(404)
+            return
+        data = path.read_bytes()
+        wanted = re.match(r"bytes=(\d+)-", request.headers.get("Range", ""))
+        first = int(wanted[1]) if wanted else 0
+        request.send_response(206 if wanted else 200)
+        request.send_header("Accept-Ranges", "bytes")
+        request.send_header("Content-Length", str(len(data) - first))
+        request.send_header("Content-Range", f"bytes {first}-{len(data) - 1}/{len(data)}")
+        request.end_headers()
+        part = data[first:]
+        if state["cut"] is not None and len(part) > state["cut"]:
+            part, state["cut"] = part[: state["cut"]], None
+        request.wfile.write(part)
+
+    with web_server(answer) as url:
+        yield url

@@ -1,29 +1,26 @@
-"""The newest window of a live source, scored again and again.
+"""Predictions of a live source, with figures on it and an overlay video.
 
->>> with live_moments(network, "rtsp://camera/stream") as live:     # doctest: +SKIP
+`deiii.model.prediction.predictor.Predictor.stream` gives the predictions alone.
+
+>>> with LiveMoments(network, "rtsp://camera/stream") as live:     # doctest: +SKIP
 ...     for moment in live:
 ...         print(moment.label, moment.delay_s)
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from deiii.data.cache.stages import LOGMEL
-from deiii.data.loader.stage_arrays import LEAST_DB
 from deiii.model.prediction.overlay.live import LiveOverlay
 from deiii.model.prediction.predictor import STREAM_HOP_S, Predictor
-from deiii.model.prediction.windows.moments import Job, Moment, Scored, moment_of
+from deiii.model.prediction.windows.moments import Moment
+from deiii.model.prediction.windows.newest import SLACK_S, newest_moments
 from deiii.pipeline.streaming.live import LiveStream
-
-SLACK_S = 1e-4  # so that a window holds the row at its end
 
 
 class LiveMoments:
@@ -31,10 +28,11 @@ class LiveMoments:
 
     Args:
         network: a trained network.
-        source: number of a camera, URL or file; see `deiii.pipeline.media.streaming.live.address`.
+        source: number of a camera, URL or file; see `deiii.pipeline.media.streaming.address.address`.
         window_s: length of the window in s; by default that of the median training clip.
         hop_s: time between two predictions, s.
         overlay: mp4 file for an overlay video, which is finished when the block ends; ``None`` for none.
+        report: receives a line where a connection is lost, and where it is there again.
 
     Attributes:
         delays: of each prediction, from the arrival of its newest frame to the result, s.
@@ -51,6 +49,7 @@ class LiveMoments:
         window_s: float | None = None,
         hop_s: float = STREAM_HOP_S,
         overlay: str | Path | None = None,
+        report: Callable[[str], None] = lambda text: None,
     ):
         self.network = network
         self.window_s = window_s or network.median_s
@@ -58,7 +57,7 @@ class LiveMoments:
         self.delays: list[float] = []
         self._sums = np.zeros(len(network.classes))
         self._count = 0
-        self.features = LiveStream(source, network.config, network.stages, overlay is not None)
+        self.features = LiveStream(source, network.config, network.stages, overlay is not None, report)
         self._overlay: LiveOverlay | None = None
         if overlay is not None:
             self._overlay = LiveOverlay(overlay, network.task, hop_s, self.window_s)
@@ -76,38 +75,23 @@ class LiveMoments:
             self._overlay.__exit__(kind, error, trace)
 
     def __iter__(self) -> Iterator[Moment]:
-        features, due = self.features, self.hop_s
-        while features.advance():
-            end = features.ready_s
-            self._draw()
-            if end < due:
-                continue
-            moment = self._moment(max(0.0, end - self.window_s), end)
-            features.forget(end - self.window_s - self.hop_s)
-            due += self.hop_s * max(1, int((end - due) / self.hop_s) + 1)
+        network = self.network
+        found = newest_moments(
+            self.features, network.scorer, network.task, self.window_s, self.hop_s, self._draw
+        )
+        for moment, arrays in found:
+            if self._overlay is not None:
+                self._overlay.predicted(moment, arrays)
+            self.delays.append(moment.delay_s or 0.0)
+            if moment.probabilities:
+                self._sums += np.array(list(moment.probabilities.values()))
+                self._count += 1
             yield moment
 
     def _draw(self) -> None:
         if self._overlay is not None and (pictures := self.features.settled_pictures()):
             begin = pictures[0].time_s
             self._overlay.add(pictures, self.features.arrays(begin, self.features.ready_s + SLACK_S))
-
-    def _moment(self, begin: float, end: float) -> Moment:
-        network, features = self.network, self.features
-        job = Job(begin, end + SLACK_S, 0)
-        arrays = features.arrays(job.begin, job.end)
-        own = features.levels(LEAST_DB) if network.by_speaker else None
-        levels = None if own is None else {LOGMEL.name: own}
-        outputs = network.scorer(arrays, [(job.begin, job.end)], [set()], levels)
-        found = moment_of(Scored(job, outputs, 0, arrays), network.task)
-        delay = time.monotonic() - features.arrived(end)
-        if self._overlay is not None:
-            self._overlay.predicted(found, arrays)
-        self.delays.append(delay)
-        if found.probabilities:
-            self._sums += np.array(list(found.probabilities.values()))
-            self._count += 1
-        return replace(found, time_s=end, end_s=end, delay_s=delay)
 
     def summary(self) -> dict[str, Any]:
         """Return a summary of the source so far, as text and for JSON."""

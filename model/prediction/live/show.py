@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from deiii.data.cache.stages import FACES, LOGMEL
 from deiii.data.tools.atomic_files import refuse_input_as_output, writable_folder
 from deiii.model.prediction.live.moments import LiveMoments
 from deiii.model.prediction.loading import load
 from deiii.model.prediction.predictor import STREAM_HOP_S
 from deiii.model.prediction.windows.moments import Moment
-from deiii.pipeline.media.streaming.live import LiveError
+from deiii.pipeline.media.streaming.address import LiveError
+from deiii.pipeline.media.streaming.live import WAITS_S
 
 LINES = "live.jsonl"
 BAR = 24  # characters
@@ -54,10 +56,11 @@ def predict_live(
     path = writable_folder(out) / LINES
     network = load(list(runs), **options)
     with (
-        LiveMoments(network, source, window_s, hop_s or STREAM_HOP_S, overlay) as live,
+        LiveMoments(network, source, window_s, hop_s or STREAM_HOP_S, overlay, report) as live,
         open(path, "w") as lines,
     ):
-        report(f"{source}: window {live.window_s:g} s; Ctrl-C ends")
+        reader = live.features.reader
+        report(f"{reader.name}: {streams(live)}, window {live.window_s:g} s; Ctrl-C ends")
         try:
             for moment in live:
                 report(line(moment, live.features.reader.dropped))
@@ -67,12 +70,24 @@ def predict_live(
             report("stopped")
         found = live.summary()
         lines.write(json.dumps({"summary": found}) + "\n")
+    if reader.lost:
+        report(f"{reader.name}: not there again after {sum(WAITS_S):.0f} s of trying ({reader.lost})")
     report(describe(found))
     report(f"results: {path}")
     if overlay is not None:
         skipped = f"; {found['not_drawn']} frames were left out, because drawing was too slow"
         report(f"overlay: {overlay}{skipped if found['not_drawn'] else ''}")
     return found
+
+
+def streams(live: LiveMoments) -> str:
+    """Return which streams of the source are read, and which one the network does without."""
+    reader, reads = live.features.reader, live.features.stages
+    has = {"video": reader.has_video, "audio": reader.has_audio}
+    wanted = {"video": FACES.name in reads, "audio": LOGMEL.name in reads}
+    lacking = [kind for kind in wanted if wanted[kind] and not has[kind]]
+    words = " and ".join(kind for kind in has if has[kind])
+    return f"{words} (no {lacking[0]}: that input is empty)" if lacking else words
 
 
 def line(moment: Moment, dropped: int) -> str:

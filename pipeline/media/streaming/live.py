@@ -1,7 +1,9 @@
 """A camera, a network stream or a file played in real time: decoded frames as they arrive.
 
-A thread reads and decodes. Video frames that nobody takes in time are dropped, the oldest first, and counted,
-so that what is taken is never older than `LATE_FRAMES` frames. A broken connection is opened again.
+A thread opens, reads and decodes. Video frames that nobody takes in time are dropped, the oldest first, and
+counted, so that what is taken is never older than `LATE_FRAMES` frames. A broken connection is opened again.
+A recording on a server, and a stream that a server sends in pieces of some seconds (HLS, DASH), are played in
+real time, as a file is.
 
 >>> with LiveReader("rtsp://camera/stream") as reader:      # doctest: +SKIP
 ...     for item in reader:
@@ -10,13 +12,10 @@ so that what is taken is never older than `LATE_FRAMES` frames. A broken connect
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -27,20 +26,22 @@ import numpy as np
 from deiii.data.cache.outcomes import ClipError
 from deiii.pipeline.media.container import audio_stream, video_stream
 from deiii.pipeline.media.frame import DecodedFrame
+from deiii.pipeline.media.streaming.address import (
+    OPEN_S,
+    READ_S,
+    LiveError,
+    address,
+    cannot_open,
+    shown,
+)
 from deiii.pipeline.media.video import Views
 
 LATE_FRAMES = 4  # video frames that may wait; more are dropped
 MOST_SOUND = 500  # audio frames that may wait
-WAITS_S = (0.2, 0.5, 1.0, 2.0, 4.0)  # before each attempt to connect again
-OPEN_S, READ_S = 10.0, 5.0  # after which opening and reading give up
+WAITS_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)  # before each attempt to connect again; a router needs 30 s
 ASTRAY_S = 5.0  # timestamps that differ by more from the time that has passed are not used
-NETWORK = ("http://", "https://", "rtsp://", "rtsps://", "rtmp://", "udp://", "tcp://", "srt://", "rtp://")
-PROTOCOLS = "http,https,httpproxy,tcp,tls,crypto,rtsp,rtp,srtp,udp,rtmp,srt"
-QUICK = {"fflags": "nobuffer", "probesize": "1000000", "analyzeduration": "500000"}
-
-
-class LiveError(ValueError):
-    """A source cannot be opened; the message names it, the reason and the cure."""
+IN_PIECES = frozenset({"hls", "dash"})  # formats of which some seconds arrive at once
+UNTIMED = frozenset({"mpjpeg", "mjpeg", "h264", "hevc", "m4v"})  # formats whose timestamps FFmpeg makes up
 
 
 class Sound(NamedTuple):
@@ -59,84 +60,51 @@ class Picture(NamedTuple):
     arrived: float
 
 
-@dataclass(frozen=True)
-class Address:
-    """The address of a live source, as FFmpeg opens it.
-
-    Attributes:
-        url: a path, a URL or the name of a device.
-        form: FFmpeg's name of the device's kind; ``None`` where it finds out.
-        is_file: whether it is a file, which is played in real time.
-        is_network: whether a lost connection is opened again.
-    """
-
-    url: str
-    form: str | None = None
-    is_file: bool = False
-    is_network: bool = False
-
-
-def address(source: str) -> Address:
-    """Return the address for a word of the command line: a camera's number, a URL, a device or a file.
-
-    Raises:
-        LiveError: there is no such file, or this system's cameras need another word.
-
-    >>> address("rtsp://camera/stream").is_network
-    True
-    """
-    if source.isdecimal():
-        if sys.platform == "linux":
-            return Address(f"/dev/video{source}", "v4l2")
-        if sys.platform == "darwin":
-            return Address(source, "avfoundation")
-        raise LiveError(
-            f"--live {source}: numbers of cameras are known on Linux and macOS; give a URL or a file"
-        )
-    if source.startswith("/dev/"):
-        return Address(source, "v4l2")
-    if source.lower().startswith(NETWORK):
-        return Address(source, is_network=True)
-    if os.path.isfile(source):
-        return Address(source, is_file=True)
-    raise LiveError(
-        f"--live {source}: there is no such file; give the number of a camera (0), a URL (rtsp://, http://) "
-        "or a media file"
-    )
-
-
 class LiveReader:
     """Reads a live source in a thread; iterating yields what arrives, audio and video in turn.
 
     Args:
-        source: as for `address`.
-        sound: whether audio is wanted.
+        source: as for `deiii.pipeline.media.streaming.address.address`.
+        sound, video: whether audio and video are wanted.
+        report: receives a line where a connection is lost, and where it is there again.
 
     Attributes:
+        name: the source without its password.
         frames: number of video frames that arrived.
         dropped: number of those that were dropped because they were taken too late.
         connections: how often the source was opened.
-        has_video, has_audio: which streams the source has; known after `start`.
+        has_video, has_audio: which of the wanted streams the source has; known after `start`.
+        lost: why a network source ended that could not be opened again; empty elsewhere.
 
     Raises:
         LiveError: by `start`, where the source cannot be opened.
     """
 
-    def __init__(self, source: str, sound: bool = True):
+    def __init__(
+        self,
+        source: str,
+        sound: bool = True,
+        video: bool = True,
+        report: Callable[[str], None] = lambda text: None,
+    ):
         self.source = source
+        self.name = shown(source)
         self.address = address(source)
         self.frames = self.dropped = self.connections = 0
         self.has_video = self.has_audio = False
-        self._sound = sound
+        self.lost = ""
+        self._sound, self._video = sound, video
+        self._report = report
         self._items: deque[Picture | Sound] = deque()
         self._waiting = {Picture: 0, Sound: 0}
         self._changed = threading.Condition()
         self._stopped = threading.Event()
         self._ended = False
+        self._error: Exception | None = None
         self._begin = 0.0  # on time.monotonic
         self._last_s = -1.0  # time of the newest video frame
+        self._pieces = 0  # of audio that arrived
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self._container: Any = None
 
     def __enter__(self) -> LiveReader:
         self.start()
@@ -148,10 +116,17 @@ class LiveReader:
         self.close()
 
     def start(self) -> None:
-        """Open the source and begin to read it."""
-        self._container = self._open()
-        self._begin = time.monotonic()
+        """Open the source and begin to read it; Ctrl-C ends the waiting for an answer."""
         self._thread.start()
+        try:
+            with self._changed:
+                while not self.connections and not self._ended:
+                    self._changed.wait(0.2)
+        except BaseException:
+            self._stopped.set()
+            raise
+        if self._error is not None:
+            raise self._error
 
     def close(self) -> None:
         """End the reading."""
@@ -165,10 +140,12 @@ class LiveReader:
                 while not self._items and not self._ended:
                     self._changed.wait(0.5)
                 if not self._items:
-                    return
+                    break
                 item = self._items.popleft()
                 self._waiting[type(item)] -= 1
             yield item
+        if self._error is not None:
+            raise self._error
 
     def _put(self, item: Picture | Sound) -> None:
         kind, most = type(item), LATE_FRAMES if isinstance(item, Picture) else MOST_SOUND
@@ -183,86 +160,111 @@ class LiveReader:
             self._changed.notify()
 
     def _open(self) -> Any:
-        where = self.address
-        options = {"protocol_whitelist": PROTOCOLS, **QUICK} if where.is_network else {}
-        if where.is_file:
-            options = {"protocol_whitelist": "file"}
+        where, began = self.address, time.monotonic()
         try:
-            container = av.open(where.url, format=where.form, options=options, timeout=(OPEN_S, READ_S))
+            container = av.open(
+                where.url, format=where.form, options=dict(where.options), timeout=(OPEN_S, READ_S)
+            )
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            words = getattr(error, "strerror", None) or str(error)
-            raise LiveError(
-                f"--live {self.source} cannot be opened ({words}); is the camera free, is the address "
-                "right? ffplay tells the same"
-            ) from None
-        self.connections += 1
-        self.has_video, self.has_audio = bool(container.streams.video), bool(container.streams.audio)
-        if not self.has_video and not (self.has_audio and self._sound):
+            # FFmpeg has no one error for this: RTSP that is given up looks like damaged data.
+            raise cannot_open(self.source, error, time.monotonic() - began >= OPEN_S) from None
+        has_video, has_audio = bool(container.streams.video), bool(container.streams.audio)
+        if not (has_video and self._video) and not (has_audio and self._sound):
             container.close()
-            raise LiveError(f"--live {self.source} has neither video nor audio")
+            found = [kind for kind, there in (("video", has_video), ("audio", has_audio)) if there]
+            wanted = [kind for kind, read in (("video", self._video), ("audio", self._sound)) if read]
+            raise LiveError(
+                f"live source {self.name} has {' and '.join(found) or 'neither video nor audio'}; "
+                f"{' or '.join(wanted)} is needed: name another stream"
+            )
+        with self._changed:
+            self.has_video, self.has_audio = has_video and self._video, has_audio and self._sound
+            self._begin = self._begin or time.monotonic()
+            self.connections += 1
+            self._changed.notify()
         return container
 
     def _run(self) -> None:
-        """Read until the source ends; a network source is opened again."""
-        attempts = 0
-        while not self._stopped.is_set():
-            finite = False
-            if self._container is not None:
-                before = self.frames
-                finite = self._read(self._container)
-                self._container.close()
-                self._container = None
-                attempts = 0 if self.frames > before else attempts
-            if finite or not self.address.is_network or attempts >= len(WAITS_S):
-                break
-            self._stopped.wait(WAITS_S[attempts])
-            attempts += 1
-            try:
-                self._container = self._open()
-            except LiveError:
-                continue
-        with self._changed:
-            self._ended = True
-            self._changed.notify()
+        """Read until the source ends; whoever takes the items then meets the error that ended it."""
+        try:
+            self._read_all()
+        except Exception as error:
+            self._error = error
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify()
 
-    def _read(self, container: Any) -> bool:
-        """Read a connection to its end; returns whether it ended as it had declared."""
+    def _read_all(self) -> None:
+        """Read connections until one ends as it had declared, or none can be made."""
+        container, attempts = self._open(), 0
+        while True:
+            before = self.frames + self._pieces
+            with container:
+                ended = self._read(container)
+            attempts = 0 if self.frames + self._pieces > before else attempts
+            if ended is None or not self.address.is_network:
+                return
+            self._report(f"{self.name}: the connection was lost ({ended}); trying again, Ctrl-C ends")
+            container = None
+            while container is None:
+                if attempts >= len(WAITS_S):
+                    self.lost = ended
+                    return
+                if self._stopped.wait(WAITS_S[attempts]):
+                    return
+                attempts += 1
+                try:
+                    container = self._open()
+                except LiveError as error:
+                    ended = str(error)
+            self._report(f"{self.name}: connected again")
+
+    def _read(self, container: Any) -> str | None:
+        """Read a connection to its end; returns why it is lost, ``None`` where it ended as declared."""
+        recorded, forms = bool(container.duration), set(container.format.name.split(","))
+        played = self.address.is_file or recorded or bool(forms & IN_PIECES)
         try:
             wanted: list[Any] = []
             if self.has_video:
                 wanted.append(video_stream(container)[0])
                 views = Views(wanted[0])
-            if self.has_audio and self._sound:
+            if self.has_audio:
                 wanted.append(audio_stream(container)[0])
             clock = _LiveClock(0.0 if self.address.is_file else time.monotonic() - self._begin)
             mixer: av.AudioResampler | None = None
             for packet in container.demux(wanted):
                 if self._stopped.is_set():
-                    return True
+                    return None
                 arrived = time.monotonic()
                 try:
                     decoded = packet.decode()
                 except (av.error.FFmpegError, ValueError):
                     continue  # damaged: a lost packet of the network
                 for frame in decoded:
-                    at = clock.time(frame.time, arrived - self._begin, self.address.is_file)
-                    if self.address.is_file:
-                        arrived = self._begin + at
-                        self._stopped.wait(max(0.0, arrived - time.monotonic()))
+                    stamp = None if forms & UNTIMED else frame.time
+                    at = clock.time(stamp, arrived - self._begin, self.address.is_file)
+                    if played:
+                        due = self._begin + at
+                        self._stopped.wait(max(0.0, due - time.monotonic()))
+                        arrived = due if self.address.is_file else max(arrived, due)
                     if isinstance(frame, av.VideoFrame):
                         self.frames += 1
                         if at > self._last_s:  # times must rise
                             self._last_s = at
                             self._put(Picture(views.view(frame), at, arrived))
                     else:
+                        self._pieces += 1
                         mixer = mixer or av.AudioResampler(
                             format="flt", layout="mono", rate=frame.sample_rate
                         )
                         for piece in mixer.resample(frame):
                             self._put(Sound(piece.to_ndarray().ravel(), piece.sample_rate, at))
-            return bool(container.duration)
-        except (av.error.FFmpegError, OSError, ClipError):
-            return False
+        except av.error.ExitError:
+            return f"nothing arrived for {READ_S:g} s"
+        except (av.error.FFmpegError, OSError, ClipError) as error:
+            return getattr(error, "strerror", None) or str(error)
+        return None if recorded or forms & IN_PIECES else "the server ended it"
 
 
 class _LiveClock:

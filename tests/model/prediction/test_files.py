@@ -158,6 +158,12 @@ def test_one_bad_file_costs_only_itself(tmp_path, seen_run, capsys):
     assert [bool(r["label"]) for r in rows] == [False, True]
 
 
+def test_an_address_is_no_file_and_its_password_is_not_shown():
+    with pytest.raises(MediaError, match="with --live") as caught:
+        find_media(["rtsp://anna:geheim@camera/live"])
+    assert "geheim" not in str(caught.value)
+
+
 def test_media_are_found_and_named_apart(tmp_path):
     for name in ("a/1.mp4", "b/1.mp4", "b/2.webm", "b/notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -22,11 +22,13 @@ from deiii.model.prediction.live.moments import LiveMoments
 from deiii.model.prediction.overlay import live as live_overlay
 from deiii.model.prediction.windows.moments import Moment
 from deiii.pipeline.media.streaming import live
-from deiii.pipeline.media.streaming.live import LiveError, LiveReader, Picture, Sound, address
+from deiii.pipeline.media.streaming.address import Address, LiveError, address
+from deiii.pipeline.media.streaming.live import LiveReader, Picture, Sound
 from deiii.pipeline.media.video import read_video
 from tests.helpers.clipmaker import level, numbered, tone, write
 from tests.helpers.long_clips import repeated
 from tests.helpers.media_server import media_server
+from tests.helpers.rtsp_server import rtsp_server
 
 
 @pytest.fixture(scope="module")
@@ -114,12 +116,12 @@ def test_command_prints_lines_and_writes_them(seen_run, face, tmp_path, capsys):
 @pytest.mark.parametrize("words", [["nothing.mp4"], ["http://127.0.0.1:9/none"]], ids=["file", "address"])
 def test_what_cannot_be_opened_is_one_line(seen_run, words, capsys, tmp_path):
     assert main(["predict", str(seen_run / "run"), "--live", *words, "--out", str(tmp_path)]) == 1
-    assert f"--live {words[0]}" in capsys.readouterr().err
+    assert f"live source {words[0]}" in capsys.readouterr().err
 
 
 def test_words_for_sources(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "platform", "linux")
-    assert address("0") == live.Address("/dev/video0", "v4l2")
+    assert address("0") == Address("/dev/video0", "v4l2")
     assert address("RTSP://host/x").is_network and not address("RTSP://host/x").is_file
     monkeypatch.setattr(sys, "platform", "darwin")
     assert address("1").form == "avfoundation"
@@ -227,6 +229,33 @@ def test_an_overlay_of_a_network_stream(network, face, tmp_path):
             summary = source.summary()
     assert found and not list(tmp_path.glob("*.mp4.*"))
     assert len(list(read_video(tmp_path / "live.mp4"))) > 0 and summary["not_drawn"] == 0
+
+
+def test_command_and_stream_read_a_camera_over_rtsp(seen_run, network, face, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(live, "WAITS_S", (0.02,))
+    ts = Path(repeated(str(face.with_name("face-once.mp4")), tmp_path / "face.ts", 3.0))
+    words = ["predict", str(seen_run / "run"), "--out", str(tmp_path), "--window", "0.8", "--live"]
+    with rtsp_server(ts, login="anna:geheim") as camera:
+        assert main([*words, camera.url]) == 0
+    told = capsys.readouterr()
+    assert "anna:***@127.0.0.1" in told.out and "video and audio, window 0.8 s" in told.out
+    assert "not there again after" in told.out and "delay" in told.out
+    written = (tmp_path / "live.jsonl").read_text()
+    assert "geheim" not in told.out + told.err + written
+    assert json.loads(written.splitlines()[-1])["summary"]["predictions"] > 0
+    with rtsp_server(ts, sound=False) as camera:
+        found = list(itertools.islice(network.stream(camera.url, window_s=0.8), 2))
+    assert found and all(m.usable and m.delay_s is not None for m in found)
+    assert found[-1].face_share is not None and found[-1].face_share > 0.5
+
+
+def test_a_network_stream_without_audio_is_named(seen_run, face, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(live, "WAITS_S", (0.02,))
+    ts = Path(repeated(str(face.with_name("face-once.mp4")), tmp_path / "face.ts", 3.0))
+    words = ["predict", str(seen_run / "run"), "--out", str(tmp_path), "--window", "0.8", "--live"]
+    with rtsp_server(ts, sound=False) as camera:
+        assert main([*words, camera.url]) == 0
+    assert "video (no audio: that input is empty)" in capsys.readouterr().out
 
 
 def test_an_overlay_that_cannot_be_written_is_refused_before_work(seen_run, face, tmp_path, capsys):

@@ -1,0 +1,152 @@
+"""The address of a live source: how FFmpeg opens it, how it is printed, and why it cannot be opened."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import av.error
+
+OPEN_S, READ_S = 10.0, 5.0  # after which opening and reading give up
+NETWORK = ("http://", "https://", "rtsp://", "rtsps://", "rtmp://", "udp://", "tcp://", "srt://", "rtp://")
+PROTOCOLS = "http,https,httpproxy,tcp,tls,crypto,rtsp,rtp,srtp,udp,rtmp,srt"
+QUICK = {
+    "protocol_whitelist": PROTOCOLS,
+    "probesize": "1000000",
+    "analyzeduration": "500000",
+    "rtsp_flags": "prefer_tcp",  # UDP loses packets, and firewalls drop it; UDP where the camera has no TCP
+    "reconnect": "1",  # a recording on a web server goes on where it was interrupted
+    "reconnect_delay_max": "4",
+}
+SECRET = re.compile(r"\b(pass\w*?|pwd|token|secret|auth\w*?|\w*key)=[^&;/?#]*", re.IGNORECASE)
+HIDDEN = "***"
+
+
+class LiveError(ValueError):
+    """A source cannot be opened; the message names it, the reason and the cure."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """The address of a live source, as FFmpeg opens it.
+
+    Attributes:
+        url: a path, a URL or the name of a device.
+        form: FFmpeg's name of the device's kind; ``None`` where it finds out.
+        is_file: whether it is a file, which is played in real time.
+        is_network: whether a lost connection is opened again.
+    """
+
+    url: str
+    form: str | None = None
+    is_file: bool = False
+    is_network: bool = False
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """FFmpeg's options for opening it."""
+        if self.is_network:
+            # A server of the web may send a recording, whose first packets must not be thrown away.
+            web = self.url.lower().startswith("http")
+            return dict(QUICK) if web else {**QUICK, "fflags": "nobuffer"}
+        return {"protocol_whitelist": "file"} if self.is_file else {}
+
+
+def address(source: str) -> Address:
+    """Return the address for a word of the command line: a camera's number, a URL, a device or a file.
+
+    Raises:
+        LiveError: there is no such file, or this system's cameras need another word.
+
+    >>> address("rtsp://camera/stream").is_network
+    True
+    """
+    if source.isdecimal():
+        if sys.platform == "linux":
+            return Address(f"/dev/video{source}", "v4l2")
+        if sys.platform == "darwin":
+            return Address(source, "avfoundation")
+        raise LiveError(
+            f"live source {source}: numbers of cameras are known on Linux and macOS; give a URL or a file"
+        )
+    if source.startswith("/dev/"):
+        return Address(source, "v4l2")
+    if source.lower().startswith(NETWORK):
+        return Address(source, is_network=True)
+    if os.path.isfile(source):
+        return Address(source, is_file=True)
+    if "://" in source:
+        raise LiveError(
+            f"live source {shown(source)}: deiii cannot open addresses that begin with "
+            f"{source.partition('://')[0]}://; it opens {', '.join(NETWORK)}"
+        )
+    raise LiveError(
+        f"live source {source}: there is no such file; give the number of a camera (0), a URL (rtsp://, "
+        "http://) or a media file"
+    )
+
+
+def is_live(source: str) -> bool:
+    """Whether a source is a network stream or a camera, and no file.
+
+    >>> is_live("http://host/live.ts"), is_live("talk.mp4")
+    (True, False)
+    """
+    if os.path.isfile(source):
+        return False
+    return source.isdecimal() or source.startswith("/dev/video") or source.lower().startswith(NETWORK)
+
+
+def shown(source: str) -> str:
+    """Return a source for messages: without its password and without the values of its query.
+
+    >>> shown("rtsp://anna:p@ss@camera/a?key=1&channel=2")
+    'rtsp://anna:***@camera/a?key=***&channel=***'
+    """
+    scheme, separator, rest = source.partition("://")
+    if not separator:
+        return source
+    # From the first colon to the last @: a password is hidden as well if it has a /, ? or @ that should have
+    # been written as %2F, %3F or %40.
+    rest = re.sub(r":.*@", f":{HIDDEN}@", rest, count=1)
+    place, mark, query = rest.partition("?")
+    place = SECRET.sub(rf"\1={HIDDEN}", place)
+    query = re.sub(r"=[^&;#]*", f"={HIDDEN}", query)
+    return f"{scheme}://{place}{mark}{query}"
+
+
+def cannot_open(source: str, error: Exception, late: bool = False) -> LiveError:
+    """Return the error for a source that FFmpeg cannot open; it names the reason and the cure.
+
+    Args:
+        source: its address.
+        error: of FFmpeg.
+        late: whether the time for an answer was over.
+    """
+    words = f"no answer within {OPEN_S:g} s; check the address, and that nothing blocks the connection"
+    return LiveError(f"live source {shown(source)} cannot be opened: {words if late else why(source, error)}")
+
+
+def why(source: str, error: Exception) -> str:
+    """Return why FFmpeg cannot open or read a source, and what to do about it."""
+    network = source.lower().startswith(NETWORK)
+    if isinstance(error, av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError):
+        return (
+            "user name or password is missing or wrong; write user:password@ before the host, and in a "
+            "password %40, %3A, %2F for @, : and /"
+        )
+    if isinstance(error, av.error.HTTPNotFoundError):
+        return "the server has no stream of this name; check the path of the address"
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens at this host and port; is the camera on, is the port right?"
+    if network and isinstance(error, av.error.InvalidDataError):
+        return "what the server sends is neither video nor audio; is it the address of a web page?"
+    words = getattr(error, "strerror", None) or "not a source that FFmpeg can read"
+    if network:
+        return f"{words}; is the name of the host right, and is the server on?"
+    if isinstance(error, FileNotFoundError):
+        return "there is no such camera; `ls /dev/video*` lists those of Linux"
+    return f"{words}; does another program use the camera? ffplay tells the same"
