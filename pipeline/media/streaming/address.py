@@ -18,8 +18,6 @@ QUICK = {
     "probesize": "1000000",
     "analyzeduration": "500000",
     "rtsp_flags": "prefer_tcp",  # UDP loses packets, and firewalls drop it; UDP where the camera has no TCP
-    "reconnect": "1",  # a recording on a web server goes on where it was interrupted
-    "reconnect_delay_max": "4",
 }
 SECRET = re.compile(r"\b(pass\w*?|pwd|token|secret|auth\w*?|\w*key)=[^&;/?#]*", re.IGNORECASE)
 HIDDEN = "***"
