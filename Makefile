@@ -139,6 +139,7 @@ ravdess-speech: $(STAMP) ## RAVDESS voices with a frozen encoder, 6 folds, and s
 emotional-av: $(STAMP) ## emotional video clips of few speakers (clips.csv): audio, video and both, one speaker out [ROOT= SEEDS= ARGS=]
 	$(PY) -m deiii preprocess configs/emotional_av.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS)
 	$(PY) -m benchmarks.emotional_av configs/emotional_av.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS) --seeds $(SEEDS)
+	$(PY) -m benchmarks.encoder_reference configs/emotional_av.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS) --against runs/emotional_av/both --out runs/emotional_av/reference.json
 
 peers: $(STAMP) ## DE-III and other networks with one recipe, all folds and seeds, paired [CONFIG= ROOT= SEEDS= ARGS=]
 	$(PY) -m deiii preprocess $(SETTINGS)
