@@ -4,8 +4,8 @@
 
 Leaks: EmoBox's CREMA-D fold 1, which shares 91 of 91 actors; lists whose validation part is the test part
 (as HiCMAE's of MSP-IMPROV); the files 01 and 03 of a RAVDESS code in two parts; recordings that were encoded
-anew and given other names and speakers, by sound and by the movement of the face. Clean: every fold of
-deiii's other protocols, and synthetic clips of different speakers by sound and face.
+anew and given other names and speakers, by audio and by the movement of the face. Clean: every fold of
+deiii's other protocols, and synthetic clips of different speakers by audio and face.
 
 With ``--emobox`` the lists are read from a clone of https://github.com/emo-box/EmoBox, not from the protocol.
 """
@@ -159,7 +159,7 @@ def main() -> None:
         ):
             expect(what, by_names(what, options.emobox, folder / "lists"), kind, count)
         leaking, clean = by_content(folder)
-        expect("recordings under other names, by sound", leaking, "sound", 3)
+        expect("recordings under other names, by audio", leaking, "sound", 3)
         expect("recordings under other names, by face", leaking, "face", 3)
     for what, audit in [*clean_protocols(), ("synthetic clips of different speakers", clean)]:
         if audit.leaks:

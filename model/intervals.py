@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-FEWEST = 3  # speakers; two give a t quantile of 12.7, and nobody could check the variance
+FEWEST = 3  # speakers; two give a t quantile of 12.7, and the variance could not be checked
 LEVEL = 0.95
 CCC_LIMITS = (-1.0, 1.0)
 OVER_SPEAKERS = "t interval over speakers"

@@ -150,7 +150,7 @@ def run_people(
     """Compute the stages for each person in a media file, one person at a time.
 
     Stages that do not depend on the face are computed once. A file without video, or without a face, yields
-    nobody.
+    nothing.
 
     Args:
         path: the media file.

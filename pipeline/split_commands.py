@@ -42,7 +42,7 @@ def _add_audit(commands: argparse._SubParsersAction) -> None:
         _audit,
         help="find what the parts of a split share",
         description="Compare training, validation and test part of every fold of a split: clips, takes, "
-        "speakers and sentences by name, recordings by sound and by the face's movement where the corpus is "
+        "speakers and sentences by name, recordings by audio and by the face's movement where the corpus is "
         "preprocessed, shares of classes and sexes; say what each finding does to a result. The exit status "
         "is 1 if there is a leak.",
         when_stopped=NOTHING_DONE,

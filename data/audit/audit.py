@@ -164,10 +164,10 @@ def audit_parts(parts: Mapping[str, Sequence[Facts]], prints: Prints | None = No
     if nameless:
         looked.append(f"the speaker of {counted(nameless, 'clip')} is not known; they were not compared")
     if prints is None:
-        looked.append("names were compared; sound and faces were not, because no features were at hand")
+        looked.append("names were compared; audio and faces were not, because there were no features")
     else:
         looked.append(
-            f"compared by sound: {counted(len(prints.sound), 'clip')}; "
+            f"compared by audio: {counted(len(prints.sound), 'clip')}; "
             f"by the face's movement: {len(prints.face)}"
         )
     return Audit(tuple(findings), tuple(looked))
@@ -204,7 +204,7 @@ def _shared(
         text = f"{len(speakers)} of {counted(total, 'speaker')} of {other} are in {one} too: {some(speakers)}"
         found.append(Finding("speakers", len(speakers), text, True))
     kinds = (
-        ("sound", "sound", list(same_sound(_of(prints.sound, here), _of(prints.sound, there)))),
+        ("sound", "audio", list(same_sound(_of(prints.sound, here), _of(prints.sound, there)))),
         ("face", "movement of the face", list(same_face(_of(prints.face, here), _of(prints.face, there)))),
     )
     for kind, what, pairs in kinds:

@@ -27,7 +27,7 @@ def audit(source: str, config: Config, fold: int | None = None) -> Iterator[tupl
     Args:
         source: the name of a protocol that comes with deiii, a protocol's YAML, a ``split.json`` of a run, or
             a folder or table of lists as `deiii splits import` reads it.
-        config: names the corpus; clips are compared by sound and face if it is preprocessed with these
+        config: names the corpus; clips are compared by audio and face if it is preprocessed with these
             settings, and by name otherwise.
         fold: one fold, counted from 0; all where not given.
 

@@ -81,7 +81,7 @@ class SpeechConfig:
     layers: list[int] = _layers()
     rate: float = opt(
         25.0,
-        "Rows a second; neighbouring rows of the encoder are averaged. Its own rate (50 or 100, by the "
+        "Rows per second; neighbouring rows of the encoder are averaged. Its own rate (50 or 100, by the "
         "encoder) must be a multiple; 0 keeps that.",
         low=0,
         high=1000,

@@ -16,7 +16,7 @@ class SyntheticConfig:
         "cues",
         "Question that the labels answer: which combination of three cues a clip shows (cues), whether mouth "
         "and audio are synchronous (sync), which of two syllables comes first (order), which of two colours "
-        "of freckles trembles (binding), or one bit that audio and, faintly, frames tell (told).",
+        "of freckles trembles (binding), or one bit that audio and, faintly, frames show (told).",
         choices=("cues", "sync", "order", "binding", "told"),
     )
     speakers: int = opt(24, "Number of synthetic speakers.", low=1, high=10_000)
@@ -106,7 +106,7 @@ class FacesConfig:
     pick: str = opt(
         "speaker",
         "Which face to crop if there are several: speaker weighs size, distance from the centre and "
-        "duration together, active takes the face whose mouth follows the sound, the others use one "
+        "duration together, active takes the face whose mouth follows the audio, the others use one "
         "criterion.",
         choices=("speaker", "largest", "central", "first", "active"),
     )

@@ -37,7 +37,7 @@ class SplitConfig:
     hide: list[str] = opt(
         [],
         "Streams that are hidden from validation and test clips, as if they lacked them, e.g. [audio]; "
-        "training has them. For a network that must do without an input that it learned from.",
+        "training has them. Use it to test a network without an input that it was trained with.",
     )
     leaks: str = opt(
         "refuse",
@@ -264,8 +264,8 @@ class TrainConfig:
     weight_decay: float = opt(0.05, "Weight decay of the optimiser.", low=0, high=10)
     optimizer: str = opt(
         "adamw",
-        "Optimiser: adamw, or sgd with a Nesterov momentum of 0.9, with which a linear head comes to what "
-        "logistic regression finds.",
+        "Optimiser: adamw, or sgd with a Nesterov momentum of 0.9, which trains a linear head almost like "
+        "logistic regression.",
         choices=("adamw", "sgd"),
     )
     warmup: float = opt(
@@ -327,7 +327,7 @@ class TrainConfig:
     log: list[str] = opt(
         ["tensorboard"],
         "Where the figures of each epoch are recorded beside metrics.csv: tensorboard, in the run folder; "
-        "wandb and mlflow, extras of deiii, in local files until their own variables name a server.",
+        "wandb and mlflow (extras of deiii), in local files unless their variables name a server.",
         choices=("tensorboard", "wandb", "mlflow"),
         operational=True,
     )

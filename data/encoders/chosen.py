@@ -125,7 +125,7 @@ def _pool(config: SpeechConfig, encoder: Encoder) -> int:
         rates = ", ".join(f"{encoder.rate / n:g}" for n in (1, 2, 4, 5))
         raise ConfigError(
             f"{section_of(config)}.rate={config.rate:g}: the encoder {encoder.name} gives {encoder.rate:g} "
-            f"rows a second, which must be a multiple: {rates} would do, and 0 means {encoder.rate:g}"
+            f"rows per second, which must be a multiple: {rates} would do, and 0 means {encoder.rate:g}"
         )
     return pool
 

@@ -25,12 +25,12 @@ class Encoder:
         width: features of a layer, D.
         layers: numbers of the layers that it can give.
         weights: its weights' name in the table of `deiii.data.tools.weights`; empty where a path is needed.
-        parameters: how many it has; 0 where nobody counted.
+        parameters: how many it has; 0 if unknown.
         licence: of the weights.
         input: what it reads, in words.
         trained_on: the data of its training.
         emotion: emotion corpora that its training saw, which a paper must state; empty for none, ``unknown``
-            where nobody says so.
+            where it is not known.
         source: address of its publication.
         version: raise it when the code of ``load`` computes something else; it enters the stage key.
         hop: samples between two rows of speech.
@@ -69,7 +69,7 @@ class Encoder:
 
     @property
     def rate(self) -> float:
-        """Rows a second of speech.
+        """Rows per second of speech.
 
         >>> Encoder("mine", "speech", "package:load", 8, (1,), hop=160).rate
         100.0

@@ -19,7 +19,7 @@ def emotion_of(encoder: Encoder) -> str:
     'none that its authors name'
     """
     if encoder.emotion == "unknown":
-        return "unknown: nobody says whether its training saw an emotion corpus"
+        return "unknown: it may have been trained on emotion corpora"
     return encoder.emotion or "none that its authors name"
 
 
@@ -86,7 +86,7 @@ def describe_table(encoders: Collection[Encoder]) -> str:
     parts = []
     for e in encoders:
         size = f"{e.parameters / 1e6:.1f} million parameters" if e.parameters else "size unknown"
-        rows = f", {e.rate:g} rows a second" if e.modality == "speech" else ""
+        rows = f", {e.rate:g} rows per second" if e.modality == "speech" else ""
         layers = f"layers {e.layers[0]} to {e.layers[-1]}" if len(e.layers) > 1 else "1 layer"
         lines = [
             f"{e.modality}.encoder={e.name}",

@@ -31,7 +31,7 @@ def writer_lock(
 
     The kernel releases the lock of a process that ends, however it ends. The text in the lock file only
     tells people which process holds it. Where the file system has no locks, the block runs without one,
-    and ``waiting`` is told so.
+    and ``waiting`` gets a line about it.
 
     Args:
         folder: the folder; created if it does not exist.

@@ -243,7 +243,7 @@ def describe(p: Prediction) -> str:
     if p.person is not None:
         lines = [f"{p.path}  person {p.person.number}  ({p.person.seconds:.1f} of {p.seconds:.1f} s)"]
         if p.person.follows_sound is not None:
-            lines.append(f"  mouth and sound: correlation {p.person.follows_sound:.2f}")
+            lines.append(f"  mouth and audio: correlation {p.person.follows_sound:.2f}")
     for name, value in sorted(p.probabilities.items(), key=lambda item: -item[1]):
         lines.append(f"  {name:24s} {value:6.3f}  {'█' * round(BAR * value)}")
     lines += [f"  {name:24s} {value:+6.2f}" for name, value in p.attributes.items()]

@@ -145,7 +145,7 @@ class Person:
         number: 1 for the person who appears first; of several, for the one further left.
         stretches: the times for which the person is visible, begin and end in s.
         chosen: whether the person is the one for whom `Predictor.predict` predicts.
-        follows_sound: how well the mouth follows the sound, -1 to 1; ``None`` without sound.
+        follows_sound: how well the mouth follows the audio, -1 to 1; ``None`` without audio.
         thumbnail: the sharpest crop, uint8 [S,S,3].
     """
 

@@ -25,7 +25,7 @@ from deiii.pipeline.corrupt.kinds import Corruption, CorruptionError, add_noise,
 from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.media.video import read_video
 
-CLOCK = 90_000  # ticks a second; the frame times of every common frame rate are whole ticks
+CLOCK = 90_000  # ticks per second; the frame times of every common frame rate are whole ticks
 BLOCK = 4096  # audio samples in a packet
 LOSSLESS = {"crf": "0", "preset": "ultrafast"}
 NO_BOX = 1 / 3  # of a frame's height: the face's width where no face was found

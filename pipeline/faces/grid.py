@@ -19,7 +19,7 @@ def resampled(frames: Iterable[tuple[T, float]], fps: float | None) -> Iterator[
 
     Args:
         frames: frames with their times in s.
-        fps: rows a second; ``None`` for the frames' own times.
+        fps: rows per second; ``None`` for the frames' own times.
 
     Yields:
         each frame that is shown, its own time, and the times of the grid that show it, in s.

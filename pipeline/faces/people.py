@@ -41,7 +41,7 @@ class FacePerson:
     Attributes:
         number: 1 for the person who appears first; of several, for the one further left.
         tracks: of the face, in order of time.
-        follows: how well the mouth follows the sound, -1 to 1; ``None`` where there is no sound.
+        follows: how well the mouth follows the audio, -1 to 1; ``None`` where there is no audio.
         chosen: whether the faces stage crops this person.
     """
 

@@ -25,7 +25,7 @@ def pick_speaker(
     Args:
         tracks: all tracks of the clip.
         pick: ``speaker`` (size times centrality, summed over the frames, so that a longer track counts
-            more), ``largest``, ``central``, ``first`` or ``active`` (how well the mouth follows the sound; as
+            more), ``largest``, ``central``, ``first`` or ``active`` (how well the mouth follows the audio; as
             ``speaker`` where there is no sound).
         shape: height and width of the frames in px.
         sound: level of the sound, for ``active``.

@@ -162,7 +162,7 @@ def guess(paths: Sequence[str]) -> Found:
 
 
 def one_file_each(paths: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Of files that differ in the suffix alone the first in the order of formats; and a note."""
+    """Return one file of those that differ in the suffix alone, the first by format; and a note."""
     order = {suffix: number for number, suffix in enumerate((*VIDEO, *AUDIO))}
     best: dict[str, str] = {}
     for path in paths:
@@ -171,7 +171,7 @@ def one_file_each(paths: Sequence[str]) -> tuple[list[str], list[str]]:
         if order[PurePosixPath(path).suffix.lower()] < order[PurePosixPath(other).suffix.lower()]:
             best[stem] = path
     left = sorted(set(paths) - set(best.values()))
-    note = f"{counted(len(left), 'file')} left out, beside a video or a sound file of the same name: "
+    note = f"{counted(len(left), 'file')} left out, beside a video or an audio file of the same name: "
     return sorted(best.values()), [note + examples(left)] if left else []
 
 

@@ -151,14 +151,14 @@ def _inputs(corpus: Corpus) -> list[str]:
 
 
 def _text(value: str) -> str:
-    """JSON, which is YAML too."""
+    """Return a text as JSON, which is also valid YAML."""
     return json.dumps(value, ensure_ascii=False)
 
 
 def _about(found: Found, corpus: Corpus) -> list[str]:
     clips = corpus.clips
     sound = sum(clip.path.lower().endswith(AUDIO) for clip in clips)
-    kinds = {"video": len(clips) - sound, "sound file": sound}
+    kinds = {"video": len(clips) - sound, "audio file": sound}
     words = " and ".join(counted(number, kind) for kind, number in kinds.items() if number)
     known = {clip.speaker for clip in clips if not clip.speaker.startswith(UNKNOWN)}
     lines = [f"{words}, {found.how}"]

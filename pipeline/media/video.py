@@ -159,7 +159,7 @@ def declared_size(path: str | os.PathLike) -> tuple[float, float]:
     """Return how many bytes the decoded frames of a second take, and the duration in s, from the header.
 
     Returns:
-        bytes a second, 0 if unknown, and s, inf if unknown.
+        bytes per second, 0 if unknown, and s, inf if unknown.
 
     Raises:
         ClipError: the file has no video stream.

@@ -23,7 +23,7 @@ from deiii.data.cache.outcomes import ClipError
 from deiii.data.tools.atomic_files import atomic_path
 from deiii.pipeline.media.streaming.audio import settled_reader
 
-CLOCK = 90_000  # ticks a second; the frame times of every common frame rate are whole ticks
+CLOCK = 90_000  # ticks per second; the frame times of every common frame rate are whole ticks
 AUDIO_RATE = 48_000  # Hz
 AUDIO_FRAME = 1024  # samples in one AAC frame
 

@@ -1,7 +1,7 @@
 """A camera, a network stream or a file played in real time: decoded frames as they arrive.
 
-A thread opens, reads and decodes. Video frames that nobody takes in time are dropped, the oldest first, and
-counted, so that what is taken is never older than `LATE_FRAMES` frames. A broken connection is opened again.
+A thread opens, reads and decodes. Video frames that are not taken in time are dropped and counted, the oldest
+first, so that what is taken is never older than `LATE_FRAMES` frames. A broken connection is opened again.
 A recording on a server, and a stream that a server sends in pieces of some seconds (HLS, DASH), are played in
 real time, as a file is.
 

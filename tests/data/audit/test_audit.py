@@ -144,7 +144,7 @@ def test_folds_of_a_cached_corpus(tmp_path, monkeypatch):
     found = list(audit("speakers", config))
     assert [fold for fold, _ in found] == [0, 1, 2, 3]
     assert not any(one.leaks for _, one in found)
-    assert any("compared by sound" in line for line in found[0][1].looked)
+    assert any("compared by audio" in line for line in found[0][1].looked)
     with pytest.raises(SplitError, match="--fold 9"):
         list(audit("speakers", config, 9))
 

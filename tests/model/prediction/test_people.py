@@ -125,7 +125,7 @@ def test_every_output_knows_the_number(tmp_path, seen_run, late, both, capsys):
     words += ["--vtt", "--timeline", "--window", "0.4", "--overlay", str(tmp_path / "over")]
     assert main(words) == 0
     told = capsys.readouterr().out
-    assert "late.mp4  person 2  (0.8 of 2.4 s)" in told and "mouth and sound: correlation" in told
+    assert "late.mp4  person 2  (0.8 of 2.4 s)" in told and "mouth and audio: correlation" in told
     with open(out / "predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(r["file"], r["person"]) for r in rows] == [(late, "1"), (late, "2"), (both, "1"), (both, "2")]

@@ -43,7 +43,7 @@ def test_each_segment_is_the_mean_of_its_windows(network, tmp_path, monkeypatch,
     t = found.timeline
     heard = ((t.time >= 0.2) & (t.time < 1.0)) | ((t.time >= 2.0) & (t.time < 2.4)) | (t.time >= 3.1)
     assert t.present.tolist() == heard.tolist()
-    assert any("silence is not judged" in note and "3 segments" in note for note in found.notes)
+    assert any("silence is left out" in note and "3 segments" in note for note in found.notes)
 
 
 def test_a_file_without_speech_has_no_prediction(network, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The face whose mouth follows the sound is cropped, whoever is larger or nearer to the centre."""
+"""The face whose mouth follows the audio is cropped, whoever is larger or nearer to the centre."""
 
 from __future__ import annotations
 
