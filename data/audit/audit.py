@@ -1,8 +1,8 @@
 """Find clips, recordings and speakers that the parts of a split share, and state the effect on a result.
 
-Leaks make a score on the test part mean less than it seems: the same clips or recordings in two parts, shared
-speakers. Notes tell of properties that a reader should know: shared sentences, unlike shares of classes
-or sexes.
+A leak is a clip, a recording or a speaker in two parts; with it, the score on the test part says less about
+new people than it seems to. A note states a property that a reader should know: sentences in two parts, or
+shares of classes or sexes that differ between the parts.
 
 >>> a = Facts("1", "1", "anna", label="sad")
 >>> b = Facts("2", "2", "anna", label="sad")

@@ -3,8 +3,9 @@
 File names are ``1001_DFA_ANG_XX``: actor, sentence, acted emotion, intensity. The videos lie in
 ``VideoFlash/*.flv`` (or ``VideoMP4/*.mp4`` after conversion), or in no folder.
 
-``corpus.labels`` is ``acted``, or what raters chose who heard the voice alone (``voice``), saw the face alone
-(``face``), or both (``multimodal``; ``perceived`` is its old name). Two files hold the ratings:
+``corpus.labels`` is ``acted``, or names the votes of raters: those who heard the voice alone (``voice``), who
+saw the face alone (``face``), or who heard and saw both (``multimodal``; ``perceived`` is its old name). Two
+files hold the ratings:
 
 - ``processedResults/tabulatedVotes.csv`` has the number of votes for each emotion. Rows ``100000 + clip``
   are about the voice, ``200000 + clip`` about the face, ``300000 + clip`` about both: `Clip.soft` is each

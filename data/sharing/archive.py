@@ -1,7 +1,7 @@
 """Archives that `deiii pack` made, to publish and to fetch: a card, and a list of all files with digests.
 
-``archive.json`` lists every file of the archive with its size and SHA-256, and is written last. Whoever
-publishes the archive says the digest of that file, and so vouches for all of them.
+``archive.json`` lists every file of the archive with its size and SHA-256, and is written last. Who publishes
+the archive states the digest of that file, which covers all files of the archive.
 
 >>> fetch_archive("https://example.org/features", "archive")     # doctest: +SKIP
 """

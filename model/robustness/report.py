@@ -1,6 +1,6 @@
 """Figures of corrupted test clips beside those of the clean ones: a table and a picture.
 
-A clip without a prediction, because no face or no sound was left, counts as wrong.
+A clip without a prediction, because no face or no audio was found any more, counts as wrong.
 """
 
 from __future__ import annotations

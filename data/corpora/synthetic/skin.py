@@ -1,8 +1,8 @@
 """Freckles and flushed cheeks: colours on the skin that leave its luminance as it is.
 
-Methods that read grey frames, such as DIS flow, can tell neither the two colours of freckles nor flushed from
-pale cheeks: the skin's colour is moved by the same amount in two opposite directions that have no luminance
-(ITU-R BT.601).
+Methods that read grey frames, such as DIS flow, can distinguish neither the two colours of freckles nor
+flushed and pale cheeks: the skin's colour is moved by the same amount in two opposite directions that do not
+change its luminance (ITU-R BT.601).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ every one of which needs one part of the network:
     4 x 4 cells of freckles of two colours lie on the face. The freckles of one colour tremble; the label says
     which. Frames show where each colour is, flow shows which cells move.
 ``told``
-    The label is told twice: by the vowel of all syllables, and faintly by the colour of the cheeks.
+    Two cues show the label: the vowel of all syllables, and, faintly, the colour of the cheeks.
 
 >>> CLASSES["order"]
 ('a-i', 'i-a')
