@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 
 from deiii.data.command_line.numbers import whole_number, whole_numbers
+from deiii.data.config.checks.effects import TRAINING
 from deiii.data.config.schema_fields import MOST_SEED
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import (
     add_command,
     add_settings,
     note_default_corpus,
+    note_without_effect,
     read_settings,
     take_overrides,
 )
@@ -165,6 +167,7 @@ def _train(args: argparse.Namespace) -> int:
     config, ranks = read_settings(args.settings), read_environment()
     if ranks.first:
         note_default_corpus(config, args.settings)
+        note_without_effect(config, args.settings, TRAINING)
     try:
         best = train(config, resume=args.resume, progress=not args.quiet)
     except KeyboardInterrupt:
@@ -184,6 +187,7 @@ def _crossval(args: argparse.Namespace) -> int:
 
     config = read_settings(args.settings)
     note_default_corpus(config, args.settings)
+    note_without_effect(config, args.settings, TRAINING)
     result = crossval(config, args.seeds, args.folds, args.jobs, progress=not args.quiet)
     for name, figure in result["figures"].items():
         sd = figure["sd_folds"]

@@ -12,12 +12,14 @@ from typing import Any
 from deiii.data.command_line.completion import add_completion
 from deiii.data.command_line.door import NOTHING_DONE
 from deiii.data.command_line.numbers import whole_number
+from deiii.data.config.checks.effects import PREPROCESSING
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import (
     HELP,
     add_command,
     add_settings,
     note_default_corpus,
+    note_without_effect,
     read_settings,
     split_words,
     take_overrides,
@@ -193,6 +195,7 @@ def _preprocess(args: argparse.Namespace) -> int:
 
     config = read_settings(args.settings)
     note_default_corpus(config, args.settings)
+    note_without_effect(config, args.settings, PREPROCESSING)
     if config.corpus.name == "synthetic":
         writable_folder(config.cache)  # before the corpus is generated
     corpus = scan_corpus(config)  # a table that is refused leaves no folder behind

@@ -32,7 +32,7 @@ ORDER = {
     "data": ["tools", "config", "command_line corpora encoders", "cache", "loader pages", "audit sharing"],
     "data/sharing": ["clips licences", "card formats", "archive export"],
     "data/command_line": ["door numbers", "completion"],
-    "data/audit": ["fingerprints lists names", "audit", "run"],
+    "data/audit": ["copies fingerprints lists names", "audit", "run"],
     "data/tools": [
         "canonical_json counts machine numba_jit os_errors pictures progress writer_lock",
         "atomic_files devices shapes",
@@ -45,10 +45,11 @@ ORDER = {
         "networks schema_encoders schema_preprocess",
         "schema_train",
         "schema streams",
-        "keys",
+        "checks keys",
         "load",
         "words",
     ],
+    "data/config/checks": ["effects types"],
     "data/corpora": [
         "clips download",
         "differences files spelling synthetic",

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 import deiii
+from deiii.data.config.checks.types import MOST_SHOWN, check_mapping, fits, refuse_value, wrong_type
 from deiii.data.config.keys import all_keys, expand_home, mapping_keys, text_keys
 from deiii.data.config.networks import check_network
 from deiii.data.config.plugins import STAGES, installed, load_plugin
@@ -62,6 +63,11 @@ def load_config(paths: str | Path | Iterable[str | Path] = (), overrides: Iterab
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
         merged = _merge(merged, read_yaml(find_config(path), _text_keys() | _list_keys()), str(path))
     return _finish(merged, overrides)
+
+
+def named_keys(path: str | Path) -> list[str]:
+    """Return the dotted names of the settings in a YAML file."""
+    return _flat_keys(read_yaml(Path(path), _text_keys() | _list_keys()))
 
 
 def parse_config(text: str, overrides: Iterable[str] = ()) -> Config:
@@ -259,7 +265,7 @@ def _finish(merged: Any, overrides: Iterable[str]) -> Config:
         if not sep or not key:
             raise ConfigError(f"an override has the form key=value, not {item!r}")
         tree = parse_override(key, value, _text_keys(), _list_keys(), _optional_keys())
-        merged, named = _merge(merged, tree, f"override {item!r}"), [*named, *_flat_keys(tree)]
+        merged, named = _merge(merged, tree, f"override {item[:MOST_SHOWN]!r}"), [*named, *_flat_keys(tree)]
     config = OmegaConf.to_object(merged)
     if not isinstance(config, Config):
         raise TypeError(f"merged settings became a {type(config).__name__}, not a Config")
@@ -277,8 +283,9 @@ def _merge(base: Any, tree: dict, source: str) -> Any:
     for key in _flat_keys(tree):
         if key not in _keys() and not any(k.startswith(key + ".") for k in _keys()):
             raise ConfigError(f"{source}: unknown setting {key!r}{_hint(key)}")
+        refuse_value(config_class(), key, tree, source)
     for key in _mapping_keys():
-        _check_mapping(key, tree, source)
+        check_mapping(key, tree, source)
     refuse_references(tree, source)
     tree = expand_lists(tree, list(base.model.extra), source)
     try:
@@ -286,21 +293,10 @@ def _merge(base: Any, tree: dict, source: str) -> Any:
     except ConfigKeyError as error:
         raise ConfigError(f"{source}: {error.msg}") from None
     except (OmegaConfBaseException, OverflowError, TypeError) as error:
-        place = getattr(error, "full_key", None)
-        where = f" ({place})" if place else ""
-        raise ConfigError(f"{source}{where}: {str(error).splitlines()[0]}") from None
-
-
-def _check_mapping(key: str, tree: dict, source: str) -> None:
-    """Raise ConfigError where a tree has another value for a setting that maps text to text."""
-    value: Any = tree
-    for part in key.split("."):
-        value = value.get(part, {}) if isinstance(value, dict) else {}
-    if isinstance(value, dict) and all(v is None or isinstance(v, str) for v in value.values()):
-        return
-    raise ConfigError(
-        f"{source}: {key} maps names to names, e.g. {{calm: neutral, happy: null}}, not {value!r}"
-    )
+        for key in _flat_keys(tree):
+            if not fits(base, key, tree):
+                raise ConfigError(f"{source}: {wrong_type(config_class(), key, tree)}") from None
+        raise ConfigError(f"{source}: {str(error).splitlines()[0]}") from None
 
 
 def _flat_keys(tree: dict, prefix: str = "") -> list[str]:

@@ -17,7 +17,9 @@ import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from deiii.data.config.load import load_config, shipped_configs
+from deiii.data.config.checks.effects import changed_keys, without_effect
+from deiii.data.config.keys import all_keys
+from deiii.data.config.load import find_config, load_config, named_keys, shipped_configs
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.suggest import did_you_mean
@@ -183,6 +185,31 @@ def note_default_corpus(config: Config, words: Sequence[str]) -> None:
             "or table for clips of your own",
             file=sys.stderr,
         )
+
+
+def note_without_effect(config: Config, words: Sequence[str], sections: Sequence[str] = ()) -> None:
+    """Say on stderr which settings that the words ask for have no effect beside the others.
+
+    Configurations that come with deiii serve several corpora and networks, and a run's record holds every
+    setting: what they say is no request.
+
+    Args:
+        config: the settings that the words describe.
+        words: ``CONFIG`` and ``KEY=VALUE`` words.
+        sections: what the command reads (`deiii.data.config.checks.effects`); everything where empty.
+
+    >>> note_without_effect(read_settings(["tiny"]), ["tiny"])
+    """
+    named: list[str] = []
+    for word in words:
+        if is_override(word) and not is_config(word):
+            named.append(word.partition("=")[0])
+        elif (file := find_config(word).resolve()) not in map(Path.resolve, shipped_configs().values()):
+            keys = named_keys(file)
+            if len(keys) < len(all_keys()) / 2:
+                named += changed_keys(config, Config(), keys)
+    for line in without_effect(config, named, sections):
+        print(f"note: {line}", file=sys.stderr)
 
 
 def take_overrides(words: Sequence[str], allowed: Sequence[str], command: str) -> dict[str, str]:

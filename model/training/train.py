@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from deiii.data.audit.copies import copies
 from deiii.data.audit.run import check_foreign
 from deiii.data.cache.outcomes import MACHINE_TROUBLE
 from deiii.data.cache.recipes import stage_keys
@@ -41,7 +42,7 @@ from deiii.model.training.logs.open_logs import check_logs
 from deiii.model.training.losses import inverse_frequency
 from deiii.model.training.monitor import check_monitor
 from deiii.model.training.origin import check_origin, digests, keys_of_training, save_origin
-from deiii.model.training.parts import check_parts, check_without_validation
+from deiii.model.training.parts import WORDS, check_parts, check_without_validation
 from deiii.model.training.run_folder import RunError, RunFolder, provenance
 from deiii.model.training.step.launch import choose_launch, launch_note
 from deiii.model.training.trainer import Trainer, TrainingSetup
@@ -146,6 +147,8 @@ def _train(
     task = Task.of(features, config)
     rows = {part: features.rows(getattr(split, part)) for part in ("train", "val", "test")}
     notes = check_parts(features, split, rows, config)
+    if ranks.first:
+        notes += copies(features, {WORDS[part]: found for part, found in rows.items()})
     check_streams(features, rows["train"])
     check_monitor(config, features, rows["val"])
     check_sizes(config)

@@ -8,6 +8,7 @@ What does not decode is skipped and noted. A clip from which nothing can be deco
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import stat
@@ -34,14 +35,30 @@ SIGNATURES = (
     (b"version https://git-lfs", "is a Git LFS pointer, not the media itself; run `git lfs pull`"),
     (b"\x1f\x8b", "is a gzip archive; unpack it first"),
     (b"PK\x03\x04", "is a zip archive; unpack it first"),
+    (b"PK\x05\x06", "is an empty zip archive"),
     (b"7z\xbc\xaf", "is a 7z archive; unpack it first"),
+    (b"\xfd7zXZ\0", "is an xz archive; unpack it first"),
+    (b"BZh", "is a bzip2 archive; unpack it first"),
+    (b"Rar!\x1a\x07", "is a rar archive; unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "is a zstd archive; unpack it first"),
+    (b"\0\x05\x16\x07", "is what macOS keeps beside a file (AppleDouble), not the recording itself"),
+    (b"\x93NUMPY", "is a NumPy array"),
+    (b"SQLite format 3\0", "is an SQLite database"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is a document of Microsoft Office or Windows"),
+    (b"\x7fELF", "is a program"),
     (b"%PDF", "is a PDF document"),
     (b"\x89HDF", "is an HDF5 file"),
     (b"\x89PNG", "is an image (PNG), not a recording"),
     (b"\xff\xd8\xff", "is an image (JPEG), not a recording"),
     (b"BM", "is an image (BMP), not a recording"),
     (b"GIF8", "is an image (GIF), not a recording"),
+    (b"II*\0", "is an image (TIFF), not a recording"),
+    (b"MM\0*", "is an image (TIFF), not a recording"),
 )
+TEXT = "the file is text, not a recording"
+HEAD_BYTES = 4096  # of a file that are looked at
+# Bytes that text in UTF-8 does not hold: control characters but tab, line feed, form feed, return, escape.
+CONTROLS = bytes(b for b in range(32) if b not in b"\t\n\f\r\x1b") + b"\x7f"
 T = TypeVar("T", av.VideoStream, av.AudioStream)
 Disposition = av.stream.Disposition
 NO_RECORDING = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
@@ -70,6 +87,8 @@ def open_media(path: str) -> Iterator[av.container.InputContainer]:
     except MemoryError:  # PyAV's MemoryError is an FFmpegError, too
         raise
     except (av.error.FFmpegError, OSError, ValueError) as error:
+        if _is_text(path):
+            raise ClipError(Status.NOT_MEDIA, TEXT) from None
         words = getattr(error, "strerror", None) or str(error)
         raise ClipError(
             Status.UNREADABLE, f"the file cannot be opened as media ({words}): damaged or cut off"
@@ -78,8 +97,9 @@ def open_media(path: str) -> Iterator[av.container.InputContainer]:
         formats = set(container.format.name.split(","))
         if formats & IMAGE_FORMATS or any(f.endswith("_pipe") for f in formats):
             raise ClipError(Status.NOT_MEDIA, "the file is an image, not a recording")
-        if "tty" in formats:
-            raise ClipError(Status.NOT_MEDIA, "the file is text, not a recording")
+        some = container.streams.video or container.streams.audio
+        if "tty" in formats or (not some and _is_text(path)):  # FFmpeg reads subtitles and lists, too
+            raise ClipError(Status.NOT_MEDIA, TEXT)
         yield container
     finally:
         container.close()
@@ -111,6 +131,24 @@ def _check_file(path: str) -> None:
         raise ClipError(
             Status.NOT_MEDIA, "the file is a web page: its download needs a login or another address"
         )
+
+
+def _is_text(path: str) -> bool:
+    """Return whether a file begins with text in UTF-8, or in UTF-16 with a byte order mark."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError:
+        return False
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return not any(ord(c) < 9 for c in head.decode("utf-16", errors="replace"))
+    if head.translate(None, CONTROLS) != head:
+        return False
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def video_stream(container: av.container.InputContainer) -> tuple[av.VideoStream, str]:

@@ -69,7 +69,24 @@ BAD = {
     "zip": b"PK\x03\x04" + bytes(100),
     "png": b"\x89PNG\r\n\x1a\n" + bytes(100),
     "jpeg": b"\xff\xd8\xff\xe0" + bytes(100),
+    "tiff": b"II*\0" + bytes(100),
+    "xz": b"\xfd7zXZ\0" + bytes(100),
+    "rar": b"Rar!\x1a\x07\x01\0" + bytes(100),
+    "of macOS": b"\0\x05\x16\x07\0\x02\0\0Mac OS X" + bytes(4000),
+    "numpy": b"\x93NUMPY\x01\0" + bytes(100),
+    "office": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600),
+    "program": b"\x7fELF\x02\x01\x01" + bytes(100),
+    "python": b"import os\n\n\ndef f():\n    return 1\n",
+    "table": "path,speaker,label\nc0.mp4,Zoë,happy\n".encode() * 200,
+    "utf-16": "path,speaker,label\nc0.mp4,anna,happy\n".encode("utf-16"),
+    "subtitles": b"1\n00:00:00,000 --> 00:00:02,000\nhello\n\n2\n00:00:02,000 --> 00:00:03,000\nyou\n",
+    "webvtt": b"WEBVTT\n\n00:00.000 --> 00:02.000\nhello\n",
+    "json": b'{"a": [1, 2, 3]}\n',
+    "one letter": b"a",
 }
+
+
+TEXTS = ("python", "table", "utf-16", "subtitles", "webvtt", "json", "one letter")
 
 
 @pytest.mark.parametrize("kind", BAD)
@@ -78,6 +95,7 @@ def test_not_media(tmp_path, kind):
     path.write_bytes(BAD[kind])
     for outcome in (outcome_of(read_video, path), outcome_of(read_audio, path, 16000)):
         assert outcome.status is Status.NOT_MEDIA and outcome.reason
+        assert ("is text" in outcome.reason) == (kind in TEXTS)
         assert str(tmp_path) not in outcome.reason  # shards must not depend on the folder of the corpus
 
 

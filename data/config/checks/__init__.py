@@ -1,0 +1,1 @@
+"""Checks of settings: values of the wrong type, and settings that have no effect beside the others."""
