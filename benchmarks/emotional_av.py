@@ -16,6 +16,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +38,28 @@ LEVELS = {"": [], " by speaker": ["loader.normalise=speaker"]}
 class Hits:
     """Which clips the networks of a cross-validation classify correctly.
 
+    Args:
+        folder: of ``deiii crossval``.
+        seeds: that count.
+
     Attributes:
         truth, speaker: [N] of the clips, in the order of their ids.
         hits: bool [seeds,N].
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, seeds: Sequence[str]):
         found: dict[str, dict[str, tuple[str, str, bool]]] = {}
-        for path in sorted(folder.glob("fold*-seed*/predictions.csv")):
+        files = [path for seed in seeds for path in sorted(folder.glob(f"fold*-seed{seed}/predictions.csv"))]
+        for path in files:
             table = read_predictions(path)
             names = np.asarray(table.classes)[np.asarray(table.probabilities).argmax(axis=1)]
             rows = zip(table.clips, table.speakers, table.truth, names, strict=True)
             of_seed = found.setdefault(path.parent.name.split("seed")[1], {})
             of_seed |= {clip: (speaker, truth, truth == name) for clip, speaker, truth, name in rows}
+        if missing := [seed for seed in seeds if seed not in found]:
+            raise ValueError(
+                f"{folder} lacks the seeds {', '.join(missing)}: train them, or name others with --seeds"
+            )
         self.clips = sorted(next(iter(found.values())))
         first = next(iter(found.values()))
         self.speaker = [first[c][0] for c in self.clips]
@@ -99,6 +109,7 @@ def main() -> None:
     parser.add_argument("--jobs", default="0", help="runs at a time")
     args = parser.parse_args()
     hits: dict[str, Hits] = {}
+    seeds = args.seeds.split(",")
     levels = LEVELS if args.levels == "all" else {"": LEVELS[""]}
     for level, more in levels.items():
         for inputs, switches in INPUTS.items():
@@ -116,7 +127,7 @@ def main() -> None:
                 args.jobs,
             ]
             subprocess.run(command, check=True)
-            hits[inputs + level] = Hits(folder)
+            hits[inputs + level] = Hits(folder, seeds)
     everything = np.arange(len(next(iter(hits.values())).clips))
     result: dict[str, Any] = {"bench": "emotional_av", "seeds": args.seeds, "machine": machine()}
     for name, own in hits.items():
@@ -129,7 +140,7 @@ def main() -> None:
     if args.against:
         for name, own in hits.items():
             if (folder := args.against / name.replace(" ", "_")).is_dir():
-                compared[f"{name} - {name} of {args.against.name}"] = gap(own, Hits(folder))
+                compared[f"{name} - {name} of {args.against.name}"] = gap(own, Hits(folder, seeds))
     for name, found in compared.items():
         result[name] = found
         print(f"{name}: {found['gap']:+.3f}, 95 % {found['ci']}")

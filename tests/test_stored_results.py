@@ -225,6 +225,19 @@ def test_stored_predictions_of_emotional_clips_give_the_reported_recalls_and_gap
             assert entry["gap"] == pytest.approx(uar[one] - uar[other], abs=2e-4)
 
 
+def test_stored_predictions_from_scratch_and_with_encoders_give_the_reported_differences():
+    found = {}
+    for name in ("emotional-av-2026-11-26", "emotional-av-scratch-2026-11-26"):
+        report = json.loads((RESULTS / name / "table.json").read_text(encoding="utf-8"))
+        found[name] = rows_of_variants(RESULTS / name / "predictions.tar.xz", report)
+    encoders, scratch = found.values()
+    seeds = report["seeds"].split(",")
+    assert report["encoders_minus_scratch"]
+    for variant, entry in report["encoders_minus_scratch"].items():
+        gaps = [recall(encoders[variant, seed]) - recall(scratch[variant, seed]) for seed in seeds]
+        assert entry["gap"] == pytest.approx(np.mean(gaps), abs=1e-4)
+
+
 def test_stored_predictions_on_urdu_give_the_reported_recall():
     folder = RESULTS / "urdu-2026-11-26"
     report = json.loads((folder / "table.json").read_text(encoding="utf-8"))

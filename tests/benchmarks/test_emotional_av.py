@@ -1,0 +1,38 @@
+"""The comparison of inputs on emotional clips: which runs count, and differences that are paired."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.emotional_av import Hits, gap
+from deiii.model.evaluation.predictions import PredictionTable, write_predictions
+
+CLIPS = [(f"{speaker}{n}", speaker, "ab"[n % 2]) for speaker in "xyz" for n in range(4)]
+
+
+def write(folder, seed, right):
+    """One run; ``right`` says which clips are classified correctly."""
+    path = folder / f"fold0-seed{seed}/predictions.csv"
+    path.parent.mkdir(parents=True)
+    truth = tuple(label for _, _, label in CLIPS)
+    predicted = tuple(t if hit else "ba"["ab".index(t)] for t, hit in zip(truth, right, strict=True))
+    nothing = np.zeros((len(CLIPS), 0))
+    probabilities = np.array([[name == "a", name == "b"] for name in predicted], float)
+    write_predictions(path, PredictionTable(
+        clips=tuple(c for c, _, _ in CLIPS), speakers=tuple(s for _, s, _ in CLIPS), classes=("a", "b"),
+        truth=truth, predicted=predicted, probabilities=probabilities,
+        attributes=(), attribute_truth=nothing, attribute_predicted=nothing,
+    ))  # fmt: skip
+
+
+def test_only_the_named_seeds_count(tmp_path):
+    every, none = [True] * 12, [False] * 12
+    for seed, right in ((0, every), (1, none), (10, none)):
+        write(tmp_path / "more", seed, right)
+    write(tmp_path / "one", 0, none)
+    more, one = Hits(tmp_path / "more", ["0"]), Hits(tmp_path / "one", ["0"])
+    assert gap(more, one)["gap"] == 1.0
+    assert Hits(tmp_path / "more", ["0", "1"]).recall(np.arange(12)) == [1.0, 0.0]
+    with pytest.raises(ValueError, match="one lacks the seeds 1, 2: train them"):
+        Hits(tmp_path / "one", ["0", "1", "2"])
