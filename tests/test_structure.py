@@ -172,7 +172,7 @@ ORDER = {
         "deiii",
         "task",
     ],
-    "model/network/gpu": ["attention casts fill", "residual"],
+    "model/network/gpu": ["casts fill kernels", "available residual", "heads norm", "attention"],
     "model/network/inputs": ["build network"],
     "model/peers": ["base layers match", "attention gru late mbt mult vavl"],
     "model/distributed": ["devices launch", "ranks", "layers"],

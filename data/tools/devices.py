@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from deiii.data.tools.machine import usable_cores
@@ -60,6 +63,35 @@ def has_fast_float16(device: int = 0) -> bool:
     import torch
 
     return torch.cuda.is_available() and torch.cuda.get_device_capability(device) >= FAST_FLOAT16
+
+
+def working_kernels(load: Callable[[], ModuleType], what: str) -> ModuleType | None:
+    """Return a module of Triton kernels, or ``None`` where Triton is missing or does not work.
+
+    Triton comes with PyTorch's builds for CUDA; it needs a C compiler the first time that it runs. A warning
+    says where it is there and does not work.
+
+    Args:
+        load: imports the module, runs its kernels once and returns it.
+        what: runs without them, for the warning: "RAFT runs".
+
+    >>> import math
+    >>> working_kernels(lambda: math, "it runs").__name__
+    'math'
+    """
+    try:
+        return load()
+    except ImportError:
+        return None
+    except Exception as error:  # Triton raises errors of its own, of the compiler and of the driver
+        reason = (str(error).splitlines() or [""])[0]
+        warnings.warn(
+            f"{what} without Triton's kernels, which do not work here ({type(error).__name__}: "
+            f"{reason:.200}); Triton needs a C compiler such as gcc",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return None
 
 
 def make_current(device: torch.device) -> torch.device:

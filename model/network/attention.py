@@ -115,7 +115,7 @@ class Attention(RankAware, nn.Module):
     ) -> Tensor:
         """Attend as `deiii.model.network.gpu.attention` does it."""
         hidden, some = (None, None) if keys is None else (keys.hidden, keys.some)
-        if q_BQD is kv_BSD:
+        if q_BQD is kv_BSD and (rotations is None or rotations[0] is rotations[1]):
             projected = F.linear(q_BQD, torch.cat((self.to_q.weight, self.to_kv.weight)))
             return self.out(attend(projected, None, self.heads, hidden, some, rotations, dropout))
         q, kv = self.to_q(q_BQD), self.to_kv(kv_BSD)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from deiii.model.distributed.layers import Dropout
 from deiii.model.network.attention import Attention, Keys, keys_of
 from deiii.model.network.gpu.fill import fill
+from deiii.model.network.gpu.norm import begin_branch
 from deiii.model.network.gpu.residual import add_branch
 from deiii.model.network.positions import Rotation
 
@@ -43,16 +44,13 @@ class FeedForward(nn.Sequential):
             Dropout(dropout),
         )
 
-    @property
-    def drop(self) -> Dropout:
-        """The last layer."""
-        return cast(Dropout, self[-1])
-
-    def before_drop(self, x: Tensor) -> Tensor:
-        """Apply all layers but the last."""
-        for layer in list(self)[:-1]:
-            x = layer(x)
-        return x
+    def add_to(self, x: Tensor, factor: float = 1.0) -> Tensor:
+        """Return x + ``factor`` times the output for x, in few launches on a GPU."""
+        norm, *layers, drop = self
+        x, branch = begin_branch(x, cast(nn.LayerNorm, norm))
+        for layer in layers:
+            branch = layer(branch)
+        return add_branch(x, branch, cast(Dropout, drop), factor)
 
 
 class Convolution(nn.Module):
@@ -72,19 +70,19 @@ class Convolution(nn.Module):
             nn.LayerNorm(width), nn.SiLU(), start_small(nn.Linear(width, width)), Dropout(dropout)
         )
 
-    @property
-    def drop(self) -> Dropout:
-        """The last layer."""
-        return cast(Dropout, self.out[-1])
-
     def forward(self, x_BTD: Tensor, mask_BT: Tensor | Keys) -> Tensor:
         """Convolve [B,T,D] with its mask, bool [B,T]; the shape stays."""
-        return self.drop(self.before_drop(x_BTD, mask_BT))
+        return self.out[-1](self._before_drop(self.norm(x_BTD), mask_BT))
 
-    def before_drop(self, x_BTD: Tensor, mask_BT: Tensor | Keys) -> Tensor:
-        """Apply all layers but the last."""
+    def add_to(self, x_BTD: Tensor, mask_BT: Tensor | Keys) -> Tensor:
+        """Return x + the output for x, in few launches on a GPU."""
+        x, branch = begin_branch(x_BTD, self.norm)
+        return add_branch(x, self._before_drop(branch, mask_BT), cast(Dropout, self.out[-1]))
+
+    def _before_drop(self, normal_BTD: Tensor, mask_BT: Tensor | Keys) -> Tensor:
+        """Apply the layers between the first and the last."""
         hidden_BT = mask_BT.hidden if isinstance(mask_BT, Keys) else ~mask_BT
-        x = fill(self.gate(self.norm(x_BTD)), hidden_BT[..., None])
+        x = fill(self.gate(normal_BTD), hidden_BT[..., None])
         x = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
         if x.is_cuda:  # one copy to the type and the layout that the norm reads, instead of two
             x = x.to(torch.float32, memory_format=torch.contiguous_format)
@@ -109,11 +107,9 @@ class ConformerBlock(nn.Module):
 
     def forward(self, x_BTD: Tensor, mask_BT: Tensor | Keys, rotation: Rotation) -> Tensor:
         """Apply the block to [B,T,D] with the mask and the rotations of its steps; the shape stays."""
-        x = add_branch(x_BTD, self.ffn_in.before_drop(x_BTD), self.ffn_in.drop, 0.5)
-        y = self.attention_norm(x)
+        x, y = begin_branch(self.ffn_in.add_to(x_BTD, 0.5), self.attention_norm)
         x = add_branch(x, self.attention(y, y, mask_BT, rotation, rotation), self.attention_drop)
-        x = add_branch(x, self.convolution.before_drop(x, mask_BT), self.convolution.drop)
-        x = add_branch(x, self.ffn_out.before_drop(x), self.ffn_out.drop, 0.5)
+        x = self.ffn_out.add_to(self.convolution.add_to(x, mask_BT), 0.5)
         return self.norm(x)
 
 

@@ -12,7 +12,7 @@ from deiii.model.network.attention import Attention, AttentivePool, Keys
 from deiii.model.network.conformer import FeedForward, start_small
 from deiii.model.network.gpu.casts import as_products_want
 from deiii.model.network.gpu.fill import fill
-from deiii.model.network.gpu.residual import add_branch
+from deiii.model.network.gpu.norm import begin_branch
 from deiii.model.network.positions import Rotation
 
 
@@ -112,7 +112,9 @@ class PairAttention(nn.Module):
 
         Nor do frame tokens for which ``v_tokens_NP``, bool [N,P], is false.
         """
-        v, o = as_products_want(self.v_norm(v_NPD)), as_products_want(self.o_norm(o_NPD))
+        v_NPD, v = begin_branch(v_NPD, self.v_norm)
+        o_NPD, o = begin_branch(o_NPD, self.o_norm)
+        v, o = as_products_want(v), as_products_want(o)
         to_v = fill(self.v_from_o(v, o), ~o_ok[:, None, None])
         from_v = self.o_from_v(v) if self.one_token else self.o_from_v(o, v, v_tokens_NP)
         to_o = fill(from_v, ~v_ok[:, None, None])
@@ -147,10 +149,9 @@ class InterModal(nn.Module):
         a_rotation: Rotation,
     ) -> tuple[Tensor, Tensor]:
         """Apply the block to both modalities with their masks and rotations; the shapes stay."""
-        v, a = as_products_want(self.v_norm(v_BTD)), as_products_want(self.a_norm(a_BLD))
+        v_BTD, v = begin_branch(v_BTD, self.v_norm)
+        a_BLD, a = begin_branch(a_BLD, self.a_norm)
+        v, a = as_products_want(v), as_products_want(a)
         v_BTD = v_BTD + self.v_gate * self.v_from_a(v, a, a_mask_BL, v_rotation, a_rotation)
         a_BLD = a_BLD + self.a_gate * self.a_from_v(a, v, v_mask_BT, a_rotation, v_rotation)
-        return (
-            add_branch(v_BTD, self.v_ffn.before_drop(v_BTD), self.v_ffn.drop),
-            add_branch(a_BLD, self.a_ffn.before_drop(a_BLD), self.a_ffn.drop),
-        )
+        return self.v_ffn.add_to(v_BTD), self.a_ffn.add_to(a_BLD)

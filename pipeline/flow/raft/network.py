@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import lru_cache
@@ -26,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.optical_flow import RAFT, raft_large, raft_small
 
+from deiii.data.tools.devices import working_kernels
 from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.flow.raft.compiled import Compiled
 from deiii.pipeline.flow.raft.correlation import CorrelationPyramid
@@ -75,27 +75,17 @@ def gpu_kernels(device: torch.device) -> ModuleType | None:
     PyTorch's operations then take their place, with the same results up to rounding. Triton comes with
     PyTorch's builds for CUDA; it needs a C compiler the first time that it runs.
     """
-    if device.type != "cuda":
-        return None
-    try:
+
+    def load() -> ModuleType:
         from deiii.pipeline.flow.raft import kernels
 
         with torch.inference_mode():
             at = torch.zeros(1, 2, 2, 2, device=device)
             kernels.lookup(torch.zeros(16, device=device), at, 1, 3, torch.float32)
             kernels.upsample(at, torch.zeros(1, 576, 2, 2, device=device))
-    except ImportError:
-        return None
-    except Exception as error:  # Triton raises errors of its own, of the compiler and of the driver
-        reason = (str(error).splitlines() or [""])[0]
-        warnings.warn(
-            f"RAFT runs without Triton's kernels, which do not work here ({type(error).__name__}: "
-            f"{reason:.200}); Triton needs a C compiler such as gcc",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return None
-    return kernels
+        return kernels
+
+    return working_kernels(load, "RAFT runs") if device.type == "cuda" else None
 
 
 def cpu_pairs(height: int, width: int) -> int:

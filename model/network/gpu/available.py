@@ -1,0 +1,34 @@
+"""Whether the Triton kernels of training work on a device."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from types import ModuleType
+
+import torch
+
+from deiii.data.tools.devices import working_kernels
+
+
+@lru_cache(maxsize=8)
+def gpu_kernels(device: torch.device) -> ModuleType | None:
+    """Return `deiii.model.network.gpu.kernels`, or ``None`` where Triton is missing or does not work.
+
+    PyTorch's operations then take their place, with the same results up to rounding. The first call on a GPU
+    compiles small cases of all kernels.
+
+    >>> gpu_kernels(torch.device("cpu")) is None
+    True
+    """
+
+    def load() -> ModuleType:
+        from deiii.model.network.gpu import kernels
+
+        with torch.no_grad():
+            x = torch.zeros(2, 2, device=device)
+            kernels.normalise_back(kernels.normalise(x, x[0], x[1], 1e-5, x.dtype), x, x, x[0], 1e-5)
+            parts = x.view(1, 1, 1, 2, 2)
+            kernels.arrange(parts, torch.empty_like(parts), parts[0], parts[0], 1, False)
+        return kernels
+
+    return working_kernels(load, "training runs") if device.type == "cuda" else None

@@ -1,0 +1,119 @@
+"""Compare the Triton kernels of training with PyTorch; run by `test_gpu_kernels` in Triton's interpreter."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from unittest import mock
+
+import torch
+from torch import nn
+
+from deiii.model.network.attention import Attention, keys_of
+from deiii.model.network.gpu import heads, kernels, norm
+from deiii.model.network.gpu.heads import put_together, take_apart
+from deiii.model.network.gpu.norm import begin_branch
+from deiii.model.network.positions import ClockRotary
+
+TYPES = (torch.float32, torch.bfloat16)
+
+
+@contextlib.contextmanager
+def on_kernels() -> Iterator[None]:
+    """The code for GPUs, on the CPU."""
+    fits = mock.patch.object(norm, "_fits", lambda x, norm: True)
+    chosen = [mock.patch.object(module, "gpu_kernels", lambda device: kernels) for module in (heads, norm)]
+    with fits, chosen[0], chosen[1]:
+        yield
+
+
+def same(found: torch.Tensor, right: torch.Tensor, tolerance: float) -> None:
+    assert found.dtype == right.dtype
+    torch.testing.assert_close(found, right, rtol=tolerance, atol=tolerance)
+
+
+def layouts() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for clips, steps, count, width in ((2, 5, 2, 8), (1, 3, 3, 6), (3, 1, 1, 2)):
+        rotation = ClockRotary(width)(torch.rand(clips, steps, generator=generator))
+        for parts, rotated in ((1, 1), (2, 1), (3, 2), (3, 0)):
+            for dtype in TYPES:
+                x = torch.randn(clips, steps, parts * count * width, generator=generator).to(dtype)
+                for turn in (rotation, None):
+                    right = take_apart(x, parts, count, turn, rotated)
+                    back = put_together(right, turn, rotated)
+                    with on_kernels():
+                        same(
+                            take_apart(x, parts, count, turn, rotated),
+                            right,
+                            1e-6 if dtype == torch.float32 else 1e-2,
+                        )
+                        same(
+                            put_together(right, turn, rotated), back, 1e-6 if dtype == torch.float32 else 1e-2
+                        )
+                        strange = x.mT.contiguous().mT  # another axis is innermost in memory
+                        same(take_apart(strange, parts, count, turn, rotated), right, 1e-2)
+
+
+def attention() -> None:
+    torch.manual_seed(0)
+    layer = Attention(16, 2)
+    x = torch.randn(3, 5, 16, requires_grad=True)
+    y = torch.randn(3, 7, 16, requires_grad=True)
+    keys = keys_of(torch.rand(3, 7) < 0.6)
+    rotary = ClockRotary(8)
+    of_x, of_y = rotary(torch.rand(3, 5)), rotary(torch.rand(3, 7))
+    for other, mask, rotations in (
+        (y, keys, (of_x, of_y)),
+        (x, None, (of_x, of_x)),
+        (x, None, None),
+        (y, None, None),
+    ):
+        learned = [x, *layer.parameters()] + ([y] if other is y else [])
+        right = layer(x, other, mask, *(rotations or (None, None)))
+        direction = torch.randn_like(right)
+        expected = torch.autograd.grad(right, learned, direction)
+        with on_kernels():
+            found = layer._few_launches(x, other, mask, rotations, 0.0)
+            same(found, right, 1e-5)
+            for one, of_plain in zip(torch.autograd.grad(found, learned, direction), expected, strict=True):
+                same(one, of_plain, 1e-5)
+
+
+def branches() -> None:
+    kernels.PROGRAMS = 4  # so that a program has several rows, and the last one fewer
+    torch.manual_seed(0)
+    for shape in ((2, 3, 24), (1, 7), (11, 16)):
+        layer = nn.LayerNorm(shape[-1], eps=1e-3)
+        nn.init.normal_(layer.weight)
+        nn.init.normal_(layer.bias)
+        x = (3 + 2 * torch.randn(shape)).requires_grad_()
+        learned = [x, layer.weight, layer.bias]
+        first, second = torch.randn(shape), torch.randn(shape)
+        for shares in ((1.0, 1.0), (0.0, 1.0)):  # with the gradient of the shortcut, and without
+            right = begin_branch(x, layer)
+            expected = torch.autograd.grad(
+                shares[0] * (right[0] * first).sum() + (right[1] * second).sum(), learned
+            )
+            with on_kernels():
+                shortcut, y = begin_branch(x, layer)
+                loss = (y * second).sum()
+                if shares[0]:
+                    loss = loss + (shortcut * first).sum()
+                found = torch.autograd.grad(loss, learned)
+            assert torch.equal(shortcut, x)
+            same(y, right[1], 1e-5)
+            for one, of_plain in zip(found, expected, strict=True):
+                same(one, of_plain, 2e-4)
+        with on_kernels(), torch.autocast("cpu", dtype=torch.bfloat16):
+            half = begin_branch(x, layer)[1]
+        assert half.dtype == torch.bfloat16
+        same(half.float(), layer(x), 2e-2)
+        with on_kernels():  # the branch was not used: the shortcut's gradient alone
+            (alone,) = torch.autograd.grad((begin_branch(x, layer)[0] * first).sum(), x)
+        assert torch.equal(alone, first)
+
+
+if __name__ == "__main__":
+    {"layouts": layouts, "attention": attention, "branches": branches}[sys.argv[1]]()
