@@ -16,6 +16,11 @@ SEEDS  ?= 0,1,2,3,4
 TESTS  ?=
 ARGS   ?=
 
+PIP_INSTALL = $(PY) -m pip install --disable-pip-version-check
+# A log gets a line per package; a terminal gets pip's progress bars.
+PIP_LINES = /^Collecting / {print "  package " ++n ": " $$2; fflush()} \
+	/^Installing collected/ {print "  installing " n " packages"; fflush()}
+
 SETTINGS = $(CONFIG) $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS)
 DEFAULTED = $(if $(filter file,$(origin CONFIG)),$(warning no CONFIG= given; using the synthetic corpus: $(CONFIG)))
 
@@ -32,11 +37,15 @@ setup: $(STAMP) ## make the environment (.venv) from the lock file
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 		{ echo "Python 3.11, 3.12 or 3.13 is needed; name one: make setup PYTHON=python3.12"; exit 1; }
-	@echo "making $(VENV): some minutes and up to 7 GB, most of it PyTorch"
-	$(PYTHON) -m venv $(VENV)
-	@if [ -t 1 ]; then quiet=; else quiet=--quiet; fi; set -x; \
-		$(PY) -m pip install $$quiet --disable-pip-version-check --requirement requirements.lock
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@echo "making $(VENV) in 3 steps: some minutes and up to 7 GB, most of it PyTorch"
+	@echo "step 1 of 3: the environment ($(PYTHON) -m venv $(VENV))"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "step 2 of 3: the packages of requirements.lock (pip install)"
+	@if [ -t 1 ]; then $(PIP_INSTALL) --requirement requirements.lock; else exec 4>&1; \
+		status=$$({ { $(PIP_INSTALL) --progress-bar off --requirement requirements.lock; echo $$? >&3; } | \
+			awk '$(PIP_LINES)' >&4; } 3>&1); exit $$status; fi
+	@echo "step 3 of 3: deiii itself, linked to this folder"
+	@$(PIP_INSTALL) --quiet --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
 demo: $(STAMP) ## synthetic corpus, preprocessing, training, evaluation on unseen speakers

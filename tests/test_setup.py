@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -45,3 +47,32 @@ def test_makefile_describes_its_targets(target):
 def test_citation_and_version_agree():
     cff = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert cff["version"] == PROJECT["version"]
+
+
+FAKE_PYTHON = """#!/bin/sh
+# The environment's Python; its pip says what pip says.
+case "$*" in
+  *" venv "*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+  *--requirement*) printf 'Collecting av==18.1.0\\n  Downloading av.whl (38 MB)\\nCollecting torch==2.14.1\\n'
+    echo 'Installing collected packages: av, torch'; exit {status} ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_setup_writes_a_line_per_step_into_a_log(status, tmp_path):
+    """Without a terminal, too, what takes minutes tells how far it is; a failure of pip ends it."""
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    python = tmp_path / "python"
+    python.write_text(FAKE_PYTHON.replace("{status}", str(status)))
+    python.chmod(0o755)
+    done = subprocess.run(
+        ["make", "setup", f"PYTHON={python}"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    lines = done.stdout.splitlines()
+    steps = [line for line in lines if line.startswith("step ")]
+    assert [line[:11] for line in steps] == [f"step {n} of 3" for n in (1, 2, 3)[: 3 if not status else 2]]
+    assert "  package 2: torch==2.14.1" in lines and "  installing 2 packages" in lines
+    assert (done.returncode == 0) == (status == 0)
+    assert (tmp_path / ".venv/.installed").exists() == (status == 0)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from deiii.pipeline.init.found import Found
 
 PRESETS = {"cpu": "tiny", "gpu": "base"}
+YES = ("y", "yes")
+ANSWERS = "a layout has the word label, as in speaker/label/clip; a table is a file; yes takes what was found"
 
 
 def add_init(commands: argparse._SubParsersAction) -> None:
@@ -90,27 +92,32 @@ def _agreed(args: argparse.Namespace, folder: Path) -> Found:
     from deiii.pipeline.init.look import look
 
     table, layout = args.table, args.layout
+    found: Found | None = None
     while True:
-        found = None
         try:
             found = look(folder, table, layout, args.speaker)
+            args.table = table
+        except InitError as error:
+            print(f"     {error}")
+        if found is not None:
             print(f"     found: {found.how}")
             if found.rows:
                 print(f"     speakers: {listed((row.speaker for row in found.rows), 3)}")
                 print(f"     labels: {listed((row.label for row in found.rows), 8)}")
             for note in found.notes:
                 print(f"     note: {note}")
-        except InitError as error:
-            print(f"     {error}")
-        answer = _ask(
-            "2/4  Is that right? Else type a layout such as speaker/label/clip, or the path of a table.",
-            "yes" if found else "",
-        )
-        if found and answer.lower() in ("y", "yes", "j", "ja"):
-            args.table = table
-            return found
-        is_table = Path(answer).is_file() or (folder / answer).is_file()
-        table, layout = (answer, None) if is_table else (None, answer)
+        while True:
+            answer = _ask(
+                "2/4  Is that right? Else type a layout such as speaker/label/clip, or the path of a table.",
+                "yes" if found else "",
+            )
+            if found is not None and answer.lower() in YES:
+                return found
+            is_table = Path(answer).is_file() or (folder / answer).is_file()
+            if is_table or "label" in answer.lower() or Path(answer).suffix:
+                break
+            print(f"     {answer} is neither a layout nor a table: {ANSWERS}")
+        table, layout = (answer, None) if is_table or "label" not in answer.lower() else (None, answer)
 
 
 def _ask(question: str, default: str, choices: tuple[str, ...] = ()) -> str:
@@ -120,6 +127,8 @@ def _ask(question: str, default: str, choices: tuple[str, ...] = ()) -> str:
             answer = input(f"{question} {f'[{default}] ' if default else ''}").strip() or default
         except EOFError:
             raise KeyboardInterrupt from None
-        if answer and (not choices or answer in choices):
+        if answer and not choices:
             return answer
+        if answer.lower() in choices:
+            return answer.lower()
         print(f"     type {' or '.join(choices) or 'an answer'}")

@@ -174,3 +174,26 @@ def test_four_questions_in_a_terminal(tmp_path):
         (p, e) for p in ("anna", "ben", "cleo") for e in ("stressed", "relaxed")
     }
     assert (tmp_path / "mine.yaml").is_file()
+
+
+def test_answers_that_are_not_understood_are_asked_again(tmp_path):
+    """A wrong answer does not end the command and does not change what was found."""
+    touch(tmp_path / "clips", *every("{p}/{e}/{n}.mp4", emotions=("happy", "sad")))
+    answers = [
+        "clips",
+        "ja",
+        "no",
+        "missing.csv",
+        "speaker/label/label/clip",
+        "YES",
+        "a big one",
+        "CPU",
+        "mine",
+    ]
+    status, shown = in_terminal(answers, tmp_path)
+    assert status == 0, shown
+    for answer in ("ja", "no"):
+        assert f"{answer} is neither a layout nor a table: a layout has the word label" in shown
+    assert "there is no table missing.csv" in shown and "has the word label twice" in shown
+    assert "type cpu or gpu" in shown and "deiii preprocess mine.yaml tiny" in shown
+    assert {row["speaker"] for row in read_rows(tmp_path / "clips/clips.csv")} == {"anna", "ben", "cleo"}
