@@ -34,8 +34,8 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 WHOLE_TABLE = re.compile(r"^\| [^|]+ \| `(make [^`]+)` \|", re.M)  # commands in README's table of corpora
 BACKGROUND = ("dask scheduler", "dask worker")  # run until they are stopped
 NOT_NESTED = ("make test", "make setup")  # would run these tests again
-# Downloads are tested with local servers, MSP-IMPROV's layout in tests/data, encoders with small weights in
-# tests/data/encoders and tests/pipeline; conda needs the network.
+# Downloads are tested with local servers, MSP-IMPROV's layout in tests/data/corpora, encoders with small
+# weights in tests/pipeline/encoders; conda needs the network.
 NOT_RUN_HERE = re.compile(
     r"make download|conda env|MSP-IMPROV|runs/msp|ravdess[_-]speech|emotional[_-]av|/models/|--device cuda"
 )
