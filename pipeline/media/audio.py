@@ -325,5 +325,7 @@ def _batches(frames: Iterator[av.AudioFrame]) -> Iterator[_Batch]:
             if found:
                 # Contiguous, because sums over every second value take several times as long.
                 channels = np.ascontiguousarray(np.concatenate([packed for packed, *_ in found]).T)
+                if form.startswith(("flt", "dbl")) and not np.isfinite(channels).all():
+                    raise ClipError(Status.UNREADABLE, "the audio holds samples that are not finite")
                 lengths, times = [n for _, n, _ in found], [time for *_, time in found]
                 yield _Batch(channels, form.startswith(("flt", "dbl")), rate, lengths, times)

@@ -69,8 +69,18 @@ def defects_of_length(path: str, container: av.container.InputContainer, seconds
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         ends = list(_recordings(file, size, container.format.name))
+        if container.format.name == "ogg" and (other := _other_ogg(file, size)):
+            found.append(
+                f"a recording with another sample rate or number of channels begins at byte {other}; it was "
+                "not read, or not at its times; join recordings with ffmpeg's concat"
+            )
+        if container.format.name == "wav" and (more := _more_wav(file, size)):
+            found.append(
+                f"the header declares {more[0]} bytes of audio, {more[1]} more follow and were not read: "
+                "write the file again with the program that made it"
+            )
     if not ends:
-        return []
+        return found
     end, second = ends[0]
     missing = end - size
     if 0 < missing and seconds * missing / size > max(SHORTEST_S, SHARE * seconds * end / size):
@@ -201,3 +211,61 @@ def _third_matroska(file: BinaryIO, size: int) -> int:
                 return at
             at = data.find(EBML, at + 4)
     return 0
+
+
+def _other_ogg(file: BinaryIO, size: int) -> int:
+    """Return where an Ogg file goes on with audio of another rate or number of channels; 0 if nowhere.
+
+    FFmpeg reads recordings that are joined in one file, but takes the rate of the first one for the
+    timestamps of all. Sources: RFC 3533 (pages), RFC 7845 (Opus), the mapping of FLAC and of Vorbis to Ogg.
+    """
+    first: tuple[bytes, int, int] | None = None
+    at = 0
+    while at + 27 <= size:
+        file.seek(at)
+        page = file.read(27 + 255)
+        if not page.startswith(b"OggS"):
+            return 0
+        body = at + 27 + page[26]
+        if page[5] & 2:  # the first page of a stream
+            file.seek(body)
+            kind = _ogg_audio(file.read(64))
+            first = first or kind
+            if kind is not None and kind != first:
+                return at
+        at = body + sum(page[27 : 27 + page[26]])
+    return 0
+
+
+def _ogg_audio(head: bytes) -> tuple[bytes, int, int] | None:
+    """Return codec, number of channels and rate in Hz of an Ogg stream; None if it is no audio."""
+    if head.startswith(b"OpusHead"):
+        return b"Opus", head[9], 48_000
+    if head.startswith(b"\x01vorbis"):
+        return b"vorbis", head[11], int.from_bytes(head[12:16], "little")
+    if head.startswith(b"\x7fFLAC"):
+        bits = int.from_bytes(head[27:31], "big")  # of STREAMINFO: 20 of the rate, 3 of the channels
+        return b"FLAC", (bits >> 9 & 7) + 1, bits >> 12
+    return None
+
+
+def _more_wav(file: BinaryIO, size: int) -> tuple[int, int] | None:
+    """Return the declared bytes of a WAV file's audio and how many follow that belong to no chunk."""
+    at = 12
+    declared = 0
+    for _ in range(256):
+        file.seek(at)
+        head = file.read(8)
+        length = int.from_bytes(head[4:8], "little")
+        # Names of chunks are text, and a chunk ends within the file; a wrong size of it leaves neither.
+        if len(head) < 8 or not head[:4].isascii() or not head[:4].decode().isprintable():
+            break
+        if head[:4] == b"data":
+            if not 0 < length < UNKNOWN_BYTES:  # FFmpeg reads up to the end of the file
+                return None
+            declared = length
+        elif declared and at + 8 + length > size:
+            break
+        at += 8 + length + length % 2
+    more = size - at
+    return (declared, more) if declared and more > SHARE * declared else None
