@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import h5py
 import numpy as np
@@ -41,7 +41,8 @@ from deiii.data.tools.canonical_json import canonical_json
 
 ALIGN = 4096  # bytes; fields start on memory pages
 SPOOL_BYTES = 64 << 20  # a larger field waits on disk, not in memory
-BLOCK_BYTES = 32 << 20  # bytes written and read at a time
+BLOCK_BYTES = 32 << 20  # bytes written at a time
+COMPARED_BYTES = 1 << 20  # bytes read back and compared at a time; they fit into a processor's cache
 
 
 @dataclass
@@ -66,7 +67,7 @@ class ShardWriter:
     def __post_init__(self) -> None:
         self.path = Path(self.path)
         self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}{TEMPORARY}")
-        self._spools: dict[str, tempfile.SpooledTemporaryFile[bytes]] = {}
+        self._spools: dict[str, _Spool] = {}
         self._specs: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
         self._clips: list[ClipRow] = []
         self._rows = 0
@@ -101,9 +102,7 @@ class ShardWriter:
                 raise ValueError(
                     f"{clip_id}: field {name!r} is {array.dtype} {array.shape[1:]}, unlike the clips before"
                 )
-            values = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-            for start in range(0, len(values), BLOCK_BYTES):
-                self._spools[name].write(values[start : start + BLOCK_BYTES].data)
+            self._spools[name].add(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
         self._clips.append(
             ClipRow(
                 id=clip_id,
@@ -124,9 +123,7 @@ class ShardWriter:
                 raise ValueError(f"field {name!r} cannot hold {array.dtype}")
         for name, array in sorted(arrays.items()):
             self._specs[name] = (array.dtype, array.shape[1:])
-            self._spools[name] = tempfile.SpooledTemporaryFile(
-                max_size=SPOOL_BYTES, dir=str(self.path.parent), suffix=TEMPORARY, prefix="."
-            )
+            self._spools[name] = _Spool(self.path.parent)
 
     def __enter__(self) -> ShardWriter:
         return self
@@ -179,13 +176,10 @@ class ShardWriter:
         provenance = canonical_json(dict(self.provenance))
         return ShardInfo(self.stage, self.key, provenance, "", 0, fields, tuple(self._clips))
 
-    def _blocks(self) -> Iterator[bytes]:
+    def _blocks(self) -> Iterator[np.ndarray]:
         """Yield the bytes of all fields as they were given, field by field in the order of their names."""
         for name in sorted(self._specs):
-            spool = self._spools[name]
-            spool.seek(0)
-            while block := spool.read(BLOCK_BYTES):
-                yield block
+            yield from self._spools[name].blocks(BLOCK_BYTES)
 
     def _compare(self, info: ShardInfo) -> None:
         """Raise ShardError if the written file differs from the values that were given."""
@@ -206,36 +200,39 @@ class ShardWriter:
         whole = hashlib.sha256()
         changed = ShardError(f"{self.path}: written bytes read back differently; check the disk")
         with open(self._temporary, "rb", buffering=0) as file:
+            held = np.empty(COMPARED_BYTES, np.uint8)
 
-            def read(size: int) -> bytes:
-                block = b"".join(_pieces(file, size))
-                whole.update(block)
-                return block
+            def read(size: int) -> np.ndarray:
+                """Read ``size`` bytes, or as many as are left, and add them to the digest."""
+                filled = 0
+                while filled < size and (count := file.readinto(held[filled:size].data)):
+                    filled += count
+                whole.update(held[:filled])
+                return held[:filled]
 
             for name, layout in sorted(info.fields.items(), key=lambda item: item[1].offset):
                 if not layout.nbytes:
                     continue
-                read(layout.offset - file.tell())
-                spool = self._spools[name]
-                spool.seek(0)
-                while given := spool.read(BLOCK_BYTES):
-                    if read(len(given)) != given:
+                while (gap := layout.offset - file.tell()) > 0:
+                    if not len(read(min(gap, COMPARED_BYTES))):
                         raise changed
-            while read(BLOCK_BYTES):
+                for given in self._spools[name].blocks(COMPARED_BYTES):
+                    if not np.array_equal(read(len(given)), given):
+                        raise changed
+            while len(read(COMPARED_BYTES)):
                 pass
         return whole.hexdigest()
 
     def _write_field(self, file: h5py.File, name: str) -> None:
         dtype, tail = self._specs[name]
         dataset = file.create_dataset(name, (self._rows, *tail), dtype)
-        spool = self._spools[name]
         row_bytes = dtype.itemsize * math.prod(tail)
-        spool.seek(0)
         step = max(1, BLOCK_BYTES // max(1, row_bytes))
-        for start in range(0, self._rows, step):
-            rows = min(step, self._rows - start)
-            block = np.frombuffer(spool.read(rows * row_bytes), dtype)
-            dataset[start : start + rows] = block.reshape(rows, *tail)
+        start = 0
+        for block in self._spools[name].blocks(step * row_bytes):
+            rows = len(block) // row_bytes
+            dataset[start : start + rows] = block.view(dtype).reshape(rows, *tail)
+            start += rows
 
     def _write_columns(self, file: h5py.File) -> None:
         clips = self._clips
@@ -252,11 +249,41 @@ class ShardWriter:
         file["fraction"] = np.array([c.fraction for c in clips], np.float64)
 
 
-def _pieces(file: io.FileIO, size: int) -> Iterator[bytes]:
-    """Read ``size`` bytes, or as many as are left; one call may return fewer."""
-    while size > 0 and (piece := file.read(size)):
-        yield piece
-        size -= len(piece)
+class _Spool:
+    """The bytes of one field until they are written: in memory, or in a file without a name if they are many.
+
+    Args:
+        folder: where that file is.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._memory = io.BytesIO()
+        self._file: IO[bytes] | None = None
+
+    def add(self, values: np.ndarray) -> None:
+        """Append bytes, uint8 [n]; they are copied."""
+        if self._file is None and self._memory.tell() + len(values) > SPOOL_BYTES:
+            self._file = tempfile.TemporaryFile(dir=self._folder, suffix=TEMPORARY, prefix=".")
+            self._file.write(self._memory.getbuffer())
+            self._memory = io.BytesIO()
+        (self._memory if self._file is None else self._file).write(values.data)
+
+    def blocks(self, size: int) -> Iterator[np.ndarray]:
+        """Yield all bytes in blocks of ``size``, uint8 [size]; the last one may be shorter."""
+        if self._file is None:
+            held = np.frombuffer(self._memory.getbuffer(), np.uint8)
+            yield from (held[start : start + size] for start in range(0, len(held), size))
+            return
+        self._file.seek(0)
+        while block := self._file.read(size):
+            yield np.frombuffer(block, np.uint8)
+
+    def close(self) -> None:
+        """Free the memory, and remove the file."""
+        self._memory = io.BytesIO()
+        if self._file is not None:
+            self._file.close()
 
 
 @contextmanager

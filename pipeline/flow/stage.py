@@ -24,7 +24,7 @@ from deiii.data.cache.outcomes import Outcome, StageResult, Status
 from deiii.data.config.schema import FlowConfig
 from deiii.pipeline.flow.engine import Engine, Stored
 from deiii.pipeline.flow.engines import load_engine
-from deiii.pipeline.media.frame import cuts, thumbnail
+from deiii.pipeline.media.frame import cuts_between
 
 __all__ = ["compute_flow", "flow_of_crops", "load_engine", "usable_pairs"]
 
@@ -63,7 +63,7 @@ def usable_pairs(clip: FaceClip) -> np.ndarray:
     if usable.any():
         usable[:-1] &= steps <= GAP * np.median(steps)
     for start, stop in runs(usable):
-        usable[start:stop] &= ~cuts([thumbnail(frame) for frame in clip.frames[start : stop + 1]])
+        usable[start:stop] &= ~cuts_between(clip.frames[start : stop + 1])
     return usable
 
 
@@ -168,7 +168,8 @@ class _Work:
         self.size = self.clip.frames.shape[1]
         self.usable = usable_pairs(self.clip)
         self.valid = np.zeros(n, bool)
-        self.flow = zeros((n, self.size, self.size, 2), np.dtype(self.storage))
+        self.flow = empty((n, self.size, self.size, 2), np.dtype(self.storage))
+        self.flow[~self.usable] = 0
         self.scale = np.zeros(n, np.float32)
 
     @property
@@ -235,9 +236,9 @@ def _submit(engine: Engine, batch: list[_Part], last: _Part | None, running: _Ru
     return started
 
 
-def zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Return zeros in memory, or in a temporary file if they take more than `IN_MEMORY` bytes."""
+def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Return an array in memory, or in a temporary file if it takes more than `IN_MEMORY` bytes."""
     if math.prod(shape) * dtype.itemsize <= IN_MEMORY:
-        return np.zeros(shape, dtype)
+        return np.empty(shape, dtype)
     with tempfile.TemporaryFile() as file:  # the file exists as long as its memory map
         return np.memmap(file, dtype, "w+", shape=shape)

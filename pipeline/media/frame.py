@@ -26,6 +26,10 @@ THUMBNAIL = 32  # px; side of the thumbnails that are compared
 # correlate with the one before. A fade changes the levels but keeps the correlation.
 CUT_LEVELS = 20.0
 CUT_CORRELATION = 0.8
+# Images that differ by no more than this in total, per px, have thumbnails that differ by less than
+# CUT_LEVELS: a level of a colour changes grey by at most 0.587 levels, averages over area cannot change more
+# than the px do, and rounding twice adds at most two levels: 0.587 * 30 + 2 < 20.
+QUIET_LEVELS = 30.0
 
 
 @dataclass(frozen=True)
@@ -159,16 +163,25 @@ def is_cut(before: np.ndarray, after: np.ndarray) -> bool:
     return float((one * other).sum()) < CUT_CORRELATION * power or power < before.size
 
 
-def cuts(thumbnails: Sequence[np.ndarray]) -> np.ndarray:
-    """Where a new shot begins between consecutive thumbnails [n]: bool [n-1]; see `is_cut`.
+def cuts_between(frames: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    """Return where a new shot begins between consecutive images, uint8 [n,H,W,3] (RGB): bool [n-1].
 
-    >>> cuts([np.zeros((32, 32), np.float32), np.full((32, 32), 200, np.float32)]).tolist()
-    [True]
+    It is `is_cut` of their thumbnails, which are made only where neighbouring images differ much.
+
+    >>> cuts_between(np.zeros((3, 64, 64, 3), np.uint8)).tolist()
+    [False, False]
     """
-    stacked = np.stack(thumbnails)
-    found = np.abs(stacked[1:] - stacked[:-1]).reshape(len(stacked) - 1, -1).mean(1) > CUT_LEVELS
-    for i in np.flatnonzero(found):  # few change so much that the correlation matters
-        found[i] = is_cut(stacked[i], stacked[i + 1])
+    found = np.zeros(len(frames) - 1, bool)
+    latest: tuple[int, np.ndarray] | None = None  # number and thumbnail of the image that was looked at last
+    for i in range(len(found)):
+        before, after = frames[i], frames[i + 1]
+        height, width = before.shape[:2]
+        averaged = min(height, width) >= THUMBNAIL
+        if averaged and cv2.norm(before, after, cv2.NORM_L1) <= QUIET_LEVELS * height * width:
+            continue
+        first = latest[1] if latest is not None and latest[0] == i else thumbnail(before)
+        latest = i + 1, thumbnail(after)
+        found[i] = is_cut(first, latest[1])
     return found
 
 
