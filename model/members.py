@@ -40,7 +40,7 @@ def names_network(word: str | Path) -> bool:
 def find_members(names: Sequence[str | Path]) -> list[Path]:
     """Return the folders of the networks that some names stand for, each once, in the order of the names.
 
-    A name that stands for nothing is returned as it is; opening it tells what is wrong with it.
+    A name that is none of these is returned as it is; opening it later raises an error that says why.
 
     Raises:
         EnsembleError: a network is named twice.

@@ -236,8 +236,8 @@ def compare_media(
 ) -> tuple[int, list[str], list[str]]:
     """Compare media files with what preprocessing recorded of them.
 
-    A file with the same size and time of change is the same; one with another size is another. Of the others
-    the SHA-256 is compared, as long as they have at most 2 GiB together. Files that are missing say nothing.
+    A file with the same size and modification time counts as unchanged; one with another size has changed. Of
+    the others the SHA-256 is compared, if they have at most 2 GiB together. Missing files are not compared.
 
     Args:
         cache: the cache folder.

@@ -60,7 +60,7 @@ def hide(batch: Batch, **hidden: Tensor | bool) -> Batch:
 def hidden_together(config: ModelConfig) -> list[tuple[str, ...]]:
     """Return the sets of streams that are hidden at once: each alone, and a modality where another remains.
 
-    Empty for a single stream, because what is hidden is never all there is.
+    Empty for a single stream, because at least one stream must remain.
     """
     streams = enabled_streams(config)
     if len(streams) < 2:

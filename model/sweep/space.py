@@ -54,8 +54,8 @@ class Axis:
 def split_space(words: Sequence[str]) -> tuple[list[Axis], list[str]]:
     """Return the settings to vary, and the words that are ordinary settings.
 
-    A list is what to try where the setting is no list itself; of a setting that is a list, such as
-    model.channels, a list of lists is.
+    A list holds the values to try. For a setting that is itself a list, such as model.channels, the values to
+    try are a list of lists.
 
     Raises:
         ConfigError: a key that is unknown, ambiguous or not to be varied, one that is named twice, or a

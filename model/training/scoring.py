@@ -198,8 +198,8 @@ def score(
 def whole_loss(tensors: Mapping[str, Tensor], config: TrainConfig) -> float:
     """Return the loss of all clips together, whatever the batches in which they were predicted.
 
-    A mean over batches would weigh the clips of a short last batch more, and the CCC of a few clips says
-    little: with 33 clips it was 1.00 to 2.00 for the same weights, by batch size.
+    A mean over batches would weigh the clips of a short last batch more, and the CCC of a few clips depends
+    on how the clips are divided into batches.
 
     Args:
         tensors: by the names that `score` collects, N rows each.

@@ -22,8 +22,6 @@ QUIETEST = 10 ** (-30 / 20)  # root mean square, -30 dB of full scale, to which 
 def raised(samples: np.ndarray) -> np.ndarray:
     """Return samples float32 [n] at the level that the encoder was trained with; loud ones stay as they are.
 
-    Mean and deviation over time of layer 2 with an SVM reach a UAR of 0.67 on RAVDESS with it, 0.58 without.
-
     >>> raised(np.full(4, 0.001, np.float32)).round(3).tolist()[0] < 0.033
     True
     """

@@ -158,7 +158,7 @@ def _same_media(cache: str | Path, name: str, other: Identity, corpus: Corpus) -
     """Return whether the media files are those of the corpus that a folder belongs to.
 
     They are compared with what the folder's shards record, else with the files at the other corpus's root.
-    Files that are missing say nothing. Where nothing is known, the corpus counts as moved if its former root
+    Missing files are not compared. If no file can be compared, the corpus counts as moved if its former root
     is gone.
     """
     recorded = recorded_sources(corpus_folder(cache, name))

@@ -153,7 +153,7 @@ def settle_process() -> None:
     """Configure a worker process: OpenCV uses one thread, and freed memory stays in the process.
 
     Workers share the cores, and with one thread the order of sums, and so the result, is always the same.
-    Keeping freed memory makes flow on a CPU 1.5 times as fast.
+    Keeping freed memory makes flow on a CPU faster.
     """
     cv2.setNumThreads(1)
     keep_freed_memory()

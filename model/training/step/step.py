@@ -96,9 +96,8 @@ class TrainingStep:
             label_smoothing=self.settings.label_smoothing, class_weights=self.class_weights,
         )  # fmt: skip
         # The last batch of an epoch may hold few clips: without this factor each of them would weigh more.
-        # Dropping them would waste clips. No difference was measurable (synthetic corpus, audio alone,
-        # batches of 47, the last of 8): mean validation loss 1.440 so and 1.444 without the factor over three
-        # seeds, 1.436 with the rest dropped over two, where the seeds differ by 0.04.
+        # Dropping them would waste clips. In trials of a few seeds, whose outputs were not stored, neither
+        # made a measurable difference.
         share = truth.real.float().mean()
         self.optimizer.zero_grad(set_to_none=True)
         (loss * share).backward()
