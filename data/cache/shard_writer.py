@@ -176,10 +176,10 @@ class ShardWriter:
         provenance = canonical_json(dict(self.provenance))
         return ShardInfo(self.stage, self.key, provenance, "", 0, fields, tuple(self._clips))
 
-    def _blocks(self) -> Iterator[np.ndarray]:
+    def _blocks(self) -> Iterator[memoryview]:
         """Yield the bytes of all fields as they were given, field by field in the order of their names."""
         for name in sorted(self._specs):
-            yield from self._spools[name].blocks(BLOCK_BYTES)
+            yield from (block.data for block in self._spools[name].blocks(BLOCK_BYTES))
 
     def _compare(self, info: ShardInfo) -> None:
         """Raise ShardError if the written file differs from the values that were given."""
@@ -207,7 +207,7 @@ class ShardWriter:
                 filled = 0
                 while filled < size and (count := file.readinto(held[filled:size].data)):
                     filled += count
-                whole.update(held[:filled])
+                whole.update(held[:filled].data)
                 return held[:filled]
 
             for name, layout in sorted(info.fields.items(), key=lambda item: item[1].offset):

@@ -219,7 +219,7 @@ def content_digest(path: str | Path, info: ShardInfo) -> str:
     return digest_of(info, _field_blocks(Path(path), info))
 
 
-def digest_of(info: ShardInfo, blocks: Iterable[bytes | np.ndarray]) -> str:
+def digest_of(info: ShardInfo, blocks: Iterable[bytes | memoryview]) -> str:
     """See `content_digest`; ``blocks`` are the bytes of all fields, field by field in the order of names."""
     digest = hashlib.sha256()
     head: list[Any] = [info.stage, info.key, info.provenance]
