@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from deiii.data.tools.atomic_files import file_sha256
 
@@ -58,6 +57,8 @@ def find_temperature(probabilities: np.ndarray, label: np.ndarray) -> float | No
     Returns:
         the temperature; ``None`` without a labelled clip or with fewer than two classes.
     """
+    from scipy.optimize import minimize_scalar  # slow to import, and a prediction does not need it
+
     known = label >= 0
     if not known.any() or probabilities.shape[1] < 2:
         return None

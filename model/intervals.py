@@ -27,7 +27,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
 
 FEWEST = 3  # speakers; two give a t quantile of 12.7, and the variance could not be checked
 LEVEL = 0.95
@@ -112,6 +111,8 @@ def estimate(
     >>> round(found.value, 2), found.p > 0.05
     (0.5, True)
     """
+    from scipy.stats import t as student  # slow to import, and training and prediction do not need it
+
     names, owner = np.unique(np.asarray(speakers), return_inverse=True)
     people = len(names)
     whole = figures(np.arange(len(owner)))

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import confusion_matrix, f1_score, recall_score
 
 from deiii.model.intervals import speaker_interval
 
@@ -58,6 +57,8 @@ def class_figures(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     """
     if not len(truth):
         return {}
+    from sklearn.metrics import f1_score, recall_score  # slow to import, and prediction does not need it
+
     present = np.unique(truth)
     return {
         "uar": float(recall_score(truth, predicted, labels=present, average="macro", zero_division=0)),
@@ -111,6 +112,8 @@ def class_intervals(
 
 def class_report(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
     """Return `class_figures`, the recall, F1 and clips of each class, and the confusion matrix."""
+    from sklearn.metrics import confusion_matrix, f1_score, recall_score  # slow to import
+
     numbers = np.arange(len(classes))
     support = np.bincount(truth, minlength=len(classes))
     recall = recall_score(truth, predicted, labels=numbers, average=None, zero_division=0)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import numba
 
 
 def use_writable_cache(package: Path) -> None:
@@ -20,7 +19,8 @@ def use_writable_cache(package: Path) -> None:
     Args:
         package: a folder of the package.
 
-    >>> use_writable_cache(Path(numba.__file__).parent)
+    >>> import librosa
+    >>> use_writable_cache(Path(librosa.__file__).parent)
     """
     if os.environ.get("NUMBA_CACHE_DIR"):
         return
@@ -31,7 +31,8 @@ def use_writable_cache(package: Path) -> None:
     if _can_write(folder) and folder.stat().st_uid == os.getuid():  # another user's code must not be run
         os.chmod(folder, 0o700)
         os.environ["NUMBA_CACHE_DIR"] = str(folder)  # for the processes that this one starts
-        numba.config.reload_config()
+        if "numba" in sys.modules:
+            sys.modules["numba"].config.reload_config()
 
 
 def _can_write(folder: Path) -> bool:
@@ -55,6 +56,8 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     >>> add(1, 2)
     3
     """
+    import numba  # slow to import, and a program that only loads a network does not need it
+
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
     try:
         return numba.njit(cache=True, **options)(function)

@@ -17,10 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import pooch
-
 from deiii.data.tools.atomic_files import file_sha256, publish
-from deiii.data.tools.fetch import DownloadError, stream
 
 
 class WeightsError(RuntimeError):
@@ -214,7 +211,11 @@ def weights_folder(path: str | Path) -> str:
 
 def cache_folder() -> Path:
     """Return the folder of downloads: ``DEIII_CACHE_DIR`` or the platform's user cache."""
-    return Path(os.environ.get("DEIII_CACHE_DIR") or pooch.os_cache("deiii"))
+    if own := os.environ.get("DEIII_CACHE_DIR"):
+        return Path(own)
+    import pooch  # slow to import
+
+    return Path(pooch.os_cache("deiii"))
 
 
 def _folders() -> list[Path]:
@@ -249,6 +250,10 @@ def _download(source: WeightsSource) -> tuple[str, str]:
             f"{source.file} is not on this machine and cannot be downloaded ({source.url}: {source.how}); "
             "put it into a folder and set DEIII_WEIGHTS_DIR to that folder, or give its path"
         )
+    import pooch  # slow to import, and needed by a download alone
+
+    from deiii.data.tools.fetch import DownloadError, stream
+
     folder = cache_folder()
     pooch.get_logger().setLevel("WARNING")
     try:

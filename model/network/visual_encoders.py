@@ -13,8 +13,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet18
-from torchvision.ops import FrozenBatchNorm2d
 
 from deiii.data.tools.weights import WeightsError
 from deiii.model.distributed.layers import BatchNorm2d
@@ -130,6 +128,10 @@ class ResNetEncoder(nn.Module):
 
     def __init__(self, width: int, grid: int, imagenet: str | Path | None = None):
         super().__init__()
+        # torchvision takes as long to import as torch itself, and no other encoder needs it.
+        from torchvision.models import resnet18
+        from torchvision.ops import FrozenBatchNorm2d
+
         net = resnet18(norm_layer=FrozenBatchNorm2d)
         if imagenet is not None:
             _load_imagenet(net, imagenet)

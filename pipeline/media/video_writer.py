@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import deque
 from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from deiii.pipeline.media.streaming.audio import settled_reader
 CLOCK = 90_000  # ticks per second; the frame times of every common frame rate are whole ticks
 AUDIO_RATE = 48_000  # Hz
 AUDIO_FRAME = 1024  # samples in one AAC frame
+AHEAD = 8  # frames that wait for the encoder at most: 200 MB for video of 3840x2160 px
 
 
 class VideoWriter:
@@ -34,7 +37,8 @@ class VideoWriter:
     The file gets its final name when the block ends without an error; else nothing is left. Frames
     keep their times, also at variable frame rates. The audio is what `deiii.pipeline.media.audio.read_audio`
     returns, in parts, so that people hear what the cache holds. Where the source has no audio that can be
-    decoded, the video has none.
+    decoded, the video has none. A thread encodes, so that the caller can make the next frames meanwhile; its
+    errors are raised by a later `add` or at the end of the block.
 
     Args:
         path: of the file to write.
@@ -52,6 +56,7 @@ class VideoWriter:
         self.size = (width, height)
         self.source = audio
         self._stack = contextlib.ExitStack()
+        self._waiting: deque[Future[None]] = deque()
 
     def __enter__(self) -> VideoWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,6 +72,8 @@ class VideoWriter:
             if self._next is not None:
                 layout = self._next.layout.name
                 self._audio = self._out.add_stream("aac", rate=AUDIO_RATE, layout=layout)
+            # Entered last: the thread has ended before the file is closed.
+            self._thread = self._stack.enter_context(ThreadPoolExecutor(1, "video writer"))
         except BaseException as error:
             self._stack.__exit__(type(error), error, error.__traceback__)
             raise
@@ -77,20 +84,35 @@ class VideoWriter:
         frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
         frame.pts = round(time_s * CLOCK)
         frame.time_base = Fraction(1, CLOCK)
+        while len(self._waiting) >= AHEAD:
+            self._waiting.popleft().result()
+        self._waiting.append(self._thread.submit(self._write, frame, time_s))
+
+    def _write(self, frame: av.VideoFrame, time_s: float) -> None:
         self._add_audio(time_s)
         self._out.mux(self._video.encode(frame))
 
     def __exit__(self, kind, error, trace) -> bool | None:
         try:
             if kind is None:
+                while self._waiting:
+                    self._waiting.popleft().result()
                 self._add_audio(float("inf"))
                 self._out.mux(self._video.encode())
                 if self._audio is not None:
                     self._out.mux(self._audio.encode())
         except BaseException as late:
+            self._drop_waiting()
             self._stack.__exit__(type(late), late, late.__traceback__)
             raise
+        self._drop_waiting()
         return self._stack.__exit__(kind, error, trace)
+
+    def _drop_waiting(self) -> None:
+        """Leave out the frames that wait; after an error they would be encoded for nothing."""
+        for frame in self._waiting:
+            frame.cancel()
+        self._waiting.clear()
 
     def _add_audio(self, until_s: float) -> None:
         """Write the audio frames that begin at or before ``until_s`` s."""

@@ -8,7 +8,7 @@ import pytest
 
 from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.media.video import read_video
-from deiii.pipeline.media.video_writer import VideoWriter
+from deiii.pipeline.media.video_writer import AHEAD, VideoWriter
 from tests.helpers.clipmaker import level, numbered, tone, write
 
 
@@ -52,6 +52,32 @@ def test_a_failure_leaves_nothing(tmp_path):
         video.add(numbered(1)[0], 0.0)
         raise RuntimeError("stop")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("after", [0, 30], ids=["at the end of the block", "at a later frame"])
+def test_an_error_of_the_encoding_thread_reaches_the_caller(tmp_path, monkeypatch, after):
+    def full(self, frame, time_s):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(VideoWriter, "_write", full)
+    frames = numbered(1)[0]
+    added = 0
+    with pytest.raises(OSError, match="No space left"), VideoWriter(tmp_path / "out.mp4", 64, 48) as video:
+        for i in range(1 + after):
+            video.add(frames, i / 25)
+            added += 1
+    assert added == (1 if not after else AHEAD)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_frame_may_be_overwritten_after_it_was_added(tmp_path):
+    frames = numbered(60)[::10]
+    picture = np.zeros_like(frames[0])
+    with VideoWriter(tmp_path / "out.mp4", 64, 48) as video:
+        for i, frame in enumerate(frames):
+            picture[:] = frame
+            video.add(picture, i / 25)
+    assert [round(level(rgb) / 10) for rgb, _ in read_video(tmp_path / "out.mp4")] == list(range(6))
 
 
 def test_odd_sizes_are_refused(tmp_path):
