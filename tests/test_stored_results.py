@@ -238,16 +238,22 @@ def test_stored_predictions_from_scratch_and_with_encoders_give_the_reported_dif
         assert entry["gap"] == pytest.approx(np.mean(gaps), abs=1e-4)
 
 
-def test_stored_predictions_on_urdu_give_the_reported_recall():
+@pytest.mark.parametrize(
+    ("network", "name"), [("encoders", "predictions.csv"), ("scratch", "predictions-scratch.csv")]
+)
+def test_stored_predictions_on_urdu_give_the_reported_recall(network, name):
     folder = RESULTS / "urdu-2026-11-26"
     report = json.loads((folder / "table.json").read_text(encoding="utf-8"))
     with tarfile.open(folder / "predictions.tar.xz") as tar:
-        stream = tar.extractfile("predictions.csv")
+        stream = tar.extractfile(name)
         assert stream is not None
         rows = list(csv.DictReader(io.TextIOWrapper(stream, encoding="utf-8", newline="")))
+    stored = report[network]
     assert len(rows) == report["clips"] and len({r["speaker"] for r in rows}) == report["speakers"]
-    assert recall(rows) == pytest.approx(report["encoders"]["all_classes"]["uar"], abs=1e-6)
+    assert recall(rows) == pytest.approx(stored["all_classes"]["uar"], abs=1e-6)
     for row in rows:
         row["predicted"] = max(report["common_classes"], key=lambda name, r=row: float(r[f"p_{name}"]))
-    assert recall(rows) == pytest.approx(report["encoders"]["uar"], abs=1e-6)
-    assert f"| {report['encoders']['uar']:.3f} |" in (folder / "table.md").read_text(encoding="utf-8")
+    assert recall(rows) == pytest.approx(stored["uar"], abs=1e-6)
+    assert f"| {stored['uar']:.3f} |" in (folder / "table.md").read_text(encoding="utf-8")
+    gap = report["encoders"]["uar"] - report["scratch"]["uar"]
+    assert report["encoders_minus_scratch"]["gap"] == pytest.approx(gap, abs=1e-4)
