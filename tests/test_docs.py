@@ -117,6 +117,13 @@ def test_links_have_targets(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_code_blocks_name_a_language_and_nothing_else(page):
+    """The site shows a block with a second word after the language as running text."""
+    fences = re.findall(r"^ *```(.*)$", page.read_text(encoding="utf-8"), re.M)
+    assert len(fences) % 2 == 0 and all(re.fullmatch(r"[a-z]*", words) for words in fences), fences
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_page_names_no_removed_command(page):
     removed = re.findall(r"python -m (?:pipeline|model|data)\b|make draw\b|--set\b", page.read_text("utf-8"))
     assert not removed

@@ -52,7 +52,7 @@ def test_the_dataset_gives_the_training_clips_of_the_cache(space):
 def test_the_data_module_gives_each_part_its_speakers(space):
     pytest.importorskip("lightning")
     found, words = space
-    exec(block("python lightning"), found)
+    exec(block("py"), found)
     module = found["CacheModule"](*words)
     split = open_split(*words)
     for part in ("train", "val", "test"):
@@ -61,5 +61,5 @@ def test_the_data_module_gives_each_part_its_speakers(space):
 
 
 def test_the_blocks_are_as_short_as_the_page_says():
-    body = block("python lightning").strip().splitlines()
+    body = block("py").strip().splitlines()
     assert len([line for line in body if line.startswith("    ")]) <= 11
