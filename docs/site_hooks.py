@@ -19,9 +19,35 @@ def on_config(config: Any) -> Any:
         for path in DOCS.rglob("*.md")
         if path.relative_to(DOCS).as_posix() not in listed
     )
-    if others:
-        config["nav"].append({"More": others})
+    results = [page for page in others if page.startswith("results/")]
+    for section, pages in (
+        ("More", [page for page in others if page not in results]),
+        (
+            "Results",
+            [
+                page if posixpath.dirname(page) == "results" else {result_title(page): page}
+                for page in results
+            ],
+        ),
+    ):
+        if pages:
+            config["nav"].append({section: pages})
     return config
+
+
+def result_title(page: str) -> str:
+    """The name of a page of results in the navigation: its folder, because their headings are alike.
+
+    >>> result_title("results/ablation-2026-11-24/table.md"), result_title("results/a-2026-01-02/peers.md")
+    ('ablation (2026-11-24)', 'a: peers (2026-01-02)')
+    """
+    folder, name = posixpath.split(page)
+    what, day = posixpath.basename(folder), ""
+    if found := re.search(r"-(\d{4}-\d\d-\d\d)$", what):
+        what, day = what[: found.start()], found[1]
+    stem = posixpath.splitext(name)[0]
+    what = what.replace("-", " ") + ("" if stem in ("table", "crossval") else f": {stem.replace('_', ' ')}")
+    return f"{what} ({day})" if day else what
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:

@@ -25,7 +25,9 @@ def hooks():
 
 
 def pages(nav) -> list[str]:
-    return [page for section in nav for listed in section.values() for page in listed]
+    """The pages of all sections; an entry is a page, or a title with one."""
+    entries = [entry for section in nav for listed in section.values() for entry in listed]
+    return [next(iter(entry.values())) if isinstance(entry, dict) else entry for entry in entries]
 
 
 def test_the_navigation_names_pages_that_exist_once():
@@ -38,6 +40,18 @@ def test_pages_that_nobody_listed_are_on_the_site(hooks):
     config = hooks.on_config({"nav": [{"Start": ["README.md"]}]})
     listed = set(pages(config["nav"]))
     assert listed == {p.relative_to(ROOT / "docs").as_posix() for p in (ROOT / "docs").rglob("*.md")}
+
+
+def test_results_have_different_names_in_the_navigation(hooks):
+    config = hooks.on_config({"nav": []})
+    titles = [
+        title
+        for section in config["nav"]
+        for entry in section["Results" if "Results" in section else "More"]
+        if isinstance(entry, dict)
+        for title in entry
+    ]
+    assert titles and len(set(titles)) == len(titles)
 
 
 @pytest.mark.parametrize(

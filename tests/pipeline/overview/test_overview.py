@@ -160,14 +160,16 @@ def test_the_page_filters_in_a_browser(tmp_path, width, dark):
       const shown = [...document.querySelectorAll("figure[data-clip]:not([hidden])")];
       document.body.dataset.found = document.getElementById("count").textContent + "|" +
         shown.every((f) => f.dataset.speaker === "s2" && f.dataset.label === "happy") + "|" +
-        (document.documentElement.scrollWidth <= innerWidth);
+        (document.documentElement.scrollWidth <= innerWidth) + "|" +
+        [...document.querySelectorAll("table.stacked td.text")].every(
+          (e) => innerWidth > 600 || e.getBoundingClientRect().width > 0.8 * innerWidth);
     </script></body>"""
     text = page.read_text(encoding="utf-8")
     text = re.sub(r"script-src [^;\"]*", "script-src 'unsafe-inline'", text).replace("</body>", drive)
     driven = page.with_name("driven.html")
     driven.write_text(text, encoding="utf-8")
     wanted = sum(clip.speaker == "s2" and clip.label == "happy" for clip in corpus.clips)
-    assert f'data-found="{wanted} clips|true|true"' in browse(driven, width, dark)
+    assert f'data-found="{wanted} clips|true|true|true"' in browse(driven, width, dark)
 
 
 def browse(page: Path, width: int, dark: bool) -> str:
