@@ -18,6 +18,15 @@ import numpy as np
 # Errors of the machine: they stop the run and are never recorded as the outcome of a clip.
 MACHINE_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE})
 
+# Errors of the system that a disk or network can cause as well as a file: the clip is tried again.
+MAYBE_MACHINE = frozenset(
+    {
+        errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH,
+        errno.ENETUNREACH, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EAGAIN,
+    }
+)  # fmt: skip
+TRIED_AGAIN = "the disk or the network may be at fault; the next run tries again"
+
 
 class Status(StrEnum):
     """The kinds of outcomes of a stage for one clip."""
@@ -76,10 +85,10 @@ class StageResult:
 class ClipError(Exception):
     """Raised by a stage that cannot use a clip; ``outcome`` is what to record."""
 
-    def __init__(self, status: Status, reason: str):
+    def __init__(self, status: Status, reason: str, error: str = ""):
         super().__init__(f"{status}: {reason}")
-        self.outcome = Outcome(status, reason, 0.0)
+        self.outcome = Outcome(status, reason, 0.0, error)
 
-    def __reduce__(self) -> tuple[type[ClipError], tuple[Status, str]]:
-        """Pickle with status and reason, so that the outcome survives the way to another process."""
-        return type(self), (self.outcome.status, self.outcome.reason)
+    def __reduce__(self) -> tuple[type[ClipError], tuple[Status, str, str]]:
+        """Pickle what the outcome consists of, so that it survives the way to another process."""
+        return type(self), (self.outcome.status, self.outcome.reason, self.outcome.error)

@@ -19,7 +19,7 @@ from typing import Any, TypeVar, overload
 import av
 import av.error
 
-from deiii.data.cache.outcomes import MACHINE_TROUBLE, ClipError, Status
+from deiii.data.cache.outcomes import MACHINE_TROUBLE, MAYBE_MACHINE, TRIED_AGAIN, ClipError, Status
 
 MAX_SECONDS = 3600.0  # cut longer recordings into clips; this also bounds every allocation
 MAX_PIXELS = 8192 * 8192
@@ -119,7 +119,11 @@ def _check_file(path: str) -> None:
     except OSError as error:
         if error.errno in MACHINE_TROUBLE:
             raise
-        raise ClipError(Status.UNREADABLE, f"the file cannot be read: {error.strerror}") from None
+        words = f"the file cannot be read: {error.strerror}"
+        if error.errno in MAYBE_MACHINE:
+            named = f"{type(error).__name__} {error.errno}"
+            raise ClipError(Status.FAILED, f"{words}; {TRIED_AGAIN}", named) from None
+        raise ClipError(Status.UNREADABLE, words) from None
     if not head.strip(b"\0"):
         what = "is empty" if not head else "begins with nothing but zero bytes"
         raise ClipError(Status.NOT_MEDIA, f"the file {what}; the copy or download failed")

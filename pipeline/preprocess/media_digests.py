@@ -56,7 +56,8 @@ class MediaDigests:
         except OSError:
             return ""
         entry = self._stored.get(path)
-        if not (isinstance(entry, list) and entry[:2] == [stat.st_size, stat.st_mtime_ns]):
+        known = isinstance(entry, list) and entry[:2] == [stat.st_size, stat.st_mtime_ns]
+        if entry is None or not known or not entry[2]:  # without a digest it could not be read before
             entry = [stat.st_size, stat.st_mtime_ns, source_digest(self.root / path)]
         self._current[path] = entry
         return entry[2]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import threading
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,21 +13,20 @@ import av.error
 import cv2
 import numpy as np
 
-from deiii.data.cache.outcomes import MACHINE_TROUBLE, ClipError, Outcome, StageResult, Status
+from deiii.data.cache.outcomes import (
+    MACHINE_TROUBLE,
+    MAYBE_MACHINE,
+    TRIED_AGAIN,
+    ClipError,
+    Outcome,
+    StageResult,
+    Status,
+)
 from deiii.data.cache.stages import Stage, get_stage, import_function
 from deiii.data.config.load import parse_config
 from deiii.data.config.schema import Config
 from deiii.data.tools.processes.malloc import keep_freed_memory
 from deiii.pipeline.stages.first_clips import MachineFault
-
-# Errors of the system that a disk or network can cause as well as a file. FFmpeg reports damaged files with
-# some of the same numbers, so its own errors are left out.
-MAYBE_MACHINE = frozenset(
-    {
-        errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH,
-        errno.ENETUNREACH, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EAGAIN,
-    }
-)  # fmt: skip
 
 
 def run_clip(stage: str, path: str, config: Config) -> StageResult:
@@ -66,11 +64,10 @@ def run_clip(stage: str, path: str, config: Config) -> StageResult:
         if error.errno in MACHINE_TROUBLE:
             raise
         text = f"{type(error).__name__}: {error}"
+        # FFmpeg reports damaged files with some of the same numbers, so its own errors are left out.
         if error.errno in MAYBE_MACHINE and not isinstance(error, av.error.FFmpegError):
-            again = "the disk or the network may be at fault; the next run tries again"
-            return StageResult(
-                Outcome(Status.FAILED, f"{text}; {again}", 0.0, f"{type(error).__name__} {error.errno}")
-            )
+            named = f"{type(error).__name__} {error.errno}"
+            return StageResult(Outcome(Status.FAILED, f"{text}; {TRIED_AGAIN}", 0.0, named))
         return StageResult(Outcome(Status.UNREADABLE, text, 0.0))
     except Exception as error:  # one unusual file must not end the run; the error is recorded
         return StageResult(_unexpected(error))

@@ -1,6 +1,9 @@
 """Decoding: audio on the clock of the video, and one outcome for each kind of bad file."""
 
 import contextlib
+import copy
+import errno
+import os
 import wave
 from pathlib import Path
 
@@ -8,11 +11,13 @@ import av
 import numpy as np
 import pytest
 
-from deiii.data.cache.outcomes import Status
+from deiii.data.cache.outcomes import ClipError, Status
+from deiii.data.config.schema import Config
 from deiii.pipeline.media import audio
 from deiii.pipeline.media import container as media
 from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.media.video import read_video
+from deiii.pipeline.stages.clip import run_clip
 from tests.helpers.clipmaker import needs_shared, numbered, outcome_of, shared, tone, write
 
 
@@ -216,3 +221,23 @@ def test_eight_channels(tmp_path):
     samples, _, _ = read_audio(path, 48000)
     np.testing.assert_allclose(samples, 4500 / 32768, atol=1e-4)
     assert len(samples) == 4800
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(errno.EIO, "failed"), (errno.ESTALE, "failed"), (errno.EACCES, "failed"), (errno.ELOOP, "unreadable")],
+)
+def test_an_error_of_disk_or_network_is_tried_again(tmp_path, monkeypatch, number, status):
+    """It is not kept as the clip's own, and at all first clips it ends the run."""
+    path = write(tmp_path / "a.mp4", numbered(3))
+
+    def broken(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("builtins.open", broken)
+    outcome = run_clip("faces", str(path), Config()).outcome
+    monkeypatch.undo()
+    assert outcome.status == status and os.strerror(number) in outcome.reason
+    assert ("the next run tries again" in outcome.reason) == (status == "failed") == bool(outcome.error)
+    error = copy.copy(ClipError(outcome.status, outcome.reason, outcome.error))
+    assert error.outcome == outcome and error.outcome.error == outcome.error

@@ -69,3 +69,14 @@ def test_a_damaged_store_only_costs_time(corpus, tmp_path, read):
     digests.path.write_text("[1, 2")
     assert MediaDigests(tmp_path / "cache", corpus).of(["a.mp4"]) == {"a.mp4": sha256(b"first")}
     assert read == ["a.mp4"]
+
+
+def test_a_file_that_could_not_be_read_is_read_again(corpus, tmp_path, monkeypatch):
+    """Its rights change neither its size nor its time."""
+    real = media_digests.source_digest
+    monkeypatch.setattr(media_digests, "source_digest", lambda path: "")
+    digests = MediaDigests(tmp_path / "cache", corpus)
+    assert digests.of(["a.mp4"]) == {"a.mp4": ""}
+    digests.save({})
+    monkeypatch.setattr(media_digests, "source_digest", real)
+    assert MediaDigests(tmp_path / "cache", corpus).of(["a.mp4"]) == {"a.mp4": sha256(b"first")}
