@@ -22,7 +22,7 @@ SETTINGS += ["corpus.synthetic.speakers=6", "corpus.synthetic.clips_per_class=1"
 # %% [markdown]
 # ## The corpus
 #
-# Talking faces in videos with sound. With recordings of your own, `deiii init FOLDER` writes the table that
+# Talking faces in videos with audio. With recordings of your own, `deiii init FOLDER` writes the table that
 # deiii reads.
 
 # %%
