@@ -150,6 +150,10 @@ emotional-av: $(STAMP) ## emotional video clips of few speakers (clips.csv): aud
 	$(PY) -m benchmarks.emotional_av configs/emotional_av.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS) --seeds $(SEEDS)
 	$(PY) -m benchmarks.encoder_reference configs/emotional_av.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS) --against runs/emotional_av/both --out runs/emotional_av/reference.json
 
+emotional-av-scratch: $(STAMP) ## the same clips without encoders, and the difference from runs/emotional_av [ROOT= SEEDS= ARGS=]
+	$(PY) -m deiii preprocess configs/emotional_av_scratch.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS)
+	$(PY) -m benchmarks.emotional_av configs/emotional_av_scratch.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS) --seeds $(SEEDS) --levels clip --folder runs/emotional_av_scratch --against runs/emotional_av
+
 peers: $(STAMP) ## DE-III and other networks with one recipe, all folds and seeds, paired [CONFIG= ROOT= SEEDS= ARGS=]
 	$(PY) -m deiii preprocess $(SETTINGS)
 	$(PY) -m benchmarks.peers $(SETTINGS) --seeds $(SEEDS)
