@@ -109,10 +109,12 @@ ORDER = {
         "clock frame lengths",
         "joins",
         "survey",
+        "decoders",
         "audio video",
         "streaming",
         "video_writer",
     ],
+    "pipeline/media/decoders": ["nvdec"],
     "pipeline/media/streaming": ["address audio", "live"],
     "pipeline/faces": [
         "face grid motion mouth quality",

@@ -96,6 +96,7 @@ FACES = Stage(
     work="deiii.pipeline.faces.stage:extract_faces",
     models="deiii.pipeline.faces.detectors:load_detector",
     load_early=True,
+    note="deiii.pipeline.media.decoders.nvdec:note",
     product="crops",
     switch="video",
     stream="frames",

@@ -154,6 +154,14 @@ class FacesConfig:
         low=1,
         high=1000,
     )
+    decoder: str = opt(
+        "cpu",
+        "What decodes videos: the processor (cpu), an NVIDIA GPU if they are in H.264 or H.265 (gpu), or a "
+        "GPU if they also have at least 1280x720 px and a GPU works (auto). "
+        "Intact videos give the same frames.",
+        choices=("cpu", "auto", "gpu"),
+        operational=True,
+    )
 
 
 @dataclass

@@ -17,6 +17,7 @@ from cv2.data import haarcascades
 from deiii.data.config.schema import FacesConfig
 from deiii.data.tools import weights
 from deiii.pipeline.faces.face import Detector, Face, largest_first
+from deiii.pipeline.media.decoders.nvdec import require
 
 HAAR = "haarcascade_frontalface_default.xml"
 
@@ -51,10 +52,12 @@ def load_detector(config: FacesConfig) -> Detector:
 
     Raises:
         WeightsError: the weights of YuNet cannot be found, or the file does not hold them.
+        ConfigError: ``faces.decoder=gpu``, and this process cannot decode on a GPU.
 
     >>> len(load_detector(FacesConfig())(np.zeros((240, 320, 3), np.uint8)))
     0
     """
+    require(config)
     if config.detector == "haar":
         return Haar(_cascade_file(config))
     from deiii.pipeline.faces.yunet import YuNet

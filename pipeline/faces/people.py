@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -99,6 +99,7 @@ def find_people(
     Raises:
         ClipError: there is no video to decode.
     """
+    config = replace(config, decoder="cpu")  # what a GPU fails to decode would be looked for twice
     images = _Images()
     sound = sound_envelope(path)
     tracked = track_faces(path, config, detector, sound is not None, keep, most_s, images.add)

@@ -13,7 +13,7 @@ import mmap
 import os
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -27,7 +27,8 @@ from deiii.pipeline.faces.grid import resampled
 from deiii.pipeline.faces.mouth import sound_envelope
 from deiii.pipeline.faces.speaker import pick_speaker
 from deiii.pipeline.faces.tracking import Track, Tracker
-from deiii.pipeline.media.video import DecodedFrame, VideoReader, expected_bytes, read_video
+from deiii.pipeline.media.lengths import expected_bytes
+from deiii.pipeline.media.video import DecodedFrame, GpuDecodingFailed, VideoReader, read_video
 
 __all__ = ["extract_faces", "load_detector", "resampled"]
 
@@ -58,12 +59,21 @@ def extract_faces(path: str | os.PathLike, config: FacesConfig, detector: Detect
     >>> config = FacesConfig()
     >>> extract_faces("clip.mp4", config, load_detector(config)).outcome  # doctest: +SKIP
     """
+    try:
+        return _extract(path, config, detector)
+    except GpuDecodingFailed as error:
+        why = f"the processor decoded the video, because the GPU failed ({error})"
+    result = _extract(path, replace(config, decoder="cpu"), detector)
+    outcome = replace(result.outcome, reason="; ".join(filter(None, [result.outcome.reason, why])))
+    return StageResult(outcome, result.arrays)
+
+
+def _extract(path: str | os.PathLike, config: FacesConfig, detector: Detector) -> StageResult:
     active = config.pick == "active"
     tracked = track_faces(path, config, detector, active)
     sound = sound_envelope(path) if active else None
-    return crops_of(
-        path, tracked, pick_speaker(tracked.tracks, config.pick, tracked.small, sound), config, detector
-    )
+    tracks = pick_speaker(tracked.tracks, config.pick, tracked.small, sound)
+    return crops_of(path, tracked, tracks, config, detector)
 
 
 @dataclass(frozen=True)
@@ -113,7 +123,7 @@ def track_faces(
     """
     longest = 2 * config.detect_size  # px; the size of the detector's second search
     kept: list[DecodedFrame | np.ndarray] | None = [] if keep and expected_bytes(path) <= KEEP_BYTES else None
-    reader = read_video(path, longest if kept is None else None, most_s)
+    reader = read_video(path, longest if kept is None else None, most_s, config.decoder)
 
     def detect(rgb: np.ndarray) -> list[Face]:
         faces = look(detector, rgb, config.detect_size)
@@ -174,7 +184,8 @@ def crops_of(
         return StageResult(no_face(shown, bool(present.any()), config))
     source: Iterable[DecodedFrame | np.ndarray]
     if tracked.kept is None:
-        source = (frame for frame, _, _ in resampled(read_video(path).frames(), config.fps))
+        again = read_video(path, decoder=tracked.reader.decoder).frames()
+        source = (frame for frame, _, _ in resampled(again, config.fps))
     else:
         source = tracked.kept
     points[~valid] = np.nan

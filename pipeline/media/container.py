@@ -18,6 +18,7 @@ from typing import Any, TypeVar, overload
 
 import av
 import av.error
+from av.codec.hwaccel import HWAccel
 
 from deiii.data.cache.outcomes import MACHINE_TROUBLE, MAYBE_MACHINE, TRIED_AGAIN, ClipError, Status
 
@@ -69,7 +70,7 @@ SECONDARY = (
 
 
 @contextlib.contextmanager
-def open_media(path: str) -> Iterator[av.container.InputContainer]:
+def open_media(path: str, hwaccel: HWAccel | None = None) -> Iterator[av.container.InputContainer]:
     """Open a media file for reading; it is closed at the end of the block.
 
     Raises:
@@ -83,7 +84,8 @@ def open_media(path: str) -> Iterator[av.container.InputContainer]:
         # Local files only: a playlist in a data set must not make FFmpeg open URLs or other files. An
         # absolute path, because FFmpeg takes the start of a relative one such as 12:30/a.mp4 for a protocol.
         options = {"protocol_whitelist": "file"}
-        container = av.open(os.path.abspath(path), options=options, metadata_errors="replace")
+        place = os.path.abspath(path)
+        container = av.open(place, options=options, metadata_errors="replace", hwaccel=hwaccel)
     except MemoryError:  # PyAV's MemoryError is an FFmpegError, too
         raise
     except (av.error.FFmpegError, OSError, ValueError) as error:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import av
 
-from deiii.pipeline.media.container import MATROSKA, MAX_SECONDS, MP4
+from deiii.pipeline.media.container import MATROSKA, MAX_SECONDS, MP4, open_media, video_stream
 
 CURE = "it was not read; join recordings with ffmpeg's concat"
 SHORTEST_S = 0.25  # that must be missing to be noted
@@ -24,6 +24,40 @@ ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 EBML = b"\x1a\x45\xdf\xa3"
 SEGMENTS_READ = 2  # of a Matroska file, by FFmpeg
+
+
+def expected_bytes(path: str | os.PathLike) -> float:
+    """Estimate from the header how many bytes all decoded frames of a video take; inf if unknown.
+
+    Raises:
+        ClipError: the file has no video stream.
+
+    >>> expected_bytes("clip.mp4") < 256 << 20  # doctest: +SKIP
+    True
+    """
+    a_second, seconds = declared_size(path)
+    size = a_second * seconds
+    return size if size > 0 else float("inf")  # 0 times inf is no number
+
+
+def declared_size(path: str | os.PathLike) -> tuple[float, float]:
+    """Return how many bytes the decoded frames of a second take, and the duration in s, from the header.
+
+    Returns:
+        bytes per second, 0 if unknown, and s, inf if unknown.
+
+    Raises:
+        ClipError: the file has no video stream.
+    """
+    with open_media(os.fspath(path)) as container:
+        stream, _ = video_stream(container)
+        rate = float(stream.average_rate or stream.guessed_rate or 0)
+        seconds = float("inf")
+        if stream.duration and stream.time_base:
+            seconds = float(stream.duration * stream.time_base)
+        elif container.duration:
+            seconds = container.duration / av.time_base
+        return 1.5 * stream.width * stream.height * rate, seconds
 
 
 def cut_off(

@@ -25,12 +25,12 @@ from deiii.data.cache.outcomes import ClipError, Status
 from deiii.pipeline.media import container as media
 from deiii.pipeline.media.clock import Clock, clock_remarks
 from deiii.pipeline.media.colour import ColourSpace, colour_space
+from deiii.pipeline.media.decoders.nvdec import GpuDecodingFailed, as_decoded, open_video
 from deiii.pipeline.media.frame import DecodedFrame
 from deiii.pipeline.media.lengths import cut_off, defects_of_length
 from deiii.pipeline.media.orientation import Orientation, orientation
-from deiii.pipeline.media.survey import open_surveyed
 
-__all__ = ["DecodedFrame", "VideoReader", "expected_bytes", "read_video"]
+__all__ = ["DecodedFrame", "GpuDecodingFailed", "VideoReader", "read_video"]
 
 LOWRES = {"mjpeg": 3}  # codecs that can decode at a lower resolution, and how many halvings they allow
 HELD_BYTES = 96 * 2**20  # of decoded frames that wait for the timestamps of later ones
@@ -50,8 +50,10 @@ class VideoReader:
         share: decoded share of the duration that the header declares, 0 to 1.
     """
 
-    def __init__(self, path: str, longest: int | None = None, most_s: float | None = None):
-        self.path, self.longest, self.most_s = path, longest, most_s
+    def __init__(
+        self, path: str, longest: int | None = None, most_s: float | None = None, decoder: str = "cpu"
+    ):
+        self.path, self.longest, self.most_s, self.decoder = path, longest, most_s, decoder
         self.notes: list[str] = []
         self.remarks: list[str] = []
         self.share = 1.0
@@ -65,7 +67,7 @@ class VideoReader:
         self.notes = []
         self.remarks = []
         self.share = 1.0
-        with open_surveyed(self.path, "video") as opened:
+        with open_video(self.path, self.decoder) as (opened, on_gpu):
             container, times = opened.container, opened.times
             stream, remark = media.video_stream(container)
             if times.video is None:  # the file changed meanwhile
@@ -80,6 +82,8 @@ class VideoReader:
                 stream.codec_context.options = {"lowres": str(views.halvings)}
             counts = _Counts()
             packets = counts.count(media.decode(container, stream, self.notes, opened.packets))
+            if on_gpu:
+                packets = as_decoded(packets, (stream.width, stream.height))
             decoded = views.noted(_deinterlaced(packets))
             clock = times.video.clock(0.25 * times.video.step + 0.002, _window(stream), reorder=True)
             previous: float | None = None
@@ -94,6 +98,8 @@ class VideoReader:
                     continue
                 previous = time
                 yield views.view(frame), time
+            if on_gpu and (self.notes or previous is None):  # damage is concealed by the processor alone
+                raise GpuDecodingFailed("; ".join(self.notes) or "no frame was decoded")
             if previous is None:
                 raise ClipError(Status.UNREADABLE, "no frame of the video can be decoded")
             self.notes += defects_of_length(self.path, container, previous)
@@ -122,7 +128,10 @@ class VideoReader:
 
 
 def read_video(
-    path: str | os.PathLike, longest: int | None = None, most_s: float | None = None
+    path: str | os.PathLike,
+    longest: int | None = None,
+    most_s: float | None = None,
+    decoder: str = "cpu",
 ) -> VideoReader:
     """Open a video; iterating yields ``(rgb uint8 [H,W,3], time_s float)`` one frame at a time.
 
@@ -134,45 +143,13 @@ def read_video(
         longest: bound of the longer side in px; larger frames are averaged down while they are decoded
             or converted, so that no large RGB frame is allocated.
         most_s: what lies behind this time in s is left out; ``None`` for `media.MAX_SECONDS`.
+        decoder: ``cpu``, or ``auto`` or ``gpu`` for a GPU where `deiii.pipeline.media.decoders.nvdec.suits`.
 
     Raises:
         ClipError: on iteration, where no frame can be decoded.
+        GpuDecodingFailed: on iteration, where the video must be read again with the decoder ``cpu``.
     """
-    return VideoReader(os.fspath(path), longest, most_s)
-
-
-def expected_bytes(path: str | os.PathLike) -> float:
-    """Estimate from the header how many bytes all decoded frames of a video take; inf if unknown.
-
-    Raises:
-        ClipError: the file has no video stream.
-
-    >>> expected_bytes("clip.mp4") < 256 << 20  # doctest: +SKIP
-    True
-    """
-    a_second, seconds = declared_size(path)
-    size = a_second * seconds
-    return size if size > 0 else float("inf")  # 0 times inf is no number
-
-
-def declared_size(path: str | os.PathLike) -> tuple[float, float]:
-    """Return how many bytes the decoded frames of a second take, and the duration in s, from the header.
-
-    Returns:
-        bytes per second, 0 if unknown, and s, inf if unknown.
-
-    Raises:
-        ClipError: the file has no video stream.
-    """
-    with media.open_media(os.fspath(path)) as container:
-        stream, _ = media.video_stream(container)
-        rate = float(stream.average_rate or stream.guessed_rate or 0)
-        seconds = float("inf")
-        if stream.duration and stream.time_base:
-            seconds = float(stream.duration * stream.time_base)
-        elif container.duration:
-            seconds = container.duration / av.time_base
-        return 1.5 * stream.width * stream.height * rate, seconds
+    return VideoReader(os.fspath(path), longest, most_s, decoder)
 
 
 @dataclass

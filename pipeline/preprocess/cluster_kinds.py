@@ -46,12 +46,16 @@ def local_cluster(config: Config, workers: int, gpus: int) -> SpecCluster:
     scheduler = {"host": "127.0.0.1", "dashboard": True, "dashboard_address": config.dashboard}
     return SpecCluster(
         scheduler={"cls": Scheduler, "options": scheduler},
-        workers=local_workers(workers, gpus, os.environ.get("CUDA_VISIBLE_DEVICES")),
+        workers=local_workers(
+            workers, gpus, os.environ.get("CUDA_VISIBLE_DEVICES"), config.faces.decoder != "cpu"
+        ),
         silence_logs=logging.CRITICAL,
     )
 
 
-def local_workers(workers: int, gpus: int, visible: str | None = None) -> dict[str, dict[str, Any]]:
+def local_workers(
+    workers: int, gpus: int, visible: str | None = None, decoding: bool = False
+) -> dict[str, dict[str, Any]]:
     """Return specifications of the workers with and without a GPU, by name.
 
     The worker of a GPU sees only that GPU and offers the resource ``GPU``. The other workers see no GPU
@@ -61,6 +65,7 @@ def local_workers(workers: int, gpus: int, visible: str | None = None) -> dict[s
         workers: number of workers without a GPU.
         gpus: number of workers with one.
         visible: the value of ``CUDA_VISIBLE_DEVICES``, where it is set.
+        decoding: whether the workers without a GPU decode videos on those of the others, each on one of them.
 
     Raises:
         ConfigError: ``visible`` names fewer GPUs than are asked for.
@@ -74,7 +79,8 @@ def local_workers(workers: int, gpus: int, visible: str | None = None) -> dict[s
     common = {"silence_logs": logging.CRITICAL, "dashboard": False}
     specs = {}
     for n in range(workers):
-        own = {"resources": {"CPU": 1}, "env": {"CUDA_VISIBLE_DEVICES": ""}}
+        seen = devices[n % gpus] if decoding and gpus else ""
+        own = {"resources": {"CPU": 1}, "env": {"CUDA_VISIBLE_DEVICES": seen}}
         specs[f"cpu-{n}"] = {"cls": Nanny, "options": {"nthreads": THREADS, **common, **own}}
     for device in devices[:gpus]:
         own = {"resources": {"GPU": 1}, "env": {"CUDA_VISIBLE_DEVICES": device}, **_affinity(device)}

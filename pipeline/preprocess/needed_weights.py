@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from deiii.data.cache.stages import get_stage, import_function
+from deiii.data.cache.stages import FACES, get_stage, import_function
 from deiii.data.config.schema import Config
 from deiii.data.tools.weights import locate, resolve
+from deiii.pipeline.media.decoders.nvdec import check
 
 
 def fetch_needed(config: Config, stages: Collection[str], report: Callable[[str], None]) -> None:
@@ -27,7 +28,10 @@ def fetch_needed(config: Config, stages: Collection[str], report: Callable[[str]
 
     Raises:
         WeightsError: weights cannot be found, downloaded or loaded; the message says what to do.
+        ConfigError: ``faces.decoder=gpu``, and the workers cannot decode on a GPU.
     """
+    if FACES.name in stages:
+        check(config)
     if config.scheduler or config.cluster.kind != "local":
         return
     specs = [get_stage(name) for name in stages]

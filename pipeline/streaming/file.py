@@ -35,9 +35,10 @@ from deiii.pipeline.flow.stage import flow_outcome
 from deiii.pipeline.flow.stream import FlowStream
 from deiii.pipeline.logmel.stream import Levels, SpooledLogMel
 from deiii.pipeline.media.container import open_media
+from deiii.pipeline.media.lengths import declared_size
 from deiii.pipeline.media.streaming.audio import LONGEST_S
 from deiii.pipeline.media.survey import StreamTimes, Survey, survey
-from deiii.pipeline.media.video import VideoReader, declared_size, read_video
+from deiii.pipeline.media.video import VideoReader, read_video
 from deiii.pipeline.stages.clip import inherited, loaded_models
 from deiii.pipeline.streaming.rows import DiskRows, Recent, Rows
 

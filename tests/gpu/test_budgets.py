@@ -13,12 +13,12 @@ SPEECH = ["stages=[faces,flow,logmel,speech]", "model.extra=[speech]"]
 NETWORKS = {
     "base": (["base"], 1_760, 800),
     "large": (["large"], 2_200, 1_080),
-    "without flow": (["base", "model.flow=false"], 2_700, 900),
-    "video alone": (["base", "model.audio=false"], 1_700, 600),
+    "without flow": (["base", "model.flow=false"], 1_490, 700),
+    "video alone": (["base", "model.audio=false"], 990, 440),
     "deep audio and matching": (
-        ["base", "model.time_match=true", "model.audio_channels=[16,24,48]"], 3_750, 1_100,
+        ["base", "model.time_match=true", "model.audio_channels=[16,24,48]"], 2_350, 850,
     ),
-    "extra stream": (["base", *SPEECH], 3_900, 1_250),
+    "extra stream": (["base", *SPEECH], 2_170, 1_010),
 }  # fmt: skip
 
 

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from deiii.pipeline.media.video import expected_bytes, read_video
+from deiii.pipeline.media.lengths import expected_bytes
+from deiii.pipeline.media.video import read_video
 from tests.helpers.clipmaker import level, numbered, rotated, write
 
 

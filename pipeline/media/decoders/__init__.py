@@ -1,0 +1,1 @@
+"""Decoders other than FFmpeg's on the processor."""
