@@ -94,7 +94,7 @@ ORDER = {
         "sharing_commands split_commands",
         "commands",
     ],
-    "pipeline/logmel": ["stage", "stream"],
+    "pipeline/logmel": ["stage", "bands stream"],
     "pipeline/encoders": [
         "images torch_network whisper_mel windows",
         "onnx_faces onnx_speech resemblyzer smart_turn torchvision_faces transformers_appearance "

@@ -150,6 +150,7 @@ LOGMEL = Stage(
     switch="audio",
     stream="audio",
     counts_when={"trim_db": _trims},
+    note="deiii.pipeline.logmel.bands:note_on_bands",
 )
 
 

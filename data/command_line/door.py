@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import select
 import sys
 from collections.abc import Callable
@@ -21,6 +22,13 @@ RED = "1;31"  # ANSI: bold, red
 YELLOW = "33"
 GO_ON = "finished work is kept: run the same command again to continue"
 DEFECT = "this is a defect of deiii: please report it with the command and the text above"
+
+
+# How PyTorch says it, and by how much it asked for.
+NO_MEMORY = re.compile(
+    "(can't|cannot|not enough memory to) allocate memory|out of memory|not enough memory", re.I
+)
+TRIED = re.compile(r"[Tt]ried to allocate ([\d.]+) (bytes|[KMGT]iB)")
 
 
 @dataclass(frozen=True)
@@ -71,19 +79,41 @@ def run(parse: Callable[[], Command]) -> int:
             return _stopped(command)
         if isinstance(error, BrokenPipeError) and _stdout_is_closed():
             return 1
-        if not isinstance(error, (ValueError, OSError, RuntimeError)) or type(error) in (
-            ValueError,
-            RuntimeError,
-        ):
+        memory = memory_words(error)
+        known = isinstance(error, (ValueError, OSError, RuntimeError))
+        if not memory and (not known or type(error) in (ValueError, RuntimeError)):
             error.add_note(DEFECT)
             raise
         if command.debug:
             raise
-        message = explain(error) if isinstance(error, OSError) else error
+        message = memory or (explain(error) if isinstance(error, OSError) else error)
         print(f"{coloured('error:', RED, sys.stderr)} {message}", file=sys.stderr)
         return 1
     handler.end()
     return status
+
+
+def memory_words(error: BaseException) -> str:
+    """Return what to say where memory ran out; empty for another error.
+
+    PyTorch raises a plain RuntimeError on a CPU, and one of its own on a GPU.
+
+    >>> memory_words(MemoryError())[:26]
+    'there is not enough memory'
+    """
+    text = str(error)
+    if not isinstance(error, MemoryError):
+        of_torch = isinstance(error, RuntimeError) and NO_MEMORY.search(text)
+        if not of_torch:
+            return ""
+    found = TRIED.search(text)
+    size = f" ({found[1]} {found[2]} more were needed)" if found else ""
+    if found and found[2] == "bytes":
+        size = f" ({int(found[1]) / 2**30:.1f} GiB more were needed)"
+    return (
+        f"there is not enough memory for this{size}; use smaller batches or sizes of inputs and network, or "
+        "fewer workers"
+    )
 
 
 def coloured(text: str, colour: str, stream: TextIO) -> str:

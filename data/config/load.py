@@ -276,6 +276,9 @@ def _finish(merged: Any, overrides: Iterable[str]) -> Config:
         raise ConfigError(
             f"logmel.fmin={config.logmel.fmin:g} must be less than logmel.fmax={config.logmel.fmax:g}"
         )
+    if 2 * config.logmel.fmin >= config.logmel.sample_rate:
+        half = f"half of logmel.sample_rate={config.logmel.sample_rate}"
+        raise ConfigError(f"logmel.fmin={config.logmel.fmin:g} must be less than {half}")
     return config
 
 

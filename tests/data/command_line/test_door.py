@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from deiii.data.command_line.door import DEFECT, NOTHING_DONE, Command, run
@@ -132,3 +133,33 @@ def test_errors_are_coloured_in_a_terminal_that_shows_colours():
 @pytest.mark.parametrize("environment", [{"TERM": "xterm", "NO_COLOR": "1"}, {"TERM": "dumb"}, {}])
 def test_no_colour_where_none_is_wanted(environment):
     assert in_terminal(["settings", "faces.sise=3"], **environment).startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("error", "needed"),
+    [
+        (MemoryError(), ""),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
+                "you tried to allocate 20000000000 bytes. Error code 12 (Cannot allocate memory)"
+            ),
+            " (18.6 GiB more were needed)",
+        ),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has"), " (2.50 GiB more were"),
+    ],
+)
+def test_too_little_memory_is_no_defect(error, needed, capsys):
+    assert ending(error) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: there is not enough memory for this{needed}") and said.count("\n") == 1
+    assert "smaller batches" in said
+
+
+def test_memory_that_cannot_be_had_is_told_in_one_line(capsys):
+    """What numpy and PyTorch raise indeed."""
+    import torch
+
+    for ask in (lambda: np.ones(1 << 52), lambda: torch.ones(1 << 52)):
+        assert run(lambda ask=ask: Command(lambda: int(ask().sum()))) == 1
+        assert capsys.readouterr().err.startswith("error: there is not enough memory for this")

@@ -1,0 +1,43 @@
+"""Say which mel bands of the configured spectrogram hold nothing, before any clip is read."""
+
+from __future__ import annotations
+
+from deiii.data.config.schema import Config
+from deiii.data.tools.counts import counted
+from deiii.pipeline.logmel.stage import sizes
+
+FINE = 4  # FFT samples a band with which every band holds a frequency; librosa is asked where there are fewer
+
+
+def note_on_bands(config: Config) -> str:
+    """Return a note for users on mel bands that hold no frequency or are cut; empty if there is none.
+
+    >>> note_on_bands(Config())
+    ''
+    """
+    c = config.logmel
+    highest = c.sample_rate / 2
+    notes = []
+    if c.fmax > highest:
+        notes.append(
+            f"logmel.fmax={c.fmax:g} is above half of logmel.sample_rate={c.sample_rate}; the bands end at "
+            f"{highest:g} Hz"
+        )
+    n_fft = sizes(c)[0]
+    if FINE * c.n_mels > n_fft:
+        import warnings
+
+        import librosa.filters
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # on what is counted here
+            filters = librosa.filters.mel(
+                sr=c.sample_rate, n_fft=n_fft, n_mels=c.n_mels, fmin=c.fmin, fmax=min(c.fmax, highest)
+            )
+        if empty := int((filters == 0).all(axis=1).sum()):
+            hold = "holds" if empty == 1 else "hold"
+            notes.append(
+                f"{empty} of {counted(c.n_mels, 'mel band')} {hold} no frequency; use fewer logmel.n_mels "
+                "or a longer logmel.window_ms"
+            )
+    return "; ".join(notes)
