@@ -31,7 +31,7 @@ ROOM_IMPORTS = {
 ORDER = {
     "data": ["tools", "config", "command_line corpora encoders", "cache", "loader pages", "audit sharing"],
     "data/sharing": ["clips licences", "card formats", "archive export"],
-    "data/command_line": ["door numbers", "completion"],
+    "data/command_line": ["missing numbers", "door", "completion"],
     "data/audit": ["copies fingerprints lists names", "audit", "run"],
     "data/tools": [
         "canonical_json counts machine numba_jit os_errors pictures progress writer_lock",

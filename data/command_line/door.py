@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TextIO
 
+from deiii.data.command_line.missing import missing_package
 from deiii.data.tools.os_errors import explain
 from deiii.data.tools.processes.signals import INTERRUPTED, StopHandler
 
@@ -54,8 +55,9 @@ def run(parse: Callable[[], Command]) -> int:
 
     Returns:
         The exit status: the command's own; 1 for an error, which is printed in one line (`explain` for errors
-        of the operating system); 130 after Ctrl-C or SIGTERM. Plain ValueError and RuntimeError, and all
-        other exceptions, are defects of the program and are raised.
+        of the operating system, `missing_package` for packages that are not installed); 130 after Ctrl-C or
+        SIGTERM. Plain ValueError and RuntimeError, and all other exceptions, are defects of the program and
+        are raised.
 
     >>> run(lambda: Command(lambda: 0))
     0
@@ -78,6 +80,9 @@ def run(parse: Callable[[], Command]) -> int:
             handler.end()
             return _stopped(command)
         if isinstance(error, BrokenPipeError) and _stdout_is_closed():
+            return 1
+        if isinstance(error, ModuleNotFoundError) and not command.debug and (words := missing_package(error)):
+            print(f"{coloured('error:', RED, sys.stderr)} {words}", file=sys.stderr)
             return 1
         memory = memory_words(error)
         known = isinstance(error, (ValueError, OSError, RuntimeError))

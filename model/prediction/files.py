@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import importlib
 import io
 import os
 from collections import Counter
@@ -84,6 +85,8 @@ def predict_files(
         MediaError: there are no media files.
     """
     find_media(media)  # report a wrong name before the network is loaded
+    if overlay is not None:
+        importlib.import_module("PIL")  # and Pillow, without which no overlay can be drawn
     writable_folder(out)
     network = load(run, device, settings, change_preprocessing, backend, calibrated)
     return predict_loaded(

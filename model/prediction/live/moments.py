@@ -12,15 +12,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deiii.model.prediction.overlay.live import LiveOverlay
 from deiii.model.prediction.predictor import STREAM_HOP_S, Predictor
 from deiii.model.prediction.windows.moments import Moment
 from deiii.model.prediction.windows.newest import SLACK_S, newest_moments
 from deiii.pipeline.streaming.live import LiveStream
+
+if TYPE_CHECKING:
+    from deiii.model.prediction.overlay.live import LiveOverlay
 
 
 class LiveMoments:
@@ -57,6 +59,8 @@ class LiveMoments:
         self.delays: list[float] = []
         self._sums = np.zeros(len(network.classes))
         self._count = 0
+        if overlay is not None:  # needs Pillow, which nothing else here does
+            from deiii.model.prediction.overlay.live import LiveOverlay
         self.features = LiveStream(source, network.config, network.stages, overlay is not None, report)
         self._overlay: LiveOverlay | None = None
         if overlay is not None:

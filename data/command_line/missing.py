@@ -1,0 +1,65 @@
+"""What to install where a command needs a package that is not there.
+
+deiii can be installed without its dependencies, for example on a machine that only predicts. Any other
+command then meets the first package that it lacks; this module names all of them.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from importlib import metadata
+
+from deiii.data.tools.counts import counted
+
+# Packages by module, where the names differ; markupsafe comes with jinja2.
+NAMES = {
+    "PIL": "pillow",
+    "cv2": "opencv-contrib-python",
+    "markupsafe": "jinja2",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
+
+
+def missing_package(error: ModuleNotFoundError) -> str | None:
+    """Return the message for a module that is not installed; ``None`` where that is a defect of deiii.
+
+    >>> missing_package(ModuleNotFoundError("No module named 'deiii.x'", name="deiii.x")) is None
+    True
+    """
+    module = (error.name or "").partition(".")[0]
+    if module in ("", "deiii") or module in sys.stdlib_module_names or module in sys.modules:
+        return None
+    package = NAMES.get(module, module)
+    lacking = missing_dependencies()
+    names = [_name(requirement) for requirement in lacking]
+    if package not in names:
+        return f"this command needs the Python package {package}: pip install {package}"
+    cure = " ".join(map(shlex.quote, lacking))
+    return (
+        f"this command needs {package}; deiii was installed without its dependencies, and "
+        f"{counted(len(lacking), 'package is', 'packages are')} missing: pip install {cure}"
+    )
+
+
+def missing_dependencies() -> list[str]:
+    """Return the dependencies of deiii that are not installed, as `pip` takes them; extras do not count."""
+    try:
+        required = metadata.requires("deiii") or []
+    except metadata.PackageNotFoundError:  # a source tree that is on PYTHONPATH
+        return []
+    return [need for need in required if "extra ==" not in need and not _installed(_name(need))]
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].lower()
+
+
+def _installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

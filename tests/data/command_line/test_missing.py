@@ -1,0 +1,96 @@
+"""A package that is not installed: the command ends with the line that installs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from deiii.data.command_line.missing import missing_dependencies, missing_package
+
+ROOT = Path(__file__).parents[3]
+
+# What docs/predict.md lists for prediction is there, as on a machine that only predicts; these are not.
+SMALL = """
+import sys
+import numpy, librosa, onnxruntime, omegaconf, av, cv2, h5py, pooch, psutil, tqdm
+REFUSED = "torch torchvision dask distributed jinja2 markupsafe matplotlib PIL safetensors".split()
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in REFUSED:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Refuse())
+for name in list(sys.modules):
+    if name.split(".")[0] in REFUSED:
+        del sys.modules[name]
+"""
+
+
+def small(code: str, *words: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", SMALL + code, *words], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "package"),
+    [
+        ("train synthetic tiny", "torch"),
+        ("preprocess synthetic tiny", "dask"),
+        ("overview synthetic tiny", "jinja2"),
+        ("compare runs/a runs/b", "matplotlib"),
+        ("export runs/a exported", "torch"),
+        ("predict configs {folder}/a.mp4 --overlay {folder}/o.mp4", "pillow"),
+    ],
+)
+def test_commands_name_what_to_install(words, package, tmp_path):
+    code = "from deiii.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    (tmp_path / "a.mp4").touch()
+    words = words.format(folder=tmp_path).split()
+    done = small(code, *words, *([f"cache={tmp_path}"] if "synthetic" in words else []))
+    assert done.returncode == 1, done.stdout
+    assert "Traceback" not in done.stderr and "defect" not in done.stderr
+    assert f"pip install {package}" in done.stderr
+
+
+def test_live_prediction_without_an_overlay_needs_no_pillow():
+    done = small("import deiii.model.prediction.live.show, deiii.runtime; assert 'PIL' not in sys.modules")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        ("sklearn.svm", "this command needs the Python package scikit-learn: pip install scikit-learn"),
+        ("deiii.data.gone", None),
+        ("json.gone", None),  # of Python itself
+        ("pytest.gone", None),  # installed, and without such a part
+        (None, None),
+    ],
+)
+def test_messages(module, expected):
+    assert missing_package(ModuleNotFoundError("No module", name=module)) == expected
+
+
+def test_all_that_is_missing_is_named_at_once(monkeypatch):
+    monkeypatch.setattr(
+        metadata, "requires", lambda name: ["av>=17", "torch>=2.11", "jinja2>=3.1", 'x; extra == "dev"']
+    )
+
+    def version(name: str) -> str:
+        if name != "av":
+            raise metadata.PackageNotFoundError(name)
+        return "17"
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert missing_dependencies() == ["torch>=2.11", "jinja2>=3.1"]
+    found = missing_package(ModuleNotFoundError("No module", name="markupsafe_gone"))
+    assert found == "this command needs the Python package markupsafe_gone: pip install markupsafe_gone"
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    found = missing_package(ModuleNotFoundError("No module", name="torch.nn"))
+    assert found is not None and found.endswith(
+        "2 packages are missing: pip install 'torch>=2.11' 'jinja2>=3.1'"
+    )
