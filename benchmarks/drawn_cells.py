@@ -11,8 +11,10 @@ the trained network is scored once on 4,000 others:
 - ``equal``: eight cells of each texture. The numbers say nothing; only the places do.
 
 With eight cells of each texture in training, too, no network has learned the task (``--training equal``).
+``--out`` writes the figures as JSON, and a table as Markdown beside them.
 
     python -m benchmarks.drawn_cells [--seeds 0,1,2,3,4] [--steps 2500] [--out cells.json]
+    python -m benchmarks.drawn_cells --training equal --out equal.json
 
 The encoders and the fusion are those of the network (`ImageEncoder`, `VisualFusion`); a linear layer reads
 the fused feature. No setting was chosen by the scores of the table.
@@ -48,6 +50,12 @@ VARIANTS = {  # frames, flow, attention
     "concatenation": (True, True, False),
     "frames": (True, False, False),
     "flow": (False, True, False),
+}
+ABOUT = {
+    "full": "frames and flow, attention (OV)",
+    "concatenation": "frames and flow, concatenation",
+    "frames": "frames alone",
+    "flow": "flow alone",
 }
 
 
@@ -131,13 +139,36 @@ def interval(values: list[float]) -> list[float] | None:
     return [float(np.mean(values) - half), float(np.mean(values) + half)]
 
 
+def markdown(result: dict[str, Any]) -> str:
+    """Return the table of a result: mean over seeds, smallest and largest, on both kinds of images."""
+    numbers = "drawn by coins" if result["training"] == "coin" else "equal"
+    lines = [
+        f"Training: {result['steps']} steps, numbers of cells {numbers}. Accuracy on {TESTED} images: mean",
+        f"of {len(result['seeds'])} seeds (smallest to largest). The ceiling of one input alone is 0.5.",
+        "",
+        "| network | numbers drawn by coins | equal numbers |",
+        "|---|---|---|",
+    ]
+    for variant, found in result["accuracy"].items():
+        cells = [f"{np.mean(v):.3f} ({min(v):.3f} to {max(v):.3f})" for v in (found["coin"], found["equal"])]
+        lines.append(f"| {ABOUT[variant]} | {' | '.join(cells)} |")
+    gaps = result["full_minus_concatenation"]
+    if gaps:
+        cells = []
+        for kind in ("coin", "equal"):
+            low, high = gaps[kind]["interval"] or (math.nan, math.nan)
+            cells.append(f"{gaps[kind]['mean']:+.3f} ({low:+.3f} to {high:+.3f})")
+        lines.append(f"| *attention minus concatenation, 95 % t interval over seeds* | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", default="0,1,2,3,4", metavar="0,1,2")
     parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--variants", default=",".join(VARIANTS), metavar="full,concatenation")
     parser.add_argument("--training", choices=("coin", "equal"), default="coin", help="numbers of cells")
-    parser.add_argument("--out", metavar="FILE", help="write the table as JSON")
+    parser.add_argument("--out", metavar="FILE", help="write the figures as JSON, the table as Markdown")
     options = parser.parse_args()
     seeds = [int(word) for word in options.seeds.split(",")]
     started = time.perf_counter()
@@ -166,6 +197,7 @@ def main() -> None:
     }  # fmt: skip
     if options.out:
         write_json(Path(options.out), result)
+        Path(options.out).with_suffix(".md").write_text(markdown(result), encoding="utf-8")
     print("RESULT " + json.dumps(result))
 
 

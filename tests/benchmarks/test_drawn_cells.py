@@ -1,12 +1,17 @@
-"""Drawn cells: neither input alone has the answer, both together have it, and the numbers of cells in part."""
+"""Drawn cells: neither input alone has the answer; both together have it, and the numbers in part."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks.drawn_cells import CELL, GRID, draw
+from benchmarks.drawn_cells import CELL, GRID, draw, markdown
+
+STORED = Path(__file__).parents[2] / "docs" / "results" / "drawn-cells-2026-11-26"
 
 
 def seen(images: int, equal: bool):
@@ -38,10 +43,25 @@ def test_neither_the_textures_nor_the_moving_cells_depend_on_the_answer():
 
 
 def test_numbers_of_cells_tell_the_answer_unless_they_are_equal():
-    """A share of 1 - C(16,8) / 2^16 = 0.804 of the images has unequal numbers; half of the rest is guessed."""
+    """Numbers are unequal in 1 - C(16,8) / 2^16 = 0.804 of the images; half of the rest is guessed."""
     texture, moves, moving = seen(4000, equal=False)
     guess = np.where(moves.sum(1) == texture.sum(1), 1, 0)
     unequal = texture.sum(1) != 8
     assert (guess == moving)[unequal].all()
     assert unequal.mean() == pytest.approx(0.804, abs=0.03)
     assert np.mean(guess == moving) == pytest.approx(0.902, abs=0.03)
+
+
+@pytest.mark.parametrize("name", ["cells", "equal"])
+def test_the_stored_table_is_that_of_the_stored_figures(name):
+    result = json.loads((STORED / f"{name}.json").read_text())
+    assert (STORED / f"{name}.md").read_text() == markdown(result)
+
+
+def test_the_stored_effect_of_attention_is_the_difference_of_the_seeds():
+    result = json.loads((STORED / "cells.json").read_text())
+    full, other = (np.array(result["accuracy"][v]["equal"]) for v in ("full", "concatenation"))
+    gap = result["full_minus_concatenation"]["equal"]
+    assert gap["mean"] == pytest.approx((full - other).mean())
+    half = 2.776 * (full - other).std(ddof=1) / np.sqrt(5)  # the t quantile of 4 degrees of freedom
+    assert gap["interval"] == pytest.approx([gap["mean"] - half, gap["mean"] + half], abs=1e-4)
