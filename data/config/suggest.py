@@ -17,8 +17,9 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     >>> nearest("tarin", ["train", "verify"])
     'train'
     """
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
-    return close[0] if close else None
+    by_case = {one.casefold(): one for one in known}
+    close = difflib.get_close_matches(word.casefold(), list(by_case), n=1, cutoff=cutoff)
+    return by_case[close[0]] if close else None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

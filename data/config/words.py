@@ -14,7 +14,7 @@ import argparse
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from deiii.data.config.checks.effects import changed_keys, without_effect
@@ -27,6 +27,7 @@ from deiii.data.config.suggest import did_you_mean
 HELP = "config files, bare names of configs that come with deiii (ravdess, tiny), and KEY=VALUE settings"
 OPEN_ENDED = ("settings", "words", "runs")  # positional arguments that take any number of words
 YAML = (".yaml", ".yml")
+PAIR = re.compile(r"([A-Za-z_]\w*(?:\.\w+)+)\s*:\s*(\S.*)")  # as in YAML
 OVERRIDE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*=")
 
 
@@ -101,7 +102,7 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None 
     command = commands[args.command]
     for word in rest:
         if word.startswith("-"):
-            hint = did_you_mean(word.partition("=")[0], command._option_string_actions)
+            hint = _hint(word, command._option_string_actions)
             command.error(f"unknown option {word}{hint}")
     if rest:
         # argparse gives a list of positional words only those before the next option.
@@ -110,6 +111,15 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None 
             command.error(f"too many words: {' '.join(rest)}")
         setattr(args, name, [*getattr(args, name), *rest])
     return args
+
+
+def _hint(word: str, options: Iterable[str]) -> str:
+    """Return the end of a message on a word that begins with a dash and is no option."""
+    if word.lstrip("-").partition("=")[0] in all_keys() and "=" in word:
+        return f"; a setting has no dashes: {word.lstrip('-')}"
+    if Path(word).exists():
+        return f"; write ./{word} for the file"
+    return did_you_mean(word.partition("=")[0], options)
 
 
 def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -169,6 +179,8 @@ def read_settings(words: Sequence[str]) -> Config:
             overrides.append(word)
         elif "=" in word and not Path(word).is_file():
             raise ConfigError(f"a setting has the form key=value, e.g. faces.size=128, not {word!r}")
+        elif (pair := PAIR.fullmatch(word)) and not Path(word).is_file():
+            raise ConfigError(f"a setting has the form key=value; write {pair[1]}={pair[2]}, not {word!r}")
         else:
             configs.append(word)
     return load_config(configs, overrides)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from deiii.__main__ import main
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import (
     add_command,
@@ -242,3 +243,30 @@ def test_the_synthetic_corpus_is_noted_where_no_word_asks_for_it(words, said, ca
     printed = capsys.readouterr()
     assert printed.err.startswith("note: no corpus is named") is said and not printed.out
     assert said or not printed.err
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("--train.lr=0.1", "unknown option --train.lr=0.1; a setting has no dashes: train.lr=0.1"),
+        ("-clip.mp4", "unknown option -clip.mp4; write ./-clip.mp4 for the file"),
+        ("--wrost", "unknown option --wrost; did you mean '--worst'?"),
+    ],
+)
+def test_a_word_with_a_dash_that_is_no_option(word, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-clip.mp4").touch()
+    with pytest.raises(SystemExit):
+        main(["inspect", word])
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["train.lr:0.1", "train.lr: 0.1"])
+def test_a_setting_in_the_form_of_yaml(word):
+    with pytest.raises(ConfigError, match="write train.lr=0.1, not 'train.lr:"):
+        read_settings([word])
+
+
+def test_names_are_suggested_whatever_their_case():
+    with pytest.raises(ConfigError, match="no such config file: RAVDESS; did you mean 'ravdess'"):
+        read_settings(["RAVDESS"])
