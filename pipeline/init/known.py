@@ -30,7 +30,7 @@ def known_corpus(paths: Sequence[str]) -> Found | None:
         return None
     how = f"the corpus {best}, by its file names"
     if best == "ravdess":
-        modality, channel = _kinds(paths)[0]
+        modality, channel, _ = _kinds(paths)[0]
         config = "ravdess_audio" if modality == "audio-only" else "ravdess"
         corpus = {"modality": modality, "channel": channel}
         return Found(how, config=config, corpus=corpus, notes=_other_ravdess(paths))
@@ -58,21 +58,23 @@ def _tests() -> dict[str, Callable[[str], bool]]:
     return tests
 
 
-def _kinds(paths: Sequence[str]) -> list[tuple[str, str]]:
-    """Return modalities and channels of RAVDESS files: videos with sound first, then the most frequent."""
+def _kinds(paths: Sequence[str]) -> list[tuple[str, str, int]]:
+    """Return modality, channel and number of RAVDESS files: videos with sound first, then the most frequent."""
     fields = [parsed[:2] for path in paths if (parsed := parse_name(path))]
     count = Counter(fields)
     order = sorted(count, key=lambda kind: (kind[0] != MODALITIES["audio-video"], -count[kind], kind))
     modality = {number: name for name, number in MODALITIES.items()}
     channel = {numbers[0]: name for name, numbers in CHANNELS.items() if len(numbers) == 1}
-    return [(modality[m], channel[c]) for m, c in order]
+    return [(modality[m], channel[c], count[m, c]) for m, c in order]
 
 
 def _other_ravdess(paths: Sequence[str]) -> tuple[str, ...]:
     others = _kinds(paths)[1:]
     if not others:
         return ()
-    words = ", ".join(f"corpus.modality={m} corpus.channel={c}" for m, c in others)
+    words = ", ".join(
+        f"{counted(n, 'recording')} with corpus.modality={m} corpus.channel={c}" for m, c, n in others
+    )
     return (
         f"there {'is' if len(others) == 1 else 'are'} also {counted(len(others), 'other kind')}: {words}",
     )

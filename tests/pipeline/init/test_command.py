@@ -89,6 +89,15 @@ def test_ravdess_sound_is_its_own_config(here):
     assert len(scan(config.corpus).clips) == 6
 
 
+def test_other_kinds_of_ravdess_are_counted(here, capsys):
+    """Two videos among many recordings of sound: a note says how many the config leaves out."""
+    sounds = [p.replace("/01-", "/03-").replace(".mp4", ".wav") for p in RAVDESS]
+    clips = touch(here / "c", *sounds, RAVDESS[0])
+    assert main(["init", str(clips), "--yes"]) == 0
+    told = capsys.readouterr().out
+    assert f"{len(sounds)} recordings with corpus.modality=audio-only corpus.channel=speech" in told
+
+
 def test_nothing_is_overwritten_without_force(here, capsys):
     clips = touch(here / "clips", *every("{p}/{e}/{n}.mp4"))
     (here / "work/clips.yaml").write_text("mine")
