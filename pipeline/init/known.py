@@ -59,7 +59,7 @@ def _tests() -> dict[str, Callable[[str], bool]]:
 
 
 def _kinds(paths: Sequence[str]) -> list[tuple[str, str, int]]:
-    """Return modality, channel and number of RAVDESS files: videos with sound first, then the most frequent."""
+    """Return modality, channel, number of RAVDESS files: videos with sound first, then the most frequent."""
     fields = [parsed[:2] for path in paths if (parsed := parse_name(path))]
     count = Counter(fields)
     order = sorted(count, key=lambda kind: (kind[0] != MODALITIES["audio-video"], -count[kind], kind))
