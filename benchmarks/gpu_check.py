@@ -4,8 +4,9 @@
 
 Each part (`benchmarks.gpu_parts`) is a process with a limit of its own: one that hangs, ends early or lacks a
 package costs that part alone. After every part the dated file is written anew, so that it holds what was
-measured when time runs out. Real weights and faces come from DEIII_TEST_DATA. Without it, random weights and
-drawn pictures of the same shapes are used, and no drift is given.
+measured when time runs out, and the goals (`benchmarks.gpu_parts.goals`) beside the figures. Real weights and
+faces come from DEIII_TEST_DATA. Without it, random weights and drawn pictures of the same shapes are used,
+and no drift is given.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import time
 from pathlib import Path
 
 from benchmarks.gpu_parts.common import FOUND, HERE, WORK
+from benchmarks.gpu_parts.goals import goal_lines
 
 # Seconds at most, by part. The most useful parts come first, because the time may not be enough for all.
 PARTS = {
@@ -37,6 +39,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=520)
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--small", action="store_true", help="a tenth of the work, to try the script itself")
+    parser.add_argument("--limits", type=float, default=1, help="multiplies the parts' limits")
     options = parser.parse_args()
     if options.small:
         os.environ["DEIII_GPU_SMALL"] = "1"
@@ -45,7 +48,7 @@ def main() -> None:
     file = options.out / f"gpu_check-{datetime.date.today()}.txt"
     for name in options.only:
         start = time.monotonic()
-        limit = min(PARTS[name], options.seconds - (start - began))
+        limit = min(options.limits * PARTS[name], options.seconds - (start - began))
         status, text = run(name, limit) if limit >= LEAST else ("no time left", "")
         took = round(time.monotonic() - start, 1)
         rows = [json.loads(t.removeprefix(FOUND)) for t in text.splitlines() if t.startswith(FOUND)]
@@ -53,8 +56,10 @@ def main() -> None:
         kept = [t for t in text.splitlines() if not BAR.match(t)]
         lines += [f"== {name}: {status}, {took} s", *kept[-80:], ""]
         result = json.dumps({"bench": "gpu_check", "parts": found})
-        file.write_text("\n".join([*lines, f"RESULT {result}", ""]), encoding="utf-8")
+        goals = ["== goals", *goal_lines(found), ""]
+        file.write_text("\n".join([*lines, *goals, f"RESULT {result}", ""]), encoding="utf-8")
         print(f"{name:11s} {status:14s} {took:6.1f} s", flush=True)
+    print("\n".join(goal_lines(found)))
     whole = sum(part["status"] == "ok" for part in found.values())
     print(f"{file}: {whole} of {len(found)} parts whole")
 

@@ -49,6 +49,7 @@ def part_tests() -> None:
         "tests/data/loader/test_loader.py",
         "tests/model/training/test_no_sync.py",
         "tests/model/training/test_graph_gpu.py",
+        "tests/model/network/test_gpu_kernels.py",
     ):
         code, last, text = gpu_tests(file, "-k", "not compile")  # `part_compile` runs those
         find(file=file, code=code, summary=last)

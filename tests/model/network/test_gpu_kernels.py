@@ -11,7 +11,11 @@ import torch
 from torch import nn
 
 from deiii.data.tools.devices import working_kernels
+from deiii.model.network.attention import Attention, keys_of
+from deiii.model.network.gpu import heads, norm
+from deiii.model.network.gpu.available import gpu_kernels
 from deiii.model.network.gpu.norm import begin_branch
+from deiii.model.network.positions import ClockRotary
 
 ROOT = Path(__file__).parents[3]
 
@@ -28,6 +32,34 @@ def test_kernels_compute_what_pytorch_computes(case):
     command = [sys.executable, "-m", "tests.model.network.gpu_kernel_cases", case]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+
+
+@pytest.mark.gpu
+def test_kernels_on_a_gpu_compute_what_pytorch_computes(monkeypatch):
+    """Attention with rotary positions, and a branch with its shortcut: results and gradients."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    device = torch.device("cuda")
+    assert gpu_kernels(device) is not None
+    torch.manual_seed(0)
+    layer, before = Attention(192, 4).to(device), nn.LayerNorm(192).to(device)
+    x = torch.randn(8, 75, 192, device=device, requires_grad=True)
+    rotation = ClockRotary(48).to(device)(torch.rand(8, 75, device=device))
+    keys = keys_of(torch.rand(8, 75, device=device) < 0.6)
+    learned = [x, *layer.parameters(), *before.parameters()]
+
+    def computed():
+        shortcut, y = begin_branch(x, before)
+        out = shortcut + layer(y, y, keys, rotation, rotation)
+        return out, torch.autograd.grad(out.square().sum(), learned)
+
+    found, gradients = computed()
+    for module in (heads, norm):
+        monkeypatch.setattr(module, "gpu_kernels", lambda device: None)
+    right, expected = computed()
+    torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-4)
+    for one, other in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3 * float(other.abs().max()))
 
 
 def test_the_processor_normalises_as_the_layer_does():

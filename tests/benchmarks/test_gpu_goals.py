@@ -1,0 +1,34 @@
+"""Goals of the check on a real GPU stand beside the figures, also where a part measured nothing."""
+
+import pytest
+
+from benchmarks.gpu_parts.goals import GOALS, goal_lines
+
+
+def parts(pairs, stalls):
+    flow = [{"model": "raft_large", "way": "torchvision batched float32", "pairs_per_s": 1000.0}]
+    flow += [{"model": "raft_large", "dtype": "float32", "pairs_per_s": 99_000.0}]
+    flow += [{"model": "raft_large", "dtype": "float16", "pairs_per_s": rate} for rate in pairs]
+    flow += [{"model": "raft_large", "dtype": "float16", "error": "OutOfMemoryError"}]
+    train = [{"launch": "graph", "stall": s, "epoch_s_of_7442": 2.5 + s} for s in stalls]
+    train += [{"launch": "eager", "stall": 0.9, "epoch_s_of_7442": 0.1}]
+    return {
+        "flow": {"found": flow},
+        "train": {"found": train},
+        "preprocess": {"found": [{"gpu_busy_mean": None}]},
+    }
+
+
+def test_the_best_rate_and_the_worst_stall_count():
+    lines = goal_lines(parts([7_900.0, 10_500.0], [0.01, 0.05]))
+    assert lines[0].endswith("10,500, goal at least 10,000: reached")
+    assert lines[1].endswith("10.5, goal at least 8: reached")
+    assert lines[2].endswith("2.51, goal at most 2: not reached")
+    assert lines[3].endswith("0.05, goal at most 0.02: not reached")
+    assert lines[4].endswith("not measured, goal at least 70")
+
+
+@pytest.mark.parametrize("found", [{}, {"flow": {"found": []}}])
+def test_every_goal_has_a_line(found):
+    assert [line.split(":")[0] for line in goal_lines(found)] == [goal.name for goal in GOALS]
+    assert all("not measured" in line for line in goal_lines(found))
