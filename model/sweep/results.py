@@ -74,7 +74,7 @@ def read_result(trial: Trial) -> Result:
         if load_stored(run.config).train.monitor == "last":  # val_monitor is then the number of the epoch
             scores.append(monitored(rows[-1], "auto"))
         else:
-            scores.append(max(row["val_monitor"] or -math.inf for row in rows))
+            scores.append(max(row["val_monitor"] for row in rows if row["val_monitor"] is not None))
         seconds += sum(row["seconds"] or 0.0 for row in rows)
     return Result(trial, tuple(scores), seconds)
 

@@ -11,7 +11,7 @@ import pytest
 from deiii.__main__ import main
 from deiii.data.config.load import load_config
 from deiii.model.sweep import proposals
-from deiii.model.sweep.results import Result, Trial, draw, ranked
+from deiii.model.sweep.results import Result, Trial, draw, ranked, read_result
 from deiii.model.sweep.space import split_space
 from deiii.model.training.run_folder import RunFolder
 from tests.helpers.tables import tone_rows, words_for, write_rows
@@ -158,6 +158,18 @@ def test_the_order_is_by_the_mean_and_failures_come_last():
     results = [Result(trial(a=1), (0.5, 0.7)), Result(trial(a=2), problem="no"), Result(trial(a=3), (0.9,))]
     assert [r.trial.settings["a"] for r in ranked(results)] == [3, 1, 2]
     assert results[0].mean == pytest.approx(0.6) and results[0].deviation == pytest.approx(0.1 * 2**0.5)
+
+
+def test_a_score_of_zero_is_a_score(swept, tmp_path):
+    """With few clips, no validation clip may be right in any epoch."""
+    folders = []
+    for name in json.loads((swept[0] / "sweep.json").read_text())["results"][0]["runs"]:
+        folders.append(tmp_path / name)
+        shutil.copytree(swept[0] / name, folders[-1])
+        run = RunFolder(folders[-1])
+        run.write_history([row | {"val_uar": 0.0, "val_monitor": 0.0} for row in run.read_history()])
+    result = read_result(Trial({"model.width": 16}, tuple(folders)))
+    assert result.scores == (0.0, 0.0) and result.mean == 0 and result.deviation == 0
 
 
 def test_the_picture_has_a_panel_for_each_setting():
