@@ -31,6 +31,7 @@ from deiii.data.tools.processes.pool import start_tasks, worker_pool
 from deiii.data.tools.progress import progress_bar
 
 FORMAT = 1  # raised when the same settings give other clips
+FORMATS = {"binding": 2}  # of single tasks; 2: a fair coin decides the colour of each cell
 CSV_FIELDS = ("id", "path", "speaker", "label", "valence", "arousal")
 DONE = "corpus.json"  # settings of a complete corpus
 STARTED = "drawing.json"  # settings of a corpus that is not complete yet
@@ -122,7 +123,8 @@ def render_clip(root: str, config: SyntheticConfig, index: int) -> None:
 
 def describe(config: SyntheticConfig) -> dict[str, Any]:
     """Return the content of ``corpus.json`` for these settings."""
-    return {"corpus": "synthetic", "format": FORMAT, "settings": asdict(config), "clips": clip_count(config)}
+    return {"corpus": "synthetic", "format": FORMATS.get(config.task, FORMAT), "settings": asdict(config),
+            "clips": clip_count(config)}  # fmt: skip
 
 
 def differences(found: Any, wanted: dict[str, Any]) -> str:

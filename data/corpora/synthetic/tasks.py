@@ -51,6 +51,7 @@ SHORTEST_ORDER = 2 * ORDER_EDGE + ORDER_STEPS[0] * ORDER_GRID + SYLLABLE[1] + 0.
 CELLS = 4  # rows and columns of cells
 CELL_SIZE = 0.5  # face units
 CELLS_LEFT, CELLS_TOP = -1.0, -1.09  # face units; the cells cover what a tight crop shows
+FEWEST_CELLS = 3  # of each colour
 SPOTS = 4  # freckles in a cell
 SPOT_RADIUS = (0.055, 0.075)  # face units
 TREMBLE = 0.05  # amplitude of a trembling freckle, face units
@@ -61,7 +62,7 @@ class Freckles:
     """Freckles in `CELLS` x `CELLS` cells; K cells row by row, S freckles each.
 
     Attributes:
-        colour: int64 [K], index into `BINDING`; each colour has half the cells.
+        colour: int64 [K], index into `BINDING`; a fair coin decides for each cell.
         middle: float64 [K,S,2], places at rest (x, y), face units.
         radius: float64 [K,S], face units.
         shift: float64 [n,K,2], displacement of all freckles of a cell in each frame, face units.
@@ -89,9 +90,15 @@ def draw_freckles(rng: np.random.Generator, frames: int, moving: int) -> Freckle
     A still cell is displaced by ``s * TREMBLE`` in every frame, with a fair coin ``s`` and in a random
     direction; a trembling one alternates between that place and its opposite. A frame therefore shows cells
     of both kinds at places with the same distribution, and so do frames at an even stride.
+
+    The colours have different numbers of cells in most clips. With eight cells each, attention to the same
+    place, a pooling that depends on the colour and a head that reads it help only together, and no network
+    learned the task; different numbers give attention and pooling a slope each.
     """
     cells = CELLS * CELLS
-    colour = rng.permutation(np.repeat([0, 1], cells // 2))
+    colour = rng.integers(0, 2, cells)
+    while not FEWEST_CELLS <= colour.sum() <= cells - FEWEST_CELLS:
+        colour = rng.integers(0, 2, cells)
     row, column = np.divmod(np.arange(cells), CELLS)
     centre = np.stack([CELLS_LEFT + (column + 0.5) * CELL_SIZE, CELLS_TOP + (row + 0.5) * CELL_SIZE], axis=1)
     corners = 0.115 * np.array(list(itertools.product((-1, 1), (-1, 1))), float)
