@@ -71,7 +71,8 @@ def test_live_prediction_without_an_overlay_needs_no_pillow():
         (None, None),
     ],
 )
-def test_messages(module, expected):
+def test_messages(module, expected, monkeypatch):
+    monkeypatch.delitem(sys.modules, "sklearn", raising=False)  # another test may have imported it
     assert missing_package(ModuleNotFoundError("No module", name=module)) == expected
 
 
