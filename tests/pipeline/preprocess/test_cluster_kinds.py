@@ -85,7 +85,8 @@ def test_a_machine_without_slurm_is_an_error(tmp_path, monkeypatch):
 SBATCH = """#!{python}
 import subprocess, sys
 log = open({log!r}, "a")
-job = subprocess.Popen(["bash", sys.argv[-1]], stdout=log, stderr=log, start_new_session=True)
+script = open(sys.argv[-1]).read()  # sbatch copies it; dask-jobqueue deletes the file at once
+job = subprocess.Popen(["bash", "-c", script], stdout=log, stderr=log, start_new_session=True)
 print(f"Submitted batch job {{job.pid}}")
 """
 SCANCEL = """#!{python}
