@@ -1,4 +1,4 @@
-"""Which texture moves: a task with drawn cells that needs attention between frames and flow (OV).
+"""Which texture moves: attention between frames and flow (OV) against concatenation, with drawn cells.
 
 An image has 4 x 4 cells; a fair coin gives each the first or the second of two textures. The cells of one
 texture move, each in its own direction, and the label says which texture. Frames show the textures and flow
