@@ -30,8 +30,8 @@ from deiii.data.tools.processes.main_guard import check_main_guard, refuse_in_wo
 from deiii.data.tools.processes.pool import start_tasks, worker_pool
 from deiii.data.tools.progress import progress_bar
 
-FORMAT = 1  # raised when the same settings give other clips
-FORMATS = {"binding": 2}  # of single tasks; 2: a fair coin decides the colour of each cell
+FORMAT = 1  # raised when the same settings give other clips of all tasks
+LATER = {"binding": 1}  # changes of one task alone, added to `FORMAT`; 1: a coin decides each cell's colour
 CSV_FIELDS = ("id", "path", "speaker", "label", "valence", "arousal")
 DONE = "corpus.json"  # settings of a complete corpus
 STARTED = "drawing.json"  # settings of a corpus that is not complete yet
@@ -123,8 +123,12 @@ def render_clip(root: str, config: SyntheticConfig, index: int) -> None:
 
 def describe(config: SyntheticConfig) -> dict[str, Any]:
     """Return the content of ``corpus.json`` for these settings."""
-    return {"corpus": "synthetic", "format": FORMATS.get(config.task, FORMAT), "settings": asdict(config),
-            "clips": clip_count(config)}  # fmt: skip
+    return {
+        "corpus": "synthetic",
+        "format": FORMAT + LATER.get(config.task, 0),
+        "settings": asdict(config),
+        "clips": clip_count(config),
+    }
 
 
 def differences(found: Any, wanted: dict[str, Any]) -> str:

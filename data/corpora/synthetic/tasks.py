@@ -1,7 +1,7 @@
 """The labels of each task of the synthetic corpus, and the parts of a plan that only one task has.
 
-``cues`` and ``sync`` are planned in `plan`; this module plans the events of three tasks of two classes each,
-every one of which needs one part of the network:
+``cues`` and ``sync`` are planned in `plan`; this module plans the events of three tasks of two classes each.
+Each was made for one part of the network; docs/science.md says which parts they were found to need:
 
 ``order``
     A clip has two syllables, one with each of two vowels; the label says which comes first. Their onsets
@@ -91,9 +91,8 @@ def draw_freckles(rng: np.random.Generator, frames: int, moving: int) -> Freckle
     direction; a trembling one alternates between that place and its opposite. A frame therefore shows cells
     of both kinds at places with the same distribution, and so do frames at an even stride.
 
-    The colours have different numbers of cells in most clips. With eight cells each, attention to the same
-    place, a pooling that depends on the colour and a head that reads it help only together, and no network
-    learned the task; different numbers give attention and pooling a slope each.
+    The numbers of cells of both colours differ in most clips: with eight cells each, no network learned the
+    task (docs/science.md).
     """
     cells = CELLS * CELLS
     colour = rng.integers(0, 2, cells)

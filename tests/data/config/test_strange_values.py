@@ -37,7 +37,7 @@ def test_values_that_no_file_or_number_can_hold(key, value):
     check(key, value)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.sampled_from(KEYS), st.sampled_from(VALUES) | st.text(max_size=8))
 def test_any_value_is_taken_or_refused_in_one_line(key, value):
     check(key, value)
