@@ -115,7 +115,7 @@ def test_corpora_mix(tmp_path):
 
 def test_the_settings_name_a_mixture(tmp_path, monkeypatch):
     one, two = (make_cache(tmp_path, [3] * 4, [4] * 4, name=n) for n in ("ravdess", "crema_d"))
-    (tmp_path / "other.yaml").write_text("corpus: {name: crema_d}\nfaces: {size: 64}\n")
+    (tmp_path / "other.yaml").write_text("corpus: {name: crema_d, root: /nowhere}\nfaces: {size: 64}\n")
     monkeypatch.setattr("deiii.data.loader.feature_set.stage_keys", lambda config: KEYS)
     one.mix = [str(tmp_path / "other.yaml")]
     both = FeatureSet.open(one)

@@ -125,6 +125,7 @@ def test_trainers_share_a_cache(tmp_path):
         path.chmod(0o444)
     words = [
         f"cache={tmp_path}",
+        "corpus.root=/nowhere",  # that of make_cache; the default one is there after `make demo`
         "loader.steps=4",
         "loader.audio_steps=9",
         f"loader.crop={config.loader.crop}",
