@@ -85,7 +85,7 @@ SETTINGS = {
         "model.dropout=0", "train.label_smoothing=0", "train.epochs=30", "train.patience=30",
     ),
     # DIS needs large crops to show which cells tremble: these have 47 px per half width of the face. One
-    # frame and its flow show the label. With a rate of 2e-3 and batches of 32 no network learned it.
+    # frame and its flow show the label. With a rate of 2e-3 and batches of 32 one network learned little.
     "binding": (
         "corpus.synthetic.task=binding", "corpus.root=raw/synthetic-binding",
         "corpus.synthetic.clips_per_class=30", "corpus.synthetic.seconds=0.8", "corpus.synthetic.fps=12.5",

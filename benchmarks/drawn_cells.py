@@ -10,11 +10,11 @@ the trained network is scored once on 4,000 others:
   places.
 - ``equal``: eight cells of each texture. The numbers say nothing; only the places do.
 
-With eight cells of each texture in training, too, no network has learned the task (``--training equal``).
-``--out`` writes the figures as JSON, and a table as Markdown beside them.
+With ``--training equal`` the images of the training have eight cells of each texture, too. ``--out`` writes
+the figures as JSON, and a table as Markdown beside them.
 
     python -m benchmarks.drawn_cells [--seeds 0,1,2,3,4] [--steps 2500] [--out cells.json]
-    python -m benchmarks.drawn_cells --training equal --out equal.json
+    python -m benchmarks.drawn_cells --head hidden --training equal --variants full,concatenation
 
 The encoders and the fusion are those of the network (`ImageEncoder`, `VisualFusion`). A linear layer reads
 the fused feature; with ``--head hidden`` two layers do, which can also compare the pooled frames with the
@@ -38,6 +38,7 @@ from torch import Tensor, nn
 from deiii.data.tools.atomic_files import write_json
 from deiii.data.tools.machine import machine, package_versions
 from deiii.data.tools.progress import progress_bar
+from deiii.model.intervals import mean_interval
 from deiii.model.network.fusion import VisualFusion
 from deiii.model.network.visual_encoders import ImageEncoder
 
@@ -131,20 +132,10 @@ def train(variant: str, seed: int, steps: int, equal: bool, hidden: bool) -> dic
     return found
 
 
-def interval(values: list[float]) -> list[float] | None:
-    """Return the 95 % t interval of the mean over seeds; ``None`` for fewer than three."""
-    from scipy.stats import t as student
-
-    if len(values) < 3:
-        return None
-    half = student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
-    return [float(np.mean(values) - half), float(np.mean(values) + half)]
-
-
 def markdown(result: dict[str, Any]) -> str:
     """Return the table of a result: mean over seeds, smallest and largest, on both kinds of images."""
     numbers = "drawn by coins" if result["training"] == "coin" else "equal"
-    head = result.get("head", "linear")
+    head = result.get("head", "linear")  # the first results were stored before there was a choice
     lines = [
         f"Training: {result['steps']} steps, numbers of cells {numbers}, {head} head. Accuracy on",
         f"{TESTED} images: mean of {len(result['seeds'])} seeds (smallest to largest). The ceiling of one",
@@ -196,7 +187,7 @@ def main() -> None:
     if {"full", "concatenation"} <= set(table):
         for kind in ("coin", "equal"):
             values = [a - b for a, b in zip(table["full"][kind], table["concatenation"][kind], strict=True)]
-            gaps[kind] = {"mean": float(np.mean(values)), "interval": interval(values)}
+            gaps[kind] = {"mean": float(np.mean(values)), "interval": mean_interval(values)}
     result = {
         "bench": "drawn_cells", "training": options.training, "head": options.head,
         "steps": options.steps, "seeds": seeds,

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import t as student
 
 from deiii.data.config.load import result_settings
 from deiii.data.config.schema import Config
@@ -32,6 +31,7 @@ from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.atomic_files import write_json, write_text
 from deiii.data.tools.machine import machine, package_versions, source_revision
 from deiii.model.evaluation.crossval import FoldSeed, pair_config
+from deiii.model.intervals import mean_interval
 from deiii.model.network.inputs.network import Network
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.scoring import in_full_precision, score
@@ -124,16 +124,8 @@ def summary(runs: Mapping[FoldSeed, Epochs]) -> dict[str, Any]:
         gaps = np.subtract(by_fold["test"], values)
         found[name] = {"uar": float(np.mean(values)), "by_fold": values}
         if name != "test":
-            found[name] |= {"gap": float(gaps.mean()), "gap_ci": interval(gaps)}
+            found[name] |= {"gap": float(gaps.mean()), "gap_ci": mean_interval(gaps)}
     return found
-
-
-def interval(gaps: np.ndarray) -> list[float] | None:
-    """The 95 % t interval of a mean over folds; ``None`` for fewer than three."""
-    if len(gaps) < 3:
-        return None
-    half = float(student.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps)))
-    return [float(gaps.mean()) - half, float(gaps.mean()) + half]
 
 
 def markdown(found: Mapping[str, Any], config: str) -> str:

@@ -138,6 +138,26 @@ def estimate(
     return Estimate(value, low, high, p)
 
 
+def mean_interval(values: Sequence[float] | np.ndarray) -> list[float] | None:
+    """Return the 95 % t interval of the mean of independent figures, such as those of seeds or of folds.
+
+    Args:
+        values: float [n]; for fewer than `FEWEST` there is no interval.
+
+    >>> [round(x, 2) for x in mean_interval([0.5, 0.6, 0.7])]
+    [0.35, 0.85]
+    """
+    from scipy.stats import t as student  # as in `estimate`
+
+    if len(values) < FEWEST:
+        return None
+    mean = float(np.mean(values))
+    half = float(
+        student.ppf((1 + LEVEL) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    )
+    return [mean - half, mean + half]
+
+
 def kind_of_interval(results: Mapping[str, Any]) -> str:
     """Return which interval ``metrics.json`` or ``crossval.json`` carries; files made before do not say it.
 

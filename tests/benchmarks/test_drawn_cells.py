@@ -52,7 +52,7 @@ def test_numbers_of_cells_tell_the_answer_unless_they_are_equal():
     assert np.mean(guess == moving) == pytest.approx(0.902, abs=0.03)
 
 
-@pytest.mark.parametrize("name", ["cells", "equal", "hidden"])
+@pytest.mark.parametrize("name", ["cells", "equal", "hidden", "hidden_equal"])
 def test_the_stored_table_is_that_of_the_stored_figures(name):
     result = json.loads((STORED / f"{name}.json").read_text())
     assert (STORED / f"{name}.md").read_text() == markdown(result)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from deiii.model.intervals import CCC_LIMITS, estimate, holm, speaker_interval
+from deiii.model.intervals import CCC_LIMITS, estimate, holm, mean_interval, speaker_interval
 from deiii.model.metrics import ccc, class_figures, class_intervals
 
 MEAN, DEVIATION, CLIPS = 0.598, 0.110, 60
@@ -160,11 +160,18 @@ def test_the_interval_of_a_ccc_covers():
     assert covered / rounds >= 0.93
 
 
+def test_the_interval_of_a_mean_is_that_of_scipy():
+    values = np.array([0.61, 0.58, 0.66, 0.71, 0.60])
+    wanted = stats.t.interval(0.95, 4, values.mean(), stats.sem(values))
+    assert mean_interval(values) == pytest.approx(list(wanted))
+    assert mean_interval(values[:2]) is None
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_is_between_none_and_bonferroni(p):
     adjusted = holm(p)
-    assert all(a <= b <= min(1, len(p) * a) + 1e-12 or b <= 1 for a, b in zip(p, adjusted, strict=True))
+    assert all(a <= b <= min(1, len(p) * a) + 1e-12 for a, b in zip(p, adjusted, strict=True))
     order = np.argsort(p, kind="stable")
     assert (np.diff(np.array(adjusted)[order]) >= 0).all()
     assert adjusted[order[0]] == min(1.0, len(p) * min(p))

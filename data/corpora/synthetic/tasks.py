@@ -90,9 +90,6 @@ def draw_freckles(rng: np.random.Generator, frames: int, moving: int) -> Freckle
     A still cell is displaced by ``s * TREMBLE`` in every frame, with a fair coin ``s`` and in a random
     direction; a trembling one alternates between that place and its opposite. A frame therefore shows cells
     of both kinds at places with the same distribution, and so do frames at an even stride.
-
-    The numbers of cells of both colours differ in most clips: with eight cells each, no network learned the
-    task (docs/science.md).
     """
     cells = CELLS * CELLS
     colour = rng.integers(0, 2, cells)
