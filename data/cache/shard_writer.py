@@ -229,7 +229,7 @@ class ShardWriter:
         row_bytes = dtype.itemsize * math.prod(tail)
         step = max(1, BLOCK_BYTES // max(1, row_bytes))
         start = 0
-        for block in self._spools[name].blocks(step * row_bytes):
+        for block in self._spools[name].blocks(max(1, step * row_bytes)):  # rows may have no bytes
             rows = len(block) // row_bytes
             dataset[start : start + rows] = block.view(dtype).reshape(rows, *tail)
             start += rows

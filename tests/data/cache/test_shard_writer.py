@@ -47,6 +47,14 @@ def test_failure_leaves_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("shape", [(3, 0), (0, 4)], ids=["rows without bytes", "no rows"])
+def test_fields_without_bytes_keep_their_shape(tmp_path, shape):
+    with ShardWriter(tmp_path / "a.h5", "own", "k", {}) as shard:
+        shard.add("x", OK, {"found": np.zeros(shape, np.float32), "time": np.zeros(shape[0])}, "ab")
+    clip = open_shard(tmp_path / "a.h5").clip("x")
+    assert clip["found"].shape == shape and clip["found"].dtype == np.float32
+
+
 def test_large_fields_wait_on_disk(tmp_path, monkeypatch):
     monkeypatch.setattr("deiii.data.cache.shard_writer.SPOOL_BYTES", 100)
     clips = {"x": frames(50), "y": frames(70, 1)}
