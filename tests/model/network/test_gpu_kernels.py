@@ -1,11 +1,5 @@
 """The Triton kernels of training against the operations of PyTorch, in Triton's interpreter on the CPU."""
 
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
@@ -16,22 +10,13 @@ from deiii.model.network.gpu import heads, norm
 from deiii.model.network.gpu.available import gpu_kernels
 from deiii.model.network.gpu.norm import begin_branch
 from deiii.model.network.positions import ClockRotary
+from tests.helpers.triton_interpreter import check_case, needs_triton
 
-ROOT = Path(__file__).parents[3]
 
-
-@pytest.mark.skipif(
-    importlib.util.find_spec("triton") is None,
-    reason="needs Triton, which comes with PyTorch's builds for CUDA",
-)
+@needs_triton
 @pytest.mark.parametrize("case", ["layouts", "attention", "branches"])
 def test_kernels_compute_what_pytorch_computes(case):
-    """A process of its own: Triton reads the variable when a kernel is defined."""
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "tests.model.network.gpu_kernel_cases", case]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    check_case("tests.model.network.gpu_kernel_cases", case)
 
 
 @pytest.mark.gpu
