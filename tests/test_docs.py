@@ -288,7 +288,6 @@ PYTHON = [
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)  # one of them waits for an export
 @pytest.mark.parametrize(("page", "number"), PYTHON, ids=[f"{p}-{n}" for p, n in PYTHON])
 def test_python_runs(page, number, template, tmp_path):
     code = blocks(ROOT / page, "python")[number].replace("a.mp4", "clip.mp4")
