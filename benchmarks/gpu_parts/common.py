@@ -29,6 +29,11 @@ def small() -> bool:
     return bool(os.environ.get("DEIII_GPU_SMALL"))
 
 
+def is_fake() -> bool:
+    """Return whether the GPU is the fake one of ``tests/gpu``, which computes nothing."""
+    return "FAKE_GPU" in os.environ
+
+
 def seconds(function: Callable[[], object], runs: int = 5) -> float:
     """Median time of a call in s, including the work on the GPU."""
     from benchmarks.flow_gpu import seconds_of
@@ -77,7 +82,18 @@ def cache_folder(clips: int) -> Path:
 
 def gpu_tests(*words: str) -> tuple[int, str, str]:
     """Run the tests marked gpu; returns the exit status, the last line and the end of what they print."""
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "--no-header", "-rfE", "--tb=short"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-m",
+        "gpu",
+        "-q",
+        "--no-header",
+        "-rfE",
+        "--tb=short",
+        "--show-capture=no",
+    ]
     done = subprocess.run(
         [*command, "-p", "no:cacheprovider", *words], cwd=HERE, capture_output=True, text=True
     )

@@ -77,6 +77,14 @@ def part_flow() -> None:
     for model in ("raft_small", "raft_large"):
         net, real = network(model)
         exact = RaftEngine(net, 12, "cuda").flow(there[:65])
+        if real:  # the other rows give their drift from the float32 of this GPU
+            cpu = RaftEngine(net, 12, "cpu").flow(torch.from_numpy(frames[:9]))
+            apart = (exact[:8].cpu() - cpu).norm(dim=-1)
+            find(
+                model=model, way="float32 against the CPU", pairs=8,
+                drift_mean_px=float(f"{apart.mean():.2g}"), drift_max_px=float(f"{apart.max():.2g}"),
+                longest_px=float(f"{cpu.norm(dim=-1).max():.3g}"),
+            )  # fmt: skip
         torch.backends.cudnn.allow_tf32 = False  # float32 in full, for the reference
         reference = net.cuda()
         took = seconds(lambda n=reference: torchvision_pairs(n, there, 12, min(many, 256)), runs)
@@ -144,15 +152,15 @@ def part_stage() -> None:
     from deiii.pipeline.preprocess.cluster_kinds import GPU_THREADS
     from deiii.pipeline.stages.shard import ShardTask, run_shard
 
-    features = cache(32 if small() else 192)
+    features = cache(32 if small() else 96)
     by_id = {c.id: c for c in features.corpus.clips}
     faces = stage_folder(cache_folder(len(by_id)), features.corpus.name, "faces", KEYS["faces"])
     plans = [ShardPlan(s.name, tuple(by_id[r.id] for r in s.clips)) for s in read_index(faces).shards]
-    for words in (
-        ["flow.precision=float32"],
+    for words in (  # the most useful first: the limit of the part may cut the last
         ["flow.precision=float16"],
         ["flow.precision=float16", "flow.launch=compile"],
         ["flow.precision=float16", "flow.model=raft_large", "flow.launch=compile"],
+        ["flow.precision=float32"],
     ):
         model = "raft_large" if "flow.model=raft_large" in words else "raft_small"
         weights = f"flow.weights={DATA / 'weights' / WEIGHTS[model]}"

@@ -44,6 +44,7 @@ def part_machine() -> None:
 
 def part_tests() -> None:
     """Each file in a process of its own: one that leaves the device in a bad way spoils no other."""
+    failed = 0
     for file in (
         "tests/pipeline/flow/test_flow_gpu.py",
         "tests/data/loader/test_loader.py",
@@ -54,6 +55,9 @@ def part_tests() -> None:
         code, last, text = gpu_tests(file, "-k", "not compile")  # `part_compile` runs those
         find(file=file, code=code, summary=last)
         print(text)
+        failed += code != 0
+    find(files_with_failures=failed)
+    sys.exit(int(failed > 0))
 
 
 def part_preprocess() -> None:

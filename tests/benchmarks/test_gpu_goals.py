@@ -16,6 +16,7 @@ def parts(pairs, stalls):
         "flow": {"found": flow},
         "train": {"found": train},
         "preprocess": {"found": [{"gpu_busy_mean": None}]},
+        "tests": {"found": [{"file": "a", "code": 1}, {"files_with_failures": 1}]},
     }
 
 
@@ -26,6 +27,7 @@ def test_the_best_rate_and_the_worst_stall_count():
     assert lines[2].endswith("2.51, goal at most 2: not reached")
     assert lines[3].endswith("0.05, goal at most 0.02: not reached")
     assert lines[4].endswith("not measured, goal at least 70")
+    assert lines[5].endswith("1, goal at most 0: not reached")
 
 
 @pytest.mark.parametrize("found", [{}, {"flow": {"found": []}}])
