@@ -27,8 +27,12 @@ DEFECT = "this is a defect of deiii: please report it with the command and the t
 
 # How PyTorch says it, and by how much it asked for.
 NO_MEMORY = re.compile(
-    "(can't|cannot|not enough memory to) allocate memory|out of memory|not enough memory", re.I
+    "(can't|cannot|not enough memory to) allocate memory|out of memory|not enough memory"
+    # CUDA's libraries ask for memory of their own: cuBLAS, cuDNN.
+    "|_STATUS_ALLOC_FAILED",
+    re.I,
 )
+OF_GPU = re.compile("CUDA|HIP|CUBLAS|CUDNN")
 TRIED = re.compile(r"[Tt]ried to allocate ([\d.]+) (bytes|[KMGT]iB)")
 
 
@@ -115,6 +119,12 @@ def memory_words(error: BaseException) -> str:
     size = f" ({found[1]} {found[2]} more were needed)" if found else ""
     if found and found[2] == "bytes":
         size = f" ({int(found[1]) / 2**30:.1f} GiB more were needed)"
+    if not isinstance(error, MemoryError) and OF_GPU.search(text):
+        return (
+            f"there is not enough memory on the GPU for this{size}; lower loader.batch (in preprocessing "
+            "flow.batch), use a smaller network, keep the data in the machine's memory with "
+            "loader.residency=stream, or end other programs that use the GPU, which nvidia-smi lists"
+        )
     return (
         f"there is not enough memory for this{size}; use smaller batches or sizes of inputs and network, or "
         "fewer workers"

@@ -16,6 +16,7 @@ import torch
 
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.gather import Gather, Resident
+from deiii.data.tools.devices import DeviceError
 
 DEVICE_SHARE = 0.5  # largest share of the GPU's free memory; the rest is for the network
 RAM_SHARE = 0.5  # largest share of the available memory, for files on a network file system
@@ -35,6 +36,9 @@ def choose_residency(
         free_device, free_ram: free bytes of the GPU and of memory.
         remote: type of the network file system that holds the files; empty for a local disk.
 
+    Raises:
+        DeviceError: ``device`` is wanted, and the fields exceed the free memory of the GPU.
+
     >>> choose_residency("auto", 8 * GIB, torch.device("cpu"), 0, 16 * GIB)[0]
     'stream'
     """
@@ -42,6 +46,11 @@ def choose_residency(
     if wanted != "auto":
         if wanted == "device" and device.type == "cpu":
             return "ram", f"loader.residency=device without a GPU is ram; {size}"
+        if wanted == "device" and nbytes > free_device:
+            raise DeviceError(
+                f"loader.residency=device: {size} of features exceed the {free_device / GIB:.2f} GiB that "
+                "are free on the GPU; use loader.residency=auto, which sends them batch by batch"
+            )
         return wanted, f"loader.residency={wanted}; {size}"
     if device.type != "cpu" and nbytes <= DEVICE_SHARE * free_device:
         return "device", f"{size} fit into half of the {free_device / GIB:.1f} GiB that are free on the GPU"
@@ -58,8 +67,14 @@ def choose_residency(
 
 
 def free_bytes(device: torch.device) -> tuple[int, int]:
-    """Return free memory of the device (0 for a CPU) and available memory of the machine, in bytes."""
-    on_device = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+    """Return free memory of the device (0 for a CPU) and available memory of the machine, in bytes.
+
+    What PyTorch keeps of freed tensors of this process is free as well.
+    """
+    on_device = 0
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        on_device = torch.cuda.mem_get_info(device)[0] + kept
     return on_device, psutil.virtual_memory().available
 
 

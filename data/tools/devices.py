@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import re
 import warnings
 from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from deiii.data.tools.counts import counted
 from deiii.data.tools.machine import usable_cores
 
 if TYPE_CHECKING:
     import torch
+
+
+NAMED = re.compile(r"(cpu|cuda)(?::(\d+))?", re.ASCII)
 
 
 class DeviceError(ValueError):
@@ -34,21 +40,53 @@ def pick_device(name: str, setting: str = "train.device") -> torch.device:
 
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise DeviceError(f"{setting}={name}: choose auto, cpu or cuda") from None
-    if device.type not in ("cpu", "cuda"):
-        raise DeviceError(f"{setting}={name}: choose auto, cpu or cuda")
-    if device.type == "cuda":
-        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if found == 0:
-            raise DeviceError(f"{setting}={name}, but PyTorch finds no CUDA device; use {setting}=cpu")
-        if device.index is not None and device.index >= found:
-            raise DeviceError(
-                f"{setting}={name}, but PyTorch finds {found} CUDA devices; use {setting}=cuda:{found - 1}"
-            )
-    return device
+    named = NAMED.fullmatch(name)
+    if named is None:
+        raise DeviceError(f"{setting}={name}: choose auto, cpu, cuda or, of several GPUs, cuda:N")
+    if named[1] == "cpu":
+        return torch.device("cpu")
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if found == 0:
+        raise DeviceError(
+            f"{setting}={name}, but PyTorch finds no CUDA device{_hidden()}; use {setting}=cpu, or see "
+            "`deiii doctor`"
+        )
+    if named[2] is None:
+        return torch.device("cuda")
+    # Compared before PyTorch reads it: PyTorch keeps the number in 8 bits, where 128 is -128.
+    if int(named[2]) >= found:
+        raise DeviceError(
+            f"{setting}={name}, but PyTorch finds {counted(found, 'CUDA device')}{_hidden()}, numbered from "
+            f"0; use {setting}=cuda:{found - 1}"
+        )
+    return torch.device("cuda", int(named[2]))
+
+
+def _hidden() -> str:
+    """Return the setting of the environment that can hide GPUs, for messages; empty where it is not set."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return "" if visible is None else f" (CUDA_VISIBLE_DEVICES={visible})"
+
+
+def visible_devices(value: str) -> list[str]:
+    """Return the GPUs that a value of ``CUDA_VISIBLE_DEVICES`` names: numbers, UUIDs or MIG instances.
+
+    As in CUDA, a name that cannot be one, such as -1, hides the names after it, and a name that stands
+    twice makes no GPU visible.
+
+    Source: https://docs.nvidia.com/cuda/cuda-c-programming-guide/#cuda-environment-variables
+
+    >>> visible_devices("0, GPU-8932f937")
+    ['0', 'GPU-8932f937']
+    >>> visible_devices("2,-1,0"), visible_devices("")
+    (['2'], [])
+    """
+    devices: list[str] = []
+    for name in (part.strip() for part in value.split(",")):
+        if not (name.isascii() and name.isdigit()) and not name.startswith(("GPU-", "MIG-")):
+            break
+        devices.append(name)
+    return devices if len(set(devices)) == len(devices) else []
 
 
 FAST_FLOAT16 = (7, 0)  # compute capability from which GPUs have tensor cores for float16

@@ -16,6 +16,7 @@ from distributed import LocalCluster, Nanny, Scheduler, SpecCluster
 
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.tools.devices import visible_devices
 
 THREADS = 1  # threads of a worker; more workers, not more threads, use the cores
 GPU_THREADS = (
@@ -68,14 +69,17 @@ def local_workers(
         decoding: whether the workers without a GPU decode videos on those of the others, each on one of them.
 
     Raises:
-        ConfigError: ``visible`` names fewer GPUs than are asked for.
+        ConfigError: ``visible`` names fewer GPUs than are asked for, or hides them all.
 
     >>> list(local_workers(1, 2))
     ['cpu-0', 'gpu-0', 'gpu-1']
     """
-    devices = visible.split(",") if visible else [str(n) for n in range(gpus)]
+    devices = [str(n) for n in range(gpus)] if visible is None else visible_devices(visible)
     if len(devices) < gpus:
-        raise ConfigError(f"gpus={gpus}, but CUDA_VISIBLE_DEVICES={visible} names {len(devices)}")
+        raise ConfigError(
+            f"gpus={gpus}, but CUDA_VISIBLE_DEVICES={visible} names {len(devices)}: lower gpus, or name "
+            "more GPUs there"
+        )
     common = {"silence_logs": logging.CRITICAL, "dashboard": False}
     specs = {}
     for n in range(workers):

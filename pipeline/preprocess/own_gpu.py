@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from deiii.data.tools.devices import visible_devices
+
 
 def own_gpu(name: str, visible: str | None) -> str:
     """Return the value of ``CUDA_VISIBLE_DEVICES`` for one of the workers of a job.
@@ -26,7 +28,7 @@ def own_gpu(name: str, visible: str | None) -> str:
     number = int(str(name).rpartition("-")[2])
     if visible is None:
         return str(number)
-    devices = [device for device in visible.split(",") if device]
+    devices = visible_devices(visible)
     if number >= len(devices):
         raise RuntimeError(
             f"worker {name} is number {number + 1} of its job, which has {len(devices)} GPUs "

@@ -102,6 +102,8 @@ class StepGraphs:
             first: BaseException = error  # the end of the recording fails too, and hides what was refused
             while first.__context__ is not None:
                 first = first.__context__
+            if self.strict and isinstance(first, torch.OutOfMemoryError):
+                raise first from None
             reason = str(first).strip().splitlines()[0][:200]
             if self.strict:
                 raise ConfigError(

@@ -146,7 +146,6 @@ def test_no_colour_where_none_is_wanted(environment):
             ),
             " (18.6 GiB more were needed)",
         ),
-        (RuntimeError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has"), " (2.50 GiB more were"),
     ],
 )
 def test_too_little_memory_is_no_defect(error, needed, capsys):
@@ -154,6 +153,24 @@ def test_too_little_memory_is_no_defect(error, needed, capsys):
     said = capsys.readouterr().err
     assert said.startswith(f"error: there is not enough memory for this{needed}") and said.count("\n") == 1
     assert "smaller batches" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "needed"),
+    [
+        ("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has", " (2.50 GiB more were needed)"),
+        ("HIP out of memory. Tried to allocate 20.00 MiB. GPU 0 has", " (20.00 MiB more were needed)"),
+        ("CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation' in", ""),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", ""),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", ""),
+    ],
+)
+def test_too_little_memory_of_a_gpu_names_the_settings_that_need_less(text, needed, capsys):
+    assert ending(RuntimeError(text)) == 1
+    said = capsys.readouterr().err
+    start = f"error: there is not enough memory on the GPU for this{needed}; lower loader.batch"
+    assert said.startswith(start) and said.count("\n") == 1
+    assert "loader.residency=stream" in said
 
 
 def test_memory_that_cannot_be_had_is_told_in_one_line(capsys):

@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import psutil
+import pytest
 import torch
 
 from deiii.data.loader.augment import Augment
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.loader import Loader
-from deiii.data.loader.residency import GIB, choose_residency, hold, remote
+from deiii.data.loader.residency import GIB, choose_residency, free_bytes, hold, remote
+from deiii.data.tools.devices import DeviceError
 from tests.helpers.caches import KEYS, make_cache
 
 
@@ -23,6 +25,21 @@ def test_auto_residency_says_what_and_why():
     assert "exceed" in choose_residency("auto", 90 * GIB, cpu, 0, 64 * GIB)[1]
     assert choose_residency("ram", 8 * GIB, gpu, 70 * GIB, 64 * GIB)[0] == "ram"
     assert choose_residency("device", 8 * GIB, cpu, 0, 64 * GIB)[0] == "ram"
+
+
+def test_features_that_do_not_fit_on_the_gpu_are_refused_before_work():
+    gpu = torch.device("cuda")
+    assert choose_residency("device", 8 * GIB, gpu, 8 * GIB, 64 * GIB)[0] == "device"
+    with pytest.raises(DeviceError, match="9.00 GiB of features exceed the 8.00 GiB.*loader.residency=auto"):
+        choose_residency("device", 9 * GIB, gpu, 8 * GIB, 64 * GIB)
+
+
+def test_memory_that_pytorch_keeps_of_freed_tensors_counts_as_free(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2 * GIB, 8 * GIB))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 5 * GIB)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1 * GIB)
+    assert free_bytes(torch.device("cuda"))[0] == 6 * GIB
+    assert free_bytes(torch.device("cpu"))[0] == 0
 
 
 def test_resident_rows_give_the_same_batches(tmp_path):

@@ -1,4 +1,4 @@
-"""A training step that waits for the device, as an encoder of a package may, on the fake GPU."""
+"""A training step that waits for the device, as a package's encoder may, or that needs too much memory."""
 
 from __future__ import annotations
 
@@ -23,16 +23,26 @@ def read_back(module: torch.nn.Module, inputs: tuple[Batch]) -> None:
     inputs[0].logmel.sum().item()
 
 
+def ask_for_much(module: torch.nn.Module, inputs: tuple[Batch]) -> None:
+    """Ask for more memory than the device has, in the recording alone."""
+    if torch.cuda.is_current_stream_capturing():
+        torch.empty(1 << 45, dtype=torch.uint8, device="cuda")
+
+
+HOOKS = {"waits": read_back, "memory": ask_for_much}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("launch")
+    parser.add_argument("kind", nargs="?", choices=list(HOOKS), default="waits")
     options = parser.parse_args()
     config = load_config(["configs/tiny.yaml"], ["loader.batch=4", f"train.launch={options.launch}"])
     refused = ""
     with TemporaryDirectory() as folder:
         features = open_cache(Path(folder) / "cache", 40, FRAMES, SIZE)
         trainer = make_trainer(features, config, Path(folder))
-        trainer.model.register_forward_pre_hook(read_back)
+        trainer.model.register_forward_pre_hook(HOOKS[options.kind])
         before = torch.cuda.memory_allocated()
         with own_stream(trainer.graphs.stream), recorded() as log:
             trainer.model.train()
@@ -40,7 +50,7 @@ def main() -> None:
             try:
                 for _ in range(8):
                     trainer._train_step(next(batches), unpack)
-            except ConfigError as error:
+            except (ConfigError, torch.OutOfMemoryError) as error:
                 refused = str(error)
     result = {"steps": trainer.step, "refused": refused, "why_eager": trainer.graphs.why_eager}
     print(json.dumps({**result, "forbidden": log.forbidden, "more": torch.cuda.memory_allocated() > before}))

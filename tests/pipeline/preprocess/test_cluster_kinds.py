@@ -235,6 +235,13 @@ def test_each_gpu_has_a_process_that_sees_only_this_gpu():
         local_workers(0, 2, "3")
 
 
+@pytest.mark.parametrize("visible", ["", "-1", "NoDevFiles"])
+def test_gpus_that_the_environment_hides_are_not_used(visible):
+    """An empty value hides all GPUs; it is not the same as no value."""
+    with pytest.raises(ConfigError, match=f"CUDA_VISIBLE_DEVICES={visible} names 0: lower gpus"):
+        local_workers(0, 1, visible)
+
+
 def test_a_gpus_worker_computes_several_shards_at_a_time_without_a_limit_of_memory():
     """Dask's default limit is the machine's memory divided by its cores, less than CUDA alone takes."""
     options = {name: worker["options"] for name, worker in local_workers(1, 1).items()}
