@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -59,16 +60,30 @@ def missing() -> str | None:
         return "needs a machine without a GPU; the tests marked gpu use the real one"
     if shutil.which("g++") is None:
         return "needs a C++ compiler, g++"
-    if not headers().is_dir():
-        return f"needs the CUDA headers that Triton brings; {headers()} does not exist"
+    if not headers(torch.version.cuda):
+        return f"needs the headers of CUDA {torch.version.cuda}, which Triton or nvidia-cuda-runtime bring"
     return None
 
 
-def headers() -> Path:
-    """Return the folder of ``cuda_runtime_api.h`` in the installed Triton."""
-    found = importlib.util.find_spec("triton")
-    root = Path(found.origin).parent if found is not None and found.origin else Path("triton")
-    return root / "backends/nvidia/include"
+def headers(version: str) -> list[Path]:
+    """Return the folders of installed CUDA headers for PyTorch's CUDA; empty where there are none.
+
+    Triton's may belong to another CUDA than PyTorch's, whose functions have other arguments: PyTorch 2.11 is
+    built for CUDA 13, and its Triton 3.6 brings the headers of CUDA 12.8. Those of nvidia-cuda-runtime lack
+    ``crt``, which is alike in all versions; the second folder has it.
+    """
+    major = version.partition(".")[0]
+    found = importlib.util.find_spec("triton"), importlib.util.find_spec("nvidia")
+    roots = [Path(root) for spec in found if spec for root in spec.submodule_search_locations or []]
+    below = ("backends/nvidia/include", f"cu{major}/include", "cuda_runtime/include")
+    folders = [root / place for root in roots for place in below]
+    with_crt = [folder for folder in folders if (folder / "crt/host_defines.h").is_file()]
+    for header in (folder / "cuda_runtime_api.h" for folder in folders):
+        text = header.read_text(encoding="utf-8") if header.is_file() else ""
+        defined = re.search(r"define\s+CUDART_VERSION\s+(\d+)", text)
+        if with_crt and defined and int(defined[1]) // 1000 == int(major):
+            return list(dict.fromkeys([header.parent, with_crt[0]]))
+    return []
 
 
 def build(folder: Path) -> dict[str, str]:
@@ -77,10 +92,13 @@ def build(folder: Path) -> dict[str, str]:
     Raises:
         subprocess.CalledProcessError: the compiler refuses the source.
     """
+    import torch
+
     folder.mkdir(parents=True, exist_ok=True)
     runtime = folder / "libfakegpu.so"
     sources = [SOURCE / "runtime.cpp", SOURCE / "libraries.cpp"]
-    compile_library(runtime, sources, [f"-I{headers()}"], ["-ldl", "-lpthread"])
+    include = [f"-I{folder}" for folder in headers(torch.version.cuda or "")]
+    compile_library(runtime, sources, include, ["-ldl", "-lpthread"])
     driver = folder / "libcuda.so.1"
     compile_library(driver, [SOURCE / "driver.cpp"], [], ["-ldl", f"-Wl,-soname,{driver.name}"])
     return {
