@@ -7,6 +7,7 @@ address of another server is taken from ``HF_ENDPOINT``, the token from ``HF_TOK
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +19,8 @@ PREFIX = "hub:"
 NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 INSTALL = "pip install 'deiii[hub]'"
 DOWNLOADED = (MANIFEST, WEIGHTS, ONNX, CARD)  # not the torch.export program, which `deiii.load` does not read
+
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
 
 
 class HubError(OSError):
@@ -41,9 +44,21 @@ def download(name: str) -> Path:
         )
     except Exception as error:  # the library and its HTTP client raise many types
         raise HubError(f"{PREFIX}{name} cannot be downloaded: {_brief(error)}") from None
-    if not (Path(folder) / MANIFEST).is_file():
-        raise HubError(f"{PREFIX}{name} holds no {MANIFEST}, so it is no network of deiii")
+    _check_complete(Path(folder), name)
     return Path(folder)
+
+
+def _check_complete(folder: Path, name: str) -> None:
+    """Raise HubError where a repository holds no export, or only some of its files."""
+    if not (folder / MANIFEST).is_file():
+        raise HubError(f"{PREFIX}{name} holds no {MANIFEST}, so it is no network of deiii")
+    networks = [path.parent for path in folder.glob(f"{MEMBER}*/{MANIFEST}")] or [folder]
+    lost = [path.relative_to(folder) for path in (n / WEIGHTS for n in networks) if not path.is_file()]
+    if lost:
+        raise HubError(
+            f"{PREFIX}{name} holds no {', '.join(map(str, lost))}: its upload is not complete. Name another "
+            "revision (user/name@revision), or upload the network again with push_to_hub"
+        )
 
 
 def upload(folder: Path, name: str, private: bool = True) -> str:
@@ -95,7 +110,26 @@ def _library() -> Any:
 
 
 def _brief(error: Exception) -> str:
-    """Return the first lines of a library's message, in one line."""
+    """Return the first lines of a library's message in one line, and what to do."""
     words = " ".join(str(error).split())
-    cure = ". Log in with `hf auth login`, or set HF_TOKEN" if re.search(r"\b40[13]\b", words) else ""
-    return f"{type(error).__name__}: {words[:300]}{cure}"
+    return f"{type(error).__name__}: {words[:300].rstrip('. ')}. {_cure(error, words)}".rstrip(". ")
+
+
+def _cure(error: Exception, words: str) -> str:
+    """Return what to do about an error of the library; nothing where its message says that."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if "RevisionNotFoundError" in kinds:
+        return "Name a branch, a tag or a commit of the repository, or leave @revision out"
+    if "RepositoryNotFoundError" in kinds or re.search(r"\b40[13]\b", words):
+        return (
+            "Check the name; the Hub shows a private repository only to those who may read it: log in with "
+            "`hf auth login`, or set HF_TOKEN"
+        )
+    if kinds & {"LocalEntryNotFoundError", "ConnectError", "ConnectionError", "TimeoutException"}:
+        return (
+            "Without a connection, only networks that were downloaded before can be loaded; copy an exported "
+            "folder to this machine and name that"
+        )
+    if isinstance(error, OSError) and error.errno in NOT_WRITABLE:
+        return "Downloads go to the folder HF_HOME: set it to a folder that can be written and has space"
+    return ""

@@ -10,7 +10,7 @@ import numpy as np
 from deiii.model.calibration import CalibrationError, stored_temperature
 from deiii.model.members import check_members, find_members
 from deiii.model.prediction.ensemble.average import AverageScorer, TemperedScorer
-from deiii.model.prediction.hub import PREFIX, download
+from deiii.model.prediction.hub import NAME, PREFIX, download
 from deiii.model.prediction.manifest import ExportError, has_torch
 from deiii.model.prediction.predictor import Predictor
 
@@ -116,15 +116,35 @@ def ensemble_of(members: Sequence[Predictor], names: Sequence[str | Path]) -> Pr
     )  # fmt: skip
 
 
-def from_pretrained(name: str | Path, **options) -> Predictor:
+def from_pretrained(name: str | Path, revision: str | None = None, **options) -> Predictor:
     """Load a network from a folder where there is one of this name, else from the Hugging Face Hub.
 
     Args:
         name: a folder, or ``user/name`` or ``user/name@revision``.
+        revision: a branch, a tag or a commit of a repository on the Hub; the same as ``@revision``.
         options: of `load`.
 
-    >>> from_pretrained("user/name").predict("clip.mp4").label   # doctest: +SKIP
+    Raises:
+        ExportError: there is no such folder and the name cannot be one of the Hub, or ``revision`` was given
+            for a folder or twice; also the errors of `load`.
+
+    >>> from_pretrained("user/name", revision="v1").predict("clip.mp4").label   # doctest: +SKIP
     'happy'
     """
-    known = str(name).startswith(PREFIX) or Path(name).exists()
-    return load(name if known else f"{PREFIX}{name}", **options)
+    words = str(name)
+    if not words.startswith(PREFIX):
+        if Path(name).exists():
+            if revision is not None:
+                raise ExportError(f"{name} is a folder, which has no revision={revision!r}; leave it out")
+            return load(name, **options)
+        if not NAME.fullmatch(words):
+            raise ExportError(
+                f"there is no folder {words!r}, and a network on the Hugging Face Hub is named user/name or "
+                "user/name@revision; check the path"
+            )
+        words = f"{PREFIX}{words}"
+    if revision is not None:
+        if "@" in words:
+            raise ExportError(f"{name} names a revision already; leave revision={revision!r} or @... out")
+        words = f"{words}@{revision}"
+    return load(words, **options)

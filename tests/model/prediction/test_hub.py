@@ -38,11 +38,12 @@ def hub(tmp_path):
     """A stand-in that runs; `call(code)` runs Python in a process that uses it."""
     with running_hub() as (address, repositories):
 
-        def call(code: str, token: str = "hf_test") -> subprocess.CompletedProcess:
+        def call(code: str, token: str = "hf_test", **settings: str) -> subprocess.CompletedProcess:
             import os
 
             env = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": token}
             env |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1", "PYTHONPATH": str(ROOT)}
+            env |= settings
             return subprocess.run(
                 [sys.executable, "-c", IN_A_PROCESS, code], env=env, capture_output=True, text=True
             )
@@ -92,6 +93,68 @@ def test_faults_are_one_line_with_a_cure(hub, seen_run):
     ):
         done = call(code, token)
         assert done.returncode == 1 and words in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+def test_a_revision_is_a_word_of_its_own_too(hub, seen_run, tmp_path):
+    call, repositories = hub
+    folder = export(seen_run / "run", tmp_path / "out", program=False)
+    first = repositories.commit("some/one", {p.name: p.read_bytes() for p in folder.iterdir()})
+    repositories.commit("some/one", {"deiii.json": b"{}"})
+    done = call(f"print(from_pretrained('some/one', revision={first!r}, device='cpu').classes)")
+    assert done.returncode == 0, done.stderr
+    done = call("from_pretrained('some/one', device='cpu')")
+    assert done.returncode != 0 and "no usable export" in done.stderr
+
+
+def test_a_revision_of_a_folder_or_a_second_one_is_refused(tmp_path):
+    with pytest.raises(ExportError, match="is a folder, which has no revision='v1'"):
+        from_pretrained(tmp_path, revision="v1")
+    with pytest.raises(ExportError, match="names a revision already"):
+        from_pretrained("user/name@v2", revision="v1")
+
+
+@pytest.mark.parametrize("name", ["nothere", "./no/such", "/no/such/folder", "a/b/c"])
+def test_a_name_that_can_only_be_a_folder_is_reported_as_one(name):
+    with pytest.raises(ExportError, match=f"there is no folder '{name}'.*user/name"):
+        from_pretrained(name)
+
+
+def test_incomplete_uploads_are_reported_with_the_name_on_the_hub(hub, seen_run, tmp_path):
+    call, repositories = hub
+    folder = export(seen_run / "run", tmp_path / "out", program=False)
+    manifest = (folder / "deiii.json").read_bytes()
+    repositories.commit("some/half", {"deiii.json": manifest})
+    repositories.commit("some/members", {"deiii.json": manifest, "member0/deiii.json": manifest})
+    for name, lost in (("half", "model.safetensors"), ("members", "member0/model.safetensors")):
+        done = call(f"load('hub:some/{name}')")
+        assert done.returncode == 1, done.stderr
+        assert f"hub:some/{name} holds no {lost}" in done.stderr and "push_to_hub" in done.stderr
+
+
+def test_a_wrong_revision_no_connection_and_a_cache_without_permission_have_cures(hub, tmp_path):
+    call, repositories = hub
+    repositories.commit("some/one", {"deiii.json": b"{}"})
+    file = tmp_path / "file"
+    file.touch()
+    for code, settings, words in (
+        ("load('hub:some/one@v9')", {}, "Name a branch, a tag or a commit"),
+        ("load('hub:no/where')", {}, "HF_TOKEN"),
+        ("load('hub:no/where')", {"HF_ENDPOINT": "http://127.0.0.1:9"}, "Without a connection"),
+        ("load('hub:no/where')", {"HF_HUB_OFFLINE": "1"}, "Without a connection"),
+        ("load('hub:some/one')", {"HF_HOME": str(file)}, "set it to a folder that can be written"),
+    ):
+        done = call(code, **settings)
+        assert done.returncode == 1 and words in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr and ".." not in done.stderr.replace("...", ""), done.stderr
+
+
+def test_what_a_newer_version_wrote_needs_that_version(tmp_path):
+    (tmp_path / "deiii.json").write_text('{"format": 9}')
+    with pytest.raises(ExportError, match="update deiii"):
+        load(tmp_path)
+    (tmp_path / "deiii.json").write_text('{"format": 0}')
+    with pytest.raises(ExportError, match="reads 1; export the run again"):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["", "name", "../x/y", "a/b/c", "https://host/a/b", "user/na me"])
