@@ -202,15 +202,24 @@ def note_default_corpus(config: Config, words: Sequence[str]) -> None:
 def note_without_effect(config: Config, words: Sequence[str], sections: Sequence[str] = ()) -> None:
     """Say on stderr which settings that the words ask for have no effect beside the others.
 
-    Configurations that come with deiii serve several corpora and networks, and a run's record holds every
-    setting: what they say is no request.
-
     Args:
         config: the settings that the words describe.
         words: ``CONFIG`` and ``KEY=VALUE`` words.
         sections: what the command reads (`deiii.data.config.checks.effects`); everything where empty.
 
     >>> note_without_effect(read_settings(["tiny"]), ["tiny"])
+    """
+    print_notes(without_effect(config, requested_keys(config, words), sections))
+
+
+def requested_keys(config: Config, words: Sequence[str]) -> list[str]:
+    """Return the settings that a person asked for with ``CONFIG`` and ``KEY=VALUE`` words.
+
+    Configurations that come with deiii serve several corpora and networks, and a run's record holds every
+    setting: what they say is no request.
+
+    >>> requested_keys(Config(), ["tiny", "train.lr=0.1"])
+    ['train.lr']
     """
     named: list[str] = []
     for word in words:
@@ -220,7 +229,12 @@ def note_without_effect(config: Config, words: Sequence[str], sections: Sequence
             keys = named_keys(file)
             if len(keys) < len(all_keys()) / 2:
                 named += changed_keys(config, Config(), keys)
-    for line in without_effect(config, named, sections):
+    return named
+
+
+def print_notes(lines: Iterable[str]) -> None:
+    """Print lines on stderr as notes."""
+    for line in lines:
         print(f"note: {line}", file=sys.stderr)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 
 from deiii.data.cache.outcomes import MACHINE_TROUBLE, ClipError, Outcome, Status
+from deiii.data.config.words import print_notes
 from deiii.data.corpora.files import MediaError, expand_folders
 from deiii.data.loader.stage_arrays import StageLevels
 from deiii.data.tools.atomic_files import (
@@ -30,6 +31,7 @@ from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
 from deiii.model.prediction.loading import load
 from deiii.model.prediction.predictor import LONG_S, Predictor
 from deiii.model.prediction.result import Prediction
+from deiii.model.prediction.settings import settings_without_effect
 from deiii.model.prediction.windows.timelines import elan_table, spans, webvtt
 from deiii.pipeline.media.streaming.address import shown
 from deiii.pipeline.streaming.file import declared_seconds
@@ -89,6 +91,7 @@ def predict_files(
         importlib.import_module("PIL")  # and Pillow, without which no overlay can be drawn
     writable_folder(out)
     network = load(run, device, settings, change_preprocessing, backend, calibrated)
+    print_notes(settings_without_effect(network.config, settings))
     return predict_loaded(
         network, media, out, overlay, window_s, hop_s, progress,
         same_speaker=same_speaker, texts=texts, segments=segments, people=people,

@@ -7,7 +7,8 @@ from typing import Any
 
 from deiii.data.cache.recipes import stage_keys
 from deiii.data.cache.stages import LOGMEL, network_stages
-from deiii.data.config.load import changed_settings, parse_config, to_yaml
+from deiii.data.config.checks.effects import missing_for, without_effect
+from deiii.data.config.load import changed_settings, parse_config, result_settings, to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.weights import WeightsError
@@ -44,6 +45,8 @@ def override_settings(
         section = change.split(".")[0]
         if section in ("model", "loader"):
             raise ConfigError(f"{change}: this setting belongs to the trained network and cannot be changed")
+        if section in stages and missing_for(changed, change.partition(":")[0]):
+            continue  # the stage does not read it; `settings_without_effect` says so
         if section not in stages:
             raise ConfigError(f"{change}: this setting has no effect on predictions; leave it out")
         if not change_preprocessing:
@@ -53,6 +56,32 @@ def override_settings(
             )
         notes.append(f"preprocessing differs from training: {change}")
     return changed, tuple(notes)
+
+
+def settings_without_effect(config: Config, overrides: Sequence[str]) -> list[str]:
+    """Return one line for each setting of this machine that a prediction does not read.
+
+    Args:
+        config: settings of the prediction, as `override_settings` returns them.
+        overrides: ``key=value``.
+
+    >>> settings_without_effect(Config(), ["workers=4", "flow.device=cpu"])
+    ['workers=4 has no effect here; predictions read the settings of faces, flow and logmel']
+    """
+    stages, results = network_stages(config.model), result_settings(config)
+    lines = []
+    for word in dict.fromkeys(overrides):
+        key = word.partition("=")[0]
+        if key.partition(".")[0] in stages:
+            lines += without_effect(config, [key])
+        elif key not in results:  # the others are refused, or are those of the training
+            lines.append(f"{word} has no effect here; predictions read the settings of {_listed(stages)}")
+    return lines
+
+
+def _listed(names: Collection[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def stage_notes(config: Config, keys: Mapping[str, Any]) -> tuple[str, ...]:

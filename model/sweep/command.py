@@ -6,7 +6,13 @@ import argparse
 
 from deiii.data.command_line.numbers import whole_number, whole_numbers
 from deiii.data.config.schema_fields import MOST_SEED
-from deiii.data.config.words import add_command, add_settings
+from deiii.data.config.words import (
+    add_command,
+    add_settings,
+    note_default_corpus,
+    print_notes,
+    read_settings,
+)
 from deiii.model.distributed.launch import single_process
 
 
@@ -54,10 +60,13 @@ def add_sweep(commands: argparse._SubParsersAction) -> None:
 
 
 def _sweep(args: argparse.Namespace) -> int:
-    from deiii.model.sweep.space import split_space
+    from deiii.model.sweep.space import notes_without_effect, split_space
     from deiii.model.sweep.sweep import sweep
 
     axes, words = split_space(args.settings)
+    note_default_corpus(read_settings(words), words)
+    if axes:
+        print_notes(notes_without_effect(axes, words))
     best, folder = sweep(words, axes, args.seeds, args.trials, args.jobs, not args.quiet)
     print(f"table: {folder}/sweep.md")
     if best is None:

@@ -7,18 +7,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
+from deiii.data.config.checks.effects import TRAINING, setting_text, without_effect_in_any
 from deiii.data.config.load import config_class
+from deiii.data.config.schema import Config
 from deiii.data.config.schema_fields import describe_range, in_range
 from deiii.data.config.strict_yaml import ConfigError, parse_override
 from deiii.data.config.suggest import did_you_mean
-from deiii.data.config.words import is_config, is_override
+from deiii.data.config.words import is_config, is_override, read_settings, requested_keys
 
 KINDS = ("log", "uniform", "int")
 NOT_SWEPT = ("train.run", "train.seed", "train.log", "cache", "scheduler", "split.fold", "split.seed")
@@ -82,6 +85,36 @@ def grid(axes: Sequence[Axis]) -> Iterator[dict[str, Any]]:
     """Yield all combinations of the values of axes without ranges; the last axis changes fastest."""
     for values in itertools.product(*(axis.values for axis in axes)):
         yield {axis.key: value for axis, value in zip(axes, values, strict=True)}
+
+
+def notes_without_effect(axes: Sequence[Axis], words: Sequence[str]) -> list[str]:
+    """Return one line for each setting that has no effect in any run of a sweep, varied or not.
+
+    A range stands for its two ends: the effect of a setting depends on no number between them.
+
+    Raises:
+        ConfigError: as `deiii.data.config.words.read_settings`.
+
+    >>> notes_without_effect(split_space(["train.w_match=[0.1,1]"])[0], ["tiny"])
+    ['train.w_match=[0.1,1] has no effect here; it is for model.time_match=true']
+    """
+    base = read_settings(words)
+    written = {key: setting_text(base, key) for key in requested_keys(base, words)}
+    ends = [axis if axis.values else replace(axis, values=_ends(axis)) for axis in axes]
+    written |= {axis.key: str(axis).partition("=")[2] for axis in axes}
+    return without_effect_in_any(_combined(words, ends), written, TRAINING)
+
+
+def _ends(axis: Axis) -> tuple[float, float]:
+    return (int(axis.low), int(axis.high)) if axis.whole else (axis.low, axis.high)
+
+
+def _combined(words: Sequence[str], axes: Sequence[Axis]) -> Iterator[Config]:
+    """Yield the settings of all combinations that are allowed."""
+    for settings in grid(axes):
+        # Combinations that are not allowed are refused, or recorded as failed, by the sweep itself.
+        with contextlib.suppress(ConfigError):
+            yield read_settings([*words, *(f"{key}={text(value)}" for key, value in settings.items())])
 
 
 def text(value: Any) -> str:

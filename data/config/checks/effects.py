@@ -10,7 +10,7 @@ effect depends on the data or the machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -275,16 +275,58 @@ def without_effect(config: Config, named: Iterable[str], sections: Iterable[str]
     >>> without_effect(Config(model=ModelConfig(join="pooled")), ["model.join"])
     ['model.join=pooled has no effect here; it is for the stages that model.extra names, and it is empty']
     """
+    return [
+        f"{key}={setting_text(config, key)} has no effect here; it is for {cure}"
+        for key in dict.fromkeys(named)
+        if not is_off(config, key) and (cure := missing_for(config, key, sections))
+    ]
+
+
+def without_effect_in_any(
+    configs: Iterable[Config], written: Mapping[str, str], sections: Iterable[str] = ()
+) -> list[str]:
+    """Return one line for each setting that has an effect under none of several configurations.
+
+    Args:
+        configs: of the runs of a sweep.
+        written: by the dotted name of a setting that a person asked for, its values as they were typed.
+        sections: see `without_effect`.
+
+    A setting that is off everywhere is left out.
+
+    >>> without_effect_in_any([Config()], {"train.w_match": "[0.1,1]"})
+    ['train.w_match=[0.1,1] has no effect here; it is for model.time_match=true']
+    """
+    left: dict[str, str] = dict.fromkeys(written, "")
+    for config in configs:
+        for key in list(left):
+            if not is_off(config, key):
+                left[key] = missing_for(config, key, sections)
+                if not left[key]:
+                    del left[key]
+        if not left:  # most sweeps end here after one configuration
+            break
+    return [
+        f"{key}={written[key]} has no effect here; it is for {cure}" for key, cure in left.items() if cure
+    ]
+
+
+def is_off(config: Config, key: str) -> bool:
+    """Return whether a setting's value switches something off, or the key names no single setting."""
+    value = _value(config, key)
+    return not value or is_dataclass(value)
+
+
+def missing_for(config: Config, key: str, sections: Iterable[str] = ()) -> str:
+    """Return what a setting needs for an effect and lacks, in words; empty where it may have an effect.
+
+    >>> missing_for(Config(), "faces.min_score")
+    'faces.detector=yunet'
+    """
     wanted = tuple(sections)
-    lines = []
-    for key in dict.fromkeys(named):
-        value = _value(config, key)
-        if not value or is_dataclass(value) or (wanted and key.partition(".")[0] not in wanted):
-            continue
-        rule = next((rule for rule in RULES if rule.names(key) and not rule.counts(config)), None)
-        if rule is not None:
-            lines.append(f"{key}={_written(value)} has no effect here; it is for {rule.cure}")
-    return lines
+    if wanted and key.partition(".")[0] not in wanted:
+        return ""
+    return next((rule.cure for rule in RULES if rule.names(key) and not rule.counts(config)), "")
 
 
 def changed_keys(config: Config, default: Config, keys: Iterable[str]) -> list[str]:
@@ -301,7 +343,13 @@ def _value(config: Config, key: str) -> Any:
     return value
 
 
-def _written(value: Any) -> str:
+def setting_text(config: Config, key: str) -> str:
+    """Return the value of a setting as a person types it.
+
+    >>> setting_text(Config(), "faces.min_score")
+    '0.6'
+    """
+    value = _value(config, key)
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from deiii.data.cache.stages import FACES, LOGMEL
+from deiii.data.config.words import print_notes
 from deiii.data.tools.atomic_files import refuse_input_as_output, writable_folder
 from deiii.model.prediction.live.moments import LiveMoments
 from deiii.model.prediction.loading import load
 from deiii.model.prediction.predictor import STREAM_HOP_S
+from deiii.model.prediction.settings import settings_without_effect
 from deiii.model.prediction.windows.moments import Moment
 from deiii.pipeline.media.streaming.address import LiveError
 from deiii.pipeline.media.streaming.live import WAITS_S
@@ -55,6 +57,7 @@ def predict_live(
             raise LiveError(f"--overlay {overlay} is a folder; with --live, name the file to write: live.mp4")
     path = writable_folder(out) / LINES
     network = load(list(runs), **options)
+    print_notes(settings_without_effect(network.config, options.get("overrides", ())))
     with (
         LiveMoments(network, source, window_s, hop_s or STREAM_HOP_S, overlay, report) as live,
         open(path, "w") as lines,

@@ -110,7 +110,10 @@ def test_shipped_configs_ask_for_nothing_without_effect(capsys):
 
 def test_the_commands_say_it_before_work(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for command, word in (("preprocess", "faces.min_score=0.9"), ("train", "train.w_match=1")):
+    for command, word in (
+        ("preprocess", "faces.min_score=0.9"), ("train", "train.w_match=1"),
+        ("crossval", "train.w_match=1"), ("sweep", "train.w_match=[0.5,1]"),
+    ):  # fmt: skip
         main([command, "table", "tiny", "corpus.root=none", "faces.detector=haar", word])
         note, rest = capsys.readouterr().err.split("\n", 1)
         assert note.startswith(f"note: {word} has no effect") and "error: " in rest

@@ -246,8 +246,23 @@ def test_settings_of_stages_are_those_of_the_training(seen_run, tmp_path, capsys
         assert reason in said and word.split("=")[0] in said
     assert main(["predict", run, clip, "faces.margin=0.5", "--change-preprocessing", *out]) == 0
     assert "preprocessing differs from training: faces.margin" in capsys.readouterr().out
-    assert main(["predict", run, clip, "flow.device=cpu", "workers=1", *out]) == 0
-    assert "differs from training" not in capsys.readouterr().out
+    assert main(["predict", run, clip, "faces.decoder=cpu", *out]) == 0
+    said = capsys.readouterr()
+    assert "differs from training" not in said.out and "no effect" not in said.err
+
+
+def test_settings_that_a_prediction_does_not_read_are_named(seen_run, tmp_path, capsys):
+    run, clip = str(seen_run / "run"), str(seen_run / "raw/c0.mp4")
+    words = {  # the network was trained with faces.detector=haar and flow.method=dis
+        "faces.min_score=0.9": "it is for faces.detector=yunet",
+        "flow.device=cpu": "it is for flow.method=raft",
+        "workers=1": "predictions read the settings of faces, flow and logmel",
+        "cache=elsewhere": "predictions read the settings of faces, flow and logmel",
+    }
+    assert main(["predict", run, clip, *words, "--out", str(tmp_path / "out"), "--quiet"]) == 0
+    said = capsys.readouterr()
+    assert said.err.splitlines() == [f"note: {word} has no effect here; {why}" for word, why in words.items()]
+    assert "differs from training" not in said.out
 
 
 def test_a_stage_of_another_version_has_a_note(seen_run, tmp_path, monkeypatch):

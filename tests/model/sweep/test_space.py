@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.model.sweep.space import grid, split_space
+from deiii.model.sweep.space import grid, notes_without_effect, split_space
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,24 @@ def test_the_grid_has_every_combination_once():
     found = list(grid(axes))
     assert len(found) == 12 == len({tuple(settings.items()) for settings in found})
     assert found[0] == {"model.width": 16, "train.lr": 1, "model.ov": "attention"}
+
+
+@pytest.mark.parametrize(
+    ("words", "noted"),
+    [
+        (["train.w_match=[0.1,1]"], ["train.w_match=[0.1,1]"]),
+        (["train.w_match=uniform(0.1,1)", "train.lr=log(1e-4,1e-2)"], ["train.w_match=uniform(0.1,1)"]),
+        (["model.time_match=[false,true]", "train.w_match=[0.1,1]"], []),  # it has one in half of the runs
+        (["model.time_match=[false,true]", "train.w_match=0.5"], []),
+        (["model.flow=[false,true]", "train.w_match=0.5", "model.flow_scale=[1,2]"], ["train.w_match=0.5"]),
+        (["model.flow=false", "model.flow_scale=[0.5,2]"], ["model.flow_scale=[0.5,2]"]),
+        (["train.monitor=[last,loss]", "train.patience=3"], []),
+        (["train.monitor=last", "train.patience=int(0,3)"], ["train.patience=int(0,3)"]),  # 0 is off
+        (["train.w_audio=[0,0.5]", "model.audio=false"], ["train.w_audio=[0,0.5]"]),
+        (["model.width=[30,33]", "model.heads=[4,7]"], []),  # some are not allowed: the sweep says so
+    ],
+)
+def test_settings_without_effect_in_any_run_are_named(words, noted):
+    axes, rest = split_space(["tiny", *words])
+    lines = notes_without_effect(axes, rest)
+    assert [line.partition(" has no effect here; it is for ")[0] for line in lines] == noted
