@@ -164,7 +164,11 @@ def audit_parts(parts: Mapping[str, Sequence[Facts]], prints: Prints | None = No
     if nameless:
         looked.append(f"the speaker of {counted(nameless, 'clip')} is not known; they were not compared")
     if prints is None:
-        looked.append("names were compared; audio and faces were not, because there were no features")
+        looked.append(
+            "names were compared; audio and faces were not, because there are no features for these "
+            "settings: give the configs and KEY=VALUE settings of `deiii preprocess` (such as tiny), or "
+            "preprocess first"
+        )
     else:
         looked.append(
             f"compared by audio: {counted(len(prints.sound), 'clip')}; "
@@ -215,7 +219,8 @@ def _shared(
             found.append(Finding(kind, len(new), text, True))
     sentences = {f.sentence for f in these if f.sentence} & {f.sentence for f in those if f.sentence}
     if sentences and other == "test":
-        text = f"{len(sentences)} sentences are in {one} and {other}: {some(sentences)}"
+        number = counted(len(sentences), "sentence is", "sentences are")
+        text = f"{number} in {one} and {other}: {some(sentences)}"
         found.append(Finding("sentences", len(sentences), text, False))
     return found
 

@@ -221,4 +221,6 @@ def _find_table(root: Path) -> Path:
         for name in TABLES:
             if (folder / name).is_file():
                 return folder / name
-    raise CorpusError(f"msp_improv: no {' or '.join(TABLES)} in {root}; it comes with the corpus")
+    raise CorpusError(
+        f"msp_improv: no {' or '.join(TABLES)} in {root}; it comes with the corpus: copy it there"
+    )

@@ -222,8 +222,13 @@ def _speaker_parts(corpus: Corpus, protocol: Protocol, config: SplitConfig) -> d
         test, val = set(folds[config.fold]), set()
         rest = [fold for i, fold in enumerate(folds) if i != config.fold and fold]
     if not test or not rest:
-        what = "test" if not test else "train"
-        raise SplitError(f"{protocol.name}: no speaker of {corpus.name} to {what} with fold {config.fold}")
+        cause = "train with" if test else "test"
+        where = "all of them are in its test part" if test else "none of them is in its test part"
+        raise SplitError(
+            f"{protocol.name}: no speaker of {corpus.name} to {cause} in fold {config.fold}: the corpus has "
+            f"{some(set(corpus.speakers))}, and {where}. Add the other recordings, choose another "
+            "split.fold, or set split.protocol=speakers, which divides the speakers that are there"
+        )
     if not val:
         val = _draw(rest, protocol, config)
     trained = {speaker for fold in rest for speaker in fold}
@@ -273,8 +278,8 @@ def _count(corpus: Corpus, protocol: Protocol) -> int:
 def _check_speakers(corpus: Corpus) -> None:
     if len(corpus.speakers) < 2:
         raise SplitError(
-            f"{corpus.name} has {len(corpus.speakers)} speaker(s); a speaker-independent split needs two "
-            "or more, and three for a validation part"
+            f"{corpus.name} has {counted(len(corpus.speakers), 'speaker')}; a speaker-independent split "
+            "needs two or more, and three for a validation part. Add recordings of other people"
         )
 
 

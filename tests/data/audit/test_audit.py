@@ -76,6 +76,11 @@ def test_the_published_crema_d_fold_shares_all_actors():
     assert "91 of 91 speakers" in leak.text
 
 
+def test_without_features_the_text_names_the_settings_of_preprocessing():
+    ((_, found),) = audit("crema_d-emobox", load_config("crema_d", ["corpus.root=/nowhere"]))
+    assert "for these settings" in found.text() and "deiii preprocess" in found.text()
+
+
 def test_names_without_a_speaker_need_the_corpus():
     from deiii.data.corpora.protocol import Protocol
 

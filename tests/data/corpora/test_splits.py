@@ -105,8 +105,19 @@ def test_crema_d_folds_are_consecutive():
 def test_fixed_folds_stay_where_actors_are_absent():
     few = corpus(["actor-01", "actor-02", "actor-05", "actor-24"], protocol="ravdess-6fold")
     assert make_split(few, SplitConfig(fold=1)).speakers("test") == ("actor-05",)
-    with pytest.raises(SplitError, match="no speaker of mine to test with fold 3"):
+    with pytest.raises(
+        SplitError, match="no speaker of mine to test in fold 3.*none of them.*protocol=speakers"
+    ):
         make_split(few, SplitConfig(fold=3))
+
+
+def test_a_part_of_a_corpus_that_is_tested_whole_is_told_with_what_to_do():
+    first = corpus([f"actor-0{i}" for i in range(1, 5)], protocol="ravdess-6fold")
+    with pytest.raises(SplitError, match="to train with in fold 0.*actor-01.*all of them.*protocol=speakers"):
+        make_split(first, SplitConfig())
+    assert make_split(first, SplitConfig(protocol="speakers")).speakers("train")  # the cure works
+    with pytest.raises(SplitError, match="has 1 speaker;.*other people"):
+        make_split(corpus(["actor-01"]), SplitConfig())
 
 
 def test_seed_moves_validation_alone():
@@ -147,8 +158,8 @@ def test_sessions_sort_as_numbers():
 @pytest.mark.parametrize(
     ("source", "config", "message"),
     [
-        (corpus("a"), SplitConfig(), r"1 speaker\(s\)"),
-        (corpus(""), SplitConfig(), r"0 speaker\(s\)"),
+        (corpus("a"), SplitConfig(), r"1 speaker;"),
+        (corpus(""), SplitConfig(), r"0 speakers;"),
         (corpus("abcdef"), SplitConfig(fold=5), "folds 0 to 4"),
         (corpus("abcdef"), SplitConfig(fold=-1), "folds 0 to 4"),
         (corpus("abcdef"), SplitConfig(val_share=-0.1), "val_share"),
