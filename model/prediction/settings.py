@@ -65,7 +65,7 @@ def settings_without_effect(config: Config, overrides: Sequence[str]) -> list[st
         config: settings of the prediction, as `override_settings` returns them.
         overrides: ``key=value``.
 
-    >>> settings_without_effect(Config(), ["workers=4", "flow.device=cpu"])
+    >>> settings_without_effect(Config(), ["workers=4", "faces.decoder=cpu"])
     ['workers=4 has no effect here; predictions read the settings of faces, flow and logmel']
     """
     stages, results = network_stages(config.model), result_settings(config)

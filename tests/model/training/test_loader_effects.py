@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from deiii.data.cache.stages import stages
-from deiii.data.config.checks.effects import RULES, missing_for
+from deiii.data.config.checks.effects import missing_for
+from deiii.data.config.checks.rules import RULES
 from deiii.data.config.load import load_config
 from deiii.data.config.schema import Config
 from deiii.data.loader.recording import recording
