@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib import metadata
@@ -10,6 +11,7 @@ import pytest
 
 from deiii.__main__ import build_parser, main
 from deiii.data.config.words import parse_arguments, split_words
+from tests.helpers.clips import sound_corpus
 
 COMMANDS = (
     "init preprocess verify inspect synthesize settings pack unpack download doctor completion fetch-cache "
@@ -74,6 +76,41 @@ def test_a_reader_that_closes_the_pipe_ends_the_command_quietly():
     command = f"{sys.executable} -m deiii settings | head -n 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.stdout.startswith("corpus.name=") and done.stderr == ""
+
+
+def test_lost_work_is_told_where_the_reader_closes_the_pipe(tmp_path):
+    """The error of the pipe was told as one of the cache folder."""
+    corpus = sound_corpus(tmp_path / "clips", speakers=2)
+    rows = [f"{clip.path},{clip.speaker},{clip.label}" for clip in corpus.clips]
+    (tmp_path / "clips/clips.csv").write_text("\n".join(["path,speaker,label", *rows]))
+    words = f"preprocess table corpus.root={tmp_path}/clips cache={tmp_path}/cache stages=[logmel] workers=1"
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m deiii {words} | head -n 1; exit ${{PIPESTATUS[0]}}"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    said = "stopped; nothing reads the output any more; finished shards are kept: run the same command again"
+    assert said in done.stderr and "error" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&-"])
+def test_a_stream_that_is_closed_from_the_start_ends_no_command(closed):
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m deiii settings {closed}"], capture_output=True, text=True
+    )
+    assert done.returncode == 0 and done.stderr == ""
+    assert done.stdout.startswith("corpus.name=") == (not closed.startswith(">"))
+
+
+def test_an_environment_that_cannot_express_a_name_is_told_its_cure(tmp_path):
+    (tmp_path / "clips.csv").write_text("path,speaker,label\n\u7b11.mp4,a,b\n", encoding="utf-8")
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    words = ["preprocess", "table", f"corpus.root={tmp_path}", f"cache={tmp_path}/cache", "stages=[logmel]"]
+    done = deiii(*words, env=environment)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    note, error = done.stderr.splitlines()
+    assert note.startswith("note: this environment writes file names in ascii") and "PYTHONUTF8=1" in note
+    assert error.startswith("error: ")
 
 
 @pytest.mark.parametrize(

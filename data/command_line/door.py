@@ -22,6 +22,10 @@ NOTHING_DONE = "nothing was changed"
 RED = "1;31"  # ANSI: bold, red
 YELLOW = "33"
 GO_ON = "finished work is kept: run the same command again to continue"
+NO_UNICODE = (
+    "this environment writes file names in {}, so files with other letters in their names are not found; set "
+    "LC_ALL=C.UTF-8 or PYTHONUTF8=1"
+)
 DEFECT = "this is a defect of deiii: please report it with the command and the text above"
 
 
@@ -68,9 +72,13 @@ def run(parse: Callable[[], Command]) -> int:
     """
     handler = StopHandler()
     handler.install()
+    _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # File names of other systems, and terminals without Unicode, must not end a command.
         sys.stdout.reconfigure(errors="backslashreplace")
+    encoding = sys.getfilesystemencoding()
+    if encoding.lower() not in ("utf-8", "utf8"):
+        print(f"{coloured('note:', YELLOW, sys.stderr)} {NO_UNICODE.format(encoding)}", file=sys.stderr)
     command = Command(lambda: 0, NOTHING_DONE)
     try:
         command = parse()
@@ -83,7 +91,11 @@ def run(parse: Callable[[], Command]) -> int:
         if isinstance(error, KeyboardInterrupt) or handler.first is not None:
             handler.end()
             return _stopped(command)
-        if isinstance(error, BrokenPipeError) and _stdout_is_closed():
+        if _is_broken_pipe(error) and _stdout_is_closed():
+            if (
+                command.when_stopped != NOTHING_DONE
+            ):  # work was lost, which `deiii settings | head` does not mean
+                _say_stopped(command, "nothing reads the output any more; ")
             return 1
         if isinstance(error, ModuleNotFoundError) and not command.debug and (words := missing_package(error)):
             print(f"{coloured('error:', RED, sys.stderr)} {words}", file=sys.stderr)
@@ -146,11 +158,29 @@ def coloured(text: str, colour: str, stream: TextIO) -> str:
 
 
 def _stopped(command: Command) -> int:
-    print(f"\n{coloured('stopped;', YELLOW, sys.stderr)} {command.when_stopped}", file=sys.stderr)
+    _say_stopped(command)
     # If Ctrl-C arrives while CPython compiles source text (each dataclass does this), CPython ends by that
     # signal later, although the exception was caught. Compiling another text prevents this.
     exec("pass")
     return INTERRUPTED
+
+
+def _say_stopped(command: Command, why: str = "") -> None:
+    print(f"\n{coloured('stopped;', YELLOW, sys.stderr)} {why}{command.when_stopped}", file=sys.stderr)
+
+
+def _open_closed_streams() -> None:
+    """Discard output where stdout or stderr was closed before the start (``>&-``) and is None therefore."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # open until the end
+
+
+def _is_broken_pipe(error: BaseException | None) -> bool:
+    """Return whether an error, or one that caused it, says that nobody reads what is written."""
+    while error is not None and not isinstance(error, BrokenPipeError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _stdout_is_closed() -> bool:

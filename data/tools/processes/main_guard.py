@@ -50,9 +50,29 @@ def watch_workers() -> Iterator[Path]:
         mark = Path(folder) / "unguarded"
         os.environ[MARK] = str(mark)
         try:
-            yield mark
+            with hide_missing_script():
+                yield mark
         finally:
             del os.environ[MARK]
+
+
+@contextmanager
+def hide_missing_script() -> Iterator[None]:
+    """Let workers that start in the block import no script where the running program has no file.
+
+    Python calls a program that it reads from a pipe (``python - < script.py``) the file ``<stdin>``; each
+    worker would look for it and end.
+    """
+    main = sys.modules["__main__"]
+    script = getattr(main, "__file__", None)
+    if script is None or getattr(main, "__spec__", None) is not None or Path(script).exists():
+        yield
+        return
+    del main.__file__
+    try:
+        yield
+    finally:
+        main.__file__ = script
 
 
 def check_main_guard(mark: Path) -> None:

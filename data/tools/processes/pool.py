@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+from deiii.data.tools.processes.main_guard import hide_missing_script
 from deiii.data.tools.processes.signals import INTERRUPTED, block_sigint
 
 
@@ -40,7 +41,8 @@ def worker_pool(
     # Spawned, not forked: the calling process may have threads (PyTorch, Dask).
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer, initargs)
     try:
-        yield pool
+        with hide_missing_script():
+            yield pool
     except BaseException:
         _end(set(multiprocessing.active_children()) - before, grace_s)
         pool.shutdown()  # its tasks fail now; their results are not used

@@ -44,3 +44,19 @@ def test_script_with_and_without_a_main_guard(tmp_path, script, guard):
     assert done.returncode == 1
     assert "script.py starts worker processes at its top level" in done.stderr
     assert 'if __name__ == "__main__":' in done.stderr
+
+
+@pytest.mark.parametrize("how", ["stdin", "-c"])
+@pytest.mark.parametrize("script", [PREPROCESS, SYNTHESIZE], ids=["preprocess", "synthesize"])
+def test_a_program_without_a_file_needs_no_guard(tmp_path, script, how):
+    root = tmp_path / "corpus"
+    corpus = sound_corpus(root, speakers=2)
+    rows = [f"{clip.path},{clip.speaker},{clip.label}" for clip in corpus.clips]
+    (root / "clips.csv").write_text("path,speaker,label\n" + "\n".join(rows) + "\n")
+    text = script.format(root=root, folder=tmp_path, guard="")
+    done = subprocess.run(
+        [sys.executable, "-"] if how == "stdin" else [sys.executable, "-c", text],
+        input=text, capture_output=True, text=True, timeout=120, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
