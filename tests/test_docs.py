@@ -37,7 +37,8 @@ NOT_NESTED = ("make test", "make setup")  # would run these tests again
 # Downloads are tested with local servers, MSP-IMPROV's layout in tests/data/corpora, encoders with small
 # weights in tests/pipeline/encoders; conda needs the network.
 NOT_RUN_HERE = re.compile(
-    r"make download|conda env|MSP-IMPROV|runs/msp|ravdess[_-]speech|emotional[_-]av|/models/|--device cuda"
+    r"make download|conda env|MSP-IMPROV|runs/msp|ravdess[_-]speech|emotional[_-]av|runs/voices|/models/"
+    r"|--device cuda"
 )
 
 

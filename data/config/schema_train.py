@@ -323,6 +323,12 @@ class TrainConfig:
     seed: int = opt(
         0, "Seed of the initial weights, shuffling, augmentation and dropout.", low=0, high=MOST_SEED
     )
+    start: str | None = opt(
+        None,
+        "Run folder whose network this training starts from; if empty, weights are random at first. What "
+        "both networks have is copied, classes by name.",
+        path=True,
+    )
     run: str = opt("runs/latest", "Run folder to write.", operational=True, path=True)
     log: list[str] = opt(
         ["tensorboard"],

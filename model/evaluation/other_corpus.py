@@ -25,7 +25,6 @@ from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import read_settings
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.spelling import spelling_key
-from deiii.data.corpora.splits import Split
 from deiii.data.corpora.targets.classes import map_classes, winner
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.atomic_files import file_sha256, write_json
@@ -39,12 +38,12 @@ from deiii.model.metrics import class_intervals, class_report, figure_names
 from deiii.model.network.hide_streams import hide_in_scoring
 from deiii.model.network.task import Task
 from deiii.model.training.loaders import make_loader
-from deiii.model.training.origin import digests, seen_recordings
+from deiii.model.training.origin import digests
 from deiii.model.training.run_folder import RunError, RunFolder
 from deiii.model.training.scoring import Predictions, in_full_precision, score
+from deiii.model.training.start.history import histories, seen_files, seen_speakers
 from deiii.model.training.trained import load_network
 
-NAMED_ALIKE = ("table", "pattern")  # corpora of different people whose speakers may have the same names
 FIGURES = ("uar", "war", "macro_f1")
 
 
@@ -174,7 +173,11 @@ def _open(
                 "another version or other weights computed it"
             )
     corpus, left_out, notes = _as_task(features.corpus, task)
-    trained = _trained_speakers(run, config, before) | _with_seen_recordings(run, config, corpus)
+    past = histories(run)
+    seen, media = seen_files(past), recorded_media(config.cache, corpus.name)
+    # A recording may be there under another name; then the speaker is known, too.
+    trained = {c.speaker for c in corpus.clips if c.path in media and media[c.path][2] in seen}
+    trained |= seen_speakers(past, config.corpus)
     known = {c.id for c in corpus.clips if c.speaker in trained}
     kept = {c.id: c for c in corpus.clips if c.id not in known}
     left_out["their speakers were in its training or validation part"] = len(known)
@@ -243,24 +246,6 @@ def _as_clip(
         if name in clip.attributes
     }
     return replace(clip, label=label, soft=soft, attributes=values, votes={})
-
-
-def _trained_speakers(run: RunFolder, config: Config, before: Config) -> set[str]:
-    """Return the run's training and validation speakers; none if the other corpus is of other people."""
-    same = config.corpus.name == before.corpus.name
-    if same and config.corpus.name in NAMED_ALIKE:
-        same = Path(config.corpus.root).resolve() == Path(before.corpus.root).resolve()
-    if not same:
-        return set()
-    split = Split.load(run.split)
-    names = {*split.speakers("train"), *split.speakers("val")}
-    return names | {name.split(":", 1)[-1] for name in names}  # a mixture puts the corpus first
-
-
-def _with_seen_recordings(run: RunFolder, config: Config, corpus: Corpus) -> set[str]:
-    """Return speakers with a recording that the run trained or validated on, perhaps under another name."""
-    seen, media = seen_recordings(run), recorded_media(config.cache, corpus.name)
-    return {c.speaker for c in corpus.clips if c.path in media and media[c.path][2] in seen}
 
 
 def _figures(found: Predictions, features: FeatureSet, task: Task, notes: _Notes) -> dict[str, Any]:

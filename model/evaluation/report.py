@@ -222,9 +222,15 @@ def _provenance(info: Values) -> dict[str, str]:
         "versions": ", ".join(f"{name} {version}" for name, version in info["versions"].items()),
         "trained on": f"{info['platform']}, {info['gpu'] or 'no GPU'}",
         **({"training took": cost_text(info["cost"])} if "cost" in info else {}),
+        **({"started from": start_text(info["start"])} if "start" in info else {}),
         "command": info["command"],
         **{f"frozen encoder of {e['stage']}": encoder_text(e) for e in info.get("encoders", ())},
     }
+
+
+def start_text(start: Values) -> str:
+    """Return what ``run.json`` records of the network that a training started from."""
+    return f"{start['run']}, trained on {start['corpus']}; weights with SHA-256 {start['sha256']}"
 
 
 def encoder_text(encoder: Values) -> str:

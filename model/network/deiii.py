@@ -8,6 +8,7 @@ C classes, A attributes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -88,6 +89,7 @@ class DEIII(Network):
         self.pooled = of_modality if config.join == "pooled" else none
         own = {"video": visual or bool(inside["video"]), "audio": audio or bool(inside["audio"])}
         steps = {m: own[m] or bool(self.beside[m]) for m in own}  # whether a modality has steps over time
+        self.steps = steps
         modalities = sum(steps[m] or bool(self.pooled[m]) for m in own)
         self.factors = balance_factors(config, extra)
         vectors = {m: sum(pooled_width(config, x) for x in extra if x.name in self.pooled[m]) for m in own}
@@ -139,6 +141,23 @@ class DEIII(Network):
             v, a = self._between(v, a)
         fused = self.fused_head(existing(v, a), [*of_video, *of_audio])
         return Outputs(fused, video_scores, audio_scores, matches)
+
+    def head_inputs(self, head: str = "fused_head") -> dict[str, slice]:
+        """Return the place of each part among the pooled features that a head reads.
+
+        Parts are the modalities that have steps over time, by name, then the stages that enter pooled.
+
+        Args:
+            head: fused_head, video_head or audio_head.
+        """
+        read = ("video", "audio") if head == "fused_head" else (head.removesuffix("_head"),)
+        of_steps = self.config.width * (2 if self.config.pool == "statistics" else 1)
+        widths = {m: of_steps for m in read if self.steps[m]}
+        for name in (name for m in read for name in self.pooled[m]):
+            encoder = self.extra_encoders[name]
+            widths[name] = encoder.width if isinstance(encoder, PooledEncoder) else 2 * self.config.width
+        ends = itertools.accumulate(widths.values())
+        return {name: slice(end - widths[name], end) for name, end in zip(widths, ends, strict=True)}
 
     def _modality(
         self, modality: str, conformer: nn.Module | None, encoded: Encoded | None, batch: Batch

@@ -20,7 +20,6 @@ from deiii.data.config.load import changed_settings, load_stored
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
 from deiii.data.corpora.differences import clip_digest, differences, label_digest
-from deiii.data.corpora.splits import Split
 from deiii.data.tools.atomic_files import write_json
 from deiii.model.training.run_folder import RunError, RunFolder
 
@@ -59,7 +58,7 @@ def check_origin(run: RunFolder, corpus: Corpus, cure: str, cache: str | Path | 
         changed = differences(load_corpus(path), corpus) if path.is_file() else []
         what = "; ".join(changed) or "its digests differ"
         raise RunError(f"{run.path} was trained on another clip table of {corpus.name}: {what}. {cure}")
-    before = _stored_media(run.path / MEDIA) if cache is not None else {}
+    before = stored_media(run) if cache is not None else {}
     now = _media(cache, corpus) if before and cache is not None else {}
     other = [path for path, digest in before.items() if now.get(path, digest) != digest]
     if other:
@@ -107,18 +106,8 @@ def keys_of_training(run: RunFolder, config: Config) -> dict[str, str] | None:
 
 def other_recordings(first: RunFolder, second: RunFolder) -> list[str]:
     """Return the paths that name different recordings in two runs' corpora, as far as they were recorded."""
-    one, two = (_stored_media(run.path / MEDIA) for run in (first, second))
+    one, two = (stored_media(run) for run in (first, second))
     return [path for path, digest in one.items() if two.get(path, digest) != digest]
-
-
-def seen_recordings(run: RunFolder) -> set[str]:
-    """Return the SHA-256 of the media files of training and validation clips that a run recorded."""
-    table, media = run.path / TABLE, _stored_media(run.path / MEDIA)
-    if not media or not table.is_file():
-        return set()
-    split = Split.load(run.split)
-    seen = {*split.train, *split.val}
-    return {media[clip.path] for clip in load_corpus(table).clips if clip.id in seen and clip.path in media}
 
 
 def _media(cache: str | Path, corpus: Corpus) -> dict[str, str]:
@@ -127,9 +116,10 @@ def _media(cache: str | Path, corpus: Corpus) -> dict[str, str]:
     return {clip.path: recorded[clip.path][2] for clip in corpus.clips if clip.path in recorded}
 
 
-def _stored_media(path: Path) -> dict[str, str]:
+def stored_media(run: RunFolder) -> dict[str, str]:
+    """Return the SHA-256 of each media file of a run by path; empty for runs of earlier versions."""
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = json.loads((run.path / MEDIA).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return tree if isinstance(tree, dict) else {}

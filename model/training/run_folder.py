@@ -33,7 +33,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "librosa", "av", "opencv-contrib-py
 
 
 COMPARED = ("keys", "split", "classes", "clip_digest", "label_digest")  # in run.json, when a run goes on
-KEPT = ("evaluations", "ensembles", "record", "cost")  # in run.json, when a run goes on
+KEPT = ("evaluations", "ensembles", "record", "cost", "start")  # in run.json, when a run goes on
 
 
 class RunError(ValueError):

@@ -26,6 +26,7 @@ from deiii.data.corpora.splits import make_split
 from deiii.data.encoders.statement import used_encoders
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.stage_arrays import valid_rows
+from deiii.data.tools.atomic_files import file_sha256
 from deiii.data.tools.counts import counted
 from deiii.data.tools.os_errors import explain
 from deiii.data.tools.weights import RESNET18, digest, resolve
@@ -44,7 +45,10 @@ from deiii.model.training.monitor import check_monitor
 from deiii.model.training.origin import check_origin, digests, keys_of_training, save_origin
 from deiii.model.training.parts import WORDS, check_parts, check_without_validation
 from deiii.model.training.run_folder import RunError, RunFolder, provenance
+from deiii.model.training.start.history import check_unseen, histories, save_histories
+from deiii.model.training.start.weights import copy_start, starting_network
 from deiii.model.training.step.launch import choose_launch, launch_note
+from deiii.model.training.trained import TrainedNetwork
 from deiii.model.training.trainer import Trainer, TrainingSetup
 
 LARGE_BATCH = 1024  # clips; the empty places of smaller batches cost little
@@ -84,6 +88,7 @@ def train(
         RunError: the folder holds another run, or the disk is full; checkpoints written before are kept.
         RankError: the processes do not fit together, or one of them ended.
         WeightsError: the ImageNet weights of ``model.imagenet`` cannot be found or are damaged.
+        CheckpointError: the checkpoint of ``train.start`` is missing or damaged.
     """
     path = config.train.run
     check_logs(config.train.log)
@@ -93,8 +98,11 @@ def train(
             # has a checkpoint.
             starts = ranks.first and not RunFolder(path).state.exists()
             imagenet = imagenet_weights(config) if starts else None
+            start = starting_network(config) if starts else None
             with writer_lock(path, wait=False) if ranks.first else nullcontext():
-                return _train(config, ranks, imagenet, resume, progress and ranks.first, features, trainer)
+                return _train(
+                    config, ranks, imagenet, start, resume, progress and ranks.first, features, trainer
+                )
     except OSError as error:
         if error.errno not in MACHINE_TROUBLE:
             raise
@@ -119,6 +127,7 @@ def _train(
     config: Config,
     ranks: Ranks,
     imagenet: str | None,
+    start: TrainedNetwork | None,
     resume: bool,
     progress: bool,
     features: FeatureSet | None,
@@ -160,8 +169,12 @@ def _train(
         "clips": {part: len(r) for part, r in rows.items()},
         "seconds": clip_seconds(features, rows["train"]), **digests(features.corpus),
     }  # fmt: skip
+    past = histories(RunFolder(config.train.start or "")) if start else []
+    check_unseen(past, features.corpus, split, config)
     seed_all(config.train.seed)
     model = task.network(config, imagenet)  # before the run folder: it refuses settings that do not fit
+    if start:
+        notes.append(copy_start(model, task, start, config, features.streams))
     if ranks.first:
         for note in [*notes, *findings.splitlines()]:
             print(note, file=sys.stderr)
@@ -170,11 +183,18 @@ def _train(
         origin: dict[str, Any] = {"imagenet": digest(imagenet)} if imagenet else {}
         if encoders := used_encoders(config, features.streams):
             origin["encoders"] = [asdict(encoder) for encoder in encoders]
+        if start:
+            origin["start"] = {
+                "run": str(config.train.start), "corpus": start.info["corpus"], "epoch": start.epoch,
+                "sha256": file_sha256(RunFolder(str(config.train.start)).best),
+            }  # fmt: skip
         for encoder in encoders:
             print(f"{encoder.stage} from {encoder.name}; emotion corpora in its training: {encoder.emotion}")
         run.create(config, {**info, **provenance(), **origin, "processes": ranks.world}, resume)
         split.save(run.split)
         save_origin(run, features.corpus, config.cache)
+        if not run.state.exists():
+            save_histories(run, past)
     ranks.check_same({"settings": result_settings(config), "data": info})
 
     fit_encoders(model, features, rows["train"], config)

@@ -36,26 +36,13 @@ def layer_weights(network: Network, layers: Mapping[str, Iterable[int]]) -> Weig
         if isinstance(encoder, RowEncoder) and encoder.layers is not None:
             weights = encoder.layers.softmax(dim=0)
         elif isinstance(network, DEIII) and isinstance(encoder, PooledEncoder) and encoder.standardise:
-            columns = network.fused_head.first_layer().weight[:, _columns(network, name)]
+            columns = network.fused_head.first_layer().weight[:, network.head_inputs()[name]]
             parts = columns.square().sum(dim=0).view(2, encoder.layers, -1)  # means and deviations
             weights = parts.sum(dim=(0, 2)) / parts.sum()
         if weights is not None and len(weights) > 1:
             numbers = layers.get(name, range(1, len(weights) + 1))
             found[name] = {str(n): float(w) for n, w in zip(numbers, weights, strict=True)}
     return found
-
-
-def _columns(network: DEIII, name: str) -> slice:
-    """Return the place of a pooled stage among the inputs of the fused head; pooled stages come last."""
-    first = network.fused_head.first_layer()
-    start = first.in_features
-    for other in reversed([*network.pooled["video"], *network.pooled["audio"]]):
-        encoder = network.extra_encoders[other]
-        width = encoder.width if isinstance(encoder, PooledEncoder) else 2 * network.config.width
-        if other == name:
-            return slice(start - width, start)
-        start -= width
-    raise KeyError(name)
 
 
 def mean_weights(runs: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float | None]]]:

@@ -28,6 +28,7 @@ from deiii.data.loader.augment import MEAN, STD
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.sampling import audio_window, video_steps
 from deiii.model.evaluation.evaluate import evaluate
+from deiii.model.network.heads import Head
 from deiii.model.network.task import Task
 from deiii.model.prediction.export import export
 from deiii.model.training import checkpoint
@@ -91,7 +92,9 @@ def untrained_run(
     network = task.network(config)
     fit_encoders(network, features, rows, config)
     with torch.no_grad():  # random heads say nearly the same of every clip; these differ
-        network.fused_head.classes.weight.mul_(head)
+        for module in network.modules():
+            if isinstance(module, Head) and module.classes is not None:
+                module.classes.weight.mul_(head)
     checkpoint.save(run.best, network.state_dict(), {"epoch": 0})
     row = {"epoch": 0, "train_loss": 1.0, "val_loss": 1.0, "val_uar": 0.5, "val_monitor": 0.5, "seconds": 1.0}
     run.write_history([row])

@@ -1,0 +1,160 @@
+"""On whose clips a network was trained: those of its own run, and of the runs that it started from.
+
+``start.json`` in a run folder holds the histories of the runs behind ``train.start``.
+
+>>> [past.corpus for past in histories(RunFolder("runs/mine"))]      # doctest: +SKIP
+['table-clips', 'ravdess-audio-only-speech']
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from deiii.data.cache.identity import recorded_media
+from deiii.data.cache.index import TABLE, load_corpus
+from deiii.data.config.load import load_stored
+from deiii.data.config.schema import Config, CorpusConfig
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.corpora.clips import Corpus
+from deiii.data.corpora.splits import Split
+from deiii.data.tools.atomic_files import write_json
+from deiii.model.training.origin import stored_media
+from deiii.model.training.run_folder import RunError, RunFolder
+
+NAMED_ALIKE = ("table", "pattern")  # corpora of different people whose speakers may have the same names
+FILE = "start.json"
+
+
+@dataclass(frozen=True)
+class History:
+    """What one run trained and validated on.
+
+    Attributes:
+        run: its folder.
+        corpus: the corpus's name in the cache.
+        name, root: as the run's settings give them; the root is absolute.
+        trained, validated: speakers of the two parts.
+        trained_files, validated_files: SHA-256 of the media files of their clips, as far as the run recorded
+            them.
+    """
+
+    run: str
+    corpus: str
+    name: str
+    root: str
+    trained: tuple[str, ...]
+    validated: tuple[str, ...]
+    trained_files: tuple[str, ...]
+    validated_files: tuple[str, ...]
+
+    def same_corpus(self, config: CorpusConfig) -> bool:
+        """Return whether speakers of equal names are the same persons."""
+        if self.name != config.name:
+            return False
+        return config.name not in NAMED_ALIKE or Path(config.root).resolve() == Path(self.root)
+
+
+LISTS = ("trained", "validated", "trained_files", "validated_files")
+
+
+def histories(run: RunFolder) -> list[History]:
+    """Return the run's own history, then those of the runs that it started from.
+
+    Raises:
+        RunError: ``start.json`` is damaged.
+    """
+    before = load_stored(run.config)
+    split = Split.load(run.split)
+    own = History(
+        str(run.path),
+        run.read_info().get("corpus", before.corpus.name),
+        before.corpus.name,
+        str(Path(before.corpus.root).resolve()),
+        _speakers(split, "train"),
+        _speakers(split, "val"),
+        _files(run, split.train),
+        _files(run, split.val),
+    )
+    path = run.path / FILE
+    if not path.exists():
+        return [own]
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))["runs"]
+        return [own, *(History(**{**e, **{name: tuple(e[name]) for name in LISTS}}) for e in entries)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path} is damaged ({error}); without it nobody knows which clips {run.path} has seen. Restore "
+            "it from a copy, or train the run again"
+        ) from None
+
+
+def save_histories(run: RunFolder, past: Collection[History]) -> None:
+    """Write ``start.json``; without histories, remove what an earlier attempt left."""
+    if past:
+        write_json(run.path / FILE, {"runs": [asdict(history) for history in past]}, indent=None)
+    else:
+        (run.path / FILE).unlink(missing_ok=True)
+
+
+def seen_speakers(past: Iterable[History], config: CorpusConfig, validated: bool = True) -> set[str]:
+    """Return the training and validation speakers of a corpus; none if it is of other people.
+
+    Args:
+        past: histories.
+        config: the corpus.
+        validated: whether validation counts, or training alone.
+    """
+    same = [history for history in past if history.same_corpus(config)]
+    return {name for history in same for name in history.trained + history.validated * validated}
+
+
+def seen_files(past: Iterable[History], validated: bool = True) -> set[str]:
+    """Return the SHA-256 of the media files of training and, unless told otherwise, validation."""
+    return {digest for h in past for digest in h.trained_files + h.validated_files * validated}
+
+
+def check_unseen(past: Collection[History], corpus: Corpus, split: Split, config: Config) -> None:
+    """Refuse to start from a run that was trained or validated on test clips, or trained on validation clips.
+
+    Args:
+        past: `histories` of the run.
+        corpus, split: of the training that is to start.
+        config: its settings.
+
+    Raises:
+        ConfigError: names the speakers or the recordings.
+    """
+    media = recorded_media(config.cache, corpus.name) if past else {}
+    for part, validated in (("test", True), ("val", False)):
+        held, how = set(getattr(split, part)), "trained or validated" if validated else "trained"
+        named = sorted(seen_speakers(past, config.corpus, validated) & {*split.speakers(part)})
+        files = seen_files(past, validated)
+        copies = [
+            c.id for c in corpus.clips if c.id in held and c.path in media and media[c.path][2] in files
+        ]
+        what, found = ("speakers", named) if named else ("recordings", copies)
+        if found:
+            some = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+            raise ConfigError(
+                f"train.start={config.train.start} was {how} on {what} of this "
+                f"{'test' if part == 'test' else 'validation'} part ({some}): their scores would be too "
+                "good. Start from a run that was not, or use the split of that run"
+            )
+
+
+def _speakers(split: Split, part: str) -> tuple[str, ...]:
+    names = {*split.speakers(part)}
+    names |= {name.split(":", 1)[-1] for name in names}  # a mixture puts the corpus first
+    return tuple(sorted(names))
+
+
+def _files(run: RunFolder, clips: Iterable[str]) -> tuple[str, ...]:
+    """Return the SHA-256 of the media files of some of a run's clips."""
+    table, media, chosen = run.path / TABLE, stored_media(run), set(clips)
+    if not media or not table.is_file():
+        return ()
+    found = {media[c.path] for c in load_corpus(table).clips if c.id in chosen and c.path in media}
+    return tuple(sorted(found))
