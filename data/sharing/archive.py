@@ -116,6 +116,11 @@ def fetch_archive(
             for name, wanted in missing.items():
                 _get(base, archive / name, name, wanted)
                 bar.update(wanted["bytes"])
+    except (requests.ConnectionError, requests.Timeout) as error:
+        raise DownloadError(
+            f"{urlsplit(base).netloc} cannot be reached ({_reason(error)}); check the address and the "
+            "connection, and run the same command again to continue"
+        ) from None
     except (requests.RequestException, OSError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DownloadError(f"{first}; run the same command again to continue") from None
@@ -124,9 +129,14 @@ def fetch_archive(
     return len(missing), len(listed)
 
 
+def _reason(error: Exception) -> str:
+    """Return the last cause in the message of the HTTP client, which wraps it in objects' names."""
+    words = str(error).splitlines()[0].strip("()'\" ") if str(error) else type(error).__name__
+    return words.rpartition(": ")[2] if "Max retries" in words else words
+
+
 def _list(base: str, archive: Path, sha256: str | None) -> dict[str, dict[str, Any]]:
     """Return the files of the archive by name; the list itself is kept under a temporary name."""
-    archive.mkdir(parents=True, exist_ok=True)
     part = archive / f".{LIST}{TEMPORARY}"
     try:
         stream(base + LIST, part, None, "", resume=False, most=MOST_LIST_BYTES)

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from deiii.data.tools.atomic_files import writable_folder, write_text
 from deiii.data.tools.counts import counted
@@ -282,6 +283,7 @@ def draw(rows: Sequence[Row]) -> Figure:
         low, high = axes.get_xlim()
         if high - low < NARROWEST:
             axes.set_xlim((low + high - NARROWEST) / 2, (low + high + NARROWEST) / 2)
+        axes.xaxis.set_major_locator(MaxNLocator(5))  # labels such as -0.025 of more ticks would touch
         axes.grid(axis="x", color=GRID, lw=0.6)
         axes.tick_params(colors=INK, labelsize=9)
         for side, spine in axes.spines.items():

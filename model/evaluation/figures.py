@@ -121,7 +121,8 @@ def _curves(history: History, names: dict[str, str], title: str, best: int) -> F
     for i, (name, label) in enumerate(names.items()):
         points = [(row["epoch"], row[name]) for row in history if row.get(name) is not None]
         if points:
-            axes.plot(*zip(*points, strict=True), label=label, lw=1.8, **styles[i % len(styles)])
+            dot = "o" if len(points) == 1 else ""  # a line of one point would be invisible
+            axes.plot(*zip(*points, strict=True), dot, label=label, lw=1.8, **styles[i % len(styles)])
     axes.axvline(best, color=INK, lw=0.8, ls=":")
     axes.set_title(title, color=INK, fontsize=11, loc="left")
     axes.set_xlabel("epoch (dotted: the chosen one)", color=INK, fontsize=10)
@@ -130,6 +131,9 @@ def _curves(history: History, names: dict[str, str], title: str, best: int) -> F
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(GRID)
+    low, high = axes.get_xlim()
+    if high - low < 1:  # one epoch: matplotlib would put fractions of it on the axis
+        axes.set_xlim(best - 1, best + 1)
     axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     axes.legend(frameon=False, labelcolor=INK, fontsize=10)
     return figure

@@ -228,7 +228,8 @@ def provenance() -> dict[str, Any]:
 
 def revisions(folders: Iterable[str | Path]) -> list[str]:
     """Return the source's revisions that trained some runs, each once."""
-    return sorted({str(RunFolder(folder).read_info().get("revision")) for folder in folders})
+    found = {RunFolder(folder).read_info().get("revision") for folder in folders}
+    return sorted(str(revision or "unknown (not a git checkout)") for revision in found)
 
 
 def _older(changed: Sequence[str]) -> str:

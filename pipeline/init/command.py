@@ -70,6 +70,8 @@ def _init(args: argparse.Namespace) -> int:
         found = look(args.folder, args.table, args.layout, args.speaker)
         return _write(args, Path(args.folder), found, gpu, args.config or file_name(Path(args.folder)))
     if not sys.stdin.isatty():
+        if args.folder is not None:
+            look(args.folder, args.table, args.layout, args.speaker)  # a wrong folder is the first reason
         raise InitError("there is no terminal to ask in; deiii init FOLDER --yes accepts what was found")
     folder = Path(args.folder or _ask("1/4  Which folder holds the recordings?", ".")).expanduser()
     found = _agreed(args, folder)

@@ -193,6 +193,15 @@ def test_an_address_without_an_archive_says_what_is_expected(server, tmp_path):
         fetch_archive(f"{server.url}/nothing", tmp_path / "got")
 
 
+def test_a_server_that_cannot_be_reached_is_named_in_one_short_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("deiii.data.tools.fetch.PAUSE_S", 0.0)
+    with pytest.raises(DownloadError) as told:
+        fetch_archive("http://127.0.0.1:9/x", tmp_path / "got")
+    words = str(told.value)
+    assert words.startswith("127.0.0.1:9 cannot be reached (") and "check the address" in words
+    assert "Pool" not in words and len(words) < 200
+
+
 def test_the_card_names_every_stage_with_its_outcomes(published):
     card = (published[0] / "archive/README.md").read_text()
     assert "deiii fetch-cache" in card and "import h5py, hdf5plugin" in card

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy import stats
 from sklearn.metrics import recall_score
 
 from deiii.__main__ import main
-from deiii.model.evaluation.compare import compare
+from deiii.model.evaluation.compare import Row, compare, draw
 from deiii.model.training.run_folder import RunError
 
 CLASSES = ["a", "b", "c"]
@@ -62,6 +64,20 @@ def test_figures_and_paired_intervals(tmp_path):
     assert float(row["paired_high"]) == pytest.approx(high, abs=1e-6)
     assert "54 test clips of 6 speakers" in text and "CCC valence" in text
     assert (tmp_path / "out/compare.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("scale", [0.02, 0.038, 0.1, 1.5])
+def test_labels_of_the_figure_do_not_touch(scale):
+    wide, ends = [0.3 - scale, 0.3 + scale], [-scale / 3, scale]
+    rows = [Row("runs/fold0-seed0", "macro_f1", 0.3, wide, None, None, None)]
+    rows += [Row("runs/fold1-seed0", "macro_f1", 0.3, wide, 0.01, ends, 0.2)]
+    figure = draw(rows)
+    FigureCanvasAgg(figure).draw()
+    for axes in figure.axes:
+        boxes = [label.get_window_extent() for label in axes.get_xticklabels() if label.get_text()]
+        low, high = axes.get_window_extent().x0, axes.get_window_extent().x1
+        boxes = sorted((b.x0, b.x1) for b in boxes if low <= (b.x0 + b.x1) / 2 <= high)
+        assert all(b[0] > a[1] + 3 for a, b in pairwise(boxes)), boxes
 
 
 def test_p_values_of_several_runs_are_corrected(tmp_path):

@@ -8,10 +8,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from deiii.data.cache.outcomes import Outcome, Status
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Clip, Corpus
+from deiii.model.evaluation.figures import loss_curves
 from deiii.model.evaluation.predictions import write_predictions
 from deiii.model.evaluation.report import write_report
 from deiii.model.evaluation.results import brief_figures, full_figures, prediction_table, summary
@@ -140,3 +142,13 @@ def test_the_page_shows_the_numbers(tmp_path):
     ):
         assert shown in text
     assert "12 of 14 test clips" in summary(metrics) and "CCC arousal" in summary(metrics)
+
+
+def test_the_curve_of_a_single_epoch_is_a_dot_on_an_axis_of_whole_epochs():
+    figure = loss_curves([{"epoch": 3, "train_loss": 2.0, "val_loss": 1.5}], best=3)
+    FigureCanvasAgg(figure).draw()
+    (axes,) = figure.axes
+    shown = [line for line in axes.lines if line.get_label() in ("training", "validation")]
+    assert [line.get_marker() for line in shown] == ["o", "o"]
+    low, high = axes.get_xlim()
+    assert all(tick == round(tick) for tick in axes.get_xticks() if low <= tick <= high)

@@ -142,7 +142,12 @@ def test_attributes_are_learned(here):
 
 @pytest.mark.parametrize(
     ("words", "cure"),
-    [(["--yes"], "deiii init FOLDER --yes"), ([], "no terminal"), (["/none", "--yes"], "should be a folder")],
+    [
+        (["--yes"], "deiii init FOLDER --yes"),
+        ([], "no terminal"),
+        (["/none", "--yes"], "should be a folder"),
+        (["/none"], "should be a folder"),
+    ],
 )
 def test_what_is_missing_is_said(words, cure, here, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO())
