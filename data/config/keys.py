@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -23,6 +24,25 @@ def all_keys(section: type | Any = Config, prefix: str = "") -> list[str]:
             names += all_keys(value, f"{prefix}{f.name}.")
         else:
             names.append(prefix + f.name)
+    return names
+
+
+def flat_keys(tree: Mapping[str, Any], mappings: Collection[str], prefix: str = "") -> list[str]:
+    """Return the dotted names of all leaves of a tree of settings; an empty section counts as a leaf.
+
+    Args:
+        tree: settings by section.
+        mappings: names of the settings that map text to text, which are leaves.
+        prefix: of the names.
+
+    >>> flat_keys({"train": {"lr": 0.1}, "corpus": {"classes": {"calm": "neutral"}}}, ["corpus.classes"])
+    ['train.lr', 'corpus.classes']
+    """
+    names: list[str] = []
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        section = isinstance(value, dict) and value and name not in mappings
+        names += flat_keys(value, mappings, name + ".") if section else [name]
     return names
 
 

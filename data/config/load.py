@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import field, fields, is_dataclass, make_dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 import deiii
 from deiii.data.config.checks.types import MOST_SHOWN, check_mapping, fits, refuse_value, wrong_type
-from deiii.data.config.keys import all_keys, expand_home, mapping_keys, text_keys
+from deiii.data.config.keys import all_keys, expand_home, flat_keys, mapping_keys, text_keys
 from deiii.data.config.networks import check_network
 from deiii.data.config.plugins import STAGES, installed, load_plugin
 from deiii.data.config.schema import Config
@@ -59,7 +60,7 @@ def load_config(paths: str | Path | Iterable[str | Path] = (), overrides: Iterab
         ConfigError: for an unknown key (the message names the nearest), a wrong type or a value that is
             not among a setting's choices.
     """
-    merged = OmegaConf.structured(config_class())
+    merged = _defaults()
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
         merged = _merge(merged, read_yaml(find_config(path), _text_keys() | _list_keys()), str(path))
     return _finish(merged, overrides)
@@ -67,7 +68,7 @@ def load_config(paths: str | Path | Iterable[str | Path] = (), overrides: Iterab
 
 def named_keys(path: str | Path) -> list[str]:
     """Return the dotted names of the settings in a YAML file."""
-    return _flat_keys(read_yaml(Path(path), _text_keys() | _list_keys()))
+    return flat_keys(read_yaml(Path(path), _text_keys() | _list_keys()))
 
 
 def parse_config(text: str, overrides: Iterable[str] = ()) -> Config:
@@ -77,7 +78,7 @@ def parse_config(text: str, overrides: Iterable[str] = ()) -> Config:
         ConfigError: as `load_config`.
     """
     tree = parse_yaml(text, "settings", _text_keys() | _list_keys())
-    merged = _merge(OmegaConf.structured(config_class()), tree, "settings")
+    merged = _merge(_defaults(), tree, "settings")
     return _finish(merged, overrides)
 
 
@@ -132,7 +133,7 @@ def _stored(tree: dict, source: str) -> Config:
             tree[section].setdefault(name, value)
         else:
             tree.setdefault(section, {name: value})
-    return _finish(_merge(OmegaConf.structured(config_class()), tree, source), ())
+    return _finish(_merge(_defaults(), tree, source), ())
 
 
 def to_yaml(config: Config) -> str:
@@ -265,7 +266,10 @@ def _finish(merged: Any, overrides: Iterable[str]) -> Config:
         if not sep or not key:
             raise ConfigError(f"an override has the form key=value, not {item!r}")
         tree = parse_override(key, value, _text_keys(), _list_keys(), _optional_keys())
-        merged, named = _merge(merged, tree, f"override {item[:MOST_SHOWN]!r}"), [*named, *_flat_keys(tree)]
+        merged, named = (
+            _merge(merged, tree, f"override {item[:MOST_SHOWN]!r}"),
+            [*named, *flat_keys(tree, _mapping_keys())],
+        )
     config = OmegaConf.to_object(merged)
     if not isinstance(config, Config):
         raise TypeError(f"merged settings became a {type(config).__name__}, not a Config")
@@ -282,8 +286,18 @@ def _finish(merged: Any, overrides: Iterable[str]) -> Config:
     return config
 
 
+def _defaults() -> Any:
+    """Return a new tree of the defaults with the settings' types."""
+    return copy.deepcopy(_typed(config_class()))
+
+
+@lru_cache(maxsize=1)
+def _typed(settings: Hashable) -> Any:
+    return OmegaConf.structured(settings)
+
+
 def _merge(base: Any, tree: dict, source: str) -> Any:
-    for key in _flat_keys(tree):
+    for key in flat_keys(tree, _mapping_keys()):
         if key not in _keys() and not any(k.startswith(key + ".") for k in _keys()):
             raise ConfigError(f"{source}: unknown setting {key!r}{_hint(key)}")
         refuse_value(config_class(), key, tree, source)
@@ -292,24 +306,15 @@ def _merge(base: Any, tree: dict, source: str) -> Any:
     refuse_references(tree, source)
     tree = expand_lists(tree, list(base.model.extra), source)
     try:
-        return OmegaConf.merge(base, OmegaConf.create(tree))
+        # It changes `base`, which only this call uses; a merge without that copies all settings each time.
+        return OmegaConf.unsafe_merge(base, OmegaConf.create(tree))
     except ConfigKeyError as error:
         raise ConfigError(f"{source}: {error.msg}") from None
     except (OmegaConfBaseException, OverflowError, TypeError) as error:
-        for key in _flat_keys(tree):
+        for key in flat_keys(tree, _mapping_keys()):
             if not fits(base, key, tree):
                 raise ConfigError(f"{source}: {wrong_type(config_class(), key, tree)}") from None
         raise ConfigError(f"{source}: {str(error).splitlines()[0]}") from None
-
-
-def _flat_keys(tree: dict, prefix: str = "") -> list[str]:
-    """Return the dotted names of all leaves of a tree; an empty section counts as a leaf."""
-    names: list[str] = []
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        section = isinstance(value, dict) and value and name not in _mapping_keys()
-        names += _flat_keys(value, name + ".") if section else [name]
-    return names
 
 
 def _hint(key: str) -> str:
