@@ -49,7 +49,7 @@ ORDER = {
         "load",
         "words",
     ],
-    "data/config/checks": ["rules types", "effects"],
+    "data/config/checks": ["bands rules types", "effects"],
     "data/corpora": [
         "clips download",
         "differences files spelling synthetic",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import field, fields, is_dataclass, make_dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 import deiii
+from deiii.data.config.checks.bands import check_bands
 from deiii.data.config.checks.types import MOST_SHOWN, check_mapping, fits, refuse_value, wrong_type
 from deiii.data.config.keys import all_keys, expand_home, flat_keys, mapping_keys, text_keys
 from deiii.data.config.networks import check_network
@@ -68,7 +69,7 @@ def load_config(paths: str | Path | Iterable[str | Path] = (), overrides: Iterab
 
 def named_keys(path: str | Path) -> list[str]:
     """Return the dotted names of the settings in a YAML file."""
-    return flat_keys(read_yaml(Path(path), _text_keys() | _list_keys()))
+    return _flat(read_yaml(Path(path), _text_keys() | _list_keys()))
 
 
 def parse_config(text: str, overrides: Iterable[str] = ()) -> Config:
@@ -266,38 +267,30 @@ def _finish(merged: Any, overrides: Iterable[str]) -> Config:
         if not sep or not key:
             raise ConfigError(f"an override has the form key=value, not {item!r}")
         tree = parse_override(key, value, _text_keys(), _list_keys(), _optional_keys())
-        merged, named = (
-            _merge(merged, tree, f"override {item[:MOST_SHOWN]!r}"),
-            [*named, *flat_keys(tree, _mapping_keys())],
-        )
+        merged = _merge(merged, tree, f"override {item[:MOST_SHOWN]!r}")
+        named += _flat(tree)
     config = OmegaConf.to_object(merged)
     if not isinstance(config, Config):
         raise TypeError(f"merged settings became a {type(config).__name__}, not a Config")
     check_choices(config)
     check_network(config.model, named)
     expand_home(config)
-    if config.logmel.fmin >= config.logmel.fmax:
-        raise ConfigError(
-            f"logmel.fmin={config.logmel.fmin:g} must be less than logmel.fmax={config.logmel.fmax:g}"
-        )
-    if 2 * config.logmel.fmin >= config.logmel.sample_rate:
-        half = f"half of logmel.sample_rate={config.logmel.sample_rate}"
-        raise ConfigError(f"logmel.fmin={config.logmel.fmin:g} must be less than {half}")
+    check_bands(config.logmel)
     return config
 
 
 def _defaults() -> Any:
     """Return a new tree of the defaults with the settings' types."""
-    return copy.deepcopy(_typed(config_class()))
+    return copy.deepcopy(_typed(config_class()))  # type: ignore[arg-type]  # classes are hashable
 
 
 @lru_cache(maxsize=1)
-def _typed(settings: Hashable) -> Any:
+def _typed(settings: type[Config]) -> Any:
     return OmegaConf.structured(settings)
 
 
 def _merge(base: Any, tree: dict, source: str) -> Any:
-    for key in flat_keys(tree, _mapping_keys()):
+    for key in _flat(tree):
         if key not in _keys() and not any(k.startswith(key + ".") for k in _keys()):
             raise ConfigError(f"{source}: unknown setting {key!r}{_hint(key)}")
         refuse_value(config_class(), key, tree, source)
@@ -311,10 +304,14 @@ def _merge(base: Any, tree: dict, source: str) -> Any:
     except ConfigKeyError as error:
         raise ConfigError(f"{source}: {error.msg}") from None
     except (OmegaConfBaseException, OverflowError, TypeError) as error:
-        for key in flat_keys(tree, _mapping_keys()):
+        for key in _flat(tree):
             if not fits(base, key, tree):
                 raise ConfigError(f"{source}: {wrong_type(config_class(), key, tree)}") from None
         raise ConfigError(f"{source}: {str(error).splitlines()[0]}") from None
+
+
+def _flat(tree: dict) -> list[str]:
+    return flat_keys(tree, _mapping_keys())
 
 
 def _hint(key: str) -> str:
