@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import math
 import os
 import re
@@ -157,13 +156,15 @@ class ShardWriter:
             self._temporary, "w", libver=("v110", "v110"), alignment_threshold=1024, alignment_interval=ALIGN
         ) as file:
             for name in self._specs:
-                self._write_field(file, name)
+                self._make_field(file, name)
             self._write_columns(file)
             file.attrs["format"] = FORMAT
             file.attrs["stage"] = self.stage
             file.attrs["key"] = self.key
             file.attrs["provenance"] = canonical_json(dict(self.provenance))
             file.flush()
+            offsets = {name: file[name].id.get_offset() for name in self._specs}
+        self._fill_fields(offsets)
         with h5py.File(self._temporary, "r+") as file:
             file.attrs["digest"] = digest_of(self._given(), self._blocks())
 
@@ -217,22 +218,39 @@ class ShardWriter:
                     if not len(read(min(gap, COMPARED_BYTES))):
                         raise changed
                 for given in self._spools[name].blocks(COMPARED_BYTES):
-                    if not np.array_equal(read(len(given)), given):
+                    if not _same_bytes(read(len(given)), given):
                         raise changed
             while len(read(COMPARED_BYTES)):
                 pass
         return whole.hexdigest()
 
-    def _write_field(self, file: h5py.File, name: str) -> None:
+    def _make_field(self, file: h5py.File, name: str) -> None:
+        """Make the array of a field, and write its first row, for which HDF5 reserves the place of all."""
         dtype, tail = self._specs[name]
         dataset = file.create_dataset(name, (self._rows, *tail), dtype)
-        row_bytes = dtype.itemsize * math.prod(tail)
-        step = max(1, BLOCK_BYTES // max(1, row_bytes))
-        start = 0
-        for block in self._spools[name].blocks(max(1, step * row_bytes)):  # rows may have no bytes
-            rows = len(block) // row_bytes
-            dataset[start : start + rows] = block.view(dtype).reshape(rows, *tail)
-            start += rows
+        if dataset.nbytes:
+            dataset[:1] = np.zeros((1, *tail), dtype)
+
+    def _fill_fields(self, offsets: Mapping[str, int | None]) -> None:
+        """Write the bytes of all fields to their places in the file.
+
+        Not through HDF5, which keeps Python's lock while it copies, so that other shards would wait.
+
+        Raises:
+            OSError: names the file.
+        """
+        try:
+            with open(self._temporary, "rb+", buffering=0) as file:
+                for name, offset in offsets.items():
+                    if offset is None:  # a field without bytes has no place
+                        continue
+                    file.seek(offset)
+                    for block in self._spools[name].blocks(BLOCK_BYTES):
+                        left = block.data
+                        while left:
+                            left = left[file.write(left) :]
+        except OSError as error:
+            raise OSError(error.errno, os.strerror(error.errno or 0), str(self._temporary)) from None
 
     def _write_columns(self, file: h5py.File) -> None:
         clips = self._clips
@@ -258,32 +276,45 @@ class _Spool:
 
     def __init__(self, folder: Path):
         self._folder = folder
-        self._memory = io.BytesIO()
+        self._pieces: list[np.ndarray] = []
+        self._bytes = 0
         self._file: IO[bytes] | None = None
 
     def add(self, values: np.ndarray) -> None:
         """Append bytes, uint8 [n]; they are copied."""
-        if self._file is None and self._memory.tell() + len(values) > SPOOL_BYTES:
+        self._bytes += len(values)
+        if self._file is None and self._bytes <= SPOOL_BYTES:
+            self._pieces.append(values.copy())  # which gives Python's lock to other threads; BytesIO does not
+            return
+        if self._file is None:
             self._file = tempfile.TemporaryFile(dir=self._folder, suffix=TEMPORARY, prefix=".")
-            self._file.write(self._memory.getbuffer())
-            self._memory = io.BytesIO()
-        (self._memory if self._file is None else self._file).write(values.data)
+            for piece in self._pieces:
+                self._file.write(piece.data)
+            self._pieces = []
+        self._file.write(values.data)
 
     def blocks(self, size: int) -> Iterator[np.ndarray]:
-        """Yield all bytes in blocks of ``size``, uint8 [size]; the last one may be shorter."""
-        if self._file is None:
-            held = np.frombuffer(self._memory.getbuffer(), np.uint8)
-            yield from (held[start : start + size] for start in range(0, len(held), size))
+        """Yield all bytes in blocks of at most ``size``, uint8 [n]."""
+        if self._file is not None:
+            self._file.seek(0)
+            while block := self._file.read(size):
+                yield np.frombuffer(block, np.uint8)
             return
-        self._file.seek(0)
-        while block := self._file.read(size):
-            yield np.frombuffer(block, np.uint8)
+        for piece in self._pieces:
+            yield from (piece[start : start + size] for start in range(0, len(piece), size))
 
     def close(self) -> None:
         """Free the memory, and remove the file."""
-        self._memory = io.BytesIO()
+        self._pieces = []
         if self._file is not None:
             self._file.close()
+
+
+def _same_bytes(one: np.ndarray, other: np.ndarray) -> bool:
+    """Return whether two arrays uint8 [n] are equal; eight bytes at a time where they can be."""
+    if len(one) == len(other) and len(one) % 8 == 0:
+        one, other = one.view(np.uint64), other.view(np.uint64)
+    return np.array_equal(one, other)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ CUT_CORRELATION = 0.8
 # CUT_LEVELS: a level of a colour changes grey by at most 0.587 levels, averages over area cannot change more
 # than the px do, and rounding twice adds at most two levels: 0.587 * 30 + 2 < 20.
 QUIET_LEVELS = 30.0
+MOST_SUMMED = 4 << 20  # bytes of images that are compared in one call; they fit into a processor's cache
 
 
 @dataclass(frozen=True)
@@ -171,18 +172,41 @@ def cuts_between(frames: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     >>> cuts_between(np.zeros((3, 64, 64, 3), np.uint8)).tolist()
     [False, False]
     """
-    found = np.zeros(len(frames) - 1, bool)
+    found = np.zeros(max(0, len(frames) - 1), bool)
+    if not len(found):
+        return found
     latest: tuple[int, np.ndarray] | None = None  # number and thumbnail of the image that was looked at last
-    for i in range(len(found)):
-        before, after = frames[i], frames[i + 1]
-        height, width = before.shape[:2]
-        averaged = min(height, width) >= THUMBNAIL
-        if averaged and cv2.norm(before, after, cv2.NORM_L1) <= QUIET_LEVELS * height * width:
-            continue
-        first = latest[1] if latest is not None and latest[0] == i else thumbnail(before)
-        latest = i + 1, thumbnail(after)
+    height, width = frames[0].shape[:2]
+    differ = np.ones(len(found), bool)
+    if min(height, width) >= THUMBNAIL:
+        differ = differences(frames) > QUIET_LEVELS * height * width
+    for i in np.flatnonzero(differ).tolist():
+        first = latest[1] if latest is not None and latest[0] == i else thumbnail(frames[i])
+        latest = i + 1, thumbnail(frames[i + 1])
         found[i] = is_cut(first, latest[1])
     return found
+
+
+def differences(frames: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    """Return the sum of the absolute differences of consecutive images, uint8 [n,H,W,3]: int64 [n-1].
+
+    Many images are compared in one call: other threads of the process wait once for Python's lock, not once
+    for each image.
+
+    >>> differences(np.array([[[[0, 1, 2]]], [[[3, 1, 0]]]], np.uint8)).tolist()
+    [5]
+    """
+    sums = np.zeros(len(frames) - 1, np.int64)
+    width = max(1, MOST_SUMMED // frames[0].size)  # images at a time
+    for start in range(0, len(sums), width):
+        part = np.asarray(frames[start : start + width + 1])
+        flat = part.reshape(len(part), -1)
+        apart = cv2.absdiff(flat[:-1], flat[1:])
+        if frames[0].size * 255 < 2**31:
+            sums[start : start + width] = cv2.reduce(apart, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[:, 0]
+        else:
+            sums[start : start + width] = apart.sum(1, dtype=np.int64)
+    return sums
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deiii.pipeline.media import frame
-from deiii.pipeline.media.frame import cuts_between, is_cut, thumbnail
+from deiii.pipeline.media.frame import cuts_between, differences, is_cut, thumbnail
 
 
 def by_thumbnails(images):
@@ -48,3 +48,21 @@ def test_the_largest_change_that_needs_no_thumbnails_is_no_cut():
 def test_quiet_images_need_no_thumbnails(count, monkeypatch):
     monkeypatch.setattr(frame, "thumbnail", None)
     assert not cuts_between(np.zeros((count, 40, 40, 3), np.uint8)).any()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 20])
+@pytest.mark.parametrize("together", [1, 5000, 1 << 22])
+def test_differences_are_sums_over_each_image(monkeypatch, count, together):
+    """The result does not depend on how many images are compared in one call."""
+    monkeypatch.setattr(frame, "MOST_SUMMED", together)
+    images = np.random.default_rng(count).integers(0, 256, (count, 33, 40, 3), dtype=np.uint8)
+    images[count // 2] = 255
+    expected = [int(np.abs(b.astype(int) - a).sum()) for a, b in zip(images, images[1:], strict=False)]
+    assert differences(images).tolist() == expected
+    assert differences(list(images)).tolist() == expected
+    assert differences(images[:, ::2, 1:]).shape == (count - 1,)
+
+
+def test_differences_of_large_images_do_not_overflow():
+    white = np.full((1700, 1700, 3), 255, np.uint8)
+    assert differences(np.stack([white, np.zeros_like(white)])).tolist() == [1700 * 1700 * 3 * 255]
