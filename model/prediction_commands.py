@@ -82,7 +82,7 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
         choices=("auto", "torch", "onnx"),
         default="auto",
         help="what runs the network: PyTorch, or onnxruntime with the model.onnx of an exported folder; auto "
-        "takes PyTorch where it is installed",
+        "takes PyTorch where it is installed (default: %(default)s)",
     )
     sub.add_argument(
         "--live",

@@ -37,9 +37,14 @@ def add_completion(commands: argparse._SubParsersAction) -> None:
     sub.add_argument("shell", choices=SHELLS, help="your shell")
 
 
-HOW = """  bash: deiii completion bash > ~/.local/share/bash-completion/completions/deiii
-  zsh:  deiii completion zsh > "${fpath[1]}/_deiii"
-  fish: deiii completion fish > ~/.config/fish/completions/deiii.fish"""
+HOW = """  bash: mkdir -p ~/.local/share/bash-completion/completions
+        deiii completion bash > ~/.local/share/bash-completion/completions/deiii
+        (without the package bash-completion: write another file, and `source` it in ~/.bashrc)
+  zsh:  mkdir -p ~/.zfunc
+        deiii completion zsh > ~/.zfunc/_deiii
+        (in ~/.zshrc: fpath=(~/.zfunc $fpath); autoload -Uz compinit; compinit)
+  fish: mkdir -p ~/.config/fish/completions
+        deiii completion fish > ~/.config/fish/completions/deiii.fish"""
 
 
 @dataclass(frozen=True)
@@ -226,9 +231,13 @@ _deiii() {
         compadd -- $(_deiii_options "$command")
     elif _deiii_takes_settings "$command"; then
         if [[ "$cur" == *=* ]]; then
+            chosen="$(_deiii_values "${cur%%=*}")"
             compset -P '*='
-            compadd -- $(_deiii_values "${cur%%=*}")
-            _files
+            if [[ -n "$chosen" ]]; then
+                compadd -- ${=chosen}
+            else
+                _files
+            fi
         else
             compadd -S '' -- $_deiii_keys
             compadd -- $_deiii_configs

@@ -1,4 +1,4 @@
-"""Completion scripts: in a real bash they complete commands, options, settings and values."""
+"""Completion scripts: in a real bash and zsh they complete commands, options, settings and values."""
 
 from __future__ import annotations
 
@@ -21,6 +21,20 @@ read -ra COMP_WORDS <<< "$COMP_LINE"
 COMP_CWORD=$(( ${#COMP_WORDS[@]} - 1 ))
 _deiii
 printf '%s\n' "${COMPREPLY[@]}"
+"""
+
+
+# The functions of zsh's completion system, which need an editor, print what they are given.
+ASK_ZSH = r"""
+compdef() { }
+compset() { }
+compadd() { while [[ "$1" != -- ]]; do shift; done; shift; printf '%s\n' "$@" }
+_describe() { printf '%s\n' "${(@)${(P)2}%%:*}" }
+_files() { echo FILES }
+source "$1"
+words=(${(z)2}); [[ "$2" == *" " ]] && words+=("")
+CURRENT=${#words}
+_deiii
 """
 
 
@@ -83,6 +97,28 @@ def test_bash_proposes_files_beside_settings(scripts, tmp_path):
 def test_bash_knows_every_command_and_setting(scripts, tmp_path):
     assert completed(scripts, "deiii ", tmp_path) == {*_commands(build_parser()), "help"}
     assert {f"{key}=" for key in all_keys()} <= completed(scripts, "deiii settings ", tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")
+@pytest.mark.parametrize(
+    ("line", "expected", "absent"),
+    [
+        ("deiii ", {"train", "predict", "help"}, {"FILES"}),
+        ("deiii predict --", {"--people", "--vtt"}, {"FILES", "--resume"}),
+        ("deiii predict run clip --people ", {"one", "all"}, {"FILES"}),
+        ("deiii completion ", {"bash", "zsh", "fish"}, {"FILES"}),
+        ("deiii train tiny flow.method=", {"dis", "raft", "tvl1"}, {"FILES", "tiny"}),
+        ("deiii train tiny corpus.root=", {"FILES"}, {"tiny"}),
+        ("deiii train ", {"ravdess", "tiny", "faces.size=", "FILES"}, {"--resume"}),
+        ("deiii pack ", {"FILES"}, {"tiny"}),
+    ],
+)
+def test_zsh(line, expected, absent, scripts):
+    command = ["zsh", "-f", "-c", ASK_ZSH, "ask", str(scripts / "zsh"), line]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    found = set(done.stdout.split())
+    assert expected <= found and not absent & found, found
 
 
 @pytest.mark.parametrize("shell", SHELLS)
