@@ -13,7 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from deiii.model.intervals import CCC_LIMITS, estimate, holm, mean_interval, speaker_interval
+from deiii.model.intervals import (
+    CCC_LIMITS,
+    OVER_SPEAKERS,
+    estimate,
+    holm,
+    kind_of_interval,
+    mean_interval,
+    speaker_interval,
+    unequal_counts,
+)
 from deiii.model.metrics import ccc, class_figures, class_intervals
 
 MEAN, DEVIATION, CLIPS = 0.598, 0.110, 60
@@ -175,3 +184,42 @@ def test_holm_is_between_none_and_bonferroni(p):
     order = np.argsort(p, kind="stable")
     assert (np.diff(np.array(adjusted)[order]) >= 0).all()
     assert adjusted[order[0]] == min(1.0, len(p) * min(p))
+
+
+COUNTS = (2, 5, 11, 24, 55, 128)
+
+
+def test_intervals_cover_less_where_a_few_speakers_have_most_clips():
+    """What `unequal_counts` says: equal counts keep what they promise, very unequal ones do not."""
+    rng, rounds, covered = np.random.default_rng(0), 1500, {}
+    for counts in (COUNTS, (37,) * 6):
+        speakers, inside = np.repeat(np.arange(6), counts), 0
+        for _ in range(rounds):
+            shares = rng.beta(9.4, 6.27, 6)  # mean 0.6, standard deviation 0.12
+            right = (rng.random(len(speakers)) < shares[speakers]).astype(float)
+            low, high = speaker_interval(speakers, accuracy(right))
+            inside += low <= 0.6 <= high
+        covered[counts] = inside / rounds
+    assert covered[(37,) * 6] >= 0.94 > 0.93 > covered[COUNTS] > 0.88
+    assert unequal_counts(COUNTS) and not unequal_counts((37,) * 6)
+
+
+@pytest.mark.parametrize(
+    ("clips", "told"),
+    [
+        (COUNTS, True),
+        ((1, 1, 1, 1, 1, 100), True),
+        ((0, 0, 0, 5), True),
+        ((2, 128, 128, 128, 128, 128), False),
+        ((8, 12, 18, 27, 41, 64), False),
+        ((30,) * 24, False),
+        ((1, 100), False),
+        ((), False),
+        ((0, 0, 0), False),
+    ],
+)
+def test_the_report_tells_very_unequal_counts(clips, told):
+    speakers = {str(i): {"clips": n} for i, n in enumerate(clips)}
+    metrics = {"interval": OVER_SPEAKERS, "test": {"per_speaker": speakers}}
+    assert ("too narrow" in kind_of_interval(metrics)) == told
+    assert kind_of_interval(metrics).startswith(OVER_SPEAKERS)
