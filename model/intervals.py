@@ -169,7 +169,7 @@ def kind_of_interval(results: Mapping[str, Any]) -> str:
     """
     kind = str(results.get("interval", BOOTSTRAP))
     speakers = results.get("test", {}).get("per_speaker", {}).values()
-    note = unequal_counts([int(speaker["clips"]) for speaker in speakers if "clips" in speaker])
+    note = unequal_counts([int(speaker["clips"]) for speaker in speakers if speaker])
     return f"{kind} ({note})" if note else kind
 
 
