@@ -75,8 +75,19 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
         "probabilities are those of the evaluation",
     )
     time = seconds(LONGEST_WINDOW_S)
-    sub.add_argument("--window", type=time, metavar="S", help="length of the sliding window in s")
-    sub.add_argument("--hop", type=time, metavar="S", help="distance between windows in s (default: 0.2)")
+    sub.add_argument(
+        "--window",
+        type=time,
+        metavar="S",
+        help="length of the sliding window in s (default: that of the median training clip)",
+    )
+    sub.add_argument(
+        "--hop",
+        type=time,
+        metavar="S",
+        help="distance between windows in s (default: 0.2; in recordings of more than 400 s the distance "
+        "that gives 2000 windows, e.g. 1.8 for one hour; with --live 0.5)",
+    )
     sub.add_argument(
         "--backend",
         choices=("auto", "torch", "onnx"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import pytest
 
 from deiii.__main__ import build_parser, main
 from deiii.data.config.words import parse_arguments, split_words
+from deiii.model.prediction.predictor import STREAM_HOP_S
+from deiii.model.prediction.windows.units import HOP_S, MOST_WINDOWS, sliding_window
 from tests.helpers.clips import sound_corpus
 
 COMMANDS = (
@@ -21,6 +24,26 @@ COMMANDS = (
 
 def deiii(*words: str, **more) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", "deiii", *words], capture_output=True, text=True, **more)
+
+
+def test_every_option_is_explained_with_its_default():
+    (commands,) = [a for a in build_parser()._actions if hasattr(a, "_choices_actions")]
+    for name, parser in commands.choices.items():
+        for action in parser._actions:
+            assert action.help, (name, action)
+            if action.option_strings and action.default not in (None, False, argparse.SUPPRESS):
+                assert "(default: " in action.help, (name, action.option_strings, action.help)
+
+
+def test_the_default_of_the_hop_is_that_of_the_help():
+    (commands,) = [a for a in build_parser()._actions if hasattr(a, "_choices_actions")]
+    (hop,) = [a for a in commands.choices["predict"]._actions if "--hop" in a.option_strings]
+    hour = sliding_window(3600.0, 1.6, None, None)[1]
+    assert (HOP_S, MOST_WINDOWS, hour) == (0.2, 2000, 1.8)
+    assert (
+        f"default: {HOP_S};" in hop.help and f"{MOST_WINDOWS} windows, e.g. {hour} for one hour" in hop.help
+    )
+    assert f"more than {HOP_S * MOST_WINDOWS:.0f} s" in hop.help and f"--live {STREAM_HOP_S}" in hop.help
 
 
 def test_help_lists_every_command_with_a_line(capsys):
