@@ -457,7 +457,8 @@ EXPORT cudaError_t cudaHostUnregister(void*) {
 
 EXPORT cudaError_t cudaMemGetInfo(size_t* f, size_t* t) {
   *t = total_memory();
-  *f = total_memory() - (500ull << 20) - used[current_device];
+  const size_t held = (500ull << 20) + used[current_device];
+  *f = total_memory() > held ? total_memory() - held : 0;
   return cudaSuccess;
 }
 
