@@ -10,7 +10,15 @@ from pathlib import Path
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora import table as own_table
 from deiii.data.corpora.clips import CorpusError
-from deiii.data.corpora.files import AUDIO, VIDEO, media_files, nothing_there, root_folder
+from deiii.data.corpora.files import (
+    AUDIO,
+    VIDEO,
+    holds_archives,
+    media_files,
+    nothing_there,
+    passed_over,
+    root_folder,
+)
 from deiii.pipeline.init.folders import from_layout, guess, one_file_each, read_layout
 from deiii.pipeline.init.foreign_table import Media, read_best, read_foreign, tables_in
 from deiii.pipeline.init.found import Found, InitError, with_speakers
@@ -41,6 +49,15 @@ def look(
     paths = media_files(root, VIDEO + AUDIO)
     if not paths:
         raise InitError(f"no recordings below {root}: {nothing_there(root, paths)}")
+    found = _look(root, paths, table, layout, speaker)
+    if holds_archives(root):
+        packed = f"recordings may be missing, because archives lie beside them; {passed_over(root)}"
+        found = replace(found, notes=(*found.notes, packed))
+    return found
+
+
+def _look(root: Path, paths: list[str], table: str | None, layout: str | None, speaker: str | None) -> Found:
+    """Return the proposal for the recordings below a folder."""
     speaker_of = _speaker_of(speaker)
     if table is not None:
         return with_speakers(read_foreign(_existing(table, root), Media(paths, root)), speaker_of)

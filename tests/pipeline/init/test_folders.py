@@ -171,3 +171,12 @@ def test_any_names_of_speakers_are_read_from_either_order(people, emotions):
         paths = every(template, sorted(people), sorted(emotions))
         found = guess(sorted(paths))
         assert {(row.speaker, row.label) for row in found.rows} == {(p, e) for p in people for e in emotions}
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("more.zip", True), ("Actor_02.tar.gz", True), ("Thumbs.db", False)]
+)
+def test_archives_beside_the_recordings_are_told(tmp_path, name, told):
+    found = look(touch(tmp_path, *every("{p}/{e}/{n}.mp4"), name))
+    assert len(found.rows) == 18
+    assert any("unpack them first" in note for note in found.notes) == told
