@@ -140,6 +140,7 @@ def run(name: str, limit: float) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the part that runs ends too
     try:
         main()
     except KeyboardInterrupt:
