@@ -225,16 +225,24 @@ def test_stored_predictions_of_emotional_clips_give_the_reported_recalls_and_gap
             assert entry["gap"] == pytest.approx(uar[one] - uar[other], abs=2e-4)
 
 
-def test_stored_predictions_from_scratch_and_with_encoders_give_the_reported_differences():
-    found = {}
-    for name in ("emotional-av-2026-11-26", "emotional-av-scratch-2026-11-26"):
-        report = json.loads((RESULTS / name / "table.json").read_text(encoding="utf-8"))
-        found[name] = rows_of_variants(RESULTS / name / "predictions.tar.xz", report)
-    encoders, scratch = found.values()
-    seeds = report["seeds"].split(",")
-    assert report["encoders_minus_scratch"]
-    for variant, entry in report["encoders_minus_scratch"].items():
-        gaps = [recall(encoders[variant, seed]) - recall(scratch[variant, seed]) for seed in seeds]
+@pytest.mark.parametrize(
+    ("one", "other", "key"),
+    [
+        ("emotional-av-2026-11-26", "emotional-av-scratch-2026-11-26", "encoders_minus_scratch"),
+        ("emotional-av-start-2026-11-26", "emotional-av-2026-11-26", "start_minus_encoders"),
+    ],
+)
+def test_stored_predictions_give_the_reported_differences_between_recipes(one, other, key):
+    found, reports = {}, {}
+    for name in (one, other):
+        reports[name] = json.loads((RESULTS / name / "table.json").read_text(encoding="utf-8"))
+        found[name] = rows_of_variants(RESULTS / name / "predictions.tar.xz", reports[name])
+    of = next(name for name in (one, other) if key in reports[name])
+    assert reports[of][key]
+    for variant, entry in reports[of][key].items():
+        folder = variant.replace(" ", "_")
+        seeds = reports[of]["seeds"].split(",")
+        gaps = [recall(found[one][folder, seed]) - recall(found[other][folder, seed]) for seed in seeds]
         assert entry["gap"] == pytest.approx(np.mean(gaps), abs=1e-4)
 
 
