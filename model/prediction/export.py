@@ -138,10 +138,11 @@ def export(
         "preparation": PREPARATION, "hidden": list(config.split.hide),
         "keys": info["keys"], "split": info["split"], "clips": info["clips"],
         "versions": info["versions"], "revision": info["revision"], "encoders": info.get("encoders", []),
-        "start": info.get("start"),
         "temperature": stored_temperature(run),
         "parameters": sum(p.numel() for p in network.parameters()),
     }  # fmt: skip
+    if "start" in info:
+        manifest["start"] = info["start"]
     if program:
         manifest["program_difference"] = write_program(network.eval(), config, folder / PROGRAM)
     else:

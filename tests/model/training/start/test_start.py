@@ -40,6 +40,9 @@ def test_a_training_starts_from_the_weights_of_another_run(voices, capsys):
     assert info["start"]["run"] == str(voices / "before") and len(info["start"]["sha256"]) == 64
     assert main(["evaluate", str(voices / "after")]) == 0
     assert "started from" in (voices / "after/report.html").read_text(encoding="utf-8")
+    assert main(["export", str(voices / "after"), str(voices / "exported")]) == 0
+    card = (voices / "exported/README.md").read_text(encoding="utf-8")
+    assert "started from the weights of another run" in " ".join(card.split())
     # A third run that starts from the second has seen the people of the first one, too.
     again = words_for(voices / "first", voices / "cache", voices / "third")
     capsys.readouterr()
