@@ -28,6 +28,8 @@ from typing import Any
 
 import numpy as np
 
+from deiii.data.tools.counts import counted
+
 FEWEST = 3  # speakers; two give a t quantile of 12.7, and the variance could not be checked
 LEVEL = 0.95
 CCC_LIMITS = (-1.0, 1.0)
@@ -188,7 +190,7 @@ def unequal_counts(clips: Sequence[int]) -> str:
     squares = sum(count**2 for count in clips)
     if len(clips) < FEWEST or not squares or sum(clips) ** 2 / squares >= FEW_HOLD_MOST * len(clips):
         return ""
-    return f"may be too narrow: a few of the {len(clips)} speakers have most of the clips"
+    return f"may be too narrow: a few of the {counted(len(clips), 'speaker')} have most of the clips"
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

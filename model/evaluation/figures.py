@@ -122,7 +122,7 @@ def _curves(history: History, names: dict[str, str], title: str, best: int) -> F
         points = [(row["epoch"], row[name]) for row in history if row.get(name) is not None]
         if points:
             dot = "o" if len(points) == 1 else ""  # a line of one point would be invisible
-            axes.plot(*zip(*points, strict=True), dot, label=label, lw=1.8, **styles[i % len(styles)])
+            axes.plot(*zip(*points, strict=True), marker=dot, label=label, lw=1.8, **styles[i % len(styles)])
     axes.axvline(best, color=INK, lw=0.8, ls=":")
     axes.set_title(title, color=INK, fontsize=11, loc="left")
     axes.set_xlabel("epoch (dotted: the chosen one)", color=INK, fontsize=10)

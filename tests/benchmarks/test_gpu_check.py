@@ -90,6 +90,9 @@ def test_a_part_that_fails_costs_that_part_alone(monkeypatch, tmp_path, parts):
 
 
 def test_ctrl_c_ends_the_part_that_runs(parts):
+    # A process of a shell's background job ignores Ctrl-C, and CI may be one.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
     def interrupt():
         while not parts:
             time.sleep(0.01)
@@ -98,7 +101,10 @@ def test_ctrl_c_ends_the_part_that_runs(parts):
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        gpu_check.run("flow", 60)
-    thread.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            gpu_check.run("flow", 60)
+        thread.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert gone(parts[0])

@@ -54,6 +54,7 @@ def test_imagenet_without_a_network_names_the_cure_and_leaves_no_run(seen_run, t
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setattr("deiii.data.tools.fetch.PAUSE_S", 0.0)
     run = tmp_path / "run"
     for _ in range(2):
         assert main(["train", *words(seen_run, run), "model.imagenet=true"]) == 1
