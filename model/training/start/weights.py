@@ -30,7 +30,7 @@ def starting_network(config: Config) -> TrainedNetwork | None:
     Raises:
         RunError: ``train.start`` holds no run.
         CheckpointError: its checkpoint is missing or damaged.
-        ConfigError: it is the run folder itself.
+        ConfigError: it is the run folder itself, or one of the two trainings is of a mixture of corpora.
     """
     if not config.train.start:
         return None
@@ -39,7 +39,14 @@ def starting_network(config: Config) -> TrainedNetwork | None:
             "train.start and train.run name the same folder; name another one with train.run=..., or use "
             "--resume to continue a run"
         )
-    return load_network(config.train.start)
+    start = load_network(config.train.start)
+    if config.mix or start.config.mix:
+        # Speakers and recordings of a mixture have other names than those of its corpora.
+        raise ConfigError(
+            "train.start cannot be used with a mixture of corpora (mix), neither for the run that it names "
+            "nor for the new one: whether the start has seen the test speakers could not be checked"
+        )
+    return start
 
 
 def copy_start(

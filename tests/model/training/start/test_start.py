@@ -91,6 +91,15 @@ def test_recordings_under_other_names_are_refused(voices, tmp_path, capsys):
     assert "recordings of this test part" in capsys.readouterr().err
 
 
+def test_a_mixture_of_corpora_is_refused(voices, tmp_path, capsys):
+    other = tmp_path / "other.yaml"
+    other.write_text(f"corpus: {{name: table, root: '{voices / 'first'}'}}\n")
+    words = words_for(voices / "second", voices / "cache", tmp_path / "run")
+    assert main(["train", *words, f"mix=[{other}]", f"train.start={voices / 'before'}"]) == 1
+    assert "train.start cannot be used with a mixture of corpora" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("start", ["nowhere", "own"])
 def test_a_start_that_is_no_other_run_is_an_error_before_any_work(voices, tmp_path, capsys, start):
     words = words_for(voices / "second", voices / "cache", tmp_path / "own")
