@@ -179,10 +179,9 @@ def unequal_counts(clips: Sequence[int]) -> str:
     """Return what to say where a few speakers have most of the clips; empty elsewhere.
 
     The effective number of P speakers with n clips each is (sum n)^2 / sum n^2 (Kish 1965): P where all have
-    equally many, 1 where one has all. Below half of P, intervals over speakers cover less than they say: in a
-    simulation with counts from 2 to 128, 95 % intervals contained the true value in 0.91 (6 speakers), 0.92
-    (12) and 0.93 (24) of the rounds. Degrees of freedom by Kish's number or by Satterthwaite's formula are no
-    cure for few speakers: with 6 they gave intervals 1.7 to 2.1 times as wide, which covered 0.998 and more.
+    equally many, 1 where one has all. Below half of P, intervals over speakers cover less than they say: with
+    counts from 2 to 128 of six speakers, fewer than 0.93 of simulated 95 % intervals contain the true value
+    (tests/model/test_intervals.py).
 
     >>> unequal_counts([24] * 6), unequal_counts([2, 5, 11, 24, 55, 128])
     ('', 'may be too narrow: a few of the 6 speakers have most of the clips')

@@ -6,7 +6,6 @@ librosa's YIN. They decode the clips from their files.
 
 from dataclasses import replace
 
-import av
 import cv2
 import librosa
 import numpy as np
@@ -24,18 +23,10 @@ from deiii.data.corpora.synthetic.make import make
 from deiii.data.corpora.synthetic.plan import clip_count, envelope, plan_clip
 from deiii.data.corpora.synthetic.voice import render_voice
 from deiii.data.corpora.synthetic.write import write_clip
+from tests.helpers.synthetic_tasks import CHANCE, decode
 
 SMALL = SyntheticConfig(speakers=12, clips_per_class=1, seconds=0.8)
 CROP, UNIT = 96, 30.0  # px; px per half the face's width in the crop
-CHANCE = 0.67  # 96 fair coins exceed it with a chance below 0.001
-
-
-def decode(path):
-    with av.open(str(path)) as container:
-        frames = np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
-    with av.open(str(path)) as container:
-        sound = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
-    return frames, sound
 
 
 def crops(plan, frames):
