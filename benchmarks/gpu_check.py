@@ -31,12 +31,13 @@ from deiii.data.tools.atomic_files import writable_folder, write_text
 
 # Seconds at most, by part. The most useful parts come first, because the time may not be enough for all.
 PARTS = {
-    "machine": 15, "kernels": 30, "flow": 110, "stage": 110, "train": 120,
-    "preprocess": 70, "tests": 60, "profile": 20, "ranks": 15, "compile": 90,
+    "machine": 15, "tests": 90, "kernels": 30, "train": 110, "steps": 80, "flow": 110, "preprocess": 70,
+    "stage": 90, "profile": 20, "decode": 20, "ranks": 15,
+    "compile": 60,
 }  # fmt: skip
 LEAST = 10  # s; a part is not started with less
 BAR = re.compile(r"^\s*$|.*it/s\]|.*%\|")  # empty lines and progress bars
-LAST = 80  # lines of a part that are kept, beside its results
+LAST = 170  # lines of a part that are kept, beside its results
 FAKE = "the fake GPU of tests/gpu: kernels compute nothing, so no figure and no goal below means anything"
 
 

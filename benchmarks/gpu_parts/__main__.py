@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks.gpu_parts import flow, training, whole
+from benchmarks.gpu_parts import flow, steps, training, whole
 
-MODULES = (whole, flow, training)
+MODULES = (whole, flow, training, steps)
 
 if __name__ == "__main__":
     by_name = {name: value for module in MODULES for name, value in vars(module).items()}

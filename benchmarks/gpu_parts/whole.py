@@ -92,6 +92,29 @@ def part_preprocess() -> None:
     sys.exit(done.returncode)
 
 
+def part_decode() -> None:
+    """Videos decoded on the GPU and by the processor: frames/s of one thread, and whether the frames agree."""
+    import numpy as np
+
+    from benchmarks.video import write_video
+    from deiii.pipeline.media.decoders.nvdec import problem
+    from deiii.pipeline.media.video import read_video
+
+    find(problem=problem())
+    for name, width, height in (("720p", 1280, 720), ("1080p", 1920, 1080)):
+        path = WORK / f"{name}.mp4"
+        write_video(path, "libx264", width, height, 10 if small() else 100)
+        frames = {way: list(read_video(path, 640, decoder=way)) for way in ("cpu", "gpu")}
+        pairs = list(zip(frames["cpu"], frames["gpu"], strict=True))
+        equal = all(np.array_equal(a, b) and t == u for (a, t), (b, u) in pairs)
+        rates = {}
+        for way in frames:
+            start = time.perf_counter()
+            count = sum(1 for _ in read_video(path, 640, decoder=way))
+            rates[f"{way}_frames_per_s"] = round(count / (time.perf_counter() - start), 1)
+        find(video=name, frames=len(pairs), equal=equal, **rates)
+
+
 @contextmanager
 def gpu_use() -> Iterator[list[int]]:
     """Collect the use of the GPU in %, five times a second; complete when the block is left."""
