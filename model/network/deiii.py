@@ -23,6 +23,7 @@ from deiii.model.network.attention import StatisticsPool, keys_of
 from deiii.model.network.conformer import Conformer
 from deiii.model.network.extra_encoders import PooledEncoder, interleave
 from deiii.model.network.fusion import InterModal
+from deiii.model.network.gpu.beside import Beside
 from deiii.model.network.heads import Encoded, Head, Outputs, Stream, Vector
 from deiii.model.network.inputs.build import (
     audio_encoder,
@@ -126,13 +127,18 @@ class DEIII(Network):
 
         In evaluation no clip has an effect on another one. What masked input holds has no effect.
         """
+        side = Beside("audio", batch.label.device)
         video = self.encode_video(batch)
-        audio = self.encode_audio(batch)
+        with side:
+            audio = self.encode_audio(batch)
         matches = None
         if self.time_match is not None and self.training and video is not None and audio is not None:
+            side.meet(video, audio)
             matches = self.time_match(*video, *audio)
         v = self._modality("video", self.v_conformer, video, batch)
-        a = self._modality("audio", self.a_conformer, audio, batch)
+        with side:
+            a = self._modality("audio", self.a_conformer, audio, batch)
+        side.join(a)
         # The heads of one modality read it before IFE, so that it can stand alone.
         of_video, of_audio = ([self._vector(n, batch) for n in self.pooled[m]] for m in ("video", "audio"))
         video_scores = self.video_head(existing(v), of_video) if self.video_head is not None else None

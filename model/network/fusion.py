@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from deiii.model.network.attention import Attention, AttentivePool, Keys
 from deiii.model.network.conformer import FeedForward, start_small
+from deiii.model.network.gpu.beside import Beside
 from deiii.model.network.gpu.casts import as_products_want
 from deiii.model.network.gpu.fill import fill
 from deiii.model.network.gpu.norm import begin_branch
@@ -149,9 +150,19 @@ class InterModal(nn.Module):
         a_rotation: Rotation,
     ) -> tuple[Tensor, Tensor]:
         """Apply the block to both modalities with their masks and rotations; the shapes stay."""
+        side = Beside("audio", v_BTD.device)
+        side.share(v_BTD, a_BLD, v_mask_BT, a_mask_BL, v_rotation, a_rotation)
         v_BTD, v = begin_branch(v_BTD, self.v_norm)
-        a_BLD, a = begin_branch(a_BLD, self.a_norm)
-        v, a = as_products_want(v), as_products_want(a)
+        v = as_products_want(v)
+        with side:
+            a_BLD, a = begin_branch(a_BLD, self.a_norm)
+            a = as_products_want(a)
+        side.meet(v, a)
         v_BTD = v_BTD + self.v_gate * self.v_from_a(v, a, a_mask_BL, v_rotation, a_rotation)
-        a_BLD = a_BLD + self.a_gate * self.a_from_v(a, v, v_mask_BT, a_rotation, v_rotation)
-        return self.v_ffn.add_to(v_BTD), self.a_ffn.add_to(a_BLD)
+        with side:
+            a_BLD = a_BLD + self.a_gate * self.a_from_v(a, v, v_mask_BT, a_rotation, v_rotation)
+        v_BTD = self.v_ffn.add_to(v_BTD)
+        with side:
+            a_BLD = self.a_ffn.add_to(a_BLD)
+        side.join(a_BLD)
+        return v_BTD, a_BLD

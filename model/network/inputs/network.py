@@ -14,6 +14,7 @@ from deiii.data.config.schema import ModelConfig
 from deiii.data.loader.batch import Batch
 from deiii.model.distributed.layers import RankAware
 from deiii.model.network.fusion import VisualFusion
+from deiii.model.network.gpu.beside import Beside
 from deiii.model.network.heads import Encoded, Outputs
 from deiii.model.network.visual_encoders import only_valid, times_taken
 
@@ -55,13 +56,16 @@ class Network(RankAware, nn.Module):
             return None
         v_mask, o_mask = batch.video_mask, batch.flow_mask
         v = o = tokens = None
+        side = Beside("flow", v_mask.device)
         if self.frame_encoder is not None:
             v = self._encode_images(self.frame_encoder, batch.frames, v_mask)
         if self.as_tokens:
             v, tokens = self._add_tokens(v, v_mask, batch)
             v_mask = tokens.any(dim=2)
         if self.flow_encoder is not None:
-            o = self._encode_images(self.flow_encoder, batch.flow * self.config.flow_scale, o_mask)
+            with side:
+                o = self._encode_images(self.flow_encoder, batch.flow * self.config.flow_scale, o_mask)
+            side.join(o)
         if v is None:
             mask = o_mask
         elif o is None:

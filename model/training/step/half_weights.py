@@ -34,6 +34,7 @@ class HalfWeights(nn.Module):
         super().__init__()
         self.model = model
         self.held = dict(weights_of_products(model))
+        self.recorded: list[Tensor] = []
 
     def forward(self, *inputs: Any) -> Any:
         some = next(iter(self.held.values()), None)
@@ -41,6 +42,9 @@ class HalfWeights(nn.Module):
             return self.model(*inputs)
         dtype = torch.get_autocast_dtype(some.device.type)
         cast = _Cast.apply(dtype, *self.held.values())
+        if some.is_cuda and torch.cuda.is_current_stream_capturing():
+            # Streams of a recording (`deiii.model.network.gpu.beside`) read them until the graph ends.
+            self.recorded += [weight.detach() for weight in cast]
         return functional_call(self.model, dict(zip(self.held, cast, strict=True)), inputs)
 
 
