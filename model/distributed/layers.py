@@ -60,13 +60,23 @@ class BatchNorm2d(RankAware, nn.BatchNorm2d):
     counts = True
 
     def forward(self, x: Tensor, weight_N: Tensor | None = None) -> Tensor:
-        if self.training and not self.counts and self.momentum is not None and self.ranks is None:
-            return F.batch_norm(
-                x, self.running_mean, self.running_var, self.weight, self.bias, True, self.momentum, self.eps
-            )
+        if self.training and self.alone():
+            return self._of_batch(x, self.bias)
         if self.ranks is None or weight_N is None or not self.training:
             return super().forward(x)
         return normalise(x, weight_N[:, None, None, None], self, self.ranks)
+
+    def alone(self) -> bool:
+        """Return whether the statistics are those of one process's batch, which others count."""
+        return not self.counts and self.momentum is not None and self.ranks is None
+
+    def with_offset(self, x: Tensor, offset: Tensor) -> Tensor:
+        """Normalise a batch in training, `alone`, and add [C] to it."""
+        return self._of_batch(x, self.bias + offset)
+
+    def _of_batch(self, x: Tensor, bias: Tensor) -> Tensor:
+        momentum = 0.0 if self.momentum is None else self.momentum
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, bias, True, momentum, self.eps)
 
 
 def count_together(model: nn.Module) -> list[Tensor]:

@@ -10,12 +10,15 @@ Axes: N images (clips x steps), C channels, S px, P = grid x grid spatial tokens
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deiii.data.tools.weights import WeightsError
 from deiii.model.distributed.layers import BatchNorm2d
+from deiii.model.network.gpu import images
 
 
 class ImageEncoder(nn.Module):
@@ -50,6 +53,21 @@ class ImageEncoder(nn.Module):
             x = stage(x, weight_N)
         return self.tokens(x)
 
+    def kernels_for(self, image_NCSS: Tensor) -> ModuleType | None:
+        """Return the kernels with which `learn` encodes these images, ``None`` where it cannot."""
+        norms = [layer for layer in self.modules() if isinstance(layer, BatchNorm2d)]
+        if not self.training or any(not layer.alone() for layer in norms):
+            return None
+        return images.kernels_for(image_NCSS, 1 + len(self.stages))
+
+    def learn(self, kernels: ModuleType, image_NCSS: Tensor, mask_N: Tensor, factor: float) -> Tensor:
+        """Return ``self(only_valid(factor * image, mask))`` up to rounding, in training on a GPU."""
+        x, pooled = images.stem(kernels, image_NCSS, *valid_places(mask_N), factor, self.stem[0])
+        last = len(self.stages) - 1
+        for number, stage in enumerate(self.stages):
+            x, pooled = stage.learn(kernels, x, pooled, more=number < last)
+        return self.tokens(x)
+
 
 def only_valid(image_NCSS: Tensor, mask_N: Tensor) -> Tensor:
     """Replace masked images by copies of valid ones, so that batch statistics are over valid images alone.
@@ -61,11 +79,21 @@ def only_valid(image_NCSS: Tensor, mask_N: Tensor) -> Tensor:
         image_NCSS: float [N,C,S,S].
         mask_N: bool [N], true for valid images.
     """
+    take, count = valid_places(mask_N)
+    return image_NCSS[take].masked_fill_(count[0] == 0, 0.0)
+
+
+def valid_places(mask_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the image that takes the place of each, int64 [N], and the number of valid ones, int64 [1].
+
+    >>> valid_places(torch.tensor([False, True, False, True]))[0]
+    tensor([1, 1, 1, 3])
+    """
     number = mask_N.cumsum(0)  # of each valid image among the valid ones, from 1
     spare = torch.arange(len(mask_N), device=mask_N.device) % number[-1:].clamp_min(1)
     wanted = torch.where(mask_N, number, spare.add_(1))
     take = torch.searchsorted(number, wanted).clamp_(max=len(mask_N) - 1)  # where none is valid: the last
-    return image_NCSS[take].masked_fill_(number[-1] == 0, 0.0)
+    return take, number[-1:]
 
 
 def times_taken(mask_N: Tensor) -> Tensor:
@@ -111,6 +139,24 @@ class Residual(nn.Module):
         for layer in self.branch:
             y = layer(y, weight_N) if isinstance(layer, BatchNorm2d) else layer(y)
         return torch.relu(y + self.shortcut(x))
+
+    def learn(
+        self, kernels: ModuleType, x: Tensor, pooled: Tensor, more: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Return the block's result and its means of 2x2 squares, by the kernels of a GPU.
+
+        Args:
+            kernels: of `deiii.model.network.gpu.images`.
+            x, pooled: the input and its means of 2x2 squares.
+            more: whether another block follows; the means are empty otherwise.
+        """
+        *begin, norm = self.branch
+        for layer in begin:
+            x = layer(x)
+        shortcut = self.shortcut[1]
+        y = norm.with_offset(x, shortcut.bias)
+        z = F.conv2d(pooled, shortcut.weight)
+        return images.end_block(kernels, y, z) if more else (torch.relu(y + z), y.new_empty(0))
 
 
 class ResNetEncoder(nn.Module):

@@ -32,3 +32,26 @@ def gpu_kernels(device: torch.device) -> ModuleType | None:
         return kernels
 
     return working_kernels(load, "training runs") if device.type == "cuda" else None
+
+
+@lru_cache(maxsize=8)
+def image_kernels(device: torch.device) -> ModuleType | None:
+    """Return `deiii.model.network.gpu.image_kernels`, or ``None``, as `gpu_kernels`.
+
+    >>> image_kernels(torch.device("cpu")) is None
+    True
+    """
+
+    def load() -> ModuleType:
+        from deiii.model.network.gpu import image_kernels as kernels
+
+        with torch.no_grad():
+            x = torch.zeros(1, 1, 2, 2, device=device)
+            number = torch.ones(1, dtype=torch.int64, device=device)
+            kernels.select(x, number - 1, number, 1.0, 8, x.dtype)
+            for b in (x, x[0, 0, 0, :1]):
+                out, pooled = kernels.end_block(x, b)
+                kernels.end_block_back(out, pooled, out, b.ndim == 1)
+        return kernels
+
+    return working_kernels(load, "training runs") if device.type == "cuda" else None

@@ -16,7 +16,7 @@ from deiii.model.distributed.layers import RankAware
 from deiii.model.network.fusion import VisualFusion
 from deiii.model.network.gpu.beside import Beside
 from deiii.model.network.heads import Encoded, Outputs
-from deiii.model.network.visual_encoders import only_valid, times_taken
+from deiii.model.network.visual_encoders import ImageEncoder, only_valid, times_taken
 
 HOPS_PER_STEP = 4  # log-mel hops per step of the audio encoders
 
@@ -64,7 +64,7 @@ class Network(RankAware, nn.Module):
             v_mask = tokens.any(dim=2)
         if self.flow_encoder is not None:
             with side:
-                o = self._encode_images(self.flow_encoder, batch.flow * self.config.flow_scale, o_mask)
+                o = self._encode_images(self.flow_encoder, batch.flow, o_mask, self.config.flow_scale)
             side.join(o)
         if v is None:
             mask = o_mask
@@ -100,9 +100,17 @@ class Network(RankAware, nn.Module):
             masks.append(extra.mask[..., None])
         return torch.cat(tokens, dim=2), torch.cat(masks, dim=2)
 
-    def _encode_images(self, encoder: nn.Module, images: Tensor, mask_BT: Tensor) -> Tensor:
-        """Encode images [B,T,C,S,S] as tokens [B,T,P,D]; what masked images hold has no effect."""
+    def _encode_images(
+        self, encoder: nn.Module, images: Tensor, mask_BT: Tensor, factor: float = 1.0
+    ) -> Tensor:
+        """Encode images [B,T,C,S,S] times a factor as tokens [B,T,P,D].
+
+        What masked images hold has no effect.
+        """
         images, mask = images.flatten(0, 1), mask_BT.flatten()
+        if isinstance(encoder, ImageEncoder) and (kernels := encoder.kernels_for(images)) is not None:
+            return encoder.learn(kernels, images, mask, factor).unflatten(0, mask_BT.shape)
+        images = images * factor if factor != 1 else images
         if not self.training:
             images = images.masked_fill(~mask[:, None, None, None], 0.0)
             return encoder(images).unflatten(0, mask_BT.shape)

@@ -1,0 +1,177 @@
+"""Triton kernels of the small image encoder: selected images, and the end of a residual block with its pooling.
+
+`deiii.model.network.gpu.images` uses them and holds the same in PyTorch's operations. This module imports
+Triton, which comes with PyTorch's builds for CUDA. Sums have a fixed order, so results are repeatable.
+
+Axes: N images, C channels, H rows, W columns. All maps lie in memory with their channels innermost.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+PLACES = 1024  # values that a program of the elementwise kernels computes
+PROGRAMS = 528  # programs of a backward pass with sums, each with a partial sum: 4 a multiprocessor
+
+
+@triton.jit
+def _select(
+    images, take, count, out, factor, size, image_stride, place_stride, channel_stride,
+    CHANNELS: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Each program copies some places of one image, with all its channels and zeros behind them."""
+    image = tl.program_id(0).to(tl.int64)
+    source = tl.load(take + image)
+    place = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)[:, None]
+    channel = tl.arange(0, WIDE)[None, :]
+    inside = place < size
+    wanted = inside & (channel < CHANNELS) & (tl.load(count) > 0)
+    here = source * image_stride + place * place_stride + channel * channel_stride
+    x = tl.load(images + here, mask=wanted, other=0.0).to(tl.float32) * factor
+    there = image * size * WIDE + place * WIDE + channel
+    tl.store(out + there, x.to(out.dtype.element_ty), mask=inside)
+
+
+def select(
+    images_NCHW: Tensor, take_N: Tensor, count_1: Tensor, factor: float, wide: int, dtype: torch.dtype
+) -> Tensor:
+    """Return ``factor * images[take]`` with channels of zeros behind its own; zeros where ``count`` is 0.
+
+    Args:
+        images_NCHW: float32; rows and columns lie in memory as one axis.
+        take_N: int64 [N], indices of images.
+        count_1: int64 [1].
+        factor: multiplies the values.
+        wide: channels of the result, a power of two.
+        dtype: of the result.
+
+    Returns:
+        [N,wide,H,W] with its channels innermost in memory.
+
+    >>> select(images, take, count, 1.0, 8, torch.bfloat16)  # doctest: +SKIP
+    """
+    _, channels, height, width = images_NCHW.shape
+    out = images_NCHW.new_empty((len(take_N), height, width, wide), dtype=dtype)
+    size, block = height * width, PLACES // wide
+    _select[(len(take_N), triton.cdiv(size, block))](
+        images_NCHW, take_N, count_1, out, factor, size, images_NCHW.stride(0), images_NCHW.stride(3),
+        images_NCHW.stride(1), CHANNELS=channels, WIDE=wide, BLOCK=block,
+    )  # fmt: skip
+    return out.permute(0, 3, 1, 2)
+
+
+@triton.jit
+def _end_block(
+    a, b, out, pooled, height, width, channels, total,
+    BIAS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Each program computes some pooled values, and the four values under each."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < total
+    channel = at % channels
+    column = at // channels % (width // 2)
+    row = at // channels // (width // 2)  # of all images, since their heights are even
+    corner = (2 * row * width + 2 * column) * channels + channel
+    mean = tl.zeros([BLOCK], tl.float32)
+    if BIAS:
+        bias = tl.load(b + channel, mask=inside, other=0.0).to(tl.float32)
+    for i in tl.static_range(4):
+        here = corner + ((i // 2) * width + i % 2) * channels
+        x = tl.load(a + here, mask=inside, other=0.0).to(tl.float32)
+        if BIAS:
+            x += bias
+        else:
+            x += tl.load(b + here, mask=inside, other=0.0).to(tl.float32)
+        x = tl.maximum(x, 0.0).to(out.dtype.element_ty)
+        tl.store(out + here, x, mask=inside)
+        mean += x.to(tl.float32)
+    tl.store(pooled + at, (mean / 4).to(pooled.dtype.element_ty), mask=inside)
+
+
+def end_block(a_NCHW: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Return relu(a + b), and the mean of each 2x2 square of it.
+
+    Args:
+        a_NCHW: of even height and width.
+        b: [N,C,H,W], or [C] for one value of each channel.
+
+    >>> end_block(torch.zeros(1, 32, 8, 8), torch.zeros(32))  # doctest: +SKIP
+    """
+    images, channels, height, width = a_NCHW.shape
+    out = torch.empty_like(a_NCHW, memory_format=torch.channels_last)
+    pooled = out.new_empty((images, height // 2, width // 2, channels))
+    total = pooled.numel()
+    _end_block[(triton.cdiv(total, PLACES),)](
+        a_NCHW, b, out, pooled, height, width, channels, total, BIAS=b.ndim == 1, BLOCK=PLACES
+    )
+    return out, pooled.permute(0, 3, 1, 2)
+
+
+@triton.jit
+def _end_block_back(
+    gradient, of_pooled, out, result, partial, height, width, channels, squares, each,
+    BIAS: tl.constexpr, WIDE: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """Each program computes the gradients of some squares, and its part of the sums over them."""
+    channel = tl.arange(0, WIDE)[None, :]
+    first = tl.program_id(0).to(tl.int64) * each
+    sums = tl.zeros([ROWS, WIDE], tl.float32)
+    for start in range(0, each, ROWS):
+        square = first + start + tl.arange(0, ROWS)[:, None]
+        inside = (square < squares) & (start + tl.arange(0, ROWS)[:, None] < each) & (channel < channels)
+        column = square % (width // 2)
+        row = square // (width // 2)
+        corner = (2 * row * width + 2 * column) * channels + channel
+        mean = tl.load(of_pooled + square * channels + channel, mask=inside, other=0.0).to(tl.float32) / 4
+        for i in tl.static_range(4):
+            here = corner + ((i // 2) * width + i % 2) * channels
+            g = tl.load(gradient + here, mask=inside, other=0.0).to(tl.float32) + mean
+            g = tl.where(tl.load(out + here, mask=inside, other=0.0).to(tl.float32) > 0, g, 0.0)
+            g = g.to(result.dtype.element_ty)
+            tl.store(result + here, g, mask=inside)
+            if BIAS:
+                sums += g.to(tl.float32)
+    if BIAS:
+        place = tl.arange(0, WIDE)
+        total = tl.sum(sums, 0)
+        tl.store(partial + tl.program_id(0).to(tl.int64) * channels + place, total, mask=place < channels)
+
+
+def end_block_back(
+    gradient_NCHW: Tensor, of_pooled: Tensor, out_NCHW: Tensor, bias: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Return the gradient of a (and of b where it has its shape), and that of a bias, float32 [C].
+
+    Args:
+        gradient_NCHW: of the first result of `end_block`.
+        of_pooled: gradient of the second.
+        out_NCHW: the first result.
+        bias: whether b was [C].
+
+    >>> end_block_back(gradient, of_pooled, out, False)  # doctest: +SKIP
+    """
+    _, channels, height, width = out_NCHW.shape
+    result = torch.empty_like(out_NCHW)
+    squares = out_NCHW.numel() // (4 * channels)
+    wide = triton.next_power_of_2(channels)
+    rows = max(1, PLACES // wide)
+    each = triton.cdiv(squares, min(PROGRAMS, triton.cdiv(squares, rows))) if bias else rows
+    programs = triton.cdiv(squares, each)
+    partial = out_NCHW.new_empty((programs if bias else 1, channels), dtype=torch.float32)
+    _end_block_back[(programs,)](
+        inner(gradient_NCHW), inner(of_pooled), out_NCHW, result, partial, height, width, channels, squares,
+        each, BIAS=bias, WIDE=wide, ROWS=rows,
+    )  # fmt: skip
+    return result, partial.sum(dim=0) if bias else None
+
+
+def inner(x_NCHW: Tensor) -> Tensor:
+    """Return a map with its channels innermost in memory.
+
+    >>> inner(torch.zeros(1, 2, 3, 3)).stride()
+    (18, 1, 6, 2)
+    """
+    return x_NCHW.contiguous(memory_format=torch.channels_last)
