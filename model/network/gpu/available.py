@@ -48,7 +48,7 @@ def image_kernels(device: torch.device) -> ModuleType | None:
         with torch.no_grad():
             x = torch.zeros(1, 1, 2, 2, device=device)
             number = torch.ones(1, dtype=torch.int64, device=device)
-            kernels.select(x, number - 1, number, 1.0, 8, x.dtype)
+            kernels.select(x, number - 1, number, 1.0, x.dtype)
             for b in (x, x[0, 0, 0, :1]):
                 out, pooled = kernels.end_block(x, b)
                 kernels.end_block_back(out, pooled, out, b.ndim == 1)

@@ -19,9 +19,6 @@ from torch.autograd.function import once_differentiable
 
 from deiii.model.network.gpu.available import image_kernels
 
-WIDE = 8  # channels of the input: cuDNN's fast kernels need a multiple of eight
-
-
 def kernels_for(images_NCHW: Tensor, halvings: int) -> ModuleType | None:
     """Return the kernels if they compute an encoder with so many halvings of these images, else ``None``.
 
@@ -31,8 +28,7 @@ def kernels_for(images_NCHW: Tensor, halvings: int) -> ModuleType | None:
     learns = images_NCHW.is_cuda and torch.is_grad_enabled() and not images_NCHW.requires_grad
     if not learns or torch.compiler.is_compiling() or images_NCHW.dtype != torch.float32:
         return None
-    rows, columns = images_NCHW.shape[-2:]
-    if rows % 2**halvings or columns % 2**halvings or images_NCHW.stride(2) != columns * images_NCHW.stride(3):
+    if any(length % 2**halvings for length in images_NCHW.shape[-2:]):
         return None
     return image_kernels(images_NCHW.device)
 
@@ -44,10 +40,25 @@ def stem(
     dtype = layer.weight.dtype
     if torch.is_autocast_enabled("cuda"):
         dtype = torch.get_autocast_dtype("cuda")
-    chosen = kernels.select(images_NCHW, take_N, count_1, factor, WIDE, dtype)
-    weight = F.pad(layer.weight, (0, 0, 0, 0, 0, WIDE - layer.in_channels))
-    x = F.conv2d(chosen, weight, None, layer.stride, layer.padding)
+    squares = kernels.select(images_NCHW, take_N, count_1, factor, dtype)
+    x = F.conv2d(squares, of_squares(layer.weight, squares.shape[1]), padding=1)
     return end_block(kernels, x, layer.bias)
+
+
+def of_squares(weight_OC55: Tensor, wide: int) -> Tensor:
+    """Return the weight [O,W,3,3] of the convolution of 2x2 squares that equals one of 5x5 with stride 2.
+
+    Value k of the 5x5 kernel is at place k - 2: in the squares -1, -1, 0, 0 and 1, alternately the first and
+    the second value. cuDNN has fast kernels for the squares' 8 or 16 channels, and none for 2 or 3.
+
+    Args:
+        weight_OC55: of a convolution with a padding of 2.
+        wide: W, channels of the squares with the zeros behind them.
+    """
+    outputs, inputs = weight_OC55.shape[:2]
+    even = F.pad(weight_OC55, (0, 1, 0, 1)).view(outputs, inputs, 3, 2, 3, 2)
+    inner = even.permute(0, 3, 5, 1, 2, 4).reshape(outputs, 4 * inputs, 3, 3)
+    return F.pad(inner, (0, 0, 0, 0, 0, wide - 4 * inputs)).contiguous(memory_format=torch.channels_last)
 
 
 def end_block(kernels: ModuleType, a_NCHW: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor]:
