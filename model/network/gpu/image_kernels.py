@@ -13,6 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from deiii.model.network.gpu.kernels import add_rows
+
 PLACES = 1024  # values that a program of the elementwise kernels computes
 PROGRAMS = 528  # programs of a backward pass with sums, each with a partial sum: 4 a multiprocessor
 
@@ -172,7 +174,7 @@ def end_block_back(
         inner(gradient_NCHW), inner(of_pooled), out_NCHW, result, partial, height, width, channels, squares,
         each, BIAS=bias, WIDE=wide, ROWS=rows,
     )  # fmt: skip
-    return result, partial.sum(dim=0) if bias else None
+    return result, add_rows(partial) if bias else None
 
 
 def inner(x_NCHW: Tensor) -> Tensor:
