@@ -22,6 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest import mock
 
+import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -86,13 +87,23 @@ def step_flops(features: FeatureSet, config: Config, batch: Batch) -> int:
     return counter.get_total_flops()
 
 
-def compare(features: FeatureSet, config: Config, device: torch.device, runs: int) -> dict[str, float]:
+def compare(
+    features: FeatureSet, config: Config, device: torch.device, runs: int, clips: int | None = None
+) -> dict[str, float]:
     """Medians of an epoch from the caches and of the same steps from memory, and the stall.
 
     The speed of a machine varies by more than the stall. Each epoch is therefore compared with its neighbour
     in time, and the order alternates.
+
+    Args:
+        features: the cache.
+        config: settings of the training.
+        device: where it trains.
+        runs: pairs of epochs.
+        clips: clips of an epoch, those of the cache again and again; each once where not given.
     """
-    loader = make_loader(features, features.rows([c.id for c in features.clips]), config, device, True)
+    rows = np.resize(features.rows([c.id for c in features.clips]), clips or len(features))
+    loader = make_loader(features, rows, config, device, True)
     memory = OneBatch(next(loader.epoch(0)), len(loader))
     epoch_seconds(features, config, loader, device)  # selects kernels, fills the page cache
     cached, held = [], []
@@ -109,10 +120,10 @@ def compare(features: FeatureSet, config: Config, device: torch.device, runs: in
         "launch": choose_launch(config.train, device, Ranks()),
         "stall": round(stall, 4),
         "stall_quartiles": [round(low, 4), round(high, 4)],
-        "clips_per_s": round(len(features) / seconds, 1),
+        "clips_per_s": round(len(rows) / seconds, 1),
         "epoch_s": round(seconds, 3),
         "epoch_in_memory_s": round(statistics.median(held), 3),
-        "gflop_per_clip": round(flops / len(features) / 1e9, 3),
+        "gflop_per_clip": round(flops / len(rows) / 1e9, 3),
         "gflop_per_s": round(flops / seconds / 1e9, 1),
     }
 

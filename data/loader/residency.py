@@ -103,7 +103,7 @@ def hold(
         The copies by stage.
     """
     held = {}
-    rows = np.sort(rows)  # in the order of the files
+    rows = np.unique(rows)  # in the order of the files, each once
     for stage in sorted(gather.large if stages is None else stages):
         stream = gather.streams[stage]
         lengths = np.zeros_like(stream.length)

@@ -76,7 +76,9 @@ class BatchNorm2d(RankAware, nn.BatchNorm2d):
 
     def _of_batch(self, x: Tensor, bias: Tensor) -> Tensor:
         momentum = 0.0 if self.momentum is None else self.momentum
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, bias, True, momentum, self.eps)
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, bias, True, momentum, self.eps
+        )
 
 
 def count_together(model: nn.Module) -> list[Tensor]:

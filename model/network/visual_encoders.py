@@ -9,8 +9,10 @@ Axes: N images (clips x steps), C channels, S px, P = grid x grid spatial tokens
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -62,10 +64,10 @@ class ImageEncoder(nn.Module):
 
     def learn(self, kernels: ModuleType, image_NCSS: Tensor, mask_N: Tensor, factor: float) -> Tensor:
         """Return ``self(only_valid(factor * image, mask))`` up to rounding, in training on a GPU."""
-        x, pooled = images.stem(kernels, image_NCSS, *valid_places(mask_N), factor, self.stem[0])
-        last = len(self.stages) - 1
-        for number, stage in enumerate(self.stages):
-            x, pooled = stage.learn(kernels, x, pooled, more=number < last)
+        stem, stages = cast(nn.Conv2d, self.stem[0]), cast(Sequence[Residual], self.stages)
+        x, pooled = images.stem(kernels, image_NCSS, *valid_places(mask_N), factor, stem)
+        for number, stage in enumerate(stages, start=1):
+            x, pooled = stage.learn(kernels, x, pooled, more=number < len(stages))
         return self.tokens(x)
 
 
@@ -140,9 +142,7 @@ class Residual(nn.Module):
             y = layer(y, weight_N) if isinstance(layer, BatchNorm2d) else layer(y)
         return torch.relu(y + self.shortcut(x))
 
-    def learn(
-        self, kernels: ModuleType, x: Tensor, pooled: Tensor, more: bool
-    ) -> tuple[Tensor, Tensor]:
+    def learn(self, kernels: ModuleType, x: Tensor, pooled: Tensor, more: bool) -> tuple[Tensor, Tensor]:
         """Return the block's result and its means of 2x2 squares, by the kernels of a GPU.
 
         Args:
@@ -150,12 +150,10 @@ class Residual(nn.Module):
             x, pooled: the input and its means of 2x2 squares.
             more: whether another block follows; the means are empty otherwise.
         """
-        *begin, norm = self.branch
-        for layer in begin:
-            x = layer(x)
-        shortcut = self.shortcut[1]
-        y = norm.with_offset(x, shortcut.bias)
-        z = F.conv2d(pooled, shortcut.weight)
+        norm, shortcut = cast(BatchNorm2d, self.branch[-1]), cast(nn.Conv2d, self.shortcut[1])
+        y = norm.with_offset(self.branch[:-1](x), cast(Tensor, shortcut.bias))
+        # As a product of matrices: cuDNN's gradient of a 1x1 weight took 81 us on an NVIDIA H200.
+        z = F.linear(pooled.permute(0, 2, 3, 1), shortcut.weight.flatten(1)).permute(0, 3, 1, 2)
         return images.end_block(kernels, y, z) if more else (torch.relu(y + z), y.new_empty(0))
 
 

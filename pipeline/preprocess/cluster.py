@@ -24,7 +24,13 @@ from deiii.data.tools.machine import usable_cores
 from deiii.data.tools.processes.dask_workers import ClusterError, closed, connect, while_connected, workers_of
 from deiii.data.tools.processes.main_guard import check_main_guard, watch_workers
 from deiii.data.tools.processes.signals import block_sigint
-from deiii.pipeline.preprocess.cluster_kinds import kubernetes_cluster, local_cluster, slurm_cluster
+from deiii.pipeline.preprocess.cluster_kinds import (
+    FURTHER,
+    GPU_PROCESSES,
+    kubernetes_cluster,
+    local_cluster,
+    slurm_cluster,
+)
 from deiii.pipeline.preprocess.worker_settings import placed
 
 # Dask settings on this machine. After a worker's first death the clips of its shard are isolated
@@ -149,7 +155,7 @@ def _start_local(config: Config, tasks: int) -> tuple[Any, int]:
     gpus = gpu_count(config)
     if gpus and config.cluster.adaptive:
         raise ConfigError("cluster.adaptive is not for GPUs of this machine; add gpus=0 or leave it out")
-    return local_cluster(config, workers, gpus), workers + gpus
+    return local_cluster(config, workers, gpus), workers + GPU_PROCESSES * gpus
 
 
 def _await_processes(cluster: Any, client: Client, wanted: int, mark: Path) -> None:
@@ -271,15 +277,15 @@ def device_lines(client: Client, config: Config) -> list[str]:
     for address, name in _gpu_workers(client).items():
         named[name] = client.submit(_gpu_name, workers=[address], pure=False)
     found = {name: while_connected(client, future.result) for name, future in named.items()}
-    if lacking := sorted(name for name, gpu in found.items() if not gpu):
+    further = {n + FURTHER.format(k) for n in found for k in range(2, GPU_PROCESSES + 1)}
+    found = {name: gpu for name, gpu in sorted(found.items()) if name not in further}
+    if lacking := [name for name, gpu in found.items() if not gpu]:
         raise ClusterError(
             f"{', '.join(lacking[:MAX_NAMED])} offers a GPU, but PyTorch finds none there: see "
             "`deiii doctor` on that machine, start the worker without --resources GPU=1, or use gpus=0"
         )
     if found:
-        return [
-            f"{', '.join(stages)} on {', '.join(f'{gpu} ({name})' for name, gpu in sorted(found.items()))}"
-        ]
+        return [f"{', '.join(stages)} on {', '.join(f'{gpu} ({name})' for name, gpu in found.items())}"]
     if config.cluster.gpu or config.scheduler:
         return []  # workers that are not connected yet
     return [f"{', '.join(stages)} on the CPU"]

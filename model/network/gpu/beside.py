@@ -1,7 +1,7 @@
 """Parts of a network that run at the same time on a GPU, in a recorded step.
 
-Small kernels leave most of a GPU idle. In a CUDA graph, kernels on different streams have no order but the one
-that is asked for, so that the encoders of frames, flow and sound run beside each other. Automatic
+Small kernels leave most of a GPU idle. In a CUDA graph, kernels on different streams have no order but the
+one that is asked for, so that the encoders of frames, flow and sound run beside each other. Automatic
 differentiation runs the backward pass of each operation on the stream of its forward pass. Operations are
 started in the same order as without streams and draw the same random numbers, so results keep their bits.
 
@@ -38,11 +38,7 @@ class Beside:
 
     def __init__(self, name: str, device: torch.device):
         self.side: torch.cuda.Stream | None = None
-        if (
-            device.type == "cuda"
-            and not torch.compiler.is_compiling()
-            and torch.cuda.is_current_stream_capturing()
-        ):
+        if recording(device):
             self.main = torch.cuda.current_stream(device)
             self.side = _stream(name, device)
             self.side.wait_stream(self.main)
@@ -74,6 +70,13 @@ class Beside:
         if self.side is not None:
             self.main.wait_stream(self.side)
             self.share(*results)
+
+
+def recording(device: torch.device) -> bool:
+    """Return whether a CUDA graph is being recorded of what this thread starts on the device."""
+    if device.type != "cuda" or torch.compiler.is_compiling():
+        return False
+    return bool(torch.cuda.is_current_stream_capturing())
 
 
 def _stream(name: str, device: torch.device) -> torch.cuda.Stream:

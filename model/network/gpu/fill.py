@@ -29,10 +29,14 @@ def fill_by_choice(x: Tensor, hidden: Tensor, value: float = 0.0) -> Tensor:
 
 
 @cache
-def constant(value: float, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Return a number as a tensor [] on a device, made once."""
+def constant(value: float, device: torch.device, dtype: torch.dtype, *shape: int) -> Tensor:
+    """Return a number as a tensor on a device, [] where no shape is given; made once.
+
+    >>> constant(1.0, torch.device("cpu"), torch.float32, 2)
+    tensor([1., 1.])
+    """
     with torch.inference_mode(False):
-        return torch.full((), value, device=device, dtype=dtype)
+        return torch.full(shape, value, device=device, dtype=dtype)
 
 
 class _Fill(torch.autograd.Function):

@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from deiii.model.network.gpu.available import image_kernels
 
+
 def kernels_for(images_NCHW: Tensor, halvings: int) -> ModuleType | None:
     """Return the kernels if they compute an encoder with so many halvings of these images, else ``None``.
 
@@ -36,7 +37,7 @@ def kernels_for(images_NCHW: Tensor, halvings: int) -> ModuleType | None:
 def stem(
     kernels: ModuleType, images_NCHW: Tensor, take_N: Tensor, count_1: Tensor, factor: float, layer: nn.Conv2d
 ) -> tuple[Tensor, Tensor]:
-    """Return relu(layer(factor * images[take])) and its means of 2x2 squares; images are zero if count is 0."""
+    """Return relu(layer(factor * images[take])) and its means of 2x2 squares; zero images if count is 0."""
     dtype = layer.weight.dtype
     if torch.is_autocast_enabled("cuda"):
         dtype = torch.get_autocast_dtype("cuda")
@@ -49,7 +50,7 @@ def of_squares(weight_OC55: Tensor, wide: int) -> Tensor:
     """Return the weight [O,W,3,3] of the convolution of 2x2 squares that equals one of 5x5 with stride 2.
 
     Value k of the 5x5 kernel is at place k - 2: in the squares -1, -1, 0, 0 and 1, alternately the first and
-    the second value. cuDNN has fast kernels for the squares' 8 or 16 channels, and none for 2 or 3.
+    the second value. cuDNN has no fast kernels for images of 2 or 3 channels.
 
     Args:
         weight_OC55: of a convolution with a padding of 2.

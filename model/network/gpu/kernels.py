@@ -14,6 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from deiii.model.network.gpu.fill import constant
+
 PROGRAMS = (
     512  # programs of a backward pass of layer normalisation, each with a partial sum: 4 a multiprocessor
 )
@@ -183,4 +185,4 @@ def add_rows(partial_PD: Tensor) -> Tensor:
     >>> add_rows(torch.ones(3, 2))
     tensor([3., 3.])
     """
-    return torch.mv(partial_PD.t(), partial_PD.new_ones(len(partial_PD)))
+    return torch.mv(partial_PD.t(), constant(1.0, partial_PD.device, partial_PD.dtype, len(partial_PD)))

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
+from deiii.model.network.gpu.beside import recording
+
 OWN = ("deiii", "torch", "torchvision")  # packages whose layers leave their weights to autocast
 PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d)  # layers that autocast computes in bfloat16
 
@@ -34,7 +36,7 @@ class HalfWeights(nn.Module):
         super().__init__()
         self.model = model
         self.held = dict(weights_of_products(model))
-        self.recorded: list[Tensor] = []
+        self.recorded: list[Tensor] = []  # weights that graphs read
 
     def forward(self, *inputs: Any) -> Any:
         some = next(iter(self.held.values()), None)
@@ -42,8 +44,7 @@ class HalfWeights(nn.Module):
             return self.model(*inputs)
         dtype = torch.get_autocast_dtype(some.device.type)
         cast = _Cast.apply(dtype, *self.held.values())
-        if some.is_cuda and torch.cuda.is_current_stream_capturing():
-            # Streams of a recording (`deiii.model.network.gpu.beside`) read them until the graph ends.
+        if recording(some.device):  # streams beside this one read them until the graph ends
             self.recorded += [weight.detach() for weight in cast]
         return functional_call(self.model, dict(zip(self.held, cast, strict=True)), inputs)
 

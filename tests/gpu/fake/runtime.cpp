@@ -146,8 +146,10 @@ static void record(const char* kind, const char* name, uintptr_t s = 0, uintptr_
   if (capturing) {
     auto it = captures().find(s);
     if (it != captures().end()) {
-      c = 1;
-      it->second.graph->nodes++;
+      // Events of a capture become dependencies between nodes; they are no nodes themselves.
+      bool event = !strcmp(kind, "event-record") || !strcmp(kind, "wait-event");
+      c = !event;
+      it->second.graph->nodes += !event;
     }
   }
   records().push_back({kind, name, s, o, n, thread_id(), c, current_device, g.x, g.y, g.z, bx});

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import sys
 from collections.abc import Iterator
 from unittest import mock
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from deiii.model.distributed.layers import BatchNorm2d, count_together
 from deiii.model.network.attention import Attention, keys_of
-from deiii.model.network.gpu import heads, kernels, norm
+from deiii.model.network.gpu import heads, image_kernels, images, kernels, norm
 from deiii.model.network.gpu.heads import put_together, take_apart
 from deiii.model.network.gpu.norm import begin_branch
 from deiii.model.network.positions import ClockRotary
+from deiii.model.network.visual_encoders import ImageEncoder, only_valid
 
 TYPES = (torch.float32, torch.bfloat16)
 
@@ -115,5 +119,67 @@ def branches() -> None:
         assert torch.equal(alone, first)
 
 
+def block_ends() -> None:
+    """The end of a residual block with its pooling, and its gradients."""
+    image_kernels.PROGRAMS, image_kernels.PLACES = 3, 64  # so that a program has several rows
+    torch.manual_seed(0)
+    for shape in ((3, 8, 4, 6), (2, 12, 8, 8), (1, 32, 2, 2)):
+        for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 3e-2)):
+            a = torch.randn(shape).to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
+            for b in (torch.randn(shape), torch.randn(shape[1])):
+                b = b.to(dtype).requires_grad_()
+                right = torch.relu(a + (b if b.ndim > 1 else b[:, None, None]))
+                both = [right, F.avg_pool2d(right, 2)]
+                directions = [torch.randn_like(x) for x in both]
+                expected = torch.autograd.grad(both, [a, b], directions)
+                found = images.end_block(image_kernels, a, b)
+                for one, of_plain in zip(found, both, strict=True):
+                    same(one, of_plain, tolerance)
+                for one, of_plain in zip(
+                    torch.autograd.grad(found, [a, b], directions), expected, strict=True
+                ):
+                    same(one, of_plain, tolerance)
+
+
+def squares() -> None:
+    """A convolution of the 2x2 squares of chosen images equals one of 5x5 with stride 2."""
+    torch.manual_seed(0)
+    take, count = torch.tensor([1, 1, 4, 0, 2]), torch.tensor([3])
+    for channels in (2, 3):
+        x = torch.randn(5, 8, 6, channels).permute(0, 3, 1, 2)
+        layer = nn.Conv2d(channels, 16, 5, stride=2, padding=2)
+        found = image_kernels.select(x, take, count, 0.5, torch.float32)
+        weight = images.of_squares(layer.weight, found.shape[1])
+        same(F.conv2d(found, weight, layer.bias, padding=1), layer(x[take] * 0.5), 1e-4)
+        assert not image_kernels.select(x, take, 0 * count, 0.5, torch.float32).any()
+
+
+def encoder() -> None:
+    """The whole image encoder: tokens, gradients and running statistics, also where no image is valid."""
+    torch.manual_seed(0)
+    plain = ImageEncoder(3, [8, 16], 12, 2).train()
+    for layer in plain.modules():
+        if isinstance(layer, BatchNorm2d):
+            nn.init.normal_(layer.weight)
+            nn.init.normal_(layer.bias)
+    count_together(plain)
+    x = torch.randn(5, 16, 16, 3).permute(0, 3, 1, 2)
+    for mask in (torch.tensor([True, False, True, True, False]), torch.zeros(5, dtype=torch.bool)):
+        one, other = copy.deepcopy(plain), copy.deepcopy(plain)
+        right = one(only_valid(0.5 * x, mask))
+        found = other.learn(image_kernels, x, mask, 0.5)
+        same(found, right, 1e-4)
+        direction = torch.randn_like(right)
+        (right * direction).sum().backward()
+        (found * direction).sum().backward()
+        for (name, p), q in zip(one.named_parameters(), other.parameters(), strict=True):
+            assert p.grad is not None and q.grad is not None, name
+            torch.testing.assert_close(q.grad, p.grad, rtol=1e-4, atol=1e-3)
+        for p, q in zip(one.buffers(), other.buffers(), strict=True):
+            torch.testing.assert_close(q, p, rtol=1e-4, atol=1e-5)
+
+
+CASES = {case.__name__: case for case in (layouts, attention, branches, block_ends, squares, encoder)}
+
 if __name__ == "__main__":
-    {"layouts": layouts, "attention": attention, "branches": branches}[sys.argv[1]]()
+    CASES[sys.argv[1]]()

@@ -5,16 +5,20 @@ import torch
 from torch import nn
 
 from deiii.data.tools.devices import working_kernels
+from deiii.model.distributed.layers import count_together
 from deiii.model.network.attention import Attention, keys_of
 from deiii.model.network.gpu import heads, norm
 from deiii.model.network.gpu.available import gpu_kernels
 from deiii.model.network.gpu.norm import begin_branch
 from deiii.model.network.positions import ClockRotary
+from deiii.model.network.visual_encoders import ImageEncoder, only_valid
 from tests.helpers.triton_interpreter import check_case, needs_triton
+
+CASES = ("layouts", "attention", "branches", "block_ends", "squares", "encoder")
 
 
 @needs_triton
-@pytest.mark.parametrize("case", ["layouts", "attention", "branches"])
+@pytest.mark.parametrize("case", CASES)
 def test_kernels_compute_what_pytorch_computes(case):
     check_case("tests.model.network.gpu_kernel_cases", case)
 
@@ -45,6 +49,29 @@ def test_kernels_on_a_gpu_compute_what_pytorch_computes(monkeypatch):
     torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-4)
     for one, other in zip(gradients, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3 * float(other.abs().max()))
+
+
+@pytest.mark.gpu
+def test_the_image_encoder_learns_on_a_gpu_as_by_its_layers():
+    """Tokens and gradients in float32, with frames of 96 px as a batch holds them, some of them not valid."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    torch.manual_seed(0)
+    device = torch.device("cuda")
+    encoder = ImageEncoder(3, [32, 64, 128], 96, 3).to(device).train()
+    count_together(encoder)
+    images = torch.rand(20, 96, 96, 3, device=device).permute(0, 3, 1, 2)
+    mask = torch.arange(20, device=device) % 3 > 0
+    kernels = encoder.kernels_for(images)
+    assert kernels is not None
+    learned = list(encoder.parameters())
+    right = encoder(only_valid(0.5 * images, mask))
+    direction = torch.randn_like(right)
+    expected = torch.autograd.grad((right * direction).sum(), learned)
+    found = encoder.learn(kernels, images, mask, 0.5)
+    torch.testing.assert_close(found, right, rtol=1e-3, atol=1e-3)
+    for one, other in zip(torch.autograd.grad((found * direction).sum(), learned), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-2, atol=2e-3 * float(other.abs().max()))
 
 
 def test_the_processor_normalises_as_the_layer_does():

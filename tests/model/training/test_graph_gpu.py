@@ -7,6 +7,7 @@ import torch
 from benchmarks.feature_cache import open_cache
 from deiii.data.config.load import load_config
 from deiii.model.distributed.devices import make_deterministic, seed_all
+from deiii.model.network.gpu import beside
 from deiii.model.network.task import Task
 from deiii.model.training.checkpoint import load
 from deiii.model.training.loaders import make_loader
@@ -57,6 +58,20 @@ def test_losses_and_weights_are_those_of_eager_steps(features, tmp_path, residen
     np.testing.assert_allclose(found["graph"][0], found["eager"][0], rtol=1e-4)
     for name, expected in found["eager"][1].items():
         torch.testing.assert_close(found["graph"][1][name], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_streams_beside_each_other_change_no_bit(features, tmp_path, monkeypatch):
+    """Frames, flow and sound are encoded at the same time in a recording: results are those of one stream."""
+    found = []
+    for side in (True, False):
+        if not side:
+            monkeypatch.setattr(beside, "recording", lambda device: False)
+        one = trainer(features, tmp_path / str(side), "graph", "loader.crop=64")
+        one.fit(progress=False)
+        found.append((losses(one.history), load(tmp_path / str(side) / "last.safetensors")[0]))
+    assert found[0][0] == found[1][0]
+    for name, expected in found[1][1].items():
+        assert torch.equal(found[0][1][name], expected), name
 
 
 def test_a_resumed_run_follows_the_same_curve(features, tmp_path):

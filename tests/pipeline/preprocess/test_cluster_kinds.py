@@ -219,18 +219,18 @@ def test_adaptive_workers_compute_the_same_cache(tmp_path):
     assert tree_bytes(tmp_path / "fixed") == tree_bytes(tmp_path / "adaptive")
 
 
-def test_each_gpu_has_a_process_that_sees_only_this_gpu():
+def test_each_gpu_has_processes_that_see_only_this_gpu():
     spec = local_workers(2, 2)
-    assert list(spec) == ["cpu-0", "cpu-1", "gpu-0", "gpu-1"]
+    assert list(spec) == ["cpu-0", "cpu-1", "gpu-0", "gpu-0-2", "gpu-1", "gpu-1-2"]
     options = {name: worker["options"] for name, worker in spec.items()}
     assert all(worker["cls"] is Nanny for worker in spec.values())
-    assert options["gpu-1"]["env"] == {"CUDA_VISIBLE_DEVICES": "1"} and options["gpu-1"]["resources"] == {
-        "GPU": 1
-    }
+    for name in ("gpu-1", "gpu-1-2"):
+        assert options[name]["env"] == {"CUDA_VISIBLE_DEVICES": "1"}
+        assert options[name]["resources"] == {"GPU": 1}
     assert options["cpu-0"]["env"] == {"CUDA_VISIBLE_DEVICES": ""} and options["cpu-0"]["resources"] == {
         "CPU": 1
     }
-    assert list(local_workers(0, 2, "3,GPU-5")) == ["gpu-3", "gpu-GPU-5"]
+    assert list(local_workers(0, 2, "3,GPU-5"))[::2] == ["gpu-3", "gpu-GPU-5"]
     with pytest.raises(ConfigError, match="CUDA_VISIBLE_DEVICES=3 names 1"):
         local_workers(0, 2, "3")
 
@@ -271,7 +271,7 @@ def test_gpus_0_leaves_gpus_alone(tmp_path):
 def test_a_gpus_worker_that_finds_no_gpu_is_an_error(tmp_path):
     config = load_config(overrides=["gpus=1", "workers=1", "flow.method=raft"])
     with open_cluster(config, 1) as client:
-        client.wait_for_workers(2, timeout=60)
+        client.wait_for_workers(3, timeout=60)
         assert with_devices(client, config).flow.device == "cuda"
         with pytest.raises(ClusterError, match="gpu-0 offers a GPU, but PyTorch finds none"):
             device_lines(client, config)
