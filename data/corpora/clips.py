@@ -98,6 +98,11 @@ class Corpus:
         return shares and math.isclose(sum(soft), 1.0, abs_tol=1e-6)
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of the corpora of a mixture, with which its clip ids begin; empty for a single corpus."""
+        return tuple(self.name.split("+")) if "+" in self.name else ()
+
+    @property
     def speakers(self) -> tuple[str, ...]:
         """The names of all speakers, sorted."""
         return tuple(sorted({c.speaker for c in self.clips}))

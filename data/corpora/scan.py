@@ -30,6 +30,7 @@ ADAPTERS = {
     "pattern": "deiii.data.corpora.pattern",
 }
 
+NAMED_ALIKE = ("table", "pattern")  # corpora of different people whose speakers may have the same names
 WITH_RATERS = ("crema_d",)  # corpora with several kinds of labels
 PUBLISHED_AS_ARCHIVES = ("ravdess", "crema_d", "msp_improv")  # some of which may still be packed
 _log = logging.getLogger(__name__)
@@ -106,6 +107,17 @@ def cache_name(config: CorpusConfig) -> str:
     if config.name == "pattern":
         return "pattern-" + re.sub(r"[^A-Za-z0-9_-]+", "_", config.title)
     return config.name
+
+
+def same_people(a: CorpusConfig, b: CorpusConfig) -> bool:
+    """Return whether equal names of speakers in two corpora are the same persons.
+
+    They are in two selections of one published corpus, such as RAVDESS's speech and song, and in two tables
+    of one folder.
+    """
+    if a.name != b.name:
+        return False
+    return a.name not in NAMED_ALIKE or Path(a.root).resolve() == Path(b.root).resolve()
 
 
 def scan_corpus(config: Config) -> Corpus:

@@ -30,6 +30,7 @@ from deiii.data.config.load import load_config
 from deiii.data.config.schema import Config
 from deiii.data.config.words import read_settings
 from deiii.data.corpora.clips import Clip, Corpus
+from deiii.data.corpora.scan import same_people
 from deiii.data.corpora.spelling import refuse_spellings
 from deiii.data.corpora.splits import Split, make_split
 from deiii.data.loader.stage_arrays import Stream
@@ -87,7 +88,8 @@ class FeatureSet:
             CacheError: where a stage is missing, unfinished or damaged; says what to run and what is there.
         """
         if config.mix:
-            return cls.mix([cls.open(part, whole=whole) for part in _parts(config)])
+            parts = mixed_configs(config)
+            return cls.mix([cls.open(part, whole=whole) for part in parts], _people(parts))
         corpus = find_corpus(config, folder)
         if corpus.labels and corpus.labels != config.corpus.labels:
             raise CacheError(
@@ -140,19 +142,26 @@ class FeatureSet:
         return cls(corpus, kept, keys, streams, outcomes, left_out)
 
     @classmethod
-    def mix(cls, sets: Sequence[FeatureSet]) -> FeatureSet:
+    def mix(cls, sets: Sequence[FeatureSet], people: Sequence[int] | None = None) -> FeatureSet:
         """Return several corpora as one; ids and speakers get the corpus's name in front.
 
         Classes are joined by name; soft labels follow. Raises CacheError where the corpora's stored
         arrays differ in size or type, or an attribute's range differs.
+
+        Args:
+            sets: the corpora.
+            people: for each corpus, the number of the first one with the same people. Their speakers get its
+                name in front, so that a split does not divide a person. Without it, all people are different.
         """
         if not sets:
             raise ValueError("a mixture needs at least one feature set")
-        corpus = _join_corpora([s.corpus for s in sets])
+        firsts = range(len(sets)) if people is None else people
+        owners = {s.corpus.name: sets[first].corpus.name for s, first in zip(sets, firsts, strict=True)}
+        corpus = _join_corpora([s.corpus for s in sets], owners)
         stages = dict.fromkeys(stage for s in sets for stage in s.streams)
         return cls(
             corpus,
-            clips=[_renamed(c, s.corpus, corpus.classes) for s in sets for c in s.clips],
+            clips=[_renamed(c, s.corpus, corpus.classes, owners) for s in sets for c in s.clips],
             keys={stage: "+".join(s.keys.get(stage, "-") for s in sets) for stage in stages},
             streams={stage: Stream.concat([s.stream(stage) for s in sets]) for stage in stages},
             outcomes={stage: _merge(sets, [s.outcomes.get(stage, {}) for s in sets]) for stage in stages},
@@ -241,11 +250,17 @@ def open_split(*words: str) -> Split:
     return make_split(FeatureSet.open(config).corpus, config.split)
 
 
-def _parts(config: Config) -> list[Config]:
+def mixed_configs(config: Config) -> list[Config]:
     """Return one configuration per corpus of a mixture; cache and network are those of the first."""
     others = [load_config([path]) for path in config.mix]
     same = [replace(other, mix=[], cache=config.cache, model=config.model) for other in others]
     return [replace(config, mix=[]), *same]
+
+
+def _people(parts: Sequence[Config]) -> list[int]:
+    """Return, for each corpus of a mixture, the number of the first one with the same people."""
+    corpora = [part.corpus for part in parts]
+    return [next(i for i, first in enumerate(corpora) if same_people(first, own)) for own in corpora]
 
 
 def _index(folder: Path, around: Path, stage: str, config: Config) -> StageIndex:
@@ -280,8 +295,12 @@ def _differences(folder: Path, asked: Mapping[str, Any]) -> str:
     return f" with {' '.join(words)}" if words else ""
 
 
-def _join_corpora(corpora: Sequence[Corpus]) -> Corpus:
+def _join_corpora(corpora: Sequence[Corpus], owners: Mapping[str, str]) -> Corpus:
     """Return one clip table of several; a protocol of its own has only a single corpus.
+
+    Args:
+        corpora: the clip tables.
+        owners: for each corpus, the name of the one whose name its speakers get in front.
 
     Raises:
         CacheError: where an attribute's range differs, or a corpus is there twice.
@@ -300,7 +319,7 @@ def _join_corpora(corpora: Sequence[Corpus]) -> Corpus:
                     f"{name!r} has the range {limits} in {corpus.name}, elsewhere {ranges[name]}; give the "
                     "corpora one range, or leave one of them out of mix"
                 )
-    clips = tuple(_renamed(clip, corpus, classes) for corpus in corpora for clip in corpus.clips)
+    clips = tuple(_renamed(clip, corpus, classes, owners) for corpus in corpora for clip in corpus.clips)
     protocol = corpora[0].protocol if len(corpora) == 1 else "speakers"
     return Corpus("+".join(c.name for c in corpora), "", classes, clips, ranges, protocol)
 
@@ -315,9 +334,10 @@ def _prefixed(corpus: Corpus, text: str) -> str:
     return f"{corpus.name}:{text}"
 
 
-def _renamed(clip: Clip, corpus: Corpus, classes: tuple[str, ...]) -> Clip:
+def _renamed(clip: Clip, corpus: Corpus, classes: tuple[str, ...], owners: Mapping[str, str]) -> Clip:
     soft = clip.soft
     if soft is not None:
         share = dict(zip(corpus.classes, soft, strict=True))
         soft = tuple(share.get(c, 0.0) for c in classes)
-    return replace(clip, id=_prefixed(corpus, clip.id), speaker=_prefixed(corpus, clip.speaker), soft=soft)
+    speaker = f"{owners[corpus.name]}:{clip.speaker}"
+    return replace(clip, id=_prefixed(corpus, clip.id), speaker=speaker, soft=soft)

@@ -178,6 +178,12 @@ def _open(
     # A recording may be there under another name; then the speaker is known, too.
     trained = {c.speaker for c in corpus.clips if c.path in media and media[c.path][2] in seen}
     trained |= seen_speakers(past, config.corpus)
+    if not media or not all(history.trained_files for history in past):
+        where = run.path if media else f"{config.cache}/{corpus.name}"
+        notes += (
+            f"{where} has no digests of its recordings (an earlier version made it): recordings of the "
+            "training under another speaker's name could not be left out",
+        )
     known = {c.id for c in corpus.clips if c.speaker in trained}
     kept = {c.id: c for c in corpus.clips if c.id not in known}
     left_out["their speakers were in its training or validation part"] = len(known)

@@ -1,7 +1,8 @@
 """Record the clips, labels and media of a run's training, and compare them before the run is used again.
 
 ``clips.json`` in a run folder is the clip table of its training, in the form of the cache's; ``media.json``
-has the SHA-256 of each media file. With them, a message can say what changed, not only that something did.
+has the SHA-256 of each media file, by its path, which in a mixture has the corpus's name in front, as the
+clip's id has. With them, a message can say what changed, not only that something did.
 
 >>> check_origin(RunFolder("runs/latest"), features.corpus, "train a new run")      # doctest: +SKIP
 """
@@ -18,7 +19,7 @@ from deiii.data.cache.recipes import stage_keys
 from deiii.data.cache.stages import stages
 from deiii.data.config.load import changed_settings, load_stored
 from deiii.data.config.schema import Config
-from deiii.data.corpora.clips import Corpus
+from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.differences import clip_digest, differences, label_digest
 from deiii.data.tools.atomic_files import write_json
 from deiii.model.training.run_folder import RunError, RunFolder
@@ -111,9 +112,24 @@ def other_recordings(first: RunFolder, second: RunFolder) -> list[str]:
 
 
 def _media(cache: str | Path, corpus: Corpus) -> dict[str, str]:
-    """Return the SHA-256 of each media file by path, as preprocessing recorded it."""
-    recorded = recorded_media(cache, corpus.name)
-    return {clip.path: recorded[clip.path][2] for clip in corpus.clips if clip.path in recorded}
+    """Return the SHA-256 of each media file by `media_name`, as preprocessing recorded it."""
+    recorded = {name: recorded_media(cache, name) for name in corpus.parts or (corpus.name,)}
+    found = {}
+    for clip in corpus.clips:
+        media = recorded[clip.id.partition(":")[0] if corpus.parts else corpus.name]
+        if clip.path in media:
+            found[media_name(clip, corpus)] = media[clip.path][2]
+    return found
+
+
+def media_name(clip: Clip, corpus: Corpus) -> str:
+    """Return the path of a clip's media file; in a mixture with the name of its corpus in front.
+
+    >>> clip = Clip("ravdess:a", "a.mp4", "ravdess:anna")
+    >>> media_name(clip, Corpus("ravdess+crema_d", "", (), (clip,)))
+    'ravdess:a.mp4'
+    """
+    return f"{clip.id.partition(':')[0]}:{clip.path}" if corpus.parts else clip.path
 
 
 def stored_media(run: RunFolder) -> dict[str, str]:

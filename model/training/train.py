@@ -24,7 +24,7 @@ from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.corpora.splits import make_split
 from deiii.data.encoders.statement import used_encoders
-from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.loader.feature_set import FeatureSet, mixed_configs
 from deiii.data.loader.stage_arrays import valid_rows
 from deiii.data.tools.atomic_files import file_sha256
 from deiii.data.tools.counts import counted
@@ -45,7 +45,7 @@ from deiii.model.training.monitor import check_monitor
 from deiii.model.training.origin import check_origin, digests, keys_of_training, save_origin
 from deiii.model.training.parts import WORDS, check_parts, check_without_validation
 from deiii.model.training.run_folder import RunError, RunFolder, provenance
-from deiii.model.training.start.history import check_unseen, histories, save_histories
+from deiii.model.training.start.history import MIXED, check_unseen, histories, mixed_record, save_histories
 from deiii.model.training.start.weights import copy_start, starting_network
 from deiii.model.training.step.launch import choose_launch, launch_note
 from deiii.model.training.trained import TrainedNetwork
@@ -162,13 +162,15 @@ def _train(
     check_monitor(config, features, rows["val"])
     check_sizes(config)
     check_batch(config, len(rows["train"]))
-    info = {
+    info: dict[str, Any] = {
         "keys": dict(features.keys), "split": split.digest, "corpus": features.corpus.name,
         "classes": list(task.classes), "attributes": list(task.attributes),
         "ranges": [list(r) for r in task.ranges],
         "clips": {part: len(r) for part, r in rows.items()},
         "seconds": clip_seconds(features, rows["train"]), **digests(features.corpus),
     }  # fmt: skip
+    if config.mix:
+        info[MIXED] = mixed_record(features.corpus, [part.corpus for part in mixed_configs(config)])
     past = histories(RunFolder(config.train.start or "")) if start else []
     check_unseen(past, features.corpus, split, config)
     seed_all(config.train.seed)

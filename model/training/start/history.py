@@ -19,13 +19,14 @@ from deiii.data.config.load import load_stored
 from deiii.data.config.schema import Config, CorpusConfig
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.corpora.clips import Corpus
+from deiii.data.corpora.scan import same_people
 from deiii.data.corpora.splits import Split
 from deiii.data.tools.atomic_files import write_json
-from deiii.model.training.origin import stored_media
+from deiii.model.training.origin import media_name, stored_media
 from deiii.model.training.run_folder import RunError, RunFolder
 
-NAMED_ALIKE = ("table", "pattern")  # corpora of different people whose speakers may have the same names
 FILE = "start.json"
+MIXED = "mixed"  # in run.json of a mixture: name, settings' name and root of each corpus
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class History:
     Attributes:
         run: its folder.
         corpus: the corpus's name in the cache.
-        name, root: as the run's settings give them; the root is absolute.
+        name, root: as the run's settings give them; the root is absolute. Empty if unknown, as for the
+            corpora of a mixture in a run of an earlier version.
         trained, validated: speakers of the two parts.
         trained_files, validated_files: SHA-256 of the media files of their clips, as far as the run recorded
             them.
@@ -51,10 +53,10 @@ class History:
     validated_files: tuple[str, ...]
 
     def same_corpus(self, config: CorpusConfig) -> bool:
-        """Return whether speakers of equal names are the same persons."""
-        if self.name != config.name:
-            return False
-        return config.name not in NAMED_ALIKE or Path(config.root).resolve() == Path(self.root)
+        """Return whether speakers of equal names are the same persons, or may be, where that is unknown."""
+        if not self.name:
+            return self.corpus.startswith(config.name)
+        return same_people(CorpusConfig(name=self.name, root=self.root), config)
 
 
 LISTS = ("trained", "validated", "trained_files", "validated_files")
@@ -63,32 +65,44 @@ LISTS = ("trained", "validated", "trained_files", "validated_files")
 def histories(run: RunFolder) -> list[History]:
     """Return the run's own history, then those of the runs that it started from.
 
+    A run on a mixture has a history for each of its corpora.
+
     Raises:
         RunError: ``start.json`` is damaged.
     """
     before = load_stored(run.config)
     split = Split.load(run.split)
-    own = History(
-        str(run.path),
-        run.read_info().get("corpus", before.corpus.name),
-        before.corpus.name,
-        str(Path(before.corpus.root).resolve()),
-        _speakers(split, "train"),
-        _speakers(split, "val"),
-        _files(run, split.train),
-        _files(run, split.val),
-    )
+    info = run.read_info()
+    name = info.get("corpus", before.corpus.name)
+    if "+" in name:
+        unknown = [{"corpus": part, "name": "", "root": ""} for part in name.split("+")]
+        own = [_history(run, split, **part, mixed=True) for part in info.get(MIXED, unknown)]
+    else:
+        own = [_history(run, split, name, before.corpus.name, str(Path(before.corpus.root).resolve()))]
     path = run.path / FILE
     if not path.exists():
-        return [own]
+        return own
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))["runs"]
-        return [own, *(History(**{**e, **{name: tuple(e[name]) for name in LISTS}}) for e in entries)]
+        return [*own, *(History(**{**e, **{name: tuple(e[name]) for name in LISTS}}) for e in entries)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{path} is damaged ({error}); without it nobody knows which clips {run.path} has seen. Restore "
             "it from a copy, or train the run again"
         ) from None
+
+
+def mixed_record(corpus: Corpus, settings: Iterable[CorpusConfig]) -> list[dict[str, str]]:
+    """Return what ``run.json`` records of each corpus of a mixture.
+
+    Args:
+        corpus: the mixture.
+        settings: of its corpora, in order.
+    """
+    return [
+        {"corpus": name, "name": part.name, "root": str(Path(part.root).resolve())}
+        for name, part in zip(corpus.parts, settings, strict=True)
+    ]
 
 
 def save_histories(run: RunFolder, past: Collection[History]) -> None:
@@ -145,10 +159,25 @@ def check_unseen(past: Collection[History], corpus: Corpus, split: Split, config
             )
 
 
-def _speakers(split: Split, part: str) -> tuple[str, ...]:
-    names = {*split.speakers(part)}
-    names |= {name.split(":", 1)[-1] for name in names}  # a mixture puts the corpus first
-    return tuple(sorted(names))
+def _history(run: RunFolder, split: Split, corpus: str, name: str, root: str, mixed: bool = False) -> History:
+    """Return the history of a run's corpus, or of one corpus of its mixture."""
+    prefix = f"{corpus}:" if mixed else ""
+    train, val = ([i for i in ids if i.startswith(prefix)] for ids in (split.train, split.val))
+
+    def speakers(ids: Iterable[str]) -> tuple[str, ...]:
+        names = {split.speaker_of[i] for i in ids}
+        return tuple(sorted({speaker.split(":", 1)[-1] for speaker in names} if mixed else names))
+
+    return History(
+        str(run.path),
+        corpus,
+        name,
+        root,
+        speakers(train),
+        speakers(val),
+        _files(run, train),
+        _files(run, val),
+    )
 
 
 def _files(run: RunFolder, clips: Iterable[str]) -> tuple[str, ...]:
@@ -156,5 +185,6 @@ def _files(run: RunFolder, clips: Iterable[str]) -> tuple[str, ...]:
     table, media, chosen = run.path / TABLE, stored_media(run), set(clips)
     if not media or not table.is_file():
         return ()
-    found = {media[c.path] for c in load_corpus(table).clips if c.id in chosen and c.path in media}
-    return tuple(sorted(found))
+    corpus = load_corpus(table)
+    names = {media_name(clip, corpus) for clip in corpus.clips if clip.id in chosen}
+    return tuple(sorted({media[name] for name in names if name in media}))

@@ -18,11 +18,12 @@ from deiii.data.cache.index import (
 )
 from deiii.data.cache.outcomes import Status
 from deiii.data.cache.stages import network_stages
-from deiii.data.config.schema import ModelConfig, SplitConfig
+from deiii.data.config.schema import Config, CorpusConfig, ModelConfig, SplitConfig
 from deiii.data.corpora.clips import CorpusError
+from deiii.data.corpora.protocol import PARTS
 from deiii.data.corpora.splits import make_split
 from deiii.data.corpora.targets.classes import map_classes
-from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.loader.feature_set import FeatureSet, _people
 from deiii.data.loader.loader import Loader
 from tests.helpers.caches import CORPUS, KEYS, make_cache
 
@@ -122,6 +123,30 @@ def test_the_settings_name_a_mixture(tmp_path, monkeypatch):
     assert len(both) == 8 and both.corpus.name == "ravdess-audio-video-speech+crema_d"
     split = make_split(both.corpus, SplitConfig(val_share=0.3))
     assert split.protocol == "speakers" and len(split.train) + len(split.val) + len(split.test) == 8
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ({"name": "ravdess"}, {"name": "ravdess", "channel": "song", "root": "/elsewhere"}, True),
+        ({"name": "ravdess"}, {"name": "crema_d"}, False),
+        ({"name": "table", "root": "/a"}, {"name": "table", "root": "/a/", "table": "b.csv"}, True),
+        ({"name": "table", "root": "/a"}, {"name": "table", "root": "/b", "table": "b.csv"}, False),
+    ],
+)
+def test_a_person_in_two_corpora_of_a_mixture_is_one_speaker(tmp_path, first, second, same):
+    """Two selections of RAVDESS, or two tables of one folder, must not divide a person in a split."""
+    sets = [
+        FeatureSet.open(make_cache(tmp_path, [3] * 6, [4] * 6, name=n), KEYS) for n in ("ravdess", "crema_d")
+    ]
+    parts = [Config(corpus=CorpusConfig(**words)) for words in (first, second)]
+    both = FeatureSet.mix(sets, _people(parts))
+    assert len(both.corpus.speakers) == (4 if same else 8) and len({c.id for c in both.clips}) == 12
+    for fold in range(3):
+        split = make_split(both.corpus, SplitConfig(fold=fold, val_share=0.3))
+        held = {part: {i.split("/")[0].split(":")[1] for i in getattr(split, part)} for part in PARTS}
+        if same:
+            assert not held["train"] & held["test"] and not held["train"] & held["val"]
 
 
 def test_a_corpus_does_not_mix_with_itself(tmp_path):

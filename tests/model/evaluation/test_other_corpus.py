@@ -10,7 +10,10 @@ import pytest
 
 from deiii.__main__ import main
 from deiii.data.cache.index import CacheError
+from deiii.model.evaluation.evaluate import evaluate
 from deiii.model.evaluation.other_corpus import evaluate_on
+from deiii.model.training.run_folder import RunError
+from tests.helpers.tables import tone_rows, words_for, write_rows
 
 LABELS = ["A", "b", "other", "a", "b", ""]  # A is another spelling of a
 
@@ -114,3 +117,87 @@ def test_classes_in_other_spellings_are_the_runs(seen_run, other, tmp_path):
     assert "its class 'A' is the run's 'a'" in metrics["notes"]
     with open(folder / "predictions.csv", newline="") as file:
         assert [row["truth"].upper() for row in csv.DictReader(file)] == labels
+
+
+@pytest.fixture(scope="module")
+def mixture(tmp_path_factory):
+    """A run on two corpora of tones whose paths are the same; the second one has a config in a file."""
+    folder = tmp_path_factory.mktemp("mixture")
+    for name, hertz in (("first", 200.0), ("second", 233.0)):
+        write_rows(folder / name, tone_rows(folder / name, hertz=hertz))
+        (folder / name / "clips.csv").rename(folder / name / f"{name}.csv")
+        assert main(["preprocess", *tone_words(folder, name)]) == 0
+    (folder / "second.yaml").write_text(
+        f"corpus: {{name: table, root: '{folder / 'second'}', table: second.csv}}\nstages: [logmel]\n"
+    )
+    words = [*tone_words(folder, "first"), f"mix=[{folder / 'second.yaml'}]", f"train.run={folder / 'run'}"]
+    assert main(["train", *words]) == 0
+    return folder
+
+
+def tone_words(folder, name):
+    return [*words_for(folder / name, folder / "cache"), f"corpus.table={name}.csv"]
+
+
+def parts_of(run):
+    """The parts of a run's split by clip id."""
+    split = json.loads((run / "split.json").read_text())
+    return {i: part for part in ("train", "val", "test") for ids in split[part].values() for i in ids}
+
+
+def scored(folder):
+    with open(folder / "predictions.csv", newline="") as file:
+        return {row["clip"] for row in csv.DictReader(file)}
+
+
+@pytest.mark.parametrize("name", ["first", "second"])
+@pytest.mark.parametrize("recorded", [True, False])  # an earlier version recorded neither corpora nor digests
+def test_speakers_of_each_corpus_of_a_mixture_are_left_out(mixture, tmp_path, name, recorded):
+    """Their names have the corpus's name in front in the mixture."""
+    run = mixture / "run"
+    tested = {i for i, part in parts_of(run).items() if part == "test"}
+    expected = {i.split(":", 1)[1] for i in tested if i.startswith(f"table-{name}:")}
+    if not recorded:
+        run = shutil.copytree(run, tmp_path / "old")
+        info = json.loads((run / "run.json").read_text())
+        del info["mixed"]
+        (run / "run.json").write_text(json.dumps(info))
+        (run / "media.json").write_text("{}")
+        # Whose speakers have which names is unknown, so that those of both corpora count.
+        seen = {i.split(":", 1)[1] for i in parts_of(run).keys() - tested}
+        expected = {i for i in expected if i.split("/")[0] not in {j.split("/")[0] for j in seen}}
+    words = ["table", f"corpus.root={mixture / name}", f"corpus.table={name}.csv"]
+    if not expected:
+        with pytest.raises(RunError, match="10 their speakers were in its training or validation part"):
+            evaluate_on(run, words)
+        return
+    metrics, folder = evaluate_on(run, words)
+    assert scored(folder) == expected
+    assert recorded is not any("has no digests of its recordings" in note for note in metrics["notes"])
+
+
+def test_recordings_of_a_mixture_are_left_out_under_other_names(mixture, tmp_path):
+    """Both corpora have the same paths; the digests of the files tell their recordings apart."""
+    rows = []
+    for clip, part in sorted(parts_of(mixture / "run").items()):
+        corpus, _, name = clip.partition(":")
+        path = f"{part}-{len(rows)}.flac"
+        shutil.copy(mixture / corpus.removeprefix("table-") / f"{name}.flac", tmp_path / path)
+        rows.append([path, f"{corpus}-{name.split('/')[0]}-renamed", ("high", "low")[len(rows) % 2]])
+    write_rows(tmp_path, rows).rename(tmp_path / "copies.csv")
+    words = ["table", f"corpus.root={tmp_path}", "corpus.table=copies.csv"]
+    assert main(["preprocess", *words_for(tmp_path, mixture / "cache"), words[-1]]) == 0
+    metrics, folder = evaluate_on(mixture / "run", words)
+    assert scored(folder) == {path[:-5] for path, *_ in rows if path.startswith("test")}
+    assert metrics["notes"] == []
+
+
+def test_replaced_recordings_of_a_mixture_are_noticed(mixture, tmp_path):
+    """As those of a single corpus: the run names the corpus and the path."""
+    run = shutil.copytree(mixture / "run", tmp_path / "run")
+    media = json.loads((run / "media.json").read_text())
+    assert len(media) == 20
+    media["table-second:s0/c0.flac"] = "0" * 64
+    (run / "media.json").write_text(json.dumps(media))
+    with pytest.raises(RunError, match=r"1 media file was replaced since \(table-second:s0/c0.flac\)"):
+        evaluate(run)
