@@ -34,12 +34,12 @@ ORDER = {
     "data/command_line": ["missing numbers", "door", "completion"],
     "data/audit": ["copies fingerprints lists names", "audit", "run"],
     "data/tools": [
-        "canonical_json counts machine numba_jit os_errors pictures progress writer_lock",
-        "atomic_files devices shapes",
-        "fetch processes",
+        "canonical_json counts machine numba_jit os_errors pictures processes progress",
+        "atomic_files devices shapes writer_lock",
+        "fetch",
         "weights",
     ],
-    "data/tools/processes": ["dask_workers main_guard malloc signals", "pool"],
+    "data/tools/processes": ["dask_workers made_folders main_guard malloc signals", "pool"],
     "data/config": [
         "plugins schema_fields strict_yaml suggest",
         "networks schema_encoders schema_preprocess",

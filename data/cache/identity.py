@@ -36,6 +36,7 @@ from deiii.data.corpora.scan import cache_name, scan_again
 from deiii.data.corpora.table import find_table
 from deiii.data.corpora.targets.classes import map_classes
 from deiii.data.tools.atomic_files import file_sha256
+from deiii.data.tools.processes.made_folders import make_folder
 
 IDENTITY = "corpus.json"
 SOURCES = "sources.json"  # size, modification time and SHA-256 of each media file
@@ -85,7 +86,7 @@ def identity_of(config: CorpusConfig, corpus: Corpus) -> Identity:
 def write_identity(cache: str | Path, name: str, identity: Identity) -> None:
     """Record the corpus that a folder belongs to."""
     folder = corpus_folder(cache, name)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_sealed(folder / IDENTITY, {"format": FORMAT, **asdict(identity)})
 
 

@@ -37,6 +37,7 @@ from deiii.data.cache.outcomes import Outcome, Status
 from deiii.data.cache.shard_writer import ShardWriter
 from deiii.data.cache.shards import COLUMNS, ShardError, open_shard
 from deiii.data.tools.atomic_files import atomic_path, remove_temporary, write_json
+from deiii.data.tools.processes.made_folders import make_folder
 from deiii.data.tools.progress import ProgressBar, progress_bar
 
 CHUNK_BYTES = 1 << 20
@@ -133,7 +134,7 @@ def _pack_shard(source: Path, shard: ShardRecord, target: Path) -> None:
     whole = open_shard(source)
     if whole.info.digest != shard.digest:
         raise ShardError(f"{source}: it is not the shard that the index lists; run `deiii verify`")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     remove_temporary(target.parent)
     with atomic_path(target) as temporary, h5py.File(source) as old, h5py.File(temporary, "w") as new:
         for name, value in old.attrs.items():
@@ -150,7 +151,7 @@ def _pack_shard(source: Path, shard: ShardRecord, target: Path) -> None:
 
 
 def _unpack_shard(source: Path, digest: str, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     remove_temporary(target.parent)
     try:
         with h5py.File(source, "r", locking=False) as file:

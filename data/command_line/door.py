@@ -16,6 +16,7 @@ from typing import TextIO
 
 from deiii.data.command_line.missing import missing_package
 from deiii.data.tools.os_errors import explain
+from deiii.data.tools.processes.made_folders import forget_made_folders, remove_empty_folders
 from deiii.data.tools.processes.signals import INTERRUPTED, StopHandler
 
 NOTHING_DONE = "nothing was changed"
@@ -65,11 +66,22 @@ def run(parse: Callable[[], Command]) -> int:
         The exit status: the command's own; 1 for an error, which is printed in one line (`explain` for errors
         of the operating system, `missing_package` for packages that are not installed); 130 after Ctrl-C or
         SIGTERM. Plain ValueError and RuntimeError, and all other exceptions, are defects of the program and
-        are raised.
+        are raised. If the status is not 0, empty folders that the command made are removed.
 
     >>> run(lambda: Command(lambda: 0))
     0
     """
+    forget_made_folders()
+    status = 1
+    try:
+        status = _run(parse)
+    finally:
+        if status:
+            remove_empty_folders()
+    return status
+
+
+def _run(parse: Callable[[], Command]) -> int:
     handler = StopHandler()
     handler.install()
     _open_closed_streams()

@@ -38,6 +38,7 @@ from deiii.data.tools.fetch import (
     stream,
     unzip,
 )
+from deiii.data.tools.processes.made_folders import make_folder
 from deiii.data.tools.progress import progress_bar
 
 THREADS = 4
@@ -142,7 +143,7 @@ def download(corpus: str, root: str | Path, part: str | None = None, progress: b
     part = part or next(iter(source.parts))
     if part not in source.parts:
         raise DownloadError(f"{corpus} has the parts {', '.join(source.parts)}, not {part!r}")
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     pattern = re.compile(source.parts[part])
     try:
         if source.media:

@@ -23,6 +23,7 @@ from deiii.data.sharing.card import CARD, card_text, corpus_facts
 from deiii.data.sharing.formats import megabytes
 from deiii.data.tools.atomic_files import TEMPORARY, file_sha256, publish, write_json, write_text
 from deiii.data.tools.fetch import DownloadError, check_disk, stream
+from deiii.data.tools.processes.made_folders import make_folder
 from deiii.data.tools.progress import progress_bar
 
 LIST = "archive.json"
@@ -109,7 +110,7 @@ def fetch_archive(
     try:
         listed = _list(base, archive, sha256)
         missing = {name: f for name, f in listed.items() if not _is_right(archive / name, f)}
-        archive.mkdir(parents=True, exist_ok=True)
+        make_folder(archive)
         check_disk(archive, sum(f["bytes"] for f in missing.values()))
         total = sum(f["bytes"] for f in missing.values())
         with progress_bar(desc="fetch", unit="B", total=total, scale=True, shown=progress) as bar:
@@ -146,6 +147,15 @@ def _list(base: str, archive: Path, sha256: str | None) -> dict[str, dict[str, A
             "`deiii pack` writes"
         ) from None
     data = part.read_bytes()
+    try:
+        return _listed_files(base, data, sha256)
+    except DownloadError:
+        part.unlink()  # nothing stays behind of a list that was refused
+        raise
+
+
+def _listed_files(base: str, data: bytes, sha256: str | None) -> dict[str, dict[str, Any]]:
+    """Return the files that the text of a list names; raises DownloadError for a wrong list."""
     found = hashlib.sha256(data).hexdigest()
     if sha256 is not None and found != sha256.lower():
         raise DownloadError(

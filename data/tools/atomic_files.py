@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from deiii.data.tools.processes.made_folders import make_folder
+
 TEMPORARY = ".tmp"  # suffix of every unfinished file
 LONGEST_NAME = 190  # bytes; file systems allow 255, with a suffix and what a temporary name adds
 
@@ -119,8 +121,7 @@ def writable_folder(path: str | Path) -> Path:
     >>> writable_folder("out").is_dir()  # doctest: +SKIP
     True
     """
-    path = Path(path)
-    path.mkdir(parents=True, exist_ok=True)
+    path = make_folder(path)
     try:
         with tempfile.TemporaryFile(dir=path, prefix=".", suffix=TEMPORARY):
             return path

@@ -13,6 +13,7 @@ import pooch
 import requests
 
 from deiii.data.tools.atomic_files import atomic_path
+from deiii.data.tools.processes.made_folders import make_folder
 from deiii.data.tools.progress import progress_bar
 
 CONNECT_S = 10  # s to wait for a connection; without a network the error comes soon
@@ -83,7 +84,7 @@ def stream(
         DownloadError: if the server refuses, or sends more than ``size`` or ``most`` bytes.
         requests.RequestException, OSError: if the last attempt failed.
     """
-    part.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(part.parent)
     if not resume:
         part.unlink(missing_ok=True)
     for attempt in range(ATTEMPTS):

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from deiii.data.tools.processes.made_folders import LOCK, make_folder
+
 # What flock answers where a file system offers no locks: NFS without lockd, some FUSE and 9p file systems.
 NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
 # What it answers where another process holds the lock; CIFS, and NFS on old servers, answer EACCES.
@@ -46,31 +48,46 @@ def writer_lock(
     ...     ...
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a+", encoding="utf-8", errors="replace") as file:
-        answer = _try_lock(file)
-        if answer in NO_LOCKS:
-            waiting(
-                f"the file system of {folder} has no file locks ({os.strerror(answer)}); "
-                "make sure that no other run writes to it"
-            )
-            yield
+    told = False
+    while True:
+        make_folder(folder)
+        with open(folder / LOCK, "a+", encoding="utf-8", errors="replace") as file:
+            answer = _try_lock(file)
+            if answer in NO_LOCKS:
+                waiting(
+                    f"the file system of {folder} has no file locks ({os.strerror(answer)}); "
+                    "make sure that no other run writes to it"
+                )
+                yield
+                return
+            if answer:
+                file.seek(0)
+                holder = f"another run is writing to {folder} ({file.read().strip() or 'unknown'})"
+                if not wait:
+                    raise Locked(f"{holder}; wait for it or choose another folder")
+                if not told:
+                    waiting(f"{holder}; waiting for it")
+                told = True
+                while _try_lock(file) in HELD:
+                    time.sleep(POLL_S)
+            if not _is_there(file):
+                continue
+            try:
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {socket.gethostname()}")
+                file.flush()
+                yield
+            finally:
+                file.truncate(0)
             return
-        if answer:
-            file.seek(0)
-            told = f"another run is writing to {folder} ({file.read().strip() or 'unknown'})"
-            if not wait:
-                raise Locked(f"{told}; wait for it or choose another folder")
-            waiting(f"{told}; waiting for it")
-            while _try_lock(file) in HELD:
-                time.sleep(POLL_S)
-        try:
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
-            yield
-        finally:
-            file.truncate(0)
+
+
+def _is_there(file: IO[str]) -> bool:
+    """Return whether an open lock file is still that of its folder: `remove_empty_folders` removes some."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(file.name))
+    except FileNotFoundError:
+        return False
 
 
 def _try_lock(file: IO[str]) -> int:

@@ -25,6 +25,7 @@ from deiii.data.tools.atomic_files import write_json
 from deiii.data.tools.canonical_json import canonical_json
 from deiii.data.tools.counts import counted
 from deiii.data.tools.processes.dask_workers import connect, workers_of
+from deiii.data.tools.processes.made_folders import make_folder
 from deiii.model.evaluation.crossval import check_folds
 from deiii.model.evaluation.many_runs import GpuMemory, finished, run_all, run_one
 from deiii.model.sweep.proposals import Proposals
@@ -74,7 +75,7 @@ def sweep(
     if one_by_one:
         check_scored(base)
         check_folds(base, [base.split.fold])
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         proposals = Proposals(folder, axes, trials)
         size = jobs or _workers(base)
         while found := proposals.next(size):

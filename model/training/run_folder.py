@@ -27,6 +27,7 @@ from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.suggest import did_you_mean
 from deiii.data.tools.atomic_files import file_sha256, remove_temporary, write_json, write_text
 from deiii.data.tools.machine import package_versions, source_revision
+from deiii.data.tools.processes.made_folders import make_folder
 from deiii.model.training.monitor import TrainingState, training_state
 
 PACKAGES = ("torch", "torchvision", "numpy", "librosa", "av", "opencv-contrib-python", "h5py", "dask")
@@ -83,7 +84,7 @@ class RunFolder:
                 f"{self.path} already holds a run; continue it with --resume, or choose another folder "
                 "with train.run=... (with make: ARGS=--resume, or RUN=...)"
             )
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         remove_temporary(self.path)
         text = to_yaml(config)
         before = self.read_info() if started and self.info.exists() else {}

@@ -23,6 +23,7 @@ import numpy as np
 
 from deiii.data.cache.outcomes import ClipError
 from deiii.data.tools.atomic_files import atomic_path
+from deiii.data.tools.processes.made_folders import make_folder
 from deiii.pipeline.media.streaming.audio import settled_reader
 
 CLOCK = 90_000  # ticks per second; the frame times of every common frame rate are whole ticks
@@ -59,7 +60,7 @@ class VideoWriter:
         self._waiting: deque[Future[None]] = deque()
 
     def __enter__(self) -> VideoWriter:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         try:
             temporary = self._stack.enter_context(atomic_path(self.path))
             options = {"movflags": "+faststart"}

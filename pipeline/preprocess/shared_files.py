@@ -14,6 +14,7 @@ from distributed import Client, get_worker
 
 from deiii.data.config.schema import Config
 from deiii.data.tools.processes.dask_workers import while_connected
+from deiii.data.tools.processes.made_folders import make_folder
 from deiii.pipeline.preprocess.cluster import ClusterError
 
 CURE = "put it on a file system that all workers share, under the same path, or stop that worker"
@@ -63,7 +64,7 @@ def shared_files(client: Client, config: Config, root: str) -> Iterator[SharedFi
         yield None
         return
     cache = Path(config.cache).resolve()
-    cache.mkdir(parents=True, exist_ok=True)
+    make_folder(cache)
     token = uuid.uuid4().hex
     shared = SharedFiles(str(cache / f".probe-{token}.tmp"), token, root)
     Path(shared.path).write_text(token)

@@ -24,6 +24,7 @@ from deiii.data.cache.shards import ShardError, content_digest, read_info
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
 from deiii.data.tools.atomic_files import remove_temporary
+from deiii.data.tools.processes.made_folders import make_folder
 from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
 from deiii.pipeline.preprocess.media_digests import MediaDigests
 
@@ -88,7 +89,7 @@ def survey(config: Config, corpus: Corpus, report: Callable[[str], None]) -> Sur
     plans = plan_shards(corpus, config.corpus.clips_per_shard)
     found = Survey(stages, folders, plans, {}, MediaDigests(config.cache, corpus))
     for folder in folders.values():
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     found.remove_temporary()
     for path in [*(f / INDEX for f in folders.values()), corpus_folder(config.cache, corpus.name) / TABLE]:
         if path.is_dir():

@@ -26,6 +26,7 @@ from deiii.data.corpora.synthetic.voice import SAMPLE_RATE, render_voice
 from deiii.data.corpora.synthetic.write import write_clip
 from deiii.data.tools.atomic_files import remove_temporary, write_json, write_text
 from deiii.data.tools.machine import usable_cores
+from deiii.data.tools.processes.made_folders import make_folder
 from deiii.data.tools.processes.main_guard import check_main_guard, refuse_in_worker, watch_workers
 from deiii.data.tools.processes.pool import start_tasks, worker_pool
 from deiii.data.tools.progress import progress_bar
@@ -66,7 +67,7 @@ def make(root: str | Path, config: SyntheticConfig, workers: int = 0, progress: 
         return
 
     for folder in {path.parent for path in paths.values()}:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         remove_temporary(folder)
     write_json(root / STARTED, settings)
     (root / DONE).unlink(missing_ok=True)
