@@ -137,7 +137,7 @@ FLOW = Stage(
 
 LOGMEL = Stage(
     name="logmel",
-    version=5,  # 5: as version 6 of faces; without the delays of encoders that files do not state
+    version=6,  # 6: Vorbis's blocks of several lengths are no rounded timestamps
     modality="audio",
     settings=LogMelConfig,
     fields={
@@ -179,7 +179,7 @@ def _reads_pixels(section: AppearanceConfig) -> bool:
 
 SPEECH = Stage(
     name="speech",
-    version=3,  # 3: as version 5 of logmel
+    version=4,  # 4: as version 6 of logmel
     modality="audio",
     settings=SpeechConfig,
     fields={

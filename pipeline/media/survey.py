@@ -24,7 +24,7 @@ from deiii.data.cache.outcomes import ClipError
 from deiii.pipeline.media.clock import JUMP_S, Clock
 from deiii.pipeline.media.container import MATROSKA, KeptPackets, audio_stream, open_media, video_stream
 from deiii.pipeline.media.joins import LOOK, Join, JoinFinder, Packet, PacketTable, find_joins
-from deiii.pipeline.media.timestamps import LOOKED_AT, Rounding, find_rounding
+from deiii.pipeline.media.timestamps import LOOKED_AT, Rounding, are_exact, find_rounding
 
 MAX_PACKETS = 500_000  # of a file that are looked at: more than an hour of audio and video has
 KEPT_SURVEYS = 4  # of the files that were surveyed last
@@ -277,6 +277,8 @@ def _rounding(stream: av.stream.Stream, packets: Sequence[Packet]) -> Rounding |
         steps = [1 / rate] if rate > 0 else []
     elif isinstance(stream, av.AudioStream):
         samples, rate = stream.codec_context.frame_size, stream.codec_context.sample_rate
+        if not samples and are_exact(packets[:LOOKED_AT], float(stream.time_base or 0)):
+            return None
         # The decoder of HE-AAC gives twice as many samples as the header says.
         steps = [samples / rate, 2 * samples / rate] if samples > 0 and rate > 0 else []
     return find_rounding(sorted(stamps), float(stream.time_base or 0), steps)

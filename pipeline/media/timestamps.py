@@ -50,6 +50,15 @@ class Joins(Protocol):
         ...
 
 
+class Timed(Protocol):
+    """Has a timestamp and a duration in s; `deiii.pipeline.media.joins.Packet` is one."""
+
+    @property
+    def stamp(self) -> float | None: ...
+    @property
+    def seconds(self) -> float: ...
+
+
 @dataclass(frozen=True)
 class Rounding:
     """How the timestamps of a stream were rounded.
@@ -94,6 +103,16 @@ def find_rounding(stamps: Sequence[float], tick: float, steps: Sequence[float]) 
             if start is not None and _neighbours(stamps[first:], step, unit):
                 return Rounding(unit, start, step)
     return None
+
+
+def are_exact(packets: Sequence[Timed], tick: float) -> bool:
+    """Return whether nearly all packets begin where the one before ends, to 1.5 ticks of the time base.
+
+    The packets of Vorbis and Opus have several lengths, which they state.
+    """
+    times = [(p.stamp, p.seconds) for p in packets if p.stamp is not None]
+    near = [abs(b - a - seconds) <= 1.5 * tick for (a, seconds), (b, _) in pairwise(times)]
+    return sum(near) >= NEIGHBOURS * len(near)
 
 
 def _neighbours(stamps: Sequence[float], step: float, unit: float) -> bool:

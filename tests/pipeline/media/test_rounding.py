@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile  # comes with librosa
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -130,3 +131,17 @@ def test_flashes_and_beeps_of_a_file_with_rounded_timestamps(tmp_path, unit, kin
 def test_right_files_are_not_rounded(tmp_path, suffix):
     found = survey(str(write_clip(tmp_path, Clip(suffix))))
     assert all(times is None or times.rounding is None for times in (found.video, found.audio))
+
+
+@pytest.mark.parametrize("codec", ["VORBIS", "OPUS"])
+@pytest.mark.parametrize("rate", [8000, 12_000, 16_000, 24_000, 48_000])
+def test_blocks_of_several_lengths_are_not_rounded_timestamps(tmp_path, rate, codec):
+    """Vorbis begins with shorter blocks: noise at 16 kHz must not be 52 ms late."""
+    noise = 0.1 * np.random.default_rng(0).normal(size=round(3.137 * rate))
+    path = tmp_path / "a.ogg"
+    soundfile.write(path, noise, rate, format="OGG", subtype=codec)
+    samples, start, _ = read_audio(path, rate)
+    assert start == pytest.approx(0.0, abs=1e-4) and len(samples) == pytest.approx(len(noise), abs=2)
+    n = 2 * len(noise)
+    match = np.fft.irfft(np.fft.rfft(samples, n) * np.conj(np.fft.rfft(noise, n)))
+    assert np.argmax(match) in (0, 1, n - 1)  # the lag in samples at which both agree best
