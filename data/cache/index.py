@@ -22,6 +22,7 @@ from deiii.data.cache.shards import KINDS, ClipRow, FieldLayout, Shard, ShardInf
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.differences import clip_digest, label_digest
 from deiii.data.tools.atomic_files import file_sha256, write_text
+from deiii.data.tools.counts import counted
 
 INDEX = "index.json"
 PACKED = "packed.json"  # takes the place of the index in an archive (`deiii.data.cache.packed`)
@@ -86,6 +87,10 @@ class StageIndex:
     key: str
     provenance: Mapping[str, Any]
     shards: list[ShardRecord] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        size = f"{counted(len(self.clips), 'clip')} in {counted(len(self.shards), 'shard')}"
+        return f"StageIndex({self.stage}-{self.key}: {size})"
 
     @property
     def clips(self) -> dict[str, ClipRow]:

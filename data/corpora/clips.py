@@ -11,6 +11,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from deiii.data.tools.counts import counted
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -92,6 +94,11 @@ class Corpus:
                     f"{self.name}: clip {clip.id!r} has the soft label {clip.soft}, which is not "
                     f"a distribution over {len(self.classes)} classes"
                 )
+
+    def __repr__(self) -> str:
+        """Return the corpus in a line: a table of thousands of clips is not to be printed."""
+        size = f"{counted(len(self.clips), 'clip')} of {counted(len(self.speakers), 'speaker')}"
+        return f"Corpus({self.name!r}: {size}, {counted(len(self.classes), 'class', 'classes')}, {self.root})"
 
     def _is_distribution(self, soft: tuple[float, ...]) -> bool:
         shares = len(soft) == len(self.classes) and all(0 <= share <= 1 for share in soft)

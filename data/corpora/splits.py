@@ -77,6 +77,11 @@ class Split:
             if both := set(self.speakers(a)) & set(self.speakers(b)):
                 raise SplitError(f"speakers cross between {a} and {b}: {some(both)}")
 
+    def __repr__(self) -> str:
+        sizes = [f"{p} {len(getattr(self, p))} ({len(self.speakers(p))})" for p in PARTS]
+        head = f"{self.corpus!r}, {self.protocol}, fold {self.fold} of {self.n_folds}"
+        return f"Split({head}: clips (speakers) {', '.join(sizes)})"
+
     def speakers(self, part: str) -> tuple[str, ...]:
         """Return the speakers of ``train``, ``val`` or ``test``, sorted."""
         if part not in PARTS:

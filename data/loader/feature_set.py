@@ -34,6 +34,7 @@ from deiii.data.corpora.scan import same_people
 from deiii.data.corpora.spelling import refuse_spellings
 from deiii.data.corpora.splits import Split, make_split
 from deiii.data.loader.stage_arrays import Stream
+from deiii.data.tools.counts import counted
 
 V = TypeVar("V")
 
@@ -64,6 +65,11 @@ class FeatureSet:
 
     def __post_init__(self) -> None:
         self._row = {clip.id: row for row, clip in enumerate(self.clips)}
+
+    def __repr__(self) -> str:
+        """Return the feature set in a line, whatever the number of its clips."""
+        size = f"{counted(len(self), 'clip')}, {len(self.left_out)} left out"
+        return f"FeatureSet({self.corpus.name!r}: {size}; {', '.join(map(repr, self.streams.values()))})"
 
     @classmethod
     def open(

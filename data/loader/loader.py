@@ -36,6 +36,7 @@ from deiii.data.loader.prefetch import Prefetcher, Stuck
 from deiii.data.loader.residency import choose_residency, free_bytes, hold, hold_shared, remote
 from deiii.data.loader.sampling import batch_count, epoch_order, rank_share
 from deiii.data.loader.stage_arrays import StageLevels
+from deiii.data.tools.counts import counted
 
 TOGETHER = 8  # batches that are sampled in one call, which takes little longer than one batch
 
@@ -168,6 +169,12 @@ class Loader:
             for name in names
         }
         return {name: of_speaker.to(self.device) for name, of_speaker in found.items()}
+
+    def __repr__(self) -> str:
+        what = "training" if self.training else "evaluation"
+        clips = f"{counted(len(self.indices), 'clip')} of {self.features.corpus.name!r}"
+        where = f"on {self.device}, residency {self.residency}"
+        return f"Loader({clips} for {what}, {counted(len(self), 'batch', 'batches')}, {where})"
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch on this rank."""

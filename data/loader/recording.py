@@ -24,7 +24,7 @@ from deiii.data.loader.stage_arrays import Stream
 SLACK_S = 1e-6  # a window's borders are sums of floats
 
 
-@dataclass
+@dataclass(repr=False)
 class MemoryStream(Stream):
     """One stage's arrays of a recording; every clip of the stream is a run of their rows.
 

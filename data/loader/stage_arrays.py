@@ -16,6 +16,7 @@ from deiii.data.cache.index import CacheError, StageIndex
 from deiii.data.cache.shards import FieldLayout
 from deiii.data.cache.stages import LOGMEL, get_stage
 from deiii.data.loader.mapped_files import Maps
+from deiii.data.tools.counts import counted
 
 Levels = tuple[np.ndarray, np.ndarray]  # mean and deviation of mel bands, float64 [M] in dB, or of features
 StageLevels = Mapping[str, Levels]  # by stage, of a speaker's rows
@@ -53,6 +54,12 @@ class Stream:
         dtype, shape = kinds.pop() if kinds else ("u1", ())
         self.dtype, self.shape = np.dtype(dtype), shape
         self._small: dict[str, np.ndarray] | None = None
+
+    def __repr__(self) -> str:
+        """Return the stream in a line, whatever the number of its clips."""
+        some = f"{np.count_nonzero(self.length)} of {counted(len(self.length), 'clip')}"
+        rows = f"{self.length.sum()} rows of {self.dtype} {list(self.shape)}"
+        return f"{type(self).__name__}({self.stage}: {rows} in {some})"
 
     @classmethod
     def of(cls, index: StageIndex, folder: Path, ids: Sequence[str]) -> Stream:

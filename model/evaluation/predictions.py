@@ -67,6 +67,10 @@ class PredictionTable:
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{name} has the shape {list(getattr(self, name).shape)}, not {list(shape)}")
 
+    def __repr__(self) -> str:
+        size = f"{counted(len(self), 'clip')} of {counted(len(set(self.speakers)), 'speaker')}"
+        return f"PredictionTable({size}: {', '.join((*self.classes, *self.attributes))})"
+
     def __len__(self) -> int:
         return len(self.clips)
 

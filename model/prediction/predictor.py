@@ -109,6 +109,10 @@ class Predictor:
         lengths = (seconds["median"], seconds["longest"])
         return cls(scorer, config, Task.from_info(info), lengths, notes, source, info)
 
+    def __repr__(self) -> str:
+        outputs = ", ".join((*self.classes, *self.attributes))
+        return f"Predictor({str(self.source)!r}: {outputs} from {', '.join(self.stages)})"
+
     @property
     def network(self) -> Any:
         """The network as a PyTorch module; AttributeError for onnxruntime and for an ensemble."""
@@ -184,12 +188,11 @@ class Predictor:
         if FACES.name not in self.stages:
             raise ConfigError("the network reads audio alone; leave --people out")
         chosen = Options(**options)
-        found = []
-        for person, scored in self._found_people(path, chosen):
-            whole = prediction_of(
-                path, scored, self.config, self.task, self.notes, chosen.levels is not None, person
-            )
-            found.append(whole)
+        known = chosen.levels is not None
+        found = [
+            prediction_of(path, scored, self.config, self.task, self.notes, known, person)
+            for person, scored in self._found_people(path, chosen)
+        ]
         return found or [self.predict(path, **options)]
 
     def stream(
@@ -274,10 +277,8 @@ class Predictor:
             portrait = Portrait()
             if results[FACES.name].arrays:
                 portrait.add(results[FACES.name].arrays)
-            yield (
-                person_of(face, portrait.image),
-                self._found_at_once(results, options, face.part_of(seconds)),
-            )
+            visible = face.part_of(seconds)
+            yield person_of(face, portrait.image), self._found_at_once(results, options, visible)
 
     def _levels(self, source: FileStream, given: StageLevels | None) -> StageLevels | None:
         """Return the levels of the speaker for a file that is read in order."""

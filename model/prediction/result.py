@@ -201,6 +201,14 @@ class Prediction:
     arrays: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict, repr=False)
     person: Person | None = None
 
+    def __repr__(self) -> str:
+        """Return the prediction in a line; every attribute can be read by its name."""
+        best = self.label and f"{self.label} {self.probabilities[self.label]:.3f}"
+        values = [best, *(f"{name} {value:.3f}" for name, value in self.attributes.items())]
+        found = ", ".join(v for v in values if v) or "no usable input"
+        notes = "".join(f"; {note}" for note in self.notes)
+        return f"Prediction({self.path!r}, {self.seconds:.1f} s: {found}{notes})"
+
     @property
     def usable(self) -> bool:
         """Whether there was any usable input."""

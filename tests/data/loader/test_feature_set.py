@@ -18,7 +18,7 @@ from deiii.data.cache.index import (
 )
 from deiii.data.cache.outcomes import Status
 from deiii.data.cache.stages import network_stages
-from deiii.data.config.schema import Config, CorpusConfig, ModelConfig, SplitConfig
+from deiii.data.config.schema import Config, CorpusConfig, LoaderConfig, ModelConfig, SplitConfig
 from deiii.data.corpora.clips import CorpusError
 from deiii.data.corpora.protocol import PARTS
 from deiii.data.corpora.splits import make_split
@@ -177,3 +177,32 @@ def test_a_table_is_found_under_its_own_name(tmp_path):
     write_table(tmp_path, replace(read_table(tmp_path, CORPUS), name=table.name))
     config.corpus.name, config.corpus.table = "table", "lists/my list.csv"
     assert len(FeatureSet.open(config, KEYS)) == 2
+
+
+def printed(features: FeatureSet) -> list[str]:
+    """What a session at the prompt prints of a corpus and of what is made from it."""
+    rows = range(len(features))
+    loader = Loader(features, rows, LoaderConfig(batch=5, steps=4, audio_steps=20, crop=8), training=False)
+    split = make_split(features.corpus, SplitConfig())
+    return [repr(x) for x in (features, features.corpus, *features.streams.values(), loader, split)]
+
+
+def test_what_is_printed_says_how_much_there_is_and_does_not_grow_with_it(tmp_path):
+    few = make_cache(tmp_path / "few", [3] * 8, [5] * 7 + [0])
+    many = make_cache(tmp_path / "many", [3] * 80, [5] * 80)
+    lines = printed(FeatureSet.open(few, KEYS))
+    assert lines == [
+        "FeatureSet('synthetic-cues': 8 clips, 0 left out; Stream(faces: 24 rows of uint8 [12, 12, 3] in 8 "
+        "of 8 clips), Stream(flow: 24 rows of int8 [12, 12, 2] in 8 of 8 clips), Stream(logmel: 35 rows of "
+        "float16 [8] in 7 of 8 clips))",
+        "Corpus('synthetic-cues': 8 clips of 4 speakers, 3 classes, /nowhere)",
+        "Stream(faces: 24 rows of uint8 [12, 12, 3] in 8 of 8 clips)",
+        "Stream(flow: 24 rows of int8 [12, 12, 2] in 8 of 8 clips)",
+        "Stream(logmel: 35 rows of float16 [8] in 7 of 8 clips)",
+        "Loader(8 clips of 'synthetic-cues' for evaluation, 2 batches, on cpu, residency stream)",
+        "Split('synthetic-cues', speakers, fold 0 of 4: clips (speakers) train 4 (2), val 2 (1), test 2 (1))",
+    ]
+    grown = printed(FeatureSet.open(many, KEYS))
+    assert all(len(b) <= len(a) + 10 for a, b in zip(lines, grown, strict=True))
+    index = read_index(stage_folder(few.cache, CORPUS, "faces", KEYS["faces"]))
+    assert repr(index) == "StageIndex(faces-ffffffffffff: 8 clips in 4 shards)"

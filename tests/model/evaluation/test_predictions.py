@@ -49,6 +49,11 @@ def test_a_run_of_attributes_alone_has_no_class_columns(tmp_path):
     assert read_predictions(tmp_path / "predictions.csv").classes == ()
 
 
+def test_a_table_is_printed_in_a_line_whatever_its_length():
+    assert repr(TABLE) == "PredictionTable(2 clips of 2 speakers: calm, sad, valence)"
+    assert repr(TABLE.select([0] * 500)) == "PredictionTable(500 clips of 1 speaker: calm, sad, valence)"
+
+
 def test_selected_rows_and_class_numbers():
     picked = TABLE.select([1, 0, 1])
     assert picked.clips == ("s0,b", "s0/a", "s0,b") and picked.probabilities[:, 1].tolist() == [

@@ -39,6 +39,22 @@ def test_a_clip_of_the_corpus_gets_the_prediction_of_evaluation(seen_run, networ
         assert found.label == row["predicted"]
 
 
+def test_network_and_prediction_are_printed_in_a_line(seen_run, network, tmp_path):
+    classes = ", ".join(network.classes)
+    assert (
+        repr(network) == f"Predictor({str(seen_run / 'run')!r}: {classes}, valence from faces, flow, logmel)"
+    )
+    path = seen_run / "raw/c0.mp4"
+    found = network.predict(path)
+    numbers = (
+        f"{found.label} {found.probabilities[found.label]:.3f}, valence {found.attributes['valence']:.3f}"
+    )
+    assert repr(found) == f"Prediction({str(path)!r}, {found.seconds:.1f} s: {numbers})"
+    assert "no usable input; video unusable: there is no such file" in repr(
+        network.predict(tmp_path / "no.mp4")
+    )
+
+
 def test_contributions_add_up_to_the_prediction(seen_run, network):
     found = network.predict(seen_run / "raw/c0.mp4")
     assert set(found.contributions) == {found.label, "valence"}
