@@ -33,7 +33,7 @@ from deiii.data.config.strict_yaml import (
     read_yaml,
     refuse_references,
 )
-from deiii.data.config.suggest import did_you_mean
+from deiii.data.config.suggest import did_you_mean, suggest_setting
 
 CONFIGS = Path(deiii.__file__).parent / "configs"
 # Where clips lie and how they are grouped; clips, labels and stage keys are compared by their digests.
@@ -315,10 +315,8 @@ def _flat(tree: dict) -> list[str]:
 
 
 def _hint(key: str) -> str:
-    """Return the nearest key: similar as a whole, or with the same last part in another section."""
-    last = key.rsplit(".", 1)[-1]
-    same_name = [k for k in _keys() if k.rsplit(".", 1)[-1] == last]
-    near = did_you_mean(key, _keys()) or (same_name and did_you_mean(same_name[0], same_name))
+    """Return the end of a message on an unknown key: what may be meant, and where to look."""
+    near = suggest_setting(key, _keys())
     section = key.split(".", 1)[0]
     if not near and "." in key and section not in {f.name for f in fields(config_class())}:
         return f"; if another package adds the stage {section!r}, install it in this environment"

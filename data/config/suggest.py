@@ -1,9 +1,12 @@
-"""Hints for misspelt names in error messages."""
+"""Hints for misspelt names in error messages: only near names are suggested."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
+
+SHORTEST_PREFIX = 3  # letters; fewer begin too many names
+MOST_NAMED = 5  # names in one hint
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
@@ -22,11 +25,93 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     return by_case[close[0]] if close else None
 
 
+def near_name(word: str, known: Iterable[str]) -> str | None:
+    """Return the known name that ``word`` misspells or begins, or ``None`` if there is none.
+
+    A name counts as misspelt if few letters are wrong, missing or too many: one in names of up to 5 letters,
+    two in names of up to 11, three in longer ones.
+
+    >>> near_name("precison", ["updates", "precision"]), near_name("iterations", ["updates", "precision"])
+    ('precision', None)
+    """
+    typed = word.casefold()
+    names = list(dict.fromkeys(known))
+    close = {name: ratio for name in names if (ratio := _similarity(typed, name.casefold())) is not None}
+    if close:
+        return max(close, key=lambda name: close[name])
+    begun = [name for name in names if name.casefold().startswith(typed)]
+    return begun[0] if len(begun) == 1 and len(typed.lstrip("-")) >= SHORTEST_PREFIX else None
+
+
+def _similarity(word: str, name: str) -> float | None:
+    """Return the similarity of two names; ``None`` where too many letters differ for their length."""
+    length = max(len(word.lstrip("-")), len(name.lstrip("-")), 1)
+    letters = 1 if length <= 5 else 2 if length <= 11 else 3
+    ratio = difflib.SequenceMatcher(None, word, name).ratio()
+    # A changed letter costs 1/length; the small number is for rounding. Two letters: one may be too many.
+    lowest = 1 - letters / length - 1e-9 if length > 2 else 0.6
+    return ratio if ratio >= lowest and abs(len(word) - len(name)) <= letters else None
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return the end of an error message that names the nearest known word; empty if none is similar.
+    """Return the end of an error message that names the nearest known word; empty if none is near.
 
     >>> did_you_mean("tarin", ["train", "verify"])
     "; did you mean 'train'?"
     """
-    found = nearest(word, known)
+    found = near_name(word, known)
     return f"; did you mean {found!r}?" if found else ""
+
+
+def suggest_setting(key: str, keys: Collection[str]) -> str:
+    """Return the end of an error message about a setting that does not exist.
+
+    It names, in this order: a near name in the section, whose own name may be misspelt; settings of the same
+    name in other sections; all settings of the section. Empty if none of them exists.
+
+    Args:
+        key: dotted name that was typed.
+        keys: dotted names of all settings.
+
+    >>> suggest_setting("flow.iterations", ["flow.updates", "flow.precision", "train.lr"])
+    '; flow has the settings updates and precision'
+    >>> suggest_setting("flow.lr", ["flow.updates", "flow.precision", "train.lr"])
+    "; did you mean 'train.lr'?"
+    """
+    section, _, name = key.rpartition(".")
+    if above := [known for known in keys if key.startswith(f"{known}.")]:
+        return _meant(above)
+    if section and not _names(section, keys):
+        sections = dict.fromkeys(known.rpartition(".")[0] for known in keys)
+        section = near_name(section, filter(None, sections)) or section
+    own = _names(section, keys)
+    if found := near_name(name, own) or _contained(name, own):
+        return _meant([f"{section}.{found}" if section else found])
+    if same := [known for known in keys if known.rpartition(".")[2].casefold() == name.casefold()]:
+        return _meant(same)
+    if not section:
+        by_name = {known.rpartition(".")[2]: known for known in keys}
+        found = near_name(name, by_name)
+        return _meant([by_name[found]]) if found else ""
+    return f"; {section} has the settings {_listed(own)}" if own else ""
+
+
+def _names(section: str, keys: Iterable[str]) -> list[str]:
+    """Return the names of a section's settings, without the section."""
+    split = (key.rpartition(".") for key in keys)
+    return [name for own, _, name in split if own == section]
+
+
+def _contained(name: str, own: Iterable[str]) -> str | None:
+    """Return the only setting whose words are at least half of the name, as batch in batch_size."""
+    words = set(name.casefold().split("_"))
+    found = [known for known in own if set(known.split("_")) <= words and 2 * len(known) >= len(name)]
+    return found[0] if len(found) == 1 else None
+
+
+def _meant(names: Sequence[str]) -> str:
+    return f"; did you mean {_listed([repr(name) for name in names[:MOST_NAMED]], 'or')}?"
+
+
+def _listed(names: Sequence[str], last: str = "and") -> str:
+    return f" {last} ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -20,7 +20,7 @@ from deiii.data.config.load import config_class
 from deiii.data.config.schema import Config
 from deiii.data.config.schema_fields import describe_range, in_range
 from deiii.data.config.strict_yaml import ConfigError, parse_override
-from deiii.data.config.suggest import did_you_mean
+from deiii.data.config.suggest import suggest_setting
 from deiii.data.config.words import is_config, is_override, read_settings, requested_keys
 
 KINDS = ("log", "uniform", "int")
@@ -207,7 +207,7 @@ def _full_name(key: str, settings: dict[str, tuple[Any, Any]]) -> str | None:
             return found[0]
     if same:
         raise ConfigError(f"{key} may be {', '.join(same)}; write the whole name")
-    raise ConfigError(f"unknown setting {key!r}{did_you_mean(key, settings) or ''}")
+    raise ConfigError(f"unknown setting {key!r}{suggest_setting(key, settings)}")
 
 
 def _settings(section: Any = None, prefix: str = "") -> dict[str, tuple[Any, Any]]:

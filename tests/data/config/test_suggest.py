@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from deiii.data.config.suggest import did_you_mean, nearest
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deiii.data.config.keys import all_keys
+from deiii.data.config.suggest import did_you_mean, near_name, nearest, suggest_setting
 
 KNOWN = ["faces.size", "flow.batch", "train.lr"]
 
@@ -19,3 +26,77 @@ def test_nothing_is_suggested_for_a_word_unlike_all_others():
 
 def test_a_higher_cutoff_suggests_less():
     assert nearest("flow.bacthes", KNOWN, cutoff=0.95) is None
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("flow.precison", ["flow.precision"]),
+        ("flow.update", ["flow.updates"]),
+        ("flow.prec", ["flow.precision"]),  # the beginning of one name
+        ("Flow.Updates", ["flow.updates"]),
+        ("fow.updates", ["flow.updates"]),  # the section is misspelt
+        ("face.size", ["faces.size"]),  # not that of corpus.synthetic
+        ("speach.encoder", ["speech.encoder"]),
+        ("faces.size.x", ["faces.size"]),
+        ("epocs", ["train.epochs"]),
+        ("loader.batch_size", ["loader.batch"]),
+        ("train.max_epochs", ["train.epochs"]),
+        ("flow.hop_ms", ["logmel.hop_ms"]),
+        ("seed", ["corpus.synthetic.seed", "split.seed", "train.seed"]),
+    ],
+)
+def test_a_setting_that_is_near_is_suggested(typed, meant):
+    hint = suggest_setting(typed, all_keys())
+    assert hint.startswith("; did you mean ") and re.findall("'(.*?)'", hint) == meant
+
+
+@pytest.mark.parametrize(
+    "typed", ["flow.iterations", "flow.iters", "flow.z", "fow.iterations", "flow.direction", "flow.motion"]
+)
+def test_without_a_near_name_the_settings_of_the_section_are_listed(typed):
+    names = [key.removeprefix("flow.") for key in all_keys() if key.startswith("flow.")]
+    hint = suggest_setting(typed, all_keys())
+    assert re.split(", | and ", hint.removeprefix("; flow has the settings ")) == names
+
+
+@pytest.mark.parametrize("typed", ["learning_rate", "zzzzzz", "gaze.points"])
+def test_nothing_is_suggested_where_nothing_is_near(typed):
+    assert suggest_setting(typed, all_keys()) == ""
+
+
+def edits(one: str, other: str) -> int:
+    """Letters to insert, remove or change (Levenshtein), by the usual table."""
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(one, 1):
+        before, row = row, [i]
+        for j, second in enumerate(other, 1):
+            row.append(min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != second)))
+    return row[-1]
+
+
+@given(st.sampled_from(all_keys()), st.integers(0, 40), st.sampled_from(["swap", "drop", "double", "change"]))
+def test_one_wrong_letter_is_always_understood(key, place, how):
+    section, dot, name = key.rpartition(".")
+    i = place % len(name)
+    letters = {
+        "swap": name[:i] + name[i + 1 : i + 2] + name[i] + name[i + 2 :],
+        "drop": name[:i] + name[i + 1 :],
+        "double": name[: i + 1] + name[i:],
+        "change": name[:i] + "q" + name[i + 1 :],
+    }[how]
+    if len(letters) < 3 or f"{section}{dot}{letters}" in all_keys():
+        return
+    hint = suggest_setting(f"{section}{dot}{letters}", all_keys())
+    meant = re.findall("'(.*?)'", hint)
+    assert hint.startswith("; did you mean ")
+    # Another name may be as near: gpu is gpus with a letter less, and heads is head with one more.
+    assert key in meant or edits(meant[0].rpartition(".")[2], letters) <= 2
+
+
+@given(st.text("abcdefghijklmnop_", min_size=1, max_size=16))
+def test_a_name_in_which_most_letters_differ_is_not_suggested(typed):
+    names = [key.rpartition(".")[2] for key in all_keys()]
+    found = near_name(typed, names)
+    if found is not None and not found.startswith(typed):
+        assert edits(found, typed) <= max(2, max(len(found), len(typed)) / 2)
