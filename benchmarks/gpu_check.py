@@ -32,7 +32,7 @@ from deiii.data.tools.atomic_files import writable_folder, write_text
 # Seconds at most, by part. The most useful parts come first, because the time may not be enough for all.
 PARTS = {
     "machine": 20, "train": 150, "steps": 60, "tests": 120, "preprocess": 100, "flow": 110, "kernels": 30,
-    "decode": 25, "ranks": 20, "stage": 90, "profile": 20, "compile": 60,
+    "decode": 25, "ranks": 20, "stage": 110, "profile": 20, "compile": 60,
 }  # fmt: skip
 LEAST = 10  # s; a part is not started with less
 BAR = re.compile(r"^\s*$|.*it/s\]|.*%\|")  # empty lines and progress bars

@@ -46,7 +46,7 @@ from deiii.model.training.trainer import Trainer, TrainingSetup
 
 
 class OneBatch:
-    """A loader that repeats one batch in memory."""
+    """A loader that repeats one batch in memory, already augmented."""
 
     def __init__(self, batch: Batch, count: int):
         self.batch, self.count = batch, count
@@ -57,6 +57,27 @@ class OneBatch:
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         for _ in range(start, self.count):
             yield self.batch
+
+
+class OneSlab(OneBatch):
+    """The same for a GPU: the block of bytes that a batch is made of lies there, and each step augments it.
+
+    On a GPU, augmentation is a part of the step and not of the loading.
+    """
+
+    def __init__(self, loader: Loader):
+        super().__init__(next(loader.epoch(0)), len(loader))
+        self.slab = next(loader.slabs(0)).clone()
+        self.unpack = loader.unpack
+
+    def slabs(self, number: int, start: int = 0) -> Iterator[torch.Tensor]:
+        for _ in range(start, self.count):
+            yield self.slab
+
+
+def one_batch(loader: Loader, device: torch.device) -> OneBatch:
+    """Return a loader that repeats the first batch of another one, with the same work in each step."""
+    return OneSlab(loader) if device.type == "cuda" else OneBatch(next(loader.epoch(0)), len(loader))
 
 
 def epoch_seconds(features: FeatureSet, config: Config, train: Loader | OneBatch, device) -> float:
@@ -104,7 +125,7 @@ def compare(
     """
     rows = np.resize(features.rows([c.id for c in features.clips]), clips or len(features))
     loader = make_loader(features, rows, config, device, True)
-    memory = OneBatch(next(loader.epoch(0)), len(loader))
+    memory = one_batch(loader, device)
     epoch_seconds(features, config, loader, device)  # selects kernels, fills the page cache
     cached, held = [], []
     for run in range(runs):

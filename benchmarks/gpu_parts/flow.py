@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
+import json
+import subprocess
+import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 
-from benchmarks.gpu_parts.common import (
-    DATA,
-    WEIGHTS,
-    WORK,
-    cache,
-    cache_folder,
-    crops,
-    find,
-    network,
-    seconds,
-    small,
-)
+from benchmarks.gpu_parts.common import HERE, cache, crops, find, network, seconds, small
+from deiii.pipeline.preprocess.cluster_kinds import GPU_PROCESSES, GPU_THREADS
 
 
 def part_kernels() -> None:
@@ -143,48 +134,26 @@ def part_flow() -> None:
 
 
 def part_stage() -> None:
-    """The flow stage's own run_shard, faces from a cache: what a GPU worker delivers."""
-    from benchmarks.feature_cache import KEYS
-    from deiii.data.cache.index import read_index, stage_folder
-    from deiii.data.cache.recipes import recipes
-    from deiii.data.cache.shard_plan import ShardPlan
-    from deiii.data.config.load import load_config, to_yaml
-    from deiii.pipeline.preprocess.cluster_kinds import GPU_THREADS
-    from deiii.pipeline.stages.shard import ShardTask, run_shard
+    """The flow stage's own run_shard, faces from a cache: pairs/s of several processes and threads on a GPU.
 
-    features = cache(32 if small() else 96)
-    by_id = {c.id: c for c in features.corpus.clips}
-    faces = stage_folder(cache_folder(len(by_id)), features.corpus.name, "faces", KEYS["faces"])
-    plans = [ShardPlan(s.name, tuple(by_id[r.id] for r in s.clips)) for s in read_index(faces).shards]
-    for words in (  # the most useful first: the limit of the part may cut the last
-        ["flow.precision=float16"],
-        ["flow.precision=float16", "flow.launch=compile"],
-        ["flow.precision=float16", "flow.model=raft_large", "flow.launch=compile"],
-        ["flow.precision=float32"],
-    ):
-        model = "raft_large" if "flow.model=raft_large" in words else "raft_small"
-        weights = f"flow.weights={DATA / 'weights' / WEIGHTS[model]}"
-        config = load_config(overrides=["flow.method=raft", weights, "flow.device=cuda", *words])
-        out = WORK / "flow"
-        out.mkdir(exist_ok=True)
-        recipe, text = recipes(config)["flow"], to_yaml(config)
-        tasks = [ShardTask(recipe, plan, "/nowhere", str(out), str(faces), text) for plan in plans]
-        begun = time.perf_counter()
-        run_shard(tasks[0])
-        find(stage=" ".join(words), first_s=round(time.perf_counter() - begun, 1))
-        pairs = 59 * len(by_id)
-        for at_once in (1, GPU_THREADS):  # shards in flight; a GPU worker has the larger number
-            times = []
-            for _ in range(3):
-                start = time.perf_counter()
-                with ThreadPoolExecutor(at_once) as pool:
-                    list(pool.map(run_shard, tasks))
-                times.append(time.perf_counter() - start)
-            took = statistics.median(times)
-            find(
-                stage=" ".join(words), at_once=at_once, pairs_per_s=round(pairs / took, 1),
-                ms_a_shard=round(1e3 * took / len(tasks), 1),
-            )  # fmt: skip
+    Processes begin together, after each has loaded the network and computed two shards.
+    """
+    cache(32 if small() else 96)  # made before the processes look for it
+    for processes, threads, words in (  # the most useful first: the limit of the part may cut the last
+        (GPU_PROCESSES, GPU_THREADS, []), (1, GPU_THREADS, []), (1, 1, []), (3, 1, []),
+        (GPU_PROCESSES, GPU_THREADS, ["flow.launch=compile"]),
+    ):  # fmt: skip
+        begin = time.time() + (40 if words else 15) + 2 * processes
+        command = [sys.executable, "-m", "benchmarks.gpu_parts.shards", str(threads), str(begin), *words]
+        running = [
+            subprocess.Popen(command, cwd=HERE, stdout=subprocess.PIPE, text=True) for _ in range(processes)
+        ]
+        printed = [process.communicate()[0] for process in running]
+        rates = [json.loads(text.splitlines()[-1])["pairs_per_s"] for text in printed if text.strip()]
+        find(
+            processes=processes, threads=threads, words=" ".join(words), whole=len(rates) == processes,
+            pairs_per_s=round(sum(rates), 1),
+        )  # fmt: skip
 
 
 def part_profile() -> None:

@@ -44,7 +44,8 @@ def test_memory_does_not_grow_over_the_epochs(fake_gpu, launch):
     words = ["train.epochs=20", "loader.batch=16", "loader.residency=stream"]
     found = fake_gpu.run("epochs", "tiny", f"train.launch={launch}", *words)
     assert found["growth_mb"] <= 64
-    assert found["streams"] <= 3  # steps, copies to the GPU, and PyTorch's default stream
+    # Steps, copies to the GPU, PyTorch's default stream; in a recording those of flow and sound, too.
+    assert found["streams"] <= (5 if launch == "graph" else 3)
     assert found["forbidden"] == []
 
 

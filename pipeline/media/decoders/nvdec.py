@@ -4,8 +4,9 @@ H.264 and H.265 define every px of an intact stream, so that decoders agree to t
 the GPU's memory as they were decoded, and take the same way to RGB as all others. What the standards leave
 open is left to the processor: the concealment of damage, and all streams but those of 8 bits and 4:2:0.
 
-Sources: PyAV's documentation of ``av.codec.hwaccel``; FFmpeg's of the hwaccel ``cuda``. It has not run on a
-GPU yet: tests cover the choice, the conversion of frames, and the ways back to the processor.
+Sources: PyAV's documentation of ``av.codec.hwaccel``; FFmpeg's of the hwaccel ``cuda``. Part ``decode`` of
+`benchmarks.gpu_check` compares frames on a GPU; tests cover the choice, the conversion of frames, and the ways
+back to the processor.
 
 >>> with open_video("clip.mp4", "auto") as (opened, on_gpu): ...  # doctest: +SKIP
 """
