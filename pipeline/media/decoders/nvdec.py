@@ -5,8 +5,8 @@ the GPU's memory as they were decoded, and take the same way to RGB as all other
 open is left to the processor: the concealment of damage, and all streams but those of 8 bits and 4:2:0.
 
 Sources: PyAV's documentation of ``av.codec.hwaccel``; FFmpeg's of the hwaccel ``cuda``. Part ``decode`` of
-`benchmarks.gpu_check` compares frames on a GPU; tests cover the choice, the conversion of frames, and the ways
-back to the processor.
+`benchmarks.gpu_check` compares frames on a GPU; tests cover the choice, the conversion of frames, and the
+ways back to the processor.
 
 >>> with open_video("clip.mp4", "auto") as (opened, on_gpu): ...  # doctest: +SKIP
 """
