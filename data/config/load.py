@@ -33,7 +33,7 @@ from deiii.data.config.strict_yaml import (
     read_yaml,
     refuse_references,
 )
-from deiii.data.config.suggest import did_you_mean, suggest_setting
+from deiii.data.config.suggest import TABLES, no_config, suggest_setting
 
 CONFIGS = Path(deiii.__file__).parent / "configs"
 # Where clips lie and how they are grouped; clips, labels and stage keys are compared by their digests.
@@ -250,12 +250,8 @@ def find_config(name: str | Path) -> Path:
     path = Path(name)
     if str(name) == path.stem:
         path = shipped_configs().get(path.stem, path)
-    if not path.is_file():
-        names = ", ".join(shipped_configs())
-        raise ConfigError(
-            f"no such config file: {name}{did_you_mean(path.stem, shipped_configs())}; "
-            f"give the path of a YAML file, or one of {names}"
-        )
+    if not path.is_file() or path.suffix.lower() in TABLES:
+        raise ConfigError(no_config(str(name), list(shipped_configs()), _keys()))
     return path
 
 

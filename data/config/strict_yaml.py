@@ -27,7 +27,9 @@ def read_yaml(path: Path, text_keys: Collection[str] = ()) -> dict:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from None
+        raise ConfigError(
+            f"{path} is not UTF-8 text ({error}); a config is YAML text, saved as UTF-8"
+        ) from None
     return parse_yaml(text, str(path), text_keys)
 
 

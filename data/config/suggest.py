@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 
 SHORTEST_PREFIX = 3  # letters; fewer begin too many names
 MOST_NAMED = 5  # names in one hint
+TABLES = (".csv", ".tsv")  # files that are no configs, although YAML can be read from some of them
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
@@ -94,6 +96,41 @@ def suggest_setting(key: str, keys: Collection[str]) -> str:
         found = near_name(name, by_name)
         return _meant([by_name[found]]) if found else ""
     return f"; {section} has the settings {_listed(own)}" if own else ""
+
+
+def no_config(name: str, shipped: Sequence[str], keys: Sequence[str]) -> str:
+    """Return why a word names no config file, and what to write instead.
+
+    Args:
+        name: the word.
+        shipped: bare names of the configs that come with deiii.
+        keys: dotted names of all settings.
+
+    >>> no_config("faces.size", ["tiny"], ["faces.size"])
+    'faces.size is a setting, which needs a value: faces.size=VALUE'
+    """
+    if (Path(name) / "config.yaml").is_file():
+        return f"{name} is a folder; the config in it is {Path(name) / 'config.yaml'}"
+    if Path(name).is_dir():
+        return (
+            f"{name} is a folder, not a config file; for recordings in it, write table corpus.root={name}, "
+            f"or let `deiii init {name}` write a config"
+        )
+    if Path(name).is_file():
+        return (
+            f"{name} is a table, not a config file; write table corpus.table={name} corpus.root=FOLDER, with "
+            "the folder of the recordings"
+        )
+    if name in keys:
+        return f"{name} is a setting, which needs a value: {name}=VALUE"
+    if inside := [key for key in keys if key.startswith(f"{name}.")]:
+        return f"{name} is a section of settings; write a setting with its value, such as {inside[0]}=VALUE"
+    files = [f"{name}{end}" for end in (".yaml", ".yml") if Path(f"{name}{end}").is_file()]
+    hint = f"; did you mean {files[0]!r}?" if files else did_you_mean(Path(name).stem, shipped)
+    return (
+        f"no such config file: {name}{hint}{'' if hint else ';'} give the path of a YAML file, or one of "
+        f"{', '.join(shipped)}"
+    )
 
 
 def _names(section: str, keys: Iterable[str]) -> list[str]:

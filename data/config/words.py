@@ -22,10 +22,17 @@ from deiii.data.config.keys import all_keys
 from deiii.data.config.load import find_config, load_config, named_keys, shipped_configs
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.config.suggest import did_you_mean
+from deiii.data.config.suggest import did_you_mean, nearest
 
 HELP = "config files, bare names of configs that come with deiii (ravdess, tiny), and KEY=VALUE settings"
 OPEN_ENDED = ("settings", "words", "runs")  # positional arguments that take any number of words
+# Words that people try for a command, with the command that does it.
+OTHER_WORDS = {
+    "corpus": "synthesize", "generate": "synthesize", "extract": "preprocess", "features": "preprocess",
+    "config": "settings", "configs": "settings", "report": "evaluate", "score": "evaluate",
+    "test": "evaluate", "infer": "predict", "check": "doctor", "resume": "train", "fit": "train",
+    "cv": "crossval", "tune": "sweep", "split": "splits", "draw": "inspect", "show": "inspect",
+}  # fmt: skip
 YAML = (".yaml", ".yml")
 PAIR = re.compile(r"([A-Za-z_]\w*(?:\.\w+)+)\s*:\s*(\S.*)")  # as in YAML
 OVERRIDE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*=")
@@ -96,7 +103,8 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None 
     if words[0] == "help":
         words = [*words[1:2], "--help"]
     if not words[0].startswith("-") and words[0] not in commands:
-        hint = did_you_mean(words[0], commands)
+        meant = OTHER_WORDS.get(words[0])
+        hint = f"; did you mean {meant!r}?" if meant in commands else did_you_mean(words[0], commands)
         parser.exit(2, f"error: unknown command {words[0]!r}{hint}\n`deiii --help` lists all commands\n")
     args, rest = parser.parse_known_args(words)
     command = commands[args.command]
@@ -115,11 +123,17 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None 
 
 def _hint(word: str, options: Iterable[str]) -> str:
     """Return the end of a message on a word that begins with a dash and is no option."""
-    if word.lstrip("-").partition("=")[0] in all_keys() and "=" in word:
-        return f"; a setting has no dashes: {word.lstrip('-')}"
+    name, _, value = word.lstrip("-").partition("=")
     if Path(word).exists():
         return f"; write ./{word} for the file"
-    return did_you_mean(word.partition("=")[0], options)
+    key = name.replace("-", "_")
+    found = [one for one in all_keys() if key in (one, one.rpartition(".")[2])]
+    if found:
+        written = [f"{one}={value or 'VALUE'}" for one in found]
+        return f"; a setting has no dashes: {' or '.join(written)}"
+    known = {option.lstrip("-"): option for option in options}
+    near = nearest(name, known)
+    return f"; did you mean {known[near]!r}?" if near else ""
 
 
 def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

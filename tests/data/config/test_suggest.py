@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deiii.data.config.keys import all_keys
-from deiii.data.config.suggest import did_you_mean, near_name, nearest, suggest_setting
+from deiii.data.config.suggest import did_you_mean, near_name, nearest, no_config, suggest_setting
 
 KNOWN = ["faces.size", "flow.batch", "train.lr"]
 
@@ -100,3 +100,19 @@ def test_a_name_in_which_most_letters_differ_is_not_suggested(typed):
     found = near_name(typed, names)
     if found is not None and not found.startswith(typed):
         assert edits(found, typed) <= max(2, max(len(found), len(typed)) / 2)
+
+
+def test_a_word_that_is_no_config_says_what_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/mine").mkdir(parents=True)
+    (tmp_path / "runs/mine/config.yaml").touch()
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "own.yaml").touch()
+    keys = ["faces.size", "faces.margin", "workers"]
+    assert no_config("runs/mine", ["tiny"], keys).endswith("the config in it is runs/mine/config.yaml")
+    assert "table corpus.root=clips, or let `deiii init clips`" in no_config("clips", ["tiny"], keys)
+    assert no_config("workers", ["tiny"], keys).endswith("workers=VALUE")
+    assert no_config("faces", ["tiny"], keys).endswith("such as faces.size=VALUE")
+    assert "did you mean 'own.yaml'?" in no_config("own", ["tiny"], keys)
+    assert "no such config file: tinny; did you mean 'tiny'?" in no_config("tinny", ["tiny"], keys)
+    assert no_config("x/y", ["tiny", "base"], keys).endswith("a YAML file, or one of tiny, base")

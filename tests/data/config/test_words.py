@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from deiii.__main__ import main
+from deiii.__main__ import build_parser, main
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import (
+    OTHER_WORDS,
+    _commands,
     add_command,
     add_settings,
     is_config,
@@ -28,6 +30,8 @@ def folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a=b.mp4").touch()
     (tmp_path / "clip.mp4").touch()
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips.csv").write_text("path,speaker,label\n")
     (tmp_path / "ravdess_audio").mkdir()
     (tmp_path / "own.yaml").write_text("faces: {size: 64}\n")
     (tmp_path / "lr=0.1").mkdir()
@@ -115,6 +119,10 @@ def test_settings_are_read_from_files_bare_names_and_overrides(folder):
     [
         (["ravdes"], "no such config file: ravdes; did you mean 'ravdess'"),
         (["absent.yaml"], "no such config file: absent.yaml"),
+        (["lr=0.1"], "unknown setting 'lr'; did you mean 'train.lr'"),
+        (["train.lr"], "train.lr is a setting, which needs a value: train.lr=VALUE"),
+        (["clips.csv"], "clips.csv is a table, not a config file; write table corpus.table=clips.csv"),
+        (["clips"], "clips is a folder, not a config file"),
         (["faces.sise=3"], "did you mean 'faces.size'"),
         (["=3"], "has the form key=value, e.g. faces.size=128, not '=3'"),
         (["/x/lr=0.1/absent.mp4"], "has the form key=value"),
@@ -251,6 +259,11 @@ def test_the_synthetic_corpus_is_noted_where_no_word_asks_for_it(words, said, ca
         ("--train.lr=0.1", "unknown option --train.lr=0.1; a setting has no dashes: train.lr=0.1"),
         ("-clip.mp4", "unknown option -clip.mp4; write ./-clip.mp4 for the file"),
         ("--wrost", "unknown option --wrost; did you mean '--worst'?"),
+        ("--epochs", "unknown option --epochs; a setting has no dashes: train.epochs=VALUE"),
+        ("--lr=0.1", "a setting has no dashes: train.lr=0.1"),
+        ("-train.weight-decay=0.1", "a setting has no dashes: train.weight_decay=0.1"),
+        ("--size=3", "a setting has no dashes: corpus.synthetic.size=3 or faces.size=3"),
+        ("--qqqq", "unknown option --qqqq\n"),
     ],
 )
 def test_a_word_with_a_dash_that_is_no_option(word, says, tmp_path, monkeypatch, capsys):
@@ -265,6 +278,19 @@ def test_a_word_with_a_dash_that_is_no_option(word, says, tmp_path, monkeypatch,
 def test_a_setting_in_the_form_of_yaml(word):
     with pytest.raises(ConfigError, match="write train.lr=0.1, not 'train.lr:"):
         read_settings([word])
+
+
+@pytest.mark.parametrize(("word", "command"), [("report", "evaluate"), ("corpus", "synthesize")])
+def test_a_word_for_a_command_is_told_the_command_that_does_it(word, command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([word])
+    assert caught.value.code == 2
+    assert f"unknown command {word!r}; did you mean {command!r}?" in capsys.readouterr().err
+
+
+def test_every_other_word_leads_to_a_command_and_is_none():
+    names = set(_commands(build_parser()))
+    assert set(OTHER_WORDS.values()) <= names and not set(OTHER_WORDS) & names
 
 
 def test_names_are_suggested_whatever_their_case():
