@@ -106,7 +106,7 @@ ORDER = {
     "pipeline/corrupt": ["kinds", "write"],
     "pipeline/media": [
         "colour container levels orientation timestamps",
-        "clock frame lengths",
+        "clock formats frame lengths samples",
         "joins",
         "survey",
         "decoders",
@@ -115,6 +115,8 @@ ORDER = {
         "video_writer",
     ],
     "pipeline/media/decoders": ["nvdec"],
+    "pipeline/media/formats": ["delays ogg"],
+    "pipeline/media/samples": ["track"],
     "pipeline/media/streaming": ["address audio", "live"],
     "pipeline/faces": [
         "face grid motion mouth quality",

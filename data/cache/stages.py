@@ -137,7 +137,7 @@ FLOW = Stage(
 
 LOGMEL = Stage(
     name="logmel",
-    version=6,  # 6: Vorbis's blocks of several lengths are no rounded timestamps
+    version=6,  # 6: Vorbis's blocks are no rounded timestamps; all recordings of an Ogg file
     modality="audio",
     settings=LogMelConfig,
     fields={

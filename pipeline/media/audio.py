@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from itertools import groupby, islice
 from typing import NamedTuple
 
 import av
 import av.error
-import librosa
 import numpy as np
 
 from deiii.data.cache.outcomes import ClipError, Status
@@ -23,12 +23,13 @@ from deiii.pipeline.media.container import (
     decode,
     number_of_recordings,
 )
+from deiii.pipeline.media.formats.ogg import Link, ogg_links, unread_links
 from deiii.pipeline.media.lengths import cut_off, defects_of_length
-from deiii.pipeline.media.levels import SILENT_PEAK, Levels, audible_peak
-from deiii.pipeline.media.survey import open_surveyed
+from deiii.pipeline.media.samples.track import JITTER_S, AudioTrack, Block
+from deiii.pipeline.media.survey import StreamTimes, open_surveyed
 
-JITTER_S = 0.03  # timestamps of compressed audio vary by less than this; a larger step is a gap
 HELD_FRAMES = 48  # decoded frames that may wait for the timestamps of later ones
+END_S = 0.2  # most by which packets and header of an Ogg file disagree on the end of its audio
 BATCH = 64  # decoded frames that are mixed together
 
 # Containers whose header states the duration of the audio; in others FFmpeg estimates it.
@@ -80,123 +81,6 @@ def read_audio(
     return (samples / np.float32(scale) if scale != 1.0 else samples), found.start, found.missing
 
 
-class Block(NamedTuple):
-    """Samples of one decoded frame, mixed to mono, float32 [n], and their rate in Hz."""
-
-    samples: np.ndarray
-    rate: int
-
-
-@dataclass
-class _Piece:
-    """Samples of one rate, without a gap between them.
-
-    Attributes:
-        rate: Hz.
-        start: time of the first sample, s.
-        arrays: float32, to be joined.
-        total: how many samples they hold.
-    """
-
-    rate: int
-    start: float
-    arrays: list[np.ndarray] = field(default_factory=list)
-    total: int = 0
-
-
-@dataclass
-class AudioTrack:
-    """The audio of a file, joined according to its times.
-
-    Attributes:
-        pieces: of one sample rate each.
-        missing: seconds that were filled with zeros.
-        levels: of the channels.
-        notes, remarks: as `read_audio` returns them.
-        index: of the stream in the file.
-        streams: number of audio streams in the file, without commentaries and the like.
-        most_s: longest audio in s that is read; ``None`` for `MAX_SECONDS`.
-    """
-
-    pieces: list[_Piece] = field(default_factory=list)
-    missing: float = 0.0
-    levels: Levels = field(default_factory=Levels)
-    notes: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-    index: int = 0
-    streams: int = 1
-    most_s: float | None = None
-
-    @property
-    def is_audible(self) -> bool:
-        """Whether it holds any sound."""
-        peaks = [audible_peak(np.concatenate(piece.arrays)) for piece in self.pieces]
-        return any(not peak < SILENT_PEAK for peak in peaks)
-
-    @property
-    def start(self) -> float:
-        """Time of the first sample, s."""
-        return float(self.pieces[0].start)
-
-    @property
-    def seconds(self) -> float:
-        """Duration from the first sample to the last, s."""
-        last = self.pieces[-1]
-        return last.start + last.total / last.rate - self.start
-
-    def add(self, block: Block, time: float) -> None:
-        """Append samples that begin at ``time`` s.
-
-        Raises:
-            ClipError: the audio is longer than ``most_s``.
-        """
-        found = self.place(block, time)
-        self.pieces[-1].arrays += found
-
-    def place(self, block: Block, time: float) -> list[np.ndarray]:
-        """Return what `add` appends to the last piece, without keeping it: silence for a gap, the samples."""
-        samples, rate = block
-        if not self.pieces:
-            self.pieces.append(_Piece(rate, time))
-        piece = self.pieces[-1]
-        if piece.rate != rate:
-            end = piece.start + piece.total / piece.rate
-            piece = _Piece(rate, end)
-            self.pieces.append(piece)
-        gap = round((time - piece.start) * rate) - piece.total
-        found: list[np.ndarray] = []
-        if gap > JITTER_S * rate:
-            self._check_length(time - self.start)
-            self.missing += gap / rate
-            second = np.zeros(rate, np.float32)  # the same array many times: a gap may last hours
-            found += [second] * (gap // rate) + [second[: gap % rate]]
-        elif -gap > JITTER_S * rate:
-            samples = samples[-gap:]
-        found.append(samples)
-        piece.total += sum(map(len, found))
-        self._check_length(self.seconds)
-        return found
-
-    def _check_length(self, seconds: float) -> None:
-        most = self.most_s or MAX_SECONDS
-        if seconds > most:
-            raise ClipError(
-                Status.UNREADABLE, f"the file holds more than {most:.0f} s of audio; cut it into clips"
-            )
-
-    def resampled(self, sample_rate: int) -> np.ndarray:
-        """Return all samples at one rate, float32 [n]."""
-        parts = []
-        for piece in self.pieces:
-            samples = np.concatenate(piece.arrays)
-            if piece.rate != sample_rate:
-                samples = librosa.resample(
-                    samples, orig_sr=piece.rate, target_sr=sample_rate, res_type="soxr_hq"
-                )
-            parts.append(samples.astype(np.float32, copy=False))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
 def _decode_audible(path: str) -> AudioTrack:
     """Decode the audio stream of a file, or another one where that has no sound."""
     first = found = _decode_mixed(path, ())
@@ -241,39 +125,91 @@ def mixed_blocks(
 ) -> Iterator[tuple[Block, float]]:
     """Yield the samples of an audio stream with their times in s; the caller adds each block to ``track``.
 
+    The recordings of an Ogg file without video are placed one behind the other.
+
     Args:
         path: the media file.
         picks, useless: as in `_decode`.
         track: gets the levels of the channels, notes and remarks.
     """
-    with open_surveyed(path, "audio", useless) as opened:
+    links = ogg_links(path)
+    if len(links) < 2 or any(link.has_video for link in links):
+        yield from _blocks(path, picks, useless, track)
+        track.notes += unread_links(links)
+    else:
+        yield from _chained(path, links, picks, useless, track)
+    if not track.pieces:
+        return
+    rates = [piece.rate for piece in track.pieces]
+    if len(rates) > 1:
+        track.remarks.append(f"the sample rate of the audio changes ({len(set(rates))} rates in Hz: "
+                             f"{', '.join(map(str, dict.fromkeys(rates)))})")  # fmt: skip
+    counts = track.levels.channel_counts
+    if len(counts) > 1:
+        track.remarks.append(
+            f"the number of audio channels changes ({', '.join(map(str, counts))}); all were mixed down"
+        )
+    if track.missing:
+        track.notes.append(f"{track.missing:.2f} s of audio are missing and were filled with silence")
+
+
+def _chained(
+    path: str, links: Sequence[Link], picks: Mapping[int, int], useless: Sequence[int], track: AudioTrack
+) -> Iterator[tuple[Block, float]]:
+    """Yield the samples of all recordings of an Ogg file; those that cannot be read are noted."""
+    failed: list[tuple[Link, ClipError]] = []
+    for link in links:
+        try:
+            yield from _blocks(path, picks, useless, track, link)
+        except ClipError as error:
+            if track.pieces and track.seconds > (track.most_s or MAX_SECONDS):
+                raise  # too long, whatever the other recordings are
+            failed.append((link, error))
+    if len(failed) == len(links):
+        raise failed[0][1]
+    track.remarks.append(
+        f"the file holds {len(links)} joined recordings; they were placed one behind the other"
+    )
+    track.notes += [
+        f"the recording that begins at byte {link.start} was not read: {error.outcome.reason}"
+        for link, error in failed
+    ]
+
+
+def _blocks(
+    path: str,
+    picks: Mapping[int, int],
+    useless: Sequence[int],
+    track: AudioTrack,
+    link: Link | None = None,
+) -> Iterator[tuple[Block, float]]:
+    """Yield the samples of a file, or of one of its recordings, which begins where the track ends."""
+    with open_surveyed(path, "audio", useless, link) as opened:
         container, times = opened.container, opened.times
         stream, remark = audio_stream(container, useless)
         if times.audio is None:  # the file changed meanwhile
             raise ClipError(Status.UNREADABLE, "the file changed while it was read")
         track.index, track.streams = stream.index, number_of_recordings(container)
         track.remarks += [words for words in (remark, times.audio.remark) if words]
-        clock: Clock[Block] = times.audio.clock(JITTER_S, HELD_FRAMES, reorder=False)
+        begin = track.start + track.seconds if track.pieces else 0.0
+        end = _declared_end(link, times.audio, begin)
+        placed = replace(times.audio, zero=times.audio.zero - begin)
+        clock: Clock[Block] = placed.clock(JITTER_S, HELD_FRAMES, reorder=False)
         frames = decode(container, stream, track.notes, opened.packets)
         for block, time in _timed(clock, frames, track, picks):
             early = round(-time * block.rate) if times.audio.primed and time < 0 else 0
-            if early < len(block.samples):
-                yield Block(block.samples[early:], block.rate), time + early / block.rate
+            last = len(block.samples)
+            if time + last / block.rate > end:
+                last = max(0, round((end - time) * block.rate))
+            if early < last:
+                yield Block(block.samples[early:last], block.rate), time + early / block.rate
         if not track.pieces:
             return
+        if track.pieces and 0 < (gap := end - track.start - track.seconds) < END_S:
+            rate = track.pieces[-1].rate
+            yield Block(np.zeros(round(gap * rate), np.float32), rate), track.start + track.seconds
         track.remarks += clock_remarks(clock, "audio")
-        rates = [piece.rate for piece in track.pieces]
-        if len(rates) > 1:
-            track.remarks.append(f"the sample rate of the audio changes ({len(set(rates))} rates in Hz: "
-                                 f"{', '.join(map(str, dict.fromkeys(rates)))})")  # fmt: skip
-        counts = track.levels.channel_counts
-        if len(counts) > 1:
-            track.remarks.append(
-                f"the number of audio channels changes ({', '.join(map(str, counts))}); all were mixed down"
-            )
         track.notes += defects_of_length(path, container, track.seconds)
-        if track.missing:
-            track.notes.append(f"{track.missing:.2f} s of audio are missing and were filled with silence")
         if container.format.name in STATES_DURATION and not clock.restarts and clock.end is not None:
             reach = max(t.end or 0.0 for t in (times.video, times.audio) if t)
             short = cut_off(container, stream, clock.end, reach)
@@ -281,6 +217,17 @@ def mixed_blocks(
                 track.notes.append(
                     f"the audio ends after {short[0]:.2f} of {short[1]:.2f} s: the file is cut off"
                 )
+
+
+def _declared_end(link: Link | None, times: StreamTimes, begin: float) -> float:
+    """Return where a recording of an Ogg file that begins at ``begin`` s ends, s; inf if unknown.
+
+    FFmpeg may leave out some of the last samples of Vorbis, or return more than there are. By themselves they
+    are too few to be noticed, but each would move all recordings behind it.
+    """
+    if link is None or times.end is None or abs(times.end - times.zero - link.seconds) > END_S:
+        return math.inf
+    return begin + link.seconds
 
 
 def _timed(

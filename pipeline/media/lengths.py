@@ -103,11 +103,6 @@ def defects_of_length(path: str, container: av.container.InputContainer, seconds
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         ends = list(_recordings(file, size, container.format.name))
-        if container.format.name == "ogg" and (other := _other_ogg(file, size)):
-            found.append(
-                f"a recording with another sample rate or number of channels begins at byte {other}; it was "
-                "not read, or not at its times; join recordings with ffmpeg's concat"
-            )
         if container.format.name == "wav" and (more := _more_wav(file, size)):
             found.append(
                 f"the header declares {more[0]} bytes of audio, {more[1]} more follow and were not read: "
@@ -245,42 +240,6 @@ def _third_matroska(file: BinaryIO, size: int) -> int:
                 return at
             at = data.find(EBML, at + 4)
     return 0
-
-
-def _other_ogg(file: BinaryIO, size: int) -> int:
-    """Return where an Ogg file goes on with audio of another rate or number of channels; 0 if nowhere.
-
-    FFmpeg reads recordings that are joined in one file, but takes the rate of the first one for the
-    timestamps of all. Sources: RFC 3533 (pages), RFC 7845 (Opus), the mapping of FLAC and of Vorbis to Ogg.
-    """
-    first: tuple[bytes, int, int] | None = None
-    at = 0
-    while at + 27 <= size:
-        file.seek(at)
-        page = file.read(27 + 255)
-        if not page.startswith(b"OggS"):
-            return 0
-        body = at + 27 + page[26]
-        if page[5] & 2:  # the first page of a stream
-            file.seek(body)
-            kind = _ogg_audio(file.read(64))
-            first = first or kind
-            if kind is not None and kind != first:
-                return at
-        at = body + sum(page[27 : 27 + page[26]])
-    return 0
-
-
-def _ogg_audio(head: bytes) -> tuple[bytes, int, int] | None:
-    """Return codec, number of channels and rate in Hz of an Ogg stream; None if it is no audio."""
-    if head.startswith(b"OpusHead"):
-        return b"Opus", head[9], 48_000
-    if head.startswith(b"\x01vorbis"):
-        return b"vorbis", head[11], int.from_bytes(head[12:16], "little")
-    if head.startswith(b"\x7fFLAC"):
-        bits = int.from_bytes(head[27:31], "big")  # of STREAMINFO: 20 of the rate, 3 of the channels
-        return b"FLAC", (bits >> 9 & 7) + 1, bits >> 12
-    return None
 
 
 def _more_wav(file: BinaryIO, size: int) -> tuple[int, int] | None:

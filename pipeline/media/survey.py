@@ -22,34 +22,15 @@ import av
 
 from deiii.data.cache.outcomes import ClipError
 from deiii.pipeline.media.clock import JUMP_S, Clock
-from deiii.pipeline.media.container import MATROSKA, KeptPackets, audio_stream, open_media, video_stream
+from deiii.pipeline.media.container import KeptPackets, audio_stream, open_media, video_stream
+from deiii.pipeline.media.formats.delays import encoder_delay, first_block, priming_seconds
+from deiii.pipeline.media.formats.ogg import Link, open_link
 from deiii.pipeline.media.joins import LOOK, Join, JoinFinder, Packet, PacketTable, find_joins
 from deiii.pipeline.media.timestamps import LOOKED_AT, Rounding, are_exact, find_rounding
 
 MAX_PACKETS = 500_000  # of a file that are looked at: more than an hour of audio and video has
 KEPT_SURVEYS = 4  # of the files that were surveyed last
 WRONG_ZERO_S = 0.2  # a file that begins this much after its streams has a wrong first timestamp
-# Encoders put some samples of silence before the audio. These containers do not state how many. Video and the
-# audible part are late by this silence, which begins at most this many samples before the video.
-PRIMED = frozenset({"flv", "mpegts", "mpeg", MATROSKA})
-PRIMING = {"aac": 2112, "mp3": 1152, "mp3float": 1152, "mp2": 1152, "mp2float": 1152, "ac3": 256, "eac3": 256}
-ROUNDING_S = 0.002  # of timestamps in ms
-# Smallest delay of audio by coding and decoding, in samples, the same for every encoder: the overlap of the
-# transforms and the filterbank (LAME's FAQ on MP3: 528 + 1 + 528). AVI cannot state that audio begins before
-# the video, so the video does not wait for it.
-LEAST_DELAY = {
-    "aac": 1024,
-    "mp3": 1057,
-    "mp3float": 1057,
-    "mp2": 481,
-    "mp2float": 481,
-    "ac3": 256,
-    "eac3": 256,
-}
-# Delay in samples of the audio of mp4 files that name this encoder and declare no delay. Mainconcept's AAC
-# encoder, which Adobe's programs use, wrote the videos of RAVDESS: their audio is 1,600 samples later than in
-# the recordings of the same takes without video.
-UNDECLARED_DELAY = {("mainconcept", "aac"): 1600}
 
 
 @dataclass(frozen=True)
@@ -124,27 +105,34 @@ def survey(path: str) -> Survey:
 
 
 @contextlib.contextmanager
-def open_surveyed(path: str, kind: str = "", useless: Sequence[int] = ()) -> Iterator[Surveyed]:
+def open_surveyed(
+    path: str, kind: str = "", useless: Sequence[int] = (), link: Link | None = None
+) -> Iterator[Surveyed]:
     """Open a media file to decode one of its streams; it is surveyed first unless that was done before.
 
     Args:
         path: the media file.
         kind: "video" or "audio": what will be decoded.
         useless: as in `audio_stream`.
+        link: one of several recordings in an Ogg file, to open it alone.
 
     Raises:
         ClipError: the file is missing, unreadable or not a recording.
     """
+
+    def opened() -> contextlib.AbstractContextManager[av.container.InputContainer]:
+        return open_link(path, link) if link else open_media(path)
+
     state: tuple[object, ...] = ()
     with contextlib.suppress(OSError):  # opening the file says what is wrong with it
         found = os.stat(path)
-        state = (path, found.st_size, found.st_mtime_ns, found.st_ino, *useless)
+        state = (path, found.st_size, found.st_mtime_ns, found.st_ino, link, *useless)
     known = _surveys.get(state)
     if known is not None:
-        with open_media(path) as container:
+        with opened() as container:
             yield Surveyed(container, known, None)
         return
-    with open_media(path) as container:
+    with opened() as container:
         kept = KeptPackets(kind)
         times = _survey(container, kept, useless)
         _surveys[state] = times
@@ -153,7 +141,7 @@ def open_surveyed(path: str, kind: str = "", useless: Sequence[int] = ()) -> Ite
         if kept.complete:
             yield Surveyed(container, times, iter(kept))
             return
-    with open_media(path) as container:
+    with opened() as container:
         yield Surveyed(container, times, None)
 
 
@@ -186,7 +174,9 @@ def _survey(container: av.container.InputContainer, kept: KeptPackets, useless: 
     zero = _zero(container, packets, steps)
     if any(roundings):
         zero = min(start for start in starts if start is not None)
-    priming = _priming(container, chosen, starts, zero, max((r.unit for r in roundings if r), default=0.0))
+    priming = priming_seconds(
+        container, chosen, starts, zero, max((r.unit for r in roundings if r), default=0.0)
+    )
     late = _late(packets, zero, joins)
     times: dict[str, StreamTimes] = {}
     for position, (stream, found, step) in enumerate(zip(chosen, packets, steps, strict=True)):
@@ -198,8 +188,10 @@ def _survey(container: av.container.InputContainer, kept: KeptPackets, useless: 
             )
         elif late[position]:
             offset = late[position]
+        elif found and (block := first_block(container, stream, found[0].stamp, found[0].seconds)):
+            offset = block
         elif len(chosen) == 2 and isinstance(stream, av.AudioStream) and starts[position] == zero:
-            offset = delay = _encoder_delay(stream, sorted_times)
+            offset = delay = encoder_delay(stream, sorted_times)
         times[stream.type] = StreamTimes(
             stream.index,
             step,
@@ -233,7 +225,10 @@ def _packets(
         base = bases[packet.stream_index]
         stamp = None if packet.pts is None else packet.pts * base
         decoded = None if packet.dts is None else packet.dts * base
-        found[packet.stream_index].append(Packet(order, stamp, decoded, (packet.duration or 0) * base))
+        duration = packet.duration or 0
+        if duration >= 2**31:  # FFmpeg's negative duration of a last packet of Vorbis
+            duration = 0
+        found[packet.stream_index].append(Packet(order, stamp, decoded, duration * base))
         order += 1
         if order > MAX_PACKETS:
             kept.drop()
@@ -314,37 +309,3 @@ def _late(packets: Sequence[Sequence[Packet]], zero: float, joins: Sequence[Join
         return [0.0] * len(packets)
     starts, ends = zip(*spans, strict=True)
     return [starts[i] - zero if starts[i] - ends[1 - i] > JUMP_S else 0.0 for i in (0, 1)]
-
-
-def _encoder_delay(stream: av.AudioStream, in_avi: bool) -> float:
-    """Return the delay in s that the encoder gave a stream's audio, if the file does not state it."""
-    codec = stream.codec_context
-    writer = stream.metadata.get("handler_name", "").lstrip("#").split(" ")[0].lower()
-    samples = LEAST_DELAY.get(codec.name, 0) if in_avi else UNDECLARED_DELAY.get((writer, codec.name), 0)
-    return samples / max(1000, codec.sample_rate)
-
-
-def _priming(
-    container: av.container.InputContainer,
-    streams: Sequence[av.stream.Stream],
-    starts: Sequence[float | None],
-    zero: float,
-    unit: float,
-) -> float:
-    """Return the length of the silence before the video that the encoder of the audio added, s.
-
-    Args:
-        container: of the streams.
-        streams: the video stream and the audio stream to use.
-        starts: when each of them begins, s.
-        zero: time 0, s.
-        unit: to what the timestamps were rounded, s; 0 if they were not.
-    """
-    found = {stream.type: start for stream, start in zip(streams, starts, strict=True)}
-    seen, heard = found.get("video"), found.get("audio")
-    if container.format.name not in PRIMED or seen is None or heard is None:
-        return 0.0
-    audio = next(s.codec_context for s in streams if isinstance(s, av.AudioStream))
-    rounding = ROUNDING_S + 0.1 * unit
-    most = PRIMING.get(audio.name, 0) / max(1000, audio.sample_rate) + rounding
-    return seen - zero if abs(heard - zero) < rounding < seen - zero <= most else 0.0

@@ -21,8 +21,9 @@ import numpy as np
 import soxr  # comes with librosa, which resamples with it
 
 from deiii.data.cache.outcomes import ClipError
-from deiii.pipeline.media.audio import AudioTrack, mixed_blocks
+from deiii.pipeline.media.audio import mixed_blocks
 from deiii.pipeline.media.levels import SILENT_PEAK, PeakMeter
+from deiii.pipeline.media.samples.track import AudioTrack
 
 LONGEST_S = 48 * 3600.0  # more is taken for wrong timestamps
 BLOCK_S = 1.0  # samples are resampled in blocks of about this length, s

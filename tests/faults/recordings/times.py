@@ -133,7 +133,7 @@ def joins(work: Workspace, case: tuple[str, int]) -> str:
     path, second = joined(work.folder(), Clip(case[0]))
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2] * case[1])
-    return check_times(path, "joined recordings?", [second * n for n in range(case[1])])
+    return check_times(path, "joined recordings", [second * n for n in range(case[1])])
 
 
 @times("mp3: two recordings joined by cat", "the second one follows the first")

@@ -13,9 +13,9 @@ import pytest
 
 from deiii.data.cache.outcomes import ClipError, Status
 from deiii.data.config.schema import Config
-from deiii.pipeline.media import audio
 from deiii.pipeline.media import container as media
 from deiii.pipeline.media.audio import read_audio
+from deiii.pipeline.media.samples import track
 from deiii.pipeline.media.video import read_video
 from deiii.pipeline.stages.clip import run_clip
 from tests.helpers.clipmaker import needs_shared, numbered, outcome_of, shared, tone, write
@@ -185,7 +185,7 @@ def test_impossible_headers_are_refused(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(media, "MAX_PIXELS", 1000)
         assert "64x48" in outcome_of(read_video, write(tmp_path / "b.mp4", numbered(3))).reason
-    for module in (media, audio):
+    for module in (media, track):
         monkeypatch.setattr(module, "MAX_SECONDS", 0.5)
     assert "cut it into clips" in outcome_of(read_audio, path, 16000).reason
     reader = read_video(path)

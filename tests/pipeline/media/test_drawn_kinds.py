@@ -196,43 +196,6 @@ def test_a_wav_whose_header_declares_too_little_is_named(tmp_path):
     )
 
 
-def joined(folder: Path, *parts: tuple[str, int, str]) -> Path:
-    """Ogg files of a codec, a rate and a layout in one file, as `cat` joins them."""
-    path = folder / "joined.ogg"
-    data = b""
-    for codec, rate, layout in parts:
-        more = {"strict": "experimental"} if codec == "vorbis" else {}
-        one = write(
-            folder / "part.ogg", None, codec, rate=rate, layout=layout, audio_options=more, form="ogg"
-        )
-        data += one.read_bytes()
-    path.write_bytes(data)
-    return path
-
-
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        (("flac", 48_000, "mono"), ("flac", 16_000, "mono")),
-        (("flac", 16_000, "mono"), ("flac", 16_000, "stereo")),
-        (("libopus", 48_000, "stereo"), ("libopus", 48_000, "mono")),
-        (("vorbis", 44_100, "stereo"), ("vorbis", 22_050, "stereo")),
-        (("libopus", 48_000, "mono"), ("flac", 48_000, "mono")),
-    ],
-)
-def test_ogg_recordings_of_other_kinds_in_one_file_are_named(tmp_path, first, second):
-    """FFmpeg stops, or has wrong times, where the kind of the audio changes."""
-    length = joined(tmp_path, first).stat().st_size
-    words = look_and_listen(joined(tmp_path, first, second), has_video=False).words
-    assert f"a recording with another sample rate or number of channels begins at byte {length}" in words
-
-
-def test_ogg_recordings_of_one_kind_in_one_file_have_no_such_line(tmp_path):
-    part = ("libopus", 48_000, "mono")
-    seen = look_and_listen(joined(tmp_path, part, part), has_video=False)
-    assert len(seen.beeps) == 2 * len(EVENTS) and "another sample rate" not in seen.words
-
-
 @pytest.mark.parametrize("rate", [16_000, 48_000])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_samples_that_are_not_finite_are_refused_at_every_rate(tmp_path, rate, value):

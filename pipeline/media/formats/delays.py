@@ -1,0 +1,82 @@
+"""How late the audio of a file is by its encoder, where the file does not state it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import av
+
+from deiii.pipeline.media.container import MATROSKA
+
+# Encoders put some samples of silence before the audio. These containers do not state how many. Video and the
+# audible part are late by this silence, which begins at most this many samples before the video.
+PRIMED = frozenset({"flv", "mpegts", "mpeg", MATROSKA})
+PRIMING = {"aac": 2112, "mp3": 1152, "mp3float": 1152, "mp2": 1152, "mp2float": 1152, "ac3": 256, "eac3": 256}
+VORBIS = ("vorbis", "libvorbis")
+ROUNDING_S = 0.002  # of timestamps in ms
+# Smallest delay of audio by coding and decoding, in samples, the same for every encoder: the overlap of the
+# transforms and the filterbank (LAME's FAQ on MP3: 528 + 1 + 528). AVI cannot state that audio begins before
+# the video, so the video does not wait for it.
+LEAST_DELAY = {
+    "aac": 1024,
+    "mp3": 1057,
+    "mp3float": 1057,
+    "mp2": 481,
+    "mp2float": 481,
+    "ac3": 256,
+    "eac3": 256,
+}
+# Delay in samples of the audio of mp4 files that name this encoder and declare no delay. Mainconcept's AAC
+# encoder, which Adobe's programs use, wrote the videos of RAVDESS: their audio is 1,600 samples later than in
+# the recordings of the same takes without video.
+UNDECLARED_DELAY = {("mainconcept", "aac"): 1600}
+
+
+def first_block(
+    container: av.container.InputContainer, stream: av.stream.Stream, stamp: float | None, seconds: float
+) -> float:
+    """Return the duration in s of Vorbis's first packet if timestamps count it, which has no samples.
+
+    FFmpeg does so where a whole recording lies on one page of an Ogg file; else the first packet lies before
+    time 0.
+
+    Args:
+        container, stream: of the packet.
+        stamp, seconds: timestamp and duration of the first packet, s.
+    """
+    vorbis = isinstance(stream, av.AudioStream) and stream.codec_context.name in VORBIS
+    return seconds if vorbis and container.format.name == "ogg" and stamp == 0 else 0.0
+
+
+def encoder_delay(stream: av.AudioStream, in_avi: bool) -> float:
+    """Return the delay in s that the encoder gave a stream's audio, if the file does not state it."""
+    codec = stream.codec_context
+    writer = stream.metadata.get("handler_name", "").lstrip("#").split(" ")[0].lower()
+    samples = LEAST_DELAY.get(codec.name, 0) if in_avi else UNDECLARED_DELAY.get((writer, codec.name), 0)
+    return samples / max(1000, codec.sample_rate)
+
+
+def priming_seconds(
+    container: av.container.InputContainer,
+    streams: Sequence[av.stream.Stream],
+    starts: Sequence[float | None],
+    zero: float,
+    unit: float,
+) -> float:
+    """Return the length of the silence before the video that the encoder of the audio added, s.
+
+    Args:
+        container: of the streams.
+        streams: the video stream and the audio stream to use.
+        starts: when each of them begins, s.
+        zero: time 0, s.
+        unit: to what the timestamps were rounded, s; 0 if they were not.
+    """
+    found = {stream.type: start for stream, start in zip(streams, starts, strict=True)}
+    seen, heard = found.get("video"), found.get("audio")
+    if container.format.name not in PRIMED or seen is None or heard is None:
+        return 0.0
+    audio = next(s.codec_context for s in streams if isinstance(s, av.AudioStream))
+    rounding = ROUNDING_S + 0.1 * unit
+    most = PRIMING.get(audio.name, 0) / max(1000, audio.sample_rate) + rounding
+    return seen - zero if abs(heard - zero) < rounding < seen - zero <= most else 0.0

@@ -1,0 +1,215 @@
+"""Ogg files that hold several recordings one after the other, as `cat` joins them.
+
+FFmpeg stops at the second recording ("link" of the chain) where its codec, sample rate or number of channels
+differ, and places its samples some milliseconds late where they do not. So each link is opened as a file of
+its own. Sources: RFC 3533 (pages and chains), RFC 7845 (Opus), the mappings of FLAC and of Vorbis to Ogg.
+
+>>> [link.start for link in ogg_links("joined.ogg")]                  # doctest: +SKIP
+[0, 16711]
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, NamedTuple
+
+import av
+import av.error
+
+from deiii.data.cache.outcomes import ClipError, Status
+
+PAGE = b"OggS"
+FIRST = 2  # flag of the first page of a stream
+HEAD = 27  # bytes of a page's header before the table of segments
+SEARCHED = 1 << 16  # bytes that are searched at a time for the next page
+VIDEO = (b"\x80theora", b"OVP80", b"BBCD", b"\x01video")  # first bytes of a stream: Theora, VP8, Dirac, OGM
+
+
+@dataclass(frozen=True)
+class Link:
+    """One recording of an Ogg file.
+
+    Attributes:
+        start, end: of its bytes in the file.
+        audio: codec, number of channels and rate in Hz of its first audio stream; None without one.
+        has_video: whether it has a video stream.
+        seconds: where the audio ends according to the last page, s after its beginning; 0 if unknown.
+    """
+
+    start: int
+    end: int
+    audio: tuple[str, int, int] | None
+    has_video: bool
+    seconds: float = 0.0
+
+
+class _Page(NamedTuple):
+    """Place and flags of a page, where its stream ends (-1: unknown), the stream's number, and 64 bytes."""
+
+    at: int
+    flags: int
+    granule: int
+    stream: int
+    body: bytes
+
+
+def ogg_links(path: str) -> list[Link]:
+    """Return the recordings of an Ogg file, in order; none for another file, or one that cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            if file.read(len(PAGE)) != PAGE:
+                return []
+            return list(_links(file, os.fstat(file.fileno()).st_size))
+    except OSError:  # opening the file says what is wrong with it
+        return []
+
+
+def _links(file: BinaryIO, size: int) -> Iterator[Link]:
+    pages: list[_Page] = []  # the first pages of the streams of a link
+    ends: dict[int, int] = {}
+    for page in _pages(file):
+        if page.flags & FIRST:
+            if ends:
+                yield _link(pages, ends, page.at)
+                pages, ends = [], {}
+            pages.append(page)
+        elif page.granule >= 0:
+            ends[page.stream] = page.granule
+        else:
+            ends.setdefault(page.stream, 0)
+    yield _link(pages, ends, size)
+
+
+def _link(pages: Sequence[_Page], ends: Mapping[int, int], end: int) -> Link:
+    audio, seconds = None, 0.0
+    for page in pages:
+        audio = _audio(page.body)
+        if audio is not None:
+            # Opus counts the samples before time 0, which are left out.
+            skipped = int.from_bytes(page.body[10:12], "little") if audio[0] == "Opus" else 0
+            seconds = max(0, ends.get(page.stream, 0) - skipped) / max(1, audio[2])
+            break
+    has_video = any(page.body.startswith(VIDEO) for page in pages)
+    return Link(pages[0].at if pages else 0, end, audio, has_video, seconds)
+
+
+def _pages(file: BinaryIO) -> Iterator[_Page]:
+    """Yield the pages of a file; of those that are not the first ones of a stream no body is read.
+
+    Damaged bytes between pages are skipped.
+    """
+    at = 0
+    while True:
+        file.seek(at)
+        head = file.read(HEAD + 255)
+        if len(head) < HEAD:
+            return
+        if not head.startswith(PAGE):
+            found = _next_page(file, at + 1)
+            if found < 0:
+                return
+            at = found
+            continue
+        body = at + HEAD + head[HEAD - 1]
+        granule, stream = (
+            int.from_bytes(head[6:14], "little", signed=True),
+            int.from_bytes(head[14:18], "little"),
+        )
+        some = b""
+        if head[5] & FIRST:
+            file.seek(body)
+            some = file.read(64)
+        yield _Page(at, head[5], granule, stream, some)
+        at = body + sum(head[HEAD : HEAD + head[HEAD - 1]])
+
+
+def _next_page(file: BinaryIO, at: int) -> int:
+    """Return where the next page begins, from a place on; -1 if there is none."""
+    while True:
+        file.seek(at)
+        some = file.read(SEARCHED)
+        place = some.find(PAGE)
+        if place >= 0:
+            return at + place
+        if len(some) < SEARCHED:
+            return -1
+        at += SEARCHED - len(PAGE) + 1
+
+
+def _audio(head: bytes) -> tuple[str, int, int] | None:
+    """Return codec, number of channels and rate in Hz of an Ogg stream; None if it is no audio."""
+    if head.startswith(b"OpusHead"):
+        return "Opus", head[9], 48_000
+    if head.startswith(b"\x01vorbis"):
+        return "Vorbis", head[11], int.from_bytes(head[12:16], "little")
+    if head.startswith(b"\x7fFLAC"):
+        bits = int.from_bytes(head[27:31], "big")  # of STREAMINFO: 20 of the rate, 3 of the channels
+        return "FLAC", (bits >> 9 & 7) + 1, bits >> 12
+    if head.startswith(b"Speex   "):
+        return "Speex", int.from_bytes(head[48:52], "little"), int.from_bytes(head[36:40], "little")
+    return None
+
+
+class _Span(io.RawIOBase):
+    """The bytes of a file from ``start`` to ``end``, as a file of their own."""
+
+    def __init__(self, file: BinaryIO, start: int, end: int):
+        super().__init__()
+        self._file, self._start, self._end = file, start, end
+        self._at = start
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
+        self._file.seek(self._at)
+        some = self._file.read(max(0, min(len(view), self._end - self._at)))
+        view[: len(some)] = some
+        self._at += len(some)
+        return len(some)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: self._start, os.SEEK_CUR: self._at, os.SEEK_END: self._end}[whence]
+        self._at = min(self._end, max(self._start, base + offset))
+        return self._at - self._start
+
+
+@contextlib.contextmanager
+def open_link(path: str, link: Link) -> Iterator[av.container.InputContainer]:
+    """Open one recording of an Ogg file; it is closed at the end of the block.
+
+    Raises:
+        ClipError: FFmpeg cannot read it.
+    """
+    with open(path, "rb") as file:
+        try:
+            span = _Span(file, link.start, link.end)
+            container = av.open(span, "r", format="ogg", metadata_errors="replace")
+        except MemoryError:  # PyAV's MemoryError is an FFmpegError, too
+            raise
+        except (av.error.FFmpegError, ValueError) as error:
+            words = getattr(error, "strerror", None) or str(error)
+            raise ClipError(Status.UNREADABLE, f"it cannot be opened ({words})") from None
+        try:
+            yield container
+        finally:
+            container.close()
+
+
+def unread_links(links: Sequence[Link]) -> list[str]:
+    """Describe the first recording whose audio FFmpeg does not read in a file that is opened as one."""
+    for link in links[1:]:
+        if link.audio is not None and link.audio != links[0].audio:
+            return [
+                f"a recording with another sample rate or number of channels begins at byte {link.start}; it "
+                "was not read, or not at its times; join recordings with ffmpeg's concat"
+            ]
+    return []

@@ -1,0 +1,1 @@
+"""The samples of one recording, joined according to their times."""
