@@ -63,7 +63,16 @@ def _parse(argv: Sequence[str] | None) -> Command:
     from deiii.data.config.words import parse_arguments
 
     args = parse_arguments(build_parser(), argv)
-    return Command(partial(args.action, args), args.when_stopped, args.debug)
+    return Command(partial(_act, args), args.when_stopped, args.debug)
+
+
+def _act(args: argparse.Namespace) -> int:
+    """Run the command that was parsed; with ``--quiet``, without progress bars and reports."""
+    from deiii.data.tools.progress import quietly
+
+    with quietly(args.quiet):
+        status: int = args.action(args)
+    return status
 
 
 if __name__ == "__main__":

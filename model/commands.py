@@ -18,6 +18,7 @@ from deiii.data.config.words import (
 )
 from deiii.data.tools.counts import counted
 from deiii.data.tools.processes.signals import INTERRUPTED
+from deiii.data.tools.progress import say
 from deiii.model.distributed.launch import single_process
 from deiii.model.prediction_commands import add_commands as add_prediction_commands
 from deiii.model.sweep.command import add_sweep
@@ -54,7 +55,6 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--resume", action="store_true", help="continue the run in train.run; start it if there is none"
     )
-    sub.add_argument("--quiet", action="store_true", help="show no progress bars")
 
 
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:
@@ -156,7 +156,6 @@ def _add_crossval(commands: argparse._SubParsersAction) -> None:
         metavar="N",
         help="runs at a time (default: 1 on a CPU; on GPUs as many as fit by the memory of the first run)",
     )
-    sub.add_argument("--quiet", action="store_true", help="show no progress bars")
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -192,7 +191,7 @@ def _crossval(args: argparse.Namespace) -> int:
     for name, figure in result["figures"].items():
         sd = figure["sd_folds"]
         mean = "undefined" if figure["mean"] is None else f"{figure['mean']:.3f}"
-        print(f"{name}: mean {mean} over {counted(result['folds'], 'fold')}"
+        say(f"{name}: mean {mean} over {counted(result['folds'], 'fold')}"
               + (f", sd {sd:.3f}" if sd is not None else ""))  # fmt: skip
     print(f"report: {config.train.run}/crossval.md")
     return 0
@@ -228,7 +227,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         metrics, report = evaluate_ensemble(runs, args.out or folder_of(runs), *how)
     else:
         metrics, report = evaluate(args.run, *how)
-    print(summary(metrics))
+    say(summary(metrics))
     print(f"report: {report}")
     return 0
 
@@ -244,7 +243,7 @@ def _evaluate_corrupted(args: argparse.Namespace) -> int:
     found, folder = evaluate_corrupted(
         args.run, words, given.get("cache"), given.get("train.device"), again=args.again
     )
-    print(summary(found))
+    say(summary(found))
     print(f"results: {folder}/robustness.json, {folder}/robustness.csv, {folder}/robustness.png")
     return 0
 
@@ -259,6 +258,6 @@ def _evaluate_on(args: argparse.Namespace) -> int:
         args.run, [args.on, *of_corpus], given.get("cache"), given.get("train.device"),
         again=args.again, unfinished=args.unfinished,
     )  # fmt: skip
-    print(summary(metrics))
+    say(summary(metrics))
     print(f"results: {folder}/metrics.json, {folder}/predictions.csv")
     return 0

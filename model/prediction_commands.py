@@ -9,6 +9,7 @@ from pathlib import Path
 from deiii.data.command_line.numbers import seconds
 from deiii.data.config.words import add_command, split_words
 from deiii.data.tools.counts import counted
+from deiii.data.tools.progress import say
 from deiii.model.distributed.launch import single_process
 
 LONGEST_WINDOW_S = 3600.0
@@ -119,7 +120,6 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="also write <name>.tsv, a table of begin, end and label that ELAN imports",
     )
-    sub.add_argument("--quiet", action="store_true", help="show no progress bars")
 
 
 def _add_compare(commands: argparse._SubParsersAction) -> None:
@@ -239,7 +239,10 @@ def _compare(args: argparse.Namespace) -> int:
     from deiii.model.evaluation.compare_crossval import compare_crossvals, is_crossval
 
     crossed = any(map(is_crossval, args.runs))
-    print(compare_crossvals(args.runs, args.out) if crossed else compare(args.runs, args.out))
+    found = compare_crossvals(args.runs, args.out) if crossed else compare(args.runs, args.out)
+    *table, paths = found.splitlines()
+    say("\n".join(table))
+    print(paths)
     return 0
 
 

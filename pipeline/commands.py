@@ -25,6 +25,7 @@ from deiii.data.config.words import (
     take_overrides,
 )
 from deiii.data.tools.counts import counted
+from deiii.data.tools.progress import say
 from deiii.pipeline import sharing_commands, split_commands
 from deiii.pipeline.encoders.command import add_encoders_command
 from deiii.pipeline.init.command import add_init
@@ -201,15 +202,15 @@ def _preprocess(args: argparse.Namespace) -> int:
     corpus = scan_corpus(config)  # a table that is refused leaves no folder behind
     writable_folder(config.cache)
     summary = preprocess(config, corpus)
-    print(summary.table())
+    say(summary.table())
     if summary.computed:
         rate = summary.clips / summary.seconds
-        print(f"{counted(summary.clips, 'clip')} in {summary.seconds:.1f} s ({rate:.2g} a second)")
+        say(f"{counted(summary.clips, 'clip')} in {summary.seconds:.1f} s ({rate:.2g} a second)")
     else:
         shards = counted(summary.reused, "shard was", "shards were")
-        print(f"nothing to do: {shards} finished before ({summary.seconds:.1f} s)")
+        say(f"nothing to do: {shards} finished before ({summary.seconds:.1f} s)")
     if any(status != "ok" for count in summary.counts.values() for status in count):
-        print(f"clips that are not fully valid, with reasons: {summary.failures}")
+        say(f"clips that are not fully valid, with reasons: {summary.failures}")
     print_overview(config, corpus)
     if summary.failed_share > config.max_failed:
         share = f"{summary.failed} of {counted(summary.clips, 'clip')} failed"
@@ -229,7 +230,7 @@ def _verify(args: argparse.Namespace) -> int:
         print(f"{defect.path}: {defect.defect}")
     print(f"{counted(checked, 'shard')} checked in {cache}, {counted(len(defects), 'defect')}")
     if defects:
-        print("`deiii preprocess` with the same settings computes damaged and missing shards again")
+        say("`deiii preprocess` with the same settings computes damaged and missing shards again")
     return 1 if defects else 0
 
 
@@ -266,7 +267,7 @@ def _download(args: argparse.Namespace) -> int:
     given = take_overrides(args.settings, ["corpus.root"], "download")
     root = given.get("corpus.root") or read_settings([args.corpus]).corpus.root
     count = download(args.corpus, root, args.part)
-    print(f"{counted(count, 'file')} downloaded, all others were complete")
+    say(f"{counted(count, 'file')} downloaded, all others were complete")
     print(f"next: deiii preprocess {args.corpus} corpus.root={root}")
     return 0
 

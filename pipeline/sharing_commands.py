@@ -6,6 +6,7 @@ import argparse
 
 from deiii.data.config.words import HELP, add_command, read_settings
 from deiii.data.tools.counts import counted
+from deiii.data.tools.progress import say
 
 KINDS = ("npz", "parquet", "webdataset", "hf")
 
@@ -95,7 +96,7 @@ def _pack(args: argparse.Namespace) -> int:
 
     before, after = pack(args.cache, args.archive)
     digest = describe_archive(args.cache, args.archive)
-    print(f"{args.archive}: {after / 1e6:.1f} MB; {args.cache} ({before / 1e6:.1f} MB) is kept")
+    say(f"{args.archive}: {after / 1e6:.1f} MB; {args.cache} ({before / 1e6:.1f} MB) is kept")
     print(f"card: {args.archive}/README.md; SHA-256 of archive.json, to publish beside it: {digest}")
     return 0
 
@@ -121,5 +122,5 @@ def _fetch(args: argparse.Namespace) -> int:
 
     new, count = fetch_archive(args.url, args.archive, args.sha256)
     print(f"{args.archive}: {counted(count, 'file')}, {new} of them new, all as the list says")
-    print(f"next: deiii unpack {args.archive} cache")
+    say(f"next: deiii unpack {args.archive} cache")
     return 0

@@ -9,6 +9,7 @@ from deiii.data.command_line.door import NOTHING_DONE
 from deiii.data.command_line.numbers import whole_number
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import add_command, add_settings, read_settings
+from deiii.data.tools.progress import say
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -88,9 +89,9 @@ def _splits(args: argparse.Namespace) -> int:
     protocol = read_lists(args.lists, args.name or out.stem)
     write_protocol(out, protocol)
     for number, parts in enumerate(protocol.parts):
-        print(f"fold {number}, clips: {', '.join(f'{part} {len(names)}' for part, names in parts.items())}")
+        say(f"fold {number}, clips: {', '.join(f'{part} {len(names)}' for part, names in parts.items())}")
     if protocol.validation != "given":
-        print("the lists have no validation part; its speakers will be drawn from the training part")
+        say("the lists have no validation part; its speakers will be drawn from the training part")
     print(f"{out}: {protocol.about}; next: deiii audit {out} --corpus CONFIG, then split.protocol={out}")
     return 0
 

@@ -11,6 +11,7 @@ from importlib import metadata
 import pytest
 
 from deiii.__main__ import build_parser, main
+from deiii.data.command_line.completion import words_of
 from deiii.data.config.words import parse_arguments, split_words
 from deiii.model.prediction.predictor import STREAM_HOP_S
 from deiii.model.prediction.windows.units import HOP_S, MOST_WINDOWS, sliding_window
@@ -33,6 +34,13 @@ def test_every_option_is_explained_with_its_default():
             assert action.help, (name, action)
             if action.option_strings and action.default not in (None, False, argparse.SUPPRESS):
                 assert "(default: " in action.help, (name, action.option_strings, action.help)
+
+
+def test_every_command_takes_quiet_and_completion_proposes_it():
+    (commands,) = [a for a in build_parser()._actions if hasattr(a, "_choices_actions")]
+    for name, parser in commands.choices.items():
+        assert "--quiet" in parser._option_string_actions, name
+        assert "--quiet" in words_of(commands).options[name], name
 
 
 def test_the_default_of_the_hop_is_that_of_the_help():

@@ -73,6 +73,11 @@ def add_command(
     )
     parser.set_defaults(action=action, when_stopped=when_stopped)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument(
+        "--quiet",
+        action="store_true",
+        help="show no progress and no reports; errors, notes and where the results are stay",
+    )
     return parser
 
 

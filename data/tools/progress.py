@@ -12,12 +12,40 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tqdm import tqdm
 
 LINE_S = 30.0  # seconds between two lines in a log
 BAR_AFTER_S = 2.0  # work that is usually short shows its bar only after this time
+_quiet = [False]  # whether the commands of this process report nothing but errors, notes and results' paths
+
+
+@contextmanager
+def quietly(quiet: bool = True) -> Iterator[None]:
+    """Show no bars and let `say` print nothing in the block, as ``--quiet`` asks for; nothing if false.
+
+    >>> with quietly():
+    ...     say("12 clips in 3.0 s")
+    """
+    before, _quiet[0] = _quiet[0], quiet
+    try:
+        yield
+    finally:
+        _quiet[0] = before
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Print a line that tells people what is going on, unless the command is to be quiet.
+
+    Print errors and the paths of results with ``print``: they are always shown.
+
+    >>> say("12 clips in 3.0 s")
+    12 clips in 3.0 s
+    """
+    if not _quiet[0]:
+        print(text, end=end, flush=True)
 
 
 def progress_bar(
@@ -43,7 +71,7 @@ def progress_bar(
         scale: show large numbers as 1.2k, 3.4M.
         delay: show nothing before so many seconds, on a terminal.
         leave: keep the finished bar on the terminal.
-        shown: ``False`` reports nothing.
+        shown: ``False`` reports nothing; nor does a command with ``--quiet`` (`quietly`).
 
     Returns:
         a context manager and an iterator with tqdm's ``update``, ``set_postfix_str``, ``clear`` and
@@ -51,6 +79,7 @@ def progress_bar(
     """
     if total is None and hasattr(items, "__len__"):
         total = len(items)  # type: ignore[arg-type]  # checked in the line above
+    shown = shown and not _quiet[0]
     if shown and not sys.stderr.isatty():
         return LogProgress(items, desc, unit, total, initial, scale)
     return tqdm(

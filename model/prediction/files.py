@@ -27,7 +27,7 @@ from deiii.data.tools.atomic_files import (
     write_json,
     write_text,
 )
-from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
+from deiii.data.tools.progress import BAR_AFTER_S, progress_bar, say
 from deiii.model.prediction.loading import load
 from deiii.model.prediction.predictor import LONG_S, Predictor
 from deiii.model.prediction.result import Prediction
@@ -106,7 +106,7 @@ def predict_loaded(
     window_s: float | None = None,
     hop_s: float | None = None,
     progress: bool = True,
-    report: Callable[[str], None] = print,
+    report: Callable[[str], None] = say,
     same_speaker: bool = False,
     texts: Collection[str] = (),
     segments: str = "",
@@ -132,7 +132,7 @@ def predict_loaded(
                 write_text(out / f"{name}.{kind}", TEXTS[kind](course))
             bar.clear()
             for prediction in own:
-                report(describe(prediction))
+                (report if prediction.usable else _always(report))(describe(prediction))
             if drawn is not None:
                 own = _with_overlay(own, network, drawn, progress, report)
             found += [_light(prediction) for prediction in own]
@@ -204,9 +204,14 @@ def _with_overlay(
         if isinstance(error, OSError) and error.errno in MACHINE_TROUBLE:
             raise
         note = f"{NO_OVERLAY}: {type(error).__name__}: {error}"
-        report(f"{own[0].path}: {note}")
+        _always(report)(f"{own[0].path}: {note}")
         return [replace(prediction, notes=(*prediction.notes, note)) for prediction in own]
     return own
+
+
+def _always(report: Callable[[str], None]) -> Callable[[str], None]:
+    """Return what receives text that a quiet command shows, too: what failed, and why."""
+    return print if report is say else report
 
 
 def find_media(words: Sequence[str]) -> list[Path]:

@@ -13,6 +13,7 @@ from deiii.data.config.words import (
     print_notes,
     read_settings,
 )
+from deiii.data.tools.progress import say
 from deiii.model.distributed.launch import single_process
 
 
@@ -56,7 +57,6 @@ def add_sweep(commands: argparse._SubParsersAction) -> None:
         metavar="N",
         help="runs at a time (default: 1 on a CPU; on GPUs as many as fit by the memory of the first run)",
     )
-    sub.add_argument("--quiet", action="store_true", help="show no progress")
 
 
 def _sweep(args: argparse.Namespace) -> int:
@@ -73,6 +73,6 @@ def _sweep(args: argparse.Namespace) -> int:
         print("every combination failed; the table gives the reasons")
         return 1
     configs = " ".join(word for word in words if not word.startswith("train.run="))
-    print((folder / "best.yaml").read_text(encoding="utf-8"), end="")
-    print(f"next: deiii train {configs} {folder}/best.yaml train.run=runs/best")
+    say((folder / "best.yaml").read_text(encoding="utf-8"), end="")
+    say(f"next: deiii train {configs} {folder}/best.yaml train.run=runs/best")
     return 0

@@ -29,6 +29,7 @@ from deiii.data.loader.stage_arrays import valid_rows
 from deiii.data.tools.atomic_files import file_sha256
 from deiii.data.tools.counts import counted
 from deiii.data.tools.os_errors import explain
+from deiii.data.tools.progress import say
 from deiii.data.tools.weights import RESNET18, digest, resolve
 from deiii.data.tools.writer_lock import writer_lock
 from deiii.model.distributed.devices import make_deterministic, seed_all
@@ -136,7 +137,7 @@ def _train(
     device = ranks.device
     choose_launch(config.train, device, ranks)  # refuse an impossible one before anything is read
     if ranks.first and (note := launch_note(config.train, device, ranks)):
-        print(note)
+        say(note)
     check_hidden(config)
     check_without_validation(config)
     make_deterministic(device)
@@ -191,7 +192,7 @@ def _train(
                 "sha256": file_sha256(RunFolder(str(config.train.start)).best),
             }  # fmt: skip
         for encoder in encoders:
-            print(f"{encoder.stage} from {encoder.name}; emotion corpora in its training: {encoder.emotion}")
+            say(f"{encoder.stage} from {encoder.name}; emotion corpora in its training: {encoder.emotion}")
         run.create(config, {**info, **provenance(), **origin, "processes": ranks.world}, resume)
         split.save(run.split)
         save_origin(run, features.corpus, config.cache)

@@ -24,7 +24,7 @@ from deiii.data.config.schema import Config
 from deiii.data.loader.batch import Batch
 from deiii.data.tools.processes.malloc import keep_freed_memory
 from deiii.data.tools.processes.signals import stop_requests
-from deiii.data.tools.progress import progress_bar
+from deiii.data.tools.progress import progress_bar, say
 from deiii.model.distributed.layers import connect
 from deiii.model.distributed.ranks import Ranks
 from deiii.model.network.inputs.network import Network, Outputs
@@ -166,7 +166,7 @@ class Trainer:
         if self.history and self.ranks.first:
             state = self._state()
             what = f"finished after {state}; nothing is left to train"
-            print(f"{self.run.path}: {what if state.finished else f'continues after {state}'}")
+            say(f"{self.run.path}: {what if state.finished else f'continues after {state}'}")
         progress = progress and self.ranks.first
         # Steps are recorded on a stream of their own, and what they share with other work is then on it too.
         stream = nullcontext() if self.graphs is None else own_stream(self.graphs.stream)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from deiii.data.command_line.door import NOTHING_DONE
 from deiii.data.config.words import add_command
+from deiii.data.tools.progress import say
 
 if TYPE_CHECKING:
     from deiii.pipeline.init.found import Found
@@ -84,7 +85,8 @@ def _write(args: argparse.Namespace, folder: Path, found: Found, device: str, co
     from deiii.pipeline.init.write import write
 
     preset = "" if found.config in ("ravdess_audio",) else PRESETS[device]  # has sizes of its own
-    print("\n".join(write(found, folder, Path(config), preset, args.force)))
+    for line in write(found, folder, Path(config), preset, args.force):
+        (print if line.startswith("wrote ") else say)(line)
     return 0
 
 

@@ -25,6 +25,7 @@ from deiii.data.tools.atomic_files import (
 )
 from deiii.data.tools.counts import counted
 from deiii.data.tools.pictures import figure_text
+from deiii.data.tools.progress import say
 from deiii.pipeline.extract import Features, extract, read_cached, read_indices
 from deiii.pipeline.faces.quality import describe_figures, face_figures
 from deiii.pipeline.inspect.clip_video import draw_video
@@ -104,8 +105,9 @@ def draw_all(
             what = "" if isinstance(error, NothingToDraw) else f"{type(error).__name__}: "
             print(f"error: {name} cannot be drawn: {what}{error}{drawn}", file=sys.stderr, flush=True)
             continue
-        said = "; ".join(filter(None, [features.describe(), quality, " and ".join(map(str, files))]))
-        print(f"{features.path}: {said}", flush=True)
+        said = "; ".join(filter(None, [features.describe(), quality]))
+        say(f"{features.path}: {said}; ", end="")
+        print(" and ".join(map(str, files)), flush=True)
     return failed
 
 
@@ -141,10 +143,10 @@ def draw_worst(config: Config, corpus: Corpus, count: int, out: Path, with_video
     features = [read_cached(config, corpus, clip) for clip in order[:PAGE]]
     _overview([(c.id, f) for c, f in zip(order, features, strict=False)], config, out / OVERVIEW)
     shown = counted(len(order), "clip")
-    print(f"{shown} of {corpus.name}, those with the smallest share of valid frames:")
+    say(f"{shown} of {corpus.name}, those with the smallest share of valid frames:")
     for clip in order:
         row = rows[clip.id]
-        print(f"  {row.fraction:7.1%}  {clip.id}  {row.status}{f': {row.reason}' if row.reason else ''}")
+        say(f"  {row.fraction:7.1%}  {clip.id}  {row.status}{f': {row.reason}' if row.reason else ''}")
     print(f"overview: {out / OVERVIEW}", flush=True)
     clips = ((clip.id, lambda clip=clip: read_cached(config, corpus, clip)) for clip in order)
     draw_all(clips, config, out, with_video)

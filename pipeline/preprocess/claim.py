@@ -30,6 +30,7 @@ from deiii.data.cache.index import INDEX, TABLE, CacheError, StageIndex, corpus_
 from deiii.data.cache.shards import ShardError, read_info
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Clip, Corpus
+from deiii.data.tools.progress import say
 from deiii.data.tools.writer_lock import Locked, writer_lock
 from deiii.pipeline.stages.shard import source_digest
 
@@ -38,7 +39,7 @@ AT_ONCE = 32  # files between two looks whether one differs
 
 
 @contextmanager
-def claimed_folder(config: Config, corpus: Corpus, report: Callable[[str], None] = print) -> Iterator[Corpus]:
+def claimed_folder(config: Config, corpus: Corpus, report: Callable[[str], None] = say) -> Iterator[Corpus]:
     """Hold the cache folder of a corpus in the block; the folder is recorded as this corpus's.
 
     If the block ends with an error before the folder has any result, the record is removed, so that another

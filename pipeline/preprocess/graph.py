@@ -20,7 +20,7 @@ from deiii.data.tools.counts import counted
 from deiii.data.tools.os_errors import explain
 from deiii.data.tools.processes.dask_workers import workers_of
 from deiii.data.tools.processes.main_guard import refuse_in_worker
-from deiii.data.tools.progress import progress_bar
+from deiii.data.tools.progress import progress_bar, say
 from deiii.pipeline.preprocess.claim import claimed_folder, shared_recordings
 from deiii.pipeline.preprocess.cluster import (
     device_lines,
@@ -43,7 +43,7 @@ __all__ = ["PreprocessError", "preprocess"]
 IN_FLIGHT = 256  # tasks that the scheduler knows at a time, or two a worker if that is more
 
 
-def preprocess(config: Config, corpus: Corpus, report: Callable[[str], None] = print) -> Summary:
+def preprocess(config: Config, corpus: Corpus, report: Callable[[str], None] = say) -> Summary:
     """Bring the caches of a corpus up to date.
 
     Finished shards are kept, however the run that computed them ended. A changed setting or media file

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from deiii.__main__ import main
 from tests.helpers.clips import sound_corpus
 
@@ -18,6 +20,32 @@ def test_too_many_failures_make_the_exit_status_non_zero(tmp_path, capsys):
     assert "2 clips of 1 speaker in 1 shard\n" in printed.out and "step" not in printed.out
     assert main([*words, "max_failed=0.6"]) == 0
     assert "nothing to do" in capsys.readouterr().out
+
+
+def test_a_quiet_command_prints_errors_and_where_its_results_are(tmp_path, capsys):
+    pytest.importorskip("hdf5plugin")
+    sound_corpus(tmp_path / "raw", speakers=1, clips=2)
+    table = "path,speaker,label\ns0/c0.flac,s0,a\ns0/c1.flac,s0,b\n"
+    (tmp_path / "raw/clips.csv").write_text(table)
+    cache, archive = tmp_path / "cache", str(tmp_path / "archive")
+    words = ["corpus.name=table", f"corpus.root={tmp_path / 'raw'}", "stages=[logmel]", f"cache={cache}"]
+    features = str(tmp_path / "features")
+    for command, path in (
+        (["preprocess", *words, "workers=1", "--quiet"], f"{cache}/table-clips/overview.html"),
+        (["preprocess", "--quiet", *words, "workers=1"], f"{cache}/table-clips/overview.html"),
+        (["overview", *words, "--quiet"], f"{cache}/table-clips/overview.html"),
+        (["verify", *words, "--quiet"], str(cache)),
+        (["pack", str(cache), archive, "--quiet"], archive),
+        (["unpack", archive, str(tmp_path / "again"), "--quiet"], str(tmp_path / "again")),
+        (["inspect", str(tmp_path / "raw/s0/c0.flac"), "--no-video", "--out", features, "--quiet"], features),
+    ):
+        assert main(command) == 0
+        printed = capsys.readouterr()
+        assert printed.out.count("\n") == 1 and path in printed.out and printed.err == "", command
+    (tmp_path / "raw/s0/c0.flac").unlink()
+    assert main(["preprocess", *words, "workers=1", "max_failed=0.1", "--quiet"]) == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: 1 of 2 clips failed") and printed.out.count("\n") == 1
 
 
 def test_errors_are_printed_in_one_line(tmp_path, capsys):

@@ -10,6 +10,7 @@ from typing import Any
 from deiii.data.cache.stages import FACES, LOGMEL
 from deiii.data.config.words import print_notes
 from deiii.data.tools.atomic_files import refuse_input_as_output, writable_folder
+from deiii.data.tools.progress import say
 from deiii.model.prediction.live.moments import LiveMoments
 from deiii.model.prediction.loading import load
 from deiii.model.prediction.predictor import STREAM_HOP_S
@@ -28,7 +29,7 @@ def predict_live(
     out: str | Path,
     window_s: float | None = None,
     hop_s: float | None = None,
-    report: Callable[[str], None] = print,
+    report: Callable[[str], None] = say,
     overlay: str | None = None,
     **options: Any,
 ) -> dict[str, Any]:
@@ -56,6 +57,7 @@ def predict_live(
         if Path(overlay).is_dir():
             raise LiveError(f"--overlay {overlay} is a folder; with --live, name the file to write: live.mp4")
     path = writable_folder(out) / LINES
+    always = print if report is say else report  # also of a quiet command
     network = load(list(runs), **options)
     print_notes(settings_without_effect(network.config, options.get("overrides", ())))
     with (
@@ -74,12 +76,12 @@ def predict_live(
         found = live.summary()
         lines.write(json.dumps({"summary": found}) + "\n")
     if reader.lost:
-        report(f"{reader.name}: not there again after {sum(WAITS_S):.0f} s of trying ({reader.lost})")
+        always(f"{reader.name}: not there again after {sum(WAITS_S):.0f} s of trying ({reader.lost})")
     report(describe(found))
-    report(f"results: {path}")
+    always(f"results: {path}")
     if overlay is not None:
         skipped = f"; {found['not_drawn']} frames were left out, because drawing was too slow"
-        report(f"overlay: {overlay}{skipped if found['not_drawn'] else ''}")
+        always(f"overlay: {overlay}{skipped if found['not_drawn'] else ''}")
     return found
 
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from deiii.data.tools import progress
-from deiii.data.tools.progress import progress_bar
+from deiii.data.tools.progress import progress_bar, quietly, say
 
 
 class Terminal(io.StringIO):
@@ -79,3 +79,20 @@ def test_nothing_is_shown_on_a_terminal_where_it_is_switched_off(monkeypatch):
     monkeypatch.setattr(sys, "stderr", stream)
     assert list(progress_bar(range(3), desc="quiet", unit="clip", shown=False)) == [0, 1, 2]
     assert stream.getvalue() == ""
+
+
+def test_a_quiet_command_shows_no_bar_and_says_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "LINE_S", 0.0)  # every update would write a line
+    with quietly():
+        assert list(progress_bar(range(3), desc="a", unit="clip")) == [0, 1, 2]
+        say("12 clips")
+        with quietly(False):  # a command within, as notebooks run them
+            say("inner")
+        say("13 clips")
+    assert capsys.readouterr() == ("inner\n", "")
+    with pytest.raises(ValueError), quietly():
+        raise ValueError
+    say("after")  # an error does not leave the process quiet
+    assert list(progress_bar(range(3), desc="a", unit="clip")) == [0, 1, 2]
+    shown = capsys.readouterr()
+    assert shown.out == "after\n" and "3/3" in shown.err

@@ -107,7 +107,7 @@ def test_crossval_does_not_count_an_unfinished_run_as_finished(words, whole, tmp
 def test_resuming_a_finished_run_says_so(words, whole, tmp_path, capsys):
     run = shutil.copytree(whole, tmp_path / "run")
     capsys.readouterr()
-    assert main(["train", *words, f"train.run={run}", "--quiet", "--resume"]) == 0
+    assert main(["train", *words, f"train.run={run}", "--resume"]) == 0
     assert f"finished after {EPOCHS} of {EPOCHS} epochs; nothing is left to train" in capsys.readouterr().out
 
 

@@ -223,9 +223,9 @@ def test_evaluation_prediction_and_export_agree(seen_run, tmp_path, preset, how)
 def test_a_file_alone_of_a_network_that_normalises_by_speaker_has_a_note(seen_run, tmp_path, capsys):
     run = untrained_run(tmp_path / "run", seen_run, "ravdess_audio", "speaker")
     media, out = [str(p) for p in sorted((seen_run / "raw").glob("*.mp4"))[:2]], str(tmp_path / "out")
-    assert main(["predict", str(run.path), *media, "--out", out, "--quiet"]) == 0
+    assert main(["predict", str(run.path), *media, "--out", out]) == 0
     assert "in evaluation by all clips of the speaker" in capsys.readouterr().out
-    assert main(["predict", str(run.path), *media, "--out", out, "--quiet", "--same-speaker"]) == 0
+    assert main(["predict", str(run.path), *media, "--out", out, "--same-speaker"]) == 0
     assert "in evaluation by all" not in capsys.readouterr().out
     together = load(run.path, device="cpu")
     levels = together.speaker_levels(media)
@@ -235,7 +235,7 @@ def test_a_file_alone_of_a_network_that_normalises_by_speaker_has_a_note(seen_ru
 
 def test_settings_of_stages_are_those_of_the_training(seen_run, tmp_path, capsys):
     run, clip = str(seen_run / "run"), str(seen_run / "raw/c0.mp4")
-    out = ["--out", str(tmp_path / "out"), "--quiet"]
+    out = ["--out", str(tmp_path / "out")]
     for word, reason in (
         ("faces.margin=0.5", "--change-preprocessing"),
         ("logmel.fmax=4000", "--change-preprocessing"),

@@ -122,7 +122,7 @@ def test_a_long_recording_is_the_mean_of_windows(tmp_path, network):
 
 def test_command_writes_table_json_and_video(tmp_path, seen_run, capsys):
     clip = seen_run / "raw/c1.mp4"
-    words = ["predict", str(seen_run / "run"), str(clip), "--out", str(tmp_path / "out"), "--quiet"]
+    words = ["predict", str(seen_run / "run"), str(clip), "--out", str(tmp_path / "out")]
     assert main([*words, "--overlay", str(tmp_path / "over.mp4")]) == 0
     told = capsys.readouterr().out
     assert "face track good" in told and "contributions to" in told and "over.mp4" in told
@@ -169,6 +169,8 @@ def test_one_bad_file_costs_only_itself(tmp_path, seen_run, capsys):
     assert main(words) == 1
     told = capsys.readouterr()
     assert "no prediction for 1 of 2 files" in told.err and "git lfs pull" in told.out
+    assert "b.mp4" not in told.out  # --quiet tells what failed, and where the results are
+    assert told.out.splitlines()[-1].startswith(f"results: {tmp_path / 'out'}")
     with open(tmp_path / "out/predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [bool(r["label"]) for r in rows] == [False, True]

@@ -121,7 +121,7 @@ def test_nobody_on_screen_is_one_prediction_from_audio(network, tmp_path):
 
 def test_every_output_knows_the_number(tmp_path, seen_run, late, both, capsys):
     out = tmp_path / "out"
-    words = ["predict", str(seen_run / "run"), late, both, "--people", "all", "--out", str(out), "--quiet"]
+    words = ["predict", str(seen_run / "run"), late, both, "--people", "all", "--out", str(out)]
     words += ["--vtt", "--timeline", "--window", "0.4", "--overlay", str(tmp_path / "over")]
     assert main(words) == 0
     told = capsys.readouterr().out
