@@ -23,7 +23,7 @@ from deiii.data.config.load import load_config, result_settings
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.corpora.splits import make_split
-from deiii.data.encoders.statement import used_encoders
+from deiii.data.encoders.statement import Statement, used_encoders
 from deiii.data.loader.feature_set import FeatureSet, mixed_configs
 from deiii.data.loader.stage_arrays import valid_rows
 from deiii.data.tools.atomic_files import file_sha256
@@ -141,15 +141,11 @@ def _train(
     check_hidden(config)
     check_without_validation(config)
     make_deterministic(device)
+    run = RunFolder(config.train.run)
     if ranks.local:  # one process of each machine checks every byte, the others wait for it
         ranks.wait()
-    run = RunFolder(config.train.run)
     if features is None:
-        keys = None
-        if resume and not config.mix:
-            run.check_settings(config, stage_keys(config))
-            keys = keys_of_training(run, config)
-        features = FeatureSet.open(config, keys, whole=not ranks.local)
+        features = _open_features(config, run, resume, whole=not ranks.local)
     if not ranks.local:
         ranks.wait()
     split = make_split(features.corpus, config.split)
@@ -183,14 +179,8 @@ def _train(
             print(note, file=sys.stderr)
         if resume:
             check_origin(run, features.corpus, RESUME_CURE, config.cache)
-        origin: dict[str, Any] = {"imagenet": digest(imagenet)} if imagenet else {}
-        if encoders := used_encoders(config, features.streams):
-            origin["encoders"] = [asdict(encoder) for encoder in encoders]
-        if start:
-            origin["start"] = {
-                "run": str(config.train.start), "corpus": start.info["corpus"], "epoch": start.epoch,
-                "sha256": file_sha256(RunFolder(str(config.train.start)).best),
-            }  # fmt: skip
+        encoders = used_encoders(config, features.streams)
+        origin = network_origin(imagenet, encoders, start, config)
         for encoder in encoders:
             say(f"{encoder.stage} from {encoder.name}; emotion corpora in its training: {encoder.emotion}")
         run.create(config, {**info, **provenance(), **origin, "processes": ranks.world}, resume)
@@ -219,6 +209,37 @@ def _train(
         print(f"{count:,} parameters on {where}; {' and '.join(clips)}; run folder {run.path}")
         print(f"data: {training.residency} ({training.why})")
     return trainer(model, setup).fit(resume=resume, progress=progress)
+
+
+def _open_features(config: Config, run: RunFolder, resume: bool, whole: bool) -> FeatureSet:
+    """Open the features of a training; for a resumed one those with which it began."""
+    keys = None
+    if resume and not config.mix:
+        run.check_settings(config, stage_keys(config))
+        keys = keys_of_training(run, config)
+    return FeatureSet.open(config, keys, whole=whole)
+
+
+def network_origin(
+    imagenet: str | None, encoders: Sequence[Statement], start: TrainedNetwork | None, config: Config
+) -> dict[str, Any]:
+    """Return what a network begins with, for ``run.json``; what it does not use is left out.
+
+    Args:
+        imagenet: path of the ImageNet weights.
+        encoders: the frozen encoders whose features it reads.
+        start: the network of ``train.start``.
+        config: names that run.
+    """
+    origin: dict[str, Any] = {"imagenet": digest(imagenet)} if imagenet else {}
+    if encoders:
+        origin["encoders"] = [asdict(encoder) for encoder in encoders]
+    if start:
+        origin["start"] = {
+            "run": str(config.train.start), "corpus": start.info["corpus"], "epoch": start.epoch,
+            "sha256": file_sha256(RunFolder(str(config.train.start)).best),
+        }  # fmt: skip
+    return origin
 
 
 def fit_encoders(model: Network, features: FeatureSet, rows: np.ndarray, config: Config) -> None:
