@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import subprocess
 import sys
@@ -88,6 +89,19 @@ def test_neither_import_nor_help_loads_what_is_slow(code):
     check += "assert not slow, slow"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_package_lists_what_it_offers():
+    offered = [name for name in dir(importlib.import_module("deiii")) if not name.startswith("__")]
+    rooms = {"data", "model", "pipeline", "runtime"}  # listed once they were imported
+    assert sorted(set(offered) - rooms) == [
+        "Features",
+        "extract",
+        "from_pretrained",
+        "load",
+        "open_features",
+        "open_split",
+    ]
 
 
 def test_a_misspelt_command_is_told_the_nearest_one():

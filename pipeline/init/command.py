@@ -73,11 +73,13 @@ def _init(args: argparse.Namespace) -> int:
     if not sys.stdin.isatty():
         if args.folder is not None:
             look(args.folder, args.table, args.layout, args.speaker)  # a wrong folder is the first reason
-        raise InitError("there is no terminal to ask in; deiii init FOLDER --yes accepts what was found")
-    folder = Path(args.folder or _ask("1/4  Which folder holds the recordings?", ".")).expanduser()
-    found = _agreed(args, folder)
-    device = _ask("3/4  Will this computer train on a gpu, or on its cpu?", gpu, tuple(PRESETS))
-    config = _ask("4/4  Which config file is to be written?", args.config or file_name(folder))
+        named = args.folder or "FOLDER"
+        raise InitError(f"there is no terminal to ask in; deiii init {named} --yes accepts what was found")
+    numbers = ("1/4", "2/4", "3/4", "4/4") if args.folder is None else ("", "1/3", "2/3", "3/3")
+    folder = Path(args.folder or _ask(f"{numbers[0]}  Which folder holds the recordings?", ".")).expanduser()
+    found = _agreed(args, folder, numbers[1])
+    device = _ask(f"{numbers[2]}  Will this computer train on a gpu, or on its cpu?", gpu, tuple(PRESETS))
+    config = _ask(f"{numbers[3]}  Which config file is to be written?", args.config or file_name(folder))
     return _write(args, folder, found, device, config)
 
 
@@ -90,8 +92,8 @@ def _write(args: argparse.Namespace, folder: Path, found: Found, device: str, co
     return 0
 
 
-def _agreed(args: argparse.Namespace, folder: Path) -> Found:
-    """Return the proposal for the folder after the user's answers."""
+def _agreed(args: argparse.Namespace, folder: Path, number: str) -> Found:
+    """Return the proposal for the folder after the user's answers; ``number`` is that of the question."""
     from deiii.pipeline.init.found import InitError, listed
     from deiii.pipeline.init.look import look
 
@@ -112,7 +114,8 @@ def _agreed(args: argparse.Namespace, folder: Path) -> Found:
                 print(f"     note: {note}")
         while True:
             answer = _ask(
-                "2/4  Is that right? Else type a layout such as speaker/label/clip, or the path of a table.",
+                f"{number}  Is that right? Else type a layout such as speaker/label/clip, or the path of a "
+                "table.",
                 "yes" if found else "",
             )
             if found is not None and answer.lower() in YES:

@@ -155,11 +155,15 @@ def test_what_is_missing_is_said(words, cure, here, capsys, monkeypatch):
     assert cure in capsys.readouterr().err
 
 
-def in_terminal(answers: list[str], cwd) -> tuple[int, str]:
+def in_terminal(answers: list[str], cwd, *words: str) -> tuple[int, str]:
     """Run `deiii init` in a pseudo-terminal and type the answers; returns its status and what it showed."""
     main_end, other_end = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "deiii", "init"], stdin=other_end, stdout=other_end, stderr=other_end, cwd=cwd
+        [sys.executable, "-m", "deiii", "init", *words],
+        stdin=other_end,
+        stdout=other_end,
+        stderr=other_end,
+        cwd=cwd,
     )
     os.close(other_end)
     shown = ""
@@ -188,6 +192,13 @@ def test_four_questions_in_a_terminal(tmp_path):
         (p, e) for p in ("anna", "ben", "cleo") for e in ("stressed", "relaxed")
     }
     assert (tmp_path / "mine.yaml").is_file()
+
+
+def test_three_questions_where_the_folder_is_named(tmp_path):
+    touch(tmp_path / "clips", *every("{p}/{e}/{n}.mp4", emotions=("happy", "sad")))
+    status, shown = in_terminal(["yes", "cpu", "mine"], tmp_path, "clips")
+    assert status == 0 and (tmp_path / "mine.yaml").is_file(), shown
+    assert [n for n in range(1, 9) if f"{n}/3" in shown] == [1, 2, 3] and "/4" not in shown
 
 
 def test_answers_that_are_not_understood_are_asked_again(tmp_path):
