@@ -33,6 +33,14 @@ def test_a_recorded_training_step_is_a_few_launches(fake_gpu, network):
     assert found["evaluation"] <= scoring and found["evaluation_syncs"] == []
 
 
+def test_a_recorded_step_encodes_frames_flow_and_sound_on_streams_of_their_own(fake_gpu):
+    """Each of the three has a large part of the kernels, forward and backward."""
+    found = fake_gpu.run("training", "base", "train.launch=graph")
+    assert len(found["beside"]) == 3 and found["beside"][0] >= 150
+    alone = fake_gpu.run("training", "base", "train.launch=graph", "model.audio=false")
+    assert len(alone["beside"]) == 2
+
+
 def test_eager_training_steps_never_wait(fake_gpu):
     found = fake_gpu.run("training", "base", "train.launch=eager")
     assert found["launches"] <= 1_760

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,6 +98,7 @@ def main() -> None:
             "syncs": log.syncs,
             "allocations": allocations,
             "nodes": before.nodes,
+            "beside": sorted(Counter(c.stream for c in before.of("kernel", "lib") if c.captured).values()),
             "forbidden": before.forbidden,
             "evaluation": evaluation.launches,
             "evaluation_syncs": evaluation.syncs,
