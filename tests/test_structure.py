@@ -178,7 +178,7 @@ ORDER = {
         "task",
     ],
     "model/network/gpu": [
-        "beside casts fill",
+        "casts fill side_stream",
         "kernels",
         "image_kernels",
         "available residual",

@@ -60,18 +60,18 @@ class BatchNorm2d(RankAware, nn.BatchNorm2d):
     counts = True
 
     def forward(self, x: Tensor, weight_N: Tensor | None = None) -> Tensor:
-        if self.training and self.alone():
+        if self.training and self.single_process():
             return self._of_batch(x, self.bias)
         if self.ranks is None or weight_N is None or not self.training:
             return super().forward(x)
         return normalise(x, weight_N[:, None, None, None], self, self.ranks)
 
-    def alone(self) -> bool:
-        """Return whether the statistics are those of one process's batch, which others count."""
+    def single_process(self) -> bool:
+        """Return whether statistics are of one process alone and `count_together` counts the batches."""
         return not self.counts and self.momentum is not None and self.ranks is None
 
     def with_offset(self, x: Tensor, offset: Tensor) -> Tensor:
-        """Normalise a batch in training, `alone`, and add [C] to it."""
+        """Normalise a batch in training, where `single_process`, and add ``offset``, [C], to it."""
         return self._of_batch(x, self.bias + offset)
 
     def _of_batch(self, x: Tensor, bias: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from deiii.model.network.attention import StatisticsPool, keys_of
 from deiii.model.network.conformer import Conformer
 from deiii.model.network.extra_encoders import PooledEncoder, interleave
 from deiii.model.network.fusion import InterModal
-from deiii.model.network.gpu.beside import Beside
+from deiii.model.network.gpu.side_stream import SideStream
 from deiii.model.network.heads import Encoded, Head, Outputs, Stream, Vector
 from deiii.model.network.inputs.build import (
     audio_encoder,
@@ -127,13 +127,13 @@ class DEIII(Network):
 
         In evaluation no clip has an effect on another one. What masked input holds has no effect.
         """
-        side = Beside("audio", batch.label.device)
+        side = SideStream("audio", batch.label.device)
         video = self.encode_video(batch)
         with side:
             audio = self.encode_audio(batch)
         matches = None
         if self.time_match is not None and self.training and video is not None and audio is not None:
-            side.meet(video, audio)
+            side.synchronise(video, audio)
             matches = self.time_match(*video, *audio)
         v = self._modality("video", self.v_conformer, video, batch)
         with side:

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from deiii.model.network.attention import Attention, AttentivePool, Keys
 from deiii.model.network.conformer import FeedForward, start_small
-from deiii.model.network.gpu.beside import Beside
 from deiii.model.network.gpu.casts import as_products_want
 from deiii.model.network.gpu.fill import fill
 from deiii.model.network.gpu.norm import begin_branch
+from deiii.model.network.gpu.side_stream import SideStream
 from deiii.model.network.positions import Rotation
 
 
@@ -150,14 +150,14 @@ class InterModal(nn.Module):
         a_rotation: Rotation,
     ) -> tuple[Tensor, Tensor]:
         """Apply the block to both modalities with their masks and rotations; the shapes stay."""
-        side = Beside("audio", v_BTD.device)
+        side = SideStream("audio", v_BTD.device)
         side.share(v_BTD, a_BLD, v_mask_BT, a_mask_BL, v_rotation, a_rotation)
         v_BTD, v = begin_branch(v_BTD, self.v_norm)
         v = as_products_want(v)
         with side:
             a_BLD, a = begin_branch(a_BLD, self.a_norm)
             a = as_products_want(a)
-        side.meet(v, a)
+        side.synchronise(v, a)
         v_BTD = v_BTD + self.v_gate * self.v_from_a(v, a, a_mask_BL, v_rotation, a_rotation)
         with side:
             a_BLD = a_BLD + self.a_gate * self.a_from_v(a, v, v_mask_BT, a_rotation, v_rotation)

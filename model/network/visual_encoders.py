@@ -56,18 +56,20 @@ class ImageEncoder(nn.Module):
         return self.tokens(x)
 
     def kernels_for(self, image_NCSS: Tensor) -> ModuleType | None:
-        """Return the kernels with which `learn` encodes these images, ``None`` where it cannot."""
+        """Return the kernels for `forward_by_kernels` on these images; ``None`` where it cannot."""
         norms = [layer for layer in self.modules() if isinstance(layer, BatchNorm2d)]
-        if not self.training or any(not layer.alone() for layer in norms):
+        if not self.training or any(not layer.single_process() for layer in norms):
             return None
         return images.kernels_for(image_NCSS, 1 + len(self.stages))
 
-    def learn(self, kernels: ModuleType, image_NCSS: Tensor, mask_N: Tensor, factor: float) -> Tensor:
+    def forward_by_kernels(
+        self, kernels: ModuleType, image_NCSS: Tensor, mask_N: Tensor, factor: float
+    ) -> Tensor:
         """Return ``self(only_valid(factor * image, mask))`` up to rounding, in training on a GPU."""
         stem, stages = cast(nn.Conv2d, self.stem[0]), cast(Sequence[Residual], self.stages)
         x, pooled = images.stem(kernels, image_NCSS, *valid_places(mask_N), factor, stem)
         for number, stage in enumerate(stages, start=1):
-            x, pooled = stage.learn(kernels, x, pooled, more=number < len(stages))
+            x, pooled = stage.forward_by_kernels(kernels, x, pooled, more=number < len(stages))
         return self.tokens(x)
 
 
@@ -142,7 +144,9 @@ class Residual(nn.Module):
             y = layer(y, weight_N) if isinstance(layer, BatchNorm2d) else layer(y)
         return torch.relu(y + self.shortcut(x))
 
-    def learn(self, kernels: ModuleType, x: Tensor, pooled: Tensor, more: bool) -> tuple[Tensor, Tensor]:
+    def forward_by_kernels(
+        self, kernels: ModuleType, x: Tensor, pooled: Tensor, more: bool
+    ) -> tuple[Tensor, Tensor]:
         """Return the block's result and its means of 2x2 squares, by the kernels of a GPU.
 
         Args:

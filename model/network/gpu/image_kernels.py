@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from deiii.model.network.gpu.kernels import add_rows
+from deiii.model.network.gpu.kernels import sum_rows
 
 # Channels of a place, at least, most of them zeros. On an NVIDIA H200 cuDNN took 255 us for the convolution
 # of 384 images and the gradient of its weight with 32 channels, 748 us with 16 and 491 us with 8.
@@ -175,7 +175,7 @@ def end_block_back(
         inner(gradient_NCHW), inner(of_pooled), out_NCHW, result, partial, height, width, channels, squares,
         each, BIAS=bias, WIDE=wide, ROWS=rows,
     )  # fmt: skip
-    return result, add_rows(partial) if bias else None
+    return result, sum_rows(partial) if bias else None
 
 
 def inner(x_NCHW: Tensor) -> Tensor:

@@ -42,11 +42,11 @@ def stem(
     if torch.is_autocast_enabled("cuda"):
         dtype = torch.get_autocast_dtype("cuda")
     squares = kernels.select(images_NCHW, take_N, count_1, factor, dtype)
-    x = F.conv2d(squares, of_squares(layer.weight, squares.shape[1]), padding=1)
+    x = F.conv2d(squares, squares_weight(layer.weight, squares.shape[1]), padding=1)
     return end_block(kernels, x, layer.bias)
 
 
-def of_squares(weight_OC55: Tensor, wide: int) -> Tensor:
+def squares_weight(weight_OC55: Tensor, wide: int) -> Tensor:
     """Return the weight [O,W,3,3] of the convolution of 2x2 squares that equals one of 5x5 with stride 2.
 
     Value k of the 5x5 kernel is at place k - 2: in the squares -1, -1, 0, 0 and 1, alternately the first and

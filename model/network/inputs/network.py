@@ -14,7 +14,7 @@ from deiii.data.config.schema import ModelConfig
 from deiii.data.loader.batch import Batch
 from deiii.model.distributed.layers import RankAware
 from deiii.model.network.fusion import VisualFusion
-from deiii.model.network.gpu.beside import Beside
+from deiii.model.network.gpu.side_stream import SideStream
 from deiii.model.network.heads import Encoded, Outputs
 from deiii.model.network.visual_encoders import ImageEncoder, only_valid, times_taken
 
@@ -56,7 +56,7 @@ class Network(RankAware, nn.Module):
             return None
         v_mask, o_mask = batch.video_mask, batch.flow_mask
         v = o = tokens = None
-        side = Beside("flow", v_mask.device)
+        side = SideStream("flow", v_mask.device)
         if self.frame_encoder is not None:
             v = self._encode_images(self.frame_encoder, batch.frames, v_mask)
         if self.as_tokens:
@@ -109,7 +109,7 @@ class Network(RankAware, nn.Module):
         """
         images, mask = images.flatten(0, 1), mask_BT.flatten()
         if isinstance(encoder, ImageEncoder) and (kernels := encoder.kernels_for(images)) is not None:
-            return encoder.learn(kernels, images, mask, factor).unflatten(0, mask_BT.shape)
+            return encoder.forward_by_kernels(kernels, images, mask, factor).unflatten(0, mask_BT.shape)
         images = images * factor if factor != 1 else images
         if not self.training:
             images = images.masked_fill(~mask[:, None, None, None], 0.0)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
-from deiii.model.network.gpu.beside import recording
+from deiii.model.network.gpu.side_stream import recording
 
 OWN = ("deiii", "torch", "torchvision")  # packages whose layers leave their weights to autocast
 PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d)  # layers that autocast computes in bfloat16

@@ -149,7 +149,7 @@ def squares() -> None:
         x = torch.randn(5, 8, 6, channels).permute(0, 3, 1, 2)
         layer = nn.Conv2d(channels, 16, 5, stride=2, padding=2)
         found = image_kernels.select(x, take, count, 0.5, torch.float32)
-        weight = images.of_squares(layer.weight, found.shape[1])
+        weight = images.squares_weight(layer.weight, found.shape[1])
         same(F.conv2d(found, weight, layer.bias, padding=1), layer(x[take] * 0.5), 1e-4)
         assert not image_kernels.select(x, take, 0 * count, 0.5, torch.float32).any()
 
@@ -167,7 +167,7 @@ def encoder() -> None:
     for mask in (torch.tensor([True, False, True, True, False]), torch.zeros(5, dtype=torch.bool)):
         one, other = copy.deepcopy(plain), copy.deepcopy(plain)
         right = one(only_valid(0.5 * x, mask))
-        found = other.learn(image_kernels, x, mask, 0.5)
+        found = other.forward_by_kernels(image_kernels, x, mask, 0.5)
         same(found, right, 1e-4)
         direction = torch.randn_like(right)
         (right * direction).sum().backward()

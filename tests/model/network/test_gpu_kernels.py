@@ -70,7 +70,7 @@ def test_the_image_encoder_learns_on_a_gpu_as_by_its_layers():
         right = encoder(only_valid(0.5 * images, mask))
         direction = torch.randn_like(right)
         expected = torch.autograd.grad((right * direction).sum(), learned)
-        found = encoder.learn(kernels, images, mask, 0.5)
+        found = encoder.forward_by_kernels(kernels, images, mask, 0.5)
         gradients = torch.autograd.grad((found * direction).sum(), learned)
     torch.testing.assert_close(found, right, rtol=1e-3, atol=1e-3)
     for one, other in zip(gradients, expected, strict=True):

@@ -7,7 +7,7 @@ import torch
 from benchmarks.feature_cache import open_cache
 from deiii.data.config.load import load_config
 from deiii.model.distributed.devices import make_deterministic, seed_all
-from deiii.model.network.gpu import beside
+from deiii.model.network.gpu import side_stream
 from deiii.model.network.task import Task
 from deiii.model.training.checkpoint import load
 from deiii.model.training.loaders import make_loader
@@ -65,7 +65,7 @@ def test_streams_beside_each_other_change_no_bit(features, tmp_path, monkeypatch
     found = []
     for side in (True, False):
         if not side:
-            monkeypatch.setattr(beside, "recording", lambda device: False)
+            monkeypatch.setattr(side_stream, "recording", lambda device: False)
         one = trainer(features, tmp_path / str(side), "graph", "loader.crop=64")
         one.fit(progress=False)
         found.append((losses(one.history), load(tmp_path / str(side) / "last.safetensors")[0]))

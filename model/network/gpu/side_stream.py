@@ -21,7 +21,7 @@ from torch import Tensor
 _streams: dict[tuple[int, str], torch.cuda.Stream] = {}
 
 
-class Beside:
+class SideStream:
     """A stream beside the current one; without effect unless a CUDA graph is being recorded.
 
     Only a recording gains: kernels that are started one by one come too slowly to run at the same time.
@@ -30,7 +30,7 @@ class Beside:
         name: of the stream; parts that run at the same time need different names.
         device: of the network's input.
 
-    >>> side = Beside("audio", torch.device("cpu"))
+    >>> side = SideStream("audio", torch.device("cpu"))
     >>> with side:
     ...     sound = torch.ones(2)
     >>> side.join(sound)
@@ -51,7 +51,7 @@ class Beside:
     def __exit__(self, *error: Any) -> None:
         self._inside.__exit__(*error)
 
-    def meet(self, *shared: Any) -> None:
+    def synchronise(self, *shared: Any) -> None:
         """Let both streams wait for each other, and both use the tensors in ``shared`` afterwards."""
         if self.side is not None:
             self.side.wait_stream(self.main)
