@@ -140,6 +140,7 @@ ORDER = {
         "cluster survey",
         "shared_files",
         "tasks",
+        "warm_up",
         "graph",
     ],
     "pipeline/streaming": ["rows voice", "file", "live"],

@@ -259,7 +259,7 @@ def with_devices(client: Client, config: Config) -> Config:
     with ``gpus=0`` no worker uses a GPU that it happens to see.
     """
     if config.scheduler:
-        return placed(config, "cuda") if _gpu_workers(client) else config
+        return placed(config, "cuda") if gpu_workers(client) else config
     gpus = config.cluster.gpu if config.cluster.kind != "local" else gpu_count(config) > 0
     return placed(config, "cuda" if gpus else "cpu")
 
@@ -274,7 +274,7 @@ def device_lines(client: Client, config: Config) -> list[str]:
     if not stages:
         return []
     named = {}
-    for address, name in _gpu_workers(client).items():
+    for address, name in gpu_workers(client).items():
         named[name] = client.submit(_gpu_name, workers=[address], pure=False)
     found = {name: while_connected(client, future.result) for name, future in named.items()}
     further = {n + FURTHER.format(k) for n in found for k in range(2, GPU_PROCESSES + 1)}
@@ -291,7 +291,7 @@ def device_lines(client: Client, config: Config) -> list[str]:
     return [f"{', '.join(stages)} on the CPU"]
 
 
-def _gpu_workers(client: Client) -> dict[str, str]:
+def gpu_workers(client: Client) -> dict[str, str]:
     """Return the names of the connected workers that offer a GPU, by address."""
     workers = workers_of(client)
     return {a: str(w.get("name", a)) for a, w in workers.items() if (w.get("resources") or {}).get("GPU")}

@@ -35,6 +35,7 @@ from deiii.pipeline.preprocess.shared_files import shared_files
 from deiii.pipeline.preprocess.summary import Summary, summarise
 from deiii.pipeline.preprocess.survey import Survey, survey
 from deiii.pipeline.preprocess.tasks import PreprocessError, TaskRunner, waits
+from deiii.pipeline.preprocess.warm_up import start_models
 from deiii.pipeline.preprocess.worker_settings import launched, settled
 from deiii.pipeline.stages.shard import ShardTask
 
@@ -162,11 +163,13 @@ def _run_turn(
         settings = to_yaml(launched(with_devices(client, config), clips))
         tasks = [replace(task, settings=settings) for task in tasks]
         limit = max(IN_FLIGHT, 2 * max(workers, wanted_workers(config)))
+        warming = start_models(client, config, tasks, found.done)
         resources = stage_resources(client, config)
         runner = TaskRunner(client, resources, shared, limit, tasks, found.done)
         total = sum(len(task.plan.clips) for task in tasks)
         with progress_bar(desc="preprocess (a step: one clip in one stage)", unit="step", total=total) as bar:
             runner.run(bar)
+        del warming  # kept until here, because Dask forgets tasks that nobody holds
 
 
 def _tasks(found: Survey, root: str) -> list[ShardTask]:
