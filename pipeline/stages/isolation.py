@@ -20,6 +20,7 @@ import numpy as np
 from deiii.data.cache.outcomes import MACHINE_TROUBLE, Outcome, StageResult, Status
 from deiii.data.config.load import parse_config, to_yaml
 from deiii.data.config.schema import Config
+from deiii.data.tools.processes.main_guard import environment_of_child
 from deiii.pipeline.stages.limits import memory_limit
 
 NO_PARENT = 72  # exit status of a child whose parent is gone
@@ -46,7 +47,8 @@ def run_isolated(stage: str, path: str, config: Config) -> StageResult:
 def _attempt(stage: str, path: str, config: Config) -> StageResult:
     command = [sys.executable, "-m", "deiii.pipeline.stages.isolation", stage, path]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as child:
+    environment = environment_of_child()
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment) as child:
         if child.stdin is None or child.stdout is None or child.stderr is None:
             raise RuntimeError("the process of a clip was started without pipes")
         answer = _read_in_background(child.stdout)

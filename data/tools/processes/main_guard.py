@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 MARK = "DEIII_MAIN_GUARD"  # environment variable: the file that a worker writes to
+SAFE_PATH = "PYTHONSAFEPATH"  # environment variable of Python 3.11: do not search the current folder
 GUARD_EXAMPLE = """\
 put the call under a main guard:
 
@@ -50,7 +51,7 @@ def watch_workers() -> Iterator[Path]:
         mark = Path(folder) / "unguarded"
         os.environ[MARK] = str(mark)
         try:
-            with hide_missing_script():
+            with hide_missing_script(), leave_out_current_folder():
                 yield mark
         finally:
             del os.environ[MARK]
@@ -73,6 +74,29 @@ def hide_missing_script() -> Iterator[None]:
         yield
     finally:
         main.__file__ = script
+
+
+@contextmanager
+def leave_out_current_folder() -> Iterator[None]:
+    """Let Python processes that start in the block import nothing from the current folder by themselves.
+
+    A worker imports its first modules before it has the search path of this process. A file ``types.py`` or
+    ``random.py`` in the current folder would then be taken for the module of Python.
+    """
+    before = os.environ.get(SAFE_PATH)
+    os.environ[SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[SAFE_PATH]
+        else:
+            os.environ[SAFE_PATH] = before
+
+
+def environment_of_child() -> dict[str, str]:
+    """Return the environment for ``python -m MODULE`` with the search path of this process."""
+    return {**os.environ, SAFE_PATH: "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def check_main_guard(mark: Path) -> None:

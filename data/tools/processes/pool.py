@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from deiii.data.tools.processes.main_guard import hide_missing_script
+from deiii.data.tools.processes.main_guard import hide_missing_script, leave_out_current_folder
 from deiii.data.tools.processes.signals import INTERRUPTED, block_sigint
 
 
@@ -41,7 +41,7 @@ def worker_pool(
     # Spawned, not forked: the calling process may have threads (PyTorch, Dask).
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer, initargs)
     try:
-        with hide_missing_script():
+        with hide_missing_script(), leave_out_current_folder():
             yield pool
     except BaseException:
         _end(set(multiprocessing.active_children()) - before, grace_s)

@@ -19,6 +19,14 @@ def test_an_isolated_clip_gives_the_same_result(tmp_path):
     assert all(np.array_equal(here.arrays[n], there.arrays[n]) for n in ("logmel", "time"))
 
 
+def test_modules_of_the_current_folder_replace_none_of_python(tmp_path, monkeypatch):
+    path = str(write_sound(tmp_path / "a.flac"))
+    for name in ("types", "random", "numpy", "deiii"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('a module of the user')\n")
+    monkeypatch.chdir(tmp_path)
+    assert run_isolated("logmel", path, load_config()).outcome.status is Status.OK
+
+
 def test_outcomes_pass_through_the_pipe(tmp_path):
     result = run_clip("logmel", str(tmp_path / "none.flac"), load_config())
     back = _unpack(_pack(result))

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from deiii.data.tools.processes.main_guard import leave_out_current_folder
 from tests.helpers.clips import sound_corpus
 
 PREPROCESS = """
@@ -60,3 +61,36 @@ def test_a_program_without_a_file_needs_no_guard(tmp_path, script, how):
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("script", [PREPROCESS, SYNTHESIZE], ids=["preprocess", "synthesize"])
+def test_modules_of_the_current_folder_replace_none_of_python(tmp_path, script):
+    root, current = tmp_path / "corpus", tmp_path / "current"
+    current.mkdir()
+    for name in ("types", "random", "queue", "signal", "logging", "tokenize", "numpy", "yaml", "deiii"):
+        (current / f"{name}.py").write_text("raise RuntimeError('a module of the user')\n")
+    corpus = sound_corpus(root, speakers=2)
+    rows = [f"{clip.path},{clip.speaker},{clip.label}" for clip in corpus.clips]
+    (root / "clips.csv").write_text("path,speaker,label\n" + "\n".join(rows) + "\n")
+    (tmp_path / "script.py").write_text(script.format(root=root, folder=tmp_path, guard=GUARD))
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    environment = {**os.environ, "PYTHONPATH": path}
+    environment.pop("PYTHONSAFEPATH", None)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py")], capture_output=True, text=True, timeout=120,
+        cwd=current, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_environment_is_as_before_after_the_block(monkeypatch):
+    for before in (None, "", "1"):
+        monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+        if before is not None:
+            monkeypatch.setenv("PYTHONSAFEPATH", before)
+        with pytest.raises(KeyError), leave_out_current_folder():
+            with leave_out_current_folder():
+                assert os.environ["PYTHONSAFEPATH"] == "1"
+            assert os.environ["PYTHONSAFEPATH"] == "1"
+            raise KeyError
+        assert os.environ.get("PYTHONSAFEPATH") == before
