@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from deiii.data.command_line.missing import missing_package
-from deiii.data.tools.os_errors import explain
+from deiii.data.tools.os_errors import explain, require_current_folder
 from deiii.data.tools.processes.made_folders import forget_made_folders, remove_empty_folders
 from deiii.data.tools.processes.signals import INTERRUPTED, StopHandler
 
@@ -93,6 +93,7 @@ def _run(parse: Callable[[], Command]) -> int:
         print(f"{coloured('note:', YELLOW, sys.stderr)} {NO_UNICODE.format(encoding)}", file=sys.stderr)
     command = Command(lambda: 0, NOTHING_DONE)
     try:
+        require_current_folder()
         command = parse()
         status = command.action()
         sys.stdout.flush()  # here, so that the error of a closed pipe is handled below

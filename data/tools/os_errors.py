@@ -69,6 +69,23 @@ def explain(error: OSError) -> str:
     return "; ".join(text for text in (f"{place}: {reason or error.strerror}", cure) if text)
 
 
+def require_current_folder() -> None:
+    """Refuse to work in a folder that was deleted: no relative path and no new process works there.
+
+    Raises:
+        FileNotFoundError: with a text that names the cure.
+
+    >>> require_current_folder()
+    """
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            "the current folder was deleted, or replaced by another one of its name; go to a folder that "
+            "exists (cd), then run the command again"
+        ) from None
+
+
 def file_on_the_way(path: Path) -> Path | None:
     """Return the first part of a path that exists and is no folder; ``None`` if there is none.
 

@@ -17,7 +17,7 @@ from deiii.data.config.load import to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
 from deiii.data.tools.counts import counted
-from deiii.data.tools.os_errors import explain
+from deiii.data.tools.os_errors import explain, require_current_folder
 from deiii.data.tools.processes.dask_workers import workers_of
 from deiii.data.tools.processes.main_guard import refuse_in_worker
 from deiii.data.tools.progress import progress_bar, say
@@ -67,6 +67,7 @@ def preprocess(config: Config, corpus: Corpus, report: Callable[[str], None] = s
     0
     """
     refuse_in_worker()
+    require_current_folder()
     start = time.monotonic()
     for note in corpus.notes:
         report(note)

@@ -12,6 +12,7 @@ import sys
 import numpy as np
 import pytest
 
+from deiii.__main__ import main
 from deiii.data.command_line.door import DEFECT, NOTHING_DONE, Command, run
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.processes.signals import INTERRUPTED, STOP_SIGNALS
@@ -180,3 +181,17 @@ def test_memory_that_cannot_be_had_is_told_in_one_line(capsys):
     for ask in (lambda: np.ones(1 << 52), lambda: torch.ones(1 << 52)):
         assert run(lambda ask=ask: Command(lambda: int(ask().sum()))) == 1
         assert capsys.readouterr().err.startswith("error: there is not enough memory for this")
+
+
+@pytest.mark.parametrize("again", [False, True])  # whether another folder of that name is there
+@pytest.mark.parametrize("words", [["preprocess"], ["train"], ["settings"], ["inspect", "a.mp4"]])
+def test_a_current_folder_that_was_deleted_is_named(tmp_path, monkeypatch, capsys, words, again):
+    """Relative paths, worker processes and PyTorch's libraries would fail there, with other messages."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    if again:
+        folder.mkdir()
+    assert main(words) == 1
+    assert "the current folder was deleted" in capsys.readouterr().err
