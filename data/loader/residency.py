@@ -17,6 +17,7 @@ import torch
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.gather import Gather, Resident
 from deiii.data.tools.devices import DeviceError
+from deiii.data.tools.machine import available_memory
 
 DEVICE_SHARE = 0.5  # largest share of the GPU's free memory; the rest is for the network
 RAM_SHARE = 0.5  # largest share of the available memory, for files on a network file system
@@ -67,7 +68,7 @@ def choose_residency(
 
 
 def free_bytes(device: torch.device) -> tuple[int, int]:
-    """Return free memory of the device (0 for a CPU) and available memory of the machine, in bytes.
+    """Return free memory of the device (0 for a CPU) and memory that this process may still use, in bytes.
 
     What PyTorch keeps of freed tensors of this process is free as well.
     """
@@ -75,7 +76,7 @@ def free_bytes(device: torch.device) -> tuple[int, int]:
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         on_device = torch.cuda.mem_get_info(device)[0] + kept
-    return on_device, psutil.virtual_memory().available
+    return on_device, available_memory()
 
 
 def remote(folders: Iterable[Path]) -> str:

@@ -63,7 +63,7 @@ def usable_cores(root: Path = CGROUPS) -> int:
 
 def _cgroup_folders(root: Path) -> list[Path]:
     """Return the folders of this process's control groups and of their parents; each may hold a quota."""
-    folders = [root, root / "cpu", root / "cpu,cpuacct"]
+    folders = [root, root / "cpu", root / "cpu,cpuacct", root / "memory"]
     try:
         lines = OWN_CGROUP.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -89,6 +89,45 @@ def _cgroup_quota(folder: Path) -> float | None:
     except (OSError, ValueError, ZeroDivisionError):  # "max", no such file, no such controller
         return None
     return cores if cores > 0 else None  # version 1 writes -1 for no limit
+
+
+def available_memory(root: Path = CGROUPS) -> int:
+    """Return how much memory this process may still use without swapping, in bytes.
+
+    That is what the machine has available, or less where a container limits it (Docker's ``--memory``,
+    Kubernetes' limits, SLURM): a process that uses more is killed. Pages of files that the kernel can drop
+    count as free.
+
+    Args:
+        root: where Linux shows control groups.
+
+    >>> available_memory() > 0
+    True
+    """
+    import psutil  # here, because every command imports this module first
+
+    rooms = [room for folder in _cgroup_folders(root) if (room := _cgroup_room(folder)) is not None]
+    return min([psutil.virtual_memory().available, *rooms])
+
+
+def _cgroup_room(folder: Path) -> int | None:
+    """Return the bytes that a control group may still use; ``None`` without a limit."""
+    second = (folder / "memory.max").is_file()  # version 2 of control groups
+    limit, used, cached = (
+        ("memory.max", "memory.current", "inactive_file")
+        if second
+        else ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    )
+    try:
+        room = int((folder / limit).read_text()) - int((folder / used).read_text())
+    except (OSError, ValueError):  # "max", no such file, no such controller
+        return None
+    try:
+        pairs = (line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        room += next((int(pair[1]) for pair in pairs if len(pair) == 2 and pair[0] == cached), 0)
+    except (OSError, ValueError):
+        pass  # the files in memory are then counted as used
+    return max(0, room)
 
 
 def package_versions(*packages: str) -> dict[str, str]:

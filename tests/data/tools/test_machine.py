@@ -9,6 +9,7 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -124,6 +125,56 @@ def own_group(tmp_path, monkeypatch):
 )
 def test_a_containers_share_of_time_bounds_the_cores(own_group, own, files, cores):
     assert machine.usable_cores(own_group(own, files)) == cores
+
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "gigabytes"),
+    [
+        ("0::/\n", {"memory.max": "max\n", "memory.current": f"{3 * GIB}\n"}, 64),
+        ("0::/\n", {"memory.max": f"{4 * GIB}\n", "memory.current": f"{3 * GIB}\n"}, 1),
+        (
+            "0::/\n",
+            {
+                "memory.max": f"{4 * GIB}\n",
+                "memory.current": f"{3 * GIB}\n",
+                "memory.stat": f"anon {GIB}\ninactive_file {2 * GIB}\n",
+            },
+            3,
+        ),
+        (
+            "0::/a/b\n",  # the limit of the group around it counts, too
+            {
+                "a/memory.max": f"{8 * GIB}\n",
+                "a/memory.current": f"{6 * GIB}\n",
+                "a/b/memory.max": "max\n",
+                "a/b/memory.current": "1\n",
+            },
+            2,
+        ),
+        (
+            "9:memory:/docker/x\n",
+            {
+                "memory/docker/x/memory.limit_in_bytes": f"{2 * GIB}\n",
+                "memory/docker/x/memory.usage_in_bytes": f"{GIB}\n",
+                "memory/docker/x/memory.stat": f"cache 5\ntotal_inactive_file {GIB // 2}\n",
+            },
+            1.5,
+        ),
+        (
+            "9:memory:/docker/x\n",  # as a container sees its own group; version 1 writes this for no limit
+            {"memory/memory.limit_in_bytes": f"{2**63 - 4096}\n", "memory/memory.usage_in_bytes": "1\n"},
+            64,
+        ),
+        ("0::/\n", {"memory.max": f"{GIB}\n", "memory.current": f"{2 * GIB}\n"}, 0),
+        ("nonsense", {"memory.max": "", "memory.current": "x"}, 64),
+    ],
+)
+def test_a_containers_limit_bounds_the_memory(own_group, monkeypatch, own, files, gigabytes):
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=64 * GIB))
+    assert machine.available_memory(own_group(own, files)) == gigabytes * GIB
 
 
 def test_affinity_bounds_the_cores():
