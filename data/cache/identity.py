@@ -122,7 +122,24 @@ def folders_of(cache: str | Path, base: str) -> list[str]:
 def owners(cache: str | Path, base: str) -> dict[str, Identity]:
     """Return the identities of the folders of one name; folders without a record are left out."""
     found = {name: read_identity(cache, name) for name in folders_of(cache, base)}
-    return {name: identity for name, identity in found.items() if identity is not None}
+    return {
+        name: identity
+        for name, identity in found.items()
+        if identity is not None and (name == base or not _is_plain(cache, name, identity))
+    }
+
+
+def _is_plain(cache: str | Path, name: str, identity: Identity) -> bool:
+    """Return whether what looks like a digest in a folder's name is part of its corpus's own name.
+
+    The table clips-20240101.csv has the folder ``table-clips-20240101``, which is none of clips.csv.
+    """
+    if identity.table:
+        return cache_name(CorpusConfig(name="table", table=identity.table)) == name
+    try:
+        return name.startswith("pattern-") and not read_table(cache, name).base
+    except CacheError:
+        return False
 
 
 def find_corpus(config: Config, folder: str | None = None) -> Corpus:
