@@ -109,8 +109,16 @@ def no_config(name: str, shipped: Sequence[str], keys: Sequence[str]) -> str:
     >>> no_config("faces.size", ["tiny"], ["faces.size"])
     'faces.size is a setting, which needs a value: faces.size=VALUE'
     """
+    if not name.strip():
+        return "an empty word names no config file; leave it out"
     if (Path(name) / "config.yaml").is_file():
         return f"{name} is a folder; the config in it is {Path(name) / 'config.yaml'}"
+    if name in keys:
+        return f"{name} is a setting, which needs a value: {name}=VALUE"
+    if inside := [key for key in keys if key.startswith(f"{name}.")]:
+        return f"{name} is a section of settings; write a setting with its value, such as {inside[0]}=VALUE"
+    if any(Path(name).glob("*/*/index.json")):
+        return f"{name} is a cache folder, not a config file; write cache={name}"
     if Path(name).is_dir():
         return (
             f"{name} is a folder, not a config file; for recordings in it, write table corpus.root={name}, "
@@ -121,10 +129,6 @@ def no_config(name: str, shipped: Sequence[str], keys: Sequence[str]) -> str:
             f"{name} is a table, not a config file; write table corpus.table={name} corpus.root=FOLDER, with "
             "the folder of the recordings"
         )
-    if name in keys:
-        return f"{name} is a setting, which needs a value: {name}=VALUE"
-    if inside := [key for key in keys if key.startswith(f"{name}.")]:
-        return f"{name} is a section of settings; write a setting with its value, such as {inside[0]}=VALUE"
     files = [f"{name}{end}" for end in (".yaml", ".yml") if Path(f"{name}{end}").is_file()]
     hint = f"; did you mean {files[0]!r}?" if files else did_you_mean(Path(name).stem, shipped)
     return (

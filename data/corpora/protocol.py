@@ -21,7 +21,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -114,7 +114,21 @@ def _loader() -> Any:
     return getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
+def _check_keys(tree: Any, path: Path) -> None:
+    """Raise SplitError for a file that has not the keys of a protocol."""
+    needed = ("name", "about", "kind")
+    known = ({f.name for f in fields(Protocol)} | {"folds"}) - {"n_folds", "parts"}
+    found = {str(key) for key in tree} if isinstance(tree, dict) else set()
+    if unknown := sorted(found - known):
+        config = {"corpus", "split"} & found
+        cure = "; a config stands after the name of a protocol: speakers " + str(path) if config else ""
+        raise SplitError(f"{path} is not a protocol: it has the unknown keys {', '.join(unknown)}{cure}")
+    if missing := [key for key in needed if key not in found]:
+        raise SplitError(f"{path} is not a protocol: it needs the keys {', '.join(missing)}")
+
+
 def _protocol(tree: Any, path: Path) -> Protocol:
+    _check_keys(tree, path)
     try:
         kind = tree.get("kind")
         folds = tree.pop("folds", ())

@@ -111,6 +111,11 @@ def test_a_word_that_is_no_config_says_what_it_is(tmp_path, monkeypatch):
     keys = ["faces.size", "faces.margin", "workers"]
     assert no_config("runs/mine", ["tiny"], keys).endswith("the config in it is runs/mine/config.yaml")
     assert "table corpus.root=clips, or let `deiii init clips`" in no_config("clips", ["tiny"], keys)
+    (tmp_path / "features/mine/faces-123").mkdir(parents=True)
+    (tmp_path / "features/mine/faces-123/index.json").touch()
+    (tmp_path / "workers").mkdir()
+    assert no_config("features", ["tiny"], keys).endswith("write cache=features")
+    assert no_config("", ["tiny"], keys).startswith("an empty word names no config file")
     assert no_config("workers", ["tiny"], keys).endswith("workers=VALUE")
     assert no_config("faces", ["tiny"], keys).endswith("such as faces.size=VALUE")
     assert "did you mean 'own.yaml'?" in no_config("own", ["tiny"], keys)

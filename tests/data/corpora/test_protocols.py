@@ -172,7 +172,14 @@ def test_a_name_that_fits_two_clips_needs_its_folder():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[1, 2]", "not a protocol"),
+        ("[1, 2]", "not a protocol: it needs the keys name, about, kind"),
+        ("", "not a protocol: it needs the keys name, about, kind"),
+        ("{name: a, kind: fixed}", "not a protocol: it needs the keys about$"),
+        ("{name: a, about: b, kind: speakers, folds: 3, fold: 1}", "it has the unknown keys fold$"),
+        (
+            "corpus: {name: table}",
+            "unknown keys corpus; a config stands after the name of a protocol: speakers",
+        ),
         ("name: a\nabout: b\nkind: clips\n", "needs a list of folds"),
         ("name: a\nabout: b\nkind: other\nfolds: [[a], [b]]\n", "unknown kind 'other'"),
         ("name: a\nabout: b\nkind: parts\nfolds: [{dev: [a]}]\n", "not dev"),
