@@ -289,16 +289,14 @@ def _differences(folder: Path, asked: Mapping[str, Any]) -> str:
     One of them may be ``auto``, which stands for another value on another machine: naming it is the cure.
     """
     try:
-        found = read_index(folder).provenance.get("params", {})
+        made = read_index(folder).provenance
     except CacheError:
         return ""
-    stage = folder.name.partition("-")[0]
-    words = [
-        f"{stage}.{name}={found[name]}"
-        for name in sorted(asked)
-        if found.get(name, asked[name]) != asked[name]
-    ]
-    return f" with {' '.join(words)}" if words else ""
+    stage, found = folder.name.partition("-")[0], made.get("params", {})
+    if made.get("version", get_stage(stage).version) != get_stage(stage).version:
+        return " by another version of the stage"
+    differ = [name for name in sorted(asked) if found.get(name, asked[name]) != asked[name]]
+    return f" with {' '.join(f'{stage}.{name}={found[name]}' for name in differ)}" if differ else ""
 
 
 def _join_corpora(corpora: Sequence[Corpus], owners: Mapping[str, str]) -> Corpus:

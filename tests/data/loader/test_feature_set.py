@@ -17,7 +17,7 @@ from deiii.data.cache.index import (
     write_table,
 )
 from deiii.data.cache.outcomes import Status
-from deiii.data.cache.stages import network_stages
+from deiii.data.cache.stages import get_stage, network_stages
 from deiii.data.config.schema import Config, CorpusConfig, LoaderConfig, ModelConfig, SplitConfig
 from deiii.data.corpora.clips import CorpusError
 from deiii.data.corpora.protocol import PARTS
@@ -177,6 +177,16 @@ def test_a_table_is_found_under_its_own_name(tmp_path):
     write_table(tmp_path, replace(read_table(tmp_path, CORPUS), name=table.name))
     config.corpus.name, config.corpus.table = "table", "lists/my list.csv"
     assert len(FeatureSet.open(config, KEYS)) == 2
+
+
+def test_features_of_another_version_of_the_stage_are_named_as_such(tmp_path):
+    config = make_cache(tmp_path, [3], [5])
+    folder = stage_folder(tmp_path, CORPUS, "logmel", KEYS["logmel"])
+    version = get_stage("logmel").version
+    for made, said in ((version - 1, " by another version of the stage"), (version, "")):
+        write_index(folder, replace(read_index(folder), provenance={"version": made, "params": {}}))
+        with pytest.raises(CacheError, match=f"finished: logmel-{KEYS['logmel']}{said}\\)$"):
+            FeatureSet.open(config, {**KEYS, "logmel": "1" * 12})
 
 
 def printed(features: FeatureSet) -> list[str]:
