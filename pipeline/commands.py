@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import textwrap
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from deiii.data.config.words import (
     read_settings,
     split_words,
     take_overrides,
+    wrapped,
 )
 from deiii.data.tools.counts import counted
 from deiii.data.tools.progress import say
@@ -305,6 +305,6 @@ def _list_settings(section: Any, prefix: str) -> None:
             _list_settings(value, f"{prefix}{f.name}.")
             continue
         print(f"{prefix}{f.name}={'' if value is None else value}")
-        print(textwrap.fill(f.metadata["help"], 100, initial_indent="    ", subsequent_indent="    "))
+        print(wrapped(f.metadata["help"], 100, "    "))
         if f.metadata["choices"]:
             print(f"    Choices: {', '.join(map(str, f.metadata['choices']))}.")

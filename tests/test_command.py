@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -35,6 +36,21 @@ def test_every_option_is_explained_with_its_default():
             assert action.help, (name, action)
             if action.option_strings and action.default not in (None, False, argparse.SUPPRESS):
                 assert "(default: " in action.help, (name, action.option_strings, action.help)
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "120"])
+def test_help_divides_no_word_at_its_dashes(columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    (commands,) = [a for a in build_parser()._actions if hasattr(a, "_choices_actions")]
+    for parser in commands.choices.values():
+        lines = parser.format_help().splitlines()
+        assert [line for line in lines if re.search(r"[\w-]-$", line)] == []
+
+
+def test_the_list_of_settings_divides_no_word_at_its_dashes(capsys):
+    assert main(["settings"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if re.search(r"[\w-]-$", line)] == []
 
 
 def test_every_command_takes_quiet_and_completion_proposes_it():

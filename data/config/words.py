@@ -38,6 +38,26 @@ PAIR = re.compile(r"([A-Za-z_]\w*(?:\.\w+)+)\s*:\s*(\S.*)")  # as in YAML
 OVERRIDE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*=")
 
 
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help whose lines end between words: the name of an option or a file is never divided at its dashes."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return wrapped(" ".join(text.split()), width).splitlines()
+
+
+def wrapped(text: str, width: int, indent: str = "") -> str:
+    """Return text in lines of at most so many letters, which end between words only.
+
+    >>> print(wrapped("give --change-preprocessing", 15))
+    give
+    --change-preprocessing
+    """
+    return textwrap.fill(
+        text, width, initial_indent=indent, subsequent_indent=indent,
+        break_on_hyphens=False, break_long_words=False,
+    )  # fmt: skip
+
+
 def add_command(
     commands: argparse._SubParsersAction,
     name: str,
@@ -66,9 +86,9 @@ def add_command(
     parser = commands.add_parser(
         name,
         help=help,
-        description=textwrap.fill(description, 79),
+        description=wrapped(description, 79),
         epilog=f"examples:\n{lines}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
     parser.set_defaults(action=action, when_stopped=when_stopped)

@@ -159,7 +159,11 @@ def _overview(clips: list[tuple[str, Features]], config: Config, path: Path) -> 
     grid = figure.add_gridspec(max(1, len(clips)), COLUMNS + 1, width_ratios=[2.0] + [1.0] * COLUMNS)
     for i, (name, features) in enumerate(clips):
         outcome = features.outcomes[FACES.name]
-        words = textwrap.wrap(figure_text(f"{outcome.status} {outcome.fraction:.0%} {outcome.reason}"), 38)
+        words = textwrap.wrap(
+            figure_text(f"{outcome.status} {outcome.fraction:.0%} {outcome.reason}"),
+            38,
+            break_on_hyphens=False,
+        )
         axes = figure.add_subplot(grid[i, 0])
         axes.set_axis_off()
         axes.text(

@@ -47,7 +47,7 @@ def draw_contact_sheet(
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(len(heights), COLUMNS + 1, height_ratios=heights)
     title = f"{Path(features.path).name}\n{features.describe()}" + (f"\n{quality}" if quality else "")
-    lines = textwrap.wrap(figure_text(title), 150, replace_whitespace=False)
+    lines = textwrap.wrap(figure_text(title), 150, replace_whitespace=False, break_on_hyphens=False)
     figure.suptitle("\n".join(lines), fontsize=9)
     for column, (row, (rgb, time)) in enumerate(sources.items()):
         axes = figure.add_subplot(grid[0, column])
