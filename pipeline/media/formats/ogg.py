@@ -59,6 +59,8 @@ class _Page(NamedTuple):
 
 def ogg_links(path: str) -> list[Link]:
     """Return the recordings of an Ogg file, in order; none for another file, or one that cannot be read."""
+    if not os.path.isfile(path):  # opening a pipe would wait for a writer without end
+        return []
     try:
         with open(path, "rb") as file:
             if file.read(len(PAGE)) != PAGE:
