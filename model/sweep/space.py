@@ -24,6 +24,7 @@ from deiii.data.config.suggest import suggest_setting
 from deiii.data.config.words import is_config, is_override, read_settings, requested_keys
 
 KINDS = ("log", "uniform", "int")
+MOST_LOOKED_AT = 100  # combinations from which is told that a setting has no effect; each is read in full
 NOT_SWEPT = ("train.run", "train.seed", "train.log", "cache", "scheduler", "split.fold", "split.seed")
 _RANGE = re.compile(rf"({'|'.join(KINDS)})\(([^,()]+),([^,()]+)\)")
 _CALL = re.compile(r"([a-z_]+)\(.*\)")
@@ -90,7 +91,8 @@ def grid(axes: Sequence[Axis]) -> Iterator[dict[str, Any]]:
 def notes_without_effect(axes: Sequence[Axis], words: Sequence[str]) -> list[str]:
     """Return one line for each setting that has no effect in any run of a sweep, varied or not.
 
-    A range stands for its two ends: the effect of a setting depends on no number between them.
+    A range stands for its two ends: the effect of a setting depends on no number between them. Of more than
+    `MOST_LOOKED_AT` combinations nothing is said, so that a large sweep begins at once.
 
     Raises:
         ConfigError: as `deiii.data.config.words.read_settings`.
@@ -101,6 +103,8 @@ def notes_without_effect(axes: Sequence[Axis], words: Sequence[str]) -> list[str
     base = read_settings(words)
     written = {key: setting_text(base, key) for key in requested_keys(base, words)}
     ends = [axis if axis.values else replace(axis, values=_ends(axis)) for axis in axes]
+    if math.prod(len(axis.values) for axis in ends) > MOST_LOOKED_AT:
+        return []
     written |= {axis.key: str(axis).partition("=")[2] for axis in axes}
     return without_effect_in_any(_combined(words, ends), written, TRAINING)
 

@@ -26,6 +26,7 @@ from deiii.data.tools.canonical_json import canonical_json
 from deiii.data.tools.counts import counted
 from deiii.data.tools.processes.dask_workers import connect, workers_of
 from deiii.data.tools.processes.made_folders import make_folder
+from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
 from deiii.model.evaluation.crossval import check_folds
 from deiii.model.evaluation.many_runs import GpuMemory, finished, run_all, run_one
 from deiii.model.sweep.proposals import Proposals
@@ -87,7 +88,7 @@ def sweep(
         done = [_trial(folder, settings, seeds) for settings in proposals.all().values()]
     else:
         done = [_trial(folder, settings, seeds) for settings in _grid(axes)]
-        _check_grid(words, done)
+        _check_grid(words, done, progress)
         for _ in _runs(words, done, seeds, jobs, progress, ""):
             pass
     unique = {trial.words: trial for trial in done}
@@ -124,16 +125,20 @@ def _grid(axes: Sequence[Axis]) -> list[dict[str, Any]]:
     return list(grid(axes))
 
 
-def _check_grid(words: Sequence[str], trials: Sequence[Trial]) -> None:
+def _check_grid(words: Sequence[str], trials: Sequence[Trial], progress: bool) -> None:
     """Refuse combinations that are not allowed or lack features, before any is trained."""
     seen: set[str] = set()
-    for trial in trials:
+    for trial in _bar(trials, "checking combinations", progress):
         config = read_settings([*words, *trial.words.split(" ")])
         check_scored(config)
         which = canonical_json(stage_keys(config)) + repr((config.split, config.model, config.corpus))
         if which not in seen:
             seen.add(which)
             check_folds(config, [config.split.fold])
+
+
+def _bar(trials: Any, desc: str, progress: bool) -> Any:
+    return progress_bar(trials, desc=desc, unit="combination", delay=BAR_AFTER_S, leave=False, shown=progress)
 
 
 def _trial(folder: Path, settings: Mapping[str, Any], seeds: Sequence[int]) -> Trial:
@@ -152,7 +157,7 @@ def _runs(
     """Do the runs that are missing; yields the folder of each."""
     configs: dict[Path, Config] = {}
     about: dict[Path, str] = {}
-    for trial in trials:
+    for trial in _bar(trials, "reading settings", progress):
         for seed, folder in zip(seeds, trial.folders, strict=True):
             own = [*words, *trial.words.split(" "), f"train.seed={seed}", f"train.run={folder}"]
             configs[folder] = read_settings(own)

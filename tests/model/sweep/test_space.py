@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.model.sweep import space
 from deiii.model.sweep.space import grid, notes_without_effect, split_space
 
 
@@ -100,3 +101,12 @@ def test_settings_without_effect_in_any_run_are_named(words, noted):
     axes, rest = split_space(["tiny", *words])
     lines = notes_without_effect(axes, rest)
     assert [line.partition(" has no effect here; it is for ")[0] for line in lines] == noted
+
+
+def test_a_large_sweep_is_not_read_combination_by_combination_for_notes(monkeypatch):
+    read = []
+    real = space.read_settings
+    monkeypatch.setattr(space, "read_settings", lambda words: read.append(words) or real(words))
+    values = ",".join(str(i / 1000) for i in range(1, 101))
+    axes = split_space([f"train.w_match=[{values}]", f"train.lr=[{values}]"])[0]
+    assert notes_without_effect(axes, ["tiny"]) == [] and len(read) == 1
