@@ -179,7 +179,14 @@ def encoder() -> None:
             torch.testing.assert_close(q, p, rtol=1e-4, atol=1e-5)
 
 
-CASES = {case.__name__: case for case in (layouts, attention, branches, block_ends, squares, encoder)}
+def images_and_blocks() -> None:
+    """All cases of the image encoder, in one process, because a process takes longer to start than to run."""
+    block_ends()
+    squares()
+    encoder()
+
+
+CASES = {"layouts": layouts, "attention": attention, "branches": branches, "images": images_and_blocks}
 
 if __name__ == "__main__":
     CASES[sys.argv[1]]()

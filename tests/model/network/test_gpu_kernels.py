@@ -14,7 +14,7 @@ from deiii.model.network.positions import ClockRotary
 from deiii.model.network.visual_encoders import ImageEncoder, only_valid
 from tests.helpers.triton_interpreter import check_case, needs_triton
 
-CASES = ("layouts", "attention", "branches", "block_ends", "squares", "encoder")
+CASES = ("layouts", "attention", "branches", "images")
 
 
 @needs_triton
