@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from deiii.data.tools.processes.signals import STOP_SIGNALS
 
 settings.register_profile("shared", deadline=None)  # on a busy machine a slow example is no failure
 settings.load_profile("shared")
@@ -19,3 +22,12 @@ def test_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("needs real media: set DEIII_TEST_DATA to a folder with media/, flow/ and weights/")
     return Path(folder)
+
+
+@pytest.fixture
+def own_signals():
+    """Put the process's reaction to Ctrl-C back, which `deiii.data.command_line.door.run` changes."""
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from deiii.__main__ import main
 from deiii.data.command_line.door import Command, run
 from deiii.data.tools.atomic_files import writable_folder
 from deiii.data.tools.processes.made_folders import make_folder
-from deiii.data.tools.processes.signals import STOP_SIGNALS
 from deiii.data.tools.writer_lock import writer_lock
 
 REFUSED = [
@@ -46,13 +44,7 @@ REFUSED = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def own_signals():
-    """`run` changes the process's reaction to Ctrl-C; put it back."""
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("own_signals")
 
 
 @pytest.fixture

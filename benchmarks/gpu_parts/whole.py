@@ -128,7 +128,8 @@ def part_decode() -> None:
     from deiii.pipeline.media.decoders.nvdec import problem
     from deiii.pipeline.media.video import read_video
 
-    find(problem=problem())
+    if why := problem():  # the processor would decode both times
+        sys.exit(f"no decoding on this GPU: {why}")
     for name, width, height in (("720p", 1280, 720), ("1080p", 1920, 1080)):
         path = WORK / f"{name}.mp4"
         write_video(path, "libx264", width, height, 25 if small() else 100)

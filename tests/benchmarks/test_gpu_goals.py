@@ -15,7 +15,12 @@ def parts(pairs, stalls):
     return {
         "flow": {"found": flow},
         "train": {"found": train},
-        "preprocess": {"found": [{"gpu_busy_mean": None}]},
+        "preprocess": {
+            "found": [
+                {"run": "all stages", "gpu_busy_mean": 11.0, "gpu_busy_working": 45.0},
+                {"run": "flow alone", "gpu_busy_mean": 24.0, "gpu_busy_working": 97.0},
+            ]
+        },
         "tests": {"found": [{"file": "a", "code": 1}, {"files_with_failures": 1}]},
     }
 
@@ -26,8 +31,9 @@ def test_the_best_rate_and_the_worst_stall_count():
     assert lines[1].endswith("10.5, goal at least 8: reached")
     assert lines[2].endswith("2.51, goal at most 2: not reached")
     assert lines[3].endswith("0.05, goal at most 0.02: not reached")
-    assert lines[4].endswith("not measured, goal at least 70")
-    assert lines[5].endswith("1, goal at most 0: not reached")
+    assert lines[4].endswith("preprocessing, %: 11, goal at least 70: not reached")
+    assert lines[5].endswith("cached faces, %: 97, goal at least 70: reached")
+    assert lines[6].endswith("1, goal at most 0: not reached")
 
 
 @pytest.mark.parametrize("found", [{}, {"flow": {"found": []}}])

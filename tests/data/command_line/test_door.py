@@ -17,14 +17,7 @@ from deiii.data.command_line.door import DEFECT, NOTHING_DONE, Command, run
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.processes.signals import INTERRUPTED, STOP_SIGNALS
 
-
-@pytest.fixture(autouse=True)
-def own_signals():
-    """`run` changes the process's reaction to Ctrl-C; put it back."""
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("own_signals")
 
 
 def ending(error: BaseException, **more) -> int:

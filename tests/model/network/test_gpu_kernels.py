@@ -24,10 +24,9 @@ def test_kernels_compute_what_pytorch_computes(case):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_kernels_on_a_gpu_compute_what_pytorch_computes(monkeypatch):
     """Attention with rotary positions, and a branch with its shortcut: results and gradients."""
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
     device = torch.device("cuda")
     assert gpu_kernels(device) is not None
     torch.manual_seed(0)
@@ -52,10 +51,9 @@ def test_kernels_on_a_gpu_compute_what_pytorch_computes(monkeypatch):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_image_encoder_learns_on_a_gpu_as_by_its_layers():
     """Tokens and gradients in float32, with frames of 96 px as a batch holds them, some of them not valid."""
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
     torch.manual_seed(0)
     device = torch.device("cuda")
     encoder = ImageEncoder(3, [32, 64, 128], 96, 3).to(device).train()
