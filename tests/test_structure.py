@@ -106,8 +106,8 @@ ORDER = {
     "pipeline/corrupt": ["kinds", "write"],
     "pipeline/media": [
         "colour container levels orientation timestamps",
-        "clock formats frame lengths samples",
-        "joins",
+        "clock formats frame samples",
+        "joins lengths",
         "survey",
         "decoders",
         "audio video",

@@ -82,7 +82,7 @@ def _trims(logmel: LogMelConfig) -> bool:
 
 FACES = Stage(
     name="faces",
-    version=6,  # 6: rounded timestamps are no gaps
+    version=7,  # 7: all recordings of an Ogg file with video
     modality="video",
     settings=FacesConfig,
     fields={
@@ -137,7 +137,7 @@ FLOW = Stage(
 
 LOGMEL = Stage(
     name="logmel",
-    version=6,  # 6: Vorbis's blocks are no rounded timestamps; all recordings of an Ogg file
+    version=7,  # 7: recordings of Ogg files with video; FLAC in Ogg that begins late
     modality="audio",
     settings=LogMelConfig,
     fields={
@@ -179,7 +179,7 @@ def _reads_pixels(section: AppearanceConfig) -> bool:
 
 SPEECH = Stage(
     name="speech",
-    version=4,  # 4: as version 6 of logmel
+    version=5,  # 5: as version 7 of logmel
     modality="audio",
     settings=SpeechConfig,
     fields={

@@ -33,8 +33,8 @@ from deiii.model.prediction.predictor import LONG_S, Predictor
 from deiii.model.prediction.result import Prediction
 from deiii.model.prediction.settings import settings_without_effect
 from deiii.model.prediction.windows.timelines import elan_table, spans, webvtt
+from deiii.pipeline.media.lengths import declared_seconds
 from deiii.pipeline.media.streaming.address import shown
-from deiii.pipeline.streaming.file import declared_seconds
 from deiii.pipeline.streaming.voice import VoiceDetector, speech_segments
 
 NO_OVERLAY = "no overlay video"  # begins the note of a file whose overlay could not be drawn

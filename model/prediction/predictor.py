@@ -40,8 +40,9 @@ from deiii.model.prediction.windows.whole import person_of, prediction_of
 from deiii.pipeline.extract import run_people, run_stages
 from deiii.pipeline.faces.people import FacePerson
 from deiii.pipeline.faces.quality import Portrait
+from deiii.pipeline.media.lengths import declared_seconds
 from deiii.pipeline.media.streaming.address import is_live
-from deiii.pipeline.streaming.file import FileStream, can_stream, declared_seconds, people_of_long
+from deiii.pipeline.streaming.file import FileStream, can_stream, people_of_long
 from deiii.pipeline.streaming.live import LiveStream
 
 STREAM_HOP_S = 0.5  # default distance of the windows of `Predictor.stream`
@@ -231,9 +232,8 @@ class Predictor:
 
     def _is_long(self, path: str | Path) -> bool:
         """Return whether a file is read in order: it is much longer than those of the training."""
-        return declared_seconds(path) > max(LONG_S, LONGER * self.longest_s) and can_stream(
-            self.stages, self.config
-        )
+        long = declared_seconds(path) > max(LONG_S, LONGER * self.longest_s)
+        return long and can_stream(self.stages, self.config)
 
     def _found_in_long(
         self, path: str | Path, options: Options, face: FacePerson | None = None

@@ -23,13 +23,14 @@ from deiii.pipeline.media.container import (
     decode,
     number_of_recordings,
 )
-from deiii.pipeline.media.formats.ogg import Link, ogg_links, unread_links
+from deiii.pipeline.media.formats.ogg import Link, ogg_links
 from deiii.pipeline.media.lengths import cut_off, defects_of_length
 from deiii.pipeline.media.samples.track import JITTER_S, AudioTrack, Block
-from deiii.pipeline.media.survey import StreamTimes, open_surveyed
+from deiii.pipeline.media.survey import JOINED, StreamTimes, joined_parts, open_surveyed
 
 HELD_FRAMES = 48  # decoded frames that may wait for the timestamps of later ones
 END_S = 0.2  # most by which packets and header of an Ogg file disagree on the end of its audio
+LATE_PAGE_S = (0.05, 1.5)  # a late beginning of Ogg audio that may be a gap in the first page instead
 BATCH = 64  # decoded frames that are mixed together
 
 # Containers whose header states the duration of the audio; in others FFmpeg estimates it.
@@ -125,7 +126,7 @@ def mixed_blocks(
 ) -> Iterator[tuple[Block, float]]:
     """Yield the samples of an audio stream with their times in s; the caller adds each block to ``track``.
 
-    The recordings of an Ogg file without video are placed one behind the other.
+    The recordings of an Ogg file are placed one behind the other.
 
     Args:
         path: the media file.
@@ -133,9 +134,8 @@ def mixed_blocks(
         track: gets the levels of the channels, notes and remarks.
     """
     links = ogg_links(path)
-    if len(links) < 2 or any(link.has_video for link in links):
+    if len(links) < 2:
         yield from _blocks(path, picks, useless, track)
-        track.notes += unread_links(links)
     else:
         yield from _chained(path, links, picks, useless, track)
     if not track.pieces:
@@ -158,18 +158,17 @@ def _chained(
 ) -> Iterator[tuple[Block, float]]:
     """Yield the samples of all recordings of an Ogg file; those that cannot be read are noted."""
     failed: list[tuple[Link, ClipError]] = []
+    begins = {part.link: part.begin for part in joined_parts(path)}
     for link in links:
         try:
-            yield from _blocks(path, picks, useless, track, link)
+            yield from _blocks(path, picks, useless, track, link, begins.get(link))
         except ClipError as error:
             if track.pieces and track.seconds > (track.most_s or MAX_SECONDS):
                 raise  # too long, whatever the other recordings are
             failed.append((link, error))
     if len(failed) == len(links):
         raise failed[0][1]
-    track.remarks.append(
-        f"the file holds {len(links)} joined recordings; they were placed one behind the other"
-    )
+    track.remarks.append(f"the file holds {len(links)} {JOINED}")
     track.notes += [
         f"the recording that begins at byte {link.start} was not read: {error.outcome.reason}"
         for link, error in failed
@@ -182,16 +181,22 @@ def _blocks(
     useless: Sequence[int],
     track: AudioTrack,
     link: Link | None = None,
+    begin: float | None = None,
 ) -> Iterator[tuple[Block, float]]:
-    """Yield the samples of a file, or of one of its recordings, which begins where the track ends."""
+    """Yield the samples of a file, or of one of its recordings.
+
+    The recording begins at ``begin`` s, or where the track ends if that is not given.
+    """
     with open_surveyed(path, "audio", useless, link) as opened:
         container, times = opened.container, opened.times
         stream, remark = audio_stream(container, useless)
         if times.audio is None:  # the file changed meanwhile
             raise ClipError(Status.UNREADABLE, "the file changed while it was read")
         track.index, track.streams = stream.index, number_of_recordings(container)
-        track.remarks += [words for words in (remark, times.audio.remark) if words]
-        begin = track.start + track.seconds if track.pieces else 0.0
+        late = _late_page(times.audio) if container.format.name == "ogg" else ""
+        track.remarks += [words for words in (remark, times.audio.remark, late) if words]
+        if begin is None:
+            begin = track.start + track.seconds if track.pieces else 0.0
         end = _declared_end(link, times.audio, begin)
         placed = replace(times.audio, zero=times.audio.zero - begin)
         clock: Clock[Block] = placed.clock(JITTER_S, HELD_FRAMES, reorder=False)
@@ -217,6 +222,16 @@ def _blocks(
                 track.notes.append(
                     f"the audio ends after {short[0]:.2f} of {short[1]:.2f} s: the file is cut off"
                 )
+
+
+def _late_page(times: StreamTimes) -> str:
+    """Say that an Ogg file's audio begins late, or is incomplete: only the end of a page has a timestamp."""
+    if times.start is None or not LATE_PAGE_S[0] < times.start < LATE_PAGE_S[1]:
+        return ""
+    return (
+        f"the audio begins {times.start:.1f} s after time 0; in an Ogg file this cannot be distinguished "
+        "from missing audio in its first second"
+    )
 
 
 def _declared_end(link: Link | None, times: StreamTimes, begin: float) -> float:

@@ -6,6 +6,7 @@ long the recording was; where `cat` put two recordings into one file, most forma
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ from typing import BinaryIO
 
 import av
 
+from deiii.data.cache.outcomes import ClipError, Status
 from deiii.pipeline.media.container import MATROSKA, MAX_SECONDS, MP4, open_media, video_stream
+from deiii.pipeline.media.formats.ogg import ogg_links, open_link
 
 CURE = "it was not read; join recordings with ffmpeg's concat"
 SHORTEST_S = 0.25  # that must be missing to be noted
@@ -49,15 +52,41 @@ def declared_size(path: str | os.PathLike) -> tuple[float, float]:
     Raises:
         ClipError: the file has no video stream.
     """
-    with open_media(os.fspath(path)) as container:
-        stream, _ = video_stream(container)
-        rate = float(stream.average_rate or stream.guessed_rate or 0)
-        seconds = float("inf")
-        if stream.duration and stream.time_base:
-            seconds = float(stream.duration * stream.time_base)
-        elif container.duration:
-            seconds = container.duration / av.time_base
-        return 1.5 * stream.width * stream.height * rate, seconds
+    path = os.fspath(path)
+    links = ogg_links(path)
+    if len(links) < 2:
+        with open_media(path) as container:
+            return _declared_size(container)
+    found = []
+    for link in links:
+        with contextlib.suppress(ClipError), open_link(path, link) as container:
+            found.append(_declared_size(container))
+    if not found:
+        raise ClipError(Status.NO_VIDEO, "the file has no video stream")
+    sizes, seconds = zip(*found, strict=True)
+    return max(sizes), sum(seconds)
+
+
+def _declared_size(container: av.container.InputContainer) -> tuple[float, float]:
+    stream, _ = video_stream(container)
+    rate = float(stream.average_rate or stream.guessed_rate or 0)
+    seconds = float("inf")
+    if stream.duration and stream.time_base:
+        seconds = float(stream.duration * stream.time_base)
+    elif container.duration:
+        seconds = container.duration / av.time_base
+    return 1.5 * stream.width * stream.height * rate, seconds
+
+
+def declared_seconds(path: str | os.PathLike) -> float:
+    """Return a file's duration in s by its header; inf if unknown, 0 if the file cannot be read."""
+    path = os.fspath(path)
+    links = ogg_links(path)
+    total = 0.0
+    for link in links if len(links) > 1 else [None]:
+        with contextlib.suppress(ClipError), open_link(path, link) if link else open_media(path) as container:
+            total += container.duration / av.time_base if container.duration else float("inf")
+    return total
 
 
 def cut_off(

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from statistics import median
+from typing import NamedTuple
 
 import av
 
@@ -24,12 +25,13 @@ from deiii.data.cache.outcomes import ClipError
 from deiii.pipeline.media.clock import JUMP_S, Clock
 from deiii.pipeline.media.container import KeptPackets, audio_stream, open_media, video_stream
 from deiii.pipeline.media.formats.delays import encoder_delay, first_block, priming_seconds
-from deiii.pipeline.media.formats.ogg import Link, open_link
+from deiii.pipeline.media.formats.ogg import Link, first_page_in_place, ogg_links, open_link
 from deiii.pipeline.media.joins import LOOK, Join, JoinFinder, Packet, PacketTable, find_joins
 from deiii.pipeline.media.timestamps import LOOKED_AT, Rounding, are_exact, find_rounding
 
 MAX_PACKETS = 500_000  # of a file that are looked at: more than an hour of audio and video has
 KEPT_SURVEYS = 4  # of the files that were surveyed last
+JOINED = "joined recordings; they were placed one behind the other"
 WRONG_ZERO_S = 0.2  # a file that begins this much after its streams has a wrong first timestamp
 
 
@@ -63,6 +65,12 @@ class StreamTimes:
     primed: bool = False
     remark: str = ""
     rounding: Rounding | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Where the stream ends, s after the clip's time 0; 0 where no packet has a timestamp."""
+        moved = (self.joins[-1].shift if self.joins else 0.0) - self.zero - self.offset
+        return 0.0 if self.end is None else self.end + moved
 
     def clock(self, jitter: float, window: int, reorder: bool) -> Clock:
         """Return a clock for the frames of the stream; their times count from the clip's time 0."""
@@ -104,6 +112,31 @@ def survey(path: str) -> Survey:
         return found.times
 
 
+class Part(NamedTuple):
+    """A recording of an Ogg file with video, where it begins in s, and its streams; None if unreadable."""
+
+    link: Link
+    begin: float
+    times: Survey | None
+
+
+def joined_parts(path: str) -> list[Part]:
+    """Return the recordings of an Ogg file with video, each behind the longer stream of the one before.
+
+    There are none for a file with one recording, and for one with audio alone.
+    """
+    links = ogg_links(path)
+    found: list[Part] = []
+    begin = 0.0
+    for link in links if len(links) > 1 and any(link.has_video for link in links) else ():
+        times: Survey | None = None
+        with contextlib.suppress(ClipError), open_surveyed(path, link=link) as opened:
+            times = opened.times
+        found.append(Part(link, begin, times))
+        begin += max((t.seconds for t in (times.video, times.audio) if t), default=0.0) if times else 0.0
+    return found
+
+
 @contextlib.contextmanager
 def open_surveyed(
     path: str, kind: str = "", useless: Sequence[int] = (), link: Link | None = None
@@ -127,35 +160,38 @@ def open_surveyed(
     with contextlib.suppress(OSError):  # opening the file says what is wrong with it
         found = os.stat(path)
         state = (path, found.st_size, found.st_mtime_ns, found.st_ino, link, *useless)
+    pages = link or next(iter(ogg_links(path)), None)
+
     known = _surveys.get(state)
-    if known is not None:
+    if known is None:
         with opened() as container:
-            yield Surveyed(container, known, None)
-        return
+            kept = KeptPackets(kind)
+            known = _surveys[state] = _survey(container, kept, useless, pages)
+            for old in list(_surveys)[:-KEPT_SURVEYS]:
+                _surveys.pop(old, None)
+            if kept.complete:
+                yield Surveyed(container, known, iter(kept))
+                return
     with opened() as container:
-        kept = KeptPackets(kind)
-        times = _survey(container, kept, useless)
-        _surveys[state] = times
-        for old in list(_surveys)[:-KEPT_SURVEYS]:
-            _surveys.pop(old, None)
-        if kept.complete:
-            yield Surveyed(container, times, iter(kept))
-            return
-    with opened() as container:
-        yield Surveyed(container, times, None)
+        times = {"audio": known.audio, "video": known.video}.get(kind)
+        some = [s for s in container.streams if times and s.index == times.index] if pages else []
+        packets = first_page_in_place(container.demux(some), pages) if some else None
+        yield Surveyed(container, known, packets)
 
 
 _surveys: dict[tuple[object, ...], Survey] = {}
 
 
-def _survey(container: av.container.InputContainer, kept: KeptPackets, useless: Sequence[int]) -> Survey:
+def _survey(
+    container: av.container.InputContainer, kept: KeptPackets, useless: Sequence[int], link: Link | None
+) -> Survey:
     chosen: list[av.VideoStream | av.AudioStream] = []
     with contextlib.suppress(ClipError):
         chosen.append(video_stream(container)[0])
     with contextlib.suppress(ClipError):
         chosen.append(audio_stream(container, useless)[0])
     sorted_times = "avi" in container.format.name.split(",")
-    packets = _packets(container, chosen, kept)
+    packets = _packets(container, chosen, kept, link)
     roundings = [
         None if sorted_times else _rounding(stream, found)  # AVI counts frames or bytes
         for stream, found in zip(chosen, packets, strict=True)
@@ -213,13 +249,16 @@ def _survey(container: av.container.InputContainer, kept: KeptPackets, useless: 
 
 
 def _packets(
-    container: av.container.InputContainer, streams: Sequence[av.stream.Stream], kept: KeptPackets
+    container: av.container.InputContainer,
+    streams: Sequence[av.stream.Stream],
+    kept: KeptPackets,
+    link: Link | None,
 ) -> list[PacketTable]:
     """Yield the packets of some streams, without those that are only decoded for others (edit lists)."""
     found = {stream.index: PacketTable() for stream in streams}
     bases = {stream.index: float(stream.time_base or 0) for stream in streams}
     order = 0
-    for packet in kept.watch(container.demux(list(streams)) if streams else ()):
+    for packet in kept.watch(first_page_in_place(container.demux(list(streams)) if streams else (), link)):
         if not packet.size or packet.is_discard:
             continue
         base = bases[packet.stream_index]

@@ -10,8 +10,8 @@ and without combs (interlaced frames go through FFmpeg's bwdif filter).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -29,6 +29,7 @@ from deiii.pipeline.media.decoders.nvdec import GpuDecodingFailed, as_decoded, o
 from deiii.pipeline.media.frame import DecodedFrame
 from deiii.pipeline.media.lengths import cut_off, defects_of_length
 from deiii.pipeline.media.orientation import Orientation, orientation
+from deiii.pipeline.media.survey import JOINED, Part, joined_parts
 
 __all__ = ["DecodedFrame", "GpuDecodingFailed", "VideoReader", "read_video"]
 
@@ -64,34 +65,59 @@ class VideoReader:
 
     def frames(self) -> Iterator[tuple[DecodedFrame, float]]:
         """Yield the frames before their conversion to RGB, with their times in s."""
-        self.notes = []
-        self.remarks = []
-        self.share = 1.0
-        with open_video(self.path, self.decoder) as (opened, on_gpu):
+        self.notes, self.remarks, self.share = [], [], 1.0
+        parts = joined_parts(self.path)
+        views, counts, failed = Views(), _Counts(), list[ClipError]()
+        for part in parts or (None,):
+            try:
+                if not (yield from self._recording(part, views, counts)):
+                    break
+            except ClipError as error:
+                if part is None:
+                    raise
+                failed.append(error)
+                where = f"the video of the recording that begins at byte {part.link.start}"
+                self.notes.append(f"{where} was not read: {error.outcome.reason}")
+        if parts and len(failed) == len(parts):
+            raise failed[0]
+        self.remarks += [f"the file holds {len(parts)} {JOINED}"] if parts else []
+        if counts.corrupt:
+            self.notes.append(f"{counts.corrupt} of {counts.all} frames are damaged")
+        if counts.interlaced:
+            some = f"{counts.interlaced} of {counts.all} frames"
+            self.remarks.append(f"{some} are interlaced and were deinterlaced (bwdif)")
+        self.remarks += views.remarks
+
+    def _recording(
+        self, part: Part | None, views: Views, counts: _Counts
+    ) -> Generator[tuple[DecodedFrame, float], None, bool]:
+        """Yield the frames of a file, or of one of its recordings; returns whether to go on with the next."""
+        with open_video(self.path, self.decoder, part.link if part else None) as (opened, on_gpu):
             container, times = opened.container, opened.times
             stream, remark = media.video_stream(container)
             if times.video is None:  # the file changed meanwhile
                 raise ClipError(Status.UNREADABLE, "the file changed while it was read")
             self.remarks += [words for words in (remark, times.video.remark) if words]
+            placed = replace(times.video, zero=times.video.zero - (part.begin if part else 0.0))
             # With more threads, damaged frames are concealed differently from run to run.
             stream.codec_context.thread_count = 1
             stream.codec_context.thread_type = "NONE"
-            views = Views(stream)
+            views.follow(stream)
             if self.longest and stream.codec_context.name in LOWRES:
                 views.halvings = _halvings(views.size, self.longest, LOWRES[stream.codec_context.name])
                 stream.codec_context.options = {"lowres": str(views.halvings)}
-            counts = _Counts()
             packets = counts.count(media.decode(container, stream, self.notes, opened.packets))
             if on_gpu:
                 packets = as_decoded(packets, (stream.width, stream.height))
             decoded = views.noted(_deinterlaced(packets))
-            clock = times.video.clock(0.25 * times.video.step + 0.002, _window(stream), reorder=True)
+            clock = placed.clock(0.25 * times.video.step + 0.002, _window(stream), reorder=True)
             previous: float | None = None
             late = 0
             most = self.most_s or media.MAX_SECONDS
             for frame, time in _timed(clock, decoded):
                 if time > most:
                     self.notes.append(f"the video goes on beyond {most:.0f} s; the rest was left out")
+                    most = 0.0  # no other recording either
                     break
                 if previous is not None and time <= previous:
                     late += 1  # the stream overlaps itself
@@ -103,28 +129,23 @@ class VideoReader:
             if previous is None:
                 raise ClipError(Status.UNREADABLE, "no frame of the video can be decoded")
             self.notes += defects_of_length(self.path, container, previous)
-            if counts.corrupt:
-                self.notes.append(f"{counts.corrupt} of {counts.all} frames are damaged")
-            if counts.interlaced:
-                self.remarks.append(
-                    f"{counts.interlaced} of {counts.all} frames are interlaced and were deinterlaced (bwdif)"
-                )
             if late:
                 self.remarks.append(f"{late} frames with the times of others were left out")
-            self.remarks += [*views.remarks, *clock_remarks(clock, "video")]
+            self.remarks += clock_remarks(clock, "video")
             self.remarks += [
                 f"there is no video frame from {start:.2f} to {end:.2f} s"
                 for start, end in clock.gaps
                 if end - start > GAP_S
             ][:MOST_GAPS]
-            if not clock.restarts and clock.end is not None:
+            if most and not clock.restarts and clock.end is not None:
                 reach = max(t.end or 0.0 for t in (times.video, times.audio) if t)
                 short = cut_off(container, stream, clock.end, reach)
                 if short:
-                    self.share = float(short[0] / short[1])
+                    self.share = min(self.share, float(short[0] / short[1]))
                     self.notes.append(
                         f"the video ends after {short[0]:.2f} of {short[1]:.2f} s: the file is cut off"
                     )
+            return most > 0
 
 
 def read_video(
@@ -230,7 +251,7 @@ def _window(stream: av.VideoStream) -> int:
 
 
 class Views:
-    """Size, orientation and colours of a stream's frames, which may change in mid-stream.
+    """Size, orientation and colours of frames, which may change in mid-stream.
 
     Attributes:
         size: width and height in square pixels of the frames that the header declares, px.
@@ -238,13 +259,7 @@ class Views:
         remarks: what was unusual, complete after the last frame.
     """
 
-    def __init__(self, stream: av.VideoStream):
-        self.halvings = 0
-        self._stream = stream
-        self._declared = (stream.width, stream.height)
-        self._ratio = _ratio(stream.sample_aspect_ratio)
-        self._first_ratio: float | None = None  # that the codec says of the first frame
-        self.size = self._square(*self._declared)
+    def __init__(self) -> None:
         self._canvas: tuple[int, int] | None = None
         self._now: tuple[tuple[int, int], Orientation, ColourSpace] | None = None
         self._raw_size = (0, 0)
@@ -252,6 +267,16 @@ class Views:
         self._remarks: dict[str, None] = {}  # in order, each once
         self._others: dict[tuple[int, int], int] = {}
         self._ratios: dict[int, float] = {}  # of frames that are decoded and not viewed yet, by identity
+
+    def follow(self, stream: av.VideoStream) -> None:
+        """Go on with the frames of a stream; those of a second one are fitted into the size of the first."""
+        self.halvings = 0
+        self._stream = stream
+        self._declared = (stream.width, stream.height)
+        self._ratio = _ratio(stream.sample_aspect_ratio)
+        self._first_ratio: float | None = None  # that the codec says of the first frame
+        self.size = self._square(*self._declared)
+        self._now = None
 
     @property
     def remarks(self) -> list[str]:

@@ -34,10 +34,9 @@ from deiii.pipeline.faces.tracking import Track
 from deiii.pipeline.flow.stage import flow_outcome
 from deiii.pipeline.flow.stream import FlowStream
 from deiii.pipeline.logmel.stream import Levels, SpooledLogMel
-from deiii.pipeline.media.container import open_media
 from deiii.pipeline.media.lengths import declared_size
 from deiii.pipeline.media.streaming.audio import LONGEST_S
-from deiii.pipeline.media.survey import StreamTimes, Survey, survey
+from deiii.pipeline.media.survey import StreamTimes, joined_parts, survey
 from deiii.pipeline.media.video import VideoReader, read_video
 from deiii.pipeline.stages.clip import inherited, loaded_models
 from deiii.pipeline.streaming.rows import DiskRows, Recent, Rows
@@ -119,11 +118,15 @@ class FileStream:
         self._outcomes: dict[str, Outcome] = {}
         self._executor = ThreadPoolExecutor(1)
         self.error: ClipError | None = None
+        self._ends: list[float] = []  # of the video in each recording of the file, s
         # Surveyed here, before both readers do it and keep packets.
         try:
-            self._times = survey(self.path)
+            surveys = [(part.begin, part.times) for part in joined_parts(self.path)]
+            for begin, times in surveys or [(0.0, survey(self.path))]:
+                if times is not None and times.video is not None:
+                    self._ends.append(begin + _end(times.video, config.faces.fps))
         except ClipError as error:  # each reader meets the same error and records it
-            self._times, self.error = Survey(None, None), error
+            self.error = error
         self._audio: SpooledLogMel | None = None
         self._spool = SpooledLogMel(config.logmel)
         self._spooling: Future[None] | None = None
@@ -150,9 +153,7 @@ class FileStream:
 
     def expected_s(self) -> float:
         """Return the duration in s according to the packets; 0 if nothing can be read."""
-        ends = []
-        if self.has_video and self._times.video is not None:
-            ends.append(_end(self._times.video, self.config.faces.fps))
+        ends = self._ends[-1:] if self.has_video else []
         audio = self.audio()
         if audio is not None:
             ends.append(audio.end_s)
@@ -172,7 +173,7 @@ class FileStream:
     @property
     def has_video(self) -> bool:
         """Whether the file has a video stream that is read."""
-        return FACES.name in self.stages and self._times.video is not None
+        return FACES.name in self.stages and bool(self._ends)
 
     def levels(self, least: float) -> Levels | None:
         """Return mean and deviation of the mel bands over the whole file; ``None`` without audio."""
@@ -304,22 +305,10 @@ def people_of_long(path: str | Path, config: Config) -> list[FacePerson]:
         return []
 
 
-def declared_seconds(path: str | Path) -> float:
-    """Return a file's duration in s by its header; inf if unknown, 0 if the file cannot be read."""
-    try:
-        with open_media(os.fspath(path)) as container:
-            return container.duration / 1e6 if container.duration else math.inf
-    except ClipError:
-        return 0.0
-
-
 def _end(times: StreamTimes, fps: float | None) -> float:
     """Return the end of the last row of the faces stage, s, according to the packets of the video."""
-    if times.start is None or times.end is None:
-        return 0.0
-    moved = (times.joins[-1].shift if times.joins else 0.0) - times.zero - times.offset
-    if fps is None:
-        return times.end + moved
+    if times.start is None or fps is None:
+        return times.seconds
     first = times.start - times.zero - times.offset
-    rows = math.floor((times.end + moved - times.step - first) * fps + 1e-6) + 1
+    rows = math.floor((times.seconds - times.step - first) * fps + 1e-6) + 1
     return first + rows / fps

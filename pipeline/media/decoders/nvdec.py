@@ -26,6 +26,7 @@ from deiii.data.cache.outcomes import ClipError
 from deiii.data.config.schema import Config, FacesConfig
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.pipeline.media.container import open_media, video_stream
+from deiii.pipeline.media.formats.ogg import Link
 from deiii.pipeline.media.survey import Surveyed, open_surveyed
 
 CODECS = frozenset({"h264", "hevc"})
@@ -77,15 +78,15 @@ def suits(stream: av.VideoStream, decoder: str) -> bool:
 
 
 @contextmanager
-def open_video(path: str, decoder: str) -> Iterator[tuple[Surveyed, bool]]:
-    """Open a media file to decode its video; yields it, and whether the GPU decodes it.
+def open_video(path: str, decoder: str, link: Link | None = None) -> Iterator[tuple[Surveyed, bool]]:
+    """Open a media file, or one recording of it, to decode its video; yields it, and whether the GPU does.
 
     Raises:
         ClipError: as `open_surveyed`.
         GpuDecodingFailed: the GPU cannot decode it, or the block raised an error while the GPU did.
     """
-    with open_surveyed(path, "video") as opened:
-        if not suits(video_stream(opened.container)[0], decoder):
+    with open_surveyed(path, "video", link=link) as opened:
+        if link or not suits(video_stream(opened.container)[0], decoder):
             yield opened, False
             return
     try:

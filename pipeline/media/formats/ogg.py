@@ -13,8 +13,9 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import BinaryIO, NamedTuple
 
 import av
@@ -26,6 +27,7 @@ PAGE = b"OggS"
 FIRST = 2  # flag of the first page of a stream
 HEAD = 27  # bytes of a page's header before the table of segments
 SEARCHED = 1 << 16  # bytes that are searched at a time for the next page
+FLAC = "FLAC"
 VIDEO = (b"\x80theora", b"OVP80", b"BBCD", b"\x01video")  # first bytes of a stream: Theora, VP8, Dirac, OGM
 
 
@@ -38,6 +40,7 @@ class Link:
         audio: codec, number of channels and rate in Hz of its first audio stream; None without one.
         has_video: whether it has a video stream.
         seconds: where the audio ends according to the last page, s after its beginning; 0 if unknown.
+        first: where the first page of audio ends, s after its beginning; 0 if unknown.
     """
 
     start: int
@@ -45,6 +48,7 @@ class Link:
     audio: tuple[str, int, int] | None
     has_video: bool
     seconds: float = 0.0
+    first: float = 0.0
 
 
 class _Page(NamedTuple):
@@ -73,30 +77,34 @@ def ogg_links(path: str) -> list[Link]:
 def _links(file: BinaryIO, size: int) -> Iterator[Link]:
     pages: list[_Page] = []  # the first pages of the streams of a link
     ends: dict[int, int] = {}
+    firsts: dict[int, int] = {}
     for page in _pages(file):
         if page.flags & FIRST:
             if ends:
-                yield _link(pages, ends, page.at)
-                pages, ends = [], {}
+                yield _link(pages, firsts, ends, page.at)
+                pages, firsts, ends = [], {}, {}
             pages.append(page)
         elif page.granule >= 0:
             ends[page.stream] = page.granule
+            if page.granule:  # headers have 0
+                firsts.setdefault(page.stream, page.granule)
         else:
             ends.setdefault(page.stream, 0)
-    yield _link(pages, ends, size)
+    yield _link(pages, firsts, ends, size)
 
 
-def _link(pages: Sequence[_Page], ends: Mapping[int, int], end: int) -> Link:
-    audio, seconds = None, 0.0
+def _link(pages: Sequence[_Page], firsts: Mapping[int, int], ends: Mapping[int, int], end: int) -> Link:
+    audio, seconds, first = None, 0.0, 0.0
     for page in pages:
         audio = _audio(page.body)
         if audio is not None:
             # Opus counts the samples before time 0, which are left out.
             skipped = int.from_bytes(page.body[10:12], "little") if audio[0] == "Opus" else 0
             seconds = max(0, ends.get(page.stream, 0) - skipped) / max(1, audio[2])
+            first = firsts.get(page.stream, 0) / max(1, audio[2])
             break
     has_video = any(page.body.startswith(VIDEO) for page in pages)
-    return Link(pages[0].at if pages else 0, end, audio, has_video, seconds)
+    return Link(pages[0].at if pages else 0, end, audio, has_video, seconds, first)
 
 
 def _pages(file: BinaryIO) -> Iterator[_Page]:
@@ -150,7 +158,7 @@ def _audio(head: bytes) -> tuple[str, int, int] | None:
         return "Vorbis", head[11], int.from_bytes(head[12:16], "little")
     if head.startswith(b"\x7fFLAC"):
         bits = int.from_bytes(head[27:31], "big")  # of STREAMINFO: 20 of the rate, 3 of the channels
-        return "FLAC", (bits >> 9 & 7) + 1, bits >> 12
+        return FLAC, (bits >> 9 & 7) + 1, bits >> 12
     if head.startswith(b"Speex   "):
         return "Speex", int.from_bytes(head[48:52], "little"), int.from_bytes(head[36:40], "little")
     return None
@@ -206,12 +214,31 @@ def open_link(path: str, link: Link) -> Iterator[av.container.InputContainer]:
             container.close()
 
 
-def unread_links(links: Sequence[Link]) -> list[str]:
-    """Describe the first recording whose audio FFmpeg does not read in a file that is opened as one."""
-    for link in links[1:]:
-        if link.audio is not None and link.audio != links[0].audio:
-            return [
-                f"a recording with another sample rate or number of channels begins at byte {link.start}; it "
-                "was not read, or not at its times; join recordings with ffmpeg's concat"
-            ]
-    return []
+def first_page_in_place(packets: Iterable[av.Packet], link: Link | None) -> Iterator[av.Packet]:
+    """Yield packets; those on the first page of FLAC get the times that the page states.
+
+    FFmpeg places them at 0, also where the audio begins later than the video.
+
+    Args:
+        packets: of a recording in an Ogg file.
+        link: that recording; None for another file, whose packets stay as they are.
+    """
+    if link is None or link.audio is None or link.audio[0] != FLAC or not link.first:
+        yield from packets
+        return
+    held: list[av.Packet] = []
+    page: list[av.Packet] = []  # those of `held` that are on the first page of audio
+    packets = iter(packets)
+    for packet in packets:
+        held.append(packet)
+        if isinstance(packet.stream, av.AudioStream) and packet.size:
+            if page and packet.pos != page[0].pos:
+                break
+            page.append(packet)
+    length = sum((packet.duration or 0) * (packet.time_base or 0) for packet in page)
+    if page and page[0].pts == 0 and (late := link.first - float(length)) > 0:
+        for packet in page:
+            moved = round(late / float(packet.time_base or 1))
+            packet.pts = (packet.pts or 0) + moved
+            packet.dts = (packet.dts or 0) + moved
+    yield from chain(held, packets)  # PyAV's generator, at its end, breaks a `yield from`

@@ -226,9 +226,10 @@ class LiveReader:
         played = self.address.is_file or recorded or bool(forms & IN_PIECES)
         try:
             wanted: list[Any] = []
+            views = Views()
             if self.has_video:
                 wanted.append(video_stream(container)[0])
-                views = Views(wanted[0])
+                views.follow(wanted[0])
             if self.has_audio:
                 wanted.append(audio_stream(container)[0])
             clock = _LiveClock(0.0 if self.address.is_file else time.monotonic() - self._begin)
