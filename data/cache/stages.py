@@ -82,7 +82,7 @@ def _trims(logmel: LogMelConfig) -> bool:
 
 FACES = Stage(
     name="faces",
-    version=7,  # 7: all recordings of an Ogg file with video
+    version=7,  # 7: Ogg files with video, Vorbis in Matroska
     modality="video",
     settings=FacesConfig,
     fields={
@@ -137,7 +137,7 @@ FLOW = Stage(
 
 LOGMEL = Stage(
     name="logmel",
-    version=7,  # 7: recordings of Ogg files with video; FLAC in Ogg that begins late
+    version=7,  # 7: Ogg files with video, late FLAC in Ogg, Vorbis in Matroska
     modality="audio",
     settings=LogMelConfig,
     fields={

@@ -11,8 +11,9 @@ from deiii.pipeline.media.container import MATROSKA
 # Encoders put some samples of silence before the audio. These containers do not state how many. Video and the
 # audible part are late by this silence, which begins at most this many samples before the video.
 PRIMED = frozenset({"flv", "mpegts", "mpeg", MATROSKA})
-PRIMING = {"aac": 2112, "mp3": 1152, "mp3float": 1152, "mp2": 1152, "mp2float": 1152, "ac3": 256, "eac3": 256}
 VORBIS = ("vorbis", "libvorbis")
+PRIMING = {"aac": 2112, "mp3": 1152, "mp3float": 1152, "mp2": 1152, "mp2float": 1152, "ac3": 256, "eac3": 256}
+PRIMING |= dict.fromkeys(VORBIS, 256)  # a short block, which has no samples; remuxed Ogg begins with it
 ROUNDING_S = 0.002  # of timestamps in ms
 # Smallest delay of audio by coding and decoding, in samples, the same for every encoder: the overlap of the
 # transforms and the filterbank (LAME's FAQ on MP3: 528 + 1 + 528). AVI cannot state that audio begins before

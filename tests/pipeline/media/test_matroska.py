@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+import soundfile
 
-from tests.helpers.flash_beep import EVENTS, Clip, look_and_listen, write_clip
+from tests.helpers.flash_beep import EVENTS, SECONDS, Clip, look_and_listen, write_clip
 
 MASTERS = {0x18538067, 0x1F43B675, 0xA0, 0x1654AE6B, 0xAE}  # segment, cluster, block group, tracks, track
 SIMPLE_BLOCK, BLOCK, CODEC_DELAY = 0xA3, 0xA1, 0x56AA
@@ -85,3 +87,27 @@ def test_the_declared_delay_of_opus_is_taken_from_its_timestamps(tmp_path, nanos
     path.write_bytes(data)
     seen = look_and_listen(path)
     assert np.subtract(seen.beeps, seen.flashes) == pytest.approx((declared - nanoseconds) / 1e9, abs=0.002)
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 48_000])
+def test_time_0_of_vorbis_from_an_ogg_file_is_its_first_sample(tmp_path, rate):
+    """Its first packet, 3 to 32 ms long, has no samples; the muxer moves the video by its length."""
+    time = np.arange(round(SECONDS * rate)) / rate
+    wave = 0.5 * sum(((time >= e) & (time < e + 0.12)) * np.sin(2000 * np.pi * time) for e in EVENTS)
+    wave += 0.02 * np.random.default_rng(0).normal(size=len(time))  # more than one page
+    soundfile.write(tmp_path / "audio.ogg", wave, rate, format="OGG", subtype="VORBIS")
+    video = write_clip(tmp_path, Clip("mkv", codecs=("libx264", "pcm_s16le")))
+    with (
+        av.open(str(video)) as seen,
+        av.open(str(tmp_path / "audio.ogg")) as heard,
+        av.open(str(tmp_path / "both.mkv"), "w") as out,
+    ):
+        sources = [seen.streams.video[0], heard.streams.audio[0]]
+        targets = [out.add_stream_from_template(stream) for stream in sources]
+        packets = [p for source in sources for p in source.container.demux(source) if p.size]
+        for packet in sorted(packets, key=lambda p: p.dts * p.time_base):
+            packet.stream = targets[packet.stream.type == "audio"]
+            out.mux(packet)
+    found = look_and_listen(tmp_path / "both.mkv")
+    assert found.flashes == pytest.approx(EVENTS, abs=0.001)
+    assert found.beeps == pytest.approx(EVENTS, abs=0.003)
