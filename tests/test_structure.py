@@ -49,7 +49,7 @@ ORDER = {
         "load",
         "words",
     ],
-    "data/config/checks": ["bands rules types", "effects"],
+    "data/config/checks": ["bands rules types", "effects together"],
     "data/corpora": [
         "clips download",
         "differences files spelling synthetic",
@@ -215,7 +215,7 @@ ORDER = {
     ],
     "model/robustness": ["features report", "corrupted"],
     "model/prediction/ensemble": ["average folder"],
-    "model/sweep": ["space", "proposals results", "sweep", "command"],
+    "model/sweep": ["space", "combinations proposals results", "sweep", "command"],
     "model/prediction": [
         "manifest result settings shapley",
         "hub onnx_file",

@@ -18,10 +18,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 import deiii
-from deiii.data.config.checks.bands import check_bands
+from deiii.data.config.checks.together import check_together
 from deiii.data.config.checks.types import MOST_SHOWN, check_mapping, fits, refuse_value, wrong_type
 from deiii.data.config.keys import all_keys, expand_home, flat_keys, mapping_keys, text_keys
-from deiii.data.config.networks import check_network
 from deiii.data.config.plugins import STAGES, installed, load_plugin
 from deiii.data.config.schema import Config
 from deiii.data.config.schema_fields import describe_range, in_range
@@ -269,9 +268,8 @@ def _finish(merged: Any, overrides: Iterable[str]) -> Config:
     if not isinstance(config, Config):
         raise TypeError(f"merged settings became a {type(config).__name__}, not a Config")
     check_choices(config)
-    check_network(config.model, named)
+    check_together(config, named)
     expand_home(config)
-    check_bands(config.logmel)
     return config
 
 

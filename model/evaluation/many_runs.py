@@ -187,7 +187,7 @@ def _run(todo: dict[Name, Config], jobs: int, progress: bool, work: Work) -> Ite
     if not jobs and gpus and len(todo) > gpus:
         name, config = next(iter(todo.items()))
         del todo[name]
-        ((_, memory),) = _in_processes({name: to_yaml(config)}, 1, work, progress)
+        ((_, memory),) = _in_processes({name: config}, 1, work, progress)
         yield name
         jobs = jobs_that_fit(memory, gpus, usable_cores())
         if progress:
@@ -205,20 +205,21 @@ def _run(todo: dict[Name, Config], jobs: int, progress: bool, work: Work) -> Ite
         finally:
             _opened.cache_clear()
         return
-    texts = {n: to_yaml(_on_gpu(c, i % gpus if gpus > 1 else None)) for i, (n, c) in enumerate(todo.items())}
-    for name, _ in _in_processes(texts, jobs, work):
+    placed = {n: _on_gpu(c, i % gpus if gpus > 1 else None) for i, (n, c) in enumerate(todo.items())}
+    for name, _ in _in_processes(placed, jobs, work):
         yield name
 
 
 def _in_processes(
-    texts: Mapping[Name, str], jobs: int, work: Work, progress: bool = False
+    configs: Mapping[Name, Config], jobs: int, work: Work, progress: bool = False
 ) -> Iterator[tuple[Name, GpuMemory]]:
     """Yield the name of each run when it ends, with what `run_one` returned."""
     threads = max(1, usable_cores() // jobs)
     with worker_pool(jobs, grace_s=SAVES_WITHIN) as pool:
         own = partial(work, threads=threads, progress=progress, share=True)
-        running = start_tasks(pool, own, texts.values())
-        names = dict(zip(running, texts, strict=True))
+        # Writing the settings takes 50 ms a run: the first runs begin before the last ones' are written.
+        running = start_tasks(pool, own, (to_yaml(config) for config in configs.values()))
+        names = dict(zip(running, configs, strict=True))
         for done in as_completed(running):
             yield names[done], done.result()
 

@@ -10,16 +10,16 @@ runs continue; a run that cannot be trained is recorded with its reason.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from deiii.data.cache.recipes import stage_keys
-from deiii.data.cache.stages import stages
+from deiii.data.cache.stages import network_stages, stages
 from deiii.data.config.load import parse_config
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.config.words import read_settings
 from deiii.data.corpora.clips import Corpus
 from deiii.data.tools.atomic_files import write_json
 from deiii.data.tools.canonical_json import canonical_json
@@ -29,6 +29,7 @@ from deiii.data.tools.processes.made_folders import make_folder
 from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
 from deiii.model.evaluation.crossval import check_folds
 from deiii.model.evaluation.many_runs import GpuMemory, finished, run_all, run_one
+from deiii.model.sweep.combinations import Combinations
 from deiii.model.sweep.proposals import Proposals
 from deiii.model.sweep.results import FAILED, Result, Trial, read_result, write_results
 from deiii.model.sweep.space import Axis, grid, text
@@ -64,7 +65,8 @@ def sweep(
             Optuna, which is not installed.
         RunError: the folder holds runs or a journal of other settings.
     """
-    base = read_settings(words)
+    combinations = Combinations(words)
+    base = combinations.base
     if not axes:
         raise ConfigError("nothing is varied; name what to try, such as train.lr=[1e-3,2e-3] or "
                           "'train.lr=log(1e-4,1e-2)'")  # fmt: skip
@@ -81,15 +83,15 @@ def sweep(
         size = jobs or _workers(base)
         while found := proposals.next(size):
             tried = {number: _trial(folder, settings, seeds) for number, settings in found.items()}
-            for _ in _runs(words, tried.values(), seeds, jobs, progress, f"of at most {trials}"):
+            for _ in _runs(combinations, tried.values(), seeds, jobs, progress, f"of at most {trials}"):
                 pass
             for number, trial in tried.items():
                 proposals.tell(number, read_result(trial).mean)
         done = [_trial(folder, settings, seeds) for settings in proposals.all().values()]
     else:
         done = [_trial(folder, settings, seeds) for settings in _grid(axes)]
-        _check_grid(words, done, progress)
-        for _ in _runs(words, done, seeds, jobs, progress, ""):
+        _check_grid(combinations, done, progress)
+        for _ in _runs(combinations, done, seeds, jobs, progress, ""):
             pass
     unique = {trial.words: trial for trial in done}
     best = write_results(folder, axes, [read_result(trial) for trial in unique.values()], seeds)
@@ -125,20 +127,36 @@ def _grid(axes: Sequence[Axis]) -> list[dict[str, Any]]:
     return list(grid(axes))
 
 
-def _check_grid(words: Sequence[str], trials: Sequence[Trial], progress: bool) -> None:
+def _check_grid(combinations: Combinations, trials: Sequence[Trial], progress: bool) -> None:
     """Refuse combinations that are not allowed or lack features, before any is trained."""
     seen: set[str] = set()
-    for trial in _bar(trials, "checking combinations", progress):
-        config = read_settings([*words, *trial.words.split(" ")])
+    checked: set[str] = set()
+    bar = progress_bar(
+        trials,
+        desc="checking combinations",
+        unit="combination",
+        delay=BAR_AFTER_S,
+        leave=False,
+        shown=progress,
+    )
+    for trial in bar:
+        config = combinations.config(trial.settings)
         check_scored(config)
-        which = canonical_json(stage_keys(config)) + repr((config.split, config.model, config.corpus))
-        if which not in seen:
-            seen.add(which)
+        values = repr(
+            [(k, v) for k, v in trial.settings.items() if k.split(".")[0] not in ("train", "loader")]
+        )
+        if values in seen:  # the settings of training and loading change neither features nor splits
+            continue
+        seen.add(values)
+        if (which := _features_and_split(config)) not in checked:
+            checked.add(which)
             check_folds(config, [config.split.fold])
 
 
-def _bar(trials: Any, desc: str, progress: bool) -> Any:
-    return progress_bar(trials, desc=desc, unit="combination", delay=BAR_AFTER_S, leave=False, shown=progress)
+def _features_and_split(config: Config) -> str:
+    """Return everything that `check_folds` depends on, as text."""
+    read = (network_stages(config.model), config.model.classes, config.model.attributes)
+    return canonical_json(stage_keys(config)) + repr((read, config.split, config.corpus, config.mix))
 
 
 def _trial(folder: Path, settings: Mapping[str, Any], seeds: Sequence[int]) -> Trial:
@@ -147,8 +165,8 @@ def _trial(folder: Path, settings: Mapping[str, Any], seeds: Sequence[int]) -> T
 
 
 def _runs(
-    words: Sequence[str],
-    trials: Any,
+    combinations: Combinations,
+    trials: Iterable[Trial],
     seeds: Sequence[int],
     jobs: int,
     progress: bool,
@@ -157,10 +175,10 @@ def _runs(
     """Do the runs that are missing; yields the folder of each."""
     configs: dict[Path, Config] = {}
     about: dict[Path, str] = {}
-    for trial in _bar(trials, "reading settings", progress):
+    for trial in trials:
         for seed, folder in zip(seeds, trial.folders, strict=True):
-            own = [*words, *trial.words.split(" "), f"train.seed={seed}", f"train.run={folder}"]
-            configs[folder] = read_settings(own)
+            config = combinations.config({**trial.settings, "train.seed": seed})
+            configs[folder] = replace(config, train=replace(config.train, run=str(folder)))
             about[folder] = f"{trial.words} seed {seed}"
     tables: dict[str, Corpus] = {}
     before = sum(is_tried(config, tables) for config in configs.values())

@@ -62,9 +62,15 @@ def _end(workers: set[Any], grace_s: float) -> None:
 
 
 def start_tasks(pool: ProcessPoolExecutor, function: Callable[..., Any], items: Iterable[Any]) -> list[Any]:
-    """Start one task for each item, in workers that ignore Ctrl-C; returns the tasks in their order."""
-    with block_sigint():  # the first task starts the workers
-        return [pool.submit(end_when_stopped, function, item) for item in items]
+    """Start one task for each item, in workers that ignore Ctrl-C; returns the tasks in their order.
+
+    A task begins as soon as its item is known, so that items that take time to make delay no worker.
+    """
+    tasks = []
+    for item in items:
+        with block_sigint():  # a task may start a worker
+            tasks.append(pool.submit(end_when_stopped, function, item))
+    return tasks
 
 
 def end_when_stopped(function: Callable[..., Any], *args: Any) -> Any:
