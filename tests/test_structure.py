@@ -77,14 +77,15 @@ ORDER = {
     ],
     "data/pages": ["rendering strips"],
     "data/loader": [
-        "augment_video batch mapped_files prefetch sampling",
+        "batch mapped_files mixture prefetch sampling",
         "stage_arrays",
         "feature_set",
-        "augment_audio recording",
+        "augmentation recording",
         "gather",
         "augment residency",
         "loader",
     ],
+    "data/loader/augmentation": ["audio video"],
     "pipeline": [
         "encoders media",
         "appearance corrupt faces flow logmel speech",
@@ -190,8 +191,9 @@ ORDER = {
     "model/peers": ["base layers match", "attention gru late mbt mult vavl"],
     "model/distributed": ["devices launch", "ranks", "layers"],
     "model/training": [
-        "checkpoint gather_batch loaders monitor optim parts",
+        "checkpoint gather_batch loaders monitor optim",
         "losses run_folder",
+        "parts",
         "logs",
         "origin trained",
         "start",

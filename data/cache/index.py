@@ -249,7 +249,7 @@ def read_table(cache: str | Path, corpus_name: str) -> Corpus:
 def save_corpus(path: Path, corpus: Corpus) -> None:
     """Write a clip table as sealed JSON, with the digests of its clips and of its labels."""
     tree = {"format": FORMAT, **asdict(corpus)}
-    del tree["notes"]
+    del tree["notes"], tree["divided"]
     for clip in tree["clips"]:
         if not clip["sex"]:  # as in tables that earlier versions wrote
             del clip["sex"]

@@ -52,6 +52,18 @@ class Config:
         "Configs of further corpora to train and test on together with this one; classes are joined by name.",
         path=True,
     )
+    mix_weights: list[float] = opt(
+        [],
+        "Weight of a clip in the losses of classes, for each config of mix; one of the first corpus has 1. "
+        "If empty, all have 1.",
+        above=0,
+        high=1000,
+    )
+    mix_test: bool = opt(
+        True,
+        "Whether the corpora of mix are validated and tested, too; false only trains on them, and "
+        "split.protocol divides the first corpus alone.",
+    )
     cache: str = opt("cache", "Folder of the feature caches.", operational=True, path=True)
     stages: list[str] = opt(
         ["faces", "flow", "logmel"],

@@ -62,6 +62,8 @@ class Corpus:
         votes: whether `Clip.votes` are ``counts`` of raters or only the ``winners``; empty without any.
         base: the name without the digest that tells two corpora of one name apart; empty if it has none.
         notes: lines for people on how the table was read; not stored.
+        divided: of a mixture whose other corpora are only trained on, the corpus that is divided into
+            training, validation and test; not stored.
 
     Raises:
         CorpusError: for two clips of one id, or a label that does not fit the classes.
@@ -77,6 +79,7 @@ class Corpus:
     votes: str = ""
     base: str = ""
     notes: tuple[str, ...] = field(default=(), compare=False)
+    divided: Corpus | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         seen: set[str] = set()

@@ -18,8 +18,9 @@ the other), ``known_for`` what a reader of its figures should know.
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
@@ -29,6 +30,8 @@ import yaml
 
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.files import AUDIO, VIDEO
+from deiii.data.corpora.spelling import spelling_key
+from deiii.data.tools.counts import counted
 
 PROTOCOLS = Path(__file__).parent / "protocols"
 KINDS = ("fixed", "parts", "clips", "column", "speakers")
@@ -218,6 +221,80 @@ def _closest(name: str, clips: Sequence[Clip]) -> list[Clip]:
 
     best = max(shared(clip) for clip in clips)
     return [clip for clip in clips if shared(clip) == best]
+
+
+def count_folds(corpus: Corpus, protocol: Protocol) -> int:
+    """Return the number of folds."""
+    return len(protocol.parts) or len(folds_of(corpus, protocol))
+
+
+def check_speakers(corpus: Corpus) -> None:
+    if len(corpus.speakers) < 2:
+        raise SplitError(
+            f"{corpus.name} has {counted(len(corpus.speakers), 'speaker')}; a speaker-independent split "
+            "needs two or more, and three for a validation part. Add recordings of other people"
+        )
+
+
+def folds_of(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:
+    """Return the speakers of each fold."""
+    check_speakers(corpus)
+    if protocol.kind == "fixed":
+        return _fixed_folds(corpus, protocol)
+    if protocol.kind == "column" or any(c.fold is not None for c in corpus.clips):
+        return _column_folds(corpus, protocol)
+    n_folds = min(protocol.n_folds, len(corpus.speakers))
+    # In a pseudo-random order: the order of names often alternates by sex or recording site.
+    order = sorted(corpus.speakers, key=rank_key)
+    return [tuple(sorted(order[i::n_folds])) for i in range(n_folds)]
+
+
+def _fixed_folds(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:
+    here = set(corpus.speakers)
+    folds = [as_spelled(fold, corpus) for fold in protocol.folds]
+    listed = [s for fold in folds for s in fold]
+    if len(set(listed)) != len(listed):
+        raise SplitError(f"protocol {protocol.name} names a speaker in two folds")
+    if unknown := here - set(listed):
+        raise SplitError(f"protocol {protocol.name} does not know the speakers {some(unknown)}")
+    return [tuple(s for s in fold if s in here) for fold in folds]
+
+
+def as_spelled(names: Sequence[str], corpus: Corpus) -> tuple[str, ...]:
+    """Return speakers of a protocol as the corpus spells them: 1 and 01, anna and Anna are one speaker."""
+    here = set(corpus.speakers)
+    if here.issuperset(names):
+        return tuple(names)
+    count = Counter(map(spelling_key, here))
+    by_key = {spelling_key(s): s for s in here if count[spelling_key(s)] == 1}
+    return tuple(name if name in here else by_key.get(spelling_key(name), name) for name in names)
+
+
+def _column_folds(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:
+    speakers: dict[str, set[str]] = {}
+    folds_of: dict[str, set[str]] = {}
+    for clip in corpus.clips:
+        if clip.fold is None:
+            raise SplitError(f"protocol {protocol.name} needs a fold for every clip; {clip.id} has none")
+        speakers.setdefault(clip.fold, set()).add(clip.speaker)
+        folds_of.setdefault(clip.speaker, set()).add(clip.fold)
+    if spanning := {s for s, folds in folds_of.items() if len(folds) > 1}:
+        raise SplitError(
+            f"speakers with clips in several folds: {some(spanning)}; give each speaker one fold"
+        )
+    if len(speakers) < 2:
+        raise SplitError(f"{corpus.name} has one fold only, {next(iter(speakers))!r}; two or more are needed")
+    return [tuple(sorted(speakers[fold])) for fold in sorted(speakers, key=_natural)]
+
+
+def rank_key(*parts: object) -> str:
+    """Sort key of a fixed pseudo-random order, the same in every Python."""
+    return hashlib.sha256("\0".join(str(p) for p in parts).encode()).hexdigest()
+
+
+def _natural(text: str) -> list[tuple[int, int, str]]:
+    """Sort key with ``session2`` before ``session10``."""
+    return [(0, int(t), t) if t.isdecimal() else (1, 0, t) for t in re.split(r"(\d+)", text) if t]
 
 
 def some(names: Iterable[str], most: int = 5) -> str:

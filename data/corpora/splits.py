@@ -17,17 +17,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from deiii.data.config.schema import SplitConfig
 from deiii.data.corpora.clips import Corpus
-from deiii.data.corpora.protocol import PARTS, Protocol, SplitError, load_protocol, match_clips, some
-from deiii.data.corpora.spelling import spelling_key
+from deiii.data.corpora.protocol import (
+    PARTS,
+    Protocol,
+    SplitError,
+    as_spelled,
+    check_speakers,
+    count_folds,
+    folds_of,
+    load_protocol,
+    match_clips,
+    rank_key,
+    some,
+)
 from deiii.data.tools.atomic_files import write_text
 from deiii.data.tools.canonical_json import canonical_json
 from deiii.data.tools.counts import counted
@@ -172,8 +182,10 @@ def make_split(corpus: Corpus, config: SplitConfig) -> Split:
             several folds, settings out of range, or a list of clips that shares speakers or clips between
             parts while ``config.leaks`` is ``refuse``.
     """
+    if corpus.divided is not None:
+        return _add_training(make_split(corpus.divided, config), corpus, corpus.divided.name)
     protocol = load_protocol(_name_of(corpus, config))
-    n_folds = _count(corpus, protocol)
+    n_folds = count_folds(corpus, protocol)
     if not 0 <= config.fold < n_folds:
         raise SplitError(
             f"split.fold={config.fold}, but {protocol.name} has the folds 0 to {n_folds - 1} here"
@@ -203,12 +215,31 @@ def make_split(corpus: Corpus, config: SplitConfig) -> Split:
         raise SplitError(f"{protocol.name}: {error}{cure if protocol.foreign else ''}") from None
 
 
+def _add_training(own: Split, corpus: Corpus, name: str) -> Split:
+    """Return the split of one corpus of a mixture, with the other corpora's clips in its training part.
+
+    Clips of the other corpora whose speaker is validated or tested are in no part.
+    """
+    prefix = f"{name}:"  # of the ids in the mixture
+    parts = {part: {prefix + clip_id for clip_id in getattr(own, part)} for part in PARTS}
+    speaker_of = {clip.id: clip.speaker for clip in corpus.clips}
+    held = {speaker_of[clip_id] for part in ("val", "test") for clip_id in parts[part]}
+    others = (c for c in corpus.clips if not c.id.startswith(prefix) and c.speaker not in held)
+    parts["train"] |= {clip.id for clip in others}
+    return replace(
+        own,
+        corpus=corpus.base or corpus.name,
+        **{part: tuple(sorted(ids)) for part, ids in parts.items()},
+        speaker_of={i: speaker_of[i] for ids in parts.values() for i in ids},
+    )
+
+
 def _speaker_parts(corpus: Corpus, protocol: Protocol, config: SplitConfig) -> dict[str, str]:
     """Return the part of every speaker."""
     rest: list[tuple[str, ...]]
     if protocol.kind == "parts":
-        _check_speakers(corpus)
-        given = {part: _as_spelled(names, corpus) for part, names in protocol.parts[config.fold].items()}
+        check_speakers(corpus)
+        given = {part: as_spelled(names, corpus) for part, names in protocol.parts[config.fold].items()}
         here = set(corpus.speakers)
         lacking = {s for names in given.values() for s in names} - here
         own = _name_of(corpus, config).endswith((".yaml", ".yml"))
@@ -223,7 +254,7 @@ def _speaker_parts(corpus: Corpus, protocol: Protocol, config: SplitConfig) -> d
         others = set(given.get("train", here)) & here
         rest = [(s,) for s in sorted(others - test - val)]
     else:
-        folds = _folds(corpus, protocol)
+        folds = folds_of(corpus, protocol)
         test, val = set(folds[config.fold]), set()
         rest = [fold for i, fold in enumerate(folds) if i != config.fold and fold]
     if not test or not rest:
@@ -247,7 +278,7 @@ def _draw(rest: Sequence[tuple[str, ...]], protocol: Protocol, config: SplitConf
     whole = protocol.validation == "folds" and len(rest) > 1
     units = list(rest) if whole else [(speaker,) for fold in rest for speaker in fold]
     n_val = min(max(1, round(config.val_share * len(units))), len(units) - 1)
-    order = sorted(units, key=lambda unit: _rank(config.seed, config.fold, *sorted(unit)))
+    order = sorted(units, key=lambda unit: rank_key(config.seed, config.fold, *sorted(unit)))
     return {speaker for unit in order[:n_val] for speaker in unit}
 
 
@@ -268,82 +299,9 @@ def _listed_clips(corpus: Corpus, protocol: Protocol, config: SplitConfig) -> di
 
 def number_of_folds(corpus: Corpus, config: SplitConfig) -> int:
     """Return the number of folds that the protocol has for this corpus. Raises SplitError as `make_split`."""
-    return _count(corpus, load_protocol(_name_of(corpus, config)))
+    own = corpus.divided or corpus
+    return count_folds(own, load_protocol(_name_of(own, config)))
 
 
 def _name_of(corpus: Corpus, config: SplitConfig) -> str:
     return corpus.protocol if config.protocol == "auto" else config.protocol
-
-
-def _count(corpus: Corpus, protocol: Protocol) -> int:
-    """Return the number of folds."""
-    return len(protocol.parts) or len(_folds(corpus, protocol))
-
-
-def _check_speakers(corpus: Corpus) -> None:
-    if len(corpus.speakers) < 2:
-        raise SplitError(
-            f"{corpus.name} has {counted(len(corpus.speakers), 'speaker')}; a speaker-independent split "
-            "needs two or more, and three for a validation part. Add recordings of other people"
-        )
-
-
-def _folds(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:
-    """Return the speakers of each fold."""
-    _check_speakers(corpus)
-    if protocol.kind == "fixed":
-        return _fixed_folds(corpus, protocol)
-    if protocol.kind == "column" or any(c.fold is not None for c in corpus.clips):
-        return _column_folds(corpus, protocol)
-    n_folds = min(protocol.n_folds, len(corpus.speakers))
-    # In a pseudo-random order: the order of names often alternates by sex or recording site.
-    order = sorted(corpus.speakers, key=_rank)
-    return [tuple(sorted(order[i::n_folds])) for i in range(n_folds)]
-
-
-def _fixed_folds(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:
-    here = set(corpus.speakers)
-    folds = [_as_spelled(fold, corpus) for fold in protocol.folds]
-    listed = [s for fold in folds for s in fold]
-    if len(set(listed)) != len(listed):
-        raise SplitError(f"protocol {protocol.name} names a speaker in two folds")
-    if unknown := here - set(listed):
-        raise SplitError(f"protocol {protocol.name} does not know the speakers {some(unknown)}")
-    return [tuple(s for s in fold if s in here) for fold in folds]
-
-
-def _as_spelled(names: Sequence[str], corpus: Corpus) -> tuple[str, ...]:
-    """Return speakers of a protocol as the corpus spells them: 1 and 01, anna and Anna are one speaker."""
-    here = set(corpus.speakers)
-    if here.issuperset(names):
-        return tuple(names)
-    count = Counter(map(spelling_key, here))
-    by_key = {spelling_key(s): s for s in here if count[spelling_key(s)] == 1}
-    return tuple(name if name in here else by_key.get(spelling_key(name), name) for name in names)
-
-
-def _column_folds(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:
-    speakers: dict[str, set[str]] = {}
-    folds_of: dict[str, set[str]] = {}
-    for clip in corpus.clips:
-        if clip.fold is None:
-            raise SplitError(f"protocol {protocol.name} needs a fold for every clip; {clip.id} has none")
-        speakers.setdefault(clip.fold, set()).add(clip.speaker)
-        folds_of.setdefault(clip.speaker, set()).add(clip.fold)
-    if spanning := {s for s, folds in folds_of.items() if len(folds) > 1}:
-        raise SplitError(
-            f"speakers with clips in several folds: {some(spanning)}; give each speaker one fold"
-        )
-    if len(speakers) < 2:
-        raise SplitError(f"{corpus.name} has one fold only, {next(iter(speakers))!r}; two or more are needed")
-    return [tuple(sorted(speakers[fold])) for fold in sorted(speakers, key=_natural)]
-
-
-def _rank(*parts: object) -> str:
-    """Sort key of a fixed pseudo-random order, the same in every Python."""
-    return hashlib.sha256("\0".join(str(p) for p in parts).encode()).hexdigest()
-
-
-def _natural(text: str) -> list[tuple[int, int, str]]:
-    """Sort key with ``session2`` before ``session10``."""
-    return [(0, int(t), t) if t.isdecimal() else (1, 0, t) for t in re.split(r"(\d+)", text) if t]

@@ -14,8 +14,8 @@ import torch
 
 from deiii.data.cache.stages import FACES, FLOW, LOGMEL
 from deiii.data.config.schema import LoaderConfig
-from deiii.data.loader.augment_audio import DB_CENTRE, DB_SCALE, SOUND_DRAWS, SpeakerLevels, warp, warps
-from deiii.data.loader.augment_video import Crop, batched, one_pass
+from deiii.data.loader.augmentation.audio import DB_CENTRE, DB_SCALE, SOUND_DRAWS, SpeakerLevels, warp, warps
+from deiii.data.loader.augmentation.video import Crop, batched, one_pass
 from deiii.data.loader.batch import Batch, ClipInfo, ExtraStream, StoredBatch, StoredExtra
 from deiii.data.loader.gather import DRAWS
 
@@ -34,7 +34,7 @@ class Augment:
         training: augment; otherwise only crop the centre and normalise.
         resident: large fields on the device, by stage, which the batch's ``frame_at``, ``hop_at`` and
             ``at`` of extra streams then point into.
-        levels: offset and scale of each row's mel bands (`deiii.data.loader.augment_audio.level_table`).
+        levels: offset and scale of each row's mel bands (`deiii.data.loader.augmentation.audio.level_table`).
         by_speaker: by extra stream, what standardises it.
     """
 

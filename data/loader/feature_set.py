@@ -26,13 +26,11 @@ from deiii.data.cache.integrity import require_whole
 from deiii.data.cache.outcomes import Outcome
 from deiii.data.cache.recipes import stage_keys
 from deiii.data.cache.stages import get_stage, network_stages
-from deiii.data.config.load import load_config
 from deiii.data.config.schema import Config
 from deiii.data.config.words import read_settings
 from deiii.data.corpora.clips import Clip, Corpus
-from deiii.data.corpora.scan import same_people
-from deiii.data.corpora.spelling import refuse_spellings
 from deiii.data.corpora.splits import Split, make_split
+from deiii.data.loader.mixture import join_corpora, mixed_configs, mixed_id, mixed_people, renamed
 from deiii.data.loader.stage_arrays import Stream
 from deiii.data.tools.counts import counted
 
@@ -95,7 +93,8 @@ class FeatureSet:
         """
         if config.mix:
             parts = mixed_configs(config)
-            return cls.mix([cls.open(part, whole=whole) for part in parts], _people(parts))
+            sets = [cls.open(part, whole=whole) for part in parts]
+            return cls.mix(sets, mixed_people(parts), test=config.mix_test)
         corpus = find_corpus(config, folder)
         if corpus.labels and corpus.labels != config.corpus.labels:
             raise CacheError(
@@ -148,7 +147,9 @@ class FeatureSet:
         return cls(corpus, kept, keys, streams, outcomes, left_out)
 
     @classmethod
-    def mix(cls, sets: Sequence[FeatureSet], people: Sequence[int] | None = None) -> FeatureSet:
+    def mix(
+        cls, sets: Sequence[FeatureSet], people: Sequence[int] | None = None, test: bool = True
+    ) -> FeatureSet:
         """Return several corpora as one; ids and speakers get the corpus's name in front.
 
         Classes are joined by name; soft labels follow. Raises CacheError where the corpora's stored
@@ -158,20 +159,23 @@ class FeatureSet:
             sets: the corpora.
             people: for each corpus, the number of the first one with the same people. Their speakers get its
                 name in front, so that a split does not divide a person. Without it, all people are different.
+            test: whether a split divides all corpora; else the first one, and the others are only trained on.
         """
         if not sets:
             raise ValueError("a mixture needs at least one feature set")
         firsts = range(len(sets)) if people is None else people
         owners = {s.corpus.name: sets[first].corpus.name for s, first in zip(sets, firsts, strict=True)}
-        corpus = _join_corpora([s.corpus for s in sets], owners)
+        corpus = join_corpora([s.corpus for s in sets], owners)
+        if not test:
+            corpus = replace(corpus, divided=sets[0].corpus)
         stages = dict.fromkeys(stage for s in sets for stage in s.streams)
         return cls(
             corpus,
-            clips=[_renamed(c, s.corpus, corpus.classes, owners) for s in sets for c in s.clips],
+            clips=[renamed(c, s.corpus, corpus.classes, owners) for s in sets for c in s.clips],
             keys={stage: "+".join(s.keys.get(stage, "-") for s in sets) for stage in stages},
             streams={stage: Stream.concat([s.stream(stage) for s in sets]) for stage in stages},
-            outcomes={stage: _merge(sets, [s.outcomes.get(stage, {}) for s in sets]) for stage in stages},
-            left_out=_merge(sets, [s.left_out for s in sets]),
+            outcomes={stage: _merged(sets, [s.outcomes.get(stage, {}) for s in sets]) for stage in stages},
+            left_out=_merged(sets, [s.left_out for s in sets]),
         )
 
     def __len__(self) -> int:
@@ -256,19 +260,6 @@ def open_split(*words: str) -> Split:
     return make_split(FeatureSet.open(config).corpus, config.split)
 
 
-def mixed_configs(config: Config) -> list[Config]:
-    """Return one configuration per corpus of a mixture; cache and network are those of the first."""
-    others = [load_config([path]) for path in config.mix]
-    same = [replace(other, mix=[], cache=config.cache, model=config.model) for other in others]
-    return [replace(config, mix=[]), *same]
-
-
-def _people(parts: Sequence[Config]) -> list[int]:
-    """Return, for each corpus of a mixture, the number of the first one with the same people."""
-    corpora = [part.corpus for part in parts]
-    return [next(i for i, first in enumerate(corpora) if same_people(first, own)) for own in corpora]
-
-
 def _index(folder: Path, around: Path, stage: str, config: Config) -> StageIndex:
     try:
         return read_index(folder)
@@ -299,49 +290,7 @@ def _differences(folder: Path, asked: Mapping[str, Any]) -> str:
     return f" with {' '.join(f'{stage}.{name}={found[name]}' for name in differ)}" if differ else ""
 
 
-def _join_corpora(corpora: Sequence[Corpus], owners: Mapping[str, str]) -> Corpus:
-    """Return one clip table of several; a protocol of its own has only a single corpus.
-
-    Args:
-        corpora: the clip tables.
-        owners: for each corpus, the name of the one whose name its speakers get in front.
-
-    Raises:
-        CacheError: where an attribute's range differs, or a corpus is there twice.
-        CorpusError: where two corpora spell one class differently.
-    """
-    classes = tuple(dict.fromkeys(name for corpus in corpora for name in corpus.classes))
-    refuse_spellings("classes", classes, "give them one name with corpus.classes in a config of mix")
-    names = [corpus.name for corpus in corpora]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise CacheError(f"mix names the corpus {twice[0]} twice; name each corpus once")
-    ranges: dict[str, tuple[float, float]] = {}
-    for corpus in corpora:
-        for name, limits in corpus.ranges.items():
-            if ranges.setdefault(name, limits) != limits:
-                raise CacheError(
-                    f"{name!r} has the range {limits} in {corpus.name}, elsewhere {ranges[name]}; give the "
-                    "corpora one range, or leave one of them out of mix"
-                )
-    clips = tuple(_renamed(clip, corpus, classes, owners) for corpus in corpora for clip in corpus.clips)
-    protocol = corpora[0].protocol if len(corpora) == 1 else "speakers"
-    return Corpus("+".join(c.name for c in corpora), "", classes, clips, ranges, protocol)
-
-
-def _merge(sets: Sequence[FeatureSet], tables: Sequence[Mapping[str, V]]) -> dict[str, V]:
+def _merged(sets: Sequence[FeatureSet], tables: Sequence[Mapping[str, V]]) -> dict[str, V]:
     """Return each set's entries by clip id in one table, under the mixture's ids."""
     pairs = zip(sets, tables, strict=True)
-    return {_prefixed(s.corpus, clip_id): value for s, table in pairs for clip_id, value in table.items()}
-
-
-def _prefixed(corpus: Corpus, text: str) -> str:
-    return f"{corpus.name}:{text}"
-
-
-def _renamed(clip: Clip, corpus: Corpus, classes: tuple[str, ...], owners: Mapping[str, str]) -> Clip:
-    soft = clip.soft
-    if soft is not None:
-        share = dict(zip(corpus.classes, soft, strict=True))
-        soft = tuple(share.get(c, 0.0) for c in classes)
-    speaker = f"{owners[corpus.name]}:{clip.speaker}"
-    return replace(clip, id=_prefixed(corpus, clip.id), speaker=speaker, soft=soft)
+    return {mixed_id(s.corpus, clip_id): value for s, table in pairs for clip_id, value in table.items()}

@@ -17,7 +17,7 @@ import torch
 from deiii.data.cache.index import CacheError
 from deiii.data.cache.stages import FACES, FLOW, LOGMEL, ExtraInput, with_upstream
 from deiii.data.config.schema import LoaderConfig
-from deiii.data.loader.augment_audio import SOUND_DRAWS
+from deiii.data.loader.augmentation.audio import SOUND_DRAWS
 from deiii.data.loader.batch import StoredBatch
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.sampling import Window, choose_rows, pick, uniforms, video_steps

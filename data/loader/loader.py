@@ -22,7 +22,7 @@ import torch
 from deiii.data.cache.stages import LOGMEL, ExtraInput
 from deiii.data.config.schema import LoaderConfig
 from deiii.data.loader.augment import Augment
-from deiii.data.loader.augment_audio import (
+from deiii.data.loader.augmentation.audio import (
     SpeakerLevels,
     level_table,
     one_speaker,

@@ -25,7 +25,7 @@ from deiii.data.cache.stages import extra_inputs
 from deiii.data.config.networks import DEFAULT, described
 from deiii.data.config.schema import Config
 from deiii.data.loader.augment import MEAN, STD
-from deiii.data.loader.augment_audio import DB_CENTRE, DB_SCALE
+from deiii.data.loader.augmentation.audio import DB_CENTRE, DB_SCALE
 from deiii.data.loader.batch import Batch
 from deiii.data.loader.gather import FLOW_UNIT_S, SHORTEST_STEP_S
 from deiii.data.loader.stage_arrays import LEAST_DB, LEAST_DEVIATION

@@ -29,6 +29,7 @@ def total_loss(
     w_match: float = 0.5,
     label_smoothing: float = 0.0,
     class_weights: Tensor | None = None,
+    clip_weights: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the training loss, and its terms by head name (detached scalars); ``match`` is L_S.
 
@@ -38,12 +39,14 @@ def total_loss(
         w_video, w_audio, w_match: weights of L_V, L_A and L_S.
         label_smoothing: share of the target that is spread over all classes, 0 to 1.
         class_weights: float32 [C], or ``None`` for equal weights.
+        clip_weights: float32 [N] of the rows of the feature set, in the losses of classes; or ``None`` for
+            equal weights.
 
     >>> loss, terms = total_loss(network(batch), batch)   # doctest: +SKIP
     """
     weights = {"fused": 1.0, "video": w_video, "audio": w_audio, "match": w_match}
     heads = outputs.heads()
-    each_H = head_losses(list(heads.values()), batch, label_smoothing, class_weights)
+    each_H = head_losses(list(heads.values()), batch, label_smoothing, class_weights, clip_weights)
     terms = dict(zip(heads, each_H.unbind(), strict=True))
     if outputs.matches is not None:
         terms["match"] = match_loss(outputs.matches, batch.real)
@@ -52,7 +55,11 @@ def total_loss(
 
 
 def head_losses(
-    heads: Sequence[Scores], batch: Batch | Truth, label_smoothing: float, class_weights: Tensor | None
+    heads: Sequence[Scores],
+    batch: Batch | Truth,
+    label_smoothing: float,
+    class_weights: Tensor | None,
+    clip_weights: Tensor | None = None,
 ) -> Tensor:
     """Return each head's cross-entropy, sum of 1 - CCC, or both, over the clips that have its modality.
 
@@ -63,7 +70,10 @@ def head_losses(
     attributes = [scores.attributes for scores in heads if scores.attributes is not None]
     losses = []
     if logits:
-        losses.append(class_loss(torch.stack(logits), batch.soft, counts_HB, label_smoothing, class_weights))
+        # Fillers have the row -1; they do not count, whatever their weight.
+        own_B = None if clip_weights is None else clip_weights[batch.index]
+        scores = torch.stack(logits)
+        losses.append(class_loss(scores, batch.soft, counts_HB, label_smoothing, class_weights, own_B))
     if attributes:
         losses.append(ccc_loss(torch.stack(attributes), batch.attributes, counts_HB))
     if not losses:
@@ -77,22 +87,27 @@ def class_loss(
     counts_B: Tensor,
     label_smoothing: float = 0.0,
     class_weights: Tensor | None = None,
+    clip_weights_B: Tensor | None = None,
 ) -> Tensor:
     """Return the cross-entropy with soft targets, averaged over the clips that count and have a target.
 
     With ``class_weights`` [C] each clip's weight is the mean weight of its target's classes, as in
-    `torch.nn.CrossEntropyLoss`.
+    `torch.nn.CrossEntropyLoss`. The average is weighed by the product of both weights.
 
     Args:
         logits_BC: float [B,C], or [H,B,C] of several heads, each of which has a loss of its own.
         soft_BC: float [B,C], target distributions; zero where a clip has no label.
         counts_B: bool [B] or [H,B], the clips that count.
         label_smoothing: share of the target that is spread over all classes, 0 to 1.
+        class_weights: float32 [C], or ``None`` for equal weights.
+        clip_weights_B: float32 [B], or ``None`` for equal weights.
     """
     target = soft_BC.float()
     weight_B = (counts_B & (target.sum(dim=1) > 0)).float()
     if class_weights is not None:
         weight_B = weight_B * (target @ class_weights)
+    if clip_weights_B is not None:
+        weight_B = weight_B * clip_weights_B
     target = target * (1 - label_smoothing) + label_smoothing / target.shape[1]
     each_B = -(target * logits_BC.float().log_softmax(dim=-1)).sum(dim=-1)
     # torch.where instead of a product: 0 * NaN is NaN, and rows that do not count may hold NaN.

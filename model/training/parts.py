@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.corpora.clips import Corpus
 from deiii.data.corpora.protocol import PARTS
 from deiii.data.corpora.splits import Split
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.counts import counted
+from deiii.model.training.losses import inverse_frequency
 
 WORDS = {"train": "training", "val": "validation", "test": "test"}
 CURES = {
@@ -74,6 +77,19 @@ def check_parts(
                 "that, add speakers with such clips, choose another split.fold, or leave these clips out"
             )
     return notes
+
+
+def not_used(corpus: Corpus, split: Split) -> list[str]:
+    """Return a line on the clips of a mixture that are not trained on because of their speakers."""
+    if corpus.divided is None:
+        return []
+    held = {*split.speakers("val"), *split.speakers("test")}
+    others = sum(clip.speaker in held and clip.id not in split.speaker_of for clip in corpus.clips)
+    if not others:
+        return []
+    return [
+        f"not trained on: {counted(others, 'clip')} of validation and test speakers in the corpora of mix"
+    ]
 
 
 def check_without_validation(config: Config) -> None:
@@ -153,3 +169,15 @@ def _some(classes: list[str]) -> str:
     named = ", ".join(map(repr, classes[:MOST_NAMED]))
     more = f" and {len(classes) - MOST_NAMED} more" if len(classes) > MOST_NAMED else ""
     return f"the class {named} is" if len(classes) == 1 else f"the classes {named}{more} are"
+
+
+def class_weights(features: FeatureSet, rows: Sequence[int] | np.ndarray) -> torch.Tensor:
+    """Return inverse-frequency weights, float32 [C], from the targets of the training clips."""
+    soft = torch.zeros(len(rows), len(features.classes))
+    for i, row in enumerate(rows):
+        clip = features.clips[row]
+        if clip.soft is not None:
+            soft[i] = torch.tensor(clip.soft)
+        elif clip.label is not None:
+            soft[i, features.classes.index(clip.label)] = 1.0
+    return inverse_frequency(soft)

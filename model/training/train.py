@@ -24,7 +24,8 @@ from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.corpora.splits import make_split
 from deiii.data.encoders.statement import Statement, used_encoders
-from deiii.data.loader.feature_set import FeatureSet, mixed_configs
+from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.loader.mixture import clip_weights, mixed_configs
 from deiii.data.loader.stage_arrays import valid_rows
 from deiii.data.tools.atomic_files import file_sha256
 from deiii.data.tools.counts import counted
@@ -41,10 +42,9 @@ from deiii.model.network.inputs.network import Network
 from deiii.model.network.task import Task
 from deiii.model.training.loaders import ChangedLoader, make_loader
 from deiii.model.training.logs.open_logs import check_logs
-from deiii.model.training.losses import inverse_frequency
 from deiii.model.training.monitor import check_monitor
 from deiii.model.training.origin import check_origin, digests, keys_of_training, save_origin
-from deiii.model.training.parts import WORDS, check_parts, check_without_validation
+from deiii.model.training.parts import WORDS, check_parts, check_without_validation, class_weights, not_used
 from deiii.model.training.run_folder import RunError, RunFolder, provenance
 from deiii.model.training.start.history import MIXED, check_unseen, histories, mixed_record, save_histories
 from deiii.model.training.start.weights import copy_start, starting_network
@@ -152,7 +152,7 @@ def _train(
     findings = check_foreign(split, features, config)
     task = Task.of(features, config)
     rows = {part: features.rows(getattr(split, part)) for part in ("train", "val", "test")}
-    notes = check_parts(features, split, rows, config)
+    notes = [*check_parts(features, split, rows, config), *not_used(features.corpus, split)]
     if ranks.first:
         notes += copies(features, {WORDS[part]: found for part, found in rows.items()})
     check_streams(features, rows["train"])
@@ -198,8 +198,10 @@ def _train(
         loader = make_loader(features, rows["val"], config, device, False, ranks)
         validation = ChangedLoader(loader, hide_in_scoring(config))
     weights = class_weights(features, rows["train"]) if config.train.class_weights and task.classes else None
+    each = clip_weights(features.corpus, features.clips, config.mix_weights)
     setup = TrainingSetup(
-        training, validation, config, run, device, [c.id for c in features.clips], info, weights, ranks
+        training, validation, config, run, device, [c.id for c in features.clips], info, weights,
+        ranks, None if each is None else torch.from_numpy(each),
     )  # fmt: skip
     if progress:
         count = sum(p.numel() for p in model.parameters())
@@ -334,15 +336,3 @@ def _without(stage: str, features: FeatureSet) -> str:
         return f"model.{get_stage(stage).switch}=false"
     others = [name for name in features.streams if not get_stage(name).switch and name != stage]
     return f"model.extra=[{','.join(others)}]"
-
-
-def class_weights(features: FeatureSet, rows: Sequence[int] | np.ndarray) -> torch.Tensor:
-    """Return inverse-frequency weights, float32 [C], from the targets of the training clips."""
-    soft = torch.zeros(len(rows), len(features.classes))
-    for i, row in enumerate(rows):
-        clip = features.clips[row]
-        if clip.soft is not None:
-            soft[i] = torch.tensor(clip.soft)
-        elif clip.label is not None:
-            soft[i, features.classes.index(clip.label)] = 1.0
-    return inverse_frequency(soft)

@@ -83,6 +83,7 @@ class TrainingSetup:
         class_weights: float32 [C], or ``None`` for equal weights.
         ranks: the processes that train together. Each has loaders of its part of every batch; rank 0 writes
             files and shows progress.
+        clip_weights: float32 [N] of the rows of the feature set, or ``None`` for equal weights.
     """
 
     train: Loader
@@ -94,6 +95,7 @@ class TrainingSetup:
     info: Mapping[str, Any]
     class_weights: Tensor | None = None
     ranks: Ranks = field(default_factory=Ranks)
+    clip_weights: Tensor | None = None
 
 
 class Trainer:
@@ -123,8 +125,8 @@ class Trainer:
         self.clip_ids = setup.clip_ids
         self.info = setup.info
         self.ranks = setup.ranks
-        weights = setup.class_weights
-        self.class_weights = None if weights is None else weights.to(self.device)
+        weights = (setup.class_weights, setup.clip_weights)
+        classes, clips = (None if x is None else x.to(self.device) for x in weights)
         connect(model, self.ranks)
         self.launch = choose_launch(self.settings, self.device, self.ranks)
         # scores validation clips
@@ -137,7 +139,7 @@ class Trainer:
             learner = DistributedDataParallel(model, broadcast_buffers=bool(self.config.model.encoders))
         total = self.settings.epochs * len(self.train)
         self.training_step = TrainingStep(
-            model, learner, self.config, self.device, total, self.class_weights, self.ranks
+            model, learner, self.config, self.device, total, classes, self.ranks, clips
         )
         self.graphs: StepGraphs | None = None
         if self.launch == "graph":

@@ -247,6 +247,7 @@ RULES = (
          "networks that read log-mel beside video frames or flow"),
     Rule(("model.modality_heads",), lambda c: _modalities(c) or not _known(c),
          "networks that read audio and video"),
+    Rule(("mix_weights", "mix_test"), lambda c: bool(c.mix), "mix, and it is empty"),
     Rule(("train.label_smoothing", "train.class_weights"), lambda c: c.model.classes, "model.classes=true"),
     Rule(("train.modality_dropout",), _inputs, "networks that read several inputs"),
     Rule(("train.w_video", "train.w_audio"), _modality_heads,

@@ -38,6 +38,7 @@ class TrainingStep:
         total: steps of the whole training.
         class_weights: float32 [C] on the device, or ``None`` for equal weights.
         ranks: the processes that train together.
+        clip_weights: float32 [N] on the device, of the rows of the feature set; ``None`` for equal weights.
 
     Attributes:
         optimizer, average: AdamW and the averaged weights.
@@ -54,6 +55,7 @@ class TrainingStep:
         total: int,
         class_weights: Tensor | None,
         ranks: Ranks,
+        clip_weights: Tensor | None = None,
     ):
         self.model = model
         self.learner = learner
@@ -62,6 +64,7 @@ class TrainingStep:
         self.device = device
         self.total = total
         self.class_weights = class_weights
+        self.clip_weights = clip_weights
         self.ranks = ranks
         if device.type == "cuda" and ranks.alone:
             channels_last(model)  # before the optimiser makes its state in the same layout
@@ -94,6 +97,7 @@ class TrainingStep:
             outputs, truth,
             w_video=self.settings.w_video, w_audio=self.settings.w_audio, w_match=self.settings.w_match,
             label_smoothing=self.settings.label_smoothing, class_weights=self.class_weights,
+            clip_weights=self.clip_weights,
         )  # fmt: skip
         # The last batch of an epoch may hold few clips: without this factor each of them would weigh more.
         # Dropping them would waste clips. In trials of a few seeds, whose outputs were not stored, neither

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from deiii.data.config.schema import LoaderConfig
-from deiii.data.loader.augment_audio import SOUND_DRAWS, level_table, warp, warps
+from deiii.data.loader.augmentation.audio import SOUND_DRAWS, level_table, warp, warps
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.loader import Loader
 from tests.helpers.caches import KEYS, make_cache

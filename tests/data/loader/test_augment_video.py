@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deiii.data.loader.augment_video import Crop, batched, crop, one_pass, scale_flow
+from deiii.data.loader.augmentation.video import Crop, batched, crop, one_pass, scale_flow
 
 WAYS = pytest.mark.parametrize("way", [batched, one_pass])
 B, T, H, S = 4, 3, 10, 6

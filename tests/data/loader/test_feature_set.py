@@ -23,8 +23,9 @@ from deiii.data.corpora.clips import CorpusError
 from deiii.data.corpora.protocol import PARTS
 from deiii.data.corpora.splits import make_split
 from deiii.data.corpora.targets.classes import map_classes
-from deiii.data.loader.feature_set import FeatureSet, _people
+from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.loader import Loader
+from deiii.data.loader.mixture import mixed_people
 from tests.helpers.caches import CORPUS, KEYS, make_cache
 
 
@@ -140,7 +141,7 @@ def test_a_person_in_two_corpora_of_a_mixture_is_one_speaker(tmp_path, first, se
         FeatureSet.open(make_cache(tmp_path, [3] * 6, [4] * 6, name=n), KEYS) for n in ("ravdess", "crema_d")
     ]
     parts = [Config(corpus=CorpusConfig(**words)) for words in (first, second)]
-    both = FeatureSet.mix(sets, _people(parts))
+    both = FeatureSet.mix(sets, mixed_people(parts))
     assert len(both.corpus.speakers) == (4 if same else 8) and len({c.id for c in both.clips}) == 12
     for fold in range(3):
         split = make_split(both.corpus, SplitConfig(fold=fold, val_share=0.3))

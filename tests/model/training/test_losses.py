@@ -27,6 +27,17 @@ def test_weighted_class_loss_equals_torchs():
     torch.testing.assert_close(ours, F.cross_entropy(logits, label, weights))
 
 
+def test_the_weight_of_a_clip_is_its_share_of_the_mean():
+    """A clip of weight 3 counts as three clips of weight 1; the loss reads the weights by the clips' rows."""
+    batch, heads = random_batch(6), Scores(torch.randn(6, CLASSES), None, ALL)
+    batch = replace(batch, index=torch.tensor([4, 0, 2, 1, 3, -1]), real=torch.arange(6) < 5)
+    weights = torch.tensor([3.0, 1.0, 1.0, 1.0, 1.0, 7.0])  # the last one is of no clip of the batch
+    loss, _ = total_loss(Outputs(heads), batch, label_smoothing=0.1, clip_weights=weights)
+    rows = torch.tensor([0, 1, 1, 1, 2, 3, 4])
+    expected = class_loss(heads.logits[rows], batch.soft[rows], torch.ones(7, dtype=torch.bool), 0.1)
+    torch.testing.assert_close(loss, expected)
+
+
 def test_soft_targets_equal_torchs():
     logits, soft = torch.randn(6, 4), torch.rand(6, 4).softmax(1)
     torch.testing.assert_close(class_loss(logits, soft, ALL), F.cross_entropy(logits, soft))

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from deiii.data.config.schema import LoaderConfig
 from deiii.data.loader.augment import Augment, spec_masks
-from deiii.data.loader.augment_video import batched
+from deiii.data.loader.augmentation.video import batched
 from tests.data.loader.test_augment import compact
 from tests.helpers.no_waits import no_waits
 from tests.model.training.test_trainer import CPU, clips, trainer

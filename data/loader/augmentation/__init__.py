@@ -1,0 +1,1 @@
+"""The parts of augmentation: pictures and flow, and log-mel."""
