@@ -37,16 +37,23 @@ Trial = tuple[str, tuple[str, ...], float, Model]  # what was tried, stages, bal
 class Rows:
     """Moments of a stage's rows, of each clip.
 
+    Args:
+        features: of the clips.
+        stage: whose rows.
+        lacking: whether clips may lack the stage; their moments are NaN.
+
     Attributes:
         count: [N] rows.
         mean, variance: [N,F].
     """
 
-    def __init__(self, features: FeatureSet, stage: str):
-        clips = [x for x in rows_of_clips(features, stage) if x is not None]
-        if len(clips) < len(features):
+    def __init__(self, features: FeatureSet, stage: str, lacking: bool = False):
+        found = list(rows_of_clips(features, stage))
+        clips = [x.reshape(len(x), -1) for x in found if x is not None]
+        if len(clips) < len(features) and not lacking:
             raise ValueError(f"{len(features) - len(clips)} clips have no {stage} features; leave them out")
-        clips = [x.reshape(len(x), -1) for x in clips]
+        none = np.full((1, clips[0].shape[1]), np.nan, np.float32)
+        clips = [none if x is None else x.reshape(len(x), -1) for x in found]
         self.count = np.array([len(x) for x in clips], float)
         self.mean = np.stack([x.mean(axis=0) for x in clips])
         self.variance = np.stack([x.var(axis=0) for x in clips])

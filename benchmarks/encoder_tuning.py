@@ -78,12 +78,13 @@ def principal(x: np.ndarray, train: np.ndarray, other: np.ndarray) -> tuple[np.n
     return vectors[:, some] * size, x[other] @ (x[train].T @ vectors[:, some]) / size
 
 
-def logistic(strength: float) -> Callable[[Part], np.ndarray]:
+def logistic(strength: float) -> Callable[..., np.ndarray]:
     """Logistic regression with a strength C; returns probabilities for the validation clips."""
 
-    def run(part: Part) -> np.ndarray:
+    def run(part: Part, weights: np.ndarray | None = None) -> np.ndarray:
         x, labels, other = part
-        return LogisticRegression(C=strength, max_iter=200, tol=1e-3).fit(x, labels).predict_proba(other)
+        model = LogisticRegression(C=strength, max_iter=200, tol=1e-3)
+        return model.fit(x, labels, sample_weight=weights).predict_proba(other)
 
     return run
 
@@ -100,8 +101,9 @@ def network(hidden: int, dropout: float, inputs: float = 0.0, mixup: float = 0.0
     """
     settings = TrainConfig(label_smoothing=0.1, **words)
 
-    def run(part: Part) -> np.ndarray:
+    def run(part: Part, weights: np.ndarray | None = None) -> np.ndarray:
         torch.manual_seed(0)
+        shares = torch.ones(len(part[0])) if weights is None else torch.from_numpy(weights).float()
         x, other = (torch.from_numpy(np.ascontiguousarray(v)).float() for v in (part[0], part[2]))
         classes = int(part[1].max()) + 1
         target = F.one_hot(torch.from_numpy(part[1]), classes).float()
@@ -118,7 +120,7 @@ def network(hidden: int, dropout: float, inputs: float = 0.0, mixup: float = 0.0
                 order = torch.randperm(len(x))
             rows = order[32 * (step % batches) : 32 * (step % batches + 1)]
             set_learning_rate(optimizer, learning_rate(step, total, settings))
-            _step(model, optimizer, x[rows], target[rows], mixup, settings)
+            _step(model, optimizer, x[rows], target[rows], mixup, settings, shares[rows])
         with torch.no_grad():
             return model.eval()(other).softmax(dim=1).numpy()
 
@@ -126,12 +128,20 @@ def network(hidden: int, dropout: float, inputs: float = 0.0, mixup: float = 0.0
 
 
 def _step(
-    model: nn.Module, optimizer: Any, x: Tensor, target: Tensor, mixup: float, settings: TrainConfig
+    model: nn.Module,
+    optimizer: Any,
+    x: Tensor,
+    target: Tensor,
+    mixup: float,
+    settings: TrainConfig,
+    weights: Tensor,
 ) -> None:
     if mixup:
         share, other = float(torch.distributions.Beta(mixup, mixup).sample()), torch.randperm(len(x))
         x, target = share * x + (1 - share) * x[other], share * target + (1 - share) * target[other]
-    loss = F.cross_entropy(model(x), target, label_smoothing=settings.label_smoothing)
+    smooth = settings.label_smoothing
+    each = F.cross_entropy(model(x), target, label_smoothing=smooth, reduction="none")
+    loss = (weights * each).sum() / weights.sum()
     optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)

@@ -229,7 +229,9 @@ def _add_training(own: Split, corpus: Corpus, name: str) -> Split:
     return replace(
         own,
         corpus=corpus.base or corpus.name,
-        **{part: tuple(sorted(ids)) for part, ids in parts.items()},
+        train=tuple(sorted(parts["train"])),
+        val=tuple(sorted(parts["val"])),
+        test=tuple(sorted(parts["test"])),
         speaker_of={i: speaker_of[i] for ids in parts.values() for i in ids},
     )
 

@@ -192,6 +192,19 @@ def test_recordings_of_a_mixture_are_left_out_under_other_names(mixture, tmp_pat
     assert metrics["notes"] == []
 
 
+def test_a_corpus_that_is_only_trained_on_is_not_scored(mixture, tmp_path):
+    """The protocol divides the first corpus; all clips of the second one are trained on."""
+    words = [*tone_words(mixture, "first"), f"mix=[{mixture / 'second.yaml'}]", "mix_test=false"]
+    words += ["mix_weights=[0.25]", f"train.run={tmp_path / 'run'}"]
+    assert main(["train", *words]) == 0 and main(["evaluate", str(tmp_path / "run")]) == 0
+    parts = parts_of(tmp_path / "run")
+    assert {part for i, part in parts.items() if i.startswith("table-second:")} == {"train"}
+    assert sum(i.startswith("table-second:") for i in parts) == 10
+    tested = {i for i, part in parts.items() if part == "test"}
+    assert tested and scored(tmp_path / "run") >= tested
+    assert all(i.startswith("table-first:") for i in tested)
+
+
 def test_replaced_recordings_of_a_mixture_are_noticed(mixture, tmp_path):
     """As those of a single corpus: the run names the corpus and the path."""
     run = shutil.copytree(mixture / "run", tmp_path / "run")
