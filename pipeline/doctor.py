@@ -5,6 +5,7 @@ A problem keeps a part of deiii from working and makes the exit status non-zero.
 
 from __future__ import annotations
 
+import importlib.util
 import platform
 import shutil
 import sys
@@ -15,10 +16,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from deiii.data.command_line.missing import only_predicts
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.counts import counted
-from deiii.data.tools.machine import usable_cores
+from deiii.data.tools.machine import available_memory, usable_cores
 
 REINSTALL = "reinstall deiii and the packages that it needs in this environment"
 LEAST_DISK_GB, LEAST_MEMORY_GB = 5.0, 4.0
@@ -89,6 +91,7 @@ def _packages(config: Config) -> Iterator[Check]:
 
     shown: list[str] = []
     bad: list[str] = []
+    missing: list[str] = []
     wanted: list[str] = []
     for line in metadata.requires("deiii") or []:
         need = Requirement(line)
@@ -98,6 +101,7 @@ def _packages(config: Config) -> Iterator[Check]:
             have = metadata.version(need.name)
         except metadata.PackageNotFoundError:
             bad.append(f"{need.name} is missing")
+            missing.append(need.name)
             wanted.append(f"'{need.name}{need.specifier}'")
             continue
         shown.append(f"{need.name} {have}")
@@ -114,12 +118,22 @@ def _packages(config: Config) -> Iterator[Check]:
         others = [name for name in opencv if name != "opencv-contrib-python"] if len(opencv) > 1 else []
         cure = f"pip install {' '.join(wanted)}"
         cure = f"pip uninstall --yes {' '.join(others)} && {cure}" if others else cure
-        yield Check("problem", "packages", "; ".join(bad), cure)
+        if len(missing) == len(bad) and only_predicts(missing):
+            text = (
+                "no PyTorch: `deiii predict` works with exported folders (`deiii export RUN FOLDER --onnx`); "
+            )
+            text += f"what other commands need is missing ({', '.join(missing)})"
+            yield Check("note", "packages", text, cure)
+        else:
+            yield Check("problem", "packages", "; ".join(bad), cure)
     else:
         yield Check("ok", "packages", ", ".join(shown))
 
 
 def _devices(config: Config) -> Iterator[Check]:
+    if importlib.util.find_spec("torch") is None:  # `_packages` says what that means
+        yield Check("note", "gpu", "not looked for: PyTorch is not installed")
+        return
     import torch
 
     if torch.cuda.is_available():
@@ -231,11 +245,7 @@ def _encoders(config: Config) -> Iterator[Check]:
 
 
 def _memory(config: Config) -> Iterator[Check]:
-    import torch
-
-    from deiii.data.loader.residency import free_bytes
-
-    free = free_bytes(torch.device("cpu"))[1] / 2**30
+    free = available_memory() / 2**30
     text = f"{free:.1f} GiB available"
     if not free:
         yield Check("note", "memory", "unknown on this system")

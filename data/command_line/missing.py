@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from collections.abc import Iterable
 from importlib import metadata
 
 from deiii.data.tools.counts import counted
@@ -21,6 +22,11 @@ NAMES = {
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
+
+# Dependencies that prediction with an exported network does not need; pillow draws its overlay videos.
+NOT_FOR_PREDICTION = frozenset(
+    ("bokeh", "dask", "distributed", "jinja2", "matplotlib", "pillow", "safetensors", "tensorboard", "torch")
+) | {"torchvision"}
 
 
 def missing_package(error: ModuleNotFoundError) -> str | None:
@@ -37,11 +43,24 @@ def missing_package(error: ModuleNotFoundError) -> str | None:
     names = [_name(requirement) for requirement in lacking]
     if package not in names:
         return f"this command needs the Python package {package}: pip install {package}"
-    cure = " ".join(map(shlex.quote, lacking))
+    cure = f"pip install {' '.join(map(shlex.quote, lacking))}"
+    if package == "pillow" and len(lacking) > 1:  # for an overlay video it is enough
+        own = shlex.quote(lacking[names.index(package)])
+        return f"this command needs {package}: pip install {own} (for all commands of deiii: {cure})"
     return (
         f"this command needs {package}; deiii was installed without its dependencies, and "
-        f"{counted(len(lacking), 'package is', 'packages are')} missing: pip install {cure}"
+        f"{counted(len(lacking), 'package is', 'packages are')} missing: {cure}"
     )
+
+
+def only_predicts(missing: Iterable[str]) -> bool:
+    """Return whether the packages that are missing leave an environment for prediction without PyTorch.
+
+    >>> only_predicts(["torch", "dask"]), only_predicts(["torch", "av"]), only_predicts(["dask"])
+    (True, False, False)
+    """
+    names = set(missing)
+    return "torch" in names and names <= NOT_FOR_PREDICTION
 
 
 def missing_dependencies() -> list[str]:

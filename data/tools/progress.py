@@ -74,8 +74,8 @@ def progress_bar(
         shown: ``False`` reports nothing; nor does a command with ``--quiet`` (`quietly`).
 
     Returns:
-        a context manager and an iterator with tqdm's ``update``, ``set_postfix_str``, ``clear`` and
-        ``close``.
+        a context manager and an iterator with tqdm's ``update``, ``set_postfix_str``, ``reset``, ``clear``
+        and ``close``.
     """
     if total is None and hasattr(items, "__len__"):
         total = len(items)  # type: ignore[arg-type]  # checked in the line above
@@ -139,6 +139,11 @@ class LogProgress:
     def set_postfix_str(self, text: str, refresh: bool = True) -> None:
         """Set what the following lines end with; ``refresh`` is tqdm's and has no effect."""
         self._postfix = text
+
+    def reset(self) -> None:
+        """Count from 0 again, and the time too."""
+        self.n = 0
+        self._start = self._written = time.monotonic()
 
     def clear(self) -> None:
         """Nothing: a line that was written needs no clearing."""

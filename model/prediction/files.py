@@ -185,10 +185,18 @@ def _seconds_bar(file: Path, progress: bool) -> Iterator[Callable[[float], None]
     """Show a bar for a file that is read in order; yields what takes the time in s that is done."""
     seconds = declared_seconds(file)
     shown = progress and LONG_S < seconds < float("inf")
-    with progress_bar(desc=file.name, unit="s", total=round(max(1.0, seconds)) if shown else None,
+    with progress_bar(desc=file.name, unit="s of media", total=round(max(1.0, seconds)) if shown else None,
                       delay=BAR_AFTER_S, leave=False, shown=shown) as bar:  # fmt: skip
+        if shown:
+            bar.set_postfix_str("reading the audio")  # of the whole file; it is read before the video
+        begun = False
 
         def advance(done_s: float) -> None:
+            nonlocal begun
+            if not begun:  # the time that is left follows from the speed of the video
+                begun = True
+                bar.set_postfix_str("", refresh=False)
+                bar.reset()
             bar.update(max(0, round(done_s) - round(bar.n)))
 
         yield advance

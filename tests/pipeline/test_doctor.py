@@ -97,3 +97,20 @@ def test_a_check_that_raises_is_a_problem_and_the_others_run(monkeypatch):
     monkeypatch.setattr(doctor, "_codecs", broken)
     found = levels()
     assert found["broken"] == {"problem"} and "disk" not in found and "cache" in found
+
+
+def test_an_environment_for_prediction_alone_has_no_problem(monkeypatch, capsys):
+    real, spec = metadata.version, doctor.importlib.util.find_spec
+    gone = ("torch", "torchvision", "dask", "distributed")
+
+    def version(name: str) -> str:
+        if name in gone:
+            raise metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None if name in gone else spec(name))
+    found = levels()
+    assert found["packages"] == {"note"} and found["gpu"] == {"note"} and found["memory"] <= {"ok", "note"}
+    gone = ("torch", "av")
+    assert levels()["packages"] == {"problem"}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+from deiii.data.command_line import missing
 from deiii.data.command_line.missing import missing_dependencies, missing_package
 
 ROOT = Path(__file__).parents[3]
@@ -95,3 +98,20 @@ def test_all_that_is_missing_is_named_at_once(monkeypatch):
     assert found is not None and found.endswith(
         "2 packages are missing: pip install 'torch>=2.11' 'jinja2>=3.1'"
     )
+
+
+def test_an_overlay_needs_one_package_where_nothing_is_trained(monkeypatch):
+    monkeypatch.setattr(metadata, "requires", lambda name: ["torch>=2.11", "pillow>=10"])
+    monkeypatch.setattr(missing, "_installed", lambda package: False)
+    monkeypatch.delitem(sys.modules, "PIL", raising=False)
+    found = missing_package(ModuleNotFoundError("No module", name="PIL.Image"))
+    assert found is not None and found.startswith("this command needs pillow: pip install 'pillow>=10' (")
+
+
+def test_what_the_documentation_installs_for_prediction_is_all_that_prediction_needs():
+    """`NOT_FOR_PREDICTION` and the line in docs/predict.md name the two halves of the dependencies."""
+    (line,) = re.findall(r"^pip install av .*$", (ROOT / "docs/predict.md").read_text(), re.MULTILINE)
+    listed = {re.split("[<>=]", word.strip('"'))[0] for word in line.split()[2:]}
+    rest = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {re.split("[<>=]", need)[0] for need in rest} - missing.NOT_FOR_PREDICTION
+    assert names - listed == {"numpy", "numba", "pyyaml", "scikit-learn"}  # come with librosa and omegaconf

@@ -12,6 +12,8 @@ import pytest
 
 from deiii import load
 from deiii.__main__ import main
+from deiii.data.tools import progress
+from deiii.model.prediction import files
 from deiii.model.prediction.export import export
 from deiii.model.prediction.files import MediaError, find_media, predict_loaded, unique_names
 from deiii.model.prediction.overlay.layout import NARROWEST, Layout
@@ -271,3 +273,15 @@ def test_a_video_of_any_size_has_a_place_in_the_overlay(size):
     assert canvas.shape == (layout.height, layout.width, 3)
     assert layout.width % 2 == layout.height % 2 == 0 and layout.width >= NARROWEST
     assert (canvas == 255).any()
+
+
+def test_the_time_left_of_a_long_file_does_not_count_reading_its_audio(monkeypatch, tmp_path, capsys):
+    """The audio of an hour took 2 of the 5 minutes; the first lines promised days."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(files, "declared_seconds", lambda path: 3600.0)
+    with files._seconds_bar(tmp_path / "interview.mp4", True) as advance:
+        for now[0], done_s in ((160.0, 2.0), (195.0, 362.0)):
+            advance(done_s)
+    first, *_ = capsys.readouterr().err.splitlines()
+    assert first.startswith("interview.mp4:  10% 362/3600 [00:35<05:13, 10.34s of media/s]")
