@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
-from deiii.data.command_line.door import Command, run
-from deiii.data.tools.machine import package_versions
+if TYPE_CHECKING:  # what is imported here is imported before `_leave_out_current_folder`
+    import argparse
+
+    from deiii.data.command_line.door import Command
 
 DESCRIPTION = """deiii turns raw clips into cached features and trains an emotion classifier on them.
 
@@ -26,6 +29,9 @@ EPILOG = """example, from nothing to an evaluated network:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of ``deiii``; each of its commands sets ``action``, the function that runs it."""
+    import argparse
+
+    from deiii.data.tools.machine import package_versions
     from deiii.model.commands import add_commands as add_model_commands
     from deiii.pipeline.commands import add_commands as add_pipeline_commands
 
@@ -55,11 +61,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status: 0 done, 1 an error, 130 interrupted by Ctrl-C or SIGTERM."""
+    from deiii.data.command_line.door import run
+
     return run(partial(_parse, argv))
 
 
 def _parse(argv: Sequence[str] | None) -> Command:
     # Imported here, where `run` handles Ctrl-C already.
+    from deiii.data.command_line.door import Command
     from deiii.data.config.words import parse_arguments
 
     args = parse_arguments(build_parser(), argv)
@@ -75,5 +84,19 @@ def _act(args: argparse.Namespace) -> int:
     return status
 
 
+def _leave_out_current_folder() -> None:
+    """Import no module from the current folder, which ``python -m deiii`` searches first.
+
+    A file ``random.py`` or ``yaml.py`` in it would be taken for Python's own module.
+    """
+    try:
+        here = os.getcwd()
+    except OSError:  # it was deleted, which `run` reports
+        return
+    if not sys.flags.safe_path and sys.path[:1] == [here] and not __file__.startswith(f"{here}{os.sep}"):
+        del sys.path[0]
+
+
 if __name__ == "__main__":
+    _leave_out_current_folder()
     sys.exit(main())

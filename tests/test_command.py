@@ -210,3 +210,11 @@ def test_options_are_not_abbreviated_and_help_is_a_command(command, capsys):
         main(["help", command])
     assert caught.value.code == 0
     assert f"deiii {command}" in capsys.readouterr().out
+
+
+def test_files_named_like_modules_are_not_taken_for_them(tmp_path):
+    """`python -m` searches the current folder first."""
+    for name in ("argparse", "random", "dataclasses", "yaml", "numpy", "select", "types"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('not this one')\n")
+    found = deiii("settings", "faces.size=96", cwd=tmp_path)
+    assert (found.returncode, found.stderr) == (0, "")

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 from deiii.data.config.schema import Config
+from deiii.data.config.strict_yaml import ConfigError
+
+ODD = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*://|\$\w|~[^/]+/|%\w+%"
+)  # s3://a, file:///a, $HOME/a, ~anna/a, %TEMP%
 
 
 def all_keys(section: type | Any = Config, prefix: str = "") -> list[str]:
@@ -97,6 +103,27 @@ def expand_home(section: Any) -> None:
             setattr(section, f.name, _at_home(value))
         elif f.metadata.get("path") and isinstance(value, list):
             setattr(section, f.name, [_at_home(item) for item in value])
+
+
+def refuse_places(section: Any, prefix: str = "") -> None:
+    """Refuse addresses, and names that a shell would expand, where a setting names a file or folder.
+
+    A folder of that name would be made in the current folder. One that exists is used.
+
+    Raises:
+        ConfigError: names the setting and what to write.
+    """
+    for f in fields(section):
+        value, key = getattr(section, f.name), f"{prefix}{f.name}"
+        if is_dataclass(value):
+            refuse_places(value, f"{key}.")
+        for path in value if isinstance(value, list) else [value]:
+            if not f.metadata.get("path") or not isinstance(path, str) or not ODD.match(path):
+                continue
+            if not os.path.lexists(path):
+                what = "is an address" if "://" in path else "is not expanded here"
+                cure = "name a file or folder of this machine by its path"
+                raise ConfigError(f"{key}: {path} {what}; {cure}")
 
 
 def _at_home(path: str) -> str:

@@ -20,7 +20,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 import deiii
 from deiii.data.config.checks.together import check_together
 from deiii.data.config.checks.types import MOST_SHOWN, check_mapping, fits, refuse_value, wrong_type
-from deiii.data.config.keys import all_keys, expand_home, flat_keys, mapping_keys, text_keys
+from deiii.data.config.keys import all_keys, expand_home, flat_keys, mapping_keys, refuse_places, text_keys
 from deiii.data.config.plugins import STAGES, installed, load_plugin
 from deiii.data.config.schema import Config
 from deiii.data.config.schema_fields import describe_range, in_range
@@ -32,7 +32,7 @@ from deiii.data.config.strict_yaml import (
     read_yaml,
     refuse_references,
 )
-from deiii.data.config.suggest import TABLES, no_config, suggest_setting
+from deiii.data.config.suggest import TABLES, no_config, no_settings, suggest_setting
 
 CONFIGS = Path(deiii.__file__).parent / "configs"
 # Where clips lie and how they are grouped; clips, labels and stage keys are compared by their digests.
@@ -62,8 +62,13 @@ def load_config(paths: str | Path | Iterable[str | Path] = (), overrides: Iterab
     """
     merged = _defaults()
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
-        merged = _merge(merged, read_yaml(find_config(path), _text_keys() | _list_keys()), str(path))
-    return _finish(merged, overrides)
+        tree = read_yaml(find_config(path), _text_keys() | _list_keys())
+        if why := no_settings(str(path), tree, [f.name for f in fields(config_class())]):
+            raise ConfigError(why)
+        merged = _merge(merged, tree, str(path))
+    config = _finish(merged, overrides)
+    refuse_places(config)
+    return config
 
 
 def named_keys(path: str | Path) -> list[str]:

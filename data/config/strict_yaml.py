@@ -51,11 +51,15 @@ def parse_yaml(text: str, source: str, text_keys: Collection[str] = ()) -> dict:
     try:
         tree = _load(text, text_keys)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{source} is not valid YAML: {error}") from None
+        hint = ""
+        if isinstance(error, yaml.MarkedYAMLError):
+            hint = " (text with ': ', a backslash, or a sign such as - or * in front goes in single quotes)"
+        raise ConfigError(f"{source} is not valid YAML{hint}: {error}") from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise ConfigError(f"{source} must hold sections such as 'faces:', not a {type(tree).__name__}")
+        what = "a list" if isinstance(tree, list) else f"{tree!r:.40}"
+        raise ConfigError(f"{source} must hold sections such as 'faces:', not {what}; is it a config file?")
     return tree
 
 

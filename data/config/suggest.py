@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 SHORTEST_PREFIX = 3  # letters; fewer begin too many names
@@ -49,7 +49,11 @@ def _similarity(word: str, name: str) -> float | None:
     """Return the similarity of two names; ``None`` where too many letters differ for their length."""
     length = max(len(word.lstrip("-")), len(name.lstrip("-")), 1)
     letters = 1 if length <= 5 else 2 if length <= 11 else 3
-    ratio = difflib.SequenceMatcher(None, word, name).ratio()
+    matcher = difflib.SequenceMatcher(None, word, name)
+    ratio = matcher.ratio()
+    changed = sum(max(b - a, d - c) for kind, a, b, c, d in matcher.get_opcodes() if kind != "equal")
+    if changed > max(2, max(len(word), len(name)) / 2):  # the same letters at other places
+        return None
     # A changed letter costs 1/length; the small number is for rounding. Two letters: one may be too many.
     lowest = 1 - letters / length - 1e-9 if length > 2 else 0.6
     return ratio if ratio >= lowest and abs(len(word) - len(name)) <= letters else None
@@ -135,6 +139,36 @@ def no_config(name: str, shipped: Sequence[str], keys: Sequence[str]) -> str:
         f"no such config file: {name}{hint}{'' if hint else ';'} give the path of a YAML file, or one of "
         f"{', '.join(shipped)}"
     )
+
+
+def no_settings(path: str, tree: Mapping[str, object], sections: Collection[str]) -> str:
+    """Return why a file that was read holds no settings; empty if it may hold some.
+
+    Args:
+        path: of the file.
+        tree: what it holds.
+        sections: names of the sections and of the settings outside sections.
+
+    >>> no_settings("runs/a/metrics.json", {"test": 1}, ["faces"])
+    'runs/a/metrics.json is no config file: it holds test; give a YAML file with sections such as faces:'
+    """
+    for key in map(str, tree):
+        section, _, name = key.partition(".")
+        if name and section in sections:
+            lines = f"a line '{section}:', and below it, indented, '{name}: ...'"
+            return f"{path}: write {key} as a section: {lines}"
+    if not tree or any(key in sections for key in tree):
+        return ""
+    if "kind" in tree and ("about" in tree or "source" in tree):
+        return f"{path} is a split protocol, not a config file; write split.protocol={path}"
+    if Path(path).suffix.lower() in (".yaml", ".yml"):
+        return ""
+    beside = Path(path).parent / "config.yaml"
+    cure = f"the settings of the run are in {beside}" if beside.is_file() else (
+        "give a YAML file with sections such as faces:"
+    )  # fmt: skip
+    shown = ", ".join([str(key) for key in tree][:MOST_NAMED])
+    return f"{path} is no config file: it holds {shown}; {cure}"
 
 
 def _names(section: str, keys: Iterable[str]) -> list[str]:

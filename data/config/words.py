@@ -225,6 +225,28 @@ def read_settings(words: Sequence[str]) -> Config:
     return load_config(configs, overrides)
 
 
+def load_mixed(paths: Sequence[str]) -> list[Config]:
+    """Return the configs of further corpora that ``mix`` names.
+
+    Raises:
+        ConfigError: as `load_config`, and for a config that names no corpus.
+    """
+    found = []
+    for path in paths:
+        try:
+            found.append(load_config(path))
+        except ConfigError as error:
+            place = (
+                "" if Path(path).is_absolute() else f"; mix is relative to the current folder, {Path.cwd()}"
+            )
+            raise ConfigError(f"mix: {error}{place}") from None
+        if not any(key.startswith("corpus.") for key in named_keys(find_config(path))):
+            raise ConfigError(
+                f"mix: {path} names no corpus; give configs with the settings corpus.name and root"
+            )
+    return found
+
+
 def note_default_corpus(config: Config, words: Sequence[str]) -> None:
     """Say on stderr that the synthetic corpus is used where no word asks for it.
 

@@ -37,6 +37,10 @@ PROTOCOLS = Path(__file__).parent / "protocols"
 KINDS = ("fixed", "parts", "clips", "column", "speakers")
 VALIDATION = ("speakers", "folds", "given")
 PARTS = ("train", "val", "test")
+PART_WORDS = frozenset({
+    "train", "training", "val", "valid", "validation", "dev", "devel", "development", "test", "testing",
+    "eval", "evaluation",
+})  # fmt: skip
 MAX_BYTES = 64_000_000  # lists of a million clips in five folds would be larger than any protocol
 SUFFIXES = frozenset((*VIDEO, *AUDIO, ".npy", ".npz", ".pt", ".h5", ".pkl"))  # of clips in published lists
 _RAVDESS = re.compile(r"(?<![\d-])\d\d((?:-\d\d){6})(?![\d-])")
@@ -282,9 +286,21 @@ def _column_folds(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:
         raise SplitError(
             f"speakers with clips in several folds: {some(spanning)}; give each speaker one fold"
         )
+    _refuse_parts(corpus.name, speakers)
     if len(speakers) < 2:
         raise SplitError(f"{corpus.name} has one fold only, {next(iter(speakers))!r}; two or more are needed")
     return [tuple(sorted(speakers[fold])) for fold in sorted(speakers, key=_natural)]
+
+
+def _refuse_parts(corpus: str, folds: Iterable[str]) -> None:
+    """Refuse a column ``fold`` that names parts; each of them would be tested in turn."""
+    names = sorted(folds)
+    if {name.casefold() for name in names} <= PART_WORDS:
+        raise SplitError(
+            f"the column fold of {corpus} names parts ({', '.join(names)}); it is for the folds of a "
+            "cross-validation. Rename it to split, let `deiii splits import TABLE --out parts.yaml` read it, "
+            "and set split.protocol=parts.yaml"
+        )
 
 
 def rank_key(*parts: object) -> str:

@@ -43,6 +43,10 @@ VARIANTS = str.maketrans(
 NUMBER = re.compile(r"[-+]?\d{1,60}([.,]\d{1,60})?|[-+]?\d{1,60}\.\d{1,60}e[-+]?\d{1,2}")
 AMBIGUOUS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")  # 1,000 may be a thousand, or 1 with three decimals
 AS_TEXT = re.compile(r"=\"(.*)\"|'([-+]?\d[\d.,]*)")  # how spreadsheets keep a number as text
+# Between words, at least one of them of letters: very happy, very_happy, very-happy.
+SEPARATORS = re.compile(r"(?<=[^\W\d_])[ _-]+(?=[^\W_])|(?<=[^\W_])[ _-]+(?=[^\W\d_])")
+LAST_SIGNS = re.compile(r"(?<=[\w\"'])[.,;:]+$")  # happy. and happy; but not happy?, which may mean a doubt
+SEVERAL = re.compile(r"\s*[;|/,+&]\s*")  # between the labels of a cell that holds several
 MOST_NAMED = 4
 Place = TypeVar("Place", int, str)  # the place of a label: a row of a table, or a file
 
@@ -67,17 +71,23 @@ def clean(text: str) -> str:
 def spelling_key(text: str) -> str:
     """Return a text that is equal for all spellings of one word.
 
-    Spellings may differ in case, width, invisible characters, forms of dashes and quotes, and number formats.
+    Spellings may differ in case, width, invisible characters, forms of dashes and quotes, number formats,
+    separators between words, quotes around the word and a full stop, comma, semicolon or colon after it.
 
     >>> spelling_key("HAPPY") == spelling_key("hap\\u200bpy"), spelling_key("1.0")
     (True, '1')
+    >>> spelling_key("very_happy."), spelling_key('"very-happy"')
+    ('very happy', 'very happy')
     """
     visible = "".join(c for c in unicodedata.normalize("NFKC", clean(text)) if not _invisible(c))
     key = unicodedata.normalize("NFKC", " ".join(visible.split()).casefold())
     key = key.translate(VARIANTS).replace("i\u0307", "i")  # of the Turkish capital \u0130
+    key = LAST_SIGNS.sub("", key)
+    if len(key) > 2 and key[0] == key[-1] and key[0] in "\"'":
+        key = LAST_SIGNS.sub("", key[1:-1].strip())
     if NUMBER.fullmatch(key) and not AMBIGUOUS.fullmatch(key):
         return str(Fraction(key.replace(",", ".")))
-    return key
+    return SEPARATORS.sub(" ", key)
 
 
 def refuse_spellings(what: str, names: Iterable[str], cure: str) -> None:
@@ -161,6 +171,14 @@ def fold_labels(labels: Iterable[tuple[Place, str]], place: str = "row") -> tupl
         # Blanks around a label are reported only if rows differ in them.
         if other and (len(texts) > 1 or " ".join(texts[0].split()) != name):
             notes.append(f"{_spellings(other, place)} read as {name!r}")
+    keys = {key: classes[texts[0]] for key, texts in groups.items()}
+    for text in rows:
+        inside = [keys[part] for part in map(spelling_key, SEVERAL.split(clean(text))) if part in keys]
+        if inside and classes[text] not in inside:
+            notes.append(
+                f"{_spellings({text: rows[text]}, place)} a class of its own, beside {', '.join(inside)}; "
+                "give each clip one label, or rename it with corpus.classes"
+            )
     return classes, sorted(notes)
 
 

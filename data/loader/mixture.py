@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from deiii.data.cache.index import CacheError
-from deiii.data.config.load import load_config
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.config.words import load_mixed
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.scan import same_people
 from deiii.data.corpora.spelling import refuse_spellings
@@ -20,7 +20,7 @@ from deiii.data.tools.counts import counted
 def mixed_configs(config: Config) -> list[Config]:
     """Return one configuration per corpus of a mixture; cache and network are those of the first."""
     check_weights(config)
-    others = [load_config([path]) for path in config.mix]
+    others = load_mixed(config.mix)
     same = [replace(other, mix=[], cache=config.cache, model=config.model) for other in others]
     return [replace(config, mix=[]), *same]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import unicodedata
 from pathlib import Path
 
 READ_OR_WRITE = "allow this user to use it (chmod, chown), or name another file or folder"
@@ -99,6 +100,33 @@ def file_on_the_way(path: Path) -> Path | None:
         except OSError:
             return None
     return None
+
+
+def other_case(path: str) -> str:
+    """Return the end of a message on a missing file: what differs from its path in case or blanks alone.
+
+    Empty if there is no such file. Tables from Windows and macOS often have another case than Linux needs.
+
+    >>> other_case("/nothing/here")
+    ''
+    """
+    place = Path(path)
+    for part in [*reversed(place.parents), place]:
+        if os.path.lexists(part):
+            continue
+        try:
+            wanted = _plain(part.name)
+            found = [name for name in sorted(os.listdir(part.parent)) if _plain(name) == wanted]
+        except OSError:
+            return ""
+        if not found:
+            return ""
+        return f"; {part.parent / found[0]} has another spelling than {part.name}"
+    return ""
+
+
+def _plain(name: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def pseudo_folder(path: Path) -> Path | None:

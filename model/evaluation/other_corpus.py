@@ -32,8 +32,8 @@ from deiii.data.tools.counts import counted
 from deiii.data.tools.devices import use_device
 from deiii.model.evaluation.evaluate import require_finished
 from deiii.model.evaluation.predictions import write_predictions
-from deiii.model.evaluation.results import full_figures, prediction_table, unfinished_training
-from deiii.model.intervals import OVER_SPEAKERS, kind_of_interval
+from deiii.model.evaluation.results import about_interval, full_figures, prediction_table, unfinished_training
+from deiii.model.intervals import OVER_SPEAKERS
 from deiii.model.metrics import class_intervals, class_report, figure_names
 from deiii.model.network.hide_streams import hide_in_scoring
 from deiii.model.network.task import Task
@@ -123,7 +123,7 @@ def summary(metrics: dict[str, Any]) -> str:
     lines.append(
         f"{counts['scored']} of {counted(counts['in_corpus'], 'clip')} of {on}, "
         f"{counted(len(test['per_speaker']), 'speaker')}; "
-        f"95 % {kind_of_interval(metrics)}"
+        f"{about_interval(metrics)}"
     )
     lines += [
         f"{counted(count, 'clip')} left out: {why}" for why, count in counts["left_out"].items() if count

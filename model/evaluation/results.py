@@ -122,7 +122,7 @@ def summary(metrics: dict[str, Any]) -> str:
         lacking = counted(counts["unlabelled"], "has", "have")
         scored = "is" if counts["unlabelled"] == 1 else "are"
         clips += f" ({lacking} no label, such as a tie, and {scored} not scored)"
-    lines.append(f"{clips}, {counted(len(test['per_speaker']), 'speaker')}; {_about_interval(metrics)}")
+    lines.append(f"{clips}, {counted(len(test['per_speaker']), 'speaker')}; {about_interval(metrics)}")
     lines += gap_lines(metrics.get("gaps", {}))
     lines += calibration_lines(metrics.get("calibration", {}))
     lines += ceiling_lines(metrics.get("ceilings", {}))
@@ -148,7 +148,8 @@ def unfinished_training(metrics: Mapping[str, Any]) -> str:
     return f"the run was scored before the end of its training, after {done}"
 
 
-def _about_interval(metrics: dict[str, Any]) -> str:
+def about_interval(metrics: dict[str, Any]) -> str:
+    """Return which interval the figures of ``metrics.json`` have; with too few speakers, none."""
     if len(metrics["test"]["per_speaker"]) < FEWEST:
         return f"no intervals: they need {counted(FEWEST, 'speaker')}"
     return f"95 % {kind_of_interval(metrics)}"

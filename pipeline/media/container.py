@@ -21,6 +21,7 @@ import av.error
 from av.codec.hwaccel import HWAccel
 
 from deiii.data.cache.outcomes import MACHINE_TROUBLE, MAYBE_MACHINE, TRIED_AGAIN, ClipError, Status
+from deiii.data.tools.os_errors import other_case
 
 MAX_SECONDS = 3600.0  # cut longer recordings into clips; this also bounds every allocation
 MAX_PIXELS = 8192 * 8192
@@ -117,7 +118,7 @@ def _check_file(path: str) -> None:
         with open(path, "rb") as file:
             head = file.read(512)
     except FileNotFoundError:
-        raise ClipError(Status.MISSING, "there is no such file") from None
+        raise ClipError(Status.MISSING, f"there is no such file{other_case(path)}") from None
     except OSError as error:
         if error.errno in MACHINE_TROUBLE:
             raise

@@ -117,7 +117,7 @@ def test_mistakes(override, message):
         ("faces: [", "not valid YAML"),
         ("a: b: c", "not valid YAML"),
         ("1: 2", "unknown setting '1'"),
-        ("faces.size: 3", "faces"),
+        ("faces.size: 3", "write faces.size as a section: a line .faces:."),
         ("\0", "not valid YAML"),
     ],
 )

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deiii.data.config.keys import all_keys
-from deiii.data.config.suggest import did_you_mean, near_name, nearest, no_config, suggest_setting
+from deiii.data.config.suggest import (
+    did_you_mean,
+    near_name,
+    nearest,
+    no_config,
+    no_settings,
+    suggest_setting,
+)
 
 KNOWN = ["faces.size", "flow.batch", "train.lr"]
 
@@ -121,3 +128,35 @@ def test_a_word_that_is_no_config_says_what_it_is(tmp_path, monkeypatch):
     assert "did you mean 'own.yaml'?" in no_config("own", ["tiny"], keys)
     assert "no such config file: tinny; did you mean 'tiny'?" in no_config("tinny", ["tiny"], keys)
     assert no_config("x/y", ["tiny", "base"], keys).endswith("a YAML file, or one of tiny, base")
+
+
+@pytest.mark.parametrize(
+    ("name", "tree", "words"),
+    [
+        (
+            "metrics.json",
+            {"test": {"uar": 1}},
+            "metrics.json is no config file: it holds test; give a YAML file",
+        ),
+        (
+            "runs/a/run.json",
+            {"keys": {}},
+            "run.json is no config file: it holds keys; the settings of the run are in",
+        ),
+        ("a.yaml", {"faces.size": 96}, "write faces.size as a section: a line 'faces:', and below it"),
+        (
+            "p.yaml",
+            {"about": "x", "kind": "fixed"},
+            "p.yaml is a split protocol, not a config file; write split.",
+        ),
+        ("a.yaml", {"facs": {"size": 96}}, ""),  # a misspelt setting
+        ("a.json", {"faces": {"size": 96}}, ""),
+        ("a.json", {}, ""),
+    ],
+)
+def test_a_file_without_settings_is_named(tmp_path, monkeypatch, name, tree, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/a").mkdir(parents=True)
+    (tmp_path / "runs/a/config.yaml").touch()
+    found = no_settings(name, tree, ["faces", "cache"])
+    assert words in found and bool(words) == bool(found)

@@ -9,14 +9,19 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deiii.data.config.keys import text_keys
+from deiii.data.config.keys import ODD, text_keys
 from deiii.data.config.load import load_config, parse_config, to_yaml
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import read_settings
 
 # What neither a path nor a command line can hold, and OmegaConf's references, which are refused.
 PATHS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(
-    lambda text: "${" not in text and text not in ("???", "null", "~") and not text.startswith("~/")
+    lambda text: (
+        "${" not in text
+        and not ODD.match(text)
+        and text not in ("???", "null", "~")
+        and not text.startswith("~/")
+    )
 )
 
 
@@ -65,11 +70,24 @@ def test_a_path_cut_by_a_comment_is_refused_and_a_comment_is_not(tmp_path):
 
 def test_only_the_home_folder_is_expanded(monkeypatch):
     monkeypatch.setenv("HOME", "/home/anna")
-    words = ["cache=~/cache", "corpus.root=~", "train.run=~ben/run", "mix=[~/a.yaml]", "cluster.queue=~/x"]
+    words = ["cache=~/cache", "corpus.root=~", "mix=[~/a.yaml]", "cluster.queue=~/x"]
     config = load_config(overrides=words)
     assert (config.cache, config.corpus.root) == ("/home/anna/cache", "/home/anna")
-    assert config.train.run == "~ben/run" and config.mix == ["/home/anna/a.yaml"]
+    assert config.mix == ["/home/anna/a.yaml"]
     assert config.cluster.queue == "~/x"  # no path
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/a", "file:///data", "$HOME/a", "~ben/a", "%TEMP%/a"])
+@pytest.mark.parametrize("key", ["cache", "corpus.root", "train.run", "mix"])
+def test_addresses_and_names_for_a_shell_are_no_folders(path, key, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump({"mix": [path]} if key == "mix" else {"cache": path}))
+    with pytest.raises(ConfigError, match="by its path"):
+        load_config("a.yaml" if key == "mix" else (), [] if key == "mix" else [f"{key}={path}"])
+    assert parse_config(f"cache: '{path}'").cache == path  # what an older run recorded
+    if "://" not in path:
+        (tmp_path / path).mkdir(parents=True)
+        assert load_config("a.yaml")
 
 
 def test_a_config_below_a_folder_that_looks_like_a_setting_is_a_config(tmp_path):

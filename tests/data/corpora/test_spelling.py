@@ -58,8 +58,18 @@ def table(root: Path, rows, header=("path", "speaker", "label")):
         ("'90s", "'90s"),
         ("\u22121", "-1"),
         ("\u20131.0", "-1"),
-        ("non\u2010happy", "non-happy"),
-        ("non\u2011happy", "non-happy"),
+        ("non\u2010happy", "non happy"),
+        ("non\u2011happy", "non happy"),
+        ("non_happy", "non happy"),
+        ("s-1", "s 1"),
+        ("1-2", "1-2"),
+        ("happy.", "happy"),
+        ("1.", "1"),
+        ("happy?", "happy?"),
+        ("valence-", "valence-"),
+        ("'happy'", "happy"),
+        ("\u201chappy.\u201d;", "happy"),
+        ("?", "?"),
         ("don\u2019t", "don't"),
         ("KIZGIN", "kizgin"),
         ("k\u0131zg\u0131n", "kizgin"),
@@ -234,3 +244,24 @@ def test_blanks_around_a_speaker_that_make_one_of_two_are_reported(tmp_path):
         "speaker ' anna' is read as 'anna' (row 3)",
         "speaker '\\u200bcleo' is read as 'cleo' (row 5)",
     ]
+
+
+def test_a_cell_with_several_labels_is_named(tmp_path):
+    corpus = table(
+        tmp_path, [["", "s1", "happy;sad"], ["", "s1", "happy"], ["", "s2", "sad"], ["", "s2", "a/b"]]
+    )
+    assert corpus.classes == ("a/b", "happy", "happy;sad", "sad")
+    (note,) = corpus.notes
+    assert "'happy;sad' (row 2) is a class of its own, beside happy, sad; give each clip one label" in note
+
+
+def test_separators_and_signs_make_no_class(tmp_path):
+    rows = [
+        ["", "s1", "very happy"],
+        ["", "s1", "very happy"],
+        ["", "s2", "very_happy"],
+        ["", "s2", "Very-happy."],
+    ]
+    corpus = table(tmp_path, rows)
+    assert corpus.classes == ("very happy",)
+    assert "'very_happy' (row 4), 'Very-happy.' (row 5) are read as 'very happy'" in corpus.notes[0]

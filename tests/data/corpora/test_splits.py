@@ -260,3 +260,12 @@ def test_a_clip_in_two_parts_is_refused():
 def test_parts_have_names():
     with pytest.raises(ValueError, match="train, val, test"):
         make_split(RAVDESS, SplitConfig()).speakers("dev")
+
+
+def test_a_column_of_parts_is_no_column_of_folds():
+    """Each of its parts would be tested in turn, with the others for training."""
+    source = corpus(
+        "abcdef", folds=dict(zip("abcdef", ["train", "Train", "train", "val", "test", "test"], strict=True))
+    )
+    with pytest.raises(SplitError, match=r"names parts \(Train, test, train, val\).*deiii splits import"):
+        make_split(source, SplitConfig())

@@ -18,7 +18,9 @@ from deiii.data.cache.index import (
 )
 from deiii.data.cache.outcomes import Status
 from deiii.data.cache.stages import get_stage, network_stages
+from deiii.data.config.load import load_config
 from deiii.data.config.schema import Config, CorpusConfig, LoaderConfig, ModelConfig, SplitConfig
+from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.corpora.clips import CorpusError
 from deiii.data.corpora.protocol import PARTS
 from deiii.data.corpora.splits import make_split
@@ -124,6 +126,15 @@ def test_the_settings_name_a_mixture(tmp_path, monkeypatch):
     assert len(both) == 8 and both.corpus.name == "ravdess-audio-video-speech+crema_d"
     split = make_split(both.corpus, SplitConfig(val_share=0.3))
     assert split.protocol == "speakers" and len(split.train) + len(split.val) + len(split.test) == 8
+
+
+def test_a_config_of_a_mixture_names_a_corpus_and_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other.yaml").write_text("faces: {size: 64}\n")
+    with pytest.raises(ConfigError, match=r"mix: other.yaml names no corpus"):
+        FeatureSet.open(load_config(overrides=["mix=[other.yaml]"]))
+    with pytest.raises(ConfigError, match=f"mix: no such .*: gone.yaml.* the current folder, {tmp_path}"):
+        FeatureSet.open(load_config(overrides=["mix=[gone.yaml]"]))
 
 
 @pytest.mark.parametrize(

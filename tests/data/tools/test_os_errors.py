@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deiii.data.tools.os_errors import EXPLAINED, explain
+from deiii.data.tools.os_errors import EXPLAINED, explain, other_case
 
 
 def told(action) -> str:
@@ -65,3 +65,16 @@ def test_errors_without_a_file_or_a_number():
     assert explain(OSError("a library says so")) == "a library says so"
     assert explain(OSError()) == "OSError"
     assert explain(PermissionError(errno.EACCES, "no", b"/x")).startswith("/x: permission denied")
+
+
+def test_a_name_in_another_case_is_named(tmp_path):
+    (tmp_path / "Anna 1").mkdir()
+    (tmp_path / "Anna 1" / "a.WAV").touch()
+    assert (
+        other_case(str(tmp_path / "anna1" / "a.wav"))
+        == f"; {tmp_path / 'Anna 1'} has another spelling than anna1"
+    )
+    assert other_case(str(tmp_path / "Anna 1" / "a.wav")).endswith("a.WAV has another spelling than a.wav")
+    assert (
+        other_case(str(tmp_path / "Anna 1" / "b.wav")) == other_case(str(tmp_path / "Bert" / "a.wav")) == ""
+    )

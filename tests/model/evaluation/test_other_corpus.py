@@ -11,7 +11,7 @@ import pytest
 from deiii.__main__ import main
 from deiii.data.cache.index import CacheError
 from deiii.model.evaluation.evaluate import evaluate
-from deiii.model.evaluation.other_corpus import evaluate_on
+from deiii.model.evaluation.other_corpus import evaluate_on, summary
 from deiii.model.training.run_folder import RunError
 from tests.helpers.tables import tone_rows, words_for, write_rows
 
@@ -61,6 +61,17 @@ def test_scores_common_classes_and_counts_the_rest(seen_run, other, capsys):
     assert main([*words, "--again"]) == 0
     info = json.loads((seen_run / "run/run.json").read_text())
     assert [entry["corpus"] for entry in info["other_corpora"]] == ["table-rest"] * 2
+
+
+def test_no_interval_is_named_for_fewer_than_three_speakers():
+    metrics = {"corpus": "rest", "classes": [], "notes": [], "interval": "t interval over speakers"}
+    metrics |= {"clips": {"scored": 4, "in_corpus": 4, "left_out": {}}, "test": {"uar": 0.5}}
+    for speakers, words in (
+        ("ab", "no intervals: they need 3 speakers"),
+        ("abc", "95 % t interval over speakers"),
+    ):
+        metrics["test"]["per_speaker"] = dict.fromkeys(speakers)
+        assert summary(metrics).endswith(f"{len(speakers)} speakers; {words}")
 
 
 def test_other_names_of_classes(seen_run, other):
