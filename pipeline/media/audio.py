@@ -31,6 +31,7 @@ from deiii.pipeline.media.survey import JOINED, StreamTimes, joined_parts, open_
 HELD_FRAMES = 48  # decoded frames that may wait for the timestamps of later ones
 END_S = 0.2  # most by which packets and header of an Ogg file disagree on the end of its audio
 LATE_PAGE_S = (0.05, 1.5)  # a late beginning of Ogg audio that may be a gap in the first page instead
+WITHOUT_TIMES = frozenset({"aac", "mp3", "flac", "ac3", "eac3", "dts", "dtshd", "truehd", "mlp", "amr"})
 BATCH = 64  # decoded frames that are mixed together
 
 # Containers whose header states the duration of the audio; in others FFmpeg estimates it.
@@ -201,7 +202,7 @@ def _blocks(
         placed = replace(times.audio, zero=times.audio.zero - begin)
         clock: Clock[Block] = placed.clock(JITTER_S, HELD_FRAMES, reorder=False)
         frames = decode(container, stream, track.notes, opened.packets)
-        for block, time in _timed(clock, frames, track, picks):
+        for block, time in _timed(clock, frames, track, picks, container.format.name in WITHOUT_TIMES):
             early = round(-time * block.rate) if times.audio.primed and time < 0 else 0
             last = len(block.samples)
             if time + last / block.rate > end:
@@ -246,16 +247,33 @@ def _declared_end(link: Link | None, times: StreamTimes, begin: float) -> float:
 
 
 def _timed(
-    clock: Clock[Block], frames: Iterator[av.AudioFrame], track: AudioTrack, picks: Mapping[int, int]
+    clock: Clock[Block],
+    frames: Iterator[av.AudioFrame],
+    track: AudioTrack,
+    picks: Mapping[int, int],
+    counted: bool,
 ) -> Iterator[tuple[Block, float]]:
-    """Yield the frames' samples, mixed to mono, with the times that the clock gives them."""
+    """Yield the frames' samples, mixed to mono, with the times that the clock gives them.
+
+    Args:
+        clock: of the stream.
+        frames: decoded ones.
+        track: gets the levels of the channels.
+        picks: as in `_decode`.
+        counted: whether the file has no timestamps; FFmpeg then counts frames, all at the first sample rate.
+    """
+    rates: set[int] = set()
     for batch in _batches(frames):
+        rates.add(batch.rate)
+        known = not (counted and len(rates) > 1)
         track.levels.add(batch.channels, batch.is_float)
         pick = picks.get(len(batch.channels))
         mono = batch.channels.mean(axis=0) if pick is None else batch.channels[pick].copy()
         at = 0
         for n, time in zip(batch.lengths, batch.times, strict=True):
-            yield from clock.add(Block(mono[at : at + n], batch.rate), time, n / batch.rate)
+            yield from clock.add(
+                Block(mono[at : at + n], batch.rate), time if known else None, n / batch.rate
+            )
             at += n
     yield from clock.finish()
 

@@ -62,6 +62,7 @@ HEAD_BYTES = 4096  # of a file that are looked at
 # Bytes that text in UTF-8 does not hold: control characters but tab, line feed, form feed, return, escape.
 CONTROLS = bytes(b for b in range(32) if b not in b"\t\n\f\r\x1b") + b"\x7f"
 T = TypeVar("T", av.VideoStream, av.AudioStream)
+KINDS = {"video": av.VideoStream, "audio": av.AudioStream}
 Disposition = av.stream.Disposition
 NO_RECORDING = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 SECONDARY = (
@@ -92,10 +93,8 @@ def open_media(path: str, hwaccel: HWAccel | None = None) -> Iterator[av.contain
     except (av.error.FFmpegError, OSError, ValueError) as error:
         if _is_text(path):
             raise ClipError(Status.NOT_MEDIA, TEXT) from None
-        words = getattr(error, "strerror", None) or str(error)
-        raise ClipError(
-            Status.UNREADABLE, f"the file cannot be opened as media ({words}): damaged or cut off"
-        ) from None
+        words = f"the file cannot be opened as media ({_reason(error)}): damaged or cut off"
+        raise ClipError(Status.UNREADABLE, words) from None
     try:
         formats = set(container.format.name.split(","))
         if formats & IMAGE_FORMATS or any(f.endswith("_pipe") for f in formats):
@@ -167,9 +166,7 @@ def video_stream(container: av.container.InputContainer) -> tuple[av.VideoStream
     Raises:
         ClipError: there is none, or its header is damaged.
     """
-    streams = [
-        s for s in container.streams.video if s.codec_context is not None and not s.disposition & NO_RECORDING
-    ]
+    streams = [s for s in _streams(container, av.VideoStream) if not s.disposition & NO_RECORDING]
     if not streams:
         raise ClipError(Status.NO_VIDEO, "the file has no video stream")
 
@@ -177,11 +174,11 @@ def video_stream(container: av.container.InputContainer) -> tuple[av.VideoStream
         return float(stream.average_rate or 25) >= FEWEST_FPS, stream.width * stream.height
 
     stream, remark = _choose(streams, [rank(s) for s in streams], "video")
-    if stream.width < 1 or stream.height < 1 or stream.width * stream.height > MAX_PIXELS:
-        raise ClipError(
-            Status.UNREADABLE,
-            f"the header declares frames of {stream.width}x{stream.height} px: it is damaged",
-        )
+    width, height = stream.width, stream.height
+    # MPEG-TS declares nothing: both are 0 where the stream begins late.
+    if (width or height) and not (width >= 1 and height >= 1 and width * height <= MAX_PIXELS):
+        words = f"the header declares frames of {width}x{height} px: it is damaged"
+        raise ClipError(Status.UNREADABLE, words)
     return stream, remark
 
 
@@ -200,23 +197,26 @@ def audio_stream(
     Raises:
         ClipError: there is none, or its header is damaged.
     """
-    streams = [s for s in container.streams.audio if s.codec_context is not None]
+    streams = _streams(container, av.AudioStream)
     if not streams:
         raise ClipError(Status.NO_AUDIO, "the file has no audio stream")
     ranks = [(s.codec_context.channels, s.codec_context.sample_rate) for s in streams]
     stream, remark = _choose(streams, ranks, "audio", useless)
     rate, channels = stream.codec_context.sample_rate, stream.codec_context.channels
-    if not 1000 <= rate <= MAX_SAMPLE_RATE or not 1 <= channels <= MAX_CHANNELS:
-        raise ClipError(
-            Status.UNREADABLE,
-            f"the header declares audio of {rate} Hz and {channels} channels: it is damaged",
-        )
+    if (rate or channels) and not (1000 <= rate <= MAX_SAMPLE_RATE and 1 <= channels <= MAX_CHANNELS):
+        words = f"the header declares audio of {rate} Hz and {channels} channels: it is damaged"
+        raise ClipError(Status.UNREADABLE, words)
     return stream, remark
 
 
 def number_of_recordings(container: av.container.InputContainer) -> int:
     """Return how many audio streams may be the recording: all but commentaries and the like."""
-    return sum(s.codec_context is not None and not s.disposition & SECONDARY for s in container.streams.audio)
+    return sum(not s.disposition & SECONDARY for s in _streams(container, av.AudioStream))
+
+
+def _streams(container: av.container.InputContainer, kind: type[T]) -> list[T]:
+    """Return the streams that FFmpeg can decode; a stream's `type` may change while it is read."""
+    return [s for s in container.streams if isinstance(s, kind) and s.codec_context is not None]
 
 
 def _choose(
@@ -263,7 +263,7 @@ class KeptPackets:
         """Yield the packets and keep those of the stream; ends where the file cannot be read further."""
         try:
             for packet in packets:
-                if self.complete and packet.stream.type == self.kind:
+                if self.complete and isinstance(packet.stream, KINDS.get(self.kind, ())):
                     self._packets.append(packet)
                     self._bytes += packet.size
                     if self._bytes > KEPT_BYTES:

@@ -129,7 +129,9 @@ def find_joins(streams: Sequence[Sequence[Packet]], steps: Sequence[float]) -> l
         regular = False  # whether one of them goes on as before
         for stream, (packets, step) in enumerate(zip(streams, steps, strict=True)):
             index, miss = own.get(stream), 0.0
-            if index is None:
+            if index is None and _begins_near(packets, first, [streams[broken] for broken in own]):
+                index = 0
+            elif index is None:
                 index, miss = _most_irregular(packets, step, first)
             end, start = _end(packets[max(0, index - LOOK) : index]), _start(packets[index : index + LOOK])
             ends.append(end)
@@ -240,6 +242,12 @@ def _sane(packets: Sequence[Packet]) -> list[tuple[float, float]]:
         for p in packets
         if p.stamp is not None and (p.decoded is None or abs(p.stamp - p.decoded) < SANE_S)
     ]
+
+
+def _begins_near(packets: Sequence[Packet], order: int, broken: Sequence[Sequence[Packet]]) -> bool:
+    """Return whether a stream begins near a join of others, which have many packets before it."""
+    first = packets[0].order if packets else -1
+    return first >= order - NEAR and any(len(other) > LOOK and other[LOOK].order < first for other in broken)
 
 
 def _end(packets: Sequence[Packet]) -> float | None:

@@ -15,7 +15,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import islice, pairwise, takewhile
 from statistics import median
 from typing import NamedTuple
 
@@ -31,6 +31,7 @@ from deiii.pipeline.media.timestamps import LOOKED_AT, Rounding, are_exact, find
 
 MAX_PACKETS = 500_000  # of a file that are looked at: more than an hour of audio and video has
 KEPT_SURVEYS = 4  # of the files that were surveyed last
+FAR = "lie {:.0f} s behind those of the other stream, which has ended; both were placed at the beginning"
 JOINED = "joined recordings; they were placed one behind the other"
 WRONG_ZERO_S = 0.2  # a file that begins this much after its streams has a wrong first timestamp
 
@@ -74,9 +75,12 @@ class StreamTimes:
 
     def clock(self, jitter: float, window: int, reorder: bool) -> Clock:
         """Return a clock for the frames of the stream; their times count from the clip's time 0."""
-        shift = -self.zero - self.offset
-        joins = JoinFinder(self.joins, self.position, self.step, shift)
-        return Clock(self.step, jitter, window, reorder, self.sorted, shift, joins, self.rounding)
+        # A stream that begins behind joins of the others has their timestamps from its first one on.
+        before = takewhile(lambda join: join.ends[self.position] is None, self.joins)
+        begun = [join.shift for join in before if join.starts[self.position] is not None] or [0.0]
+        zero = -self.zero - self.offset
+        joins = JoinFinder(self.joins, self.position, self.step, zero)
+        return Clock(self.step, jitter, window, reorder, self.sorted, begun[-1] + zero, joins, self.rounding)
 
 
 @dataclass(frozen=True)
@@ -216,33 +220,29 @@ def _survey(
     late = _late(packets, zero, joins)
     times: dict[str, StreamTimes] = {}
     for position, (stream, found, step) in enumerate(zip(chosen, packets, steps, strict=True)):
-        span = _span(found)
+        span, kind = _span(found), "video" if isinstance(stream, av.VideoStream) else "audio"
         offset = delay = 0.0
-        if sorted_times and stream.type == "video":
-            offset = next(
-                (p.stamp - p.decoded for p in found if p.stamp is not None and p.decoded is not None), 0.0
-            )
+        if sorted_times and kind == "video":
+            both = ((p.stamp, p.decoded) for p in found if p.stamp is not None and p.decoded is not None)
+            offset = next((stamp - decoded for stamp, decoded in both), 0.0)
         elif late[position]:
             offset = late[position]
         elif found and (block := first_block(container, stream, found[0].stamp, found[0].seconds)):
             offset = block
         elif len(chosen) == 2 and isinstance(stream, av.AudioStream) and starts[position] == zero:
             offset = delay = encoder_delay(stream, sorted_times)
-        times[stream.type] = StreamTimes(
+        times[kind] = StreamTimes(
             stream.index,
             step,
             span[0] if span else None,
             span[1] if span else None,
             offset,
-            sorted_times and stream.type == "video",
+            sorted_times and kind == "video",
             joins,
             position,
             zero + priming,
             priming > 0 or delay > 0,
-            f"the timestamps of the {stream.type} lie {offset:.0f} s behind those of the other stream, which "
-            "has ended by then; both were placed at the beginning"
-            if late[position]
-            else "",
+            f"the timestamps of the {kind} {FAR.format(offset)}" if late[position] else "",
             roundings[position],
         )
     return Survey(times.get("video"), times.get("audio"))

@@ -73,8 +73,8 @@ def priming_seconds(
         zero: time 0, s.
         unit: to what the timestamps were rounded, s; 0 if they were not.
     """
-    found = {stream.type: start for stream, start in zip(streams, starts, strict=True)}
-    seen, heard = found.get("video"), found.get("audio")
+    found = {isinstance(s, av.AudioStream): start for s, start in zip(streams, starts, strict=True)}
+    seen, heard = found.get(False), found.get(True)
     if container.format.name not in PRIMED or seen is None or heard is None:
         return 0.0
     audio = next(s.codec_context for s in streams if isinstance(s, av.AudioStream))

@@ -1,0 +1,116 @@
+"""Joined recordings of unlike streams: other sample rates, and streams that one of the recordings lacks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from deiii.data.cache.outcomes import Status
+from deiii.pipeline.media.video import read_video
+from tests.helpers.clipmaker import outcome_of
+from tests.helpers.flash_beep import EVENTS, SECONDS, Clip, look_and_listen, write_clip
+
+
+def recording(folder: Path, suffix: str, codec: str, rate: int) -> bytes:
+    """Beeps at `EVENTS` in a file without timestamps."""
+    time = np.arange(round(SECONDS * rate)) / rate
+    wave = 0.5 * sum(((time >= e) & (time < e + 0.12)) * np.sin(2000 * np.pi * time) for e in EVENTS)
+    with av.open(str(folder / f"part.{suffix}"), "w") as out:
+        stream = out.add_stream(codec, rate=rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray(wave[None].astype(np.float32), format="flt", layout="mono")
+        frame.sample_rate, frame.pts = rate, 0
+        size = stream.codec_context.frame_size or 4096
+        form = stream.codec_context.format.name
+        for piece in av.AudioResampler(form, "mono", rate, frame_size=size).resample(frame):
+            out.mux(stream.encode(piece))
+        out.mux(stream.encode())
+    return (folder / f"part.{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "rates"),
+    [
+        ("flac", "flac", (48_000, 44_100)),  # FFmpeg's decoder does not go on with longer frames
+        ("aac", "aac", (48_000, 44_100)),
+        ("aac", "aac", (32_000, 48_000)),
+        ("mp3", "libmp3lame", (48_000, 44_100)),
+        ("ac3", "ac3", (32_000, 48_000)),
+    ],
+)
+def test_files_without_timestamps_may_change_their_sample_rate(tmp_path, suffix, codec, rates):
+    """FFmpeg counts their frames, all of them at the first rate."""
+    path = tmp_path / f"joined.{suffix}"
+    path.write_bytes(b"".join(recording(tmp_path, suffix, codec, rate) for rate in rates))
+    seen = look_and_listen(path, has_video=False)
+    assert len(seen.beeps) == 2 * len(EVENTS)
+    one, two = seen.beeps[: len(EVENTS)], seen.beeps[len(EVENTS) :]
+    assert np.diff(one) == pytest.approx(np.diff(EVENTS), abs=0.004)
+    assert np.diff(two) == pytest.approx(np.diff(EVENTS), abs=0.004)
+    assert two[0] - one[0] == pytest.approx(SECONDS, abs=0.08)  # the silence that the encoders add
+    assert "the sample rate of the audio changes" in seen.words
+
+
+@pytest.fixture(scope="module")
+def transport(tmp_path_factory):
+    """MPEG-TS with video and audio (PIDs 256 and 257), with each of them alone, and with audio at 256."""
+    folder = tmp_path_factory.mktemp("ts")
+    both = write_clip(folder, Clip("ts"))
+    found = {"both": both.read_bytes()}
+    for name, kind, first in (
+        ("video", "video", 256),
+        ("audio", "audio", 257),
+        ("audio at 256", "audio", 256),
+    ):
+        target = folder / "one.ts"
+        with (
+            av.open(str(both)) as source,
+            av.open(str(target), "w", options={"mpegts_start_pid": str(first)}) as out,
+        ):
+            stream = getattr(source.streams, kind)[0]
+            copy = out.add_stream_from_template(stream)
+            for packet in source.demux(stream):
+                if packet.size:
+                    packet.stream = copy
+                    out.mux(packet)
+        found[name] = target.read_bytes()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("parts", "visible", "audible"),
+    [
+        (("video", "both"), (0, 1), (1,)),
+        (("audio", "both"), (1,), (0, 1)),
+        (("audio", "both", "audio"), (1,), (0, 1, 2)),
+        (("both", "video"), (0, 1), (0,)),
+        (("both", "audio"), (0,), (0, 1)),
+    ],
+    ids=lambda value: " + ".join(map(str, value)),
+)
+def test_a_stream_that_one_recording_lacks_has_the_times_of_the_others(
+    tmp_path, transport, parts, visible, audible
+):
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(transport[part] for part in parts))
+    seen = look_and_listen(path)
+    assert len(seen.flashes) == len(visible) * len(EVENTS) and len(seen.beeps) == len(audible) * len(EVENTS)
+    assert seen.flashes == pytest.approx([SECONDS * n + e for n in visible for e in EVENTS], abs=0.08)
+    assert seen.beeps == pytest.approx([SECONDS * n + e for n in audible for e in EVENTS], abs=0.08)
+    for n in set(visible) & set(audible):
+        flashes = seen.flashes[visible.index(n) * len(EVENTS) :][: len(EVENTS)]
+        beeps = seen.beeps[audible.index(n) * len(EVENTS) :][: len(EVENTS)]
+        assert beeps == pytest.approx(flashes, abs=0.025)
+
+
+def test_a_stream_that_turns_from_video_into_audio_keeps_its_first_part(tmp_path, transport):
+    path = tmp_path / "joined.ts"
+    path.write_bytes(transport["both"] + transport["audio at 256"])
+    seen = look_and_listen(path)
+    assert seen.flashes == pytest.approx(EVENTS, abs=0.001) and len(seen.beeps) == len(EVENTS)
+    assert "packets of the" in seen.words and "cannot be decoded" in seen.words
+    path.write_bytes(transport["audio at 256"] + transport["both"])
+    assert outcome_of(lambda file: list(read_video(file)), path).status is Status.NO_VIDEO
+    assert look_and_listen(path, has_video=False).beeps[: len(EVENTS)] == pytest.approx(EVENTS, abs=0.03)
