@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((\.\./[^)#\s]*)(?:#[^)\s]*)?\)")
+INTERVAL = re.compile(r"(?<=\d) to (?=[+-]?\d)")
 DOCS = Path(__file__).parent
 
 
@@ -52,7 +53,20 @@ def result_title(page: str) -> str:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Name files of the repository that are not part of the site, in place of a link to them."""
-    return without_links_out(markdown, page.file.src_uri)
+    return with_whole_intervals(without_links_out(markdown, page.file.src_uri))
+
+
+def with_whole_intervals(markdown: str) -> str:
+    """The page with intervals in tables that a browser does not divide at their spaces.
+
+    >>> with_whole_intervals("| 0.2 to 0.4 |") == "| 0.2\\N{NO-BREAK SPACE}to\\N{NO-BREAK SPACE}0.4 |"
+    True
+    """
+    lines = markdown.split("\n")
+    return "\n".join(
+        INTERVAL.sub("\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}", line) if line.startswith("|") else line
+        for line in lines
+    )
 
 
 def without_links_out(markdown: str, source: str) -> str:

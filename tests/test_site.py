@@ -69,6 +69,15 @@ def test_links_out_of_the_documentation(link, source, expected, hooks):
     assert hooks.without_links_out(link, source) == expected
 
 
+def test_intervals_in_tables_stay_in_one_line(hooks):
+    page = "from 0.2 to 0.4\n\n| a | 0.2 to 0.4 | -0.1 to +0.3 | 1 to many |\n"
+    found = hooks.with_whole_intervals(page)
+    assert found.replace("\N{NO-BREAK SPACE}", " ") == page
+    assert found.count("\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}") == 2 and found.startswith(
+        "from 0.2 to 0.4\n"
+    )
+
+
 def test_nothing_is_loaded_from_elsewhere():
     assert SETTINGS["theme"]["font"] is False and "extra_javascript" not in SETTINGS
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deiii.model.evaluation.crossval_report import markdown
 from tests.helpers.intervals import recall_interval, recall_interval_over_seeds
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
@@ -265,3 +266,26 @@ def test_stored_predictions_on_urdu_give_the_reported_recall(network, name):
     assert f"| {stored['uar']:.3f} |" in (folder / "table.md").read_text(encoding="utf-8")
     gap = report["encoders"]["uar"] - report["scratch"]["uar"]
     assert report["encoders_minus_scratch"]["gap"] == pytest.approx(gap, abs=1e-4)
+
+
+def broken_tables(text: str) -> list[str]:
+    """Lines of Markdown that a reader sees in the table above them although they are not part of it."""
+    broken = []
+    for block in text.split("\n\n"):
+        lines = block.splitlines()
+        if lines and lines[0].startswith("|"):
+            rule = r"\|(\s*:?-+:?\s*\|)+"
+            broken += [line for line in lines[2:] if not line.startswith("|") or re.fullmatch(rule, line)]
+    return broken
+
+
+def test_no_table_of_a_stored_page_runs_into_what_follows():
+    """Two tables of weights of layers and a picture were one table."""
+    pages = {path: broken_tables(path.read_text(encoding="utf-8")) for path in RESULTS.rglob("*.md")}
+    assert len(pages) > 10 and {path: lines for path, lines in pages.items() if lines} == {}
+
+
+def test_the_page_of_a_cross_validation_keeps_its_tables_apart():
+    report = json.loads((RESULTS / "calibration-2026-11-26/crossval.json").read_text(encoding="utf-8"))
+    page = markdown(report)
+    assert len(report["layers"]) == 2 and broken_tables(page) == []
