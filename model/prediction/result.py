@@ -268,7 +268,7 @@ MISSING = {Status.NO_FACE: "no face", Status.NO_AUDIO: "no audio", Status.NO_VID
 
 
 def notes_on(outcomes: Mapping[str, Outcome], streams: Sequence[str]) -> Iterator[str]:
-    """Yield what is missing or incomplete, each reason once, and what the prediction is from.
+    """Yield what is missing, incomplete or remarkable, each reason once, and what the prediction is from.
 
     Args:
         outcomes: by stage.
@@ -278,7 +278,9 @@ def notes_on(outcomes: Mapping[str, Outcome], streams: Sequence[str]) -> Iterato
     for reason in dict.fromkeys(o.reason for o in own.values()):
         stage, outcome = next((s, o) for s, o in own.items() if o.reason == reason)
         modality = get_stage(stage).modality
-        if outcome.usable:
+        if outcome.status == Status.OK:
+            yield f"{modality}: {reason}"
+        elif outcome.usable:
             yield f"only part of the {modality} is usable: {reason}"
         else:
             if modality == "video" and outcome.status in SETTING_MATTERS:

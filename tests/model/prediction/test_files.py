@@ -12,11 +12,13 @@ import pytest
 
 from deiii import load
 from deiii.__main__ import main
+from deiii.data.cache.outcomes import Outcome, Status
 from deiii.data.tools import progress
 from deiii.model.prediction import files
 from deiii.model.prediction.export import export
 from deiii.model.prediction.files import MediaError, find_media, predict_loaded, unique_names
 from deiii.model.prediction.overlay.layout import NARROWEST, Layout
+from deiii.model.prediction.result import notes_on
 from deiii.pipeline.media.video import read_video
 from tests.helpers.clipmaker import numbered, tone, write
 from tests.helpers.clips import write_sound
@@ -273,6 +275,21 @@ def test_a_video_of_any_size_has_a_place_in_the_overlay(size):
     assert canvas.shape == (layout.height, layout.width, 3)
     assert layout.width % 2 == layout.height % 2 == 0 and layout.width >= NARROWEST
     assert (canvas == 255).any()
+
+
+def test_a_video_of_which_every_frame_is_used_is_not_called_incomplete():
+    """The videos of iPhones are HLG: each was said to be usable in part."""
+    remark = "HDR video (HLG) was tone-mapped to SDR"
+    for status, note in (
+        (Status.OK, f"video: {remark}"),
+        (Status.OK_PARTIAL, f"only part of the video is usable: {remark}"),
+    ):
+        outcomes = {
+            "faces": Outcome(status, remark),
+            "flow": Outcome(Status.OK),
+            "logmel": Outcome(Status.OK),
+        }
+        assert list(notes_on(outcomes, ["frames", "flow", "audio"])) == [note]
 
 
 def test_the_time_left_of_a_long_file_does_not_count_reading_its_audio(monkeypatch, tmp_path, capsys):
