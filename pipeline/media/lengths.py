@@ -10,9 +10,11 @@ import contextlib
 import mmap
 import os
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import BinaryIO
 
 import av
+import av.error
 
 from deiii.data.cache.outcomes import ClipError, Status
 from deiii.pipeline.media.container import MATROSKA, MAX_SECONDS, MP4, open_media, video_stream
@@ -21,6 +23,7 @@ from deiii.pipeline.media.formats.ogg import ogg_links, open_link
 CURE = "it was not read; join recordings with ffmpeg's concat"
 SHORTEST_S = 0.25  # that must be missing to be noted
 SHARE = 0.05  # of the recording that must be missing to be noted
+IN_PACKETS = frozenset({"mpegts", "mpeg"})  # formats without a header that lists all streams
 UNKNOWN_BYTES = 0x7FFF0000  # sizes from here on stand for "unknown" where a recorder could not go back
 W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
@@ -137,6 +140,8 @@ def defects_of_length(path: str, container: av.container.InputContainer, seconds
                 f"the header declares {more[0]} bytes of audio, {more[1]} more follow and were not read: "
                 "write the file again with the program that made it"
             )
+    if container.format.name in IN_PACKETS and (at := _other_streams(path, container)):
+        found.append(f"streams of another recording begin near byte {at}; {CURE}")
     if not ends:
         return found
     end, second = ends[0]
@@ -148,6 +153,26 @@ def defects_of_length(path: str, container: av.container.InputContainer, seconds
             f"{'a second' if second > 0 else 'a third'} recording begins at byte {abs(second)}; {CURE}"
         )
     return found
+
+
+def _other_streams(path: str, container: av.container.InputContainer) -> int:
+    """Return where streams begin that follow others of their kind, of which one is read; 0 without any."""
+    kinds = (av.VideoStream, av.AudioStream)
+    if not any(sum(isinstance(s, kind) for s in container.streams) > 1 for kind in kinds):
+        return 0
+    spans: dict[int, tuple[int, int]] = {}
+    with contextlib.suppress(av.error.FFmpegError), open_media(path) as again:
+        for packet in again.demux():
+            at = packet.pos
+            if packet.size and at is not None and at >= 0:
+                first, _ = spans.get(packet.stream_index, (at, 0))
+                spans[packet.stream_index] = first, at
+    for kind in kinds:
+        found = sorted(spans[s.index] for s in container.streams if isinstance(s, kind) and s.index in spans)
+        for (_, end), (begin, _) in pairwise(found):
+            if begin >= end:
+                return begin
+    return 0
 
 
 def _recordings(file: BinaryIO, size: int, name: str) -> Iterator[tuple[int, int]]:

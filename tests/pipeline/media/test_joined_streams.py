@@ -55,25 +55,23 @@ def test_files_without_timestamps_may_change_their_sample_rate(tmp_path, suffix,
 
 @pytest.fixture(scope="module")
 def transport(tmp_path_factory):
-    """MPEG-TS with video and audio (PIDs 256 and 257), with each of them alone, and with audio at 256."""
+    """MPEG-TS with video and audio (PIDs 256 and 257), with each of them alone, and with other PIDs."""
     folder = tmp_path_factory.mktemp("ts")
     both = write_clip(folder, Clip("ts"))
     found = {"both": both.read_bytes()}
-    for name, kind, first in (
-        ("video", "video", 256),
-        ("audio", "audio", 257),
-        ("audio at 256", "audio", 256),
-    ):
+    kinds = {"video": (["video"], 256), "audio": (["audio"], 257), "audio at 256": (["audio"], 256)}
+    for name, (wanted, first) in {**kinds, "other": (["video", "audio"], 512)}.items():
         target = folder / "one.ts"
-        with (
-            av.open(str(both)) as source,
-            av.open(str(target), "w", options={"mpegts_start_pid": str(first)}) as out,
-        ):
-            stream = getattr(source.streams, kind)[0]
-            copy = out.add_stream_from_template(stream)
-            for packet in source.demux(stream):
-                if packet.size:
-                    packet.stream = copy
+        numbers = {"mpegts_start_pid": str(first)}
+        with av.open(str(both)) as source, av.open(str(target), "w", options=numbers) as out:
+            copies = {
+                stream.index: out.add_stream_from_template(stream)
+                for stream in source.streams
+                if stream.type in wanted
+            }
+            for packet in source.demux():
+                if packet.size and packet.stream_index in copies:
+                    packet.stream = copies[packet.stream_index]
                     out.mux(packet)
         found[name] = target.read_bytes()
     return found
@@ -114,3 +112,17 @@ def test_a_stream_that_turns_from_video_into_audio_keeps_its_first_part(tmp_path
     path.write_bytes(transport["audio at 256"] + transport["both"])
     assert outcome_of(lambda file: list(read_video(file)), path).status is Status.NO_VIDEO
     assert look_and_listen(path, has_video=False).beeps[: len(EVENTS)] == pytest.approx(EVENTS, abs=0.03)
+
+
+def test_streams_with_other_numbers_are_named(tmp_path, transport):
+    """FFmpeg takes them for further tracks of one recording; one track of each kind is read."""
+    path = tmp_path / "joined.ts"
+    for parts in (("both", "other"), ("other", "both")):
+        path.write_bytes(b"".join(transport[part] for part in parts))
+        seen = look_and_listen(path)
+        assert seen.words.count("streams of another recording begin near byte") == 2  # of video and of audio
+        assert seen.flashes == pytest.approx(EVENTS, abs=0.001) and seen.beeps == pytest.approx(
+            EVENTS, abs=0.03
+        )
+    path.write_bytes(transport["both"])
+    assert "another recording" not in look_and_listen(path).words
