@@ -47,8 +47,15 @@ def test_script_with_and_without_a_main_guard(tmp_path, script, guard):
     assert 'if __name__ == "__main__":' in done.stderr
 
 
-@pytest.mark.parametrize("how", ["stdin", "-c"])
-@pytest.mark.parametrize("script", [PREPROCESS, SYNTHESIZE], ids=["preprocess", "synthesize"])
+@pytest.mark.parametrize(
+    ("script", "how"),
+    [
+        pytest.param(PREPROCESS, "stdin", id="preprocess-stdin"),
+        pytest.param(SYNTHESIZE, "-c", id="synthesize--c"),
+        pytest.param(PREPROCESS, "-c", id="preprocess--c", marks=pytest.mark.slow),
+        pytest.param(SYNTHESIZE, "stdin", id="synthesize-stdin", marks=pytest.mark.slow),
+    ],
+)
 def test_a_program_without_a_file_needs_no_guard(tmp_path, script, how):
     root = tmp_path / "corpus"
     corpus = sound_corpus(root, speakers=2)
@@ -63,7 +70,13 @@ def test_a_program_without_a_file_needs_no_guard(tmp_path, script, how):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("script", [PREPROCESS, SYNTHESIZE], ids=["preprocess", "synthesize"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(PREPROCESS, id="preprocess"),
+        pytest.param(SYNTHESIZE, id="synthesize", marks=pytest.mark.slow),
+    ],
+)
 def test_modules_of_the_current_folder_replace_none_of_python(tmp_path, script):
     root, current = tmp_path / "corpus", tmp_path / "current"
     current.mkdir()
