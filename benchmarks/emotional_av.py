@@ -4,7 +4,8 @@ The settings name the inputs of both modalities: frozen encoders as in configs/e
 flow and log-mel for networks from scratch. Every variant is an ordinary ``deiii crossval`` with other inputs,
 so runs that are finished are not repeated. Variants with ``loader.normalise=speaker`` use the unlabelled
 clips of the test speaker and are reported apart. Intervals are 95 % t intervals over speakers and seeds; with
-six speakers they are wide.
+six speakers they are wide. With ``mix_test=false``, corpora of ``mix`` that lack a modality are trained on,
+too; ``--inputs`` then names the variants whose inputs they have.
 
     python -m benchmarks.emotional_av configs/emotional_av.yaml corpus.root=/clips --seeds 0,1,2,3,4
     python -m benchmarks.emotional_av configs/emotional_av.yaml ... --against runs/emotional_av_scratch
@@ -53,7 +54,8 @@ class Hits:
         for path in files:
             table = read_predictions(path)
             names = np.asarray(table.classes)[np.asarray(table.probabilities).argmax(axis=1)]
-            rows = zip(table.clips, table.speakers, table.truth, names, strict=True)
+            own = (without_corpus(table.clips), without_corpus(table.speakers))
+            rows = zip(*own, table.truth, names, strict=True)
             of_seed = found.setdefault(path.parent.name.split("seed")[1], {})
             of_seed |= {clip: (speaker, truth, truth == name) for clip, speaker, truth, name in rows}
         if missing := [seed for seed in seeds if seed not in found]:
@@ -70,6 +72,12 @@ class Hits:
         """UAR over some clips, of each seed."""
         truth, hits = self.truth[some], self.hits[:, some]
         return [float(np.mean([own[truth == k].mean() for k in np.unique(truth)])) for own in hits]
+
+
+def without_corpus(names: Sequence[str]) -> list[str]:
+    """Names of clips or speakers without the corpus's name that they have in a mixture of corpora."""
+    heads = {name.partition(":")[0] if ":" in name else "" for name in names}
+    return [name.partition(":")[2] for name in names] if len(heads) == 1 and "" not in heads else list(names)
 
 
 def of_speakers(hits: Hits) -> dict[str, float]:
@@ -105,14 +113,18 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2,3,4")
     parser.add_argument("--folder", type=Path, default=Path("runs/emotional_av"))
     parser.add_argument("--levels", choices=("all", "clip"), default="all", help="clip: none by speaker")
+    parser.add_argument("--inputs", default=",".join(INPUTS), help="variants, separated by commas")
     parser.add_argument("--against", type=Path, metavar="FOLDER", help="of a finished run to compare with")
     parser.add_argument("--jobs", default="0", help="runs at a time")
     args = parser.parse_args()
     hits: dict[str, Hits] = {}
     seeds = args.seeds.split(",")
+    if unknown := set(args.inputs.split(",")) - INPUTS.keys():
+        parser.error(f"--inputs knows {', '.join(INPUTS)}, not {', '.join(sorted(unknown))}")
+    chosen = {name: words for name, words in INPUTS.items() if name in args.inputs.split(",")}
     levels = LEVELS if args.levels == "all" else {"": LEVELS[""]}
     for level, more in levels.items():
-        for inputs, switches in INPUTS.items():
+        for inputs, switches in chosen.items():
             folder = args.folder / f"{inputs}{level}".replace(" ", "_")
             words = [*args.settings, *switches, *more, f"train.run={folder}"]
             command = [
@@ -136,7 +148,9 @@ def main() -> None:
         result[name]["by_speaker"] = of_speakers(own)
         print(f"{name}: UAR {uar:.3f}, 95 % {result[name]['ci']}")
     pairs = [("both" + level, single + level) for level in levels for single in ("audio", "video")]
-    compared = {f"{one} - {other}": gap(hits[one], hits[other]) for one, other in pairs}
+    compared = {
+        f"{one} - {other}": gap(hits[one], hits[other]) for one, other in pairs if {one, other} <= hits.keys()
+    }
     if args.against:
         for name, own in hits.items():
             if (folder := args.against / name.replace(" ", "_")).is_dir():

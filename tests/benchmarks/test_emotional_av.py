@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.emotional_av import Hits, gap
+from benchmarks.emotional_av import Hits, gap, without_corpus
 from deiii.model.evaluation.predictions import PredictionTable, write_predictions
 
 CLIPS = [(f"{speaker}{n}", speaker, "ab"[n % 2]) for speaker in "xyz" for n in range(4)]
 
 
-def write(folder, seed, right):
-    """One run; ``right`` says which clips are classified correctly."""
+def write(folder, seed, right, corpus=""):
+    """One run; ``right`` says which clips are classified correctly, ``corpus`` stands before all names."""
     path = folder / f"fold0-seed{seed}/predictions.csv"
     path.parent.mkdir(parents=True)
     truth = tuple(label for _, _, label in CLIPS)
@@ -20,10 +20,19 @@ def write(folder, seed, right):
     nothing = np.zeros((len(CLIPS), 0))
     probabilities = np.array([[name == "a", name == "b"] for name in predicted], float)
     write_predictions(path, PredictionTable(
-        clips=tuple(c for c, _, _ in CLIPS), speakers=tuple(s for _, s, _ in CLIPS), classes=("a", "b"),
+        clips=tuple(corpus + c for c, _, _ in CLIPS), speakers=tuple(corpus + s for _, s, _ in CLIPS),
+        classes=("a", "b"),
         truth=truth, predicted=predicted, probabilities=probabilities,
         attributes=(), attribute_truth=nothing, attribute_predicted=nothing,
     ))  # fmt: skip
+
+
+def test_clips_of_a_mixture_are_paired_with_those_of_the_corpus_alone(tmp_path):
+    write(tmp_path / "mixed", 0, [True] * 12, "mine:")
+    write(tmp_path / "alone", 0, [True] * 6 + [False] * 6)
+    found = gap(Hits(tmp_path / "mixed", ["0"]), Hits(tmp_path / "alone", ["0"]))
+    assert found["gap"] == 0.5
+    assert without_corpus(["a:x", "b:x"]) == ["a:x", "b:x"] and without_corpus(["x"]) == ["x"]
 
 
 def test_only_the_named_seeds_count(tmp_path):

@@ -71,7 +71,7 @@ bash = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
         ("deiii pre", {"preprocess", "predict"}),
         ("deiii help cross", {"crossval"}),
         ("deiii train --res", {"--resume"}),
-        ("deiii train ravd", {"ravdess", "ravdess_audio", "ravdess_speech"}),
+        ("deiii train ravd", {"ravdess", "ravdess_audio", "ravdess_speech", "ravdess_voices"}),
         ("deiii train tiny faces.si", {"faces.size="}),
         ("deiii train tiny flow.method=", {"dis", "raft", "tvl1"}),
         ("deiii preprocess flow.method=r", {"raft"}),
