@@ -162,6 +162,7 @@ def words(seen_run: Path, run: Path, *more: str) -> list[str]:
     return ["train", str(seen_run / "run/config.yaml"), f"train.run={run}", "--quiet", *more]
 
 
+@pytest.mark.slow  # half a minute of processor time; the test of the losses trains with two processes, too
 def test_torchrun_trains_as_make_train_does(seen_run, tmp_path):
     """The command of the documentation, on the caches and settings of a run that one process made."""
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
