@@ -26,7 +26,7 @@ def chosen(arrays, width, who):
     return int(middle > border)
 
 
-@pytest.mark.parametrize("scenes", [8, pytest.param(SCENES, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("scenes", [5, pytest.param(SCENES, marks=pytest.mark.slow)])
 def test_the_speaking_face_is_found(tmp_path, scenes):
     config = FacesConfig(size=32, pick="active")
     detector = load_detector(config)

@@ -37,12 +37,15 @@ def lookup() -> None:
         fused = CorrelationPyramid(first, second, 4, radius, kernels)
         plain = CorrelationPyramid(first, second, 4, radius)
         exact = plain.lookup(at)
-        for layout in (at, at.contiguous(memory_format=torch.channels_last)):
-            for dtype, tolerance in ((torch.float32, 1e-4), (torch.float16, 1e-2)):
-                found = fused.lookup(layout, dtype)
-                assert found.dtype == dtype and found.shape == exact.shape
-                usable = torch.isfinite(at).all(1)  # a point without a value has no samples to compare
-                np.testing.assert_allclose(found[usable], exact[usable], atol=tolerance, rtol=tolerance)
+        last = at.contiguous(memory_format=torch.channels_last)
+        kinds = [(at, torch.float32, 1e-4), (last, torch.float16, 1e-2)]
+        if n == 2:  # the interpreter is slow: both layouts in both types for one size alone
+            kinds += [(last, torch.float32, 1e-4), (at, torch.float16, 1e-2)]
+        for layout, dtype, tolerance in kinds:
+            found = fused.lookup(layout, dtype)
+            assert found.dtype == dtype and found.shape == exact.shape
+            usable = torch.isfinite(at).all(1)  # a point without a value has no samples to compare
+            np.testing.assert_allclose(found[usable], exact[usable], atol=tolerance, rtol=tolerance)
         theirs = CorrBlock(num_levels=4, radius=radius)
         theirs.build_pyramid(first, second)
         at[~torch.isfinite(at)] = 0
@@ -54,7 +57,7 @@ def lookup() -> None:
 
 def upsample() -> None:
     generator = torch.Generator().manual_seed(0)
-    for n, h, w in ((2, 16, 16), (1, 17, 19)):
+    for n, h, w in ((2, 8, 16), (1, 11, 19)):
         flow = 10 * torch.randn(n, 2, h, w, generator=generator)
         mask = 3 * torch.randn(n, 576, h, w, generator=generator)
         mask[0, :, 0, 0] = 200 * torch.randn(
