@@ -116,7 +116,7 @@ ORDER = {
         "video_writer",
     ],
     "pipeline/media/decoders": ["nvdec"],
-    "pipeline/media/formats": ["delays ogg"],
+    "pipeline/media/formats": ["delays ogg", "links"],
     "pipeline/media/samples": ["track"],
     "pipeline/media/streaming": ["address audio", "live"],
     "pipeline/faces": [

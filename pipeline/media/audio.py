@@ -23,7 +23,8 @@ from deiii.pipeline.media.container import (
     decode,
     number_of_recordings,
 )
-from deiii.pipeline.media.formats.ogg import Link, ogg_links
+from deiii.pipeline.media.formats.links import recordings
+from deiii.pipeline.media.formats.ogg import Link
 from deiii.pipeline.media.lengths import cut_off, defects_of_length
 from deiii.pipeline.media.samples.track import JITTER_S, AudioTrack, Block
 from deiii.pipeline.media.survey import JOINED, StreamTimes, joined_parts, open_surveyed
@@ -127,14 +128,14 @@ def mixed_blocks(
 ) -> Iterator[tuple[Block, float]]:
     """Yield the samples of an audio stream with their times in s; the caller adds each block to ``track``.
 
-    The recordings of an Ogg file are placed one behind the other.
+    The recordings of an Ogg or Matroska file are placed one behind the other.
 
     Args:
         path: the media file.
         picks, useless: as in `_decode`.
         track: gets the levels of the channels, notes and remarks.
     """
-    links = ogg_links(path)
+    links = recordings(path)
     if len(links) < 2:
         yield from _blocks(path, picks, useless, track)
     else:
@@ -203,7 +204,7 @@ def _blocks(
         clock: Clock[Block] = placed.clock(JITTER_S, HELD_FRAMES, reorder=False)
         frames = decode(container, stream, track.notes, opened.packets)
         for block, time in _timed(clock, frames, track, picks, container.format.name in WITHOUT_TIMES):
-            early = round(-time * block.rate) if times.audio.primed and time < 0 else 0
+            early = round((begin - time) * block.rate) if times.audio.primed and time < begin else 0
             last = len(block.samples)
             if time + last / block.rate > end:
                 last = max(0, round((end - time) * block.rate))

@@ -7,7 +7,6 @@ long the recording was; where `cat` put two recordings into one file, most forma
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 from collections.abc import Iterator
 from itertools import pairwise
@@ -18,7 +17,8 @@ import av.error
 
 from deiii.data.cache.outcomes import ClipError, Status
 from deiii.pipeline.media.container import MATROSKA, MAX_SECONDS, MP4, open_media, video_stream
-from deiii.pipeline.media.formats.ogg import ogg_links, open_link
+from deiii.pipeline.media.formats.links import recordings
+from deiii.pipeline.media.formats.ogg import open_link
 
 CURE = "it was not read; join recordings with ffmpeg's concat"
 SHORTEST_S = 0.25  # that must be missing to be noted
@@ -28,8 +28,6 @@ UNKNOWN_BYTES = 0x7FFF0000  # sizes from here on stand for "unknown" where a rec
 W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-EBML = b"\x1a\x45\xdf\xa3"
-SEGMENTS_READ = 2  # of a Matroska file, by FFmpeg
 
 
 def expected_bytes(path: str | os.PathLike) -> float:
@@ -56,7 +54,7 @@ def declared_size(path: str | os.PathLike) -> tuple[float, float]:
         ClipError: the file has no video stream.
     """
     path = os.fspath(path)
-    links = ogg_links(path)
+    links = recordings(path)
     if len(links) < 2:
         with open_media(path) as container:
             return _declared_size(container)
@@ -84,7 +82,7 @@ def _declared_size(container: av.container.InputContainer) -> tuple[float, float
 def declared_seconds(path: str | os.PathLike) -> float:
     """Return a file's duration in s by its header; inf if unknown, 0 if the file cannot be read."""
     path = os.fspath(path)
-    links = ogg_links(path)
+    links = recordings(path)
     total = 0.0
     for link in links if len(links) > 1 else [None]:
         with contextlib.suppress(ClipError), open_link(path, link) if link else open_media(path) as container:
@@ -149,9 +147,7 @@ def defects_of_length(path: str, container: av.container.InputContainer, seconds
     if 0 < missing and seconds * missing / size > max(SHORTEST_S, SHARE * seconds * end / size):
         found.append(f"the header declares {end} bytes, the file has {size}: the file is cut off")
     if second:
-        found.append(
-            f"{'a second' if second > 0 else 'a third'} recording begins at byte {abs(second)}; {CURE}"
-        )
+        found.append(f"a second recording begins at byte {second}; {CURE}")
     return found
 
 
@@ -178,17 +174,13 @@ def _other_streams(path: str, container: av.container.InputContainer) -> int:
 def _recordings(file: BinaryIO, size: int, name: str) -> Iterator[tuple[int, int]]:
     """Return the end of the recording, and the start of another recording that FFmpeg does not read.
 
-    The second is 0 where there is none, and negative for the third recording of a file.
+    The second is 0 where there is none.
     """
     head = file.read(128)
     if name == MP4:
         second = _second_mp4(file, size)
         if second:
             yield size, second
-    elif name == MATROSKA:
-        second = _third_matroska(file, size)
-        if second:
-            yield size, -second
     elif name == "flv" and head.startswith(b"FLV"):
         second = _second_flv(file, size)
         if second:
@@ -280,19 +272,6 @@ def _second_flv(file: BinaryIO, size: int) -> int:
         if head[0] not in (8, 9, 18):
             return 0
         at += 15 + int.from_bytes(head[1:4], "big")
-    return 0
-
-
-def _third_matroska(file: BinaryIO, size: int) -> int:
-    """Return the start of the third recording of a Matroska file; FFmpeg reads two."""
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        found = 0
-        at = data.find(EBML)
-        while at >= 0:
-            found += b"\x42\x82" in data[at : at + 64]  # the element that names the type of document
-            if found > SEGMENTS_READ:
-                return at
-            at = data.find(EBML, at + 4)
     return 0
 
 

@@ -25,6 +25,7 @@ from deiii.data.cache.outcomes import ClipError
 from deiii.pipeline.media.clock import JUMP_S, Clock
 from deiii.pipeline.media.container import KeptPackets, audio_stream, open_media, video_stream
 from deiii.pipeline.media.formats.delays import encoder_delay, first_block, priming_seconds
+from deiii.pipeline.media.formats.links import recordings
 from deiii.pipeline.media.formats.ogg import Link, first_page_in_place, ogg_links, open_link
 from deiii.pipeline.media.joins import LOOK, Join, JoinFinder, Packet, PacketTable, find_joins
 from deiii.pipeline.media.timestamps import LOOKED_AT, Rounding, are_exact, find_rounding
@@ -117,7 +118,7 @@ def survey(path: str) -> Survey:
 
 
 class Part(NamedTuple):
-    """A recording of an Ogg file with video, where it begins in s, and its streams; None if unreadable."""
+    """A recording of an Ogg or Matroska file, where it begins in s, and its streams; None if unreadable."""
 
     link: Link
     begin: float
@@ -125,13 +126,12 @@ class Part(NamedTuple):
 
 
 def joined_parts(path: str) -> list[Part]:
-    """Return the recordings of an Ogg file with video, each behind the longer stream of the one before.
+    """Return the recordings of a file, each behind the longer stream of the one before.
 
-    There are none for a file with one recording, and for one with audio alone.
+    There are none for a file with one recording, and for Ogg files with audio alone.
     """
-    links = ogg_links(path)
+    links, begin = recordings(path), 0.0
     found: list[Part] = []
-    begin = 0.0
     for link in links if len(links) > 1 and any(link.has_video for link in links) else ():
         times: Survey | None = None
         with contextlib.suppress(ClipError), open_surveyed(path, link=link) as opened:

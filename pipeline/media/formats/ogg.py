@@ -41,6 +41,7 @@ class Link:
         has_video: whether it has a video stream.
         seconds: where the audio ends according to the last page, s after its beginning; 0 if unknown.
         first: where the first page of audio ends, s after its beginning; 0 if unknown.
+        format: FFmpeg's name of the container; None where FFmpeg finds it by itself.
     """
 
     start: int
@@ -49,6 +50,7 @@ class Link:
     has_video: bool
     seconds: float = 0.0
     first: float = 0.0
+    format: str | None = "ogg"
 
 
 class _Page(NamedTuple):
@@ -194,7 +196,7 @@ class _Span(io.RawIOBase):
 
 @contextlib.contextmanager
 def open_link(path: str, link: Link) -> Iterator[av.container.InputContainer]:
-    """Open one recording of an Ogg file; it is closed at the end of the block.
+    """Open one of a file's recordings; it is closed at the end of the block.
 
     Raises:
         ClipError: FFmpeg cannot read it.
@@ -202,7 +204,7 @@ def open_link(path: str, link: Link) -> Iterator[av.container.InputContainer]:
     with open(path, "rb") as file:
         try:
             span = _Span(file, link.start, link.end)
-            container = av.open(span, "r", format="ogg", metadata_errors="replace")
+            container = av.open(span, "r", format=link.format, metadata_errors="replace")
         except MemoryError:  # PyAV's MemoryError is an FFmpegError, too
             raise
         except (av.error.FFmpegError, ValueError) as error:

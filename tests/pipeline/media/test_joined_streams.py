@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from deiii.data.cache.outcomes import Status
+from deiii.pipeline.media.formats.links import HEAD, SEGMENT, recordings
+from deiii.pipeline.media.survey import joined_parts
 from deiii.pipeline.media.video import read_video
 from tests.helpers.clipmaker import outcome_of
 from tests.helpers.flash_beep import EVENTS, SECONDS, Clip, look_and_listen, write_clip
@@ -126,3 +128,51 @@ def test_streams_with_other_numbers_are_named(tmp_path, transport):
         )
     path.write_bytes(transport["both"])
     assert "another recording" not in look_and_listen(path).words
+
+
+MATROSKA = {
+    "aac": Clip("mkv"),
+    "opus": Clip("webm"),
+    "late": Clip("mkv", audio_at=0.3),
+    "pcm": Clip("mkv", codecs=("mpeg4", "pcm_s16le")),
+    "audio": Clip("mkv", codecs=(None, "aac")),
+}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("aac", "aac"), ("aac", "opus"), ("opus", "late", "pcm"), ("pcm", "audio", "aac")],
+    ids=" + ".join,
+)
+def test_recordings_of_matroska_have_codecs_of_their_own(tmp_path, names):
+    path = tmp_path / "joined.mkv"
+    path.write_bytes(b"".join(write_clip(tmp_path, MATROSKA[name]).read_bytes() for name in names))
+    begins = [part.begin for part in joined_parts(str(path))]
+    assert begins == pytest.approx([n * SECONDS for n in range(len(names))], abs=0.08)
+    seen = look_and_listen(path)
+    visible = [
+        begin + e for begin, name in zip(begins, names, strict=True) for e in EVENTS if name != "audio"
+    ]
+    assert seen.flashes == pytest.approx(visible, abs=0.01)
+    assert seen.beeps == pytest.approx([begin + e for begin in begins for e in EVENTS], abs=0.03)
+    lags = [min(seen.beeps, key=lambda beep: abs(beep - flash)) - flash for flash in seen.flashes]
+    assert lags == pytest.approx([0.0] * len(lags), abs=0.012)
+    assert f"the file holds {len(names)} joined recordings" in seen.words
+
+
+def test_documents_of_unknown_size_and_bytes_between_them(tmp_path):
+    """As recorders write them that cannot go back; ids of the header may be in their content by chance."""
+    data = write_clip(tmp_path, Clip("webm")).read_bytes()
+    at = data.find(SEGMENT) + len(SEGMENT)
+    live = data[:at] + b"\x01" + b"\xff" * 7 + data[at + 8 :]
+    path = tmp_path / "joined.webm"
+    for parts, starts in (
+        ((data,), [0]),
+        ((live,), [0]),
+        ((live, data), [0, len(live)]),
+        ((data, b"\0" * 999, live), [0, len(data) + 999]),
+        ((data, HEAD + b"x" * 99), [0]),
+    ):
+        path.write_bytes(b"".join(parts))
+        assert [link.start for link in recordings(str(path))] == starts
+    assert recordings(str(tmp_path)) == recordings(str(tmp_path / "gone")) == []
