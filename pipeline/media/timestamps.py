@@ -34,6 +34,7 @@ LEAST_UNIT_S = 0.005  # rounding to less needs no treatment
 RUN_ITEMS = 16  # fewest items that must fit one line
 LOOKED_AT = 256  # items at the start of a stream
 SHARE = 0.02  # of all distances that one must have to count
+EQUAL = 0.07  # share of equal timestamps from which on they come from rounding to more than a step
 NEIGHBOURS = 0.9  # share of the distances that rounding must explain; the others are gaps and wrong ones
 UNLIKE = 0.4  # of the unit by which the timestamps must differ from the line; exact ones do not
 
@@ -135,6 +136,8 @@ def _unit(stamps: Sequence[float], tick: float) -> float:
         return 0.0
     counts = Counter(round((b - a) / tick) for a, b in pairwise(stamps))
     least = max(2.0, SHARE * len(stamps))
+    if counts[0] < EQUAL * len(stamps):  # wrong ones that equal right ones
+        del counts[0]
     usual = [distance for distance, count in counts.items() if count >= least]
     return math.gcd(*usual) * tick if len(usual) > 1 else 0.0
 

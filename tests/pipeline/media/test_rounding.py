@@ -145,3 +145,13 @@ def test_blocks_of_several_lengths_are_not_rounded_timestamps(tmp_path, rate, co
     n = 2 * len(noise)
     match = np.fft.irfft(np.fft.rfft(samples, n) * np.conj(np.fft.rfft(noise, n)))
     assert np.argmax(match) in (0, 1, n - 1)  # the lag in samples at which both agree best
+
+
+@pytest.mark.parametrize(
+    "outliers", [{24: 1.0, 25: 1.0, 26: 1.0, 68: 2.0}, {1: 1.0, 2: 1.0, 3: 1.0, 72: 1.5}]
+)
+def test_wrong_timestamps_that_equal_others_are_no_rounding(tmp_path, outliers):
+    """Their distance from these, 0, is no distance of rounded timestamps; each is a multiple of the step."""
+    seen = look_and_listen(write_clip(tmp_path, Clip("webm", outliers=outliers)))
+    assert seen.flashes == pytest.approx(EVENTS, abs=0.001) and seen.beeps == pytest.approx(EVENTS, abs=0.001)
+    assert "4 timestamps of the video are wrong" in seen.words
