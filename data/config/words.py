@@ -14,7 +14,7 @@ import argparse
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from deiii.data.config.checks.effects import changed_keys, without_effect
@@ -135,7 +135,7 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None 
     command = commands[args.command]
     for word in rest:
         if word.startswith("-"):
-            hint = _hint(word, command._option_string_actions)
+            hint = _hint(word, command._option_string_actions, _positional(command))
             command.error(f"unknown option {word}{hint}")
     if rest:
         # argparse gives a list of positional words only those before the next option.
@@ -146,12 +146,20 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None 
     return args
 
 
-def _hint(word: str, options: Iterable[str]) -> str:
+def _positional(command: argparse.ArgumentParser) -> dict[str, str]:
+    """Return what the usage shows for each argument that is given without an option, by its name."""
+    found = (action for action in command._actions if not action.option_strings)
+    return {action.dest: str(action.metavar or action.dest) for action in found}
+
+
+def _hint(word: str, options: Iterable[str], positional: Mapping[str, str]) -> str:
     """Return the end of a message on a word that begins with a dash and is no option."""
     name, _, value = word.lstrip("-").partition("=")
     if Path(word).exists():
         return f"; write ./{word} for the file"
     key = name.replace("-", "_")
+    if key in positional:
+        return f"; write {value or positional[key]} alone, at its place in the line above"
     found = [one for one in all_keys() if key in (one, one.rpartition(".")[2])]
     if found:
         written = [f"{one}={value or 'VALUE'}" for one in found]

@@ -10,6 +10,7 @@ from typing import Any
 from deiii.data.cache.stages import FACES, LOGMEL
 from deiii.data.config.words import print_notes
 from deiii.data.tools.atomic_files import refuse_input_as_output, writable_folder
+from deiii.data.tools.counts import counted
 from deiii.data.tools.progress import say
 from deiii.model.prediction.live.moments import LiveMoments
 from deiii.model.prediction.loading import load
@@ -113,7 +114,7 @@ def describe(found: dict[str, Any]) -> str:
     """Return the summary as text for the terminal."""
     lines = [
         f"{found['seconds']:.1f} s, {found['predictions']} predictions, {found['frames']} video frames, "
-        f"{found['dropped']} of them dropped, connected {found['connections']} times"
+        f"{found['dropped']} of them dropped, {counted(found['connections'], 'connection')}"
     ]
     if found["delay_median_s"] is not None:
         median, worst = (1000 * found[f"delay_{kind}_s"] for kind in ("median", "worst"))

@@ -253,6 +253,12 @@ def test_the_synthetic_corpus_is_noted_where_no_word_asks_for_it(words, said, ca
     assert said or not printed.err
 
 
+def test_a_word_with_a_place_of_its_own_needs_no_option(capsys):
+    with pytest.raises(SystemExit):
+        main(["export-features", "ravdess", "--out", "features", "--to", "npz"])
+    assert "unknown option --out; write OUT alone, at its place in the line above" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("word", "says"),
     [
