@@ -192,11 +192,14 @@ def _score(
 
 
 class _OutputRows:
-    """Outputs of jobs, put in order: those with a place of their own, then those of the sliding windows."""
+    """Outputs of jobs, put in order: those with a place of their own, then those of the sliding windows.
+
+    They are copied into a few arrays: many small ones that stay would keep the freed memory between them.
+    """
 
     def __init__(self, places: int):
         self._places = places
-        self._rows: dict[tuple[str, str], dict[int, np.ndarray]] = {}
+        self._tables: dict[tuple[str, str], np.ndarray] = {}
         self._count = places
 
     def put(self, scored: Scored) -> None:
@@ -205,15 +208,24 @@ class _OutputRows:
         self._count = max(self._count, place + 1)
         for kind in ("probabilities", "attributes", "present"):
             for head, values in getattr(outputs, kind).items():
-                self._rows.setdefault((kind, head), {})[place] = values[scored.row]
+                self._table(kind, head, values)[place] = values[scored.row]
+
+    def _table(self, kind: str, head: str, values: np.ndarray) -> np.ndarray:
+        """Return the array for the rows of one output, with room for all rows so far."""
+        table = self._tables.get((kind, head))
+        if table is None or len(table) < self._count:
+            larger = np.zeros((2 * self._count, *values.shape[1:]), values.dtype)
+            if table is not None:
+                larger[: len(table)] = table
+            self._tables[kind, head] = table = larger
+        return table
 
     def outputs(self) -> HeadOutputs:
         """Return all rows; those that no job gave are zero and not present."""
         found: dict[str, dict[str, np.ndarray]] = {"probabilities": {}, "attributes": {}, "present": {}}
-        for (kind, head), rows in self._rows.items():
-            some = np.asarray(next(iter(rows.values())))
-            values = np.zeros((self._count, *some.shape), some.dtype)
-            for place, row in rows.items():
-                values[place] = row
+        for (kind, head), table in self._tables.items():
+            values = np.zeros((self._count, *table.shape[1:]), table.dtype)
+            rows = min(self._count, len(table))
+            values[:rows] = table[:rows]
             found[kind][head] = values
         return HeadOutputs(self._count, **found)
