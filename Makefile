@@ -63,7 +63,7 @@ test-all: $(STAMP) ## all tests
 	$(PY) -m pytest
 
 test-package: $(STAMP) ## build the wheel, install it elsewhere and run its commands
-	$(PY) -m pytest tests/package
+	$(PY) -m pytest $(or $(TESTS),tests/package)
 
 test-faults: $(STAMP) ## inject faults into the real programs and check the results [ARGS=--short]
 	$(PY) -m tests.faults $(ARGS)

@@ -40,6 +40,7 @@ def test_gap_is_between_test_figures_of_the_same_trainings():
     assert summary(runs)["last"]["gap_ci"] is None
 
 
+@pytest.mark.slow
 def test_a_recorded_training_is_an_ordinary_one(tmp_path):
     """Scoring the test clips after every epoch changes nothing else, and its last figure is `evaluate`'s."""
     corpus = sound_corpus(tmp_path / "raw", speakers=4)

@@ -11,8 +11,9 @@ from tests.faults.catalogue import FAULTS
 from tests.faults.harness import inject_fault
 from tests.faults.workspace import open_workspace
 
-# Faults of the short form that take 10 to 20 s of processor time; `make test` has similar, faster ones.
+# Faults of the short form that take 10 to 25 s of processor time; `make test` has similar, faster ones.
 LONG = {
+    "SIGTERM while shards are being computed",
     "Ctrl-C in a terminal while shards are being computed",
     "SIGKILL of the main process in the speech stage, after 1 shards",
     "evaluate is killed while it writes",

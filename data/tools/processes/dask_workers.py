@@ -100,8 +100,14 @@ def workers_of(client: Client) -> dict[str, Any]:
     """
     from distributed.comm import CommClosedError
 
-    info = while_connected(client, lambda: client.scheduler_info(n_workers=-1))
-    known: dict[str, Any] | None = info.get("workers")
-    if known is None:  # Dask's client forgets everything when the connection breaks
+    def ask() -> dict[str, Any]:
+        # Client.scheduler_info would return what it knew before where the connection has just broken.
+        try:
+            return dict(client.sync(client.scheduler.identity))
+        except OSError as error:
+            raise CommClosedError("the scheduler is gone") from error
+
+    if client.scheduler is None:
         raise CommClosedError("the scheduler is gone")
-    return known
+    workers: dict[str, Any] = while_connected(client, ask)["workers"]
+    return workers

@@ -135,6 +135,16 @@ def test_a_scheduler_that_ends_while_it_is_asked(tmp_path):
             workers_of(client)
 
 
+def test_workers_are_asked_for_and_not_remembered(tmp_path):
+    """Dask's client returns what it knew before, until it has noticed that the connection broke."""
+    with own_scheduler(tmp_path) as (address, process), connect(address) as client:
+        assert workers_of(client) == {}
+        process.kill()
+        process.wait()
+        with pytest.raises(CommClosedError, match="the scheduler is gone"):
+            workers_of(client)
+
+
 def test_runs_whose_scheduler_ends_say_so(tmp_path):
     configs = {"a": settings(tmp_path), "b": settings(tmp_path)}
     with own_scheduler(tmp_path) as (address, process):

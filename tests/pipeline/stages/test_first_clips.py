@@ -120,6 +120,7 @@ exec "$@"
 """
 
 
+@pytest.mark.slow  # librosa's functions are compiled anew, for half a minute
 def test_a_read_only_installation_without_a_home_computes_log_mel(tmp_path):
     import librosa
 
