@@ -100,14 +100,16 @@ def workers_of(client: Client) -> dict[str, Any]:
     """
     from distributed.comm import CommClosedError
 
+    scheduler = client.scheduler
+    if scheduler is None:
+        raise CommClosedError("the scheduler is gone")
+
     def ask() -> dict[str, Any]:
         # Client.scheduler_info would return what it knew before where the connection has just broken.
         try:
-            return dict(client.sync(client.scheduler.identity))
+            return dict(client.sync(scheduler.identity))
         except OSError as error:
             raise CommClosedError("the scheduler is gone") from error
 
-    if client.scheduler is None:
-        raise CommClosedError("the scheduler is gone")
     workers: dict[str, Any] = while_connected(client, ask)["workers"]
     return workers

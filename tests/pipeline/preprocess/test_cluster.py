@@ -135,12 +135,16 @@ def test_a_scheduler_that_ends_while_it_is_asked(tmp_path):
             workers_of(client)
 
 
-def test_workers_are_asked_for_and_not_remembered(tmp_path):
+def test_workers_are_asked_for_and_not_remembered(tmp_path, monkeypatch):
     """Dask's client returns what it knew before, until it has noticed that the connection broke."""
-    with own_scheduler(tmp_path) as (address, process), connect(address) as client:
+
+    class Broken:
+        async def identity(self, **words):
+            raise CommClosedError("broken a moment ago")
+
+    with own_scheduler(tmp_path) as (address, _), connect(address) as client:
         assert workers_of(client) == {}
-        process.kill()
-        process.wait()
+        monkeypatch.setattr(client, "scheduler", Broken())
         with pytest.raises(CommClosedError, match="the scheduler is gone"):
             workers_of(client)
 
