@@ -14,18 +14,17 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks.encoder_reference import rows_of_clips, stage_factors
-from benchmarks.encoder_tuning import Part, arguments, logistic, network, principal, standardised
+from benchmarks.encoder_tuning import Part, arguments, logistic, network, principal, report, standardised
 from benchmarks.ravdess_svm import uar
 from deiii.data.config.words import read_settings
 from deiii.data.loader.feature_set import FeatureSet
-from deiii.data.tools.atomic_files import write_json
 from deiii.data.tools.machine import machine, source_revision
 
 LEAST = 1e-4  # smallest deviation of a feature that it is divided by
@@ -129,6 +128,11 @@ def validate(
                 a, b = principal(x, train, other)
                 guess = model((a, labels[train], b)).argmax(axis=1)
                 found[str(test)].append(uar(labels[other], guess))
+    return mean_figures(found)
+
+
+def mean_figures(found: Mapping[str, list[float]]) -> dict[str, Any]:
+    """Mean of the validation UARs of each test speaker's models, and over the test speakers."""
     of_test = {name: round(float(np.mean(own)), 4) for name, own in found.items()}
     return {"uar": round(float(np.mean([*of_test.values()])), 4), "by_test_speaker": of_test}
 
@@ -165,9 +169,8 @@ def main() -> None:
             parts = [rows[stage].vectors(own) for stage in stages]
             entry[level] = validate(parts, balance, model, labels, speakers, spared)
         result["trials"].append(entry)
-        print(f"{entry['clip']['uar']:.3f} {entry['by speaker']['uar']:.3f} {balance} {name}", flush=True)
-        if args.out:
-            write_json(args.out, result)
+        uars = f"{entry['clip']['uar']:.3f} {entry['by speaker']['uar']:.3f}"
+        report(f"{uars} {balance} {name}", result, args.out)
     print("RESULT " + json.dumps(result))
 
 

@@ -243,6 +243,13 @@ def arguments(description: str | None, switches: Mapping[str, str] | None = None
     return parser.parse_args()
 
 
+def report(line: str, result: dict[str, Any], out: str | None) -> None:
+    """Print a trial's line, and write everything so far, if a file is named for it."""
+    print(line, flush=True)
+    if out:
+        write_json(out, result)
+
+
 def main() -> None:
     args = arguments(__doc__)
     config = read_settings(args.settings)
@@ -273,9 +280,7 @@ def main() -> None:
                 "loss": round(float(np.mean(losses)), 4),
             }
         result["trials"][name] = own_result
-        print(f"{own_result}: {name}", flush=True)
-        if args.out:
-            write_json(args.out, result)
+        report(f"{own_result}: {name}", result, args.out)
     print("RESULT " + json.dumps(result))
 
 

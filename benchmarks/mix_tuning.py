@@ -5,7 +5,7 @@ validated one by one by models of the remaining ones. Here all clips of the corp
 too, with a weight; they need not have every stage. Features are standardised over the training clips of all
 corpora, as with ``model.standardise``.
 
-    python -m benchmarks.mix_tuning configs/emotional_av.yaml corpus.root=/clips "mix=[voices.yaml]" \\
+    python -m benchmarks.mix_tuning configs/emotional_av.yaml corpus.root=/clips "mix=[ravdess_voices]" \\
         mix_test=false --out mix_tuning.json
 """
 
@@ -19,12 +19,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.emotional_tuning import LEAST, Model, Rows, balanced
-from benchmarks.encoder_tuning import arguments, logistic, network, principal
+from benchmarks.emotional_tuning import LEAST, Model, Rows, balanced, mean_figures
+from benchmarks.encoder_tuning import arguments, logistic, network, principal, report
 from benchmarks.ravdess_svm import uar
 from deiii.data.config.words import read_settings
 from deiii.data.loader.feature_set import FeatureSet
-from deiii.data.tools.atomic_files import write_json
 from deiii.data.tools.machine import machine, source_revision
 
 Trial = tuple[str, float, Model]  # what was tried, weight of the other corpora's clips, model
@@ -76,8 +75,7 @@ def validate(
         for test, validated in (pair, pair[::-1]):
             rows = speakers[both] == validated
             found[str(test)].append(uar(labels[both][rows], guess[rows]))
-    of_test = {name: round(float(np.mean(each)), 4) for name, each in found.items()}
-    return {"uar": round(float(np.mean([*of_test.values()])), 4), "by_test_speaker": of_test}
+    return mean_figures(found)
 
 
 def main() -> None:
@@ -86,7 +84,8 @@ def main() -> None:
     features = FeatureSet.open(config)
     labels = np.array([features.classes.index(clip.label or "") for clip in features.clips])
     speakers = np.array([clip.speaker for clip in features.clips])
-    own = np.array([clip.id.startswith(features.corpus.parts[0]) for clip in features.clips])
+    first = features.corpus.parts[0]
+    own = np.array([clip.id.partition(":")[0] == first for clip in features.clips])
     rows = {stage: Rows(features, stage, lacking=True) for stage in config.model.extra}
     result: dict[str, Any] = {
         "bench": "mix_tuning", "corpus": features.corpus.name, "stages": config.model.extra,
@@ -104,9 +103,8 @@ def main() -> None:
         for level, vectors in parts.items():
             entry[level] = validate(vectors, config.model.balance, weights, model, labels, speakers, own)
         result["trials"].append(entry)
-        print(f"{entry['clip']['uar']:.3f} {entry['by speaker']['uar']:.3f} {weight:g} {name}", flush=True)
-        if args.out:
-            write_json(args.out, result)
+        uars = f"{entry['clip']['uar']:.3f} {entry['by speaker']['uar']:.3f}"
+        report(f"{uars} {weight:g} {name}", result, args.out)
     print("RESULT " + json.dumps(result))
 
 

@@ -15,6 +15,16 @@ settings.register_profile("shared", deadline=None)  # on a busy machine a slow e
 settings.load_profile("shared")
 
 
+@pytest.hookimpl(tryfirst=True)  # before fixtures are made
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests that are marked gpu where there is no GPU."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+
+
 @pytest.fixture(scope="session")
 def test_data() -> Path:
     """Folder with real clips, flow pairs and weights; tests that need it skip without it."""

@@ -11,9 +11,8 @@ from typing import Any
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 
-ODD = re.compile(
-    r"[A-Za-z][A-Za-z0-9+.-]*://|\$\w|~[^/]+/|%\w+%"
-)  # s3://a, file:///a, $HOME/a, ~anna/a, %TEMP%
+# Addresses (s3://a, file:///a) and names that a shell expands ($HOME/a, ~anna/a, %TEMP%).
+NO_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|\$\w|~[^/]+/|%\w+%")
 
 
 def all_keys(section: type | Any = Config, prefix: str = "") -> list[str]:
@@ -118,7 +117,7 @@ def refuse_places(section: Any, prefix: str = "") -> None:
         if is_dataclass(value):
             refuse_places(value, f"{key}.")
         for path in value if isinstance(value, list) else [value]:
-            if not f.metadata.get("path") or not isinstance(path, str) or not ODD.match(path):
+            if not f.metadata.get("path") or not isinstance(path, str) or not NO_PATH.match(path):
                 continue
             if not os.path.lexists(path):
                 what = "is an address" if "://" in path else "is not expanded here"

@@ -9,38 +9,17 @@ import numpy as np
 
 from deiii.data.cache.index import CacheError
 from deiii.data.config.schema import Config
-from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import load_mixed
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.scan import same_people
 from deiii.data.corpora.spelling import refuse_spellings
-from deiii.data.tools.counts import counted
 
 
 def mixed_configs(config: Config) -> list[Config]:
     """Return one configuration per corpus of a mixture; cache and network are those of the first."""
-    check_weights(config)
     others = load_mixed(config.mix)
     same = [replace(other, mix=[], cache=config.cache, model=config.model) for other in others]
     return [replace(config, mix=[]), *same]
-
-
-def check_weights(config: Config) -> None:
-    """Refuse weights that do not go with the corpora of a mixture.
-
-    Raises:
-        ConfigError: says how many weights are needed, or that attributes have none.
-    """
-    weights, others = config.mix_weights, len(config.mix)
-    if weights and len(weights) != others:
-        raise ConfigError(
-            f"mix_weights={weights} is {counted(len(weights), 'weight')} for {counted(others, 'config')} of "
-            "mix; name one weight for each config, in the same order"
-        )
-    if weights and config.model.attributes:
-        raise ConfigError(
-            "mix_weights weighs the losses of classes alone; leave it out, or set model.attributes=[]"
-        )
 
 
 def clip_weights(corpus: Corpus, clips: Sequence[Clip], weights: Sequence[float]) -> np.ndarray | None:

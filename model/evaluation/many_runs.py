@@ -217,7 +217,7 @@ def _in_processes(
     threads = max(1, usable_cores() // jobs)
     with worker_pool(jobs, grace_s=SAVES_WITHIN) as pool:
         own = partial(work, threads=threads, progress=progress, share=True)
-        # Writing the settings takes 50 ms a run: the first runs begin before the last ones' are written.
+        # Writing settings takes time: the first runs begin before the last ones' are written.
         running = start_tasks(pool, own, (to_yaml(config) for config in configs.values()))
         names = dict(zip(running, configs, strict=True))
         for done in as_completed(running):

@@ -148,7 +148,7 @@ def _with_corpus(config: Config, words: Sequence[str], cache: str | None) -> Con
     if other.mix:
         raise ConfigError("--on takes one corpus; evaluate on each corpus of mix in turn")
     own = deepcopy(config)
-    own.corpus, own.mix = other.corpus, []
+    own.corpus, own.mix, own.mix_weights = other.corpus, [], []
     own.cache = cache or own.cache
     return own
 

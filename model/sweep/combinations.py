@@ -1,7 +1,7 @@
 """The settings of every combination of a sweep, put together from values that are read once each.
 
-Reading the words of a command takes 30 ms of CPU time. A grid of 10,000 combinations has few distinct values,
-so the settings that all combinations share are read once, and each distinct value once beside them.
+Reading the words of a command takes time, and a grid of 10,000 combinations has few distinct values. So the
+settings that all combinations share are read once, and each distinct value once beside them.
 
 >>> found = Combinations(["tiny", "train.epochs=5"])
 >>> found.config({"train.lr": 0.01, "model.width": 32}) == read_settings(

@@ -156,7 +156,8 @@ def _check_grid(combinations: Combinations, trials: Sequence[Trial], progress: b
 def _features_and_split(config: Config) -> str:
     """Return everything that `check_folds` depends on, as text."""
     read = (network_stages(config.model), config.model.classes, config.model.attributes)
-    return canonical_json(stage_keys(config)) + repr((read, config.split, config.corpus, config.mix))
+    corpora = (config.corpus, config.mix, config.mix_test)
+    return canonical_json(stage_keys(config)) + repr((read, config.split, corpora))
 
 
 def _trial(folder: Path, settings: Mapping[str, Any], seeds: Sequence[int]) -> Trial:

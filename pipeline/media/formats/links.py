@@ -9,11 +9,10 @@ recordings, the second one with codecs, frame size and sample rate of the first.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from deiii.pipeline.media.formats.ogg import Link, ogg_links
+from deiii.pipeline.media.formats.ogg import PAGE, Link, find_links, read_links
 
 HEAD = b"\x1a\x45\xdf\xa3"  # id of the element that begins a document
 DOCTYPE = b"\x42\x82"  # of the element in it that names the type of document
@@ -24,16 +23,11 @@ HEAD_BYTES = 64
 
 def recordings(path: str) -> list[Link]:
     """Return the recordings of an Ogg or Matroska file, in order; none for one of another kind."""
-    if not os.path.isfile(path):  # opening a pipe would wait for a writer without end
-        return []
-    try:
-        with open(path, "rb") as file:
-            if file.read(len(HEAD)) != HEAD:
-                return ogg_links(path)
-            size = os.fstat(file.fileno()).st_size
-            starts = list(_documents(file, size))
-    except OSError:  # opening the file says what is wrong with it
-        return []
+    return read_links(path, {PAGE: find_links, HEAD: _documents_as_links})
+
+
+def _documents_as_links(file: BinaryIO, size: int) -> list[Link]:
+    starts = list(_documents(file, size))
     ends = [*starts[1:], size]
     return [Link(a, b, None, True, format=None) for a, b in zip(starts, ends, strict=True)]
 

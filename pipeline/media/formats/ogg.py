@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import BinaryIO, NamedTuple
@@ -65,18 +65,28 @@ class _Page(NamedTuple):
 
 def ogg_links(path: str) -> list[Link]:
     """Return the recordings of an Ogg file, in order; none for another file, or one that cannot be read."""
+    return read_links(path, {PAGE: find_links})
+
+
+def read_links(path: str, finders: Mapping[bytes, Callable[[BinaryIO, int], Iterable[Link]]]) -> list[Link]:
+    """Return the recordings of a file; none for a file of another kind, or one that cannot be read.
+
+    Args:
+        path: of the file.
+        finders: by the first four bytes of a kind of file, what finds the recordings in a file of some bytes.
+    """
     if not os.path.isfile(path):  # opening a pipe would wait for a writer without end
         return []
     try:
         with open(path, "rb") as file:
-            if file.read(len(PAGE)) != PAGE:
-                return []
-            return list(_links(file, os.fstat(file.fileno()).st_size))
+            find = finders.get(file.read(4))
+            return list(find(file, os.fstat(file.fileno()).st_size)) if find else []
     except OSError:  # opening the file says what is wrong with it
         return []
 
 
-def _links(file: BinaryIO, size: int) -> Iterator[Link]:
+def find_links(file: BinaryIO, size: int) -> Iterator[Link]:
+    """Yield the recordings of an Ogg file of ``size`` bytes, whose first four bytes were read."""
     pages: list[_Page] = []  # the first pages of the streams of a link
     ends: dict[int, int] = {}
     firsts: dict[int, int] = {}
@@ -243,4 +253,4 @@ def first_page_in_place(packets: Iterable[av.Packet], link: Link | None) -> Iter
             moved = round(late / float(packet.time_base or 1))
             packet.pts = (packet.pts or 0) + moved
             packet.dts = (packet.dts or 0) + moved
-    yield from chain(held, packets)  # PyAV's generator, at its end, breaks a `yield from`
+    yield from chain(held, packets)  # `yield from packets` raises an error where PyAV's generator ends

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deiii.data.config.keys import ODD, text_keys
+from deiii.data.config.keys import NO_PATH, text_keys
 from deiii.data.config.load import load_config, parse_config, to_yaml
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import read_settings
@@ -18,7 +18,7 @@ from deiii.data.config.words import read_settings
 PATHS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(
     lambda text: (
         "${" not in text
-        and not ODD.match(text)
+        and not NO_PATH.match(text)
         and text not in ("???", "null", "~")
         and not text.startswith("~/")
     )

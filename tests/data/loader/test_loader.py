@@ -273,7 +273,6 @@ def test_files_are_never_written(small):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("residency", ["stream", "ram", "device"])
 def test_the_gpu_gets_the_same_batches(small, residency):
     config, features = small

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deiii.data.config.schema import Config, ModelConfig, SplitConfig
+from deiii.data.config.schema import SplitConfig
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.config.words import read_settings
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.protocol import PARTS
 from deiii.data.corpora.splits import make_split, number_of_folds
 from deiii.data.loader.feature_set import FeatureSet
-from deiii.data.loader.mixture import clip_weights, join_corpora, mixed_configs
+from deiii.data.loader.mixture import clip_weights, join_corpora
 from tests.helpers.caches import KEYS, make_cache
 
 
@@ -63,16 +64,13 @@ def test_each_clip_has_the_weight_of_its_corpus():
 
 
 @pytest.mark.parametrize(
-    ("config", "words"),
+    ("settings", "words"),
     [
-        (Config(mix=["a", "b"], mix_weights=[0.5]), "1 weight for 2 configs of mix"),
-        (Config(mix_weights=[0.5]), "1 weight for 0 configs of mix"),
-        (
-            Config(mix=["a"], mix_weights=[0.5], model=ModelConfig(attributes=["valence"])),
-            "losses of classes alone",
-        ),
+        (["mix=[a, b]", "mix_weights=[0.5]"], "1 weight for 2 configs of mix"),
+        (["mix_weights=[0.5]"], "1 weight for 0 configs of mix"),
+        (["mix=[a]", "mix_weights=[0.5]", "model.attributes=[valence]"], "losses of classes alone"),
     ],
 )
-def test_weights_that_do_not_go_with_the_corpora_are_refused(config, words):
+def test_weights_that_do_not_go_with_the_corpora_are_refused(settings, words):
     with pytest.raises(ConfigError, match=words):
-        mixed_configs(config)
+        read_settings(settings)

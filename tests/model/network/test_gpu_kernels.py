@@ -24,7 +24,6 @@ def test_kernels_compute_what_pytorch_computes(case):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_kernels_on_a_gpu_compute_what_pytorch_computes(monkeypatch):
     """Attention with rotary positions, and a branch with its shortcut: results and gradients."""
     device = torch.device("cuda")
@@ -51,7 +50,6 @@ def test_kernels_on_a_gpu_compute_what_pytorch_computes(monkeypatch):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_image_encoder_learns_on_a_gpu_as_by_its_layers():
     """Tokens and gradients in float32, with frames of 96 px as a batch holds them, some of them not valid."""
     torch.manual_seed(0)

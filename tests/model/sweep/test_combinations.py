@@ -61,3 +61,11 @@ def test_a_grid_reads_each_value_once_and_checks_each_set_of_features_once(monke
     found = Combinations(rest)
     sweep_module._check_grid(found, trials, False)
     assert len(trials) == 64 and len(read) == 1 + 4 + 4 + 2 + 2 and checked == [True, False]
+
+
+@pytest.mark.parametrize("word", ["mix_test=false", "mix=[ravdess]", "split.fold=1", "model.audio=false"])
+def test_what_changes_the_split_or_the_features_is_checked_again(word):
+    base = read_settings(["synthetic", "tiny"])
+    assert sweep_module._features_and_split(read_settings(["synthetic", "tiny", word])) != (
+        sweep_module._features_and_split(base)
+    )

@@ -14,10 +14,7 @@ from deiii.model.training.loaders import make_loader
 from deiii.model.training.run_folder import RunFolder
 from deiii.model.training.trainer import Diverged, Trainer, TrainingSetup
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+pytestmark = pytest.mark.gpu
 GPU = torch.device("cuda", 0)
 
 

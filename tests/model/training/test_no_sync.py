@@ -52,7 +52,6 @@ def test_the_gpus_augmentation_reads_nothing_back(monkeypatch):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_agrees():
     augment, batch = Augment(LoaderConfig(crop=6), training=True), compact()
     batch = batch.map(lambda tensor: tensor.cuda())

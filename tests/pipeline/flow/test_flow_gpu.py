@@ -9,10 +9,7 @@ from deiii.pipeline.flow.raft.network import RaftEngine
 from tests.pipeline.flow.test_raft import LARGE, SMALL, drifting, torchvision_flow
 from tests.pipeline.flow.test_stage import run, sliding
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+pytestmark = pytest.mark.gpu
 
 
 @pytest.mark.parametrize("network", [SMALL, LARGE], ids=["small", "large"])
