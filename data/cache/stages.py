@@ -82,7 +82,7 @@ def _trims(logmel: LogMelConfig) -> bool:
 
 FACES = Stage(
     name="faces",
-    version=7,  # 7: Ogg files with video, Vorbis in Matroska
+    version=8,  # 8: joined Matroska and MPEG-TS, equal wrong timestamps
     modality="video",
     settings=FacesConfig,
     fields={
@@ -137,7 +137,7 @@ FLOW = Stage(
 
 LOGMEL = Stage(
     name="logmel",
-    version=7,  # 7: Ogg files with video, late FLAC in Ogg, Vorbis in Matroska
+    version=8,  # 8: joined Matroska, MPEG-TS and files of several sample rates, equal wrong timestamps
     modality="audio",
     settings=LogMelConfig,
     fields={
@@ -179,7 +179,7 @@ def _reads_pixels(section: AppearanceConfig) -> bool:
 
 SPEECH = Stage(
     name="speech",
-    version=5,  # 5: as version 7 of logmel
+    version=6,  # 6: as version 8 of logmel
     modality="audio",
     settings=SpeechConfig,
     fields={
