@@ -160,3 +160,8 @@ def test_a_file_without_settings_is_named(tmp_path, monkeypatch, name, tree, wor
     (tmp_path / "runs/a/config.yaml").touch()
     found = no_settings(name, tree, ["faces", "cache"])
     assert words in found and bool(words) == bool(found)
+
+
+def test_the_same_letters_at_other_places_are_no_misspelling():
+    assert near_name("portex", ["export"]) is None
+    assert near_name("epxort", ["export"]) == "export"  # two letters that changed places
