@@ -33,14 +33,17 @@ def settings(folder: Path) -> list[str]:
             f"corpus.root={folder / 'raw'}", f"cache={folder / 'cache'}"]  # fmt: skip
 
 
-def train(folder: Path, way: str, *more: str) -> list[dict[str, float]]:
-    """Train in one of the ways; returns the rows of ``metrics.csv``."""
+def train(
+    folder: Path, way: str, *more: str, variables: dict[str, str] | None = None
+) -> list[dict[str, float]]:
+    """Train in one of the ways, with environment variables; returns the rows of ``metrics.csv``."""
     before, threads = WAYS[way]
     run = tempfile.mkdtemp(prefix=f"{way}-", dir=folder)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), **(variables or {})}
     words = [*settings(folder), "train.device=cpu", "train.patience=99", f"train.run={run}/run", *more]
     subprocess.run(
         [sys.executable, *before, "-m", "deiii", "train", *words, "--quiet"],
-        check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        check=True, capture_output=True, env=environment,
     )  # fmt: skip
     with open(Path(run) / "run/metrics.csv", newline="") as file:
         return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]

@@ -63,6 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status: 0 done, 1 an error, 130 interrupted by Ctrl-C or SIGTERM."""
     from deiii.data.command_line.door import run
 
+    # Before PyTorch is loaded, which reads it once. OpenMP's threads otherwise keep their core busy while
+    # they wait for each other, which delays training beside other programs (`benchmarks/busy_train.py`).
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     return run(partial(_parse, argv))
 
 

@@ -218,3 +218,12 @@ def test_files_named_like_modules_are_not_taken_for_them(tmp_path):
         (tmp_path / f"{name}.py").write_text("raise ImportError('not this one')\n")
     found = deiii("settings", "faces.size=96", cwd=tmp_path)
     assert (found.returncode, found.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, "passive"), ("active", "active")])
+def test_threads_of_openmp_that_wait_sleep_unless_the_user_chose(given, used, monkeypatch, capsys):
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")  # so that the variable is as before after the test
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    assert main(["settings"]) == 0
+    assert os.environ["OMP_WAIT_POLICY"] == used

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from benchmarks.feature_cache import open_cache
 
 
+@pytest.mark.slow
 def test_a_cache_is_found_beside_a_corpus_of_the_same_name(tmp_path, monkeypatch):
     """After the demo, ``raw/synthetic`` is in the current folder; its cache is another one."""
     (tmp_path / "raw" / "synthetic").mkdir(parents=True)

@@ -13,6 +13,9 @@ from tests.faults.workspace import open_workspace
 
 # Faults of the short form that take 10 to 25 s of processor time; `make test` has similar, faster ones.
 LONG = {
+    "SIGKILL of a worker in the middle of a shard",
+    "a clip on which the logmel decoder aborts",
+    "SIGKILL in the middle of epoch 2",
     "SIGTERM while shards are being computed",
     "Ctrl-C in a terminal while shards are being computed",
     "SIGKILL of the main process in the speech stage, after 1 shards",
