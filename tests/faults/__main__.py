@@ -1,7 +1,7 @@
 """Inject faults into the real programs and print a table of the results.
 
 python -m tests.faults                 # all faults (under 25 minutes on two cores)
-python -m tests.faults --short         # the short form, as in `make test`
+python -m tests.faults --short         # the short form; `make test` runs most of it
 python -m tests.faults --group 5 9     # some groups
 """
 
@@ -24,7 +24,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         allow_abbrev=False, prog="python -m tests.faults", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--short", action="store_true", help="only the short form, as in `make test`")
+    parser.add_argument(
+        "--short", action="store_true", help="only the short form, most of which `make test` runs"
+    )
     parser.add_argument("--group", nargs="+", type=int, help="numbers of groups, 1 to 19")
     parser.add_argument("--only", help="faults whose name contains this text")
     parser.add_argument("--list", action="store_true", help="list the faults without injecting them")

@@ -36,7 +36,7 @@ class Fault:
         name: what is injected.
         expect: the required result.
         inject: injects and checks it; returns the observations.
-        short: whether it is part of the short form (`make test`).
+        short: whether it is part of the short form, most of which `make test` runs.
     """
 
     group: str

@@ -39,7 +39,7 @@ def test_every_number_has_a_lowest_and_a_highest_value():
         assert (m["high"] is None) != (m["below"] is None), name
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_values_beyond_the_limits_are_refused_with_the_setting_and_its_range(data):
     name = data.draw(st.sampled_from(sorted(NUMBERS)))
@@ -60,7 +60,7 @@ def test_values_beyond_the_limits_are_refused_with_the_setting_and_its_range(dat
     assert str(error.value).startswith(f"{name} must be {describe_range(m)}, not ")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_values_within_the_limits_are_taken(data):
     name = data.draw(st.sampled_from(sorted(set(NUMBERS) - {"logmel.fmin", "logmel.fmax"})))
