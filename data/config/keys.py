@@ -11,8 +11,8 @@ from typing import Any
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 
-# Addresses (s3://a, file:///a) and names that a shell expands ($HOME/a, ~anna/a, %TEMP%).
-NO_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|\$\w|~[^/]+/|%\w+%")
+# Addresses (s3://a, file:///a) and names that a shell expands ($HOME/a, $(pwd)/a, ~anna/a, %TEMP%).
+NO_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|\$[\w(]|~[^/]+/|%\w+%")
 
 
 def all_keys(section: type | Any = Config, prefix: str = "") -> list[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import chdir
 from pathlib import Path
 
 from deiii.data.config.load import load_config
 from deiii.data.config.schema import CorpusConfig
+from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import read_settings
 from deiii.data.corpora.files import AUDIO, VIDEO, media_files
 from deiii.data.corpora.scan import scan
@@ -20,7 +22,7 @@ SAME = "the path is what was written, on the command line and in a quoted YAML v
 PATHS = (
     "/data/Set #1", "no", "yes", "on", "off", "1.10", "010", "0x1F", "1e3", "2024-01-01", "1:30", "True",
     "a: b", "a, b", "[a]", "{a}", "- a", "*a", "&a", "!a", "%a", "@a", "a'b", 'a"b', "a\\b", "a=b", "=",
-    "lr=0.1/x", "a b/c d", " a", "a ", "\u00fc\u00f1\u6f22", "~anna/x", "$HOME/x", "a|b", "a;b", "a?b",
+    "lr=0.1/x", "a b/c d", " a", "a ", "\u00fc\u00f1\u6f22", "a|b", "a;b", "a?b",
     ".", "..", "-a", "a//b",
 )  # fmt: skip
 
@@ -35,6 +37,27 @@ def paths(work: Workspace, case: str) -> str:
     stored = load_config(file)
     assert (stored.cache, stored.corpus.root) == (case, case), stored.cache
     return ascii(case)
+
+
+EXPANDED_BY_SHELLS = ("~anna/x", "$HOME/x", "$(pwd)/x")
+REFUSED = "refused, and nothing is made; used as it is written where such a folder exists"
+
+
+@places("a path {case!a}", REFUSED, cases=EXPANDED_BY_SHELLS, short={"$HOME/x"})
+def expanded_by_shells(work: Workspace, case: str) -> str:
+    for key in ("corpus.root", "cache", "train.run"):
+        try:
+            read_settings([f"{key}={case}"])
+        except ConfigError as error:
+            said = str(error)
+            assert said.startswith(f"{key}: {case} is not expanded here"), said
+        else:
+            raise AssertionError(f"{key}={case} was accepted")
+    folder = work.folder()
+    (folder / case).mkdir(parents=True)
+    with chdir(folder):
+        assert read_settings([f"cache={case}"]).cache == case
+    return said
 
 
 COMMANDS = (
