@@ -10,6 +10,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from distributed import Client, Future, KilledWorker, as_completed
 from distributed.comm import CommClosedError
@@ -21,6 +22,7 @@ from deiii.pipeline.preprocess.shared_files import SharedFiles, run_shared
 from deiii.pipeline.stages.shard import ShardTask, run_shard
 
 POLL_S = 0.02  # s between two looks for finished tasks
+ASK_AGAIN_S = 5.0  # s without a result after which ended tasks are asked for theirs again
 MAX_ATTEMPTS = 3  # of a shard whose worker dies; from the second one on its clips are isolated
 
 
@@ -91,7 +93,9 @@ class TaskRunner:
         self._submit()
         for future, record in self._ended():
             attempt = self._running.pop(future)
-            if future.status == "finished":
+            # Not the status of the future: it is that of a new computation where the worker that held the
+            # result has died in the meantime.
+            if isinstance(record, ShardRecord):
                 self._done[attempt.stage][attempt.shard] = record
                 bar.update(len(attempt.task.plan.clips))
                 bar.set_postfix_str(attempt.stage, refresh=False)
@@ -100,7 +104,8 @@ class TaskRunner:
                 for waiting in self._waiting.pop((attempt.stage, attempt.shard), []):
                     self._ready.appendleft(waiting)
             else:
-                self._ready.append(next_attempt(attempt, future.exception()))
+                error = future.exception() if future.status == "error" else None
+                self._ready.append(next_attempt(attempt, error))
             self._submit()
 
     def _submit(self) -> None:
@@ -120,18 +125,27 @@ class TaskRunner:
             self._running[future] = attempt
             self._completed.add(future)
 
-    def _ended(self) -> Iterator[tuple[Future, ShardRecord]]:
+    def _ended(self) -> Iterator[tuple[Future, Any]]:
         """Yield ended futures with their results as long as any are running.
 
         Raises:
             CommClosedError: the scheduler is gone. Waiting on ``as_completed`` would hang then, because
                 it forgets a future whose result was on its way.
         """
+        latest = time.monotonic()
         while self._running:
             batch = self._completed.next_batch(block=False)
             if self._client.status != "running" or any(future.cancelled() for future in self._running):
                 raise CommClosedError("the connection to the scheduler broke")
-            yield from batch
+            for future, record in batch:
+                if future in self._running:  # not yielded before
+                    latest = time.monotonic()
+                    yield future, record
+            if time.monotonic() - latest > ASK_AGAIN_S:
+                # ``as_completed`` forgets a future whose result cannot be fetched, too: if all workers die at
+                # once, the one that held the result and the one that was to compute it again are among them.
+                self._completed.update([future for future in self._running if future.done()])
+                latest = time.monotonic()
             if not batch:
                 time.sleep(POLL_S)
 

@@ -44,10 +44,11 @@ def worker(work: Workspace) -> str:
     return f"{len(shards(cache))} shards, none lost"
 
 
-@kill("SIGKILL of both workers at once", ENDS)
-def all_workers(work: Workspace) -> str:
+@kill("SIGKILL of both workers at once, after {case} shards", ENDS, cases=(1, 3, 6, 12))
+def all_workers(work: Workspace, case: int) -> str:
+    """Results that are fetched, and shards that one worker takes over from the other, are lost together."""
     expected, cache = work.undisturbed, work.folder()
-    run = work.start_preprocessing(cache, 3)
+    run = work.start_preprocessing(cache, case)
     for victim in run.workers():
         victim.kill()
     done = run.wait()
