@@ -63,9 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status: 0 done, 1 an error, 130 interrupted by Ctrl-C or SIGTERM."""
     from deiii.data.command_line.door import run
 
-    # Before PyTorch is loaded, which reads it once. OpenMP's threads otherwise keep their core busy while
-    # they wait for each other, which delays training beside other programs (`benchmarks/busy_train.py`).
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Before PyTorch is loaded, which reads it once. By default, a thread of GNU's OpenMP that waits keeps its
+    # core busy for 300,000 rounds before it sleeps, which delays training beside other programs; so few cost
+    # nothing on an idle machine (`benchmarks/busy_train.py`).
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = "3000"
     return run(partial(_parse, argv))
 
 

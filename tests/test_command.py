@@ -220,10 +220,13 @@ def test_files_named_like_modules_are_not_taken_for_them(tmp_path):
     assert (found.returncode, found.stderr) == (0, "")
 
 
-@pytest.mark.parametrize(("given", "used"), [(None, "passive"), ("active", "active")])
-def test_threads_of_openmp_that_wait_sleep_unless_the_user_chose(given, used, monkeypatch, capsys):
-    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")  # so that the variable is as before after the test
-    if given is None:
-        monkeypatch.delenv("OMP_WAIT_POLICY")
+@pytest.mark.parametrize("given", [{}, {"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "7"}])
+def test_threads_of_openmp_that_wait_sleep_soon_unless_the_user_chose(given, monkeypatch, capsys):
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    for name in names:
+        monkeypatch.setenv(name, "")  # so that the variable is as before after the test
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
     assert main(["settings"]) == 0
-    assert os.environ["OMP_WAIT_POLICY"] == used
+    assert {n: os.environ[n] for n in names if n in os.environ} == (given or {"GOMP_SPINCOUNT": "3000"})

@@ -8,7 +8,6 @@ Soc. Am. 24, 1952).
 from __future__ import annotations
 
 import numpy as np
-from scipy.signal import lfilter
 
 from deiii.data.corpora.synthetic.plan import ClipPlan, envelope
 
@@ -73,10 +72,16 @@ def _resonate(audio: np.ndarray, frequency: float, bandwidth: float) -> np.ndarr
     """Return a two-pole resonator with unit gain at 0 Hz."""
     radius = np.exp(-np.pi * bandwidth / SAMPLE_RATE)
     a = [1.0, -2 * radius * np.cos(2 * np.pi * frequency / SAMPLE_RATE), radius**2]
-    return lfilter([sum(a)], a, audio)
+    return _filter([sum(a)], a, audio)
+
+
+def _filter(b: list[float], a: list[float], audio: np.ndarray) -> np.ndarray:
+    from scipy.signal import lfilter  # slow to import, and a corpus that is made already does not need it
+
+    return lfilter(b, a, audio)
 
 
 def _room(rng: np.random.Generator, n: int) -> np.ndarray:
     """Return background noise: low-passed, of unit RMS."""
-    noise = lfilter([1.0], [1.0, -0.9], rng.standard_normal(n))
+    noise = _filter([1.0], [1.0, -0.9], rng.standard_normal(n))
     return noise / np.sqrt(np.mean(noise**2))

@@ -178,9 +178,11 @@ def _among_speakers(figures: Mapping[str, Figure], owner: np.ndarray) -> Values:
             continue
         worst, best = min(known, key=lambda s: known[s]), max(known, key=lambda s: known[s])
         n, sd = len(known), float(np.std(list(known.values()), ddof=1))
-        many, few = stats.chi2.ppf([(1 + LEVEL) / 2, (1 - LEVEL) / 2], n - 1)
+        quantiles = stats.chi2.ppf([(1 + LEVEL) / 2, (1 - LEVEL) / 2], n - 1)
+        # Equal values (all speakers right in every clip) do not tell how much others differ.
+        interval = [sd * math.sqrt((n - 1) / q) for q in quantiles] if sd > 1e-12 else None
         found[name] = {
             "worst": known[worst], "worst_speaker": worst, "best": known[best], "best_speaker": best,
-            "sd": sd, "sd_ci": [sd * math.sqrt((n - 1) / many), sd * math.sqrt((n - 1) / few)],
+            "sd": sd, "sd_ci": interval,
         }  # fmt: skip
     return found

@@ -68,6 +68,14 @@ def test_the_deviation_among_speakers():
     assert stats.chi2.cdf(statistic / high**2, 8) == pytest.approx(0.025)
 
 
+def test_equal_speakers_do_not_tell_how_much_others_differ():
+    found, clips, _ = drawn(SEXES, [0.0] * 9)
+    gaps = gaps_of(found, clips, "mine", TASK)
+    assert (gaps["speakers"]["uar"]["sd"], gaps["speakers"]["uar"]["sd_ci"]) == (0.0, None)
+    rows = gap_values(gaps)["rows"]
+    assert [row[3] for row in rows if row[1] == "deviation among speakers"] == ["–"]
+
+
 @pytest.mark.parametrize("sexes", [["female"] * 9, ["female"] * 4 + [""] * 5, [""] * 9])
 def test_without_both_sexes_there_is_no_difference(sexes):
     found, clips, _ = drawn(sexes, WRONG)

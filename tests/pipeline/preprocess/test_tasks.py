@@ -9,7 +9,7 @@ import pytest
 from distributed import Client, KilledWorker
 
 from deiii.data.cache.index import ShardRecord
-from deiii.data.tools.progress import progress_bar
+from deiii.data.tools.progress import ProgressBar, progress_bar
 from deiii.pipeline.preprocess import tasks
 from deiii.pipeline.preprocess.tasks import TaskRunner
 
@@ -44,6 +44,10 @@ class Lost:
         raise AssertionError("it is computed again")
 
 
+def hidden_bar() -> ProgressBar:
+    return progress_bar(desc="", unit="", shown=False)
+
+
 def runner(client: Client, monkeypatch) -> tuple[TaskRunner, dict]:
     monkeypatch.setattr(tasks, "run_shared", lambda shared, run, task: run(task))
     monkeypatch.setattr(tasks, "run_shard", compute)
@@ -64,7 +68,7 @@ def test_a_result_that_cannot_be_fetched_is_asked_for_again(client, monkeypatch)
     monkeypatch.setattr(client, "_gather", fails_at_first)
     monkeypatch.setattr(tasks, "ASK_AGAIN_S", 0.2)
     mine, done = runner(client, monkeypatch)
-    running = threading.Thread(target=mine.run, args=(progress_bar(desc="", unit="", shown=False),), daemon=True)
+    running = threading.Thread(target=mine.run, args=(hidden_bar(),), daemon=True)
     running.start()
     running.join(30)
     assert failed and not running.is_alive()
@@ -86,5 +90,5 @@ def test_a_fetched_result_counts_although_its_worker_died_since(client, monkeypa
 
     monkeypatch.setattr(mine, "_submit", submit)
     monkeypatch.setattr(mine, "_ended", ended)
-    mine.run(progress_bar(desc="", unit="", shown=False))
+    mine.run(hidden_bar())
     assert list(done["logmel"]) == list(SHARDS)
