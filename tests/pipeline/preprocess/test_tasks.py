@@ -6,7 +6,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from distributed import Client, KilledWorker
+from distributed import Client, KilledWorker, LocalCluster
 
 from deiii.data.cache.index import ShardRecord
 from deiii.data.tools.progress import ProgressBar, progress_bar
@@ -29,9 +29,15 @@ def compute(task: SimpleNamespace) -> ShardRecord:
     return record(task.plan.name)
 
 
+@pytest.fixture(scope="module")
+def cluster():
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        yield cluster
+
+
 @pytest.fixture
-def client():
-    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
+def client(cluster):
+    with Client(cluster) as client:
         yield client
 
 
