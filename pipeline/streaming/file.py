@@ -39,7 +39,7 @@ from deiii.pipeline.media.streaming.audio import LONGEST_S
 from deiii.pipeline.media.survey import StreamTimes, joined_parts, survey
 from deiii.pipeline.media.video import VideoReader, read_video
 from deiii.pipeline.stages.clip import inherited, loaded_models
-from deiii.pipeline.streaming.rows import AllRows, DiskRows, Recent, Rows
+from deiii.pipeline.streaming.rows import DiskRows, Recent, Rows
 
 KEEP_BYTES = 128 * 2**20  # decoded frames that wait for later ones; more are decoded a second time
 STREAMED = (FACES.name, FLOW.name, LOGMEL.name)
@@ -109,8 +109,8 @@ class FileStream:
         self.ready_s = -math.inf
         self.ended = False
         self._recent = {FACES.name: Recent(), FLOW.name: Recent()}
-        self._summary = AllRows()
-        self._flow_valid = AllRows()
+        self._summary: dict[str, list[np.ndarray]] = {name: [] for name in SUMMARY}
+        self._flow_valid: list[np.ndarray] = []
         self._kept_flow: dict[str, DiskRows] = {}
         self._keep_flow = keep_flow
         self._tracks = tracks
@@ -220,22 +220,21 @@ class FileStream:
 
     def track(self) -> Rows:
         """Return time, box and validity of all rows of the faces stage so far; see `SUMMARY`."""
-        empty = {"box": np.zeros((0, 4))}
-        kept = self._summary
-        return {n: kept[n] if n in kept else empty.get(n, np.zeros(0)) for n in SUMMARY}
+        shapes = {"box": (0, 4)}
+        return {n: np.concatenate(v) if v else np.zeros(shapes.get(n, 0)) for n, v in self._summary.items()}
 
     def flow(self) -> dict[str, np.ndarray | DiskRows]:
         """Return the fields of the flow stage for an overlay: ``valid``, and those in the temporary file."""
-        if "valid" not in self._flow_valid:
+        if not self._flow_valid:
             return {}
-        return {"valid": self._flow_valid["valid"], **self._kept_flow}
+        return {"valid": np.concatenate(self._flow_valid), **self._kept_flow}
 
     def outcomes(self) -> dict[str, Outcome]:
         """Return the outcome of each stage, at the end of the file."""
         self.audio()
         if FLOW.name in self.stages:
             faces = self._outcomes[FACES.name]
-            valid = self._flow_valid["valid"] if "valid" in self._flow_valid else np.zeros(0, bool)
+            valid = np.concatenate(self._flow_valid) if self._flow_valid else np.zeros(0, bool)
             usable = faces.usable
             self._outcomes[FLOW.name] = flow_outcome(valid) if usable else inherited(FLOW.name, faces).outcome
         return {name: self._outcomes[name] for name in self.stages}
@@ -257,7 +256,8 @@ class FileStream:
                 again = read_video(self.path, most_s=LONGEST_S).frames()
                 reader.longest = 2 * config.faces.detect_size
             for rows in faces.run(reader.frames(), again):
-                self._summary.append({name: rows[name] for name in SUMMARY})
+                for name, values in self._summary.items():
+                    values.append(rows[name])
                 if self._tracks is not None:
                     self.portrait.add(rows)
                 self._recent[FACES.name].add({n: v for n, v in rows.items() if n != "frame"})
@@ -278,7 +278,7 @@ class FileStream:
         if rows is None:
             return np.zeros(0)
         self._recent[FLOW.name].add(rows)
-        self._flow_valid.append({"valid": rows["valid"]})
+        self._flow_valid.append(rows["valid"])
         if self._keep_flow is not None:
             for name in ("flow", "scale"):
                 if name in rows:

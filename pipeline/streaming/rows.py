@@ -39,42 +39,6 @@ class Recent:
         return self._joined or {}
 
 
-class AllRows:
-    """All rows of some fields, in one array for each, whose room doubles where it is full.
-
-    Many small arrays that stay would keep the memory between them, which larger ones left, from being used.
-
-    >>> rows = AllRows()
-    >>> for i in range(3):
-    ...     rows.append({"time": np.arange(2.0) + 2 * i})
-    >>> rows["time"].tolist()
-    [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
-    """
-
-    def __init__(self) -> None:
-        self._tables: Rows = {}
-        self._count = 0
-
-    def append(self, rows: Mapping[str, np.ndarray]) -> None:
-        """Copy rows of all fields; every call has the same fields, with one type and shape each."""
-        stop = self._count + len(next(iter(rows.values())))
-        for name, values in rows.items():
-            table = self._tables.get(name)
-            if table is None or len(table) < stop:
-                larger = np.empty((2 * stop, *values.shape[1:]), values.dtype)
-                if table is not None:
-                    larger[: self._count] = table[: self._count]
-                self._tables[name] = table = larger
-            table[self._count : stop] = values
-        self._count = stop
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._tables
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self._tables[name][: self._count]
-
-
 class DiskRows:
     """Rows of one array in a temporary file without a name; indexed by a sequence of row numbers.
 
