@@ -93,8 +93,8 @@ class TaskRunner:
         self._submit()
         for future, record in self._ended():
             attempt = self._running.pop(future)
-            # Not the status of the future: it is that of a new computation where the worker that held the
-            # result has died in the meantime.
+            # The status of the future does not tell: if the worker that held the result has died since, Dask
+            # computes the shard again, and the status is that of the new computation.
             if isinstance(record, ShardRecord):
                 self._done[attempt.stage][attempt.shard] = record
                 bar.update(len(attempt.task.plan.clips))
@@ -142,8 +142,9 @@ class TaskRunner:
                     latest = time.monotonic()
                     yield future, record
             if time.monotonic() - latest > ASK_AGAIN_S:
-                # ``as_completed`` forgets a future whose result cannot be fetched, too: if all workers die at
-                # once, the one that held the result and the one that was to compute it again are among them.
+                # ``as_completed`` does not yield a future if fetching its result raises. This happens if all
+                # workers die at once: the fetch waits until another worker has computed the lost result
+                # again, and raises the error of that worker, which has died, too.
                 self._completed.update([future for future in self._running if future.done()])
                 latest = time.monotonic()
             if not batch:

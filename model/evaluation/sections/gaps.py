@@ -179,8 +179,9 @@ def _among_speakers(figures: Mapping[str, Figure], owner: np.ndarray) -> Values:
         worst, best = min(known, key=lambda s: known[s]), max(known, key=lambda s: known[s])
         n, sd = len(known), float(np.std(list(known.values()), ddof=1))
         quantiles = stats.chi2.ppf([(1 + LEVEL) / 2, (1 - LEVEL) / 2], n - 1)
-        # Equal values (all speakers right in every clip) do not tell how much others differ.
-        interval = [sd * math.sqrt((n - 1) / q) for q in quantiles] if sd > 1e-12 else None
+        # If all speakers have the same value (1 for a perfect network), it is unknown how much others differ.
+        equal = known[worst] == known[best]
+        interval = None if equal else [sd * math.sqrt((n - 1) / q) for q in quantiles]
         found[name] = {
             "worst": known[worst], "worst_speaker": worst, "best": known[best], "best_speaker": best,
             "sd": sd, "sd_ci": interval,

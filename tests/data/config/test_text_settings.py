@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,23 @@ def test_any_path_in_a_yaml_file_comes_out_as_it_was_written(path, tmp_path_fact
     file.write_text(yaml.safe_dump({"cache": path, "mix": [path]}, allow_unicode=True), encoding="utf-8")
     config = load_config(file)
     assert config.cache == path and config.mix == [path]
+
+
+@pytest.mark.parametrize("key", ["corpus.root", "cache", "train.run", "mix"])
+@pytest.mark.parametrize("path", ["$HOME/x", "$(pwd)/x", "~anna/x", "%TEMP%/x", "s3://bucket/x", "file:///x"])
+def test_what_only_a_shell_or_a_server_finds_is_refused_unless_it_exists(key, path, tmp_path, monkeypatch):
+    value = f"['{path}']" if key == "mix" else path
+    what = "is an address" if "://" in path else "is not expanded here"
+    with pytest.raises(ConfigError, match=re.escape(f"{key}: {path} {what}")):
+        read_settings([f"{key}={value}"])
+    monkeypatch.chdir(tmp_path)
+    Path(path).mkdir(parents=True)
+    assert path in to_yaml(read_settings([f"{key}={value}"]))
+
+
+@pytest.mark.parametrize("path", ["a$HOME", "$", "$/x", "~", "100%", "50%/x", "a~b/c", "C:/x", "a:b", "(pwd)/x"])
+def test_names_with_such_characters_elsewhere_are_paths(path):
+    assert read_settings([f"cache={path}"]).cache == (str(Path.home()) if path == "~" else path)
 
 
 @pytest.mark.parametrize("value", ["no", "off", "1.10", "010", "1e3", "2024-01-01", "1:30", "0x10", "True"])

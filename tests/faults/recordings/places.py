@@ -43,7 +43,7 @@ EXPANDED_BY_SHELLS = ("~anna/x", "$HOME/x", "$(pwd)/x")
 REFUSED = "refused, and nothing is made; used as it is written where such a folder exists"
 
 
-@places("a path {case!a}", REFUSED, cases=EXPANDED_BY_SHELLS, short={"$HOME/x"})
+@places("a path {case!a}", REFUSED, cases=EXPANDED_BY_SHELLS, short=set(EXPANDED_BY_SHELLS))
 def expanded_by_shells(work: Workspace, case: str) -> str:
     for key in ("corpus.root", "cache", "train.run"):
         try:

@@ -9,7 +9,7 @@ import pytest
 from distributed import Client, KilledWorker, LocalCluster
 
 from deiii.data.cache.index import ShardRecord
-from deiii.data.tools.progress import ProgressBar, progress_bar
+from deiii.data.tools.progress import progress_bar
 from deiii.pipeline.preprocess import tasks
 from deiii.pipeline.preprocess.tasks import TaskRunner
 
@@ -41,60 +41,43 @@ def client(cluster):
         yield client
 
 
-class Lost:
-    """A future whose worker died after its result was fetched."""
-
-    status = "lost"
-
-    def exception(self):
-        raise AssertionError("it is computed again")
-
-
-def hidden_bar() -> ProgressBar:
-    return progress_bar(desc="", unit="", shown=False)
-
-
-def runner(client: Client, monkeypatch) -> tuple[TaskRunner, dict]:
+def run_all(client: Client, monkeypatch) -> dict[str, ShardRecord]:
+    """Run a task for each shard; returns the records of those that are finished within 30 s."""
     monkeypatch.setattr(tasks, "run_shared", lambda shared, run, task: run(task))
     monkeypatch.setattr(tasks, "run_shard", compute)
     done: dict = {"logmel": {}}
-    return TaskRunner(client, lambda stage: None, None, 2, [shard_task(n) for n in SHARDS], done), done
+    runner = TaskRunner(client, lambda stage: None, None, 2, [shard_task(n) for n in SHARDS], done)
+    bar = progress_bar(desc="", unit="", shown=False)
+    running = threading.Thread(target=runner.run, args=(bar,), daemon=True)
+    running.start()
+    running.join(30)
+    return done["logmel"]
 
 
 def test_a_result_that_cannot_be_fetched_is_asked_for_again(client, monkeypatch):
-    """As when all workers die at once: the fetch raises what ended the second computation."""
+    """If all workers die at once, fetching a result raises the error of its second computation."""
     gather, failed = client._gather, []
 
     async def fails_at_first(futures, **how):
         if not failed:
             failed.append(futures)
-            raise KilledWorker("a", None, 0, 0)
+            raise KilledWorker("a", None, 0)
         return await gather(futures, **how)
 
     monkeypatch.setattr(client, "_gather", fails_at_first)
     monkeypatch.setattr(tasks, "ASK_AGAIN_S", 0.2)
-    mine, done = runner(client, monkeypatch)
-    running = threading.Thread(target=mine.run, args=(hidden_bar(),), daemon=True)
-    running.start()
-    running.join(30)
-    assert failed and not running.is_alive()
-    assert done["logmel"] == {name: record(name) for name in SHARDS}
+    assert run_all(client, monkeypatch) == {name: record(name) for name in SHARDS}
+    assert failed
 
 
 def test_a_fetched_result_counts_although_its_worker_died_since(client, monkeypatch):
-    mine, done = runner(client, monkeypatch)
-    lost = [Lost() for _ in SHARDS]
+    next_batch = tasks.as_completed.next_batch
 
-    def submit() -> None:
-        for future in lost[len(done["logmel"]) :][:1]:
-            mine._running[future] = mine._ready.popleft()
+    def lost_since(completed, block):
+        batch = next_batch(completed, block=block)
+        for future, _ in batch:
+            future._state.lose()  # as the scheduler's message about a dead worker does
+        return batch
 
-    def ended():
-        while mine._running:
-            future, attempt = next(iter(mine._running.items()))
-            yield future, record(attempt.shard)
-
-    monkeypatch.setattr(mine, "_submit", submit)
-    monkeypatch.setattr(mine, "_ended", ended)
-    mine.run(hidden_bar())
-    assert list(done["logmel"]) == list(SHARDS)
+    monkeypatch.setattr(tasks.as_completed, "next_batch", lost_since)
+    assert run_all(client, monkeypatch) == {name: record(name) for name in SHARDS}
