@@ -53,7 +53,7 @@ def test_what_only_a_shell_or_a_server_finds_is_refused_unless_it_exists(key, pa
     assert path in to_yaml(read_settings([f"{key}={value}"]))
 
 
-@pytest.mark.parametrize("path", ["a$HOME", "$", "$/x", "~", "100%", "50%/x", "a~b/c", "C:/x", "a:b", "(pwd)/x"])
+@pytest.mark.parametrize("path", ["a$HOME", "$", "$/x", "~", "100%", "5%/x", "a~b/c", "C:/x", "a:b", "(a)/x"])
 def test_names_with_such_characters_elsewhere_are_paths(path):
     assert read_settings([f"cache={path}"]).cache == (str(Path.home()) if path == "~" else path)
 
