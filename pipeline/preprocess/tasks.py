@@ -142,9 +142,8 @@ class TaskRunner:
                     latest = time.monotonic()
                     yield future, record
             if time.monotonic() - latest > ASK_AGAIN_S:
-                # ``as_completed`` does not yield a future if fetching its result raises. This happens if all
-                # workers die at once: the fetch waits until another worker has computed the lost result
-                # again, and raises the error of that worker, which has died, too.
+                # If all workers die at once, ``as_completed`` may not yield a future that has ended: fetching
+                # its result raises, or waits for ever (dask/distributed#7331). A second fetch succeeds.
                 self._completed.update([future for future in self._running if future.done()])
                 latest = time.monotonic()
             if not batch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from types import SimpleNamespace
 
@@ -54,13 +55,16 @@ def run_all(client: Client, monkeypatch) -> dict[str, ShardRecord]:
     return done["logmel"]
 
 
-def test_a_result_that_cannot_be_fetched_is_asked_for_again(client, monkeypatch):
-    """If all workers die at once, fetching a result raises the error of its second computation."""
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_result_that_cannot_be_fetched_is_asked_for_again(waits, client, monkeypatch):
+    """If all workers die at once, fetching a result may raise or wait for ever."""
     gather, failed = client._gather, []
 
     async def fails_at_first(futures, **how):
         if not failed:
             failed.append(futures)
+            if waits:
+                await asyncio.Event().wait()
             raise KilledWorker("a", None, 0)
         return await gather(futures, **how)
 
