@@ -17,6 +17,12 @@ TESTS  ?=
 ARGS   ?=
 
 PIP_INSTALL = $(PY) -m pip install --disable-pip-version-check
+# pip compiles on one core, and compiles everything: half of the time of an installation. Tests of packages, and
+# the networks of transformers (2,000 modules, of which a program uses a few), are compiled when they are imported.
+# A file that Python cannot compile (templates have such names) is no error, as for pip.
+COMPILE = $(PY) -c 'import compileall, re, sysconfig; \
+	compileall.compile_dir(sysconfig.get_path("purelib"), maxlevels=20, quiet=2, workers=0, \
+		rx=re.compile(r"/tests?/|/transformers/models/"))'
 # A log gets a line per package; a terminal gets pip's progress bars.
 PIP_LINES = /^Collecting / {print "  package " ++n ": " $$2; fflush()} \
 	/^Installing collected/ {print "  installing " n " packages"; fflush()}
@@ -37,14 +43,16 @@ setup: $(STAMP) ## make the environment (.venv) from the lock file
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 		{ echo "Python 3.11, 3.12 or 3.13 is needed; name one: make setup PYTHON=python3.12"; exit 1; }
-	@echo "making $(VENV) in 3 steps: some minutes and up to 7 GB, most of it PyTorch"
-	@echo "step 1 of 3: the environment ($(PYTHON) -m venv $(VENV))"
+	@echo "making $(VENV) in 4 steps: some minutes and up to 7 GB, most of it PyTorch"
+	@echo "step 1 of 4: the environment ($(PYTHON) -m venv $(VENV))"
 	@$(PYTHON) -m venv $(VENV)
-	@echo "step 2 of 3: the packages of requirements.lock (pip install)"
-	@if [ -t 1 ]; then $(PIP_INSTALL) --requirement requirements.lock; else exec 4>&1; \
-		status=$$({ { $(PIP_INSTALL) --progress-bar off --requirement requirements.lock; echo $$? >&3; } | \
+	@echo "step 2 of 4: the packages of requirements.lock (pip install)"
+	@if [ -t 1 ]; then $(PIP_INSTALL) --no-compile --requirement requirements.lock; else exec 4>&1; \
+		status=$$({ { $(PIP_INSTALL) --no-compile --progress-bar off --requirement requirements.lock; echo $$? >&3; } | \
 			awk '$(PIP_LINES)' >&4; } 3>&1); exit $$status; fi
-	@echo "step 3 of 3: deiii itself, linked to this folder"
+	@echo "step 3 of 4: Python compiles the packages, on all cores"
+	@$(COMPILE) || true
+	@echo "step 4 of 4: deiii itself, linked to this folder"
 	@$(PIP_INSTALL) --quiet --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
