@@ -72,7 +72,7 @@ def test_setup_writes_a_line_per_step_into_a_log(status, tmp_path):
     )
     lines = done.stdout.splitlines()
     steps = [line for line in lines if line.startswith("step ")]
-    assert [line[:11] for line in steps] == [f"step {n} of 3" for n in (1, 2, 3)[: 3 if not status else 2]]
+    assert [line[:11] for line in steps] == [f"step {n} of 4" for n in (1, 2, 3, 4)[: 4 if not status else 2]]
     assert "  package 2: torch==2.14.1" in lines and "  installing 2 packages" in lines
     assert (done.returncode == 0) == (status == 0)
     assert (tmp_path / ".venv/.installed").exists() == (status == 0)

@@ -14,6 +14,10 @@ from deiii.pipeline.flow.raft.correlation import CorrelationPyramid
 from deiii.pipeline.flow.raft.upsampling import convex
 
 FAR = 1e6  # px
+# The interpreter takes as long for a large block as for a small one. Several programs, and a last one that is
+# not full, remain in every case.
+kernels.LOOKUP_BLOCK = 8192
+kernels.UPSAMPLE_BLOCK = 2048
 
 
 def points_of(n: int, h: int, w: int, reach: float, generator: torch.Generator) -> torch.Tensor:
