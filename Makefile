@@ -17,9 +17,9 @@ TESTS  ?=
 ARGS   ?=
 
 PIP_INSTALL = $(PY) -m pip install --disable-pip-version-check
-# pip compiles on one core, and compiles everything: half of the time of an installation. Tests of packages, and
-# the networks of transformers (2,000 modules, of which a program uses a few), are compiled when they are imported.
-# A file that Python cannot compile (templates have such names) is no error, as for pip.
+# pip would compile every module on one core, which is half of an installation's work. The tests of packages and
+# the networks of transformers (2,000 modules, of which a program uses a few) are compiled when they are imported.
+# A file that Python cannot compile is no error, as for pip: some packages hold templates with names of modules.
 COMPILE = $(PY) -c 'import compileall, re, sysconfig; \
 	compileall.compile_dir(sysconfig.get_path("purelib"), maxlevels=20, quiet=2, workers=0, \
 		rx=re.compile(r"/tests?/|/transformers/models/"))'
@@ -51,7 +51,7 @@ $(STAMP): requirements.lock pyproject.toml
 		status=$$({ { $(PIP_INSTALL) --no-compile --progress-bar off --requirement requirements.lock; echo $$? >&3; } | \
 			awk '$(PIP_LINES)' >&4; } 3>&1); exit $$status; fi
 	@echo "step 3 of 4: Python compiles the packages, on all cores"
-	@$(COMPILE) || true
+	@$(COMPILE)
 	@echo "step 4 of 4: deiii itself, linked to this folder"
 	@$(PIP_INSTALL) --quiet --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)

@@ -27,7 +27,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Look for garbage less often, and never among imported modules."""
+    """Look for garbage less often, and never among imported modules, to save time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)

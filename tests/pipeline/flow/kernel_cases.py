@@ -14,10 +14,9 @@ from deiii.pipeline.flow.raft.correlation import CorrelationPyramid
 from deiii.pipeline.flow.raft.upsampling import convex
 
 FAR = 1e6  # px
-# The interpreter takes as long for a large block as for a small one. Several programs, and a last one that is
-# not full, remain in every case.
-kernels.LOOKUP_BLOCK = 8192
-kernels.UPSAMPLE_BLOCK = 2048
+# Triton's interpreter takes about as long for a program with a large block as for one with a small block.
+# One case of each kernel has the blocks of GPUs, the others these.
+LARGE_BLOCK = 8192
 
 
 def points_of(n: int, h: int, w: int, reach: float, generator: torch.Generator) -> torch.Tensor:
@@ -35,7 +34,13 @@ def points_of(n: int, h: int, w: int, reach: float, generator: torch.Generator) 
 def lookup() -> None:
     correlation.on_cpu = lambda x: False  # the code for GPUs, on the CPU
     generator = torch.Generator().manual_seed(0)
-    for n, h, w, radius, reach in ((2, 16, 16, 4, 1.0), (1, 16, 28, 3, 20.0), (1, 19, 17, 3, 5.0)):
+    cases = (
+        (2, 16, 16, 4, 1.0, LARGE_BLOCK),
+        (1, 16, 28, 3, 20.0, LARGE_BLOCK),
+        (1, 19, 17, 3, 5.0, kernels.LOOKUP_BLOCK),
+    )
+    for n, h, w, radius, reach, block in cases:
+        kernels.LOOKUP_BLOCK = block
         first, second = (torch.randn(n, 8, h, w, generator=generator) for _ in range(2))
         at = points_of(n, h, w, reach, generator)
         fused = CorrelationPyramid(first, second, 4, radius, kernels)
@@ -61,7 +66,8 @@ def lookup() -> None:
 
 def upsample() -> None:
     generator = torch.Generator().manual_seed(0)
-    for n, h, w in ((2, 8, 16), (1, 11, 19)):
+    for n, h, w, block in ((2, 8, 16, LARGE_BLOCK), (1, 11, 19, kernels.UPSAMPLE_BLOCK)):
+        kernels.UPSAMPLE_BLOCK = block
         flow = 10 * torch.randn(n, 2, h, w, generator=generator)
         mask = 3 * torch.randn(n, 576, h, w, generator=generator)
         mask[0, :, 0, 0] = 200 * torch.randn(
