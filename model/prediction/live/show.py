@@ -18,7 +18,6 @@ from deiii.model.prediction.predictor import STREAM_HOP_S
 from deiii.model.prediction.settings import settings_without_effect
 from deiii.model.prediction.windows.moments import Moment
 from deiii.pipeline.media.streaming.address import LiveError
-from deiii.pipeline.media.streaming.live import WAITS_S
 
 LINES = "live.jsonl"
 BAR = 24  # characters
@@ -77,7 +76,7 @@ def predict_live(
         found = live.summary()
         lines.write(json.dumps({"summary": found}) + "\n")
     if reader.lost:
-        always(f"{reader.name}: not there again after {sum(WAITS_S):.0f} s of trying ({reader.lost})")
+        always(f"{reader.name}: {reader.lost}")
     report(describe(found))
     always(f"results: {path}")
     if overlay is not None:

@@ -74,7 +74,8 @@ class LiveReader:
         dropped: number of those that were dropped because they were taken too late.
         connections: how often the source was opened.
         has_video, has_audio: which of the wanted streams the source has; known after `start`.
-        lost: why a network source ended that could not be opened again; empty elsewhere.
+        lost: why a network source ended that could not be opened again, or before the end of its recording;
+            empty elsewhere.
 
     Raises:
         LiveError: by `start`, where the source cannot be opened.
@@ -209,7 +210,7 @@ class LiveReader:
             container = None
             while container is None:
                 if attempts >= len(WAITS_S):
-                    self.lost = ended
+                    self.lost = f"not there again after {sum(WAITS_S):.0f} s of trying ({ended})"
                     return
                 if self._stopped.wait(WAITS_S[attempts]):
                     return
@@ -224,6 +225,7 @@ class LiveReader:
         """Read a connection to its end; returns why it is lost, ``None`` where it ended as declared."""
         recorded, forms = bool(container.duration), set(container.format.name.split(","))
         played = self.address.is_file or recorded or bool(forms & IN_PIECES)
+        latest_s = 0.0
         try:
             wanted: list[Any] = []
             views = Views()
@@ -232,7 +234,8 @@ class LiveReader:
                 views.follow(wanted[0])
             if self.has_audio:
                 wanted.append(audio_stream(container)[0])
-            clock = _LiveClock(0.0 if self.address.is_file else time.monotonic() - self._begin)
+            opened_s = 0.0 if self.address.is_file else time.monotonic() - self._begin
+            clock = _LiveClock(opened_s)
             mixer: av.AudioResampler | None = None
             for packet in container.demux(wanted):
                 if self._stopped.is_set():
@@ -245,6 +248,7 @@ class LiveReader:
                 for frame in decoded:
                     stamp = None if forms & UNTIMED else frame.time
                     at = clock.time(stamp, arrived - self._begin, self.address.is_file)
+                    latest_s = max(latest_s, at - opened_s)
                     if played:
                         due = self._begin + at
                         self._stopped.wait(max(0.0, due - time.monotonic()))
@@ -265,7 +269,16 @@ class LiveReader:
             return f"nothing arrived for {READ_S:g} s"
         except (av.error.FFmpegError, OSError, ClipError) as error:
             return getattr(error, "strerror", None) or str(error)
+        if recorded and self.address.is_network:
+            self.lost = _cut_short(latest_s, container.duration / av.time_base)
         return None if recorded or forms & IN_PIECES else "the server ended it"
+
+
+def _cut_short(found_s: float, whole_s: float) -> str:
+    """Return why a recording on a server counts as cut short; empty where it ended near its stated length."""
+    if found_s >= whole_s - max(2.0, 0.1 * whole_s):  # many containers state a length that is estimated
+        return ""
+    return f"the connection ended {found_s:.1f} s after the beginning of a recording of {whole_s:.1f} s"
 
 
 class _LiveClock:

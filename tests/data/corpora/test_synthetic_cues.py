@@ -173,6 +173,7 @@ def test_nuisances_do_not_predict_any_bit(clips, name):
     assert unseen(clips, [nuisances(c) for c in clips], bits(clips)[name]) < CHANCE
 
 
+@pytest.mark.slow
 def test_nuisances_do_not_predict_whether_mouth_and_voice_match(tmp_path):
     config = replace(SMALL, task="sync", clips_per_class=4)
     make(tmp_path, config, workers=1, progress=False)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -20,6 +18,7 @@ from deiii.pipeline.media.streaming import live
 from deiii.pipeline.media.streaming.address import LiveError, address, is_live, shown
 from deiii.pipeline.media.streaming.live import LiveReader, Picture, Sound
 from tests.helpers.clipmaker import level, numbered, tone, write
+from tests.helpers.gstreamer import gstreamer
 from tests.helpers.media_server import folder_server, jpeg_camera, web_server
 from tests.helpers.rtsp_server import rtsp_server
 
@@ -162,6 +161,20 @@ def test_ctrl_c_while_a_server_does_not_answer(monkeypatch):
         assert reader._stopped.is_set()
 
 
+@pytest.mark.parametrize(
+    ("found", "whole", "told"),
+    [
+        (10.3, 49.0, "10.3 s after"),
+        (48.0, 49.0, ""),
+        (1.0, 2.5, ""),
+        (90.0, 100.0, ""),
+        (89.0, 100.0, "100.0 s"),
+    ],
+)
+def test_a_recording_that_ends_long_before_its_length_is_cut_short(found, whole, told):
+    assert (told in live._cut_short(found, whole)) and bool(told) == bool(live._cut_short(found, whole))
+
+
 @pytest.mark.parametrize("cut", [None, 4000])
 def test_a_recording_on_a_server_is_played_in_real_time(cut, tmp_path, no_waits):
     noise = np.random.default_rng(0).integers(-3, 4, (FRAMES, 96, 128, 1))
@@ -276,47 +289,33 @@ def test_what_is_live(tmp_path, monkeypatch):
     assert not is_live("0")
 
 
-SERVE = """
-import gi
-gi.require_version("GstRtspServer", "1.0")
-from gi.repository import GLib, Gst, GstRtspServer
-Gst.init(None)
-server = GstRtspServer.RTSPServer.new()
-server.set_service("0")
-factory = GstRtspServer.RTSPMediaFactory.new()
-factory.set_launch(
+CAMERA = (
     "( videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=25/1 ! "
     "x264enc tune=zerolatency key-int-max=25 ! rtph264pay name=pay0 pt=96 "
     "audiotestsrc is-live=true ! audio/x-raw,rate=8000,channels=1 ! mulawenc ! rtppcmupay name=pay1 )"
 )
-factory.set_shared(True)
-server.get_mount_points().add_factory("/live", factory)
-server.attach(None)
-print(server.get_bound_port(), flush=True)
-GLib.MainLoop().run()
-"""
+
+
+@pytest.mark.slow
+def test_a_recording_on_a_real_rtsp_server_that_dies_is_told(tmp_path):
+    path = write(tmp_path / "talk.mp4", numbered(FRAMES, 96, 128), fps=5)
+    launch = f"( filesrc location={path} ! qtdemux ! h264parse ! rtph264pay name=pay0 pt=96 )"
+    with gstreamer(launch) as (process, url), LiveReader(url, sound=False) as reader:
+        for item in reader:
+            if isinstance(item, Picture) and item.time_s > 2:
+                process.kill()
+    assert "of a recording of 12.0 s" in reader.lost and reader.connections == 1
 
 
 @pytest.mark.slow
 def test_a_real_rtsp_server():
-    """GStreamer's server; on Debian: apt install gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-ugly."""
-    python = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
-    with subprocess.Popen(
-        [python, "-c", SERVE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
-        try:
-            port = process.stdout.readline().strip()
-            if not port:
-                pytest.skip("GStreamer's RTSP server is not installed")
-            times, sounds = [], 0
-            with LiveReader(f"rtsp://127.0.0.1:{port}/live") as reader:
-                for item in reader:
-                    if isinstance(item, Picture):
-                        times.append(item.time_s)
-                    sounds += isinstance(item, Sound)
-                    if times and times[-1] > 3:
-                        break
-        finally:
-            process.kill()
+    times, sounds = [], 0
+    with gstreamer(CAMERA) as (_, url), LiveReader(url) as reader:
+        for item in reader:
+            if isinstance(item, Picture):
+                times.append(item.time_s)
+            sounds += isinstance(item, Sound)
+            if times and times[-1] > 3:
+                break
     assert reader.has_video and reader.has_audio and sounds > 20
     assert len(times) > 50 and np.all(np.diff(times) > 0)

@@ -50,10 +50,10 @@ def test_script_with_and_without_a_main_guard(tmp_path, script, guard):
 @pytest.mark.parametrize(
     ("script", "how"),
     [
-        pytest.param(PREPROCESS, "stdin", id="preprocess-stdin"),
+        pytest.param(SYNTHESIZE, "stdin", id="synthesize-stdin"),
         pytest.param(SYNTHESIZE, "-c", id="synthesize--c"),
+        pytest.param(PREPROCESS, "stdin", id="preprocess-stdin", marks=pytest.mark.slow),
         pytest.param(PREPROCESS, "-c", id="preprocess--c", marks=pytest.mark.slow),
-        pytest.param(SYNTHESIZE, "stdin", id="synthesize-stdin", marks=pytest.mark.slow),
     ],
 )
 def test_a_program_without_a_file_needs_no_guard(tmp_path, script, how):
