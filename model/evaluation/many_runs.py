@@ -23,7 +23,13 @@ from deiii.data.corpora.clips import Corpus
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.counts import counted
 from deiii.data.tools.machine import usable_cores
-from deiii.data.tools.processes.dask_workers import ClusterError, connect, while_connected, workers_of
+from deiii.data.tools.processes.dask_workers import (
+    ClusterError,
+    connect,
+    result_of,
+    while_connected,
+    workers_of,
+)
 from deiii.data.tools.processes.pool import start_tasks, worker_pool
 from deiii.model.evaluation.evaluate import evaluate
 from deiii.model.evaluation.results import unfinished_training
@@ -247,7 +253,7 @@ def _on_dask(address: str, texts: Mapping[Name, str], work: Work) -> Iterator[Na
             resources = {"GPU": 1} if gpu else None
             futures = {client.submit(work, t, pure=False, resources=resources): n for n, t in texts.items()}
             for future in finished_first(futures):
-                while_connected(client, future.result)
+                while_connected(client, partial(result_of, future))
                 yield futures[future]
     except CommClosedError:
         raise ClusterError(

@@ -21,7 +21,14 @@ from deiii.data.cache.stages import get_stage, with_upstream
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.machine import usable_cores
-from deiii.data.tools.processes.dask_workers import ClusterError, closed, connect, while_connected, workers_of
+from deiii.data.tools.processes.dask_workers import (
+    ClusterError,
+    closed,
+    connect,
+    result_of,
+    while_connected,
+    workers_of,
+)
 from deiii.data.tools.processes.main_guard import check_main_guard, watch_workers
 from deiii.data.tools.processes.signals import block_sigint
 from deiii.pipeline.preprocess.cluster_kinds import (
@@ -276,7 +283,7 @@ def device_lines(client: Client, config: Config) -> list[str]:
     named = {}
     for address, name in gpu_workers(client).items():
         named[name] = client.submit(_gpu_name, workers=[address], pure=False)
-    found = {name: while_connected(client, future.result) for name, future in named.items()}
+    found = {name: while_connected(client, partial(result_of, future)) for name, future in named.items()}
     further = {n + FURTHER.format(k) for n in found for k in range(2, GPU_PROCESSES + 1)}
     found = {name: gpu for name, gpu in sorted(found.items()) if name not in further}
     if lacking := [name for name, gpu in found.items() if not gpu]:

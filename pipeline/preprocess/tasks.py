@@ -17,12 +17,12 @@ from distributed.comm import CommClosedError
 
 from deiii.data.cache.index import ShardRecord
 from deiii.data.cache.stages import get_stage
+from deiii.data.tools.processes.dask_workers import ASK_AGAIN_S
 from deiii.data.tools.progress import ProgressBar
 from deiii.pipeline.preprocess.shared_files import SharedFiles, run_shared
 from deiii.pipeline.stages.shard import ShardTask, run_shard
 
 POLL_S = 0.02  # s between two looks for finished tasks
-ASK_AGAIN_S = 5.0  # s without a result after which ended tasks are asked for theirs again
 MAX_ATTEMPTS = 3  # of a shard whose worker dies; from the second one on its clips are isolated
 
 

@@ -14,11 +14,12 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
 Answer = TypeVar("Answer")
 POLL_S = 0.2  # s between two looks at the connection
 CONNECT_TIMEOUT = "15s"  # for a scheduler to answer
+ASK_AGAIN_S = 5.0  # s without a result after which it is asked for again
 CLOSE_S = 5
 CANCELLED = (concurrent.futures.CancelledError, asyncio.CancelledError)  # as Dask does with all futures then
 
@@ -90,6 +91,25 @@ def while_connected(client: Client, ask: Callable[[], Answer]) -> Answer:
     if errors:
         raise errors[0]
     return answers[0]
+
+
+def result_of(future: Future) -> Any:
+    """Wait for a task and return its result, or raise its error.
+
+    If all workers die at once, fetching a result that is on its way may raise, or wait for ever, while the
+    scheduler computes the task again (dask/distributed#7331). A second fetch succeeds.
+
+    >>> result_of(client.submit(sum, [1, 2]))  # doctest: +SKIP
+    3
+    """
+    from distributed import KilledWorker
+
+    while True:
+        try:
+            return future.result(timeout=ASK_AGAIN_S)
+        except (TimeoutError, KilledWorker):
+            if future.status == "error":  # of the task itself
+                raise
 
 
 def workers_of(client: Client) -> dict[str, Any]:

@@ -1,0 +1,55 @@
+"""Results of tasks arrive although the first fetch fails, and errors of tasks are theirs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from distributed import Client, KilledWorker, LocalCluster
+
+from deiii.data.tools.processes import dask_workers
+from deiii.data.tools.processes.dask_workers import result_of
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as made:
+        yield made
+
+
+@pytest.fixture
+def client(cluster, monkeypatch):
+    monkeypatch.setattr(dask_workers, "ASK_AGAIN_S", 0.2)
+    with Client(cluster) as client:
+        yield client
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_result_that_cannot_be_fetched_is_asked_for_again(waits, client, monkeypatch):
+    gather, failed = client._gather, []
+
+    async def fails_at_first(futures, **how):
+        if not failed:
+            failed.append(futures)
+            if waits:
+                await asyncio.Event().wait()
+            raise KilledWorker("a", None, 0)
+        return await gather(futures, **how)
+
+    monkeypatch.setattr(client, "_gather", fails_at_first)
+    assert result_of(client.submit(sum, [1, 2])) == 3
+    assert failed
+
+
+def test_a_long_task_is_waited_for(client):
+    future = client.submit(time.sleep, 0.7)
+    assert result_of(future) is None and future.status == "finished"
+
+
+def test_the_error_of_a_task_is_raised(client):
+    def late() -> None:
+        raise TimeoutError("the task's own")
+
+    with pytest.raises(TimeoutError, match="the task's own"):
+        result_of(client.submit(late))
