@@ -36,9 +36,8 @@ class SpeechNetwork:
         values = next(iter(inputs.values())).to(self._network.device, self._network.dtype)
         with exact():
             states = self._network(values, output_hidden_states=True).hidden_states
-        chosen = torch.stack([states[layer] for layer in self._layers], dim=2)
-        if self._padded:
-            chosen = chosen[:, : -(-windows.shape[1] // WHISPER_HOP)]
+        rows = -(-windows.shape[1] // WHISPER_HOP) if self._padded else None
+        chosen = torch.stack([states[layer][:, :rows] for layer in self._layers], dim=2)
         return chosen.float().cpu().numpy()
 
 
