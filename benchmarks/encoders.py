@@ -6,8 +6,9 @@
 windows, all layers, float16. "plain" does the same for each clip with the library alone, as its README shows:
 for smart-turn librosa, transformers' WhisperFeatureExtractor and one onnxruntime session; for Resemblyzer
 librosa and one LSTM of PyTorch; for folders of transformers AutoModel with all hidden states; for face
-encoders one session call for each crop. Each run times both in turn on one thread; medians of the ratios are
-compared. The factor is seconds of work for one second of audio, or for one second of video at 25 frames.
+encoders one session call for each crop. "reading alone" is `read_audio` beside `librosa.load`. Each run times
+both in turn on one thread; medians of the ratios are compared. The factor is seconds of work for one second
+of audio, or for one second of video at 25 frames.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from deiii.data.encoders.onnx_graph import read_nodes, with_outputs
 from deiii.pipeline.appearance.stage import encode_crops
 from deiii.pipeline.encoders.images import resized
 from deiii.pipeline.encoders.load import Loaded, load_encoder
+from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.media.video import read_video
 from deiii.pipeline.speech.stage import encode_speech
 
@@ -159,6 +161,12 @@ def main() -> None:
         speech[name] = (
             [f"speech.encoder={folder}"], lambda folder=folder: plain_transformers(folder, options.device)
         )  # fmt: skip
+    reading = {
+        "deiii": lambda file: read_audio(file, RATE, [], []),
+        "plain": lambda f: librosa.load(f, sr=RATE),
+    }
+    table["reading alone"] = measure(reading, voices, voice_s, options.runs)
+    print("reading alone", json.dumps(table["reading alone"]), flush=True)
     for name, (words, plain) in speech.items():
         chosen = [] if words[0].startswith("speech.encoder") else [f"speech.encoder={name}"]
         config, encoder = loaded("speech", *chosen, *words, *([device] if name != "smart-turn" else []))
