@@ -11,15 +11,14 @@ from tests.faults.catalogue import FAULTS
 from tests.faults.harness import inject_fault
 from tests.faults.workspace import open_workspace
 
-# Faults of the short form that take 6 to 31 s: left to `make test-all` and `make test-faults`. Tests of one
-# process hold the same for edited labels, corpora of one name (tests/model/test_identity.py) and divergence.
+# Faults of the short form that take 6 to 31 s: left to `make test-all` and `make test-faults`. Edited labels
+# and corpora of one name are tested in one process, too (tests/model/test_identity.py).
 LONG = {
     "SIGKILL in the middle of epoch 2",
     "SIGTERM while shards are being computed",
     "Ctrl-C in a terminal while shards are being computed",
     "SIGKILL of the main process in the speech stage, after 1 shards",
     "SIGKILL of the main process, random time 1",
-    "train.lr=1000, then the same command with a sane rate",
     "a label of the table is edited between commands",
     "another corpus of the same name, files and speakers in one cache",
     "evaluate is killed while it writes",

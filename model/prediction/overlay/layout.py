@@ -29,7 +29,7 @@ class Layout:
         """Return the video frame on the canvas, uint8 [height,width,3]."""
         if rgb.shape[1::-1] != self.inner:
             rgb = cv2.resize(rgb, self.inner, interpolation=cv2.INTER_AREA)
-        canvas = self._empty.copy()  # filling with a colour takes 25 times as long
+        canvas = self._empty.copy()  # filling with a colour takes several times as long
         rgb = rgb[: self.height, : self.width]  # the last column or row of an odd size
         canvas[: len(rgb), self.left : self.left + rgb.shape[1]] = rgb
         return canvas
