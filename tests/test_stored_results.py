@@ -249,6 +249,21 @@ def test_stored_predictions_give_the_reported_differences_between_recipes(one, o
         assert entry["gap"] == pytest.approx(np.mean(gaps), abs=1e-4)
 
 
+def test_stored_predictions_with_noise_give_the_reported_recalls():
+    folder = RESULTS / "ravdess-noise-2026-11-27"
+    report = json.loads((folder / "table.json").read_text(encoding="utf-8"))
+    found = defaultdict(list)
+    with tarfile.open(folder / "predictions.tar.xz") as tar:
+        for entry in tar:
+            rows = io.TextIOWrapper(tar.extractfile(entry), encoding="utf-8", newline="")
+            found[entry.name.split("/")[0]] += csv.DictReader(rows)
+    assert set(found) == {"clean", "noise=20", "noise=10", "noise=0"}
+    clean = {row["clip"]: row["truth"] for row in found["clean"]}
+    for noise, rows in found.items():
+        assert {row["clip"]: row["truth"] for row in rows} == clean and len(rows) == 1440
+        assert report[noise]["uar"] == pytest.approx(recall(rows), abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("network", "name"), [("encoders", "predictions.csv"), ("scratch", "predictions-scratch.csv")]
 )
