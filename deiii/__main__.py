@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     # Before PyTorch is loaded, which reads it once. By default, a thread of GNU's OpenMP that waits keeps its
     # core busy for 300,000 rounds before it sleeps, which delays training beside other programs. Fewer rounds
-    # help there, and make no difference on an idle machine (`benchmarks/busy_train.py`).
+    # help there; on an idle machine, no difference was found (`benchmarks/busy_train.py`).
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
         os.environ["GOMP_SPINCOUNT"] = "3000"
     return run(partial(_parse, argv))

@@ -262,6 +262,11 @@ def test_stored_predictions_with_noise_give_the_reported_recalls():
     for noise, rows in found.items():
         assert {row["clip"]: row["truth"] for row in rows} == clean and len(rows) == 1440
         assert report[noise]["uar"] == pytest.approx(recall(rows), abs=1e-4)
+        expected = recall_interval([(row["speaker"], row["truth"], row["predicted"]) for row in rows])
+        assert report[noise]["ci"] == pytest.approx(expected, abs=1e-4)
+        if noise != "clean":
+            gap = recall(rows) - recall(found["clean"])
+            assert report[f"{noise} - clean"]["gap"] == pytest.approx(gap, abs=1e-4)
 
 
 @pytest.mark.parametrize(

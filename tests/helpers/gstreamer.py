@@ -14,11 +14,15 @@ from pathlib import Path
 
 import pytest
 
-SERVE = """
+IMPORTS = """
 import sys
 import gi
 gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtspServer
+"""
+SERVE = (
+    IMPORTS
+    + """
 Gst.init(None)
 server = GstRtspServer.RTSPServer.new()
 server.set_service("0")
@@ -30,18 +34,20 @@ server.attach(None)
 print(server.get_bound_port(), flush=True)
 GLib.MainLoop().run()
 """
+)
 
 
 @contextmanager
 def gstreamer(launch: str) -> Iterator[tuple[subprocess.Popen, str]]:
     """Yield the server's process and the address of what ``launch`` describes; skip where there is none."""
     python = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
+    if subprocess.run([python, "-c", IMPORTS], capture_output=True).returncode:
+        pytest.skip("GStreamer's RTSP server is not installed")
     words = [python, "-c", SERVE, launch]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         try:
             port = process.stdout.readline().strip()
-            if not port:
-                pytest.skip("GStreamer's RTSP server is not installed")
+            assert port, "the server did not start; its errors are above"
             yield process, f"rtsp://127.0.0.1:{port}/live"
         finally:
             process.kill()

@@ -161,6 +161,14 @@ def test_ctrl_c_while_a_server_does_not_answer(monkeypatch):
         assert reader._stopped.is_set()
 
 
+@pytest.mark.parametrize(("length_s", "told"), [(12.0, "of a recording of 12.0 s"), (1.8, "")])
+def test_rtsp_recording_cut_before_its_end_is_told_and_not_begun_again(length_s, told, stream, no_waits):
+    with rtsp_server(stream, sound=False, cut_after=1.6, length_s=length_s) as camera:
+        reader, pictures, _ = read(camera.url)
+    assert pictures and reader.connections == 1
+    assert told in reader.lost and bool(told) == bool(reader.lost)
+
+
 @pytest.mark.parametrize(
     ("found", "whole", "told"),
     [

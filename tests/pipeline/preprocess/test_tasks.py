@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from types import SimpleNamespace
 
 import pytest
-from distributed import Client, KilledWorker, LocalCluster
+from distributed import Client, LocalCluster
 
 from deiii.data.cache.index import ShardRecord
 from deiii.data.tools.progress import progress_bar
 from deiii.pipeline.preprocess import tasks
 from deiii.pipeline.preprocess.tasks import TaskRunner
+from tests.helpers.dask_fetch import fail_first_fetch
 
 SHARDS = ("a", "b", "c")
 
@@ -58,17 +58,7 @@ def run_all(client: Client, monkeypatch) -> dict[str, ShardRecord]:
 @pytest.mark.parametrize("waits", [False, True])
 def test_a_result_that_cannot_be_fetched_is_asked_for_again(waits, client, monkeypatch):
     """If all workers die at once, fetching a result may raise or wait for ever."""
-    gather, failed = client._gather, []
-
-    async def fails_at_first(futures, **how):
-        if not failed:
-            failed.append(futures)
-            if waits:
-                await asyncio.Event().wait()
-            raise KilledWorker("a", None, 0)
-        return await gather(futures, **how)
-
-    monkeypatch.setattr(client, "_gather", fails_at_first)
+    failed = fail_first_fetch(client, waits, monkeypatch)
     monkeypatch.setattr(tasks, "ASK_AGAIN_S", 0.2)
     assert run_all(client, monkeypatch) == {name: record(name) for name in SHARDS}
     assert failed

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 import pytest
-from distributed import Client, KilledWorker, LocalCluster
+from distributed import Client, LocalCluster
 
 from deiii.data.tools.processes import dask_workers
 from deiii.data.tools.processes.dask_workers import result_of
+from tests.helpers.dask_fetch import fail_first_fetch
 
 
 @pytest.fixture(scope="module")
@@ -27,17 +27,7 @@ def client(cluster, monkeypatch):
 
 @pytest.mark.parametrize("waits", [False, True])
 def test_a_result_that_cannot_be_fetched_is_asked_for_again(waits, client, monkeypatch):
-    gather, failed = client._gather, []
-
-    async def fails_at_first(futures, **how):
-        if not failed:
-            failed.append(futures)
-            if waits:
-                await asyncio.Event().wait()
-            raise KilledWorker("a", None, 0)
-        return await gather(futures, **how)
-
-    monkeypatch.setattr(client, "_gather", fails_at_first)
+    failed = fail_first_fetch(client, waits, monkeypatch)
     assert result_of(client.submit(sum, [1, 2])) == 3
     assert failed
 
