@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from benchmarks.epoch_choice import chosen_epochs, record, summary
-from deiii.__main__ import main
 from deiii.data.config.words import read_settings
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.model.evaluation.crossval import FoldSeed
@@ -16,6 +15,7 @@ from deiii.model.evaluation.evaluate import evaluate
 from deiii.model.training.run_folder import RunFolder
 from deiii.model.training.train import train
 from tests.helpers.clips import sound_corpus
+from tests.helpers.shared_worker import preprocess
 
 
 def curve(*rows):
@@ -49,9 +49,9 @@ def test_a_recorded_training_is_an_ordinary_one(tmp_path):
         writer.writerow(["path", "speaker", "label"])
         writer.writerows([c.path, c.speaker, c.label] for c in corpus.clips)
     words = ["configs/tiny.yaml", "corpus.name=table", f"corpus.root={tmp_path / 'raw'}", "stages=[logmel]"]
-    words += [f"cache={tmp_path / 'cache'}", "model.video=false", "model.flow=false", "workers=1"]
+    words += [f"cache={tmp_path / 'cache'}", "model.video=false", "model.flow=false"]
     words += ["train.epochs=2", "loader.batch=4", "train.device=cpu", "model.width=16", "train.monitor=last"]
-    assert main(["preprocess", *words]) == 0
+    assert preprocess(*words) == 0
     config = read_settings([*words, f"train.run={tmp_path / 'recorded'}"])
     found = record(config, FeatureSet.open(config))
     assert not (tmp_path / "recorded").exists()

@@ -51,7 +51,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 def words_for(root: Path, cache: Path, run: Path | None = None) -> list[str]:
     """Settings for log-mel alone and a network that trains in a second."""
-    words = ["configs/tiny.yaml", "corpus.name=table", f"corpus.root={root}", f"cache={cache}", "workers=1"]
+    words = ["configs/tiny.yaml", "corpus.name=table", f"corpus.root={root}", f"cache={cache}"]
     words += ["stages=[logmel]", "corpus.clips_per_shard=2", "model.video=false", "model.flow=false"]
     words += ["model.width=16", "train.epochs=1", "loader.batch=2", "train.device=cpu"]
     return words + ([f"train.run={run}"] if run else [])

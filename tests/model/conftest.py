@@ -6,6 +6,8 @@ import shutil
 import pytest
 import torch
 
+from tests.helpers.shared_worker import preprocess
+
 torch.set_num_threads(1)
 
 
@@ -27,11 +29,11 @@ def seen_run(tmp_path_factory):
         for i in range(6):
             shutil.copy(videos[4 * i], folder / f"raw/c{i}.mp4")
             table.writerow([f"c{i}.mp4", f"s{i}", "ab"[i % 2], i / 10])
-    words = ["configs/tiny.yaml", "corpus.name=table", f"corpus.root={folder / 'raw'}", "workers=1"]
+    words = ["configs/tiny.yaml", "corpus.name=table", f"corpus.root={folder / 'raw'}"]
     words += [f"cache={folder / 'cache'}", f"train.run={folder / 'run'}", "faces.size=64", "loader.crop=56"]
     words += ["train.epochs=1", "loader.batch=2", "train.device=cpu", "model.width=32", "loader.steps=4"]
     words += ["model.channels=[8,16]", "model.attributes=[valence]", "corpus.table=clips.csv"]
-    assert main(["preprocess", *words]) == 0
+    assert preprocess(*words) == 0
     assert main(["train", *words, "--quiet"]) == 0
     assert main(["evaluate", str(folder / "run")]) == 0
     return folder

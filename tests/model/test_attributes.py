@@ -11,6 +11,7 @@ import pytest
 from deiii.__main__ import main
 from deiii.model.metrics import ccc
 from tests.helpers.clips import write_sound
+from tests.helpers.shared_worker import preprocess
 
 LETTERS = "AHNSOX"
 
@@ -44,10 +45,10 @@ def trained(tmp_path_factory):
         f"corpus.root={folder / 'raw'}",
         "stages=[logmel]",
     ]
-    words += [f"cache={folder / 'cache'}", "model.video=false", "model.flow=false", "workers=1"]
+    words += [f"cache={folder / 'cache'}", "model.video=false", "model.flow=false"]
     words += ["model.attributes=[arousal,valence,dominance]", "model.width=32", "loader.audio_steps=32"]
     words += [f"train.run={folder / 'run'}", "train.device=cpu", "train.epochs=15", "train.lr=3e-3"]
-    assert main(["preprocess", *words]) == 0
+    assert preprocess(*words) == 0
     assert main(["train", *words, "--quiet"]) == 0
     assert main(["evaluate", str(folder / "run")]) == 0
     return folder / "run", truth

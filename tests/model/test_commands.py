@@ -14,6 +14,7 @@ from deiii.data.config.load import load_config
 from deiii.data.corpora.splits import Split
 from deiii.data.tools.processes.signals import INTERRUPTED
 from tests.helpers.clips import sound_corpus
+from tests.helpers.shared_worker import preprocess
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +27,9 @@ def trained(tmp_path_factory):
         writer.writerow(["path", "speaker", "label"])
         writer.writerows([c.path, c.speaker, c.label] for c in corpus.clips)
     words = ["configs/tiny.yaml", "corpus.name=table", f"corpus.root={folder / 'raw'}", "stages=[logmel]"]
-    words += [f"cache={folder / 'cache'}", "model.video=false", "model.flow=false", "workers=1"]
+    words += [f"cache={folder / 'cache'}", "model.video=false", "model.flow=false"]
     words += [f"train.run={folder / 'run'}", "train.epochs=2", "loader.batch=4", "train.device=cpu"]
-    assert main(["preprocess", *words]) == 0
+    assert preprocess(*words) == 0
     assert main(["train", *words, "--quiet"]) == 0
     return folder, words
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from deiii.__main__ import main
+from tests.helpers.shared_worker import preprocess
 from tests.helpers.tables import tone_rows, words_for, write_rows
 
 
@@ -12,7 +13,7 @@ def test_a_leaking_split_is_refused_unless_allowed(tmp_path, capsys):
     root, cache, run = tmp_path / "raw", tmp_path / "cache", tmp_path / "run"
     write_rows(root, tone_rows(root, speakers=4, clips=2))
     words = words_for(root, cache, run)
-    assert main(["preprocess", *words]) == 0
+    assert preprocess(*words) == 0
     lists = tmp_path / "lists"
     lists.mkdir()
     for part, names in {

@@ -12,6 +12,7 @@ from deiii.__main__ import main
 from deiii.data.cache.identity import IDENTITY
 from deiii.data.cache.index import TABLE, read_table
 from tests.helpers.clips import write_sound
+from tests.helpers.shared_worker import preprocess
 from tests.helpers.tables import read_rows, tone_rows, words_for, write_rows
 
 
@@ -29,7 +30,7 @@ def test_two_corpora_of_one_name_stand_side_by_side(tmp_path, capsys):
     for name, hertz, classes in (("a", 200.0, ("high", "low")), ("b", 900.0, ("calm", "tense"))):
         root = base / name
         write_rows(root, tone_rows(root, hertz=hertz, label=lambda s, n, c=classes: c[n % 2]))
-    assert main(["preprocess", *words_for(base / "a", cache)]) == 0
+    assert preprocess(*words_for(base / "a", cache)) == 0
     before = shards(cache / "table-clips")
     assert main(["train", *words_for(base / "a", cache, base / "run-a"), "--quiet"]) == 0
 
@@ -42,7 +43,7 @@ def test_two_corpora_of_one_name_stand_side_by_side(tmp_path, capsys):
         assert f"{base / 'b/clips.csv'} is not preprocessed" in told and str(base / "a") in told
         assert "deiii preprocess" in told
 
-    assert main(["preprocess", *words_for(base / "b", cache)]) == 0
+    assert preprocess(*words_for(base / "b", cache)) == 0
     assert "another corpus has this one's name" in capsys.readouterr().out
     plain, other = folders(cache)
     assert plain == "table-clips" and len(other) == len("table-clips-12345678")
@@ -59,13 +60,13 @@ def test_two_corpora_of_one_name_stand_side_by_side(tmp_path, capsys):
     # again, in the other order: each finds its own folder and computes nothing
     for name in ("b", "a"):
         capsys.readouterr()
-        assert main(["preprocess", *words_for(base / name, cache)]) == 0
+        assert preprocess(*words_for(base / name, cache)) == 0
         assert "nothing to do" in capsys.readouterr().out
     assert folders(cache) == [plain, other] and shards(cache / plain) == before
 
     # the split and the digests do not depend on the name of the folder
     words = words_for(base / "b", base / "own-cache", base / "run-own")
-    assert main(["preprocess", *words]) == 0 and folders(base / "own-cache") == [plain]
+    assert preprocess(*words) == 0 and folders(base / "own-cache") == [plain]
     assert main(["train", *words, "--quiet"]) == 0
     one, other = (json.loads((base / f"run-{n}/run.json").read_text()) for n in ("own", "b"))
     for name in ("split", "clip_digest", "label_digest", "keys"):
@@ -78,7 +79,7 @@ def made(tmp_path_factory):
     base = tmp_path_factory.mktemp("made")
     rows = tone_rows(base / "raw")
     write_rows(base / "raw", rows)
-    assert main(["preprocess", *words_for(base / "raw", base / "cache")]) == 0
+    assert preprocess(*words_for(base / "raw", base / "cache")) == 0
     return base, rows
 
 
@@ -88,7 +89,7 @@ def one(made, tmp_path, capsys):
     base, rows = made
     for name in ("raw", "cache"):
         shutil.copytree(base / name, tmp_path / name)
-    assert main(["preprocess", *words_for(tmp_path / "raw", tmp_path / "cache")]) == 0  # as a copied corpus
+    assert preprocess(*words_for(tmp_path / "raw", tmp_path / "cache")) == 0  # as a copied corpus
     assert "nothing to do" in capsys.readouterr().out
     return tmp_path / "raw", tmp_path / "cache", rows
 
@@ -102,10 +103,10 @@ def test_a_corpus_that_begins_takes_its_folder_before_its_first_shard(one, tmp_p
     before = shards(cache / "table-clips")
     other = tmp_path / "other"
     write_rows(other, tone_rows(other, hertz=700.0))
-    assert main(["preprocess", *words_for(other, cache)]) == 0
+    assert preprocess(*words_for(other, cache)) == 0
     assert shards(cache / "table-clips") == before and len(list(cache.glob("table-clips-*"))) == 1
     capsys.readouterr()
-    assert main(["preprocess", *words_for(root, cache)]) == 0
+    assert preprocess(*words_for(root, cache)) == 0
     assert "nothing to do" in capsys.readouterr().out
 
 
@@ -118,7 +119,7 @@ def test_a_moved_corpus_keeps_its_features(one, tmp_path, capsys):
         path.with_suffix(".tmp").replace(path)
     words = words_for(tmp_path / "moved", cache)
     assert main(["train", *words, f"train.run={tmp_path / 'run'}", "--quiet"]) == 0  # without preprocess
-    assert main(["preprocess", *words]) == 0
+    assert preprocess(*words) == 0
     assert "nothing to do" in capsys.readouterr().out
     assert folders(cache) == ["table-clips"]
     assert json.loads((cache / "table-clips" / IDENTITY).read_text())["root"] == str(tmp_path / "moved")
@@ -171,7 +172,7 @@ def test_media_replaced_in_place_are_noticed(one, tmp_path, capsys):
         told = capsys.readouterr().err
         assert f"1 media file of {root} was replaced since preprocessing ({rows[0][0]})" in told
         assert "deiii preprocess" in told
-    assert main(["preprocess", *base]) == 0
+    assert preprocess(*base) == 0
     for command in (["evaluate", str(run)], ["train", *words, "--resume"]):
         capsys.readouterr()
         assert main(command) == 1
@@ -191,7 +192,7 @@ def test_a_table_that_grows_keeps_its_folder_and_its_features(one, capsys):
     assert main(["train", *words_for(root, cache), run, "--quiet"]) == 1
     told = capsys.readouterr().err
     assert "2 clips added (s9/c0, s9/c1)" in told and "deiii preprocess" in told
-    assert main(["preprocess", *words_for(root, cache)]) == 0
+    assert preprocess(*words_for(root, cache)) == 0
     assert folders(cache) == ["table-clips"]
     after = shards(cache)
     assert before.items() < after.items() and len(after) == len(before) + 1
@@ -203,7 +204,7 @@ def test_a_cache_without_a_record_of_its_corpus_is_used_for_the_same_clips(one, 
     """As an earlier version made it, and away from its corpus."""
     root, cache, _ = one
     (cache / "table-clips" / IDENTITY).unlink()
-    assert main(["preprocess", *words_for(root, cache)]) == 0
+    assert preprocess(*words_for(root, cache)) == 0
     assert "nothing to do" in capsys.readouterr().out and folders(cache) == ["table-clips"]
     (cache / "table-clips" / IDENTITY).unlink()
     root.rename(tmp_path / "elsewhere")
@@ -231,7 +232,7 @@ def test_edited_labels_are_noticed_everywhere(one, tmp_path, capsys):
     assert main(["evaluate", str(run)]) == 1
     assert change in capsys.readouterr().err
 
-    assert main(["preprocess", *base]) == 0
+    assert preprocess(*base) == 0
     assert "nothing to do" in capsys.readouterr().out and shards(cache) == before
     for command, cure in (
         (["train", *words, "--resume"], "train a new run"),
@@ -247,7 +248,7 @@ def test_edited_labels_are_noticed_everywhere(one, tmp_path, capsys):
     assert old["label_digest"] != new["label_digest"] and old["clip_digest"] == new["clip_digest"]
 
     write_rows(root, rows)  # put back
-    assert main(["preprocess", *base]) == 0
+    assert preprocess(*base) == 0
     assert main(["train", *words, "--resume"]) == 0
     assert main(["evaluate", str(run)]) == 0
     capsys.readouterr()
@@ -269,7 +270,7 @@ def test_other_changes_of_a_table_are_told_too(one, tmp_path, capsys, change, sa
     write_rows(root, change(rows))
     assert main(["evaluate", str(tmp_path / "run")]) == 1
     assert says in capsys.readouterr().err
-    assert main(["preprocess", *words_for(root, cache)]) == 0
+    assert preprocess(*words_for(root, cache)) == 0
     assert main(["evaluate", str(tmp_path / "run")]) == 1
     assert says in capsys.readouterr().err
 

@@ -15,6 +15,7 @@ from deiii.data.config.schema import SyntheticConfig
 from deiii.data.corpora.synthetic.face import render_frames
 from deiii.data.corpora.synthetic.make import render_clip
 from deiii.data.corpora.synthetic.plan import plan_clip
+from tests.helpers.shared_worker import preprocess
 
 DRAWN = SyntheticConfig(speakers=5, clips_per_class=1, seconds=0.8, size=128)
 
@@ -48,7 +49,7 @@ def mixed(tmp_path_factory):
         else:
             silent_video(path, plan)
         rows.append([f"{plan.id}.mp4", plan.speaker.name, ("narrow", "wide")[index % 2]])
-    words = ["configs/tiny.yaml", "corpus.name=table", f"corpus.root={folder / 'raw'}", "workers=1"]
+    words = ["configs/tiny.yaml", "corpus.name=table", f"corpus.root={folder / 'raw'}"]
     words += [f"cache={folder / 'cache'}", "faces.size=64", "faces.detector=haar", "flow.method=dis"]
     words += ["max_failed=1.0", "loader.steps=2", "loader.crop=48", "loader.batch=4", "train.epochs=1"]
     words += ["model.channels=[8,8,8]", "model.width=16", "model.grid=2", "train.device=cpu"]
@@ -56,7 +57,7 @@ def mixed(tmp_path_factory):
     for name, table in tables.items():
         with open(folder / f"{name}.csv", "w", newline="") as file:
             csv.writer(file).writerows([["path", "speaker", "label"], *table])
-        assert main(["preprocess", *words, f"corpus.table={folder / name}.csv"]) == 0
+        assert preprocess(*words, f"corpus.table={folder / name}.csv") == 0
     return folder, words
 
 

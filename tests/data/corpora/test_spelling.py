@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deiii.__main__ import main
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import CorpusError
 from deiii.data.corpora.scan import scan
 from deiii.data.corpora.spelling import JOINERS, clean, fold_labels, spelling_key
 from tests.helpers.clipmaker import SHARED, shared
 from tests.helpers.clips import write_sound
+from tests.helpers.shared_worker import preprocess
 from tests.helpers.tables import write_rows
 
 INVISIBLE = "\u200b\ufeff\u00ad\u2060\u200e\u202a\u180e\u034f\ufe0f" + JOINERS
@@ -107,7 +107,7 @@ def test_the_report_of_seven_spellings(tmp_path, capsys):
         (tmp_path / path).touch()
     write_rows(tmp_path, rows)
     words = ["corpus.name=table", f"corpus.root={tmp_path}", f"cache={tmp_path / 'cache'}"]
-    assert main(["preprocess", *words]) == 1
+    assert preprocess(*words) == 1
     told = capsys.readouterr().err
     assert "row 8: label is 'nan'" in told and "remove the row" in told
     corpus = table(tmp_path, rows[:-1])
@@ -213,7 +213,7 @@ def test_files_are_found_in_either_normalisation(tmp_path, capsys, on_disk, in_t
     corpus = scan(CorpusConfig(name="table", root=str(tmp_path / "raw")))
     assert corpus.clips[0].path == disk
     if on_disk == "NFD":
-        assert main(["preprocess", *words, "stages=[logmel]", "workers=1"]) == 0
+        assert preprocess(*words, "stages=[logmel]") == 0
         assert "missing" not in capsys.readouterr().out
 
 

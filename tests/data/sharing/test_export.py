@@ -20,6 +20,7 @@ from deiii.data.sharing import formats
 from deiii.data.sharing.export import write_features
 from deiii.data.sharing.formats import HUB_PARTS, SharingError
 from tests.helpers.caches import KEYS, make_cache
+from tests.helpers.shared_worker import preprocess
 from tests.helpers.tables import tone_rows, words_for, write_rows
 
 FRAMES, HOPS = [9, 5, 0, 3, 7, 4, 6, 2], [40, 15, 30, 0, 12, 8, 9, 10]
@@ -178,7 +179,7 @@ def test_what_is_refused_before_anything_is_written(corpus, tmp_path, monkeypatc
 def test_the_command_and_a_corpus_that_cannot_be_divided(tmp_path, capsys):
     write_rows(tmp_path / "raw", tone_rows(tmp_path / "raw", speakers=1))
     words = words_for(tmp_path / "raw", tmp_path / "cache")
-    assert main(["preprocess", *words]) == 0
+    assert preprocess(*words) == 0
     assert main(["export-features", str(tmp_path / "out"), *words, "--to", "webdataset"]) == 0
     assert "2 clips" in capsys.readouterr().out
     assert (tmp_path / "out/all-000000.tar").is_file() and "no split" in (

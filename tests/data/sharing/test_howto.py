@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deiii.__main__ import main
 from deiii.data.loader.feature_set import open_features, open_split
+from tests.helpers.shared_worker import preprocess
 from tests.helpers.tables import tone_rows, words_for, write_rows
 
 PAGE = (Path(__file__).parents[3] / "docs/howto-train-elsewhere.md").read_text(encoding="utf-8")
@@ -25,7 +25,7 @@ def space(tmp_path_factory):
     folder = tmp_path_factory.mktemp("howto")
     write_rows(folder / "raw", tone_rows(folder / "raw", speakers=4))
     words = words_for(folder / "raw", folder / "cache")
-    assert main(["preprocess", *words]) == 0
+    assert preprocess(*words) == 0
     code = (
         block("python")
         .replace('["runs/demo/config.yaml"]', repr(words))

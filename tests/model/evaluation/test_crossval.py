@@ -16,6 +16,7 @@ from deiii.model.evaluation.crossval_report import _over_folds, _pooled
 from deiii.model.evaluation.predictions import PredictionTable
 from tests.helpers.clips import sound_corpus
 from tests.helpers.intervals import recall_interval, recall_interval_over_seeds
+from tests.helpers.shared_worker import preprocess
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +32,10 @@ def crossed(tmp_path_factory):
             for n, c in enumerate(corpus.clips)
         )
     words = ["configs/tiny.yaml", "corpus.name=table", f"corpus.root={folder / 'raw'}", "stages=[logmel]"]
-    words += [f"cache={folder / 'cache'}", "model.video=false", "model.flow=false", "workers=1"]
+    words += [f"cache={folder / 'cache'}", "model.video=false", "model.flow=false"]
     words += [f"train.run={folder / 'cv'}", "train.epochs=1", "loader.batch=4", "train.device=cpu"]
     words += ["model.width=16", "model.attributes=[valence]"]
-    assert main(["preprocess", *words]) == 0
+    assert preprocess(*words) == 0
     assert main(["crossval", *words, "--seeds", "0,3", "--quiet"]) == 0
     return folder / "cv", words
 

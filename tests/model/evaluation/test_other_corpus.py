@@ -13,6 +13,7 @@ from deiii.data.cache.index import CacheError
 from deiii.model.evaluation.evaluate import evaluate
 from deiii.model.evaluation.other_corpus import evaluate_on, summary
 from deiii.model.training.run_folder import RunError
+from tests.helpers.shared_worker import preprocess
 from tests.helpers.tables import tone_rows, words_for, write_rows
 
 LABELS = ["A", "b", "other", "a", "b", ""]  # A is another spelling of a
@@ -30,8 +31,8 @@ def other(seen_run, tmp_path_factory):
             content = (seen_run / f"raw/c{i}.mp4").read_bytes()
             (folder / f"d{i}.mp4").write_bytes(content + b"\0\0\0\x08free")
             table.writerow([f"d{i}.mp4", f"s{i}", label, "" if label else 0.5])
-    words = [str(seen_run / "run/config.yaml"), f"corpus.root={folder}", "corpus.table=rest.csv", "workers=1"]
-    assert main(["preprocess", *words]) == 0
+    words = [str(seen_run / "run/config.yaml"), f"corpus.root={folder}", "corpus.table=rest.csv"]
+    assert preprocess(*words) == 0
     (folder / "rest.yaml").write_text(f"corpus: {{name: table, root: '{folder}', table: rest.csv}}\n")
     return folder
 
@@ -109,7 +110,7 @@ def test_recordings_of_the_training_are_left_out_under_other_names(seen_run, tmp
     with open(tmp_path / "copy.csv", "w", newline="") as file:
         csv.writer(file).writerows(rows)
     config = [str(seen_run / "run/config.yaml"), f"corpus.root={tmp_path}", "corpus.table=copy.csv"]
-    assert main(["preprocess", *config, "workers=1"]) == 0
+    assert preprocess(*config) == 0
     metrics, _ = evaluate_on(seen_run / "run", config)
     left_out = metrics["clips"]["left_out"]["their speakers were in its training or validation part"]
     assert (left_out, metrics["clips"]["scored"]) == (7 - len(tested), len(tested))
@@ -122,7 +123,7 @@ def test_classes_in_other_spellings_are_the_runs(seen_run, other, tmp_path):
     with open(other / "capitals.csv", "w", newline="") as file:
         csv.writer(file).writerows(rows)
     config = [str(seen_run / "run/config.yaml"), f"corpus.root={other}", "corpus.table=capitals.csv"]
-    assert main(["preprocess", *config, "workers=1"]) == 0
+    assert preprocess(*config) == 0
     metrics, folder = evaluate_on(seen_run / "run", config)
     assert metrics["classes"] == ["a", "b"] and metrics["clips"]["scored"] == 6
     assert "its class 'A' is the run's 'a'" in metrics["notes"]
@@ -137,7 +138,7 @@ def mixture(tmp_path_factory):
     for name, hertz in (("first", 200.0), ("second", 233.0)):
         write_rows(folder / name, tone_rows(folder / name, hertz=hertz))
         (folder / name / "clips.csv").rename(folder / name / f"{name}.csv")
-        assert main(["preprocess", *tone_words(folder, name)]) == 0
+        assert preprocess(*tone_words(folder, name)) == 0
     (folder / "second.yaml").write_text(
         f"corpus: {{name: table, root: '{folder / 'second'}', table: second.csv}}\nstages: [logmel]\n"
     )
@@ -197,7 +198,7 @@ def test_recordings_of_a_mixture_are_left_out_under_other_names(mixture, tmp_pat
         rows.append([path, f"{corpus}-{name.split('/')[0]}-renamed", ("high", "low")[len(rows) % 2]])
     write_rows(tmp_path, rows).rename(tmp_path / "copies.csv")
     words = ["table", f"corpus.root={tmp_path}", "corpus.table=copies.csv"]
-    assert main(["preprocess", *words_for(tmp_path, mixture / "cache"), words[-1]]) == 0
+    assert preprocess(*words_for(tmp_path, mixture / "cache"), words[-1]) == 0
     metrics, folder = evaluate_on(mixture / "run", words)
     assert scored(folder) == {path[:-5] for path, *_ in rows if path.startswith("test")}
     assert metrics["notes"] == []

@@ -19,6 +19,7 @@ from deiii.model.evaluation.many_runs import finished
 from deiii.model.training.monitor import training_state
 from deiii.model.training.run_folder import RunError, RunFolder
 from tests.helpers.clips import sound_corpus
+from tests.helpers.shared_worker import preprocess
 
 EPOCHS = 3
 
@@ -31,9 +32,9 @@ def words(tmp_path_factory):
     rows = "".join(f"{c.path},{c.speaker},{c.label}\n" for c in corpus.clips)
     (folder / "raw/clips.csv").write_text(f"path,speaker,label\n{rows}")
     words = ["tiny", "corpus.name=table", f"corpus.root={folder / 'raw'}", "stages=[logmel]"]
-    words += [f"cache={folder / 'cache'}", "model.video=false", "model.flow=false", "workers=1"]
+    words += [f"cache={folder / 'cache'}", "model.video=false", "model.flow=false"]
     words += [f"train.epochs={EPOCHS}", "loader.batch=4", "train.device=cpu", "model.width=32"]
-    assert main(["preprocess", *words]) == 0
+    assert preprocess(*words) == 0
     return words
 
 

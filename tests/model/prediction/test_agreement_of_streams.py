@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from deiii import load
-from deiii.__main__ import main
 from deiii.data.cache.stages import get_stage
 from deiii.data.config.load import load_stored
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.model.prediction.export import export
 from deiii.model.prediction.manifest import read_manifest
 from tests.helpers.onnx_maker import image_file, speech_file
+from tests.helpers.shared_worker import preprocess
 from tests.model.peers.test_laws import PEERS
 from tests.model.prediction.test_agreement import SAME, evaluated, untrained_run
 
@@ -56,10 +56,10 @@ def streams(seen_run, tmp_path_factory):
         filters = rng.normal(size=(size, 1, 320)).astype(np.float32)
         words.append(f"{name}.encoder={speech_file(folder / f'{name}.onnx', filters)}")
     words += [f"appearance.encoder={image_file(folder / 'appearance.onnx', 48, True)}"]
-    words += [f"cache={folder / 'cache'}", "faces.size=64", "workers=1"]
+    words += [f"cache={folder / 'cache'}", "faces.size=64"]
     stages = "stages=[faces,flow,logmel,speech,speech2,appearance]"
     for trim in ("logmel.trim_db=0", "logmel.trim_db=20"):
-        assert main(["preprocess", "configs/tiny.yaml", *words, stages, trim]) == 0
+        assert preprocess("configs/tiny.yaml", *words, stages, trim) == 0
     return [*words, stages]
 
 

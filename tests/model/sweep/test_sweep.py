@@ -14,6 +14,7 @@ from deiii.model.sweep import proposals
 from deiii.model.sweep.results import Result, Trial, draw, ranked, read_result
 from deiii.model.sweep.space import split_space
 from deiii.model.training.run_folder import RunFolder
+from tests.helpers.shared_worker import preprocess
 from tests.helpers.tables import tone_rows, words_for, write_rows
 
 
@@ -23,7 +24,7 @@ def words(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     write_rows(folder / "raw", tone_rows(folder / "raw", speakers=4))
     found = words_for(folder / "raw", folder / "cache")
-    assert main(["preprocess", *found]) == 0
+    assert preprocess(*found) == 0
     return found
 
 

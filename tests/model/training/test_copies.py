@@ -6,6 +6,7 @@ import numpy as np
 import soundfile
 
 from deiii.__main__ import main
+from tests.helpers.shared_worker import preprocess
 from tests.helpers.tables import tone_rows, words_for, write_rows
 
 
@@ -20,7 +21,7 @@ def test_a_copy_in_another_format_is_named_with_both_speakers(tmp_path, capsys):
     last[0] = last[0].replace(".flac", ".wav")
     write_rows(root, rows)
     assert (root / first[0]).read_bytes() != (root / last[0]).read_bytes()
-    assert main(["preprocess", *words_for(root, cache)]) == 0
+    assert preprocess(*words_for(root, cache)) == 0
     capsys.readouterr()
     assert main(["train", *words_for(root, cache, tmp_path / "run"), "--quiet"]) == 0
     told = [line for line in capsys.readouterr().err.splitlines() if "one recording" in line]
@@ -31,7 +32,7 @@ def test_a_copy_in_another_format_is_named_with_both_speakers(tmp_path, capsys):
     soundfile.write(
         root / last[0], (samples * np.linspace(0, 1, len(samples))).astype(np.int16), rate, subtype="PCM_16"
     )
-    assert main(["preprocess", *words_for(root, cache)]) == 0
+    assert preprocess(*words_for(root, cache)) == 0
     capsys.readouterr()
     assert main(["train", *words_for(root, cache, tmp_path / "other"), "--quiet"]) == 0
     assert "one recording" not in capsys.readouterr().err

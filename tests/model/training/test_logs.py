@@ -15,6 +15,7 @@ from deiii.model.training.logs import open_logs as module
 from deiii.model.training.logs.cost import Cost, cost_text, joined_cost
 from deiii.model.training.logs.open_logs import Logs, check_logs, flat, open_logs
 from deiii.model.training.run_folder import RunFolder
+from tests.helpers.shared_worker import preprocess
 from tests.helpers.tables import tone_rows, words_for, write_rows
 
 ROWS = [
@@ -29,7 +30,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("logs")
     write_rows(folder / "raw", tone_rows(folder / "raw", speakers=4))
     words = words_for(folder / "raw", folder / "cache", folder / "run")
-    assert main(["preprocess", *words]) == 0
+    assert preprocess(*words) == 0
     assert main(["train", *words, "--quiet"]) == 0
     first = json.loads((folder / "run/run.json").read_text())
     (folder / "run/config.yaml").write_text(

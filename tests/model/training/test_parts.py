@@ -9,6 +9,7 @@ import pytest
 
 from deiii.__main__ import main
 from deiii.model.training.run_folder import RunFolder
+from tests.helpers.shared_worker import preprocess
 from tests.helpers.tables import tone_rows, words_for, write_rows
 
 HEADER = ("path", "speaker", "label", "fold", "valence")
@@ -22,7 +23,7 @@ def made(tmp_path_factory):
     for path in (base / "raw/s5").iterdir():
         path.write_bytes(b"no media")
     write_rows(base / "raw", rows, HEADER)
-    assert main(["preprocess", *words_for(base / "raw", base / "cache"), "max_failed=1"]) == 0
+    assert preprocess(*words_for(base / "raw", base / "cache"), "max_failed=1") == 0
     return base, rows
 
 
@@ -35,7 +36,7 @@ def train(made, tmp_path, capsys):
         whole = [list(row) for row in rows if broken or row[1] != "s5"]
         write_rows(base / "raw", [row for row in map(change, whole) if row], HEADER)
         words = words_for(base / "raw", base / "cache", tmp_path / "run")
-        assert main(["preprocess", *words, "max_failed=1"]) == 0
+        assert preprocess(*words, "max_failed=1") == 0
         assert "nothing to do" in capsys.readouterr().out
         status = main([command, *words, "--quiet", *more])
         return status, capsys.readouterr().err

@@ -18,6 +18,7 @@ from deiii.pipeline.inspect.clip_video import STAGE, draw_video
 from deiii.pipeline.inspect.contact_sheet import draw_contact_sheet
 from deiii.pipeline.inspect.source_frames import FOUND, INVALID, source_frames
 from tests.helpers.clipmaker import tone, write
+from tests.helpers.shared_worker import preprocess
 
 FRAMES = render_frames(plan_clip(SyntheticConfig(speakers=1, clips_per_class=1, seconds=0.8), 0))
 
@@ -130,8 +131,8 @@ def test_worst_clips_come_first(tmp_path, capsys):
         write(root / f"{name}.mp4", [*FRAMES[:seen], *[empty] * (16 - seen)], sound=tone(0.64))
     rows = "".join(f"{name}.mp4,anna,a\n" for name in ("all", "half", "quarter", "gone"))
     (root / "clips.csv").write_text(f"path,speaker,label\n{rows}")
-    settings = ["corpus.name=table", f"corpus.root={root}", f"cache={tmp_path / 'cache'}", "workers=1"]
-    assert main(["preprocess", *settings, "max_failed=0.5"]) == 0
+    settings = ["corpus.name=table", f"corpus.root={root}", f"cache={tmp_path / 'cache'}"]
+    assert preprocess(*settings, "max_failed=0.5") == 0
     capsys.readouterr()
     out = tmp_path / "out"
     assert main(["inspect", "--worst", "3", "--out", str(out), "--no-video", *settings]) == 0

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from deiii.__main__ import main
+from tests.helpers.shared_worker import preprocess
 from tests.helpers.tables import tone_rows, words_for, write_rows
 
 STILL = ["train.lr=1e-9", "train.weight_decay=0"]  # weights stay what they were at first
@@ -23,7 +24,7 @@ def voices(tmp_path_factory):
     rows = tone_rows(folder / "second", hertz=233.0)
     write_rows(folder / "second", [[path, speaker, label.upper()] for path, speaker, label in rows])
     for name in ("first", "second"):
-        assert main(["preprocess", *words_for(folder / name, folder / "cache")]) == 0
+        assert preprocess(*words_for(folder / name, folder / "cache")) == 0
     assert main(["train", *words_for(folder / "first", folder / "cache", folder / "before")]) == 0
     return folder
 
@@ -86,7 +87,7 @@ def test_recordings_under_other_names_are_refused(voices, tmp_path, capsys):
         rows.append([f"renamed/{path}", f"other-{speaker}", label])
     write_rows(root, rows)
     words = words_for(root, voices / "cache", tmp_path / "run")
-    assert main(["preprocess", *words_for(root, voices / "cache")]) == 0
+    assert preprocess(*words_for(root, voices / "cache")) == 0
     assert main(["train", *words, "split.fold=1", f"train.start={voices / 'before'}"]) == 1
     assert "recordings of this test part" in capsys.readouterr().err
 
