@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 from deiii.data.cache.recipes import stage_keys
@@ -38,6 +39,8 @@ def override_settings(
     >>> override_settings(Config(), ["flow.device=cpu"])[1]
     ()
     """
+    if not overrides:  # writing and reading all settings would take a tenth of a start without PyTorch
+        return deepcopy(config), ()
     changed = parse_config(to_yaml(config), overrides)
     stages = network_stages(config.model)
     notes = []
