@@ -230,7 +230,7 @@ ORDER = {
     ],
     "model/prediction/live": ["moments", "show"],
     "model/prediction/overlay": ["panel", "layout people track", "live video"],
-    "model/prediction/windows": ["combine timelines", "moments units", "newest recording", "whole"],
+    "model/prediction/windows": ["combine timelines", "moments units", "newest recording", "whole", "media"],
 }
 
 

@@ -29,10 +29,11 @@ from deiii.data.tools.atomic_files import (
 )
 from deiii.data.tools.progress import BAR_AFTER_S, progress_bar, say
 from deiii.model.prediction.loading import load
-from deiii.model.prediction.predictor import LONG_S, Predictor
+from deiii.model.prediction.predictor import Predictor
 from deiii.model.prediction.result import Prediction
 from deiii.model.prediction.settings import settings_without_effect
 from deiii.model.prediction.windows.timelines import elan_table, spans, webvtt
+from deiii.model.prediction.windows.units import LONG_S
 from deiii.pipeline.media.lengths import declared_seconds
 from deiii.pipeline.media.streaming.address import shown
 from deiii.pipeline.streaming.voice import VoiceDetector, speech_segments

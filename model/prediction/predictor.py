@@ -8,45 +8,33 @@
 A file passes the stages that computed the training's caches and the loader that evaluation uses, so that a
 clip of the corpus gets the probabilities that evaluation recorded for it. The network runs in PyTorch
 (`deiii.model.prediction.with_torch`) or in onnxruntime (`deiii.model.prediction.with_onnx`); this module
-needs neither.
+needs neither. What reads media (`deiii.model.prediction.windows.media`) is imported with the first file, so
+that a network is ready sooner.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from deiii.data.cache.outcomes import StageResult
 from deiii.data.cache.stages import FACES, LOGMEL, network_stages
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.loader.stage_arrays import LEAST_DB, StageLevels, levels_of
-from deiii.model.network.streams import enabled_streams
+from deiii.data.loader.stage_arrays import StageLevels, levels_of
 from deiii.model.network.task import Task
 from deiii.model.prediction.hub import upload
 from deiii.model.prediction.manifest import MANIFEST, copy_export
-from deiii.model.prediction.result import Person, Prediction, Scorer, end_s
+from deiii.model.prediction.result import Prediction, Scorer
 from deiii.model.prediction.settings import hidden_note, override_settings, stage_notes, stages_by_speaker
-from deiii.model.prediction.windows.moments import Moment, moments
-from deiii.model.prediction.windows.newest import live_moments
-from deiii.model.prediction.windows.recording import Found, Options, score_at_once, score_long
-from deiii.model.prediction.windows.units import LONGER, Intervals, sliding_window, units_of
-from deiii.model.prediction.windows.whole import person_of, prediction_of
-from deiii.pipeline.extract import run_people, run_stages
-from deiii.pipeline.faces.people import FacePerson
-from deiii.pipeline.faces.quality import Portrait
-from deiii.pipeline.media.lengths import declared_seconds
-from deiii.pipeline.media.streaming.address import is_live
-from deiii.pipeline.streaming.file import FileStream, can_stream, people_of_long
-from deiii.pipeline.streaming.live import LiveStream
+from deiii.model.prediction.windows.moments import Moment
+from deiii.model.prediction.windows.recording import Options
+from deiii.model.prediction.windows.units import Intervals
 
 STREAM_HOP_S = 0.5  # default distance of the windows of `Predictor.stream`
-LONG_S = 30.0  # a longer file is read in order, so that its crops are never in memory at once
 
 
 class Predictor:
@@ -164,10 +152,9 @@ class Predictor:
         >>> load("runs/latest").predict("clip.mp4").label   # doctest: +SKIP
         'happy'
         """
-        options = Options(window_s, hop_s, levels, speech, keep_flow, progress)
-        found = self._found_in_long(path, options) if self._is_long(path) else None
-        found = found or self._found_at_once(run_stages(path, self.config, self.stages), options)
-        return prediction_of(path, found, self.config, self.task, self.notes, levels is not None)
+        from deiii.model.prediction.windows.media import predict_file
+
+        return predict_file(self, path, Options(window_s, hop_s, levels, speech, keep_flow, progress))
 
     def predict_people(self, path: str | Path, **options: Any) -> list[Prediction]:
         """Predict for each person in a media file, for the time for which they are visible.
@@ -188,13 +175,9 @@ class Predictor:
         """
         if FACES.name not in self.stages:
             raise ConfigError("the network reads audio alone; leave --people out")
-        chosen = Options(**options)
-        known = chosen.levels is not None
-        found = [
-            prediction_of(path, scored, self.config, self.task, self.notes, known, person)
-            for person, scored in self._found_people(path, chosen)
-        ]
-        return found or [self.predict(path, **options)]
+        from deiii.model.prediction.windows.media import predict_people
+
+        return predict_people(self, path, Options(**options)) or [self.predict(path, **options)]
 
     def stream(
         self, path: str | Path, window_s: float | None = None, hop_s: float = STREAM_HOP_S
@@ -220,74 +203,9 @@ class Predictor:
         >>> for moment in load("runs/latest").stream("long.mp4"):   # doctest: +SKIP
         ...     print(moment.time_s, moment.label)
         """
-        if isinstance(path, str) and is_live(path):
-            source = LiveStream(path, self.config, self.stages)
-            yield from live_moments(source, self.scorer, self.task, window_s or self.median_s, hop_s)
-            return
-        with FileStream(path, self.config, self.stages) as file:
-            if file.error is not None:
-                raise file.error
-            window, _ = sliding_window(file.expected_s(), self.median_s, window_s, hop_s)
-            yield from moments(file, self.scorer, self.task, window, hop_s, self._levels(file, None))
+        from deiii.model.prediction.windows.media import stream_moments
 
-    def _is_long(self, path: str | Path) -> bool:
-        """Return whether a file is read in order: it is much longer than those of the training."""
-        long = declared_seconds(path) > max(LONG_S, LONGER * self.longest_s)
-        return long and can_stream(self.stages, self.config)
-
-    def _found_in_long(
-        self, path: str | Path, options: Options, face: FacePerson | None = None
-    ) -> Found | None:
-        """Return what is found in a long file; ``None`` where it is shorter than its header says."""
-        tracks = face.tracks if face is not None else None
-        with FileStream(path, self.config, self.stages, options.keep_flow, tracks) as source:
-            seconds = source.expected_s()
-            if seconds <= max(LONG_S, LONGER * self.longest_s):
-                return None
-            window, hop = sliding_window(seconds, self.median_s, options.window_s, options.hop_s)
-            streams, own = enabled_streams(self.config.model), self._levels(source, options.levels)
-            visible = face.part_of(seconds) if face is not None else None
-            units = units_of(seconds, self.median_s, self.longest_s, options.speech, visible)
-            found = score_long(source, self.scorer, streams, units, window, hop, own, options.progress)
-            return replace(found, thumbnail=source.portrait.image)
-
-    def _found_at_once(
-        self, results: Mapping[str, StageResult], options: Options, visible: Intervals | None = None
-    ) -> Found:
-        """Return what is found in a file whose features are in memory."""
-        levels = options.levels
-        if levels is None:
-            levels = self.levels_of([{stage: r.arrays for stage, r in results.items() if r.arrays}])
-        own = levels if self.by_speaker else None
-        streams, clips_s = enabled_streams(self.config.model), (self.median_s, self.longest_s)
-        return score_at_once(results, self.scorer, streams, clips_s, options, own, visible)
-
-    def _found_people(self, path: str | Path, options: Options) -> Iterator[tuple[Person, Found]]:
-        """Yield each person in a file with what is found for them."""
-        in_order = False
-        for face in people_of_long(path, self.config) if self._is_long(path) else []:
-            found = self._found_in_long(path, options, face)
-            if found is not None:
-                in_order = True
-                yield person_of(face, found.thumbnail), found
-        if in_order:
-            return
-        for face, results in run_people(path, self.config, self.stages):
-            seconds = max((end_s(r.arrays["time"]) for r in results.values() if r.arrays), default=0.0)
-            portrait = Portrait()
-            if results[FACES.name].arrays:
-                portrait.add(results[FACES.name].arrays)
-            visible = face.part_of(seconds)
-            yield person_of(face, portrait.image), self._found_at_once(results, options, visible)
-
-    def _levels(self, source: FileStream, given: StageLevels | None) -> StageLevels | None:
-        """Return the levels of the speaker for a file that is read in order."""
-        if not self.by_speaker:
-            return None
-        if given is not None:
-            return given
-        own = source.levels(LEAST_DB)
-        return None if own is None else {LOGMEL.name: own}
+        return stream_moments(self, path, window_s, hop_s)
 
     @property
     def by_speaker(self) -> tuple[str, ...]:
@@ -306,6 +224,8 @@ class Predictor:
         """
         if not self.by_speaker:
             return None
+        from deiii.pipeline.extract import run_stages
+
         each = (run_stages(path, self.config, self.by_speaker) for path in paths)
         rows = [{s: found[s].arrays for s in self.by_speaker if found[s].arrays} for found in each]
         return self.levels_of(rows) or None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +21,9 @@ from deiii.data.loader.stage_arrays import StageLevels
 from deiii.model.prediction.result import HeadOutputs, Scorer, end_s
 from deiii.model.prediction.windows.moments import Job, Scored, score_in_order, sliding
 from deiii.model.prediction.windows.units import Intervals, Units, sliding_window, units_of
-from deiii.pipeline.streaming.file import FileStream
+
+if TYPE_CHECKING:
+    from deiii.pipeline.streaming.file import FileStream
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,7 +16,9 @@ from deiii.model.prediction.settings import speaker_note
 from deiii.model.prediction.windows.combine import Rows, combine
 from deiii.model.prediction.windows.recording import Found
 from deiii.model.prediction.windows.units import joined_note
-from deiii.pipeline.faces.people import FacePerson
+
+if TYPE_CHECKING:
+    from deiii.pipeline.faces.people import FacePerson
 
 
 def prediction_of(

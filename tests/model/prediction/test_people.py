@@ -13,9 +13,9 @@ import pytest
 from deiii import load
 from deiii.__main__ import main
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.model.prediction import predictor
 from deiii.model.prediction.files import predict_loaded
 from deiii.model.prediction.result import Person, Prediction, Timeline
+from deiii.model.prediction.windows import media
 from deiii.model.prediction.windows.timelines import elan_table, spans, webvtt
 from deiii.pipeline.media.video import read_video
 from tests.helpers.clipmaker import numbered, tone, write
@@ -97,7 +97,7 @@ def test_speech_and_time_on_screen_count_together(network, late):
 
 def test_a_file_that_is_read_in_order_has_the_same_people(network, late, monkeypatch):
     whole = network.predict_people(late, window_s=0.4, hop_s=0.2)
-    monkeypatch.setattr(predictor, "LONG_S", 1.5)
+    monkeypatch.setattr(media, "LONG_S", 1.5)
     found = network.predict_people(late, window_s=0.4, hop_s=0.2)
     assert "frames" not in found[0].arrays["faces"]
     for one, other in zip(found, whole, strict=True):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from deiii import load
-from deiii.model.prediction import files, predictor
+from deiii.model.prediction import files
 from deiii.model.prediction.files import predict_loaded
+from deiii.model.prediction.windows import media
 from tests.helpers.clips import write_sound
 
 SPEECH = [(0.2, 1.0), (2.0, 2.4), (3.1, 9.0)]
@@ -23,8 +24,8 @@ def network(seen_run):
 @pytest.mark.parametrize("in_order", [False, True], ids=["at-once", "in-order"])
 def test_each_segment_is_the_mean_of_its_windows(network, tmp_path, monkeypatch, in_order):
     sound = write_sound(tmp_path / "a.flac", seconds=4.0)
-    monkeypatch.setattr(predictor, "LONG_S", 2.0 if in_order else 100.0)
-    arrays = predictor.run_stages(sound, network.config, ["logmel"])
+    monkeypatch.setattr(media, "LONG_S", 2.0 if in_order else 100.0)
+    arrays = media.run_stages(sound, network.config, ["logmel"])
     arrays = {"logmel": arrays["logmel"].arrays}
     found = network.predict(sound, window_s=0.5, hop_s=0.1, speech=SPEECH)
     meant = []

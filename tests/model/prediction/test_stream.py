@@ -14,9 +14,9 @@ import pytest
 from deiii import load
 from deiii.data.cache.outcomes import ClipError
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.model.prediction import predictor
 from deiii.model.prediction.files import predict_loaded
 from deiii.model.prediction.result import HeadOutputs
+from deiii.model.prediction.windows import media
 from deiii.model.prediction.windows.moments import Job, Scored
 from deiii.model.prediction.windows.recording import _OutputRows
 from deiii.pipeline.media.video import read_video
@@ -57,7 +57,7 @@ def test_moments_are_the_windows_of_the_whole_file(network, long_clip, whole):
 
 
 def test_a_long_file_gets_the_prediction_of_the_whole(network, long_clip, whole, monkeypatch, tmp_path):
-    monkeypatch.setattr(predictor, "LONG_S", 10.0)
+    monkeypatch.setattr(media, "LONG_S", 10.0)
     found = network.predict(long_clip, window_s=1.0, hop_s=0.5, keep_flow=tmp_path)
     assert "frames" not in found.arrays["faces"]
     assert found.notes == whole.notes and found.outcomes == whole.outcomes
@@ -84,7 +84,7 @@ def test_reading_stops_where_the_caller_stops(network, long_clip):
 def test_a_long_recording_without_a_face_is_predicted_from_audio(network, tmp_path, monkeypatch):
     path = write(tmp_path / "wall.mp4", numbered(60, 96, 96), sound=tone(2.4))
     whole = network.predict(path, window_s=0.5, hop_s=0.2)
-    monkeypatch.setattr(predictor, "LONG_S", 0.5)
+    monkeypatch.setattr(media, "LONG_S", 0.5)
     monkeypatch.setattr(network, "longest_s", 0.8)
     found = network.predict(path, window_s=0.5, hop_s=0.2)
     again = network.predict(path, window_s=0.5, hop_s=0.2)
@@ -98,7 +98,7 @@ def test_a_long_recording_without_a_face_is_predicted_from_audio(network, tmp_pa
 
 
 def test_the_overlay_of_a_long_file_shows_its_flow(network, long_clip, monkeypatch, tmp_path):
-    monkeypatch.setattr(predictor, "LONG_S", 10.0)
+    monkeypatch.setattr(media, "LONG_S", 10.0)
     short = repeated(str(long_clip.with_name("long-once.mp4")), tmp_path / "short.mp4", 11.0)
     target = tmp_path / "over.mp4"
     (found,) = predict_loaded(
