@@ -21,6 +21,10 @@ def preprocess(*words: str) -> int:
 
 @cache
 def _address() -> str:
-    cluster = LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None)
+    # Any free port: other tests beside these, and those of a cluster of their own, use the usual one.
+    cluster = LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0",
+        scheduler_kwargs={"dashboard": False},
+    )  # fmt: skip
     atexit.register(cluster.close)
     return cluster.scheduler_address
