@@ -3,7 +3,7 @@
 Three ways lead from a clip to probabilities: `deiii evaluate` (caches, loader), `deiii predict` (the file
 itself) and the exported program, whose inputs are made here from the stored features by what the manifest
 says of each, without the loader. The weights are random: agreement does not depend on training. `PROGRAMS`
-lists the exported forms; another one (ONNX) is added there.
+lists the exported forms.
 """
 
 from __future__ import annotations
@@ -37,10 +37,8 @@ from deiii.model.training.train import clip_seconds, fit_encoders
 
 SAME = 1e-4
 WITH_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript"))
+ALL_FORMS = ["torch.export", "onnx"] if WITH_ONNX else ["torch.export"]
 PRESETS = ("tiny", "ablation", "base", "large", "ravdess_audio")
-# Wide networks, one like tiny, and one without video; tiny goes through the same code.
-SLOW = ("base", "large", "ablation", "ravdess_audio")
-LONG = {("tiny", "clip"), ("tiny", "speaker")}
 # Crops and bands as the shared corpus stores them; the rest is the preset's.
 FIT = (
     "faces.size=64",
@@ -54,13 +52,16 @@ CASES = [
     pytest.param(
         preset,
         how,
-        marks=pytest.mark.slow if preset in SLOW or (preset, how) in LONG else (),
+        ALL_FORMS,
+        marks=pytest.mark.slow,
         id=f"{preset}-{how}",
     )
     for preset in PRESETS
     for how in ("none", "clip", "speaker")
     if how == "none" or preset in ("tiny", "ravdess_audio")
 ]
+# Writing an ONNX file takes longest; test_runtime.py compares that of another network with PyTorch.
+CASES += [pytest.param("tiny", "none", ["torch.export"], id="tiny-none-without-onnx")]
 
 
 def untrained_run(
@@ -192,19 +193,19 @@ PROGRAMS = {
 }  # by name, from folder and inputs to probabilities [C]
 
 
-@pytest.mark.parametrize(("preset", "how"), CASES)
-def test_evaluation_prediction_and_export_agree(seen_run, tmp_path, preset, how):
+@pytest.mark.parametrize(("preset", "how", "forms"), CASES)
+def test_evaluation_prediction_and_export_agree(seen_run, tmp_path, preset, how, forms):
     run = untrained_run(tmp_path / "run", seen_run, preset, how)
     wanted = evaluated(run)
     config = load_stored(run.config)
     features = FeatureSet.open(config)
-    folder = export(run.path, tmp_path / "exported", onnx=WITH_ONNX)
+    folder = export(run.path, tmp_path / "exported", onnx="onnx" in forms)
     manifest = json.loads((folder / "deiii.json").read_text())
     assert len(wanted) >= 1
     by_speaker: dict[str, list[str]] = {}
     for clip in features.clips:
         by_speaker.setdefault(clip.speaker, []).append(str(seen_run / "raw" / clip.path))
-    backends = [(run.path, "torch"), (folder, "torch"), *([(folder, "onnx")] if WITH_ONNX else [])]
+    backends = [(run.path, "torch"), (folder, "torch"), *([(folder, "onnx")] if "onnx" in forms else [])]
     for source, backend in backends:
         network = load(source, device="cpu", backend=backend)
         for row, clip in enumerate(features.clips):
@@ -215,10 +216,9 @@ def test_evaluation_prediction_and_export_agree(seen_run, tmp_path, preset, how)
                 assert not any("differs" in note or "not the one" in note for note in found.notes)
                 assert list(found.probabilities.values()) == pytest.approx(probabilities, abs=SAME)
                 inputs = inputs_by_manifest(manifest, features, row)
-                for name, program in PROGRAMS.items():
-                    if name == "onnx" and not WITH_ONNX:
-                        continue
-                    assert program(folder, inputs) == pytest.approx(probabilities, abs=SAME), name
+                for name in forms:
+                    found = PROGRAMS[name](folder, inputs)
+                    assert found == pytest.approx(probabilities, abs=SAME), name
 
 
 def test_a_file_alone_of_a_network_that_normalises_by_speaker_has_a_note(seen_run, tmp_path, capsys):
