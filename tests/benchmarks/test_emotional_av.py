@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.emotional_av import Hits, gap, without_corpus
-from deiii.model.evaluation.predictions import PredictionTable, write_predictions
+from deiii.model.evaluation.predictions import PredictionTable, read_predictions, write_predictions
 
 CLIPS = [(f"{speaker}{n}", speaker, "ab"[n % 2]) for speaker in "xyz" for n in range(4)]
 
@@ -45,3 +45,11 @@ def test_only_the_named_seeds_count(tmp_path):
     assert Hits(tmp_path / "more", ["0", "1"]).recall(np.arange(12)) == [1.0, 0.0]
     with pytest.raises(ValueError, match="one lacks the seeds 1, 2: train them"):
         Hits(tmp_path / "one", ["0", "1", "2"])
+
+
+def test_the_predicted_class_counts_where_rounded_probabilities_are_equal(tmp_path):
+    write(tmp_path, 0, [True] * 12)
+    path = tmp_path / "fold0-seed0/predictions.csv"
+    path.write_text(path.read_text().replace("0.0000", "0.5000").replace("1.0000", "0.5000"))
+    assert set(read_predictions(path).probabilities.ravel()) == {0.5}
+    assert Hits(tmp_path, ["0"]).hits.all()
