@@ -23,8 +23,11 @@ PIP_INSTALL = $(PY) -m pip install --disable-pip-version-check
 COMPILE = $(PY) -c 'import compileall, re, sysconfig; \
 	compileall.compile_dir(sysconfig.get_path("purelib"), maxlevels=20, quiet=2, workers=0, \
 		rx=re.compile(r"/tests?/|/transformers/models/"))'
+# The lock file names all packages, so that pip need not look for what each needs. Unpacking takes one core.
+PIP_LOCKED = $(PIP_INSTALL) --no-deps --no-compile
+OF_TORCH = '^(torch|torchvision|triton|nvidia|cuda)[a-z0-9-]*=='
 # A log gets a line per package; a terminal gets pip's progress bars.
-PIP_LINES = /^Collecting / {print "  package " ++n ": " $$2; fflush()} \
+PIP_LINES = /^(Collecting|Processing) / {sub(".*/", "", $$2); print "  package " ++n ": " $$2; fflush()} \
 	/^Installing collected/ {print "  installing " n " packages"; fflush()}
 
 SETTINGS = $(CONFIG) $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS)
@@ -46,10 +49,15 @@ $(STAMP): requirements.lock pyproject.toml
 	@echo "making $(VENV) in 4 steps: some minutes and up to 7 GB, most of it PyTorch"
 	@echo "step 1 of 4: the environment ($(PYTHON) -m venv $(VENV))"
 	@$(PYTHON) -m venv $(VENV)
-	@echo "step 2 of 4: the packages of requirements.lock (pip install)"
-	@if [ -t 1 ]; then $(PIP_INSTALL) --no-compile --requirement requirements.lock; else exec 4>&1; \
-		status=$$({ { $(PIP_INSTALL) --no-compile --progress-bar off --requirement requirements.lock; echo $$? >&3; } | \
-			awk '$(PIP_LINES)' >&4; } 3>&1); exit $$status; fi
+	@echo "step 2 of 4: the packages of requirements.lock (pip install), PyTorch's and the others beside each other"
+	@grep -E $(OF_TORCH) requirements.lock >$(VENV)/torch.txt; grep -vE $(OF_TORCH) requirements.lock >$(VENV)/others.txt
+	@$(PIP_LOCKED) --quiet --progress-bar off --requirement $(VENV)/others.txt >$(VENV)/others.log 2>&1 & others=$$!; \
+		trap 'kill $$others 2>/dev/null' EXIT; \
+		if [ -t 1 ]; then $(PIP_LOCKED) --requirement $(VENV)/torch.txt || exit; else exec 4>&1; \
+		status=$$({ { $(PIP_LOCKED) --progress-bar off --requirement $(VENV)/torch.txt; echo $$? >&3; } | \
+			awk '$(PIP_LINES)' >&4; } 3>&1); [ "$$status" = 0 ] || exit $$status; fi; \
+		echo "  PyTorch is there; waiting for the other packages"; \
+		wait $$others || { status=$$?; cat $(VENV)/others.log; exit $$status; }
 	@echo "step 3 of 4: Python compiles the packages, on all cores"
 	@$(COMPILE)
 	@echo "step 4 of 4: deiii itself, linked to this folder"

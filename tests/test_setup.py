@@ -53,26 +53,45 @@ FAKE_PYTHON = """#!/bin/sh
 # The environment's Python; its pip says what pip says.
 case "$*" in
   *" venv "*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
-  *--requirement*) printf 'Collecting av==18.1.0\\n  Downloading av.whl (38 MB)\\nCollecting torch==2.14.1\\n'
-    echo 'Installing collected packages: av, torch'; exit {status} ;;
+  *others.txt*) sleep 0.2; echo 'ERROR: No matching distribution found for av'; exit {others} ;;
+  *torch.txt*) printf 'Processing /w/triton-3.whl\\n  Downloading a.whl (3 MB)\\nCollecting torch==2.14.1\\n'
+    echo 'Installing collected packages: triton, torch'; exit {torch} ;;
 esac
 """
 
 
-@pytest.mark.parametrize("status", [0, 3])
-def test_setup_writes_a_line_per_step_into_a_log(status, tmp_path):
+@pytest.mark.parametrize(("torch", "others"), [(0, 0), (3, 0), (0, 3)])
+def test_setup_writes_a_line_per_step_into_a_log(torch, others, tmp_path):
     """Without a terminal, too, what takes minutes tells how far it is; a failure of pip ends it."""
     for name in ("Makefile", "requirements.lock", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
     python = tmp_path / "python"
-    python.write_text(FAKE_PYTHON.replace("{status}", str(status)))
+    python.write_text(FAKE_PYTHON.replace("{torch}", str(torch)).replace("{others}", str(others)))
     python.chmod(0o755)
     done = subprocess.run(
         ["make", "setup", f"PYTHON={python}"], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
-    lines = done.stdout.splitlines()
+    lines, failed = done.stdout.splitlines(), torch or others
     steps = [line for line in lines if line.startswith("step ")]
-    assert [line[:11] for line in steps] == [f"step {n} of 4" for n in (1, 2, 3, 4)[: 4 if not status else 2]]
-    assert "  package 2: torch==2.14.1" in lines and "  installing 2 packages" in lines
-    assert (done.returncode == 0) == (status == 0)
-    assert (tmp_path / ".venv/.installed").exists() == (status == 0)
+    assert [line[:11] for line in steps] == [f"step {n} of 4" for n in (1, 2, 3, 4)[: 2 if failed else 4]]
+    assert "  package 1: triton-3.whl" in lines and "  package 2: torch==2.14.1" in lines
+    assert "  installing 2 packages" in lines
+    assert ("ERROR: No matching distribution found for av" in lines) == bool(others)
+    assert (done.returncode == 0) == (not failed)
+    assert (tmp_path / ".venv/.installed").exists() == (not failed)
+
+
+def test_each_locked_package_is_installed_once(tmp_path):
+    """In one of the two parts of the lock file that pip installs beside each other."""
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    python = tmp_path / "python"
+    python.write_text(FAKE_PYTHON.replace("{torch}", "0").replace("{others}", "0"))
+    python.chmod(0o755)
+    subprocess.run(["make", "setup", f"PYTHON={python}"], cwd=tmp_path, check=True, capture_output=True)
+    parts = [(tmp_path / f".venv/{name}.txt").read_text().splitlines() for name in ("torch", "others")]
+    pins = [{line for line in part if "==" in line and line[0] not in "# "} for part in parts]
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    lock = {line for line in lines if re.match(r"\w", line)}
+    assert not pins[0] & pins[1] and pins[0] | pins[1] == lock
+    assert any(line.startswith("torch==") for line in pins[0]) and any("nvidia" in line for line in pins[0])
