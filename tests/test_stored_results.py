@@ -249,24 +249,33 @@ def test_stored_predictions_give_the_reported_differences_between_recipes(one, o
         assert entry["gap"] == pytest.approx(np.mean(gaps), abs=1e-4)
 
 
-def test_stored_predictions_with_noise_give_the_reported_recalls():
-    folder = RESULTS / "ravdess-noise-2026-11-27"
-    report = json.loads((folder / "table.json").read_text(encoding="utf-8"))
+NOISE = {"noise=20", "noise=10", "noise=0"}
+
+
+@pytest.mark.parametrize(
+    ("name", "clips", "corruptions"),
+    [
+        ("ravdess-noise-2026-11-27", 1440, NOISE),
+        ("emotional-corrupted-2026-11-28", 144, NOISE | {"blur=2", "occlude=0.3", "compress=40"}),
+    ],
+)
+def test_stored_predictions_of_corrupted_clips_give_the_reported_recalls(name, clips, corruptions):
+    report = json.loads((RESULTS / name / "table.json").read_text(encoding="utf-8"))
     found = defaultdict(list)
-    with tarfile.open(folder / "predictions.tar.xz") as tar:
+    with tarfile.open(RESULTS / name / "predictions.tar.xz") as tar:
         for entry in tar:
             rows = io.TextIOWrapper(tar.extractfile(entry), encoding="utf-8", newline="")
             found[entry.name.split("/")[0]] += csv.DictReader(rows)
-    assert set(found) == {"clean", "noise=20", "noise=10", "noise=0"}
+    assert set(found) == {"clean"} | corruptions
     clean = {row["clip"]: row["truth"] for row in found["clean"]}
-    for noise, rows in found.items():
-        assert {row["clip"]: row["truth"] for row in rows} == clean and len(rows) == 1440
-        assert report[noise]["uar"] == pytest.approx(recall(rows), abs=1e-4)
+    for corruption, rows in found.items():
+        assert {row["clip"]: row["truth"] for row in rows} == clean and len(rows) == clips
+        assert report[corruption]["uar"] == pytest.approx(recall(rows), abs=1e-4)
         expected = recall_interval([(row["speaker"], row["truth"], row["predicted"]) for row in rows])
-        assert report[noise]["ci"] == pytest.approx(expected, abs=1e-4)
-        if noise != "clean":
+        assert report[corruption]["ci"] == pytest.approx(expected, abs=1e-4)
+        if corruption != "clean":
             gap = recall(rows) - recall(found["clean"])
-            assert report[f"{noise} - clean"]["gap"] == pytest.approx(gap, abs=1e-4)
+            assert report[f"{corruption} - clean"]["gap"] == pytest.approx(gap, abs=1e-4)
 
 
 @pytest.mark.parametrize(
