@@ -39,7 +39,7 @@ def override_settings(
     >>> override_settings(Config(), ["flow.device=cpu"])[1]
     ()
     """
-    if not overrides:  # writing and reading all settings would take a tenth of a start without PyTorch
+    if not overrides:  # writing and reading all settings would only delay the start
         return deepcopy(config), ()
     changed = parse_config(to_yaml(config), overrides)
     stages = network_stages(config.model)

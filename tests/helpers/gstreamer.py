@@ -42,7 +42,7 @@ def gstreamer(launch: str) -> Iterator[tuple[subprocess.Popen, str]]:
     """Yield the server's process and the address of what ``launch`` describes; skip where there is none."""
     python = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
     if subprocess.run([python, "-c", IMPORTS], capture_output=True).returncode:
-        pytest.skip("GStreamer's RTSP server is not installed")
+        pytest.skip("GStreamer's RTSP server is not installed: apt install gir1.2-gst-rtsp-server-1.0")
     words = [python, "-c", SERVE, launch]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         try:

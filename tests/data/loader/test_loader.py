@@ -226,20 +226,16 @@ def test_time_shift_moves_the_sounds_clock_and_content_together(small):
     assert before.shape == slot.audio_time.shape
 
 
-def own_threads() -> list[threading.Thread]:
-    """The threads of loaders; those of a Dask cluster that other tests share come and go."""
-    return [thread for thread in threading.enumerate() if thread.name.startswith("loader-")]
-
-
 def test_leaving_an_epoch_early_stops_its_threads(small):
     config, features = small
     config.loader.batch = 1
     loader = Loader(features, range(11), config.loader, training=True)
+    before = threading.active_count()
     epoch = loader.epoch(0)
     next(epoch)
-    assert own_threads()
+    assert threading.active_count() > before
     epoch.close()
-    assert not own_threads()
+    assert threading.active_count() == before
     assert len(list(loader.epoch(1))) == 11  # and the loader goes on
 
 
@@ -260,9 +256,10 @@ def test_an_error_in_a_thread_reaches_the_reader(small, monkeypatch):
     config, features = small
     loader = Loader(features, range(11), config.loader, training=True)
     monkeypatch.setattr(loader.gather, "copy", lambda *_: 1 / 0)
+    before = threading.active_count()
     with pytest.raises(ZeroDivisionError):
         list(loader.epoch(0))
-    assert not own_threads()
+    assert threading.active_count() == before
 
 
 def test_files_are_never_written(small):
