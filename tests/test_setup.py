@@ -60,17 +60,22 @@ esac
 """
 
 
+def fake_setup(folder: Path, torch: int, others: int) -> subprocess.CompletedProcess[str]:
+    """``make setup`` in a folder with a Python whose pip ends with these statuses for its two lists."""
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder)
+    python = folder / "python"
+    python.write_text(FAKE_PYTHON.replace("{torch}", str(torch)).replace("{others}", str(others)))
+    python.chmod(0o755)
+    return subprocess.run(
+        ["make", "setup", f"PYTHON={python}"], cwd=folder, capture_output=True, text=True, timeout=60
+    )
+
+
 @pytest.mark.parametrize(("torch", "others"), [(0, 0), (3, 0), (0, 3)])
 def test_setup_writes_a_line_per_step_into_a_log(torch, others, tmp_path):
     """Without a terminal, too, what takes minutes tells how far it is; a failure of pip ends it."""
-    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
-        shutil.copy(ROOT / name, tmp_path)
-    python = tmp_path / "python"
-    python.write_text(FAKE_PYTHON.replace("{torch}", str(torch)).replace("{others}", str(others)))
-    python.chmod(0o755)
-    done = subprocess.run(
-        ["make", "setup", f"PYTHON={python}"], cwd=tmp_path, capture_output=True, text=True, timeout=60
-    )
+    done = fake_setup(tmp_path, torch, others)
     lines, failed = done.stdout.splitlines(), torch or others
     steps = [line for line in lines if line.startswith("step ")]
     assert [line[:11] for line in steps] == [f"step {n} of 4" for n in (1, 2, 3, 4)[: 2 if failed else 4]]
@@ -83,12 +88,7 @@ def test_setup_writes_a_line_per_step_into_a_log(torch, others, tmp_path):
 
 def test_each_locked_package_is_installed_once(tmp_path):
     """In one of the two parts of the lock file that pip installs beside each other."""
-    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
-        shutil.copy(ROOT / name, tmp_path)
-    python = tmp_path / "python"
-    python.write_text(FAKE_PYTHON.replace("{torch}", "0").replace("{others}", "0"))
-    python.chmod(0o755)
-    subprocess.run(["make", "setup", f"PYTHON={python}"], cwd=tmp_path, check=True, capture_output=True)
+    assert fake_setup(tmp_path, 0, 0).returncode == 0
     parts = [(tmp_path / f".venv/{name}.txt").read_text().splitlines() for name in ("torch", "others")]
     pins = [{line for line in part if "==" in line and line[0] not in "# "} for part in parts]
     lines = (ROOT / "requirements.lock").read_text().splitlines()
