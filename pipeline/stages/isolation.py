@@ -1,18 +1,21 @@
-"""Run one clip in a process of its own, for files on which a decoder crashes, hangs or takes all memory.
+"""Run clips in a process of their own, for files on which a decoder crashes, hangs or takes all memory.
 
-This is used only after a worker died on a shard, because a new process takes about a second. Settings and
-result travel through pipes, so that nothing is left on the disk if a process dies.
+This is used only after a worker died on a shard. One process serves the clips of the shard in turn, because
+starting it takes some seconds; when a clip ends it, a new one continues. Settings, paths and results travel
+through pipes, so that nothing is left on the disk if a process dies.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import queue
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
@@ -26,81 +29,160 @@ from deiii.pipeline.stages.limits import memory_limit
 NO_PARENT = 72  # exit status of a child whose parent is gone
 MACHINE_ERROR = 100  # plus errno: exit status of a child after an error of the machine
 AGAIN = "then, or with a higher limit, run with retry=true"
+ENDING = (Status.CRASHED_DECODER, Status.OUT_OF_MEMORY, Status.TIMED_OUT)  # no clip follows in this process
 
 
-def run_isolated(stage: str, path: str, config: Config) -> StageResult:
-    """Compute the result of `deiii.pipeline.stages.clip.run_clip` in a process of its own.
+class IsolatedClips:
+    """Computes the results of `deiii.pipeline.stages.clip.run_clip` in a process of their own.
 
     Further outcomes are ``timed_out`` after ``clip_timeout`` seconds, ``out_of_memory`` above
-    ``clip_memory_gb``, and ``crashed_decoder`` if the process died for another reason. After the last two the
-    clip is tried once more, because the machine can be the cause.
+    ``clip_memory_gb``, and ``crashed_decoder`` if the process died for another reason. These three count only
+    from a process that served no other clip before, because an earlier clip can be the cause: otherwise the
+    clip is tried again in a new process. After the last two it is tried once more, because the machine can be
+    the cause.
 
-    Raises:
-        OSError: an error of the machine, such as a full disk.
+    Args:
+        stage: name of a stage that reads media files.
+        config: settings.
+
+    >>> with IsolatedClips("logmel", Config()) as isolated:  # doctest: +SKIP
+    ...     isolated.run("a.mp4").outcome.status
+    <Status.OK: 'ok'>
     """
-    result = _attempt(stage, path, config)
-    if result.outcome.status in (Status.CRASHED_DECODER, Status.OUT_OF_MEMORY):
-        result = _attempt(stage, path, config)
-    return result
 
+    def __init__(self, stage: str, config: Config):
+        self._stage, self._config = stage, config
+        self._child: _Child | None = None
 
-def _attempt(stage: str, path: str, config: Config) -> StageResult:
-    command = [sys.executable, "-m", "deiii.pipeline.stages.isolation", stage, path]
-    pipe = subprocess.PIPE
-    environment = environment_of_child()
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment) as child:
-        if child.stdin is None or child.stdout is None or child.stderr is None:
-            raise RuntimeError("the process of a clip was started without pipes")
-        answer = _read_in_background(child.stdout)
-        errors = _read_in_background(child.stderr)
+    def __enter__(self) -> IsolatedClips:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def run(self, path: str) -> StageResult:
+        """Return the result of one clip.
+
+        Raises:
+            OSError: an error of the machine, such as a full disk.
+        """
+        if self._child is not None:
+            result = self._attempt(path)
+            if result.outcome.status not in ENDING:
+                return result
+        result = self._attempt(path)
+        if result.outcome.status in (Status.CRASHED_DECODER, Status.OUT_OF_MEMORY):
+            result = self._attempt(path)
+        return result
+
+    def _attempt(self, path: str) -> StageResult:
+        """Return the result from the process that is there, or a new one, and end it where it must end."""
+        if self._child is None:
+            self._child = _Child(self._stage, self._config)
+        result = None
         try:
-            settings = to_yaml(config).encode()
-            # This end of the pipe stays open. The child ends when it closes, so it ends with this process.
-            child.stdin.write(len(settings).to_bytes(8, "little") + settings)
-            child.stdin.flush()
-            child.wait(config.clip_timeout)
-        except BrokenPipeError:
-            child.wait(config.clip_timeout)
-        except subprocess.TimeoutExpired:
-            reason = (
-                f"decoding did not end within {config.clip_timeout:g} s (clip_timeout); re-encode it, {AGAIN}"
-            )
-            return StageResult(Outcome(Status.TIMED_OUT, reason, 0.0))
+            result = self._child.run(path, self._config.clip_timeout)
         finally:
-            child.kill()
-        status = child.returncode
-        content = answer()
-        messages = errors().decode(errors="replace")
-    if status == 0 and content:
-        return _unpack(content)
-    if status - MACHINE_ERROR in MACHINE_TROUBLE:
-        raise OSError(status - MACHINE_ERROR, os.strerror(status - MACHINE_ERROR), path)
-    if status == -signal.SIGKILL:
-        reason = (
-            "its process was killed, most likely because memory ran out; re-encode it at a smaller size, "
-            f"{AGAIN}"
+            if result is None or result.outcome.status in ENDING:
+                self._end()
+        return result
+
+    def _end(self) -> None:
+        if self._child is not None:
+            self._child.end()
+            self._child = None
+
+
+class _Child:
+    """A process that serves clips."""
+
+    def __init__(self, stage: str, config: Config):
+        self._started = time.monotonic()
+        self._first = True
+        command = [sys.executable, "-m", "deiii.pipeline.stages.isolation", stage]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment_of_child()
         )
-        return StageResult(Outcome(Status.OUT_OF_MEMORY, reason, 0.0))
-    last = (messages.strip().splitlines() or [f"exit status {status}"])[-1]
-    reason = f"decoding it ended the process ({last[:200]}); re-encode it, e.g. with ffmpeg"
-    return StageResult(Outcome(Status.CRASHED_DECODER, reason, 0.0))
+        self._answers: queue.Queue[bytes] = queue.Queue()
+        self._messages = b""
+        self._readers = [
+            threading.Thread(target=read, daemon=True) for read in (self._read_answers, self._read_messages)
+        ]
+        for reader in self._readers:
+            reader.start()
+        self._send(to_yaml(config).encode())
+
+    def run(self, path: str, seconds: float) -> StageResult:
+        """Return the result of a clip; the seconds of the first one contain the start of the process."""
+        spent = time.monotonic() - self._started if self._first else 0.0
+        self._first = False
+        self._send(os.fsencode(path))
+        try:
+            content = self._answers.get(timeout=max(0.0, seconds - spent))
+        except queue.Empty:
+            reason = f"decoding did not end within {seconds:g} s (clip_timeout); re-encode it, {AGAIN}"
+            return StageResult(Outcome(Status.TIMED_OUT, reason, 0.0))
+        return _unpack(content) if content else self._dead(path)
+
+    def _dead(self, path: str) -> StageResult:
+        """Return the result of the clip on which the process ended."""
+        status = self._process.wait()
+        for reader in self._readers:
+            reader.join(10)
+        if status - MACHINE_ERROR in MACHINE_TROUBLE:
+            raise OSError(status - MACHINE_ERROR, os.strerror(status - MACHINE_ERROR), path)
+        if status == -signal.SIGKILL:
+            reason = (
+                "its process was killed, most likely because memory ran out; re-encode it at a smaller size, "
+                f"{AGAIN}"
+            )
+            return StageResult(Outcome(Status.OUT_OF_MEMORY, reason, 0.0))
+        lines = self._messages.decode(errors="replace").strip().splitlines()
+        last = (lines or [f"exit status {status}"])[-1]
+        reason = f"decoding it ended the process ({last[:200]}); re-encode it, e.g. with ffmpeg"
+        return StageResult(Outcome(Status.CRASHED_DECODER, reason, 0.0))
+
+    def end(self) -> None:
+        """End the process and free its pipes."""
+        self._process.kill()
+        self._process.wait()
+        for reader in self._readers:
+            reader.join(10)
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if stream is not None:
+                try:
+                    stream.close()
+                except BrokenPipeError:  # a path that the process did not take
+                    pass
+
+    def _send(self, content: bytes) -> None:
+        # The pipe stays open. The child ends when it closes, so it ends with this process.
+        if self._process.stdin is None:
+            raise RuntimeError("the process of a clip was started without pipes")
+        try:
+            self._process.stdin.write(len(content).to_bytes(8, "little") + content)
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # the process is dead, and the end of its answers says so
+
+    def _read_answers(self) -> None:
+        while self._process.stdout is not None and (content := _receive(self._process.stdout)):
+            self._answers.put(content)
+        self._answers.put(b"")
+
+    def _read_messages(self) -> None:
+        if self._process.stderr is not None:
+            self._messages = self._process.stderr.read()
 
 
-def _read_in_background(stream: IO[bytes]) -> Callable[[], bytes]:
-    """Read a pipe to its end in a thread; the returned function waits for it and returns the bytes."""
-    parts: list[bytes] = []
-
-    def read() -> None:
-        parts.append(stream.read())
-
-    thread = threading.Thread(target=read, daemon=True)
-    thread.start()
-
-    def finish() -> bytes:
-        thread.join(10)
-        return b"".join(parts)
-
-    return finish
+def _receive(stream: IO[bytes]) -> bytes:
+    """Read bytes that follow their number, of 8 bytes; empty if the stream ends before they are complete."""
+    size = int.from_bytes(stream.read(8), "little")
+    content = stream.read(size)
+    return content if len(content) == size else b""
 
 
 def _pack(result: StageResult) -> bytes:
@@ -121,38 +203,43 @@ def _unpack(content: bytes) -> StageResult:
         return StageResult(outcome, {n: file[n] for n in file.files if not n.startswith("_")})
 
 
-def _end_with_parent() -> None:
-    """End this process when its parent is gone and no process waits for the result."""
+def _requests() -> queue.SimpleQueue[bytes]:
+    """Read what the parent sends in a thread, which ends this process when the parent is gone."""
+    received: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    # sys.stdin has a lock, which would disturb the end of the process.
+    stream = os.fdopen(os.dup(0), "rb")
 
-    def watch() -> None:
-        while os.read(0, 4096):  # sys.stdin has a lock, which would disturb the end of the process
-            pass
+    def read() -> None:
+        while content := _receive(stream):
+            received.put(content)
         os._exit(NO_PARENT)
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=read, daemon=True).start()
+    return received
 
 
-def main(stage: str, path: str) -> int:
-    """Run one clip in this process: settings come from standard input, the result goes to standard output."""
+def main(stage: str) -> int:
+    """Serve clips: settings and paths come from standard input, results go to standard output."""
     from deiii.pipeline.stages.clip import load_models, run_clip, settle_process
 
-    answer = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints to standard output must not be part of the answer
-    size = int.from_bytes(sys.stdin.buffer.read(8), "little")
-    config = parse_config(sys.stdin.buffer.read(size).decode())
-    _end_with_parent()
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints to standard output must not be part of an answer
+    requests = _requests()
+    config = parse_config(requests.get().decode())
     settle_process()
     load_models(stage, config)
-    try:
-        with memory_limit(config.clip_memory_gb):
-            result = run_clip(stage, path, config)
-    except OSError as error:
-        if error.errno in MACHINE_TROUBLE:
-            return MACHINE_ERROR + error.errno
-        raise
-    with answer:
-        answer.write(_pack(result))
-    return 0
+    while True:
+        path = os.fsdecode(requests.get())
+        try:
+            with memory_limit(config.clip_memory_gb):
+                result = run_clip(stage, path, config)
+        except OSError as error:
+            if error.errno in MACHINE_TROUBLE:
+                return MACHINE_ERROR + error.errno
+            raise
+        content = _pack(result)
+        answers.write(len(content).to_bytes(8, "little") + content)
+        answers.flush()
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ class ShardTask:
         folder: folder of the stage in the cache.
         upstream: folder of the stage upstream; ``None`` if there is none.
         settings: the settings as YAML text.
-        isolate: run every clip in a process of its own, after a worker died on this shard.
+        isolate: run the clips in processes of their own, after a worker died on this shard.
     """
 
     recipe: Recipe
@@ -101,17 +101,18 @@ def _results(task: ShardTask, config: Config) -> Iterator[StageResult]:
     if task.upstream is not None:
         yield from _downstream_results(task, task.upstream, config)
         return
-    for clip in task.plan.clips:
-        path = str(Path(task.root) / clip.path)
-        if task.isolate:
-            from deiii.pipeline.stages.isolation import run_isolated
+    if task.isolate:
+        from deiii.pipeline.stages.isolation import IsolatedClips
 
-            result = run_isolated(task.recipe.stage, path, config)
-        else:
-            with time_limit(config.clip_timeout), memory_limit(config.clip_memory_gb):
-                result = run_clip(task.recipe.stage, path, config)
-            if config.max_failed < 1:
-                watch_first_clips(task.recipe.stage, result.outcome)
+        with IsolatedClips(task.recipe.stage, config) as isolated:
+            for clip in task.plan.clips:
+                yield _with_note(isolated.run(str(Path(task.root) / clip.path)), clip)
+        return
+    for clip in task.plan.clips:
+        with time_limit(config.clip_timeout), memory_limit(config.clip_memory_gb):
+            result = run_clip(task.recipe.stage, str(Path(task.root) / clip.path), config)
+        if config.max_failed < 1:
+            watch_first_clips(task.recipe.stage, result.outcome)
         yield _with_note(result, clip)
 
 

@@ -1,4 +1,4 @@
-"""A clip in a process of its own gives the same result, and errors become outcomes."""
+"""Clips in a process of their own give the same results, and errors become outcomes of the right clip."""
 
 from __future__ import annotations
 
@@ -8,8 +8,38 @@ import pytest
 from deiii.data.cache.outcomes import Status
 from deiii.data.config.load import load_config
 from deiii.pipeline.stages.clip import run_clip
-from deiii.pipeline.stages.isolation import _pack, _unpack, run_isolated
+from deiii.pipeline.stages.isolation import IsolatedClips, _pack, _unpack
 from tests.helpers.clips import write_sound
+
+# A log-mel stage that writes down which process served which clip; without librosa, which is slow to import.
+STAGE = """
+import os, sys, types
+import numpy as np
+from deiii.data.cache.outcomes import Outcome, StageResult, Status
+served = []
+def extract_logmel(path, config):
+    name = os.path.basename(path)
+    with open({log!r}, "a") as log:
+        print(name, os.getpid(), file=log)
+    first = not served
+    served.append(name)
+    if name == "aborts" or name == "aborts later" and not first:
+        os.abort()
+    if name == "sleeps later" and not first:
+        import time
+        time.sleep(60)
+    if name == "full":
+        raise OSError(28, "No space left on device")
+    return StageResult(Outcome(Status.OK), {{"logmel": np.full((2, 3), len(served)), "time": np.arange(2.0)}})
+module = sys.modules["deiii.pipeline.logmel.stage"] = types.ModuleType("deiii.pipeline.logmel.stage")
+module.extract_logmel = extract_logmel
+"""
+
+
+def run_isolated(stage, path, config):
+    """One clip in a process that serves no other."""
+    with IsolatedClips(stage, config) as isolated:
+        return isolated.run(path)
 
 
 def test_an_isolated_clip_gives_the_same_result(tmp_path):
@@ -17,6 +47,47 @@ def test_an_isolated_clip_gives_the_same_result(tmp_path):
     here, there = run_clip("logmel", path, config), run_isolated("logmel", path, config)
     assert here.outcome == there.outcome and here.outcome.status is Status.OK
     assert all(np.array_equal(here.arrays[n], there.arrays[n]) for n in ("logmel", "time"))
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """Replace the stage in new processes; returns a function that lists each clip with its process."""
+    log = tmp_path / "log"
+    (tmp_path / "sitecustomize.py").write_text(STAGE.format(log=str(log)))
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def by_clip():
+        rows = [line.rsplit(" ", 1) for line in log.read_text().splitlines()]
+        numbers = {process: n for n, process in enumerate(dict.fromkeys(process for _, process in rows))}
+        return [(name, numbers[process]) for name, process in rows]
+
+    return by_clip
+
+
+def test_one_process_serves_all_clips_until_one_ends_it(served):
+    with IsolatedClips("logmel", load_config()) as isolated:
+        found = [isolated.run(name) for name in ("a", "ö", "aborts", "b")]
+    assert [r.outcome.status for r in found] == [Status.OK, Status.OK, Status.CRASHED_DECODER, Status.OK]
+    assert "Abort" in found[2].outcome.reason or "exit status -6" in found[2].outcome.reason
+    assert [int(r.arrays["logmel"][0, 0]) for r in found if r.arrays] == [1, 2, 1]
+    # The clip that aborts is tried in the process that is there, and twice in one of its own.
+    assert served() == [("a", 0), ("ö", 0), ("aborts", 0), ("aborts", 1), ("aborts", 2), ("b", 3)]
+
+
+@pytest.mark.parametrize("name", ["aborts later", "sleeps later"])
+def test_a_clip_is_not_blamed_for_what_an_earlier_one_did_to_the_process(served, name):
+    with IsolatedClips("logmel", load_config(overrides=["clip_timeout=5"])) as isolated:
+        assert [isolated.run(n).outcome.status for n in ("a", name, "b")] == [Status.OK] * 3
+    assert served() == [("a", 0), (name, 0), (name, 1), ("b", 1)]
+
+
+def test_an_error_of_the_machine_is_no_outcome_of_the_clip(served):
+    with IsolatedClips("logmel", load_config()) as isolated:
+        assert isolated.run("a").outcome.status is Status.OK
+        with pytest.raises(OSError, match="No space left"):
+            isolated.run("full")
+        assert isolated.run("b").outcome.status is Status.OK
+    assert served() == [("a", 0), ("full", 0), ("b", 1)]
 
 
 def test_modules_of_the_current_folder_replace_none_of_python(tmp_path, monkeypatch):
