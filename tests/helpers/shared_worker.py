@@ -24,11 +24,12 @@ def preprocess(*words: str) -> int:
     A worker of its own would first import everything, which takes most of the time of a small corpus. The
     shared one keeps the environment and the current folder of the first call.
     """
-    return main(["preprocess", *words, f"scheduler={_address()}"])
+    return main(["preprocess", *words, f"scheduler={address()}"])
 
 
 @cache
-def _address() -> str:
+def address() -> str:
+    """Return the address of the shared worker's scheduler; the first call starts it."""
     # In a process of its own, because some tests count the threads and open files of theirs.
     words = [sys.executable, "-m", "tests.helpers.shared_worker"]
     process = subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -17,6 +17,7 @@ from deiii.data.cache.recipes import stage_keys
 from deiii.data.config.load import load_config
 from deiii.pipeline.preprocess.graph import PreprocessError, preprocess
 from tests.helpers.clips import sound_corpus, tree_bytes, write_sound
+from tests.helpers.shared_worker import address
 
 
 def settings(tmp_path: Path, *more: str):
@@ -81,7 +82,7 @@ def test_a_changed_parameter_gives_another_stage_folder(finished):
 
 def test_only_shards_with_changed_files_are_computed_again(tmp_path):
     corpus = sound_corpus(tmp_path / "raw", speakers=2)
-    config = settings(tmp_path)
+    config = settings(tmp_path, f"scheduler={address()}")
     preprocess(config, corpus, lambda line: None)
     write_sound(tmp_path / "raw/s0/c1.flac", 0.9)
     (tmp_path / "raw/s1/c3.flac").unlink()
@@ -95,7 +96,7 @@ def test_only_shards_with_changed_files_are_computed_again(tmp_path):
 
 def test_a_shard_with_a_flipped_byte_is_computed_again_unless_only_sizes_are_checked(tmp_path):
     corpus = sound_corpus(tmp_path / "raw", speakers=1)
-    config = settings(tmp_path)
+    config = settings(tmp_path, f"scheduler={address()}")
     preprocess(config, corpus, lambda line: None)
     folder = stage_folder(config.cache, corpus.name, "logmel", stage_keys(config)["logmel"])
     victim = sorted(folder.glob("*.h5"))[1]

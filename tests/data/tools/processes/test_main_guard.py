@@ -15,7 +15,7 @@ PREPROCESS = """
 from deiii.data.config.load import load_config
 from deiii.data.corpora.scan import scan_corpus
 from deiii.pipeline.preprocess.graph import preprocess
-words = ["corpus.name=table", "corpus.root={root}", "cache={folder}/cache", "stages=[logmel]", "workers=2"]
+words = ["corpus.name=table", "corpus.root={root}", "cache={folder}/cache", "stages=[logmel]", "workers=1"]
 config = load_config(overrides=words)
 {guard}preprocess(config, scan_corpus(config))
 """
