@@ -19,6 +19,7 @@ from typing import Any
 import av
 import av.codec
 import av.error
+import cv2
 import numpy as np
 
 from deiii.data.cache.outcomes import ClipError
@@ -81,15 +82,22 @@ class VideoWriter:
         return self
 
     def add(self, rgb: np.ndarray, time_s: float) -> None:
-        """Add a frame uint8 [H,W,3] that is shown from ``time_s`` s on; times must rise strictly."""
-        frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
-        frame.pts = round(time_s * CLOCK)
-        frame.time_base = Fraction(1, CLOCK)
+        """Add a frame uint8 [H,W,3] that is shown from ``time_s`` s on; times must rise strictly.
+
+        Raises:
+            ValueError: the frame has another size than the video.
+        """
+        if rgb.shape != (self.size[1], self.size[0], 3):
+            raise ValueError(f"a frame of shape {rgb.shape} is not one of a video of {self.size} px")
         while len(self._waiting) >= AHEAD:
             self._waiting.popleft().result()
-        self._waiting.append(self._thread.submit(self._write, frame, time_s))
+        self._waiting.append(self._thread.submit(self._write, rgb.copy(), time_s))
 
-    def _write(self, frame: av.VideoFrame, time_s: float) -> None:
+    def _write(self, rgb: np.ndarray, time_s: float) -> None:
+        # OpenCV converts with the same matrix and range as FFmpeg (BT.601, limited), and sooner.
+        frame = av.VideoFrame.from_ndarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2YUV_I420), format="yuv420p")
+        frame.pts = round(time_s * CLOCK)
+        frame.time_base = Fraction(1, CLOCK)
         self._add_audio(time_s)
         self._out.mux(self._video.encode(frame))
 

@@ -83,3 +83,31 @@ def test_a_frame_may_be_overwritten_after_it_was_added(tmp_path):
 def test_odd_sizes_are_refused(tmp_path):
     with pytest.raises(ValueError, match="even"):
         VideoWriter(tmp_path / "out.mp4", 65, 48)
+
+
+def test_frames_of_another_size_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="48, 66, 3"), VideoWriter(tmp_path / "out.mp4", 64, 48) as video:
+        video.add(np.zeros((48, 66, 3), np.uint8), 0.0)
+
+
+def test_colours_survive(tmp_path):
+    """Pure colours side by side: another matrix or range, or planes that are exchanged, would be seen."""
+    colours = [
+        (255, 0, 0),
+        (0, 255, 0),
+        (0, 0, 255),
+        (255, 255, 0),
+        (40, 90, 200),
+        (255, 255, 255),
+        (0, 0, 0),
+    ]
+    frames = [
+        np.repeat(np.array([left, right], np.uint8)[None], 48, axis=0).repeat(32, axis=1)
+        for left, right in zip(colours, colours[1:], strict=False)
+    ]
+    with VideoWriter(tmp_path / "out.mp4", 64, 48) as video:
+        for i, frame in enumerate(frames):
+            video.add(frame, i / 25)
+    for (found, _), frame in zip(read_video(tmp_path / "out.mp4"), frames, strict=True):
+        away = np.abs(found.astype(int) - frame)
+        assert away[:, :30].max() <= 6 and away[:, 34:].max() <= 6
