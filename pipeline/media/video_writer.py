@@ -85,17 +85,22 @@ class VideoWriter:
         """Add a frame uint8 [H,W,3] that is shown from ``time_s`` s on; times must rise strictly.
 
         Raises:
-            ValueError: the frame has another size than the video.
+            ValueError: the frame has another size than the video, or is not of uint8.
         """
-        if rgb.shape != (self.size[1], self.size[0], 3):
-            raise ValueError(f"a frame of shape {rgb.shape} is not one of a video of {self.size} px")
+        if rgb.shape != (self.size[1], self.size[0], 3) or rgb.dtype != np.uint8:
+            raise ValueError(
+                f"a frame {rgb.dtype} {rgb.shape} is none of a video of {self.size[0]}x{self.size[1]} px, "
+                f"which takes uint8 {(self.size[1], self.size[0], 3)}"
+            )
         while len(self._waiting) >= AHEAD:
             self._waiting.popleft().result()
         self._waiting.append(self._thread.submit(self._write, rgb.copy(), time_s))
 
     def _write(self, rgb: np.ndarray, time_s: float) -> None:
         # OpenCV converts with the same matrix and range as FFmpeg (BT.601, limited), and sooner.
-        frame = av.VideoFrame.from_ndarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2YUV_I420), format="yuv420p")
+        planes: np.ndarray = np.empty((self.size[1] * 3 // 2, self.size[0]), np.uint8)
+        cv2.cvtColor(rgb, cv2.COLOR_RGB2YUV_I420, dst=planes)
+        frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
         frame.pts = round(time_s * CLOCK)
         frame.time_base = Fraction(1, CLOCK)
         self._add_audio(time_s)

@@ -85,9 +85,10 @@ def test_odd_sizes_are_refused(tmp_path):
         VideoWriter(tmp_path / "out.mp4", 65, 48)
 
 
-def test_frames_of_another_size_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="48, 66, 3"), VideoWriter(tmp_path / "out.mp4", 64, 48) as video:
-        video.add(np.zeros((48, 66, 3), np.uint8), 0.0)
+@pytest.mark.parametrize(("shape", "kind"), [((48, 66, 3), np.uint8), ((48, 64, 3), np.float32)])
+def test_frames_of_another_size_or_type_are_refused(tmp_path, shape, kind):
+    with pytest.raises(ValueError, match="64x48 px"), VideoWriter(tmp_path / "out.mp4", 64, 48) as video:
+        video.add(np.zeros(shape, kind), 0.0)
 
 
 def test_colours_survive(tmp_path):
