@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import lzma
 import re
 import tarfile
 from collections import defaultdict
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from deiii.model.evaluation.crossval_report import markdown
 from tests.helpers.intervals import recall_interval, recall_interval_over_seeds
@@ -308,6 +310,30 @@ def broken_tables(text: str) -> list[str]:
             rule = r"\|(\s*:?-+:?\s*\|)+"
             broken += [line for line in lines[2:] if not line.startswith("|") or re.fullmatch(rule, line)]
     return broken
+
+
+def test_stored_predictions_of_halves_give_the_reported_accuracies():
+    """A jackknife over speakers of each variant's accuracy, and of the difference of both."""
+    folder = RESULTS / "halves-2026-11-28"
+    report = json.loads((folder / "halves.json").read_text())
+    text = lzma.decompress((folder / "predictions.csv.xz").read_bytes()).decode()
+    right: dict[str, dict[str, list[float]]] = {}
+    for row in csv.DictReader(io.StringIO(text)):
+        both = (float(row["p_swapped_in_order"]) < 0.5) + (float(row["p_swapped_when_swapped"]) >= 0.5)
+        right.setdefault(row["variant"], {}).setdefault(row["speaker"], []).append(both / 2)
+    full, without = right["full"], right["no_conformer"]
+    right["full - no_conformer"] = {
+        name: [a - b for a, b in zip(full[name], without[name], strict=True)] for name in full
+    }
+    for variant, by_speaker in right.items():
+        people = [np.array(values) for values in by_speaker.values()]
+        assert sum(len(values) for values in people) == report["recordings"]
+        n, mean = len(people), np.concatenate(people).mean()
+        others = [np.concatenate(people[:i] + people[i + 1 :]).mean() for i in range(n)]
+        half = stats.t.ppf(0.975, n - 1) * np.sqrt((n - 1) * np.var(others))
+        assert mean == pytest.approx(report[variant]["accuracy"], abs=1e-4)
+        if half:
+            assert report[variant]["ci"] == pytest.approx([mean - half, mean + half], abs=2e-3)
 
 
 def test_no_table_of_a_stored_page_runs_into_what_follows():
