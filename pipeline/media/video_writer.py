@@ -89,15 +89,15 @@ class VideoWriter:
         """
         if rgb.shape != (self.size[1], self.size[0], 3) or rgb.dtype != np.uint8:
             raise ValueError(
-                f"a frame {rgb.dtype} {rgb.shape} is none of a video of {self.size[0]}x{self.size[1]} px, "
-                f"which takes uint8 {(self.size[1], self.size[0], 3)}"
+                f"a video of {self.size[0]}x{self.size[1]} px takes frames uint8 "
+                f"{(self.size[1], self.size[0], 3)}, not {rgb.dtype} {rgb.shape}"
             )
         while len(self._waiting) >= AHEAD:
             self._waiting.popleft().result()
         self._waiting.append(self._thread.submit(self._write, rgb.copy(), time_s))
 
     def _write(self, rgb: np.ndarray, time_s: float) -> None:
-        # OpenCV converts with the same matrix and range as FFmpeg (BT.601, limited), and sooner.
+        # OpenCV converts with the same matrix and range as FFmpeg (BT.601, limited), in less time.
         planes: np.ndarray = np.empty((self.size[1] * 3 // 2, self.size[0]), np.uint8)
         cv2.cvtColor(rgb, cv2.COLOR_RGB2YUV_I420, dst=planes)
         frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from types import TracebackType
+from contextlib import AbstractContextManager
 from typing import IO, Any
 
 import numpy as np
@@ -32,7 +32,7 @@ AGAIN = "then, or with a higher limit, run with retry=true"
 ENDING = (Status.CRASHED_DECODER, Status.OUT_OF_MEMORY, Status.TIMED_OUT)  # no clip follows in this process
 
 
-class IsolatedClips:
+class IsolatedClips(AbstractContextManager):
     """Computes the results of `deiii.pipeline.stages.clip.run_clip` in a process of their own.
 
     Further outcomes are ``timed_out`` after ``clip_timeout`` seconds, ``out_of_memory`` above
@@ -54,12 +54,7 @@ class IsolatedClips:
         self._stage, self._config = stage, config
         self._child: _Child | None = None
 
-    def __enter__(self) -> IsolatedClips:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._end()
 
     def run(self, path: str) -> StageResult:
@@ -99,8 +94,7 @@ class _Child:
     """A process that serves clips."""
 
     def __init__(self, stage: str, config: Config):
-        self._started = time.monotonic()
-        self._first = True
+        self._started: float | None = time.monotonic()  # until the first clip
         command = [sys.executable, "-m", "deiii.pipeline.stages.isolation", stage]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
@@ -117,19 +111,20 @@ class _Child:
 
     def run(self, path: str, seconds: float) -> StageResult:
         """Return the result of a clip; the seconds of the first one contain the start of the process."""
-        spent = time.monotonic() - self._started if self._first else 0.0
-        self._first = False
+        late = (self._started or time.monotonic()) + seconds
+        self._started = None
         self._send(os.fsencode(path))
         try:
-            content = self._answers.get(timeout=max(0.0, seconds - spent))
-        except queue.Empty:
+            content = self._answers.get(timeout=max(0.0, late - time.monotonic()))
+            # A process can close its pipe and hang, so its end has the same time limit.
+            return _unpack(content) if content else self._ended(path, max(0.0, late - time.monotonic()))
+        except (queue.Empty, subprocess.TimeoutExpired):
             reason = f"decoding did not end within {seconds:g} s (clip_timeout); re-encode it, {AGAIN}"
             return StageResult(Outcome(Status.TIMED_OUT, reason, 0.0))
-        return _unpack(content) if content else self._dead(path)
 
-    def _dead(self, path: str) -> StageResult:
+    def _ended(self, path: str, seconds: float) -> StageResult:
         """Return the result of the clip on which the process ended."""
-        status = self._process.wait()
+        status = self._process.wait(seconds)
         for reader in self._readers:
             reader.join(10)
         if status - MACHINE_ERROR in MACHINE_TROUBLE:
