@@ -117,6 +117,7 @@ class LogProgress:
         self._scale = scale
         self._postfix = ""
         self._start = self._written = time.monotonic()
+        self._first: tuple[float, float] | None = None  # time of the first update, and units counted then
 
     def __iter__(self) -> Iterator[Any]:
         with self:
@@ -133,6 +134,8 @@ class LogProgress:
     def update(self, n: float = 1) -> None:
         """Count ``n`` more units; writes a line where the last one is `LINE_S` seconds old."""
         self.n += n
+        if self._first is None:
+            self._first = time.monotonic(), self.n
         if time.monotonic() - self._written >= LINE_S:
             self._write()
 
@@ -144,6 +147,7 @@ class LogProgress:
         """Count from 0 again, and the time too."""
         self.n = 0
         self._start = self._written = time.monotonic()
+        self._first = None
 
     def clear(self) -> None:
         """Nothing: a line that was written needs no clearing."""
@@ -156,6 +160,10 @@ class LogProgress:
 
     def _write(self) -> None:
         self._written = time.monotonic()
+        rate = None  # over the whole time
+        if self._first is not None and self.n > self._first[1]:
+            # What comes before the first unit, such as the start of workers, happens only once.
+            rate = (self.n - self._first[1]) / max(self._written - self._first[0], 1e-9)
         line = tqdm.format_meter(
             self.n,
             self.total or 0,  # 0 counts without a share
@@ -165,6 +173,7 @@ class LogProgress:
             unit=self._unit,
             unit_scale=self._scale,
             initial=self._initial,
+            rate=rate,
             postfix=self._postfix or None,
         )
         print(line, file=sys.stderr, flush=True)

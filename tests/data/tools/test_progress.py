@@ -37,6 +37,16 @@ def test_a_log_gets_a_line_every_30_seconds(capsys, clock):
     assert "1000/1000" in lines[-1]
 
 
+def test_the_time_before_the_first_unit_is_not_repeated_in_the_estimate(capsys, clock):
+    bar = progress_bar(desc="preprocess", unit="step", total=1000)
+    clock[0] += 20  # workers start
+    for _ in range(80):
+        clock[0] += 0.125
+        bar.update()
+    line = capsys.readouterr().err
+    assert "80/1000 [00:30<01:55,  8.00step/s]" in line
+
+
 def test_short_work_writes_nothing_into_a_log(capsys, clock):
     for _ in progress_bar(range(100), desc="checking", unit="shard"):
         clock[0] += 0.1
