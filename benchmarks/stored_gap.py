@@ -1,0 +1,139 @@
+"""The difference between two stored cross-validations, from their predictions, paired by seed and clip.
+
+Each folder holds ``predictions.tar.xz`` with ``predictions-fold<F>-seed<S>.csv`` of every run, as in
+docs/results. Both must have the same clips and seeds. UAR is over the clips of all folds: the mean over
+seeds, and that of the probabilities averaged over seeds. Intervals are 95 % t intervals over seeds and
+speakers, of averaged networks over speakers (`deiii.model.intervals`).
+
+    python -m benchmarks.stored_gap docs/results/NEW docs/results/OLD
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import re
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deiii.model.intervals import estimate
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Predictions of a cross-validation.
+
+    Attributes:
+        clips, speakers, truth: of the N clips, sorted by name.
+        classes: names of the C classes.
+        seeds: of the S networks of each fold.
+        predicted: names of the predicted classes, [S,N].
+        probabilities: float64 [S,N,C], rounded as stored.
+    """
+
+    clips: list[str]
+    speakers: np.ndarray
+    truth: np.ndarray
+    classes: list[str]
+    seeds: list[str]
+    predicted: np.ndarray
+    probabilities: np.ndarray
+
+
+def read(folder: Path) -> Stored:
+    """Read the predictions of a stored cross-validation.
+
+    Raises:
+        ValueError: the archive has no predictions, or not those of the same clips for each seed.
+        OSError: the archive cannot be read.
+    """
+    archive = folder / "predictions.tar.xz"
+    rows: dict[str, dict[str, dict[str, str]]] = {}  # by seed and clip
+    with tarfile.open(archive) as tar:
+        for entry in tar:
+            name = re.fullmatch(r"predictions-fold\d+-seed(\d+)\.csv", entry.name)
+            stream = tar.extractfile(entry) if name else None
+            if name and stream:
+                text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+                rows.setdefault(name[1], {}).update({row["clip"]: row for row in csv.DictReader(text)})
+    seeds = sorted(rows)
+    if not seeds:
+        raise ValueError(f"{archive} has no file predictions-fold<F>-seed<S>.csv")
+    clips = sorted(rows[seeds[0]])
+    for seed in seeds:
+        if sorted(rows[seed]) != clips:
+            raise ValueError(
+                f"{archive}: seed {seed} has not the clips of seed {seeds[0]}; a fold is missing"
+            )
+    first = [rows[seeds[0]][clip] for clip in clips]
+    classes = [key.removeprefix("p_") for key in first[0] if key.startswith("p_")]
+    table = [[[float(rows[seed][clip][f"p_{k}"]) for k in classes] for clip in clips] for seed in seeds]
+    return Stored(
+        clips,
+        np.array([row["speaker"] for row in first]),
+        np.array([row["truth"] for row in first]),
+        classes,
+        seeds,
+        np.array([[rows[seed][clip]["predicted"] for clip in clips] for seed in seeds]),
+        np.array(table),
+    )
+
+
+def gaps(one: Stored, other: Stored) -> dict[str, Any]:
+    """UAR of the first minus that of the second: mean over seeds, and averaged networks.
+
+    Raises:
+        ValueError: they have not the same clips, classes or seeds.
+    """
+    if (one.clips, one.classes, one.seeds) != (other.clips, other.classes, other.seeds):
+        raise ValueError("both must have the same clips, classes and seeds to be paired")
+    names = np.array(one.classes)
+
+    def averaged(stored: Stored) -> np.ndarray:
+        return names[stored.probabilities.mean(axis=0, keepdims=True).argmax(axis=-1)]
+
+    def recall(hits: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        of_class = [hits[:, rows[one.truth[rows] == name]].mean(axis=1) for name in names]
+        return np.mean(of_class, axis=0)
+
+    result: dict[str, Any] = {"clips": len(one.clips), "seeds": one.seeds}
+    for kind, guesses in {
+        "mean": (one.predicted, other.predicted),
+        "averaged": (averaged(one), averaged(other)),
+    }.items():
+        pair = [guess == one.truth for guess in guesses]
+        everything = np.arange(len(one.clips))
+        found = estimate(
+            one.speakers, lambda rows, pair=pair: (recall(pair[0], rows) - recall(pair[1], rows)).tolist()
+        )
+        result[kind] = {
+            "uar": [round(float(recall(hits, everything).mean()), 4) for hits in pair],
+            "gap": round(float(recall(pair[0], everything).mean() - recall(pair[1], everything).mean()), 4),
+            "ci": [round(x, 4) for x in found.interval] if found else None,
+        }
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("one", type=Path, help="folder with predictions.tar.xz")
+    parser.add_argument("other", type=Path, help="folder to subtract")
+    args = parser.parse_args()
+    result = gaps(read(args.one), read(args.other))
+    for kind, words in (("mean", "mean over seeds"), ("averaged", "probabilities averaged over seeds")):
+        row = result[kind]
+        interval = f"95 % {row['ci'][0]:+.3f} to {row['ci'][1]:+.3f}" if row["ci"] else "no interval"
+        print(f"{words}: {row['uar'][0]:.3f} - {row['uar'][1]:.3f} = {row['gap']:+.3f}, {interval}")
+    print("RESULT " + json.dumps({"bench": "stored_gap", **result}))
+
+
+if __name__ == "__main__":
+    main()
