@@ -141,7 +141,11 @@ def test_stored_predictions_of_every_network_give_the_reported_recall(archive):
         assert f"| {row['parameters']:,} | {row['uar']:.3f} |" in text
 
 
-CALIBRATED = [a for a in ARCHIVES if '"temperatures"' in (a.parent / "crossval.json").read_text("utf-8")]
+CALIBRATED = [  # without validation speakers there are no temperatures
+    a
+    for a in ARCHIVES
+    if re.search(r'"temperatures": \[\s*\d', (a.parent / "crossval.json").read_text("utf-8"))
+]
 
 
 @pytest.mark.parametrize("archive", CALIBRATED, ids=[a.parent.name for a in CALIBRATED])
