@@ -301,4 +301,4 @@ def test_the_time_left_of_a_long_file_does_not_count_reading_its_audio(monkeypat
         for now[0], done_s in ((160.0, 2.0), (195.0, 362.0)):
             advance(done_s)
     first, *_ = capsys.readouterr().err.splitlines()
-    assert first.startswith("interview.mp4:  10% 362/3600 [00:35<05:13, 10.34s of media/s]")
+    assert first.startswith("interview.mp4:  10% 362/3600 [00:35<05:14, 10.29s of media/s]")
