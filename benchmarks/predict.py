@@ -10,9 +10,11 @@ the start of Python until the network is ready, and `runtime_startup_s` the same
 PyTorch. `growth_mb_60min` is how much memory an hour of video adds, with overlay and a window every half
 second: the larger of two figures, the difference of the peak memory of two processes that predict an hour and
 a minute, and the growth of the anonymous memory of the process with the hour from its second to its last
-tenth. A peak alone hides a growth that stays below the peak of the beginning. The video is a synthetic face
-of 128x128 px at 8 fps, repeated, so that the hour takes a few minutes; `peak_mb` and `grown_mb` list all
-lengths. `delay_ms` is the median time from the arrival
+tenth. A peak alone hides a growth that stays below the peak of the beginning. The last tenth belongs to the
+drawing of the overlay, which needs memory of its own for any length, so `grown_by_part_mb` also has the
+growth from the second to the last tenth of the prediction alone, and of the drawing alone. The video is a
+synthetic face of 128x128 px at 8 fps, repeated, so that the hour takes a few minutes; `peak_mb` and
+`grown_mb` list all lengths. `delay_ms` is the median time from the arrival
 of a window's newest frame to its prediction, with the video played in real time; `dropped` counts frames. The
 alternative is a new process for every file (`fresh_process`): `ratio_fresh_process` is its time over ours for
 the same files. The ways run in turn; medians are reported.
@@ -72,14 +74,21 @@ def watch():  # the anonymous memory in MB: pages of files that are mapped do no
 
 watching = threading.Thread(target=watch)
 watching.start()
+predicted = []  # numbers of samples when the prediction was reported, and when the video was
 found = predict_loaded(
-    network, [video], out, overlay, hop_s=float(hop), progress=False, report=lambda words: None
+    network, [video], out, overlay, hop_s=float(hop), progress=False,
+    report=lambda words: predicted.append(len(samples)),
 )
 ended.set()
 watching.join()
-tenth = max(1, len(samples) // 10)
-grown = sorted(samples[-tenth:])[tenth // 2] - sorted(samples[tenth : 2 * tenth])[tenth // 2]
-print(found[0].seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, grown)
+
+def grown(samples):  # from the second to the last tenth
+    tenth = max(1, len(samples) // 10)
+    return sorted(samples[-tenth:])[tenth // 2] - sorted(samples[tenth : 2 * tenth])[tenth // 2]
+
+parts = samples, samples[: predicted[0]], samples[predicted[0] :]
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(found[0].seconds, peak, *(grown(part) for part in parts))
 """
 
 
@@ -159,8 +168,12 @@ def encode_small(source: Path, target: Path) -> None:
         out.mux(audio.encode())
 
 
-def memory(folder: Path, run: Path, minutes: Sequence[float]) -> dict[float, tuple[float, float]]:
-    """Peak memory and its growth in MB of a process that predicts a video of each length with its overlay."""
+def memory(folder: Path, run: Path, minutes: Sequence[float]) -> dict[float, tuple[float, ...]]:
+    """Memory in MB of a process that predicts a video of each length with its overlay.
+
+    Returns:
+        by length: the peak, the growth, that of the prediction alone and that of the drawing alone.
+    """
     found = {}
     for length in minutes:
         video = long_video(folder, length)
@@ -169,11 +182,11 @@ def memory(folder: Path, run: Path, minutes: Sequence[float]) -> dict[float, tup
         done = subprocess.run(
             [sys.executable, "-c", PEAK, *words], check=True, capture_output=True, text=True
         )
-        seconds, peak, grown = map(float, done.stdout.split())
-        found[length] = peak, grown
+        seconds, peak, grown, *parts = map(float, done.stdout.split())
+        found[length] = peak, grown, *parts
         print(
             f"{seconds / 60:.1f} min of video: {time.perf_counter() - started:.0f} s, peak {peak:.0f} MB, "
-            f"grown by {grown:.1f} MB",
+            f"grown by {grown:.1f} MB; in the prediction {parts[0]:.1f}, in the drawing {parts[1]:.1f}",
             flush=True,
         )
         video.unlink()
@@ -251,8 +264,12 @@ def main() -> None:
             "delay_ms": round(1000 * statistics.median(delays), 1),
             "delay_worst_ms": round(1000 * max(delays), 1),
             "dropped": dropped,
-            "peak_mb": {f"{length:g} min": round(peak) for length, (peak, _) in found.items()},
-            "grown_mb": {f"{length:g} min": round(grown, 1) for length, (_, grown) in found.items()},
+            "peak_mb": {f"{length:g} min": round(mb[0]) for length, mb in found.items()},
+            "grown_mb": {f"{length:g} min": round(mb[1], 1) for length, mb in found.items()},
+            "grown_by_part_mb": {
+                f"{length:g} min": {"prediction": round(mb[2], 1), "drawing": round(mb[3], 1)}
+                for length, mb in found.items()
+            },
             "ratio_fresh_process": round(middle["fresh"] / middle["ours"], 2),
             "video": f"{WIDTH}x{HEIGHT}, {FPS} fps, {options.seconds:g} s",
             "detector": network.config.faces.detector,
