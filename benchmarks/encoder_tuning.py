@@ -130,9 +130,9 @@ def network(
     return run
 
 
-def averaged(seeds: int, *sizes: float, **words: Any) -> Callable[..., np.ndarray]:
+def averaged(seeds: int, hidden: int, dropout: float, **words: Any) -> Callable[..., np.ndarray]:
     """The mean probabilities of `network` with each seed from 0 on."""
-    networks = [network(*sizes, seed=seed, **words) for seed in range(seeds)]  # type: ignore[arg-type]
+    networks = [network(hidden, dropout, seed=seed, **words) for seed in range(seeds)]
 
     def run(part: Part, weights: np.ndarray | None = None) -> np.ndarray:
         return np.mean([own(part, weights) for own in networks], axis=0)
@@ -223,8 +223,8 @@ def trials(stages: list[str]) -> Iterator[Trial]:
 def groupings(speakers: list[str], fold: int) -> dict[str, list[list[str]]]:
     """Two ways to divide the speakers of RAVDESS into groups, because a figure of one alone says little.
 
-    In ``balanced`` groups are as many women (even numbers) as men, drawn for each fold; the recipe was chosen
-    by them. ``in order`` takes the speakers as they are numbered.
+    In ``balanced`` groups are as many women (even numbers) as men, drawn for each fold; the first recipe was
+    chosen by them. ``in order`` takes the speakers as they are numbered.
     """
     numbers = sorted(int(name.rsplit("-", 1)[1]) for name in speakers)
     name = {int(s.rsplit("-", 1)[1]): s for s in speakers}

@@ -34,7 +34,7 @@ from fractions import Fraction
 from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import cv2
@@ -74,10 +74,10 @@ def watch():  # the anonymous memory in MB: pages of files that are mapped do no
 
 watching = threading.Thread(target=watch)
 watching.start()
-predicted = []  # numbers of samples when the prediction was reported, and when the video was
+reported = []  # numbers of samples at the report of the prediction, and at that of the overlay
 found = predict_loaded(
     network, [video], out, overlay, hop_s=float(hop), progress=False,
-    report=lambda words: predicted.append(len(samples)),
+    report=lambda words: reported.append(len(samples)),
 )
 ended.set()
 watching.join()
@@ -86,7 +86,7 @@ def grown(samples):  # from the second to the last tenth
     tenth = max(1, len(samples) // 10)
     return sorted(samples[-tenth:])[tenth // 2] - sorted(samples[tenth : 2 * tenth])[tenth // 2]
 
-parts = samples, samples[: predicted[0]], samples[predicted[0] :]
+parts = samples, samples[: reported[0]], samples[reported[0] :]
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(found[0].seconds, peak, *(grown(part) for part in parts))
 """
@@ -168,12 +168,17 @@ def encode_small(source: Path, target: Path) -> None:
         out.mux(audio.encode())
 
 
-def memory(folder: Path, run: Path, minutes: Sequence[float]) -> dict[float, tuple[float, ...]]:
-    """Memory in MB of a process that predicts a video of each length with its overlay.
+class Memory(NamedTuple):
+    """Peak of a process in MB, and growth from the second to the last tenth: in all, and of each part."""
 
-    Returns:
-        by length: the peak, the growth, that of the prediction alone and that of the drawing alone.
-    """
+    peak: float
+    grown: float
+    prediction: float
+    drawing: float
+
+
+def memory(folder: Path, run: Path, minutes: Sequence[float]) -> dict[float, Memory]:
+    """Memory of a process that predicts a video of each length with its overlay, by length."""
     found = {}
     for length in minutes:
         video = long_video(folder, length)
@@ -182,11 +187,12 @@ def memory(folder: Path, run: Path, minutes: Sequence[float]) -> dict[float, tup
         done = subprocess.run(
             [sys.executable, "-c", PEAK, *words], check=True, capture_output=True, text=True
         )
-        seconds, peak, grown, *parts = map(float, done.stdout.split())
-        found[length] = peak, grown, *parts
+        seconds, *mb = map(float, done.stdout.split())
+        used = found[length] = Memory(*mb)
         print(
-            f"{seconds / 60:.1f} min of video: {time.perf_counter() - started:.0f} s, peak {peak:.0f} MB, "
-            f"grown by {grown:.1f} MB; in the prediction {parts[0]:.1f}, in the drawing {parts[1]:.1f}",
+            f"{seconds / 60:.1f} min of video: {time.perf_counter() - started:.0f} s, "
+            f"peak {used.peak:.0f} MB, grown by {used.grown:.1f} MB; "
+            f"in the prediction {used.prediction:.1f}, in the drawing {used.drawing:.1f}",
             flush=True,
         )
         video.unlink()
@@ -260,14 +266,14 @@ def main() -> None:
             "realtime_factor_no_overlay": round(options.seconds / middle["plain"], 2),
             "startup_s": round(middle["startup"], 2),
             "runtime_startup_s": round(middle["runtime"], 2),
-            "growth_mb_60min": round(max(last[0] - found[lengths[0]][0], last[1]), 1),
+            "growth_mb_60min": round(max(last.peak - found[lengths[0]].peak, last.grown), 1),
             "delay_ms": round(1000 * statistics.median(delays), 1),
             "delay_worst_ms": round(1000 * max(delays), 1),
             "dropped": dropped,
-            "peak_mb": {f"{length:g} min": round(mb[0]) for length, mb in found.items()},
-            "grown_mb": {f"{length:g} min": round(mb[1], 1) for length, mb in found.items()},
+            "peak_mb": {f"{length:g} min": round(mb.peak) for length, mb in found.items()},
+            "grown_mb": {f"{length:g} min": round(mb.grown, 1) for length, mb in found.items()},
             "grown_by_part_mb": {
-                f"{length:g} min": {"prediction": round(mb[2], 1), "drawing": round(mb[3], 1)}
+                f"{length:g} min": {"prediction": round(mb.prediction, 1), "drawing": round(mb.drawing, 1)}
                 for length, mb in found.items()
             },
             "ratio_fresh_process": round(middle["fresh"] / middle["ours"], 2),

@@ -167,46 +167,6 @@ def test_stored_predictions_give_the_reported_calibration(archive):
         assert sum(gaps) / len(right) == pytest.approx(report["calibration"][name]["ece"], abs=1e-6)
 
 
-def own_rows() -> list[tuple[str, list[str]]]:
-    """The rows of our own in the table of science.md: the file that each names, and its figures as text."""
-    text = (RESULTS.parent / "science.md").read_text(encoding="utf-8")
-    files = dict(re.findall(r"^- \[([a-z])\] \[[^\]]+\]\((results/\S+?)\)", text, re.MULTILINE))
-    rows = re.findall(r"^\|.*\| ([*\d. ]*) \| ([\d. ]*)\| \[([a-z])\] \|$", text, re.MULTILINE)
-    return [(files[letter], [uar.strip("* "), war.strip()]) for uar, war, letter in rows]
-
-
-def headlines(report: dict) -> set[str]:
-    """UAR and WAR that a report states for all folds and seeds together, with three decimals."""
-    found = [report["figures"][name]["mean"] for name in ("uar", "war") if "figures" in report]
-    found += [report[name]["mean"] for name in ("seed_ensemble",) if name in report]
-    rows = (*report.values(), *report.get("networks", {}).values())
-    found += [row[name] for row in rows if isinstance(row, dict) for name in ("uar", "war") if name in row]
-    return {f"{value:.3f}" for value in found if isinstance(value, float)}
-
-
-def test_every_row_of_our_own_beside_published_results_is_in_its_file():
-    rows = own_rows()
-    assert len(rows) >= 12
-    for file, figures in rows:
-        report = json.loads((RESULTS.parent / file).with_suffix(".json").read_text(encoding="utf-8"))
-        for figure in figures:
-            assert not figure or figure in headlines(report), (file, figure)
-
-
-def test_intervals_in_the_notes_on_our_own_rows_are_in_their_files():
-    """They are typed by hand in science.md; the tables of the results are made by programs."""
-    text = (RESULTS.parent / "science.md").read_text(encoding="utf-8")
-    seen = 0
-    for note in re.findall(r"^- \[[a-z]\] \[[^\]]+\]\(results/.*?(?=^- )", text, re.MULTILINE | re.DOTALL):
-        file = re.search(r"\]\((results/\S+?)\)", note)
-        assert file
-        stored = (RESULTS.parent / file[1]).read_text(encoding="utf-8")
-        for low, high in re.findall(r"(\d\.\d{3}) to (\d\.\d{3})", note):
-            seen += 1
-            assert f"{low} to {high}" in stored or f"[{low}, {high}]" in stored, (file[1], low, high)
-    assert seen >= 7
-
-
 EMOTIONAL = sorted(RESULTS.glob("emotional-av-*/predictions.tar.xz"))
 
 

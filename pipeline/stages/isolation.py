@@ -111,13 +111,13 @@ class _Child:
 
     def run(self, path: str, seconds: float) -> StageResult:
         """Return the result of a clip; the seconds of the first one contain the start of the process."""
-        late = (self._started or time.monotonic()) + seconds
+        deadline = (self._started or time.monotonic()) + seconds
         self._started = None
         self._send(os.fsencode(path))
         try:
-            content = self._answers.get(timeout=max(0.0, late - time.monotonic()))
+            content = self._answers.get(timeout=max(0.0, deadline - time.monotonic()))
             # A process can close its pipe and hang, so its end has the same time limit.
-            return _unpack(content) if content else self._ended(path, max(0.0, late - time.monotonic()))
+            return _unpack(content) if content else self._ended(path, max(0.0, deadline - time.monotonic()))
         except (queue.Empty, subprocess.TimeoutExpired):
             reason = f"decoding did not end within {seconds:g} s (clip_timeout); re-encode it, {AGAIN}"
             return StageResult(Outcome(Status.TIMED_OUT, reason, 0.0))

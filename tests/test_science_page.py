@@ -1,0 +1,95 @@
+"""The figures of our own in science.md are those of the stored results."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks.stored_gap import gaps, read
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+TEXT = (RESULTS.parent / "science.md").read_text(encoding="utf-8")
+HIDDEN = "ravdess-speech-hidden-2026-11-28"
+
+
+def own_rows() -> list[tuple[str, list[str]]]:
+    """The rows of our own in the table of science.md: the file that each names, and its figures as text."""
+    files = dict(re.findall(r"^- \[([a-z])\] \[[^\]]+\]\((results/\S+?)\)", TEXT, re.MULTILINE))
+    rows = re.findall(r"^\|.*\| ([*\d. ]*) \| ([\d. ]*)\| \[([a-z])\] \|$", TEXT, re.MULTILINE)
+    return [(files[letter], [uar.strip("* "), war.strip()]) for uar, war, letter in rows]
+
+
+def headlines(report: dict) -> set[str]:
+    """UAR and WAR that a report states for all folds and seeds together, with three decimals."""
+    found = [report["figures"][name]["mean"] for name in ("uar", "war") if "figures" in report]
+    found += [report[name]["mean"] for name in ("seed_ensemble",) if name in report]
+    rows = (*report.values(), *report.get("networks", {}).values())
+    found += [row[name] for row in rows if isinstance(row, dict) for name in ("uar", "war") if name in row]
+    return {f"{value:.3f}" for value in found if isinstance(value, float)}
+
+
+def test_every_row_of_our_own_beside_published_results_is_in_its_file():
+    rows = own_rows()
+    assert len(rows) >= 12
+    for file, figures in rows:
+        report = json.loads((RESULTS.parent / file).with_suffix(".json").read_text(encoding="utf-8"))
+        for figure in figures:
+            assert not figure or figure in headlines(report), (file, figure)
+
+
+def test_intervals_in_the_notes_on_our_own_rows_are_in_their_files():
+    """They are typed by hand in science.md; the tables of the results are made by programs."""
+    seen = 0
+    for note in re.findall(r"^- \[[a-z]\] \[[^\]]+\]\(results/.*?(?=^- )", TEXT, re.MULTILINE | re.DOTALL):
+        file = re.search(r"\]\((results/\S+?)\)", note)
+        assert file
+        stored = (RESULTS.parent / file[1]).read_text(encoding="utf-8")
+        for low, high in re.findall(r"(\d\.\d{3}) to (\d\.\d{3})", note):
+            seen += 1
+            assert f"{low} to {high}" in stored or f"[{low}, {high}]" in stored, (file[1], low, high)
+    assert seen >= 7
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(HIDDEN, "ravdess-speech-two-encoders-2026-11-26"), ("ravdess-speech-all-speakers-2026-11-28", HIDDEN)],
+)
+def test_differences_between_recipes_are_those_of_their_predictions(one, other):
+    found = gaps(read(RESULTS / one), read(RESULTS / other))["mean"]
+    low, high = found["ci"]
+    assert f"{found['gap']:+.3f} ({low:+.3f} to {high:+.3f})" in " ".join(TEXT.split())
+
+
+def section(title: str) -> str:
+    """The text below a heading, up to the next one."""
+    return re.split(r"^#+ ", TEXT.split(f"# {title}\n", 1)[1], flags=re.MULTILINE)[0]
+
+
+def rows(title: str) -> list[list[str]]:
+    """The cells of the first table below a heading, without its head."""
+    lines = re.findall(r"^\|(.*)\|$", section(title), re.MULTILINE)[2:]
+    return [[cell.strip(" *") for cell in line.split("|")] for line in lines]
+
+
+def test_the_table_of_chosen_epochs_is_the_stored_one():
+    stored = json.loads((RESULTS / HIDDEN / "epoch_choice.json").read_text(encoding="utf-8"))
+    table = rows("The epoch chosen on the test fold")
+    for (_, uar, gap), key in zip(table, ("uar", "loss", "last", "test"), strict=True):
+        assert uar == f"{stored[key]['uar']:.3f}"
+        if key != "test":
+            low, high = stored[key]["gap_ci"]
+            assert gap == f"{stored[key]['gap']:+.3f} ({low:.3f} to {high:.3f})"
+
+
+def test_the_table_of_trials_is_the_stored_one():
+    """The rows stand in the order in which the script makes them."""
+    stored = json.loads((RESULTS / HIDDEN / "tuning.json").read_text(encoding="utf-8"))["trials"]
+    expected = [
+        [f"{t['balanced']['uar']:.3f}", f"{t['in order']['uar']:.3f}",
+         f"{t['balanced']['loss']:.2f}; {t['in order']['loss']:.2f}"]
+        for t in stored.values()
+    ]  # fmt: skip
+    assert [cells[1:] for cells in rows("What was tried on training actors")] == expected
