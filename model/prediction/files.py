@@ -27,6 +27,7 @@ from deiii.data.tools.atomic_files import (
     write_json,
     write_text,
 )
+from deiii.data.tools.processes.malloc import return_freed_memory
 from deiii.data.tools.progress import BAR_AFTER_S, progress_bar, say
 from deiii.model.prediction.loading import load
 from deiii.model.prediction.predictor import Predictor
@@ -207,6 +208,7 @@ def _with_overlay(
     own: list[Prediction], network: Predictor, target: Path, progress: bool, report: Callable[[str], None]
 ) -> list[Prediction]:
     """Draw the overlay video; if that fails, report it and return the predictions with a note of it."""
+    return_freed_memory()  # the threads that draw and encode cannot reuse that of the prediction
     try:
         report(_draw(own, network, target, progress))
     except Exception as error:  # the other files' results are worth more than this video
