@@ -139,7 +139,9 @@ def _video_stream(out: Any, size: tuple[int, int]) -> Any:
     """Add a video stream: H.264, or MPEG-4 where FFmpeg was built without libx264."""
     try:
         av.codec.Codec("libx264", "w")
-        stream = out.add_stream("libx264", rate=25, options={"crf": "20", "preset": "veryfast"})
+        # Without B-frames encoding takes a third less time; the files are 2 to 21 % larger.
+        options = {"crf": "20", "preset": "veryfast", "bf": "0"}
+        stream = out.add_stream("libx264", rate=25, options=options)
     except (av.error.FFmpegError, ValueError):
         stream = out.add_stream("mpeg4", rate=25)
         stream.bit_rate = 4_000_000
