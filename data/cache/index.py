@@ -18,16 +18,25 @@ from typing import Any
 import numpy as np
 
 from deiii.data.cache.outcomes import Status
-from deiii.data.cache.shards import KINDS, ClipRow, FieldLayout, Shard, ShardInfo, read_info
+from deiii.data.cache.shards import (
+    KINDS,
+    ClipRow,
+    FieldLayout,
+    Shard,
+    ShardInfo,
+    read_info,
+    structure_digest,
+)
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.differences import clip_digest, label_digest
-from deiii.data.tools.atomic_files import file_sha256, write_text
+from deiii.data.tools.atomic_files import write_text
 from deiii.data.tools.counts import counted
 
 INDEX = "index.json"
 PACKED = "packed.json"  # takes the place of the index in an archive (`deiii.data.cache.packed`)
 TABLE = "clips.json"
-FORMAT = 2  # of index and clip table; shards have a format of their own
+FORMAT = 2  # of the clip table and of `deiii.data.cache.identity`; shards have a format of their own
+INDEX_FORMAT = 3
 
 
 class CacheError(ValueError):
@@ -40,7 +49,8 @@ class ShardRecord:
 
     Attributes:
         name: of the file, without ``.h5``.
-        sha256: of the whole file.
+        structure: SHA-256 of the file's bytes outside its arrays
+            (`deiii.data.cache.shards.structure_digest`).
         bytes: size of the file.
         digest: of the shard's content, whatever the file's layout
             (`deiii.data.cache.shards.content_digest`).
@@ -49,7 +59,7 @@ class ShardRecord:
     """
 
     name: str
-    sha256: str
+    structure: str
     bytes: int
     digest: str
     fields: Mapping[str, FieldLayout]
@@ -110,18 +120,19 @@ def stage_folder(cache: str | Path, corpus_name: str, stage: str, key: str) -> P
 
 def record_shard(path: str | Path) -> ShardRecord:
     """Return the index entry of a finished shard file, which is read."""
-    return record_of(path, read_info(path), file_sha256(path))
+    info = read_info(path)
+    return record_of(path, info, structure_digest(path, info.fields))
 
 
-def record_of(path: str | Path, info: ShardInfo, sha256: str) -> ShardRecord:
+def record_of(path: str | Path, info: ShardInfo, structure: str) -> ShardRecord:
     """Return the index entry of a shard file of which everything is known."""
-    return ShardRecord(Path(path).stem, sha256, info.bytes, info.digest, info.fields, info.clips)
+    return ShardRecord(Path(path).stem, structure, info.bytes, info.digest, info.fields, info.clips)
 
 
 def write_index(folder: str | Path, index: StageIndex) -> None:
     """Write the index of a stage; from then on the stage counts as finished."""
     tree = {
-        "format": FORMAT,
+        "format": INDEX_FORMAT,
         "stage": index.stage,
         "key": index.key,
         "provenance": index.provenance,
@@ -138,7 +149,7 @@ def read_index(folder: str | Path) -> StageIndex:
     """
     path = Path(folder) / INDEX
     try:
-        tree = read_sealed(path)
+        tree = read_sealed(path, INDEX_FORMAT)
         shards = [_shard_from(t) for t in tree["shards"]]
         return StageIndex(tree["stage"], tree["key"], tree["provenance"], shards)
     except FileNotFoundError:
@@ -163,8 +174,8 @@ def write_sealed(path: Path, tree: Mapping[str, Any]) -> None:
     write_text(path, f'{{"digest": "{hashlib.sha256(rest.encode()).hexdigest()}", {rest}')
 
 
-def read_sealed(path: Path) -> dict[str, Any]:
-    """Read JSON that `write_sealed` wrote.
+def read_sealed(path: Path, version: int = FORMAT) -> dict[str, Any]:
+    """Read JSON that `write_sealed` wrote, with this version of the format.
 
     Raises:
         CacheError: for another format.
@@ -175,9 +186,9 @@ def read_sealed(path: Path) -> dict[str, Any]:
     tree = json.loads(text)
     if not isinstance(tree, dict):
         raise ValueError("it is not a JSON object")
-    if tree.get("format") != FORMAT:
+    if tree.get("format") != version:
         raise CacheError(
-            f"{path} has format {tree.get('format')}, this version reads {FORMAT}; run `deiii preprocess` "
+            f"{path} has format {tree.get('format')}, this version reads {version}; run `deiii preprocess` "
             "with the same settings, which keeps intact shards"
         )
     rest = text.split(", ", 1)[-1]
@@ -229,7 +240,7 @@ def _shard_from(tree: Mapping[str, Any]) -> ShardRecord:
             raise ValueError(f"field {field_name!r} of {name!r} has the shape {layout.shape}")
         if layout.offset < 0 or layout.offset + layout.nbytes > tree["bytes"]:
             raise ValueError(f"field {field_name!r} of {name!r} lies outside its file")
-    return ShardRecord(name, tree["sha256"], tree["bytes"], tree["digest"], fields, clips)
+    return ShardRecord(name, tree["structure"], tree["bytes"], tree["digest"], fields, clips)
 
 
 def write_table(cache: str | Path, corpus: Corpus) -> None:

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deiii.data.cache.index import INDEX, TABLE, CacheError, ShardRecord, read_index, read_table
-from deiii.data.cache.shards import ShardError, read_info
-from deiii.data.tools.atomic_files import TEMPORARY, file_sha256
+from deiii.data.cache.shards import ShardError, content_digest, read_info, structure_digest
+from deiii.data.tools.atomic_files import TEMPORARY
 from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
 
 THREADS = 4
+CHANGED = "its bytes have changed since it was written"
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,14 @@ def shard_defect(folder: Path, record: ShardRecord, every_byte: bool = True) -> 
             return f"{size} bytes instead of {record.bytes}"
         if not every_byte:
             return ""
-        if file_sha256(path) != record.sha256:
-            return "its bytes have changed since it was written"
+        if structure_digest(path, record.fields) != record.structure:
+            return CHANGED
         info = read_info(path)
         found = (info.digest, dict(info.fields), info.clips)
         if found != (record.digest, dict(record.fields), record.clips):
             return "it is another shard than the index lists"
+        if content_digest(path, info) != record.digest:
+            return CHANGED
     except FileNotFoundError:
         return "missing"
     except (OSError, ShardError) as error:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import math
 import os
 import re
@@ -34,6 +33,7 @@ from deiii.data.cache.shards import (
     ShardInfo,
     digest_of,
     read_info,
+    structure_digest,
 )
 from deiii.data.tools.atomic_files import TEMPORARY, publish
 from deiii.data.tools.canonical_json import canonical_json
@@ -55,7 +55,7 @@ class ShardWriter:
 
     Attributes:
         info: what the published file holds.
-        sha256: of the published file.
+        structure: SHA-256 of the published file's bytes outside its arrays (`structure_digest`).
     """
 
     path: Path
@@ -71,7 +71,7 @@ class ShardWriter:
         self._clips: list[ClipRow] = []
         self._rows = 0
         self.info: ShardInfo | None = None
-        self.sha256 = ""
+        self.structure = ""
 
     def add(self, clip_id: str, outcome: Outcome, arrays: Mapping[str, np.ndarray], source: str) -> None:
         """Append a clip.
@@ -134,7 +134,8 @@ class ShardWriter:
                     self._write()
                 info = read_info(self._temporary)
                 self._compare(info)
-                self.sha256 = self._read_back(info)
+                self._read_back(info)
+                self.structure = structure_digest(self._temporary, info.fields)
                 publish(self._temporary, self.path)
                 self.info = info
         finally:
@@ -192,37 +193,30 @@ class ShardWriter:
         if read != wanted:
             raise ShardError(f"{self.path}: written settings or clips read back differently; check the disk")
 
-    def _read_back(self, info: ShardInfo) -> str:
-        """Return the SHA-256 of the written file; reads it once and compares it with the given bytes.
+    def _read_back(self, info: ShardInfo) -> None:
+        """Read the arrays of the written file, and compare them with the given bytes.
 
         Raises:
             ShardError: the file holds other bytes.
         """
-        whole = hashlib.sha256()
         changed = ShardError(f"{self.path}: written bytes read back differently; check the disk")
         with open(self._temporary, "rb", buffering=0) as file:
             held = np.empty(COMPARED_BYTES, np.uint8)
 
             def read(size: int) -> np.ndarray:
-                """Read ``size`` bytes, or as many as are left, and add them to the digest."""
+                """Read ``size`` bytes, or as many as are left."""
                 filled = 0
                 while filled < size and (count := file.readinto(held[filled:size].data)):
                     filled += count
-                whole.update(held[:filled].data)
                 return held[:filled]
 
-            for name, layout in sorted(info.fields.items(), key=lambda item: item[1].offset):
+            for name, layout in info.fields.items():
                 if not layout.nbytes:
                     continue
-                while (gap := layout.offset - file.tell()) > 0:
-                    if not len(read(min(gap, COMPARED_BYTES))):
-                        raise changed
+                file.seek(layout.offset)
                 for given in self._spools[name].blocks(COMPARED_BYTES):
                     if not _same_bytes(read(len(given)), given):
                         raise changed
-            while len(read(COMPARED_BYTES)):
-                pass
-        return whole.hexdigest()
 
     def _make_field(self, file: h5py.File, name: str) -> None:
         """Make the array of a field, and write its first row, for which HDF5 reserves the place of all."""

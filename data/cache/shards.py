@@ -27,6 +27,7 @@ from deiii.data.tools.counts import counted
 FORMAT = 1
 COLUMNS = ("offsets", "clip_id", "status", "reason", "fraction", "source")  # one entry for each clip
 TEXT_COLUMNS = ("clip_id", "status", "reason", "source")
+BLOCK_BYTES = 1 << 20  # read at a time
 KINDS = "biuf"  # dtype kinds of a field: numbers only, no objects, references or strings
 
 
@@ -229,6 +230,37 @@ def content_digest(path: str | Path, info: ShardInfo) -> str:
     return digest_of(info, _field_blocks(Path(path), info))
 
 
+def structure_digest(path: str | Path, fields: Mapping[str, FieldLayout]) -> str:
+    """Return SHA-256 over the bytes of a file that belong to no array: HDF5's structures, clip rows, gaps.
+
+    Together with `content_digest` it covers every byte of a shard, and each byte of an array is hashed once.
+
+    >>> structure_digest(path, read_info(path).fields)                # doctest: +SKIP
+    '5f8c…'
+    """
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        for layout in in_file_order(fields):
+            _hash_until(digest, file, layout.offset)
+            file.seek(max(file.tell(), layout.offset + layout.nbytes))
+        _hash_until(digest, file, None)
+    return digest.hexdigest()
+
+
+def in_file_order(fields: Mapping[str, FieldLayout]) -> list[FieldLayout]:
+    """Return the places of the arrays that have bytes, by their offset."""
+    return sorted((f for f in fields.values() if f.nbytes), key=lambda layout: layout.offset)
+
+
+def _hash_until(digest: Any, file: Any, stop: int | None) -> None:
+    """Add the bytes from the file's position to ``stop``, or to its end, to the digest."""
+    while stop is None or file.tell() < stop:
+        block = file.read(BLOCK_BYTES if stop is None else min(BLOCK_BYTES, stop - file.tell()))
+        if not block:
+            return
+        digest.update(block)
+
+
 def digest_of(info: ShardInfo, blocks: Iterable[bytes | memoryview]) -> str:
     """See `content_digest`; ``blocks`` are the bytes of all fields, field by field in the order of names."""
     digest = hashlib.sha256()
@@ -247,7 +279,7 @@ def _field_blocks(path: Path, info: ShardInfo) -> Iterator[bytes]:
             file.seek(layout.offset)
             left = layout.nbytes
             while left:
-                block = file.read(min(left, 8 << 20))
+                block = file.read(min(left, BLOCK_BYTES))
                 if not block:
                     raise ShardError(f"{path}: the file ends too early; run `deiii preprocess` to rebuild it")
                 yield block

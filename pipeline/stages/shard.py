@@ -83,7 +83,7 @@ def run_shard(task: ShardTask) -> ShardRecord:
             writer.add(clip.id, result.outcome, result.arrays, "" if gone else source)
     if writer.info is None:
         raise RuntimeError(f"{path} was not published")
-    return record_of(path, writer.info, writer.sha256)
+    return record_of(path, writer.info, writer.structure)
 
 
 def source_digest(path: Path) -> str:

@@ -40,6 +40,23 @@ def test_every_kind_of_defect_is_found(stage):
     assert [f.path for f in found] == [one, two]
 
 
+def test_every_byte_of_a_shard_is_covered(stage):
+    folder, (record, *_) = stage
+    path = folder / f"{record.name}.h5"
+    content = path.read_bytes()
+    edges = {e for f in record.fields.values() for e in (f.offset, f.offset + f.nbytes - 1)}
+    around = {at + step for at in edges for step in (-1, 0, 1)} - {len(content)}
+    for at in sorted(around | set(range(0, len(content), 211))):
+        with open(path, "r+b") as file:
+            file.seek(at)
+            file.write(bytes([content[at] ^ 1]))
+            file.flush()
+            assert shard_defect(folder, record), f"byte {at} of {len(content)}"
+            file.seek(at)
+            file.write(content[at : at + 1])
+    assert not shard_defect(folder, record)
+
+
 def test_damaged_caches_are_refused_with_the_command(stage):
     folder, records = stage
     (folder / f"{records[1].name}.h5").unlink()

@@ -31,7 +31,7 @@ def test_the_writer_knows_the_record_of_its_file(tmp_path):
         writer.add("two", Outcome(Status.FAILED, "why", 0.0), {}, "")
         writer.add("three", Outcome(Status.OK), {"time": values[:0], "valid": values[:0] > 9}, "cd")
     assert writer.info is not None
-    assert record_of(path, writer.info, writer.sha256) == record_shard(path)
+    assert record_of(path, writer.info, writer.structure) == record_shard(path)
     assert content_digest(path, read_info(path)) == writer.info.digest
 
 

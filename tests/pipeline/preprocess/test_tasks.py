@@ -23,7 +23,7 @@ def shard_task(name: str) -> SimpleNamespace:
 
 
 def record(name: str) -> ShardRecord:
-    return ShardRecord(name, sha256="", bytes=1, digest="", fields={}, clips=())
+    return ShardRecord(name, structure="", bytes=1, digest="", fields={}, clips=())
 
 
 def compute(task: SimpleNamespace) -> ShardRecord:
