@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from deiii.data.command_line.completion import add_completion
 from deiii.data.command_line.door import NOTHING_DONE
 from deiii.data.command_line.numbers import whole_number
 from deiii.data.config.checks.effects import PREPROCESSING
+from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import (
     HELP,
@@ -24,6 +25,7 @@ from deiii.data.config.words import (
     take_overrides,
     wrapped,
 )
+from deiii.data.corpora.clips import Corpus
 from deiii.data.tools.counts import counted
 from deiii.data.tools.progress import say
 from deiii.pipeline import sharing_commands, split_commands
@@ -191,16 +193,23 @@ def _add_doctor(commands: argparse._SubParsersAction) -> None:
 
 def _preprocess(args: argparse.Namespace) -> int:
     from deiii.data.corpora.scan import scan_corpus
+    from deiii.data.loader.mixture import copies_of
     from deiii.data.tools.atomic_files import writable_folder
-    from deiii.pipeline.preprocess.graph import preprocess
 
     config = read_settings(args.settings)
     note_default_corpus(config, args.settings)
     note_without_effect(config, args.settings, PREPROCESSING)
     if config.corpus.name == "synthetic":
         writable_folder(config.cache)  # before the corpus is generated
-    corpus = scan_corpus(config)  # a table that is refused leaves no folder behind
+    parts = [replace(config, copies=[]), *copies_of(config)]
+    corpora = [scan_corpus(part) for part in parts]  # a table that is refused leaves no folder behind
     writable_folder(config.cache)
+    return max(_preprocess_corpus(part, corpus) for part, corpus in zip(parts, corpora, strict=True))
+
+
+def _preprocess_corpus(config: Config, corpus: Corpus) -> int:
+    from deiii.pipeline.preprocess.graph import preprocess
+
     summary = preprocess(config, corpus)
     say(summary.table())
     if summary.computed:

@@ -64,6 +64,11 @@ class Config:
         "Whether the corpora of mix are validated and tested, too; false only trains on them, and "
         "split.protocol divides the first corpus alone.",
     )
+    copies: list[str] = opt(
+        [],
+        "Corrupted copies of the training clips to train on, too, such as [speed=0.9, speed=1.1]. The "
+        "kinds are those of corpus.corrupt; `deiii preprocess` computes the features.",
+    )
     cache: str = opt("cache", "Folder of the feature caches.", operational=True, path=True)
     stages: list[str] = opt(
         ["faces", "flow", "logmel"],
@@ -135,3 +140,8 @@ class Config:
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+
+    @property
+    def is_mixture(self) -> bool:
+        """Whether several corpora, or corrupted copies of one, are trained on together."""
+        return bool(self.mix or self.copies)

@@ -74,6 +74,12 @@ class CorpusConfig:
         "Classes to join or to drop: a class and its new name, e.g. {calm: neutral}; null drops it. Classes "
         "that are not named stay. It needs no preprocessing.",
     )
+    corrupt: str = opt(
+        "",
+        "Corruption of every recording before the stages read it: noise=10 (white noise, dB SNR), "
+        "compress=40 (CRF of H.264) or speed=0.9 (factor of tempo and pitch). The features are stored in a "
+        "folder of their own.",
+    )
     clips_per_shard: int = opt(
         16,
         "Largest number of clips in one shard; larger shards mean fewer files and fewer tasks.",

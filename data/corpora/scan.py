@@ -97,16 +97,25 @@ def cache_name(config: CorpusConfig) -> str:
 
     >>> cache_name(CorpusConfig(name="ravdess", modality="audio-only"))
     'ravdess-audio-only-speech'
+    >>> cache_name(CorpusConfig(name="crema_d", corrupt="speed=0.9"))
+    'crema_d-speed-0_9'
     """
+    if config.corrupt:
+        return f"{cache_name(replace(config, corrupt=''))}-{_plain(config.corrupt.replace('=', '-'))}"
     if config.name == "synthetic":
         return f"synthetic-{config.synthetic.task}"
     if config.name == "ravdess":
         return f"ravdess-{config.modality}-{config.channel}"
     if config.name == "table":
-        return "table-" + re.sub(r"[^A-Za-z0-9_-]+", "_", PurePath(config.table or "clips.csv").stem)
+        return f"table-{_plain(PurePath(config.table or 'clips.csv').stem)}"
     if config.name == "pattern":
-        return "pattern-" + re.sub(r"[^A-Za-z0-9_-]+", "_", config.title)
+        return f"pattern-{_plain(config.title)}"
     return config.name
+
+
+def _plain(text: str) -> str:
+    """Return text as part of a folder's name."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", text)
 
 
 def same_people(a: CorpusConfig, b: CorpusConfig) -> bool:

@@ -82,7 +82,8 @@ class FeatureSet:
 
         Args:
             config: names the corpus, the cache, the stages and which inputs the network uses; with
-                ``mix``, the other corpora's files, from which their corpus and stage settings are taken.
+                ``mix``, the other corpora's files, from which their corpus and stage settings are taken;
+                with ``copies``, the corrupted copies of its clips, too.
             keys: each stage's key; found from the settings where not given.
             whole: look at every byte of the files first, unless ``config.check`` is content with
                 sizes; what training and evaluation do.
@@ -91,10 +92,10 @@ class FeatureSet:
         Raises:
             CacheError: where a stage is missing, unfinished or damaged; says what to run and what is there.
         """
-        if config.mix:
+        if config.is_mixture:
             parts = mixed_configs(config)
             sets = [cls.open(part, whole=whole) for part in parts]
-            return cls.mix(sets, mixed_people(parts), test=config.mix_test)
+            return cls.mix(sets, mixed_people(parts), test=config.mix_test and not config.copies)
         corpus = find_corpus(config, folder)
         if corpus.labels and corpus.labels != config.corpus.labels:
             raise CacheError(

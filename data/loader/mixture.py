@@ -19,7 +19,17 @@ def mixed_configs(config: Config) -> list[Config]:
     """Return one configuration per corpus of a mixture; cache and network are those of the first."""
     others = load_mixed(config.mix)
     same = [replace(other, mix=[], cache=config.cache, model=config.model) for other in others]
-    return [replace(config, mix=[]), *same]
+    return [replace(config, mix=[], copies=[]), *same, *copies_of(config)]
+
+
+def copies_of(config: Config) -> list[Config]:
+    """Return the configuration of each corrupted copy of the corpus that ``copies`` names.
+
+    >>> [part.corpus.corrupt for part in copies_of(Config(copies=["speed=0.9", "noise=10"]))]
+    ['speed=0.9', 'noise=10']
+    """
+    corpora = [replace(config.corpus, corrupt=corruption) for corruption in config.copies]
+    return [replace(config, mix=[], copies=[], corpus=corpus) for corpus in corpora]
 
 
 def clip_weights(corpus: Corpus, clips: Sequence[Clip], weights: Sequence[float]) -> np.ndarray | None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ def export_features(config: Config, out: str | Path, kind: str, progress: bool =
     if config.mix:
         raise SharingError("mix= joins corpora for training; export each corpus by itself")
     check_new(out, kind)
+    config = replace(config, copies=[])
     return write_features(FeatureSet.open(config, whole=True), config, out, kind, progress)
 
 

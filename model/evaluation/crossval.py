@@ -70,7 +70,7 @@ def crossval(
             is empty.
         RunError: a finished run was made from other settings, clips or labels.
     """
-    corpus = FeatureSet.open(config).corpus if config.mix else find_corpus(config)
+    corpus = FeatureSet.open(config).corpus if config.is_mixture else find_corpus(config)
     existing = range(number_of_folds(corpus, config.split))
     folds = list(existing) if folds is None else list(folds)
     if unknown := [f for f in folds if f not in existing]:

@@ -258,8 +258,8 @@ def open_features(
     Raises:
         RunError: caches, clips, labels or classes are others.
     """
-    folder = None if config.mix else info["corpus"]
-    if not config.mix:
+    folder = None if config.is_mixture else info["corpus"]
+    if not config.is_mixture:
         check_origin(run, latest_corpus(config, folder), EVALUATE_CURE)
     if features is None:
         features = FeatureSet.open(config, keys_of_training(run, config), whole=True, folder=folder)

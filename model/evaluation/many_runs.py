@@ -76,9 +76,9 @@ def finished(config: Config, tables: dict[str, Corpus] | None = None, scored: bo
     run = RunFolder(config.train.run)
     if not (run.metrics_json if scored else run.state).exists():
         return False
-    which = repr((config.corpus, config.mix, config.cache))
+    which = repr((config.corpus, config.mix, config.copies, config.cache))
     tables = {} if tables is None else tables
-    if config.mix:
+    if config.is_mixture:
         features = FeatureSet.open(config)
         keys, tables[which] = features.keys, features.corpus
     else:

@@ -200,7 +200,7 @@ def _check_streams(network: Predictor, corruptions: Sequence[Corruption]) -> Non
     shown = [name for name in enabled_streams(config.model) if name not in config.split.hide]
     read = {get_stage(stage_of_stream(name)).modality for name in shown}
     for corruption in corruptions:
-        if corruption.about.stream not in read:
+        if corruption.about.stream and corruption.about.stream not in read:
             raise CorruptionError(
                 f"{corruption}: the network reads no {corruption.about.stream}, so this changes nothing"
             )

@@ -156,7 +156,7 @@ def _check_grid(combinations: Combinations, trials: Sequence[Trial], progress: b
 def _features_and_split(config: Config) -> str:
     """Return everything that `check_folds` depends on, as text."""
     read = (network_stages(config.model), config.model.classes, config.model.attributes)
-    corpora = (config.corpus, config.mix, config.mix_test)
+    corpora = (config.corpus, config.mix, config.mix_test, config.copies)
     return canonical_json(stage_keys(config)) + repr((read, config.split, corpora))
 
 

@@ -86,7 +86,7 @@ def keys_of_training(run: RunFolder, config: Config) -> dict[str, str] | None:
     Raises:
         RunError: the run's features are not in the cache.
     """
-    if config.mix or not run.info.exists():
+    if config.is_mixture or not run.info.exists():
         return None
     info, asked = run.read_info(), stage_keys(config)
     recorded = info["keys"]

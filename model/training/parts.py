@@ -80,7 +80,7 @@ def check_parts(
 
 
 def not_used(corpus: Corpus, split: Split) -> list[str]:
-    """Return a line on the clips of a mixture that are not trained on because of their speakers."""
+    """Return a line on the clips of a mixture, or copies, that are left out because of their speakers."""
     if corpus.divided is None:
         return []
     held = {*split.speakers("val"), *split.speakers("test")}
@@ -88,7 +88,7 @@ def not_used(corpus: Corpus, split: Split) -> list[str]:
     if not others:
         return []
     return [
-        f"not trained on: {counted(others, 'clip')} of validation and test speakers in the corpora of mix"
+        f"not trained on: {counted(others, 'clip')} of validation and test speakers among copies and in mix"
     ]
 
 

@@ -166,7 +166,7 @@ def _train(
         "clips": {part: len(r) for part, r in rows.items()},
         "seconds": clip_seconds(features, rows["train"]), **digests(features.corpus),
     }  # fmt: skip
-    if config.mix:
+    if config.is_mixture:
         info[MIXED] = mixed_record(features.corpus, [part.corpus for part in mixed_configs(config)])
     past = histories(RunFolder(config.train.start or "")) if start else []
     check_unseen(past, features.corpus, split, config)
@@ -216,7 +216,7 @@ def _train(
 def _open_features(config: Config, run: RunFolder, resume: bool, whole: bool) -> FeatureSet:
     """Open the features of a training; for a resumed one those with which it began."""
     keys = None
-    if resume and not config.mix:
+    if resume and not config.is_mixture:
         run.check_settings(config, stage_keys(config))
         keys = keys_of_training(run, config)
     return FeatureSet.open(config, keys, whole=whole)

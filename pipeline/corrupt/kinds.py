@@ -7,11 +7,12 @@ noise       signal-to-noise ratio in dB: white noise is added to the audio      
 blur        standard deviation of a Gaussian, in % of the width of the face               higher
 occlude     share of the face's box that a grey rectangle covers, 0 to 1                  higher
 compress    CRF of H.264 (libx264, preset medium, yuv420p), 0 to 51                       higher
+speed       factor of the tempo of audio and video; pitch and formants change with it     farther from 1
 ==========  ============================================================================  =================
 
 The power of the audio is the mean over all its samples, pauses included. The rectangle has the proportions of
 the face's box, and one place in it for all frames of a clip. All random numbers depend on seed, clip and
-corruption alone.
+corruption alone. Source of ``speed`` as an augmentation: Ko et al. 2015, Interspeech.
 
 >>> parse_corruption("noise=20")
 Corruption(kind='noise', value=20.0)
@@ -28,6 +29,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import soxr  # comes with librosa, which resamples with it
 
 GREY = 127  # of the rectangle, as the padding of most networks
 MOST_SIGMAS = 3.0  # half the width of a blur's kernel, in standard deviations
@@ -42,7 +44,7 @@ class Kind:
     """A kind of corruption.
 
     Attributes:
-        stream: ``audio`` or ``video``.
+        stream: ``audio`` or ``video``; empty for both.
         low, high: limits of its number.
         unit: of the number.
         rising: whether a higher number is harder.
@@ -62,6 +64,7 @@ KINDS = {
     "blur": Kind("video", 0.1, 50.0, "% of the face's width", True, "blur"),
     "occlude": Kind("video", 0.01, 1.0, "of the face's box", True, "a grey rectangle over the face"),
     "compress": Kind("video", 0.0, 51.0, "CRF", True, "H.264 compression"),
+    "speed": Kind("", 0.5, 2.0, "times the speed", True, "another speed of audio and video"),
 }
 
 
@@ -140,6 +143,11 @@ def add_noise(samples: np.ndarray, snr_db: float, rng: np.random.Generator) -> n
     power = float(np.mean(samples.astype(np.float64) ** 2)) if len(samples) else 0.0
     deviation = math.sqrt(power / 10 ** (snr_db / 10))
     return (samples + deviation * rng.standard_normal(len(samples))).astype(np.float32)
+
+
+def change_speed(samples: np.ndarray, rate: int, factor: float) -> np.ndarray:
+    """Return samples, float32 [n / factor], that play ``factor`` times as fast at the same rate in Hz."""
+    return np.asarray(soxr.resample(samples, rate, rate / factor, "soxr_hq"), np.float32)
 
 
 def blur(rgb: np.ndarray, percent: float, face_px: float) -> np.ndarray:

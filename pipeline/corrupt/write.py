@@ -10,6 +10,8 @@ samples at its own rate, both on the clock of `read_video` and `read_audio`.
 from __future__ import annotations
 
 import contextlib
+import tempfile
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,16 @@ import numpy as np
 
 from deiii.data.cache.outcomes import ClipError
 from deiii.data.tools.atomic_files import atomic_path
-from deiii.pipeline.corrupt.kinds import Corruption, CorruptionError, add_noise, blur, generator, occlude
+from deiii.pipeline.corrupt.kinds import (
+    Corruption,
+    CorruptionError,
+    add_noise,
+    blur,
+    change_speed,
+    generator,
+    occlude,
+    parse_corruption,
+)
 from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.media.video import read_video
 
@@ -103,7 +114,7 @@ def write_corrupted(
                 video = _video_stream(out, changed, corruption)
             changed = changed[: video.height, : video.width]
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(changed), format="rgb24")
-            frame.pts, frame.time_base = round(time * CLOCK), Fraction(1, CLOCK)
+            frame.pts, frame.time_base = round(time / _speed(corruption) * CLOCK), Fraction(1, CLOCK)
             out.mux(video.encode(frame))
         if video is not None:
             out.mux(video.encode())
@@ -111,6 +122,23 @@ def write_corrupted(
             for packet in _packets(audio, *sound):
                 out.mux(packet)
     return path
+
+
+@contextlib.contextmanager
+def corrupted_copy(path: str, corruption: str) -> Iterator[str]:
+    """Yield the path of a temporary corrupted copy of a media file.
+
+    Random numbers depend on the file's name and the corruption.
+
+    Raises:
+        ClipError: neither video nor audio can be decoded.
+
+    >>> with corrupted_copy("a.mp4", "speed=0.9") as copy:      # doctest: +SKIP
+    ...     run_clip("logmel", copy, config)
+    """
+    with tempfile.TemporaryDirectory(prefix="deiii-corrupt-") as folder:
+        target = Path(folder) / "clip"
+        yield str(write_corrupted(path, target, parse_corruption(corruption), 0, Path(path).name))
 
 
 def _chain(first: Any, frames: Any) -> Any:
@@ -144,7 +172,14 @@ def _sound(
         return None
     if corruption is not None and corruption.kind == "noise":
         samples = add_noise(samples, corruption.value, rng)
+    if (factor := _speed(corruption)) != 1:
+        samples, start = change_speed(samples, rate, factor), start / factor
     return samples, rate, start
+
+
+def _speed(corruption: Corruption | None) -> float:
+    """Return the factor by which a copy is faster than its recording."""
+    return corruption.value if corruption is not None and corruption.kind == "speed" else 1.0
 
 
 def _audio_rate(source: str | Path) -> int | None:

@@ -21,6 +21,7 @@ from deiii.data.tools.os_errors import explain, require_current_folder
 from deiii.data.tools.processes.dask_workers import workers_of
 from deiii.data.tools.processes.main_guard import refuse_in_worker
 from deiii.data.tools.progress import progress_bar, say
+from deiii.pipeline.corrupt.kinds import parse_corruption
 from deiii.pipeline.preprocess.claim import claimed_folder, shared_recordings
 from deiii.pipeline.preprocess.cluster import (
     device_lines,
@@ -62,12 +63,15 @@ def preprocess(config: Config, corpus: Corpus, report: Callable[[str], None] = s
         PreprocessError: a full or read-only disk, or shards that kill their workers.
         WeightsError: weights that a stage needs cannot be found.
         ClusterError: the Dask cluster cannot do the work.
+        CorruptionError: ``corpus.corrupt`` is outside its limits.
 
     >>> preprocess(config, scan_corpus(config)).failed  # doctest: +SKIP
     0
     """
     refuse_in_worker()
     require_current_folder()
+    if config.corpus.corrupt:
+        parse_corruption(config.corpus.corrupt)  # refused here, not once for each clip
     start = time.monotonic()
     for note in corpus.notes:
         report(note)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,14 @@ from deiii.data.tools.processes.malloc import keep_freed_memory
 from deiii.pipeline.stages.first_clips import MachineFault
 
 
-def run_clip(stage: str, path: str, config: Config) -> StageResult:
+def run_clip(stage: str, path: str, config: Config, corruption: str = "") -> StageResult:
     """Run a stage that reads media files on one file.
 
     Args:
         stage: name of the stage; it has no stage upstream.
         path: the media file.
         config: settings.
+        corruption: what is done to the file first (`deiii.pipeline.corrupt.kinds`); empty for nothing.
 
     Returns:
         the outcome and the arrays to store; errors of the clip become its outcome.
@@ -49,7 +51,8 @@ def run_clip(stage: str, path: str, config: Config) -> StageResult:
     spec = get_stage(stage)
     work = import_function(spec.work)
     try:
-        return work(path, spec.section(config), *loaded_models(spec, config))
+        with _changed(path, corruption) as file:
+            return work(file, spec.section(config), *loaded_models(spec, config))
     except ClipError as error:
         return StageResult(error.outcome)
     except (MemoryError, cv2.error) as error:
@@ -71,6 +74,15 @@ def run_clip(stage: str, path: str, config: Config) -> StageResult:
         return StageResult(Outcome(Status.UNREADABLE, text, 0.0))
     except Exception as error:  # one unusual file must not end the run; the error is recorded
         return StageResult(_unexpected(error))
+
+
+def _changed(path: str, corruption: str) -> AbstractContextManager[str]:
+    """Return a context with the path of the file that a stage is to read."""
+    if not corruption:
+        return nullcontext(path)
+    from deiii.pipeline.corrupt.write import corrupted_copy  # predictions do not need it
+
+    return corrupted_copy(path, corruption)
 
 
 def _unexpected(error: Exception) -> Outcome:

@@ -227,7 +227,7 @@ def main(stage: str) -> int:
         path = os.fsdecode(requests.get())
         try:
             with memory_limit(config.clip_memory_gb):
-                result = run_clip(stage, path, config)
+                result = run_clip(stage, path, config, config.corpus.corrupt)
         except OSError as error:
             if error.errno in MACHINE_TROUBLE:
                 return MACHINE_ERROR + error.errno

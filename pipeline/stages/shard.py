@@ -110,7 +110,8 @@ def _results(task: ShardTask, config: Config) -> Iterator[StageResult]:
         return
     for clip in task.plan.clips:
         with time_limit(config.clip_timeout), memory_limit(config.clip_memory_gb):
-            result = run_clip(task.recipe.stage, str(Path(task.root) / clip.path), config)
+            path = str(Path(task.root) / clip.path)
+            result = run_clip(task.recipe.stage, path, config, config.corpus.corrupt)
         if config.max_failed < 1:
             watch_first_clips(task.recipe.stage, result.outcome)
         yield _with_note(result, clip)

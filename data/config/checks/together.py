@@ -10,6 +10,9 @@ from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.counts import counted
 
+# By kind, an example: those of `deiii.pipeline.corrupt.kinds` that do not need the place of the face.
+CORRUPTIONS = {"noise": "noise=10 (dB SNR)", "compress": "compress=40 (CRF)", "speed": "speed=0.9 (factor)"}
+
 
 def check_together(config: Config, named: Iterable[str] = ()) -> None:
     """Refuse settings that do not fit each other.
@@ -27,11 +30,20 @@ def check_together(config: Config, named: Iterable[str] = ()) -> None:
 
 
 def check_mixture(config: Config) -> None:
-    """Refuse weights that do not go with the corpora of a mixture.
+    """Refuse weights that do not go with the corpora of a mixture, and corruptions that do not exist.
 
     Raises:
         ConfigError: says how many weights are needed, or that attributes have none.
     """
+    if config.mix and config.copies:
+        raise ConfigError("mix and copies cannot be used together; leave one of them out")
+    for name, words in (("corpus.corrupt", [config.corpus.corrupt]), ("copies", config.copies)):
+        for word in filter(None, words):
+            kind, _, number = word.partition("=")
+            if kind not in CORRUPTIONS or not _is_number(number):
+                raise ConfigError(f"{name}: {word!r} is none of {', '.join(CORRUPTIONS.values())}")
+    if config.corpus.corrupt and config.copies:
+        raise ConfigError("copies are made of recordings as they are; leave corpus.corrupt or copies out")
     weights, others = config.mix_weights, len(config.mix)
     if weights and len(weights) != others:
         raise ConfigError(
@@ -42,3 +54,11 @@ def check_mixture(config: Config) -> None:
         raise ConfigError(
             "mix_weights weighs the losses of classes alone; leave it out, or set model.attributes=[]"
         )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -40,11 +40,11 @@ def starting_network(config: Config) -> TrainedNetwork | None:
             "--resume to continue a run"
         )
     start = load_network(config.train.start)
-    if config.mix or start.config.mix:
+    if config.is_mixture or start.config.is_mixture:
         # Speakers and recordings of a mixture have other names than those of its corpora.
         raise ConfigError(
-            "train.start cannot be used with a mixture of corpora (mix), neither for the run that it names "
-            "nor for the new one: whether the start has seen the test speakers could not be checked"
+            "train.start cannot be used with a mixture of corpora (mix, copies), neither for the run that it "
+            "names nor for the new one: whether the start has seen the test speakers could not be checked"
         )
     return start
 
