@@ -62,7 +62,7 @@ def pack(cache: str | Path, archive: str | Path, progress: bool = True) -> tuple
     before = after = 0
     for folder, index, shard, bar in _each(stages, read_index, progress, "pack"):
         target = archive / folder.relative_to(cache) / f"{shard.name}.h5"
-        if not target.is_file():
+        if _digest_in(target) != shard.digest:  # of an earlier state of the cache, or not packed yet
             _pack_shard(folder / f"{shard.name}.h5", shard, target)
         before, after = before + shard.bytes, after + target.stat().st_size
         bar.update()
@@ -79,7 +79,7 @@ def pack(cache: str | Path, archive: str | Path, progress: bool = True) -> tuple
 
 
 def unpack(archive: str | Path, cache: str | Path, progress: bool = True) -> int:
-    """Restore every stage of ``archive`` into ``cache``; shards restored before are kept.
+    """Restore every stage of ``archive`` into ``cache``; shards of the same content are kept.
 
     Returns:
         The size of the restored shards in bytes.
@@ -97,7 +97,7 @@ def unpack(archive: str | Path, cache: str | Path, progress: bool = True) -> int
     records: list[ShardRecord] = []
     for folder, index, shard, bar in _each(stages, read_packed, progress, "unpack"):
         target = cache / folder.relative_to(archive) / f"{shard.name}.h5"
-        if not target.is_file():
+        if _digest_in(target) != shard.digest:
             _unpack_shard(folder / f"{shard.name}.h5", shard.digest, target)
         records.append(record_shard(target))
         total += records[-1].bytes
@@ -107,6 +107,15 @@ def unpack(archive: str | Path, cache: str | Path, progress: bool = True) -> int
             records = []
     _copy_tables(archive, cache)
     return total
+
+
+def _digest_in(path: Path) -> str:
+    """Return the digest that a shard, packed or not, says it has; empty if there is no such file."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return str(file.attrs["digest"])
+    except (OSError, KeyError):
+        return ""
 
 
 def _copy_tables(source: Path, target: Path) -> None:

@@ -28,7 +28,7 @@ from pathlib import Path, PurePosixPath
 
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import Clip, Corpus, CorpusError
-from deiii.data.corpora.files import AUDIO, VIDEO, media_files, nothing_there, only_one, root_folder
+from deiii.data.corpora.files import AUDIO, VIDEO, corpus_files, nothing_there, only_one, root_folder
 from deiii.data.corpora.targets.classes import winner
 from deiii.data.tools.counts import counted
 
@@ -57,7 +57,7 @@ def scan(config: CorpusConfig) -> Corpus:
             malformed rating tables if ``config.labels`` is not ``acted``.
     """
     root = root_folder(config.root, "crema_d", EXAMPLE)
-    paths = media_files(root, VIDEO + AUDIO)
+    paths = corpus_files(root, VIDEO + AUDIO)
     found = _one_file_each(paths)
     if not found:
         there = nothing_there(root, paths)

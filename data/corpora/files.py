@@ -56,6 +56,24 @@ def media_files(root: Path, suffixes: Iterable[str]) -> list[str]:
     return sorted(path.as_posix() for path in _walk(root) if path.name.lower().endswith(wanted))
 
 
+def corpus_files(root: Path, suffixes: Iterable[str]) -> list[str]:
+    """Return the `media_files` of a corpus.
+
+    Raises:
+        CorpusError: names a path that is not UTF-8, which tables and indices cannot hold.
+    """
+    found = media_files(root, suffixes)
+    for path in found:
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            shown = path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+            raise CorpusError(
+                f"{root}: the name of {shown} is not UTF-8; rename the file or its folder"
+            ) from None
+    return found
+
+
 class MediaError(ValueError):
     """There is no media file to work on; the message says what was looked for."""
 

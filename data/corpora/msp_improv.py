@@ -33,7 +33,15 @@ from statistics import fmean, variance
 
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import Clip, Corpus, CorpusError
-from deiii.data.corpora.files import AUDIO, VIDEO, examples, media_files, nothing_there, only_one, root_folder
+from deiii.data.corpora.files import (
+    AUDIO,
+    VIDEO,
+    corpus_files,
+    examples,
+    nothing_there,
+    only_one,
+    root_folder,
+)
 
 LETTERS = {"A": "angry", "H": "happy", "N": "neutral", "S": "sad"}
 CLASSES = tuple(LETTERS.values())
@@ -71,7 +79,7 @@ def scan(config: CorpusConfig) -> Corpus:
         CorpusError: for a folder without such files, or a missing or malformed rating table.
     """
     root = root_folder(config.root, "msp_improv", EXAMPLE)
-    paths = media_files(root, VIDEO + AUDIO)
+    paths = corpus_files(root, VIDEO + AUDIO)
     video: dict[str, str] = {}
     audio: dict[str, str] = {}
     for path in paths:

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import Clip, Corpus, CorpusError
-from deiii.data.corpora.files import AUDIO, VIDEO, examples, media_files, nothing_there, root_folder
+from deiii.data.corpora.files import AUDIO, VIDEO, corpus_files, examples, nothing_there, root_folder
 from deiii.data.corpora.spelling import clean, fold_labels, refuse_spellings
 
 ORDER = (*VIDEO, *AUDIO)
@@ -42,7 +42,7 @@ def scan(config: CorpusConfig) -> Corpus:
     pattern = compile_pattern(config.pattern)
     refuse_spellings("classes", filter(None, config.codes.values()), "write one of them in corpus.codes")
     codes = {clean(code).casefold(): name for code, name in config.codes.items()}
-    paths = media_files(root, ORDER)
+    paths = corpus_files(root, ORDER)
     clips: dict[str, Clip] = {}
     rank: dict[str, int] = {}
     others: list[str] = []

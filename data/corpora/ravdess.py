@@ -13,7 +13,15 @@ from pathlib import Path, PurePosixPath
 
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import Clip, Corpus, CorpusError
-from deiii.data.corpora.files import AUDIO, VIDEO, examples, media_files, nothing_there, only_one, root_folder
+from deiii.data.corpora.files import (
+    AUDIO,
+    VIDEO,
+    corpus_files,
+    examples,
+    nothing_there,
+    only_one,
+    root_folder,
+)
 
 CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 MODALITIES = {"audio-video": 1, "video-only": 2, "audio-only": 3}
@@ -40,7 +48,7 @@ def scan(config: CorpusConfig) -> Corpus:
     modality = MODALITIES[config.modality]
     channels = CHANNELS[config.channel]
     suffixes = AUDIO if config.modality == "audio-only" else VIDEO
-    paths = media_files(root, VIDEO + AUDIO)
+    paths = corpus_files(root, VIDEO + AUDIO)
     found: dict[str, str] = {}
     clips: list[Clip] = []
     odd: list[str] = []

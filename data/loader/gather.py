@@ -271,6 +271,9 @@ class Gather:
             around = np.where(heard.count[:, None] > 0, heard.span, around)
         found = self._window(stream, row, real, around, chance, steps)
         mask = found.mask if heard is None else found.mask & heard.holds(found.time)
+        if "valid" in stream.spec.small:
+            at = (self.first[stream.stage][row] + found.start)[:, None] + np.arange(steps)
+            mask = mask & pick(stream.required("valid"), np.where(mask, at, 0))
         out[f"{part}/mask"][:] = mask
         out[f"{part}/time"][:] = np.where(mask, found.time - shift[:, None], 0.0)
         if stream.stage in self.held:

@@ -143,6 +143,7 @@ def export(
     }  # fmt: skip
     if "start" in info:
         manifest["start"] = info["start"]
+    (folder / MANIFEST).unlink(missing_ok=True)  # an export that is stopped here is not complete
     if program:
         manifest["program_difference"] = write_program(network.eval(), config, folder / PROGRAM)
     else:

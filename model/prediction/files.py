@@ -7,6 +7,7 @@ import csv
 import importlib
 import io
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
@@ -90,7 +91,8 @@ def predict_files(
     """
     find_media(media)  # report a wrong name before the network is loaded
     if overlay is not None:
-        importlib.import_module("PIL")  # and Pillow, without which no overlay can be drawn
+        for package in ("PIL", "matplotlib"):  # without them no overlay can be drawn
+            importlib.import_module(package)
     writable_folder(out)
     network = load(run, device, settings, change_preprocessing, backend, calibrated)
     print_notes(settings_without_effect(network.config, settings))
@@ -249,14 +251,23 @@ def find_media(words: Sequence[str]) -> list[Path]:
 def unique_names(files: Sequence[Path]) -> list[str]:
     """Return a name for each file's results: its stem, with folder and suffix where that is not unique.
 
+    Names that differ in case, or in how an accent is encoded, are one name on some file systems.
+
     >>> unique_names([Path("a/1.mp4"), Path("b/1.mp4"), Path("b/2.mp4")])
     ['a-1.mp4', 'b-1.mp4', '2']
+    >>> unique_names([Path("a/Clip.mp4"), Path("b/clip.mp4")])
+    ['a-Clip.mp4', 'b-clip.mp4']
     """
-    stems = Counter(f.stem for f in files)
-    names = [f.stem if stems[f.stem] == 1 else "-".join(f.parts[-2:]).strip("/") for f in files]
+    stems = Counter(_same_name(f.stem) for f in files)
+    names = [f.stem if stems[_same_name(f.stem)] == 1 else "-".join(f.parts[-2:]).strip("/") for f in files]
     names = [short_name(name) for name in names]
-    again = Counter(names)
-    return [n if again[n] == 1 else f"{i:03d}-{n}" for i, n in enumerate(names)]
+    again = Counter(map(_same_name, names))
+    return [n if again[_same_name(n)] == 1 else f"{i:03d}-{n}" for i, n in enumerate(names)]
+
+
+def _same_name(name: str) -> str:
+    """Return what all names have in common that macOS's or Windows's file system takes for one."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def describe(p: Prediction) -> str:

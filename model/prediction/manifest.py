@@ -113,6 +113,7 @@ def copy_export(source: Path, folder: Path) -> Path:
     check_target(folder)
     writable_folder(folder)
     remove_members(folder)
+    (folder / MANIFEST).unlink(missing_ok=True)  # a copy that is stopped is not complete
     for name in (*(n for n in FILES if n != MANIFEST), MANIFEST):  # last, because it marks a complete export
         if (source / name).is_file():
             with atomic_path(folder / name) as temporary:

@@ -8,7 +8,6 @@ Axes: B intervals, T video steps, S crop size, L log-mel hops, M mel bands.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.loader.recording import SLACK_S
 from deiii.data.loader.sampling import choose_rows, pick, video_steps
 from deiii.data.loader.stage_arrays import Levels, StageLevels, band_levels
+from deiii.data.tools.machine import usable_cores
 from deiii.model.prediction.manifest import MANIFEST, ONNX, ExportError, has_torch, read_manifest
 from deiii.model.prediction.predictor import Predictor
 from deiii.model.prediction.result import HeadOutputs
@@ -228,7 +228,7 @@ def load_folder(
             "with flow.method=dis"
         )
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = threads or usable_cores()
     providers = ["CPUExecutionProvider"]
     try:
         session = onnxruntime.InferenceSession(str(folder / ONNX), options, providers=providers)

@@ -55,10 +55,11 @@ class _Clip:
     def __init__(self, arrays: Mapping[str, np.ndarray], encoder: Loaded):
         self.frames = arrays["frames"]
         self.time = np.asarray(arrays["time"], np.float64)
-        self.valid = np.asarray(arrays["valid"], bool)
+        self.valid = np.array(arrays["valid"], bool)
         width = encoder.choice.encoder.width
         self.states = np.zeros((len(self.time), len(encoder.choice.layers), width), np.float16)
         self.open = int(self.valid.sum())  # rows that are not computed yet
+        self.not_finite = 0  # rows whose states could not be stored
         self.complete = False
 
     @property
@@ -70,7 +71,9 @@ class _Clip:
         lacking = int((~self.valid).sum())
         if not lacking:
             return StageResult(Outcome(Status.OK), arrays)
-        reason = f"no face in {lacking} of {len(self.valid)} frames"
+        reason = f"no face in {lacking - self.not_finite} of {len(self.valid)} frames"
+        if self.not_finite:
+            reason += f"; in {self.not_finite} the encoder's output is not finite, or too large for float16"
         return StageResult(Outcome(Status.OK_PARTIAL, reason, float(self.valid.mean())), arrays)
 
 
@@ -78,6 +81,11 @@ def _encode(batch: list[tuple[_Clip, int]], encoder: Loaded) -> list[tuple[_Clip
     """Encode the crops of a batch into their clips; returns an empty batch."""
     values = encoder.network(np.stack([clip.frames[row] for clip, row in batch]))
     for (clip, row), states in zip(batch, values, strict=True):
-        clip.states[row] = states
+        with np.errstate(over="ignore"):
+            clip.states[row] = states
+        if not np.isfinite(clip.states[row]).all():  # or too large for float16
+            clip.states[row] = 0
+            clip.valid[row] = False
+            clip.not_finite += 1
         clip.open -= 1
     return []

@@ -13,8 +13,8 @@ from deiii.data.corpora.clips import CorpusError
 from deiii.data.corpora.files import (
     AUDIO,
     VIDEO,
+    corpus_files,
     holds_archives,
-    media_files,
     nothing_there,
     passed_over,
     root_folder,
@@ -46,7 +46,7 @@ def look(
     'layout speaker/label/clip'
     """
     root = root_folder(str(folder), "init", "anna/happy/001.mp4").resolve()
-    paths = media_files(root, VIDEO + AUDIO)
+    paths = corpus_files(root, VIDEO + AUDIO)
     if not paths:
         raise InitError(f"no recordings below {root}: {nothing_there(root, paths)}")
     found = _look(root, paths, table, layout, speaker)

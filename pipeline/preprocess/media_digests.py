@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,6 +18,7 @@ from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
 from deiii.pipeline.stages.shard import source_digest
 
 THREADS = 4  # files that are read at the same time
+CLOCK_S = 0.02  # a file system's clock may be this far behind that of `time.time`
 
 
 class MediaDigests:
@@ -36,6 +38,7 @@ class MediaDigests:
         self.path = corpus_folder(cache, corpus.name) / SOURCES
         self.root = Path(corpus.root)
         self._stored = _read(self.path)
+        self._begun = time.time_ns()
         self._current: dict[str, list] = {}  # path: [bytes, mtime in ns, SHA-256]
 
     def of(self, paths: Sequence[str]) -> dict[str, str]:
@@ -63,13 +66,19 @@ class MediaDigests:
         return entry[2]
 
     def save(self, computed: Mapping[str, str]) -> None:
-        """Store the digests of this run; ``computed`` holds those that its shards recorded, by path."""
+        """Store the digests of this run; ``computed`` holds those that its shards recorded, by path.
+
+        A file that changed after the run had begun is left out: its digest may be that of its earlier
+        content. The next run reads it again.
+        """
+        changed_ns = self._begun - int(CLOCK_S * 1e9)
         entries = dict(self._current)
         for path, digest in computed.items():
             if digest and path not in entries:
                 with suppress(OSError):  # deleted since it was read
                     stat = (self.root / path).stat()
-                    entries[path] = [stat.st_size, stat.st_mtime_ns, digest]
+                    if max(stat.st_mtime_ns, stat.st_ctime_ns) < changed_ns:
+                        entries[path] = [stat.st_size, stat.st_mtime_ns, digest]
         entries = {path: entries[path] for path in sorted(entries)}
         if entries != self._stored:
             write_json(self.path, entries, indent=None)

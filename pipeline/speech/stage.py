@@ -34,7 +34,8 @@ def encode_speech(path: str | os.PathLike, config: SpeechConfig, encoder: Loaded
         missing.
 
     Raises:
-        ClipError: there is no audio to decode, or it is silent or too short.
+        ClipError: there is no audio to decode, it is silent or too short, or the encoder's output is not
+            finite in float16.
 
     >>> encode_speech("clip.mp4", config, load_encoder(config)).arrays["states"].shape  # doctest: +SKIP
     (92, 4, 384)
@@ -43,7 +44,15 @@ def encode_speech(path: str | os.PathLike, config: SpeechConfig, encoder: Loaded
     remarks: list[str] = []
     samples, start, missing = read_audio(path, SAMPLE_RATE, notes, remarks)
     _check_audio(samples, encoder, remarks)
-    states = np.concatenate([block.astype(np.float16) for block in _rows(samples, encoder)])
+    with np.errstate(over="ignore"):  # reported below
+        states = np.concatenate([block.astype(np.float16) for block in _rows(samples, encoder)])
+    odd = int((~np.isfinite(states)).any(axis=(1, 2)).sum())
+    if odd:
+        raise ClipError(
+            Status.UNREADABLE,
+            f"the encoder {encoder.choice.encoder.name} gives values in {odd} of {len(states)} rows that are "
+            "not finite, or too large for float16; choose other layers or another encoder",
+        )
     choice = encoder.choice
     first = choice.encoder.first + (choice.pool - 1) * choice.encoder.hop / 2
     hop = choice.pool * choice.encoder.hop

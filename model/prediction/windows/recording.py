@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deiii.data.cache.outcomes import Outcome, StageResult
-from deiii.data.cache.stages import FACES, FLOW, LOGMEL, stage_of_stream
+from deiii.data.cache.stages import FACES, FLOW, LOGMEL, get_stage, stage_of_stream
 from deiii.data.loader.stage_arrays import StageLevels
 from deiii.model.prediction.result import HeadOutputs, Scorer, end_s
 from deiii.model.prediction.windows.moments import Job, Scored, score_in_order, sliding
@@ -145,8 +145,8 @@ def score_long(
     outcomes = source.outcomes()
     usable = [s for s in inputs if outcomes[stage_of_stream(s)].usable]
     if usable != inputs:
-        inputs = usable
-        source.leave_out_video()
+        source.leave_out_video()  # faces and flow, also where only one of them is not usable
+        inputs = [s for s in usable if get_stage(stage_of_stream(s)).modality != "video"]
         found = _score(source, scorer, inputs, units, window_s, hop_s, levels, progress)
     outputs, centres = found
     arrays: dict[str, Mapping[str, Any]] = {}

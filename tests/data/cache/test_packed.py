@@ -92,6 +92,17 @@ def test_a_field_that_claims_terabytes_is_refused_before_it_is_read(packed):
         unpack(root / "archive", root / "back", progress=False)
 
 
+def test_shards_of_other_content_are_packed_and_restored_again(tmp_path):
+    """A media file was replaced: the shard has the same name and other bytes."""
+    for name, flaw in (("old", ()), ("new", (1,))):
+        make_cache(tmp_path / name, FRAMES, HOPS, bad_flow=flaw)
+        pack(tmp_path / name, tmp_path / "archive", progress=False)
+        unpack(tmp_path / "archive", tmp_path / "back", progress=False)
+        assert shards(tmp_path / "back") == shards(tmp_path / name)
+        assert main(["verify", f"cache={tmp_path / 'back'}"]) == 0
+    assert shards(tmp_path / "old") != shards(tmp_path / "new")
+
+
 def test_the_command_line(packed, capsys):
     _, root = packed
     assert main(["pack", str(root / "cache"), str(root / "second")]) == 0

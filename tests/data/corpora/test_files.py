@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import pytest
 
 from deiii.data.config.schema import CorpusConfig
@@ -64,3 +67,12 @@ def test_archives_beside_clips_are_named_too(tmp_path, caplog):
     fill(tmp_path, "Video_Speech_Actor_02.zip")
     scan(CorpusConfig(name="ravdess", root=str(tmp_path)))
     assert "1 clips under" in caplog.text and "1 .zip (unpack them first)" in caplog.text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_not_utf8_is_named(tmp_path):
+    fill(tmp_path, "DC/a01.wav")
+    (tmp_path / os.fsdecode(b"DC/\xe4.wav")).write_bytes(b"x")
+    config = CorpusConfig(name="pattern", root=str(tmp_path), pattern="(?P<speaker>DC)/(?P<label>.)")
+    with pytest.raises(CorpusError, match=r"the name of DC/\\xe4\.wav is not UTF-8; rename"):
+        scan(config)

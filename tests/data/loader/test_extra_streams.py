@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from deiii.data.cache.stages import extra_inputs, network_stages, stages
+from deiii.data.cache.stages import Field, extra_inputs, network_stages, stages
 from deiii.data.config.load import load_config
 from deiii.data.config.schema import LoaderConfig
 from deiii.data.config.strict_yaml import ConfigError
@@ -25,7 +27,7 @@ def packages(monkeypatch):
         monkeypatch.setitem(stages(), stage.name, stage)
 
 
-def features(with_audio: bool = True):
+def features(with_audio: bool = True, not_valid: slice | None = None):
     """Four seconds; every row holds its own time in ms, so that a batch tells which rows it took."""
     frame_time, hop_time, state_time = np.arange(100) / 25, np.arange(400) / 100, 0.005 + np.arange(200) / 50
     valid = np.arange(100) % 7 > 0
@@ -38,17 +40,26 @@ def features(with_audio: bool = True):
         "appearance": {"vector": rows(frame_time, (5,)).astype(np.float32), "time": frame_time},
         "speech": {"states": rows(state_time, (3, 6)).astype(np.float32), "time": state_time},
     }
+    if not_valid is not None:
+        arrays["speech"]["valid"] = np.ones(200, bool)
+        arrays["speech"]["valid"][not_valid] = False
     if with_audio:
         arrays["logmel"] = {"logmel": np.zeros((400, 4), np.float16), "time": hop_time}
     return recording(arrays, [(0.0, 4.0), (1.0, 1.2), (2.0, 4.0)], ("a", "b"))
 
 
-def batch(training: bool, residency: str = "stream", with_audio: bool = True, **changes) -> Batch:
+def batch(
+    training: bool,
+    residency: str = "stream",
+    with_audio: bool = True,
+    not_valid: slice | None = None,
+    **changes,
+) -> Batch:
     config = LoaderConfig(
         steps=STEPS, audio_steps=HOPS, crop=8, batch=3, residency=residency, threads=1, **changes
     )
     loader = Loader(
-        features(with_audio), [0, 1, 2], config, training=training, flow=False, audio=with_audio,
+        features(with_audio, not_valid), [0, 1, 2], config, training=training, flow=False, audio=with_audio,
         extra=[EXTRA["speech"], EXTRA["appearance"]],
     )  # fmt: skip
     return next(iter(loader.epoch(0)))
@@ -125,3 +136,13 @@ def test_impossible_extra_inputs_are_refused(words, says):
 def test_a_video_stage_needs_the_faces():
     model = load_config(overrides=["model.video=false", "model.flow=false", "model.extra=[appearance]"]).model
     assert network_stages(model) == ["faces", "logmel", "appearance"]
+
+
+def test_rows_that_an_audio_stage_marks_as_not_valid_are_masked(monkeypatch):
+    fields = {**SPEECH.fields, "valid": Field("bool", (), "small")}
+    monkeypatch.setitem(stages(), "speech", replace(SPEECH, fields=fields))
+    before = batch(False, not_valid=slice(0)).extra["speech"]
+    after = batch(False, not_valid=slice(20, 60)).extra["speech"]  # 0.4 to 1.2 s
+    hidden = (before.time > 0.4) & (before.time < 1.2)
+    assert (before.mask & hidden).any() and (before.mask & ~hidden).any()
+    assert torch.equal(after.mask, before.mask & ~hidden)

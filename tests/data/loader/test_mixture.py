@@ -69,8 +69,13 @@ def test_each_clip_has_the_weight_of_its_corpus():
         (["mix=[a, b]", "mix_weights=[0.5]"], "1 weight for 2 configs of mix"),
         (["mix_weights=[0.5]"], "1 weight for 0 configs of mix"),
         (["mix=[a]", "mix_weights=[0.5]", "model.attributes=[valence]"], "losses of classes alone"),
+        (["mix=[a]", "copies=[speed=0.9]"], "mix and copies cannot be used together"),
+        (["copies=[speed]"], "copies: 'speed' is none of noise=10"),
+        (["copies=[blur=2]"], "copies: 'blur=2' is none of noise=10"),
+        (["corpus.corrupt=noise=loud"], "corpus.corrupt: 'noise=loud' is none of noise=10"),
+        (["corpus.corrupt=noise=5", "copies=[speed=0.9]"], "copies are made of recordings as they are"),
     ],
 )
-def test_weights_that_do_not_go_with_the_corpora_are_refused(settings, words):
+def test_settings_that_do_not_go_together_are_refused(settings, words):
     with pytest.raises(ConfigError, match=words):
         read_settings(settings)

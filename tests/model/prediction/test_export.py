@@ -14,6 +14,7 @@ from deiii.__main__ import main
 from deiii.data.config.load import load_config
 from deiii.data.loader.loader import Loader
 from deiii.model.prediction.export import ExportError, describe_inputs, export, model_card, read_export
+from deiii.model.prediction.manifest import copy_export
 from deiii.model.training import checkpoint
 from deiii.model.training.run_folder import RunError
 
@@ -109,3 +110,19 @@ def test_figures_of_other_weights_are_not_reported(seen_run, tmp_path, capsys):
         file.write(bytes([byte[0] ^ 1]))
     assert main(["evaluate", str(run), "--keep"]) == 1
     assert "about other weights" in capsys.readouterr().err
+
+
+def test_a_copy_that_is_stopped_is_no_export(exported, tmp_path, monkeypatch):
+    """Else it would have the description of one network and the weights of another."""
+    copy_export(exported, tmp_path / "copy")
+    real = shutil.copyfile
+
+    def stopped(source, target):
+        if source.name == "model.safetensors":
+            raise KeyboardInterrupt
+        return real(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        copy_export(exported, tmp_path / "copy")
+    assert not (tmp_path / "copy/deiii.json").exists()

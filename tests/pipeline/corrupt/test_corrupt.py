@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -16,12 +17,13 @@ from deiii.pipeline.corrupt.kinds import (
     CorruptionError,
     add_noise,
     blur,
+    change_speed,
     generator,
     occlude,
     parse_corruption,
     parse_corruptions,
 )
-from deiii.pipeline.corrupt.write import FaceBoxes, write_corrupted
+from deiii.pipeline.corrupt.write import FaceBoxes, corrupted_copy, write_corrupted
 from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.media.video import read_video
 
@@ -38,6 +40,17 @@ def test_noise_has_the_ratio(snr, seed):
     assert found == pytest.approx(snr, abs=0.15)
     assert abs(np.mean(noise)) < 0.05 * np.std(noise)
     assert not add_noise(np.zeros(9, np.float32), snr, rng).any()
+
+
+@pytest.mark.parametrize("factor", [0.8, 0.9, 1.1, 1.5])
+def test_speed_changes_length_and_pitch(factor):
+    hertz = 440.0
+    tone = np.sin(2 * np.pi * hertz * np.arange(RATE) / RATE).astype(np.float32)
+    faster = change_speed(tone, RATE, factor)
+    assert faster.dtype == np.float32 and len(faster) == pytest.approx(RATE / factor, abs=2)
+    middle = faster[2000:-2000] * np.hanning(len(faster) - 4000)
+    spectrum = np.abs(np.fft.rfft(middle, 1 << 18))
+    assert np.argmax(spectrum) * RATE / (1 << 18) == pytest.approx(factor * hertz, abs=0.5)
 
 
 def test_a_blur_spreads_an_edge_by_its_deviation():
@@ -143,6 +156,24 @@ def test_each_kind_changes_its_stream_alone(source, tmp_path):
         assert (same_video, same_audio) == (word.startswith("noise"), not word.startswith("noise")), word
         again = write_corrupted(source, tmp_path / "again", parse_corruption(word), faces=boxes)
         assert np.array_equal(read_audio(again, RATE)[0], heard)
+
+
+def test_another_speed_moves_all_times(source, tmp_path):
+    copy = write_corrupted(source, tmp_path / "copy", Corruption("speed", 1.25))
+    wanted, found = list(read_video(source)), list(read_video(copy))
+    assert [t for _, t in found] == pytest.approx([t / 1.25 for _, t in wanted], abs=2e-5)
+    assert all(np.array_equal(a, b) for (a, _), (b, _) in zip(wanted, found, strict=True))
+    (one, start_one, _), (two, start_two, _) = read_audio(source, RATE), read_audio(copy, RATE)
+    assert start_two == pytest.approx(start_one / 1.25, abs=1e-4)
+    assert len(two) == pytest.approx(len(one) / 1.25, abs=2)
+
+
+def test_a_temporary_copy_is_the_copy_and_is_removed(source, tmp_path):
+    with corrupted_copy(str(source), "noise=10") as path:
+        frames, (sound, _, _) = len(list(read_video(path))), read_audio(path, RATE)
+    assert not Path(path).parent.exists()
+    stored = write_corrupted(source, tmp_path / "copy", Corruption("noise", 10.0), 0, "a.mkv")
+    assert frames == 12 and np.array_equal(sound, read_audio(stored, RATE)[0])
 
 
 def test_sound_alone_becomes_a_wav_and_nothing_is_an_error(source, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -106,3 +108,19 @@ def test_crops_of_another_size_are_the_picture_at_the_networks_size(weights):
     small = cv2.resize(coarse, (112, 112), interpolation=cv2.INTER_AREA)
     a, b = encoder.network(coarse[None])[0, 0], encoder.network(small[None])[0, 0]
     assert np.corrcoef(a, b)[0, 1] > 0.99
+
+
+def test_rows_that_float16_cannot_hold_are_not_valid(weights):
+    config, encoder = loaded("appearance.encoder=fer-emotion", "appearance.batch=2")
+    network = encoder.network
+
+    def huge(frames):
+        values = network(frames)
+        values[0, 0, 3] = 7e4
+        return values
+
+    one, two = encode_crops(iter([clip(3, invalid=[1]), clip(2)]), config, replace(encoder, network=huge))
+    assert one.arrays["valid"].tolist() == [False, False, True] and np.isfinite(one.arrays["states"]).all()
+    assert two.arrays["valid"].tolist() == [False, True]
+    assert one.outcome.status is Status.OK_PARTIAL
+    assert one.outcome.reason.startswith("no face in 1 of 3 frames; in 1 the encoder's output is not finite")

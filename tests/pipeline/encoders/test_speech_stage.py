@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
@@ -203,3 +205,14 @@ def test_key_follows_encoder_weights_layers_rate_and_windows(weights, tmp_path):
     other = tmp_path / "other.onnx"
     other.write_bytes(b"another network")
     assert key(f"speech.weights={other}") != usual
+
+
+def test_rows_that_float16_cannot_hold_are_an_outcome(weights, minute, tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, minute[:32000], 16000, subtype="FLOAT")
+    section = config_of().speech
+    encoder = load_encoder(section)
+    network = encoder.network
+    huge = replace(encoder, network=lambda windows: 1e6 * network(windows))
+    with pytest.raises(ClipError, match="too large for float16; choose other layers"):
+        encode_speech(path, section, huge)

@@ -6,16 +6,23 @@
 from __future__ import annotations
 
 import csv
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from deiii.data.cache.index import CacheError, corpus_folder, read_index, read_table, stage_folder
 from deiii.data.cache.integrity import verify
 from deiii.data.cache.recipes import stage_keys
 from deiii.data.config.load import load_config
+from deiii.data.corpora.scan import cache_name
+from deiii.pipeline.corrupt.kinds import CorruptionError
+from deiii.pipeline.corrupt.write import corrupted_copy
 from deiii.pipeline.preprocess.graph import PreprocessError, preprocess
+from deiii.pipeline.preprocess.media_digests import CLOCK_S
+from deiii.pipeline.stages.clip import run_clip
 from tests.helpers.clips import sound_corpus, tree_bytes, write_sound
 from tests.helpers.shared_worker import address
 
@@ -30,6 +37,7 @@ def finished(tmp_path_factory):
     """A corpus of tones that is preprocessed once: folder, corpus, settings, summary, lines."""
     tmp_path = tmp_path_factory.mktemp("finished")
     corpus = sound_corpus(tmp_path / "raw")
+    time.sleep(2 * CLOCK_S)  # the files are older than the run
     config = settings(tmp_path)
     lines: list[str] = []
     summary = preprocess(config, corpus, lines.append)
@@ -115,3 +123,27 @@ def test_read_only_cache_is_a_clear_error(tmp_path):
     Path(config.cache).write_text("a file where the folder should be")
     with pytest.raises(PreprocessError, match="must be writable"):
         preprocess(config, corpus, lambda line: None)
+
+
+def test_corrupted_recordings_have_a_folder_of_their_own_with_their_features(tmp_path):
+    corpus = sound_corpus(tmp_path / "raw", speakers=1, clips=2)
+    config = settings(tmp_path, "workers=1", "corpus.corrupt=speed=1.25")
+    name = cache_name(replace(config.corpus, name="tones"))
+    assert name == "tones-speed-1_25"
+    preprocess(config, replace(corpus, name=name), lambda line: None)
+    folder = stage_folder(config.cache, name, "logmel", stage_keys(config)["logmel"])
+    (record,) = read_index(folder).shards
+    shard = record.open(folder)
+    for clip in corpus.clips:
+        with corrupted_copy(str(tmp_path / "raw" / clip.path), "speed=1.25") as copy:
+            wanted = run_clip("logmel", copy, config).arrays
+        found = shard.clip(clip.id)
+        plain = run_clip("logmel", str(tmp_path / "raw" / clip.path), config).arrays
+        assert all(np.array_equal(found[field], wanted[field]) for field in wanted)
+        assert len(found["time"]) == pytest.approx(len(plain["time"]) / 1.25, abs=1)
+
+
+def test_a_corruption_outside_its_limits_is_refused_before_work(tmp_path):
+    config = settings(tmp_path, "corpus.corrupt=speed=9")
+    with pytest.raises(CorruptionError, match=r"'speed=9' is outside 0\.5 to 2"):
+        preprocess(config, sound_corpus(tmp_path / "raw", speakers=1, clips=1), lambda line: None)
