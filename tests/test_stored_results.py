@@ -306,7 +306,7 @@ def test_stored_predictions_of_halves_give_the_reported_accuracies():
 
 
 def _two_way_interval(pseudo: np.ndarray, clips: int) -> tuple[float, float]:
-    """The mean of a table [seeds, speakers] and half its 95 % t interval, by a two-way analysis of variance."""
+    """The mean of a table [seeds, speakers] and half its 95 % t interval, by a two-way analysis."""
     s, p = pseudo.shape
     rows, columns = p * pseudo.mean(axis=1).var(ddof=1), s * pseudo.mean(axis=0).var(ddof=1)
     total = ((pseudo - pseudo.mean()) ** 2).sum()

@@ -143,11 +143,10 @@ def export(
     }  # fmt: skip
     if "start" in info:
         manifest["start"] = info["start"]
-    (folder / MANIFEST).unlink(missing_ok=True)  # an export that is stopped here is not complete
+    for name in (MANIFEST, PROGRAM):  # of an earlier export; one that is stopped now is not complete
+        (folder / name).unlink(missing_ok=True)
     if program:
         manifest["program_difference"] = write_program(network.eval(), config, folder / PROGRAM)
-    else:
-        (folder / PROGRAM).unlink(missing_ok=True)  # of an earlier export
     if onnx:
         manifest["onnx_difference"] = write_onnx_program(network.eval(), config, folder / ONNX)
     else:

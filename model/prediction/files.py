@@ -7,8 +7,6 @@ import csv
 import importlib
 import io
 import os
-import unicodedata
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +21,7 @@ from deiii.data.loader.stage_arrays import StageLevels
 from deiii.data.tools.atomic_files import (
     atomic_path,
     refuse_input_as_output,
-    short_name,
+    unique_names,
     writable_folder,
     write_json,
     write_text,
@@ -246,28 +244,6 @@ def find_media(words: Sequence[str]) -> list[Path]:
     if not files:
         raise MediaError("name at least one media file or folder: deiii predict RUN clip.mp4")
     return files
-
-
-def unique_names(files: Sequence[Path]) -> list[str]:
-    """Return a name for each file's results: its stem, with folder and suffix where that is not unique.
-
-    Names that differ in case, or in how an accent is encoded, are one name on some file systems.
-
-    >>> unique_names([Path("a/1.mp4"), Path("b/1.mp4"), Path("b/2.mp4")])
-    ['a-1.mp4', 'b-1.mp4', '2']
-    >>> unique_names([Path("a/Clip.mp4"), Path("b/clip.mp4")])
-    ['a-Clip.mp4', 'b-clip.mp4']
-    """
-    stems = Counter(_same_name(f.stem) for f in files)
-    names = [f.stem if stems[_same_name(f.stem)] == 1 else "-".join(f.parts[-2:]).strip("/") for f in files]
-    names = [short_name(name) for name in names]
-    again = Counter(map(_same_name, names))
-    return [n if again[_same_name(n)] == 1 else f"{i:03d}-{n}" for i, n in enumerate(names)]
-
-
-def _same_name(name: str) -> str:
-    """Return what all names have in common that macOS's or Windows's file system takes for one."""
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 def describe(p: Prediction) -> str:

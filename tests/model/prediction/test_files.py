@@ -14,9 +14,10 @@ from deiii import load
 from deiii.__main__ import main
 from deiii.data.cache.outcomes import Outcome, Status
 from deiii.data.tools import progress
+from deiii.data.tools.atomic_files import unique_names
 from deiii.model.prediction import files
 from deiii.model.prediction.export import export
-from deiii.model.prediction.files import MediaError, find_media, predict_loaded, unique_names
+from deiii.model.prediction.files import MediaError, find_media, predict_loaded
 from deiii.model.prediction.overlay.layout import NARROWEST, Layout
 from deiii.model.prediction.result import notes_on
 from deiii.pipeline.media.video import read_video
