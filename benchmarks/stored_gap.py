@@ -1,7 +1,8 @@
 """The difference between two stored cross-validations, from their predictions, paired by seed and clip.
 
 Each folder holds ``predictions.tar.xz`` with ``predictions-fold<F>-seed<S>.csv`` of every run, as in
-docs/results. Both must have the same clips and seeds. UAR is over the clips of all folds: the mean over
+docs/results. Both must have the same clips and seeds; the name of a corpus that a mixture writes before all
+clips and speakers does not count. UAR is over the clips of all folds: the mean over
 seeds, and that of the probabilities averaged over seeds. Intervals are 95 % t intervals over seeds and
 speakers, of averaged networks over speakers (`deiii.model.intervals`).
 
@@ -65,6 +66,7 @@ def read(folder: Path) -> Stored:
     seeds = sorted(rows)
     if not seeds:
         raise ValueError(f"{archive} has no file predictions-fold<F>-seed<S>.csv")
+    rows = {seed: _without_corpus(own) for seed, own in rows.items()}
     clips = sorted(rows[seeds[0]])
     for seed in seeds:
         if sorted(rows[seed]) != clips:
@@ -83,6 +85,18 @@ def read(folder: Path) -> Stored:
         np.array([[rows[seed][clip]["predicted"] for clip in clips] for seed in seeds]),
         np.array(table),
     )
+
+
+def _without_corpus(rows: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    """Remove the name of the corpus from clips and speakers, where it is the same before all of them."""
+    names = {text.partition(":")[0] + ":" for clip, row in rows.items() for text in (clip, row["speaker"])}
+    if len(names) > 1:
+        return rows
+    (name,) = names
+    return {
+        clip.removeprefix(name): {**row, "speaker": row["speaker"].removeprefix(name)}
+        for clip, row in rows.items()
+    }
 
 
 def gaps(one: Stored, other: Stored) -> dict[str, Any]:

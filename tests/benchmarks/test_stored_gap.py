@@ -100,3 +100,17 @@ def test_a_missing_fold_and_other_clips_are_errors(tmp_path):
         gaps(read(store(tmp_path / "b", b)), read(store(tmp_path / "c", c)))
     with pytest.raises(ValueError, match="no file predictions-fold"):
         read(store(tmp_path / "d", {}))
+
+
+def test_the_name_that_a_mixture_writes_before_clips_does_not_count(tmp_path):
+    a, b = drawn(1, 0.9), drawn(2, 0.7)
+    plain = gaps(read(store(tmp_path / "a", a)), read(store(tmp_path / "b", b)))
+    named = {
+        run: [(f"ravdess:{c}", f"ravdess:{s}", *more) for c, s, *more in rows] for run, rows in a.items()
+    }
+    assert gaps(read(store(tmp_path / "c", named)), read(tmp_path / "b")) == plain
+    two = {
+        run: [(f"{run[0]}:{c}", f"{run[0]}:{s}", *more) for c, s, *more in rows] for run, rows in a.items()
+    }
+    with pytest.raises(ValueError, match="same clips"):
+        gaps(read(store(tmp_path / "d", two)), read(tmp_path / "b"))
