@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deiii.data.cache.index import INDEX, TABLE, CacheError, ShardRecord, read_index, read_table
-from deiii.data.cache.shards import ShardError, content_digest, read_info, structure_digest
+from deiii.data.cache.shards import ShardError, ShardInfo, content_digest, read_info, structure_digest
 from deiii.data.tools.atomic_files import TEMPORARY
 from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
 
@@ -67,19 +67,24 @@ def shard_defect(folder: Path, record: ShardRecord, every_byte: bool = True) -> 
             return f"{size} bytes instead of {record.bytes}"
         if not every_byte:
             return ""
-        if structure_digest(path, record.fields) != record.structure:
-            return CHANGED
+        same = structure_digest(path, record.fields) == record.structure
         info = read_info(path)
-        found = (info.digest, dict(info.fields), info.clips)
-        if found != (record.digest, dict(record.fields), record.clips):
-            return "it is another shard than the index lists"
-        if content_digest(path, info) != record.digest:
+        whole = content_digest(path, info) == info.digest
+        if not whole or not same and _describes(record, info):
             return CHANGED
+        if not _describes(record, info):
+            return "it is another shard than the index lists"
     except FileNotFoundError:
         return "missing"
     except (OSError, ShardError) as error:
         return str(error)
     return ""
+
+
+def _describes(record: ShardRecord, info: ShardInfo) -> bool:
+    """Return whether a file holds what its index record says."""
+    listed = (record.digest, dict(record.fields), record.clips)
+    return listed == (info.digest, dict(info.fields), info.clips)
 
 
 def require_whole(shards: Sequence[tuple[Path, ShardRecord]], every_byte: bool) -> None:

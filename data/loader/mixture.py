@@ -78,7 +78,9 @@ def join_corpora(corpora: Sequence[Corpus], owners: Mapping[str, str]) -> Corpus
                 )
     clips = tuple(renamed(clip, corpus, classes, owners) for corpus in corpora for clip in corpus.clips)
     protocol = corpora[0].protocol if len(corpora) == 1 else "speakers"
-    return Corpus("+".join(c.name for c in corpora), "", classes, clips, ranges, protocol)
+    roots = {corpus.root for corpus in corpora}  # one where they are copies, or selections, of one corpus
+    root = roots.pop() if len(roots) == 1 else ""
+    return Corpus("+".join(c.name for c in corpora), root, classes, clips, ranges, protocol)
 
 
 def mixed_id(corpus: Corpus, clip_id: str) -> str:
