@@ -201,9 +201,13 @@ def _evaluate(args: argparse.Namespace) -> int:
     from deiii.model.evaluation.evaluate import evaluate
     from deiii.model.evaluation.results import summary
     from deiii.model.members import find_members, names_network
+    from deiii.model.training.run_folder import RunFolder
 
     runs = [args.run, *(word for word in args.settings if names_network(word))]
     args.settings = [word for word in args.settings if word not in runs[1:]]
+    for word in args.settings:
+        if "=" not in word:
+            RunFolder(word).read_info()  # the error of a run that is not there
     several = len(find_members(runs)) > 1
     if args.on and (args.keep or several):
         raise ConfigError(

@@ -116,6 +116,8 @@ def predict_loaded(
 ) -> list[Prediction]:
     """Do `predict_files` with a loaded network; ``report`` receives the text on each file."""
     files, out = find_media(media), writable_folder(out)
+    if people:
+        network.require_faces()
     found: list[Prediction] = []
     names = unique_names(files)
     targets = [_overlay_target(overlay, name, len(files)) for name in names] if overlay is not None else []

@@ -68,7 +68,8 @@ def _calibrated(network: Predictor, names: Sequence[str | Path]) -> Predictor:
         raise CalibrationError(
             f"no temperature is stored with {', '.join(map(str, names))}: `deiii evaluate` finds one on "
             "validation speakers and stores it in the run, or in the folder of an ensemble; an export has it "
-            "if the run was evaluated before"
+            "if the run was evaluated before. A run without labelled validation clips has none; one that was "
+            "evaluated before the end of its training gets one by `deiii evaluate RUN --again`"
         )
     network.scorer = TemperedScorer(network.scorer, temperature)
     network.notes = (*network.notes, f"probabilities with the temperature {temperature:.3f}")

@@ -173,11 +173,15 @@ class Predictor:
         >>> [(p.person.number, p.label) for p in network.predict_people("talk.mp4")]   # doctest: +SKIP
         [(1, 'happy'), (2, 'sad')]
         """
-        if FACES.name not in self.stages:
-            raise ConfigError("the network reads audio alone; leave --people out")
+        self.require_faces()
         from deiii.model.prediction.windows.media import predict_people
 
         return predict_people(self, path, Options(**options)) or [self.predict(path, **options)]
+
+    def require_faces(self) -> None:
+        """Raise ConfigError where the network reads no faces, by which people are told apart."""
+        if FACES.name not in self.stages:
+            raise ConfigError("the network reads audio alone; leave --people out")
 
     def stream(
         self, path: str | Path, window_s: float | None = None, hop_s: float = STREAM_HOP_S

@@ -267,12 +267,15 @@ SETTING_MATTERS = (Status.NO_FACE, Status.TOO_SHORT)
 MISSING = {Status.NO_FACE: "no face", Status.NO_AUDIO: "no audio", Status.NO_VIDEO: "no video"}
 
 
-def notes_on(outcomes: Mapping[str, Outcome], streams: Sequence[str]) -> Iterator[str]:
+def notes_on(
+    outcomes: Mapping[str, Outcome], streams: Sequence[str], predicted: bool = True
+) -> Iterator[str]:
     """Yield what is missing, incomplete or remarkable, each reason once, and what the prediction is from.
 
     Args:
         outcomes: by stage.
         streams: the inputs that the network reads.
+        predicted: whether there is a prediction where an input is usable.
     """
     own = {stage: o for stage, o in outcomes.items() if get_stage(stage).upstream is None and o.reason}
     for reason in dict.fromkeys(o.reason for o in own.values()):
@@ -288,7 +291,7 @@ def notes_on(outcomes: Mapping[str, Outcome], streams: Sequence[str]) -> Iterato
             kind = MISSING.get(outcome.status, f"{modality} unusable")
             yield reason if reason.startswith(kind) else f"{kind}: {reason}"
     left = [s for s in streams if outcomes[stage_of_stream(s)].usable]
-    if left and len(left) < len(streams):
+    if left and predicted and len(left) < len(streams):
         yield f"predicted from {' and '.join(left)} alone"
     elif not left:
         yield "no prediction: no input is usable"

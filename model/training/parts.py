@@ -146,10 +146,9 @@ def _check_classes(
         return []
     cure = "label clips of two classes or more for speakers of every part, choose another split.fold"
     if not config.model.attributes:
-        raise ConfigError(
-            f"{'; '.join(faults)}. To go on, {cure}, or predict attributes only "
-            "(model.classes=false model.attributes=[valence])"
-        )
+        others = ",".join(features.ranges)
+        only = f", or predict attributes only (model.classes=false model.attributes=[{others}])"
+        raise ConfigError(f"{'; '.join(faults)}. To go on, {cure}{only if others else ''}")
     return [f"warning: {'; '.join(faults)}. To change that, {cure}, or set model.classes=false"]
 
 

@@ -6,6 +6,7 @@ import csv
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from deiii.data.audit.lists import part_of
@@ -70,6 +71,10 @@ class Media:
         return found[0] if found else None
 
 
+class RowError(InitError):
+    """A table of recordings has a row that cannot be read."""
+
+
 def tables_in(root: Path) -> list[Path]:
     """Return files that may be tables, at most `MOST_DEEP` folders below the root, sorted."""
     found = []
@@ -89,7 +94,8 @@ def read_foreign(table: Path, media: Media) -> Found:
     there stay in the table and are named in a note; numbers with a decimal comma get a point.
 
     Raises:
-        InitError: it is no table of recordings, or names few that are there; names the table.
+        InitError: it is no table of recordings; names the table.
+        RowError: it is one, and a row cannot be read, or few of the recordings are there.
     """
     if table.stat().st_size > MAX_BYTES:
         raise InitError(f"{table} is larger than {MAX_BYTES} bytes, the limit for a table of clips")
@@ -99,9 +105,14 @@ def read_foreign(table: Path, media: Media) -> Found:
         folder = table.parent.relative_to(media.root).as_posix() if _below(table, media.root) else ""
         folder = "" if folder == "." else folder
         columns, start = _columns(rows, media, folder)
-        made, notes = _rows(rows[start:], columns, media, folder, start + 1)
     except (InitError, csv.Error) as error:
         raise InitError(f"{table}: {error}") from None
+    try:
+        made, notes = _rows(rows[start:], columns, media, folder, start + 1, len(rows[0]) if start else None)
+    except InitError as error:
+        raise RowError(f"{table}: {error}") from None
+    if start:
+        notes += _unused(rows, {number for number, _ in columns.values()}, table)
     words = ", ".join(f"{name} from {shown!r}" for name, (_, shown) in columns.items() if shown != name)
     how = (
         f"table {table}" + (f" ({encoding})" if encoding != "UTF-8" else "") + (f": {words}" if words else "")
@@ -116,16 +127,29 @@ def read_best(tables: Sequence[Path], media: Media) -> tuple[Found | None, list[
 
     Returns:
         what it holds, or ``None`` where no table is one of recordings; and why the others are none.
+
+    Raises:
+        RowError: the only tables of recordings have a row that cannot be read. A guess from folders and names
+            could contradict them.
     """
     found: dict[Path, Found] = {}
     why: list[str] = []
+    broken: list[str] = []
     for table in tables:
         try:
             found[table] = read_foreign(table, media)
+        except RowError as error:
+            broken.append(str(error))
         except InitError as error:
             why.append(str(error))
     if not found:
+        if broken:
+            raise RowError(f"{broken[0]}; correct the table, or name what to use: --table FILE or --layout")
         return None, why
+    found = {
+        table: replace(one, notes=(*one.notes, *(f"not used: {words}" for words in broken)))
+        for table, one in found.items()
+    }
     best = max(
         found, key=lambda table: (len(found[table].rows), table.name == "clips.csv", -len(table.parts))
     )
@@ -204,9 +228,29 @@ def _by_content(rows: list[list[str]], media: Media, folder: str) -> dict[str, t
     return columns
 
 
+def _unused(rows: list[list[str]], used: set[int], table: Path) -> list[str]:
+    """Return notes on the columns of a table with a header that are not used."""
+    others = [n for n, name in enumerate(rows[0]) if n not in used and name]
+    parts = [n for n in others if all(part_of(row[n]) for row in rows[1:] if len(row) > n)]
+    notes = [
+        f"the column {rows[0][n]!r} divides the clips and is not used: deiii divides the corpus itself, by "
+        f"speaker; `deiii splits import {table}` keeps its parts"
+        for n in parts
+    ]
+    if rest := [rows[0][n] for n in others if n not in parts]:
+        notes.append(f"columns not used: {', '.join(rest[:8])}{' ...' if len(rest) > 8 else ''}")
+    return notes
+
+
 def _rows(
-    rows: list[list[str]], columns: dict[str, tuple[int, str]], media: Media, folder: str, first: int
+    rows: list[list[str]],
+    columns: dict[str, tuple[int, str]],
+    media: Media,
+    folder: str,
+    first: int,
+    width: int | None,
 ) -> tuple[list[Row], list[str]]:
+    """Return the clips of a table; ``width`` is the number of cells in its header."""
     made: dict[str, Row] = {}
     absent: list[str] = []
     twice: list[str] = []
@@ -215,6 +259,11 @@ def _rows(
         if len(cells) <= max(numbers.values()):
             raise InitError(f"row {at} has {counted(len(cells), 'cell')}, fewer than the header; quote cells "
                             "that hold the separator")  # fmt: skip
+        if width is not None and any(cells[width:]):
+            raise InitError(
+                f"row {at} has {counted(len(cells), 'cell')}, the header has {width}; quote cells that hold "
+                "the separator"
+            )
         cell = {name: cells[number] for name, number in numbers.items()}
         if not cell["path"]:
             raise InitError(f"row {at} has no path")
@@ -226,8 +275,7 @@ def _rows(
             absent.append(cell["path"])
             path = cell["path"]
         more = {name: _number(cell[name]) for name in NUMBERS if cell.get(name)}
-        if cell.get("fold"):
-            more["fold"] = cell["fold"]
+        more |= {name: cell[name] for name in ("fold", "sex") if cell.get(name)}
         row = Row(path, cell.get("speaker", ""), cell.get("label", ""), more)
         if path in made:
             if row != made[path]:

@@ -23,7 +23,7 @@ class InitError(ValueError):
 
 @dataclass(frozen=True)
 class Row:
-    """One recording: the columns of deiii's table. Attributes and fold are in ``more``."""
+    """One recording: the columns of deiii's table. Attributes, fold and sex are in ``more``."""
 
     path: str
     speaker: str

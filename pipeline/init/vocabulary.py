@@ -49,6 +49,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "arousal": ("arousal", "aro", "a", "act", "activation", "arousal_mean", "mean_arousal"),
     "dominance": ("dominance", "dom", "d", "power", "control", "dominance_mean", "mean_dominance"),
     "fold": ("fold", "folds", "fold_id", "cv_fold"),
+    "sex": ("sex", "gender", "speaker_sex", "speaker_gender", "actor_sex", "actor_gender", "geschlecht"),
 }  # fmt: skip
 
 

@@ -89,7 +89,7 @@ def _table_path(root: Path, config: Path, sources: Sequence[Path]) -> Path:
 
 
 def _table_text(rows: Sequence[Row]) -> str:
-    more = [name for name in (*ATTRIBUTES, "fold") if any(name in row.more for row in rows)]
+    more = [name for name in (*ATTRIBUTES, "fold", "sex") if any(name in row.more for row in rows)]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["path", "speaker", "label", *more])

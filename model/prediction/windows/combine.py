@@ -82,7 +82,7 @@ def combine(by_inputs: Mapping[frozenset[str], Rows], task: Task, streams: Seque
         probabilities, attributes = by_inputs[shown].mean(rows)
         return np.concatenate([probabilities[top], attributes])
 
-    chance = np.array([1 / len(p)] * len(top) + [sum(r) / 2 for r in task.ranges])
+    chance = np.array([1 / len(p) for _ in top] + [sum(r) / 2 for r in task.ranges])
     shares = shapley(sorted(all_inputs, key=list(streams).index), value, chance)
     outputs = [*(task.classes[i] for i in top), *task.attributes]
     contributions = {

@@ -124,7 +124,7 @@ def joined_note(units: Units) -> Sequence[str]:
         seconds = sum(end - begin for begin, end in units.speech)
         return [f"from the {seconds:.1f} s for which this person is visible"]
     if not units.speech:
-        return ["no speech was found, and silence is left out"]
+        return ["no prediction: no speech was found, and silence is left out"]
     seconds = sum(end - begin for begin, end in units.speech)
     count = len(units.speech)
     segments = f"{count} segment{'s' * (count > 1)}"

@@ -42,7 +42,8 @@ def prediction_of(
         person: whom the windows show, where it was asked for all people.
     """
     outcomes, arrays, streams = found.outcomes, found.arrays, enabled_streams(config.model)
-    notes = (*notes, *notes_on(outcomes, streams))
+    silent = found.units.speech is not None and not found.units.speech
+    notes = (*notes, *notes_on(outcomes, streams, predicted=not silent))
     if not found.shown:
         return Prediction(str(path), found.seconds, outcomes, notes=notes, person=person)
     notes += speaker_note(config, arrays, has_levels)

@@ -196,3 +196,38 @@ def test_marks_are_not_confused():
         assert decode(mark + "pfad".encode(name))[0] == "pfad"
     with pytest.raises(InitError, match="zero bytes"):
         decode(b"abc\0def and more text that is Latin")
+
+
+def test_a_table_with_a_row_that_cannot_be_read_is_not_replaced_by_a_guess(root):
+    """Folders and names would give other speakers than the table."""
+    rows = [("path", "speaker", "label"), *((path, "one person", label) for path, _, label in CLIPS)]
+    (root / "labels.csv").write_text(table([*rows, ("anna/1.mp4", "one person", "angry")]))
+    with pytest.raises(InitError, match=r"labels.csv: row 6 names anna/1.mp4 again.*correct the table, or"):
+        look(root)
+
+
+def test_a_row_with_more_cells_than_the_header_is_refused(root):
+    """A decimal comma without quotes; cells that are empty do no harm."""
+    rows = [("file", "emotion", "actor", "valence"), *((p, e, a, "1", "5") for p, a, e in CLIPS)]
+    (root / "labels.csv").write_text(table(rows))
+    with pytest.raises(InitError, match="row 2 has 5 cells, the header has 4; quote cells"):
+        look(root)
+    rows = [("file", "emotion", "actor", "valence"), *((p, e, a, "1", "") for p, a, e in CLIPS)]
+    (root / "labels.csv").write_text(table(rows))
+    assert [row.more for row in look(root).rows] == [{"valence": "1"}] * 4
+
+
+def test_the_sex_of_speakers_is_kept(root):
+    rows = [("file", "emotion", "actor", "gender"), *((p, e, a, "female") for p, a, e in CLIPS)]
+    (root / "labels.csv").write_text(table(rows))
+    assert [row.more for row in look(root).rows] == [{"sex": "female"}] * 4
+
+
+def test_columns_that_are_not_used_are_named(root):
+    parts = ("train", "dev", "test", "train")
+    rows = [("file", "emotion", "actor", "Set", "weather")]
+    rows += [(p, e, a, part, "rain") for (p, a, e), part in zip(CLIPS, parts, strict=True)]
+    (root / "labels.csv").write_text(table(rows))
+    notes = "\n".join(look(root).notes)
+    assert "the column 'Set' divides the clips and is not used" in notes and "splits import" in notes
+    assert "columns not used: weather" in notes
