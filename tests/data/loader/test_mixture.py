@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deiii.data.config.schema import SplitConfig
+from deiii.data.config.schema import Config, CorpusConfig, SplitConfig
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import read_settings
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.protocol import PARTS
+from deiii.data.corpora.scan import ADAPTERS
 from deiii.data.corpora.splits import make_split, number_of_folds
 from deiii.data.loader.feature_set import FeatureSet
-from deiii.data.loader.mixture import clip_weights, join_corpora
+from deiii.data.loader.mixture import clip_weights, join_corpora, mixed_configs, mixed_people
 from tests.helpers.caches import KEYS, make_cache
 
 
@@ -79,3 +80,10 @@ def test_each_clip_has_the_weight_of_its_corpus():
 def test_settings_that_do_not_go_together_are_refused(settings, words):
     with pytest.raises(ConfigError, match=words):
         read_settings(settings)
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_the_people_of_copies_are_those_of_the_corpus(name):
+    """Else copies of test speakers would be trained on."""
+    config = Config(corpus=CorpusConfig(name=name), copies=["speed=0.9", "noise=10"])
+    assert mixed_people(mixed_configs(config)) == [0, 0, 0]

@@ -13,11 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deiii.__main__ import main
 from deiii.data.cache.index import CacheError, corpus_folder, read_index, read_table, stage_folder
 from deiii.data.cache.integrity import verify
 from deiii.data.cache.recipes import stage_keys
 from deiii.data.config.load import load_config
+from deiii.data.config.words import read_settings
 from deiii.data.corpora.scan import cache_name
+from deiii.data.corpora.splits import make_split
+from deiii.data.loader.feature_set import open_features
 from deiii.pipeline.corrupt.kinds import CorruptionError
 from deiii.pipeline.corrupt.write import corrupted_copy
 from deiii.pipeline.preprocess.graph import PreprocessError, preprocess
@@ -147,3 +151,27 @@ def test_a_corruption_outside_its_limits_is_refused_before_work(tmp_path):
     config = settings(tmp_path, "corpus.corrupt=speed=9")
     with pytest.raises(CorruptionError, match=r"'speed=9' is outside 0\.5 to 2"):
         preprocess(config, sound_corpus(tmp_path / "raw", speakers=1, clips=1), lambda line: None)
+
+
+def test_copies_are_preprocessed_with_the_corpus_and_trained_on_without_test_speakers(tmp_path):
+    corpus = sound_corpus(tmp_path / "raw", speakers=4, clips=2)
+    rows = [f"{clip.path},{clip.speaker},{clip.label}" for clip in corpus.clips]
+    (tmp_path / "raw/clips.csv").write_text("\n".join(["path,speaker,label", *rows]))
+    words = [
+        "corpus.name=table", f"corpus.root={tmp_path / 'raw'}", f"cache={tmp_path / 'cache'}", "workers=1",
+        "stages=[logmel]", "model.video=[]", "copies=[speed=0.8]", "split.protocol=one-speaker-out",
+    ]  # fmt: skip
+    assert main(["preprocess", *words]) == 0
+    features = open_features(*words)
+    assert len(features) == 16 and features.corpus.root == str(tmp_path / "raw")
+    split = make_split(features.corpus, read_settings(words).split)
+    held = {features.clips[row].speaker for row in features.rows([*split.val, *split.test])}
+    assert len(held) == 2 and len(split.train) == 8
+    assert {name.partition(":")[0] for name in (*split.val, *split.test)} == {"table-clips"}
+    trained = [features.clips[row] for row in features.rows(split.train)]
+    assert held.isdisjoint(clip.speaker for clip in trained)
+    for clip in trained[:4]:
+        name, _, own = clip.id.partition(":")
+        other = "table-clips" if name != "table-clips" else "table-clips-speed-0_8"
+        lengths = {n: len(features.clip(f"{n}:{own}")["logmel"]["time"]) for n in (name, other)}
+        assert lengths["table-clips-speed-0_8"] == pytest.approx(lengths["table-clips"] / 0.8, abs=1.5)
