@@ -108,6 +108,9 @@ def main() -> None:
     parser.add_argument("settings", nargs="+", metavar="CONFIG or KEY=VALUE")
     parser.add_argument("--out", help="JSON file for the result")
     parser.add_argument("--against", type=Path, metavar="FOLDER", help="a finished crossval to compare with")
+    parser.add_argument(
+        "--only", nargs="+", metavar="MODEL", help="such as logistic_regression; default: all"
+    )
     args = parser.parse_args()
     config = read_settings(args.settings)
     features = FeatureSet.open(config)
@@ -128,6 +131,8 @@ def main() -> None:
     for kind, values in (("", x), (" by speaker", by_speaker(x, speakers))):
         for model in MODELS:
             name, folds = f"{model}{kind}", []
+            if args.only and name not in args.only:
+                continue
             right[name] = np.zeros(len(y), bool)
             for fold in range(number_of_folds(features.corpus, config.split)):
                 config.split.fold = fold
