@@ -128,6 +128,7 @@ def main() -> None:
         "revision": source_revision(),
     }  # fmt: skip
     right: dict[str, np.ndarray] = {}
+    tested = np.zeros(len(y), bool)  # copies of clips are only trained on
     for kind, values in (("", x), (" by speaker", by_speaker(x, speakers))):
         for model in MODELS:
             name, folds = f"{model}{kind}", []
@@ -139,6 +140,7 @@ def main() -> None:
                 split = make_split(features.corpus, config.split)
                 rows = {part: features.rows(getattr(split, part)) for part in PARTS}
                 found = run_fold(model, values, y, rows, factors)
+                tested[rows["test"]] = True
                 right[name][rows["test"]] = found.pop("guess") == y[rows["test"]]
                 folds.append({"fold": fold, "split": split.digest[:12], **found})
             scores = [f["test_uar"] for f in folds]
@@ -148,7 +150,9 @@ def main() -> None:
                 f"{name}: UAR {np.mean(scores):.3f}, sd {np.std(scores, ddof=1):.3f} over folds", flush=True
             )
     if args.against:
-        result["network_minus"] = against(args.against, clips, right)
+        some = [clip for clip, held in zip(clips, tested, strict=True) if held]
+        of_some = {name: hits[tested] for name, hits in right.items()}
+        result["network_minus"] = against(args.against, some, of_some)
     if args.out:
         write_json(args.out, result)
     print("RESULT " + json.dumps(result))
