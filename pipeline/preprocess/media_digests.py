@@ -18,7 +18,6 @@ from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
 from deiii.pipeline.stages.shard import source_digest
 
 THREADS = 4  # files that are read at the same time
-CLOCK_S = 0.02  # a file system's clock may be this far behind that of `time.time`
 
 
 class MediaDigests:
@@ -69,15 +68,15 @@ class MediaDigests:
         """Store the digests of this run; ``computed`` holds those that its shards recorded, by path.
 
         A file that changed after the run had begun is left out: its digest may be that of its earlier
-        content. The next run reads it again.
+        content. The next run reads it again. (A file system's clock may be some ms behind, but workers read
+        no file in the first ms of a run.)
         """
-        changed_ns = self._begun - int(CLOCK_S * 1e9)
         entries = dict(self._current)
         for path, digest in computed.items():
             if digest and path not in entries:
                 with suppress(OSError):  # deleted since it was read
                     stat = (self.root / path).stat()
-                    if max(stat.st_mtime_ns, stat.st_ctime_ns) < changed_ns:
+                    if max(stat.st_mtime_ns, stat.st_ctime_ns) <= self._begun:
                         entries[path] = [stat.st_size, stat.st_mtime_ns, digest]
         entries = {path: entries[path] for path in sorted(entries)}
         if entries != self._stored:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import csv
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +24,6 @@ from deiii.data.loader.feature_set import open_features
 from deiii.pipeline.corrupt.kinds import CorruptionError
 from deiii.pipeline.corrupt.write import corrupted_copy
 from deiii.pipeline.preprocess.graph import PreprocessError, preprocess
-from deiii.pipeline.preprocess.media_digests import CLOCK_S
 from deiii.pipeline.stages.clip import run_clip
 from tests.helpers.clips import sound_corpus, tree_bytes, write_sound
 from tests.helpers.shared_worker import address
@@ -41,7 +39,6 @@ def finished(tmp_path_factory):
     """A corpus of tones that is preprocessed once: folder, corpus, settings, summary, lines."""
     tmp_path = tmp_path_factory.mktemp("finished")
     corpus = sound_corpus(tmp_path / "raw")
-    time.sleep(2 * CLOCK_S)  # the files are older than the run
     config = settings(tmp_path)
     lines: list[str] = []
     summary = preprocess(config, corpus, lines.append)
