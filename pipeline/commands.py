@@ -195,12 +195,15 @@ def _preprocess(args: argparse.Namespace) -> int:
     from deiii.data.corpora.scan import scan_corpus
     from deiii.data.loader.mixture import copies_of
     from deiii.data.tools.atomic_files import writable_folder
+    from deiii.pipeline.corrupt.kinds import parse_corruption
 
     config = read_settings(args.settings)
     note_default_corpus(config, args.settings)
     note_without_effect(config, args.settings, PREPROCESSING)
     if config.corpus.name == "synthetic":
         writable_folder(config.cache)  # before the corpus is generated
+    for word in config.copies:
+        parse_corruption(word)  # refused before the corpus itself is computed
     parts = [replace(config, copies=[]), *copies_of(config)]
     corpora = [scan_corpus(part) for part in parts]  # a table that is refused leaves no folder behind
     writable_folder(config.cache)

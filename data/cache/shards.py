@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import h5py
 import numpy as np
@@ -240,19 +240,14 @@ def structure_digest(path: str | Path, fields: Mapping[str, FieldLayout]) -> str
     """
     digest = hashlib.sha256()
     with open(path, "rb", buffering=0) as file:
-        for layout in in_file_order(fields):
+        for layout in sorted((f for f in fields.values() if f.nbytes), key=lambda f: f.offset):
             _hash_until(digest, file, layout.offset)
             file.seek(max(file.tell(), layout.offset + layout.nbytes))
         _hash_until(digest, file, None)
     return digest.hexdigest()
 
 
-def in_file_order(fields: Mapping[str, FieldLayout]) -> list[FieldLayout]:
-    """Return the places of the arrays that have bytes, by their offset."""
-    return sorted((f for f in fields.values() if f.nbytes), key=lambda layout: layout.offset)
-
-
-def _hash_until(digest: Any, file: Any, stop: int | None) -> None:
+def _hash_until(digest: Any, file: IO[bytes], stop: int | None) -> None:
     """Add the bytes from the file's position to ``stop``, or to its end, to the digest."""
     while stop is None or file.tell() < stop:
         block = file.read(BLOCK_BYTES if stop is None else min(BLOCK_BYTES, stop - file.tell()))

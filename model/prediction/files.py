@@ -21,7 +21,6 @@ from deiii.data.loader.stage_arrays import StageLevels
 from deiii.data.tools.atomic_files import (
     atomic_path,
     refuse_input_as_output,
-    unique_names,
     writable_folder,
     write_json,
     write_text,
@@ -29,6 +28,7 @@ from deiii.data.tools.atomic_files import (
 from deiii.data.tools.processes.malloc import return_freed_memory
 from deiii.data.tools.progress import BAR_AFTER_S, progress_bar, say
 from deiii.model.prediction.loading import load
+from deiii.model.prediction.names import unique_names
 from deiii.model.prediction.predictor import Predictor
 from deiii.model.prediction.result import Prediction
 from deiii.model.prediction.settings import settings_without_effect
@@ -115,9 +115,10 @@ def predict_loaded(
     people: bool = False,
 ) -> list[Prediction]:
     """Do `predict_files` with a loaded network; ``report`` receives the text on each file."""
-    files, out = find_media(media), writable_folder(out)
+    files = find_media(media)
     if people:
         network.require_faces()
+    out = writable_folder(out)
     found: list[Prediction] = []
     names = unique_names(files)
     targets = [_overlay_target(overlay, name, len(files)) for name in names] if overlay is not None else []

@@ -87,9 +87,7 @@ def not_used(corpus: Corpus, split: Split) -> list[str]:
     others = sum(clip.speaker in held and clip.id not in split.speaker_of for clip in corpus.clips)
     if not others:
         return []
-    return [
-        f"not trained on: {counted(others, 'clip')} of validation and test speakers among copies and in mix"
-    ]
+    return [f"not trained on: {counted(others, 'clip')} of validation and test speakers in mix or copies"]
 
 
 def check_without_validation(config: Config) -> None:

@@ -47,7 +47,8 @@ class Kind:
         stream: ``audio`` or ``video``; empty for both.
         low, high: limits of its number.
         unit: of the number.
-        rising: whether a higher number is harder.
+        rising: whether a higher number is harder; of ``speed``, numbers far from 1 are harder, and it is
+            sorted by number.
         words: what it does.
     """
 

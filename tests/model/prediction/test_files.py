@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import sys
 
 import av
 import numpy as np
@@ -14,10 +15,10 @@ from deiii import load
 from deiii.__main__ import main
 from deiii.data.cache.outcomes import Outcome, Status
 from deiii.data.tools import progress
-from deiii.data.tools.atomic_files import unique_names
 from deiii.model.prediction import files
 from deiii.model.prediction.export import export
-from deiii.model.prediction.files import MediaError, find_media, predict_loaded
+from deiii.model.prediction.files import MediaError, find_media, predict_files, predict_loaded
+from deiii.model.prediction.names import unique_names
 from deiii.model.prediction.overlay.layout import NARROWEST, Layout
 from deiii.model.prediction.result import notes_on
 from deiii.pipeline.media.video import read_video
@@ -241,6 +242,16 @@ def test_an_overlay_that_cannot_be_drawn_is_reported(tmp_path, seen_run, capsys,
     assert code == 1 and told.err.count("no overlay video") == 1 and "c1.mp4" in told.err
     assert told.out.count("no overlay video: ValueError: odd width") == 2
     assert len((tmp_path / "out/predictions.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("package", ["PIL", "matplotlib"])
+def test_an_overlay_without_its_packages_is_refused_before_the_work(tmp_path, seen_run, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    with pytest.raises(ModuleNotFoundError, match=package):
+        predict_files(
+            str(seen_run / "run"), [str(seen_run / "raw/c0.mp4")], tmp_path / "out", str(tmp_path / "o.mp4")
+        )
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_overlay_does_not_replace_the_recording(tmp_path, seen_run, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -190,6 +191,12 @@ def test_a_missing_package_is_named_before_the_work(seen_run, tmp_path, monkeypa
     assert main(["export", str(seen_run / "run"), str(tmp_path / "out"), "--onnx"]) == 1
     assert "pip install 'deiii[onnx]'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_it_starts_where_the_system_tells_no_affinity(exported, monkeypatch):
+    """macOS has no such function."""
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert load(str(exported), "cpu", backend="onnx").classes
 
 
 def arrays_of_a_recording(draw, config) -> dict[str, dict[str, np.ndarray]]:

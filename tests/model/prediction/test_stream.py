@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from deiii import load
-from deiii.data.cache.outcomes import ClipError
+from deiii.data.cache.outcomes import ClipError, Outcome, Status
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.model.prediction.files import predict_loaded
 from deiii.model.prediction.result import HeadOutputs
-from deiii.model.prediction.windows import media
+from deiii.model.prediction.windows import media, recording
 from deiii.model.prediction.windows.moments import Job, Scored
 from deiii.model.prediction.windows.recording import _OutputRows
+from deiii.model.prediction.windows.units import units_of
 from deiii.pipeline.media.video import read_video
 from tests.helpers.clipmaker import numbered, tone, write
 from tests.helpers.long_clips import repeated
@@ -161,3 +162,34 @@ def test_outputs_of_a_long_recording_are_kept_in_few_arrays():
     assert np.array_equal(found.probabilities["fused"][[0, 1, 2]], [shared[0] * 0, shared[2], shared[0] * 0])
     assert np.array_equal(found.probabilities["fused"][3:], np.tile(shared, (1000, 1)))
     assert found.present["fused"].tolist() == [False] * 3 + [True, True, False, True] * 1000
+
+
+def test_without_flow_alone_a_long_recording_is_predicted_from_its_audio(monkeypatch):
+    """Faces are freed with the flow, so nothing may be said of them."""
+    given = []
+
+    class Source:
+        has_video, end_s = True, 40.0
+
+        def audio(self):
+            return {}
+
+        def outcomes(self):
+            found = {stage: Outcome(Status.OK) for stage in ("faces", "logmel")}
+            return found | {"flow": Outcome(Status.TOO_SHORT, "1 frame", 0.0)}
+
+        def leave_out_video(self):
+            given.append("video is left out")
+
+        def track(self):
+            return {}
+
+    def score(source, scorer, inputs, *others):
+        given.append(list(inputs))
+        return HeadOutputs(0, {}, {}, {}), np.zeros(0)
+
+    monkeypatch.setattr(recording, "_score", score)
+    units = units_of(40.0, 4.0, 4.0, None)
+    found = recording.score_long(Source(), None, ("frames", "flow", "audio"), units, 4.0, 1.0, None)
+    assert given == [["frames", "flow", "audio"], "video is left out", ["audio"]]
+    assert set(found.shown) == {frozenset({"audio"})}
