@@ -219,7 +219,7 @@ ORDER = {
     "model/prediction/ensemble": ["average folder"],
     "model/sweep": ["space", "combinations proposals results", "sweep", "command"],
     "model/prediction": [
-        "manifest result settings shapley",
+        "manifest names result settings shapley",
         "hub onnx_file",
         "export",
         "ensemble windows",
