@@ -3,7 +3,10 @@
 The first corpus is that of `benchmarks.emotional_tuning`: for every test speaker, the other speakers are
 validated one by one by models of the remaining ones. Here all clips of the corpora of ``mix`` are trained on,
 too, with a weight; they need not have every stage. Features are standardised over the training clips of all
-corpora, as with ``model.standardise``.
+corpora, as with ``model.standardise``. With ``copies``, each trial is made without copies, with those of
+one of the corpora and with all; they weigh as much as the clips that they are made of. Copies of the
+validated speakers are not trained on. The last figure of a line has the features of a speaker standardised
+with those of the same copy alone.
 
     python -m benchmarks.mix_tuning configs/emotional_av.yaml corpus.root=/clips "mix=[ravdess_voices]" \\
         mix_test=false --out mix_tuning.json
@@ -13,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,20 +25,31 @@ import torch
 from benchmarks.emotional_tuning import LEAST, Model, Rows, balanced, mean_figures
 from benchmarks.encoder_tuning import arguments, logistic, network, principal, report
 from benchmarks.ravdess_svm import uar
+from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import read_settings
 from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.loader.mixture import mixed_configs
 from deiii.data.tools.machine import machine, source_revision
 
 Trial = tuple[str, float, Model]  # what was tried, weight of the other corpora's clips, model
+COPIES = ("none", "own", "others", "all")  # those that are trained on
 
 
-def trials() -> Iterator[Trial]:
-    """Everything that was tried."""
+def trials(copies: bool) -> Iterator[Trial]:
+    """Everything that was tried, without and with copies."""
+    words: dict[str, Any] = {"optimizer": "sgd", "lr": 0.01, "weight_decay": 0.3}
+    if copies:
+        for weight in (0.02, 0.05, 0.1):
+            yield "logistic regression, C=0.003", weight, logistic(0.003)
+        yield "logistic regression, C=0.001", 0.05, logistic(0.001)
+        for epochs, decay in ((6, 0.3), (3, 0.3), (2, 0.3), (6, 1.0)):
+            own = words | {"weight_decay": decay, "epochs": epochs}
+            yield f"SGD, {epochs} epochs, weight decay {decay:g}", 0.05, network(0, 0, **own)
+        return
     for weight in (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0):
         yield "logistic regression, C=0.003", weight, logistic(0.003)
     for strength in (0.001, 0.01):
         yield f"logistic regression, C={strength:g}", 0.1, logistic(strength)
-    words: dict[str, Any] = {"optimizer": "sgd", "lr": 0.01, "weight_decay": 0.3}
     for weight in (0.05, 0.1, 0.2):
         yield "SGD, 6 epochs, weight decay 0.3", weight, network(0, 0, **words, epochs=6)
     for epochs, decay in ((3, 0.3), (12, 0.3), (6, 0.1), (6, 1.0)):
@@ -51,31 +65,39 @@ def standardised(x: np.ndarray, train: np.ndarray) -> np.ndarray:
 
 
 def validate(
-    parts: list[np.ndarray], balance: float, weights: np.ndarray, model: Model, labels, speakers, own
-) -> dict[str, Any]:
-    """Mean validation UAR over the test speakers, and that of each test speaker's models.
+    parts: list[np.ndarray],
+    balance: float,
+    tried: Sequence[tuple[np.ndarray, Model]],
+    labels: np.ndarray,
+    speakers: np.ndarray,
+    own: np.ndarray,
+) -> list[dict[str, Any]]:
+    """Mean validation UAR over the test speakers, and that of each test speaker's models, of each trial.
 
     Args:
         parts: features of each stage, [N,F]; NaN for clips without the stage.
         balance: as ``model.balance``.
-        weights: of the clips, [N]; those of weight 0 are left out.
-        model: trains and predicts.
+        tried: weights of the clips, [N], and what trains and predicts; clips of weight 0 are left out.
         labels, speakers: of the clips, [N].
-        own: clips of the first corpus, bool [N].
+        own: clips of the first corpus, without its copies, bool [N].
     """
     names = np.unique(speakers[own])
-    found: dict[str, list[float]] = {str(name): [] for name in names}
+    found: list[dict[str, list[float]]] = [{str(name): [] for name in names} for _ in tried]
     for pair in itertools.combinations(names, 2):
         held = np.isin(speakers, pair)
-        train = np.flatnonzero(~held & (weights > 0))
-        x = balanced([standardised(part, train) for part in parts], balance)
-        both = np.flatnonzero(held)
-        a, b = principal(x, train, both)
-        guess = model((a, labels[train], b), weights[train]).argmax(axis=1)
-        for test, validated in (pair, pair[::-1]):
-            rows = speakers[both] == validated
-            found[str(test)].append(uar(labels[both][rows], guess[rows]))
-    return mean_figures(found)
+        both = np.flatnonzero(held & own)
+        known: dict[bytes, Any] = {}  # by the clips that are trained on: many trials have the same
+        for uars, (weights, model) in zip(found, tried, strict=True):
+            train = np.flatnonzero(~held & (weights > 0))
+            if train.tobytes() not in known:
+                x = balanced([standardised(part, train) for part in parts], balance)
+                known[train.tobytes()] = principal(x, train, both)
+            a, b = known[train.tobytes()]
+            guess = model((a, labels[train], b), weights[train]).argmax(axis=1)
+            for test, validated in (pair, pair[::-1]):
+                rows = speakers[both] == validated
+                uars[str(test)].append(uar(labels[both][rows], guess[rows]))
+    return [mean_figures(uars) for uars in found]
 
 
 def main() -> None:
@@ -84,27 +106,43 @@ def main() -> None:
     features = FeatureSet.open(config)
     labels = np.array([features.classes.index(clip.label or "") for clip in features.clips])
     speakers = np.array([clip.speaker for clip in features.clips])
-    first = features.corpus.parts[0]
-    own = np.array([clip.id.partition(":")[0] == first for clip in features.clips])
+    parts_of, divided = features.part, features.corpus.divided
+    if parts_of is None or divided is None:
+        raise ConfigError("the other corpora are trained on alone: set mix, and mix_test=false")
+    copied = np.array([bool(part.corpus.corrupt) for part in mixed_configs(config)])[parts_of]
+    people = np.isin(speakers, divided.speakers)
+    own = people & ~copied
     rows = {stage: Rows(features, stage, lacking=True) for stage in config.model.extra}
     result: dict[str, Any] = {
         "bench": "mix_tuning", "corpus": features.corpus.name, "stages": config.model.extra,
-        "balance": config.model.balance, "clips": [int(own.sum()), int((~own).sum())],
+        "balance": config.model.balance, "clips": [int(own.sum()), int((~people & ~copied).sum())],
+        "copies": int(copied.sum()),
         "machine": machine(), "revision": source_revision(), "trials": [],
     }  # fmt: skip
     torch.set_num_threads(1)
+    levels = {"clip": None, "by speaker": speakers}
+    if copied.any():
+        levels["by copy"] = np.char.add(parts_of.astype(str), speakers)
     parts = {
         level: [rows[stage].vectors(groups) for stage in config.model.extra]
-        for level, groups in (("clip", None), ("by speaker", speakers))
+        for level, groups in levels.items()
     }
-    for name, weight, model in trials():
-        weights = np.where(own, 1.0, weight)
-        entry: dict[str, Any] = {"trial": name, "weight": weight}
-        for level, vectors in parts.items():
-            entry[level] = validate(vectors, config.model.balance, weights, model, labels, speakers, own)
-        result["trials"].append(entry)
-        uars = f"{entry['clip']['uar']:.3f} {entry['by speaker']['uar']:.3f}"
-        report(f"{uars} {weight:g} {name}", result, args.out)
+    used = {"none": ~copied, "own": ~copied | people, "others": ~copied | ~people, "all": copied | ~copied}
+    for copies in COPIES if copied.any() else COPIES[:1]:
+        named = list(trials(bool(copied.any())))
+        tried = [
+            (np.where(used[copies], np.where(people, 1.0, weight), 0.0), model) for _, weight, model in named
+        ]
+        scores = {
+            level: validate(vectors, config.model.balance, tried, labels, speakers, own)
+            for level, vectors in parts.items()
+        }
+        for number, (name, weight, _) in enumerate(named):
+            entry: dict[str, Any] = {"trial": name, "weight": weight, "copies": copies}
+            entry |= {level: figures[number] for level, figures in scores.items()}
+            result["trials"].append(entry)
+            uars = " ".join(f"{entry[level]['uar']:.3f}" for level in levels)
+            report(f"{uars} {weight:g} {name}; copies: {copies}", result, args.out)
     print("RESULT " + json.dumps(result))
 
 

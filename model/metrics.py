@@ -111,7 +111,13 @@ def class_intervals(
 
 
 def class_report(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
-    """Return `class_figures`, the recall, F1 and clips of each class, and the confusion matrix."""
+    """Return `class_figures`, the recall, F1 and clips of each class, and the confusion matrix.
+
+    Without clips there are no `class_figures`, each recall and F1 is ``None``, and the matrix is zero.
+    """
+    if not len(truth):
+        nothing = {name: {"recall": None, "f1": None, "clips": 0} for name in classes}
+        return {"per_class": nothing, "confusion": np.zeros((len(classes),) * 2, int).tolist()}
     from sklearn.metrics import confusion_matrix, f1_score, recall_score  # slow to import
 
     numbers = np.arange(len(classes))

@@ -34,11 +34,12 @@ ORDER = {
     "data/command_line": ["missing numbers", "door", "completion"],
     "data/audit": ["copies fingerprints lists names", "audit", "run"],
     "data/tools": [
-        "canonical_json counts machine numba_jit os_errors pictures processes progress",
+        "canonical_json counts machine os_errors pictures processes progress",
         "atomic_files devices shapes writer_lock",
-        "fetch",
+        "compilation fetch",
         "weights",
     ],
+    "data/tools/compilation": ["numba_jit", "librosa_loading"],
     "data/tools/processes": ["dask_workers made_folders main_guard malloc signals", "pool"],
     "data/config": [
         "plugins schema_fields strict_yaml suggest",
@@ -144,7 +145,7 @@ ORDER = {
         "warm_up",
         "graph",
     ],
-    "pipeline/streaming": ["rows voice", "file", "live"],
+    "pipeline/streaming": ["levels rows voice", "file", "live"],
     "pipeline/overview": ["choice figures", "page", "command"],
     "pipeline/init": [
         "found vocabulary",

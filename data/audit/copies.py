@@ -14,12 +14,15 @@ import numpy as np
 
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.stage_arrays import Stream
+from deiii.data.tools.counts import counted
 
 MOST_NAMED = 4  # clips of a line, and lines
 
 
 def copies(features: FeatureSet, parts: Mapping[str, np.ndarray]) -> list[str]:
     """Return a line for each recording that the parts of a split hold under several speakers or labels.
+
+    Those that several parts hold come first, with a line on their number.
 
     One row of each clip is read; whole clips are compared where these rows are equal.
 
@@ -28,7 +31,8 @@ def copies(features: FeatureSet, parts: Mapping[str, np.ndarray]) -> list[str]:
         parts: the rows of each part, int64, by the part's name in words.
     """
     part_of = {int(row): name for name, rows in parts.items() for row in rows}
-    lines: list[str] = []
+    across: list[str] = []
+    within: list[str] = []
     told: set[int] = set()
     for stream in sorted(features.streams.values(), key=lambda stream: stream.row_bytes):
         for rows in _equal(stream, [row for row in part_of if stream.length[row] and row not in told]):
@@ -42,9 +46,14 @@ def copies(features: FeatureSet, parts: Mapping[str, np.ndarray]) -> list[str]:
                 for row, clip in zip(rows[:MOST_NAMED], clips, strict=False)
             )
             more = f" and {len(rows) - MOST_NAMED} more" if len(rows) > MOST_NAMED else ""
+            lines = across if len({part_of[row] for row in rows}) > 1 else within
             lines.append(f"warning: one recording under several {what}: {named}{more}; keep one of them")
+    lines = across + within
     if len(lines) > MOST_NAMED:
         lines[MOST_NAMED:] = [f"warning: {len(lines) - MOST_NAMED} more recordings are there several times"]
+    if across:
+        held = f"{counted(len(across), 'recording')} {'is' if len(across) == 1 else 'are'}"
+        lines.insert(0, f"warning: {held} in several parts, so figures of this split are too good")
     return lines
 
 

@@ -108,6 +108,7 @@ def _missing(protocol: Protocol, fold: int, parts: Mapping[str, Sequence[Facts]]
 
 def _corpus(config: Config, protocol: Protocol | None) -> tuple[Corpus, FeatureSet | None]:
     """Return the corpus with its features, the corpus alone, or one made of the names in the lists."""
+    config = replace(config, copies=[])  # they are in the part of the clips that they are made of
     try:
         features = FeatureSet.open(config)
         return features.corpus, features

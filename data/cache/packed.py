@@ -20,7 +20,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from deiii.data.cache.identity import IDENTITY
+from deiii.data.cache.identity import IDENTITY, SOURCES
 from deiii.data.cache.index import (
     INDEX,
     PACKED,
@@ -37,6 +37,7 @@ from deiii.data.cache.outcomes import Outcome, Status
 from deiii.data.cache.shard_writer import ShardWriter
 from deiii.data.cache.shards import COLUMNS, ShardError, open_shard
 from deiii.data.tools.atomic_files import atomic_path, remove_temporary, write_json
+from deiii.data.tools.counts import counted
 from deiii.data.tools.processes.made_folders import make_folder
 from deiii.data.tools.progress import ProgressBar, progress_bar
 
@@ -51,7 +52,8 @@ def pack(cache: str | Path, archive: str | Path, progress: bool = True) -> tuple
         The size of the shards in bytes, before and after.
 
     Raises:
-        CacheError: if there is nothing to pack, or hdf5plugin is not installed.
+        CacheError: if there is nothing to pack, hdf5plugin is not installed, or the archive holds what the
+            cache does not.
         ShardError: for a shard that its index does not list.
     """
     _plugin()
@@ -59,6 +61,7 @@ def pack(cache: str | Path, archive: str | Path, progress: bool = True) -> tuple
     stages = [p.parent for p in sorted(cache.glob(f"*/*/{INDEX}"))]
     if not stages:
         raise CacheError(f"{cache} holds no finished stage to pack; run `deiii preprocess` first")
+    _refuse_others(archive, cache, stages)
     before = after = 0
     for folder, index, shard, bar in _each(stages, read_index, progress, "pack"):
         target = archive / folder.relative_to(cache) / f"{shard.name}.h5"
@@ -118,9 +121,24 @@ def _digest_in(path: Path) -> str:
         return ""
 
 
+def _refuse_others(archive: Path, cache: Path, stages: list[Path]) -> None:
+    """Raise CacheError for files of an earlier archive that are of other corpora, stages or shards."""
+    expected = {Path(corpus.name, name) for corpus in cache.iterdir() for name in (TABLE, IDENTITY, SOURCES)}
+    for folder in stages:
+        names = [f"{shard.name}.h5" for shard in read_index(folder).shards]
+        expected |= {folder.relative_to(cache) / name for name in (PACKED, *names)}
+    there = sorted(path.relative_to(archive) for path in archive.glob("*/**/*") if path.is_file())
+    others = [path for path in there if path not in expected and not path.name.startswith(".")]
+    if others:
+        raise CacheError(
+            f"{archive} holds {counted(len(others), 'file')} that {cache} does not have, such as "
+            f"{others[0]}; an archive is published as a whole: remove them, or name a new folder"
+        )
+
+
 def _copy_tables(source: Path, target: Path) -> None:
-    """Copy the clip tables, and the records that name the corpus of each folder."""
-    for name in (TABLE, IDENTITY):
+    """Copy the clip tables, and the records of the corpus of each folder and of its media files."""
+    for name in (TABLE, IDENTITY, SOURCES):
         for path in source.glob(f"*/{name}"):
             with atomic_path(target / path.relative_to(source)) as temporary:
                 shutil.copyfile(path, temporary)

@@ -109,8 +109,19 @@ class Corpus:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The names of the corpora of a mixture, with which its clip ids begin; empty for a single corpus."""
+        """The names of the corpora of a mixture; empty for a single corpus."""
         return tuple(self.name.split("+")) if "+" in self.name else ()
+
+    def fronts(self) -> dict[str, str]:
+        """Return, by clip id, the name of a corpus of a mixture with a colon that its id begins with.
+
+        It is empty for clips that keep their names: those of a single corpus, and in a mixture those of the
+        corpus that alone is divided into training, validation and test.
+        """
+        fronts = {f"{name}:" for name in self.parts}
+        own = {clip.id for clip in self.divided.clips} if self.divided else set()
+        heads = {clip.id: "" if clip.id in own else clip.id[: clip.id.find(":") + 1] for clip in self.clips}
+        return {clip_id: head if head in fronts else "" for clip_id, head in heads.items()}
 
     @property
     def speakers(self) -> tuple[str, ...]:

@@ -183,7 +183,7 @@ def make_split(corpus: Corpus, config: SplitConfig) -> Split:
             parts while ``config.leaks`` is ``refuse``.
     """
     if corpus.divided is not None:
-        return _add_training(make_split(corpus.divided, config), corpus, corpus.divided.name)
+        return _add_training(make_split(corpus.divided, config), corpus, corpus.divided)
     protocol = load_protocol(_name_of(corpus, config))
     n_folds = count_folds(corpus, protocol)
     if not 0 <= config.fold < n_folds:
@@ -215,25 +215,34 @@ def make_split(corpus: Corpus, config: SplitConfig) -> Split:
         raise SplitError(f"{protocol.name}: {error}{cure if protocol.foreign else ''}") from None
 
 
-def _add_training(own: Split, corpus: Corpus, name: str) -> Split:
+def _add_training(own: Split, corpus: Corpus, divided: Corpus) -> Split:
     """Return the split of one corpus of a mixture, with the other corpora's clips in its training part.
 
-    Clips of the other corpora whose speaker is validated or tested are in no part.
+    Of the people of the divided corpus, the clips of its training speakers are added, and no other copies
+    of its own clips than those of its training clips.
     """
-    prefix = f"{name}:"  # of the ids in the mixture
-    parts = {part: {prefix + clip_id for clip_id in getattr(own, part)} for part in PARTS}
-    speaker_of = {clip.id: clip.speaker for clip in corpus.clips}
-    held = {speaker_of[clip_id] for part in ("val", "test") for clip_id in parts[part]}
-    others = (c for c in corpus.clips if not c.id.startswith(prefix) and c.speaker not in held)
-    parts["train"] |= {clip.id for clip in others}
+    clips = {clip.id for clip in divided.clips}
+    people, trained = set(divided.speakers), set(own.train)
+    speakers = {own.speaker_of[clip_id] for clip_id in trained}
+    added = [
+        clip.id
+        for clip in corpus.clips
+        if clip.id not in clips
+        and (clip.speaker not in people or clip.speaker in speakers)
+        and (clip.speaker not in people or _original(clip.id) in trained or _original(clip.id) not in clips)
+    ]
+    inside = {*own.speaker_of, *added}
     return replace(
         own,
         corpus=corpus.base or corpus.name,
-        train=tuple(sorted(parts["train"])),
-        val=tuple(sorted(parts["val"])),
-        test=tuple(sorted(parts["test"])),
-        speaker_of={i: speaker_of[i] for ids in parts.values() for i in ids},
+        train=tuple(sorted([*own.train, *added])),
+        speaker_of={clip.id: clip.speaker for clip in corpus.clips if clip.id in inside},
     )
+
+
+def _original(clip_id: str) -> str:
+    """Return the id that a clip of a mixture has in its own corpus, which that of a copy has in common."""
+    return clip_id.partition(":")[2]
 
 
 def _speaker_parts(corpus: Corpus, protocol: Protocol, config: SplitConfig) -> dict[str, str]:

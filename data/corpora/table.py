@@ -41,6 +41,7 @@ ATTRIBUTES = ("valence", "arousal", "dominance")
 COLUMNS = (*REQUIRED, *ATTRIBUTES, "fold", "sex")
 SEXES = {"f": "female", "female": "female", "w": "female", "woman": "female",
          "m": "male", "male": "male", "man": "male"}  # other words are unknown  # fmt: skip
+KNOWN_SEXES = ("female", "male")
 RANGES = ((0.0, 1.0), (-1.0, 1.0), (1.0, 5.0), (1.0, 7.0), (1.0, 9.0))
 SEPARATORS = ";\t|"
 SEPARATOR = "columns are separated by semicolons, tabs or bars; save the table with commas"
@@ -81,15 +82,17 @@ def scan(config: CorpusConfig, media: bool = True) -> Corpus:
             require_values(column, ((row, getattr(clip, column) or "") for row, clip, _ in numbered))
         check_spellings("speakers", _first_rows((row, clip.speaker) for row, clip, _ in numbered))
         check_spellings("folds", _first_rows((row, clip.fold) for row, clip, _ in numbered if clip.fold))
+        unknown = _check_sexes((row, clip) for row, clip, _ in numbered)
         folded, notes = fold_labels((row, clip.label) for row, clip, _ in numbered if clip.label is not None)
     except CorpusError as error:
         raise CorpusError(f"{table}: {error}") from None
     named = [replace(clip, label=folded.get(clip.label or "", None)) for clip in _name_clips(rows)]
+    named = [clip if clip.sex in KNOWN_SEXES else replace(clip, sex="") for clip in named]
     clips = sorted(named, key=lambda c: c.id)
     classes = tuple(sorted({c.label for c in clips if c.label is not None}))
     name = "table-" + re.sub(r"[^A-Za-z0-9_-]+", "_", table.stem)  # each table gets a cache of its own
     ranges = attribute_ranges(clips, table)
-    said = [f"{table}: label {note}" for note in notes]
+    said = [f"{table}: label {note}" for note in notes] + [f"{table}: sex {note}" for note in unknown]
     plain = {clip.speaker for _, clip, given in numbered if not given}
     cleaned = _first_rows(
         (row, f"{given!a} is read as {clip.speaker!r}")
@@ -280,8 +283,32 @@ def _row(cells: list[str], columns: dict[str, int], root: Root) -> Clip:
     path = root.relative(cell["path"])
     label = cells[columns["label"]] if cell["label"] else None
     fold = cell.get("fold") or None
-    sex = SEXES.get((cell.get("sex") or "").casefold(), "")
+    word = cell.get("sex") or ""
+    sex = SEXES.get(word.casefold(), word)
     return Clip(path, root.on_disk(path), cell["speaker"], label, None, attributes, fold, sex=sex)
+
+
+def _check_sexes(numbered: Iterable[tuple[int, Clip]]) -> list[str]:
+    """Refuse a speaker of two sexes; returns a note on each word that is not understood.
+
+    Raises:
+        CorpusError: names the rows.
+    """
+    known: dict[str, tuple[int, str]] = {}
+    unknown: dict[str, int] = {}
+    for row, clip in numbered:
+        if clip.sex in KNOWN_SEXES:
+            first, sex = known.setdefault(clip.speaker, (row, clip.sex))
+            if sex != clip.sex:
+                raise CorpusError(
+                    f"speaker {clip.speaker} is {sex} in row {first} and {clip.sex} in row {row}; correct one"
+                )
+        elif clip.sex:
+            unknown.setdefault(clip.sex, row)
+    return [
+        f"{word!r} is not understood and left out; write female or male (row {row})"
+        for word, row in list(unknown.items())[:MOST_NAMED]
+    ]
 
 
 def _first_rows(cells: Iterable[tuple[int, str]]) -> dict[str, int]:

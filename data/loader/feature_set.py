@@ -30,7 +30,7 @@ from deiii.data.config.schema import Config
 from deiii.data.config.words import read_settings
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.splits import Split, make_split
-from deiii.data.loader.mixture import join_corpora, mixed_configs, mixed_id, mixed_people, renamed
+from deiii.data.loader.mixture import join_corpora, mixed_configs, mixed_people, namings
 from deiii.data.loader.stage_arrays import Stream
 from deiii.data.tools.counts import counted
 
@@ -50,6 +50,7 @@ class FeatureSet:
         left_out: reason by id, for clips that are usable in no stage.
         resident: large fields of all clips in memory, by stage, which the loaders of this feature set share;
             ``None`` where each loader has copies of its own clips. See `deiii.data.loader.residency`.
+        part: int64 [N], for a mixture the number of each clip's corpus; ``None`` for a single corpus.
     """
 
     corpus: Corpus
@@ -59,6 +60,7 @@ class FeatureSet:
     outcomes: Mapping[str, Mapping[str, Outcome]]
     left_out: Mapping[str, str]
     resident: dict[str, Any] | None = field(default=None, repr=False)
+    part: np.ndarray | None = field(default=None, repr=False)
     _row: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -153,30 +155,34 @@ class FeatureSet:
     ) -> FeatureSet:
         """Return several corpora as one; ids and speakers get the corpus's name in front.
 
-        Classes are joined by name; soft labels follow. Raises CacheError where the corpora's stored
-        arrays differ in size or type, or an attribute's range differs.
+        Where ``test`` is false, the clips and speakers of the first corpus keep their names. Classes are
+        joined by name; soft labels and votes follow. Raises CacheError where the corpora's stored arrays
+        differ in size or type, or an attribute's range differs.
 
         Args:
             sets: the corpora.
-            people: for each corpus, the number of the first one with the same people. Their speakers get its
-                name in front, so that a split does not divide a person. Without it, all people are different.
+            people: for each corpus, the number of the first one with the same people. Their speakers are
+                named like its own, so that a split does not divide a person. Without it, all are different.
             test: whether a split divides all corpora; else the first one, and the others are only trained on.
         """
         if not sets:
             raise ValueError("a mixture needs at least one feature set")
-        firsts = range(len(sets)) if people is None else people
-        owners = {s.corpus.name: sets[first].corpus.name for s, first in zip(sets, firsts, strict=True)}
-        corpus = join_corpora([s.corpus for s in sets], owners)
+        corpora = [s.corpus for s in sets]
+        names = namings(corpora, range(len(sets)) if people is None else people, first_keeps_names=not test)
+        corpus = join_corpora(corpora, names)
         if not test:
-            corpus = replace(corpus, divided=sets[0].corpus)
+            first = sets[0].corpus  # all clips that are validated and tested are of it
+            corpus = replace(corpus, divided=first, labels=first.labels, votes=first.votes)
         stages = dict.fromkeys(stage for s in sets for stage in s.streams)
+        front = [own.clips for own in names]
         return cls(
             corpus,
-            clips=[renamed(c, s.corpus, corpus.classes, owners) for s in sets for c in s.clips],
+            clips=[own.clip(c, s.corpus) for s, own in zip(sets, names, strict=True) for c in s.clips],
             keys={stage: "+".join(s.keys.get(stage, "-") for s in sets) for stage in stages},
             streams={stage: Stream.concat([s.stream(stage) for s in sets]) for stage in stages},
-            outcomes={stage: _merged(sets, [s.outcomes.get(stage, {}) for s in sets]) for stage in stages},
-            left_out=_merged(sets, [s.left_out for s in sets]),
+            outcomes={stage: _merged(front, [s.outcomes.get(stage, {}) for s in sets]) for stage in stages},
+            left_out=_merged(front, [s.left_out for s in sets]),
+            part=np.repeat(np.arange(len(sets)), [len(s.clips) for s in sets]),
         )
 
     def __len__(self) -> int:
@@ -291,7 +297,7 @@ def _differences(folder: Path, asked: Mapping[str, Any]) -> str:
     return f" with {' '.join(f'{stage}.{name}={found[name]}' for name in differ)}" if differ else ""
 
 
-def _merged(sets: Sequence[FeatureSet], tables: Sequence[Mapping[str, V]]) -> dict[str, V]:
-    """Return each set's entries by clip id in one table, under the mixture's ids."""
-    pairs = zip(sets, tables, strict=True)
-    return {mixed_id(s.corpus, clip_id): value for s, table in pairs for clip_id, value in table.items()}
+def _merged(front: Sequence[str], tables: Sequence[Mapping[str, V]]) -> dict[str, V]:
+    """Return the entries of all tables by clip id, with what stands in front of the ids in the mixture."""
+    pairs = zip(front, tables, strict=True)
+    return {head + clip_id: value for head, table in pairs for clip_id, value in table.items()}

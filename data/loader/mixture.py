@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from deiii.data.cache.index import CacheError
 from deiii.data.config.schema import Config
+from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import load_mixed
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.scan import same_people
@@ -16,10 +17,28 @@ from deiii.data.corpora.spelling import refuse_spellings
 
 
 def mixed_configs(config: Config) -> list[Config]:
-    """Return one configuration per corpus of a mixture; cache and network are those of the first."""
+    """Return one configuration per corpus of a mixture; cache and network are those of the first.
+
+    The corpora come first, then the corrupted copies of each of them.
+
+    Raises:
+        ConfigError: where a corpus has copies, and those of ``mix`` are to be validated and tested.
+    """
+    corpora = _corpora(config)
+    copies = [copy for part in corpora for copy in copies_of(part)]
+    if config.mix and config.mix_test and copies:
+        raise ConfigError(
+            "where a corpus has copies, the corpora of mix can only be trained on; set mix_test=false, or "
+            "leave copies out, in the configs of mix, too"
+        )
+    return [*(replace(part, copies=[]) for part in corpora), *copies]
+
+
+def _corpora(config: Config) -> list[Config]:
+    """The corpus itself and those of ``mix``, each with its own ``copies``."""
     others = load_mixed(config.mix)
     same = [replace(other, mix=[], cache=config.cache, model=config.model) for other in others]
-    return [replace(config, mix=[], copies=[]), *same, *copies_of(config)]
+    return [replace(config, mix=[]), *same]
 
 
 def copies_of(config: Config) -> list[Config]:
@@ -32,18 +51,31 @@ def copies_of(config: Config) -> list[Config]:
     return [replace(config, mix=[], copies=[], corpus=corpus) for corpus in corpora]
 
 
-def clip_weights(corpus: Corpus, clips: Sequence[Clip], weights: Sequence[float]) -> np.ndarray | None:
+def mixed_weights(config: Config) -> list[float]:
+    """Return the weight of each corpus of `mixed_configs` but the first; copies have that of their corpus.
+
+    >>> mixed_weights(Config(copies=["speed=0.9"]))
+    [1.0]
+    """
+    corpora = _corpora(config)
+    weights = [1.0, *(config.mix_weights or [1.0] * len(config.mix))]
+    copies = [weight for part, weight in zip(corpora, weights, strict=True) for _ in part.copies]
+    return [*weights[1:], *copies]
+
+
+def clip_weights(part_N: np.ndarray, weights: Sequence[float]) -> np.ndarray | None:
     """Return the weight of each clip of a mixture, float32 [N]; ``None`` where all weigh the same.
 
     Args:
-        corpus: the mixture.
-        clips: its clips, N of them.
-        weights: of every corpus but the first, which has 1; empty for 1.
+        part_N: the number of each clip's corpus (`FeatureSet.part`).
+        weights: of every corpus but the first, which has 1 (`mixed_weights`).
+
+    >>> clip_weights(np.array([0, 0, 1]), [0.25])
+    array([1.  , 1.  , 0.25], dtype=float32)
     """
     if all(weight == 1 for weight in weights):
         return None
-    by_name = dict(zip(corpus.parts, (1.0, *weights), strict=True))
-    return np.array([by_name[clip.id.partition(":")[0]] for clip in clips], np.float32)
+    return np.array([1.0, *weights], np.float32)[part_N]
 
 
 def mixed_people(parts: Sequence[Config]) -> list[int]:
@@ -52,15 +84,45 @@ def mixed_people(parts: Sequence[Config]) -> list[int]:
     return [next(i for i, first in enumerate(corpora) if same_people(first, own)) for own in corpora]
 
 
-def join_corpora(corpora: Sequence[Corpus], owners: Mapping[str, str]) -> Corpus:
-    """Return one clip table of several; a protocol of its own has only a single corpus.
+@dataclass(frozen=True)
+class Naming:
+    """The names that the clips and speakers of a corpus have in a mixture.
+
+    Where several corpora are divided into parts, the name of its corpus stands in front of each clip and
+    speaker. Where the first one alone is divided, its clips and speakers keep their names, so that results
+    with and without the other corpora can be compared clip by clip.
+
+    Attributes:
+        clips, speakers: stands in front of the names of clips and speakers.
+        classes: of the mixture.
+    """
+
+    clips: str
+    speakers: str
+    classes: tuple[str, ...]
+
+    def clip(self, clip: Clip, corpus: Corpus) -> Clip:
+        """Return a clip with these names, and with soft label and votes over the classes of the mixture."""
+        soft = None if clip.soft is None else self._spread(clip.soft, corpus)
+        votes = {channel: self._spread(counts, corpus) for channel, counts in clip.votes.items()}
+        name, speaker = self.clips + clip.id, self.speakers + clip.speaker
+        return replace(clip, id=name, speaker=speaker, soft=soft, votes=votes)
+
+    def _spread(self, values: Sequence[float], corpus: Corpus) -> tuple[float, ...]:
+        share = dict(zip(corpus.classes, values, strict=True))
+        return tuple(share.get(name, 0.0) for name in self.classes)
+
+
+def namings(corpora: Sequence[Corpus], people: Sequence[int], first_keeps_names: bool) -> list[Naming]:
+    """Return the names in a mixture.
 
     Args:
         corpora: the clip tables.
-        owners: for each corpus, the name of the one whose name its speakers get in front.
+        people: for each corpus, the number of the first one with the same people.
+        first_keeps_names: whether the first corpus alone is divided into parts.
 
     Raises:
-        CacheError: where an attribute's range differs, or a corpus is there twice.
+        CacheError: where a corpus is there twice.
         CorpusError: where two corpora spell one class differently.
     """
     classes = tuple(dict.fromkeys(name for corpus in corpora for name in corpus.classes))
@@ -68,6 +130,18 @@ def join_corpora(corpora: Sequence[Corpus], owners: Mapping[str, str]) -> Corpus
     names = [corpus.name for corpus in corpora]
     if twice := [name for name in names if names.count(name) > 1]:
         raise CacheError(f"mix names the corpus {twice[0]} twice; name each corpus once")
+    front = [f"{name}:" for name in names]
+    if first_keeps_names:
+        front[0] = ""
+    return [Naming(own, front[first], classes) for own, first in zip(front, people, strict=True)]
+
+
+def join_corpora(corpora: Sequence[Corpus], names: Sequence[Naming]) -> Corpus:
+    """Return one clip table of several; a protocol of its own has only a single corpus.
+
+    Raises:
+        CacheError: where an attribute's range differs.
+    """
     ranges: dict[str, tuple[float, float]] = {}
     for corpus in corpora:
         for name, limits in corpus.ranges.items():
@@ -76,23 +150,21 @@ def join_corpora(corpora: Sequence[Corpus], owners: Mapping[str, str]) -> Corpus
                     f"{name!r} has the range {limits} in {corpus.name}, elsewhere {ranges[name]}; give the "
                     "corpora one range, or leave one of them out of mix"
                 )
-    clips = tuple(renamed(clip, corpus, classes, owners) for corpus in corpora for clip in corpus.clips)
+    pairs = zip(corpora, names, strict=True)
+    clips = tuple(own.clip(clip, corpus) for corpus, own in pairs for clip in corpus.clips)
     protocol = corpora[0].protocol if len(corpora) == 1 else "speakers"
-    roots = {corpus.root for corpus in corpora}  # one where they are copies, or selections, of one corpus
-    root = roots.pop() if len(roots) == 1 else ""
-    return Corpus("+".join(c.name for c in corpora), root, classes, clips, ranges, protocol)
+    return Corpus(
+        "+".join(c.name for c in corpora),
+        _common([corpus.root for corpus in corpora]),  # the same where they are copies or selections of one
+        names[0].classes,
+        clips,
+        ranges,
+        protocol,
+        labels=_common([corpus.labels for corpus in corpora]),
+        votes=_common([corpus.votes for corpus in corpora]),
+    )
 
 
-def mixed_id(corpus: Corpus, clip_id: str) -> str:
-    """Return the id that a clip of a corpus has in a mixture."""
-    return f"{corpus.name}:{clip_id}"
-
-
-def renamed(clip: Clip, corpus: Corpus, classes: tuple[str, ...], owners: Mapping[str, str]) -> Clip:
-    """Return a clip of a corpus as it is in a mixture, with other names and a soft label over all classes."""
-    soft = clip.soft
-    if soft is not None:
-        share = dict(zip(corpus.classes, soft, strict=True))
-        soft = tuple(share.get(c, 0.0) for c in classes)
-    speaker = f"{owners[corpus.name]}:{clip.speaker}"
-    return replace(clip, id=mixed_id(corpus, clip.id), speaker=speaker, soft=soft)
+def _common(values: Sequence[str]) -> str:
+    """Return what all values are; empty where they differ."""
+    return values[0] if len(set(values)) == 1 else ""

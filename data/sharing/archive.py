@@ -71,7 +71,10 @@ def describe_archive(cache: str | Path, archive: str | Path) -> str:
     files = [
         path
         for path in sorted(archive.rglob("*"))
-        if path.is_file() and path.name != LIST and not path.name.startswith(".")
+        if path.is_file()
+        and path.name != LIST
+        and not path.name.startswith(".")
+        and (path.parent != archive or path.name == CARD)  # nothing that somebody put beside them
     ]
     listed = [
         {

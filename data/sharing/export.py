@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +66,9 @@ def export_features(config: Config, out: str | Path, kind: str, progress: bool =
     if config.mix:
         raise SharingError("mix= joins corpora for training; export each corpus by itself")
     check_new(out, kind)
-    config = replace(config, copies=[])
+    if config.copies:
+        print("note: copies= are made for training and are not exported", file=sys.stderr)
+        config = replace(config, copies=[])
     return write_features(FeatureSet.open(config, whole=True), config, out, kind, progress)
 
 

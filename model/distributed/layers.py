@@ -8,6 +8,9 @@ Axes: B clips, N images, C channels, H, W (here: height and width).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -96,6 +99,27 @@ def count_together(model: nn.Module) -> list[Tensor]:
     return counters
 
 
+@contextmanager
+def fixed_statistics(model: nn.Module) -> Iterator[None]:
+    """Leave the running statistics of a network's batch normalisation as they are, in a block.
+
+    >>> norm = BatchNorm2d(1)
+    >>> with fixed_statistics(norm):
+    ...     _ = norm(torch.ones(2, 1, 3, 3))
+    >>> norm.running_mean
+    tensor([0.])
+    """
+    layers = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    before = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, before, strict=True):
+            layer.momentum = momentum
+
+
 def normalise(x: Tensor, share: Tensor, layer: nn.BatchNorm2d, ranks: Ranks) -> Tensor:
     """Batch normalisation with weighted statistics over all ranks.
 
@@ -118,6 +142,8 @@ def normalise(x: Tensor, share: Tensor, layer: nn.BatchNorm2d, ranks: Ranks) -> 
 def update_statistics(layer: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: Tensor) -> None:
     """Move a layer's running statistics towards a batch's mean and (biased) variance, float32 [C].
 
+    A batch of which no place counts leaves them as they are.
+
     Raises:
         TypeError: the layer keeps no running statistics.
     """
@@ -125,8 +151,9 @@ def update_statistics(layer: nn.BatchNorm2d, mean: Tensor, variance: Tensor, cou
     if running_mean is None or running_var is None or batches is None or layer.momentum is None:
         raise TypeError(f"{layer} keeps no running statistics")
     batches.add_(1)
-    running_mean.lerp_(mean, layer.momentum)
-    running_var.lerp_(variance * count / (count - 1).clamp_min(1.0), layer.momentum)
+    momentum = layer.momentum * count.clamp_max(1.0)  # 0 where the batch has nothing valid
+    running_mean.lerp_(mean, momentum)
+    running_var.lerp_(variance * count / (count - 1).clamp_min(1.0), momentum)
 
 
 class _Normalise(torch.autograd.Function):
@@ -144,15 +171,16 @@ class _Normalise(torch.autograd.Function):
         every = ranks.gather(torch.cat((weight_1N.sum()[None], mean, deviations)))
         counts = every[:, :1]
         means, squares = every[:, 1:].chunk(2, dim=1)
-        count = counts.sum().clamp_min(1.0)
+        total = counts.sum()
+        count = total.clamp_min(1.0)
         mean = (counts * means).sum(0) / count
         variance = (squares + counts * (means - mean).square()).sum(0) / count
         inverse = (variance + eps).rsqrt()
         ctx.ranks = ranks
         ctx.save_for_backward(x_NC, weight_1N, scale, mean, inverse, count)
-        ctx.mark_non_differentiable(mean, variance, count)
+        ctx.mark_non_differentiable(mean, variance, total)
         y = torch.addcmul(offset - mean * inverse * scale, x_NC, inverse * scale)
-        return y, mean, variance, count
+        return y, mean, variance, total
 
     @staticmethod
     def backward(ctx, dy, *_):

@@ -147,8 +147,8 @@ def _with_corpus(config: Config, words: Sequence[str], cache: str | None) -> Con
     other = read_settings(words)
     if other.mix:
         raise ConfigError("--on takes one corpus; evaluate on each corpus of mix in turn")
-    own = deepcopy(config)
-    own.corpus, own.mix, own.mix_weights = other.corpus, [], []
+    own = deepcopy(config)  # of the corpus as it is: copies are trained on alone
+    own.corpus, own.mix, own.mix_weights, own.mix_test, own.copies = other.corpus, [], [], True, []
     own.cache = cache or own.cache
     return own
 

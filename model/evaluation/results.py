@@ -53,7 +53,7 @@ def full_figures(found: Predictions, speakers: np.ndarray, task: Task) -> dict[s
     result["per_speaker"] = {
         str(s): {
             "clips": int((owner == s).sum()),
-            **found.select(owner == s).figures("fused", task.attributes),
+            **found.select(owner == s).figures("fused", task.attributes, every=True),
         }
         for s in np.unique(owner)
     }
@@ -121,7 +121,7 @@ def summary(metrics: dict[str, Any]) -> str:
     if counts.get("unlabelled"):
         lacking = counted(counts["unlabelled"], "has", "have")
         scored = "is" if counts["unlabelled"] == 1 else "are"
-        clips += f" ({lacking} no label, such as a tie, and {scored} not scored)"
+        clips += f" ({lacking} no label, such as a tie or a dropped class, and {scored} not scored)"
     lines.append(f"{clips}, {counted(len(test['per_speaker']), 'speaker')}; {about_interval(metrics)}")
     lines += gap_lines(metrics.get("gaps", {}))
     lines += calibration_lines(metrics.get("calibration", {}))

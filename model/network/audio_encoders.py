@@ -129,10 +129,11 @@ class MaskedBatchNorm(RankAware, nn.BatchNorm2d):
         with torch.autocast(x.device.type, enabled=False):
             flat = x.float().permute(0, 2, 3, 1).reshape(-1, x.shape[1])  # no copy where channels come last
             weight = mask.float().expand(-1, 1, -1, x.shape[3]).reshape(1, -1)
-            count = weight.sum().clamp_min(1.0)
+            valid = weight.sum()
+            count = valid.clamp_min(1.0)
             mean = (weight @ flat)[0] / count
             variance = ((weight @ flat.square())[0] / count - mean.square()).clamp_min(0.0)
-            update_statistics(self, mean, variance, count)
+            update_statistics(self, mean, variance, valid)
             scale = self.weight * (variance + self.eps).rsqrt()
             y = torch.addcmul(self.bias - mean * scale, flat, scale)
             clips, channels, hops, bands = x.shape

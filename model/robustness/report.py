@@ -1,6 +1,7 @@
 """Figures of corrupted test clips beside those of the clean ones: a table and a picture.
 
-A clip without a prediction, because no face or no audio was found any more, counts as wrong.
+A clip without a prediction, because no face or no audio was found any more, counts as wrong. A CCC cannot
+count it: it is over the other clips, and so are the clean predictions with which it is compared.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def condition_figures(
     found: dict[str, Any] = {"kind": corruption.kind, "value": corruption.value, "clips": len(table)}
     found["lost"] = int(np.isnan(table.probabilities if table.classes else table.attribute_predicted)
                         .any(axis=1).sum())  # fmt: skip
-    base = figures_of(clean)
+    base = figures_of(clean, among=table)
     for name, figure in figures_of(table).items():
         found |= with_interval(name, figure, table)
         own = base[name]
@@ -61,8 +62,13 @@ def with_interval(name: str, figure: Figure_, table: PredictionTable) -> dict[st
     return {name: value, f"{name}_ci": speaker_interval(table.speakers, figure, limits)}
 
 
-def figures_of(table: PredictionTable) -> dict[str, Figure_]:
-    """Return UAR and WAR where classes are predicted, and each attribute's CCC, as functions of rows."""
+def figures_of(table: PredictionTable, among: PredictionTable | None = None) -> dict[str, Figure_]:
+    """Return UAR and WAR where classes are predicted, and each attribute's CCC, as functions of rows.
+
+    Args:
+        table: the predictions.
+        among: others for the same clips; a CCC is over the clips that both have a prediction for.
+    """
     found: dict[str, Figure_] = {}
     if table.classes:
         truth, predicted = table.class_numbers(table.classes)
@@ -82,6 +88,8 @@ def figures_of(table: PredictionTable) -> dict[str, Figure_]:
     for name in table.attributes:
         target, values = table.attribute_pair(name)
         usable = ~np.isnan(values)
+        if among is not None:
+            usable &= ~np.isnan(among.attribute_pair(name)[1])
 
         def agreement(
             rows: np.ndarray, target: np.ndarray = target, values: np.ndarray = values,
@@ -121,7 +129,10 @@ def summary(result: Mapping[str, Any]) -> str:
             line += f"   {row['lost']}" if row.get("lost") else ""
             lines.append(line.rstrip())
     clips = counted(max((c["clips"] for c in result["conditions"].values()), default=0), "test clip")
-    lines.append(f"{clips}; 95 % {result['interval']}; a lost clip has no prediction and counts as wrong")
+    lines.append(
+        f"{clips}; 95 % {result['interval']}; a lost clip has no prediction and counts as wrong; "
+        "a CCC is over the other clips"
+    )
     return "\n".join([*lines, *(f"note: {note}" for note in result.get("notes", ()))])
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from deiii.data.cache.identity import recorded_media
@@ -19,9 +20,11 @@ from deiii.data.cache.recipes import stage_keys
 from deiii.data.cache.stages import stages
 from deiii.data.config.load import changed_settings, load_stored
 from deiii.data.config.schema import Config
-from deiii.data.corpora.clips import Clip, Corpus
+from deiii.data.corpora.clips import Corpus
 from deiii.data.corpora.differences import clip_digest, differences, label_digest
+from deiii.data.corpora.splits import Split
 from deiii.data.tools.atomic_files import write_json
+from deiii.data.tools.counts import counted
 from deiii.model.training.run_folder import RunError, RunFolder
 
 MEDIA = "media.json"
@@ -112,24 +115,52 @@ def other_recordings(first: RunFolder, second: RunFolder) -> list[str]:
 
 
 def _media(cache: str | Path, corpus: Corpus) -> dict[str, str]:
-    """Return the SHA-256 of each media file by `media_name`, as preprocessing recorded it."""
+    """Return the SHA-256 of each media file by its name (`media_names`), as preprocessing recorded it."""
     recorded = {name: recorded_media(cache, name) for name in corpus.parts or (corpus.name,)}
+    first = corpus.parts[0] if corpus.parts else corpus.name
     found = {}
-    for clip in corpus.clips:
-        media = recorded[clip.id.partition(":")[0] if corpus.parts else corpus.name]
+    for clip, front in zip(corpus.clips, corpus.fronts().values(), strict=True):
+        media = recorded[front.rstrip(":") or first]
         if clip.path in media:
-            found[media_name(clip, corpus)] = media[clip.path][2]
+            found[front + clip.path] = media[clip.path][2]
     return found
 
 
-def media_name(clip: Clip, corpus: Corpus) -> str:
-    """Return the path of a clip's media file; in a mixture with the name of its corpus in front.
+def without_tested(split: Split, corpus: Corpus, cache: str | Path) -> tuple[Split, list[str]]:
+    """Leave people out of the training part of a mixture who are validated or tested under other names.
 
-    >>> clip = Clip("ravdess:a", "a.mp4", "ravdess:anna")
-    >>> media_name(clip, Corpus("ravdess+crema_d", "", (), (clip,)))
-    'ravdess:a.mp4'
+    A person of another corpus is known by a media file that is also one of the validation or test part. All
+    the person's clips are left out.
+
+    Returns:
+        the split, and a line on what was left out, if anything.
     """
-    return f"{clip.id.partition(':')[0]}:{clip.path}" if corpus.parts else clip.path
+    if corpus.divided is None:
+        return split, []
+    names, media = media_names(corpus), _media(cache, corpus)
+    digests = {clip.id: media[names[clip.id]] for clip in corpus.clips if names[clip.id] in media}
+    held = {digests.get(i) for i in (*split.val, *split.test)} - {None}
+    people = {split.speaker_of[i] for i in split.train if digests.get(i) in held}
+    out = {i for i in split.train if split.speaker_of[i] in people}
+    if not out:
+        return split, []
+    kept = {i: s for i, s in split.speaker_of.items() if i not in out}
+    note = (
+        f"not trained on: {counted(len(out), 'clip')} of {counted(len(people), 'speaker')} of mix, of whom "
+        "the validation or test part has recordings under another name"
+    )
+    return replace(split, train=tuple(i for i in split.train if i not in out), speaker_of=kept), [note]
+
+
+def media_names(corpus: Corpus) -> dict[str, str]:
+    """Return the path of each clip's media file by its id; in a mixture like the id with a corpus in front.
+
+    >>> clips = Clip("a", "a.mp4", "anna"), Clip("crema_d:b", "b.mp4", "crema_d:ben")
+    >>> media_names(Corpus("ravdess+crema_d", "", (), clips))
+    {'a': 'a.mp4', 'crema_d:b': 'crema_d:b.mp4'}
+    """
+    fronts = corpus.fronts()
+    return {clip.id: fronts[clip.id] + clip.path for clip in corpus.clips}
 
 
 def stored_media(run: RunFolder) -> dict[str, str]:

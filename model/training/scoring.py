@@ -71,15 +71,21 @@ class Predictions:
             self.loss,
         )  # fmt: skip
 
-    def figures(self, head: str = "fused", names: tuple[str, ...] = ()) -> dict[str, float | None]:
-        """Return UAR, WAR, macro-F1 and each named attribute's CCC, over the clips that the head can read."""
+    def figures(
+        self, head: str = "fused", names: tuple[str, ...] = (), every: bool = False
+    ) -> dict[str, float | None]:
+        """Return UAR, WAR, macro-F1 and each named attribute's CCC.
+
+        They are over the clips that the head can read, or over ``every`` clip.
+        """
         found: dict[str, float | None] = {}
+        some = np.ones(len(self.index), bool) if every else self.present[head]
         if head in self.probabilities:
-            rows = (self.label >= 0) & self.present[head]
+            rows = (self.label >= 0) & some
             predicted = self.probabilities[head].argmax(axis=1)
             found |= class_figures(self.label[rows], predicted[rows])
         if head in self.attributes:
-            rows = self.present[head]
+            rows = some
             for i, name in enumerate(names):
                 found[f"ccc_{name}"] = ccc(self.target[rows, i], self.attributes[head][rows, i])
         return found

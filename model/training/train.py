@@ -25,7 +25,7 @@ from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.corpora.splits import make_split
 from deiii.data.encoders.statement import Statement, used_encoders
 from deiii.data.loader.feature_set import FeatureSet
-from deiii.data.loader.mixture import clip_weights, mixed_configs
+from deiii.data.loader.mixture import clip_weights, mixed_configs, mixed_weights
 from deiii.data.loader.stage_arrays import valid_rows
 from deiii.data.tools.atomic_files import file_sha256
 from deiii.data.tools.counts import counted
@@ -43,7 +43,7 @@ from deiii.model.network.task import Task
 from deiii.model.training.loaders import ChangedLoader, make_loader
 from deiii.model.training.logs.open_logs import check_logs
 from deiii.model.training.monitor import check_monitor
-from deiii.model.training.origin import check_origin, digests, keys_of_training, save_origin
+from deiii.model.training.origin import check_origin, digests, keys_of_training, save_origin, without_tested
 from deiii.model.training.parts import WORDS, check_parts, check_without_validation, class_weights, not_used
 from deiii.model.training.run_folder import RunError, RunFolder, provenance
 from deiii.model.training.start.history import MIXED, check_unseen, histories, mixed_record, save_histories
@@ -148,11 +148,11 @@ def _train(
         features = _open_features(config, run, resume, whole=not ranks.local)
     if not ranks.local:
         ranks.wait()
-    split = make_split(features.corpus, config.split)
+    split, unseen = without_tested(make_split(features.corpus, config.split), features.corpus, config.cache)
     findings = check_foreign(split, features, config)
     task = Task.of(features, config)
     rows = {part: features.rows(getattr(split, part)) for part in ("train", "val", "test")}
-    notes = [*check_parts(features, split, rows, config), *not_used(features.corpus, split)]
+    notes = [*check_parts(features, split, rows, config), *(unseen or not_used(features.corpus, split))]
     if ranks.first:
         notes += copies(features, {WORDS[part]: found for part, found in rows.items()})
     check_streams(features, rows["train"])
@@ -198,7 +198,9 @@ def _train(
         loader = make_loader(features, rows["val"], config, device, False, ranks)
         validation = ChangedLoader(loader, hide_in_scoring(config))
     weights = class_weights(features, rows["train"]) if config.train.class_weights and task.classes else None
-    each = clip_weights(features.corpus, features.clips, config.mix_weights)
+    each = None
+    if features.part is not None:
+        each = clip_weights(features.part, mixed_weights(config))
     setup = TrainingSetup(
         training, validation, config, run, device, [c.id for c in features.clips], info, weights,
         ranks, None if each is None else torch.from_numpy(each),

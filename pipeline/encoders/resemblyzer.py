@@ -6,14 +6,16 @@ Source: https://github.com/resemble-ai/Resemblyzer 0.1.4 (audio.py, hparams.py, 
 
 from __future__ import annotations
 
-import librosa.feature
 import numpy as np
 import torch
 from torch import nn
 
 from deiii.data.encoders.record import Request
+from deiii.data.tools.compilation.librosa_loading import load_librosa
 from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.encoders.torch_network import exact
+
+librosa = load_librosa()
 
 SAMPLE_RATE, N_FFT, HOP, BANDS, WIDTH = 16_000, 400, 160, 40, 256
 QUIETEST = 10 ** (-30 / 20)  # root mean square, -30 dB of full scale, to which quieter audio is raised

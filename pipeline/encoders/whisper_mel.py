@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import librosa.core
-import librosa.filters
 import numpy as np
+
+from deiii.data.tools.compilation.librosa_loading import load_librosa
+
+librosa = load_librosa()
 
 SAMPLE_RATE, N_FFT, HOP = 16_000, 400, 160
 LOWEST_POWER = 1e-10

@@ -27,11 +27,11 @@ def note_on_bands(config: Config) -> str:
     if FINE * c.n_mels > n_fft:
         import warnings
 
-        import librosa.filters
+        from deiii.data.tools.compilation.librosa_loading import load_librosa
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # on what is counted here
-            filters = librosa.filters.mel(
+            filters = load_librosa().filters.mel(
                 sr=c.sample_rate, n_fft=n_fft, n_mels=c.n_mels, fmin=c.fmin, fmax=min(c.fmax, highest)
             )
         if empty := int((filters == 0).all(axis=1).sum()):

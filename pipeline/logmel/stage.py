@@ -6,28 +6,17 @@ normalisation, power 2), centred windows and zero padding; then ``10 log10`` of 
 
 from __future__ import annotations
 
-import importlib.util
 import os
-from pathlib import Path
 
 import numpy as np
 
 from deiii.data.cache.outcomes import ClipError, Outcome, StageResult, Status
 from deiii.data.config.schema import LogMelConfig
-from deiii.data.tools.numba_jit import use_writable_cache
+from deiii.data.tools.compilation.librosa_loading import load_librosa
 from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.media.levels import SILENT_PEAK, audible_peak
 
-_spec = importlib.util.find_spec("librosa")
-if _spec is not None and _spec.origin:
-    use_writable_cache(Path(_spec.origin).parent / "util")
-
-# librosa loads its parts at their first use. They are loaded here, so that an installation in which they
-# cannot be loaded is noticed before the first clip.
-import librosa  # noqa: E402
-import librosa.core  # noqa: E402
-import librosa.feature  # noqa: E402
-
+librosa = load_librosa()
 LOWEST_POWER = 1e-12  # digital zeros become -120 dB, which float16 stores with an error below 0.06 dB
 TRIM_MARGIN_MS = 50.0  # kept on both sides of the loud part, so that onsets and decays are not cut
 BLOCK = 4096  # hops that are computed at a time, so that the spectrum of an hour is never in memory

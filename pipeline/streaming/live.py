@@ -27,6 +27,7 @@ from deiii.pipeline.media.streaming.audio import Resampler
 from deiii.pipeline.media.streaming.live import LiveReader, Picture, Sound
 from deiii.pipeline.stages.clip import loaded_models
 from deiii.pipeline.streaming.file import refuse_unstreamed
+from deiii.pipeline.streaming.levels import MelHistory
 from deiii.pipeline.streaming.rows import Recent, Rows
 
 EVERY = 4  # frames between two detections at most, because rows wait for the next detection
@@ -79,8 +80,7 @@ class LiveStream:
             self._flow = FlowStream(config.flow, *loaded_models(get_stage(FLOW.name), config))
         self._recent = {name: Recent() for name in self.stages}
         self._arrived: deque[tuple[float, float]] = deque(maxlen=200)  # of video frames: time, arrival
-        self._sums = np.zeros((2, config.logmel.n_mels))
-        self._hops = 0
+        self._history = MelHistory(config.logmel.n_mels)
         self._loudest = -math.inf
         self._resampler: Resampler | None = None
         self._mel: MelStream | None = None
@@ -139,11 +139,11 @@ class LiveStream:
             recent.forget(before_s)
 
     def levels(self, least: float) -> Levels | None:
-        """Return mean and deviation of the mel bands over all audio so far; ``None`` without audio."""
-        if not self._hops:
-            return None
-        mean, square = self._sums / self._hops
-        return mean, np.maximum(least, np.sqrt(np.maximum(0.0, square - mean**2)))
+        """Return mean and deviation of the mel bands over all audio so far, with the floor that it has now.
+
+        ``None`` without audio.
+        """
+        return self._history.levels(self._loudest + self.config.logmel.floor_db, least)
 
     def _read_video(self) -> Iterator[float]:
         if self._faces is None:
@@ -199,5 +199,4 @@ class LiveStream:
         self._mel_at = float(time_s[-1]) + row_seconds(config)
         self._recent[LOGMEL.name].add({"logmel": rows, "time": time_s})
         self._loudest = max(self._loudest, float(rows.max()))
-        self._sums += np.stack([rows.sum(0, dtype=np.float64), np.square(rows, dtype=np.float64).sum(0)])
-        self._hops += len(rows)
+        self._history.add(rows)

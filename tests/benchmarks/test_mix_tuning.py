@@ -22,7 +22,7 @@ def test_the_other_corpus_is_trained_on_with_its_weight_and_never_validated(weig
         return np.eye(3)[np.tile([0, 1, 2], 4)]
 
     parts = [np.random.default_rng(0).normal(size=(30, 40))]
-    found = validate(parts, 0.0, np.where(own, 1.0, weight), model, labels, speakers, own)
+    (found,) = validate(parts, 0.0, [(np.where(own, 1.0, weight), model)], labels, speakers, own)
     assert seen == [[weight] * (12 if weight else 0) + [1.0] * 6] * 3
     assert found["uar"] == 1.0 and set(found["by_test_speaker"]) == set("abc")
 

@@ -35,6 +35,12 @@ def test_report_counts_every_class():
     assert found["per_class"]["never"] == {"recall": None, "f1": None, "clips": 0}
 
 
+def test_a_report_without_clips_has_no_figures():
+    found = class_report(TRUTH[:0], GUESS[:0], ["a", "b"])
+    assert found["confusion"] == [[0, 0], [0, 0]] and "uar" not in found
+    assert found["per_class"]["b"] == {"recall": None, "f1": None, "clips": 0}
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(*[st.floats(-5, 5, width=32)] * 2), min_size=3, max_size=30))
 def test_ccc_equals_the_formula(pairs):

@@ -35,8 +35,10 @@ def check_mixture(config: Config) -> None:
     Raises:
         ConfigError: says how many weights are needed, or that attributes have none.
     """
-    if config.mix and config.copies:
-        raise ConfigError("mix and copies cannot be used together; leave one of them out")
+    if config.mix and config.copies and config.mix_test:
+        raise ConfigError(
+            "with copies, the corpora of mix can only be trained on; set mix_test=false, or leave copies out"
+        )
     for name, words in (("corpus.corrupt", [config.corpus.corrupt]), ("copies", config.copies)):
         for word in filter(None, words):
             kind, _, number = word.partition("=")

@@ -52,9 +52,14 @@ def map_classes(corpus: Corpus, mapping: Mapping[str, str | None]) -> Corpus:
     mapped = (_mapped(clip, corpus.classes, new_names, classes) for clip in corpus.clips)
     kept = tuple(clip for clip in mapped if clip is not None)
     dropped = len(corpus.clips) - len(kept)
-    notes = (
-        (f"corpus.classes leaves out {dropped} of {counted(len(corpus.clips), 'clip')}",) if dropped else ()
-    )
+    before = {clip.id for clip in corpus.clips if clip.label is not None}
+    without = sum(clip.label is None and clip.id in before for clip in kept)
+    notes = []
+    if dropped:
+        notes.append(f"corpus.classes leaves out {dropped} of {counted(len(corpus.clips), 'clip')}")
+    if without:
+        kept_clips = counted(without, "clip")
+        notes.append(f"corpus.classes leaves {kept_clips} without a label, kept because of their attributes")
     return replace(corpus, classes=classes, clips=kept, notes=(*corpus.notes, *notes))
 
 

@@ -25,8 +25,8 @@ def level_table(features: FeatureSet, how: str) -> tuple[torch.Tensor, torch.Ten
     """Return offset and scale that normalise the mel bands of each clip.
 
     ``clip`` subtracts the clip's own mean. ``speaker`` uses mean and standard deviation over all clips of the
-    speaker, without their labels. For a test speaker these are the test clips, so such results must be
-    reported separately.
+    speaker (`speaker_rows`), without their labels. For a test speaker these are the test clips, so such
+    results must be reported separately.
 
     Args:
         features: the clips.
@@ -43,16 +43,30 @@ def level_table(features: FeatureSet, how: str) -> tuple[torch.Tensor, torch.Ten
     bands = int(np.prod(stream.shape, dtype=int))
     offset = np.zeros((len(features), bands), np.float32)
     scale = np.full_like(offset, DB_SCALE)
-    groups: dict[str, list[int]] = {}
-    for row, clip in enumerate(features.clips):
-        if stream.length[row]:
-            groups.setdefault(clip.speaker if how == "speaker" else clip.id, []).append(row)
-    for rows in groups.values():
+    groups = speaker_rows(features) if how == "speaker" else [[row] for row in range(len(features))]
+    for group in groups:
+        rows = [row for row in group if stream.length[row]]
+        if not rows:
+            continue
         mean, deviation = band_levels([stream.main(row) for row in rows])
         offset[rows] = mean
         if how == "speaker":
             scale[rows] = deviation
     return torch.from_numpy(offset), torch.from_numpy(scale)
+
+
+def speaker_rows(features: FeatureSet) -> list[list[int]]:
+    """Return the rows of each speaker.
+
+    Where one corpus of a mixture alone is validated and tested, those of another corpus, or of a corrupted
+    copy, are another group: a test speaker is then normalised by the test clips, as without the mixture.
+    """
+    apart = features.part is not None and features.corpus.divided is not None
+    groups: dict[tuple[str, int], list[int]] = {}
+    for row, clip in enumerate(features.clips):
+        part = int(features.part[row]) if apart and features.part is not None else 0
+        groups.setdefault((clip.speaker, part), []).append(row)
+    return list(groups.values())
 
 
 @dataclass
@@ -80,13 +94,11 @@ class SpeakerLevels:
 def speaker_levels(features: FeatureSet, stage: str) -> SpeakerLevels:
     """Return the levels of a stage's rows over all clips of each speaker, without their labels."""
     stream = features.streams[stage]
-    groups: dict[str, list[int]] = {}
-    for row, clip in enumerate(features.clips):
-        groups.setdefault(clip.speaker, []).append(row)
+    groups = speaker_rows(features)
     number = torch.zeros(len(features), dtype=torch.int64)
     offset = torch.zeros(len(groups), *stream.shape)
     scale = torch.ones_like(offset)
-    for speaker, rows in enumerate(groups.values()):
+    for speaker, rows in enumerate(groups):
         number[rows] = speaker
         clips = valid_rows(stream, rows)
         if clips:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from deiii.data.cache.flow_codec_torch import decode_tensor
-from deiii.data.tools.numba_jit import compiled
+from deiii.data.tools.compilation.numba_jit import compiled
 
 PIXELS = 8  # pixels that one row of a matrix product colours
 

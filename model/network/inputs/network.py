@@ -6,13 +6,14 @@ Axes: B clips, T video steps, L log-mel hops, R rows of an extra stream, P spati
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from deiii.data.config.schema import ModelConfig
 from deiii.data.loader.batch import Batch
-from deiii.model.distributed.layers import RankAware
+from deiii.model.distributed.layers import RankAware, fixed_statistics
 from deiii.model.network.fusion import VisualFusion
 from deiii.model.network.gpu.side_stream import SideStream
 from deiii.model.network.heads import Encoded, Outputs
@@ -115,7 +116,10 @@ class Network(RankAware, nn.Module):
             images = images.masked_fill(~mask[:, None, None, None], 0.0)
             return encoder(images).unflatten(0, mask_BT.shape)
         if self.ranks is None:
-            return encoder(only_valid(images, mask)).unflatten(0, mask_BT.shape)
+            # A GPU is not waited for: there, a batch without a valid image moves the statistics.
+            waits = mask.is_cuda or torch.compiler.is_compiling()
+            with nullcontext() if waits or bool(mask.any()) else fixed_statistics(encoder):
+                return encoder(only_valid(images, mask)).unflatten(0, mask_BT.shape)
         # A copy may be of another rank's image: images weigh as often as one process would copy them.
         weight = self.ranks.own(times_taken(self.ranks.whole(mask_BT).flatten()))
         return encoder(images, weight).unflatten(0, mask_BT.shape)

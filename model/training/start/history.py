@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from deiii.data.corpora.clips import Corpus
 from deiii.data.corpora.scan import same_people
 from deiii.data.corpora.splits import Split
 from deiii.data.tools.atomic_files import write_json
-from deiii.model.training.origin import media_name, stored_media
+from deiii.model.training.origin import media_names, stored_media
 from deiii.model.training.run_folder import RunError, RunFolder
 
 FILE = "start.json"
@@ -76,7 +76,8 @@ def histories(run: RunFolder) -> list[History]:
     name = info.get("corpus", before.corpus.name)
     if "+" in name:
         unknown = [{"corpus": part, "name": "", "root": ""} for part in name.split("+")]
-        own = [_history(run, split, **part, mixed=True) for part in info.get(MIXED, unknown)]
+        parts = name.split("+")
+        own = [_history(run, split, **part, parts=parts) for part in info.get(MIXED, unknown)]
     else:
         own = [_history(run, split, name, before.corpus.name, str(Path(before.corpus.root).resolve()))]
     path = run.path / FILE
@@ -159,15 +160,24 @@ def check_unseen(past: Collection[History], corpus: Corpus, split: Split, config
             )
 
 
-def _history(run: RunFolder, split: Split, corpus: str, name: str, root: str, mixed: bool = False) -> History:
-    """Return the history of a run's corpus, or of one corpus of its mixture."""
-    prefix = f"{corpus}:" if mixed else ""
-    train, val = ([i for i in ids if i.startswith(prefix)] for ids in (split.train, split.val))
+def _history(
+    run: RunFolder, split: Split, corpus: str, name: str, root: str, parts: Sequence[str] = ()
+) -> History:
+    """Return the history of a run's corpus, or of one corpus of its mixture of ``parts``."""
+    fronts = tuple(f"{part}:" for part in parts)
+
+    def is_own(clip_id: str) -> bool:
+        front = next((front for front in fronts if clip_id.startswith(front)), "")
+        # In a mixture the clips of the first corpus may have their own names.
+        return front == f"{corpus}:" or not front and corpus == parts[0]
+
+    def plain(speaker: str) -> str:
+        return next((speaker.removeprefix(front) for front in fronts if speaker.startswith(front)), speaker)
 
     def speakers(ids: Iterable[str]) -> tuple[str, ...]:
-        names = {split.speaker_of[i] for i in ids}
-        return tuple(sorted({speaker.split(":", 1)[-1] for speaker in names} if mixed else names))
+        return tuple(sorted({plain(split.speaker_of[i]) for i in ids}))
 
+    train, val = ([i for i in ids if not parts or is_own(i)] for ids in (split.train, split.val))
     return History(
         str(run.path),
         corpus,
@@ -186,5 +196,6 @@ def _files(run: RunFolder, clips: Iterable[str]) -> tuple[str, ...]:
     if not media or not table.is_file():
         return ()
     corpus = load_corpus(table)
-    names = {media_name(clip, corpus) for clip in corpus.clips if clip.id in chosen}
+    known = media_names(corpus)
+    names = {known[clip.id] for clip in corpus.clips if clip.id in chosen}
     return tuple(sorted({media[name] for name in names if name in media}))

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deiii.data.tools.numba_jit import compiled
+from deiii.data.tools.compilation.numba_jit import compiled
 from deiii.pipeline.flow.raft.tiles import zero
 
 

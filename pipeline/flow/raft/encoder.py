@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from deiii.data.tools.numba_jit import compiled
+from deiii.data.tools.compilation.numba_jit import compiled
 from deiii.pipeline.flow.raft.winograd import NARROW, WinogradConv, flat_rows
 
 SHORT_SUM = 64  # points that are summed in float32 before they are added to a float64 sum

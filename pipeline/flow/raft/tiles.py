@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from deiii.data.tools.numba_jit import compiled
+from deiii.data.tools.compilation.numba_jit import compiled
 
 TILE = 4  # outputs along each transformed axis
 BLOCK = 64  # channels that are transformed at once: a tile of them fits into the first-level cache

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import librosa
 import numpy as np
 
 from deiii.data.cache.outcomes import ClipError, Status
+from deiii.data.tools.compilation.librosa_loading import load_librosa
 from deiii.pipeline.media.container import MAX_SECONDS
 from deiii.pipeline.media.levels import SILENT_PEAK, Levels, audible_peak
 
@@ -125,7 +125,7 @@ class AudioTrack:
         for piece in self.pieces:
             samples = np.concatenate(piece.arrays)
             if piece.rate != sample_rate:
-                samples = librosa.resample(
+                samples = load_librosa().resample(
                     samples, orig_sr=piece.rate, target_sr=sample_rate, res_type="soxr_hq"
                 )
             parts.append(samples.astype(np.float32, copy=False))

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from deiii.__main__ import main
+from deiii.data.cache.identity import SOURCES, recorded_media
 from deiii.data.cache.index import CacheError, read_index, stage_folder
 from deiii.data.cache.packed import pack, unpack
 from deiii.data.cache.shards import ShardError, read_info
 from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.tools.atomic_files import write_json
 from tests.helpers.caches import CORPUS, KEYS, make_cache
 
 FRAMES, HOPS = [30, 20, 0, 3], [40, 15, 30, 0]
@@ -35,6 +37,27 @@ def test_unpacking_gives_the_same_bytes(packed):
         one, two = (read_index(stage_folder(root / r, CORPUS, stage, key)) for r in ("cache", "back"))
         assert one == two
     assert main(["verify", f"cache={root / 'back'}"]) == 0
+
+
+def test_what_is_recorded_of_the_media_comes_out_too(packed):
+    """By it, trainings are refused that start from a network that has seen a test recording."""
+    _, root = packed
+    media = {"c000.mp4": [7, 1, "ab" * 32]}
+    write_json(root / "cache" / CORPUS / SOURCES, media)
+    pack(root / "cache", root / "archive", progress=False)
+    unpack(root / "archive", root / "back", progress=False)
+    assert recorded_media(root / "back", CORPUS) == media
+
+
+@pytest.mark.parametrize("other", ["another/faces-1/a.h5", f"{CORPUS}/gone-1/packed.json", f"{CORPUS}/x.csv"])
+def test_an_archive_of_another_cache_is_not_added_to(packed, other):
+    """It is published as a whole, with clips of a corpus that may not be given to others."""
+    _, root = packed
+    path = root / "archive" / other
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    with pytest.raises(CacheError, match=f"archive holds 1 file that .* does not have, such as {other}"):
+        pack(root / "cache", root / "archive", progress=False)
 
 
 def test_smooth_content_becomes_smaller(tmp_path):

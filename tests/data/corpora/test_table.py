@@ -240,3 +240,13 @@ def test_other_ranges_are_refused(values):
     clips = [Clip(str(v), "p", "s", attributes={"valence": v}) for v in values]
     with pytest.raises(CorpusError, match="rescale"):
         attribute_ranges(clips)
+
+
+def test_a_speaker_has_one_sex(root):
+    rows = "path,speaker,label,sex\na/one.mp4,anna,sad,F\nb.mp4,ben,sad,Mann\na/two.flac,anna,happy,{}\n"
+    with pytest.raises(CorpusError, match="speaker anna is female in row 2 and male in row 4; correct one"):
+        scan_text(root, rows.format("male"))
+    corpus = scan_text(root, rows.format(""))
+    assert [clip.sex for clip in corpus.clips] == ["female", "", ""]
+    (note,) = corpus.notes
+    assert note.endswith("sex 'Mann' is not understood and left out; write female or male (row 3)")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from deiii.data.config.schema import Config, CorpusConfig, SplitConfig
 from deiii.data.config.strict_yaml import ConfigError
@@ -12,8 +15,16 @@ from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.protocol import PARTS
 from deiii.data.corpora.scan import ADAPTERS
 from deiii.data.corpora.splits import make_split, number_of_folds
+from deiii.data.loader.augmentation.audio import level_table, speaker_rows
 from deiii.data.loader.feature_set import FeatureSet
-from deiii.data.loader.mixture import clip_weights, join_corpora, mixed_configs, mixed_people
+from deiii.data.loader.mixture import (
+    clip_weights,
+    join_corpora,
+    mixed_configs,
+    mixed_people,
+    mixed_weights,
+    namings,
+)
 from tests.helpers.caches import KEYS, make_cache
 
 
@@ -34,8 +45,8 @@ def test_corpora_that_are_only_trained_on_are_in_no_other_part(tmp_path):
     for config in settings:
         split, alone = make_split(both.corpus, config), make_split(one.corpus, config)
         for part in PARTS:
-            ids = [i.partition(":") for i in getattr(split, part)]
-            assert [i for name, _, i in ids if name == one.corpus.name] == list(getattr(alone, part))
+            ids = getattr(split, part)
+            assert [i for i in ids if ":" not in i] == list(getattr(alone, part))
         others = {f"{two.corpus.name}:{clip.id}" for clip in two.clips}
         assert others <= set(split.train) and not others & {*split.val, *split.test}
 
@@ -53,15 +64,100 @@ def test_the_clips_of_a_tested_person_in_another_corpus_are_in_no_part(tmp_path)
 
 
 def test_each_clip_has_the_weight_of_its_corpus():
-    a, b, c = (
-        Corpus(name, ".", ("x",), tuple(Clip(f"{name}{i}", f"{i}.wav", "s", "x") for i in range(count)))
-        for name, count in (("a", 2), ("b", 1), ("c", 3))
-    )
-    mixture = join_corpora([a, b, c], {"a": "a", "b": "b", "c": "c"})
-    found = clip_weights(mixture, mixture.clips, [0.25, 3.0])
+    part = np.array([0, 0, 1, 2, 2, 2])
+    found = clip_weights(part, [0.25, 3.0])
     assert found is not None and found.dtype == np.float32 and found.tolist() == [1, 1, 0.25, 3, 3, 3]
-    assert clip_weights(mixture, mixture.clips, []) is None
-    assert clip_weights(mixture, mixture.clips, [1.0, 1.0]) is None
+    assert clip_weights(part, [1.0, 1.0]) is None
+
+
+def written(folder, name, text):
+    (folder / f"{name}.yaml").write_text(text)
+    return str(folder / f"{name}.yaml")
+
+
+def test_each_corpus_of_a_mixture_has_its_own_copies_with_its_weight(tmp_path):
+    voices = written(tmp_path, "voices", "corpus: {name: ravdess}\ncopies: [speed=0.9, noise=10]\n")
+    plain = written(tmp_path, "plain", "corpus: {name: crema_d}\n")
+    words = ["corpus.name=msp_improv", f"mix=[{voices}, {plain}]", "mix_weights=[0.1, 0.5]"]
+    config = read_settings([*words, "mix_test=false", "copies=[speed=1.1]"])
+    parts = [(part.corpus.name, part.corpus.corrupt) for part in mixed_configs(config)]
+    assert parts == [
+        ("msp_improv", ""), ("ravdess", ""), ("crema_d", ""),
+        ("msp_improv", "speed=1.1"), ("ravdess", "speed=0.9"), ("ravdess", "noise=10"),
+    ]  # fmt: skip
+    assert mixed_weights(config) == [0.1, 0.5, 1.0, 0.1, 0.1]
+    assert mixed_people(mixed_configs(config)) == [0, 1, 2, 0, 1, 1]
+    assert not any(part.copies or part.mix for part in mixed_configs(config))
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_where_there_are_copies_other_corpora_are_not_tested(tmp_path, own):
+    voices = written(tmp_path, "voices", "corpus: {name: ravdess}\ncopies: [speed=0.9]\n")
+    words = ["corpus.name=crema_d", f"mix=[{voices}]", *(["copies=[speed=0.9]"] if own else [])]
+    with pytest.raises(ConfigError, match="can only be trained on; set mix_test=false"):
+        mixed_configs(read_settings(words))
+
+
+def joined(*corpora, people=None, test=True):
+    names = namings(corpora, people or range(len(corpora)), first_keeps_names=not test)
+    return join_corpora(corpora, names)
+
+
+def corpus_of(name, classes, labels="", **votes):
+    clip = Clip("a", "a.wav", "anna", classes[0], soft=(0.25, 0.75), votes=votes)
+    return Corpus(name, f"/{name}", classes, (clip,), labels=labels, votes="counts" if votes else "")
+
+
+def test_votes_and_soft_labels_follow_the_classes_of_the_mixture():
+    one = corpus_of("one", ("sad", "calm"), "voice", voice=(1.0, 2.0))
+    two = corpus_of("two", ("angry", "sad"), "voice", voice=(3.0, 4.0))
+    mixture = joined(one, two)
+    assert mixture.classes == ("sad", "calm", "angry")
+    assert [clip.votes["voice"] for clip in mixture.clips] == [(1.0, 2.0, 0.0), (4.0, 0.0, 3.0)]
+    assert [clip.soft for clip in mixture.clips] == [(0.25, 0.75, 0.0), (0.75, 0.0, 0.25)]
+    assert (mixture.labels, mixture.votes) == ("voice", "counts")
+    assert [clip.id for clip in mixture.clips] == ["one:a", "two:a"]
+
+
+def test_what_is_known_of_labels_and_votes_is_that_of_all_corpora_or_of_the_tested_one(tmp_path):
+    one = corpus_of("one", ("sad", "calm"), "voice", voice=(1.0, 2.0))
+    two = corpus_of("two", ("sad", "calm"))
+    assert (joined(one, two).labels, joined(one, two).votes) == ("", "")
+    first, second = sets(tmp_path)
+    first.corpus = replace(first.corpus, labels="face", votes="winners")
+    mixture = FeatureSet.mix([first, second], test=False).corpus
+    assert (mixture.labels, mixture.votes) == ("face", "winners")
+
+
+def copied(features, name):
+    """Features as those of a corrupted copy of a corpus."""
+    return replace(features, corpus=replace(features.corpus, name=name))
+
+
+def test_only_the_copies_of_training_clips_are_trained_on(tmp_path):
+    """Clips of speakers that a protocol names in no part are in no part as copies either."""
+    one = sets(tmp_path)[0]
+    both = FeatureSet.mix([one, copied(one, "noisy")], [0, 0], test=False)
+    protocol = tmp_path / "parts.yaml"
+    protocol.write_text("name: own\nabout: own\nkind: parts\nfolds: [{train: [s0], val: [s2], test: [s3]}]\n")
+    alone = make_split(one.corpus, SplitConfig(protocol=str(protocol)))
+    split = make_split(both.corpus, SplitConfig(protocol=str(protocol)))
+    assert (split.val, split.test) == (alone.val, alone.test)
+    assert split.train == tuple(sorted([*alone.train, *(f"noisy:{i}" for i in alone.train)]))
+
+
+def test_speakers_are_normalised_by_their_clips_of_one_copy(tmp_path):
+    """Else copies of test clips would be in the statistics of a test speaker."""
+    one = sets(tmp_path)[0]
+    both = FeatureSet.mix([one, copied(one, "noisy")], [0, 0], test=False)
+    rows = speaker_rows(both)
+    assert rows[: len(rows) // 2] == speaker_rows(one)
+    assert [[row - len(one) for row in group] for group in rows[len(rows) // 2 :]] == speaker_rows(one)
+    tested = FeatureSet.mix([one, copied(one, "other")], [0, 0])  # all of them are tested
+    assert len(speaker_rows(tested)) == len(speaker_rows(one))
+    for how in ("clip", "speaker"):
+        (offset, scale), (alone, of_alone) = level_table(both, how), level_table(one, how)
+        assert torch.equal(offset[: len(one)], alone) and torch.equal(scale[: len(one)], of_alone)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +166,7 @@ def test_each_clip_has_the_weight_of_its_corpus():
         (["mix=[a, b]", "mix_weights=[0.5]"], "1 weight for 2 configs of mix"),
         (["mix_weights=[0.5]"], "1 weight for 0 configs of mix"),
         (["mix=[a]", "mix_weights=[0.5]", "model.attributes=[valence]"], "losses of classes alone"),
-        (["mix=[a]", "copies=[speed=0.9]"], "mix and copies cannot be used together"),
+        (["mix=[a]", "copies=[speed=0.9]"], "can only be trained on; set mix_test=false"),
         (["copies=[speed]"], "copies: 'speed' is none of noise=10"),
         (["copies=[blur=2]"], "copies: 'blur=2' is none of noise=10"),
         (["corpus.corrupt=noise=loud"], "corpus.corrupt: 'noise=loud' is none of noise=10"),

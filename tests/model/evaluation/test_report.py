@@ -64,6 +64,9 @@ def test_figures_of_all_clips_and_of_each_speaker():
     assert found["confusion"] == [[4, 2], [2, 4]]
     assert found["ccc_arousal"] == pytest.approx(1)
     assert [s["uar"] for s in found["per_speaker"].values()] == [0, 1, 1]
+    unread = predictions()
+    unread.present["fused"][:] = False  # nothing was left for the head to read
+    assert full_figures(unread, SPEAKERS, TASK)["per_speaker"] == found["per_speaker"]
     rows = [(s, CLASSES[t], CLASSES[g]) for s, t, g in zip(SPEAKERS, *labels(), strict=True)]
     assert found["uar_ci"] == pytest.approx(recall_interval(rows))  # three speakers, one of them always wrong
 

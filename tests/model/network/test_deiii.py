@@ -1,6 +1,7 @@
 """Properties of the network, for every switch."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from deiii.data.config.strict_yaml import ConfigError
 from deiii.model.network.audio_encoders import MaskedBatchNorm
 from deiii.model.network.deiii import DEIII
 from deiii.model.network.hide_streams import hide
+from deiii.model.network.inputs.network import Network
+from deiii.model.network.visual_encoders import ImageEncoder
 from tests.helpers.extra_stages import APPEARANCE, SPEECH
 from tests.helpers.model_helpers import CLASSES, MELS, random_batch, small_config, take
 from tests.helpers.network_laws import NetworkLaws
@@ -142,6 +145,24 @@ def test_masked_hops_stay_out_of_batch_statistics():
         assert_same(outputs, results[0][0], tolerance=1e-5)
         for name, value in results[0][1].items():
             torch.testing.assert_close(buffers[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_batch_without_a_modality_leaves_its_statistics_as_they_are():
+    """Such as a last batch of one clip whose sound modality dropout hides."""
+    norm = MaskedBatchNorm(4)
+    norm(torch.randn(2, 4, 6, 3) + 5, torch.ones(2, 1, 6, 1, dtype=torch.bool))
+    encoder = ImageEncoder(3, [4, 8], width=8, grid=1)
+    encoder(torch.randn(4, 3, 32, 32))
+    network = SimpleNamespace(training=True, ranks=None)
+    before = {name: x.clone() for m in (norm, encoder) for name, x in m.named_buffers() if "running" in name}
+    norm(torch.zeros(1, 4, 6, 3), torch.zeros(1, 1, 6, 1, dtype=torch.bool))
+    hidden = torch.zeros(1, 2, dtype=torch.bool)
+    Network._encode_images(network, encoder, torch.randn(1, 2, 3, 32, 32), hidden)
+    after = {name: x for m in (norm, encoder) for name, x in m.named_buffers() if "running" in name}
+    assert all(torch.equal(after[name], x) for name, x in before.items())
+    Network._encode_images(network, encoder, torch.randn(1, 2, 3, 32, 32), ~hidden)
+    moved = dict(encoder.named_buffers())
+    assert not all(torch.equal(moved[n], x) for n, x in before.items() if n in moved)
 
 
 def test_masked_batch_norm_equals_torchs_where_all_is_valid():

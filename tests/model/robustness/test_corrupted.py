@@ -130,6 +130,20 @@ def test_a_clip_without_a_prediction_counts_as_wrong():
     assert found["lost"] == 7 and found["uar_difference"] == pytest.approx(uar - whole)
 
 
+def test_agreement_is_compared_over_the_clips_that_both_have():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(60, 1))
+    good, bad = truth[:20], rng.normal(size=(40, 1))  # the clean predictions of 40 clips are worthless
+    clean = replace(
+        drawn(0.2), classes=(), truth=(), predicted=(), probabilities=np.zeros((60, 0)),
+        attributes=("valence",), attribute_truth=truth, attribute_predicted=np.concatenate([good, bad]),
+    )  # fmt: skip
+    lost = replace(clean, attribute_predicted=np.concatenate([good, np.full((40, 1), np.nan)]))
+    found = condition_figures(Corruption("noise", 0.0), lost, clean)
+    assert found["lost"] == 40 and found["ccc_valence"] == pytest.approx(1.0)
+    assert found["ccc_valence_difference"] == pytest.approx(0.0, abs=1e-6)
+
+
 def test_the_report_of_drawn_conditions(tmp_path):
     clean = drawn(0.05)
     result = {"seed": 0, "weights": "w", "conditions": {}}

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from deiii.__main__ import main
+from deiii.data.audit.run import audit
 from deiii.data.cache.index import CacheError, corpus_folder, read_index, read_table, stage_folder
 from deiii.data.cache.integrity import verify
 from deiii.data.cache.recipes import stage_keys
@@ -20,7 +21,7 @@ from deiii.data.config.load import load_config
 from deiii.data.config.words import read_settings
 from deiii.data.corpora.scan import cache_name
 from deiii.data.corpora.splits import make_split
-from deiii.data.loader.feature_set import open_features
+from deiii.data.loader.feature_set import open_features, open_split
 from deiii.pipeline.corrupt.kinds import CorruptionError
 from deiii.pipeline.corrupt.write import corrupted_copy
 from deiii.pipeline.preprocess.graph import PreprocessError, preprocess
@@ -164,11 +165,41 @@ def test_copies_are_preprocessed_with_the_corpus_and_trained_on_without_test_spe
     split = make_split(features.corpus, read_settings(words).split)
     held = {features.clips[row].speaker for row in features.rows([*split.val, *split.test])}
     assert len(held) == 2 and len(split.train) == 8
-    assert {name.partition(":")[0] for name in (*split.val, *split.test)} == {"table-clips"}
-    trained = [features.clips[row] for row in features.rows(split.train)]
-    assert held.isdisjoint(clip.speaker for clip in trained)
-    for clip in trained[:4]:
-        name, _, own = clip.id.partition(":")
-        other = "table-clips" if name != "table-clips" else "table-clips-speed-0_8"
-        lengths = {n: len(features.clip(f"{n}:{own}")["logmel"]["time"]) for n in (name, other)}
-        assert lengths["table-clips-speed-0_8"] == pytest.approx(lengths["table-clips"] / 0.8, abs=1.5)
+    alone = [word for word in words if not word.startswith("copies=")]
+    plain = open_split(*alone)
+    assert (split.val, split.test) == (plain.val, plain.test)
+    copies = [name for name in split.train if name not in plain.train]
+    assert sorted(copies) == sorted(f"table-clips-speed-0_8:{name}" for name in plain.train)
+    assert held.isdisjoint(features.clips[row].speaker for row in features.rows(split.train))
+    for name in plain.train:
+        lengths = [
+            len(features.clip(head + name)["logmel"]["time"]) for head in ("", "table-clips-speed-0_8:")
+        ]
+        assert lengths[1] == pytest.approx(lengths[0] / 0.8, abs=1.5)
+    findings = [list(audit("speakers", read_settings(own), fold=0)) for own in (words, alone)]
+    assert findings[0] == findings[1]
+
+
+@pytest.mark.slow  # two trainings
+def test_a_run_with_copies_is_compared_and_scored_elsewhere_like_one_without(tmp_path, capsys):
+    corpus = sound_corpus(tmp_path / "raw", speakers=4, clips=2)
+    rows = [f"{clip.path},{clip.speaker},{clip.label}" for clip in corpus.clips]
+    (tmp_path / "raw/clips.csv").write_text("\n".join(["path,speaker,label", *rows]))
+    others = [f"{clip.path},other-{clip.speaker},{clip.label}" for clip in corpus.clips]
+    (tmp_path / "raw/others.csv").write_text("\n".join(["path,speaker,label", *others]))
+    words = [
+        "table", "tiny", f"corpus.root={tmp_path / 'raw'}", f"cache={tmp_path / 'cache'}", "workers=1",
+        "stages=[logmel]", "model.video=[]", "split.protocol=one-speaker-out", "train.epochs=1",
+    ]  # fmt: skip
+    runs = {"with": ["copies=[speed=0.8]"], "without": []}
+    assert main(["preprocess", *words, *runs["with"]]) == 0
+    for name, own in runs.items():
+        assert main(["train", *words, *own, f"train.run={tmp_path / name}"]) == 0
+        assert main(["evaluate", str(tmp_path / name)]) == 0
+    out = tmp_path / "compared"
+    assert main(["compare", str(tmp_path / "with"), str(tmp_path / "without"), f"--out={out}"]) == 0
+    second = ["table", f"corpus.root={tmp_path / 'raw'}", "corpus.table=others.csv"]
+    assert main(["preprocess", *words, "corpus.table=others.csv"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "with"), "--on", *second]) == 0
+    assert "2 of 8 clips of table-others, 1 speaker" in capsys.readouterr().out

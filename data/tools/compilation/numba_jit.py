@@ -22,10 +22,7 @@ def use_writable_cache(package: Path) -> None:
     >>> import librosa
     >>> use_writable_cache(Path(librosa.__file__).parent)
     """
-    if os.environ.get("NUMBA_CACHE_DIR"):
-        return
-    home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "numba"
-    if _can_write(package / "__pycache__") or _can_write(home):
+    if cache_of(package) is not None:
         return
     folder = Path(tempfile.gettempdir()) / f"deiii-numba-{os.getuid()}"
     if _can_write(folder) and folder.stat().st_uid == os.getuid():  # another user's code must not be run
@@ -33,6 +30,18 @@ def use_writable_cache(package: Path) -> None:
         os.environ["NUMBA_CACHE_DIR"] = str(folder)  # for the processes that this one starts
         if "numba" in sys.modules:
             sys.modules["numba"].config.reload_config()
+
+
+def cache_of(package: Path) -> Path | None:
+    """Return the folder in which Numba keeps the machine code of a package; ``None`` if none can be written.
+
+    >>> import librosa
+    >>> cache = cache_of(Path(librosa.__file__).parent)
+    """
+    if own := os.environ.get("NUMBA_CACHE_DIR"):
+        return Path(own)
+    home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "numba"
+    return next((folder for folder in (package / "__pycache__", home) if _can_write(folder)), None)
 
 
 def _can_write(folder: Path) -> bool:

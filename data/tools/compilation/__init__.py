@@ -1,0 +1,1 @@
+"""Functions that Numba compiles: those of this project, and those of librosa."""

@@ -1,0 +1,68 @@
+"""librosa, whose compiled functions are put into Numba's cache by one process at a time.
+
+librosa compiles functions when its parts are loaded, for about 25 s, and Numba keeps them in files. Where two
+processes compile one of them together and have compiled other functions before, the cache can hold the loop
+of one process and the function of the other. Every later process that calls it then ends with a segmentation
+fault, until somebody deletes the cache (https://github.com/numba/numba/issues/10128). So the first process
+compiles, and the others wait for it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+
+from deiii.data.tools.compilation.numba_jit import cache_of, use_writable_cache
+from deiii.data.tools.writer_lock import writer_lock
+
+FUNCTIONS = ("resample", "stft", "power_to_db", "feature.melspectrogram", "filters.mel")  # which are used
+
+
+def load_librosa() -> ModuleType:
+    """Return librosa; the parts that are used here are in Numba's cache then, or compiled in this process.
+
+    Raises:
+        ModuleNotFoundError: librosa is not installed.
+
+    >>> load_librosa().filters.mel(sr=16000, n_fft=400, n_mels=40).shape
+    (40, 201)
+    """
+    import librosa  # loads its parts at their first use
+
+    package = Path(librosa.__file__).parent
+    use_writable_cache(package / "util")
+    folder = cache_of(package / "util")
+    if folder is None:
+        return librosa
+    done = folder / "deiii-librosa" / _state(package)
+    if done.exists():
+        return librosa
+    try:
+        with writer_lock(done.parent, waiting=lambda line: None):
+            if not done.exists():
+                _compile(librosa)
+                done.touch()
+    except OSError:  # the folder cannot be written
+        pass
+    return librosa
+
+
+def _compile(librosa: ModuleType) -> None:
+    """Load the parts that are used, so that their functions are compiled and stored."""
+    for name in FUNCTIONS:
+        found: object = librosa
+        for part in name.split("."):
+            found = getattr(found, part)
+
+
+def _state(package: Path) -> str:
+    """Return a name for all that the machine code depends on: versions, installed files, processor."""
+    import llvmlite.binding  # loaded with librosa's parts in any case
+
+    origin = importlib.util.cache_from_source(str(package / "x.py"))  # such as x.cpython-311.pyc
+    python = Path(origin).suffixes[0].strip(".")
+    installed = int((package / "__init__.py").stat().st_mtime)
+    processor = llvmlite.binding.get_host_cpu_name()
+    return f"{version('librosa')}-{installed}-numba-{version('numba')}-{python}-{processor}"
