@@ -100,24 +100,25 @@ def count_together(model: nn.Module) -> list[Tensor]:
 
 
 @contextmanager
-def fixed_statistics(model: nn.Module) -> Iterator[None]:
-    """Leave the running statistics of a network's batch normalisation as they are, in a block.
+def statistics_of_valid(model: nn.Module, valid: Tensor) -> Iterator[None]:
+    """Leave the running statistics of batch normalisation as they were before a block without a valid input.
+
+    Args:
+        model: whose layers are looked at.
+        valid: bool [], whether the block has a valid input; it is not read back.
 
     >>> norm = BatchNorm2d(1)
-    >>> with fixed_statistics(norm):
+    >>> with statistics_of_valid(norm, torch.tensor(False)):
     ...     _ = norm(torch.ones(2, 1, 3, 3))
     >>> norm.running_mean
     tensor([0.])
     """
     layers = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    before = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.momentum = 0.0
-    try:
-        yield
-    finally:
-        for layer, momentum in zip(layers, before, strict=True):
-            layer.momentum = momentum
+    running = [x for layer in layers for x in (layer.running_mean, layer.running_var) if x is not None]
+    before = [x.clone() for x in running] if model.training else []
+    yield
+    for x, old in zip(running, before, strict=False):
+        x.data.copy_(torch.where(valid, x, old))  # the backward pass keeps them, but does not read them
 
 
 def normalise(x: Tensor, share: Tensor, layer: nn.BatchNorm2d, ranks: Ranks) -> Tensor:

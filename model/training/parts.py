@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -77,6 +77,18 @@ def check_parts(
                 "that, add speakers with such clips, choose another split.fold, or leave these clips out"
             )
     return notes
+
+
+def in_order(corpus: Corpus, ids: Iterable[str]) -> list[str]:
+    """Return clips in the order in which a training numbers them, from which its batches are drawn.
+
+    They are sorted by id. In a mixture the name of its corpus counts as a part of each id, also of those
+    that keep their names.
+    """
+    if not corpus.parts:
+        return sorted(ids)
+    first, fronts = f"{corpus.parts[0]}:", corpus.fronts()
+    return sorted(ids, key=lambda clip_id: clip_id if fronts[clip_id] else first + clip_id)
 
 
 def not_used(corpus: Corpus, split: Split) -> list[str]:

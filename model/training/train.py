@@ -44,7 +44,14 @@ from deiii.model.training.loaders import ChangedLoader, make_loader
 from deiii.model.training.logs.open_logs import check_logs
 from deiii.model.training.monitor import check_monitor
 from deiii.model.training.origin import check_origin, digests, keys_of_training, save_origin, without_tested
-from deiii.model.training.parts import WORDS, check_parts, check_without_validation, class_weights, not_used
+from deiii.model.training.parts import (
+    WORDS,
+    check_parts,
+    check_without_validation,
+    class_weights,
+    in_order,
+    not_used,
+)
 from deiii.model.training.run_folder import RunError, RunFolder, provenance
 from deiii.model.training.start.history import MIXED, check_unseen, histories, mixed_record, save_histories
 from deiii.model.training.start.weights import copy_start, starting_network
@@ -151,7 +158,8 @@ def _train(
     split, unseen = without_tested(make_split(features.corpus, config.split), features.corpus, config.cache)
     findings = check_foreign(split, features, config)
     task = Task.of(features, config)
-    rows = {part: features.rows(getattr(split, part)) for part in ("train", "val", "test")}
+    parts = {part: in_order(features.corpus, getattr(split, part)) for part in ("train", "val", "test")}
+    rows = {part: features.rows(ids) for part, ids in parts.items()}
     notes = [*check_parts(features, split, rows, config), *(unseen or not_used(features.corpus, split))]
     if ranks.first:
         notes += copies(features, {WORDS[part]: found for part, found in rows.items()})

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from deiii.data.config.schema import ModelConfig
 from deiii.data.loader.batch import Batch
-from deiii.model.distributed.layers import RankAware, fixed_statistics
+from deiii.model.distributed.layers import RankAware, statistics_of_valid
 from deiii.model.network.fusion import VisualFusion
 from deiii.model.network.gpu.side_stream import SideStream
 from deiii.model.network.heads import Encoded, Outputs
@@ -116,9 +116,9 @@ class Network(RankAware, nn.Module):
             images = images.masked_fill(~mask[:, None, None, None], 0.0)
             return encoder(images).unflatten(0, mask_BT.shape)
         if self.ranks is None:
-            # A GPU is not waited for: there, a batch without a valid image moves the statistics.
-            waits = mask.is_cuda or torch.compiler.is_compiling()
-            with nullcontext() if waits or bool(mask.any()) else fixed_statistics(encoder):
+            # On a GPU this would take two dozen launches a step.
+            left = mask.is_cuda or torch.compiler.is_compiling()
+            with nullcontext() if left else statistics_of_valid(encoder, mask.any()):
                 return encoder(only_valid(images, mask)).unflatten(0, mask_BT.shape)
         # A copy may be of another rank's image: images weigh as often as one process would copy them.
         weight = self.ranks.own(times_taken(self.ranks.whole(mask_BT).flatten()))
