@@ -155,6 +155,7 @@ def without_tested(split: Split, corpus: Corpus, cache: str | Path) -> tuple[Spl
 def media_names(corpus: Corpus) -> dict[str, str]:
     """Return the path of each clip's media file by its id; in a mixture like the id with a corpus in front.
 
+    >>> from deiii.data.corpora.clips import Clip
     >>> clips = Clip("a", "a.mp4", "anna"), Clip("crema_d:b", "b.mp4", "crema_d:ben")
     >>> media_names(Corpus("ravdess+crema_d", "", (), clips))
     {'a': 'a.mp4', 'crema_d:b': 'crema_d:b.mp4'}
