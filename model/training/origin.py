@@ -140,7 +140,7 @@ def without_tested(split: Split, corpus: Corpus, cache: str | Path) -> tuple[Spl
     names, media = media_names(corpus), _media(cache, corpus)
     digests = {clip.id: media[names[clip.id]] for clip in corpus.clips if names[clip.id] in media}
     held = {digests.get(i) for i in (*split.val, *split.test)} - {None}
-    people = {split.speaker_of[i] for i in split.train if digests.get(i) in held}
+    people = {split.speaker_of[i] for i in split.train if digests.get(i) in held} - {*corpus.divided.speakers}
     out = {i for i in split.train if split.speaker_of[i] in people}
     if not out:
         return split, []
