@@ -16,10 +16,12 @@ from typing import Any
 
 from deiii.data.cache.stages import network_stages
 from deiii.data.config.schema import Config
+from deiii.data.tools.atomic_files import file_sha256
 from deiii.model.network.streams import enabled_streams
 
 RUN = "run.json"  # in a run folder
 EXPORT = "deiii.json"  # in an exported folder
+WEIGHTS = ("best.safetensors", "model.safetensors")  # in a run folder, in an exported folder
 MEMBERS = "members"  # in either file, of an ensemble: its members' folders, relative to its own
 
 
@@ -43,7 +45,7 @@ def find_members(names: Sequence[str | Path]) -> list[Path]:
     A name that is none of these is returned as it is; opening it later raises an error that says why.
 
     Raises:
-        EnsembleError: a network is named twice.
+        EnsembleError: a network is named twice, or is there twice with the same weights.
     """
     found: dict[str, Path] = {}
     for name in names:
@@ -54,7 +56,21 @@ def find_members(names: Sequence[str | Path]) -> list[Path]:
                     f"{folder} is named twice, also as {found[real]}; name each member of an ensemble once"
                 )
             found[real] = folder
-    return list(found.values())
+    members = list(found.values())
+    by_weights: dict[str, Path] = {}
+    for folder, digest in zip(members, map(_weights, members), strict=True) if len(members) > 1 else ():
+        if digest and digest in by_weights:
+            raise EnsembleError(
+                f"{folder} has the same weights as {by_weights[digest]} and would count twice; leave one out"
+            )
+        by_weights[digest] = folder
+    return members
+
+
+def _weights(folder: Path) -> str:
+    """Return the SHA-256 of a network's weights; empty for a folder without any."""
+    files = [folder / name for name in WEIGHTS]
+    return next((file_sha256(file) for file in files if file.is_file()), "")
 
 
 def own_members(folder: Path) -> list[Path]:

@@ -39,6 +39,14 @@ def differences(before: Corpus, after: Corpus) -> list[str]:
     old = {_nfc(c.id): c for c in before.clips}
     new = {_nfc(c.id): c for c in after.clips}
     found = []
+    places = {c.path: name for name, c in new.items() if name not in old}
+    renamed = {name: places[c.path] for name, c in old.items() if name not in new and c.path in places}
+    if renamed:
+        pairs = (f"{was} -> {now}" for was, now in sorted(renamed.items()))
+        found.append(f"the id of {counted(len(renamed), 'clip')} ({_some(pairs)})")
+    new = {back: new[name] for back, name in renamed.items()} | {
+        name: c for name, c in new.items() if name not in renamed.values()
+    }
     if gone := sorted(old.keys() - new.keys()):
         found.append(f"{counted(len(gone), 'clip')} gone ({_some(gone)})")
     if added := sorted(new.keys() - old.keys()):

@@ -11,6 +11,8 @@ import pytest
 from deiii.__main__ import main
 from deiii.data.cache.identity import IDENTITY
 from deiii.data.cache.index import TABLE, read_table
+from deiii.data.corpora.clips import Clip, Corpus
+from deiii.data.corpora.differences import differences
 from tests.helpers.clips import write_sound
 from tests.helpers.shared_worker import preprocess
 from tests.helpers.tables import read_rows, tone_rows, words_for, write_rows
@@ -273,6 +275,19 @@ def test_other_changes_of_a_table_are_told_too(one, tmp_path, capsys, change, sa
     assert preprocess(*words_for(root, cache)) == 0
     assert main(["evaluate", str(tmp_path / "run")]) == 1
     assert says in capsys.readouterr().err
+
+
+def test_a_clip_with_another_id_is_not_told_as_gone():
+    """A second file of the same stem beside it gives a clip's id the suffix of its file."""
+
+    def table(*clips):
+        return Corpus("mine", ".", ("x",), tuple(Clip(i, path, "anna", "x") for i, path in clips))
+
+    before = table(("a", "a.mp4"), ("b", "b.mp4"), ("c", "c.mp4"))
+    after = table(("a.mp4", "a.mp4"), ("a.wav", "a.wav"), ("b", "b.mp4"))
+    assert differences(before, after) == [
+        "the id of 1 clip (a -> a.mp4)", "1 clip gone (c)", "1 clip added (a.wav)",
+    ]  # fmt: skip
 
 
 def test_going_on_elsewhere(one, tmp_path, capsys):

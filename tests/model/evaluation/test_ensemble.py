@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,12 @@ def test_names_of_ensembles(runs, evaluated):
     assert folder_of([cell]) == runs[0].parent / "fold0-ensemble"
     with pytest.raises(EnsembleError, match="named twice"):
         find_members([cell, runs[0]])
+
+
+def test_a_copy_of_a_member_does_not_count_twice(runs, tmp_path):
+    copy = shutil.copytree(runs[0], tmp_path / "copy")
+    with pytest.raises(EnsembleError, match=r"copy has the same weights as .*fold0-seed0"):
+        find_members([*runs, copy])
 
 
 def test_evaluation_scores_the_mean_of_the_members(runs, evaluated, tmp_path, seen_run):
