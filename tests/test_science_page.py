@@ -101,3 +101,22 @@ def test_the_table_of_trials_is_the_stored_one(title, folder):
         for t in stored.values()
     ]  # fmt: skip
     assert [cells[1:] for cells in rows(title)] == expected
+
+
+def test_the_trials_with_copies_of_emotional_clips_are_those_of_their_file():
+    file = RESULTS / "emotional-av-mix-2026-11-27/copies_tuning.json"
+    trials = json.loads(file.read_text(encoding="utf-8"))["trials"]
+    stored = {
+        (t["trial"], f"{t['weight']:g}", t["copies"]): [f"{t[k]['uar']:.3f}" for k in ("clip", "by copy")]
+        for t in trials
+    }
+    rows = re.findall(
+        r"^\| ([^|]+) \| (0\.\d+) \| (none|own|others) \| ([\d.]+) \| ([\d.]+) \|$", TEXT, re.MULTILINE
+    )
+    assert len(rows) == 8
+    assert all(stored[trial, weight, copies] == figures for trial, weight, copies, *figures in rows)
+    with_copies = [figures for (_, _, copies), figures in stored.items() if copies != "none"]
+    assert len(stored) == 24 and len(with_copies) == 16
+    assert max(with_copies)[0] < stored["SGD, 6 epochs, weight decay 0.3", "0.05", "none"][0]
+    assert max(by_speaker for _, by_speaker in stored.values()) == "0.786"
+    assert max(by_speaker for _, by_speaker in with_copies) == "0.785"
