@@ -8,6 +8,7 @@ or `deiii export RUN RUN` wrote, or the common beginning of the seeds of a cross
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,6 @@ from typing import Any
 
 from deiii.data.cache.stages import network_stages
 from deiii.data.config.schema import Config
-from deiii.data.tools.atomic_files import file_sha256
 from deiii.model.network.streams import enabled_streams
 
 RUN = "run.json"  # in a run folder
@@ -68,9 +68,17 @@ def find_members(names: Sequence[str | Path]) -> list[Path]:
 
 
 def _weights(folder: Path) -> str:
-    """Return the SHA-256 of a network's weights; empty for a folder without any."""
-    files = [folder / name for name in WEIGHTS]
-    return next((file_sha256(file) for file in files if file.is_file()), "")
+    """Return the SHA-256 of a network's tensors, which a run and its export share; empty without any."""
+    for file in (folder / name for name in WEIGHTS):
+        if file.is_file():
+            with open(file, "rb") as content:
+                header = json.loads(content.read(int.from_bytes(content.read(8), "little")))
+                header.pop("__metadata__", None)  # what a run records beside its tensors
+                digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+                while block := content.read(1 << 20):
+                    digest.update(block)
+            return digest.hexdigest()
+    return ""
 
 
 def own_members(folder: Path) -> list[Path]:

@@ -128,7 +128,8 @@ def _refuse_others(archive: Path, cache: Path, stages: list[Path]) -> None:
         names = [f"{shard.name}.h5" for shard in read_index(folder).shards]
         expected |= {folder.relative_to(cache) / name for name in (PACKED, *names)}
     there = sorted(path.relative_to(archive) for path in archive.glob("*/**/*") if path.is_file())
-    others = [path for path in there if path not in expected and not path.name.startswith(".")]
+    shown = [path for path in there if not any(part.startswith(".") for part in path.parts)]  # not .git
+    others = [path for path in shown if path not in expected]
     if others:
         raise CacheError(
             f"{archive} holds {counted(len(others), 'file')} that {cache} does not have, such as "

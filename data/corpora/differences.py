@@ -40,7 +40,8 @@ def differences(before: Corpus, after: Corpus) -> list[str]:
     new = {_nfc(c.id): c for c in after.clips}
     found = []
     places = {c.path: name for name, c in new.items() if name not in old}
-    renamed = {name: places[c.path] for name, c in old.items() if name not in new and c.path in places}
+    gone_from = {c.path: name for name, c in old.items() if name not in new}
+    renamed = {name: places[path] for path, name in gone_from.items() if path in places}
     if renamed:
         pairs = (f"{was} -> {now}" for was, now in sorted(renamed.items()))
         found.append(f"the id of {counted(len(renamed), 'clip')} ({_some(pairs)})")

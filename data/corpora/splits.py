@@ -260,6 +260,12 @@ def _speaker_parts(corpus: Corpus, protocol: Protocol, config: SplitConfig) -> d
                 f"{protocol.name}: fold {config.fold} names speakers that {corpus.name} lacks: "
                 f"{some(lacking)}; correct the names, or list the speakers of train, too"
             )
+        listed = [(part, speaker) for part, names in given.items() for speaker in set(names)]
+        if twice := {s for _, s in listed if sum(s == other for _, other in listed) > 1}:
+            raise SplitError(
+                f"{protocol.name}: fold {config.fold} names speakers in two parts: {some(twice)}; "
+                "name each once"
+            )
         test = set(given["test"]) & here
         val = set(given.get("val", ())) & here
         others = set(given.get("train", here)) & here
@@ -276,7 +282,7 @@ def _speaker_parts(corpus: Corpus, protocol: Protocol, config: SplitConfig) -> d
             f"{some(set(corpus.speakers))}, and {where}. Add the other recordings, choose another "
             "split.fold, or set split.protocol=speakers, which divides the speakers that are there"
         )
-    if not val:
+    if not val and not (protocol.kind == "parts" and "val" in given):
         val = _draw(rest, protocol, config)
     trained = {speaker for fold in rest for speaker in fold}
     return dict.fromkeys(trained, "train") | dict.fromkeys(val, "val") | dict.fromkeys(test, "test")

@@ -9,7 +9,6 @@ import numpy as np
 
 from deiii.data.cache.index import CacheError
 from deiii.data.config.schema import Config
-from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import load_mixed
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.scan import same_people
@@ -20,23 +19,17 @@ def mixed_configs(config: Config) -> list[Config]:
     """Return one configuration per corpus of a mixture; cache and network are those of the first.
 
     The corpora come first, then the corrupted copies of each of them.
-
-    Raises:
-        ConfigError: where a corpus has copies, and those of ``mix`` are to be validated and tested.
     """
     corpora = _corpora(config)
     copies = [copy for part in corpora for copy in copies_of(part)]
-    if config.mix and config.mix_test and copies:
-        raise ConfigError(
-            "where a corpus has copies, the corpora of mix can only be trained on; set mix_test=false, or "
-            "leave copies out, in the configs of mix, too"
-        )
     return [*(replace(part, copies=[]) for part in corpora), *copies]
 
 
 def _corpora(config: Config) -> list[Config]:
-    """The corpus itself and those of ``mix``, each with its own ``copies``."""
+    """The corpus itself and those of ``mix``; these have copies where they are only trained on."""
     others = load_mixed(config.mix)
+    if config.mix_test:
+        others = [replace(other, copies=[]) for other in others]
     same = [replace(other, mix=[], cache=config.cache, model=config.model) for other in others]
     return [replace(config, mix=[]), *same]
 

@@ -73,7 +73,7 @@ def describe_archive(cache: str | Path, archive: str | Path) -> str:
         for path in sorted(archive.rglob("*"))
         if path.is_file()
         and path.name != LIST
-        and not path.name.startswith(".")
+        and not any(part.startswith(".") for part in path.relative_to(archive).parts)
         and (path.parent != archive or path.name == CARD)  # nothing that somebody put beside them
     ]
     listed = [

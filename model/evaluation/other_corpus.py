@@ -178,7 +178,7 @@ def _open(
     # A recording may be there under another name; then the speaker is known, too.
     trained = {c.speaker for c in corpus.clips if c.path in media and media[c.path][2] in seen}
     trained |= seen_speakers(past, config.corpus)
-    if not media or not all(history.trained_files for history in past):
+    if not media or not all(history.trained_files or not history.trained for history in past):
         where = run.path if media else f"{config.cache}/{corpus.name}"
         notes += (
             f"{where} has no digests of its recordings (an earlier version made it): recordings of the "

@@ -168,7 +168,7 @@ class _Test:
         works = []
         for n in rows:
             row, clip = self.clips[n]
-            path = str(Path(self.features.corpus.root) / clip.path)
+            path = str(_root(self.features) / clip.path)
             faces = NOWHERE
             if corruption is not None and corruption.kind in ("blur", "occlude"):
                 faces = self._faces(row)
@@ -212,8 +212,13 @@ def _clips(features: FeatureSet, clean: PredictionTable) -> list[tuple[int, Clip
     return [place[name] for name in clean.clips]
 
 
+def _root(features: FeatureSet) -> Path:
+    """Return the root of the tested clips: in a mixture that of the corpus that alone is tested."""
+    return Path((features.corpus.divided or features.corpus).root)
+
+
 def _check_media(features: FeatureSet, clips: Sequence[tuple[int, Clip]], run: RunFolder) -> None:
-    root = Path(features.corpus.root)
+    root = _root(features)
     missing = [clip.path for _, clip in clips if not (root / clip.path).is_file()]
     if missing:
         raise RunError(

@@ -96,7 +96,8 @@ def not_used(corpus: Corpus, split: Split) -> list[str]:
     if corpus.divided is None:
         return []
     held = {*split.speakers("val"), *split.speakers("test")}
-    others = sum(clip.speaker in held and clip.id not in split.speaker_of for clip in corpus.clips)
+    own = {clip.id for clip in corpus.divided.clips}
+    others = sum(clip.speaker in held and clip.id not in own for clip in corpus.clips)
     if not others:
         return []
     return [f"not trained on: {counted(others, 'clip')} of validation and test speakers in mix or copies"]

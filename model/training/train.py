@@ -160,7 +160,7 @@ def _train(
     task = Task.of(features, config)
     parts = {part: in_order(features.corpus, getattr(split, part)) for part in ("train", "val", "test")}
     rows = {part: features.rows(ids) for part, ids in parts.items()}
-    notes = [*check_parts(features, split, rows, config), *(unseen or not_used(features.corpus, split))]
+    notes = [*check_parts(features, split, rows, config), *unseen, *not_used(features.corpus, split)]
     if ranks.first:
         notes += copies(features, {WORDS[part]: found for part, found in rows.items()})
     check_streams(features, rows["train"])

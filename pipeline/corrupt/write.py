@@ -21,7 +21,7 @@ import av.codec
 import av.error
 import numpy as np
 
-from deiii.data.cache.outcomes import ClipError
+from deiii.data.cache.outcomes import ClipError, Status
 from deiii.data.tools.atomic_files import atomic_path
 from deiii.pipeline.corrupt.kinds import (
     Corruption,
@@ -34,6 +34,7 @@ from deiii.pipeline.corrupt.kinds import (
     parse_corruption,
 )
 from deiii.pipeline.media.audio import read_audio
+from deiii.pipeline.media.container import open_media
 from deiii.pipeline.media.video import read_video
 
 CLOCK = 90_000  # ticks per second; the frame times of every common frame rate are whole ticks
@@ -93,13 +94,14 @@ def write_corrupted(
         CorruptionError: FFmpeg was built without libx264, which video needs.
     """
     rng = generator(seed, clip, corruption) if corruption else np.random.default_rng(0)
-    sound = _sound(source, corruption, rng)
+    sound, no_sound = _sound(source, corruption, rng)
     frames = iter(read_video(source))
     try:
         first = next(frames)
-    except ClipError:
+    except ClipError as no_video:
         if sound is None:
-            raise
+            audio_is_bad = no_sound and no_sound.outcome.status is not Status.NO_AUDIO
+            raise no_sound if no_sound and audio_is_bad else no_video from None
         return _write_wav(Path(target).with_suffix(".wav"), *sound)
     except StopIteration:
         first = None
@@ -161,20 +163,22 @@ def _changed(
 
 def _sound(
     source: str | Path, corruption: Corruption | None, rng: np.random.Generator
-) -> tuple[np.ndarray, int, float] | None:
-    """Return samples, float32 [n], their rate in Hz and the first one's time in s; ``None`` without audio."""
-    rate = _audio_rate(source)
-    if rate is None:
-        return None
+) -> tuple[tuple[np.ndarray, int, float] | None, ClipError | None]:
+    """Return samples, float32 [n], their rate in Hz and the first one's time in s; or why there are none."""
     try:
+        rate = _audio_rate(source)
+        if rate is None:
+            return None, None
         samples, start, _ = read_audio(source, rate)
-    except ClipError:
-        return None
+    except ClipError as error:
+        if error.outcome.status is Status.FAILED:  # the machine's, not the file's
+            raise
+        return None, error
     if corruption is not None and corruption.kind == "noise":
         samples = add_noise(samples, corruption.value, rng)
     if (factor := _speed(corruption)) != 1:
         samples, start = change_speed(samples, rate, factor), start / factor
-    return samples, rate, start
+    return (samples, rate, start), None
 
 
 def _speed(corruption: Corruption | None) -> float:
@@ -184,10 +188,9 @@ def _speed(corruption: Corruption | None) -> float:
 
 def _audio_rate(source: str | Path) -> int | None:
     """Return the sample rate of the audio in Hz; ``None`` where the file has none."""
-    with contextlib.suppress(av.error.FFmpegError, OSError), av.open(str(source)) as container:
+    with open_media(str(source)) as container:
         streams = [s for s in container.streams.audio if s.rate]
         return int(max(s.rate for s in streams)) if streams else None
-    return None
 
 
 def _video_stream(out: Any, rgb: np.ndarray, corruption: Corruption | None) -> Any:

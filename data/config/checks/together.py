@@ -44,6 +44,11 @@ def check_mixture(config: Config) -> None:
             kind, _, number = word.partition("=")
             if kind not in CORRUPTIONS or not _is_number(number):
                 raise ConfigError(f"{name}: {word!r} is none of {', '.join(CORRUPTIONS.values())}")
+    known: dict[tuple[str, float], str] = {}
+    for word in config.copies:
+        kind, _, number = word.partition("=")
+        if (first := known.setdefault((kind, float(number)), word)) is not word:
+            raise ConfigError(f"copies names {first} and {word}, which are the same; name each once")
     if config.corpus.corrupt and config.copies:
         raise ConfigError("copies are made of recordings as they are; leave corpus.corrupt or copies out")
     weights, others = config.mix_weights, len(config.mix)

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
+from deiii.data.tools.atomic_files import write_text
 from deiii.data.tools.compilation.numba_jit import cache_of, use_writable_cache
 from deiii.data.tools.writer_lock import writer_lock
 
@@ -37,16 +38,25 @@ def load_librosa() -> ModuleType:
     if folder is None:
         return librosa
     done = folder / "deiii-librosa" / _state(package)
-    if done.exists():
+    if _is_compiled(folder, done):
         return librosa
     try:
         with writer_lock(done.parent, waiting=lambda line: None):
-            if not done.exists():
+            if not _is_compiled(folder, done):
                 _compile(librosa)
-                done.touch()
+                found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.nbi"))
+                write_text(done, "\n".join(found))
     except OSError:  # the folder cannot be written
         pass
     return librosa
+
+
+def _is_compiled(folder: Path, done: Path) -> bool:
+    """Return whether the cache is complete, and none of its files was deleted since."""
+    try:
+        return all((folder / name).is_file() for name in done.read_text(encoding="utf-8").split("\n") if name)
+    except OSError:
+        return False
 
 
 def _compile(librosa: ModuleType) -> None:

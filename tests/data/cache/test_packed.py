@@ -58,6 +58,10 @@ def test_an_archive_of_another_cache_is_not_added_to(packed, other):
     path.write_bytes(b"")
     with pytest.raises(CacheError, match=f"archive holds 1 file that .* does not have, such as {other}"):
         pack(root / "cache", root / "archive", progress=False)
+    path.unlink()
+    (root / "archive/.git/refs").mkdir(parents=True)
+    (root / "archive/.git/refs/HEAD").touch()  # the archive is published by git
+    pack(root / "cache", root / "archive", progress=False)
 
 
 def test_smooth_content_becomes_smaller(tmp_path):

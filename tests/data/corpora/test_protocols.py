@@ -244,3 +244,17 @@ def test_a_misspelt_test_speaker_is_not_trained_on(tmp_path):
     path.write_text("name: mine\nabout: mine\nkind: parts\nfolds: [{test: [anna, dora], train: [ben]}]\n")
     ((train, _, test),) = parts_of(str(path), ["anna", "ben", "cleo"])
     assert (train, test) == ({"ben"}, {"anna"})
+
+
+def test_speakers_in_two_parts_are_refused(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nabout: mine\nkind: parts\nfolds: [{test: [a], val: [a, b], train: [c]}]\n")
+    with pytest.raises(SplitError, match="names speakers in two parts: a; name each once"):
+        parts_of(str(path), ["a", "b", "c"])
+
+
+def test_listed_training_speakers_do_not_become_validation_speakers(tmp_path):
+    """Where the corpus lacks the validation speakers that a protocol lists."""
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nabout: mine\nkind: parts\nfolds: [{test: [a], val: [x], train: [b, c]}]\n")
+    assert parts_of(str(path), ["a", "b", "c"]) == [({"b", "c"}, set(), {"a"})]

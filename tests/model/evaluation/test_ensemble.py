@@ -65,6 +65,9 @@ def test_a_copy_of_a_member_does_not_count_twice(runs, tmp_path):
     copy = shutil.copytree(runs[0], tmp_path / "copy")
     with pytest.raises(EnsembleError, match=r"copy has the same weights as .*fold0-seed0"):
         find_members([*runs, copy])
+    export(runs[0], tmp_path / "exported")
+    with pytest.raises(EnsembleError, match=r"exported has the same weights as .*fold0-seed0"):
+        find_members([*runs, tmp_path / "exported"])
 
 
 def test_evaluation_scores_the_mean_of_the_members(runs, evaluated, tmp_path, seen_run):

@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +27,7 @@ from deiii.pipeline.corrupt.kinds import (
 from deiii.pipeline.corrupt.write import FaceBoxes, corrupted_copy, write_corrupted
 from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.media.video import read_video
+from tests.helpers.clips import write_sound
 
 RATE = 16_000
 
@@ -190,3 +192,19 @@ def test_sound_alone_becomes_a_wav_and_nothing_is_an_error(source, tmp_path):
     with pytest.raises(ClipError):
         write_corrupted(tmp_path / "nothing.mp4", tmp_path / "out", None)
     assert not list(tmp_path.glob("out*"))
+
+
+def test_a_relative_path_that_begins_like_a_protocol_keeps_its_sound(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_sound(Path("12:30/a.flac"))
+    copy = write_corrupted("12:30/a.flac", "out", Corruption("speed", 0.8))
+    before, after = (len(read_audio(path, RATE)[0]) for path in ("12:30/a.flac", str(copy)))
+    assert after == pytest.approx(before / 0.8, abs=2)
+
+
+def test_the_reason_of_audio_that_cannot_be_read_is_kept(tmp_path):
+    sound = np.zeros(RATE, np.float32)
+    sound[100] = np.nan
+    soundfile.write(tmp_path / "a.wav", sound, RATE, subtype="FLOAT")
+    with pytest.raises(ClipError, match="not finite"):
+        write_corrupted(tmp_path / "a.wav", tmp_path / "out", Corruption("speed", 0.8))

@@ -68,6 +68,20 @@ def test_another_version_is_compiled_anew(compiled, monkeypatch, package):
     assert len(compiled) == 2
 
 
+def test_a_cache_of_which_something_was_deleted_is_compiled_anew(compiled, tmp_path):
+    load_librosa()
+    (tmp_path / "numba/x").mkdir()
+    index = tmp_path / "numba/x/utils.nbi"
+    index.touch()
+    (done,) = (p for p in (tmp_path / "numba/deiii-librosa").iterdir() if p.name[0] != ".")
+    done.write_text("x/utils.nbi")
+    load_librosa()
+    assert len(compiled) == 1
+    index.unlink()
+    load_librosa()
+    assert len(compiled) == 2
+
+
 def test_a_stopped_compilation_is_repeated(compiled, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(librosa_loading, "_compile", lambda librosa: 1 / 0)
