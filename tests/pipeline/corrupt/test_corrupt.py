@@ -196,7 +196,7 @@ def test_sound_alone_becomes_a_wav_and_nothing_is_an_error(source, tmp_path):
 
 def test_a_relative_path_that_begins_like_a_protocol_keeps_its_sound(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_sound(Path("12:30/a.flac"))
+    write_sound(tmp_path / "12:30/a.flac")
     copy = write_corrupted("12:30/a.flac", "out", Corruption("speed", 0.8))
     before, after = (len(read_audio(path, RATE)[0]) for path in ("12:30/a.flac", str(copy)))
     assert after == pytest.approx(before / 0.8, abs=2)
