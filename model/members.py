@@ -68,17 +68,26 @@ def find_members(names: Sequence[str | Path]) -> list[Path]:
 
 
 def _weights(folder: Path) -> str:
-    """Return the SHA-256 of a network's tensors, which a run and its export share; empty without any."""
-    for file in (folder / name for name in WEIGHTS):
-        if file.is_file():
-            with open(file, "rb") as content:
-                header = json.loads(content.read(int.from_bytes(content.read(8), "little")))
-                header.pop("__metadata__", None)  # what a run records beside its tensors
-                digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
-                while block := content.read(1 << 20):
-                    digest.update(block)
-            return digest.hexdigest()
-    return ""
+    """Return the SHA-256 of a network's tensors, which a run and its export share; empty without any.
+
+    It is empty for a damaged file, too: whoever loads it says what is wrong with it.
+    """
+    file = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    if file is None:
+        return ""
+    with open(file, "rb") as content:
+        length = int.from_bytes(content.read(8), "little")
+        try:
+            header = json.loads(content.read(min(length, file.stat().st_size)))
+        except ValueError:
+            return ""
+        if not isinstance(header, dict):
+            return ""
+        header.pop("__metadata__", None)  # what a run records beside its tensors
+        digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+        while block := content.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def own_members(folder: Path) -> list[Path]:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from deiii.data.config.schema import SplitConfig
-from deiii.data.corpora.clips import Corpus
+from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.protocol import (
     PARTS,
     Protocol,
@@ -224,13 +224,18 @@ def _add_training(own: Split, corpus: Corpus, divided: Corpus) -> Split:
     clips = {clip.id for clip in divided.clips}
     people, trained = set(divided.speakers), set(own.train)
     speakers = {own.speaker_of[clip_id] for clip_id in trained}
-    added = [
-        clip.id
-        for clip in corpus.clips
-        if clip.id not in clips
-        and (clip.speaker not in people or clip.speaker in speakers)
-        and (clip.speaker not in people or _original(clip.id) in trained or _original(clip.id) not in clips)
-    ]
+
+    def is_added(clip: Clip) -> bool:
+        if clip.id in clips:
+            return False
+        if clip.speaker not in people:
+            return True
+        original = clip.id.partition(":")[
+            2
+        ]  # the id in its own corpus, which a copy shares with its original
+        return clip.speaker in speakers and (original in trained or original not in clips)
+
+    added = [clip.id for clip in corpus.clips if is_added(clip)]
     inside = {*own.speaker_of, *added}
     return replace(
         own,
@@ -238,11 +243,6 @@ def _add_training(own: Split, corpus: Corpus, divided: Corpus) -> Split:
         train=tuple(sorted([*own.train, *added])),
         speaker_of={clip.id: clip.speaker for clip in corpus.clips if clip.id in inside},
     )
-
-
-def _original(clip_id: str) -> str:
-    """Return the id that a clip of a mixture has in its own corpus, which that of a copy has in common."""
-    return clip_id.partition(":")[2]
 
 
 def _speaker_parts(corpus: Corpus, protocol: Protocol, config: SplitConfig) -> dict[str, str]:

@@ -61,11 +61,10 @@ def speaker_rows(features: FeatureSet) -> list[list[int]]:
     Where one corpus of a mixture alone is validated and tested, those of another corpus, or of a corrupted
     copy, are another group: a test speaker is then normalised by the test clips, as without the mixture.
     """
-    apart = features.part is not None and features.corpus.divided is not None
+    part = features.part if features.corpus.divided is not None else None
     groups: dict[tuple[str, int], list[int]] = {}
     for row, clip in enumerate(features.clips):
-        part = int(features.part[row]) if apart and features.part is not None else 0
-        groups.setdefault((clip.speaker, part), []).append(row)
+        groups.setdefault((clip.speaker, 0 if part is None else int(part[row])), []).append(row)
     return list(groups.values())
 
 

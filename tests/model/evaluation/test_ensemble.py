@@ -61,6 +61,13 @@ def test_names_of_ensembles(runs, evaluated):
         find_members([cell, runs[0]])
 
 
+@pytest.mark.parametrize("content", [b"", b"\xff" * 8, b"\xff" * 7 + b"\x7f{}", b"\x02" + b"\0" * 7 + b"[]"])
+def test_damaged_weights_are_left_to_the_loading(runs, tmp_path, content):
+    broken = shutil.copytree(runs[0], tmp_path / "broken")
+    (broken / "best.safetensors").write_bytes(content)
+    assert find_members([runs[0], broken]) == [runs[0], broken]
+
+
 def test_a_copy_of_a_member_does_not_count_twice(runs, tmp_path):
     copy = shutil.copytree(runs[0], tmp_path / "copy")
     with pytest.raises(EnsembleError, match=r"copy has the same weights as .*fold0-seed0"):
