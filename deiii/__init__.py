@@ -15,7 +15,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from deiii.data.loader.feature_set import open_features, open_split
+    from deiii.data.loader.feature_set import open_features
+    from deiii.data.loader.feature_split import open_split
     from deiii.model.prediction.loading import from_pretrained, load
     from deiii.pipeline.extract import Features, extract
 
@@ -27,7 +28,7 @@ _HOMES = {
     "from_pretrained": "deiii.model.prediction.loading",
     "load": "deiii.model.prediction.loading",
     "open_features": "deiii.data.loader.feature_set",
-    "open_split": "deiii.data.loader.feature_set",
+    "open_split": "deiii.data.loader.feature_split",
 }
 
 

@@ -81,7 +81,7 @@ ORDER = {
         "batch mapped_files mixture prefetch sampling",
         "stage_arrays",
         "feature_set",
-        "augmentation recording",
+        "augmentation feature_split recording",
         "gather",
         "augment residency",
         "loader",

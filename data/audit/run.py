@@ -15,8 +15,9 @@ from deiii.data.config.schema import Config, SplitConfig
 from deiii.data.corpora.clips import Corpus, CorpusError
 from deiii.data.corpora.protocol import PARTS, Protocol, SplitError, load_protocol, match_clips
 from deiii.data.corpora.scan import scan
-from deiii.data.corpora.splits import Split, make_split, number_of_folds
+from deiii.data.corpora.splits import Split, number_of_folds
 from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.loader.feature_split import split_features
 
 MOST_FOLDS = 10_000
 
@@ -55,7 +56,7 @@ def audit(source: str, config: Config, fold: int | None = None) -> Iterator[tupl
     if fold is not None and not 0 <= fold < count:
         raise SplitError(f"--fold {fold}: {protocol.name} has the folds 0 to {count - 1}")
     for number in range(min(count, MOST_FOLDS)) if fold is None else [fold]:
-        own = _parts(protocol, corpus, replace(settings, fold=number), name)
+        own = _parts(protocol, corpus, config, replace(settings, fold=number))
         missing = _missing(protocol, number, own)
         found = audit_parts(own, prints)
         yield number, Audit(found.findings, (*found.looked, *missing))
@@ -87,13 +88,14 @@ def _load(source: str) -> Protocol:
 
 
 def _parts(
-    protocol: Protocol, corpus: Corpus, settings: SplitConfig, name: str
+    protocol: Protocol, corpus: Corpus, config: Config, settings: SplitConfig
 ) -> Mapping[str, Sequence[Facts]]:
     """Return the clips of the parts; of lists as they are, before any validation speakers are drawn."""
+    name = config.corpus.name
     if protocol.foreign:
         listed = match_clips(corpus, protocol, settings.fold)
         return {part: [facts_of_clip(clip, name) for clip in clips] for part, clips in listed.items()}
-    split = make_split(corpus, settings)
+    split, _ = split_features(corpus, config, settings)
     by_id = {clip.id: clip for clip in corpus.clips}
     return {part: [facts_of_clip(by_id[i], name) for i in getattr(split, part)] for part in PARTS}
 

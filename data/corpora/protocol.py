@@ -156,6 +156,13 @@ def _protocol(tree: Any, path: Path) -> Protocol:
         raise SplitError(f"{path}: a protocol of the kind {found.kind} needs a list of folds")
     if found.kind == "speakers" and found.n_folds < 2:
         raise SplitError(f"{path}: folds is the number of folds, 2 or more")
+    unlisted = [n for n, parts in enumerate(found.parts) if "val" not in parts]
+    if found.validation == "given" and (unlisted or not found.parts):
+        where = f"fold {unlisted[0]} has" if unlisted else f"a protocol of the kind {found.kind} has"
+        raise SplitError(
+            f"{path}: it says validation: given, but {where} no list val. Add the list, or write "
+            "validation: speakers, which draws some of the training speakers (none with split.val_share=0)"
+        )
     return found
 
 

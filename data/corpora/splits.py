@@ -230,9 +230,7 @@ def _add_training(own: Split, corpus: Corpus, divided: Corpus) -> Split:
             return False
         if clip.speaker not in people:
             return True
-        original = clip.id.partition(":")[
-            2
-        ]  # the id in its own corpus, which a copy shares with its original
+        _, _, original = clip.id.partition(":")  # the id in its corpus, which a copy and its clip share
         return clip.speaker in speakers and (original in trained or original not in clips)
 
     added = [clip.id for clip in corpus.clips if is_added(clip)]

@@ -29,7 +29,6 @@ from deiii.data.cache.stages import get_stage, network_stages
 from deiii.data.config.schema import Config
 from deiii.data.config.words import read_settings
 from deiii.data.corpora.clips import Clip, Corpus
-from deiii.data.corpora.splits import Split, make_split
 from deiii.data.loader.mixture import join_corpora, mixed_configs, mixed_people, namings
 from deiii.data.loader.stage_arrays import Stream
 from deiii.data.tools.counts import counted
@@ -248,23 +247,6 @@ def open_features(*words: str) -> FeatureSet:
     (329, 80)
     """
     return FeatureSet.open(read_settings(words))
-
-
-def open_split(*words: str) -> Split:
-    """Return the split that a command with the same words would train on and score by.
-
-    Args:
-        words: as for `open_features`.
-
-    Raises:
-        SplitError: the corpus cannot be divided as ``split.protocol`` says.
-
-    >>> split = open_split("ravdess", "cache=/data/cache")              # doctest: +SKIP
-    >>> split.speakers("test")                                          # doctest: +SKIP
-    ('actor-01', 'actor-02', 'actor-03', 'actor-04')
-    """
-    config = read_settings(words)
-    return make_split(FeatureSet.open(config).corpus, config.split)
 
 
 def _index(folder: Path, around: Path, stage: str, config: Config) -> StageIndex:

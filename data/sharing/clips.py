@@ -18,6 +18,7 @@ from deiii.data.loader.feature_set import FeatureSet
 
 # In one column of a table; attributes follow.
 COLUMNS = ("id", "speaker", "label", "label_number", "part", "fold")
+NO_PART = "other"  # the clips that a split does not use
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,31 @@ def split_of(features: FeatureSet, config: Config) -> Split | None:
         return None
 
 
+def part_sizes(features: FeatureSet, split: Split) -> dict[str, int]:
+    """Return the number of clips with features in each part, `NO_PART` among them; without empty parts."""
+    parts = _parts_of_clips(split)
+    names = [name for clip in features.clips for name in parts.get(clip.id, [NO_PART])]
+    return {name: names.count(name) for name in (*PARTS, NO_PART) if name in names}
+
+
+def _parts_of_clips(split: Split | None) -> dict[str, list[str]]:
+    """Return the parts of each clip that has one; several where a published split leaks."""
+    parts: dict[str, list[str]] = {}
+    for name in PARTS if split else ():
+        for clip_id in getattr(split, name):
+            parts.setdefault(clip_id, []).append(name)
+    return parts
+
+
 def shared_clips(features: FeatureSet, split: Split | None, part: str | None = None) -> Iterator[SharedClip]:
-    """Yield the clips in the order of their rows; of one part of the split if it is named."""
-    parts = {i: name for name in PARTS for i in getattr(split, name)} if split else {}
+    """Yield the clips in the order of their rows; of one part of the split, or `NO_PART`, if it is named."""
+    parts = _parts_of_clips(split)
     number = {name: n for n, name in enumerate(features.classes)}
     for row, clip in enumerate(features.clips):
-        where = parts.get(clip.id)
-        if part is not None and where != part:
+        own = parts.get(clip.id, [])
+        if part is not None and part not in (own or [NO_PART]):
             continue
+        where = "+".join(own if part is None else [part] if own else []) or None
         facts = {
             "id": clip.id,
             "speaker": clip.speaker,

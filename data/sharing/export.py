@@ -13,11 +13,10 @@ from typing import Any
 
 from deiii.data.cache.index import read_index, stage_folder
 from deiii.data.config.schema import Config
-from deiii.data.corpora.protocol import PARTS
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.sharing.card import CARD, card_text, corpus_facts
-from deiii.data.sharing.clips import SharedClip, array_kinds, shared_clips, split_of
-from deiii.data.sharing.formats import HUB_PARTS, WRITERS, SharingError, parts_of, require_pyarrow
+from deiii.data.sharing.clips import SharedClip, array_kinds, part_sizes, shared_clips, split_of
+from deiii.data.sharing.formats import HUB_PARTS, WRITERS, SharingError, require_pyarrow
 from deiii.data.tools.atomic_files import writable_folder, write_json, write_text
 from deiii.data.tools.counts import counted
 from deiii.data.tools.progress import progress_bar
@@ -87,7 +86,8 @@ def write_features(
     out = Path(out)
     check_new(out, kind)
     split = split_of(features, config)
-    parts, kinds = parts_of(split), array_kinds(features)
+    sizes, kinds = part_sizes(features, split) if split else {}, array_kinds(features)
+    parts: list[str | None] = [*sizes] or [None]
     writable_folder(out)
     seen: set[int] = set()
     with progress_bar(desc=kind, unit="clip", total=len(features), shown=progress) as bar:
@@ -113,7 +113,7 @@ def write_features(
         if split is None
         else {
             "protocol": split.protocol, "fold": split.fold, "folds": split.n_folds, "digest": split.digest,
-            "clips": {part: len(getattr(split, part)) for part in PARTS},
+            "clips": sizes,
         }
     )  # fmt: skip
     write_json(out / FACTS, facts)

@@ -17,13 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from deiii.data.corpora.protocol import PARTS
-from deiii.data.sharing.clips import SharedClip
+from deiii.data.sharing.clips import NO_PART, SharedClip
 from deiii.data.tools.atomic_files import atomic_path, write_text
 
 SHARD_BYTES = 256_000_000  # of arrays in one tar or Parquet file
 GROUP_BYTES = 32_000_000  # of arrays in one row group of Parquet, which a reader holds in memory
-HUB_PARTS = {"train": "train", "val": "validation", "test": "test", None: "train"}
+HUB_PARTS = {"train": "train", "val": "validation", "test": "test", NO_PART: NO_PART, None: "train"}
 
 Clips = Callable[[str | None], Iterator[SharedClip]]  # the clips of a part; all for None
 
@@ -203,11 +202,6 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     member = tarfile.TarInfo(name)  # with time 0 and owner 0: equal features give equal archives
     member.size = len(data)
     tar.addfile(member, io.BytesIO(data))
-
-
-def parts_of(split: Any) -> list[str | None]:
-    """Return the parts of a split that have clips; ``[None]`` without a split."""
-    return [part for part in PARTS if getattr(split, part)] if split else [None]
 
 
 def megabytes(count: int) -> str:

@@ -20,8 +20,9 @@ from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.corpora.clips import Corpus
 from deiii.data.corpora.protocol import PARTS
-from deiii.data.corpora.splits import make_split, number_of_folds
+from deiii.data.corpora.splits import number_of_folds
 from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.loader.feature_split import split_features
 from deiii.data.tools.counts import counted
 from deiii.model.evaluation.crossval_report import write_crossval
 from deiii.model.evaluation.many_runs import finished, run_all
@@ -106,7 +107,7 @@ def check_folds(config: Config, folds: Sequence[int]) -> None:
         return
     features = FeatureSet.open(config)
     for fold in folds:
-        split = make_split(features.corpus, replace(config.split, fold=fold))
+        split, _ = split_features(features.corpus, config, replace(config.split, fold=fold))
         check_parts(features, split, {part: features.rows(getattr(split, part)) for part in PARTS}, config)
 
 

@@ -8,11 +8,13 @@ address of another server is taken from ``HF_ENDPOINT``, the token from ``HF_TOK
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from deiii.model.members import own_members
 from deiii.model.prediction.manifest import CARD, FILES, MANIFEST, MEMBER, ONNX, WEIGHTS
 
 PREFIX = "hub:"
@@ -52,11 +54,12 @@ def _check_complete(folder: Path, name: str) -> None:
     """Raise HubError where a repository holds no export, or only some of its files."""
     if not (folder / MANIFEST).is_file():
         raise HubError(f"{PREFIX}{name} holds no {MANIFEST}, so it is no network of deiii")
-    networks = [path.parent for path in folder.glob(f"{MEMBER}*/{MANIFEST}")] or [folder]
-    lost = [path.relative_to(folder) for path in (n / WEIGHTS for n in networks) if not path.is_file()]
+    networks = own_members(folder) or [folder]
+    files = [network / name for network in networks for name in (MANIFEST, WEIGHTS)]
+    lost = [os.path.relpath(file, folder) for file in files if not file.is_file()]
     if lost:
         raise HubError(
-            f"{PREFIX}{name} holds no {', '.join(map(str, lost))}: its upload is not complete. Name another "
+            f"{PREFIX}{name} holds no {', '.join(lost)}: its upload is not complete. Name another "
             "revision (user/name@revision), or upload the network again with push_to_hub"
         )
 

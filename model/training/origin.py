@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
-from deiii.data.cache.identity import recorded_media
 from deiii.data.cache.index import INDEX, TABLE, load_corpus, save_corpus, stage_folder
 from deiii.data.cache.recipes import stage_keys
 from deiii.data.cache.stages import stages
@@ -22,9 +20,8 @@ from deiii.data.config.load import changed_settings, load_stored
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
 from deiii.data.corpora.differences import clip_digest, differences, label_digest
-from deiii.data.corpora.splits import Split
+from deiii.data.loader.feature_split import media_digests
 from deiii.data.tools.atomic_files import write_json
-from deiii.data.tools.counts import counted
 from deiii.model.training.run_folder import RunError, RunFolder
 
 MEDIA = "media.json"
@@ -39,7 +36,7 @@ def digests(corpus: Corpus) -> dict[str, str]:
 def save_origin(run: RunFolder, corpus: Corpus, cache: str | Path) -> None:
     """Keep the clip table in the run folder, and the SHA-256 of the media files as the cache records them."""
     save_corpus(run.path / TABLE, corpus)
-    write_json(run.path / MEDIA, _media(cache, corpus), indent=None)
+    write_json(run.path / MEDIA, media_digests(cache, corpus), indent=None)
 
 
 def check_origin(run: RunFolder, corpus: Corpus, cure: str, cache: str | Path | None = None) -> None:
@@ -63,7 +60,7 @@ def check_origin(run: RunFolder, corpus: Corpus, cure: str, cache: str | Path | 
         what = "; ".join(changed) or "its digests differ"
         raise RunError(f"{run.path} was trained on another clip table of {corpus.name}: {what}. {cure}")
     before = stored_media(run) if cache is not None else {}
-    now = _media(cache, corpus) if before and cache is not None else {}
+    now = media_digests(cache, corpus) if before and cache is not None else {}
     other = [path for path, digest in before.items() if now.get(path, digest) != digest]
     if other:
         some = ", ".join(other[:3]) + (f" and {len(other) - 3} more" if len(other) > 3 else "")
@@ -112,56 +109,6 @@ def other_recordings(first: RunFolder, second: RunFolder) -> list[str]:
     """Return the paths that name different recordings in two runs' corpora, as far as they were recorded."""
     one, two = (stored_media(run) for run in (first, second))
     return [path for path, digest in one.items() if two.get(path, digest) != digest]
-
-
-def _media(cache: str | Path, corpus: Corpus) -> dict[str, str]:
-    """Return the SHA-256 of each media file by its name (`media_names`), as preprocessing recorded it."""
-    recorded = {name: recorded_media(cache, name) for name in corpus.parts or (corpus.name,)}
-    first = corpus.parts[0] if corpus.parts else corpus.name
-    found = {}
-    for clip, front in zip(corpus.clips, corpus.fronts().values(), strict=True):
-        media = recorded[front.rstrip(":") or first]
-        if clip.path in media:
-            found[front + clip.path] = media[clip.path][2]
-    return found
-
-
-def without_tested(split: Split, corpus: Corpus, cache: str | Path) -> tuple[Split, list[str]]:
-    """Leave people out of the training part of a mixture who are validated or tested under other names.
-
-    A person of another corpus is known by a media file that is also one of the validation or test part. All
-    the person's clips are left out.
-
-    Returns:
-        the split, and a line on what was left out, if anything.
-    """
-    if corpus.divided is None:
-        return split, []
-    names, media = media_names(corpus), _media(cache, corpus)
-    digests = {clip.id: media[names[clip.id]] for clip in corpus.clips if names[clip.id] in media}
-    held = {digests.get(i) for i in (*split.val, *split.test)} - {None}
-    people = {split.speaker_of[i] for i in split.train if digests.get(i) in held} - {*corpus.divided.speakers}
-    out = {i for i in split.train if split.speaker_of[i] in people}
-    if not out:
-        return split, []
-    kept = {i: s for i, s in split.speaker_of.items() if i not in out}
-    note = (
-        f"not trained on: {counted(len(out), 'clip')} of {counted(len(people), 'speaker')} of mix, of whom "
-        "the validation or test part has recordings under another name"
-    )
-    return replace(split, train=tuple(i for i in split.train if i not in out), speaker_of=kept), [note]
-
-
-def media_names(corpus: Corpus) -> dict[str, str]:
-    """Return the path of each clip's media file by its id; in a mixture like the id with a corpus in front.
-
-    >>> from deiii.data.corpora.clips import Clip
-    >>> clips = Clip("a", "a.mp4", "anna"), Clip("crema_d:b", "b.mp4", "crema_d:ben")
-    >>> media_names(Corpus("ravdess+crema_d", "", (), clips))
-    {'a': 'a.mp4', 'crema_d:b': 'crema_d:b.mp4'}
-    """
-    fronts = corpus.fronts()
-    return {clip.id: fronts[clip.id] + clip.path for clip in corpus.clips}
 
 
 def stored_media(run: RunFolder) -> dict[str, str]:

@@ -22,9 +22,9 @@ from deiii.data.cache.stages import get_stage, stages, with_upstream
 from deiii.data.config.load import load_config, result_settings
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.corpora.splits import make_split
 from deiii.data.encoders.statement import Statement, used_encoders
 from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.loader.feature_split import split_features
 from deiii.data.loader.mixture import clip_weights, mixed_configs, mixed_weights
 from deiii.data.loader.stage_arrays import valid_rows
 from deiii.data.tools.atomic_files import file_sha256
@@ -43,7 +43,7 @@ from deiii.model.network.task import Task
 from deiii.model.training.loaders import ChangedLoader, make_loader
 from deiii.model.training.logs.open_logs import check_logs
 from deiii.model.training.monitor import check_monitor
-from deiii.model.training.origin import check_origin, digests, keys_of_training, save_origin, without_tested
+from deiii.model.training.origin import check_origin, digests, keys_of_training, save_origin
 from deiii.model.training.parts import (
     WORDS,
     check_parts,
@@ -155,7 +155,7 @@ def _train(
         features = _open_features(config, run, resume, whole=not ranks.local)
     if not ranks.local:
         ranks.wait()
-    split, unseen = without_tested(make_split(features.corpus, config.split), features.corpus, config.cache)
+    split, unseen = split_features(features.corpus, config)
     findings = check_foreign(split, features, config)
     task = Task.of(features, config)
     parts = {part: in_order(features.corpus, getattr(split, part)) for part in ("train", "val", "test")}

@@ -21,8 +21,9 @@ from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.corpora.clips import Corpus
 from deiii.data.corpora.scan import same_people
 from deiii.data.corpora.splits import Split
+from deiii.data.loader.feature_split import media_names
 from deiii.data.tools.atomic_files import write_json
-from deiii.model.training.origin import media_names, stored_media
+from deiii.model.training.origin import stored_media
 from deiii.model.training.run_folder import RunError, RunFolder
 
 FILE = "start.json"

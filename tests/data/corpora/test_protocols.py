@@ -185,6 +185,14 @@ def test_a_name_that_fits_two_clips_needs_its_folder():
         ("name: a\nabout: b\nkind: parts\nfolds: [{dev: [a]}]\n", "not dev"),
         ("name: a\nabout: b\nkind: parts\nfolds: [{train: [a]}]\n", "no test part"),
         ("name: a\nabout: b\nkind: parts\nfolds: [{test: a}]\n", "a fold is a list of names"),
+        (
+            "name: a\nabout: b\nkind: parts\nvalidation: given\nfolds: [{test: [a], val: [b]},{test: [b]}]\n",
+            "validation: given, but fold 1 has no list val.*validation: speakers",
+        ),
+        (
+            "name: a\nabout: b\nkind: speakers\nvalidation: given\nfolds: 3\n",
+            "a protocol of the kind speakers has no list val",
+        ),
         ("name: a\nabout: b\nkind: fixed\nfolds: [[{}]]\n", "a fold is a list of names"),
         ("name: [a]\nabout: b\nkind: fixed\nfolds: [[a]]\n", "are text"),
         ("name: a\nabout: b\nkind: speakers\nfolds: 1\n", "2 or more"),

@@ -26,10 +26,15 @@ from tests.helpers.tables import tone_rows, words_for, write_rows
 FRAMES, HOPS = [9, 5, 0, 3, 7, 4, 6, 2], [40, 15, 30, 0, 12, 8, 9, 10]
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
+@pytest.fixture(scope="module", params=["all", "some"])
+def corpus(request, tmp_path_factory):
+    """Features and a split, which uses all clips or leaves one speaker out."""
     folder = tmp_path_factory.mktemp("shared")
     config = make_cache(folder / "cache", FRAMES, HOPS, bad_flow=(1,))
+    if request.param == "some":
+        fold = "{train: [s0], val: [s3], test: [s1]}"
+        config.split.protocol = str(folder / "some.yaml")
+        (folder / "some.yaml").write_text(f"name: some\nabout: b\nkind: parts\nfolds: [{fold}]\n")
     features = FeatureSet.open(config, KEYS)
     return config, features, make_split(features.corpus, config.split)
 
@@ -45,7 +50,7 @@ def check(found: dict[str, dict], corpus) -> None:
     """What a reader found by clip id: ``facts`` and ``arrays``; everything is as in the cache."""
     _, features, split = corpus
     assert set(found) == {clip.id for clip in features.clips}
-    part_of = {i: part for part in PARTS for i in getattr(split, part)}
+    part_of: dict = dict.fromkeys(found) | {i: part for part in PARTS for i in getattr(split, part)}
     for clip in features.clips:
         facts, arrays = found[clip.id]["facts"], found[clip.id]["arrays"]
         assert facts["speaker"] == clip.speaker and facts["label"] == clip.label
@@ -59,6 +64,10 @@ def check(found: dict[str, dict], corpus) -> None:
         for name, array in stored.items():
             assert arrays[name].dtype == array.dtype and arrays[name].shape == array.shape
             assert arrays[name].tobytes() == array.tobytes(), (clip.id, name)
+
+
+def split_parts(found: dict[str, dict]) -> set:
+    return {sample["facts"]["part"] for sample in found.values()}
 
 
 def test_npz(corpus, tmp_path):
@@ -91,7 +100,7 @@ def test_webdataset_with_plain_tar(corpus, tmp_path, shard_bytes):
                 sample = samples.setdefault(key, {"arrays": {}})
                 if field == "json":
                     sample["facts"] = json.loads(data)
-                    assert sample["facts"]["part"] == path.name.split("-")[0]
+                    assert (sample["facts"]["part"] or "other") == path.name.split("-")[0]
                 else:
                     sample["arrays"][field.removesuffix(".npy")] = np.load(io.BytesIO(data))
         groups = [key for n, key in enumerate(keys) if n == 0 or keys[n - 1] != key]
@@ -113,7 +122,8 @@ def test_parquet(kind, corpus, tmp_path, shard_bytes):
         table = parquet.read_table(path)
         assert json.loads(table.schema.metadata[b"deiii_arrays"]) == about
         for row in table.to_pylist():
-            named = HUB_PARTS[row["part"]] if kind == "hf" else row["part"]
+            named = row["part"] or "other"
+            named = HUB_PARTS[named] if kind == "hf" else named
             assert path.name.split("-")[0] == named
             arrays = {
                 name: np.frombuffer(row[name], about[name]["dtype"]).reshape(row[f"{name}_shape"])
@@ -126,7 +136,10 @@ def test_parquet(kind, corpus, tmp_path, shard_bytes):
         card = (tmp_path / "out/README.md").read_text()
         front = yaml.safe_load(card.split("---")[1])
         splits = front["configs"][0]["data_files"]
-        assert [s["split"] for s in splits] == ["train", "validation", "test"]
+        whole = ["train", "validation", "test"]
+        assert [s["split"] for s in splits] == (
+            whole if None not in split_parts(found) else [*whole, "other"]
+        )
         for s in splits:
             count = int(sorted(tmp_path.glob(f"out/{s['path']}"))[0].stem.split("-of-")[1])
             assert len(list(tmp_path.glob(f"out/{s['path']}"))) == count
@@ -151,6 +164,7 @@ def test_the_card_says_licence_outcomes_split_and_arrays(corpus, tmp_path):
     outcomes = {s["name"]: s["outcomes"] for s in facts["stages"]}
     assert outcomes["faces"]["unreadable"] == 1 and outcomes["flow"]["unreadable"] == 2
     assert facts["split"]["digest"] == split.digest
+    assert sum(facts["split"]["clips"].values()) == len(features.clips)
 
 
 def test_the_three_lines_of_the_card_run(corpus, tmp_path, monkeypatch):

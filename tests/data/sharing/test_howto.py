@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deiii.data.loader.feature_set import open_features, open_split
+from deiii.data.loader.feature_set import open_features
+from deiii.data.loader.feature_split import open_split
 from tests.helpers.shared_worker import preprocess
 from tests.helpers.tables import tone_rows, words_for, write_rows
 

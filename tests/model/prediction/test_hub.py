@@ -124,8 +124,18 @@ def test_incomplete_uploads_are_reported_with_the_name_on_the_hub(hub, seen_run,
     folder = export(seen_run / "run", tmp_path / "out", program=False)
     manifest = (folder / "deiii.json").read_bytes()
     repositories.commit("some/half", {"deiii.json": manifest})
-    repositories.commit("some/members", {"deiii.json": manifest, "member0/deiii.json": manifest})
-    for name, lost in (("half", "model.safetensors"), ("members", "member0/model.safetensors")):
+    listed = json.dumps({**json.loads(manifest), "members": ["member0", "member1"]}).encode()
+    tensors = (folder / "model.safetensors").read_bytes()
+    whole = {"deiii.json": listed, "member1/deiii.json": manifest, "member1/model.safetensors": tensors}
+    repositories.commit("some/weights", whole | {"member0/deiii.json": manifest})
+    repositories.commit("some/manifest", whole | {"member0/model.safetensors": tensors})
+    repositories.commit("some/member", whole)
+    for name, lost in (
+        ("half", "model.safetensors"),
+        ("weights", "member0/model.safetensors"),
+        ("manifest", "member0/deiii.json"),
+        ("member", "member0/deiii.json, member0/model.safetensors"),
+    ):
         done = call(f"load('hub:some/{name}')")
         assert done.returncode == 1, done.stderr
         assert f"hub:some/{name} holds no {lost}" in done.stderr and "push_to_hub" in done.stderr

@@ -10,8 +10,11 @@ import soundfile
 
 from deiii.__main__ import main
 from deiii.data.audit.copies import copies
+from deiii.data.audit.run import audit
+from deiii.data.config.words import read_settings
 from deiii.data.corpora.clips import Clip
 from deiii.data.corpora.splits import Split
+from deiii.data.loader.feature_split import open_split
 from tests.helpers.shared_worker import preprocess
 from tests.helpers.tables import tone_rows, words_for, write_rows
 
@@ -80,6 +83,9 @@ def test_people_of_mix_who_are_tested_under_another_name_are_not_trained_on(tmp_
     words = [*words_for(root, cache, tmp_path / "run"), f"mix=[{tmp_path / 'other.yaml'}]", "mix_test=false"]
     assert main(["train", *words, "--quiet"]) == 0
     split = Split.load(tmp_path / "run/split.json")
+    assert open_split(*words) == split
+    (_, found), *_ = audit("speakers", read_settings(words), fold=split.fold)
+    assert not found.leaks, found.text()
     held = {*split.speakers("val"), *split.speakers("test")}
     trained = {speaker.rpartition("x-")[2] for speaker in split.speakers("train")}
     assert held and held.isdisjoint(trained)

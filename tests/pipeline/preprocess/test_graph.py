@@ -21,7 +21,8 @@ from deiii.data.config.load import load_config
 from deiii.data.config.words import read_settings
 from deiii.data.corpora.scan import cache_name
 from deiii.data.corpora.splits import make_split
-from deiii.data.loader.feature_set import open_features, open_split
+from deiii.data.loader.feature_set import open_features
+from deiii.data.loader.feature_split import open_split
 from deiii.pipeline.corrupt.kinds import CorruptionError
 from deiii.pipeline.corrupt.write import corrupted_copy
 from deiii.pipeline.preprocess.graph import PreprocessError, preprocess
