@@ -115,10 +115,14 @@ def statistics_of_valid(model: nn.Module, valid: Tensor) -> Iterator[None]:
     """
     layers = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     running = [x for layer in layers for x in (layer.running_mean, layer.running_var) if x is not None]
-    before = [x.clone() for x in running] if model.training else []
+    if not model.training or not running:
+        yield
+        return
+    before = torch.cat(running)  # all in one tensor: on a GPU a few launches, however many layers there are
     yield
-    for x, old in zip(running, before, strict=False):
-        x.data.copy_(torch.where(valid, x, old))  # the backward pass keeps them, but does not read them
+    kept = torch.where(valid, torch.cat(running), before).split([len(x) for x in running])
+    # The backward pass keeps the tensors, but does not read them.
+    torch._foreach_copy_([x.data for x in running], kept)
 
 
 def normalise(x: Tensor, share: Tensor, layer: nn.BatchNorm2d, ranks: Ranks) -> Tensor:

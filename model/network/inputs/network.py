@@ -110,15 +110,16 @@ class Network(RankAware, nn.Module):
         """
         images, mask = images.flatten(0, 1), mask_BT.flatten()
         if isinstance(encoder, ImageEncoder) and (kernels := encoder.kernels_for(images)) is not None:
-            return encoder.forward_by_kernels(kernels, images, mask, factor).unflatten(0, mask_BT.shape)
+            with statistics_of_valid(encoder, mask.any()):
+                tokens = encoder.forward_by_kernels(kernels, images, mask, factor)
+            return tokens.unflatten(0, mask_BT.shape)
         images = images * factor if factor != 1 else images
         if not self.training:
             images = images.masked_fill(~mask[:, None, None, None], 0.0)
             return encoder(images).unflatten(0, mask_BT.shape)
         if self.ranks is None:
-            # On a GPU this would take two dozen launches a step.
-            left = mask.is_cuda or torch.compiler.is_compiling()
-            with nullcontext() if left else statistics_of_valid(encoder, mask.any()):
+            compiling = torch.compiler.is_compiling()  # it cannot write to a tensor's data
+            with nullcontext() if compiling else statistics_of_valid(encoder, mask.any()):
                 return encoder(only_valid(images, mask)).unflatten(0, mask_BT.shape)
         # A copy may be of another rank's image: images weigh as often as one process would copy them.
         weight = self.ranks.own(times_taken(self.ranks.whole(mask_BT).flatten()))
