@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from deiii.data.tools.atomic_files import file_sha256
+from deiii.model.file_names import EXPORT, RUN_WEIGHTS
 
 BINS = 15
 LIMITS = (0.05, 20.0)  # of a temperature; outside, validation clips are nearly all right or nearly all wrong
@@ -194,10 +195,10 @@ def stored_temperature(folder: str | Path) -> float | None:
     """
     folder = Path(folder)
     try:
-        if (folder / "deiii.json").is_file():
-            return json.loads((folder / "deiii.json").read_text(encoding="utf-8")).get("temperature")
+        if (folder / EXPORT).is_file():
+            return json.loads((folder / EXPORT).read_text(encoding="utf-8")).get("temperature")
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        best = folder / "best.safetensors"
+        best = folder / RUN_WEIGHTS
         if best.is_file() and metrics.get("weights") not in (None, file_sha256(best)):
             return None
         return metrics["calibration"]["temperature"]

@@ -17,11 +17,9 @@ from typing import Any
 
 from deiii.data.cache.stages import network_stages
 from deiii.data.config.schema import Config
+from deiii.model.file_names import EXPORT, EXPORT_WEIGHTS, RUN, RUN_WEIGHTS
 from deiii.model.network.streams import enabled_streams
 
-RUN = "run.json"  # in a run folder
-EXPORT = "deiii.json"  # in an exported folder
-WEIGHTS = ("best.safetensors", "model.safetensors")  # in a run folder, in an exported folder
 MEMBERS = "members"  # in either file, of an ensemble: its members' folders, relative to its own
 
 
@@ -72,7 +70,7 @@ def _weights(folder: Path) -> str:
 
     It is empty for a damaged file, too: whoever loads it says what is wrong with it.
     """
-    file = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    file = next((folder / name for name in (RUN_WEIGHTS, EXPORT_WEIGHTS) if (folder / name).is_file()), None)
     if file is None:
         return ""
     with open(file, "rb") as content:

@@ -156,7 +156,8 @@ ORDER = {
     ],
     "pipeline/inspect": ["source_frames", "contact_sheet", "clip_video", "clips"],
     "model": [
-        "calibration intervals distributed",
+        "distributed file_names intervals",
+        "calibration",
         "metrics",
         "network",
         "peers",

@@ -19,9 +19,10 @@ from deiii.data.config.load import config_class, parse_stored
 from deiii.data.config.schema import Config
 from deiii.data.sharing.licences import NOT_STATED, licence_of
 from deiii.data.tools.atomic_files import atomic_path, writable_folder
+from deiii.model.file_names import EXPORT, EXPORT_WEIGHTS
 
-MANIFEST = "deiii.json"
-WEIGHTS = "model.safetensors"
+MANIFEST = EXPORT
+WEIGHTS = EXPORT_WEIGHTS
 PROGRAM = "deiii.pt2"
 ONNX = "model.onnx"
 CARD = "README.md"

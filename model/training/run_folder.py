@@ -28,11 +28,10 @@ from deiii.data.config.suggest import did_you_mean
 from deiii.data.tools.atomic_files import file_sha256, remove_temporary, write_json, write_text
 from deiii.data.tools.machine import package_versions, source_revision
 from deiii.data.tools.processes.made_folders import make_folder
+from deiii.model.file_names import RUN, RUN_WEIGHTS
 from deiii.model.training.monitor import TrainingState, training_state
 
 PACKAGES = ("torch", "torchvision", "numpy", "librosa", "av", "opencv-contrib-python", "h5py", "dask")
-
-
 COMPARED = ("keys", "split", "classes", "clip_digest", "label_digest")  # in run.json, when a run goes on
 KEPT = ("evaluations", "ensembles", "record", "cost", "start")  # in run.json, when a run goes on
 
@@ -51,11 +50,11 @@ class RunFolder:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.config = self.path / "config.yaml"
-        self.info = self.path / "run.json"
+        self.info = self.path / RUN
         self.split = self.path / "split.json"
         self.metrics_csv = self.path / "metrics.csv"
         self.last = self.path / "last.safetensors"
-        self.best = self.path / "best.safetensors"
+        self.best = self.path / RUN_WEIGHTS
         self.state = self.path / "state.safetensors"
         self.events = self.path / "events"
         self.metrics_json = self.path / "metrics.json"
@@ -146,10 +145,10 @@ class RunFolder:
         if self.path.is_file():
             return f"{self.path} is a file; a run is a folder, which `deiii train` writes"
         if not self.path.exists():
-            beside = [folder.name for folder in self.path.parent.glob("*") if (folder / "run.json").is_file()]
+            beside = [folder.name for folder in self.path.parent.glob("*") if (folder / RUN).is_file()]
             hint = did_you_mean(self.path.name, beside)
             return f"there is no run folder {self.path}{hint}; `deiii train` writes one"
-        inside = sorted(folder.name for folder in self.path.glob("*") if (folder / "run.json").is_file())
+        inside = sorted(folder.name for folder in self.path.glob("*") if (folder / RUN).is_file())
         hint = f", but runs are in it: {', '.join(inside[:5])}" if inside else "; `deiii train` writes one"
         return f"{self.path} holds no run{hint}"
 

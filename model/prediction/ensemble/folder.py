@@ -15,7 +15,8 @@ from typing import Any
 
 from deiii.data.config.load import load_stored
 from deiii.data.tools.atomic_files import writable_folder, write_json, write_text
-from deiii.model.members import MEMBERS, RUN, check_members, find_members, own_members
+from deiii.model.file_names import RUN
+from deiii.model.members import MEMBERS, check_members, find_members, own_members
 from deiii.model.prediction.export import export, model_card
 from deiii.model.prediction.manifest import (
     CARD,
