@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from deiii.data.corpora.protocol import PARTS, Protocol, SplitError, clip_key
+from deiii.data.corpora.protocol import SUFFIXES as OF_CLIPS
 from deiii.data.tools.atomic_files import write_text
 from deiii.data.tools.counts import counted
 
@@ -42,6 +43,8 @@ WORDS = {
 }  # fmt: skip
 _FOLD = re.compile(r"(?:fold|split|cv|set|session|consensus|partition)[-_ ]?(\d{1,3})(?!\d)", re.IGNORECASE)
 _LAST_NUMBER = re.compile(r"[-_](\d{1,3})$")
+_CELL = re.compile(r"\D*?(\d+)(?:\.0+)?")  # a fold in a table: 1, 1.0 (of pandas), fold1, Session_2
+_CLIP = re.compile(rf"\s*(.+?(?:{'|'.join(map(re.escape, sorted(OF_CLIPS)))}))(?=\s|$)", re.IGNORECASE)
 
 Entry = tuple[int | None, str, str]  # fold, part and name of a clip
 
@@ -173,11 +176,21 @@ def _entries(file: Path, root: Path) -> Iterator[Entry]:
         rows = list(_json_rows(text, file.suffix.lower()) if json_file else _table_rows(text))
     except (UnicodeDecodeError, ValueError, csv.Error, RecursionError) as error:
         raise SplitError(f"{file} cannot be read as a list: {error}") from None
+    # Where a column names parts, a row without one (holdout, unused) is in none, whatever the file's name.
+    if any(part_of(row.get("part", "")) for row in rows):
+        part = None
     for row in rows:
-        own_part = row.get("part") and part_of(row["part"]) or part
-        own_fold = int(row["fold"]) if row.get("fold", "").isdecimal() else fold
+        own_part = part_of(row.get("part", "")) or part
         if own_part and row["name"]:
-            yield own_fold, own_part, row["name"]
+            yield _fold(row["fold"], file) if row.get("fold") else fold, own_part, row["name"]
+
+
+def _fold(cell: str, file: Path) -> int:
+    """Return the number of the fold in a cell."""
+    found = _CELL.fullmatch(cell)
+    if not found:
+        raise SplitError(f"{file}: the fold {cell!r} is no number; number the folds in that column")
+    return int(found[1])
 
 
 def _table_rows(text: str) -> Iterator[dict[str, str]]:
@@ -198,6 +211,8 @@ def _table_rows(text: str) -> Iterator[dict[str, str]]:
     }
     if columns["name"] is None:  # no header, or none that is known: the first column
         columns = {"name": 0, "part": None, "fold": None}
+        if separator is None:  # names may hold blanks
+            cells = [[found[1]] if (found := _CLIP.match(line)) else line.split() for line in lines]
     else:
         cells = cells[1:]
     for row in cells:
@@ -231,8 +246,8 @@ def _items(items: Any) -> Iterator[dict[str, str]]:
         elif isinstance(item, dict):
             lower = {str(key).lower(): value for key, value in item.items()}
             name = next((lower[key] for key in NAMES if isinstance(lower.get(key), str)), "")
-            part = next((str(lower[key]) for key in SPLITS if key in lower), "")
-            fold = next((str(lower[key]) for key in FOLDS if key in lower), "")
+            part = next((str(lower[key]) for key in SPLITS if lower.get(key) is not None), "")
+            fold = next((str(lower[key]) for key in FOLDS if lower.get(key) is not None), "")
             yield {"name": name, "part": part, "fold": fold}
         else:
             raise ValueError(f"{item!r} is neither a name nor an object")

@@ -128,6 +128,10 @@ def _read(path: Path, parse: Callable[[dict[str, str]], Row]) -> Votes:
                     if sum(counts.values()) <= 0:
                         raise ValueError(f"no votes for {clip_id}")
                     own[channel] = tuple(counts[letter] for letter in LETTERS)
+        except UnicodeDecodeError:
+            raise CorpusError(
+                f"{path} is not UTF-8 text, so it is not the table that CREMA-D comes with; download it again"
+            ) from None
         except KeyError as error:
             raise CorpusError(f"{path} has no column {error}; is it a Git LFS pointer?") from None
         except (ValueError, TypeError, AttributeError, csv.Error) as error:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -41,11 +42,12 @@ def scan(config: CorpusConfig) -> Corpus:
     root = root_folder(config.root, "pattern", "a recording")
     pattern = compile_pattern(config.pattern)
     refuse_spellings("classes", filter(None, config.codes.values()), "write one of them in corpus.codes")
-    codes = {clean(code).casefold(): name for code, name in config.codes.items()}
+    codes = _codes(config.codes)
     paths = corpus_files(root, ORDER)
     clips: dict[str, Clip] = {}
     rank: dict[str, int] = {}
     others: list[str] = []
+    left_out = 0
     for path in paths:
         clip_id = str(PurePosixPath(path).with_suffix(""))
         found = pattern.search(clip_id)
@@ -62,15 +64,23 @@ def scan(config: CorpusConfig) -> Corpus:
                 )
             label = codes[code]
         place = ORDER.index(PurePosixPath(path).suffix.lower())
+        left_out += label is None
         if label is None or rank.get(clip_id, len(ORDER)) < place:
             continue
         rank[clip_id] = place
         clips[clip_id] = Clip(clip_id, path, clean(found["speaker"]).casefold(), label)
+    if not clips and left_out:
+        raise CorpusError(
+            f"pattern: corpus.codes leaves out all {left_out} files that match under {config.root}; name "
+            "classes instead of null"
+        )
     if not clips:
         raise CorpusError(
             f"pattern: no path under {config.root} matches corpus.pattern={config.pattern}; "
             f"{nothing_there(Path(config.root), paths)}"
         )
+    cure = "change corpus.pattern or the names of the files, so that one person has one name"
+    refuse_spellings("speakers", sorted({clip.speaker for clip in clips.values()}), cure)
     notes: list[str] = []
     if not codes:
         labels = ((clip.path, clip.label or "") for clip in clips.values())
@@ -86,6 +96,19 @@ def scan(config: CorpusConfig) -> Corpus:
     names = tuple(name for name in classes if name)
     said = tuple(f"label {note}" for note in notes)
     return Corpus("pattern", str(root), names, tuple(clips[i] for i in sorted(clips)), notes=said)
+
+
+def _codes(given: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Return ``corpus.codes`` in small letters. Raises CorpusError for one code with two classes."""
+    codes: dict[str, str | None] = {}
+    for code, name in given.items():
+        key = clean(code).casefold()
+        if codes.setdefault(key, name) != name:
+            raise CorpusError(
+                f"corpus.codes gives {code!r} the classes {codes[key]} and {name}: capital and small letters "
+                "are the same; rename the files, or read another part of their names with corpus.pattern"
+            )
+    return codes
 
 
 def compile_pattern(text: str | None) -> re.Pattern[str]:

@@ -244,9 +244,8 @@ def write_program(network: nn.Module, config: Config, path: Path) -> float:
         for size in TRIALS:
             inputs = example(config, size, seed=size)
             found, wanted = again(inputs), program(inputs)
-            worst = max(
-                worst, *(float((found[n].float() - w.float()).abs().max()) for n, w in wanted.items())
-            )
+            each = [(found[n].float() - w.float()).abs().max() for n, w in wanted.items()]
+            worst = float(torch.stack([torch.tensor(worst), *each]).max())  # NaN if any is; max() drops it
         if not worst <= TOLERANCE:
             raise ExportError(
                 f"the exported program differs from the network by {worst:g}, more than {TOLERANCE:g}; "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -20,6 +20,7 @@ SUFFIXES = (".csv", ".tsv", ".txt", ".tab")
 MAX_BYTES = 256_000_000
 MOST_DEEP = 2  # folders above a table
 NUMBERS = ("valence", "arousal", "dominance")
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _COMMA = re.compile(r"[-+]?\d+,\d+")
 
 
@@ -156,9 +157,18 @@ def read_best(tables: Sequence[Path], media: Media) -> tuple[Found | None, list[
     parts = [table for table in found if part_of(table.name) and table.parent == best.parent]
     if best not in parts or len(parts) < 2:
         return found[best], why
-    rows = {row.path: row for table in parts for row in found[table].rows}
     names = ", ".join(table.name for table in parts)
-    notes = [note for table in parts for note in found[table].notes]
+    rows: dict[str, Row] = {}
+    for table in parts:
+        for row in found[table].rows:
+            if rows.setdefault(row.path, row) != row:
+                raise RowError(
+                    f"{names}: {table.name} names {row.path} again, with another speaker, label or value; "
+                    "correct the tables, or name what to use: --table FILE or --layout"
+                )
+    own = {note for table in parts for note in _not_listed(found[table].rows, media)}
+    notes = [note for table in parts for note in found[table].notes if note not in own]
+    notes += _not_listed(tuple(rows.values()), media)
     notes.append(
         f"{names} were joined: deiii divides the corpus itself, by speaker; `deiii splits import "
         f"{best.parent}` keeps their parts"
@@ -174,11 +184,15 @@ def _below(path: Path, root: Path) -> bool:
 def _columns(rows: list[list[str]], media: Media, folder: str) -> tuple[dict[str, tuple[int, str]], int]:
     """Return number and name of each column that is used, and the number of the first row of clips."""
     header = {column_of(name): number for number, name in reversed(list(enumerate(rows[0])))}
+    parts = {name for name in header if part_of(name)}  # of a split: train, val and test with 1 and 0
+    parts = parts if len(set(map(part_of, parts))) > 1 else set()
     columns: dict[str, tuple[int, str]] = {}
     for wanted, names in COLUMNS.items():
         for name in names:
             if name in header and header[name] not in {number for number, _ in columns.values()}:
                 if wanted == "path" and not _holds_media(rows[1:], header[name], media, folder):
+                    continue
+                if wanted in NUMBERS and (name in parts or not _holds_numbers(rows[1:], header[name])):
                     continue
                 columns[wanted] = header[name], rows[0][header[name]]
                 break
@@ -198,6 +212,12 @@ def _holds_media(rows: list[list[str]], number: int, media: Media, folder: str) 
     some = rows[:: max(1, len(rows) // 20)]
     found = [row for row in some if number < len(row) and _is_media(row[number], media, folder)]
     return 2 * len(found) >= len(some) > 0
+
+
+def _holds_numbers(rows: list[list[str]], number: int) -> bool:
+    """Return whether at least half of the cells that are not blank are numbers, and one is."""
+    cells = [row[number] for row in rows if number < len(row) and row[number]]
+    return 2 * sum(_NUMBER.fullmatch(_number(cell)) is not None for cell in cells) >= len(cells) > 0
 
 
 def _is_media(cell: str, media: Media, folder: str) -> bool:
@@ -292,11 +312,14 @@ def _rows(
         notes.append(f"{counted(len(absent), 'file')} of the table not there: {examples(absent)}")
     if twice:
         notes.append(f"{counted(len(twice), 'row')} left out, the same as one before: {examples(twice)}")
-    listed = Counter(made)
-    left = sorted(media.paths - set(listed))
-    if left:
-        notes.append(f"{counted(len(left), 'recording')} not in the table, and not used: {examples(left)}")
-    return list(made.values()), notes
+    return list(made.values()), notes + _not_listed(tuple(made.values()), media)
+
+
+def _not_listed(rows: Sequence[Row], media: Media) -> list[str]:
+    """Return a note on the recordings that no row names."""
+    left = sorted(media.paths - {row.path for row in rows})
+    words = f"{counted(len(left), 'recording')} not in the table, and not used: {examples(left)}"
+    return [words] if left else []
 
 
 def _number(text: str) -> str:

@@ -119,7 +119,9 @@ def _settings(
         for key, value in {"root": str(root), **found.corpus}.items():
             before, mark, after = text.partition(f"\n  {key}: ")
             text = f"{before}{mark}{_text(value)}\n{after.partition(chr(10))[2]}"
-        return text
+        if corpus is None or "\nstages:" in text or "\nmodel:" in text:  # the config says what it needs
+            return text
+        return "\n".join([text.rstrip("\n"), *_inputs(corpus, found), ""])
     lines = [
         "corpus:",
         "  name: table",
@@ -129,20 +131,23 @@ def _settings(
         "  protocol: speakers",
     ]
     if corpus is not None:
-        lines += _inputs(corpus)
+        lines += _inputs(corpus, found)
         if any(clip.speaker.startswith(UNKNOWN) for clip in corpus.clips):
             lines.insert(4, "  # Unknown speakers: each such clip counts as a speaker of its own.")
     head = HEAD.format(how=found.how[:1].upper() + found.how[1:], name=config.name, preset=preset)
     return head + "\n".join(lines) + "\n"
 
 
-def _inputs(corpus: Corpus) -> list[str]:
+def _inputs(corpus: Corpus, found: Found) -> list[str]:
     """Return stages and parts of the network for which the recordings and labels need unusual settings."""
     lines: list[str] = []
     model: list[str] = []
     if all(clip.path.lower().endswith(AUDIO) for clip in corpus.clips):
         lines.append("stages: [logmel]")
         model += ["  video: false", "  flow: false"]
+    elif found.corpus.get("modality") == "video-only":
+        lines.append("stages: [faces, flow]")
+        model.append("  audio: false")
     if corpus.ranges:
         model.append(f"  attributes: [{', '.join(sorted(corpus.ranges))}]")
     if not corpus.classes:

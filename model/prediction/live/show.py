@@ -115,6 +115,8 @@ def describe(found: dict[str, Any]) -> str:
         f"{found['seconds']:.1f} s, {found['predictions']} predictions, {found['frames']} video frames, "
         f"{found['dropped']} of them dropped, {counted(found['connections'], 'connection')}"
     ]
+    if not found["predictions"]:
+        lines.append("no prediction: the source ended before the first one was due")
     if found["delay_median_s"] is not None:
         median, worst = (1000 * found[f"delay_{kind}_s"] for kind in ("median", "worst"))
         lines.append(f"delay: median {median:.0f} ms, worst {worst:.0f} ms")

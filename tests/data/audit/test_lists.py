@@ -135,3 +135,30 @@ def test_names_of_parts(name, part):
 )
 def test_numbers_of_folds(path, fold):
     assert fold_of(path) == fold
+
+
+@pytest.mark.parametrize("cells", [("fold1", "fold2"), ("1.0", "2.0"), ("Session_1", "Session_2")])
+def test_folds_in_a_column_need_not_be_plain_numbers(tmp_path, cells):
+    rows = [f"{clip}.wav,{part},{fold}" for fold, (a, b) in zip(cells, ("xy", "yx"), strict=True)
+            for clip, part in ((a, "train"), (b, "test"))]  # fmt: skip
+    write(tmp_path / "all.csv", "\n".join(["path,split,fold", *rows]))
+    assert [fold["test"] for fold in read_lists(tmp_path / "all.csv").parts] == [("y.wav",), ("x.wav",)]
+
+
+def test_a_fold_that_is_no_number_is_refused(tmp_path):
+    write(tmp_path / "all.csv", "path,split,fold\nx.wav,train,A\ny.wav,test,A\n")
+    with pytest.raises(SplitError, match="'A' is no number"):
+        read_lists(tmp_path / "all.csv")
+
+
+def test_blanks_in_names_of_a_list_without_separators(tmp_path):
+    write(tmp_path / "train.txt", "my clips/anna 1.mp4\nmy clips/anna 2.MP4 sad\n")
+    write(tmp_path / "test.txt", "my clips/ben 1.mp4\n")
+    (parts,) = read_lists(tmp_path).parts
+    assert parts["train"] == ("my clips/anna 1.mp4", "my clips/anna 2.MP4")
+    assert parts["test"] == ("my clips/ben 1.mp4",)
+
+
+def test_a_row_whose_cell_names_no_part_is_not_in_the_part_of_the_files_name(tmp_path):
+    write(tmp_path / "test_list.csv", "path,split\na.wav,train\nb.wav,test\nc.wav,holdout\nd.wav,\n")
+    assert read_lists(tmp_path / "test_list.csv").parts[0]["test"] == ("b.wav",)

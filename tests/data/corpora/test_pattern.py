@@ -121,3 +121,24 @@ def test_codes_and_speakers_fit_in_either_normalisation(tmp_path, on_disk, in_co
 def test_two_spellings_of_a_class_in_codes_are_refused(tmp_path):
     with pytest.raises(CorpusError, match="'happy' and 'Happy' differ in spelling alone"):
         scan(corpus_of(tmp_path, ["a_x_1.wav"], pattern=PATTERN, codes={"x": "happy", "y": "Happy"}))
+
+
+def test_two_codes_that_differ_in_case_alone_are_refused(tmp_path):
+    codes = {"N": "neutral", "n": "nervous"}
+    config = corpus_of(tmp_path, ["s1_N_a.wav"], pattern=r"(?P<speaker>s\d)_(?P<label>n)_", codes=codes)
+    with pytest.raises(CorpusError, match="the classes neutral and nervous"):
+        scan(config)
+
+
+def test_two_spellings_of_a_speaker_are_refused(tmp_path):
+    config = corpus_of(tmp_path, ["1_sad.wav", "01_sad.wav"], pattern=r"(?P<speaker>\d+)_(?P<label>\w+)")
+    with pytest.raises(CorpusError, match="speakers '01' and '1' differ in spelling alone"):
+        scan(config)
+
+
+def test_codes_that_leave_everything_out_are_the_reason_given(tmp_path):
+    config = corpus_of(
+        tmp_path, ["1_sad.wav"], pattern=r"(?P<speaker>\d+)_(?P<label>\w+)", codes={"sad": None}
+    )
+    with pytest.raises(CorpusError, match="leaves out all 1 files"):
+        scan(config)

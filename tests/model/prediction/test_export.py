@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 
 import pytest
@@ -126,3 +127,26 @@ def test_a_copy_that_is_stopped_is_no_export(exported, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         copy_export(exported, tmp_path / "copy")
     assert not (tmp_path / "copy/deiii.json").exists()
+
+
+class _Broken(torch.nn.Module):
+    """Gives NaN, as weights do that overflowed."""
+
+    def forward(self, inputs):
+        return {"fused_present": inputs["x"] * float("nan")}
+
+
+def test_outputs_that_are_not_numbers_are_a_difference(seen_run, tmp_path):
+    pytest.importorskip("onnxscript")
+    from deiii.model.prediction.export import write_program
+    from deiii.model.prediction.onnx_file import write_onnx
+    from deiii.model.training.trained import load_network
+
+    inputs = {"x": torch.ones(2, 3)}
+    assert math.isnan(write_onnx(_Broken(), inputs, {"x": "rows"}, [inputs], tmp_path / "a.onnx"))
+    trained = load_network(seen_run / "run")
+    with torch.no_grad():
+        for parameter in trained.network.parameters():
+            parameter.fill_(float("nan"))
+    with pytest.raises(ExportError, match="differs from the network by nan"):
+        write_program(trained.network.eval(), trained.config, tmp_path / "a.pt2")

@@ -222,3 +222,18 @@ def test_answers_that_are_not_understood_are_asked_again(tmp_path):
     assert "there is no table missing.csv" in shown and "has the word label twice" in shown
     assert "type cpu or gpu" in shown and "deiii preprocess mine.yaml tiny" in shown
     assert {row["speaker"] for row in read_rows(tmp_path / "clips/clips.csv")} == {"anna", "ben", "cleo"}
+
+
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [("AudioWAV/1001_DFA_ANG_XX.wav", ["logmel"]), ("Actor_01/02-01-06-01-02-01-01.mp4", ["faces", "flow"])],
+)
+def test_a_known_corpus_with_one_of_sound_and_video_gets_the_stages_it_has(name, stages, here):
+    root = here / "clips"
+    touch(root, name)
+    assert main(["init", str(root), "--yes", "--config", "one.yaml"]) == 0
+    config = load_config("one.yaml")
+    assert list(config.stages) == stages
+    assert (config.model.video, config.model.flow, config.model.audio) == (
+        "faces" in stages, "flow" in stages, "logmel" in stages,
+    )  # fmt: skip

@@ -231,3 +231,24 @@ def test_columns_that_are_not_used_are_named(root):
     notes = "\n".join(look(root).notes)
     assert "the column 'Set' divides the clips and is not used" in notes and "splits import" in notes
     assert "columns not used: weather" in notes
+
+
+def test_joined_lists_are_compared_with_all_recordings_and_with_each_other(root):
+    head = ("path", "speaker", "label")
+    (root / "train.csv").write_text(table([head, *CLIPS[:2]]))
+    (root / "test.csv").write_text(table([head, *CLIPS[2:]]))
+    found = look(root)
+    assert len(found.rows) == len(CLIPS) and not any("not used" in note for note in found.notes)
+    (root / "test.csv").write_text(table([head, *CLIPS[2:], (CLIPS[1][0], "ben", "happy")]))
+    with pytest.raises(InitError, match=f"names {CLIPS[1][0]} again"):
+        look(root)
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells"),
+    [(("train", "val", "test"), ("1", "0", "0")), (("control",), ("yes",)), (("a", "d"), ("hello", "x"))],
+)
+def test_columns_that_only_sound_like_attributes_are_none(columns, cells, root):
+    rows = [("file", "speaker", "emotion", *columns), *((*clip, *cells) for clip in CLIPS)]
+    (root / "t.csv").write_text(table(rows))
+    assert not any(row.more for row in look(root).rows)
