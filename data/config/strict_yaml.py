@@ -54,7 +54,8 @@ def parse_yaml(text: str, source: str, text_keys: Collection[str] = ()) -> dict:
         hint = ""
         if isinstance(error, yaml.MarkedYAMLError):
             hint = " (text with ': ', a backslash, or a sign such as - or * in front goes in single quotes)"
-        raise ConfigError(f"{source} is not valid YAML{hint}: {error}") from None
+        words = str(error).replace('in "<unicode string>", ', "in ")
+        raise ConfigError(f"{source} is not valid YAML{hint}: {words}") from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):

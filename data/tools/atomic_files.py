@@ -46,7 +46,10 @@ def publish(temporary: Path, path: Path) -> None:
     with open(temporary, "rb+") as file:
         os.fchmod(file.fileno(), _new_file_mode(temporary.with_name(f"{temporary.name}.mode{TEMPORARY}")))
         os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        os.replace(temporary, path)
+    except IsADirectoryError as error:  # it would name the temporary file
+        raise IsADirectoryError(error.errno, error.strerror, str(path)) from None
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

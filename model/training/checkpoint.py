@@ -65,7 +65,31 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 raise ValueError("its info is not a table")
             return {name: file.get_tensor(name) for name in file.keys()}, info
     except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, MemoryError) as error:
-        raise CheckpointError(f"{path} is damaged or not a checkpoint of this project: {error}") from None
+        raise CheckpointError(
+            f"{path} is damaged or not a checkpoint of this project ({error}); train the run again, in a new "
+            "folder (train.run=...)"
+        ) from None
+
+
+def restore(best: str | Path, last: str | Path, epoch: int) -> None:
+    """Write a missing or damaged checkpoint of the best epoch again, if the last one is of that epoch.
+
+    Raises:
+        CheckpointError: it is missing or damaged, and the last one is of another epoch.
+    """
+    try:
+        load(best)
+    except CheckpointError:
+        try:
+            weights, info = load(last)
+        except CheckpointError:
+            weights, info = {}, {}
+        if info.get("epoch") != epoch:
+            raise CheckpointError(
+                f"{best} is missing or damaged, and {last} is not of the same epoch, {epoch}; train the run "
+                "again, in a new folder (train.run=...)"
+            ) from None
+        save(best, weights, info)
 
 
 def load_into(model: nn.Module, weights: dict[str, Tensor], source: str | Path) -> None:

@@ -32,8 +32,9 @@ from deiii.model.file_names import RUN, RUN_WEIGHTS
 from deiii.model.training.monitor import TrainingState, training_state
 
 PACKAGES = ("torch", "torchvision", "numpy", "librosa", "av", "opencv-contrib-python", "h5py", "dask")
+RECORDED = ("keys", "classes")  # in run.json, by every version
 COMPARED = ("keys", "split", "classes", "clip_digest", "label_digest")  # in run.json, when a run goes on
-KEPT = ("evaluations", "ensembles", "record", "cost", "start")  # in run.json, when a run goes on
+KEPT = ("evaluations", "ensembles", "record", "cost", "start", "imagenet")  # in run.json, when a run goes on
 
 
 class RunError(ValueError):
@@ -136,9 +137,13 @@ class RunFolder:
         """Return what `create` recorded.
 
         Raises:
-            RunError: the folder holds no run.
+            RunError: the folder holds no run, or ``run.json`` lacks what every version records.
         """
-        return self._read_json(self.info, self._no_run)
+        tree = self._read_json(self.info, self._no_run)
+        if lacking := [name for name in RECORDED if name not in tree]:
+            words = f"{self.info} is damaged (it lacks {', '.join(lacking)})"
+            raise RunError(f"{words}; train the run again, in a new folder")
+        return tree
 
     def _no_run(self) -> str:
         """Say that the folder holds no run, and where one may be."""
@@ -210,9 +215,18 @@ class RunFolder:
         write_text(self.metrics_csv, text.getvalue())
 
     def read_history(self) -> list[dict[str, float | None]]:
-        """Return the rows of ``metrics.csv``; undefined figures are ``None``."""
-        with open(self.metrics_csv, encoding="utf-8", newline="") as file:
-            return [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]
+        """Return the rows of ``metrics.csv``; undefined figures are ``None``.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        try:
+            with open(self.metrics_csv, encoding="utf-8", newline="") as file:
+                return [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]
+        except (ValueError, TypeError, csv.Error) as error:  # TypeError: a row has too many columns
+            raise RunError(
+                f"{self.metrics_csv} is damaged ({error}); `deiii train ... --resume` writes it again"
+            ) from None
 
 
 def provenance() -> dict[str, Any]:

@@ -333,8 +333,11 @@ class Trainer:
         self.training_step.sums.load(checkpoint.under("sums", tensors))
         self.step, self.history = progress["step"], progress["history"]
         self.best, self.best_epoch = progress["best"], progress["best_epoch"]
+        self.training_step.set_rate(max(0, self.step - 1))  # no step of the running epoch may be left
         if self.ranks.first:
             self.run.write_history(self.history)
+            if self.best is not None:
+                checkpoint.restore(self.run.best, self.run.last, self.best_epoch)
 
 
 def read_together(pending: list[tuple[int, Tensor]]) -> list[tuple[int, list[int]]]:

@@ -50,8 +50,8 @@ def read_audio(
     Samples follow the timestamps of the stream (`deiii.pipeline.media.clock`): gaps longer than 30 ms are
     filled with zeros (and noted), overlapping samples are dropped. Channels are averaged; where they cancel
     each other the strongest one is used alone. The number of channels and the sample rate may change in
-    mid-stream. Where the stream has no sound, another one that has some is used. Resampling uses soxr's
-    high-quality filter through librosa.
+    mid-stream. Where the stream has no sound or cannot be decoded, another one is used. Resampling uses
+    soxr's high-quality filter through librosa.
 
     Args:
         path: the media file.
@@ -85,39 +85,47 @@ def read_audio(
 
 
 def _decode_audible(path: str) -> AudioTrack:
-    """Decode the audio stream of a file, or another one where that has no sound."""
-    first = found = _decode_mixed(path, ())
+    """Decode the audio stream of a file, or another one where that has no sound or cannot be decoded."""
+    first: AudioTrack | ClipError | None = None
     useless: list[int] = []
-    while len(useless) < found.streams - 1 and not found.is_audible:
-        useless.append(found.index)
+    while True:
+        found = AudioTrack()
         try:
-            found = _decode_mixed(path, useless)
-        except ClipError:
-            return first
-    return first if useless and not found.is_audible else found
+            found = _decode_mixed(path, useless, found)
+            if found.is_audible:
+                return found
+            first = first or found
+        except ClipError as error:
+            first = first or error
+        if found.index < 0 or len(useless) + 1 >= found.streams:
+            break
+        useless.append(found.index)
+    if isinstance(first, ClipError):
+        raise first
+    return first
 
 
-def _decode_mixed(path: str, useless: Sequence[int]) -> AudioTrack:
+def _decode_mixed(path: str, useless: Sequence[int], track: AudioTrack) -> AudioTrack:
     """Decode an audio stream; where its channels cancel each other, the strongest one alone."""
-    found = _decode(path, {}, useless)
+    found = _decode(path, {}, useless, track)
     picks = found.levels.cancelled()
     if picks:
-        found = _decode(path, picks, useless)
+        found = _decode(path, picks, useless, AudioTrack())
         found.remarks.append(
             "the channels cancel each other (opposite phase); the strongest one was used alone"
         )
     return found
 
 
-def _decode(path: str, picks: Mapping[int, int], useless: Sequence[int]) -> AudioTrack:
+def _decode(path: str, picks: Mapping[int, int], useless: Sequence[int], track: AudioTrack) -> AudioTrack:
     """Decode an audio stream of a file.
 
     Args:
         path: the media file.
         picks: by number of channels, the number of one channel to use alone.
         useless: as in `deiii.pipeline.media.container.audio_stream`.
+        track: an empty one that is filled and returned; it has the stream's index also after an error.
     """
-    track = AudioTrack()
     for block, time in mixed_blocks(path, picks, useless, track):
         track.add(block, time)
     return track

@@ -85,8 +85,7 @@ def open_media(path: str, hwaccel: HWAccel | None = None) -> Iterator[av.contain
     try:
         # Local files only: a playlist in a data set must not make FFmpeg open URLs or other files. An
         # absolute path, because FFmpeg takes the start of a relative one such as 12:30/a.mp4 for a protocol.
-        options = {"protocol_whitelist": "file"}
-        place = os.path.abspath(path)
+        options, place = {"protocol_whitelist": "file"}, os.path.abspath(path)
         container = av.open(place, options=options, metadata_errors="replace", hwaccel=hwaccel)
     except MemoryError:  # PyAV's MemoryError is an FFmpegError, too
         raise
@@ -201,11 +200,14 @@ def audio_stream(
     if not streams:
         raise ClipError(Status.NO_AUDIO, "the file has no audio stream")
     ranks = [(s.codec_context.channels, s.codec_context.sample_rate) for s in streams]
-    stream, remark = _choose(streams, ranks, "audio", useless)
-    rate, channels = stream.codec_context.sample_rate, stream.codec_context.channels
-    if (rate or channels) and not (1000 <= rate <= MAX_SAMPLE_RATE and 1 <= channels <= MAX_CHANNELS):
-        words = f"the header declares audio of {rate} Hz and {channels} channels: it is damaged"
-        raise ClipError(Status.UNREADABLE, words)
+    damaged = {
+        s.index: f"the header declares audio of {rate} Hz and {channels} channels: it is damaged"
+        for s, (channels, rate) in zip(streams, ranks, strict=True)
+        if (rate or channels) and not (1000 <= rate <= MAX_SAMPLE_RATE and 1 <= channels <= MAX_CHANNELS)
+    }
+    stream, remark = _choose(streams, ranks, "audio", (*useless, *damaged))
+    if stream.index in damaged:
+        raise ClipError(Status.UNREADABLE, damaged[stream.index])
     return stream, remark
 
 
@@ -238,10 +240,9 @@ def _choose(
     defaults = sum(is_default for *_, is_default, _ in marks)
     why = "the default one" if marks[best][2] and defaults == 1 else "the best one"
     tried = [str(i + 1) for i, stream in enumerate(streams) if stream.index in useless]
-    silent = f"number {', '.join(tried)} has no sound; " if tried else ""
-    return streams[best], (
-        f"the file has {len(streams)} {kind} streams; {silent}number {best + 1} was used, {why}"
-    )
+    silent = f"number {', '.join(tried)} has no usable sound; " if tried else ""
+    words = f"the file has {len(streams)} {kind} streams; {silent}number {best + 1} was used, {why}"
+    return streams[best], words
 
 
 @dataclass
@@ -317,8 +318,7 @@ def decode(
         notes: gets a line on damaged packets.
         packets: all packets of the stream, if they were read before.
     """
-    errors = 0
-    reason = ""
+    errors, reason = 0, ""
     packets = container.demux(stream) if packets is None else packets
     while errors < MAX_ERRORS:
         try:

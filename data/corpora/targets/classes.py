@@ -14,7 +14,7 @@ labels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from deiii.data.config.suggest import did_you_mean
@@ -55,12 +55,19 @@ def map_classes(corpus: Corpus, mapping: Mapping[str, str | None]) -> Corpus:
     before = {clip.id for clip in corpus.clips if clip.label is not None}
     without = sum(clip.label is None and clip.id in before for clip in kept)
     notes = []
+    ties_before, ties = (_ties(some) for some in (corpus.clips, kept))
+    if ties != ties_before:
+        notes.append(f"with corpus.classes, raters tie in {ties} instead of {counted(ties_before, 'clip')}")
     if dropped:
         notes.append(f"corpus.classes leaves out {dropped} of {counted(len(corpus.clips), 'clip')}")
     if without:
         kept_clips = counted(without, "clip")
         notes.append(f"corpus.classes leaves {kept_clips} without a label, kept because of their attributes")
     return replace(corpus, classes=classes, clips=kept, notes=(*corpus.notes, *notes))
+
+
+def _ties(clips: Sequence[Clip]) -> int:
+    return sum(clip.soft is not None and clip.label is None for clip in clips)
 
 
 def _mapped(

@@ -77,10 +77,14 @@ class TrainingStep:
     def prepare(self, step: int) -> None:
         """Set random seed, learning rate and averaging weight of a step, counted from 0."""
         seed_all(self.settings.seed, step)
-        self.rate = learning_rate(step, self.total, self.settings)
-        set_learning_rate(self.optimizer, self.rate)
+        self.set_rate(step)
         self.average.prepare(step)
         self.sums.begun = True
+
+    def set_rate(self, step: int) -> None:
+        """Set the learning rate of a step, counted from 0."""
+        self.rate = learning_rate(step, self.total, self.settings)
+        set_learning_rate(self.optimizer, self.rate)
 
     def __call__(self, batch: Batch) -> Tensor:
         """Do the step.

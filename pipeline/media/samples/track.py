@@ -48,7 +48,7 @@ class AudioTrack:
         missing: seconds that were filled with zeros.
         levels: of the channels.
         notes, remarks: as `deiii.pipeline.media.audio.read_audio` returns them.
-        index: of the stream in the file.
+        index: of the stream in the file; -1 before it is opened.
         streams: number of audio streams in the file, without commentaries and the like.
         most_s: longest audio in s that is read; ``None`` for `MAX_SECONDS`.
     """
@@ -58,7 +58,7 @@ class AudioTrack:
     levels: Levels = field(default_factory=Levels)
     notes: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
-    index: int = 0
+    index: int = -1
     streams: int = 1
     most_s: float | None = None
 

@@ -116,9 +116,16 @@ class AudioReader:
         try:
             yield from self._samples()
         except ClipError:
-            if not self.facts.useless:
+            if not self.facts.useless and (self.facts.last or not self._others):
                 raise
-            self._failed = True  # another stream was tried and cannot be decoded
+            self._failed = True
+
+    @property
+    def _others(self) -> tuple[int, ...]:
+        """The streams not to use in the next pass; empty where this was the last stream to try."""
+        facts, track = self.facts, self.track
+        more = track.index >= 0 and len(facts.useless) + 1 < track.streams
+        return (*facts.useless, track.index) if more else ()
 
     def _samples(self) -> Iterator[np.ndarray]:
         resampler: Resampler | None = None
@@ -150,13 +157,13 @@ class AudioReader:
         """After a pass, the facts for another one; ``None`` where this one used the right ones."""
         facts, track = self.facts, self.track
         if self._failed:
-            return AudioFacts(last=True)
+            return AudioFacts(useless=self._others, last=not self._others)
         if not facts.picks and (picks := track.levels.cancelled()):
             return replace(facts, picks=picks)
         silent = self.meter.value() < SILENT_PEAK
         if silent and not facts.last:
-            if len(facts.useless) < track.streams - 1:
-                return AudioFacts(useless=(*facts.useless, track.index))
+            if self._others:
+                return AudioFacts(useless=self._others)
             return AudioFacts(last=True) if facts.useless else None
         scale, remark = track.levels.scale()
         return replace(facts, scale=scale, remark=remark) if scale != facts.scale else None

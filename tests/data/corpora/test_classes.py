@@ -53,6 +53,14 @@ def test_votes_for_a_dropped_class_are_left_out():
     assert not map_classes(corpus(Clip("a", "a", "s", soft=(0, 0, 1.0))), {"happy": None}).clips
 
 
+def test_ties_that_a_mapping_resolves_are_reported():
+    tie = Clip("a", "a", "s", soft=(0.5, 0, 0.5))
+    assert map_classes(corpus(tie), {"happy": "neutral"}).notes == (
+        "with corpus.classes, raters tie in 0 instead of 1 clip",
+    )
+    assert map_classes(corpus(tie), {"calm": "neutral"}).notes == ()
+
+
 def test_a_clip_with_attributes_stays_without_a_label():
     clip = Clip("a", "a", "s", "happy", attributes={"valence": 1.0})
     (found,) = map_classes(corpus(clip), {"happy": None}).clips

@@ -135,6 +135,15 @@ def test_bad_tables(tmp_path, text, message):
         scan(config(tmp_path, "perceived"))
 
 
+def test_a_table_in_another_encoding_is_named_with_what_to_do(tmp_path):
+    place(tmp_path, "VideoFlash/1001_DFA_ANG_XX.flv")
+    write(tmp_path, "summaryTable.csv", SUMMARY)
+    table = next(tmp_path.rglob("summaryTable.csv"))
+    table.write_bytes(SUMMARY.encode() + b"\xe9")
+    with pytest.raises(CorpusError, match=r"summaryTable\.csv is not UTF-8 text.*download it again"):
+        scan(config(tmp_path, "perceived"))
+
+
 @pytest.mark.parametrize("row", ["-1,2,0,0,0,0", "0,0,0,0,0,0", "x,0,0,0,0,0"])
 def test_bad_votes(tmp_path, row):
     place(tmp_path, "VideoFlash/1001_DFA_ANG_XX.flv")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from deiii.data.tools.atomic_files import atomic_path, refuse_input_as_output, write_json
+from deiii.data.tools.atomic_files import atomic_path, refuse_input_as_output, write_json, write_text
 
 
 def mode(path) -> int:
@@ -52,6 +52,14 @@ def test_a_failed_write_leaves_nothing(tmp_path):
         with atomic_path(tmp_path / "b"):
             pass  # nothing was written, so there is nothing to publish
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_place_of_the_file_is_named(tmp_path):
+    (tmp_path / "table.csv").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        write_text(tmp_path / "table.csv", "a,b\n")
+    assert caught.value.filename == str(tmp_path / "table.csv")
+    assert not list(tmp_path.glob(".table*"))
 
 
 def test_an_input_file_is_not_taken_for_the_output(tmp_path):

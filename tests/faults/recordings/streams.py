@@ -39,19 +39,19 @@ TRACKS: dict[str, tuple[list[Track], str]] = {
     ),
     "no mark, the stereo one second": ([(QUIET, "mono", ""), (STEREO, "stereo", "")], "the best one"),
     "a silent default one beside an equal one": (
-        [(SILENT, "mono", "default"), (LOUD, "mono", "")], "number 1 has no sound",
+        [(SILENT, "mono", "default"), (LOUD, "mono", "")], "number 1 has no usable sound",
     ),
     "a silent first one without marks": (
-        [(SILENT, "mono", ""), (LOUD, "mono", "")], "number 1 has no sound",
+        [(SILENT, "mono", ""), (LOUD, "mono", "")], "number 1 has no usable sound",
     ),
     "a silent stereo default one beside a mono one": (
-        [(np.repeat(SILENT, 2, 0), "stereo", "default"), (LOUD, "mono", "")], "number 1 has no sound",
+        [(np.repeat(SILENT, 2, 0), "stereo", "default"), (LOUD, "mono", "")], "number 1 has no usable sound",
     ),
     "two silent ones before the one with sound": (
-        [(SILENT, "mono", "default"), (SILENT, "mono", ""), (LOUD, "mono", "")], "1, 2 has no sound",
+        [(SILENT, "mono", "default"), (SILENT, "mono", ""), (LOUD, "mono", "")], "1, 2 has no usable sound",
     ),
     "an offset without sound as the default one": (
-        [(SILENT + 0.05, "mono", "default"), (LOUD, "mono", "")], "number 1 has no sound",
+        [(SILENT + 0.05, "mono", "default"), (LOUD, "mono", "")], "number 1 has no usable sound",
     ),
 }  # fmt: skip
 

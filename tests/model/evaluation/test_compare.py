@@ -29,7 +29,7 @@ def run_folder(path, seed, wrong, speakers=6, clips=9, drop=()):
             rows.append((f"s{s}/{c}", f"s{s}", truth, guess))
     rows = [r for r in rows if r[0] not in drop]
     path.mkdir()
-    (path / "run.json").write_text(json.dumps({"classes": CLASSES, "attributes": ["valence"]}))
+    (path / "run.json").write_text(json.dumps({"keys": {}, "classes": CLASSES, "attributes": ["valence"]}))
     (path / "metrics.json").write_text("{}")
     with open(path / "predictions.csv", "w", newline="") as file:
         table = csv.writer(file)

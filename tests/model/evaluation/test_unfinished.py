@@ -148,7 +148,7 @@ def test_a_training_ends_where_the_trainer_ends_it(figures, epochs, patience):
 )
 def test_what_cannot_be_compared_is_refused(names, message, tmp_path):
     (tmp_path / "a").mkdir()
-    (tmp_path / "a/run.json").write_text("{}")
+    (tmp_path / "a/run.json").write_text('{"keys": {}, "classes": []}')
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match=message):
         compare([f"{tmp_path}/{name}" for name in names], tmp_path / "out")

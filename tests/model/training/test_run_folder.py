@@ -32,6 +32,14 @@ def test_resuming_with_other_settings_or_data_is_refused(tmp_path):
         run.create(Config(), {**INFO, "keys": {"faces": "xyz"}}, resume=True)
 
 
+def test_a_resumed_run_keeps_the_digest_of_its_imagenet_weights(tmp_path):
+    run = RunFolder(tmp_path)
+    run.create(Config(), {**INFO, "imagenet": "ab12"}, resume=False)
+    run.state.touch()
+    run.create(Config(), INFO, resume=True)  # a resumed run reads its checkpoint instead of these weights
+    assert run.read_info()["imagenet"] == "ab12"
+
+
 def test_history_round_trip(tmp_path):
     run = RunFolder(tmp_path)
     run.write_history([{"epoch": 0, "val_uar": 0.5, "val_ccc_a": None}, {"epoch": 1, "val_uar": 0.25}])
@@ -56,3 +64,19 @@ def test_a_run_of_a_version_without_a_setting_can_be_resumed(tmp_path):
     run.config.write_text(text.replace("  imagenet_weights: null\n", ""))
     assert run.config.read_text() != text
     run.create(Config(), INFO, resume=True)
+
+
+@pytest.mark.parametrize(("text", "lacking"), [("{}", "keys, classes"), ('{"keys": {}}', "classes")])
+def test_a_run_that_lacks_what_every_version_records_is_damaged(tmp_path, text, lacking):
+    run = RunFolder(tmp_path)
+    run.info.write_text(text)
+    with pytest.raises(RunError, match=rf"run\.json is damaged \(it lacks {lacking}\); train the run again"):
+        run.read_info()
+
+
+@pytest.mark.parametrize("rows", [b"epoch,val_uar\n0,0.1x5\n", b"epoch\n0,1,2\n", b"\xf2\x81\x00\xff"])
+def test_a_damaged_history_is_named(tmp_path, rows):
+    run = RunFolder(tmp_path)
+    run.metrics_csv.write_bytes(rows)
+    with pytest.raises(RunError, match=r"metrics\.csv is damaged .*--resume"):
+        run.read_history()

@@ -81,10 +81,11 @@ class Interrupting(MemoryLoader):
     """Asks this process to stop while a batch of epoch 1 is being used."""
 
     how = signal.SIGINT
+    at = (1, 2)
 
     def epoch(self, number, start=0):
         for i, batch in enumerate(super().epoch(number, start), start):
-            if (number, i) == (1, 2) and start == 0:
+            if (number, i) == self.at and start == 0:
                 os.kill(os.getpid(), self.how)
             yield batch
 
@@ -102,6 +103,32 @@ def test_a_stopped_run_resumes_on_the_same_curve(whole, tmp_path, how, monkeypat
     assert history(tmp_path) == history(whole[0])
     a, b = (checkpoint.load(p / "last.safetensors")[0] for p in (tmp_path, whole[0]))
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_stopped_after_the_last_step_of_an_epoch_resumes_on_the_same_curve(
+    whole, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Interrupting, "at", (1, 4))
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path, Interrupting).fit(progress=False)
+    assert checkpoint.load(tmp_path / "state.safetensors")[1]["step"] == 10
+    trainer(tmp_path).fit(resume=True, progress=False)
+    assert history(tmp_path) == history(whole[0])  # with the learning rate of the last step
+
+
+def test_a_lost_best_checkpoint_is_restored_or_named(tmp_path):
+    t = trainer(tmp_path, epochs=2)
+    t.fit(progress=False)
+    best = tmp_path / "best.safetensors"
+    weights, info = checkpoint.load(tmp_path / "last.safetensors")
+    checkpoint.save(tmp_path / "last.safetensors", weights, {**info, "epoch": t.best_epoch})
+    best.write_bytes(b"damaged")
+    trainer(tmp_path, epochs=2).fit(resume=True, progress=False)
+    assert checkpoint.load(best)[1]["epoch"] == t.best_epoch
+    checkpoint.save(tmp_path / "last.safetensors", weights, {**info, "epoch": 9})
+    best.unlink()
+    with pytest.raises(checkpoint.CheckpointError, match="missing or damaged.*train the run again"):
+        trainer(tmp_path, epochs=2).fit(resume=True, progress=False)
 
 
 def test_resuming_a_finished_run_trains_no_more(whole):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
-from deiii.data.cache.outcomes import Status
+from deiii.data.cache.outcomes import ClipError, Status
 from deiii.pipeline.media.audio import read_audio
+from deiii.pipeline.media.streaming.audio import settled_reader
 from deiii.pipeline.media.video import read_video
 from deiii.pipeline.media.video_writer import VideoWriter
 from tests.helpers.clipmaker import level, numbered, outcome_of, tone, write
@@ -47,11 +48,58 @@ def test_a_silent_default_track_gives_way_to_one_with_sound(tmp_path):
     path = tracks(tmp_path / "a.mkv", [(silent, "mono", True), (LOUD, "mono", False)])
     samples, _, _ = read_audio(path, 16000, None, remarks)
     assert np.abs(samples).max() == pytest.approx(0.3, abs=0.01)
-    assert remarks == ["the file has 2 audio streams; number 1 has no sound; number 2 was used, the best one"]
+    assert remarks == [
+        "the file has 2 audio streams; number 1 has no usable sound; number 2 was used, the best one"
+    ]
     path = tracks(tmp_path / "b.mkv", [(silent, "mono", False), (silent, "mono", True)])
     remarks.clear()
     assert not read_audio(path, 16000, None, remarks)[0].any()
     assert remarks == ["the file has 2 audio streams; number 2 was used, the default one"]
+
+
+def float_tracks(path, *tracks):
+    """Write audio tracks float32 [n] of 16 kHz that keep values that are not finite."""
+    with av.open(str(path), "w") as out:
+        streams = [out.add_stream("pcm_f32le", rate=16000, layout="mono") for _ in tracks]
+        for stream, samples in zip(streams, tracks, strict=True):
+            frame = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), format="flt", layout="mono")
+            frame.sample_rate, frame.pts = 16000, 0
+            out.mux([*stream.encode(frame), *stream.encode()])
+    return str(path)
+
+
+def test_a_damaged_track_gives_way_to_one_that_can_be_decoded(tmp_path):
+    damaged = LOUD[0].copy()
+    damaged[5000] = np.nan
+    for name, used, parts in (
+        ("a", "number 1 has no usable sound; number 2", [damaged, LOUD[0]]),
+        ("b", "number 1, 2 has no usable sound; number 3", [0 * LOUD[0], damaged, LOUD[0]]),
+    ):
+        path = float_tracks(tmp_path / f"{name}.mkv", *parts)
+        remarks = []
+        samples, _, _ = read_audio(path, 16000, None, remarks)
+        assert np.abs(samples).max() == pytest.approx(0.3, abs=0.01)
+        assert remarks == [f"the file has {len(parts)} audio streams; {used} was used, the best one"]
+        assert np.array_equal(np.concatenate(list(settled_reader(path, 16000))), samples)
+    for parts in ([damaged, damaged], [damaged, 0 * LOUD[0]]):
+        path = float_tracks(tmp_path / "c.mkv", *parts)
+        assert outcome_of(lambda path=path: read_audio(path, 16000)).status is Status.UNREADABLE
+        with pytest.raises(ClipError):
+            settled_reader(path, 16000)
+
+
+def test_a_track_with_an_impossible_header_is_not_used(tmp_path):
+    with av.open(str(tmp_path / "a.mp4"), "w") as out:
+        streams = [out.add_stream("aac", rate=48000, layout="mono") for _ in range(2)]
+        for stream in streams:
+            for frame in audio_frames(np.tile(LOUD, 3), "mono", 48000):
+                out.mux(stream.encode(frame))
+            out.mux(stream.encode())
+    media = bytearray((tmp_path / "a.mp4").read_bytes())
+    at = media.find(b"\x05\x80\x80\x80", media.find(b"esds")) + 5
+    media[at : at + 2] = b"\x11\x80"  # no channels
+    (tmp_path / "a.mp4").write_bytes(media)
+    assert np.abs(read_audio(tmp_path / "a.mp4", 16000)[0]).max() > 0.2
 
 
 @pytest.mark.parametrize(("defaults", "used"), [((False, True), 2), ((True, False), 1), ((False, False), 2)])
