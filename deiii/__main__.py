@@ -19,7 +19,7 @@ DESCRIPTION = """deiii turns raw clips into cached features and trains an emotio
 
 CONFIG     a YAML file, or the bare name of a config that comes with deiii (ravdess, tiny)
 KEY=VALUE  one setting, e.g. faces.size=128; `deiii settings` lists all of them
---OPTION   what is not a setting; `deiii help COMMAND` lists a command's options
+--OPTION   an option of the command; `deiii help COMMAND` lists them
 """
 EPILOG = """example, from nothing to an evaluated network:
   deiii preprocess synthetic

@@ -60,7 +60,7 @@ def _table(section: Any, prefix: str) -> str:
 
 
 def _show(value: Any) -> str:
-    if value is None:
+    if value is None or value == "":
         return "empty"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"

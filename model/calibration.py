@@ -25,7 +25,7 @@ from deiii.data.tools.atomic_files import file_sha256
 from deiii.model.file_names import EXPORT, RUN_WEIGHTS
 
 BINS = 15
-LIMITS = (0.05, 20.0)  # of a temperature; outside, validation clips are nearly all right or nearly all wrong
+LIMITS = (0.05, 20.0)  # range of the temperature; outside, nearly all clips are right or nearly all wrong
 SMALLEST = 1e-12  # probability in a logarithm
 COVERAGES = 100  # points of a curve that is stored
 
@@ -203,4 +203,4 @@ def stored_temperature(folder: str | Path) -> float | None:
             return None
         return metrics["calibration"]["temperature"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # not evaluated, or by an earlier version
+        return None  # the run was not evaluated, or by an earlier version

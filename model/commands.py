@@ -42,9 +42,10 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         "train",
         _train,
         help="train a network on cached features",
-        description="Train DE-III on the feature caches below cache=, and write checkpoints, metrics and "
-        "TensorBoard events into the run folder train.run. Test speakers are not read. On "
-        "several GPUs, start it with torchrun; loader.batch is then divided among them.",
+        description="Train a network (DE-III, or the one that model.name names) on the feature caches in the "
+        "folder cache=. Write checkpoints, metrics and TensorBoard events into the run folder train.run. "
+        "The clips of test speakers are not read. To train on several GPUs, start the command with "
+        "torchrun; loader.batch is then divided among them.",
         examples=[
             "train ravdess base train.run=runs/ravdess",
             "train ravdess base train.run=runs/ravdess --resume",
@@ -85,8 +86,8 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         nargs="*",
         default=[],
         metavar="RUN|KEY=VALUE",
-        help="more runs, to score all as one ensemble; cache=FOLDER, if the caches were moved since "
-        "training; train.device=DEVICE; with --on also "
+        help="more runs, to score all of them as one ensemble; cache=FOLDER, if the caches were moved "
+        "after the training; train.device=DEVICE; with --on also "
         "corpus.KEY=VALUE",
     )
     sub.add_argument(
@@ -98,8 +99,8 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--out",
         metavar="FOLDER",
-        help="where to write the results of an ensemble (default: RUN-ensemble for one name, "
-        "runs/ensemble for several)",
+        help="folder for the results of an ensemble (default: RUN-ensemble if one RUN names all members, "
+        "else runs/ensemble)",
     )
     sub.add_argument(
         "--corrupt",
@@ -107,19 +108,20 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         nargs="+",
         action="extend",
         help="score the run on corrupted test recordings: noise=DB (signal-to-noise ratio), blur=PERCENT and "
-        "occlude=SHARE (of the face), compress=CRF (H.264); results lie in RUN/robustness",
+        "occlude=SHARE (of the face), compress=CRF (H.264), speed=FACTOR (tempo and pitch); results are "
+        "written to RUN/robustness",
     )
     twice = sub.add_mutually_exclusive_group()
     twice.add_argument(
         "--again", action="store_true", help="score a run that was scored before, and record that"
     )
     twice.add_argument(
-        "--keep", action="store_true", help="if the run was scored before, print that result; else score it"
+        "--keep", action="store_true", help="print the result if the run was scored before; else score it"
     )
     sub.add_argument(
         "--unfinished",
         action="store_true",
-        help="score a run whose training was interrupted by its best epoch so far, and record that",
+        help="score the best epoch so far of a run whose training was interrupted, and record that",
     )
 
 
@@ -154,7 +156,8 @@ def _add_crossval(commands: argparse._SubParsersAction) -> None:
         type=whole_number(0, MOST_RUNS),
         default=0,
         metavar="N",
-        help="runs at a time (default: 1 on a CPU; on GPUs as many as fit by the memory of the first run)",
+        help="number of runs at the same time (default: 1 on a CPU; on GPUs as many as fit into their "
+        "memory, judged by the first run)",
     )
 
 

@@ -36,7 +36,8 @@ CCC_LIMITS = (-1.0, 1.0)
 OVER_SPEAKERS = "t interval over speakers"
 OVER_SEEDS_AND_SPEAKERS = "t interval over seeds and speakers"
 FEW_HOLD_MOST = 0.5  # share of the speakers that their effective number has to reach; see `unequal_counts`
-BOOTSTRAP = "percentile bootstrap over speakers"  # in results that were stored before t intervals
+# Kind of interval in results that were stored before t intervals were introduced.
+BOOTSTRAP = "percentile bootstrap over speakers"
 
 Limits = tuple[float, float]
 

@@ -103,7 +103,7 @@ def check_members(names: Sequence[str | Path], configs: Sequence[Config], infos:
     """Refuse networks whose predictions cannot be averaged, or whose test speakers differ.
 
     Args:
-        names: of the members, for messages.
+        names: names of the members, for messages.
         configs: their settings.
         infos: what their ``run.json`` or ``deiii.json`` hold.
 

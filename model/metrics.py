@@ -14,7 +14,7 @@ import numpy as np
 
 from deiii.model.intervals import speaker_interval
 
-CLASS_FIGURES = {"uar": "UAR", "war": "WAR", "macro_f1": "macro-F1"}  # key: usual name
+CLASS_FIGURES = {"uar": "UAR", "war": "WAR", "macro_f1": "macro-F1"}  # key in metrics.json: usual name
 
 
 def figure_names(figures: Mapping[str, Any]) -> dict[str, str]:

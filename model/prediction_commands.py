@@ -34,7 +34,7 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
         examples=[
             "predict runs/latest clip.mp4",
             "predict runs/latest folder/ --overlay overlays/",
-            "predict runs/a runs/b clip.mp4 (the mean of two networks)",
+            "predict runs/a runs/b clip.mp4  # the mean of two networks",
             "predict runs/latest talk.mp4 --people all",
         ],
         when_stopped="JSON files of finished media are kept; the same command predicts for all media again",
@@ -47,7 +47,7 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
         nargs="*",
         default=[],
         metavar="MEDIA|KEY=VALUE",
-        help="more runs, to predict with the mean of all; media files, or folders that hold some; "
+        help="more runs, to predict with the mean of all; media files, or folders of media files; "
         "settings of this machine, e.g. train.device=cpu or "
         "faces.weights=/w/face_detection_yunet_2023mar.onnx",
     )
@@ -55,8 +55,8 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--overlay",
         metavar="MP4",
-        help="also draw the prediction over the video; a folder for several files; with --live the overlay "
-        "video has no audio",
+        help="also write a video with the prediction drawn over it; name a folder if there are several "
+        "files; with --live the video has no audio",
     )
     sub.add_argument(
         "--same-speaker",
@@ -67,7 +67,7 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--change-preprocessing",
         action="store_true",
-        help="allow settings that change what a stage computes, although the network was trained without",
+        help="allow settings that change what a stage computes; the network was trained without them",
     )
     sub.add_argument(
         "--calibrated",
@@ -94,7 +94,7 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
         choices=("auto", "torch", "onnx"),
         default="auto",
         help="what runs the network: PyTorch, or onnxruntime with the model.onnx of an exported folder; auto "
-        "takes PyTorch where it is installed (default: %(default)s)",
+        "uses PyTorch if it is installed (default: %(default)s)",
     )
     sub.add_argument(
         "--live",
@@ -105,7 +105,7 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--segments",
         choices=("speech",),
-        help="predict for each stretch of speech (silero-vad) and leave silence out",
+        help="predict for each segment of speech (found by silero-vad) and leave silence out",
     )
     sub.add_argument(
         "--people",
@@ -143,7 +143,7 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:
         "runs",
         metavar="RUN",
         nargs="+",
-        help="run folders, or folders of cross-validations; the first is the reference",
+        help="run folders, or folders of cross-validations; differences are from the first one",
     )
     sub.add_argument("--out", default="runs/compare", help="folder to write (default: %(default)s)")
 
@@ -160,7 +160,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
         examples=[
             "export runs/latest exported",
             "export runs/latest exported --onnx",
-            "export runs/a runs/b exported (an ensemble)",
+            "export runs/a runs/b exported  # an ensemble",
         ],
         when_stopped="the exported folder is not complete: run the same command again",
     )
@@ -177,7 +177,8 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--licence",
         metavar="TEXT",
-        help="licence of the corpus for the model card (default: that of RAVDESS, CREMA-D, MSP-IMPROV)",
+        help="licence of the corpus, for the model card (default: that of RAVDESS, CREMA-D or MSP-IMPROV; "
+        "not stated for other corpora)",
     )
 
 

@@ -58,7 +58,7 @@ def _add_preprocess(commands: argparse._SubParsersAction) -> None:
         _preprocess,
         help="compute the feature caches of a corpus",
         description="Read the clips of a corpus; find and align faces, compute optical flow and log-mel "
-        "spectrograms; write them into shards below cache=. Finished shards are kept, so a "
+        "spectrograms; write them into shards in the folder cache=. Finished shards are kept, so a "
         "second run computes only what is missing, damaged or changed. The exit status is 1 if "
         "more than max_failed of the clips cannot be used; failures.csv in the cache gives a "
         "reason for each.",
@@ -77,7 +77,7 @@ def _add_verify(commands: argparse._SubParsersAction) -> None:
         "verify",
         _verify,
         help="check every byte of the feature caches",
-        description="Read every shard, index and clip table below cache= and compare them with their "
+        description="Read every shard, index and clip table in the folder cache= and compare them with their "
         "digests. Nothing is changed. The exit status is 1 if a file is damaged, missing or not "
         "listed.",
         examples=["verify cache=/data/cache"],
@@ -92,9 +92,8 @@ def _add_synthesize(commands: argparse._SubParsersAction) -> None:
         "synthesize",
         _synthesize,
         help="generate the synthetic corpus",
-        description="Generate talking faces whose best reachable accuracy is known, as mp4 files with a "
-        "table of their labels, in corpus.root. A stopped run continues; finished clips are "
-        "kept.",
+        description="Generate clips of talking faces (mp4) and a table of their labels in corpus.root. The "
+        "best possible accuracy on them is known. A stopped run continues; finished clips are kept.",
         examples=["synthesize corpus.root=raw/synthetic corpus.synthetic.speakers=24"],
         when_stopped="finished clips are kept: run the same command again to continue",
     )
@@ -107,8 +106,8 @@ def _add_settings_list(commands: argparse._SubParsersAction) -> None:
         "settings",
         _settings,
         help="list every setting with its value and meaning",
-        description="Print every setting with its value after the given configs and KEY=VALUE words, and "
-        "its meaning.",
+        description="Print every setting with its meaning and its value under the given configs and "
+        "KEY=VALUE words.",
         examples=["settings", "settings ravdess base"],
         when_stopped=NOTHING_DONE,
     )
@@ -133,7 +132,7 @@ def _add_inspect(commands: argparse._SubParsersAction) -> None:
         nargs="*",
         default=[],
         metavar="MEDIA|CONFIG|KEY=VALUE",
-        help=f"media files, or folders that hold some; {HELP}",
+        help=f"media files, or folders of media files; {HELP}",
     )
     sub.add_argument(
         "--worst",
@@ -183,8 +182,8 @@ def _add_doctor(commands: argparse._SubParsersAction) -> None:
         _doctor,
         help="check versions, devices, codecs, weights, memory and disk",
         description="Check whether this machine can run what the settings ask for: versions, devices, "
-        "codecs, weights, memory and disk. Each problem is printed with its cure. The exit "
-        "status is 1 if there is one.",
+        "codecs, weights, memory and disk. Each problem is printed with what to do about it. The exit "
+        "status is 1 if there is a problem.",
         examples=["doctor", "doctor ravdess corpus.root=/data/RAVDESS"],
         when_stopped=NOTHING_DONE,
     )

@@ -39,7 +39,7 @@ class Check:
         level: ``ok``, ``note`` or ``problem``.
         about: what was checked, in a word.
         text: what was found.
-        cure: what to do about it; empty if nothing has to be done.
+        cure: the solution: what to do about a problem or note; empty if nothing has to be done.
     """
 
     level: str

@@ -26,9 +26,10 @@ def _add_pack(commands: argparse._SubParsersAction) -> None:
         _pack,
         help="compress a cache into an archive folder",
         description="Compress every finished stage of a cache into an archive folder, to store or copy it. "
-        "The cache is kept. A card (recipe, licence, outcomes, how to load) and a list of digests make it "
-        "ready to publish, where the corpus's licence allows that. An archive cannot be trained on; "
-        "`deiii unpack` restores it. A stopped run continues. Needs hdf5plugin: pip install hdf5plugin.",
+        "The cache is kept. The archive contains a card (recipe, licence, outcomes, how to load it) and a "
+        "list of digests, so that you can publish it if the licence of the corpus allows this. An archive "
+        "cannot be trained on; `deiii unpack` restores the cache. A stopped run continues. It needs an "
+        "extra: pip install 'deiii[archive]'.",
         examples=["pack cache archive"],
         when_stopped="finished shards are kept: run the same command again to continue",
     )
@@ -57,10 +58,10 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
         "export-features",
         _export,
         help="write features as npz, Parquet, WebDataset or for the Hub",
-        description="Write the features of a preprocessed corpus for people who train elsewhere: every clip "
-        "with its arrays as stored, label, speaker, times and part of the split, and a card. npz and "
-        "webdataset (tar files) need nothing; parquet and hf (a folder for the Hugging Face Hub) need "
-        "pip install 'deiii[parquet]'.",
+        description="Write the features of a preprocessed corpus for training without deiii: every clip "
+        "with its stored arrays, label, speaker, times and part of the split, and a card. npz and "
+        "webdataset (tar files) need no further package; parquet and hf (a folder for the Hugging Face "
+        "Hub) need pip install 'deiii[parquet]'.",
         examples=[
             "export-features features ravdess --to npz",
             "export-features features ravdess cache=/data/cache --to webdataset",
@@ -69,7 +70,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     )
     sub.add_argument("out", metavar="OUT", help="new folder to write")
     sub.add_argument("settings", nargs="*", default=[], metavar="CONFIG|KEY=VALUE", help=HELP)
-    sub.add_argument("--to", required=True, choices=KINDS, help="the format")
+    sub.add_argument("--to", required=True, choices=KINDS, help="format of the files")
 
 
 def _add_fetch(commands: argparse._SubParsersAction) -> None:
@@ -79,15 +80,15 @@ def _add_fetch(commands: argparse._SubParsersAction) -> None:
         _fetch,
         help="download an archive of features and check every file",
         description="Download an archive that `deiii pack` made and somebody published as a folder on a web "
-        "server. Every file is checked against the list of the archive; with --sha256, the list itself is "
-        "checked against what its publisher states. A stopped download continues; `deiii unpack` then "
-        "restores the cache.",
+        "server. Every file is checked against the archive's list of digests; with --sha256, the list itself "
+        "is checked against the digest that its publisher states. A stopped download continues; "
+        "`deiii unpack` then restores the cache.",
         examples=["fetch-cache https://example.org/ravdess-features archive"],
         when_stopped="finished files are kept: run the same command again to continue",
     )
     sub.add_argument("url", metavar="URL", help="address of the archive's folder, or of its archive.json")
     sub.add_argument("archive", metavar="ARCHIVE", help="folder to write")
-    sub.add_argument("--sha256", metavar="DIGEST", help="of archive.json, as its publisher states it")
+    sub.add_argument("--sha256", metavar="DIGEST", help="digest of archive.json that its publisher states")
 
 
 def _pack(args: argparse.Namespace) -> int:

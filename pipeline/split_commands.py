@@ -24,9 +24,10 @@ def _add_splits(commands: argparse._SubParsersAction) -> None:
         "splits",
         _splits,
         help="list split protocols; import one that others published",
-        description="list prints the protocols that come with deiii, with their sources. import reads lists "
-        "of file names (train, val, test; CSV, text, JSON or JSON Lines; a folder or one table with a column "
-        "that names the part) into a protocol in YAML, for split.protocol=FILE. Audit it before you train.",
+        description="`splits list` prints the protocols that come with deiii, with their sources. `splits "
+        "import` reads published lists of file names (train, val, test) and writes them as a protocol (YAML) "
+        "for split.protocol=FILE. The lists are a folder of CSV, text, JSON or JSON Lines files, or one "
+        "table with a column that names the part. Audit the protocol before you train (`deiii audit`).",
         when_stopped=NOTHING_DONE,
         examples=["splits list", "splits import EmoBox/data/cremad --out cremad-emobox.yaml"],
     )
@@ -42,10 +43,10 @@ def _add_audit(commands: argparse._SubParsersAction) -> None:
         "audit",
         _audit,
         help="find what the parts of a split share",
-        description="Compare training, validation and test part of every fold of a split: clips, takes, "
-        "speakers and sentences by name, recordings by audio and by the face's movement where the corpus is "
-        "preprocessed, shares of classes and sexes; say what each finding does to a result. The exit status "
-        "is 1 if there is a leak.",
+        description="Compare the training, validation and test parts of every fold of a split: clips, takes, "
+        "speakers and sentences by their names; shares of classes and sexes; and, if the corpus is "
+        "preprocessed, recordings by their audio and by the movement of the face. Print how each finding "
+        "affects a result. The exit status is 1 if there is a leak.",
         when_stopped=NOTHING_DONE,
         examples=[
             "audit crema_d-5fold --corpus crema_d corpus.root=/data/CREMA-D",
@@ -56,7 +57,8 @@ def _add_audit(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "split",
         metavar="SPLIT",
-        help="name of a protocol, its YAML, a run's split.json, or a folder or table of lists",
+        help="name of a protocol, YAML file of a protocol, split.json of a run, or lists of file names (a "
+        "folder or a table)",
     )
     add_settings(sub)
     sub.add_argument("--corpus", metavar="CONFIG", help="config of the corpus that is split")

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import os
 import re
+import shlex
 import subprocess
 import sys
 from importlib import metadata
@@ -89,7 +90,7 @@ def test_every_command_has_a_description_and_an_example_that_parses(command, cap
     description = text.partition("\n\n")[2].partition("\n\n")[0]
     assert description[0].isupper() and description.endswith(".") and len(description.split()) > 8
     assert max(map(len, text.splitlines())) <= 100
-    examples = [line.split() for line in text.partition("examples:\n")[2].splitlines()]
+    examples = [shlex.split(line, comments=True) for line in text.partition("examples:\n")[2].splitlines()]
     assert examples
     for words in examples:
         assert words[:2] == ["deiii", command]

@@ -36,7 +36,7 @@ PAIRS = (("train", "val"), ("train", "test"), ("val", "test"))
 UNLIKE = 0.1  # total variation of two distributions of classes, or difference of the shares of women
 EFFECTS = {
     "equal": "the epoch is chosen on the test part, so the score is the best of many epochs",
-    "clips": "the network was trained on the very clips it is scored on",
+    "clips": "the network was trained on clips that it is scored on",
     "speakers": "the network can recognise voices and faces that it was trained on; the score says little "
     "about other people",
     "takes": "one recording is trained on and scored, in another file",
@@ -46,7 +46,7 @@ EFFECTS = {
     "usual where actors read a few sentences",
     "classes": "accuracy (WAR) depends on these shares; UAR does not",
     "unseen": "the network cannot learn these classes; every such clip counts as wrong",
-    "sex": "a difference between women and men moves the score",
+    "sex": "a difference between women and men changes the score",
     "one sex": "the score is of one sex only",
 }
 
@@ -138,7 +138,7 @@ def audit_split(split: Split, features: FeatureSet, corpus: str) -> Audit:
     """Audit a split of a cached corpus by names, audio and faces.
 
     Args:
-        split: of the corpus.
+        split: split of the corpus.
         features: the opened caches.
         corpus: the adapter's name, which determines the meaning of file names.
     """

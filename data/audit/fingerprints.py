@@ -22,7 +22,8 @@ import numpy as np
 STEP_S = 0.01
 SMOOTH = 5  # steps; finer detail differs between codecs
 BANDS = 16
-FLOOR_DB = 40.0  # below the loudest moments; noise and codecs differ there
+# Lower values are raised to this level below the loudest ones, in dB; noise and codecs change them.
+FLOOR_DB = 40.0
 COARSE_STEPS = 24
 COARSE_LIKE = 0.85  # correlation of coarse prints from which two recordings are compared in full
 SHIFT_S = 0.5

@@ -69,7 +69,7 @@ def read_lists(path: str | Path, name: str | None = None) -> Protocol:
 
     Args:
         path: the folder or the file.
-        name: of the protocol; that of the folder or file where not given.
+        name: name of the protocol; that of the folder or file where not given.
 
     Raises:
         SplitError: nothing there is such a list, a fold lacks train or test, or two files disagree; names the

@@ -18,7 +18,7 @@ class Facts:
     """Known facts on a clip; empty text where a fact is not known.
 
     Attributes:
-        id: of the clip.
+        id: id of the clip.
         take: what the names of all files of one recording share.
         speaker, sentence, label: names.
         sex: ``female`` or ``male``.

@@ -259,7 +259,7 @@ def compare_media(
 
     Args:
         cache: the cache folder.
-        name: of the corpus's folder in it.
+        name: name of the corpus's folder in it.
         root: where the files are now.
         clips: which files.
 

@@ -35,7 +35,7 @@ from deiii.data.tools.counts import counted
 INDEX = "index.json"
 PACKED = "packed.json"  # takes the place of the index in an archive (`deiii.data.cache.packed`)
 TABLE = "clips.json"
-FORMAT = 2  # of the clip table and of `deiii.data.cache.identity`; shards have a format of their own
+FORMAT = 2  # format of the clip table and of `deiii.data.cache.identity`; shards have another
 INDEX_FORMAT = 3
 
 
@@ -48,11 +48,11 @@ class ShardRecord:
     """A finished shard as the index lists it.
 
     Attributes:
-        name: of the file, without ``.h5``.
+        name: name of the file, without ``.h5``.
         structure: SHA-256 of the file's bytes outside its arrays
             (`deiii.data.cache.shards.structure_digest`).
         bytes: size of the file.
-        digest: of the shard's content, whatever the file's layout
+        digest: digest of the shard's content, whatever the file's layout
             (`deiii.data.cache.shards.content_digest`).
         fields: place, type and shape of each array in the file.
         clips: rows and outcome of each clip.
@@ -262,7 +262,7 @@ def save_corpus(path: Path, corpus: Corpus) -> None:
     tree = {"format": FORMAT, **asdict(corpus)}
     del tree["notes"], tree["divided"]
     for clip in tree["clips"]:
-        if not clip["sex"]:  # as in tables that earlier versions wrote
+        if not clip["sex"]:  # an empty sex is not written, as in tables of earlier versions
             del clip["sex"]
     tree |= {"clip_digest": clip_digest(corpus), "label_digest": label_digest(corpus)}
     write_sealed(path, tree)

@@ -65,7 +65,8 @@ def pack(cache: str | Path, archive: str | Path, progress: bool = True) -> tuple
     before = after = 0
     for folder, index, shard, bar in _each(stages, read_index, progress, "pack"):
         target = archive / folder.relative_to(cache) / f"{shard.name}.h5"
-        if _digest_in(target) != shard.digest:  # of an earlier state of the cache, or not packed yet
+        # The target is from an earlier state of the cache, or does not exist yet.
+        if _digest_in(target) != shard.digest:
             _pack_shard(folder / f"{shard.name}.h5", shard, target)
         before, after = before + shard.bytes, after + target.stat().st_size
         bar.update()

@@ -87,7 +87,7 @@ def stage_key(
 
     Args:
         stage: the stage's name.
-        version: of the stage's code; raised when the same settings give another result.
+        version: version of the stage's code; raised when the same settings give another result.
         params: the settings that change the result.
         weights: digest of the weights, if the stage has any.
         upstream: key of the stage whose result this one reads, if any.

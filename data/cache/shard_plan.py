@@ -14,7 +14,7 @@ class ShardPlan:
     """The clips of one shard, all of one speaker, in order.
 
     Attributes:
-        name: of the shard's file, without ``.h5``. It carries a digest of the clips' ids and paths, so a
+        name: name of the shard's file, without ``.h5``. It carries a digest of the clips' ids and paths, so a
             file of this name holds these clips and no others.
         clips: the clips.
     """

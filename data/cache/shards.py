@@ -40,9 +40,9 @@ class FieldLayout:
     """The place of a field's bytes in the file.
 
     Attributes:
-        offset: of the first byte.
+        offset: offset of the first byte.
         dtype: NumPy's name of the type, such as ``<f4``.
-        shape: of the whole array, all clips end to end.
+        shape: shape of the whole array, all clips end to end.
     """
 
     offset: int
@@ -87,7 +87,7 @@ class ShardInfo:
     Attributes:
         stage, key: the stage's name and key.
         provenance: the settings that it was computed with, as canonical JSON.
-        digest: of its content (`content_digest`).
+        digest: digest of its content (`content_digest`).
         bytes: size of the file.
         fields: place, type and shape of each array.
         clips: rows and outcome of each clip.

@@ -52,7 +52,7 @@ class Stage:
     """The declaration of a stage.
 
     Attributes:
-        name: of its settings, its cache folders and its arrays; a Python identifier.
+        name: name of its settings, its cache folders and its arrays; a Python identifier.
         version: raise it whenever the code computes something else: old caches are then not found.
         modality: what its rows lie on: video frames or audio hops. Rows of a video stage are those of the
             stage upstream of it.
@@ -221,7 +221,7 @@ class ExtraInput(NamedTuple):
     """A stage that the network reads through ``model.extra``.
 
     Attributes:
-        name: of the stage.
+        name: name of the stage.
         modality: video or audio.
         shape: axes of a row: (D,), or (L,D) for L layers.
         per_hop: rows for each hop of the log-mel, of an audio stage; 1 otherwise.

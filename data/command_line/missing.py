@@ -44,7 +44,7 @@ def missing_package(error: ModuleNotFoundError) -> str | None:
     if package not in names:
         return f"this command needs the Python package {package}: pip install {package}"
     cure = f"pip install {' '.join(map(shlex.quote, lacking))}"
-    if package == "pillow" and len(lacking) > 1:  # for an overlay video it is enough
+    if package == "pillow" and len(lacking) > 1:  # pillow alone is enough for an overlay video
         own = shlex.quote(lacking[names.index(package)])
         return f"this command needs {package}: pip install {own} (for all commands of deiii: {cure})"
     return (

@@ -38,7 +38,7 @@ def flat_keys(tree: Mapping[str, Any], mappings: Collection[str], prefix: str = 
     Args:
         tree: settings by section.
         mappings: names of the settings that map text to text, which are leaves.
-        prefix: of the names.
+        prefix: prefix of the names.
 
     >>> flat_keys({"train": {"lr": 0.1}, "corpus": {"classes": {"calm": "neutral"}}}, ["corpus.classes"])
     ['train.lr', 'corpus.classes']

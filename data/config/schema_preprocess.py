@@ -72,7 +72,7 @@ class CorpusConfig:
     classes: dict[str, str | None] = opt(
         {},
         "Classes to join or to drop: a class and its new name, e.g. {calm: neutral}; null drops it. Classes "
-        "that are not named stay. It needs no preprocessing.",
+        "that are not named stay. After a change, preprocessing need not run again.",
     )
     corrupt: str = opt(
         "",
@@ -270,7 +270,8 @@ class ClusterConfig:
     )
     gpu: bool = opt(
         False,
-        "Compute flow on jobs or pods with a GPU each; others without one compute the other stages first.",
+        "Compute flow in jobs or pods with one GPU each, after jobs or pods without a GPU have computed the "
+        "other stages.",
         operational=True,
     )
     gpu_workers: int = opt(

@@ -36,13 +36,13 @@ class SplitConfig:
     )
     hide: list[str] = opt(
         [],
-        "Streams that are hidden from validation and test clips, as if they lacked them, e.g. [audio]; "
-        "training has them. Use it to test a network without an input that it was trained with.",
+        "Streams that are removed from validation and test clips, e.g. [audio]; training clips keep them. "
+        "Use it to test a network without an input that it was trained with.",
     )
     leaks: str = opt(
         "refuse",
-        "Whether to train on a list of clips whose audit finds speakers, takes or recordings that its parts "
-        "share: refuse, or allow, which the report then says.",
+        "Whether to train on an imported split if the audit finds speakers, takes or recordings that are in "
+        "two of its parts: refuse, or allow; the report then states this.",
         choices=("refuse", "allow"),
     )
 
@@ -57,8 +57,8 @@ class LoaderConfig:
     stride: int = opt(2, "Steps are sampled from every stride-th frame.", low=1, high=10_000)
     flow_per_second: bool = opt(
         True,
-        "Divide flow by the time to the next frame: px in 1/25 s, whatever the frame rate. Off: px "
-        "to the next frame, as in runs made before this setting.",
+        "Divide flow by the time to the next frame: px in 1/25 s, whatever the frame rate. false keeps px "
+        "to the next frame, as in runs that are older than this setting.",
     )
     sampling: str = opt(
         "segments",
@@ -165,12 +165,12 @@ class ModelConfig:
     )
     video: bool = opt(
         True,
-        "Use video frames. A list says all video inputs at once: [frames,flow,appearance] sets video, flow "
+        "Use video frames. A list names all video inputs: [frames,flow,appearance] sets video, flow "
         "and extra.",
     )
     flow: bool = opt(True, "Use optical flow.")
     audio: bool = opt(
-        True, "Use log-mel. A list says all audio inputs at once: [logmel,speech] sets audio and extra."
+        True, "Use log-mel. A list names all audio inputs: [logmel,speech] sets audio and extra."
     )
     ov: str = opt(
         "attention",
@@ -205,9 +205,9 @@ class ModelConfig:
     )
     balance: float = opt(
         0.0,
-        "With model.join=pooled, how far stages of few features count as much as those of many: the total "
-        "weight of a stage of F features is proportional to F to the power of 1 - balance. 0 lets every "
-        "feature count the same, 1 every stage.",
+        "With model.join=pooled, how much weight stages with few features get beside those with many: the "
+        "total weight of a stage of F features is proportional to F to the power of 1 - balance. With 0 "
+        "every feature has the same weight, with 1 every stage.",
         low=0,
         high=1,
     )
@@ -251,7 +251,7 @@ class ModelConfig:
     batch_axis: bool = opt(
         False,
         "Let the Conformers of model.name=vavl run along the clips of the batch, as its published code does, "
-        "to measure what that costs; the prediction of a clip then depends on the others in its batch.",
+        "to measure the effect; the prediction of a clip then depends on the others in its batch.",
     )
 
 
@@ -325,21 +325,21 @@ class TrainConfig:
     )
     start: str | None = opt(
         None,
-        "Run folder whose network this training starts from; if empty, weights are random at first. What "
-        "both networks have is copied, classes by name.",
+        "Run folder whose network this training starts from; if empty, weights are random at first. Weights "
+        "that both networks have are copied; classes are matched by name.",
         path=True,
     )
     run: str = opt("runs/latest", "Run folder to write.", operational=True, path=True)
     log: list[str] = opt(
         ["tensorboard"],
         "Where the figures of each epoch are recorded beside metrics.csv: tensorboard, in the run folder; "
-        "wandb and mlflow (extras of deiii), in local files unless their variables name a server.",
+        "wandb and mlflow (extras of deiii), in local files unless environment variables name a server.",
         choices=("tensorboard", "wandb", "mlflow"),
         operational=True,
     )
     monitor: str = opt(
         "auto",
         "Validation score that chooses the best epoch; auto is uar if classes are predicted, else ccc; last "
-        "takes the last epoch without a choice, for validation sets too small to choose by.",
+        "uses the last epoch, for validation sets that are too small to choose an epoch by.",
         choices=("auto", "uar", "ccc", "loss", "last"),
     )

@@ -23,9 +23,9 @@ def expand_lists(tree: dict[str, Any], extra: list[str], source: str) -> dict[st
     """Return a tree of settings in which the lists of inputs are switches and ``model.extra``.
 
     Args:
-        tree: of one YAML file or override; stays as it is.
+        tree: settings tree of one YAML file or override; stays as it is.
         extra: ``model.extra`` of the settings before; a list replaces those of its modality.
-        source: of the tree, for messages.
+        source: source of the tree, for messages.
 
     Raises:
         ConfigError: for an input of the other modality, one that is named twice, or a stage that is unknown.

@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-SHORTEST_PREFIX = 3  # letters; fewer begin too many names
+SHORTEST_PREFIX = 3  # least number of letters; shorter beginnings fit too many names
 MOST_NAMED = 5  # names in one hint
-TABLES = (".csv", ".tsv")  # files that are no configs, although YAML can be read from some of them
+TABLES = (".csv", ".tsv")  # not config files, although some of them can be parsed as YAML
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
@@ -145,7 +145,7 @@ def no_settings(path: str, tree: Mapping[str, object], sections: Collection[str]
     """Return why a file that was read holds no settings; empty if it may hold some.
 
     Args:
-        path: of the file.
+        path: path of the file.
         tree: what it holds.
         sections: names of the sections and of the settings outside sections.
 

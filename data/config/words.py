@@ -96,7 +96,7 @@ def add_command(
     parser.add_argument(
         "--quiet",
         action="store_true",
-        help="show no progress and no reports; errors, notes and where the results are stay",
+        help="print only errors, notes and the paths of the results: no progress, no reports",
     )
     return parser
 

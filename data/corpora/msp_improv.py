@@ -48,10 +48,11 @@ CLASSES = tuple(LETTERS.values())
 NO_CLASS = ("O", "X")
 ATTRIBUTES = {"A": "arousal", "V": "valence", "D": "dominance"}
 LOW, HIGH = 1.0, 5.0
-PUBLISHED = ("S01A-F01-P-FM01", {"A": 2.0, "V": 2.8, "D": 2.8})  # in label sets of other projects
+# Values of a clip as other projects published them.
+PUBLISHED = ("S01A-F01-P-FM01", {"A": 2.0, "V": 2.8, "D": 2.8})
 FEWEST = 10  # clips of a kind that are needed to compare means
 ERRORS = 3.0  # standard errors by which two means must differ
-ROUNDING = 0.051  # of a published value
+ROUNDING = 0.051  # largest rounding error of a published value
 EXAMPLE = "session1/S01A/P/MSP-IMPROV-S01A-F01-P-FM01.avi"
 TABLES = ("Evalution.txt", "Evaluation.txt")
 

@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 def scan(config: CorpusConfig) -> Corpus:
     """Return the recordings whose paths match ``config.pattern``.
 
-    A clip's id is its path without suffix. Of several files with one id (a video and its sound) the first in
+    A clip's id is its path without suffix. Of several files with one id (a video and its audio) the first in
     the order of formats is taken, videos first.
 
     Raises:

@@ -42,7 +42,8 @@ PART_WORDS = frozenset({
     "eval", "evaluation",
 })  # fmt: skip
 MAX_BYTES = 64_000_000  # lists of a million clips in five folds would be larger than any protocol
-SUFFIXES = frozenset((*VIDEO, *AUDIO, ".npy", ".npz", ".pt", ".h5", ".pkl"))  # of clips in published lists
+# Suffixes of clips in published lists.
+SUFFIXES = frozenset((*VIDEO, *AUDIO, ".npy", ".npz", ".pt", ".h5", ".pkl"))
 _RAVDESS = re.compile(r"(?<![\d-])\d\d((?:-\d\d){6})(?![\d-])")
 _MSP_IMPROV = re.compile(r"(?:MSP|UTD)-IMPROV-(S\d{2}[AHNS]-[FM]\d{2}-[PRST]-[FM]{2}\d{2,3})", re.IGNORECASE)
 
@@ -56,7 +57,7 @@ class Protocol:
     """How a corpus is divided into folds.
 
     Attributes:
-        name: of the file.
+        name: name of the file.
         about: the protocol in a few words, for reports.
         kind: one of `KINDS`; see the module's text.
         validation: what the validation part is made of: drawn ``speakers``, drawn ``folds``, or ``given``.

@@ -63,7 +63,7 @@ def scan(config: CorpusConfig) -> Corpus:
             others.add((_name(MODALITIES, fields[0]), "speech" if fields[1] == 1 else "song"))
             continue
         if not path.lower().endswith(suffixes):
-            continue  # not as published, such as audio that somebody extracted from the video
+            continue  # not a published file, for example audio that somebody extracted from a video
         clip_id = PurePosixPath(path).stem
         only_one(found, clip_id, path, "ravdess")
         clips.append(Clip(clip_id, path, f"actor-{fields[6]:02d}", CLASSES[fields[2] - 1]))

@@ -52,7 +52,7 @@ def hub_folder(name: str, revision: str) -> str:
                 name, revision=revision, allow_patterns=list(FOLDER_FILES), local_files_only=True
             )
             return weights_folder(folder)
-        except (OSError, WeightsError):  # not in the client's cache, or only a part of it
+        except (OSError, WeightsError):  # the model is not, or not completely, in the client's cache
             folder = huggingface_hub.snapshot_download(
                 name, revision=revision, allow_patterns=list(FOLDER_FILES)
             )

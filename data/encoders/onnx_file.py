@@ -30,7 +30,7 @@ def describe_onnx(modality: str, path: str, outputs: tuple[str, ...]) -> Encoder
 
     Args:
         modality: ``speech`` or ``appearance``.
-        path: of the file.
+        path: path of the file.
         outputs: names of the values that become layers; empty for the last suitable output.
 
     Raises:

@@ -49,7 +49,7 @@ def with_outputs(model: bytes, names: Iterable[str]) -> bytes:
 
     Args:
         model: bytes of the file.
-        names: of values that nodes of the graph compute.
+        names: names of values that nodes of the graph compute.
 
     >>> with_outputs(b"", ["x"]).hex()
     '3a0562030a0178'

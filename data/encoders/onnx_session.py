@@ -24,10 +24,10 @@ class OnnxNetwork:
     """An ONNX file with one input and chosen outputs; load it once per process.
 
     Args:
-        path: of the file.
+        path: path of the file.
         outputs: names of values that its nodes compute; its last output if empty.
         device: ``cpu`` or a CUDA device.
-        threads: of the network.
+        threads: threads of the network.
 
     Raises:
         WeightsError: the file is damaged, or computes no value of a name.

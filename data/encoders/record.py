@@ -26,7 +26,7 @@ class Encoder:
         layers: numbers of the layers that it can give.
         weights: its weights' name in the table of `deiii.data.tools.weights`; empty where a path is needed.
         parameters: how many it has; 0 if unknown.
-        licence: of the weights.
+        licence: licence of the weights.
         input: what it reads, in words.
         trained_on: the data of its training.
         emotion: emotion corpora that its training saw, which a paper must state; empty for none, ``unknown``
@@ -81,8 +81,8 @@ class Request(NamedTuple):
     """The argument of a ``load`` function.
 
     Attributes:
-        name: of the encoder's record.
-        path: of the weights: a file, or a folder of transformers; empty for an encoder without weights.
+        name: name of the encoder's record.
+        path: path of the weights: a file, or a folder of transformers; empty for an encoder without weights.
         layers: numbers of the layers to return, in this order.
         device: ``cpu``, or a CUDA device.
         precision: type of the computation: float32, bfloat16 or float16.

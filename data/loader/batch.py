@@ -246,7 +246,7 @@ def slab_fields(slab: Tensor, shapes: Shapes) -> dict[str, Tensor]:
 
     Args:
         slab: uint8 [`slab_bytes`].
-        shapes: of the fields, the same on both sides of a copy.
+        shapes: shapes of the fields, the same on both sides of a copy.
 
     >>> shapes = {"label": ((2,), torch.int64), "mask": ((2, 3), torch.bool)}
     >>> slab = torch.zeros(slab_bytes(shapes), dtype=torch.uint8)

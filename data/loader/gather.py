@@ -27,7 +27,8 @@ from deiii.data.loader.stage_arrays import Stream
 DRAWS = 6
 FLOW_UNIT_S = 0.04  # flow is given in px in this time, the step of the usual 25 frames per second
 SHORTEST_STEP_S = 0.002  # of 500 frames per second; closer times are errors of a file, not motion
-LARGE = (FACES.large, FLOW.large, LOGMEL.large)  # of the batch's own fields
+# Large fields of the stages that have their own place in a batch.
+LARGE = (FACES.large, FLOW.large, LOGMEL.large)
 
 
 @dataclass
@@ -64,7 +65,7 @@ class Gather:
         config: sampling and sizes.
         attributes: continuous labels, in the order of the batch's columns.
         training: random instants and augmentation, or fixed ones.
-        seed: of the clips' random numbers.
+        seed: seed of the clips' random numbers.
         switches: which of ``video``, ``flow``, ``audio`` the batch holds.
         extra: further stages that the batch holds.
         held: large fields that were loaded beforehand, by stage; the mapped files serve the rest.

@@ -83,8 +83,8 @@ class Loader:
         indices: int [N], rows of the clips to load; see `FeatureSet.rows`.
         config: sampling, sizes, augmentation, residency, threads.
         training: shuffle, sample randomly and augment; otherwise order, steps and crops are fixed.
-        device: of the batches.
-        seed: of order, sampling and augmentation.
+        device: device of the batches.
+        seed: seed of order, sampling and augmentation.
         rank, world: number of this process, and of all processes.
         video, flow, audio: inputs that the batches hold; the others are empty and masked.
         attributes: continuous labels, in the order of the batch's columns.
@@ -315,5 +315,5 @@ class Loader:
         torch.cuda.current_stream(self.device).wait_event(transfer.sent)
         try:
             yield transfer.there
-        finally:  # also where the reader leaves the epoch
+        finally:  # also if the caller stops before the end of the epoch
             transfer.read.record(torch.cuda.current_stream(self.device))

@@ -61,7 +61,7 @@ def clip_weights(part_N: np.ndarray, weights: Sequence[float]) -> np.ndarray | N
 
     Args:
         part_N: the number of each clip's corpus (`FeatureSet.part`).
-        weights: of every corpus but the first, which has 1 (`mixed_weights`).
+        weights: weights of every corpus but the first, which has 1 (`mixed_weights`).
 
     >>> clip_weights(np.array([0, 0, 1]), [0.25])
     array([1.  , 1.  , 0.25], dtype=float32)
@@ -87,7 +87,7 @@ class Naming:
 
     Attributes:
         clips, speakers: stands in front of the names of clips and speakers.
-        classes: of the mixture.
+        classes: classes of the mixture.
     """
 
     clips: str

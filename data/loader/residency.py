@@ -104,7 +104,7 @@ def hold(
         The copies by stage.
     """
     held = {}
-    rows = np.unique(rows)  # in the order of the files, each once
+    rows = np.unique(rows)  # sorted in the order of the files, without repetition
     for stage in sorted(gather.large if stages is None else stages):
         stream = gather.streams[stage]
         lengths = np.zeros_like(stream.length)

@@ -30,7 +30,7 @@ def rank_share(order: np.ndarray, rank: int, world: int, batch: int) -> np.ndarr
 
     Args:
         order: int64 [N], all items in the order of the epoch.
-        rank: of this process, counted from 0.
+        rank: rank of this process, counted from 0.
         world: number of ranks.
         batch: clips in a batch of one rank.
 

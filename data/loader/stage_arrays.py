@@ -19,7 +19,7 @@ from deiii.data.loader.mapped_files import Maps
 from deiii.data.tools.counts import counted
 
 Levels = tuple[np.ndarray, np.ndarray]  # mean and deviation of mel bands, float64 [M] in dB, or of features
-StageLevels = Mapping[str, Levels]  # by stage, of a speaker's rows
+StageLevels = Mapping[str, Levels]  # stage name: levels of a speaker's rows
 LEAST_DB = 1.0  # smallest deviation in dB that a band is divided by, so that a constant band stays small
 LEAST_DEVIATION = 1e-3  # the same for the features of pretrained encoders
 
@@ -216,7 +216,7 @@ def levels_of(
 
     Args:
         stages: those that are normalised by speaker.
-        files: of each, what the stages computed.
+        files: files of each, what the stages computed.
     """
     found = {}
     for stage in stages:

@@ -22,7 +22,7 @@ class StripStyle:
         tile: side of a crop in px.
         mel_height: height of the log-mel in px.
         suffix: ``.jpg`` or ``.webp``.
-        quality: of the format, 1 to 100.
+        quality: quality of the format, 1 to 100.
     """
 
     columns: int = 8

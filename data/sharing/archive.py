@@ -94,7 +94,7 @@ def fetch_archive(
     """Download an archive; files that are there and right are kept, unfinished ones are continued.
 
     Args:
-        url: of the archive's folder, or of its ``archive.json``; HTTP or HTTPS.
+        url: address of the archive's folder, or of its ``archive.json``; HTTP or HTTPS.
         archive: folder to write.
         sha256: of ``archive.json``, as its publisher states it; other lists are refused.
         progress: show a bar.

@@ -22,7 +22,7 @@ def corpus_facts(corpus: Corpus, indices: Sequence[StageIndex]) -> dict[str, Any
 
     Args:
         corpus: the clip table.
-        indices: of the stages.
+        indices: indices of the stages.
     """
     statuses = sorted({str(row.outcome.status) for index in indices for row in index.clips.values()})
     count = {
@@ -68,7 +68,7 @@ def card_text(
     """Return the card as Markdown.
 
     Args:
-        facts: of each corpus (`corpus_facts`).
+        facts: facts of each corpus (`corpus_facts`).
         title: its heading.
         about: a sentence on what the folder holds.
         with_deiii, without_deiii: how to load it, as code.

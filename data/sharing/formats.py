@@ -38,7 +38,7 @@ def write_npz(out: Path, clips: Clips, kinds: Mapping[str, Any], parts: Sequence
         out: folder to write.
         clips: gives the clips.
         kinds: type and shape of each array by name (`array_kinds`).
-        parts: of the split; ``[None]`` without one.
+        parts: parts of the split; ``[None]`` without one.
     """
     (out / "clips").mkdir(parents=True, exist_ok=True)
     table = io.StringIO()

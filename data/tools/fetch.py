@@ -39,7 +39,7 @@ def fetch(store: pooch.Pooch, name: str, size: int, label: str = "") -> str:
     Args:
         store: knows each file's URL and digest.
         name: the file's name in the store.
-        size: of the file in bytes.
+        size: size of the file in bytes.
         label: text of the progress bar; no bar if empty.
 
     Returns:
@@ -75,7 +75,7 @@ def stream(
     Args:
         url: address of the file.
         part: file to write; bytes that it holds already are not downloaded again.
-        size: of the file in bytes, or ``None`` if it is not known.
+        size: size of the file in bytes, or ``None`` if it is not known.
         label: text of the progress bar; no bar if empty.
         resume: if false, remove ``part`` first.
         most: largest number of bytes accepted.

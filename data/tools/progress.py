@@ -65,7 +65,7 @@ def progress_bar(
     Args:
         items: what to iterate over; else call ``update`` of the result.
         desc: what is being done, in front of the line.
-        unit: of ``total``, for example ``clip`` or ``B``.
+        unit: unit of ``total``, for example ``clip`` or ``B``.
         total: number of units; where unknown, counts are shown without a share.
         initial: units that were finished before.
         scale: show large numbers as 1.2k, 3.4M.

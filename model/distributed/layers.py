@@ -136,7 +136,8 @@ def normalise(x: Tensor, share: Tensor, layer: nn.BatchNorm2d, ranks: Ranks) -> 
     """
     clips, channels, height, width = x.shape
     with torch.autocast(x.device.type, enabled=False):
-        flat = x.float().permute(0, 2, 3, 1).reshape(-1, channels)  # no copy where channels come last
+        # No copy is made if channels are stored last.
+        flat = x.float().permute(0, 2, 3, 1).reshape(-1, channels)
         weight = share.expand(clips, 1, height, width).permute(0, 2, 3, 1).reshape(1, -1)
         y, mean, variance, count = _Normalise.apply(flat, weight, layer.weight, layer.bias, layer.eps, ranks)
     update_statistics(layer, mean, variance, count)

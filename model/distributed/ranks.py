@@ -222,7 +222,7 @@ def read_environment(environ: Mapping[str, str] = os.environ) -> Ranks:
     possible = 0 <= ranks.rank < ranks.world and 0 <= ranks.local < ranks.local_world <= ranks.world
     if (
         not possible or not 0 < numbers["MASTER_PORT"] < 65536
-    ):  # with port 0 the ranks would wait for each other
+    ):  # with port 0, the ranks would wait for each other for ever
         given = ", ".join(f"{n}={v}" for n, v in numbers.items())
         raise RankError(f"{given} is impossible; start with `{START}`")
     return ranks

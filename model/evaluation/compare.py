@@ -32,7 +32,7 @@ from deiii.model.metrics import CLASS_FIGURES, ccc, figure_names, matrix_figures
 from deiii.model.training.origin import other_recordings
 from deiii.model.training.run_folder import RunError, RunFolder
 
-Figures = dict[str, Callable[[np.ndarray], float | None]]  # by name, a function of row numbers
+Figures = dict[str, Callable[[np.ndarray], float | None]]  # name of a figure: a function of row numbers
 
 NARROWEST = 0.2  # width of an axis; matplotlib would spread a difference of zero over all of it
 
@@ -283,7 +283,7 @@ def draw(rows: Sequence[Row]) -> Figure:
         low, high = axes.get_xlim()
         if high - low < NARROWEST:
             axes.set_xlim((low + high - NARROWEST) / 2, (low + high + NARROWEST) / 2)
-        axes.xaxis.set_major_locator(MaxNLocator(5))  # labels such as -0.025 of more ticks would touch
+        axes.xaxis.set_major_locator(MaxNLocator(5))  # with more ticks, labels such as -0.025 would touch
         axes.grid(axis="x", color=GRID, lw=0.6)
         axes.tick_params(colors=INK, labelsize=9)
         for side, spine in axes.spines.items():

@@ -40,7 +40,7 @@ from deiii.model.training.run_folder import RunFolder, revisions
 
 Runs = Sequence[tuple[int, int, Path]]  # fold, seed, folder
 Metrics = Mapping[tuple[int, int], dict[str, Any]]  # by fold and seed, what metrics.json holds
-Tables = Mapping[tuple[int, int], PredictionTable]  # by fold and seed
+Tables = Mapping[tuple[int, int], PredictionTable]  # key: fold and seed
 
 
 def write_crossval(base: Path, runs: Runs) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def _pooled(
     """Return the figures of all predictions together, with intervals over speakers and seeds.
 
     Args:
-        tables: of every run, all folds of the first seed first.
+        tables: prediction tables of every run, all folds of the first seed first.
         classes, attributes: what was predicted.
         seeds: their number.
     """
@@ -198,7 +198,7 @@ def _interval(
         known: which predictions have a truth, bool [N], in the order of the tables.
         seeds: their number.
         figure: maps row numbers among all predictions to a figure.
-        limits: of the figure.
+        limits: limits of the figure.
     """
     speakers = np.array([speaker for table in tables for speaker in table.speakers])
     folds = len(tables) // seeds

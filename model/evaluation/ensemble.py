@@ -77,8 +77,8 @@ def evaluate_ensemble(
     earlier = _earlier(members, weights)
     if earlier and not again:
         raise RunError(
-            f"the ensemble of {', '.join(map(str, members))} was scored before (time: {earlier[-1]['time']}, "
-            f"folder: {earlier[-1]['folder']}), and test speakers are scored once; --again scores it anew "
+            f"the ensemble of {', '.join(map(str, members))} was scored before (at {earlier[-1]['time']}, "
+            f"folder {earlier[-1]['folder']}), and test speakers are scored once; --again scores it again "
             "and records that"
         )
     writable_folder(folder.path)

@@ -102,10 +102,10 @@ def _evaluate(
     earlier = run.evaluations()
     if earlier and not again:
         raise RunError(
-            f"the test speakers of {run.path} were scored before (time: {earlier[-1]['time']}), and they are "
-            "scored once: settings that are chosen after a look at test results are not tested on unseen "
-            f"speakers. {run.report} has the result, `deiii evaluate RUN --keep` prints it; --again scores "
-            "again and records that"
+            f"the test speakers of {run.path} were scored before (at {earlier[-1]['time']}), and they are "
+            "scored once: if you choose settings after you have seen test results, these speakers are not "
+            f"unseen any more. {run.report} has the result, `deiii evaluate RUN --keep` prints it; --again "
+            "scores again and records that"
         )
     trained = load_network(run.path)
     config, task, info = trained.config, trained.task, dict(trained.info)
@@ -141,7 +141,7 @@ class Scorer:
     Attributes:
         networks: one, or the members of an ensemble.
         features: the clips and their features.
-        split: of the training.
+        split: split of the training.
         device: where the networks compute.
     """
 
@@ -169,7 +169,7 @@ def score_parts(scorer: Scorer, name: str | Path) -> tuple[dict[str, Any], Predi
 
     Args:
         scorer: the networks and the clips.
-        name: of the run, for messages.
+        name: name of the run, for messages.
 
     Raises:
         RunError: there is no test clip to score.

@@ -120,7 +120,7 @@ def run_one(
 
     Args:
         text: its settings as YAML.
-        threads: of PyTorch; 0 keeps their number.
+        threads: number of threads of PyTorch; 0 keeps it.
         progress: whether to show the epochs.
         scored: if false, the run is trained only; its test speakers are not read.
         share: use `shared_features`; for processes that end with the last run.
@@ -146,7 +146,7 @@ def jobs_that_fit(memory: GpuMemory, gpus: int, cores: int) -> int:
     """Return how many runs go at a time on GPUs that they share.
 
     Args:
-        memory: of one run.
+        memory: memory of one run.
         gpus: number of equal GPUs.
         cores: processor cores; each run needs one to launch its steps.
 

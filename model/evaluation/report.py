@@ -190,7 +190,7 @@ def _ablation(metrics: Values) -> Values:
     ]
     first = next(iter(names), "")
     return {
-        "header": ("", *names.values(), *(["95 % of UAR"] if "uar" in names else [])),
+        "header": ("", *names.values(), *(["95 % interval"] if "uar" in names else [])),
         "rows": rows,
         "bars": [r.get(first) for r in found.values()],
     }

@@ -51,7 +51,7 @@ class DeepAudioEncoder(nn.Module):
     Args:
         n_mels: M.
         width: D.
-        channels: of the stem and of each stage after it; two or more numbers.
+        channels: channels of the stem and of each stage after it; two or more numbers.
         deltas: give the stem the change over `DELTA` hops on either side as a second input.
 
     >>> mask = torch.ones(2, 160, dtype=torch.bool)
@@ -127,7 +127,8 @@ class MaskedBatchNorm(RankAware, nn.BatchNorm2d):
         if self.ranks is not None:
             return normalise(x, mask.float(), self, self.ranks)
         with torch.autocast(x.device.type, enabled=False):
-            flat = x.float().permute(0, 2, 3, 1).reshape(-1, x.shape[1])  # no copy where channels come last
+            # No copy is made if channels are stored last.
+            flat = x.float().permute(0, 2, 3, 1).reshape(-1, x.shape[1])
             weight = mask.float().expand(-1, 1, -1, x.shape[3]).reshape(1, -1)
             valid = weight.sum()
             count = valid.clamp_min(1.0)

@@ -27,8 +27,8 @@ class VisualFusion(nn.Module):
 
     Args:
         width: D.
-        heads: of the attention and of the pooling.
-        dropout: of the attention weights.
+        heads: heads of the attention and of the pooling.
+        dropout: dropout of the attention weights.
         frames, flow: the inputs that are on.
         attention: whether to use OV attention.
         one_token: whether a step has a single frame token, so that nothing is to be weighed among them.

@@ -95,7 +95,8 @@ def network_class(name: str) -> type[Network]:
     >>> network_class("late").__name__
     'Late'
     """
-    from deiii.model.network.inputs.network import Network  # here, because `deiii.runtime` has no PyTorch
+    # Imported here, because `deiii.runtime` works without PyTorch.
+    from deiii.model.network.inputs.network import Network
 
     if name in NETWORKS:
         own: Any = import_function(NETWORKS[name].factory)

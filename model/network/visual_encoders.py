@@ -28,7 +28,7 @@ class ImageEncoder(nn.Module):
 
     Args:
         inputs: input channels: 3 for frames, 2 for flow.
-        channels: of the stages; the first also of the stem.
+        channels: channels of the stages; the first also of the stem.
         width: D.
         grid: tokens lie on a grid of grid x grid cells.
 
@@ -93,7 +93,7 @@ def valid_places(mask_N: Tensor) -> tuple[Tensor, Tensor]:
     >>> valid_places(torch.tensor([False, True, False, True]))[0]
     tensor([1, 1, 1, 3])
     """
-    number = mask_N.cumsum(0)  # of each valid image among the valid ones, from 1
+    number = mask_N.cumsum(0)  # number of each valid image among the valid ones, from 1
     spare = torch.arange(len(mask_N), device=mask_N.device) % number[-1:].clamp_min(1)
     wanted = torch.where(mask_N, number, spare.add_(1))
     take = torch.searchsorted(number, wanted).clamp_(max=len(mask_N) - 1)  # where none is valid: the last
@@ -150,7 +150,7 @@ class Residual(nn.Module):
         """Return the block's result and its means of 2x2 squares, by the kernels of a GPU.
 
         Args:
-            kernels: of `deiii.model.network.gpu.images`.
+            kernels: kernels of `deiii.model.network.gpu.images`.
             x, pooled: the input and its means of 2x2 squares.
             more: whether another block follows; the means are empty otherwise.
         """

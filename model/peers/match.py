@@ -31,7 +31,7 @@ def matched_width(config: Config, task: Task) -> int:
     channels, so a small difference remains.
 
     Args:
-        config: of the network, ``model.name``.
+        config: settings of the network, ``model.name``.
         task: what both predict.
 
     Raises:

@@ -55,7 +55,7 @@ from deiii.model.training.loaders import evaluation_hops
 from deiii.model.training.run_folder import RunFolder
 from deiii.model.training.trained import load_network
 
-EXTRA_FIELDS = ("values", "time", "mask")  # of an extra stream, as inputs of the program
+EXTRA_FIELDS = ("values", "time", "mask")  # inputs of the program for each extra stream
 TOLERANCE = 1e-4  # largest difference between the program's outputs and the network's
 TRIALS = (1, 2, 5)  # batch sizes for which the outputs are compared
 

@@ -41,7 +41,8 @@ from deiii.pipeline.streaming.voice import VoiceDetector, speech_segments
 NO_OVERLAY = "no overlay video"  # begins the note of a file whose overlay could not be drawn
 BAR = 24  # characters
 PERSON_COLUMNS = ["person", "first_s", "last_s", "visible_s", "follows_sound"]
-TEXTS = {"vtt": webvtt, "tsv": elan_table}  # by suffix, the course of a prediction as text
+# Suffix: function that writes the timeline of a prediction as text.
+TEXTS = {"vtt": webvtt, "tsv": elan_table}
 
 
 def predict_files(

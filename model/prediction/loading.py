@@ -101,7 +101,7 @@ def ensemble_of(members: Sequence[Predictor], names: Sequence[str | Path]) -> Pr
 
     Args:
         members: two or more, loaded with the same settings of this machine.
-        names: of their folders.
+        names: names of their folders.
 
     Raises:
         EnsembleError: they cannot be averaged.
@@ -123,7 +123,7 @@ def from_pretrained(name: str | Path, revision: str | None = None, **options) ->
     Args:
         name: a folder, or ``user/name`` or ``user/name@revision``.
         revision: a branch, a tag or a commit of a repository on the Hub; the same as ``@revision``.
-        options: of `load`.
+        options: options of `load`.
 
     Raises:
         ExportError: there is no such folder and the name cannot be one of the Hub, or ``revision`` was given

@@ -27,7 +27,8 @@ def check_packages() -> None:
     """Raise ExportError where a package that the exporter needs is missing; the message says what to run."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise ExportError(f"writing ONNX needs the package {' and '.join(missing)}: {INSTALL}")
+        packages = "packages" if len(missing) > 1 else "package"
+        raise ExportError(f"writing ONNX needs the {packages} {' and '.join(missing)}: {INSTALL}")
 
 
 def write_onnx(
@@ -44,7 +45,7 @@ def write_onnx(
         inputs: an example by name, [B,R,...].
         lengths: by input, the name of its second axis; inputs with one name have one length.
         trials: inputs for which the outputs of onnxruntime are compared with those of the program.
-        path: of the file; the weights lie within it.
+        path: path of the file; the weights lie within it.
 
     Raises:
         ExportError: a package is missing, or PyTorch cannot write such a network.
@@ -53,7 +54,7 @@ def write_onnx(
     with torch.no_grad():
         outputs = list(program(dict(inputs)))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the exporter, about its own parts
+            warnings.simplefilter("ignore")  # hides warnings of the exporter about its own parts
             try:
                 written = torch.onnx.export(
                     program,

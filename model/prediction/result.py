@@ -173,7 +173,7 @@ class Prediction:
     Attributes:
         path: the file.
         seconds: its length in s.
-        outcomes: of every stage that the network needs.
+        outcomes: outcomes of every stage that the network needs.
         probabilities: by class; empty where no input is usable, or no classes are predicted.
         attributes: by name, in the corpus's range.
         heads: probabilities and attributes of the video head and of the audio head, where each has its input.

@@ -29,7 +29,8 @@ from deiii.model.prediction.result import HeadOutputs
 
 MOST_BATCH = 16  # intervals
 KINDS = ("probabilities", "attributes", "present")
-MASKS = {"frames": "video_mask", "flow": "flow_mask", "audio": "audio_mask"}  # of each stream
+# Names of the masks of the streams.
+MASKS = {"frames": "video_mask", "flow": "flow_mask", "audio": "audio_mask"}
 
 Arrays = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -38,7 +39,7 @@ class OnnxScorer:
     """Scores intervals of a recording with ``model.onnx``; see `deiii.model.prediction.result.Scorer`.
 
     Args:
-        session: of onnxruntime.
+        session: session of onnxruntime.
         config: settings of loader and network.
         manifest: what ``deiii.json`` holds.
     """
@@ -204,7 +205,7 @@ def load_folder(
     Args:
         folder: the folder.
         overrides, change_preprocessing: see `deiii.model.prediction.loading.load`.
-        threads: of onnxruntime; 0 for as many as the process may use.
+        threads: number of threads of onnxruntime; 0 for as many as the process may use.
 
     Raises:
         ExportError: the folder holds no usable export, or one without ``model.onnx``.

@@ -61,9 +61,9 @@ def evaluate_corrupted(
         path: a run folder that was evaluated.
         words: corruptions (`deiii.pipeline.corrupt.kinds`).
         cache: where the feature caches are now; as in training where not given.
-        device: of the network.
+        device: device of the network.
         again: score all anew.
-        seed: of noise and places of rectangles.
+        seed: seed of noise and places of rectangles.
         jobs: processes that decode, corrupt and run the stages; one for each core where 0.
         progress: whether to show a bar.
 
@@ -125,7 +125,7 @@ class _Test:
         features: the clean features; the faces' boxes are taken from them.
         clips: rows of the feature set and clips, in the order of ``clean``.
         clean: the predictions of the evaluation.
-        seed: of the random numbers.
+        seed: seed of the random numbers.
     """
 
     network: Predictor
@@ -189,7 +189,7 @@ class _Test:
         if not made.arrays:
             return None
         seconds = max(end_s(arrays["time"]) for arrays in made.arrays.values())
-        hidden = set(self.network.config.split.hide)  # as from the clean clips
+        hidden = set(self.network.config.split.hide)  # the same streams are hidden as from the clean clips
         found = self.network.scorer(made.arrays, [(0.0, seconds)], [hidden], levels)
         return found if found.present["fused"][0] else None
 

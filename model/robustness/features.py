@@ -26,11 +26,11 @@ class Work:
     """One clip to corrupt.
 
     Attributes:
-        path: of its recording.
+        path: path of its recording.
         clip: its id.
         corruption: what is done to it; ``None`` for a copy without loss.
-        seed: of the random numbers.
-        settings: of the stages, as YAML.
+        seed: seed of the random numbers.
+        settings: settings of the stages, as YAML.
         stages: names of those to run.
         faces: where its face is.
     """
@@ -50,7 +50,7 @@ class Made:
 
     Attributes:
         arrays: by stage, where it is usable.
-        outcomes: of every stage.
+        outcomes: outcomes of every stage.
     """
 
     arrays: Arrays

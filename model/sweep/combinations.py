@@ -21,7 +21,7 @@ from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import is_config, is_override, read_settings
 from deiii.model.sweep.space import text
 
-_REFUSED = object()  # in place of a value that is not allowed beside the settings that all combinations share
+_REFUSED = object()  # marks a value that is not allowed together with the common settings
 
 
 class Combinations:

@@ -26,12 +26,13 @@ def add_sweep(commands: argparse._SubParsersAction) -> None:
         help="try settings and rank them by their validation scores",
         description="Train with many settings and seeds and rank them by their mean validation score; test "
         "speakers are not read. KEY=[a,b] tries each value; 'KEY=log(a,b)', 'KEY=uniform(a,b)' and "
-        "'KEY=int(a,b)' draw from a range (in quotes, for the shell) through Optuna, an extra of deiii. "
-        "Without a range, all combinations are tried. The folder train.run receives a run folder for each, "
-        "sweep.md, sweep.png and best.yaml. With scheduler=, Dask workers do the runs.",
+        "'KEY=int(a,b)' draw values from a range. Ranges need Optuna: pip install 'deiii[sweep]'. Put such "
+        "words into quotes, because shells interpret parentheses, and some shells brackets. Without a "
+        "range, all combinations are tried. The command writes a folder for each run, sweep.md, sweep.png "
+        "and best.yaml into train.run. With scheduler=, the runs are trained on Dask workers.",
         examples=[
-            "sweep ravdess_audio train.lr=[1e-3,2e-3] model.width=[32,64] train.run=runs/sweep",
-            "sweep ravdess_audio train.lr=log(1e-4,1e-2) train.run=runs/lr --trials 30",
+            "sweep ravdess_audio 'train.lr=[1e-3,2e-3]' 'model.width=[32,64]' train.run=runs/sweep",
+            "sweep ravdess_audio 'train.lr=log(1e-4,1e-2)' train.run=runs/lr --trials 30",
         ],
         when_stopped="finished runs are kept: run the same command again to continue",
     )
@@ -48,14 +49,15 @@ def add_sweep(commands: argparse._SubParsersAction) -> None:
         type=whole_number(1, 100_000),
         default=20,
         metavar="N",
-        help="combinations to try in all, where there is a range (default: 20)",
+        help="number of combinations to try if there is a range (default: 20)",
     )
     sub.add_argument(
         "--jobs",
         type=whole_number(0, 1000),
         default=0,
         metavar="N",
-        help="runs at a time (default: 1 on a CPU; on GPUs as many as fit by the memory of the first run)",
+        help="number of runs at the same time (default: 1 on a CPU; on GPUs as many as fit into their "
+        "memory, judged by the first run)",
     )
 
 

@@ -19,7 +19,7 @@ from deiii.model.sweep.space import Axis, text
 from deiii.model.training.monitor import monitored
 from deiii.model.training.run_folder import RunFolder
 
-FAILED = "failed.json"  # in the folder of a run that cannot be trained
+FAILED = "failed.json"  # file in the folder of a run that cannot be trained
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Trial:
 
     Attributes:
         settings: value by dotted name.
-        folders: of its runs, one for each seed.
+        folders: folders of its runs, one for each seed.
     """
 
     settings: Mapping[str, Any]
@@ -71,7 +71,8 @@ def read_result(trial: Trial) -> Result:
             return Result(trial, problem=str(read_yaml(folder / FAILED)["error"]))
         run = RunFolder(folder)
         rows = run.read_history()
-        if load_stored(run.config).train.monitor == "last":  # val_monitor is then the number of the epoch
+        # The column val_monitor then holds the number of the epoch.
+        if load_stored(run.config).train.monitor == "last":
             scores.append(monitored(rows[-1], "auto"))
         else:
             scores.append(max(row["val_monitor"] for row in rows if row["val_monitor"] is not None))

@@ -24,7 +24,7 @@ from deiii.data.config.suggest import suggest_setting
 from deiii.data.config.words import is_config, is_override, read_settings, requested_keys
 
 KINDS = ("log", "uniform", "int")
-MOST_LOOKED_AT = 100  # combinations from which is told that a setting has no effect; each is read in full
+MOST_LOOKED_AT = 100  # largest number of combinations that are checked for settings without effect
 NOT_SWEPT = ("train.run", "train.seed", "train.log", "cache", "scheduler", "split.fold", "split.seed")
 _RANGE = re.compile(rf"({'|'.join(KINDS)})\(([^,()]+),([^,()]+)\)")
 _CALL = re.compile(r"([a-z_]+)\(.*\)")

@@ -34,7 +34,7 @@ def total_loss(
     """Return the training loss, and its terms by head name (detached scalars); ``match`` is L_S.
 
     Args:
-        outputs: of the network.
+        outputs: outputs of the network.
         batch: the truth of the same clips.
         w_video, w_audio, w_match: weights of L_V, L_A and L_S.
         label_smoothing: share of the target that is spread over all classes, 0 to 1.

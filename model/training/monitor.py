@@ -128,7 +128,7 @@ def training_state(rows: Sequence[Mapping[str, float | None]], settings: TrainCo
 
     Args:
         rows: the metrics of its epochs in order, as ``metrics.csv`` has them.
-        settings: of the training.
+        settings: settings of the training.
     """
     results = [(row.get("val_monitor") or 0.0, -(row.get("val_loss") or 0.0)) for row in rows]
     best = max(range(len(rows)), key=lambda epoch: (results[epoch], -epoch), default=-1)

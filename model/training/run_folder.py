@@ -107,7 +107,7 @@ class RunFolder:
 
         Args:
             config: all settings.
-            keys: of the stages with these settings. The settings of a stage whose key is that of the run
+            keys: keys of the stages with these settings. The settings of a stage whose key is that of the run
                 are not compared.
 
         Raises:

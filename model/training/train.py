@@ -219,7 +219,7 @@ def _train(
         held = counted(len(rows["val"]), "validation clip") if validation else "no validation clips"
         clips = counted(len(rows["train"]), "training clip"), held
         print(f"{count:,} parameters on {where}; {' and '.join(clips)}; run folder {run.path}")
-        print(f"data: {training.residency} ({training.why})")
+        print(f"loader.residency={training.residency}: {training.why}")
     return trainer(model, setup).fit(resume=resume, progress=progress)
 
 

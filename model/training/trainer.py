@@ -129,7 +129,7 @@ class Trainer:
         classes, clips = (None if x is None else x.to(self.device) for x in weights)
         connect(model, self.ranks)
         self.launch = choose_launch(self.settings, self.device, self.ranks)
-        # scores validation clips
+        # This network is scored on validation clips.
         self.forward: Callable[[Batch], Outputs] = torch.compile(model) if compiles(self.settings) else model
         learner: Callable[[Batch], Outputs] = self.forward
         if self.ranks.alone and self.forward is model:
@@ -197,7 +197,7 @@ class Trainer:
         row = {"epoch": epoch, "step": self.step, "lr": self.training_step.rate}
         sums = self.training_step.sums.named()
         shares = sums.pop(SHARES, None)
-        count = len(self.train) if shares is None else shares  # a state of an older version has none
+        count = len(self.train) if shares is None else shares  # states of older versions do not contain it
         row |= {f"train_{name}": float(value / count) for name, value in sums.items()}
         self.training_step.sums.reset()
         row |= self._validate(epoch)

@@ -83,7 +83,7 @@ def _encode(batch: list[tuple[_Clip, int]], encoder: Loaded) -> list[tuple[_Clip
     for (clip, row), states in zip(batch, values, strict=True):
         with np.errstate(over="ignore"):
             clip.states[row] = states
-        if not np.isfinite(clip.states[row]).all():  # or too large for float16
+        if not np.isfinite(clip.states[row]).all():  # values may also be too large for float16
             clip.states[row] = 0
             clip.valid[row] = False
             clip.not_finite += 1

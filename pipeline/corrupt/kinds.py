@@ -31,7 +31,7 @@ import cv2
 import numpy as np
 import soxr  # comes with librosa, which resamples with it
 
-GREY = 127  # of the rectangle, as the padding of most networks
+GREY = 127  # grey value of the rectangle, as in the padding of most networks
 MOST_SIGMAS = 3.0  # half the width of a blur's kernel, in standard deviations
 
 
@@ -46,7 +46,7 @@ class Kind:
     Attributes:
         stream: ``audio`` or ``video``; empty for both.
         low, high: limits of its number.
-        unit: of the number.
+        unit: unit of the number.
         rising: whether a higher number is harder; of ``speed``, numbers far from 1 are harder, and it is
             sorted by number.
         words: what it does.
@@ -165,7 +165,7 @@ def occlude(rgb: np.ndarray, share: float, box: np.ndarray, place: tuple[float, 
         rgb: the frame.
         share: covered share of the box's area, 0 to 1.
         box: x, y, width and height in px, float [4].
-        place: of the rectangle within the box, 0 to 1 from left and top.
+        place: position of the rectangle within the box, 0 to 1 from left and top.
     """
     x, y, width, height = (float(v) for v in box)
     side = math.sqrt(share)

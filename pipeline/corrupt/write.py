@@ -81,7 +81,7 @@ def write_corrupted(
 
     Args:
         source: the media file.
-        target: of the copy, without suffix.
+        target: target of the copy, without suffix.
         corruption: what is done to it; ``None`` writes a copy without loss.
         seed, clip: the random numbers depend on them and on the corruption alone.
         faces: where the face is, for ``blur`` and ``occlude``.

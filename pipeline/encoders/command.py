@@ -15,10 +15,10 @@ def add_encoders_command(commands: argparse._SubParsersAction) -> None:
         "encoders",
         _encoders,
         help="list the frozen encoders of speech and face crops",
-        description="Print the encoders that speech.encoder and appearance.encoder can name, those of "
-        "installed packages included: size, licence, what they read, what they were trained on, and whether "
-        "that training saw an emotion corpus. Beside these names, both settings take the path of an ONNX "
-        "file, a folder of transformers, or owner/name of one on the Hugging Face Hub.",
+        description="Print the encoders that speech.encoder and appearance.encoder can name, also those of "
+        "installed packages: size, licence, input, training data, and the emotion corpora in the training "
+        "data. Instead of such a name, both settings accept the path of an ONNX file, the path of a model "
+        "folder of transformers, or the name of such a model on the Hugging Face Hub (owner/name).",
         examples=["encoders"],
         when_stopped=NOTHING_DONE,
     )

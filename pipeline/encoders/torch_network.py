@@ -27,7 +27,7 @@ def load_pretrained(request: Request) -> Any:
 
     logger = logging.getLogger("transformers")
     level = logger.level
-    logger.setLevel(logging.ERROR)  # no warning about parameters that are not used, such as a classifier's
+    logger.setLevel(logging.ERROR)  # hides warnings about unused parameters, such as those of a classifier
     try:
         network, found = AutoModel.from_pretrained(
             request.path,

@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 
 MOST_POINTS = 40  # points that are tracked
-LEAST_POINTS = 8  # with fewer points the motion counts as lost
-LEAST_SHARE = 0.4  # of the first points that must be left, and of these that must agree with the similarity
+LEAST_POINTS = 8  # least number of points; with fewer, the motion is treated as lost
+LEAST_SHARE = 0.4  # least share of points that remain, and of these that fit the transform
 SETTLED = 1e-5  # fitting ends when the similarity changes less, as a share of the face's size
 BACKWARD_PX = 0.7  # a point whose backward track ends further from its start is dropped
 

@@ -70,7 +70,7 @@ def mouth_patch(grey: np.ndarray, box: np.ndarray) -> np.ndarray:
 
     Args:
         grey: the frame uint8 [H,W].
-        box: of the face, float64 [4], px.
+        box: box of the face, float64 [4], px.
     """
     (left, top), (right, bottom) = (box[:2] + box[2:] * np.array(part) for part in (REGION[:2], REGION[2:]))
     scale = np.array([[(right - left) / PATCH[0], 0, left], [0, (bottom - top) / PATCH[1], top]])

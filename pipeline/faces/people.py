@@ -40,7 +40,7 @@ class FacePerson:
 
     Attributes:
         number: 1 for the person who appears first; of several, for the one further left.
-        tracks: of the face, in order of time.
+        tracks: tracks of the face, in order of time.
         follows: how well the mouth follows the audio, -1 to 1; ``None`` where there is no audio.
         chosen: whether the faces stage crops this person.
     """
@@ -99,7 +99,7 @@ def find_people(
     Raises:
         ClipError: there is no video to decode.
     """
-    config = replace(config, decoder="cpu")  # what a GPU fails to decode would be looked for twice
+    config = replace(config, decoder="cpu")  # a video that a GPU fails to decode would be searched twice
     images = _Images()
     sound = sound_envelope(path)
     tracked = track_faces(path, config, detector, sound is not None, keep, most_s, images.add)
@@ -154,8 +154,8 @@ def join_tracks(tracks: Sequence[Track], images: _Images) -> list[FacePerson]:
     their order does not matter.
 
     Args:
-        tracks: of the whole clip.
-        images: of the detections.
+        tracks: tracks of the whole clip.
+        images: images of the detections.
     """
     people: list[FacePerson] = []
     waiting = sorted(lasting_tracks(tracks), key=lambda t: t.start)

@@ -22,7 +22,7 @@ import numpy as np
 # in distances of the eyes.
 FACE = np.array([[-0.5, 0, 0], [0.5, 0, 0], [0, 0.55, -0.6], [-0.38, 1.05, 0], [0.38, 1.05, 0]])
 CANDIDATES = 32  # crops of one block that are compared for a thumbnail
-CROPS = 8  # of a clip, whose sharpness and brightness are measured
+CROPS = 8  # number of crops of a clip that are measured
 _FIT = np.linalg.pinv(FACE - FACE.mean(axis=0))  # [3,5]
 
 

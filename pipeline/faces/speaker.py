@@ -26,9 +26,9 @@ def pick_speaker(
         tracks: all tracks of the clip.
         pick: ``speaker`` (size times centrality, summed over the frames, so that a longer track counts
             more), ``largest``, ``central``, ``first`` or ``active`` (how well the mouth follows the audio; as
-            ``speaker`` where there is no sound).
+            ``speaker`` where there is no audio).
         shape: height and width of the frames in px.
-        sound: level of the sound, for ``active``.
+        sound: level of the audio, for ``active``.
 
     >>> pick_speaker([], "speaker", (480, 640))
     []

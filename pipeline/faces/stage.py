@@ -81,12 +81,12 @@ class Tracked:
     """Every face of a clip, and the clip's frames.
 
     Attributes:
-        tracks: of all faces, sorted by their first frame, in px of the tracked frames.
-        times: of the frames, s.
+        tracks: tracks of all faces, sorted by their first frame, in px of the tracked frames.
+        times: times of the frames, s.
         rows: times of the rows that show each frame, s.
         kept: the decoded frames; ``None`` where they are too large to be kept.
         shape, small: height and width of the source and of the tracked frames, px.
-        reader: of the video, with its notes.
+        reader: reader of the video, with its notes.
     """
 
     tracks: list[Track]
@@ -163,7 +163,7 @@ def crops_of(
     Args:
         path: the media file, which is decoded again where its frames were not kept.
         tracked: from `track_faces`.
-        tracks: of the person's face; no two of them overlap in time.
+        tracks: tracks of the person's face; no two of them overlap in time.
         config: settings.
         detector: the one that found the faces.
         own: whether the outcome counts the frames of the tracks alone, not those of the whole clip.
@@ -297,7 +297,7 @@ def geometry(
     """Return the place of the face in each frame.
 
     Args:
-        tracks: of the speaker's face.
+        tracks: tracks of the speaker's face.
         config: settings.
         detector: the detector that found the face.
         scale: float64 [2], width and height of the tracked frames as a share of the source.

@@ -32,7 +32,7 @@ from deiii.pipeline.media.video import DecodedFrame
 
 BLOCK_S = 4.0  # frames are cut in blocks of this length, because each block smooths what lies around it again
 SIGMAS = 4.0  # `align.smooth` ends at so many time constants, `align.local_line` earlier
-KEPT_TRACKS = 8  # of the speaker in one shot, that a later track may continue
+KEPT_TRACKS = 8  # number of the speaker's last tracks that are kept, because a later track may continue them
 
 Rows = dict[str, np.ndarray]
 Frames = Iterable[tuple[DecodedFrame, float]]
@@ -54,8 +54,8 @@ class FaceStream:
             crops those of the whole clip. 0 cuts at once, from smoothing of the past alone.
         behind_s: how much earlier video counts; by default as much as counts in the whole clip.
         block_s: length of the blocks in s.
-        sound: level of the sound, for ``pick=active``.
-        tracks: of the person to crop, where they are known already; nothing is tracked then.
+        sound: level of the audio, for ``pick=active``.
+        tracks: tracks of the person to crop, where they are known already; nothing is tracked then.
 
     Attributes:
         seen: whether any frame showed a face.
@@ -99,7 +99,7 @@ class FaceStream:
         """Yield the rows of blocks of frames, in order.
 
         Args:
-            frames: of the video, with their times in s.
+            frames: frames of the video, with their times in s.
             again: the same frames from a second decoder, for crops; without them, frames that wait are kept.
 
         Yields:

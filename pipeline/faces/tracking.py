@@ -21,7 +21,7 @@ from deiii.pipeline.faces.motion import Similarity, follow, moved_box
 from deiii.pipeline.faces.mouth import mouth_patch, mouth_state
 from deiii.pipeline.media.frame import is_cut, thumbnail
 
-Motion = list[Similarity | None]  # from the first frame of an interval to each later one
+Motion = list[Similarity | None]  # motion from the first frame of an interval to each later frame
 SAME_FACE = 0.3  # boxes with at least this intersection over union belong to one face
 
 
@@ -145,8 +145,8 @@ class Tracker:
         self._detect = detect
         self._every = max(1, every)
         self._max_gap = max_gap
-        self._frames: list[_Frame] = []  # of the current interval
-        self._thumbnail: np.ndarray | None = None  # of the last frame
+        self._frames: list[_Frame] = []  # frames of the current interval
+        self._thumbnail: np.ndarray | None = None  # thumbnail of the last frame
         self._count = 0
         self._shot = 0
         self._open: list[Track] = []

@@ -17,7 +17,7 @@ from deiii.data.tools.weights import YUNET, WeightsError
 from deiii.pipeline.faces.face import Face, largest_first
 
 STRIDES = (8, 16, 32)
-SAME_FACE = 0.3  # of two detections whose boxes overlap more, the one with the lower score is dropped
+SAME_FACE = 0.3  # overlap above which the detection with the lower score is dropped
 # The file fixes its input to 640x640, although the network needs no fixed size. In ONNX's encoding the two
 # dimensions are twice the number 640; they are replaced by the names h and w, which stand for any size.
 FIXED_SIZE = b"\n\x03\x08\x80\x05" * 2
@@ -28,7 +28,7 @@ class YuNet:
     """Finds faces in images of any size; load it once per process.
 
     Args:
-        path: of ``face_detection_yunet_2023mar.onnx``.
+        path: path of ``face_detection_yunet_2023mar.onnx``.
         min_score: lowest score of a detection, 0 to 1.
         threads: threads of the network; the detections do not depend on their number.
 
@@ -47,7 +47,7 @@ class YuNet:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # no warning that outputs differ from their declared sizes
+        options.log_severity_level = 3  # hides the warning that outputs differ from their declared sizes
         model = Path(path).read_bytes().replace(FIXED_SIZE, FREE_SIZE)
         self._names = [f"{kind}_{s}" for s in STRIDES for kind in ("cls", "obj", "bbox", "kps")]
         try:

@@ -158,7 +158,7 @@ class _Work:
     clip: FaceClip
     storage: str
     open: int = 0  # pairs that are submitted or waiting for a batch
-    complete: bool = False  # no further pairs will be submitted
+    complete: bool = False  # true when no further pairs will be submitted
     usable: np.ndarray = field(init=False)
     flow: np.ndarray = field(init=False)
     scale: np.ndarray = field(init=False)

@@ -1,4 +1,4 @@
-"""The command ``deiii init``: four questions, or none with a folder and --yes."""
+"""The command ``deiii init``: three questions, four without a folder, none with --yes."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ def add_init(commands: argparse._SubParsersAction) -> None:
         "init",
         _init,
         help="look at a folder of recordings and write its config and table",
-        description="Find out what the recordings in a folder are: a corpus that deiii knows, a table "
-        "with any separator, encoding and usual column names, or folders and file names such as "
-        "speaker/label/clip. Write a config (YAML) and the table clips.csv, and print the next commands. In "
-        "a terminal, four questions are asked; --yes accepts what was found. No recording is opened.",
+        description="Find speaker and label of the recordings in a folder. It may hold a corpus that deiii "
+        "knows, a table with usual column names (any separator and encoding), or folders and file names "
+        "such as speaker/label/clip. Write a config (YAML) and the table clips.csv, and print the next "
+        "commands. In a terminal, it asks three questions, or four if no folder is named; with --yes it asks "
+        "none and accepts what was found. It opens no recording.",
         examples=[
             "init",
             "init /clips --yes",
@@ -40,22 +41,23 @@ def add_init(commands: argparse._SubParsersAction) -> None:
         when_stopped=NOTHING_DONE,
     )
     sub.add_argument("folder", nargs="?", metavar="FOLDER", help="folder of the recordings")
-    sub.add_argument("--yes", action="store_true", help="accept what was found, ask nothing")
+    sub.add_argument("--yes", action="store_true", help="accept what was found without questions")
     sub.add_argument("--force", action="store_true", help="overwrite the config and clips.csv")
     sub.add_argument(
         "--config", metavar="YAML", help="file to write (default: the folder's name, in the current folder)"
     )
     how = sub.add_mutually_exclusive_group()
-    how.add_argument("--table", metavar="FILE", help="table to read (default: the best that is there)")
+    how.add_argument("--table", metavar="FILE", help="table to read (default: the table that fits best)")
     how.add_argument(
         "--layout",
-        help="where speaker and label stand in the paths, e.g. speaker/label/clip or, for "
+        help="position of speaker and label in the paths, e.g. speaker/label/clip or, for "
         "names such as anna_happy_01.mp4, speaker_label_clip",
     )
     sub.add_argument(
         "--speaker",
         metavar="REGEX",
-        help="regular expression that finds the speaker in a path below FOLDER: its group, or all of it",
+        help="regular expression for the paths below FOLDER; the speaker is its group, or the whole match "
+        "if it has none",
     )
 
 

@@ -44,8 +44,8 @@ class Place:
     """The place of a word in a path.
 
     Attributes:
-        level: of a folder, counted from the top; ``None`` for a part of the file name.
-        part: of the file name; negative numbers count from the end.
+        level: level of a folder, counted from the top; ``None`` for a part of the file name.
+        part: part of the file name; negative numbers count from the end.
     """
 
     level: int | None = None

@@ -37,7 +37,7 @@ class Found:
 
     Attributes:
         how: how speaker and label are known, in words.
-        rows: of the table to write; empty for a corpus that deiii knows.
+        rows: rows of the table to write; empty for a corpus that deiii knows.
         config: the name of the config of a corpus that deiii knows; else empty.
         corpus: settings of the corpus that differ from those of this config, or all that are needed.
         notes: what a person should check.

@@ -31,7 +31,7 @@ def look(
     """Examine a folder without opening a recording.
 
     Args:
-        folder: of the recordings.
+        folder: folder of the recordings.
         table: a table to read; where neither it nor a layout is given, in this order: ``clips.csv`` that
             deiii reads as it is, a corpus that deiii knows, any table of recordings, folders and names.
         layout: places of speaker and label, as ``speaker/label/clip``.

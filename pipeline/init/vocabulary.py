@@ -20,7 +20,7 @@ EMOTIONS = frozenset(
 SHORT_FORMS = frozenset("an ha sa di fe su ne hp sd ag fr sp dg".split())
 PARTS = frozenset(
     "train training trn val valid validation dev devel test testing tst eval evaluation".split()
-)  # of splits
+)  # names of the parts of a split
 # s1, spk-03, speaker12, Actor_01, subject 4, F07, id10270
 SPEAKER = re.compile(
     r"(?:s|sp|spk|spkr|speaker|actor|actress|act|sub|subj|subject|p|pid|part|participant|person|per|user|"

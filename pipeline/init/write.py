@@ -42,7 +42,7 @@ def write(found: Found, folder: Path, config: Path, preset: str, force: bool = F
 
     Args:
         found: what `look` found.
-        folder: of the recordings.
+        folder: folder of the recordings.
         config: YAML file to write.
         preset: bare name of the config that the printed commands name.
         force: overwrite the two files.

@@ -91,7 +91,7 @@ def _draw_flow(figure: Figure, grid: GridSpec, flow: np.ndarray, valid: np.ndarr
         axes.set_axis_off()
     axes = figure.add_subplot(grid[2, COLUMNS])
     axes.imshow(colour_wheel(64))
-    axes.set_title(f"edge = {largest:.1f} px", fontsize=8)
+    axes.set_title(f"edge: {largest:.1f} px", fontsize=8)
     axes.set_axis_off()
 
 

@@ -30,7 +30,8 @@ def note_on_bands(config: Config) -> str:
         from deiii.data.tools.compilation.librosa_loading import load_librosa
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # on what is counted here
+            # Librosa warns about empty bands, which are counted here.
+            warnings.simplefilter("ignore", UserWarning)
             filters = load_librosa().filters.mel(
                 sr=c.sample_rate, n_fft=n_fft, n_mels=c.n_mels, fmin=c.fmin, fmax=min(c.fmax, highest)
             )

@@ -71,7 +71,7 @@ def audio_outcome(
     Args:
         peak: `deiii.pipeline.media.levels.audible_peak` of the samples.
         sounds: whether any sample is not zero.
-        count: of samples.
+        count: number of samples.
         missing: of them, how much was filled with silence, s.
         notes, remarks: of `deiii.pipeline.media.audio.read_audio`.
         config: settings.

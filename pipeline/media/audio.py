@@ -265,7 +265,7 @@ def _timed(
     """Yield the frames' samples, mixed to mono, with the times that the clock gives them.
 
     Args:
-        clock: of the stream.
+        clock: clock of the stream.
         frames: decoded ones.
         track: gets the levels of the channels.
         picks: as in `_decode`.

@@ -100,7 +100,7 @@ class Clock(Generic[T]):
         self._held: list[tuple[T, float | None, float]] = []
         self._out: list[tuple[T, float]] = []
         self._last: float | None = None  # timestamp of the last placed item
-        self._next: float | None = None  # where the next one is predicted
+        self._next: float | None = None  # predicted timestamp of the next item
         self._shift, self._placed = shift, 0
 
     @property
@@ -145,7 +145,8 @@ class Clock(Generic[T]):
             return stamp if abs(stamp - self._next) <= self.jitter and stamp > self._last else None
         if self._start is not None:
             return None  # only all held items together determine where the stream begins
-        stamps = [s for _, s, _ in self._held[:3] if s is not None]  # of the stream's first items
+        # Timestamps of the first items of the stream.
+        stamps = [s for _, s, _ in self._held[:3] if s is not None]
         if len(stamps) < 3:
             return None
         follow = all(
@@ -237,7 +238,7 @@ class Clock(Generic[T]):
             self._place(self._held.pop(0), stamp)
             done = index + 1
         ends = done < count and (not path or done > path[-1][0])
-        if ends and self._held:  # no timestamp of the rest can be used
+        if ends and self._held:  # no timestamp of the remaining items can be used
             held, self._held = self._held, []
             self._skip(held, None)
 
@@ -286,7 +287,7 @@ def clock_remarks(clock: Clock, kind: str) -> list[str]:
     """Describe what a clock corrected.
 
     Args:
-        clock: of a whole stream.
+        clock: clock of a whole stream.
         kind: "audio" or "video".
 
     >>> clock = Clock(step=1.0, jitter=0.1)

@@ -27,7 +27,7 @@ ICTCP = 14  # matrix, ITU-T H.273 table 4; FFmpeg's scaler cannot convert it
 WHITE = 203.0  # cd/m2 of diffuse white in HDR, ITU-R BT.2408
 HLG_PEAK = 1000.0  # cd/m2 of the display that HLG is shown on; its system gamma is then 1.2
 GAMMA = 2.4  # of an SDR display, ITU-R BT.1886
-KNEE = 0.9  # from here on highlights are compressed, in encoded values
+KNEE = 0.9  # encoded value above which highlights are compressed
 BRIGHTEST = 64.0  # in white; PQ ends at 10,000 cd/m2, which is 49
 NAMES = {PQ: "PQ", HLG: "HLG", LINEAR: "linear light"}
 WIDE = {BT2020: "BT.2020", P3_DCI: "P3", P3_D65: "P3"}
@@ -79,7 +79,7 @@ def colour_space(transfer: int, primaries: int, matrix: int) -> ColourSpace:
 def to_sdr(rgb: np.ndarray, space: ColourSpace) -> np.ndarray:
     """Return RGB of 16 bits per channel, uint16 [H,W,3], as SDR with BT.709 primaries, uint8 [H,W,3]."""
     light = _light_table(space.transfer)[rgb]
-    if space.transfer == HLG:  # from the light of the scene to that of the display
+    if space.transfer == HLG:  # converts the light of the scene to the light of the display
         luma = light @ LUMA_BT2020
         light *= (HLG_PEAK / WHITE) * np.maximum(luma, 1e-6)[..., None] ** np.float32(0.2)
     matrix = TO_BT709.get(space.primaries)

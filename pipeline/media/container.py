@@ -58,7 +58,7 @@ SIGNATURES = (
     (b"MM\0*", "is an image (TIFF), not a recording"),
 )
 TEXT = "the file is text, not a recording"
-HEAD_BYTES = 4096  # of a file that are looked at
+HEAD_BYTES = 4096  # number of bytes at the start of a file that are read
 # Bytes that text in UTF-8 does not hold: control characters but tab, line feed, form feed, return, escape.
 CONTROLS = bytes(b for b in range(32) if b not in b"\t\n\f\r\x1b") + b"\x7f"
 T = TypeVar("T", av.VideoStream, av.AudioStream)
@@ -314,7 +314,7 @@ def decode(
 
     Args:
         container: the open file.
-        stream: of the container.
+        stream: stream of the container.
         notes: gets a line on damaged packets.
         packets: all packets of the stream, if they were read before.
     """

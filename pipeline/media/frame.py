@@ -19,7 +19,7 @@ from deiii.pipeline.media.colour import ColourSpace, to_sdr
 from deiii.pipeline.media.orientation import Orientation
 
 PLANAR = {"yuv420p", "yuvj420p"}  # formats whose planes are processed one by one
-HALVES = (1, 2, 2)  # by how much each of these planes is smaller than the frame
+HALVES = (1, 2, 2)  # factor by which each plane is smaller than the frame
 LEAST_GAIN = 4  # a window is converted alone where the frame has this many times more pixels
 THUMBNAIL = 32  # px; side of the thumbnails that are compared
 # A new shot begins where the thumbnail changes by this many grey levels on average and does not

@@ -170,7 +170,7 @@ class JoinFinder:
     """Finds the join at which one stream's clock meets a break; each join once, in their order.
 
     Args:
-        joins: of the file.
+        joins: joins of the file.
         stream: position of the stream in them.
         step: duration of its frames, s.
         shift: what to add to the timestamps of all joins, s.

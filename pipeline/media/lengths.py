@@ -22,7 +22,7 @@ from deiii.pipeline.media.formats.ogg import open_link
 
 CURE = "it was not read; join recordings with ffmpeg's concat"
 SHORTEST_S = 0.25  # that must be missing to be noted
-SHARE = 0.05  # of the recording that must be missing to be noted
+SHARE = 0.05  # least share of the recording that must be missing for a remark
 IN_PACKETS = frozenset({"mpegts", "mpeg"})  # formats without a header that lists all streams
 UNKNOWN_BYTES = 0x7FFF0000  # sizes from here on stand for "unknown" where a recorder could not go back
 W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
@@ -96,7 +96,7 @@ def cut_off(
     """Return decoded and declared duration in s of a stream that ends clearly too early; else None.
 
     Args:
-        container: of the stream.
+        container: container of the stream.
         stream: which was decoded.
         end: where its last frame ends, on the file's timestamps, s.
         reach: where the last packet of all streams ends, s.
@@ -126,7 +126,7 @@ def defects_of_length(path: str, container: av.container.InputContainer, seconds
 
     Args:
         path: the file.
-        container: of the file.
+        container: container of the file.
         seconds: how much of it was decoded.
     """
     found = []

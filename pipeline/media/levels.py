@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 CANCELLED = 0.1  # of the power that a mix of unrelated channels would have; less is cancellation
-FULL_SCALES = (2.0**15, 2.0**23, 2.0**31)  # of integer samples that were stored as floats
+FULL_SCALES = (2.0**15, 2.0**23, 2.0**31)  # full scales of integer samples that were stored as floats
 TOO_LOUD = 8.0  # times full scale, 18 dB: louder float samples have the scale of integers
-SILENT_PEAK = 1e-4  # -80 dB of full scale: below it there is dither, not sound
+SILENT_PEAK = 1e-4  # -80 dB of full scale; a lower level is dither, not audio
 BLOCK = 512  # samples over which an offset is taken for constant
 EDGES = 2  # blocks in which an offset may be switched on and off
 
@@ -27,9 +27,9 @@ class _Sums:
     """Sums over the samples of all blocks with one number of channels n.
 
     Attributes:
-        count: of samples.
+        count: number of samples.
         first: of each channel's samples, [n].
-        products: of each two channels' samples, [n,n].
+        products: products of each two channels' samples, [n,n].
     """
 
     count: int
@@ -42,7 +42,7 @@ class Levels:
     """Levels of each channel of a recording, block by block."""
 
     _sums: dict[int, _Sums] = field(default_factory=dict)
-    _peak: float = 0.0  # of the samples that are stored as floats
+    _peak: float = 0.0  # peak of the samples that are stored as floats
     _all_float: bool = True
 
     @property

@@ -31,7 +31,7 @@ from deiii.pipeline.media.joins import LOOK, Join, JoinFinder, Packet, PacketTab
 from deiii.pipeline.media.timestamps import LOOKED_AT, Rounding, are_exact, find_rounding
 
 MAX_PACKETS = 500_000  # of a file that are looked at: more than an hour of audio and video has
-KEPT_SURVEYS = 4  # of the files that were surveyed last
+KEPT_SURVEYS = 4  # number of files whose surveys are kept
 FAR = "lie {:.0f} s behind those of the other stream, which has ended; both were placed at the beginning"
 JOINED = "joined recordings; they were placed one behind the other"
 WRONG_ZERO_S = 0.2  # a file that begins this much after its streams has a wrong first timestamp
@@ -42,13 +42,13 @@ class StreamTimes:
     """The times of one stream according to its packets.
 
     Attributes:
-        index: of the stream in the file.
+        index: index of the stream in the file.
         step: duration of a frame in s.
         start, end: first timestamp and end of the last packet, s; None where no packet has a timestamp.
         offset: by how much the timestamps are late, s.
         sorted: whether the container stores no order of presentation (AVI).
-        joins: of the file.
-        position: of this stream in each join.
+        joins: joins of the file.
+        position: position of this stream in each join.
         zero: time 0 of the clip on the timestamps, s.
         primed: whether what lies before time 0 is silence that the encoder added.
         remark: what is unusual, in words; empty if nothing is.
@@ -99,7 +99,7 @@ class Surveyed:
     Attributes:
         container: the open file.
         times: the streams to use and their times.
-        packets: of the stream to decode, in order; ``None`` where they must be read from the file.
+        packets: packets of the stream to decode, in order; ``None`` where they must be read from the file.
     """
 
     container: av.container.InputContainer

@@ -24,17 +24,17 @@ from typing import Protocol
 # unless the timestamps return to where they would be without the run.
 GAP = 0.6
 OUTLIER = 1.0
-RUN = 0.05  # of each further outlier of a run after which the timestamps return
-INSIDE = 0.3  # more, of an outlier that lies between its neighbours
+RUN = 0.05  # cost of each further outlier of a run after which the timestamps return
+INSIDE = 0.3  # additional cost of an outlier whose timestamp lies between its neighbours
 RESTART = 2.2
-KNOWN = 0.5  # of a restart that is a join of all streams
+KNOWN = 0.5  # cost of a restart that is a join of all streams
 
 # Timestamps that were rounded.
 LEAST_UNIT_S = 0.005  # rounding to less needs no treatment
 RUN_ITEMS = 16  # fewest items that must fit one line
 LOOKED_AT = 256  # items at the start of a stream
-SHARE = 0.02  # of all distances that one must have to count
-EQUAL = 0.07  # share of equal timestamps from which on they come from rounding to more than a step
+SHARE = 0.02  # smallest share of all distances at which a distance is considered
+EQUAL = 0.07  # share of equal timestamps above which the rounding unit is larger than a step
 NEIGHBOURS = 0.9  # share of the distances that rounding must explain; the others are gaps and wrong ones
 UNLIKE = 0.4  # of the unit by which the timestamps must differ from the line; exact ones do not
 
@@ -136,7 +136,7 @@ def _unit(stamps: Sequence[float], tick: float) -> float:
         return 0.0
     counts = Counter(round((b - a) / tick) for a, b in pairwise(stamps))
     least = max(2.0, SHARE * len(stamps))
-    if counts[0] < EQUAL * len(stamps):  # wrong ones that equal right ones
+    if counts[0] < EQUAL * len(stamps):  # a few equal timestamps are wrong ones, not rounded ones
         del counts[0]
     usual = [distance for distance, count in counts.items() if count >= least]
     return math.gcd(*usual) * tick if len(usual) > 1 else 0.0

@@ -34,7 +34,7 @@ from deiii.pipeline.media.survey import JOINED, Part, joined_parts
 __all__ = ["DecodedFrame", "GpuDecodingFailed", "VideoReader", "read_video"]
 
 LOWRES = {"mjpeg": 3}  # codecs that can decode at a lower resolution, and how many halvings they allow
-HELD_BYTES = 96 * 2**20  # of decoded frames that wait for the timestamps of later ones
+HELD_BYTES = 96 * 2**20  # size of the decoded frames that wait for later timestamps
 HELD_FRAMES = (8, 32)  # fewest and most of them
 GAP_S = 1.0  # a longer time without a frame is noted
 MOST_GAPS = 3  # such notes
@@ -264,9 +264,10 @@ class Views:
         self._now: tuple[tuple[int, int], Orientation, ColourSpace] | None = None
         self._raw_size = (0, 0)
         self._converters: dict[tuple[int, int, str], VideoReformatter] = {}
-        self._remarks: dict[str, None] = {}  # in order, each once
+        self._remarks: dict[str, None] = {}  # remarks in order, each once
         self._others: dict[tuple[int, int], int] = {}
-        self._ratios: dict[int, float] = {}  # of frames that are decoded and not viewed yet, by identity
+        # Pixel aspect ratios of decoded frames that were not used yet, by id().
+        self._ratios: dict[int, float] = {}
 
     def follow(self, stream: av.VideoStream) -> None:
         """Go on with the frames of a stream; those of a second one are fitted into the size of the first."""

@@ -43,7 +43,7 @@ class VideoWriter:
     errors are raised by a later `add` or at the end of the block.
 
     Args:
-        path: of the file to write.
+        path: path of the file to write.
         width, height: of the frames in px, even numbers.
         audio: a media file whose audio is added on the same clock.
 

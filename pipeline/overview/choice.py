@@ -34,7 +34,7 @@ def unusual(figures: Mapping[str, Mapping[str, float]], names: Iterable[str], mo
 
     Args:
         figures: by clip id and name.
-        names: of the figures to compare.
+        names: names of the figures to compare.
         most: number of clips.
     """
     distance: dict[str, tuple[float, str]] = {}

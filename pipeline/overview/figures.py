@@ -20,7 +20,7 @@ from deiii.data.cache.stages import FACES, FLOW, LOGMEL
 from deiii.data.corpora.clips import Corpus
 from deiii.pipeline.faces.quality import face_figures
 
-FLOW_FIELDS = 4  # of a clip
+FLOW_FIELDS = 4  # number of flow fields that are measured in a clip
 FLOW_STEP = 8  # px between the places of a field that are read
 THREADS = 8
 
@@ -63,9 +63,9 @@ def measure(
 
     Args:
         corpus: the clips.
-        indices: of the finished stages, by name.
-        folders: of the same stages.
-        ids: of the clips to measure.
+        indices: indices of the finished stages, by name.
+        folders: folders of the same stages.
+        ids: ids of the clips to measure.
         posed: whether the detector measured landmarks, so that they show the direction of the head.
 
     Raises:

@@ -41,7 +41,7 @@ STYLE = StripStyle(columns=6, tile=56, mel_height=36, suffix=".webp", quality=60
 UNLABELLED = "no label"
 
 Values = dict[str, Any]
-Rows = Mapping[str, Mapping[str, ClipRow]]  # by stage and clip id
+Rows = Mapping[str, Mapping[str, ClipRow]]  # keys: stage, then clip id
 
 
 def write_overview(config: Config, corpus: Corpus, path: Path | None = None) -> Path:
@@ -50,7 +50,7 @@ def write_overview(config: Config, corpus: Corpus, path: Path | None = None) -> 
     Args:
         config: settings of the preprocessing.
         corpus: the clips, as `deiii.pipeline.preprocess.claim.own_folder` returns them.
-        path: of the page; by default ``overview.html`` in the corpus's folder of the cache.
+        path: path of the page; by default ``overview.html`` in the corpus's folder of the cache.
 
     Returns:
         the path.

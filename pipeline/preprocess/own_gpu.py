@@ -16,7 +16,7 @@ def own_gpu(name: str, visible: str | None) -> str:
     """Return the value of ``CUDA_VISIBLE_DEVICES`` for one of the workers of a job.
 
     Args:
-        name: of the worker, which ends with its number in the job.
+        name: name of the worker, which ends with its number in the job.
         visible: the job's value of the variable; ``None`` where SLURM does not set it.
 
     Raises:

@@ -29,7 +29,7 @@ from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
 from deiii.pipeline.preprocess.media_digests import MediaDigests
 
 # Outcomes that a busy machine can cause; retry=true computes shards with such clips again.
-TRIED_AGAIN = {Status.FAILED}  # by every run
+TRIED_AGAIN = {Status.FAILED}  # outcomes that every run tries again
 RETRIED = {Status.TIMED_OUT, Status.OUT_OF_MEMORY, Status.CRASHED_DECODER}
 
 

@@ -50,7 +50,7 @@ class TaskRunner:
     """Computes shards on a cluster.
 
     Args:
-        client: of the cluster.
+        client: client of the cluster.
         resources: what a stage's tasks ask of a worker (`deiii.pipeline.preprocess.cluster.stage_resources`).
         shared: how workers check that they see the files of this process; ``None`` on one machine.
         limit: how many tasks the scheduler knows at a time.
@@ -73,7 +73,8 @@ class TaskRunner:
         self._limit = limit
         self._done = done
         self._ready: deque[Attempt] = deque()
-        self._waiting: dict[tuple[str, str], list[Attempt]] = defaultdict(list)  # by upstream stage and shard
+        # Key: upstream stage and shard.
+        self._waiting: dict[tuple[str, str], list[Attempt]] = defaultdict(list)
         self._running: dict[Future, Attempt] = {}
         # Results are fetched while others are waited for; fetching them one by one costs a round trip each.
         self._completed = as_completed(with_results=True, raise_errors=False)
@@ -138,7 +139,7 @@ class TaskRunner:
             if self._client.status != "running" or any(future.cancelled() for future in self._running):
                 raise CommClosedError("the connection to the scheduler broke")
             for future, record in batch:
-                if future in self._running:  # not yielded before
+                if future in self._running:  # the future was not yielded before
                     latest = time.monotonic()
                     yield future, record
             if time.monotonic() - latest > ASK_AGAIN_S:

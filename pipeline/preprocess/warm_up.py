@@ -31,7 +31,7 @@ def start_models(
     the result. A failure is not reported here: the first shard of the stage fails in the same way.
 
     Args:
-        client: of the cluster.
+        client: client of the cluster.
         config: settings of the run.
         tasks: the shards to compute, with the settings for workers.
         done: records of finished shards by stage and shard name.

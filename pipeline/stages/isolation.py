@@ -29,7 +29,8 @@ from deiii.pipeline.stages.limits import memory_limit
 NO_PARENT = 72  # exit status of a child whose parent is gone
 MACHINE_ERROR = 100  # plus errno: exit status of a child after an error of the machine
 AGAIN = "then, or with a higher limit, run with retry=true"
-ENDING = (Status.CRASHED_DECODER, Status.OUT_OF_MEMORY, Status.TIMED_OUT)  # no clip follows in this process
+# After these outcomes the process decodes no further clip.
+ENDING = (Status.CRASHED_DECODER, Status.OUT_OF_MEMORY, Status.TIMED_OUT)
 
 
 class IsolatedClips(AbstractContextManager):
@@ -94,7 +95,7 @@ class _Child:
     """A process that serves clips."""
 
     def __init__(self, stage: str, config: Config):
-        self._started: float | None = time.monotonic()  # until the first clip
+        self._started: float | None = time.monotonic()  # time of the start; None after the first clip
         command = [sys.executable, "-m", "deiii.pipeline.stages.isolation", stage]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(

@@ -82,7 +82,7 @@ class FileStream:
         config: settings.
         stages: names of the stages to compute; those upstream are computed, too.
         keep_flow: a folder for a temporary file with all flow, for an overlay video; ``None`` for none.
-        tracks: of the person whose face is cropped, from `deiii.pipeline.faces.people.find_people`; by
+        tracks: tracks of the person whose face is cropped, from `deiii.pipeline.faces.people.find_people`; by
             default ``faces.pick`` chooses. The outcome then counts the frames of these tracks alone.
 
     Attributes:
@@ -118,7 +118,7 @@ class FileStream:
         self._outcomes: dict[str, Outcome] = {}
         self._executor = ThreadPoolExecutor(1)
         self.error: ClipError | None = None
-        self._ends: list[float] = []  # of the video in each recording of the file, s
+        self._ends: list[float] = []  # end of the video in each recording of the file, s
         # Surveyed here, before both readers do it and keep packets.
         try:
             surveys = [(part.begin, part.times) for part in joined_parts(self.path)]

@@ -28,7 +28,7 @@ class MelHistory:
     def __init__(self, bands: int):
         count = int((HIGHEST_DB - LOWEST_DB) / STEP_DB)
         self._bands = np.arange(bands)
-        self._sums = np.zeros((3, count, bands))  # of the values to the power of 0, 1 and 2
+        self._sums = np.zeros((3, count, bands))  # sums of the values to the power of 0, 1 and 2
 
     def add(self, rows: np.ndarray) -> None:
         """Add rows [m,M] in dB."""

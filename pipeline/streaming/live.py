@@ -31,8 +31,8 @@ from deiii.pipeline.streaming.levels import MelHistory
 from deiii.pipeline.streaming.rows import Recent, Rows
 
 EVERY = 4  # frames between two detections at most, because rows wait for the next detection
-BEHIND_S = 3.0  # of video from which the path of the face is smoothed
-SOUND_S = 0.1  # of audio that is resampled at a time
+BEHIND_S = 3.0  # length of the video from which the path of the face is smoothed
+SOUND_S = 0.1  # length of the audio that is resampled at a time
 GAP_S = 0.3  # of audio that is missing; the log-mel then begins anew
 
 
@@ -47,7 +47,7 @@ class LiveStream:
         report: receives a line where a connection is lost, and where it is there again.
 
     Attributes:
-        reader: of the source.
+        reader: reader of the source.
         ready_s: newest row of the video, or of the audio where there is no video, s.
         ended: whether the source has ended.
 

@@ -22,9 +22,9 @@ from deiii.pipeline.media.streaming.audio import settled_reader
 
 RATE, CHUNK, CONTEXT = 16000, 512, 64  # Hz, samples
 BEGINS, ENDS = 0.5, 0.35  # probabilities at which speech begins and ends
-SHORTEST_S = 0.25  # of a segment
+SHORTEST_S = 0.25  # shortest segment of speech
 PAUSE_S = 0.3  # shorter silence is part of a segment
-PAD_S = 0.05  # added on both sides, because the detector is late at weak sounds
+PAD_S = 0.05  # added on both sides, because the detector reacts late to weak audio
 
 Segments = list[tuple[float, float]]  # begin and end in s
 
@@ -76,7 +76,7 @@ def segments_of(probabilities: Iterable[float], start_s: float = 0.0) -> Segment
     """Return the segments of speech.
 
     Args:
-        probabilities: of speech, one for each 32 ms.
+        probabilities: probabilities of speech, one for each 32 ms.
         start_s: time of the first sample, s.
 
     >>> segments_of([0.0] * 10 + [0.9] * 20 + [0.0] * 30)

@@ -30,7 +30,7 @@ def test_a_recorded_training_step_is_a_few_launches(fake_gpu, network):
     assert found["launches"] <= 8
     assert len(found["nodes"]) == 1 and found["nodes"][0] <= nodes
     assert found["syncs"] == [] and found["allocations"] == []
-    # Frames, flow and sound are encoded on streams of their own, forward and backward.
+    # Frames, flow and audio are encoded on separate CUDA streams, forward and backward.
     encoders = {"without flow": 2, "video alone": 2}.get(network, 3)
     assert len(found["beside"]) == encoders and found["beside"][0] >= 100
     assert found["evaluation"] <= scoring and found["evaluation_syncs"] == []

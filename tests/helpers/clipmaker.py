@@ -39,7 +39,7 @@ def write(
     options=None,
     pixels="yuv420p",
 ) -> str:
-    """Write RGB frames (at ``times`` in s, else at ``fps``) and mono sound as a media file."""
+    """Write RGB frames (at ``times`` in s, else at ``fps``) and mono audio as a media file."""
     with av.open(str(path), "w") as out:
         video = audio = None
         if len(frames):

@@ -26,7 +26,7 @@ IDS = [f"clip{i}" for i in range(60)]
 
 
 def clips(n: int, seed: int):
-    """Clips as they come: steps without a face or flow, short sound, none at all, no label, no attribute."""
+    """Clips with gaps: steps without a face or flow, short or no audio, no label, no attribute."""
     batch = random_batch(n, steps=3, hops=24, size=16, seed=seed)
     g = torch.Generator().manual_seed(seed + 100)
 

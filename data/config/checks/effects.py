@@ -45,7 +45,7 @@ def without_effect_in_any(
     """Return one line for each setting that has an effect under none of several configurations.
 
     Args:
-        configs: of the runs of a sweep.
+        configs: configs of the runs of a sweep.
         written: by the dotted name of a setting that a person asked for, its values as they were typed.
         sections: see `without_effect`.
 

@@ -65,7 +65,7 @@ def refuse_value(section: type, key: str, tree: Any, source: str) -> None:
         section: dataclass of all settings.
         key: the dotted name of a setting or a section.
         tree: what was given.
-        source: of the tree, for messages.
+        source: source of the tree, for messages.
 
     Raises:
         ConfigError: says what the setting takes.

@@ -68,12 +68,12 @@ class Speaker:
     mouth_y: float
     mouth_width: float
     openness: float
-    position: tuple[float, float]  # of the face's origin, as a share of the frame
+    position: tuple[float, float]  # position of the face's origin, as a share of the frame
     scale: float  # half the face's width, as a share of the frame
     light_angle: float
     pitch: float  # Hz
     formant_scale: float
-    tilt: float  # of the voice's spectrum
+    tilt: float  # slope of the voice's spectrum
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,7 +236,7 @@ def plan_clip(config: SyntheticConfig, index: int) -> ClipPlan:
     n = max(2, round(config.seconds * config.fps))
     time = np.arange(n) / config.fps
     heard, other = _two_timings(rng, config.seconds)
-    own = np.random.default_rng([*seed, 13])  # for properties that only this task has
+    own = np.random.default_rng([*seed, 13])  # random numbers for properties that only this task has
     if config.task == "order":
         heard = two_syllables(own, n / config.fps)
     seen = other if config.task == "sync" and label == 1 else heard

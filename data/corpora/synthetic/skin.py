@@ -36,7 +36,7 @@ def freckled(
 
     Args:
         face: uint8 [h,w,3], RGB.
-        freckles: of the clip.
+        freckles: freckles of the clip.
         frame: number of the frame.
         xs, ys: float32 [1,w] and [h,1], face units of the columns and rows.
         cover: float32 [h,w], share of a freckle's colour that shows; 0 where there is none.
@@ -44,7 +44,7 @@ def freckled(
     Returns:
         uint8 [h,w,3].
     """
-    spots = np.zeros((2, *face.shape[:2]), np.float32)  # by colour
+    spots = np.zeros((2, *face.shape[:2]), np.float32)  # first axis: colour
     for cell, colour in enumerate(freckles.colour):
         middles = freckles.middle[cell] + freckles.shift[frame, cell]
         for (x, y), radius in zip(middles, freckles.radius[cell], strict=True):

@@ -30,7 +30,7 @@ def write_clip(
         frames: uint8 [n,h,w,3], RGB; even height and width.
         fps: frames per second; frame i is shown at i / fps.
         audio: float32 [m], mono, full scale is 1.
-        sample_rate: of the audio, in Hz.
+        sample_rate: sample rate of the audio, in Hz.
         quantiser: H.264's constant quantiser; smaller values give better and larger videos.
     """
     rate = Fraction(fps).limit_denominator(1001)

@@ -27,7 +27,7 @@ def use_writable_cache(package: Path) -> None:
     folder = Path(tempfile.gettempdir()) / f"deiii-numba-{os.getuid()}"
     if _can_write(folder) and folder.stat().st_uid == os.getuid():  # another user's code must not be run
         os.chmod(folder, 0o700)
-        os.environ["NUMBA_CACHE_DIR"] = str(folder)  # for the processes that this one starts
+        os.environ["NUMBA_CACHE_DIR"] = str(folder)  # child processes read this variable
         if "numba" in sys.modules:
             sys.modules["numba"].config.reload_config()
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 POLL_S = 0.2  # s between two looks at the connection
-CONNECT_TIMEOUT = "15s"  # for a scheduler to answer
+CONNECT_TIMEOUT = "15s"  # longest time until a scheduler answers
 ASK_AGAIN_S = 5.0  # s without a result after which it is asked for again
 CLOSE_S = 5
 CANCELLED = (concurrent.futures.CancelledError, asyncio.CancelledError)  # as Dask does with all futures then
@@ -108,7 +108,7 @@ def result_of(future: Future) -> Any:
         try:
             return future.result(timeout=ASK_AGAIN_S)
         except (TimeoutError, KilledWorker):
-            if future.status == "error":  # of the task itself
+            if future.status == "error":  # the task itself raised the error
                 raise
 
 

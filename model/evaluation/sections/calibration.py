@@ -57,8 +57,8 @@ def calibration_lines(found: Values) -> list[str]:
     if "tempered" not in found:
         return [f"ECE {found['raw']['ece']:.3f}; no temperature: there are no labelled validation clips"]
     return [
-        f"ECE {found['raw']['ece']:.3f}, {found['tempered']['ece']:.3f} with the temperature "
-        f"{found['temperature']:.2f} of the validation speakers; AURC {found['raw']['aurc']:.3f}"
+        f"ECE {found['raw']['ece']:.3f} ({found['tempered']['ece']:.3f} with the temperature "
+        f"{found['temperature']:.2f}, fitted on validation speakers); AURC {found['raw']['aurc']:.3f}"
     ]
 
 
@@ -111,7 +111,7 @@ def _abstention(found: Values) -> Figure:
             axes.plot(coverage, risk, style, color=COLOURS[name], lw=1.8, label=label)
     axes.set_xlim(0, 1)
     axes.set_ylim(bottom=0)
-    _style(axes, "abstention", "share of clips decided, most confident first", "share of these that is wrong")
+    _style(axes, "abstention", "share of clips decided, most confident first", "share of wrong predictions")
     return figure
 
 

@@ -35,7 +35,7 @@ def attend(
         heads: H.
         hidden_BS: bool, true for keys that do not count.
         some_B: bool, whether a clip has keys that count; the result is zero where it has none.
-        rotations: of the queries and of the keys; one and the same without ``kv``.
+        rotations: rotations of the queries and of the keys; one and the same without ``kv``.
         dropout: probability that an attention weight is dropped.
 
     >>> attend(torch.zeros(2, 5, 16), torch.zeros(2, 7, 32), heads=2).shape

@@ -21,7 +21,7 @@ def take_apart(x_BTPD: Tensor, parts: int, heads: int, rotation: Rotation | None
         x_BTPD: [B,T,P*D].
         parts: P.
         heads: H.
-        rotation: of the steps; ``None`` for none.
+        rotation: rotation of the steps; ``None`` for none.
         rotated: number of parts, from the first, that are rotated.
 
     >>> take_apart(torch.zeros(2, 5, 48), 3, 2, None, 0).shape

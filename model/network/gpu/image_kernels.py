@@ -54,7 +54,7 @@ def select(images_NCHW: Tensor, take_N: Tensor, count_1: Tensor, factor: float, 
         take_N: int64 [N], indices of images.
         count_1: int64 [1].
         factor: multiplies the values.
-        dtype: of the result.
+        dtype: data type of the result.
 
     Returns:
         [N,W,H/2,W/2] with its channels innermost in memory.
@@ -83,7 +83,7 @@ def _end_block(
     inside = at < total
     channel = at % channels
     column = at // channels % (width // 2)
-    row = at // channels // (width // 2)  # of all images, since their heights are even
+    row = at // channels // (width // 2)  # number of the row over all images, because their heights are even
     corner = (2 * row * width + 2 * column) * channels + channel
     mean = tl.zeros([BLOCK], tl.float32)
     if BIAS:

@@ -70,7 +70,8 @@ def arrange(
     """
     parts, clips, heads, steps, features = source_PBHTK.shape
     rotated = 0 if cos is None else rotated
-    cos = source_PBHTK if cos is None else cos.contiguous()  # not read without rotation
+    # The kernel does not read it if there is no rotation.
+    cos = source_PBHTK if cos is None else cos.contiguous()
     sin = source_PBHTK if sin is None else sin.contiguous()
     inner = (0, 1, 3, 2)
     _arrange[(clips * steps,)](
@@ -102,7 +103,7 @@ def normalise(x: Tensor, weight: Tensor, bias: Tensor, eps: float, dtype: torch.
         x: float32 [...,D], contiguous.
         weight, bias: float32 [D].
         eps: added to the variance.
-        dtype: of the result.
+        dtype: data type of the result.
 
     >>> normalise(x, norm.weight, norm.bias, norm.eps, torch.bfloat16)  # doctest: +SKIP
     """
@@ -150,7 +151,7 @@ def normalise_back(
     """The gradients of `normalise` with respect to x, weight and bias.
 
     Args:
-        gradient: of the result, [...,D].
+        gradient: gradient of the result, [...,D].
         passed: float32, a further gradient of x, which is added to it; ``None`` for none.
         x: float32 [...,D], contiguous.
         weight: float32 [D].

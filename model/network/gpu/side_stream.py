@@ -27,8 +27,8 @@ class SideStream:
     Only a recording gains: kernels that are started one by one come too slowly to run at the same time.
 
     Args:
-        name: of the stream; parts that run at the same time need different names.
-        device: of the network's input.
+        name: name of the stream; parts that run at the same time need different names.
+        device: device of the network's input.
 
     >>> side = SideStream("audio", torch.device("cpu"))
     >>> with side:

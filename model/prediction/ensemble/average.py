@@ -17,7 +17,7 @@ class AverageScorer:
     """Scores intervals with several networks; see `deiii.model.prediction.result.Scorer`.
 
     Attributes:
-        scorers: of the members.
+        scorers: scorers of the members.
     """
 
     scorers: tuple[Scorer, ...]
@@ -52,7 +52,7 @@ class TemperedScorer:
     """Scores intervals with calibrated probabilities of the fused head.
 
     Attributes:
-        scorer: of the network or the ensemble.
+        scorer: scorer of the network or the ensemble.
         temperature: found on validation speakers (`deiii.model.calibration`).
     """
 

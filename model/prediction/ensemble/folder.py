@@ -64,7 +64,7 @@ def export_ensemble(
     _check(members)
     writable_folder(folder)
     for name in FILES:
-        (folder / name).unlink(missing_ok=True)  # of an earlier export of one network
+        (folder / name).unlink(missing_ok=True)  # may be left from an earlier export of one network
     remove_members(folder)
     for number, member in enumerate(members):
         target = folder / f"{MEMBER}{number}"

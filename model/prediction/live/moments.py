@@ -37,7 +37,7 @@ class LiveMoments:
         report: receives a line where a connection is lost, and where it is there again.
 
     Attributes:
-        delays: of each prediction, from the arrival of its newest frame to the result, s.
+        delays: delays of each prediction, from the arrival of its newest frame to the result, s.
 
     Raises:
         ConfigError: the network reads a stage that needs the whole recording.

@@ -42,7 +42,7 @@ def predict_live(
         window_s, hop_s: length and distance of the windows in s.
         report: receives the text of each prediction.
         overlay: mp4 file for an overlay video; ``None`` for none.
-        options: of `deiii.model.prediction.loading.load`.
+        options: options of `deiii.model.prediction.loading.load`.
 
     Returns:
         the summary; see `LiveMoments.summary`.
@@ -57,7 +57,7 @@ def predict_live(
         if Path(overlay).is_dir():
             raise LiveError(f"--overlay {overlay} is a folder; with --live, name the file to write: live.mp4")
     path = writable_folder(out) / LINES
-    always = print if report is say else report  # also of a quiet command
+    always = print if report is say else report  # printed even with --quiet
     network = load(list(runs), **options)
     print_notes(settings_without_effect(network.config, options.get("overrides", ())))
     with (

@@ -26,7 +26,7 @@ from deiii.model.prediction.windows.moments import Moment
 from deiii.pipeline.media.streaming.live import Picture
 from deiii.pipeline.media.video_writer import VideoWriter
 
-SPAN_S = 30.0  # of the past that the panel shows
+SPAN_S = 30.0  # length of the past that the panel shows
 WAITING = 25  # frames that may wait; more are left out
 
 Arrays = Mapping[str, Mapping[str, np.ndarray]]

@@ -30,11 +30,11 @@ class PeoplePanel:
 
     Args:
         people: their predictions, each with its `Person`.
-        ranges: of the attributes.
-        width: of the panel in px.
+        ranges: ranges of the attributes.
+        width: width of the panel in px.
 
     Attributes:
-        height: of the panel in px.
+        height: height of the panel in px.
     """
 
     def __init__(self, people: Sequence[Prediction], ranges: Sequence[tuple[float, float]], width: int):

@@ -142,12 +142,12 @@ def score_in_order(
     """Score intervals as soon as their features are known.
 
     Args:
-        source: of the features.
+        source: source of the features.
         scorer: runs the network.
         jobs: in the order of their ends.
         longest_s: of the jobs' intervals.
         hop_s: distance of the sliding windows.
-        levels: of the speaker, where the network normalises by speaker.
+        levels: levels of the speaker, where the network normalises by speaker.
     """
     waiting: list[Job] = []
 
@@ -188,11 +188,11 @@ def moments(
     """Yield the prediction of each sliding window as soon as its features are known.
 
     Args:
-        source: of the features.
+        source: source of the features.
         scorer: runs the network.
         task: the classes and attributes.
         window_s, hop_s: length and distance of the windows in s.
-        levels: of the speaker, where the network normalises by speaker.
+        levels: levels of the speaker, where the network normalises by speaker.
     """
     jobs = sliding(source, window_s, hop_s)
     for found in score_in_order(source, scorer, jobs, window_s, hop_s, levels):

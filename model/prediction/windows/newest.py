@@ -16,7 +16,7 @@ from deiii.model.prediction.settings import stages_by_speaker
 from deiii.model.prediction.windows.moments import Job, Moment, Scored, moment_of
 from deiii.pipeline.streaming.live import LiveStream
 
-SLACK_S = 1e-4  # so that a window holds the row at its end
+SLACK_S = 1e-4  # tolerance, so that a window contains the row at its end
 
 Features = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -34,7 +34,7 @@ def newest_moments(
     A network that normalises by speaker uses the levels of the source so far.
 
     Args:
-        source: of the features; the caller closes it.
+        source: source of the features; the caller closes it.
         scorer: runs the network.
         task: the classes and attributes.
         window_s, hop_s: length and distance of the windows in s.

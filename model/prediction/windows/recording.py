@@ -31,13 +31,13 @@ class Found:
     """The outputs, outcomes and features of one recording.
 
     Attributes:
-        outcomes: of every stage.
+        outcomes: outcomes of every stage.
         seconds: length in s.
         arrays: by stage, what the stages computed; of a long recording, fields with little data per row.
         outputs: for the units with every combination of inputs (all inputs first), then the sliding windows.
         units: the intervals whose mean is the prediction.
         shown: the combinations of inputs.
-        centres: of the sliding windows, float64 [W], s.
+        centres: centres of the sliding windows, float64 [W], s.
         window: length of the sliding windows, s.
         thumbnail: the sharpest crop of a long recording's person, uint8 [S,S,3].
     """
@@ -86,12 +86,12 @@ def score_at_once(
     """Score the windows of a recording whose features are in memory.
 
     Args:
-        results: of every stage.
+        results: results of every stage.
         scorer: runs the network.
         streams: the inputs that the network reads.
         clips_s: length of the median and of the longest training clip, s.
-        options: of the prediction.
-        levels: of the speaker, where the network normalises by speaker.
+        options: options of the prediction.
+        levels: levels of the speaker, where the network normalises by speaker.
         visible: see `units_of`.
     """
     outcomes = {stage: r.outcome for stage, r in results.items()}
@@ -131,12 +131,12 @@ def score_long(
     recording before it scores, the windows are scored again from audio alone.
 
     Args:
-        source: of the features.
+        source: source of the features.
         scorer: runs the network.
         streams: the inputs that the network reads.
         units: the intervals whose mean is the prediction.
         window_s, hop_s: length and distance of the sliding windows in s.
-        levels: of the speaker, where the network normalises by speaker.
+        levels: levels of the speaker, where the network normalises by speaker.
         progress: receives the time in s up to which the recording is scored.
     """
     heard = source.audio() is not None

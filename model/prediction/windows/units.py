@@ -13,7 +13,7 @@ from deiii.model.prediction.windows.combine import Rows
 LONG_S = 30.0  # a longer file is read in order, so that its crops are never in memory at once
 LONGER = 1.25  # a recording this many times longer than any training clip is predicted in windows
 HOP_S = 0.2  # default distance of sliding windows
-MOST_WINDOWS = 2000  # by default, of the sliding window
+MOST_WINDOWS = 2000  # largest number of windows if no hop is given
 
 Intervals = list[tuple[float, float]]  # begin and end in s
 

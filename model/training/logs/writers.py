@@ -29,10 +29,10 @@ class TensorBoardWriter:
     """Event files in ``events/`` of the run folder.
 
     Args:
-        folder: of the run.
-        name: of the run.
+        folder: folder of the run.
+        name: name of the run.
         record: its identity, the same when it is resumed.
-        settings: of the run, by dotted name.
+        settings: settings of the run, by dotted name.
         done: epochs that an earlier part of the run recorded; events of later ones are hidden.
     """
 

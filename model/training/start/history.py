@@ -27,7 +27,7 @@ from deiii.model.training.origin import stored_media
 from deiii.model.training.run_folder import RunError, RunFolder
 
 FILE = "start.json"
-MIXED = "mixed"  # in run.json of a mixture: name, settings' name and root of each corpus
+MIXED = "mixed"  # key in run.json: corpus name, configured name and root of each corpus of a mixture
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def histories(run: RunFolder) -> list[History]:
         return [*own, *(History(**{**e, **{name: tuple(e[name]) for name in LISTS}}) for e in entries)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
-            f"{path} is damaged ({error}); without it nobody knows which clips {run.path} has seen. Restore "
+            f"{path} is damaged ({error}); it states which clips {run.path} was trained on. Restore "
             "it from a copy, or train the run again"
         ) from None
 
@@ -99,7 +99,7 @@ def mixed_record(corpus: Corpus, settings: Iterable[CorpusConfig]) -> list[dict[
 
     Args:
         corpus: the mixture.
-        settings: of its corpora, in order.
+        settings: settings of its corpora, in order.
     """
     return [
         {"corpus": name, "name": part.name, "root": str(Path(part.root).resolve())}

@@ -56,7 +56,7 @@ def copy_start(
 
     Args:
         network, task, start: as in `copy_weights`.
-        config: of the new training.
+        config: settings of the new training.
         stages: that it reads.
 
     Raises:
@@ -129,7 +129,7 @@ def other_features(config: Config, stages: Collection[str], info: Mapping[str, A
     """Return the stages of frozen encoders whose features are not those that a run was trained on.
 
     Args:
-        config: of the new training.
+        config: settings of the new training.
         stages: that it reads.
         info: ``run.json`` of the run.
     """

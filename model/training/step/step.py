@@ -42,7 +42,7 @@ class TrainingStep:
 
     Attributes:
         optimizer, average: AdamW and the averaged weights.
-        sums: of the running epoch.
+        sums: sums of the running epoch.
         rate: learning rate of the latest step.
     """
 
@@ -67,7 +67,7 @@ class TrainingStep:
         self.clip_weights = clip_weights
         self.ranks = ranks
         if device.type == "cuda" and ranks.alone:
-            channels_last(model)  # before the optimiser makes its state in the same layout
+            channels_last(model)  # must precede the optimiser, whose state gets the same layout
         self.optimizer = make_optimizer(model, self.settings, device)
         self.average = AveragedWeights(model, self.settings.ema)
         self.batch_counters = count_together(model)

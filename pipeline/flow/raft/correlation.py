@@ -71,7 +71,7 @@ class CorrelationPyramid:
 
         Args:
             points: float32 [N,2,h,w], x and y in the map of the second frame of each point of the first.
-            dtype: of the result, away from the CPU; the samples are computed in float32.
+            dtype: data type of the result, away from the CPU; the samples are computed in float32.
 
         Returns:
             [N,h,w,levels*D*D], each window row by row (torchvision's are column by column); float32 on the

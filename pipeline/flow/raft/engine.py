@@ -72,7 +72,7 @@ class RaftBatches:
         self._most = self.batch  # pairs a call while all batches fit
         self._calm = 0  # full batches since the last one that did not fit
         self._patience = CALM
-        self._size = 0  # of the crops in px, for which the batch was chosen
+        self._size = 0  # size of the crops in px for which the batch was chosen
         self._turn = threading.Lock()
         self._caller = 0  # the thread of the last call
         if engine.device.type == "cuda":
@@ -115,7 +115,7 @@ class RaftBatches:
             done.record()
 
         def collect(kept: torch.Tensor = sent) -> Stored:
-            done.synchronize()  # until then the frames are kept, since a copy of them may not have started
+            done.synchronize()  # waits for the copy; `kept` holds the frames until then
             return {k: v.numpy() for k, v in back.items()}
 
         return collect

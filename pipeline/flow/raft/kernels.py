@@ -83,7 +83,7 @@ def lookup(pyramid: Tensor, points: Tensor, levels: int, radius: int, dtype: tor
         points: float32 [N,2,h,w], x and y in the map of the finest level.
         levels: number of levels.
         radius: radius of the window in px of each level.
-        dtype: of the result; the samples are computed in float32.
+        dtype: data type of the result; the samples are computed in float32.
 
     Returns:
         [N,h,w,L*D*D], each window row by row.

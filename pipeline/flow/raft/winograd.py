@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from deiii.pipeline.flow.raft.tiles import TILE, from_lines, from_squares, to_lines, to_squares
 
-NARROW = 16  # with fewer channels the transforms cost more than the smaller products save
+NARROW = 16  # least number of channels; with fewer, the transforms take longer than they save
 KERNELS = ((3, 3), (1, 5), (5, 1))
 
 # The transform of kernel taps, one row per product (G of Lavin & Gray).

@@ -14,7 +14,7 @@ PRIMED = frozenset({"flv", "mpegts", "mpeg", MATROSKA})
 VORBIS = ("vorbis", "libvorbis")
 PRIMING = {"aac": 2112, "mp3": 1152, "mp3float": 1152, "mp2": 1152, "mp2float": 1152, "ac3": 256, "eac3": 256}
 PRIMING |= dict.fromkeys(VORBIS, 256)  # a short block, which has no samples; remuxed Ogg begins with it
-ROUNDING_S = 0.002  # of timestamps in ms
+ROUNDING_S = 0.002  # largest rounding error of timestamps in ms
 # Smallest delay of audio by coding and decoding, in samples, the same for every encoder: the overlap of the
 # transforms and the filterbank (LAME's FAQ on MP3: 528 + 1 + 528). AVI cannot state that audio begins before
 # the video, so the video does not wait for it.
@@ -67,7 +67,7 @@ def priming_seconds(
     """Return the length of the silence before the video that the encoder of the audio added, s.
 
     Args:
-        container: of the streams.
+        container: container of the streams.
         streams: the video stream and the audio stream to use.
         starts: when each of them begins, s.
         zero: time 0, s.

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from deiii.pipeline.media.formats.ogg import PAGE, Link, find_links, read_links
 
 HEAD = b"\x1a\x45\xdf\xa3"  # id of the element that begins a document
-DOCTYPE = b"\x42\x82"  # of the element in it that names the type of document
+DOCTYPE = b"\x42\x82"  # id of the element that names the type of document
 SEGMENT = b"\x18\x53\x80\x67"
 SEARCHED = 1 << 20  # bytes that are searched at a time for the next document
 HEAD_BYTES = 64

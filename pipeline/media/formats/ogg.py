@@ -72,7 +72,7 @@ def read_links(path: str, finders: Mapping[bytes, Callable[[BinaryIO, int], Iter
     """Return the recordings of a file; none for a file of another kind, or one that cannot be read.
 
     Args:
-        path: of the file.
+        path: path of the file.
         finders: by the first four bytes of a kind of file, what finds the recordings in a file of some bytes.
     """
     if not os.path.isfile(path):  # opening a pipe would wait for a writer without end
@@ -232,7 +232,7 @@ def first_page_in_place(packets: Iterable[av.Packet], link: Link | None) -> Iter
     FFmpeg places them at 0, also where the audio begins later than the video.
 
     Args:
-        packets: of a recording in an Ogg file.
+        packets: packets of a recording in an Ogg file.
         link: that recording; None for another file, whose packets stay as they are.
     """
     if link is None or link.audio is None or link.audio[0] != FLAC or not link.first:

@@ -44,11 +44,11 @@ class AudioTrack:
     """The audio of a file, joined according to its times.
 
     Attributes:
-        pieces: of one sample rate each.
+        pieces: pieces of one sample rate each.
         missing: seconds that were filled with zeros.
-        levels: of the channels.
+        levels: levels of the channels.
         notes, remarks: as `deiii.pipeline.media.audio.read_audio` returns them.
-        index: of the stream in the file; -1 before it is opened.
+        index: index of the stream in the file; -1 before it is opened.
         streams: number of audio streams in the file, without commentaries and the like.
         most_s: longest audio in s that is read; ``None`` for `MAX_SECONDS`.
     """

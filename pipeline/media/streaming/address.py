@@ -121,7 +121,7 @@ def cannot_open(source: str, error: Exception, late: bool = False) -> LiveError:
 
     Args:
         source: its address.
-        error: of FFmpeg.
+        error: error of FFmpeg.
         late: whether the time for an answer was over.
     """
     words = f"no answer within {OPEN_S:g} s; check the address, and that nothing blocks the connection"
@@ -147,4 +147,4 @@ def why(source: str, error: Exception) -> str:
         return f"{words}; is the name of the host right, and is the server on?"
     if isinstance(error, FileNotFoundError):
         return "there is no such camera; `ls /dev/video*` lists those of Linux"
-    return f"{words}; does another program use the camera? ffplay tells the same"
+    return f"{words}; does another program use the camera? ffplay reports the same"

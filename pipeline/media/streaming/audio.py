@@ -25,10 +25,10 @@ from deiii.pipeline.media.audio import mixed_blocks
 from deiii.pipeline.media.levels import SILENT_PEAK, PeakMeter
 from deiii.pipeline.media.samples.track import AudioTrack
 
-LONGEST_S = 48 * 3600.0  # more is taken for wrong timestamps
+LONGEST_S = 48 * 3600.0  # a longer recording is assumed to have wrong timestamps
 BLOCK_S = 1.0  # samples are resampled in blocks of about this length, s
 CANCELLED = "the channels cancel each other (opposite phase); the strongest one was used alone"
-KEPT_FACTS = 4  # of the files that were read last
+KEPT_FACTS = 4  # number of files whose facts are kept
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Resampler:
         self._held, self._waiting = [], 0
         self._taken += len(joined)
         out = joined if self._stream is None else self._stream.resample_chunk(joined, last=last)
-        if last and not self._same:  # as many samples as librosa returns for the whole
+        if last and not self._same:  # librosa returns this number of samples for the whole signal
             wanted = math.ceil(self._taken * self._ratio) - self._given
             out = np.pad(out[:wanted], (0, max(0, wanted - len(out))))
         self._given += len(out)
@@ -98,7 +98,7 @@ class AudioReader:
     Attributes:
         track: notes, remarks, seconds that were filled with silence, and time of the first sample.
         count: how many samples were yielded.
-        meter: of their peak.
+        meter: level meter of their peak.
         sounds: whether any sample is not zero.
     """
 
@@ -210,6 +210,6 @@ def settled_reader(path: str | os.PathLike, sample_rate: int) -> AudioReader:
 def _state(path: str | os.PathLike) -> tuple[object, ...]:
     try:
         found = os.stat(path)
-    except OSError:  # opening the file says what is wrong with it
+    except OSError:  # the reader reports the error when it opens the file
         return (os.fspath(path),)
     return os.fspath(path), found.st_size, found.st_mtime_ns, found.st_ino

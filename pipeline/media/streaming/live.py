@@ -104,7 +104,7 @@ class LiveReader:
         self._error: Exception | None = None
         self._begin = 0.0  # on time.monotonic
         self._last_s = -1.0  # time of the newest video frame
-        self._pieces = 0  # of audio that arrived
+        self._pieces = 0  # number of audio pieces that arrived
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> LiveReader:

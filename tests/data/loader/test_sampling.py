@@ -70,7 +70,7 @@ def test_the_audio_window_covers_the_frames_where_it_can(hops, steps, a, b):
     inside = time[start[0] : start[0] + count[0]]
     within = (time >= begin) & (time <= end)
     if (end - begin) / period <= count[0] - 2:
-        assert np.all(np.isin(time[within], inside))  # all of the frames' sound
+        assert np.all(np.isin(time[within], inside))  # the audio of all frames is inside
     middle = (begin + end) / 2
     if time[0] + steps * period < middle < time[-1] - steps * period:
         assert abs(inside.mean() - middle) <= period

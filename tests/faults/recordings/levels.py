@@ -1,4 +1,4 @@
-"""17. Levels: no sound is lost by mixing channels, scaled wrongly, or taken for silence, and the reverse."""
+"""17. Levels: no audio is lost by mixing channels, scaled wrongly or taken for silence, and the reverse."""
 
 from __future__ import annotations
 

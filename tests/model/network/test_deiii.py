@@ -148,7 +148,7 @@ def test_masked_hops_stay_out_of_batch_statistics():
 
 
 def test_a_batch_without_a_modality_leaves_its_statistics_as_they_are():
-    """Such as a last batch of one clip whose sound modality dropout hides."""
+    """An example is a last batch of one clip whose audio is hidden by modality dropout."""
     norm = MaskedBatchNorm(4)
     norm(torch.randn(2, 4, 6, 3) + 5, torch.ones(2, 1, 6, 1, dtype=torch.bool))
     encoder = ImageEncoder(3, [4, 8], width=8, grid=1)

@@ -32,7 +32,7 @@ def with_syllables(plan, order):
 
 
 def logmel(plan):
-    """Log-mel of the synthesised sound without background noise, float32 [L,M]."""
+    """Log-mel of the synthesised audio without background noise, float32 [L,M]."""
     sound = librosa.resample(render_voice(replace(plan, hum_db=-300.0)), orig_sr=SAMPLE_RATE, target_sr=16000)
     mel = librosa.feature.melspectrogram(
         y=sound, sr=16000, n_fft=512, win_length=400, hop_length=160, n_mels=MELS

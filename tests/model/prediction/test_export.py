@@ -37,7 +37,7 @@ def test_weights_are_the_best_epochs(exported, seen_run):
 
 
 def test_program_equals_the_network_on_real_clips(exported, seen_run):
-    """Through the loader, for a batch size that the export did not compare."""
+    """The clips come from the loader, in a batch of a size that the export itself did not compare."""
     from deiii.data.loader.feature_set import FeatureSet
     from deiii.model.prediction.export import Program
 
@@ -114,7 +114,7 @@ def test_figures_of_other_weights_are_not_reported(seen_run, tmp_path, capsys):
 
 
 def test_a_copy_that_is_stopped_is_no_export(exported, tmp_path, monkeypatch):
-    """Else it would have the description of one network and the weights of another."""
+    """Otherwise the folder would have the description of one network and the weights of another."""
     copy_export(exported, tmp_path / "copy")
     real = shutil.copyfile
 

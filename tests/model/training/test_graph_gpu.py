@@ -58,7 +58,7 @@ def test_losses_and_weights_are_those_of_eager_steps(features, tmp_path, residen
 
 
 def test_streams_beside_each_other_change_no_bit(features, tmp_path, monkeypatch):
-    """Frames, flow and sound are encoded at the same time in a recording: results are those of one stream."""
+    """Frames, flow and audio are encoded at the same time in a recording: results are those of one stream."""
     found = []
     for side in (True, False):
         if not side:

@@ -38,7 +38,7 @@ def test_the_speaking_face_is_found(tmp_path, scenes):
             plain = extract_faces(path, FacesConfig(size=32), detector).arrays
             usual.append(chosen(plain, width, who) == who)
     assert np.mean(right) >= 0.95, [i for i, good in enumerate(right) if not good]
-    assert not all(usual)  # without the sound, the larger face is taken
+    assert not all(usual)  # without the audio, the larger face is chosen
 
 
 def test_in_order_the_same_face_is_found(tmp_path):

@@ -60,7 +60,7 @@ def test_ravdess_videos_are_ok(test_data, tmp_path, monkeypatch, modality, stage
 
 
 def test_sound_of_a_video_and_its_recording_are_aligned(test_data):
-    """The take 01 (video with sound) and its sound alone, 03, on the clocks that the caches use, to 1 ms."""
+    """The audio of files 01 (video) and 03 (audio alone) of a take agrees to 1 ms on the caches' clocks."""
     recordings = {path.stem: path for path in (test_data / "media/ravdess_speech_16k").rglob("03-*.flac")}
     videos = sorted((test_data / "media/ravdess_video").glob("01-*.mp4"))
     assert len(videos) == 2
@@ -69,7 +69,7 @@ def test_sound_of_a_video_and_its_recording_are_aligned(test_data):
         two, start_two, _ = read_audio(recordings[f"03{video.stem[2:]}"], RATE)
         one, two = one - one.mean(), two - two.mean()
         found = correlate(one, two, method="fft")
-        lag = int(found.argmax()) - (len(two) - 1)  # samples by which the video's sound is behind
+        lag = int(found.argmax()) - (len(two) - 1)  # number of samples by which the video's audio is late
         assert found.max() / (np.linalg.norm(one) * np.linalg.norm(two)) > 0.9
         late = lag / RATE + start_one - start_two
         assert abs(late) <= MILLISECOND, video.name
