@@ -27,8 +27,9 @@ COMPILE = $(PY) -c 'import compileall, re, sysconfig; \
 PIP_LOCKED = $(PIP_INSTALL) --no-deps --no-compile
 OF_TORCH = '^(torch|torchvision|triton|nvidia|cuda)[a-z0-9-]*=='
 # A log gets a line per package; a terminal gets pip's progress bars.
-PIP_LINES = /^(Collecting|Processing) / {sub(".*/", "", $$2); print "  package " ++n ": " $$2; fflush()} \
-	/^Installing collected/ {print "  installing " n " packages"; fflush()}
+PIP_LINES = while read -r what name _; do case $$what in \
+	Collecting|Processing) n=$$((n + 1)); echo "  package $$n: $${name\#\#*/}";; \
+	Installing) echo "  installing $$n packages";; esac; done
 
 SETTINGS = $(CONFIG) $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS)
 DEFAULTED = $(if $(filter file,$(origin CONFIG)),$(warning no CONFIG= given; using the synthetic corpus: $(CONFIG)))
@@ -54,8 +55,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PIP_LOCKED) --quiet --progress-bar off --requirement $(VENV)/others.txt >$(VENV)/others.log 2>&1 & others=$$!; \
 		trap 'kill $$others 2>/dev/null' EXIT; \
 		if [ -t 1 ]; then $(PIP_LOCKED) --requirement $(VENV)/torch.txt || exit; else exec 4>&1; \
-		status=$$({ { $(PIP_LOCKED) --progress-bar off --requirement $(VENV)/torch.txt; echo $$? >&3; } | \
-			awk '$(PIP_LINES)' >&4; } 3>&1); [ "$$status" = 0 ] || exit $$status; fi; \
+		status=$$({ { PYTHONUNBUFFERED=1 $(PIP_LOCKED) --progress-bar off --requirement $(VENV)/torch.txt; echo $$? >&3; } | \
+			{ $(PIP_LINES); } >&4; } 3>&1); [ "$$status" = 0 ] || exit $$status; fi; \
 		echo "  PyTorch is there; waiting for the other packages"; \
 		wait $$others || { status=$$?; cat $(VENV)/others.log; exit $$status; }
 	@echo "step 3 of 4: Python compiles the packages, on all cores"

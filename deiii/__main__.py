@@ -82,9 +82,9 @@ def _parse(argv: Sequence[str] | None) -> Command:
 
 def _act(args: argparse.Namespace) -> int:
     """Run the command that was parsed; with ``--quiet``, without progress bars and reports."""
-    from deiii.data.tools.progress import quietly
+    from deiii.data.tools.progress import loading_note, quietly
 
-    with quietly(args.quiet):
+    with quietly(args.quiet), loading_note("loading libraries and data ..."):
         status: int = args.action(args)
     return status
 

@@ -186,12 +186,14 @@ def _train(args: argparse.Namespace) -> int:
 
 def _crossval(args: argparse.Namespace) -> int:
     from deiii.model.evaluation.crossval import crossval
+    from deiii.model.metrics import figure_names
 
     config = read_settings(args.settings)
     note_default_corpus(config, args.settings)
     note_without_effect(config, args.settings, TRAINING)
     result = crossval(config, args.seeds, args.folds, args.jobs, progress=not args.quiet)
-    for name, figure in result["figures"].items():
+    for key, name in figure_names(result["figures"]).items():
+        figure = result["figures"][key]
         sd = figure["sd_folds"]
         mean = "undefined" if figure["mean"] is None else f"{figure['mean']:.3f}"
         say(f"{name}: mean {mean} over {counted(result['folds'], 'fold')}"
@@ -227,13 +229,14 @@ def _evaluate(args: argparse.Namespace) -> int:
         return _evaluate_on(args)
     given = take_overrides(args.settings, ["cache", "train.device"], "evaluate")
     cache, device = given.get("cache"), given.get("train.device")
+    shown = not args.quiet
     how = (cache, device, args.again, args.keep, args.unfinished)
     if several:
         from deiii.model.evaluation.ensemble import evaluate_ensemble, folder_of
 
-        metrics, report = evaluate_ensemble(runs, args.out or folder_of(runs), *how)
+        metrics, report = evaluate_ensemble(runs, args.out or folder_of(runs), *how, progress=shown)
     else:
-        metrics, report = evaluate(args.run, *how)
+        metrics, report = evaluate(args.run, *how, progress=shown)
     say(summary(metrics))
     print(f"report: {report}")
     return 0

@@ -214,14 +214,16 @@ def _predict(args: argparse.Namespace) -> int:
             change_preprocessing=args.change_preprocessing, overlay=args.overlay,
         )  # fmt: skip
         return 0
+    texts = ["vtt"] * args.vtt + ["tsv"] * args.timeline
     found = predict_files(
         runs, media, args.out, args.overlay, args.window, args.hop, device, settings,
         progress=not args.quiet, same_speaker=args.same_speaker,
-        segments=args.segments or "", texts=["vtt"] * args.vtt + ["tsv"] * args.timeline,
+        segments=args.segments or "", texts=texts,
         change_preprocessing=args.change_preprocessing, backend=args.backend, calibrated=args.calibrated,
         people=args.people == "all",
     )  # fmt: skip
-    print(f"results: {args.out}/predictions.csv, and <name>.json for each file")
+    written = " and ".join(f"<name>.{kind}" for kind in ["json", *texts])
+    print(f"results: {args.out}/predictions.csv, and {written} for each file")
     files = list(dict.fromkeys(p.path for p in found))
     lost = [path for path in files if not any(p.usable for p in found if p.path == path)]
     if lost:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,9 @@ def _preprocess_corpus(config: Config, corpus: Corpus) -> int:
         say(f"nothing to do: {shards} finished before ({summary.seconds:.1f} s)")
     if any(status != "ok" for count in summary.counts.values() for status in count):
         say(f"clips that are not fully valid, with reasons: {summary.failures}")
+    faces = summary.counts.get("faces", Counter())
+    if config.faces.detector == "haar" and 0 < summary.clips <= 4 * faces["ok_partial"]:
+        say("many clips lack a face in some frames; faces.detector=yunet finds more faces")
     print_overview(config, corpus)
     if summary.failed_share > config.max_failed:
         share = f"{summary.failed} of {counted(summary.clips, 'clip')} failed"

@@ -19,9 +19,12 @@ from typing import Literal
 from deiii.data.command_line.missing import only_predicts
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.config.words import wrapped
 from deiii.data.tools.counts import counted
 from deiii.data.tools.machine import available_memory, usable_cores
+from deiii.data.tools.progress import show_no_loading_note
 
+WIDTH = 120  # letters of a line
 REINSTALL = "reinstall deiii and the packages that it needs in this environment"
 LEAST_DISK_GB, LEAST_MEMORY_GB = 5.0, 4.0
 DECODERS = {  # codecs, and where they are used
@@ -68,10 +71,12 @@ def run_checks(config: Config) -> Iterator[Check]:
 def report(results: Iterator[Check]) -> int:
     """Print results as they arrive; returns the exit status: 1 if there is a problem, else 0."""
     counts = {"ok": 0, "note": 0, "problem": 0}
+    show_no_loading_note()
     marks = {"ok": "  ok     ", "note": "  note   ", "problem": "  PROBLEM"}
     for result in results:
         counts[result.level] += 1
-        print(f"{marks[result.level]}  {result.about:<12s} {result.text}", flush=True)
+        text = wrapped(result.text, WIDTH, " " * 25)[25:]
+        print(f"{marks[result.level]}  {result.about:<12s}{text}", flush=True)
         if result.cure:
             print(f"{'':25s}-> {result.cure}", flush=True)
     print(f"{counted(counts['problem'], 'problem')}, {counted(counts['note'], 'note')}")

@@ -221,5 +221,7 @@ def _plugin() -> ModuleType:
     try:
         import hdf5plugin
     except ImportError:
-        raise CacheError("the packed form needs hdf5plugin: pip install hdf5plugin") from None
+        raise CacheError(
+            "the packed form needs the package hdf5plugin: pip install 'deiii[archive]'"
+        ) from None
     return hdf5plugin

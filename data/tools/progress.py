@@ -10,6 +10,7 @@ work that ends within 30 s writes no line at all.
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from tqdm import tqdm
 LINE_S = 30.0  # seconds between two lines in a log
 BAR_AFTER_S = 2.0  # work that is usually short shows its bar only after this time
 _quiet = [False]  # whether the commands of this process report nothing but errors, notes and results' paths
+_shown = [False]  # whether this process has reported anything
 
 
 @contextmanager
@@ -45,7 +47,37 @@ def say(text: str, end: str = "\n") -> None:
     12 clips in 3.0 s
     """
     if not _quiet[0]:
+        _shown[0] = True
         print(text, end=end, flush=True)
+
+
+def show_no_loading_note() -> None:
+    """Say that this process reports something at once, by other means than `say` and `progress_bar`."""
+    _shown[0] = True
+
+
+@contextmanager
+def loading_note(text: str, after_s: float = BAR_AFTER_S) -> Iterator[None]:
+    """Write a line to a terminal where a block reports nothing for so many seconds.
+
+    Libraries such as PyTorch take seconds to load, before a command has anything to report.
+
+    >>> with loading_note("loading PyTorch ..."):
+    ...     pass
+    """
+
+    def write() -> None:
+        if not _shown[0] and not _quiet[0]:
+            print(text, file=sys.stderr, flush=True)
+
+    timer = threading.Timer(after_s, write)
+    timer.daemon = True
+    if sys.stderr.isatty():
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def progress_bar(
@@ -80,6 +112,7 @@ def progress_bar(
     if total is None and hasattr(items, "__len__"):
         total = len(items)  # type: ignore[arg-type]  # checked in the line above
     shown = shown and not _quiet[0]
+    _shown[0] |= shown and not delay
     if shown and not sys.stderr.isatty():
         return LogProgress(items, desc, unit, total, initial, scale)
     return tqdm(

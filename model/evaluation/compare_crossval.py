@@ -64,6 +64,11 @@ class CrossValidation:
             folds = {f: (tuple(s["test"]), tuple(s["val"])) for f, s in report["splits"].items()}
             runs = [(r["fold"], r["seed"], folder / r["folder"]) for r in report["runs"]]
             classes = tuple(report["classes"])
+        except FileNotFoundError:
+            raise RunError(
+                f"{folder} is not a finished cross-validation, and another one is; compare runs with runs, "
+                "or cross-validations with cross-validations"
+            ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(
                 f"{folder} holds no cross-validation that can be read ({error}); `deiii crossval` writes one"

@@ -43,6 +43,7 @@ def evaluate_ensemble(
     again: bool = False,
     keep: bool = False,
     unfinished: bool = False,
+    progress: bool = False,
 ) -> tuple[dict[str, Any], Path]:
     """Score an ensemble, once; writes its folder.
 
@@ -52,6 +53,7 @@ def evaluate_ensemble(
         cache, device, unfinished: as for `deiii.model.evaluation.evaluate.evaluate`.
         again: score an ensemble of the same members that was scored before, here or in another folder.
         keep: return the stored result of such an ensemble in ``out``.
+        progress: whether to show a bar where scoring takes long.
 
     Returns:
         what ``metrics.json`` holds, and the path of the report.
@@ -91,7 +93,7 @@ def evaluate_ensemble(
         features = open_features(RunFolder(members[0]), first.config, first.task, dict(first.info))
         split = Split.load(RunFolder(members[0]).split)
         split.check(features.corpus)
-        metrics, test = score_parts(Scorer(networks, features, split, target), folder.path)
+        metrics, test = score_parts(Scorer(networks, features, split, target, progress), folder.path)
         parts = [
             {"run": str(m), "epoch": n.epoch, "seed": n.config.train.seed,
              "weights": file_sha256(RunFolder(m).best)}

@@ -20,6 +20,7 @@ from deiii.data.corpora.splits import Split
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.atomic_files import file_sha256, write_json
 from deiii.data.tools.devices import use_device
+from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
 from deiii.data.tools.writer_lock import writer_lock
 from deiii.model.evaluation.predictions import write_predictions
 from deiii.model.evaluation.report import write_report
@@ -59,6 +60,7 @@ def evaluate(
     keep: bool = False,
     unfinished: bool = False,
     features: FeatureSet | None = None,
+    progress: bool = False,
 ) -> tuple[dict[str, Any], Path]:
     """Score a run, once; writes ``metrics.json``, ``predictions.csv``, ``figures/`` and ``report.html``.
 
@@ -72,6 +74,7 @@ def evaluate(
         unfinished: score a run whose training did not come to its end. ``metrics.json`` and the report then
             say so.
         features: the features of its training, opened and checked before; opened here where not given.
+        progress: whether to show a bar where scoring takes long.
 
     Returns:
         what ``metrics.json`` holds, and the path of the report.
@@ -88,7 +91,7 @@ def evaluate(
         return run.read_metrics(), run.report
     run.read_info()  # refuses a folder without a run, before the lock writes into it
     with writer_lock(run.path, wait=False):
-        return _evaluate(run, cache, device, again, unfinished, features)
+        return _evaluate(run, cache, device, again, unfinished, features, progress)
 
 
 def _evaluate(
@@ -98,6 +101,7 @@ def _evaluate(
     again: bool,
     unfinished: bool,
     features: FeatureSet | None,
+    progress: bool,
 ) -> tuple[dict[str, Any], Path]:
     earlier = run.evaluations()
     if earlier and not again:
@@ -116,7 +120,7 @@ def _evaluate(
     features = open_features(run, config, task, info, features)
     split = Split.load(run.split)
     split.check(features.corpus)
-    scorer = Scorer((trained,), features, split, target)
+    scorer = Scorer((trained,), features, split, target, progress)
     metrics, test = score_parts(scorer, run.path)
     metrics |= {
         "epoch": trained.epoch,
@@ -143,12 +147,14 @@ class Scorer:
         features: the clips and their features.
         split: split of the training.
         device: where the networks compute.
+        progress: whether to show a bar.
     """
 
     networks: Sequence[TrainedNetwork]
     features: FeatureSet
     split: Split
     device: torch.device
+    progress: bool = False
 
     def predict(self, part: str, hidden: tuple[str, ...] = ()) -> Predictions:
         """Predict for one part of the split; streams are hidden beside those of ``split.hide``."""
@@ -156,11 +162,17 @@ class Scorer:
         found = []
         for trained in self.networks:
             loader = make_loader(self.features, rows, trained.config, self.device, training=False)
-            found.append(score(
-                trained.network.to(self.device), loader.epoch(0), self.device,
-                in_full_precision(trained.config.train),
-                hide_in_scoring(trained.config, hidden),
-            ))  # fmt: skip
+            words = f"scoring {part} clips" + (f" without {' and '.join(hidden)}" if hidden else "")
+            batches = progress_bar(
+                loader.epoch(0), desc=words, unit="batch", total=len(loader),
+                delay=BAR_AFTER_S, leave=False, shown=self.progress,
+            )  # fmt: skip
+            with batches:
+                found.append(score(
+                    trained.network.to(self.device), batches, self.device,
+                    in_full_precision(trained.config.train),
+                    hide_in_scoring(trained.config, hidden),
+                ))  # fmt: skip
         return average(found)
 
 

@@ -20,6 +20,7 @@ INK = "#1f2430"
 GRID = "#d0d4dd"
 FIRST = "#2563eb"
 SECOND = "#d97706"
+DOTTED = (0, (1, 3))  # dots that stay apart at the size of the report
 VARIABLES = {INK: "var(--ink)", GRID: "var(--line)", FIRST: "var(--first)", SECOND: "var(--second)"}
 
 History = list[dict[str, float | None]]
@@ -75,7 +76,7 @@ def layer_bars(weights: Mapping[str, Mapping[str, Mapping[str, float | None]]]) 
         axes.bar(
             list(layers), means, yerr=spread if any(spread) else None, color=FIRST, ecolor=INK, capsize=3
         )
-        axes.axhline(1 / len(layers), color=INK, lw=0.8, ls=":")
+        axes.axhline(1 / len(layers), color=INK, lw=1.2, ls=DOTTED)
         axes.set_title(stage, color=INK, fontsize=11, loc="left")
         axes.set_xlabel("layer (dotted: equal weights)", color=INK, fontsize=10)
         axes.set_ylim(0, None)
@@ -123,7 +124,7 @@ def _curves(history: History, names: dict[str, str], title: str, best: int) -> F
         if points:
             dot = "o" if len(points) == 1 else ""  # a line of one point would be invisible
             axes.plot(*zip(*points, strict=True), marker=dot, label=label, lw=1.8, **styles[i % len(styles)])
-    axes.axvline(best, color=INK, lw=0.8, ls=":")
+    axes.axvline(best, color=INK, lw=1.2, ls=DOTTED)
     axes.set_title(title, color=INK, fontsize=11, loc="left")
     axes.set_xlabel("epoch (dotted: the chosen one)", color=INK, fontsize=10)
     axes.tick_params(colors=INK, labelsize=10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ def draw_contact_sheet(
         _draw_flow(figure, grid, features.flow, features.flow_valid)
     audio = figure.add_subplot(grid[3, :])
     if features.logmel is not None and features.audio_time is not None:
-        _draw_logmel(audio, features.logmel, features.audio_time)
+        _draw_logmel(audio, features.logmel, features.audio_time, [time for _, time in sources.values()])
     else:
         audio.set_axis_off()
         audio.text(0.5, 0.5, "no audio", ha="center", va="center", color="0.4")
@@ -104,17 +105,27 @@ def _draw_states(axes: Axes, name: str, states: np.ndarray, time: np.ndarray) ->
     image = axes.imshow(rows, aspect="auto", extent=extent, cmap="coolwarm", vmin=-3, vmax=3)
     names = [str(number + 1) for number in range(values.shape[1])]
     axes.set_yticks(np.arange(values.shape[1]) * values.shape[2], names)
-    axes.set_xlabel("s")
+    axes.set_xlabel("time in s")
     axes.set_ylabel(f"{name}, layer")
     axes.figure.colorbar(image, ax=axes, label="deviations", pad=0.01)
 
 
-def _draw_logmel(axes: Axes, logmel: np.ndarray, time: np.ndarray) -> None:
-    """Draw a log-mel spectrogram [m,n_mels] over its time in s, with a bar of colours in dB."""
+def _draw_logmel(axes: Axes, logmel: np.ndarray, time: np.ndarray, frames: Sequence[float]) -> None:
+    """Draw a log-mel spectrogram [m,n_mels] over its time in s, with a bar of colours in dB.
+
+    ``frames`` are the times in s of the video frames above, which are marked.
+    """
     extent = (float(time[0]), float(time[-1]), 0.0, float(logmel.shape[1]))
     image = axes.imshow(
         logmel.astype(np.float32).T, origin="lower", aspect="auto", extent=extent, cmap="magma"
     )
-    axes.set_xlabel("s")
+    if frames:
+        marks = axes.secondary_xaxis("top")
+        marks.set_xticks(frames, [f"{second:.2f}" for second in frames], fontsize=8)
+        for second in frames:
+            axes.axvline(second, color="white", lw=0.8, ls=(0, (1, 3)))
+        axes.set_xlim(min(extent[0], *frames), max(extent[1], *frames))
+        axes.set_facecolor("black")
+    axes.set_xlabel("time in s (above: the video frames)" if frames else "time in s")
     axes.set_ylabel("mel band")
     axes.figure.colorbar(image, ax=axes, label="dB", pad=0.01)

@@ -33,6 +33,7 @@ from deiii.pipeline.overview.figures import FIGURES, measure
 PAGE = "overview.html"
 MOST_CLIPS = 10_000  # that are measured and listed; outcomes count all
 MOST_SHOWN = 18  # pictures of each kind
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
 MOST_REASONS = 40
 MOST_DUPLICATES = 50
 MOST_SPEAKERS = 300  # rows of the table of speakers and labels
@@ -111,12 +112,12 @@ def _tiles(outcomes: Mapping[str, str], figures: Mapping[str, Mapping[str, float
         {
             "label": "partly valid",
             "value": f"{count['ok_partial']:,}",
-            "note": "of the clips, with reasons below",
+            "note": f"of the clips{', with reasons below' if count['ok_partial'] else ''}",
         },
         {
             "label": "not usable",
             "value": f"{len(outcomes) - usable:,}",
-            "note": "of the clips, with reasons below",
+            "note": f"of the clips{', with reasons below' if usable < len(outcomes) else ''}",
         },
     ]
     if lengths:
@@ -146,13 +147,28 @@ def _reasons(rows: Rows) -> list[tuple[str, str, str, str, str]]:
     for stage, by_id in rows.items():
         for clip_id, row in by_id.items():
             if row.reason:
-                kinds[stage, row.status, re.sub(r"\d+(\.\d+)?", "n", row.reason)].append(clip_id)
+                kinds[stage, row.status, NUMBER.sub("n", row.reason)].append(clip_id)
     order = sorted(kinds.items(), key=lambda item: (-len(item[1]), item[0]))[:MOST_REASONS]
     found = []
     for (stage, status, _), ids in order:
-        example = min(ids)
-        found.append((stage, status, f"{len(ids):,}", rows[stage][example].reason, example))
+        reason = _with_ranges([rows[stage][clip_id].reason for clip_id in ids])
+        found.append((stage, status, f"{len(ids):,}", reason, min(ids)))
     return found
+
+
+def _with_ranges(reasons: Sequence[str]) -> str:
+    """Return reasons that differ in numbers only as one text, in which a range stands for each number.
+
+    >>> _with_ranges(["no face in 4 of 84 frames", "no face in 12 of 84 frames"])
+    'no face in 4 to 12 of 84 frames'
+    """
+    columns = iter(zip(*(NUMBER.findall(reason) for reason in reasons), strict=True))
+
+    def range_of(_: re.Match[str]) -> str:
+        numbers = sorted(set(next(columns)), key=float)
+        return numbers[0] if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+
+    return NUMBER.sub(range_of, reasons[0])
 
 
 def _histograms(figures: Mapping[str, Mapping[str, float]]) -> list[Values]:

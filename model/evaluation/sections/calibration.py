@@ -110,7 +110,8 @@ def _abstention(found: Values) -> Figure:
             style = "-" if name == "raw" else "--"
             axes.plot(coverage, risk, style, color=COLOURS[name], lw=1.8, label=label)
     axes.set_xlim(0, 1)
-    axes.set_ylim(bottom=0)
+    _, top = axes.get_ylim()
+    axes.set_ylim(-0.03 * top, top)  # a curve at 0 is not hidden by the axis
     _style(axes, "abstention", "share of clips decided, most confident first", "share of wrong predictions")
     return figure
 
