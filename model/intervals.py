@@ -67,6 +67,7 @@ def speaker_interval(
     figure: Callable[[np.ndarray], float | None],
     limits: Limits | None = (0.0, 1.0),
     clips: int | None = None,
+    known: np.ndarray | None = None,
 ) -> list[float] | None:
     """Return the 95 % t interval over speakers of a figure.
 
@@ -75,7 +76,9 @@ def speaker_interval(
         figure: maps row numbers, int64 [n], to a figure, or to ``None`` where it is undefined.
         limits: lowest and highest possible value of the figure; ``None`` for a difference of two figures.
         clips: number of different clips, where several predictions are of one clip (several seeds);
-            N where not given.
+            the predictions that count where not given.
+        known: bool [N], predictions with a truth; the others, and speakers who have no other, do not count.
+            All count where it is not given.
 
     Returns:
         ``[low, high]``, or ``None`` with fewer than three speakers or where the figure is undefined for
@@ -91,7 +94,7 @@ def speaker_interval(
         value = figure(rows)
         return None if value is None else [value]
 
-    found = estimate(speakers, one_seed, limits, clips)
+    found = estimate(speakers, one_seed, limits, clips, known)
     return None if found is None else found.interval
 
 
@@ -100,6 +103,7 @@ def estimate(
     figures: Callable[[np.ndarray], Sequence[float] | None],
     limits: Limits | None = None,
     clips: int | None = None,
+    known: np.ndarray | None = None,
 ) -> Estimate | None:
     """Return the mean over seeds of a figure, with its 95 % t interval over seeds and speakers.
 
@@ -108,7 +112,7 @@ def estimate(
     Args:
         speakers: the speaker of each of N predictions.
         figures: maps row numbers, int64 [n], to the figure of each of S seeds, or to ``None``.
-        limits, clips: as in `speaker_interval`.
+        limits, clips, known: as in `speaker_interval`.
 
     >>> gaps = np.array([[0, 1, 0, 1, 1, 0], [1, 1, 0, 0, 1, 0]])
     >>> found = estimate(list("aabbcc"), lambda rows: gaps[:, rows].mean(axis=1))
@@ -117,12 +121,13 @@ def estimate(
     """
     from scipy.stats import t as student  # slow to import, and training and prediction do not need it
 
-    names, owner = np.unique(np.asarray(speakers), return_inverse=True)
+    rows = np.arange(len(speakers)) if known is None else np.flatnonzero(known)
+    names, owner = np.unique(np.asarray(speakers)[rows], return_inverse=True)
     people = len(names)
-    whole = figures(np.arange(len(owner)))
+    whole = figures(rows)
     if people < FEWEST or whole is None:
         return None
-    without = [figures(np.flatnonzero(owner != i)) for i in range(people)]
+    without = [figures(rows[owner != i]) for i in range(people)]
     if any(found is None for found in without):
         return None
     whole_S1 = np.asarray(whole, np.float64)[:, None]

@@ -23,6 +23,7 @@ from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import Clip, Corpus, CorpusError
 from deiii.data.corpora.files import AUDIO, VIDEO, corpus_files, examples, nothing_there, root_folder
 from deiii.data.corpora.spelling import clean, fold_labels, refuse_spellings
+from deiii.data.tools.counts import counted
 
 ORDER = (*VIDEO, *AUDIO)
 GROUPS = ("speaker", "label")
@@ -71,8 +72,8 @@ def scan(config: CorpusConfig) -> Corpus:
         clips[clip_id] = Clip(clip_id, path, clean(found["speaker"]).casefold(), label)
     if not clips and left_out:
         raise CorpusError(
-            f"pattern: corpus.codes leaves out all {left_out} files that match under {config.root}; name "
-            "classes instead of null"
+            f"pattern: corpus.codes leaves out {counted(left_out, 'file')} under {config.root}, all "
+            "that match; name classes instead of null"
         )
     if not clips:
         raise CorpusError(

@@ -85,7 +85,8 @@ def stream(
         requests.RequestException, OSError: if the last attempt failed.
     """
     make_folder(part.parent)
-    if not resume:
+    # What is too long was left by a download of an earlier version of the file.
+    if not resume or (size is not None and part.is_file() and part.stat().st_size > size):
         part.unlink(missing_ok=True)
     for attempt in range(ATTEMPTS):
         if attempt:

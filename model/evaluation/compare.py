@@ -205,7 +205,7 @@ def shared_clips(runs: Sequence[EvaluatedRun]) -> list[str]:
 
 
 def check_labels(runs: Sequence[EvaluatedRun]) -> None:
-    """Raise RunError where two runs that predict classes have different labels for a clip."""
+    """Raise RunError where two runs have different labels, or values of an attribute, for a clip."""
     first = runs[0]
     for other in runs[1:]:
         if first.classes and other.classes:
@@ -213,6 +213,15 @@ def check_labels(runs: Sequence[EvaluatedRun]) -> None:
             for clip, one, two in pairs:
                 if one != two:
                     raise RunError(f"{other.name} and {first.name} have different labels for {clip}")
+        for name in first.table.attributes:
+            if name in other.table.attributes:
+                one_N, two_N = (run.table.attribute_pair(name)[0] for run in (first, other))
+                if len(odd := np.flatnonzero(~np.isclose(one_N, two_N, atol=1e-3, equal_nan=True))):
+                    clip = first.table.clips[odd[0]]
+                    raise RunError(
+                        f"{other.name} and {first.name} have different values of {name} for {clip}; evaluate "
+                        "runs of the same ratings"
+                    )
 
 
 def _row(
@@ -224,7 +233,7 @@ def _row(
     every, speakers = np.arange(len(run.table)), run.table.speakers
     known = known_clips(run.table, name)
     limits = CCC_LIMITS if name.startswith("ccc_") else (0.0, 1.0)
-    value, interval = figure(every), speaker_interval(speakers, figure, limits, known)
+    value, interval = figure(every), speaker_interval(speakers, figure, limits, known=known)
     if first is None:
         return Row(run.name, name, value, interval)
 
@@ -232,7 +241,7 @@ def _row(
         own, base = figure(rows), first(rows)
         return None if own is None or base is None else [own - base]
 
-    found = estimate(speakers, difference, None, known)
+    found = estimate(speakers, difference, None, known=known)
     gap = difference(every)
     return Row(
         run.name, name, value, interval, gap[0] if gap else None,
@@ -240,12 +249,12 @@ def _row(
     )  # fmt: skip
 
 
-def known_clips(table: PredictionTable, figure: str) -> int:
-    """Return the number of clips whose truth a figure can use."""
+def known_clips(table: PredictionTable, figure: str) -> np.ndarray:
+    """Return the clips whose truth a figure can use, bool [N]."""
     if figure.startswith("ccc_"):
         truth, _ = table.attribute_pair(figure.removeprefix("ccc_"))
-        return int((~np.isnan(truth)).sum())
-    return sum(label != "" for label in table.truth)
+        return ~np.isnan(truth)
+    return np.array([label != "" for label in table.truth], bool)
 
 
 def _describe_clips(runs: Sequence[EvaluatedRun], shared: PredictionTable) -> str:

@@ -156,7 +156,7 @@ def tabulate(found: Sequence[CrossValidation]) -> tuple[list[Row], str]:
     return rows, _note(found, seeds, table)
 
 
-def _row(name: str, figure: str, table: PredictionTable, known: int, limits: Any, values: list) -> Row:
+def _row(name: str, figure: str, table: PredictionTable, known: np.ndarray, limits: Any, values: list) -> Row:
     """Return a figure's mean over the seeds, and its interval."""
 
     def of_seeds(which: np.ndarray) -> list[float] | None:
@@ -164,12 +164,12 @@ def _row(name: str, figure: str, table: PredictionTable, known: int, limits: Any
         return None if None in found else found
 
     whole = of_seeds(np.arange(len(table)))
-    interval = estimate(table.speakers, of_seeds, limits, known)
+    interval = estimate(table.speakers, of_seeds, limits, known=known)
     mean = float(np.mean(whole)) if whole else None
     return Row(name, figure, mean, interval.interval if interval else None)
 
 
-def _with_difference(row: Row, table: PredictionTable, known: int, values: list, first: list) -> Row:
+def _with_difference(row: Row, table: PredictionTable, known: np.ndarray, values: list, first: list) -> Row:
     """Return the row with its difference from the first cross-validation, seed by seed."""
 
     def gaps(which: np.ndarray) -> list[float] | None:
@@ -177,7 +177,7 @@ def _with_difference(row: Row, table: PredictionTable, known: int, values: list,
         return None if any(None in pair for pair in pairs) else [mine - base for mine, base in pairs]
 
     whole = gaps(np.arange(len(table)))
-    found = estimate(table.speakers, gaps, None, known)
+    found = estimate(table.speakers, gaps, None, known=known)
     return replace(
         row,
         difference=float(np.mean(whole)) if whole else None,

@@ -226,6 +226,8 @@ def _calibration(
     """Return the calibration of all predictions together, each run with its own temperature.
 
     Runs that an earlier version scored have none; with one of them there are no figures under temperatures.
+    The NLL is the mean of the runs' own, weighed by their clips: in the tables, which have four decimals, a
+    probability below 0.00005 is 0, and its logarithm has no value.
     """
     raw, own, labels, temperatures = [], [], [], []
     for table, found in zip(tables, metrics, strict=True):
@@ -242,12 +244,20 @@ def _calibration(
     versions = {"raw": np.concatenate(raw)}
     if None not in temperatures:
         versions["tempered"] = np.concatenate(own)
+
+    def mean_nll(name: str, p: np.ndarray) -> float:
+        of_runs = [found.get("calibration", {}).get(name, {}).get("nll") for found in metrics]
+        clips = [found.get("calibration", {}).get("clips", 0) for found in metrics]
+        if clips != [len(own) for own in labels] or None in of_runs:
+            return nll(p, label)
+        return float(np.average(of_runs, weights=clips))
+
     return {
         "temperatures": temperatures,
         "clips": len(label),
         **{
             name: {"ece": ece(p, label), "ece_equal_mass": ece(p, label, equal_mass=True),
-                   "brier": brier(p, label), "nll": nll(p, label)}
+                   "brier": brier(p, label), "nll": mean_nll(name, p)}
             for name, p in versions.items()
         },
     }  # fmt: skip
@@ -267,7 +277,7 @@ def _ensemble(
     tables: Tables, folds: Sequence[int], seeds: Sequence[int], classes: Sequence[str]
 ) -> dict[str, Any]:
     """Return the UAR where the seeds' probabilities of each fold are averaged, with its interval."""
-    scores: list[float] = []
+    scores: list[float | None] = []  # of a fold; None where no test clip has a class
     truths: list[np.ndarray] = []
     predictions: list[np.ndarray] = []
     speakers: list[str] = []
@@ -278,13 +288,13 @@ def _ensemble(
         columns = [first.classes.index(name) for name in classes]
         mean = np.mean([tables[fold, seed].probabilities[:, columns] for seed in seeds], axis=0)
         truth, predicted = labels[known], mean[known].argmax(axis=1)
-        scores.append(class_figures(truth, predicted)["uar"])
+        scores.append(class_figures(truth, predicted).get("uar"))
         truths.append(truth)
         predictions.append(predicted)
         speakers += first.select(known).speakers
     intervals = class_intervals(np.concatenate(truths), np.concatenate(predictions), speakers, len(classes))
     return {
-        "mean": float(np.mean(scores)),
+        "mean": _mean(scores),
         "sd_folds": _sd(scores),
         "ci": intervals["uar_ci"],
         "by_fold": dict(zip(map(str, folds), scores, strict=True)),

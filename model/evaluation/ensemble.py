@@ -23,7 +23,7 @@ from deiii.model.evaluation.predictions import write_predictions
 from deiii.model.evaluation.report import write_report
 from deiii.model.evaluation.results import prediction_table
 from deiii.model.evaluation.sections.mistakes import worst_mistakes
-from deiii.model.members import MEMBERS, check_members, find_members, own_members
+from deiii.model.members import MEMBERS, EnsembleError, check_members, find_members, own_members
 from deiii.model.training.origin import MEDIA
 from deiii.model.training.run_folder import RunError, RunFolder, provenance
 from deiii.model.training.trained import TrainedNetwork, load_network
@@ -68,6 +68,7 @@ def evaluate_ensemble(
         RunFolder(member).read_info()  # refuses what is no run, before anything is loaded
     networks = [load_network(member) for member in members]
     check_members(members, [n.config for n in networks], [n.info for n in networks])
+    _check_hidden(members, networks)
     states = [
         require_finished(RunFolder(m), n.config, unfinished) for m, n in zip(members, networks, strict=True)
     ]
@@ -131,6 +132,17 @@ def folder_of(names: Sequence[str | Path]) -> Path:
         return Path("runs/ensemble")
     name = Path(os.path.normpath(names[0]))
     return name if own_members(name) else name.with_name(f"{name.name}-ensemble")
+
+
+def _check_hidden(members: Sequence[Path], networks: Sequence[TrainedNetwork]) -> None:
+    """Refuse members from which other streams are hidden: the scores would be those of no setting."""
+    first, *others = [", ".join(sorted(network.config.split.hide)) or "nothing" for network in networks]
+    for member, hidden in zip(members[1:], others, strict=True):
+        if hidden != first:
+            raise EnsembleError(
+                f"{member} cannot be scored together with {members[0]}: split.hide hides {hidden} from the "
+                f"test clips of the one, {first} from those of the other. Name runs with the same split.hide"
+            )
 
 
 def _check_folder(folder: RunFolder, members: Sequence[Path], weights: Sequence[str]) -> None:

@@ -162,7 +162,7 @@ class Scorer:
         found = []
         for trained in self.networks:
             loader = make_loader(self.features, rows, trained.config, self.device, training=False)
-            words = f"scoring {part} clips" + (f" without {' and '.join(hidden)}" if hidden else "")
+            words = f"scoring the {part} part" + (f" without {' and '.join(hidden)}" if hidden else "")
             batches = progress_bar(
                 loader.epoch(0), desc=words, unit="batch", total=len(loader),
                 delay=BAR_AFTER_S, leave=False, shown=self.progress,

@@ -143,7 +143,8 @@ def read_predictions(path: str | Path) -> PredictionTable:
         rows = list(reader)
     classes = tuple(name.removeprefix("p_") for name in header if name.startswith("p_"))
     sides = ("_truth", "_predicted")
-    attributes = tuple(n.removesuffix(sides[0]) for n in header if n.endswith(sides[0]) and n != sides[0])
+    others = [name for name in header if not name.startswith("p_")]  # a class may be called truth
+    attributes = tuple(n.removesuffix(sides[0]) for n in others if n.endswith(sides[0]) and n != sides[0])
     needed = ["clip", "speaker", *(a + sides[1] for a in attributes)]
     if classes:
         needed += ["truth", "predicted"]

@@ -159,7 +159,7 @@ def _per_class(test: Values) -> Values:
 
 def _per_speaker(test: Values, sexes: Values) -> Values:
     found = test["per_speaker"]
-    some: Values = next(iter(found.values()), {})
+    some: Values = {key: value for own in found.values() for key, value in own.items()}
     names = {key: label for key, label in figure_names(some).items() if key != "macro_f1"}
     first = next(iter(names), "")
     return {

@@ -68,7 +68,7 @@ def attribute_figures(
     def figure(rows: np.ndarray) -> float | None:
         return ccc(truth[rows], predicted[rows])
 
-    interval = speaker_interval(speakers, figure, CCC_LIMITS, clips=int((~np.isnan(truth)).sum()))
+    interval = speaker_interval(speakers, figure, CCC_LIMITS, known=~np.isnan(truth))
     return {f"ccc_{name}": ccc(truth, predicted), f"ccc_{name}_ci": interval}
 
 

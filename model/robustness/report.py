@@ -49,7 +49,7 @@ def condition_figures(
             return None if pair[0] is None or pair[1] is None else [pair[0] - pair[1]]
 
         whole = gap(np.arange(len(table)))
-        paired = estimate(table.speakers, gap, None, len(table))
+        paired = estimate(table.speakers, gap, None, known=_known(name, table))
         found[f"{name}_difference"] = whole[0] if whole else None
         found[f"{name}_difference_ci"] = paired.interval if paired else None
     return found
@@ -59,7 +59,16 @@ def with_interval(name: str, figure: Figure_, table: PredictionTable) -> dict[st
     """Return a figure of all clips and its 95 % interval over speakers."""
     limits = CCC_LIMITS if name.startswith("ccc_") else (0.0, 1.0)
     value = figure(np.arange(len(table)))
-    return {name: value, f"{name}_ci": speaker_interval(table.speakers, figure, limits)}
+    interval = speaker_interval(table.speakers, figure, limits, known=_known(name, table))
+    return {name: value, f"{name}_ci": interval}
+
+
+def _known(name: str, table: PredictionTable) -> np.ndarray:
+    """Return the clips that a figure is over, bool [N]: for a CCC they also have a prediction."""
+    if name.startswith("ccc_"):
+        truth, predicted = table.attribute_pair(name.removeprefix("ccc_"))
+        return ~np.isnan(truth) & ~np.isnan(predicted)
+    return np.array([label != "" for label in table.truth], bool)
 
 
 def figures_of(table: PredictionTable, among: PredictionTable | None = None) -> dict[str, Figure_]:

@@ -26,7 +26,7 @@ def make_run(folder, task, variant, seed, right):
         for (speaker, clip), hit in zip(CLIPS, right, strict=True):
             writer.writerow([clip, speaker, "a", "a" if hit else "b"])
     (path / "metrics.json").write_text(json.dumps({"without": {"audio": {"war": 0.25 + seed / 4}}}))
-    (path / "run.json").write_text(json.dumps({"revision": f"revision-of-{seed}"}))
+    (path / "run.json").write_text(json.dumps({"revision": f"revision-of-{seed}", "keys": {}, "classes": []}))
 
 
 @pytest.fixture

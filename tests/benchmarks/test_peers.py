@@ -41,7 +41,10 @@ def make_run(config, fold, seed, clips, share, rng):
     )  # fmt: skip
     write_predictions(folder / "predictions.csv", table)
     write_json(folder / "metrics.json", {})
-    write_json(folder / "run.json", {"corpus": "mine", "revision": f"r{seed}", "keys": {"faces": "f00"}})
+    write_json(
+        folder / "run.json",
+        {"corpus": "mine", "classes": [], "revision": f"r{seed}", "keys": {"faces": "f00"}},
+    )
     write_text(folder / "config.yaml", to_yaml(config))
     return guess
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from deiii.model.evaluation.results import attribute_figures
 from deiii.model.intervals import (
     CCC_LIMITS,
     OVER_SPEAKERS,
@@ -223,3 +224,17 @@ def test_the_report_tells_very_unequal_counts(clips, told):
     metrics = {"interval": OVER_SPEAKERS, "test": {"per_speaker": speakers}}
     assert ("too narrow" in kind_of_interval(metrics)) == told
     assert kind_of_interval(metrics).startswith(OVER_SPEAKERS)
+
+
+def test_predictions_without_a_truth_and_their_speakers_do_not_count():
+    """Intervals with them are those without them, also where they are too many or make up a third speaker."""
+    rng = np.random.default_rng(5)
+    truth, speakers = rng.normal(size=80), owners(4, 20)
+    guess = truth + rng.normal(size=80)
+    more, unrated = np.r_[truth, np.full(400, np.nan)], np.r_[guess, rng.normal(size=400)]
+    several = [*speakers, *(f"unrated {n}" for n in np.repeat(np.arange(20), 20))]
+    assert attribute_figures("valence", more, unrated, several) == attribute_figures(
+        "valence", truth, guess, speakers
+    )
+    two = attribute_figures("valence", np.r_[truth[:40], np.nan], np.r_[guess[:40], 0], [*speakers[:40], "x"])
+    assert two["ccc_valence_ci"] is None

@@ -156,6 +156,7 @@ def warp(
     count = (length / tempo).floor().clamp(max=hops)
     start = draws[:, 4] * (length - count * tempo).clamp_min(0)
     at = start[:, None] + torch.arange(hops, device=x_BLM.device) * tempo[:, None]
+    at = torch.minimum(at, (length - 1).clamp_min(0)[:, None])  # behind the last hop there is padding alone
     centre = (bands - 1) / 2
     band = torch.arange(bands, device=x_BLM.device) - centre
     band = band * (1 + wide * config.mel_warp)[:, None] + centre + (shift * config.mel_shift)[:, None]
@@ -168,8 +169,7 @@ def warp(
     )
     x = F.grid_sample(x_BLM[:, None], grid, mode="bilinear", padding_mode="border", align_corners=True)[:, 0]
     mask = torch.arange(hops, device=x_BLM.device) < count[:, None]
-    near = at.round().long().clamp(max=hops - 1)
-    near = torch.minimum(near, (length - 1).clamp_min(0)[:, None])
+    near = at.round().long()
     x = (x + gain[:, None, None] * config.gain_db / db) * mask[:, :, None]
     return x, time_BL.gather(1, near) * mask, mask
 

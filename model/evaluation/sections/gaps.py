@@ -47,7 +47,7 @@ def gaps_of(found: Predictions, clips: Sequence[Clip], corpus: str, task: Task) 
     figures = _figures(found, task)
     return {
         "speaker_sex": {speaker: sex for speaker, sex in sorted(sexes.items()) if sex},
-        "sex": _between_sexes(figures, owner, np.array([sexes[s] for s in owner])),
+        "sex": _between_sexes(figures, _known(found, task), owner, np.array([sexes[s] for s in owner])),
         "speakers": _among_speakers(figures, owner),
     }
 
@@ -119,7 +119,15 @@ def _figures(found: Predictions, task: Task) -> dict[str, Figure]:
     return figures
 
 
-def _between_sexes(figures: Mapping[str, Figure], owner: np.ndarray, sex: np.ndarray) -> Values:
+def _known(found: Predictions, task: Task) -> dict[str, np.ndarray]:
+    """Return the clips with a truth for each of the `_figures`, bool [N]."""
+    known = {"uar": found.label >= 0}
+    return known | {f"ccc_{name}": ~np.isnan(found.target[:, i]) for i, name in enumerate(task.attributes)}
+
+
+def _between_sexes(
+    figures: Mapping[str, Figure], known: Mapping[str, np.ndarray], owner: np.ndarray, sex: np.ndarray
+) -> Values:
     if set(sex) != set(SEXES):
         return {}
     found: Values = {"difference": {}}
@@ -130,7 +138,7 @@ def _between_sexes(figures: Mapping[str, Figure], owner: np.ndarray, sex: np.nda
         limits = CCC_LIMITS if name.startswith("ccc_") else (0.0, 1.0)
         sides = []
         for side in SEXES:
-            rows = np.flatnonzero(sex == side)
+            rows = np.flatnonzero((sex == side) & known[name])
 
             def own(which: np.ndarray, rows: np.ndarray = rows, figure: Figure = figure) -> float | None:
                 return figure(rows[which])

@@ -12,6 +12,7 @@ real time, as a file is.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -40,6 +41,8 @@ LATE_FRAMES = 4  # video frames that may wait; more are dropped
 MOST_SOUND = 500  # audio frames that may wait
 WAITS_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)  # before each attempt to connect again; a router needs 30 s
 ASTRAY_S = 5.0  # timestamps that differ by more from the time that has passed are not used
+BACK_S = 0.5  # timestamps that go back by more in a recording are those of one that was joined to it
+JOIN_S = 0.04  # between the last timestamp of a recording and the first one of what was joined to it
 IN_PIECES = frozenset({"hls", "dash"})  # formats of which some seconds arrive at once
 UNTIMED = frozenset({"mpjpeg", "mjpeg", "h264", "hevc", "m4v"})  # formats whose timestamps FFmpeg makes up
 
@@ -223,7 +226,9 @@ class LiveReader:
 
     def _read(self, container: Any) -> str | None:
         """Read a connection to its end; returns why it is lost, ``None`` where it ended as declared."""
-        recorded, forms = bool(container.duration), set(container.format.name.split(","))
+        forms = set(container.format.name.split(","))
+        # A server that cannot seek in a transport stream gives its size, but no duration.
+        recorded = bool(container.duration) or ("mpegts" in forms and container.size > 0)
         played = self.address.is_file or recorded or bool(forms & IN_PIECES)
         latest_s = 0.0
         try:
@@ -236,7 +241,9 @@ class LiveReader:
                 wanted.append(audio_stream(container)[0])
             opened_s = 0.0 if self.address.is_file else time.monotonic() - self._begin
             clock = _LiveClock(opened_s)
-            mixer: av.AudioResampler | None = None
+            mixer: Any = None
+            form: tuple[str, str, int] | None = None
+            rate = 0  # of the audio that is given, Hz
             for packet in container.demux(wanted):
                 if self._stopped.is_set():
                     return None
@@ -247,6 +254,8 @@ class LiveReader:
                     continue  # damaged: a lost packet of the network
                 for frame in decoded:
                     stamp = None if forms & UNTIMED else frame.time
+                    if played and stamp is not None:
+                        stamp = clock.joined(stamp, type(frame).__name__)
                     at = clock.time(stamp, arrived - self._begin, self.address.is_file)
                     latest_s = max(latest_s, at - opened_s)
                     if played:
@@ -260,16 +269,17 @@ class LiveReader:
                             self._put(Picture(views.view(frame), at, arrived))
                     else:
                         self._pieces += 1
-                        mixer = mixer or av.AudioResampler(
-                            format="flt", layout="mono", rate=frame.sample_rate
-                        )
+                        now = frame.format.name, frame.layout.name, frame.sample_rate
+                        if now != form:  # a stream may change its channels or its rate; the output stays
+                            form, rate = now, rate or frame.sample_rate
+                            mixer = av.AudioResampler(format="flt", layout="mono", rate=rate)
                         for piece in mixer.resample(frame):
                             self._put(Sound(piece.to_ndarray().ravel(), piece.sample_rate, at))
         except av.error.ExitError:
             return f"nothing arrived for {READ_S:g} s"
         except (av.error.FFmpegError, OSError, ClipError) as error:
             return getattr(error, "strerror", None) or str(error)
-        if recorded and self.address.is_network:
+        if container.duration and self.address.is_network:
             self.lost = _cut_short(latest_s, container.duration / av.time_base)
         return None if recorded or forms & IN_PIECES else "the server ended it"
 
@@ -291,6 +301,21 @@ class _LiveClock:
     def __init__(self, begin: float):
         self._begin = begin
         self._zero: float | None = None  # the timestamp that is `_begin`
+        self._newest: dict[str, float] = {}  # timestamp of each stream
+        self._joins: dict[str, int] = {}  # how often those of each stream began again
+        self._shifts = [0.0]  # of the timestamps after each join, s
+        self._end = -math.inf  # newest timestamp with its shift
+
+    def joined(self, stamp: float, stream: str) -> float:
+        """Return a timestamp of a recording; where they begin again, it follows those before."""
+        if stamp < self._newest.get(stream, stamp) - BACK_S:
+            self._joins[stream] = self._joins.get(stream, 0) + 1
+            if self._joins[stream] == len(self._shifts):  # the first stream that begins again
+                self._shifts.append(self._end + JOIN_S - stamp)
+        self._newest[stream] = stamp
+        shifted = stamp + self._shifts[self._joins.get(stream, 0)]
+        self._end = max(self._end, shifted)
+        return shifted
 
     def time(self, stamp: float | None, passed: float, paced: bool) -> float:
         """Return the time of a frame in s.

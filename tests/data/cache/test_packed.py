@@ -64,6 +64,23 @@ def test_an_archive_of_another_cache_is_not_added_to(packed, other):
     pack(root / "cache", root / "archive", progress=False)
 
 
+def test_constant_content_comes_out_again(tmp_path):
+    """The flow of a still image, and black frames, are compressed to a few bytes for each chunk."""
+    from deiii.data.cache.index import StageIndex, record_shard, write_index
+    from deiii.data.cache.outcomes import Outcome, Status
+    from deiii.data.cache.shard_writer import ShardWriter
+
+    folder = tmp_path / "cache" / "c" / "flow-1"
+    folder.mkdir(parents=True)
+    arrays = {"flow": np.zeros((202, 72, 72, 2), np.int8), "time": np.arange(202) / 25}
+    with ShardWriter(folder / "a.h5", "flow", "1", {}) as shard:
+        shard.add("x", Outcome(Status.OK), arrays, "")
+    write_index(folder, StageIndex("flow", "1", {}, [record_shard(folder / "a.h5")]))
+    pack(tmp_path / "cache", tmp_path / "archive", progress=False)
+    unpack(tmp_path / "archive", tmp_path / "back", progress=False)
+    assert shards(tmp_path / "back") == shards(tmp_path / "cache")
+
+
 def test_smooth_content_becomes_smaller(tmp_path):
     from deiii.data.cache.index import StageIndex, record_shard, write_index
     from deiii.data.cache.outcomes import Outcome, Status

@@ -121,3 +121,14 @@ def test_loader_applies_levels_and_warps_in_training_only(tmp_path):
 
 def test_nothing_is_warped_unless_asked():
     assert not warps(LoaderConfig()) and warps(ALL)
+
+
+@pytest.mark.parametrize("stretch", [0.1, 1.0, 3.0])
+def test_the_last_hops_of_a_slower_clip_are_not_mixed_with_padding(stretch):
+    x, time, mask = sound((10, 9, 7))
+    x = torch.full_like(x, 2.0) * mask[..., None]
+    settings = LoaderConfig(stretch=stretch)
+    found, when, kept = warp(x, time, mask, draws_of(tempo=0.0), settings, torch.tensor(20.0))
+    assert kept.sum() > mask.sum()
+    torch.testing.assert_close(found[kept], torch.full_like(found[kept], 2.0))
+    assert when[kept].min() >= 0.999 and when.max() <= time.max()

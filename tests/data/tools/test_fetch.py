@@ -67,6 +67,14 @@ def test_a_server_that_cannot_resume_begins_anew(server, tmp_path):
     assert (tmp_path / "f").read_bytes() == CONTENT and [bool(a) for a in asked] == [False, True]
 
 
+def test_the_start_of_an_earlier_longer_version_is_replaced(server, tmp_path):
+    url, asked, answers = server
+    answers.append(lambda h, span: send(h, CONTENT))
+    (tmp_path / "f").write_bytes(CONTENT + b"more")
+    stream(url, tmp_path / "f", len(CONTENT), "")
+    assert (tmp_path / "f").read_bytes() == CONTENT and asked == [None]
+
+
 def test_what_is_longer_than_expected_is_refused(server, tmp_path):
     url, asked, answers = server
     answers.append(lambda h, span: send(h, CONTENT))

@@ -27,6 +27,7 @@ def run_folder(path, seed, wrong, speakers=6, clips=9, drop=()):
             truth = CLASSES[c % 3]
             guess = CLASSES[rng.integers(3)] if rng.random() < wrong * (1 + s / 3) else truth
             rows.append((f"s{s}/{c}", f"s{s}", truth, guess))
+    number = {r[0]: n for n, r in enumerate(rows)}
     rows = [r for r in rows if r[0] not in drop]
     path.mkdir()
     (path / "run.json").write_text(json.dumps({"keys": {}, "classes": CLASSES, "attributes": ["valence"]}))
@@ -34,8 +35,9 @@ def run_folder(path, seed, wrong, speakers=6, clips=9, drop=()):
     with open(path / "predictions.csv", "w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["clip", "speaker", "truth", "predicted", "valence_truth", "valence_predicted"])
-        for i, row in enumerate(rows):
-            table.writerow([*row, f"{np.sin(i):.4f}", f"{np.sin(i) + wrong * rng.normal():.4f}"])
+        for row in rows:
+            rating = np.sin(number[row[0]])
+            table.writerow([*row, f"{rating:.4f}", f"{rating + wrong * rng.normal():.4f}"])
     return rows
 
 
@@ -142,4 +144,35 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path, capsys):
         rows.replace("s", "x", 10_000).replace("xpeaker", "speaker")
     )
     with pytest.raises(RunError):
+        compare([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
+
+
+def test_speakers_without_labels_change_no_interval(tmp_path):
+    """Eight speakers, two of whom have neither classes nor ratings."""
+    for n, name in enumerate(("one", "two")):
+        run_folder(tmp_path / name, n, 0.3, speakers=8)
+        with open(tmp_path / name / "predictions.csv", newline="") as file:
+            header, *rows = csv.reader(file)
+        for out, kept in (("all", rows), ("labelled", [r for r in rows if r[1] not in ("s6", "s7")])):
+            (tmp_path / out / name).mkdir(parents=True)
+            for copied in ("run.json", "metrics.json"):
+                (tmp_path / out / name / copied).write_text((tmp_path / name / copied).read_text())
+            lines = [[*r[:2], "", r[3], "", r[5]] if r[1] in ("s6", "s7") else r for r in kept]
+            with open(tmp_path / out / name / "predictions.csv", "w", newline="") as file:
+                csv.writer(file).writerows([header, *lines])
+    found = []
+    for out in ("all", "labelled"):
+        compare([tmp_path / out / "one", tmp_path / out / "two"], tmp_path / out / "table")
+        table = read(tmp_path / out / "table/compare.csv").values()
+        found.append([[r[c] for c in ("figure", "low", "high", "paired_low", "paired_high")] for r in table])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("value", ["0.9093", ""])
+def test_runs_with_other_ratings_of_a_clip_are_refused(tmp_path, value):
+    for name in ("one", "two"):
+        run_folder(tmp_path / name, 1, 0.0)
+    rows = (tmp_path / "two/predictions.csv").read_text()
+    (tmp_path / "two/predictions.csv").write_text(rows.replace("s0/1,s0,b,b,0.8415", f"s0/1,s0,b,b,{value}"))
+    with pytest.raises(RunError, match="different values of valence for s0/1; evaluate"):
         compare([tmp_path / "one", tmp_path / "two"], tmp_path / "out")

@@ -136,7 +136,7 @@ def test_messages(tmp_path, capsys):
     crossed(tmp_path / "one", 0.3)
     (tmp_path / "run").mkdir()
     assert main(["compare", str(tmp_path / "one"), str(tmp_path / "run")]) == 1
-    assert "holds no cross-validation that can be read" in capsys.readouterr().err
+    assert "compare runs with runs, or cross-validations with" in capsys.readouterr().err
     assert main(["compare", str(tmp_path / "one")]) == 1
     assert "name two runs or more" in capsys.readouterr().err
     assert main(["compare", str(tmp_path / "one"), str(tmp_path / "one/../one")]) == 1

@@ -12,8 +12,9 @@ from sklearn.metrics import recall_score
 from deiii.__main__ import main
 from deiii.data.cache.integrity import require_whole
 from deiii.data.corpora.splits import Split
-from deiii.model.evaluation.crossval_report import _over_folds, _pooled
-from deiii.model.evaluation.predictions import PredictionTable
+from deiii.model.calibration import calibration
+from deiii.model.evaluation.crossval_report import _calibration, _ensemble, _over_folds, _pooled
+from deiii.model.evaluation.predictions import PredictionTable, read_predictions, write_predictions
 from tests.helpers.clips import sound_corpus
 from tests.helpers.intervals import recall_interval, recall_interval_over_seeds
 from tests.helpers.shared_worker import preprocess
@@ -215,3 +216,39 @@ def test_pooled_intervals_are_over_seeds_and_speakers(seeds):
     found = _pooled(tables, ["a", "b"], [], seeds)["uar_ci"]
     one = recall_interval(of_seeds[0])
     assert found == pytest.approx(recall_interval_over_seeds(of_seeds) if seeds > 1 else one, abs=1e-6)
+
+
+def test_a_fold_whose_test_clips_have_no_class_has_no_part_in_the_ensemble_of_seeds():
+    """Such a fold can be trained and scored where attributes are predicted, too."""
+    tables = {}
+    for fold, truth in enumerate((("a", "b", "b"), ("", "", ""))):
+        for seed in range(2):
+            tables[fold, seed] = PredictionTable(
+                tuple("123"), tuple(f"s{fold}{n}" for n in range(3)), ("a", "b"), truth, ("a", "b", "a"),
+                np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), ("valence",),
+                np.zeros((3, 1)), np.ones((3, 1)),
+            )  # fmt: skip
+    found = _ensemble(tables, [0, 1], [0, 1], ["a", "b"])
+    assert found["by_fold"] == {"0": 0.75, "1": None}
+    assert (found["mean"], found["sd_folds"]) == (0.75, None)
+
+
+def test_nll_is_that_of_the_runs_though_their_tables_have_four_decimals(tmp_path):
+    """A confident network gives the true class less than 0.00005, which the table rounds to 0."""
+    tables, metrics, own = [], [], []
+    for n, small in ((4, 3e-5), (10, 1e-6)):
+        label = np.arange(n) % 2
+        p = np.where(np.eye(2)[label] > 0, 0.9, 0.1)
+        p[0] = [small, 1 - small]
+        own += (-np.log(p[np.arange(n), label])).tolist()
+        names = tuple(f"{n}-{i}" for i in range(n))
+        truth, predicted = (tuple("ab"[k] for k in found) for found in (label, p.argmax(axis=1)))
+        nothing = np.zeros((n, 0))
+        table = PredictionTable(names, names, ("a", "b"), truth, predicted, p, (), nothing, nothing)
+        write_predictions(tmp_path / "predictions.csv", table)
+        tables.append(read_predictions(tmp_path / "predictions.csv"))
+        metrics.append({"calibration": calibration(p, label, None)})
+    found = _calibration(tables, metrics, ["a", "b"])
+    assert found["raw"]["nll"] == pytest.approx(np.mean(own))
+    older = _calibration(tables, [{}, {}], ["a", "b"])["raw"]["nll"]  # only the tables are there
+    assert older > found["raw"]["nll"]

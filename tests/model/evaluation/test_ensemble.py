@@ -229,3 +229,12 @@ def test_messages(runs, tmp_path, capsys):
     assert "there is no run folder" in capsys.readouterr().err
     with pytest.raises(RunError, match="has not|holds no|no run"):
         evaluate_ensemble([runs[0], tmp_path], tmp_path / "out")
+
+
+def test_members_with_other_hidden_streams_are_not_scored_together(runs, seen_run, tmp_path):
+    odd = sibling_run(seen_run / "run", tmp_path / "odd", 5)
+    config = (odd / "config.yaml").read_text()
+    (odd / "config.yaml").write_text(config.replace("  hide: []\n", "  hide: [audio]\n"))
+    with pytest.raises(EnsembleError, match="split.hide hides audio .*, nothing from those of the other"):
+        evaluate_ensemble([runs[0], odd], tmp_path / "ensemble")
+    assert not (tmp_path / "ensemble").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -132,3 +133,18 @@ def test_crema_d_reads_its_demographics(tmp_path, test_data):
     table = test_data / "media/crema_d_tables/VideoDemographics.csv"
     (tmp_path / "VideoDemographics.csv").write_bytes(table.read_bytes())
     assert [clip.sex for clip in scan(config).clips] == ["male", "female"]
+
+
+def test_clips_without_a_label_and_their_speakers_change_no_interval():
+    found, clips, _ = drawn(SEXES, WRONG)
+    unlabelled, others, _ = drawn(SEXES, [0.5] * 9, seed=1)
+    others = [replace(clip, id=f"x{clip.id}", speaker=f"x{clip.speaker}", label=None) for clip in others]
+    n = 2 * len(clips)
+    both = Predictions(
+        np.arange(n), np.concatenate([found.label, np.full(n // 2, -1)]), np.zeros((n, 0), np.float32),
+        {"fused": np.concatenate([found.probabilities["fused"], unlabelled.probabilities["fused"]])}, {},
+        {"fused": np.ones(n, bool)}, 0.0,
+    )  # fmt: skip
+    one, other = (gaps_of(p, c, "mine", TASK)["sex"] for p, c in ((found, clips), (both, [*clips, *others])))
+    assert other["difference"] == one["difference"]
+    assert all(other[sex]["uar_ci"] == one[sex]["uar_ci"] for sex in ("female", "male"))

@@ -90,3 +90,11 @@ def test_a_damaged_file_is_refused(tmp_path, text, message):
 def test_a_run_without_the_file_was_not_evaluated(tmp_path):
     with pytest.raises(RunError, match="has not been evaluated; run `deiii evaluate "):
         read_predictions(tmp_path / "predictions.csv")
+
+
+@pytest.mark.parametrize("classes", [("truth", "lie"), ("half_truth", "truth"), ("predicted", "p_truth")])
+def test_classes_may_be_called_like_columns(tmp_path, classes):
+    table = replace(TABLE, classes=classes, truth=(classes[1], ""), predicted=classes)
+    write_predictions(tmp_path / "predictions.csv", table)
+    found = read_predictions(tmp_path / "predictions.csv")
+    assert (found.classes, found.attributes, found.truth) == (classes, ("valence",), table.truth)

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.model.evaluation.figures import loss_curves
 from deiii.model.evaluation.predictions import write_predictions
-from deiii.model.evaluation.report import write_report
+from deiii.model.evaluation.report import _per_speaker, write_report
 from deiii.model.evaluation.results import brief_figures, full_figures, prediction_table, summary
 from deiii.model.network.task import Task
 from deiii.model.training.run_folder import RunFolder, provenance
@@ -155,3 +156,13 @@ def test_the_curve_of_a_single_epoch_is_a_dot_on_an_axis_of_whole_epochs():
     assert [line.get_marker() for line in shown] == ["o", "o"]
     low, high = axes.get_xlim()
     assert all(tick == round(tick) for tick in axes.get_xticks() if low <= tick <= high)
+
+
+def test_a_first_speaker_without_labels_hides_no_column_of_the_others():
+    found = predictions()
+    label = np.where(np.arange(12) < 4, -1, found.label)
+    test = full_figures(replace(found, label=label), SPEAKERS, TASK)
+    shown = _per_speaker(test, {})
+    assert shown["header"] == ("speaker", "clips", "UAR", "WAR", "CCC arousal")
+    assert [row[2] for row in shown["rows"]] == ["–", "1.000", "1.000"]
+    assert shown["bars"] == [None, 1.0, 1.0]

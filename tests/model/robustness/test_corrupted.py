@@ -163,3 +163,15 @@ def test_the_report_of_drawn_conditions(tmp_path):
     assert "noise=0" in text and "60 test clips" in text
     same = condition_figures(Corruption("blur", 1.0), replace(clean), clean)
     assert same["uar_difference"] == 0 and same["uar_difference_ci"][0] < 0 < same["uar_difference_ci"][1]
+
+
+def test_clips_without_a_label_change_no_interval():
+    clean, table = drawn(0.1), drawn(0.3, seed=1)
+    truth = tuple("" if n >= 40 else label for n, label in enumerate(clean.truth))
+    clean, table = (replace(one, truth=truth) for one in (clean, table))
+    found = [
+        condition_figures(Corruption("noise", 0.0), table.select(rows), clean.select(rows))
+        for rows in (np.arange(60), np.arange(40))
+    ]
+    for name in ("uar", "uar_ci", "war_ci", "uar_difference_ci", "war_difference_ci"):
+        assert found[0][name] == found[1][name], name

@@ -327,3 +327,18 @@ def test_a_real_rtsp_server():
                 break
     assert reader.has_video and reader.has_audio and sounds > 20
     assert len(times) > 50 and np.all(np.diff(times) > 0)
+
+
+def test_audio_that_changes_its_channels_goes_on(tmp_path):
+    path = tmp_path / "radio.mp3"
+    rate = 44100
+    for layout in ("mono", "stereo"):
+        with av.open(str(tmp_path / "part.mp3"), "w") as container:
+            stream = container.add_stream("mp3", rate=rate, layout=layout)
+            samples = np.full((len(stream.layout.channels), 2 * rate), 0.2, np.float32)
+            frame = av.AudioFrame.from_ndarray(samples, "fltp", layout)
+            frame.sample_rate = rate
+            container.mux([*stream.encode(frame), *stream.encode(None)])
+        path.write_bytes((path.read_bytes() if path.exists() else b"") + (tmp_path / "part.mp3").read_bytes())
+    _, _, sounds = read(str(path))
+    assert sum(len(item.samples) for item in sounds) == pytest.approx(4 * rate, rel=0.1)
