@@ -26,7 +26,7 @@ import torch
 from matplotlib.figure import Figure
 
 from benchmarks.ablation_tasks import SETTINGS, TASKS
-from deiii.data.command_line.door import Command, run
+from deiii.data.command_line.entry import Command, run
 from deiii.data.config.schema import Config
 from deiii.data.config.words import read_settings
 from deiii.data.corpora.scan import scan_corpus

@@ -24,7 +24,7 @@ import av
 
 from benchmarks.machine import describe
 from deiii.data.audit.audit import Audit, Prints, audit_parts
-from deiii.data.audit.fingerprints import face_print, sound_print
+from deiii.data.audit.fingerprints import audio_print, face_print
 from deiii.data.audit.lists import read_lists
 from deiii.data.audit.names import Facts, corpus_of_names, facts_of
 from deiii.data.config.load import load_config
@@ -66,15 +66,15 @@ def encode_again(source: Path, target: Path) -> None:
 
 def prints_of(files: Sequence[Path], config: Config) -> Prints:
     """The prints of media files, by file name without suffix."""
-    sound, face = {}, {}
+    audio_prints, face_prints = {}, {}
     for file in files:
         results = run_stages(file, config, ["faces", "logmel"])
         audio, video = results["logmel"].arrays, results["faces"].arrays
-        if audio and (found := sound_print(audio["logmel"], audio["time"])) is not None:
-            sound[file.stem] = found
+        if audio and (found := audio_print(audio["logmel"], audio["time"])) is not None:
+            audio_prints[file.stem] = found
         if video and (moved := face_print(video["frames"], video["valid"])) is not None:
-            face[file.stem] = moved
-    return Prints(sound, face)
+            face_prints[file.stem] = moved
+    return Prints(audio_prints, face_prints)
 
 
 def by_names(kind: str, emobox: str | None, folder: Path) -> Audit:

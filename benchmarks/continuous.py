@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.ablation import FILES, arguments, origin
 from benchmarks.ablation_tasks import AUDIO_ONLY, FRAMES_ONLY, SETTINGS
-from deiii.data.command_line.door import Command, run
+from deiii.data.command_line.entry import Command, run
 from deiii.data.config.schema import Config
 from deiii.data.config.words import read_settings
 from deiii.data.corpora.scan import scan_corpus

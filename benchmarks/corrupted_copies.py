@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ablation import arguments, origin
-from deiii.data.command_line.door import Command, run
+from deiii.data.command_line.entry import Command, run
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import read_settings

@@ -40,8 +40,8 @@ class Hits:
     """Which clips the networks of a cross-validation classify correctly.
 
     Args:
-        folder: of ``deiii crossval``.
-        seeds: that count.
+        folder: folder of ``deiii crossval``.
+        seeds: seeds that count.
 
     Attributes:
         truth, speaker: [N] of the clips, in the order of their ids.

@@ -37,7 +37,7 @@ class Rows:
     """Moments of a stage's rows, of each clip.
 
     Args:
-        features: of the clips.
+        features: features of the clips.
         stage: whose rows.
         lacking: whether clips may lack the stage; their moments are NaN.
 
@@ -110,9 +110,9 @@ def validate(
 
     Args:
         parts: features of each stage, [N,F].
-        balance: as ``model.balance``.
+        balance: value of ``model.balance``.
         model: trains and predicts.
-        labels, speakers: of the clips, [N].
+        labels, speakers: labels and speakers of the clips, [N].
         spared: number of the remaining speakers that are not trained on; the mean is over all choices.
     """
     names = np.unique(speakers)

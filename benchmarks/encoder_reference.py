@@ -88,7 +88,7 @@ def run_fold(
         x: features, float32 [N,F].
         y: class numbers, [N].
         rows: row numbers of each part.
-        factors: of the standardised features, [F].
+        factors: factors of the standardised features, [F].
     """
     make, strengths = MODELS[model]
     train, val, test = (rows[part] for part in PARTS)

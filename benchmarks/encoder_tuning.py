@@ -8,7 +8,7 @@ clips, which is faster; AdamW does, and is not.
 
     python -m benchmarks.encoder_tuning configs/ravdess_speech.yaml --out tuning.json
 
-With ``copies=[speed=0.9, speed=1.1]`` other models are tried, which are trained on these copies, too.
+With ``copies=[speed=0.9, speed=1.1]`` further models are tried, which are also trained on these copies.
 """
 
 from __future__ import annotations
@@ -100,10 +100,10 @@ def network(
 
     Args:
         hidden: width of the hidden layer; 0 for none.
-        dropout: after the hidden layer.
+        dropout: dropout after the hidden layer.
         inputs: dropout of the features.
         mixup: parameter of the beta distribution of mixup; 0 for none.
-        seed: of the initial weights, the order of the clips and dropout.
+        seed: seed of the initial weights, the order of the clips and dropout.
         words: settings of `TrainConfig`.
     """
     settings = TrainConfig(label_smoothing=0.1, **words)
@@ -272,7 +272,7 @@ def arguments(description: str | None, switches: Mapping[str, str] | None = None
     """The command line of a script that tries models on cached features: ``settings`` and ``out``.
 
     Args:
-        description: of the script.
+        description: description of the script.
         switches: help by name of further options that are on or off.
     """
     parser = argparse.ArgumentParser(

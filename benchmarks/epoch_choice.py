@@ -52,7 +52,7 @@ class RecordingTrainer(Trainer):
     """A trainer that also scores the test clips after every epoch; the training is the same.
 
     Args:
-        model, setup: as for `Trainer`.
+        model, setup: arguments of `Trainer`.
         test: loader of the test clips.
     """
 
@@ -72,7 +72,7 @@ def record(config: Config, features: FeatureSet) -> list[dict[str, float | None]
     """Train one fold with one seed; returns validation figures and test UAR of every epoch.
 
     Args:
-        config: of the run; its folder is removed afterwards.
+        config: settings of the run; its folder is removed afterwards.
         features: opened and checked.
     """
     split = make_split(features.corpus, config.split)

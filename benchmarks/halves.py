@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deiii.data.command_line.door import Command, run
+from deiii.data.command_line.entry import Command, run
 from deiii.data.config.schema import ModelConfig, SplitConfig, TrainConfig
 from deiii.data.corpora.splits import make_split, number_of_folds
 from deiii.data.loader.batch import Batch

@@ -30,7 +30,7 @@ def spread(batches: Iterable[Batch]) -> dict[str, dict[str, float]]:
     """Return the standard deviation of each stream's valid values, and the median over clips of each clip's.
 
     Args:
-        batches: of all clips, as the network reads them; flow in px, before ``model.flow_scale``.
+        batches: batches of all clips, as the network reads them; flow in px, before ``model.flow_scale``.
     """
     sums: dict[str, np.ndarray] = {}
     of_clips: dict[str, list[float]] = {}

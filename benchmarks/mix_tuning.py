@@ -76,9 +76,9 @@ def validate(
 
     Args:
         parts: features of each stage, [N,F]; NaN for clips without the stage.
-        balance: as ``model.balance``.
+        balance: value of ``model.balance``.
         tried: weights of the clips, [N], and what trains and predicts; clips of weight 0 are left out.
-        labels, speakers: of the clips, [N].
+        labels, speakers: labels and speakers of the clips, [N].
         own: clips of the first corpus, without its copies, bool [N].
     """
     names = np.unique(speakers[own])

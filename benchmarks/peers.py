@@ -36,7 +36,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.ablation import arguments, origin
 from deiii.data.cache.identity import find_corpus
-from deiii.data.command_line.door import Command, run
+from deiii.data.command_line.entry import Command, run
 from deiii.data.config.load import load_stored, result_settings
 from deiii.data.config.networks import check_network, described, network_names
 from deiii.data.config.schema import Config
@@ -80,10 +80,10 @@ class Variant:
     """One row of the table.
 
     Attributes:
-        name: of its folder.
-        about: in words.
+        name: name of its folder.
+        about: description in words.
         config: settings of its cross-validation; ``train.run`` is its folder.
-        file: of its runs' predictions.
+        file: name of the file with its runs' predictions.
         trained: whether it is trained, or another variant's networks are scored in another way.
     """
 

@@ -123,7 +123,7 @@ def against(folder: Path, clips: Sequence[Clip], right: Mapping[str, np.ndarray]
     Args:
         folder: folder of ``deiii crossval``.
         clips: all clips.
-        right: by kind of SVM, whether it classified each clip correctly, bool [N].
+        right: whether each clip was classified correctly, bool [N], keyed by kind of SVM.
     """
     rows: dict[str, dict[str, dict[str, float]]] = {}  # by seed and clip, the probability of each class
     for path in sorted(folder.glob("fold*-seed*/predictions.csv")):

@@ -31,9 +31,9 @@ class Stored:
     """Predictions of a cross-validation.
 
     Attributes:
-        clips, speakers, truth: of the N clips, sorted by name.
+        clips, speakers, truth: names, speakers and true classes of the N clips, sorted by name.
         classes: names of the C classes.
-        seeds: of the S networks of each fold.
+        seeds: seeds of the S networks of each fold.
         predicted: names of the predicted classes, [S,N].
         probabilities: float64 [S,N,C], rounded as stored.
     """

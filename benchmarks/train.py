@@ -119,7 +119,7 @@ def compare(
     Args:
         features: the cache.
         config: settings of the training.
-        device: where it trains.
+        device: device of the training.
         runs: pairs of epochs.
         clips: clips of an epoch, those of the cache again and again; each once where not given.
     """

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # what is imported here is imported before `_leave_out_current_folder`
     import argparse
 
-    from deiii.data.command_line.door import Command
+    from deiii.data.command_line.entry import Command
 
 DESCRIPTION = """deiii turns raw clips into cached features and trains an emotion classifier on them.
 
@@ -61,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status: 0 done, 1 an error, 130 interrupted by Ctrl-C or SIGTERM."""
-    from deiii.data.command_line.door import run
+    from deiii.data.command_line.entry import run
 
     # Before PyTorch is loaded, which reads it once. By default, a thread of GNU's OpenMP that waits keeps its
     # core busy for 300,000 rounds before it sleeps, which delays training beside other programs. Fewer rounds
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(argv: Sequence[str] | None) -> Command:
     # Imported here, where `run` handles Ctrl-C already.
-    from deiii.data.command_line.door import Command
+    from deiii.data.command_line.entry import Command
     from deiii.data.config.words import parse_arguments
 
     args = parse_arguments(build_parser(), argv)

@@ -10,10 +10,10 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 TARGET = Path(__file__).parent / "images" / "architecture.webp"
 INK = "#1f2430"
 LINE = "#5b6373"
-ROOMS = {"data": "#dbeafe", "pipeline": "#dcfce7", "model": "#fde8d7", "file": "#f1f2f5"}
+COLOURS = {"data": "#dbeafe", "pipeline": "#dcfce7", "model": "#fde8d7", "file": "#f1f2f5"}
 LEGEND = {"pipeline": "pipeline/", "data": "data/", "model": "model/", "file": "files on disk"}
 
-# key: (x, y, name and description, room, module that does it or defines its format)
+# key: (x, y, name and description, package, module that does it or defines its format)
 BOXES = {
     "clips": (0.9, 4.1, "raw clips\nvideo and audio files", "file", ""),
     "corpora": (0.9, 3.0, "corpus adapter\nclip table, splits", "data", "data/corpora/scan.py"),
@@ -42,16 +42,18 @@ HEIGHT = 0.8
 
 
 def draw() -> Figure:
-    """The figure: one box per step, coloured by room, with arrows along the path of the data."""
+    """The figure: one box per step, coloured by package, with arrows along the path of the data."""
     figure = Figure(figsize=(9.4, 5.1), dpi=150, facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim(-0.25, 8.85)
     axes.set_ylim(0.2, 4.7)
     axes.set_axis_off()
-    for x, y, words, room, module in BOXES.values():
+    for x, y, words, package, module in BOXES.values():
         corner = (x - WIDTH / 2, y - HEIGHT / 2)
         style = "round,pad=0,rounding_size=0.09"
-        axes.add_patch(FancyBboxPatch(corner, WIDTH, HEIGHT, boxstyle=style, fc=ROOMS[room], ec=LINE, lw=0.9))
+        axes.add_patch(
+            FancyBboxPatch(corner, WIDTH, HEIGHT, boxstyle=style, fc=COLOURS[package], ec=LINE, lw=0.9)
+        )
         name, _, description = words.partition("\n")
         centred = {"ha": "center", "va": "center", "color": INK}
         axes.text(x, y + (0.2 if module else 0.12), name, size=10, weight="bold", **centred)
@@ -61,10 +63,12 @@ def draw() -> Figure:
     for begin, end in ARROWS:
         start, stop = _arrow_ends(BOXES[begin][:2], BOXES[end][:2])
         axes.add_patch(FancyArrowPatch(start, stop, arrowstyle="-|>", mutation_scale=11, color=LINE, lw=1.1))
-    for i, (room, words) in enumerate(LEGEND.items()):
+    for i, (package, words) in enumerate(LEGEND.items()):
         y = 1.12 - 0.24 * i
         style = "round,pad=0,rounding_size=0.03"
-        axes.add_patch(FancyBboxPatch((7.05, y), 0.2, 0.14, boxstyle=style, fc=ROOMS[room], ec=LINE, lw=0.8))
+        axes.add_patch(
+            FancyBboxPatch((7.05, y), 0.2, 0.14, boxstyle=style, fc=COLOURS[package], ec=LINE, lw=0.8)
+        )
         axes.text(7.35, y + 0.07, words, va="center", color=INK, size=8.5)
     return figure
 

@@ -1,6 +1,6 @@
 """Names of the files by which a folder is known as a run or as an exported network."""
 
-RUN = "run.json"  # in a run folder
+RUN = "run.json"  # file in a run folder
 RUN_WEIGHTS = "best.safetensors"
-EXPORT = "deiii.json"  # in an exported folder
+EXPORT = "deiii.json"  # file in an exported folder
 EXPORT_WEIGHTS = "model.safetensors"

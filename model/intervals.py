@@ -112,7 +112,7 @@ def estimate(
     Args:
         speakers: the speaker of each of N predictions.
         figures: maps row numbers, int64 [n], to the figure of each of S seeds, or to ``None``.
-        limits, clips, known: as in `speaker_interval`.
+        limits, clips, known: arguments of `speaker_interval`.
 
     >>> gaps = np.array([[0, 1, 0, 1, 1, 0], [1, 1, 0, 0, 1, 0]])
     >>> found = estimate(list("aabbcc"), lambda rows: gaps[:, rows].mean(axis=1))
@@ -156,7 +156,7 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> list[float] | None:
     >>> [round(x, 2) for x in mean_interval([0.5, 0.6, 0.7])]
     [0.35, 0.85]
     """
-    from scipy.stats import t as student  # as in `estimate`
+    from scipy.stats import t as student  # imported here because the import is slow
 
     if len(values) < FEWEST:
         return None

@@ -118,7 +118,7 @@ def class_report(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str
     if not len(truth):
         nothing = {name: {"recall": None, "f1": None, "clips": 0} for name in classes}
         return {"per_class": nothing, "confusion": np.zeros((len(classes),) * 2, int).tolist()}
-    from sklearn.metrics import confusion_matrix, f1_score, recall_score  # slow to import
+    from sklearn.metrics import confusion_matrix, f1_score, recall_score  # imported here because it is slow
 
     numbers = np.arange(len(classes))
     support = np.bincount(truth, minlength=len(classes))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deiii.data.command_line.completion import add_completion
-from deiii.data.command_line.door import NOTHING_DONE
+from deiii.data.command_line.entry import NOTHING_DONE
 from deiii.data.command_line.numbers import whole_number
 from deiii.data.config.checks.effects import PREPROCESSING
 from deiii.data.config.schema import Config

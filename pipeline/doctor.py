@@ -42,13 +42,13 @@ class Check:
         level: ``ok``, ``note`` or ``problem``.
         about: what was checked, in a word.
         text: what was found.
-        cure: the solution: what to do about a problem or note; empty if nothing has to be done.
+        remedy: the solution: what to do about a problem or note; empty if nothing has to be done.
     """
 
     level: str
     about: str
     text: str
-    cure: str = ""
+    remedy: str = ""
 
 
 def run_checks(config: Config) -> Iterator[Check]:
@@ -77,8 +77,8 @@ def report(results: Iterator[Check]) -> int:
         counts[result.level] += 1
         text = wrapped(result.text, WIDTH, " " * 25)[25:]
         print(f"{marks[result.level]}  {result.about:<12s}{text}", flush=True)
-        if result.cure:
-            print(f"{'':25s}-> {result.cure}", flush=True)
+        if result.remedy:
+            print(f"{'':25s}-> {result.remedy}", flush=True)
     print(f"{counted(counts['problem'], 'problem')}, {counted(counts['note'], 'note')}")
     return 1 if counts["problem"] else 0
 
@@ -87,8 +87,8 @@ def _python(config: Config) -> Iterator[Check]:
     version = platform.python_version()
     fits = (3, 11) <= sys.version_info[:2] <= (3, 13)
     text = f"{version} on {platform.system()} {platform.machine()}, {usable_cores()} usable cores"
-    cure = "" if fits else "install deiii in an environment with Python 3.11, 3.12 or 3.13"
-    yield Check("ok" if fits else "problem", "python", text, cure)
+    remedy = "" if fits else "install deiii in an environment with Python 3.11, 3.12 or 3.13"
+    yield Check("ok" if fits else "problem", "python", text, remedy)
 
 
 def _packages(config: Config) -> Iterator[Check]:
@@ -121,16 +121,16 @@ def _packages(config: Config) -> Iterator[Check]:
         wanted.append("--force-reinstall opencv-contrib-python")
     if bad:
         others = [name for name in opencv if name != "opencv-contrib-python"] if len(opencv) > 1 else []
-        cure = f"pip install {' '.join(wanted)}"
-        cure = f"pip uninstall --yes {' '.join(others)} && {cure}" if others else cure
+        remedy = f"pip install {' '.join(wanted)}"
+        remedy = f"pip uninstall --yes {' '.join(others)} && {remedy}" if others else remedy
         if len(missing) == len(bad) and only_predicts(missing):
             text = (
                 "no PyTorch: `deiii predict` works with exported folders (`deiii export RUN FOLDER --onnx`); "
             )
             text += f"what other commands need is missing ({', '.join(missing)})"
-            yield Check("note", "packages", text, cure)
+            yield Check("note", "packages", text, remedy)
         else:
-            yield Check("problem", "packages", "; ".join(bad), cure)
+            yield Check("problem", "packages", "; ".join(bad), remedy)
     else:
         yield Check("ok", "packages", ", ".join(shown))
 
@@ -172,15 +172,17 @@ def _codecs(config: Config) -> Iterator[Check]:
             return False
 
     lost = [f"{name} ({where})" for name, where in DECODERS.items() if not has(name, "r")]
-    cure = "install PyAV from PyPI (pip install --force-reinstall av), whose wheels bring FFmpeg"
+    remedy = "install PyAV from PyPI (pip install --force-reinstall av), whose wheels bring FFmpeg"
     if lost:
-        yield Check("problem", "decoders", f"missing: {', '.join(lost)}", cure)
+        yield Check("problem", "decoders", f"missing: {', '.join(lost)}", remedy)
     else:
         yield Check("ok", "decoders", f"FFmpeg of PyAV {av.__version__}: {', '.join(DECODERS)}")
     if has("libx264", "w") and has("aac", "w"):
         yield Check("ok", "encoders", "libx264, aac: synthetic corpus and overlays")
     else:
-        yield Check("problem", "encoders", "libx264 or aac is missing: no synthetic corpus, no overlay", cure)
+        yield Check(
+            "problem", "encoders", "libx264 or aac is missing: no synthetic corpus, no overlay", remedy
+        )
 
 
 def _detector(config: Config) -> Iterator[Check]:
@@ -190,8 +192,8 @@ def _detector(config: Config) -> Iterator[Check]:
     if (Path(haarcascades) / "haarcascade_frontalface_default.xml").is_file() and hasattr(cv2, "optflow"):
         yield Check("ok", "opencv", f"{cv2.__version__} with Haar cascades, DIS and TV-L1")
     else:
-        cure = "pip install --force-reinstall opencv-contrib-python, and no other OpenCV package"
-        yield Check("problem", "opencv", "this build lacks Haar cascades or TV-L1", cure)
+        remedy = "pip install --force-reinstall opencv-contrib-python, and no other OpenCV package"
+        yield Check("problem", "opencv", "this build lacks Haar cascades or TV-L1", remedy)
 
 
 def _weights(config: Config) -> Iterator[Check]:
@@ -240,8 +242,10 @@ def _encoders(config: Config) -> Iterator[Check]:
             told = used_encoders(config, [name])[0]
             needed = stage.weights(stage.section(config))
             if needed and not needed.given and locate(needed.default)[0] is None:
-                cure = "downloaded when first needed; without a network, set DEIII_WEIGHTS_DIR to its folder"
-                yield Check("note", name, f"{needed.default} of the encoder {told.name} is not here", cure)
+                remedy = (
+                    "downloaded when first needed; without a network, set DEIII_WEIGHTS_DIR to its folder"
+                )
+                yield Check("note", name, f"{needed.default} of the encoder {told.name} is not here", remedy)
                 continue
         except (WeightsError, ConfigError) as error:
             yield Check("problem", name, str(error), f"set {name}.encoder or {name}.weights")
@@ -255,8 +259,8 @@ def _memory(config: Config) -> Iterator[Check]:
     if not free:
         yield Check("note", "memory", "unknown on this system")
     elif free < LEAST_MEMORY_GB:
-        cure = "use fewer workers (workers=1) and a smaller loader.batch, or close other programs"
-        yield Check("note", "memory", text, cure)
+        remedy = "use fewer workers (workers=1) and a smaller loader.batch, or close other programs"
+        yield Check("note", "memory", text, remedy)
     else:
         yield Check("ok", "memory", text)
 
@@ -278,7 +282,7 @@ def _disk(config: Config) -> Iterator[Check]:
             )  # fmt: skip
             continue
         if free < LEAST_DISK_GB:
-            cure = "a frame takes about 63 kB at faces.size=112: name a larger disk with cache=/path"
-            yield Check("note", about, text, cure)
+            remedy = "a frame takes about 63 kB at faces.size=112: name a larger disk with cache=/path"
+            yield Check("note", about, text, remedy)
         else:
             yield Check("ok", about, text)

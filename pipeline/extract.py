@@ -115,7 +115,7 @@ def run_stages(path: str | Path, config: Config, stages: Collection[str]) -> dic
     Args:
         path: the media file.
         config: settings.
-        stages: names of the stages to run; the stages upstream of them run, too.
+        stages: names of the stages to run; the stages upstream of them also run.
 
     Returns:
         the stages' results, those upstream included, in the order in which stages are declared.
@@ -155,7 +155,7 @@ def run_people(
     Args:
         path: the media file.
         config: settings.
-        stages: names of the stages to run; faces and the stages upstream of them run, too.
+        stages: names of the stages to run; faces and the stages upstream of them also run.
 
     Yields:
         each person, in the order of their numbers, and the stages' results for them.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from deiii.data.command_line.door import NOTHING_DONE
+from deiii.data.command_line.entry import NOTHING_DONE
 from deiii.data.command_line.numbers import whole_number
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import add_command, add_settings, read_settings

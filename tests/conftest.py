@@ -1,4 +1,4 @@
-"""Fixtures that all rooms share."""
+"""Fixtures that all tests share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import settings
 
 from deiii.data.tools.processes.signals import STOP_SIGNALS
 
-settings.register_profile("shared", deadline=None)  # on a busy machine a slow example is no failure
+settings.register_profile("shared", deadline=None)  # on a busy machine a slow example is not a failure
 settings.load_profile("shared")
 
 
@@ -44,7 +44,7 @@ def test_data() -> Path:
 
 @pytest.fixture
 def own_signals():
-    """Put the process's reaction to Ctrl-C back, which `deiii.data.command_line.door.run` changes."""
+    """Put the process's reaction to Ctrl-C back, which `deiii.data.command_line.entry.run` changes."""
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     yield
     for number, handler in before.items():

@@ -18,7 +18,7 @@ from deiii.data.command_line.completion import words_of
 from deiii.data.config.words import parse_arguments, split_words
 from deiii.model.prediction.predictor import STREAM_HOP_S
 from deiii.model.prediction.windows.units import HOP_S, MOST_WINDOWS, sliding_window
-from tests.helpers.clips import sound_corpus
+from tests.helpers.clips import audio_corpus
 
 COMMANDS = (
     "init preprocess verify inspect synthesize settings pack unpack download doctor completion fetch-cache "
@@ -110,8 +110,8 @@ def test_neither_import_nor_help_loads_what_is_slow(code):
 
 def test_the_package_lists_what_it_offers():
     offered = [name for name in dir(importlib.import_module("deiii")) if not name.startswith("__")]
-    rooms = {"data", "model", "pipeline", "runtime"}  # listed once they were imported
-    assert sorted(set(offered) - rooms) == [
+    packages = {"data", "model", "pipeline", "runtime"}  # listed once they were imported
+    assert sorted(set(offered) - packages) == [
         "Features",
         "extract",
         "from_pretrained",
@@ -142,7 +142,7 @@ def test_a_reader_that_closes_the_pipe_ends_the_command_quietly():
 
 def test_lost_work_is_told_where_the_reader_closes_the_pipe(tmp_path):
     """The error of the pipe was told as one of the cache folder."""
-    corpus = sound_corpus(tmp_path / "clips", speakers=2)
+    corpus = audio_corpus(tmp_path / "clips", speakers=2)
     rows = [f"{clip.path},{clip.speaker},{clip.label}" for clip in corpus.clips]
     (tmp_path / "clips/clips.csv").write_text("\n".join(["path,speaker,label", *rows]))
     words = f"preprocess table corpus.root={tmp_path}/clips cache={tmp_path}/cache stages=[logmel] workers=1"
@@ -164,7 +164,7 @@ def test_a_stream_that_is_closed_from_the_start_ends_no_command(closed):
     assert done.stdout.startswith("corpus.name=") == (not closed.startswith(">"))
 
 
-def test_an_environment_that_cannot_express_a_name_is_told_its_cure(tmp_path):
+def test_an_environment_that_cannot_express_a_name_is_told_its_remedy(tmp_path):
     (tmp_path / "clips.csv").write_text("path,speaker,label\n\u7b11.mp4,a,b\n", encoding="utf-8")
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     words = ["preprocess", "table", f"corpus.root={tmp_path}", f"cache={tmp_path}/cache", "stages=[logmel]"]
@@ -176,14 +176,14 @@ def test_an_environment_that_cannot_express_a_name_is_told_its_cure(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "cure"),
+    ("words", "remedy"),
     [
         (["train", "train.run=runs/none"], "add --resume to the same command"),
         (["preprocess"], "finished shards are kept: run the same command again"),
         (["settings"], "nothing was changed"),
     ],
 )
-def test_ctrl_c_says_how_to_continue(words, cure, capsys, monkeypatch):
+def test_ctrl_c_says_how_to_continue(words, remedy, capsys, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
@@ -191,7 +191,7 @@ def test_ctrl_c_says_how_to_continue(words, cure, capsys, monkeypatch):
     monkeypatch.setattr("deiii.model.commands.read_settings", interrupt)
     monkeypatch.setattr("deiii.pipeline.commands.read_settings", interrupt)
     assert main(words) == 130
-    assert cure in capsys.readouterr().err
+    assert remedy in capsys.readouterr().err
 
 
 def test_version(capsys):

@@ -157,8 +157,8 @@ def test_picture_of_the_architecture_names_modules_that_exist():
     finally:
         sys.path.pop(0)
     assert make_architecture.TARGET.is_file() and make_architecture.draw().axes
-    for *_, room, module in make_architecture.BOXES.values():
-        assert not module or (ROOT / module).is_file() and room in (module.split("/")[0], "file")
+    for *_, package, module in make_architecture.BOXES.values():
+        assert not module or (ROOT / module).is_file() and package in (module.split("/")[0], "file")
 
 
 def test_make_help_lists_every_target_and_the_pages_name_existing_ones():

@@ -13,8 +13,8 @@ import torch
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(
     ".".join(("deiii", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
-    for room in ("data", "pipeline", "model")
-    for path in (ROOT / room).rglob("*.py")
+    for package in ("data", "pipeline", "model")
+    for path in (ROOT / package).rglob("*.py")
     if ">>>" in path.read_text(encoding="utf-8")
 )
 COMMON = {"np": np, "torch": torch}  # names that every example may use

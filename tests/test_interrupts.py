@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tests.helpers.clips import sound_corpus
+from tests.helpers.clips import audio_corpus
 
 TRIES = 4
 START = "from deiii.__main__ import main; print(flush=True); raise SystemExit(main())"
@@ -40,7 +40,7 @@ def stopped(words: list[str], after_s: float, number: int, whole_group: bool) ->
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("command", ["synthesize", "preprocess", "train", "settings"])
 def test_a_stopped_command_says_so_and_nothing_else(command, tmp_path):
-    corpus = sound_corpus(tmp_path / "clips", speakers=6)
+    corpus = audio_corpus(tmp_path / "clips", speakers=6)
     rows = "".join(f"{c.path},{c.speaker},{c.label}\n" for c in corpus.clips)
     (tmp_path / "clips/clips.csv").write_text(f"path,speaker,label\n{rows}")
     table = ["tiny", "corpus.name=table", f"corpus.root={tmp_path / 'clips'}", "stages=[logmel]", "workers=2"]

@@ -1,4 +1,4 @@
-"""Messages of the three rooms name nothing that an installed package lacks, and numbers fit their nouns."""
+"""Messages of the three packages name nothing that an installation lacks, and numbers fit their nouns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deiii.__main__ import build_parser
-from tests.test_structure import ROOMS, modules, parsed
+from tests.test_structure import PACKAGES, modules, parsed
 
 # A wheel has neither make nor docs/, and configs are named without their folder.
 NOT_IN_A_WHEEL = re.compile(r"\bmake [a-z]+\b(?= |`|$)|`make\b|\bdocs/|\.venv|configs/|requirements\.lock")
@@ -36,7 +36,7 @@ def texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.value
 
 
-@pytest.mark.parametrize("path", modules(*ROOMS), ids=str)
+@pytest.mark.parametrize("path", modules(*PACKAGES), ids=str)
 def test_no_message_names_what_a_wheel_lacks(path):
     for line, text in texts(parsed(path)):
         assert not NOT_IN_A_WHEEL.search(ORDINARY.sub("", text)), f"{path}:{line}: {text}"
@@ -49,7 +49,7 @@ def test_comments_of_shipped_configs_name_deiii():
         assert not re.search(r"CONFIG=|`make\b|#\s+make ", comments), path
 
 
-@pytest.mark.parametrize("path", modules(*ROOMS), ids=str)
+@pytest.mark.parametrize("path", modules(*PACKAGES), ids=str)
 def test_numbers_of_things_are_counted_by_the_helper(path):
     if str(path).startswith(STORED):
         return
@@ -62,7 +62,7 @@ def test_numbers_of_things_are_counted_by_the_helper(path):
 
 def test_every_command_that_a_message_names_exists():
     commands = set(build_parser()._subparsers._group_actions[0].choices) | {"help"}
-    for path in modules(*ROOMS):
+    for path in modules(*PACKAGES):
         for line, text in texts(parsed(path)):
             for command in re.findall(r"`deiii ([a-z_]+)", text):
                 assert command in commands, f"{path}:{line}: {text}"

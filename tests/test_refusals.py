@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deiii.__main__ import main
-from deiii.data.command_line.door import Command, run
+from deiii.data.command_line.entry import Command, run
 from deiii.data.tools.atomic_files import writable_folder
 from deiii.data.tools.processes.made_folders import make_folder
 from deiii.data.tools.writer_lock import writer_lock

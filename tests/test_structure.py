@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("data", "pipeline", "model")
+PACKAGES = ("data", "pipeline", "model")
 MAX_LINES = 350
 MAX_FILES = 14
 
-# What a room may import of the others. The longest matching entry counts.
-ROOM_IMPORTS = {
+# Which other packages a package may import from. The longest matching entry counts.
+PACKAGE_IMPORTS = {
     "data": set(),
     "pipeline": {"data"},
     "model": {"data"},
@@ -31,7 +31,7 @@ ROOM_IMPORTS = {
 ORDER = {
     "data": ["tools", "config", "command_line corpora encoders", "cache", "loader pages", "audit sharing"],
     "data/sharing": ["clips licences", "card formats", "archive export"],
-    "data/command_line": ["missing numbers", "door", "completion"],
+    "data/command_line": ["missing numbers", "entry", "completion"],
     "data/audit": ["copies fingerprints lists names", "audit", "run"],
     "data/tools": [
         "canonical_json counts machine os_errors pictures processes progress",
@@ -256,9 +256,9 @@ def imported_names(path: Path) -> Iterator[str]:
 
 
 def as_path(name: str) -> str | None:
-    """``deiii.data.cache.shards.open_shard`` as ``data/cache/shards``; None for what is not in a room."""
+    """``deiii.data.cache.shards.open_shard`` as ``data/cache/shards``; None if it is in no package."""
     parts = name.split(".")
-    if parts[0] != "deiii" or len(parts) < 2 or parts[1] not in ROOMS:
+    if parts[0] != "deiii" or len(parts) < 2 or parts[1] not in PACKAGES:
         return None
     while parts:
         path = ROOT.joinpath(*parts[1:])
@@ -269,9 +269,9 @@ def as_path(name: str) -> str | None:
 
 
 def imports() -> list[tuple[str, str]]:
-    """Pairs (importer, imported) of paths without suffix, for all files of the three rooms."""
+    """Pairs (importer, imported) of paths without suffix, for all files of the three packages."""
     pairs = []
-    for path in modules(*ROOMS):
+    for path in modules(*PACKAGES):
         importer = "/".join(path.with_suffix("").parts)
         targets = {as_path(name) for name in imported_names(path)} - {None, importer}
         pairs += [(importer, target) for target in sorted(targets)]
@@ -281,12 +281,12 @@ def imports() -> list[tuple[str, str]]:
 IMPORTS = imports()
 
 
-def test_rooms_import_one_way():
+def test_packages_import_one_way():
     for importer, target in IMPORTS:
-        room = max((r for r in ROOM_IMPORTS if f"{importer}/".startswith(f"{r}/")), key=len)
+        package = max((r for r in PACKAGE_IMPORTS if f"{importer}/".startswith(f"{r}/")), key=len)
         other = target.split("/")[0]
         own = importer.split("/")[0]
-        assert other == own or other in ROOM_IMPORTS[room], f"{importer} imports {target}"
+        assert other == own or other in PACKAGE_IMPORTS[package], f"{importer} imports {target}"
 
 
 def member(path: str, folder: str) -> str | None:
@@ -324,13 +324,13 @@ def test_no_circle(folder):
         raise AssertionError(f"{folder}: {' -> '.join(error.args[1])}") from None
 
 
-def test_no_bare_import_of_a_room():
-    for path in modules(*ROOMS, "deiii", "tests", "benchmarks", "docs"):
+def test_no_bare_import_of_a_package():
+    for path in modules(*PACKAGES, "deiii", "tests", "benchmarks", "docs"):
         for name in imported_names(path):
-            assert name.split(".")[0] not in ROOMS, f"{path} imports {name} instead of deiii.{name}"
+            assert name.split(".")[0] not in PACKAGES, f"{path} imports {name} instead of deiii.{name}"
 
 
-@pytest.mark.parametrize("path", modules(*ROOMS), ids=str)
+@pytest.mark.parametrize("path", modules(*PACKAGES), ids=str)
 def test_file_is_short_and_says_what_it_is(path):
     lines = (ROOT / path).read_text(encoding="utf-8").count("\n")
     assert lines <= MAX_LINES, f"{lines} lines, at most {MAX_LINES}: split it"
@@ -338,12 +338,12 @@ def test_file_is_short_and_says_what_it_is(path):
 
 
 def test_folders_are_small():
-    for folder in {path.parent for path in modules(*ROOMS)}:
+    for folder in {path.parent for path in modules(*PACKAGES)}:
         names = [p.name for p in (ROOT / folder).iterdir() if p.is_file() and p.suffix != ".pyc"]
         assert len(names) <= MAX_FILES, f"{folder} has {len(names)} files, at most {MAX_FILES}"
 
 
-@pytest.mark.parametrize("folder", sorted({path.parent.as_posix() for path in modules(*ROOMS)}))
+@pytest.mark.parametrize("folder", sorted({path.parent.as_posix() for path in modules(*PACKAGES)}))
 def test_every_module_has_a_place_in_the_order(folder):
     here = {p.stem for p in (ROOT / folder).glob("*.py")}
     here |= {p.name for p in (ROOT / folder).iterdir() if p.is_dir() and any(p.glob("*.py"))}

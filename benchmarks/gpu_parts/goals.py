@@ -30,7 +30,7 @@ def goal_lines(parts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return a line for each goal: figure, goal and whether it is reached; "not measured" without a figure.
 
     Args:
-        parts: by name, what each part found, as in the RESULT line of `benchmarks.gpu_check`.
+        parts: findings of each part, as in the RESULT line of `benchmarks.gpu_check`, keyed by name.
 
     >>> goal_lines({"preprocess": {"found": [{"run": "flow alone", "gpu_busy_working": 71.0}]}})[-2]
     'GPU busy while flow is computed from cached faces, %: 71, goal at least 70: reached'

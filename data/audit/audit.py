@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from deiii.data.audit.fingerprints import (
-    SoundPrint,
+    AudioPrint,
+    audio_print,
     face_print,
+    same_audio,
     same_face,
-    same_sound,
-    sound_print,
 )
 from deiii.data.audit.names import Facts, facts_of_clip
 from deiii.data.cache.stages import FACES, LOGMEL
@@ -106,32 +106,32 @@ class Prints:
     """Fingerprints by clip id.
 
     Attributes:
-        sound: of recordings with sound.
-        face: movements of faces.
+        audio: fingerprints of recordings with audio.
+        face: fingerprints of the movement of faces.
     """
 
-    sound: Mapping[str, SoundPrint] = field(default_factory=dict)
+    audio: Mapping[str, AudioPrint] = field(default_factory=dict)
     face: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, features: FeatureSet, ids: Sequence[str] | None = None) -> Prints:
         """Return the fingerprints of cached clips: of those with the given ids, or of all."""
         wanted = None if ids is None else set(ids)
-        sound: dict[str, SoundPrint] = {}
+        audio: dict[str, AudioPrint] = {}
         face: dict[str, np.ndarray] = {}
         for row, clip in enumerate(features.clips):
             if wanted is not None and clip.id not in wanted:
                 continue
             arrays = features.arrays(row)
             if LOGMEL.name in arrays:
-                of_sound = sound_print(arrays[LOGMEL.name][LOGMEL.large], arrays[LOGMEL.name]["time"])
-                if of_sound is not None:
-                    sound[clip.id] = of_sound
+                of_audio = audio_print(arrays[LOGMEL.name][LOGMEL.large], arrays[LOGMEL.name]["time"])
+                if of_audio is not None:
+                    audio[clip.id] = of_audio
             if FACES.name in arrays:
                 of_face = face_print(arrays[FACES.name]["frames"], arrays[FACES.name]["valid"])
                 if of_face is not None:
                     face[clip.id] = of_face
-        return cls(sound, face)
+        return cls(audio, face)
 
 
 def audit_split(split: Split, features: FeatureSet, corpus: str) -> Audit:
@@ -171,7 +171,7 @@ def audit_parts(parts: Mapping[str, Sequence[Facts]], prints: Prints | None = No
         )
     else:
         looked.append(
-            f"compared by audio: {counted(len(prints.sound), 'clip')}; "
+            f"compared by audio: {counted(len(prints.audio), 'clip')}; "
             f"by the face's movement: {len(prints.face)}"
         )
     return Audit(tuple(findings), tuple(looked))
@@ -208,7 +208,7 @@ def _shared(
         text = f"{len(speakers)} of {counted(total, 'speaker')} of {other} are in {one} too: {some(speakers)}"
         found.append(Finding("speakers", len(speakers), text, True))
     kinds = (
-        ("sound", "audio", list(same_sound(_of(prints.sound, here), _of(prints.sound, there)))),
+        ("sound", "audio", list(same_audio(_of(prints.audio, here), _of(prints.audio, there)))),
         ("face", "movement of the face", list(same_face(_of(prints.face, here), _of(prints.face, there)))),
     )
     for kind, what, pairs in kinds:

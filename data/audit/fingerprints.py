@@ -1,8 +1,8 @@
 """Find one recording in two files by its audio or its face crops, whatever the files are called.
 
-A sound print is a log-mel spectrogram in 16 bands, smoothed over 50 ms. The mean of each band is subtracted,
+A audio print is a log-mel spectrogram in 16 bands, smoothed over 50 ms. The mean of each band is subtracted,
 because level, microphone and codec change it. Two prints are of one recording if they correlate at a shift
-of at most half a second. `LIKE_SOUND` lies between the correlation of different takes of RAVDESS and that of
+of at most half a second. `LIKE_AUDIO` lies between the correlation of different takes of RAVDESS and that of
 one take in two codecs.
 
 A face print is the movement in the aligned crops: the differences between 32 grey images of 8 x 8 px. What
@@ -27,7 +27,7 @@ FLOOR_DB = 40.0
 COARSE_STEPS = 24
 COARSE_LIKE = 0.85  # correlation of coarse prints from which two recordings are compared in full
 SHIFT_S = 0.5
-LIKE_SOUND = 0.975
+LIKE_AUDIO = 0.975
 LIKE_FACE = 0.935
 SHORTEST_S = 0.5
 MOMENTS, SIDE = 32, 8
@@ -36,8 +36,8 @@ BLOCK = 1024
 
 
 @dataclass(frozen=True)
-class SoundPrint:
-    """The fingerprint of a sound recording.
+class AudioPrint:
+    """The fingerprint of a audio recording.
 
     Attributes:
         steps_TF: float16 [T,F], dB in steps of 10 ms, smoothed over 50 ms, without the mean of each band.
@@ -48,8 +48,8 @@ class SoundPrint:
     coarse_D: np.ndarray
 
 
-def sound_print(logmel: np.ndarray, time: np.ndarray) -> SoundPrint | None:
-    """Return the sound print of a recording; ``None`` for one that is too short or silent.
+def audio_print(logmel: np.ndarray, time: np.ndarray) -> AudioPrint | None:
+    """Return the audio print of a recording; ``None`` for one that is too short or silent.
 
     Args:
         logmel: float [m,M], dB.
@@ -73,10 +73,10 @@ def sound_print(logmel: np.ndarray, time: np.ndarray) -> SoundPrint | None:
     if np.abs(steps_TF).mean() < 1:
         return None
     coarse = cv2.resize(steps_TF, (BANDS, COARSE_STEPS), interpolation=cv2.INTER_AREA).ravel()
-    return SoundPrint(steps_TF.astype(np.float16), coarse / np.linalg.norm(coarse))
+    return AudioPrint(steps_TF.astype(np.float16), coarse / np.linalg.norm(coarse))
 
 
-def sound_likeness(one: SoundPrint, other: SoundPrint) -> float:
+def audio_likeness(one: AudioPrint, other: AudioPrint) -> float:
     """Return the largest correlation of two prints over shifts of at most half a second, -1 to 1.
 
     At least nine tenths of the shorter one must overlap.
@@ -114,15 +114,15 @@ def face_print(frames: np.ndarray, valid: np.ndarray) -> np.ndarray | None:
     return (moved / np.linalg.norm(moved)).ravel()
 
 
-def same_sound(
-    here: Mapping[str, SoundPrint], there: Mapping[str, SoundPrint]
+def same_audio(
+    here: Mapping[str, AudioPrint], there: Mapping[str, AudioPrint]
 ) -> Iterator[tuple[str, str, float]]:
     """Yield the pairs of clips with the same audio, and their correlation; no clip is paired with itself."""
     for a, b in _candidates(
         {i: p.coarse_D for i, p in here.items()}, {i: p.coarse_D for i, p in there.items()}, COARSE_LIKE
     ):
-        likeness = sound_likeness(here[a], there[b])
-        if likeness >= LIKE_SOUND:
+        likeness = audio_likeness(here[a], there[b])
+        if likeness >= LIKE_AUDIO:
             yield a, b, likeness
 
 

@@ -189,7 +189,7 @@ def _fold(cell: str, file: Path) -> int:
     """Return the number of the fold in a cell."""
     found = _CELL.fullmatch(cell)
     if not found:
-        raise SplitError(f"{file}: the fold {cell!r} is no number; number the folds in that column")
+        raise SplitError(f"{file}: the fold {cell!r} is not a number; number the folds in that column")
     return int(found[1])
 
 

@@ -50,7 +50,7 @@ def audit(source: str, config: Config, fold: int | None = None) -> Iterator[tupl
         yield split.fold, audit_parts(parts, prints)
         return
     if protocol is None:
-        raise SplitError(f"{source} is no protocol")
+        raise SplitError(f"{source} is not a protocol")
     settings = replace(config.split, protocol=source, leaks="allow")
     count = len(protocol.parts) or number_of_folds(corpus, settings)
     if fold is not None and not 0 <= fold < count:

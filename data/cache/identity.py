@@ -260,8 +260,8 @@ def compare_media(
     Args:
         cache: the cache folder.
         name: name of the corpus's folder in it.
-        root: where the files are now.
-        clips: which files.
+        root: folder that holds the files now.
+        clips: clips to compare.
 
     Returns:
         how many are the same, the paths of those that were replaced, and of those that were not read.

@@ -25,7 +25,7 @@ MAYBE_MACHINE = frozenset(
         errno.ENETUNREACH, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EAGAIN,
     }
 )  # fmt: skip
-TRIED_AGAIN = "the disk or the network may be at fault; the next run tries again"
+MAY_BE_TEMPORARY = "the disk or the network may be at fault; the next run tries again"
 
 
 class Status(StrEnum):
@@ -74,8 +74,8 @@ class StageResult:
 
     Attributes:
         outcome: exactly one for each clip and stage.
-        arrays: by field name; the first axis (frames or hops) has the same length in all of them. Empty if
-            the outcome is not usable.
+        arrays: arrays, keyed by field name; the first axis (frames or hops) has the same length in all of
+            them. Empty if the outcome is not usable.
     """
 
     outcome: Outcome

@@ -265,7 +265,7 @@ class _Spool:
     """The bytes of one field until they are written: in memory, or in a file without a name if they are many.
 
     Args:
-        folder: where that file is.
+        folder: folder of that file.
     """
 
     def __init__(self, folder: Path):

@@ -70,11 +70,12 @@ class Stage:
         switch: setting of `ModelConfig` by which the network's own encoders read it; empty for a stage that
             enters through ``model.extra``.
         stream: the name under which the network's input is hidden and reported.
-        counts_when: by setting, whether it changes the result under the other settings of the section.
-        settled: by setting that may be ``auto``, a function from the configuration to the value that it
-            stands for on this machine; that value enters the key, and workers compute with it.
+        counts_when: functions that return whether a setting changes the result under the other settings of
+            the section, keyed by setting.
+        settled: functions from the configuration to the value that ``auto`` stands for on this machine, keyed
+            by setting; that value enters the key, and workers compute with it.
         weights: the weights that the settings ask for; they enter the key.
-        known_weights: by name in the weights table, the settings that use it.
+        known_weights: settings that use a file of the weights table, keyed by its name in the table.
         on_gpu: whether it runs on a GPU where there is one.
         at_once: how many shards of it one process with a GPU computes at a time, each in a thread of its own;
             more than 1 needs models that several threads may use, and a stage upstream.
@@ -195,7 +196,7 @@ class Stage:
         """Refuse arrays that are not what the stage declares.
 
         Args:
-            arrays: by field, [n, ...]; empty for a clip without a result.
+            arrays: arrays [n, ...], keyed by field; empty for a clip without a result.
 
         Raises:
             ConfigError: names stage, field, what was declared and what was found.

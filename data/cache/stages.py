@@ -297,7 +297,7 @@ def network_stages(model: ModelConfig) -> list[str]:
     log-mel comes for its times.
 
     Raises:
-        ConfigError: where ``model.extra`` names what is no stage.
+        ConfigError: where ``model.extra`` names what is not a stage.
 
     >>> network_stages(ModelConfig(video=False, audio=False))
     ['faces', 'flow']
@@ -312,7 +312,7 @@ def extra_inputs(config: Config) -> tuple[ExtraInput, ...]:
 
     Raises:
         ConfigError: for a stage that does not exist, has a switch of its own, is not among ``stages``, or
-            stores rows that are no vectors.
+            stores rows that are not vectors.
     """
     found = []
     for name in config.model.extra:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from typing import Any
 
-from deiii.data.command_line.door import NOTHING_DONE
+from deiii.data.command_line.entry import NOTHING_DONE
 from deiii.data.config.load import config_class, shipped_configs
 from deiii.data.config.plugins import installed
 from deiii.data.config.words import OPEN_ENDED, add_command
@@ -53,8 +53,8 @@ class Words:
 
     Attributes:
         commands: help by name.
-        options: by command, help by option.
-        choices: by command, the values of its options and of its first word.
+        options: help texts, keyed by command and option.
+        choices: values of the options and of the first word of each command, keyed by command.
         settings: commands that take configs and settings.
         configs: bare names.
         keys: values of every setting by name; empty for a number or text.

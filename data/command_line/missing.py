@@ -43,13 +43,13 @@ def missing_package(error: ModuleNotFoundError) -> str | None:
     names = [_name(requirement) for requirement in lacking]
     if package not in names:
         return f"this command needs the Python package {package}: pip install {package}"
-    cure = f"pip install {' '.join(map(shlex.quote, lacking))}"
+    remedy = f"pip install {' '.join(map(shlex.quote, lacking))}"
     if package == "pillow" and len(lacking) > 1:  # pillow alone is enough for an overlay video
         own = shlex.quote(lacking[names.index(package)])
-        return f"this command needs {package}: pip install {own} (for all commands of deiii: {cure})"
+        return f"this command needs {package}: pip install {own} (for all commands of deiii: {remedy})"
     return (
         f"this command needs {package}; deiii was installed without its dependencies, and "
-        f"{counted(len(lacking), 'package is', 'packages are')} missing: {cure}"
+        f"{counted(len(lacking), 'package is', 'packages are')} missing: {remedy}"
     )
 
 

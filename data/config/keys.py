@@ -121,8 +121,8 @@ def refuse_places(section: Any, prefix: str = "") -> None:
                 continue
             if not os.path.lexists(path):
                 what = "is an address" if "://" in path else "is not expanded here"
-                cure = "name a file or folder of this machine by its path"
-                raise ConfigError(f"{key}: {path} {what}; {cure}")
+                remedy = "name a file or folder of this machine by its path"
+                raise ConfigError(f"{key}: {path} {what}; {remedy}")
 
 
 def _at_home(path: str) -> str:

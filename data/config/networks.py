@@ -26,7 +26,7 @@ class NetworkEntry:
         about: what it is, in a few words.
         factory: ``module:class``, imported when it is needed.
         reads: the settings among `OWN` that it reads.
-        needs: those among them that must be at least 1.
+        needs: the settings in ``reads`` that must be at least 1.
     """
 
     title: str

@@ -61,12 +61,12 @@ class Config:
     )
     mix_test: bool = opt(
         True,
-        "Whether the corpora of mix are validated and tested, too; false only trains on them, and "
+        "Whether the corpora of mix are also validated and tested; false only trains on them, and "
         "split.protocol divides the first corpus alone.",
     )
     copies: list[str] = opt(
         [],
-        "Corrupted copies of the training clips to train on, too, such as [speed=0.9, speed=1.1]. The "
+        "Corrupted copies of the training clips to also train on, such as [speed=0.9, speed=1.1]. The "
         "kinds are those of corpus.corrupt; `deiii preprocess` computes the features.",
     )
     cache: str = opt("cache", "Folder of the feature caches.", operational=True, path=True)

@@ -47,7 +47,9 @@ def expand_lists(tree: dict[str, Any], extra: list[str], source: str) -> dict[st
             raise ConfigError(f"{told} names an input twice; name each once")
         for name in names:
             if name not in switches and _modality(name) != modality:
-                raise ConfigError(f"{told}: {name!r} is no {modality} input; {_choices(modality)}")
+                raise ConfigError(
+                    f"{told}: {name!r} is not one of the {modality} inputs; {_choices(modality)}"
+                )
         found |= {switch: name in names for name, switch in switches.items()}
         kept = [name for name in extra if _modality(name) != modality]
         extra = kept + [name for name in names if name not in switches]

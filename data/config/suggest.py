@@ -150,7 +150,7 @@ def no_settings(path: str, tree: Mapping[str, object], sections: Collection[str]
         sections: names of the sections and of the settings outside sections.
 
     >>> no_settings("runs/a/metrics.json", {"test": 1}, ["faces"])
-    'runs/a/metrics.json is no config file: it holds test; give a YAML file with sections such as faces:'
+    'runs/a/metrics.json is not a config file: it holds test; give a YAML file with sections such as faces:'
     """
     for key in map(str, tree):
         section, _, name = key.partition(".")
@@ -164,11 +164,11 @@ def no_settings(path: str, tree: Mapping[str, object], sections: Collection[str]
     if Path(path).suffix.lower() in (".yaml", ".yml"):
         return ""
     beside = Path(path).parent / "config.yaml"
-    cure = f"the settings of the run are in {beside}" if beside.is_file() else (
+    remedy = f"the settings of the run are in {beside}" if beside.is_file() else (
         "give a YAML file with sections such as faces:"
     )  # fmt: skip
     shown = ", ".join([str(key) for key in tree][:MOST_NAMED])
-    return f"{path} is no config file: it holds {shown}; {cure}"
+    return f"{path} is not a config file: it holds {shown}; {remedy}"
 
 
 def _names(section: str, keys: Iterable[str]) -> list[str]:

@@ -34,7 +34,7 @@ OTHER_WORDS = {
     "cv": "crossval", "tune": "sweep", "split": "splits", "draw": "inspect", "show": "inspect",
 }  # fmt: skip
 YAML = (".yaml", ".yml")
-PAIR = re.compile(r"([A-Za-z_]\w*(?:\.\w+)+)\s*:\s*(\S.*)")  # as in YAML
+PAIR = re.compile(r"([A-Za-z_]\w*(?:\.\w+)+)\s*:\s*(\S.*)")  # a key and a value in the notation of YAML
 OVERRIDE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*=")
 
 
@@ -153,7 +153,7 @@ def _positional(command: argparse.ArgumentParser) -> dict[str, str]:
 
 
 def _hint(word: str, options: Iterable[str], positional: Mapping[str, str]) -> str:
-    """Return the end of a message on a word that begins with a dash and is no option."""
+    """Return the end of a message on a word that begins with a dash and is not an option."""
     name, _, value = word.lstrip("-").partition("=")
     if Path(word).exists():
         return f"; write ./{word} for the file"
@@ -285,7 +285,7 @@ def requested_keys(config: Config, words: Sequence[str]) -> list[str]:
     """Return the settings that a person asked for with ``CONFIG`` and ``KEY=VALUE`` words.
 
     Configurations that come with deiii serve several corpora and networks, and a run's record holds every
-    setting: what they say is no request.
+    setting: what they say is not a request.
 
     >>> requested_keys(Config(), ["tiny", "train.lr=0.1"])
     ['train.lr']

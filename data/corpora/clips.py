@@ -51,10 +51,10 @@ class Corpus:
     """Clips below one root folder, and the meaning of their labels.
 
     Attributes:
-        name: also the name of the corpus's folder in a cache.
+        name: name of the corpus and of its folder in a cache.
         root: folder that clip paths are relative to.
         classes: class names; a label's index in this tuple is its class number.
-        clips: in a fixed order, sorted by id.
+        clips: clips in a fixed order, sorted by id.
         ranges: lowest and highest possible value of each attribute.
         protocol: name of the default split protocol in ``data/corpora/protocols/``.
         labels: kind of the labels, if the corpus has several (``acted``, ``voice``, ``face``,
@@ -62,8 +62,8 @@ class Corpus:
         votes: whether `Clip.votes` are ``counts`` of raters or only the ``winners``; empty without any.
         base: the name without the digest that tells two corpora of one name apart; empty if it has none.
         notes: lines for people on how the table was read; not stored.
-        divided: of a mixture whose other corpora are only trained on, the corpus that is divided into
-            training, validation and test; not stored.
+        divided: name of the corpus of a mixture that is divided into training, validation and test, if the
+            others are only trained on; not stored.
 
     Raises:
         CorpusError: for two clips of one id, or a label that does not fit the classes.

@@ -37,13 +37,17 @@ CODES = {"ANG": "A", "DIS": "D", "FEA": "F", "HAP": "H", "NEU": "N", "SAD": "S"}
 CLASSES = tuple(LETTERS.values())
 EXAMPLE = "VideoFlash/1001_DFA_ANG_XX.flv"
 BROKEN = ("1064_IEO_DIS_MD", "1064_TIE_SAD_XX", "1076_MTI_NEU_XX", "1076_MTI_SAD_XX")
-CHANNELS = {"voice": "VoiceVote", "face": "FaceVote", "multimodal": "MultiModalVote"}  # in summaryTable.csv
-QUERIES = {1: "voice", 2: "face", 3: "multimodal"}  # in tabulatedVotes.csv
+CHANNELS = {
+    "voice": "VoiceVote",
+    "face": "FaceVote",
+    "multimodal": "MultiModalVote",
+}  # columns of summaryTable.csv
+QUERIES = {1: "voice", 2: "face", 3: "multimodal"}  # values in tabulatedVotes.csv
 SEXES = {"female": "female", "male": "male"}
 PERCEIVED = {"perceived": "multimodal"}  # names of earlier versions
 
 Row = tuple[str, dict[str, dict[str, float]]]  # a clip's id, and by channel the votes by letter
-Votes = dict[str, dict[str, tuple[float, ...]]]  # by clip id and channel, the votes for each of `CLASSES`
+Votes = dict[str, dict[str, tuple[float, ...]]]  # votes for each of `CLASSES`, keyed by clip id and channel
 
 _NAME = re.compile(r"(\d{4})_([A-Z]{3})_(ANG|DIS|FEA|HAP|NEU|SAD)_(XX?|LO|MD|HI)", re.IGNORECASE)
 _log = logging.getLogger(__name__)

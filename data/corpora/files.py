@@ -82,7 +82,7 @@ def expand_folders(words: Iterable[str]) -> list[str]:
     """Replace each folder by the media files in it and below it; other words, also missing files, stay.
 
     A folder without media files stays where it is one of several words, as in ``clips/*``: it then gets an
-    outcome like any file that is no recording.
+    outcome like any file that is not a recording.
 
     Raises:
         MediaError: the only word is a folder that holds no media files.
@@ -104,7 +104,7 @@ def expand_folders(words: Iterable[str]) -> list[str]:
 
 
 def passed_over(root: Path) -> str:
-    """Return a sentence that counts the files below the root that are no recordings; empty without any.
+    """Return a sentence that counts the files below the root that are not recordings; empty without any.
 
     >>> passed_over(Path("raw/ravdess"))  # doctest: +SKIP
     'also there: 24 .zip (unpack them first), 1 .csv'

@@ -139,7 +139,7 @@ def activation_direction(ratings: Mapping[str, Rating]) -> tuple[bool, str]:
     """Return whether low values of the table's activation are active, and what was found in words.
 
     Args:
-        ratings: by clip id, of the whole table.
+        ratings: ratings of the whole table, keyed by clip id.
 
     >>> low = {f"S01A-F01-P-FM{i:02d}": Rating("A", {"A": 2.0 + i / 50}) for i in range(10)}
     >>> low |= {f"S01S-F01-P-FM{i:02d}": Rating("S", {"A": 4.0 - i / 50}) for i in range(10)}

@@ -37,7 +37,7 @@ def scan(config: CorpusConfig) -> Corpus:
     the order of formats is taken, videos first.
 
     Raises:
-        CorpusError: for a pattern that is no regular expression or lacks a group, no match, or a label
+        CorpusError: for a pattern that is not a regular expression or lacks a group, no match, or a label
             without a code; shows examples.
     """
     root = root_folder(config.root, "pattern", "a recording")
@@ -80,8 +80,8 @@ def scan(config: CorpusConfig) -> Corpus:
             f"pattern: no path under {config.root} matches corpus.pattern={config.pattern}; "
             f"{nothing_there(Path(config.root), paths)}"
         )
-    cure = "change corpus.pattern or the names of the files, so that one person has one name"
-    refuse_spellings("speakers", sorted({clip.speaker for clip in clips.values()}), cure)
+    remedy = "change corpus.pattern or the names of the files, so that one person has one name"
+    refuse_spellings("speakers", sorted({clip.speaker for clip in clips.values()}), remedy)
     notes: list[str] = []
     if not codes:
         labels = ((clip.path, clip.label or "") for clip in clips.values())
@@ -127,7 +127,7 @@ def compile_pattern(text: str | None) -> re.Pattern[str]:
     try:
         pattern = re.compile(text, re.IGNORECASE)
     except re.error as error:
-        raise CorpusError(f"corpus.pattern={text} is no regular expression: {error}") from None
+        raise CorpusError(f"corpus.pattern={text} is not a regular expression: {error}") from None
     if lacking := [name for name in GROUPS if name not in pattern.groupindex]:
         raise CorpusError(f"corpus.pattern={text} has no group (?P<{lacking[0]}>...)")
     return pattern

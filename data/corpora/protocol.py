@@ -63,8 +63,8 @@ class Protocol:
         validation: what the validation part is made of: drawn ``speakers``, drawn ``folds``, or ``given``.
         folds: the speakers of each fold (``fixed`` only).
         n_folds: number of folds (``speakers`` only).
-        parts: for each fold the speakers (``parts``) or the clips' names (``clips``) by part.
-        source: where the lists come from.
+        parts: for each fold, speakers (``parts``) or names of clips (``clips``), keyed by part.
+        source: source of the lists.
         known_for: what a reader of its figures should know.
     """
 
@@ -115,7 +115,7 @@ def load_protocol(name: str) -> Protocol:
 
 
 def _loader() -> Any:
-    """PyYAML's loader that leaves all values text: the speakers 07, 010 and no are no numbers or booleans.
+    """PyYAML's loader that reads all values as text: the speakers 07, 010 and no stay names.
 
     It is the one in C where PyYAML was built with it; lists of 7,000 clips take seconds in Python.
     """
@@ -129,8 +129,8 @@ def _check_keys(tree: Any, path: Path) -> None:
     found = {str(key) for key in tree} if isinstance(tree, dict) else set()
     if unknown := sorted(found - known):
         config = {"corpus", "split"} & found
-        cure = "; a config stands after the name of a protocol: speakers " + str(path) if config else ""
-        raise SplitError(f"{path} is not a protocol: it has the unknown keys {', '.join(unknown)}{cure}")
+        remedy = "; a config stands after the name of a protocol: speakers " + str(path) if config else ""
+        raise SplitError(f"{path} is not a protocol: it has the unknown keys {', '.join(unknown)}{remedy}")
     if missing := [key for key in needed if key not in found]:
         raise SplitError(f"{path} is not a protocol: it needs the keys {', '.join(missing)}")
 

@@ -26,7 +26,7 @@ from deiii.data.corpora.files import (
 CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 MODALITIES = {"audio-video": 1, "video-only": 2, "audio-only": 3}
 CHANNELS = {"speech": (1,), "song": (2,), "both": (1, 2)}
-HIGHEST = (3, 2, 8, 2, 2, 2, 24)  # of each field; the lowest is 1
+HIGHEST = (3, 2, 8, 2, 2, 2, 24)  # highest value of each field; the lowest is 1
 EXAMPLE = "Actor_12/01-01-06-01-02-01-12.mp4"
 
 _LOOKS_ALIKE = re.compile(r"\d+(?:-\d+){4,}")

@@ -81,7 +81,7 @@ def spelling_key(text: str) -> str:
     """
     visible = "".join(c for c in unicodedata.normalize("NFKC", clean(text)) if not _invisible(c))
     key = unicodedata.normalize("NFKC", " ".join(visible.split()).casefold())
-    key = key.translate(VARIANTS).replace("i\u0307", "i")  # of the Turkish capital \u0130
+    key = key.translate(VARIANTS).replace("i\u0307", "i")  # lower case of the Turkish capital \u0130
     key = LAST_SIGNS.sub("", key)
     if len(key) > 2 and key[0] == key[-1] and key[0] in "\"'":
         key = LAST_SIGNS.sub("", key[1:-1].strip())
@@ -90,13 +90,13 @@ def spelling_key(text: str) -> str:
     return SEPARATORS.sub(" ", key)
 
 
-def refuse_spellings(what: str, names: Iterable[str], cure: str) -> None:
+def refuse_spellings(what: str, names: Iterable[str], remedy: str) -> None:
     """Refuse two names that differ in spelling alone.
 
     Args:
         what: what the names are of, for the message.
         names: all names.
-        cure: how to make one name of them.
+        remedy: how to make one name of them.
 
     Raises:
         CorpusError: names both.
@@ -107,7 +107,7 @@ def refuse_spellings(what: str, names: Iterable[str], cure: str) -> None:
     for name in names:
         other = seen.setdefault(spelling_key(name), name)
         if other != name:
-            raise CorpusError(f"the {what} {other!r} and {name!r} differ in spelling alone; {cure}")
+            raise CorpusError(f"the {what} {other!r} and {name!r} differ in spelling alone; {remedy}")
 
 
 def require_values(name: str, cells: Iterable[tuple[int, str]]) -> None:
@@ -123,14 +123,14 @@ def require_values(name: str, cells: Iterable[tuple[int, str]]) -> None:
     found = [(row, text) for row, text in cells if spelling_key(text) in MISSING]
     if not found:
         return
-    cure = {
+    remedy = {
         "label": "write the label, leave the cell blank if the row has attributes, or remove the row; "
         "if it is a class of yours, give it another name",
         "fold": "write the fold of every clip, or remove the column",
     }
     raise CorpusError(
         f"row{'s' if len(found) > 1 else ''} {_some([row for row, _ in found])}: {name} is {found[0][1]!r}, "
-        f"which stands for a missing value; {cure.get(name, f'write the {name} or remove the row')}"
+        f"which stands for a missing value; {remedy.get(name, f'write the {name} or remove the row')}"
     )
 
 

@@ -211,8 +211,8 @@ def make_split(corpus: Corpus, config: SplitConfig) -> Split:
             leaks=protocol.foreign and config.leaks == "allow",
         )
     except SplitError as error:
-        cure = "; `deiii audit` lists what is shared. To train on it as it is, set split.leaks=allow"
-        raise SplitError(f"{protocol.name}: {error}{cure if protocol.foreign else ''}") from None
+        remedy = "; `deiii audit` lists what is shared. To train on it as it is, set split.leaks=allow"
+        raise SplitError(f"{protocol.name}: {error}{remedy if protocol.foreign else ''}") from None
 
 
 def _add_training(own: Split, corpus: Corpus, divided: Corpus) -> Split:

@@ -256,7 +256,7 @@ def _columns(header: list[str]) -> dict[str, int]:
     if len(names) == 1 and any(sign in header[0] for sign in SEPARATORS):
         raise CorpusError(SEPARATOR)
     if any("\0" in name for name in header) or "".join(header).startswith("PK\x03\x04"):
-        raise CorpusError("this is no text in UTF-8; save the table as CSV UTF-8")
+        raise CorpusError("this is not text in UTF-8; save the table as CSV UTF-8")
     for name in names:
         close = nearest(name, COLUMNS, cutoff=0.8)  # only a misspelt column is an error
         if name not in COLUMNS and close:

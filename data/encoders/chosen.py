@@ -22,7 +22,7 @@ class Choice(NamedTuple):
 
     Attributes:
         encoder: its record.
-        path: of its weights where the settings name one; empty where they are found by the encoder's name.
+        path: path of its weights if the settings name one; empty if they are found by the encoder's name.
         layers: numbers of the stored layers.
         pool: rows of the encoder that are averaged into one (speech).
         window: samples that it reads at a time (speech).

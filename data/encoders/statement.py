@@ -29,12 +29,12 @@ class Statement:
 
     Attributes:
         stage: speech, speech2 or appearance.
-        name: as the settings give it.
+        name: name that the settings give.
         layers: numbers of the stored layers.
-        sha256: of its weights, as far as they are known; empty for none.
+        sha256: SHA-256 of its weights, as far as they are known; empty for none.
         parameters: 0 if unknown.
-        licence, trained_on, source: as in `Encoder`.
-        emotion: in words.
+        licence, trained_on, source: attributes of `Encoder`.
+        emotion: whether and how it was trained on emotions, in words.
     """
 
     stage: str

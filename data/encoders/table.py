@@ -146,6 +146,6 @@ def find_encoder(modality: str, name: str) -> Encoder:
         return found
     names = ", ".join(n for n, e in encoders().items() if e.modality == modality)
     raise ConfigError(
-        f"{modality}.encoder={name} is no encoder of {modality}: choose one of {names}, the path of an ONNX "
-        "file, a folder of transformers, or owner/name of one on the Hugging Face Hub"
+        f"{modality}.encoder={name} is not an encoder of {modality}: choose one of {names}, the path of an "
+        "ONNX file, a folder of transformers, or owner/name of one on the Hugging Face Hub"
     )

@@ -20,7 +20,7 @@ def describe_folder(modality: str, folder: str, name: str = "") -> Encoder:
 
     Args:
         modality: ``speech`` or ``appearance``.
-        folder: with config.json and safetensors.
+        folder: folder with config.json and safetensors.
         name: its name on the Hub, if that is known.
 
     Raises:
@@ -40,8 +40,8 @@ def _describe(modality: str, folder: str, name: str, size: int, mtime_ns: int) -
     kind = whole.model_type
     if not width or not count or not _reads(modality, config):
         raise WeightsError(
-            f"{folder} holds a network of the kind {kind}, which is no encoder of {modality} with layers of "
-            "one width; write a load function for it"
+            f"{folder} holds a network of the kind {kind}, which is not an encoder of {modality} with layers "
+            "of one width; write a load function for it"
         )
     told = KNOWN.get(name, {})
     rows: dict[str, Any] = {}

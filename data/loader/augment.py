@@ -14,7 +14,7 @@ import torch
 
 from deiii.data.cache.stages import FACES, FLOW, LOGMEL
 from deiii.data.config.schema import LoaderConfig
-from deiii.data.loader.augmentation.audio import DB_CENTRE, DB_SCALE, SOUND_DRAWS, SpeakerLevels, warp, warps
+from deiii.data.loader.augmentation.audio import AUDIO_DRAWS, DB_CENTRE, DB_SCALE, SpeakerLevels, warp, warps
 from deiii.data.loader.augmentation.video import Crop, batched, one_pass
 from deiii.data.loader.batch import Batch, ClipInfo, ExtraStream, StoredBatch, StoredExtra
 from deiii.data.loader.gather import DRAWS
@@ -35,7 +35,7 @@ class Augment:
         resident: large fields on the device, by stage, which the batch's ``frame_at``, ``hop_at`` and
             ``at`` of extra streams then point into.
         levels: offset and scale of each row's mel bands (`deiii.data.loader.augmentation.audio.level_table`).
-        by_speaker: by extra stream, what standardises it.
+        by_speaker: offset and scale that standardise each extra stream, keyed by stream.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Augment:
             unit = scale.mean(dim=2, keepdim=True)
         x.mul_(mask[:, :, None])
         if self.training and warps(self.config):
-            x, time, mask = warp(x, time, mask, c.draws[:, -SOUND_DRAWS:], self.config, unit)
+            x, time, mask = warp(x, time, mask, c.draws[:, -AUDIO_DRAWS:], self.config, unit)
         if self.training and self.config.spec_masks:
             draws = c.draws[:, DRAWS : DRAWS + 4 * self.config.spec_masks]
             hops, bands = spec_masks(draws, mask.sum(1), x.shape[1], x.shape[2])

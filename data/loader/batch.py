@@ -60,7 +60,7 @@ class ClipInfo:
         attributes: float32 [B,A], in the corpus's range, NaN where missing.
         index: int64 [B], the clip's row in the feature set; -1 for a filler.
         real: bool [B], false for rows that only fill up the last batch.
-        extra: by stage, the streams that ``model.extra`` names.
+        extra: streams that ``model.extra`` names, keyed by stage.
 
     Raises:
         ValueError: where shapes do not fit together; names the field, its shape and the one expected.
@@ -149,7 +149,7 @@ class Batch(ClipInfo):
         flow: float32 [B,T,2,S,S], px of the crop in 1/25 s (to the next frame
             where ``loader.flow_per_second`` is off); u right, v down.
         logmel: float32 [B,L,M], about zero mean and unit variance.
-        Others: see `ClipInfo`.
+        Others: attributes of `ClipInfo`.
     """
 
     AXES: ClassVar[Axes] = ClipInfo.AXES | {
@@ -202,8 +202,8 @@ class StoredBatch(ClipInfo):
         frame_at, hop_at: int64 [B,T], [B,L]; rows in the resident arrays.
         scale: float32 [B,T], px per step of int8 flow.
         draws: float32 [B,K] in [0,1), the clip's random numbers for augmentation.
-        extra: by stage, `StoredExtra`.
-        Others: see `ClipInfo`.
+        extra: a `StoredExtra` for each extra stream, keyed by stage.
+        Others: attributes of `ClipInfo`.
     """
 
     AXES: ClassVar[Axes] = ClipInfo.AXES | {

@@ -42,10 +42,10 @@ class FeatureSet:
 
     Attributes:
         corpus: the clip table; of a mixture, the joined one.
-        clips: those with something to learn from, in a fixed order; a clip's place is its row.
+        clips: clips with something to learn from, in a fixed order; a clip's place is its row.
         keys: each opened stage's key.
         streams: each opened stage's arrays.
-        outcomes: by stage, every clip's outcome, also of the clips that are left out.
+        outcomes: outcomes of all clips, also of those that are left out, keyed by stage.
         left_out: reason by id, for clips that are usable in no stage.
         resident: large fields of all clips in memory, by stage, which the loaders of this feature set share;
             ``None`` where each loader has copies of its own clips. See `deiii.data.loader.residency`.
@@ -160,8 +160,9 @@ class FeatureSet:
 
         Args:
             sets: the corpora.
-            people: for each corpus, the number of the first one with the same people. Their speakers are
-                named like its own, so that a split does not divide a person. Without it, all are different.
+            people: for each corpus, the number of the first one with the same people. Their speakers get the
+                names of that one, so that a split does not divide a person. If it is not given, all people
+                are different.
             test: whether a split divides all corpora; else the first one, and the others are only trained on.
         """
         if not sets:
@@ -237,7 +238,7 @@ def open_features(*words: str) -> FeatureSet:
         words: YAML files, names of configs that come with deiii, and ``key=value``, in order.
 
     Raises:
-        ConfigError: for a word that is no setting.
+        ConfigError: for a word that is not a setting.
         CacheError: where a stage is not preprocessed with these settings.
 
     >>> features = open_features("ravdess", "cache=/data/cache")         # doctest: +SKIP
@@ -266,7 +267,7 @@ def _index(folder: Path, around: Path, stage: str, config: Config) -> StageIndex
 def _differences(folder: Path, asked: Mapping[str, Any]) -> str:
     """Return the settings with which a finished cache was made, where they differ from those asked for.
 
-    One of them may be ``auto``, which stands for another value on another machine: naming it is the cure.
+    One of them may be ``auto``, which stands for another value on another machine: naming it is the remedy.
     """
     try:
         made = read_index(folder).provenance

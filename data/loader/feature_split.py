@@ -22,7 +22,7 @@ def open_split(*words: str) -> Split:
     """Return the split that a command with the same words would train on and score by.
 
     Args:
-        words: as for `deiii.data.loader.feature_set.open_features`.
+        words: keyword arguments of `deiii.data.loader.feature_set.open_features`.
 
     Raises:
         SplitError: the corpus cannot be divided as ``split.protocol`` says.
@@ -47,7 +47,7 @@ def split_features(
     Args:
         corpus: the clip table of the features.
         config: names the cache, which has the digests of the media files.
-        settings: of the split; those of ``config`` where not given.
+        settings: settings of the split; those of ``config`` if not given.
 
     Raises:
         SplitError: as `deiii.data.corpora.splits.make_split`.

@@ -93,7 +93,7 @@ class Loader:
             ``config.normalise`` normalises.
 
     Attributes:
-        residency: where the large fields are kept.
+        residency: place of the large fields: file, memory or device.
         why: the reason, in words.
     """
 
@@ -315,5 +315,5 @@ class Loader:
         torch.cuda.current_stream(self.device).wait_event(transfer.sent)
         try:
             yield transfer.there
-        finally:  # also if the caller stops before the end of the epoch
+        finally:  # runs also if the caller stops before the end of the epoch
             transfer.read.record(torch.cuda.current_stream(self.device))

@@ -30,7 +30,7 @@ class MemoryStream(Stream):
 
     Attributes:
         arrays: fields by name, as the stage stores them.
-        Others: as in `Stream`.
+        Others: attributes of `Stream`.
     """
 
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
@@ -59,7 +59,7 @@ def recording(
     """Return a feature set with one clip per interval; what a clip lacks is empty.
 
     Args:
-        arrays: by stage, the fields that the stage stores; `Stage.empty` where it found nothing.
+        arrays: fields that each stage stores, keyed by stage; `Stage.empty` for a stage that found nothing.
         intervals: begin and end in s on the recording's clock; clip i is the i-th.
         classes: the network's classes.
     """

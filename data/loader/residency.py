@@ -33,7 +33,7 @@ def choose_residency(
     Args:
         wanted: the setting ``loader.residency``.
         nbytes: size in bytes of the large fields of the chosen clips.
-        device: that trains.
+        device: device of the training.
         free_device, free_ram: free bytes of the GPU and of memory.
         remote: type of the network file system that holds the files; empty for a local disk.
 
@@ -95,10 +95,10 @@ def hold(
     """Copy the large fields of some clips into memory, or to a device.
 
     Args:
-        gather: has the arrays of all clips.
+        gather: reader of the arrays of all clips.
         rows: int64 [N], rows of the clips.
-        device: where to; ``None`` for NumPy arrays in memory.
-        stages: which fields; all that the batches hold where not given.
+        device: device to copy to; ``None`` for NumPy arrays in memory.
+        stages: stages whose fields are copied; all that the batches hold if not given.
 
     Returns:
         The copies by stage.
@@ -131,8 +131,8 @@ def hold_shared(features: FeatureSet, gather: Gather) -> dict[str, Resident]:
     """Return the large fields of all clips in memory, copied once for all loaders of a feature set.
 
     Args:
-        features: with a table in ``resident``, which receives what it lacks.
-        gather: of the loader that asks.
+        features: feature set with a table in ``resident``, to which missing fields are added.
+        gather: reader of the arrays, from the loader that calls.
     """
     table = {} if features.resident is None else features.resident
     table |= hold(gather, np.arange(len(features)), None, gather.large - table.keys())

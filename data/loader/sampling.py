@@ -63,7 +63,7 @@ def uniforms(seed: int, epoch: int, rows: np.ndarray, count: int) -> np.ndarray:
     SplitMix64 on a counter (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
 
     Args:
-        seed, epoch: of the training.
+        seed, epoch: seed and epoch of the training.
         rows: int64 [B], rows of the clips.
         count: numbers for each clip.
 

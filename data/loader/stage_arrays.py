@@ -30,7 +30,7 @@ class Stream:
 
     Attributes:
         stage: its name.
-        paths, sizes, layouts: of each shard file; sizes in bytes.
+        paths, sizes, layouts: path, size in bytes and layout of each shard file.
         shard: int64 [N], the clip's shard, -1 where the stage has nothing for it.
         start: int64 [N], the clip's first row in its shard.
         length: int64 [N], the clip's rows; 0 where it has none.
@@ -215,8 +215,8 @@ def levels_of(
     """Return the levels of the features of some stages over files.
 
     Args:
-        stages: those that are normalised by speaker.
-        files: files of each, what the stages computed.
+        stages: stages that are normalised by speaker.
+        files: for each file, the arrays that the stages computed.
     """
     found = {}
     for stage in stages:

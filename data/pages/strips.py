@@ -36,7 +36,7 @@ def strip(arrays: Mapping[str, Mapping[str, np.ndarray]], style: StripStyle = St
     """Return crops, flow and log-mel of a clip as one picture file, or ``None`` where there are none.
 
     Args:
-        arrays: by stage, what the caches hold of the clip.
+        arrays: arrays of the clip in the caches, keyed by stage.
         style: size and format.
     """
     rows = []

@@ -96,14 +96,15 @@ def fetch_archive(
     Args:
         url: address of the archive's folder, or of its ``archive.json``; HTTP or HTTPS.
         archive: folder to write.
-        sha256: of ``archive.json``, as its publisher states it; other lists are refused.
+        sha256: SHA-256 of ``archive.json``, as its publisher states it; an archive with another list is
+            refused.
         progress: show a bar.
 
     Returns:
         the number of files downloaded, and of all files.
 
     Raises:
-        DownloadError: the address is no archive, the list has another digest, a file is not what the list
+        DownloadError: the address is not an archive, the list has another digest, a file is not what the list
             says, or the server refuses; the message says what to do.
     """
     archive = Path(archive)
@@ -172,10 +173,10 @@ def _listed_files(base: str, data: bytes, sha256: str | None) -> dict[str, dict[
             f["path"]: {"bytes": int(f["bytes"]), "sha256": str(f["sha256"])} for f in tree["files"]
         }
     except (ValueError, KeyError, TypeError) as error:
-        raise DownloadError(f"{base}{LIST} is no list of an archive ({error})") from None
+        raise DownloadError(f"{base}{LIST} is not a list of an archive ({error})") from None
     for name, wanted in files.items():
         if not NAME.fullmatch(name) or wanted["bytes"] < 0 or name == LIST:
-            raise DownloadError(f"{base}{LIST} lists {name!r}, which is no file of an archive")
+            raise DownloadError(f"{base}{LIST} lists {name!r}, which is not a file of an archive")
     return files
 
 

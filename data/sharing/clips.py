@@ -27,9 +27,9 @@ class SharedClip:
 
     Attributes:
         number: its row in the feature set.
-        facts: by name, what `COLUMNS` and the attributes say; ``None`` for what is not known.
+        facts: values of `COLUMNS` and the attributes, keyed by name; ``None`` for what is not known.
         soft: distribution over the classes; empty where there is none.
-        arrays: by name, as they are stored; empty for a stage that could not use the clip.
+        arrays: arrays as they are stored, keyed by name; empty for a stage that could not use the clip.
     """
 
     number: int

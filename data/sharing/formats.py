@@ -20,8 +20,8 @@ import numpy as np
 from deiii.data.sharing.clips import NO_PART, SharedClip
 from deiii.data.tools.atomic_files import atomic_path, write_text
 
-SHARD_BYTES = 256_000_000  # of arrays in one tar or Parquet file
-GROUP_BYTES = 32_000_000  # of arrays in one row group of Parquet, which a reader holds in memory
+SHARD_BYTES = 256_000_000  # size of the arrays in one tar or Parquet file
+GROUP_BYTES = 32_000_000  # size of the arrays in a row group of Parquet; a reader holds it in memory
 HUB_PARTS = {"train": "train", "val": "validation", "test": "test", NO_PART: NO_PART, None: "train"}
 
 Clips = Callable[[str | None], Iterator[SharedClip]]  # the clips of a part; all for None

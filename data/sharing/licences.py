@@ -1,4 +1,4 @@
-"""The licences of the corpora that deiii knows; features of recordings fall under them, too."""
+"""The licences of the corpora in the table of deiii; they also apply to features of the recordings."""
 
 from __future__ import annotations
 

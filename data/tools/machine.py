@@ -48,7 +48,7 @@ def usable_cores(root: Path = CGROUPS) -> int:
     it a share of time (the cgroup's quota), which is rounded up to whole cores.
 
     Args:
-        root: where Linux shows control groups.
+        root: folder in which Linux shows control groups.
 
     >>> 1 <= usable_cores() <= os.cpu_count()
     True
@@ -99,7 +99,7 @@ def available_memory(root: Path = CGROUPS) -> int:
     count as free.
 
     Args:
-        root: where Linux shows control groups.
+        root: folder in which Linux shows control groups.
 
     >>> available_memory() > 0
     True
@@ -134,7 +134,7 @@ def package_versions(*packages: str) -> dict[str, str]:
     """Return the versions of Python and of packages, by name.
 
     A package that has no metadata, as in a source tree that is on ``PYTHONPATH`` and not installed, is
-    ``unknown``: a missing version is no reason to end a run. Where another of OpenCV's packages is installed,
+    ``unknown``: a missing version does not end a run. Where another of OpenCV's packages is installed,
     its name follows the version.
 
     >>> sorted(package_versions("numpy"))
@@ -165,7 +165,7 @@ def source_revision(source: Path = SOURCE) -> str | None:
     try:
         if Path(_git(source, "rev-parse", "--show-toplevel")).resolve() != source.resolve():
             return None
-        # The top folder alone is no proof: a foreign repository may begin in this very folder.
+        # The top folder alone is not proof: a foreign repository may begin in this very folder.
         if not _git(source, "ls-files", "--", "data/tools/machine.py"):
             return None
         changes = _git(source, "status", "--porcelain", "-uno")

@@ -1,4 +1,4 @@
-"""Errors of the operating system as a message that names the file, the reason and the cure.
+"""Errors of the operating system as a message that names the file, the reason and the remedy.
 
 >>> explain(FileNotFoundError(2, "No such file or directory", "clips/a.mp4"))
 'clips/a.mp4: no such file or folder; check the path'
@@ -15,7 +15,7 @@ READ_OR_WRITE = "allow this user to use it (chmod, chown), or name another file 
 SPACE = "free some space, or name a folder on another disk"
 DEVICE = "check the disk or the network connection, then run the command again"
 
-# Reason and cure by number. An empty reason is replaced by that of the system.
+# Reason and remedy by number. An empty reason is replaced by that of the system.
 EXPLAINED: dict[int, tuple[str, str]] = {
     errno.ENOENT: ("no such file or folder", "check the path"),
     errno.EACCES: ("permission denied", READ_OR_WRITE),
@@ -44,7 +44,7 @@ EXPLAINED: dict[int, tuple[str, str]] = {
 
 
 def explain(error: OSError) -> str:
-    """Return the message for an error of the operating system: ``file: reason; cure``.
+    """Return the message for an error of the operating system: ``file: reason; remedy``.
 
     An error that deiii or a library raised with a text of its own, without a number, keeps that text.
 
@@ -57,8 +57,8 @@ def explain(error: OSError) -> str:
     if isinstance(path, bytes):
         path = os.fsdecode(path)
     if not isinstance(path, (str, os.PathLike)):  # some errors name no file, or a descriptor
-        reason, cure = EXPLAINED.get(number, ("", ""))
-        return "; ".join(text for text in (reason or error.strerror, cure) if text)
+        reason, remedy = EXPLAINED.get(number, ("", ""))
+        return "; ".join(text for text in (reason or error.strerror, remedy) if text)
     place = Path(path)
     if number in (errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
         stop = file_on_the_way(place)
@@ -66,15 +66,15 @@ def explain(error: OSError) -> str:
             return f"{place}: {stop} is a file, not a folder; name another folder"
     if number in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS) and (holder := pseudo_folder(place)):
         return f"{place}: {holder} belongs to the system and holds no files of users; name another folder"
-    reason, cure = EXPLAINED.get(number, ("", ""))
-    return "; ".join(text for text in (f"{place}: {reason or error.strerror}", cure) if text)
+    reason, remedy = EXPLAINED.get(number, ("", ""))
+    return "; ".join(text for text in (f"{place}: {reason or error.strerror}", remedy) if text)
 
 
 def require_current_folder() -> None:
     """Refuse to work in a folder that was deleted: no relative path and no new process works there.
 
     Raises:
-        FileNotFoundError: with a text that names the cure.
+        FileNotFoundError: with a text that names the remedy.
 
     >>> require_current_folder()
     """
@@ -88,7 +88,7 @@ def require_current_folder() -> None:
 
 
 def file_on_the_way(path: Path) -> Path | None:
-    """Return the first part of a path that exists and is no folder; ``None`` if there is none.
+    """Return the first part of a path that exists and is not a folder; ``None`` if there is none.
 
     >>> file_on_the_way(Path(__file__) / "x") == Path(__file__)
     True

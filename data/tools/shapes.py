@@ -15,7 +15,7 @@ def check_axes(record: Any, axes: Mapping[str, tuple[str | int, ...]]) -> None:
 
     Args:
         record: the dataclass; fields that are ``None`` are left out.
-        axes: by field, the length of each axis, or a letter; one letter has one length in all fields.
+        axes: length of each axis, or a letter, keyed by field; one letter has one length in all fields.
 
     Raises:
         ValueError: names the class, the field, the shape found and the one expected.

@@ -199,7 +199,7 @@ def weights_folder(path: str | Path) -> str:
     """
     folder = Path(path)
     if not (folder / "config.json").is_file():
-        raise WeightsError(f"{folder} holds no config.json: it is no folder of transformers")
+        raise WeightsError(f"{folder} holds no config.json: it is not a folder of transformers")
     if not any(folder.glob("*.safetensors")):
         raise WeightsError(
             f"{folder} holds no safetensors. Other files of weights are not loaded, because they may run "
@@ -213,7 +213,7 @@ def cache_folder() -> Path:
     """Return the folder of downloads: ``DEIII_CACHE_DIR`` or the platform's user cache."""
     if own := os.environ.get("DEIII_CACHE_DIR"):
         return Path(own)
-    import pooch  # slow to import
+    import pooch  # imported here because the import is slow
 
     return Path(pooch.os_cache("deiii"))
 

@@ -131,7 +131,7 @@ def normalise(x: Tensor, share: Tensor, layer: nn.BatchNorm2d, ranks: Ranks) -> 
     Args:
         x: [B,C,H,W].
         share: float32, broadcastable to [B,1,H,W]; the weight of each place in the statistics.
-        layer: has the scale, the offset and the running statistics, which are updated.
+        layer: layer with the scale, the offset and the running statistics, which are updated.
         ranks: hold the parts of the batch.
     """
     clips, channels, height, width = x.shape

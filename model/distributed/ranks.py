@@ -27,7 +27,9 @@ from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.devices import limit_threads, make_current, pick_device
 from deiii.model.distributed.launch import RankError, launched
 
-TIMEOUT = timedelta(minutes=30)  # for a rank that runs but does not answer; an ended one is noticed at once
+TIMEOUT = timedelta(
+    minutes=30
+)  # limit for a rank that runs but does not answer; an ended one is noticed at once
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 START = "torchrun --standalone --nproc-per-node 2 -m deiii train ..."
 
@@ -39,7 +41,7 @@ class Ranks:
     Attributes:
         rank, world: this process's number and how many there are.
         local, local_world: the same among those of this machine.
-        device: where this process computes.
+        device: device on which this process computes.
         clips: B, the same on every rank in every step.
         group: whether a single process exchanges with itself as several would: torchrun started one on a GPU.
             One GPU can test the exchange so.

@@ -43,8 +43,8 @@ class CrossValidation:
 
     Attributes:
         name: the path of its folder, as it was given.
-        folds: by fold, the names of test and of validation speakers.
-        seeds: by seed, the predictions of all folds as those of one run.
+        folds: names of the test and of the validation speakers, keyed by fold.
+        seeds: predictions of all folds, joined as those of one run, keyed by seed.
     """
 
     name: str
@@ -89,7 +89,7 @@ def compare_crossvals(names: Sequence[str | Path], out: str | Path) -> str:
     """Write ``compare.csv`` and ``compare.png`` into ``out``; returns the table as text.
 
     Raises:
-        RunError: fewer than two, one that is no finished cross-validation, other folds, no seed in common, or
+        RunError: fewer than two, an unfinished cross-validation, other folds, no seed in common, or
             clips whose labels differ.
     """
     found = [CrossValidation.read(name) for name in names]

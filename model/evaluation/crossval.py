@@ -57,8 +57,8 @@ def crossval(
     """Run the missing pairs of folds and seeds, and write the report.
 
     Args:
-        config: of every run; ``split.fold`` and ``train.seed`` are set for each, ``train.run`` is the folder
-            of all of them.
+        config: settings of every run; ``split.fold`` and ``train.seed`` are set for each, ``train.run`` is
+            the folder of all of them.
         seeds: values of ``train.seed``.
         folds: folds of the protocol; all where not given.
         jobs: runs at a time; see `deiii.model.evaluation.many_runs.run_all`.

@@ -39,7 +39,7 @@ from deiii.model.metrics import (
 from deiii.model.training.run_folder import RunFolder, revisions
 
 Runs = Sequence[tuple[int, int, Path]]  # fold, seed, folder
-Metrics = Mapping[tuple[int, int], dict[str, Any]]  # by fold and seed, what metrics.json holds
+Metrics = Mapping[tuple[int, int], dict[str, Any]]  # content of metrics.json, keyed by fold and seed
 Tables = Mapping[tuple[int, int], PredictionTable]  # key: fold and seed
 
 

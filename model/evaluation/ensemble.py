@@ -50,7 +50,7 @@ def evaluate_ensemble(
     Args:
         runs: run folders, or a name that stands for several (`deiii.model.members`).
         out: the folder of the ensemble.
-        cache, device, unfinished: as for `deiii.model.evaluation.evaluate.evaluate`.
+        cache, device, unfinished: arguments of `deiii.model.evaluation.evaluate.evaluate`.
         again: score an ensemble of the same members that was scored before, here or in another folder.
         keep: return the stored result of such an ensemble in ``out``.
         progress: whether to show a bar where scoring takes long.
@@ -65,7 +65,7 @@ def evaluate_ensemble(
     """
     members = find_members(runs)
     for member in members:
-        RunFolder(member).read_info()  # refuses what is no run, before anything is loaded
+        RunFolder(member).read_info()  # refuses what is not a run, before anything is loaded
     networks = [load_network(member) for member in members]
     check_members(members, [n.config for n in networks], [n.info for n in networks])
     _check_hidden(members, networks)

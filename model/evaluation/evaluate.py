@@ -46,7 +46,7 @@ from deiii.model.training.run_folder import RunError, RunFolder
 from deiii.model.training.scoring import Predictions, average, in_full_precision, score
 from deiii.model.training.trained import TrainedNetwork, load_network
 
-EVALUATE_CURE = (
+EVALUATE_REMEDY = (
     "Its figures would be about other data than those it learned. To go on, train a new run, or put back "
     "what it was trained on and run `deiii preprocess`"
 )
@@ -66,7 +66,7 @@ def evaluate(
 
     Args:
         path: a run folder that training made.
-        cache: where the feature caches are now; as in training where not given.
+        cache: folder that holds the feature caches now; that of the training if not given.
         device: auto, cpu or cuda; as in training where not given.
         again: score a run that was scored before. ``run.json``, ``metrics.json`` and the report then say how
             often the test speakers were scored.
@@ -146,7 +146,7 @@ class Scorer:
         networks: one, or the members of an ensemble.
         features: the clips and their features.
         split: split of the training.
-        device: where the networks compute.
+        device: device on which the networks compute.
         progress: whether to show a bar.
     """
 
@@ -272,10 +272,10 @@ def open_features(
     """
     folder = None if config.is_mixture else info["corpus"]
     if not config.is_mixture:
-        check_origin(run, latest_corpus(config, folder), EVALUATE_CURE)
+        check_origin(run, latest_corpus(config, folder), EVALUATE_REMEDY)
     if features is None:
         features = FeatureSet.open(config, keys_of_training(run, config), whole=True, folder=folder)
-    check_origin(run, features.corpus, EVALUATE_CURE, config.cache)
+    check_origin(run, features.corpus, EVALUATE_REMEDY, config.cache)
     if dict(features.keys) != info["keys"]:
         raise RunError(
             f"{run.path} was trained on caches with the keys {info['keys']}, but {config.cache} has "

@@ -66,7 +66,7 @@ def layer_bars(weights: Mapping[str, Mapping[str, Mapping[str, float | None]]]) 
     """Draw the weight of each layer of each frozen encoder, with its deviation over runs where there is one.
 
     Args:
-        weights: by stage and layer, ``mean`` and ``sd``.
+        weights: ``mean`` and ``sd`` of each layer's weight, keyed by stage and layer.
     """
     figure = Figure(figsize=(2.2 + 2.4 * len(weights), 2.9), layout="constrained", facecolor="white")
     for n, (stage, layers) in enumerate(weights.items(), 1):

@@ -42,9 +42,9 @@ Work = Callable[..., "GpuMemory"]
 
 SAVES_WITHIN = 30.0  # s that a stopped training has to end its step and save its state
 GIB = 2**30
-MEMORY_SHARE = 0.9  # of a GPU's free memory that the runs of a cross-validation take together
+MEMORY_SHARE = 0.9  # share of a GPU's free memory that all runs of a cross-validation may use
 CONTEXT = GIB  # GPU memory that a process takes beside what PyTorch reserves: CUDA's context, libraries' code
-REUSE_CURE = "choose another folder with train.run=... (benchmarks: --folder), or remove that run"
+REUSE_REMEDY = "choose another folder with train.run=... (benchmarks: --folder), or remove that run"
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class GpuMemory:
     """GPU memory of one run, in bytes.
 
     Attributes:
-        peak: most that PyTorch reserved.
-        available: what other processes left free.
+        peak: largest amount that PyTorch reserved.
+        available: free memory that other processes left.
     """
 
     peak: int = 0
@@ -85,8 +85,8 @@ def finished(config: Config, tables: dict[str, Corpus] | None = None, scored: bo
         keys = stage_keys(config)
         if which not in tables:
             tables[which] = find_corpus(config)
-    check_settings(run, config, keys, REUSE_CURE)
-    check_origin(run, tables[which], REUSE_CURE, config.cache)
+    check_settings(run, config, keys, REUSE_REMEDY)
+    check_origin(run, tables[which], REUSE_REMEDY, config.cache)
     if not scored:
         return run.training_state(config).finished
     if unfinished_training(run.read_metrics()) or not run.training_state(config).finished:
@@ -172,7 +172,7 @@ def run_all(
         jobs: runs at a time on this machine. 0 is one on a CPU; on GPUs, the first run goes alone, and then
             as many at a time as fit beside each other by the memory that it took.
         progress: show the epochs, where one run goes at a time.
-        work: does one run, as `run_one`, the default; a function that other processes can import.
+        work: function that does one run; the default is `run_one`. Other processes must be able to import it.
         is_finished: whether a run needs no work; `finished` where not given.
     """
     began = time.perf_counter()

@@ -61,7 +61,7 @@ def evaluate_on(
         path: a run folder that training made.
         words: a config and ``corpus.key=value`` settings that name the other corpus; only its corpus is used,
             all other settings are those of the run.
-        cache: where the other corpus is cached; in the run's cache where not given.
+        cache: folder that holds the cache of the other corpus; the run's cache if not given.
         device: auto, cpu or cuda; as in training where not given.
         again: score a corpus again that the run was scored on before.
         unfinished: score a run whose training did not come to its end; ``metrics.json`` then says so.
@@ -175,7 +175,7 @@ def _open(
     corpus, left_out, notes = _as_task(features.corpus, task)
     past = histories(run)
     seen, media = seen_files(past), recorded_media(config.cache, corpus.name)
-    # A recording may be there under another name; then the speaker is known, too.
+    # A recording may be there under another name; then the speaker is also known.
     trained = {c.speaker for c in corpus.clips if c.path in media and media[c.path][2] in seen}
     trained |= seen_speakers(past, config.corpus)
     if not media or not all(history.trained_files or not history.trained for history in past):

@@ -163,7 +163,7 @@ def read_predictions(path: str | Path) -> PredictionTable:
             attribute_truth=_numbers(rows, [a + sides[0] for a in attributes]),
             attribute_predicted=_numbers(rows, [a + sides[1] for a in attributes]),
         )
-    except (ValueError, TypeError) as error:  # a cell that is no number, or a row that is cut off
+    except (ValueError, TypeError) as error:  # a cell that is not a number, or a row that is cut off
         raise RunError(f"{path} is damaged ({error}); run `deiii evaluate RUN --again`") from None
 
 

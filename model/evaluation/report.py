@@ -55,12 +55,12 @@ def write_report(
     """Write the figures and the page of an evaluated run.
 
     Args:
-        run: with ``config.yaml`` and ``metrics.csv``, except for an ensemble.
+        run: run folder with ``config.yaml`` and ``metrics.csv``; for an ensemble, a folder without them.
         metrics: what ``metrics.json`` holds.
         info: what ``run.json`` holds.
         features: the corpus with its preprocessing outcomes.
         mistakes: what `worst_mistakes` found.
-        settings: as YAML; those in ``config.yaml`` where not given.
+        settings: settings as YAML; those in ``config.yaml`` if not given.
 
     Returns:
         the page's path.

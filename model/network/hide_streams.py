@@ -27,8 +27,8 @@ def hide(batch: Batch, **hidden: Tensor | bool) -> Batch:
 
     Args:
         batch: stays as it is.
-        hidden: by stream (frames, flow, audio, or a stage of ``model.extra``), bool [B] for some clips or
-            True for all.
+        hidden: what to hide, keyed by stream (frames, flow, audio, or a stage of ``model.extra``): bool [B]
+            for some clips, or True for all.
 
     Raises:
         ValueError: there is no such stream.

@@ -96,7 +96,7 @@ def valid_places(mask_N: Tensor) -> tuple[Tensor, Tensor]:
     number = mask_N.cumsum(0)  # number of each valid image among the valid ones, from 1
     spare = torch.arange(len(mask_N), device=mask_N.device) % number[-1:].clamp_min(1)
     wanted = torch.where(mask_N, number, spare.add_(1))
-    take = torch.searchsorted(number, wanted).clamp_(max=len(mask_N) - 1)  # where none is valid: the last
+    take = torch.searchsorted(number, wanted).clamp_(max=len(mask_N) - 1)  # the last one if none is valid
     return take, number[-1:]
 
 
@@ -196,7 +196,7 @@ class ResNetEncoder(nn.Module):
 def _load_imagenet(net: nn.Module, path: str | Path) -> None:
     try:
         net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # torch.load raises many types for files that are no checkpoints
+    except Exception as error:  # torch.load raises many types for files that are not checkpoints
         raise WeightsError(
             f"{path} does not hold the weights of torchvision's ResNet-18 ({str(error).splitlines()[0]}); "
             "leave out model.imagenet_weights, or name a file such as resnet18-f37072fd.pth"
@@ -243,7 +243,7 @@ def one_product(map_NCHW: Tensor, cells_PX: Tensor) -> Tensor:
     """Average a feature map over cells in one product of matrices, [N,P,C].
 
     Args:
-        map_NCHW: no copy is made where channels are innermost in memory.
+        map_NCHW: feature maps; no copy is made if channels are innermost in memory.
         cells_PX: [P,H*W], the weight of each place in each cell.
     """
     places_NXC = map_NCHW.permute(0, 2, 3, 1).flatten(1, 2)
@@ -255,8 +255,8 @@ def feature_rows(crop: int, channels: list[int] | None) -> int:
 
     Args:
         crop: side of the image in px.
-        channels: of `ImageEncoder`, whose stem and stages halve the resolution; ``None`` for `ResNetEncoder`,
-            which ends at a sixteenth of it.
+        channels: channels of `ImageEncoder`, whose stem and stages halve the resolution; ``None`` for
+            `ResNetEncoder`, which ends at a sixteenth of it.
 
     >>> feature_rows(96, [16, 32, 64]), feature_rows(97, None)
     (6, 7)

@@ -40,7 +40,7 @@ class Peer(Network):
     Args: those of `deiii.model.network.deiii.DEIII`.
 
     Attributes:
-        modalities: those that have an input, video first.
+        modalities: names of the modalities that have an input, video first.
 
     Raises:
         ConfigError: the settings contradict each other, leave nothing to read or to predict, or ask for

@@ -104,11 +104,11 @@ def export(
 
     Args:
         run: a run folder.
-        folder: is made where needed; files of an earlier export are replaced.
+        folder: folder of the export, which is made if needed; files of an earlier export are replaced.
         program: whether to write ``deiii.pt2``, which takes some seconds.
         onnx: whether to write ``model.onnx``, which takes longer.
-        licence: under which the corpus may be used; by default that of RAVDESS, CREMA-D or MSP-IMPROV where
-            the corpus is one of them, else the card says that it is not known.
+        licence: licence under which the corpus may be used; by default that of RAVDESS, CREMA-D or MSP-IMPROV
+            if the corpus is one of them, else the card states that it is not known.
 
     Returns:
         the folder.
@@ -143,7 +143,7 @@ def export(
     }  # fmt: skip
     if "start" in info:
         manifest["start"] = info["start"]
-    for name in (MANIFEST, PROGRAM):  # of an earlier export; one that is stopped now is not complete
+    for name in (MANIFEST, PROGRAM):  # an export that is stopped must not look complete
         (folder / name).unlink(missing_ok=True)
     if program:
         manifest["program_difference"] = write_program(network.eval(), config, folder / PROGRAM)

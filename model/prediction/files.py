@@ -69,8 +69,8 @@ def predict_files(
         run: a run folder, an exported folder or ``hub:user/name``; several are one ensemble.
         media: files and folders of files.
         out: folder for the results.
-        overlay: where to write overlay videos of the files that have video: a path for a single file, a
-            folder for several; ``None`` for none.
+        overlay: target of the overlay videos of the files that have video: a path for a single file, a folder
+            for several; ``None`` for none.
         window_s, hop_s: length and distance of the sliding window in s; see `Predictor.predict`.
         device: auto, cpu or cuda.
         settings: ``key=value`` settings for this machine.
@@ -79,7 +79,7 @@ def predict_files(
             the levels of all of them, as evaluation does.
         texts: which of `TEXTS` to write for each file, too.
         segments: ``speech`` to predict for each stretch of speech, and to leave silence out.
-        change_preprocessing, backend, calibrated: see `load`.
+        change_preprocessing, backend, calibrated: arguments of `load`.
         people: whether to predict for each person in a file; see `Predictor.predict_people`.
 
     Returns:

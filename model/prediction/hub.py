@@ -53,7 +53,7 @@ def download(name: str) -> Path:
 def _check_complete(folder: Path, name: str) -> None:
     """Raise HubError where a repository holds no export, or only some of its files."""
     if not (folder / MANIFEST).is_file():
-        raise HubError(f"{PREFIX}{name} holds no {MANIFEST}, so it is no network of deiii")
+        raise HubError(f"{PREFIX}{name} holds no {MANIFEST}, so it is not a network of deiii")
     networks = own_members(folder) or [folder]
     files = [network / name for network in networks for name in (MANIFEST, WEIGHTS)]
     lost = [os.path.relpath(file, folder) for file in files if not file.is_file()]
@@ -115,10 +115,10 @@ def _library() -> Any:
 def _brief(error: Exception) -> str:
     """Return the first lines of a library's message in one line, and what to do."""
     words = " ".join(str(error).split())
-    return f"{type(error).__name__}: {words[:300].rstrip('. ')}. {_cure(error, words)}".rstrip(". ")
+    return f"{type(error).__name__}: {words[:300].rstrip('. ')}. {_remedy(error, words)}".rstrip(". ")
 
 
-def _cure(error: Exception, words: str) -> str:
+def _remedy(error: Exception, words: str) -> str:
     """Return what to do about an error of the library; nothing where its message says that."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     if "RevisionNotFoundError" in kinds:

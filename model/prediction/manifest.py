@@ -59,10 +59,14 @@ def read_manifest(folder: str | Path) -> tuple[Config, dict[str, Any]]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         if manifest["format"] != FORMAT:
-            cure = "export the run again"
+            remedy = "export the run again"
             if isinstance(manifest["format"], int) and manifest["format"] > SEVERAL:
-                cure = "a newer version of deiii wrote it: update deiii, or export the run with this version"
-            raise ExportError(f"{path} has format {manifest['format']}, this version reads {FORMAT}; {cure}")
+                remedy = (
+                    "a newer version of deiii wrote it: update deiii, or export the run with this version"
+                )
+            raise ExportError(
+                f"{path} has format {manifest['format']}, this version reads {FORMAT}; {remedy}"
+            )
         return parse_stored(json.dumps(manifest["settings"])), manifest
     except ExportError:
         raise

@@ -43,7 +43,7 @@ def write_onnx(
     Args:
         program: takes a dictionary of tensors and returns one; in evaluation mode, on the CPU.
         inputs: an example by name, [B,R,...].
-        lengths: by input, the name of its second axis; inputs with one name have one length.
+        lengths: name of the second axis of each input, keyed by input; inputs with one name have one length.
         trials: inputs for which the outputs of onnxruntime are compared with those of the program.
         path: path of the file; the weights lie within it.
 

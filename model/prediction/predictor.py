@@ -45,10 +45,10 @@ class Predictor:
         config: settings of preprocessing and network.
         task: the classes and attributes that it predicts.
         seconds: the median and the longest training clip, in s.
-        notes: on how preprocessing differs from training, for every prediction.
+        notes: notes on how preprocessing differs from training, for every prediction.
         source: the folder of the run or of the export.
         info: what its ``run.json`` or ``deiii.json`` holds.
-        members: of an ensemble, the folders of all its networks.
+        members: folders of all networks of an ensemble; empty for a single network.
     """
 
     def __init__(
@@ -86,8 +86,8 @@ class Predictor:
 
         Args:
             info: what ``run.json`` or ``deiii.json`` holds.
-            overrides, change_preprocessing: see `deiii.model.prediction.loading.load`.
-            Others: as above.
+            overrides, change_preprocessing: arguments of `deiii.model.prediction.loading.load`.
+            Others: arguments of `Predictor`.
         """
         config, notes = override_settings(config, list(overrides), change_preprocessing)
         if not notes:
@@ -138,12 +138,12 @@ class Predictor:
             window_s: length of the sliding window in s; by default that of the median training clip, at most
                 half of the recording.
             hop_s: distance of the windows in s; by default 0.2, or more so that there are at most 2000.
-            levels: of the speaker's features, from `speaker_levels`; used where the network was trained with
-                ``loader.normalise=speaker``, whose levels otherwise come from this file alone.
+            levels: levels of the speaker's features, from `speaker_levels`; used if the network was trained
+                with ``loader.normalise=speaker``. Without them, the levels come from this file alone.
             speech: stretches of speech in s, from `deiii.pipeline.streaming.voice.speech_segments`; the
                 prediction is then their mean, and each has its own.
-            keep_flow: for `draw_overlay`, a folder for a temporary file with the flow of a file that is read
-                in order.
+            keep_flow: folder for a temporary file with the flow of a file that is read in order;
+                `draw_overlay` needs it.
             progress: receives the time in s up to which such a file is done.
 
         Raises:
@@ -165,7 +165,7 @@ class Predictor:
 
         Args:
             path: any media file. One that is read in order is read once more for each person.
-            options: as for `predict`.
+            options: options of `predict`.
 
         Raises:
             ConfigError: the network reads no faces.
@@ -242,8 +242,9 @@ class Predictor:
         """Write the network as an exported folder, which `deiii.load` reads and `push_to_hub` uploads.
 
         Args:
-            folder: is made where needed; an earlier export in it is replaced.
-            options: of `deiii.model.prediction.export.export`, where the network comes from a run folder.
+            folder: folder of the export, which is made if needed; an earlier export in it is replaced.
+            options: options of `deiii.model.prediction.export.export`, if the network comes from a run
+                folder.
 
         Raises:
             ExportError: the folder holds other files.
@@ -265,7 +266,7 @@ class Predictor:
             name: ``user/name`` of the repository, which is created where it does not exist.
             private: whether a new repository is visible to its owner alone. The licence of the corpus decides
                 whether a network may be passed on.
-            options: as for `save_pretrained`.
+            options: options of `save_pretrained`.
 
         Raises:
             HubError: huggingface_hub is not installed, or the Hub refuses the upload.

@@ -20,9 +20,10 @@ class HeadOutputs:
 
     Attributes:
         count: N.
-        probabilities: by head, float32 [N,C]; empty where no classes are predicted.
-        attributes: by head, float32 [N,A]; empty where no attributes are predicted.
-        present: by head, bool [N], whether the interval has what the head reads.
+        probabilities: probabilities of the classes, float32 [N,C], keyed by head; empty if no classes are
+            predicted.
+        attributes: attributes, float32 [N,A], keyed by head; empty if no attributes are predicted.
+        present: whether the interval has what the head reads, bool [N], keyed by head.
     """
 
     count: int
@@ -44,10 +45,11 @@ class Scorer(Protocol):
         """Return the outputs for each interval.
 
         Args:
-            arrays: by stage, what the stages computed.
+            arrays: arrays that the stages computed, keyed by stage.
             intervals: begin and end in s.
             hidden: the inputs to hide from the i-th interval; none beyond the list's end.
-            levels: by stage, where the network normalises by speaker.
+            levels: levels of the speaker's features, keyed by stage, for a network that normalises by
+                speaker.
         """
         ...
 
@@ -58,7 +60,7 @@ class FaceTrack:
 
     Attributes:
         frames: number of video frames.
-        share: of the video frames that show the face, 0 to 1.
+        share: share of the video frames that show the face, 0 to 1.
         width_px: median width of the face in the source, px.
         enlarged: size of the network's crop divided by its size in the source; below 1 it is reduced.
         longest_gap_s: longest time without the face, s.
@@ -120,9 +122,9 @@ class Segment:
     """The prediction for one stretch of speech.
 
     Attributes:
-        begin_s, end_s: in s.
-        probabilities: by class; empty where it holds no usable input.
-        attributes: by name.
+        begin_s, end_s: begin and end in s.
+        probabilities: probabilities, keyed by class; empty if it holds no usable input.
+        attributes: attributes, keyed by name.
     """
 
     begin_s: float
@@ -174,16 +176,17 @@ class Prediction:
         path: the file.
         seconds: its length in s.
         outcomes: outcomes of every stage that the network needs.
-        probabilities: by class; empty where no input is usable, or no classes are predicted.
-        attributes: by name, in the corpus's range.
+        probabilities: probabilities, keyed by class; empty if no input is usable, or no classes are
+            predicted.
+        attributes: attributes in the corpus's range, keyed by name.
         heads: probabilities and attributes of the video head and of the audio head, where each has its input.
-        contributions: by output (the predicted class, each attribute) and input; see
-            `deiii.model.prediction.shapley`.
+        contributions: contributions of the inputs, keyed by output (the predicted class, each attribute) and
+            input; see `deiii.model.prediction.shapley`.
         face: the face track, where there is one.
         timeline: the predictions of the sliding window.
         segments: the predictions for stretches of speech, where they were asked for.
         notes: which inputs are missing or incomplete, and what the prediction is from, as text.
-        arrays: by stage, what the stages computed.
+        arrays: arrays that the stages computed, keyed by stage.
         person: whose prediction it is, where it was asked for all people.
     """
 
@@ -273,7 +276,7 @@ def notes_on(
     """Yield what is missing, incomplete or remarkable, each reason once, and what the prediction is from.
 
     Args:
-        outcomes: by stage.
+        outcomes: outcomes, keyed by stage.
         streams: the inputs that the network reads.
         predicted: whether there is a prediction where an input is usable.
     """

@@ -94,12 +94,12 @@ def stage_notes(config: Config, keys: Mapping[str, Any]) -> tuple[str, ...]:
 
     Args:
         config: settings of the prediction.
-        keys: by stage, the keys of the training; of a mixture of corpora they are joined and not compared.
+        keys: keys of the training, keyed by stage; those of a mixture of corpora are joined and not compared.
     """
     try:
         here = stage_keys(config)
     except WeightsError:
-        return ()  # the stage itself reports missing weights, with their cure
+        return ()  # the stage itself reports missing weights, with their remedy
     return tuple(
         f"the stage {stage} is not the one of the training (key {here[stage]}, then {keys[stage]}): other "
         "weights, another version of deiii or other settings"

@@ -80,9 +80,10 @@ class OnnxScorer:
         """Return the network's inputs for intervals, by name, as ``inputs`` of the manifest lists them.
 
         Args:
-            arrays: by stage, what the stages computed.
+            arrays: arrays that the stages computed, keyed by stage.
             intervals: begin and end in s.
-            levels: by stage, where the network normalises by speaker.
+            levels: levels of the speaker's features, keyed by stage, for a network that normalises by
+                speaker.
         """
         made: dict[str, np.ndarray] = {}
         covered = np.full((len(intervals), 2), np.nan)
@@ -204,7 +205,7 @@ def load_folder(
 
     Args:
         folder: the folder.
-        overrides, change_preprocessing: see `deiii.model.prediction.loading.load`.
+        overrides, change_preprocessing: arguments of `deiii.model.prediction.loading.load`.
         threads: number of threads of onnxruntime; 0 for as many as the process may use.
 
     Raises:

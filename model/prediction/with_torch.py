@@ -37,10 +37,10 @@ class TorchScorer:
     """Scores intervals of a recording with a network in PyTorch; see `deiii.model.prediction.result.Scorer`.
 
     Args:
-        network: with its weights.
+        network: network with its weights.
         config: settings of loader and network.
         classes: the classes that it predicts.
-        device: where it computes.
+        device: device on which it computes.
     """
 
     def __init__(self, network: nn.Module, config: Config, classes: tuple[str, ...], device: torch.device):

@@ -60,7 +60,7 @@ def evaluate_corrupted(
     Args:
         path: a run folder that was evaluated.
         words: corruptions (`deiii.pipeline.corrupt.kinds`).
-        cache: where the feature caches are now; as in training where not given.
+        cache: folder that holds the feature caches now; that of the training if not given.
         device: device of the network.
         again: score all anew.
         seed: seed of noise and places of rectangles.

@@ -32,7 +32,7 @@ class Work:
         seed: seed of the random numbers.
         settings: settings of the stages, as YAML.
         stages: names of those to run.
-        faces: where its face is.
+        faces: boxes of its face.
     """
 
     path: str
@@ -49,7 +49,7 @@ class Made:
     """The features of one corrupted clip.
 
     Attributes:
-        arrays: by stage, where it is usable.
+        arrays: arrays of the usable stages, keyed by stage.
         outcomes: outcomes of every stage.
     """
 

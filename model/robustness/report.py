@@ -34,7 +34,7 @@ def condition_figures(
     Args:
         corruption: what was done.
         table: the predictions for the corrupted clips.
-        clean: those for the same clips, in the same order.
+        clean: predictions for the same clips without corruption, in the same order.
     """
     found: dict[str, Any] = {"kind": corruption.kind, "value": corruption.value, "clips": len(table)}
     found["lost"] = int(np.isnan(table.probabilities if table.classes else table.attribute_predicted)

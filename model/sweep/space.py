@@ -24,7 +24,7 @@ from deiii.data.config.suggest import suggest_setting
 from deiii.data.config.words import is_config, is_override, read_settings, requested_keys
 
 KINDS = ("log", "uniform", "int")
-MOST_LOOKED_AT = 100  # largest number of combinations that are checked for settings without effect
+MAX_CHECKED_COMBINATIONS = 100  # largest number of combinations that are checked for settings without effect
 NOT_SWEPT = ("train.run", "train.seed", "train.log", "cache", "scheduler", "split.fold", "split.seed")
 _RANGE = re.compile(rf"({'|'.join(KINDS)})\(([^,()]+),([^,()]+)\)")
 _CALL = re.compile(r"([a-z_]+)\(.*\)")
@@ -36,7 +36,7 @@ class Axis:
 
     Attributes:
         key: dotted name of the setting.
-        values: to try, as YAML reads them; empty for a range.
+        values: values to try, as YAML reads them; empty for a range.
         kind: ``log`` (uniform in the logarithm), ``uniform`` or ``int``; empty for values.
         low, high: ends of the range, both included.
         whole: whether the range is of whole numbers.
@@ -92,7 +92,7 @@ def notes_without_effect(axes: Sequence[Axis], words: Sequence[str]) -> list[str
     """Return one line for each setting that has no effect in any run of a sweep, varied or not.
 
     A range stands for its two ends: the effect of a setting depends on no number between them. Of more than
-    `MOST_LOOKED_AT` combinations nothing is said, so that a large sweep begins at once.
+    `MAX_CHECKED_COMBINATIONS` combinations nothing is said, so that a large sweep begins at once.
 
     Raises:
         ConfigError: as `deiii.data.config.words.read_settings`.
@@ -103,7 +103,7 @@ def notes_without_effect(axes: Sequence[Axis], words: Sequence[str]) -> list[str
     base = read_settings(words)
     written = {key: setting_text(base, key) for key in requested_keys(base, words)}
     ends = [axis if axis.values else replace(axis, values=_ends(axis)) for axis in axes]
-    if math.prod(len(axis.values) for axis in ends) > MOST_LOOKED_AT:
+    if math.prod(len(axis.values) for axis in ends) > MAX_CHECKED_COMBINATIONS:
         return []
     written |= {axis.key: str(axis).partition("=")[2] for axis in axes}
     return without_effect_in_any(_combined(words, ends), written, TRAINING)
@@ -185,7 +185,7 @@ def _range(name: str, value: str, kind: Any, metadata: Any) -> Axis:
         raise ConfigError(f"{name}={value}: the ends of a range are two numbers") from None
     whole = isinstance(kind, int) and not isinstance(kind, bool)
     if not (whole or isinstance(kind, float)):
-        raise ConfigError(f"{name} is no number; name the values to try, {name}=[a,b]")
+        raise ConfigError(f"{name} is not a number; name the values to try, {name}=[a,b]")
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ConfigError(f"{name}={value}: the first end has to be less than the second")
     if found[1] == "log" and low <= 0:

@@ -37,13 +37,14 @@ def make_loader(
         features: the opened caches.
         rows: int64 [N], rows of the feature set.
         config: all settings.
-        device: where the batches go.
+        device: device to which the batches are copied.
         training: whether to augment and to shuffle.
         ranks: the processes that share each batch; the loader gives this one's part.
-        levels: by stage, of the rows of all clips, where they come from elsewhere; see `Loader`.
+        levels: levels of the rows of all clips, keyed by stage, if they do not come from ``features``; see
+            `Loader`.
 
     Raises:
-        ConfigError: ``loader.batch`` is no multiple of the number of ranks.
+        ConfigError: ``loader.batch`` is not a multiple of the number of ranks.
     """
     model = config.model
     ranks = ranks or Ranks()
@@ -64,7 +65,8 @@ class ChangedLoader:
 
     Args:
         loader: gives the batches.
-        change: for example `deiii.model.network.hide_streams.hide_in_scoring`.
+        change: function from a batch to the changed one, for example
+            `deiii.model.network.hide_streams.hide_in_scoring`.
     """
 
     def __init__(self, loader: Loader, change: Callable[[Batch], Batch]):

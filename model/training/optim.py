@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from deiii.data.config.schema import TrainConfig
 
-MOMENTUM = 0.9  # of SGD, Nesterov's
+MOMENTUM = 0.9  # Nesterov momentum of SGD
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
@@ -75,8 +75,8 @@ class AveragedWeights:
 
     Args:
         model: whose floating-point parameters and buffers are averaged.
-        decay: of the average; smaller in the first steps, so that the initial weights lose their effect soon.
-            Zero keeps no average.
+        decay: decay of the average; smaller in the first steps, so that the initial weights lose their effect
+            soon. Zero keeps no average.
     """
 
     def __init__(self, model: nn.Module, decay: float):

@@ -39,7 +39,7 @@ def save_origin(run: RunFolder, corpus: Corpus, cache: str | Path) -> None:
     write_json(run.path / MEDIA, media_digests(cache, corpus), indent=None)
 
 
-def check_origin(run: RunFolder, corpus: Corpus, cure: str, cache: str | Path | None = None) -> None:
+def check_origin(run: RunFolder, corpus: Corpus, remedy: str, cache: str | Path | None = None) -> None:
     """Refuse clips, labels or media that are not those of a run's training.
 
     What a run of an earlier version did not keep is not checked.
@@ -47,7 +47,7 @@ def check_origin(run: RunFolder, corpus: Corpus, cure: str, cache: str | Path | 
     Args:
         run: the run.
         corpus: the clip table that is to be used.
-        cure: how to go on.
+        remedy: how to go on.
         cache: the cache folder; ``None`` to leave the media out.
 
     Raises:
@@ -58,7 +58,7 @@ def check_origin(run: RunFolder, corpus: Corpus, cure: str, cache: str | Path | 
         path = run.path / TABLE
         changed = differences(load_corpus(path), corpus) if path.is_file() else []
         what = "; ".join(changed) or "its digests differ"
-        raise RunError(f"{run.path} was trained on another clip table of {corpus.name}: {what}. {cure}")
+        raise RunError(f"{run.path} was trained on another clip table of {corpus.name}: {what}. {remedy}")
     before = stored_media(run) if cache is not None else {}
     now = media_digests(cache, corpus) if before and cache is not None else {}
     other = [path for path, digest in before.items() if now.get(path, digest) != digest]
@@ -66,7 +66,7 @@ def check_origin(run: RunFolder, corpus: Corpus, cure: str, cache: str | Path | 
         some = ", ".join(other[:3]) + (f" and {len(other) - 3} more" if len(other) > 3 else "")
         raise RunError(
             f"{run.path} was trained on other recordings of {corpus.name}: {len(other)} media "
-            f"file{'s were' if len(other) > 1 else ' was'} replaced since ({some}). {cure}"
+            f"file{'s were' if len(other) > 1 else ' was'} replaced since ({some}). {remedy}"
         )
 
 
@@ -120,14 +120,14 @@ def stored_media(run: RunFolder) -> dict[str, str]:
     return tree if isinstance(tree, dict) else {}
 
 
-def check_settings(run: RunFolder, config: Config, keys: Mapping[str, str], cure: str) -> None:
+def check_settings(run: RunFolder, config: Config, keys: Mapping[str, str], remedy: str) -> None:
     """Refuse settings that would give another result than those of a run; others may differ.
 
     Args:
         run: a finished run.
         config: the settings that are to be used.
         keys: their stage keys. A stage's settings count if the run used it and its key differs.
-        cure: how to go on.
+        remedy: how to go on.
 
     Raises:
         RunError: names the settings.
@@ -137,4 +137,4 @@ def check_settings(run: RunFolder, config: Config, keys: Mapping[str, str], cure
     changed = changed_settings(load_stored(run.config), config, but=same)
     changed += [f"key of {s}: {k} -> {keys[s]}" for s, k in recorded.items() if s not in same]
     if changed:
-        raise RunError(f"{run.path} was trained with other settings ({'; '.join(changed[:3])}); {cure}")
+        raise RunError(f"{run.path} was trained with other settings ({'; '.join(changed[:3])}); {remedy}")

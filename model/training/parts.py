@@ -155,12 +155,12 @@ def _check_classes(
     ]
     if not faults:
         return []
-    cure = "label clips of two classes or more for speakers of every part, choose another split.fold"
+    remedy = "label clips of two classes or more for speakers of every part, choose another split.fold"
     if not config.model.attributes:
         others = ",".join(features.ranges)
         only = f", or predict attributes only (model.classes=false model.attributes=[{others}])"
-        raise ConfigError(f"{'; '.join(faults)}. To go on, {cure}{only if others else ''}")
-    return [f"warning: {'; '.join(faults)}. To change that, {cure}, or set model.classes=false"]
+        raise ConfigError(f"{'; '.join(faults)}. To go on, {remedy}{only if others else ''}")
+    return [f"warning: {'; '.join(faults)}. To change that, {remedy}, or set model.classes=false"]
 
 
 def _trained(features: FeatureSet, rows: np.ndarray) -> set[str]:

@@ -32,7 +32,7 @@ from deiii.model.file_names import RUN, RUN_WEIGHTS
 from deiii.model.training.monitor import TrainingState, training_state
 
 PACKAGES = ("torch", "torchvision", "numpy", "librosa", "av", "opencv-contrib-python", "h5py", "dask")
-RECORDED = ("keys", "classes")  # in run.json, by every version
+RECORDED = ("keys", "classes")  # entries of run.json that every version writes
 COMPARED = ("keys", "split", "classes", "clip_digest", "label_digest")  # in run.json, when a run goes on
 KEPT = ("evaluations", "ensembles", "record", "cost", "start", "imagenet")  # in run.json, when a run goes on
 

@@ -28,9 +28,10 @@ class Predictions:
         index: int64 [N], rows of the feature set.
         label: int64 [N], -1 where unknown.
         target: float32 [N,A], NaN where unknown.
-        probabilities: by head, float32 [N,C]; empty where no classes are predicted.
-        attributes: by head, float32 [N,A]; empty where no attributes are predicted.
-        present: by head, bool [N], whether the clip has what the head reads.
+        probabilities: probabilities of the classes, float32 [N,C], keyed by head; empty if no classes are
+            predicted.
+        attributes: attributes, float32 [N,A], keyed by head; empty if no attributes are predicted.
+        present: whether the clip has what the head reads, bool [N], keyed by head.
         loss: loss of all clips together.
 
     Raises:
@@ -95,7 +96,7 @@ def average(found: Sequence[Predictions]) -> Predictions:
     """Return the mean of the predictions of several networks for the same clips: their ensemble.
 
     Args:
-        found: of each network; one is returned as it is.
+        found: predictions of each network; a single one is returned as it is.
 
     Returns:
         mean probabilities and attributes of the heads that all networks have. A head is present where it is
@@ -160,9 +161,9 @@ def score(
 
     Args:
         model: the network on ``device``, compiled or not.
-        batches: for example one epoch of a `Loader`; every clip once.
+        batches: batches with every clip once, for example one epoch of a `Loader`.
         config: precision and weights of the loss.
-        change: is applied to every batch first.
+        change: function that is applied to every batch first.
         ranks: the processes that share the batches; each predicts for its part of every batch, and all
             return the predictions for all clips.
     """
@@ -208,7 +209,7 @@ def whole_loss(tensors: Mapping[str, Tensor], config: TrainConfig) -> float:
     on how the clips are divided into batches.
 
     Args:
-        tensors: by the names that `score` collects, N rows each.
+        tensors: tensors of N rows each, keyed by the names that `score` collects.
         config: weights of the loss.
     """
 

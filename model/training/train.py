@@ -61,7 +61,7 @@ from deiii.model.training.trainer import Trainer, TrainingSetup
 
 LARGE_BATCH = 1024  # clips; the empty places of smaller batches cost little
 PRESETS = ("tiny", "base", "large")  # configs that come with deiii and describe a network
-RESUME_CURE = (
+RESUME_REMEDY = (
     "To go on with this run, put back what it was trained on and run `deiii preprocess`; "
     "to use the new ones, train a new run with train.run=..."
 )
@@ -186,7 +186,7 @@ def _train(
         for note in [*notes, *findings.splitlines()]:
             print(note, file=sys.stderr)
         if resume:
-            check_origin(run, features.corpus, RESUME_CURE, config.cache)
+            check_origin(run, features.corpus, RESUME_REMEDY, config.cache)
         encoders = used_encoders(config, features.streams)
         origin = network_origin(imagenet, encoders, start, config)
         for encoder in encoders:
@@ -304,7 +304,7 @@ def check_batch(config: Config, clips: int) -> None:
     if batch > LARGE_BATCH and batch >= 2 * clips:
         raise ConfigError(
             f"loader.batch={batch} is larger than the {counted(clips, 'training clip')}, and the empty "
-            f"places take memory and time, too; use loader.batch={clips} for one step an epoch"
+            f"places also take memory and time; use loader.batch={clips} for one step an epoch"
         )
 
 
@@ -335,9 +335,9 @@ def check_streams(features: FeatureSet, rows: np.ndarray) -> None:
     for name, stream in features.streams.items():
         if not stream.length[rows].any():
             below = [s for s in features.streams if name in with_upstream([s])]
-            cure = " ".join(_without(s, features) for s in stages() if s in below)
+            remedy = " ".join(_without(s, features) for s in stages() if s in below)
             what = get_stage(name).product
-            raise ConfigError(f"no training clip of {features.corpus.name} has any {what}; add {cure}")
+            raise ConfigError(f"no training clip of {features.corpus.name} has any {what}; add {remedy}")
 
 
 def _without(stage: str, features: FeatureSet) -> str:

@@ -22,7 +22,7 @@ class TrainedNetwork:
     """A network with its weights, on the CPU, and what belongs to it.
 
     Attributes:
-        network: in training mode, as PyTorch makes it.
+        network: network in training mode, the mode in which PyTorch makes it.
         task: the classes and attributes that it predicts.
         config: the settings that it was trained with.
         info: what ``run.json`` holds.
@@ -62,8 +62,8 @@ def build_network(
 
     Args:
         config: settings of the network.
-        info: with ``classes``, ``attributes`` and ``ranges``, as ``run.json`` and ``deiii.json`` hold them.
-        weights: by parameter name.
+        info: content of ``run.json`` or ``deiii.json``, with ``classes``, ``attributes`` and ``ranges``.
+        weights: weights, keyed by parameter name.
         source: the file of the weights, for messages.
 
     Raises:

@@ -77,7 +77,7 @@ class TrainingSetup:
             validation clips (``split.val_share=0``), ``val`` is ``None``.
         config: all settings.
         run: the run folder that receives checkpoints and metrics.
-        device: where the network is.
+        device: device of the network.
         clip_ids: id of each row of the feature set, for messages.
         info: what every checkpoint carries beside its weights, JSON-able.
         class_weights: float32 [C], or ``None`` for equal weights.

@@ -23,7 +23,7 @@ def encode_crops(
     Args:
         clips: ``frames`` uint8 [n,S,S,3], ``time`` and ``valid`` of each clip as the faces stage stored them.
         config: settings.
-        encoder: from `deiii.pipeline.encoders.load.load_encoder`.
+        encoder: encoder from `deiii.pipeline.encoders.load.load_encoder`.
 
     Yields:
         Arrays with one row per frame: ``states`` float16 [n,L,D], zero where not ``valid`` bool [n], and

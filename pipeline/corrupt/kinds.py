@@ -103,11 +103,11 @@ def parse_corruption(word: str) -> Corruption:
     kind, sign, text = word.partition("=")
     listed = ", ".join(f"{name}={k.low:g} to {k.high:g} ({k.unit})" for name, k in KINDS.items())
     if kind not in KINDS or not sign:
-        raise CorruptionError(f"{word!r} is no corruption; there are {listed}")
+        raise CorruptionError(f"{word!r} is not a corruption; there are {listed}")
     try:
         value = float(text)
     except ValueError:
-        raise CorruptionError(f"{word!r}: {text!r} is no number; there are {listed}") from None
+        raise CorruptionError(f"{word!r}: {text!r} is not a number; there are {listed}") from None
     about = KINDS[kind]
     if not about.low <= value <= about.high:
         raise CorruptionError(f"{word!r} is outside {about.low:g} to {about.high:g} ({about.unit})")

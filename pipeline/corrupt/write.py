@@ -40,7 +40,7 @@ from deiii.pipeline.media.video import read_video
 CLOCK = 90_000  # ticks per second; the frame times of every common frame rate are whole ticks
 BLOCK = 4096  # audio samples in a packet
 LOSSLESS = {"crf": "0", "preset": "ultrafast"}
-NO_BOX = 1 / 3  # of a frame's height: the face's width where no face was found
+NO_BOX = 1 / 3  # width of the face, as a share of the frame's height, if no face was found
 
 
 class FaceBoxes:
@@ -84,7 +84,7 @@ def write_corrupted(
         target: target of the copy, without suffix.
         corruption: what is done to it; ``None`` writes a copy without loss.
         seed, clip: the random numbers depend on them and on the corruption alone.
-        faces: where the face is, for ``blur`` and ``occlude``.
+        faces: boxes of the face, for ``blur`` and ``occlude``.
 
     Returns:
         the path of the copy: ``.mov``, or ``.wav`` for a recording without video.
@@ -94,22 +94,22 @@ def write_corrupted(
         CorruptionError: FFmpeg was built without libx264, which video needs.
     """
     rng = generator(seed, clip, corruption) if corruption else np.random.default_rng(0)
-    sound, no_sound = _sound(source, corruption, rng)
+    source_audio, audio_error = _read_source_audio(source, corruption, rng)
     frames = iter(read_video(source))
     try:
         first = next(frames)
     except ClipError as no_video:
-        if sound is None:
-            audio_is_bad = no_sound and no_sound.outcome.status is not Status.NO_AUDIO
-            raise no_sound if no_sound and audio_is_bad else no_video from None
-        return _write_wav(Path(target).with_suffix(".wav"), *sound)
+        if source_audio is None:
+            audio_is_bad = audio_error and audio_error.outcome.status is not Status.NO_AUDIO
+            raise audio_error if audio_error and audio_is_bad else no_video from None
+        return _write_wav(Path(target).with_suffix(".wav"), *source_audio)
     except StopIteration:
         first = None
     path = Path(f"{target}.mov")
     place = (float(rng.random()), float(rng.random()))
     with atomic_path(path) as temporary, av.open(str(temporary), "w", format="mov") as out:
         video: Any = None
-        audio = _audio_stream(out, sound[1]) if sound else None
+        audio = _audio_stream(out, source_audio[1]) if source_audio else None
         for rgb, time in _chain(first, frames):
             changed = _changed(rgb, time, corruption, faces, place)
             if video is None:
@@ -120,8 +120,8 @@ def write_corrupted(
             out.mux(video.encode(frame))
         if video is not None:
             out.mux(video.encode())
-        if audio is not None and sound is not None:
-            for packet in _packets(audio, *sound):
+        if audio is not None and source_audio is not None:
+            for packet in _packets(audio, *source_audio):
                 out.mux(packet)
     return path
 
@@ -161,7 +161,7 @@ def _changed(
     return rgb if box is None else occlude(rgb, corruption.value, box, place)
 
 
-def _sound(
+def _read_source_audio(
     source: str | Path, corruption: Corruption | None, rng: np.random.Generator
 ) -> tuple[tuple[np.ndarray, int, float] | None, ClipError | None]:
     """Return samples, float32 [n], their rate in Hz and the first one's time in s; or why there are none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from deiii.data.command_line.door import NOTHING_DONE
+from deiii.data.command_line.entry import NOTHING_DONE
 from deiii.data.config.words import add_command
 
 

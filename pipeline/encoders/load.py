@@ -24,7 +24,7 @@ class Loaded:
 
     Attributes:
         choice: what the settings chose.
-        network: see `deiii.data.encoders.record.Encoder.load`.
+        network: the network's function; see `deiii.data.encoders.record.Encoder.load`.
         batch: windows or crops in one call.
     """
 

@@ -19,8 +19,8 @@ class OnnxFaces:
     """An ONNX file of images, and how crops become its input.
 
     Args:
-        network: with the outputs to return, each [B,D].
-        prepare: from a crop uint8 [S,S,3] to the network's image float32.
+        network: network with the outputs to return, each [B,D].
+        prepare: function from a crop, uint8 [S,S,3], to the network's image, float32.
     """
 
     def __init__(self, network: OnnxNetwork, prepare: Callable[[np.ndarray], np.ndarray]):

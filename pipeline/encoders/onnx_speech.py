@@ -14,7 +14,7 @@ class OnnxSpeech:
     """An ONNX file of speech; see `load`.
 
     Args:
-        network: with the outputs to return, each [B,R,D].
+        network: network with the outputs to return, each [B,R,D].
         hop: samples between two rows.
     """
 

@@ -40,7 +40,7 @@ def join_windows(
         samples: float32 [n].
         window, step: samples, multiples of ``hop``.
         hop: samples between two rows.
-        encode: from windows float32 [n_i] to their rows float32 [r_i,L,D].
+        encode: function from windows, float32 [n_i], to their rows, float32 [r_i,L,D].
         batch: windows in one call.
 
     Yields:

@@ -8,7 +8,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-MOST_FACES = 8  # only so many faces, the largest ones, are tracked
+MOST_FACES = 8  # largest number of tracked faces; the largest faces are tracked
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ NEAR_S = 0.04  # s of audio on each side of a frame that belong to it
 LAGS = (-2, -1, 0, 1, 2)  # frames by which the audio may be early or late
 FEWEST = 8  # frames with a measured mouth that a score needs
 PATCH = (32, 20)  # px, width and height to which the region of the mouth is scaled
-REGION = (0.22, 0.60, 0.78, 0.98)  # of a face box: left, top, right, bottom
+REGION = (0.22, 0.60, 0.78, 0.98)  # part of a face box: left, top, right, bottom
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Envelope:
         return (sums[stop] - sums[first]) / np.maximum(1, stop - first)
 
 
-def sound_envelope(path: str | os.PathLike) -> Envelope | None:
+def audio_envelope(path: str | os.PathLike) -> Envelope | None:
     """Return the level of a file's audio, read in parts; ``None`` where it has none."""
     levels, held = [], np.zeros(0, np.float32)
     try:
@@ -87,15 +87,15 @@ def mouth_state(patch: np.ndarray, before: np.ndarray | None) -> tuple[float, fl
     return dark, uneven, change
 
 
-def follows_sound(
-    states: Mapping[int, tuple[float, float, float]], times: Mapping[int, float], sound: Envelope
+def audio_correlation(
+    states: Mapping[int, tuple[float, float, float]], times: Mapping[int, float], audio: Envelope
 ) -> float:
     """Return the largest correlation of a mouth with the audio level, -1 to 1; 0 with too few frames.
 
     Args:
-        states: by frame, what `mouth_state` returned.
-        times: by frame, s.
-        sound: the level of the audio.
+        states: results of `mouth_state`, keyed by frame.
+        times: times of the frames in s, keyed by frame.
+        audio: the level of the audio.
     """
     frames = sorted(states)
     if len(frames) < FEWEST:
@@ -105,7 +105,7 @@ def follows_sound(
     step = float(np.median(np.diff(at)))
     best = -1.0
     for lag in LAGS:
-        level = sound.at(at + lag * step)
+        level = audio.at(at + lag * step)
         if level.std() < 1e-9:
             return 0.0
         for column in values.T:

@@ -22,13 +22,13 @@ import numpy as np
 
 from deiii.data.config.schema import FacesConfig
 from deiii.pipeline.faces.face import Detector, Face
-from deiii.pipeline.faces.mouth import follows_sound, sound_envelope
+from deiii.pipeline.faces.mouth import audio_correlation, audio_envelope
 from deiii.pipeline.faces.speaker import continues, lasting_tracks, overlap, pick_speaker
 from deiii.pipeline.faces.stage import Tracked, track_faces
 from deiii.pipeline.faces.tracking import Track
 
 ALIKE = 12.5  # two mean images with this distance or more show different people
-SHORTEST_S = 0.5  # a face that is seen for a shorter time is no person, except in clips shorter than 1 s
+SHORTEST_S = 0.5  # a face that is seen for a shorter time is not a person, except in clips shorter than 1 s
 PAUSE_S = 0.5  # shorter absences do not divide the time for which a person is visible
 SIDE = 32  # px of the images that are compared
 _HOG = cv2.HOGDescriptor((SIDE, SIDE), (16, 16), (8, 8), (8, 8), 9)
@@ -90,8 +90,8 @@ def find_people(
     Args:
         path: the media file.
         config: settings; ``pick`` decides only who is marked as chosen.
-        detector: from `deiii.pipeline.faces.detectors.load_detector`.
-        keep, most_s: see `deiii.pipeline.faces.stage.track_faces`.
+        detector: detector from `deiii.pipeline.faces.detectors.load_detector`.
+        keep, most_s: arguments of `deiii.pipeline.faces.stage.track_faces`.
 
     Returns:
         the people in the order of their numbers; none where no face is seen.
@@ -101,25 +101,25 @@ def find_people(
     """
     config = replace(config, decoder="cpu")  # a video that a GPU fails to decode would be searched twice
     images = _Images()
-    sound = sound_envelope(path)
-    tracked = track_faces(path, config, detector, sound is not None, keep, most_s, images.add)
+    audio = audio_envelope(path)
+    tracked = track_faces(path, config, detector, audio is not None, keep, most_s, images.add)
     people = join_tracks(tracked.tracks, images)
     step = float(np.median(np.diff(tracked.times))) if len(tracked.times) > 1 else 0.04
     least = min(SHORTEST_S, (tracked.times[-1] - tracked.times[0] + step) / 2) if tracked.times else 0.0
     people = [p for p in people if step * sum(t.present_frames for t in p.tracks) >= least]
     people.sort(key=lambda p: (p.tracks[0].start, _left(p.tracks[0])))
-    shown = pick_speaker(tracked.tracks, config.pick, tracked.small, sound)
+    shown = pick_speaker(tracked.tracks, config.pick, tracked.small, audio)
     most = max((_frames_of(p.tracks, shown) for p in people), default=0)
     for i, person in enumerate(people):
         person.number = i + 1
         person.chosen = most > 0 and _frames_of(person.tracks, shown) == most
-        if sound is not None:
+        if audio is not None:
             states: dict[int, tuple[float, float, float]] = {}
             times: dict[int, float] = {}
             for track in person.tracks:
                 states |= track.mouth
                 times |= dict(enumerate(track.times, track.start))
-            person.follows = follows_sound(states, times, sound)
+            person.follows = audio_correlation(states, times, audio)
     return People(people, tracked)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from deiii.pipeline.faces.mouth import Envelope, follows_sound
+from deiii.pipeline.faces.mouth import Envelope, audio_correlation
 from deiii.pipeline.faces.tracking import Track
 
 
@@ -18,7 +18,7 @@ def pick_speaker(
     tracks: list[Track],
     pick: str,
     shape: tuple[float, float] | np.ndarray,
-    sound: Envelope | None = None,
+    audio: Envelope | None = None,
 ) -> list[Track]:
     """Return the tracks of the speaker's face, in order of time; no two of them overlap in time.
 
@@ -28,7 +28,7 @@ def pick_speaker(
             more), ``largest``, ``central``, ``first`` or ``active`` (how well the mouth follows the audio; as
             ``speaker`` where there is no audio).
         shape: height and width of the frames in px.
-        sound: level of the audio, for ``active``.
+        audio: level of the audio, for ``active``.
 
     >>> pick_speaker([], "speaker", (480, 640))
     []
@@ -36,7 +36,7 @@ def pick_speaker(
     tracks = lasting_tracks(tracks)
     crowded = {a.shot for a in tracks for b in tracks if a is not b and a.shot == b.shot and overlap(a, b)}
     chosen: list[Track] = []
-    for track in sorted(tracks, key=lambda t: (-_weight(t, pick, shape, sound), t.start)):
+    for track in sorted(tracks, key=lambda t: (-_weight(t, pick, shape, audio), t.start)):
         if any(overlap(track, c) for c in chosen):
             continue
         if track.shot in crowded and any(c.shot == track.shot for c in chosen):
@@ -71,14 +71,14 @@ def continues(one: Track, other: Track) -> bool:
 
 
 def _weight(
-    track: Track, pick: str, shape: tuple[float, float] | np.ndarray, sound: Envelope | None
+    track: Track, pick: str, shape: tuple[float, float] | np.ndarray, audio: Envelope | None
 ) -> float:
     if pick == "active":
         usual = _weight(track, "speaker", shape, None)
-        if sound is None:
+        if audio is None:
             return usual
         times = dict(enumerate(track.times, track.start))
-        follows = follows_sound(track.mouth, times, sound)
+        follows = audio_correlation(track.mouth, times, audio)
         # A short track may follow the audio by chance, so long ones weigh more. The usual weight breaks ties.
         return max(0.0, follows) * track.present_frames + 1e-6 * usual
     seen = np.array([f.box for f in track.seen if f is not None])

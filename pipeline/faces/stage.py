@@ -24,7 +24,7 @@ from deiii.pipeline.faces import align
 from deiii.pipeline.faces.detectors import load_detector
 from deiii.pipeline.faces.face import Detector, Face, shrink
 from deiii.pipeline.faces.grid import resampled
-from deiii.pipeline.faces.mouth import sound_envelope
+from deiii.pipeline.faces.mouth import audio_envelope
 from deiii.pipeline.faces.speaker import pick_speaker
 from deiii.pipeline.faces.tracking import Track, Tracker
 from deiii.pipeline.media.lengths import expected_bytes
@@ -42,7 +42,7 @@ def extract_faces(path: str | os.PathLike, config: FacesConfig, detector: Detect
     Args:
         path: the media file.
         config: settings.
-        detector: from `load_detector`.
+        detector: detector from `load_detector`.
 
     Returns:
         Arrays with one row per frame, or one each 1/``fps`` s: ``frames`` uint8 [n,S,S,3] RGB; ``time``
@@ -71,8 +71,8 @@ def extract_faces(path: str | os.PathLike, config: FacesConfig, detector: Detect
 def _extract(path: str | os.PathLike, config: FacesConfig, detector: Detector) -> StageResult:
     active = config.pick == "active"
     tracked = track_faces(path, config, detector, active)
-    sound = sound_envelope(path) if active else None
-    tracks = pick_speaker(tracked.tracks, config.pick, tracked.small, sound)
+    audio = audio_envelope(path) if active else None
+    tracks = pick_speaker(tracked.tracks, config.pick, tracked.small, audio)
     return crops_of(path, tracked, tracks, config, detector)
 
 
@@ -112,7 +112,7 @@ def track_faces(
     Args:
         path: the media file.
         config: settings.
-        detector: from `load_detector`.
+        detector: detector from `load_detector`.
         mouths: whether to measure the mouth of every face in every frame.
         keep: whether to keep the decoded frames where they fit into `KEEP_BYTES`.
         most_s: longest video that is read, s; by default that of `read_video`.
@@ -162,7 +162,7 @@ def crops_of(
 
     Args:
         path: the media file, which is decoded again where its frames were not kept.
-        tracked: from `track_faces`.
+        tracked: result of `track_faces`.
         tracks: tracks of the person's face; no two of them overlap in time.
         config: settings.
         detector: the one that found the faces.
@@ -338,8 +338,8 @@ def no_face(valid: np.ndarray, seen: bool, config: FacesConfig) -> Outcome:
     found = int(valid.sum())
     n = len(valid)
     if not seen:
-        cure = "lower faces.min_score" if config.detector == "yunet" else "try faces.detector=yunet"
-        reason = f"no face in {n} frames; {cure}, or raise faces.detect_size for small faces"
+        remedy = "lower faces.min_score" if config.detector == "yunet" else "try faces.detector=yunet"
+        reason = f"no face in {n} frames; {remedy}, or raise faces.detect_size for small faces"
         return Outcome(Status.NO_FACE, reason, 0.0)
     if not found:
         reason = "a face was found, but less than faces.min_inside of its crop lies inside the frame"

@@ -49,12 +49,12 @@ class FaceStream:
 
     Args:
         config: settings; ``align=static`` needs the whole clip and takes one box for each block here.
-        detector: from `deiii.pipeline.faces.detectors.load_detector`.
+        detector: detector from `deiii.pipeline.faces.detectors.load_detector`.
         ahead_s: how much later video must be known before a frame is cut; by default as much as makes the
             crops those of the whole clip. 0 cuts at once, from smoothing of the past alone.
         behind_s: how much earlier video counts; by default as much as counts in the whole clip.
         block_s: length of the blocks in s.
-        sound: level of the audio, for ``pick=active``.
+        audio: level of the audio, for ``pick=active``.
         tracks: tracks of the person to crop, where they are known already; nothing is tracked then.
 
     Attributes:
@@ -70,10 +70,10 @@ class FaceStream:
         ahead_s: float | None = None,
         behind_s: float | None = None,
         block_s: float = BLOCK_S,
-        sound: Envelope | None = None,
+        audio: Envelope | None = None,
         tracks: list[Track] | None = None,
     ):
-        self.sound = sound
+        self.audio = audio
         self._known = tracks
         self.config, self.detector = config, detector
         whole = settle_s(config, detector)
@@ -88,9 +88,9 @@ class FaceStream:
             lambda rgb: look(detector, rgb, config.detect_size),
             config.every,
             config.max_gap,
-            mouths=config.pick == "active" and sound is not None,
+            mouths=config.pick == "active" and audio is not None,
         )
-        self._times: list[float] = []  # of the frames from number `_base` on
+        self._times: list[float] = []  # times of the frames from number `_base` on
         self._shown: deque[list[float]] = deque()  # times of the rows of each frame that waits
         self._frames: deque[DecodedFrame | np.ndarray] = deque()  # those that wait
         self._base = self._next = 0
@@ -163,7 +163,7 @@ class FaceStream:
         config = self.config
         tracks = self._known
         if tracks is None:
-            tracks = pick_speaker(self.tracker.tracks(), config.pick, self._small, self.sound)
+            tracks = pick_speaker(self.tracker.tracks(), config.pick, self._small, self.audio)
         self.chosen = tracks
         end = self._base + len(self._times)
         parts = [t.part(self._base, end, -self._base) for t in tracks if t.stop > first and t.start < stop]
@@ -188,7 +188,7 @@ class FaceStream:
             wanted = np.flatnonzero(row_valid[ends[i] : ends[i + 1]]) + ends[i]
             if len(wanted):
                 if isinstance(frame, DecodedFrame) and self.shape == self._small:
-                    frame = frame.rgb()  # as `extract_faces` cuts small frames
+                    frame = frame.rgb()  # `extract_faces` also cuts small frames
                 crops[wanted] = cut(frame, transforms[i], config.size)
         self._next = stop
         self._forget()

@@ -37,7 +37,8 @@ class Track:
         steps: motion of the face from the frame before, ``None`` where it is unknown.
         present: whether the face is in the frame for certain: detected, or carried to a detection.
         box: the last known box, float64 [4], px.
-        mouth: by index of the frame, what `deiii.pipeline.faces.mouth.mouth_state` tells, if it is asked for.
+        mouth: results of `deiii.pipeline.faces.mouth.mouth_state`, keyed by frame; empty if the mouth is not
+            measured.
         patch: the region of the mouth in the last frame.
         dropped, dropped_present: number of frames that `drop` removed, and in how many the face was present.
     """
@@ -180,7 +181,7 @@ class Tracker:
 
         Args:
             before: index of the first frame that is still needed.
-            keep: closed tracks of which the last detection stays, too.
+            keep: closed tracks whose last detection is also kept.
         """
         self._closed = [t for t in self._closed if t.stop > before or t in keep]
         for track in self._closed + self._open:

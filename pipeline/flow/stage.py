@@ -85,7 +85,7 @@ def flow_of_crops(
     Args:
         clips: ``frames``, ``time`` and ``valid`` of each clip; other fields are ignored.
         config: settings, the same as those of the engine.
-        engine: from `load_engine`.
+        engine: engine from `load_engine`.
     """
     # Plain views: each row of a memory map would be a memory map, which takes longer to make than to read.
     crops = (FaceClip(np.asarray(clip["frames"]), clip["time"], clip["valid"]) for clip in clips)
@@ -101,7 +101,7 @@ def compute_flow(clips: Iterable[FaceClip], config: FlowConfig, engine: Engine) 
     Args:
         clips: the crops of the clips; frames may be memory maps.
         config: settings, the same as those of the engine.
-        engine: from `load_engine`.
+        engine: engine from `load_engine`.
 
     Yields:
         Arrays with one row per frame: ``flow`` [n,S,S,2] and ``scale`` [n] as encoded by

@@ -25,7 +25,7 @@ class FlowStream:
 
     Args:
         config: settings, the same as those of the engine.
-        engine: from `deiii.pipeline.flow.engines.load_engine`.
+        engine: engine from `deiii.pipeline.flow.engines.load_engine`.
     """
 
     def __init__(self, config: FlowConfig, engine: Engine):

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deiii.data.command_line.door import NOTHING_DONE
+from deiii.data.command_line.entry import NOTHING_DONE
 from deiii.data.config.words import add_command
 from deiii.data.tools.progress import say
 

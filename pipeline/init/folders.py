@@ -33,7 +33,7 @@ NO_PERSON = re.compile(
     re.IGNORECASE,
 )
 MOST_UNFIT = 0.2  # share of recordings that may lie elsewhere than the layout says
-CURE = (
+REMEDY = (
     "say it with --layout, e.g. --layout speaker/label/clip, --layout label/speaker/clip or --layout "
     "speaker_label_clip for names such as anna_happy_01.mp4"
 )
@@ -93,7 +93,7 @@ def read_layout(text: str) -> Layout:
         if len(places[word]) > 1:
             raise InitError(f"--layout {text} has the word {word} twice")
     if not places["label"]:
-        raise InitError(f"--layout {text} has no word label; {CURE}")
+        raise InitError(f"--layout {text} has no word label; {REMEDY}")
     speaker = places["speaker"][0] if places["speaker"] else None
     return Layout(places["label"][0], speaker, len(folders), text)
 
@@ -115,7 +115,7 @@ def from_layout(paths: Sequence[str], layout: Layout, notes: Sequence[str] = ())
     if not rows or len(unfit) > MOST_UNFIT * len(paths):
         raise InitError(
             f"{len(unfit)} of {counted(len(paths), 'recording')} do not lie as {layout.words} says, for "
-            f"example {examples(unfit)}; {CURE}"
+            f"example {examples(unfit)}; {REMEDY}"
         )
     said = list(notes)
     if unfit:
@@ -210,7 +210,7 @@ def _label(
                 f"labels are the names of the folders ({listed(folders[other], 3)}); few are emotions"
             )
     shown = examples(paths, 2)
-    raise InitError(f"it is not clear which part of the paths is the label, as in {shown}; {CURE}")
+    raise InitError(f"it is not clear which part of the paths is the label, as in {shown}; {REMEDY}")
 
 
 def _speaker(
@@ -227,7 +227,7 @@ def _speaker(
         return Place(level=(sure if len(sure) == 1 else levels)[0]), ""
     if levels:
         shown = "; ".join(f"level {level + 1}: {listed(folders[level], 3)}" for level in levels)
-        raise InitError(f"several levels of folders could be the speaker ({shown}); {CURE}")
+        raise InitError(f"several levels of folders could be the speaker ({shown}); {REMEDY}")
     labels = [label.read(path) or "" for path in paths]
     possible: list[int] = []
     for place, words in names.items():

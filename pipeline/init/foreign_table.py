@@ -95,7 +95,7 @@ def read_foreign(table: Path, media: Media) -> Found:
     there stay in the table and are named in a note; numbers with a decimal comma get a point.
 
     Raises:
-        InitError: it is no table of recordings; names the table.
+        InitError: it is not a table of recordings; names the table.
         RowError: it is one, and a row cannot be read, or few of the recordings are there.
     """
     if table.stat().st_size > MAX_BYTES:

@@ -40,7 +40,7 @@ def look(
 
     Raises:
         InitError: there is no recording, or several readings are possible; says what to give.
-        CorpusError: it is no folder.
+        CorpusError: it is not a folder.
 
     >>> look("/clips").how  # doctest: +SKIP
     'layout speaker/label/clip'
@@ -108,7 +108,7 @@ def _speaker_of(expression: str | None) -> Callable[[str], str | None] | None:
     try:
         pattern = re.compile(expression)
     except re.error as error:
-        raise InitError(f"--speaker {expression} is no regular expression: {error}") from None
+        raise InitError(f"--speaker {expression} is not a regular expression: {error}") from None
 
     def find(path: str) -> str | None:
         found = pattern.search(path)

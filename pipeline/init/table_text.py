@@ -32,7 +32,7 @@ def decode(data: bytes) -> tuple[str, str]:
     it is read as Windows-1252, which older spreadsheets write.
 
     Raises:
-        InitError: it is no text in any of these encodings.
+        InitError: it is not text in any of these encodings.
     """
     for mark, codec, name in MARKS:
         if data.startswith(mark):
@@ -41,7 +41,7 @@ def decode(data: bytes) -> tuple[str, str]:
         big = data[0::2].count(0) > data[1::2].count(0)
         return _strict(data, "utf-16-be" if big else "utf-16-le", "UTF-16"), "UTF-16"
     if b"\0" in data:
-        raise InitError("it holds zero bytes; it is no text")
+        raise InitError("it holds zero bytes; it is not text")
     try:
         return data.decode("utf-8"), "UTF-8"
     except UnicodeDecodeError:
@@ -85,7 +85,7 @@ def read_table(text: str) -> list[list[str]]:
         if best is None or (like, width) > best[:2]:
             best = like, width, rows
     if best is None:
-        raise InitError(f"it is no table: {problem}")
+        raise InitError(f"it is not a table: {problem}")
     return best[2]
 
 

@@ -162,8 +162,8 @@ def _text(value: str) -> str:
 
 def _about(found: Found, corpus: Corpus) -> list[str]:
     clips = corpus.clips
-    sound = sum(clip.path.lower().endswith(AUDIO) for clip in clips)
-    kinds = {"video": len(clips) - sound, "audio file": sound}
+    audio = sum(clip.path.lower().endswith(AUDIO) for clip in clips)
+    kinds = {"video": len(clips) - audio, "audio file": audio}
     words = " and ".join(counted(number, kind) for kind, number in kinds.items() if number)
     known = {clip.speaker for clip in clips if not clip.speaker.startswith(UNKNOWN)}
     lines = [f"{words}, {found.how}"]

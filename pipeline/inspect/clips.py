@@ -44,7 +44,7 @@ def extract_for_drawing(path: str | Path, config: Config) -> Features:
     """Compute the features of a media file of which something can be drawn.
 
     Raises:
-        NothingToDraw: no frame and no audio can be decoded, because the file is missing or is no media file.
+        NothingToDraw: no frame and no audio can be decoded, because the file is missing or not media.
     """
     features = extract(path, config)
     if features.frames is None and features.logmel is None and not chosen_frames(features, None, 64, 1):
@@ -69,7 +69,7 @@ def draw_all(
             after the last part of its name, without the suffix of a media file.
         config: settings.
         out: folder of the files; it is created if it is missing.
-        with_video: draw videos, too.
+        with_video: whether videos are also drawn.
         inputs: media files, which are not overwritten.
 
     Returns:
@@ -132,7 +132,7 @@ def draw_worst(config: Config, corpus: Corpus, count: int, out: Path, with_video
         corpus: the scanned corpus.
         count: number of clips.
         out: folder of the files; it is created if it is missing.
-        with_video: draw videos, too.
+        with_video: whether videos are also drawn.
 
     Raises:
         CacheError: the corpus is not preprocessed with these settings.

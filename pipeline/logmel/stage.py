@@ -72,15 +72,15 @@ def audio_outcome(
         peak: `deiii.pipeline.media.levels.audible_peak` of the samples.
         sounds: whether any sample is not zero.
         count: number of samples.
-        missing: of them, how much was filled with silence, s.
-        notes, remarks: of `deiii.pipeline.media.audio.read_audio`.
+        missing: length of the samples that were filled with silence, s.
+        notes, remarks: notes and remarks from `deiii.pipeline.media.audio.read_audio`.
         config: settings.
 
     Raises:
         ClipError: the audio is silent, too short or not finite.
     """
     if not np.isfinite(peak):
-        raise ClipError(Status.UNREADABLE, "the sound holds samples that are not finite")
+        raise ClipError(Status.UNREADABLE, "the audio holds samples that are not finite")
     if count < sizes(config)[1]:
         seconds = count / config.sample_rate
         raise ClipError(Status.TOO_SHORT, f"{seconds:.3f} s of audio is shorter than a window")
@@ -133,7 +133,7 @@ def loud_part(level: np.ndarray, config: LogMelConfig) -> slice:
     """Return the hops from first to last within ``trim_db`` of the loudest, plus 50 ms on each side.
 
     Args:
-        level: of each hop, that of its strongest band in dB, float32 [m], so that hum or hiss in all bands
+        level: level of the strongest band of each hop in dB, float32 [m], so that hum or hiss in all bands
             does not count as voice.
         config: settings.
     """

@@ -77,8 +77,8 @@ class SpooledLogMel:
     """The log-mel of a whole recording in a temporary file; `compute` fills it.
 
     Attributes:
-        outcome: as the logmel stage records it.
-        end_s: where the last hop ends, s.
+        outcome: outcome that the logmel stage would record.
+        end_s: end of the last hop, s.
     """
 
     def __init__(self, config: LogMelConfig):

@@ -122,8 +122,8 @@ def _decode(path: str, picks: Mapping[int, int], useless: Sequence[int], track: 
 
     Args:
         path: the media file.
-        picks: by number of channels, the number of one channel to use alone.
-        useless: as in `deiii.pipeline.media.container.audio_stream`.
+        picks: the number of the one channel to use alone, keyed by the number of channels.
+        useless: indices of audio streams to leave out; see `deiii.pipeline.media.container.audio_stream`.
         track: an empty one that is filled and returned; it has the stream's index also after an error.
     """
     for block, time in mixed_blocks(path, picks, useless, track):
@@ -140,7 +140,7 @@ def mixed_blocks(
 
     Args:
         path: the media file.
-        picks, useless: as in `_decode`.
+        picks, useless: arguments of `_decode`.
         track: gets the levels of the channels, notes and remarks.
     """
     links = recordings(path)
@@ -268,7 +268,7 @@ def _timed(
         clock: clock of the stream.
         frames: decoded ones.
         track: gets the levels of the channels.
-        picks: as in `_decode`.
+        picks: argument of `_decode`.
         counted: whether the file has no timestamps; FFmpeg then counts frames, all at the first sample rate.
     """
     rates: set[int] = set()

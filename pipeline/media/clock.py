@@ -24,7 +24,7 @@ T = TypeVar("T")
 MOST_REMARKS = 3  # restarts that are listed one by one
 GAP_S = 0.03  # shorter gaps are not listed
 OVERLAP_S = 0.1  # a stream that steps back by less than this, alone, overlaps; by more it starts again
-JUMP_S = 10.0  # a jump ahead of all streams by more than this is no pause of the recording
+JUMP_S = 10.0  # a jump ahead of all streams by more than this is not a pause of the recording
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Restart:
 
     Attributes:
         index: number of the first item after it.
-        end: where the items before it end, s on the stream's own timestamps.
+        end: end of the items before it, s on the stream's own timestamps.
         start: timestamp of the first item after it, s.
     """
 
@@ -53,8 +53,8 @@ class Clock(Generic[T]):
         sort: whether timestamps are known to be in decoding order, so that gaps may be among those
             that are sorted.
         shift: what to add to the timestamps, s.
-        joins: where all streams of the file go on with other timestamps, and the shift of what follows;
-            None if nothing is known of other streams.
+        joins: places after which all streams of the file have other timestamps, and the shift of what
+            follows; None if nothing is known of other streams.
         rounding: how the timestamps were rounded; None if they were not. Rounded ones say between which times
             an item begins: within these, items follow each other without gaps.
 
@@ -65,7 +65,7 @@ class Clock(Generic[T]):
         gaps: start and end of each gap longer than `GAP_S`, s.
         overlaps: time of each overlap and its length, s.
         breaks: restarts, overlaps and jumps ahead by more than `JUMP_S`, on the stream's own timestamps.
-        end: where the last item ends, on the stream's own timestamps, s.
+        end: end of the last item, on the stream's own timestamps, s.
 
     Times rise strictly, except where the stream overlaps itself; a reader cuts or drops what overlaps.
 

@@ -1,7 +1,7 @@
 """Colours of video frames as standard dynamic range (SDR) with BT.709 primaries.
 
 Video is stored with a transfer function and primaries. Phones record HLG (ARIB STD-B67), cameras and
-streaming services PQ (SMPTE ST 2084), both with BT.2020 primaries; some SDR video has wide primaries, too.
+streaming services PQ (SMPTE ST 2084), both with BT.2020 primaries; some SDR video also has wide primaries.
 Shown without conversion, such frames are pale and low in contrast. Here they are converted to light,
 brought to BT.709 primaries, scaled so that the reference white of 203 cd/m2 (ITU-R BT.2408) is white, and
 encoded for a display with gamma 2.4 (ITU-R BT.1886). Highlights are compressed into the last tenth.
@@ -26,9 +26,9 @@ UNSPECIFIED, BT2020, XYZ, P3_DCI, P3_D65 = 2, 9, 10, 11, 12  # primaries, ITU-T 
 ICTCP = 14  # matrix, ITU-T H.273 table 4; FFmpeg's scaler cannot convert it
 WHITE = 203.0  # cd/m2 of diffuse white in HDR, ITU-R BT.2408
 HLG_PEAK = 1000.0  # cd/m2 of the display that HLG is shown on; its system gamma is then 1.2
-GAMMA = 2.4  # of an SDR display, ITU-R BT.1886
+GAMMA = 2.4  # exponent of an SDR display, ITU-R BT.1886
 KNEE = 0.9  # encoded value above which highlights are compressed
-BRIGHTEST = 64.0  # in white; PQ ends at 10,000 cd/m2, which is 49
+BRIGHTEST = 64.0  # in multiples of white; PQ ends at 10,000 cd/m2, which is 49
 NAMES = {PQ: "PQ", HLG: "HLG", LINEAR: "linear light"}
 WIDE = {BT2020: "BT.2020", P3_DCI: "P3", P3_D65: "P3"}
 TO_BT709 = {  # linear RGB to linear BT.709 RGB, ITU-R BT.2087 and the same derivation for P3 D65

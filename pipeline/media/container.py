@@ -20,7 +20,7 @@ import av
 import av.error
 from av.codec.hwaccel import HWAccel
 
-from deiii.data.cache.outcomes import MACHINE_TROUBLE, MAYBE_MACHINE, TRIED_AGAIN, ClipError, Status
+from deiii.data.cache.outcomes import MACHINE_TROUBLE, MAY_BE_TEMPORARY, MAYBE_MACHINE, ClipError, Status
 from deiii.data.tools.os_errors import other_case
 
 MAX_SECONDS = 3600.0  # cut longer recordings into clips; this also bounds every allocation
@@ -123,7 +123,7 @@ def _check_file(path: str) -> None:
         words = f"the file cannot be read: {error.strerror}"
         if error.errno in MAYBE_MACHINE:
             named = f"{type(error).__name__} {error.errno}"
-            raise ClipError(Status.FAILED, f"{words}; {TRIED_AGAIN}", named) from None
+            raise ClipError(Status.FAILED, f"{words}; {MAY_BE_TEMPORARY}", named) from None
         raise ClipError(Status.UNREADABLE, words) from None
     if not head.strip(b"\0"):
         what = "is empty" if not head else "begins with nothing but zero bytes"
@@ -159,8 +159,8 @@ def _is_text(path: str) -> bool:
 def video_stream(container: av.container.InputContainer) -> tuple[av.VideoStream, str]:
     """Return the video stream to use, and a remark where there are several ("" else).
 
-    Cover art and thumbnails are no video. The stream that the file marks as its default is used;
-    where none or several are, the one with the most pixels that is no slide show.
+    Cover art and thumbnails are not video. The stream that the file marks as its default is used;
+    where none or several are, the one with the most pixels that is not a slide show.
 
     Raises:
         ClipError: there is none, or its header is damaged.
@@ -240,7 +240,7 @@ def _choose(
     defaults = sum(is_default for *_, is_default, _ in marks)
     why = "the default one" if marks[best][2] and defaults == 1 else "the best one"
     tried = [str(i + 1) for i, stream in enumerate(streams) if stream.index in useless]
-    silent = f"number {', '.join(tried)} has no usable sound; " if tried else ""
+    silent = f"number {', '.join(tried)} has no usable audio; " if tried else ""
     words = f"the file has {len(streams)} {kind} streams; {silent}number {best + 1} was used, {why}"
     return streams[best], words
 
@@ -335,7 +335,7 @@ def decode(
             frames = packet.decode()
         except av.error.EOFError:
             break
-        except MemoryError:  # an FFmpegError, too; but free memory must not change what a clip yields
+        except MemoryError:  # it is also an FFmpegError, but free memory must not change what a clip yields
             raise
         except (av.error.FFmpegError, ValueError) as error:
             errors += 1

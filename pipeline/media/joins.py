@@ -42,7 +42,7 @@ class PacketTable(Sequence[Packet]):
 
     def __init__(self) -> None:
         self._orders = array("q")
-        self._times = array("d")  # of each packet: stamp, decoded and seconds; NaN for None
+        self._times = array("d")  # stamp, decoded and seconds of each packet; NaN for None
 
     def append(self, packet: Packet) -> None:
         """Add a packet behind the others."""
@@ -86,8 +86,8 @@ class Join:
 
     Attributes:
         shift: what to add to the timestamps after it, s.
-        ends, starts: per stream, where it ends before the join and starts after it, s; None where it has
-            no packets there.
+        ends, starts: end of each stream before the join and its start after it, s; None for a stream without
+            packets there.
     """
 
     shift: float
@@ -125,7 +125,7 @@ def find_joins(streams: Sequence[Sequence[Packet]], steps: Sequence[float]) -> l
         places = [place for place in places if place[0] - first > NEAR]
         ends: list[float | None] = []
         starts: list[float | None] = []
-        moves: list[float] = []  # of the streams on both sides: how far their timestamps move, s
+        moves: list[float] = []  # shift of the timestamps of each stream on both sides, s
         regular = False  # whether one of them goes on as before
         for stream, (packets, step) in enumerate(zip(streams, steps, strict=True)):
             index, miss = own.get(stream), 0.0

@@ -20,8 +20,8 @@ from deiii.pipeline.media.container import MATROSKA, MAX_SECONDS, MP4, open_medi
 from deiii.pipeline.media.formats.links import recordings
 from deiii.pipeline.media.formats.ogg import open_link
 
-CURE = "it was not read; join recordings with ffmpeg's concat"
-SHORTEST_S = 0.25  # that must be missing to be noted
+REMEDY = "it was not read; join recordings with ffmpeg's concat"
+SHORTEST_S = 0.25  # shortest missing duration that is noted
 SHARE = 0.05  # least share of the recording that must be missing for a remark
 IN_PACKETS = frozenset({"mpegts", "mpeg"})  # formats without a header that lists all streams
 UNKNOWN_BYTES = 0x7FFF0000  # sizes from here on stand for "unknown" where a recorder could not go back
@@ -41,7 +41,7 @@ def expected_bytes(path: str | os.PathLike) -> float:
     """
     a_second, seconds = declared_size(path)
     size = a_second * seconds
-    return size if size > 0 else float("inf")  # 0 times inf is no number
+    return size if size > 0 else float("inf")  # 0 times inf is not a number
 
 
 def declared_size(path: str | os.PathLike) -> tuple[float, float]:
@@ -97,9 +97,9 @@ def cut_off(
 
     Args:
         container: container of the stream.
-        stream: which was decoded.
-        end: where its last frame ends, on the file's timestamps, s.
-        reach: where the last packet of all streams ends, s.
+        stream: the stream that was decoded.
+        end: end of its last frame, on the file's timestamps, s.
+        reach: end of the last packet of all streams, s.
     """
     start = float((stream.start_time or 0) * (stream.time_base or 0))
     declared = 0.0
@@ -139,7 +139,7 @@ def defects_of_length(path: str, container: av.container.InputContainer, seconds
                 "write the file again with the program that made it"
             )
     if container.format.name in IN_PACKETS and (at := _other_streams(path, container)):
-        found.append(f"streams of another recording begin near byte {at}; {CURE}")
+        found.append(f"streams of another recording begin near byte {at}; {REMEDY}")
     if not ends:
         return found
     end, second = ends[0]
@@ -147,7 +147,7 @@ def defects_of_length(path: str, container: av.container.InputContainer, seconds
     if 0 < missing and seconds * missing / size > max(SHORTEST_S, SHARE * seconds * end / size):
         found.append(f"the header declares {end} bytes, the file has {size}: the file is cut off")
     if second:
-        found.append(f"a second recording begins at byte {second}; {CURE}")
+        found.append(f"a second recording begins at byte {second}; {REMEDY}")
     return found
 
 

@@ -28,7 +28,7 @@ class _Sums:
 
     Attributes:
         count: number of samples.
-        first: of each channel's samples, [n].
+        first: sums of each channel's samples, [n].
         products: products of each two channels' samples, [n,n].
     """
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-TOLERANCE = 0.02  # of the matrix's entries; about one degree
+TOLERANCE = 0.02  # tolerance of the matrix's entries; about one degree
 
 
 class Orientation(NamedTuple):

@@ -28,9 +28,9 @@ from deiii.pipeline.media.formats.delays import encoder_delay, first_block, prim
 from deiii.pipeline.media.formats.links import recordings
 from deiii.pipeline.media.formats.ogg import Link, first_page_in_place, ogg_links, open_link
 from deiii.pipeline.media.joins import LOOK, Join, JoinFinder, Packet, PacketTable, find_joins
-from deiii.pipeline.media.timestamps import LOOKED_AT, Rounding, are_exact, find_rounding
+from deiii.pipeline.media.timestamps import EXAMINED_ITEMS, Rounding, are_exact, find_rounding
 
-MAX_PACKETS = 500_000  # of a file that are looked at: more than an hour of audio and video has
+MAX_PACKETS = 500_000  # largest number of packets that are read: more than an hour has
 KEPT_SURVEYS = 4  # number of files whose surveys are kept
 FAR = "lie {:.0f} s behind those of the other stream, which has ended; both were placed at the beginning"
 JOINED = "joined recordings; they were placed one behind the other"
@@ -45,7 +45,7 @@ class StreamTimes:
         index: index of the stream in the file.
         step: duration of a frame in s.
         start, end: first timestamp and end of the last packet, s; None where no packet has a timestamp.
-        offset: by how much the timestamps are late, s.
+        offset: delay to subtract from the timestamps, s.
         sorted: whether the container stores no order of presentation (AVI).
         joins: joins of the file.
         position: position of this stream in each join.
@@ -150,7 +150,7 @@ def open_surveyed(
     Args:
         path: the media file.
         kind: "video" or "audio": what will be decoded.
-        useless: as in `audio_stream`.
+        useless: indices of audio streams to leave out; see `audio_stream`.
         link: one of several recordings in an Ogg file, to open it alone.
 
     Raises:
@@ -300,7 +300,7 @@ def _step(stream: av.stream.Stream, packets: Sequence[Packet]) -> float:
 def _rounding(stream: av.stream.Stream, packets: Sequence[Packet]) -> Rounding | None:
     """Return how the timestamps of a stream with frames of one length were rounded; None if they were not."""
     stamps: list[float] = []
-    for packet in packets[:LOOKED_AT]:
+    for packet in packets[:EXAMINED_ITEMS]:
         if packet.stamp is not None:
             if stamps and packet.stamp < max(stamps[-LOOK:]) - 1.0:  # they start again
                 break
@@ -311,7 +311,7 @@ def _rounding(stream: av.stream.Stream, packets: Sequence[Packet]) -> Rounding |
         steps = [1 / rate] if rate > 0 else []
     elif isinstance(stream, av.AudioStream):
         samples, rate = stream.codec_context.frame_size, stream.codec_context.sample_rate
-        if not samples and are_exact(packets[:LOOKED_AT], float(stream.time_base or 0)):
+        if not samples and are_exact(packets[:EXAMINED_ITEMS], float(stream.time_base or 0)):
             return None
         # The decoder of HE-AAC gives twice as many samples as the header says.
         steps = [samples / rate, 2 * samples / rate] if samples > 0 and rate > 0 else []

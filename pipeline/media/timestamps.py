@@ -22,21 +22,21 @@ from typing import Protocol
 
 # Costs of the explanations. One outlier costs less than a restart, and a long run of them costs more,
 # unless the timestamps return to where they would be without the run.
-GAP = 0.6
-OUTLIER = 1.0
-RUN = 0.05  # cost of each further outlier of a run after which the timestamps return
-INSIDE = 0.3  # additional cost of an outlier whose timestamp lies between its neighbours
-RESTART = 2.2
-KNOWN = 0.5  # cost of a restart that is a join of all streams
+GAP_COST = 0.6
+OUTLIER_COST = 1.0
+FURTHER_OUTLIER_COST = 0.05  # cost of each further outlier of a run after which the timestamps return
+ORDERED_OUTLIER_COST = 0.3  # additional cost of an outlier whose timestamp lies between its neighbours
+RESTART_COST = 2.2
+JOIN_COST = 0.5  # cost of a restart that is a join of all streams
 
 # Timestamps that were rounded.
-LEAST_UNIT_S = 0.005  # rounding to less needs no treatment
-RUN_ITEMS = 16  # fewest items that must fit one line
-LOOKED_AT = 256  # items at the start of a stream
-SHARE = 0.02  # smallest share of all distances at which a distance is considered
-EQUAL = 0.07  # share of equal timestamps above which the rounding unit is larger than a step
-NEIGHBOURS = 0.9  # share of the distances that rounding must explain; the others are gaps and wrong ones
-UNLIKE = 0.4  # of the unit by which the timestamps must differ from the line; exact ones do not
+MIN_UNIT_S = 0.005  # rounding to smaller units needs no correction
+MIN_LINE_ITEMS = 16  # fewest items that must fit one line
+EXAMINED_ITEMS = 256  # number of items at the start of a stream that are examined
+MIN_DISTANCE_SHARE = 0.02  # smallest share of all distances at which a distance is considered
+MAX_EQUAL_SHARE = 0.07  # share of equal timestamps above which the rounding unit is larger than a step
+MIN_EXPLAINED_SHARE = 0.9  # share of the distances that rounding must explain; the others may be wrong
+MIN_DEVIATION_UNITS = 0.4  # least spread of the timestamps around the line, in units; exact ones have less
 
 
 class Joins(Protocol):
@@ -65,7 +65,7 @@ class Rounding:
     """How the timestamps of a stream were rounded.
 
     Attributes:
-        unit: they are multiples of this, s.
+        unit: number of seconds of which the timestamps are multiples.
         start: when the first item begins, as all of them say together, on the timestamps, s.
         step: duration of an item, s.
     """
@@ -93,9 +93,9 @@ def find_rounding(stamps: Sequence[float], tick: float, steps: Sequence[float]) 
     >>> find_rounding([0.04 * i for i in range(40)], 0.001, [0.04]) is None
     True
     """
-    stamps = stamps[:LOOKED_AT]
+    stamps = stamps[:EXAMINED_ITEMS]
     unit = _unit(stamps, tick)
-    if unit < LEAST_UNIT_S:
+    if unit < MIN_UNIT_S:
         return None
     for step in (*steps, _slope(stamps)):
         for first in range(4):  # the first timestamps may be wrong
@@ -113,18 +113,18 @@ def are_exact(packets: Sequence[Timed], tick: float) -> bool:
     """
     times = [(p.stamp, p.seconds) for p in packets if p.stamp is not None]
     near = [abs(b - a - seconds) <= 1.5 * tick for (a, seconds), (b, _) in pairwise(times)]
-    return sum(near) >= NEIGHBOURS * len(near)
+    return sum(near) >= MIN_EXPLAINED_SHARE * len(near)
 
 
 def _neighbours(stamps: Sequence[float], step: float, unit: float) -> bool:
     """Return whether distances of timestamps are one of two neighbouring multiples, as rounding makes them.
 
-    Distances such as 1, 3, 1, 3 units lie around a line, too, but rounding does not give them: the frame rate
+    Distances such as 1, 3, 1, 3 units also lie around a line, but rounding does not give them: the frame rate
     varies.
     """
     least = math.floor(step / unit)
     near = [round((b - a) / unit) in (least, least + 1) for a, b in pairwise(stamps)]
-    return sum(near) >= NEIGHBOURS * len(near)
+    return sum(near) >= MIN_EXPLAINED_SHARE * len(near)
 
 
 def _unit(stamps: Sequence[float], tick: float) -> float:
@@ -132,11 +132,11 @@ def _unit(stamps: Sequence[float], tick: float) -> float:
 
     It is 0 where all distances are alike: such timestamps are not rounded.
     """
-    if not tick > 0 or len(stamps) < RUN_ITEMS:
+    if not tick > 0 or len(stamps) < MIN_LINE_ITEMS:
         return 0.0
     counts = Counter(round((b - a) / tick) for a, b in pairwise(stamps))
-    least = max(2.0, SHARE * len(stamps))
-    if counts[0] < EQUAL * len(stamps):  # a few equal timestamps are wrong ones, not rounded ones
+    least = max(2.0, MIN_DISTANCE_SHARE * len(stamps))
+    if counts[0] < MAX_EQUAL_SHARE * len(stamps):  # a few equal timestamps are wrong ones, not rounded ones
         del counts[0]
     usual = [distance for distance, count in counts.items() if count >= least]
     return math.gcd(*usual) * tick if len(usual) > 1 else 0.0
@@ -155,7 +155,7 @@ def fit_line(stamps: Sequence[float], begins: Sequence[float], unit: float) -> f
     Args:
         stamps: timestamps of the items, s.
         begins: when each item begins, from any zero, s.
-        unit: to what the timestamps were rounded, s.
+        unit: unit to which the timestamps were rounded, s.
 
     Returns:
         the middle of what is possible; None if fewer than 16 timestamps fit, or if they are exact.
@@ -178,8 +178,8 @@ def fit_line(stamps: Sequence[float], begins: Sequence[float], unit: float) -> f
         in_a_row = 0
         low, high = max(low, start - half), min(high, start + half)
         starts.append(start)
-    fits = len(starts) >= RUN_ITEMS and len(starts) >= 4 * (left_out - in_a_row)
-    return (low + high) / 2 if fits and max(starts) - min(starts) > UNLIKE * unit else None
+    fits = len(starts) >= MIN_LINE_ITEMS and len(starts) >= 4 * (left_out - in_a_row)
+    return (low + high) / 2 if fits and max(starts) - min(starts) > MIN_DEVIATION_UNITS * unit else None
 
 
 @dataclass(frozen=True)
@@ -190,8 +190,8 @@ class Window:
         stamps: their timestamps, s; None where an item has none.
         seconds: their durations, s.
         last: timestamp of the item before them, s; None at the start of a stream.
-        predicted: where the first of them is expected, s; None at the start of a stream.
-        step, jitter, reorder, sort, joins: as in `deiii.pipeline.media.clock.Clock`.
+        predicted: expected timestamp of the first of them, s; None at the start of a stream.
+        step, jitter, reorder, sort, joins: attributes of `deiii.pipeline.media.clock.Clock`.
 
     >>> w = Window([9.0, 2.0, 3.0], [1.0] * 3, 0.0, 1.0, 1.0, 0.1)
     >>> w.cheapest()  # the timestamps of items 1 and 2 are used, item 0 is an outlier
@@ -268,7 +268,7 @@ class Window:
         if not costs:
             return []
         left = {i: sum(k > i for k in known) for i in costs}
-        at = min(costs, key=lambda i: (costs[i] + OUTLIER * left[i], i))
+        at = min(costs, key=lambda i: (costs[i] + OUTLIER_COST * left[i], i))
         path = []
         while at >= 0:
             before, restart = parents[at]
@@ -288,7 +288,7 @@ class Window:
         elif self.predicted is not None and self.last is not None:
             last, predicted = self.last, self.predicted + offsets[at]
         else:  # the stream's start: later timestamps before earlier ones are wrong
-            return never if restart or any(s < stamps[at] for s in skipped) else OUTLIER * len(skipped)
+            return never if restart or any(s < stamps[at] for s in skipped) else OUTLIER_COST * len(skipped)
         miss = stamps[at] - predicted
         tolerance = max(self.jitter, 0.6 * self.step if self.reorder else 0.0)
         count = last + (at - before) * self.step
@@ -297,14 +297,16 @@ class Window:
             if miss >= -self.jitter:
                 return never
             known = self.joins is not None and self.joins.peek(predicted, stamps[at])
-            return (KNOWN if known else RESTART) + OUTLIER * len(skipped)
+            return (JOIN_COST if known else RESTART_COST) + OUTLIER_COST * len(skipped)
         if stamps[at] <= last:
             return never
         inside = sum(last < s < stamps[at] for s in skipped)
         if inside and (inside == len(skipped) or not fits):
             return never
-        cost = 0.0 if fits else GAP
+        cost = 0.0 if fits else GAP_COST
         if skipped:
             n = len(skipped)
-            cost += (OUTLIER + RUN * (n - 1) if fits else OUTLIER * n) + INSIDE * inside
+            cost += (
+                OUTLIER_COST + FURTHER_OUTLIER_COST * (n - 1) if fits else OUTLIER_COST * n
+            ) + ORDERED_OUTLIER_COST * inside
         return cost

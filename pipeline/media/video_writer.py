@@ -44,7 +44,7 @@ class VideoWriter:
 
     Args:
         path: path of the file to write.
-        width, height: of the frames in px, even numbers.
+        width, height: size of the frames in px, even numbers.
         audio: a media file whose audio is added on the same clock.
 
     Raises:

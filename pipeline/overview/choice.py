@@ -33,7 +33,7 @@ def unusual(figures: Mapping[str, Mapping[str, float]], names: Iterable[str], mo
     tenth of their standard deviation at least.
 
     Args:
-        figures: by clip id and name.
+        figures: figures of the clips, keyed by clip id and name of the figure.
         names: names of the figures to compare.
         most: number of clips.
     """

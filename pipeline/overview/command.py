@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from deiii.data.command_line.door import NOTHING_DONE
+from deiii.data.command_line.entry import NOTHING_DONE
 from deiii.data.config.schema import Config
 from deiii.data.config.words import add_command, add_settings, read_settings
 from deiii.data.corpora.clips import Corpus
@@ -22,7 +22,7 @@ def add_overview(commands: argparse._SubParsersAction) -> None:
         description="Write one HTML page about a preprocessed corpus: outcomes with reasons, distributions "
         "of length, frame rate, face width, loudness and flow, speakers and labels, duplicates, and "
         "pictures of random, badly tracked and unusual clips that can be filtered. It needs no server. "
-        "`deiii preprocess` writes it, too.",
+        "`deiii preprocess` also writes it.",
         examples=[
             "overview ravdess cache=/data/cache",
             "overview table tiny corpus.root=/clips --out a.html",
@@ -45,7 +45,7 @@ def _overview(args: argparse.Namespace) -> int:
 
 
 def print_overview(config: Config, corpus: Corpus) -> None:
-    """Write the page about the corpus and print its path; a page that cannot be written is no failure."""
+    """Write the page about the corpus and print its path; a page that cannot be written is not a failure."""
     from deiii.pipeline.overview.page import write_overview
     from deiii.pipeline.preprocess.claim import own_folder
 

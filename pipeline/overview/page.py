@@ -31,7 +31,7 @@ from deiii.pipeline.overview.choice import by_chance, unusual, worst
 from deiii.pipeline.overview.figures import FIGURES, measure
 
 PAGE = "overview.html"
-MOST_CLIPS = 10_000  # that are measured and listed; outcomes count all
+MOST_CLIPS = 10_000  # largest number of clips that are measured and listed; outcomes count all
 MOST_SHOWN = 18  # pictures of each kind
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 MOST_REASONS = 40

@@ -34,7 +34,7 @@ from deiii.data.tools.progress import say
 from deiii.data.tools.writer_lock import Locked, writer_lock
 from deiii.pipeline.stages.shard import source_digest
 
-THREADS = 4  # that read media files
+THREADS = 4  # number of threads that read media files
 AT_ONCE = 32  # files between two looks whether one differs
 
 
@@ -47,7 +47,7 @@ def claimed_folder(config: Config, corpus: Corpus, report: Callable[[str], None]
 
     Args:
         config: names the cache, and the table of the corpus if it has one.
-        corpus: as scanned.
+        corpus: clip table of the corpus as scanned.
         report: called with a line if the corpus was moved, gets another folder than one of its name, or if
             another run must end first.
 

@@ -198,7 +198,7 @@ def _close(
     """
     if error and others is not None:
         for nanny in list(cluster.workers.values()):
-            nanny.close_gracefully()  # else it would start another worker
+            nanny.close_gracefully()  # without this, the nanny would start another worker
         for child in set(psutil.Process().children()) - others:  # includes workers that are starting
             with suppress(psutil.Error):
                 child.kill()
@@ -212,7 +212,7 @@ def _await_workers(client: Client, config: Config) -> None:
     Raises:
         ClusterError: none connected within ``cluster.patience``.
     """
-    cure = {
+    remedy = {
         "slurm": f"`squeue --me` says why jobs wait; their output is in {config.cluster.logs}",
         "kubernetes": f"`kubectl get pods -n {config.cluster.namespace}` says why pods wait",
     }
@@ -223,7 +223,7 @@ def _await_workers(client: Client, config: Config) -> None:
     except TimeoutError:
         raise ClusterError(
             f"no worker connected within cluster.patience={config.cluster.patience:g} s; "
-            f"{cure[config.cluster.kind]}"
+            f"{remedy[config.cluster.kind]}"
         ) from None
 
 

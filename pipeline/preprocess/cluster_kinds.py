@@ -134,7 +134,7 @@ def slurm_cluster(config: Config) -> Any:
     if cluster.gpu:
         directives += cluster.gpu_directives
         more["worker_extra_args"] = GPU_WORKER
-        if cluster.per_job > 1:  # else all workers of a job would use its first GPU
+        if cluster.per_job > 1:  # otherwise, all workers of a job would use its first GPU
             more["worker_extra_args"] = [*GPU_WORKER, "--preload", "deiii.pipeline.preprocess.own_gpu"]
     return SLURMCluster(
         queue=cluster.queue,

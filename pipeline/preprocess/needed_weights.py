@@ -1,6 +1,6 @@
 """Fetch and check the weights of a run before its workers start.
 
-A worker could fetch them, too, but its progress would not be shown, and without a network the progress bar
+A worker could also fetch them, but its progress would not be shown, and without a network the progress bar
 would stop for minutes before the error.
 """
 
@@ -18,7 +18,7 @@ from deiii.pipeline.media.decoders.nvdec import check
 def fetch_needed(config: Config, stages: Collection[str], report: Callable[[str], None]) -> None:
     """Fetch the weights of ``stages`` to this machine; workers on other machines fetch their own.
 
-    Models of a stage with ``load_early`` are loaded, too, so that a wrong file ends the run before any work.
+    Models of a stage with ``load_early`` are also loaded, so that a wrong file ends the run before any work.
     RAFT needs PyTorch and is loaded by the workers only.
 
     Args:

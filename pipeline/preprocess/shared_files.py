@@ -17,7 +17,7 @@ from deiii.data.tools.processes.dask_workers import while_connected
 from deiii.data.tools.processes.made_folders import make_folder
 from deiii.pipeline.preprocess.cluster import ClusterError
 
-CURE = "put it on a file system that all workers share, under the same path, or stop that worker"
+REMEDY = "put it on a file system that all workers share, under the same path, or stop that worker"
 MAX_NAMED = 3  # workers that an error message names
 
 
@@ -99,7 +99,7 @@ def check_workers(client: Client, shared: SharedFiles) -> None:
 
 def _message(defects: list[str]) -> str:
     more = f" (and {len(defects) - MAX_NAMED} more)" if len(defects) > MAX_NAMED else ""
-    return f"{'; '.join(sorted(defects)[:MAX_NAMED])}{more}: {CURE}"
+    return f"{'; '.join(sorted(defects)[:MAX_NAMED])}{more}: {REMEDY}"
 
 
 def _worker_defect(shared: SharedFiles, dask_worker: Any = None) -> str:

@@ -70,7 +70,7 @@ def summarise(
         cache: the cache folder.
         corpus: the corpus.
         indices: the index of each stage.
-        seconds, computed, reused: see `Summary`.
+        seconds, computed, reused: values for the attributes of `Summary`.
     """
     counts = {stage: Counter(row.status for row in index.clips.values()) for stage, index in indices.items()}
     paths = {clip.id: clip.path for clip in corpus.clips}

@@ -29,7 +29,7 @@ from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
 from deiii.pipeline.preprocess.media_digests import MediaDigests
 
 # Outcomes that a busy machine can cause; retry=true computes shards with such clips again.
-TRIED_AGAIN = {Status.FAILED}  # outcomes that every run tries again
+RETRIED_ALWAYS = {Status.FAILED}  # outcomes that every run tries again
 RETRIED = {Status.TIMED_OUT, Status.OUT_OF_MEMORY, Status.CRASHED_DECODER}
 
 
@@ -114,7 +114,7 @@ def finished_shards(
         the records by shard name, and a line about each damaged shard, which is renamed.
     """
     undamaged, notes = _undamaged_shards(folder, recipe, plans, config)
-    again = TRIED_AGAIN | (RETRIED if config.retry else set())
+    again = RETRIED_ALWAYS | (RETRIED if config.retry else set())
     undamaged = [
         (plan, record) for plan, record in undamaged if not any(row.status in again for row in record.clips)
     ]

@@ -23,7 +23,7 @@ from deiii.pipeline.preprocess.shared_files import SharedFiles, run_shared
 from deiii.pipeline.stages.shard import ShardTask, run_shard
 
 POLL_S = 0.02  # s between two looks for finished tasks
-MAX_ATTEMPTS = 3  # of a shard whose worker dies; from the second one on its clips are isolated
+MAX_ATTEMPTS = 3  # attempts for a shard whose worker dies; from the second, clips are isolated
 
 
 class PreprocessError(RuntimeError):

@@ -26,7 +26,7 @@ def encode_speech(path: str | os.PathLike, config: SpeechConfig, encoder: Loaded
     Args:
         path: the media file.
         config: settings.
-        encoder: from `deiii.pipeline.encoders.load.load_encoder`.
+        encoder: encoder from `deiii.pipeline.encoders.load.load_encoder`.
 
     Returns:
         Arrays ``states`` float16 [m,L,D] and ``time`` float64 [m] in s, the centre of each row on the clock
@@ -68,7 +68,7 @@ def _check_audio(samples: np.ndarray, encoder: Loaded, remarks: list[str]) -> No
     """Raise ClipError for audio that the encoder cannot use."""
     peak = audible_peak(samples)
     if not np.isfinite(peak):
-        raise ClipError(Status.UNREADABLE, "the sound holds samples that are not finite")
+        raise ClipError(Status.UNREADABLE, "the audio holds samples that are not finite")
     if len(samples) < encoder.choice.encoder.shortest:
         seconds = len(samples) / SAMPLE_RATE
         name = encoder.choice.encoder.name

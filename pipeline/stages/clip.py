@@ -16,8 +16,8 @@ import numpy as np
 
 from deiii.data.cache.outcomes import (
     MACHINE_TROUBLE,
+    MAY_BE_TEMPORARY,
     MAYBE_MACHINE,
-    TRIED_AGAIN,
     ClipError,
     Outcome,
     StageResult,
@@ -70,7 +70,7 @@ def run_clip(stage: str, path: str, config: Config, corruption: str = "") -> Sta
         # FFmpeg reports damaged files with some of the same numbers, so its own errors are left out.
         if error.errno in MAYBE_MACHINE and not isinstance(error, av.error.FFmpegError):
             named = f"{type(error).__name__} {error.errno}"
-            return StageResult(Outcome(Status.FAILED, f"{text}; {TRIED_AGAIN}", 0.0, named))
+            return StageResult(Outcome(Status.FAILED, f"{text}; {MAY_BE_TEMPORARY}", 0.0, named))
         return StageResult(Outcome(Status.UNREADABLE, text, 0.0))
     except Exception as error:  # one unusual file must not end the run; the error is recorded
         return StageResult(_unexpected(error))
@@ -141,7 +141,7 @@ def load_settings(settings: str) -> Config:
     return parse_config(settings)
 
 
-_loaded: dict[str, tuple[str, Any]] = {}  # by stage: the settings, and the models loaded for them
+_loaded: dict[str, tuple[str, Any]] = {}  # settings and the models loaded for them, keyed by stage
 _loading = threading.Lock()
 
 

@@ -25,7 +25,7 @@ from deiii.data.cache.outcomes import ClipError, Outcome
 from deiii.data.cache.stages import FACES, FLOW, LOGMEL, get_stage, with_upstream
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.pipeline.faces.mouth import sound_envelope
+from deiii.pipeline.faces.mouth import audio_envelope
 from deiii.pipeline.faces.people import FacePerson, find_people
 from deiii.pipeline.faces.quality import Portrait
 from deiii.pipeline.faces.stage import faces_outcome, no_face, rows_of
@@ -80,7 +80,7 @@ class FileStream:
     Args:
         path: any media file.
         config: settings.
-        stages: names of the stages to compute; those upstream are computed, too.
+        stages: names of the stages to compute; those upstream are also computed.
         keep_flow: a folder for a temporary file with all flow, for an overlay video; ``None`` for none.
         tracks: tracks of the person whose face is cropped, from `deiii.pipeline.faces.people.find_people`; by
             default ``faces.pick`` chooses. The outcome then counts the frames of these tracks alone.
@@ -244,8 +244,8 @@ class FileStream:
         config = self.config
         (detector,) = loaded_models(get_stage(FACES.name), config)
         active = config.faces.pick == "active" and self._tracks is None
-        sound = sound_envelope(self.path) if active else None
-        faces = FaceStream(config.faces, detector, sound=sound, tracks=self._tracks)
+        audio = audio_envelope(self.path) if active else None
+        faces = FaceStream(config.faces, detector, audio=audio, tracks=self._tracks)
         flow = None
         if FLOW.name in self.stages:
             flow = FlowStream(config.flow, *loaded_models(get_stage(FLOW.name), config))

@@ -42,7 +42,7 @@ class MelHistory:
         """Return mean and deviation of the bands, float64 [M]; ``None`` without rows.
 
         Args:
-            floor: in dB; lower values count as this.
+            floor: lowest value in dB; lower values are raised to it.
             least: smallest deviation.
         """
         count, total, squares = self._sums

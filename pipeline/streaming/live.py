@@ -24,7 +24,7 @@ from deiii.pipeline.logmel.stream import Levels, MelStream
 from deiii.pipeline.media.frame import DecodedFrame
 from deiii.pipeline.media.streaming.address import LiveError
 from deiii.pipeline.media.streaming.audio import Resampler
-from deiii.pipeline.media.streaming.live import LiveReader, Picture, Sound
+from deiii.pipeline.media.streaming.live import AudioPiece, LiveReader, Picture
 from deiii.pipeline.stages.clip import loaded_models
 from deiii.pipeline.streaming.file import refuse_unstreamed
 from deiii.pipeline.streaming.levels import MelHistory
@@ -32,8 +32,8 @@ from deiii.pipeline.streaming.rows import Recent, Rows
 
 EVERY = 4  # frames between two detections at most, because rows wait for the next detection
 BEHIND_S = 3.0  # length of the video from which the path of the face is smoothed
-SOUND_S = 0.1  # length of the audio that is resampled at a time
-GAP_S = 0.3  # of audio that is missing; the log-mel then begins anew
+AUDIO_PART_S = 0.1  # length of the audio that is resampled at a time
+GAP_S = 0.3  # gap in the audio after which the log-mel begins anew
 
 
 class LiveStream:
@@ -79,12 +79,12 @@ class LiveStream:
         if FLOW.name in self.stages:
             self._flow = FlowStream(config.flow, *loaded_models(get_stage(FLOW.name), config))
         self._recent = {name: Recent() for name in self.stages}
-        self._arrived: deque[tuple[float, float]] = deque(maxlen=200)  # of video frames: time, arrival
+        self._arrived: deque[tuple[float, float]] = deque(maxlen=200)  # time and arrival of video frames
         self._history = MelHistory(config.logmel.n_mels)
         self._loudest = -math.inf
         self._resampler: Resampler | None = None
         self._mel: MelStream | None = None
-        self._mel_at = self._sound_end = 0.0
+        self._mel_at = self._audio_end = 0.0
         reads_video = self._faces is not None
         self.reader = LiveReader(source, LOGMEL.name in self.stages, reads_video or keep_pictures, report)
         self.reader.start()
@@ -183,15 +183,15 @@ class LiveStream:
                 if self._mel_at > before:
                     yield self._mel_at
 
-    def _hear(self, item: Sound) -> None:
+    def _hear(self, item: AudioPiece) -> None:
         """Add audio to the log-mel; after a gap, start a new log-mel."""
         config = self.config.logmel
-        if self._resampler is None or self._mel is None or abs(item.time_s - self._sound_end) > GAP_S:
-            self._resampler = Resampler(item.rate, config.sample_rate, SOUND_S)
+        if self._resampler is None or self._mel is None or abs(item.time_s - self._audio_end) > GAP_S:
+            self._resampler = Resampler(item.rate, config.sample_rate, AUDIO_PART_S)
             self._mel = MelStream(config, least_rows=1)
             self._mel_at = max(item.time_s, self._mel_at)
-            self._sound_end = item.time_s
-        self._sound_end += len(item.samples) / item.rate
+            self._audio_end = item.time_s
+        self._audio_end += len(item.samples) / item.rate
         rows = self._mel.push(self._resampler.push(item.samples))
         if not len(rows):
             return

@@ -43,7 +43,7 @@ class DiskRows:
     """Rows of one array in a temporary file without a name; indexed by a sequence of row numbers.
 
     Args:
-        folder: where the file is made.
+        folder: folder in which the file is made.
 
     >>> import tempfile
     >>> rows = DiskRows(tempfile.gettempdir())

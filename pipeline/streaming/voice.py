@@ -106,7 +106,7 @@ def speech_segments(path: str | os.PathLike, detector: VoiceDetector | None = No
 
     Args:
         path: the media file.
-        detector: to use for several files.
+        detector: detector to use for several files.
 
     Raises:
         WeightsError: the weights cannot be found.

@@ -14,7 +14,7 @@ from deiii.model.evaluation.crossval import FoldSeed
 from deiii.model.evaluation.evaluate import evaluate
 from deiii.model.training.run_folder import RunFolder
 from deiii.model.training.train import train
-from tests.helpers.clips import sound_corpus
+from tests.helpers.clips import audio_corpus
 from tests.helpers.shared_worker import preprocess
 
 
@@ -43,7 +43,7 @@ def test_gap_is_between_test_figures_of_the_same_trainings():
 @pytest.mark.slow
 def test_a_recorded_training_is_an_ordinary_one(tmp_path):
     """Scoring the test clips after every epoch changes nothing else, and its last figure is `evaluate`'s."""
-    corpus = sound_corpus(tmp_path / "raw", speakers=4)
+    corpus = audio_corpus(tmp_path / "raw", speakers=4)
     with open(tmp_path / "raw/clips.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "speaker", "label"])

@@ -34,12 +34,12 @@ class Folder:
 
     def write(self, name: str, frames=None, **more) -> None:
         path = self.root / name
-        write(path, self.frames if frames is None else frames, **{"fps": 12, "sound": tone(0.8), **more})
+        write(path, self.frames if frames is None else frames, **{"fps": 12, "audio": tone(0.8), **more})
 
     def cut(self, kind: str) -> None:
         """The same long clip in one container format, truncated at several places."""
         original = self.root / f"original.{kind}"
-        self.write(original.name, self.frames * 8, sound=tone(6.6))
+        self.write(original.name, self.frames * 8, audio=tone(6.6))
         content = original.read_bytes()
         for share in CUTS:
             (self.root / f"cut{share}.{kind}").write_bytes(content[: len(content) * share // 100])
@@ -90,15 +90,15 @@ def _write_all(f: Folder) -> None:
     cv2.imwrite(str(f.root / "picture.png"), grey)
     (f.root / "picture.png").rename(f.root / "picture.mp4")
     cv2.imwrite(str(f.root / "picture.jpg"), grey)
-    f.write("no_sound.mp4", sound=None)
+    f.write("no_sound.mp4", audio=None)
     f.write("no_video.m4a", [])
-    f.write("silent.mp4", sound=np.zeros(12800))
+    f.write("silent.mp4", audio=np.zeros(12800))
     f.write("no_face.mp4", [grey] * 10)
     f.write("one_frame.mp4", f.frames[:1])
     f.write("1x1.mkv", [np.full((1, 1, 3), 90, np.uint8)] * 10, codec="ffv1")
     f.write("8k.mp4", [np.full((4320, 7680, 3), 90, np.uint8)] * 2, codec="mpeg4")
     steps = np.cumsum([0.04, 0.2, 0.05, 0.01, 0.11, 0.3, 0.02, 0.09, 0.08])
-    f.write("vfr.mp4", times=[0.0, *steps], sound=tone(0.9))
+    f.write("vfr.mp4", times=[0.0, *steps], audio=tone(0.9))
     turned = b"".join(
         v.to_bytes(4, "big", signed=True) for v in (0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
     )
@@ -109,11 +109,11 @@ def _write_all(f: Folder) -> None:
     f.write("back.ts", audio_codec="mp2", fps=25)
     twice = (f.root / "back.ts").read_bytes()
     f.raw("back.ts", twice + twice)
-    f.write("late_sound.mp4", sound_at=0.5)
+    f.write("late_sound.mp4", audio_at=0.5)
     f.write("negative.mkv", times=[(i - 5) / 12 for i in range(10)])
-    f.write("sound_short.mp4", sound=tone(0.2))
-    f.write("sound_long.mp4", sound=tone(4.0))
-    f.write("blip.mp4", sound=tone(0.01))
+    f.write("sound_short.mp4", audio=tone(0.2))
+    f.write("sound_long.mp4", audio=tone(4.0))
+    f.write("blip.mp4", audio=tone(0.01))
     years = (0x7FFFFFFF).to_bytes(4, "big")
     f.raw("years.mp4", _patched(_patched(f.good, b"mdhd", 16, years), b"mvhd", 16, years))
     f.raw("huge_sample.mp4", _patched(f.good, b"stsz", 12, years * 3))

@@ -14,7 +14,7 @@ from tests.faults.harness import Lost, faults
 from tests.faults.processes import main_in, wait_until
 from tests.faults.training import words as training_words
 from tests.faults.workspace import Workspace, shards
-from tests.helpers.clips import write_sound
+from tests.helpers.clips import write_audio
 
 identity = faults("12 identity")
 KEPT = "the first corpus's shards stay, byte for byte; each corpus has its own folder"
@@ -28,7 +28,7 @@ def _other(work: Workspace) -> Path:
     """A corpus with the names, speakers and labels of the tones, and other tones."""
     root = work.folder() / "other"
     for path in sorted(work.tones.rglob("*.flac")):
-        write_sound(root / path.relative_to(work.tones), 0.5, 1000.0)
+        write_audio(root / path.relative_to(work.tones), 0.5, 1000.0)
     shutil.copy(work.tones / "clips.csv", root)
     return root
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from tests.faults.harness import NotAvailable
 from tests.faults.processes import ROOT, Ended, Running, wait_until
-from tests.helpers.clips import sound_corpus
+from tests.helpers.clips import audio_corpus
 from tests.helpers.onnx_maker import speech_file
 
 SLOW_DISK = """
@@ -161,7 +161,7 @@ class Workspace:
     def tones(self) -> Path:
         """A corpus of tones: audio only, 6 speakers, two classes."""
         root = self.home / "tones"
-        corpus = sound_corpus(root, speakers=6)
+        corpus = audio_corpus(root, speakers=6)
         rows = [f"{c.path},{c.speaker},{c.label}" for c in corpus.clips]
         (root / "clips.csv").write_text("path,speaker,label\n" + "\n".join(rows) + "\n")
         return root

@@ -29,9 +29,9 @@ def write(
     frames=(),
     times=None,
     fps=25,
-    sound=None,
+    audio=None,
     rate=16000,
-    sound_at=0.0,
+    audio_at=0.0,
     sar=None,
     codec="libx264",
     audio_codec="aac",
@@ -41,7 +41,7 @@ def write(
 ) -> str:
     """Write RGB frames (at ``times`` in s, else at ``fps``) and mono audio as a media file."""
     with av.open(str(path), "w") as out:
-        video = audio = None
+        video = track = None
         if len(frames):
             video = out.add_stream(codec, rate=Fraction(fps))
             video.height, video.width = frames[0].shape[:2]
@@ -50,8 +50,8 @@ def write(
             video.codec_context.time_base = Fraction(1, 12800)
             if sar:
                 video.codec_context.sample_aspect_ratio = Fraction(sar)
-        if sound is not None:
-            audio = out.add_stream(audio_codec, rate=rate, layout="mono")
+        if audio is not None:
+            track = out.add_stream(audio_codec, rate=rate, layout="mono")
         for i, rgb in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
             at = i / fps if times is None else times[i]
@@ -59,14 +59,14 @@ def write(
             out.mux(video.encode(frame))
         if video is not None:
             out.mux(video.encode())
-        if audio is not None:
-            for start in range(0, len(sound), 1024):
-                part = sound[None, start : start + 1024].astype(np.float32)
+        if track is not None:
+            for start in range(0, len(audio), 1024):
+                part = audio[None, start : start + 1024].astype(np.float32)
                 frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(part), format="fltp", layout="mono")
                 frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
-                frame.pts = start + round(sound_at * rate)
-                out.mux(audio.encode(frame))
-            out.mux(audio.encode())
+                frame.pts = start + round(audio_at * rate)
+                out.mux(track.encode(frame))
+            out.mux(track.encode())
     return str(path)
 
 

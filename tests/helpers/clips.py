@@ -10,7 +10,7 @@ import numpy as np
 from deiii.data.corpora.clips import Clip, Corpus
 
 
-def write_sound(path: Path, seconds: float = 0.6, hertz: float = 220.0, rate: int = 16000) -> Path:
+def write_audio(path: Path, seconds: float = 0.6, hertz: float = 220.0, rate: int = 16000) -> Path:
     """A FLAC file with a tone."""
     t = np.arange(int(seconds * rate)) / rate
     samples = (0.3 * np.sin(2 * np.pi * hertz * t) * 32767).astype(np.int16)
@@ -27,13 +27,13 @@ def write_sound(path: Path, seconds: float = 0.6, hertz: float = 220.0, rate: in
     return path
 
 
-def sound_corpus(root: Path, speakers: int = 3, clips: int = 4) -> Corpus:
+def audio_corpus(root: Path, speakers: int = 3, clips: int = 4) -> Corpus:
     """Tones of different pitch; classes low and high."""
     found: list[Clip] = []
     for s in range(speakers):
         for n in range(clips):
             name = f"s{s}/c{n}.flac"
-            write_sound(root / name, 0.4 + 0.1 * n, 200 + 60 * s + 20 * n)
+            write_audio(root / name, 0.4 + 0.1 * n, 200 + 60 * s + 20 * n)
             found.append(Clip(f"s{s}/c{n}", name, f"s{s}", "low" if n % 2 else "high"))
     return Corpus("tones", str(root), ("high", "low"), tuple(found))
 

@@ -40,11 +40,11 @@ class Clip:
 
     Attributes:
         suffix: key of `CONTAINERS`.
-        audio_at: by how much the audio starts later than the video, s.
-        b_frames: between two others.
+        audio_at: delay of the start of the audio after that of the video, s.
+        b_frames: number of B-frames between two other frames.
         video_gap, audio_gap: start and end of what is left out, s.
         outliers: number of a frame and by how much its presentation time is wrong, s.
-        codecs: of video and audio, in place of the suffix's.
+        codecs: codecs of video and audio, in place of the suffix's.
     """
 
     suffix: str

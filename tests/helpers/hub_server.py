@@ -21,8 +21,8 @@ class Hub:
     """The repositories of the stand-in: by name, the files of each commit in order.
 
     Attributes:
-        commits: by repository, list of (commit, files by path).
-        private: by repository, whether it was created as private.
+        commits: list of (commit, files by path), keyed by repository.
+        private: whether it was created as private, keyed by repository.
         requests: method and path of every request.
         token: what a writing request must carry.
     """

@@ -30,7 +30,7 @@ def repeated(source: str, target: Path, seconds: float, longest: int | None = No
     samples, _, _ = read_audio(source, RATE)
     period = round(len(frames) / FPS * RATE) // 1024 * 1024
     samples = np.pad(samples, (0, max(0, period - len(samples))))[:period]
-    write(once, frames, sound=samples, rate=RATE, options={"bf": "0"}, crf="20")
+    write(once, frames, audio=samples, rate=RATE, options={"bf": "0"}, crf="20")
     with av.open(str(once)) as copy, av.open(str(target), "w") as out:
         streams = [copy.streams.video[0], copy.streams.audio[0]]
         copies = {s.index: out.add_stream_from_template(s) for s in streams}

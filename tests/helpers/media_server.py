@@ -102,8 +102,8 @@ def folder_server(folder: Path, cut: int | None = None) -> Iterator[str]:
     """Serve the files of a folder, with ranges; yields its address.
 
     Args:
-        folder: of the files.
-        cut: after this many bytes, the first answer that is longer is broken off.
+        folder: folder of the files.
+        cut: number of bytes after which the first answer that is longer is broken off.
     """
     state = {"cut": cut}
 

@@ -40,7 +40,7 @@ class Camera:
 @contextmanager
 def rtsp_server(
     path: Path,
-    sound: bool = True,
+    audio: bool = True,
     login: str | None = None,
     cut_after: float | None = None,
     interleaved: bool = True,
@@ -49,17 +49,17 @@ def rtsp_server(
     """Serve a transport stream with H.264 in real time; yields the camera.
 
     Args:
-        path: of the file.
-        sound: whether its audio is sent.
+        path: path of the file.
+        audio: whether its audio is sent.
         login: ``user:password`` that are wanted (Digest).
-        cut_after: after this time, s, the first connection is cut; the next one goes on there. After the end
-            there is no such stream.
+        cut_after: time in s after which the first connection is cut; the next one continues there. After the
+            end, the stream is refused.
         interleaved: whether TCP is offered for the media; if not, every transport is refused.
         length_s: the length in s that is stated, as of a recording; None for a camera, which states none.
     """
     units, sprop = _video(path)
     packets = [(at, VIDEO, unit, shown) for at, unit, shown in units]
-    packets += [(at, AUDIO, samples, at) for at, samples in _audio(path)] if sound else []
+    packets += [(at, AUDIO, samples, at) for at, samples in _audio(path)] if audio else []
     packets.sort(key=lambda packet: packet[0])
     state = {"next": 0, "cut": cut_after}
     camera = Camera()
@@ -106,7 +106,7 @@ def rtsp_server(
             if method == "DESCRIBE":
                 if not target.endswith("/live") or state["next"] >= len(packets):
                     return "404 Not Found", {}, ""
-                return "200 OK", {"Content-Type": "application/sdp"}, _description(sprop, sound, length_s)
+                return "200 OK", {"Content-Type": "application/sdp"}, _description(sprop, audio, length_s)
             if method == "SETUP":
                 channels = re.search(r"RTP/AVP/TCP.*interleaved=(\d+)-(\d+)", headers["transport"])
                 if not interleaved or channels is None:
@@ -211,14 +211,14 @@ def _payloads(unit: bytes) -> Iterator[tuple[bytes, bool]]:
             yield bytes([nal[0] & 0xE0 | 28, mark]) + part, ends and number == len(nals)
 
 
-def _description(sprop: str, sound: bool, length_s: float | None) -> str:
+def _description(sprop: str, audio: bool, length_s: float | None) -> str:
     length = [] if length_s is None else [f"a=range:npt=0-{length_s}"]
     lines = [
         "v=0", "o=- 1 1 IN IP4 127.0.0.1", "s=camera", "c=IN IP4 0.0.0.0", "t=0 0", *length, "a=control:*",
         f"m=video 0 RTP/AVP {VIDEO}", f"a=rtpmap:{VIDEO} H264/90000",
         f"a=fmtp:{VIDEO} packetization-mode=1;sprop-parameter-sets={sprop}", "a=control:video",
     ]  # fmt: skip
-    lines += ["m=audio 0 RTP/AVP 0", "a=rtpmap:0 PCMU/8000/1", "a=control:audio"] if sound else []
+    lines += ["m=audio 0 RTP/AVP 0", "a=rtpmap:0 PCMU/8000/1", "a=control:audio"] if audio else []
     return "\r\n".join(lines) + "\r\n"
 
 

@@ -19,7 +19,7 @@ def sibling_run(run: Path, target: Path, seed: int, **info) -> Path:
     Args:
         run: a trained run folder.
         target: the new folder.
-        seed: of the weights.
+        seed: seed of the weights.
         info: entries of ``run.json`` to change.
     """
     target.mkdir(parents=True)

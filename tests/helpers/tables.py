@@ -6,7 +6,7 @@ import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.helpers.clips import write_sound
+from tests.helpers.clips import write_audio
 
 Row = Sequence[str]  # path, speaker, label
 
@@ -28,7 +28,7 @@ def tone_rows(
     for s in range(speakers):
         for n in range(clips):
             path = f"s{s}/c{n}.flac"
-            write_sound(root / path, 0.4, hertz + 60 * s + 20 * n)
+            write_audio(root / path, 0.4, hertz + 60 * s + 20 * n)
             rows.append([path, f"s{s}", label(s, n)])
     return rows
 

@@ -37,4 +37,4 @@ def scene(folder, number, mute=False):
         pairs = zip(room, big, strict=True) if who == 0 else zip(big, room, strict=True)
         frames = [np.concatenate(both, axis=1) for both in pairs]
     sound = None if mute else sides[who][1]
-    return write(folder / f"{number}.mp4", frames, sound=sound, rate=SAMPLE_RATE), who, frames[0].shape[1]
+    return write(folder / f"{number}.mp4", frames, audio=sound, rate=SAMPLE_RATE), who, frames[0].shape[1]

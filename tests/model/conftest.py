@@ -1,4 +1,4 @@
-"""Tests of the model room use one thread: several test runs may share a machine."""
+"""Tests of the package ``model`` use one thread: several test runs may share a machine."""
 
 import csv
 import shutil

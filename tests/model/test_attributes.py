@@ -10,7 +10,7 @@ import pytest
 
 from deiii.__main__ import main
 from deiii.model.metrics import ccc
-from tests.helpers.clips import write_sound
+from tests.helpers.clips import write_audio
 from tests.helpers.shared_worker import preprocess
 
 LETTERS = "AHNSOX"
@@ -37,7 +37,7 @@ def trained(tmp_path_factory):
                 truth[clip_id] = (arousal, valence)
                 lines.append(rating(clip_id, LETTERS[(n + session) % 6], arousal, valence))
                 path = folder / f"raw/session{session}/S{n + 1:02d}A/P/MSP-IMPROV-{clip_id}.wav"
-                write_sound(path.with_suffix(".flac"), 0.3, 200 * 2 ** (arousal - 1))
+                write_audio(path.with_suffix(".flac"), 0.3, 200 * 2 ** (arousal - 1))
     (folder / "raw/Evalution.txt").write_text("".join(lines))
     words = [
         "configs/tiny.yaml",

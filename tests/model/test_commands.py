@@ -13,15 +13,15 @@ from deiii.__main__ import main
 from deiii.data.config.load import load_config
 from deiii.data.corpora.splits import Split
 from deiii.data.tools.processes.signals import INTERRUPTED
-from tests.helpers.clips import sound_corpus
+from tests.helpers.clips import audio_corpus
 from tests.helpers.shared_worker import preprocess
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A corpus of tones through every command, with audio alone."""
-    folder = tmp_path_factory.mktemp("doors")
-    corpus = sound_corpus(folder / "raw", speakers=6)
+    folder = tmp_path_factory.mktemp("commands")
+    corpus = audio_corpus(folder / "raw", speakers=6)
     with open(folder / "raw/clips.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "speaker", "label"])

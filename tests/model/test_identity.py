@@ -13,7 +13,7 @@ from deiii.data.cache.identity import IDENTITY
 from deiii.data.cache.index import TABLE, read_table
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.differences import differences
-from tests.helpers.clips import write_sound
+from tests.helpers.clips import write_audio
 from tests.helpers.shared_worker import preprocess
 from tests.helpers.tables import read_rows, tone_rows, words_for, write_rows
 
@@ -131,7 +131,7 @@ def test_a_moved_corpus_keeps_its_features(one, tmp_path, capsys):
 def test_a_moved_corpus_with_other_recordings_is_another_corpus(one, tmp_path, capsys):
     root, cache, rows = one
     root.rename(tmp_path / "moved")
-    write_sound(tmp_path / "moved" / rows[3][0], 0.4, 3000.0)
+    write_audio(tmp_path / "moved" / rows[3][0], 0.4, 3000.0)
     words = words_for(tmp_path / "moved", cache)
     assert main(["train", *words, f"train.run={tmp_path / 'run'}", "--quiet"]) == 1
     told = capsys.readouterr().err
@@ -167,7 +167,7 @@ def test_media_replaced_in_place_are_noticed(one, tmp_path, capsys):
     assert main(["train", *words]) == 0
     (root / rows[0][0]).touch()  # another time of change is no other recording
     assert main(["train", *base, f"train.run={tmp_path / 'touched'}", "--quiet"]) == 0
-    write_sound(root / rows[0][0], 0.4, 3000.0)
+    write_audio(root / rows[0][0], 0.4, 3000.0)
     for command in (["evaluate", str(run)], ["train", *words, "--resume"]):
         capsys.readouterr()
         assert main(command) == 1
@@ -236,14 +236,14 @@ def test_edited_labels_are_noticed_everywhere(one, tmp_path, capsys):
 
     assert preprocess(*base) == 0
     assert "nothing to do" in capsys.readouterr().out and shards(cache) == before
-    for command, cure in (
+    for command, remedy in (
         (["train", *words, "--resume"], "train a new run"),
         (["evaluate", str(run)], "train a new run"),
         (cross, "choose another folder"),
     ):
         assert main(command) == 1
         told = capsys.readouterr().err
-        assert change in told and cure in told
+        assert change in told and remedy in told
     assert not (run / "metrics.json").exists()
     assert main(["train", *base, f"train.run={tmp_path / 'new'}", "--quiet"]) == 0
     old, new = (json.loads((tmp_path / f"{n}/run.json").read_text()) for n in ("run", "new"))

@@ -1,4 +1,4 @@
-"""The wheel: its files, and its commands in a folder that has packages of the same names as our rooms.
+"""The wheel: its files, and its commands in a folder with packages named like those of deiii.
 
 The wheel is installed into an environment of its own. That environment sees the packages that deiii depends
 on (a ``.pth`` file names their folder) but not the checkout: Python ignores the ``.pth`` files inside such a
@@ -24,8 +24,8 @@ from tests.helpers.tiny_settings import tiny
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("data", "model", "pipeline")
-SHIPPED = (*ROOMS, "configs")
+PACKAGES = ("data", "model", "pipeline")
+SHIPPED = (*PACKAGES, "configs")
 CACHED = shutil.ignore_patterns("__pycache__")
 FOREIGN = 'raise ImportError("a package of the same name in the working folder was imported")\n'
 BUILD_SDIST = "import sys; from setuptools.build_meta import build_sdist; build_sdist(sys.argv[1])"
@@ -72,11 +72,11 @@ def test_wheel_has_one_top_level_name(wheel):
     assert {name for name in names if not name.endswith(".dist-info")} == {"deiii"}
 
 
-def test_wheel_holds_every_file_of_the_rooms(wheel):
+def test_wheel_holds_every_file_of_the_packages(wheel):
     """Modules, shipped configs, protocols, templates and style sheets."""
     expected = {f"deiii/{name}" for name in ("__init__.py", "__main__.py", "runtime.py")}
-    for room in SHIPPED:
-        for path in (ROOT / room).rglob("*"):
+    for package in SHIPPED:
+        for path in (ROOT / package).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
                 expected.add(f"deiii/{path.relative_to(ROOT).as_posix()}")
     packed = {name for name in content(wheel) if ".dist-info/" not in name}
@@ -94,7 +94,7 @@ def test_wheel_of_the_sdist_is_the_same(source, wheel, tmp_path):
 
 @dataclass(frozen=True)
 class Installed:
-    """An environment with the wheel in it, and a working folder with packages of the rooms' names."""
+    """An environment with the wheel in it, and a working folder with packages of the same names."""
 
     environment: Path
     folder: Path
@@ -125,9 +125,9 @@ def installed(wheel, tmp_path_factory) -> Installed:
     (packages,) = environment.glob("lib/python*/site-packages")
     (packages / "dependencies.pth").write_text("\n".join(sorted(paths)) + "\n", encoding="utf-8")
     folder = tmp_path_factory.mktemp("project")
-    for room in ROOMS:
-        (folder / room).mkdir()
-        (folder / room / "__init__.py").write_text(FOREIGN, encoding="utf-8")
+    for package in PACKAGES:
+        (folder / package).mkdir()
+        (folder / package / "__init__.py").write_text(FOREIGN, encoding="utf-8")
     return Installed(environment, folder)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from deiii.__main__ import main
-from tests.helpers.clips import sound_corpus
+from tests.helpers.clips import audio_corpus
 
 
 def test_too_many_failures_make_the_exit_status_non_zero(tmp_path, capsys):
-    sound_corpus(tmp_path / "raw", speakers=1, clips=2)
+    audio_corpus(tmp_path / "raw", speakers=1, clips=2)
     (tmp_path / "raw/clips.csv").write_text("path,speaker,label\ns0/c0.flac,s0,a\ns0/gone.flac,s0,b\n")
     words = ["preprocess", "corpus.name=table", f"corpus.root={tmp_path / 'raw'}", "stages=[logmel]"]
     words += [f"cache={tmp_path / 'cache'}", "workers=1"]
@@ -24,7 +24,7 @@ def test_too_many_failures_make_the_exit_status_non_zero(tmp_path, capsys):
 
 def test_a_quiet_command_prints_errors_and_where_its_results_are(tmp_path, capsys):
     pytest.importorskip("hdf5plugin")
-    sound_corpus(tmp_path / "raw", speakers=1, clips=2)
+    audio_corpus(tmp_path / "raw", speakers=1, clips=2)
     table = "path,speaker,label\ns0/c0.flac,s0,a\ns0/c1.flac,s0,b\n"
     (tmp_path / "raw/clips.csv").write_text(table)
     cache, archive = tmp_path / "cache", str(tmp_path / "archive")

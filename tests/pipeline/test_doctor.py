@@ -52,7 +52,7 @@ def test_a_missing_codec_is_a_problem(monkeypatch):
 
     monkeypatch.setattr(av.codec, "Codec", without_flv)
     (result,) = [r for r in doctor.run_checks(Config()) if r.about == "decoders"]
-    assert result.level == "problem" and "CREMA-D" in result.text and "force-reinstall av" in result.cure
+    assert result.level == "problem" and "CREMA-D" in result.text and "force-reinstall av" in result.remedy
 
 
 def test_damaged_weights_are_a_problem(monkeypatch, tmp_path):
@@ -67,7 +67,7 @@ def test_missing_weights_are_named_with_their_setting(monkeypatch, tmp_path):
     (result,) = [r for r in doctor.run_checks(Config()) if r.about == "weights"]
     for words in ("(for faces.detector=yunet)", "resnet18-f37072fd.pth (for model.imagenet=true)"):
         assert words in result.text
-    assert "DEIII_WEIGHTS_DIR" in result.cure
+    assert "DEIII_WEIGHTS_DIR" in result.remedy
 
 
 @needs_shared

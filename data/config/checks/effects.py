@@ -33,9 +33,9 @@ def without_effect(config: Config, named: Iterable[str], sections: Iterable[str]
     ['model.join=pooled has no effect here; it is for the stages that model.extra names, and it is empty']
     """
     return [
-        f"{key}={setting_text(config, key)} has no effect here; it is for {cure}"
+        f"{key}={setting_text(config, key)} has no effect here; it is for {remedy}"
         for key in dict.fromkeys(named)
-        if not is_off(config, key) and (cure := missing_for(config, key, sections))
+        if not is_off(config, key) and (remedy := missing_for(config, key, sections))
     ]
 
 
@@ -45,9 +45,9 @@ def without_effect_in_any(
     """Return one line for each setting that has an effect under none of several configurations.
 
     Args:
-        configs: configs of the runs of a sweep.
-        written: by the dotted name of a setting that a person asked for, its values as they were typed.
-        sections: see `without_effect`.
+        configs: configurations of the runs of a sweep.
+        written: values as they were typed, keyed by the dotted names of the settings that the user gave.
+        sections: argument of `without_effect`.
 
     A setting that is off everywhere is left out.
 
@@ -64,7 +64,9 @@ def without_effect_in_any(
         if not left:  # most sweeps end here after one configuration
             break
     return [
-        f"{key}={written[key]} has no effect here; it is for {cure}" for key, cure in left.items() if cure
+        f"{key}={written[key]} has no effect here; it is for {remedy}"
+        for key, remedy in left.items()
+        if remedy
     ]
 
 
@@ -83,7 +85,7 @@ def missing_for(config: Config, key: str, sections: Iterable[str] = ()) -> str:
     wanted = tuple(sections)
     if wanted and key.partition(".")[0] not in wanted:
         return ""
-    return next((rule.cure for rule in RULES if rule.names(key) and not rule.counts(config)), "")
+    return next((rule.remedy for rule in RULES if rule.names(key) and not rule.counts(config)), "")
 
 
 def changed_keys(config: Config, default: Config, keys: Iterable[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 A setting that the rules do not name always has an effect, or its effect depends on the data or the machine.
 
->>> [rule.cure for rule in RULES if rule.names("faces.min_score")]
+>>> [rule.remedy for rule in RULES if rule.names("faces.min_score")]
 ['the stage faces, which stages= lacks', 'faces.detector=yunet']
 """
 
@@ -27,12 +27,12 @@ class Rule:
     Attributes:
         keys: dotted names; one that ends with a point stands for a whole section.
         counts: whether they have an effect under a configuration.
-        cure: the settings that they need, in words.
+        remedy: the settings that they need, in words.
     """
 
     keys: tuple[str, ...]
     counts: Callable[[Config], bool]
-    cure: str
+    remedy: str
 
     def names(self, key: str) -> bool:
         """Return whether the rule is about a setting."""

@@ -84,7 +84,7 @@ class ClipPlan:
         index: the clip's number in the corpus.
         id: clip id, ``<speaker>/<speaker>-<number>``.
         label: class name.
-        valence, arousal: in [-1, 1].
+        valence, arousal: attributes in [-1, 1].
         appearance, motion, voice: indices into `APPEARANCE`, `MOTION`, `VOICE`.
         size, fps: the frame's height and width in px, frames per second.
         centre: float64 [n,2], the face's origin in px (x, y; pixel centres at whole numbers).
@@ -100,9 +100,9 @@ class ClipPlan:
         noise: camera noise, standard deviation in grey levels.
         light: brightness factor.
         quantiser: H.264's constant quantiser.
-        seed: for noise and background texture.
+        seed: seed of the noise and the background texture.
         blush: colour of the cheeks, -1 (pale) to 1 (flushed); 0 except in the task ``told``.
-        freckles: those of the task ``binding``.
+        freckles: freckles of the task ``binding``.
     """
 
     index: int

@@ -31,7 +31,7 @@ def map_classes(corpus: Corpus, mapping: Mapping[str, str | None]) -> Corpus:
     class is left out, unless it has attributes: then it stays without a label.
 
     Args:
-        corpus: with the classes of its adapter.
+        corpus: corpus with the classes of its adapter.
         mapping: a class and its new name; ``None`` drops it. Classes that are not named stay.
 
     Raises:
@@ -41,7 +41,7 @@ def map_classes(corpus: Corpus, mapping: Mapping[str, str | None]) -> Corpus:
         return corpus
     if unknown := [name for name in mapping if name not in corpus.classes]:
         raise CorpusError(
-            f"corpus.classes names {unknown[0]!r}, which is no class of {corpus.name} "
+            f"corpus.classes names {unknown[0]!r}, which is not a class of {corpus.name} "
             f"({', '.join(corpus.classes) or 'it has none'}){did_you_mean(unknown[0], corpus.classes)}"
         )
     new_names = {name: mapping.get(name, name) for name in corpus.classes}

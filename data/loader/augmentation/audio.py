@@ -16,7 +16,7 @@ from deiii.data.config.schema import LoaderConfig
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.stage_arrays import LEAST_DEVIATION, Levels, band_levels, valid_rows
 
-SOUND_DRAWS = 5  # random numbers: tempo, shift, warp, gain, and the begin of a clip that is cut
+AUDIO_DRAWS = 5  # random numbers: tempo, shift, warp, gain, and the begin of a clip that is cut
 DB_CENTRE = -40.0  # dB that becomes 0 without normalisation
 DB_SCALE = 20.0  # dB that become 1 without normalisation
 
@@ -141,7 +141,7 @@ def warp(
         x_BLM: float32, normalised log-mel.
         time_BL: float32, s.
         mask_BL: bool, valid hops; they come first.
-        draws: float32 [B,SOUND_DRAWS] in [0,1).
+        draws: float32 [B,AUDIO_DRAWS] in [0,1).
         config: largest changes.
         db: dB of one unit of ``x_BLM``, a number or [B,1,1].
 

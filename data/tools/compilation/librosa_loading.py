@@ -18,7 +18,13 @@ from deiii.data.tools.atomic_files import write_text
 from deiii.data.tools.compilation.numba_jit import cache_of, use_writable_cache
 from deiii.data.tools.writer_lock import writer_lock
 
-FUNCTIONS = ("resample", "stft", "power_to_db", "feature.melspectrogram", "filters.mel")  # which are used
+FUNCTIONS = (
+    "resample",
+    "stft",
+    "power_to_db",
+    "feature.melspectrogram",
+    "filters.mel",
+)  # functions that deiii uses
 
 
 def load_librosa() -> ModuleType:

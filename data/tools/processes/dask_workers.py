@@ -21,7 +21,7 @@ POLL_S = 0.2  # s between two looks at the connection
 CONNECT_TIMEOUT = "15s"  # longest time until a scheduler answers
 ASK_AGAIN_S = 5.0  # s without a result after which it is asked for again
 CLOSE_S = 5
-CANCELLED = (concurrent.futures.CancelledError, asyncio.CancelledError)  # as Dask does with all futures then
+CANCELLED = (concurrent.futures.CancelledError, asyncio.CancelledError)  # Dask then cancels all futures
 
 
 class ClusterError(RuntimeError):

@@ -38,9 +38,10 @@ def gaps_of(found: Predictions, clips: Sequence[Clip], corpus: str, task: Task) 
         task: the classes and attributes.
 
     Returns:
-        ``sex``: by sex the figures with intervals, clips and speakers, and ``difference``, women minus men;
-        empty where not every test speaker's sex is known or all are of one sex. ``speaker_sex``: by speaker.
-        ``speakers``: by figure the worst and best speaker and the deviation among them, with an interval.
+        ``sex``: figures with intervals, clips and speakers, keyed by sex, and ``difference``, women minus
+        men; empty if not every test speaker's sex is known or all are of one sex. ``speaker_sex``: sex, keyed
+        by speaker. ``speakers``: the worst and the best speaker and the deviation among them, with an
+        interval, keyed by figure.
     """
     owner = np.array([clip.speaker for clip in clips])
     sexes = {clip.speaker: sex_of(clip, corpus) for clip in clips}

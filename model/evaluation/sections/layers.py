@@ -12,7 +12,7 @@ from deiii.model.network.deiii import DEIII
 from deiii.model.network.extra_encoders import PooledEncoder, RowEncoder
 from deiii.model.network.inputs.network import Network
 
-Weights = dict[str, dict[str, float]]  # by stage and layer; each stage's sum is 1
+Weights = dict[str, dict[str, float]]  # weights, keyed by stage and layer; each stage's sum is 1
 
 
 @torch.no_grad()
@@ -25,7 +25,8 @@ def layer_weights(network: Network, layers: Mapping[str, Iterable[int]]) -> Weig
 
     Args:
         network: a trained network.
-        layers: by stage, the numbers of its layers; counted from 1 for a stage that is not named.
+        layers: numbers of the stored layers, keyed by stage; for a stage that is not in it, they are counted
+            from 1.
 
     >>> layer_weights(network, {"speech": [1, 2, 3, 4]})   # doctest: +SKIP
     {'speech': {'1': 0.24, '2': 0.28, '3': 0.27, '4': 0.21}}

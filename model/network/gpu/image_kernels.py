@@ -105,7 +105,7 @@ def end_block(a_NCHW: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Return relu(a + b), and the mean of each 2x2 square of it.
 
     Args:
-        a_NCHW: of even height and width.
+        a_NCHW: feature maps of even height and width.
         b: [N,C,H,W], or [C] for one value of each channel.
 
     >>> end_block(torch.zeros(1, 32, 8, 8), torch.zeros(32))  # doctest: +SKIP
@@ -156,7 +156,7 @@ def end_block_back(
     """Return the gradient of a (and of b where it has its shape), and that of a bias, float32 [C].
 
     Args:
-        gradient_NCHW: of the first result of `end_block`.
+        gradient_NCHW: gradient of the first result of `end_block`.
         of_pooled: gradient of the second.
         out_NCHW: the first result.
         bias: whether b was [C].

@@ -53,7 +53,7 @@ def squares_weight(weight_OC55: Tensor, wide: int) -> Tensor:
     the second value. cuDNN has no fast kernels for images of 2 or 3 channels.
 
     Args:
-        weight_OC55: of a convolution with a padding of 2.
+        weight_OC55: weight of a convolution with a padding of 2.
         wide: W, channels of the squares with the zeros behind them.
     """
     outputs, inputs = weight_OC55.shape[:2]

@@ -60,7 +60,7 @@ def arrange(
     """Copy parts from one layout to another, and rotate the first of them by the angles of their steps.
 
     Args:
-        source_PBHTK, out_PBHTK: of one type, with features innermost in memory.
+        source_PBHTK, out_PBHTK: tensors of one type, with features innermost in memory.
         cos, sin: float32 [B,1,T,K], the factors of `deiii.model.network.positions.rotate`; ``None`` for no
             rotation.
         rotated: number of parts that are rotated.

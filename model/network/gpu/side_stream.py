@@ -1,7 +1,7 @@
 """Parts of a network that run at the same time on a GPU, in a recorded step.
 
 Small kernels leave most of a GPU idle. In a CUDA graph, kernels on different streams have no order but the
-one that is asked for, so that the encoders of frames, flow and sound run beside each other. Automatic
+one that is asked for, so that the encoders of frames, flow and audio run beside each other. Automatic
 differentiation runs the backward pass of each operation on the stream of its forward pass. Operations are
 started in the same order as without streams and draw the same random numbers, so results keep their bits.
 
@@ -32,8 +32,8 @@ class SideStream:
 
     >>> side = SideStream("audio", torch.device("cpu"))
     >>> with side:
-    ...     sound = torch.ones(2)
-    >>> side.join(sound)
+    ...     audio = torch.ones(2)
+    >>> side.join(audio)
     """
 
     def __init__(self, name: str, device: torch.device):

@@ -26,15 +26,15 @@ class Network(RankAware, nn.Module):
     """The interface of networks for training, evaluation and export: `forward` from `Batch` to `Outputs`.
 
     A subclass makes the encoders in its constructor (`deiii.model.network.inputs.build`), in the order that
-    decides the initial weights of a seed. Every network keeps these laws, which tests check: the place of a
-    clip in the batch and its batch mates have no effect in evaluation, nor has what masked steps hold; a
-    clip that lacks a stream, or all of them, gives finite outputs and gradients.
+    decides the initial weights of a seed. Every network satisfies these invariants, which tests check: the
+    place of a clip in the batch, the other clips of the batch and the content of masked steps have no effect
+    in evaluation; a clip that lacks a stream, or all of them, gives finite outputs and gradients.
 
     Attributes:
         config: the settings.
         as_tokens: stages of ``model.extra`` whose rows are tokens beside those of the frames.
         frame_encoder, flow_encoder, fusion, audio_encoder: ``None`` where their input is off.
-        extra_encoders: by stage of ``model.extra``.
+        extra_encoders: encoders of the stages of ``model.extra``, keyed by stage.
         drop: dropout of encoded features.
     """
 

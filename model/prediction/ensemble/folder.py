@@ -44,7 +44,7 @@ def export_ensemble(
 
     Args:
         names: run folders or exported folders, or a name that stands for several (`deiii.model.members`).
-        folder, program, onnx, licence: as for `deiii.model.prediction.export.export`; members that are
+        folder, program, onnx, licence: arguments of `deiii.model.prediction.export.export`; members that are
             exported folders are copied as they are.
 
     Returns:

@@ -92,8 +92,8 @@ class LiveOverlay:
         """Add video frames for which faces and flow are known.
 
         Args:
-            pictures: in order.
-            arrays: by stage, rows of a live source; those of faces and flow may differ in number.
+            pictures: video frames in order.
+            arrays: rows of a live source, keyed by stage; those of faces and flow may differ in number.
         """
         self._raise()
         if not pictures:

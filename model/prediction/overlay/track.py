@@ -41,14 +41,14 @@ class Track:
         """Return the track of what the stages stored; ``None`` where the faces stage stored nothing.
 
         Args:
-            arrays: by stage; faces and flow have the same rows.
+            arrays: arrays of the recording, keyed by stage; faces and flow have the same rows.
             largest: flow length with full saturation, px; by default that of the flow.
         """
         faces, flow = arrays.get(FACES.name), arrays.get(FLOW.name)
         if not faces:
             return None
         if flow is not None and FLOW.large not in flow:
-            flow = None  # of a long recording, predicted without ``keep_flow``
+            flow = None  # a long recording was predicted without ``keep_flow``
         time = faces["time"]
         step = float(np.median(np.diff(time))) if len(time) > 1 else 0.04
         if largest is None:

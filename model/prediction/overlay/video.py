@@ -33,8 +33,8 @@ def draw_overlay(
     """Write the overlay video of a file; returns its path.
 
     Args:
-        prediction: with its arrays and timeline; or those of all people, whose boxes then have their numbers.
-            The flow of a long recording is shown where `predict` was given ``keep_flow``.
+        prediction: prediction with its arrays and timeline; or those of all people, whose boxes then have
+            their numbers. The flow of a long recording is shown if `predict` was given ``keep_flow``.
         network: made the prediction.
         path: mp4 file to write.
         progress: whether to show a bar.

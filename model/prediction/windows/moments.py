@@ -54,11 +54,12 @@ class Moment:
 
     Attributes:
         time_s: the centre of what the window stands for, s.
-        begin_s, end_s: of the window, s.
-        probabilities: by class; empty where the window holds no usable input, or no classes are predicted.
-        attributes: by name, in the corpus's range.
-        face_share: of the window's video frames that show the face, 0 to 1; ``None`` without video.
-        delay_s: of a live source, from the arrival of the window's newest frame to the result, s.
+        begin_s, end_s: begin and end of the window, s.
+        probabilities: probabilities, keyed by class; empty if the window holds no usable input, or no classes
+            are predicted.
+        attributes: attributes in the corpus's range, keyed by name.
+        face_share: share of the window's video frames that show the face, 0 to 1; ``None`` without video.
+        delay_s: time from the arrival of the window's newest frame to the result, s; only of a live source.
     """
 
     time_s: float
@@ -97,11 +98,11 @@ class Job:
     """One interval to score.
 
     Attributes:
-        begin, end: in s.
+        begin, end: begin and end in s.
         key: what the caller knows it by.
         hidden: inputs to hide.
-        centre: of a sliding window, s; it is moved back where the recording ends earlier. ``None`` for an
-            interval that stays where it is.
+        centre: centre of a sliding window, s; the window is moved back if the recording ends earlier.
+            ``None`` for an interval that stays where it is.
     """
 
     begin: float
@@ -144,8 +145,8 @@ def score_in_order(
     Args:
         source: source of the features.
         scorer: runs the network.
-        jobs: in the order of their ends.
-        longest_s: of the jobs' intervals.
+        jobs: intervals to score, in the order of their ends.
+        longest_s: length of the longest of the jobs' intervals, s.
         hop_s: distance of the sliding windows.
         levels: levels of the speaker, where the network normalises by speaker.
     """

@@ -38,7 +38,7 @@ def newest_moments(
         scorer: runs the network.
         task: the classes and attributes.
         window_s, hop_s: length and distance of the windows in s.
-        advanced: is called where the source has more rows.
+        advanced: function that is called whenever the source has more rows.
     """
     due, by_speaker = hop_s, bool(stages_by_speaker(source.config))
     while source.advance():

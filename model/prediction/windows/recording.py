@@ -33,8 +33,10 @@ class Found:
     Attributes:
         outcomes: outcomes of every stage.
         seconds: length in s.
-        arrays: by stage, what the stages computed; of a long recording, fields with little data per row.
-        outputs: for the units with every combination of inputs (all inputs first), then the sliding windows.
+        arrays: arrays that the stages computed, keyed by stage; of a long recording, fields with little data
+            per row.
+        outputs: outputs for the units with every combination of inputs (all inputs first), then for the
+            sliding windows.
         units: the intervals whose mean is the prediction.
         shown: the combinations of inputs.
         centres: centres of the sliding windows, float64 [W], s.
@@ -92,7 +94,7 @@ def score_at_once(
         clips_s: length of the median and of the longest training clip, s.
         options: options of the prediction.
         levels: levels of the speaker, where the network normalises by speaker.
-        visible: see `units_of`.
+        visible: argument of `units_of`.
     """
     outcomes = {stage: r.outcome for stage, r in results.items()}
     arrays = {stage: r.arrays for stage, r in results.items() if r.arrays}

@@ -32,7 +32,7 @@ class Span:
 
     Attributes:
         tier: ``emotion``, or the name of an attribute.
-        begin_s, end_s: in s.
+        begin_s, end_s: begin and end in s.
         label: the most probable class; for an attribute, its value as text.
         value: mean probability of the class, or value of the attribute.
         person: number of the person, where it was asked for all people.
@@ -57,7 +57,7 @@ def spans(prediction: Prediction) -> list[Span]:
     Windows without any usable input belong to no span.
 
     Args:
-        prediction: with its timeline.
+        prediction: prediction with its timeline.
     """
     timeline = prediction.timeline
     if timeline is None or not len(timeline.time):

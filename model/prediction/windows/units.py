@@ -23,7 +23,7 @@ class Units:
     """Intervals, and the stretches of speech that they are parts of.
 
     Attributes:
-        intervals: in order.
+        intervals: intervals in order.
         speech: the stretches; ``None`` where all of the recording counts.
         owner: int64 [n], the stretch of each interval.
         what: what the stretches are: ``speech``, or ``person`` where a person is visible.

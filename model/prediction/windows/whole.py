@@ -37,7 +37,7 @@ def prediction_of(
         found: its scored windows, outcomes and features.
         config: settings of the network.
         task: the classes and attributes.
-        notes: on how preprocessing differs from training.
+        notes: notes on how preprocessing differs from training.
         has_levels: whether the levels of the speaker came from more than this file.
         person: whom the windows show, where it was asked for all people.
     """

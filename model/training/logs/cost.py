@@ -17,8 +17,8 @@ class Cost:
     """Measures from when it is made.
 
     Args:
-        device: that trains.
-        processes: that train together, one for each GPU.
+        device: device of the training.
+        processes: number of processes that train together, one for each GPU.
 
     >>> Cost(torch.device("cpu"), 1).so_far()["gpu_seconds"]
     0.0

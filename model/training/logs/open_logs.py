@@ -41,7 +41,7 @@ class Logs:
     """The open writers of a run. A writer that fails is closed with one message; the training goes on.
 
     Args:
-        writers: by name.
+        writers: writers, keyed by name.
     """
 
     def __init__(self, writers: Mapping[str, Writer]):

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-Figures = Mapping[str, float]  # by name, such as val/uar
+Figures = Mapping[str, float]  # figures, keyed by name, such as val/uar
 
 
 class Writer(Protocol):

@@ -37,8 +37,8 @@ class History:
     Attributes:
         run: its folder.
         corpus: the corpus's name in the cache.
-        name, root: as the run's settings give them; the root is absolute. Empty if unknown, as for the
-            corpora of a mixture in a run of an earlier version.
+        name, root: corpus name and media folder from the run's settings; the root is absolute. Empty if
+            unknown, as for the corpora of a mixture in a run of an earlier version.
         trained, validated: speakers of the two parts.
         trained_files, validated_files: SHA-256 of the media files of their clips, as far as the run recorded
             them.
@@ -137,7 +137,7 @@ def check_unseen(past: Collection[History], corpus: Corpus, split: Split, config
 
     Args:
         past: `histories` of the run.
-        corpus, split: of the training that is to start.
+        corpus, split: corpus and split of the training that is to start.
         config: its settings.
 
     Raises:

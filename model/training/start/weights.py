@@ -55,9 +55,9 @@ def copy_start(
     """Copy the weights of ``train.start`` that fit; returns a line that says which do not.
 
     Args:
-        network, task, start: as in `copy_weights`.
+        network, task, start: arguments of `copy_weights`.
         config: settings of the new training.
-        stages: that it reads.
+        stages: names of the stages that the new training reads.
 
     Raises:
         ConfigError: see `copy_weights`.
@@ -130,7 +130,7 @@ def other_features(config: Config, stages: Collection[str], info: Mapping[str, A
 
     Args:
         config: settings of the new training.
-        stages: that it reads.
+        stages: names of the stages that the new training reads.
         info: ``run.json`` of the run.
     """
 

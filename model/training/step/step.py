@@ -34,7 +34,7 @@ class TrainingStep:
         model: the network, on ``device``.
         learner: computes gradients: the network, compiled or distributed or as it is.
         config: all settings.
-        device: where the network is.
+        device: device of the network.
         total: steps of the whole training.
         class_weights: float32 [C] on the device, or ``None`` for equal weights.
         ranks: the processes that train together.

@@ -52,7 +52,7 @@ class RaftBatches:
 
     On a GPU, frames are copied from pinned memory and results to it on streams of their own, at the same time
     as the computation; the next batch is submitted before the result of the last one is read. A batch that
-    does not fit into memory is halved. Later batches are smaller, too, if it was a full one; they grow again
+    does not fit into memory is halved. Later batches are also smaller if it was a full one; they grow again
     after `CALM` full batches, because the memory may have been another process's for a while.
 
     Args:

@@ -114,7 +114,7 @@ def to_squares(x, stride, shape, channels, start, moved, total, first):
     """Transform 6x6 tiles of a flat map, which overlap by two.
 
     Args:
-        x, stride: from `flat_rows`.
+        x, stride: results of `flat_rows`.
         shape, channels: (N,H,W); C.
         start: number of the first tile.
         moved: [P,36*total+16] of P tiles; ``channels`` of it are written, from number ``first`` on.

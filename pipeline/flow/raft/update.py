@@ -150,7 +150,7 @@ class Update(nn.Module):
 
         Args:
             h: hidden state [N,k,h,w].
-            fixed: from `precompute`.
+            fixed: result of `precompute`.
             correlation: [N,h,w,C], from `CorrelationPyramid.lookup`.
             flow: [N,2,h,w], in px of the feature map.
         """

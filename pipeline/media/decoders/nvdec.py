@@ -30,7 +30,9 @@ from deiii.pipeline.media.formats.ogg import Link
 from deiii.pipeline.media.survey import Surveyed, open_surveyed
 
 CODECS = frozenset({"h264", "hevc"})
-FORMAT = "yuv420p"  # of the streams that are decoded here; others differ in depth, chroma or range
+FORMAT = (
+    "yuv420p"  # pixel format of the streams that are decoded here; others differ in depth, chroma or range
+)
 LEAST_PIXELS = 1280 * 720  # of a frame that auto sends to the GPU; copies cost more than smaller ones save
 FIRST_PYAV = 18  # earlier ones lose colours, orientation and interlacing of frames that come from a GPU
 FULL_RANGE = 2  # AVCOL_RANGE_JPEG

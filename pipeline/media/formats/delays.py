@@ -42,7 +42,7 @@ def first_block(
     time 0.
 
     Args:
-        container, stream: of the packet.
+        container, stream: container and stream of the packet.
         stamp, seconds: timestamp and duration of the first packet, s.
     """
     vorbis = isinstance(stream, av.AudioStream) and stream.codec_context.name in VORBIS
@@ -71,7 +71,7 @@ def priming_seconds(
         streams: the video stream and the audio stream to use.
         starts: when each of them begins, s.
         zero: time 0, s.
-        unit: to what the timestamps were rounded, s; 0 if they were not.
+        unit: unit to which the timestamps were rounded, s; 0 if they were not.
     """
     found = {isinstance(s, av.AudioStream): start for s, start in zip(streams, starts, strict=True)}
     seen, heard = found.get(False), found.get(True)

@@ -36,11 +36,11 @@ class Link:
     """One recording of an Ogg file.
 
     Attributes:
-        start, end: of its bytes in the file.
+        start, end: positions of its first byte in the file and of the byte after its last one.
         audio: codec, number of channels and rate in Hz of its first audio stream; None without one.
         has_video: whether it has a video stream.
-        seconds: where the audio ends according to the last page, s after its beginning; 0 if unknown.
-        first: where the first page of audio ends, s after its beginning; 0 if unknown.
+        seconds: end of the audio according to the last page, s after its beginning; 0 if unknown.
+        first: end of the first page of audio, s after its beginning; 0 if unknown.
         format: FFmpeg's name of the container; None where FFmpeg finds it by itself.
     """
 
@@ -73,7 +73,8 @@ def read_links(path: str, finders: Mapping[bytes, Callable[[BinaryIO, int], Iter
 
     Args:
         path: path of the file.
-        finders: by the first four bytes of a kind of file, what finds the recordings in a file of some bytes.
+        finders: functions that find the recordings in an open file of the given size in bytes, keyed by the
+            first four bytes of a file of that kind.
     """
     if not os.path.isfile(path):  # opening a pipe would wait for a writer without end
         return []
@@ -163,13 +164,13 @@ def _next_page(file: BinaryIO, at: int) -> int:
 
 
 def _audio(head: bytes) -> tuple[str, int, int] | None:
-    """Return codec, number of channels and rate in Hz of an Ogg stream; None if it is no audio."""
+    """Return codec, number of channels and rate in Hz of an Ogg stream; None if it is not audio."""
     if head.startswith(b"OpusHead"):
         return "Opus", head[9], 48_000
     if head.startswith(b"\x01vorbis"):
         return "Vorbis", head[11], int.from_bytes(head[12:16], "little")
     if head.startswith(b"\x7fFLAC"):
-        bits = int.from_bytes(head[27:31], "big")  # of STREAMINFO: 20 of the rate, 3 of the channels
+        bits = int.from_bytes(head[27:31], "big")  # STREAMINFO: 20 bits for the rate, 3 for the channels
         return FLAC, (bits >> 9 & 7) + 1, bits >> 12
     if head.startswith(b"Speex   "):
         return "Speex", int.from_bytes(head[48:52], "little"), int.from_bytes(head[36:40], "little")
@@ -233,7 +234,7 @@ def first_page_in_place(packets: Iterable[av.Packet], link: Link | None) -> Iter
 
     Args:
         packets: packets of a recording in an Ogg file.
-        link: that recording; None for another file, whose packets stay as they are.
+        link: the recording; None for another file, whose packets stay as they are.
     """
     if link is None or link.audio is None or link.audio[0] != FLAC or not link.first:
         yield from packets

@@ -47,7 +47,7 @@ class AudioTrack:
         pieces: pieces of one sample rate each.
         missing: seconds that were filled with zeros.
         levels: levels of the channels.
-        notes, remarks: as `deiii.pipeline.media.audio.read_audio` returns them.
+        notes, remarks: notes and remarks that `deiii.pipeline.media.audio.read_audio` returns.
         index: index of the stream in the file; -1 before it is opened.
         streams: number of audio streams in the file, without commentaries and the like.
         most_s: longest audio in s that is read; ``None`` for `MAX_SECONDS`.

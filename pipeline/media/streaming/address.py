@@ -24,7 +24,7 @@ HIDDEN = "***"
 
 
 class LiveError(ValueError):
-    """A source cannot be opened; the message names it, the reason and the cure."""
+    """A source cannot be opened; the message names it, the reason and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def shown(source: str) -> str:
 
 
 def cannot_open(source: str, error: Exception, late: bool = False) -> LiveError:
-    """Return the error for a source that FFmpeg cannot open; it names the reason and the cure.
+    """Return the error for a source that FFmpeg cannot open; it names the reason and the remedy.
 
     Args:
         source: its address.

@@ -36,10 +36,10 @@ class AudioFacts:
     """Facts on the audio of a recording that depend on all of it.
 
     Attributes:
-        picks: by number of channels, the number of one channel that is used alone.
-        useless: indices of streams without sound.
-        scale: by what samples are divided.
-        remark: on the scale; empty where it is 1.
+        picks: the number of the one channel that is used alone, keyed by the number of channels.
+        useless: indices of streams without audio.
+        scale: number by which the samples are divided.
+        remark: remark on the scale; empty if it is 1.
         last: whether no other stream is to be tried.
     """
 
@@ -93,7 +93,7 @@ class AudioReader:
     Args:
         path: the media file.
         sample_rate: wanted rate in Hz.
-        facts: about the recording.
+        facts: facts about the recording.
 
     Attributes:
         track: notes, remarks, seconds that were filled with silence, and time of the first sample.

@@ -38,7 +38,7 @@ from deiii.pipeline.media.streaming.address import (
 from deiii.pipeline.media.video import Views
 
 LATE_FRAMES = 4  # video frames that may wait; more are dropped
-MOST_SOUND = 500  # audio frames that may wait
+MAX_WAITING_AUDIO = 500  # audio frames that may wait
 WAITS_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)  # before each attempt to connect again; a router needs 30 s
 ASTRAY_S = 5.0  # timestamps that differ by more from the time that has passed are not used
 BACK_S = 0.5  # timestamps that go back by more in a recording are those of one that was joined to it
@@ -47,7 +47,7 @@ IN_PIECES = frozenset({"hls", "dash"})  # formats of which some seconds arrive a
 UNTIMED = frozenset({"mpjpeg", "mjpeg", "h264", "hevc", "m4v"})  # formats whose timestamps FFmpeg makes up
 
 
-class Sound(NamedTuple):
+class AudioPiece(NamedTuple):
     """Audio that was decoded: mono samples float32 [n], their rate in Hz, and when they begin, s."""
 
     samples: np.ndarray
@@ -67,8 +67,8 @@ class LiveReader:
     """Reads a live source in a thread; iterating yields what arrives, audio and video in turn.
 
     Args:
-        source: as for `deiii.pipeline.media.streaming.address.address`.
-        sound, video: whether audio and video are wanted.
+        source: source as for `deiii.pipeline.media.streaming.address.address`.
+        audio, video: whether audio and video are wanted.
         report: receives a line where a connection is lost, and where it is there again.
 
     Attributes:
@@ -87,7 +87,7 @@ class LiveReader:
     def __init__(
         self,
         source: str,
-        sound: bool = True,
+        audio: bool = True,
         video: bool = True,
         report: Callable[[str], None] = lambda text: None,
     ):
@@ -97,15 +97,15 @@ class LiveReader:
         self.frames = self.dropped = self.connections = 0
         self.has_video = self.has_audio = False
         self.lost = ""
-        self._sound, self._video = sound, video
+        self._audio, self._video = audio, video
         self._report = report
-        self._items: deque[Picture | Sound] = deque()
-        self._waiting = {Picture: 0, Sound: 0}
+        self._items: deque[Picture | AudioPiece] = deque()
+        self._waiting = {Picture: 0, AudioPiece: 0}
         self._changed = threading.Condition()
         self._stopped = threading.Event()
         self._ended = False
         self._error: Exception | None = None
-        self._begin = 0.0  # on time.monotonic
+        self._begin = 0.0  # value of time.monotonic at the start
         self._last_s = -1.0  # time of the newest video frame
         self._pieces = 0  # number of audio pieces that arrived
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -138,7 +138,7 @@ class LiveReader:
         if self._thread.is_alive():
             self._thread.join(READ_S + 1.0)
 
-    def __iter__(self) -> Iterator[Picture | Sound]:
+    def __iter__(self) -> Iterator[Picture | AudioPiece]:
         while True:
             with self._changed:
                 while not self._items and not self._ended:
@@ -151,8 +151,8 @@ class LiveReader:
         if self._error is not None:
             raise self._error
 
-    def _put(self, item: Picture | Sound) -> None:
-        kind, most = type(item), LATE_FRAMES if isinstance(item, Picture) else MOST_SOUND
+    def _put(self, item: Picture | AudioPiece) -> None:
+        kind, most = type(item), LATE_FRAMES if isinstance(item, Picture) else MAX_WAITING_AUDIO
         with self._changed:
             if self._waiting[kind] >= most:
                 oldest = next(i for i, other in enumerate(self._items) if isinstance(other, kind))
@@ -173,16 +173,16 @@ class LiveReader:
             # FFmpeg has no one error for this: RTSP that is given up looks like damaged data.
             raise cannot_open(self.source, error, time.monotonic() - began >= OPEN_S) from None
         has_video, has_audio = bool(container.streams.video), bool(container.streams.audio)
-        if not (has_video and self._video) and not (has_audio and self._sound):
+        if not (has_video and self._video) and not (has_audio and self._audio):
             container.close()
             found = [kind for kind, there in (("video", has_video), ("audio", has_audio)) if there]
-            wanted = [kind for kind, read in (("video", self._video), ("audio", self._sound)) if read]
+            wanted = [kind for kind, read in (("video", self._video), ("audio", self._audio)) if read]
             raise LiveError(
                 f"live source {self.name} has {' and '.join(found) or 'neither video nor audio'}; "
                 f"{' or '.join(wanted)} is needed: name another stream"
             )
         with self._changed:
-            self.has_video, self.has_audio = has_video and self._video, has_audio and self._sound
+            self.has_video, self.has_audio = has_video and self._video, has_audio and self._audio
             self._begin = self._begin or time.monotonic()
             self.connections += 1
             self._changed.notify()
@@ -274,7 +274,7 @@ class LiveReader:
                             form, rate = now, rate or frame.sample_rate
                             mixer = av.AudioResampler(format="flt", layout="mono", rate=rate)
                         for piece in mixer.resample(frame):
-                            self._put(Sound(piece.to_ndarray().ravel(), piece.sample_rate, at))
+                            self._put(AudioPiece(piece.to_ndarray().ravel(), piece.sample_rate, at))
         except av.error.ExitError:
             return f"nothing arrived for {READ_S:g} s"
         except (av.error.FFmpegError, OSError, ClipError) as error:

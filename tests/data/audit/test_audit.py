@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deiii.data.audit.audit import Prints, audit_parts
-from deiii.data.audit.fingerprints import face_print, sound_likeness, sound_print
+from deiii.data.audit.fingerprints import audio_likeness, audio_print, face_print
 from deiii.data.audit.names import Facts, corpus_of_names, facts_of
 from deiii.data.audit.run import audit
 from deiii.data.config.load import load_config
@@ -110,7 +110,7 @@ def melody(seed: int, hops: int = 250) -> np.ndarray:
 
 
 def of(logmel: np.ndarray):
-    return sound_print(logmel, np.arange(len(logmel)) * 0.01)
+    return audio_print(logmel, np.arange(len(logmel)) * 0.01)
 
 
 @given(st.integers(0, 50), st.integers(-20, 20), st.floats(-15, 15))
@@ -119,12 +119,12 @@ def test_one_sound_is_found_at_any_shift_level_and_colour(seed, shift, level):
     rng = np.random.default_rng(seed)
     other = whole + level + rng.normal(0, 1, 40)[None] + rng.normal(0, 1, whole.shape)
     cut = other[max(0, shift) :] if shift >= 0 else np.vstack([np.repeat(other[:1], -shift, axis=0), other])
-    assert sound_likeness(of(whole), of(cut)) > 0.95
+    assert audio_likeness(of(whole), of(cut)) > 0.95
 
 
 @given(st.integers(0, 50))
 def test_two_sounds_are_not(seed):
-    assert sound_likeness(of(melody(seed)), of(melody(seed + 100))) < 0.8
+    assert audio_likeness(of(melody(seed)), of(melody(seed + 100))) < 0.8
 
 
 def test_silence_and_still_faces_have_no_print():
@@ -172,7 +172,7 @@ def test_ravdess_takes_are_found_by_sound(test_data):
     prints = {}
     for name, file in files.items():
         arrays = run_stages(file, config, ["logmel"])["logmel"].arrays
-        prints[name] = sound_print(arrays["logmel"], arrays["time"])
+        prints[name] = audio_print(arrays["logmel"], arrays["time"])
     train = [Facts(name, name, f"speaker of {name}") for name in ("video", "video2", "happy 1")]
     test = [Facts(name, name, f"speaker of {name}") for name in ("sound", "sound2", "other take", "happy 2")]
     (found,) = audit_parts({"train": train, "test": test}, Prints(prints)).leaks

@@ -147,7 +147,7 @@ def test_folds_in_a_column_need_not_be_plain_numbers(tmp_path, cells):
 
 def test_a_fold_that_is_no_number_is_refused(tmp_path):
     write(tmp_path / "all.csv", "path,split,fold\nx.wav,train,A\ny.wav,test,A\n")
-    with pytest.raises(SplitError, match="'A' is no number"):
+    with pytest.raises(SplitError, match="'A' is not a number"):
         read_lists(tmp_path / "all.csv")
 
 

@@ -45,11 +45,17 @@ def test_lists_in_files(tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("model.audio=[appearance]", "'appearance' is no audio input; audio inputs are logmel, speech"),
-        ("model.video=[speach]", "'speach' is no video input; video inputs are frames, flow, appearance"),
+        (
+            "model.audio=[appearance]",
+            "'appearance' is not one of the audio inputs; audio inputs are logmel, speech",
+        ),
+        (
+            "model.video=[speach]",
+            "'speach' is not one of the video inputs; video inputs are frames, flow, appearance",
+        ),
         ("model.audio=[speech,speech]", "names an input twice"),
-        ("model.audio=[3]", "is no audio input"),
-        ("model.audio=[[speech]]", "is no audio input"),
+        ("model.audio=[3]", "is not one of the audio inputs"),
+        ("model.audio=[[speech]]", "is not one of the audio inputs"),
         ("model.flow=[flow]", "model.flow"),
     ],
 )

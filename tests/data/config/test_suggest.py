@@ -136,12 +136,12 @@ def test_a_word_that_is_no_config_says_what_it_is(tmp_path, monkeypatch):
         (
             "metrics.json",
             {"test": {"uar": 1}},
-            "metrics.json is no config file: it holds test; give a YAML file",
+            "metrics.json is not a config file: it holds test; give a YAML file",
         ),
         (
             "runs/a/run.json",
             {"keys": {}},
-            "run.json is no config file: it holds keys; the settings of the run are in",
+            "run.json is not a config file: it holds keys; the settings of the run are in",
         ),
         ("a.yaml", {"faces.size": 96}, "write faces.size as a section: a line 'faces:', and below it"),
         (

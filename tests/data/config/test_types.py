@@ -26,7 +26,7 @@ WRONG = {
 
 
 def typed(section=None, prefix=""):
-    """Name and type of every setting that is no text."""
+    """Name and type of every setting that is not text."""
     for f in fields(section or Config()):
         value = getattr(section or Config(), f.name)
         if is_dataclass(value):

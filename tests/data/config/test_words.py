@@ -129,7 +129,7 @@ def test_settings_are_read_from_files_bare_names_and_overrides(folder):
         (["lr=0.1/absent.yaml"], "unknown setting 'lr'"),
     ],
 )
-def test_wrong_settings_name_the_cure(folder, words, message):
+def test_wrong_settings_name_the_remedy(folder, words, message):
     with pytest.raises(ConfigError, match=message):
         read_settings(words)
 

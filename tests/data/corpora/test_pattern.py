@@ -81,7 +81,7 @@ def test_a_code_can_leave_recordings_out(tmp_path):
     ("pattern", "codes", "message"),
     [
         (None, {}, "needs corpus.pattern"),
-        ("(", {}, "is no regular expression"),
+        ("(", {}, "is not a regular expression"),
         (r"(?P<speaker>s\d)", {}, "has no group .*label"),
         ("(?P<speaker>x)(?P<label>y)", {}, "no path .* matches"),
         (SIMPLE, {"glad": "happy"}, "'sad', which corpus.codes does not name"),

@@ -14,7 +14,7 @@ from deiii.data.corpora.clips import CorpusError
 from deiii.data.corpora.scan import scan
 from deiii.data.corpora.spelling import JOINERS, clean, fold_labels, spelling_key
 from tests.helpers.clipmaker import SHARED, shared
-from tests.helpers.clips import write_sound
+from tests.helpers.clips import write_audio
 from tests.helpers.shared_worker import preprocess
 from tests.helpers.tables import write_rows
 
@@ -207,7 +207,7 @@ def test_files_are_found_in_either_normalisation(tmp_path, capsys, on_disk, in_t
     """As after unpacking on macOS: the real command finds the file and computes its features."""
     name = "Zoë/é motion.flac"
     disk = unicodedata.normalize(on_disk, name)
-    write_sound(tmp_path / "raw" / disk, 0.3)
+    write_audio(tmp_path / "raw" / disk, 0.3)
     write_rows(tmp_path / "raw", [[unicodedata.normalize(in_table, name), "zoe", "happy"]])
     words = ["corpus.name=table", f"corpus.root={tmp_path / 'raw'}", f"cache={tmp_path / 'cache'}"]
     corpus = scan(CorpusConfig(name="table", root=str(tmp_path / "raw")))

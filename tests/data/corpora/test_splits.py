@@ -115,7 +115,7 @@ def test_a_part_of_a_corpus_that_is_tested_whole_is_told_with_what_to_do():
     first = corpus([f"actor-0{i}" for i in range(1, 5)], protocol="ravdess-6fold")
     with pytest.raises(SplitError, match="to train with in fold 0.*actor-01.*all of them.*protocol=speakers"):
         make_split(first, SplitConfig())
-    assert make_split(first, SplitConfig(protocol="speakers")).speakers("train")  # the cure works
+    assert make_split(first, SplitConfig(protocol="speakers")).speakers("train")  # the remedy works
     with pytest.raises(SplitError, match="has 1 speaker;.*other people"):
         make_split(corpus(["actor-01"]), SplitConfig())
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from deiii.data.config.schema import LoaderConfig
-from deiii.data.loader.augmentation.audio import SOUND_DRAWS, level_table, warp, warps
+from deiii.data.loader.augmentation.audio import AUDIO_DRAWS, level_table, warp, warps
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.loader import Loader
 from tests.helpers.caches import KEYS, make_cache
@@ -27,7 +27,7 @@ def sound(lengths=(40, 30, 17), seed=0):
 def draws_of(**moved):
     """Draws in the middle, where nothing changes, but for those named."""
     names = ("tempo", "shift", "wide", "gain", "start")
-    return torch.tensor([[moved.get(n, 0.0 if n == "start" else 0.5) for n in names]]).expand(3, SOUND_DRAWS)
+    return torch.tensor([[moved.get(n, 0.0 if n == "start" else 0.5) for n in names]]).expand(3, AUDIO_DRAWS)
 
 
 ALL = LoaderConfig(stretch=0.25, mel_shift=2.0, mel_warp=0.1, gain_db=6.0)
@@ -76,7 +76,7 @@ def test_bands_shift_and_gain_is_in_db():
 def test_masked_hops_and_silent_clips_stay_finite():
     x, time, mask = sound((0, 1, 2))
     for value in (0.0, 0.999):
-        for part in warp(x, time, mask, torch.full((3, SOUND_DRAWS), value), ALL, torch.tensor(20.0))[:2]:
+        for part in warp(x, time, mask, torch.full((3, AUDIO_DRAWS), value), ALL, torch.tensor(20.0))[:2]:
             assert part.isfinite().all()
 
 

@@ -175,7 +175,7 @@ def test_a_list_cannot_name_files_elsewhere(path, tmp_path):
     with Server(tmp_path / "evil") as running:
         thread = threading.Thread(target=running.serve_forever, args=(0.01,))
         thread.start()
-        with pytest.raises(DownloadError, match="which is no file of an archive"):
+        with pytest.raises(DownloadError, match="which is not a file of an archive"):
             fetch_archive(running.url, tmp_path / "got/deep", progress=False)
         running.shutdown()
         thread.join()

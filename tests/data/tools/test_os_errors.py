@@ -1,4 +1,4 @@
-"""Errors of the operating system, raised by the system itself, as ``file: reason; cure``."""
+"""Errors of the operating system, raised by the system itself, as ``file: reason; remedy``."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_folder_of_the_kernel(path):
 
 
 @pytest.mark.parametrize("number", sorted(EXPLAINED))
-def test_every_known_error_names_file_reason_and_cure(number, tmp_path):
+def test_every_known_error_names_file_reason_and_remedy(number, tmp_path):
     message = explain(OSError(number, os.strerror(number), str(tmp_path)))
     assert message.startswith(f"{tmp_path}: ") and ";" in message
     assert not message.startswith(f"{tmp_path}: [Errno")

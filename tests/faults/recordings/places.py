@@ -100,7 +100,7 @@ def home(work: Workspace, case: str) -> str:
     return "expanded"
 
 
-@places("an unquoted path with ' #' in a YAML file", "refused; the message names line and cure")
+@places("an unquoted path with ' #' in a YAML file", "refused; the message names line and remedy")
 def comment(work: Workspace) -> str:
     file = work.folder() / "a.yaml"
     file.write_text("corpus:\n  root: /data/Set #1\n")

@@ -39,19 +39,19 @@ TRACKS: dict[str, tuple[list[Track], str]] = {
     ),
     "no mark, the stereo one second": ([(QUIET, "mono", ""), (STEREO, "stereo", "")], "the best one"),
     "a silent default one beside an equal one": (
-        [(SILENT, "mono", "default"), (LOUD, "mono", "")], "number 1 has no usable sound",
+        [(SILENT, "mono", "default"), (LOUD, "mono", "")], "number 1 has no usable audio",
     ),
     "a silent first one without marks": (
-        [(SILENT, "mono", ""), (LOUD, "mono", "")], "number 1 has no usable sound",
+        [(SILENT, "mono", ""), (LOUD, "mono", "")], "number 1 has no usable audio",
     ),
     "a silent stereo default one beside a mono one": (
-        [(np.repeat(SILENT, 2, 0), "stereo", "default"), (LOUD, "mono", "")], "number 1 has no usable sound",
+        [(np.repeat(SILENT, 2, 0), "stereo", "default"), (LOUD, "mono", "")], "number 1 has no usable audio",
     ),
     "two silent ones before the one with sound": (
-        [(SILENT, "mono", "default"), (SILENT, "mono", ""), (LOUD, "mono", "")], "1, 2 has no usable sound",
+        [(SILENT, "mono", "default"), (SILENT, "mono", ""), (LOUD, "mono", "")], "1, 2 has no usable audio",
     ),
     "an offset without sound as the default one": (
-        [(SILENT + 0.05, "mono", "default"), (LOUD, "mono", "")], "number 1 has no usable sound",
+        [(SILENT + 0.05, "mono", "default"), (LOUD, "mono", "")], "number 1 has no usable audio",
     ),
 }  # fmt: skip
 
@@ -78,7 +78,7 @@ def all_silent(work: Workspace, case: int) -> str:
     return outcome.reason
 
 
-@streams("a silent default track beside a commentary", "no_audio: a commentary is no recording")
+@streams("a silent default track beside a commentary", "no_audio: a commentary is not a recording")
 def silent_and_commentary(work: Workspace) -> str:
     path = write_tracks(work.folder() / "a.mkv", [(SILENT, "mono", "default"), (LOUD, "mono", "comment")])
     outcome = outcome_of(extract_logmel, path, LogMelConfig())

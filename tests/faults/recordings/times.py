@@ -148,7 +148,7 @@ UNREAD: dict[str, tuple[str | None, str] | None] = {
 }  # fmt: skip
 
 
-@times("a recording appended to an {case} file, which FFmpeg does not read", "a note with the cure",
+@times("a recording appended to an {case} file, which FFmpeg does not read", "a note with the remedy",
        cases=UNREAD, short={"wav"})  # fmt: skip
 def appended(work: Workspace, case: str) -> str:
     clip = Clip(case, codecs=UNREAD[case])

@@ -15,7 +15,7 @@ from deiii.data.corpora.splits import Split
 from deiii.model.calibration import calibration
 from deiii.model.evaluation.crossval_report import _calibration, _ensemble, _over_folds, _pooled
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions, write_predictions
-from tests.helpers.clips import sound_corpus
+from tests.helpers.clips import audio_corpus
 from tests.helpers.intervals import recall_interval, recall_interval_over_seeds
 from tests.helpers.shared_worker import preprocess
 
@@ -24,7 +24,7 @@ from tests.helpers.shared_worker import preprocess
 def crossed(tmp_path_factory):
     """Three folds with two seeds on a corpus of tones."""
     folder = tmp_path_factory.mktemp("crossval")
-    corpus = sound_corpus(folder / "raw", speakers=6)
+    corpus = audio_corpus(folder / "raw", speakers=6)
     with open(folder / "raw/clips.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "speaker", "label", "fold", "valence"])

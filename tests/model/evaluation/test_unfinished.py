@@ -18,7 +18,7 @@ from deiii.model.evaluation.evaluate import evaluate
 from deiii.model.evaluation.many_runs import finished
 from deiii.model.training.monitor import training_state
 from deiii.model.training.run_folder import RunError, RunFolder
-from tests.helpers.clips import sound_corpus
+from tests.helpers.clips import audio_corpus
 from tests.helpers.shared_worker import preprocess
 
 EPOCHS = 3
@@ -28,7 +28,7 @@ EPOCHS = 3
 def words(tmp_path_factory):
     """The words of a small corpus of tones that is preprocessed."""
     folder = tmp_path_factory.mktemp("unfinished")
-    corpus = sound_corpus(folder / "raw", speakers=6)
+    corpus = audio_corpus(folder / "raw", speakers=6)
     rows = "".join(f"{c.path},{c.speaker},{c.label}\n" for c in corpus.clips)
     (folder / "raw/clips.csv").write_text(f"path,speaker,label\n{rows}")
     words = ["tiny", "corpus.name=table", f"corpus.root={folder / 'raw'}", "stages=[logmel]"]
@@ -54,7 +54,7 @@ def interrupted(whole, target, epochs: int = 1):
     return target
 
 
-def test_an_unfinished_run_is_refused_with_the_cure(whole, tmp_path):
+def test_an_unfinished_run_is_refused_with_the_remedy(whole, tmp_path):
     run = interrupted(whole, tmp_path / "run")
     with pytest.raises(RunError, match=rf"interrupted after 1 of {EPOCHS} epochs.*--resume.*--unfinished"):
         evaluate(run)

@@ -17,7 +17,7 @@ from deiii.model.network.inputs.network import Network
 from deiii.model.network.visual_encoders import ImageEncoder
 from tests.helpers.extra_stages import APPEARANCE, SPEECH
 from tests.helpers.model_helpers import CLASSES, MELS, random_batch, small_config, take
-from tests.helpers.network_laws import NetworkLaws
+from tests.helpers.network_invariants import NetworkInvariants
 from tests.helpers.network_switches import SWITCHES, assert_same, make, pad, values
 
 
@@ -29,8 +29,8 @@ def packages(monkeypatch):
 
 
 @pytest.mark.parametrize("changes", SWITCHES.values(), ids=SWITCHES.keys())
-class TestEverySwitch(NetworkLaws):
-    """The laws of all networks, for every switch of DE-III."""
+class TestEverySwitch(NetworkInvariants):
+    """The invariants of all networks, for every switch of DE-III."""
 
 
 @pytest.mark.parametrize("changes", [{}, {"flow": False}, {"ov": "concat"}, {"conformer": False}])
@@ -84,16 +84,16 @@ def test_a_missing_stream_leaves_the_other_head_alone():
 
 
 def test_disabled_modules_do_not_exist():
-    def rooms(**changes):
+    def modules(**changes):
         return {name.split(".")[0] for name, _ in make(**changes).named_parameters()}
 
-    everything = rooms()
-    assert everything - rooms(flow=False) == {"flow_encoder"}
-    assert everything - rooms(video=False) == {"frame_encoder"}
-    assert everything - rooms(conformer=False) == {"v_conformer", "a_conformer"}
-    assert everything - rooms(ife=False) == {"ife"}
-    assert everything - rooms(modality_heads=False) == {"video_head", "audio_head"}
-    assert rooms(video=False, flow=False) == {"audio_encoder", "a_conformer", "fused_head"}
+    everything = modules()
+    assert everything - modules(flow=False) == {"flow_encoder"}
+    assert everything - modules(video=False) == {"frame_encoder"}
+    assert everything - modules(conformer=False) == {"v_conformer", "a_conformer"}
+    assert everything - modules(ife=False) == {"ife"}
+    assert everything - modules(modality_heads=False) == {"video_head", "audio_head"}
+    assert modules(video=False, flow=False) == {"audio_encoder", "a_conformer", "fused_head"}
     assert not any("cross" in n for n, _ in make(ov="concat").named_parameters())
 
 

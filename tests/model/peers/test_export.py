@@ -8,7 +8,7 @@ import torch
 from deiii.data.config.load import load_config
 from deiii.model.network.task import Task
 from deiii.model.prediction.export import ExportError, example, write_onnx_program, write_program
-from tests.model.peers.test_laws import PEERS
+from tests.model.peers.test_invariants import PEERS
 
 TASK = Task(("a", "b", "c"), ("valence",), ((-1.0, 1.0),))
 SMALL = ["model.width=16", "model.heads=2", "model.channels=[8,8]", "model.grid=2"]

@@ -19,7 +19,7 @@ from deiii.model.peers.gru import nearest
 from deiii.model.peers.mbt import _layer, _mean
 from tests.helpers.model_helpers import random_batch, take
 from tests.helpers.network_switches import assert_same, make, values
-from tests.model.peers.test_laws import PEERS
+from tests.model.peers.test_invariants import PEERS
 
 
 @pytest.mark.parametrize("name", PEERS)

@@ -19,7 +19,7 @@ from deiii.model.prediction.export import export
 from deiii.model.prediction.manifest import read_manifest
 from tests.helpers.onnx_maker import image_file, speech_file
 from tests.helpers.shared_worker import preprocess
-from tests.model.peers.test_laws import PEERS
+from tests.model.peers.test_invariants import PEERS
 from tests.model.prediction.test_agreement import SAME, evaluated, untrained_run
 
 AUDIO_ONLY = ("model.video=false", "model.flow=false")

@@ -23,7 +23,7 @@ from deiii.model.prediction.overlay.layout import NARROWEST, Layout
 from deiii.model.prediction.result import notes_on
 from deiii.pipeline.media.video import read_video
 from tests.helpers.clipmaker import numbered, tone, write
-from tests.helpers.clips import write_sound
+from tests.helpers.clips import write_audio
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_without_audio_the_prediction_is_from_video(tmp_path, seen_run, network)
 
 
 def test_without_a_face_the_prediction_is_from_audio(tmp_path, network):
-    found = network.predict(write(tmp_path / "wall.mp4", numbered(20), sound=tone(0.8)))
+    found = network.predict(write(tmp_path / "wall.mp4", numbered(20), audio=tone(0.8)))
     assert found.usable and set(found.contributions["valence"]) == {"audio"} and found.face is None
     assert found.notes[0].startswith("no face in ") and "predicted from audio alone" in found.notes
     assert found.notes[0].endswith("(a trained network fixes these settings)")
@@ -115,7 +115,7 @@ def test_without_usable_input_there_is_no_prediction(tmp_path, network):
 
 
 def test_a_long_recording_is_the_mean_of_windows(tmp_path, network):
-    sound = write_sound(tmp_path / "long.flac", seconds=5.0)
+    sound = write_audio(tmp_path / "long.flac", seconds=5.0)
     found = network.predict(sound)
     assert any("mean over" in n for n in found.notes)
     length = found.seconds / round(found.seconds / network.median_s)
@@ -214,7 +214,7 @@ def test_exported_folder_predicts_the_same(tmp_path, seen_run, network):
 
 def test_an_unexpected_error_costs_only_its_file(tmp_path, network, monkeypatch):
     (tmp_path / "a.mp4").touch()
-    write(tmp_path / "b.mkv", [np.zeros((48, 64, 3), np.uint8)] * 30, sound=tone(1.2))
+    write(tmp_path / "b.mkv", [np.zeros((48, 64, 3), np.uint8)] * 30, audio=tone(1.2))
     real = type(network).predict
 
     def strange(self, file, *more):
@@ -270,7 +270,7 @@ def test_an_overlay_of_a_video_of_odd_displayed_width(tmp_path, seen_run, capsys
     frames = [rgb for rgb, _ in read_video(seen_run / "raw/c0.mp4")]
     stored = frames[0].shape[1]
     sar = f"{stored + wider}/{stored}"
-    path = write(tmp_path / "odd.mp4", frames, sound=tone(len(frames) / 25), sar=sar)
+    path = write(tmp_path / "odd.mp4", frames, audio=tone(len(frames) / 25), sar=sar)
     height, width, _ = next(iter(read_video(path)))[0].shape
     assert width % 2
     words = ["predict", str(seen_run / "run"), path, "--out", str(tmp_path / "out"), "--quiet"]

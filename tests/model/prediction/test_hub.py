@@ -83,7 +83,7 @@ def test_only_files_of_an_export_are_downloaded(hub, seen_run, tmp_path):
     assert done.stdout.strip() == "['README.md', 'deiii.json', 'model.safetensors']"
 
 
-def test_faults_are_one_line_with_a_cure(hub, seen_run):
+def test_faults_are_one_line_with_a_remedy(hub, seen_run):
     call, repositories = hub
     repositories.commit("some/other", {"README.md": b"no network"})
     for code, token, words in (

@@ -23,7 +23,7 @@ from deiii.model.prediction.overlay import live as live_overlay
 from deiii.model.prediction.windows.moments import Moment
 from deiii.pipeline.media.streaming import live
 from deiii.pipeline.media.streaming.address import Address, LiveError, address
-from deiii.pipeline.media.streaming.live import LiveReader, Picture, Sound
+from deiii.pipeline.media.streaming.live import AudioPiece, LiveReader, Picture
 from deiii.pipeline.media.video import read_video
 from tests.helpers.clipmaker import level, numbered, tone, write
 from tests.helpers.long_clips import repeated
@@ -45,7 +45,7 @@ def face(seen_run, tmp_path_factory):
 @pytest.fixture(scope="module")
 def stream(tmp_path_factory):
     """A transport stream of 3 s whose frames tell their number; one of 8 can be decoded by itself."""
-    return write(tmp_path_factory.mktemp("ts") / "live.ts", numbered(75), sound=tone(3.0), options={"g": "8"})
+    return write(tmp_path_factory.mktemp("ts") / "live.ts", numbered(75), audio=tone(3.0), options={"g": "8"})
 
 
 def test_a_file_is_played_in_real_time(stream):
@@ -61,7 +61,7 @@ def test_a_file_is_played_in_real_time(stream):
     for item in pictures:
         assert level(item.frame.rgb()) == round((item.time_s - first) * 25)
         assert item.arrived - began >= item.time_s - 0.1
-    samples = sum(len(item.samples) for item in items if isinstance(item, Sound))
+    samples = sum(len(item.samples) for item in items if isinstance(item, AudioPiece))
     assert abs(samples / 16000 - 3.0) < 0.2
 
 
@@ -243,7 +243,7 @@ def test_command_and_stream_read_a_camera_over_rtsp(seen_run, network, face, tmp
     written = (tmp_path / "live.jsonl").read_text()
     assert "geheim" not in told.out + told.err + written
     assert json.loads(written.splitlines()[-1])["summary"]["predictions"] > 0
-    with rtsp_server(ts, sound=False) as camera:
+    with rtsp_server(ts, audio=False) as camera:
         found = list(itertools.islice(network.stream(camera.url, window_s=0.8), 2))
     assert found and all(m.usable and m.delay_s is not None for m in found)
     assert found[-1].face_share is not None and found[-1].face_share > 0.5
@@ -253,7 +253,7 @@ def test_a_network_stream_without_audio_is_named(seen_run, face, tmp_path, capsy
     monkeypatch.setattr(live, "WAITS_S", (0.02,))
     ts = Path(repeated(str(face.with_name("face-once.mp4")), tmp_path / "face.ts", 3.0))
     words = ["predict", str(seen_run / "run"), "--out", str(tmp_path), "--window", "0.8", "--live"]
-    with rtsp_server(ts, sound=False) as camera:
+    with rtsp_server(ts, audio=False) as camera:
         assert main([*words, camera.url]) == 0
     assert "video (no audio: that input is empty)" in capsys.readouterr().out
 

@@ -37,7 +37,7 @@ def both(seen_run, tmp_path_factory):
     """Two people for 0.8 s."""
     left, right = frames_of(seen_run, "c0"), frames_of(seen_run, "c3")
     frames = [np.concatenate(pair, axis=1) for pair in zip(left, right, strict=True)]
-    return write(tmp_path_factory.mktemp("both") / "both.mp4", frames, sound=tone(0.8, 200))
+    return write(tmp_path_factory.mktemp("both") / "both.mp4", frames, audio=tone(0.8, 200))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def late(seen_run, tmp_path_factory):
     left = [*left, *left[::-1], *left]
     wall = [np.full_like(left[0], 90)] * 40
     frames = [np.concatenate(pair, axis=1) for pair in zip(left, [*wall, *right], strict=True)]
-    return write(tmp_path_factory.mktemp("late") / "late.mp4", frames, sound=tone(2.4, 200))
+    return write(tmp_path_factory.mktemp("late") / "late.mp4", frames, audio=tone(2.4, 200))
 
 
 def test_who_is_visible_all_the_time_gets_the_prediction_of_predict(network, both):
@@ -109,14 +109,14 @@ def test_a_file_that_is_read_in_order_has_the_same_people(network, late, monkeyp
 
 
 def test_nobody_on_screen_is_one_prediction_from_audio(network, tmp_path):
-    path = write(tmp_path / "wall.mp4", numbered(20, 96, 96), sound=tone(0.8))
+    path = write(tmp_path / "wall.mp4", numbered(20, 96, 96), audio=tone(0.8))
     (found,) = network.predict_people(path)
     assert found.person is None and "predicted from audio alone" in found.notes
     assert found.probabilities == network.predict(path).probabilities
-    sound_only = type(network)(network.scorer, network.config, network.task, (1, 1))
-    sound_only.stages = ["logmel"]
+    audio_only = type(network)(network.scorer, network.config, network.task, (1, 1))
+    audio_only.stages = ["logmel"]
     with pytest.raises(ConfigError, match="audio alone"):
-        sound_only.predict_people(path)
+        audio_only.predict_people(path)
 
 
 def test_every_output_knows_the_number(tmp_path, seen_run, late, both, capsys):

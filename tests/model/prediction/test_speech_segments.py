@@ -11,7 +11,7 @@ from deiii import load
 from deiii.model.prediction import files
 from deiii.model.prediction.files import predict_loaded
 from deiii.model.prediction.windows import media
-from tests.helpers.clips import write_sound
+from tests.helpers.clips import write_audio
 
 SPEECH = [(0.2, 1.0), (2.0, 2.4), (3.1, 9.0)]
 
@@ -23,7 +23,7 @@ def network(seen_run):
 
 @pytest.mark.parametrize("in_order", [False, True], ids=["at-once", "in-order"])
 def test_each_segment_is_the_mean_of_its_windows(network, tmp_path, monkeypatch, in_order):
-    sound = write_sound(tmp_path / "a.flac", seconds=4.0)
+    sound = write_audio(tmp_path / "a.flac", seconds=4.0)
     monkeypatch.setattr(media, "LONG_S", 2.0 if in_order else 100.0)
     arrays = media.run_stages(sound, network.config, ["logmel"])
     arrays = {"logmel": arrays["logmel"].arrays}
@@ -48,14 +48,14 @@ def test_each_segment_is_the_mean_of_its_windows(network, tmp_path, monkeypatch,
 
 
 def test_a_file_without_speech_has_no_prediction(network, tmp_path, monkeypatch):
-    sound = write_sound(tmp_path / "a.flac", seconds=1.0)
+    sound = write_audio(tmp_path / "a.flac", seconds=1.0)
     found = network.predict(sound, speech=[])
     assert not found.usable and found.segments == () and not found.timeline.present.any()
     assert any("no speech" in note for note in found.notes)
 
 
 def test_command_writes_segments(network, tmp_path, monkeypatch):
-    sound = write_sound(tmp_path / "a.flac", seconds=2.0)
+    sound = write_audio(tmp_path / "a.flac", seconds=2.0)
     monkeypatch.setattr(files, "VoiceDetector", object)
     monkeypatch.setattr(files, "speech_segments", lambda path, detector: [(0.5, 1.25)])
     told = []

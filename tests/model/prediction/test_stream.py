@@ -83,7 +83,7 @@ def test_reading_stops_where_the_caller_stops(network, long_clip):
 
 
 def test_a_long_recording_without_a_face_is_predicted_from_audio(network, tmp_path, monkeypatch):
-    path = write(tmp_path / "wall.mp4", numbered(60, 96, 96), sound=tone(2.4))
+    path = write(tmp_path / "wall.mp4", numbered(60, 96, 96), audio=tone(2.4))
     whole = network.predict(path, window_s=0.5, hop_s=0.2)
     monkeypatch.setattr(media, "LONG_S", 0.5)
     monkeypatch.setattr(network, "longest_s", 0.8)

@@ -91,7 +91,7 @@ def test_the_clean_result_stays_and_the_look_is_recorded(run, capsys):
 
 def test_messages(run, tmp_path, capsys):
     assert main(["evaluate", str(run), "--corrupt", "rain=3"]) == 1
-    assert "is no corruption; there are noise=" in capsys.readouterr().err
+    assert "is not a corruption; there are noise=" in capsys.readouterr().err
     assert main(["evaluate", str(run), "--corrupt", "noise=3", "--keep"]) == 1
     assert "--corrupt takes one evaluated run" in capsys.readouterr().err
     shutil.copytree(run, tmp_path / "run")

@@ -61,7 +61,7 @@ def test_ranges(word, kind, low, high, whole):
         (["lr=lag(1,2)"], r"log\(a,b\), uniform\(a,b\) or int\(a,b\)"),
         (["lr=int(1,2)"], "takes any number"),
         (["model.blocks=int(1,2.5)"], "whole numbers"),
-        (["model.ov=uniform(0,1)"], "is no number"),
+        (["model.ov=uniform(0,1)"], "is not a number"),
         (["seed=[1,2]"], "it cannot be varied"),
         (["train.device=[cpu,cuda]"], "it cannot be varied"),
         (["lr=[1e-3,1e-3]"], "names a value twice"),

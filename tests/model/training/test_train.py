@@ -17,7 +17,7 @@ from deiii.data.loader.stage_arrays import Stream
 from deiii.model.training.checkpoint import load
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.train import check_streams
-from tests.helpers.clips import sound_corpus
+from tests.helpers.clips import audio_corpus
 from tests.helpers.shared_worker import preprocess
 
 
@@ -60,7 +60,7 @@ def test_evaluation_may_read_more_audio_than_training():
 
 def test_one_seed_gives_the_same_weights_and_another_gives_others(tmp_path):
     """Through the commands, with the loader's threads, every audio augmentation, dropout and averaging."""
-    sound_corpus(tmp_path / "raw", speakers=6)
+    audio_corpus(tmp_path / "raw", speakers=6)
     with open(tmp_path / "raw/clips.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "speaker", "label"])

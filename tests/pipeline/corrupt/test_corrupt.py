@@ -27,7 +27,7 @@ from deiii.pipeline.corrupt.kinds import (
 from deiii.pipeline.corrupt.write import FaceBoxes, corrupted_copy, write_corrupted
 from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.media.video import read_video
-from tests.helpers.clips import write_sound
+from tests.helpers.clips import write_audio
 
 RATE = 16_000
 
@@ -94,9 +94,9 @@ def test_random_numbers_depend_on_seed_clip_and_corruption_alone():
 @pytest.mark.parametrize(
     ("word", "what"),
     [
-        ("rain=3", "is no corruption; there are noise=-20 to 60"),
-        ("noise", "is no corruption"),
-        ("noise=loud", "'loud' is no number"),
+        ("rain=3", "is not a corruption; there are noise=-20 to 60"),
+        ("noise", "is not a corruption"),
+        ("noise=loud", "'loud' is not a number"),
         ("noise=nan", "outside -20 to 60"),
         ("occlude=1.5", "outside 0.01 to 1"),
         ("compress=23.5", "whole number"),
@@ -196,7 +196,7 @@ def test_sound_alone_becomes_a_wav_and_nothing_is_an_error(source, tmp_path):
 
 def test_a_relative_path_that_begins_like_a_protocol_keeps_its_sound(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_sound(tmp_path / "12:30/a.flac")
+    write_audio(tmp_path / "12:30/a.flac")
     copy = write_corrupted("12:30/a.flac", "out", Corruption("speed", 0.8))
     before, after = (len(read_audio(path, RATE)[0]) for path in ("12:30/a.flac", str(copy)))
     assert after == pytest.approx(before / 0.8, abs=2)

@@ -8,7 +8,7 @@ import pytest
 from deiii.data.cache.recipes import stage_keys
 from deiii.data.config.schema import Config, FacesConfig
 from deiii.pipeline.faces import mouth
-from deiii.pipeline.faces.mouth import Envelope, follows_sound, sound_envelope
+from deiii.pipeline.faces.mouth import Envelope, audio_correlation, audio_envelope
 from deiii.pipeline.faces.stage import extract_faces, load_detector
 from deiii.pipeline.faces.stream import FaceStream
 from deiii.pipeline.media.video import read_video
@@ -44,7 +44,7 @@ def test_the_speaking_face_is_found(tmp_path, scenes):
 def test_in_order_the_same_face_is_found(tmp_path):
     config = FacesConfig(size=32, pick="active")
     path, who, width = scene(tmp_path, 1)
-    stream = FaceStream(config, load_detector(config), sound=sound_envelope(path))
+    stream = FaceStream(config, load_detector(config), audio=audio_envelope(path))
     rows = list(stream.run(read_video(path).frames()))
     arrays = {name: np.concatenate([r[name] for r in rows]) for name in rows[0]}
     assert chosen(arrays, width, who) == who
@@ -82,11 +82,11 @@ def test_the_key_of_the_default_stays_and_active_has_its_own():
 
 def test_envelope_has_the_times_of_the_sound(tmp_path):
     silence, beep = np.zeros(16000), tone(0.4)
-    path = write(tmp_path / "beep.mp4", numbered(50), sound=np.concatenate([silence, beep, silence[:9600]]))
-    found = sound_envelope(path)
+    path = write(tmp_path / "beep.mp4", numbered(50), audio=np.concatenate([silence, beep, silence[:9600]]))
+    found = audio_envelope(path)
     level = found.at(np.array([0.5, 1.2, 1.8, 50.0]))
     assert level[1] > 10 * level[0] and level[1] > 10 * level[2] and level[3] == 0
-    assert sound_envelope(write(tmp_path / "mute.mp4", numbered(5))) is None
+    assert audio_envelope(write(tmp_path / "mute.mp4", numbered(5))) is None
 
 
 @pytest.mark.parametrize("lag", [-2, 0, 2])
@@ -98,6 +98,6 @@ def test_a_mouth_that_follows_scores_high_and_another_low(lag):
     heard = sound.at(np.array([t + 0.04 * lag for t in times.values()]))
     follows = {i: (float(v), 0.1, 0.1) for i, v in enumerate(heard)}
     other = {i: (float(v), 0.1, 0.1) for i, v in enumerate(rng.permutation(heard))}
-    assert follows_sound(follows, times, sound) > 0.99
-    assert follows_sound(other, times, sound) < 0.5
-    assert follows_sound({0: (1.0, 1.0, 1.0)}, times, sound) == 0.0
+    assert audio_correlation(follows, times, sound) > 0.99
+    assert audio_correlation(other, times, sound) < 0.5
+    assert audio_correlation({0: (1.0, 1.0, 1.0)}, times, sound) == 0.0

@@ -141,7 +141,7 @@ def test_attributes_are_learned(here):
 
 
 @pytest.mark.parametrize(
-    ("words", "cure"),
+    ("words", "remedy"),
     [
         (["--yes"], "deiii init FOLDER --yes"),
         ([], "no terminal"),
@@ -149,10 +149,10 @@ def test_attributes_are_learned(here):
         (["/none"], "should be a folder"),
     ],
 )
-def test_what_is_missing_is_said(words, cure, here, capsys, monkeypatch):
+def test_what_is_missing_is_said(words, remedy, here, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO())
     assert main(["init", *words]) == 1
-    assert cure in capsys.readouterr().err
+    assert remedy in capsys.readouterr().err
 
 
 def in_terminal(answers: list[str], cwd, *words: str) -> tuple[int, str]:

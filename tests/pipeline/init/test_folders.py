@@ -97,7 +97,7 @@ def test_a_pattern_finds_speakers(tmp_path):
     assert {row.speaker for row in found.rows} == set(PEOPLE)
     with pytest.raises(InitError, match="--speaker finds nothing in 6 of 18 paths, first angry/ben1"):
         look(tmp_path, speaker="anna|cleo")
-    with pytest.raises(InitError, match="is no regular expression"):
+    with pytest.raises(InitError, match="is not a regular expression"):
         look(tmp_path, speaker="(")
 
 
@@ -110,7 +110,7 @@ def test_a_pattern_finds_speakers(tmp_path):
         every("{p}/{n}.mp4", people=("s1", "s2")),  # speakers, and nothing that says the label
     ],
 )
-def test_what_is_not_clear_is_refused_with_the_cure(paths, tmp_path):
+def test_what_is_not_clear_is_refused_with_the_remedy(paths, tmp_path):
     with pytest.raises(InitError, match="--layout speaker/label/clip"):
         look(touch(tmp_path, *paths))
 

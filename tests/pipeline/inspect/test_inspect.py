@@ -29,7 +29,7 @@ def clip(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clip")
     frames = [*FRAMES[:14], *[np.full_like(FRAMES[0], 128)] * 6]
     sound = np.concatenate([np.zeros(4800), tone(0.5, 900.0)])
-    return write(folder / "a.mp4", frames, sound=sound)
+    return write(folder / "a.mp4", frames, audio=sound)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_logmel_is_in_the_middle_at_its_time(features, tmp_path):
 
 def test_video_of_a_clip_without_video_or_audio(tmp_path):
     nothing = {"faces": Outcome(Status.NO_VIDEO, "the file has no video stream", 0.0)}
-    audio_only = write(tmp_path / "s.m4a", sound=tone(0.5))
+    audio_only = write(tmp_path / "s.m4a", audio=tone(0.5))
     alone = extract(audio_only, Config())
     assert alone.frames is None and alone.logmel is not None
     draw_video(alone, tmp_path / "s.mp4")
@@ -128,7 +128,7 @@ def test_worst_clips_come_first(tmp_path, capsys):
     root = tmp_path / "raw"
     root.mkdir()
     for name, seen in {"all": 16, "half": 8, "quarter": 4}.items():
-        write(root / f"{name}.mp4", [*FRAMES[:seen], *[empty] * (16 - seen)], sound=tone(0.64))
+        write(root / f"{name}.mp4", [*FRAMES[:seen], *[empty] * (16 - seen)], audio=tone(0.64))
     rows = "".join(f"{name}.mp4,anna,a\n" for name in ("all", "half", "quarter", "gone"))
     (root / "clips.csv").write_text(f"path,speaker,label\n{rows}")
     settings = ["corpus.name=table", f"corpus.root={root}", f"cache={tmp_path / 'cache'}"]
@@ -157,7 +157,7 @@ def test_a_clip_that_cannot_be_drawn_does_not_end_the_command(tmp_path, capsys, 
         return real(path, config)
 
     monkeypatch.setattr("deiii.pipeline.inspect.clips.extract", strange)
-    write(tmp_path / "good.mkv", [np.zeros((48, 64, 3), np.uint8)] * 10, sound=tone(0.4))
+    write(tmp_path / "good.mkv", [np.zeros((48, 64, 3), np.uint8)] * 10, audio=tone(0.4))
     (tmp_path / "bad.mp4").touch()
     words = [
         str(tmp_path / "bad.mp4"),

@@ -15,7 +15,7 @@ from deiii.data.tools.atomic_files import write_json
 from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.stages.shard import source_digest
 from tests.helpers.clipmaker import outcome_of
-from tests.helpers.clips import write_sound
+from tests.helpers.clips import write_audio
 
 NAMES = (
     "a%03d.flac", "a{}.flac", "12:30.flac", "http:a.flac", "concat:a|b.flac", "-a.flac", " a .flac",
@@ -39,7 +39,7 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
 def test_a_name_is_only_a_name(tmp_path, monkeypatch, absolute):
     monkeypatch.chdir(tmp_path)
     for name in NAMES:
-        path = write_sound(tmp_path / name, 0.1)
+        path = write_audio(tmp_path / name, 0.1)
         assert len(read_audio(path if absolute else name, 16000)[0]) == 1600, ascii(name)
 
 
@@ -48,7 +48,7 @@ def test_files_are_drawn_whatever_they_are_called_and_the_rest_gets_a_line(tmp_p
     folder = tmp_path / "1:2" / "clips"
     names = ["12:30.flac", "$a\\b$c.flac", "ü漢🙂.flac", *NAMES[-2:]]
     for name in names:
-        write_sound(folder / name, 0.3)
+        write_audio(folder / name, 0.3)
     (folder / "folder.flac").mkdir()
     os.mkfifo(folder / "pipe.flac")
     (folder / "gone.flac").symlink_to(folder / "nowhere.flac")
@@ -76,7 +76,7 @@ def test_a_folder_without_media_is_an_error_alone_and_passed_on_among_others(tmp
 
 def test_a_name_that_is_not_utf8_is_printed_and_stored(tmp_path):
     name = NAMES[-1]
-    code = "from deiii.data.command_line.door import Command, run; import sys, os\n"
+    code = "from deiii.data.command_line.entry import Command, run; import sys, os\n"
     code += "run(lambda: Command(lambda: print(os.fsdecode(b'caf\\xe9'), '\\u2588') or 0))"
     for encoding in ("utf-8", "latin-1", "ascii"):
         env = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -44,7 +44,7 @@ def test_a_click_has_the_time_of_its_video_frame(tmp_path):
     frames = [np.full((48, 64, 3), 250 if i == 20 else 10, np.uint8) for i in range(50)]
     click = 0.001 * np.random.default_rng(0).standard_normal(16000)
     click[4800:4960] = 0.9  # 0.3 s after the start of the audio at 0.5 s, like the flash in frame 20
-    path = write(tmp_path / "a.mkv", frames, sound=click, sound_at=0.5)
+    path = write(tmp_path / "a.mkv", frames, audio=click, audio_at=0.5)
     arrays = extract_logmel(path, LogMelConfig()).arrays
     loud = arrays["time"][arrays["logmel"].astype(np.float32).mean(axis=1).argmax()]
     assert loud == pytest.approx(0.805, abs=0.015)
@@ -62,7 +62,7 @@ def test_a_click_has_the_time_of_its_video_frame(tmp_path):
 )
 def test_silent_and_short_audio(tmp_path, seconds, amplitude, status):
     samples = np.full(round(seconds * 16000), amplitude)
-    path = write(tmp_path / "a.wav", sound=samples, audio_codec="pcm_f32le")
+    path = write(tmp_path / "a.wav", audio=samples, audio_codec="pcm_f32le")
     with pytest.raises(ClipError) as caught:
         extract_logmel(path, LogMelConfig())
     assert caught.value.outcome.status is status and caught.value.outcome.reason
@@ -75,7 +75,7 @@ def test_no_audio_stream(tmp_path):
 
 
 def test_settings_change_the_shape(tmp_path):
-    path = write(tmp_path / "a.mp4", sound=tone(1.0))
+    path = write(tmp_path / "a.mp4", audio=tone(1.0))
     arrays = extract_logmel(path, LogMelConfig(n_mels=40, hop_ms=20, fmax=20000)).arrays
     assert arrays["logmel"].shape[1] == 40 and len(arrays["time"]) == pytest.approx(51, abs=8)
     assert np.isfinite(arrays["logmel"]).all()
@@ -96,7 +96,7 @@ def test_silence_at_both_ends_is_trimmed_and_the_clock_stays(tmp_path):
     rng = np.random.default_rng(0)
     samples = 1e-5 * rng.standard_normal(32000)
     samples[8000:16000] += tone(0.5, 500)
-    path = write(tmp_path / "tone.mp4", sound=samples)
+    path = write(tmp_path / "tone.mp4", audio=samples)
     whole = extract_logmel(path, LogMelConfig()).arrays
     part = extract_logmel(path, LogMelConfig(trim_db=40.0)).arrays
     assert 0.43 <= part["time"][0] <= 0.46 and 1.04 <= part["time"][-1] <= 1.07

@@ -37,9 +37,9 @@ def recordings(folder):
     speech = np.concatenate([np.zeros(8000), tone(1.0), np.zeros(8000)])
     left_right = np.stack([tone(1.5), -0.9 * tone(1.5)])
     silent = (np.zeros((1, 16000)), "mono", "default")
-    yield "loudest at the end", write(folder / "late.mp4", numbered(10), sound=loud_late)
-    yield "another rate", write(folder / "rate.mp4", numbered(10), sound=tone(2.0, rate=44100), rate=44100)
-    yield "late audio", write(folder / "offset.mp4", numbered(40), sound=speech, sound_at=0.3)
+    yield "loudest at the end", write(folder / "late.mp4", numbered(10), audio=loud_late)
+    yield "another rate", write(folder / "rate.mp4", numbered(10), audio=tone(2.0, rate=44100), rate=44100)
+    yield "late audio", write(folder / "offset.mp4", numbered(40), audio=speech, audio_at=0.3)
     yield "channels cancel", write_tracks(folder / "phase.mkv", [(left_right, "stereo", "default")])
     yield "first is silent", write_tracks(folder / "two.mkv", [silent, (tone(1.0)[None], "mono", "")])
 
@@ -67,7 +67,7 @@ def test_spooled_equals_the_stage(tmp_path, changes):
 
 
 def test_silent_files_end_as_in_the_stage(tmp_path):
-    path = write(tmp_path / "silent.mp4", numbered(10), sound=np.zeros(16000))
+    path = write(tmp_path / "silent.mp4", numbered(10), audio=np.zeros(16000))
     mute = write(tmp_path / "mute.mp4", numbered(10))
     for file in (path, mute):
         with pytest.raises(ClipError) as whole:

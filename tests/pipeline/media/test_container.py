@@ -25,7 +25,7 @@ def test_audio_shares_the_video_clock(tmp_path):
     frames = [np.full((48, 64, 3), 250 if i == 20 else 10, np.uint8) for i in range(50)]
     click = np.zeros(16000)
     click[4800:4960] = 0.9  # 0.3 s into the audio, which starts at 0.5 s
-    path = write(tmp_path / "late.mkv", frames, sound=click, sound_at=0.5)
+    path = write(tmp_path / "late.mkv", frames, audio=click, audio_at=0.5)
     flash = next(t for rgb, t in read_video(path) if rgb.mean() > 128)
     samples, start, missing = read_audio(path, 16000)
     click_s = start + np.flatnonzero(np.abs(samples) > 0.3)[0] / 16000
@@ -114,7 +114,7 @@ def test_missing_folder_and_noise(tmp_path):
 
 def test_missing_streams(tmp_path):
     video_only = write(tmp_path / "v.mp4", numbered(3))
-    audio_only = write(tmp_path / "a.mp4", sound=tone(0.5))
+    audio_only = write(tmp_path / "a.mp4", audio=tone(0.5))
     assert outcome_of(read_audio, video_only, 16000).status is Status.NO_AUDIO
     assert outcome_of(read_video, audio_only).status is Status.NO_VIDEO
 
@@ -181,7 +181,7 @@ def test_damage_is_concealed_the_same_way_every_time(tmp_path):
 
 
 def test_impossible_headers_are_refused(tmp_path, monkeypatch):
-    path = write(tmp_path / "a.mp4", numbered(30), sound=tone(1.2))
+    path = write(tmp_path / "a.mp4", numbered(30), audio=tone(1.2))
     with monkeypatch.context() as patch:
         patch.setattr(media, "MAX_PIXELS", 1000)
         assert "64x48" in outcome_of(read_video, write(tmp_path / "b.mp4", numbered(3))).reason
@@ -195,7 +195,7 @@ def test_impossible_headers_are_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize("share", [0.3, 0.7])
 def test_cut_off_matroska_is_noted_for_video_and_audio(tmp_path, share):
     frames = [np.random.default_rng(i).integers(0, 255, (48, 64, 3), np.uint8) for i in range(75)]
-    data = Path(write(tmp_path / "a.mkv", frames, sound=tone(3.0))).read_bytes()
+    data = Path(write(tmp_path / "a.mkv", frames, audio=tone(3.0))).read_bytes()
     notes = []
     read_audio(tmp_path / "a.mkv", 16000, notes)
     whole = read_video(tmp_path / "a.mkv")

@@ -53,7 +53,7 @@ def test_opposite_channels_leave_the_stronger_one(tmp_path):
 
 @pytest.mark.parametrize(("scale", "bits"), [(2.0**15, 16), (2.0**23, 24), (2.0**31, 32)])
 def test_integers_stored_as_floats_are_scaled(tmp_path, scale, bits):
-    path = write(tmp_path / "a.wav", sound=LEFT * scale, audio_codec="pcm_f32le")
+    path = write(tmp_path / "a.wav", audio=LEFT * scale, audio_codec="pcm_f32le")
     remarks = []
     samples, _, _ = read_audio(path, 16000, None, remarks)
     np.testing.assert_allclose(samples[: len(LEFT)], LEFT, atol=1e-6)
@@ -61,7 +61,7 @@ def test_integers_stored_as_floats_are_scaled(tmp_path, scale, bits):
 
 
 def test_loud_floats_stay(tmp_path):
-    path = write(tmp_path / "a.wav", sound=LEFT * 5, audio_codec="pcm_f32le")
+    path = write(tmp_path / "a.wav", audio=LEFT * 5, audio_codec="pcm_f32le")
     remarks = []
     samples, _, _ = read_audio(path, 16000, None, remarks)
     np.testing.assert_allclose(samples[: len(LEFT)], LEFT * 5, rtol=1e-6)

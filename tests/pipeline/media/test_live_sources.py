@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from deiii.pipeline.media.streaming import live
 from deiii.pipeline.media.streaming.address import LiveError, address, is_live, shown
-from deiii.pipeline.media.streaming.live import LiveReader, Picture, Sound
+from deiii.pipeline.media.streaming.live import AudioPiece, LiveReader, Picture
 from tests.helpers.clipmaker import level, numbered, tone, write
 from tests.helpers.gstreamer import gstreamer
 from tests.helpers.media_server import folder_server, jpeg_camera, web_server
@@ -29,14 +29,14 @@ SECONDS, FRAMES = 2.4, 60
 def stream(tmp_path_factory):
     """A transport stream of 2.4 s whose frames tell their number."""
     path = tmp_path_factory.mktemp("ts") / "live.ts"
-    return Path(write(path, numbered(FRAMES, 96, 128), sound=tone(SECONDS), options={"g": "8", "bf": "0"}))
+    return Path(write(path, numbered(FRAMES, 96, 128), audio=tone(SECONDS), options={"g": "8", "bf": "0"}))
 
 
-def read(url: str, **options) -> tuple[LiveReader, list[Picture], list[Sound]]:
+def read(url: str, **options) -> tuple[LiveReader, list[Picture], list[AudioPiece]]:
     with LiveReader(url, **options) as reader:
         items = list(reader)
     pictures = [item for item in items if isinstance(item, Picture)]
-    return reader, pictures, [item for item in items if isinstance(item, Sound)]
+    return reader, pictures, [item for item in items if isinstance(item, AudioPiece)]
 
 
 def numbers_agree(pictures: list[Picture], fps: float = 25) -> None:
@@ -66,7 +66,7 @@ def test_rtsp_with_audio(stream, no_waits):
 
 
 def test_rtsp_without_audio(stream, no_waits):
-    with rtsp_server(stream, sound=False) as camera:
+    with rtsp_server(stream, audio=False) as camera:
         reader, pictures, sounds = read(camera.url)
     assert reader.has_video and not reader.has_audio and not sounds and len(pictures) > 20
 
@@ -163,7 +163,7 @@ def test_ctrl_c_while_a_server_does_not_answer(monkeypatch):
 
 @pytest.mark.parametrize(("length_s", "told"), [(12.0, "of a recording of 12.0 s"), (1.8, "")])
 def test_rtsp_recording_cut_before_its_end_is_told_and_not_begun_again(length_s, told, stream, no_waits):
-    with rtsp_server(stream, sound=False, cut_after=1.6, length_s=length_s) as camera:
+    with rtsp_server(stream, audio=False, cut_after=1.6, length_s=length_s) as camera:
         reader, pictures, _ = read(camera.url)
     assert pictures and reader.connections == 1
     assert told in reader.lost and bool(told) == bool(reader.lost)
@@ -187,7 +187,7 @@ def test_a_recording_that_ends_long_before_its_length_is_cut_short(found, whole,
 def test_a_recording_on_a_server_is_played_in_real_time(cut, tmp_path, no_waits):
     noise = np.random.default_rng(0).integers(-3, 4, (FRAMES, 96, 128, 1))
     frames = [np.uint8(frame + grain) for frame, grain in zip(numbered(FRAMES, 96, 128), noise, strict=True)]
-    path = write(tmp_path / "talk.mp4", frames, sound=tone(SECONDS), options={"movflags": "faststart"})
+    path = write(tmp_path / "talk.mp4", frames, audio=tone(SECONDS), options={"movflags": "faststart"})
     assert Path(path).stat().st_size > 8000
     began = time.monotonic()
     with folder_server(tmp_path, cut) as url:
@@ -210,7 +210,7 @@ def test_segments_arrive_at_once_and_are_played_in_real_time(tmp_path):
     whole = write(
         tmp_path / "whole.mp4",
         numbered(FRAMES, 96, 128),
-        sound=tone(SECONDS),
+        audio=tone(SECONDS),
         options={"g": "20", "keyint_min": "20", "bf": "0"},
     )
     with av.open(whole) as source, av.open(
@@ -308,7 +308,7 @@ CAMERA = (
 def test_a_recording_on_a_real_rtsp_server_that_dies_is_told(tmp_path):
     path = write(tmp_path / "talk.mp4", numbered(FRAMES, 96, 128), fps=5)
     launch = f"( filesrc location={path} ! qtdemux ! h264parse ! rtph264pay name=pay0 pt=96 )"
-    with gstreamer(launch) as (process, url), LiveReader(url, sound=False) as reader:
+    with gstreamer(launch) as (process, url), LiveReader(url, audio=False) as reader:
         for item in reader:
             if isinstance(item, Picture) and item.time_s > 2:
                 process.kill()
@@ -322,7 +322,7 @@ def test_a_real_rtsp_server():
         for item in reader:
             if isinstance(item, Picture):
                 times.append(item.time_s)
-            sounds += isinstance(item, Sound)
+            sounds += isinstance(item, AudioPiece)
             if times and times[-1] > 3:
                 break
     assert reader.has_video and reader.has_audio and sounds > 20

@@ -49,7 +49,7 @@ def test_a_silent_default_track_gives_way_to_one_with_sound(tmp_path):
     samples, _, _ = read_audio(path, 16000, None, remarks)
     assert np.abs(samples).max() == pytest.approx(0.3, abs=0.01)
     assert remarks == [
-        "the file has 2 audio streams; number 1 has no usable sound; number 2 was used, the best one"
+        "the file has 2 audio streams; number 1 has no usable audio; number 2 was used, the best one"
     ]
     path = tracks(tmp_path / "b.mkv", [(silent, "mono", False), (silent, "mono", True)])
     remarks.clear()
@@ -72,8 +72,8 @@ def test_a_damaged_track_gives_way_to_one_that_can_be_decoded(tmp_path):
     damaged = LOUD[0].copy()
     damaged[5000] = np.nan
     for name, used, parts in (
-        ("a", "number 1 has no usable sound; number 2", [damaged, LOUD[0]]),
-        ("b", "number 1, 2 has no usable sound; number 3", [0 * LOUD[0], damaged, LOUD[0]]),
+        ("a", "number 1 has no usable audio; number 2", [damaged, LOUD[0]]),
+        ("b", "number 1, 2 has no usable audio; number 3", [0 * LOUD[0], damaged, LOUD[0]]),
     ):
         path = float_tracks(tmp_path / f"{name}.mkv", *parts)
         remarks = []

@@ -32,7 +32,7 @@ def test_audio_keeps_its_time(tmp_path, at):
     """A burst of 0.2 s at a known time, in an audio stream that begins after the video."""
     sound = np.zeros(16000)
     sound[8000:11200] = tone(0.2)
-    source = write(tmp_path / "in.mkv", numbered(50), sound=sound, sound_at=at)
+    source = write(tmp_path / "in.mkv", numbered(50), audio=sound, audio_at=at)
     samples, start, _ = read_audio(copied(source, tmp_path / "out.mp4"), 16000)
     loud = np.flatnonzero(np.abs(samples) > 0.1) / 16000 + start
     meant, begin, _ = read_audio(source, 16000)

@@ -187,7 +187,7 @@ def test_ten_thousand_clips_take_less_than_5_mb(tmp_path):
     assert write_overview(config, corpus).stat().st_size < 5_000_000
 
 
-def test_command_names_the_page_and_the_cure(tmp_path, capsys):
+def test_command_names_the_page_and_the_remedy(tmp_path, capsys):
     (tmp_path / "clips.csv").write_text("path,speaker,label\na.mp4,s,happy\n")
     (tmp_path / "a.mp4").write_bytes(b"")
     words = ["corpus.name=table", f"corpus.root={tmp_path}", f"cache={tmp_path / 'cache'}"]

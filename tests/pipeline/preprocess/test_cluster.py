@@ -20,7 +20,7 @@ from deiii.model.evaluation.many_runs import run_all
 from deiii.pipeline.preprocess.cluster import ClusterError, open_cluster, stage_resources
 from deiii.pipeline.preprocess.graph import preprocess
 from deiii.pipeline.preprocess.shared_files import SharedFiles, shared_files
-from tests.helpers.clips import sound_corpus, tree_bytes
+from tests.helpers.clips import audio_corpus, tree_bytes
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def settings(cache: Path, *more: str):
 
 
 def test_existing_cluster_makes_the_same_bytes_as_a_local_one(scheduler, tmp_path):
-    corpus = sound_corpus(tmp_path / "raw", speakers=1)
+    corpus = audio_corpus(tmp_path / "raw", speakers=1)
     preprocess(settings(tmp_path / "far", f"scheduler={scheduler}"), corpus, lambda line: None)
     preprocess(settings(tmp_path / "near"), corpus, lambda line: None)
     assert tree_bytes(tmp_path / "far") == tree_bytes(tmp_path / "near")
@@ -91,7 +91,7 @@ def test_workers_without_the_files_are_refused(scheduler, tmp_path, lost, what, 
 
 
 def test_a_worker_that_connects_later_is_checked_with_its_first_task(scheduler, tmp_path, monkeypatch):
-    corpus = sound_corpus(tmp_path / "raw", speakers=1)
+    corpus = audio_corpus(tmp_path / "raw", speakers=1)
     monkeypatch.setattr("deiii.pipeline.preprocess.shared_files.check_workers", lambda client, shared: None)
     monkeypatch.setattr(SharedFiles, "__reduce__", lambda s: (SharedFiles, (s.path, "another", s.root)))
     with pytest.raises(ClusterError, match="does not see the cache folder"):

@@ -31,7 +31,7 @@ from deiii.pipeline.preprocess.cluster_kinds import (
 from deiii.pipeline.preprocess.graph import preprocess, turns
 from deiii.pipeline.preprocess.own_gpu import dask_setup, own_gpu
 from deiii.pipeline.preprocess.tasks import share
-from tests.helpers.clips import sound_corpus, tree_bytes
+from tests.helpers.clips import audio_corpus, tree_bytes
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
@@ -113,7 +113,7 @@ def queue(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("adaptive", ["true", pytest.param("false", marks=pytest.mark.slow)])
 def test_jobs_compute_the_same_cache_as_this_machine(queue, adaptive):
-    corpus = sound_corpus(queue / "raw", speakers=1)
+    corpus = audio_corpus(queue / "raw", speakers=1)
     words = ["stages=[logmel]", "corpus.clips_per_shard=2"]
     far = config_of(
         "slurm", *words, "workers=1", "cluster.per_job=1", f"cluster.adaptive={adaptive}",
@@ -210,7 +210,7 @@ def test_settings_that_exclude_each_other(words, says):
 
 @pytest.mark.slow
 def test_adaptive_workers_compute_the_same_cache(tmp_path):
-    corpus = sound_corpus(tmp_path / "raw", speakers=1)
+    corpus = audio_corpus(tmp_path / "raw", speakers=1)
     lines: list[str] = []
     words = ["stages=[logmel]", "corpus.clips_per_shard=1", "workers=2"]
     for name, more in (("fixed", []), ("adaptive", ["cluster.adaptive=true"])):

@@ -27,7 +27,7 @@ from deiii.pipeline.corrupt.kinds import CorruptionError
 from deiii.pipeline.corrupt.write import corrupted_copy
 from deiii.pipeline.preprocess.graph import PreprocessError, preprocess
 from deiii.pipeline.stages.clip import run_clip
-from tests.helpers.clips import sound_corpus, tree_bytes, write_sound
+from tests.helpers.clips import audio_corpus, tree_bytes, write_audio
 from tests.helpers.shared_worker import address
 
 
@@ -40,7 +40,7 @@ def settings(tmp_path: Path, *more: str):
 def finished(tmp_path_factory):
     """A corpus of tones that is preprocessed once: folder, corpus, settings, summary, lines."""
     tmp_path = tmp_path_factory.mktemp("finished")
-    corpus = sound_corpus(tmp_path / "raw")
+    corpus = audio_corpus(tmp_path / "raw")
     config = settings(tmp_path)
     lines: list[str] = []
     summary = preprocess(config, corpus, lines.append)
@@ -92,10 +92,10 @@ def test_a_changed_parameter_gives_another_stage_folder(finished):
 
 
 def test_only_shards_with_changed_files_are_computed_again(tmp_path):
-    corpus = sound_corpus(tmp_path / "raw", speakers=2)
+    corpus = audio_corpus(tmp_path / "raw", speakers=2)
     config = settings(tmp_path, f"scheduler={address()}")
     preprocess(config, corpus, lambda line: None)
-    write_sound(tmp_path / "raw/s0/c1.flac", 0.9)
+    write_audio(tmp_path / "raw/s0/c1.flac", 0.9)
     (tmp_path / "raw/s1/c3.flac").unlink()
     summary = preprocess(config, corpus, lambda line: None)
     assert (summary.computed, summary.reused) == (2, 2)
@@ -106,7 +106,7 @@ def test_only_shards_with_changed_files_are_computed_again(tmp_path):
 
 
 def test_a_shard_with_a_flipped_byte_is_computed_again_unless_only_sizes_are_checked(tmp_path):
-    corpus = sound_corpus(tmp_path / "raw", speakers=1)
+    corpus = audio_corpus(tmp_path / "raw", speakers=1)
     config = settings(tmp_path, f"scheduler={address()}")
     preprocess(config, corpus, lambda line: None)
     folder = stage_folder(config.cache, corpus.name, "logmel", stage_keys(config)["logmel"])
@@ -121,7 +121,7 @@ def test_a_shard_with_a_flipped_byte_is_computed_again_unless_only_sizes_are_che
 
 
 def test_read_only_cache_is_a_clear_error(tmp_path):
-    corpus = sound_corpus(tmp_path / "raw", speakers=1, clips=1)
+    corpus = audio_corpus(tmp_path / "raw", speakers=1, clips=1)
     config = settings(tmp_path)
     Path(config.cache).write_text("a file where the folder should be")
     with pytest.raises(PreprocessError, match="must be writable"):
@@ -129,7 +129,7 @@ def test_read_only_cache_is_a_clear_error(tmp_path):
 
 
 def test_corrupted_recordings_have_a_folder_of_their_own_with_their_features(tmp_path):
-    corpus = sound_corpus(tmp_path / "raw", speakers=1, clips=2)
+    corpus = audio_corpus(tmp_path / "raw", speakers=1, clips=2)
     config = settings(tmp_path, "workers=1", "corpus.corrupt=speed=1.25")
     name = cache_name(replace(config.corpus, name="tones"))
     assert name == "tones-speed-1_25"
@@ -149,11 +149,11 @@ def test_corrupted_recordings_have_a_folder_of_their_own_with_their_features(tmp
 def test_a_corruption_outside_its_limits_is_refused_before_work(tmp_path):
     config = settings(tmp_path, "corpus.corrupt=speed=9")
     with pytest.raises(CorruptionError, match=r"'speed=9' is outside 0\.5 to 2"):
-        preprocess(config, sound_corpus(tmp_path / "raw", speakers=1, clips=1), lambda line: None)
+        preprocess(config, audio_corpus(tmp_path / "raw", speakers=1, clips=1), lambda line: None)
 
 
 def test_copies_are_preprocessed_with_the_corpus_and_trained_on_without_test_speakers(tmp_path):
-    corpus = sound_corpus(tmp_path / "raw", speakers=4, clips=2)
+    corpus = audio_corpus(tmp_path / "raw", speakers=4, clips=2)
     rows = [f"{clip.path},{clip.speaker},{clip.label}" for clip in corpus.clips]
     (tmp_path / "raw/clips.csv").write_text("\n".join(["path,speaker,label", *rows]))
     words = [
@@ -183,7 +183,7 @@ def test_copies_are_preprocessed_with_the_corpus_and_trained_on_without_test_spe
 
 @pytest.mark.slow  # two trainings
 def test_a_run_with_copies_is_compared_and_scored_elsewhere_like_one_without(tmp_path, capsys):
-    corpus = sound_corpus(tmp_path / "raw", speakers=4, clips=2)
+    corpus = audio_corpus(tmp_path / "raw", speakers=4, clips=2)
     rows = [f"{clip.path},{clip.speaker},{clip.label}" for clip in corpus.clips]
     (tmp_path / "raw/clips.csv").write_text("\n".join(["path,speaker,label", *rows]))
     others = [f"{clip.path},other-{clip.speaker},{clip.label}" for clip in corpus.clips]

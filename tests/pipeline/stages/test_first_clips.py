@@ -14,7 +14,7 @@ from deiii.data.cache.outcomes import Outcome, Status
 from deiii.data.config.load import load_config
 from deiii.pipeline.preprocess.graph import preprocess
 from deiii.pipeline.stages.first_clips import FIRST, FirstClips, MachineFault
-from tests.helpers.clips import sound_corpus
+from tests.helpers.clips import audio_corpus
 
 ALIKE = Outcome(Status.FAILED, "cannot cache x", 0.0, "RuntimeError at a.py:3")
 
@@ -77,7 +77,7 @@ def run(tmp_path, env, *words):
 
 
 def table(tmp_path):
-    corpus = sound_corpus(tmp_path / "corpus", speakers=2, clips=6)
+    corpus = audio_corpus(tmp_path / "corpus", speakers=2, clips=6)
     rows = [f"{c.path},{c.speaker},{c.label}" for c in corpus.clips]
     (tmp_path / "corpus/clips.csv").write_text("path,speaker,label\n" + "\n".join(rows) + "\n")
     return corpus
@@ -128,7 +128,7 @@ def test_a_read_only_installation_without_a_home_computes_log_mel(tmp_path):
     free = subprocess.run(["unshare", "-m", "true"], capture_output=True) if shutil.which("unshare") else None
     if free is None or free.returncode:
         pytest.skip("needs root and unshare")
-    corpus = sound_corpus(tmp_path / "corpus", speakers=1, clips=1)
+    corpus = audio_corpus(tmp_path / "corpus", speakers=1, clips=1)
     code = (
         "import sys; from deiii.pipeline.logmel.stage import extract_logmel as e; "
         "from deiii.data.config.schema import LogMelConfig as C; print(e(sys.argv[1], C()).outcome.status)"
@@ -150,7 +150,7 @@ def test_a_read_only_installation_without_a_home_computes_log_mel(tmp_path):
 def test_first_clips_watch_does_not_stop_a_corpus_of_strange_files(tmp_path):
     """Files that are no media end as their own outcome, however many come first."""
     root = tmp_path / "corpus"
-    corpus = sound_corpus(root, speakers=1, clips=8)
+    corpus = audio_corpus(root, speakers=1, clips=8)
     for clip in corpus.clips[:6]:
         (root / clip.path).write_bytes(b"nothing that plays")
     words = ["stages=[logmel]", "workers=1", f"cache={tmp_path / 'cache'}", "max_failed=0.9"]

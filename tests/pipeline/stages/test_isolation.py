@@ -9,7 +9,7 @@ from deiii.data.cache.outcomes import Status
 from deiii.data.config.load import load_config
 from deiii.pipeline.stages.clip import run_clip
 from deiii.pipeline.stages.isolation import IsolatedClips, _pack, _unpack
-from tests.helpers.clips import write_sound
+from tests.helpers.clips import write_audio
 
 # A log-mel stage that writes down which process served which clip; without librosa, which is slow to import.
 STAGE = """
@@ -47,7 +47,7 @@ def run_isolated(stage, path, config):
 
 
 def test_an_isolated_clip_gives_the_same_result(tmp_path):
-    path, config = str(write_sound(tmp_path / "a.flac")), load_config()
+    path, config = str(write_audio(tmp_path / "a.flac")), load_config()
     here, there = run_clip("logmel", path, config), run_isolated("logmel", path, config)
     assert here.outcome == there.outcome and here.outcome.status is Status.OK
     assert all(np.array_equal(here.arrays[n], there.arrays[n]) for n in ("logmel", "time"))
@@ -101,7 +101,7 @@ def test_an_error_of_the_machine_is_no_outcome_of_the_clip(served):
 
 
 def test_modules_of_the_current_folder_replace_none_of_python(tmp_path, monkeypatch):
-    path = str(write_sound(tmp_path / "a.flac"))
+    path = str(write_audio(tmp_path / "a.flac"))
     for name in ("types", "random", "numpy", "deiii"):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('a module of the user')\n")
     monkeypatch.chdir(tmp_path)
@@ -118,6 +118,6 @@ def test_outcomes_pass_through_the_pipe(tmp_path):
 def test_a_clip_is_ended_after_its_time_limit(tmp_path, limit):
     """Starting Python, importing librosa and decoding take longer than the limit."""
     config = load_config(overrides=[f"clip_timeout={limit}"])
-    long = write_sound(tmp_path / "a.flac", seconds=900.0)
+    long = write_audio(tmp_path / "a.flac", seconds=900.0)
     outcome = run_isolated("logmel", str(long), config).outcome
     assert outcome.status is Status.TIMED_OUT and "retry=true" in outcome.reason

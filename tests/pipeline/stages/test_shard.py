@@ -13,11 +13,11 @@ from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.preprocess.media_digests import MediaDigests
 from deiii.pipeline.preprocess.survey import finished_shards
 from deiii.pipeline.stages import shard as stages
-from tests.helpers.clips import sound_corpus
+from tests.helpers.clips import audio_corpus
 
 
 def test_a_file_that_is_deleted_after_its_digest_is_computed_again_when_it_returns(tmp_path, monkeypatch):
-    corpus = sound_corpus(tmp_path / "raw", speakers=1)
+    corpus = audio_corpus(tmp_path / "raw", speakers=1)
     config = load_config(overrides=["stages=[logmel]", f"cache={tmp_path / 'cache'}"])
     recipe, plan = recipes(config)["logmel"], plan_shards(corpus, 2)[0]
     task = stages.ShardTask(recipe, plan, str(corpus.root), str(tmp_path), None, to_yaml(config))
@@ -49,7 +49,7 @@ def test_a_file_that_is_deleted_after_its_digest_is_computed_again_when_it_retur
 def test_wrong_weights_are_an_error_and_not_an_outcome_of_clips(tmp_path, name):
     wrong = tmp_path / "wrong.bin"
     wrong.write_bytes(b"garbage")
-    corpus = sound_corpus(tmp_path / "raw", speakers=1)
+    corpus = audio_corpus(tmp_path / "raw", speakers=1)
     config = load_config(
         overrides=[
             "faces.detector=yunet",

@@ -92,7 +92,7 @@ def test_known_silences_between_real_voices_are_found(test_data, detector, tmp_p
             middle = (end + begin) / 2
             assert not any(b <= middle < e for b, e in found)
     assert right / total > 0.9 and starts >= 11
-    path = write(tmp_path / "voices.mp4", numbered(25), sound=samples)
+    path = write(tmp_path / "voices.mp4", numbered(25), audio=samples)
     again = speech_segments(path, detector)
     assert len(again) == len(found)
     assert np.abs(np.array(again) - np.array(found)).max() < 0.15

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from deiii.data.tools.processes.main_guard import leave_out_current_folder
-from tests.helpers.clips import sound_corpus
+from tests.helpers.clips import audio_corpus
 
 PREPROCESS = """
 from deiii.data.config.load import load_config
@@ -31,7 +31,7 @@ GUARD = 'if __name__ == "__main__":\n    '
 @pytest.mark.parametrize("guard", ["", GUARD], ids=["without", "with"])
 def test_script_with_and_without_a_main_guard(tmp_path, script, guard):
     root = tmp_path / "corpus"
-    corpus = sound_corpus(root, speakers=2)
+    corpus = audio_corpus(root, speakers=2)
     rows = [f"{clip.path},{clip.speaker},{clip.label}" for clip in corpus.clips]
     (root / "clips.csv").write_text("path,speaker,label\n" + "\n".join(rows) + "\n")
     (tmp_path / "script.py").write_text(script.format(root=root, folder=tmp_path, guard=guard))
@@ -58,7 +58,7 @@ def test_script_with_and_without_a_main_guard(tmp_path, script, guard):
 )
 def test_a_program_without_a_file_needs_no_guard(tmp_path, script, how):
     root = tmp_path / "corpus"
-    corpus = sound_corpus(root, speakers=2)
+    corpus = audio_corpus(root, speakers=2)
     rows = [f"{clip.path},{clip.speaker},{clip.label}" for clip in corpus.clips]
     (root / "clips.csv").write_text("path,speaker,label\n" + "\n".join(rows) + "\n")
     text = script.format(root=root, folder=tmp_path, guard="")
@@ -82,7 +82,7 @@ def test_modules_of_the_current_folder_replace_none_of_python(tmp_path, script):
     current.mkdir()
     for name in ("types", "random", "queue", "signal", "logging", "tokenize", "numpy", "yaml", "deiii"):
         (current / f"{name}.py").write_text("raise RuntimeError('a module of the user')\n")
-    corpus = sound_corpus(root, speakers=2)
+    corpus = audio_corpus(root, speakers=2)
     rows = [f"{clip.path},{clip.speaker},{clip.label}" for clip in corpus.clips]
     (root / "clips.csv").write_text("path,speaker,label\n" + "\n".join(rows) + "\n")
     (tmp_path / "script.py").write_text(script.format(root=root, folder=tmp_path, guard=GUARD))

@@ -14,7 +14,7 @@ from deiii.data.tools.processes.pool import start_tasks, worker_pool
 
 MANY = """
 import os, sys, time
-from deiii.data.command_line.door import Command, run
+from deiii.data.command_line.entry import Command, run
 from deiii.data.tools.processes.pool import start_tasks, worker_pool
 def work(n):
     time.sleep(0.05)

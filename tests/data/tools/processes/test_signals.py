@@ -13,7 +13,7 @@ from deiii.data.tools.processes import signals
 
 ONCE = """
 import os, signal, sys, time
-from deiii.data.command_line.door import Command, run
+from deiii.data.command_line.entry import Command, run
 from deiii.data.tools.processes import signals
 signals.STOPS_WITHIN = float(sys.argv[1])
 def main():

@@ -1,4 +1,4 @@
-"""The laws of all networks, for every peer with several inputs."""
+"""The invariants of all networks, for every peer with several inputs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from deiii.data.cache.stages import stages
 from tests.helpers.extra_stages import APPEARANCE, SPEECH
-from tests.helpers.network_laws import NetworkLaws
+from tests.helpers.network_invariants import NetworkInvariants
 
 PEERS = ("late", "gru", "mult", "attention", "vavl", "mbt")
 INPUTS = {
@@ -35,5 +35,5 @@ def packages(monkeypatch):
 
 
 @pytest.mark.parametrize("changes", CASES.values(), ids=CASES.keys())
-class TestEveryPeer(NetworkLaws):
+class TestEveryPeer(NetworkInvariants):
     """Shapes, independence of clips, padding, masked steps, gradients, missing modalities."""

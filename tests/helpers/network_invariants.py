@@ -1,4 +1,4 @@
-"""The laws that every network keeps; a test module derives a class and gives it the settings to check."""
+"""The invariants of every network; a test module derives a class and gives it the settings to check."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.helpers.model_helpers import CLASSES, take
 from tests.helpers.network_switches import assert_same, batch_for, make, pad, values
 
 
-class NetworkLaws:
+class NetworkInvariants:
     """Shapes, independence of clips, padding, masked steps, gradients, missing modalities."""
 
     def test_shapes_and_ranges(self, changes):

@@ -162,9 +162,9 @@ def coloured(text: str, colour: str, stream: TextIO) -> str:
     ``NO_COLOR`` with any value (https://no-color.org) and ``TERM=dumb`` turn colours off.
 
     Args:
-        text: to show.
+        text: text to show.
         colour: number of an ANSI attribute, such as `RED`.
-        stream: where it is written.
+        stream: stream to which it is written.
     """
     shows = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
     return f"\x1b[{colour}m{text}\x1b[0m" if shows else text

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from deiii.__main__ import main
-from deiii.data.command_line.door import DEFECT, NOTHING_DONE, Command, run
+from deiii.data.command_line.entry import DEFECT, NOTHING_DONE, Command, run
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.processes.signals import INTERRUPTED, STOP_SIGNALS
 
