@@ -107,6 +107,7 @@ ORDER = {
     "pipeline/appearance": ["stage"],
     "pipeline/corrupt": ["kinds", "write"],
     "pipeline/media": [
+        "opening",
         "colour container levels orientation timestamps",
         "clock formats frame samples",
         "joins lengths",
@@ -116,6 +117,7 @@ ORDER = {
         "streaming",
         "video_writer",
     ],
+    "pipeline/media/opening": ["not_media versions"],
     "pipeline/media/decoders": ["nvdec"],
     "pipeline/media/formats": ["delays ogg", "links"],
     "pipeline/media/samples": ["track"],

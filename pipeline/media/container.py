@@ -8,10 +8,8 @@ What does not decode is skipped and noted. A clip from which nothing can be deco
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import os
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
@@ -20,8 +18,9 @@ import av
 import av.error
 from av.codec.hwaccel import HWAccel
 
-from deiii.data.cache.outcomes import MACHINE_TROUBLE, MAY_BE_TEMPORARY, MAYBE_MACHINE, ClipError, Status
-from deiii.data.tools.os_errors import other_case
+from deiii.data.cache.outcomes import ClipError, Status
+from deiii.pipeline.media.opening.not_media import check_file, is_text
+from deiii.pipeline.media.opening.versions import LENIENT
 
 MAX_SECONDS = 3600.0  # cut longer recordings into clips; this also bounds every allocation
 MAX_PIXELS = 8192 * 8192
@@ -33,34 +32,7 @@ KEPT_BYTES = 64 * 2**20  # of a stream's packets that are kept for decoding; a l
 MATROSKA = "matroska,webm"
 MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
 IMAGE_FORMATS = frozenset({"image2", "gif", "apng", "ico", "webp_pipe"})
-SIGNATURES = (
-    (b"version https://git-lfs", "is a Git LFS pointer, not the media itself; run `git lfs pull`"),
-    (b"\x1f\x8b", "is a gzip archive; unpack it first"),
-    (b"PK\x03\x04", "is a zip archive; unpack it first"),
-    (b"PK\x05\x06", "is an empty zip archive"),
-    (b"7z\xbc\xaf", "is a 7z archive; unpack it first"),
-    (b"\xfd7zXZ\0", "is an xz archive; unpack it first"),
-    (b"BZh", "is a bzip2 archive; unpack it first"),
-    (b"Rar!\x1a\x07", "is a rar archive; unpack it first"),
-    (b"\x28\xb5\x2f\xfd", "is a zstd archive; unpack it first"),
-    (b"\0\x05\x16\x07", "is what macOS keeps beside a file (AppleDouble), not the recording itself"),
-    (b"\x93NUMPY", "is a NumPy array"),
-    (b"SQLite format 3\0", "is an SQLite database"),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is a document of Microsoft Office or Windows"),
-    (b"\x7fELF", "is a program"),
-    (b"%PDF", "is a PDF document"),
-    (b"\x89HDF", "is an HDF5 file"),
-    (b"\x89PNG", "is an image (PNG), not a recording"),
-    (b"\xff\xd8\xff", "is an image (JPEG), not a recording"),
-    (b"BM", "is an image (BMP), not a recording"),
-    (b"GIF8", "is an image (GIF), not a recording"),
-    (b"II*\0", "is an image (TIFF), not a recording"),
-    (b"MM\0*", "is an image (TIFF), not a recording"),
-)
 TEXT = "the file is text, not a recording"
-HEAD_BYTES = 4096  # number of bytes at the start of a file that are read
-# Bytes that text in UTF-8 does not hold: control characters but tab, line feed, form feed, return, escape.
-CONTROLS = bytes(b for b in range(32) if b not in b"\t\n\f\r\x1b") + b"\x7f"
 T = TypeVar("T", av.VideoStream, av.AudioStream)
 KINDS = {"video": av.VideoStream, "audio": av.AudioStream}
 Disposition = av.stream.Disposition
@@ -81,16 +53,17 @@ def open_media(path: str, hwaccel: HWAccel | None = None) -> Iterator[av.contain
     >>> with open_media("clip.mp4") as container:  # doctest: +SKIP
     ...     print(container.streams.video)
     """
-    _check_file(path)
+    check_file(path)
     try:
         # Local files only: a playlist in a data set must not make FFmpeg open URLs or other files. An
         # absolute path, because FFmpeg takes the start of a relative one such as 12:30/a.mp4 for a protocol.
-        options, place = {"protocol_whitelist": "file"}, os.path.abspath(path)
-        container = av.open(place, options=options, metadata_errors="replace", hwaccel=hwaccel)
+        options = {"protocol_whitelist": "file"}
+        place = os.path.abspath(path)
+        container = av.open(place, options=options, hwaccel=hwaccel, **LENIENT)
     except MemoryError:  # PyAV's MemoryError is an FFmpegError, too
         raise
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        if _is_text(path):
+        if is_text(path):
             raise ClipError(Status.NOT_MEDIA, TEXT) from None
         words = f"the file cannot be opened as media ({_reason(error)}): damaged or cut off"
         raise ClipError(Status.UNREADABLE, words) from None
@@ -99,61 +72,11 @@ def open_media(path: str, hwaccel: HWAccel | None = None) -> Iterator[av.contain
         if formats & IMAGE_FORMATS or any(f.endswith("_pipe") for f in formats):
             raise ClipError(Status.NOT_MEDIA, "the file is an image, not a recording")
         some = container.streams.video or container.streams.audio
-        if "tty" in formats or (not some and _is_text(path)):  # FFmpeg reads subtitles and lists, too
+        if "tty" in formats or (not some and is_text(path)):  # FFmpeg reads subtitles and lists, too
             raise ClipError(Status.NOT_MEDIA, TEXT)
         yield container
     finally:
         container.close()
-
-
-def _check_file(path: str) -> None:
-    """Raise ClipError for files that are not media, because FFmpeg may open them as some odd format."""
-    try:
-        kind = os.stat(path).st_mode
-        if not stat.S_ISREG(kind):  # opening a pipe would wait for a writer without end
-            what = "a folder" if stat.S_ISDIR(kind) else "a pipe, a socket or a device"
-            raise ClipError(Status.UNREADABLE, f"it is {what}, not a media file")
-        with open(path, "rb") as file:
-            head = file.read(512)
-    except FileNotFoundError:
-        raise ClipError(Status.MISSING, f"there is no such file{other_case(path)}") from None
-    except OSError as error:
-        if error.errno in MACHINE_TROUBLE:
-            raise
-        words = f"the file cannot be read: {error.strerror}"
-        if error.errno in MAYBE_MACHINE:
-            named = f"{type(error).__name__} {error.errno}"
-            raise ClipError(Status.FAILED, f"{words}; {MAY_BE_TEMPORARY}", named) from None
-        raise ClipError(Status.UNREADABLE, words) from None
-    if not head.strip(b"\0"):
-        what = "is empty" if not head else "begins with nothing but zero bytes"
-        raise ClipError(Status.NOT_MEDIA, f"the file {what}; the copy or download failed")
-    for signature, words in SIGNATURES:
-        if head.startswith(signature):
-            raise ClipError(Status.NOT_MEDIA, f"the file {words}")
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith((b"<!doctype html", b"<html", b"<?xml")):
-        raise ClipError(
-            Status.NOT_MEDIA, "the file is a web page: its download needs a login or another address"
-        )
-
-
-def _is_text(path: str) -> bool:
-    """Return whether a file begins with text in UTF-8, or in UTF-16 with a byte order mark."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(HEAD_BYTES)
-    except OSError:
-        return False
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return not any(ord(c) < 9 for c in head.decode("utf-16", errors="replace"))
-    if head.translate(None, CONTROLS) != head:
-        return False
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def video_stream(container: av.container.InputContainer) -> tuple[av.VideoStream, str]:

@@ -22,6 +22,7 @@ import av
 import av.error
 
 from deiii.data.cache.outcomes import ClipError, Status
+from deiii.pipeline.media.opening.versions import LENIENT
 
 PAGE = b"OggS"
 FIRST = 2  # flag of the first page of a stream
@@ -215,7 +216,7 @@ def open_link(path: str, link: Link) -> Iterator[av.container.InputContainer]:
     with open(path, "rb") as file:
         try:
             span = _Span(file, link.start, link.end)
-            container = av.open(span, "r", format=link.format, metadata_errors="replace")
+            container = av.open(span, "r", format=link.format, **LENIENT)
         except MemoryError:  # PyAV's MemoryError is an FFmpegError, too
             raise
         except (av.error.FFmpegError, ValueError) as error:

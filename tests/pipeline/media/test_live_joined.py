@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deiii.pipeline.media.streaming.live import LiveReader, Picture, Sound
+from deiii.pipeline.media.streaming.live import AudioPiece, LiveReader, Picture
 from tests.helpers.clipmaker import numbered, tone, write
 from tests.helpers.media_server import web_server
 
@@ -24,7 +24,7 @@ def test_joined_recordings_are_played_one_after_the_other(tmp_path):
     assert reader.dropped == 0 and len(times) == 2 * FRAMES
     assert times[-1] == pytest.approx(2 * SECONDS, abs=0.15)
     assert max(b - a for a, b in zip(times[:-1], times[1:], strict=True)) < 0.2
-    sounds = [item for item in items if isinstance(item, Sound)]
+    sounds = [item for item in items if isinstance(item, AudioPiece)]
     ends = [item.time_s + len(item.samples) / item.rate for item in sounds]
     assert ends[-1] == pytest.approx(2 * SECONDS, abs=0.2)
 
