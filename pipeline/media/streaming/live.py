@@ -228,7 +228,7 @@ class LiveReader:
         """Read a connection to its end; returns why it is lost, ``None`` where it ended as declared."""
         forms = set(container.format.name.split(","))
         # A server that cannot seek in a transport stream gives its size, but no duration.
-        recorded = bool(container.duration) or ("mpegts" in forms and container.size > 0)
+        recorded = bool(container.duration) or ("mpegts" in forms and (container.size or 0) > 0)
         played = self.address.is_file or recorded or bool(forms & IN_PIECES)
         latest_s = 0.0
         try:

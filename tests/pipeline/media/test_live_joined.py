@@ -15,7 +15,7 @@ SECONDS, FRAMES = 1.2, 30
 
 def test_joined_recordings_are_played_one_after_the_other(tmp_path):
     """Their timestamps begin again; the second one was lost, and its audio came at once."""
-    part = Path(write(tmp_path / "one.ts", numbered(FRAMES, 96, 128), sound=tone(SECONDS)))
+    part = Path(write(tmp_path / "one.ts", numbered(FRAMES, 96, 128), audio=tone(SECONDS)))
     path = tmp_path / "joined.ts"
     path.write_bytes(2 * part.read_bytes())
     with LiveReader(str(path)) as reader:
@@ -24,14 +24,14 @@ def test_joined_recordings_are_played_one_after_the_other(tmp_path):
     assert reader.dropped == 0 and len(times) == 2 * FRAMES
     assert times[-1] == pytest.approx(2 * SECONDS, abs=0.15)
     assert max(b - a for a, b in zip(times[:-1], times[1:], strict=True)) < 0.2
-    sounds = [item for item in items if isinstance(item, AudioPiece)]
-    ends = [item.time_s + len(item.samples) / item.rate for item in sounds]
+    pieces = [item for item in items if isinstance(item, AudioPiece)]
+    ends = [item.time_s + len(item.samples) / item.rate for item in pieces]
     assert ends[-1] == pytest.approx(2 * SECONDS, abs=0.2)
 
 
 def test_a_transport_stream_of_a_server_without_ranges_is_played_once(tmp_path):
     """FFmpeg knows no duration without seeking; the recording was opened again and again."""
-    part = Path(write(tmp_path / "one.ts", numbered(FRAMES, 96, 128), sound=tone(SECONDS)))
+    part = Path(write(tmp_path / "one.ts", numbered(FRAMES, 96, 128), audio=tone(SECONDS)))
     asked = []
 
     def answer(request):
