@@ -82,7 +82,8 @@ def expand_folders(words: Iterable[str]) -> list[str]:
     """Replace each folder by the media files in it and below it; other words, also missing files, stay.
 
     A folder without media files stays where it is one of several words, as in ``clips/*``: it then gets an
-    outcome like any file that is not a recording.
+    outcome like any file that is not a recording. A file that several paths lead to, as ``a.mp4`` and
+    ``clips/../a.mp4``, is listed once; a link to a file counts as a file of its own.
 
     Raises:
         MediaError: the only word is a folder that holds no media files.
@@ -100,7 +101,11 @@ def expand_folders(words: Iterable[str]) -> list[str]:
         if not inside and len(words) == 1:
             raise MediaError(f"{word} holds no media files ({', '.join(VIDEO + AUDIO)})")
         files += [str(Path(word) / name) for name in inside] or [word]
-    return list(dict.fromkeys(files))
+    found: dict[str, str] = {}
+    for file in files:
+        folder, name = os.path.split(file)
+        found.setdefault(os.path.join(os.path.realpath(folder), name), file)
+    return list(found.values())
 
 
 def passed_over(root: Path) -> str:

@@ -76,7 +76,14 @@ def chosen(config: SpeechConfig | AppearanceConfig) -> Choice:
             )
         return Choice(encoder, path, layers)
     pool = _pool(config, encoder)
+    if encoder.longest and config.window > encoder.longest:
+        raise ConfigError(
+            f"{section_of(config)}.window={config.window:g}: the encoder {encoder.name} reads at most "
+            f"{encoder.longest:g} s at a time"
+        )
     window = round((config.window or encoder.window) * SAMPLE_RATE / encoder.hop) * encoder.hop
+    if encoder.longest:
+        window = min(window, int(encoder.longest * SAMPLE_RATE / encoder.hop) * encoder.hop)
     step = round((config.step or encoder.step) * SAMPLE_RATE / encoder.hop) * encoder.hop
     if not encoder.hop * pool <= step <= window - encoder.shortest:
         longest = (window - encoder.shortest) / SAMPLE_RATE

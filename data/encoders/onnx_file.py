@@ -122,11 +122,26 @@ def _speech(network: OnnxNetwork, path: str) -> tuple[dict[str, Any], float, lis
         return network(np.zeros((1, shape[1], n // unit) if mel else (1, n), np.float32))
 
     found = run(samples)
-    count = found[0].shape[1] if found and found[0].ndim == 3 else 1
+    count = found[0].shape[1] if found[0].ndim == 3 else 1
     if fixed:
         hop = max(ROWS, round(samples / count / ROWS) * ROWS)
-        return {"hop": hop, "first": 0, "shortest": hop}, samples / SAMPLE_RATE, found
-    more = run(2 * samples)[0].shape[1]
-    hop = max(ROWS, round(samples / max(1, more - count) / ROWS) * ROWS)
+        longest = samples / SAMPLE_RATE
+        return {"hop": hop, "first": 0, "shortest": hop, "longest": longest}, longest, found
+    if found[0].ndim != 3:
+        return {}, 10.0, found  # refused by its shape
+    twice = run(2 * samples)[0]
+    new = twice.shape[1] - count
+    if new < 1 or twice.shape[-1] != found[0].shape[-1]:
+        raise WeightsError(
+            f"{path}: {network.outputs[0]} is {list(found[0].shape)} for {PROBE_S:g} s and "
+            f"{list(twice.shape)} for {2 * PROBE_S:g} s; layers are outputs [B,rows,D] with more rows for "
+            "longer audio: name others with speech.outputs=[...]"
+        )
+    hop = max(ROWS, round(samples / new / ROWS) * ROWS)
+    if not samples / (new + 1) <= hop <= samples / max(1, new - 1):
+        raise WeightsError(
+            f"{path} gives a row every {samples / new:.0f} samples; the distance must be a multiple of "
+            f"{ROWS} samples (5 ms): write a load function for this file"
+        )
     reach = max(hop, samples - (count - 1) * hop) if not mel else hop
     return {"hop": hop, "first": 0 if mel else reach // 2, "shortest": reach}, 10.0, found

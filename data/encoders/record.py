@@ -42,6 +42,7 @@ class Encoder:
         runtime: what computes it: ``torch`` or ``onnx``.
         batched: whether several windows or crops in one call give what each gives alone.
         default_layers: the layers that are stored where the setting names none; empty for all.
+        longest: the most s that a window may have; 0 for no limit.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Encoder:
     runtime: Literal["torch", "onnx"] = "torch"
     batched: bool = True
     default_layers: tuple[int, ...] = ()
+    longest: float = 0.0
 
     @property
     def rate(self) -> float:

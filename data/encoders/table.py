@@ -51,6 +51,7 @@ OWN = (
         first=0,
         shortest=320,
         window=8.0,
+        longest=8.0,
         runtime="onnx",
         batched=False,  # its int8 operations scale all windows of a call together
     ),

@@ -81,8 +81,12 @@ def read_settings(folder: str) -> Any:
 def _reads(modality: str, config: Any) -> bool:
     """Return whether a network's settings are those of an encoder of audio, or of images."""
     if modality == "speech":
-        return hasattr(config, "conv_stride") or hasattr(config, "max_source_positions")
-    return hasattr(config, "image_size") and hasattr(config, "patch_size")
+        if hasattr(config, "conv_stride"):
+            return not config.is_encoder_decoder  # SpeechT5 has a network of its own before its encoder
+        return hasattr(config, "max_source_positions") and hasattr(config, "num_mel_bins")
+    # MAE hides patches at random, Swin's layers differ in width, and networks of videos read several images.
+    other = any(hasattr(config, name) for name in ("mask_ratio", "depths", "num_frames"))
+    return hasattr(config, "image_size") and hasattr(config, "patch_size") and not other
 
 
 def _rows(config: Any) -> dict[str, Any]:
@@ -90,11 +94,14 @@ def _rows(config: Any) -> dict[str, Any]:
     if not hasattr(config, "conv_stride"):  # Whisper
         longest = config.max_source_positions * WHISPER_HOP
         window = min(10.0, longest / SAMPLE_RATE)
-        return {"hop": WHISPER_HOP, "first": 0, "shortest": WHISPER_HOP, "window": window, "step": window / 2}
+        rows = {"hop": WHISPER_HOP, "first": 0, "shortest": WHISPER_HOP, "window": window, "step": window / 2}
+        return rows | {"longest": longest / SAMPLE_RATE}
     hop = math.prod(config.conv_stride)
     reach = 1
     between = 1
     for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
         reach += (kernel - 1) * between
         between *= stride
-    return {"hop": hop, "first": reach // 2, "shortest": reach}
+    joined = getattr(config, "squeeze_factor", 1)  # SEW averages neighbouring rows before its layers
+    reach += (joined - 1) * hop
+    return {"hop": hop * joined, "first": reach // 2, "shortest": reach}

@@ -22,6 +22,7 @@ from deiii.data.cache.index import INDEX, read_index, read_table
 from deiii.data.sharing.card import CARD, card_text, corpus_facts
 from deiii.data.sharing.formats import megabytes
 from deiii.data.tools.atomic_files import TEMPORARY, file_sha256, publish, write_json, write_text
+from deiii.data.tools.counts import counted
 from deiii.data.tools.fetch import DownloadError, check_disk, stream
 from deiii.data.tools.processes.made_folders import make_folder
 from deiii.data.tools.progress import progress_bar
@@ -104,8 +105,9 @@ def fetch_archive(
         the number of files downloaded, and of all files.
 
     Raises:
-        DownloadError: the address is not an archive, the list has another digest, a file is not what the list
-            says, or the server refuses; the message says what to do.
+        DownloadError: the address is not an archive, the list has another digest, the folder holds files of
+            another archive, a file is not what the list says, or the server refuses; the message says what
+            to do.
     """
     archive = Path(archive)
     base = url.removesuffix(LIST).rstrip("/") + "/"
@@ -113,6 +115,7 @@ def fetch_archive(
         raise DownloadError(f"{url}: an address begins with https:// or http://")
     try:
         listed = _list(base, archive, sha256)
+        _refuse_others(archive, base, listed)
         missing = {name: f for name, f in listed.items() if not _is_right(archive / name, f)}
         make_folder(archive)
         check_disk(archive, sum(f["bytes"] for f in missing.values()))
@@ -178,6 +181,20 @@ def _listed_files(base: str, data: bytes, sha256: str | None) -> dict[str, dict[
         if not NAME.fullmatch(name) or wanted["bytes"] < 0 or name == LIST:
             raise DownloadError(f"{base}{LIST} lists {name!r}, which is not a file of an archive")
     return files
+
+
+def _refuse_others(archive: Path, base: str, listed: Mapping[str, Any]) -> None:
+    """Raise DownloadError for files of another archive, or of an earlier one: `unpack` would restore them."""
+    there = sorted(path.relative_to(archive) for path in archive.glob("*/**/*") if path.is_file())
+    shown = [path for path in there if not any(part.startswith(".") for part in path.parts)]  # not .git
+    others = [path for path in shown if path.as_posix() not in listed]
+    if others:
+        (archive / f".{LIST}{TEMPORARY}").unlink()
+        raise DownloadError(
+            f"{archive} holds {counted(len(others), 'file')} that {base}{LIST} does not name, such as "
+            f"{others[0]}; they are of another archive, or of an earlier state of this one: remove them, or "
+            "name a new folder"
+        )
 
 
 def _is_right(path: Path, wanted: Mapping[str, Any]) -> bool:

@@ -39,8 +39,9 @@ samples = webdataset.WebDataset(sorted(glob.glob("*.tar")), shardshuffle=False).
 sample = next(iter(samples))  # sample["json"]["label"], sample["{array}.npy"]
 """,
     "hf": """
-import datasets, numpy
-row = datasets.load_dataset(".", split="train")[0]
+import datasets, numpy, pathlib
+folder = pathlib.Path(".").absolute()  # datasets needs its name
+row = datasets.load_dataset(str(folder), split="train")[0]
 array = numpy.frombuffer(row["{array}"], "{dtype}").reshape(row["{array}_shape"])
 """,
 }

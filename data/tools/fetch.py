@@ -120,6 +120,9 @@ def _stream_once(url: str, part: Path, size: int | None, label: str, most: int) 
     with requests.get(
         url, headers=headers, hooks=hooks, stream=True, timeout=(CONNECT_S, TIMEOUT_S)
     ) as reply:
+        if have and reply.status_code == 416:
+            part.unlink()  # it is no start of the server's file
+            raise requests.ConnectionError(f"{url} has no bytes after the {have} that were kept")
         _check_status(url, reply)
         resumes = reply.status_code == 206 and reply.headers.get("Content-Range", "").startswith(
             f"bytes {have}-"

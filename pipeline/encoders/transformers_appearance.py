@@ -14,8 +14,11 @@ import torch
 from torch.nn.functional import adaptive_avg_pool2d
 
 from deiii.data.encoders.record import Request
+from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.encoders.images import resized, scaled
 from deiii.pipeline.encoders.torch_network import exact, load_pretrained, placed
+
+SIDE = 224  # px of the black crop on which a network is tried
 
 
 class ImageNetwork:
@@ -41,6 +44,20 @@ class ImageNetwork:
         else:
             chosen = [state[:, 0] for state in chosen]
         return torch.stack(chosen, dim=1).float().cpu().numpy()
+
+    def check(self, folder: str) -> None:
+        """Raise WeightsError if the layers have no class token, where one is asked for."""
+        patch = self._network.config.patch_size
+        if self._grid or not isinstance(patch, int):
+            return
+        images = self._images(np.zeros((1, SIDE, SIDE, 3), np.uint8))
+        with torch.inference_mode():
+            tokens = self._network(images.to(self._network.device, self._dtype)).last_hidden_state.shape[1]
+        if tokens == (images.shape[2] // patch) * (images.shape[3] // patch):
+            raise WeightsError(
+                f"{folder} holds a network without a class token, so that its first token stands for one "
+                "corner of the crop: set appearance.grid=1 for the mean of its tokens, or a larger grid"
+            )
 
     def _images(self, crops: np.ndarray) -> torch.Tensor:
         if self._processor is not None:
@@ -68,4 +85,6 @@ def load(request: Request) -> ImageNetwork:
         processor = AutoImageProcessor.from_pretrained(
             request.path, trust_remote_code=False, local_files_only=True
         )
-    return ImageNetwork(placed(network, request), processor, network.config.image_size, request)
+    encoder = ImageNetwork(placed(network, request), processor, network.config.image_size, request)
+    encoder.check(request.path)
+    return encoder

@@ -14,6 +14,7 @@ import torch
 
 from deiii.data.encoders.record import SAMPLE_RATE, Request
 from deiii.data.encoders.transformers_folder import WHISPER_HOP
+from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.encoders.torch_network import exact, load_pretrained, placed
 
 
@@ -58,7 +59,13 @@ def _extractor(folder: str, config: Any) -> Any:
     from transformers import AutoFeatureExtractor, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 
     if os.path.isfile(os.path.join(folder, "preprocessor_config.json")):
-        return AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        found = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        if found.sampling_rate != SAMPLE_RATE:
+            raise WeightsError(
+                f"{folder} reads audio of {found.sampling_rate} Hz (preprocessor_config.json); deiii gives "
+                f"{SAMPLE_RATE} Hz: choose another encoder"
+            )
+        return found
     if hasattr(config, "max_source_positions"):
         return WhisperFeatureExtractor(feature_size=config.num_mel_bins)
     return Wav2Vec2FeatureExtractor(sampling_rate=SAMPLE_RATE, do_normalize=True)

@@ -58,14 +58,14 @@ def write(path: Path, nodes: list[bytes], tensors: list[bytes], given: bytes, ou
     return str(path)
 
 
-def speech_file(path: Path, filters: np.ndarray, length: int | str = "n") -> str:
-    """Samples [B,n] to rows: filters float32 [D,1,320] every 320 samples, then their absolute values.
+def speech_file(path: Path, filters: np.ndarray, length: int | str = "n", hop: int = 320) -> str:
+    """Samples [B,n] to rows: filters float32 [D,1,320] every ``hop`` samples, then their absolute values.
 
     The inner value ``rows`` [B,R,D] is no output of the file; ``louder`` is.
     """
     nodes = [
         node("Unsqueeze", ["samples", "one"], ["channel"]),
-        node("Conv", ["channel", "filters"], ["columns"], strides=[320]),
+        node("Conv", ["channel", "filters"], ["columns"], strides=[hop]),
         node("Transpose", ["columns"], ["rows"], perm=[0, 2, 1]),
         node("Abs", ["rows"], ["louder"]),
     ]

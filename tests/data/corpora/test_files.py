@@ -9,7 +9,7 @@ import pytest
 
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import CorpusError
-from deiii.data.corpora.files import AUDIO, VIDEO, media_files, passed_over
+from deiii.data.corpora.files import AUDIO, VIDEO, expand_folders, media_files, passed_over
 from deiii.data.corpora.scan import scan
 from tests.helpers.layouts import place
 
@@ -76,3 +76,16 @@ def test_a_name_that_is_not_utf8_is_named(tmp_path):
     config = CorpusConfig(name="pattern", root=str(tmp_path), pattern="(?P<speaker>DC)/(?P<label>.)")
     with pytest.raises(CorpusError, match=r"the name of DC/\\xe4\.wav is not UTF-8; rename"):
         scan(config)
+
+
+def test_a_file_that_several_paths_lead_to_is_listed_once(tmp_path, monkeypatch):
+    fill(tmp_path, "one.wav", "in/two.wav")
+    (tmp_path / "link.wav").symlink_to(tmp_path / "one.wav")
+    monkeypatch.chdir(tmp_path)
+    words = ["one.wav", "in/../one.wav", "./one.wav", str(tmp_path / "one.wav"), "in", "in/../in"]
+    assert expand_folders([*words, "link.wav", "gone.wav"]) == [
+        "one.wav",
+        "in/two.wav",
+        "link.wav",
+        "gone.wav",
+    ]

@@ -130,6 +130,20 @@ def test_a_stopped_fetch_keeps_whole_files_and_goes_on(server, published, tmp_pa
     assert tree_bytes(tmp_path / "got") == tree_bytes(published[0] / "archive")
 
 
+def test_a_folder_with_files_of_another_archive_is_refused(server, published, tmp_path):
+    """`unpack` would restore them beside those of the list."""
+    shutil.copytree(published[0] / "archive", tmp_path / "got")
+    faces = next((tmp_path / "got").glob("*/faces-*"))
+    old = faces.rename(faces.with_name("faces-0123456789ab"))
+    with pytest.raises(DownloadError, match=r"files that .* does not name, such as .*faces-0123456789ab/"):
+        fetch_archive(server.url, tmp_path / "got", progress=False)
+    assert not [path for path, _ in server.asked if path.endswith(".h5")]
+    assert not list((tmp_path / "got").glob(".*"))
+    shutil.rmtree(old)
+    fetch_archive(server.url, tmp_path / "got", progress=False)
+    assert tree_bytes(tmp_path / "got") == tree_bytes(published[0] / "archive")
+
+
 def test_a_changed_file_is_refused_and_not_kept(published, tmp_path, monkeypatch):
     shutil.copytree(published[0] / "archive", tmp_path / "bad")
     victim = sorted((tmp_path / "bad").rglob("*.h5"))[0]

@@ -7,6 +7,8 @@ import io
 import json
 import sys
 import tarfile
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from deiii.data.corpora.protocol import PARTS
 from deiii.data.corpora.splits import make_split
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.sharing import formats
-from deiii.data.sharing.export import write_features
+from deiii.data.sharing.export import LOAD, write_features
 from deiii.data.sharing.formats import HUB_PARTS, SharingError
 from tests.helpers.caches import KEYS, make_cache
 from tests.helpers.shared_worker import preprocess
@@ -165,6 +167,20 @@ def test_the_card_says_licence_outcomes_split_and_arrays(corpus, tmp_path):
     assert outcomes["faces"]["unreadable"] == 1 and outcomes["flow"]["unreadable"] == 2
     assert facts["split"]["digest"] == split.digest
     assert sum(facts["split"]["clips"].values()) == len(features.clips)
+
+
+def test_the_lines_of_the_hub_give_datasets_the_name_of_the_folder(tmp_path, monkeypatch):
+    """`datasets` 5 takes the name of the data from the path and refuses "." without one."""
+
+    def load_dataset(path, split):
+        assert Path(path).name == tmp_path.name and split == "train"
+        return [{"a": np.arange(6, dtype=np.float32).tobytes(), "a_shape": [3, 2]}]
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    monkeypatch.chdir(tmp_path)
+    space: dict = {}
+    exec(LOAD["hf"].format(array="a", dtype="float32"), space)
+    assert space["array"].tolist() == [[0, 1], [2, 3], [4, 5]]
 
 
 def test_the_three_lines_of_the_card_run(corpus, tmp_path, monkeypatch):

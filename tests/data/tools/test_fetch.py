@@ -75,6 +75,17 @@ def test_the_start_of_an_earlier_longer_version_is_replaced(server, tmp_path):
     assert (tmp_path / "f").read_bytes() == CONTENT and asked == [None]
 
 
+def test_a_kept_part_as_long_as_the_file_of_the_server_does_not_stay_forever(server, tmp_path):
+    url, asked, answers = server
+    answers.append(lambda h, span: send(h, b"", 416) if span else send(h, CONTENT))
+    (tmp_path / "f").write_bytes(b"a page that said no")
+    stream(url, tmp_path / "f", len(CONTENT), "")
+    assert (tmp_path / "f").read_bytes() == CONTENT and asked == ["bytes=19-", None]
+    answers[0] = lambda h, span: send(h, b"", 416) if span else send(h, CONTENT[:999])
+    with pytest.raises(OSError, match=f"ended after 999 of {len(CONTENT)} bytes"):
+        stream(url, tmp_path / "f", len(CONTENT), "", resume=False)
+
+
 def test_what_is_longer_than_expected_is_refused(server, tmp_path):
     url, asked, answers = server
     answers.append(lambda h, span: send(h, CONTENT))

@@ -88,7 +88,7 @@ def test_faults_are_one_line_with_a_remedy(hub, seen_run):
     repositories.commit("some/other", {"README.md": b"no network"})
     for code, token, words in (
         ("load('hub:no/where')", "hf_test", "cannot be downloaded"),
-        ("load('hub:some/other')", "hf_test", "no network of deiii"),
+        ("load('hub:some/other')", "hf_test", "not a network of deiii"),
         (f"load({str(seen_run / 'run')!r}, 'cpu').push_to_hub('user/x', program=False)", "wrong", "HF_TOKEN"),
     ):
         done = call(code, token)

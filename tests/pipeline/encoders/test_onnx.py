@@ -73,6 +73,21 @@ def test_a_file_of_fixed_length_gets_zeros_at_the_end(tmp_path):
     np.testing.assert_allclose(encoder.network(samples), free.network(samples), atol=1e-4)
 
 
+@pytest.mark.parametrize("length", [32000, 32100])
+def test_a_file_of_fixed_length_reads_no_longer_windows(tmp_path, length):
+    path = speech_file(tmp_path / "fixed.onnx", FILTERS, length)
+    assert encoder_of("speech", path)[1].choice.window == 32000
+    with pytest.raises(ConfigError, match="speech.window=4: the encoder onnx reads at most 2"):
+        encoder_of("speech", path, "speech.window=4", "speech.step=2")
+
+
+@pytest.mark.parametrize("hop", [200, 256, 512])
+def test_rows_at_other_distances_than_5_ms_are_refused_not_misplaced(tmp_path, hop):
+    path = speech_file(tmp_path / "odd.onnx", FILTERS, hop=hop)
+    with pytest.raises(WeightsError, match=f"a row every {hop} samples"):
+        encoder_of("speech", path, "speech.rate=0")
+
+
 def test_key_is_that_of_the_file_wherever_it_lies(tmp_path):
     def key(path, *words):
         return stage_keys(load_config(overrides=["stages=[speech]", f"speech.encoder={path}", *words]))[
@@ -107,10 +122,12 @@ def test_files_that_couple_the_windows_of_a_call_get_one_at_a_time(tmp_path):
     scaled = [
         node("DynamicQuantizeLinear", ["samples"], ["q", "scale", "zero"]),
         node("DequantizeLinear", ["q", "scale", "zero"], ["rounded"]),
-        node("Unsqueeze", ["rounded", "one"], ["rows"]),
+        node("Unsqueeze", ["rounded", "one"], ["channel"]),
+        node("MaxPool", ["channel"], ["columns"], kernel_shape=[320], strides=[320]),
+        node("Transpose", ["columns"], ["rows"], perm=[0, 2, 1]),
     ]
-    one = [tensor("one", np.array([2], np.int64))]
-    given, out = value("samples", ["B", "n"]), [value("rows", ["B", "n", 1])]
+    one = [tensor("one", np.array([1], np.int64))]
+    given, out = value("samples", ["B", "n"]), [value("rows", ["B", "R", 1])]
     path = write(tmp_path / "scaled.onnx", scaled, one, given, out)
     samples = np.stack([np.full(3200, 0.01, np.float32), np.full(3200, 1.0, np.float32)])
     found = OnnxNetwork(path, ["rows"])(samples)[0], OnnxNetwork(path, ["rows"])(samples[:1])[0]
@@ -135,6 +152,7 @@ def test_files_that_are_no_encoders_are_refused_with_a_reason(tmp_path):
         ("appearance", audio, [], "images are"),
         ("speech", flat, [], r"layers are outputs \[B,rows,D\]"),
         ("speech", audio, ["speech.outputs=[rows,nothing]"], "computes no value 'nothing'"),
+        ("speech", audio, ["speech.outputs=[columns]"], "more rows for longer audio"),
         ("speech", str(tmp_path / "none.onnx"), [], "no such ONNX file"),
         ("speech", "onnx", [], "set speech.weights"),
     ):

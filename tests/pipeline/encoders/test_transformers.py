@@ -8,6 +8,7 @@ import torch
 
 from deiii.data.cache.recipes import recipes, stage_keys
 from deiii.data.config.load import load_config
+from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.encoders.load import load_encoder
 
@@ -26,6 +27,21 @@ def network(kind: str):
     if kind in ("WavLM", "Hubert", "Wav2Vec2"):
         config = getattr(t, f"{kind}Config")(**SIZES, **CONVS)
         return getattr(t, f"{kind}Model")(config).eval(), t.Wav2Vec2FeatureExtractor(do_normalize=True)
+    if kind == "SEW":
+        config = t.SEWConfig(**SIZES, **CONVS, squeeze_factor=2)
+        return t.SEWModel(config).eval(), t.Wav2Vec2FeatureExtractor(do_normalize=True)
+    if kind == "SiglipVision":
+        return t.SiglipVisionModel(t.SiglipVisionConfig(**SIZES, image_size=32, patch_size=8)).eval(), None
+    if kind == "ViTMAE":
+        return t.ViTMAEModel(t.ViTMAEConfig(**SIZES, image_size=32, patch_size=8)).eval(), None
+    if kind == "Speech2Text":
+        config = t.Speech2TextConfig(
+            d_model=32, encoder_layers=1, encoder_attention_heads=4, encoder_ffn_dim=48, decoder_layers=1,
+            decoder_attention_heads=4, decoder_ffn_dim=48, vocab_size=100, conv_channels=32,
+        )  # fmt: skip
+        return t.Speech2TextModel(config).eval(), None
+    if kind == "Narrowband":
+        return network("WavLM")[0], t.Wav2Vec2FeatureExtractor(sampling_rate=8000)
     if kind == "Whisper":
         config = t.WhisperConfig(
             d_model=32, encoder_layers=2, encoder_attention_heads=4, encoder_ffn_dim=48, decoder_layers=1,
@@ -73,7 +89,7 @@ def speech(folder: str, *words: str):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("kind", ["WavLM", "Hubert", "Wav2Vec2", "Whisper"])
+@pytest.mark.parametrize("kind", ["WavLM", "Hubert", "Wav2Vec2", "SEW", "Whisper"])
 def test_speech_is_what_transformers_gives(saved, kind):
     folder, model, extractor = saved(kind)
     encoder = speech(folder)
@@ -90,6 +106,36 @@ def test_speech_is_what_transformers_gives(saved, kind):
 def test_rows_lie_at_the_centre_of_the_samples_that_they_read(saved):
     encoder = speech(saved("WavLM")[0]).choice.encoder
     assert (encoder.hop, encoder.shortest, encoder.first) == (320, 40 + 23 * 20, 250)
+
+
+def test_rows_that_a_network_joins_are_as_far_apart_as_it_joins_them(saved):
+    encoder = speech(saved("SEW")[0])
+    assert (encoder.choice.encoder.hop, encoder.choice.encoder.first) == (640, 410)
+    assert encoder.network(SAMPLES[None]).shape[1] == (len(SAMPLES) - 180) // 640
+
+
+@pytest.mark.parametrize(
+    ("stage", "kind", "says"),
+    [
+        ("speech", "Speech2Text", "not an encoder of speech"),
+        ("speech", "Narrowband", "reads audio of 8000 Hz"),
+        ("appearance", "ViTMAE", "not an encoder of appearance"),  # its features are random
+        ("appearance", "SiglipVision", "without a class token.*set appearance.grid=1"),
+    ],
+)
+def test_networks_that_cannot_be_used_are_refused_before_work(saved, stage, kind, says):
+    with pytest.raises(WeightsError, match=says):
+        load_encoder(getattr(config_of(stage, saved(kind)[0]), stage))
+
+
+def test_without_a_class_token_cells_can_be_stored(saved):
+    encoder = load_encoder(config_of("appearance", saved("SiglipVision")[0], "appearance.grid=1").appearance)
+    assert encoder.network(np.zeros((1, 32, 32, 3), np.uint8)).shape == (1, 4, 32)
+
+
+def test_windows_of_whisper_are_at_most_as_long_as_it_reads(saved):
+    with pytest.raises(ConfigError, match="reads at most 4 s"):
+        speech(saved("Whisper")[0], "speech.window=8", "speech.step=4")
 
 
 def test_chosen_layers_are_those_of_all_layers(saved):
@@ -176,7 +222,7 @@ def test_what_cannot_be_trusted_or_is_damaged_is_refused(saved, tmp_path):
     (cut / "model.safetensors").write_bytes(bytes_[: len(bytes_) // 2])
     with pytest.raises(WeightsError, match="cannot be loaded"):
         speech(str(cut))
-    with pytest.raises(WeightsError, match="no encoder of appearance"):
+    with pytest.raises(WeightsError, match="not an encoder of appearance"):
         load_encoder(config_of("appearance", folder).appearance)
 
 
