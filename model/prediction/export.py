@@ -233,7 +233,7 @@ def write_program(network: nn.Module, config: Config, path: Path) -> float:
     dynamic = {"inputs": {name: {0: batch} for name in shapes}}
     with torch.no_grad(), atomic_path(path) as temporary:
         with warnings.catch_warnings():
-            # A GRU lists its weights during the export; PyTorch 2.11 maps its file. Outputs are compared below.
+            # A GRU lists its weights here, and PyTorch 2.11 maps its file. The outputs are compared below.
             for words in ("The tensor attributes .*_flat_weights", "The given buffer is not writable"):
                 warnings.filterwarnings("ignore", words, UserWarning)
             exported = torch.export.export(program, (example(config, 2),), dynamic_shapes=dynamic)
