@@ -88,7 +88,7 @@ def keys_of_training(run: RunFolder, config: Config) -> dict[str, str] | None:
     """
     if config.is_mixture or not run.info.exists():
         return None
-    info, asked = run.read_info(), stage_keys(config)
+    info, asked = run.read_info(whole=True), stage_keys(config)
     recorded = info["keys"]
     other = [stage for stage, key in recorded.items() if asked.get(stage) != key]
     if not other:

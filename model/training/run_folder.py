@@ -32,7 +32,7 @@ from deiii.model.file_names import RUN, RUN_WEIGHTS
 from deiii.model.training.monitor import TrainingState, training_state
 
 PACKAGES = ("torch", "torchvision", "numpy", "librosa", "av", "opencv-contrib-python", "h5py", "dask")
-RECORDED = ("keys", "classes")  # entries of run.json that every version writes
+RECORDED = ("keys", "classes", "attributes", "ranges")  # entries of run.json that every version writes
 COMPARED = ("keys", "split", "classes", "clip_digest", "label_digest")  # in run.json, when a run goes on
 KEPT = ("evaluations", "ensembles", "record", "cost", "start", "imagenet")  # in run.json, when a run goes on
 
@@ -133,14 +133,17 @@ class RunFolder:
         recorded = self.read_info().get("evaluations", [])
         return recorded or ([{"time": "unknown"}] if self.metrics_json.exists() else [])
 
-    def read_info(self) -> dict[str, Any]:
+    def read_info(self, whole: bool = False) -> dict[str, Any]:
         """Return what `create` recorded.
 
+        Args:
+            whole: whether to refuse a file that lacks what every version records.
+
         Raises:
-            RunError: the folder holds no run, or ``run.json`` lacks what every version records.
+            RunError: the folder holds no run, or its ``run.json`` is damaged.
         """
         tree = self._read_json(self.info, self._no_run)
-        if lacking := [name for name in RECORDED if name not in tree]:
+        if whole and (lacking := [name for name in RECORDED if name not in tree]):
             words = f"{self.info} is damaged (it lacks {', '.join(lacking)})"
             raise RunError(f"{words}; train the run again, in a new folder")
         return tree

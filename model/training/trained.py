@@ -48,7 +48,7 @@ def load_network(run: str | Path) -> TrainedNetwork:
     ('happy', 'sad')
     """
     folder = RunFolder(run)
-    info = folder.read_info()
+    info = folder.read_info(whole=True)
     config = load_stored(folder.config)
     weights, saved = checkpoint.load(folder.best)
     network, task = build_network(config, info, weights, folder.best)

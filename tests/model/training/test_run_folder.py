@@ -1,5 +1,7 @@
 """Run folders refuse to mix runs."""
 
+import json
+
 import pytest
 
 from deiii.data.config.load import load_config
@@ -66,12 +68,16 @@ def test_a_run_of_a_version_without_a_setting_can_be_resumed(tmp_path):
     run.create(Config(), INFO, resume=True)
 
 
-@pytest.mark.parametrize(("text", "lacking"), [("{}", "keys, classes"), ('{"keys": {}}', "classes")])
+@pytest.mark.parametrize(
+    ("text", "lacking"),
+    [("{}", "keys, classes, attributes, ranges"), ('{"keys": {}, "classes": []}', "attributes, ranges")],
+)
 def test_a_run_that_lacks_what_every_version_records_is_damaged(tmp_path, text, lacking):
     run = RunFolder(tmp_path)
     run.info.write_text(text)
     with pytest.raises(RunError, match=rf"run\.json is damaged \(it lacks {lacking}\); train the run again"):
-        run.read_info()
+        run.read_info(whole=True)
+    assert run.read_info() == json.loads(text)
 
 
 @pytest.mark.parametrize("rows", [b"epoch,val_uar\n0,0.1x5\n", b"epoch\n0,1,2\n", b"\xf2\x81\x00\xff"])
