@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from tests.helpers.tiny_settings import tiny
 from tests.package.test_installed import build_wheel, source  # noqa: F401  # the fixture
 
 REQUEST = "DEIII_NEWEST"
-PYTHONS = ("python3.11", "python3.12", "python3.13")
+PYTHONS = (sys.executable, "python3.11", "python3.12", "python3.13")  # the first is always there
 
 pytestmark = [
     pytest.mark.slow,
@@ -39,7 +40,7 @@ def call(*words: str | Path, folder: Path) -> str:
 @pytest.mark.parametrize("python", PYTHONS)
 def test_the_newest_packages_preprocess_train_and_predict(python, source, tmp_path):  # noqa: F811
     if shutil.which(python) is None or subprocess.run([python, "-c", ""], capture_output=True).returncode:
-        pytest.skip(f"there is no {python} here")
+        pytest.skip(f"there is no {python} here; put it on the PATH to test it, too")
     wheel = build_wheel(source, tmp_path)
     call(python, "-m", "venv", tmp_path / "venv", folder=tmp_path)
     there = tmp_path / "venv/bin/python"
