@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deiii.data.command_line.completion import add_completion
 from deiii.data.command_line.entry import NOTHING_DONE
@@ -33,6 +33,9 @@ from deiii.pipeline import sharing_commands, split_commands
 from deiii.pipeline.encoders.command import add_encoders_command
 from deiii.pipeline.init.command import add_init
 from deiii.pipeline.overview.command import add_overview, print_overview
+
+if TYPE_CHECKING:
+    from deiii.pipeline.preprocess.summary import Summary
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -193,11 +196,14 @@ def _add_doctor(commands: argparse._SubParsersAction) -> None:
 
 def _preprocess(args: argparse.Namespace) -> int:
     from deiii.data.corpora.scan import scan_corpus
+    from deiii.data.corpora.targets.classes import map_classes
     from deiii.data.loader.mixture import copies_of
     from deiii.data.tools.atomic_files import writable_folder
     from deiii.pipeline.corrupt.kinds import parse_corruption
 
     config = read_settings(args.settings)
+    from deiii.pipeline.preprocess.graph import preprocess  # a missing package is reported before any work
+
     note_default_corpus(config, args.settings)
     note_without_effect(config, args.settings, PREPROCESSING)
     if config.corpus.name == "synthetic":
@@ -206,14 +212,15 @@ def _preprocess(args: argparse.Namespace) -> int:
         parse_corruption(word)  # refused before the corpus itself is computed
     parts = [replace(config, copies=[]), *copies_of(config)]
     corpora = [scan_corpus(part) for part in parts]  # a table that is refused leaves no folder behind
+    # Features do not depend on the classes, but a misspelt one would be reported only in training.
+    map_classes(corpora[0], config.corpus.classes)
     writable_folder(config.cache)
-    return max(_preprocess_corpus(part, corpus) for part, corpus in zip(parts, corpora, strict=True))
+    pairs = zip(parts, corpora, strict=True)
+    return max(_report(part, corpus, preprocess(part, corpus)) for part, corpus in pairs)
 
 
-def _preprocess_corpus(config: Config, corpus: Corpus) -> int:
-    from deiii.pipeline.preprocess.graph import preprocess
-
-    summary = preprocess(config, corpus)
+def _report(config: Config, corpus: Corpus, summary: Summary) -> int:
+    """Print what was computed, and where the results are; return the exit status."""
     say(summary.table())
     if summary.computed:
         rate = summary.clips / summary.seconds

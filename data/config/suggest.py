@@ -51,6 +51,11 @@ def _similarity(word: str, name: str) -> float | None:
     letters = 1 if length <= 5 else 2 if length <= 11 else 3
     matcher = difflib.SequenceMatcher(None, word, name)
     ratio = matcher.ratio()
+    if length > 2 and len(word) == len(name):
+        # difflib aligns "quque" with "queue" by their "que", which stands at different places.
+        different = sum(a != b for a, b in zip(word, name, strict=True))
+        if different <= letters:
+            return max(ratio, 1 - different / len(word))
     changed = sum(max(b - a, d - c) for kind, a, b, c, d in matcher.get_opcodes() if kind != "equal")
     if changed > max(2, max(len(word), len(name)) / 2):  # the same letters at other places
         return None

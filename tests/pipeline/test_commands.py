@@ -70,3 +70,14 @@ def test_verifying_a_cache_that_does_not_exist_is_an_error(tmp_path, capsys):
 def test_settings_lists_every_key(capsys):
     assert main(["settings"]) == 0
     assert "logmel.n_mels=80" in capsys.readouterr().out
+
+
+def test_preprocess_refuses_a_class_that_the_corpus_lacks_before_any_work(tmp_path, capsys):
+    (tmp_path / "clips").mkdir()
+    for name in ("a.wav", "b.wav"):
+        (tmp_path / "clips" / name).touch()
+    (tmp_path / "clips/clips.csv").write_text("path,speaker,label\na.wav,1,anger\nb.wav,2,joy\n")
+    words = [f"corpus.root={tmp_path}/clips", f"cache={tmp_path}/cache", "corpus.classes={angry: anger}"]
+    assert main(["preprocess", "table", *words]) == 1
+    assert "did you mean 'anger'?" in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from deiii.data.config.keys import all_keys
@@ -83,6 +83,7 @@ def edits(one: str, other: str) -> int:
 
 
 @given(st.sampled_from(all_keys()), st.integers(0, 40), st.sampled_from(["swap", "drop", "double", "change"]))
+@example("cluster.queue", 2, "change")
 def test_one_wrong_letter_is_always_understood(key, place, how):
     section, dot, name = key.rpartition(".")
     i = place % len(name)

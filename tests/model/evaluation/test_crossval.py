@@ -184,7 +184,7 @@ def test_dask_workers_give_the_same_numbers(crossed):
 
     base, words = crossed
     words = [w for w in words if not w.startswith("train.run")] + [f"train.run={base.parent / 'cv3'}"]
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
         words.append(f"scheduler={cluster.scheduler_address}")
         assert main(["crossval", *words, "--seeds", "0,3", "--quiet"]) == 0
     a, b = (json.loads((base.parent / n / "crossval.json").read_text()) for n in ("cv", "cv3"))

@@ -193,7 +193,7 @@ def test_dask_workers_do_the_runs(space, words, tmp_path):
     if "--trials" in space:
         pytest.importorskip("optuna")
     base = tmp_path / "s"
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
         own = [*words, f"train.run={base}", f"scheduler={cluster.scheduler_address}", "--quiet"]
         assert main(["sweep", *own, *space]) == 0
     results = json.loads((base / "sweep.json").read_text())["results"]

@@ -29,7 +29,7 @@ def gpu_of_dis(monkeypatch):
 @pytest.fixture
 def client():
     """A worker in this process that offers two GPUs."""
-    more = {"dashboard_address": None, "processes": False, "resources": {"GPU": 1}}
+    more = {"dashboard_address": ":0", "processes": False, "resources": {"GPU": 1}}
     with LocalCluster(n_workers=2, threads_per_worker=1, **more) as cluster, Client(cluster) as client:
         yield client
 

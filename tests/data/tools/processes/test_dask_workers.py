@@ -14,7 +14,7 @@ from tests.helpers.dask_fetch import fail_first_fetch
 
 @pytest.fixture(scope="module")
 def cluster():
-    with LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as made:
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=":0") as made:
         yield made
 
 
