@@ -94,7 +94,9 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         "--on",
         metavar="CONFIG",
         help="score the run on another corpus, which the config names and which was preprocessed with the "
-        "run's stage settings; results are written to RUN/on-CORPUS",
+        "run's stage settings; all its clips with a class or attribute of the run are scored, without those "
+        "of speakers of the training, and streams of the run's split.hide are hidden from them; results are "
+        "written to RUN/on-CORPUS",
     )
     sub.add_argument(
         "--out",
@@ -162,11 +164,13 @@ def _add_crossval(commands: argparse._SubParsersAction) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
+    config = read_settings(args.settings)  # what is wrong with them is said before PyTorch is loaded
+
     from deiii.model.distributed.ranks import read_environment
     from deiii.model.training.monitor import describe_monitored
     from deiii.model.training.train import train
 
-    config, ranks = read_settings(args.settings), read_environment()
+    ranks = read_environment()
     if ranks.first:
         note_default_corpus(config, args.settings)
         note_without_effect(config, args.settings, TRAINING)
@@ -185,10 +189,14 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _crossval(args: argparse.Namespace) -> int:
+    config = read_settings(args.settings)
+    for name, given in (("seeds", args.seeds), ("folds", args.folds or ())):
+        if len(set(given)) != len(given):
+            raise ConfigError(f"{name} are named once each, not {list(given)}")
+
     from deiii.model.evaluation.crossval import crossval
     from deiii.model.metrics import figure_names
 
-    config = read_settings(args.settings)
     note_default_corpus(config, args.settings)
     note_without_effect(config, args.settings, TRAINING)
     result = crossval(config, args.seeds, args.folds, args.jobs, progress=not args.quiet)
@@ -203,8 +211,6 @@ def _crossval(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from deiii.model.evaluation.evaluate import evaluate
-    from deiii.model.evaluation.results import summary
     from deiii.model.members import find_members, names_network
     from deiii.model.training.run_folder import RunFolder
 
@@ -213,7 +219,10 @@ def _evaluate(args: argparse.Namespace) -> int:
     for word in args.settings:
         if "=" not in word:
             RunFolder(word).read_info()  # the error of a run that is not there
-    several = len(find_members(runs)) > 1
+    members = find_members(runs)
+    several = len(members) > 1
+    for member in members:
+        RunFolder(member).read_info()
     if args.on and (args.keep or several):
         raise ConfigError(
             "--on takes one run" if several else
@@ -229,6 +238,9 @@ def _evaluate(args: argparse.Namespace) -> int:
         return _evaluate_on(args)
     given = take_overrides(args.settings, ["cache", "train.device"], "evaluate")
     cache, device = given.get("cache"), given.get("train.device")
+
+    from deiii.model.evaluation.results import summary
+
     shown = not args.quiet
     how = (cache, device, args.again, args.keep, args.unfinished)
     if several:
@@ -236,6 +248,8 @@ def _evaluate(args: argparse.Namespace) -> int:
 
         metrics, report = evaluate_ensemble(runs, args.out or folder_of(runs), *how, progress=shown)
     else:
+        from deiii.model.evaluation.evaluate import evaluate
+
         metrics, report = evaluate(args.run, *how, progress=shown)
     say(summary(metrics))
     print(f"report: {report}")
@@ -243,13 +257,14 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _evaluate_corrupted(args: argparse.Namespace) -> int:
-    from deiii.model.robustness.corrupted import evaluate_corrupted
-    from deiii.model.robustness.report import summary
-
     # argparse gives an option every word up to the next one; settings may be among them.
     among = [word for word in args.corrupt if word.startswith(("cache=", "train."))]
     words = [word for word in args.corrupt if word not in among]
     given = take_overrides([*args.settings, *among], ["cache", "train.device"], "evaluate --corrupt")
+
+    from deiii.model.robustness.corrupted import evaluate_corrupted
+    from deiii.model.robustness.report import summary
+
     found, folder = evaluate_corrupted(
         args.run, words, given.get("cache"), given.get("train.device"), again=args.again
     )
@@ -259,11 +274,13 @@ def _evaluate_corrupted(args: argparse.Namespace) -> int:
 
 
 def _evaluate_on(args: argparse.Namespace) -> int:
-    from deiii.model.evaluation.other_corpus import evaluate_on, summary
-
     of_corpus = [word for word in args.settings if word.startswith("corpus.")]
     others = [word for word in args.settings if word not in of_corpus]
     given = take_overrides(others, ["cache", "train.device"], "evaluate --on")
+    read_settings([args.on, *of_corpus])  # what is wrong with them is said before PyTorch is loaded
+
+    from deiii.model.evaluation.other_corpus import evaluate_on, summary
+
     metrics, folder = evaluate_on(
         args.run, [args.on, *of_corpus], given.get("cache"), given.get("train.device"),
         again=args.again, unfinished=args.unfinished,

@@ -2,5 +2,6 @@
 
 RUN = "run.json"  # file in a run folder
 RUN_WEIGHTS = "best.safetensors"
+CROSSVAL = "crossval.json"  # file in the folder of a cross-validation
 EXPORT = "deiii.json"  # file in an exported folder
 EXPORT_WEIGHTS = "model.safetensors"

@@ -238,6 +238,13 @@ def _predict(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
+    from deiii.model.file_names import CROSSVAL
+    from deiii.model.training.run_folder import RunFolder
+
+    for run in args.runs:  # what is not there is said before PyTorch is loaded
+        if not (Path(run) / CROSSVAL).is_file():
+            RunFolder(run).read_info()
+
     from deiii.model.evaluation.compare import compare
     from deiii.model.evaluation.compare_crossval import compare_crossvals, is_crossval
 
@@ -250,12 +257,20 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
+    from deiii.model.file_names import EXPORT
     from deiii.model.members import find_members
+    from deiii.model.training.run_folder import RunFolder
+
+    members = find_members(args.members)
+    for member in members:  # what is not there is said before PyTorch is loaded
+        if not (member / EXPORT).is_file():
+            RunFolder(member).read_info()
+
     from deiii.model.prediction.ensemble.folder import export_ensemble
     from deiii.model.prediction.export import export
 
     options = (args.folder, not args.no_program, args.onnx, args.licence)
-    if len(find_members(args.members)) > 1:
+    if len(members) > 1:
         folder = export_ensemble(args.members, *options)
     else:
         folder = export(args.members[0], *options)

@@ -221,7 +221,7 @@ ORDER = {
     ],
     "model/robustness": ["features report", "corrupted"],
     "model/prediction/ensemble": ["average folder"],
-    "model/sweep": ["space", "combinations proposals results", "sweep", "command"],
+    "model/sweep": ["space", "combinations proposals results", "comparable", "sweep", "command"],
     "model/prediction": [
         "manifest names result settings shapley",
         "hub onnx_file",

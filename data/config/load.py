@@ -116,7 +116,7 @@ def parse_stored(text: str) -> Config:
     >>> parse_stored("loader: {steps: 4}").loader.flow_per_second, Config().loader.flow_per_second
     (False, True)
     """
-    return _stored(parse_yaml(text, "settings"), "settings")
+    return stored_config(parse_yaml(text, "settings"), "settings")
 
 
 def load_stored(path: str | Path) -> Config:
@@ -127,11 +127,11 @@ def load_stored(path: str | Path) -> Config:
     """
     if not Path(path).is_file():
         raise ConfigError(f"no such config file: {path}; is its folder a run that `deiii train` made?")
-    return _stored(read_yaml(Path(path)), str(path))
+    return stored_config(read_yaml(Path(path)), str(path))
 
 
-def _stored(tree: dict, source: str) -> Config:
-    """Return a stored tree with what `BEFORE` says of settings that it does not record."""
+def stored_config(tree: dict, source: str) -> Config:
+    """Return the configuration of a stored tree, which is changed; ``source`` is its name in messages."""
     for key, value in BEFORE.items():
         section, name = key.split(".")
         if isinstance(tree.get(section), dict):

@@ -56,6 +56,9 @@ def dropout_mask(x: Tensor, p: float, ranks: Ranks) -> Tensor:
 class BatchNorm2d(RankAware, nn.BatchNorm2d):
     """Batch normalisation; with ``weight_N``, float32 [N], the statistics are weighted and over all ranks.
 
+    In a single process ``weight_N`` has no effect on the output, and a batch whose weights are all zero
+    leaves the running statistics as they are.
+
     Attributes:
         counts: whether the layer counts its batches itself; see `count_together`.
     """
@@ -63,6 +66,8 @@ class BatchNorm2d(RankAware, nn.BatchNorm2d):
     counts = True
 
     def forward(self, x: Tensor, weight_N: Tensor | None = None) -> Tensor:
+        if self.training and self.ranks is None and weight_N is not None and self.momentum is not None:
+            return self._move_if(weight_N.any(), x)
         if self.training and self.single_process():
             return self._of_batch(x, self.bias)
         if self.ranks is None or weight_N is None or not self.training:
@@ -76,6 +81,23 @@ class BatchNorm2d(RankAware, nn.BatchNorm2d):
     def with_offset(self, x: Tensor, offset: Tensor) -> Tensor:
         """Normalise a batch in training, where `single_process`, and add ``offset``, [C], to it."""
         return self._of_batch(x, self.bias + offset)
+
+    def _move_if(self, valid: Tensor, x: Tensor) -> Tensor:
+        """Normalise a batch in training; the running statistics move where ``valid``, bool [], is true.
+
+        This can be compiled, which `statistics_of_valid` cannot: the backward pass keeps copies of the
+        running statistics, so that they may be written to after the normalisation.
+        """
+        running = [self.running_mean, self.running_var]
+        mean, variance = (None if r is None else r.clone() for r in running)
+        y = F.batch_norm(x, mean, variance, self.weight, self.bias, True, self.momentum or 0.0, self.eps)
+        with torch.no_grad():
+            for kept, moved in zip(running, (mean, variance), strict=True):
+                if kept is not None and moved is not None:
+                    kept.copy_(torch.where(valid, moved, kept))
+            if self.counts and self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+        return y
 
     def _of_batch(self, x: Tensor, bias: Tensor) -> Tensor:
         momentum = 0.0 if self.momentum is None else self.momentum

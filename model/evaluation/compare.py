@@ -62,8 +62,9 @@ class EvaluatedRun:
         """
         run = RunFolder(path)
         classes = tuple(run.read_info()["classes"])
-        unfinished = unfinished_training(run.read_metrics())
-        return cls(str(path), classes, read_predictions(run.predictions), unfinished)
+        metrics = run.read_metrics()
+        table = read_predictions(run.predictions, metrics)
+        return cls(str(path), classes, table, unfinished_training(metrics))
 
     def select(self, clips: Sequence[str]) -> EvaluatedRun:
         """Return the run with some of its clips, in the given order."""

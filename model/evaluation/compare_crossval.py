@@ -31,10 +31,9 @@ from deiii.model.evaluation.compare import (
     write_comparison,
 )
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
+from deiii.model.file_names import CROSSVAL
 from deiii.model.intervals import CCC_LIMITS, OVER_SEEDS_AND_SPEAKERS, OVER_SPEAKERS, estimate
 from deiii.model.training.run_folder import RunError, RunFolder
-
-REPORT = "crossval.json"
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class CrossValidation:
         """
         folder = Path(path)
         try:
-            report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+            report = json.loads((folder / CROSSVAL).read_text(encoding="utf-8"))
             folds = {f: (tuple(s["test"]), tuple(s["val"])) for f, s in report["splits"].items()}
             runs = [(r["fold"], r["seed"], folder / r["folder"]) for r in report["runs"]]
             classes = tuple(report["classes"])
@@ -82,7 +81,7 @@ class CrossValidation:
 
 def is_crossval(path: str | Path) -> bool:
     """Return whether a folder holds a finished cross-validation."""
-    return (Path(path) / REPORT).is_file()
+    return (Path(path) / CROSSVAL).is_file()
 
 
 def compare_crossvals(names: Sequence[str | Path], out: str | Path) -> str:

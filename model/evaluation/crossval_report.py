@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from deiii.data.config.load import load_stored
-from deiii.data.corpora.splits import Split
 from deiii.data.pages.rendering import render
 from deiii.data.tools.atomic_files import write_json, write_text
 from deiii.data.tools.machine import machine
@@ -49,8 +47,11 @@ def write_crossval(base: Path, runs: Runs) -> dict[str, Any]:
     Raises:
         RunError: a run was not evaluated.
     """
-    tables = {(fold, seed): read_predictions(RunFolder(path).predictions) for fold, seed, path in runs}
     metrics = {(fold, seed): RunFolder(path).read_metrics() for fold, seed, path in runs}
+    tables = {
+        (fold, seed): read_predictions(RunFolder(path).predictions, metrics[fold, seed])
+        for fold, seed, path in runs
+    }
     info = RunFolder(runs[0][2]).read_info()
     classes, attributes = info["classes"], info["attributes"]
     figures = [k for k in CLASS_FIGURES if classes] + [f"ccc_{a}" for a in attributes]
@@ -65,7 +66,7 @@ def write_crossval(base: Path, runs: Runs) -> dict[str, Any]:
         "runs": [_run(f, s, RunFolder(p), metrics[f, s], figures) for f, s, p in runs],
         "splits": {}, "hardware": machine(), "versions": info["versions"],
         "revisions": revisions(p for _, _, p in runs),
-        "keys": info["keys"], "monitor": load_stored(RunFolder(runs[0][2]).config).train.monitor,
+        "keys": info["keys"], "monitor": RunFolder(runs[0][2]).read_config().train.monitor,
     }  # fmt: skip
     if layers := mean_weights(metrics.values()):
         result["layers"] = layers
@@ -78,7 +79,7 @@ def write_crossval(base: Path, runs: Runs) -> dict[str, Any]:
     if classes and len(seeds) > 1:
         result["seed_ensemble"] = _ensemble(tables, folds, seeds, classes)
     for fold, _, path in runs:
-        split = Split.load(RunFolder(path).split)
+        split = RunFolder(path).read_split()
         (base / "splits").mkdir(exist_ok=True)
         split.save(base / "splits" / f"fold{fold}.json")
         result["splits"][str(fold)] = {

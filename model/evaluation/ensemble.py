@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from deiii.data.corpora.splits import Split
 from deiii.data.tools.atomic_files import file_sha256, writable_folder, write_json, write_text
 from deiii.data.tools.devices import use_device
 from deiii.data.tools.writer_lock import writer_lock
@@ -92,7 +91,7 @@ def evaluate_ensemble(
         first = networks[0]
         target = use_device(device or first.config.train.device)
         features = open_features(RunFolder(members[0]), first.config, first.task, dict(first.info))
-        split = Split.load(RunFolder(members[0]).split)
+        split = RunFolder(members[0]).read_split()
         split.check(features.corpus)
         metrics, test = score_parts(Scorer(networks, features, split, target, progress), folder.path)
         parts = [

@@ -118,7 +118,7 @@ def _evaluate(
         config.cache = cache
     target = use_device(device or config.train.device)
     features = open_features(run, config, task, info, features)
-    split = Split.load(run.split)
+    split = run.read_split()
     split.check(features.corpus)
     scorer = Scorer((trained,), features, split, target, progress)
     metrics, test = score_parts(scorer, run.path)

@@ -131,8 +131,7 @@ def run_one(
     if finished(config) if scored else finished(config, scored=False):
         return GpuMemory()
     features = shared_features(config) if share else None
-    resume = RunFolder(config.train.run).config.exists()
-    train(config, resume=resume, progress=progress, features=features)
+    train(config, resume=True, progress=progress, features=features)
     if scored:
         evaluate(config.train.run, features=features)
     if not torch.cuda.is_initialized():

@@ -1,7 +1,9 @@
 """Score a run on another corpus, with the preprocessing and the network of its training.
 
 The clips are all those of the other corpus that have a class, or an attribute, that the network predicts;
-those of speakers on whom it was trained or validated are left out. Results lie in ``<run>/on-<corpus>/``.
+those of speakers on whom it was trained or validated are left out. What ``split.hide`` of the run hides from
+its test clips is hidden from these clips, too, and ``metrics.json`` says so. Results lie in
+``<run>/on-<corpus>/``.
 
 >>> metrics, folder = evaluate_on("runs/ravdess", ["urdu.yaml"])      # doctest: +SKIP
 """
@@ -32,7 +34,13 @@ from deiii.data.tools.counts import counted
 from deiii.data.tools.devices import use_device
 from deiii.model.evaluation.evaluate import require_finished
 from deiii.model.evaluation.predictions import write_predictions
-from deiii.model.evaluation.results import about_interval, full_figures, prediction_table, unfinished_training
+from deiii.model.evaluation.results import (
+    about_interval,
+    full_figures,
+    hidden_lines,
+    prediction_table,
+    unfinished_training,
+)
 from deiii.model.intervals import OVER_SPEAKERS
 from deiii.model.metrics import class_intervals, class_report, figure_names
 from deiii.model.network.hide_streams import hide_in_scoring
@@ -93,7 +101,7 @@ def evaluate_on(
     found = score(trained.network.to(target), batches.epoch(0), target, train, change)
     metrics = _figures(found, features, trained.task, notes)
     metrics |= {"epoch": trained.epoch, "weights": file_sha256(run.best), "interval": OVER_SPEAKERS}
-    metrics["training"] = state.record()
+    metrics |= {"training": state.record(), "hidden": list(config.split.hide)}
     entry = {
         "corpus": features.corpus.name,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -128,6 +136,7 @@ def summary(metrics: dict[str, Any]) -> str:
     lines += [
         f"{counted(count, 'clip')} left out: {why}" for why, count in counts["left_out"].items() if count
     ]
+    lines += hidden_lines(metrics)
     return "\n".join([*lines, *metrics["notes"], *filter(None, [unfinished_training(metrics)])])
 
 

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -125,11 +126,15 @@ def write_predictions(path: str | Path, table: PredictionTable) -> None:
     write_text(path, text.getvalue())
 
 
-def read_predictions(path: str | Path) -> PredictionTable:
+def read_predictions(path: str | Path, metrics: Mapping[str, Any] | None = None) -> PredictionTable:
     """Read ``predictions.csv`` of a run folder.
 
+    Args:
+        path: the file.
+        metrics: what ``metrics.json`` beside it holds, if the number of clips there is to be compared.
+
     Raises:
-        RunError: the file is missing, or is not such a table.
+        RunError: the file is missing, is not such a table, or lacks clips.
 
     >>> read_predictions("runs/latest/predictions.csv").classes   # doctest: +SKIP
     ('happy', 'sad')
@@ -151,6 +156,12 @@ def read_predictions(path: str | Path) -> PredictionTable:
     missing = [name for name in needed if name not in header]
     if missing:
         raise RunError(f"{path} lacks the columns {', '.join(missing)}; run `deiii evaluate RUN --again`")
+    scored = (metrics or {}).get("clips", {}).get("test", {}).get("scored", len(rows))
+    if scored != len(rows):
+        raise RunError(
+            f"{path} is damaged ({counted(len(rows), 'row')} for {counted(scored, 'scored clip')}); "
+            "run `deiii evaluate RUN --again`"
+        )
     try:
         return PredictionTable(
             clips=tuple(row["clip"] for row in rows),

@@ -15,7 +15,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from deiii.data.config.load import load_stored, parse_stored
+from deiii.data.config.load import parse_stored
 from deiii.data.config.networks import described
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.pages.rendering import number, render, span
@@ -66,7 +66,7 @@ def write_report(
         the page's path.
     """
     test = metrics["test"]
-    config = load_stored(run.config) if settings is None else parse_stored(settings)
+    config = run.read_config() if settings is None else parse_stored(settings)
     values = {
         "network": described(config.model.name)[0],
         "corpus": info["corpus"],

@@ -126,13 +126,22 @@ def summary(metrics: dict[str, Any]) -> str:
     lines += gap_lines(metrics.get("gaps", {}))
     lines += calibration_lines(metrics.get("calibration", {}))
     lines += ceiling_lines(metrics.get("ceilings", {}))
-    if metrics.get("hidden"):
-        lines.append(f"hidden from these clips (split.hide): {', '.join(metrics['hidden'])}")
+    lines += hidden_lines(metrics)
     if metrics.get("evaluations", 1) > 1:
         lines.append(f"the test speakers were scored {metrics['evaluations']} times")
     if words := unfinished_training(metrics):
         lines.append(words)
     return "\n".join(lines)
+
+
+def hidden_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """Return a line on the streams that were hidden from the scored clips; empty where there are none.
+
+    >>> hidden_lines({"hidden": ["audio"]})
+    ['hidden from these clips (split.hide): audio']
+    """
+    hidden = metrics.get("hidden")  # older files do not record it
+    return [f"hidden from these clips (split.hide): {', '.join(hidden)}"] if hidden else []
 
 
 def unfinished_training(metrics: Mapping[str, Any]) -> str:

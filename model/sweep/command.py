@@ -6,6 +6,7 @@ import argparse
 
 from deiii.data.command_line.numbers import whole_number, whole_numbers
 from deiii.data.config.schema_fields import MOST_SEED
+from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import (
     add_command,
     add_settings,
@@ -62,13 +63,18 @@ def add_sweep(commands: argparse._SubParsersAction) -> None:
 
 
 def _sweep(args: argparse.Namespace) -> int:
-    from deiii.model.sweep.space import notes_without_effect, split_space
-    from deiii.model.sweep.sweep import sweep
+    from deiii.model.sweep.space import notes_without_effect, require_axes, split_space
 
     axes, words = split_space(args.settings)
-    note_default_corpus(read_settings(words), words)
-    if axes:
-        print_notes(notes_without_effect(axes, words))
+    base = read_settings(words)
+    require_axes(axes)
+    if len(set(args.seeds)) != len(args.seeds):
+        raise ConfigError(f"seeds are named once each, not {args.seeds}")
+    note_default_corpus(base, words)
+    print_notes(notes_without_effect(axes, words))
+
+    from deiii.model.sweep.sweep import sweep
+
     best, folder = sweep(words, axes, args.seeds, args.trials, args.jobs, not args.quiet)
     print(f"table: {folder}/sweep.md")
     if best is None:

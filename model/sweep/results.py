@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -11,8 +13,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from deiii.data.config.load import load_stored
+from deiii.data.cache.recipes import stage_keys
+from deiii.data.config.load import result_settings
+from deiii.data.config.schema import Config
 from deiii.data.tools.atomic_files import write_json, write_text
+from deiii.data.tools.canonical_json import canonical_json
 from deiii.data.tools.counts import counted
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png
 from deiii.model.sweep.space import Axis, text
@@ -62,22 +67,48 @@ class Result:
 
 def read_result(trial: Trial) -> Result:
     """Return the score of each run of a combination: of its best epoch; of its last with ``monitor=last``."""
-    from deiii.data.config.strict_yaml import read_yaml
-
     scores: list[float] = []
     seconds = 0.0
     for folder in trial.folders:
-        if (folder / FAILED).exists():
-            return Result(trial, problem=str(read_yaml(folder / FAILED)["error"]))
+        if failure := read_failure(folder):
+            return Result(trial, problem=str(failure.get("error", "unknown")))
         run = RunFolder(folder)
         rows = run.read_history()
         # The column val_monitor then holds the number of the epoch.
-        if load_stored(run.config).train.monitor == "last":
+        if run.read_config().train.monitor == "last":
             scores.append(monitored(rows[-1], "auto"))
         else:
             scores.append(max(row["val_monitor"] for row in rows if row["val_monitor"] is not None))
         seconds += sum(row["seconds"] or 0.0 for row in rows)
     return Result(trial, tuple(scores), seconds)
+
+
+def settings_digest(config: Config) -> str:
+    """Return the SHA-256 of all settings that change a result, with the stage keys of the features."""
+    content = repr(sorted(result_settings(config).items())) + canonical_json(stage_keys(config))
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def write_failure(config: Config, error: Exception) -> None:
+    """Record in the folder of a run why it cannot be trained with these settings."""
+    folder = Path(config.train.run)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / FAILED, {"error": str(error), "settings": settings_digest(config)})
+
+
+def read_failure(folder: Path, config: Config | None = None) -> dict[str, Any]:
+    """Return what `write_failure` recorded; empty where there is nothing, or it is not of ``config``.
+
+    A damaged file, and one of an earlier version, is of other settings: the run is tried again.
+    """
+    try:
+        tree = json.loads((folder / FAILED).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        tree = {"error": f"{folder / FAILED} is damaged ({error})"}
+    same = isinstance(tree, dict) and (config is None or tree.get("settings") == settings_digest(config))
+    return tree if same else {}
 
 
 def ranked(results: Sequence[Result]) -> list[Result]:

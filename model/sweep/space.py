@@ -82,6 +82,14 @@ def split_space(words: Sequence[str]) -> tuple[list[Axis], list[str]]:
     return axes, rest
 
 
+def require_axes(axes: Sequence[Axis]) -> None:
+    """Refuse a sweep over nothing."""
+    if not axes:
+        raise ConfigError(
+            "nothing is varied; name what to try, such as train.lr=[1e-3,2e-3] or 'train.lr=log(1e-4,1e-2)'"
+        )
+
+
 def grid(axes: Sequence[Axis]) -> Iterator[dict[str, Any]]:
     """Yield all combinations of the values of axes without ranges; the last axis changes fastest."""
     for values in itertools.product(*(axis.values for axis in axes)):

@@ -21,7 +21,6 @@ from deiii.data.config.load import parse_config
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.corpora.clips import Corpus
-from deiii.data.tools.atomic_files import write_json
 from deiii.data.tools.canonical_json import canonical_json
 from deiii.data.tools.counts import counted
 from deiii.data.tools.processes.dask_workers import connect, workers_of
@@ -30,9 +29,18 @@ from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
 from deiii.model.evaluation.crossval import check_folds
 from deiii.model.evaluation.many_runs import GpuMemory, finished, run_all, run_one
 from deiii.model.sweep.combinations import Combinations
+from deiii.model.sweep.comparable import check_comparable
 from deiii.model.sweep.proposals import Proposals
-from deiii.model.sweep.results import FAILED, Result, Trial, read_result, write_results
-from deiii.model.sweep.space import Axis, grid, text
+from deiii.model.sweep.results import (
+    FAILED,
+    Result,
+    Trial,
+    read_failure,
+    read_result,
+    write_failure,
+    write_results,
+)
+from deiii.model.sweep.space import Axis, grid, require_axes, text
 from deiii.model.training.trainer import Diverged
 
 MOST_GRID = 10_000
@@ -61,18 +69,17 @@ def sweep(
         the best result, ``None`` where all failed, and the folder.
 
     Raises:
-        ConfigError: nothing is varied, a combination is not allowed, features are missing, or a range needs
-            Optuna, which is not installed.
+        ConfigError: nothing is varied, a combination is not allowed, features are missing, combinations
+            cannot be ranked by one score, or a range needs Optuna, which is not installed.
         RunError: the folder holds runs or a journal of other settings.
     """
     combinations = Combinations(words)
     base = combinations.base
-    if not axes:
-        raise ConfigError("nothing is varied; name what to try, such as train.lr=[1e-3,2e-3] or "
-                          "'train.lr=log(1e-4,1e-2)'")  # fmt: skip
+    require_axes(axes)
     if len(set(seeds)) != len(seeds) or not seeds:
         raise ConfigError(f"seeds are named once each, not {list(seeds)}")
     check_ranges(axes)
+    check_comparable(combinations, axes)
     folder = Path(base.train.run)
     one_by_one = any(axis.kind for axis in axes)
     if one_by_one:
@@ -81,6 +88,10 @@ def sweep(
         make_folder(folder)
         proposals = Proposals(folder, axes, trials)
         size = jobs or _workers(base)
+        # A sweep that goes on: with more seeds runs are missing, and runs of other settings are refused.
+        before = [_trial(folder, settings, seeds) for settings in proposals.all().values()]
+        for _ in _runs(combinations, before, seeds, jobs, progress, f"of at most {trials}"):
+            pass
         while found := proposals.next(size):
             tried = {number: _trial(folder, settings, seeds) for number, settings in found.items()}
             for _ in _runs(combinations, tried.values(), seeds, jobs, progress, f"of at most {trials}"):
@@ -205,15 +216,15 @@ def _workers(config: Config) -> int:
 
 def is_tried(config: Config, tables: dict[str, Corpus]) -> bool:
     """Return whether a run was trained to its end, or cannot be trained."""
-    return (Path(config.train.run) / FAILED).exists() or finished(config, tables, scored=False)
+    return bool(read_failure(Path(config.train.run), config)) or finished(config, tables, scored=False)
 
 
 def try_one(setting_text: str, threads: int = 0, progress: bool = False, share: bool = False) -> GpuMemory:
     """Train one run, as `run_one`; where its settings do not allow that, record the reason in its folder."""
+    config = parse_config(setting_text)
+    (Path(config.train.run) / FAILED).unlink(missing_ok=True)  # of other settings
     try:
         return run_one(setting_text, threads, progress, scored=False, share=share)
     except (Diverged, ConfigError) as error:
-        folder = Path(parse_config(setting_text).train.run)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / FAILED, {"error": str(error)})
+        write_failure(config, error)
         return GpuMemory()

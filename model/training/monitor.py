@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deiii.data.config.schema import Config
 from deiii.data.config.schema_train import TrainConfig
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.loader.feature_set import FeatureSet
+
+if TYPE_CHECKING:
+    from deiii.data.loader.feature_set import FeatureSet
 
 
 def check_monitor(config: Config, features: FeatureSet, val: np.ndarray) -> None:

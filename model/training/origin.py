@@ -13,10 +13,10 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from deiii.data.cache.index import INDEX, TABLE, load_corpus, save_corpus, stage_folder
+from deiii.data.cache.index import INDEX, TABLE, CacheError, load_corpus, save_corpus, stage_folder
 from deiii.data.cache.recipes import stage_keys
 from deiii.data.cache.stages import stages
-from deiii.data.config.load import changed_settings, load_stored
+from deiii.data.config.load import changed_settings
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
 from deiii.data.corpora.differences import clip_digest, differences, label_digest
@@ -51,17 +51,17 @@ def check_origin(run: RunFolder, corpus: Corpus, remedy: str, cache: str | Path 
         cache: the cache folder; ``None`` to leave the media out.
 
     Raises:
-        RunError: names the clips, labels, classes or media files that changed.
+        RunError: names the clips, labels, classes or media files that changed, or a damaged file.
     """
     recorded = run.read_info() if run.info.exists() else {}
     if any(recorded.get(name, value) != value for name, value in digests(corpus).items()):
-        path = run.path / TABLE
-        changed = differences(load_corpus(path), corpus) if path.is_file() else []
+        before = stored_table(run)
+        changed = differences(before, corpus) if before is not None else []
         what = "; ".join(changed) or "its digests differ"
         raise RunError(f"{run.path} was trained on another clip table of {corpus.name}: {what}. {remedy}")
-    before = stored_media(run) if cache is not None else {}
-    now = media_digests(cache, corpus) if before and cache is not None else {}
-    other = [path for path, digest in before.items() if now.get(path, digest) != digest]
+    recordings = stored_media(run) if cache is not None else {}
+    now = media_digests(cache, corpus) if recordings and cache is not None else {}
+    other = [path for path, digest in recordings.items() if now.get(path, digest) != digest]
     if other:
         some = ", ".join(other[:3]) + (f" and {len(other) - 3} more" if len(other) > 3 else "")
         raise RunError(
@@ -112,12 +112,42 @@ def other_recordings(first: RunFolder, second: RunFolder) -> list[str]:
 
 
 def stored_media(run: RunFolder) -> dict[str, str]:
-    """Return the SHA-256 of each media file of a run by path; empty for runs of earlier versions."""
+    """Return the SHA-256 of each media file of a run by path; empty for runs of earlier versions.
+
+    Raises:
+        RunError: ``media.json`` is damaged.
+    """
+    path = run.path / MEDIA
     try:
-        tree = json.loads((run.path / MEDIA).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(tree, dict):
+            raise ValueError("no JSON object")
+    except FileNotFoundError:
         return {}
-    return tree if isinstance(tree, dict) else {}
+    except ValueError as error:
+        raise RunError(
+            f"{path} is damaged ({error}); put back a copy of it, or delete it: then it is not checked "
+            "whether recordings were replaced since the training"
+        ) from None
+    return tree
+
+
+def stored_table(run: RunFolder) -> Corpus | None:
+    """Return the clip table of a run's training; ``None`` for a run of an earlier version, which kept none.
+
+    Raises:
+        RunError: ``clips.json`` is damaged.
+    """
+    path = run.path / TABLE
+    if not path.is_file():
+        return None
+    try:
+        return load_corpus(path)
+    except CacheError as error:
+        words = str(error).partition("; run `deiii preprocess`")[0]
+        raise RunError(
+            f"{words}; put back a copy of it, or delete it: then clips are compared by their digests alone"
+        ) from None
 
 
 def check_settings(run: RunFolder, config: Config, keys: Mapping[str, str], remedy: str) -> None:
@@ -134,7 +164,7 @@ def check_settings(run: RunFolder, config: Config, keys: Mapping[str, str], reme
     """
     recorded = run.read_info()["keys"]
     same = [s for s in stages() if s not in recorded or keys.get(s, recorded[s]) == recorded[s]]
-    changed = changed_settings(load_stored(run.config), config, but=same)
+    changed = changed_settings(run.read_config(), config, but=same)
     changed += [f"key of {s}: {k} -> {keys[s]}" for s, k in recorded.items() if s not in same]
     if changed:
         raise RunError(f"{run.path} was trained with other settings ({'; '.join(changed[:3])}); {remedy}")

@@ -18,13 +18,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from deiii.data.cache.stages import stages
-from deiii.data.config.load import BEFORE, changed_settings, parse_stored, to_yaml
+from deiii.data.config.load import BEFORE, changed_settings, stored_config, to_yaml
 from deiii.data.config.schema import Config
-from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.config.strict_yaml import ConfigError, read_yaml
 from deiii.data.config.suggest import did_you_mean
+from deiii.data.corpora.splits import Split, SplitError
 from deiii.data.tools.atomic_files import file_sha256, remove_temporary, write_json, write_text
 from deiii.data.tools.machine import package_versions, source_revision
 from deiii.data.tools.processes.made_folders import make_folder
@@ -34,6 +33,10 @@ from deiii.model.training.monitor import TrainingState, training_state
 PACKAGES = ("torch", "torchvision", "numpy", "librosa", "av", "opencv-contrib-python", "h5py", "dask")
 RECORDED = ("keys", "classes", "attributes", "ranges")  # entries of run.json that every version writes
 COMPARED = ("keys", "split", "classes", "clip_digest", "label_digest")  # in run.json, when a run goes on
+SECTIONS = ("corpus", "split", "loader", "model", "train")  # of config.yaml that every version writes
+FIRST_LINE = "# All settings of a run. The last line of this file is '...', the end of a YAML document.\n"
+LAST_LINE = "...\n"  # a file with the first line and without this one was cut off
+AGAIN = "train the run again, in a new folder"
 KEPT = ("evaluations", "ensembles", "record", "cost", "start", "imagenet")  # in run.json, when a run goes on
 
 
@@ -78,7 +81,7 @@ class RunFolder:
             RunError: the folder holds a run and ``resume`` is off, or holds a run of other settings.
         """
         # Without a checkpoint nothing was trained: a command that failed early can be repeated as it is.
-        started = any(path.exists() for path in (self.state, self.last, self.best, self.metrics_json))
+        started = self._started()
         if started and not resume:
             raise RunError(
                 f"{self.path} already holds a run; continue it with --resume, or choose another folder "
@@ -87,14 +90,18 @@ class RunFolder:
         make_folder(self.path)
         remove_temporary(self.path)
         text = to_yaml(config)
-        before = self.read_info() if started and self.info.exists() else {}
+        before = self.read_info() if started else {}
         if started:
             self.check_settings(config, info["keys"])
         for what in COMPARED:
             if what in before and before[what] != json.loads(json.dumps(info.get(what))):
                 raise RunError(f"{self.path} was started with other data ({what} differ); start a new run")
-        write_text(self.config, text)
+        write_text(self.config, f"{FIRST_LINE}{text}{LAST_LINE}")
         write_json(self.info, {**info, **{name: before[name] for name in KEPT if name in before}})
+
+    def _started(self) -> bool:
+        """Return whether the folder holds what training or evaluation wrote after the first epoch."""
+        return any(path.exists() for path in (self.state, self.last, self.best, self.metrics_json))
 
     def add(self, **entries: Any) -> dict[str, Any]:
         """Record entries in ``run.json``, where there is one; returns them."""
@@ -111,13 +118,14 @@ class RunFolder:
                 are not compared.
 
         Raises:
-            RunError: settings that change a result differ; names them.
+            RunError: settings that change a result differ; names them. Or ``config.yaml`` or ``run.json`` of
+                a run with checkpoints is missing or damaged.
         """
-        if not self.config.exists():
+        if not self._started():
             return
-        before = self.read_info().get("keys", {}) if self.info.exists() else {}
+        before = self.read_info().get("keys", {})
         same = [stage for stage in stages() if keys.get(stage) == before.get(stage)]
-        changed = _changed(self.config, config, same)
+        changed = self._changed(config, same)
         if changed:
             raise RunError(
                 f"{self.path} was started with other settings ({'; '.join(changed[:3])}); "
@@ -133,6 +141,70 @@ class RunFolder:
         recorded = self.read_info().get("evaluations", [])
         return recorded or ([{"time": "unknown"}] if self.metrics_json.exists() else [])
 
+    def read_config(self) -> Config:
+        """Return the settings of the run.
+
+        Raises:
+            RunError: ``config.yaml`` is missing or damaged.
+            ConfigError: this version does not know one of its settings or values.
+        """
+        return stored_config(self._read_settings(), str(self.config))
+
+    def _read_settings(self) -> dict[str, Any]:
+        """Return the content of ``config.yaml``.
+
+        Raises:
+            RunError: it is missing, cut off, or no YAML.
+        """
+        remedy = f"put back a copy of it, or {AGAIN} (`command` in {self.info} tells how it was trained)"
+        try:
+            text = self.config.read_text(encoding="utf-8")
+            if text.startswith(FIRST_LINE) and not text.endswith(LAST_LINE):
+                raise ConfigError("it is cut off")
+            tree = read_yaml(self.config)
+            if lacking := [name for name in SECTIONS if not isinstance(tree.get(name), dict)]:
+                raise ConfigError(f"it lacks {', '.join(lacking)}")
+        except (FileNotFoundError, NotADirectoryError):
+            if not self.path.is_dir():
+                raise RunError(self._no_run()) from None
+            raise RunError(f"{self.config} is missing; {remedy}") from None
+        except ValueError as error:
+            words = " ".join(str(error).replace(str(self.config), "it").split())
+            raise RunError(f"{self.config} is damaged ({words}); {remedy}") from None
+        return tree
+
+    def _changed(self, config: Config, same: Sequence[str]) -> list[str]:
+        """Return the settings that differ from those of the run and change its result.
+
+        A setting that an older version did not have yet has its default value.
+
+        Args:
+            config: all settings.
+            same: stages that are left out.
+        """
+        tree = self._read_settings()
+        try:
+            return changed_settings(stored_config(tree, str(self.config)), config, but=same)
+        except ConfigError:  # this version does not know a setting: compare the lines
+            old = self.config.read_text(encoding="utf-8").splitlines()
+            lines = [line.strip() for line in to_yaml(config).splitlines() if line not in old]
+            return lines or ["some settings are gone"]
+
+    def read_split(self) -> Split:
+        """Return the split of the run.
+
+        Raises:
+            RunError: ``split.json`` is missing or damaged.
+        """
+        remedy = "`deiii train ... --resume` with the settings of the run writes it again"
+        try:
+            return Split.load(self.split)
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunError(f"{self.split} is missing; {remedy}") from None
+        except (SplitError, UnicodeDecodeError) as error:
+            words = str(error).removeprefix(f"{self.split}: ")
+            raise RunError(f"{self.split} is damaged ({words}); {remedy}") from None
+
     def read_info(self, whole: bool = False) -> dict[str, Any]:
         """Return what `create` recorded.
 
@@ -144,8 +216,7 @@ class RunFolder:
         """
         tree = self._read_json(self.info, self._no_run)
         if whole and (lacking := [name for name in RECORDED if name not in tree]):
-            words = f"{self.info} is damaged (it lacks {', '.join(lacking)})"
-            raise RunError(f"{words}; train the run again, in a new folder")
+            raise RunError(f"{self.info} is damaged (it lacks {', '.join(lacking)}); {AGAIN}")
         return tree
 
     def _no_run(self) -> str:
@@ -157,11 +228,18 @@ class RunFolder:
             hint = did_you_mean(self.path.name, beside)
             return f"there is no run folder {self.path}{hint}; `deiii train` writes one"
         inside = sorted(folder.name for folder in self.path.glob("*") if (folder / RUN).is_file())
+        if self._started():
+            return f"{self.info} is missing; put back a copy of it, or {AGAIN}"
         hint = f", but runs are in it: {', '.join(inside[:5])}" if inside else "; `deiii train` writes one"
         return f"{self.path} holds no run{hint}"
 
-    def _read_json(self, path: Path, missing: Callable[[], str]) -> dict[str, Any]:
+    def _read_json(self, path: Path, missing: Callable[[], str], remedy: str = AGAIN) -> dict[str, Any]:
         """Return a JSON file of the run.
+
+        Args:
+            path: the file.
+            missing: returns the message where it is not there.
+            remedy: what to do where it is damaged.
 
         Raises:
             RunError: there is no such file, with the text of ``missing``, or it is damaged.
@@ -171,9 +249,9 @@ class RunFolder:
         except (FileNotFoundError, NotADirectoryError):
             raise RunError(missing()) from None
         except ValueError as error:
-            raise RunError(f"{path} is damaged ({error}); train the run again, in a new folder") from None
+            raise RunError(f"{path} is damaged ({error}); {remedy}") from None
         if not isinstance(tree, dict):
-            raise RunError(f"{path} is damaged (no JSON object); train the run again, in a new folder")
+            raise RunError(f"{path} is damaged (no JSON object); {remedy}")
         return tree
 
     def training_state(self, config: Config) -> TrainingState:
@@ -197,6 +275,7 @@ class RunFolder:
         metrics = self._read_json(
             self.metrics_json,
             lambda: f"{self.path} has not been evaluated; run `deiii evaluate {self.path}` first",
+            f"`deiii evaluate {self.path} --again` writes it again and records that",
         )
         scored = metrics.get("weights")  # older files do not record it
         if scored and self.best.exists() and scored != file_sha256(self.best):
@@ -234,6 +313,8 @@ class RunFolder:
 
 def provenance() -> dict[str, Any]:
     """Return versions, the kind of machine, the source's revision where there is one, and the command."""
+    import torch  # here, so that a folder that is no run is refused before PyTorch is loaded
+
     return {
         "versions": package_versions("deiii", *PACKAGES),
         "platform": f"{platform.system()} {platform.machine()}",
@@ -258,17 +339,3 @@ def _older(changed: Sequence[str]) -> str:
         if any(setting.startswith(f"{key}: {value} -> ") for setting in changed)
     ]
     return f", here with {' '.join(words)}" if words else ""
-
-
-def _changed(path: Path, config: Config, same: Sequence[str]) -> list[str]:
-    """Return the settings that differ from a stored run's and change its result, without stages in ``same``.
-
-    A setting that an older version did not have yet has its default value.
-    """
-    text = path.read_text(encoding="utf-8")
-    try:
-        return changed_settings(parse_stored(text), config, but=same)
-    except ConfigError:  # a setting that is gone, or a damaged file: compare the file as it is
-        old = text.splitlines()
-        lines = [line.strip() for line in to_yaml(config).splitlines() if line not in old]
-        return lines or ["some settings are gone"]

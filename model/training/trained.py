@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import Tensor
 
-from deiii.data.config.load import load_stored
 from deiii.data.config.schema import Config
 from deiii.model.network.inputs.network import Network
 from deiii.model.network.task import Task
@@ -40,16 +39,16 @@ def load_network(run: str | Path) -> TrainedNetwork:
     """Load the best network of a run folder.
 
     Raises:
-        RunError: the folder holds no run.
+        RunError: the folder holds no run, or a file of it is damaged.
         CheckpointError: the best checkpoint is missing, damaged, or of other settings.
-        ConfigError: the folder's ``config.yaml`` cannot be read.
+        ConfigError: this version does not know a setting of the run.
 
     >>> load_network("runs/latest").task.classes   # doctest: +SKIP
     ('happy', 'sad')
     """
     folder = RunFolder(run)
     info = folder.read_info(whole=True)
-    config = load_stored(folder.config)
+    config = folder.read_config()
     weights, saved = checkpoint.load(folder.best)
     network, task = build_network(config, info, weights, folder.best)
     return TrainedNetwork(network, task, config, info, saved["epoch"])

@@ -118,6 +118,8 @@ class Network(RankAware, nn.Module):
             images = images.masked_fill(~mask[:, None, None, None], 0.0)
             return encoder(images).unflatten(0, mask_BT.shape)
         if self.ranks is None:
+            if torch.compiler.is_compiling() and isinstance(encoder, ImageEncoder):
+                return encoder(only_valid(images, mask), mask.float()).unflatten(0, mask_BT.shape)
             compiling = torch.compiler.is_compiling()  # it cannot write to a tensor's data
             with nullcontext() if compiling else statistics_of_valid(encoder, mask.any()):
                 return encoder(only_valid(images, mask)).unflatten(0, mask_BT.shape)

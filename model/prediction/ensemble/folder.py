@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from deiii.data.config.load import load_stored
 from deiii.data.tools.atomic_files import writable_folder, write_json, write_text
 from deiii.model.file_names import RUN
 from deiii.model.members import MEMBERS, check_members, find_members, own_members
@@ -87,7 +86,7 @@ def _check(members: Sequence[Path]) -> None:
             config, info = read_manifest(member)
         else:
             run = RunFolder(member)
-            info, config = run.read_info(), load_stored(run.config)
+            info, config = run.read_info(), run.read_config()
         configs.append(config)
         infos.append(info)
     check_members(members, configs, infos)

@@ -14,8 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from deiii.data.cache.identity import recorded_media
-from deiii.data.cache.index import TABLE, load_corpus
-from deiii.data.config.load import load_stored
 from deiii.data.config.schema import Config, CorpusConfig
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.corpora.clips import Corpus
@@ -23,7 +21,7 @@ from deiii.data.corpora.scan import same_people
 from deiii.data.corpora.splits import Split
 from deiii.data.loader.feature_split import media_names
 from deiii.data.tools.atomic_files import write_json
-from deiii.model.training.origin import stored_media
+from deiii.model.training.origin import stored_media, stored_table
 from deiii.model.training.run_folder import RunError, RunFolder
 
 FILE = "start.json"
@@ -69,10 +67,10 @@ def histories(run: RunFolder) -> list[History]:
     A run on a mixture has a history for each of its corpora.
 
     Raises:
-        RunError: ``start.json`` is damaged.
+        RunError: ``start.json``, or another file of the run, is damaged.
     """
-    before = load_stored(run.config)
-    split = Split.load(run.split)
+    before = run.read_config()
+    split = run.read_split()
     info = run.read_info()
     name = info.get("corpus", before.corpus.name)
     if "+" in name:
@@ -193,10 +191,10 @@ def _history(
 
 def _files(run: RunFolder, clips: Iterable[str]) -> tuple[str, ...]:
     """Return the SHA-256 of the media files of some of a run's clips."""
-    table, media, chosen = run.path / TABLE, stored_media(run), set(clips)
-    if not media or not table.is_file():
+    media, chosen = stored_media(run), set(clips)
+    corpus = stored_table(run) if media else None
+    if corpus is None:
         return ()
-    corpus = load_corpus(table)
     known = media_names(corpus)
     names = {known[clip.id] for clip in corpus.clips if clip.id in chosen}
     return tuple(sorted({media[name] for name in names if name in media}))

@@ -64,6 +64,19 @@ def test_scores_common_classes_and_counts_the_rest(seen_run, other, capsys):
     assert [entry["corpus"] for entry in info["other_corpora"]] == ["table-rest"] * 2
 
 
+def test_streams_that_the_run_hides_are_hidden_and_named(seen_run, other, tmp_path):
+    metrics = {}
+    for hidden in ("[]", "[audio]"):
+        run = shutil.copytree(seen_run / "run", tmp_path / hidden, ignore=shutil.ignore_patterns("on-*"))
+        text = (run / "config.yaml").read_text()
+        assert text.count("  hide: []\n") == 1
+        (run / "config.yaml").write_text(text.replace("  hide: []\n", f"  hide: {hidden}\n"))
+        metrics[hidden], folder = evaluate_on(run, [str(other / "rest.yaml")])
+        assert json.loads((folder / "metrics.json").read_text())["hidden"] == metrics[hidden]["hidden"]
+    assert metrics["[]"]["hidden"] == [] and "hidden" not in summary(metrics["[]"])
+    assert "hidden from these clips (split.hide): audio" in summary(metrics["[audio]"])
+
+
 def test_no_interval_is_named_for_fewer_than_three_speakers():
     metrics = {"corpus": "rest", "classes": [], "notes": [], "interval": "t interval over speakers"}
     metrics |= {"clips": {"scored": 4, "in_corpus": 4, "left_out": {}}, "test": {"uar": 0.5}}
