@@ -56,7 +56,8 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
         "--overlay",
         metavar="MP4",
         help="also write a video with the prediction drawn over it; name a folder if there are several "
-        "files; with --live the video has no audio",
+        "files (for one file, a folder that exists, or a name without a suffix); with --live the video "
+        "has no audio",
     )
     sub.add_argument(
         "--same-speaker",
@@ -208,6 +209,16 @@ def _predict(args: argparse.Namespace) -> int:
             raise ExportError(f"--live takes no media files beside its source; leave {', '.join(media)} out")
         if args.people != "one":
             raise ExportError("--live predicts for one person; leave --people out")
+        of_files = {
+            "--segments": args.segments, "--vtt": args.vtt, "--timeline": args.timeline,
+            "--same-speaker": args.same_speaker,
+        }  # fmt: skip
+        given = [option for option, value in of_files.items() if value]
+        if given:
+            raise ExportError(
+                f"--live writes one line per prediction into live.jsonl; leave {' and '.join(given)} out, or "
+                "predict for a file: deiii predict RUN clip.mp4"
+            )
         predict_live(
             runs, args.live, args.out, args.window, args.hop,
             device=device, overrides=settings, calibrated=args.calibrated, backend=args.backend,
@@ -241,8 +252,8 @@ def _compare(args: argparse.Namespace) -> int:
     from deiii.model.file_names import CROSSVAL
     from deiii.model.training.run_folder import RunFolder
 
-    for run in args.runs:  # what is not there is said before PyTorch is loaded
-        if not (Path(run) / CROSSVAL).is_file():
+    if not any((Path(run) / CROSSVAL).is_file() for run in args.runs):
+        for run in args.runs:  # what is not there is said before PyTorch is loaded
             RunFolder(run).read_info()
 
     from deiii.model.evaluation.compare import compare

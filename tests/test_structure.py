@@ -34,7 +34,7 @@ ORDER = {
     "data/command_line": ["missing numbers", "entry", "completion"],
     "data/audit": ["copies fingerprints lists names", "audit", "run"],
     "data/tools": [
-        "canonical_json counts machine os_errors pictures processes progress",
+        "canonical_json counts csv_text machine os_errors pictures processes progress",
         "atomic_files devices shapes writer_lock",
         "compilation fetch",
         "weights",

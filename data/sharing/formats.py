@@ -5,7 +5,6 @@ Arrays are written with the bits that the cache holds. A file appears under its 
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
@@ -19,6 +18,7 @@ import numpy as np
 
 from deiii.data.sharing.clips import NO_PART, SharedClip
 from deiii.data.tools.atomic_files import atomic_path, write_text
+from deiii.data.tools.csv_text import csv_text
 
 SHARD_BYTES = 256_000_000  # size of the arrays in one tar or Parquet file
 GROUP_BYTES = 32_000_000  # size of the arrays in a row group of Parquet; a reader holds it in memory
@@ -41,19 +41,16 @@ def write_npz(out: Path, clips: Clips, kinds: Mapping[str, Any], parts: Sequence
         parts: parts of the split; ``[None]`` without one.
     """
     (out / "clips").mkdir(parents=True, exist_ok=True)
-    table = io.StringIO()
-    writer: Any = None
+    rows: list[list[object]] = []
     for clip in clips(None):
         name = f"clips/{clip.number:06d}.npz"
         with atomic_path(out / name) as temporary, open(temporary, "wb") as file:
             np.savez(file, allow_pickle=False, **clip.arrays)
-        if writer is None:
-            writer = csv.DictWriter(table, ["file", *clip.facts, "soft"], lineterminator="\n")
-            writer.writeheader()
-        soft = " ".join(map(repr, clip.soft))
-        known = {key: "" if value is None else value for key, value in clip.facts.items()}
-        writer.writerow({"file": name, **known, "soft": soft})
-    write_text(out / "clips.csv", table.getvalue())
+        if not rows:
+            rows.append(["file", *clip.facts, "soft"])
+        known = ["" if value is None else value for value in clip.facts.values()]
+        rows.append([name, *known, " ".join(map(repr, clip.soft))])
+    write_text(out / "clips.csv", csv_text(rows))
 
 
 def write_webdataset(out: Path, clips: Clips, kinds: Mapping[str, Any], parts: Sequence[str | None]) -> None:

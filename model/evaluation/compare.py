@@ -9,8 +9,6 @@ each figure are corrected for the number of comparisons (Holm 1979).
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +21,7 @@ from matplotlib.ticker import MaxNLocator
 
 from deiii.data.tools.atomic_files import writable_folder, write_text
 from deiii.data.tools.counts import counted
+from deiii.data.tools.csv_text import csv_text
 from deiii.data.tools.pictures import figure_text
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
@@ -332,10 +331,8 @@ def _span(interval: list[float] | None, form: str) -> str:
 
 
 def _csv(rows: Sequence[Row]) -> str:
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["figure", "run", "value", "low", "high", "difference", "paired_low", "paired_high", "p"])
+    table = [["figure", "run", "value", "low", "high", "difference", "paired_low", "paired_high", "p"]]
     for r in rows:
         cells = [r.value, *(r.interval or (None, None)), r.difference, *(r.paired or (None, None)), r.p]
-        table.writerow([r.figure, r.run, *("" if c is None else f"{c:.6f}" for c in cells)])
-    return text.getvalue()
+        table.append([r.figure, r.run, *("" if c is None else f"{c:.6f}" for c in cells)])
+    return csv_text(table)

@@ -12,7 +12,6 @@ One row per test clip, in UTF-8 with a header:
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 
 from deiii.data.tools.atomic_files import write_text
 from deiii.data.tools.counts import counted
+from deiii.data.tools.csv_text import csv_text
 from deiii.model.training.run_folder import RunError
 
 
@@ -108,13 +108,11 @@ class PredictionTable:
 
 def write_predictions(path: str | Path, table: PredictionTable) -> None:
     """Write ``predictions.csv`` atomically."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     header = ["clip", "speaker"]
     if table.classes:
         header += ["truth", "predicted", *(f"p_{name}" for name in table.classes)]
     header += [f"{name}_{side}" for name in table.attributes for side in ("truth", "predicted")]
-    writer.writerow(header)
+    lines = [header]
     for n, clip in enumerate(table.clips):
         line = [clip, table.speakers[n]]
         if table.classes:
@@ -122,8 +120,8 @@ def write_predictions(path: str | Path, table: PredictionTable) -> None:
             line += [f"{p:.4f}" for p in table.probabilities[n]]
         for truth, predicted in zip(table.attribute_truth[n], table.attribute_predicted[n], strict=True):
             line += ["" if np.isnan(truth) else f"{truth:.4f}", f"{predicted:.4f}"]
-        writer.writerow(line)
-    write_text(path, text.getvalue())
+        lines.append(line)
+    write_text(path, csv_text(lines))
 
 
 def read_predictions(path: str | Path, metrics: Mapping[str, Any] | None = None) -> PredictionTable:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import importlib
-import io
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
@@ -25,15 +23,16 @@ from deiii.data.tools.atomic_files import (
     write_json,
     write_text,
 )
+from deiii.data.tools.csv_text import csv_text
 from deiii.data.tools.processes.malloc import return_freed_memory
 from deiii.data.tools.progress import BAR_AFTER_S, progress_bar, say
 from deiii.model.prediction.loading import load
-from deiii.model.prediction.names import unique_names
+from deiii.model.prediction.names import check_video_name, unique_names
 from deiii.model.prediction.predictor import Predictor
 from deiii.model.prediction.result import Prediction
 from deiii.model.prediction.settings import settings_without_effect
 from deiii.model.prediction.windows.timelines import elan_table, spans, webvtt
-from deiii.model.prediction.windows.units import LONG_S
+from deiii.model.prediction.windows.units import LONG_S, check_window
 from deiii.pipeline.media.lengths import declared_seconds
 from deiii.pipeline.media.streaming.address import shown
 from deiii.pipeline.streaming.voice import VoiceDetector, speech_segments
@@ -69,8 +68,8 @@ def predict_files(
         run: a run folder, an exported folder or ``hub:user/name``; several are one ensemble.
         media: files and folders of files.
         out: folder for the results.
-        overlay: target of the overlay videos of the files that have video: a path for a single file, a folder
-            for several; ``None`` for none.
+        overlay: target of the overlay videos of the files that have video: a path for a single file, or a
+            folder, which ends with a slash or exists for a single file; ``None`` for none.
         window_s, hop_s: length and distance of the sliding window in s; see `Predictor.predict`.
         device: auto, cpu or cuda.
         settings: ``key=value`` settings for this machine.
@@ -89,6 +88,7 @@ def predict_files(
         MediaError: there are no media files.
     """
     find_media(media)  # report a wrong name before the network is loaded
+    check_window(window_s, hop_s)
     if overlay is not None:
         for package in ("PIL", "matplotlib"):  # without them no overlay can be drawn
             importlib.import_module(package)
@@ -124,6 +124,7 @@ def predict_loaded(
     names = unique_names(files)
     targets = [_overlay_target(overlay, name, len(files)) for name in names] if overlay is not None else []
     for target in targets:
+        check_video_name(target)
         refuse_input_as_output(target, files)
     detector = VoiceDetector() if segments == "speech" else None
     levels = network.speaker_levels(files) if same_speaker else None
@@ -142,13 +143,19 @@ def predict_loaded(
             if drawn is not None:
                 own = _with_overlay(own, network, drawn, progress, report)
             found += [_light(prediction) for prediction in own]
-    write_table(out / "predictions.csv", found, network)
+    write_table(out / "predictions.csv", found, network, people)
     return found
 
 
 def _overlay_target(overlay: str, name: str, count: int) -> Path:
-    """Where a file's overlay video goes: ``overlay`` itself for a single file, a file in it for several."""
-    return Path(overlay) if count == 1 else Path(overlay) / f"{name}.mp4"
+    """Return where a file's overlay video goes: ``overlay`` itself, or a file in that folder.
+
+    It is a folder for several files, where such a folder exists, and where the word has no suffix or ends
+    with a slash.
+    """
+    is_folder = count > 1 or overlay.endswith(("/", os.sep)) or os.path.isdir(overlay)
+    is_folder = is_folder or not Path(overlay).suffix
+    return Path(overlay) / f"{name}.mp4" if is_folder else Path(overlay)
 
 
 def _predict_one(
@@ -275,27 +282,29 @@ def describe(p: Prediction) -> str:
     return "\n".join([*lines, *(f"  note: {note}" for note in p.notes)])
 
 
-def write_table(path: Path, found: Sequence[Prediction], network: Predictor) -> None:
+def write_table(path: Path, found: Sequence[Prediction], network: Predictor, people: bool = False) -> None:
     """Write ``predictions.csv`` of `deiii predict`: one row per file or person.
 
-    Cells are empty where no input is usable. The columns of people are there only if it was asked for them.
+    Cells are empty where no input is usable. It is another table than that of an evaluated run
+    (`deiii.model.evaluation.predictions`).
 
-    It is another table than that of an evaluated run (`deiii.model.evaluation.predictions`).
+    Args:
+        path: file to write.
+        found: the predictions.
+        network: made the predictions.
+        people: whether the table has the columns of people, also where nobody is visible.
     """
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
     outputs = [*(f"p_{c}" for c in network.classes), *network.attributes]
     header = ["file", "seconds", "label", *outputs, "face_share", "face_quality", "notes"]
-    people = any(p.person is not None for p in found)
-    table.writerow(header + PERSON_COLUMNS * people)
+    rows = [header + PERSON_COLUMNS * people]
     for p in found:
         values = [p.probabilities.get(c) for c in network.classes]
         values += [p.attributes.get(a) for a in network.attributes]
         cells = ["" if v is None else f"{v:.4f}" for v in values]
         face = [f"{p.face.share:.3f}", p.face.quality] if p.face else ["", ""]
         row = [p.path, f"{p.seconds:.2f}", p.label or "", *cells, *face, "; ".join(p.notes)]
-        table.writerow(row + _person_cells(p) * people)
-    write_text(path, text.getvalue())
+        rows.append(row + _person_cells(p) * people)
+    write_text(path, csv_text(rows))
 
 
 def _person_cells(p: Prediction) -> list[str]:

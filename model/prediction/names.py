@@ -7,7 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.atomic_files import short_name
+
+VIDEO_NAMES = (".mp4", ".m4v", ".mov")  # under which players expect the MP4 files that deiii writes
 
 
 def unique_names(files: Sequence[Path]) -> list[str]:
@@ -25,6 +28,19 @@ def unique_names(files: Sequence[Path]) -> list[str]:
     names = [short_name(name) for name in names]
     again = Counter(map(_same_name, names))
     return [n if again[_same_name(n)] == 1 else f"{i:03d}-{n}" for i, n in enumerate(names)]
+
+
+def check_video_name(target: str | Path) -> None:
+    """Refuse a name under which no player expects an MP4 file.
+
+    Raises:
+        ConfigError: says which names are possible.
+
+    >>> check_video_name("out/a.mp4")
+    """
+    if Path(target).suffix.lower() not in VIDEO_NAMES:
+        name = Path(target).with_suffix(".mp4")
+        raise ConfigError(f"overlay videos are MP4 files: write --overlay {name}, or name a folder")
 
 
 def _same_name(name: str) -> str:

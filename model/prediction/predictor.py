@@ -32,7 +32,7 @@ from deiii.model.prediction.result import Prediction, Scorer
 from deiii.model.prediction.settings import hidden_note, override_settings, stage_notes, stages_by_speaker
 from deiii.model.prediction.windows.moments import Moment
 from deiii.model.prediction.windows.recording import Options
-from deiii.model.prediction.windows.units import Intervals
+from deiii.model.prediction.windows.units import Intervals, check_window
 
 STREAM_HOP_S = 0.5  # default distance of the windows of `Predictor.stream`
 
@@ -147,6 +147,7 @@ class Predictor:
             progress: receives the time in s up to which such a file is done.
 
         Raises:
+            ConfigError: ``window_s`` or ``hop_s`` cannot be used.
             WeightsError: the weights of the face detector or of RAFT cannot be found or downloaded.
 
         >>> load("runs/latest").predict("clip.mp4").label   # doctest: +SKIP
@@ -200,13 +201,15 @@ class Predictor:
             hop_s: distance of the windows in s.
 
         Raises:
-            ConfigError: the network reads a stage that needs the whole file.
+            ConfigError: the network reads a stage that needs the whole file; or ``window_s`` or ``hop_s``
+                cannot be used.
             ClipError: the file cannot be opened as media.
             LiveError: the camera or the network stream cannot be opened.
 
         >>> for moment in load("runs/latest").stream("long.mp4"):   # doctest: +SKIP
         ...     print(moment.time_s, moment.label)
         """
+        check_window(window_s, hop_s)
         from deiii.model.prediction.windows.media import stream_moments
 
         return stream_moments(self, path, window_s, hop_s)

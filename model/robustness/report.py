@@ -6,8 +6,6 @@ count it: it is over the other clips, and so are the clean predictions with whic
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from matplotlib.figure import Figure
 
 from deiii.data.tools.atomic_files import write_text
 from deiii.data.tools.counts import counted
+from deiii.data.tools.csv_text import csv_text
 from deiii.model.evaluation.figures import FIRST, GRID, INK, save_png
 from deiii.model.evaluation.predictions import PredictionTable
 from deiii.model.intervals import CCC_LIMITS, OVER_SPEAKERS, estimate, speaker_interval
@@ -183,18 +182,16 @@ def draw(result: Mapping[str, Any]) -> Figure:
 
 
 def _csv(result: Mapping[str, Any]) -> str:
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
     header = ["corruption", "clips", "lost"]
     for name in figure_names(result["clean"]):
         header += [name, f"{name}_low", f"{name}_high", f"{name}_difference", f"{name}_difference_low",
                    f"{name}_difference_high"]  # fmt: skip
-    table.writerow(header)
+    table: list[list[Any]] = [header]
     for what, row in {"clean": result["clean"], **result["conditions"]}.items():
         cells: list[Any] = [row.get("clips", ""), row.get("lost", "")]
         for name in figure_names(result["clean"]):
             values = [row.get(name), *(row.get(f"{name}_ci") or (None, None))]
             values += [row.get(f"{name}_difference"), *(row.get(f"{name}_difference_ci") or (None, None))]
             cells += ["" if v is None else f"{v:.6f}" for v in values]
-        table.writerow([what, *cells])
-    return text.getvalue()
+        table.append([what, *cells])
+    return csv_text(table)

@@ -109,10 +109,10 @@ def find_people(
     people = [p for p in people if step * sum(t.present_frames for t in p.tracks) >= least]
     people.sort(key=lambda p: (p.tracks[0].start, _left(p.tracks[0])))
     shown = pick_speaker(tracked.tracks, config.pick, tracked.small, audio)
-    most = max((_frames_of(p.tracks, shown) for p in people), default=0)
+    frames = [_frames_of(person.tracks, shown) for person in people]
     for i, person in enumerate(people):
         person.number = i + 1
-        person.chosen = most > 0 and _frames_of(person.tracks, shown) == most
+        person.chosen = frames[i] > 0 and i == frames.index(max(frames))  # of equals, the first alone
         if audio is not None:
             states: dict[int, tuple[float, float, float]] = {}
             times: dict[int, float] = {}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import re
@@ -20,6 +18,7 @@ from deiii.data.corpora.scan import scan
 from deiii.data.corpora.table import ATTRIBUTES
 from deiii.data.tools.atomic_files import writable_folder, write_text
 from deiii.data.tools.counts import counted
+from deiii.data.tools.csv_text import csv_text
 from deiii.pipeline.init.found import UNKNOWN, Found, InitError, Row, listed
 
 HEAD = """# {how}.
@@ -90,12 +89,8 @@ def _table_path(root: Path, config: Path, sources: Sequence[Path]) -> Path:
 
 def _table_text(rows: Sequence[Row]) -> str:
     more = [name for name in (*ATTRIBUTES, "fold", "sex") if any(name in row.more for row in rows)]
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["path", "speaker", "label", *more])
-    for row in rows:
-        writer.writerow([row.path, row.speaker, row.label, *(row.more.get(name, "") for name in more)])
-    return buffer.getvalue()
+    table = [[row.path, row.speaker, row.label, *(row.more.get(name, "") for name in more)] for row in rows]
+    return csv_text([["path", "speaker", "label", *more], *table])
 
 
 def _scan(found: Found, config: Path, root: Path, table: Path | None, preset: str, trial: Path) -> Corpus:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from pathlib import Path
 from deiii.data.cache.index import StageIndex, corpus_folder
 from deiii.data.corpora.clips import Corpus
 from deiii.data.tools.atomic_files import write_text
+from deiii.data.tools.csv_text import csv_text
 
 FAILURES = "failures.csv"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a cell that begins with one of these
@@ -85,12 +84,10 @@ def summarise(
             rows.append(
                 [clip_id, paths.get(clip_id, ""), stage, row.status, f"{row.fraction:.3f}", row.reason]
             )
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["clip", "path", "stage", "status", "valid_share", "reason"])
-    writer.writerows([[_escaped(cell) for cell in row] for row in sorted(rows)])
+    header = ["clip", "path", "stage", "status", "valid_share", "reason"]
+    text = csv_text([header, *([_escaped(cell) for cell in row] for row in sorted(rows))])
     path = corpus_folder(cache, corpus.name) / FAILURES
-    write_text(path, text.getvalue())
+    write_text(path, text)
     return Summary(counts, len(corpus.clips), len(failed), path, seconds, computed, reused)
 
 

@@ -7,8 +7,6 @@ so that a run that was killed continues where it stopped and ends with the same 
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
@@ -25,6 +23,7 @@ from deiii.data.corpora.synthetic.plan import ClipPlan, check, clip_count, plan_
 from deiii.data.corpora.synthetic.voice import SAMPLE_RATE, render_voice
 from deiii.data.corpora.synthetic.write import write_clip
 from deiii.data.tools.atomic_files import remove_temporary, write_json, write_text
+from deiii.data.tools.csv_text import csv_text
 from deiii.data.tools.machine import usable_cores
 from deiii.data.tools.processes.made_folders import make_folder
 from deiii.data.tools.processes.main_guard import check_main_guard, refuse_in_worker, watch_workers
@@ -95,12 +94,10 @@ def make(root: str | Path, config: SyntheticConfig, workers: int = 0, progress: 
 
 def _table(plans: list[ClipPlan]) -> str:
     """Return the text of ``clips.csv``."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(CSV_FIELDS)
-    for p in plans:
-        table.writerow([p.id, f"{p.id}.mp4", p.speaker.name, p.label, f"{p.valence:.6f}", f"{p.arousal:.6f}"])
-    return text.getvalue()
+    rows = [
+        [p.id, f"{p.id}.mp4", p.speaker.name, p.label, f"{p.valence:.6f}", f"{p.arousal:.6f}"] for p in plans
+    ]
+    return csv_text([CSV_FIELDS, *rows])
 
 
 def render_clip(root: str, config: SyntheticConfig, index: int) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from deiii.model.prediction.predictor import STREAM_HOP_S, Predictor
 from deiii.model.prediction.windows.moments import Moment
 from deiii.model.prediction.windows.newest import SLACK_S, newest_moments
+from deiii.model.prediction.windows.units import check_window
 from deiii.pipeline.streaming.live import LiveStream
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class LiveMoments:
         report: Callable[[str], None] = lambda text: None,
     ):
         self.network = network
+        check_window(window_s, hop_s)
         self.window_s = window_s or network.median_s
         self.hop_s = hop_s
         self.delays: list[float] = []

@@ -14,9 +14,11 @@ from deiii.data.tools.counts import counted
 from deiii.data.tools.progress import say
 from deiii.model.prediction.live.moments import LiveMoments
 from deiii.model.prediction.loading import load
+from deiii.model.prediction.names import check_video_name
 from deiii.model.prediction.predictor import STREAM_HOP_S
 from deiii.model.prediction.settings import settings_without_effect
 from deiii.model.prediction.windows.moments import Moment
+from deiii.model.prediction.windows.units import check_window
 from deiii.pipeline.media.streaming.address import LiveError
 
 LINES = "live.jsonl"
@@ -51,11 +53,13 @@ def predict_live(
         LiveError: the source cannot be opened.
         ValueError: the overlay would replace the source.
     """
+    check_window(window_s, hop_s)
     if overlay is not None:
         refuse_input_as_output(overlay, [source])
         writable_folder(Path(overlay).parent)
         if Path(overlay).is_dir():
             raise LiveError(f"--overlay {overlay} is a folder; with --live, name the file to write: live.mp4")
+        check_video_name(overlay)
     path = writable_folder(out) / LINES
     always = print if report is say else report  # printed even with --quiet
     network = load(list(runs), **options)

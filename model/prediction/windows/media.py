@@ -6,6 +6,7 @@ with the first file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +56,9 @@ def predict_file(network: Network, path: str | Path, options: Options) -> Predic
     """Return the prediction for one media file; see `Predictor.predict`."""
     found = _found_in_long(network, path, options) if _is_long(network, path) else None
     found = found or _found_at_once(network, run_stages(path, network.config, network.stages), options)
+    if not found.shown and not found.seconds:
+        declared = declared_seconds(path)
+        found = replace(found, seconds=declared if math.isfinite(declared) else 0.0)
     known = options.levels is not None
     return prediction_of(path, found, network.config, network.task, network.notes, known)
 

@@ -20,7 +20,13 @@ from deiii.data.cache.stages import FACES, FLOW, LOGMEL, get_stage, stage_of_str
 from deiii.data.loader.stage_arrays import StageLevels
 from deiii.model.prediction.result import HeadOutputs, Scorer, end_s
 from deiii.model.prediction.windows.moments import Job, Scored, score_in_order, sliding
-from deiii.model.prediction.windows.units import Intervals, Units, sliding_window, units_of
+from deiii.model.prediction.windows.units import (
+    Intervals,
+    Units,
+    check_window,
+    sliding_window,
+    units_of,
+)
 
 if TYPE_CHECKING:
     from deiii.pipeline.streaming.file import FileStream
@@ -66,7 +72,11 @@ def combinations_of(inputs: Sequence[str]) -> list[frozenset[str]]:
 
 @dataclass(frozen=True)
 class Options:
-    """How to predict for one file; see `deiii.model.prediction.predictor.Predictor.predict`."""
+    """How to predict for one file; see `deiii.model.prediction.predictor.Predictor.predict`.
+
+    Raises:
+        ConfigError: the length or the distance of the windows cannot be used.
+    """
 
     window_s: float | None = None
     hop_s: float | None = None
@@ -74,6 +84,9 @@ class Options:
     speech: Intervals | None = None
     keep_flow: str | Path | None = None
     progress: Callable[[float], None] = lambda done_s: None
+
+    def __post_init__(self) -> None:
+        check_window(self.window_s, self.hop_s)
 
 
 def score_at_once(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from deiii.data.config.strict_yaml import ConfigError
 from deiii.model.prediction.result import Segment
 from deiii.model.prediction.windows.combine import Rows
 
@@ -14,6 +16,7 @@ LONG_S = 30.0  # a longer file is read in order, so that its crops are never in 
 LONGER = 1.25  # a recording this many times longer than any training clip is predicted in windows
 HOP_S = 0.2  # default distance of sliding windows
 MOST_WINDOWS = 2000  # largest number of windows if no hop is given
+SHORTEST_HOP_S = 0.001  # no stage has more rows per second, and the list of windows would fill the memory
 
 Intervals = list[tuple[float, float]]  # begin and end in s
 
@@ -105,6 +108,20 @@ def in_both(one: Intervals | None, other: Intervals | None) -> Intervals | None:
         return other if one is None else one
     pairs = [(max(a[0], b[0]), min(a[1], b[1])) for a in one for b in other]
     return sorted((begin, end) for begin, end in pairs if begin < end)
+
+
+def check_window(window_s: float | None, hop_s: float | None) -> None:
+    """Check the length and the distance of sliding windows.
+
+    Raises:
+        ConfigError: the length is not a number above 0, or the distance is below `SHORTEST_HOP_S`.
+    """
+    if window_s is not None and not 0 < window_s < math.inf:
+        raise ConfigError(f"window_s={window_s:g}: the length of the window must be a number above 0 s")
+    if hop_s is not None and not SHORTEST_HOP_S <= hop_s < math.inf:
+        raise ConfigError(
+            f"hop_s={hop_s:g}: the distance of the windows must be at least {SHORTEST_HOP_S:g} s"
+        )
 
 
 def sliding_window(
