@@ -118,7 +118,8 @@ class Config:
     )
     clip_memory_gb: float = opt(
         8.0,
-        "Most memory in GiB that one clip may use; then it ends as out_of_memory.",
+        "Most memory in GiB that one clip may use; then it ends as out_of_memory. In SLURM jobs and "
+        "Kubernetes pods it is at most cluster.memory_gb less 1 GiB, or half of it if that is more.",
         operational=True,
         low=0.1,
         high=100_000,

@@ -195,13 +195,7 @@ def kubernetes_spec(config: Config) -> dict[str, Any]:
     limits: dict[str, str] = {"cpu": str(threads), "memory": f"{cluster.memory_gb:g}Gi"}
     if cluster.gpu:
         limits["nvidia.com/gpu"] = "1"
-    command = [
-        "dask",
-        "worker",
-        "--nthreads",
-        str(threads),
-        *(GPU_WORKER if cluster.gpu else []),
-    ]
+    command = ["dask", "worker", "--nthreads", str(threads), *(GPU_WORKER if cluster.gpu else [])]
     spec = make_cluster_spec(
         name="deiii",
         image=cluster.image,
@@ -210,7 +204,15 @@ def kubernetes_spec(config: Config) -> dict[str, Any]:
         env={"OMP_NUM_THREADS": "1", "DASK_DISTRIBUTED__WORKER__DAEMON": "False"},
         worker_command=command,
     )
+    # dask-kubernetes gives the scheduler a worker's resources, and calls a script that Dask has no more.
+    scheduler = spec["spec"]["scheduler"]["spec"]["containers"][0]
+    scheduler["args"] = ["dask", "scheduler", *scheduler["args"][1:]]
+    without_gpu = {"cpu": "1", "memory": limits["memory"]}
+    scheduler["resources"] = {"requests": without_gpu, "limits": without_gpu}
     pod = spec["spec"]["worker"]["spec"]
+    for container in (scheduler, pod["containers"][0]):
+        # `args` alone would follow the entry point of an image: `deiii dask worker`.
+        container["command"], container["args"] = container["args"][:1], container["args"][1:]
     pod["volumes"] = [{"name": "deiii", "persistentVolumeClaim": {"claimName": cluster.claim}}]
     pod["containers"][0]["volumeMounts"] = [{"name": "deiii", "mountPath": cluster.mount}]
     return spec

@@ -37,7 +37,7 @@ from deiii.pipeline.preprocess.summary import Summary, summarise
 from deiii.pipeline.preprocess.survey import Survey, survey
 from deiii.pipeline.preprocess.tasks import PreprocessError, TaskRunner, waits
 from deiii.pipeline.preprocess.warm_up import start_models
-from deiii.pipeline.preprocess.worker_settings import launched, settled
+from deiii.pipeline.preprocess.worker_settings import launched, settled, within_memory
 from deiii.pipeline.stages.shard import ShardTask
 
 __all__ = ["PreprocessError", "preprocess"]
@@ -165,7 +165,7 @@ def _run_turn(
         for line in device_lines(client, config):
             report(line)
         clips = sum(len(task.plan.clips) for task in tasks if task.recipe.stage == FLOW.name)
-        settings = to_yaml(launched(with_devices(client, config), clips))
+        settings = to_yaml(within_memory(launched(with_devices(client, config), clips)))
         tasks = [replace(task, settings=settings) for task in tasks]
         limit = max(IN_FLIGHT, 2 * max(workers, wanted_workers(config)))
         warming = start_models(client, config, tasks, found.done)

@@ -33,7 +33,7 @@ def own_gpu(name: str, visible: str | None) -> str:
         raise RuntimeError(
             f"worker {name} is number {number + 1} of its job, which has {len(devices)} GPUs "
             f"(CUDA_VISIBLE_DEVICES={visible}): ask for cluster.per_job GPUs with "
-            "cluster.directives=[--gres=gpu:N], or lower cluster.per_job"
+            "cluster.gpu_directives=[--gres=gpu:N], or lower cluster.per_job"
         )
     return devices[number]
 

@@ -11,6 +11,8 @@ from deiii.data.config.schema import Config
 # 13,500, which saves as much after 250,000 pairs, but it overlaps with the decoding of the first clips.
 COMPILE_FROM = 1500
 
+WORKER_GB = 1.0  # GiB of a worker's memory that its libraries and models take before the first clip
+
 
 def settled(config: Config) -> Config:
     """Return the configuration with the values that ``auto`` stands for on this machine (`Stage.settled`).
@@ -42,6 +44,20 @@ def placed(config: Config, device: str) -> Config:
         if stage.on_gpu(section) and getattr(section, "device", "") == "auto":
             config = replace(config, **{name: replace(section, device=device)})
     return config
+
+
+def within_memory(config: Config) -> Config:
+    """Return the configuration in which no clip may use more memory than the job or pod of its worker has.
+
+    Otherwise the system would end the job or the pod, and no reason could be recorded for the clip.
+
+    >>> within_memory(Config()).clip_memory_gb  # this machine ends no worker
+    8.0
+    """
+    if config.scheduler or config.cluster.kind == "local":
+        return config
+    room = max(config.cluster.memory_gb - WORKER_GB, config.cluster.memory_gb / 2)
+    return replace(config, clip_memory_gb=min(config.clip_memory_gb, room))
 
 
 def launched(config: Config, clips: int) -> Config:

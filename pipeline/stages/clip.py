@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,8 +27,10 @@ from deiii.data.cache.outcomes import (
 from deiii.data.cache.stages import Stage, get_stage, import_function
 from deiii.data.config.load import parse_config
 from deiii.data.config.schema import Config
+from deiii.data.tools.compilation.librosa_loading import load_parts
 from deiii.data.tools.processes.malloc import keep_freed_memory
 from deiii.pipeline.stages.first_clips import MachineFault
+from deiii.pipeline.stages.limits import little_is_left, memory_ran_out
 
 
 def run_clip(stage: str, path: str, config: Config, corruption: str = "") -> StageResult:
@@ -55,24 +58,24 @@ def run_clip(stage: str, path: str, config: Config, corruption: str = "") -> Sta
             return work(file, spec.section(config), *loaded_models(spec, config))
     except ClipError as error:
         return StageResult(error.outcome)
-    except (MemoryError, cv2.error) as error:
-        if isinstance(error, cv2.error) and error.code != cv2.Error.StsNoMem:
-            return StageResult(_unexpected(error))
-        reason = (
-            f"decoding it needs more than {config.clip_memory_gb:g} GiB (clip_memory_gb), or more than is "
-            "free; re-encode it at a smaller size, or raise the limit and run with retry=true"
-        )
-        return StageResult(Outcome(Status.OUT_OF_MEMORY, reason, 0.0))
+    except MemoryError:
+        return StageResult(_out_of_memory(config))
     except OSError as error:
         if error.errno in MACHINE_TROUBLE:
             raise
+        of_ffmpeg = isinstance(error, av.error.FFmpegError)
+        if error.errno == errno.ENOMEM and not of_ffmpeg and little_is_left(config.clip_memory_gb):
+            return StageResult(_out_of_memory(config, error))
         text = f"{type(error).__name__}: {error}"
         # FFmpeg reports damaged files with some of the same numbers, so its own errors are left out.
-        if error.errno in MAYBE_MACHINE and not isinstance(error, av.error.FFmpegError):
+        if error.errno in MAYBE_MACHINE and not of_ffmpeg:
             named = f"{type(error).__name__} {error.errno}"
             return StageResult(Outcome(Status.FAILED, f"{text}; {MAY_BE_TEMPORARY}", 0.0, named))
         return StageResult(Outcome(Status.UNREADABLE, text, 0.0))
     except Exception as error:  # one unusual file must not end the run; the error is recorded
+        no_memory = isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem
+        if no_memory or memory_ran_out(error, config.clip_memory_gb):
+            return StageResult(_out_of_memory(config, error))
         return StageResult(_unexpected(error))
 
 
@@ -83,6 +86,16 @@ def _changed(path: str, corruption: str) -> AbstractContextManager[str]:
     from deiii.pipeline.corrupt.write import corrupted_copy  # predictions do not need it
 
     return corrupted_copy(path, corruption)
+
+
+def _out_of_memory(config: Config, error: Exception | None = None) -> Outcome:
+    """Return the outcome of a clip that needs too much memory; ``error`` is one that only follows from it."""
+    found = f" (it ended with {type(error).__name__}: {str(error)[:200]})" if error else ""
+    reason = (
+        f"decoding it needs more than {config.clip_memory_gb:g} GiB (clip_memory_gb), or more than is "
+        f"free{found}; re-encode it at a smaller size, or raise the limit and run with retry=true"
+    )
+    return Outcome(Status.OUT_OF_MEMORY, reason, 0.0)
 
 
 def _unexpected(error: Exception) -> Outcome:
@@ -126,6 +139,8 @@ def load_models(stage: str, config: Config) -> None:
     spec = get_stage(stage)
     try:
         import_function(spec.work)
+        if spec.modality == "audio":
+            load_parts()
     except (ImportError, OSError, RuntimeError) as error:
         raise MachineFault(
             f"stage {stage} cannot start: {type(error).__name__}: {error}; this is a fault of the "

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
+import resource
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 HANGING = 70  # exit status of a process that ended because a clip exceeded its time limit
+
+# How libraries say it that raise other errors than MemoryError: PyTorch, ONNX Runtime, C++, the loader.
+NO_MEMORY = re.compile(
+    "allocate memory|out of memory|not enough memory|bad[ _]alloc|failed to map segment", re.I
+)
+CLOSE = 1 / 8  # of the limit of one clip: so little was left where small allocations failed
 
 
 @contextmanager
@@ -37,8 +45,6 @@ def memory_limit(gigabytes: float) -> Iterator[None]:
     if not held:
         yield
         return
-    import resource
-
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     limit = held + int(gigabytes * 2**30)
     if hard != resource.RLIM_INFINITY:
@@ -48,6 +54,39 @@ def memory_limit(gigabytes: float) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def memory_ran_out(error: BaseException, gigabytes: float) -> bool:
+    """Return whether the limit on the memory of a clip is behind an error.
+
+    Many libraries do not raise MemoryError: ONNX Runtime raises errors of its own, oneDNN cannot "create a
+    primitive", an extension module returns without a result (SystemError). So an error also counts if hardly
+    any memory was left when it was raised. Call this where the error is handled: its traceback keeps the
+    arrays of the functions that it left.
+
+    Args:
+        error: the error.
+        gigabytes: the limit, as `memory_limit` got it.
+
+    >>> memory_ran_out(RuntimeError("std::bad_alloc"), 8.0), memory_ran_out(ValueError("no such codec"), 8.0)
+    (True, False)
+    """
+    one: BaseException | None = error
+    while one is not None:
+        if isinstance(one, MemoryError) or NO_MEMORY.search(str(one)):
+            return True
+        one = one.__cause__ or one.__context__
+    return little_is_left(gigabytes)
+
+
+def little_is_left(gigabytes: float) -> bool:
+    """Return whether the memory of this process is close to the limit of the block that runs.
+
+    >>> little_is_left(8.0)  # outside of a block nothing is limited
+    False
+    """
+    limit, held = resource.getrlimit(resource.RLIMIT_DATA)[0], _data_bytes()
+    return held > 0 and limit != resource.RLIM_INFINITY and limit - held < gigabytes * 2**30 * CLOSE
 
 
 def _data_bytes() -> int:

@@ -137,10 +137,15 @@ def test_a_kubernetes_cluster_follows_its_config():
     assert worker["resources"]["limits"] == {"cpu": "3", "memory": "4Gi", "nvidia.com/gpu": "1"}
     assert worker["volumeMounts"] == [{"name": "deiii", "mountPath": "/data"}]
     assert pod["volumes"] == [{"name": "deiii", "persistentVolumeClaim": {"claimName": "deiii"}}]
-    words = worker["args"]
+    words = [*worker["command"], *worker["args"]]
     assert words[:4] == ["dask", "worker", "--nthreads", "3"]
     assert words[4:8] == ["--resources", "GPU=1", "--memory-limit", "0"]
     assert "--name" in words  # the operator identifies pods by it
+    scheduler = spec["spec"]["scheduler"]["spec"]["containers"][0]
+    assert [*scheduler["command"], *scheduler["args"]][:2] == ["dask", "scheduler"]
+    assert scheduler["resources"]["limits"] == {"cpu": "1", "memory": "4Gi"}  # no GPU
+    # An image may have an entry point, such as `deiii`; only a command replaces it.
+    assert scheduler["command"] == worker["command"] == ["dask"]
     spec = kubernetes_spec(replace(config, cluster=replace(config.cluster, gpu=False)))
     worker = spec["spec"]["worker"]["spec"]["containers"][0]
     assert worker["resources"]["limits"] == {"cpu": "1", "memory": "4Gi"} and "GPU=1" not in worker["args"]
