@@ -103,6 +103,21 @@ def test_the_table_of_trials_is_the_stored_one(title, folder):
     assert [cells[1:] for cells in rows(title)] == expected
 
 
+def test_the_trials_with_urdu_voices_are_those_of_their_files():
+    stored = {}
+    for urdu, name in (("no", "mix_tuning"), ("yes", "urdu_tuning")):
+        file = RESULTS / f"emotional-av-mix-2026-11-27/{name}.json"
+        for t in json.loads(file.read_text(encoding="utf-8"))["trials"]:
+            stored[t["trial"], f"{t['weight']:g}", urdu] = [t[k]["uar"] for k in ("clip", "by speaker")]
+    rows = re.findall(r"^\| ([^|]+) \| (0\.\d+) \| (no|yes) \| ([\d.]+) \| ([\d.]+) \|$", TEXT, re.MULTILINE)
+    assert len(rows) == 4
+    for trial, weight, urdu, *figures in rows:
+        assert [f"{uar:.3f}" for uar in stored[trial, weight, urdu]] == figures
+    pairs = [(stored[t, w, "no"], figures) for (t, w, urdu), figures in stored.items() if urdu == "yes"]
+    assert len(pairs) == 16
+    assert all(a[0] > b[0] for a, b in pairs if a != b)
+
+
 def test_the_trials_with_copies_of_emotional_clips_are_those_of_their_file():
     file = RESULTS / "emotional-av-mix-2026-11-27/copies_tuning.json"
     trials = json.loads(file.read_text(encoding="utf-8"))["trials"]
