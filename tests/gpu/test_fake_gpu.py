@@ -7,8 +7,9 @@ def test_counts_are_the_known_ones(fake_gpu):
     assert (found["sends"], found["sends_syncs"]) == (1, [])
     assert found["blocking_syncs"] >= 1  # a pageable copy
     assert found["item_syncs"] >= 1
-    assert (found["captured_launches"], found["captured_forbidden"]) == (0, [])
-    assert found["captured_nodes"][0] in (2, 3)  # two kernels; newer PyTorch also fills the generator's seed
+    # PyTorch 2.11 fills the generator's seed and offset before the capture, later releases inside it.
+    assert found["captured_launches"] in (0, 2) and found["captured_forbidden"] == []
+    assert found["captured_nodes"][0] in (2, 3)  # two kernels, and that of the generator
     assert found["replay"] == 1
     assert found["refused"]  # .item() inside a capture
 

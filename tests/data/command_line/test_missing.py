@@ -44,14 +44,17 @@ def small(code: str, *words: str) -> subprocess.CompletedProcess:
         ("train synthetic tiny", "torch"),
         ("preprocess synthetic tiny", "dask"),
         ("overview synthetic tiny", "jinja2"),
-        ("compare runs/a runs/b", "matplotlib"),
-        ("export runs/a exported", "torch"),
+        ("compare {folder}/a {folder}/b", "matplotlib"),
+        ("export {folder}/a exported", "torch"),
         ("predict configs {folder}/a.mp4 --overlay {folder}/o.mp4", "pillow"),
     ],
 )
 def test_commands_name_what_to_install(words, package, tmp_path):
     code = "from deiii.__main__ import main; sys.exit(main(sys.argv[1:]))"
     (tmp_path / "a.mp4").touch()
+    for run in ("a", "b"):  # what is named is there: otherwise this is said first
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "run.json").write_text("{}")
     words = words.format(folder=tmp_path).split()
     done = small(code, *words, *([f"cache={tmp_path}"] if "synthetic" in words else []))
     assert done.returncode == 1, done.stdout
