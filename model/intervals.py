@@ -35,6 +35,7 @@ LEVEL = 0.95
 CCC_LIMITS = (-1.0, 1.0)
 OVER_SPEAKERS = "t interval over speakers"
 OVER_SEEDS_AND_SPEAKERS = "t interval over seeds and speakers"
+ROUNDING = 1e-9  # standard error below which a figure does not differ between speakers
 FEW_HOLD_MOST = 0.5  # share of the speakers that their effective number has to reach; see `unequal_counts`
 # Kind of interval in results that were stored before t intervals were introduced.
 BOOTSTRAP = "percentile bootstrap over speakers"
@@ -238,6 +239,8 @@ def _wilson(
     low, high = limits
     share = min(1.0, max(0.0, (value - low) / (high - low)))
     spread = variance / (high - low) ** 2
+    if spread < ROUNDING**2:
+        spread = 0.0  # at a limit it would give an effective number of 0 and an interval over all values
     number = min(clips, share * (1 - share) / spread) if spread > 0 else clips
     added = quantile**2 / max(number, 1e-9)
     centre = (share + added / 2) / (1 + added)

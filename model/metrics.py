@@ -34,7 +34,8 @@ def ccc(truth: np.ndarray, predicted: np.ndarray) -> float | None:
         truth, predicted: float [N]; entries where ``truth`` is NaN are left out.
 
     Returns:
-        -1 to 1; ``None`` for fewer than two known values, or where both are the same constant.
+        -1 to 1; ``None`` for fewer than two known values, or where both are the same constant. Values that
+        are all the same number count as a constant, whatever the rounding of their mean.
 
     >>> round(ccc(np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 2.0])), 6)
     1.0
@@ -44,9 +45,9 @@ def ccc(truth: np.ndarray, predicted: np.ndarray) -> float | None:
     x, y = truth[known], predicted[known]
     if len(x) < 2:
         return None
+    if np.ptp(x) == 0 or np.ptp(y) == 0:  # the mean of 0.1, 0.1, 0.1 is not 0.1, so the variance is not 0
+        return None if np.array_equal(x, y) else 0.0
     spread = x.var() + y.var() + (x.mean() - y.mean()) ** 2
-    if spread == 0:
-        return None
     return float(2 * np.mean((x - x.mean()) * (y - y.mean())) / spread)
 
 

@@ -34,14 +34,28 @@ from deiii.data.tools.counts import counted
 
 PAIRS = (("train", "val"), ("train", "test"), ("val", "test"))
 UNLIKE = 0.1  # total variation of two distributions of classes, or difference of the shares of women
-EFFECTS = {
-    "equal": "the epoch is chosen on the test part, so the score is the best of many epochs",
+TRAINED = {  # what train and test share
+    "equal": "the network is scored on the clips that it was trained on",
     "clips": "the network was trained on clips that it is scored on",
     "speakers": "the network can recognise voices and faces that it was trained on; the score says little "
     "about other people",
     "takes": "one recording is trained on and scored, in another file",
     "sound": "one recording is trained on and scored under another name",
     "face": "one video is trained on and scored under another name",
+}
+CHOSEN = "the epoch and the temperature are chosen on {} of the test part, so the score is too high"
+MEMORISED = (
+    "validation has {} of the training part, so the epoch and the temperature are chosen by what the network "
+    "has memorised"
+)
+SHARED = {
+    "equal": "the clips", "clips": "clips", "speakers": "speakers", "takes": "recordings",
+    "sound": "recordings", "face": "videos",
+}  # fmt: skip
+EFFECTS = {
+    **TRAINED,
+    "tested again": "figures over all folds count these clips more than once; the folds are no "
+    "cross-validation",
     "sentences": "every part has the same words; the score says nothing about other sentences. This is "
     "usual where actors read a few sentences",
     "classes": "accuracy (WAR) depends on these shares; UAR does not",
@@ -59,17 +73,27 @@ class Finding:
         kind: a key of `EFFECTS`.
         count: how many clips, speakers or classes it is about.
         text: a sentence with names.
-        leak: whether it makes a score on the test part invalid.
+        leak: whether parts share what they may not share.
+        parts: the two parts that share something; train and test for other findings.
     """
 
     kind: str
     count: int
     text: str
     leak: bool
+    parts: tuple[str, str] = ("train", "test")
 
     @property
     def effect(self) -> str:
-        """Its effect on a result."""
+        """Its effect on a result.
+
+        >>> Finding("clips", 1, "", True, ("val", "test")).effect
+        'the epoch and the temperature are chosen on clips of the test part, so the score is too high'
+        """
+        if self.parts == ("val", "test"):
+            return CHOSEN.format(SHARED[self.kind])
+        if self.parts == ("train", "val"):
+            return MEMORISED.format(SHARED[self.kind])
         return EFFECTS[self.kind]
 
 
@@ -87,7 +111,7 @@ class Audit:
 
     @property
     def leaks(self) -> tuple[Finding, ...]:
-        """The findings that make a score invalid."""
+        """The findings on what parts share and may not share."""
         return tuple(finding for finding in self.findings if finding.leak)
 
     def text(self) -> str:
@@ -186,7 +210,13 @@ def _shared(
     both = here.keys() & there.keys()
     if here.keys() == there.keys():
         return [
-            Finding("equal", len(both), f"{one} and {other} are the same: {counted(len(both), 'clip')}", True)
+            Finding(
+                "equal",
+                len(both),
+                f"{one} and {other} are the same: {counted(len(both), 'clip')}",
+                True,
+                (one, other),
+            )
         ]
     if both:
         found.append(
@@ -195,18 +225,20 @@ def _shared(
                 len(both),
                 f"{counted(len(both), 'clip is', 'clips are')} in {one} and {other}: {some(both)}",
                 True,
+                (one, other),
             )
         )
     takes = {f.take for f in these if f.take} & {f.take for f in those if f.take}
     takes -= {here[i].take for i in both}
     if takes:
-        text = f"{len(takes)} takes have files in {one} and {other}: {some(takes)}"
-        found.append(Finding("takes", len(takes), text, True))
+        number = counted(len(takes), "take has files", "takes have files")
+        text = f"{number} in {one} and {other}: {some(takes)}"
+        found.append(Finding("takes", len(takes), text, True, (one, other)))
     speakers = {f.speaker for f in these if f.speaker} & {f.speaker for f in those if f.speaker}
     if speakers:
-        total = len({f.speaker for f in those})
+        total = len({f.speaker for f in those if f.speaker})
         text = f"{len(speakers)} of {counted(total, 'speaker')} of {other} are in {one} too: {some(speakers)}"
-        found.append(Finding("speakers", len(speakers), text, True))
+        found.append(Finding("speakers", len(speakers), text, True, (one, other)))
     kinds = (
         ("sound", "audio", list(same_audio(_of(prints.audio, here), _of(prints.audio, there)))),
         ("face", "movement of the face", list(same_face(_of(prints.face, here), _of(prints.face, there)))),
@@ -216,7 +248,7 @@ def _shared(
         if new:
             named = some(f"{a} = {b} ({like:.3f})" for a, b, like in new)
             text = f"{counted(len(new), 'pair')} of clips in {one} and {other} have the same {what}: {named}"
-            found.append(Finding(kind, len(new), text, True))
+            found.append(Finding(kind, len(new), text, True, (one, other)))
     sentences = {f.sentence for f in these if f.sentence} & {f.sentence for f in those if f.sentence}
     if sentences and other == "test":
         number = counted(len(sentences), "sentence is", "sentences are")
@@ -236,7 +268,8 @@ def _balance(parts: Mapping[str, Sequence[Facts]]) -> list[Finding]:
     before, after = (Counter(f.label for f in clips if f.label) for clips in (train, test))
     if before and after:
         if unseen := sorted(after.keys() - before.keys()):
-            text = f"{len(unseen)} classes are in test and not in train: {some(unseen)}"
+            number = counted(len(unseen), "class is", "classes are")
+            text = f"{number} in test and not in train: {some(unseen)}"
             found.append(Finding("unseen", len(unseen), text, False))
         names = before.keys() | after.keys()
         apart = {n: after[n] / after.total() - before[n] / before.total() for n in names}

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from deiii.data.audit.audit import Audit, Prints, audit_parts, audit_split
+from deiii.data.audit.audit import Audit, Finding, Prints, audit_parts, audit_split
 from deiii.data.audit.lists import SUFFIXES, read_lists
 from deiii.data.audit.names import Facts, corpus_of_names, facts_of_clip
 from deiii.data.cache.identity import find_corpus
 from deiii.data.cache.index import CacheError
 from deiii.data.config.schema import Config, SplitConfig
 from deiii.data.corpora.clips import Corpus, CorpusError
-from deiii.data.corpora.protocol import PARTS, Protocol, SplitError, load_protocol, match_clips
+from deiii.data.corpora.protocol import PARTS, Protocol, SplitError, load_protocol, match_clips, some
 from deiii.data.corpora.scan import scan
 from deiii.data.corpora.splits import Split, number_of_folds
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.feature_split import split_features
+from deiii.data.tools.counts import counted
 
 MOST_FOLDS = 10_000
 
@@ -47,7 +48,8 @@ def audit(source: str, config: Config, fold: int | None = None) -> Iterator[tupl
         split.check(corpus)
         by_id = {clip.id: clip for clip in corpus.clips}
         parts = {part: [facts_of_clip(by_id[i], name) for i in getattr(split, part)] for part in PARTS}
-        yield split.fold, audit_parts(parts, prints)
+        found = audit_parts(parts, prints)
+        yield split.fold, Audit(found.findings, (*found.looked, *_in_no_part(corpus, parts)))
         return
     if protocol is None:
         raise SplitError(f"{source} is not a protocol")
@@ -55,11 +57,16 @@ def audit(source: str, config: Config, fold: int | None = None) -> Iterator[tupl
     count = len(protocol.parts) or number_of_folds(corpus, settings)
     if fold is not None and not 0 <= fold < count:
         raise SplitError(f"--fold {fold}: {protocol.name} has the folds 0 to {count - 1}")
-    for number in range(min(count, MOST_FOLDS)) if fold is None else [fold]:
+    numbers = range(min(count, MOST_FOLDS)) if fold is None else [fold]
+    tested: dict[str, int] = {}  # the first fold that tests a clip, by the clip's id
+    for number in numbers:
         own = _parts(protocol, corpus, config, replace(settings, fold=number))
-        missing = _missing(protocol, number, own)
         found = audit_parts(own, prints)
-        yield number, Audit(found.findings, (*found.looked, *missing))
+        again = _tested_again(own["test"], number, tested)
+        looked = [*found.looked, *_missing(protocol, number, own), *_in_no_part(corpus, own)]
+        if len(numbers) > 1 and number == numbers[-1]:
+            looked += _never_tested(corpus, tested)
+        yield number, Audit((*found.findings, *again), tuple(looked))
 
 
 def check_foreign(split: Split, features: FeatureSet, config: Config) -> str:
@@ -106,6 +113,36 @@ def _missing(protocol: Protocol, fold: int, parts: Mapping[str, Sequence[Facts]]
     listed = sum(len(names) for names in protocol.parts[fold].values())
     found = sum(len(clips) for clips in parts.values())
     return [f"{listed - found} of {listed} listed names have no clip in the corpus"] if found < listed else []
+
+
+def _tested_again(test: Sequence[Facts], fold: int, tested: dict[str, int]) -> list[Finding]:
+    """Return a note on the clips that an earlier fold tests, too, and record those of this fold."""
+    again = [facts.id for facts in test if tested.setdefault(facts.id, fold) != fold]
+    if not again:
+        return []
+    folds = ", ".join(map(str, sorted({tested[clip_id] for clip_id in again})))
+    number = counted(len(again), "clip of test is", "clips of test are")
+    text = f"{number} tested in an earlier fold, too ({folds}): {some(again)}"
+    return [Finding("tested again", len(again), text, False)]
+
+
+def _in_no_part(corpus: Corpus, parts: Mapping[str, Sequence[Facts]]) -> list[str]:
+    """Return a sentence on the clips that no part holds."""
+    held = {facts.id for clips in parts.values() for facts in clips}
+    return _without_place(corpus, held, "in no part")
+
+
+def _never_tested(corpus: Corpus, tested: Mapping[str, int]) -> list[str]:
+    """Return a sentence on the clips that no fold tests."""
+    return _without_place(corpus, tested.keys(), "tested in no fold")
+
+
+def _without_place(corpus: Corpus, held: Collection[str], where: str) -> list[str]:
+    others = [clip.id for clip in corpus.clips if clip.id not in held]
+    if not others:
+        return []
+    verb = "is" if len(others) == 1 else "are"
+    return [f"{len(others)} of {counted(len(corpus.clips), 'clip')} {verb} {where}: {some(others)}"]
 
 
 def _corpus(config: Config, protocol: Protocol | None) -> tuple[Corpus, FeatureSet | None]:

@@ -227,6 +227,8 @@ def _calibration(
     """Return the calibration of all predictions together, each run with its own temperature.
 
     Runs that an earlier version scored have none; with one of them there are no figures under temperatures.
+    ``ece`` is of all predictions in the same bins, where overconfident and underconfident runs cancel each
+    other; ``ece_of_runs`` is the mean of the ECE of each run, weighed by its clips.
     The NLL is the mean of the runs' own, weighed by their clips: in the tables, which have four decimals, a
     probability below 0.00005 is 0, and its logarithm has no value.
     """
@@ -242,9 +244,14 @@ def _calibration(
     label = np.concatenate(labels)
     if not len(label):
         return {}
-    versions = {"raw": np.concatenate(raw)}
+    versions = {"raw": raw}
     if None not in temperatures:
-        versions["tempered"] = np.concatenate(own)
+        versions["tempered"] = own
+
+    def mean_ece(runs: Sequence[np.ndarray]) -> float:
+        scored = [(p, truth) for p, truth in zip(runs, labels, strict=True) if len(truth)]
+        each = [ece(p, truth) or 0.0 for p, truth in scored]
+        return float(np.average(each, weights=[len(truth) for _, truth in scored]))
 
     def mean_nll(name: str, p: np.ndarray) -> float:
         of_runs = [found.get("calibration", {}).get(name, {}).get("nll") for found in metrics]
@@ -257,9 +264,11 @@ def _calibration(
         "temperatures": temperatures,
         "clips": len(label),
         **{
-            name: {"ece": ece(p, label), "ece_equal_mass": ece(p, label, equal_mass=True),
+            name: {"ece": ece(p, label), "ece_of_runs": mean_ece(runs),
+                   "ece_equal_mass": ece(p, label, equal_mass=True),
                    "brier": brier(p, label), "nll": mean_nll(name, p)}
-            for name, p in versions.items()
+            for name, runs in versions.items()
+            for p in [np.concatenate(runs)]
         },
     }  # fmt: skip
 

@@ -170,6 +170,17 @@ def test_the_interval_of_a_ccc_covers():
     assert covered / rounds >= 0.93
 
 
+def test_rounding_at_a_limit_does_not_widen_an_interval():
+    """A CCC of 1 - 1e-18 is 1 in one half of the speakers and 1 - 1e-16 in the other: it had -1 to 1."""
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=60)
+    speakers = owners(6, 10)
+    for noise in (0.0, 1e-9, 1e-7):
+        guess = truth + noise * rng.normal(size=60)
+        found = speaker_interval(speakers, lambda rows, g=guess: ccc(truth[rows], g[rows]), CCC_LIMITS)
+        assert found == pytest.approx([0.8016, 1], abs=1e-3)
+
+
 def test_the_interval_of_a_mean_is_that_of_scipy():
     values = np.array([0.61, 0.58, 0.66, 0.71, 0.60])
     wanted = stats.t.interval(0.95, 4, values.mean(), stats.sem(values))

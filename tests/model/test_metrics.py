@@ -57,6 +57,15 @@ def test_ccc_leaves_out_missing_values_and_is_none_where_undefined():
     assert ccc(np.arange(4.0), np.ones(4)) == 0
 
 
+@given(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3), st.integers(2, 9))
+def test_ccc_of_constants_does_not_depend_on_the_rounding_of_their_mean(one, other, clips):
+    """The mean of 0.1, 0.1, 0.1 is 0.10000000000000002: the CCC was 1."""
+    expected = None if one == other else 0
+    assert ccc(np.full(clips, one), np.full(clips, other)) == expected
+    assert ccc(np.full(3, 0.1), np.full(3, 0.1)) is None
+    assert ccc(np.full(3, 0.1), np.array([0.1, 0.2, 0.3])) == 0
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
 def test_the_quick_figures_equal_scikit_learns(pairs):

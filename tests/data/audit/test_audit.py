@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -44,6 +46,32 @@ def test_each_leak_is_named():
     take = [facts_of("03-01-06-01-02-01-12.wav", "ravdess")]
     other = [facts_of("Actor_12/01-01-06-01-02-01-12.mp4", "ravdess")]
     assert "takes" in kinds(audit_parts({"train": take, "test": other}))
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "test", "words"),
+    [
+        (A, B, B, "the epoch and the temperature are chosen on the clips of the test part"),
+        (A, B, B[:1], "the epoch and the temperature are chosen on clips of the test part"),
+        (A, A, B, "chosen by what the network has memorised"),
+        (A, A[:1], B, "chosen by what the network has memorised"),
+        (A, [], A, "scored on the clips that it was trained on"),
+        (A, [], [*A[:1], *B], "trained on clips that it is scored on"),
+    ],
+)
+def test_the_effect_is_that_on_the_parts_that_share_something(train, val, test, words):
+    """Training and test clips that are the same had the effect of validation and test clips."""
+    leaks = audit_parts({"train": train, "val": val, "test": test}).leaks
+    assert leaks and all(words in leak.effect for leak in leaks if leak.kind in ("equal", "clips"))
+    others = {"trained on", "memorised", "temperature are chosen on"}
+    own = {word for word in others if word in leaks[0].effect}
+    assert all(word in own for leak in leaks for word in others if word in leak.effect)
+
+
+def test_a_clip_whose_speaker_is_not_known_is_no_speaker():
+    nameless = Facts("9", "9")
+    (leak,) = audit_parts({"train": A, "test": [Facts("5", "5", "anna"), nameless]}).leaks
+    assert "1 of 1 speaker of test are in train too: anna" in leak.text
 
 
 def test_notes_are_no_leaks():
@@ -152,6 +180,44 @@ def test_folds_of_a_cached_corpus(tmp_path, monkeypatch):
     assert any("compared by audio" in line for line in found[0][1].looked)
     with pytest.raises(SplitError, match="--fold 9"):
         list(audit("speakers", config, 9))
+
+
+def of_lists(folder: Path, *folds: dict[str, str]) -> list:
+    """The audits of lists of clips of the speakers a to d, each with the clips 0 and 1."""
+    names = [f"{speaker}{number}.wav" for speaker in "abcd" for number in (0, 1)]
+    clips = folder / "clips"
+    clips.mkdir()
+    for name in names:
+        (clips / name).touch()
+    rows = [f"{name},{name[0]},{'sad' if name[1] == '0' else 'happy'}" for name in names]
+    (clips / "clips.csv").write_text("\n".join(["path,speaker,label", *rows]), encoding="utf-8")
+    for number, parts in enumerate(folds):
+        for part, speakers in parts.items():
+            file = folder / "lists" / f"fold_{number}" / f"{part}.txt"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("\n".join(n for n in names if n[0] in speakers), encoding="utf-8")
+    config = load_config("table", [f"corpus.root={clips}", f"cache={folder / 'cache'}"])
+    return [found for _, found in audit(str(folder / "lists"), config)]
+
+
+def test_clips_in_no_part_are_counted(tmp_path):
+    (found,) = of_lists(tmp_path, {"train": "ab", "test": "c"})
+    assert "2 of 8 clips are in no part: d0, d1" in found.looked and not found.findings
+
+
+def test_clips_that_two_folds_test_and_clips_that_none_tests_are_named(tmp_path):
+    first, again, last = of_lists(
+        tmp_path,
+        {"train": "bcd", "test": "a"},
+        {"train": "cd", "test": "ab"},
+        {"train": "abd", "test": "c"},
+    )
+    assert not first.findings and not last.findings
+    (note,) = again.findings
+    assert (note.kind, note.count, note.leak) == ("tested again", 2, False)
+    assert "2 clips of test are tested in an earlier fold, too (0): a0, a1" in note.text
+    assert "2 of 8 clips are tested in no fold: d0, d1" in last.looked
+    assert not any("in no fold" in line for line in (*first.looked, *again.looked))
 
 
 def test_ravdess_takes_are_found_by_sound(test_data):

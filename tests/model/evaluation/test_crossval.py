@@ -252,3 +252,16 @@ def test_nll_is_that_of_the_runs_though_their_tables_have_four_decimals(tmp_path
     assert found["raw"]["nll"] == pytest.approx(np.mean(own))
     older = _calibration(tables, [{}, {}], ["a", "b"])["raw"]["nll"]  # only the tables are there
     assert older > found["raw"]["nll"]
+
+
+def test_the_ece_of_runs_does_not_let_them_cancel_each_other():
+    """One run says 0.8 and is always right, the other one says 0.8 and is right in 3 of 5 cases."""
+    tables = []
+    for run, hits in ((0, 5), (1, 3)):
+        names = tuple(f"{run}-{i}" for i in range(5))
+        truth = tuple("a" if i < hits else "b" for i in range(5))
+        p, nothing = np.tile([0.8, 0.2], (5, 1)), np.zeros((5, 0))
+        tables.append(PredictionTable(names, names, ("a", "b"), truth, ("a",) * 5, p, (), nothing, nothing))
+    found = _calibration(tables, [{}, {}], ["a", "b"])["raw"]
+    assert found["ece"] == pytest.approx(0)
+    assert found["ece_of_runs"] == pytest.approx(0.2)
