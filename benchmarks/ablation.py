@@ -12,8 +12,6 @@ prediction (``predictions.tar.xz``) are written into runs/ablation.
 
 from __future__ import annotations
 
-import argparse
-import io
 import json
 import tarfile
 import time
@@ -22,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 
-from benchmarks.ablation_tasks import SETTINGS, TASKS
+from benchmarks.ablation_tasks import FILES, SETTINGS, TASKS
+from benchmarks.run_tables import add_file, arguments, interval_text, origin, p_text
 from deiii.data.command_line.entry import Command, run
 from deiii.data.config.schema import Config
 from deiii.data.config.words import read_settings
@@ -35,12 +33,10 @@ from deiii.data.tools.machine import machine
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png
 from deiii.model.evaluation.many_runs import finished, run_all
 from deiii.model.evaluation.predictions import read_predictions
-from deiii.model.intervals import OVER_SEEDS_AND_SPEAKERS, estimate, holm
-from deiii.model.training.run_folder import RunFolder, provenance, revisions
+from deiii.model.intervals import estimate, holm
+from deiii.model.training.run_folder import RunFolder
 from deiii.pipeline.preprocess.graph import preprocess
 
-JOBS = max(2, torch.cuda.device_count())  # one per GPU, or two on a CPU
-FILES = ["configs/synthetic.yaml", "configs/ablation.yaml"]
 HEAD = (
     "| variant | accuracy | sd over seeds | ceiling | against full | sd over seeds | "
     "95 % t over seeds and speakers | p, Holm | with a stream hidden at test |"
@@ -124,28 +120,16 @@ def markdown(tables: Mapping[str, Any], notes: str) -> str:
     for task, rows in tables.items():
         lines += [f"## {task}", "", HEAD, "|---" * HEAD.count(" | ") + "|---|"]
         for variant, row in rows.items():
-            ci = row.get("against_full_ci")
+            span = interval_text(row.get("against_full_ci"), "+")
             gap = f"{row['against_full']:+.3f}" if "against_full" in row else ""
-            span = f"{ci[0]:+.3f} to {ci[1]:+.3f}" if ci else ""
             hidden = ", ".join(f"{k} {v:.3f}" for k, v in row["without"].items())
             sd = "–" if row["sd"] is None else f"{row['sd']:.3f}"
             gap_sd = "" if row.get("against_full_sd") is None else f"{row['against_full_sd']:.3f}"
             p = row.get("against_full_p_holm")
             cells = [f"`{variant}`: {row['about']}", f"{row['accuracy']:.3f}", sd, f"{row['ceiling']:.2f}"]
-            lines.append(f"| {' | '.join([*cells, gap, gap_sd, span, _p(p), hidden])} |")
+            lines.append(f"| {' | '.join([*cells, gap, gap_sd, span, p_text(p), hidden])} |")
         lines.append("")
     return "\n".join(lines)
-
-
-def _p(value: float | None) -> str:
-    """A p-value as text; empty where there is none.
-
-    >>> _p(0.0004), _p(0.0321)
-    ('< 0.001', '0.032')
-    """
-    if value is None:
-        return ""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def draw_figure(tables: Mapping[str, Any]) -> Figure:
@@ -188,37 +172,8 @@ def pack_predictions(path: Path, runs: Sequence[Path]) -> None:
     """Write ``predictions-<run>.csv`` of every run into one archive; equal predictions give equal bytes."""
     with atomic_path(path) as temporary, tarfile.open(temporary, "w:xz") as archive:
         for run_folder in sorted(runs):
-            data = RunFolder(run_folder).predictions.read_bytes()
-            entry = tarfile.TarInfo(f"predictions-{run_folder.name}.csv")
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
-
-
-def origin(runs: Sequence[Path], seeds: Sequence[int]) -> tuple[dict[str, Any], str]:
-    """Seeds, machine, versions and revisions of a table's runs, for JSON and as a sentence."""
-    versions, found = provenance()["versions"], revisions(runs)
-    about = {"seeds": list(seeds), "hardware": machine(), "versions": versions, "revisions": found}
-    about["interval"] = OVER_SEEDS_AND_SPEAKERS
-    about["runs"] = {run.name: RunFolder(run).read_info().get("revision") for run in runs}
-    words = f"Seeds {', '.join(map(str, seeds))}; revisions {', '.join(found)}; {machine()}; "
-    return about, words + f"torch {versions['torch']}."
-
-
-def arguments(name: str, about: str | None) -> argparse.ArgumentParser:
-    """A parser with the arguments of every benchmark of many runs: settings, seeds, folder, jobs."""
-    parser = argparse.ArgumentParser(
-        allow_abbrev=False,
-        prog=f"python -m benchmarks.{name}",
-        description=about,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="overrides for every run")
-    parser.add_argument(
-        "--seeds", type=lambda t: [int(w) for w in t.split(",")], default=[0, 1, 2, 3, 4], metavar="0,1,2"
-    )
-    parser.add_argument("--folder", type=Path, default=Path("runs") / name)
-    parser.add_argument("--jobs", type=int, default=JOBS, help=f"runs at a time (default here: {JOBS})")
-    return parser
+            content = RunFolder(run_folder).predictions.read_bytes()
+            add_file(archive, f"predictions-{run_folder.name}.csv", content)
 
 
 def main() -> int:

@@ -18,6 +18,7 @@ class Variant:
     ceiling: float
 
 
+FILES = ("configs/synthetic.yaml", "configs/ablation.yaml")  # settings that all runs share
 AUDIO_ONLY = ("model.video=false", "model.flow=false")
 FRAMES_ONLY = ("model.flow=false", "model.audio=false")
 CUES = {

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ablation import FILES, arguments, origin
-from benchmarks.ablation_tasks import AUDIO_ONLY, FRAMES_ONLY, SETTINGS
+from benchmarks.ablation_tasks import AUDIO_ONLY, FILES, FRAMES_ONLY, SETTINGS
+from benchmarks.run_tables import arguments, interval_text, origin
 from deiii.data.command_line.entry import Command, run
 from deiii.data.config.schema import Config
 from deiii.data.config.words import read_settings
@@ -108,7 +108,7 @@ def markdown(rows: dict[str, Any], notes: str) -> str:
                 cells += ["", "", ""]
                 continue
             sd = "–" if found["sd"] is None else f"{found['sd']:.3f}"
-            span = "–" if found["ci"] is None else "{:+.3f} to {:+.3f}".format(*found["ci"])
+            span = interval_text(found["ci"], "+") or "–"
             cells += [f"{found['ccc']:.3f}", sd, span]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])

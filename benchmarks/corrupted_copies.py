@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ablation import arguments, origin
+from benchmarks.run_tables import add_file, arguments, interval_text, origin
 from deiii.data.command_line.entry import Command, run
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
@@ -145,16 +145,11 @@ def markdown(result: Mapping[str, Any], notes: str) -> str:
     for corruption in result[WITHOUT]:
         one, two, gap = (result[name][corruption] for name in (WITHOUT, WITH, "difference"))
         cells = [
-            corruption, f"{one['uar']:.3f}", span(one["ci"]), f"{two['uar']:.3f}", span(two["ci"]),
-            f"{gap['gap']:+.3f}", span(gap["ci"], "+"),
+            corruption, f"{one['uar']:.3f}", interval_text(one["ci"]), f"{two['uar']:.3f}",
+            interval_text(two["ci"]), f"{gap['gap']:+.3f}", interval_text(gap["ci"], "+"),
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
-
-
-def span(interval: Sequence[float], sign: str = "") -> str:
-    """Return an interval as text."""
-    return f"{interval[0]:{sign}.3f} to {interval[1]:{sign}.3f}"
 
 
 def keep_predictions(found: Mapping[str, Tables], seeds: Sequence[int], path: Path) -> None:
@@ -167,10 +162,8 @@ def keep_predictions(found: Mapping[str, Tables], seeds: Sequence[int], path: Pa
                     writer = csv.writer(text, lineterminator="\n")
                     writer.writerow(["clip", "speaker", "truth", "predicted"])
                     writer.writerows(answers.names.tolist())
-                    data = text.getvalue().encode()
-                    entry = tarfile.TarInfo(f"{name.replace(' ', '-')}/{corruption}/seed{seed}.csv")
-                    entry.size = len(data)
-                    tar.addfile(entry, io.BytesIO(data))
+                    path_in_tar = f"{name.replace(' ', '-')}/{corruption}/seed{seed}.csv"
+                    add_file(tar, path_in_tar, text.getvalue().encode())
 
 
 def main() -> int:

@@ -62,7 +62,7 @@ HOP_S = 0.5  # of the windows over them
 PEAK = """
 import resource, sys, threading
 from deiii import load
-from deiii.model.prediction.files import predict_loaded
+from deiii.model.prediction.files import FileOptions, predict_loaded
 run, video, out, overlay, hop = sys.argv[1:]
 network = load(run, "cpu")
 samples, ended = [], threading.Event()
@@ -76,7 +76,7 @@ watching = threading.Thread(target=watch)
 watching.start()
 reported = []  # numbers of samples at the report of the prediction, and at that of the overlay
 found = predict_loaded(
-    network, [video], out, overlay, hop_s=float(hop), progress=False,
+    network, [video], out, FileOptions(overlay, hop_s=float(hop)), progress=False,
     report=lambda words: reported.append(len(samples)),
 )
 ended.set()
@@ -207,7 +207,7 @@ def main() -> None:
     parser.add_argument("--minutes", default="1,10,60", help="lengths for the memory, the first is compared")
     parser.add_argument("--files", type=int, default=3, help="files for the comparison with fresh processes")
     options = parser.parse_args()
-    from deiii.model.prediction.files import predict_loaded
+    from deiii.model.prediction.files import FileOptions, predict_loaded
     from deiii.model.prediction.loading import load
 
     with TemporaryDirectory() as temporary:
@@ -241,9 +241,9 @@ def main() -> None:
         def call(words):
             return subprocess.run(words, check=True, capture_output=True)
 
+        drawn = FileOptions(str(folder / "over.mp4"))
         for _ in range(options.runs):
-            timed("overlay", lambda: predict_loaded(
-                network, [str(video)], folder / "out", str(folder / "over.mp4"), **quiet))  # fmt: skip
+            timed("overlay", lambda: predict_loaded(network, [str(video)], folder / "out", drawn, **quiet))
             timed("plain", lambda: predict_loaded(network, [str(video)], folder / "out", **quiet))
             timed("startup", lambda: call([sys.executable, "-c", STARTED.format(run=str(run))]))
             timed("ours", lambda: call([*command, *several]))

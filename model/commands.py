@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from deiii.data.command_line.numbers import whole_number, whole_numbers
+from deiii.data.command_line.numbers import whole_numbers
 from deiii.data.config.checks.effects import TRAINING
-from deiii.data.config.schema_fields import MOST_SEED
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import (
     add_command,
@@ -21,10 +20,10 @@ from deiii.data.tools.processes.signals import INTERRUPTED
 from deiii.data.tools.progress import say
 from deiii.model.distributed.launch import single_process
 from deiii.model.prediction_commands import add_commands as add_prediction_commands
+from deiii.model.run_arguments import MOST_RUNS, add_jobs, add_seeds
 from deiii.model.sweep.command import add_sweep
 
 RESUME = "finished work is kept: add --resume to the same command to continue (with make: ARGS=--resume)"
-MOST_RUNS = 1000  # folds, and runs at a time
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -140,27 +139,14 @@ def _add_crossval(commands: argparse._SubParsersAction) -> None:
         when_stopped="finished runs are kept: run the same command again to continue",
     )
     add_settings(sub)
-    sub.add_argument(
-        "--seeds",
-        type=whole_numbers(0, MOST_SEED),
-        default=[0],
-        metavar="0,1,2",
-        help="seeds of the runs (default: 0)",
-    )
+    add_seeds(sub, "the runs")
     sub.add_argument(
         "--folds",
         type=whole_numbers(0, MOST_RUNS),
         metavar="0,1",
         help="test folds (default: all of the protocol)",
     )
-    sub.add_argument(
-        "--jobs",
-        type=whole_number(0, MOST_RUNS),
-        default=0,
-        metavar="N",
-        help="number of runs at the same time (default: 1 on a CPU; on GPUs as many as fit into their "
-        "memory, judged by the first run)",
-    )
+    add_jobs(sub)
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -241,16 +227,21 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     from deiii.model.evaluation.results import summary
 
-    shown = not args.quiet
-    how = (cache, device, args.again, args.keep, args.unfinished)
+    options = {
+        "again": args.again,
+        "keep": args.keep,
+        "unfinished": args.unfinished,
+        "progress": not args.quiet,
+    }
     if several:
         from deiii.model.evaluation.ensemble import evaluate_ensemble, folder_of
 
-        metrics, report = evaluate_ensemble(runs, args.out or folder_of(runs), *how, progress=shown)
+        out = args.out or folder_of(runs)
+        metrics, report = evaluate_ensemble(runs, out, cache, device, **options)
     else:
         from deiii.model.evaluation.evaluate import evaluate
 
-        metrics, report = evaluate(args.run, *how, progress=shown)
+        metrics, report = evaluate(args.run, cache, device, **options)
     say(summary(metrics))
     print(f"report: {report}")
     return 0

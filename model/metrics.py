@@ -7,7 +7,7 @@ float, or ``None`` where it is undefined. Recall, F1 and confusion come from sci
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,6 +83,22 @@ def matrix_figures(confusion: np.ndarray) -> dict[str, float]:
     }
 
 
+def uar(truth: np.ndarray, predicted: np.ndarray) -> float | None:
+    """Return the UAR over the classes that occur in ``truth``; ``None`` where no class is known.
+
+    Args:
+        truth: class numbers, int [N]; negative where unknown, which leaves the entry out.
+        predicted: class numbers, int [N]; negative for no prediction, which counts as wrong.
+
+    >>> uar(np.array([0, 0, 1, -1]), np.array([0, 1, -1, 0]))
+    0.25
+    """
+    known = truth >= 0
+    truth, right = truth[known], truth[known] == predicted[known]
+    recalls = [right[truth == label].mean() for label in np.unique(truth)]
+    return float(np.mean(recalls)) if recalls else None
+
+
 def class_intervals(
     truth: np.ndarray,
     predicted: np.ndarray,
@@ -99,16 +115,34 @@ def class_intervals(
         clips: number of different clips, where several predictions are of one clip; N where not given.
     """
 
-    def interval(name: str) -> list[float] | None:
-        def figure(rows: np.ndarray) -> float | None:
-            if not len(rows):
-                return None
-            pairs = np.bincount(truth[rows] * n_classes + predicted[rows], minlength=n_classes**2)
-            return matrix_figures(pairs.reshape(n_classes, n_classes))[name]
+    return {
+        f"{name}_ci": speaker_interval(
+            speakers, figure_of_rows(name, truth, predicted, n_classes), clips=clips
+        )
+        for name in CLASS_FIGURES
+    }
 
-        return speaker_interval(speakers, figure, clips=clips)
 
-    return {f"{name}_ci": interval(name) for name in CLASS_FIGURES}
+def figure_of_rows(
+    name: str, truth: np.ndarray, predicted: np.ndarray, n_classes: int
+) -> Callable[[np.ndarray], float | None]:
+    """Return one of the `class_figures` as a function of row numbers, int [n]; of no rows it is ``None``.
+
+    Args:
+        name: key in `CLASS_FIGURES`.
+        truth: class numbers, int [N]; negative where unknown, which leaves the row out.
+        predicted: class numbers, int [N], none of them negative.
+        n_classes: number of classes.
+    """
+
+    def figure(rows: np.ndarray) -> float | None:
+        known = rows[truth[rows] >= 0]
+        if not len(known):
+            return None
+        pairs = np.bincount(truth[known] * n_classes + predicted[known], minlength=n_classes**2)
+        return matrix_figures(pairs.reshape(n_classes, n_classes))[name]
+
+    return figure
 
 
 def class_report(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:

@@ -185,7 +185,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
 
 def _predict(args: argparse.Namespace) -> int:
     from deiii.model.members import names_network
-    from deiii.model.prediction.files import NO_OVERLAY, predict_files
+    from deiii.model.prediction.files import NO_OVERLAY, FileOptions, predict_files
     from deiii.model.prediction.hub import PREFIX
     from deiii.model.prediction.manifest import ExportError
 
@@ -226,12 +226,13 @@ def _predict(args: argparse.Namespace) -> int:
         )  # fmt: skip
         return 0
     texts = ["vtt"] * args.vtt + ["tsv"] * args.timeline
+    options = FileOptions(
+        args.overlay, args.window, args.hop, same_speaker=args.same_speaker, texts=texts,
+        speech=args.segments == "speech", people=args.people == "all",
+    )  # fmt: skip
     found = predict_files(
-        runs, media, args.out, args.overlay, args.window, args.hop, device, settings,
-        progress=not args.quiet, same_speaker=args.same_speaker,
-        segments=args.segments or "", texts=texts,
-        change_preprocessing=args.change_preprocessing, backend=args.backend, calibrated=args.calibrated,
-        people=args.people == "all",
+        runs, media, args.out, options, device, settings, args.change_preprocessing, args.backend,
+        args.calibrated, progress=not args.quiet,
     )  # fmt: skip
     written = " and ".join(f"<name>.{kind}" for kind in ["json", *texts])
     print(f"results: {args.out}/predictions.csv, and {written} for each file")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -12,10 +13,11 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(
-    ".".join(("deiii", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
-    for package in ("data", "pipeline", "model")
+    prefix + ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for prefix, folders in (("deiii.", ("data", "pipeline", "model")), ("", ("benchmarks", "tests")))
+    for package in folders
     for path in (ROOT / package).rglob("*.py")
-    if ">>>" in path.read_text(encoding="utf-8")
+    if re.search(r"^ *>>> ", path.read_text(encoding="utf-8"), re.MULTILINE)
 )
 COMMON = {"np": np, "torch": torch}  # names that every example may use
 

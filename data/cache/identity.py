@@ -36,6 +36,7 @@ from deiii.data.corpora.scan import cache_name, scan_again
 from deiii.data.corpora.table import find_table
 from deiii.data.corpora.targets.classes import map_classes
 from deiii.data.tools.atomic_files import file_sha256
+from deiii.data.tools.counts import examples
 from deiii.data.tools.processes.made_folders import make_folder
 
 IDENTITY = "corpus.json"
@@ -303,11 +304,10 @@ def _refuse_replaced_media(cache: str | Path, name: str, now: Corpus) -> None:
     _, replaced, unknown = compare_media(cache, name, now.root, now.clips)
     changed = replaced or unknown
     if changed:
-        some = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
         what = "replaced" if replaced else "changed or copied"
         raise CacheError(
             f"{len(changed)} media file{'s' if len(changed) > 1 else ''} of {now.root} "
-            f"{'were' if len(changed) > 1 else 'was'} {what} since preprocessing ({some}). Run "
+            f"{'were' if len(changed) > 1 else 'was'} {what} since preprocessing ({examples(changed)}). Run "
             "`deiii preprocess` with the same settings; it computes again only what differs"
         )
 

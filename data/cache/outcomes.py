@@ -28,6 +28,15 @@ MAYBE_MACHINE = frozenset(
 MAY_BE_TEMPORARY = "the disk or the network may be at fault; the next run tries again"
 
 
+def is_machine_trouble(error: BaseException) -> bool:
+    """Return whether an error is one of the machine, which stops the run: see `MACHINE_TROUBLE`.
+
+    >>> is_machine_trouble(OSError(errno.ENOSPC, "No space left on device"))
+    True
+    """
+    return isinstance(error, OSError) and error.errno in MACHINE_TROUBLE
+
+
 class Status(StrEnum):
     """The kinds of outcomes of a stage for one clip."""
 

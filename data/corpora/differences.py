@@ -12,11 +12,10 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterable
 from typing import Any
 
 from deiii.data.corpora.clips import Clip, Corpus
-from deiii.data.tools.counts import counted
+from deiii.data.tools.counts import counted, examples
 
 # What a clip's features do not depend on.
 ANSWERS = {"label": "label", "soft": "soft label", "attributes": "attributes", "fold": "fold"}
@@ -44,20 +43,20 @@ def differences(before: Corpus, after: Corpus) -> list[str]:
     renamed = {name: places[path] for path, name in gone_from.items() if path in places}
     if renamed:
         pairs = (f"{was} -> {now}" for was, now in sorted(renamed.items()))
-        found.append(f"the id of {counted(len(renamed), 'clip')} ({_some(pairs)})")
+        found.append(f"the id of {counted(len(renamed), 'clip')} ({examples(pairs)})")
     new = {back: new[name] for back, name in renamed.items()} | {
         name: c for name, c in new.items() if name not in renamed.values()
     }
     if gone := sorted(old.keys() - new.keys()):
-        found.append(f"{counted(len(gone), 'clip')} gone ({_some(gone)})")
+        found.append(f"{counted(len(gone), 'clip')} gone ({examples(gone)})")
     if added := sorted(new.keys() - old.keys()):
-        found.append(f"{counted(len(added), 'clip')} added ({_some(added)})")
+        found.append(f"{counted(len(added), 'clip')} added ({examples(added)})")
     both = sorted(old.keys() & new.keys())
     for name, words in {"speaker": "speaker", "path": "path", **ANSWERS}.items():
         changed = [i for i in both if _value(old[i], name) != _value(new[i], name)]
         if changed:
             pairs = (f"{i}: {_value(old[i], name)} -> {_value(new[i], name)}" for i in changed)
-            found.append(f"the {words} of {counted(len(changed), 'clip')} ({_some(pairs)})")
+            found.append(f"the {words} of {counted(len(changed), 'clip')} ({examples(pairs)})")
     if before.classes != after.classes:
         found.append(f"the classes ({', '.join(before.classes)} -> {', '.join(after.classes)})")
     if dict(before.ranges) != dict(after.ranges):
@@ -82,8 +81,3 @@ def _nfc(text: str) -> str:
 def _digest(tree: Any) -> str:
     text = json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _some(items: Iterable[str], most: int = 3) -> str:
-    items = list(items)
-    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from deiii.data.corpora.clips import CorpusError
+from deiii.data.tools.counts import examples
 
 # All suffixes that count as recordings, for every corpus and for prediction. Where a corpus has a clip in
 # several formats, the first in this order is taken.
@@ -153,13 +154,6 @@ def _walk(root: Path) -> Iterator[Path]:
                 relative = Path(folder).relative_to(root)
                 yield from (relative / name for name in names if not name.startswith("."))
         links = further
-
-
-def examples(paths: Iterable[str], most: int = 3) -> str:
-    """Return the first ``most`` paths as text for a message."""
-    paths = list(paths)
-    more = f" and {len(paths) - most} more" if len(paths) > most else ""
-    return ", ".join(paths[:most]) + more
 
 
 def only_one(found: dict[str, str], clip_id: str, path: str, corpus: str) -> None:

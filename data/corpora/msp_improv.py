@@ -33,15 +33,8 @@ from statistics import fmean, variance
 
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import Clip, Corpus, CorpusError
-from deiii.data.corpora.files import (
-    AUDIO,
-    VIDEO,
-    corpus_files,
-    examples,
-    nothing_there,
-    only_one,
-    root_folder,
-)
+from deiii.data.corpora.files import AUDIO, VIDEO, corpus_files, nothing_there, only_one, root_folder
+from deiii.data.tools.counts import examples
 
 LETTERS = {"A": "angry", "H": "happy", "N": "neutral", "S": "sad"}
 CLASSES = tuple(LETTERS.values())

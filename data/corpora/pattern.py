@@ -21,9 +21,9 @@ from pathlib import Path, PurePosixPath
 
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import Clip, Corpus, CorpusError
-from deiii.data.corpora.files import AUDIO, VIDEO, corpus_files, examples, nothing_there, root_folder
+from deiii.data.corpora.files import AUDIO, VIDEO, corpus_files, nothing_there, root_folder
 from deiii.data.corpora.spelling import clean, fold_labels, refuse_spellings
-from deiii.data.tools.counts import counted
+from deiii.data.tools.counts import counted, examples
 
 ORDER = (*VIDEO, *AUDIO)
 GROUPS = ("speaker", "label")

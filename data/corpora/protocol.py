@@ -31,7 +31,7 @@ import yaml
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.files import AUDIO, VIDEO
 from deiii.data.corpora.spelling import spelling_key
-from deiii.data.tools.counts import counted
+from deiii.data.tools.counts import counted, examples
 
 PROTOCOLS = Path(__file__).parent / "protocols"
 KINDS = ("fixed", "parts", "clips", "column", "speakers")
@@ -322,6 +322,5 @@ def _natural(text: str) -> list[tuple[int, int, str]]:
 
 
 def some(names: Iterable[str], most: int = 5) -> str:
-    """Return the first names of a sorted list for a message."""
-    names = sorted(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    """Return the first names in the order of the alphabet for a message."""
+    return examples(sorted(names), most)

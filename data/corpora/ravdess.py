@@ -13,15 +13,8 @@ from pathlib import Path, PurePosixPath
 
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import Clip, Corpus, CorpusError
-from deiii.data.corpora.files import (
-    AUDIO,
-    VIDEO,
-    corpus_files,
-    examples,
-    nothing_there,
-    only_one,
-    root_folder,
-)
+from deiii.data.corpora.files import AUDIO, VIDEO, corpus_files, nothing_there, only_one, root_folder
+from deiii.data.tools.counts import examples
 
 CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 MODALITIES = {"audio-video": 1, "video-only": 2, "audio-only": 3}

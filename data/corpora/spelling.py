@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from deiii.data.corpora.clips import CorpusError
+from deiii.data.tools.counts import examples
 
 # Words that programs write for a missing value.
 MISSING = {
@@ -48,6 +49,7 @@ SEPARATORS = re.compile(r"(?<=[^\W\d_])[ _-]+(?=[^\W_])|(?<=[^\W_])[ _-]+(?=[^\W
 LAST_SIGNS = re.compile(r"(?<=[\w\"'])[.,;:]+$")  # happy. and happy; but not happy?, which may mean a doubt
 SEVERAL = re.compile(r"\s*[;|/,+&]\s*")  # between the labels of a cell that holds several
 MOST_NAMED = 4
+MOST_ROWS = 5  # that a message names
 Place = TypeVar("Place", int, str)  # the place of a label: a row of a table, or a file
 
 
@@ -128,8 +130,9 @@ def require_values(name: str, cells: Iterable[tuple[int, str]]) -> None:
         "if it is a class of yours, give it another name",
         "fold": "write the fold of every clip, or remove the column",
     }
+    rows = examples((row for row, _ in found), MOST_ROWS)
     raise CorpusError(
-        f"row{'s' if len(found) > 1 else ''} {_some([row for row, _ in found])}: {name} is {found[0][1]!r}, "
+        f"row{'s' if len(found) > 1 else ''} {rows}: {name} is {found[0][1]!r}, "
         f"which stands for a missing value; {remedy.get(name, f'write the {name} or remove the row')}"
     )
 
@@ -232,13 +235,9 @@ def _spellings(rows: Mapping[str, Sequence[Place]], place: str) -> str:
     named = []
     for text, where in sorted(rows.items(), key=lambda item: item[1][0])[:MOST_NAMED]:
         shown = repr(text) if text == clean(text) else ascii(text)
-        named.append(f"{shown} ({place}{'s' if len(where) > 1 else ''} {_some(where)})")
+        named.append(f"{shown} ({place}{'s' if len(where) > 1 else ''} {examples(where, MOST_ROWS)})")
     more = f" and {len(rows) - MOST_NAMED} more spellings" if len(rows) > MOST_NAMED else ""
     return f"{', '.join(named)}{more} {'are' if len(rows) > 1 else 'is'}"
-
-
-def _some(rows: Sequence[Place], most: int = 5) -> str:
-    return ", ".join(map(str, rows[:most])) + (f" and {len(rows) - most} more" if len(rows) > most else "")
 
 
 def _invisible(character: str) -> bool:

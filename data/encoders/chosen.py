@@ -11,7 +11,7 @@ from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.encoders.hub import hub_folder, is_folder, is_hub_name
 from deiii.data.encoders.onnx_file import describe_onnx
 from deiii.data.encoders.onnx_session import has_gpu
-from deiii.data.encoders.record import SAMPLE_RATE, Encoder
+from deiii.data.encoders.record import SAMPLE_RATE, Encoder, Modality
 from deiii.data.encoders.table import encoders, find_encoder
 from deiii.data.encoders.transformers_folder import describe_folder
 from deiii.data.tools.devices import pick_device
@@ -58,7 +58,7 @@ def chosen(config: SpeechConfig | AppearanceConfig) -> Choice:
     >>> chosen(SpeechConfig(layers=[2])).layers, chosen(SpeechConfig()).pool
     ((2,), 2)
     """
-    modality = "speech" if isinstance(config, SpeechConfig) else "appearance"
+    modality: Modality = "speech" if isinstance(config, SpeechConfig) else "appearance"
     encoder, path = _found(modality, config)
     layers = tuple(config.layers) or encoder.default_layers or encoder.layers
     for layer in layers:
@@ -95,7 +95,7 @@ def chosen(config: SpeechConfig | AppearanceConfig) -> Choice:
     return Choice(encoder, path, layers, pool, window, step)
 
 
-def _found(modality: str, config: SpeechConfig | AppearanceConfig) -> tuple[Encoder, str]:
+def _found(modality: Modality, config: SpeechConfig | AppearanceConfig) -> tuple[Encoder, str]:
     """Return the record of the encoder that the settings name, and the path of its weights if named."""
     name = config.encoder
     path = config.weights or ""  # it may have moved since the encoder was named by its path

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from deiii.data.encoders.onnx_session import OnnxNetwork
-from deiii.data.encoders.record import SAMPLE_RATE, Encoder
+from deiii.data.encoders.record import SAMPLE_RATE, Encoder, Modality
 from deiii.data.tools.weights import WeightsError
 
 MEL_HOP = 160  # samples between two columns of Whisper's log-mel
@@ -22,7 +22,7 @@ COUPLED = (
 FREE_SIDE = 224  # px; side of the images that are tried if the file accepts any size
 
 
-def describe_onnx(modality: str, path: str, outputs: tuple[str, ...]) -> Encoder:
+def describe_onnx(modality: Modality, path: str, outputs: tuple[str, ...]) -> Encoder:
     """Return the record of an ONNX file.
 
     A speech file takes samples [B,n] or Whisper's log-mel [B,80,T]; an image file takes [B,S,S,C] or
@@ -43,7 +43,7 @@ def describe_onnx(modality: str, path: str, outputs: tuple[str, ...]) -> Encoder
 
 
 @lru_cache(maxsize=16)
-def _describe(modality: str, path: str, outputs: tuple[str, ...], size: int, mtime_ns: int) -> Encoder:
+def _describe(modality: Modality, path: str, outputs: tuple[str, ...], size: int, mtime_ns: int) -> Encoder:
     network = OnnxNetwork(path, outputs)
     rank = 3 if modality == "speech" else 2
     rows: dict[str, Any] = {}
@@ -69,7 +69,7 @@ def _describe(modality: str, path: str, outputs: tuple[str, ...], size: int, mti
         )
     return Encoder(
         "onnx",
-        modality,  # type: ignore[arg-type]
+        modality,
         f"deiii.pipeline.encoders.onnx_{'speech' if modality == 'speech' else 'faces'}:load",
         width=shapes[0][-1],
         layers=tuple(range(1, len(shapes) + 1)),

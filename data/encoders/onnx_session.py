@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,12 +12,35 @@ from deiii.data.encoders.onnx_graph import read_nodes, with_outputs
 from deiii.data.tools.devices import DeviceError
 from deiii.data.tools.weights import WeightsError
 
+if TYPE_CHECKING:
+    import onnxruntime
+
 
 def has_gpu() -> bool:
     """Return whether this onnxruntime can use a GPU; its usual package cannot."""
     import onnxruntime
 
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+
+
+def open_session(
+    model: bytes | str, threads: int, providers: Sequence[Any] = ("CPUExecutionProvider",)
+) -> onnxruntime.InferenceSession:
+    """Open an ONNX model with onnxruntime; warnings are not shown, errors of onnxruntime are raised.
+
+    Args:
+        model: content or path of the file.
+        threads: threads of each operation; one operation runs at a time.
+        providers: what computes it, the first choice first.
+    """
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(3)  # no warning where there is no GPU
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # no warning on outputs that differ from their declared sizes
+    return onnxruntime.InferenceSession(model, options, providers=list(providers))
 
 
 class OnnxNetwork:
@@ -35,13 +58,6 @@ class OnnxNetwork:
     """
 
     def __init__(self, path: str | Path, outputs: Sequence[str], device: str = "cpu", threads: int = 1):
-        import onnxruntime
-
-        onnxruntime.set_default_logger_severity(3)  # no warning where there is no GPU
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
         providers: list[Any] = ["CPUExecutionProvider"]
         if device != "cpu":
             if not has_gpu():
@@ -58,13 +74,13 @@ class OnnxNetwork:
             if missing := [name for name in outputs if name not in names]:
                 last = ", ".join(sorted(names)[-8:])
                 raise ValueError(f"it computes no value {missing[0]!r}; it computes {last} and others")
-            plain = onnxruntime.InferenceSession(model, options, providers=providers)
+            plain = open_session(model, threads, providers)
             given = [output.name for output in plain.get_outputs()]
             outputs = outputs or given[-1:]
             more = [name for name in outputs if name not in given]
             if more:
                 model = with_outputs(model, more)
-                plain = onnxruntime.InferenceSession(model, options, providers=providers)
+                plain = open_session(model, threads, providers)
         except Exception as error:  # onnxruntime raises many types, which have no common base of their own
             raise WeightsError(
                 f"{path} cannot be used as an ONNX encoder ({str(error).splitlines()[0]}); "

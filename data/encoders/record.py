@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 SAMPLE_RATE = 16_000  # Hz of every speech encoder
+Modality = Literal["speech", "appearance"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Encoder:
     """
 
     name: str
-    modality: Literal["speech", "appearance"]
+    modality: Modality
     load: str
     width: int
     layers: tuple[int, ...]

@@ -9,13 +9,13 @@ from typing import Any
 
 from deiii.data.encoders.hub import INSTALL
 from deiii.data.encoders.known import KNOWN
-from deiii.data.encoders.record import SAMPLE_RATE, Encoder
+from deiii.data.encoders.record import SAMPLE_RATE, Encoder, Modality
 from deiii.data.tools.weights import WeightsError, weights_folder
 
 WHISPER_HOP = 320  # samples between two states of its encoder
 
 
-def describe_folder(modality: str, folder: str, name: str = "") -> Encoder:
+def describe_folder(modality: Modality, folder: str, name: str = "") -> Encoder:
     """Return the record of a network of transformers in a folder.
 
     Args:
@@ -32,7 +32,7 @@ def describe_folder(modality: str, folder: str, name: str = "") -> Encoder:
 
 
 @lru_cache(maxsize=16)
-def _describe(modality: str, folder: str, name: str, size: int, mtime_ns: int) -> Encoder:
+def _describe(modality: Modality, folder: str, name: str, size: int, mtime_ns: int) -> Encoder:
     whole = read_settings(folder)
     config = getattr(whole, "vision_config", whole) if modality == "appearance" else whole
     width = getattr(config, "hidden_size", None) or getattr(config, "d_model", None)
@@ -49,7 +49,7 @@ def _describe(modality: str, folder: str, name: str, size: int, mtime_ns: int) -
         rows = _rows(config)
     return Encoder(
         f"transformers/{kind}",
-        modality,  # type: ignore[arg-type]
+        modality,
         f"deiii.pipeline.encoders.transformers_{modality}:load",
         width=int(width),
         layers=tuple(range(int(count) + 1)),
@@ -78,7 +78,7 @@ def read_settings(folder: str) -> Any:
         ) from None
 
 
-def _reads(modality: str, config: Any) -> bool:
+def _reads(modality: Modality, config: Any) -> bool:
     """Return whether a network's settings are those of an encoder of audio, or of images."""
     if modality == "speech":
         if hasattr(config, "conv_stride"):

@@ -1,6 +1,8 @@
-"""Numbers with their nouns, for messages."""
+"""Numbers with their nouns, and the first of many names, for messages."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
@@ -15,3 +17,17 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     ('1 clip', '0 clips', '1200 processes')
     """
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def examples(items: Iterable[object], most: int = 3) -> str:
+    """Return the first items as text, and how many more there are.
+
+    Args:
+        items: paths, names or numbers.
+        most: how many to name.
+
+    >>> examples("abcde"), examples([7, 9])
+    ('a, b, c and 2 more', '7, 9')
+    """
+    names = [str(item) for item in items]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

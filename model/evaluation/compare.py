@@ -23,11 +23,11 @@ from deiii.data.tools.atomic_files import writable_folder, write_text
 from deiii.data.tools.counts import counted
 from deiii.data.tools.csv_text import csv_text
 from deiii.data.tools.pictures import figure_text
-from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png
+from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png, show_spines
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
 from deiii.model.evaluation.results import unfinished_training
 from deiii.model.intervals import CCC_LIMITS, OVER_SPEAKERS, estimate, holm, speaker_interval
-from deiii.model.metrics import CLASS_FIGURES, ccc, figure_names, matrix_figures
+from deiii.model.metrics import CLASS_FIGURES, ccc, figure_names, figure_of_rows
 from deiii.model.training.origin import other_recordings
 from deiii.model.training.run_folder import RunError, RunFolder
 
@@ -76,23 +76,10 @@ class EvaluatedRun:
         if self.classes:
             truth, predicted = self.table.class_numbers(self.classes)
             for name in CLASS_FIGURES:
-                found[name] = _class_figure(name, truth, predicted, len(self.classes))
+                found[name] = figure_of_rows(name, truth, predicted, len(self.classes))
         for name in self.table.attributes:
             found[f"ccc_{name}"] = _attribute_figure(*self.table.attribute_pair(name))
         return found
-
-
-def _class_figure(
-    name: str, truth: np.ndarray, predicted: np.ndarray, n_classes: int
-) -> Callable[[np.ndarray], float | None]:
-    def figure(rows: np.ndarray) -> float | None:
-        known = rows[truth[rows] >= 0]
-        if not len(known):
-            return None
-        pairs = np.bincount(truth[known] * n_classes + predicted[known], minlength=n_classes**2)
-        return matrix_figures(pairs.reshape(n_classes, n_classes))[name]
-
-    return figure
 
 
 def _attribute_figure(truth: np.ndarray, predicted: np.ndarray) -> Callable[[np.ndarray], float | None]:
@@ -295,9 +282,7 @@ def draw(rows: Sequence[Row]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(5))  # with more ticks, labels such as -0.025 would touch
         axes.grid(axis="x", color=GRID, lw=0.6)
         axes.tick_params(colors=INK, labelsize=9)
-        for side, spine in axes.spines.items():
-            spine.set_visible(side == "bottom")
-            spine.set_color(GRID)
+        show_spines(axes, "bottom")
     return figure
 
 

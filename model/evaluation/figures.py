@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -81,10 +82,15 @@ def layer_bars(weights: Mapping[str, Mapping[str, Mapping[str, float | None]]]) 
         axes.set_xlabel("layer (dotted: equal weights)", color=INK, fontsize=10)
         axes.set_ylim(0, None)
         axes.tick_params(colors=INK, labelsize=10)
-        for side, spine in axes.spines.items():
-            spine.set_visible(side in ("left", "bottom"))
-            spine.set_color(GRID)
+        show_spines(axes, "left", "bottom")
     return figure
+
+
+def show_spines(axes: Axes, *sides: str) -> None:
+    """Show the named sides of a panel's frame, such as ``left``, in the colour of the grid; hide others."""
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in sides)
+        spine.set_color(GRID)
 
 
 def save_png(figure: Figure, path: Path) -> None:
@@ -129,9 +135,7 @@ def _curves(history: History, names: dict[str, str], title: str, best: int) -> F
     axes.set_xlabel("epoch (dotted: the chosen one)", color=INK, fontsize=10)
     axes.tick_params(colors=INK, labelsize=10)
     axes.grid(color=GRID, lw=0.6)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(GRID)
+    show_spines(axes, "left", "bottom")
     low, high = axes.get_xlim()
     if high - low < 1:  # one epoch: matplotlib would put fractions of it on the axis
         axes.set_xlim(best - 1, best + 1)

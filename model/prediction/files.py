@@ -6,13 +6,13 @@ import contextlib
 import importlib
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 
-from deiii.data.cache.outcomes import MACHINE_TROUBLE, ClipError, Outcome, Status
+from deiii.data.cache.outcomes import ClipError, Outcome, Status, is_machine_trouble
 from deiii.data.config.words import print_notes
 from deiii.data.corpora.files import MediaError, expand_folders
 from deiii.data.loader.stage_arrays import StageLevels
@@ -44,23 +44,44 @@ PERSON_COLUMNS = ["person", "first_s", "last_s", "visible_s", "follows_sound"]
 TEXTS = {"vtt": webvtt, "tsv": elan_table}
 
 
+@dataclass(frozen=True)
+class FileOptions:
+    """What to predict and to write for each file.
+
+    Attributes:
+        overlay: target of the overlay videos of the files that have video: a path for a single file, or a
+            folder (a name without a suffix, or one that ends with a slash); ``None`` for none.
+        window_s, hop_s: length and distance of the sliding window in s; see `Predictor.predict`.
+        same_speaker: whether all files are of one speaker; a network that normalises by speaker then uses
+            the levels of all of them, as evaluation does.
+        texts: which of `TEXTS` to write for each file, too.
+        speech: whether to predict for each stretch of speech, and to leave silence out.
+        people: whether to predict for each person in a file; see `Predictor.predict_people`.
+    """
+
+    overlay: str | None = None
+    window_s: float | None = None
+    hop_s: float | None = None
+    same_speaker: bool = False
+    texts: Collection[str] = ()
+    speech: bool = False
+    people: bool = False
+
+
+DEFAULTS = FileOptions()
+
+
 def predict_files(
     run: str | Sequence[str],
     media: Sequence[str],
     out: str | Path = "predict",
-    overlay: str | None = None,
-    window_s: float | None = None,
-    hop_s: float | None = None,
+    options: FileOptions = DEFAULTS,
     device: str = "auto",
     settings: Sequence[str] = (),
-    progress: bool = True,
-    same_speaker: bool = False,
-    texts: Collection[str] = (),
-    segments: str = "",
     change_preprocessing: bool = False,
     backend: str = "auto",
     calibrated: bool = False,
-    people: bool = False,
+    progress: bool = True,
 ) -> list[Prediction]:
     """Predict for files one after the other; writes ``predictions.csv`` and ``<name>.json`` for each.
 
@@ -68,18 +89,11 @@ def predict_files(
         run: a run folder, an exported folder or ``hub:user/name``; several are one ensemble.
         media: files and folders of files.
         out: folder for the results.
-        overlay: target of the overlay videos of the files that have video: a path for a single file, or a
-            folder, which ends with a slash or exists for a single file; ``None`` for none.
-        window_s, hop_s: length and distance of the sliding window in s; see `Predictor.predict`.
+        options: what to predict and to write for each file.
         device: auto, cpu or cuda.
         settings: ``key=value`` settings for this machine.
-        progress: whether to show a bar.
-        same_speaker: whether all files are of one speaker; a network that normalises by speaker then uses
-            the levels of all of them, as evaluation does.
-        texts: which of `TEXTS` to write for each file, too.
-        segments: ``speech`` to predict for each stretch of speech, and to leave silence out.
         change_preprocessing, backend, calibrated: arguments of `load`.
-        people: whether to predict for each person in a file; see `Predictor.predict_people`.
+        progress: whether to show a bar.
 
     Returns:
         the predictions without arrays and timelines, in the order of the files.
@@ -88,36 +102,28 @@ def predict_files(
         MediaError: there are no media files.
     """
     find_media(media)  # report a wrong name before the network is loaded
-    check_window(window_s, hop_s)
-    if overlay is not None:
+    check_window(options.window_s, options.hop_s)
+    if options.overlay is not None:
         for package in ("PIL", "matplotlib"):  # without them no overlay can be drawn
             importlib.import_module(package)
     writable_folder(out)
     network = load(run, device, settings, change_preprocessing, backend, calibrated)
     print_notes(settings_without_effect(network.config, settings))
-    return predict_loaded(
-        network, media, out, overlay, window_s, hop_s, progress,
-        same_speaker=same_speaker, texts=texts, segments=segments, people=people,
-    )  # fmt: skip
+    return predict_loaded(network, media, out, options, progress)
 
 
 def predict_loaded(
     network: Predictor,
     media: Sequence[str],
     out: str | Path = "predict",
-    overlay: str | None = None,
-    window_s: float | None = None,
-    hop_s: float | None = None,
+    options: FileOptions = DEFAULTS,
     progress: bool = True,
     report: Callable[[str], None] = say,
-    same_speaker: bool = False,
-    texts: Collection[str] = (),
-    segments: str = "",
-    people: bool = False,
 ) -> list[Prediction]:
     """Do `predict_files` with a loaded network; ``report`` receives the text on each file."""
+    overlay = options.overlay
     files = find_media(media)
-    if people:
+    if options.people:
         network.require_faces()
     out = writable_folder(out)
     found: list[Prediction] = []
@@ -126,15 +132,15 @@ def predict_loaded(
     for target in targets:
         check_video_name(target)
         refuse_input_as_output(target, files)
-    detector = VoiceDetector() if segments == "speech" else None
-    levels = network.speaker_levels(files) if same_speaker else None
+    detector = VoiceDetector() if options.speech else None
+    levels = network.speaker_levels(files) if options.same_speaker else None
     with progress_bar(files, desc="predicting", unit="file", leave=False, shown=progress) as bar:
         for file, name in zip(bar, names, strict=True):
             bar.set_postfix_str(file.name)
             drawn = None if overlay is None else _overlay_target(overlay, name, len(files))
-            own = _predict_one(network, file, window_s, hop_s, levels, detector, drawn, progress, people)
-            write_json(out / f"{name}.json", _tree(own, out, name) if people else own[0].tree())
-            for kind in texts:
+            own = _predict_one(network, file, options, levels, detector, drawn, progress)
+            write_json(out / f"{name}.json", _tree(own, out, name) if options.people else own[0].tree())
+            for kind in options.texts:
                 course = [span for prediction in own for span in spans(prediction)]
                 write_text(out / f"{name}.{kind}", TEXTS[kind](course))
             bar.clear()
@@ -143,7 +149,7 @@ def predict_loaded(
             if drawn is not None:
                 own = _with_overlay(own, network, drawn, progress, report)
             found += [_light(prediction) for prediction in own]
-    write_table(out / "predictions.csv", found, network, people)
+    write_table(out / "predictions.csv", found, network, options.people)
     return found
 
 
@@ -161,13 +167,11 @@ def _overlay_target(overlay: str, name: str, count: int) -> Path:
 def _predict_one(
     network: Predictor,
     file: Path,
-    window_s: float | None,
-    hop_s: float | None,
+    options: FileOptions,
     levels: StageLevels | None,
     detector: VoiceDetector | None,
     overlay: Path | None,
     progress: bool,
-    people: bool,
 ) -> list[Prediction]:
     """Return the prediction for a file, or one for each person in it.
 
@@ -180,13 +184,14 @@ def _predict_one(
     try:
         with _seconds_bar(file, progress) as advance:
             speech = None if detector is None else speech_segments(file, detector)
-            if people:
+            window_s, hop_s = options.window_s, options.hop_s
+            if options.people:
                 return network.predict_people(
                     file, window_s=window_s, hop_s=hop_s, levels=levels, speech=speech, progress=advance
                 )
             return [network.predict(file, window_s, hop_s, levels, speech, keep_flow, advance)]
     except Exception as error:  # one unusual file must not end the run; the error is recorded
-        if isinstance(error, OSError) and error.errno in MACHINE_TROUBLE:
+        if is_machine_trouble(error):
             raise
         reason = f"unexpected {type(error).__name__}: {error}; please report it with the file"
         outcomes = {stage: Outcome(Status.FAILED, reason, 0.0) for stage in network.stages}
@@ -223,7 +228,7 @@ def _with_overlay(
     try:
         report(_draw(own, network, target, progress))
     except Exception as error:  # the other files' results are worth more than this video
-        if isinstance(error, OSError) and error.errno in MACHINE_TROUBLE:
+        if is_machine_trouble(error):
             raise
         note = f"{NO_OVERLAY}: {type(error).__name__}: {error}"
         _always(report)(f"{own[0].path}: {note}")
@@ -268,8 +273,7 @@ def describe(p: Prediction) -> str:
         lines.append(f"  {name:24s} {value:6.3f}  {'█' * round(BAR * value)}")
     lines += [f"  {name:24s} {value:+6.2f}" for name, value in p.attributes.items()]
     for s in p.segments:
-        best = max(s.probabilities.items(), key=lambda item: item[1], default=None)
-        words = [] if best is None else [f"{best[0]} {best[1]:.2f}"]
+        words = [] if s.label is None else [f"{s.label} {s.probabilities[s.label]:.2f}"]
         words += [f"{name} {value:+.2f}" for name, value in s.attributes.items()]
         lines.append(f"  {s.begin_s:7.2f} to {s.end_s:7.2f} s  {', '.join(words) or 'no usable input'}")
     for output, shares in p.contributions.items():

@@ -12,6 +12,7 @@ from deiii.data.cache.outcomes import Outcome, Status
 from deiii.data.cache.stages import get_stage, stage_of_stream
 from deiii.data.config.schema import FacesConfig
 from deiii.data.loader.stage_arrays import StageLevels
+from deiii.data.tools.row_times import end_of_rows, row_step
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,15 @@ class Scorer(Protocol):
                 speaker.
         """
         ...
+
+
+def most_probable(probabilities: Mapping[str, float]) -> str | None:
+    """Return the class with the highest probability, the first of equal ones; ``None`` without classes.
+
+    >>> most_probable({"calm": 0.2, "happy": 0.8})
+    'happy'
+    """
+    return max(probabilities, key=probabilities.__getitem__) if probabilities else None
 
 
 @dataclass(frozen=True)
@@ -132,10 +142,14 @@ class Segment:
     probabilities: dict[str, float]
     attributes: dict[str, float]
 
+    @property
+    def label(self) -> str | None:
+        """The most probable class."""
+        return most_probable(self.probabilities)
+
     def tree(self) -> dict[str, Any]:
         """Return everything for JSON."""
-        label = max(self.probabilities, key=self.probabilities.__getitem__) if self.probabilities else None
-        return {"begin_s": self.begin_s, "end_s": self.end_s, "label": label,
+        return {"begin_s": self.begin_s, "end_s": self.end_s, "label": self.label,
                 "probabilities": self.probabilities, "attributes": self.attributes}  # fmt: skip
 
 
@@ -220,7 +234,7 @@ class Prediction:
     @property
     def label(self) -> str | None:
         """The most probable class."""
-        return max(self.probabilities, key=self.probabilities.__getitem__) if self.probabilities else None
+        return most_probable(self.probabilities)
 
     def tree(self) -> dict[str, Any]:
         """Return everything but the arrays for JSON; numbers are rounded to 6 decimals."""
@@ -252,17 +266,11 @@ def face_track(faces: Mapping[str, np.ndarray], config: FacesConfig) -> FaceTrac
     valid, time = faces["valid"], faces["time"]
     width = float(np.median(faces["box"][valid, 2])) if valid.any() else 0.0
     shown = time[valid]
-    step = float(np.median(np.diff(time))) if len(time) > 1 else 0.0
+    step = row_step(time) if len(time) > 1 else 0.0
     edges = np.concatenate([[time[0] - step], shown, [time[-1] + step]])
-    gap = max(0.0, float(np.diff(edges).max()) - step) if len(shown) else end_s(time)
+    gap = max(0.0, float(np.diff(edges).max()) - step) if len(shown) else end_of_rows(time)
     enlarged = config.size / (1 + 2 * config.margin) / width if width else 0.0
     return FaceTrack(len(valid), float(valid.mean()), width, enlarged, gap if gap > step / 2 else 0.0)
-
-
-def end_s(time: np.ndarray) -> float:
-    """Return the time in s at which the last row of a stage's arrays ends; ``time`` is float64 [n], s."""
-    step = float(np.median(np.diff(time))) if len(time) > 1 else 0.04
-    return float(time[-1]) + step
 
 
 # The reasons of these outcomes name settings of the faces stage, which the trained network fixes.

@@ -19,6 +19,7 @@ from deiii.data.cache.flow_codec import decode_flow
 from deiii.data.cache.stages import FACES, FLOW, LOGMEL
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.encoders.onnx_session import open_session
 from deiii.data.loader.recording import SLACK_S
 from deiii.data.loader.sampling import choose_rows, pick, video_steps
 from deiii.data.loader.stage_arrays import Levels, StageLevels, band_levels
@@ -229,11 +230,8 @@ def load_folder(
             f"{folder}: the network reads flow of RAFT, which needs PyTorch; install it, or train a network "
             "with flow.method=dis"
         )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or usable_cores()
-    providers = ["CPUExecutionProvider"]
     try:
-        session = onnxruntime.InferenceSession(str(folder / ONNX), options, providers=providers)
+        session = open_session(str(folder / ONNX), threads or usable_cores())
     except Exception as error:  # onnxruntime raises types of its own
         raise ExportError(
             f"{folder / ONNX} cannot be read ({str(error)[:200]}); export the run again"

@@ -26,6 +26,7 @@ from deiii.data.tools.atomic_files import file_sha256, write_json
 from deiii.data.tools.counts import counted
 from deiii.data.tools.machine import usable_cores
 from deiii.data.tools.progress import ProgressBar, progress_bar
+from deiii.data.tools.row_times import end_of_rows
 from deiii.data.tools.writer_lock import writer_lock
 from deiii.model.evaluation.evaluate import now, open_features
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions, write_predictions
@@ -33,7 +34,7 @@ from deiii.model.members import own_members
 from deiii.model.network.streams import enabled_streams
 from deiii.model.prediction.loading import load
 from deiii.model.prediction.predictor import Predictor
-from deiii.model.prediction.result import HeadOutputs, end_s
+from deiii.model.prediction.result import HeadOutputs
 from deiii.model.robustness.features import Made, Work, make_all, workers
 from deiii.model.robustness.report import condition_figures, write_report
 from deiii.model.training.run_folder import RunError, RunFolder
@@ -188,7 +189,7 @@ class _Test:
         """Return the outputs for one whole clip; ``None`` where no input is usable."""
         if not made.arrays:
             return None
-        seconds = max(end_s(arrays["time"]) for arrays in made.arrays.values())
+        seconds = max(end_of_rows(arrays["time"]) for arrays in made.arrays.values())
         hidden = set(self.network.config.split.hide)  # the same streams are hidden as from the clean clips
         found = self.network.scorer(made.arrays, [(0.0, seconds)], [hidden], levels)
         return found if found.present["fused"][0] else None

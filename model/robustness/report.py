@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 from deiii.data.tools.atomic_files import write_text
 from deiii.data.tools.counts import counted
 from deiii.data.tools.csv_text import csv_text
-from deiii.model.evaluation.figures import FIRST, GRID, INK, save_png
+from deiii.model.evaluation.figures import FIRST, GRID, INK, save_png, show_spines
 from deiii.model.evaluation.predictions import PredictionTable
 from deiii.model.intervals import CCC_LIMITS, OVER_SPEAKERS, estimate, speaker_interval
-from deiii.model.metrics import ccc, figure_names
+from deiii.model.metrics import ccc, figure_names, uar
 from deiii.pipeline.corrupt.kinds import KINDS, Corruption
 
 Figure_ = Callable[[np.ndarray], float | None]
@@ -82,17 +82,11 @@ def figures_of(table: PredictionTable, among: PredictionTable | None = None) -> 
         truth, predicted = table.class_numbers(table.classes)
         known = truth >= 0
 
-        def uar(rows: np.ndarray) -> float | None:
-            rows = rows[known[rows]]
-            right = truth[rows] == predicted[rows]
-            recalls = [right[truth[rows] == label].mean() for label in np.unique(truth[rows])]
-            return float(np.mean(recalls)) if recalls else None
-
         def war(rows: np.ndarray) -> float | None:
             rows = rows[known[rows]]
             return float((truth[rows] == predicted[rows]).mean()) if len(rows) else None
 
-        found = {"uar": uar, "war": war}
+        found = {"uar": lambda rows: uar(truth[rows], predicted[rows]), "war": war}
     for name in table.attributes:
         target, values = table.attribute_pair(name)
         usable = ~np.isnan(values)
@@ -172,9 +166,7 @@ def draw(result: Mapping[str, Any]) -> Figure:
         axes.set_xlabel(f"{about.words}\n{about.unit}", color=INK, fontsize=10)
         axes.grid(color=GRID, lw=0.6)
         axes.tick_params(colors=INK, labelsize=10)
-        for side, spine in axes.spines.items():
-            spine.set_visible(side in ("left", "bottom"))
-            spine.set_color(GRID)
+        show_spines(axes, "left", "bottom")
     panels[0].set_ylabel(f"{label}, test speakers", color=INK, fontsize=10)
     if not name.startswith("ccc_"):
         panels[0].set_ylim(0, 1.02)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from deiii.data.command_line.numbers import whole_number, whole_numbers
-from deiii.data.config.schema_fields import MOST_SEED
+from deiii.data.command_line.numbers import whole_number
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import (
     add_command,
@@ -16,6 +15,7 @@ from deiii.data.config.words import (
 )
 from deiii.data.tools.progress import say
 from deiii.model.distributed.launch import single_process
+from deiii.model.run_arguments import add_jobs, add_seeds
 
 
 def add_sweep(commands: argparse._SubParsersAction) -> None:
@@ -38,13 +38,7 @@ def add_sweep(commands: argparse._SubParsersAction) -> None:
         when_stopped="finished runs are kept: run the same command again to continue",
     )
     add_settings(sub)
-    sub.add_argument(
-        "--seeds",
-        type=whole_numbers(0, MOST_SEED),
-        default=[0],
-        metavar="0,1,2",
-        help="seeds of the runs of each combination (default: 0)",
-    )
+    add_seeds(sub, "the runs of each combination")
     sub.add_argument(
         "--trials",
         type=whole_number(1, 100_000),
@@ -52,14 +46,7 @@ def add_sweep(commands: argparse._SubParsersAction) -> None:
         metavar="N",
         help="number of combinations to try if there is a range (default: 20)",
     )
-    sub.add_argument(
-        "--jobs",
-        type=whole_number(0, 1000),
-        default=0,
-        metavar="N",
-        help="number of runs at the same time (default: 1 on a CPU; on GPUs as many as fit into their "
-        "memory, judged by the first run)",
-    )
+    add_jobs(sub)
 
 
 def _sweep(args: argparse.Namespace) -> int:

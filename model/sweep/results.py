@@ -19,7 +19,7 @@ from deiii.data.config.schema import Config
 from deiii.data.tools.atomic_files import write_json, write_text
 from deiii.data.tools.canonical_json import canonical_json
 from deiii.data.tools.counts import counted
-from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png
+from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png, show_spines
 from deiii.model.sweep.space import Axis, text
 from deiii.model.training.monitor import monitored
 from deiii.model.training.run_folder import RunFolder
@@ -214,8 +214,6 @@ def draw(axes: Sequence[Axis], order: Sequence[Result]) -> Figure:
             panel.set_ylabel("validation score", color=INK)
         panel.grid(color=GRID, lw=0.6)
         panel.tick_params(colors=INK)
-        for side, spine in panel.spines.items():
-            spine.set_visible(side in ("left", "bottom"))
-            spine.set_color(GRID)
+        show_spines(panel, "left", "bottom")
     figure.suptitle("each point: one combination, mean and sd over seeds; diamond: the best", fontsize=9)
     return figure

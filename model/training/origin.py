@@ -22,6 +22,7 @@ from deiii.data.corpora.clips import Corpus
 from deiii.data.corpora.differences import clip_digest, differences, label_digest
 from deiii.data.loader.feature_split import media_digests
 from deiii.data.tools.atomic_files import write_json
+from deiii.data.tools.counts import examples
 from deiii.model.training.run_folder import RunError, RunFolder
 
 MEDIA = "media.json"
@@ -63,10 +64,9 @@ def check_origin(run: RunFolder, corpus: Corpus, remedy: str, cache: str | Path 
     now = media_digests(cache, corpus) if recordings and cache is not None else {}
     other = [path for path, digest in recordings.items() if now.get(path, digest) != digest]
     if other:
-        some = ", ".join(other[:3]) + (f" and {len(other) - 3} more" if len(other) > 3 else "")
         raise RunError(
             f"{run.path} was trained on other recordings of {corpus.name}: {len(other)} media "
-            f"file{'s were' if len(other) > 1 else ' was'} replaced since ({some}). {remedy}"
+            f"file{'s were' if len(other) > 1 else ' was'} replaced since ({examples(other)}). {remedy}"
         )
 
 

@@ -16,7 +16,7 @@ import torch
 
 from deiii.data.audit.copies import copies
 from deiii.data.audit.run import check_foreign
-from deiii.data.cache.outcomes import MACHINE_TROUBLE
+from deiii.data.cache.outcomes import is_machine_trouble
 from deiii.data.cache.recipes import stage_keys
 from deiii.data.cache.stages import get_stage, stages, with_upstream
 from deiii.data.config.load import load_config, result_settings
@@ -112,7 +112,7 @@ def train(
                     config, ranks, imagenet, start, resume, progress and ranks.first, features, trainer
                 )
     except OSError as error:
-        if error.errno not in MACHINE_TROUBLE:
+        if not is_machine_trouble(error):
             raise
         raise RunError(
             f"{explain(error)}. {path} must be writable and on a disk with free space; the files in it are "

@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 
 from deiii.data.config.schema import FacesConfig
+from deiii.data.tools.row_times import row_step
 from deiii.pipeline.faces.face import Detector, Face
 from deiii.pipeline.faces.mouth import audio_correlation, audio_envelope
 from deiii.pipeline.faces.speaker import continues, lasting_tracks, overlap, pick_speaker
@@ -55,8 +56,7 @@ class FacePerson:
         """Return begin and end in s of the times in which the person is visible; ignores short absences."""
         found: list[tuple[float, float]] = []
         for track in self.tracks:
-            step = float(np.median(np.diff(track.times))) if len(track.times) > 1 else 0.04
-            begin, end = track.times[0], track.times[-1] + step
+            begin, end = track.times[0], track.times[-1] + row_step(track.times)
             if found and begin - found[-1][1] < PAUSE_S:
                 found[-1] = (found[-1][0], end)
             else:
@@ -104,7 +104,7 @@ def find_people(
     audio = audio_envelope(path)
     tracked = track_faces(path, config, detector, audio is not None, keep, most_s, images.add)
     people = join_tracks(tracked.tracks, images)
-    step = float(np.median(np.diff(tracked.times))) if len(tracked.times) > 1 else 0.04
+    step = row_step(tracked.times)
     least = min(SHORTEST_S, (tracked.times[-1] - tracked.times[0] + step) / 2) if tracked.times else 0.0
     people = [p for p in people if step * sum(t.present_frames for t in p.tracks) >= least]
     people.sort(key=lambda p: (p.tracks[0].start, _left(p.tracks[0])))

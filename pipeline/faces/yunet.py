@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from deiii.data.encoders.onnx_session import open_session
 from deiii.data.tools.weights import YUNET, WeightsError
 from deiii.pipeline.faces.face import Face, largest_first
 
@@ -41,17 +42,10 @@ class YuNet:
     second_look = True
 
     def __init__(self, path: str | Path, min_score: float, threads: int = 1):
-        import onnxruntime
-
-        onnxruntime.set_default_logger_severity(3)  # no warning where there is no GPU
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # hides the warning that outputs differ from their declared sizes
         model = Path(path).read_bytes().replace(FIXED_SIZE, FREE_SIZE)
         self._names = [f"{kind}_{s}" for s in STRIDES for kind in ("cls", "obj", "bbox", "kps")]
         try:
-            self._net = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self._net = open_session(model, threads)
             if missing := set(self._names) - {output.name for output in self._net.get_outputs()}:
                 raise ValueError(f"it has no output {min(missing)}")
         except Exception as error:  # onnxruntime raises many types, which have no common base of their own

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
 
-from deiii.data.corpora.files import AUDIO, VIDEO, examples
-from deiii.data.tools.counts import counted
+from deiii.data.corpora.files import AUDIO, VIDEO
+from deiii.data.tools.counts import counted, examples
 from deiii.pipeline.init.found import Found, InitError, Row, listed
 from deiii.pipeline.init.vocabulary import PARTS, SPEAKER, is_emotion
 

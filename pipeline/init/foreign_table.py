@@ -10,8 +10,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from deiii.data.audit.lists import part_of
-from deiii.data.corpora.files import examples
-from deiii.data.tools.counts import counted
+from deiii.data.tools.counts import counted, examples
 from deiii.pipeline.init.found import Found, InitError, Row
 from deiii.pipeline.init.table_text import decode, read_table
 from deiii.pipeline.init.vocabulary import COLUMNS, column_of, is_emotion

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from deiii.data.cache.outcomes import MACHINE_TROUBLE
+from deiii.data.cache.outcomes import is_machine_trouble
 from deiii.data.cache.stages import FACES, get_stage
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
@@ -98,7 +98,7 @@ def draw_all(
                 draw_video(features, out / f"{base}.mp4", config.faces.fps)
                 files.append(out / f"{base}.mp4")
         except Exception as error:  # one unusual file must not keep the others from being drawn
-            if isinstance(error, OSError) and error.errno in MACHINE_TROUBLE:
+            if is_machine_trouble(error):
                 raise
             failed.append(name)
             drawn = f"; drawn: {files[0]}" if files else ""

@@ -18,6 +18,7 @@ from deiii.data.cache.flow_codec import decode_flow
 from deiii.data.cache.index import StageIndex
 from deiii.data.cache.stages import FACES, FLOW, LOGMEL
 from deiii.data.corpora.clips import Corpus
+from deiii.data.tools.row_times import end_of_rows
 from deiii.pipeline.faces.quality import face_figures
 
 FLOW_FIELDS = 4  # number of flow fields that are measured in a clip
@@ -97,14 +98,9 @@ def measure(
     return found
 
 
-def _end(time: np.ndarray) -> float:
-    step = float(np.median(np.diff(time))) if len(time) > 1 else 0.04
-    return float(time[-1]) + step
-
-
 def _of_faces(arrays: Arrays) -> dict[str, float]:
     time, valid = arrays["time"], arrays["valid"]
-    found = {"video_end": _end(time)}
+    found = {"video_end": end_of_rows(time)}
     if len(time) > 1:
         found["fps"] = 1 / max(1e-6, float(np.median(np.diff(time))))
     if valid.any():
@@ -125,7 +121,7 @@ def _of_flow(arrays: Arrays) -> dict[str, float]:
 
 def _of_logmel(arrays: Arrays) -> dict[str, float]:
     power = 10.0 ** (arrays["logmel"][::4].astype(np.float64) / 10)
-    return {"audio_end": _end(arrays["time"]), "loudness": float(10 * np.log10(power.mean()))}
+    return {"audio_end": end_of_rows(arrays["time"]), "loudness": float(10 * np.log10(power.mean()))}
 
 
 _OF_STAGE: dict[str, Callable[[Arrays], dict[str, float]]] = {

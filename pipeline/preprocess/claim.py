@@ -30,6 +30,7 @@ from deiii.data.cache.index import INDEX, TABLE, CacheError, StageIndex, corpus_
 from deiii.data.cache.shards import ShardError, read_info
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Clip, Corpus
+from deiii.data.tools.counts import examples
 from deiii.data.tools.progress import say
 from deiii.data.tools.writer_lock import Locked, writer_lock
 from deiii.pipeline.stages.shard import source_digest
@@ -215,8 +216,7 @@ def shared_recordings(corpus: Corpus, indices: Mapping[str, StageIndex]) -> list
         speakers = {clip.speaker for clip in clips}
         labels = {clip.label for clip in clips}
         if len(speakers) > 1 or len(labels) > 1:
-            named = ", ".join(f"{c.path} (speaker {c.speaker}, label {c.label})" for c in clips[:4])
-            more = f" and {len(clips) - 4} more" if len(clips) > 4 else ""
+            named = examples((f"{c.path} (speaker {c.speaker}, label {c.label})" for c in clips), 4)
             what = "speakers" if len(speakers) > 1 else "labels"
-            lines.append(f"one recording under several {what}: {named}{more}")
+            lines.append(f"one recording under several {what}: {named}")
     return lines

@@ -16,13 +16,13 @@ import cv2
 import numpy as np
 
 from deiii.data.cache.outcomes import (
-    MACHINE_TROUBLE,
     MAY_BE_TEMPORARY,
     MAYBE_MACHINE,
     ClipError,
     Outcome,
     StageResult,
     Status,
+    is_machine_trouble,
 )
 from deiii.data.cache.stages import Stage, get_stage, import_function
 from deiii.data.config.load import parse_config
@@ -61,7 +61,7 @@ def run_clip(stage: str, path: str, config: Config, corruption: str = "") -> Sta
     except MemoryError:
         return StageResult(_out_of_memory(config))
     except OSError as error:
-        if error.errno in MACHINE_TROUBLE:
+        if is_machine_trouble(error):
             raise
         of_ffmpeg = isinstance(error, av.error.FFmpegError)
         if error.errno == errno.ENOMEM and not of_ffmpeg and little_is_left(config.clip_memory_gb):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deiii.data.cache.index import ShardRecord, record_of
-from deiii.data.cache.outcomes import MACHINE_TROUBLE, Outcome, StageResult, Status
+from deiii.data.cache.outcomes import Outcome, StageResult, Status, is_machine_trouble
 from deiii.data.cache.recipes import Recipe
 from deiii.data.cache.shard_plan import ShardPlan
 from deiii.data.cache.shard_writer import ShardWriter
@@ -91,7 +91,7 @@ def source_digest(path: Path) -> str:
     try:
         return file_sha256(path) if path.is_file() else ""
     except OSError as error:
-        if error.errno in MACHINE_TROUBLE:
+        if is_machine_trouble(error):
             raise
         return ""
 

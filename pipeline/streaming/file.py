@@ -25,6 +25,7 @@ from deiii.data.cache.outcomes import ClipError, Outcome
 from deiii.data.cache.stages import FACES, FLOW, LOGMEL, get_stage, with_upstream
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.tools.row_times import end_of_rows
 from deiii.pipeline.faces.mouth import audio_envelope
 from deiii.pipeline.faces.people import FacePerson, find_people
 from deiii.pipeline.faces.quality import Portrait
@@ -211,8 +212,7 @@ class FileStream:
         ends = [0.0]
         time = self.track()["time"]
         if len(time):
-            step = float(np.median(np.diff(time))) if len(time) > 1 else 0.04
-            ends.append(float(time[-1]) + step)
+            ends.append(end_of_rows(time))
         audio = self.audio() if self.ended else self._audio
         if audio is not None:
             ends.append(audio.end_s)

@@ -14,10 +14,10 @@ import os
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-import onnxruntime
 
 from deiii.data.cache.outcomes import ClipError
-from deiii.data.tools.weights import SILERO_VAD, resolve
+from deiii.data.encoders.onnx_session import open_session
+from deiii.data.tools.weights import SILERO_VAD, WeightsError, resolve
 from deiii.pipeline.media.streaming.audio import settled_reader
 
 RATE, CHUNK, CONTEXT = 16000, 512, 64  # Hz, samples
@@ -36,14 +36,21 @@ class VoiceDetector:
         weights: path of ``silero_vad_16k_op15.onnx``; ``None`` to find or download it by its name.
 
     Raises:
-        WeightsError: the weights cannot be found.
+        WeightsError: the weights cannot be found, or are those of another network.
     """
 
     def __init__(self, weights: str | None = None):
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
         path, _ = resolve(weights, SILERO_VAD)
-        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        try:
+            self._session = open_session(path, threads=1)
+            names = sorted(value.name for value in self._session.get_inputs())
+            if names != ["input", "sr", "state"]:
+                raise ValueError(f"it reads {', '.join(names)}, not input, sr and state")
+        except Exception as error:  # onnxruntime raises many types, which have no common base of their own
+            raise WeightsError(
+                f"{path} does not hold the voice activity detector silero-vad "
+                f"({str(error).splitlines()[0]}); give the path of {SILERO_VAD}"
+            ) from None
 
     def probabilities(self, parts: Iterable[np.ndarray]) -> Iterator[float]:
         """Yield the probability of speech in each chunk of 512 samples.

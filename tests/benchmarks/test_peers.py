@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.peers import collect, markdown, variants, write_tables
+from benchmarks.peers_table import collect, markdown, write_tables
+from benchmarks.peers_variants import variants
 from deiii.data.config.load import load_config, to_yaml
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.corpora.clips import Clip, Corpus

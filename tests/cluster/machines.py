@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -161,12 +160,6 @@ class Namespaces(Loopback):
         for holder in self.holders.values():
             holder.kill()
             holder.wait()
-
-
-def free_port(address: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return probe.getsockname()[1]
 
 
 def _ip(*words: str) -> None:

@@ -15,8 +15,9 @@ from statistics import median
 
 from distributed import Client
 
-from tests.cluster.machines import Loopback, free_port
+from tests.cluster.machines import Loopback
 from tests.helpers.clips import tree_bytes
+from tests.helpers.ports import free_port
 
 TIMEOUT_S = 300  # for everything that must end; the machine may be busy
 WORKER_TTL_S = 3  # without contact, the scheduler gives a worker's shards to others
@@ -238,7 +239,7 @@ class Scenarios:
             else:
                 started = ["finn", "gina"]
                 first = self.machines.address("finn")
-                port = free_port("127.0.0.1")
+                port = free_port()
                 for rank, machine in enumerate(started):
                     env = {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
                     env |= {"MASTER_ADDR": first, "MASTER_PORT": str(port)}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-
 import pytest
 
 from tests.gpu.build import FakeGpu, build, missing
@@ -16,11 +14,3 @@ def fake_gpu(tmp_path_factory) -> FakeGpu:
     if reason is not None:
         pytest.skip(f"the fake GPU {reason}")
     return FakeGpu(build(tmp_path_factory.mktemp("fake-gpu")))
-
-
-@pytest.fixture
-def free_port() -> int:
-    """A port of this machine that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

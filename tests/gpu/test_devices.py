@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.helpers.ports import free_port
+
 
 @pytest.mark.slow
 def test_a_training_on_the_second_card_leaves_the_first_alone(fake_gpu):
@@ -12,17 +14,17 @@ def test_a_training_on_the_second_card_leaves_the_first_alone(fake_gpu):
 
 
 @pytest.mark.slow
-def test_one_process_under_torchrun_exchanges_through_nccl(fake_gpu, free_port):
+def test_one_process_under_torchrun_exchanges_through_nccl(fake_gpu):
     started = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
-    found = fake_gpu.run("one_rank", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port), **started)
+    found = fake_gpu.run("one_rank", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()), **started)
     assert "nccl" in found["backend"] and found["launch"] == "eager"
     assert found["steps"] == 6 and found["exchanges"] > found["steps"]
 
 
 @pytest.mark.slow
-def test_a_graph_under_torchrun_is_refused_before_the_first_step(fake_gpu, free_port):
+def test_a_graph_under_torchrun_is_refused_before_the_first_step(fake_gpu):
     started = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
-    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port)}
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     found = fake_gpu.run("one_rank", "train.launch=graph", **where, **started)
     assert "use train.launch=auto under torchrun" in found["refused"] and "steps" not in found
 

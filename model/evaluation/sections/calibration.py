@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from deiii.data.pages.rendering import number
 from deiii.model.calibration import LIMITS, calibration, find_temperature
-from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND
+from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, show_spines
 from deiii.model.training.scoring import Predictions
 
 Values = dict[str, Any]
@@ -122,7 +122,5 @@ def _style(axes: Axes, title: str, x: str, y: str) -> None:
     axes.set_ylabel(y, color=INK, fontsize=10)
     axes.tick_params(colors=INK, labelsize=10)
     axes.grid(color=GRID, lw=0.6)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(GRID)
+    show_spines(axes, "left", "bottom")
     axes.legend(frameon=False, labelcolor=INK, fontsize=10)

@@ -19,7 +19,7 @@ from deiii.data.corpora.clips import Clip
 from deiii.data.pages.rendering import number, span
 from deiii.data.tools.counts import counted
 from deiii.model.intervals import CCC_LIMITS, FEWEST, LEVEL, estimate, speaker_interval
-from deiii.model.metrics import ccc, figure_names
+from deiii.model.metrics import ccc, figure_names, uar
 from deiii.model.network.task import Task
 from deiii.model.training.scoring import Predictions
 
@@ -100,14 +100,7 @@ def _figures(found: Predictions, task: Task) -> dict[str, Figure]:
     figures: dict[str, Figure] = {}
     if task.classes:
         truth, predicted = found.label, found.probabilities["fused"].argmax(axis=1)
-
-        def uar(rows: np.ndarray) -> float | None:
-            rows = rows[truth[rows] >= 0]
-            right = truth[rows] == predicted[rows]
-            recalls = [float(right[truth[rows] == label].mean()) for label in np.unique(truth[rows])]
-            return float(np.mean(recalls)) if recalls else None
-
-        figures["uar"] = uar
+        figures["uar"] = lambda rows: uar(truth[rows], predicted[rows])
     for i, name in enumerate(task.attributes):
         target, values = found.target[:, i], found.attributes["fused"][:, i]
 

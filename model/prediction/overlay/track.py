@@ -11,6 +11,7 @@ import numpy as np
 from deiii.data.cache.flow_codec import decode_flow
 from deiii.data.cache.stages import FACES, FLOW
 from deiii.data.tools.pictures import flow_colours, flow_saturation
+from deiii.data.tools.row_times import row_step
 from deiii.model.prediction.overlay.panel import SQUARE
 
 SATURATION_FRAMES = 100  # video frames whose flow decides on the saturation
@@ -50,7 +51,7 @@ class Track:
         if flow is not None and FLOW.large not in flow:
             flow = None  # a long recording was predicted without ``keep_flow``
         time = faces["time"]
-        step = float(np.median(np.diff(time))) if len(time) > 1 else 0.04
+        step = row_step(time)
         if largest is None:
             largest = 1.0
             if flow is not None and flow["valid"].any():

@@ -18,9 +18,10 @@ from deiii.data.cache.outcomes import StageResult
 from deiii.data.cache.stages import FACES, LOGMEL
 from deiii.data.config.schema import Config
 from deiii.data.loader.stage_arrays import LEAST_DB, StageLevels
+from deiii.data.tools.row_times import end_of_rows
 from deiii.model.network.streams import enabled_streams
 from deiii.model.network.task import Task
-from deiii.model.prediction.result import Person, Prediction, Scorer, end_s
+from deiii.model.prediction.result import Person, Prediction, Scorer
 from deiii.model.prediction.windows.moments import Moment, moments
 from deiii.model.prediction.windows.newest import live_moments
 from deiii.model.prediction.windows.recording import Found, Options, score_at_once, score_long
@@ -133,7 +134,7 @@ def _found_people(network: Network, path: str | Path, options: Options) -> Itera
     if in_order:
         return
     for face, results in run_people(path, network.config, network.stages):
-        seconds = max((end_s(r.arrays["time"]) for r in results.values() if r.arrays), default=0.0)
+        seconds = max((end_of_rows(r.arrays["time"]) for r in results.values() if r.arrays), default=0.0)
         portrait = Portrait()
         if results[FACES.name].arrays:
             portrait.add(results[FACES.name].arrays)

@@ -17,7 +17,7 @@ from deiii.data.cache.stages import FACES
 from deiii.data.loader.recording import SLACK_S
 from deiii.data.loader.stage_arrays import StageLevels
 from deiii.model.network.task import Task
-from deiii.model.prediction.result import HeadOutputs, Scorer
+from deiii.model.prediction.result import HeadOutputs, Scorer, most_probable
 from deiii.model.prediction.windows.combine import Rows
 
 MOST_BATCH = 16  # windows that are scored at a time
@@ -78,7 +78,7 @@ class Moment:
     @property
     def label(self) -> str | None:
         """The most probable class."""
-        return max(self.probabilities, key=self.probabilities.__getitem__) if self.probabilities else None
+        return most_probable(self.probabilities)
 
     def tree(self) -> dict[str, Any]:
         """Return everything for JSON; times are rounded to 1 ms, other numbers to 6 decimals."""

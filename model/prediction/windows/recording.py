@@ -18,7 +18,8 @@ import numpy as np
 from deiii.data.cache.outcomes import Outcome, StageResult
 from deiii.data.cache.stages import FACES, FLOW, LOGMEL, get_stage, stage_of_stream
 from deiii.data.loader.stage_arrays import StageLevels
-from deiii.model.prediction.result import HeadOutputs, Scorer, end_s
+from deiii.data.tools.row_times import end_of_rows
+from deiii.model.prediction.result import HeadOutputs, Scorer
 from deiii.model.prediction.windows.moments import Job, Scored, score_in_order, sliding
 from deiii.model.prediction.windows.units import (
     Intervals,
@@ -111,7 +112,7 @@ def score_at_once(
     """
     outcomes = {stage: r.outcome for stage, r in results.items()}
     arrays = {stage: r.arrays for stage, r in results.items() if r.arrays}
-    seconds = max((end_s(a["time"]) for a in arrays.values()), default=0.0)
+    seconds = max((end_of_rows(a["time"]) for a in arrays.values()), default=0.0)
     inputs = [s for s in streams if stage_of_stream(s) in arrays]
     shown = combinations_of(inputs)
     if not arrays:

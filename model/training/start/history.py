@@ -21,6 +21,7 @@ from deiii.data.corpora.scan import same_people
 from deiii.data.corpora.splits import Split
 from deiii.data.loader.feature_split import media_names
 from deiii.data.tools.atomic_files import write_json
+from deiii.data.tools.counts import examples
 from deiii.model.training.origin import stored_media, stored_table
 from deiii.model.training.run_folder import RunError, RunFolder
 
@@ -151,11 +152,10 @@ def check_unseen(past: Collection[History], corpus: Corpus, split: Split, config
         ]
         what, found = ("speakers", named) if named else ("recordings", copies)
         if found:
-            some = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
             raise ConfigError(
                 f"train.start={config.train.start} was {how} on {what} of this "
-                f"{'test' if part == 'test' else 'validation'} part ({some}): their scores would be too "
-                "good. Start from a run that was not, or use the split of that run"
+                f"{'test' if part == 'test' else 'validation'} part ({examples(found)}): their scores would "
+                "be too good. Start from a run that was not, or use the split of that run"
             )
 
 

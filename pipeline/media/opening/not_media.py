@@ -6,7 +6,7 @@ import codecs
 import os
 import stat
 
-from deiii.data.cache.outcomes import MACHINE_TROUBLE, MAY_BE_TEMPORARY, MAYBE_MACHINE, ClipError, Status
+from deiii.data.cache.outcomes import MAY_BE_TEMPORARY, MAYBE_MACHINE, ClipError, Status, is_machine_trouble
 from deiii.data.tools.os_errors import other_case
 
 SIGNATURES = (
@@ -50,7 +50,7 @@ def check_file(path: str) -> None:
     except FileNotFoundError:
         raise ClipError(Status.MISSING, f"there is no such file{other_case(path)}") from None
     except OSError as error:
-        if error.errno in MACHINE_TROUBLE:
+        if is_machine_trouble(error):
             raise
         words = f"the file cannot be read: {error.strerror}"
         if error.errno in MAYBE_MACHINE:

@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,15 +17,10 @@ import pytest
 from deiii.model.distributed.ranks import Ranks
 from deiii.model.training import checkpoint
 from tests.helpers import two_ranks
+from tests.helpers.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 120
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def start(command: list[str], world: int, logs: Path) -> list[subprocess.Popen]:

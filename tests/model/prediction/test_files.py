@@ -17,7 +17,7 @@ from deiii.data.cache.outcomes import Outcome, Status
 from deiii.data.tools import progress
 from deiii.model.prediction import files
 from deiii.model.prediction.export import export
-from deiii.model.prediction.files import MediaError, find_media, predict_files, predict_loaded
+from deiii.model.prediction.files import FileOptions, MediaError, find_media, predict_files, predict_loaded
 from deiii.model.prediction.names import unique_names
 from deiii.model.prediction.overlay.layout import NARROWEST, Layout
 from deiii.model.prediction.result import notes_on
@@ -248,9 +248,8 @@ def test_an_overlay_that_cannot_be_drawn_is_reported(tmp_path, seen_run, capsys,
 def test_an_overlay_without_its_packages_is_refused_before_the_work(tmp_path, seen_run, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
     with pytest.raises(ModuleNotFoundError, match=package):
-        predict_files(
-            str(seen_run / "run"), [str(seen_run / "raw/c0.mp4")], tmp_path / "out", str(tmp_path / "o.mp4")
-        )
+        options = FileOptions(overlay=str(tmp_path / "o.mp4"))
+        predict_files(str(seen_run / "run"), [str(seen_run / "raw/c0.mp4")], tmp_path / "out", options)
     assert not (tmp_path / "out").exists()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from deiii import load
 from deiii.model.prediction import files
-from deiii.model.prediction.files import predict_loaded
+from deiii.model.prediction.files import FileOptions, predict_loaded
 from deiii.model.prediction.windows import media
 from tests.helpers.clips import write_audio
 
@@ -59,7 +59,8 @@ def test_command_writes_segments(network, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "VoiceDetector", object)
     monkeypatch.setattr(files, "speech_segments", lambda path, detector: [(0.5, 1.25)])
     told = []
-    predict_loaded(network, [str(sound)], tmp_path, progress=False, report=told.append, segments="speech")
+    options = FileOptions(speech=True)
+    predict_loaded(network, [str(sound)], tmp_path, options, progress=False, report=told.append)
     (segment,) = json.loads((tmp_path / "a.json").read_text())["segments"]
     assert (segment["begin_s"], segment["end_s"]) == (0.5, 1.25) and segment["label"] in "ab"
     assert "0.50 to    1.25 s" in told[0]

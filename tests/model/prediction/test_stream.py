@@ -14,7 +14,7 @@ import pytest
 from deiii import load
 from deiii.data.cache.outcomes import ClipError, Outcome, Status
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.model.prediction.files import predict_loaded
+from deiii.model.prediction.files import FileOptions, predict_loaded
 from deiii.model.prediction.result import HeadOutputs
 from deiii.model.prediction.windows import media, recording
 from deiii.model.prediction.windows.moments import Job, Scored
@@ -102,9 +102,8 @@ def test_the_overlay_of_a_long_file_shows_its_flow(network, long_clip, monkeypat
     monkeypatch.setattr(media, "LONG_S", 10.0)
     short = repeated(str(long_clip.with_name("long-once.mp4")), tmp_path / "short.mp4", 11.0)
     target = tmp_path / "over.mp4"
-    (found,) = predict_loaded(
-        network, [str(short)], tmp_path, str(target), progress=False, report=lambda s: None
-    )
+    options = FileOptions(overlay=str(target))
+    (found,) = predict_loaded(network, [str(short)], tmp_path, options, progress=False, report=lambda s: None)
     assert not found.notes[1:] and json.loads((tmp_path / "short.json").read_text())["seconds"] > 10
     drawn = [(rgb, time) for rgb, time in read_video(target)]
     times = [time for _, time in read_video(short)]
@@ -122,13 +121,14 @@ def test_a_network_that_needs_the_whole_file_is_refused(network, long_clip, monk
 PEAK = """
 import resource, sys
 from deiii import load
-from deiii.model.prediction.files import predict_loaded
+from deiii.model.prediction.files import FileOptions, predict_loaded
 from deiii.model.prediction.result import HeadOutputs
 from deiii.model.prediction.windows.moments import Job, Scored
 from deiii.model.prediction.windows.recording import _OutputRows
 network = load(sys.argv[1], "cpu")
 list(network.stream(sys.argv[2]))
-predict_loaded(network, [sys.argv[2]], sys.argv[3], sys.argv[4], progress=False, report=lambda words: None)
+options = FileOptions(overlay=sys.argv[4])
+predict_loaded(network, [sys.argv[2]], sys.argv[3], options, progress=False, report=lambda words: None)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 

@@ -10,7 +10,7 @@ import pytest
 from deiii import load
 from deiii.__main__ import main
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.model.prediction.files import PERSON_COLUMNS, predict_loaded
+from deiii.model.prediction.files import PERSON_COLUMNS, FileOptions, predict_loaded
 from deiii.model.prediction.live.moments import LiveMoments
 from tests.helpers.clipmaker import numbered, tone, write
 
@@ -34,7 +34,8 @@ def test_a_file_of_any_name_is_one_row_of_the_table(name, tmp_path, network):
 
 def test_the_table_of_all_people_has_their_columns_where_nobody_is_visible(tmp_path, network):
     audio = write(tmp_path / "a.wav", audio=tone(0.6))
-    predict_loaded(network, [audio], tmp_path, progress=False, report=lambda text: None, people=True)
+    options = FileOptions(people=True)
+    predict_loaded(network, [audio], tmp_path, options, progress=False, report=lambda text: None)
     (row,) = table(tmp_path)
     assert [row[name] for name in PERSON_COLUMNS] == [""] * len(PERSON_COLUMNS) and row["label"]
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.streaming.voice import (
     BEGINS,
@@ -97,3 +98,16 @@ def test_known_silences_between_real_voices_are_found(test_data, detector, tmp_p
     assert len(again) == len(found)
     assert np.abs(np.array(again) - np.array(found)).max() < 0.15
     assert speech_segments(write(tmp_path / "mute.mp4", numbered(25)), detector) == []
+
+
+def test_damaged_weights_are_named(tmp_path):
+    damaged = tmp_path / "silero_vad_16k_op15.onnx"
+    damaged.write_bytes(b"not a network")
+    with pytest.raises(WeightsError, match=rf"^{damaged} does not hold the voice activity detector .*; give"):
+        VoiceDetector(str(damaged))
+
+
+def test_another_network_is_refused(test_data):
+    other = str(test_data / "weights/face_detection_yunet_2023mar.onnx")
+    with pytest.raises(WeightsError, match=r"it reads input, not input, sr and state"):
+        VoiceDetector(other)

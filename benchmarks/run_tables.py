@@ -1,0 +1,76 @@
+"""What benchmarks of many runs share: their arguments, the origin of a table, its cells and its archive."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deiii.data.tools.machine import machine
+from deiii.model.intervals import OVER_SEEDS_AND_SPEAKERS
+from deiii.model.training.run_folder import RunFolder, provenance, revisions
+
+JOBS = max(2, torch.cuda.device_count())  # one per GPU, or two on a CPU
+
+
+def arguments(name: str, about: str | None) -> argparse.ArgumentParser:
+    """Return a parser with the arguments of every benchmark of many runs: settings, seeds, folder, jobs."""
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False,
+        prog=f"python -m benchmarks.{name}",
+        description=about,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="overrides for every run")
+    parser.add_argument(
+        "--seeds", type=lambda t: [int(w) for w in t.split(",")], default=[0, 1, 2, 3, 4], metavar="0,1,2"
+    )
+    parser.add_argument("--folder", type=Path, default=Path("runs") / name)
+    parser.add_argument("--jobs", type=int, default=JOBS, help=f"runs at a time (default here: {JOBS})")
+    return parser
+
+
+def origin(runs: Sequence[Path], seeds: Sequence[int]) -> tuple[dict[str, Any], str]:
+    """Return seeds, machine, versions and revisions of a table's runs, for JSON and as a sentence."""
+    versions, found = provenance()["versions"], revisions(runs)
+    about = {"seeds": list(seeds), "hardware": machine(), "versions": versions, "revisions": found}
+    about["interval"] = OVER_SEEDS_AND_SPEAKERS
+    about["runs"] = {run.name: RunFolder(run).read_info().get("revision") for run in runs}
+    words = f"Seeds {', '.join(map(str, seeds))}; revisions {', '.join(found)}; {machine()}; "
+    return about, words + f"torch {versions['torch']}."
+
+
+def interval_text(interval: Sequence[float] | None, sign: str = "") -> str:
+    """Return an interval as text; empty where there is none.
+
+    Args:
+        interval: its limits.
+        sign: ``+`` to show the sign of positive limits, as in a difference.
+
+    >>> interval_text((0.1, 0.25)), interval_text((-0.1, 0.25), "+"), interval_text(None)
+    ('0.100 to 0.250', '-0.100 to +0.250', '')
+    """
+    return f"{interval[0]:{sign}.3f} to {interval[1]:{sign}.3f}" if interval else ""
+
+
+def p_text(value: float | None) -> str:
+    """Return a p-value as text; empty where there is none.
+
+    >>> p_text(0.0004), p_text(0.0321)
+    ('< 0.001', '0.032')
+    """
+    if value is None:
+        return ""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def add_file(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    """Add a file to an archive, with time 0 and owner 0: equal content gives equal bytes."""
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    archive.addfile(entry, io.BytesIO(content))
