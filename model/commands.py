@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+from pathlib import Path
 
 from deiii.data.command_line.numbers import whole_numbers
 from deiii.data.config.checks.effects import TRAINING
@@ -170,7 +172,7 @@ def _train(args: argparse.Namespace) -> int:
         return 0
     which = "last" if config.train.monitor == "last" else "best"
     figure = describe_monitored(best, config.train.monitor)
-    print(f"{which} epoch {best['epoch']}: {figure}; next: deiii evaluate {config.train.run}")
+    print(f"{which} epoch {best['epoch']}: {figure}; next: deiii evaluate {shlex.quote(config.train.run)}")
     return 0
 
 
@@ -181,7 +183,7 @@ def _crossval(args: argparse.Namespace) -> int:
             raise ConfigError(f"{name} are named once each, not {list(given)}")
 
     from deiii.model.evaluation.crossval import crossval
-    from deiii.model.metrics import figure_names
+    from deiii.model.metrics import figure_names, guessing
 
     note_default_corpus(config, args.settings)
     note_without_effect(config, args.settings, TRAINING)
@@ -190,13 +192,15 @@ def _crossval(args: argparse.Namespace) -> int:
         figure = result["figures"][key]
         sd = figure["sd_folds"]
         mean = "undefined" if figure["mean"] is None else f"{figure['mean']:.3f}"
-        say(f"{name}: mean {mean} over {counted(result['folds'], 'fold')}"
-              + (f", sd {sd:.3f}" if sd is not None else ""))  # fmt: skip
+        line = f"{name}: mean {mean} over {counted(result['folds'], 'fold')}"
+        line += f", sd {sd:.3f}" if sd is not None else ""
+        say(line + (f" (guessing: {guessing(result['classes']):.3f})" if key == "uar" else ""))
     print(f"report: {config.train.run}/crossval.md")
     return 0
 
 
 def _evaluate(args: argparse.Namespace) -> int:
+    from deiii.model.intervals import FEWEST
     from deiii.model.members import find_members, names_network
     from deiii.model.training.run_folder import RunFolder
 
@@ -243,6 +247,10 @@ def _evaluate(args: argparse.Namespace) -> int:
 
         metrics, report = evaluate(args.run, cache, device, **options)
     say(summary(metrics))
+    if not several and len(metrics["test"]["per_speaker"]) < FEWEST:
+        run = Path(args.run)
+        words = shlex.join([str(run / "config.yaml"), f"train.run={run}-crossval"])
+        say(f"so few speakers say little about others; `deiii crossval {words}` scores every fold")
     print(f"report: {report}")
     return 0
 

@@ -145,6 +145,15 @@ def figure_of_rows(
     return figure
 
 
+def guessing(classes: Sequence[str]) -> float:
+    """Return the UAR that guessing gives, whatever the shares of the classes are.
+
+    >>> guessing(["angry", "happy", "sad", "neutral"])
+    0.25
+    """
+    return 1 / len(classes)
+
+
 def class_report(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
     """Return `class_figures`, the recall, F1 and clips of each class, and the confusion matrix.
 

@@ -133,7 +133,7 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:
         "run and its difference from the first, with 95 % t intervals over "
         "speakers, paired. Folders of finished cross-validations with the same folds are compared over "
         "folds, seeds and speakers. p-values of several comparisons are corrected (Holm). "
-        "Writes a table and a figure.",
+        "Writes a table (CSV and LaTeX) and a figure.",
         examples=[
             "compare runs/base runs/changed --out runs/compare",
             "compare runs/crossval-a runs/crossval-b runs/crossval-c",

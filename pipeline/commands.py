@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections import Counter
 from dataclasses import fields, is_dataclass, replace
@@ -232,7 +233,10 @@ def _report(config: Config, corpus: Corpus, summary: Summary) -> int:
         say(f"clips that are not fully valid, with reasons: {summary.failures}")
     faces = summary.counts.get("faces", Counter())
     if config.faces.detector == "haar" and 0 < summary.clips <= 4 * faces["ok_partial"]:
-        say("many clips lack a face in some frames; faces.detector=yunet finds more faces")
+        say(
+            "many clips lack a face in some frames; if these frames show a face in the overview and are not "
+            "black, faces.detector=yunet finds more of them"
+        )
     print_overview(config, corpus)
     if summary.failed_share > config.max_failed:
         share = f"{summary.failed} of {counted(summary.clips, 'clip')} failed"
@@ -290,7 +294,7 @@ def _download(args: argparse.Namespace) -> int:
     root = given.get("corpus.root") or read_settings([args.corpus]).corpus.root
     count = download(args.corpus, root, args.part)
     say(f"{counted(count, 'file')} downloaded, all others were complete")
-    print(f"next: deiii preprocess {args.corpus} corpus.root={root}")
+    print(f"next: deiii preprocess {args.corpus} {shlex.quote(f'corpus.root={root}')}")
     return 0
 
 

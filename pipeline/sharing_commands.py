@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 
 from deiii.data.config.words import HELP, add_command, read_settings
 from deiii.data.tools.counts import counted
@@ -123,5 +124,5 @@ def _fetch(args: argparse.Namespace) -> int:
 
     new, count = fetch_archive(args.url, args.archive, args.sha256)
     print(f"{args.archive}: {counted(count, 'file')}, {new} of them new, all as the list says")
-    say(f"next: deiii unpack {args.archive} cache")
+    say(f"next: deiii unpack {shlex.quote(str(args.archive))} cache")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from deiii.data.command_line.entry import NOTHING_DONE
@@ -94,7 +95,10 @@ def _splits(args: argparse.Namespace) -> int:
         say(f"fold {number}, clips: {', '.join(f'{part} {len(names)}' for part, names in parts.items())}")
     if protocol.validation != "given":
         say("the lists have no validation part; its speakers will be drawn from the training part")
-    print(f"{out}: {protocol.about}; next: deiii audit {out} --corpus CONFIG, then split.protocol={out}")
+    print(
+        f"{out}: {protocol.about}; next: deiii audit {shlex.quote(str(out))} --corpus CONFIG, then "
+        f"{shlex.quote(f'split.protocol={out}')}"
+    )
     return 0
 
 

@@ -66,3 +66,30 @@ def test_every_command_that_a_message_names_exists():
         for line, text in texts(parsed(path)):
             for command in re.findall(r"`deiii ([a-z_]+)", text):
                 assert command in commands, f"{path}:{line}: {text}"
+
+
+COMMANDS = "|".join(build_parser()._subparsers._group_actions[0].choices)
+IN_A_COMMAND = re.compile(rf"\bdeiii ({COMMANDS})( [^`,;:()]*)?$")  # the text before a value of the command
+END_OF_A_COMMAND = re.compile(r"[`,;:()\n]")
+NEEDS_NO_QUOTES = {"args.corpus", "words", "configs", "run", "named"}  # names, and what is quoted before
+
+
+def unquoted(node: ast.JoinedStr) -> Iterator[str]:
+    """The values of an f-string that stand in a command to type and that no shell quotes."""
+    inside = False
+    for part in node.values:
+        if isinstance(part, ast.Constant):
+            text = str(part.value)
+            after = END_OF_A_COMMAND.split(text)[-1]
+            inside = bool(IN_A_COMMAND.search(text)) or (inside and after == text)
+        elif inside and isinstance(part, ast.FormattedValue):
+            source = ast.unparse(part.value)
+            if source not in NEEDS_NO_QUOTES and not source.startswith(("shlex.quote(", "shlex.join(")):
+                yield source
+
+
+@pytest.mark.parametrize("path", modules(*PACKAGES), ids=str)
+def test_values_in_commands_to_type_are_quoted_for_the_shell(path):
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.JoinedStr):
+            assert not (found := list(unquoted(node))), f"{path}:{node.lineno}: {found}"

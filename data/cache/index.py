@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -157,7 +158,7 @@ def read_index(folder: str | Path) -> StageIndex:
             archive = path.parents[2]
             raise CacheError(
                 f"{path.parent} is in the packed form, which cannot be trained on; "
-                f"run `deiii unpack {archive} CACHE` and use cache=CACHE"
+                f"run `deiii unpack {shlex.quote(str(archive))} CACHE` and use cache=CACHE"
             ) from None
         raise CacheError(
             f"no finished features in {Path(folder)}; run `deiii preprocess` with the same settings"

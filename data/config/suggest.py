@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -131,7 +132,7 @@ def no_config(name: str, shipped: Sequence[str], keys: Sequence[str]) -> str:
     if Path(name).is_dir():
         return (
             f"{name} is a folder, not a config file; for recordings in it, write table corpus.root={name}, "
-            f"or let `deiii init {name}` write a config"
+            f"or let `deiii init {shlex.quote(name)}` write a config"
         )
     if Path(name).is_file():
         return (

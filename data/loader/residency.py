@@ -52,7 +52,7 @@ def choose_residency(
                 f"loader.residency=device: {size} of features exceed the {free_device / GIB:.2f} GiB that "
                 "are free on the GPU; use loader.residency=auto, which sends them batch by batch"
             )
-        return wanted, f"loader.residency={wanted}; {size}"
+        return wanted, f"as set; the features take {size}"
     if device.type != "cpu" and nbytes <= DEVICE_SHARE * free_device:
         return "device", f"{size} fit into half of the {free_device / GIB:.1f} GiB that are free on the GPU"
     if remote and nbytes <= RAM_SHARE * free_ram:

@@ -21,8 +21,8 @@ from matplotlib.ticker import MaxNLocator
 
 from deiii.data.tools.atomic_files import writable_folder, write_text
 from deiii.data.tools.counts import counted
-from deiii.data.tools.csv_text import csv_text
 from deiii.data.tools.pictures import figure_text
+from deiii.model.evaluation.comparison_table import Row, as_csv, as_latex, as_text
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png, show_spines
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
 from deiii.model.evaluation.results import unfinished_training
@@ -89,29 +89,8 @@ def _attribute_figure(truth: np.ndarray, predicted: np.ndarray) -> Callable[[np.
     return figure
 
 
-@dataclass(frozen=True)
-class Row:
-    """One figure of one run.
-
-    Attributes:
-        run: the run's name.
-        figure: the figure's key, as in ``metrics.json``.
-        value, interval: the figure and its 95 % interval; ``None`` where undefined.
-        difference, paired: the difference from the first run and its 95 % interval; ``None`` for the first.
-        p: two-sided p-value of no difference, corrected for the number of runs that are compared.
-    """
-
-    run: str
-    figure: str
-    value: float | None
-    interval: list[float] | None
-    difference: float | None = None
-    paired: list[float] | None = None
-    p: float | None = None
-
-
 def compare(runs: Sequence[str | Path], out: str | Path) -> str:
-    """Write ``compare.csv`` and ``compare.png`` into ``out``; returns the table as text.
+    """Write ``compare.csv``, ``.tex`` and ``.png`` into ``out``; returns the table as text.
 
     Raises:
         RunError: fewer than two runs, one that was not evaluated, no test clip or figure in common, or
@@ -133,10 +112,12 @@ def compare(runs: Sequence[str | Path], out: str | Path) -> str:
 
 
 def write_comparison(rows: Sequence[Row], note: str, folder: Path) -> str:
-    """Write ``compare.csv`` and ``compare.png`` into a folder; returns the table as text."""
-    write_text(folder / "compare.csv", _csv(rows))
+    """Write ``compare.csv``, ``.tex`` and ``.png`` into a folder; returns the table as text."""
+    write_text(folder / "compare.csv", as_csv(rows))
+    write_text(folder / "compare.tex", as_latex(rows, note))
     save_png(draw(rows), folder / "compare.png")
-    return f"{_text(rows)}\n{note}\ntable: {folder / 'compare.csv'}; figure: {folder / 'compare.png'}"
+    files = f"table: {folder / 'compare.csv'}, {folder / 'compare.tex'}; figure: {folder / 'compare.png'}"
+    return f"{as_text(rows)}\n{note}\n{files}"
 
 
 def check_names(runs: Sequence[str | Path]) -> None:
@@ -292,32 +273,3 @@ def _point(axes: Axes, y: float, value: float | None, interval: list[float] | No
     if interval:
         axes.plot(interval, [y, y], color=colour, lw=2, alpha=0.6, solid_capstyle="round")
     axes.plot([value], [y], "o", color=colour, ms=6)
-
-
-def _text(rows: Sequence[Row]) -> str:
-    labels = figure_names({r.figure: r.value for r in rows})
-    width = max(len(r.run) for r in rows)
-    lines = [
-        f"{'figure':14s} {'run':{width}s}  value  95 % interval     difference  95 % interval, paired  p"
-    ]
-    for r in rows:
-        value = "    –" if r.value is None else f"{r.value:5.3f}"
-        interval = _span(r.interval, ".3f")
-        p = "" if r.p is None else f"{r.p:.3f}"
-        paired = f"{_span(r.paired, '+.3f'):21s}  {p}"
-        difference = "" if r.difference is None else f"{r.difference:+10.3f}  {paired}"
-        line = f"{labels[r.figure]:14s} {r.run:{width}s}  {value}  {interval:16s}  {difference}"
-        lines.append(line.rstrip())
-    return "\n".join(lines)
-
-
-def _span(interval: list[float] | None, form: str) -> str:
-    return f"[{interval[0]:{form}}, {interval[1]:{form}}]" if interval else "–"
-
-
-def _csv(rows: Sequence[Row]) -> str:
-    table = [["figure", "run", "value", "low", "high", "difference", "paired_low", "paired_high", "p"]]
-    for r in rows:
-        cells = [r.value, *(r.interval or (None, None)), r.difference, *(r.paired or (None, None)), r.p]
-        table.append([r.figure, r.run, *("" if c is None else f"{c:.6f}" for c in cells)])
-    return csv_text(table)

@@ -22,7 +22,6 @@ from deiii.data.tools.atomic_files import writable_folder
 from deiii.data.tools.counts import counted
 from deiii.model.evaluation.compare import (
     EvaluatedRun,
-    Row,
     check_labels,
     check_names,
     corrected,
@@ -30,6 +29,7 @@ from deiii.model.evaluation.compare import (
     shared_clips,
     write_comparison,
 )
+from deiii.model.evaluation.comparison_table import Row
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
 from deiii.model.file_names import CROSSVAL
 from deiii.model.intervals import CCC_LIMITS, OVER_SEEDS_AND_SPEAKERS, OVER_SPEAKERS, estimate
@@ -85,7 +85,7 @@ def is_crossval(path: str | Path) -> bool:
 
 
 def compare_crossvals(names: Sequence[str | Path], out: str | Path) -> str:
-    """Write ``compare.csv`` and ``compare.png`` into ``out``; returns the table as text.
+    """Write ``compare.csv``, ``.tex`` and ``.png`` into ``out``; returns the table as text.
 
     Raises:
         RunError: fewer than two, an unfinished cross-validation, other folds, no seed in common, or

@@ -25,7 +25,7 @@ from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.feature_split import split_features
 from deiii.data.tools.counts import counted
 from deiii.model.evaluation.crossval_report import write_crossval
-from deiii.model.evaluation.many_runs import finished, run_all
+from deiii.model.evaluation.many_runs import finished, run_all, time_left
 from deiii.model.training.parts import check_parts
 from deiii.model.training.run_folder import RunFolder
 
@@ -93,7 +93,10 @@ def crossval(
         metrics = RunFolder(base / pair.name).read_metrics()
         if progress:
             head = f"[{number}/{len(pairs)}] fold {pair.fold} seed {pair.seed}"
-            print(f"{head}: {brief(metrics)}; {seconds:.0f} s since the start", flush=True)
+            print(
+                f"{head}: {brief(metrics)}; {time_left(seconds, number - done, len(pairs) - number)}",
+                flush=True,
+            )
     return write_crossval(base, [(c.fold, c.seed, base / c.name) for c in pairs])
 
 

@@ -181,6 +181,30 @@ def run_all(
         yield name, time.perf_counter() - began
 
 
+def time_left(seconds: float, done: int, left: int) -> str:
+    """Return the time since the start, and an estimate of the rest if runs are left.
+
+    Args:
+        seconds: since the start of the first run.
+        done: runs that ended in this time.
+        left: runs that have not ended.
+
+    >>> time_left(180, 2, 28), time_left(75, 1, 0)
+    ('180 s since the start, about 42 min left', '75 s since the start')
+    """
+    since = f"{seconds:.0f} s since the start"
+    if not left:
+        return since
+    rest = seconds / done * left
+    if rest < 100:
+        return f"{since}, about {rest:.0f} s left"
+    return (
+        f"{since}, about {rest / 60:.0f} min left"
+        if rest < 6000
+        else f"{since}, about {rest / 3600:.1f} h left"
+    )
+
+
 def _run(todo: dict[Name, Config], jobs: int, progress: bool, work: Work) -> Iterator[Name]:
     if not todo:
         return

@@ -11,6 +11,7 @@ its test clips is hidden from these clips, too, and ``metrics.json`` says so. Re
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, fields, replace
@@ -169,10 +170,10 @@ def _open(
     try:
         features = FeatureSet.open(config, whole=True)
     except CacheError as error:
-        words = " ".join(_changed(config.corpus, before.corpus))
+        words = shlex.join([f"cache={config.cache}", *_changed(config.corpus, before.corpus)])
         raise CacheError(
             f"{error}. The other corpus needs the run's own preprocessing: "
-            f"`deiii preprocess {run.config} cache={config.cache} {words}`"
+            f"`deiii preprocess {shlex.quote(str(run.config))} {words}`"
         ) from None
     keys = run.read_info()["keys"]
     for stage, key in features.keys.items():
@@ -290,5 +291,5 @@ def _changed(corpus: CorpusConfig, before: CorpusConfig) -> list[str]:
         value = getattr(corpus, f.name)
         if f.name != "synthetic" and value != getattr(before, f.name) and value is not None:
             text = json.dumps(value) if isinstance(value, dict) else str(value)
-            words.append(f"'corpus.{f.name}={text}'")
+            words.append(f"corpus.{f.name}={text}")
     return words

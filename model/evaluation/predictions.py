@@ -12,6 +12,7 @@ One row per test clip, in UTF-8 with a header:
 from __future__ import annotations
 
 import csv
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,7 +140,10 @@ def read_predictions(path: str | Path, metrics: Mapping[str, Any] | None = None)
     """
     path = Path(path)
     if not path.is_file():
-        raise RunError(f"{path.parent} has not been evaluated; run `deiii evaluate {path.parent}` first")
+        raise RunError(
+            f"{path.parent} has not been evaluated; "
+            f"run `deiii evaluate {shlex.quote(str(path.parent))}` first"
+        )
     with open(path, encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         header = list(reader.fieldnames or [])

@@ -14,7 +14,7 @@ from deiii.model.evaluation.sections.calibration import calibration_lines
 from deiii.model.evaluation.sections.ceiling import ceiling_lines
 from deiii.model.evaluation.sections.gaps import gap_lines
 from deiii.model.intervals import CCC_LIMITS, FEWEST, kind_of_interval, speaker_interval
-from deiii.model.metrics import ccc, class_intervals, class_report, figure_names
+from deiii.model.metrics import ccc, class_intervals, class_report, figure_names, guessing
 from deiii.model.network.task import Task
 from deiii.model.training.scoring import Predictions
 
@@ -115,7 +115,9 @@ def summary(metrics: dict[str, Any]) -> str:
         if test.get(key) is not None:
             interval = test.get(f"{key}_ci")
             line = f"test {label:12s} {test[key]:.3f}"
-            lines.append(line + (f"  [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""))
+            line += f"  [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+            classes = test.get("per_class") if key == "uar" else None
+            lines.append(line + (f"  (guessing: {guessing(list(classes)):.3f})" if classes else ""))
     counts = metrics["clips"]["test"]
     clips = f"{counts['scored']} of {counted(counts['in_split'], 'test clip')}"
     if counts.get("unlabelled"):

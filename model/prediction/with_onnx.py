@@ -8,6 +8,7 @@ Axes: B intervals, T video steps, S crop size, L log-mel hops, M mel bands.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -220,7 +221,10 @@ def load_folder(
         )
     config, manifest = read_manifest(folder)
     if not (folder / ONNX).is_file() or "preparation" not in manifest:
-        raise ExportError(f"{folder} holds no {ONNX}; export the run again: deiii export RUN {folder} --onnx")
+        raise ExportError(
+            f"{folder} holds no {ONNX}; export the run again: "
+            f"deiii export RUN {shlex.quote(str(folder))} --onnx"
+        )
     if config.model.extra:
         raise ConfigError(
             f"{folder}: the network reads {', '.join(config.model.extra)}; such networks need PyTorch"

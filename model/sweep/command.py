@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 
 from deiii.data.command_line.numbers import whole_number
 from deiii.data.config.strict_yaml import ConfigError
@@ -67,7 +68,7 @@ def _sweep(args: argparse.Namespace) -> int:
     if best is None:
         print("every combination failed; the table gives the reasons")
         return 1
-    configs = " ".join(word for word in words if not word.startswith("train.run="))
+    configs = shlex.join(word for word in words if not word.startswith("train.run="))
     say((folder / "best.yaml").read_text(encoding="utf-8"), end="")
-    say(f"next: deiii train {configs} {folder}/best.yaml train.run=runs/best")
+    say(f"next: deiii train {configs} {shlex.quote(f'{folder}/best.yaml')} train.run=runs/best")
     return 0

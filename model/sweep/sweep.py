@@ -27,7 +27,7 @@ from deiii.data.tools.processes.dask_workers import connect, workers_of
 from deiii.data.tools.processes.made_folders import make_folder
 from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
 from deiii.model.evaluation.crossval import check_folds
-from deiii.model.evaluation.many_runs import GpuMemory, finished, run_all, run_one
+from deiii.model.evaluation.many_runs import GpuMemory, finished, run_all, run_one, time_left
 from deiii.model.sweep.combinations import Combinations
 from deiii.model.sweep.comparable import check_comparable
 from deiii.model.sweep.proposals import Proposals
@@ -201,8 +201,9 @@ def _runs(
         if progress:
             result = read_result(Trial({}, (folder,)))
             what = f"validation {result.mean:.4f}" if result.scores else f"failed: {result.problem}"
+            left = time_left(seconds, number - before, len(configs) - number)
             head = f"[{number}/{len(configs)}{f', {beside}' if beside else ''}]"
-            print(f"{head} {about[folder]}: {what}; {seconds:.0f} s since the start", flush=True)
+            print(f"{head} {about[folder]}: {what}; {left}", flush=True)
         yield folder
 
 

@@ -13,6 +13,7 @@ import csv
 import io
 import json
 import platform
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -274,14 +275,18 @@ class RunFolder:
         """
         metrics = self._read_json(
             self.metrics_json,
-            lambda: f"{self.path} has not been evaluated; run `deiii evaluate {self.path}` first",
-            f"`deiii evaluate {self.path} --again` writes it again and records that",
+            lambda: (
+                f"{self.path} has not been evaluated; "
+                f"run `deiii evaluate {shlex.quote(str(self.path))}` first"
+            ),
+            f"`deiii evaluate {shlex.quote(str(self.path))} --again` writes it again and records that",
         )
         scored = metrics.get("weights")  # older files do not record it
         if scored and self.best.exists() and scored != file_sha256(self.best):
             raise RunError(
                 f"{self.metrics_json} is about other weights than {self.best}, because training went on "
-                f"after the evaluation; `deiii evaluate {self.path} --again` scores the present weights"
+                f"after the evaluation; "
+                f"`deiii evaluate {shlex.quote(str(self.path))} --again` scores the present weights"
             )
         if "sound" in metrics.get("without", {}):
             metrics["without"]["audio"] = metrics["without"].pop("sound")

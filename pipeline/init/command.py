@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -75,7 +76,7 @@ def _init(args: argparse.Namespace) -> int:
     if not sys.stdin.isatty():
         if args.folder is not None:
             look(args.folder, args.table, args.layout, args.speaker)  # a wrong folder is the first reason
-        named = args.folder or "FOLDER"
+        named = "FOLDER" if args.folder is None else shlex.quote(str(args.folder))
         raise InitError(f"there is no terminal to ask in; deiii init {named} --yes accepts what was found")
     numbers = ("1/4", "2/4", "3/4", "4/4") if args.folder is None else ("", "1/3", "2/3", "3/3")
     folder = Path(args.folder or _ask(f"{numbers[0]}  Which folder holds the recordings?", ".")).expanduser()

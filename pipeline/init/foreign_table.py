@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shlex
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -169,8 +170,8 @@ def read_best(tables: Sequence[Path], media: Media) -> tuple[Found | None, list[
     notes = [note for table in parts for note in found[table].notes if note not in own]
     notes += _not_listed(tuple(rows.values()), media)
     notes.append(
-        f"{names} were joined: deiii divides the corpus itself, by speaker; `deiii splits import "
-        f"{best.parent}` keeps their parts"
+        f"{names} were joined: deiii divides the corpus itself, by speaker; "
+        f"`deiii splits import {shlex.quote(str(best.parent))}` keeps their parts"
     )
     joined = Found(f"tables {names}", tuple(rows.values()), notes=tuple(notes), sources=tuple(parts))
     return joined, why
@@ -253,7 +254,7 @@ def _unused(rows: list[list[str]], used: set[int], table: Path) -> list[str]:
     parts = [n for n in others if all(part_of(row[n]) for row in rows[1:] if len(row) > n)]
     notes = [
         f"the column {rows[0][n]!r} divides the clips and is not used: deiii divides the corpus itself, by "
-        f"speaker; `deiii splits import {table}` keeps its parts"
+        f"speaker; `deiii splits import {shlex.quote(str(table))}` keeps its parts"
         for n in parts
     ]
     if rest := [rows[0][n] for n in others if n not in parts]:

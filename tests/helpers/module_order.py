@@ -197,7 +197,7 @@ ORDER = {
     "model/training/step": ["half_weights launch sums", "step", "graphs"],
     "model/evaluation/sections": ["calibration ceiling gaps layers mistakes"],
     "model/evaluation": [
-        "figures predictions",
+        "comparison_table figures predictions",
         "sections",
         "crossval_report report results",
         "evaluate",

@@ -10,6 +10,7 @@ known in advance (docs/science.md). `plan` decides the content of each clip, `fa
 from __future__ import annotations
 
 import csv
+import shlex
 from pathlib import Path
 
 from deiii.data.config.schema import CorpusConfig
@@ -42,7 +43,8 @@ def scan(config: CorpusConfig) -> Corpus:
     task = config.synthetic.task
     if not (root / DONE).is_file() or not (root / TABLE).is_file():
         raise CorpusError(
-            f"no synthetic corpus in {root}; generate it with `deiii synthesize corpus.root={root}`, or name "
+            f"no synthetic corpus in {root}; generate it with "
+            f"`deiii synthesize {shlex.quote(f'corpus.root={root}')}`, or name "
             "the config of your own corpus, e.g. `table`"
         )
     other = differences(read_description(root / DONE), describe(config.synthetic))
@@ -56,7 +58,7 @@ def scan(config: CorpusConfig) -> Corpus:
     if not rows or tuple(rows[0]) != CSV_FIELDS:
         raise CorpusError(
             f"{root / TABLE} must have the columns {', '.join(CSV_FIELDS)}; "
-            f"remove {root} and run `deiii synthesize corpus.root={root}`"
+            f"remove {root} and run `deiii synthesize {shlex.quote(f'corpus.root={root}')}`"
         )
     clips = [
         Clip(

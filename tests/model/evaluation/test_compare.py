@@ -13,7 +13,8 @@ from scipy import stats
 from sklearn.metrics import recall_score
 
 from deiii.__main__ import main
-from deiii.model.evaluation.compare import Row, compare, draw
+from deiii.model.evaluation.compare import compare, draw
+from deiii.model.evaluation.comparison_table import Row
 from deiii.model.training.run_folder import RunError
 
 CLASSES = ["a", "b", "c"]
@@ -66,6 +67,10 @@ def test_figures_and_paired_intervals(tmp_path):
     assert float(row["paired_high"]) == pytest.approx(high, abs=1e-6)
     assert "54 test clips of 6 speakers" in text and "CCC valence" in text
     assert (tmp_path / "out/compare.png").read_bytes()[:4] == b"\x89PNG"
+    latex = (tmp_path / "out/compare.tex").read_text()
+    assert latex.startswith("% 54 test clips of 6 speakers") and latex.count(" & UAR") == 0
+    assert f"UAR & {tmp_path / 'two'} & {uar(two):.3f} [".replace("_", r"\_") in latex
+    assert all(line.count("&") == 4 for line in latex.splitlines() if line.endswith(r"\\"))
 
 
 @pytest.mark.parametrize("scale", [0.02, 0.038, 0.1, 1.5])

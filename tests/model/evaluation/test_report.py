@@ -146,6 +146,9 @@ def test_the_page_shows_the_numbers(tmp_path):
     ):
         assert shown in text
     assert "12 of 14 test clips" in summary(metrics) and "CCC arousal" in summary(metrics)
+    classes = len(metrics["test"]["per_class"])
+    assert summary(metrics).splitlines()[0].endswith(f"(guessing: {1 / classes:.3f})")
+    assert f"guessing gives {1 / classes:.3f}" in text and "WAR is the share" in text
 
 
 def test_the_curve_of_a_single_epoch_is_a_dot_on_an_axis_of_whole_epochs():

@@ -65,7 +65,10 @@ def test_an_unfinished_run_is_scored_on_request_and_that_is_recorded(whole, tmp_
     run = interrupted(whole, tmp_path / "run")
     assert main(["evaluate", str(run), "--unfinished"]) == 0
     sentence = f"scored before the end of its training, after 1 of {EPOCHS} epochs"
-    assert sentence in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert sentence in said
+    speakers = json.loads((run / "metrics.json").read_text())["test"]["per_speaker"]
+    assert len(speakers) < 3 and f"`deiii crossval {run}/config.yaml train.run={run}-crossval`" in said
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["training"] == {"finished": False, "epochs": 1, "planned": EPOCHS}
     assert sentence in (run / "report.html").read_text()

@@ -237,3 +237,10 @@ def test_a_known_corpus_with_one_of_sound_and_video_gets_the_stages_it_has(name,
     assert (config.model.video, config.model.flow, config.model.audio) == (
         "faces" in stages, "flow" in stages, "logmel" in stages,
     )  # fmt: skip
+
+
+def test_a_folder_with_a_blank_is_quoted_in_the_command_to_type(here, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    clips = touch(here / "my clips", "anna/happy/1.mp4", "ben/sad/2.mp4")
+    assert main(["init", str(clips)]) == 1
+    assert f"deiii init '{clips}' --yes" in capsys.readouterr().err

@@ -1,0 +1,126 @@
+"""Rows of a comparison, and their forms: text for the terminal, CSV, and LaTeX for a paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from deiii.data.tools.csv_text import csv_text
+from deiii.model.metrics import figure_names
+
+SPECIAL = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    **{character: rf"\{character}" for character in "&%$#_{}"},
+}  # fmt: skip
+HEAD = r"Figure & Run & Value [95\,\% interval] & Difference [95\,\% interval] & $p$ \\"
+SMALLEST_P = 0.001  # a smaller p-value is not 0.000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure of one run.
+
+    Attributes:
+        run: the run's name.
+        figure: the figure's key, as in ``metrics.json``.
+        value, interval: the figure and its 95 % interval; ``None`` where undefined.
+        difference, paired: the difference from the first run and its 95 % interval; ``None`` for the first.
+        p: two-sided p-value of no difference, corrected for the number of runs that are compared.
+    """
+
+    run: str
+    figure: str
+    value: float | None
+    interval: list[float] | None
+    difference: float | None = None
+    paired: list[float] | None = None
+    p: float | None = None
+
+
+def as_text(rows: Sequence[Row]) -> str:
+    """Return the rows as lines for the terminal."""
+    labels = figure_names({r.figure: r.value for r in rows})
+    width = max(len(r.run) for r in rows)
+    lines = [
+        f"{'figure':14s} {'run':{width}s}  value  95 % interval     difference  95 % interval, paired  p"
+    ]
+    for r in rows:
+        value = "    –" if r.value is None else f"{r.value:5.3f}"
+        interval = _span(r.interval, ".3f")
+        p = "" if r.p is None else f"{r.p:.3f}"
+        paired = f"{_span(r.paired, '+.3f'):21s}  {p}"
+        difference = "" if r.difference is None else f"{r.difference:+10.3f}  {paired}"
+        line = f"{labels[r.figure]:14s} {r.run:{width}s}  {value}  {interval:16s}  {difference}"
+        lines.append(line.rstrip())
+    return "\n".join(lines)
+
+
+def _span(interval: list[float] | None, form: str) -> str:
+    return f"[{interval[0]:{form}}, {interval[1]:{form}}]" if interval else "–"
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """Return the rows as a CSV file, with six decimals."""
+    table = [["figure", "run", "value", "low", "high", "difference", "paired_low", "paired_high", "p"]]
+    for r in rows:
+        cells = [r.value, *(r.interval or (None, None)), r.difference, *(r.paired or (None, None)), r.p]
+        table.append([r.figure, r.run, *("" if c is None else f"{c:.6f}" for c in cells)])
+    return csv_text(table)
+
+
+def as_latex(rows: Sequence[Row], note: str) -> str:
+    r"""Return the rows of a comparison as a LaTeX table (package booktabs) for a paper.
+
+    Args:
+        rows: the rows, all runs of the first figure first.
+        note: which clips and intervals they are about; it becomes a comment above the table.
+
+    >>> print(as_latex([Row("runs/a_b", "uar", 0.55, None, 0.05, [-0.02, 0.12], 0.14)], "4 clips"), end="")
+    % 4 clips
+    \begin{tabular}{llllr}
+    \toprule
+    Figure & Run & Value [95\,\% interval] & Difference [95\,\% interval] & $p$ \\
+    \midrule
+    UAR & runs/a\_b & 0.550 & $+0.050$ [$-0.020$, $+0.120$] & 0.140 \\
+    \bottomrule
+    \end{tabular}
+    """
+    names = figure_names({row.figure: row.value for row in rows})
+    lines = [f"% {line}" for line in note.splitlines()]
+    lines += [r"\begin{tabular}{llllr}", r"\toprule", HEAD, r"\midrule"]
+    for number, row in enumerate(rows):
+        if number and row.figure != rows[number - 1].figure:
+            lines.append(r"\midrule")
+        cells = [
+            escaped(names[row.figure]),
+            escaped(row.run),
+            _cell(row.value, row.interval),
+            _cell(row.difference, row.paired, signed=True),
+            _p(row.p),
+        ]
+        lines.append(" & ".join(cells).rstrip() + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    return "\n".join(lines) + "\n"
+
+
+def escaped(text: str) -> str:
+    r"""Return a text with LaTeX's special characters escaped.
+
+    >>> escaped("50 % of a_b")
+    '50 \\% of a\\_b'
+    """
+    return "".join(SPECIAL.get(character, character) for character in text)
+
+
+def _cell(value: float | None, interval: Sequence[float] | None, signed: bool = False) -> str:
+    if value is None:
+        return ""
+    form = "${:+.3f}$" if signed else "{:.3f}"
+    text = form.format(value)
+    return f"{text} [{', '.join(form.format(end) for end in interval)}]" if interval else text
+
+
+def _p(p: float | None) -> str:
+    if p is None:
+        return ""
+    return f"$<{SMALLEST_P}$" if p < SMALLEST_P else f"{p:.3f}"
