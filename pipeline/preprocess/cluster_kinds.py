@@ -201,7 +201,12 @@ def kubernetes_spec(config: Config) -> dict[str, Any]:
         image=cluster.image,
         n_workers=0,
         resources={"requests": limits, "limits": limits},
-        env={"OMP_NUM_THREADS": "1", "DASK_DISTRIBUTED__WORKER__DAEMON": "False"},
+        # All pods share the weights; a pod's own folder would be empty whenever a pod starts.
+        env={
+            "OMP_NUM_THREADS": "1",
+            "DASK_DISTRIBUTED__WORKER__DAEMON": "False",
+            "DEIII_WEIGHTS_DIR": f"{cluster.mount.rstrip('/')}/weights",
+        },
         worker_command=command,
     )
     # dask-kubernetes gives the scheduler a worker's resources, and calls a script that Dask has no more.

@@ -136,6 +136,7 @@ def test_a_kubernetes_cluster_follows_its_config():
     assert worker["image"] == "registry/deiii:1"
     assert worker["resources"]["limits"] == {"cpu": "3", "memory": "4Gi", "nvidia.com/gpu": "1"}
     assert worker["volumeMounts"] == [{"name": "deiii", "mountPath": "/data"}]
+    assert {"name": "DEIII_WEIGHTS_DIR", "value": "/data/weights"} in worker["env"]
     assert pod["volumes"] == [{"name": "deiii", "persistentVolumeClaim": {"claimName": "deiii"}}]
     words = [*worker["command"], *worker["args"]]
     assert words[:4] == ["dask", "worker", "--nthreads", "3"]
