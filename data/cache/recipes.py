@@ -17,7 +17,7 @@ from typing import Any
 from deiii.data.cache.stages import Stage, get_stage, with_upstream
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.tools.canonical_json import canonical_json
+from deiii.data.tools.text.canonical_json import canonical_json
 from deiii.data.tools.weights import known_digest
 
 

@@ -36,7 +36,7 @@ from deiii.data.cache.shards import (
     structure_digest,
 )
 from deiii.data.tools.atomic_files import TEMPORARY, publish
-from deiii.data.tools.canonical_json import canonical_json
+from deiii.data.tools.text.canonical_json import canonical_json
 
 ALIGN = 4096  # bytes; fields start on memory pages
 SPOOL_BYTES = 64 << 20  # a larger field waits on disk, not in memory

@@ -21,8 +21,8 @@ import h5py
 import numpy as np
 
 from deiii.data.cache.outcomes import Outcome, Status
-from deiii.data.tools.canonical_json import canonical_json
 from deiii.data.tools.counts import counted
+from deiii.data.tools.text.canonical_json import canonical_json
 
 FORMAT = 1
 COLUMNS = ("offsets", "clip_id", "status", "reason", "fraction", "source")  # one entry for each clip

@@ -39,8 +39,8 @@ from deiii.data.corpora.protocol import (
     some,
 )
 from deiii.data.tools.atomic_files import write_text
-from deiii.data.tools.canonical_json import canonical_json
 from deiii.data.tools.counts import counted
+from deiii.data.tools.text.canonical_json import canonical_json
 
 FORMAT = "deiii-split-1"
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from deiii.data.sharing.clips import NO_PART, SharedClip
 from deiii.data.tools.atomic_files import atomic_path, write_text
-from deiii.data.tools.csv_text import csv_text
+from deiii.data.tools.text.csv_text import csv_text
 
 SHARD_BYTES = 256_000_000  # size of the arrays in one tar or Parquet file
 GROUP_BYTES = 32_000_000  # size of the arrays in a row group of Parquet; a reader holds it in memory

@@ -22,7 +22,7 @@ import numpy as np
 
 from deiii.data.tools.atomic_files import write_text
 from deiii.data.tools.counts import counted
-from deiii.data.tools.csv_text import csv_text
+from deiii.data.tools.text.csv_text import csv_text
 from deiii.model.training.run_folder import RunError
 
 

@@ -23,9 +23,9 @@ from deiii.data.tools.atomic_files import (
     write_json,
     write_text,
 )
-from deiii.data.tools.csv_text import csv_text
 from deiii.data.tools.processes.malloc import return_freed_memory
 from deiii.data.tools.progress import BAR_AFTER_S, progress_bar, say
+from deiii.data.tools.text.csv_text import csv_text
 from deiii.model.prediction.loading import load
 from deiii.model.prediction.names import check_video_name, unique_names
 from deiii.model.prediction.predictor import Predictor

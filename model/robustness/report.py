@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from deiii.data.tools.atomic_files import write_text
 from deiii.data.tools.counts import counted
-from deiii.data.tools.csv_text import csv_text
+from deiii.data.tools.text.csv_text import csv_text
 from deiii.model.evaluation.figures import FIRST, GRID, INK, save_png, show_spines
 from deiii.model.evaluation.predictions import PredictionTable
 from deiii.model.intervals import CCC_LIMITS, OVER_SPEAKERS, estimate, speaker_interval

@@ -17,8 +17,8 @@ from deiii.data.cache.recipes import stage_keys
 from deiii.data.config.load import result_settings
 from deiii.data.config.schema import Config
 from deiii.data.tools.atomic_files import write_json, write_text
-from deiii.data.tools.canonical_json import canonical_json
 from deiii.data.tools.counts import counted
+from deiii.data.tools.text.canonical_json import canonical_json
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png, show_spines
 from deiii.model.sweep.space import Axis, text
 from deiii.model.training.monitor import monitored

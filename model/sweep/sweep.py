@@ -21,11 +21,11 @@ from deiii.data.config.load import parse_config
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.corpora.clips import Corpus
-from deiii.data.tools.canonical_json import canonical_json
 from deiii.data.tools.counts import counted
 from deiii.data.tools.processes.dask_workers import connect, workers_of
 from deiii.data.tools.processes.made_folders import make_folder
 from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
+from deiii.data.tools.text.canonical_json import canonical_json
 from deiii.model.evaluation.crossval import check_folds
 from deiii.model.evaluation.many_runs import GpuMemory, finished, run_all, run_one, time_left
 from deiii.model.sweep.combinations import Combinations

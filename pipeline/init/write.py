@@ -18,7 +18,7 @@ from deiii.data.corpora.scan import scan
 from deiii.data.corpora.table import ATTRIBUTES
 from deiii.data.tools.atomic_files import writable_folder, write_text
 from deiii.data.tools.counts import counted
-from deiii.data.tools.csv_text import csv_text
+from deiii.data.tools.text.csv_text import csv_text
 from deiii.pipeline.init.found import UNKNOWN, Found, InitError, Row, listed
 
 HEAD = """# {how}.

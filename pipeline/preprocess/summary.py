@@ -10,7 +10,7 @@ from pathlib import Path
 from deiii.data.cache.index import StageIndex, corpus_folder
 from deiii.data.corpora.clips import Corpus
 from deiii.data.tools.atomic_files import write_text
-from deiii.data.tools.csv_text import csv_text
+from deiii.data.tools.text.csv_text import csv_text
 
 FAILURES = "failures.csv"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a cell that begins with one of these

@@ -21,11 +21,12 @@ ORDER = {
     "data/command_line": ["missing numbers", "entry", "completion"],
     "data/audit": ["copies fingerprints lists names", "audit", "run"],
     "data/tools": [
-        "canonical_json counts csv_text machine os_errors pictures processes progress row_times",
+        "counts machine os_errors pictures processes progress row_times text",
         "atomic_files devices shapes writer_lock",
         "compilation fetch",
         "weights",
     ],
+    "data/tools/text": ["canonical_json csv_text"],
     "data/tools/compilation": ["numba_jit", "librosa_loading"],
     "data/tools/processes": ["dask_workers made_folders main_guard malloc signals", "pool"],
     "data/config": [

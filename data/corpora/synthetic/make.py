@@ -23,12 +23,12 @@ from deiii.data.corpora.synthetic.plan import ClipPlan, check, clip_count, plan_
 from deiii.data.corpora.synthetic.voice import SAMPLE_RATE, render_voice
 from deiii.data.corpora.synthetic.write import write_clip
 from deiii.data.tools.atomic_files import remove_temporary, write_json, write_text
-from deiii.data.tools.csv_text import csv_text
 from deiii.data.tools.machine import usable_cores
 from deiii.data.tools.processes.made_folders import make_folder
 from deiii.data.tools.processes.main_guard import check_main_guard, refuse_in_worker, watch_workers
 from deiii.data.tools.processes.pool import start_tasks, worker_pool
 from deiii.data.tools.progress import progress_bar
+from deiii.data.tools.text.csv_text import csv_text
 
 FORMAT = 1  # raised when the same settings give other clips of all tasks
 LATER = {"binding": 1}  # changes of one task alone, added to `FORMAT`; 1: a coin decides each cell's colour

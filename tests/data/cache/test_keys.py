@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from deiii.data.cache.recipes import stage_key
 from deiii.data.config.schema import FacesConfig, FlowConfig, LogMelConfig, result_params
-from deiii.data.tools.canonical_json import canonical_json
+from deiii.data.tools.text.canonical_json import canonical_json
 
 scalars = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()

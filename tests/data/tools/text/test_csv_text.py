@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from deiii.data.tools.csv_text import csv_text
+from deiii.data.tools.text.csv_text import csv_text
 
 ODD = ["a,b", 'a"b', "a\nb", "a\rb", "a\r\nb", "a\r\n", "", " a ", "=1+1", "ä"]
 

@@ -1,0 +1,1 @@
+"""Text that is the same for the same content: JSON for digests, and CSV."""
