@@ -22,7 +22,7 @@ from deiii.data.tools.processes.signals import INTERRUPTED
 from deiii.data.tools.progress import say
 from deiii.model.distributed.launch import single_process
 from deiii.model.prediction_commands import add_commands as add_prediction_commands
-from deiii.model.run_arguments import MOST_RUNS, add_jobs, add_seeds
+from deiii.model.run_arguments import MOST_RUNS, add_jobs, add_seeds, refuse_repeated
 from deiii.model.sweep.command import add_sweep
 
 RESUME = "finished work is kept: add --resume to the same command to continue (with make: ARGS=--resume)"
@@ -178,9 +178,9 @@ def _train(args: argparse.Namespace) -> int:
 
 def _crossval(args: argparse.Namespace) -> int:
     config = read_settings(args.settings)
-    for name, given in (("seeds", args.seeds), ("folds", args.folds or ())):
-        if len(set(given)) != len(given):
-            raise ConfigError(f"{name} are named once each, not {list(given)}")
+    refuse_repeated("seeds", args.seeds)
+    if args.folds is not None:
+        refuse_repeated("folds", args.folds)
 
     from deiii.model.evaluation.crossval import crossval
     from deiii.model.metrics import figure_names, guessing

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from deiii.data.command_line.numbers import whole_number, whole_numbers
 from deiii.data.config.schema_fields import MOST_SEED
+from deiii.data.config.strict_yaml import ConfigError
 
 MOST_RUNS = 1000  # folds, and runs at a time
 
@@ -24,6 +26,18 @@ def add_seeds(parser: argparse.ArgumentParser, of: str) -> None:
         metavar="0,1,2",
         help=f"seeds of {of} (default: 0)",
     )
+
+
+def refuse_repeated(name: str, given: Sequence[int]) -> None:
+    """Refuse seeds or folds of which one is named twice, or none at all.
+
+    Raises:
+        ConfigError: names them.
+
+    >>> refuse_repeated("seeds", [0, 1])
+    """
+    if not given or len(set(given)) != len(given):
+        raise ConfigError(f"{name} are named once each, not {list(given)}")
 
 
 def add_jobs(parser: argparse.ArgumentParser) -> None:

@@ -118,7 +118,11 @@ def test_the_trials_with_urdu_voices_are_those_of_their_files():
         assert [f"{uar:.3f}" for uar in stored[trial, weight, urdu]] == figures
     pairs = [(stored[t, w, "no"], figures) for (t, w, urdu), figures in stored.items() if urdu == "yes"]
     assert len(pairs) == 16
-    assert all(a[0] > b[0] for a, b in pairs if a != b)
+    weighted = [(a, b) for a, b in pairs if a != b]
+    assert len(weighted) == 15 and all(a[0] > b[0] for a, b in weighted)
+    assert sum(a[1] > b[1] for a, b in weighted) == 14
+    trial = "SGD, 12 epochs, weight decay 0.3", "0.1"
+    assert [f"{stored[*trial, urdu][1]:.3f}" for urdu in ("no", "yes")] == ["0.764", "0.767"]
 
 
 def test_the_trials_with_copies_of_emotional_clips_are_those_of_their_file():

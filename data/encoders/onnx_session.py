@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,31 @@ def open_session(
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # no warning on outputs that differ from their declared sizes
     return onnxruntime.InferenceSession(model, options, providers=list(providers))
+
+
+@contextmanager
+def refused(path: str | Path, network: str, remedy: str) -> Iterator[None]:
+    """Turn any error in the block into one that says that a file does not hold a network.
+
+    Args:
+        path: the file.
+        network: name of the network, such as "the face detector YuNet".
+        remedy: what to do.
+
+    Raises:
+        WeightsError: anything was raised in the block.
+
+    >>> with refused("a.onnx", "YuNet", "download it again"):
+    ...     raise ValueError("no output cls_8")
+    Traceback (most recent call last):
+    deiii.data.tools.weights.WeightsError: a.onnx does not hold YuNet (no output cls_8); download it again
+    """
+    try:
+        yield
+    except Exception as error:  # onnxruntime raises many types, which have no common base of their own
+        raise WeightsError(
+            f"{path} does not hold {network} ({str(error).splitlines()[0]}); {remedy}"
+        ) from None
 
 
 class OnnxNetwork:

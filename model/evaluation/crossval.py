@@ -26,6 +26,7 @@ from deiii.data.loader.feature_split import split_features
 from deiii.data.tools.counts import counted
 from deiii.model.evaluation.crossval_report import write_crossval
 from deiii.model.evaluation.many_runs import finished, run_all, time_left
+from deiii.model.run_arguments import refuse_repeated
 from deiii.model.training.parts import check_parts
 from deiii.model.training.run_folder import RunFolder
 
@@ -76,8 +77,8 @@ def crossval(
     folds = list(existing) if folds is None else list(folds)
     if unknown := [f for f in folds if f not in existing]:
         raise ConfigError(f"the protocol has the folds 0 to {len(existing) - 1}, not {unknown}")
-    if len(set(seeds)) != len(seeds) or not seeds or len(set(folds)) != len(folds):
-        raise ConfigError(f"seeds and folds are named once each; got seeds {list(seeds)}, folds {folds}")
+    refuse_repeated("seeds", seeds)
+    refuse_repeated("folds", folds)
     base = Path(config.train.run)
     pairs = [
         FoldSeed(fold, seed) for seed in seeds for fold in folds

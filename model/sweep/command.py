@@ -6,7 +6,6 @@ import argparse
 import shlex
 
 from deiii.data.command_line.numbers import whole_number
-from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import (
     add_command,
     add_settings,
@@ -16,7 +15,7 @@ from deiii.data.config.words import (
 )
 from deiii.data.tools.progress import say
 from deiii.model.distributed.launch import single_process
-from deiii.model.run_arguments import add_jobs, add_seeds
+from deiii.model.run_arguments import add_jobs, add_seeds, refuse_repeated
 
 
 def add_sweep(commands: argparse._SubParsersAction) -> None:
@@ -56,8 +55,7 @@ def _sweep(args: argparse.Namespace) -> int:
     axes, words = split_space(args.settings)
     base = read_settings(words)
     require_axes(axes)
-    if len(set(args.seeds)) != len(args.seeds):
-        raise ConfigError(f"seeds are named once each, not {args.seeds}")
+    refuse_repeated("seeds", args.seeds)
     note_default_corpus(base, words)
     print_notes(notes_without_effect(axes, words))
 

@@ -28,6 +28,7 @@ from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
 from deiii.data.tools.text.canonical_json import canonical_json
 from deiii.model.evaluation.crossval import check_folds
 from deiii.model.evaluation.many_runs import GpuMemory, finished, run_all, run_one, time_left
+from deiii.model.run_arguments import refuse_repeated
 from deiii.model.sweep.combinations import Combinations
 from deiii.model.sweep.comparable import check_comparable
 from deiii.model.sweep.proposals import Proposals
@@ -76,8 +77,7 @@ def sweep(
     combinations = Combinations(words)
     base = combinations.base
     require_axes(axes)
-    if len(set(seeds)) != len(seeds) or not seeds:
-        raise ConfigError(f"seeds are named once each, not {list(seeds)}")
+    refuse_repeated("seeds", seeds)
     check_ranges(axes)
     check_comparable(combinations, axes)
     folder = Path(base.train.run)

@@ -13,8 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from deiii.data.encoders.onnx_session import open_session
-from deiii.data.tools.weights import YUNET, WeightsError
+from deiii.data.encoders.onnx_session import open_session, refused
+from deiii.data.tools.weights import YUNET
 from deiii.pipeline.faces.face import Face, largest_first
 
 STRIDES = (8, 16, 32)
@@ -44,15 +44,11 @@ class YuNet:
     def __init__(self, path: str | Path, min_score: float, threads: int = 1):
         model = Path(path).read_bytes().replace(FIXED_SIZE, FREE_SIZE)
         self._names = [f"{kind}_{s}" for s in STRIDES for kind in ("cls", "obj", "bbox", "kps")]
-        try:
+        remedy = f"faces.weights must be empty or the path of {YUNET}"
+        with refused(path, "the face detector YuNet", remedy):
             self._net = open_session(model, threads)
             if missing := set(self._names) - {output.name for output in self._net.get_outputs()}:
                 raise ValueError(f"it has no output {min(missing)}")
-        except Exception as error:  # onnxruntime raises many types, which have no common base of their own
-            raise WeightsError(
-                f"{path} does not hold the face detector YuNet ({str(error).splitlines()[0]}); "
-                f"faces.weights must be empty or the path of {YUNET}"
-            ) from None
         self._min_score = float(min_score)
 
     def __call__(self, rgb: np.ndarray) -> list[Face]:

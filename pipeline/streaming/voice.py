@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from deiii.data.cache.outcomes import ClipError
-from deiii.data.encoders.onnx_session import open_session
-from deiii.data.tools.weights import SILERO_VAD, WeightsError, resolve
+from deiii.data.encoders.onnx_session import open_session, refused
+from deiii.data.tools.weights import SILERO_VAD, resolve
 from deiii.pipeline.media.streaming.audio import settled_reader
 
 RATE, CHUNK, CONTEXT = 16000, 512, 64  # Hz, samples
@@ -41,16 +41,11 @@ class VoiceDetector:
 
     def __init__(self, weights: str | None = None):
         path, _ = resolve(weights, SILERO_VAD)
-        try:
+        with refused(path, "the voice activity detector silero-vad", f"give the path of {SILERO_VAD}"):
             self._session = open_session(path, threads=1)
             names = sorted(value.name for value in self._session.get_inputs())
             if names != ["input", "sr", "state"]:
                 raise ValueError(f"it reads {', '.join(names)}, not input, sr and state")
-        except Exception as error:  # onnxruntime raises many types, which have no common base of their own
-            raise WeightsError(
-                f"{path} does not hold the voice activity detector silero-vad "
-                f"({str(error).splitlines()[0]}); give the path of {SILERO_VAD}"
-            ) from None
 
     def probabilities(self, parts: Iterable[np.ndarray]) -> Iterator[float]:
         """Yield the probability of speech in each chunk of 512 samples.
