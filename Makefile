@@ -190,6 +190,9 @@ bench-faces: $(STAMP) ## faces: deiii against detection on every frame
 bench-detectors: $(STAMP) ## YuNet: onnxruntime against OpenCV
 	$(PY) -m benchmarks.detectors
 
+bench-active-speaker: $(STAMP) ## faces.pick=active: right choices and time [ARGS="--clips 'clips/*.mp4'"]
+	$(PY) -m benchmarks.active_speaker $(ARGS)
+
 bench-encoders: $(STAMP) ## frozen encoders: deiii against the libraries called clip by clip [ARGS=]
 	$(PY) -m benchmarks.encoders $(ARGS)
 

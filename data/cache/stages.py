@@ -54,6 +54,11 @@ def _yunet(faces: FacesConfig) -> Weights | None:
     return Weights(faces.weights, YUNET) if _uses_yunet(faces) else None
 
 
+def _measure_of_active(faces: FacesConfig) -> dict[str, str]:
+    """Return what stands in the key for ``faces.pick=active``, whose measure is the second one."""
+    return {"pick": "active, by motion and opening"} if faces.pick == "active" else {}
+
+
 def _uses_raft(flow: FlowConfig) -> bool:
     return flow.method == "raft"
 
@@ -103,6 +108,7 @@ FACES = Stage(
     counts_when={"min_score": _uses_yunet},
     weights=_yunet,
     known_weights={YUNET: "faces.detector=yunet"},
+    identity=_measure_of_active,
 )
 
 FLOW = Stage(

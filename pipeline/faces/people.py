@@ -23,7 +23,7 @@ import numpy as np
 from deiii.data.config.schema import FacesConfig
 from deiii.data.tools.row_times import row_step
 from deiii.pipeline.faces.face import Detector, Face
-from deiii.pipeline.faces.mouth import audio_correlation, audio_envelope
+from deiii.pipeline.faces.mouth import MouthState, audio_correlation, audio_envelope
 from deiii.pipeline.faces.speaker import continues, lasting_tracks, overlap, pick_speaker
 from deiii.pipeline.faces.stage import Tracked, track_faces
 from deiii.pipeline.faces.tracking import Track
@@ -114,10 +114,10 @@ def find_people(
         person.number = i + 1
         person.chosen = frames[i] > 0 and i == frames.index(max(frames))  # of equals, the first alone
         if audio is not None:
-            states: dict[int, tuple[float, float, float]] = {}
+            states: dict[int, MouthState] = {}
             times: dict[int, float] = {}
             for track in person.tracks:
-                states |= track.mouth
+                states |= track.mouth.states
                 times |= dict(enumerate(track.times, track.start))
             person.follows = audio_correlation(states, times, audio)
     return People(people, tracked)

@@ -78,7 +78,7 @@ def _weight(
         if audio is None:
             return usual
         times = dict(enumerate(track.times, track.start))
-        follows = audio_correlation(track.mouth, times, audio)
+        follows = audio_correlation(track.mouth.states, times, audio)
         # A short track may follow the audio by chance, so long ones weigh more. The usual weight breaks ties.
         return max(0.0, follows) * track.present_frames + 1e-6 * usual
     seen = np.array([f.box for f in track.seen if f is not None])

@@ -18,7 +18,7 @@ import numpy as np
 
 from deiii.pipeline.faces.face import Face
 from deiii.pipeline.faces.motion import Similarity, follow, moved_box
-from deiii.pipeline.faces.mouth import mouth_patch, mouth_state
+from deiii.pipeline.faces.mouth import Mouth, mouth_places
 from deiii.pipeline.media.frame import is_cut, thumbnail
 
 Motion = list[Similarity | None]  # motion from the first frame of an interval to each later frame
@@ -37,9 +37,7 @@ class Track:
         steps: motion of the face from the frame before, ``None`` where it is unknown.
         present: whether the face is in the frame for certain: detected, or carried to a detection.
         box: the last known box, float64 [4], px.
-        mouth: results of `deiii.pipeline.faces.mouth.mouth_state`, keyed by frame; empty if the mouth is not
-            measured.
-        patch: the region of the mouth in the last frame.
+        mouth: measures of the mouth; empty if the mouth is not measured.
         dropped, dropped_present: number of frames that `drop` removed, and in how many the face was present.
     """
 
@@ -52,8 +50,7 @@ class Track:
     box: np.ndarray = field(default_factory=lambda: np.zeros(4))
     dropped: int = 0
     dropped_present: int = 0
-    mouth: dict[int, tuple[float, float, float]] = field(default_factory=dict)
-    patch: np.ndarray | None = None
+    mouth: Mouth = field(default_factory=Mouth, repr=False)
 
     @property
     def length(self) -> int:
@@ -99,7 +96,7 @@ class Track:
         self.start += n
         for values in (self.times, self.seen, self.steps, self.present):
             del values[:n]
-        self.mouth = {i: state for i, state in self.mouth.items() if i >= self.start}
+        self.mouth.forget(self.start)
 
     def part(self, first: int, stop: int, shift: int = 0) -> Track:
         """Return a copy of the frames ``first`` to ``stop`` - 1, with ``shift`` added to their indices."""
@@ -243,14 +240,22 @@ class Tracker:
             self._add_absent(unsure, motions)
 
     def _measure_mouths(self) -> None:
-        """Measure the mouths in the frames of the interval, in which all open tracks have their places."""
+        """Measure the mouths in the frames of the interval, in which all open tracks have their places.
+
+        All places of a mouth in an interval come from one detection and the measured motion, so that the
+        jitter of the detector does not look like a motion of the mouth.
+        """
+        first = self._frames[0].index
         for track in self._open:
-            for frame in self._frames[1:]:
-                at = frame.index - track.start
-                if 0 <= at < len(track.times) and track.present[at]:
-                    patch = mouth_patch(frame.grey, _box_at(track, at))
-                    track.mouth[frame.index] = mouth_state(patch, track.patch)
-                    track.patch = patch
+            last = max(i for i, face in enumerate(track.seen) if face is not None)
+            face, begin = track.seen[last], max(0, first - track.start)
+            if face is None or last <= begin:
+                continue
+            places = mouth_places(face.landmarks, track.steps[begin + 1 : last + 1])
+            for at, place in enumerate(reversed(places), last + 1 - len(places)):
+                if track.present[at]:
+                    index = track.start + at
+                    track.mouth.measure(index, self._frames[index - first].grey, place)
 
     def _new_track(self, frame: _Frame, face: Face) -> Track:
         track = Track(self._shot, frame.index)

@@ -111,7 +111,8 @@ ORDER = {
     "pipeline/media/samples": ["track"],
     "pipeline/media/streaming": ["address audio", "live"],
     "pipeline/faces": [
-        "face grid motion mouth quality",
+        "face grid motion quality",
+        "mouth",
         "tracking yunet",
         "detectors speaker",
         "align",

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 
 from deiii.data.cache.recipes import stage_keys
 from deiii.data.config.schema import Config, FacesConfig
 from deiii.pipeline.faces import mouth
-from deiii.pipeline.faces.mouth import Envelope, audio_correlation, audio_envelope
+from deiii.pipeline.faces.mouth import audio_envelope
 from deiii.pipeline.faces.stage import extract_faces, load_detector
 from deiii.pipeline.faces.stream import FaceStream
 from deiii.pipeline.media.video import read_video
-from tests.helpers.clipmaker import numbered, tone, write
-from tests.helpers.two_faces import scene
+from tests.helpers.clipmaker import needs_shared, shared
+from tests.helpers.two_faces import pair_of_clips, scene
 
 SCENES = 42
 
@@ -64,9 +66,7 @@ def test_without_sound_the_choice_is_the_usual_one(tmp_path):
 def test_mouths_cost_one_small_patch_a_face_and_frame_and_nothing_otherwise(tmp_path, monkeypatch):
     calls = []
     measured = mouth.mouth_patch
-    monkeypatch.setattr(
-        "deiii.pipeline.faces.tracking.mouth_patch", lambda *a: calls.append(a) or measured(*a)
-    )
+    monkeypatch.setattr("deiii.pipeline.faces.mouth.mouth_patch", lambda *a: calls.append(a) or measured(*a))
     path, _, _ = scene(tmp_path, 0)
     detector = load_detector(FacesConfig())
     extract_faces(path, FacesConfig(size=32), detector)
@@ -80,24 +80,17 @@ def test_the_key_of_the_default_stays_and_active_has_its_own():
     assert keys["speaker"] == stage_keys(Config())["faces"] != keys["active"]
 
 
-def test_envelope_has_the_times_of_the_sound(tmp_path):
-    silence, beep = np.zeros(16000), tone(0.4)
-    path = write(tmp_path / "beep.mp4", numbered(50), audio=np.concatenate([silence, beep, silence[:9600]]))
-    found = audio_envelope(path)
-    level = found.at(np.array([0.5, 1.2, 1.8, 50.0]))
-    assert level[1] > 10 * level[0] and level[1] > 10 * level[2] and level[3] == 0
-    assert audio_envelope(write(tmp_path / "mute.mp4", numbered(5))) is None
-
-
-@pytest.mark.parametrize("lag", [-2, 0, 2])
-def test_a_mouth_that_follows_scores_high_and_another_low(lag):
-    rng = np.random.default_rng(0)
-    level = np.repeat(rng.random(120), 6).astype(np.float32)
-    sound = Envelope(0.0, level)
-    times = {i: 0.04 * i for i in range(150)}
-    heard = sound.at(np.array([t + 0.04 * lag for t in times.values()]))
-    follows = {i: (float(v), 0.1, 0.1) for i, v in enumerate(heard)}
-    other = {i: (float(v), 0.1, 0.1) for i, v in enumerate(rng.permutation(heard))}
-    assert audio_correlation(follows, times, sound) > 0.99
-    assert audio_correlation(other, times, sound) < 0.5
-    assert audio_correlation({0: (1.0, 1.0, 1.0)}, times, sound) == 0.0
+@needs_shared
+@pytest.mark.parametrize("detector", ["haar", "yunet"])
+def test_on_real_faces_the_speaker_is_found(tmp_path, detector):
+    clips = [
+        shared(f"media/emotional_av/{name}.mp4") for name in ("01-01-01_01", "03-02-04_01", "07-03-05_01")
+    ]
+    config = FacesConfig(size=32, pick="active", detector=detector)
+    load = load_detector(config)
+    right = []
+    for number, (speaking, silent) in enumerate(permutations(clips, 2)):
+        path, who, middle = pair_of_clips(tmp_path / f"{number}.mp4", speaking, silent, number % 2)
+        x = extract_faces(path, config, load).arrays["box"]
+        right.append(int(np.nanmedian(x[:, 0] + x[:, 2] / 2) > middle) == who)
+    assert np.mean(right) >= 0.8, right
