@@ -25,8 +25,11 @@ from deiii.data.tools.atomic_files import file_sha256
 from deiii.model.file_names import EXPORT, RUN_WEIGHTS
 
 BINS = 15
-LIMITS = (0.05, 20.0)  # range of the temperature; outside, nearly all clips are right or nearly all wrong
+# Range of the temperature. It is at the lower end if nearly all clips are right, and at the upper end if the
+# network is right no more often where it is confident.
+LIMITS = (0.05, 20.0)
 SMALLEST = 1e-12  # probability in a logarithm
+EQUAL = 1e-6  # largest difference of probabilities that count as equal; the precision of float32 is 6e-8
 COVERAGES = 100  # points of a curve that is stored
 
 
@@ -56,7 +59,8 @@ def find_temperature(probabilities: np.ndarray, label: np.ndarray) -> float | No
         label: int [N]; clips with -1 are left out.
 
     Returns:
-        the temperature; ``None`` without a labelled clip or with fewer than two classes.
+        the temperature; 1 where no temperature changes the NLL, because the probabilities of each clip are
+        equal; ``None`` without a labelled clip or with fewer than two classes.
     """
     from scipy.optimize import minimize_scalar  # slow to import, and a prediction does not need it
 
@@ -64,12 +68,18 @@ def find_temperature(probabilities: np.ndarray, label: np.ndarray) -> float | No
     if not known.any() or probabilities.shape[1] < 2:
         return None
     p, truth = probabilities[known], label[known]
-    found = minimize_scalar(
-        lambda log_t: nll(tempered(p.astype(np.float64), float(np.exp(log_t))), truth),
-        bounds=tuple(np.log(LIMITS)),
-        method="bounded",
-        options={"xatol": 1e-4},
-    )
+    if np.ptp(p, axis=1).max() <= EQUAL:
+        return 1.0
+
+    def loss(log_t: float) -> float:
+        return nll(tempered(p.astype(np.float64), float(np.exp(log_t))), truth)
+
+    ends = tuple(np.log(LIMITS))
+    found = minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-4})
+    # The search does not reach the ends, and where all clips are right, the NLL is 0 before the lower one.
+    for limit, end in zip(LIMITS, ends, strict=True):
+        if loss(end) <= found.fun:
+            return limit
     return float(np.exp(found.x))
 
 

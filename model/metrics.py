@@ -37,12 +37,17 @@ def ccc(truth: np.ndarray, predicted: np.ndarray) -> float | None:
         -1 to 1; ``None`` for fewer than two known values, or where both are the same constant. Values that
         are all the same number count as a constant, whatever the rounding of their mean.
 
+    Raises:
+        ValueError: a prediction for a known value is NaN or infinite.
+
     >>> round(ccc(np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 2.0])), 6)
     1.0
     """
     truth, predicted = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
     known = ~np.isnan(truth)
     x, y = truth[known], predicted[known]
+    if wrong := int((~np.isfinite(y)).sum()):
+        raise ValueError(f"{wrong} of {len(y)} predictions are NaN or infinite, so there is no CCC")
     if len(x) < 2:
         return None
     if np.ptp(x) == 0 or np.ptp(y) == 0:  # the mean of 0.1, 0.1, 0.1 is not 0.1, so the variance is not 0

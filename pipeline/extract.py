@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deiii.data.cache.index import StageIndex, read_index, stage_folder
+from deiii.data.cache.index import CacheError, StageIndex, read_index, stage_folder
 from deiii.data.cache.outcomes import ClipError, Outcome, StageResult
 from deiii.data.cache.recipes import recipes
 from deiii.data.cache.stages import BUILT_IN, FACES, get_stage, import_function, with_upstream
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Clip, Corpus
+from deiii.data.tools.counts import counted
 from deiii.data.tools.shapes import check_axes, describe_shapes
 
 if TYPE_CHECKING:
@@ -198,9 +199,21 @@ def read_cached(config: Config, corpus: Corpus, clip: Clip) -> Features:
 
 
 def read_indices(config: Config, corpus: Corpus) -> dict[str, StageIndex]:
-    """Return the index of each configured stage. Raises CacheError if one is not finished."""
+    """Return the index of each configured stage.
+
+    Raises:
+        CacheError: one is not finished, or lacks clips of the corpus.
+    """
     folders = {s: stage_folder(config.cache, corpus.name, s, r.key) for s, r in recipes(config).items()}
-    return {stage: read_index(folder) for stage, folder in folders.items()}
+    indices = {stage: read_index(folder) for stage, folder in folders.items()}
+    for stage, index in indices.items():
+        if lacking := sorted({clip.id for clip in corpus.clips} - index.clips.keys()):
+            raise CacheError(
+                f"{folders[stage]} lacks {counted(len(lacking), 'clip')} of the corpus "
+                f"({', '.join(lacking[:3])}{', ...' if len(lacking) > 3 else ''}), which came after "
+                "preprocessing; run `deiii preprocess` with the same settings"
+            )
+    return indices
 
 
 def _features(path: str | Path, results: Mapping[str, StageResult]) -> Features:

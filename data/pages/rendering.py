@@ -1,17 +1,20 @@
 """Render the templates in ``data/pages/templates/``: the report, the overview of a corpus, Markdown pages.
 
-Values in HTML templates are escaped; Markdown templates take them as they are. A name that a template uses
-and that was not given is an error.
+Values in HTML templates are escaped. Markdown templates take them as they are, and use the filter ``plain``
+for names that people gave. A name that a template uses and that was not given is an error.
 """
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
+# Characters that begin a link, emphasis, code, HTML, an entity or a cell; "_" within a word is only itself.
+SPECIAL = re.compile(r"[\\`*<\[\]|&~]|\b_|_\b")
 FOLDER = Path(__file__).parent / "templates"
 
 
@@ -45,6 +48,17 @@ def span(interval: list[float] | None, undefined: str = "") -> str:
     return f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else undefined
 
 
+def plain(text: object) -> str:
+    r"""Return a name as Markdown that shows it as it is, in one line; also in a cell of a table.
+
+    >>> print(plain("very <b>sad</b> | *angry*"))
+    very \<b>sad\</b> \| \*angry\*
+    >>> plain("crema_d")
+    'crema_d'
+    """
+    return SPECIAL.sub(r"\\\g<0>", " ".join(str(text).split()))
+
+
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     environment = Environment(
@@ -55,5 +69,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"number": number, "span": span}
+    environment.filters |= {"number": number, "span": span, "plain": plain}
     return environment

@@ -19,6 +19,7 @@ from deiii.data.config.schema import Config
 from deiii.data.corpora.splits import Split
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.atomic_files import file_sha256, write_json
+from deiii.data.tools.counts import counted
 from deiii.data.tools.devices import use_device
 from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
 from deiii.data.tools.writer_lock import writer_lock
@@ -173,7 +174,28 @@ class Scorer:
                     in_full_precision(trained.config.train),
                     hide_in_scoring(trained.config, hidden),
                 ))  # fmt: skip
-        return average(found)
+        whole = average(found)
+        check_finite(whole, self.features, part)
+        return whole
+
+
+def check_finite(found: Predictions, features: FeatureSet, part: str) -> None:
+    """Refuse predictions of which no figure can be computed.
+
+    Raises:
+        RunError: names the clips.
+    """
+    outputs = [*found.probabilities.values(), *found.attributes.values()]
+    wrong = [~np.isfinite(values).all(axis=1) for values in outputs]
+    rows = np.flatnonzero(np.logical_or.reduce(wrong)) if wrong else np.array([], int)
+    if len(rows):
+        named = ", ".join(features.clips[row].id for row in found.index[rows[:5]])
+        raise RunError(
+            f"the predictions for {counted(len(rows), 'clip')} of the {part} part are NaN or infinite "
+            f"({named}{', ...' if len(rows) > 5 else ''}), so there are no figures: the weights or the "
+            "features of these clips hold such values. Check the caches with `deiii verify`, or train again "
+            "with a smaller train.lr"
+        )
 
 
 def score_parts(scorer: Scorer, name: str | Path) -> tuple[dict[str, Any], Predictions]:
@@ -198,8 +220,8 @@ def score_parts(scorer: Scorer, name: str | Path) -> tuple[dict[str, Any], Predi
     if not counts["test"]["scored"]:
         raise RunError(
             f"{name} has no test clip to score: of {counts['test']['in_split']} in the split, "
-            f"{counts['test']['unlabelled']} have no label and the others no features; add labels, look at "
-            "failures.csv in the cache, or train with another split.fold"
+            f"{counts['test']['unlabelled']} have no label or rating and the others no features; add labels "
+            "or ratings, look at failures.csv in the cache, or train with another split.fold"
         )
     metrics = {
         "test": full_figures(test, speakers, task),

@@ -21,6 +21,9 @@ INK = "#1f2430"
 GRID = "#d0d4dd"
 FIRST = "#2563eb"
 SECOND = "#d97706"
+LONGEST = 32  # characters of a class name in a figure
+ROOMY = 12  # characters of a class name for which the confusion matrix has room beside its cells
+CHARACTER = 0.09  # inches of a character of a class name
 DOTTED = (0, (1, 3))  # dots that stay apart at the size of the report
 VARIABLES = {INK: "var(--ink)", GRID: "var(--line)", FIRST: "var(--first)", SECOND: "var(--second)"}
 
@@ -47,11 +50,12 @@ def confusion_figure(matrix: Sequence[Sequence[int]], classes: Sequence[str]) ->
     """Draw a confusion matrix, int [C,C]: rows are truth, shades the share of the row, numbers clips."""
     counts = np.asarray(matrix)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = max(3.5, 0.62 * len(classes) + 1.5)
+    names = [_short(figure_text(name)) for name in classes]
+    longest = max(map(len, names))
+    side = max(3.5, 0.62 * len(classes) + 1.5) + CHARACTER * max(0, longest - ROOMY)
     figure = Figure(figsize=(side, side), layout="constrained", facecolor="white")
     axes = figure.add_subplot()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    names = [figure_text(name) for name in classes]
     axes.set_xticks(range(len(classes)), names, rotation=45, ha="right")
     axes.set_yticks(range(len(classes)), names)
     axes.set_xlabel("predicted")
@@ -61,6 +65,15 @@ def confusion_figure(matrix: Sequence[Sequence[int]], classes: Sequence[str]) ->
             colour = "white" if share[i, j] > 0.55 else INK
             axes.text(j, i, str(n), ha="center", va="center", color=colour)
     return figure
+
+
+def _short(name: str) -> str:
+    """Return a name of at most `LONGEST` characters.
+
+    >>> _short("a" * 50)[-3:], len(_short("a" * 50))
+    ('aa…', 32)
+    """
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
 def layer_bars(weights: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> Figure:
@@ -140,5 +153,8 @@ def _curves(history: History, names: dict[str, str], title: str, best: int) -> F
     if high - low < 1:  # one epoch: matplotlib would put fractions of it on the axis
         axes.set_xlim(best - 1, best + 1)
     axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
-    axes.legend(frameon=False, labelcolor=INK, fontsize=10)
+    if axes.lines[:-1]:  # beside the line of the chosen epoch
+        axes.legend(frameon=False, labelcolor=INK, fontsize=10)
+    else:
+        axes.text(0.5, 0.5, "no values", transform=axes.transAxes, ha="center", color=INK, fontsize=10)
     return figure

@@ -45,7 +45,8 @@ class Task:
         """Return the task of a corpus under some settings.
 
         Raises:
-            ConfigError: ``model.attributes`` names one that the corpus does not have.
+            ConfigError: ``model.attributes`` names one that the corpus does not have, or none, though the
+                corpus has ratings only.
         """
         names = tuple(config.model.attributes)
         unknown = [n for n in names if n not in features.ranges]
@@ -54,6 +55,11 @@ class Task:
             raise ConfigError(
                 f"model.attributes={list(names)}: {features.corpus.name} has no {', '.join(unknown)}; "
                 f"its attributes are: {available}"
+            )
+        if not names and not features.classes and features.ranges:
+            raise ConfigError(
+                f"there is nothing to predict: {features.corpus.name} has no labels, and model.attributes is "
+                f"empty; predict its ratings with model.attributes=[{','.join(features.ranges)}]"
             )
         ranges = tuple(_range(features.ranges[n]) for n in names)
         return cls(features.classes if config.model.classes else (), names, ranges)

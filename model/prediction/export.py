@@ -29,7 +29,7 @@ from deiii.data.loader.augmentation.audio import DB_CENTRE, DB_SCALE
 from deiii.data.loader.batch import Batch
 from deiii.data.loader.gather import FLOW_UNIT_S, SHORTEST_STEP_S
 from deiii.data.loader.stage_arrays import LEAST_DB, LEAST_DEVIATION
-from deiii.data.pages.rendering import render
+from deiii.data.pages.rendering import plain, render
 from deiii.data.sharing.licences import licence_of
 from deiii.data.tools.atomic_files import atomic_path, writable_folder, write_json, write_text
 from deiii.model.calibration import stored_temperature
@@ -48,12 +48,13 @@ from deiii.model.prediction.manifest import (
     portable_settings,
     read_manifest,
     remove_members,
+    test_scores,
     unusable,
 )
 from deiii.model.prediction.onnx_file import check_packages, write_onnx
 from deiii.model.training.loaders import evaluation_hops
 from deiii.model.training.run_folder import RunFolder
-from deiii.model.training.trained import load_network
+from deiii.model.training.trained import load_network, training_record
 
 EXTRA_FIELDS = ("values", "time", "mask")  # inputs of the program for each extra stream
 TOLERANCE = 1e-4  # largest difference between the program's outputs and the network's
@@ -133,12 +134,11 @@ def export(
         "corpus": info["corpus"], "classes": info["classes"], "attributes": info["attributes"],
         "ranges": info["ranges"], "seconds": info.get("seconds"), "epoch": trained.epoch,
         "chosen": config.train.monitor != "last",  # whether the epoch was chosen on validation speakers
-        "licence": licence or known_licence(info["corpus"]),
-        "settings": portable_settings(config), "inputs": describe_inputs(config),
-        "preparation": PREPARATION, "hidden": list(config.split.hide),
-        "keys": info["keys"], "split": info["split"], "clips": info["clips"],
-        "versions": info["versions"], "revision": info["revision"], "encoders": info.get("encoders", []),
-        "temperature": stored_temperature(run),
+        "licence": licence or known_licence(info["corpus"]), "settings": portable_settings(config),
+        "inputs": describe_inputs(config), "preparation": PREPARATION, "hidden": list(config.split.hide),
+        "keys": info["keys"], "split": info["split"], "clips": info["clips"], "versions": info["versions"],
+        "revision": info["revision"], "encoders": info.get("encoders", []), "scores": test_scores(metrics),
+        "temperature": stored_temperature(run), "training": training_record(run, config),
         "parameters": sum(p.numel() for p in network.parameters()),
     }  # fmt: skip
     if "start" in info:
@@ -169,7 +169,7 @@ def model_card(manifest: dict[str, Any], metrics: dict[str, Any] | None) -> str:
     switches = {"video": "face crops", "flow": "optical flow", "audio": "log-mel spectrogram"}
     outputs = []
     if manifest["classes"]:
-        outputs.append("the classes " + ", ".join(manifest["classes"]))
+        outputs.append("the classes " + ", ".join(map(plain, manifest["classes"])))
     if manifest["attributes"]:
         pairs = zip(manifest["attributes"], manifest["ranges"], strict=True)
         outputs.append("the attributes " + ", ".join(f"{n} ({lo:g} to {hi:g})" for n, (lo, hi) in pairs))

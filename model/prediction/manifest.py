@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from deiii.data.config.schema import Config
 from deiii.data.sharing.licences import NOT_STATED, licence_of
 from deiii.data.tools.atomic_files import atomic_path, writable_folder
 from deiii.model.file_names import EXPORT, EXPORT_WEIGHTS
+from deiii.model.intervals import kind_of_interval
+from deiii.model.metrics import figure_names
 
 MANIFEST = EXPORT
 WEIGHTS = EXPORT_WEIGHTS
@@ -136,6 +139,29 @@ def remove_members(folder: Path) -> None:
                 (member / name).unlink(missing_ok=True)
             if not any(member.iterdir()):
                 member.rmdir()
+
+
+def test_scores(metrics: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return how well a network did on the test speakers, for the manifest.
+
+    Args:
+        metrics: what ``metrics.json`` holds; ``None`` where the network was not evaluated.
+
+    Returns:
+        each figure, and its interval as ``<figure>_ci``; ``interval``, the kind of the intervals; ``clips``
+        and ``speakers`` that were scored; ``evaluations``, how often. ``None`` without an evaluation.
+    """
+    if metrics is None:
+        return None
+    test = metrics["test"]
+    names = [name for name in figure_names(test) if test[name] is not None]
+    return {
+        **{key: test[key] for name in names for key in (name, f"{name}_ci") if key in test},
+        "interval": kind_of_interval(metrics),
+        "clips": metrics["clips"]["test"]["scored"],
+        "speakers": len(test["per_speaker"]),
+        "evaluations": metrics.get("evaluations", 1),
+    }
 
 
 def portable_settings(config: Config) -> dict[str, Any]:

@@ -29,7 +29,13 @@ from deiii.model.network.task import Task
 from deiii.model.prediction.hub import upload
 from deiii.model.prediction.manifest import MANIFEST, copy_export
 from deiii.model.prediction.result import Prediction, Scorer
-from deiii.model.prediction.settings import hidden_note, override_settings, stage_notes, stages_by_speaker
+from deiii.model.prediction.settings import (
+    hidden_note,
+    override_settings,
+    stage_notes,
+    stages_by_speaker,
+    unfinished_note,
+)
 from deiii.model.prediction.windows.moments import Moment
 from deiii.model.prediction.windows.recording import Options
 from deiii.model.prediction.windows.units import Intervals, check_window
@@ -92,7 +98,7 @@ class Predictor:
         config, notes = override_settings(config, list(overrides), change_preprocessing)
         if not notes:
             notes = stage_notes(config, info["keys"])
-        notes += hidden_note(info.get("hidden", config.split.hide))
+        notes += (*hidden_note(info.get("hidden", config.split.hide)), *unfinished_note(info))
         audio_s = config.loader.audio_steps * LOGMEL.row_seconds(config)
         seconds = info.get("seconds") or {"median": audio_s, "longest": 2 * audio_s}
         lengths = (seconds["median"], seconds["longest"])
@@ -101,6 +107,15 @@ class Predictor:
     def __repr__(self) -> str:
         outputs = ", ".join((*self.classes, *self.attributes))
         return f"Predictor({str(self.source)!r}: {outputs} from {', '.join(self.stages)})"
+
+    @property
+    def scores(self) -> dict[str, Any] | None:
+        """How well the network did on its test speakers: figures with intervals, and the numbers of clips.
+
+        ``None`` where it was not evaluated, in exports of earlier versions, and for an ensemble that was
+        not exported as a whole.
+        """
+        return None if self.members else self.info.get("scores")
 
     @property
     def network(self) -> Any:

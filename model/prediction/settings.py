@@ -118,6 +118,19 @@ def hidden_note(hidden: Sequence[str]) -> tuple[str, ...]:
     )
 
 
+def unfinished_note(info: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a note where the training did not come to its end.
+
+    >>> unfinished_note({"training": {"finished": False, "epochs": 3, "planned": 25}})
+    ('the training of this network was not finished: 3 of 25 epochs',)
+    """
+    state = info.get("training")  # runs and exports of earlier versions do not record it
+    if not state or state["finished"]:
+        return ()
+    done = f"{state['epochs']} of {state['planned']} epochs"
+    return (f"the training of this network was not finished: {done}",)
+
+
 def stages_by_speaker(config: Config) -> tuple[str, ...]:
     """Return the stages whose rows a network normalises by speaker: log-mel and those of ``model.extra``.
 

@@ -7,6 +7,7 @@ evaluation recorded for it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,12 +24,13 @@ from deiii.data.tools.devices import use_device
 from deiii.model.network.hide_streams import hide
 from deiii.model.network.streams import enabled_streams
 from deiii.model.prediction.export import read_export
-from deiii.model.prediction.manifest import MANIFEST
+from deiii.model.prediction.manifest import MANIFEST, test_scores
 from deiii.model.prediction.predictor import Predictor
 from deiii.model.prediction.result import HeadOutputs
 from deiii.model.training.loaders import make_loader
+from deiii.model.training.run_folder import RunError, RunFolder
 from deiii.model.training.scoring import in_full_precision, score
-from deiii.model.training.trained import build_network, load_network
+from deiii.model.training.trained import build_network, load_network, training_record
 
 MOST_BATCH = 16  # intervals
 
@@ -88,6 +90,10 @@ def load_folder(
         network, task = build_network(config, info, weights, source)
     else:
         trained = load_network(folder)
-        network, task, config, info = trained.network, trained.task, trained.config, dict(trained.info)
+        network, task, config = trained.network, trained.task, trained.config
+        run = RunFolder(folder)
+        info = {**trained.info, "training": training_record(folder, config)}
+        with suppress(RunError):  # not evaluated, or the figures are of other weights
+            info["scores"] = test_scores(run.read_metrics())
     scorer = TorchScorer(network, config, task.classes, use_device(device))
     return Predictor.of(scorer, config, info, overrides, change_preprocessing, folder)

@@ -1,6 +1,7 @@
-"""Refuse a sweep whose combinations would be ranked by different figures.
+"""Refuse a sweep whose combinations would be ranked by different figures, or on different validation clips.
 
 A UAR is no CCC, and the negated loss is neither; a loss of other terms or weights is another figure, too.
+Some speakers are easier than others, so a figure of other speakers, clips or labels is not comparable.
 
 >>> check_comparable(Combinations(["tiny"]), [Axis("train.monitor", ("uar", "loss"))])  # doctest: +SKIP
 deiii.data.config.strict_yaml.ConfigError: the combinations would be ranked by different validation scores ...
@@ -26,6 +27,9 @@ OF_LOSS = (
     "train.w_video", "train.w_audio", "model.modality_heads", "model.video", "model.flow", "model.audio",
     "model.extra",
 )  # fmt: skip
+# Settings that decide which clips are validated, with which labels and which hidden inputs.
+OF_CLIPS = ("corpus.", "split.")
+NOT_OF_CLIPS = ("corpus.clips_per_shard",)
 
 
 def score_name(config: Config) -> str:
@@ -51,11 +55,12 @@ def score_name(config: Config) -> str:
 
 
 def check_comparable(combinations: Combinations, axes: Sequence[Axis]) -> None:
-    """Refuse axes that change the score by which the combinations are ranked.
+    """Refuse axes that change the score by which the combinations are ranked, or the validation clips.
 
     Raises:
         ConfigError: names the axes.
     """
+    _check_clips(combinations.base, axes)
     names = (*OF_FIGURE, *(OF_LOSS if combinations.base.train.monitor == "loss" else ()))
     changing = [axis for axis in axes if axis.key in names]
     values = [axis.values or (axis.low, axis.high) for axis in changing]
@@ -70,6 +75,24 @@ def check_comparable(combinations: Combinations, axes: Sequence[Axis]) -> None:
             f"the combinations would be ranked by different validation scores ({'; '.join(scores)}), which "
             f"cannot be compared, because {what} is varied. Leave {what} as it is, or make a sweep for each "
             "value and compare the chosen runs with `deiii evaluate` and `deiii compare`"
+        )
+
+
+def _check_clips(base: Config, axes: Sequence[Axis]) -> None:
+    """Refuse axes that change which clips the validation scores are of; ``mix`` does, if it is validated."""
+    own = ("mix_test", *(("mix",) if base.mix_test else ()))
+    changing = [
+        axis.key
+        for axis in axes
+        if axis.key in own or (axis.key.startswith(OF_CLIPS) and axis.key not in NOT_OF_CLIPS)
+    ]
+    if changing:
+        what = " and ".join(changing)
+        verb = "is" if len(changing) == 1 else "are"
+        raise ConfigError(
+            "the combinations would be ranked by scores of different validation clips, which cannot be "
+            f"compared, because {what} {verb} varied. Leave {what} as it is, and make a sweep for each "
+            "value; `deiii crossval` trains and scores every fold with the same settings"
         )
 
 

@@ -25,6 +25,10 @@ CURES = {
     "test": "choose another split.fold, or remove the speakers without usable clips",
 }
 FAILED = "failures.csv in the cache says why its clips cannot be used"
+RATE = (
+    "rate clips of every part with different values, choose another split.fold, or leave the attribute out "
+    "of model.attributes"
+)
 MOST_NAMED = 5
 
 
@@ -44,10 +48,11 @@ def check_parts(
         config: which outputs are predicted.
 
     Returns:
-        lines on classes that are missing where they matter.
+        lines on classes and ratings that are missing where they matter.
 
     Raises:
-        ConfigError: a part is empty or has no label, or there is one class only; says what to do.
+        ConfigError: a part is empty, has no label or no ratings to learn from or to score, or there is one
+            class only; says what to do.
         SpeakerLeak: names the speakers that are in two parts.
     """
     check_without_validation(config)
@@ -63,18 +68,25 @@ def check_parts(
             )
     if not split.leaks:
         _check_speakers(features, rows)
-    if not (config.model.classes and features.classes):
-        return []
+    classified = bool(config.model.classes and features.classes)
+    rating_faults, rated = _rating_faults(features, split, {part: rows[part] for part in needed}, config)
+    if rating_faults and not rated and not classified:
+        raise ConfigError(f"{'; '.join(rating_faults)}. To go on, {RATE}")
+    warned = [f"warning: {'; '.join(rating_faults)}. To change that, {RATE}"] if rating_faults else []
+    if not classified:
+        return warned
     counts = {part: Counter(features.clips[i].label for i in rows[part]) for part in PARTS}
     for labels in counts.values():
         del labels[None]
-    notes = _check_classes(features, split, rows["train"], {part: counts[part] for part in needed}, config)
+    notes = warned
+    notes += _check_classes(features, split, rows["train"], {part: counts[part] for part in needed}, rated)
     for part in ("val", "test"):
         if missing := sorted(counts[part].keys() - _trained(features, rows["train"])):
             notes.append(
-                f"warning: {_some(missing)} in the {WORDS[part]} part only, so the network cannot learn "
-                f"{'it' if len(missing) == 1 else 'them'} and every such clip counts as wrong. To change "
-                "that, add speakers with such clips, choose another split.fold, or leave these clips out"
+                f"warning: fold {split.fold}: {_some(missing)} in the {WORDS[part]} part only, so the "
+                f"network cannot learn {'it' if len(missing) == 1 else 'them'} and every such clip counts as "
+                "wrong. To change that, add speakers with such clips, choose another split.fold, or leave "
+                "these clips out"
             )
     return notes
 
@@ -138,9 +150,9 @@ def _check_classes(
     split: Split,
     train: np.ndarray,
     counts: Mapping[str, Counter],
-    config: Config,
+    rated: bool,
 ) -> list[str]:
-    """Refuse a training with fewer than two classes; if attributes are predicted, return a note instead."""
+    """Refuse a training with fewer than two classes; if ``rated`` attributes are predicted, return a note."""
     trained = sorted(_trained(features, train))
     faults = []
     if len(features.classes) == 1:
@@ -156,11 +168,43 @@ def _check_classes(
     if not faults:
         return []
     remedy = "label clips of two classes or more for speakers of every part, choose another split.fold"
-    if not config.model.attributes:
+    if not rated:
         others = ",".join(features.ranges)
         only = f", or predict attributes only (model.classes=false model.attributes=[{others}])"
         raise ConfigError(f"{'; '.join(faults)}. To go on, {remedy}{only if others else ''}")
     return [f"warning: {'; '.join(faults)}. To change that, {remedy}, or set model.classes=false"]
+
+
+def _rating_faults(
+    features: FeatureSet, split: Split, rows: Mapping[str, np.ndarray], config: Config
+) -> tuple[list[str], bool]:
+    """Return what the ratings of the predicted attributes lack, and whether one can be learned and scored.
+
+    Nothing can be learned from ratings that are all equal. Of such validation or test clips the CCC is zero
+    or undefined, which is a fault, but the clips can be scored.
+
+    Args:
+        features, split, config: arguments of `check_parts`.
+        rows: rows of the clips of each part that must have clips.
+    """
+    faults: list[str] = []
+    usable = False
+    for name in config.model.attributes:
+        possible = True
+        for part, found in rows.items():
+            ratings = [features.clips[row].attributes.get(name) for row in found]
+            known = [rating for rating in ratings if rating is not None]
+            if len(set(known)) > 1:
+                continue
+            possible = possible and bool(known) and part != "train"
+            lack = f"no clip with a rating of {name}"
+            if len(known) == 1:
+                lack = f"only one clip with a rating of {name}"
+            elif known:
+                lack = f"the same rating of {name}, {known[0]:g}, for all rated clips"
+            faults.append(f"the {WORDS[part]} part of fold {split.fold} has {lack}")
+        usable = usable or possible
+    return faults, usable
 
 
 def _trained(features: FeatureSet, rows: np.ndarray) -> set[str]:

@@ -88,6 +88,8 @@ class RunFolder:
                 f"{self.path} already holds a run; continue it with --resume, or choose another folder "
                 "with train.run=... (with make: ARGS=--resume, or RUN=...)"
             )
+        if started and self.metrics_csv.exists() and not self.state.exists():  # the state is written before
+            raise RunError(f"{self.state} is missing, so the run cannot go on; put back a copy, or {AGAIN}")
         make_folder(self.path)
         remove_temporary(self.path)
         text = to_yaml(config)

@@ -54,6 +54,20 @@ def load_network(run: str | Path) -> TrainedNetwork:
     return TrainedNetwork(network, task, config, info, saved["epoch"])
 
 
+def training_record(folder: str | Path, config: Config) -> dict[str, Any] | None:
+    """Return how far the training of a run came (`TrainingState.record`).
+
+    Args:
+        folder: the run folder.
+        config: its settings.
+
+    Returns:
+        ``None`` where the history is not there, as in a folder to which only some files were copied.
+    """
+    run = RunFolder(folder)
+    return run.training_state(config).record() if run.metrics_csv.exists() else None
+
+
 def build_network(
     config: Config, info: Mapping[str, Any], weights: dict[str, Tensor], source: str | Path
 ) -> tuple[Network, Task]:

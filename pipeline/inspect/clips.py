@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from deiii.data.cache.outcomes import is_machine_trouble
 from deiii.data.cache.stages import FACES, get_stage
 from deiii.data.config.schema import Config
+from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.corpora.clips import Corpus
 from deiii.data.tools.atomic_files import (
     atomic_path,
@@ -136,7 +137,13 @@ def draw_worst(config: Config, corpus: Corpus, count: int, out: Path, with_video
 
     Raises:
         CacheError: the corpus is not preprocessed with these settings.
+        ConfigError: ``stages`` has no faces.
     """
+    if FACES.name not in config.stages:
+        raise ConfigError(
+            f"clips are ordered by their valid video frames, but stages={config.stages} has no {FACES.name}; "
+            "name media files instead, or use the settings of a preprocessing with faces"
+        )
     rows = read_indices(config, corpus)[FACES.name].clips
     order = sorted(corpus.clips, key=lambda c: (rows[c.id].fraction, c.id))[:count]
     writable_folder(out)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from base64 import b64encode
 from collections import Counter, defaultdict
@@ -64,12 +65,16 @@ def write_overview(config: Config, corpus: Corpus, path: Path | None = None) -> 
     clips = {clip.id: clip for clip in corpus.clips}
     ids = sorted(by_chance(clips, MOST_CLIPS))
     figures = measure(corpus, indices, folders, ids, posed=config.faces.detector == "yunet")
-    rows = {stage: index.clips for stage, index in indices.items()}
+    rows = {  # not of clips that were removed from the corpus after preprocessing
+        stage: {i: row for i, row in index.clips.items() if i in clips} for stage, index in indices.items()
+    }
     outcomes = {i: _outcome(i, rows) for i in clips}
     script = (FOLDER / "overview.js").read_text(encoding="utf-8")
     digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
     values = {
         "corpus": corpus.name,
+        "root": os.path.abspath(corpus.root),
+        "folder": Path(os.path.abspath(corpus.root)).name,
         "n_clips": len(clips),
         "n_listed": len(ids),
         "n_speakers": len(corpus.speakers),

@@ -85,6 +85,26 @@ def test_edges_of_the_temperature():
     assert find_temperature(p, np.array([1, 0])) == pytest.approx(LIMITS[1], rel=0.01)  # all wrong
 
 
+@pytest.mark.parametrize("classes", [2, 7])
+def test_equal_probabilities_have_the_temperature_one(classes):
+    p = np.full((6, classes), 1 / classes, np.float32)
+    p[0] += np.float32(1e-7)  # rounding
+    assert find_temperature(p, np.zeros(6, int)) == 1.0
+
+
+def test_a_temperature_at_a_limit_is_explained():
+    right, wrong = (
+        calibration(p, np.zeros(4, int), find_temperature(p, np.zeros(4, int)))
+        for p in (np.tile([[0.9, 0.1]], (4, 1)), np.tile([[0.1, 0.9]], (4, 1)))
+    )
+    for found, words in (
+        (right, "lower limit of the search, because nearly all validation clips are right"),
+        (wrong, "upper limit of the search, because the network is right"),
+    ):
+        assert words in calibration_values(found)["about"] and words in calibration_lines(found)[-1]
+    assert len(calibration_lines({**right, "temperature": 1.5})) == 1
+
+
 @settings(max_examples=20)
 @given(SEEDS)
 def test_scores_agree_with_scikit_learn(seed):

@@ -21,6 +21,13 @@ def test_figures_by_hand():
     assert class_figures(TRUTH[:0], GUESS[:0]) == {}
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_ccc_of_predictions_that_are_no_numbers_is_refused(bad):
+    with pytest.raises(ValueError, match="1 of 2 predictions are NaN or infinite"):
+        ccc(np.array([0.0, 1.0, np.nan]), np.array([bad, 1.0, bad]))
+    assert ccc(np.array([0.0, 1.0, np.nan]), np.array([0.0, 1.0, bad])) == pytest.approx(1)
+
+
 def test_uar_is_over_classes_that_occur():
     truth, guess = np.array([0, 0, 3]), np.array([0, 1, 3])
     assert class_figures(truth, guess)["uar"] == pytest.approx(0.75)

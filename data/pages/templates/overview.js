@@ -4,13 +4,14 @@ const MOST_ROWS = 100;
 const clips = JSON.parse(document.getElementById("clips").textContent);
 const chosen = ["outcome", "speaker", "label"].map((name) => document.getElementById(name));
 const COLUMN = { speaker: 1, label: 2, outcome: 3 };
+const order = new Intl.Collator(undefined, { numeric: true }).compare; // 2 comes before 10
 const search = document.getElementById("search");
 const pictures = [...document.querySelectorAll("figure[data-clip]")];
 let sortBy = 0;
 let down = false;
 
 for (const select of chosen) {
-  const values = [...new Set(clips.map((clip) => clip[COLUMN[select.id]]))].sort();
+  const values = [...new Set(clips.map((clip) => clip[COLUMN[select.id]]))].sort(order);
   for (const value of values) select.add(new Option(value, value));
   select.addEventListener("change", show);
 }
@@ -32,8 +33,8 @@ function wanted(speaker, label, outcome, id) {
 function compare(a, b) {
   const x = a[sortBy], y = b[sortBy];
   if (x === null || y === null) return (x === null) - (y === null);
-  const order = typeof x === "number" ? x - y : x.localeCompare(y);
-  return down ? -order : order;
+  const found = typeof x === "number" ? x - y : order(x, y);
+  return down ? -found : found;
 }
 
 function show() {
@@ -56,7 +57,7 @@ function show() {
     return row;
   }));
   const shown = Math.min(found.length, MOST_ROWS);
-  document.getElementById("count").textContent = `${found.length} clips` +
+  document.getElementById("count").textContent = `${found.length.toLocaleString("en")} ${found.length === 1 ? "clip" : "clips"}` +
     (shown < found.length ? `, the first ${shown} shown` : "");
 }
 show();

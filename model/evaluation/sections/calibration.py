@@ -56,10 +56,28 @@ def calibration_lines(found: Values) -> list[str]:
         return []
     if "tempered" not in found:
         return [f"ECE {found['raw']['ece']:.3f}; no temperature: there are no labelled validation clips"]
-    return [
+    lines = [
         f"ECE {found['raw']['ece']:.3f} ({found['tempered']['ece']:.3f} with the temperature "
         f"{found['temperature']:.2f}, fitted on validation speakers); AURC {found['raw']['aurc']:.3f}"
     ]
+    note = limit_note(found["temperature"])
+    return [*lines, f"the temperature {note}"] if note else lines
+
+
+def limit_note(temperature: float) -> str:
+    """Return what a temperature at the limit of the search means, after its name; empty for others.
+
+    >>> limit_note(1.5)
+    ''
+    """
+    if temperature < LIMITS[0] * NEAR_LIMIT:
+        return "lies at the lower limit of the search, because nearly all validation clips are right"
+    if temperature > LIMITS[1] / NEAR_LIMIT:
+        return (
+            "lies at the upper limit of the search, because the network is right on validation clips no more "
+            "often where it is confident"
+        )
+    return ""
 
 
 def calibration_values(found: Values) -> Values:
@@ -70,10 +88,8 @@ def calibration_values(found: Values) -> Values:
     about = "There are no labelled validation clips, so no temperature was found."
     if t is not None:
         about = f"The temperature {t:.3f} was found on validation speakers."
-        if not LIMITS[0] * NEAR_LIMIT < t < LIMITS[1] / NEAR_LIMIT:
-            about += (
-                " It lies at the limit of the search: validation clips are nearly all right or all wrong."
-            )
+        if note := limit_note(t):
+            about += f" It {note}."
     header = ("", *(VERSIONS[name] for name in versions))
     return {"header": header, "rows": rows, "about": about, "bins": found["bins"]}
 

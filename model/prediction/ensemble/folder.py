@@ -28,6 +28,7 @@ from deiii.model.prediction.manifest import (
     copy_export,
     read_manifest,
     remove_members,
+    test_scores,
 )
 from deiii.model.training.run_folder import RunFolder
 
@@ -73,6 +74,7 @@ def export_ensemble(
             export(member, target, program, onnx, licence)
     manifest, metrics = _manifest(folder, len(members)), _metrics(names)
     manifest["temperature"] = (metrics or {}).get("calibration", {}).get("temperature")
+    manifest["scores"] = test_scores(metrics)
     write_text(folder / CARD, model_card(manifest, metrics))
     write_json(folder / MANIFEST, manifest)  # last, because it marks a complete export
     return folder
@@ -98,7 +100,8 @@ def _manifest(folder: Path, count: int) -> dict[str, Any]:
     each = [json.loads((folder / name / MANIFEST).read_text(encoding="utf-8")) for name in names]
     differences = ("program_difference", "onnx_difference")
     worst = {name: max(own[name] for own in each) for name in differences if all(name in own for own in each)}
-    shared = {name: value for name, value in each[0].items() if name not in (*differences, "temperature")}
+    own = (*differences, "temperature", "scores", "training")
+    shared = {name: value for name, value in each[0].items() if name not in own}
     return {
         **shared, **worst, "format": SEVERAL, MEMBERS: names,
         "epoch": [own["epoch"] for own in each], "parameters": sum(own["parameters"] for own in each),

@@ -13,7 +13,7 @@ from deiii.__main__ import main
 from deiii.data.cache.integrity import require_whole
 from deiii.data.corpora.splits import Split
 from deiii.model.calibration import calibration
-from deiii.model.evaluation.crossval_report import _calibration, _ensemble, _over_folds, _pooled
+from deiii.model.evaluation.crossval_report import _calibration, _ensemble, _over_folds, _pooled, markdown
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions, write_predictions
 from tests.helpers.clips import audio_corpus
 from tests.helpers.intervals import recall_interval, recall_interval_over_seeds
@@ -265,3 +265,12 @@ def test_the_ece_of_runs_does_not_let_them_cancel_each_other():
     found = _calibration(tables, [{}, {}], ["a", "b"])["raw"]
     assert found["ece"] == pytest.approx(0)
     assert found["ece_of_runs"] == pytest.approx(0.2)
+
+
+def test_names_with_special_characters_do_not_break_the_tables(crossed):
+    report = json.loads((crossed[0] / "crossval.json").read_text())
+    report["classes"][0] = name = "a|b\n<i>"
+    old = next(iter(report["pooled"]["per_class"]))
+    report["pooled"]["per_class"] = {name: report["pooled"]["per_class"][old]}
+    page = markdown(report)
+    assert page.count(r"a\|b \<i>") == 3 and "|b\n" not in page

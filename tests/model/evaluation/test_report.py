@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from deiii.data.cache.outcomes import Outcome, Status
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Clip, Corpus
-from deiii.model.evaluation.figures import loss_curves
+from deiii.model.evaluation.figures import figure_curves, loss_curves
 from deiii.model.evaluation.predictions import write_predictions
 from deiii.model.evaluation.report import _per_speaker, write_report
 from deiii.model.evaluation.results import brief_figures, full_figures, prediction_table, summary
@@ -169,3 +169,21 @@ def test_a_first_speaker_without_labels_hides_no_column_of_the_others():
     assert shown["header"] == ("speaker", "clips", "UAR", "WAR", "CCC arousal")
     assert [row[2] for row in shown["rows"]] == ["–", "1.000", "1.000"]
     assert shown["bars"] == [None, 1.0, 1.0]
+
+
+def test_curves_without_any_value_say_so():
+    """Where no validation clip has a rating; a legend without entries would be a warning."""
+    figure = figure_curves([{"epoch": 0.0, "train_loss": 1.0, "val_ccc_valence": None}], 0)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["no values"]
+    assert figure.axes[0].get_legend() is None
+    assert figure_curves([{"epoch": 0.0, "val_ccc_valence": 0.5}], 0).axes[0].get_legend() is not None
+
+
+def test_the_summary_names_what_clips_lack():
+    test = {"per_speaker": {}, "ccc_valence": 0.5, "loss": 0.1}
+    counts = {"test": {"in_split": 3, "scored": 2, "unlabelled": 1}}
+    assert "(1 has no rating and is not scored)" in summary({"test": test, "clips": counts})
+    test["per_class"] = {}
+    assert "(1 has no label, such as a tie or a dropped class, and is not scored)" in summary(
+        {"test": test, "clips": counts}
+    )

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,10 @@ document.getElementById("f").onload = (event) => {
     soft: style(d.querySelector(".soft")).color, size: parseFloat(style(d.body).fontSize),
     label: style(d.querySelector("svg text")).fill,
     images: [...d.images].map((i) => [i.naturalWidth, i.naturalHeight, i.getBoundingClientRect().width]),
-    scripts: d.scripts.length,
+    scripts: d.scripts.length, beyond: [...d.querySelectorAll(".scroll")].flatMap((box) => {
+      const cell = box.querySelector("table.confusion tbody td, table:not(.confusion) td:nth-child(2)");
+      return cell ? [cell.getBoundingClientRect().left - box.getBoundingClientRect().right] : [];
+    }),
   }) + "END";
 };
 </script></body></html>"""
@@ -109,6 +113,22 @@ def test_the_page_fits_and_is_legible(report, width, dark):
     assert found["size"] >= 16 and found["scripts"] == 0
     assert len(found["images"]) == 4 and all(w > 300 and h > 100 for w, h, _ in found["images"])
     assert all(shown <= width for *_, shown in found["images"])
+
+
+LONG = "a-label-without-a-single-blank-that-is-longer-than-sixty-characters"
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [360, 1100])
+def test_long_names_of_classes_and_speakers_leave_the_numbers_in_view(tmp_path, width):
+    run, metrics, _ = write(tmp_path)
+    found = predictions()
+    task = replace(TASK, classes=(f"{LONG}-1", f"{LONG}-2"))
+    metrics["test"] = full_figures(found, np.array([f"{LONG}-{s}" for s in SPEAKERS]), task)
+    page = write_report(run, metrics, {**run.read_info(), "classes": list(task.classes)}, features())
+    measured = measure(page, width, dark=False)
+    assert measured["scroll"] <= width and measured["wide"] == []
+    assert len(measured["beyond"]) >= 4 and max(measured["beyond"]) < -20  # px left of the edge
 
 
 @needs_chromium

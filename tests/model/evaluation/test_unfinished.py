@@ -16,6 +16,7 @@ from deiii.data.tools.writer_lock import Locked, writer_lock
 from deiii.model.evaluation.compare import compare
 from deiii.model.evaluation.evaluate import evaluate
 from deiii.model.evaluation.many_runs import finished
+from deiii.model.training import checkpoint
 from deiii.model.training.monitor import training_state
 from deiii.model.training.run_folder import RunError, RunFolder
 from tests.helpers.clips import audio_corpus
@@ -180,3 +181,17 @@ def test_predict_tells_which_word_is_missing(words, message, tmp_path, monkeypat
     assert main(["predict", *words]) == 1
     printed = capsys.readouterr().err
     assert message in printed and printed.count("\n") == 1
+
+
+def test_predictions_that_are_no_numbers_are_named(whole, tmp_path):
+    """Damaged weights, for example; without the check every figure would be NaN or count wrong classes."""
+    run = RunFolder(shutil.copytree(whole, tmp_path / "run"))
+    weights, info = checkpoint.load(run.best)
+    checkpoint.save(
+        run.best, {n: w * float("nan") if w.is_floating_point() else w for n, w in weights.items()}, info
+    )
+    with pytest.raises(
+        RunError, match=r"predictions for \d+ clips of the test part are NaN or infinite \(s\d"
+    ):
+        evaluate(run.path)
+    assert not run.metrics_json.exists()

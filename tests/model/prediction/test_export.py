@@ -76,6 +76,37 @@ def test_card_has_the_runs_numbers(exported, seen_run):
     assert "was the last of training, not chosen by a score" in model_card(manifest | {"chosen": False}, None)
 
 
+def test_the_scores_can_be_read_from_export_and_run(exported, seen_run):
+    metrics = json.loads((seen_run / "run/metrics.json").read_text())
+    manifest = json.loads((exported / "deiii.json").read_text())
+    scores = manifest["scores"]
+    assert scores["uar"] == metrics["test"]["uar"] and scores["uar_ci"] == metrics["test"]["uar_ci"]
+    assert scores["clips"] == metrics["clips"]["test"]["scored"] and scores["evaluations"] == 1
+    assert scores["speakers"] == len(metrics["test"]["per_speaker"])
+    assert manifest["training"] == {"finished": True, "epochs": 1, "planned": 1}
+    network = load(exported, device="cpu")
+    assert network.scores == load(seen_run / "run", device="cpu").scores == scores and not network.notes
+
+
+def test_a_network_that_was_not_evaluated_or_finished_says_so(seen_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(seen_run / "run", run, ignore=shutil.ignore_patterns("metrics.json"))
+    text = (run / "config.yaml").read_text(encoding="utf-8")
+    (run / "config.yaml").write_text(text.replace("epochs: 1\n", "epochs: 3\n"), encoding="utf-8")
+    out = export(run, tmp_path / "out", program=False)
+    assert "The training was not finished: 1 of 3 epochs." in (out / "README.md").read_text(encoding="utf-8")
+    for folder in (run, out):
+        network = load(folder, device="cpu")
+        assert network.scores is None
+        assert network.notes == ("the training of this network was not finished: 1 of 3 epochs",)
+
+
+def test_names_in_the_card_are_text(exported):
+    manifest = json.loads((exported / "deiii.json").read_text())
+    card = model_card(manifest | {"classes": ["<script>x</script>", "a|b"]}, None)
+    assert "the classes \\<script>x\\</script>, a\\|b" in card
+
+
 def test_damage_is_an_error(exported, tmp_path):
     (tmp_path / "deiii.json").write_text((exported / "deiii.json").read_text())
     with pytest.raises(ExportError, match="export the run again"):

@@ -36,9 +36,27 @@ def test_combinations_that_are_scored_differently_are_refused(words, named):
 
 
 @pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["split.val_share=[0.1,0.3]"], "split.val_share is varied"),
+        (["split.val_share=uniform(0.1,0.3)", "train.lr=[1e-3,2e-3]"], "split.val_share is varied"),
+        (["split.leaks=[refuse,allow]", "mix_test=[true,false]"], "split.leaks and mix_test are varied"),
+        (["split.hide=[[],[audio]]"], "split.hide is varied"),
+        (["corpus.root=[/a,/b]"], "corpus.root is varied"),
+        (["mix_test=[true,false]"], "mix_test is varied"),
+    ],
+)
+def test_combinations_with_other_validation_clips_are_refused(words, named):
+    axes, rest = split_space(words)
+    with pytest.raises(ConfigError, match=f"different validation clips.*{named}"):
+        check_comparable(Combinations(["tiny", *rest]), axes)
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ["train.monitor=[auto,uar]"],
+        ["corpus.clips_per_shard=[4,8]", "faces.margin=[0.1,0.2]"],
         ["train.w_video=[0,0.3]"],
         ["train.monitor=loss", "train.label_smoothing=[0,0.1]"],
         ["train.lr=log(1e-4,1e-2)", "model.width=[32,64]"],

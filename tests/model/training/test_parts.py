@@ -55,7 +55,7 @@ def without(*speakers: str):
 
 def test_a_class_in_the_test_part_only(train, tmp_path):
     status, told = train(labelled("s0", "rare"))
-    assert status == 0 and "the class 'rare' is in the test part only" in told
+    assert status == 0 and "fold 0: the class 'rare' is in the test part only" in told
     assert "choose another split.fold" in told
 
 
@@ -71,8 +71,55 @@ def test_one_class_in_the_training_part(train):
 
 
 def test_attributes_may_be_predicted_where_there_is_one_class(train):
-    status, told = train(labelled("s0 s1 s2 s3 s4", "same"), "model.attributes=[valence]")
+    change = labelled("s0 s1 s2 s3 s4", "same")
+    status, told = train(lambda row: change(rated(lambda _, label: VARIED[label])(row)), VALENCE)
     assert status == 0 and "warning: table-clips has one class only" in told
+
+
+def rated(change):
+    """A change of the ratings: a function of the speaker and the label."""
+    return lambda row: [*row[:4], change(row[1], row[2])]
+
+
+VALENCE = "model.attributes=[valence]"
+VARIED = {"low": "0.2", "high": "0.8"}
+PART_OF = {"s0": "test", "s1": "training", "s2": "training", "s3": "validation", "s4": "training"}
+
+
+@pytest.mark.parametrize("classes", [True, False])
+@pytest.mark.parametrize("part", ["training", "validation", "test"])
+def test_a_part_without_ratings(train, part, classes):
+    change = rated(lambda speaker, label: "" if PART_OF[speaker] == part else VARIED[label])
+    status, told = train(change, VALENCE, f"model.classes={str(classes).lower()}")
+    assert f"the {part} part of fold 0 has no clip with a rating of valence" in told
+    assert (status, told.split(":")[0]) == ((0, "warning") if classes else (1, "error"))
+    assert "model.attributes" in told  # the remedy
+
+
+def test_a_corpus_with_ratings_only_names_them(train):
+    status, told = train(lambda row: [*row[:2], "", *row[3:]])
+    assert status == 1 and "has no labels" in told and "model.attributes=[valence]" in told
+
+
+def test_equal_ratings(train):
+    status, told = train(rated(lambda *_: "0.5"), VALENCE, "model.classes=false")
+    assert status == 1 and "the training part of fold 0 has the same rating of valence, 0.5" in told
+    change = rated(lambda speaker, label: "0.5" if speaker == "s0" else VARIED[label])
+    status, told = train(change, VALENCE, "model.classes=false")
+    assert status == 0 and "warning: the test part of fold 0 has the same rating of valence, 0.5" in told
+
+
+def test_one_rating(train, tmp_path):
+    change = rated(lambda speaker, label: "" if speaker == "s0" and label == "low" else VARIED[label])
+    status, told = train(change, VALENCE, "model.classes=false")
+    assert status == 0 and "the test part of fold 0 has only one clip with a rating of valence" in told
+    assert main(["evaluate", str(tmp_path / "run")]) == 0
+
+
+def test_one_class_and_no_ratings_leave_nothing_to_learn(train):
+    change = lambda row: [*row[:2], "same", row[3], "" if row[1] != "s0" else "0.5"]  # noqa: E731
+    status, told = train(change, VALENCE)
+    assert status == 1 and "one class only" in told
 
 
 def test_an_empty_validation_part(train, tmp_path):

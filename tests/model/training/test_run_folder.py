@@ -86,3 +86,13 @@ def test_a_damaged_history_is_named(tmp_path, rows):
     run.metrics_csv.write_bytes(rows)
     with pytest.raises(RunError, match=r"metrics\.csv is damaged .*--resume"):
         run.read_history()
+
+
+def test_a_run_whose_state_is_gone_is_not_trained_anew(tmp_path):
+    run = RunFolder(tmp_path)
+    run.create(Config(), INFO, resume=False)
+    run.last.touch()
+    run.create(Config(), INFO, resume=True)  # stopped before the first state: nothing is lost
+    run.write_history([{"epoch": 0, "val_uar": 0.5}])
+    with pytest.raises(RunError, match=r"state\.safetensors is missing, .*put back a copy"):
+        run.create(Config(), INFO, resume=True)

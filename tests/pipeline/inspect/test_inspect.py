@@ -18,6 +18,7 @@ from deiii.pipeline.inspect.clip_video import STAGE, draw_video
 from deiii.pipeline.inspect.contact_sheet import draw_contact_sheet
 from deiii.pipeline.inspect.source_frames import FOUND, INVALID, source_frames
 from tests.helpers.clipmaker import tone, write
+from tests.helpers.clips import write_audio
 from tests.helpers.shared_worker import preprocess
 
 FRAMES = render_frames(plan_clip(SyntheticConfig(speakers=1, clips_per_class=1, seconds=0.8), 0))
@@ -139,6 +140,29 @@ def test_worst_clips_come_first(tmp_path, capsys):
     names = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
     assert names == ["gone", "quarter", "half"]
     assert {p.name for p in out.iterdir()} == {"worst.png", "gone.png", "quarter.png", "half.png"}
+    # Clips that came after preprocessing have no outcome: they do not count as usable.
+    page = tmp_path / "page.html"
+    (root / "clips.csv").write_text(f"path,speaker,label\n{rows}late.mp4,anna,a\n")
+    for command in (["inspect", "--worst", "3", "--out", str(out)], ["overview", "--out", str(page)]):
+        assert main([*command, *settings]) == 1
+        told = capsys.readouterr().err
+        assert "lacks 1 clip of the corpus (late)" in told and "run `deiii preprocess`" in told
+    # A page counts the clips that are there now.
+    (root / "clips.csv").write_text("path,speaker,label\nall.mp4,anna,a\n")
+    assert main(["overview", "--out", str(page), *settings]) == 0
+    assert "1 clip of 1 speaker" in page.read_text(encoding="utf-8")
+    shown = re.sub("<style>.*?</style>|<script.*?</script>", "", page.read_text("utf-8"), flags=re.S)
+    assert "missing" not in shown
+
+
+def test_the_worst_clips_need_the_stage_of_faces(tmp_path, capsys):
+    (tmp_path / "clips.csv").write_text("path,speaker,label\na.flac,anna,a\n")
+    write_audio(tmp_path / "a.flac", 0.4, 200)
+    settings = ["corpus.name=table", f"corpus.root={tmp_path}", f"cache={tmp_path / 'cache'}"]
+    settings += ["stages=[logmel]"]
+    assert preprocess(*settings) == 0
+    assert main(["inspect", "--worst", "3", "--out", str(tmp_path / "out"), *settings]) == 1
+    assert "has no faces; name media files instead" in capsys.readouterr().err
 
 
 def test_inspect_without_media_is_an_error(capsys):

@@ -27,6 +27,7 @@ from deiii.pipeline.overview.page import write_overview
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the path")
 SAMPLED = [0, 1, 3, 4, 5, 6, 8, 9]  # eight of ten rows, evenly spaced
+SPEAKERS = 12
 HOSTILE = "</script><script>document.title='run'</script>"
 
 
@@ -54,9 +55,9 @@ def preprocessed(root: Path, count: int, size: int = 16, rows: int = 10):
         + ["flow.method=dis", "logmel.n_mels=8", "stages=[faces,flow,logmel]"]
     )
     rng = np.random.default_rng(0)
-    names = [f"s{i % 9}/c{i:05d}" for i in range(count)]
+    names = [f"s{i % SPEAKERS}/c{i:05d}" for i in range(count)]
     names[0] = f"s0/{HOSTILE}"
-    clips = [Clip(n, f"{n}.mp4", f"s{i % 9}", ("happy", "sad")[i % 2]) for i, n in enumerate(names)]
+    clips = [Clip(n, f"{n}.mp4", f"s{i % SPEAKERS}", ("happy", "sad")[i % 2]) for i, n in enumerate(names)]
     clips[1] = Clip(names[1], "x.mp4", "lonely", None)
     corpus = Corpus(
         "table", str(root / "nowhere"), ("happy", "sad"), tuple(sorted(clips, key=lambda c: c.id))
@@ -151,11 +152,13 @@ def test_the_page_filters_in_a_browser(tmp_path, width, dark):
     config, corpus = preprocessed(tmp_path, 60)
     page = write_overview(config, corpus)
     untouched = browse(page, width, dark)
-    assert "60 clips" in untouched and "<title>table: overview</title>" in untouched
+    assert "60 clips" in untouched and "<title>table in nowhere: overview</title>" in untouched
     drive = """<script>
       const pick = (id, value) => { const e = document.getElementById(id);
         e.value = value; e.dispatchEvent(new Event(id === "search" ? "input" : "change")); };
-      pick("speaker", "s2"); pick("label", "happy");
+      document.body.dataset.speakers = [...document.getElementById("speaker").options].map((o) => o.value);
+      pick("search", "c00004"); document.body.dataset.one = document.getElementById("count").textContent;
+      pick("search", ""); pick("speaker", "s2"); pick("label", "happy");
       const shown = [...document.querySelectorAll("figure[data-clip]:not([hidden])")];
       document.body.dataset.found = document.getElementById("count").textContent + "|" +
         shown.every((f) => f.dataset.speaker === "s2" && f.dataset.label === "happy") + "|" +
@@ -168,7 +171,10 @@ def test_the_page_filters_in_a_browser(tmp_path, width, dark):
     driven = page.with_name("driven.html")
     driven.write_text(text, encoding="utf-8")
     wanted = sum(clip.speaker == "s2" and clip.label == "happy" for clip in corpus.clips)
-    assert f'data-found="{wanted} clips|true|true|true"' in browse(driven, width, dark)
+    printed = browse(driven, width, dark)
+    assert f'data-found="{wanted} clips|true|true|true"' in printed and 'data-one="1 clip"' in printed
+    # "s2" comes before "s10".
+    assert f'data-speakers=",lonely,{",".join(f"s{i}" for i in range(SPEAKERS))}"' in printed
 
 
 def browse(page: Path, width: int, dark: bool) -> str:
