@@ -40,7 +40,7 @@ from deiii.data.tools.counts import examples
 from deiii.data.tools.processes.made_folders import make_folder
 
 IDENTITY = "corpus.json"
-SOURCES = "sources.json"  # size, modification time and SHA-256 of each media file
+SOURCES = "sources.json"  # size, modification time, SHA-256 and change time of each media file
 READ_BYTES = 2 * 2**30  # most bytes of media files that are read to compare them
 THREADS = 8  # threads that examine media files
 FORMAT = 2  # the same number as for index and clip table
@@ -288,7 +288,7 @@ def compare_media(
 
 
 def recorded_media(cache: str | Path, name: str) -> dict[str, list[Any]]:
-    """Return size, time of change in ns and SHA-256 of a preprocessed corpus's media files, by path.
+    """Return size, modification time in ns and SHA-256 of a preprocessed corpus's media files, by path.
 
     There are none where nothing is recorded.
     """
@@ -297,7 +297,7 @@ def recorded_media(cache: str | Path, name: str) -> dict[str, list[Any]]:
     except (OSError, ValueError):
         return {}
     entries = tree.items() if isinstance(tree, dict) else ()
-    return {str(p): e for p, e in entries if isinstance(e, list) and len(e) == 3}
+    return {str(p): e[:3] for p, e in entries if isinstance(e, list) and len(e) in (3, 4)}
 
 
 def _refuse_replaced_media(cache: str | Path, name: str, now: Corpus) -> None:

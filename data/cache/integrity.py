@@ -21,6 +21,10 @@ from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
 
 THREADS = 4
 CHANGED = "its bytes have changed since it was written"
+UNLISTED = (
+    "not in the index, so it is not used: its clips are not in the clip table any more; delete it, or keep "
+    "it for clips that will return to the table"
+)
 
 
 @dataclass(frozen=True)
@@ -148,4 +152,4 @@ def _unlisted(folder: Path, names: set[str]) -> Iterator[CacheDefect]:
         if path.name.endswith(TEMPORARY):
             yield CacheDefect(path, "left by an interrupted run; `deiii preprocess` removes it")
         elif path.suffix == ".h5" and path.stem not in names:
-            yield CacheDefect(path, "not in the index: from an older clip table or an interrupted run")
+            yield CacheDefect(path, UNLISTED)

@@ -16,7 +16,10 @@ from enum import StrEnum
 import numpy as np
 
 # Errors of the machine: they stop the run and are never recorded as the outcome of a clip.
-MACHINE_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE})
+# EFBIG is a limit on the size of files (ulimit -f), which only writing meets.
+MACHINE_TROUBLE = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE, errno.ENFILE}
+)
 
 # Errors of the system that a disk or network can cause as well as a file: the clip is tried again.
 MAYBE_MACHINE = frozenset(

@@ -9,13 +9,10 @@ from __future__ import annotations
 import errno
 import math
 import os
-import re
+import resource
 import shutil
-import sys
 import tempfile
-import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -36,6 +33,7 @@ from deiii.data.cache.shards import (
     structure_digest,
 )
 from deiii.data.tools.atomic_files import TEMPORARY, publish
+from deiii.data.tools.os_errors import hdf5_errors
 from deiii.data.tools.text.canonical_json import canonical_json
 
 ALIGN = 4096  # bytes; fields start on memory pages
@@ -130,7 +128,7 @@ class ShardWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
-                with _disk_errors(self._temporary):
+                with hdf5_errors(self._temporary):
                     self._write()
                 info = read_info(self._temporary)
                 self._compare(info)
@@ -144,11 +142,13 @@ class ShardWriter:
             self._temporary.unlink(missing_ok=True)
 
     def _require_room(self) -> None:
-        """Raise OSError if the disk clearly lacks room; HDF5 would report it late and at length."""
+        """Raise OSError if the disk or ``ulimit -f`` lacks room; HDF5 would report it late and at length."""
         row_bytes = sum(dtype.itemsize * math.prod(tail) for dtype, tail in self._specs.values())
         needed = self._rows * row_bytes + ALIGN * (len(self._specs) + 4)
         if shutil.disk_usage(self.path.parent).free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._temporary))
+        if resource.RLIM_INFINITY != resource.getrlimit(resource.RLIMIT_FSIZE)[0] < needed:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(self._temporary))
 
     def _write(self) -> None:
         """Write the temporary file: fields, columns of the clips, attributes, then the digest of it all."""
@@ -309,36 +309,3 @@ def _same_bytes(one: np.ndarray, other: np.ndarray) -> bool:
     if len(one) == len(other) and len(one) % 8 == 0:
         one, other = one.view(np.uint64), other.view(np.uint64)
     return np.array_equal(one, other)
-
-
-@contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    """Turn HDF5's errors of a full or vanished disk into OSError with its number and path.
-
-    HDF5 reports them as OSError or RuntimeError, with the number in the text only.
-    """
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        number = re.search(r"errno = (\d+)", str(error))
-        if not number:
-            raise
-        _release_frames(error)
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
-
-
-def _release_frames(error: BaseException) -> None:
-    """Drop the objects that an error's frames hold, without a message.
-
-    HDF5 objects that could not be flushed print an error once more when they are collected; here nothing
-    is printed.
-    """
-    hook = sys.unraisablehook
-    sys.unraisablehook = lambda _: None
-    try:
-        one: BaseException | None = error
-        while one is not None:
-            traceback.clear_frames(one.__traceback__)
-            one = one.__context__
-    finally:
-        sys.unraisablehook = hook

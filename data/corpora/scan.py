@@ -19,6 +19,7 @@ from deiii.data.config.plugins import CORPORA, installed, load_plugin
 from deiii.data.config.schema import Config, CorpusConfig
 from deiii.data.corpora.clips import Corpus, CorpusError
 from deiii.data.corpora.files import holds_archives, passed_over
+from deiii.data.tools.atomic_files import short_name
 
 # Modules by name, imported on first use: a scan of RAVDESS does not need the code of the synthetic corpus.
 ADAPTERS = {
@@ -30,6 +31,7 @@ ADAPTERS = {
     "pattern": "deiii.data.corpora.pattern",
 }
 
+LONGEST_PART = 220  # bytes of a table's or corpus's name in that of its cache folder; file systems allow 255
 NAMED_ALIKE = ("table", "pattern")  # corpora of different people whose speakers may have the same names
 WITH_RATERS = ("crema_d",)  # corpora with several kinds of labels
 PUBLISHED_AS_ARCHIVES = ("ravdess", "crema_d", "msp_improv")  # some of which may still be packed
@@ -114,8 +116,11 @@ def cache_name(config: CorpusConfig) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return text as part of a folder's name."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", text)
+    """Return text as part of a folder's name; a long one is cut.
+
+    Two corpora whose names are cut to the same text get two folders, as two corpora of one name do.
+    """
+    return short_name(re.sub(r"[^A-Za-z0-9_-]+", "_", text), LONGEST_PART)
 
 
 def same_people(a: CorpusConfig, b: CorpusConfig) -> bool:

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import sys
+import traceback
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 READ_OR_WRITE = "allow this user to use it (chmod, chown), or name another file or folder"
@@ -23,7 +28,10 @@ EXPLAINED: dict[int, tuple[str, str]] = {
     errno.EROFS: ("its file system is read-only", "name a folder on a disk that can be written"),
     errno.ENOSPC: ("no space left on its disk", SPACE),
     errno.EDQUOT: ("the quota of this user is used up", SPACE),
-    errno.EFBIG: ("the file became larger than its disk or this user's limits allow", SPACE),
+    errno.EFBIG: (
+        "the file is larger than its disk or this user's limits allow",
+        f"allow larger files (ulimit -f), {SPACE}",
+    ),
     errno.EISDIR: ("is a folder, where a file is needed", "name a file"),
     errno.ENOTDIR: ("is a file, where a folder is needed", "name another folder"),
     errno.EEXIST: ("exists already", "name another one, or remove it"),
@@ -141,3 +149,46 @@ def pseudo_folder(path: Path) -> Path | None:
         return place if os.statvfs(place).f_blocks == 0 and place.parent != place else None
     except OSError:
         return None
+
+
+@contextmanager
+def hdf5_errors(path: Path) -> Iterator[None]:
+    """Turn HDF5's errors of a full or vanished disk into OSError with its number and path.
+
+    HDF5 reports them as OSError or RuntimeError, with the number in the text only. Closing a file that could
+    not be flushed raises a further error without the number, so the errors before it are searched, too.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        number = _number_in(error)
+        if not number:
+            raise
+        _release_frames(error)
+        raise OSError(number, os.strerror(number), str(path)) from None
+
+
+def _number_in(error: BaseException | None) -> int:
+    """Return the number in the text of an error of HDF5, or of one that it followed; 0 if there is none."""
+    while error is not None:
+        if found := re.search(r"errno = (\d+)", str(error)):
+            return int(found[1])
+        error = error.__context__
+    return 0
+
+
+def _release_frames(error: BaseException) -> None:
+    """Drop the objects that an error's frames hold, without a message.
+
+    HDF5 objects that could not be flushed print an error once more when they are collected; here nothing
+    is printed.
+    """
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda _: None
+    try:
+        one: BaseException | None = error
+        while one is not None:
+            traceback.clear_frames(one.__traceback__)
+            one = one.__context__
+    finally:
+        sys.unraisablehook = hook

@@ -6,6 +6,7 @@ import logging
 import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from deiii.data.tools.processes.dask_workers import (
     ClusterError,
     closed,
     connect,
+    kill_workers,
     result_of,
     while_connected,
     workers_of,
@@ -65,6 +67,7 @@ REMOTE_SETTINGS = {
 POLL_S = 0.02  # s between two looks for workers
 MAX_NAMED = 3  # workers that an error message names
 LEAST_FILES = 40  # open files that a scheduler needs
+CLOSE_S = 10  # s that a cluster may take to close
 
 
 @contextmanager
@@ -186,7 +189,7 @@ def _await_processes(cluster: Any, client: Client, wanted: int, mark: Path) -> N
 def _close(
     cluster: Any, others: set[psutil.Process] | None, error: type[BaseException] | None, *_: object
 ) -> None:
-    """Close a cluster; after an error its workers on this machine are killed.
+    """Close a cluster; after an error, or Ctrl-C while it closes, its workers on this machine are killed.
 
     A worker that is closed in the ordinary way finishes its clip first, or is killed after four seconds.
     Its work is lost in any case, because a shard without its final name does not count.
@@ -196,14 +199,17 @@ def _close(
         others: children of this process that are not workers; ``None`` where no child is one.
         error: the type of the exception that ended the block.
     """
-    if error and others is not None:
-        for nanny in list(cluster.workers.values()):
-            nanny.close_gracefully()  # without this, the nanny would start another worker
-        for child in set(psutil.Process().children()) - others:  # includes workers that are starting
-            with suppress(psutil.Error):
-                child.kill()
-    with suppress(TimeoutError):
-        cluster.close(timeout=10)
+    if error:
+        kill_workers(cluster, others)
+    # In a thread, because Dask cancels what Ctrl-C interrupts, but keeps the status "closing", with which a
+    # further close, such as Dask's own when Python ends, waits for its whole time limit.
+    with ThreadPoolExecutor(1) as closing:
+        try:
+            with suppress(TimeoutError):
+                closing.submit(cluster.close, timeout=CLOSE_S).result()
+        except KeyboardInterrupt:
+            kill_workers(cluster, others)
+            raise
 
 
 def _await_workers(client: Client, config: Config) -> None:

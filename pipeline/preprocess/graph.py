@@ -170,7 +170,7 @@ def _run_turn(
         limit = max(IN_FLIGHT, 2 * max(workers, wanted_workers(config)))
         warming = start_models(client, config, tasks, found.done)
         resources = stage_resources(client, config)
-        runner = TaskRunner(client, resources, shared, limit, tasks, found.done)
+        runner = TaskRunner(client, resources, shared, limit, tasks, found.done, report)
         total = sum(len(task.plan.clips) for task in tasks)
         with progress_bar(desc="preprocess (a step: one clip in one stage)", unit="step", total=total) as bar:
             runner.run(bar)

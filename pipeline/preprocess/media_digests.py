@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,9 +22,11 @@ THREADS = 4  # files that are read at the same time
 
 
 class MediaDigests:
-    """Digests of media files by path, stored in ``sources.json`` with each file's size and time.
+    """Digests of media files by path, stored in ``sources.json`` with each file's size and times.
 
-    A stored digest counts as long as the size and the modification time of its file are the same.
+    A stored digest counts as long as size, modification time and change time of its file are the same. The
+    change time counts because ``mv`` and ``cp -p`` keep the modification time, and files that were unpacked
+    from one archive often share it. Entries of earlier versions lack it, so these files are read once more.
 
     Args:
         cache: the cache folder.
@@ -38,7 +41,7 @@ class MediaDigests:
         self.root = Path(corpus.root)
         self._stored = _read(self.path)
         self._begun = time.time_ns()
-        self._current: dict[str, list] = {}  # path: [bytes, mtime in ns, SHA-256]
+        self._current: dict[str, list] = {}  # path: [bytes, mtime in ns, SHA-256, ctime in ns]
 
     def of(self, paths: Sequence[str]) -> dict[str, str]:
         """Return the SHA-256 of each media file; an empty text for a file that does not exist."""
@@ -58,9 +61,9 @@ class MediaDigests:
         except OSError:
             return ""
         entry = self._stored.get(path)
-        known = isinstance(entry, list) and entry[:2] == [stat.st_size, stat.st_mtime_ns]
+        known = isinstance(entry, list) and len(entry) == 4 and entry == _entry(stat, entry[2])
         if entry is None or not known or not entry[2]:  # without a digest it could not be read before
-            entry = [stat.st_size, stat.st_mtime_ns, source_digest(self.root / path)]
+            entry = _entry(stat, source_digest(self.root / path))
         self._current[path] = entry
         return entry[2]
 
@@ -77,10 +80,15 @@ class MediaDigests:
                 with suppress(OSError):  # deleted since it was read
                     stat = (self.root / path).stat()
                     if max(stat.st_mtime_ns, stat.st_ctime_ns) <= self._begun:
-                        entries[path] = [stat.st_size, stat.st_mtime_ns, digest]
+                        entries[path] = _entry(stat, digest)
         entries = {path: entries[path] for path in sorted(entries)}
         if entries != self._stored:
             write_json(self.path, entries, indent=None)
+
+
+def _entry(stat: os.stat_result, digest: str) -> list:
+    """Return what is stored about a file; `deiii.data.cache.identity.recorded_media` reads it, too."""
+    return [stat.st_size, stat.st_mtime_ns, digest, stat.st_ctime_ns]
 
 
 def _read(path: Path) -> Mapping[str, Any]:

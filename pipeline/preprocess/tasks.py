@@ -12,17 +12,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import psutil
 from distributed import Client, Future, KilledWorker, as_completed
 from distributed.comm import CommClosedError
 
 from deiii.data.cache.index import ShardRecord
 from deiii.data.cache.stages import get_stage
-from deiii.data.tools.processes.dask_workers import ASK_AGAIN_S
-from deiii.data.tools.progress import ProgressBar
+from deiii.data.tools.processes.dask_workers import ASK_AGAIN_S, workers_of
+from deiii.data.tools.progress import ProgressBar, say
 from deiii.pipeline.preprocess.shared_files import SharedFiles, run_shared
 from deiii.pipeline.stages.shard import ShardTask, run_shard
 
 POLL_S = 0.02  # s between two looks for finished tasks
+LOOK_S = 30.0  # s without an ended shard after which the workers are looked at, and between two looks
 MAX_ATTEMPTS = 3  # attempts for a shard whose worker dies; from the second, clips are isolated
 
 
@@ -56,6 +58,7 @@ class TaskRunner:
         limit: how many tasks the scheduler knows at a time.
         tasks: the shards to compute, in the order in which they are started.
         done: records of finished shards by stage and shard name; those of new shards are added.
+        report: called with a line for users if no shard ends and the cause is known.
     """
 
     def __init__(
@@ -66,12 +69,14 @@ class TaskRunner:
         limit: int,
         tasks: list[ShardTask],
         done: dict[str, dict[str, ShardRecord]],
+        report: Callable[[str], None] = say,
     ):
         self._client = client
         self._resources = resources
         self._shared = shared
         self._limit = limit
         self._done = done
+        self._stalls = StallWatch(client, report)
         self._ready: deque[Attempt] = deque()
         # Key: upstream stage and shard.
         self._waiting: dict[tuple[str, str], list[Attempt]] = defaultdict(list)
@@ -141,6 +146,7 @@ class TaskRunner:
             for future, record in batch:
                 if future in self._running:  # the future was not yielded before
                     latest = time.monotonic()
+                    self._stalls.ended()
                     yield future, record
             if time.monotonic() - latest > ASK_AGAIN_S:
                 # If all workers die at once, ``as_completed`` may not yield a future that has ended: fetching
@@ -148,6 +154,7 @@ class TaskRunner:
                 self._completed.update([future for future in self._running if future.done()])
                 latest = time.monotonic()
             if not batch:
+                self._stalls.look()
                 time.sleep(POLL_S)
 
 
@@ -187,3 +194,72 @@ def next_attempt(attempt: Attempt, error: BaseException | None) -> Attempt:
         ) from error
     isolate = attempt.task.upstream is None  # only decoding media files is isolated
     return Attempt(replace(attempt.task, isolate=isolate), attempt.number + 1)
+
+
+class StallWatch:
+    """Reports why no shard ends, once for each cause.
+
+    No worker may be connected, or workers of this machine may be stopped. Neither ends a run, because both
+    can pass: a job of SLURM starts later, a stopped process is continued.
+
+    Args:
+        client: client of the cluster.
+        report: called with a line of text for users.
+
+    >>> watch = StallWatch(client, print)  # doctest: +SKIP
+    >>> watch.look()  # doctest: +SKIP
+    """
+
+    def __init__(self, client: Client, report: Callable[[str], None]):
+        self._client = client
+        self._report = report
+        self._told = ""
+        self._next = time.monotonic() + LOOK_S
+
+    def ended(self) -> None:
+        """Take note that a shard has ended."""
+        self._told = ""
+        self._next = time.monotonic() + LOOK_S
+
+    def look(self) -> None:
+        """Look at the workers if no shard has ended for `LOOK_S`, and report what is wrong with them.
+
+        Raises:
+            CommClosedError: the scheduler is gone.
+        """
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + LOOK_S
+        found = _no_worker(self._client) or _stopped_workers()
+        if found and found != self._told:
+            self._report(found)
+        self._told = found
+
+
+def _no_worker(client: Client) -> str:
+    """Return a line if no worker is connected to the scheduler, else an empty text."""
+    if workers_of(client):
+        return ""
+    address = client.scheduler.address if client.scheduler is not None else ""
+    return (
+        f"no worker is connected to the scheduler at {address}: the run continues when one connects "
+        f"(`dask worker {address}`, or the next job or pod); finished shards are kept if you stop it"
+    )
+
+
+def _stopped_workers() -> str:
+    """Return a line if processes that this one started are stopped, as by Ctrl-Z, else an empty text."""
+    stopped = []
+    for child in psutil.Process().children():
+        try:
+            if child.status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP):
+                stopped.append(str(child.pid))
+        except psutil.Error:  # it has ended
+            continue
+    if not stopped:
+        return ""
+    numbers = " ".join(stopped)
+    return (
+        f"stopped worker processes: {numbers}; `kill -CONT {numbers}` continues them, `kill -KILL {numbers}` "
+        "replaces them by new ones"
+    )

@@ -27,6 +27,8 @@ from deiii.data.tools.processes.main_guard import environment_of_child
 from deiii.pipeline.stages.limits import memory_limit
 
 NO_PARENT = 72  # exit status of a child whose parent is gone
+START_S = 300.0  # s that a process may take to start: much, because its files may lie on a slow network disk
+READY = b"ready"  # what a process answers when it has started
 MACHINE_ERROR = 100  # plus errno: exit status of a child after an error of the machine
 AGAIN = "then, or with a higher limit, run with retry=true"
 # After these outcomes the process decodes no further clip.
@@ -95,7 +97,7 @@ class _Child:
     """A process that serves clips."""
 
     def __init__(self, stage: str, config: Config):
-        self._started: float | None = time.monotonic()  # time of the start; None after the first clip
+        self._ready = False  # whether the process has loaded its modules and models
         command = [sys.executable, "-m", "deiii.pipeline.stages.isolation", stage]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
@@ -111,15 +113,22 @@ class _Child:
         self._send(to_yaml(config).encode())
 
     def run(self, path: str, seconds: float) -> StageResult:
-        """Return the result of a clip; the seconds of the first one contain the start of the process."""
-        deadline = (self._started or time.monotonic()) + seconds
-        self._started = None
+        """Return the result of a clip; its seconds begin when the process has started."""
         self._send(os.fsencode(path))
         try:
+            if not self._ready:
+                answer = self._answers.get(timeout=max(START_S, seconds))
+                self._ready = answer == READY
+                if not self._ready:
+                    return self._ended(path, seconds)
+            deadline = time.monotonic() + seconds
             content = self._answers.get(timeout=max(0.0, deadline - time.monotonic()))
             # A process can close its pipe and hang, so its end has the same time limit.
             return _unpack(content) if content else self._ended(path, max(0.0, deadline - time.monotonic()))
         except (queue.Empty, subprocess.TimeoutExpired):
+            if not self._ready:
+                reason = f"its process did not start within {max(START_S, seconds):g} s; run with retry=true"
+                return StageResult(Outcome(Status.TIMED_OUT, reason, 0.0))
             reason = f"decoding did not end within {seconds:g} s (clip_timeout); re-encode it, {AGAIN}"
             return StageResult(Outcome(Status.TIMED_OUT, reason, 0.0))
 
@@ -224,6 +233,7 @@ def main(stage: str) -> int:
     config = parse_config(requests.get().decode())
     settle_process()
     load_models(stage, config)
+    _answer(answers, READY)
     while True:
         path = os.fsdecode(requests.get())
         try:
@@ -233,9 +243,12 @@ def main(stage: str) -> int:
             if error.errno in MACHINE_TROUBLE:
                 return MACHINE_ERROR + error.errno
             raise
-        content = _pack(result)
-        answers.write(len(content).to_bytes(8, "little") + content)
-        answers.flush()
+        _answer(answers, _pack(result))
+
+
+def _answer(stream: IO[bytes], content: bytes) -> None:
+    stream.write(len(content).to_bytes(8, "little") + content)
+    stream.flush()
 
 
 if __name__ == "__main__":

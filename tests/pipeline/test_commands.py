@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from deiii.__main__ import main
+from tests.helpers.caches import make_cache
 from tests.helpers.clips import audio_corpus
 
 
@@ -81,3 +84,15 @@ def test_preprocess_refuses_a_class_that_the_corpus_lacks_before_any_work(tmp_pa
     assert main(["preprocess", "table", *words]) == 1
     assert "did you mean 'anger'?" in capsys.readouterr().err
     assert not (tmp_path / "cache").exists()
+
+
+def test_verify_does_not_promise_that_preprocess_removes_shards_of_an_older_table(tmp_path, capsys):
+    make_cache(tmp_path, [3, 4], [5, 6], clips_per_shard=1)
+    shard = next(tmp_path.glob("*/*-*/*.h5"))
+    shutil.copyfile(shard, shard.with_name("older-000-0123456789.h5"))
+    assert main(["verify", f"cache={tmp_path}"]) == 1
+    printed = capsys.readouterr().out
+    assert "delete it" in printed and "computes damaged" not in printed
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert main(["verify", f"cache={tmp_path}"]) == 1
+    assert "computes damaged and missing shards again" in capsys.readouterr().out

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    import psutil
     from distributed import Client, Future
 
 Answer = TypeVar("Answer")
@@ -133,3 +134,21 @@ def workers_of(client: Client) -> dict[str, Any]:
 
     workers: dict[str, Any] = while_connected(client, ask)["workers"]
     return workers
+
+
+def kill_workers(cluster: Any, others: set[psutil.Process] | None) -> None:
+    """Kill the workers of a local cluster; they are not started again.
+
+    Args:
+        cluster: the cluster.
+        others: children of this process that are not workers; ``None`` where no child is one.
+    """
+    import psutil
+
+    if others is None:
+        return
+    for nanny in list(cluster.workers.values()):
+        nanny.close_gracefully()  # without this, the nanny would start another worker
+    for child in set(psutil.Process().children()) - others:  # includes workers that are starting
+        with suppress(psutil.Error):
+            child.kill()

@@ -61,3 +61,13 @@ def test_a_date_in_the_title_of_a_pattern_is_no_digest(dated):
     words[-1] = "corpus.title=mine"
     assert owners(dated / "cache", "pattern-mine") == {}
     assert list(owners(dated / "cache", "pattern-mine-20240101")) == ["pattern-mine-20240101"]
+
+
+def test_long_names_are_cut_to_what_a_file_system_allows(dated):
+    """A table's name of 250 characters is allowed; with what is added, the folder's would not be."""
+    long = "x" * 250
+    table = config(dated, f"{long}.csv").corpus
+    pattern = replace(table, name="pattern", title=long)
+    for corpus in (table, pattern, replace(table, corrupt="speed=0.9")):
+        assert len(f"{cache_name(corpus)}-1a2b3c4d") <= 255
+    assert cache_name(config(dated, "clips.csv").corpus) == "table-clips"

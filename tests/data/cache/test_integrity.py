@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import pytest
 
 from deiii.data.cache.index import CacheError, read_index, stage_folder
-from deiii.data.cache.integrity import find_defects, require_whole, shard_defect, verify
+from deiii.data.cache.integrity import UNLISTED, find_defects, require_whole, shard_defect, verify
 from tests.helpers.caches import CORPUS, KEYS, make_cache
 
 
@@ -86,3 +87,12 @@ def test_verify_finds_unlisted_files(stage):
     (folder / "other.h5").touch()
     _, defects = verify(folder.parents[1])
     assert [d.path.name for d in defects] == [".a.h5.1.tmp", "other.h5"]
+
+
+def test_a_shard_that_no_index_lists_is_named_with_what_to_do(stage, tmp_path):
+    folder, (first, *_) = stage
+    other = folder / "older-000-0123456789.h5"
+    shutil.copyfile(folder / f"{first.name}.h5", other)
+    _, defects = verify(tmp_path)
+    assert [(d.path, d.defect) for d in defects if d.path.parent == folder] == [(other, UNLISTED)]
+    assert "delete it" in UNLISTED

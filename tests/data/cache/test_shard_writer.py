@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import subprocess
+import sys
+
 import h5py
 import numpy as np
 import pytest
@@ -74,3 +78,27 @@ def test_large_fields_wait_on_disk(tmp_path, monkeypatch):
 def test_wrong_arrays_are_refused(tmp_path, arrays, message):
     with pytest.raises(ValueError, match=message), ShardWriter(tmp_path / "a.h5", "faces", "k", {}) as shard:
         shard.add("x", OK, arrays, "ab")
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from tests.helpers.small_shards import frames, write
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+try:
+    write(Path(sys.argv[1]), {"x": frames(1000)})
+except OSError as error:
+    print(error.errno, error.filename)
+"""
+
+
+@pytest.mark.parametrize("limit", [10_000, 66_000], ids=["of few bytes", "of nearly enough"])
+def test_a_limit_on_the_size_of_files_is_reported_with_the_file(tmp_path, limit):
+    """HDF5 reports it in several errors, of which the last one has no number."""
+    path = tmp_path / "a.h5"
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(path), str(limit)], capture_output=True, text=True, timeout=120
+    )
+    number, _, name = done.stdout.strip().partition(" ")
+    assert int(number) == errno.EFBIG and path.name in name, done
+    assert done.stderr == "" and list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deiii.data.tools.os_errors import EXPLAINED, explain, other_case
+from deiii.data.tools.os_errors import EXPLAINED, explain, hdf5_errors, other_case
 
 
 def told(action) -> str:
@@ -78,3 +78,13 @@ def test_a_name_in_another_case_is_named(tmp_path):
     assert (
         other_case(str(tmp_path / "Anna 1" / "b.wav")) == other_case(str(tmp_path / "Bert" / "a.wav")) == ""
     )
+
+
+def test_the_number_of_an_error_is_found_in_the_errors_before_it(tmp_path):
+    """A file that could not be flushed raises a further error, without the number, when it is closed."""
+    with pytest.raises(OSError, match=r"a\.h5") as raised, hdf5_errors(tmp_path / "a.h5"):
+        try:
+            raise RuntimeError("file write failed: errno = 28, error message = 'No space left on device'")
+        except RuntimeError:
+            raise OSError("File write failed (slist already enabled?)")  # noqa: B904
+    assert raised.value.errno == errno.ENOSPC

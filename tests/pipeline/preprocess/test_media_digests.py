@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import time
 from pathlib import Path
 
 import pytest
 
+from deiii.data.cache.identity import recorded_media
 from deiii.data.corpora.clips import Corpus
 from deiii.pipeline.preprocess import media_digests
 from deiii.pipeline.preprocess.media_digests import MediaDigests
@@ -90,3 +93,37 @@ def test_a_file_that_could_not_be_read_is_read_again(corpus, tmp_path, monkeypat
     digests.save({})
     monkeypatch.setattr(media_digests, "source_digest", real)
     assert MediaDigests(tmp_path / "cache", corpus).of(["a.mp4"]) == {"a.mp4": sha256(b"first")}
+
+
+def test_files_that_were_exchanged_are_read_again_although_size_and_time_are_equal(corpus, tmp_path):
+    """Files of one length that were unpacked from one archive differ in nothing but their content."""
+    root = Path(corpus.root)
+    (root / "a.mp4").write_bytes(b"1st")
+    (root / "b.mp4").write_bytes(b"2nd")
+    for name in CONTENT:
+        os.utime(root / name, (10**9, 10**9))
+    digests = MediaDigests(tmp_path / "cache", corpus)
+    digests.of(list(CONTENT))
+    digests.save({})
+    (root / "a.mp4").rename(root / "c.mp4")
+    (root / "b.mp4").rename(root / "a.mp4")
+    (root / "c.mp4").rename(root / "b.mp4")
+    found = MediaDigests(tmp_path / "cache", corpus).of(list(CONTENT))
+    assert found == {"a.mp4": sha256(b"2nd"), "b.mp4": sha256(b"1st")}
+
+
+def test_entries_without_a_change_time_are_read_once_more(corpus, tmp_path, read):
+    digests = MediaDigests(tmp_path / "cache", corpus)
+    stat = (Path(corpus.root) / "a.mp4").stat()
+    digests.path.write_text(json.dumps({"a.mp4": [stat.st_size, stat.st_mtime_ns, sha256(b"first")]}))
+    assert recorded_media(tmp_path / "cache", "mine")["a.mp4"][2] == sha256(b"first")
+    for _ in range(2):
+        digests = MediaDigests(tmp_path / "cache", corpus)
+        assert digests.of(["a.mp4"]) == {"a.mp4": sha256(b"first")}
+        digests.save({})
+    assert read == ["a.mp4"]
+    assert recorded_media(tmp_path / "cache", "mine")["a.mp4"] == [
+        stat.st_size,
+        stat.st_mtime_ns,
+        sha256(b"first"),
+    ]

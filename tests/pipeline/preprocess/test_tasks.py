@@ -42,12 +42,12 @@ def client(cluster):
         yield client
 
 
-def run_all(client: Client, monkeypatch) -> dict[str, ShardRecord]:
+def run_all(client: Client, monkeypatch, report=print) -> dict[str, ShardRecord]:
     """Run a task for each shard; returns the records of those that are finished within 30 s."""
     monkeypatch.setattr(tasks, "run_shared", lambda shared, run, task: run(task))
     monkeypatch.setattr(tasks, "run_shard", compute)
     done: dict = {"logmel": {}}
-    runner = TaskRunner(client, lambda stage: None, None, 2, [shard_task(n) for n in SHARDS], done)
+    runner = TaskRunner(client, lambda stage: None, None, 2, [shard_task(n) for n in SHARDS], done, report)
     bar = progress_bar(desc="", unit="", shown=False)
     running = threading.Thread(target=runner.run, args=(bar,), daemon=True)
     running.start()
@@ -75,3 +75,11 @@ def test_a_fetched_result_counts_although_its_worker_died_since(client, monkeypa
 
     monkeypatch.setattr(tasks.as_completed, "next_batch", lost_since)
     assert run_all(client, monkeypatch) == {name: record(name) for name in SHARDS}
+
+
+def test_a_run_whose_shards_do_not_end_reports_the_cause(client, monkeypatch):
+    monkeypatch.setattr(tasks, "LOOK_S", 0.0)
+    monkeypatch.setattr(tasks, "workers_of", lambda client: {})
+    lines: list[str] = []
+    assert run_all(client, monkeypatch, lines.append) == {name: record(name) for name in SHARDS}
+    assert lines and "no worker is connected" in lines[0]

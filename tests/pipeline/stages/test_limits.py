@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from deiii.pipeline.stages.limits import HANGING, memory_limit, time_limit
+from tests.helpers.clips import write_audio
 
 linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is limited on Linux only")
 
@@ -32,3 +34,23 @@ def test_the_process_ends_after_the_time_limit():
 def test_a_block_within_the_time_limit_has_no_effect():
     with time_limit(60):
         pass
+
+
+FILES_LIMITED = """
+import resource, sys
+from deiii.data.config.load import load_config
+from deiii.pipeline.stages.clip import run_clip
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    print(run_clip("logmel", sys.argv[1], load_config(overrides=["stages=[logmel]"]), "noise=10"))
+except OSError as error:
+    print("raised", error.errno)
+"""
+
+
+def test_a_limit_on_the_size_of_files_is_no_outcome_of_a_clip(tmp_path):
+    """As the outcome it would stay: a clip that is unreadable is not tried again."""
+    write_audio(tmp_path / "a.flac", seconds=3.0)
+    command = [sys.executable, "-c", FILES_LIMITED, str(tmp_path / "a.flac")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == f"raised {errno.EFBIG}", done
