@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
@@ -14,18 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from deiii.data.audit.copies import copies
-from deiii.data.audit.run import check_foreign
 from deiii.data.cache.outcomes import is_machine_trouble
-from deiii.data.cache.recipes import stage_keys
-from deiii.data.cache.stages import get_stage, stages, with_upstream
-from deiii.data.config.load import load_config, result_settings
+from deiii.data.config.load import result_settings
 from deiii.data.config.schema import Config
-from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.encoders.statement import Statement, used_encoders
 from deiii.data.loader.feature_set import FeatureSet
-from deiii.data.loader.feature_split import split_features
-from deiii.data.loader.mixture import clip_weights, mixed_configs, mixed_weights
+from deiii.data.loader.loader import Loader
+from deiii.data.loader.mixture import clip_weights, mixed_weights
 from deiii.data.loader.stage_arrays import valid_rows
 from deiii.data.tools.atomic_files import file_sha256
 from deiii.data.tools.counts import counted
@@ -37,30 +32,19 @@ from deiii.model.distributed.devices import make_deterministic, seed_all
 from deiii.model.distributed.ranks import Ranks, joined
 from deiii.model.network.extra_encoders import PooledEncoder, RowEncoder, row_moments
 from deiii.model.network.hide_streams import check_hidden, hide_in_scoring
-from deiii.model.network.inputs.build import check_grid
 from deiii.model.network.inputs.network import Network
-from deiii.model.network.task import Task
 from deiii.model.training.loaders import ChangedLoader, make_loader
 from deiii.model.training.logs.open_logs import check_logs
-from deiii.model.training.monitor import check_monitor
-from deiii.model.training.origin import check_origin, digests, keys_of_training, save_origin
-from deiii.model.training.parts import (
-    WORDS,
-    check_parts,
-    check_without_validation,
-    class_weights,
-    in_order,
-    not_used,
-)
+from deiii.model.training.origin import check_origin, save_origin
+from deiii.model.training.parts import check_without_validation, class_weights
 from deiii.model.training.run_folder import RunError, RunFolder, provenance
-from deiii.model.training.start.history import MIXED, check_unseen, histories, mixed_record, save_histories
+from deiii.model.training.start.data import TrainingData, read_data
+from deiii.model.training.start.history import History, check_unseen, histories, save_histories
 from deiii.model.training.start.weights import copy_start, starting_network
 from deiii.model.training.step.launch import choose_launch, launch_note
 from deiii.model.training.trained import TrainedNetwork
 from deiii.model.training.trainer import Trainer, TrainingSetup
 
-LARGE_BATCH = 1024  # clips; the empty places of smaller batches cost little
-PRESETS = ("tiny", "base", "large")  # configs that come with deiii and describe a network
 RESUME_REMEDY = (
     "To go on with this run, put back what it was trained on and run `deiii preprocess`; "
     "to use the new ones, train a new run with train.run=..."
@@ -141,101 +125,116 @@ def _train(
     features: FeatureSet | None,
     trainer: Callable[[Network, TrainingSetup], Trainer],
 ) -> dict[str, Any]:
-    device = ranks.device
-    choose_launch(config.train, device, ranks)  # refuse an impossible one before anything is read
-    if ranks.first and (note := launch_note(config.train, device, ranks)):
+    """Run one training from the settings to the best epoch's metrics, in the order of its steps.
+
+    Everything that can be refused is refused before the run folder is written.
+    """
+    choose_launch(config.train, ranks.device, ranks)  # refuse an impossible one before anything is read
+    if ranks.first and (note := launch_note(config.train, ranks.device, ranks)):
         say(note)
     check_hidden(config)
     check_without_validation(config)
-    make_deterministic(device)
+    make_deterministic(ranks.device)
     run = RunFolder(config.train.run)
-    if ranks.local:  # one process of each machine checks every byte, the others wait for it
-        ranks.wait()
-    if features is None:
-        features = _open_features(config, run, resume, whole=not ranks.local)
-    if not ranks.local:
-        ranks.wait()
-    split, unseen = split_features(features.corpus, config)
-    findings = check_foreign(split, features, config)
-    task = Task.of(features, config)
-    parts = {part: in_order(features.corpus, getattr(split, part)) for part in ("train", "val", "test")}
-    rows = {part: features.rows(ids) for part, ids in parts.items()}
-    notes = [*check_parts(features, split, rows, config), *unseen, *not_used(features.corpus, split)]
-    if ranks.first:
-        notes += copies(features, {WORDS[part]: found for part, found in rows.items()})
-    check_streams(features, rows["train"])
-    check_monitor(config, features, rows["val"])
-    check_sizes(config)
-    check_batch(config, len(rows["train"]))
-    info: dict[str, Any] = {
-        "keys": dict(features.keys), "split": split.digest, "corpus": features.corpus.name,
-        "classes": list(task.classes), "attributes": list(task.attributes),
-        "ranges": [list(r) for r in task.ranges],
-        "clips": {part: len(r) for part, r in rows.items()},
-        "seconds": clip_seconds(features, rows["train"]), **digests(features.corpus),
-    }  # fmt: skip
-    if config.is_mixture:
-        info[MIXED] = mixed_record(features.corpus, [part.corpus for part in mixed_configs(config)])
-    past = histories(RunFolder(config.train.start or "")) if start else []
-    check_unseen(past, features.corpus, split, config)
-    seed_all(config.train.seed)
-    model = task.network(config, imagenet)  # before the run folder: it refuses settings that do not fit
-    if start:
-        notes.append(copy_start(model, task, start, config, features.streams))
-    if ranks.first:
-        for note in [*notes, *findings.splitlines()]:
-            print(note, file=sys.stderr)
-        if resume:
-            check_origin(run, features.corpus, RESUME_REMEDY, config.cache)
-        encoders = used_encoders(config, features.streams)
-        origin = network_origin(imagenet, encoders, start, config)
-        for encoder in encoders:
-            say(f"{encoder.stage} from {encoder.name}; emotion corpora in its training: {encoder.emotion}")
-        run.create(config, {**info, **provenance(), **origin, "processes": ranks.world}, resume)
-        split.save(run.split)
-        save_origin(run, features.corpus, config.cache)
-        if not run.state.exists():
-            save_histories(run, past)
-    ranks.check_same({"settings": result_settings(config), "data": info})
 
-    fit_encoders(model, features, rows["train"], config)
-    model = model.to(device)
-    training = make_loader(features, rows["train"], config, device, True, ranks)
-    validation = None
-    if len(rows["val"]):
-        loader = make_loader(features, rows["val"], config, device, False, ranks)
-        validation = ChangedLoader(loader, hide_in_scoring(config))
-    weights = class_weights(features, rows["train"]) if config.train.class_weights and task.classes else None
-    each = None
-    if features.part is not None:
-        each = clip_weights(features.part, mixed_weights(config))
-    setup = TrainingSetup(
-        training, validation, config, run, device, [c.id for c in features.clips], info, weights,
-        ranks, None if each is None else torch.from_numpy(each),
-    )  # fmt: skip
+    data = read_data(config, ranks, run, resume, features)
+    past = histories(RunFolder(config.train.start or "")) if start else []
+    check_unseen(past, data.features.corpus, data.split, config)
+
+    seed_all(config.train.seed)
+    model = data.task.network(config, imagenet)  # refuses settings that do not fit
+    notes = list(data.notes)
+    if start:
+        notes.append(copy_start(model, data.task, start, config, data.features.streams))
+    if ranks.first:
+        for note in [*notes, *data.findings.splitlines()]:
+            print(note, file=sys.stderr)
+        _write_run_folder(run, config, data, imagenet, start, past, ranks.world, resume)
+    ranks.check_same({"settings": result_settings(config), "data": data.info})
+
+    fit_encoders(model, data.features, data.rows["train"], config)
+    model = model.to(ranks.device)
+    loader = make_loader(data.features, data.rows["train"], config, ranks.device, True, ranks)
+    setup = _setup(config, ranks, run, data, loader)
     if progress:
-        count = sum(p.numel() for p in model.parameters())
-        where = f"{device}" if ranks.world == 1 else f"{ranks.world} processes, the first on {device}"
-        held = counted(len(rows["val"]), "validation clip") if validation else "no validation clips"
-        clips = counted(len(rows["train"]), "training clip"), held
-        print(f"{count:,} parameters on {where}; {' and '.join(clips)}; run folder {run.path}")
-        print(f"loader.residency={training.residency}: {training.why}")
+        _print_start(model, setup, {part: len(rows) for part, rows in data.rows.items()})
+        print(f"loader.residency={loader.residency}: {loader.why}")
     return trainer(model, setup).fit(resume=resume, progress=progress)
 
 
-def _open_features(config: Config, run: RunFolder, resume: bool, whole: bool) -> FeatureSet:
-    """Open the features of a training; for a resumed one those with which it began."""
-    keys = None
-    if resume and not config.is_mixture:
-        run.check_settings(config, stage_keys(config))
-        keys = keys_of_training(run, config)
-    return FeatureSet.open(config, keys, whole=whole)
+def _write_run_folder(
+    run: RunFolder,
+    config: Config,
+    data: TrainingData,
+    imagenet: str | None,
+    start: TrainedNetwork | None,
+    past: Sequence[History],
+    world: int,
+    resume: bool,
+) -> None:
+    """Write the records of a run: settings, data, origin of the weights, split and labels.
+
+    Args:
+        run: the run folder.
+        config: all settings.
+        data: the clips of the training.
+        imagenet: path of the ImageNet weights.
+        start: the network of ``train.start``.
+        past: the clips on which that network was trained, a record for each run before this one.
+        world: number of processes that train together.
+        resume: the run may exist already; then its records must agree with these.
+
+    Raises:
+        RunError: the folder holds another run, or the run to be resumed was trained on other data.
+    """
+    if resume:
+        check_origin(run, data.features.corpus, RESUME_REMEDY, config.cache)
+    encoders = used_encoders(config, data.features.streams)
+    origin = network_origin(imagenet, encoders, start, config)
+    for encoder in encoders:
+        say(f"{encoder.stage} from {encoder.name}; emotion corpora in its training: {encoder.emotion}")
+    run.create(config, {**data.info, **provenance(), **origin, "processes": world}, resume)
+    data.split.save(run.split)
+    save_origin(run, data.features.corpus, config.cache)
+    if not run.state.exists():
+        save_histories(run, past)
+
+
+def _setup(
+    config: Config, ranks: Ranks, run: RunFolder, data: TrainingData, training: Loader
+) -> TrainingSetup:
+    """Build the loader of the validation clips and the weights of classes and clips."""
+    features, rows = data.features, data.rows
+    validation = None
+    if len(rows["val"]):
+        loader = make_loader(features, rows["val"], config, ranks.device, False, ranks)
+        validation = ChangedLoader(loader, hide_in_scoring(config))
+    of_classes = None
+    if config.train.class_weights and data.task.classes:
+        of_classes = class_weights(features, rows["train"])
+    of_clips = None
+    if features.part is not None:
+        of_clips = torch.from_numpy(clip_weights(features.part, mixed_weights(config)))
+    return TrainingSetup(
+        training, validation, config, run, ranks.device, [c.id for c in features.clips], data.info,
+        of_classes, ranks, of_clips,
+    )  # fmt: skip
+
+
+def _print_start(model: Network, setup: TrainingSetup, clips: Mapping[str, int]) -> None:
+    """Print the size of the network, the devices, the number of clips and the run folder in one line."""
+    count = sum(p.numel() for p in model.parameters())
+    world = setup.ranks.world
+    where = f"{setup.device}" if world == 1 else f"{world} processes, the first on {setup.device}"
+    held = counted(clips["val"], "validation clip") if setup.val else "no validation clips"
+    both = f"{counted(clips['train'], 'training clip')} and {held}"
+    print(f"{count:,} parameters on {where}; {both}; run folder {setup.run.path}")
 
 
 def network_origin(
     imagenet: str | None, encoders: Sequence[Statement], start: TrainedNetwork | None, config: Config
 ) -> dict[str, Any]:
-    """Return what a network begins with, for ``run.json``; what it does not use is left out.
+    """Return the origin of a network's initial weights, for ``run.json``, without parts that it does not use.
 
     Args:
         imagenet: path of the ImageNet weights.
@@ -274,75 +273,3 @@ def fit_encoders(model: Network, features: FeatureSet, rows: np.ndarray, config:
     for name, moments in found.items():
         means, variances = (torch.cat(parts) for parts in zip(*moments, strict=True))
         pooled[name].fit(means, variances)
-
-
-def check_sizes(config: Config) -> None:
-    """Refuse sizes that do not go together, before anything is loaded or written.
-
-    Raises:
-        ConfigError: names both settings.
-    """
-    m = config.model
-    if (m.video or m.flow) and config.loader.crop > config.faces.size:
-        raise ConfigError(
-            f"loader.crop={config.loader.crop} is larger than the crops, faces.size={config.faces.size}; "
-            f"{_fitting_preset(config.faces.size)}use a smaller loader.crop, or preprocess with a larger "
-            "faces.size"
-        )
-    check_grid(m, config.loader.crop)
-    if m.conformer and m.conv_kernel % 2 == 0:
-        raise ConfigError(f"model.conv_kernel must be odd, not {m.conv_kernel}")
-
-
-def check_batch(config: Config, clips: int) -> None:
-    """Refuse a batch that is mostly empty: all its places take memory and time, also those without a clip.
-
-    Raises:
-        ConfigError: names a size that fits.
-    """
-    batch = config.loader.batch
-    if batch > LARGE_BATCH and batch >= 2 * clips:
-        raise ConfigError(
-            f"loader.batch={batch} is larger than the {counted(clips, 'training clip')}, and the empty "
-            f"places also take memory and time; use loader.batch={clips} for one step an epoch"
-        )
-
-
-def _fitting_preset(size: int) -> str:
-    """Return the advice to name a preset that fits crops of a size in px; empty where none does."""
-    fitting = [name for name in PRESETS if load_config(name).loader.crop <= size]
-    return f"name a preset of the network that fits, {' or '.join(fitting)}, or " if fitting else ""
-
-
-def clip_seconds(features: FeatureSet, rows: np.ndarray) -> dict[str, float]:
-    """Return the median and the longest length of some clips in s.
-
-    Prediction cuts longer recordings into windows of the median length.
-    """
-    seconds = np.zeros(len(rows))
-    for stream in features.streams.values():
-        time, first, length = stream.small("time"), stream.first[rows], stream.length[rows]
-        some = length > 1
-        if time is None or not len(time) or not some.any():  # flow shares the times of the faces stage
-            continue
-        span = time[(first + length - 1)[some]] - time[first[some]]
-        seconds[some] = np.maximum(seconds[some], span * length[some] / (length[some] - 1))
-    return {"median": round(float(np.median(seconds)), 3), "longest": round(float(seconds.max()), 3)}
-
-
-def check_streams(features: FeatureSet, rows: np.ndarray) -> None:
-    """Raise ConfigError where no training clip has an input that the network reads."""
-    for name, stream in features.streams.items():
-        if not stream.length[rows].any():
-            below = [s for s in features.streams if name in with_upstream([s])]
-            remedy = " ".join(_without(s, features) for s in stages() if s in below)
-            what = get_stage(name).product
-            raise ConfigError(f"no training clip of {features.corpus.name} has any {what}; add {remedy}")
-
-
-def _without(stage: str, features: FeatureSet) -> str:
-    """Return the setting that keeps a stage out of the network."""
-    if get_stage(stage).switch:
-        return f"model.{get_stage(stage).switch}=false"
-    others = [name for name in features.streams if not get_stage(name).switch and name != stage]
-    return f"model.extra=[{','.join(others)}]"

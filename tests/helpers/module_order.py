@@ -194,7 +194,7 @@ ORDER = {
         "trainer",
         "train",
     ],
-    "model/training/start": ["history weights"],
+    "model/training/start": ["checks history weights", "data"],
     "model/training/logs": ["cost writers", "open_logs"],
     "model/training/step": ["half_weights launch sums", "step", "graphs"],
     "model/evaluation/sections": ["calibration ceiling gaps layers mistakes"],

@@ -107,7 +107,7 @@ def test_an_unknown_setting_is_one_line_of_error(capsys):
 
 def test_a_network_without_a_preset_for_small_crops_is_told_which_preset_fits():
     from deiii.data.config.strict_yaml import ConfigError
-    from deiii.model.training.train import check_sizes
+    from deiii.model.training.start.checks import check_sizes
 
     with pytest.raises(ConfigError, match="name a preset of the network that fits, tiny, or use a smaller"):
         check_sizes(load_config("synthetic"))
@@ -120,7 +120,7 @@ def test_a_crop_too_small_for_the_grid_is_refused_before_training(crop, words):
     """The check agrees with the encoders themselves."""
     from deiii.data.config.strict_yaml import ConfigError
     from deiii.model.network.inputs.build import flow_encoder, frame_encoder
-    from deiii.model.training.train import check_sizes
+    from deiii.model.training.start.checks import check_sizes
 
     config = load_config(["synthetic", "tiny"], [*words, f"loader.crop={crop}", "model.grid=3"])
     fits = True

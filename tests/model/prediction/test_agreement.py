@@ -33,7 +33,8 @@ from deiii.model.network.task import Task
 from deiii.model.prediction.export import export
 from deiii.model.training import checkpoint
 from deiii.model.training.run_folder import RunFolder, provenance
-from deiii.model.training.train import clip_seconds, fit_encoders
+from deiii.model.training.start.data import clip_seconds
+from deiii.model.training.train import fit_encoders
 
 SAME = 1e-4
 WITH_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript"))

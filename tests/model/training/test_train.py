@@ -16,7 +16,7 @@ from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.stage_arrays import Stream
 from deiii.model.training.checkpoint import load
 from deiii.model.training.loaders import make_loader
-from deiii.model.training.train import check_streams
+from deiii.model.training.start.checks import check_streams
 from tests.helpers.clips import audio_corpus
 from tests.helpers.shared_worker import preprocess
 

@@ -1,0 +1,72 @@
+"""Refuse settings and features with which no training can start, before anything is written."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from deiii.data.cache.stages import get_stage, stages, with_upstream
+from deiii.data.config.load import load_config
+from deiii.data.config.schema import Config
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.tools.counts import counted
+from deiii.model.network.inputs.build import check_grid
+
+LARGE_BATCH = 1024  # clips; the empty places of smaller batches cost little
+PRESETS = ("tiny", "base", "large")  # configs that come with deiii and describe a network
+
+
+def check_sizes(config: Config) -> None:
+    """Refuse sizes that do not go together, before anything is loaded or written.
+
+    Raises:
+        ConfigError: names both settings.
+    """
+    m = config.model
+    if (m.video or m.flow) and config.loader.crop > config.faces.size:
+        raise ConfigError(
+            f"loader.crop={config.loader.crop} is larger than the crops, faces.size={config.faces.size}; "
+            f"{_fitting_preset(config.faces.size)}use a smaller loader.crop, or preprocess with a larger "
+            "faces.size"
+        )
+    check_grid(m, config.loader.crop)
+    if m.conformer and m.conv_kernel % 2 == 0:
+        raise ConfigError(f"model.conv_kernel must be odd, not {m.conv_kernel}")
+
+
+def check_batch(config: Config, clips: int) -> None:
+    """Refuse a batch that is mostly empty: all its places take memory and time, also those without a clip.
+
+    Raises:
+        ConfigError: names a size that fits.
+    """
+    batch = config.loader.batch
+    if batch > LARGE_BATCH and batch >= 2 * clips:
+        raise ConfigError(
+            f"loader.batch={batch} is larger than the {counted(clips, 'training clip')}, and the empty "
+            f"places also take memory and time; use loader.batch={clips} for one step an epoch"
+        )
+
+
+def _fitting_preset(size: int) -> str:
+    """Return the advice to name a preset that fits crops of a size in px; empty where none does."""
+    fitting = [name for name in PRESETS if load_config(name).loader.crop <= size]
+    return f"name a preset of the network that fits, {' or '.join(fitting)}, or " if fitting else ""
+
+
+def check_streams(features: FeatureSet, rows: np.ndarray) -> None:
+    """Raise ConfigError where no training clip has an input that the network reads."""
+    for name, stream in features.streams.items():
+        if not stream.length[rows].any():
+            below = [s for s in features.streams if name in with_upstream([s])]
+            remedy = " ".join(_without(s, features) for s in stages() if s in below)
+            what = get_stage(name).product
+            raise ConfigError(f"no training clip of {features.corpus.name} has any {what}; add {remedy}")
+
+
+def _without(stage: str, features: FeatureSet) -> str:
+    """Return the setting that keeps a stage out of the network."""
+    if get_stage(stage).switch:
+        return f"model.{get_stage(stage).switch}=false"
+    others = [name for name in features.streams if not get_stage(name).switch and name != stage]
+    return f"model.extra=[{','.join(others)}]"
