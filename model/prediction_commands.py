@@ -76,6 +76,11 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
         help="use the temperature that evaluation found on validation speakers; without it, "
         "probabilities are those of the evaluation",
     )
+    _add_time_options(sub)
+
+
+def _add_time_options(sub: argparse.ArgumentParser) -> None:
+    """Add the options of `deiii predict` that concern windows, live sources, people and files over time."""
     time = seconds(LONGEST_WINDOW_S)
     sub.add_argument(
         "--window",
@@ -254,7 +259,7 @@ def _compare(args: argparse.Namespace) -> int:
     from deiii.model.training.run_folder import RunFolder
 
     if not any((Path(run) / CROSSVAL).is_file() for run in args.runs):
-        for run in args.runs:  # what is not there is said before PyTorch is loaded
+        for run in args.runs:  # missing files are reported before PyTorch is loaded
             RunFolder(run).read_info()
 
     from deiii.model.evaluation.compare import compare
@@ -274,7 +279,7 @@ def _export(args: argparse.Namespace) -> int:
     from deiii.model.training.run_folder import RunFolder
 
     members = find_members(args.members)
-    for member in members:  # what is not there is said before PyTorch is loaded
+    for member in members:  # missing files are reported before PyTorch is loaded
         if not (member / EXPORT).is_file():
             RunFolder(member).read_info()
 

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -228,7 +228,7 @@ class ShardWriter:
     def _fill_fields(self, offsets: Mapping[str, int | None]) -> None:
         """Write the bytes of all fields to their places in the file.
 
-        Not through HDF5, which keeps Python's lock while it copies, so that other shards would wait.
+        HDF5 is not used for this, because it holds the GIL while it copies, so that other shards would wait.
 
         Raises:
             OSError: names the file.
@@ -240,9 +240,7 @@ class ShardWriter:
                         continue
                     file.seek(offset)
                     for block in self._spools[name].blocks(BLOCK_BYTES):
-                        left = block.data
-                        while left:
-                            left = left[file.write(left) :]
+                        _write_all(file, block.data)
         except OSError as error:
             raise OSError(error.errno, os.strerror(error.errno or 0), str(self._temporary)) from None
 
@@ -278,7 +276,7 @@ class _Spool:
         """Append bytes, uint8 [n]; they are copied."""
         self._bytes += len(values)
         if self._file is None and self._bytes <= SPOOL_BYTES:
-            self._pieces.append(values.copy())  # which gives Python's lock to other threads; BytesIO does not
+            self._pieces.append(values.copy())  # this copy releases the GIL; BytesIO does not
             return
         if self._file is None:
             self._file = tempfile.TemporaryFile(dir=self._folder, suffix=TEMPORARY, prefix=".")
@@ -302,6 +300,13 @@ class _Spool:
         self._pieces = []
         if self._file is not None:
             self._file.close()
+
+
+def _write_all(file: BinaryIO, data: memoryview) -> None:
+    """Write all bytes; one call of ``write`` on an unbuffered file may write only the first part of them."""
+    left = data
+    while left:
+        left = left[file.write(left) :]
 
 
 def _same_bytes(one: np.ndarray, other: np.ndarray) -> bool:

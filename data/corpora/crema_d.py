@@ -23,7 +23,7 @@ from __future__ import annotations
 import csv
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
 from deiii.data.config.schema import CorpusConfig
@@ -109,7 +109,7 @@ def read_votes(root: Path) -> tuple[str, Votes]:
 
 
 def _optional_votes(root: Path) -> tuple[str, Votes]:
-    """`read_votes`; nothing where no table can be read, because acted labels need none."""
+    """Return the votes (`read_votes`), or none if no table can be read: acted labels need no votes."""
     try:
         return read_votes(root)
     except CorpusError as error:
@@ -119,19 +119,17 @@ def _optional_votes(root: Path) -> tuple[str, Votes]:
 
 
 def _read(path: Path, parse: Callable[[dict[str, str]], Row]) -> Votes:
+    """Read the votes of a table, row by row.
+
+    Raises:
+        CorpusError: the file is not such a table; names the row.
+    """
     votes: Votes = {}
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         try:
             for row in reader:
-                clip_id, channels = parse(row)
-                own = votes.setdefault(clip_id, {})
-                for channel, counts in channels.items():
-                    if channel in own:
-                        raise ValueError(f"{clip_id} is there twice")
-                    if sum(counts.values()) <= 0:
-                        raise ValueError(f"no votes for {clip_id}")
-                    own[channel] = tuple(counts[letter] for letter in LETTERS)
+                _add_row(votes, *parse(row))
         except UnicodeDecodeError:
             raise CorpusError(
                 f"{path} is not UTF-8 text, so it is not the table that CREMA-D comes with; download it again"
@@ -141,6 +139,21 @@ def _read(path: Path, parse: Callable[[dict[str, str]], Row]) -> Votes:
         except (ValueError, TypeError, AttributeError, csv.Error) as error:
             raise CorpusError(f"{path} row {reader.line_num}: {error}") from None
     return votes
+
+
+def _add_row(votes: Votes, clip_id: str, channels: Mapping[str, Mapping[str, float]]) -> None:
+    """Add the votes of one row to those of its clip.
+
+    Raises:
+        ValueError: the clip has votes of a channel already, or a channel has none.
+    """
+    own = votes.setdefault(clip_id, {})
+    for channel, counts in channels.items():
+        if channel in own:
+            raise ValueError(f"{clip_id} is there twice")
+        if sum(counts.values()) <= 0:
+            raise ValueError(f"no votes for {clip_id}")
+        own[channel] = tuple(counts[letter] for letter in LETTERS)
 
 
 def _tabulated(row: dict[str, str]) -> Row:

@@ -32,7 +32,7 @@ class SharingError(ValueError):
 
 
 def write_npz(out: Path, clips: Clips, kinds: Mapping[str, Any], parts: Sequence[str | None]) -> None:
-    """One ``clips/000012.npz`` for each clip, and the table ``clips.csv``.
+    """Write one ``clips/000012.npz`` for each clip, and the table ``clips.csv``.
 
     Args:
         out: folder to write.
@@ -54,30 +54,33 @@ def write_npz(out: Path, clips: Clips, kinds: Mapping[str, Any], parts: Sequence
 
 
 def write_webdataset(out: Path, clips: Clips, kinds: Mapping[str, Any], parts: Sequence[str | None]) -> None:
-    """Tar files ``train-000000.tar``: for each clip ``000012.json`` and ``000012.faces_frames.npy``."""
+    """Write tar files ``train-000000.tar``: for each clip ``000012.json`` and ``000012.faces_frames.npy``."""
     out.mkdir(parents=True, exist_ok=True)
     for part in parts:
         for number, shard in enumerate(_shards(clips(part), SHARD_BYTES)):
-            with (
-                atomic_path(out / f"{part or 'all'}-{number:06d}.tar") as temporary,
-                tarfile.open(temporary, "w") as tar,
-            ):
+            path = out / f"{part or 'all'}-{number:06d}.tar"
+            with atomic_path(path) as temporary, tarfile.open(temporary, "w") as tar:
                 for clip in shard:
-                    facts = json.dumps({**clip.facts, "soft": clip.soft}, ensure_ascii=False)
-                    _add(tar, f"{clip.number:06d}.json", facts.encode())
-                    for name, array in clip.arrays.items():
-                        data = io.BytesIO()
-                        np.save(data, np.ascontiguousarray(array), allow_pickle=False)
-                        _add(tar, f"{clip.number:06d}.{name}.npy", data.getvalue())
+                    _add_clip(tar, clip)
+
+
+def _add_clip(tar: tarfile.TarFile, clip: SharedClip) -> None:
+    """Add a clip to a tar file: its facts as JSON, and each array as a npy file."""
+    facts = json.dumps({**clip.facts, "soft": clip.soft}, ensure_ascii=False)
+    _add(tar, f"{clip.number:06d}.json", facts.encode())
+    for name, array in clip.arrays.items():
+        data = io.BytesIO()
+        np.save(data, np.ascontiguousarray(array), allow_pickle=False)
+        _add(tar, f"{clip.number:06d}.{name}.npy", data.getvalue())
 
 
 def write_parquet(out: Path, clips: Clips, kinds: Mapping[str, Any], parts: Sequence[str | None]) -> None:
-    """Files ``train-00000.parquet``, a row for each clip: its facts, and bytes and shape of each array."""
+    """Write files ``train-00000.parquet``, one row a clip: its facts, bytes and shape of each array."""
     _write_tables(out, clips, kinds, parts, lambda part, n, count: f"{part or 'all'}-{n:05d}.parquet")
 
 
 def write_hub(out: Path, clips: Clips, kinds: Mapping[str, Any], parts: Sequence[str | None]) -> None:
-    """The same tables as ``data/train-00000-of-00003.parquet``, which `datasets.load_dataset` reads."""
+    """Write these tables as ``data/train-00000-of-00003.parquet``, for `datasets.load_dataset`."""
     _write_tables(
         out / "data",
         clips,
@@ -96,7 +99,7 @@ WRITERS: dict[str, Callable[[Path, Clips, Mapping[str, Any], Sequence[str | None
 
 
 def require_pyarrow() -> Any:
-    """PyArrow. Raises SharingError with the command that installs it."""
+    """Return PyArrow. Raises SharingError with the command that installs it."""
     try:
         import pyarrow.parquet
     except ImportError:

@@ -37,7 +37,7 @@ def fetch(store: pooch.Pooch, name: str, size: int, label: str = "") -> str:
     """Download one file of a pooch store, unless it is there with the right digest.
 
     Args:
-        store: knows each file's URL and digest.
+        store: has each file's URL and digest.
         name: the file's name in the store.
         size: size of the file in bytes.
         label: text of the progress bar; no bar if empty.
@@ -193,14 +193,21 @@ def unzip(archive: Path, root: Path) -> list[str]:
             members = [m for m in pack.infolist() if not m.is_dir()]
             check_disk(root, sum(m.file_size for m in members))
             for member in members:
-                target = root / inside(member.filename)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with atomic_path(target) as temporary, pack.open(member) as source:
-                    with open(temporary, "wb") as file:
-                        shutil.copyfileobj(source, file, CHUNK)
+                _extract(pack, member, root / inside(member.filename))
     except zipfile.BadZipFile as error:
         raise DownloadError(f"{archive} is damaged ({error}); remove it and run the command again") from None
     return [m.filename for m in members]
+
+
+def _extract(pack: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
+    """Write one member of an archive to ``target``, atomically."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        atomic_path(target) as temporary,
+        pack.open(member) as source,
+        open(temporary, "wb") as file,
+    ):
+        shutil.copyfileobj(source, file, CHUNK)
 
 
 def inside(name: str) -> str:

@@ -78,11 +78,7 @@ def evaluate_ensemble(
         return folder.read_metrics(), folder.report
     earlier = _earlier(members, weights)
     if earlier and not again:
-        raise RunError(
-            f"the ensemble of {', '.join(map(str, members))} was scored before (at {earlier[-1]['time']}, "
-            f"folder {earlier[-1]['folder']}), and test speakers are scored once; --again scores it again "
-            "and records that"
-        )
+        raise _scored_before(members, earlier[-1])
     writable_folder(folder.path)
     with writer_lock(folder.path, wait=False):
         if cache is not None:
@@ -94,11 +90,7 @@ def evaluate_ensemble(
         split = RunFolder(members[0]).read_split()
         split.check(features.corpus)
         metrics, test = score_parts(Scorer(networks, features, split, target, progress), folder.path)
-        parts = [
-            {"run": str(m), "epoch": n.epoch, "seed": n.config.train.seed,
-             "weights": file_sha256(RunFolder(m).best)}
-            for m, n in zip(members, networks, strict=True)
-        ]  # fmt: skip
+        parts = _member_records(members, networks)
         metrics |= {
             "epoch": [part["epoch"] for part in parts],
             MEMBERS: parts,
@@ -109,8 +101,7 @@ def evaluate_ensemble(
         info = _info(folder, members, networks, [*earlier, entry])
         write_json(folder.info, info)
         split.save(folder.split)
-        if (members[0] / MEDIA).is_file():  # `deiii compare` refuses runs of other recordings by it
-            write_text(folder.path / MEDIA, (members[0] / MEDIA).read_text(encoding="utf-8"))
+        _copy_media_digests(members[0], folder)
         write_predictions(folder.predictions, prediction_table(test, features, first.task))
         settings = RunFolder(members[0]).config.read_text(encoding="utf-8")
         mistakes = worst_mistakes(test, features, first.task)
@@ -161,6 +152,34 @@ def _earlier(members: Sequence[Path], weights: Sequence[str]) -> list[dict[str, 
     """Return the records of earlier scorings of an ensemble of exactly these weights, in any folder."""
     entries = RunFolder(members[0]).read_info().get("ensembles", [])
     return [entry for entry in entries if entry["weights"] == weights]
+
+
+def _scored_before(members: Sequence[Path], last: dict[str, Any]) -> RunError:
+    """Return the error that an ensemble was scored already; ``last`` is the record of its last scoring."""
+    return RunError(
+        f"the ensemble of {', '.join(map(str, members))} was scored before (at {last['time']}, "
+        f"folder {last['folder']}), and test speakers are scored once; --again scores it again "
+        "and records that"
+    )
+
+
+def _member_records(members: Sequence[Path], networks: Sequence[TrainedNetwork]) -> list[dict[str, Any]]:
+    """Return folder, epoch, seed and SHA-256 of the weights of each member, for ``metrics.json``."""
+    return [
+        {
+            "run": str(member),
+            "epoch": network.epoch,
+            "seed": network.config.train.seed,
+            "weights": file_sha256(RunFolder(member).best),
+        }
+        for member, network in zip(members, networks, strict=True)
+    ]
+
+
+def _copy_media_digests(member: Path, folder: RunFolder) -> None:
+    """Copy a member's list of media digests, by which `deiii compare` refuses runs on other recordings."""
+    if (member / MEDIA).is_file():
+        write_text(folder.path / MEDIA, (member / MEDIA).read_text(encoding="utf-8"))
 
 
 def _record(run: RunFolder, entry: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """Compare the length that a file declares with the length that it contains.
 
-FFmpeg reads what is there. Where a copy or a recorder was stopped, the header of most formats still says how
-long the recording was; where `cat` put two recordings into one file, most formats end with the first.
+FFmpeg reads the bytes that are there. Where a copy or a recorder was stopped, the header of most formats
+still states the length of the whole recording; where `cat` put two recordings into one file, most formats end
+with the first.
 """
 
 from __future__ import annotations
@@ -230,23 +231,33 @@ def _declared_end(file: BinaryIO, head: bytes) -> int:
     if head.startswith(W64_RIFF):
         return int.from_bytes(head[16:24], "little")
     if kind == b"caff":
-        at = 8
-        for _ in range(64):
-            file.seek(at)
-            chunk = file.read(12)
-            length = int.from_bytes(chunk[4:12], "big", signed=True)
-            if len(chunk) < 12 or length < 0:
-                return 0
-            at += 12 + length
-            if chunk[:4] == b"data":
-                return at
+        return _end_of_caf(file)
     if head.startswith(ASF_HEADER):
-        file.seek(0)
-        header = file.read(4096)
-        place = header.find(ASF_FILE)
-        if place >= 0:
-            return int.from_bytes(header[place + 40 : place + 48], "little")
+        return _end_of_asf(file)
     return 0
+
+
+def _end_of_caf(file: BinaryIO) -> int:
+    """Return the end of a CAF file's audio according to its chunks; 0 if it is not stated."""
+    at = 8
+    for _ in range(64):
+        file.seek(at)
+        chunk = file.read(12)
+        length = int.from_bytes(chunk[4:12], "big", signed=True)
+        if len(chunk) < 12 or length < 0:
+            return 0
+        at += 12 + length
+        if chunk[:4] == b"data":
+            return at
+    return 0
+
+
+def _end_of_asf(file: BinaryIO) -> int:
+    """Return the size that the header of an ASF file states; 0 if it is not stated."""
+    file.seek(0)
+    header = file.read(4096)
+    place = header.find(ASF_FILE)
+    return int.from_bytes(header[place + 40 : place + 48], "little") if place >= 0 else 0
 
 
 def _second_mp4(file: BinaryIO, size: int) -> int:

@@ -1,8 +1,8 @@
 """A survey of a media file before anything of it is decoded: which streams to use, and their clocks.
 
-One pass over the packets finds what single frames cannot tell: where time 0 lies although the first timestamp
-is wrong, where recordings were joined, how long a frame lasts. The packets are then decoded; only those of a
-large file are read again.
+One pass over the packets finds what single frames do not show: where time 0 lies although the first timestamp
+is wrong, where recordings were joined, and how long a frame lasts. The packets are then decoded; only those
+of a large file are read again.
 
 >>> survey("clip.mp4").video.step  # doctest: +SKIP
 0.04
@@ -24,7 +24,7 @@ import av
 from deiii.data.cache.outcomes import ClipError
 from deiii.pipeline.media.clock import JUMP_S, Clock
 from deiii.pipeline.media.container import KeptPackets, audio_stream, open_media, video_stream
-from deiii.pipeline.media.formats.delays import encoder_delay, first_block, priming_seconds
+from deiii.pipeline.media.formats.delays import offset_and_delay, priming_seconds
 from deiii.pipeline.media.formats.links import recordings
 from deiii.pipeline.media.formats.ogg import Link, first_page_in_place, ogg_links, open_link
 from deiii.pipeline.media.joins import LOOK, Join, JoinFinder, Packet, PacketTable, find_joins
@@ -161,7 +161,7 @@ def open_surveyed(
         return open_link(path, link) if link else open_media(path)
 
     state: tuple[object, ...] = ()
-    with contextlib.suppress(OSError):  # opening the file says what is wrong with it
+    with contextlib.suppress(OSError):  # opening the file reports the error
         found = os.stat(path)
         state = (path, found.st_size, found.st_mtime_ns, found.st_ino, link, *useless)
     pages = link or next(iter(ogg_links(path)), None)
@@ -221,16 +221,8 @@ def _survey(
     times: dict[str, StreamTimes] = {}
     for position, (stream, found, step) in enumerate(zip(chosen, packets, steps, strict=True)):
         span, kind = _span(found), "video" if isinstance(stream, av.VideoStream) else "audio"
-        offset = delay = 0.0
-        if sorted_times and kind == "video":
-            both = ((p.stamp, p.decoded) for p in found if p.stamp is not None and p.decoded is not None)
-            offset = next((stamp - decoded for stamp, decoded in both), 0.0)
-        elif late[position]:
-            offset = late[position]
-        elif found and (block := first_block(container, stream, found[0].stamp, found[0].seconds)):
-            offset = block
-        elif len(chosen) == 2 and isinstance(stream, av.AudioStream) and starts[position] == zero:
-            offset = delay = encoder_delay(stream, sorted_times)
+        delayed = len(chosen) == 2 and starts[position] == zero
+        offset, delay = offset_and_delay(container, stream, found, late[position], sorted_times, delayed)
         times[kind] = StreamTimes(
             stream.index,
             step,
@@ -285,7 +277,7 @@ def _span(packets: Iterable[Packet]) -> tuple[float, float] | None:
 
 
 def _step(stream: av.stream.Stream, packets: Sequence[Packet]) -> float:
-    """Return the duration of a frame in s: what the header says, unless the packets say otherwise."""
+    """Return the duration of a frame in s: that of the header, unless the packets contradict it."""
     stamps = sorted({p.stamp for p in packets[:512] if p.stamp is not None})
     distances = [b - a for a, b in pairwise(stamps)]
     usual = median(distances) if distances else 0.0
@@ -313,7 +305,7 @@ def _rounding(stream: av.stream.Stream, packets: Sequence[Packet]) -> Rounding |
         samples, rate = stream.codec_context.frame_size, stream.codec_context.sample_rate
         if not samples and are_exact(packets[:EXAMINED_ITEMS], float(stream.time_base or 0)):
             return None
-        # The decoder of HE-AAC gives twice as many samples as the header says.
+        # The decoder of HE-AAC returns twice as many samples as the header states.
         steps = [samples / rate, 2 * samples / rate] if samples > 0 and rate > 0 else []
     return find_rounding(sorted(stamps), float(stream.time_base or 0), steps)
 

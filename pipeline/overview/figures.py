@@ -6,7 +6,7 @@ The arrays are sampled: every fourth hop of log-mel, four flow fields of a clip 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +16,7 @@ import numpy as np
 
 from deiii.data.cache.flow_codec import decode_flow
 from deiii.data.cache.index import StageIndex
+from deiii.data.cache.shards import ClipRow
 from deiii.data.cache.stages import FACES, FLOW, LOGMEL
 from deiii.data.corpora.clips import Corpus
 from deiii.data.tools.row_times import end_of_rows
@@ -77,25 +78,37 @@ def measure(
     for stage, index in indices.items():
         if (figures_of := _OF_STAGE.get(stage)) is None:
             continue
-        for record in index.shards:
-            rows = [row for row in record.clips if row.id in wanted and row.outcome.usable]
-            if rows:
-                shard = record.open(folders[stage])
-                for row in rows:
-                    arrays = shard.clip(row.id)
-                    found[row.id] |= figures_of(arrays)
-                    if stage == FACES.name:
-                        found[row.id]["valid"] = 100 * row.fraction
-                        found[row.id] |= face_figures(arrays, posed)
+        for row, arrays in _usable_clips(index, folders[stage], wanted):
+            found[row.id] |= figures_of(arrays)
+            if stage == FACES.name:
+                found[row.id]["valid"] = 100 * row.fraction
+                found[row.id] |= face_figures(arrays, posed)
     for values in found.values():
-        ends = [values.pop(key, None) for key in ("video_end", "audio_end")]
-        known = [end for end in ends if end is not None]
-        if known:
-            values["length"] = max(known)
-        if ends[0] is not None and ends[1] is not None:
-            values["difference"] = ends[1] - ends[0]
+        _add_lengths(values)
     _add_headers(corpus, found)
     return found
+
+
+def _usable_clips(
+    index: StageIndex, folder: Path, wanted: Collection[str]
+) -> Iterator[tuple[ClipRow, Arrays]]:
+    """Yield the row and the arrays of each wanted clip that the stage could use."""
+    for record in index.shards:
+        rows = [row for row in record.clips if row.id in wanted and row.outcome.usable]
+        if rows:  # a shard without wanted clips is not opened
+            shard = record.open(folder)
+            for row in rows:
+                yield row, shard.clip(row.id)
+
+
+def _add_lengths(values: dict[str, float]) -> None:
+    """Replace the ends of video and audio, in s, by the length of the clip and the difference of the ends."""
+    video_end, audio_end = values.pop("video_end", None), values.pop("audio_end", None)
+    known = [end for end in (video_end, audio_end) if end is not None]
+    if known:
+        values["length"] = max(known)
+    if video_end is not None and audio_end is not None:
+        values["difference"] = audio_end - video_end
 
 
 def _of_faces(arrays: Arrays) -> dict[str, float]:

@@ -97,8 +97,10 @@ ORDER = {
     "pipeline/media": [
         "opening",
         "colour container levels orientation timestamps",
-        "clock formats frame samples",
-        "joins lengths",
+        "clock frame samples",
+        "joins",
+        "formats",
+        "lengths",
         "survey",
         "decoders",
         "audio video",
@@ -109,7 +111,7 @@ ORDER = {
     "pipeline/media/decoders": ["nvdec"],
     "pipeline/media/formats": ["delays ogg", "links"],
     "pipeline/media/samples": ["track"],
-    "pipeline/media/streaming": ["address audio", "live"],
+    "pipeline/media/streaming": ["address audio live_clock", "live"],
     "pipeline/faces": [
         "face grid motion quality",
         "mouth",

@@ -8,6 +8,7 @@ so that a run that was killed continues where it stopped and ends with the same 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from functools import partial
@@ -78,18 +79,29 @@ def make(root: str | Path, config: SyntheticConfig, workers: int = 0, progress: 
                 render(n)
                 bar.update()
         else:
-            with watch_workers() as mark, worker_pool(workers, cv2.setNumThreads, (1,)) as pool:
-                try:
-                    for clip in start_tasks(pool, render, missing):
-                        clip.result()
-                        bar.update()
-                except BrokenProcessPool:
-                    check_main_guard(mark)
-                    raise
+            _render_in_pool(render, missing, workers, bar.update)
 
     write_text(root / TABLE, _table(plans))
     write_json(root / DONE, settings)
     (root / STARTED).unlink(missing_ok=True)
+
+
+def _render_in_pool(
+    render: Callable[[int], None], numbers: Sequence[int], workers: int, finished: Callable[[], object]
+) -> None:
+    """Render clips in worker processes, and call ``finished`` after each clip.
+
+    Raises:
+        BrokenProcessPool: a worker ended, for example because memory ran out.
+    """
+    with watch_workers() as mark, worker_pool(workers, cv2.setNumThreads, (1,)) as pool:
+        try:
+            for clip in start_tasks(pool, render, numbers):
+                clip.result()
+                finished()
+        except BrokenProcessPool:
+            check_main_guard(mark)
+            raise
 
 
 def _table(plans: list[ClipPlan]) -> str:

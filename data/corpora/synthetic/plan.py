@@ -27,6 +27,7 @@ from deiii.data.corpora.synthetic.tasks import (
     SHORTEST_ORDER,
     Freckles,
     blush_of,
+    class_of,
     draw_freckles,
     two_syllables,
     vowels_of,
@@ -217,10 +218,7 @@ def plan_clip(config: SyntheticConfig, index: int) -> ClipPlan:
         raise IndexError(f"the corpus has {counted(clip_count(config), 'clip')}; there is no number {index}")
     names = classes(config.task)
     person, number = divmod(index, config.clips_per_class * len(names))
-    # Every class equally often, in an order that does not depend on the class.
-    order = np.repeat(np.arange(len(names)), config.clips_per_class)
-    np.random.default_rng([config.seed, 2, person]).shuffle(order)
-    label = int(order[number])
+    label = class_of(config, person, number)
     speaker = plan_speaker(config, person)
 
     seed = (config.seed, 3, person, number)

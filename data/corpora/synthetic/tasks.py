@@ -25,6 +25,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from deiii.data.config.schema import SyntheticConfig
+
 APPEARANCE = ("narrow", "wide")
 MOTION = ("still", "tremor")
 VOICE = ("rising", "falling")
@@ -74,8 +76,23 @@ class Freckles:
     shift: np.ndarray
 
 
+def class_of(config: SyntheticConfig, person: int, number: int) -> int:
+    """Return the index of the class of a speaker's clip.
+
+    A speaker shows every class equally often, in a random order.
+
+    Args:
+        config: settings of the corpus.
+        person: the speaker's number, counted from 0.
+        number: the clip's number among those of the speaker, counted from 0.
+    """
+    order = np.repeat(np.arange(len(CLASSES[config.task])), config.clips_per_class)
+    np.random.default_rng([config.seed, 2, person]).shuffle(order)
+    return int(order[number])
+
+
 def two_syllables(rng: np.random.Generator, seconds: float) -> np.ndarray:
-    """Start and end in s of two syllables, float64 [2,2], without their vowels."""
+    """Return start and end in s of two syllables, float64 [2,2], without their vowels."""
     last = seconds - ORDER_EDGE - SYLLABLE[1]
     distances = [k * ORDER_GRID for k in ORDER_STEPS if ORDER_EDGE + k * ORDER_GRID < last]
     distance = float(rng.choice(distances))

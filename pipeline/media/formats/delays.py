@@ -1,4 +1,4 @@
-"""How late the audio of a file is by its encoder, where the file does not state it."""
+"""The delay that an encoder gave the audio of a file, where the file does not state it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import av
 
 from deiii.pipeline.media.container import MATROSKA
+from deiii.pipeline.media.joins import Packet
 
 # Encoders put some samples of silence before the audio. These containers do not state how many. Video and the
 # audible part are late by this silence, which begins at most this many samples before the video.
@@ -55,6 +56,37 @@ def encoder_delay(stream: av.AudioStream, in_avi: bool) -> float:
     writer = stream.metadata.get("handler_name", "").lstrip("#").split(" ")[0].lower()
     samples = LEAST_DELAY.get(codec.name, 0) if in_avi else UNDECLARED_DELAY.get((writer, codec.name), 0)
     return samples / max(1000, codec.sample_rate)
+
+
+def offset_and_delay(
+    container: av.container.InputContainer,
+    stream: av.VideoStream | av.AudioStream,
+    packets: Sequence[Packet],
+    late: float,
+    sorted_times: bool,
+    delayed: bool,
+) -> tuple[float, float]:
+    """Return what to subtract from a stream's timestamps, and how much of it is the encoder's delay, in s.
+
+    Args:
+        container: container of the stream.
+        stream: the stream.
+        packets: its packets.
+        late: how late the stream is because its timestamps come from another clock, s; 0 if they do not.
+        sorted_times: whether the container stores no order of presentation (AVI).
+        delayed: whether an audio encoder's delay counts: the file has video, and its audio begins at time 0.
+    """
+    if sorted_times and isinstance(stream, av.VideoStream):
+        both = ((p.stamp, p.decoded) for p in packets if p.stamp is not None and p.decoded is not None)
+        return next((stamp - decoded for stamp, decoded in both), 0.0), 0.0
+    if late:
+        return late, 0.0
+    if packets and (block := first_block(container, stream, packets[0].stamp, packets[0].seconds)):
+        return block, 0.0
+    if delayed and isinstance(stream, av.AudioStream):
+        delay = encoder_delay(stream, sorted_times)
+        return delay, delay
+    return 0.0, 0.0
 
 
 def priming_seconds(

@@ -1,9 +1,9 @@
 """A camera, a network stream or a file played in real time: decoded frames as they arrive.
 
-A thread opens, reads and decodes. Video frames that are not taken in time are dropped and counted, the oldest
-first, so that what is taken is never older than `LATE_FRAMES` frames. A broken connection is opened again.
-A recording on a server, and a stream that a server sends in pieces of some seconds (HLS, DASH), are played in
-real time, as a file is.
+A thread opens the source, reads it and decodes it. Video frames that are not taken in time are dropped and
+counted, the oldest first, so that what is taken is never older than `LATE_FRAMES` frames. A broken connection
+is opened again. A recording on a server, and a stream that a server sends in pieces of some seconds (HLS,
+DASH), are played in real time, as a file is.
 
 >>> with LiveReader("rtsp://camera/stream") as reader:      # doctest: +SKIP
 ...     for item in reader:
@@ -12,7 +12,6 @@ real time, as a file is.
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import deque
@@ -35,16 +34,14 @@ from deiii.pipeline.media.streaming.address import (
     cannot_open,
     shown,
 )
+from deiii.pipeline.media.streaming.live_clock import LiveClock
 from deiii.pipeline.media.video import Views
 
 LATE_FRAMES = 4  # video frames that may wait; more are dropped
 MAX_WAITING_AUDIO = 500  # audio frames that may wait
 WAITS_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)  # before each attempt to connect again; a router needs 30 s
-ASTRAY_S = 5.0  # timestamps that differ by more from the time that has passed are not used
-BACK_S = 0.5  # timestamps that go back by more in a recording are those of one that was joined to it
-JOIN_S = 0.04  # between the last timestamp of a recording and the first one of what was joined to it
 IN_PIECES = frozenset({"hls", "dash"})  # formats of which some seconds arrive at once
-UNTIMED = frozenset({"mpjpeg", "mjpeg", "h264", "hevc", "m4v"})  # formats whose timestamps FFmpeg makes up
+UNTIMED = frozenset({"mpjpeg", "mjpeg", "h264", "hevc", "m4v"})  # without timestamps in the stream
 
 
 class AudioPiece(NamedTuple):
@@ -189,7 +186,7 @@ class LiveReader:
         return container
 
     def _run(self) -> None:
-        """Read until the source ends; whoever takes the items then meets the error that ended it."""
+        """Read until the source ends; an error that ended it is raised where the items are taken."""
         try:
             self._read_all()
         except Exception as error:
@@ -239,20 +236,14 @@ class LiveReader:
                 views.follow(wanted[0])
             if self.has_audio:
                 wanted.append(audio_stream(container)[0])
+            to_mono = _ToMono()
             opened_s = 0.0 if self.address.is_file else time.monotonic() - self._begin
-            clock = _LiveClock(opened_s)
-            mixer: Any = None
-            form: tuple[str, str, int] | None = None
-            rate = 0  # of the audio that is given, Hz
+            clock = LiveClock(opened_s)
             for packet in container.demux(wanted):
                 if self._stopped.is_set():
                     return None
                 arrived = time.monotonic()
-                try:
-                    decoded = packet.decode()
-                except (av.error.FFmpegError, ValueError):
-                    continue  # damaged: a lost packet of the network
-                for frame in decoded:
+                for frame in _decoded(packet):
                     stamp = None if forms & UNTIMED else frame.time
                     if played and stamp is not None:
                         stamp = clock.joined(stamp, type(frame).__name__)
@@ -263,17 +254,10 @@ class LiveReader:
                         self._stopped.wait(max(0.0, due - time.monotonic()))
                         arrived = due if self.address.is_file else max(arrived, due)
                     if isinstance(frame, av.VideoFrame):
-                        self.frames += 1
-                        if at > self._last_s:  # times must rise
-                            self._last_s = at
-                            self._put(Picture(views.view(frame), at, arrived))
+                        self._put_video(frame, views, at, arrived)
                     else:
                         self._pieces += 1
-                        now = frame.format.name, frame.layout.name, frame.sample_rate
-                        if now != form:  # a stream may change its channels or its rate; the output stays
-                            form, rate = now, rate or frame.sample_rate
-                            mixer = av.AudioResampler(format="flt", layout="mono", rate=rate)
-                        for piece in mixer.resample(frame):
+                        for piece in to_mono.convert(frame):
                             self._put(AudioPiece(piece.to_ndarray().ravel(), piece.sample_rate, at))
         except av.error.ExitError:
             return f"nothing arrived for {READ_S:g} s"
@@ -283,54 +267,44 @@ class LiveReader:
             self.lost = _cut_short(latest_s, container.duration / av.time_base)
         return None if recorded or forms & IN_PIECES else "the server ended it"
 
+    def _put_video(self, frame: av.VideoFrame, views: Views, time_s: float, arrived: float) -> None:
+        """Count a video frame, and hand it over where its time is later than that of the frame before."""
+        self.frames += 1
+        if time_s > self._last_s:
+            self._last_s = time_s
+            self._put(Picture(views.view(frame), time_s, arrived))
+
+
+def _decoded(packet: av.Packet) -> list[Any]:
+    """Return the frames of a packet; none where it is damaged, as after a lost packet of the network."""
+    try:
+        return packet.decode()
+    except (av.error.FFmpegError, ValueError):
+        return []
+
+
+class _ToMono:
+    """Convert audio frames to mono float32 samples at the rate of the first frame.
+
+    A stream may change its channels or its rate; the output keeps its rate.
+    """
+
+    def __init__(self) -> None:
+        self._resampler: Any = None
+        self._form: tuple[str, str, int] | None = None  # sample format, channel layout, rate of the input
+        self._rate = 0  # of the output, Hz
+
+    def convert(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
+        """Return the frames of mono audio that are complete after ``frame``."""
+        form = frame.format.name, frame.layout.name, frame.sample_rate
+        if form != self._form:
+            self._form, self._rate = form, self._rate or frame.sample_rate
+            self._resampler = av.AudioResampler(format="flt", layout="mono", rate=self._rate)
+        return self._resampler.resample(frame)
+
 
 def _cut_short(found_s: float, whole_s: float) -> str:
     """Return why a recording on a server counts as cut short; empty where it ended near its stated length."""
     if found_s >= whole_s - max(2.0, 0.1 * whole_s):  # many containers state a length that is estimated
         return ""
     return f"the connection ended {found_s:.1f} s after the beginning of a recording of {whole_s:.1f} s"
-
-
-class _LiveClock:
-    """Times of frames since the beginning: their timestamps, where these keep up with the time that passes.
-
-    Args:
-        begin: when this connection was made, s since the beginning.
-    """
-
-    def __init__(self, begin: float):
-        self._begin = begin
-        self._zero: float | None = None  # the timestamp that is `_begin`
-        self._newest: dict[str, float] = {}  # timestamp of each stream
-        self._joins: dict[str, int] = {}  # how often those of each stream began again
-        self._shifts = [0.0]  # of the timestamps after each join, s
-        self._end = -math.inf  # newest timestamp with its shift
-
-    def joined(self, stamp: float, stream: str) -> float:
-        """Return a timestamp of a recording; where they begin again, it follows those before."""
-        if stamp < self._newest.get(stream, stamp) - BACK_S:
-            self._joins[stream] = self._joins.get(stream, 0) + 1
-            if self._joins[stream] == len(self._shifts):  # the first stream that begins again
-                self._shifts.append(self._end + JOIN_S - stamp)
-        self._newest[stream] = stamp
-        shifted = stamp + self._shifts[self._joins.get(stream, 0)]
-        self._end = max(self._end, shifted)
-        return shifted
-
-    def time(self, stamp: float | None, passed: float, paced: bool) -> float:
-        """Return the time of a frame in s.
-
-        Args:
-            stamp: its timestamp in s; ``None`` where it has none.
-            passed: time since the beginning at which it arrived, s.
-            paced: whether timestamps alone count, because they decide when a frame of a file is shown.
-        """
-        if stamp is None:
-            return passed
-        if self._zero is None:
-            self._zero = stamp
-        found = self._begin + stamp - self._zero
-        if not paced and abs(found - passed) > ASTRAY_S:
-            self._zero = stamp - (passed - self._begin)
-            return passed
-        return max(found, self._begin) if not paced else max(found, 0.0)

@@ -24,6 +24,7 @@ from deiii.model.prediction.windows.moments import Moment
 from deiii.pipeline.media.streaming import live
 from deiii.pipeline.media.streaming.address import Address, LiveError, address
 from deiii.pipeline.media.streaming.live import AudioPiece, LiveReader, Picture
+from deiii.pipeline.media.streaming.live_clock import LiveClock
 from deiii.pipeline.media.video import read_video
 from tests.helpers.clipmaker import level, numbered, tone, write
 from tests.helpers.long_clips import repeated
@@ -282,7 +283,7 @@ def test_frames_that_cannot_be_drawn_in_time_are_counted(monkeypatch, tmp_path):
 
 
 def test_times_follow_the_clock_where_timestamps_go_astray():
-    clock = live._LiveClock(1.0)
+    clock = LiveClock(1.0)
     assert clock.time(100.0, 1.2, False) == 1.0
     assert clock.time(100.5, 1.6, False) == 1.5
     assert clock.time(None, 1.7, False) == 1.7
