@@ -152,7 +152,7 @@ def _add_crossval(commands: argparse._SubParsersAction) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
-    config = read_settings(args.settings)  # what is wrong with them is said before PyTorch is loaded
+    config = read_settings(args.settings)  # errors in them are reported before PyTorch is loaded
 
     from deiii.model.distributed.ranks import read_environment
     from deiii.model.training.monitor import describe_monitored
@@ -276,7 +276,7 @@ def _evaluate_on(args: argparse.Namespace) -> int:
     of_corpus = [word for word in args.settings if word.startswith("corpus.")]
     others = [word for word in args.settings if word not in of_corpus]
     given = take_overrides(others, ["cache", "train.device"], "evaluate --on")
-    read_settings([args.on, *of_corpus])  # what is wrong with them is said before PyTorch is loaded
+    read_settings([args.on, *of_corpus])  # errors in them are reported before PyTorch is loaded
 
     from deiii.model.evaluation.other_corpus import evaluate_on, summary
 

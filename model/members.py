@@ -68,7 +68,7 @@ def find_members(names: Sequence[str | Path]) -> list[Path]:
 def _weights(folder: Path) -> str:
     """Return the SHA-256 of a network's tensors, which a run and its export share; empty without any.
 
-    It is empty for a damaged file, too: whoever loads it says what is wrong with it.
+    It is empty for a damaged file, too: loading the file later raises the error.
     """
     file = next((folder / name for name in (RUN_WEIGHTS, EXPORT_WEIGHTS) if (folder / name).is_file()), None)
     if file is None:
@@ -95,7 +95,7 @@ def own_members(folder: Path) -> list[Path]:
             listed = json.loads((folder / name).read_text(encoding="utf-8"))[MEMBERS]
             return [Path(os.path.normpath(folder / member)) for member in listed]
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # no such file, or one of another kind; whoever opens it says what is wrong with it
+            continue  # no such file, or one of another kind; opening it later raises the error
     return []
 
 

@@ -17,7 +17,7 @@ def add_seeds(parser: argparse.ArgumentParser, of: str) -> None:
 
     Args:
         parser: parser of the command.
-        of: what the seeds are of, for the help.
+        of: noun for what gets the seeds, for the help.
     """
     parser.add_argument(
         "--seeds",

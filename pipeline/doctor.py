@@ -136,7 +136,7 @@ def _packages(config: Config) -> Iterator[Check]:
 
 
 def _devices(config: Config) -> Iterator[Check]:
-    if importlib.util.find_spec("torch") is None:  # `_packages` says what that means
+    if importlib.util.find_spec("torch") is None:  # `_packages` reports it
         yield Check("note", "gpu", "not looked for: PyTorch is not installed")
         return
     import torch

@@ -1,4 +1,4 @@
-"""All features of one clip: computed from its file, or read from the caches.
+"""Compute all features of one clip from its file, or read them from the caches.
 
 >>> from deiii import extract                    # doctest: +SKIP
 >>> clip = extract("a.mp4")                         # doctest: +SKIP
@@ -169,7 +169,7 @@ def run_people(
     (detector,) = loaded_models(FACES, config)
     try:
         found = find_people(path, config.faces, detector)
-    except ClipError:  # running the stages records what is wrong with the file
+    except ClipError:  # running the stages records the error as an outcome
         return
     of_face = [name for name in names if FACES.name in with_upstream([name])]
     common = run_stages(path, config, [n for n in names if n not in of_face]) if found.people else {}

@@ -67,7 +67,7 @@ EFFECTS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found.
+    """One finding of an audit: a leak or a note.
 
     Attributes:
         kind: a key of `EFFECTS`.

@@ -1,4 +1,4 @@
-"""Find one recording under two speakers or labels by what is stored of it, whatever its file looks like.
+"""Find one recording under two speakers or labels by its stored features, whatever its file format.
 
 The same recording as WAV and as FLAC, or in two containers, has other bytes in every file but decodes to
 the same samples and frames, so that its stored features are equal. Copies that lost something, such as MP3,
@@ -70,7 +70,7 @@ def _equal(stream: Stream, rows: Sequence[int]) -> list[list[int]]:
         same: dict[bytes, list[int]] = defaultdict(list)
         for row in group:
             same[stream.main(row).tobytes()].append(row)
-        # What is constant, such as a still black picture, says nothing of where it comes from.
+        # Constant features, such as those of black video, are equal for different recordings, too.
         for rows_of_one in same.values():
             values = stream.main(rows_of_one[0])
             if len(rows_of_one) > 1 and np.any(values != values[0]):

@@ -1,6 +1,6 @@
 """Find one recording in two files by its audio or its face crops, whatever the files are called.
 
-A audio print is a log-mel spectrogram in 16 bands, smoothed over 50 ms. The mean of each band is subtracted,
+An audio print is a log-mel spectrogram in 16 bands, smoothed over 50 ms. The mean of each band is subtracted,
 because level, microphone and codec change it. Two prints are of one recording if they correlate at a shift
 of at most half a second. `LIKE_AUDIO` lies between the correlation of different takes of RAVDESS and that of
 one take in two codecs.
@@ -37,7 +37,7 @@ BLOCK = 1024
 
 @dataclass(frozen=True)
 class AudioPrint:
-    """The fingerprint of a audio recording.
+    """The fingerprint of a recording with audio.
 
     Attributes:
         steps_TF: float16 [T,F], dB in steps of 10 ms, smoothed over 50 ms, without the mean of each band.

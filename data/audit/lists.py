@@ -1,6 +1,6 @@
 """Read a split that somebody else published as lists of file names into a protocol of the kind ``clips``.
 
-What is understood: a folder of lists, one for each part and fold (``fold_1/train.csv``,
+Two forms are read: a folder of lists, one for each part and fold (``fold_1/train.csv``,
 ``split01/test.csv``, ``cremad_test_fold_1.jsonl``); or a table with a column that names the part
 (``FileName, ..., Split_Set``), one table for each fold or with a column ``fold``. Lists are CSV with any
 separator, with or without a header, plain text, JSON or JSON Lines. Nothing else of a list is used but names,

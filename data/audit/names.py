@@ -32,7 +32,7 @@ class Facts:
     sex: str = ""
 
 
-# By corpus: the sex of speakers that names do not tell, as the corpora publish it.
+# By corpus: the sex of speakers as the corpus publishes it, where file names do not contain it.
 SEXES = {
     "pattern-savee": dict.fromkeys(("dc", "je", "jk", "kl"), "male"),
     "pattern-tess": dict.fromkeys(("oa", "ya"), "female"),
@@ -97,7 +97,7 @@ def facts_of_clip(clip: Clip, corpus: str) -> Facts:
 def corpus_of_names(protocol: Protocol, corpus: str) -> Corpus | None:
     """Return a corpus made of the names in a protocol's lists, for an audit without the corpus's files.
 
-    ``None`` where some name does not say who speaks.
+    Returns ``None`` if some name does not contain the speaker.
     """
     facts: dict[str, Facts] = {}
     for fold in protocol.parts:

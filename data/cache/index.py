@@ -67,7 +67,7 @@ class ShardRecord:
     clips: tuple[ClipRow, ...]
 
     def open(self, folder: str | Path) -> Shard:
-        """Map the shard into memory from what the index says, without HDF5.
+        """Map the shard into memory at the places that the index states, without HDF5.
 
         Raises:
             CacheError: if the file is missing or has another size.

@@ -86,7 +86,7 @@ def shard_defect(folder: Path, record: ShardRecord, every_byte: bool = True) -> 
 
 
 def _describes(record: ShardRecord, info: ShardInfo) -> bool:
-    """Return whether a file holds what its index record says."""
+    """Return whether a file matches its index record."""
     listed = (record.digest, dict(record.fields), record.clips)
     return listed == (info.digest, dict(info.fields), info.clips)
 

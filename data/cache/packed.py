@@ -42,7 +42,7 @@ from deiii.data.tools.processes.made_folders import make_folder
 from deiii.data.tools.progress import ProgressBar, progress_bar
 
 CHUNK_BYTES = 1 << 20
-MOST_RATIO = 20_000  # fields that claim to be compressed further are refused; constant ones reach 11,000
+MOST_RATIO = 20_000  # largest accepted ratio of a field to its compressed bytes; constant ones reach 11,000
 
 
 def pack(cache: str | Path, archive: str | Path, progress: bool = True) -> tuple[int, int]:
@@ -114,7 +114,7 @@ def unpack(archive: str | Path, cache: str | Path, progress: bool = True) -> int
 
 
 def _digest_in(path: Path) -> str:
-    """Return the digest that a shard, packed or not, says it has; empty if there is no such file."""
+    """Return the digest that a shard file, packed or not, states; empty if there is no such file."""
     try:
         with h5py.File(path, "r", locking=False) as file:
             return str(file.attrs["digest"])

@@ -1,9 +1,9 @@
 """Read shards: one HDF5 file for each shard and stage.
 
 Each field (``frames``, ``flow``, ``logmel``, ``time``, ...) is one contiguous, uncompressed array that holds
-all clips of the shard end to end; clip ``i`` has the rows ``offsets[i]:offsets[i+1]``. HDF5 is asked for the
-byte offset once, then the file is mapped, so that a read is a memory copy without HDF5's global lock. Any
-HDF5 viewer can open the file. `deiii.data.cache.shard_writer` writes shards.
+all clips of the shard end to end; clip ``i`` has the rows ``offsets[i]:offsets[i+1]``. The byte offset is
+read through HDF5 once, then the file is mapped, so that a read is a memory copy without HDF5's global lock.
+Any HDF5 viewer can open the file. `deiii.data.cache.shard_writer` writes shards.
 
 >>> open_shard(path).clip("a")["logmel"]                         # doctest: +SKIP
 """
@@ -158,7 +158,7 @@ def _read_info(path: Path, file: h5py.File, size: int, with_digest: bool) -> Sha
 def _plain_dataset(path: Path, file: h5py.File, name: str) -> tuple[h5py.h5d.DatasetID, h5py.h5p.PropDCID]:
     """Return an array of the file, which holds its own data and a type for shards, and how it was made.
 
-    By h5py's functions for identifiers: its classes take several times as long, and hold Python's lock.
+    This uses h5py's low-level functions: its classes take several times as long, and hold the GIL.
     """
     key = name.encode()
     if file.id.links.get_info(key).type != h5py.h5l.TYPE_HARD:

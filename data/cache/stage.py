@@ -54,8 +54,8 @@ class Stage:
     Attributes:
         name: name of its settings, its cache folders and its arrays; a Python identifier.
         version: raise it whenever the code computes something else: old caches are then not found.
-        modality: what its rows lie on: video frames or audio hops. Rows of a video stage are those of the
-            stage upstream of it.
+        modality: video or audio, so that a row belongs to a video frame or to an audio hop. Rows of a video
+            stage are those of the stage upstream of it.
         settings: dataclass of its settings, every field made by `deiii.data.config.schema.opt`.
         fields: what it stores, by name: one ``large`` field, and ``time`` in s.
         work: ``module:function``. Without ``upstream`` it takes a media file's path, the settings and the
@@ -79,11 +79,11 @@ class Stage:
         on_gpu: whether it runs on a GPU where there is one.
         at_once: how many shards of it one process with a GPU computes at a time, each in a thread of its own;
             more than 1 needs models that several threads may use, and a stage upstream.
-        note: ``module:function`` from the configuration to what a person should know; may be empty.
+        note: ``module:function`` from the configuration to a note for the user; may be empty.
         decode: ``module:function`` from the stored arrays to the large field's values.
         sizes: numbers that follow from the settings, by name; shapes and ``hop_ms`` may name them.
-        identity: what stands in the key in place of some settings, by name, where their values do not say
-            which result they give (a path, a default that is looked up).
+        identity: values that enter the key in place of some settings, by name, where a setting alone does not
+            determine the result (a path, a default that is looked up).
 
     Raises:
         ConfigError: where the declaration contradicts itself; names the stage and the attribute.
@@ -188,7 +188,7 @@ class Stage:
         return getattr(self.section(config) if section == self.name else getattr(config, section), key)
 
     def empty(self, config: Config) -> dict[str, np.ndarray]:
-        """Return the fields that the loader reads, without any row: what stands for "nothing found"."""
+        """Return the fields that the loader reads, with zero rows, for when nothing was found."""
         read = {name: f for name, f in self.fields.items() if f.use != "kept"}
         return {name: np.empty((0, *self.shape(name, config)), f.dtype) for name, f in read.items()}
 

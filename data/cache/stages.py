@@ -1,8 +1,8 @@
 """The stages: each one is declared once, here or by an installed package, and read by everything else.
 
-A `Stage` says what a stage stores, on which settings and weights its result depends, and where the function
-lies that does the work. Stage keys, shards, the loader, training, prediction and inspection read it; a
-worker imports the function when it runs the stage.
+A `Stage` states what a stage stores, on which settings and weights its result depends, and which function
+computes it. Stage keys, shards, the loader, training, prediction and inspection read it; a worker imports the
+function when it runs the stage.
 
 >>> list(stages())[:3]
 ['faces', 'flow', 'logmel']

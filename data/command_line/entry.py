@@ -1,4 +1,4 @@
-"""Run a command: its errors are printed in one line, and it ends alike after Ctrl-C and SIGTERM.
+"""Run a command: print its errors in one line, and end it in the same way after Ctrl-C and SIGTERM.
 
 This module imports little: the program begins here, so that Ctrl-C is handled while the rest is imported.
 """
@@ -30,10 +30,10 @@ NO_UNICODE = (
 DEFECT = "this is a defect of deiii: please report it with the command and the text above"
 
 
-# How PyTorch says it, and by how much it asked for.
+# PyTorch's message that memory ran out, with the size of the allocation that failed.
 NO_MEMORY = re.compile(
     "(can't|cannot|not enough memory to) allocate memory|out of memory|not enough memory"
-    # CUDA's libraries ask for memory of their own: cuBLAS, cuDNN.
+    # Messages of cuBLAS and cuDNN, CUDA's libraries, which allocate memory themselves.
     "|_STATUS_ALLOC_FAILED",
     re.I,
 )
@@ -105,9 +105,8 @@ def _run(parse: Callable[[], Command]) -> int:
             handler.end()
             return _stopped(command)
         if _is_broken_pipe(error) and _stdout_is_closed():
-            if (
-                command.when_stopped != NOTHING_DONE
-            ):  # work was lost, which `deiii settings | head` does not mean
+            # A command such as `deiii settings | head` loses no work, so it ends without a message.
+            if command.when_stopped != NOTHING_DONE:
                 _say_stopped(command, "nothing reads the output any more; ")
             return 1
         if isinstance(error, ModuleNotFoundError) and not command.debug and (words := missing_package(error)):
@@ -128,7 +127,7 @@ def _run(parse: Callable[[], Command]) -> int:
 
 
 def memory_words(error: BaseException) -> str:
-    """Return what to say where memory ran out; empty for another error.
+    """Return the message for an error by which memory ran out; empty for another error.
 
     PyTorch raises a plain RuntimeError on a CPU, and one of its own on a GPU.
 
@@ -190,7 +189,7 @@ def _open_closed_streams() -> None:
 
 
 def _is_broken_pipe(error: BaseException | None) -> bool:
-    """Return whether an error, or one that caused it, says that nobody reads what is written."""
+    """Return whether an error, or one that caused it, means that the reader of the output has ended."""
     while error is not None and not isinstance(error, BrokenPipeError):
         error = error.__cause__ or error.__context__
     return error is not None

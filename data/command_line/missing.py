@@ -1,7 +1,7 @@
-"""What to install where a command needs a package that is not there.
+"""Name the packages to install where a command needs one that is not installed.
 
 deiii can be installed without its dependencies, for example on a machine that only predicts. Any other
-command then meets the first package that it lacks; this module names all of them.
+command then fails at the first package that is missing; the message names all of them.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ CONFIGS = Path(deiii.__file__).parent / "configs"
 # Where clips lie and how they are grouped; clips, labels and stage keys are compared by their digests.
 PLACES = ("corpus.root", "corpus.table", "corpus.clips_per_shard", "mix")
 
-# Settings that were added later, with the value that runs and exports of before have in effect.
+# Settings that were added later, with the value that is in effect for older runs and exports.
 BEFORE: dict[str, Any] = {"loader.flow_per_second": False}
 HINTS = {
     "train.warmup": "; it is a share of all steps, not their number",
@@ -89,7 +89,7 @@ def parse_config(text: str, overrides: Iterable[str] = ()) -> Config:
 
 @lru_cache(maxsize=1)
 def config_class() -> type[Config]:
-    """`Config`, with a section of settings for each stage that an installed package adds.
+    """Return `Config`, with a section of settings for each stage that an installed package adds.
 
     Raises:
         ConfigError: for a stage whose name is that of a setting.
@@ -107,7 +107,7 @@ def config_class() -> type[Config]:
 def parse_stored(text: str) -> Config:
     """Return the configuration that a run or an export recorded, from YAML or JSON text.
 
-    A setting that an older version did not have yet gets the value that does what that version did
+    A setting that an older version did not have gets the value with which the code does what that version did
     (`BEFORE`), so that an old network predicts as before.
 
     Raises:
@@ -120,7 +120,7 @@ def parse_stored(text: str) -> Config:
 
 
 def load_stored(path: str | Path) -> Config:
-    """`parse_stored` of a run's ``config.yaml``.
+    """Return the configuration in a run's ``config.yaml``; see `parse_stored`.
 
     Raises:
         ConfigError: if there is no such file, or as `load_config`.

@@ -110,9 +110,9 @@ def described(name: str) -> tuple[str, str]:
 def check_network(model: Any, named: Iterable[str] = ()) -> None:
     """Refuse settings that the network of ``model.name`` does not read.
 
-    Configuration files describe recipes for several networks, so what they say about the parts of another
-    network is left aside. A setting that a command names, and a value that asks for what the network cannot
-    do, is refused. Networks of packages are free to read any setting.
+    Configuration files describe recipes for several networks, so their settings for the parts of another
+    network are ignored. A setting that a command names, and a value that the network cannot use, are refused.
+    Networks of packages are free to read any setting.
 
     Args:
         model: the section ``model`` of the settings.

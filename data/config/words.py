@@ -256,7 +256,7 @@ def load_mixed(paths: Sequence[str]) -> list[Config]:
 
 
 def note_default_corpus(config: Config, words: Sequence[str]) -> None:
-    """Say on stderr that the synthetic corpus is used where no word asks for it.
+    """Print a note that the synthetic corpus is used, on stderr, where no word names a corpus.
 
     >>> note_default_corpus(read_settings(["tiny", "corpus.name=ravdess"]), ["tiny", "corpus.name=ravdess"])
     """
@@ -269,7 +269,7 @@ def note_default_corpus(config: Config, words: Sequence[str]) -> None:
 
 
 def note_without_effect(config: Config, words: Sequence[str], sections: Sequence[str] = ()) -> None:
-    """Say on stderr which settings that the words ask for have no effect beside the others.
+    """Print a note on stderr for each setting in the words that has no effect together with the others.
 
     Args:
         config: the settings that the words describe.
@@ -282,10 +282,10 @@ def note_without_effect(config: Config, words: Sequence[str], sections: Sequence
 
 
 def requested_keys(config: Config, words: Sequence[str]) -> list[str]:
-    """Return the settings that a person asked for with ``CONFIG`` and ``KEY=VALUE`` words.
+    """Return the settings that the user gave with ``CONFIG`` and ``KEY=VALUE`` words.
 
     Configurations that come with deiii serve several corpora and networks, and a run's record holds every
-    setting: what they say is not a request.
+    setting: their settings do not count as given by the user.
 
     >>> requested_keys(Config(), ["tiny", "train.lr=0.1"])
     ['train.lr']

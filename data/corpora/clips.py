@@ -99,7 +99,7 @@ class Corpus:
                 )
 
     def __repr__(self) -> str:
-        """Return the corpus in a line: a table of thousands of clips is not to be printed."""
+        """Return the corpus in one line, without its clips, of which there may be thousands."""
         size = f"{counted(len(self.clips), 'clip')} of {counted(len(self.speakers), 'speaker')}"
         return f"Corpus({self.name!r}: {size}, {counted(len(self.classes), 'class', 'classes')}, {self.root})"
 
@@ -113,7 +113,7 @@ class Corpus:
         return tuple(self.name.split("+")) if "+" in self.name else ()
 
     def fronts(self) -> dict[str, str]:
-        """Return, by clip id, the name of a corpus of a mixture with a colon that its id begins with.
+        """Return the prefix of each clip id of a mixture, by clip id: the name of a corpus and a colon.
 
         It is empty for clips that keep their names: those of a single corpus, and in a mixture those of the
         corpus that alone is divided into training, validation and test.

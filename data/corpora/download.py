@@ -56,8 +56,8 @@ class CorpusSource:
         index: address of the list of its files: a Zenodo record, or the archive of a repository.
         parts: regular expression of file names by part; the first part is the default.
         licence: shown before anything is downloaded.
-        media: addresses of a file of the repository, with ``{path}`` for its path; empty for Zenodo. The
-            next one is used from when one says that its quota is spent.
+        media: addresses of a file of the repository, with ``{path}`` for its path; empty for Zenodo. When a
+            server reports that its quota is spent, the next one is used from then on.
         clone: what to clone where no address answers.
     """
 
@@ -110,7 +110,7 @@ ELSEWHERE = {
 
 
 def source_of(corpus: str) -> CorpusSource:
-    """Where a corpus can be downloaded.
+    """Return where a corpus can be downloaded.
 
     Raises:
         DownloadError: if it cannot be downloaded; the message says where to get it.

@@ -312,15 +312,15 @@ def _refuse_parts(corpus: str, folds: Iterable[str]) -> None:
 
 
 def rank_key(*parts: object) -> str:
-    """Sort key of a fixed pseudo-random order, the same in every Python."""
+    """Return the sort key of a fixed pseudo-random order, the same in every version of Python."""
     return hashlib.sha256("\0".join(str(p) for p in parts).encode()).hexdigest()
 
 
 def _natural(text: str) -> list[tuple[int, int, str]]:
-    """Sort key with ``session2`` before ``session10``."""
+    """Return a sort key that puts ``session2`` before ``session10``."""
     return [(0, int(t), t) if t.isdecimal() else (1, 0, t) for t in re.split(r"(\d+)", text) if t]
 
 
 def some(names: Iterable[str], most: int = 5) -> str:
-    """Return the first names in the order of the alphabet for a message."""
+    """Return the first names in alphabetical order, for a message."""
     return examples(sorted(names), most)

@@ -80,7 +80,7 @@ class OnnxNetwork:
 
     Raises:
         WeightsError: the file is damaged, or computes no value of a name.
-        DeviceError: a GPU is asked for, but this onnxruntime has none.
+        DeviceError: a GPU is configured, but this onnxruntime can use none.
     """
 
     def __init__(self, path: str | Path, outputs: Sequence[str], device: str = "cpu", threads: int = 1):

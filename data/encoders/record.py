@@ -1,7 +1,7 @@
 """The record that describes a frozen encoder, and the arguments of the function that loads it.
 
-A record says what the encoder reads and gives, and what a paper must say of it. Its ``load`` function makes
-the network in the process that uses it.
+A record states what the encoder reads and returns, and what a paper must state about it. Its ``load``
+function makes the network in the process that uses it.
 """
 
 from __future__ import annotations

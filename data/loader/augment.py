@@ -93,7 +93,7 @@ class Augment:
         return place[:, 0], place[:, 1]
 
     def _audio(self, db: torch.Tensor, c: StoredBatch) -> dict[str, torch.Tensor]:
-        """float16 dB [B,L,M] to float32 [B,L,M], times and mask; padding and SpecAugment's masks are 0."""
+        """Return log-mel float16 [B,L,M], dB, as float32, with times and mask; masked values are 0."""
         x = db.to(torch.float32, copy=True)
         time = c.audio_time.clone()
         mask = c.audio_mask.clone()
@@ -122,7 +122,7 @@ CARRIED = tuple(f.name for f in fields(ClipInfo) if f.name not in (*WARPED, "ext
 
 
 def colour_matrix(draws: torch.Tensor, strength: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Brightness, contrast, saturation and normalisation of colours as one affine map, x @ matrix + offset.
+    """Return brightness, contrast, saturation and normalisation as one affine map, x @ matrix + offset.
 
     Args:
         draws: float32 [B,K] in [0,1); columns 3 to 5 are used.
@@ -142,7 +142,7 @@ def colour_matrix(draws: torch.Tensor, strength: float) -> tuple[torch.Tensor, t
 
 @cache
 def _constants(device: torch.device) -> tuple[torch.Tensor, ...]:
-    """MEAN, STD, LUMA and the identity on a device; copied once, because each copy waits for the device."""
+    """Return MEAN, STD, LUMA and the identity on a device, where they are copied only once."""
     return (*(torch.tensor(v, device=device) for v in (MEAN, STD, LUMA)), torch.eye(3, device=device))
 
 
@@ -171,7 +171,7 @@ def spec_masks(
 
 
 def _within(axis: torch.Tensor, start: torch.Tensor, width: torch.Tensor) -> torch.Tensor:
-    """[B,n] intervals as bool [B,len(axis)]: whole cells from round(start) to round(start+width)."""
+    """Return intervals [B,n] as bool [B,len(axis)]: cells from round(start) to round(start+width)."""
     first, last = start.round(), (start + width).round()
     return ((axis >= first[..., None]) & (axis < last[..., None])).any(1)
 

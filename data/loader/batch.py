@@ -1,4 +1,4 @@
-"""What the loader hands to the network, and the compact form in which it is stored and copied.
+"""The batches that the network reads, and the compact form in which they are stored and copied.
 
 Axes: B clips, T video steps, L log-mel hops, R rows of an extra stream (T of a video stage), H stored and S
 given crop size in px, M mel bands, C classes, A attributes, K random numbers.

@@ -86,8 +86,8 @@ class FeatureSet:
                 ``mix``, the other corpora's files, from which their corpus and stage settings are taken;
                 with ``copies``, the corrupted copies of its clips, too.
             keys: each stage's key; found from the settings where not given.
-            whole: look at every byte of the files first, unless ``config.check`` is content with
-                sizes; what training and evaluation do.
+            whole: check every byte of the files first, as training and evaluation do, unless ``config.check``
+                limits the check to their sizes.
             folder: the corpus's folder in the cache, if it is known; not for a mixture.
 
         Raises:
@@ -265,7 +265,7 @@ def _index(folder: Path, around: Path, stage: str, config: Config) -> StageIndex
 
 
 def _differences(folder: Path, asked: Mapping[str, Any]) -> str:
-    """Return the settings with which a finished cache was made, where they differ from those asked for.
+    """Return the settings with which a finished cache was made, where they differ from the configured ones.
 
     One of them may be ``auto``, which stands for another value on another machine: naming it is the remedy.
     """

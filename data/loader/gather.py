@@ -58,7 +58,7 @@ class Labels:
 
 
 class Gather:
-    """Fills compact batches.
+    """Fills compact batches with the labels, times and large fields of clips.
 
     Args:
         features: feature set with the arrays.
@@ -88,7 +88,7 @@ class Gather:
         self.streams = {s: features.streams[s] for s in with_upstream(shown) if s in features.streams}
         self.large = {s for s in self.streams if s in shown}
         if LOGMEL.name in features.streams and any(x.modality == "audio" for x in self.extra):
-            # Its times bound the rows of the extra streams (model.within_logmel); its values do not travel.
+            # Its times bound the rows of the extra streams (model.within_logmel); its values are not copied.
             self.streams[LOGMEL.name] = features.streams[LOGMEL.name]
         for x in self.extra:
             stored = self.streams[x.name].shape if x.name in self.streams else ()
@@ -105,7 +105,7 @@ class Gather:
     def allocate(self, batch: int) -> StoredBatch:
         """Return buffers for one batch.
 
-        They come from numpy, which asks the system for huge pages: copies into them are faster.
+        NumPy allocates them, because it requests huge pages from the system: copies into them are faster.
         """
         shapes = self.shapes(batch)
         tensors = {n: torch.from_numpy(np.zeros(s, _numpy(d))) for n, (s, d) in shapes.items()}
@@ -139,7 +139,7 @@ class Gather:
         }  # fmt: skip
 
     def _large(self, stage: str, lead: tuple, dtype: torch.dtype, tail: tuple) -> tuple[tuple, torch.dtype]:
-        """Return the shape and type of a large field's buffer; of no size where the field does not travel."""
+        """Return the shape and type of a large field's buffer; empty where the field is not copied."""
         stream = self.streams.get(stage)
         if stream is None or stage not in self.large or self._on_device(stage) or not stream.shape:
             return (*lead, *tail), dtype

@@ -273,9 +273,9 @@ class Loader:
     def slabs(self, number: int, start: int = 0) -> Iterator[torch.Tensor]:
         """Return the batches of an epoch on the GPU, each as one block of bytes for `unpack`.
 
-        A block may be read by operations that are started before the next one is asked for; later its memory
-        holds another batch. For a training step that is recorded as a graph, which reads every batch from the
-        same memory.
+        Operations that read a block must be started before the next block is requested; later its memory
+        holds another batch. This is for a training step that is recorded as a graph, which reads every batch
+        from the same memory.
 
         Raises:
             As `epoch`; and ValueError for a loader whose device is no GPU.

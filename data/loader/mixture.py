@@ -26,7 +26,7 @@ def mixed_configs(config: Config) -> list[Config]:
 
 
 def _corpora(config: Config) -> list[Config]:
-    """The corpus itself and those of ``mix``; these have copies where they are only trained on."""
+    """Return the corpus itself and those of ``mix``; these have copies where they are only trained on."""
     others = load_mixed(config.mix)
     if config.mix_test:
         others = [replace(other, copies=[]) for other in others]
@@ -159,5 +159,5 @@ def join_corpora(corpora: Sequence[Corpus], names: Sequence[Naming]) -> Corpus:
 
 
 def _common(values: Sequence[str]) -> str:
-    """Return what all values are; empty where they differ."""
+    """Return the value that all have in common; empty where they differ."""
     return values[0] if len(set(values)) == 1 else ""

@@ -21,7 +21,7 @@ class Stuck(OSError):
 class Prefetcher(Generic[Slot]):
     """Fill item ``n`` into slot ``n % len(slots)`` as soon as that slot is free.
 
-    The reader may use a slot until it calls `release` or asks for the next item. An error in a thread is
+    The reader may use a slot until it calls `release` or requests the next item. An error in a thread is
     raised in the reader. Leaving the ``with`` block stops the threads; a thread that hangs in a read is left
     behind (the threads are daemons).
 

@@ -212,5 +212,5 @@ def choose_rows(
 
 
 def pick(values: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """``values[place]``; zeros where there are no values at all."""
+    """Return ``values[place]``; zeros where there are no values at all."""
     return values[place] if len(values) else np.zeros(place.shape, values.dtype)

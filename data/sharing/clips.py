@@ -23,7 +23,7 @@ NO_PART = "other"  # the clips that a split does not use
 
 @dataclass(frozen=True)
 class SharedClip:
-    """One clip.
+    """One clip with its labels and its arrays.
 
     Attributes:
         number: its row in the feature set.

@@ -1,1 +1,1 @@
-"""Small tools that know nothing of emotion recognition: files, locks, downloads, signals."""
+"""General tools that do not concern emotion recognition: files, locks, downloads, signals."""

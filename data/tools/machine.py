@@ -22,7 +22,7 @@ SOURCE = Path(__file__).resolve().parents[2]  # holds data/, model/ and pipeline
 
 
 def processor() -> str:
-    """Return the processor's model name, or its architecture where the system does not tell."""
+    """Return the processor's model name, or its architecture where the system does not state the name."""
     try:
         lines = CPU_INFO.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:

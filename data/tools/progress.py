@@ -39,7 +39,7 @@ def quietly(quiet: bool = True) -> Iterator[None]:
 
 
 def say(text: str, end: str = "\n") -> None:
-    """Print a line that tells people what is going on, unless the command is to be quiet.
+    """Print a line on the progress of a command, unless the command is to be quiet (`quietly`).
 
     Print errors and the paths of results with ``print``: they are always shown.
 
@@ -52,7 +52,7 @@ def say(text: str, end: str = "\n") -> None:
 
 
 def show_no_loading_note() -> None:
-    """Say that this process reports something at once, by other means than `say` and `progress_bar`."""
+    """Suppress `loading_note`: this process reports at once, without `say` and `progress_bar`."""
     _shown[0] = True
 
 
@@ -183,7 +183,7 @@ class LogProgress:
         self._first = None
 
     def clear(self) -> None:
-        """Nothing: a line that was written needs no clearing."""
+        """Do nothing: a line that was written needs no clearing."""
 
     def close(self) -> None:
         """Write a last line if there was one before."""

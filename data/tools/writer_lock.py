@@ -91,7 +91,7 @@ def _is_there(file: IO[str]) -> bool:
 
 
 def _try_lock(file: IO[str]) -> int:
-    """Take the lock if it is free; returns 0, or the number that says why it was not taken."""
+    """Take the lock if it is free; returns 0, or the error number of the failed attempt."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

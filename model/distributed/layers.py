@@ -170,7 +170,7 @@ def normalise(x: Tensor, share: Tensor, layer: nn.BatchNorm2d, ranks: Ranks) -> 
 def update_statistics(layer: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: Tensor) -> None:
     """Move a layer's running statistics towards a batch's mean and (biased) variance, float32 [C].
 
-    A batch of which no place counts leaves them as they are.
+    A batch in which every place is masked does not change them.
 
     Raises:
         TypeError: the layer keeps no running statistics.

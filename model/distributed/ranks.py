@@ -98,7 +98,7 @@ class Ranks:
         """Return whether some rank wanted to stop one call ago; the same on all ranks.
 
         Signals reach ranks at different times, and no rank may leave while another waits for it. The exchange
-        runs while the next step computes, therefore the answer is one call late.
+        runs while the next step computes, so the result is that of the call before.
         """
         if self.alone:
             return this
@@ -316,7 +316,7 @@ def joined(batch: int, device: str) -> Iterator[Ranks]:
 
 
 def lost_connection(error: RuntimeError) -> bool:
-    """Return whether an error of PyTorch says that another rank has ended."""
+    """Return whether an error of PyTorch means that another rank has ended."""
     told = str(error).lower()
     words = ("gloo", "nccl", "connection", "socket")
     return isinstance(error, dist.DistError) or any(word in told for word in words)

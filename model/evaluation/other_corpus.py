@@ -2,7 +2,7 @@
 
 The clips are all those of the other corpus that have a class, or an attribute, that the network predicts;
 those of speakers on whom it was trained or validated are left out. What ``split.hide`` of the run hides from
-its test clips is hidden from these clips, too, and ``metrics.json`` says so. Results lie in
+its test clips is hidden from these clips, too, and ``metrics.json`` records that. Results lie in
 ``<run>/on-<corpus>/``.
 
 >>> metrics, folder = evaluate_on("runs/ravdess", ["urdu.yaml"])      # doctest: +SKIP

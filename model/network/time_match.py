@@ -4,7 +4,8 @@ Each video step must find its own audio step among those of the same clip's othe
 step its video step (after Chung & Zisserman, "Out of Time", 2016, and Korbar et al., arXiv 1806.11230, with
 all negatives from one clip and a softmax over them as in arXiv 1807.03748). Speaker, room and light are the
 same for all steps of a clip, so only what moves with the voice helps. The loss reads the encoders' output,
-where no step depends on its neighbours: a Conformer's output could tell a step by its position alone.
+where no step depends on its neighbours: in a Conformer's output a step could be recognised by its position
+alone.
 
 Axes: B clips, T video steps, L audio steps, D width.
 """

@@ -73,7 +73,7 @@ class BottleneckTransformer(Peer):
 def _layer(
     layer: nn.Module, x_BTD: Tensor, mask_BT: Tensor, tokens_BFD: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the new steps of a modality and what it makes of the tokens."""
+    """Return the new steps of a modality and its update of the tokens."""
     if tokens_BFD is None:
         return layer(x_BTD, mask_BT), None
     both = torch.cat((x_BTD, tokens_BFD.to(x_BTD.dtype)), dim=1)

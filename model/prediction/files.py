@@ -179,7 +179,7 @@ def _predict_one(
     """
     keep_flow = None
     if overlay is not None:
-        with contextlib.suppress(OSError):  # drawing the video says what is wrong with its folder
+        with contextlib.suppress(OSError):  # drawing the video reports errors of its folder
             keep_flow = writable_folder(overlay.parent)
     try:
         with _seconds_bar(file, progress) as advance:
@@ -345,5 +345,5 @@ def _draw(own: Sequence[Prediction], network: Predictor, target: Path, progress:
 
 
 def _light(prediction: Prediction) -> Prediction:
-    """Return the prediction without what is large."""
+    """Return the prediction without its large arrays."""
     return replace(prediction, arrays={}, timeline=None)

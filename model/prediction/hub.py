@@ -26,7 +26,7 @@ NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQU
 
 
 class HubError(OSError):
-    """The Hub does not give or take the files; the message says what to do."""
+    """Files cannot be downloaded from the Hub or uploaded to it; the message says what to do."""
 
 
 def download(name: str) -> Path:

@@ -149,7 +149,7 @@ class Predictor:
         order: memory does not grow with its length, and ``arrays`` of the result hold no crops.
 
         Args:
-            path: any media file; the notes of the result tell which inputs it lacks.
+            path: any media file; the notes of the result name the inputs that it lacks.
             window_s: length of the sliding window in s; by default that of the median training clip, at most
                 half of the recording.
             hop_s: distance of the windows in s; by default 0.2, or more so that there are at most 2000.
@@ -205,8 +205,8 @@ class Predictor:
         """Yield the predictions of a window that slides over a recording, while it is read.
 
         Memory does not grow with the length of a file. A window's prediction is that of `predict` for the
-        same window; only the choice between several faces may differ, because it does not know what comes
-        later. Of a camera or a network stream the newest window is predicted, until the source ends; see
+        same window; only the choice between several faces may differ, because it is made without the later
+        frames. Of a camera or a network stream the newest window is predicted, until the source ends; see
         `deiii.model.prediction.live.moments.LiveMoments` for figures on it.
 
         Args:

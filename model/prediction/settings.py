@@ -23,7 +23,8 @@ def override_settings(
     """Apply ``key=value`` settings of this machine to those of a trained network.
 
     Devices, workers and paths of weights may change. Settings of the network and its loader may not. Settings
-    that change what a stage computes may change only on request: the network has not seen such features.
+    that change what a stage computes may change only on request: the network was not trained on such
+    features.
 
     Args:
         config: settings of the training.

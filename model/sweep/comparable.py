@@ -66,7 +66,7 @@ def check_comparable(combinations: Combinations, axes: Sequence[Axis]) -> None:
     values = [axis.values or (axis.low, axis.high) for axis in changing]
     scores: dict[str, None] = {}
     for some in itertools.product(*values):
-        with suppress(ConfigError):  # the sweep says what is wrong with the combination
+        with suppress(ConfigError):  # the sweep reports the error of the combination
             config = combinations.config({axis.key: v for axis, v in zip(changing, some, strict=True)})
             scores[score_name(config)] = None
     if len(scores) > 1:

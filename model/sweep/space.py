@@ -150,7 +150,7 @@ def _axis(key: str, value: str) -> Axis | None:
     settings = _settings()
     name = _full_name(key, settings)
     if name is None:
-        return None  # `load_config` says what is wrong with it
+        return None  # `load_config` reports the error
     kind, metadata = settings[name]
     if listed:
         values: Any = parse_override(

@@ -83,7 +83,7 @@ class Corruption:
 
     @property
     def name(self) -> str:
-        """A name for files, such as ``noise-20``."""
+        """The name in file names, such as ``noise-20``."""
         return f"{self.kind}-{self.value:g}"
 
     @property
@@ -131,7 +131,7 @@ def parse_corruptions(words: Sequence[str]) -> list[Corruption]:
 
 
 def generator(seed: int, clip: str, corruption: Corruption) -> np.random.Generator:
-    """Return the random numbers of one clip under one corruption."""
+    """Return the random number generator of one clip under one corruption."""
     digest = hashlib.sha256(f"{seed}/{corruption}/{clip}".encode()).digest()
     return np.random.default_rng(np.frombuffer(digest, np.uint32))
 

@@ -46,7 +46,7 @@ def load_fer(request: Request) -> OnnxFaces:
 
 
 def load(request: Request) -> OnnxFaces:
-    """Any ONNX file of images [B,S,S,C] or [B,C,S,S]; pixels as the request says. Raises WeightsError."""
+    """Return an ONNX file of images [B,S,S,C] or [B,C,S,S] as an encoder. Raises WeightsError."""
     everything = OnnxNetwork(request.path, request.outputs, request.device)
     names = [everything.outputs[layer - 1] for layer in request.layers]
     network = OnnxNetwork(request.path, names, request.device)

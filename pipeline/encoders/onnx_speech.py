@@ -26,7 +26,7 @@ class OnnxSpeech:
         self._fixed = last * (MEL_HOP if self._mel else 1) if isinstance(last, int) else 0
 
     def __call__(self, windows: np.ndarray) -> np.ndarray:
-        """Windows float32 [B,n] to float32 [B,R,L,D]; a file of fixed length gets zeros at the end."""
+        """Encode windows float32 [B,n] as float32 [B,R,L,D]; a file of fixed length gets zeros at the end."""
         n = windows.shape[1]
         rows = -(-n // self._hop)
         length = self._fixed or (-(-n // MEL_HOP) * MEL_HOP if self._mel else n)

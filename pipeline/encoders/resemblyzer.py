@@ -48,7 +48,7 @@ class Resemblyzer:
 
     @torch.inference_mode()
     def __call__(self, windows: np.ndarray) -> np.ndarray:
-        """Windows float32 [B,n] to float32 [B,ceil(n/160),L,256]; the layers start without memory."""
+        """Encode windows float32 [B,n] as float32 [B,ceil(n/160),L,256]; states start at zero."""
         rows = -(-windows.shape[1] // HOP)
         mels = np.stack([mel_power(raised(window))[:rows] for window in windows])
         x = torch.from_numpy(mels).to(self._device, self._precision)

@@ -1,4 +1,4 @@
-"""smart-turn: Whisper tiny's encoder, tuned to tell whether a speaker has finished; states of four layers.
+"""smart-turn: Whisper tiny's encoder, tuned to predict whether a speaker has finished; states of four layers.
 
 It reads windows of 8 s; the audio stands at the end of the window, after zeros, with mean 0 and variance 1.
 Source: https://github.com/pipecat-ai/smart-turn (inference.py).
@@ -25,7 +25,7 @@ class SmartTurn:
         self._network = network
 
     def __call__(self, windows: np.ndarray) -> np.ndarray:
-        """Windows float32 [B,n] of at most 128,000 samples to float32 [B,ceil(n/320),L,384]."""
+        """Encode windows float32 [B,n] of at most 128,000 samples as float32 [B,ceil(n/320),L,384]."""
         return np.stack([self._encode(window) for window in windows])
 
     def _encode(self, samples: np.ndarray) -> np.ndarray:

@@ -46,7 +46,7 @@ class ImageNetwork:
         return torch.stack(chosen, dim=1).float().cpu().numpy()
 
     def check(self, folder: str) -> None:
-        """Raise WeightsError if the layers have no class token, where one is asked for."""
+        """Raise WeightsError if the layers have no class token, where one is needed."""
         patch = self._network.config.patch_size
         if self._grid or not isinstance(patch, int):
             return

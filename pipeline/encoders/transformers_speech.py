@@ -29,7 +29,7 @@ class SpeechNetwork:
 
     @torch.inference_mode()
     def __call__(self, windows: np.ndarray) -> np.ndarray:
-        """Windows float32 [B,n] to hidden states float32 [B,R,L,D]."""
+        """Encode windows float32 [B,n] as hidden states float32 [B,R,L,D]."""
         how: dict[str, Any] = {"sampling_rate": SAMPLE_RATE, "return_tensors": "pt"}
         if self._padded:
             how |= {"padding": "max_length", "max_length": self._padded, "truncation": True}

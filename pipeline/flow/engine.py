@@ -20,7 +20,7 @@ class Engine(Protocol):
     batch: int
 
     def buffer(self, shape: tuple[int, ...]) -> np.ndarray:
-        """Return memory for the frames of a batch, uint8; a GPU copies from memory of its own kind faster."""
+        """Return memory for the frames of a batch, uint8; page-locked where a GPU copies from it."""
         ...
 
     def submit(self, frames: np.ndarray, first: np.ndarray, continues: bool) -> Callable[[], Stored]:

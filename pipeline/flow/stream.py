@@ -15,7 +15,7 @@ from deiii.data.config.schema import FlowConfig
 from deiii.pipeline.flow.engine import Engine
 from deiii.pipeline.flow.stage import GAP, FaceClip, compute_flow
 
-STEPS = 250  # frames whose distance tells where frames are missing
+STEPS = 250  # number of frames whose median distance shows where frames are missing
 
 Rows = dict[str, np.ndarray]
 
@@ -49,7 +49,7 @@ class FlowStream:
         self._steps.extend(steps[clip.valid[:-1] & clip.valid[1:] & (steps > 0)].tolist())
         found = next(compute_flow([clip], self.config, self.engine)).arrays
         found = {name: values[:-1] for name, values in found.items()}
-        if self._steps:  # the clip alone may be too short to tell the usual step
+        if self._steps:  # the clip alone may be too short to measure the usual step
             late = steps > GAP * float(np.median(self._steps))
             found["valid"] = found["valid"] & ~late
             found["flow"][late] = 0

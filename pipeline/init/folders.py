@@ -32,7 +32,7 @@ NO_PERSON = re.compile(
     r"[-_ ]?\d*",
     re.IGNORECASE,
 )
-MOST_UNFIT = 0.2  # share of recordings that may lie elsewhere than the layout says
+MOST_UNFIT = 0.2  # share of recordings that may lie elsewhere than in the layout
 REMEDY = (
     "say it with --layout, e.g. --layout speaker/label/clip, --layout label/speaker/clip or --layout "
     "speaker_label_clip for names such as anna_happy_01.mp4"

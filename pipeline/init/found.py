@@ -40,7 +40,7 @@ class Found:
         rows: rows of the table to write; empty for a corpus that deiii knows.
         config: the name of the config of a corpus that deiii knows; else empty.
         corpus: settings of the corpus that differ from those of this config, or all that are needed.
-        notes: what a person should check.
+        notes: what the user should check.
         table: the table that is in deiii's form already, which is used as it is; else empty.
         sources: tables that the rows were read from; they are never overwritten.
     """

@@ -1,4 +1,4 @@
-"""Corpora that deiii knows by their file names."""
+"""Recognise published corpora by their file names."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def known_corpus(paths: Sequence[str]) -> Found | None:
 
 
 def _tests() -> dict[str, Callable[[str], bool]]:
-    """For each config of a corpus, whether a path is one of its recordings."""
+    """Return, for each config of a corpus, the test whether a path is one of its recordings."""
 
     def by_name(pattern: re.Pattern[str]) -> Callable[[str], bool]:
         return lambda path: pattern.search(PurePosixPath(path).stem) is not None

@@ -59,7 +59,7 @@ def read_table(text: str) -> list[list[str]]:
     """Return the rows of a table, header first, without blank rows; cells without blanks around them.
 
     The separator is the one that gives the most rows as many cells as the header, and at least two. A line
-    ``sep=;``, which Excel writes, says it.
+    ``sep=;``, which Excel writes, states it.
 
     Raises:
         InitError: quotes are not closed, or no separator gives two columns.

@@ -114,7 +114,7 @@ def _settings(
         for key, value in {"root": str(root), **found.corpus}.items():
             before, mark, after = text.partition(f"\n  {key}: ")
             text = f"{before}{mark}{_text(value)}\n{after.partition(chr(10))[2]}"
-        if corpus is None or "\nstages:" in text or "\nmodel:" in text:  # the config says what it needs
+        if corpus is None or "\nstages:" in text or "\nmodel:" in text:  # the config states what it needs
             return text
         return "\n".join([text.rstrip("\n"), *_inputs(corpus, found), ""])
     lines = [

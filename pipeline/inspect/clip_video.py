@@ -62,7 +62,7 @@ def _rows(features: Features, fps: float | None) -> Iterator[tuple[np.ndarray | 
             yield row
     except ClipError:
         pass
-    if not any_frame:  # an unreadable file gives one frame, which says why
+    if not any_frame:  # an unreadable file gives one frame, which shows the reason
         last = features.audio_time[-1] if features.audio_time is not None else 0.0
         for k in range(int(last * STILL_FPS) + 1):
             yield None, k / STILL_FPS

@@ -1,4 +1,4 @@
-"""Say which mel bands of the configured spectrogram hold nothing, before any clip is read."""
+"""Report the mel bands of the configured spectrogram that contain no frequency, before any clip is read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from deiii.data.config.schema import Config
 from deiii.data.tools.counts import counted
 from deiii.pipeline.logmel.stage import sizes
 
-FINE = 4  # FFT samples a band with which every band holds a frequency; librosa is asked where there are fewer
+FINE = 4  # FFT samples a band from which on every band holds a frequency; below, librosa checks the bands
 
 
 def note_on_bands(config: Config) -> str:

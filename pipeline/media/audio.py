@@ -235,7 +235,7 @@ def _blocks(
 
 
 def _late_page(times: StreamTimes) -> str:
-    """Say that an Ogg file's audio begins late, or is incomplete: only the end of a page has a timestamp."""
+    """Note that an Ogg file's audio begins late, or is incomplete: only the end of a page has a timestamp."""
     if times.start is None or not LATE_PAGE_S[0] < times.start < LATE_PAGE_S[1]:
         return ""
     return (

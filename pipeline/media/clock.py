@@ -6,8 +6,8 @@ compares every timestamp with the one that the duration of the items before it p
 timestamp is used as it is. Where they do not, up to ``window`` items are held back, and the cheapest
 explanation of their timestamps (`deiii.pipeline.media.timestamps`) decides.
 
-Nothing here knows files; all times are float seconds. `deiii.pipeline.media.joins` compares the clocks of
-several streams.
+This module does not read files; all times are float seconds. `deiii.pipeline.media.joins` compares the clocks
+of several streams.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Clock(Generic[T]):
     """Gives the items of one stream times that follow their timestamps and are robust to wrong ones.
 
     Args:
-        step: nominal duration of an item in s, for those that do not say theirs.
+        step: nominal duration of an item in s, for those without a stated duration.
         jitter: a timestamp this close to the predicted one is taken as it is, s.
         window: how many items may be held back.
         reorder: whether items whose timestamps are those of their neighbours are sorted (video).
@@ -55,11 +55,12 @@ class Clock(Generic[T]):
         shift: what to add to the timestamps, s.
         joins: places after which all streams of the file have other timestamps, and the shift of what
             follows; None if nothing is known of other streams.
-        rounding: how the timestamps were rounded; None if they were not. Rounded ones say between which times
-            an item begins: within these, items follow each other without gaps.
+        rounding: how the timestamps were rounded; None if they were not. A rounded timestamp gives the
+            earliest and the latest time at which its item begins; within these, items follow each other
+            without gaps.
 
     Attributes:
-        outliers: how many timestamps were put right.
+        outliers: how many timestamps were corrected.
         unordered: how many timestamps were put in order.
         restarts: time of each restart and by how much the timestamps went back (below 0) or ahead, s.
         gaps: start and end of each gap longer than `GAP_S`, s.

@@ -1,8 +1,7 @@
-"""A decoded video frame, and the RGB of it that is asked for: upright, with square pixels, in SDR colours.
+"""A decoded video frame, and its conversion to RGB on request: upright, with square pixels, in SDR colours.
 
 A decoded frame keeps the decoder's pixel format until RGB is requested; then only the requested part is
-converted: the whole frame, a smaller one, or a window. `is_cut` tells whether a frame continues the one
-before.
+converted: the whole frame, a smaller one, or a window. `is_cut` decides whether a frame begins a new shot.
 """
 
 from __future__ import annotations
@@ -190,8 +189,8 @@ def cuts_between(frames: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
 def differences(frames: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     """Return the sum of the absolute differences of consecutive images, uint8 [n,H,W,3]: int64 [n-1].
 
-    Many images are compared in one call: other threads of the process wait once for Python's lock, not once
-    for each image.
+    Many images are compared in one call: other threads of the process wait for the GIL once, not once for
+    each image.
 
     >>> differences(np.array([[[[0, 1, 2]]], [[[3, 1, 0]]]], np.uint8)).tolist()
     [5]

@@ -167,7 +167,7 @@ def _jumps_alone(
 
 
 class JoinFinder:
-    """Finds the join at which one stream's clock meets a break; each join once, in their order.
+    """Finds the join at which one stream's clock breaks off; each join once, in their order.
 
     Args:
         joins: joins of the file.

@@ -1,7 +1,7 @@
 """The orientation of a video: how its stored frames are turned and mirrored to stand upright.
 
-A file's display matrix maps the stored frame to the displayed one. Of what it can say, the eight
-orientations with horizontal and vertical edges are applied; another angle is rounded to the nearest of them.
+A file's display matrix maps the stored frame to the displayed one. The eight orientations with horizontal and
+vertical edges are applied; another angle is rounded to the nearest of them.
 
 >>> Orientation.of((0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30))[0]  # a quarter turn clockwise
 Orientation(transpose=True, flip_x=True, flip_y=False)
@@ -19,7 +19,7 @@ TOLERANCE = 0.02  # tolerance of the matrix's entries; about one degree
 
 
 class Orientation(NamedTuple):
-    """Upright = the stored frame transposed, then mirrored left to right, then top to bottom."""
+    """How a stored frame becomes upright: transposed, then mirrored left to right, then top to bottom."""
 
     transpose: bool = False
     flip_x: bool = False

@@ -40,7 +40,7 @@ MIN_DEVIATION_UNITS = 0.4  # least spread of the timestamps around the line, in 
 
 
 class Joins(Protocol):
-    """Knows the breaks that all streams of a file share; `deiii.pipeline.media.joins.JoinFinder` is one."""
+    """Gives the breaks that all streams of a file share; `deiii.pipeline.media.joins.JoinFinder` is one."""
 
     def peek(self, end: float, start: float) -> bool:
         """Return whether a join lies between the end of what came before and the timestamp after it, s."""
@@ -52,7 +52,7 @@ class Joins(Protocol):
 
 
 class Timed(Protocol):
-    """Has a timestamp and a duration in s; `deiii.pipeline.media.joins.Packet` is one."""
+    """An item with a timestamp and a duration in s; `deiii.pipeline.media.joins.Packet` is one."""
 
     @property
     def stamp(self) -> float | None: ...
@@ -66,7 +66,7 @@ class Rounding:
 
     Attributes:
         unit: number of seconds of which the timestamps are multiples.
-        start: when the first item begins, as all of them say together, on the timestamps, s.
+        start: when the first item begins, estimated from all of them, on the timestamps, s.
         step: duration of an item, s.
     """
 

@@ -1,6 +1,6 @@
 """A video's frames with their times on the media clock, one at a time.
 
-Frames come upright (turned and mirrored as the display matrix says), with square pixels, in SDR colours
+Frames come upright (turned and mirrored according to the display matrix), with square pixels, in SDR colours
 and without combs (interlaced frames go through FFmpeg's bwdif filter).
 
 >>> for rgb, time_s in read_video("clip.mp4"):  # doctest: +SKIP
@@ -275,7 +275,7 @@ class Views:
         self._stream = stream
         self._declared = (stream.width, stream.height)
         self._ratio = _ratio(stream.sample_aspect_ratio)
-        self._first_ratio: float | None = None  # that the codec says of the first frame
+        self._first_ratio: float | None = None  # of the first frame, as the codec states it
         self.size = self._square(*self._declared)
         self._now = None
 
@@ -289,7 +289,7 @@ class Views:
     def noted(self, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
         """Yield frames as they are decoded, and note the sample aspect ratio of each.
 
-        PyAV tells it of the decoder alone, which may be some frames ahead when a frame is viewed.
+        PyAV returns the decoder's ratio alone, and the decoder may be some frames ahead of the viewed frame.
         """
         for frame in frames:
             self._ratios[id(frame)] = _ratio(self._stream.codec_context.sample_aspect_ratio)

@@ -38,9 +38,9 @@ class VideoWriter:
 
     The file gets its final name when the block ends without an error; else nothing is left. Frames
     keep their times, also at variable frame rates. The audio is what `deiii.pipeline.media.audio.read_audio`
-    returns, in parts, so that people hear what the cache holds. Where the source has no audio that can be
-    decoded, the video has none. A thread encodes, so that the caller can make the next frames meanwhile; its
-    errors are raised by a later `add` or at the end of the block.
+    returns, in parts, so that the video has the audio that the cache stores. Where the source has no audio
+    that can be decoded, the video has none. A thread encodes, so that the caller can make the next frames
+    meanwhile; its errors are raised by a later `add` or at the end of the block.
 
     Args:
         path: path of the file to write.

@@ -1,7 +1,8 @@
 """Write ``overview.html``: a page about a preprocessed corpus, in a single file.
 
-This module collects what the page shows; ``data/pages/templates/overview.html.j2`` says how. The page has one
-script of its own, which filters clips; browsers are told its digest and run no other.
+This module collects what the page shows; the template ``data/pages/templates/overview.html.j2`` lays it out.
+The page has one script of its own, which filters clips; a content security policy with its digest keeps
+browsers from running any other.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ CLOSE_S = 10  # s that a cluster may take to close
 
 @contextmanager
 def open_cluster(config: Config, tasks: int) -> Iterator[Client]:
-    """A client of the configured scheduler or of a new cluster; both are closed at the end of the block.
+    """Yield a client of the configured scheduler or of a new cluster; both are closed after the block.
 
     Args:
         config: settings.
@@ -269,7 +269,7 @@ def with_devices(client: Client, config: Config) -> Config:
     """Return the settings for workers: ``device=auto`` becomes what this run gives them.
 
     A worker that was to have a GPU and finds none then fails, instead of computing for days on its CPU; and
-    with ``gpus=0`` no worker uses a GPU that it happens to see.
+    with ``gpus=0`` no worker uses a GPU, even if one is visible to it.
     """
     if config.scheduler:
         return placed(config, "cuda") if gpu_workers(client) else config

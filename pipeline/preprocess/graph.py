@@ -1,6 +1,7 @@
 """Preprocessing of a corpus: survey what the cache holds, compute what is missing, publish the result.
 
-Only this package knows Dask: this module, `tasks`, `cluster`, `cluster_kinds` and `shared_files`.
+Only these modules of the package use Dask: this module, `tasks`, `cluster`, `cluster_kinds` and
+`shared_files`.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from deiii.pipeline.stages.shard import ShardTask
 
 __all__ = ["PreprocessError", "preprocess"]
 
-IN_FLIGHT = 256  # tasks that the scheduler knows at a time, or two a worker if that is more
+IN_FLIGHT = 256  # tasks that are submitted to the scheduler at a time, or two a worker if that is more
 
 
 def preprocess(config: Config, corpus: Corpus, report: Callable[[str], None] = say) -> Summary:
@@ -174,7 +175,7 @@ def _run_turn(
         total = sum(len(task.plan.clips) for task in tasks)
         with progress_bar(desc="preprocess (a step: one clip in one stage)", unit="step", total=total) as bar:
             runner.run(bar)
-        del warming  # kept until here, because Dask forgets tasks that nobody holds
+        del warming  # kept until here, because Dask releases a task when its last future is deleted
 
 
 def _tasks(found: Survey, root: str) -> list[ShardTask]:

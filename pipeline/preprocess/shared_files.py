@@ -112,7 +112,7 @@ def _worker_defect(shared: SharedFiles, dask_worker: Any = None) -> str:
 
 
 def run_shared(shared: SharedFiles | None, run: Callable[[Any], Any], task: Any) -> Any:
-    """Run a task on a worker that shares our files.
+    """Run a task after a check that this worker shares the files of the main process.
 
     Raises:
         ClusterError: the worker does not; it may have connected after `check_workers`.

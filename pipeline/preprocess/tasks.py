@@ -1,6 +1,6 @@
 """Shard tasks on a Dask cluster: one task per shard and stage, submitted when its inputs are finished.
 
-A bounded number of tasks is known to the scheduler at a time, so a corpus of millions of clips needs no
+A bounded number of tasks is submitted to the scheduler at a time, so a corpus of millions of clips needs no
 large graph.
 """
 
@@ -53,9 +53,10 @@ class TaskRunner:
 
     Args:
         client: client of the cluster.
-        resources: what a stage's tasks ask of a worker (`deiii.pipeline.preprocess.cluster.stage_resources`).
+        resources: the resources that a stage's tasks request
+            (`deiii.pipeline.preprocess.cluster.stage_resources`).
         shared: how workers check that they see the files of this process; ``None`` on one machine.
-        limit: how many tasks the scheduler knows at a time.
+        limit: how many tasks are submitted to the scheduler at a time.
         tasks: the shards to compute, in the order in which they are started.
         done: records of finished shards by stage and shard name; those of new shards are added.
         report: called with a line for users if no shard ends and the cause is known.
@@ -99,7 +100,7 @@ class TaskRunner:
         self._submit()
         for future, record in self._ended():
             attempt = self._running.pop(future)
-            # The status of the future does not tell: if the worker that held the result has died since, Dask
+            # The status of the future is not enough: if the worker that held the result has died since, Dask
             # computes the shard again, and the status is that of the new computation.
             if isinstance(record, ShardRecord):
                 self._done[attempt.stage][attempt.shard] = record

@@ -27,8 +27,8 @@ def start_models(
 ) -> list[Future]:
     """Let every connected worker with a GPU load the models of the stages whose shards wait for others.
 
-    The models stay in the worker's process (`loaded_models`), where its shards find them. Nobody waits for
-    the result. A failure is not reported here: the first shard of the stage fails in the same way.
+    The models stay in the worker's process (`loaded_models`), where its shards find them. The run does not
+    wait for the result. A failure is not reported here: the first shard of the stage fails in the same way.
 
     Args:
         client: client of the cluster.
@@ -37,7 +37,7 @@ def start_models(
         done: records of finished shards by stage and shard name.
 
     Returns:
-        what has to be kept until the run ends; Dask forgets a task whose result nobody holds.
+        what has to be kept until the run ends; Dask releases a task when its last future is deleted.
     """
     wanted = {task.recipe.stage: task.settings for task in tasks if runs_on_gpu(config, task.recipe.stage)}
     startable = {task.recipe.stage for task in tasks if not waits(task, done)}

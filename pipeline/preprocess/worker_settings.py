@@ -17,7 +17,7 @@ WORKER_GB = 1.0  # GiB of a worker's memory that its libraries and models take b
 def settled(config: Config) -> Config:
     """Return the configuration with the values that ``auto`` stands for on this machine (`Stage.settled`).
 
-    Workers on other machines compute with these, so that their results are what the keys say.
+    Workers on other machines compute with these, so that their results agree with the keys.
 
     >>> settled(Config()).flow.precision  # of a method that has no precision
     'auto'

@@ -89,7 +89,7 @@ def _changed(path: str, corruption: str) -> AbstractContextManager[str]:
 
 
 def _out_of_memory(config: Config, error: Exception | None = None) -> Outcome:
-    """Return the outcome of a clip that needs too much memory; ``error`` is one that only follows from it."""
+    """Return the outcome of a clip that needs too much memory; ``error`` is a consequence of that."""
     found = f" (it ended with {type(error).__name__}: {str(error)[:200]})" if error else ""
     reason = (
         f"decoding it needs more than {config.clip_memory_gb:g} GiB (clip_memory_gb), or more than is "

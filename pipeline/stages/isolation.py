@@ -171,7 +171,7 @@ class _Child:
             self._process.stdin.write(len(content).to_bytes(8, "little") + content)
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # the process is dead, and the end of its answers says so
+            pass  # the process is dead, and its answers have ended
 
     def _read_answers(self) -> None:
         while self._process.stdout is not None and (content := _receive(self._process.stdout)):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 HANGING = 70  # exit status of a process that ended because a clip exceeded its time limit
 
-# How libraries say it that raise other errors than MemoryError: PyTorch, ONNX Runtime, C++, the loader.
+# Messages of libraries that raise other errors than MemoryError: PyTorch, ONNX Runtime, C++, the loader.
 NO_MEMORY = re.compile(
     "allocate memory|out of memory|not enough memory|bad[ _]alloc|failed to map segment", re.I
 )

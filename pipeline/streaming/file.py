@@ -126,7 +126,7 @@ class FileStream:
             for begin, times in surveys or [(0.0, survey(self.path))]:
                 if times is not None and times.video is not None:
                     self._ends.append(begin + _end(times.video, config.faces.fps))
-        except ClipError as error:  # each reader meets the same error and records it
+        except ClipError as error:  # each reader gets the same error and records it
             self.error = error
         self._audio: SpooledLogMel | None = None
         self._spool = SpooledLogMel(config.logmel)
@@ -190,7 +190,7 @@ class FileStream:
         return not self.ended
 
     def arrays(self, begin_s: float, end_s: float) -> dict[str, Rows]:
-        """By stage, rows that cover [begin, end) in s, as far as they are kept."""
+        """Return, by stage, the rows that cover [begin, end) in s, as far as they are kept."""
         found = {name: rows for name in (FACES.name, FLOW.name) if (rows := self._recent[name].rows())}
         audio = self.audio()
         if audio is not None:
@@ -208,7 +208,7 @@ class FileStream:
 
     @property
     def end_s(self) -> float:
-        """The end of the last row, s; exact at the end of the file."""
+        """End of the last row, s; exact at the end of the file."""
         ends = [0.0]
         time = self.track()["time"]
         if len(time):

@@ -1,4 +1,4 @@
-"""The frequencies of the log-mel bands fit each other."""
+"""Check that the frequencies of the log-mel bands fit each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find settings that a person asked for and that have no effect beside the other ones.
+"""Find settings that the user gave and that have no effect together with the other settings.
 
 >>> from deiii.data.config.schema import Config
 >>> without_effect(Config(), ["faces.min_score"])
@@ -19,11 +19,11 @@ TRAINING = ("corpus", "faces", "flow", "logmel", *ENCODERS, "loader", "model", "
 
 
 def without_effect(config: Config, named: Iterable[str], sections: Iterable[str] = ()) -> list[str]:
-    """Return one line for each setting that was asked for and has no effect.
+    """Return one line for each setting that the user gave and that has no effect.
 
     Args:
         config: all settings.
-        named: the dotted names of the settings that a person asked for.
+        named: the dotted names of the settings that the user gave.
         sections: the sections and settings that the command reads, such as `TRAINING`; all where empty.
 
     A setting whose value switches something off (0, false, nothing) is left out: it is off.
@@ -103,7 +103,7 @@ def _value(config: Config, key: str) -> Any:
 
 
 def setting_text(config: Config, key: str) -> str:
-    """Return the value of a setting as a person types it.
+    """Return the value of a setting as a user types it.
 
     >>> setting_text(Config(), "faces.min_score")
     '0.6'

@@ -1,4 +1,4 @@
-"""Say which type of value a setting has, where a value of another type was given.
+"""State which type of value a setting has, where a value of another type was given.
 
 >>> from deiii.data.config.schema import Config
 >>> wrong_type(Config, "train.epochs", {"train": {"epochs": "ten"}})

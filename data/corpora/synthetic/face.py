@@ -148,7 +148,7 @@ def _face_units(unit: float, shape: tuple[int, ...]) -> tuple[np.ndarray, np.nda
 
 
 def _freckled_skin(plan: ClipPlan, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
-    """Where freckles show, 0 or 1, float32 [h,w]: everywhere but on the eyes."""
+    """Return where freckles show, 0 or 1, float32 [h,w]: everywhere but on the eyes."""
     free = np.ones(np.broadcast_shapes(xs.shape, ys.shape), np.float32)
     for side in (-1, 1):
         x = side * plan.speaker.eye_distance

@@ -1,4 +1,4 @@
-"""Join or drop classes of a corpus, as ``corpus.classes`` says.
+"""Join or drop classes of a corpus, as the setting ``corpus.classes`` states.
 
 The clip table of a cache keeps the classes of the corpus; they are mapped when the table is read. So another
 mapping needs no preprocessing, and no key of a stage depends on it. A run records the digest of the mapped

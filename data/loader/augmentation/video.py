@@ -98,7 +98,7 @@ def crop(x: torch.Tensor, view: Crop) -> torch.Tensor:
 
 
 def colour(x: torch.Tensor, view: Crop) -> torch.Tensor:
-    """uint8 [B,T,S,S,3] to normalised float32 [B,T,3,S,S], one colour matrix and offset per clip."""
+    """Return uint8 [B,T,S,S,3] as normalised float32 [B,T,3,S,S], with one matrix and offset a clip."""
     b, t, s = x.shape[:3]
     # Several pixels form one row, with the matrix repeated along a diagonal: products of 24 columns take a
     # third of the time of products of 3 columns.

@@ -1,4 +1,4 @@
-"""Connect to a Dask scheduler that is running, and ask one that may be gone.
+"""Connect to a running Dask scheduler, and call one whose connection may break.
 
 >>> with connect("tcp://host:8786") as client:  # doctest: +SKIP
 ...     workers_of(client)
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 POLL_S = 0.2  # s between two looks at the connection
 CONNECT_TIMEOUT = "15s"  # longest time until a scheduler answers
-ASK_AGAIN_S = 5.0  # s without a result after which it is asked for again
+ASK_AGAIN_S = 5.0  # s without a result after which the result is requested again
 CLOSE_S = 5
 CANCELLED = (concurrent.futures.CancelledError, asyncio.CancelledError)  # Dask then cancels all futures
 

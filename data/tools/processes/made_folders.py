@@ -14,7 +14,7 @@ _made: list[Path] = []  # since `forget_made_folders`
 
 
 def make_folder(path: str | Path) -> Path:
-    """Make a folder and those above it where they are missing; `remove_empty_folders` knows those it made.
+    """Make a folder and its missing parents, and record those it made for `remove_empty_folders`.
 
     >>> make_folder("out/figures")  # doctest: +SKIP
     PosixPath('out/figures')
@@ -29,7 +29,7 @@ def make_folder(path: str | Path) -> Path:
 
 
 def forget_made_folders() -> None:
-    """Let `remove_empty_folders` know no folder; a command calls it when it begins."""
+    """Clear the record for `remove_empty_folders`; a command calls this when it begins."""
     _made.clear()
 
 

@@ -39,7 +39,7 @@ class StopHandler:
         self.ended: float | None = None
 
     def install(self) -> None:
-        """React to Ctrl-C and SIGTERM from now on; Ctrl-C stays ignored where a shell asked for that."""
+        """React to Ctrl-C and SIGTERM from now on; Ctrl-C stays ignored where the shell had it ignored."""
         signal.signal(signal.SIGTERM, self._stop)
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # shells set this for background jobs
             signal.signal(signal.SIGINT, self._stop)
@@ -56,7 +56,7 @@ class StopHandler:
             os._exit(INTERRUPTED)
 
     def end(self) -> None:
-        """Take note that the command has ended; call it in the main thread."""
+        """Record that the command has ended; call this in the main thread."""
         self.ended = time.monotonic()
         atexit.unregister(_ignore_stop_signals)
         atexit.register(_ignore_stop_signals)

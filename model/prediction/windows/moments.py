@@ -1,7 +1,7 @@
 """Predictions of a window that slides over a recording, made while the recording is read.
 
-A source gives the features that a window needs as soon as they are known, and forgets what no later window
-needs, so that memory does not grow with the length of the recording.
+A source gives the features that a window needs as soon as they are known, and frees those that no later
+window needs, so that memory does not grow with the length of the recording.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Job:
 
     Attributes:
         begin, end: begin and end in s.
-        key: what the caller knows it by.
+        key: the caller's identifier of it.
         hidden: inputs to hide.
         centre: centre of a sliding window, s; the window is moved back if the recording ends earlier.
             ``None`` for an interval that stays where it is.

@@ -143,8 +143,8 @@ def score_long(
 ) -> Found:
     """Read a long recording once and score its windows.
 
-    Where it ends too early, or where too few of its video frames show a face, as `predict` knows of a short
-    recording before it scores, the windows are scored again from audio alone.
+    Where its video ends too early, or too few of its video frames show a face, the windows are scored again
+    from audio alone. For a short recording, `predict` finds this out before it scores.
 
     Args:
         source: source of the features.

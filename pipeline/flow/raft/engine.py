@@ -34,7 +34,7 @@ def load_raft(config: FlowConfig) -> RaftBatches:
     path, _ = resolve(config.weights, RAFT_WEIGHTS[config.model])
     network = load_network(config.model, path)
     precision = config.precision
-    if precision == "auto":  # as `deiii.data.cache.stages` says, from which the key is made
+    if precision == "auto":  # as in `deiii.data.cache.stages`, from which the key is made
         precision = "float16" if device.type == "cuda" and has_fast_float16() else "float32"
     engine = RaftEngine(network, config.updates, device, DTYPES[precision], config.launch)
     return RaftBatches(engine, config.storage, config.batch)
@@ -86,7 +86,7 @@ class RaftBatches:
     def submit(self, frames: np.ndarray, first: np.ndarray, continues: bool) -> Callable[[], Stored]:
         """See `deiii.pipeline.flow.engine.Engine.submit`; threads take turns."""
         with self._turn:
-            if self._caller != threading.get_ident():  # the features that are held are another thread's
+            if self._caller != threading.get_ident():  # the features that are held belong to another thread
                 continues = False
             self._caller = threading.get_ident()
             return self._start(frames, first, continues)

@@ -42,7 +42,7 @@ CPU_PIXELS = 32768  # pixels of images to encode; that is 2 images of 128 px
 
 
 def load_network(model: str, path: str) -> RAFT:
-    """torchvision's RAFT with weights from a file.
+    """Return torchvision's RAFT with weights from a file.
 
     Args:
         model: ``raft_small`` or ``raft_large``.
@@ -70,7 +70,7 @@ def winograd_pays(device: torch.device, dtype: torch.dtype) -> bool:
 
 @lru_cache(maxsize=8)
 def gpu_kernels(device: torch.device) -> ModuleType | None:
-    """`deiii.pipeline.flow.raft.kernels`, or ``None`` where Triton is missing or does not work.
+    """Return `deiii.pipeline.flow.raft.kernels`, or ``None`` where Triton is missing or does not work.
 
     PyTorch's operations then take their place, with the same results up to rounding. Triton comes with
     PyTorch's builds for CUDA; it needs a C compiler the first time that it runs.

@@ -8,7 +8,7 @@ SMALLEST = 128  # px; in smaller images the coarsest correlation map has fewer t
 
 
 def note_on_size(config: Config) -> str:
-    """`size_note` for the configured size of crops; empty if the configured method is not RAFT."""
+    """Return `size_note` for the configured size of crops; empty if the configured method is not RAFT."""
     return size_note(config.faces.size) if config.flow.method == "raft" else ""
 
 

@@ -1,4 +1,4 @@
-"""RAFT's update block; what stays the same over the updates is computed once, before the loop.
+"""RAFT's update block; what is equal in all updates is computed once, before the loop.
 
 It computes the same as torchvision's `UpdateBlock`, with its weights. The convolutions of the GRU are linear,
 so the channels of the context are convolved once for all updates, and z and r share one convolution. The 1x1
@@ -58,7 +58,7 @@ class NarrowConv(nn.Module):
         self.register_buffer("bias", bias.detach().clone()[:, None, None])
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N,C,h,w] to [N,O,h,w]."""
+        """Convolve [N,C,h,w] to [N,O,h,w]."""
         taps = F.linear(x.permute(0, 2, 3, 1), self.taps).flatten(1, 2)
         return F.fold(taps.transpose(1, 2), x.shape[2:], 3, padding=1).add_(self.bias)
 

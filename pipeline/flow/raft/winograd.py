@@ -68,7 +68,7 @@ class WinogradConv(nn.Module):
 
     @torch.inference_mode()
     def forward(self, *parts: Tensor, add: Tensor | None = None, fresh: int | None = None) -> Tensor:
-        """[N,C,H,W] to [N,O,H,W], both float32 and channels-last.
+        """Convolve [N,C,H,W] to [N,O,H,W], both float32 and channels-last.
 
         Args:
             parts: the input; its channels may be split over several arrays.

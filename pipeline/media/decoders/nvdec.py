@@ -1,8 +1,8 @@
-"""Decode video on an NVIDIA GPU (NVDEC) through FFmpeg, where it gives the frames that the processor gives.
+"""Decode video on an NVIDIA GPU (NVDEC) through FFmpeg, where the frames equal those of the processor.
 
 H.264 and H.265 define every px of an intact stream, so that decoders agree to the bit. Frames are copied from
-the GPU's memory as they were decoded, and take the same way to RGB as all others. What the standards leave
-open is left to the processor: the concealment of damage, and all streams but those of 8 bits and 4:2:0.
+the GPU's memory as they were decoded, and take the same way to RGB as all others. The processor decodes what
+the standards do not define to the bit: damaged streams, and all streams but those of 8 bits and 4:2:0.
 
 Sources: PyAV's documentation of ``av.codec.hwaccel``; FFmpeg's of the hwaccel ``cuda``. Part ``decode`` of
 `benchmarks.gpu_check` compares frames on a GPU; tests cover the choice, the conversion of frames, and the

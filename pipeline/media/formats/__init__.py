@@ -1,1 +1,1 @@
-"""What single formats of media files need."""
+"""Special treatment of single media formats: delays of encoders, and files with several recordings."""

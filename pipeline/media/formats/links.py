@@ -1,6 +1,6 @@
 """The recordings of a file that holds several, as `cat` joins them; each is opened as a file of its own.
 
-FFmpeg reads Ogg as `deiii.pipeline.media.formats.ogg` says. Of a Matroska or WebM file it reads two
+`deiii.pipeline.media.formats.ogg` describes how FFmpeg reads Ogg. Of a Matroska or WebM file it reads two
 recordings, the second one with codecs, frame size and sample rate of the first. Source: RFC 9559.
 
 >>> [link.start for link in recordings("joined.webm")]                # doctest: +SKIP

@@ -83,7 +83,7 @@ def read_links(path: str, finders: Mapping[bytes, Callable[[BinaryIO, int], Iter
         with open(path, "rb") as file:
             find = finders.get(file.read(4))
             return list(find(file, os.fstat(file.fileno()).st_size)) if find else []
-    except OSError:  # opening the file says what is wrong with it
+    except OSError:  # opening the file reports the error
         return []
 
 

@@ -1,1 +1,1 @@
-"""What is looked at when a media file is opened."""
+"""Checks when a media file is opened: files that are not media, and differences between versions of PyAV."""

@@ -1,4 +1,4 @@
-"""What differs between the versions of PyAV that are supported."""
+"""Differences between the versions of PyAV that are supported."""
 
 from typing import Any
 

@@ -33,7 +33,7 @@ class Address:
 
     Attributes:
         url: a path, a URL or the name of a device.
-        form: FFmpeg's name of the device's kind; ``None`` where it finds out.
+        form: FFmpeg's name of the device's kind; ``None`` where FFmpeg detects it.
         is_file: whether it is a file, which is played in real time.
         is_network: whether a lost connection is opened again.
     """

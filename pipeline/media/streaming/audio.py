@@ -1,9 +1,8 @@
 """The audio of a long file as mono samples, in parts; memory does not grow with its length.
 
 `deiii.pipeline.media.audio.read_audio` decides from the whole recording which stream is used, whether
-channels cancel each other, and by what float samples are divided. `AudioReader` takes these facts and
-tells after a pass whether they were right; `settled_passes` repeats the pass until they are, which is seldom
-needed.
+channels cancel each other, and by what float samples are divided. `AudioReader` takes these facts and checks
+them after a pass; `settled_passes` repeats the pass until they are right, which is seldom needed.
 
 >>> for reader in settled_passes("long.mp4", 16000):  # doctest: +SKIP
 ...     for samples in reader:
@@ -122,7 +121,7 @@ class AudioReader:
 
     @property
     def _others(self) -> tuple[int, ...]:
-        """The streams not to use in the next pass; empty where this was the last stream to try."""
+        """Return the streams not to use in the next pass; empty where this was the last stream to try."""
         facts, track = self.facts, self.track
         more = track.index >= 0 and len(facts.useless) + 1 < track.streams
         return (*facts.useless, track.index) if more else ()
@@ -154,7 +153,7 @@ class AudioReader:
         yield samples
 
     def better_facts(self) -> AudioFacts | None:
-        """After a pass, the facts for another one; ``None`` where this one used the right ones."""
+        """Return, after a pass, the facts for another one; ``None`` where this one used the right ones."""
         facts, track = self.facts, self.track
         if self._failed:
             return AudioFacts(useless=self._others, last=not self._others)
@@ -173,7 +172,7 @@ _facts: dict[tuple[object, ...], AudioFacts] = {}
 
 
 def settled_passes(path: str | os.PathLike, sample_rate: int) -> Iterator[AudioReader]:
-    """Yield readers of a file's audio; the caller goes through each, and uses what the last one gave.
+    """Yield readers of a file's audio; the caller reads each to its end and uses the last one's samples.
 
     There is one reader unless the recording is unusual. Its facts are kept for as long as the file stays the
     same. Going through a reader raises ClipError where there is no audio to decode.
