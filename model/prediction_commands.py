@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deiii.data.command_line.numbers import seconds
 from deiii.data.config.words import add_command, split_words
-from deiii.data.tools.counts import counted
+from deiii.data.tools.counts import counted, listed
 from deiii.data.tools.progress import say
 from deiii.model.distributed.launch import single_process
 
@@ -239,7 +239,7 @@ def _predict(args: argparse.Namespace) -> int:
         runs, media, args.out, options, device, settings, args.change_preprocessing, args.backend,
         args.calibrated, progress=not args.quiet,
     )  # fmt: skip
-    written = " and ".join(f"<name>.{kind}" for kind in ["json", *texts])
+    written = listed([f"<name>.{kind}" for kind in ["json", *texts]])
     print(f"results: {args.out}/predictions.csv, and {written} for each file")
     files = list(dict.fromkeys(p.path for p in found))
     lost = [path for path in files if not any(p.usable for p in found if p.path == path)]

@@ -76,7 +76,7 @@ def report(results: Iterator[Check]) -> int:
     for result in results:
         counts[result.level] += 1
         text = wrapped(result.text, WIDTH, " " * 25)[25:]
-        print(f"{marks[result.level]}  {result.about:<12s}{text}", flush=True)
+        print(f"{marks[result.level]}  {result.about:<14s}{text}", flush=True)
         if result.remedy:
             print(f"{'':25s}-> {result.remedy}", flush=True)
     print(f"{counted(counts['problem'], 'problem')}, {counted(counts['note'], 'note')}")

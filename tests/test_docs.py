@@ -299,3 +299,12 @@ def test_python_runs(page, number, template, tmp_path):
     script = tmp_path / "example.py"
     script.write_text(code)
     run_command(f"{shlex.quote(sys.executable)} {shlex.quote(str(script))}", template)
+
+
+def test_the_variables_of_make_are_written_as_words_of_the_command():
+    """Every variable that the guides give to make has a row in the table for the installed package."""
+    rows = re.findall(r"^\| `([A-Z]+)=", (ROOT / "docs/README.md").read_text("utf-8"), re.M)
+    guides = [page for page in PAGES if page.name != "CHANGELOG.md"]
+    shown = {name for page in guides for call in re.findall(r"(?:^|`)make .*$", page.read_text("utf-8"), re.M)
+             for name in re.findall(r"\b([A-Z]+)=", call.replace("SEEDS=", ""))}  # fmt: skip
+    assert shown == set(rows), shown ^ set(rows)

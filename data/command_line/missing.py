@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 from importlib import metadata
 
-from deiii.data.tools.counts import counted
+from deiii.data.tools.counts import counted, listed
 
 # Packages by module, where the names differ; markupsafe comes with jinja2.
 NAMES = {
@@ -23,7 +23,10 @@ NAMES = {
     "yaml": "pyyaml",
 }
 
-# Dependencies that prediction with an exported network does not need; pillow draws its overlay videos.
+# What an overlay video needs besides what prediction needs.
+FOR_OVERLAYS = ("matplotlib", "pillow")
+
+# Dependencies that prediction with an exported network does not need, except for overlay videos.
 NOT_FOR_PREDICTION = frozenset(
     ("bokeh", "dask", "distributed", "jinja2", "matplotlib", "pillow", "safetensors", "tensorboard", "torch")
 ) | {"torchvision"}
@@ -44,9 +47,12 @@ def missing_package(error: ModuleNotFoundError) -> str | None:
     if package not in names:
         return f"this command needs the Python package {package}: pip install {package}"
     remedy = f"pip install {' '.join(map(shlex.quote, lacking))}"
-    if package == "pillow" and len(lacking) > 1:  # pillow alone is enough for an overlay video
-        own = shlex.quote(lacking[names.index(package)])
-        return f"this command needs {package}: pip install {own} (for all commands of deiii: {remedy})"
+    drawing = [need for need in lacking if _name(need) in FOR_OVERLAYS]
+    overlay = package == "pillow" or (package == "matplotlib" and "pillow" not in names)
+    if overlay and len(lacking) > len(drawing):
+        own = " ".join(map(shlex.quote, drawing))
+        asked = listed(map(_name, drawing))
+        return f"this command needs {asked}: pip install {own} (for all commands of deiii: {remedy})"
     return (
         f"this command needs {package}; deiii was installed without its dependencies, and "
         f"{counted(len(lacking), 'package is', 'packages are')} missing: {remedy}"

@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from deiii.data.tools.counts import listed
+
 SHORTEST_PREFIX = 3  # least number of letters; shorter beginnings fit too many names
 MOST_NAMED = 5  # names in one hint
 TABLES = (".csv", ".tsv")  # not config files, although some of them can be parsed as YAML
@@ -105,7 +107,7 @@ def suggest_setting(key: str, keys: Collection[str]) -> str:
         by_name = {known.rpartition(".")[2]: known for known in keys}
         found = near_name(name, by_name)
         return _meant([by_name[found]]) if found else ""
-    return f"; {section} has the settings {_listed(own)}" if own else ""
+    return f"; {section} has the settings {listed(own)}" if own else ""
 
 
 def no_config(name: str, shipped: Sequence[str], keys: Sequence[str]) -> str:
@@ -191,8 +193,4 @@ def _contained(name: str, own: Iterable[str]) -> str | None:
 
 
 def _meant(names: Sequence[str]) -> str:
-    return f"; did you mean {_listed([repr(name) for name in names[:MOST_NAMED]], 'or')}?"
-
-
-def _listed(names: Sequence[str], last: str = "and") -> str:
-    return f" {last} ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    return f"; did you mean {listed([repr(name) for name in names[:MOST_NAMED]], 'or')}?"

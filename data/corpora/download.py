@@ -118,7 +118,8 @@ def source_of(corpus: str) -> CorpusSource:
     if corpus in SOURCES:
         return SOURCES[corpus]
     reason = ELSEWHERE.get(corpus, f"unknown corpus {corpus!r}{did_you_mean(corpus, SOURCES)}")
-    raise DownloadError(f"{reason}; deiii can download {', '.join(SOURCES)}")
+    reason += "" if reason.endswith("?") else ";"
+    raise DownloadError(f"{reason} deiii can download {', '.join(SOURCES)}")
 
 
 def download(corpus: str, root: str | Path, part: str | None = None, progress: bool = True) -> int:

@@ -1,4 +1,4 @@
-"""Numbers with their nouns, and the first of many names, for messages."""
+"""Numbers with their nouns, names in a row, and the first of many names, for messages."""
 
 from __future__ import annotations
 
@@ -17,6 +17,16 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     ('1 clip', '0 clips', '1200 processes')
     """
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def listed(names: Iterable[str], last: str = "and") -> str:
+    """Return names with commas between them, and a word before the last one.
+
+    >>> listed(["json"]), listed(["json", "vtt"]), listed(["json", "vtt", "tsv"], "or")
+    ('json', 'json and vtt', 'json, vtt or tsv')
+    """
+    *others, final = names
+    return f"{', '.join(others)} {last} {final}" if others else final
 
 
 def examples(items: Iterable[object], most: int = 3) -> str:

@@ -1,7 +1,8 @@
 """Progress of long work: a bar on a terminal, a line every 30 s in a log file.
 
 A log that is not a terminal would keep every redrawn bar, some of them each few milliseconds. There,
-work that ends within 30 s writes no line at all.
+work that ends within 30 s writes no line at all. Longer work also writes its lines while no unit is finished,
+for example while workers start; of bars within each other only the innermost one does.
 
 >>> for item in progress_bar([1, 2, 3], desc="clips", unit="clip"):
 ...     pass
@@ -12,6 +13,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,9 +21,11 @@ from typing import Any
 from tqdm import tqdm
 
 LINE_S = 30.0  # seconds between two lines in a log
+SHORTEST_WAIT_S = 0.05  # between two looks at whether a line is due
 BAR_AFTER_S = 2.0  # work that is usually short shows its bar only after this time
 _quiet = [False]  # whether the commands of this process report nothing but errors, notes and results' paths
 _shown = [False]  # whether this process has reported anything
+_open: list[weakref.ref[LogProgress]] = []  # what reports to a log, the innermost last
 
 
 @contextmanager
@@ -151,6 +155,11 @@ class LogProgress:
         self._postfix = ""
         self._start = self._written = time.monotonic()
         self._first: tuple[float, float] | None = None  # time of the first update, and units counted then
+        self._line: float | None = None  # units in the last line
+        self._lock = threading.RLock()
+        self._closed = threading.Event()
+        _open.append(weakref.ref(self))
+        threading.Thread(target=_write_while_waiting, args=(_open[-1], self._closed), daemon=True).start()
 
     def __iter__(self) -> Iterator[Any]:
         with self:
@@ -166,11 +175,19 @@ class LogProgress:
 
     def update(self, n: float = 1) -> None:
         """Count ``n`` more units; writes a line where the last one is `LINE_S` seconds old."""
-        self.n += n
-        if self._first is None:
-            self._first = time.monotonic(), self.n
-        if time.monotonic() - self._written >= LINE_S:
-            self._write()
+        with self._lock:
+            self.n += n
+            if self._first is None:
+                self._first = time.monotonic(), self.n
+            if time.monotonic() - self._written >= LINE_S:
+                self._write()
+
+    def waited(self) -> float:
+        """Write a line where the last one is `LINE_S` seconds old; returns the time to the next in s."""
+        with self._lock:
+            if time.monotonic() - self._written >= LINE_S and not self._closed.is_set():
+                self._write()
+            return self._written + LINE_S - time.monotonic()
 
     def set_postfix_str(self, text: str, refresh: bool = True) -> None:
         """Set what the following lines end with; ``refresh`` is tqdm's and has no effect."""
@@ -178,21 +195,23 @@ class LogProgress:
 
     def reset(self) -> None:
         """Count from 0 again, and the time too."""
-        self.n = 0
-        self._start = self._written = time.monotonic()
-        self._first = None
+        with self._lock:
+            self.n = 0
+            self._start = self._written = time.monotonic()
+            self._first = self._line = None
 
     def clear(self) -> None:
         """Do nothing: a line that was written needs no clearing."""
 
     def close(self) -> None:
-        """Write a last line if there was one before."""
-        if self._written > self._start:
-            self._write()
-            self._start = self._written = time.monotonic()  # a second call writes nothing
+        """Write a last line if there was one before that did not count all units."""
+        with self._lock:
+            if not self._closed.is_set() and self._line not in (None, self.total):
+                self._write()
+            self._closed.set()
 
     def _write(self) -> None:
-        self._written = time.monotonic()
+        self._written, self._line = time.monotonic(), self.n
         rate = None  # over the whole time
         if self._first is not None and self.n > self._first[1]:
             # What comes before the first unit, such as the start of workers, happens only once.
@@ -210,6 +229,15 @@ class LogProgress:
             postfix=self._postfix or None,
         )
         print(line, file=sys.stderr, flush=True)
+
+
+def _write_while_waiting(reference: weakref.ref[LogProgress], closed: threading.Event) -> None:
+    """Write lines while no unit is finished, until a bar is closed or nobody uses it any more."""
+    wait_s = LINE_S
+    while not closed.wait(max(SHORTEST_WAIT_S, wait_s)) and (bar := reference()) is not None:
+        wait_s = bar.waited() if _open[-1] is reference else LINE_S
+        del bar
+    _open.remove(reference)
 
 
 ProgressBar = tqdm | LogProgress  # what `progress_bar` returns

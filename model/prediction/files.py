@@ -200,21 +200,22 @@ def _predict_one(
 
 @contextlib.contextmanager
 def _seconds_bar(file: Path, progress: bool) -> Iterator[Callable[[float], None]]:
-    """Show a bar for a file that is read in order; yields what takes the time in s that is done."""
+    """Show a bar for each reading of a file in order; yields what takes the time in s that is done."""
     seconds = declared_seconds(file)
     shown = progress and LONG_S < seconds < float("inf")
     with progress_bar(desc=file.name, unit="s of media", total=round(max(1.0, seconds)) if shown else None,
                       delay=BAR_AFTER_S, leave=False, shown=shown) as bar:  # fmt: skip
         if shown:
             bar.set_postfix_str("reading the audio")  # of the whole file; it is read before the video
-        begun = False
+        reading, last_s = 0, float("inf")
 
         def advance(done_s: float) -> None:
-            nonlocal begun
-            if not begun:  # the time that is left follows from the speed of the video
-                begun = True
-                bar.set_postfix_str("", refresh=False)
-                bar.reset()
+            nonlocal reading, last_s
+            if done_s < last_s / 2:  # a reading begins; the last windows of one may be moved back a little
+                reading += 1
+                bar.set_postfix_str(f"reading {reading}" if reading > 1 else "", refresh=False)
+                bar.reset()  # the time that is left follows from the speed of this reading
+            last_s = done_s
             bar.update(max(0, round(done_s) - round(bar.n)))
 
         yield advance

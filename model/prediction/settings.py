@@ -12,6 +12,7 @@ from deiii.data.config.checks.effects import missing_for, without_effect
 from deiii.data.config.load import changed_settings, parse_config, result_settings, to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.tools.counts import listed
 from deiii.data.tools.weights import WeightsError
 
 OPTION = "--change-preprocessing"
@@ -79,13 +80,8 @@ def settings_without_effect(config: Config, overrides: Sequence[str]) -> list[st
         if key.partition(".")[0] in stages:
             lines += without_effect(config, [key])
         elif key not in results:  # the others are refused, or are those of the training
-            lines.append(f"{word} has no effect here; predictions read the settings of {_listed(stages)}")
+            lines.append(f"{word} has no effect here; predictions read the settings of {listed(stages)}")
     return lines
-
-
-def _listed(names: Collection[str]) -> str:
-    *others, last = names
-    return f"{', '.join(others)} and {last}" if others else last
 
 
 def stage_notes(config: Config, keys: Mapping[str, Any]) -> tuple[str, ...]:

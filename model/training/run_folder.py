@@ -229,7 +229,7 @@ class RunFolder:
         if not self.path.exists():
             beside = [folder.name for folder in self.path.parent.glob("*") if (folder / RUN).is_file()]
             hint = did_you_mean(self.path.name, beside)
-            return f"there is no run folder {self.path}{hint}; `deiii train` writes one"
+            return f"there is no run folder {self.path}{hint or '; `deiii train` writes one'}"
         inside = sorted(folder.name for folder in self.path.glob("*") if (folder / RUN).is_file())
         if self._started():
             return f"{self.info} is missing; put back a copy of it, or {AGAIN}"

@@ -14,7 +14,7 @@ whose light changes may get a second number.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import cv2
@@ -84,6 +84,7 @@ def find_people(
     detector: Detector,
     keep: bool = True,
     most_s: float | None = None,
+    progress: Callable[[float], None] = lambda done_s: None,
 ) -> People:
     """Track all faces of a clip and join the tracks of each person.
 
@@ -91,7 +92,7 @@ def find_people(
         path: the media file.
         config: settings; ``pick`` decides only who is marked as chosen.
         detector: detector from `deiii.pipeline.faces.detectors.load_detector`.
-        keep, most_s: arguments of `deiii.pipeline.faces.stage.track_faces`.
+        keep, most_s, progress: arguments of `deiii.pipeline.faces.stage.track_faces`.
 
     Returns:
         the people in the order of their numbers; none where no face is seen.
@@ -102,7 +103,7 @@ def find_people(
     config = replace(config, decoder="cpu")  # a video that a GPU fails to decode would be searched twice
     images = _Images()
     audio = audio_envelope(path)
-    tracked = track_faces(path, config, detector, audio is not None, keep, most_s, images.add)
+    tracked = track_faces(path, config, detector, audio is not None, keep, most_s, images.add, progress)
     people = join_tracks(tracked.tracks, images)
     step = row_step(tracked.times)
     least = min(SHORTEST_S, (tracked.times[-1] - tracked.times[0] + step) / 2) if tracked.times else 0.0

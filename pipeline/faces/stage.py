@@ -106,17 +106,18 @@ def track_faces(
     keep: bool = True,
     most_s: float | None = None,
     seen: Callable[[np.ndarray, list[Face]], None] | None = None,
+    progress: Callable[[float], None] = lambda done_s: None,
 ) -> Tracked:
     """Decode a clip and track all its faces.
 
     Args:
         path: the media file.
-        config: settings.
-        detector: detector from `load_detector`.
+        config, detector: settings, and the detector that `load_detector` returns for them.
         mouths: whether to measure the mouth of every face in every frame.
         keep: whether to keep the decoded frames where they fit into `KEEP_BYTES`.
         most_s: longest video that is read, s; by default that of `read_video`.
         seen: receives each frame uint8 [H,W,3] in which the detector ran, and the faces in it.
+        progress: receives the time in s of each frame that is done.
 
     Raises:
         ClipError: there is no video to decode.
@@ -147,6 +148,7 @@ def track_faces(
             kept.append(small if shape == small_shape else frame)
             held += small.nbytes if shape == small_shape else frame.nbytes
             kept = kept if held <= 2 * KEEP_BYTES else None  # the header declared too few frames
+        progress(frame_time)
     return Tracked(tracker.finish(), times, rows, kept, shape, small_shape, reader)
 
 

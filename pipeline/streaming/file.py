@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -296,11 +296,16 @@ class FileStream:
         return faces_outcome(reader.notes, reader.remarks, reader.share, valid, track["frame"])
 
 
-def people_of_long(path: str | Path, config: Config) -> list[FacePerson]:
-    """Return the people in a file; frames are decoded in order and not kept. Empty without video."""
+def people_of_long(
+    path: str | Path, config: Config, progress: Callable[[float], None] = lambda done_s: None
+) -> list[FacePerson]:
+    """Return the people in a file; frames are decoded in order and not kept. Empty without video.
+
+    ``progress`` receives the time of each frame in s when it is done.
+    """
     (detector,) = loaded_models(get_stage(FACES.name), config)
     try:
-        return find_people(path, config.faces, detector, keep=False, most_s=LONGEST_S).people
+        return find_people(path, config.faces, detector, False, LONGEST_S, progress).people
     except ClipError:
         return []
 

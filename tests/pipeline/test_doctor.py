@@ -114,3 +114,12 @@ def test_an_environment_for_prediction_alone_has_no_problem(monkeypatch, capsys)
     assert found["packages"] == {"note"} and found["gpu"] == {"note"} and found["memory"] <= {"ok", "note"}
     gone = ("torch", "av")
     assert levels()["packages"] == {"problem"}
+
+
+def test_every_name_is_followed_by_a_blank(capsys):
+    """It was "transformersnot installed"."""
+    doctor.report(iter(doctor.Check("note", about, "not installed") for about in ("gpu", "transformers")))
+    first, second, _ = capsys.readouterr().out.splitlines()
+    assert first.split() == ["note", "gpu", "not", "installed"]
+    assert second.split() == ["note", "transformers", "not", "installed"]
+    assert first.index("not installed") == second.index("not installed")

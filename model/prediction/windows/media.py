@@ -126,7 +126,8 @@ def _found_at_once(
 def _found_people(network: Network, path: str | Path, options: Options) -> Iterator[tuple[Person, Found]]:
     """Yield each person in a file with what is found for them."""
     in_order = False
-    for face in people_of_long(path, network.config) if _is_long(network, path) else []:
+    long = _is_long(network, path)
+    for face in people_of_long(path, network.config, options.progress) if long else []:
         found = _found_in_long(network, path, options, face)
         if found is not None:
             in_order = True

@@ -103,12 +103,24 @@ def test_all_that_is_missing_is_named_at_once(monkeypatch):
     )
 
 
-def test_an_overlay_needs_one_package_where_nothing_is_trained(monkeypatch):
-    monkeypatch.setattr(metadata, "requires", lambda name: ["torch>=2.11", "pillow>=10"])
-    monkeypatch.setattr(missing, "_installed", lambda package: False)
-    monkeypatch.delitem(sys.modules, "PIL", raising=False)
-    found = missing_package(ModuleNotFoundError("No module", name="PIL.Image"))
-    assert found is not None and found.startswith("this command needs pillow: pip install 'pillow>=10' (")
+@pytest.mark.parametrize(
+    ("installed", "module", "expected"),
+    [
+        ([], "PIL.Image", "matplotlib and pillow: pip install 'matplotlib>=3.9' 'pillow>=10' ("),
+        (["matplotlib"], "PIL.Image", "pillow: pip install 'pillow>=10' ("),
+        (["pillow"], "matplotlib.pyplot", "matplotlib: pip install 'matplotlib>=3.9' ("),
+        ([], "matplotlib.pyplot", "matplotlib; deiii was installed without its dependencies, and 3 packages"),
+    ],
+)
+def test_an_overlay_needs_two_packages_where_nothing_is_trained(installed, module, expected, monkeypatch):
+    """The first message named one of them, and the second one told people to install PyTorch."""
+    needs = ["matplotlib>=3.9", "torch>=2.11", "pillow>=10"]
+    monkeypatch.setattr(metadata, "requires", lambda name: needs)
+    monkeypatch.setattr(missing, "_installed", lambda package: package in installed)
+    for loaded in ("PIL", "matplotlib"):
+        monkeypatch.delitem(sys.modules, loaded, raising=False)
+    found = missing_package(ModuleNotFoundError("No module", name=module))
+    assert found is not None and found.startswith(f"this command needs {expected}")
 
 
 def test_what_the_documentation_installs_for_prediction_is_all_that_prediction_needs():

@@ -15,7 +15,7 @@ import pytest
 
 from deiii.__main__ import main
 from deiii.data.corpora import download as module
-from deiii.data.corpora.download import CorpusSource, download
+from deiii.data.corpora.download import CorpusSource, download, source_of
 from deiii.data.tools import fetch
 from deiii.data.tools.fetch import DownloadError
 
@@ -293,3 +293,8 @@ def test_a_file_that_begins_like_a_pointer_is_a_file(server, tmp_path):
 
 def test_the_second_address_is_that_which_the_author_names():
     assert module.SOURCES["crema_d"].media[1].startswith("https://gitlab.com/cs-cooper-lab/crema-d-mirror/")
+
+
+def test_a_suggestion_ends_its_sentence():
+    with pytest.raises(DownloadError, match=r"'ravdes'; did you mean 'ravdess'\? deiii can download"):
+        source_of("ravdes")

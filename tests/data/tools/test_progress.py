@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 
 import pytest
 
@@ -106,3 +107,32 @@ def test_a_quiet_command_shows_no_bar_and_says_nothing(monkeypatch, capsys):
     assert list(progress_bar(range(3), desc="a", unit="clip")) == [0, 1, 2]
     shown = capsys.readouterr()
     assert shown.out == "after\n" and "3/3" in shown.err
+
+
+def test_a_log_gets_lines_while_no_unit_is_finished(capsys, monkeypatch):
+    """The start of workers, and the search for the people of a long file, took minutes without a line."""
+    monkeypatch.setattr(progress, "LINE_S", 0.1)
+    with (
+        progress_bar(desc="files", unit="file", total=2),
+        progress_bar(desc="talk", unit="s", total=60) as bar,
+    ):
+        bar.set_postfix_str("reading the audio")
+        lines = []
+        until = time.monotonic() + 20
+        while len(lines) < 2 and time.monotonic() < until:
+            time.sleep(0.05)
+            lines += capsys.readouterr().err.splitlines()
+    assert len(lines) >= 2
+    for line in lines:  # the inner one alone
+        assert line.startswith("talk:   0% 0/60") and "reading the audio" in line
+    capsys.readouterr()
+    time.sleep(0.3)
+    assert capsys.readouterr().err == ""  # nothing is written after the end
+    assert all(reference() is None for reference in progress._open[-2:]) or not progress._open
+
+
+def test_the_last_line_is_not_written_twice(capsys, clock):
+    with progress_bar(desc="predicting", unit="file", total=1) as bar:
+        clock[0] += 43
+        bar.update()
+    assert len(capsys.readouterr().err.splitlines()) == 1

@@ -313,3 +313,16 @@ def test_the_time_left_of_a_long_file_does_not_count_reading_its_audio(monkeypat
             advance(done_s)
     first, *_ = capsys.readouterr().err.splitlines()
     assert first.startswith("interview.mp4:  10% 362/3600 [00:35<05:14, 10.29s of media/s]")
+
+
+def test_each_reading_of_a_long_file_has_its_own_progress(monkeypatch, tmp_path, capsys):
+    """With ``--people all`` the bar stayed at 100 % while the file was read for the other people."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(files, "declared_seconds", lambda path: 3600.0)
+    with files._seconds_bar(tmp_path / "interview.mp4", True) as advance:
+        for now[0], done_s in ((1.0, 2.0), (40.0, 3600.0), (41.0, 3599.0), (42.0, 2.0), (80.0, 902.0)):
+            advance(done_s)
+    first, second, *_ = capsys.readouterr().err.splitlines()
+    assert "100% 3600/3600" in first and "reading" not in first
+    assert "25% 902/3600" in second and second.endswith("reading 2]")

@@ -98,7 +98,10 @@ def test_speech_and_time_on_screen_count_together(network, late):
 def test_a_file_that_is_read_in_order_has_the_same_people(network, late, monkeypatch):
     whole = network.predict_people(late, window_s=0.4, hop_s=0.2)
     monkeypatch.setattr(media, "LONG_S", 1.5)
-    found = network.predict_people(late, window_s=0.4, hop_s=0.2)
+    done: list[float] = []
+    found = network.predict_people(late, window_s=0.4, hop_s=0.2, progress=done.append)
+    # Progress is that of three readings: for the tracks, then for each person.
+    assert done[0] == 0.0 and sum(b < a / 2 for a, b in zip(done, done[1:], strict=False)) == 2
     assert "frames" not in found[0].arrays["faces"]
     for one, other in zip(found, whole, strict=True):
         assert one.person.number == other.person.number and one.person.stretches == other.person.stretches
@@ -126,6 +129,7 @@ def test_every_output_knows_the_number(tmp_path, seen_run, late, both, capsys):
     assert main(words) == 0
     told = capsys.readouterr().out
     assert "late.mp4  person 2  (0.8 of 2.4 s)" in told and "mouth and audio: correlation" in told
+    assert told.endswith("predictions.csv, and <name>.json, <name>.vtt and <name>.tsv for each file\n")
     with open(out / "predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(r["file"], r["person"]) for r in rows] == [(late, "1"), (late, "2"), (both, "1"), (both, "2")]

@@ -52,6 +52,10 @@ def test_history_round_trip(tmp_path):
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(RunError, match="there is no run folder"):
         RunFolder(tmp_path / "nothing").read_info()
+    (tmp_path / "fold1-seed0").mkdir()
+    (tmp_path / "fold1-seed0/run.json").write_text("{}")
+    with pytest.raises(RunError, match=r"; did you mean 'fold1-seed0'\?$"):
+        RunFolder(tmp_path / "fold1").read_info()
 
 
 def test_provenance_names_versions():
