@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -84,7 +85,9 @@ def _act(args: argparse.Namespace) -> int:
     """Run the command that was parsed; with ``--quiet``, without progress bars and reports."""
     from deiii.data.tools.progress import loading_note, quietly
 
-    with quietly(args.quiet), loading_note("loading libraries and data ..."):
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts
+    note = loading_note("loading libraries and data ...") if first else nullcontext()
+    with quietly(args.quiet), note:
         status: int = args.action(args)
     return status
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -222,7 +223,7 @@ def _predict(args: argparse.Namespace) -> int:
         if given:
             raise ExportError(
                 f"--live writes one line per prediction into live.jsonl; leave {' and '.join(given)} out, or "
-                "predict for a file: deiii predict RUN clip.mp4"
+                f"predict for a file: deiii predict {shlex.join(runs)} clip.mp4"
             )
         predict_live(
             runs, args.live, args.out, args.window, args.hop,

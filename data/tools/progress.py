@@ -1,8 +1,8 @@
 """Progress of long work: a bar on a terminal, a line every 30 s in a log file.
 
-A log that is not a terminal would keep every redrawn bar, some of them each few milliseconds. There,
-work that ends within 30 s writes no line at all. Longer work also writes its lines while no unit is finished,
-for example while workers start; of bars within each other only the innermost one does.
+A log that is not a terminal would keep every redrawn bar, some of them each few milliseconds. There, a bar
+of work that ends within 30 s writes no line at all. Longer work also writes its lines while no unit is
+finished, for example while workers start; of bars within each other only the innermost one does.
 
 >>> for item in progress_bar([1, 2, 3], desc="clips", unit="clip"):
 ...     pass
@@ -62,7 +62,7 @@ def show_no_loading_note() -> None:
 
 @contextmanager
 def loading_note(text: str, after_s: float = BAR_AFTER_S) -> Iterator[None]:
-    """Write a line to a terminal where a block reports nothing for so many seconds.
+    """Write a line to standard error if a block reports nothing for so many seconds.
 
     Libraries such as PyTorch take seconds to load, before a command has anything to report.
 
@@ -76,8 +76,7 @@ def loading_note(text: str, after_s: float = BAR_AFTER_S) -> Iterator[None]:
 
     timer = threading.Timer(after_s, write)
     timer.daemon = True
-    if sys.stderr.isatty():
-        timer.start()
+    timer.start()
     try:
         yield
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from deiii.data.tools.text.columns import padded, width_of
 from deiii.data.tools.text.csv_text import csv_text
 from deiii.model.metrics import figure_names
 
@@ -40,9 +41,11 @@ class Row:
 def as_text(rows: Sequence[Row]) -> str:
     """Return the rows as lines for the terminal."""
     labels = figure_names({r.figure: r.value for r in rows})
-    width = max(len(r.run) for r in rows)
+    figures = width_of(labels.values(), least=14)
+    runs = width_of(r.run for r in rows)
     lines = [
-        f"{'figure':14s} {'run':{width}s}  value  95 % interval     difference  95 % interval, paired  p"
+        f"{padded('figure', figures)} {padded('run', runs)}  value  95 % interval     difference  "
+        "95 % interval, paired  p"
     ]
     for r in rows:
         value = "    –" if r.value is None else f"{r.value:5.3f}"
@@ -50,8 +53,8 @@ def as_text(rows: Sequence[Row]) -> str:
         p = "" if r.p is None else f"{r.p:.3f}"
         paired = f"{_span(r.paired, '+.3f'):21s}  {p}"
         difference = "" if r.difference is None else f"{r.difference:+10.3f}  {paired}"
-        line = f"{labels[r.figure]:14s} {r.run:{width}s}  {value}  {interval:16s}  {difference}"
-        lines.append(line.rstrip())
+        name = f"{padded(labels[r.figure], figures)} {padded(r.run, runs)}"
+        lines.append(f"{name}  {value}  {interval:16s}  {difference}".rstrip())
     return "\n".join(lines)
 
 

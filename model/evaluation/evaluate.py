@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -106,11 +107,12 @@ def _evaluate(
 ) -> tuple[dict[str, Any], Path]:
     earlier = run.evaluations()
     if earlier and not again:
+        command = f"deiii evaluate {shlex.quote(str(run.path))}"
         raise RunError(
             f"the test speakers of {run.path} were scored before (at {earlier[-1]['time']}), and they are "
             "scored once: if you choose settings after you have seen test results, these speakers are not "
-            f"unseen any more. {run.report} has the result, `deiii evaluate RUN --keep` prints it; --again "
-            "scores again and records that"
+            f"unseen any more. {run.report} has the result, `{command} --keep` prints it; "
+            f"`{command} --again` scores again and records that"
         )
     trained = load_network(run.path)
     config, task, info = trained.config, trained.task, dict(trained.info)

@@ -139,11 +139,9 @@ def read_predictions(path: str | Path, metrics: Mapping[str, Any] | None = None)
     ('happy', 'sad')
     """
     path = Path(path)
+    command = f"deiii evaluate {shlex.quote(str(path.parent))}"
     if not path.is_file():
-        raise RunError(
-            f"{path.parent} has not been evaluated; "
-            f"run `deiii evaluate {shlex.quote(str(path.parent))}` first"
-        )
+        raise RunError(f"{path.parent} has not been evaluated; run `{command}` first")
     with open(path, encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         header = list(reader.fieldnames or [])
@@ -157,12 +155,12 @@ def read_predictions(path: str | Path, metrics: Mapping[str, Any] | None = None)
         needed += ["truth", "predicted"]
     missing = [name for name in needed if name not in header]
     if missing:
-        raise RunError(f"{path} lacks the columns {', '.join(missing)}; run `deiii evaluate RUN --again`")
+        raise RunError(f"{path} lacks the columns {', '.join(missing)}; run `{command} --again`")
     scored = (metrics or {}).get("clips", {}).get("test", {}).get("scored", len(rows))
     if scored != len(rows):
         raise RunError(
             f"{path} is damaged ({counted(len(rows), 'row')} for {counted(scored, 'scored clip')}); "
-            "run `deiii evaluate RUN --again`"
+            f"run `{command} --again`"
         )
     try:
         return PredictionTable(
@@ -177,7 +175,7 @@ def read_predictions(path: str | Path, metrics: Mapping[str, Any] | None = None)
             attribute_predicted=_numbers(rows, [a + sides[1] for a in attributes]),
         )
     except (ValueError, TypeError) as error:  # a cell that is not a number, or a row that is cut off
-        raise RunError(f"{path} is damaged ({error}); run `deiii evaluate RUN --again`") from None
+        raise RunError(f"{path} is damaged ({error}); run `{command} --again`") from None
 
 
 def _take(values: Sequence[str], rows: np.ndarray) -> tuple[str, ...]:

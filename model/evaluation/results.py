@@ -9,6 +9,7 @@ import numpy as np
 
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.counts import counted
+from deiii.data.tools.text.columns import padded, width_of
 from deiii.model.evaluation.predictions import PredictionTable
 from deiii.model.evaluation.sections.calibration import calibration_lines
 from deiii.model.evaluation.sections.ceiling import ceiling_lines
@@ -111,10 +112,12 @@ def summary(metrics: dict[str, Any]) -> str:
     lines = []
     if members := metrics.get("members"):
         lines.append(f"ensemble of {', '.join(str(member['run']) for member in members)}")
-    for key, label in figure_names(test).items():
+    names = figure_names(test)
+    width = width_of(names.values(), least=12)
+    for key, label in names.items():
         if test.get(key) is not None:
             interval = test.get(f"{key}_ci")
-            line = f"test {label:12s} {test[key]:.3f}"
+            line = f"test {padded(label, width)} {test[key]:.3f}"
             line += f"  [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
             classes = test.get("per_class") if key == "uar" else None
             lines.append(line + (f"  (guessing: {guessing(list(classes)):.3f})" if classes else ""))

@@ -25,6 +25,7 @@ from deiii.data.tools.atomic_files import (
 )
 from deiii.data.tools.processes.malloc import return_freed_memory
 from deiii.data.tools.progress import BAR_AFTER_S, progress_bar, say
+from deiii.data.tools.text.columns import padded, width_of
 from deiii.data.tools.text.csv_text import csv_text
 from deiii.model.prediction.loading import load
 from deiii.model.prediction.names import check_video_name, unique_names
@@ -270,9 +271,10 @@ def describe(p: Prediction) -> str:
         lines = [f"{p.path}  person {p.person.number}  ({p.person.seconds:.1f} of {p.seconds:.1f} s)"]
         if p.person.follows_sound is not None:
             lines.append(f"  mouth and audio: correlation {p.person.follows_sound:.2f}")
+    width = width_of([*p.probabilities, *p.attributes], least=24)
     for name, value in sorted(p.probabilities.items(), key=lambda item: -item[1]):
-        lines.append(f"  {name:24s} {value:6.3f}  {'█' * round(BAR * value)}")
-    lines += [f"  {name:24s} {value:+6.2f}" for name, value in p.attributes.items()]
+        lines.append(f"  {padded(name, width)} {value:6.3f}  {'█' * round(BAR * value)}")
+    lines += [f"  {padded(name, width)} {value:+6.2f}" for name, value in p.attributes.items()]
     for s in p.segments:
         words = [] if s.label is None else [f"{s.label} {s.probabilities[s.label]:.2f}"]
         words += [f"{name} {value:+.2f}" for name, value in s.attributes.items()]
@@ -303,8 +305,7 @@ def write_table(path: Path, found: Sequence[Prediction], network: Predictor, peo
     header = ["file", "seconds", "label", *outputs, "face_share", "face_quality", "notes"]
     rows = [header + PERSON_COLUMNS * people]
     for p in found:
-        values = [p.probabilities.get(c) for c in network.classes]
-        values += [p.attributes.get(a) for a in network.attributes]
+        values = [*map(p.probabilities.get, network.classes), *map(p.attributes.get, network.attributes)]
         cells = ["" if v is None else f"{v:.4f}" for v in values]
         face = [f"{p.face.share:.3f}", p.face.quality] if p.face else ["", ""]
         row = [p.path, f"{p.seconds:.2f}", p.label or "", *cells, *face, "; ".join(p.notes)]

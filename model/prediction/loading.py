@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from deiii.model.calibration import CalibrationError, stored_temperature
+from deiii.model.file_names import RUN
 from deiii.model.members import check_members, find_members
 from deiii.model.prediction.ensemble.average import AverageScorer, TemperedScorer
 from deiii.model.prediction.hub import NAME, PREFIX, download
@@ -65,11 +67,13 @@ def _calibrated(network: Predictor, names: Sequence[str | Path]) -> Predictor:
     """Return the network with the temperature that is stored in its folder."""
     temperature = stored_temperature(_local(str(names[0]))) if len(names) == 1 else None
     if temperature is None:
+        is_run = len(names) == 1 and (_local(str(names[0])) / RUN).is_file()
+        run = shlex.quote(str(names[0])) if is_run else "RUN"
         raise CalibrationError(
             f"no temperature is stored with {', '.join(map(str, names))}: `deiii evaluate` finds one on "
             "validation speakers and stores it in the run, or in the folder of an ensemble; an export has it "
             "if the run was evaluated before. A run without labelled validation clips has none; one that was "
-            "evaluated before the end of its training gets one by `deiii evaluate RUN --again`"
+            f"evaluated before the end of its training gets one by `deiii evaluate {run} --again`"
         )
     network.scorer = TemperedScorer(network.scorer, temperature)
     network.notes = (*network.notes, f"probabilities with the temperature {temperature:.3f}")

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from deiii.data.tools.atomic_files import write_text
 from deiii.data.tools.counts import counted
+from deiii.data.tools.text.columns import padded, width_of
 from deiii.data.tools.text.csv_text import csv_text
 from deiii.model.evaluation.figures import FIRST, GRID, INK, save_png, show_spines
 from deiii.model.evaluation.predictions import PredictionTable
@@ -119,12 +120,13 @@ def summary(result: Mapping[str, Any]) -> str:
     names = figure_names(result["clean"])
     lines = []
     rows = {"clean": result["clean"], **result["conditions"]}
+    width = width_of([*(f"  {what}" for what in rows), *names.values()], least=16)
     for name, label in names.items():
-        lines.append(f"{label:12s} value  95 % interval     difference, paired        lost")
+        lines.append(f"{padded(label, width)} value  95 % interval     difference, paired        lost")
         for what, row in rows.items():
             value, ci = row.get(name), row.get(f"{name}_ci")
             gap, paired = row.get(f"{name}_difference"), row.get(f"{name}_difference_ci")
-            line = f"  {what:14s} " + ("    –" if value is None else f"{value:5.3f}")
+            line = f"{padded(f'  {what}', width)} " + ("    –" if value is None else f"{value:5.3f}")
             line += f"  [{ci[0]:.3f}, {ci[1]:.3f}]" if ci else " " * 16
             line += "" if gap is None else f"  {gap:+.3f}"
             line += f" [{paired[0]:+.3f}, {paired[1]:+.3f}]" if paired else ""

@@ -149,7 +149,7 @@ def guess(paths: Sequence[str]) -> Found:
         )
     varied = [level for level, words in folders.items() if len(set(words)) > 1 and level not in parts]
     names = _parts_of_names(usual)
-    label, doubt = _label(folders, varied, names, usual)
+    label, doubt = _label(folders, varied, names, usual, parts)
     if doubt:
         notes.append(doubt)
     speaker, said = _speaker(
@@ -184,7 +184,11 @@ def _parts_of_names(paths: Sequence[str]) -> dict[int, list[str]]:
 
 
 def _label(
-    folders: dict[int, list[str]], varied: list[int], names: dict[int, list[str]], paths: Sequence[str]
+    folders: dict[int, list[str]],
+    varied: list[int],
+    names: dict[int, list[str]],
+    paths: Sequence[str],
+    parts: list[int],
 ) -> tuple[Place, str]:
     """Return the place of the label, and a note where it is a guess."""
     named = [level for level in varied if _share(folders[level], is_emotion) >= 0.5]
@@ -199,18 +203,24 @@ def _label(
         if not named and found:
             return Place(part=found[0]), ""
     if not named and len(varied) == 1 and _share(folders[varied[0]], SPEAKER.fullmatch) < 0.9:
-        return Place(level=varied[0]), (
-            f"labels are the names of the folders ({listed(folders[varied[0]], 3)}); few are emotions"
-        )
+        return Place(level=varied[0]), _few_are_emotions(folders, varied[0], parts)
     if not named and len(varied) == 2:
         persons = [level for level in varied if _share(folders[level], SPEAKER.fullmatch) >= 0.9]
         if len(persons) == 1:
             other = next(level for level in varied if level not in persons)
-            return Place(level=other), (
-                f"labels are the names of the folders ({listed(folders[other], 3)}); few are emotions"
-            )
+            return Place(level=other), _few_are_emotions(folders, other, parts)
     shown = examples(paths, 2)
     raise InitError(f"it is not clear which part of the paths is the label, as in {shown}; {REMEDY}")
+
+
+def _few_are_emotions(folders: dict[int, list[str]], chosen: int, parts: list[int]) -> str:
+    """Return the note on labels that are no emotions; it names the option for another layout."""
+    note = f"labels are the names of the folders ({listed(folders[chosen], 3)}); few are emotions: "
+    for level, words in folders.items():
+        if level not in parts and len(set(words)) == 1 and is_emotion(words[0]):
+            layout = _words(len(folders), Place(level=level), Place(level=chosen), parts)
+            return f"{note}if they are speakers and {words[0]} is the label, give --layout {layout}"
+    return f"{note}if they are no labels, give --layout"
 
 
 def _speaker(

@@ -6,12 +6,11 @@ from dataclasses import replace
 
 from deiii.data.cache.stages import get_stage, with_upstream
 from deiii.data.config.schema import Config
+from deiii.pipeline.stages.limits import memory_of_worker
 
 # Clips from which compilation pays. On an H200 it takes about 15 s and raises 7,600 pairs/s of raft_large to
 # 13,500, which saves as much after 250,000 pairs, but it overlaps with the decoding of the first clips.
 COMPILE_FROM = 1500
-
-WORKER_GB = 1.0  # GiB of a worker's memory that its libraries and models take before the first clip
 
 
 def settled(config: Config) -> Config:
@@ -54,10 +53,7 @@ def within_memory(config: Config) -> Config:
     >>> within_memory(Config()).clip_memory_gb  # this machine ends no worker
     8.0
     """
-    if config.scheduler or config.cluster.kind == "local":
-        return config
-    room = max(config.cluster.memory_gb - WORKER_GB, config.cluster.memory_gb / 2)
-    return replace(config, clip_memory_gb=min(config.clip_memory_gb, room))
+    return replace(config, clip_memory_gb=min(config.clip_memory_gb, memory_of_worker(config)))
 
 
 def launched(config: Config, clips: int) -> Config:

@@ -30,7 +30,7 @@ from deiii.data.config.schema import Config
 from deiii.data.tools.compilation.librosa_loading import load_parts
 from deiii.data.tools.processes.malloc import keep_freed_memory
 from deiii.pipeline.stages.first_clips import MachineFault
-from deiii.pipeline.stages.limits import little_is_left, memory_ran_out
+from deiii.pipeline.stages.limits import little_is_left, memory_of_worker, memory_ran_out
 
 
 def run_clip(stage: str, path: str, config: Config, corruption: str = "") -> StageResult:
@@ -91,9 +91,13 @@ def _changed(path: str, corruption: str) -> AbstractContextManager[str]:
 def _out_of_memory(config: Config, error: Exception | None = None) -> Outcome:
     """Return the outcome of a clip that needs too much memory; ``error`` is a consequence of that."""
     found = f" (it ended with {type(error).__name__}: {str(error)[:200]})" if error else ""
+    limit = setting = "clip_memory_gb"
+    if config.clip_memory_gb >= memory_of_worker(config):
+        setting = "cluster.memory_gb"
+        limit = f"{setting}={config.cluster.memory_gb:g} less what a worker needs itself"
     reason = (
-        f"decoding it needs more than {config.clip_memory_gb:g} GiB (clip_memory_gb), or more than is "
-        f"free{found}; re-encode it at a smaller size, or raise the limit and run with retry=true"
+        f"decoding it needs more than {config.clip_memory_gb:g} GiB ({limit}), or more than is free{found}; "
+        f"re-encode it at a smaller size, or raise {setting} and run with retry=true"
     )
     return Outcome(Status.OUT_OF_MEMORY, reason, 0.0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import resource
@@ -10,13 +11,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from deiii.data.config.schema import Config
+
 HANGING = 70  # exit status of a process that ended because a clip exceeded its time limit
 
 # Messages of libraries that raise other errors than MemoryError: PyTorch, ONNX Runtime, C++, the loader.
 NO_MEMORY = re.compile(
     "allocate memory|out of memory|not enough memory|bad[ _]alloc|failed to map segment", re.I
 )
+WORKER_GB = 1.0  # GiB of a worker's memory that its libraries and models take before the first clip
 CLOSE = 1 / 8  # of the limit of one clip: so little was left where small allocations failed
+
+
+def memory_of_worker(config: Config) -> float:
+    """Return how much memory in GiB the job or pod of a worker has for a clip; inf if neither limits it.
+
+    >>> memory_of_worker(Config())
+    inf
+    """
+    if config.scheduler or config.cluster.kind == "local":
+        return math.inf
+    return max(config.cluster.memory_gb - WORKER_GB, config.cluster.memory_gb / 2)
 
 
 @contextmanager

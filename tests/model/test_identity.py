@@ -325,7 +325,8 @@ def test_the_test_speakers_are_scored_once(one, tmp_path, capsys):
     assert json.loads(before["metrics.json"])["evaluations"] == 1
     assert main(["evaluate", str(run)]) == 1
     told = capsys.readouterr().err
-    assert "scored before" in told and "--again" in told and "--keep" in told
+    assert "scored before" in told and f"`deiii evaluate {run} --keep`" in told
+    assert f"`deiii evaluate {run} --again`" in told
     assert main(["evaluate", str(run), "--keep"]) == 0
     assert capsys.readouterr().out == first
     assert {n: (run / n).read_bytes() for n in names} == before

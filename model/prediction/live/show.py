@@ -12,6 +12,7 @@ from deiii.data.config.words import print_notes
 from deiii.data.tools.atomic_files import refuse_input_as_output, writable_folder
 from deiii.data.tools.counts import counted
 from deiii.data.tools.progress import say
+from deiii.data.tools.text.columns import padded, width_of
 from deiii.model.prediction.live.moments import LiveMoments
 from deiii.model.prediction.loading import load
 from deiii.model.prediction.names import check_video_name
@@ -106,7 +107,8 @@ def line(moment: Moment, dropped: int) -> str:
         return f"{words}  no usable input"
     if moment.label is not None:
         value = moment.probabilities[moment.label]
-        words += f"  {moment.label:16s} {value:.2f} {'█' * round(BAR * value):{BAR}s}"
+        width = width_of(moment.probabilities, least=16)
+        words += f"  {padded(moment.label, width)} {value:.2f} {'█' * round(BAR * value):{BAR}s}"
     words += "".join(f"  {name} {value:+.2f}" for name, value in moment.attributes.items())
     delay = f"  delay {1000 * moment.delay_s:.0f} ms" if moment.delay_s is not None else ""
     face = "" if moment.face_share is None else f"  face {100 * moment.face_share:.0f} %"
@@ -124,6 +126,7 @@ def describe(found: dict[str, Any]) -> str:
     if found["delay_median_s"] is not None:
         median, worst = (1000 * found[f"delay_{kind}_s"] for kind in ("median", "worst"))
         lines.append(f"delay: median {median:.0f} ms, worst {worst:.0f} ms")
+    width = width_of(found["probabilities"], least=24)
     for name, value in sorted(found["probabilities"].items(), key=lambda item: -item[1]):
-        lines.append(f"  {name:24s} {value:6.3f}")
+        lines.append(f"  {padded(name, width)} {value:6.3f}")
     return "\n".join(lines)

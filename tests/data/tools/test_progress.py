@@ -54,6 +54,27 @@ def test_short_work_writes_nothing_into_a_log(capsys, clock):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal], ids=["log", "terminal"])
+def test_a_command_that_loads_for_long_says_so(monkeypatch, stream):
+    """Also in a log, which would be empty until PyTorch is loaded."""
+    monkeypatch.setattr(progress, "_shown", [False])
+    monkeypatch.setattr(sys, "stderr", stream())
+    with progress.loading_note("loading ...", after_s=0.0):
+        end = time.monotonic() + 30
+        while not sys.stderr.getvalue() and time.monotonic() < end:
+            time.sleep(0.01)
+    assert sys.stderr.getvalue() == "loading ...\n"
+
+
+@pytest.mark.parametrize("first", ["a report", "quiet"])
+def test_a_command_that_reported_something_or_is_quiet_does_not(monkeypatch, first):
+    monkeypatch.setattr(progress, "_shown", [first == "a report"])
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with quietly(first == "quiet"), progress.loading_note("loading ...", after_s=0.0):
+        time.sleep(0.2)
+    assert sys.stderr.getvalue() == ""
+
+
 def test_resumed_work_counts_what_was_finished(capsys, clock):
     with progress_bar(desc="media", unit="B", total=4_000_000, initial=1_000_000, scale=True) as bar:
         clock[0] += 30

@@ -217,7 +217,8 @@ def test_calibrated_probabilities_are_asked_for(runs, evaluated, seen_run, tmp_p
     assert exported.probabilities == pytest.approx(dict(found.probabilities), abs=1e-5)
     words = ["predict", str(runs[0]), str(clip), "--out", str(tmp_path / "out"), "--calibrated"]
     assert main(words) == 1
-    assert "no temperature is stored" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "no temperature is stored" in told and f"`deiii evaluate {runs[0]} --again`" in told
 
 
 def test_messages(runs, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -75,16 +76,18 @@ def test_shapes_that_do_not_fit_are_refused():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (TEXT.replace("speaker", "who"), "lacks the columns speaker; run `deiii evaluate RUN --again`"),
-        (TEXT.replace("0.7500", "much"), "is damaged .*much"),
+        (TEXT.replace("speaker", "who"), "lacks the columns speaker; run `deiii evaluate {run} --again`"),
+        (TEXT.replace("0.7500", "much"), r"is damaged \(.*much.*\); run `deiii evaluate {run} --again`"),
         (TEXT[:-25], "is damaged"),
         ("", "lacks the columns clip, speaker"),
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path, text, message):
-    (tmp_path / "predictions.csv").write_text(text)
-    with pytest.raises(RunError, match=message):
-        read_predictions(tmp_path / "predictions.csv")
+    run = tmp_path / "a run"  # its path is quoted for the shell
+    run.mkdir()
+    (run / "predictions.csv").write_text(text)
+    with pytest.raises(RunError, match=message.replace("{run}", re.escape(f"'{run}'"))):
+        read_predictions(run / "predictions.csv")
 
 
 def test_a_run_without_the_file_was_not_evaluated(tmp_path):

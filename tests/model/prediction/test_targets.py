@@ -93,4 +93,5 @@ def test_the_command_refuses_a_hop_that_would_fill_the_memory(tmp_path, seen_run
 def test_options_for_files_are_refused_with_live(option, seen_run, tmp_path, capsys):
     words = ["predict", str(seen_run / "run"), "--live", "0", "--out", str(tmp_path / "out")]
     assert main([*words, *option]) == 1
-    assert f"leave {option[0]} out" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"leave {option[0]} out" in told and f"deiii predict {seen_run / 'run'} clip.mp4" in told

@@ -180,3 +180,35 @@ def test_archives_beside_the_recordings_are_told(tmp_path, name, told):
     found = look(touch(tmp_path, *every("{p}/{e}/{n}.mp4"), name))
     assert len(found.rows) == 18
     assert any("unpack them first" in note for note in found.notes) == told
+
+
+@pytest.mark.parametrize(
+    ("template", "guessed", "option"),
+    [
+        ("{p}/happy/{n}.mp4", "label/folder/clip", "--layout speaker/label/clip"),
+        ("happy/{p}/{n}.mp4", "folder/label/clip", "--layout label/speaker/clip"),
+        ("train/{p}/happy/{n}.mp4", "part/label/folder/clip", "--layout part/speaker/label/clip"),
+        ("{p}/{n}.mp4", "label/clip", "--layout"),
+    ],
+)
+def test_labels_that_are_no_emotions_are_noted_with_the_option_for_another_layout(
+    template, guessed, option, tmp_path
+):
+    """One emotion alone cannot be told from a folder of another kind, so names of people become labels."""
+    paths = [template.format(p=p, n=n) for p in PEOPLE for n in (1, 2)]
+    root = touch(tmp_path, *paths)
+    found = look(root)
+    (note,) = [note for note in found.notes if "few are emotions" in note]
+    assert found.how == f"layout {guessed}" and "anna 2, ben 2, cleo 2" in note
+    assert note.endswith(f"give {option}")
+    if " " in option:
+        other = look(root, layout=option.split()[1])
+        assert triples(other) == {(path, p, "happy") for path in paths for p in PEOPLE if p in path}
+
+
+def test_one_emotion_for_each_speaker(tmp_path):
+    places = list(zip(PEOPLE, EMOTIONS, strict=True))
+    root = touch(tmp_path, *(f"{p}/{e}/{n}.mp4" for p, e in places for n in (1, 2)))
+    found = look(root)
+    assert found.how == "layout speaker/label/clip"
+    assert {(row.speaker, row.label) for row in found.rows} == set(places)

@@ -11,6 +11,7 @@ import pytest
 
 from deiii.data.cache.outcomes import StageResult
 from deiii.data.config.load import load_config
+from deiii.pipeline.preprocess.worker_settings import within_memory
 from deiii.pipeline.stages import clip as clips
 from deiii.pipeline.stages.limits import memory_limit
 from tests.helpers.clips import audio_corpus
@@ -63,6 +64,31 @@ def test_an_error_that_speaks_of_memory(monkeypatch, error):
     found = outcome(monkeypatch, work, 0.25)
     assert found.status == "out_of_memory" and "clip_memory_gb" in found.reason
     assert str(error) in found.reason
+
+
+@pytest.mark.parametrize(
+    ("words", "limit"),
+    [
+        (["clip_memory_gb=8"], "8 GiB (clip_memory_gb)"),
+        (
+            ["cluster.kind=slurm", "cluster.memory_gb=4", "clip_memory_gb=8"],
+            "3 GiB (cluster.memory_gb=4 less",
+        ),
+        (["cluster.kind=kubernetes", "cluster.memory_gb=1"], "0.5 GiB (cluster.memory_gb=1 less"),
+        (["cluster.kind=slurm", "cluster.memory_gb=4", "clip_memory_gb=2"], "2 GiB (clip_memory_gb)"),
+        (["cluster.memory_gb=4", "clip_memory_gb=8"], "8 GiB (clip_memory_gb)"),
+    ],
+)
+def test_the_reason_names_the_setting_that_is_to_be_raised(monkeypatch, words, limit):
+    def work(*_: object) -> StageResult:
+        raise MemoryError
+
+    monkeypatch.setattr(clips, "import_function", lambda name: work)
+    config = within_memory(load_config(overrides=words))
+    reason = clips.run_clip("logmel", "clip.wav", config).outcome.reason
+    assert f"more than {limit}" in reason and "retry=true" in reason
+    assert ("raise cluster.memory_gb" in reason) == ("cluster" in limit)
+    assert ("raise clip_memory_gb" in reason) == ("cluster" not in limit)
 
 
 def test_an_error_that_follows_from_a_memory_error(monkeypatch):
