@@ -87,7 +87,7 @@ def _trims(logmel: LogMelConfig) -> bool:
 
 FACES = Stage(
     name="faces",
-    version=8,  # 8: joined Matroska and MPEG-TS, equal wrong timestamps
+    version=9,  # 9: another video track where no frame of the first one can be decoded
     modality="video",
     settings=FacesConfig,
     fields={

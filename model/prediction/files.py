@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from deiii.data.tools.atomic_files import (
     write_text,
 )
 from deiii.data.tools.processes.malloc import return_freed_memory
-from deiii.data.tools.progress import BAR_AFTER_S, progress_bar, say
+from deiii.data.tools.progress import progress_bar, say
 from deiii.data.tools.text.columns import padded, width_of
 from deiii.data.tools.text.csv_text import csv_text
 from deiii.model.prediction.loading import load
@@ -32,9 +32,9 @@ from deiii.model.prediction.names import check_video_name, unique_names
 from deiii.model.prediction.predictor import Predictor
 from deiii.model.prediction.result import Prediction
 from deiii.model.prediction.settings import settings_without_effect
+from deiii.model.prediction.windows.progress import seconds_bar
 from deiii.model.prediction.windows.timelines import elan_table, spans, webvtt
-from deiii.model.prediction.windows.units import LONG_S, check_window
-from deiii.pipeline.media.lengths import declared_seconds
+from deiii.model.prediction.windows.units import check_window
 from deiii.pipeline.media.streaming.address import shown
 from deiii.pipeline.streaming.voice import VoiceDetector, speech_segments
 
@@ -183,7 +183,7 @@ def _predict_one(
         with contextlib.suppress(OSError):  # drawing the video reports errors of its folder
             keep_flow = writable_folder(overlay.parent)
     try:
-        with _seconds_bar(file, progress) as advance:
+        with seconds_bar(file, progress) as advance:
             speech = None if detector is None else speech_segments(file, detector)
             window_s, hop_s = options.window_s, options.hop_s
             if options.people:
@@ -197,29 +197,6 @@ def _predict_one(
         reason = f"unexpected {type(error).__name__}: {error}; please report it with the file"
         outcomes = {stage: Outcome(Status.FAILED, reason, 0.0) for stage in network.stages}
         return [Prediction(str(file), 0.0, outcomes, notes=(f"no prediction: {reason}",))]
-
-
-@contextlib.contextmanager
-def _seconds_bar(file: Path, progress: bool) -> Iterator[Callable[[float], None]]:
-    """Show a bar for each reading of a file in order; yields what takes the time in s that is done."""
-    seconds = declared_seconds(file)
-    shown = progress and LONG_S < seconds < float("inf")
-    with progress_bar(desc=file.name, unit="s of media", total=round(max(1.0, seconds)) if shown else None,
-                      delay=BAR_AFTER_S, leave=False, shown=shown) as bar:  # fmt: skip
-        if shown:
-            bar.set_postfix_str("reading the audio")  # of the whole file; it is read before the video
-        reading, last_s = 0, float("inf")
-
-        def advance(done_s: float) -> None:
-            nonlocal reading, last_s
-            if done_s < last_s / 2:  # a reading begins; the last windows of one may be moved back a little
-                reading += 1
-                bar.set_postfix_str(f"reading {reading}" if reading > 1 else "", refresh=False)
-                bar.reset()  # the time that is left follows from the speed of this reading
-            last_s = done_s
-            bar.update(max(0, round(done_s) - round(bar.n)))
-
-        yield advance
 
 
 def _with_overlay(

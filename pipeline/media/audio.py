@@ -202,7 +202,7 @@ def _blocks(
         stream, remark = audio_stream(container, useless)
         if times.audio is None:  # the file changed meanwhile
             raise ClipError(Status.UNREADABLE, "the file changed while it was read")
-        track.index, track.streams = stream.index, number_of_recordings(container)
+        track.index, track.streams = stream.index, number_of_recordings(container, av.AudioStream)
         late = _late_page(times.audio) if container.format.name == "ogg" else ""
         track.remarks += [words for words in (remark, times.audio.remark, late) if words]
         if begin is None:

@@ -79,11 +79,17 @@ def open_media(path: str, hwaccel: HWAccel | None = None) -> Iterator[av.contain
         container.close()
 
 
-def video_stream(container: av.container.InputContainer) -> tuple[av.VideoStream, str]:
+def video_stream(
+    container: av.container.InputContainer, useless: Sequence[int] = ()
+) -> tuple[av.VideoStream, str]:
     """Return the video stream to use, and a remark where there are several ("" else).
 
     Cover art and thumbnails are not video. The stream that the file marks as its default is used;
     where none or several are, the one with the most pixels that is not a slide show.
+
+    Args:
+        container: the open file.
+        useless: indices of streams that were tried: no frame of them can be decoded.
 
     Raises:
         ClipError: there is none, or its header is damaged.
@@ -95,12 +101,16 @@ def video_stream(container: av.container.InputContainer) -> tuple[av.VideoStream
     def rank(stream: av.VideoStream) -> tuple[bool, int]:
         return float(stream.average_rate or 25) >= FEWEST_FPS, stream.width * stream.height
 
-    stream, remark = _choose(streams, [rank(s) for s in streams], "video")
-    width, height = stream.width, stream.height
-    # MPEG-TS declares nothing: both are 0 where the stream begins late.
-    if (width or height) and not (width >= 1 and height >= 1 and width * height <= MAX_PIXELS):
-        words = f"the header declares frames of {width}x{height} px: it is damaged"
-        raise ClipError(Status.UNREADABLE, words)
+    sizes = {s.index: (s.width, s.height) for s in streams}
+    damaged = {
+        index: f"the header declares frames of {width}x{height} px: it is damaged"
+        for index, (width, height) in sizes.items()
+        # MPEG-TS declares nothing: both are 0 where the stream begins late.
+        if (width or height) and not (width >= 1 and height >= 1 and width * height <= MAX_PIXELS)
+    }
+    stream, remark = _choose(streams, [rank(s) for s in streams], "video", (*useless, *damaged))
+    if stream.index in damaged:
+        raise ClipError(Status.UNREADABLE, damaged[stream.index])
     return stream, remark
 
 
@@ -134,9 +144,12 @@ def audio_stream(
     return stream, remark
 
 
-def number_of_recordings(container: av.container.InputContainer) -> int:
-    """Return how many audio streams may be the recording: all but commentaries and the like."""
-    return sum(not s.disposition & SECONDARY for s in _streams(container, av.AudioStream))
+def number_of_recordings(container: av.container.InputContainer, kind: type[T]) -> int:
+    """Return how many streams of a kind may be the recording.
+
+    Cover art and thumbnails are not counted, nor are commentaries and the like.
+    """
+    return sum(not s.disposition & (SECONDARY | NO_RECORDING) for s in _streams(container, kind))
 
 
 def _streams(container: av.container.InputContainer, kind: type[T]) -> list[T]:
@@ -163,8 +176,8 @@ def _choose(
     defaults = sum(is_default for *_, is_default, _ in marks)
     why = "the default one" if marks[best][2] and defaults == 1 else "the best one"
     tried = [str(i + 1) for i, stream in enumerate(streams) if stream.index in useless]
-    silent = f"number {', '.join(tried)} has no usable audio; " if tried else ""
-    words = f"the file has {len(streams)} {kind} streams; {silent}number {best + 1} was used, {why}"
+    others = f"number {', '.join(tried)} has no usable {kind}; " if tried else ""
+    words = f"the file has {len(streams)} {kind} streams; {others}number {best + 1} was used, {why}"
     return streams[best], words
 
 

@@ -150,7 +150,7 @@ def open_surveyed(
     Args:
         path: the media file.
         kind: "video" or "audio": what will be decoded.
-        useless: indices of audio streams to leave out; see `audio_stream`.
+        useless: indices of streams to leave out; see `video_stream` and `audio_stream`.
         link: one of several recordings in an Ogg file, to open it alone.
 
     Raises:
@@ -191,7 +191,7 @@ def _survey(
 ) -> Survey:
     chosen: list[av.VideoStream | av.AudioStream] = []
     with contextlib.suppress(ClipError):
-        chosen.append(video_stream(container)[0])
+        chosen.append(video_stream(container, useless)[0])
     with contextlib.suppress(ClipError):
         chosen.append(audio_stream(container, useless)[0])
     sorted_times = "avi" in container.format.name.split(",")

@@ -10,14 +10,12 @@ and without combs (interlaced frames go through FFmpeg's bwdif filter).
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 import av
-import av.error
-import av.filter
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
@@ -25,6 +23,7 @@ from deiii.data.cache.outcomes import ClipError, Status
 from deiii.pipeline.media import container as media
 from deiii.pipeline.media.clock import Clock, clock_remarks
 from deiii.pipeline.media.colour import ColourSpace, colour_space
+from deiii.pipeline.media.decoders.deinterlacing import deinterlaced
 from deiii.pipeline.media.decoders.nvdec import GpuDecodingFailed, as_decoded, open_video
 from deiii.pipeline.media.frame import DecodedFrame
 from deiii.pipeline.media.lengths import cut_off, defects_of_length
@@ -91,10 +90,33 @@ class VideoReader:
     def _recording(
         self, part: Part | None, views: Views, counts: _Counts
     ) -> Generator[tuple[DecodedFrame, float], None, bool]:
-        """Yield the frames of a file, or of one of its recordings; returns whether to go on with the next."""
-        with open_video(self.path, self.decoder, part.link if part else None) as (opened, on_gpu):
+        """Yield the frames of a file, or of one of its recordings; returns whether to go on with the next.
+
+        Where no frame of the stream can be decoded, another one is used.
+        """
+        first: ClipError | None = None
+        useless: list[int] = []
+        notes, remarks = list(self.notes), list(self.remarks)
+        while True:
+            try:
+                return (yield from self._stream(part, views, counts, useless))
+            except _NoFrame as error:
+                first = first or ClipError(Status.UNREADABLE, str(error))
+                if len(useless) + 1 >= error.streams:
+                    raise first from None
+                useless.append(error.index)
+                self.notes, self.remarks = list(notes), list(remarks)
+            except ClipError as error:
+                raise first or error from None
+
+    def _stream(
+        self, part: Part | None, views: Views, counts: _Counts, useless: Sequence[int]
+    ) -> Generator[tuple[DecodedFrame, float], None, bool]:
+        """Do `_recording` with one stream: the best one of those that are not useless."""
+        link = part.link if part else None
+        with open_video(self.path, self.decoder, link, useless) as (opened, on_gpu):
             container, times = opened.container, opened.times
-            stream, remark = media.video_stream(container)
+            stream, remark = media.video_stream(container, useless)
             if times.video is None:  # the file changed meanwhile
                 raise ClipError(Status.UNREADABLE, "the file changed while it was read")
             self.remarks += [words for words in (remark, times.video.remark) if words]
@@ -109,7 +131,7 @@ class VideoReader:
             packets = counts.count(media.decode(container, stream, self.notes, opened.packets))
             if on_gpu:
                 packets = as_decoded(packets, (stream.width, stream.height))
-            decoded = views.noted(_deinterlaced(packets))
+            decoded = views.noted(deinterlaced(packets))
             clock = placed.clock(0.25 * times.video.step + 0.002, _window(stream), reorder=True)
             previous: float | None = None
             late = 0
@@ -127,7 +149,9 @@ class VideoReader:
             if on_gpu and (self.notes or previous is None):  # damage is concealed by the processor alone
                 raise GpuDecodingFailed("; ".join(self.notes) or "no frame was decoded")
             if previous is None:
-                raise ClipError(Status.UNREADABLE, "no frame of the video can be decoded")
+                # Frames behind the end of what is read are no damage of the stream.
+                others = media.number_of_recordings(container, av.VideoStream) if most else 1
+                raise _NoFrame(stream.index, others)
             self.notes += defects_of_length(self.path, container, previous)
             if late:
                 self.remarks.append(f"{late} frames with the times of others were left out")
@@ -157,7 +181,8 @@ def read_video(
     """Open a video; iterating yields ``(rgb uint8 [H,W,3], time_s float)`` one frame at a time.
 
     Times come from the timestamps of the stream, also at variable frame rates, and rise strictly.
-    Iterating again decodes again and yields the same bytes.
+    Iterating again decodes again and yields the same bytes. Where the file has several video streams and no
+    frame of the default or best one can be decoded, another one is used.
 
     Args:
         path: the media file.
@@ -171,6 +196,20 @@ def read_video(
         GpuDecodingFailed: on iteration, where the video must be read again with the decoder ``cpu``.
     """
     return VideoReader(os.fspath(path), longest, most_s, decoder)
+
+
+class _NoFrame(Exception):
+    """No frame of a video stream can be decoded.
+
+    Attributes:
+        index: the index of the stream.
+        streams: the number of streams that may be the recording.
+    """
+
+    def __init__(self, index: int, streams: int):
+        super().__init__("no frame of the video can be decoded")
+        self.index = index
+        self.streams = streams
 
 
 @dataclass
@@ -188,50 +227,6 @@ class _Counts:
             self.corrupt += frame.is_corrupt
             self.interlaced += frame.interlaced_frame
             yield frame
-
-
-def _deinterlaced(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-    """Yield one full frame for each frame; interlaced ones are deinterlaced, others pass unchanged."""
-    graph: av.filter.Graph | None = None
-    kind: tuple[int, int, str] | None = None
-    for frame in frames:
-        now = frame.width, frame.height, frame.format.name
-        if graph is not None and now != kind:
-            yield from _drain(graph, None)
-            graph = None
-        if graph is None and frame.interlaced_frame:
-            graph = _bwdif(frame)
-            kind = now
-        if graph is None:
-            yield frame
-        else:
-            yield from _drain(graph, frame)
-    if graph is not None:
-        yield from _drain(graph, None)
-
-
-def _bwdif(frame: av.VideoFrame) -> av.filter.Graph:
-    """Return a filter graph that deinterlaces frames of this size and format."""
-    graph = av.filter.Graph()
-    graph.threads = 1
-    graph.link_nodes(
-        graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
-        ),
-        graph.add("bwdif", "mode=send_frame:parity=auto:deint=interlaced"),
-        graph.add("buffersink"),
-    ).configure()
-    return graph
-
-
-def _drain(graph: av.filter.Graph, frame: av.VideoFrame | None) -> Iterator[av.VideoFrame]:
-    """Push a frame (``None`` at the end) and yield the frames that the graph returns."""
-    graph.vpush(frame)
-    while True:
-        try:
-            yield graph.vpull()
-        except (av.error.BlockingIOError, av.error.EOFError):
-            return
 
 
 def _timed(

@@ -26,7 +26,7 @@ ORDER = {
         "compilation fetch",
         "weights",
     ],
-    "data/tools/text": ["canonical_json csv_text"],
+    "data/tools/text": ["canonical_json columns csv_text"],
     "data/tools/compilation": ["numba_jit", "librosa_loading"],
     "data/tools/processes": ["dask_workers made_folders main_guard malloc signals", "pool"],
     "data/config": [
@@ -108,7 +108,7 @@ ORDER = {
         "video_writer",
     ],
     "pipeline/media/opening": ["not_media versions"],
-    "pipeline/media/decoders": ["nvdec"],
+    "pipeline/media/decoders": ["deinterlacing nvdec"],
     "pipeline/media/formats": ["delays ogg", "links"],
     "pipeline/media/samples": ["track"],
     "pipeline/media/streaming": ["address audio live_clock", "live"],
@@ -225,5 +225,11 @@ ORDER = {
     ],
     "model/prediction/live": ["moments", "show"],
     "model/prediction/overlay": ["panel", "layout people track", "live video"],
-    "model/prediction/windows": ["combine timelines", "moments units", "newest recording", "whole", "media"],
+    "model/prediction/windows": [
+        "combine timelines",
+        "moments units",
+        "newest progress recording",
+        "whole",
+        "media",
+    ],
 }

@@ -1,1 +1,1 @@
-"""Decoders other than FFmpeg's on the processor."""
+"""Decoders other than FFmpeg's on the processor, and the deinterlacing of decoded frames."""

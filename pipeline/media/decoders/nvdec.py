@@ -13,7 +13,7 @@ ways back to the processor.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -80,15 +80,22 @@ def suits(stream: av.VideoStream, decoder: str) -> bool:
 
 
 @contextmanager
-def open_video(path: str, decoder: str, link: Link | None = None) -> Iterator[tuple[Surveyed, bool]]:
+def open_video(
+    path: str, decoder: str, link: Link | None = None, useless: Sequence[int] = ()
+) -> Iterator[tuple[Surveyed, bool]]:
     """Open a media file, or one recording of it, to decode its video; yields it, and whether the GPU does.
+
+    Args:
+        path: the media file.
+        decoder: argument of `suits`.
+        link, useless: arguments of `open_surveyed`.
 
     Raises:
         ClipError: as `open_surveyed`.
         GpuDecodingFailed: the GPU cannot decode it, or the block raised an error while the GPU did.
     """
-    with open_surveyed(path, "video", link=link) as opened:
-        if link or not suits(video_stream(opened.container)[0], decoder):
+    with open_surveyed(path, "video", useless, link) as opened:
+        if link or not suits(video_stream(opened.container, useless)[0], decoder):
             yield opened, False
             return
     try:

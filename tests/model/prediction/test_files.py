@@ -15,12 +15,12 @@ from deiii import load
 from deiii.__main__ import main
 from deiii.data.cache.outcomes import Outcome, Status
 from deiii.data.tools import progress
-from deiii.model.prediction import files
 from deiii.model.prediction.export import export
 from deiii.model.prediction.files import FileOptions, MediaError, find_media, predict_files, predict_loaded
 from deiii.model.prediction.names import unique_names
 from deiii.model.prediction.overlay.layout import NARROWEST, Layout
 from deiii.model.prediction.result import notes_on
+from deiii.model.prediction.windows import progress as of_file
 from deiii.pipeline.media.video import read_video
 from tests.helpers.clipmaker import numbered, tone, write
 from tests.helpers.clips import write_audio
@@ -307,8 +307,8 @@ def test_the_time_left_of_a_long_file_does_not_count_reading_its_audio(monkeypat
     """The audio of an hour took 2 of the 5 minutes; the first lines promised days."""
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(files, "declared_seconds", lambda path: 3600.0)
-    with files._seconds_bar(tmp_path / "interview.mp4", True) as advance:
+    monkeypatch.setattr(of_file, "declared_seconds", lambda path: 3600.0)
+    with of_file.seconds_bar(tmp_path / "interview.mp4", True) as advance:
         for now[0], done_s in ((160.0, 2.0), (195.0, 362.0)):
             advance(done_s)
     first, *_ = capsys.readouterr().err.splitlines()
@@ -319,8 +319,8 @@ def test_each_reading_of_a_long_file_has_its_own_progress(monkeypatch, tmp_path,
     """With ``--people all`` the bar stayed at 100 % while the file was read for the other people."""
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(files, "declared_seconds", lambda path: 3600.0)
-    with files._seconds_bar(tmp_path / "interview.mp4", True) as advance:
+    monkeypatch.setattr(of_file, "declared_seconds", lambda path: 3600.0)
+    with of_file.seconds_bar(tmp_path / "interview.mp4", True) as advance:
         for now[0], done_s in ((1.0, 2.0), (40.0, 3600.0), (41.0, 3599.0), (42.0, 2.0), (80.0, 902.0)):
             advance(done_s)
     first, second, *_ = capsys.readouterr().err.splitlines()

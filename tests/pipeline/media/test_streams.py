@@ -9,6 +9,7 @@ import pytest
 from av.stream import Disposition
 
 from deiii.data.cache.outcomes import ClipError, Status
+from deiii.pipeline.media import container
 from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.media.streaming.audio import settled_reader
 from deiii.pipeline.media.video import read_video
@@ -108,6 +109,70 @@ def test_video_tracks(tmp_path, defaults, used):
     reader = read_video(tracks(tmp_path / "v.mkv", (), zip((small, large), defaults, strict=True)))
     assert len(list(reader)) == (5, 7)[used - 1]
     assert f"number {used} was used" in reader.remarks[0]
+
+
+def video_tracks(path, *tracks, damaged=(), after=0):
+    """Write video tracks of frames; in the damaged ones (their positions), packets hold zeros.
+
+    The first packets, ``after`` in number, are left as they are.
+    """
+    with av.open(str(path), "w") as out:
+        streams = []
+        for frames in tracks:
+            stream = out.add_stream("libx264", rate=25, options={"crf": "12"})
+            stream.height, stream.width = frames[0].shape[:2]
+            stream.pix_fmt = "yuv420p"
+            streams.append(stream)
+        for position, (stream, frames) in enumerate(zip(streams, tracks, strict=True)):
+            encoded = [
+                p for f in frames for p in stream.encode(av.VideoFrame.from_ndarray(f, format="rgb24"))
+            ]
+            for number, packet in enumerate([*encoded, *stream.encode()]):
+                if position in damaged and number >= after:
+                    zeros = av.Packet(bytes(packet.size))
+                    zeros.stream, zeros.pts, zeros.dts = stream, packet.pts, packet.dts
+                    zeros.time_base = packet.time_base
+                    packet = zeros
+                out.mux(packet)
+    return str(path)
+
+
+def test_a_damaged_video_track_gives_way_to_one_that_can_be_decoded(tmp_path):
+    large, small = numbered(12, 96, 128), numbered(7, 48, 64)
+    whole = list(read_video(video_tracks(tmp_path / "a.mkv", small)))
+    reader = read_video(video_tracks(tmp_path / "b.mkv", large, small, damaged=(0,)))
+    for _ in range(2):  # reading again yields the same
+        frames = list(reader)
+        assert [time for _, time in frames] == [time for _, time in whole]
+        assert all(np.array_equal(a, b) for (a, _), (b, _) in zip(frames, whole, strict=True))
+        used = "number 1 has no usable video; number 2 was used, the best one"
+        assert (reader.remarks, reader.notes) == ([f"the file has 2 video streams; {used}"], [])
+    reader = read_video(video_tracks(tmp_path / "c.mkv", large, large, small, damaged=(0, 1)))
+    assert len(list(reader)) == 7
+    assert "number 1, 2 has no usable video; number 3 was used" in reader.remarks[0]
+
+
+def test_a_file_of_damaged_video_tracks_is_unreadable(tmp_path):
+    path = video_tracks(tmp_path / "a.mkv", numbered(9, 96, 128), numbered(7), damaged=(0, 1))
+    assert outcome_of(read_video, path).reason == "no frame of the video can be decoded"
+
+
+def test_a_video_track_that_is_damaged_in_part_is_kept(tmp_path):
+    """The choice does not depend on how much of the first track was lost, only on whether it has a frame."""
+    path = video_tracks(tmp_path / "a.mkv", numbered(12, 96, 128), numbered(7), damaged=(0,), after=3)
+    reader = read_video(path)
+    frames = list(reader)
+    assert 0 < len(frames) < 12 and frames[0][0].shape == (96, 128, 3)
+    assert "number 1 was used, the best one" in reader.remarks[0] and reader.notes
+
+
+def test_a_video_track_with_an_impossible_header_is_not_used(tmp_path, monkeypatch):
+    path = video_tracks(tmp_path / "a.mkv", numbered(9, 96, 128), numbered(7))
+    monkeypatch.setattr(container, "MAX_PIXELS", 96 * 128 - 1)
+    reader = read_video(path)
+    assert len(list(reader)) == 7 and "number 1 has no usable video" in reader.remarks[0]
+    monkeypatch.setattr(container, "MAX_PIXELS", 48 * 64 - 1)
+    assert "frames of 128x96 px: it is damaged" in outcome_of(read_video, path).reason
 
 
 def test_cover_art_is_no_video(tmp_path):
