@@ -126,7 +126,7 @@ def summary(metrics: dict[str, Any]) -> str:
     if counts.get("unlabelled"):
         lacking = counted(counts["unlabelled"], "has", "have")
         scored = "is" if counts["unlabelled"] == 1 else "are"
-        what = "label, such as a tie or a dropped class," if "per_class" in test else "rating"
+        what = "label, such as a tie or a dropped class," if "uar" in test else "rating"
         clips += f" ({lacking} no {what} and {scored} not scored)"
     lines.append(f"{clips}, {counted(len(test['per_speaker']), 'speaker')}; {about_interval(metrics)}")
     lines += gap_lines(metrics.get("gaps", {}))

@@ -212,12 +212,12 @@ def _setup(
     of_classes = None
     if config.train.class_weights and data.task.classes:
         of_classes = class_weights(features, rows["train"])
-    of_clips = None
+    of_clips = None  # where all clips count alike
     if features.part is not None:
-        of_clips = torch.from_numpy(clip_weights(features.part, mixed_weights(config)))
+        of_clips = clip_weights(features.part, mixed_weights(config))
     return TrainingSetup(
         training, validation, config, run, ranks.device, [c.id for c in features.clips], data.info,
-        of_classes, ranks, of_clips,
+        of_classes, ranks, None if of_clips is None else torch.from_numpy(of_clips),
     )  # fmt: skip
 
 

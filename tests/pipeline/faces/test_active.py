@@ -86,7 +86,10 @@ def test_on_real_faces_the_speaker_is_found(tmp_path, detector):
     clips = [
         shared(f"media/emotional_av/{name}.mp4") for name in ("01-01-01_01", "03-02-04_01", "07-03-05_01")
     ]
-    config = FacesConfig(size=32, pick="active", detector=detector)
+    weights = shared("weights/face_detection_yunet_2023mar.onnx")
+    config = FacesConfig(
+        size=32, pick="active", detector=detector, weights=weights if detector == "yunet" else None
+    )
     load = load_detector(config)
     right = []
     for number, (speaking, silent) in enumerate(permutations(clips, 2)):
