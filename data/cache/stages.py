@@ -50,8 +50,9 @@ def _uses_yunet(faces: FacesConfig) -> bool:
     return faces.detector == "yunet"
 
 
-def _yunet(faces: FacesConfig) -> Weights | None:
-    return Weights(faces.weights, YUNET) if _uses_yunet(faces) else None
+def _detector_weights(faces: FacesConfig) -> Weights | None:
+    """Return those of YuNet, or the given cascade; OpenCV's own cascade needs no file."""
+    return Weights(faces.weights, YUNET) if _uses_yunet(faces) or faces.weights else None
 
 
 def _measure_of_active(faces: FacesConfig) -> dict[str, str]:
@@ -106,7 +107,7 @@ FACES = Stage(
     switch="video",
     stream="frames",
     counts_when={"min_score": _uses_yunet},
-    weights=_yunet,
+    weights=_detector_weights,
     known_weights={YUNET: "faces.detector=yunet"},
     identity=_measure_of_active,
 )

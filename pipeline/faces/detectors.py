@@ -15,11 +15,13 @@ import numpy as np
 from cv2.data import haarcascades
 
 from deiii.data.config.schema import FacesConfig
+from deiii.data.encoders.onnx_session import refused
 from deiii.data.tools import weights
 from deiii.pipeline.faces.face import Detector, Face, largest_first
 from deiii.pipeline.media.decoders.nvdec import require
 
 HAAR = "haarcascade_frontalface_default.xml"
+REMEDY = "faces.weights must be empty or the path of the XML file of a cascade with faces.detector=haar"
 
 # Eyes, nose tip and mouth corners (left in the image first) in the unit square of a Haar box: means over
 # detections of both detectors on the same talking faces, made symmetric.
@@ -31,6 +33,9 @@ class Haar:
 
     Args:
         path: XML file of the cascade.
+
+    Raises:
+        WeightsError: the file does not hold a cascade.
     """
 
     oriented = False
@@ -38,7 +43,10 @@ class Haar:
     second_look = False  # it adds more false detections than faces
 
     def __init__(self, path: str):
-        self._cascade = cv2.CascadeClassifier(path)
+        with refused(path, "a cascade of OpenCV", REMEDY):
+            self._cascade = cv2.CascadeClassifier(path)
+            if self._cascade.empty():
+                raise ValueError("it has no stages")
 
     def __call__(self, rgb: np.ndarray) -> list[Face]:
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
@@ -51,7 +59,7 @@ def load_detector(config: FacesConfig) -> Detector:
     """Load the configured detector; this is needed once per process.
 
     Raises:
-        WeightsError: the weights of YuNet cannot be found, or the file does not hold them.
+        WeightsError: the weights cannot be found, or the file does not hold those of this detector.
         ConfigError: ``faces.decoder=gpu``, and this process cannot decode on a GPU.
 
     >>> len(load_detector(FacesConfig())(np.zeros((240, 320, 3), np.uint8)))

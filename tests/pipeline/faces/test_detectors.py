@@ -1,10 +1,16 @@
 """Detectors on a real face, and what identifies them."""
 
+import shutil
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
+from cv2.data import haarcascades
 
-from deiii.data.config.schema import FacesConfig
+from deiii.data.cache.recipes import recipes
+from deiii.data.config.schema import Config, FacesConfig
+from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.faces import detectors, face
 from deiii.pipeline.faces.stage import look
 from deiii.pipeline.media.video import read_video
@@ -36,3 +42,21 @@ def test_both_detectors_agree_at_any_source_size():
     spread = np.abs(np.array(found) - found[0]).max(axis=(1, 2))
     assert spread[1] < 2  # the same detector
     assert spread[2:].max() < 12  # Haar's five points are placed, not seen
+
+
+def test_another_cascade_has_another_key(tmp_path):
+    """Two cascades had one key, so the crops of one were taken for those of the other."""
+    own = tmp_path / "own.xml"
+    keys = [recipes(Config())["faces"].key]
+    for name in (detectors.HAAR, "haarcascade_frontalface_alt2.xml"):
+        shutil.copy(Path(haarcascades) / name, own)
+        keys.append(recipes(Config(faces=FacesConfig(weights=str(own))))["faces"].key)
+    assert len(set(keys)) == 3
+
+
+@pytest.mark.parametrize("content", ["", "text", "<?xml version='1.0'?><opencv_storage></opencv_storage>"])
+def test_a_file_that_is_no_cascade_is_refused(tmp_path, content):
+    path = tmp_path / "own.xml"
+    path.write_text(content)
+    with pytest.raises(WeightsError, match=r"own\.xml.*faces\.weights"):
+        detectors.load_detector(FacesConfig(weights=str(path)))
