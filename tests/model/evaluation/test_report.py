@@ -183,7 +183,7 @@ def test_the_summary_names_what_clips_lack():
     test = {"per_speaker": {}, "ccc_valence": 0.5, "loss": 0.1}
     counts = {"test": {"in_split": 3, "scored": 2, "unlabelled": 1}}
     assert "(1 has no rating and is not scored)" in summary({"test": test, "clips": counts})
-    test["per_class"] = {}
+    test["uar"] = 0.5
     assert "(1 has no label, such as a tie or a dropped class, and is not scored)" in summary(
         {"test": test, "clips": counts}
     )
