@@ -56,7 +56,7 @@ def _detector_weights(faces: FacesConfig) -> Weights | None:
 
 
 def _measure_of_active(faces: FacesConfig) -> dict[str, str]:
-    """Return what stands in the key for ``faces.pick=active``, whose measure is the second one."""
+    """Return the name of the measure in place of ``active``, because an earlier measure chose other faces."""
     return {"pick": "active, by motion and opening"} if faces.pick == "active" else {}
 
 

@@ -225,7 +225,7 @@ def score_parts(scorer: Scorer, name: str | Path) -> tuple[dict[str, Any], Predi
             f"{counts['test']['unlabelled']} have no label or rating and the others no features; add labels "
             "or ratings, look at failures.csv in the cache, or train with another split.fold"
         )
-    metrics = {
+    metrics: dict[str, Any] = {
         "test": full_figures(test, speakers, task),
         "val": {} if validation is None else full_figures(validation, speakers, task),
         "heads": {head: brief_figures(test, speakers, task, head) for head in modality_heads(test)},
@@ -245,6 +245,8 @@ def score_parts(scorer: Scorer, name: str | Path) -> tuple[dict[str, Any], Predi
             features.corpus.votes,
         ),
     }
+    if scorer.split.leaks:
+        metrics["leaks"] = True
     return metrics, test
 
 

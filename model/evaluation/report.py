@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from deiii.data.config.load import parse_stored
 from deiii.data.config.networks import described
+from deiii.data.corpora.splits import LEAKS
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.pages.rendering import number, render, span
 from deiii.data.tools.atomic_files import write_text
@@ -75,6 +76,7 @@ def write_report(
         "members": metrics.get("members", ()),
         "member_rows": [(m["run"], m["seed"], m["epoch"]) for m in metrics.get("members", ())],
         "evaluations": metrics.get("evaluations", 1),
+        "leaks": LEAKS if metrics.get("leaks") else "",
         "training": metrics.get("training", {"finished": True}),
         "classes": info["classes"],
         "clips": {"unlabelled": 0, **metrics["clips"]["test"]},

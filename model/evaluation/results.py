@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from deiii.data.corpora.splits import LEAKS
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.counts import counted
 from deiii.data.tools.text.columns import padded, width_of
@@ -133,6 +134,8 @@ def summary(metrics: dict[str, Any]) -> str:
     lines += calibration_lines(metrics.get("calibration", {}))
     lines += ceiling_lines(metrics.get("ceilings", {}))
     lines += hidden_lines(metrics)
+    if metrics.get("leaks"):
+        lines.append(f"{LEAKS}: the figures may be too high")
     if metrics.get("evaluations", 1) > 1:
         lines.append(f"the test speakers were scored {metrics['evaluations']} times")
     if words := unfinished_training(metrics):

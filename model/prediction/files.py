@@ -282,7 +282,8 @@ def write_table(path: Path, found: Sequence[Prediction], network: Predictor, peo
     header = ["file", "seconds", "label", *outputs, "face_share", "face_quality", "notes"]
     rows = [header + PERSON_COLUMNS * people]
     for p in found:
-        values = [*map(p.probabilities.get, network.classes), *map(p.attributes.get, network.attributes)]
+        values = [p.probabilities.get(c) for c in network.classes]
+        values += [p.attributes.get(a) for a in network.attributes]
         cells = ["" if v is None else f"{v:.4f}" for v in values]
         face = [f"{p.face.share:.3f}", p.face.quality] if p.face else ["", ""]
         row = [p.path, f"{p.seconds:.2f}", p.label or "", *cells, *face, "; ".join(p.notes)]

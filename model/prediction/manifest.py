@@ -149,7 +149,8 @@ def test_scores(metrics: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
     Returns:
         each figure, and its interval as ``<figure>_ci``; ``interval``, the kind of the intervals; ``clips``
-        and ``speakers`` that were scored; ``evaluations``, how often. ``None`` without an evaluation.
+        and ``speakers`` that were scored; ``evaluations``, how often; ``leaks`` where test speakers or
+        recordings may also be in training. ``None`` without an evaluation.
     """
     if metrics is None:
         return None
@@ -161,6 +162,7 @@ def test_scores(metrics: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "clips": metrics["clips"]["test"]["scored"],
         "speakers": len(test["per_speaker"]),
         "evaluations": metrics.get("evaluations", 1),
+        **({"leaks": True} if metrics.get("leaks") else {}),
     }
 
 

@@ -78,8 +78,9 @@ def check_parts(
     counts = {part: Counter(features.clips[i].label for i in rows[part]) for part in PARTS}
     for labels in counts.values():
         del labels[None]
-    notes = warned
-    notes += _check_classes(features, split, rows["train"], {part: counts[part] for part in needed}, rated)
+    notes = warned + _check_classes(
+        features, split, rows["train"], {part: counts[part] for part in needed}, rated
+    )
     for part in ("val", "test"):
         if missing := sorted(counts[part].keys() - _trained(features, rows["train"])):
             notes.append(

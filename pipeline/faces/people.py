@@ -103,7 +103,9 @@ def find_people(
     config = replace(config, decoder="cpu")  # a video that a GPU fails to decode would be searched twice
     images = _Images()
     audio = audio_envelope(path)
-    tracked = track_faces(path, config, detector, audio is not None, keep, most_s, images.add, progress)
+    tracked = track_faces(
+        path, config, detector, audio is not None, keep, most_s, seen=images.add, progress=progress
+    )
     people = join_tracks(tracked.tracks, images)
     step = row_step(tracked.times)
     least = min(SHORTEST_S, (tracked.times[-1] - tracked.times[0] + step) / 2) if tracked.times else 0.0

@@ -97,7 +97,7 @@ def _write(args: argparse.Namespace, folder: Path, found: Found, device: str, co
 
 def _agreed(args: argparse.Namespace, folder: Path, number: str) -> Found:
     """Return the proposal for the folder after the user's answers; ``number`` is that of the question."""
-    from deiii.pipeline.init.found import InitError, listed
+    from deiii.pipeline.init.found import InitError, with_counts
     from deiii.pipeline.init.look import look
 
     table, layout = args.table, args.layout
@@ -111,8 +111,8 @@ def _agreed(args: argparse.Namespace, folder: Path, number: str) -> Found:
         if found is not None:
             print(f"     found: {found.how}")
             if found.rows:
-                print(f"     speakers: {listed((row.speaker for row in found.rows), 3)}")
-                print(f"     labels: {listed((row.label for row in found.rows), 8)}")
+                print(f"     speakers: {with_counts((row.speaker for row in found.rows), 3)}")
+                print(f"     labels: {with_counts((row.label for row in found.rows), 8)}")
             for note in found.notes:
                 print(f"     note: {note}")
         while True:

@@ -22,7 +22,7 @@ from pathlib import PurePosixPath
 
 from deiii.data.corpora.files import AUDIO, VIDEO
 from deiii.data.tools.counts import counted, examples
-from deiii.pipeline.init.found import Found, InitError, Row, listed
+from deiii.pipeline.init.found import Found, InitError, Row, with_counts
 from deiii.pipeline.init.vocabulary import PARTS, SPEAKER, is_emotion
 
 SIGNS = re.compile(r"[_\-. ]+")
@@ -215,7 +215,7 @@ def _label(
 
 def _few_are_emotions(folders: dict[int, list[str]], chosen: int, parts: list[int]) -> str:
     """Return the note on labels that are no emotions; it names the option for another layout."""
-    note = f"labels are the names of the folders ({listed(folders[chosen], 3)}); few are emotions: "
+    note = f"labels are the names of the folders ({with_counts(folders[chosen], 3)}); few are emotions: "
     for level, words in folders.items():
         if level not in parts and len(set(words)) == 1 and is_emotion(words[0]):
             layout = _words(len(folders), Place(level=level), Place(level=chosen), parts)
@@ -236,7 +236,7 @@ def _speaker(
     if len(sure) == 1 or len(levels) == 1:
         return Place(level=(sure if len(sure) == 1 else levels)[0]), ""
     if levels:
-        shown = "; ".join(f"level {level + 1}: {listed(folders[level], 3)}" for level in levels)
+        shown = "; ".join(f"level {level + 1}: {with_counts(folders[level], 3)}" for level in levels)
         raise InitError(f"several levels of folders could be the speaker ({shown}); {REMEDY}")
     labels = [label.read(path) or "" for path in paths]
     possible: list[int] = []
@@ -257,7 +257,7 @@ def _speaker(
     flat = label.part is not None
     if len(candidates) == 1 and (flat or candidates == numbered):
         return Place(part=candidates[0]), (
-            f"the speaker is read from the names ({listed(names[candidates[0]], 3)}); if these are no "
+            f"the speaker is read from the names ({with_counts(names[candidates[0]], 3)}); if these are no "
             "persons, give --layout or --speaker"
         )
     if candidates:

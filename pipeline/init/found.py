@@ -93,10 +93,10 @@ def unknown_speaker(path: str) -> str:
     return UNKNOWN + hashlib.sha256(stem.encode(errors="surrogateescape")).hexdigest()[:12]
 
 
-def listed(names: Iterable[str], most: int = 5) -> str:
+def with_counts(names: Iterable[str], most: int = 5) -> str:
     """Return names with their numbers of occurrences, the most frequent first.
 
-    >>> listed(["sad", "happy", "sad"])
+    >>> with_counts(["sad", "happy", "sad"])
     'sad 2, happy 1'
     """
     count = sorted(Counter(names).items(), key=lambda pair: (-pair[1], pair[0]))

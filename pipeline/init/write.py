@@ -19,7 +19,7 @@ from deiii.data.corpora.table import ATTRIBUTES
 from deiii.data.tools.atomic_files import writable_folder, write_text
 from deiii.data.tools.counts import counted
 from deiii.data.tools.text.csv_text import csv_text
-from deiii.pipeline.init.found import UNKNOWN, Found, InitError, Row, listed
+from deiii.pipeline.init.found import UNKNOWN, Found, InitError, Row, with_counts
 
 HEAD = """# {how}.
 #   deiii preprocess {name} {preset}
@@ -165,7 +165,7 @@ def _about(found: Found, corpus: Corpus) -> list[str]:
     if known:
         each = Counter(clip.speaker for clip in clips)
         lines.append(
-            f"speakers: {len(known)} ({listed((c.speaker for c in clips if c.speaker in known), 3)})"
+            f"speakers: {len(known)} ({with_counts((c.speaker for c in clips if c.speaker in known), 3)})"
         )
         if len(each) < 3:
             lines.append(
@@ -174,7 +174,7 @@ def _about(found: Found, corpus: Corpus) -> list[str]:
             )
     labels = [clip.label for clip in clips if clip.label is not None]
     if labels:
-        lines.append(f"labels: {len(set(labels))} ({listed(labels, 8)})")
+        lines.append(f"labels: {len(set(labels))} ({with_counts(labels, 8)})")
     if corpus.ranges:
         lines.append(f"attributes: {', '.join(sorted(corpus.ranges))}")
     if len(set(labels)) == 1 and not corpus.ranges:

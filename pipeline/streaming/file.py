@@ -305,7 +305,8 @@ def people_of_long(
     """
     (detector,) = loaded_models(get_stage(FACES.name), config)
     try:
-        return find_people(path, config.faces, detector, False, LONGEST_S, progress).people
+        found = find_people(path, config.faces, detector, keep=False, most_s=LONGEST_S, progress=progress)
+        return found.people
     except ClipError:
         return []
 

@@ -38,4 +38,14 @@ def test_a_leaking_split_is_refused_unless_allowed(tmp_path, capsys):
     assert main(["train", *words, f"split.protocol={leaking}", "split.leaks=allow", "--quiet"]) == 0
     assert "LEAK" in capsys.readouterr().err
     assert json.loads((run / "split.json").read_text())["leaks"] is True
+    capsys.readouterr()
     assert main(["evaluate", str(run)]) == 0
+    assert (
+        "may also be in training (split.leaks=allow): the figures may be too high" in capsys.readouterr().out
+    )
+    page = (run / "report.html").read_text()
+    assert "may also be in training (split.leaks=allow)" in page and "that training did not use" not in page
+    assert main(["export", str(run), str(tmp_path / "out")]) == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "(split.leaks=allow), so the figures may be too high" in card
+    assert "that training did not use" not in card

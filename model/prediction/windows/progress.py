@@ -30,7 +30,7 @@ def seconds_bar(file: Path, progress: bool) -> Iterator[Callable[[float], None]]
             nonlocal reading, last_s
             if done_s < last_s / 2:  # a reading begins; the last windows of one may be moved back a little
                 reading += 1
-                bar.set_postfix_str(f"reading {reading}" * (reading > 1), refresh=False)
+                bar.set_postfix_str(f"reading {reading}" if reading > 1 else "", refresh=False)
                 bar.reset()  # the time that is left follows from the speed of this reading
             last_s = done_s
             bar.update(max(0, round(done_s) - round(bar.n)))
