@@ -174,9 +174,9 @@ emotional-av-scratch: $(STAMP) ## the same clips without encoders, and the diffe
 	$(PY) -m deiii preprocess configs/emotional_av_scratch.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS)
 	$(PY) -m benchmarks.emotional_av configs/emotional_av_scratch.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS) --seeds $(SEEDS) --levels clip --folder runs/emotional_av_scratch --against runs/emotional_av
 
-peers: $(STAMP) ## DE-III and other networks with one recipe, all folds and seeds, paired [CONFIG= ROOT= SEEDS= ARGS=]
-	$(PY) -m deiii preprocess $(SETTINGS)
-	$(PY) -m benchmarks.peers $(SETTINGS) --seeds $(SEEDS)
+peers: $(STAMP) ## DE-III and other networks with one recipe, paired [CONFIG= ROOT= SEEDS= ARGS=, or TASK=order|binding|told|...]
+	$(if $(TASK),,$(PY) -m deiii preprocess $(SETTINGS))
+	$(PY) -m benchmarks.peers $(if $(TASK),--task $(TASK) --folds 0 $(ARGS),$(SETTINGS)) --seeds $(SEEDS)
 
 corpus: $(STAMP) ## make the synthetic corpus only
 	$(PY) -m deiii synthesize $(SETTINGS)

@@ -15,6 +15,10 @@ runs. The latter's predictions depend on which clips share a batch, so it is als
 
     python -m benchmarks.peers configs/ravdess_audio.yaml corpus.root=/data/ravdess --seeds 0,1
     python -m benchmarks.peers configs/synthetic.yaml configs/tiny.yaml --only late,mbt --folds 0 --match
+    python -m benchmarks.peers --task binding --folds 0 --match
+
+With ``--task``, the clips are those of a task of the synthetic corpus and the settings are those of the
+ablation (`benchmarks.ablation_tasks`); the clips are made and preprocessed first.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.ablation_tasks import FILES, SETTINGS
 from benchmarks.peers_table import collect, write_tables
 from benchmarks.peers_variants import BATCH_AXIS, FIRST_NETWORK, Variant, variants
 from benchmarks.run_tables import arguments
@@ -35,6 +40,7 @@ from deiii.data.command_line.entry import Command, run
 from deiii.data.config.networks import network_names
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import read_settings
+from deiii.data.corpora.scan import scan_corpus
 from deiii.data.corpora.splits import Split, number_of_folds
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.machine import machine
@@ -48,6 +54,7 @@ from deiii.model.training.loaders import make_loader
 from deiii.model.training.run_folder import RunFolder
 from deiii.model.training.scoring import in_full_precision, score
 from deiii.model.training.trained import load_network
+from deiii.pipeline.preprocess.graph import preprocess
 
 
 def score_alone(variant: Variant, folds: Sequence[int], seeds: Sequence[int]) -> None:
@@ -77,11 +84,21 @@ def main() -> int:
         "--only", type=lambda t: t.split(","), default=[*network_names(), BATCH_AXIS],
         metavar="late,mbt", help="networks beside DE-III; default: all",
     )  # fmt: skip
+    parser.add_argument(
+        "--task",
+        choices=sorted(SETTINGS),
+        help="a task of the synthetic corpus, with the ablation's settings",
+    )
     parser.add_argument("--match", action="store_true", help="also at the width with DE-III's parameters")
     parser.add_argument("--tables", action="store_true", help="train nothing; write the tables")
     args = parser.parse_args()
     started = time.perf_counter()
-    base = read_settings(args.settings)
+    if args.task:
+        base = read_settings([*FILES, *SETTINGS[args.task], *args.settings])
+        if not args.tables:
+            preprocess(base, scan_corpus(base))
+    else:
+        base = read_settings(args.settings)
     features = FeatureSet.open(base)
     task = Task.of(features, base)
     if not task.classes:

@@ -47,7 +47,8 @@ def variants(base: Config, folder: Path, only: Sequence[str], task: Task, match:
         folder: holds a folder for each.
         only: networks, `BATCH_AXIS` among them; DE-III is always there.
         task: what all predict.
-        match: whether to add each peer at the width with DE-III's number of parameters.
+        match: whether to add each peer at the width with DE-III's number of parameters. A peer that has
+            this width already is not added again.
 
     Raises:
         ConfigError: a network is not known, or the settings do not fit one.
@@ -72,5 +73,6 @@ def variants(base: Config, folder: Path, only: Sequence[str], task: Task, match:
             wide = deepcopy(own)
             wide.model.width = matched_width(own, task)
             wide.train.run = str(folder / (name + MATCHED))
-            found.append(Variant(name + MATCHED, f"{about}; width matched", wide))
+            if wide.model.width != own.model.width:  # otherwise the same network would be trained twice
+                found.append(Variant(name + MATCHED, f"{about}; width matched", wide))
     return found

@@ -5,16 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 import tarfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
+from benchmarks import peers
+from benchmarks.ablation_tasks import FILES, SETTINGS
 from benchmarks.peers_table import collect, markdown, write_tables
 from benchmarks.peers_variants import variants
 from deiii.data.config.load import load_config, to_yaml
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.config.words import read_settings
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.splits import make_split
 from deiii.data.tools.atomic_files import write_json, write_text
@@ -162,3 +167,24 @@ def test_a_network_that_is_not_finished_has_no_difference(made):
     _, found, _ = made
     rows = collect([v for v in found if v.name != "deiii"], FOLDS, SEEDS, TASK)
     assert all("gap" not in row for row in rows.values()) and markdown(rows, "")
+
+
+def test_no_network_is_trained_twice_where_its_width_matches_already(tmp_path):
+    base = read_settings([*FILES, *SETTINGS["told"]])
+    found = variants(base, tmp_path, ["late", "mbt", "vavl"], Task(("left", "right"), (), ()), match=True)
+    widths = {v.name: v.config.model.width for v in found}
+    assert widths["late-matched"] > widths["late"]
+    assert sorted(widths) == ["deiii", "late", "late-matched", "mbt", "vavl"]
+
+
+def test_a_task_brings_the_settings_of_the_ablation(tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(peers, "preprocess", lambda config, corpus: seen.update(config=config, corpus=corpus))
+    monkeypatch.setattr(peers.FeatureSet, "open", Mock(side_effect=ConfigError("stop here")))
+    words = ["--task", "binding", f"corpus.root={tmp_path}/raw", "train.epochs=3"]
+    monkeypatch.setattr(sys, "argv", ["peers", *words])
+    with pytest.raises(ConfigError, match="stop here"):
+        peers.main()
+    assert seen["config"].train.epochs == 3 and len(seen["corpus"].clips) == 24 * 2 * 30
+    expected = read_settings([*FILES, *SETTINGS["binding"], *words[2:]])
+    assert seen["config"] == expected and expected.corpus.synthetic.task == "binding"
