@@ -48,6 +48,9 @@ AS_TEXT = re.compile(r"=\"(.*)\"|'([-+]?\d[\d.,]*)")  # how spreadsheets keep a 
 SEPARATORS = re.compile(r"(?<=[^\W\d_])[ _-]+(?=[^\W_])|(?<=[^\W_])[ _-]+(?=[^\W\d_])")
 LAST_SIGNS = re.compile(r"(?<=[\w\"'])[.,;:]+$")  # happy. and happy; but not happy?, which may mean a doubt
 SEVERAL = re.compile(r"\s*[;|/,+&]\s*")  # between the labels of a cell that holds several
+SEGMENT_COLUMNS = (
+    "start", "start_time", "begin", "onset", "from", "end", "end_time", "stop", "offset", "to", "duration",
+)  # fmt: skip
 MOST_NAMED = 4
 MOST_ROWS = 5  # that a message names
 Place = TypeVar("Place", int, str)  # the place of a label: a row of a table, or a file
@@ -288,3 +291,23 @@ class NamesOnDisk:
 
 def _same_name(name: str) -> str:
     return unicodedata.normalize("NFC", "".join(c for c in name if not _invisible(c)))
+
+
+def segment_hint(columns: Iterable[str]) -> str:
+    """Return what to do about a table whose rows are segments of longer recordings, else an empty text.
+
+    Args:
+        columns: names of the table's columns, in lower case.
+
+    >>> segment_hint(["path", "speaker", "label", "onset"])[:61]
+    '; the column onset suggests segments of longer recordings, bu'
+    >>> segment_hint(["path", "speaker", "label"])
+    ''
+    """
+    times = [name for name in columns if name in SEGMENT_COLUMNS]
+    if not times:
+        return ""
+    return (
+        f"; the column {times[0]} suggests segments of longer recordings, but a clip is a whole file: cut "
+        "the recording into one file for each row, e.g. with `ffmpeg -i LONG.mp4 -ss START -to END CLIP.mp4`"
+    )

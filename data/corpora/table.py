@@ -34,6 +34,7 @@ from deiii.data.corpora.spelling import (
     clean,
     fold_labels,
     require_values,
+    segment_hint,
 )
 
 REQUIRED = ("path", "speaker", "label")
@@ -156,7 +157,9 @@ def read_rows(table: Path, root: Root) -> Iterator[tuple[int, Clip, str]]:
                     )
                 clip = _row(cells, columns, root)
                 if clip.path in seen:
-                    raise CorpusError(f"{clip.path} is named before, in row {seen[clip.path]}")
+                    raise CorpusError(
+                        f"{clip.path} is named before, in row {seen[clip.path]}{segment_hint(_names(header))}"
+                    )
                 seen[clip.path] = reader.line_num
                 given = cells[columns["speaker"]]
                 yield reader.line_num, clip, "" if given == clip.speaker else given
