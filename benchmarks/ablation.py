@@ -1,4 +1,4 @@
-"""The contribution of each part of DE-III, on tasks whose best possible accuracy is known.
+"""Measure the contribution of each part of DE-III, on tasks whose best possible accuracy is known.
 
 Every variant is trained with every seed (five) on the tasks of the synthetic corpus (`ablation_tasks`) and
 scored once on unseen speakers. Each is compared with the full network, paired by seed and clip; intervals are
@@ -45,7 +45,7 @@ Key = tuple[str, str, int]  # task, variant, seed
 
 
 def variant_config(folder: Path, key: Key, extra: Sequence[str]) -> Config:
-    """Settings of one run; ``extra`` overrides everything except the changes of the variant."""
+    """Return the settings of one run; ``extra`` overrides everything except the changes of the variant."""
     task, variant, seed = key
     changes = TASKS[task][variant].changes
     own = [f"train.seed={seed}", f"train.run={folder / f'{task}-{variant}-seed{seed}'}"]
@@ -53,7 +53,7 @@ def variant_config(folder: Path, key: Key, extra: Sequence[str]) -> Config:
 
 
 def collect(folder: Path, task: str, seeds: Sequence[int]) -> dict[str, Any]:
-    """Figures of the finished variants, with the difference from the full network if that is finished."""
+    """Return the figures of the finished variants, and their differences from a finished full network."""
     rows: dict[str, Any] = {}
     right_by_variant = {v: _right(folder, task, v, seeds) for v in TASKS[task]}
     right_by_variant = {v: found for v, found in right_by_variant.items() if found}
@@ -77,7 +77,7 @@ def collect(folder: Path, task: str, seeds: Sequence[int]) -> dict[str, Any]:
 def _right(
     folder: Path, task: str, variant: str, seeds: Sequence[int]
 ) -> dict[int, dict[tuple[str, str], bool]]:
-    """By seed, whether each test clip (speaker, id) was classified correctly; finished seeds only."""
+    """Return whether each test clip (speaker, id) was classified correctly, keyed by finished seed."""
     found = {}
     for seed in seeds:
         run_folder = RunFolder(folder / f"{task}-{variant}-seed{seed}")
@@ -89,9 +89,10 @@ def _right(
 
 
 def _paired(found: dict, full: dict, seeds: Sequence[int]) -> dict[str, Any]:
-    """Difference in accuracy from the full network, with sd over seeds and interval over seeds and speakers.
+    """Return the difference in accuracy from the full network, its sd over seeds, and its interval.
 
-    The p-value is of the hypothesis that there is no difference; `collect` corrects it.
+    The interval is over seeds and speakers. The p-value is of the hypothesis that there is no difference;
+    `collect` corrects it for the number of variants.
     """
     clips = list(full[seeds[0]])
     gaps = np.array([[found[s][k] - float(full[s][k]) for k in clips] for s in seeds])
@@ -104,7 +105,7 @@ def _paired(found: dict, full: dict, seeds: Sequence[int]) -> dict[str, Any]:
 
 
 def _without(folder: Path, task: str, variant: str, seeds: Sequence[int]) -> dict[str, float]:
-    """Mean accuracy with a stream hidden at test time only."""
+    """Return the mean accuracy with a stream hidden at test time only."""
     runs = [RunFolder(folder / f"{task}-{variant}-seed{s}") for s in seeds]
     tables = [run.read_metrics()["without"] for run in runs]
     return {gone: float(np.mean([t[gone]["war"] for t in tables])) for gone in tables[0]}
@@ -115,7 +116,7 @@ def _sd(values: Sequence[float]) -> float | None:
 
 
 def markdown(tables: Mapping[str, Any], notes: str) -> str:
-    """The tables of all tasks as Markdown."""
+    """Return the tables of all tasks as Markdown."""
     lines = ["# Ablation", "", notes, ""]
     for task, rows in tables.items():
         lines += [f"## {task}", "", HEAD, "|---" * HEAD.count(" | ") + "|---|"]
@@ -133,7 +134,7 @@ def markdown(tables: Mapping[str, Any], notes: str) -> str:
 
 
 def draw_figure(tables: Mapping[str, Any]) -> Figure:
-    """One panel per task: mean accuracy of each variant, every seed as a dot, the ceiling as a line."""
+    """Draw a panel per task: mean accuracy of each variant, every seed as a dot, the ceiling as a line."""
     heights = [len(rows) for rows in tables.values()]
     figure = Figure(
         figsize=(7.5, 0.34 * sum(heights) + 1.1 * len(heights)), layout="constrained", facecolor="white"

@@ -1,6 +1,6 @@
 """The tasks of the ablation: variants of the network, the best accuracy possible with each, and settings.
 
-docs/science.md gives the reason of every ceiling.
+docs/science.md explains every ceiling, which is that best accuracy.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ SYNC = {
     "audio_only": Variant("audio alone", AUDIO_ONLY, 0.5),
     "video_only": Variant("frames alone", ("model.audio=false",), 0.5),
 }
-# Without the Conformer, audio alone is a bag of windows that are shorter than the syllables' distance.
+# Without the Conformer, the network of audio alone pools windows that are shorter than the distance between
+# the syllables, in any order, so it cannot tell which syllable comes first.
 ORDER = {
     "full": Variant("audio alone", (), 1.0),
     "no_conformer": Variant("no Conformer", ("model.conformer=false",), 0.5),
@@ -65,10 +66,12 @@ TASKS: Mapping[str, Mapping[str, Variant]] = {
     "binding": BINDING,
     "told": TOLD,
 }
-# The label of sync is whether the mouth follows the audio: it needs more, contiguous frames and no flow.
-# Without L_S no network learned it. A single stream does not contain the label: none is hidden or has a head.
+# The label of sync is whether the mouth follows the audio. The task needs more frames, which are contiguous,
+# and no flow. Without L_S no network learned it. A single stream contains no information about the label, so
+# no stream is hidden or has a head of its own.
 SETTINGS = {
-    # The plain audio encoder learned the audio cue in 6 to 16 epochs or later; this one in 2 to 4.
+    # With the plain audio encoder, networks learned the audio cue in 6 to 16 epochs or later; with this one,
+    # in 2 to 4.
     "cues": ("corpus.root=raw/synthetic", "model.audio_channels=[8,16,32]"),
     "sync": (
         "corpus.synthetic.task=sync", "corpus.root=raw/synthetic-sync", "corpus.synthetic.clips_per_class=16",
@@ -85,8 +88,9 @@ SETTINGS = {
         "loader.spec_masks=0", "loader.batch=32", "model.video=false", "model.flow=false", "model.width=32",
         "model.dropout=0", "train.label_smoothing=0", "train.epochs=30", "train.patience=30",
     ),
-    # DIS needs large crops to show which cells tremble: these have 47 px per half width of the face. One
-    # frame and its flow show the label. With a rate of 2e-3 and batches of 32 one network learned little.
+    # DIS detects which cells tremble only in large crops: these have 47 px per half width of the face. One
+    # frame and its flow contain the label. One network with a learning rate of 2e-3 and batches of 32 learned
+    # little.
     "binding": (
         "corpus.synthetic.task=binding", "corpus.root=raw/synthetic-binding",
         "corpus.synthetic.clips_per_class=30", "corpus.synthetic.seconds=0.8", "corpus.synthetic.fps=12.5",

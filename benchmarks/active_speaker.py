@@ -1,9 +1,9 @@
-"""Two faces and one voice: how often `faces.pick=active` crops the face that speaks, and what it costs.
+"""Measure how often `faces.pick=active` crops the speaking one of two faces, and how long it takes.
 
     python -m benchmarks.active_speaker [--clips 'CLIPS/*.mp4'] [--speakers 02,06,08] [--runs 5]
 
 Real scenes are two clips of different speakers side by side, with the audio of one of them; which one speaks,
-and on which side, is drawn. The speaker of a clip is what its file name has before the first "-" or "_".
+and on which side, is random. The speaker of a clip is what its file name has before the first "-" or "_".
 Synthetic scenes are those of the tests: two drawn faces, of which the silent one is larger in every second
 scene. Each scene is a video file that passes through the faces stage with its default settings. A choice is
 right if the crops lie on the side of the face that speaks.
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def synthetic_scene(folder: Path, number: int) -> Scene:
-    """Write a synthetic scene."""
+    """Write the synthetic scene of a number; returns its file, the side that speaks and the border."""
     path, who, width = scene(folder, number)
     border = {320: 160, 360: 160 if who == 0 else 200}[width]
     return path, who, border

@@ -1,4 +1,4 @@
-"""The audit of splits: known leaks that it must find, and clean splits on which it must raise no alarm.
+"""Test the audit of splits: it must find known leaks, and must raise no alarm on clean splits.
 
     python -m benchmarks.audit [--emobox FOLDER]
 
@@ -44,7 +44,7 @@ SPEAKERS = {
 
 
 def encode_again(source: Path, target: Path) -> None:
-    """Write a video with other codecs and a lower rate; same frames, same sound."""
+    """Encode a video again with lossy codecs at a low bit rate; its content stays the same."""
     with av.open(str(source)) as old, av.open(str(target), "w") as new:
         video = new.add_stream("mpeg4", rate=old.streams.video[0].average_rate or Fraction(25))
         video.width, video.height = old.streams.video[0].width, old.streams.video[0].height
@@ -65,7 +65,7 @@ def encode_again(source: Path, target: Path) -> None:
 
 
 def prints_of(files: Sequence[Path], config: Config) -> Prints:
-    """The prints of media files, by file name without suffix."""
+    """Return the prints of media files, keyed by file name without suffix."""
     audio_prints, face_prints = {}, {}
     for file in files:
         results = run_stages(file, config, ["faces", "logmel"])
@@ -78,7 +78,7 @@ def prints_of(files: Sequence[Path], config: Config) -> Prints:
 
 
 def by_names(kind: str, emobox: str | None, folder: Path) -> Audit:
-    """One known leak in lists of names."""
+    """Return the audit of lists of names with one known leak."""
     if kind == "EmoBox CREMA-D":
         protocol = read_lists(Path(emobox) / "data/cremad") if emobox else load_protocol("crema_d-emobox")
         corpus = corpus_of_names(protocol, "crema_d")
@@ -98,7 +98,7 @@ def by_names(kind: str, emobox: str | None, folder: Path) -> Audit:
 
 
 def clean_protocols() -> Iterator[tuple[str, Audit]]:
-    """Every fold of the protocols that divide speakers."""
+    """Yield the audit of every fold of the protocols that divide speakers."""
     for name in protocol_names():
         protocol = load_protocol(name)
         if protocol.foreign:
@@ -119,7 +119,7 @@ def clean_protocols() -> Iterator[tuple[str, Audit]]:
 
 
 def by_content(folder: Path) -> tuple[Audit, Audit]:
-    """Clips encoded anew under other names, and clips of different speakers."""
+    """Return the audits of clips that were encoded again under other names, and of different speakers."""
     drawn = SyntheticConfig(speakers=4, clips_per_class=1, seconds=1.6, size=160)
     make(folder / "drawn", drawn, workers=1, progress=False)
     files = sorted((folder / "drawn").rglob("*.mp4"))

@@ -1,4 +1,4 @@
-"""Training beside other programs that compute: OpenMP's threads that wait by sleeping, or by spinning.
+"""Time training beside other programs, with threads of OpenMP that wait by spinning or by sleeping.
 
     python -m benchmarks.busy_train [--runs 3] [--epochs 4]
 

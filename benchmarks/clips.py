@@ -15,7 +15,7 @@ from deiii.pipeline.faces.stage import extract_faces, load_detector
 
 
 def face_clips(size: int, least: int) -> tuple[str, list[np.ndarray]]:
-    """The name of the source, and crops uint8 [n,size,size,3] of each clip with at least ``least`` frames.
+    """Return the source, and crops uint8 [n,size,size,3] of each clip with at least ``least`` frames.
 
     The source is the GRID clips in DEIII_TEST_DATA if it is set, else the synthetic corpus.
     """

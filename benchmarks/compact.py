@@ -1,4 +1,4 @@
-"""Storage of flow: error and size of int8 with a scale and of float16, on the flow of real crops.
+"""Measure error and size of stored flow, as int8 with a scale and as float16, on flow of real crops.
 
     python -m benchmarks.compact [--method raft] [--frames 33]
 
@@ -21,7 +21,7 @@ from deiii.pipeline.flow.raft.network import RaftEngine
 
 
 def clip_flow(method: str, frames: np.ndarray, engine: RaftEngine | None) -> np.ndarray:
-    """Flow between neighbouring frames, float32 [n-1,S,S,2]."""
+    """Return the flow between neighbouring frames, float32 [n-1,S,S,2]."""
     if engine is not None:
         return engine.flow(torch.from_numpy(frames)).numpy()
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)

@@ -1,4 +1,4 @@
-"""Valence and arousal of the synthetic corpus: the CCC on unseen speakers, by input stream.
+"""Measure the CCC of valence and arousal of the synthetic corpus on unseen speakers, by input stream.
 
 Valence determines only the curve of the resting mouth; arousal determines the size of the tremor and the
 loudness of the audio (to within 1 dB over a range of 12). Both are independent of the classes. Frames
@@ -40,7 +40,8 @@ VARIANTS = {
     "full": ("frames, flow and audio", ()),
     "frames_only": ("frames alone", FRAMES_ONLY),
     "audio_only": ("audio alone", AUDIO_ONLY),
-    # trained on arousal too, which frames do not show, the network learns valence late or not at all
+    # If it is also trained on arousal, which frames do not show, the network learns valence late or not at
+    # all.
     "frames_valence": (
         "frames alone, trained on valence alone",
         (*FRAMES_ONLY, "model.attributes=[valence]"),
@@ -54,18 +55,18 @@ TASK = (
 
 
 def variant_config(folder: Path, variant: str, seed: int, extra: Sequence[str] = ()) -> Config:
-    """Settings of one run."""
+    """Return the settings of one run."""
     own = [*VARIANTS[variant][1], f"train.seed={seed}", f"train.run={run_path(folder, variant, seed)}"]
     return read_settings([*FILES, *SETTINGS["cues"], *TASK, *extra, *own])
 
 
 def run_path(folder: Path, variant: str, seed: int) -> Path:
-    """The folder of a run."""
+    """Return the folder of a run."""
     return folder / f"{variant}-seed{seed}"
 
 
 def figures(folder: Path, variant: str, seeds: Sequence[int]) -> dict[str, Any]:
-    """CCC of each attribute: mean and deviation over seeds, its interval over seeds and speakers."""
+    """Return mean and deviation of each CCC over seeds, and its interval over seeds and speakers."""
     tables = []
     for seed in seeds:
         table = read_predictions(RunFolder(run_path(folder, variant, seed)).predictions)
@@ -90,12 +91,12 @@ def figures(folder: Path, variant: str, seeds: Sequence[int]) -> dict[str, Any]:
 
 
 def _each(truth_SN: np.ndarray, guess_SN: np.ndarray) -> np.ndarray:
-    """CCC of every seed, [S]; 0 where it is undefined, i.e. for a constant prediction."""
+    """Return the CCC of every seed, [S]; 0 where it is undefined, i.e. for a constant prediction."""
     return np.array([ccc(t, g) or 0.0 for t, g in zip(truth_SN, guess_SN, strict=True)])
 
 
 def markdown(rows: dict[str, Any], notes: str) -> str:
-    """The table as Markdown."""
+    """Return the table as Markdown."""
     head = (
         "| input | CCC valence | sd over seeds | 95 % t over seeds and speakers | CCC arousal | sd | 95 % |"
     )

@@ -1,4 +1,4 @@
-"""What training on corrupted copies gives on corrupted recordings: two cross-validations, paired by clip.
+"""Compare training with and without corrupted copies, on corrupted test recordings, paired by clip.
 
 One cross-validation trains on the clips alone, the other on the clips and on their copies (the setting
 ``copies``). Both score their test clips as they are, and with every corruption of ``--corrupt`` (`deiii

@@ -1,4 +1,4 @@
-"""One training in one process and in two, on the CPU: speed, and equality of the losses.
+"""Compare training in one process and in two on the CPU: speed, and equality of the losses.
 
     python -m benchmarks.ddp
 
@@ -27,7 +27,7 @@ LOSSES = ("train_loss", "val_loss")
 
 
 def settings(folder: Path) -> list[str]:
-    """A synthetic corpus of 96 short clips and the tiny preset."""
+    """Return the settings of a synthetic corpus of 96 short clips with the tiny preset."""
     sizes = ["speakers=12", "clips_per_class=1", "seconds=0.8", "size=96"]
     return ["configs/synthetic.yaml", "configs/tiny.yaml", *(f"corpus.synthetic.{word}" for word in sizes),
             f"corpus.root={folder / 'raw'}", f"cache={folder / 'cache'}"]  # fmt: skip
@@ -50,7 +50,7 @@ def train(
 
 
 def difference(rows: list[dict[str, float]], others: list[dict[str, float]]) -> dict[str, float]:
-    """The largest difference of each loss over the epochs."""
+    """Return the largest difference of each loss over the epochs."""
     pairs = list(zip(rows, others, strict=True))
     return {k: float(f"{max(abs(a[k] - b[k]) for a, b in pairs):.1e}") for k in LOSSES}
 

@@ -1,4 +1,4 @@
-"""YuNet under OpenCV's DNN module against onnxruntime: speed on the CPU, and whether they agree.
+"""Compare YuNet in OpenCV's DNN module and in onnxruntime: speed on the CPU, and agreement.
 
     python -m benchmarks.detectors [--runs 5] [--size 320]
 
@@ -30,7 +30,7 @@ MIN_SCORE, EVERY = 0.6, 10
 
 
 def test_images(folder: Path, size: int) -> list[np.ndarray]:
-    """Every tenth frame of the clips, at most ``size`` px long."""
+    """Return every tenth frame of the clips, at most ``size`` px long."""
     clips = sorted(p for kind in ("grid", "edge") for p in folder.glob(f"media/{kind}/*.m[pgo][4gv]"))
     return [shrink(rgb, size)[0] for c in clips for i, (rgb, _) in enumerate(read_video(c)) if i % EVERY == 0]
 

@@ -1,16 +1,16 @@
-"""Which texture moves: attention between frames and flow (OV) against concatenation, with drawn cells.
+"""Compare attention between frames and flow (OV) with concatenation, on images of random cells.
 
 An image has 4 x 4 cells; a fair coin gives each the first or the second of two textures. The cells of one
 texture move, each in its own direction, and the label says which texture. Frames show the textures and flow
 shows the moving cells, so either alone is right in half the cases. Every training step draws new cells, and
 the trained network is scored once on 4,000 others:
 
-- ``coin``: drawn in the same way. Where the textures have different numbers of cells, the two numbers (of
-  cells with the first texture, of moving cells) determine the label: 0.90 of the cases without a look at
-  places.
-- ``equal``: eight cells of each texture. The numbers say nothing; only the places do.
+- ``coin``: drawn in the same way. If the textures have different numbers of cells, two numbers (of cells with
+  the first texture, and of moving cells) determine the label, whatever the places of the cells: in 0.90 of
+  the cases.
+- ``equal``: eight cells of each texture. The numbers contain no information; only the places do.
 
-With ``--training equal`` the images of the training have eight cells of each texture, too. ``--out`` writes
+With ``--training equal`` the training images also have eight cells of each texture. ``--out`` writes
 the figures as JSON, and a table as Markdown beside them.
 
     python -m benchmarks.drawn_cells [--seeds 0,1,2,3,4] [--steps 2500] [--out cells.json]

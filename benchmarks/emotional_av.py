@@ -1,4 +1,4 @@
-"""Audio alone, video alone and both on emotional clips of few speakers: one speaker out, paired intervals.
+"""Compare audio, video and both on emotional clips of few speakers, with one speaker left out in turn.
 
 The settings name the inputs of both modalities: frozen encoders as in configs/emotional_av.yaml, or frames,
 flow and log-mel for networks from scratch. Every variant is an ordinary ``deiii crossval`` with other inputs,
@@ -37,7 +37,7 @@ LEVELS = {"": [], " by speaker": ["loader.normalise=speaker"]}
 
 
 class Hits:
-    """Which clips the networks of a cross-validation classify correctly.
+    """The clips that the networks of a cross-validation classify correctly.
 
     Args:
         folder: folder of ``deiii crossval``.
@@ -69,32 +69,32 @@ class Hits:
         self.hits = np.array([[rows[c][2] for c in self.clips] for rows in found.values()])
 
     def recall(self, some: np.ndarray) -> list[float]:
-        """UAR over some clips, of each seed."""
+        """Return the UAR over some clips, for each seed."""
         truth, hits = self.truth[some], self.hits[:, some]
         return [float(np.mean([own[truth == k].mean() for k in np.unique(truth)])) for own in hits]
 
 
 def without_corpus(names: Sequence[str]) -> list[str]:
-    """Names of clips or speakers without the corpus's name that they have in a mixture of corpora."""
+    """Return names of clips or speakers without the name of the corpus, which a mixture puts before them."""
     heads = {name.partition(":")[0] if ":" in name else "" for name in names}
     return [name.partition(":")[2] for name in names] if len(heads) == 1 and "" not in heads else list(names)
 
 
 def of_speakers(hits: Hits) -> dict[str, float]:
-    """UAR of each test speaker, mean of the seeds."""
+    """Return the UAR of each test speaker, the mean of the seeds."""
     names = np.array(hits.speaker)
     rows = {str(name): np.flatnonzero(names == name) for name in np.unique(names)}
     return {name: round(float(np.mean(hits.recall(own))), 4) for name, own in rows.items()}
 
 
 def interval(speakers: list[str], figures, limits: tuple[float, float] | None = None) -> list[float]:
-    """95 % t interval over seeds and speakers, in Wilson's form within limits; empty if there is none."""
+    """Return the 95 % t interval over seeds and speakers, within limits if given; empty if there is none."""
     found = estimate(speakers, figures, limits, len(speakers))
     return [round(x, 4) for x in found.interval] if found else []
 
 
 def gap(one: Hits, other: Hits) -> dict[str, Any]:
-    """Mean difference of UAR, paired by seed and clip, and its interval."""
+    """Return the mean difference of UAR, paired by seed and clip, and its interval."""
     if one.clips != other.clips or len(one.hits) != len(other.hits):
         raise ValueError("the two have other clips or another number of seeds; train both with the same")
 

@@ -1,4 +1,4 @@
-"""What was tried for emotional clips of few speakers, on training speakers alone.
+"""Score the models that were tried for emotional clips of few speakers, on training speakers alone.
 
 For every test speaker, the other speakers are validated one by one by models of the remaining ones. The test
 speaker has no part in it. Features are mean and standard deviation over time of every layer of every stage,
@@ -34,11 +34,11 @@ Trial = tuple[str, tuple[str, ...], float, Model]  # what was tried, stages, bal
 
 
 class Rows:
-    """Moments of a stage's rows, of each clip.
+    """Mean and variance over time of a stage's rows, for each clip.
 
     Args:
         features: features of the clips.
-        stage: whose rows.
+        stage: name of the stage.
         lacking: whether clips may lack the stage; their moments are NaN.
 
     Attributes:
@@ -58,7 +58,7 @@ class Rows:
         self.variance = np.stack([x.var(axis=0) for x in clips])
 
     def vectors(self, speakers: np.ndarray | None) -> np.ndarray:
-        """Mean and deviation of each clip, [N,2F]; of rows that are standardised by speaker, if given."""
+        """Return mean and deviation of each clip, [N,2F], of rows standardised by speaker if given."""
         mean, deviation = self.mean.copy(), np.sqrt(self.variance + 1e-6)
         for name in () if speakers is None else np.unique(speakers):
             own = speakers == name
@@ -72,7 +72,7 @@ class Rows:
 
 
 def trials() -> Iterator[Trial]:
-    """Everything that was tried."""
+    """Yield everything that was tried."""
     voices, faces = ("speech", "speech2"), FACES
     usual = network(0, 0, optimizer="sgd", lr=0.01, weight_decay=0.1, epochs=30)
     for stage in (*voices, *faces):
@@ -98,7 +98,7 @@ def trials() -> Iterator[Trial]:
 
 
 def balanced(parts: list[np.ndarray], balance: float) -> np.ndarray:
-    """Standardised vectors of the stages side by side, weighed as by ``model.balance``."""
+    """Return the standardised vectors of the stages side by side, weighted as by ``model.balance``."""
     factors = stage_factors([x.shape[1] for x in parts], balance)
     return np.concatenate([f * x for f, x in zip(factors, parts, strict=True)], axis=1)
 
@@ -106,7 +106,7 @@ def balanced(parts: list[np.ndarray], balance: float) -> np.ndarray:
 def validate(
     parts: list[np.ndarray], balance: float, model: Model, labels, speakers, spared: int = 0
 ) -> dict[str, Any]:
-    """Mean validation UAR over the test speakers, and that of each test speaker's models.
+    """Return the mean validation UAR over the test speakers, and that of each test speaker's models.
 
     Args:
         parts: features of each stage, [N,F].
@@ -132,13 +132,13 @@ def validate(
 
 
 def mean_figures(found: Mapping[str, list[float]]) -> dict[str, Any]:
-    """Mean of the validation UARs of each test speaker's models, and over the test speakers."""
+    """Return the mean of the validation UARs of each test speaker's models, and over the test speakers."""
     of_test = {name: round(float(np.mean(own)), 4) for name, own in found.items()}
     return {"uar": round(float(np.mean([*of_test.values()])), 4), "by_test_speaker": of_test}
 
 
 def fewer_speakers() -> Iterator[Trial]:
-    """What is trained on all remaining speakers, and without one of them."""
+    """Yield what is trained on all remaining speakers, and on all but one of them."""
     best = ("speech", "speech2", FACES[0])
     words: dict[str, Any] = {"optimizer": "sgd", "lr": 0.01, "weight_decay": 0.3, "epochs": 30}
     yield "SGD, 30 epochs, weight decay 0.3", best, 0.75, network(0, 0, **words)

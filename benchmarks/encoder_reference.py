@@ -1,4 +1,4 @@
-"""The reference for networks on frozen encoders: logistic regression and an SVM on the same cached features.
+"""Score logistic regression and an SVM on the cached features of frozen encoders, as a reference.
 
 Each clip is the mean and the standard deviation over time of every layer of the ``speech`` and ``appearance``
 rows that the network reads, standardised and weighed by ``model.balance`` as there. Folds and validation
@@ -40,7 +40,7 @@ MODELS: dict[str, tuple[Callable[[float], Any], tuple[float, ...]]] = {
 
 
 def rows_of_clips(features: FeatureSet, stage: str) -> Iterator[np.ndarray | None]:
-    """Each clip's rows of a stage, float32 [n,...]; ``None`` for a clip without any.
+    """Yield the rows of a stage for each clip, float32 [n,...]; ``None`` for a clip without any.
 
     Rows of an audio stage outside the times of log-mel are left out, as the network leaves them out.
     """
@@ -57,7 +57,7 @@ def rows_of_clips(features: FeatureSet, stage: str) -> Iterator[np.ndarray | Non
 
 
 def moments(features: FeatureSet, stage: str) -> np.ndarray:
-    """Mean and standard deviation of a stage's rows, float32 [N,2F]; zero for clips without any."""
+    """Return mean and standard deviation of a stage's rows, float32 [N,2F]; zero for clips without any."""
     found = [
         None if x is None else np.concatenate((x.mean(axis=0).ravel(), x.std(axis=0).ravel()))
         for x in rows_of_clips(features, stage)

@@ -1,4 +1,4 @@
-"""What was tried for networks on frozen speech encoders, on training speakers alone.
+"""Score the models that were tried on frozen speech encoders, on training speakers alone.
 
 The training and validation speakers of some folds are divided into five groups, in two ways; each group
 validates what the other four trained. The test speakers of a fold are not scored. Features are mean and
@@ -44,7 +44,7 @@ Part = tuple[np.ndarray, np.ndarray, np.ndarray]  # features and classes for tra
 
 
 def statistics(features: FeatureSet, stages: list[str]) -> Features:
-    """Statistics over time of the rows of each stage: mean, deviation, deviation of changes, maximum."""
+    """Return mean, deviation, deviation of changes and maximum over time of the rows of each stage."""
     found: Features = {}
     for stage in stages:
         clips = [rows.reshape(len(rows), -1) for rows in rows_of_clips(features, stage) if rows is not None]
@@ -58,7 +58,7 @@ def statistics(features: FeatureSet, stages: list[str]) -> Features:
 
 
 def standardised(x: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """Features with mean 0 and deviation 1 over the training clips."""
+    """Return features with mean 0 and deviation 1 over the training clips."""
     return (x - x[train].mean(axis=0)) / np.maximum(x[train].std(axis=0), LEAST)
 
 
@@ -75,7 +75,7 @@ def without_speakers(x: np.ndarray, train: np.ndarray, speakers: np.ndarray, str
 
 
 def principal(x: np.ndarray, train: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Training and other clips on the principal axes of the training clips: a rotation, without loss."""
+    """Return training and other clips on the principal axes of the training clips, without loss."""
     values, vectors = np.linalg.eigh(x[train] @ x[train].T)
     some = values > 1e-4 * values[-1]
     size = np.sqrt(values[some])
@@ -83,7 +83,7 @@ def principal(x: np.ndarray, train: np.ndarray, other: np.ndarray) -> tuple[np.n
 
 
 def logistic(strength: float) -> Callable[..., np.ndarray]:
-    """Logistic regression with a strength C; returns probabilities for the validation clips."""
+    """Return a function that fits logistic regression with strength C and predicts the validation clips."""
 
     def run(part: Part, weights: np.ndarray | None = None) -> np.ndarray:
         x, labels, other = part
@@ -96,7 +96,7 @@ def logistic(strength: float) -> Callable[..., np.ndarray]:
 def network(
     hidden: int, dropout: float, inputs: float = 0.0, mixup: float = 0.0, seed: int = 0, **words: Any
 ) -> Any:
-    """A linear or a hidden layer, trained with deiii's optimisers and schedule in batches of 32.
+    """Return a function that trains a linear or a hidden layer with deiii's optimisers, in batches of 32.
 
     Args:
         hidden: width of the hidden layer; 0 for none.
@@ -135,7 +135,7 @@ def network(
 
 
 def averaged(seeds: int, hidden: int, dropout: float, **words: Any) -> Callable[..., np.ndarray]:
-    """The mean probabilities of `network` with each seed from 0 on."""
+    """Return a function for the mean probabilities of several `network`, with the seeds from 0 on."""
     networks = [network(hidden, dropout, seed=seed, **words) for seed in range(seeds)]
 
     def run(part: Part, weights: np.ndarray | None = None) -> np.ndarray:
@@ -173,7 +173,7 @@ Trial = tuple[str, tuple[str, ...], float, bool, Any]
 
 
 def trials(stages: list[str]) -> Iterator[Trial]:
-    """Everything that was tried, by name."""
+    """Yield everything that was tried, by name."""
     usual = ("mean", "deviation")
     everything = tuple(f"{stage} {name}" for stage in stages for name in usual)
     for stage in stages:
@@ -225,7 +225,7 @@ def trials(stages: list[str]) -> Iterator[Trial]:
 
 
 def trials_with_copies(stages: list[str]) -> Iterator[Trial]:
-    """What was tried with corrupted copies of the training clips, by name."""
+    """Yield what was tried with corrupted copies of the training clips, by name."""
     everything = tuple(f"{stage} {name}" for stage in stages for name in ("mean", "deviation"))
     for name, model in {
         "logistic regression, all stages, C=0.003": LR["C=0.003"],
@@ -238,10 +238,10 @@ def trials_with_copies(stages: list[str]) -> Iterator[Trial]:
 
 
 def groupings(speakers: list[str], fold: int) -> dict[str, list[list[str]]]:
-    """Two ways to divide the speakers of RAVDESS into groups, because a figure of one alone says little.
+    """Return two ways to divide the speakers of RAVDESS into groups, because one alone could mislead.
 
-    In ``balanced`` groups are as many women (even numbers) as men, drawn for each fold; the first recipe was
-    chosen by them. ``in order`` takes the speakers as they are numbered.
+    ``balanced`` groups have as many women (even numbers) as men and are drawn for each fold; the first recipe
+    was chosen with these groups. Groups ``in order`` follow the numbers of the speakers.
     """
     numbers = sorted(int(name.rsplit("-", 1)[1]) for name in speakers)
     name = {int(s.rsplit("-", 1)[1]): s for s in speakers}
@@ -255,7 +255,7 @@ def groupings(speakers: list[str], fold: int) -> dict[str, list[list[str]]]:
 
 
 def splits(features: FeatureSet, config: Any, speakers: np.ndarray) -> dict[str, list[Any]]:
-    """Rows for training and for validation, of every group of every fold, by the grouping."""
+    """Return rows for training and for validation, for every group of every fold, keyed by the grouping."""
     found: dict[str, list[Any]] = {}
     for fold in FOLDS:
         config.split.fold = fold
@@ -269,7 +269,7 @@ def splits(features: FeatureSet, config: Any, speakers: np.ndarray) -> dict[str,
 
 
 def arguments(description: str | None, switches: Mapping[str, str] | None = None) -> argparse.Namespace:
-    """The command line of a script that tries models on cached features: ``settings`` and ``out``.
+    """Return the arguments of a script that tries models on cached features: ``settings`` and ``out``.
 
     Args:
         description: description of the script.

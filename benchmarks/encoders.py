@@ -1,4 +1,4 @@
-"""Frozen encoders: seconds of work for a second of audio or video, beside the libraries called clip by clip.
+"""Compare the speed of frozen encoders in deiii with that of their libraries, called clip by clip.
 
     python -m benchmarks.encoders [--runs 5] [--device cpu] [--folder wavlm=/weights/wavlm-base-plus ...]
 
@@ -43,7 +43,7 @@ Way = Callable[[Any], object]
 
 
 def plain_smart_turn(path: str, layers: tuple[int, ...]) -> Way:
-    """The model card's way, with the layers' states as outputs; Whisper's log-mel is transformers'."""
+    """Return the way of the model card, with transformers' log-mel and the layers' states as outputs."""
     from transformers import WhisperFeatureExtractor
 
     model = Path(path).read_bytes()
@@ -64,7 +64,7 @@ def plain_smart_turn(path: str, layers: tuple[int, ...]) -> Way:
 
 
 def plain_resemblyzer(path: str) -> Way:
-    """librosa's mel and one LSTM of three layers, which gives the last layer only."""
+    """Return librosa's mel and one LSTM of three layers, whose output is that of the last layer only."""
     stored = torch.load(path, weights_only=True, map_location="cpu")["model_state"]
     lstm = torch.nn.LSTM(40, 256, 3, batch_first=True)
     lstm.load_state_dict({k[5:]: v for k, v in stored.items() if k.startswith("lstm.")})
@@ -79,7 +79,7 @@ def plain_resemblyzer(path: str) -> Way:
 
 
 def plain_transformers(folder: str, device: str) -> Way:
-    """AutoModel with all hidden states, one clip in a call."""
+    """Return AutoModel with all hidden states, one clip in a call."""
     from transformers import AutoFeatureExtractor, AutoModel
 
     model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval().to(device)
@@ -96,7 +96,7 @@ def plain_transformers(folder: str, device: str) -> Way:
 
 
 def plain_faceres(path: str) -> Way:
-    """One call of the session for each crop."""
+    """Return a way that calls the session once for each crop."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options)
@@ -109,13 +109,13 @@ def plain_faceres(path: str) -> Way:
 
 
 def loaded(stage: str, *words: str) -> tuple[Any, Loaded]:
-    """The settings and the encoder that words choose."""
+    """Return the settings and the encoder that words choose."""
     config = getattr(load_config(overrides=[f"stages=[{stage}]", *words]), stage)
     return config, load_encoder(config)
 
 
 def measure(ways: dict[str, Way], clips: list[Any], seconds: float, runs: int) -> dict[str, float]:
-    """Real-time factor of each way, and the median ratio of the plain one to deiii's."""
+    """Return the real-time factor of each way, and the median ratio of the plain one to deiii's."""
     spent: dict[str, list[float]] = {name: [] for name in ways}
     for run in range(runs + 1):  # the first one warms up
         for name, way in ways.items():

@@ -1,4 +1,4 @@
-"""What choosing the epoch on the test fold adds to a result: the same trainings, scored after every epoch.
+"""Measure what choosing the epoch on the test fold adds to a result, with scores after every epoch.
 
 Many published figures are those of the epoch that was best on the test fold. This script trains every fold
 with every seed as ``deiii crossval`` does and records the test UAR of every epoch beside the validation
@@ -92,7 +92,9 @@ def record(config: Config, features: FeatureSet) -> list[dict[str, float | None]
 
 
 def chosen_epochs(epochs: Epochs) -> dict[str, int]:
-    """The epoch by each choice; the loss decides between equal validation UARs, then the earlier epoch.
+    """Return the epoch that each criterion selects.
+
+    The loss decides between equal validation UARs; between equal losses the earlier epoch is selected.
 
     >>> first = {"val_uar": 0.5, "val_loss": 1.0, "test_uar": 0.7}
     >>> chosen_epochs([first, {"val_uar": 0.6, "val_loss": 1.1, "test_uar": 0.6}])
@@ -108,7 +110,7 @@ def chosen_epochs(epochs: Epochs) -> dict[str, int]:
 
 
 def summary(runs: Mapping[FoldSeed, Epochs]) -> dict[str, Any]:
-    """Mean test UAR over folds by each choice, and what the choice on the test fold adds to each other one.
+    """Return the mean test UAR of each way to choose, and what the choice on the test fold adds to it.
 
     Intervals are 95 % t intervals over folds, of means over seeds: a choice is made for a fold as a whole.
     """
@@ -129,7 +131,7 @@ def summary(runs: Mapping[FoldSeed, Epochs]) -> dict[str, Any]:
 
 
 def markdown(found: Mapping[str, Any], config: str) -> str:
-    """The table as a page."""
+    """Return the table as a Markdown page."""
     rows = []
     for name, words in CHOICES.items():
         own = found[name]

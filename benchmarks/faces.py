@@ -1,4 +1,4 @@
-"""Tracked faces against a detector run on every frame: speed, agreement and jitter.
+"""Compare face tracking with detection on every frame: speed, agreement and jitter.
 
     python -m benchmarks.faces CLIP [CLIP ...] [--detector yunet] [--runs 5]
 
@@ -40,7 +40,7 @@ from deiii.pipeline.media.video import read_video
 
 
 def plain(path: str, config: FacesConfig, weights: str | None) -> np.ndarray:
-    """The usual script: crops [n,S,S,3], black where no face is found."""
+    """Return the crops of the usual script, [n,S,S,3], black where no face is found."""
     crops = []
     net = cascade = None
     if weights:
@@ -70,7 +70,7 @@ def plain(path: str, config: FacesConfig, weights: str | None) -> np.ndarray:
 
 
 def every_frame(path: str, config: FacesConfig, detector: Detector) -> np.ndarray:
-    """Our parts without tracking: landmarks [n,5,2], NaN where there is no face. Crops are cut as well."""
+    """Return landmarks [n,5,2] of our parts without tracking, NaN without a face; crops are cut, too."""
     crops, points = [], []
     for rgb, _ in read_video(path):
         small, _ = shrink(rgb, config.detect_size)
@@ -89,12 +89,12 @@ def every_frame(path: str, config: FacesConfig, detector: Detector) -> np.ndarra
 
 
 def jitter(points: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Squared second differences of landmarks [n,5,2] in crop px, divided by 6."""
+    """Return squared second differences of landmarks [n,5,2] in crop px, divided by 6."""
     return (np.diff(points, 2, axis=0) ** 2).sum(axis=-1) * scale[1:-1, None] ** 2 / 6
 
 
 def still_flow(path: str, folder: Path, config: FacesConfig, detector: Detector) -> float:
-    """Mean DIS flow in px between crops of the clip's first frame, repeated under camera noise."""
+    """Return the mean DIS flow in px between crops of the clip's first frame, repeated under camera noise."""
     rgb, _ = next(iter(read_video(path)))
     rng, target = np.random.default_rng(0), folder / "still.mp4"
     with av.open(str(target), "w") as container:
@@ -116,7 +116,7 @@ def still_flow(path: str, folder: Path, config: FacesConfig, detector: Detector)
 
 
 def steadiness(ours: list[dict], others: list[np.ndarray], config: FacesConfig) -> dict[str, float]:
-    """Distance of our landmarks from every-frame landmarks, and the jitter of both."""
+    """Return the distance of our landmarks from every-frame landmarks, and the jitter of both."""
     distances, jitter_ours, jitter_every = [], [], []
     for mine, theirs in zip(ours, others, strict=True):
         scale = config.size / (1 + 2 * config.margin) / mine["box"][:, 2]

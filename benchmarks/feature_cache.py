@@ -1,4 +1,4 @@
-"""A feature cache of any size with realistic content, for benchmarks of loading and training.
+"""Write a feature cache of any size with realistic content, for benchmarks of loading and training.
 
 The shards are written by the project's own writer. The content comes from a few synthetic clips (frames,
 DIS flow between them, log-mel of their audio). Every clip is one of them with its own brightness, camera
@@ -40,7 +40,7 @@ EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness")
 def open_cache(
     root: str | Path, clips: int, frames: int = 60, size: int = 112, speakers: int = 20
 ) -> FeatureSet:
-    """The cache in ``root``; it is made first if it is missing or has another size.
+    """Return the cache in ``root``, which is written first if it is missing or has another size.
 
     Args:
         clips: number of clips; a clip of 60 frames of 112 px takes 3.8 MB.
@@ -58,7 +58,7 @@ def open_cache(
 
 
 def cache_settings(root: str | Path) -> Config:
-    """Settings that find the cache, also beside a synthetic corpus of the current folder."""
+    """Return settings that find the cache, also if the current folder has a synthetic corpus."""
     return load_config(overrides=[f"cache={root}", f"corpus.root={MADE_FROM}"])
 
 
@@ -95,7 +95,7 @@ def _make(root: Path, clips: int, frames: int, size: int, speakers: int) -> None
 
 
 def _synthetic_clip(number: int, frames: int, size: int) -> dict[str, dict[str, np.ndarray]]:
-    """The arrays of one synthetic clip by stage, made without detector and codec."""
+    """Return the arrays of one synthetic clip, keyed by stage, made without detector and codec."""
     plan = plan_clip(SyntheticConfig(seconds=max(1.6, frames / FPS), size=max(64, size), fps=FPS), number)
     images = np.stack([cv2.resize(p, (size, size)) for p in render_frames(plan)[:frames]])
     images = np.pad(images, ((0, frames - len(images)), (0, 0), (0, 0), (0, 0)), "edge")

@@ -1,4 +1,4 @@
-"""Our RAFT engine against torchvision's RAFT, one pair at a time and batched: speed and difference.
+"""Compare our RAFT engine with torchvision's RAFT, one pair at a time and batched: speed, difference.
 
     python -m benchmarks.flow [--runs 3] [--threads 2] [--frames 33] [--models raft_small raft_large]
 
@@ -30,7 +30,7 @@ FILES = {"raft_small": "raft_small_princeton.pth", "raft_large": "raft_large_pri
 
 
 def network_for(model: str) -> RAFT:
-    """torchvision's RAFT with the weights of DEIII_TEST_DATA, else torchvision's own."""
+    """Return torchvision's RAFT with the weights of DEIII_TEST_DATA, else torchvision's own."""
     shared = os.environ.get("DEIII_TEST_DATA")
     own = str(Path(shared) / "weights" / FILES[model]) if shared else None
     return load_network(model, resolve(own, RAFT_WEIGHTS[model])[0])
@@ -38,21 +38,21 @@ def network_for(model: str) -> RAFT:
 
 @torch.inference_mode()
 def torchvision_pairs(network: RAFT, frames: torch.Tensor, updates: int, batch: int) -> torch.Tensor:
-    """torchvision as its documentation shows it, ``batch`` pairs at a time: float32 [m-1,2,H,W]."""
+    """Return the flow of torchvision, used as documented, ``batch`` pairs at a time: float32 [m-1,2,H,W]."""
     images = prepare(frames).contiguous()
     pairs = zip(images[:-1].split(batch), images[1:].split(batch), strict=True)
     return torch.cat([network(a, b, num_flow_updates=updates)[-1] for a, b in pairs])
 
 
 def ours(engine: RaftEngine, frames: torch.Tensor) -> torch.Tensor:
-    """Our engine, in the batches of the flow stage."""
+    """Return the flow of our engine, in the batches of the flow stage."""
     batch = cpu_pairs(SIZE, SIZE) * torch.get_num_threads()
     starts = range(0, len(frames) - 1, batch)
     return torch.cat([engine.flow(frames[i : i + batch + 1], continues=i > 0) for i in starts])
 
 
 def measure(model: str, frames: torch.Tensor, runs: int) -> dict[str, float]:
-    """Medians of the three ways for one model."""
+    """Return the medians of the three ways for one model."""
     network = network_for(model)
     engine = RaftEngine(network, UPDATES)
     ways = {

@@ -1,4 +1,4 @@
-"""Accuracy of optical flow where the true motion is known: our RAFT, torchvision's RAFT, DIS and TV-L1.
+"""Compare the accuracy of our RAFT, torchvision's RAFT, DIS and TV-L1 where the motion is known.
 
     python -m benchmarks.flow_accuracy [--updates 20] [--synthetic 4]
 
@@ -34,7 +34,7 @@ Method = Callable[[np.ndarray], np.ndarray]  # frames uint8 [m,H,W,3] to flow [m
 
 
 def methods(updates: int) -> dict[str, Method]:
-    """The methods to compare, by name."""
+    """Return the methods to compare, keyed by name."""
     found: dict[str, Method] = {}
     for model in MODELS:
         network = network_for(model)
@@ -53,7 +53,7 @@ def methods(updates: int) -> dict[str, Method]:
 
 
 def read_flo(path: Path) -> np.ndarray:
-    """Middlebury's .flo: float32 [H,W,2]."""
+    """Return the flow of a .flo file of Middlebury, float32 [H,W,2]."""
     raw = path.read_bytes()
     if np.frombuffer(raw, np.float32, 1)[0] != np.float32(202021.25):
         raise ValueError(f"{path} is not a .flo file")
@@ -66,7 +66,7 @@ def read_rgb(path: Path) -> np.ndarray:
 
 
 def flying_chairs(folder: Path, compared: dict[str, Method]) -> dict[str, float]:
-    """Mean end-point error over the folder's pairs."""
+    """Return the mean end-point error over the folder's pairs."""
     errors: dict[str, list[float]] = {name: [] for name in compared}
     for truth in sorted(folder.glob("*-gt.flo")):
         stem = truth.name.removesuffix("-gt.flo")
@@ -77,7 +77,7 @@ def flying_chairs(folder: Path, compared: dict[str, Method]) -> dict[str, float]
 
 
 def aloe(folder: Path, compared: dict[str, Method]) -> dict[str, float]:
-    """Median |u + disparity| where the disparity is known."""
+    """Return the median |u + disparity| where the disparity is known."""
     pair = np.stack([read_rgb(folder / f"aloe{side}.jpg") for side in "LR"])
     height, width = (size // 8 * 8 for size in pair.shape[1:3])
     disparity = cv2.imread(str(folder / "aloeGT.png"), cv2.IMREAD_GRAYSCALE)[:height, :width]
@@ -90,7 +90,7 @@ def aloe(folder: Path, compared: dict[str, Method]) -> dict[str, float]:
 
 
 def synthetic(clips: int, compared: dict[str, Method]) -> dict[str, float]:
-    """Mean end-point error on synthetic clips, over `STEP` frames, where their motion is known."""
+    """Return the mean end-point error on synthetic clips, over `STEP` frames, where their motion is known."""
     config = SyntheticConfig(size=192)
     errors: dict[str, list[np.ndarray]] = {name: [] for name in compared}
     for n in range(clips):

@@ -1,4 +1,4 @@
-"""Our RAFT engine on a GPU: pairs/s against torchvision, drift of each precision, and the roofline.
+"""Measure our RAFT engine on a GPU: pairs/s beside torchvision, drift of each precision, and the floor.
 
     python -m benchmarks.flow_gpu [--models raft_small raft_large] [--batch 256] [--runs 5]
     python -m benchmarks.flow_gpu --arithmetic          # operations and bytes per pair; needs no GPU
@@ -34,10 +34,10 @@ LAUNCHES = ("eager", "compile")
 
 
 def pair_work(model: str) -> dict[str, float]:
-    """Operations (2 a multiply-add) and bytes of one pair in a long clip, as computed on a GPU.
+    """Return operations (2 a multiply-add) and values of one pair in a long clip, as computed on a GPU.
 
-    Bytes include the input and output of every convolution and product once, and no weights, because a batch
-    shares them. Element-wise operations in between are assumed to be fused.
+    The values are those that are read and written: input and output of every convolution and product once,
+    and no weights, because a batch shares them. Element-wise operations in between are assumed to be fused.
     """
     pays = raft.winograd_pays
     raft.winograd_pays = lambda device, dtype: False
@@ -66,7 +66,7 @@ def pair_work(model: str) -> dict[str, float]:
 
 
 def seconds_of(function: Callable[[], object], runs: int) -> float:
-    """Median time of a call in s, including the work on the GPU."""
+    """Return the median time of a call in s, including the work on the GPU."""
     function()
     times = []
     for _ in range(runs):
@@ -79,7 +79,7 @@ def seconds_of(function: Callable[[], object], runs: int) -> float:
 
 
 def device_rates() -> dict[str, float]:
-    """Rates of this GPU: operations per s of matrix products by type, bytes per s of a copy."""
+    """Return the rates of this GPU: operations/s of matrix products by type, bytes/s of a copy."""
     rates = {}
     for name, dtype in DTYPES.items():
         a, b = (torch.randn(8192, 8192, device="cuda").to(dtype) for _ in range(2))
@@ -90,7 +90,7 @@ def device_rates() -> dict[str, float]:
 
 
 def measure(model: str, frames: torch.Tensor, runs: int, rates: dict[str, float]) -> dict:
-    """All measurements of one model."""
+    """Return all measurements of one model."""
     pairs, network = len(frames) - 1, network_for(model).cuda()
     there = frames.cuda()
     torch.backends.cudnn.allow_tf32 = False  # float32 in full, for the reference

@@ -1,4 +1,4 @@
-"""Launches of the hot paths, counted on the fake GPU of ``tests/gpu`` on a machine without a GPU.
+"""Count the launches of training steps and flow on the fake GPU of ``tests/gpu``, without a GPU.
 
     python -m benchmarks.gpu_launches [--runs 3] [--short]
 
@@ -31,7 +31,7 @@ STEPS = {  # name in the result: preset and settings
 
 
 def step(gpu: FakeGpu, words: tuple[str, ...], runs: int) -> dict[str, Any]:
-    """Launches, waits, nodes of the graph and host time of a training step; launches of a batch scored."""
+    """Return launches, waits, graph nodes and host time of a training step, and launches of scoring."""
     found = [gpu.run("training", *words) for _ in range(runs)]
     host = statistics.median(one["host_ms"] for one in found)
     last = found[-1]
@@ -42,7 +42,7 @@ def step(gpu: FakeGpu, words: tuple[str, ...], runs: int) -> dict[str, Any]:
 
 
 def flow_launches(gpu: FakeGpu) -> dict[str, Any]:
-    """Launches and waits of a batch of 512 pairs of raft_large, compiled and eager."""
+    """Return launches and waits of a batch of 512 pairs of raft_large, compiled and eager."""
     found = {}
     for name, launch in (("flow_large_512", "compile"), ("flow_large_512_eager", "eager")):
         seen = gpu.run("flow", "raft_large", "--launch", launch, "--pairs", "512")["128x512"]

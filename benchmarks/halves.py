@@ -1,10 +1,10 @@
-"""The order of two halves of a real recording: a task without labels that needs the Conformer.
+"""Train networks to tell the order of two halves of a recording, which needs the Conformer.
 
 Of each RAVDESS recording, two stretches of `HALF` hops of log-mel are taken, with `GAP` hops between them
-whose input is masked. The stretches are in their order or swapped, and the network says which. Without the
-Conformer it is a bag of windows that are shorter than the gap, and both orders have the same windows: its
-scores for both are equal, and it is right in half the cases. All networks are trained on the speakers of five
-folds for a fixed number of steps and scored once on those of the sixth; no setting is chosen by a score.
+whose input is masked. The stretches are in their order or swapped, and the network predicts which of the two.
+Without the Conformer it pools windows that are shorter than the gap, and both orders have the same windows:
+its scores for both are equal, and it is right in half the cases. All networks are trained on the speakers of
+five folds for a fixed number of steps and scored once on those of the sixth; no setting is chosen by a score.
 
     deiii preprocess ravdess_audio corpus.root=/data/ravdess_speech
     python -m benchmarks.halves corpus.root=/data/ravdess_speech
@@ -46,14 +46,14 @@ HOPS = 2 * HALF + GAP
 BATCH = 32
 NETWORK = ModelConfig(
     video=False, flow=False, width=64, blocks=2, dropout=0.1,
-    audio_channels=[16, 32], audio_deltas=True,  # sees 21 hops at once, fewer than the gap
+    audio_channels=[16, 32], audio_deltas=True,  # its receptive field of 21 hops is shorter than the gap
 )  # fmt: skip
 VARIANTS = {"full": NETWORK, "no_conformer": replace(NETWORK, conformer=False)}
 TRAINING = TrainConfig(lr=1e-3, warmup=0.1)
 
 
 def stretch(logmel: np.ndarray, start: int, swap: bool) -> np.ndarray:
-    """Two halves around the gap, float32 [HOPS,M], in their order or swapped; the gap holds zeros.
+    """Return two halves around the gap, float32 [HOPS,M], in their order or swapped; the gap holds zeros.
 
     Each band has the mean 0 over both halves, which does not depend on their order.
     """
@@ -68,7 +68,7 @@ def stretch(logmel: np.ndarray, start: int, swap: bool) -> np.ndarray:
 
 
 def as_batch(stretches: list[np.ndarray], swapped: np.ndarray) -> Batch:
-    """Stretches with their answers as a batch without video."""
+    """Return stretches with their answers as a batch without video."""
     clips = len(stretches)
     mask = torch.ones(clips, HOPS, dtype=torch.bool)
     mask[:, HALF : HALF + GAP] = False
@@ -108,7 +108,7 @@ def fit(config: ModelConfig, recordings: list[np.ndarray], seed: int, steps: int
 
 @torch.no_grad()
 def swapped_probability(network: DEIII, recordings: list[np.ndarray]) -> np.ndarray:
-    """Probability of "swapped" for the middle of each recording in its order and swapped, float64 [N,2]."""
+    """Return the probability of "swapped" for the middle of each recording in both orders, float64 [N,2]."""
     both: list[Tensor] = []
     for swap in (False, True):
         some = [stretch(x, (len(x) - HOPS) // 2, swap) for x in recordings]
@@ -121,7 +121,7 @@ def swapped_probability(network: DEIII, recordings: list[np.ndarray]) -> np.ndar
 
 
 def long_enough(features: FeatureSet) -> dict[str, np.ndarray]:
-    """Log-mel of the recordings that have `HOPS` hops, float32 [L,M], by clip id."""
+    """Return log-mel of the recordings that have `HOPS` hops, float32 [L,M], by clip id."""
     found = {}
     for row, clip in enumerate(features.clips):
         logmel = features.arrays(row).get("logmel", {}).get("logmel")
@@ -177,7 +177,7 @@ def main() -> int:
 
 
 def figures(clips: list[str], speaker: dict[str, str], found: dict[str, list[np.ndarray]]) -> dict[str, Any]:
-    """Accuracy of each variant over both orders, their difference, and how far scores depend on the order."""
+    """Return accuracy of each variant, their difference, and the largest difference between the orders."""
     owner = [speaker[c] for c in clips]
     right = {v: np.array([[(p[:, 0] < 0.5), (p[:, 1] >= 0.5)] for p in of]) for v, of in found.items()}
     scores = {v: x.mean(axis=1) for v, x in right.items()}  # [seeds,N]

@@ -1,7 +1,7 @@
-"""How far frames, flow and log-mel spread as the network reads them, over the clips of a corpus.
+"""Measure the spread of frames, flow and log-mel at the input of the network, over the clips of a corpus.
 
-Flow in px is multiplied by ``model.flow_scale`` before its encoder. With a spread far below that of frames,
-the first layers see little of it. Whether another factor helps is a question for validation speakers:
+Flow in px is multiplied by ``model.flow_scale`` before its encoder. If its spread is far below that of
+frames, it has little effect on the first layers. Validation speakers show whether another factor is better:
 
     python -m benchmarks.input_spread configs/emotional_av_scratch.yaml corpus.root=/clips
     deiii sweep emotional_av_scratch corpus.root=/clips model.video=false model.audio=false \\

@@ -1,4 +1,4 @@
-"""Batches from warm caches: our loader against h5py with DataLoader, LitData, WebDataset and memcpy.
+"""Compare our loader with h5py in a DataLoader, LitData, WebDataset and memcpy, from warm caches.
 
     python -m benchmarks.loader [--runs 7] [--clips 320] [--cache bench-cache/loader]
 
@@ -43,7 +43,7 @@ EPOCHS = 5  # of our loader per run; one takes a few hundredths of a second
 
 
 def our_loader(features: FeatureSet) -> Loader:
-    """Our loader with the sizes of the benchmark."""
+    """Return our loader with the sizes of the benchmark."""
     hops = int(features.streams["logmel"].length.max())
     config = LoaderConfig(
         steps=STEPS, stride=1, audio_steps=hops, crop=112, batch=BATCH, residency="stream", threads=2
@@ -52,7 +52,7 @@ def our_loader(features: FeatureSet) -> Loader:
 
 
 def our_epoch(loader: Loader, number: int) -> tuple[int, int]:
-    """Clips and bytes of the large fields that one epoch delivered."""
+    """Return the clips, and the bytes of the large fields, that one epoch delivered."""
     clips = nbytes = 0
     for batch in loader.compact(number):
         clips += int(batch.real.sum())
@@ -65,7 +65,7 @@ def peer_epoch(batches) -> int:
 
 
 def memcpy_rate(loader: Loader, threads: int, source: str) -> float:
-    """GB/s of copies of the same number of bytes, one clip at a time, into as many buffers as the loader has.
+    """Return GB/s of copying the same bytes, one clip at a time, into as many buffers as the loader has.
 
     Args:
         source: ``mapped`` copies the pages of the shard files, which the loader reads, one after the
@@ -105,7 +105,7 @@ def drop_from_page_cache(features: FeatureSet) -> None:
 
 
 def cold_epoch(cache: Path) -> float:
-    """GB/s of a fresh process's first epoch after its files left the page cache."""
+    """Return GB/s of a fresh process's first epoch after its files left the page cache."""
     command = [sys.executable, "-m", "benchmarks.loader", "--cold", "--cache", str(cache)]
     return float(subprocess.run(command, check=True, capture_output=True).stdout)
 
@@ -121,7 +121,7 @@ def print_cold_rate(cache: Path) -> None:
 
 
 def opening_seconds(cache: Path, clips: int = 10_000) -> float:
-    """Time to open a cache of many clips and set a loader up; shard files are links to one small one."""
+    """Return the time to open a cache of many clips, whose shards are links to one, and set a loader up."""
     root = cache.with_name(f"{cache.name}-{clips}")
     if not root.is_dir():
         _many_clips(root, clips)
@@ -135,7 +135,7 @@ def opening_seconds(cache: Path, clips: int = 10_000) -> float:
 
 
 def _many_clips(root: Path, clips: int) -> None:
-    """``clips`` clips of 8 px in shards of 16, each shard a hard link to the first."""
+    """Write ``clips`` clips of 8 px in shards of 16, each shard a hard link to the first."""
     small = root.with_name(f"{root.name}-one")
     one = open_cache(small, 16, frames=8, size=8, speakers=1)
     name = one.corpus.name
@@ -233,7 +233,7 @@ def main() -> None:
 
 
 def make_peers(features: FeatureSet, cache: Path) -> dict[str, Callable]:
-    """The other loaders by name; writes their own formats beside our cache."""
+    """Return the other loaders, keyed by name; writes their formats beside our cache."""
     made: dict[str, Callable] = {
         "h5py slab": peers.h5py_loader(features, STEPS, BATCH, slab=True),
         "h5py by frame": peers.h5py_loader(features, STEPS, BATCH, slab=False),

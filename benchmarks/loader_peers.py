@@ -27,13 +27,13 @@ Sample = dict[str, np.ndarray]
 
 
 def sample_steps(rng: np.random.Generator, frames: int, steps: int) -> np.ndarray:
-    """One random frame of each of ``steps`` equal segments, int64 [steps]."""
+    """Return one random frame of each of ``steps`` equal segments, int64 [steps]."""
     edges = np.arange(steps + 1) * frames // steps
     return edges[:-1] + (rng.random(steps) * np.maximum(1, np.diff(edges))).astype(np.int64)
 
 
 def empty_batch(batch: int, steps: int, like: Sample) -> dict[str, torch.Tensor]:
-    """Tensors in shared memory, so that a worker's batch reaches the main process without a copy."""
+    """Return tensors in shared memory, so that a worker's batch reaches the main process without a copy."""
     shapes = {
         "frames": (batch, steps, *like["frames"].shape[1:]),
         "flow": (batch, steps, *like["flow"].shape[1:]),
@@ -116,7 +116,7 @@ class H5pyClips(Dataset):
 
 
 def h5py_loader(features: FeatureSet, steps: int, batch: int, slab: bool) -> Callable[[], Iterator]:
-    """An epoch's batches from torch's DataLoader over h5py, at each call."""
+    """Return a function whose calls yield an epoch's batches from torch's DataLoader over h5py."""
     loader = DataLoader(
         H5pyClips(features, steps, slab), batch, shuffle=True, num_workers=WORKERS, collate_fn=_as_is,
         persistent_workers=True, prefetch_factor=4,
@@ -125,7 +125,7 @@ def h5py_loader(features: FeatureSet, steps: int, batch: int, slab: bool) -> Cal
 
 
 def clip_sample(features: FeatureSet, row: int, steps: int | None) -> Sample:
-    """One clip as LitData and WebDataset store it: whole, or ``steps`` frames selected once."""
+    """Return one clip as LitData and WebDataset store it: whole, or ``steps`` frames selected once."""
     arrays = features.arrays(row)
     sample = {
         "frames": arrays["faces"]["frames"],
@@ -154,7 +154,7 @@ class Collate:
 
 
 def write_litdata(features: FeatureSet, folder: Path, steps: int | None) -> None:
-    """The clips as LitData chunks of 64 MB, numpy arrays in its own raw form."""
+    """Write the clips as LitData chunks of 64 MB, numpy arrays in its own raw form."""
     from litdata.streaming.writer import BinaryWriter
 
     shutil.rmtree(folder, ignore_errors=True)
@@ -167,7 +167,7 @@ def write_litdata(features: FeatureSet, folder: Path, steps: int | None) -> None
 
 
 def litdata_loader(folder: Path, steps: int, batch: int) -> Callable[[], Iterator]:
-    """An epoch's batches from LitData's own loader, at each call."""
+    """Return a function whose calls yield an epoch's batches from LitData's own loader."""
     from litdata import StreamingDataLoader, StreamingDataset
 
     loader = StreamingDataLoader(
@@ -178,7 +178,7 @@ def litdata_loader(folder: Path, steps: int, batch: int) -> Callable[[], Iterato
 
 
 def write_webdataset(features: FeatureSet, folder: Path, steps: int | None) -> None:
-    """The clips as tar files of 20 clips each, every array as its raw bytes."""
+    """Write the clips as tar files of 20 clips each, every array as its raw bytes."""
     import webdataset
 
     shutil.rmtree(folder, ignore_errors=True)
@@ -190,7 +190,7 @@ def write_webdataset(features: FeatureSet, folder: Path, steps: int | None) -> N
 
 
 class Raw:
-    """Bytes to arrays without a copy; shapes are the same for every clip of the benchmark."""
+    """Converts bytes to arrays without a copy; shapes are the same for every clip of the benchmark."""
 
     def __init__(self, like: Sample):
         self.kinds = {n: (a.dtype, a.shape) for n, a in like.items()}
@@ -200,7 +200,7 @@ class Raw:
 
 
 def webdataset_loader(folder: Path, like: Sample, steps: int, batch: int) -> Callable[[], Iterator]:
-    """An epoch's batches from WebDataset's own loader, at each call."""
+    """Return a function whose calls yield an epoch's batches from WebDataset's own loader."""
     import webdataset
 
     urls = sorted(map(str, folder.glob("*.tar")))

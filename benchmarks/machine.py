@@ -1,4 +1,4 @@
-"""The machine and the versions that a benchmark's figures belong to."""
+"""Describe the machine and the versions with which a benchmark was run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Peak memory of the faces stage on long 4K videos: it must not grow with their length.
+"""Measure the peak memory of the faces stage on long 4K videos, which must not grow with their length.
 
     python -m benchmarks.memory [--frames 2000 8000]
 
@@ -83,7 +83,7 @@ def measure(path: str, folder: str) -> None:
 
 
 def _status(name: str) -> int:
-    """An entry of /proc/self/status in MB."""
+    """Return an entry of /proc/self/status in MB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) >> 10 for line in lines if line.startswith(name))
 

@@ -1,10 +1,10 @@
-"""What clips of another corpus add to a small one, by their weight, on training speakers alone.
+"""Score models of a small corpus and a weighted second one, on training speakers alone.
 
 The first corpus is that of `benchmarks.emotional_tuning`: for every test speaker, the other speakers are
 validated one by one by models of the remaining ones. Here all clips of the corpora of ``mix`` are trained on,
 too, with a weight; they need not have every stage. Features are standardised over the training clips of all
 corpora, as with ``model.standardise``. With ``copies``, each trial is made without copies, with those of
-one of the corpora and with all; they weigh as much as the clips that they are made of. Copies of the
+one of the corpora and with all; a copy has the weight of the clip that it is made of. Copies of the
 validated speakers are not trained on. The last figure of a line has the features of a speaker standardised
 with those of the same copy alone.
 
@@ -36,7 +36,7 @@ COPIES = ("none", "own", "others", "all")  # those that are trained on
 
 
 def trials(copies: bool) -> Iterator[Trial]:
-    """Everything that was tried, without and with copies."""
+    """Yield everything that was tried, without and with copies."""
     words: dict[str, Any] = {"optimizer": "sgd", "lr": 0.01, "weight_decay": 0.3}
     if copies:
         for weight in (0.02, 0.05, 0.1):
@@ -58,7 +58,7 @@ def trials(copies: bool) -> Iterator[Trial]:
 
 
 def standardised(x: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """Features with mean 0 and deviation 1 over the training clips that have them; 0 for the others."""
+    """Return features with mean 0 and deviation 1 over the training clips that have them; 0 for others."""
     some = train[~np.isnan(x[train, 0])]
     scale = np.maximum(x[some].std(axis=0), LEAST)
     return np.nan_to_num((x - x[some].mean(axis=0)) / scale)
@@ -72,7 +72,7 @@ def validate(
     speakers: np.ndarray,
     own: np.ndarray,
 ) -> list[dict[str, Any]]:
-    """Mean validation UAR over the test speakers, and that of each test speaker's models, of each trial.
+    """Return for each trial the mean validation UAR over the test speakers, and that of each one's models.
 
     Args:
         parts: features of each stage, [N,F]; NaN for clips without the stage.

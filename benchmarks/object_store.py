@@ -1,4 +1,4 @@
-"""The bytes of the shards that training reads: the requests to caches on an object store.
+"""Count the requests and bytes with which training would read caches from an object store.
 
     python -m benchmarks.object_store
 
@@ -34,7 +34,7 @@ WAYS = ("rows", "span", "shard")
 
 @dataclass
 class Reads:
-    """Requests and bytes of one way."""
+    """The requests and bytes of one way."""
 
     sizes: list[int] = field(default_factory=list)  # bytes of each request
     wanted: int = 0  # bytes that are used
@@ -49,7 +49,7 @@ class Reads:
 
 
 def clip_rows(loader: Loader, sampled: Sampled, b: int) -> dict[str, np.ndarray]:
-    """The rows of each large field that clip ``b`` of a batch reads, counted from the clip's start."""
+    """Return the rows of each large field that clip ``b`` of a batch reads, counted from the clip's start."""
     steps = np.unique(sampled.at[b])  # masked steps of a clip refer to its first frame
     start, count = sampled.runs["logmel"]
     hops = start[b] + np.arange(count[b])
@@ -57,7 +57,7 @@ def clip_rows(loader: Loader, sampled: Sampled, b: int) -> dict[str, np.ndarray]
 
 
 def runs(rows: np.ndarray, row_bytes: int, gap: int) -> list[int]:
-    """Bytes of the requests for some rows, if rows less than ``gap`` bytes apart share a request.
+    """Return the bytes of the requests for some rows, if rows less than ``gap`` bytes apart share a request.
 
     >>> runs(np.array([0, 1, 5]), row_bytes=10, gap=15)
     [20, 10]
@@ -67,7 +67,7 @@ def runs(rows: np.ndarray, row_bytes: int, gap: int) -> list[int]:
 
 
 def measure(cache: Path, clips: int, frames: int, words: list[str]) -> dict[str, object]:
-    """Requests and bytes of one epoch for each way."""
+    """Return the requests and bytes of one epoch for each way."""
     features = open_cache(cache, clips, frames)
     config = load_config([w for w in words if w.endswith(".yaml")], [w for w in words if "=" in w])
     loader = Loader(features, np.arange(len(features.clips)), config.loader, training=True)

@@ -1,4 +1,4 @@
-"""The cost of scheduling: a simulated table of clips in the real graph, with stages that do nothing.
+"""Measure the cost of scheduling: a simulated table of clips in the real graph, without computation.
 
     python -c "from benchmarks.overhead import measure; measure(100_000)"
     python -c "from benchmarks.overhead import measure; measure(1_000_000, clips_per_shard=100)"
@@ -27,13 +27,13 @@ CLIPS_A_SPEAKER = 100
 
 
 def nothing(task: ShardTask) -> ShardRecord:
-    """The record of a shard as a worker returns it, without any computation."""
+    """Return the record of a shard as a worker returns it, without any computation."""
     rows = tuple(ClipRow(c.id, 0, 0, "ok", "", 1.0, "") for c in task.plan.clips)
     return ShardRecord(task.plan.name, "0" * 64, 0, "0" * 64, {}, rows)
 
 
 def table(clips: int) -> Corpus:
-    """A simulated corpus; its media files do not exist."""
+    """Return a simulated corpus, whose media files do not exist."""
     names = [(f"s{n // CLIPS_A_SPEAKER:05d}", f"{n % CLIPS_A_SPEAKER:03d}") for n in range(clips)]
     made = tuple(Clip(f"{s}/{c}", f"{s}/{c}.mp4", s, ("a", "b")[int(c) % 2]) for s, c in names)
     return Corpus("simulated", "/simulated", ("a", "b"), made)

@@ -1,4 +1,4 @@
-"""DE-III and its peers with one recipe: every fold and seed, paired intervals, numbers of parameters.
+"""Compare DE-III and its peers with one recipe: every fold and seed, paired intervals, parameters.
 
 Every network (docs/peers.md) is an ordinary ``deiii crossval`` of the given settings with another
 ``model.name``: the same caches, splits, batches, augmentation, losses, number of epochs and choice of the

@@ -37,7 +37,7 @@ HEAD = (
 
 
 def pooled(variant: Variant, folds: Sequence[int], seeds: Sequence[int]) -> dict[int, dict[Any, tuple]]:
-    """By seed, true and predicted class of each test clip (fold, speaker, id); finished seeds only."""
+    """Return true and predicted class of each test clip (fold, speaker, id), keyed by finished seed."""
     found: dict[int, dict[Any, tuple]] = {}
     for seed in seeds:
         runs = [RunFolder(Path(variant.config.train.run) / FoldSeed(fold, seed).name) for fold in folds]

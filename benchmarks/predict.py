@@ -1,4 +1,4 @@
-"""Prediction: real-time factor on a 640x360 video, the cost of loading, and memory for 1 to 60 minutes.
+"""Measure prediction: the real-time factor, the time of loading, and memory for 1 to 60 minutes.
 
     python -m benchmarks.predict [--run runs/demo] [--runs 3] [--seconds 12] [--minutes 1,10,60]
 
@@ -93,7 +93,7 @@ print(found[0].seconds, peak, *(grown(part) for part in parts))
 
 
 def untrained(folder: Path) -> Path:
-    """A run folder like that of a training, with random weights."""
+    """Write a run folder like that of a training, with random weights; returns its path."""
     config = load_config(["configs/synthetic.yaml", "configs/tiny.yaml"])
     classes = [f"class {i}" for i in range(8)]
     info = {
@@ -178,7 +178,7 @@ class Memory(NamedTuple):
 
 
 def memory(folder: Path, run: Path, minutes: Sequence[float]) -> dict[float, Memory]:
-    """Memory of a process that predicts a video of each length with its overlay, by length."""
+    """Return the memory of a process that predicts a video and draws its overlay, keyed by length."""
     found = {}
     for length in minutes:
         video = long_video(folder, length)

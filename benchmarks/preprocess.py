@@ -1,4 +1,4 @@
-"""Preprocessing of a corpus with 2 workers, against a serial script and against 1 worker.
+"""Time the preprocessing of a corpus with 2 workers, with 1 worker and with a serial script.
 
     python -m benchmarks.preprocess [--runs 1] [--speakers 8] [--flow raft|dis] [--timings FILE]
 
@@ -36,7 +36,7 @@ OVERHEAD = "from benchmarks.overhead import measure; measure({clips})"
 
 
 def timed(command: list[str]) -> float:
-    """Seconds that a command takes. Ends this program with the command's output if it fails."""
+    """Return the seconds that a command takes; ends this program with the command's output if it fails."""
     start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -45,7 +45,7 @@ def timed(command: list[str]) -> float:
 
 
 def run_once(root: Path, settings: list[str], yunet: str | None, raft: str | None) -> dict[str, float]:
-    """Seconds of the three commands, in turn."""
+    """Return the seconds of the three commands, run in turn."""
     ours = [f"corpus.root={root}", *settings, "corpus.clips_per_shard=4"]
     ours += ["faces.detector=yunet", f"faces.weights={yunet}"] if yunet else ["faces.detector=haar"]
     ours += ["flow.method=raft", f"flow.weights={raft}"] if raft else ["flow.method=dis"]
@@ -60,7 +60,7 @@ def run_once(root: Path, settings: list[str], yunet: str | None, raft: str | Non
 
 
 def overhead(clips: int) -> dict[str, float]:
-    """The result of `benchmarks.overhead`, in a process of its own."""
+    """Return the result of `benchmarks.overhead`, which runs in a process of its own."""
     command = [sys.executable, "-c", OVERHEAD.format(clips=clips)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.strip().splitlines()[-1])

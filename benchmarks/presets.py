@@ -1,4 +1,4 @@
-"""Size, operations and speed of the presets: the table in docs/presets.md.
+"""Measure size, operations and speed of the presets, for the table in docs/presets.md.
 
 python -m benchmarks.presets                      # prints the table and RESULT
 python -m benchmarks.presets --write docs/presets.md
@@ -29,7 +29,7 @@ CLASSES = 8
 
 
 def blank_batch(config: Config, clips: int, device: torch.device) -> Batch:
-    """Random input of the preset's size; everything is valid."""
+    """Return random input of the preset's size; everything is valid."""
     t, l, s, m = config.loader.steps, config.loader.audio_steps, config.loader.crop, config.logmel.n_mels
     video, flow = config.model.video or config.model.flow, config.model.flow
     g = torch.Generator().manual_seed(0)
@@ -53,7 +53,7 @@ def blank_batch(config: Config, clips: int, device: torch.device) -> Batch:
 
 
 def flops(config: Config) -> int:
-    """Floating-point operations of one clip's forward pass, a multiply-add counted as two."""
+    """Return the floating-point operations of one clip's forward pass, a multiply-add counted as two."""
     meta = torch.device("meta")  # shapes only; nothing is computed
     with meta:
         model = DEIII(config.model, CLASSES, 0, config.logmel.n_mels).eval()
@@ -63,7 +63,7 @@ def flops(config: Config) -> int:
 
 
 def speed(step, clips: int, device: torch.device, runs: int) -> float:
-    """Clips per second, median of ``runs`` after one warm-up."""
+    """Return clips per second, median of ``runs`` after one warm-up."""
     seconds = []
     for _ in range(runs + 1):
         started = time.perf_counter()
@@ -75,7 +75,7 @@ def speed(step, clips: int, device: torch.device, runs: int) -> float:
 
 
 def measure(name: str, device: torch.device, clips: int, runs: int) -> dict:
-    """The row of one preset; without speeds if ``runs`` is 0."""
+    """Return the row of one preset, without speeds if ``runs`` is 0."""
     config = load_config(f"configs/{name}.yaml")
     model = DEIII(config.model, CLASSES, 0, config.logmel.n_mels).to(device)
     batch = blank_batch(config, clips, device) if runs else None
@@ -106,7 +106,7 @@ def measure(name: str, device: torch.device, clips: int, runs: int) -> dict:
 
 
 def markdown(rows: list[dict], where: str, clips: int) -> str:
-    """The page as Markdown."""
+    """Return the page as Markdown."""
     timed = all("clips_per_s" in r for r in rows)
     heads = [
         "preset",

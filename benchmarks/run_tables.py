@@ -1,4 +1,4 @@
-"""What benchmarks of many runs share: their arguments, the origin of a table, its cells and its archive."""
+"""Common parts of benchmarks of many runs: arguments, the origin of a table, its cells and its archive."""
 
 from __future__ import annotations
 

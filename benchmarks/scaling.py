@@ -1,4 +1,4 @@
-"""Costs of 10^4, 10^6 and 10^8 clips: hours, GPUs, bytes, money, and the first limit.
+"""Estimate the costs of 10^4, 10^6 and 10^8 clips: hours, GPUs, bytes, money, and the first limit.
 
     python -m benchmarks.scaling                       # the table of docs/scaling.md
     python -m benchmarks.scaling gpu_pairs_per_s=900   # with other assumptions
@@ -54,7 +54,7 @@ class Measured:
 
     @classmethod
     def read(cls, folder: Path = RESULTS) -> Measured:
-        """From the newest file of each benchmark."""
+        """Return the rates from the newest file of each benchmark."""
         faces, flow, overhead, store = (
             last_result(folder, name) for name in ("faces", "flow", "overhead", "object_store")
         )
@@ -72,7 +72,7 @@ class Measured:
 
 
 def last_result(folder: Path, name: str) -> dict:
-    """The last RESULT line of a benchmark's newest file.
+    """Return the last RESULT line of a benchmark's newest file.
 
     Raises:
         FileNotFoundError: if there is none; the message says what to run.
@@ -86,7 +86,7 @@ def last_result(folder: Path, name: str) -> dict:
 
 
 def cost(clips: int, m: Measured, a: Assumed, clips_per_shard: int = 16) -> dict[str, float | str]:
-    """Hours of work, bytes and money for one corpus, and what limits it.
+    """Return hours of work, bytes and money for one corpus, and what limits it.
 
     Hours of cores and GPUs are computation; the others are elapsed time with ``a.cores`` and ``a.gpus``.
     """
@@ -133,7 +133,7 @@ def cost(clips: int, m: Measured, a: Assumed, clips_per_shard: int = 16) -> dict
 
 
 def table(rows: list[dict[str, float | str]]) -> str:
-    """The scales side by side, as Markdown."""
+    """Return the scales side by side, as Markdown."""
     head = "| | " + " | ".join(f"10^{len(str(r['clips'])) - 1} clips" for r in rows) + " |"
     lines = [head, "|---|" + "---|" * len(rows)]
     for name in rows[0]:

@@ -1,4 +1,4 @@
-"""Preprocessing by a simple script: one clip after the other, every frame, every pair.
+"""Preprocess by a simple script: one clip after the other, every frame, every pair.
 
     python -m benchmarks.serial CORPUS OUT YUNET|- RAFT|-
 

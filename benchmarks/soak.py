@@ -1,4 +1,4 @@
-"""Soak test: whether preprocessing thousands of clips keeps its memory constant and leaves nothing behind.
+"""Soak test: preprocessing thousands of clips must keep its memory constant and leave no files behind.
 
 Makes a few small synthetic clips, links them as a corpus of thousands, preprocesses it with the real
 command and examines each of its processes once per second: own memory, open files. Memory is flat if the
@@ -138,7 +138,7 @@ def _session(leader: int) -> list[psutil.Process]:
 
 
 def quarters(samples: list[Sample]) -> tuple[Sample, Sample]:
-    """Medians over the second quarter (when everything is loaded) and over the last quarter."""
+    """Return medians over the second quarter (when everything is loaded) and over the last quarter."""
     n = len(samples)
     parts = samples[n // 4 : n // 2], samples[-max(1, n // 4) :]
     medians = [

@@ -1,4 +1,4 @@
-"""The host's work of the flow stage on a GPU worker: pairs/s that it allows, however fast the GPU is.
+"""Measure the pairs/s that the host's work of the flow stage allows, however fast the GPU is.
 
     python -m benchmarks.stage_host [--clips 128] [--runs 5] [--folder /dev/shm]
 
@@ -59,7 +59,7 @@ class NoEngine:
 
 
 def tasks_of(root: Path, clips: int) -> tuple[list[ShardTask], int]:
-    """The flow tasks of a cache, and their number of pairs; the models of the stage are `NoEngine`."""
+    """Return the flow tasks of a cache, with `NoEngine` as the stage's model, and their number of pairs."""
     features = open_cache(root / "cache", clips, FRAMES, SIZE, max(1, clips // 16))
     folder = stage_folder(root / "cache", features.corpus.name, "faces", KEYS["faces"])
     config = load_config(overrides=["flow.method=dis"])
@@ -75,7 +75,7 @@ def tasks_of(root: Path, clips: int) -> tuple[list[ShardTask], int]:
 
 
 def seconds(tasks: list[ShardTask], threads: int) -> tuple[float, list[ShardRecord]]:
-    """Time of all shards, so many of them in flight."""
+    """Return the time of all shards, computed by a number of threads, and their records."""
     out = Path(tasks[0].folder)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()

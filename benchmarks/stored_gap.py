@@ -1,4 +1,4 @@
-"""The difference between two stored cross-validations, from their predictions, paired by seed and clip.
+"""Compare two stored cross-validations by their predictions, paired by seed and clip.
 
 Each folder holds ``predictions.tar.xz`` with ``predictions-fold<F>-seed<S>.csv`` of every run, as in
 docs/results. Both must have the same clips and seeds; the name of a corpus that a mixture writes before all
@@ -71,7 +71,7 @@ def read(folder: Path) -> Stored:
     for seed in seeds:
         if sorted(rows[seed]) != clips:
             raise ValueError(
-                f"{archive}: seed {seed} has not the clips of seed {seeds[0]}; a fold is missing"
+                f"{archive}: seed {seed} does not have the clips of seed {seeds[0]}; a fold is missing"
             )
     first = [rows[seeds[0]][clip] for clip in clips]
     classes = [key.removeprefix("p_") for key in first[0] if key.startswith("p_")]
@@ -100,10 +100,10 @@ def _without_corpus(rows: dict[str, dict[str, str]]) -> dict[str, dict[str, str]
 
 
 def gaps(one: Stored, other: Stored) -> dict[str, Any]:
-    """UAR of the first minus that of the second: mean over seeds, and averaged networks.
+    """Return the UAR of the first minus that of the second: mean over seeds, and averaged networks.
 
     Raises:
-        ValueError: they have not the same clips, classes or seeds.
+        ValueError: their clips, classes or seeds differ.
     """
     if (one.clips, one.classes, one.seeds) != (other.clips, other.classes, other.seeds):
         raise ValueError("both must have the same clips, classes and seeds to be paired")

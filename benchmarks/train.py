@@ -1,4 +1,4 @@
-"""An epoch from the caches against the same steps on one batch in memory: the stall caused by loading.
+"""Measure the stall that loading causes: an epoch from the caches and the same steps from memory.
 
     python -m benchmarks.train [--preset configs/tiny.yaml] [--clips 320] [--size 72] [--runs 5]
     python -m benchmarks.train --device cuda --preset configs/base.yaml --clips 7442 --size 112 \\
@@ -60,7 +60,7 @@ class OneBatch:
 
 
 class OneSlab(OneBatch):
-    """The same for a GPU: the block of bytes that a batch is made of lies there, and each step augments it.
+    """The same for a GPU: the block of bytes of a batch is in GPU memory, and each step augments it.
 
     On a GPU, augmentation is a part of the step and not of the loading.
     """
@@ -81,7 +81,7 @@ def one_batch(loader: Loader, device: torch.device) -> OneBatch:
 
 
 def epoch_seconds(features: FeatureSet, config: Config, train: Loader | OneBatch, device) -> float:
-    """Seconds of the training steps of the last epoch, by a new trainer, set up as ``deiii train`` does.
+    """Return seconds of the training steps of the last epoch, by a trainer set up as by ``deiii train``.
 
     On a GPU the second epoch is timed: in the first, libraries choose kernels and the step is recorded.
     """
@@ -101,7 +101,7 @@ def epoch_seconds(features: FeatureSet, config: Config, train: Loader | OneBatch
 
 
 def step_flops(features: FeatureSet, config: Config, batch: Batch) -> int:
-    """FLOPs of one step, forward and backward, as PyTorch counts them (a multiply-add is two)."""
+    """Return FLOPs of one step, forward and backward, as PyTorch counts them (a multiply-add is two)."""
     model = Task.of(features, config).network(config).to(batch.label.device)
     with FlopCounterMode(display=False) as counter:
         total_loss(model(batch), batch)[0].backward()
@@ -111,7 +111,7 @@ def step_flops(features: FeatureSet, config: Config, batch: Batch) -> int:
 def compare(
     features: FeatureSet, config: Config, device: torch.device, runs: int, clips: int | None = None
 ) -> dict[str, float]:
-    """Medians of an epoch from the caches and of the same steps from memory, and the stall.
+    """Return medians of an epoch from the caches and of the same steps from memory, and the stall.
 
     The speed of a machine varies by more than the stall. Each epoch is therefore compared with its neighbour
     in time, and the order alternates.
@@ -150,7 +150,7 @@ def compare(
 
 
 def variants(features: FeatureSet, config: Config, device: torch.device, runs: int) -> dict[str, float]:
-    """Seconds of the steps of the second epoch from memory, for each variant; the first epoch compiles."""
+    """Return seconds of the second epoch's steps from memory, for each variant; the first epoch compiles."""
     loader = make_loader(features, features.rows([c.id for c in features.clips]), config, device, True)
     memory = OneBatch(next(loader.epoch(0)), len(loader))
     ways = {

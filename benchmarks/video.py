@@ -1,4 +1,4 @@
-"""From a large video to what the faces stage needs: a small RGB image, or RGB of a part.
+"""Time ways to read a small RGB image, or RGB of a part, from a large video, as the faces stage does.
 
     python -m benchmarks.video [--runs 3] [--frames 24]
 
@@ -50,7 +50,7 @@ def write_video(path: Path, codec: str, width: int, height: int, frames: int) ->
 
 
 def window(height: int, width: int) -> tuple[int, int, int, int]:
-    """A sixth of the frame: left, top, right, bottom."""
+    """Return a sixth of the frame: left, top, right, bottom."""
     return width // 4 // 2 * 2, height // 4 // 2 * 2, width * 7 // 12 // 2 * 2, height * 3 // 4 // 2 * 2
 
 

@@ -3,9 +3,10 @@
 Conventions. The *confidence* of a prediction is the largest of its C probabilities. The expected calibration
 error (ECE) is the mean over bins of the absolute difference between accuracy and mean confidence, weighted by
 the clips in each bin (Naeini et al. 2015; Guo et al. 2017, arXiv 1706.04599): `BINS` bins of equal width over
-0 to 1, or as many bins with equal numbers of clips (Nixon et al. 2019, arXiv 1904.01685). An ECE of few clips
-is too large, because noise in a bin counts as an error. The Brier score (Brier 1950) is the mean squared
-distance of the probabilities from the truth, 0 to 2. NLL is the mean of -log of the true class's probability.
+0 to 1, or as many bins with equal numbers of clips (Nixon et al. 2019, arXiv 1904.01685). The ECE of few
+clips is too large, because noise in a bin counts as an error. The Brier score (Brier 1950) is the mean
+squared distance of the probabilities from the truth, 0 to 2. NLL is the mean of -log of the true class's
+probability.
 
 A *temperature* T (Guo et al.) turns probabilities p into p^(1/T), scaled to sum 1, which is the softmax of
 the logits divided by T: above 1 the network is less confident, and the most probable class stays the same.
@@ -25,8 +26,8 @@ from deiii.data.tools.atomic_files import file_sha256
 from deiii.model.file_names import EXPORT, RUN_WEIGHTS
 
 BINS = 15
-# Range of the temperature. It is at the lower end if nearly all clips are right, and at the upper end if the
-# network is right no more often where it is confident.
+# Range of the temperature. The fitted temperature is the lower limit if nearly all clips are right, and the
+# upper limit if confident predictions are right no more often than others.
 LIMITS = (0.05, 20.0)
 SMALLEST = 1e-12  # probability in a logarithm
 EQUAL = 1e-6  # largest difference of probabilities that count as equal; the precision of float32 is 6e-8
@@ -38,7 +39,7 @@ class CalibrationError(ValueError):
 
 
 def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Return probabilities, float [...,C], under a temperature; the type stays the same.
+    """Return probabilities, float [...,C], under a temperature, in the same shape and dtype.
 
     >>> tempered(np.array([0.8, 0.2]), 2.0).round(3).tolist()
     [0.667, 0.333]
@@ -76,7 +77,8 @@ def find_temperature(probabilities: np.ndarray, label: np.ndarray) -> float | No
 
     ends = tuple(np.log(LIMITS))
     found = minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-4})
-    # The search does not reach the ends, and where all clips are right, the NLL is 0 before the lower one.
+    # The bounded search never evaluates the limits. If all clips are right, the NLL is 0 near the lower one,
+    # and the search stops at any of several equal temperatures; the limit is then returned.
     for limit, end in zip(LIMITS, ends, strict=True):
         if loss(end) <= found.fun:
             return limit
@@ -84,13 +86,13 @@ def find_temperature(probabilities: np.ndarray, label: np.ndarray) -> float | No
 
 
 def nll(probabilities: np.ndarray, label: np.ndarray) -> float:
-    """Return the mean negative log-likelihood, in nats."""
+    """Return the mean negative log-likelihood in nats, of probabilities, float [N,C], and labels, int [N]."""
     own = probabilities[np.arange(len(label)), label].astype(np.float64)
     return float(-np.log(np.maximum(own, SMALLEST)).mean())
 
 
 def brier(probabilities: np.ndarray, label: np.ndarray) -> float:
-    """Return the Brier score over all classes, 0 to 2.
+    """Return the Brier score over all classes, 0 to 2, of probabilities, float [N,C], and labels, int [N].
 
     >>> round(brier(np.array([[0.8, 0.2]]), np.array([0])), 3)
     0.08
@@ -147,7 +149,11 @@ def ece(
 def risk_coverage(probabilities: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return how often predictions are wrong if only the most confident clips are decided.
 
-    The order of clips with equal confidence is not known; each of them counts with their mean error.
+    Clips of equal confidence have no order, so each of them counts with the mean error of all of them.
+
+    Args:
+        probabilities: float [N,C].
+        label: int [N], 0 to C-1.
 
     Returns:
         ``coverage``, the share of decided clips, and ``risk``, the share of these that are wrong, float64 [N]
@@ -201,7 +207,8 @@ def calibration(probabilities: np.ndarray, label: np.ndarray, temperature: float
 def stored_temperature(folder: str | Path) -> float | None:
     """Return the temperature that is stored with a run, an export or an ensemble; ``None`` without one.
 
-    Figures of other weights than the folder's, because training went on after the evaluation, do not count.
+    A temperature that was fitted to other weights than those in the folder is ignored: training may have
+    continued after the evaluation.
     """
     folder = Path(folder)
     try:

@@ -95,9 +95,9 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         "--on",
         metavar="CONFIG",
         help="score the run on another corpus, which the config names and which was preprocessed with the "
-        "run's stage settings; all its clips with a class or attribute of the run are scored, without those "
-        "of speakers of the training, and streams of the run's split.hide are hidden from them; results are "
-        "written to RUN/on-CORPUS",
+        "run's stage settings; all its clips with a class or attribute of the run are scored, except those "
+        "of speakers in its training or validation part; the streams in the run's split.hide are hidden; "
+        "results are written to RUN/on-CORPUS",
     )
     sub.add_argument(
         "--out",
@@ -165,7 +165,7 @@ def _train(args: argparse.Namespace) -> int:
     try:
         best = train(config, resume=args.resume, progress=not args.quiet)
     except KeyboardInterrupt:
-        if ranks.first:  # once is enough
+        if ranks.first:  # one process reports the interruption for all
             raise
         return INTERRUPTED
     if not ranks.first:
@@ -208,7 +208,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     args.settings = [word for word in args.settings if word not in runs[1:]]
     for word in args.settings:
         if "=" not in word:
-            RunFolder(word).read_info()  # the error of a run that is not there
+            RunFolder(word).read_info()  # raises the error for a missing run
     members = find_members(runs)
     several = len(members) > 1
     for member in members:
@@ -250,13 +250,13 @@ def _evaluate(args: argparse.Namespace) -> int:
     if not several and len(metrics["test"]["per_speaker"]) < FEWEST:
         run = Path(args.run)
         words = shlex.join([str(run / "config.yaml"), f"train.run={run}-crossval"])
-        say(f"so few speakers say little about others; `deiii crossval {words}` scores every fold")
+        say(f"these few speakers may not represent others; `deiii crossval {words}` scores every fold")
     print(f"report: {report}")
     return 0
 
 
 def _evaluate_corrupted(args: argparse.Namespace) -> int:
-    # argparse gives an option every word up to the next one; settings may be among them.
+    # argparse gives --corrupt every word up to the next option; settings may be among these words.
     among = [word for word in args.corrupt if word.startswith(("cache=", "train."))]
     words = [word for word in args.corrupt if word not in among]
     given = take_overrides([*args.settings, *among], ["cache", "train.device"], "evaluate --corrupt")

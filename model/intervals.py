@@ -1,16 +1,16 @@
 """Confidence intervals over speakers, and over seeds and speakers.
 
-Clips of one speaker are not independent, so the unit is the speaker. A figure is turned into one pseudo-value
-for each speaker by the jackknife (Tukey 1958; Efron and Tibshirani, An Introduction to the Bootstrap, 1993,
-chapter 11): what the figure would lose if that speaker were left out. Their mean and variance give a t
-interval with P - 1 degrees of freedom for P speakers. A percentile bootstrap over speakers, in contrast,
-covers the true value in 0.85 instead of 0.95 of all cases with 5 speakers as different as those of RAVDESS
-(`tests/model/test_intervals.py` repeats that simulation).
+Clips of one speaker are not independent, so the unit is the speaker. The jackknife turns a figure into one
+pseudo-value for each of P speakers (Tukey 1958; Efron and Tibshirani, An Introduction to the Bootstrap, 1993,
+chapter 11): P times the figure of all clips minus P - 1 times the figure without that speaker. Mean and
+variance of the pseudo-values give a t interval with P - 1 degrees of freedom. A percentile bootstrap over
+speakers, in contrast, covers the true value in 0.85 instead of 0.95 of all cases with 5 speakers as different
+as those of RAVDESS (`tests/model/test_intervals.py` repeats that simulation).
 
 Figures with limits (UAR: 0 and 1) get Wilson's form of the interval (Wilson 1927) with an effective number of
 clips, as Korn and Graubard (1998) proposed for surveys: the number of independent clips that would give the
-variance found over speakers, at most the real number. It stays within the limits, and all clips right does
-not mean certainty.
+variance found over speakers, at most the real number. The interval stays within the limits, and it has a
+width above zero even if all clips are right.
 
 Over seeds and speakers both are random: each seed's pseudo-values form a table [S,P], and the variance of its
 mean follows from the mean squares of rows, columns and rest (Dorfman, Berbaum and Metz 1992, where readers
@@ -30,7 +30,7 @@ import numpy as np
 
 from deiii.data.tools.counts import counted
 
-FEWEST = 3  # speakers; two give a t quantile of 12.7, and the variance could not be checked
+FEWEST = 3  # speakers; with two, the variance has one degree of freedom and the t quantile is 12.7
 LEVEL = 0.95
 CCC_LIMITS = (-1.0, 1.0)
 OVER_SPEAKERS = "t interval over speakers"
@@ -78,8 +78,8 @@ def speaker_interval(
         limits: lowest and highest possible value of the figure; ``None`` for a difference of two figures.
         clips: number of different clips, where several predictions are of one clip (several seeds);
             the predictions that count where not given.
-        known: bool [N], predictions with a truth; the others, and speakers who have no other, do not count.
-            All count where it is not given.
+        known: bool [N], predictions with a truth. The others are left out, and so are speakers without any
+            prediction with a truth. If it is not given, all predictions count.
 
     Returns:
         ``[low, high]``, or ``None`` with fewer than three speakers or where the figure is undefined for
@@ -108,7 +108,8 @@ def estimate(
 ) -> Estimate | None:
     """Return the mean over seeds of a figure, with its 95 % t interval over seeds and speakers.
 
-    One seed gives the interval over speakers.
+    With one seed, the interval is over speakers alone. The result is ``None`` in the cases in which that of
+    `speaker_interval` is.
 
     Args:
         speakers: the speaker of each of N predictions.
@@ -138,7 +139,8 @@ def estimate(
     trials = len(owner) if clips is None else clips
     quantile = float(student.ppf((1 + LEVEL) / 2, freedom))
     if limits is None:
-        # Without any disagreement Bonett and Price (2012) add one clip to each side of the difference.
+        # Without this bound, two figures that agree on every clip would have an interval of width zero;
+        # Bonett and Price (2012) add one clip to each side of the difference.
         deviation = math.sqrt(max(variance, 2 / (trials + 2) ** 2))
         low, high = value - quantile * deviation, value + quantile * deviation
     else:
@@ -169,7 +171,7 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> list[float] | None:
 
 
 def kind_of_interval(results: Mapping[str, Any]) -> str:
-    """Return which interval ``metrics.json`` or ``crossval.json`` carries; files made before do not say it.
+    """Return the kind of interval in ``metrics.json`` or ``crossval.json``; older files have bootstrap ones.
 
     Where a few speakers have most of the test clips, the words say that the interval may be too narrow.
 
@@ -183,11 +185,11 @@ def kind_of_interval(results: Mapping[str, Any]) -> str:
 
 
 def unequal_counts(clips: Sequence[int]) -> str:
-    """Return what to say where a few speakers have most of the clips; empty elsewhere.
+    """Return a note if a few speakers have most of the clips; empty otherwise.
 
     The effective number of P speakers with n clips each is (sum n)^2 / sum n^2 (Kish 1965): P where all have
-    equally many, 1 where one has all. Below half of P, intervals over speakers cover less than they say: with
-    counts from 2 to 128 of six speakers, fewer than 0.93 of simulated 95 % intervals contain the true value
+    equally many, 1 where one has all. Below half of P, intervals over speakers are too narrow: with counts
+    from 2 to 128 of six speakers, fewer than 0.93 of simulated 95 % intervals contain the true value
     (tests/model/test_intervals.py).
 
     >>> unequal_counts([24] * 6), unequal_counts([2, 5, 11, 24, 55, 128])

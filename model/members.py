@@ -20,7 +20,7 @@ from deiii.data.config.schema import Config
 from deiii.model.file_names import EXPORT, EXPORT_WEIGHTS, RUN, RUN_WEIGHTS
 from deiii.model.network.streams import enabled_streams
 
-MEMBERS = "members"  # in either file, of an ensemble: its members' folders, relative to its own
+MEMBERS = "members"  # key in run.json or deiii.json of an ensemble: folders of its members, relative to it
 
 
 class EnsembleError(ValueError):
@@ -40,10 +40,10 @@ def names_network(word: str | Path) -> bool:
 def find_members(names: Sequence[str | Path]) -> list[Path]:
     """Return the folders of the networks that some names stand for, each once, in the order of the names.
 
-    A name that is none of these is returned as it is; opening it later raises an error that says why.
+    A name that stands for no network is returned as it is; opening it later raises an error that says why.
 
     Raises:
-        EnsembleError: a network is named twice, or is there twice with the same weights.
+        EnsembleError: a network is named twice, or two networks have the same weights.
     """
     found: dict[str, Path] = {}
     for name in names:
@@ -66,9 +66,9 @@ def find_members(names: Sequence[str | Path]) -> list[Path]:
 
 
 def _weights(folder: Path) -> str:
-    """Return the SHA-256 of a network's tensors, which a run and its export share; empty without any.
+    """Return the SHA-256 of a network's tensors, which is equal for a run and its export.
 
-    It is empty for a damaged file, too: loading the file later raises the error.
+    The result is empty if the file is missing or damaged: loading the file later raises the error.
     """
     file = next((folder / name for name in (RUN_WEIGHTS, EXPORT_WEIGHTS) if (folder / name).is_file()), None)
     if file is None:

@@ -34,8 +34,8 @@ def ccc(truth: np.ndarray, predicted: np.ndarray) -> float | None:
         truth, predicted: float [N]; entries where ``truth`` is NaN are left out.
 
     Returns:
-        -1 to 1; ``None`` for fewer than two known values, or where both are the same constant. Values that
-        are all the same number count as a constant, whatever the rounding of their mean.
+        -1 to 1; ``None`` for fewer than two known values, or where both arrays hold the same constant. An
+        array of equal numbers counts as a constant, also if rounding makes its computed variance positive.
 
     Raises:
         ValueError: a prediction for a known value is NaN or infinite.
@@ -59,7 +59,7 @@ def ccc(truth: np.ndarray, predicted: np.ndarray) -> float | None:
 def class_figures(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     """Return UAR, WAR and macro-F1 of class numbers, int [N], over the classes that occur in ``truth``.
 
-    No clips give no figures.
+    The result is empty if there are no clips.
     """
     if not len(truth):
         return {}
@@ -111,7 +111,7 @@ def class_intervals(
     n_classes: int,
     clips: int | None = None,
 ) -> dict[str, list[float] | None]:
-    """Return the `speaker_interval` of each of the `class_figures`, by ``<name>_ci``.
+    """Return the `speaker_interval` of each of the `class_figures`, keyed by ``<name>_ci``.
 
     Args:
         truth, predicted: class numbers, int [N].

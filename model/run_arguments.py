@@ -29,7 +29,7 @@ def add_seeds(parser: argparse.ArgumentParser, of: str) -> None:
 
 
 def refuse_repeated(name: str, given: Sequence[int]) -> None:
-    """Refuse seeds or folds of which one is named twice, or none at all.
+    """Refuse a list of seeds or folds that is empty or has a number twice.
 
     Raises:
         ConfigError: names them.
@@ -37,7 +37,7 @@ def refuse_repeated(name: str, given: Sequence[int]) -> None:
     >>> refuse_repeated("seeds", [0, 1])
     """
     if not given or len(set(given)) != len(given):
-        raise ConfigError(f"{name} are named once each, not {list(given)}")
+        raise ConfigError(f"name at least one of the {name}, and each only once, not {list(given)}")
 
 
 def add_jobs(parser: argparse.ArgumentParser) -> None:

@@ -14,8 +14,8 @@ import torch.utils.deterministic
 def autocast(amp: str, device: torch.device) -> contextlib.AbstractContextManager:
     """Return the context of mixed precision.
 
-    ``auto`` is bfloat16 on GPUs that compute it themselves, and float32 on others and on the CPU: before
-    compute capability 8 PyTorch emulates bfloat16, which is slower than float32.
+    ``auto`` is bfloat16 on GPUs with native support, and float32 on other GPUs and on the CPU: before compute
+    capability 8 PyTorch emulates bfloat16, which is slower than float32.
     """
     on = amp == "bfloat16" or (amp == "auto" and has_bfloat16(device))
     return torch.autocast(device.type, dtype=torch.bfloat16) if on else contextlib.nullcontext()
@@ -29,10 +29,13 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def make_deterministic(device: torch.device) -> None:
-    """Make CUDA use deterministic algorithms; those of the CPU already are."""
+    """Make CUDA use deterministic algorithms; the CPU uses them anyway.
+
+    An operation without a deterministic algorithm causes a warning.
+    """
     if device.type == "cuda":
-        # Otherwise PyTorch fills every new tensor with NaN, to show reads of uninitialised memory; it takes
-        # two of five launches of a training step.
+        # In this mode PyTorch fills every new tensor with NaN, which shows reads of uninitialised memory. The
+        # fills are two of every five launches of a training step, so they are switched off.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
@@ -43,7 +46,7 @@ def seed_all(seed: int, step: int = -1) -> None:
     """Seed Python, NumPy and PyTorch.
 
     Training calls it before every step, so that the random numbers of a step depend on the seed and the
-    number of the step alone, and a resumed run gets the same ones as an uninterrupted run.
+    number of the step alone, and are the same in a resumed and in an uninterrupted run.
     """
     word = int(np.random.SeedSequence([seed, step + 1]).generate_state(1, np.uint32)[0])
     random.seed(word)

@@ -75,11 +75,11 @@ class BatchNorm2d(RankAware, nn.BatchNorm2d):
         return normalise(x, weight_N[:, None, None, None], self, self.ranks)
 
     def single_process(self) -> bool:
-        """Return whether statistics are of one process alone and `count_together` counts the batches."""
+        """Return whether the statistics are those of one process, and `count_together` counts the batches."""
         return not self.counts and self.momentum is not None and self.ranks is None
 
     def with_offset(self, x: Tensor, offset: Tensor) -> Tensor:
-        """Normalise a batch in training, where `single_process`, and add ``offset``, [C], to it."""
+        """Normalise a batch in training and add ``offset``, [C]; only where `single_process` is true."""
         return self._of_batch(x, self.bias + offset)
 
     def _move_if(self, valid: Tensor, x: Tensor) -> Tensor:
@@ -107,10 +107,10 @@ class BatchNorm2d(RankAware, nn.BatchNorm2d):
 
 
 def count_together(model: nn.Module) -> list[Tensor]:
-    """Make a network's `BatchNorm2d` no longer count their batches; returns their counters, int64 [] each.
+    """Stop a network's `BatchNorm2d` layers from counting batches; returns their counters, int64 [] each.
 
-    Whoever trains the network adds one to all of them after each batch, in one launch on a GPU. The layers go
-    on to count where ranks share a batch.
+    The training step then adds one to all counters after each batch, in one launch on a GPU. Layers that are
+    connected to other ranks continue to count.
     """
     layers = [module for module in model.modules() if isinstance(module, BatchNorm2d)]
     counters = []
@@ -126,8 +126,8 @@ def statistics_of_valid(model: nn.Module, valid: Tensor) -> Iterator[None]:
     """Leave the running statistics of batch normalisation as they were before a block without a valid input.
 
     Args:
-        model: whose layers are looked at.
-        valid: bool [], whether the block has a valid input; it is not read back.
+        model: network with the batch normalisation.
+        valid: bool [], whether the block has a valid input; the tensor stays on its device.
 
     >>> norm = BatchNorm2d(1)
     >>> with statistics_of_valid(norm, torch.tensor(False)):
@@ -143,18 +143,19 @@ def statistics_of_valid(model: nn.Module, valid: Tensor) -> Iterator[None]:
     before = torch.cat(running)  # all in one tensor: on a GPU a few launches, however many layers there are
     yield
     kept = torch.where(valid, torch.cat(running), before).split([len(x) for x in running])
-    # The backward pass keeps the tensors, but does not read them.
+    # Autograd has saved these tensors, but the backward pass in training does not read them. Writing to
+    # ``data`` avoids the error that autograd raises for a saved tensor that was changed.
     torch._foreach_copy_([x.data for x in running], kept)
 
 
 def normalise(x: Tensor, share: Tensor, layer: nn.BatchNorm2d, ranks: Ranks) -> Tensor:
-    """Batch normalisation with weighted statistics over all ranks.
+    """Normalise a batch with weighted statistics over all ranks; returns [B,C,H,W] in the dtype of x.
 
     Args:
-        x: [B,C,H,W].
+        x: [B,C,H,W], this rank's part of the batch.
         share: float32, broadcastable to [B,1,H,W]; the weight of each place in the statistics.
         layer: layer with the scale, the offset and the running statistics, which are updated.
-        ranks: hold the parts of the batch.
+        ranks: the processes that share the batch.
     """
     clips, channels, height, width = x.shape
     with torch.autocast(x.device.type, enabled=False):
@@ -170,7 +171,12 @@ def normalise(x: Tensor, share: Tensor, layer: nn.BatchNorm2d, ranks: Ranks) -> 
 def update_statistics(layer: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: Tensor) -> None:
     """Move a layer's running statistics towards a batch's mean and (biased) variance, float32 [C].
 
-    A batch in which every place is masked does not change them.
+    A batch in which every place is masked changes only the number of batches.
+
+    Args:
+        layer: the layer.
+        mean, variance: float32 [C].
+        count: float32 [], sum of the weights of the places in the batch.
 
     Raises:
         TypeError: the layer keeps no running statistics.

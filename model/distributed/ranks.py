@@ -1,8 +1,8 @@
 """Several processes that train one network, as `torchrun` starts them: their numbers and their exchanges.
 
 A *rank* is one process. In each step rank r of W gets the clips r, r+W, r+2W, … of a global batch.
-`Ranks.whole` returns what the ranks hold to that order, so that losses, statistics and random numbers are
-those of one process with the whole batch. ``Ranks()`` is a single process; its methods return their input.
+`Ranks.whole` joins the parts of all ranks in the order of that batch, so that losses, statistics and random
+numbers are those of one process with the whole batch. ``Ranks()`` is a single process and exchanges nothing.
 
 Axes: W ranks, B clips of one rank's batch.
 """
@@ -27,9 +27,8 @@ from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.devices import limit_threads, make_current, pick_device
 from deiii.model.distributed.launch import RankError, launched
 
-TIMEOUT = timedelta(
-    minutes=30
-)  # limit for a rank that runs but does not answer; an ended one is noticed at once
+# Limit for a rank that runs but does not answer; a rank that has ended is noticed at once.
+TIMEOUT = timedelta(minutes=30)
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 START = "torchrun --standalone --nproc-per-node 2 -m deiii train ..."
 
@@ -40,11 +39,11 @@ class Ranks:
 
     Attributes:
         rank, world: this process's number and how many there are.
-        local, local_world: the same among those of this machine.
+        local, local_world: the same for the processes of this machine.
         device: device on which this process computes.
         clips: B, the same on every rank in every step.
-        group: whether a single process exchanges with itself as several would: torchrun started one on a GPU.
-            One GPU can test the exchange so.
+        group: whether there is a process group: there are several processes, or torchrun started a single
+            one on a GPU. The single one exchanges data with itself, which tests the exchange on one GPU.
     """
 
     rank: int = 0
@@ -95,10 +94,11 @@ class Ranks:
         self.sum_(torch.zeros(1))
 
     def any_wants_to_stop(self, this: bool) -> bool:
-        """Return whether some rank wanted to stop one call ago; the same on all ranks.
+        """Return whether any rank passed true in the previous call; the result is equal on all ranks.
 
-        Signals reach ranks at different times, and no rank may leave while another waits for it. The exchange
-        runs while the next step computes, so the result is that of the call before.
+        Signals reach ranks at different times, and no rank may end while another waits for it. The exchange
+        runs while the next step computes, so its result is known one call later. A single process gets
+        ``this`` back at once.
         """
         if self.alone:
             return this
@@ -123,7 +123,7 @@ class Ranks:
     def state_of_first(
         self, found: tuple[dict[str, Tensor], dict[str, Any]] | None
     ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return the tensors and the JSON-able table of rank 0; the others need no access to its files."""
+        """Return the tensors and the JSON-able table that rank 0 passes; the other ranks pass ``None``."""
         if self.alone:
             return found
         head: dict[str, Any] | None = None
@@ -222,9 +222,8 @@ def read_environment(environ: Mapping[str, str] = os.environ) -> Ranks:
         local_world=numbers["LOCAL_WORLD_SIZE"],
     )
     possible = 0 <= ranks.rank < ranks.world and 0 <= ranks.local < ranks.local_world <= ranks.world
-    if (
-        not possible or not 0 < numbers["MASTER_PORT"] < 65536
-    ):  # with port 0, the ranks would wait for each other for ever
+    # With port 0, the ranks would wait for each other for ever.
+    if not possible or not 0 < numbers["MASTER_PORT"] < 65536:
         given = ", ".join(f"{n}={v}" for n, v in numbers.items())
         raise RankError(f"{given} is impossible; start with `{START}`")
     return ranks
@@ -250,7 +249,7 @@ def device_of(ranks: Ranks, name: str) -> torch.device:
 
     Raises:
         ConfigError: there are fewer GPUs than processes.
-        DeviceError: the device is not there.
+        DeviceError: the device does not exist.
     """
     limit_threads()
     device = pick_device(name)
@@ -295,7 +294,7 @@ def joined(batch: int, device: str) -> Iterator[Ranks]:
         dist.init_process_group(
             backend, timeout=TIMEOUT, rank=ranks.rank, world_size=ranks.world, device_id=device_id
         )  # fmt: skip
-    except (RuntimeError, OSError) as error:  # PyTorch's are RuntimeErrors
+    except (RuntimeError, OSError) as error:  # torch.distributed's errors are RuntimeErrors
         place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise RankError(
             f"rank {ranks.rank} of {ranks.world} cannot reach the others at {place}: {_first_line(error)}"

@@ -33,7 +33,7 @@ from deiii.model.training.run_folder import RunError, RunFolder
 
 Figures = dict[str, Callable[[np.ndarray], float | None]]  # name of a figure: a function of row numbers
 
-NARROWEST = 0.2  # width of an axis; matplotlib would spread a difference of zero over all of it
+NARROWEST = 0.2  # shortest range of an axis; matplotlib would choose a tiny range for differences near zero
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,11 @@ def check_names(runs: Sequence[str | Path]) -> None:
 
 
 def tabulate(runs: Sequence[EvaluatedRun]) -> tuple[list[Row], str]:
-    """Return rows by figure and run over the clips in common, and a sentence on these clips."""
+    """Return a row for each figure and run, over the clips in common, and a sentence on these clips.
+
+    Raises:
+        RunError: the runs have no clip or figure in common, or different labels for a clip.
+    """
     clips = shared_clips(runs)
     same = [run.select(clips) for run in runs]
     check_labels(same)

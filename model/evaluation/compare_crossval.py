@@ -65,8 +65,8 @@ class CrossValidation:
             classes = tuple(report["classes"])
         except FileNotFoundError:
             raise RunError(
-                f"{folder} is not a finished cross-validation, and another one is; compare runs with runs, "
-                "or cross-validations with cross-validations"
+                f"{folder} is not a finished cross-validation, but another folder is; compare runs with "
+                "runs, or cross-validations with cross-validations"
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(
@@ -88,8 +88,8 @@ def compare_crossvals(names: Sequence[str | Path], out: str | Path) -> str:
     """Write ``compare.csv``, ``.tex`` and ``.png`` into ``out``; returns the table as text.
 
     Raises:
-        RunError: fewer than two, an unfinished cross-validation, other folds, no seed in common, or
-            clips whose labels differ.
+        RunError: fewer than two cross-validations, one that is not finished, different folds, no seed in
+            common, or different labels for a clip.
     """
     found = [CrossValidation.read(name) for name in names]
     check_names(names)
@@ -124,7 +124,13 @@ def check_folds(first: CrossValidation, other: CrossValidation) -> None:
 
 
 def tabulate(found: Sequence[CrossValidation]) -> tuple[list[Row], str]:
-    """Return rows by figure and cross-validation over what all have in common, and a sentence on it."""
+    """Return a row for each figure and cross-validation, and a sentence on the clips and seeds.
+
+    The rows are over the clips and seeds that all cross-validations have.
+
+    Raises:
+        RunError: there is no seed, clip or figure in common, or labels of a clip differ.
+    """
     seeds = sorted(set(found[0].seeds).intersection(*(cv.seeds for cv in found[1:])))
     if not seeds:
         raise RunError(

@@ -14,7 +14,7 @@ SPECIAL = {
     **{character: rf"\{character}" for character in "&%$#_{}"},
 }  # fmt: skip
 HEAD = r"Figure & Run & Value [95\,\% interval] & Difference [95\,\% interval] & $p$ \\"
-SMALLEST_P = 0.001  # a smaller p-value is not 0.000
+SMALLEST_P = 0.001  # LaTeX shows smaller p-values as <0.001, because 0.000 would be wrong
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def as_latex(rows: Sequence[Row], note: str) -> str:
 
     Args:
         rows: the rows, all runs of the first figure first.
-        note: which clips and intervals they are about; it becomes a comment above the table.
+        note: a sentence on the clips and the intervals; it becomes a comment above the table.
 
     >>> print(as_latex([Row("runs/a_b", "uar", 0.55, None, 0.05, [-0.02, 0.12], 0.14)], "4 clips"), end="")
     % 4 clips

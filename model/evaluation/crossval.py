@@ -63,6 +63,7 @@ def crossval(
         seeds: values of ``train.seed``.
         folds: folds of the protocol; all where not given.
         jobs: runs at a time; see `deiii.model.evaluation.many_runs.run_all`.
+        progress: whether to print a line for each finished run, and its epochs where one runs at a time.
 
     Returns:
         what ``crossval.json`` holds.

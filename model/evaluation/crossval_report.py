@@ -226,11 +226,11 @@ def _calibration(
 ) -> dict[str, Any]:
     """Return the calibration of all predictions together, each run with its own temperature.
 
-    Runs that an earlier version scored have none; with one of them there are no figures under temperatures.
-    ``ece`` is of all predictions in the same bins, where overconfident and underconfident runs cancel each
-    other; ``ece_of_runs`` is the mean of the ECE of each run, weighed by its clips.
-    The NLL is the mean of the runs' own, weighed by their clips: in the tables, which have four decimals, a
-    probability below 0.00005 is 0, and its logarithm has no value.
+    A run that an earlier version scored has no temperature; if there is one among the runs, ``tempered`` is
+    left out. ``ece`` bins the predictions of all runs together, so overconfident and underconfident runs
+    cancel each other; ``ece_of_runs`` is the mean of the ECE of each run, weighted by its clips.
+    The NLL is the mean of the NLL in each run's ``metrics.json``, weighted by its clips: the tables have four
+    decimals, so a probability below 0.00005 is 0 there and has no logarithm.
     """
     raw, own, labels, temperatures = [], [], [], []
     for table, found in zip(tables, metrics, strict=True):

@@ -64,7 +64,7 @@ def evaluate_ensemble(
     """
     members = find_members(runs)
     for member in members:
-        RunFolder(member).read_info()  # refuses what is not a run, before anything is loaded
+        RunFolder(member).read_info()  # refuses a folder without a run, before anything is loaded
     networks = [load_network(member) for member in members]
     check_members(members, [n.config for n in networks], [n.info for n in networks])
     _check_hidden(members, networks)
@@ -125,7 +125,7 @@ def folder_of(names: Sequence[str | Path]) -> Path:
 
 
 def _check_hidden(members: Sequence[Path], networks: Sequence[TrainedNetwork]) -> None:
-    """Refuse members from which other streams are hidden: the scores would be those of no setting."""
+    """Refuse members with different ``split.hide``: no single setting would describe their mean score."""
     first, *others = [", ".join(sorted(network.config.split.hide)) or "nothing" for network in networks]
     for member, hidden in zip(members[1:], others, strict=True):
         if hidden != first:

@@ -49,7 +49,7 @@ from deiii.model.training.scoring import Predictions, average, in_full_precision
 from deiii.model.training.trained import TrainedNetwork, load_network
 
 EVALUATE_REMEDY = (
-    "Its figures would be about other data than those it learned. To go on, train a new run, or put back "
+    "Its figures would be those of other data than its training data. To go on, train a new run, or put back "
     "what it was trained on and run `deiii preprocess`"
 )
 
@@ -84,9 +84,9 @@ def evaluate(
     Raises:
         RunError: the run was scored before, its training is not finished, or caches, clips or labels are not
             those of its training.
-        Locked: the training of the run goes on, or another process scores it.
+        Locked: the run is still being trained, or another process scores it.
         CheckpointError: no usable best checkpoint.
-        DeviceError: the device is not there.
+        DeviceError: the device does not exist.
     """
     run = RunFolder(path)
     if keep and run.metrics_json.exists():
@@ -143,7 +143,7 @@ def _evaluate(
 
 @dataclass(frozen=True)
 class Scorer:
-    """Trained networks, whose predictions are averaged, with the clips that they are scored on.
+    """Predicts for the parts of a split with trained networks, whose predictions are averaged.
 
     Attributes:
         networks: one, or the members of an ensemble.
@@ -251,7 +251,7 @@ def score_parts(scorer: Scorer, name: str | Path) -> tuple[dict[str, Any], Predi
 
 
 def _name_of(features: FeatureSet) -> str:
-    """Return the name of the corpus without the digest that tells two of one name apart."""
+    """Return the name of the corpus without the digest that distinguishes corpora of one name."""
     return features.corpus.base or features.corpus.name
 
 

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from deiii.data.tools.atomic_files import atomic_path
 from deiii.data.tools.pictures import figure_text
 
-# In SVG the CSS variables of the page replace these colours, so that a figure is legible on light and dark.
+# In SVG the CSS variables of the page replace these colours, so a figure is legible on light and dark pages.
 INK = "#1f2430"
 GRID = "#d0d4dd"
 FIRST = "#2563eb"
@@ -47,7 +47,10 @@ def figure_curves(history: History, best: int) -> Figure:
 
 
 def confusion_figure(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
-    """Draw a confusion matrix, int [C,C]: rows are truth, shades the share of the row, numbers clips."""
+    """Draw a confusion matrix, int [C,C].
+
+    Rows are the true classes. A cell shows its number of clips; its shade is their share of the row.
+    """
     counts = np.asarray(matrix)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names = [_short(figure_text(name)) for name in classes]

@@ -65,7 +65,7 @@ def finished(config: Config, tables: dict[str, Corpus] | None = None, scored: bo
 
     Args:
         config: the settings of the run.
-        tables: clip tables that were read for other runs; takes the one of this run.
+        tables: clip tables that were read for other runs; the table of this run is added.
         scored: if false, a run that has been trained to its end is finished.
 
     Raises:
@@ -120,10 +120,10 @@ def run_one(
 
     Args:
         text: its settings as YAML.
-        threads: number of threads of PyTorch; 0 keeps it.
+        threads: number of threads of PyTorch; 0 leaves it as it is.
         progress: whether to show the epochs.
         scored: if false, the run is trained only; its test speakers are not read.
-        share: use `shared_features`; for processes that end with the last run.
+        share: use `shared_features`, which stay in memory; for a process that does nothing after its runs.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -163,13 +163,14 @@ def run_all(
     work: Work | None = None,
     is_finished: Callable[[Config, dict[str, Corpus]], bool] | None = None,
 ) -> Iterator[tuple[Name, float]]:
-    """Run what is not finished; yields the name of each run when it ends, and the seconds since the start.
+    """Do the runs that are not finished; yields the name of each when it ends, and seconds since the start.
 
     Args:
         configs: settings of each run, each with a ``train.run`` of its own. If the first has a ``scheduler``,
             the address of a running Dask scheduler, its workers do the runs; they must share the file system.
-        jobs: runs at a time on this machine. 0 is one on a CPU; on GPUs, the first run goes alone, and then
-            as many at a time as fit beside each other by the memory that it took.
+        jobs: runs at a time on this machine. 0 means one on a CPU, and one per GPU if there are no more runs
+            than GPUs. If there are more, the first run goes alone, and its GPU memory decides how many of
+            the others run at a time.
         progress: show the epochs, where one run goes at a time.
         work: function that does one run; the default is `run_one`. Other processes must be able to import it.
         is_finished: whether a run needs no work; `finished` where not given.
@@ -246,7 +247,7 @@ def _in_processes(
     threads = max(1, usable_cores() // jobs)
     with worker_pool(jobs, grace_s=SAVES_WITHIN) as pool:
         own = partial(work, threads=threads, progress=progress, share=True)
-        # Writing settings takes time: the first runs begin before the last ones' are written.
+        # Serialising the settings of many runs takes time; a generator lets the first runs begin meanwhile.
         running = start_tasks(pool, own, (to_yaml(config) for config in configs.values()))
         names = dict(zip(running, configs, strict=True))
         for done in as_completed(running):

@@ -1,9 +1,9 @@
 """Score a run on another corpus, with the preprocessing and the network of its training.
 
 The clips are all those of the other corpus that have a class, or an attribute, that the network predicts;
-those of speakers on whom it was trained or validated are left out. What ``split.hide`` of the run hides from
-its test clips is hidden from these clips, too, and ``metrics.json`` records that. Results lie in
-``<run>/on-<corpus>/``.
+those of speakers on whom it was trained or validated are left out. The streams that ``split.hide`` of the run
+hides from its test clips are hidden from these clips, too, and ``metrics.json`` records that. Results are
+written to ``<run>/on-<corpus>/``.
 
 >>> metrics, folder = evaluate_on("runs/ravdess", ["urdu.yaml"])      # doctest: +SKIP
 """
@@ -157,7 +157,7 @@ def _with_corpus(config: Config, words: Sequence[str], cache: str | None) -> Con
     other = read_settings(words)
     if other.mix:
         raise ConfigError("--on takes one corpus; evaluate on each corpus of mix in turn")
-    own = deepcopy(config)  # of the corpus as it is: copies are trained on alone
+    own = deepcopy(config)  # without copies, which are only for training
     own.corpus, own.mix, own.mix_weights, own.mix_test, own.copies = other.corpus, [], [], True, []
     own.cache = cache or own.cache
     return own
@@ -185,7 +185,7 @@ def _open(
     corpus, left_out, notes = _as_task(features.corpus, task)
     past = histories(run)
     seen, media = seen_files(past), recorded_media(config.cache, corpus.name)
-    # A recording may be there under another name; then the speaker is also known.
+    # The corpus may hold a recording of the training under another name; its speaker is left out, too.
     trained = {c.speaker for c in corpus.clips if c.path in media and media[c.path][2] in seen}
     trained |= seen_speakers(past, config.corpus)
     if not media or not all(history.trained_files or not history.trained for history in past):
@@ -217,7 +217,7 @@ def _open(
 
 
 def _as_task(corpus: Corpus, task: Task) -> tuple[Corpus, dict[str, int], tuple[str, ...]]:
-    """Return the corpus with the classes and attributes of the network, how many clips it lacks, and notes.
+    """Return the corpus with the network's classes and attributes, how many clips were dropped, and notes.
 
     Classes that the network spells differently, such as Happy and happy, are the network's.
     """

@@ -1,8 +1,8 @@
 """Write ``report.html``: a page about one run, in a single file.
 
 This module collects what the page shows; the templates ``data/pages/templates/report.html.j2`` and
-``page.css`` lay it out. The page runs no scripts and loads no outside files. It is readable on a phone, and
-dark where the reader's system is.
+``page.css`` lay it out. The page runs no scripts and loads no outside files. It is readable on a phone and
+follows the light or dark colour scheme of the reader's system.
 """
 
 from __future__ import annotations

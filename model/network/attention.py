@@ -20,12 +20,14 @@ MOST_SCORES = 2**27  # scores that plain attention keeps for its backward pass: 
 
 
 class Keys(NamedTuple):
-    """A mask of keys, and what layers derive from it: made once for all layers that share it.
+    """A mask of keys in the forms that layers need, computed once for all layers that share it.
 
     Attributes:
-        valid: bool [B,S], true for keys that count. hidden: bool [B,S], the others.
-        some: bool [B], whether a clip has any that counts.
-        attend: bool [B,1,1,S], the valid keys; all of a clip that has none, whose attention would be NaN.
+        valid: bool [B,S], true for valid keys.
+        hidden: bool [B,S], the opposite of ``valid``.
+        some: bool [B], whether a clip has a valid key.
+        attend: bool [B,1,1,S], the keys that attention may use: the valid ones, or all keys of a clip without
+            a valid one, because a softmax over no key would be NaN.
     """
 
     valid: Tensor
@@ -122,7 +124,7 @@ class Attention(RankAware, nn.Module):
         return self.out(attend(q, kv, self.heads, hidden, some, rotations, dropout))
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, attend: Tensor | None, dropout: float) -> Tensor:
-        """Attend in plain operations: all are deterministic, and take the dropout mask of a global batch."""
+        """Attend in plain operations, which are deterministic and can use the dropout mask of all ranks."""
         score = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
         if attend is not None:
             score = score.masked_fill(~attend, float("-inf"))
@@ -138,10 +140,10 @@ class Attention(RankAware, nn.Module):
 
 
 def learns_on_gpu(q_BQD: Tensor, kv_BSD: Tensor, heads: int) -> bool:
-    """Return whether attention needs gradients on a GPU, where plain operations serve better.
+    """Return whether attention needs gradients on a GPU and is small enough for plain operations.
 
-    The backward passes of the fused kernels are not deterministic, and for the few steps of a clip they save
-    nothing. Beyond `MOST_SCORES` the scores would take too much memory, and the fused kernels are used.
+    The backward passes of the fused kernels are not deterministic, and for the few steps of a clip they are
+    not faster. Beyond `MOST_SCORES` the scores would take too much memory, and the fused kernels are used.
     """
     if not (q_BQD.is_cuda and torch.is_grad_enabled()):
         return False
@@ -149,9 +151,16 @@ def learns_on_gpu(q_BQD: Tensor, kv_BSD: Tensor, heads: int) -> bool:
 
 
 class AttentivePool(nn.Module):
-    """Weighted mean over the last-but-one axis, with separate weights for each head.
+    """Weighted mean over the last-but-one axis, with separate weights for each head; [B,S,D] to [B,D].
 
-    Masked entries have no weight. Where all entries are masked the result is zero.
+    Masked entries have no weight. The result is zero where all entries are masked.
+
+    Args:
+        width: D.
+        heads: H; divides the width.
+
+    >>> AttentivePool(16, 2)(torch.zeros(3, 5, 16)).shape
+    torch.Size([3, 16])
     """
 
     def __init__(self, width: int, heads: int):
@@ -176,8 +185,8 @@ class AttentivePool(nn.Module):
 class StatisticsPool(nn.Module):
     """Mean and standard deviation over the last-but-one axis; every valid entry has the same weight.
 
-    How much a voice or a face varies carries emotion as its mean does. Source: the statistics pooling of
-    x-vectors (Snyder et al. 2018, ICASSP, doi 10.1109/ICASSP.2018.8461375).
+    The variation of a voice or a face over time depends on the emotion, as its mean does. Source: the
+    statistics pooling of x-vectors (Snyder et al. 2018, ICASSP, doi 10.1109/ICASSP.2018.8461375).
 
     >>> StatisticsPool()(torch.zeros(3, 5, 16)).shape
     torch.Size([3, 32])

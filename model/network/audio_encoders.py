@@ -45,8 +45,8 @@ class AudioEncoder(nn.Module):
 class DeepAudioEncoder(nn.Module):
     """A residual CNN that divides time by four, and frequency by two in the stem and in every stage.
 
-    It is for real voices, where the two layers of `AudioEncoder` score lower (docs/science.md has the
-    figures). Masked hops enter every convolution as zeros and are left out of the batch's statistics.
+    Use it for real voices, on which `AudioEncoder` scored lower in trials (docs/science.md). Masked hops
+    enter every convolution as zeros and are left out of the batch's statistics.
 
     Args:
         n_mels: M.

@@ -57,6 +57,9 @@ class Convolution(nn.Module):
     """Gated pointwise convolution, depthwise convolution over time, layer norm, SiLU, pointwise convolution.
 
     Masked steps enter the depthwise convolution as zeros, exactly like the border of a shorter clip.
+
+    Raises:
+        ValueError: ``kernel``, the number of steps of the depthwise convolution, is even.
     """
 
     def __init__(self, width: int, kernel: int, dropout: float):

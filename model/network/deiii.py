@@ -79,7 +79,7 @@ class DEIII(Network):
         width, heads = config.width, config.heads
         of_modality = {m: [x.name for x in extra if x.modality == m] for m in ("video", "audio")}
         none: dict[str, list[str]] = {"video": [], "audio": []}
-        # The stages whose rows are encoder outputs of their modality like any other.
+        # Stages whose rows are treated like the outputs of the encoders of their modality.
         inside = of_modality if config.join in ("conformer", "fusion") else none
         as_tokens = inside["video"] if config.join == "fusion" else []
         visual, audio = config.video or config.flow or bool(as_tokens), config.audio
@@ -107,7 +107,7 @@ class DEIII(Network):
         self.ife = nn.ModuleList(InterModal(width, heads, config.dropout) for _ in range(ife_blocks))
         self.rotary = ClockRotary(width // heads) if config.conformer or ife_blocks else None
         self.fused_head = Head(config, sum(steps.values()), n_classes, ranges, sum(vectors.values()))
-        # With a single modality, its own head would read the same as the fused head.
+        # With a single modality, its own head would have the same input as the fused head.
         own_heads = config.modality_heads and modalities == 2
         self.video_head, self.audio_head = (
             Head(config, int(steps[m]), n_classes, ranges, vectors[m]) if own_heads else None for m in own
@@ -125,7 +125,7 @@ class DEIII(Network):
     def forward(self, batch: Batch) -> Outputs:
         """Return the outputs of every head.
 
-        In evaluation no clip has an effect on another one. What masked input holds has no effect.
+        In evaluation no clip has an effect on another one. The values of masked inputs have no effect.
         """
         side = SideStream("audio", batch.label.device)
         video = self.encode_video(batch)
@@ -139,7 +139,7 @@ class DEIII(Network):
         with side:
             a = self._modality("audio", self.a_conformer, audio, batch)
         side.join(a)
-        # The heads of one modality read it before IFE, so that it can stand alone.
+        # The heads of one modality read its features before IFE, which would add those of the other one.
         of_video, of_audio = ([self._vector(n, batch) for n in self.pooled[m]] for m in ("video", "audio"))
         video_scores = self.video_head(existing(v), of_video) if self.video_head is not None else None
         audio_scores = self.audio_head(existing(a), of_audio) if self.audio_head is not None else None
@@ -215,7 +215,7 @@ class DEIII(Network):
 
 
 def existing(*streams: Stream | None) -> list[Stream]:
-    """Return the streams that the network has."""
+    """Return the streams that are not ``None``."""
     return [stream for stream in streams if stream is not None]
 
 

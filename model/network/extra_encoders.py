@@ -22,17 +22,17 @@ Factory = Callable[[tuple[int, ...], ModelConfig], nn.Module]
 
 
 class RowEncoder(nn.Module):
-    """Vectors, or layers of vectors, to features of the network's width.
+    """Maps the rows of a stage, one or several layers of vectors, to features of the network's width.
 
-    Several layers are averaged with weights that are learned, as in ELMo (Peters et al. 2018, arXiv
-    1802.05365) and SUPERB (Yang et al. 2021, arXiv 2105.01051); then layer normalisation and a projection.
+    Several layers are averaged with learned weights, as in ELMo (Peters et al. 2018, arXiv 1802.05365) and
+    SUPERB (Yang et al. 2021, arXiv 2105.01051). Layer normalisation and a projection follow.
 
     Args:
         shape: axes of a row: (F,) or (K,F).
         width: D.
         standardise: first standardise every feature with the mean and the deviation that `fit` takes from
-            the training clips. Features of pretrained encoders differ in scale by orders of magnitude, and
-            layer normalisation alone leaves the largest to decide.
+            the training clips. Features of pretrained encoders differ in scale by orders of magnitude; with
+            layer normalisation alone the largest ones would dominate.
 
     >>> mask = torch.ones(2, 5, dtype=torch.bool)
     >>> RowEncoder((12, 768), 64)(torch.zeros(2, 5, 12, 768), mask).shape
@@ -53,7 +53,7 @@ class RowEncoder(nn.Module):
         self.project = nn.Linear(shape[-1], width)
 
     def forward(self, values: Tensor, mask_BR: Tensor) -> Tensor:
-        """[B,R,F] or [B,R,K,F] and the mask of valid rows to [B,R,D]; masked values have no effect."""
+        """Encode [B,R,F] or [B,R,K,F] with the mask of valid rows to [B,R,D]; masked values do not count."""
         masked = ~mask_BR[(...,) + (None,) * (values.ndim - 2)]
         x = (values - self.offset) / self.scale if self.standardise else values
         x = x.masked_fill(masked, 0.0)
@@ -109,14 +109,14 @@ class PooledEncoder(nn.Module):
             self.register_buffer("vector_scale", torch.ones(2 * features))
 
     def forward(self, values: Tensor, mask_BR: Tensor) -> Tensor:
-        """[B,R,F] or [B,R,K,F] and the mask of valid rows to [B,width]; zero where no row is valid."""
+        """Pool [B,R,F] or [B,R,K,F] with the mask of valid rows to [B,width]; zero where no row is valid."""
         vector = self._vector(*row_moments(values, mask_BR))
         if self.standardise:
             vector = (vector - self.vector_offset) / self.vector_scale
         return vector * mask_BR.any(dim=1)[:, None]
 
     def _vector(self, mean: Tensor, variance: Tensor) -> Tensor:
-        """Return the moments of the rows of clips, [B,width/2] each, before the vectors are standardised."""
+        """Return vectors [B,width] from moments of rows, [B,width/2] each; `forward` standardises them."""
         if self.standardise:
             mean, variance = (mean - self.offset) / self.scale, variance / self.scale.square()
         return torch.cat((mean, (variance + self.LEAST_VARIANCE).sqrt()), dim=1)
@@ -152,8 +152,9 @@ def row_moments(values: Tensor, mask_BR: Tensor) -> tuple[Tensor, Tensor]:
 def interleave(streams: Sequence[Encoded]) -> Encoded:
     """Merge the steps of several streams into one, in the order of the media clock.
 
-    A Conformer over the merged steps then sees at each instant what all streams hold there, whatever their
-    rates. Masked steps go to the end, where they are padding; at equal times the first stream comes first.
+    In the merged sequence, steps of all streams that are near in time are neighbours, whatever the rates of
+    the streams. Masked steps go to the end, where they are padding; at equal times the first stream comes
+    first.
 
     >>> mask, time = torch.ones(2, 5, dtype=torch.bool), torch.arange(5.0).expand(2, 5)
     >>> steps = Encoded(torch.zeros(2, 5, 8), mask, time)
@@ -172,7 +173,7 @@ def package_encoder(config: ModelConfig, stage: str, shape: tuple[int, ...]) -> 
     """Return the encoder that ``model.encoders`` names for a stage, or ``None`` where it names none.
 
     A package adds one to the entry-point group ``deiii.encoders``: a function of the axes of a row and the
-    settings. What the module takes and returns is that of the encoder it stands in for:
+    settings. The module has the inputs and outputs of the encoder that it replaces:
 
     ==================  ===================================  =====================
     stage               takes                                returns
@@ -184,12 +185,12 @@ def package_encoder(config: ModelConfig, stage: str, shape: tuple[int, ...]) -> 
 
     Args:
         config: settings.
-        stage: whose features it reads.
+        stage: name of the stage whose features the encoder reads.
         shape: (C,) for images, (M,) for log-mel, (F,) or (K,F).
 
     Raises:
-        ConfigError: for an encoder that no package adds.
-        PluginError: for one whose package cannot be imported.
+        ConfigError: no installed package adds the encoder.
+        PluginError: its package cannot be imported.
     """
     for item in config.encoders:
         name, _, encoder = item.partition(":")

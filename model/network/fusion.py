@@ -31,7 +31,7 @@ class VisualFusion(nn.Module):
         dropout: dropout of the attention weights.
         frames, flow: the inputs that are on.
         attention: whether to use OV attention.
-        one_token: whether a step has a single frame token, so that nothing is to be weighed among them.
+        one_token: whether a step has a single frame token, which needs no weights for pooling and attention.
     """
 
     def __init__(
@@ -92,9 +92,10 @@ class OnlyToken(nn.Module):
 
 
 class PairAttention(nn.Module):
-    """v' = v + MHA(LN v; LN o, LN o) and o' = o + MHA(LN o; LN v, LN v), both from the values before.
+    """Computes v' = v + MHA(LN v; LN o, LN o) and o' = o + MHA(LN o; LN v, LN v) from the same v and o.
 
-    Attention to a single token has no weights to choose, so ``one_token`` leaves its value projection of it.
+    The softmax over a single token is always 1, so with ``one_token`` a linear layer replaces the attention
+    to the frame token.
     """
 
     def __init__(self, width: int, heads: int, dropout: float, one_token: bool = False):
@@ -111,7 +112,7 @@ class PairAttention(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return new tokens; where ``v_ok`` or ``o_ok``, bool [N], is false, that input adds nothing.
 
-        Nor do frame tokens for which ``v_tokens_NP``, bool [N,P], is false.
+        Frame tokens for which ``v_tokens_NP``, bool [N,P], is false add nothing either.
         """
         v_NPD, v = begin_branch(v_NPD, self.v_norm)
         o_NPD, o = begin_branch(o_NPD, self.o_norm)
@@ -123,10 +124,10 @@ class PairAttention(nn.Module):
 
 
 class InterModal(nn.Module):
-    """One IFE block: each modality attends to the other through a gate that starts small.
+    """One IFE block: each modality attends to the other, and learned gates scale what is added.
 
-    Both read the other's value from before the block. Where a clip lacks the other modality, nothing is
-    added.
+    Both attend to the other's features from before the block. Nothing is added where a clip lacks the other
+    modality.
     """
 
     START = 0.1  # initial value of the gates

@@ -26,7 +26,7 @@ class Scores:
     Attributes:
         logits: float32 [B,C], or ``None`` where no classes are predicted.
         attributes: float32 [B,A] within the corpus's ranges, or ``None`` where none are predicted.
-        present: bool [B], whether the clip has what this head reads.
+        present: bool [B], whether the clip has an input of this head.
     """
 
     logits: Tensor | None
@@ -45,7 +45,8 @@ class Outputs:
     Attributes:
         fused: the head that reads all modalities.
         video, audio: the heads of one modality, or ``None`` where they are off.
-        matches: what L_S reads, in training alone.
+        matches: the input of the loss L_S (`deiii.model.network.time_match.match_loss`); ``None`` where L_S
+            is off, and in evaluation.
     """
 
     fused: Scores
@@ -77,7 +78,7 @@ class Vector(NamedTuple):
 class Stream(NamedTuple):
     """One modality after its Conformer: features [B,T,D], mask bool [B,T], rotations of the steps.
 
-    ``derived`` is what layers derive from the mask, where it is there already; see `keys`.
+    ``derived`` holds the `Keys` of the mask if they were computed before; see `keys`.
     """
 
     features: Tensor
@@ -87,14 +88,14 @@ class Stream(NamedTuple):
 
     @property
     def keys(self) -> Keys:
-        """The mask with what layers derive from it."""
+        """The mask as `Keys`."""
         return keys_of(self.mask) if self.derived is None else self.derived
 
 
 class Head(nn.Module):
     """Masked pooling of up to two modalities (``config.pool``), then classes and bounded attributes.
 
-    A modality that a clip lacks is pooled to zero; modality dropout trains the head for that case.
+    A modality that a clip lacks is pooled to zero. Modality dropout produces this case in training.
 
     Args:
         config: widths.

@@ -26,7 +26,7 @@ def hide(batch: Batch, **hidden: Tensor | bool) -> Batch:
     """Return the batch with streams masked.
 
     Args:
-        batch: stays as it is.
+        batch: the batch, which is not changed.
         hidden: what to hide, keyed by stream (frames, flow, audio, or a stage of ``model.extra``): bool [B]
             for some clips, or True for all.
 
@@ -40,7 +40,7 @@ def hide(batch: Batch, **hidden: Tensor | bool) -> Batch:
         clips = hidden.get(stream, False)
         if isinstance(clips, Tensor):
             return mask & ~clips.reshape(-1, 1)
-        return torch.zeros_like(mask) if clips else mask  # a bool that went to a GPU would make the host wait
+        return torch.zeros_like(mask) if clips else mask  # True as a tensor would cost a transfer
 
     known = (*STREAMS, *batch.extra)
     unknown = set(hidden) - set(known)
@@ -58,9 +58,9 @@ def hide(batch: Batch, **hidden: Tensor | bool) -> Batch:
 
 
 def hidden_together(config: ModelConfig) -> list[tuple[str, ...]]:
-    """Return the sets of streams that are hidden at once: each alone, and a modality where another remains.
+    """Return the sets of streams that are hidden at once: each stream alone, and all streams of a modality.
 
-    Empty for a single stream, because at least one stream must remain.
+    At least one stream always remains, so the list is empty for a network with a single stream.
     """
     streams = enabled_streams(config)
     if len(streams) < 2:
@@ -75,7 +75,7 @@ def check_hidden(config: Config) -> None:
     """Check the streams of ``split.hide``.
 
     Raises:
-        ConfigError: the network does not read one of them, or nothing else, or nothing at all.
+        ConfigError: the network reads no stream, does not read one that is named, or reads only those.
     """
     streams = enabled_streams(config.model)
     if not streams:
@@ -118,7 +118,7 @@ def random_hide(batch: Batch, chance: float, config: ModelConfig, ranks: Ranks |
     are those of the global batch.
 
     Args:
-        batch: stays as it is.
+        batch: the batch, which is not changed.
         chance: the probability, 0 to 1.
         config: decides which streams are enabled.
         ranks: the processes that share the batch.

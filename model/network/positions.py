@@ -20,7 +20,10 @@ Rotation = tuple[Tensor, Tensor]
 
 
 class ClockRotary(nn.Module):
-    """Turns times into rotations for heads of ``head_width`` features (an even number).
+    """Turns times into rotations for heads of ``head_width`` features.
+
+    Raises:
+        ValueError: ``head_width`` is odd.
 
     >>> cos, sin = ClockRotary(8)(torch.zeros(2, 5))
     >>> cos.shape
@@ -44,7 +47,7 @@ class ClockRotary(nn.Module):
 
         The first factor is the cosine twice; the second is the negative sine, then the sine. See `rotate`.
         """
-        angle = time_BT.float()[:, None, :, None] * self.both  # a cosine is even, a sine is odd
+        angle = time_BT.float()[:, None, :, None] * self.both  # cos(-x) = cos(x), sin(-x) = -sin(x)
         return angle.cos(), angle.sin()
 
 

@@ -3,9 +3,9 @@
 Each video step must find its own audio step among those of the same clip's other video steps, and each audio
 step its video step (after Chung & Zisserman, "Out of Time", 2016, and Korbar et al., arXiv 1806.11230, with
 all negatives from one clip and a softmax over them as in arXiv 1807.03748). Speaker, room and light are the
-same for all steps of a clip, so only what moves with the voice helps. The loss reads the encoders' output,
-where no step depends on its neighbours: in a Conformer's output a step could be recognised by its position
-alone.
+same for all steps of a clip, so only features that change with the voice lower the loss. The loss reads the
+encoders' output, where no step depends on its neighbours: in a Conformer's output a step could be recognised
+by its position alone.
 
 Axes: B clips, T video steps, L audio steps, D width.
 """

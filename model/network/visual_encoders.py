@@ -1,8 +1,9 @@
 """Visual encoders: face crops and optical flow to spatial tokens.
 
-The small encoder uses batch normalisation: in one trial each, the network found a faint cue (the lids of eyes
-five pixels wide) within 20 epochs with it, and not with group normalisation. The statistics are those of the
-batch in training and fixed in evaluation; `only_valid` leaves masked images out of them.
+The small encoder uses batch normalisation. In one trial each, the network learned a faint cue (the lids of
+eyes that are five pixels wide) within 20 epochs with batch normalisation, and did not with group
+normalisation. The statistics are those of the batch in training and fixed in evaluation; `only_valid` leaves
+masked images out of them.
 
 Axes: N images (clips x steps), C channels, S px, P = grid x grid spatial tokens, D width.
 """
@@ -56,7 +57,7 @@ class ImageEncoder(nn.Module):
         return self.tokens(x)
 
     def kernels_for(self, image_NCSS: Tensor) -> ModuleType | None:
-        """Return the kernels for `forward_by_kernels` on these images; ``None`` where it cannot."""
+        """Return the kernels for `forward_by_kernels`; ``None`` if it cannot be used on these images."""
         norms = [layer for layer in self.modules() if isinstance(layer, BatchNorm2d)]
         if not self.training or any(not layer.single_process() for layer in norms):
             return None
@@ -88,7 +89,9 @@ def only_valid(image_NCSS: Tensor, mask_N: Tensor) -> Tensor:
 
 
 def valid_places(mask_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the image that takes the place of each, int64 [N], and the number of valid ones, int64 [1].
+    """Return the index of the image that replaces each, int64 [N], and the number of valid ones, int64 [1].
+
+    A valid image is replaced by itself, a masked one by a valid one.
 
     >>> valid_places(torch.tensor([False, True, False, True]))[0]
     tensor([1, 1, 1, 3])
@@ -101,7 +104,7 @@ def valid_places(mask_N: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def times_taken(mask_N: Tensor) -> Tensor:
-    """Return how often `only_valid` copies each image, float32 [N]; 1 for each where none is valid."""
+    """Return how often each image is in the result of `only_valid`, float32 [N]; all 1 if none is valid."""
     spare = torch.arange(len(mask_N), device=mask_N.device) % mask_N.sum().clamp_min(1)
     copies = torch.zeros(len(mask_N), device=mask_N.device).index_add_(0, spare, (~mask_N).float())
     place = (mask_N.cumsum(0) - 1).clamp_min(0)
@@ -109,7 +112,7 @@ def times_taken(mask_N: Tensor) -> Tensor:
 
 
 class HalvingPool(nn.AvgPool2d):
-    """The mean of each 2x2 square; on a GPU by a plain mean.
+    """The mean of each 2x2 square; on a GPU it is computed by `torch.mean` instead of a pooling kernel.
 
     The backward pass of the pooling kernels took 9 % of a training step on an NVIDIA H200 (preset base).
     """
@@ -204,7 +207,13 @@ def _load_imagenet(net: nn.Module, path: str | Path) -> None:
 
 
 class GridTokens(nn.Module):
-    """Averages a feature map over grid x grid cells, projects to the width, adds a learned position."""
+    """Averages a feature map over grid x grid cells, projects to the width, adds a position and normalises.
+
+    Maps are [N,C,H,W], the result is [N,P,D]; the positions are learned.
+
+    >>> GridTokens(64, width=32, grid=2)(torch.zeros(5, 64, 6, 6)).shape
+    torch.Size([5, 4, 32])
+    """
 
     def __init__(self, channels: int, width: int, grid: int):
         super().__init__()
@@ -228,7 +237,7 @@ class GridTokens(nn.Module):
         key = map_NCHW.shape[-2:], map_NCHW.dtype, map_NCHW.device
         if key in self._held:
             return self._held[key]
-        if torch.compiler.is_compiling():  # a tensor of a traced call must not stay, nor its grad mode
+        if torch.compiler.is_compiling():  # a tensor of a traced call must not be kept for later calls
             return self._matrices(map_NCHW)
         with torch.inference_mode(False), torch.no_grad():
             self._held[key] = self._matrices(map_NCHW)

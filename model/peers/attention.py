@@ -2,9 +2,9 @@
 
 The paper's "intermediate attention fusion", after
 https://github.com/katerynaCh/multimodal-emotion-recognition (commit 65232ce, ``models/multimodalcnn.py``,
-``forward_feature_2``). Differences: layer norm instead of batch norm, so that padding is not in the
-statistics; the weights of a modality's steps have a mean of 1 whatever the numbers of steps, where the
-code's sums depend on both lengths; and the head of all networks here.
+``forward_feature_2``). There are three differences. Layer norm replaces batch norm, so that padding is not in
+the statistics. The weights of a modality's steps have a mean of 1 for any numbers of steps; in the code their
+sum depends on both lengths. The head is that of all networks of this project.
 
 Axes: B clips, Q steps of the attending modality, K steps of the weighed one, H heads, D width.
 """
@@ -23,11 +23,11 @@ from deiii.model.peers.layers import TimeConvolution
 
 
 class TwoStreamAttention(Peer):
-    """Two convolutions over time, weighing by the other modality, two more convolutions.
+    """Two convolutions over time, weights from the other modality, two more convolutions.
 
-    Attention from the steps of one modality to those of the other gives each of the latter a weight: how
-    much the former attend to it. Features are multiplied by these weights; none are carried over. Where a
-    clip lacks a modality, the steps of the other keep a weight of 1.
+    The weight of a step is the attention that it receives from the steps of the other modality. The features
+    of the step are multiplied by it; no features pass from one modality to the other. Where a clip lacks a
+    modality, the steps of the other have a weight of 1.
 
     Args: those of `Peer`.
 
@@ -58,7 +58,7 @@ class TwoStreamAttention(Peer):
 
 
 class StepWeights(nn.Module):
-    """How much the steps of another modality attend to each step, with a mean of 1 over the valid steps.
+    """The attention of another modality's steps to each step, with a mean of 1 over the valid steps.
 
     >>> yes = torch.ones(2, 5, dtype=torch.bool)
     >>> StepWeights(16, 2)(torch.zeros(2, 5, 16), yes, torch.zeros(2, 5, 16), yes).sum(dim=1).tolist()

@@ -14,7 +14,7 @@ WIDEST = 16_384  # the largest model.width
 
 
 def count_parameters(config: Config, task: Task) -> int:
-    """Return how many numbers the network of the settings learns; nothing is allocated.
+    """Return the number of parameters of the network that the settings describe; nothing is allocated.
 
     >>> count_parameters(Config(), Task(("happy", "sad"), (), ())) > 10_000
     True
@@ -31,8 +31,8 @@ def matched_width(config: Config, task: Task) -> int:
     channels, so a small difference remains.
 
     Args:
-        config: settings of the network, ``model.name``.
-        task: what both predict.
+        config: settings of the network that ``model.name`` names.
+        task: the classes and attributes that both networks predict.
 
     Raises:
         ConfigError: the settings do not fit the network.

@@ -23,12 +23,12 @@ TOKEN_SCALE = 0.02  # standard deviation of their initial values, as in the pape
 
 
 class BottleneckTransformer(Peer):
-    """Transformer layers within each modality, then layers that exchange through a few tokens.
+    """Transformer layers within each modality, then layers that exchange information through a few tokens.
 
     In a fusion layer the steps of a modality and the bottleneck tokens attend to each other. The tokens' new
-    values are then the mean over the modalities that the clip has, and the next layer reads them, so that
-    ``model.ife_blocks`` exchanges take one fusion layer more. ``model.blocks`` is the number of layers before
-    fusion. Logits are the mean over the modalities.
+    values are then the mean over the modalities that the clip has, and the next layer reads them. For
+    ``model.ife_blocks`` exchanges there is therefore one fusion layer more. ``model.blocks`` is the number of
+    layers before fusion. Logits are the mean over the modalities.
 
     Args: those of `Peer`.
 

@@ -1,9 +1,9 @@
 """VAVL, versatile audio-visual learning (Goncalves et al. 2023, arXiv 2305.07216).
 
 After https://github.com/ilucasgoncalves/VAVL (commit c128439, ``VAVL/net/avmodel.py``). Differences: the
-losses that reconstruct the inputs are left out and all parts learn together, because the recipe is the same
-for all networks; the Conformer blocks are those of DE-III, with masks; clips that lack a modality come from
-modality dropout.
+losses that reconstruct the inputs are left out and all parts are trained together, because the recipe is the
+same for all networks; the Conformer blocks are those of DE-III, with masks; clips that lack a modality come
+from modality dropout.
 
 The published code hands its Conformers tensors of the shape [T,B,D], which they read as T sequences of B
 steps (``proj_x_a = audio.permute(2, 0, 1)``): attention and convolution run along the clips of the batch,

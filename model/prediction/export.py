@@ -122,7 +122,7 @@ def export(
     folder = Path(folder)
     check_target(folder)
     if onnx:
-        check_packages()  # before the work
+        check_packages()  # fail before the network is loaded
     trained = load_network(run)
     writable_folder(folder)
     remove_members(folder)
@@ -233,7 +233,7 @@ def write_program(network: nn.Module, config: Config, path: Path) -> float:
     dynamic = {"inputs": {name: {0: batch} for name in shapes}}
     with torch.no_grad(), atomic_path(path) as temporary:
         with warnings.catch_warnings():
-            # A GRU lists its weights here, and PyTorch 2.11 maps its file. The outputs are compared below.
+            # They are about the list of GRU weights and the mapped file; the outputs are compared below.
             for words in ("The tensor attributes .*_flat_weights", "The given buffer is not writable"):
                 warnings.filterwarnings("ignore", words, UserWarning)
             exported = torch.export.export(program, (example(config, 2),), dynamic_shapes=dynamic)
@@ -246,7 +246,7 @@ def write_program(network: nn.Module, config: Config, path: Path) -> float:
             inputs = example(config, size, seed=size)
             found, wanted = again(inputs), program(inputs)
             each = [(found[n].float() - w.float()).abs().max() for n, w in wanted.items()]
-            worst = float(torch.stack([torch.tensor(worst), *each]).max())  # NaN if any is; max() drops it
+            worst = float(torch.stack([torch.tensor(worst), *each]).max())  # unlike max(), it keeps NaN
         if not worst <= TOLERANCE:
             raise ExportError(
                 f"the exported program differs from the network by {worst:g}, more than {TOLERANCE:g}; "

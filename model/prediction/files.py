@@ -41,7 +41,7 @@ from deiii.pipeline.streaming.voice import VoiceDetector, speech_segments
 NO_OVERLAY = "no overlay video"  # begins the note of a file whose overlay could not be drawn
 BAR = 24  # characters
 PERSON_COLUMNS = ["person", "first_s", "last_s", "visible_s", "follows_sound"]
-# Suffix: function that writes the timeline of a prediction as text.
+# Functions that return the timeline of a prediction as text, keyed by the suffix of the file.
 TEXTS = {"vtt": webvtt, "tsv": elan_table}
 
 
@@ -176,7 +176,7 @@ def _predict_one(
 ) -> list[Prediction]:
     """Return the prediction for a file, or one for each person in it.
 
-    If an unexpected error keeps deiii from predicting, it is one without an output.
+    After an unexpected error, the result is one prediction without outputs, whose note states the error.
     """
     keep_flow = None
     if overlay is not None:
@@ -203,10 +203,10 @@ def _with_overlay(
     own: list[Prediction], network: Predictor, target: Path, progress: bool, report: Callable[[str], None]
 ) -> list[Prediction]:
     """Draw the overlay video; if that fails, report it and return the predictions with a note of it."""
-    return_freed_memory()  # the threads that draw and encode cannot reuse that of the prediction
+    return_freed_memory()  # the threads that draw and encode cannot reuse the memory of the prediction
     try:
         report(_draw(own, network, target, progress))
-    except Exception as error:  # the other files' results are worth more than this video
+    except Exception as error:  # a video that cannot be drawn must not end the run
         if is_machine_trouble(error):
             raise
         note = f"{NO_OVERLAY}: {type(error).__name__}: {error}"
@@ -216,7 +216,7 @@ def _with_overlay(
 
 
 def _always(report: Callable[[str], None]) -> Callable[[str], None]:
-    """Return what receives text that a quiet command shows, too: what failed, and why."""
+    """Return the function for text that is shown even with ``--quiet``, such as failures."""
     return print if report is say else report
 
 

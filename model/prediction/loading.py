@@ -45,8 +45,8 @@ def load(
         CalibrationError: ``calibrated``, but no temperature is stored.
         EnsembleError: the networks cannot be averaged (`deiii.model.members.check_members`).
         ConfigError: a setting is unknown, or belongs to the trained network.
-        DeviceError: the device is not there.
-        HubError: the Hub does not give the files.
+        DeviceError: the device does not exist.
+        HubError: the files cannot be downloaded from the Hub.
 
     >>> load("runs/latest", device="cpu").classes   # doctest: +SKIP
     ('happy', 'sad')
@@ -81,7 +81,7 @@ def _calibrated(network: Predictor, names: Sequence[str | Path]) -> Predictor:
 
 
 def _local(name: str) -> Path:
-    """Return the folder of a name; of a repository on the Hub, where its files were downloaded."""
+    """Return the folder that a name stands for; a repository on the Hub is downloaded into one."""
     return download(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else Path(name)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.atomic_files import short_name
 
-VIDEO_NAMES = (".mp4", ".m4v", ".mov")  # under which players expect the MP4 files that deiii writes
+VIDEO_NAMES = (".mp4", ".m4v", ".mov")  # suffixes under which players open MP4 files, which deiii writes
 
 
 def unique_names(files: Sequence[Path]) -> list[str]:
@@ -31,7 +31,7 @@ def unique_names(files: Sequence[Path]) -> list[str]:
 
 
 def check_video_name(target: str | Path) -> None:
-    """Refuse a name under which no player expects an MP4 file.
+    """Refuse the name of an overlay video without a suffix of MP4 files.
 
     Raises:
         ConfigError: says which names are possible.
@@ -44,5 +44,5 @@ def check_video_name(target: str | Path) -> None:
 
 
 def _same_name(name: str) -> str:
-    """Return what all names have in common that macOS's or Windows's file system takes for one."""
+    """Return a key that is equal for names that the file systems of macOS or Windows treat as one name."""
     return unicodedata.normalize("NFC", name).casefold()

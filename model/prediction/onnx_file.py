@@ -82,5 +82,5 @@ def write_onnx(
                 found = session.run(list(wanted), {name: tensor.numpy() for name, tensor in trial.items()})
                 for values, tensor in zip(found, wanted.values(), strict=True):
                     apart = np.abs(values - tensor.float().numpy()).max(initial=0)
-                    worst = float(np.maximum(worst, apart))  # NaN if either is; max() drops it
+                    worst = float(np.maximum(worst, apart))  # NaN if either is; max() may drop it
     return worst

@@ -8,8 +8,8 @@
 A file passes the stages that computed the training's caches and the loader that evaluation uses, so that a
 clip of the corpus gets the probabilities that evaluation recorded for it. The network runs in PyTorch
 (`deiii.model.prediction.with_torch`) or in onnxruntime (`deiii.model.prediction.with_onnx`); this module
-needs neither. What reads media (`deiii.model.prediction.windows.media`) is imported with the first file, so
-that a network is ready sooner.
+needs neither. The code that reads media (`deiii.model.prediction.windows.media`) is imported with the first
+file, so that a network is ready sooner.
 """
 
 from __future__ import annotations
@@ -144,9 +144,10 @@ class Predictor:
     ) -> Prediction:
         """Predict for one media file.
 
-        A recording as long as a training clip is treated as in evaluation. A much longer one is cut into
-        windows without overlap, whose predictions are averaged. A file of more than half a minute is read in
-        order: memory does not grow with its length, and ``arrays`` of the result hold no crops.
+        A recording of the length of a training clip is treated as in evaluation. A recording that is more
+        than 1.25 times as long as the longest training clip is cut into windows without overlap, whose
+        predictions are averaged. If it is also longer than 30 s and the network's stages allow it, the file
+        is read in order: memory does not grow with its length, and ``arrays`` of the result hold no crops.
 
         Args:
             path: any media file; the notes of the result name the inputs that it lacks.
@@ -204,10 +205,10 @@ class Predictor:
     ) -> Iterator[Moment]:
         """Yield the predictions of a window that slides over a recording, while it is read.
 
-        Memory does not grow with the length of a file. A window's prediction is that of `predict` for the
-        same window; only the choice between several faces may differ, because it is made without the later
-        frames. Of a camera or a network stream the newest window is predicted, until the source ends; see
-        `deiii.model.prediction.live.moments.LiveMoments` for figures on it.
+        Memory does not grow with the length of a file. The prediction for a window is that of `predict` for
+        the same window; only the choice between several faces may differ, because it is made without the
+        later frames. For a camera or a network stream, the newest window is predicted until the source ends;
+        see `deiii.model.prediction.live.moments.LiveMoments` for figures on it.
 
         Args:
             path: any media file, a URL (``rtsp://``, ``http://``) or the number of a camera, e.g. ``"0"``.

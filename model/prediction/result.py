@@ -158,7 +158,8 @@ class Person:
     """One of the people in a recording.
 
     Attributes:
-        number: 1 for the person who appears first; of several, for the one further left.
+        number: 1 for the person who appears first; of people who appear at the same time, the one further to
+            the left has the lower number.
         stretches: the times for which the person is visible, begin and end in s.
         chosen: whether the person is the one for whom `Predictor.predict` predicts.
         follows_sound: how well the mouth follows the audio, -1 to 1; ``None`` without audio.
@@ -199,9 +200,9 @@ class Prediction:
         face: the face track, where there is one.
         timeline: the predictions of the sliding window.
         segments: the predictions for stretches of speech, where they were asked for.
-        notes: which inputs are missing or incomplete, and what the prediction is from, as text.
+        notes: which inputs are missing or incomplete, and which ones the prediction uses, as text.
         arrays: arrays that the stages computed, keyed by stage.
-        person: whose prediction it is, where it was asked for all people.
+        person: the person whom the prediction is about, if it was made for each person in the file.
     """
 
     path: str
@@ -281,7 +282,7 @@ MISSING = {Status.NO_FACE: "no face", Status.NO_AUDIO: "no audio", Status.NO_VID
 def notes_on(
     outcomes: Mapping[str, Outcome], streams: Sequence[str], predicted: bool = True
 ) -> Iterator[str]:
-    """Yield what is missing, incomplete or remarkable, each reason once, and what the prediction is from.
+    """Yield notes on inputs that are missing, incomplete or unusual, each once, and on the inputs in use.
 
     Args:
         outcomes: outcomes, keyed by stage.

@@ -140,7 +140,7 @@ def stages_by_speaker(config: Config) -> tuple[str, ...]:
 
 
 def speaker_note(config: Config, found: Collection[str], given: bool) -> tuple[str, ...]:
-    """Return a note where a network normalises one of the found stages by speaker, but a file is alone."""
+    """Return a note if a network normalises a found stage by speaker, with the levels of one file alone."""
     if given or not set(stages_by_speaker(config)) & set(found):
         return ()
     return (

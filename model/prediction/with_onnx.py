@@ -1,7 +1,7 @@
 """Run an exported network in onnxruntime, on what the stages computed for one recording, without PyTorch.
 
 The inputs are those that the loader makes in evaluation; here NumPy makes them, because the loader needs
-PyTorch. ``tests/model/prediction/test_agreement.py`` holds the two to 1e-4.
+PyTorch. ``tests/model/prediction/test_agreement.py`` requires that both agree to 1e-4.
 
 Axes: B intervals, T video steps, S crop size, L log-mel hops, M mel bands.
 """
@@ -148,7 +148,7 @@ class OnnxScorer:
     def _per_second(
         self, time: np.ndarray, start: np.ndarray, length: np.ndarray, at: np.ndarray
     ) -> np.ndarray:
-        """Return what turns flow to the next frame into flow in the unit of time, float32 [B,T]."""
+        """Return factors that convert flow to the next frame into flow per unit of time, float32 [B,T]."""
         unit, shortest = self.numbers["flow_unit_s"], self.numbers["shortest_step_s"]
         after = np.minimum(at + 1, np.maximum(0, length - 1)[:, None])
         before = np.maximum(0, after - 1)
@@ -189,7 +189,7 @@ class OnnxScorer:
         if how == "clip":
             return (part - band_levels([whole])[0].astype(np.float32)) / self.numbers["db_scale"]
         if levels is None:
-            raise ValueError("a network that normalises by speaker needs the statistics of the speaker")
+            raise ValueError("a network that normalises by speaker needs the levels of the speaker")
         return (part - levels[0].astype(np.float32)) / levels[1].astype(np.float32)
 
 

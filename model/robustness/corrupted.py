@@ -63,7 +63,7 @@ def evaluate_corrupted(
         words: corruptions (`deiii.pipeline.corrupt.kinds`).
         cache: folder that holds the feature caches now; that of the training if not given.
         device: device of the network.
-        again: score all anew.
+        again: score all of them again.
         seed: seed of noise and places of rectangles.
         jobs: processes that decode, corrupt and run the stages; one for each core where 0.
         progress: whether to show a bar.
@@ -72,8 +72,8 @@ def evaluate_corrupted(
         what ``robustness.json`` holds, and the folder.
 
     Raises:
-        CorruptionError: a corruption is unknown, or of a stream that the network does not read.
-        RunError: the run was not evaluated, is an ensemble, or the media files are not there.
+        CorruptionError: a corruption is unknown, or changes only a stream that the network does not read.
+        RunError: the run was not evaluated or is an ensemble, or media files are missing.
     """
     corruptions = parse_corruptions(words)
     run = RunFolder(path)
@@ -214,7 +214,7 @@ def _clips(features: FeatureSet, clean: PredictionTable) -> list[tuple[int, Clip
 
 
 def _root(features: FeatureSet) -> Path:
-    """Return the root of the tested clips: in a mixture that of the corpus that alone is tested."""
+    """Return the root of the tested clips; for a mixture, the root of the only corpus that is tested."""
     return Path((features.corpus.divided or features.corpus).root)
 
 

@@ -46,9 +46,10 @@ class Combinations:
     def config(self, settings: Mapping[str, Any]) -> Config:
         """Return what `read_settings` returns of the words and settings.
 
+        The result shares its unchanged sections with other results, so do not modify it.
+
         Args:
-            settings: value by dotted name. The result shares the sections in which none of them is with
-                other results: it is to be read, not changed.
+            settings: values, keyed by dotted name.
 
         Raises:
             ConfigError: as `read_settings`.
@@ -82,6 +83,6 @@ def _word(key: str, value: Any) -> str:
 
 
 def _replaced(section: Any, key: str, value: Any) -> Any:
-    """Return a copy of a section of settings in which one has another value."""
+    """Return a copy of a section of settings with another value of one setting."""
     name, _, rest = key.partition(".")
     return replace(section, **{name: _replaced(getattr(section, name), rest, value) if rest else value})

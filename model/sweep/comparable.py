@@ -1,7 +1,8 @@
 """Refuse a sweep whose combinations would be ranked by different figures, or on different validation clips.
 
-A UAR is no CCC, and the negated loss is neither; a loss of other terms or weights is another figure, too.
-Some speakers are easier than others, so a figure of other speakers, clips or labels is not comparable.
+UAR, CCC and the negated loss cannot be compared with each other, nor can losses with different terms or
+weights. Some speakers are easier than others, so scores of different speakers, clips or labels cannot be
+compared either.
 
 >>> check_comparable(Combinations(["tiny"]), [Axis("train.monitor", ("uar", "loss"))])  # doctest: +SKIP
 deiii.data.config.strict_yaml.ConfigError: the combinations would be ranked by different validation scores ...
@@ -79,7 +80,7 @@ def check_comparable(combinations: Combinations, axes: Sequence[Axis]) -> None:
 
 
 def _check_clips(base: Config, axes: Sequence[Axis]) -> None:
-    """Refuse axes that change which clips the validation scores are of; ``mix`` does, if it is validated."""
+    """Refuse axes that change the validation clips; ``mix`` changes them if its corpora are validated."""
     own = ("mix_test", *(("mix",) if base.mix_test else ()))
     changing = [
         axis.key

@@ -1,6 +1,6 @@
-"""Propose combinations of settings: a whole grid at once, or Optuna's proposals in rounds.
+"""Combinations of settings that Optuna proposes in rounds.
 
-Optuna keeps its proposals and their scores in a journal file, so that a sweep goes on where it was stopped.
+Optuna keeps its proposals and their scores in a journal file, so that a stopped sweep can be continued.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class Proposals:
         self.study.set_user_attr("space", space)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # constant_liar is marked as experimental
-            # A seed by the number of earlier trials: a sweep that goes on draws other points than before.
+            # The seed is the number of earlier trials, so that a continued sweep draws other points than
+            # before.
             self.study.sampler = optuna.samplers.TPESampler(
                 seed=len(self.study.trials), constant_liar=True, n_startup_trials=min(10, max(4, most // 3))
             )

@@ -66,7 +66,7 @@ class Result:
 
 
 def read_result(trial: Trial) -> Result:
-    """Return the score of each run of a combination: of its best epoch; of its last with ``monitor=last``."""
+    """Return the score of each run of a combination: of the best epoch, or the last with ``monitor=last``."""
     scores: list[float] = []
     seconds = 0.0
     for folder in trial.folders:
@@ -74,7 +74,7 @@ def read_result(trial: Trial) -> Result:
             return Result(trial, problem=str(failure.get("error", "unknown")))
         run = RunFolder(folder)
         rows = run.read_history()
-        # The column val_monitor then holds the number of the epoch.
+        # With monitor=last, the column val_monitor holds the number of the epoch and is no score.
         if run.read_config().train.monitor == "last":
             scores.append(monitored(rows[-1], "auto"))
         else:
@@ -97,9 +97,10 @@ def write_failure(config: Config, error: Exception) -> None:
 
 
 def read_failure(folder: Path, config: Config | None = None) -> dict[str, Any]:
-    """Return what `write_failure` recorded; empty where there is nothing, or it is not of ``config``.
+    """Return what `write_failure` recorded; empty without a record, or with one of other settings.
 
-    A damaged file, and one of an earlier version, is of other settings: the run is tried again.
+    Without ``config`` the settings are not compared. A damaged file, or one of an earlier version, counts as
+    one of other settings, so the run is tried again.
     """
     try:
         tree = json.loads((folder / FAILED).read_text(encoding="utf-8"))
@@ -155,7 +156,7 @@ def best_yaml(best: Result, tried: int) -> str:
         tree.setdefault(section, {})[name] = text(value)
     lines = [
         f"# The best of {counted(tried, 'combination')} by the mean validation score, {best.mean:.4f}.",
-        "# A score that was chosen as the best of many is too high; the test speakers tell how good it is.",
+        "# The best of many validation scores is too high by chance; score the settings on test speakers.",
     ]
     for section, values in tree.items():
         indent = ""

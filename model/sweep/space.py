@@ -32,7 +32,7 @@ _CALL = re.compile(r"([a-z_]+)\(.*\)")
 
 @dataclass(frozen=True)
 class Axis:
-    """One setting and what is tried of it.
+    """One setting of a sweep, with the values or the range to try.
 
     Attributes:
         key: dotted name of the setting.
@@ -83,7 +83,7 @@ def split_space(words: Sequence[str]) -> tuple[list[Axis], list[str]]:
 
 
 def require_axes(axes: Sequence[Axis]) -> None:
-    """Refuse a sweep over nothing."""
+    """Raise ConfigError if no setting is varied."""
     if not axes:
         raise ConfigError(
             "nothing is varied; name what to try, such as train.lr=[1e-3,2e-3] or 'train.lr=log(1e-4,1e-2)'"
@@ -99,8 +99,9 @@ def grid(axes: Sequence[Axis]) -> Iterator[dict[str, Any]]:
 def notes_without_effect(axes: Sequence[Axis], words: Sequence[str]) -> list[str]:
     """Return one line for each setting that has no effect in any run of a sweep, varied or not.
 
-    A range stands for its two ends: the effect of a setting depends on no number between them. Of more than
-    `MAX_CHECKED_COMBINATIONS` combinations nothing is said, so that a large sweep begins at once.
+    Of a range, only the two ends are checked, because no number between them decides whether another setting
+    has an effect. With more than `MAX_CHECKED_COMBINATIONS` combinations nothing is checked, so that a large
+    sweep begins at once.
 
     Raises:
         ConfigError: as `deiii.data.config.words.read_settings`.

@@ -88,7 +88,8 @@ def sweep(
         make_folder(folder)
         proposals = Proposals(folder, axes, trials)
         size = jobs or _workers(base)
-        # A sweep that goes on: with more seeds runs are missing, and runs of other settings are refused.
+        # A continued sweep: with further seeds, runs of earlier combinations are missing and are done first.
+        # Runs that were made with other settings are refused.
         before = [_trial(folder, settings, seeds) for settings in proposals.all().values()]
         for _ in _runs(combinations, before, seeds, jobs, progress, f"of at most {trials}"):
             pass
@@ -110,7 +111,7 @@ def sweep(
 
 
 def check_ranges(axes: Sequence[Axis]) -> None:
-    """Refuse a range over a setting that needs preprocessing for each value."""
+    """Raise ConfigError for a range over a setting that needs preprocessing for each value."""
     for axis in axes:
         section = axis.key.split(".")[0]
         if axis.kind and (section in stages() or section == "corpus"):
@@ -121,7 +122,7 @@ def check_ranges(axes: Sequence[Axis]) -> None:
 
 
 def check_scored(config: Config) -> None:
-    """Refuse settings that keep no speaker for validation: there is no score to rank them by."""
+    """Raise ConfigError for settings without validation speakers, which give no score for the ranking."""
     if config.split.val_share == 0:
         raise ConfigError(
             "split.val_share=0 keeps no speaker for validation, and a sweep ranks settings by validation "
@@ -223,7 +224,7 @@ def is_tried(config: Config, tables: dict[str, Corpus]) -> bool:
 def try_one(setting_text: str, threads: int = 0, progress: bool = False, share: bool = False) -> GpuMemory:
     """Train one run, as `run_one`; where its settings do not allow that, record the reason in its folder."""
     config = parse_config(setting_text)
-    (Path(config.train.run) / FAILED).unlink(missing_ok=True)  # of other settings
+    (Path(config.train.run) / FAILED).unlink(missing_ok=True)  # the failure of other settings
     try:
         return run_one(setting_text, threads, progress, scored=False, share=share)
     except (Diverged, ConfigError) as error:

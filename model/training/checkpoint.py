@@ -33,13 +33,13 @@ def save(path: str | Path, tensors: dict[str, Tensor], info: dict[str, Any]) -> 
     with atomic_path(path) as temporary:
         try:
             save_file(plain, str(temporary), metadata={"info": json.dumps(info, allow_nan=False)})
-        except SafetensorError as error:  # carries the operating system's error in its text alone
+        except SafetensorError as error:  # the error number of the system is only in its text
             number = re.search(r"os error (\d+)", str(error))
             raise OSError(int(number[1]) if number else errno.EIO, str(error), str(path)) from None
 
 
 def on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return copies on the CPU; those of a GPU come in one transfer for each type, not in a thousand."""
+    """Return copies on the CPU; those from a GPU take one transfer per data type, not one per tensor."""
     copies = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items() if not t.is_cuda}
     kinds = {t.dtype for t in tensors.values() if t.is_cuda}
     for kind in kinds:

@@ -1,4 +1,4 @@
-"""Put the parts of a batch that the ranks hold together: outputs and truth in the order of the global batch.
+"""Join the parts of a batch that the ranks hold: outputs and truth, in the order of the global batch.
 
 Axes: B clips of one rank, W ranks, C classes, A attributes.
 """
@@ -83,7 +83,7 @@ def gather_batch(ranks: Ranks, outputs: Outputs, batch: Batch) -> tuple[Outputs,
 
 
 def whole_matches(ranks: Ranks, matches: Matches | None) -> Matches | None:
-    """Return what L_S reads, of every rank's clips."""
+    """Return the matches of the clips of all ranks, which are the input of the loss L_S."""
     if matches is None:
         return None
     fields = (matches.logits, matches.mask, matches.other)

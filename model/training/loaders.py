@@ -18,7 +18,7 @@ from deiii.model.distributed.ranks import Ranks, clips_per_rank
 
 
 def evaluation_hops(settings: LoaderConfig) -> int:
-    """Return the number of log-mel hops that the network gets in validation, test and prediction."""
+    """Return the number of log-mel hops in the network's input in validation, test and prediction."""
     return settings.eval_audio_steps or settings.audio_steps
 
 
@@ -39,7 +39,7 @@ def make_loader(
         config: all settings.
         device: device to which the batches are copied.
         training: whether to augment and to shuffle.
-        ranks: the processes that share each batch; the loader gives this one's part.
+        ranks: the processes that share each batch; the loader yields the part of this process.
         levels: levels of the rows of all clips, keyed by stage, if they do not come from ``features``; see
             `Loader`.
 

@@ -70,7 +70,8 @@ def head_losses(
     attributes = [scores.attributes for scores in heads if scores.attributes is not None]
     losses = []
     if logits:
-        # Fillers have the row -1; they do not count, whatever their weight.
+        # Rows that only fill the batch have the index -1; `counts_HB` excludes them, whatever weight they
+        # get.
         own_B = None if clip_weights is None else clip_weights[batch.index]
         scores = torch.stack(logits)
         losses.append(class_loss(scores, batch.soft, counts_HB, label_smoothing, class_weights, own_B))
@@ -91,8 +92,10 @@ def class_loss(
 ) -> Tensor:
     """Return the cross-entropy with soft targets, averaged over the clips that count and have a target.
 
-    With ``class_weights`` [C] each clip's weight is the mean weight of its target's classes, as in
-    `torch.nn.CrossEntropyLoss`. The average is weighed by the product of both weights.
+    With ``class_weights`` [C] the weight of a clip is the mean weight of the classes in its target. The
+    average is weighted by the product of both weights. For hard labels without label smoothing the result is
+    that of `torch.nn.CrossEntropyLoss`; for soft targets with class weights, or with smoothing, PyTorch's
+    differs.
 
     Args:
         logits_BC: float [B,C], or [H,B,C] of several heads, each of which has a loss of its own.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def check_monitor(config: Config, features: FeatureSet, val: np.ndarray) -> None:
-    """Refuse a ``train.monitor`` that the validation clips cannot give.
+    """Refuse a ``train.monitor`` that cannot be computed from the validation clips.
 
     Args:
         config: all settings.
@@ -76,9 +76,9 @@ def monitored(row: Mapping[str, Any], monitor: str) -> float:
 
 
 def describe_monitored(row: dict[str, Any], monitor: str) -> str:
-    """Return the figure that selects the epoch with its name; the loss for ``loss`` and ``last``.
+    """Return the name and value of the figure that selects the epoch; for ``last``, those of the loss.
 
-    Without validation clips it is the loss of training.
+    Without validation clips, the training loss is returned.
 
     >>> describe_monitored({"epoch": 3, "val_monitor": 0.25, "val_loss": 1.5, "val_uar": 0.25}, "auto")
     'validation UAR 0.250'
@@ -118,7 +118,7 @@ class TrainingState:
         return self.epochs >= self.planned or 0 < self.patience <= self.waited
 
     def record(self) -> dict[str, Any]:
-        """Return what ``metrics.json`` records of it."""
+        """Return the entry ``training`` of ``metrics.json``."""
         return {"finished": self.finished, "epochs": self.epochs, "planned": self.planned}
 
     def __str__(self) -> str:

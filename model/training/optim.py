@@ -1,4 +1,4 @@
-"""Optimisation: AdamW or SGD with decay on matrices alone, a cosine schedule with warm-up, averaged weights.
+"""Optimisation: AdamW or SGD, a cosine schedule with warm-up, and averaged weights.
 
 Sources: AdamW, Loshchilov & Hutter, arXiv 1711.05101; cosine schedule, arXiv 1608.03983; averaged weights,
 Polyak & Juditsky 1992.
@@ -19,8 +19,8 @@ MOMENTUM = 0.9  # Nesterov momentum of SGD
 def make_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
     """Return AdamW or SGD; norms, biases, gates and other vectors have no weight decay.
 
-    On a GPU the learning rate is a tensor there, so that a recorded step reads each step's own; see
-    `set_learning_rate`.
+    On a GPU the learning rate is a tensor in its memory: a recorded step reads the value of the moment, which
+    `set_learning_rate` sets before each step.
     """
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     groups = [
@@ -74,7 +74,7 @@ class AveragedWeights:
     """Exponential moving average of a model's parameters and batch statistics.
 
     Args:
-        model: whose floating-point parameters and buffers are averaged.
+        model: network whose floating-point parameters and buffers are averaged.
         decay: decay of the average; smaller in the first steps, so that the initial weights lose their effect
             soon. Zero keeps no average.
     """
@@ -85,7 +85,7 @@ class AveragedWeights:
         self.model = {n: t for n, t in moving if t.is_floating_point()}
         self.average = {n: p.detach().clone() for n, p in self.model.items()} if decay else {}
         some = next(iter(self.model.values()), torch.zeros(0))
-        # On a GPU a tensor there, so that a recorded step reads each step's own.
+        # On a GPU a tensor, because a recorded step would repeat the value of a Python number.
         self.weight: float | Tensor = torch.zeros((), device=some.device) if some.is_cuda else 0.0
 
     def prepare(self, step: int) -> None:
@@ -99,7 +99,7 @@ class AveragedWeights:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Add the model's weights; `prepare` comes before it."""
+        """Move the averages towards the model's weights; call `prepare` before."""
         if not self.average:
             return
         averages, models = list(self.average.values()), list(self.model.values())

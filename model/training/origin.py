@@ -2,7 +2,7 @@
 
 ``clips.json`` in a run folder is the clip table of its training, in the form of the cache's; ``media.json``
 has the SHA-256 of each media file, by its path, which in a mixture has the corpus's name in front, as the
-clip's id has. With them, a message can say what changed, not only that something did.
+clip's id has. With them, a message can name the clips, labels or files that changed.
 
 >>> check_origin(RunFolder("runs/latest"), features.corpus, "train a new run")      # doctest: +SKIP
 """
@@ -43,7 +43,7 @@ def save_origin(run: RunFolder, corpus: Corpus, cache: str | Path) -> None:
 def check_origin(run: RunFolder, corpus: Corpus, remedy: str, cache: str | Path | None = None) -> None:
     """Refuse clips, labels or media that are not those of a run's training.
 
-    What a run of an earlier version did not keep is not checked.
+    Records that a run of an earlier version does not have are not checked.
 
     Args:
         run: the run.
@@ -73,8 +73,8 @@ def check_origin(run: RunFolder, corpus: Corpus, remedy: str, cache: str | Path 
 def keys_of_training(run: RunFolder, config: Config) -> dict[str, str] | None:
     """Return the keys of the features that a run was trained on, where a newer deiii would compute others.
 
-    A newer version gives the same settings other stage keys. A run goes on with, and is scored on, the
-    features that it was trained on, which are as good as they were.
+    A newer version may have other stage keys for the same settings. A run is continued and scored with the
+    features that it was trained on, which remain valid.
 
     Args:
         run: a run folder; it may be empty.

@@ -48,7 +48,7 @@ def check_parts(
         config: which outputs are predicted.
 
     Returns:
-        lines on classes and ratings that are missing where they matter.
+        notes on classes and ratings that some part of the split lacks.
 
     Raises:
         ConfigError: a part is empty, has no label or no ratings to learn from or to score, or there is one
@@ -95,8 +95,8 @@ def check_parts(
 def in_order(corpus: Corpus, ids: Iterable[str]) -> list[str]:
     """Return clips in the order in which a training numbers them, from which its batches are drawn.
 
-    They are sorted by id. In a mixture the name of its corpus counts as a part of each id, also of those
-    that keep their names.
+    They are sorted by id. In a mixture, an id without the name of its corpus is sorted as if that name stood
+    before it.
     """
     if not corpus.parts:
         return sorted(ids)

@@ -1,10 +1,10 @@
 """A run folder: everything that is needed to check, repeat, resume and use one training run.
 
 ``config.yaml`` (all settings), ``run.json`` (cache keys, classes, digests of clips and labels, versions,
-revision, evaluations), ``split.json``, ``clips.json`` (the clip table),
-``metrics.csv``, ``events/`` (TensorBoard), ``last.safetensors``, ``best.safetensors``,
-``state.safetensors`` (to resume), and from evaluation ``metrics.json``, ``predictions.csv``,
-``figures/``, ``report.html``.
+revision, evaluations), ``split.json``, ``clips.json`` (the clip table), ``media.json`` (digests of the media
+files), ``start.json`` (clips of the runs behind ``train.start``), ``metrics.csv``, ``events/`` (TensorBoard),
+``last.safetensors``, ``best.safetensors``, ``state.safetensors`` (to resume), and from evaluation
+``metrics.json``, ``predictions.csv``, ``figures/``, ``report.html``.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ from deiii.model.training.monitor import TrainingState, training_state
 
 PACKAGES = ("torch", "torchvision", "numpy", "librosa", "av", "opencv-contrib-python", "h5py", "dask")
 RECORDED = ("keys", "classes", "attributes", "ranges")  # entries of run.json that every version writes
-COMPARED = ("keys", "split", "classes", "clip_digest", "label_digest")  # in run.json, when a run goes on
+# Entries of run.json that must be equal in a run that is continued, and those that it keeps.
+COMPARED = ("keys", "split", "classes", "clip_digest", "label_digest")
+KEPT = ("evaluations", "ensembles", "record", "cost", "start", "imagenet")
 SECTIONS = ("corpus", "split", "loader", "model", "train")  # of config.yaml that every version writes
 FIRST_LINE = "# All settings of a run. The last line of this file is '...', the end of a YAML document.\n"
 LAST_LINE = "...\n"  # a file with the first line and without this one was cut off
 AGAIN = "train the run again, in a new folder"
-KEPT = ("evaluations", "ensembles", "record", "cost", "start", "imagenet")  # in run.json, when a run goes on
 
 
 class RunError(ValueError):
@@ -70,13 +71,13 @@ class RunFolder:
     def create(self, config: Config, info: dict[str, Any], resume: bool) -> None:
         """Start a run, or check that an existing one may continue with these settings.
 
-        Args:
-            config: all settings.
-            info: what ``run.json`` shall hold; ``keys``, ``split`` and ``classes`` must stay the same.
-            resume: whether the folder may hold a run.
-
         Settings that change no result (devices, threads, the folder of the caches) may differ, and so may
         those of a stage that is not used or whose key is the same; the new ones are recorded.
+
+        Args:
+            config: all settings.
+            info: content of ``run.json``; for a run that is continued, the entries `COMPARED` must be equal.
+            resume: whether the folder may hold a run.
 
         Raises:
             RunError: the folder holds a run and ``resume`` is off, or holds a run of other settings.
@@ -272,8 +273,8 @@ class RunFolder:
         Older runs name the audio stream "sound" there; it is returned as "audio".
 
         Raises:
-            RunError: the run has not been evaluated, or other weights of it have: training went on
-                after the evaluation.
+            RunError: the run has not been evaluated, or its training continued after the evaluation, so that
+                the figures are those of other weights.
         """
         metrics = self._read_json(
             self.metrics_json,
@@ -338,7 +339,7 @@ def revisions(folders: Iterable[str | Path]) -> list[str]:
 
 
 def _older(changed: Sequence[str]) -> str:
-    """Return the words that give a run of an earlier version, which had other defaults, its settings back."""
+    """Return words for a message: settings that restore the defaults of an earlier version, if any differ."""
     older = {**BEFORE, "flow.precision": "float32"}
     words = [
         f"{key}={str(value).lower()}"

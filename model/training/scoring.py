@@ -31,8 +31,8 @@ class Predictions:
         probabilities: probabilities of the classes, float32 [N,C], keyed by head; empty if no classes are
             predicted.
         attributes: attributes, float32 [N,A], keyed by head; empty if no attributes are predicted.
-        present: whether the clip has what the head reads, bool [N], keyed by head.
-        loss: loss of all clips together.
+        present: whether the clip has an input of the head, bool [N], keyed by head.
+        loss: loss of all clips together, as `whole_loss` computes it.
 
     Raises:
         ValueError: an array has another number of rows.

@@ -127,7 +127,7 @@ def _train(
 ) -> dict[str, Any]:
     """Run one training from the settings to the best epoch's metrics, in the order of its steps.
 
-    Everything that can be refused is refused before the run folder is written.
+    Settings and data are checked before the run folder is written.
     """
     choose_launch(config.train, ranks.device, ranks)  # refuse an impossible one before anything is read
     if ranks.first and (note := launch_note(config.train, ranks.device, ranks)):
@@ -234,13 +234,13 @@ def _print_start(model: Network, setup: TrainingSetup, clips: Mapping[str, int])
 def network_origin(
     imagenet: str | None, encoders: Sequence[Statement], start: TrainedNetwork | None, config: Config
 ) -> dict[str, Any]:
-    """Return the origin of a network's initial weights, for ``run.json``, without parts that it does not use.
+    """Return the origin of a network's initial weights and of its frozen encoders, for ``run.json``.
 
     Args:
         imagenet: path of the ImageNet weights.
-        encoders: the frozen encoders whose features it reads.
+        encoders: the frozen encoders whose features the network reads.
         start: the network of ``train.start``.
-        config: names that run.
+        config: settings, whose ``train.start`` is the folder of that run.
     """
     origin: dict[str, Any] = {"imagenet": digest(imagenet)} if imagenet else {}
     if encoders:
@@ -254,10 +254,10 @@ def network_origin(
 
 
 def fit_encoders(model: Network, features: FeatureSet, rows: np.ndarray, config: Config) -> None:
-    """Give the encoders of extra streams mean and deviation of the features of the training clips."""
+    """Set mean and deviation in the encoders of extra streams to those of the training clips."""
     encoders = {name: e for name, e in model.extra_encoders.items() if name in features.streams}
     for name, encoder in encoders.items():
-        # With normalise=speaker the loader standardises the rows already.
+        # With normalise=speaker the loader already standardises the rows.
         if isinstance(encoder, RowEncoder) and config.loader.normalise != "speaker":
             encoder.fit(valid_rows(features.streams[name], rows))
     pooled = {name: e for name, e in encoders.items() if isinstance(e, PooledEncoder) and e.standardise}

@@ -21,7 +21,7 @@ class TrainedNetwork:
     """A network with its weights, on the CPU, and what belongs to it.
 
     Attributes:
-        network: network in training mode, the mode in which PyTorch makes it.
+        network: network in training mode, which is PyTorch's default.
         task: the classes and attributes that it predicts.
         config: the settings that it was trained with.
         info: what ``run.json`` holds.

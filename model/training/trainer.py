@@ -129,13 +129,13 @@ class Trainer:
         classes, clips = (None if x is None else x.to(self.device) for x in weights)
         connect(model, self.ranks)
         self.launch = choose_launch(self.settings, self.device, self.ranks)
-        # This network is scored on validation clips.
+        # Validation calls this one, the network itself or compiled; steps call ``learner``.
         self.forward: Callable[[Batch], Outputs] = torch.compile(model) if compiles(self.settings) else model
         learner: Callable[[Batch], Outputs] = self.forward
         if self.ranks.alone and self.forward is model:
             learner = HalfWeights(model)
         elif not self.ranks.alone:
-            # The network's own statistics are over all ranks; those of a package's encoder are rank 0's.
+            # Batch statistics of the network are over all ranks; a package's encoder gets those of rank 0.
             learner = DistributedDataParallel(model, broadcast_buffers=bool(self.config.model.encoders))
         total = self.settings.epochs * len(self.train)
         self.training_step = TrainingStep(
@@ -170,7 +170,7 @@ class Trainer:
             what = f"finished after {state}; nothing is left to train"
             say(f"{self.run.path}: {what if state.finished else f'continues after {state}'}")
         progress = progress and self.ranks.first
-        # Steps are recorded on a stream of their own, and what they share with other work is then on it too.
+        # Recorded steps run on a stream of their own; everything else in this block runs on it, too.
         stream = nullcontext() if self.graphs is None else own_stream(self.graphs.stream)
         first = self.ranks.first
         record = open_logs(self.config, self.run, len(self.history)) if first else nullcontext(Logs({}))
@@ -238,10 +238,10 @@ class Trainer:
         self._check(pending)
 
     def _batches(self, epoch: int, start: int) -> tuple[Iterator[Any], Callable[[Any], Batch]]:
-        """Return the batches of an epoch, and the function that makes the network's input of one.
+        """Return the batches of an epoch, and the function that makes the network's input from one of them.
 
-        Where steps are recorded, this function is a part of them, if the loader can hand over batches that
-        are not yet augmented.
+        If steps are recorded and the loader can return batches before augmentation, this function augments
+        them and is recorded with the step.
         """
         if self.graphs is not None and isinstance(self.train, SlabLoader):
             return self.train.slabs(epoch, start), self.train.unpack
@@ -269,7 +269,7 @@ class Trainer:
         pending.clear()
 
     def _validate(self, epoch: int) -> dict[str, Any]:
-        """Return the validation figures of the averaged weights; saves them as last, and as best if best."""
+        """Return the figures of the averaged weights, which are saved as last, and as best if they are."""
         self.training_step.average.swap()
         row = {} if self.val is None else self._score(self.val, epoch)
         row["val_monitor"] = monitored({"epoch": epoch, **row}, self.settings.monitor)
@@ -341,7 +341,7 @@ class Trainer:
 
 
 def read_together(pending: list[tuple[int, Tensor]]) -> list[tuple[int, list[int]]]:
-    """Return the numbers of tensors on the device, int64 [...], in one transfer; their shapes may differ."""
+    """Return the status of steps, int64 [n] each on the device, as lists of numbers, in one transfer."""
     if not pending:
         return []
     sizes = [len(status) for _, status in pending]

@@ -1,17 +1,17 @@
-"""Face crops at the size and in the values that a network reads."""
+"""Convert face crops to the size and the range of values of a network's input."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-# Mean and deviation of ImageNet's photographs, RGB from 0 to 1; torchvision and most others use them.
+# Mean and deviation of ImageNet's images, RGB from 0 to 1; most pretrained image networks expect them.
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 def resized(crop: np.ndarray, size: int) -> np.ndarray:
-    """Return a crop uint8 [S,S,C] at another size: areas are averaged where it becomes smaller."""
+    """Return a crop uint8 [S,S,C] at another size; reduction averages areas, enlargement is bilinear."""
     if crop.shape[0] == size:
         return crop
     how = cv2.INTER_AREA if crop.shape[0] > size else cv2.INTER_LINEAR

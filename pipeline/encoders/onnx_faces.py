@@ -16,7 +16,7 @@ from deiii.pipeline.encoders.images import grey, resized, scaled
 
 
 class OnnxFaces:
-    """An ONNX file of images, and how crops become its input.
+    """Encodes face crops with an ONNX file of images.
 
     Args:
         network: network with the outputs to return, each [B,D].

@@ -11,7 +11,7 @@ from deiii.pipeline.encoders.whisper_mel import whisper_mel
 
 
 class OnnxSpeech:
-    """An ONNX file of speech; see `load`.
+    """Encodes windows of audio with an ONNX file of speech; see `load`.
 
     Args:
         network: network with the outputs to return, each [B,R,D].

@@ -22,7 +22,7 @@ QUIETEST = 10 ** (-30 / 20)  # root mean square, -30 dB of full scale, to which 
 
 
 def raised(samples: np.ndarray) -> np.ndarray:
-    """Return samples float32 [n] at the level that the encoder was trained with; loud ones stay as they are.
+    """Return samples float32 [n], amplified to the level `QUIETEST` if they are quieter, as in training.
 
     >>> raised(np.full(4, 0.001, np.float32)).round(3).tolist()[0] < 0.033
     True
@@ -38,7 +38,7 @@ def mel_power(samples: np.ndarray) -> np.ndarray:
 
 
 class Resemblyzer:
-    """Three LSTM layers, each with its outputs; see `load`."""
+    """Encodes audio with up to three LSTM layers and returns the outputs of chosen ones; see `load`."""
 
     def __init__(self, layers: list[nn.LSTM], wanted: tuple[int, ...], device: str, precision: torch.dtype):
         self._layers = layers

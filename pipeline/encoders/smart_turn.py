@@ -1,6 +1,6 @@
 """smart-turn: Whisper tiny's encoder, tuned to predict whether a speaker has finished; states of four layers.
 
-It reads windows of 8 s; the audio stands at the end of the window, after zeros, with mean 0 and variance 1.
+Its input is a window of 8 s. The audio, with mean 0 and variance 1, is at the end of the window, after zeros.
 Source: https://github.com/pipecat-ai/smart-turn (inference.py).
 """
 
@@ -19,7 +19,7 @@ NORMS = 10  # LayerNormalization nodes: two in each of four layers, one after th
 
 
 class SmartTurn:
-    """States after chosen layers, normalised by the layer that follows; see `load`."""
+    """Encodes audio as the states after chosen layers, normalised as for the next layer; see `load`."""
 
     def __init__(self, network: OnnxNetwork):
         self._network = network

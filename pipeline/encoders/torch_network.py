@@ -11,7 +11,7 @@ import torch
 from deiii.data.encoders.record import Request
 from deiii.data.tools.weights import WeightsError
 
-# Parameters that a network for other tasks may lack: what masks its input in training, and a pooled output.
+# Parameters that a folder may lack: those that mask the input in pretraining, pool it, or belong to a task.
 NEEDLESS = ("masked_spec_embed", "mask_token", "pooler.", "projector.", "classifier.")
 
 
@@ -53,7 +53,7 @@ def load_pretrained(request: Request) -> Any:
 
 
 def exact() -> AbstractContextManager[None]:
-    """Return a context in which convolutions on a GPU repeat their results and do not round to TF32."""
+    """Return a context in which convolutions on a GPU are deterministic and do not round to TF32."""
     return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
 
 

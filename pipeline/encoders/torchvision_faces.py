@@ -16,7 +16,7 @@ SIZE = 224  # px
 
 
 class TorchvisionFaces:
-    """A network of torchvision whose classifier is cut off; see `load`."""
+    """Encodes face crops with a network of torchvision without its classifier; see `load`."""
 
     def __init__(self, network: nn.Module, request: Request):
         self._network = network
@@ -46,7 +46,7 @@ def load(request: Request) -> TorchvisionFaces:
         raise WeightsError(
             f"{request.path} does not hold torchvision's {request.name} ({str(error).splitlines()[0]:.200})"
         ) from None
-    for part in ("fc", "classifier"):  # its features are what the last linear layer, or the classifier, reads
+    for part in ("fc", "classifier"):  # the features are the input of the last layer, or of the classifier
         if hasattr(network, part):
             setattr(network, part, nn.Identity())
     network.eval().requires_grad_(False).to(request.device, getattr(torch, request.precision))

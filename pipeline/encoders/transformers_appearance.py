@@ -22,7 +22,7 @@ SIDE = 224  # px of the black crop on which a network is tried
 
 
 class ImageNetwork:
-    """A network of transformers that reads images as tokens; see `load`."""
+    """Encodes face crops with a network of transformers that turns images into tokens; see `load`."""
 
     def __init__(self, network: Any, processor: Any, size: int, request: Request):
         self._network = network
@@ -34,7 +34,11 @@ class ImageNetwork:
 
     @torch.inference_mode()
     def __call__(self, crops: np.ndarray) -> np.ndarray:
-        """Encode RGB crops uint8 [B,S,S,3] as float32 [B,L,D], each layer's first token, or [B,L*G*G,D]."""
+        """Encode RGB crops uint8 [B,S,S,3] as float32.
+
+        Returns:
+            [B,L,D], the first token of each layer; with a grid of G cells a side [B,L*G*G,D], their means.
+        """
         images = self._images(crops).to(self._network.device, self._dtype)
         with exact():
             states = self._network(images, output_hidden_states=True).hidden_states

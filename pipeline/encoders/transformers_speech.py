@@ -19,7 +19,7 @@ from deiii.pipeline.encoders.torch_network import exact, load_pretrained, placed
 
 
 class SpeechNetwork:
-    """A network of transformers that reads samples or Whisper's log-mel; see `load`."""
+    """Encodes audio with a network of transformers, from samples or Whisper's log-mel; see `load`."""
 
     def __init__(self, network: Any, extractor: Any, request: Request, padded: int):
         self._network = network

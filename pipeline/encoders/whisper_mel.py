@@ -1,4 +1,4 @@
-"""The log-mel spectrogram that Whisper reads.
+"""The log-mel spectrogram that is the input of Whisper.
 
 Source: Radford et al. 2022, arXiv 2212.04356; https://github.com/openai/whisper/blob/main/whisper/audio.py
 """
@@ -15,7 +15,7 @@ librosa = load_librosa()
 
 SAMPLE_RATE, N_FFT, HOP = 16_000, 400, 160
 LOWEST_POWER = 1e-10
-RANGE = 8.0  # tenfold steps below the loudest value of the window to which lower values are raised
+RANGE = 8.0  # decades of power; values further below the loudest value of the window are raised to this floor
 
 
 @lru_cache(maxsize=2)

@@ -1,8 +1,8 @@
-"""Overlapping windows of long audio, and the rows of each joined without a seam.
+"""Encode long audio in overlapping windows, and join their rows.
 
-Windows start at multiples of the step, counted from the first sample, so a row depends on where its file was
-cut only near the file's ends. Neighbouring windows are blended over a short part of their overlap: that part
-lies where a row is equally far from the ends of both.
+Windows start at multiples of the step, counted from the first sample. If a part of a file is cut out at such
+a multiple, only the rows near its ends differ from those of the whole file. Neighbouring windows are blended
+over a short part in the middle of their overlap, where a row is equally far from the ends of both windows.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-BLEND_ROWS = 25  # rows, or half the overlap where that is less, over which one window takes over from another
+BLEND_ROWS = 25  # rows, at most half of the overlap, over which two neighbouring windows are blended
 
 
 def window_starts(n: int, window: int, step: int) -> list[int]:
@@ -48,7 +48,7 @@ def join_windows(
     """
     starts = window_starts(len(samples), window, step)
     half = min(BLEND_ROWS, (window - step) // hop // 2) / 2
-    middle = (window - step) / hop / 2  # rows from the start of a window to where it takes over
+    middle = (window - step) / hop / 2  # rows from the start of a window to the middle of the overlap
     pending = np.zeros((0, 0, 0), np.float32)  # weighted rows that a later window may add to
     weight = np.zeros(0, np.float32)
     first = 0  # row number of the first pending row
@@ -79,7 +79,7 @@ def join_windows(
 
 
 def _rise(distance: np.ndarray, half: float) -> np.ndarray:
-    """Return the share of a window at a distance in rows from where it takes over: 0 before, 1 after."""
+    """Return the weight of a window at a distance in rows from the middle of an overlap: from 0 to 1."""
     if half <= 0:
         return (distance >= 0).astype(np.float32)
     return np.clip((distance + half) / (2 * half), 0, 1).astype(np.float32)

@@ -14,7 +14,7 @@ class Engine(Protocol):
     """Computes the flow of pairs of frames.
 
     Attributes:
-        batch: number of pairs that a call should have.
+        batch: number of pairs with which `submit` should be called.
     """
 
     batch: int
@@ -29,9 +29,9 @@ class Engine(Protocol):
         Several threads may call this at a time, each for clips of its own.
 
         Args:
-            frames: uint8 [m,S,S,3], most quickly from `buffer`; it must not be changed afterwards.
+            frames: uint8 [m,S,S,3], best in an array from `buffer`; it must not be changed afterwards.
             first: int64 [N], rows of ``frames``.
-            continues: whether ``frames[0]`` was the last frame of this thread's call before.
+            continues: whether ``frames[0]`` is the last frame of the previous call of this thread.
 
         Returns:
             a function that waits for the result and returns it: ``flow`` [N,S,S,2], ``scale`` [N] if it is

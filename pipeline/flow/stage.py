@@ -28,8 +28,9 @@ from deiii.pipeline.media.frame import cuts_between
 
 __all__ = ["compute_flow", "flow_of_crops", "load_engine", "usable_pairs"]
 
-IN_MEMORY = 256 << 20  # bytes of a clip's flow in memory, 5 minutes at 112 px; more is a temporary file
-GAP = 2.5  # between frames that are further apart than this many median steps, frames are missing
+# Most bytes of a clip's flow in memory: 7 minutes of int8 at 112 px and 25 fps. More is in a temporary file.
+IN_MEMORY = 256 << 20
+GAP = 2.5  # frames are missing between two that are more than this many median steps apart
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,14 @@ def runs(chosen: np.ndarray) -> list[tuple[int, int]]:
 def flow_of_crops(
     clips: Iterable[Mapping[str, np.ndarray]], config: FlowConfig, engine: Engine
 ) -> Iterator[StageResult]:
-    """Return the work of the flow stage: `compute_flow` of clips as the faces stage stored them.
+    """Yield the results of the flow stage for clips as the faces stage stored them; see `compute_flow`.
 
     Args:
         clips: ``frames``, ``time`` and ``valid`` of each clip; other fields are ignored.
         config: settings, the same as those of the engine.
         engine: engine from `load_engine`.
     """
-    # Plain views: each row of a memory map would be a memory map, which takes longer to make than to read.
+    # np.asarray gives plain views: a row of a memory map is a memory map, too, which is slow to create.
     crops = (FaceClip(np.asarray(clip["frames"]), clip["time"], clip["valid"]) for clip in clips)
     return compute_flow(crops, config, engine)
 

@@ -21,7 +21,7 @@ Rows = dict[str, np.ndarray]
 
 
 class FlowStream:
-    """Computes the rows of the flow stage.
+    """Computes the rows of the flow stage while the rows of the faces stage arrive.
 
     Args:
         config: settings, the same as those of the engine.
@@ -34,7 +34,7 @@ class FlowStream:
         self._steps: deque[float] = deque(maxlen=STEPS)
 
     def push(self, faces: Mapping[str, np.ndarray]) -> Rows | None:
-        """Take rows of the faces stage; returns the flow of all rows so far but the newest, once each."""
+        """Take rows of the faces stage; returns new rows of flow, up to the last but one frame."""
         clip = FaceClip(faces["frames"], faces["time"], faces["valid"])
         if self._last is not None:
             clip = FaceClip(

@@ -92,7 +92,7 @@ def test_the_recorded_class_counts_where_probabilities_are_equal(tmp_path):
 def test_a_missing_fold_and_other_clips_are_errors(tmp_path):
     a = drawn(5, 0.8, seeds=2)
     del a[1, 1]
-    with pytest.raises(ValueError, match="seed 1 has not the clips of seed 0; a fold is missing"):
+    with pytest.raises(ValueError, match="seed 1 does not have the clips of seed 0; a fold is missing"):
         read(store(tmp_path / "a", a))
     b, c = drawn(6, 0.8), drawn(6, 0.8)
     del c[1, 0]

@@ -23,7 +23,7 @@ FIGURES = {
     "nll": "NLL",
     "aurc": "AURC",
 }
-NEAR_LIMIT = 1.01
+NEAR_LIMIT = 1.01  # a temperature within this factor of a limit counts as being at the limit
 
 
 def calibration_of(test: Predictions, validation: Predictions | None) -> Values:
@@ -65,7 +65,7 @@ def calibration_lines(found: Values) -> list[str]:
 
 
 def limit_note(temperature: float) -> str:
-    """Return what a temperature at the limit of the search means, after its name; empty for others.
+    """Return the end of a sentence on a temperature at a limit of the search; empty for other temperatures.
 
     >>> limit_note(1.5)
     ''

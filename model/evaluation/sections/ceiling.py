@@ -1,4 +1,4 @@
-"""How well human raters do on the test clips of a result, against the same labels.
+"""Scores of human raters on the test clips of a result, against the same labels.
 
 Two figures, each over the clips that have a label and votes:
 
@@ -23,13 +23,13 @@ import numpy as np
 from deiii.data.corpora.clips import Clip
 from deiii.data.corpora.targets.classes import winner
 
-OLD_NAMES = {"perceived": "multimodal"}
+OLD_NAMES = {"perceived": "multimodal"}  # old names of kinds of labels
 
 
 def human_ceilings(
     clips: Sequence[Clip], classes: Sequence[str], labels: str, votes: str
 ) -> dict[str, dict[str, Any]]:
-    """Return the raters' scores by what they saw or heard, and how they were counted.
+    """Return the raters' scores, by the channel that they saw or heard, and by the kind of figure.
 
     Args:
         clips: the clips that a network was scored on.

@@ -2,7 +2,7 @@
 
 The difference between women and men has a Welch t interval: the variance of each side is that over its own
 speakers by the jackknife (`deiii.model.intervals`), because no speaker is on both sides. The deviation among
-speakers has a chi-square interval; it holds chance too: a speaker with few clips differs by chance alone.
+speakers has a chi-square interval. It includes chance: the score of few clips varies by chance.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def _between_sexes(
 
 
 def _deviation(figure: Figure, owner: np.ndarray) -> tuple[float | None, int]:
-    """Return the standard error of a figure over speakers, and their number less one."""
+    """Return the standard error of a figure over speakers, and its degrees of freedom."""
 
     def one(rows: np.ndarray) -> list[float] | None:
         value = figure(rows)
@@ -181,7 +181,7 @@ def _among_speakers(figures: Mapping[str, Figure], owner: np.ndarray) -> Values:
         worst, best = min(known, key=lambda s: known[s]), max(known, key=lambda s: known[s])
         n, sd = len(known), float(np.std(list(known.values()), ddof=1))
         quantiles = stats.chi2.ppf([(1 + LEVEL) / 2, (1 - LEVEL) / 2], n - 1)
-        # If all speakers have the same value (1 for a perfect network), it is unknown how much others differ.
+        # If all speakers have the same value (1 for a perfect network), their deviation says nothing.
         equal = known[worst] == known[best]
         interval = None if equal else [sd * math.sqrt((n - 1) / q) for q in quantiles]
         found[name] = {

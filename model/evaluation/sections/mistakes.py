@@ -1,4 +1,4 @@
-"""Find the test clips with the largest errors, and show what the network was given for them."""
+"""Find the test clips with the largest errors, and show the network's input for them."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Parts of networks that take few launches on a GPU, where the processor starts kernels one by one."""
+"""Parts of networks with few kernel launches on a GPU, because each launch takes time of the CPU."""

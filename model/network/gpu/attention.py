@@ -2,8 +2,8 @@
 
 It computes what `deiii.model.network.attention.Attention` computes between its projections. Automatic
 differentiation of the plain operations takes about 65 launches on a GPU, this about 20: factors, masks and
-changes of layout are parts of operations that are needed anyway, and products stay in their own type. The
-fused kernels of PyTorch take fewer, but their backward passes are not deterministic.
+changes of layout are parts of operations that are needed anyway, and matrix products keep their data type.
+The fused kernels of PyTorch take fewer launches, but their backward passes are not deterministic.
 
 Axes: B clips, Q queries, S keys, T either of them, H heads, K features of a head, D = H x K.
 """
@@ -33,9 +33,9 @@ def attend(
         q: projected queries [B,Q,D]; without ``kv`` the projected queries, keys and values [B,Q,3D].
         kv: projected keys and values, [B,S,2D].
         heads: H.
-        hidden_BS: bool, true for keys that do not count.
-        some_B: bool, whether a clip has keys that count; the result is zero where it has none.
-        rotations: rotations of the queries and of the keys; one and the same without ``kv``.
+        hidden_BS: bool, true for masked keys.
+        some_B: bool, whether a clip has a key that is not masked; the result is zero where it has none.
+        rotations: rotations of the queries and of the keys; the same object twice without ``kv``.
         dropout: probability that an attention weight is dropped.
 
     >>> attend(torch.zeros(2, 5, 16), torch.zeros(2, 7, 32), heads=2).shape

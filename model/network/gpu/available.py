@@ -14,7 +14,7 @@ from deiii.data.tools.devices import working_kernels
 def gpu_kernels(device: torch.device) -> ModuleType | None:
     """Return `deiii.model.network.gpu.kernels`, or ``None`` where Triton is missing or does not work.
 
-    PyTorch's operations then take their place, with the same results up to rounding. The first call on a GPU
+    Without them, PyTorch's operations compute the same results up to rounding. The first call on a GPU
     compiles small cases of all kernels.
 
     >>> gpu_kernels(torch.device("cpu")) is None

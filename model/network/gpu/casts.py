@@ -1,4 +1,4 @@
-"""Cast what several matrix products read once, where autocast would cast it for each of them."""
+"""Cast the input of several matrix products once; autocast would cast it for each of them."""
 
 from __future__ import annotations
 

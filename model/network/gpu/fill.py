@@ -10,9 +10,9 @@ from torch.autograd.function import once_differentiable
 
 
 def fill(x: Tensor, hidden: Tensor, value: float = 0.0) -> Tensor:
-    """Return x with ``value`` where ``hidden``, bool and broadcastable to x, is true. x may change.
+    """Return x with ``value`` where ``hidden``, bool and broadcastable to x, is true; x may be overwritten.
 
-    No operation may need x as it was for its gradient: layers such as `torch.nn.Linear` do not.
+    Use it only if no backward pass needs the old values of x, as for the output of `torch.nn.Linear`.
 
     >>> fill(torch.ones(2), torch.tensor([True, False]))
     tensor([0., 1.])
@@ -23,14 +23,14 @@ def fill(x: Tensor, hidden: Tensor, value: float = 0.0) -> Tensor:
 
 
 def fill_by_choice(x: Tensor, hidden: Tensor, value: float = 0.0) -> Tensor:
-    """Do what `fill` does without a change of x."""
+    """Return the same as `fill`, and leave x as it is."""
     result: Tensor = _Fill.apply(x, hidden, value)
     return result
 
 
 @cache
 def constant(value: float, device: torch.device, dtype: torch.dtype, *shape: int) -> Tensor:
-    """Return a number as a tensor on a device, [] where no shape is given; made once.
+    """Return a tensor of equal values on a device, [] if no shape is given; equal calls share one tensor.
 
     >>> constant(1.0, torch.device("cpu"), torch.float32, 2)
     tensor([1., 1.])

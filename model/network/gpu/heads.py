@@ -1,6 +1,6 @@
 """Take projected queries, keys and values apart into heads, rotated by their positions, and join them again.
 
-One launch each on a GPU where Triton works (`deiii.model.network.gpu.kernels`), else up to four.
+Each takes one launch on a GPU where Triton works (`deiii.model.network.gpu.kernels`), else up to four.
 
 Axes: P parts (queries, keys, values), B clips, T steps, H heads, K features of a head, D = H x K.
 """

@@ -1,7 +1,8 @@
-"""Triton kernels of the small image encoder: images by their number, and the end of a residual block.
+"""Triton kernels of the small image encoder: the selection of images, and the end of a residual block.
 
-`deiii.model.network.gpu.images` uses them and holds the same in PyTorch's operations. This module imports
-Triton, which comes with PyTorch's builds for CUDA. Sums have a fixed order, so results are repeatable.
+`deiii.model.network.gpu.images` uses them. `deiii.model.network.visual_encoders` computes the same in
+PyTorch's operations. This module imports Triton, which comes with PyTorch's builds for CUDA. Sums have a
+fixed order, so results are repeatable.
 
 Axes: N images, C channels, H rows, W columns. All maps lie in memory with their channels innermost.
 """
@@ -15,8 +16,9 @@ from torch import Tensor
 
 from deiii.model.network.gpu.kernels import sum_rows
 
-# Channels of a place, at least, most of them zeros. On an NVIDIA H200 cuDNN took 255 us for the convolution
-# of 384 images and the gradient of its weight with 32 channels, 748 us with 16 and 491 us with 8.
+# Least number of channels in the result of `select`; most of them are zeros. On an NVIDIA H200 cuDNN took 255
+# us for the convolution of 384 images and the gradient of its weight with 32 channels, 748 us with 16 and 491
+# us with 8.
 WIDE = 32
 PLACES = 1024  # values that a program of the elementwise kernels computes
 PROGRAMS = 528  # programs of a backward pass with sums, each with a partial sum: 4 a multiprocessor
@@ -46,8 +48,8 @@ def _select(
 def select(images_NCHW: Tensor, take_N: Tensor, count_1: Tensor, factor: float, dtype: torch.dtype) -> Tensor:
     """Return ``factor * images[take]`` with each 2x2 square as the channels of one place.
 
-    Channels of a place are those of its upper left, upper right, lower left and lower right value, then
-    `WIDE` channels with zeros. All is zero where ``count`` is 0.
+    The channels of a place are those of the upper left, upper right, lower left and lower right value of the
+    square, filled with zeros to K channels: a power of two, at least `WIDE`. All are zero if ``count`` is 0.
 
     Args:
         images_NCHW: float32, of even height and width.
@@ -57,7 +59,7 @@ def select(images_NCHW: Tensor, take_N: Tensor, count_1: Tensor, factor: float, 
         dtype: data type of the result.
 
     Returns:
-        [N,W,H/2,W/2] with its channels innermost in memory.
+        [N,K,H/2,W/2] with its channels innermost in memory.
 
     >>> select(images, take, count, 1.0, torch.bfloat16)  # doctest: +SKIP
     """

@@ -1,7 +1,7 @@
 """The small image encoder in training on a GPU: with fewer launches, and fewer passes over large maps.
 
-The time of `deiii.model.network.visual_encoders.ImageEncoder` on a GPU is that of reading and writing its
-maps. Here one kernel ends a residual block (sum, ReLU, and the pooling that the next block begins with), one
+On a GPU, `deiii.model.network.visual_encoders.ImageEncoder` spends its time on reading and writing its maps.
+Here one kernel ends a residual block (sum, ReLU, and the pooling that the next block begins with), one
 computes its gradient, and one selects, scales and casts the input images. Biases of convolutions whose result
 is added to a normalised one are added with the normalisation's own offset, whose gradient is the same.
 
@@ -26,8 +26,8 @@ def kernels_for(images_NCHW: Tensor, halvings: int) -> ModuleType | None:
     >>> kernels_for(torch.zeros(1, 3, 96, 96), 4) is None
     True
     """
-    learns = images_NCHW.is_cuda and torch.is_grad_enabled() and not images_NCHW.requires_grad
-    if not learns or torch.compiler.is_compiling() or images_NCHW.dtype != torch.float32:
+    in_training = images_NCHW.is_cuda and torch.is_grad_enabled() and not images_NCHW.requires_grad
+    if not in_training or torch.compiler.is_compiling() or images_NCHW.dtype != torch.float32:
         return None
     if any(length % 2**halvings for length in images_NCHW.shape[-2:]):
         return None
@@ -47,14 +47,15 @@ def stem(
 
 
 def squares_weight(weight_OC55: Tensor, wide: int) -> Tensor:
-    """Return the weight [O,W,3,3] of the convolution of 2x2 squares that equals one of 5x5 with stride 2.
+    """Return the weight [O,K,3,3] of a convolution over 2x2 squares that equals one of 5x5 with stride 2.
 
-    Value k of the 5x5 kernel is at place k - 2: in the squares -1, -1, 0, 0 and 1, alternately the first and
-    the second value. cuDNN has no fast kernels for images of 2 or 3 channels.
+    Value k of the 5x5 kernel is at place k - 2. The places -2 to 2 lie in the squares -1, -1, 0, 0 and 1, as
+    their first, second, first, second and first value. cuDNN has no fast kernels for images of 2 or 3
+    channels.
 
     Args:
         weight_OC55: weight of a convolution with a padding of 2.
-        wide: W, channels of the squares with the zeros behind them.
+        wide: K, channels of the squares with the zeros behind them.
     """
     outputs, inputs = weight_OC55.shape[:2]
     even = F.pad(weight_OC55, (0, 1, 0, 1)).view(outputs, inputs, 3, 2, 3, 2)

@@ -2,7 +2,8 @@
 
 PyTorch's operations in `deiii.model.network.gpu.heads` and `torch.nn.LayerNorm` compute the same and are the
 reference. This module imports Triton, which comes with PyTorch's builds for CUDA;
-`deiii.model.network.gpu.triton.gpu_kernels` imports it. Sums have a fixed order, so results are repeatable.
+`deiii.model.network.gpu.available.gpu_kernels` imports it. Sums have a fixed order, so results are
+repeatable.
 
 Axes: P parts (queries, keys, values), B clips, T steps, H heads, K features of a head, N rows, D width.
 """
@@ -16,9 +17,8 @@ from torch import Tensor
 
 from deiii.model.network.gpu.fill import constant
 
-PROGRAMS = (
-    512  # programs of a backward pass of layer normalisation, each with a partial sum: 4 a multiprocessor
-)
+# Programs of a backward pass of layer normalisation, each with a partial sum: about 4 a multiprocessor.
+PROGRAMS = 512
 
 
 @triton.jit
@@ -70,7 +70,7 @@ def arrange(
     """
     parts, clips, heads, steps, features = source_PBHTK.shape
     rotated = 0 if cos is None else rotated
-    # The kernel does not read it if there is no rotation.
+    # Without a rotation the kernel does not read these arguments, but it needs tensors.
     cos = source_PBHTK if cos is None else cos.contiguous()
     sin = source_PBHTK if sin is None else sin.contiguous()
     inner = (0, 1, 3, 2)
@@ -97,7 +97,7 @@ def _normalise(x, weight, bias, out, width, eps, BLOCK: tl.constexpr):
 
 
 def normalise(x: Tensor, weight: Tensor, bias: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
-    """Layer normalisation over the last axis, computed in float32 and rounded once to ``dtype``.
+    """Return x normalised over its last axis, computed in float32 and rounded once to ``dtype``.
 
     Args:
         x: float32 [...,D], contiguous.
@@ -148,7 +148,7 @@ def _normalise_back(
 def normalise_back(
     gradient: Tensor, passed: Tensor | None, x: Tensor, weight: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of `normalise` with respect to x, weight and bias.
+    """Return the gradients of `normalise` with respect to x, weight and bias.
 
     Args:
         gradient: gradient of the result, [...,D].
@@ -180,8 +180,8 @@ def normalise_back(
 def sum_rows(partial_PD: Tensor) -> Tensor:
     """Return the sum of the rows of float32 [P,D], in a fixed order.
 
-    As a product with ones it took less than half the time of `torch.sum` on an NVIDIA H200 (P = 480,
-    D = 384: 3.3 and 7.9 us).
+    The sum is computed as a product with ones, which took less than half the time of `torch.sum` on an NVIDIA
+    H200 (3.3 and 7.9 us for P = 480 and D = 384).
 
     >>> sum_rows(torch.ones(3, 2))
     tensor([3., 3.])

@@ -14,9 +14,9 @@ MOST_WIDTH = 4096  # features that one program of the kernels holds
 def begin_branch(x: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
     """Return x for the shortcut, and norm(x) for the branch beside it.
 
-    On a GPU one kernel normalises, and rounds to the type in which autocast computes matrix products; one
-    kernel computes the gradient of x, that of the shortcut included. Automatic differentiation would start
-    kernels of their own for both casts and for the sum.
+    On a GPU one kernel normalises x and rounds to the type in which autocast computes matrix products. One
+    kernel computes the gradient of x, including that of the shortcut. Automatic differentiation would start
+    further kernels for both casts and for the sum.
 
     >>> shortcut, y = begin_branch(torch.zeros(2, 3), nn.LayerNorm(3))
     >>> y.shape

@@ -16,9 +16,9 @@ def add_branch(x: Tensor, branch: Tensor, drop: Dropout, factor: float = 1.0) ->
     >>> add_branch(torch.ones(2), torch.ones(2), Dropout(0.0), 0.5)
     tensor([1.5000, 1.5000])
     """
-    learns = x.is_cuda and drop.training and torch.is_grad_enabled() and drop.ranks is None
-    wide = torch.promote_types(x.dtype, branch.dtype) == x.dtype
-    if learns and wide and not torch.compiler.is_compiling():
+    needs_gradient = x.is_cuda and drop.training and torch.is_grad_enabled() and drop.ranks is None
+    keeps_dtype = torch.promote_types(x.dtype, branch.dtype) == x.dtype
+    if needs_gradient and keeps_dtype and not torch.compiler.is_compiling():
         return add_dropped(x, branch, drop.p, factor)
     return torch.add(x, drop(branch), alpha=factor)
 
@@ -26,8 +26,8 @@ def add_branch(x: Tensor, branch: Tensor, drop: Dropout, factor: float = 1.0) ->
 def add_dropped(x: Tensor, branch: Tensor, dropout: float, factor: float = 1.0) -> Tensor:
     """Return x + factor * dropout(branch), in the type of x.
 
-    One kernel computes the branch's gradient. Automatic differentiation would start one each for the factor,
-    for the type and for dropout.
+    One kernel computes the gradient of the branch. Automatic differentiation would start a kernel each for
+    the factor, for the cast and for dropout.
     """
     result: Tensor = _AddDropped.apply(x, branch, dropout, factor)
     return result

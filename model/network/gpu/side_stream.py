@@ -1,9 +1,10 @@
 """Parts of a network that run at the same time on a GPU, in a recorded step.
 
-Small kernels leave most of a GPU idle. In a CUDA graph, kernels on different streams have no order but the
-one that is asked for, so that the encoders of frames, flow and audio run beside each other. Automatic
-differentiation runs the backward pass of each operation on the stream of its forward pass. Operations are
-started in the same order as without streams and draw the same random numbers, so results keep their bits.
+Small kernels leave most of a GPU idle. In a CUDA graph, kernels on different streams can run at the same time
+unless one stream waits for another, so that the encoders of frames, flow and audio run beside each other.
+Automatic differentiation runs the backward pass of each operation on the stream of its forward pass.
+Operations are started in the same order as without streams and draw the same random numbers, so results are
+equal bit by bit.
 
 Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-streams
 """
@@ -24,7 +25,7 @@ _streams: dict[tuple[int, str], torch.cuda.Stream] = {}
 class SideStream:
     """A stream beside the current one; without effect unless a CUDA graph is being recorded.
 
-    Only a recording gains: kernels that are started one by one come too slowly to run at the same time.
+    Without a recording it would not help: the CPU starts kernels too slowly for them to run at the same time.
 
     Args:
         name: name of the stream; parts that run at the same time need different names.

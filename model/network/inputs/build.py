@@ -78,12 +78,12 @@ def pooled_width(config: ModelConfig, extra: ExtraInput) -> int:
 
 
 def balance_factors(config: ModelConfig, extra: Sequence[ExtraInput]) -> dict[str, float]:
-    """Return the factor of each pooled stage's vector that gives the stages their weights in the heads.
+    """Return factors for the vectors of pooled stages, by which ``config.balance`` weighs the stages.
 
     The weight of a stage is the sum of the squares of its features, which are standardised: without factors
-    it is their number F. With factors it is proportional to F to the power of 1 - ``config.balance``, and the
-    sum over the stages is as without, so that learning rates keep their meaning. Source: scaling of blocks in
-    multiblock analysis (Westerhuis, Kourti & MacGregor 1998, Journal of Chemometrics 12).
+    it is their number F. With factors it is proportional to F to the power of 1 - ``config.balance``. The sum
+    of the weights is the same with and without factors, so a learning rate suits both. Source: scaling of
+    blocks in multiblock analysis (Westerhuis, Kourti & MacGregor 1998, Journal of Chemometrics 12).
 
     >>> stages = [ExtraInput("speech", "audio", (96,), 0.25), ExtraInput("appearance", "video", (4,), 1)]
     >>> factors = balance_factors(ModelConfig(join="pooled", balance=1.0), stages)
@@ -99,7 +99,13 @@ def balance_factors(config: ModelConfig, extra: Sequence[ExtraInput]) -> dict[st
 
 
 def visual_fusion(config: ModelConfig, vectors: int, attention: bool) -> VisualFusion:
-    """Return the fusion of frame tokens, ``vectors`` vectors a step beside or instead of them, and flow."""
+    """Return the fusion of frame tokens and flow tokens.
+
+    Args:
+        config: settings of the network.
+        vectors: number of vectors of pretrained encoders at each step, which are frame tokens, too.
+        attention: whether frames and flow attend to each other (OV).
+    """
     return VisualFusion(
         config.width,
         config.heads,

@@ -106,7 +106,7 @@ class Network(RankAware, nn.Module):
     ) -> Tensor:
         """Encode images [B,T,C,S,S] times a factor as tokens [B,T,P,D].
 
-        What masked images hold has no effect.
+        The content of masked images has no effect.
         """
         images, mask = images.flatten(0, 1), mask_BT.flatten()
         if isinstance(encoder, ImageEncoder) and (kernels := encoder.kernels_for(images)) is not None:
@@ -120,9 +120,10 @@ class Network(RankAware, nn.Module):
         if self.ranks is None:
             if torch.compiler.is_compiling() and isinstance(encoder, ImageEncoder):
                 return encoder(only_valid(images, mask), mask.float()).unflatten(0, mask_BT.shape)
-            compiling = torch.compiler.is_compiling()  # it cannot write to a tensor's data
+            compiling = torch.compiler.is_compiling()  # torch.compile cannot trace writes to ``data``
             with nullcontext() if compiling else statistics_of_valid(encoder, mask.any()):
                 return encoder(only_valid(images, mask)).unflatten(0, mask_BT.shape)
-        # A copy may be of another rank's image: images weigh as often as one process would copy them.
+        # One process copies valid images into masked places, and a copy may be of another rank's image. Here
+        # the weight of an image in the statistics is the number of times that one process would take it.
         weight = self.ranks.own(times_taken(self.ranks.whole(mask_BT).flatten()))
         return encoder(images, weight).unflatten(0, mask_BT.shape)

@@ -1,4 +1,4 @@
-"""Change the outputs of networks: their average, and calibrated probabilities; needs no PyTorch."""
+"""Average the outputs of networks, and calibrate probabilities; this module needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class TemperedScorer:
         hidden: Sequence[set[str]],
         levels: StageLevels | None,
     ) -> HeadOutputs:
-        """Return the outputs for each interval; other heads than the fused one stay as they are."""
+        """Return the outputs for each interval; only the probabilities of the fused head are changed."""
         found = self.scorer(arrays, intervals, hidden, levels)
         if "fused" not in found.probabilities:
             return found

@@ -1,7 +1,7 @@
 """One exported folder that holds all members of an ensemble.
 
 ``deiii.json`` lists them, ``README.md`` is the card of the ensemble, and each ``member<i>/`` is an exported
-folder that can be used alone. `deiii.load` and `deiii.runtime.load` read the whole.
+folder that can be used alone. `deiii.load` and `deiii.runtime.load` load the ensemble.
 
 >>> export_ensemble(["runs/cv/fold0"], "exported")                 # doctest: +SKIP
 """

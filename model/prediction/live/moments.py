@@ -35,10 +35,10 @@ class LiveMoments:
         window_s: length of the window in s; by default that of the median training clip.
         hop_s: time between two predictions, s.
         overlay: mp4 file for an overlay video, which is finished when the block ends; ``None`` for none.
-        report: receives a line where a connection is lost, and where it is there again.
+        report: receives a line when a connection is lost, and when it is restored.
 
     Attributes:
-        delays: delays of each prediction, from the arrival of its newest frame to the result, s.
+        delays: delay of each prediction in s, from the arrival of its newest frame to the result.
 
     Raises:
         ConfigError: the network reads a stage that needs the whole recording.

@@ -91,7 +91,7 @@ def predict_live(
 
 
 def streams(live: LiveMoments) -> str:
-    """Return which streams of the source are read, and which one the network does without."""
+    """Return the streams that the source has, and the one that the network reads and the source lacks."""
     reader, reads = live.features.reader, live.features.stages
     has = {"video": reader.has_video, "audio": reader.has_audio}
     wanted = {"video": FACES.name in reads, "audio": LOGMEL.name in reads}

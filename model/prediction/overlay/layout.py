@@ -11,11 +11,15 @@ from PIL import Image, ImageDraw
 from deiii.model.prediction.overlay.panel import BACK, font
 
 NARROWEST, WIDEST = 640, 1280  # px, width of the overlay video; larger sources are reduced
-BOX = (120, 220, 140)
+BOX = (120, 220, 140)  # RGB of the face's box
 
 
 class Layout:
-    """The place of the source's video frame in the overlay video."""
+    """The place of the source's video frame in the overlay video.
+
+    Args:
+        width, height: size of the source's video frames in px.
+    """
 
     def __init__(self, width: int, height: int):
         self.scale = min(1.0, WIDEST / width)

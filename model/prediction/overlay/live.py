@@ -43,7 +43,7 @@ class LiveOverlay:
     """Draws video frames with their face box, flow, and the predictions so far.
 
     Args:
-        path: mp4 file to write; it gets its name when the block ends.
+        path: mp4 file to write; it appears under this name when the block ends.
         task: the classes and attributes.
         hop_s: time between two predictions, s.
         window_s: length of a window, s.
@@ -178,7 +178,7 @@ class LiveOverlay:
 
 
 def _same_rows(arrays: Arrays) -> dict[str, Mapping[str, np.ndarray]]:
-    """Return faces and flow of a live source, rows that both have; faces alone if there is no flow."""
+    """Return the rows that faces and flow of a live source both have; faces alone if there is no flow."""
     faces, flow = arrays.get(FACES.name), arrays.get(FLOW.name)
     if not faces:
         return {}

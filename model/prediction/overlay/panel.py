@@ -24,7 +24,13 @@ COLOURS = (  # Okabe and Ito's, distinct for most colour-blind people, and two m
 
 
 class Panel:
-    """The panel below the video frames; what depends on the sliding window alone is drawn once a window."""
+    """The panel below the video frames; the parts that change only with the window are drawn once a window.
+
+    Args:
+        prediction: the prediction with its timeline.
+        ranges: lowest and highest value of each attribute.
+        width: width of the panel in px.
+    """
 
     def __init__(self, prediction: Prediction, ranges: Sequence[tuple[float, float]], width: int):
         self.height = PANEL
@@ -43,7 +49,7 @@ class Panel:
         return max(190, round(0.3 * (self.width - SQUARE)))
 
     def draw(self, time: float, flow: np.ndarray | None) -> np.ndarray:
-        """Return the panel at a time, uint8 [PANEL,width,3]; ``flow`` is what `_Track.flow_tile` returns."""
+        """Return the panel at a time, uint8 [PANEL,width,3]; ``flow`` comes from `Track.flow_tile`."""
         i = window_at(self.timeline, time)
         if i != self._drawn:
             self._drawn = i

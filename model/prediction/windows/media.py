@@ -37,7 +37,7 @@ from deiii.pipeline.streaming.live import LiveStream
 
 
 class Network(Protocol):
-    """What the functions need of a `deiii.model.prediction.predictor.Predictor`."""
+    """The attributes of a `deiii.model.prediction.predictor.Predictor` that these functions use."""
 
     scorer: Scorer
     config: Config

@@ -40,7 +40,7 @@ class Source(Protocol):
         ...
 
     def arrays(self, begin_s: float, end_s: float) -> dict[str, dict[str, np.ndarray]]:
-        """By stage, the rows that cover [begin, end) in s."""
+        """Return the rows that cover [begin, end) in s, keyed by stage."""
         ...
 
     def forget(self, before_s: float) -> None:
@@ -53,7 +53,8 @@ class Moment:
     """The prediction of one window of a recording.
 
     Attributes:
-        time_s: the centre of what the window stands for, s.
+        time_s: the time to which the prediction belongs, s: the centre of its hop, or the end of the newest
+            window of a live source.
         begin_s, end_s: begin and end of the window, s.
         probabilities: probabilities, keyed by class; empty if the window holds no usable input, or no classes
             are predicted.
@@ -99,7 +100,7 @@ class Job:
 
     Attributes:
         begin, end: begin and end in s.
-        key: the caller's identifier of it.
+        key: number by which the caller identifies the job.
         hidden: inputs to hide.
         centre: centre of a sliding window, s; the window is moved back if the recording ends earlier.
             ``None`` for an interval that stays where it is.

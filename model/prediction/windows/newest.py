@@ -1,4 +1,4 @@
-"""The newest window of a live source, scored again and again."""
+"""Predictions for a live source: its newest window is scored once a hop."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from deiii.pipeline.media.lengths import declared_seconds
 
 @contextmanager
 def seconds_bar(file: Path, progress: bool) -> Iterator[Callable[[float], None]]:
-    """Show a bar for each reading of a file in order; yields what takes the time in s that is done."""
+    """Show a bar for each reading of a file; yields a function that takes the time in s that is done."""
     seconds = declared_seconds(file)
     shown = progress and LONG_S < seconds < float("inf")
     with progress_bar(desc=file.name, unit="s of media", total=round(max(1.0, seconds)) if shown else None,
@@ -28,7 +28,7 @@ def seconds_bar(file: Path, progress: bool) -> Iterator[Callable[[float], None]]
 
         def advance(done_s: float) -> None:
             nonlocal reading, last_s
-            if done_s < last_s / 2:  # a reading begins; the last windows of one may be moved back a little
+            if done_s < last_s / 2:  # a reading begins; at the end of one, windows may be moved back a little
                 reading += 1
                 bar.set_postfix_str(f"reading {reading}" if reading > 1 else "", refresh=False)
                 bar.reset()  # the time that is left follows from the speed of this reading

@@ -212,7 +212,8 @@ def _score(
 class _OutputRows:
     """Outputs of jobs, put in order: those with a place of their own, then those of the sliding windows.
 
-    They are copied into a few arrays: many small ones that stay would keep the freed memory between them.
+    They are copied into a few arrays: many small arrays that stay allocated would prevent the system from
+    getting the freed memory between them back.
     """
 
     def __init__(self, places: int):
@@ -239,7 +240,7 @@ class _OutputRows:
         return table
 
     def outputs(self) -> HeadOutputs:
-        """Return all rows; those that no job gave are zero and not present."""
+        """Return all rows; rows without a job are zero and not present."""
         found: dict[str, dict[str, np.ndarray]] = {"probabilities": {}, "attributes": {}, "present": {}}
         for (kind, head), table in self._tables.items():
             values = np.zeros((self._count, *table.shape[1:]), table.dtype)

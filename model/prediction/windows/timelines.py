@@ -35,7 +35,7 @@ class Span:
         begin_s, end_s: begin and end in s.
         label: the most probable class; for an attribute, its value as text.
         value: mean probability of the class, or value of the attribute.
-        person: number of the person, where it was asked for all people.
+        person: number of the person, if there is a prediction for each person.
     """
 
     tier: str
@@ -47,7 +47,7 @@ class Span:
 
     @property
     def who(self) -> str:
-        """``person 1 `` and so on; empty where it was not asked for all people."""
+        """The text ``person 1 `` and so on; empty without a person."""
         return "" if self.person is None else f"person {self.person} "
 
 

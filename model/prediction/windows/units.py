@@ -12,8 +12,8 @@ from deiii.data.config.strict_yaml import ConfigError
 from deiii.model.prediction.result import Segment
 from deiii.model.prediction.windows.combine import Rows
 
-LONG_S = 30.0  # a longer file is read in order, so that its crops are never in memory at once
-LONGER = 1.25  # a recording this many times longer than any training clip is predicted in windows
+LONG_S = 30.0  # only longer files are read in order, so that their crops are never in memory at once
+LONGER = 1.25  # a recording more than this many times as long as any training clip is predicted in windows
 HOP_S = 0.2  # default distance of sliding windows
 MOST_WINDOWS = 2000  # largest number of windows if no hop is given
 SHORTEST_HOP_S = 0.001  # no stage has more rows per second, and the list of windows would fill the memory
@@ -29,7 +29,7 @@ class Units:
         intervals: intervals in order.
         speech: the stretches; ``None`` where all of the recording counts.
         owner: int64 [n], the stretch of each interval.
-        what: what the stretches are: ``speech``, or ``person`` where a person is visible.
+        what: kind of the stretches: ``speech``, or ``person`` for those in which a person is visible.
     """
 
     intervals: Intervals
@@ -133,7 +133,7 @@ def sliding_window(
 
 
 def joined_note(units: Units) -> Sequence[str]:
-    """Return a note on what the prediction is the mean of."""
+    """Return a note on the windows or stretches over which the prediction is averaged."""
     n = len(units.intervals)
     if units.speech is None:
         return [f"longer than the training clips: the mean over {n} windows"] if n > 1 else []

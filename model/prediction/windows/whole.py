@@ -39,7 +39,7 @@ def prediction_of(
         task: the classes and attributes.
         notes: notes on how preprocessing differs from training.
         has_levels: whether the levels of the speaker came from more than this file.
-        person: whom the windows show, where it was asked for all people.
+        person: the person in the windows, if there is a prediction for each person.
     """
     outcomes, arrays, streams = found.outcomes, found.arrays, enabled_streams(config.model)
     silent = found.units.speech is not None and not found.units.speech

@@ -14,7 +14,7 @@ SUMMED = ("wall_seconds", "cpu_seconds", "gpu_seconds")
 
 
 class Cost:
-    """Measures from when it is made.
+    """Measures the cost of a training, which begins when the object is made.
 
     Args:
         device: device of the training.

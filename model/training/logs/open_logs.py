@@ -17,7 +17,7 @@ from deiii.data.config.strict_yaml import ConfigError
 from deiii.model.training.logs.writers import MlflowWriter, TensorBoardWriter, WandbWriter, Writer
 from deiii.model.training.run_folder import RunFolder
 
-# By the name in ``train.log``: what is imported, the command that installs it, the writer.
+# Name in ``train.log``: the module, the command that installs it, the writer.
 KINDS: dict[str, tuple[str, str, type[Any]]] = {
     "tensorboard": ("tensorboard", "pip install tensorboard", TensorBoardWriter),
     "wandb": ("wandb", "pip install 'deiii[wandb]'", WandbWriter),
@@ -38,7 +38,7 @@ def check_logs(names: Sequence[str]) -> None:
 
 
 class Logs:
-    """The open writers of a run. A writer that fails is closed with one message; the training goes on.
+    """The open writers of a run. A writer that fails is dropped with one message; the training continues.
 
     Args:
         writers: writers, keyed by name.

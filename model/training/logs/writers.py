@@ -1,7 +1,7 @@
-"""One writer for each service that can record a training; each works without a network.
+"""One writer for each service that can record a training; each works without a network connection.
 
 A writer is opened once for a run, gets a row of figures after each epoch, and is closed at the end. A resumed
-run writes on where the earlier part ended.
+run continues the record of its earlier part.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class Writer(Protocol):
 
 
 class TensorBoardWriter:
-    """Event files in ``events/`` of the run folder.
+    """Writes event files into ``events/`` of the run folder.
 
     Args:
         folder: folder of the run.
         name: name of the run.
-        record: its identity, the same when it is resumed.
+        record: id of the record, the same when the run is resumed.
         settings: settings of the run, by dotted name.
         done: epochs that an earlier part of the run recorded; events of later ones are hidden.
     """
@@ -51,10 +51,10 @@ class TensorBoardWriter:
 
 
 class WandbWriter:
-    """Files in ``wandb/`` of the run folder, which ``wandb sync`` uploads.
+    """Writes files into ``wandb/`` of the run folder, which ``wandb sync`` uploads.
 
-    ``WANDB_MODE=online`` uploads during the training; ``WANDB_PROJECT`` names the project (deiii).
-    Arguments as of `TensorBoardWriter`.
+    ``WANDB_MODE=online`` uploads during the training; ``WANDB_PROJECT`` names the project (default: deiii).
+    The arguments are those of `TensorBoardWriter`.
     """
 
     def __init__(self, folder: Path, name: str, record: str, settings: Mapping[str, Any], done: int):
@@ -80,9 +80,10 @@ class WandbWriter:
 
 
 class MlflowWriter:
-    """An MLflow run in the folder ``mlflow`` beside the run folders, unless ``MLFLOW_TRACKING_URI`` is set.
+    """Writes an MLflow run, into the folder ``mlflow`` beside the run unless ``MLFLOW_TRACKING_URI`` is set.
 
-    ``MLFLOW_EXPERIMENT_NAME`` names the experiment (deiii). Arguments as of `TensorBoardWriter`.
+    ``MLFLOW_EXPERIMENT_NAME`` names the experiment (default: deiii). The arguments are those of
+    `TensorBoardWriter`.
     """
 
     def __init__(self, folder: Path, name: str, record: str, settings: Mapping[str, Any], done: int):

@@ -1,1 +1,1 @@
-"""Training that starts from the network of another run: what it copies, and whose clips that run has seen."""
+"""The start of a training: its checks, its data, and the weights and clips of the run that it starts from."""

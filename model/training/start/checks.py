@@ -35,7 +35,7 @@ def check_sizes(config: Config) -> None:
 
 
 def check_batch(config: Config, clips: int) -> None:
-    """Refuse a batch that is mostly empty: all its places take memory and time, also those without a clip.
+    """Refuse a batch with many empty places, which take as much memory and time as places with a clip.
 
     Raises:
         ConfigError: names a size that fits.

@@ -1,4 +1,4 @@
-"""On whose clips a network was trained: those of its own run, and of the runs that it started from.
+"""The speakers and clips on which a network was trained, in its own run and in the runs that it started from.
 
 ``start.json`` in a run folder holds the histories of the runs behind ``train.start``.
 

@@ -25,7 +25,7 @@ Pairs = list[tuple[slice | int, slice | int, float]]  # place in the new tensor,
 
 
 def starting_network(config: Config) -> TrainedNetwork | None:
-    """Return the network that training starts from, ``None`` where its weights are random at first.
+    """Return the network whose weights training starts from; ``None`` if ``train.start`` is empty.
 
     Raises:
         RunError: ``train.start`` holds no run.
@@ -44,7 +44,7 @@ def starting_network(config: Config) -> TrainedNetwork | None:
         # Speakers and recordings of a mixture have other names than those of its corpora.
         raise ConfigError(
             "train.start cannot be used with a mixture of corpora (mix, copies), neither for the run that it "
-            "names nor for the new one: whether the start has seen the test speakers could not be checked"
+            "names nor for the new one: it could not be checked whether that run was trained on test speakers"
         )
     return start
 
@@ -78,9 +78,9 @@ def copy_weights(
 ) -> tuple[int, list[str]]:
     """Copy every weight that means the same in both networks.
 
-    These are tensors of the same name and shape. In the heads, classes and attributes are matched by name,
-    and of the first layer's columns those of each modality and of each pooled stage. Means and deviations
-    that standardise features are not copied: they are those of the clips that the new network trains on.
+    Tensors of the same name and shape are copied. In the heads, rows of classes and attributes are matched by
+    name, and the columns of the first layer by modality and by pooled stage. Means and deviations that
+    standardise features are not copied: they come from the training clips of the new network.
 
     Args:
         network: new, on the CPU.

@@ -1,8 +1,8 @@
 """Training steps as CUDA graphs: a step is recorded once and then launched as a whole.
 
-A step of the preset ``base`` starts some two thousand kernels, and the processor takes longer to start them
-than the GPU to run them. A graph starts all with one call. It reads its batch from memory that stays the
-same, into which every batch is copied first.
+A step of the preset ``base`` starts about 1,700 kernels, and the CPU takes longer to start them than the GPU
+to run them. A graph starts all of them with one call. It reads its batch from a fixed place in memory, into
+which every batch is copied first.
 
 Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 """
@@ -43,7 +43,7 @@ class StepGraphs:
 
     Args:
         step: takes a batch and returns the step's status, a tensor on the device. It must not wait for the
-            device or read numbers that change from step to step from Python.
+            device, and must read numbers that change between steps from tensors, not from Python.
         device: a CUDA device.
         strict: raise where a step cannot be recorded, instead of running it eagerly.
 
@@ -93,13 +93,13 @@ class StepGraphs:
         held = copy_of(item)
         graph = torch.cuda.CUDAGraph()
         try:
-            # Threads of the loader go on meanwhile; what they call does not belong to the graph.
+            # Threads of the loader continue meanwhile; in this mode their calls are not part of the graph.
             with torch.cuda.graph(
                 graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"
             ):
                 status = self.step(unpack(held))
         except RuntimeError as error:
-            first: BaseException = error  # the end of the recording fails too, and hides what was refused
+            first: BaseException = error  # ending the recording fails, too; the first error says what failed
             while first.__context__ is not None:
                 first = first.__context__
             if self.strict and isinstance(first, torch.OutOfMemoryError):
@@ -121,7 +121,7 @@ class StepGraphs:
         """Record no more steps, because one could not be recorded."""
         self.why_eager = reason
         print(f"training steps run one kernel after the other, which is slower: {reason}", file=sys.stderr)
-        # A recording that failed leaves the generator waiting for its end.
+        # After a failed recording, the generator would still be in the state of a recording.
         generator = torch.cuda.default_generators[torch.cuda.current_device()]
         fresh = torch.Generator(device=generator.device)
         fresh.manual_seed(generator.initial_seed())
@@ -140,7 +140,7 @@ def copy_of(item: Any) -> Any:
 
 @contextmanager
 def own_stream(stream: torch.cuda.Stream) -> Iterator[None]:
-    """Do the block's work on a stream, after what was started before and before what follows."""
+    """Run a block on a stream, after the work that the current stream has, and before its later work."""
     stream.wait_stream(torch.cuda.current_stream(stream.device))
     with torch.cuda.stream(stream):
         yield

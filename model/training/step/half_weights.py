@@ -44,7 +44,7 @@ class HalfWeights(nn.Module):
             return self.model(*inputs)
         dtype = torch.get_autocast_dtype(some.device.type)
         cast = _Cast.apply(dtype, *self.held.values())
-        if recording(some.device):  # streams beside this one read them until the graph ends
+        if recording(some.device):  # other streams read them until the graph ends
             self.recorded += [weight.detach() for weight in cast]
         return functional_call(self.model, dict(zip(self.held, cast, strict=True)), inputs)
 
@@ -64,8 +64,9 @@ def weights_of_products(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 def channels_last(model: nn.Module) -> None:
     """Store the weights of a network's convolutions of images with their channels innermost.
 
-    Images lie in memory so, and the libraries of a GPU would otherwise copy each weight for each use, and its
-    gradient. Shapes, names and values stay. Weights that `weights_of_products` leaves out stay as they are.
+    Feature maps have this layout, too. With another layout of the weights, the libraries of a GPU would copy
+    each weight at each use, and its gradient. Shapes, names and values do not change. Weights that
+    `weights_of_products` leaves out are not changed.
     """
     for _, weight in weights_of_products(model):
         if weight.ndim == 4 and weight.shape[2:] != (1, 1):

@@ -1,4 +1,4 @@
-"""One optimiser step: forward, loss, backward, clipping, AdamW, averaged weights, sums of the epoch.
+"""One optimiser step: forward, loss, backward, clipping, optimiser, averaged weights, sums of the epoch.
 
 The step reads and writes tensors alone and never waits for the device, so that a CUDA graph can record it.
 What changes from step to step (random seed, learning rate, weight of the average) is set by `prepare` before
@@ -32,7 +32,8 @@ class TrainingStep:
 
     Args:
         model: the network, on ``device``.
-        learner: computes gradients: the network, compiled or distributed or as it is.
+        learner: callable for the forward and backward pass: the network itself, compiled, distributed, or
+            with its weights in bfloat16.
         config: all settings.
         device: device of the network.
         total: steps of the whole training.
@@ -41,7 +42,8 @@ class TrainingStep:
         clip_weights: float32 [N] on the device, of the rows of the feature set; ``None`` for equal weights.
 
     Attributes:
-        optimizer, average: AdamW and the averaged weights.
+        optimizer: AdamW or SGD.
+        average: the averaged weights.
         sums: sums of the running epoch.
         rate: learning rate of the latest step.
     """
@@ -87,7 +89,7 @@ class TrainingStep:
         set_learning_rate(self.optimizer, self.rate)
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Do the step.
+        """Advance the training by one batch.
 
         Returns:
             int64 [1+N] on the device: 1 where loss and gradient are finite, else 0; then the rows of the
@@ -104,8 +106,8 @@ class TrainingStep:
             clip_weights=self.clip_weights,
         )  # fmt: skip
         # The last batch of an epoch may hold few clips: without this factor each of them would weigh more.
-        # Dropping them would waste clips. In trials of a few seeds, whose outputs were not stored, neither
-        # made a measurable difference.
+        # To drop the last batch would waste clips. In trials of a few seeds, whose outputs were not stored,
+        # neither the factor nor dropping the batch made a measurable difference.
         share = truth.real.float().mean()
         self.optimizer.zero_grad(set_to_none=True)
         (loss * share).backward()

@@ -62,7 +62,7 @@ class EpochSums:
         self.values.zero_()
 
     def _take(self, names: tuple[str, ...]) -> None:
-        """Take other names; sums of names that stay are kept."""
+        """Change the names; sums whose name is among the new ones are kept."""
         before = dict(zip(self.names, self.values.unbind(), strict=True))
         zero = torch.zeros((), device=self.device)
         self.values = torch.stack([before.get(name, zero) for name in names])

@@ -1,4 +1,4 @@
-"""Functions of batches through torch.compile, compiled once for all sizes of a batch."""
+"""Compile functions of batches with torch.compile, once for all sizes of a batch."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """All-pairs correlation of two feature maps, and samples of it in windows around moving points.
 
-The results are those of torchvision's `CorrBlock`. All D*D samples of a window share one fraction of a px.
-On the CPU they are therefore read as a patch of (D+1)x(D+1) values, which is interpolated once along each
-axis. On a GPU one Triton kernel reads all levels. Where that is missing, `grid_sample` reads them, and the
-offsets of the window are prepared once, in its units. The result has the layout that the next layer reads.
-Axes: N pairs, C channels, h and w feature map, D=2*radius+1 side of the window.
+The results are those of torchvision's `CorrBlock`. All D*D samples of a window have the same fractional part
+of their position. On the CPU they are therefore read as a patch of (D+1)x(D+1) values, which is interpolated
+once along each axis. On a GPU one Triton kernel reads all levels. Without Triton, `grid_sample` reads them,
+and the offsets of the window are computed once, in its units. The result has the layout of the next layer's
+input. Axes: N pairs, C channels, h and w feature map, D=2*radius+1 side of the window.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class CorrelationPyramid:
             for _ in range(levels - 1):
                 self.levels.append(F.avg_pool2d(self.levels[-1], 2, 2))
             return
-        # All levels lie in one array, so that one kernel can read them; each is written in its place.
+        # All levels are parts of one array, so that one kernel can read them.
         sizes = [(h >> level, w >> level) for level in range(levels)]
         self.pyramid = torch.empty(n * h * w * sum(a * b for a, b in sizes), device=first.device)
         parts = self.pyramid.split([n * h * w * a * b for a, b in sizes])

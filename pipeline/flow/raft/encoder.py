@@ -78,7 +78,7 @@ def normalise(x, n, points, channels, eps, relu):
 
     Args:
         x: float32 [n*points*channels].
-        n, points, channels: its axes: images, points of the map, channels.
+        n, points, channels: numbers of images, of points of a map, and of channels.
         eps: added to the variance.
         relu: apply a ReLU to the result.
     """

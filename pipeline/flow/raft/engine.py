@@ -1,4 +1,4 @@
-"""RAFT as an engine of the flow stage: batches that fit into the device, encoded on the device.
+"""RAFT as an engine of the flow stage: batches that fit into the device's memory, and encoding on the device.
 
 Source: Teed & Deng 2020.
 """
@@ -23,7 +23,7 @@ from deiii.pipeline.flow.raft.network import RaftEngine, cpu_pairs, load_network
 from deiii.pipeline.flow.raft.size import SMALLEST, working_size
 
 MAX_BATCH = 512  # pairs; smaller batches already use a GPU fully
-CALM = 16  # full batches that fit before a larger one is tried; twice as many after each failure
+CALM = 16  # full batches that must fit before a larger one is tried; the number doubles after each failure
 MOST_CALM = 4096
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -48,12 +48,12 @@ def store(flow: torch.Tensor, storage: str) -> dict[str, torch.Tensor]:
 
 
 class RaftBatches:
-    """RAFT in batches that fit into the device.
+    """RAFT in batches that fit into the device's memory.
 
-    On a GPU, frames are copied from pinned memory and results to it on streams of their own, at the same time
-    as the computation; the next batch is submitted before the result of the last one is read. A batch that
-    does not fit into memory is halved. Later batches are also smaller if it was a full one; they grow again
-    after `CALM` full batches, because the memory may have been another process's for a while.
+    On a GPU, frames and results are copied from and to pinned memory on separate streams while others are
+    computed; the next batch is submitted before the result of the last one is read. A batch that does not fit
+    into memory is halved. If it was a full one, later batches are smaller, too. They grow again after `CALM`
+    full batches, because another process may have used the memory only for a while.
 
     Args:
         engine: the network.
@@ -86,7 +86,7 @@ class RaftBatches:
     def submit(self, frames: np.ndarray, first: np.ndarray, continues: bool) -> Callable[[], Stored]:
         """See `deiii.pipeline.flow.engine.Engine.submit`; threads take turns."""
         with self._turn:
-            if self._caller != threading.get_ident():  # the features that are held belong to another thread
+            if self._caller != threading.get_ident():  # the stored features belong to another thread
                 continues = False
             self._caller = threading.get_ident()
             return self._start(frames, first, continues)
@@ -144,7 +144,7 @@ class RaftBatches:
         return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
 
     def _sent(self, x: torch.Tensor) -> torch.Tensor:
-        """Return a copy on the device, made while that computes; from pinned memory, so without waiting."""
+        """Return a copy on the device; the copy is made from pinned memory while the device computes."""
         if self.engine.device.type == "cpu":
             return x
         computing = torch.cuda.current_stream()

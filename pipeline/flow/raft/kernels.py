@@ -79,7 +79,8 @@ def lookup(pyramid: Tensor, points: Tensor, levels: int, radius: int, dtype: tor
     """Return bilinear samples of every level around each point; zero outside the map.
 
     Args:
-        pyramid: float32, the levels one behind the other, each [P,h//2**level,w//2**level], contiguous.
+        pyramid: float32, all levels in one contiguous array, one after the other, each of them
+            [P,h//2**level,w//2**level].
         points: float32 [N,2,h,w], x and y in the map of the finest level.
         levels: number of levels.
         radius: radius of the window in px of each level.

@@ -1,8 +1,9 @@
 """RAFT for clips: each frame is encoded once, pairs are computed in batches, upsampling is done at the end.
 
-Modules and weights are torchvision's, and the results are its results up to rounding. Its `forward` repeats
-work for every pair and every update that is done once here: the features of a frame that is second in one
-pair and first in the next, the coordinate grids, the contribution of the context to the GRU, the upsampling.
+Modules and weights are torchvision's, and the results equal its results up to rounding. The `forward` of
+torchvision repeats work for every pair and every update that is done once here: the features of a frame that
+is the second of one pair and the first of the next, the coordinate grids, the contribution of the context to
+the GRU, and the upsampling.
 Axes: m frames, N pairs, S height and width in px, h and w feature map (S/8).
 
 >>> network = load_network("raft_small", "raft_small.pth")                       # doctest: +SKIP
@@ -72,8 +73,8 @@ def winograd_pays(device: torch.device, dtype: torch.dtype) -> bool:
 def gpu_kernels(device: torch.device) -> ModuleType | None:
     """Return `deiii.pipeline.flow.raft.kernels`, or ``None`` where Triton is missing or does not work.
 
-    PyTorch's operations then take their place, with the same results up to rounding. Triton comes with
-    PyTorch's builds for CUDA; it needs a C compiler the first time that it runs.
+    Without them, PyTorch's operations compute the same results up to rounding. Triton comes with PyTorch's
+    builds for CUDA; it needs a C compiler the first time that it runs.
     """
 
     def load() -> ModuleType:
@@ -89,7 +90,7 @@ def gpu_kernels(device: torch.device) -> ModuleType | None:
 
 
 def cpu_pairs(height: int, width: int) -> int:
-    """Return the number of pairs of images of this size in px that a CPU thread computes at once.
+    """Return the number of pairs that a CPU thread computes at once, for images of a size in px.
 
     >>> cpu_pairs(128, 128)
     8
@@ -163,7 +164,7 @@ class RaftEngine:
         Args:
             frames: uint8 [m,H,W,3] RGB, on any device; each is encoded once.
             first: int64 [N], rows of ``frames``; ``None`` for all but the last.
-            continues: the first frame is the last one of the call before; its features are used again.
+            continues: whether the first frame is the last one of the previous call, whose features are used.
 
         Returns:
             float32 [N,H,W,2] on the engine's device: u to the right, v down, in px of the given frames.

@@ -115,9 +115,10 @@ def to_squares(x, stride, shape, channels, start, moved, total, first):
 
     Args:
         x, stride: results of `flat_rows`.
-        shape, channels: (N,H,W); C.
+        shape, channels: (N,H,W), and the number of channels of ``x``.
         start: number of the first tile.
-        moved: [P,36*total+16] of P tiles; ``channels`` of it are written, from number ``first`` on.
+        moved: [P,36*total+16] of P tiles, which is written.
+        total, first: number of channels of ``moved``, and the first of them that is written.
     """
     n, height, width = shape
     s, t = np.zeros(36 * BLOCK, np.float32), np.zeros(36 * BLOCK, np.float32)
@@ -142,9 +143,9 @@ def to_squares(x, stride, shape, channels, start, moved, total, first):
 
 @compiled
 def from_squares(summed, shape, start, channels, add, spread, y, relu):
-    """Compute the flat map ``y`` from products ``summed`` [P,36*O+16].
+    """Compute the flat map ``y`` from products ``summed`` [P,36*O+16] and add ``add`` to it.
 
-    ``add`` is added, with ``spread`` numbers from point to point (0 for a bias).
+    ``spread`` is the distance between the values of ``add`` for neighbouring points, 0 for a bias.
     """
     n, height, width = shape
     s, t = np.zeros(36 * BLOCK, np.float32), np.zeros(36 * BLOCK, np.float32)

@@ -1,4 +1,4 @@
-"""Stride-1 convolutions on the CPU with a quarter of the multiplications: Winograd's minimal filtering.
+"""Stride-1 convolutions on the CPU with fewer multiplications: Winograd's minimal filtering.
 
 Outputs are computed in tiles of 4x4 (3x3 kernels: 36 products a tile instead of 144) or of 4 in a row
 (1x5 and 5x1 kernels: 8 products instead of 20). The products of all tiles are one batch of matrix products,
@@ -72,9 +72,9 @@ class WinogradConv(nn.Module):
 
         Args:
             parts: the input; its channels may be split over several arrays.
-            add: [N,O,H,W], is added in place of the bias.
-            fresh: only so many parts, the first ones, differ from those of the last convolution in this
-                thread, which had a kernel of the same size: the transforms of the others are used again.
+            add: [N,O,H,W], which is added instead of the bias.
+            fresh: number of parts, from the first, that differ from those of the previous convolution in this
+                thread, which had a kernel of the same size. The transforms of the other parts are used again.
         """
         n, _, height, width = shape = parts[0].shape
         c, o, k = self.inputs, self.outputs, len(self.products)
@@ -86,8 +86,8 @@ class WinogradConv(nn.Module):
         tall = -(-height // TILE) if self.kernel[0] > 1 else height
         wide = -(-width // TILE) if self.kernel[1] > 1 else width
         tiles = n * tall * wide
-        # So many tiles that they take about four times the memory of the products: enough for efficient
-        # matrix products.
+        # Number of tiles that take about four times the memory of the weights: enough for efficient matrix
+        # products.
         step = max(64, 4 * c * o // (c + o)) if self.kernel == (3, 3) else tiles
         holds = (self.kernel, n, height, width, c)
         if step < tiles or getattr(_held, "holds", None) != holds:
