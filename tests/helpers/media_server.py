@@ -15,11 +15,11 @@ from pathlib import Path
 def media_server(path: Path, seconds: float, cut_after: float | None = None) -> Iterator[str]:
     """Serve a transport stream of a length in s in real time; yields its URL.
 
-    The first connection is cut after ``cut_after`` s; the next one goes on there. After the end there is no
-    such page.
+    The first connection is cut after ``cut_after`` s of the stream, however late they are sent; the next one
+    goes on there. After the end there is no such page.
     """
     data = path.read_bytes()
-    state = {"at": 0, "cut": cut_after}
+    state = {"at": 0, "cut": None if cut_after is None else int(cut_after / seconds * len(data)) // 188 * 188}
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         if state["at"] >= len(data):
@@ -31,10 +31,11 @@ def media_server(path: Path, seconds: float, cut_after: float | None = None) -> 
         began, first = time.monotonic(), state["at"]
         while state["at"] < len(data):
             passed = time.monotonic() - began
-            if state["cut"] is not None and passed > state["cut"]:
+            if state["at"] == state["cut"]:
                 state["cut"] = None
                 return
             due = min(len(data), first + int((passed + 0.1) / seconds * len(data)) // 188 * 188 + 188)
+            due = due if state["cut"] is None else min(due, state["cut"])
             request.wfile.write(data[state["at"] : due])
             request.wfile.flush()
             state["at"] = due

@@ -52,8 +52,8 @@ def rtsp_server(
         path: path of the file.
         audio: whether its audio is sent.
         login: ``user:password`` that are wanted (Digest).
-        cut_after: time in s after which the first connection is cut; the next one continues there. After the
-            end, the stream is refused.
+        cut_after: s of the stream after which the first connection is cut, however late they are sent; the
+            next one continues there. After the end, the stream is refused.
         interleaved: whether TCP is offered for the media; if not, every transport is refused.
         length_s: the length in s that is stated, as of a recording; None for a camera, which states none.
     """
@@ -122,7 +122,7 @@ def rtsp_server(
             while state["next"] < len(packets) and not stopped.is_set():
                 at, kind, data, shown = packets[state["next"]]
                 passed = time.monotonic() - began
-                if state["cut"] is not None and passed > state["cut"]:
+                if state["cut"] is not None and at > state["cut"]:
                     state["cut"] = None
                     break
                 if at - first > passed:

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from torch.distributed import TCPStore
 
 from deiii.model.distributed.ranks import Ranks
 from deiii.model.training import checkpoint
@@ -23,11 +24,19 @@ ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 120
 
 
-def start(command: list[str], world: int, logs: Path) -> list[subprocess.Popen]:
-    """Start one process for each rank, as torchrun does; each writes its output to ``rank<n>.txt``."""
+def start(
+    command: list[str], world: int, logs: Path, store: TCPStore | None = None
+) -> list[subprocess.Popen]:
+    """Start one process for each rank, as torchrun does; each writes its output to ``rank<n>.txt``.
+
+    The ranks meet at a store of this process, as under torchrun, whose port nothing else can take. Without
+    one, rank 0 opens it at a port that was free.
+    """
     logs.mkdir(exist_ok=True)
     common = {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1"}
-    common |= {"MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
+    common |= {"MASTER_PORT": str(free_port() if store is None else store.port), "OMP_NUM_THREADS": "1"}
+    if store is not None:
+        common |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
     common["PYTHONPATH"] = str(ROOT)
     running = []
     for rank in range(world):
@@ -59,7 +68,8 @@ def two(tmp_path_factory):
         two_ranks.trainer(folder / "begun_alone", Ranks(clips=two_ranks.BATCH), two_ranks.Interrupted).fit(
             progress=False
         )
-    codes, said = ended(start(["-m", "tests.helpers.two_ranks", str(folder)], 2, folder), folder)
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    codes, said = ended(start(["-m", "tests.helpers.two_ranks", str(folder)], 2, folder, store), folder)
     assert codes == [0, 0], "\n".join(said)
     told = [json.loads((folder / f"told{rank}.json").read_text()) for rank in range(2)]
     return folder, alone, told

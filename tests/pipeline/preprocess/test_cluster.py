@@ -22,6 +22,8 @@ from deiii.pipeline.preprocess.graph import preprocess
 from deiii.pipeline.preprocess.shared_files import SharedFiles, shared_files
 from tests.helpers.clips import audio_corpus, tree_bytes
 
+PATIENCE = 120  # s that a process of Dask may take to start or to end
+
 
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory):
@@ -35,20 +37,24 @@ def scheduler(tmp_path_factory):
         worker = [*base, "worker", "--scheduler-file", str(file), "--nthreads", "1", "--no-dashboard"]
         commands.append([*worker, "--resources", "GPU=1", "--local-directory", str(folder)])
         running = [subprocess.Popen(c, stdout=log, stderr=log) for c in commands]
-        start = time.monotonic()
-        while not written(file) and time.monotonic() - start < 60:
-            time.sleep(0.1)
         try:
-            yield json.loads(file.read_text())["address"]
+            address = address_in(file)
+            with Client(address, timeout=PATIENCE) as client:
+                client.wait_for_workers(1, timeout=PATIENCE)  # any test may be the first to need it
+            yield address
         finally:
             for process in reversed(running):
                 process.terminate()
-                process.wait(20)
+                process.wait(PATIENCE)
 
 
-def written(file: Path) -> bool:
-    """Whether the scheduler has written its file to the end."""
-    return file.exists() and file.read_text().rstrip().endswith("}")
+def address_in(file: Path) -> str:
+    """The address that a scheduler has written into its file, once it has written all of it."""
+    start = time.monotonic()
+    while not (file.exists() and file.read_text().rstrip().endswith("}")):
+        assert time.monotonic() - start < PATIENCE, "the scheduler did not start"
+        time.sleep(0.1)
+    return json.loads(file.read_text())["address"]
 
 
 def settings(cache: Path, *more: str):
@@ -149,11 +155,20 @@ def test_workers_are_asked_for_and_not_remembered(tmp_path, monkeypatch):
             workers_of(client)
 
 
-def test_runs_whose_scheduler_ends_say_so(tmp_path):
+def test_runs_whose_scheduler_ends_say_so(tmp_path, monkeypatch):
     configs = {"a": settings(tmp_path), "b": settings(tmp_path)}
     with own_scheduler(tmp_path) as (address, process):
         configs["a"].scheduler = address
-        threading.Timer(2, process.kill).start()
+        real, submitted = Client.submit, []
+
+        def submit(client, *words, **options):
+            future = real(client, *words, **options)
+            submitted.append(future)
+            if len(submitted) == len(configs):  # without a connection the error would be another one
+                process.kill()
+            return future
+
+        monkeypatch.setattr(Client, "submit", submit)
         with pytest.raises(ClusterError, match="is gone; finished runs are kept"):
             list(run_all(configs, work=lambda *_, **__: time.sleep(300), is_finished=lambda *_: False))
 
@@ -185,10 +200,7 @@ def own_scheduler(folder):
             [*command, "--no-dashboard", "--scheduler-file", str(file)], stdout=log, stderr=log
         )
     try:
-        start = time.monotonic()
-        while not written(file) and time.monotonic() - start < 60:
-            time.sleep(0.1)
-        yield json.loads(file.read_text())["address"], process
+        yield address_in(file), process
     finally:
         process.kill()
         process.wait()

@@ -31,7 +31,7 @@ def test_a_scheduler_that_lost_its_workers_is_reported_once():
         watch.look()
         assert len(lines) == 2
         cluster.scale(1)
-        c.wait_for_workers(1, timeout=30)
+        c.wait_for_workers(1, timeout=120)
         watch.look()
         assert len(lines) == 2
 
