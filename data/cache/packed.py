@@ -33,7 +33,7 @@ from deiii.data.cache.index import (
     record_shard,
     write_index,
 )
-from deiii.data.cache.outcomes import Outcome, Status
+from deiii.data.cache.outcomes import Outcome, Status, is_machine_trouble
 from deiii.data.cache.shard_writer import ShardWriter
 from deiii.data.cache.shards import COLUMNS, ShardError, open_shard
 from deiii.data.tools.atomic_files import atomic_path, remove_temporary, write_json
@@ -165,7 +165,8 @@ def _pack_shard(source: Path, shard: ShardRecord, target: Path) -> None:
         raise ShardError(f"{source}: it is not the shard that the index lists; run `deiii verify`")
     make_folder(target.parent)
     remove_temporary(target.parent)
-    with atomic_path(target) as temporary, h5py.File(source) as old, h5py.File(temporary, "w") as new:
+    # In memory: HDF5 crashes the process if it cannot flush a file because the disk is full.
+    with h5py.File(source) as old, h5py.File(target, "w", driver="core", backing_store=False) as new:
         for name, value in old.attrs.items():
             new.attrs[name] = value
         new.attrs["packed"] = True
@@ -177,6 +178,10 @@ def _pack_shard(source: Path, shard: ShardRecord, target: Path) -> None:
                 chunk = min(data.shape[0], max(1, CHUNK_BYTES // row))
                 how = {"chunks": (chunk, *data.shape[1:]), "compression": packer}
             new.create_dataset(name, data=data[()], **how)
+        new.flush()
+        packed = new.id.get_file_image()
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(packed)
 
 
 def _unpack_shard(source: Path, digest: str, target: Path) -> None:
@@ -195,9 +200,14 @@ def _unpack_shard(source: Path, digest: str, target: Path) -> None:
                     raise ShardError(f"{source}: {name!r} claims {data.nbytes} bytes that are not there")
             _rewrite(file, fields, digest, target)
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        if isinstance(error, ShardError):
+        if isinstance(error, ShardError) or _is_of(error, target):
             raise
         raise ShardError(f"{source}: not a readable packed shard ({error}); pack the cache again") from None
+
+
+def _is_of(error: BaseException, target: Path) -> bool:
+    """Return whether an error concerns the file that is written or the machine, not the file that is read."""
+    return is_machine_trouble(error) or (isinstance(error, OSError) and error.filename == str(target))
 
 
 def _rewrite(file: h5py.File, fields: list[str], digest: str, target: Path) -> None:

@@ -33,7 +33,7 @@ from deiii.data.cache.shards import (
     structure_digest,
 )
 from deiii.data.tools.atomic_files import TEMPORARY, publish
-from deiii.data.tools.os_errors import hdf5_errors
+from deiii.data.tools.os_errors import hdf5_errors, name_written_file
 from deiii.data.tools.text.canonical_json import canonical_json
 
 ALIGN = 4096  # bytes; fields start on memory pages
@@ -128,18 +128,23 @@ class ShardWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
-                with hdf5_errors(self._temporary):
-                    self._write()
-                info = read_info(self._temporary)
-                self._compare(info)
-                self._read_back(info)
-                self.structure = structure_digest(self._temporary, info.fields)
-                publish(self._temporary, self.path)
-                self.info = info
+                with name_written_file(self.path, self._temporary):
+                    self._publish()
         finally:
             for spool in self._spools.values():
                 spool.close()
             self._temporary.unlink(missing_ok=True)
+
+    def _publish(self) -> None:
+        """Write the file, compare it with what was given, and make it visible under its final name."""
+        with hdf5_errors(self._temporary):
+            self._write()
+        info = read_info(self._temporary)
+        self._compare(info)
+        self._read_back(info)
+        self.structure = structure_digest(self._temporary, info.fields)
+        publish(self._temporary, self.path)
+        self.info = info
 
     def _require_room(self) -> None:
         """Raise OSError if the disk or ``ulimit -f`` lacks room; HDF5 would report it late and at length."""
@@ -278,12 +283,13 @@ class _Spool:
         if self._file is None and self._bytes <= SPOOL_BYTES:
             self._pieces.append(values.copy())  # this copy releases the GIL; BytesIO does not
             return
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(dir=self._folder, suffix=TEMPORARY, prefix=".")
-            for piece in self._pieces:
-                self._file.write(piece.data)
-            self._pieces = []
-        self._file.write(values.data)
+        with name_written_file(self._folder):
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(dir=self._folder, suffix=TEMPORARY, prefix=".")
+                for piece in self._pieces:
+                    self._file.write(piece.data)
+                self._pieces = []
+            self._file.write(values.data)
 
     def blocks(self, size: int) -> Iterator[np.ndarray]:
         """Yield all bytes in blocks of at most ``size``, uint8 [n]."""

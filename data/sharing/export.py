@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -75,7 +76,9 @@ def export_features(config: Config, out: str | Path, kind: str, progress: bool =
 def check_new(out: str | Path, kind: str) -> None:
     """Raise SharingError where the folder holds files, or a package that the format needs is missing."""
     if Path(out).exists() and (not Path(out).is_dir() or any(Path(out).iterdir())):
-        raise SharingError(f"{out} exists and is not empty; name a new folder")
+        unfinished = Path(out).is_dir() and not (Path(out) / CARD).exists()
+        remedy = f", or remove it if a stopped export left it (it has no {CARD})" if unfinished else ""
+        raise SharingError(f"{out} exists and is not empty; name a new folder{remedy}")
     if kind in ("parquet", "hf"):
         require_pyarrow()
 
@@ -83,13 +86,22 @@ def check_new(out: str | Path, kind: str) -> None:
 def write_features(
     features: FeatureSet, config: Config, out: str | Path, kind: str, progress: bool = True
 ) -> tuple[int, int]:
-    """`export_features` of features that are open."""
+    """`export_features` of features that are open; after an error, the folder is empty again."""
     out = Path(out)
     check_new(out, kind)
+    writable_folder(out)
+    try:
+        return _write(features, config, out, kind, progress)
+    except BaseException:  # the same command must work again, and half of an export must not be used
+        for path in out.iterdir():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        raise
+
+
+def _write(features: FeatureSet, config: Config, out: Path, kind: str, progress: bool) -> tuple[int, int]:
     split = split_of(features, config)
     sizes, kinds = part_sizes(features, split) if split else {}, array_kinds(features)
     parts: list[str | None] = [*sizes] or [None]
-    writable_folder(out)
     seen: set[int] = set()
     with progress_bar(desc=kind, unit="clip", total=len(features), shown=progress) as bar:
 

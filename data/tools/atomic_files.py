@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from deiii.data.tools.os_errors import name_written_file
 from deiii.data.tools.processes.made_folders import make_folder
 
 TEMPORARY = ".tmp"  # suffix of every unfinished file
@@ -30,8 +31,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
-        yield temporary
-        publish(temporary, path)
+        with name_written_file(path, temporary):
+            yield temporary
+            publish(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -20,6 +20,9 @@ READ_OR_WRITE = "allow this user to use it (chmod, chown), or name another file 
 SPACE = "free some space, or name a folder on another disk"
 DEVICE = "check the disk or the network connection, then run the command again"
 
+# Errors by which a disk refuses to take more bytes; calls such as ``write`` do not name the file.
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+
 # Reason and remedy by number. An empty reason is replaced by that of the system.
 EXPLAINED: dict[int, tuple[str, str]] = {
     errno.ENOENT: ("no such file or folder", "check the path"),
@@ -149,6 +152,30 @@ def pseudo_folder(path: Path) -> Path | None:
         return place if os.statvfs(place).f_blocks == 0 and place.parent != place else None
     except OSError:
         return None
+
+
+@contextmanager
+def name_written_file(path: str | os.PathLike[str], *temporary: str | os.PathLike[str]) -> Iterator[None]:
+    """Name the file in errors of a full or read-only disk that name none, as those of ``write`` do.
+
+    Args:
+        path: the file that is written, or the folder of a file without a name.
+        temporary: names under which it is written; an error that names one of them names ``path`` instead.
+
+    >>> try:
+    ...     with name_written_file("runs/a/report.html"):
+    ...         raise OSError(errno.ENOSPC, "No space left on device")
+    ... except OSError as error:
+    ...     print(error.filename)
+    runs/a/report.html
+    """
+    try:
+        yield
+    except OSError as error:
+        unnamed = error.filename is None and error.errno in FULL
+        if unnamed or str(error.filename) in [str(name) for name in temporary]:
+            error.filename = os.fspath(path)
+        raise
 
 
 @contextmanager

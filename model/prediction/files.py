@@ -23,6 +23,7 @@ from deiii.data.tools.atomic_files import (
     write_json,
     write_text,
 )
+from deiii.data.tools.os_errors import explain
 from deiii.data.tools.processes.malloc import return_freed_memory
 from deiii.data.tools.progress import progress_bar, say
 from deiii.data.tools.text.columns import padded, width_of
@@ -133,6 +134,7 @@ def predict_loaded(
     for target in targets:
         check_video_name(target)
         refuse_input_as_output(target, files)
+        writable_folder(target.parent)
     detector = VoiceDetector() if options.speech else None
     levels = network.speaker_levels(files) if options.same_speaker else None
     with progress_bar(files, desc="predicting", unit="file", leave=False, shown=progress) as bar:
@@ -209,10 +211,17 @@ def _with_overlay(
     except Exception as error:  # a video that cannot be drawn must not end the run
         if is_machine_trouble(error):
             raise
-        note = f"{NO_OVERLAY}: {type(error).__name__}: {error}"
+        note = f"{NO_OVERLAY}: {_words(error)}"
         _always(report)(f"{own[0].path}: {note}")
         return [replace(prediction, notes=(*prediction.notes, note)) for prediction in own]
     return own
+
+
+def _words(error: Exception) -> str:
+    """Return an error in words: those of the system with file and remedy, others with their type."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return explain(error)
+    return f"{type(error).__name__}: {error}"
 
 
 def _always(report: Callable[[str], None]) -> Callable[[str], None]:

@@ -16,6 +16,7 @@ import numpy as np
 from deiii.data.cache.outcomes import ClipError, Outcome, Status
 from deiii.data.config.schema import LogMelConfig
 from deiii.data.loader.recording import SLACK_S
+from deiii.data.tools.temporary_files import temporary_folder_errors
 from deiii.pipeline.logmel.stage import audio_outcome, loud_part, mel_rows, row_seconds, sizes
 from deiii.pipeline.media.streaming.audio import AudioReader, settled_passes
 
@@ -139,7 +140,8 @@ class SpooledLogMel:
         if not reader.track.pieces:
             return
         levels.append(self._write(mel.finish()))
-        self._file.flush()
+        with temporary_folder_errors():
+            self._file.flush()
         level = np.concatenate(levels)
         floor = level.max() + np.float32(self.config.floor_db)
         self._floor = np.float16(floor)
@@ -151,7 +153,8 @@ class SpooledLogMel:
 
     def _write(self, rows: np.ndarray) -> np.ndarray:
         """Append hops; returns the level of each, float32 [m]."""
-        self._file.write(rows.astype(np.float16).tobytes())
+        with temporary_folder_errors():
+            self._file.write(rows.astype(np.float16).tobytes())
         return rows.max(axis=1)
 
     def between(self, begin_s: float, end_s: float) -> dict[str, np.ndarray]:

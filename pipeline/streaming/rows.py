@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from deiii.data.tools.os_errors import name_written_file
+
 Rows = dict[str, np.ndarray]
 
 
@@ -53,6 +55,7 @@ class DiskRows:
     """
 
     def __init__(self, folder: str | os.PathLike[str]):
+        self._folder = folder
         with tempfile.TemporaryFile(dir=os.fspath(folder)) as file:
             self._file = os.dup(file.fileno())
         weakref.finalize(self, os.close, self._file)  # a prediction holds the rows and is never closed
@@ -64,8 +67,9 @@ class DiskRows:
         """Add rows; all have one type and shape."""
         self._dtype, self._shape = rows.dtype, rows.shape[1:]
         data = memoryview(np.ascontiguousarray(rows).tobytes())
-        while data:
-            data = data[os.write(self._file, data) :]
+        with name_written_file(self._folder):
+            while data:
+                data = data[os.write(self._file, data) :]
         self._count += len(rows)
 
     def __len__(self) -> int:

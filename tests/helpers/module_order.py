@@ -22,7 +22,7 @@ ORDER = {
     "data/audit": ["copies fingerprints lists names", "audit", "run"],
     "data/tools": [
         "counts machine os_errors pictures processes progress row_times text",
-        "atomic_files devices shapes writer_lock",
+        "atomic_files devices shapes temporary_files writer_lock",
         "compilation fetch",
         "weights",
     ],

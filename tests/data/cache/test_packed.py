@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import subprocess
+import sys
+
 import h5py
 import numpy as np
 import pytest
@@ -113,6 +117,34 @@ def test_a_stopped_run_goes_on(packed):
     victim.unlink()
     pack(root / "cache", root / "archive", progress=False)
     assert victim.is_file() and kept == {p: p.stat().st_mtime_ns for p in kept}
+
+
+LIMITED = """
+import resource, sys
+from deiii.data.cache.packed import pack, unpack
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]),) * 2)
+try:
+    {"pack": pack, "unpack": unpack}[sys.argv[1]](sys.argv[2], sys.argv[3], progress=False)
+except OSError as error:
+    print(error.errno, error.filename)
+"""
+
+
+@pytest.mark.parametrize("what", ["pack", "unpack"])
+def test_a_disk_that_takes_no_more_bytes_is_reported_with_the_file_and_the_command_goes_on(packed, what):
+    """HDF5 ends the process by a signal if it cannot flush a file that h5py closes."""
+    _, root = packed
+    source, function = {"pack": ("cache", pack), "unpack": ("archive", unpack)}[what]
+    words = [what, str(root / source), str(root / "out"), "2500"]
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, *words], capture_output=True, text=True, timeout=120
+    )
+    number, _, name = done.stdout.strip().partition(" ")
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert int(number) == errno.EFBIG and str(root / "out") in name and name.endswith(".h5"), done
+    assert not list((root / "out").rglob("*.tmp"))
+    function(root / source, root / "out", progress=False)
+    assert shards(root / "out") == shards(root / {"pack": "archive", "unpack": "cache"}[what])
 
 
 def test_changed_content_is_refused(packed):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
+import os
 import sys
 import tarfile
 from pathlib import Path
@@ -204,6 +206,29 @@ def test_what_is_refused_before_anything_is_written(corpus, tmp_path, monkeypatc
     with pytest.raises(SharingError, match=r"pip install 'deiii\[parquet\]'"):
         write_features(features, config, tmp_path / "new", "parquet")
     assert not (tmp_path / "new").exists()
+
+
+def test_an_export_that_failed_leaves_an_empty_folder_and_can_be_repeated(corpus, tmp_path, monkeypatch):
+    config, features, _ = corpus
+    write = formats.WRITERS["npz"]
+
+    def fill_disk(out, *args):
+        write(out, *args)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out))
+
+    monkeypatch.setitem(formats.WRITERS, "npz", fill_disk)
+    with pytest.raises(OSError, match="No space left"):
+        write_features(features, config, tmp_path / "out", "npz", progress=False)
+    assert list((tmp_path / "out").iterdir()) == []
+    monkeypatch.undo()
+    write_features(features, config, tmp_path / "out", "npz", progress=False)
+
+
+def test_the_refusal_of_a_folder_without_a_card_says_that_it_may_be_unfinished(corpus, tmp_path):
+    config, features, _ = corpus
+    (tmp_path / "killed/clips").mkdir(parents=True)
+    with pytest.raises(SharingError, match="or remove it if a stopped export left it"):
+        write_features(features, config, tmp_path / "killed", "npz")
 
 
 def test_the_command_and_a_corpus_that_cannot_be_divided(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -70,3 +71,25 @@ def test_an_input_file_is_not_taken_for_the_output(tmp_path):
         with pytest.raises(FileExistsError, match=f"{name} is an input file"):
             refuse_input_as_output(tmp_path / name, [tmp_path / "b.mp4", tmp_path / "a.mp4"])
     refuse_input_as_output(tmp_path / "c.mp4", [tmp_path / "a.mp4"])
+
+
+def test_an_error_of_a_full_disk_names_the_file(tmp_path):
+    with pytest.raises(OSError) as caught:
+        with atomic_path(tmp_path / "report.html") as temporary, open(temporary, "w") as file:
+            file.write("x")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as write() does: without a name
+    assert caught.value.filename == str(tmp_path / "report.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_names_the_file_and_not_its_temporary_name(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        write_text(tmp_path / "gone" / "table.csv", "a,b\n")
+    assert caught.value.filename == str(tmp_path / "gone" / "table.csv")
+
+
+def test_an_error_of_another_file_keeps_its_name(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        with atomic_path(tmp_path / "copy.csv"):
+            open(tmp_path / "source.csv")
+    assert caught.value.filename == str(tmp_path / "source.csv")
