@@ -5,11 +5,11 @@ The folder is that of `tempfile.gettempdir`; the environment variable ``TMPDIR``
 
 from __future__ import annotations
 
-import mmap
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO
 
 from deiii.data.tools.os_errors import name_written_file
 
@@ -21,8 +21,9 @@ def temporary_folder_errors() -> Iterator[None]:
         yield
 
 
-def mapped_temporary_file(size: int) -> mmap.mmap:
-    """Return ``size`` zero bytes, at least one, in a file that exists as long as its memory map.
+@contextmanager
+def temporary_file(size: int) -> Iterator[IO[bytes]]:
+    """Yield a file of ``size`` zero bytes, which exists as long as it or a memory map of it is open.
 
     The room on the disk is reserved here. Without this, the first write to a page that the disk has no room
     for would end the process by the signal SIGBUS, and the clip would be recorded as the cause.
@@ -30,11 +31,12 @@ def mapped_temporary_file(size: int) -> mmap.mmap:
     Raises:
         OSError: the disk of the temporary folder has no room for it; the error names the folder.
 
-    >>> mapped_temporary_file(3)[:]
+    >>> with temporary_file(3) as file:
+    ...     file.read()
     b'\\x00\\x00\\x00'
     """
     with temporary_folder_errors(), tempfile.TemporaryFile() as file:
         file.truncate(size)
         if hasattr(os, "posix_fallocate"):  # macOS has none
             os.posix_fallocate(file.fileno(), 0, size)
-        return mmap.mmap(file.fileno(), size)
+        yield file

@@ -19,7 +19,7 @@ import numpy as np
 
 from deiii.data.cache.outcomes import Outcome, StageResult, Status
 from deiii.data.config.schema import FacesConfig
-from deiii.data.tools.temporary_files import mapped_temporary_file
+from deiii.data.tools.temporary_files import temporary_file
 from deiii.pipeline.faces import align
 from deiii.pipeline.faces.detectors import load_detector
 from deiii.pipeline.faces.face import Detector, Face, shrink
@@ -264,7 +264,8 @@ def _crops(
         memory = None
         frames = np.zeros((len(valid), size, size, 3), np.uint8)
     else:
-        memory = mapped_temporary_file(len(valid) * item)
+        with temporary_file(len(valid) * item) as file:
+            memory = mmap.mmap(file.fileno(), len(valid) * item)
         frames = np.frombuffer(memory, np.uint8).reshape(-1, size, size, 3)
     ends = np.searchsorted(frame_of, np.arange(frame_of[-1] + 2))
     filled = 0

@@ -21,7 +21,7 @@ import numpy as np
 
 from deiii.data.cache.outcomes import Outcome, StageResult, Status
 from deiii.data.config.schema import FlowConfig
-from deiii.data.tools.temporary_files import mapped_temporary_file
+from deiii.data.tools.temporary_files import temporary_file
 from deiii.pipeline.flow.engine import Engine, Stored
 from deiii.pipeline.flow.engines import load_engine
 from deiii.pipeline.media.frame import cuts_between
@@ -241,5 +241,5 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Return an array in memory, or in a temporary file if it takes more than `IN_MEMORY` bytes."""
     if math.prod(shape) * dtype.itemsize <= IN_MEMORY:
         return np.empty(shape, dtype)
-    memory = mapped_temporary_file(math.prod(shape) * dtype.itemsize)
-    return np.frombuffer(memory, dtype).reshape(shape)
+    with temporary_file(math.prod(shape) * dtype.itemsize) as file:
+        return np.memmap(file, dtype, "r+", shape=shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import tempfile
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from deiii.data.tools import temporary_files
-from deiii.data.tools.temporary_files import mapped_temporary_file, temporary_folder_errors
+from deiii.data.tools.temporary_files import temporary_file, temporary_folder_errors
 from deiii.pipeline.faces import stage as faces_stage
 from deiii.pipeline.flow import stage as flow_stage
 
@@ -34,9 +35,9 @@ def test_the_room_is_reserved_before_the_array_is_used(monkeypatch, tmp_path):
     monkeypatch.setattr(
         temporary_files.os, "posix_fallocate", lambda *args: sizes.append(args[2]) or before(*args)
     )
-    memory = mapped_temporary_file(100_000)
-    memory[:3] = b"abc"
-    assert sizes == [100_000] and memory[:4] == b"abc\x00"
+    with temporary_file(100_000) as file, mmap.mmap(file.fileno(), 100_000) as memory:
+        memory[:3] = b"abc"
+        assert sizes == [100_000] and memory[:4] == b"abc\x00"
     assert list(tmp_path.iterdir()) == []  # the file has no name
 
 
