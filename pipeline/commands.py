@@ -240,9 +240,12 @@ def _report(config: Config, corpus: Corpus, summary: Summary) -> int:
     print_overview(config, corpus)
     if summary.failed_share > config.max_failed:
         share = f"{summary.failed} of {counted(summary.clips, 'clip')} failed"
+        remedy = summary.remedy or (
+            "The features of the other clips are complete: correct the clips and run the same command again, "
+            "or train on the other clips"
+        )
         print(f"error: {share}, more than max_failed={config.max_failed:g} allows; {summary.failures} has "
-              "the reasons. The features of the other clips are complete: correct the clips and run the same "
-              "command again, or train on the other clips", file=sys.stderr)  # fmt: skip
+              f"the reasons. {remedy[0].upper()}{remedy[1:]}", file=sys.stderr)  # fmt: skip
         return 1
     return 0
 

@@ -78,7 +78,9 @@ def _splits(args: argparse.Namespace) -> int:
             protocol = load_protocol(name)
             print(f"{name}: {protocol.about}")
             if protocol.source:
-                print(f"    source: {protocol.source['repository']} at {protocol.source['commit'][:12]}")
+                print(f"    source: {protocol.source['repository']} at {protocol.source['commit']}")
+                print(f"    files: {protocol.source['files']}")
+                print(f"    SHA-256 of the files: {protocol.source['sha256']}")
             if protocol.known_for:
                 print(f"    known for: {protocol.known_for}")
         return 0

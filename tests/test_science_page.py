@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
+import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +15,7 @@ import pytest
 
 from benchmarks.stored_gap import gaps, read
 from deiii.model.calibration import ece, tempered
-from deiii.model.intervals import mean_interval
+from deiii.model.intervals import estimate, mean_interval
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 TEXT = (RESULTS.parent / "science.md").read_text(encoding="utf-8")
@@ -69,6 +73,65 @@ def test_differences_between_recipes_are_those_of_their_predictions(one, other):
     found = gaps(read(RESULTS / one), read(RESULTS / other))["mean"]
     low, high = found["ci"]
     assert f"{found['gap']:+.3f} ({low:+.3f} to {high:+.3f})" in " ".join(TEXT.split())
+
+
+def test_averaged_networks_differ_as_their_predictions_say():
+    text = " ".join(TEXT.split())
+    for one, other in ((COPIES, HIDDEN), (HIDDEN, "ravdess-speech-two-encoders-2026-11-26")):
+        found = gaps(read(RESULTS / one), read(RESULTS / other))["averaged"]
+        low, high = found["ci"]
+        assert f"five averaged {found['gap']:+.3f} ({low:+.3f} to {high:+.3f})" in text
+
+
+def test_what_speaker_statistics_add_from_scratch_is_that_of_the_stored_predictions():
+    """One seed was trained with them; it is paired with the same seed without them."""
+    one, all_seeds = (read(RESULTS / f"ravdess-audio{name}-2026-11-24") for name in ("-by-speaker", ""))
+    kept = [all_seeds.seeds.index(seed) for seed in one.seeds]
+    other = replace(all_seeds, seeds=one.seeds, probabilities=all_seeds.probabilities[kept])
+    found = gaps(one, other)["averaged"]
+    (with_them, without), (low, high) = found["uar"], found["ci"]
+    text = " ".join(section("Details: RAVDESS, audio only, from scratch").split())
+    assert f"{with_them:.3f} instead of {without:.3f} (one seed" in text
+    assert f"{found['gap']:+.3f}, 95 % t over speakers {low:+.3f} to {high:+.3f}" in text
+
+
+@pytest.mark.parametrize("variant", ["no_modality_dropout", "fused_head_only"])
+def test_what_one_means_of_told_adds_to_neither_is_that_of_the_stored_predictions(variant):
+    """The stored table has differences from the full network alone."""
+    right: dict[tuple[str, str], dict[tuple[str, str], bool]] = {}
+    with tarfile.open(RESULTS / "ablation-told-2026-11-28/predictions.tar.xz") as tar:
+        for entry in tar:
+            name = re.fullmatch(r"predictions-told-(\w+)-seed(\d+)\.csv", entry.name)
+            stream = tar.extractfile(entry) if name else None
+            if name and stream:
+                rows = csv.DictReader(io.TextIOWrapper(stream, encoding="utf-8", newline=""))
+                right[name[1], name[2]] = {
+                    (row["speaker"], row["clip"]): row["truth"] == row["predicted"] for row in rows
+                }
+    seeds = sorted(seed for name, seed in right if name == variant)
+    clips = list(right[variant, seeds[0]])
+    gaps = np.array([[float(right[variant, s][c]) - right["neither", s][c] for c in clips] for s in seeds])
+    found = estimate([speaker for speaker, _ in clips], lambda rows: gaps[:, rows].mean(axis=1).tolist())
+    assert found and len(seeds) == 5
+    low, high = found.interval
+    assert f"{gaps.mean():+.3f} ({low:+.3f} to {high:+.3f}" in " ".join(TEXT.split())
+
+
+def test_two_seeds_of_a_fold_differ_as_the_stored_runs_say():
+    report = json.loads((RESULTS / "ravdess-audio-2026-11-24/crossval.json").read_text(encoding="utf-8"))
+    of_fold: dict[int, list[float]] = {}
+    for run in report["runs"]:
+        of_fold.setdefault(run["fold"], []).append(run["uar"])
+    spread = np.sqrt(np.mean([np.var(values, ddof=1) for values in of_fold.values()]))
+    assert f"a standard deviation of {spread:.3f} (root mean square" in " ".join(TEXT.split())
+
+
+def test_the_ece_of_all_predictions_is_that_of_the_reports():
+    text = " ".join(section("Calibration").split())
+    for folder in (HIDDEN, COPIES, "ravdess-speech-two-encoders-2026-11-26"):
+        report = json.loads((RESULTS / folder / "crossval.json").read_text(encoding="utf-8"))["calibration"]
+        for kind in ("raw", "tempered"):
+            assert f"{report[kind]['ece']:.3f}" in text
 
 
 def section(title: str) -> str:

@@ -20,6 +20,10 @@ LICENCES = {
         "CC BY-NC-ND 4.0, https://creativecommons.org/licenses/by-nc-nd/4.0/",
         "cc-by-nc-nd-4.0",
     ),
+    "pattern-cafe": (
+        "CC BY-NC-SA 4.0 (non-commercial, share alike), https://creativecommons.org/licenses/by-nc-sa/4.0/",
+        "cc-by-nc-sa-4.0",
+    ),
     "pattern-savee": ("research only, not to be passed on", "other"),
     "pattern-enterface": ("research only, not to be passed on", "other"),
     "pattern-mead": ("research only, not to be passed on", "other"),

@@ -15,6 +15,11 @@ from deiii.data.tools.text.csv_text import csv_text
 FAILURES = "failures.csv"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a cell that begins with one of these
 FIRST = {"ok": 0, "ok_partial": 1}  # the columns of the table that come first
+# By outcome: the input that a clip lacks, and the settings of a network that does without it.
+MISSING_INPUTS = (
+    ("no_audio", "audio", "model.audio=false"),
+    ("no_video", "video", "model.video=false model.flow=false"),
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,22 @@ class Summary:
     def failed_share(self) -> float:
         """Share of clips that failed, 0 to 1."""
         return self.failed / self.clips if self.clips else 0.0
+
+    @property
+    def remedy(self) -> str:
+        """What to set where no clip has the audio, or the video, that some stages need; empty otherwise.
+
+        >>> counts = {"faces": Counter(ok=2), "flow": Counter(ok=2), "logmel": Counter(no_audio=2)}
+        >>> Summary(counts, 2, 2, Path("failures.csv"), 1.0, 3, 0).remedy
+        'no clip has audio: without it, set stages=[faces,flow], and for the network model.audio=false'
+        """
+        for status, name, network in MISSING_INPUTS:
+            without = [stage for stage, count in self.counts.items() if set(count) == {status}]
+            others = [stage for stage in self.counts if stage not in without]
+            if without and others:
+                stages = ",".join(others)
+                return f"no clip has {name}: without it, set stages=[{stages}], and for the network {network}"
+        return ""
 
     def table(self) -> str:
         """Return counts by stage and outcome as text, one line per stage."""

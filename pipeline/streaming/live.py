@@ -33,6 +33,7 @@ from deiii.pipeline.streaming.rows import Recent, Rows
 EVERY = 4  # frames between two detections at most, because rows wait for the next detection
 BEHIND_S = 3.0  # length of the video from which the path of the face is smoothed
 AUDIO_PART_S = 0.1  # length of the audio that is resampled at a time
+FIRST_RATE = 48_000  # sample rate of the silence with which the log-mel is run before the source is opened
 GAP_S = 0.3  # gap in the audio after which the log-mel begins anew
 
 
@@ -80,6 +81,7 @@ class LiveStream:
             self._flow = FlowStream(config.flow, *loaded_models(get_stage(FLOW.name), config))
         self._recent = {name: Recent() for name in self.stages}
         self._arrived: deque[tuple[float, float]] = deque(maxlen=200)  # time and arrival of video frames
+        self._run_once()
         self._history = MelHistory(config.logmel.n_mels)
         self._loudest = -math.inf
         self._resampler: Resampler | None = None
@@ -96,6 +98,16 @@ class LiveStream:
                 "another stream"
             )
         self._steps = self._read_video() if with_video else self._read_audio()
+
+    def _run_once(self) -> None:
+        """Compute a log-mel and a flow of no source: the first call imports and compiles for seconds."""
+        if LOGMEL.name in self.stages:
+            resampler = Resampler(FIRST_RATE, self.config.logmel.sample_rate, AUDIO_PART_S)
+            MelStream(self.config.logmel, 1).push(resampler.push(np.zeros(FIRST_RATE, np.float32)))
+        if self._flow is not None:
+            size = self.config.faces.size
+            rows = {"frames": np.zeros((2, size, size, 3), np.uint8), "time": np.array([0, 0.04])}
+            FlowStream(self.config.flow, self._flow.engine).push({**rows, "valid": np.ones(2, bool)})
 
     def close(self) -> None:
         """End the reading."""

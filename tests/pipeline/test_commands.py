@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from deiii.__main__ import main
+from deiii.data.corpora.protocol import load_protocol, protocol_names
 from tests.helpers.caches import make_cache
 from tests.helpers.clips import audio_corpus
 
@@ -23,6 +24,26 @@ def test_too_many_failures_make_the_exit_status_non_zero(tmp_path, capsys):
     assert "2 clips of 1 speaker in 1 shard\n" in printed.out and "step" not in printed.out
     assert main([*words, "max_failed=0.6"]) == 0
     assert "nothing to do" in capsys.readouterr().out
+
+
+def test_a_corpus_without_video_names_the_stages_that_it_has(tmp_path, capsys):
+    """RAVDESS's videos without sound failed on log-mel, all of them, and no remedy was named."""
+    audio_corpus(tmp_path / "raw", speakers=1, clips=2)
+    (tmp_path / "raw/clips.csv").write_text("path,speaker,label\ns0/c0.flac,s0,a\ns0/c1.flac,s0,b\n")
+    words = ["preprocess", "corpus.name=table", f"corpus.root={tmp_path / 'raw'}", "stages=[faces,logmel]"]
+    assert main([*words, f"cache={tmp_path / 'cache'}", "workers=1"]) == 1
+    error = capsys.readouterr().err
+    assert "2 of 2 clips failed" in error
+    assert (
+        "No clip has video: without it, set stages=[logmel], and for the network model.video=false" in error
+    )
+
+
+def test_the_list_of_protocols_has_the_whole_source_of_each(capsys):
+    assert main(["splits", "list"]) == 0
+    printed = capsys.readouterr().out
+    for source in (load_protocol(name).source for name in protocol_names()):
+        assert all(words in printed for words in source.values())
 
 
 def test_a_quiet_command_prints_errors_and_where_its_results_are(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import unicodedata
 
 import pytest
@@ -34,6 +35,12 @@ LAYOUTS = {
         "08-T-1-1.wav": ("08", "sad"),
         "CaFE_192k_1/Readme.wav": None,
     },
+    "java_sed": {
+        "01-04-03_01.mp4": ("01", "happy"),
+        "clips/10-01-06_02.mp4": ("10", "angry"),
+        "01-04-03_01 010.jpg": None,
+        "03-01-07-02-02-01-06.mp4": None,
+    },
     "mead": {
         "M003/video/front/angry/level_1/001.mp4": ("m003", "angry"),
         "W009/video/front/neutral/level_1/030.mp4": ("w009", "neutral"),
@@ -51,6 +58,24 @@ def test_configs_read_their_layouts(tmp_path, name):
     found = {clip.path: (clip.speaker, clip.label) for clip in corpus.clips}
     assert found == {path: what for path, what in LAYOUTS[name].items() if what}
     assert corpus.name == f"pattern-{name}"
+
+
+def test_java_sed_reads_the_labels_that_genuine_clips_have(test_data):
+    folder = test_data / "media/emotional_av"
+    names = {
+        "sadness": "sad",
+        "happiness": "happy",
+        "surprise": "surprised",
+        "fear": "fearful",
+        "anger": "angry",
+    }
+    with (folder / "clips.csv").open(newline="") as file:
+        rows = {
+            row["path"]: (row["speaker"], names.get(row["label"], row["label"]))
+            for row in csv.DictReader(file)
+        }
+    corpus = scan(load_config("java_sed", [f"corpus.root={folder}"]).corpus)
+    assert len(rows) == 144 and {c.path: (c.speaker, c.label) for c in corpus.clips} == rows
 
 
 def corpus_of(root, files, **more):

@@ -8,13 +8,15 @@ import http.server
 import json
 import shutil
 import threading
+from pathlib import Path
 
 import pytest
 
 from deiii.__main__ import main
+from deiii.data.config.load import load_config
 from deiii.data.sharing import archive as module
 from deiii.data.sharing.archive import describe_archive, fetch_archive
-from deiii.data.sharing.licences import LICENCES, licence_of
+from deiii.data.sharing.licences import LICENCES, NOT_STATED, licence_of
 from deiii.data.tools.atomic_files import file_sha256
 from deiii.data.tools.fetch import DownloadError
 from tests.helpers.caches import make_cache
@@ -244,3 +246,15 @@ def test_licences_by_the_name_in_a_cache():
     assert licence_of("crema_d-1a2b3c4d") == LICENCES["crema_d"]
     assert licence_of("ravdess-video-only-song") == LICENCES["ravdess"]
     assert licence_of("table-ravdess")[1] == "other" and licence_of("ravdessy")[1] == "other"
+
+
+def test_the_licence_of_each_corpus_by_pattern_is_known():
+    """That of CaFE was in its configuration alone, so exports and archives said that it is not stated."""
+    titles = set()
+    for path in sorted((Path(__file__).parents[3] / "configs").glob("*.yaml")):
+        corpus = load_config(path.stem).corpus
+        if corpus.name == "pattern":
+            titles.add(corpus.title)
+            stated = "Licence: not stated" not in path.read_text(encoding="utf-8")
+            assert stated == (licence_of(f"pattern-{corpus.title}") != (NOT_STATED, "other")), path
+    assert {"cafe", "java_sed"} <= titles
