@@ -139,15 +139,18 @@ def section(title: str) -> str:
     return re.split(r"^#+ ", TEXT.split(f"# {title}\n", 1)[1], flags=re.MULTILINE)[0]
 
 
-def rows(title: str) -> list[list[str]]:
-    """The cells of the first table below a heading, without its head."""
-    lines = re.findall(r"^\|(.*)\|$", section(title), re.MULTILINE)[2:]
+def rows(title: str, number: int = 0) -> list[list[str]]:
+    """The cells of a table below a heading, without its head."""
+    tables = re.findall(r"(?:^\|.*\|\n)+", section(title), re.MULTILINE)
+    lines = [line.strip("|") for line in tables[number].splitlines()][2:]
     return [[cell.strip(" *") for cell in line.split("|")] for line in lines]
 
 
-def test_the_table_of_chosen_epochs_is_the_stored_one():
-    stored = json.loads((RESULTS / HIDDEN / "epoch_choice.json").read_text(encoding="utf-8"))
-    table = rows("The epoch chosen on the test fold")
+@pytest.mark.parametrize(("folder", "number"), [(HIDDEN, 0), ("ravdess-audio-2026-11-24", 1)])
+def test_the_tables_of_chosen_epochs_are_the_stored_ones(folder, number):
+    stored = json.loads((RESULTS / folder / "epoch_choice.json").read_text(encoding="utf-8"))
+    assert stored["runs"] == 30
+    table = rows("The epoch chosen on the test fold", number)
     for (_, uar, gap), key in zip(table, ("uar", "loss", "last", "test"), strict=True):
         assert uar == f"{stored[key]['uar']:.3f}"
         if key != "test":
@@ -234,7 +237,7 @@ def _test_speakers(report: dict, fold: int) -> list[str]:
 
 def test_what_the_last_epoch_gains_over_the_chosen_one_is_that_of_the_stored_folds():
     text = " ".join(section("The epoch chosen on the test fold").split())
-    for folder in (HIDDEN, "ravdess-speech-two-encoders-2026-11-26"):
+    for folder in (HIDDEN, "ravdess-speech-two-encoders-2026-11-26", "ravdess-audio-2026-11-24"):
         stored = json.loads((RESULTS / folder / "epoch_choice.json").read_text(encoding="utf-8"))
         for key in ("uar", "loss"):
             gap = np.subtract(stored["last"]["by_fold"], stored[key]["by_fold"])
