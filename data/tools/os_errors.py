@@ -174,7 +174,10 @@ def name_written_file(path: str | os.PathLike[str], *temporary: str | os.PathLik
     except OSError as error:
         unnamed = error.filename is None and error.errno in FULL
         if unnamed or str(error.filename) in [str(name) for name in temporary]:
-            error.filename = os.fspath(path)
+            try:
+                error.filename = os.fspath(path)
+            except AttributeError:  # the errors of PyAV cannot be changed
+                raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         raise
 
 

@@ -7,6 +7,7 @@ import os
 import stat
 import tempfile
 
+import av
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -93,3 +94,10 @@ def test_an_error_of_another_file_keeps_its_name(tmp_path):
         with atomic_path(tmp_path / "copy.csv"):
             open(tmp_path / "source.csv")
     assert caught.value.filename == str(tmp_path / "source.csv")
+
+
+def test_an_error_of_pyav_names_the_file_too(tmp_path):
+    """Its file name cannot be set; the attempt ended as an AttributeError that named no cause."""
+    with pytest.raises(OSError) as caught, atomic_path(tmp_path / "clip.mp4"):
+        av.error.err_check(-errno.EFBIG)
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(tmp_path / "clip.mp4"))
