@@ -176,7 +176,7 @@ emotional-av-scratch: $(STAMP) ## the same clips without encoders, and the diffe
 
 peers: $(STAMP) ## DE-III and other networks with one recipe, paired [CONFIG= ROOT= SEEDS= ARGS=, or TASK=order|binding|told|...]
 	$(if $(TASK),,$(PY) -m deiii preprocess $(SETTINGS))
-	$(PY) -m benchmarks.peers $(if $(TASK),--task $(TASK) --folds 0 $(ARGS),$(SETTINGS)) --seeds $(SEEDS)
+	$(PY) -m benchmarks.peers $(if $(TASK),--task $(TASK) --folds 0 $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS),$(SETTINGS)) --seeds $(SEEDS)
 
 corpus: $(STAMP) ## make the synthetic corpus only
 	$(PY) -m deiii synthesize $(SETTINGS)

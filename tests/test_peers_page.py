@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import pytest
+
+from tests.helpers.markdown_tables import table_rows
 
 DOCS = Path(__file__).parents[1] / "docs"
 TEXT = (DOCS / "peers.md").read_text(encoding="utf-8").split("## On the tasks of the synthetic corpus", 1)[1]
@@ -29,10 +30,7 @@ def stored(task: str) -> dict:
 
 
 def test_every_figure_is_the_stored_one():
-    rows = [
-        [cell.strip() for cell in line.split("|")] for line in re.findall(r"^\|(.*)\|$", TEXT, re.MULTILINE)
-    ]
-    found = {row[0]: row[1:] for row in rows[2:]}
+    found = {name: cells for name, *cells in table_rows(TEXT)}
     assert set(found) == set(NETWORKS)
     for name, keys in NETWORKS.items():
         for task, cell in zip(TASKS, found[name], strict=True):

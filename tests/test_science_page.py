@@ -16,6 +16,7 @@ import pytest
 from benchmarks.stored_gap import gaps, read
 from deiii.model.calibration import ece, tempered
 from deiii.model.intervals import estimate, mean_interval
+from tests.helpers.markdown_tables import table_rows
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 TEXT = (RESULTS.parent / "science.md").read_text(encoding="utf-8")
@@ -141,9 +142,7 @@ def section(title: str) -> str:
 
 def rows(title: str, number: int = 0) -> list[list[str]]:
     """The cells of a table below a heading, without its head."""
-    tables = re.findall(r"(?:^\|.*\|\n)+", section(title), re.MULTILINE)
-    lines = [line.strip("|") for line in tables[number].splitlines()][2:]
-    return [[cell.strip(" *") for cell in line.split("|")] for line in lines]
+    return table_rows(section(title), number)
 
 
 @pytest.mark.parametrize(("folder", "number"), [(HIDDEN, 0), ("ravdess-audio-2026-11-24", 1)])

@@ -200,13 +200,13 @@ def _unpack_shard(source: Path, digest: str, target: Path) -> None:
                     raise ShardError(f"{source}: {name!r} claims {data.nbytes} bytes that are not there")
             _rewrite(file, fields, digest, target)
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        if isinstance(error, ShardError) or _is_of(error, target):
+        if isinstance(error, ShardError) or _is_write_error(error, target):
             raise
         raise ShardError(f"{source}: not a readable packed shard ({error}); pack the cache again") from None
 
 
-def _is_of(error: BaseException, target: Path) -> bool:
-    """Return whether an error concerns the file that is written or the machine, not the file that is read."""
+def _is_write_error(error: BaseException, target: Path) -> bool:
+    """Return whether the machine or the written file has caused an error, not the file that is read."""
     return is_machine_trouble(error) or (isinstance(error, OSError) and error.filename == str(target))
 
 

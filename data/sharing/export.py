@@ -94,7 +94,10 @@ def write_features(
         return _write(features, config, out, kind, progress)
     except BaseException:  # the same command must work again, and half of an export must not be used
         for path in out.iterdir():
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
         raise
 
 

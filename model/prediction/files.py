@@ -211,13 +211,13 @@ def _with_overlay(
     except Exception as error:  # a video that cannot be drawn must not end the run
         if is_machine_trouble(error):
             raise
-        note = f"{NO_OVERLAY}: {_words(error)}"
+        note = f"{NO_OVERLAY}: {_explained(error)}"
         _always(report)(f"{own[0].path}: {note}")
         return [replace(prediction, notes=(*prediction.notes, note)) for prediction in own]
     return own
 
 
-def _words(error: Exception) -> str:
+def _explained(error: Exception) -> str:
     """Return an error in words: those of the system with file and remedy, others with their type."""
     if isinstance(error, OSError) and error.filename is not None:
         return explain(error)

@@ -81,7 +81,7 @@ class LiveStream:
             self._flow = FlowStream(config.flow, *loaded_models(get_stage(FLOW.name), config))
         self._recent = {name: Recent() for name in self.stages}
         self._arrived: deque[tuple[float, float]] = deque(maxlen=200)  # time and arrival of video frames
-        self._run_once()
+        self._warm_up()
         self._history = MelHistory(config.logmel.n_mels)
         self._loudest = -math.inf
         self._resampler: Resampler | None = None
@@ -99,7 +99,7 @@ class LiveStream:
             )
         self._steps = self._read_video() if with_video else self._read_audio()
 
-    def _run_once(self) -> None:
+    def _warm_up(self) -> None:
         """Compute a log-mel and a flow of no source: the first call imports and compiles for seconds."""
         if LOGMEL.name in self.stages:
             resampler = Resampler(FIRST_RATE, self.config.logmel.sample_rate, AUDIO_PART_S)

@@ -19,9 +19,9 @@ from deiii.model.distributed.ranks import Ranks
 from deiii.model.training import checkpoint
 from tests.helpers import two_ranks
 from tests.helpers.ports import free_port
+from tests.helpers.waiting import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[3]
-PATIENCE = 120
 
 
 def start(
@@ -50,7 +50,7 @@ def start(
 def ended(running: list[subprocess.Popen], logs: Path) -> tuple[list[int], list[str]]:
     """Return the exit statuses and the outputs of the processes."""
     try:
-        codes = [process.wait(PATIENCE) for process in running]
+        codes = [process.wait(PATIENCE_S) for process in running]
     finally:
         for process in running:
             process.kill()
@@ -172,7 +172,7 @@ def test_torchrun_trains_as_make_train_does(seen_run, tmp_path):
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
         [sys.executable, *command, "-m", "deiii", *words(seen_run, tmp_path / "run")],
-        cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE,
+        cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -190,7 +190,7 @@ def test_where_one_is_killed_the_other_ends_and_says_so(seen_run, tmp_path, rank
         ["-m", "deiii", *words(seen_run, tmp_path / "run", "train.epochs=5000", "train.patience=5000")],
         2, tmp_path / "logs",
     )  # fmt: skip
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + PATIENCE_S
     while not (tmp_path / "run/state.safetensors").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     running[rank].kill()
@@ -211,7 +211,7 @@ def test_ctrl_c_under_torchrun_saves_and_ends_all(seen_run, tmp_path):
             [sys.executable, *command, "-m", "deiii", *words(seen_run, tmp_path / "run", *more)],
             cwd=ROOT, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + PATIENCE_S
     while not (tmp_path / "run/state.safetensors").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)

@@ -6,18 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from deiii.pipeline.media.streaming import live
 from deiii.pipeline.media.streaming.live import AudioPiece, LiveReader, Picture
 from tests.helpers.clipmaker import numbered, tone, write
 from tests.helpers.media_server import web_server
 
+pytestmark = pytest.mark.usefixtures("nothing_is_late")
 SECONDS, FRAMES = 1.2, 30
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_late(monkeypatch):
-    """All frames may wait: on a busy machine a frame that is taken too late would be dropped."""
-    monkeypatch.setattr(live, "LATE_FRAMES", 10 * FRAMES)
 
 
 def test_joined_recordings_are_played_one_after_the_other(tmp_path):

@@ -51,12 +51,6 @@ def no_waits(monkeypatch):
     monkeypatch.setattr(live, "WAITS_S", (0.02, 0.05))
 
 
-@pytest.fixture
-def nothing_is_late(monkeypatch):
-    """All frames may wait: on a busy machine a frame that is taken too late would be dropped."""
-    monkeypatch.setattr(live, "LATE_FRAMES", 10 * FRAMES)
-
-
 def test_rtsp_with_audio(stream, no_waits):
     with rtsp_server(stream) as camera:
         reader, pictures, sounds = read(camera.url)

@@ -21,8 +21,7 @@ from deiii.pipeline.preprocess.cluster import ClusterError, open_cluster, stage_
 from deiii.pipeline.preprocess.graph import preprocess
 from deiii.pipeline.preprocess.shared_files import SharedFiles, shared_files
 from tests.helpers.clips import audio_corpus, tree_bytes
-
-PATIENCE = 120  # s that a process of Dask may take to start or to end
+from tests.helpers.waiting import PATIENCE_S
 
 
 @pytest.fixture(scope="module")
@@ -39,20 +38,20 @@ def scheduler(tmp_path_factory):
         running = [subprocess.Popen(c, stdout=log, stderr=log) for c in commands]
         try:
             address = address_in(file)
-            with Client(address, timeout=PATIENCE) as client:
-                client.wait_for_workers(1, timeout=PATIENCE)  # any test may be the first to need it
+            with Client(address, timeout=PATIENCE_S) as client:
+                client.wait_for_workers(1, timeout=PATIENCE_S)  # any test may be the first to need it
             yield address
         finally:
             for process in reversed(running):
                 process.terminate()
-                process.wait(PATIENCE)
+                process.wait(PATIENCE_S)
 
 
 def address_in(file: Path) -> str:
     """The address that a scheduler has written into its file, once it has written all of it."""
     start = time.monotonic()
     while not (file.exists() and file.read_text().rstrip().endswith("}")):
-        assert time.monotonic() - start < PATIENCE, "the scheduler did not start"
+        assert time.monotonic() - start < PATIENCE_S, "the scheduler did not start"
         time.sleep(0.1)
     return json.loads(file.read_text())["address"]
 

@@ -32,6 +32,7 @@ from deiii.pipeline.preprocess.graph import preprocess, turns
 from deiii.pipeline.preprocess.own_gpu import dask_setup, own_gpu
 from deiii.pipeline.preprocess.tasks import share
 from tests.helpers.clips import audio_corpus, tree_bytes
+from tests.helpers.waiting import PATIENCE_S
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
@@ -262,7 +263,7 @@ def test_a_gpus_worker_computes_several_shards_at_a_time_without_a_limit_of_memo
 def test_gpus_0_leaves_gpus_alone(tmp_path):
     config = load_config(overrides=["gpus=0", "workers=1", "flow.method=raft"])
     with open_cluster(config, 1) as client:
-        client.wait_for_workers(1, timeout=120)
+        client.wait_for_workers(1, timeout=PATIENCE_S)
         assert client.submit(_visible, 0).result() == ""
         assert with_devices(client, config).flow.device == "cpu"
         assert device_lines(client, config) == ["flow on the CPU"]
@@ -277,7 +278,7 @@ def test_gpus_0_leaves_gpus_alone(tmp_path):
 def test_a_gpus_worker_that_finds_no_gpu_is_an_error(tmp_path):
     config = load_config(overrides=["gpus=1", "workers=1", "flow.method=raft"])
     with open_cluster(config, 1) as client:
-        client.wait_for_workers(3, timeout=120)
+        client.wait_for_workers(3, timeout=PATIENCE_S)
         assert with_devices(client, config).flow.device == "cuda"
         with pytest.raises(ClusterError, match="gpu-0 offers a GPU, but PyTorch finds none"):
             device_lines(client, config)
@@ -313,7 +314,7 @@ def test_workers_with_and_without_a_gpu_start_and_share_the_work(tmp_path):
     """The processes are real and the GPUs are not: tasks return the GPUs that they would see."""
     config = load_config(overrides=["gpus=2", "workers=1", "flow.method=raft"])
     with open_cluster(config, 1) as client:
-        client.wait_for_workers(3, timeout=120)
+        client.wait_for_workers(3, timeout=PATIENCE_S)
         resources = stage_resources(client, config)
         assert resources("flow") == {"GPU": 1} and resources("faces") == {"CPU": 1}
         seen = {

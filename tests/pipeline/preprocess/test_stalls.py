@@ -12,6 +12,7 @@ from distributed import Client, LocalCluster
 
 from deiii.pipeline.preprocess import tasks
 from deiii.pipeline.preprocess.tasks import StallWatch
+from tests.helpers.waiting import PATIENCE_S
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +32,7 @@ def test_a_scheduler_that_lost_its_workers_is_reported_once():
         watch.look()
         assert len(lines) == 2
         cluster.scale(1)
-        c.wait_for_workers(1, timeout=120)
+        c.wait_for_workers(1, timeout=PATIENCE_S)
         watch.look()
         assert len(lines) == 2
 

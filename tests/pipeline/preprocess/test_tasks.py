@@ -13,6 +13,7 @@ from deiii.data.tools.progress import progress_bar
 from deiii.pipeline.preprocess import tasks
 from deiii.pipeline.preprocess.tasks import TaskRunner
 from tests.helpers.dask_fetch import fail_first_fetch
+from tests.helpers.waiting import PATIENCE_S
 
 SHARDS = ("a", "b", "c")
 
@@ -43,7 +44,7 @@ def client(cluster):
 
 
 def run_all(client: Client, monkeypatch, report=print) -> dict[str, ShardRecord]:
-    """Run a task for each shard; returns the records of those that are finished within 120 s."""
+    """Run a task for each shard; returns the records of those that are finished within `PATIENCE_S`."""
     monkeypatch.setattr(tasks, "run_shared", lambda shared, run, task: run(task))
     monkeypatch.setattr(tasks, "run_shard", compute)
     done: dict = {"logmel": {}}
@@ -51,7 +52,7 @@ def run_all(client: Client, monkeypatch, report=print) -> dict[str, ShardRecord]
     bar = progress_bar(desc="", unit="", shown=False)
     running = threading.Thread(target=runner.run, args=(bar,), daemon=True)
     running.start()
-    running.join(120)
+    running.join(PATIENCE_S)
     return done["logmel"]
 
 

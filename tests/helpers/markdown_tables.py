@@ -1,0 +1,16 @@
+"""Read the tables of a page."""
+
+from __future__ import annotations
+
+import re
+
+
+def table_rows(text: str, number: int = 0) -> list[list[str]]:
+    """The cells of a Markdown table of a text, without its head, and without blanks and stars around them.
+
+    >>> table_rows("| a | b |\\n|---|---|\\n| 1 | **2** |\\n")
+    [['1', '2']]
+    """
+    tables = re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE)
+    lines = [line.strip("|") for line in tables[number].splitlines()][2:]
+    return [[cell.strip(" *") for cell in line.split("|")] for line in lines]
