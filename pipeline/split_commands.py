@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from deiii.data.command_line.entry import NOTHING_DONE
 from deiii.data.command_line.numbers import whole_number
+from deiii.data.config.load import find_config, load_config, named_keys
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.config.words import add_command, add_settings, read_settings
+from deiii.data.config.words import (
+    add_command,
+    add_settings,
+    is_config,
+    is_override,
+    note_default_corpus,
+    read_settings,
+)
 from deiii.data.tools.progress import say
 
 
@@ -25,10 +34,11 @@ def _add_splits(commands: argparse._SubParsersAction) -> None:
         "splits",
         _splits,
         help="list split protocols; import one that others published",
-        description="`splits list` prints the protocols that come with deiii, with their sources. `splits "
-        "import` reads published lists of file names (train, val, test) and writes them as a protocol (YAML) "
-        "for split.protocol=FILE. The lists are a folder of CSV, text, JSON or JSON Lines files, or one "
-        "table with a column that names the part. Audit the protocol before you train (`deiii audit`).",
+        description="Read or list split protocols. `splits list` prints those that come with deiii, with "
+        "their sources. `splits import` reads published lists of file names (train, val, test) and writes "
+        "them as a protocol (YAML) for split.protocol=FILE. The lists are a folder of CSV, text, JSON or "
+        "JSON Lines files, or one table with a column that names the part. "
+        "Audit the protocol before you train (`deiii audit`).",
         when_stopped=NOTHING_DONE,
         examples=["splits list", "splits import EmoBox/data/cremad --out cremad-emobox.yaml"],
     )
@@ -108,7 +118,10 @@ def _audit(args: argparse.Namespace) -> int:
     from deiii.data.audit.run import audit
     from deiii.data.tools.atomic_files import write_json
 
-    config = read_settings([*([args.corpus] if args.corpus else []), *args.settings])
+    words = [*([args.corpus] if args.corpus else []), *args.settings]
+    _refuse_other_words(args.split, words)
+    config = read_settings(words)
+    note_default_corpus(config, words)
     tree: list[dict[str, object]] = []
     leaks = 0
     for fold, found in audit(args.split, config, args.fold):
@@ -121,3 +134,61 @@ def _audit(args: argparse.Namespace) -> int:
     if args.json:
         write_json(args.json, tree)
     return 1 if leaks else 0
+
+
+def _refuse_other_words(split: str, words: Sequence[str]) -> None:
+    """Raise ConfigError for a config, a setting or a run in place of the split, and the other way round.
+
+    Args:
+        split: the first word of ``deiii audit``.
+        words: the configs and settings after it.
+    """
+    from deiii.data.corpora.protocol import protocol_names
+
+    named = [word for word in words if word in protocol_names()]
+    others = [word for word in words if word not in named]
+    if (Path(split) / "split.json").is_file():
+        command = _audit_command(f"{split}/split.json", words)
+        raise ConfigError(f"{split} is a folder with a split; name the file: `{command}`")
+    if is_override(split) and not Path(split).exists():
+        command = _audit_command(named[0] if named else "SPLIT", [split, *others])
+        raise ConfigError(f"{split} is a setting; name the split first: `{command}`")
+    if not Path(split).is_dir() and split not in protocol_names() and _holds_settings(split):
+        of_corpus = any(key.startswith("corpus.") for key in named_keys(find_config(split)))
+        fitting = named or (_protocols_of(split) if of_corpus else ["SPLIT"])
+        command = _audit_command(fitting[0], [*([] if of_corpus else ["CONFIG"]), split, *others])
+        more = f"; other protocols for it are {', '.join(fitting[1:])}" if fitting[1:] else ""
+        raise ConfigError(
+            f"{split} is a config; name the split first, and the config after --corpus: `{command}`{more}"
+        )
+    if named:
+        command = _audit_command(split, ["CONFIG", *others])
+        raise ConfigError(
+            f"{named[0]} is a split protocol; name one split first, and the config of its corpus after "
+            f"--corpus: `{command}`"
+        )
+
+
+def _audit_command(split: str, words: Sequence[str]) -> str:
+    """Return ``deiii audit`` with a split, and with the first config of the words after ``--corpus``."""
+    configs = [word for word in words if not is_override(word)] or ["CONFIG"]
+    rest = [word for word in words if word != configs[0]]
+    return shlex.join(["deiii", "audit", split, "--corpus", configs[0], *rest])
+
+
+def _holds_settings(word: str) -> bool:
+    """Return whether a word names a config that can be read."""
+    try:
+        return is_config(word) and bool(load_config(word))
+    except ConfigError:
+        return False
+
+
+def _protocols_of(config: str) -> list[str]:
+    """Return the protocols for the corpus of a config, the one that it names first."""
+    from deiii.data.corpora.protocol import protocol_names
+
+    settings = load_config(config)
+    own = [name for name in protocol_names() if name.startswith(f"{settings.corpus.name}-")]
+    given = [] if settings.split.protocol == "auto" else [settings.split.protocol]
+    return list(dict.fromkeys([*given, *own, "speakers"]))

@@ -21,8 +21,9 @@ from deiii.model.prediction.windows.units import HOP_S, MOST_WINDOWS, sliding_wi
 from tests.helpers.clips import audio_corpus
 
 COMMANDS = (
-    "init preprocess verify inspect synthesize settings pack unpack download doctor completion fetch-cache "
-    "export-features train evaluate predict compare export crossval sweep"
+    "init preprocess verify inspect overview synthesize settings encoders pack unpack fetch-cache "
+    "export-features download doctor splits audit completion "
+    "train evaluate predict compare export crossval sweep"
 ).split()
 
 
@@ -70,6 +71,19 @@ def test_the_default_of_the_hop_is_that_of_the_help():
         f"default: {HOP_S};" in hop.help and f"{MOST_WINDOWS} windows, e.g. {hour} for one hour" in hop.help
     )
     assert f"more than {HOP_S * MOST_WINDOWS:.0f} s" in hop.help and f"--live {STREAM_HOP_S}" in hop.help
+
+
+def test_the_list_of_commands_is_complete():
+    (commands,) = [a for a in build_parser()._actions if hasattr(a, "_choices_actions")]
+    assert list(commands.choices) == COMMANDS
+
+
+def test_the_examples_of_the_main_help_parse():
+    text = build_parser().format_help()
+    examples = [shlex.split(line) for line in text.partition("\nexample")[2].splitlines()[1:]]
+    assert [words[:2] for words in examples] == [["deiii", c] for c in ("preprocess", "train", "evaluate")]
+    for words in examples:
+        parse_arguments(build_parser(), words[1:])
 
 
 def test_help_lists_every_command_with_a_line(capsys):

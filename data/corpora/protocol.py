@@ -129,7 +129,7 @@ def _check_keys(tree: Any, path: Path) -> None:
     found = {str(key) for key in tree} if isinstance(tree, dict) else set()
     if unknown := sorted(found - known):
         config = {"corpus", "split"} & found
-        remedy = "; a config stands after the name of a protocol: speakers " + str(path) if config else ""
+        remedy = "; it is a config, which names a corpus and not a split" if config else ""
         raise SplitError(f"{path} is not a protocol: it has the unknown keys {', '.join(unknown)}{remedy}")
     if missing := [key for key in needed if key not in found]:
         raise SplitError(f"{path} is not a protocol: it needs the keys {', '.join(missing)}")
@@ -265,11 +265,24 @@ def _fixed_folds(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:
     here = set(corpus.speakers)
     folds = [as_spelled(fold, corpus) for fold in protocol.folds]
     listed = [s for fold in folds for s in fold]
-    if len(set(listed)) != len(listed):
-        raise SplitError(f"protocol {protocol.name} names a speaker in two folds")
+    if twice := {speaker for speaker, count in Counter(listed).items() if count > 1}:
+        raise SplitError(
+            f"protocol {protocol.name} names speakers in two folds: {some(twice)}; name each once"
+        )
     if unknown := here - set(listed):
-        raise SplitError(f"protocol {protocol.name} does not know the speakers {some(unknown)}")
+        raise SplitError(
+            f"protocol {protocol.name} lists {counted(len(set(listed)), 'speaker')} ({some(listed)}), but "
+            f"not {counted(len(unknown), 'speaker')} of {corpus.name}: {some(unknown)}. If these are other "
+            f"people, set split.protocol={_other_protocol(corpus, protocol)}; if the corpus spells the names "
+            "differently, rename its speakers; for lists of your own, let `deiii splits import FOLDER` write "
+            "a protocol and set split.protocol to its file"
+        )
     return [tuple(s for s in fold if s in here) for fold in folds]
+
+
+def _other_protocol(corpus: Corpus, protocol: Protocol) -> str:
+    """Return the name of a protocol for a corpus that a protocol does not fit: its own, or ``speakers``."""
+    return corpus.protocol if corpus.protocol != protocol.name else "speakers"
 
 
 def as_spelled(names: Sequence[str], corpus: Corpus) -> tuple[str, ...]:
@@ -287,7 +300,16 @@ def _column_folds(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:
     folds_of: dict[str, set[str]] = {}
     for clip in corpus.clips:
         if clip.fold is None:
-            raise SplitError(f"protocol {protocol.name} needs a fold for every clip; {clip.id} has none")
+            lacking = [c.id for c in corpus.clips if c.fold is None]
+            number = f"{len(lacking)} of {counted(len(corpus.clips), 'clip')}"
+            if len(lacking) == len(corpus.clips):
+                remedy = f"set split.protocol={_other_protocol(corpus, protocol)}"
+            else:
+                remedy = "fill in the column fold for these, or leave the column out for all clips"
+            raise SplitError(
+                f"protocol {protocol.name} needs a fold for every clip, and {number} of {corpus.name} have "
+                f"none: {some(lacking)}; {remedy}"
+            )
         speakers.setdefault(clip.fold, set()).add(clip.speaker)
         folds_of.setdefault(clip.speaker, set()).add(clip.fold)
     if spanning := {s for s, folds in folds_of.items() if len(folds) > 1}:

@@ -304,7 +304,14 @@ def _listed_clips(corpus: Corpus, protocol: Protocol, config: SplitConfig) -> di
     parts = {part: [c.id for c in clips.get(part, ())] for part in PARTS}
     for part in ("train", "test"):
         if not parts[part]:
-            raise SplitError(f"{protocol.name}: {corpus.name} has no clip that its {part} list names")
+            names = protocol.parts[config.fold].get(part, ())
+            raise SplitError(
+                f"{protocol.name}: {corpus.name} has no clip that the list {part} of fold {config.fold} "
+                f"names ({some(names) or 'the list is empty'}); its clips are "
+                f"{some(c.id for c in corpus.clips)}. "
+                "Set split.protocol to a protocol for this corpus, or let `deiii splits import FOLDER` write "
+                "one from lists of its clips"
+            )
     if "val" not in protocol.parts[config.fold]:
         speakers = [(s,) for s in sorted({c.speaker for c in clips["train"]})]
         drawn = _draw(speakers, protocol, config)

@@ -25,6 +25,7 @@ from deiii.data.loader.stage_arrays import StageLevels
 from deiii.data.tools.atomic_files import file_sha256, write_json
 from deiii.data.tools.counts import counted
 from deiii.data.tools.machine import usable_cores
+from deiii.data.tools.processes.main_guard import refuse_in_worker
 from deiii.data.tools.progress import ProgressBar, progress_bar
 from deiii.data.tools.row_times import end_of_rows
 from deiii.data.tools.writer_lock import writer_lock
@@ -75,6 +76,7 @@ def evaluate_corrupted(
         CorruptionError: a corruption is unknown, or changes only a stream that the network does not read.
         RunError: the run was not evaluated or is an ensemble, or media files are missing.
     """
+    refuse_in_worker()
     corruptions = parse_corruptions(words)
     run = RunFolder(path)
     run.read_info()

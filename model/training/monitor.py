@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -143,3 +145,23 @@ def describe(row: dict[str, Any], best: bool) -> str:
     names |= {k: k.removeprefix("val_").replace("_", " ") for k in row if k.startswith("val_ccc_")}
     figures = [f"{label} {row[key]:.3f}" for key, label in names.items() if row.get(key) is not None]
     return f"epoch {row['epoch']:3d}  {'  '.join(figures)}  {row['seconds']:.1f} s{'  best' if best else ''}"
+
+
+def longer(run: Path, changed: Iterable[str], mixture: bool) -> str:
+    """Return what to do in order to train a run longer than it was planned; empty if that was not wanted.
+
+    Args:
+        run: the run folder.
+        changed: the settings that differ, as ``key: old -> new``.
+        mixture: whether several corpora are trained on together; such a training starts from no other.
+
+    >>> longer(Path("runs/a"), ["train.lr: 0.1 -> 0.2"], mixture=False)
+    ''
+    """
+    if not any(setting.startswith(("train.epochs: ", "train.patience: ")) for setting in changed):
+        return ""
+    new = "a new run:" if mixture else f"a new run from its network: {shlex.quote(f'train.start={run}')}"
+    return (
+        ". The learning rate follows a schedule over all epochs, so a run cannot be made longer or shorter; "
+        f"to train on, start {new} train.run=..."
+    )

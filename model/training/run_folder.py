@@ -29,7 +29,7 @@ from deiii.data.tools.atomic_files import file_sha256, remove_temporary, write_j
 from deiii.data.tools.machine import package_versions, source_revision
 from deiii.data.tools.processes.made_folders import make_folder
 from deiii.model.file_names import RUN, RUN_WEIGHTS
-from deiii.model.training.monitor import TrainingState, training_state
+from deiii.model.training.monitor import TrainingState, longer, training_state
 
 PACKAGES = ("torch", "torchvision", "numpy", "librosa", "av", "opencv-contrib-python", "h5py", "dask")
 RECORDED = ("keys", "classes", "attributes", "ranges")  # entries of run.json that every version writes
@@ -134,6 +134,7 @@ class RunFolder:
             raise RunError(
                 f"{self.path} was started with other settings ({'; '.join(changed[:3])}); "
                 f"resume with the same ones{_older(changed)}, or choose another folder with train.run=..."
+                f"{longer(self.path, changed, config.is_mixture)}"
             )
 
     def add_evaluation(self, entry: dict[str, Any]) -> None:

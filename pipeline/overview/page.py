@@ -73,9 +73,9 @@ def write_overview(config: Config, corpus: Corpus, path: Path | None = None) -> 
     script = (FOLDER / "overview.js").read_text(encoding="utf-8")
     digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
     values = {
-        "corpus": corpus.name,
+        "corpus": heading(config, corpus),
+        "name": corpus.name,
         "root": os.path.abspath(corpus.root),
-        "folder": Path(os.path.abspath(corpus.root)).name,
         "n_clips": len(clips),
         "n_listed": len(ids),
         "n_speakers": len(corpus.speakers),
@@ -96,6 +96,18 @@ def write_overview(config: Config, corpus: Corpus, path: Path | None = None) -> 
     path = path or corpus_folder(config.cache, corpus.name) / PAGE
     write_text(path, render("overview.html.j2", **values))
     return path
+
+
+def heading(config: Config, corpus: Corpus) -> str:
+    """Return the name of a corpus by which people know it: for a table, that of its file and of its folder.
+
+    In a cache such a corpus is called ``table-clips``, after the usual name of a table.
+    """
+    folder = Path(os.path.abspath(corpus.root)).name
+    if config.corpus.name != "table":
+        return f"{corpus.name} in {folder}"
+    name = Path(config.corpus.table or "clips.csv").stem
+    return folder if name == "clips" else f"{name} in {folder}"
 
 
 def _outcome(clip_id: str, rows: Rows) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -25,6 +26,8 @@ from deiii.pipeline.stages.shard import ShardTask, run_shard
 
 POLL_S = 0.02  # s between two looks for finished tasks
 LOOK_S = 30.0  # s without an ended shard after which the workers are looked at, and between two looks
+STATES = 10  # times in `LOOK_S` at which the states of the workers' threads are read
+PROCESSES = Path("/proc")
 MAX_ATTEMPTS = 3  # attempts for a shard whose worker dies; from the second, clips are isolated
 
 
@@ -200,8 +203,9 @@ def next_attempt(attempt: Attempt, error: BaseException | None) -> Attempt:
 class StallWatch:
     """Reports why no shard ends, once for each cause.
 
-    No worker may be connected, or workers of this machine may be stopped. Neither ends a run, because both
-    can pass: a job of SLURM starts later, a stopped process is continued.
+    No worker may be connected, or workers of this machine may be stopped, or wait for a disk or a network
+    share that does not answer. None of these ends a run, because all can pass: a job of SLURM starts later, a
+    stopped process is continued, a share answers again.
 
     Args:
         client: client of the cluster.
@@ -214,13 +218,14 @@ class StallWatch:
     def __init__(self, client: Client, report: Callable[[str], None]):
         self._client = client
         self._report = report
-        self._told = ""
-        self._next = time.monotonic() + LOOK_S
+        self.ended()
 
     def ended(self) -> None:
         """Take note that a shard has ended."""
         self._told = ""
         self._next = time.monotonic() + LOOK_S
+        self._read_next = time.monotonic() + LOOK_S / STATES
+        self._blocked: list[dict[int, int]] = []  # what `blocked_threads` returned since the last look
 
     def look(self) -> None:
         """Look at the workers if no shard has ended for `LOOK_S`, and report what is wrong with them.
@@ -228,10 +233,14 @@ class StallWatch:
         Raises:
             CommClosedError: the scheduler is gone.
         """
+        if time.monotonic() >= self._read_next:
+            self._read_next = time.monotonic() + LOOK_S / STATES
+            self._blocked.append(blocked_threads())
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + LOOK_S
-        found = _no_worker(self._client) or _stopped_workers()
+        found = _no_worker(self._client) or _stopped_workers() or waiting_for_disk(self._blocked)
+        self._blocked = []
         if found and found != self._told:
             self._report(found)
         self._told = found
@@ -263,4 +272,46 @@ def _stopped_workers() -> str:
     return (
         f"stopped worker processes: {numbers}; `kill -CONT {numbers}` continues them, `kill -KILL {numbers}` "
         "replaces them by new ones"
+    )
+
+
+def blocked_threads() -> dict[int, int]:
+    """Return the threads that cannot be interrupted while they wait (state D), with their process.
+
+    Threads are those of the processes that this one started, and of theirs. Empty where there is no
+    ``/proc``, as on macOS.
+    """
+    found: dict[int, int] = {}
+    for child in psutil.Process().children(recursive=True):
+        for path in (PROCESSES / str(child.pid) / "task").glob("*/stat"):
+            try:
+                state = path.read_text().rpartition(")")[2].split()[0]
+            except (OSError, IndexError):  # it has ended
+                continue
+            if state == "D":
+                found[int(path.parent.name)] = child.pid
+    return found
+
+
+def waiting_for_disk(states: Sequence[Mapping[int, int]]) -> str:
+    """Return a line on processes with a thread that waited at every look, else an empty text.
+
+    Args:
+        states: what `blocked_threads` returned, from the earliest to the latest. Each clip is read and each
+            shard is written, so that a thread which waits at a few looks is nothing unusual.
+
+    >>> waiting_for_disk([{71: 70}, {72: 70}] * (STATES // 2))
+    ''
+    """
+    if len(states) < STATES - 1:
+        return ""
+    always = set.intersection(*(set(state) for state in states))
+    waiting = sorted({states[-1][thread] for thread in always})
+    if not waiting:
+        return ""
+    numbers = " ".join(map(str, waiting))
+    return (
+        f"worker processes that have waited for the disk or network share for {LOOK_S:.0f} s: {numbers}; the "
+        "run continues when it answers. Check that the folders of corpus.root and cache can be listed, and "
+        "look for errors of the disk in `dmesg`; finished shards are kept if you stop the run"
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from deiii.data.corpora.synthetic.write import write_clip
 from deiii.data.tools.atomic_files import remove_temporary, write_json, write_text
 from deiii.data.tools.machine import usable_cores
 from deiii.data.tools.processes.made_folders import make_folder
-from deiii.data.tools.processes.main_guard import check_main_guard, refuse_in_worker, watch_workers
+from deiii.data.tools.processes.main_guard import refuse_in_worker
 from deiii.data.tools.processes.pool import start_tasks, worker_pool
 from deiii.data.tools.progress import progress_bar
 from deiii.data.tools.text.csv_text import csv_text
@@ -94,14 +93,10 @@ def _render_in_pool(
     Raises:
         BrokenProcessPool: a worker ended, for example because memory ran out.
     """
-    with watch_workers() as mark, worker_pool(workers, cv2.setNumThreads, (1,)) as pool:
-        try:
-            for clip in start_tasks(pool, render, numbers):
-                clip.result()
-                finished()
-        except BrokenProcessPool:
-            check_main_guard(mark)
-            raise
+    with worker_pool(workers, cv2.setNumThreads, (1,)) as pool:
+        for clip in start_tasks(pool, render, numbers):
+            clip.result()
+            finished()
 
 
 def _table(plans: list[ClipPlan]) -> str:

@@ -2,11 +2,12 @@
 
 Worker processes of this machine start by importing the script that started them (the ``spawn`` method
 of multiprocessing). Without ``if __name__ == "__main__":`` that import starts workers again, in every
-worker: each call of `preprocess` would wait for the others without end.
+worker: each call would wait for the others without end.
 """
 
 from __future__ import annotations
 
+import linecache
 import multiprocessing
 import os
 import sys
@@ -17,18 +18,13 @@ from pathlib import Path
 
 MARK = "DEIII_MAIN_GUARD"  # environment variable: the file that a worker writes to
 SAFE_PATH = "PYTHONSAFEPATH"  # environment variable of Python 3.11: do not search the current folder
-GUARD_EXAMPLE = """\
-put the call under a main guard:
-
-    from deiii.pipeline.preprocess.graph import preprocess
-
+GUARD = """\
     if __name__ == "__main__":
-        preprocess(config, corpus)
-"""
+        {call}"""
 
 
 class UnguardedMain(RuntimeError):
-    """The script calls `preprocess` at its top level; the message shows the guard that it needs."""
+    """A script starts worker processes at its top level; the message shows the guard that it needs."""
 
 
 def refuse_in_worker() -> None:
@@ -49,12 +45,13 @@ def watch_workers() -> Iterator[Path]:
     """Yield the file that exists as soon as a worker started in the block has called `refuse_in_worker`."""
     with tempfile.TemporaryDirectory(prefix="deiii-") as folder:
         mark = Path(folder) / "unguarded"
+        before = os.environ.get(MARK)
         os.environ[MARK] = str(mark)
         try:
             with hide_missing_script(), leave_out_current_folder():
                 yield mark
         finally:
-            del os.environ[MARK]
+            _set_back(MARK, before)
 
 
 @contextmanager
@@ -88,10 +85,15 @@ def leave_out_current_folder() -> Iterator[None]:
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[SAFE_PATH]
-        else:
-            os.environ[SAFE_PATH] = before
+        _set_back(SAFE_PATH, before)
+
+
+def _set_back(name: str, before: str | None) -> None:
+    """Give an environment variable the value that it had, or remove it."""
+    if before is None:
+        del os.environ[name]
+    else:
+        os.environ[name] = before
 
 
 def environment_of_child() -> dict[str, str]:
@@ -101,6 +103,23 @@ def environment_of_child() -> dict[str, str]:
 
 def check_main_guard(mark: Path) -> None:
     """Raise UnguardedMain if a worker has left its mark."""
-    if mark.exists():
-        script = getattr(sys.modules["__main__"], "__file__", None) or "the script"
-        raise UnguardedMain(f"{script} starts worker processes at its top level; {GUARD_EXAMPLE}")
+    if not mark.exists():
+        return
+    script = getattr(sys.modules["__main__"], "__file__", None) or "the script"
+    line, call = _line_of_script()
+    raise UnguardedMain(
+        f"{script}{f', line {line},' if line else ''} starts worker processes at its top level. Each "
+        "worker imports the script and would start workers again. Put the call under a main guard, which the "
+        f"workers skip:\n\n{GUARD.format(call=call)}\n"
+    )
+
+
+def _line_of_script() -> tuple[int, str]:
+    """Return the number and text of the running line of the script; 0 and ``main()`` if it is not known."""
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "__main__" and frame.f_code.co_name == "<module>":
+            text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+            return frame.f_lineno, text or "main()"
+        frame = frame.f_back  # type: ignore[assignment]  # None above the first one
+    return 0, "main()"

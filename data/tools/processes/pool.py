@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from deiii.data.tools.processes.main_guard import hide_missing_script, leave_out_current_folder
+from deiii.data.tools.processes.main_guard import check_main_guard, refuse_in_worker, watch_workers
 from deiii.data.tools.processes.signals import INTERRUPTED, block_sigint
 
 
@@ -33,20 +33,25 @@ def worker_pool(
         initializer, initargs: run in each worker first.
         grace_s: how long a worker may take to end after SIGTERM, in s.
 
+    Raises:
+        UnguardedMain: the script that runs here starts workers at its top level.
+
     >>> with worker_pool(2) as pool:  # doctest: +SKIP
     ...     for task in start_tasks(pool, abs, [-1, 2]):
     ...         task.result()
     """
+    refuse_in_worker()
     before = set(multiprocessing.active_children())
     # Spawned, not forked: the calling process may have threads (PyTorch, Dask).
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer, initargs)
-    try:
-        with hide_missing_script(), leave_out_current_folder():
+    with watch_workers() as mark:
+        try:
             yield pool
-    except BaseException:
-        _end(set(multiprocessing.active_children()) - before, grace_s)
-        pool.shutdown()  # its tasks fail now; their results are not used
-        raise
+        except BaseException:
+            _end(set(multiprocessing.active_children()) - before, grace_s)
+            pool.shutdown()  # its tasks fail now; their results are not used
+            check_main_guard(mark)
+            raise
     pool.shutdown()
 
 

@@ -178,7 +178,7 @@ def test_a_name_that_fits_two_clips_needs_its_folder():
         ("{name: a, about: b, kind: speakers, folds: 3, fold: 1}", "it has the unknown keys fold$"),
         (
             "corpus: {name: table}",
-            "unknown keys corpus; a config stands after the name of a protocol: speakers",
+            "unknown keys corpus; it is a config, which names a corpus and not a split",
         ),
         ("name: a\nabout: b\nkind: clips\n", "needs a list of folds"),
         ("name: a\nabout: b\nkind: other\nfolds: [[a], [b]]\n", "unknown kind 'other'"),

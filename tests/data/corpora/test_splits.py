@@ -165,17 +165,32 @@ def test_sessions_sort_as_numbers():
         (corpus("abcdef"), SplitConfig(val_share=-0.1), "val_share"),
         (corpus("abcdef"), SplitConfig(val_share=1.0), "val_share"),
         (corpus("abcdef"), SplitConfig(protocol="../splits"), "there are crema_d-5fold"),
-        (corpus("abcdef"), SplitConfig(protocol="msp_improv-loso"), "needs a fold for every clip"),
+        (
+            corpus("abcdef"),
+            SplitConfig(protocol="msp_improv-loso"),
+            "12 of 12 clips .* set split.protocol=speakers",
+        ),
         (
             corpus("abcdef"),
             SplitConfig(protocol="ravdess-6fold"),
-            "does not know the speakers a, b, c, d, e and 1",
+            r"lists 24 speakers .* not 6 speakers of mine: a, b, c, d, e and 1 more\. .*protocol=speakers",
+        ),
+        (
+            replace(RAVDESS, name="ravdess", protocol="ravdess-6fold"),
+            SplitConfig(protocol="crema_d-5fold"),
+            r"lists 91 speakers \(1001, .*actor-01, .*set split.protocol=ravdess-6fold.*deiii splits import",
         ),
     ],
 )
 def test_refusals(source, config, message):
     with pytest.raises(SplitError, match=message):
         make_split(source, config)
+
+
+def test_lists_of_other_clips_are_refused_with_the_names_of_both():
+    message = r"no clip that the list train of fold 0 names \(.*its clips are a/0, .*deiii splits import"
+    with pytest.raises(SplitError, match=message):
+        make_split(corpus("abcdef"), SplitConfig(protocol="crema_d-emobox"))
 
 
 def test_two_speakers_leave_no_validation():
@@ -195,7 +210,7 @@ def test_speaker_in_two_folds_is_named():
 
 def test_half_filled_fold_column_is_refused():
     clips = (Clip("1", "1", "a", fold="f1"), Clip("2", "2", "b", fold="f2"), Clip("3", "3", "c"))
-    with pytest.raises(SplitError, match="3 has none"):
+    with pytest.raises(SplitError, match="1 of 3 clips of mine have none: 3; fill in the column fold"):
         make_split(Corpus("mine", ".", (), clips), SplitConfig())
 
 

@@ -84,6 +84,22 @@ def test_other_settings_are_still_named(run):
         run.check_settings(other, KEYS)
 
 
+def test_a_run_of_another_length_is_continued_by_a_new_one(run):
+    for key in ("epochs", "patience"):
+        other = Config()
+        setattr(other.train, key, 1000)
+        words = rf"train\.{key}: \d+ -> 1000.* train\.start={re.escape(str(run.path))} train\.run="
+        with pytest.raises(RunError, match=words):
+            run.check_settings(other, KEYS)
+    other.copies = ["speed=0.9"]  # such a training starts from no other network
+    with pytest.raises(RunError, match=r"start a new run: train\.run="):
+        run.check_settings(other, KEYS)
+    other = Config()
+    other.train.lr = 0.5
+    with pytest.raises(RunError, match=r"with train\.run=\.\.\.$"):
+        run.check_settings(other, KEYS)
+
+
 @pytest.mark.parametrize("text", ["", "{", '{"format": 1}', "\xff"])
 def test_a_damaged_split_can_be_written_again(run, text):
     run.split.write_text(text, encoding="latin-1")

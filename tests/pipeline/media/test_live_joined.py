@@ -1,7 +1,8 @@
-"""Live sources: joined recordings, and a recording of a server that cannot seek, are played once."""
+"""Live sources: recordings are played once, also joined ones; a file begins when its frames are taken."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,25 @@ def test_joined_recordings_are_played_one_after_the_other(tmp_path):
     pieces = [item for item in items if isinstance(item, AudioPiece)]
     ends = [item.time_s + len(item.samples) / item.rate for item in pieces]
     assert ends[-1] == pytest.approx(2 * SECONDS, abs=0.2)
+
+
+def test_a_file_does_not_begin_before_its_frames_are_asked_for(tmp_path):
+    """An overlay is prepared after the source is opened; half of the frames were dropped meanwhile."""
+    path = write(tmp_path / "one.mp4", numbered(FRAMES, 96, 128), audio=tone(SECONDS))
+    with LiveReader(str(path)) as reader:
+        assert reader.has_video and reader.has_audio  # known before
+        time.sleep(SECONDS / 2)
+        taken = time.monotonic()
+        pictures = [item for item in reader if isinstance(item, Picture)]
+    assert reader.dropped == 0 and len(pictures) == FRAMES
+    assert all(taken <= picture.arrived for picture in pictures)
+
+
+def test_a_file_whose_frames_nobody_takes_can_be_closed(tmp_path):
+    path = write(tmp_path / "one.mp4", numbered(FRAMES, 96, 128), audio=tone(SECONDS))
+    with LiveReader(str(path)) as reader:
+        began = time.monotonic()
+    assert time.monotonic() - began < 2 and reader.frames == 0
 
 
 def test_a_transport_stream_of_a_server_without_ranges_is_played_once(tmp_path):

@@ -22,7 +22,7 @@ from deiii.data.config.load import load_config
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.pipeline.faces.quality import brightness, laplacian_variance
 from deiii.pipeline.overview.choice import unusual, worst
-from deiii.pipeline.overview.page import write_overview
+from deiii.pipeline.overview.page import heading, write_overview
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the path")
@@ -97,6 +97,20 @@ def preprocessed(root: Path, count: int, size: int = 16, rows: int = 10):
     return config, corpus
 
 
+@pytest.mark.parametrize(
+    ("words", "name", "expected"),
+    [
+        (["corpus.name=table"], "table-clips", "theatre"),
+        (["corpus.name=table", "corpus.table=lists/evening.csv"], "table-evening", "evening in theatre"),
+        (["corpus.name=ravdess"], "ravdess", "ravdess in theatre"),
+        (["corpus.name=pattern", "corpus.title=voices"], "voices", "voices in theatre"),
+    ],
+)
+def test_the_heading_is_the_name_that_people_gave(words, name, expected):
+    corpus = Corpus(name, "/data/theatre", ("happy",), ())
+    assert heading(load_config(overrides=words), corpus) == expected
+
+
 def listed(page: Path) -> list[list]:
     text = page.read_text(encoding="utf-8")
     return json.loads(re.search(r'<script type="application/json" id="clips">(.*?)</script>', text, re.S)[1])
@@ -106,6 +120,8 @@ def test_page_shows_known_figures_and_outcomes(tmp_path):
     config, corpus = preprocessed(tmp_path, 60)
     page = write_overview(config, corpus)
     assert page == tmp_path / "table/overview.html"
+    text = page.read_text(encoding="utf-8")
+    assert "<h1>nowhere</h1>" in text and "In the cache the corpus is called table." in text
     rows = {row[0]: row[1:] for row in listed(page)}
     assert len(rows) == 60
     # speaker, label, outcome, length, fps, height, face, valid, loudness, difference, flow, sharpness,
@@ -152,7 +168,7 @@ def test_the_page_filters_in_a_browser(tmp_path, width, dark):
     config, corpus = preprocessed(tmp_path, 60)
     page = write_overview(config, corpus)
     untouched = browse(page, width, dark)
-    assert "60 clips" in untouched and "<title>table in nowhere: overview</title>" in untouched
+    assert "60 clips" in untouched and "<title>nowhere: overview</title>" in untouched
     drive = """<script>
       const pick = (id, value) => { const e = document.getElementById(id);
         e.value = value; e.dispatchEvent(new Event(id === "search" ? "input" : "change")); };

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -56,3 +57,43 @@ def test_nothing_is_looked_at_while_shards_end(monkeypatch):
     monkeypatch.setattr(tasks, "LOOK_S", 60.0)
     monkeypatch.setattr(tasks, "workers_of", lambda client: pytest.fail("the scheduler was asked"))
     StallWatch(SimpleNamespace(), pytest.fail).look()
+
+
+def test_a_worker_that_waits_for_a_disk_all_the_time_is_reported_once(monkeypatch):
+    monkeypatch.setattr(tasks, "workers_of", lambda client: {"tcp://127.0.0.1:1": {}})
+    hanging, busy = {171: 170}, {181: 180}
+    states = iter([hanging | busy, hanging] * 20 + [busy, {}] * 20)
+    monkeypatch.setattr(tasks, "blocked_threads", lambda: next(states))
+    clock = iter(range(10**6))
+    monkeypatch.setattr(tasks, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(tasks, "LOOK_S", 300.0)
+    lines: list[str] = []
+    watch = StallWatch(SimpleNamespace(), lines.append)
+    while next(clock) < 1000:
+        watch.look()
+    assert len(lines) == 1
+    assert "waited for the disk or network share for 300 s: 170;" in lines[0]
+
+
+def test_threads_that_wait_now_and_then_are_not_reported():
+    always = [{71: 70, 81: 80}] * tasks.STATES
+    assert "share for 0 s: 70 80;" in tasks.waiting_for_disk(always)
+    assert "share for 0 s: 80;" in tasks.waiting_for_disk([*always, {81: 80}])
+    assert tasks.waiting_for_disk([*always, {}]) == ""
+    assert tasks.waiting_for_disk(always[:3]) == ""  # too few looks for a statement
+    assert tasks.waiting_for_disk([]) == ""
+
+
+def test_the_states_of_all_threads_of_all_processes_below_are_read(monkeypatch, tmp_path):
+    code = "import subprocess, sys, threading; threading.Thread(target=input).start(); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as worker:
+        try:
+            folder = tmp_path / str(worker.pid) / "task"
+            for thread, state in ((worker.pid, "S"), (7, "D"), (8, "R")):
+                (folder / str(thread)).mkdir(parents=True)
+                (folder / str(thread) / "stat").write_text(f"{thread} (a) D (b) {state} 1 1")
+            assert os.path.isdir(f"/proc/{worker.pid}/task") and tasks.blocked_threads() == {}
+            monkeypatch.setattr(tasks, "PROCESSES", tmp_path)
+            assert tasks.blocked_threads() == {7: worker.pid}
+        finally:
+            worker.kill()

@@ -24,10 +24,17 @@ from deiii.data.config.schema import SyntheticConfig
 from deiii.data.corpora.synthetic.make import make
 {guard}make("{folder}/raw", SyntheticConfig(speakers=2, clips_per_class=1, seconds=0.8, size=64), workers=2)
 """
+POOL = """
+from deiii.data.tools.processes.pool import start_tasks, worker_pool
+def total():
+    with worker_pool(2) as pool:
+        return sum(task.result() for task in start_tasks(pool, abs, [-1, 2]))
+{guard}print(total())
+"""
 GUARD = 'if __name__ == "__main__":\n    '
 
 
-@pytest.mark.parametrize("script", [PREPROCESS, SYNTHESIZE], ids=["preprocess", "synthesize"])
+@pytest.mark.parametrize("script", [PREPROCESS, SYNTHESIZE, POOL], ids=["preprocess", "synthesize", "pool"])
 @pytest.mark.parametrize("guard", ["", GUARD], ids=["without", "with"])
 def test_script_with_and_without_a_main_guard(tmp_path, script, guard):
     root = tmp_path / "corpus"
@@ -43,8 +50,12 @@ def test_script_with_and_without_a_main_guard(tmp_path, script, guard):
         assert done.returncode == 0, done.stderr
         return
     assert done.returncode == 1
-    assert "script.py starts worker processes at its top level" in done.stderr
-    assert 'if __name__ == "__main__":' in done.stderr
+    call = script.format(root=root, folder=tmp_path, guard="").splitlines()[-1]
+    number = len(script.splitlines())
+    assert f"script.py, line {number}, starts worker processes at its top level" in done.stderr
+    assert f'\n    if __name__ == "__main__":\n        {call}\n' in done.stderr
+    assert "Each worker imports the script" in done.stderr
+    assert done.stderr.count("Traceback") <= 3  # none of the workers
 
 
 @pytest.mark.parametrize(
