@@ -52,7 +52,7 @@ from deiii.model.training import checkpoint
 from deiii.model.training.run_folder import RunFolder, provenance
 from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.media.video import read_video
-from deiii.pipeline.media.video_writer import VideoWriter
+from deiii.pipeline.media.writing.video_writer import VideoWriter
 
 WIDTH, HEIGHT, FPS = 640, 360, 25
 STARTED = "from deiii import load; load({run!r}, 'cpu')"

@@ -31,6 +31,7 @@ from deiii.data.corpora.clips import Corpus
 from deiii.data.tools.counts import counted
 from deiii.data.tools.progress import say
 from deiii.pipeline import sharing_commands, split_commands
+from deiii.pipeline.cut.command import add_cut
 from deiii.pipeline.encoders.command import add_encoders_command
 from deiii.pipeline.init.command import add_init
 from deiii.pipeline.overview.command import add_overview, print_overview
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add the commands of preprocessing to ``deiii``'s parser."""
     add_init(commands)
+    add_cut(commands)
     _add_preprocess(commands)
     _add_verify(commands)
     _add_inspect(commands)

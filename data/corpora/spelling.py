@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,9 +49,7 @@ AS_TEXT = re.compile(r"=\"(.*)\"|'([-+]?\d[\d.,]*)")  # how spreadsheets keep a 
 SEPARATORS = re.compile(r"(?<=[^\W\d_])[ _-]+(?=[^\W_])|(?<=[^\W_])[ _-]+(?=[^\W\d_])")
 LAST_SIGNS = re.compile(r"(?<=[\w\"'])[.,;:]+$")  # happy. and happy; but not happy?, which may mean a doubt
 SEVERAL = re.compile(r"\s*[;|/,+&]\s*")  # between the labels of a cell that holds several
-SEGMENT_COLUMNS = (
-    "start", "start_time", "begin", "onset", "from", "end", "end_time", "stop", "offset", "to", "duration",
-)  # fmt: skip
+SEGMENT_COLUMNS = ("start", "begin", "onset", "from", "end", "stop", "offset", "to", "duration")
 MOST_NAMED = 4
 MOST_ROWS = 5  # that a message names
 Place = TypeVar("Place", int, str)  # the place of a label: a row of a table, or a file
@@ -293,21 +292,22 @@ def _same_name(name: str) -> str:
     return unicodedata.normalize("NFC", "".join(c for c in name if not _invisible(c)))
 
 
-def segment_hint(columns: Iterable[str]) -> str:
+def segment_hint(columns: Iterable[str], table: str | os.PathLike) -> str:
     """Return what to do about a table whose rows are segments of longer recordings, else an empty text.
 
     Args:
         columns: names of the table's columns, in lower case.
+        table: path of the table.
 
-    >>> segment_hint(["path", "speaker", "label", "onset"])[:61]
-    '; the column onset suggests segments of longer recordings, bu'
-    >>> segment_hint(["path", "speaker", "label"])
+    >>> segment_hint(["path", "speaker", "label", "onset_s"], "a.csv")[:48]
+    '; the column onset_s suggests segments of longer'
+    >>> segment_hint(["path", "speaker", "label"], "a.csv")
     ''
     """
-    times = [name for name in columns if name in SEGMENT_COLUMNS]
+    times = [name for name in columns if re.split(r"[^a-z]", name)[0] in SEGMENT_COLUMNS]
     if not times:
         return ""
     return (
-        f"; the column {times[0]} suggests segments of longer recordings, but a clip is a whole file: cut "
-        "the recording into one file for each row, e.g. with `ffmpeg -i LONG.mp4 -ss START -to END CLIP.mp4`"
+        f"; the column {times[0]} suggests segments of longer recordings, but a clip is a whole file: "
+        f"`deiii cut {shlex.quote(os.fspath(table))} OUT` cuts them into files and writes their table"
     )

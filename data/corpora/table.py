@@ -157,9 +157,8 @@ def read_rows(table: Path, root: Root) -> Iterator[tuple[int, Clip, str]]:
                     )
                 clip = _row(cells, columns, root)
                 if clip.path in seen:
-                    raise CorpusError(
-                        f"{clip.path} is named before, in row {seen[clip.path]}{segment_hint(_names(header))}"
-                    )
+                    hint = segment_hint(_names(header), table)
+                    raise CorpusError(f"{clip.path} is named before, in row {seen[clip.path]}{hint}")
                 seen[clip.path] = reader.line_num
                 given = cells[columns["speaker"]]
                 yield reader.line_num, clip, "" if given == clip.speaker else given

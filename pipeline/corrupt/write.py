@@ -12,20 +12,16 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
-import av.codec
-import av.error
 import numpy as np
 
 from deiii.data.cache.outcomes import ClipError, Status
 from deiii.data.tools.atomic_files import atomic_path
 from deiii.pipeline.corrupt.kinds import (
     Corruption,
-    CorruptionError,
     add_noise,
     blur,
     change_speed,
@@ -34,12 +30,9 @@ from deiii.pipeline.corrupt.kinds import (
     parse_corruption,
 )
 from deiii.pipeline.media.audio import read_audio
-from deiii.pipeline.media.container import open_media
 from deiii.pipeline.media.video import read_video
+from deiii.pipeline.media.writing.copies import add_audio, add_video, audio_packets, audio_rate, video_frame
 
-CLOCK = 90_000  # ticks per second; the frame times of every common frame rate are whole ticks
-BLOCK = 4096  # audio samples in a packet
-LOSSLESS = {"crf": "0", "preset": "ultrafast"}
 NO_BOX = 1 / 3  # width of the face, as a share of the frame's height, if no face was found
 
 
@@ -91,7 +84,7 @@ def write_corrupted(
 
     Raises:
         ClipError: neither video nor audio can be decoded.
-        CorruptionError: FFmpeg was built without libx264, which video needs.
+        EncoderError: FFmpeg was built without libx264, which video needs.
     """
     rng = generator(seed, clip, corruption) if corruption else np.random.default_rng(0)
     source_audio, audio_error = _read_source_audio(source, corruption, rng)
@@ -109,19 +102,18 @@ def write_corrupted(
     place = (float(rng.random()), float(rng.random()))
     with atomic_path(path) as temporary, av.open(str(temporary), "w", format="mov") as out:
         video: Any = None
-        audio = _audio_stream(out, source_audio[1]) if source_audio else None
+        audio = add_audio(out, source_audio[1]) if source_audio else None
         for rgb, time in _chain(first, frames):
             changed = _changed(rgb, time, corruption, faces, place)
             if video is None:
-                video = _video_stream(out, changed, corruption)
-            changed = changed[: video.height, : video.width]
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(changed), format="rgb24")
-            frame.pts, frame.time_base = round(time / _speed(corruption) * CLOCK), Fraction(1, CLOCK)
-            out.mux(video.encode(frame))
+                compressed = corruption is not None and corruption.kind == "compress"
+                crf = corruption.value if compressed and corruption else None
+                video = add_video(out, changed.shape[1], changed.shape[0], crf)
+            out.mux(video.encode(video_frame(video, changed, time / _speed(corruption))))
         if video is not None:
             out.mux(video.encode())
         if audio is not None and source_audio is not None:
-            for packet in _packets(audio, *source_audio):
+            for packet in audio_packets(audio, *source_audio):
                 out.mux(packet)
     return path
 
@@ -166,7 +158,7 @@ def _read_source_audio(
 ) -> tuple[tuple[np.ndarray, int, float] | None, ClipError | None]:
     """Return samples, float32 [n], their rate in Hz and the first one's time in s; or why there are none."""
     try:
-        rate = _audio_rate(source)
+        rate = audio_rate(str(source))
         if rate is None:
             return None, None
         samples, start, _ = read_audio(source, rate)
@@ -186,54 +178,9 @@ def _speed(corruption: Corruption | None) -> float:
     return corruption.value if corruption is not None and corruption.kind == "speed" else 1.0
 
 
-def _audio_rate(source: str | Path) -> int | None:
-    """Return the sample rate of the audio in Hz; ``None`` where the file has none."""
-    with open_media(str(source)) as container:
-        streams = [s for s in container.streams.audio if s.rate]
-        return int(max(s.rate for s in streams)) if streams else None
-
-
-def _video_stream(out: Any, rgb: np.ndarray, corruption: Corruption | None) -> Any:
-    compressed = corruption is not None and corruption.kind == "compress"
-    name = "libx264" if compressed else "libx264rgb"
-    try:
-        av.codec.Codec(name, "w")
-    except (av.error.FFmpegError, ValueError):
-        raise CorruptionError(
-            f"this build of FFmpeg has no {name}; install PyAV from PyPI: pip install av"
-        ) from None
-    options = {"crf": f"{corruption.value:g}", "preset": "medium"} if compressed and corruption else LOSSLESS
-    stream = out.add_stream(name, rate=25, options=options)
-    height, width = rgb.shape[:2]
-    # yuv420p has a quarter of the colour samples: it needs even sizes.
-    stream.height, stream.width = (height - height % 2, width - width % 2) if compressed else (height, width)
-    stream.pix_fmt = "yuv420p" if compressed else "rgb24"
-    stream.codec_context.time_base = Fraction(1, CLOCK)
-    stream.codec_context.thread_count = 1
-    return stream
-
-
-def _audio_stream(out: Any, rate: int) -> Any:
-    stream = out.add_stream("pcm_f32le", rate=rate, layout="mono")
-    stream.codec_context.time_base = Fraction(1, rate)
-    return stream
-
-
-def _packets(stream: Any, samples: np.ndarray, rate: int, start: float) -> Any:
-    """Yield the packets of an audio stream whose first sample has the time ``start``."""
-    first = round(start * rate)
-    for at in range(max(0, -first), len(samples), BLOCK):
-        frame = av.AudioFrame.from_ndarray(
-            np.ascontiguousarray(samples[None, at : at + BLOCK]), format="flt", layout="mono"
-        )
-        frame.sample_rate, frame.pts, frame.time_base = rate, first + at, Fraction(1, rate)
-        yield from stream.encode(frame)
-    yield from stream.encode()
-
-
 def _write_wav(path: Path, samples: np.ndarray, rate: int, start: float) -> Path:
     """Write a recording without video; its time begins at 0, as that of every WAV file."""
     with atomic_path(path) as temporary, av.open(str(temporary), "w", format="wav") as out:
-        for packet in _packets(_audio_stream(out, rate), samples, rate, 0.0):
+        for packet in audio_packets(add_audio(out, rate), samples, rate, 0.0):
             out.mux(packet)
     return path

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from deiii.data.audit.lists import part_of
+from deiii.data.corpora.spelling import segment_hint
 from deiii.data.tools.counts import counted, examples
 from deiii.pipeline.init.found import Found, InitError, Row
 from deiii.pipeline.init.table_text import decode, read_table
@@ -109,7 +110,9 @@ def read_foreign(table: Path, media: Media) -> Found:
     except (InitError, csv.Error) as error:
         raise InitError(f"{table}: {error}") from None
     try:
-        made, notes = _rows(rows[start:], columns, media, folder, start + 1, len(rows[0]) if start else None)
+        hint = segment_hint(map(column_of, rows[0]), table) if start else ""
+        width = len(rows[0]) if start else None
+        made, notes = _rows(rows[start:], columns, media, folder, start + 1, width, hint)
     except InitError as error:
         raise RowError(f"{table}: {error}") from None
     if start:
@@ -269,8 +272,19 @@ def _rows(
     folder: str,
     first: int,
     width: int | None,
+    hint: str,
 ) -> tuple[list[Row], list[str]]:
-    """Return the clips of a table; ``width`` is the number of cells in its header."""
+    """Return the clips of a table.
+
+    Args:
+        rows: rows below the header.
+        columns: number and name of each column that is used.
+        media: finds the recordings.
+        folder: folder of the table, relative to that of the recordings.
+        first: number of the first row.
+        width: number of cells in the header; ``None`` without one.
+        hint: what to do if rows are segments of recordings (`segment_hint`); else empty.
+    """
     made: dict[str, Row] = {}
     absent: list[str] = []
     twice: list[str] = []
@@ -298,6 +312,8 @@ def _rows(
         more |= {name: cell[name] for name in ("fold", "sex") if cell.get(name)}
         row = Row(path, cell.get("speaker", ""), cell.get("label", ""), more)
         if path in made:
+            if hint:
+                raise InitError(f"row {at} names {path} again{hint}")
             if row != made[path]:
                 raise InitError(f"row {at} names {path} again, with another speaker, label or value")
             twice.append(path)

@@ -19,7 +19,7 @@ from deiii.data.tools.pictures import (
 from deiii.data.tools.progress import progress_bar
 from deiii.pipeline.extract import Features
 from deiii.pipeline.inspect.source_frames import source_frames
-from deiii.pipeline.media.video_writer import VideoWriter
+from deiii.pipeline.media.writing.video_writer import VideoWriter
 
 WIDTH, HEIGHT, MARGIN = 1280, 720, 16
 STAGE = (880, 462)  # width and height in px of the place for the source

@@ -24,7 +24,7 @@ from deiii.model.prediction.overlay.track import Track
 from deiii.model.prediction.result import Prediction, Timeline
 from deiii.model.prediction.windows.moments import Moment
 from deiii.pipeline.media.streaming.live import Picture
-from deiii.pipeline.media.video_writer import VideoWriter
+from deiii.pipeline.media.writing.video_writer import VideoWriter
 
 SPAN_S = 30.0  # length of the past that the panel shows
 WAITING = 25  # frames that may wait; more are left out

@@ -21,7 +21,7 @@ from deiii.model.prediction.predictor import Predictor
 from deiii.model.prediction.result import Prediction
 from deiii.pipeline.media.streaming.audio import LONGEST_S
 from deiii.pipeline.media.video import read_video
-from deiii.pipeline.media.video_writer import VideoWriter
+from deiii.pipeline.media.writing.video_writer import VideoWriter
 
 
 def draw_overlay(

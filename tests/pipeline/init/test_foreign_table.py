@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deiii.pipeline.init.foreign_table import Media, read_foreign
 from deiii.pipeline.init.found import UNKNOWN, InitError
 from deiii.pipeline.init.look import look
 from deiii.pipeline.init.table_text import decode, read_table
@@ -252,3 +253,14 @@ def test_columns_that_only_sound_like_attributes_are_none(columns, cells, root):
     rows = [("file", "speaker", "emotion", *columns), *((*clip, *cells) for clip in CLIPS)]
     (root / "t.csv").write_text(table(rows))
     assert not any(row.more for row in look(root).rows)
+
+
+@pytest.mark.parametrize("second", ["happy", "sad"])
+def test_segments_of_a_recording_are_refused_with_the_command_that_cuts_them(tmp_path, second):
+    (tmp_path / "talk.mp4").write_bytes(b"x")
+    table = tmp_path / "segments.csv"
+    table.write_text(
+        f"file;onset;offset;actor;emotion\ntalk.mp4;0;1;anna;happy\ntalk.mp4;1;2;anna;{second}\n"
+    )
+    with pytest.raises(InitError, match=r"row 3 names talk.mp4 again; .*`deiii cut .*segments.csv OUT`"):
+        read_foreign(table, Media(["talk.mp4"], tmp_path))

@@ -13,7 +13,7 @@ from deiii.pipeline.media import container
 from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.media.streaming.audio import settled_reader
 from deiii.pipeline.media.video import read_video
-from deiii.pipeline.media.video_writer import VideoWriter
+from deiii.pipeline.media.writing.video_writer import VideoWriter
 from tests.helpers.clipmaker import level, numbered, outcome_of, tone, write
 from tests.helpers.tracks import audio_frames, audio_part, write_tracks
 

@@ -8,7 +8,7 @@ import pytest
 
 from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.media.video import read_video
-from deiii.pipeline.media.video_writer import AHEAD, VideoWriter
+from deiii.pipeline.media.writing.video_writer import AHEAD, VideoWriter
 from tests.helpers.clipmaker import level, numbered, tone, write
 
 

@@ -1,0 +1,116 @@
+"""The file of one segment, which is written while its recording is read."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+
+from deiii.data.tools.atomic_files import atomic_path
+from deiii.data.tools.processes.made_folders import make_folder
+from deiii.pipeline.cut.segments import Segment
+from deiii.pipeline.media.writing.copies import BLOCK, add_audio, add_video, audio_frame, video_frame
+
+
+class _Discarded(Exception):
+    """Makes `atomic_path` remove what was written."""
+
+
+class ClipFile:
+    """The file of one segment: ``.mov``, or ``.wav`` if the segment has no video frame.
+
+    Nothing is written before the first frame. The file gets its final name in `finish`.
+
+    Args:
+        segment: what the file holds.
+        target: path without suffix.
+        rate: sample rate of the audio in Hz; ``None`` for a recording without audio.
+        crf: quality of the video, as in `add_video`.
+
+    Attributes:
+        path: path of the file; ``None`` before anything was written.
+        until: time of the recording in s up to which there is video or audio.
+        sounds: whether there is audio.
+
+    >>> clip = ClipFile(segment, Path("out/interview_0012500-0015000"), 48_000, 12)      # doctest: +SKIP
+    >>> clip.add_frame(rgb, 12.52)                                                       # doctest: +SKIP
+    >>> clip.finish()                                                                    # doctest: +SKIP
+    """
+
+    def __init__(self, segment: Segment, target: Path, rate: int | None, crf: float | None):
+        self.segment, self.target, self.rate, self.crf = segment, target, rate, crf
+        self.path: Path | None = None
+        self.until = segment.begin
+        self.sounds = False
+        self._waiting: list[tuple[int, np.ndarray]] = []  # audio before the first frame
+        self._video: Any = None
+        self._audio: Any = None
+        self._size = (0, 0)
+        self._stack = contextlib.ExitStack()
+
+    def add_frame(self, rgb: np.ndarray, time: float) -> None:
+        """Add a video frame uint8 [H,W,3]; ``time`` is its time in the recording in s.
+
+        A frame of another size than the first one is scaled.
+        """
+        if self._video is None:
+            self._open("mov")
+            self._size = rgb.shape[1], rgb.shape[0]
+            self._video = add_video(self._out, *self._size, self.crf, "veryfast", 0)
+            if self.rate is not None:
+                self._audio = add_audio(self._out, self.rate)
+        if (rgb.shape[1], rgb.shape[0]) != self._size:
+            rgb = cv2.resize(rgb, self._size, interpolation=cv2.INTER_AREA)
+        frame = video_frame(self._video, rgb, max(0.0, time - self.segment.begin))
+        self._out.mux(self._video.encode(frame))
+        self.until = max(self.until, time)
+        self._write_waiting()
+
+    def add_samples(self, samples: np.ndarray, index: int) -> None:
+        """Add audio samples float32 [n]; ``index`` is the place of the first one after the segment's begin.
+
+        Samples of one call follow those of the call before without a gap.
+        """
+        self._waiting.append((index, samples))
+        self.sounds = True
+        if self._video is not None:
+            self._write_waiting()
+        if self.rate is not None:
+            self.until = max(self.until, self.segment.begin + (index + len(samples)) / self.rate)
+
+    def finish(self) -> None:
+        """Write what is left and give the file its name."""
+        if self._video is None and self._waiting and self.rate is not None:
+            self._open("wav")
+            self._audio = add_audio(self._out, self.rate)
+            first = self._waiting[0][0]  # the time of every WAV file begins at 0
+            self._waiting = [(index - first, samples) for index, samples in self._waiting]
+        self._write_waiting()
+        for stream in (self._video, self._audio):
+            if stream is not None:
+                self._out.mux(stream.encode())
+        self._stack.close()
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        with contextlib.suppress(_Discarded), self._stack:
+            raise _Discarded
+
+    def _open(self, suffix: str) -> None:
+        self.path = self.target.with_name(f"{self.target.name}.{suffix}")
+        make_folder(self.path.parent)
+        temporary = self._stack.enter_context(atomic_path(self.path))
+        self._out = self._stack.enter_context(av.open(str(temporary.absolute()), "w", format=suffix))
+
+    def _write_waiting(self) -> None:
+        if self._audio is None or self.rate is None:
+            return
+        for index, samples in self._waiting:
+            for at in range(0, len(samples), BLOCK):
+                part = audio_frame(samples[at : at + BLOCK], self.rate, index + at)
+                self._out.mux(self._audio.encode(part))
+        self._waiting = []

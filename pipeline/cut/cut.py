@@ -1,0 +1,203 @@
+"""Cut the segments of a table out of their recordings, and write the table of the clips."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
+
+from deiii.data.cache.outcomes import Outcome, Status
+from deiii.data.tools.atomic_files import write_text
+from deiii.data.tools.processes.made_folders import make_folder
+from deiii.data.tools.progress import progress_bar
+from deiii.data.tools.text.csv_text import csv_text
+from deiii.data.tools.writer_lock import writer_lock
+from deiii.pipeline.cut.recording import cut_recording
+from deiii.pipeline.cut.segments import KEPT, Segment, SegmentError, read_segments
+
+RECORD = "cut.csv"  # what became of each row of the table
+TABLE = "clips.csv"
+COLUMNS = ("row", "recording", "begin_s", "end_s", "clip", "status", "reason", "valid", "made_from")
+PLACE = ("recording", "begin_s", "end_s")  # columns of the table of clips that say where a clip is from
+
+
+@dataclass(frozen=True)
+class CutRow:
+    """What became of one segment: a row of ``cut.csv``.
+
+    Attributes:
+        row: number of the row in the table of segments.
+        recording: the recording's path below the folder of recordings.
+        begin_s, end_s: of the segment, s.
+        clip: path of its file below the output folder; empty without a file.
+        status, reason: outcome, as those of the stages.
+        valid: share of the segment that the recording has, 0 to 1.
+        made_from: size and modification time of the recording, and quality of the copy.
+    """
+
+    row: int
+    recording: str
+    begin_s: str
+    end_s: str
+    clip: str
+    status: str
+    reason: str
+    valid: str
+    made_from: str
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """What determines the bytes of the clip."""
+        return self.recording, self.begin_s, self.end_s, self.made_from
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is a file."""
+        return self.status in (Status.OK, Status.OK_PARTIAL)
+
+
+@dataclass(frozen=True)
+class CutResult:
+    """The rows of ``cut.csv`` in the table's order, and the columns of the table of clips."""
+
+    rows: Sequence[CutRow]
+    columns: Sequence[str]
+
+    @property
+    def failed(self) -> list[CutRow]:
+        """The segments without a file."""
+        return [row for row in self.rows if not row.usable]
+
+
+def cut(
+    table: Path,
+    out: Path,
+    root: Path | None = None,
+    recording: str | None = None,
+    crf: float | None = 12.0,
+    say: Callable[[str], object] = lambda _: None,
+) -> CutResult:
+    """Write a clip for each segment of a table, ``cut.csv`` with every outcome, and ``clips.csv``.
+
+    ``clips.csv`` lists the clips that have a file, with the speakers, labels and values of the table, and can
+    be given to `deiii preprocess`. Clips that an earlier call finished are kept if the recording did not
+    change since; a stopped call can therefore be repeated.
+
+    Args:
+        table, root, recording: as in `read_segments`.
+        out: the folder to write into.
+        crf: quality of the video, see `deiii.pipeline.media.writing.copies.add_video`; ``None`` without loss.
+        say: is called with the name of each recording before it is read.
+
+    Raises:
+        SegmentError: the table cannot be used, or ``out`` holds a ``clips.csv`` that this function did not
+            write, or is the folder of the recordings.
+        OSError: a file cannot be written.
+
+    >>> cut(Path("segments.csv"), Path("clips")).failed      # doctest: +SKIP
+    []
+    """
+    segments = read_segments(table, root, recording)
+    folder = (root or table.parent).resolve()
+    _check_out(out, folder)
+    make_folder(out)
+    with writer_lock(out):
+        return _cut(segments, folder, out, crf, say)
+
+
+def _cut(
+    segments: Sequence[Segment], folder: Path, out: Path, crf: float | None, say: Callable[[str], object]
+) -> CutResult:
+    kept = _read_record(out)
+    rows: dict[str, CutRow] = {}
+    of_recording: dict[str, list[Segment]] = {}
+    for segment in segments:
+        of_recording.setdefault(segment.recording, []).append(segment)
+    todo: dict[str, list[Segment]] = {}
+    for name, some in of_recording.items():
+        made_from = _made_from(folder / name, crf)
+        for segment in some:
+            row = _row(segment, None, Outcome(Status.FAILED), out, made_from)
+            before = kept.get(row.place)
+            if before is not None and before.usable and (out / before.clip).is_file():
+                rows[segment.name] = replace(before, row=segment.row)
+            else:
+                todo.setdefault(name, []).append(segment)
+    total = sum(max(s.end for s in some) for some in todo.values())
+    with progress_bar(desc="cut", unit="s", total=round(total)) as bar:
+        for name, some in todo.items():
+            say(name)
+            made_from = _made_from(folder / name, crf)
+            done = cut_recording(folder / name, some, out, crf, _advance(bar.update))
+            for segment in some:
+                rows[segment.name] = _row(segment, *done[segment.name], out, made_from)
+            _write_record(out, [rows[s.name] for s in segments if s.name in rows])
+    ordered = [rows[s.name] for s in segments]
+    columns = [name for name in KEPT if any(name in s.cells for s in segments)]
+    used = [(s, row) for s, row in zip(segments, ordered, strict=True) if row.usable]
+    cells = [
+        [row.clip, *(s.cells.get(name, "") for name in columns), *(getattr(row, name) for name in PLACE)]
+        for s, row in used
+    ]
+    _write_record(out, ordered)
+    write_text(out / TABLE, csv_text([["path", *columns, *PLACE], *cells]))
+    return CutResult(ordered, columns)
+
+
+def _advance(update: Callable[[float], object]) -> Callable[[float], None]:
+    """Return a function that takes the time in s of one recording, and updates a bar by whole seconds."""
+    shown = 0
+
+    def to(time: float) -> None:
+        nonlocal shown
+        if int(time) > shown:
+            update(int(time) - shown)
+            shown = int(time)
+
+    return to
+
+
+def _made_from(path: Path, crf: float | None) -> str:
+    try:
+        found = path.stat()
+    except OSError:
+        return "missing"
+    return f"{found.st_size} {found.st_mtime_ns} {'lossless' if crf is None else f'crf {crf:g}'}"
+
+
+def _row(segment: Segment, clip: Path | None, outcome: Outcome, out: Path, made_from: str) -> CutRow:
+    return CutRow(
+        segment.row,
+        segment.recording,
+        f"{segment.begin:.3f}",
+        f"{segment.end:.3f}",
+        clip.relative_to(out).as_posix() if clip else "",
+        outcome.status,
+        outcome.reason,
+        f"{outcome.fraction if outcome.usable else 0.0:.3f}",
+        made_from,
+    )
+
+
+def _check_out(out: Path, folder: Path) -> None:
+    if out.resolve() == folder:
+        raise SegmentError(f"{out} is the folder of the recordings; name another one for the clips")
+    if (out / TABLE).exists() and not (out / RECORD).exists():
+        raise SegmentError(f"{out / TABLE} was not written by `deiii cut`; name another folder for the clips")
+
+
+def _write_record(out: Path, rows: Sequence[CutRow]) -> None:
+    write_text(out / RECORD, csv_text([COLUMNS, *map(astuple, rows)]))
+
+
+def _read_record(out: Path) -> Mapping[tuple[str, ...], CutRow]:
+    """Return the rows of an earlier call, keyed by what determines the bytes of the clip."""
+    try:
+        with (out / RECORD).open(newline="", encoding="utf-8") as file:
+            rows = [CutRow(int(row.pop("row")), **row) for row in csv.DictReader(file)]
+    except FileNotFoundError:
+        return {}
+    except (KeyError, TypeError, ValueError, csv.Error):
+        raise SegmentError(f"{out / RECORD} is damaged; remove it, and all clips are cut again") from None
+    return {row.place: row for row in rows}

@@ -1,0 +1,208 @@
+"""Read a table of segments: a recording, a begin and an end in each row.
+
+>>> seconds("1:02.5"), seconds("62,5"), seconds("62500", 0.001)
+(62.5, 62.5, 62.5)
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from deiii.data.corpora.files import AUDIO, VIDEO, corpus_files
+from deiii.data.tools.counts import counted, examples
+from deiii.pipeline.init.foreign_table import Media
+from deiii.pipeline.init.found import InitError
+from deiii.pipeline.init.table_text import decode, read_table
+from deiii.pipeline.init.vocabulary import COLUMNS, column_of
+
+BEGIN = ("begin", "start", "onset", "from", "in", "anfang")
+END = ("end", "stop", "offset", "to", "out", "ende")
+LENGTH = ("duration", "length", "dur", "dauer")
+IN_MS = frozenset({"ms", "msec", "msecs", "millis", "millisecond", "milliseconds"})
+FRAMES = frozenset({"frame", "frames", "sample", "samples"})
+SHORTEST_S = 0.02  # a segment of less than a video frame
+KEPT = ("speaker", "label", "valence", "arousal", "dominance", "fold", "sex")
+EXAMPLE = "path,start,end,speaker,label\ninterview.mp4,12.5,15.0,anna,happy"
+_CLOCK = re.compile(r"(?:(\d+):)?(\d{1,3}):(\d{1,2}(?:[.,]\d+)?)")
+
+
+class SegmentError(ValueError):
+    """A table of segments that cannot be used; the message names the table and the row."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of a recording.
+
+    Attributes:
+        row: number of its row in the table; the header is row 1.
+        recording: path of the recording below the folder of recordings, with forward slashes; the path as
+            the table has it if there is no such file.
+        begin, end: s on the clock of the recording, whose earliest video frame or audio sample is at 0.
+        cells: the cells of the columns `KEPT` that the table has.
+    """
+
+    row: int
+    recording: str
+    begin: float
+    end: float
+    cells: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The path of its clip without suffix: that of the recording, and begin and end in ms."""
+        stem = PurePosixPath(self.recording).with_suffix("").as_posix()
+        return f"{stem}_{round(1000 * self.begin):07d}-{round(1000 * self.end):07d}"
+
+
+def seconds(text: str, unit: float = 1.0) -> float:
+    """Return a time in s: a number with point or comma, or ``[hours:]minutes:seconds``.
+
+    Args:
+        text: the text of a cell.
+        unit: s per unit of a plain number.
+
+    Raises:
+        ValueError: it is neither, or negative or not finite.
+    """
+    text = text.strip()
+    if found := _CLOCK.fullmatch(text):
+        hours, minutes, rest = found.groups()
+        return 3600.0 * int(hours or 0) + 60.0 * int(minutes) + float(rest.replace(",", "."))
+    value = float(text.replace(",", ".") if text.count(",") == 1 and "." not in text else text) * unit
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(text)
+    return value
+
+
+def read_segments(table: Path, root: Path | None = None, recording: str | None = None) -> list[Segment]:
+    """Return the segments of a table, in its order.
+
+    The table may have any separator and encoding. Columns are found by their names: the recording as in
+    `deiii init`; begin and end (``start``, ``end_s``, ``onset``, ELAN's ``Begin Time - ss.msec`` and so
+    on), or begin and duration, in s, or in ms if the name says so (``start_ms``); speaker, label, attributes,
+    fold and sex.
+
+    Args:
+        table: the table.
+        root: the folder of the recordings; that of the table if not given.
+        recording: path of the one recording of all rows, for a table without such a column.
+
+    Raises:
+        SegmentError: names the table, and the row or column that cannot be read.
+
+    >>> read_segments(Path("segments.csv"))[0].begin      # doctest: +SKIP
+    12.5
+    """
+    folder = (root or table.parent).resolve()
+    try:
+        rows = read_table(decode(table.read_bytes())[0])
+        columns = _columns(rows[0], recording is None)
+        find = _finder(folder, recording)
+        found = [_segment(at, cells, columns, find) for at, cells in enumerate(rows[1:], 2)]
+        _check_names(found)
+    except (InitError, SegmentError, csv.Error) as error:
+        raise SegmentError(f"{table}: {error}") from None
+    if not found:
+        raise SegmentError(f"{table} has no rows below its header; a table of segments looks like\n{EXAMPLE}")
+    return found
+
+
+def _columns(header: Sequence[str], needs_path: bool) -> dict[str, tuple[int, float]]:
+    """Return number and unit (s per unit of its numbers) of each column that is used."""
+    columns: dict[str, tuple[int, float]] = {}
+    words = [column_of(name).split("_") for name in header]
+    for wanted, names in (("begin", BEGIN), ("end", END), ("length", LENGTH)):
+        fitting = [n for n, parts in enumerate(words) if parts[0] in names]
+        if frames := [header[n] for n in fitting if FRAMES & set(words[n])]:
+            raise SegmentError(f"the column {frames[0]!r} has frame numbers; give times in s")
+        if fitting:
+            # ELAN writes each time in several forms, each in a column.
+            first = min(fitting, key=lambda n: bool(IN_MS & set(words[n])) and "ss" not in words[n])
+            in_ms = bool(IN_MS & set(words[first])) and "ss" not in words[first]
+            columns[wanted] = first, 0.001 if in_ms else 1.0
+    for wanted in ("path", *KEPT):
+        places = {"_".join(parts): n for n, parts in reversed(list(enumerate(words)))}
+        if (name := next((name for name in COLUMNS[wanted] if name in places), None)) is not None:
+            columns[wanted] = places[name], 1.0
+    lacking = []
+    if "path" not in columns and needs_path:
+        lacking.append("the recording (path, or --recording FILE for all rows)")
+    lacking += [] if "begin" in columns else ["the begin (start)"]
+    lacking += [] if "end" in columns or "length" in columns else ["the end (end, or duration)"]
+    if lacking:
+        raise SegmentError(
+            f"no column for {' and '.join(lacking)} among {', '.join(header[:8])}; a table of segments looks "
+            f"like\n{EXAMPLE}"
+        )
+    return columns
+
+
+def _finder(folder: Path, recording: str | None) -> Callable[[str], str]:
+    """Return a function from a cell to the path of its recording."""
+    if recording is not None:
+        path = Path(recording) if Path(recording).is_file() else folder / recording
+        if not path.is_file():
+            raise SegmentError(f"there is no recording {recording}, neither here nor in {folder}")
+        if folder not in path.resolve().parents:
+            raise SegmentError(f"{path} is not below {folder}; name its folder with --root")
+        name = path.resolve().relative_to(folder).as_posix()
+        return lambda _: name
+    media = Media(corpus_files(folder, VIDEO + AUDIO), folder)
+    return lambda cell: media.find(cell) or cell.replace("\\", "/")
+
+
+def _segment(
+    at: int, cells: Sequence[str], columns: Mapping[str, tuple[int, float]], find: Callable[[str], str]
+) -> Segment:
+    cell = {name: cells[number] if number < len(cells) else "" for name, (number, _) in columns.items()}
+    if "path" in cell and not cell["path"]:
+        raise SegmentError(f"row {at} has no recording")
+    try:
+        path = find(cell.get("path", ""))
+    except InitError as error:
+        raise SegmentError(f"row {at}: {error}") from None
+    if ".." in PurePosixPath(path).parts or PurePosixPath(path).is_absolute():
+        raise SegmentError(f"row {at}: {path} is not below the folder of the recordings; name it with --root")
+    times = {}
+    for name in ("begin", "end", "length"):
+        if not cell.get(name):
+            continue
+        try:
+            times[name] = seconds(cell[name], columns[name][1])
+        except ValueError:
+            raise SegmentError(
+                f"row {at}: {cell[name]!r} is no time; write seconds, or hours:minutes:seconds"
+            ) from None
+    if "begin" not in times or not {"end", "length"} & set(times):
+        raise SegmentError(f"row {at} has no {'end' if 'begin' in times else 'begin'}")
+    begin = times["begin"]
+    end = times["end"] if "end" in times else begin + times["length"]
+    if end - begin < SHORTEST_S:
+        raise SegmentError(
+            f"row {at}: the segment from {begin:g} to {end:g} s is shorter than {SHORTEST_S:g} s; correct or "
+            "remove it"
+        )
+    return Segment(at, path, begin, end, {name: cell[name] for name in KEPT if name in cell})
+
+
+def _check_names(segments: Sequence[Segment]) -> None:
+    """Raise SegmentError for two rows with the same part of one recording."""
+    rows: dict[str, list[int]] = {}
+    for segment in segments:
+        rows.setdefault(segment.name.casefold(), []).append(segment.row)
+    twice = [same for same in rows.values() if len(same) > 1]
+    if twice:
+        raise SegmentError(
+            f"rows {' and '.join(map(str, twice[0]))} are the same part of one recording; keep one of them"
+            + (
+                f" ({counted(len(twice), 'part')} in all: rows {examples(s[0] for s in twice)})"
+                if twice[1:]
+                else ""
+            )
+        )
